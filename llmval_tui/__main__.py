@@ -1,0 +1,3 @@
+from llmval_tui.cli import main
+
+raise SystemExit(main())

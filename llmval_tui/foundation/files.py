@@ -1,0 +1,159 @@
+"""Files that survive a crash: atomic replacement, whole-line appends, locks that die with their holder, hashes."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from llmval_tui.foundation.errors import Refused
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, wholly or not at all.
+
+    The temporary file lies in the same folder; it is synced, takes over the old file's mode, is renamed over it, and the
+    folder is synced, so that a power cut leaves either the old bytes or the new ones. A symbolic link is followed, so
+    that a linked file is replaced where it lies and the link stays.
+
+    Raises:
+        Refused: the folder or the file cannot be written, or the disk is full; the old bytes are untouched.
+    """
+    target = path.resolve()
+    temporary: str | None = None
+    try:
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+        if mode is not None and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode if mode is not None else 0o644)
+            os.fsync(file.fileno())
+        Path(temporary).replace(target)
+        temporary = None
+        sync_folder(target.parent)
+    except OSError as error:
+        raise Refused(f"{path} cannot be written ({error.strerror}); nothing in it was changed.") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable; file systems that cannot sync a folder are left as they are."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` atomically by `value` as indented JSON; dataclasses and paths are understood."""
+    write_atomic(path, to_json(value, indent=True))
+
+
+def to_json(value: Any, *, indent: bool = False) -> bytes:
+    """`value` as JSON with a newline at the end; dataclasses and paths are understood, NaN becomes null."""
+    options = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
+    return orjson.dumps(value, default=_plain, option=options)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def read_json(path: Path) -> Any | None:
+    """The JSON in `path`, or None where the file is missing or not (yet) whole."""
+    try:
+        return orjson.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
+        return None
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Append `value` as one JSON line by a single write and sync it, so that lines of several writers never mix."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, to_json(value))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole JSON object in a file of lines; a torn last line is left out, a missing file is empty."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in data.split(b"\n"):
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def try_lock(path: Path) -> int | None:
+    """Take an exclusive flock on `path` (made if absent) without waiting.
+
+    Returns the open descriptor, which holds the lock until it and every inherited copy are closed; None where another
+    process holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the flock on `path`. Takes only a shared lock for an instant; never creates the file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the exclusive flock on `path` (made if absent), waiting for it as long as it takes."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,38 @@
+"""Text from outside, cleaned once, where it is read."""
+
+import re
+from datetime import UTC, datetime
+
+# CSI, OSC / DCS / SOS / PM / APC (ended by BEL or ST, or cut off), and two-byte escapes; then 8-bit C1 forms of the same.
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"
+    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"
+    r"|\x1b[ -/]*[0-~]"
+    r"|\x9b[0-?]*[ -/]*[@-~]"
+    r"|[\x90\x98\x9d-\x9f][^\x07\x9c]*(?:\x07|\x9c|$)"
+)
+# Controls but tab; the bidirectional overrides and isolates, which reorder a line; line and paragraph separators.
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+
+
+def clean_line(text: str, *, tab: int = 4) -> str:
+    """One line as it may reach a terminal: no escape sequence, no control character, tabs as spaces.
+
+    A carriage return keeps what was written last, as a terminal would show a progress bar.
+    """
+    text = text.rstrip("\r\n")
+    if "\r" in text:
+        text = text.rsplit("\r", 1)[1]
+    if text.isascii() and text.isprintable():
+        return text
+    return _CONTROLS.sub("", _ESCAPES.sub("", text)).expandtabs(tab)
+
+
+def utc_stamp(moment: datetime | None = None) -> str:
+    """A UTC time for file names: `20260102T030405Z`."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def utc_iso(moment: datetime | None = None) -> str:
+    """A UTC time for people and JSON: `2026-01-02T03:04:05Z`."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""What the hardware does: sources of samples, their record and its replay."""
