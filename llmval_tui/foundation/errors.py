@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-class Refused(Exception):  # noqa: N818  (it is an answer to the operator, not a defect)
+class Refused(Exception):
     """Input that llmval will not act on. The message is one clear sentence that says what to do instead.
 
     Raised before anything was changed; the command line prints it and exits with 2.

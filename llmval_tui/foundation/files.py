@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,9 @@ from llmval_tui.foundation.errors import Refused
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, wholly or not at all.
 
-    The temporary file lies in the same folder; it is synced, takes over the old file's mode, is renamed over it, and the
-    folder is synced, so that a power cut leaves either the old bytes or the new ones. A symbolic link is followed, so
-    that a linked file is replaced where it lies and the link stays.
+    The temporary file lies in the same folder; it is synced, takes over the old file's mode, is renamed over it, and
+    the folder is synced, so that a power cut leaves either the old bytes or the new ones. A symbolic link is followed,
+    so that a linked file is replaced where it lies and the link stays.
 
     Raises:
         Refused: the folder or the file cannot be written, or the disk is full; the old bytes are untouched.
@@ -133,8 +134,16 @@ def try_lock(path: Path) -> int | None:
     return descriptor
 
 
+def take_lock(path: Path, patience_s: float = 1.0) -> int | None:
+    """`try_lock`, tried again for a while: somebody who only looks (`is_locked`) holds the lock for an instant."""
+    deadline = time.monotonic() + patience_s
+    while (descriptor := try_lock(path)) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return descriptor
+
+
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the flock on `path`. Takes only a shared lock for an instant; never creates the file."""
+    """Whether some process holds the flock on `path`: tried with a shared lock for an instant; never makes the file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Where the bundled runners, themes, documents and schemas lie: inside the installed package, or beside it in a checkout."""
+"""Where the bundled runners, themes, documents and schemas lie: in the package, or beside it in a checkout."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def bundled(name: str) -> Path:
-    """The folder `runners`, `themes`, `docs` or `docs/schemas`, the same in a wheel, an editable install and a checkout.
+    """The folder `runners`, `themes`, `docs` or `docs/schemas`; works from a wheel, an editable install and a checkout.
 
     Raises:
         FileNotFoundError: the installation lacks it.

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 
-# CSI, OSC / DCS / SOS / PM / APC (ended by BEL or ST, or cut off), and two-byte escapes; then 8-bit C1 forms of the same.
+# CSI, OSC / DCS / SOS / PM / APC (ended by BEL or ST, or cut off), two-byte escapes; then the 8-bit C1 forms of these.
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"
     r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"

@@ -174,7 +174,9 @@ class Verdict(_FromJson):
     evidence: list[Evidence] = field(default_factory=list)
     deviations: list[str] = field(default_factory=list)
     metrics: dict[str, float | None] = field(default_factory=dict)
-    question: dict[str, Any] | None = None  # what the operator must decide: {"kind": "accept" | "link", "text", "diff"?}
+    question: dict[str, Any] | None = (
+        None  # what the operator must decide: {"kind": "accept" | "link", "text", "diff"?}
+    )
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Verdict":

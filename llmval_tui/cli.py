@@ -1,0 +1,145 @@
+"""The `llmval` command: parsing and dispatch. Nothing heavy is imported before it is known what was asked."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from llmval_tui import __version__
+from llmval_tui.foundation.errors import ExitCode, Refused
+
+EPILOG = (
+    "exit codes: 0 all passed · 1 something failed · 2 usage or refused · 3 inconclusive or invalid · 130 interrupted"
+)
+COMMANDS = {"open", "run", "status", "attach", "cancel", "tick", "accept", "verify", "doctor", "demo", "locate"}
+VALUED = {"--workspace", "--checklist", "--theme", "--interval", "--gpus", "--runner-python"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; `llmval [CHECKLIST]` is the command `open`, see `with_command`."""
+    common = argparse.ArgumentParser(add_help=False)
+    options = common.add_argument_group("common options")
+    options.add_argument("--workspace", metavar="DIR", help="folder of artifacts/ and docs/ (here)")
+    options.add_argument("--checklist", metavar="FILE", help="Markdown checklist (docs/llm_validation_checklist.md)")
+    options.add_argument("--readonly", action="store_true", help="look, and change nothing")
+    options.add_argument(
+        "--theme", metavar="NAME", help="dashboard theme: dark, light, contrast, ansi, mono or your own"
+    )
+    options.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds between samples (1)")
+    options.add_argument("--gpus", metavar="0,1", help="use only these GPUs")
+    options.add_argument("--runner-python", metavar="PYTHON", help="interpreter of the runners (the dashboard's own)")
+    options.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    options.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    options.add_argument("--json", action="store_true", help="answer with JSON")
+
+    def plan_flags(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--preset", choices=["smoke"], help="smoke: seconds instead of minutes, tiny model; no tick"
+        )
+        command.add_argument(
+            "--adapt", action="store_true", help="fewer GPUs than the step says: rewrite and record it"
+        )
+
+    main = argparse.ArgumentParser(
+        prog="llmval",
+        description="Prove that a multi-GPU node can serve LLMs: llmval [CHECKLIST] opens the dashboard.",
+        epilog=EPILOG,
+    )
+    main.add_argument("--version", action="version", version=f"llmval {__version__}")
+    commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, text: str, where: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, parents=[common], epilog=EPILOG)
+        made.set_defaults(where=where)
+        return made
+
+    opening = command("open", "open the dashboard (what llmval [CHECKLIST] does)", "dashboard:dashboard")
+    opening.add_argument("checklist_file", nargs="?", metavar="CHECKLIST")
+    opening.add_argument("--replay", metavar="RUN", help="show a recorded telemetry.jsonl instead of this host")
+    plan_flags(opening)
+
+    running = command("run", "do steps: run, judge, tick, record", "run:run")
+    running.add_argument("steps", nargs="*", metavar="STEP", help="number (1.2) or text of a step")
+    running.add_argument("--section", type=int, metavar="N", help="every open step of section N")
+    running.add_argument("--all", action="store_true", help="every open step of the list")
+    running.add_argument("--detach", action="store_true", help="return at once; llmval attach watches")
+    running.add_argument("--no-tick", action="store_true", help="run and judge only")
+    plan_flags(running)
+
+    command("status", "how every step stands", "status:status")
+    command("attach", "watch the plan that is at work", "run:attach")
+
+    cancelling = command("cancel", "end a run, or all that is at work", "run:cancel")
+    cancelling.add_argument("run", nargs="?", metavar="RUN", help="id of a run, or a part of it (the plan at work)")
+
+    ticking = command("tick", "tick a step on your own word", "status:tick")
+    ticking.add_argument("step", metavar="STEP")
+    ticking.add_argument("--note", required=True, metavar="TEXT", help="what backs the tick")
+
+    accepting = command("accept", "accept what a run proposes, or give the link it asks for", "status:accept")
+    accepting.add_argument("run", metavar="RUN")
+    accepting.add_argument("--link", metavar="URL")
+
+    command("verify", "hash the evidence of every tick again", "status:verify")
+    command("doctor", "what this node has and lacks", "doctor:doctor")
+
+    showing = command("demo", "the dashboard on a scratch workspace, smoke preset", "demo:demo")
+    showing.add_argument("--dir", metavar="DIR", help="the scratch workspace")
+    showing.add_argument("--headless", action="store_true", help="do the load test and print the table")
+
+    locating = command("locate", "where things lie", "status:locate")
+    locating.add_argument("what", choices=["artifacts", "config", "runners", "themes"])
+    return main
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 60:
+        raise argparse.ArgumentTypeError("an interval of 0.1 to 60 seconds")
+    return value
+
+
+def with_command(arguments: list[str], commands: set[str], valued: set[str]) -> list[str]:
+    """The arguments with their command in front: `open` where none is named (`llmval`, `llmval FILE`).
+
+    A command may also follow common options (`llmval --workspace DIR status`); `valued` are the options whose next word
+    is their value, so that a folder called `status` is not taken for the command.
+    """
+    skip = False
+    for position, word in enumerate(arguments):
+        if skip:
+            skip = False
+        elif word in ("-h", "--help", "--version") and position == 0:
+            return arguments
+        elif word.startswith("-"):
+            skip = word in valued
+        elif word in commands:
+            return [word, *arguments[:position], *arguments[position + 1 :]]
+        else:
+            break
+    return ["open", *arguments]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; a refusal becomes one sentence on stderr (or JSON on stdout) and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_args(with_command(arguments, COMMANDS, VALUED))
+    if getattr(options, "checklist_file", None):
+        options.checklist = options.checklist_file
+    module, _, name = options.where.partition(":")
+    try:
+        function: Callable[[argparse.Namespace], int] = getattr(import_module(f"llmval_tui.console.{module}"), name)
+        return int(function(options))
+    except Refused as refusal:
+        if options.json:
+            print(json.dumps({"ok": False, "message": str(refusal)}))
+        else:
+            print(f"llmval: {refusal}", file=sys.stderr)
+        return ExitCode.REFUSED
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to say, and Python must not complain at exit either.
+        sys.stderr.close()
+        return ExitCode.PASSED

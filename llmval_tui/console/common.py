@@ -1,0 +1,86 @@
+"""What the commands share: which workspace and checklist are meant, and how answers are printed."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.actions.api import Options
+from llmval_tui.checklist.model import Checklist, load
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import to_json
+
+USUAL_PLACES = ("docs/llm_validation_checklist.md", "llm_validation_checklist.md")
+
+
+def workspace_of(options: argparse.Namespace) -> Path:
+    """The folder that artifacts and documents belong to.
+
+    Raises:
+        Refused: it is not a folder.
+    """
+    workspace = Path(options.workspace or ".").expanduser().resolve()
+    if not workspace.is_dir():
+        raise Refused(f"the workspace {workspace} is not a folder: make it, or name another with --workspace.")
+    return workspace
+
+
+def checklist_path(options: argparse.Namespace) -> Path:
+    """The checklist that was named, or the one in its usual place.
+
+    Raises:
+        Refused: none was named and none is in a usual place.
+    """
+    workspace = workspace_of(options)
+    if options.checklist:
+        return Path(options.checklist).expanduser().absolute()
+    for place in USUAL_PLACES:
+        if (workspace / place).is_file():
+            return workspace / place
+    raise Refused(
+        f"{workspace} has no {USUAL_PLACES[0]}: name a Markdown checklist (llmval FILE, or --checklist FILE), "
+        "or look at the one that comes with llmval: llmval demo."
+    )
+
+
+def checklist_of(options: argparse.Namespace) -> Checklist:
+    return load(checklist_path(options))
+
+
+def plan_options(options: argparse.Namespace) -> Options:
+    """The operator's choices as the actions see them.
+
+    Raises:
+        Refused: `--gpus` is not a list of numbers.
+    """
+    try:
+        gpus = tuple(int(word) for word in options.gpus.split(",")) if options.gpus else None
+    except ValueError as error:
+        raise Refused(f"--gpus {options.gpus} is not a list of GPU numbers: write it as 0,1,2.") from error
+    return Options(
+        preset=getattr(options, "preset", None),
+        adapt=getattr(options, "adapt", False),
+        gpus=gpus,
+        runner_python=options.runner_python,
+        tick=not getattr(options, "no_tick", False),
+    )
+
+
+def refuse_readonly(options: argparse.Namespace) -> None:
+    """Raises:
+    Refused: `--readonly` was given to a command that changes something.
+    """
+    if options.readonly:
+        raise Refused("--readonly was given and this command changes things: leave one of the two out.")
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(to_json(value, indent=True).decode())
+
+
+def answer(options: argparse.Namespace, message: str, **more: Any) -> None:
+    """Print a result: the sentence for people, one JSON object with it for scripts."""
+    if options.json:
+        print_json({"ok": True, "message": message, **more})
+    else:
+        print(message)

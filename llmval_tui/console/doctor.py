@@ -1,0 +1,105 @@
+"""`doctor`: what this node has and lacks for the list, each with what follows from it."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmval_tui.console import common
+from llmval_tui.foundation.errors import ExitCode
+from llmval_tui.runs import client
+from llmval_tui.runs.inventory import gpu_inventory, software_versions
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked for."""
+
+    name: str
+    state: str  # "ok", "missing", "note"
+    found: str
+    consequence: str = ""  # what cannot be done without it, and what to do
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print the checks; exit 0 whatever they say, for a lack is only a fault of the step that needs it."""
+    checks = [*_gpus(), *_software(options.runner_python or sys.executable), *_tools(), *_session(options)]
+    if options.json:
+        common.print_json({"checks": checks})
+        return ExitCode.PASSED
+    glyphs = {"ok": "✔", "missing": "✘", "note": "!"}
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{glyphs[check.state]} {check.name:<{width}}  {check.found}")
+        if check.consequence:
+            print(f"  {'':<{width}}  → {check.consequence}")
+    return ExitCode.PASSED
+
+
+def _gpus() -> list[Check]:
+    inventory = gpu_inventory()
+    gpus = inventory.get("gpus") or []
+    notes = [str(note["message"]) for note in inventory.get("notes", []) if isinstance(note, dict)]
+    reason = str(inventory.get("error") or (notes[0] if notes else "no NVIDIA GPU"))
+    if not gpus:
+        return [Check("GPUs", "missing", reason, "GPU steps are refused; --preset smoke uses the CPU")]
+    driver = str(inventory.get("driver_version") or "unknown")
+    names = ", ".join(sorted({str(gpu.get("name")) for gpu in gpus}))
+    checks = [Check("driver", "ok", driver), Check("GPUs", "ok", f"{len(gpus)} × {names}")]
+    links = [gpu.get("nvlink_active_links") for gpu in gpus]
+    if all(links) or len(gpus) == 1:
+        checks.append(Check("NVLink", "ok" if all(links) else "note", f"active links a GPU: {links}"))
+    else:
+        text = "pairs without NVLink talk over PCIe: see docs/nvlink_pcie_playbook.md"
+        checks.append(Check("NVLink", "missing", f"active links a GPU: {links}", text))
+    return checks + [Check("NVML", "note", note) for note in notes]
+
+
+def _software(python: str) -> list[Check]:
+    try:
+        versions = software_versions(python)
+    except (OSError, subprocess.SubprocessError) as error:
+        return [Check("runner python", "missing", f"{python}: {error}", "name another with --runner-python")]
+    checks = [Check("runner python", "ok", f"{versions.get('python', 'unknown')} at {python}")]
+    hints = {
+        "torch": "no runner works: pip install 'llmval-tui[runners]', or name a Python that has it with --runner-python",
+        "transformer-engine": "--fp8-mode transformer-engine is refused: pip install 'llmval-tui[fp8]' on a GPU host",
+    }
+    for name, hint in hints.items():
+        version = versions.get(name)
+        checks.append(Check(name, "ok", version) if version else Check(name, "missing", "not installed", hint))
+    return checks
+
+
+def _tools() -> list[Check]:
+    wanted = {
+        "nsys": "traces are then made by the PyTorch profiler",
+        "py-spy": "stacks of a hanging rank come from faulthandler only: pip install 'llmval-tui[profile]'",
+        "tmux": "runs survive a lost line all the same; the dashboard is then started again",
+    }
+    checks = []
+    for name, hint in wanted.items():
+        beside = Path(sys.executable).with_name(name)
+        path = shutil.which(name) or (str(beside) if beside.exists() else None)
+        checks.append(Check(name, "ok", path) if path else Check(name, "missing", "not found", hint))
+    return checks
+
+
+def _session(options: argparse.Namespace) -> list[Check]:
+    workspace = common.workspace_of(options)
+    free = shutil.disk_usage(workspace).free / 1e9
+    writable = os.access(workspace, os.W_OK)
+    checks = [
+        Check("workspace", "ok" if writable else "missing", f"{workspace}, {free:.0f} GB free")
+        if writable
+        else Check("workspace", "missing", f"{workspace} cannot be written", "choose another with --workspace")
+    ]
+    if client.logout_kills():
+        hint = "loginctl enable-linger" if not shutil.which("systemd-run") else "runs are put into a scope of their own"
+        checks.append(Check("logout", "note", "logind ends what you leave behind (KillUserProcesses=yes)", hint))
+    else:
+        checks.append(Check("logout", "ok", "detached runs survive it"))
+    return checks

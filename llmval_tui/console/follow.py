@@ -1,0 +1,146 @@
+"""Watching a plan from a terminal, a pipe or a script: lines that say what happens, on a terminal one live line."""
+
+import shutil
+import signal
+import time
+from typing import TextIO
+
+from llmval_tui.plan import cancel_plan
+from llmval_tui.runs.events import EventFollower, Progress
+from llmval_tui.runs.plans import Plan, StepResult
+from llmval_tui.runs.records import Outcome, Verdict
+from llmval_tui.runs.store import Run, RunStore
+
+MARKS = {Outcome.PASS: "✔", Outcome.FAIL: "✘", Outcome.INVALID: "⊘", Outcome.INCONCLUSIVE: "?"}
+# The figures worth a line, in this order, with the name people use.
+SHOWN = (
+    ("offered_qps", "offered", "QPS"),
+    ("completed_qps", "completed", "QPS"),
+    ("output_tokens_per_s", "output", "tok/s"),
+    ("ttft_p50_ms", "TTFT p50", "ms"),
+    ("ttft_p99_ms", "p99", "ms"),
+    ("tpot_p50_ms", "TPOT p50", "ms"),
+    ("queued", "queued", ""),
+)
+QUIET_INTERVAL_S = 5.0  # between progress lines where there is no live line
+
+
+class Follower:
+    """Prints a plan's course until its end; Ctrl-C asks the plan to stop, once."""
+
+    def __init__(self, plan: Plan, store: RunStore, out: TextIO) -> None:
+        self.plan = plan
+        self.store = store
+        self.out = out
+        self.live = out.isatty()
+        self._events: EventFollower | None = None
+        self._run: Run | None = None
+        self._printed = 0
+        self._step: str | None = None
+        self._phase: str | None = None
+        self._next_line = 0.0
+        self._interrupts = 0
+
+    def follow(self) -> None:
+        """Until the plan has ended; a second Ctrl-C stops watching and leaves the plan to its end."""
+        before = signal.signal(signal.SIGINT, self._interrupted)
+        try:
+            while True:
+                alive = self.plan.alive()  # before the look, so that the last word is seen
+                self._look()
+                if not alive or self._interrupts > 1:
+                    break
+                time.sleep(0.2)
+        finally:
+            signal.signal(signal.SIGINT, before)
+            self._clear()
+
+    def _interrupted(self, _number: int, _frame: object) -> None:
+        self._interrupts += 1
+        if self._interrupts == 1:
+            self._line("stopping: the run gets SIGINT, then SIGTERM, then SIGKILL; Ctrl-C again to stop watching only")
+            cancel_plan(self.plan, "Ctrl-C")
+
+    def _look(self) -> None:
+        status = self.plan.status()
+        if status.run_id and (self._run is None or self._run.id != status.run_id):
+            self._run = self.store.get(status.run_id)
+            self._events, self._phase = EventFollower(self._run.events), None
+            intent = self._run.intent
+            self._line(f"▶ {intent.step.number}  {intent.action}  run {self._run.id}")
+            for command in intent.commands:
+                self._line(f"    $ {command.display}")
+            for deviation in intent.deviations:
+                self._line(f"    deviation: {deviation}")
+        if self._events is not None:
+            problems = len(self._events.progress.problems)
+            self._events.poll()
+            for problem in self._events.progress.problems[problems:]:
+                self._line(f"    ! {problem}")
+            self._show(self._events.progress)
+        for result in status.results[self._printed :]:
+            self._result(result)
+            self._printed += 1
+
+    def _show(self, progress: Progress) -> None:
+        text = describe(progress)
+        if self.live:
+            width = shutil.get_terminal_size().columns
+            self.out.write("\r\x1b[K" + f"    {text}"[: width - 1])
+            self.out.flush()
+        elif progress.phase != self._phase or (text and time.monotonic() >= self._next_line):
+            self._phase = progress.phase
+            self._next_line = time.monotonic() + QUIET_INTERVAL_S
+            if text:
+                self._line(f"    {text}")
+
+    def _result(self, result: StepResult) -> None:
+        if self._events is not None:
+            self._events.poll()
+        self._events = None
+        if result.run_id is None:
+            self._line(f"✘ {result.number}  {result.outcome}: {result.message}")
+            return
+        verdict = self.store.get(result.run_id).verdict()
+        if verdict is not None:
+            for line in verdict_lines(verdict):
+                self._line(f"    {line}")
+        word = f"{result.outcome}, ticked" if result.ticked else result.outcome
+        self._line(f"{_mark(result.outcome)} {result.number}  {word}: {result.message}")
+
+    def _line(self, text: str) -> None:
+        self._clear()
+        self.out.write(text + "\n")
+        self.out.flush()
+
+    def _clear(self) -> None:
+        if self.live:
+            self.out.write("\r\x1b[K")
+            self.out.flush()
+
+
+def _mark(outcome: str) -> str:
+    return MARKS[Outcome(outcome)] if outcome in set(Outcome) else "✘"
+
+
+def describe(progress: Progress) -> str:
+    """A run's progress in one line: phase, bar, figures."""
+    parts = [progress.phase or "starting"]
+    if progress.fraction is not None and progress.total is not None and progress.done is not None:
+        filled = round(progress.fraction * 20)
+        parts.append(f"[{'█' * filled}{'░' * (20 - filled)}] {progress.done:.0f}/{progress.total:.0f} {progress.unit}")
+    for key, name, unit in SHOWN:
+        value = progress.metrics.get(key)
+        if value is not None:
+            parts.append(f"{name} {value:.1f} {unit}".rstrip())
+    return "  ".join(parts)
+
+
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """The gates of a verdict, a line each, aligned."""
+    width = max((len(gate.name) for gate in verdict.gates), default=0)
+    lines = []
+    for gate in verdict.gates:
+        reason = f"  {gate.reason}" if gate.reason and gate.outcome is not Outcome.PASS else ""
+        lines.append(f"{MARKS[gate.outcome]} {gate.name:<{width}}  {gate.measured}  (asked: {gate.bound}){reason}")
+    return lines

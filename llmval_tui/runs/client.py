@@ -1,0 +1,110 @@
+"""What others do with a run: start it, see that it is cared for, cancel it, wait for it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import write_json
+from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs.ladder import RUN_ID_VARIABLE
+from llmval_tui.runs.records import State
+from llmval_tui.runs.store import Run
+from llmval_tui.runs.supervisor import CANCEL_FILE
+
+
+def spawn_detached(argv: list[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
+    """Start a process that outlives its starter: a session of its own, nothing on stdin, output appended to `log`.
+
+    Where logind kills what a user leaves behind at logout, it goes into a scope of its own if systemd-run is there.
+    Returns the pid.
+    """
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            _scope() + argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            env={name: value for name, value in (environment or os.environ).items() if name != RUN_ID_VARIABLE},
+        )
+    # It is nobody's child to wait for; without this, Python warns when the handle is collected.
+    child.returncode = 0
+    return child.pid
+
+
+def logout_kills() -> bool:
+    """Whether logind ends this user's processes at logout (`KillUserProcesses=yes` and no linger)."""
+    if not shutil.which("loginctl") or "XDG_SESSION_ID" not in os.environ:
+        return False
+    manager = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
+    kills = _output(["busctl", "get-property", *manager, "KillUserProcesses"])
+    return kills == "b true" and not lingers()
+
+
+def lingers() -> bool:
+    """Whether this user's services and scopes survive logout."""
+    return _output(["loginctl", "show-user", str(os.getuid()), "--property=Linger", "--value"]) == "yes"
+
+
+def _scope() -> list[str]:
+    if not logout_kills() or not shutil.which("systemd-run"):
+        return []
+    return ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--"]
+
+
+def _output(argv: list[str]) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=5, stdin=subprocess.DEVNULL, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace").strip()
+
+
+def start(run: Run, environment: Mapping[str, str] | None = None) -> None:
+    """Start the supervisor of a run and wait until it holds the run.
+
+    Raises:
+        Refused: it did not come up; its log says why.
+    """
+    log = run.folder / "supervisor.log"
+    spawn_detached([sys.executable, "-m", "llmval_tui.runs.supervisor", str(run.folder)], log, environment)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        # A short run may be over before it was seen to be held.
+        if run.supervised() or run.status().state is State.FINISHED:
+            return
+        time.sleep(0.02)
+    tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+    raise Refused(f"the supervisor of {run.id} did not start: {tail[0] if tail else 'it said nothing'}; see {log}.")
+
+
+def look_after(run: Run) -> None:
+    """Give a run whose supervisor died while its command lives on a new supervisor; nothing where all is well."""
+    if not run.supervised() and run.command_alive():
+        start(run)
+
+
+def request_cancel(run: Run, by: str) -> bool:
+    """Ask for the run's end; asking again changes nothing. False where nothing of it runs any more."""
+    if not run.alive():
+        return False
+    if not (run.folder / CANCEL_FILE).exists():
+        write_json(run.folder / CANCEL_FILE, {"by": by, "utc": utc_iso()})
+    look_after(run)
+    return True
+
+
+def wait(run: Run, timeout_s: float | None = None) -> bool:
+    """Wait until nothing of the run lives, looking after it meanwhile; False when the time is up before."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while run.alive():
+        look_after(run)
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,48 @@
+"""Making a run folder: the intent is frozen and on disk before anything starts."""
+
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import sync_folder, write_json
+from llmval_tui.foundation.text import utc_stamp
+from llmval_tui.runs.records import Command, Intent
+from llmval_tui.runs.store import Run, RunStore
+
+RUN_PLACEHOLDER = "{run}"  # in a proposed command: the run folder, which is not known before it is made
+
+
+def new_run_id(number: str) -> str:
+    """`<UTC time>-<step>-<short id>`: sorts by time, says what it is, and two made in one second differ."""
+    return f"{utc_stamp()}-{number}-{secrets.token_hex(3)}"
+
+
+def create_run(store: RunStore, intent: Intent) -> Run:
+    """Write `run.json` into a new folder named by the intent's run id, with `{run}` replaced in its commands.
+
+    Raises:
+        Refused: the folder cannot be made.
+    """
+    folder = store.root / intent.run_id
+    frozen = replace(intent, commands=[_placed(command, folder) for command in intent.commands])
+    try:
+        (folder / "logs").mkdir(parents=True)
+        write_json(folder / "run.json", frozen)
+        sync_folder(store.root)
+    except OSError as error:
+        raise Refused(
+            f"{folder} cannot be made ({error.strerror}): free some space or choose another --workspace."
+        ) from error
+    return Run(folder)
+
+
+def _placed(command: Command, folder: Path) -> Command:
+    def place(text: str) -> str:
+        return text.replace(RUN_PLACEHOLDER, str(folder))
+
+    return replace(
+        command,
+        argv=[place(word) for word in command.argv],
+        env={name: place(value) for name, value in command.env.items()},
+    )

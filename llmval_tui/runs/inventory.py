@@ -1,0 +1,118 @@
+"""What a run's record says of the machine and the software: read once, before the start."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+
+from llmval_tui import __version__
+
+# Packages whose version changes what a run measures.
+PACKAGES = ("torch", "triton", "transformer-engine", "transformers", "nvidia-nccl-cu13", "nvidia-cudnn-cu13")
+# Variables that change what a run measures; everything else (tokens, keys) stays out of the record.
+RECORDED_PREFIXES = ("NCCL_", "CUDA_", "NVIDIA_", "NVSHMEM_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "OMP_", "NVTE_")
+
+_GPU_PROGRAM = """
+import sys, orjson
+from llmval_tui.telemetry.nvml import NvmlSource
+source = NvmlSource()
+source.open()
+sys.stdout.buffer.write(orjson.dumps(source.inventory()))
+source.close()
+"""
+# Runs in the runners' interpreter, which need not have anything of ours.
+_VERSIONS_PROGRAM = """
+import json, platform, sys
+from importlib.metadata import PackageNotFoundError, version
+found = {"python": platform.python_version()}
+for name in sys.argv[1:]:
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        continue
+print(json.dumps(found))
+"""
+
+
+def gpu_inventory(timeout_s: float = 20.0) -> dict[str, Any]:
+    """What NVML says of driver and GPUs, asked in a child process: a broken driver may crash or hang whoever asks.
+
+    Returns the inventory of `NvmlSource`, or `{"error": sentence}`.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _GPU_PROGRAM],
+            capture_output=True,
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"the NVIDIA driver did not answer within {timeout_s:.0f} s"}
+    if done.returncode != 0:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        return {"error": f"asking the NVIDIA driver ended with code {done.returncode}: {last[0]}"}
+    value = orjson.loads(done.stdout)
+    return value if isinstance(value, dict) else {"error": "the NVIDIA driver gave no inventory"}
+
+
+def host_inventory() -> dict[str, Any]:
+    """Name, kernel, processors and memory of this host."""
+    return {
+        "name": platform.node(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def software_versions(runner_python: str) -> dict[str, str]:
+    """Versions of llmval, of the runners' interpreter and of what it has installed, by package name."""
+    found = {"llmval": __version__}
+    if Path(runner_python).resolve() == Path(sys.executable).resolve() and runner_python == sys.executable:
+        found["python"] = platform.python_version()
+        for name in PACKAGES:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                continue
+        return found
+    done = subprocess.run(
+        [runner_python, "-c", _VERSIONS_PROGRAM, *PACKAGES],
+        capture_output=True,
+        timeout=30,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    if done.returncode == 0:
+        found.update(orjson.loads(done.stdout))
+    return found
+
+
+def git_revision(folder: Path) -> dict[str, Any]:
+    """Commit and cleanness of the checkout that holds `folder`; empty where there is none, or no git."""
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        return {"commit": head, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, timeout=10, stdin=subprocess.DEVNULL, check=True
+    )
+    return done.stdout.decode(errors="replace").strip()
+
+
+def recorded_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that belong in the record."""
+    return {name: value for name, value in sorted(environment.items()) if name.startswith(RECORDED_PREFIXES)}

@@ -1,0 +1,77 @@
+"""The one way a run is stopped: SIGINT once, SIGTERM once, SIGKILL of all that is left, then a look that none is.
+
+torchrun's agent ends its ranks on the first SIGINT or SIGTERM (0.6–1.0 s); several signals in short order make it
+leave them behind, hence each is sent once. A killed agent leaves its ranks running in sessions of their own, so the
+last rung and the final look go by the run's id in the environment, not by process group.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import psutil
+
+from llmval_tui.foundation.process import Identity, processes_with
+
+RUN_ID_VARIABLE = "LLMVAL_RUN_ID"
+GRACE_S = 12.0  # for each of SIGINT and SIGTERM; ranks that ignore SIGTERM cost the agent 5.6 s
+
+
+def members(run_id: str, spare: frozenset[int] = frozenset()) -> list[Identity]:
+    """Every process of the run: those that carry its id, and this process' own descendants.
+
+    The supervisor is a subreaper, so a process that cleared its environment and lost its parent is its child. `spare`
+    names pids that are not of the run (the recorder).
+    """
+    found = {identity.pid: identity for identity in processes_with(RUN_ID_VARIABLE, run_id)}
+    for child in psutil.Process(os.getpid()).children(recursive=True):
+        if identity := Identity.of(child.pid):
+            found[child.pid] = identity
+    return [identity for pid, identity in found.items() if pid not in spare]
+
+
+def stop(run_id: str, agent: Identity, spare: frozenset[int] = frozenset(), *, grace_s: float = GRACE_S) -> list[str]:
+    """Stop a run's command and everything it left; returns what was done, a sentence each."""
+    done: list[str] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if not agent.send(number):
+            break
+        done.append(f"sent {number.name} to the command (pid {agent.pid})")
+        if _wait(lambda: not agent.alive(), grace_s):
+            break
+    return done + sweep(run_id, spare)
+
+
+def sweep(run_id: str, spare: frozenset[int] = frozenset(), *, term_s: float = 5.0) -> list[str]:
+    """End every process that is left of the run: SIGTERM, then SIGKILL, until none is."""
+    left = members(run_id, spare)
+    if not left:
+        return []
+    for identity in left:
+        identity.send(signal.SIGTERM)
+    if _wait(lambda: not members(run_id, spare), term_s):
+        return [f"stopped {_pids(left)}, which had outlived the command"]
+    done: list[str] = []
+    for _ in range(20):  # a process may fork while it is being killed: look again
+        left = members(run_id, spare)
+        if not left:
+            return done
+        done.append(f"killed {_pids(left)}")
+        for identity in left:
+            identity.send(signal.SIGKILL)
+        _wait(lambda: not members(run_id, spare), 2.0)
+    return [*done, f"could not kill {_pids(left)}: look at them with ps"]
+
+
+def _pids(identities: list[Identity]) -> str:
+    return "pid " + ", ".join(str(identity.pid) for identity in identities)
+
+
+def _wait(gone: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not gone():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.1)
+    return True

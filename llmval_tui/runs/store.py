@@ -1,0 +1,161 @@
+"""The runs of a workspace, read from their folders. Files are the truth; only what cannot change is kept."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import is_locked, read_json
+from llmval_tui.runs.records import Intent, State, Status, StepRef, Verdict
+
+_LOG = re.compile(r"(?P<label>[A-Za-z0-9_-]+)(?:\.rank(?P<rank>\d+))?\.(?P<stream>stdout|stderr)\.log")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LogFile:
+    """One log of a run. `rank` is None for the command's own output (of torchrun: the agent's)."""
+
+    label: str
+    rank: int | None
+    stream: str
+    path: Path
+
+
+class Run:
+    """One run folder. Cheap to make; every method reads the files anew, but for `run.json`, which never changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.id = folder.name
+        self._intent: Intent | None = None
+
+    @property
+    def intent(self) -> Intent:
+        """What was decided before the start.
+
+        Raises:
+            Refused: the folder has no readable `run.json`.
+        """
+        if self._intent is None:
+            value: Any = read_json(self.folder / "run.json")
+            try:
+                self._intent = Intent.from_json(value)
+            except (TypeError, KeyError, AttributeError, ValueError) as error:
+                raise Refused(f"{self.folder}/run.json is not a run's record: move the folder away.") from error
+        return self._intent
+
+    def status(self) -> Status:
+        """How the run stood when the supervisor last wrote; a fresh `Status` before it wrote at all."""
+        value = read_json(self.folder / "status.json")
+        return Status.from_json(value) if isinstance(value, dict) else Status()
+
+    def verdict(self) -> Verdict | None:
+        """The judgement, or None where nobody judged yet."""
+        value = read_json(self.folder / "verdict.json")
+        return Verdict.from_json(value) if isinstance(value, dict) else None
+
+    def state(self) -> State:
+        """Where the run is: what the supervisor wrote, or LOST where that is not `finished` and nobody is left."""
+        state = self.status().state
+        if state is State.FINISHED or self.supervised() or self.command_alive():
+            return state
+        # The supervisor may have finished between the two looks: its last word counts.
+        state = self.status().state
+        return state if state is State.FINISHED else State.LOST
+
+    def supervised(self) -> bool:
+        """Whether a supervisor owns the run now."""
+        return is_locked(self.supervisor_lock)
+
+    def command_alive(self) -> bool:
+        """Whether the command (the torchrun agent) runs, supervised or not."""
+        return is_locked(self.command_lock)
+
+    def alive(self) -> bool:
+        return self.supervised() or self.command_alive()
+
+    @property
+    def supervisor_lock(self) -> Path:
+        return self.folder / "supervisor.lock"
+
+    @property
+    def command_lock(self) -> Path:
+        return self.folder / "command.lock"
+
+    @property
+    def events(self) -> Path:
+        return self.folder / "events.jsonl"
+
+    @property
+    def telemetry(self) -> Path:
+        return self.folder / "telemetry.jsonl"
+
+    @property
+    def logs_folder(self) -> Path:
+        return self.folder / "logs"
+
+    def logs(self) -> list[LogFile]:
+        """The logs there are, by label, the command's own before its ranks'."""
+        if not self.logs_folder.is_dir():
+            return []
+        found = []
+        for path in self.logs_folder.iterdir():
+            if match := _LOG.fullmatch(path.name):
+                rank = int(match["rank"]) if match["rank"] else None
+                found.append(LogFile(match["label"], rank, match["stream"], path))
+        return sorted(found, key=lambda log: (log.label, -1 if log.rank is None else log.rank, log.stream))
+
+
+class RunStore:
+    """The runs below `WORKSPACE/artifacts/runs`."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        self.root = workspace / "artifacts" / "runs"
+        self._known: dict[str, Run] = {}
+
+    @property
+    def ledger(self) -> Path:
+        """Every tick and record with whole hashes, one JSON line each."""
+        return self.root / "ledger.jsonl"
+
+    def runs(self) -> list[Run]:
+        """All runs, newest first."""
+        if not self.root.is_dir():
+            return []
+        names = sorted((path.parent.name for path in self.root.glob("*/run.json")), reverse=True)
+        # One `Run` a folder for good, so that each run.json is parsed once however often a screen asks.
+        self._known = {name: self._known.get(name) or Run(self.root / name) for name in names}
+        return list(self._known.values())
+
+    def get(self, name: str) -> Run:
+        """The run with this id or an unambiguous part of it; `last` is the newest.
+
+        Raises:
+            Refused: none or several match.
+        """
+        runs = self.runs()
+        if name == "last" and runs:
+            return runs[0]
+        found = [run for run in runs if run.id == name] or [run for run in runs if name in run.id]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise Refused(f"no run is called {name!r} in {self.root}; `llmval status` lists the runs there are.")
+        raise Refused(
+            f"{name!r} fits {len(found)} runs ({', '.join(run.id for run in found[:4])} …): give more of the id."
+        )
+
+    def of_step(self, section: str, text: str, occurrence: int) -> list[Run]:
+        """The runs for one step, newest first."""
+        return [run for run in self.runs() if same_step(run.intent.step, section, text, occurrence)]
+
+    def active(self) -> list[Run]:
+        """The runs in which something still runs, newest first."""
+        return [run for run in self.runs() if run.alive()]
+
+
+def same_step(ref: StepRef, section: str, text: str, occurrence: int) -> bool:
+    """Whether a run's step is the one with this key; the number does not count, for edits move it."""
+    return (ref.section, ref.text, ref.occurrence) == (section, text, occurrence)

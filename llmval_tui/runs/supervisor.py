@@ -1,0 +1,252 @@
+"""The process that owns one run: `python -m llmval_tui.runs.supervisor RUN`.
+
+It starts the run's commands one after the other, keeps the telemetry recorder alive beside them, writes `status.json`,
+climbs the cancel ladder when asked, and leaves no process behind. It judges nothing.
+
+It runs in a session of its own with SIGHUP and SIGPIPE ignored and writes only to files, so that it outlives the
+terminal, the dashboard and the plan. If it is killed itself, the command goes on, holding `command.lock`, and a new
+supervisor, started for the same run, takes it over.
+"""
+
+import argparse
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from llmval_tui.foundation.files import read_json, take_lock, write_json
+from llmval_tui.foundation.process import Identity
+from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs import ladder
+from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status
+from llmval_tui.runs.store import Run
+
+CANCEL_FILE = "cancel.json"  # made by whoever wants the run stopped; {"by": …}
+RECORDER_RESTARTS = 5
+TELEMETRY_INTERVAL_S = 1.0
+_POLL_S = 0.2
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Supervisor:
+    """Carries one run from its frozen intent to `finished`."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.intent: Intent = run.intent
+        self.status: Status = run.status()
+        self._recorder: subprocess.Popen[bytes] | None = None
+        self._recorder_starts = 0
+        self._stop_signal: str | None = None
+
+    def supervise(self) -> None:
+        """Do the run, or what is left of it."""
+        self.status.state = State.RUNNING
+        self.status.supervisor = Identity.of(os.getpid())
+        self.status.started_utc = self.status.started_utc or utc_iso()
+        self._save()
+        try:
+            for command in self.intent.commands:
+                if not self._wanted(command):
+                    continue
+                self._carry_out(command)
+                if self.status.cancelled:
+                    break
+        except OSError as error:
+            self._note(f"the supervisor stopped early: {error}")
+        finally:
+            for line in ladder.sweep(self.intent.run_id, self._spare()):
+                self._note(line)
+            self._end_recorder()
+            self.status.state = State.FINISHED
+            self.status.ended_utc = utc_iso()
+            self._save()
+
+    def ask_to_stop(self, number: int, _frame: object) -> None:
+        """Signal handler: a signal to the supervisor means to cancel the run, however often it comes."""
+        self._stop_signal = signal.Signals(number).name
+
+    def _wanted(self, command: Command) -> bool:
+        status = self._of(command)
+        return status is None or status.ended_utc is None
+
+    def _of(self, command: Command) -> CommandStatus | None:
+        return next((item for item in self.status.commands if item.label == command.label), None)
+
+    def _carry_out(self, command: Command) -> None:
+        status = self._of(command)
+        child: subprocess.Popen[bytes] | None = None
+        if status is None:  # else: an adopted command, started by a supervisor that is gone
+            status = CommandStatus(command.label, started_utc=utc_iso())
+            self.status.commands.append(status)
+            try:
+                child = self._start(command)
+            except OSError as error:
+                status.exit_code, status.ended_utc = 127, utc_iso()
+                self._note(f"{command.argv[0]} could not be started: {error.strerror}")
+                self._save()
+                return
+            status.identity = Identity.of(child.pid)
+            self._save()
+        self._wait(status)
+        status.exit_code = _exit_code(child)
+        status.ended_utc = utc_iso()
+        ranks = read_json(self.run.folder / f"ranks.{command.label}.json")
+        if isinstance(ranks, dict) and isinstance(ranks.get("ranks"), dict):
+            status.ranks = {str(rank): int(code) for rank, code in ranks["ranks"].items()}
+        for line in ladder.sweep(self.intent.run_id, self._spare()):
+            self._note(line)
+        self._tee(command)
+        self._save()
+
+    def _start(self, command: Command) -> subprocess.Popen[bytes]:
+        self._keep_recorder()
+        lock = take_lock(self.run.command_lock)
+        if lock is None:
+            raise OSError(0, "another command of this run is still running")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMVAL_")}
+        environment |= command.env
+        environment |= {
+            ladder.RUN_ID_VARIABLE: self.intent.run_id,
+            "LLMVAL_EVENTS": str(self.run.events),
+            "LLMVAL_RUN_FOLDER": str(self.run.folder),
+            "PYTHONUNBUFFERED": "1",
+        }
+        logs = self.run.logs_folder
+        with (
+            (logs / f"{command.label}.stdout.log").open("ab") as out,
+            (logs / f"{command.label}.stderr.log").open("ab") as err,
+        ):
+            try:
+                return subprocess.Popen(
+                    command.argv,
+                    cwd=self.intent.cwd,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
+            finally:
+                os.close(lock)  # the command's inherited copy keeps it
+
+    def _wait(self, status: CommandStatus) -> None:
+        """Wait for the command to end; climb the ladder, once, when a stop is asked for."""
+        identity = status.identity
+        if identity is None or not identity.alive():
+            return
+        try:
+            descriptor = os.pidfd_open(identity.pid)
+        except ProcessLookupError:
+            return
+        try:
+            while not select.select([descriptor], [], [], _POLL_S)[0]:
+                self._keep_recorder()
+                if asker := self._cancel_asked():
+                    self.status.state, self.status.cancelled = State.CANCELLING, asker
+                    self._save()
+                    for line in ladder.stop(self.intent.run_id, identity, self._spare()):
+                        self._note(line)
+                    return
+        finally:
+            os.close(descriptor)
+
+    def _cancel_asked(self) -> str | None:
+        if self._stop_signal:
+            return f"{self._stop_signal} to the supervisor"
+        request = read_json(self.run.folder / CANCEL_FILE)
+        return str(request.get("by", "somebody")) if isinstance(request, dict) else None
+
+    def _tee(self, command: Command) -> None:
+        """What `| tee PATH` asks for: the command's standard output, the ranks' after the agent's."""
+        if command.tee is None:
+            return
+        target = Path(self.intent.cwd) / command.tee
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as out:
+                for log in self.run.logs():
+                    if log.label == command.label and log.stream == "stdout":
+                        with log.path.open("rb") as file:
+                            shutil.copyfileobj(file, out)
+        except OSError as error:
+            self._note(f"the output could not be copied to {command.tee}: {error.strerror}")
+
+    def _keep_recorder(self) -> None:
+        """Start the recorder, and start it again when it died, a few times: a driver may kill who asks it."""
+        if not self.intent.telemetry or (self._recorder is not None and self._recorder.poll() is None):
+            return
+        if self._recorder is not None:
+            code = self._recorder.returncode
+            self._recorder = None
+            self._note(f"the telemetry recorder ended with code {code}")
+        if self._recorder_starts > RECORDER_RESTARTS:
+            return
+        self._recorder_starts += 1
+        with (self.run.folder / "recorder.log").open("ab") as log:
+            options = ["--interval", str(TELEMETRY_INTERVAL_S), "--folder", self.intent.cwd]
+            self._recorder = subprocess.Popen(
+                [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", str(self.run.telemetry), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _end_recorder(self) -> None:
+        if self._recorder is None or self._recorder.poll() is not None:
+            return
+        self._recorder.terminate()
+        try:
+            self._recorder.wait(5)
+        except subprocess.TimeoutExpired:  # stuck in a driver call
+            self._recorder.kill()
+
+    def _spare(self) -> frozenset[int]:
+        return frozenset({self._recorder.pid}) if self._recorder is not None else frozenset()
+
+    def _note(self, line: str) -> None:
+        self.status.notes.append(f"{utc_iso()} {line}")
+        self._save()
+
+    def _save(self) -> None:
+        write_json(self.run.folder / "status.json", self.status)
+
+
+def _exit_code(child: subprocess.Popen[bytes] | None) -> int | None:
+    """The command's exit code; None where it is not this process' child, or hangs in the kernel and cannot end."""
+    try:
+        return child.wait(30) if child is not None else None
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Take the run's lock and supervise it; 2 where another supervisor has it."""
+    parser = argparse.ArgumentParser(prog="python -m llmval_tui.runs.supervisor")
+    parser.add_argument("run", type=Path)
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    run = Run(options.run)
+    lock = take_lock(run.supervisor_lock)
+    if lock is None:
+        print(f"{run.id} already has a supervisor", file=sys.stderr)
+        return 2
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        print("cannot become a subreaper: orphaned ranks are found by their environment alone", file=sys.stderr)
+    supervisor = Supervisor(run)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, supervisor.ask_to_stop)
+    if supervisor.status.state is not State.FINISHED:
+        supervisor.supervise()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,115 @@
+"""Files survive: replaced wholly or not at all, locks die with their holder, lines never tear."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import append_line, is_locked, read_json, read_lines, try_lock, write_atomic
+from llmval_tui.foundation.tail import LineTail
+
+
+def test_write_keeps_mode_and_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.md", tmp_path / "link.md"
+    real.write_bytes(b"old")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    write_atomic(link, b"new")
+    assert real.read_bytes() == b"new"
+    assert link.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.md", "real.md"]
+
+
+def test_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "list.md"
+    path.write_bytes(b"old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Refused, match="No space left on device"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_folder_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="cannot be written"):
+        write_atomic(tmp_path / "nowhere" / "x", b"")
+
+
+def test_lock_dies_with_its_holder_and_is_inherited(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not is_locked(path)
+    assert not path.exists()
+    lock = try_lock(path)
+    assert lock is not None
+    assert is_locked(path)
+    assert try_lock(path) is None
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
+    os.close(lock)
+    assert is_locked(path)  # the child's inherited copy holds it
+    child.kill()
+    child.wait()
+    assert not is_locked(path)
+
+
+def test_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    append_line(path, {"a": 1})
+    with path.open("ab") as file:
+        file.write(b'{"b": ')
+    assert read_lines(path) == [{"a": 1}]
+    assert read_json(path) is None
+
+
+@given(
+    lines=st.lists(st.binary(max_size=40).filter(lambda line: b"\n" not in line), max_size=20),
+    cuts=st.lists(st.integers(0, 400), max_size=10),
+)
+def test_tail_gives_exactly_the_lines(
+    lines: list[bytes], cuts: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("tail") / "file"
+    tail = LineTail(path)
+    assert tail.poll() == []
+    data = b"".join(line + b"\n" for line in lines)
+    seen: list[bytes] = []
+    position = 0
+    for cut in [*sorted(cuts), len(data)]:
+        with path.open("ab") as file:
+            file.write(data[position:cut])
+        position = max(position, min(cut, len(data)))
+        seen += tail.poll()
+    assert seen == lines
+
+
+def test_tail_after_truncation_and_replacement(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"one\ntwo\nthr")
+    tail = LineTail(path)
+    assert tail.poll() == [b"one", b"two"]
+    path.write_bytes(b"new\n")
+    assert tail.poll() == [b"new"]
+    other = tmp_path / "other"
+    other.write_bytes(b"replaced by a longer file\n")
+    other.rename(path)
+    assert tail.poll() == [b"replaced by a longer file"]
+
+
+def test_tail_drops_an_endless_line(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    tail = LineTail(path, longest=100)
+    path.write_bytes(b"x" * 500)
+    assert tail.poll() == []
+    with path.open("ab") as file:
+        file.write(b"yyy\nnext\n")
+    assert tail.poll() == [b"next"]

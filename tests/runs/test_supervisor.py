@@ -1,0 +1,145 @@
+"""A run's life with real processes: it ends, is cancelled, loses its supervisor, leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from llmval_tui.foundation.process import Identity, processes_with
+from llmval_tui.runs import client, ladder
+from llmval_tui.runs.records import State
+from llmval_tui.runs.store import Run
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+
+
+def test_commands_run_in_order_with_their_logs_and_codes(make_run: Callable[..., Run], store) -> None:
+    run = make_run("echo one; echo warn >&2; exit 3", "echo $LLMVAL_RUN_ID; test -t 0; echo tty=$?", tee="out/both.txt")
+    assert run.state() is State.LOST  # nothing holds it yet: never started
+    client.start(run)
+    assert client.wait(run, 30)
+    status = run.status()
+    assert status.state is State.FINISHED
+    assert [command.exit_code for command in status.commands] == [3, 0]
+    assert (run.logs_folder / "c0.stdout.log").read_text() == "one\n"
+    assert (run.logs_folder / "c0.stderr.log").read_text() == "warn\n"
+    assert (run.logs_folder / "c1.stdout.log").read_text() == f"{run.id}\ntty=1\n"
+    assert (store.workspace / "out/both.txt").read_text() == f"{run.id}\ntty=1\n"
+    assert [log.label for log in run.logs()] == ["c0", "c0", "c1", "c1"]
+
+
+def test_orphans_do_not_outlive_the_run(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    # One orphan keeps the run's id, one has cleared its environment and is known only as a descendant.
+    run = make_run("setsid sleep 300 & echo $! > kept; setsid env -i sleep 301 & echo $! > cleared; exit 0")
+    client.start(run)
+    assert client.wait(run, 30)
+    for name in ("kept", "cleared"):
+        assert Identity.of(int((tmp_path / name).read_text())) is None
+    assert any("outlived the command" in note for note in run.status().notes)
+
+
+def test_cancel_is_one_ladder(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run("trap 'echo INT >> seen' INT; trap 'echo TERM >> seen; exit 7' TERM; while :; do sleep 0.1; done")
+    client.start(run)
+    until(lambda: run.status().commands != [])
+    time.sleep(0.3)
+    for _ in range(3):  # pressing the key three times is one cancel
+        assert client.request_cancel(run, "operator")
+    assert client.wait(run, 40)
+    status = run.status()
+    assert (tmp_path / "seen").read_text() == "INT\nTERM\n"
+    assert status.cancelled == "operator"
+    assert status.commands[0].exit_code == 7
+    assert not client.request_cancel(run, "late")
+
+
+def test_ladder_ends_in_sigkill(make_run: Callable[..., Run], monkeypatch) -> None:
+    run = make_run("trap '' INT TERM; (trap '' TERM; while :; do sleep 0.1; done) & while :; do sleep 0.1; done")
+    client.start(run)
+    until(lambda: len(processes_with(ladder.RUN_ID_VARIABLE, run.id)) >= 2)
+    agent = run.status().commands[0].identity
+    assert agent is not None
+    os.kill(run.status().supervisor.pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
+    done = ladder.stop(run.id, agent, grace_s=0.3)
+    assert any(line.startswith("killed") for line in done) or not processes_with(ladder.RUN_ID_VARIABLE, run.id)
+    assert processes_with(ladder.RUN_ID_VARIABLE, run.id) == []
+
+
+def test_killed_supervisor_leaves_the_command_and_is_replaced(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run("echo $$ > pid; while [ ! -e go ]; do sleep 0.1; done; exit 0", "echo second")
+    client.start(run)
+    until(lambda: (tmp_path / "pid").exists() and run.status().commands != [])
+    first = run.status().supervisor
+    assert first is not None
+    first.send(signal.SIGKILL)
+    until(lambda: not run.supervised())
+    assert run.command_alive()
+    assert run.state() is State.RUNNING
+    client.look_after(run)
+    assert run.supervised()
+    assert run.status().supervisor != first
+    (tmp_path / "go").touch()
+    assert client.wait(run, 30)
+    status = run.status()
+    assert status.state is State.FINISHED
+    assert [command.label for command in status.commands] == ["c0", "c1"]
+    assert status.commands[0].exit_code is None  # nobody saw it; the gates know
+    assert status.commands[1].exit_code == 0
+
+
+def test_whole_run_killed_is_lost(make_run: Callable[..., Run]) -> None:
+    run = make_run("sleep 300")
+    client.start(run)
+    until(lambda: run.status().commands != [])
+    status = run.status()
+    os.kill(status.supervisor.pid, signal.SIGKILL)
+    os.kill(status.commands[0].identity.pid, signal.SIGKILL)
+    until(lambda: not run.alive())
+    assert run.state() is State.LOST
+
+
+def test_closed_terminal_does_not_reach_the_run(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run("while [ ! -e go ]; do sleep 0.1; done; echo done")
+    client.start(run)
+    supervisor = run.status().supervisor
+    assert supervisor is not None
+    assert os.getsid(supervisor.pid) == supervisor.pid != os.getsid(0)
+    supervisor.send(signal.SIGHUP)
+    supervisor.send(signal.SIGPIPE)
+    (tmp_path / "go").touch()
+    assert client.wait(run, 30)
+    assert run.status().commands[0].exit_code == 0
+
+
+def test_command_that_does_not_exist(make_run: Callable[..., Run]) -> None:
+    run = make_run("true")
+    run.intent.commands[0].argv[:] = ["/no/such/program"]
+    (run.folder / "run.json").write_text((run.folder / "run.json").read_text().replace('"bash"', '"/no/such/program"'))
+    client.start(run)
+    assert client.wait(run, 30)
+    status = run.status()
+    assert status.commands[0].exit_code == 127
+    assert any("/no/such/program could not be started" in note for note in status.notes)
+
+
+def test_second_supervisor_is_refused(make_run: Callable[..., Run]) -> None:
+    run = make_run("sleep 5")
+    client.start(run)
+    second = subprocess.run(
+        [sys.executable, "-m", "llmval_tui.runs.supervisor", str(run.folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 2
+    assert "already has a supervisor" in second.stderr
+    assert json.loads((run.folder / "status.json").read_text())["supervisor"]["pid"] == run.status().supervisor.pid
