@@ -65,7 +65,7 @@ def _software(python: str) -> list[Check]:
         return [Check("runner python", "missing", f"{python}: {error}", "name another with --runner-python")]
     checks = [Check("runner python", "ok", f"{versions.get('python', 'unknown')} at {python}")]
     hints = {
-        "torch": "no runner works: pip install 'llmval-tui[runners]', or name a Python that has it with --runner-python",
+        "torch": "no runner works: pip install 'llmval-tui[runners]', or name another with --runner-python",
         "transformer-engine": "--fp8-mode transformer-engine is refused: pip install 'llmval-tui[fp8]' on a GPU host",
     }
     for name, hint in hints.items():

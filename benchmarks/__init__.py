@@ -1,0 +1,1 @@
+"""Benchmarks of what the operator feels: `make bench`. They measure and print; they are not tests."""

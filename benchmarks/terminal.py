@@ -1,0 +1,121 @@
+"""A terminal without a window: runs a program on a pty, counts its bytes, keeps its screen, times what it shows."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Self
+
+import psutil
+import pyte
+
+
+class Terminal:
+    """A program on a pty of `columns` × `rows`; a thread reads it as fast as it writes, as a good terminal would."""
+
+    def __init__(self, argv: list[str], columns: int, rows: int, environment: Mapping[str, str] | None = None) -> None:
+        self.started = time.perf_counter()
+        self.bytes_read = 0
+        self.last_output = self.started
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+        self._lock = threading.Lock()
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TMUX", "COLUMNS", "LINES")}
+        env |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", **(environment or {})}
+        self.process = subprocess.Popen(
+            argv, env=env, start_new_session=True, preexec_fn=lambda: os.login_tty(slave), pass_fds=(slave,)
+        )
+        os.close(slave)
+        self._usage = psutil.Process(self.process.pid)
+        self._open = True
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while self._open:
+            try:
+                if not select.select([self._master], [], [], 0.1)[0]:
+                    continue
+                data = os.read(self._master, 1 << 16)
+            except OSError:
+                return
+            if not data:
+                return
+            now = time.perf_counter()
+            with self._lock:
+                self.bytes_read += len(data)
+                self.last_output = now
+                self._stream.feed(data)
+
+    def send(self, keys: str | bytes) -> float:
+        """Type; returns the moment."""
+        now = time.perf_counter()
+        os.write(self._master, keys if isinstance(keys, bytes) else keys.encode())
+        return now
+
+    def text(self) -> str:
+        """The screen as lines of text."""
+        with self._lock:
+            return "\n".join(self._screen.display)
+
+    def wait_for(self, shown: str | Callable[[str], bool], timeout_s: float = 10.0) -> float:
+        """Seconds from now until the screen shows it.
+
+        Raises:
+            TimeoutError: it did not; the message has the screen.
+        """
+        condition = shown if callable(shown) else (lambda text: shown in text)
+        start = time.perf_counter()
+        while True:
+            if condition(self.text()):
+                return time.perf_counter() - start
+            if time.perf_counter() - start > timeout_s:
+                raise TimeoutError(f"not shown within {timeout_s} s:\n{self.text()}")
+            time.sleep(0.002)
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the program and its children so far."""
+        total = 0.0
+        for process in [self._usage, *self._usage.children(recursive=True)]:
+            try:
+                times = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            total += times.user + times.system
+        return total
+
+    def own_cpu_seconds(self) -> float:
+        times = self._usage.cpu_times()
+        return times.user + times.system
+
+    def rss_bytes(self) -> int:
+        return int(self._usage.memory_info().rss)
+
+    def hang_up(self) -> None:
+        """Close the line, as a lost SSH connection does."""
+        self._open = False
+        self._reader.join()
+        os.close(self._master)
+
+    def end(self) -> None:
+        """Kill the program if it still runs, and let go of the pty."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        if self._open:
+            self.hang_up()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
