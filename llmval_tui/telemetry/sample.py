@@ -29,6 +29,7 @@ class GpuSample:
     uuid: str | None = None
     name: str | None = None
     sm_util_percent: float | None = None  # GPM SM utilisation; NVML's GPU utilisation where GPM is missing
+    sm_util_source: str | None = None  # "gpm": share of SMs busy; "nvml": share of time in which any kernel ran
     sm_occupancy_percent: float | None = None  # GPM only
     tensor_util_percent: float | None = None  # GPM only
     dram_util_percent: float | None = None  # GPM DRAM bandwidth utilisation
@@ -38,6 +39,7 @@ class GpuSample:
     power_instant_w: float | None = None
     power_limit_w: float | None = None
     energy_j: float | None = None  # counter since the driver was loaded; steps every 100 ms
+    energy_mono_ns: int | None = None  # when the counter was read; older than the sample where it is read more rarely
     temperature_c: float | None = None
     sm_clock_mhz: float | None = None
     memory_clock_mhz: float | None = None
@@ -47,6 +49,7 @@ class GpuSample:
     pcie_tx_gb_per_s: float | None = None  # GPM only: the plain NVML call blocks
     pcie_rx_gb_per_s: float | None = None
     processes: list[int] | None = None  # pids that compute on this GPU
+    foreign_processes: list[int] | None = None  # those that do not carry the run's mark; None: no mark was given
     xid: int | None = None  # the newest XID seen since the recorder started
 
     @classmethod
@@ -125,7 +128,7 @@ class Source(Protocol):
         """One reading, now."""
 
     def inventory(self) -> dict[str, Any]:
-        """What does not change: driver and CUDA version, each GPU's name, memory, power limit, links; for `run.json`."""
+        """What does not change: driver and CUDA version, each GPU's name, memory, power limit, links."""
 
     def close(self) -> None:
         """Let go of the driver."""

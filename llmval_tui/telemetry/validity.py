@@ -1,0 +1,193 @@
+"""Whether a recording lets a measurement stand: gaps, throttling, XIDs, lost GPUs, strangers on the GPUs."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from llmval_tui.telemetry.sample import GpuSample, Sample
+
+# Heat and the power supply decide then, not the work. A software power cap is the operator's own limit: it is recorded.
+SLOWED_BY_FAULT = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake"})
+_NO_GPUS_HERE = frozenset({"no_driver", "no_gpu"})
+_LOST = frozenset({"gpu_lost", "reset_required"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One judgement: `outcome` is "pass", "fail", "invalid" or "inconclusive"."""
+
+    name: str
+    outcome: str
+    measured: str
+    bound: str
+    reason: str = ""
+
+
+def assess(
+    samples: Sequence[Sample],
+    interval_s: float,
+    window: tuple[int, int] | None = None,
+    own_pids: Collection[int] | None = None,
+    *,
+    gpus: Collection[int] | None = None,
+) -> list[Finding]:
+    """Judge a run's telemetry.
+
+    Args:
+        samples: the run's recording.
+        interval_s: the interval it was to be recorded at.
+        window: start and end of the measurement on the monotonic clock, ns; None: the whole recording. Gaps,
+            throttling and strangers count inside it; an XID or a lost GPU counts whenever it was seen.
+        own_pids: the run's own processes; None: go by what the recorder found by the run's mark (`--mark`).
+        gpus: indices of the GPUs the run used; None: all that were recorded.
+    """
+    samples = sorted(samples, key=lambda sample: sample.mono_ns)
+    findings = [_presence(samples, interval_s, window)]
+    if not samples:
+        return findings
+    inside = _inside(samples, window)
+    seen = {gpu.index for sample in samples for gpu in sample.gpus}
+    used = seen if gpus is None else set(gpus)
+    if not seen and not gpus:
+        return [*findings, _no_gpus(samples)]
+    findings.append(_lost(samples, used))
+    findings.append(_xids(samples, used))
+    findings.append(_throttling(inside, used))
+    findings.append(_strangers(inside, used, own_pids))
+    return findings
+
+
+def _inside(samples: Sequence[Sample], window: tuple[int, int] | None) -> list[Sample]:
+    if window is None:
+        return list(samples)
+    start, end = window
+    return [sample for sample in samples if start <= sample.mono_ns <= end]
+
+
+def _presence(samples: Sequence[Sample], interval_s: float, window: tuple[int, int] | None) -> Finding:
+    most_s = max(3 * interval_s, 5.0)
+    bound = f"no gap over {most_s:g} s"
+    name = "telemetry.samples"
+    if not samples:
+        return Finding(name, "inconclusive", "no samples", bound, "nothing was recorded")
+    times = [sample.mono_ns for sample in samples]
+    if window is not None:
+        # A gap counts as far as it lies inside the window, also where no sample does.
+        start, end = window
+        times = [start, *(time for time in times if start <= time <= end), end]
+        inside = len(times) - 2
+        if inside == 0 and not _watched_around(samples, start, end, most_s):
+            return Finding(name, "invalid", "no samples in the measured window", bound, "the window was not watched")
+    else:
+        inside = len(times)
+    longest_s = max((later - earlier for earlier, later in pairwise(times)), default=0) / 1e9
+    measured = f"{inside} samples, longest gap {longest_s:.1f} s"
+    if longest_s > most_s:
+        return Finding(name, "invalid", measured, bound, "what the hardware did in the gap is not known")
+    return Finding(name, "pass", measured, bound)
+
+
+def _watched_around(samples: Sequence[Sample], start: int, end: int, most_s: float) -> bool:
+    """Whether a window that fell between two samples has them near enough on both sides."""
+    before = max((sample.mono_ns for sample in samples if sample.mono_ns < start), default=None)
+    after = min((sample.mono_ns for sample in samples if sample.mono_ns > end), default=None)
+    if before is None or after is None:
+        return False
+    return (after - before) / 1e9 <= most_s
+
+
+def _no_gpus(samples: Sequence[Sample]) -> Finding:
+    notes = {note.code: note.message for sample in samples for note in sample.notes if note.source == "nvml"}
+    host_only = not notes or bool(_NO_GPUS_HERE & notes.keys())
+    reason = "; ".join(notes.values()) or "GPUs were not asked for"
+    if host_only:
+        return Finding("telemetry.gpus", "pass", "host only", "GPUs watched where there are any", reason)
+    return Finding("telemetry.gpus", "inconclusive", "not readable", "GPUs watched where there are any", reason)
+
+
+def _lost(samples: Sequence[Sample], used: Collection[int]) -> Finding:
+    lost = {
+        note.gpu
+        for sample in samples
+        for note in sample.notes
+        if note.code in _LOST and note.gpu is not None and note.gpu in used
+    }
+    # A restarted recorder may no longer list a GPU that the driver has dropped.
+    last = {gpu.index for sample in samples[-1:] for gpu in sample.gpus}
+    lost |= set(used) - last
+    if lost:
+        return Finding("telemetry.gpu_lost", "fail", f"{_gpus(lost)} lost or not listed", "no GPU lost")
+    return Finding("telemetry.gpu_lost", "pass", f"{len(used)} of {len(used)} GPUs there to the end", "no GPU lost")
+
+
+def _xids(samples: Sequence[Sample], used: Collection[int]) -> Finding:
+    found = {(gpu.index, gpu.xid) for gpu in _gpus_of(samples, used) if gpu.xid is not None}
+    if found:
+        listed = ", ".join(f"XID {xid} on GPU {index}" for index, xid in sorted(found))
+        return Finding("telemetry.xid", "fail", listed, "no XID", "look up the XID in NVIDIA's list and in dmesg")
+    unwatched = [note.message for note in samples[-1].notes if note.code == "xid_unavailable"]
+    if unwatched:
+        return Finding("telemetry.xid", "inconclusive", "not watched", "no XID", unwatched[0])
+    return Finding("telemetry.xid", "pass", "none", "no XID")
+
+
+def _throttling(samples: Sequence[Sample], used: Collection[int]) -> Finding:
+    name, bound = "telemetry.throttling", "no thermal or power-brake throttling"
+    known = [gpu for gpu in _gpus_of(samples, used) if gpu.throttle_reasons is not None]
+    unknown = set(used) - {gpu.index for gpu in known}
+    bad = _share(known, lambda gpu: [name for name in gpu.throttle_reasons or [] if name in SLOWED_BY_FAULT])
+    if bad:
+        return Finding(name, "invalid", bad, bound, "the figures are those of a GPU that was slowed down")
+    if unknown and samples:
+        return Finding(name, "inconclusive", f"not readable on {_gpus(unknown)}", bound)
+    if unknown:
+        return Finding(name, "inconclusive", "no samples in the measured window", bound)
+    capped = _share(known, lambda gpu: [name for name in gpu.throttle_reasons or [] if name == "sw_power_cap"])
+    return Finding(name, "pass", f"none; recorded: {capped}" if capped else "none", bound)
+
+
+def _share(gpus: Sequence[GpuSample], reasons: Callable[[GpuSample], list[str]]) -> str:
+    totals = Counter(gpu.index for gpu in gpus)
+    counts = Counter((gpu.index, reason) for gpu in gpus for reason in reasons(gpu))
+    return ", ".join(
+        f"GPU {index} {reason} in {count} of {totals[index]} samples"
+        for (index, reason), count in sorted(counts.items())
+    )
+
+
+def _strangers(samples: Sequence[Sample], used: Collection[int], own_pids: Collection[int] | None) -> Finding:
+    name, bound = "telemetry.foreign_processes", "only the run's own processes on its GPUs"
+    known: set[int] = set()
+    found: set[tuple[int, int]] = set()
+    for gpu in _gpus_of(samples, used):
+        if gpu.processes is None:
+            continue
+        if own_pids is not None:
+            strangers = [pid for pid in gpu.processes if pid not in own_pids]
+        elif gpu.foreign_processes is not None:
+            strangers = gpu.foreign_processes
+        elif gpu.processes:
+            continue  # there are some, and whose they are nobody can say
+        else:
+            strangers = []
+        known.add(gpu.index)
+        found |= {(gpu.index, pid) for pid in strangers}
+    renumbered = [note.message for sample in samples[-1:] for note in sample.notes if note.code == "pid_namespace"]
+    listed = ", ".join(f"pid {pid} on GPU {index}" for index, pid in sorted(found))
+    if found and not renumbered:
+        return Finding(name, "invalid", listed, bound, "another process shared the GPU while it was measured")
+    if found:
+        return Finding(name, "inconclusive", listed, bound, renumbered[0])
+    if set(used) - known:
+        unknown = _gpus(set(used) - known)
+        return Finding(name, "inconclusive", f"not known on {unknown}", bound, "the processes there could not be told")
+    return Finding(name, "pass", "none", bound, *renumbered[:1])
+
+
+def _gpus_of(samples: Sequence[Sample], used: Collection[int]) -> list[GpuSample]:
+    return [gpu for sample in samples for gpu in sample.gpus if gpu.index in used]
+
+
+def _gpus(indices: Collection[int]) -> str:
+    return ("GPU " if len(indices) == 1 else "GPUs ") + ", ".join(str(index) for index in sorted(indices))

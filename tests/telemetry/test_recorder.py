@@ -1,0 +1,147 @@
+"""The recorder as a process, the host source, and whose processes are whose."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+
+from llmval_tui.telemetry import ownership
+from llmval_tui.telemetry.host import HostSource
+from llmval_tui.telemetry.ownership import Ownership
+from llmval_tui.telemetry.sample import Sample
+from llmval_tui.telemetry.tail import load
+
+RECORDER = [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--sources", "host"]
+
+
+def until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_records_whole_lines_and_ends_cleanly_on_a_signal(tmp_path, number):
+    path = tmp_path / "telemetry.jsonl"
+    path.write_bytes(b'{"t_ns": 1, "mono')  # what a killed recorder left
+    process = subprocess.Popen([*RECORDER, "--out", path, "--interval", "0.05", "--folder", tmp_path])
+    assert until(lambda: len(load(path)) >= 3)
+    process.send_signal(number)
+    assert process.wait(10) == 0
+    first, *lines = path.read_bytes().splitlines()
+    samples = [Sample.from_line(line) for line in lines]
+    assert Sample.from_line(first) is None and None not in samples
+    assert path.read_bytes().endswith(b"\n")
+    assert samples[0].host.cpu_percent is None and samples[-1].host.cpu_percent is not None
+    assert samples[-1].host.disk_free_bytes > 0
+    grid = [(sample.mono_ns - samples[0].mono_ns) / 50_000_000 for sample in samples]
+    assert all(later - earlier > 0.5 for earlier, later in pairwise(grid))  # no burst
+
+
+def test_it_ends_when_nobody_reads_its_output():
+    process = subprocess.Popen([*RECORDER, "--out", "-", "--interval", "0.05"], stdout=subprocess.PIPE)
+    assert Sample.from_line(process.stdout.readline()) is not None
+    process.stdout.close()
+    assert process.wait(10) == 0
+
+
+def test_it_ends_when_its_parent_dies(tmp_path):
+    path = tmp_path / "telemetry.jsonl"
+    starter = "import subprocess, sys, time; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", starter, *RECORDER, "--out", path, "--interval", "0.1"]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE)
+    recorder = int(parent.stdout.readline())
+    assert until(lambda: load(path))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert until(lambda: ownership._gone(recorder), 10)
+
+
+def test_a_file_that_takes_no_more_keeps_its_whole_lines(tmp_path):
+    path = tmp_path / "telemetry.jsonl"
+    done = subprocess.run(
+        [*RECORDER, "--out", path, "--interval", "0.01"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1 and b"cannot be written" in done.stderr and done.stderr.count(b"\n") == 1
+    data = path.read_bytes()
+    assert data.endswith(b"\n") and all(Sample.from_line(line) for line in data.splitlines())
+
+
+def test_a_full_disk_is_named():
+    done = subprocess.run([*RECORDER, "--out", "/dev/full"], capture_output=True, timeout=30, check=False)
+    assert done.returncode == 1 and b"the disk is full" in done.stderr
+
+
+def test_it_replays_in_the_recordings_rhythm(tmp_path, synthetic):
+    recorded, out = tmp_path / "recorded.jsonl", tmp_path / "out.jsonl"
+    synthetic.write(recorded, 2, 5)
+    command = [*RECORDER, "--replay", recorded, "--speed", "50"]
+    assert subprocess.run([*command, "--out", out], timeout=30, check=False).returncode == 0
+    played = load(out)
+    assert [sample.gpus[0].power_w for sample in played] == [sample.gpus[0].power_w for sample in load(recorded)]
+    assert played[1].mono_ns - played[0].mono_ns == 20_000_000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--replay", "missing"], ["--replay", "/dev/null"], ["--sources", "nvml,x"], ["--gpus", "a"], ["--interval", "0"],
+     ["--mark", "x"], ["--replay", "empty"]],
+)  # fmt: skip
+def test_bad_arguments_are_refused_in_words(tmp_path, arguments):
+    (tmp_path / "empty").write_bytes(b"")
+    done = subprocess.run(
+        [*RECORDER, "--out", "out", *arguments], cwd=tmp_path, capture_output=True, timeout=30, check=False
+    )
+    assert done.returncode == 2 and b"Traceback" not in done.stderr and done.stderr
+
+
+def test_it_starts_light():
+    code = (
+        "import sys, llmval_tui.telemetry.recorder, llmval_tui.telemetry.nvml, llmval_tui.telemetry.validity; "
+        "print([name for name in ('textual', 'rich', 'torch', 'pynvml', 'psutil') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_host_rates_and_a_folder_that_is_gone(tmp_path):
+    source = HostSource(tmp_path / "gone")
+    source.open()
+    first = source.read()
+    assert first.host.cpu_percent is None and first.host.network_tx_mb_per_s is None
+    assert [note.code for note in first.notes] == ["read_failed"] and "disk" in first.notes[0].message
+    assert first.host.memory_total_bytes > first.host.memory_used_bytes > 0
+    assert source.read().host.cpu_percent is not None
+
+
+def test_processes_are_told_by_the_runs_mark(monkeypatch):
+    ours = subprocess.Popen(["sleep", "60"], env={**os.environ, "LLMVAL_RUN_ID": "one"})
+    strange = subprocess.Popen(["sleep", "60"], env={**os.environ, "LLMVAL_RUN_ID": "other"})
+    try:
+        owner = Ownership("LLMVAL_RUN_ID=one")
+        assert until(lambda: not owner.is_foreign(ours.pid))  # its environment is there only after its exec
+        assert owner.is_foreign(strange.pid)
+        for process in (ours, strange):
+            process.kill()
+        assert until(lambda: ownership._gone(strange.pid))
+        assert not owner.is_foreign(strange.pid)  # a zombie holds no GPU
+    finally:
+        for process in (ours, strange):
+            process.kill()
+            process.wait()
+    for elsewhere in (False, True):
+        monkeypatch.setattr(ownership, "in_own_pid_namespace", lambda elsewhere=elsewhere: elsewhere)
+        assert Ownership("A=b").is_foreign(strange.pid) is elsewhere
