@@ -96,7 +96,7 @@ def make_plan(checklist: Checklist, steps: list[Step], workspace: Path, options:
             f"{folder} cannot be made ({error.strerror}): choose a --workspace that you can write."
         ) from error
     relative = _relative(checklist.path, workspace)
-    planned = [PlannedStep(step.number, *step.key) for step in steps]
+    planned = [PlannedStep(step.number, *step.key, checked=step.checked) for step in steps]
     write_json(folder / "plan.json", PlanIntent(1, folder.name, relative, planned, asdict(options), utc_iso()))
     return Plan(folder)
 
@@ -187,6 +187,9 @@ class PlanProcess:
         step = checklist.find(key)
         if step is None:
             raise Refused(f"step {planned.number} ({planned.text[:60]}) is no longer in {checklist.path.name}.")
+        if step.checked and not planned.checked and (backing := self._passed(key)):
+            # A run that an earlier plan left behind has been settled since: it is the answer.
+            return StepResult(step.number, Outcome.PASS.value, backing.id, "completed by a run found in flight", True)
         run = self._in_flight(key)
         if run is None:
             context = context_for(checklist, step, self.workspace, self.options, gpu_count_of(inventory), self.store)
@@ -213,6 +216,11 @@ class PlanProcess:
     def _in_flight(self, key: StepKey) -> Run | None:
         """A run of this step that an earlier plan left at work: it is waited for, not started twice."""
         return next((run for run in self.store.of_step(*key) if run.alive()), None)
+
+    def _passed(self, key: StepKey) -> Run | None:
+        newest = next(iter(self.store.of_step(*key)), None)
+        verdict = newest.verdict() if newest else None
+        return newest if verdict is not None and verdict.outcome is Outcome.PASS else None
 
     def _freeze(self, context: Context, proposal: Proposal, inventory: dict[str, Any]) -> Intent:
         step = context.step

@@ -7,7 +7,7 @@ from llmval_tui.actions.gates import general_gates
 from llmval_tui.actions.registry import action_named
 from llmval_tui.checklist.ledger import Entry, record
 from llmval_tui.checklist.model import StepKey
-from llmval_tui.checklist.splice import set_mark
+from llmval_tui.checklist.splice import commentable, set_mark
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, locked, read_json, read_lines, write_json
 from llmval_tui.foundation.text import utc_iso
@@ -122,6 +122,7 @@ def tick_by_hand(checklist: Path, key: StepKey, note: str, store: RunStore) -> N
         note=note.strip(),
         deviations=(),
         link=None,
+        occurrence=key.occurrence,
     )
     record(store.workspace / TODO, entry, store.workspace)
     store.root.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     """Mark, ledger for people, ledger for machines, in this order: the last one says that all of it is done."""
     ref = run.intent.step
     checklist = store.workspace / ref.checklist
-    deviation = "; ".join(verdict.deviations) or None
+    deviation = commentable("; ".join(verdict.deviations)) or None
     step = set_mark(checklist, StepKey(ref.section, ref.text, ref.occurrence), True, comment=deviation)
     main = verdict.evidence[0] if verdict.evidence else None
     answer = read_json(run.folder / "accepted.json")
@@ -149,6 +150,7 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
         note=verdict.summary or None,
         deviations=tuple(verdict.deviations),
         link=answer.get("link") if isinstance(answer, dict) else None,
+        occurrence=ref.occurrence,
     )
     record(store.workspace / TODO, entry, store.workspace)
     append_line(

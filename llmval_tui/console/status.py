@@ -88,7 +88,10 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None) -> None:
             Text(clean_line(item.step.text), overflow="ellipsis", no_wrap=True),
             Text(clean_line(evidence)),
         )
-    Console(file=out or sys.stdout, highlight=False).print(table)
+    # A pipe has no width: give it one in which nothing that matters is cut.
+    console = Console(file=out or sys.stdout, highlight=False)
+    console.width = console.width if console.is_terminal else 160
+    console.print(table)
 
 
 def _as_json(item: StepStatus) -> dict[str, Any]:

@@ -16,6 +16,7 @@ class PlannedStep:
     section: str
     text: str
     occurrence: int
+    checked: bool = False  # as it stood when it was asked for
 
 
 @dataclass(frozen=True, slots=True)

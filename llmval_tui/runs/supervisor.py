@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from llmval_tui.foundation.files import read_json, take_lock, write_json
@@ -28,6 +29,7 @@ from llmval_tui.runs.store import Run
 CANCEL_FILE = "cancel.json"  # made by whoever wants the run stopped; {"by": …}
 RECORDER_RESTARTS = 5
 TELEMETRY_INTERVAL_S = 1.0
+FIRST_SAMPLE_S = 5.0
 _POLL_S = 0.2
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -104,7 +106,7 @@ class Supervisor:
         self._save()
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
-        self._keep_recorder()
+        self._await_recorder()
         lock = take_lock(self.run.command_lock)
         if lock is None:
             raise OSError(0, "another command of this run is still running")
@@ -190,6 +192,9 @@ class Supervisor:
         self._recorder_starts += 1
         with (self.run.folder / "recorder.log").open("ab") as log:
             options = ["--interval", str(TELEMETRY_INTERVAL_S), "--folder", self.intent.cwd]
+            # GPU processes that do not carry the run's id are somebody else's, and are recorded as such.
+            options += ["--mark", f"{ladder.RUN_ID_VARIABLE}={self.intent.run_id}"]
+            options += ["--parent", str(os.getpid())]
             self._recorder = subprocess.Popen(
                 [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", str(self.run.telemetry), *options],
                 stdin=subprocess.DEVNULL,
@@ -197,6 +202,17 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _await_recorder(self) -> None:
+        """Start the command only after the first sample: a run of a second has its telemetry too, and an idle before."""
+        self._keep_recorder()
+        deadline = time.monotonic() + FIRST_SAMPLE_S
+        while self._recorder is not None and self._recorder.poll() is None and time.monotonic() < deadline:
+            if self.run.telemetry.exists() and self.run.telemetry.stat().st_size > 0:
+                return
+            time.sleep(0.02)
+        if self._recorder is not None:
+            self._note(f"no telemetry sample came within {FIRST_SAMPLE_S:.0f} s; the command was started all the same")
 
     def _end_recorder(self) -> None:
         if self._recorder is None or self._recorder.poll() is not None:

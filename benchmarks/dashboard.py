@@ -1,0 +1,117 @@
+"""What an operator feels at the dashboard: first paint, keys under load, a lost line, bytes over the line."""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.report import Row
+from benchmarks.terminal import Terminal
+from llmval_tui.console.demo import prepare
+from llmval_tui.runs import client
+from llmval_tui.runs.plans import active_plan
+from llmval_tui.runs.store import RunStore
+
+COLUMNS, ROWS = 160, 50
+HELP = "Keys"  # what only the help screen shows
+LLMVAL = [sys.executable, "-m", "llmval_tui"]
+
+NOISY = """import sys, time
+lines, start = 0, time.monotonic()
+while time.monotonic() - start < {seconds}:
+    due = int((time.monotonic() - start) * {rate})
+    sys.stdout.write("".join(f"line {{n}} of a run that logs a lot\\n" for n in range(lines, due)))
+    sys.stdout.flush()
+    lines = max(lines, due)
+    time.sleep(0.02)
+print(lines, "lines in all")
+"""
+
+
+@contextmanager
+def scratch(checklist: str | None = None, **files: str) -> Iterator[Path]:
+    """A workspace that is gone afterwards, with whatever still runs in it."""
+    with tempfile.TemporaryDirectory(prefix="llmval-bench-") as name:
+        folder = Path(name)
+        prepare(folder)
+        if checklist is not None:
+            (folder / "docs/llm_validation_checklist.md").write_text(checklist)
+        for file, text in files.items():
+            (folder / f"{file}.py").write_text(text)
+        try:
+            yield folder
+        finally:
+            stop_all(folder)
+
+
+def stop_all(folder: Path) -> None:
+    plan = active_plan(folder)
+    identity = plan.status().identity if plan else None
+    for run in RunStore(folder).active():
+        client.request_cancel(run, "end of benchmark")
+        client.wait(run, 40)
+    deadline = time.monotonic() + 20
+    while identity is not None and identity.alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def until(condition: object, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            raise TimeoutError("the benchmark waited in vain")
+        time.sleep(0.02)
+
+
+def first_paint(repeats: int = 7) -> Row:
+    """From exec to the first step on the screen, on the project's own checklist."""
+    times = []
+    with scratch() as folder:
+        for _ in range(repeats):
+            with Terminal([*LLMVAL, "--workspace", str(folder)], COLUMNS, ROWS) as terminal:
+                terminal.wait_for("1.2", 20)
+                times.append(time.perf_counter() - terminal.started)
+    return Row(
+        "first paint of the dashboard, no GPU",
+        f"median {statistics.median(times):.2f} s, worst {max(times):.2f} s of {repeats}",
+        "< 0.8 s",
+        statistics.median(times) < 0.8,
+    )
+
+
+def key_latency(rate: int = 2000, bound_ms: float = 100, presses: int = 100) -> Row:
+    """From a key to the change it makes on the screen, while the Log pane follows a run that logs `rate` lines/s."""
+    checklist = "## 1. Noise\n- [ ] Run: `python noisy.py`\n"
+    latencies = []
+    with scratch(checklist, noisy=NOISY.format(seconds=90, rate=rate)) as folder:
+        with Terminal([*LLMVAL, "--workspace", str(folder), "run", "1.1", "--detach"], COLUMNS, ROWS) as starting:
+            starting.process.wait(30)
+        log = RunStore(folder).runs()
+        until(lambda: any(run.logs() for run in RunStore(folder).runs()))
+        log = RunStore(folder).runs()[0].logs_folder / "main.stdout.log"
+        until(lambda: log.exists() and log.stat().st_size > 10_000)
+        with Terminal([*LLMVAL, "--workspace", str(folder)], COLUMNS, ROWS) as terminal:
+            terminal.wait_for("1.1", 20)
+            terminal.send("2")  # the Log tab
+            terminal.wait_for("of a run that logs a lot", 10)
+            cpu, began = terminal.own_cpu_seconds(), time.perf_counter()
+            for _ in range(presses // 2):
+                for key, condition in (("?", lambda text: HELP in text), ("\x1b", lambda text: HELP not in text)):
+                    terminal.send(key)
+                    latencies.append(terminal.wait_for(condition, 10) * 1000)
+                    time.sleep(0.15)
+            share = 100 * (terminal.own_cpu_seconds() - cpu) / (time.perf_counter() - began)
+        written = log.read_bytes().count(b"\n")
+        stop_all(folder)
+    ordered = sorted(latencies)
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    text = f"p50 {statistics.median(ordered):.0f} ms, p99 {p99:.0f} ms of {len(ordered)} keys; {share:.0f} % of a core"
+    return Row(
+        f"key to change on the screen, {rate} log lines/s ({written} lines)",
+        text,
+        f"p99 < {bound_ms:.0f} ms",
+        p99 < bound_ms,
+    )

