@@ -8,7 +8,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from llmval_tui.foundation.errors import Refused
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, wholly or not at all.
 
-    The temporary file lies in the same folder; it is synced, takes over the old file's mode, is renamed over it, and
+    The temporary file lies in the same folder; it is synced, takes over the old file's mode
+    (and its owner, where that may be done), is renamed over it, and
     the folder is synced, so that a power cut leaves either the old bytes or the new ones. A symbolic link is followed,
     so that a linked file is replaced where it lies and the link stays.
 
@@ -30,14 +31,17 @@ def write_atomic(path: Path, data: bytes) -> None:
     target = path.resolve()
     temporary: str | None = None
     try:
-        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
-        if mode is not None and not os.access(target, os.W_OK):
+        before = target.stat() if target.exists() else None
+        if before is not None and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), mode if mode is not None else 0o644)
+            if before is not None and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+                with suppress(PermissionError):  # only root may keep another's file that other's
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode) if before is not None else 0o644)
             os.fsync(file.fileno())
         Path(temporary).replace(target)
         temporary = None

@@ -3,51 +3,64 @@
 import os
 from pathlib import Path
 
-_CHUNK = 1 << 20
-
 
 class LineTail:
     """The new whole lines of a file since the last look.
 
     The file may not be there yet, may end in a torn line (kept back until it is whole), may be truncated or replaced
-    (read again from its start). A line longer than `longest` bytes is dropped, so memory stays bounded.
+    (read again from its start).
+
+    Args:
+        path: the file.
+        backlog_bytes: of a file that is longer at the first poll only about this much of its end is read; None: all.
+        longest: a line of more bytes is dropped, so that memory stays bounded.
     """
 
-    def __init__(self, path: Path, longest: int = 4 << 20) -> None:
+    def __init__(self, path: Path, *, backlog_bytes: int | None = None, longest: int = 4 << 20) -> None:
         self.path = path
+        self._backlog = backlog_bytes
         self._longest = longest
-        self._position = 0
-        self._inode: int | None = None
+        self._file: tuple[int, int] | None = None  # device and inode
+        self._offset = 0
         self._torn = b""
-        self._skipping = False
+        self._skipping = False  # inside a line that is not wanted, until its newline
 
-    def poll(self, most: int = 8 << 20) -> list[bytes]:
-        """Lines without their newline; reads at most about `most` bytes, the rest comes with the next poll."""
+    def poll(self, most: int = 4 << 20) -> list[bytes]:
+        """Lines without their newline; reads at most `most` bytes, the rest comes with the next poll.
+
+        Raises:
+            OSError: the file is there but cannot be read.
+        """
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            self._restart(None)
             return []
         try:
             status = os.fstat(descriptor)
-            if status.st_ino != self._inode or status.st_size < self._position:
-                self._inode, self._position, self._torn, self._skipping = status.st_ino, 0, b"", False
-            lines: list[bytes] = []
-            end = min(status.st_size, self._position + most)
-            while self._position < end:
-                chunk = os.pread(descriptor, min(_CHUNK, end - self._position), self._position)
-                if not chunk:
-                    break
-                self._position += len(chunk)
-                lines += self._split(chunk)
-            return lines
+            identity = (status.st_dev, status.st_ino)
+            if identity != self._file or status.st_size < self._offset:
+                self._restart(identity)
+                self._skip_backlog(status.st_size)
+            data = os.pread(descriptor, most, self._offset)
         finally:
             os.close(descriptor)
+        self._offset += len(data)
+        return self._split(data)
 
-    def _split(self, chunk: bytes) -> list[bytes]:
-        *whole, rest = (self._torn + chunk).split(b"\n")
-        if self._skipping and whole:
-            whole, self._skipping = whole[1:], False
-        if len(rest) > self._longest:
-            rest, self._skipping = b"", True
-        self._torn = rest
-        return whole
+    def _restart(self, identity: tuple[int, int] | None) -> None:
+        self._file, self._offset, self._torn, self._skipping = identity, 0, b"", False
+
+    def _skip_backlog(self, size: int) -> None:
+        if self._backlog is not None and size > self._backlog:
+            # One byte earlier: if that is a newline, the line after it is whole and is kept.
+            self._offset, self._skipping = size - self._backlog - 1, True
+        self._backlog = None
+
+    def _split(self, data: bytes) -> list[bytes]:
+        *lines, self._torn = (self._torn + data).split(b"\n")
+        if lines and self._skipping:
+            lines, self._skipping = lines[1:], False
+        if self._skipping or len(self._torn) > self._longest:
+            self._torn, self._skipping = b"", True
+        return lines

@@ -1,0 +1,198 @@
+"""Commands as an operator writes them in a checklist, read by a small grammar; never by a shell."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from llmval_tui.checklist.lexer import (
+    BUILTINS,
+    PLACEHOLDER,
+    RESERVED,
+    Lexer,
+    Token,
+    is_date,
+    looks_like_assignment,
+    quote,
+)
+from llmval_tui.foundation.errors import Refused
+
+DEFAULT_VARIABLES = frozenset(
+    {
+        "CUDA_VISIBLE_DEVICES", "HOME", "HOSTNAME", "LOGNAME", "PWD", "SCRATCH", "SLURM_JOB_ID", "SLURM_JOB_NAME",
+        "SLURM_NODEID", "SLURMD_NODENAME", "TMPDIR", "USER",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One argument. `value` is what the program gets, but for `<date>` and, where `has_glob`, `*`, `?` and `[…]`."""
+
+    value: str
+    has_date: bool = False  # holds the placeholder <date>
+    has_glob: bool = False  # holds unquoted glob characters; only in a word that was written with <date>
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the standard output also goes, as data: `> PATH`, `>> PATH` or `| tee [-a] PATH`."""
+
+    path: Word
+    append: bool = False
+    kind: Literal["redirect", "tee"] = "redirect"
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCommand:
+    """A command read: assignments before it, its words, and where its output goes."""
+
+    words: tuple[Word, ...]
+    assignments: tuple[tuple[str, Word], ...] = ()
+    output: Output | None = None
+
+    @property
+    def has_date(self) -> bool:
+        """Whether `<date>` is still to be filled in somewhere."""
+        words = [*self.words, *(word for _, word in self.assignments)]
+        return any(word.has_date for word in words) or (self.output is not None and self.output.path.has_date)
+
+    @property
+    def argv(self) -> list[str]:
+        """The words as a program gets them.
+
+        Raises:
+            Refused: a date or a glob is still to be filled in.
+        """
+        for word in self.words:
+            if word.has_date or word.has_glob:
+                raise Refused(f"“{word.value}” still holds a pattern: there is no file yet that it could stand for.")
+        return [word.value for word in self.words]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The assignments, a later one of the same name winning."""
+        return {name: word.value for name, word in self.assignments}
+
+    def fill(self, date: str) -> "ParsedCommand":
+        """The command with `<date>` replaced everywhere; globs stay for the caller to expand.
+
+        Raises:
+            Refused: `date` is not one path component of letters, digits and `._:-`.
+        """
+        if not is_date(date):
+            raise Refused(f"“{date}” cannot stand for {PLACEHOLDER}: use letters, digits and . _ : - only.")
+
+        def filled(word: Word) -> Word:
+            return replace(word, value=word.value.replace(PLACEHOLDER, date), has_date=False)
+
+        return ParsedCommand(
+            tuple(filled(word) for word in self.words),
+            tuple((name, filled(word)) for name, word in self.assignments),
+            replace(self.output, path=filled(self.output.path)) if self.output else None,
+        )
+
+    def display(self) -> str:
+        """The command as one line for bash, which `parse_command` reads back as the same command.
+
+        The exception is a glob whose `<date>` was filled in: bash expands it, `parse_command` refuses it.
+        """
+        parts = [f"{name}={quote(word.value, word.has_glob)}" for name, word in self.assignments]
+        for index, word in enumerate(self.words):
+            parts.append(quote(word.value, word.has_glob, command=index == 0))
+        if self.output is not None:
+            path = quote(self.output.path.value, self.output.path.has_glob)
+            if self.output.kind == "tee":
+                parts += ["| tee -a" if self.output.append else "| tee", path]
+            else:
+                parts += [">>" if self.output.append else ">", path]
+        return " ".join(parts)
+
+
+def parse_command(
+    text: str,
+    *,
+    now: datetime,
+    environment: Mapping[str, str],
+    allowed_variables: frozenset[str] = DEFAULT_VARIABLES,
+) -> ParsedCommand:
+    """Read one command.
+
+    Understood are words with quotes and backslashes, `$(date +FORMAT)` (the time is `now`; numeric formats only), `~`,
+    `$NAME` and `${NAME}` of `allowed_variables` with their values in `environment`, `NAME=value` before the command,
+    and, at the end, `> PATH`, `>> PATH` or `| tee [-a] PATH`. `<date>` stays a placeholder, quoted or not.
+
+    Raises:
+        Refused: everything else, with the character, its column (from 1) and what to write instead.
+    """
+    tokens = Lexer(text, now, environment, allowed_variables).tokens()
+    body, output = _split_output(tokens)
+    assignments: list[tuple[str, Word]] = []
+    words: list[Word] = []
+    for token in body:
+        if token.assigns and not words:
+            name, _, value = token.value.partition("=")
+            if token.glob_column is not None:
+                raise _refused(token.glob, token.glob_column, "quote it: an assignment is not a file pattern")
+            assignments.append((name, Word(value, PLACEHOLDER in value)))
+            continue
+        if not words:
+            _check_command_word(token)
+        words.append(_word(token))
+    assigned = {name for name, _ in assignments}
+    for token in tokens:
+        for name in sorted(token.variables & assigned):
+            raise _refused(f"${name}", token.column, "write its value, since this command also assigns it")
+    if not words:
+        raise Refused("There is no command: write the program and its arguments.")
+    return ParsedCommand(tuple(words), tuple(assignments), output)
+
+
+def _refused(what: str, column: int, instead: str) -> Refused:
+    return Refused(f"“{what}” at column {column} is not understood in a command: {instead}.")
+
+
+def _word(token: Token, *, path: bool = False) -> Word:
+    has_date = PLACEHOLDER in token.value
+    if token.glob_column is not None and (path or not has_date):
+        instead = "name one file" if path else f"name the files, quote it, or use {PLACEHOLDER} in the same word"
+        raise _refused(token.glob, token.glob_column, instead)
+    return Word(token.value, has_date, token.glob_column is not None)
+
+
+def _check_command_word(token: Token) -> None:
+    if not token.value:
+        raise _refused("an empty word", token.column, "write the program's name")
+    if token.value in BUILTINS:
+        raise _refused(token.value, token.column, "it is a shell builtin and has no effect here; write a program")
+    if token.glob_column is not None:
+        raise _refused(token.glob, token.glob_column, "write the program's own name")
+    if token.quoted:
+        return  # bash sees neither syntax nor assignments in a quoted word
+    if token.value in RESERVED:
+        raise _refused(token.value, token.column, "it is shell syntax; write one command, or put a script into a file")
+    if looks_like_assignment(token.value):
+        raise _refused(token.value, token.column, "write NAME=value with a plain name and one =")
+
+
+def _split_output(tokens: list[Token]) -> tuple[list[Token], Output | None]:
+    """The tokens before the output's operator, and the output."""
+    at = next((index for index, token in enumerate(tokens) if token.operator), None)
+    if at is None:
+        return tokens, None
+    operator, rest = tokens[at], tokens[at + 1 :]
+    append = operator.value == ">>"
+    kind: Literal["redirect", "tee"] = "redirect"
+    if operator.value == "|":
+        if not rest or rest[0].operator or rest[0].value != "tee":
+            raise _refused("|", operator.column, "the only pipe is | tee PATH, at the end")
+        kind, rest = "tee", rest[1:]
+        if rest and rest[0].value in ("-a", "--append"):
+            append, rest = True, rest[1:]
+        if rest and not rest[0].operator and rest[0].value.startswith("-"):
+            raise _refused(rest[0].value, rest[0].column, "tee is given -a and one path only")
+    if not rest or rest[0].operator or not rest[0].value:
+        raise _refused(operator.value, operator.column, "one path must follow")
+    if len(rest) > 1:
+        raise _refused(rest[1].value, rest[1].column, "the output's path must be the last word")
+    return tokens[:at], Output(_word(rest[0], path=True), append, kind)

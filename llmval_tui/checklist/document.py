@@ -1,0 +1,108 @@
+"""The operator's Markdown files on disk: read with clear refusals, replaced whole, one writer at a time."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import locked, write_atomic
+
+MAX_BYTES = 2 * 2**20  # fifty times the longest checklist imaginable; bounds what parsing may cost
+
+
+def read_document(path: Path, what: str = "a Markdown document") -> bytes:
+    """The bytes of a regular file of at most `MAX_BYTES`.
+
+    Raises:
+        Refused: missing, not readable, a folder, a device or pipe (reading one could block), or too large.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise Refused(f"{path} is a folder, not {what}: name the Markdown file in it.")
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused(f"{path} is not a regular file: name {what}.")
+        if status.st_size > MAX_BYTES:
+            size = f"{status.st_size / 2**20:.1f} MiB"
+            raise Refused(f"{path} has {size}; {what} may have {MAX_BYTES // 2**20} MiB: split it, or check the name.")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise Refused(f"{path} does not exist: check the path, or name {what} that does.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise Refused(f"{path} cannot be read ({reason}): check the path and its permissions.") from error
+
+
+def decode(data: bytes, path: Path) -> str:
+    """`data` as text, a byte order mark left out.
+
+    Raises:
+        Refused: invalid UTF-8 or a NUL byte, with line and byte.
+    """
+    if (nul := data.find(b"\0")) >= 0:
+        raise Refused(f"{path}, line {line_of(data, nul)}: a NUL byte at offset {nul}; this is not a text file.")
+    try:
+        return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        raise Refused(
+            f"{path}, line {line_of(data, at)}: byte 0x{data[at]:02x} at offset {at} is not valid UTF-8: "
+            "save the file as UTF-8."
+        ) from error
+
+
+def line_of(data: bytes, offset: int) -> int:
+    """The 1-based line of a byte offset; LF, CRLF and CR end a line."""
+    before = data[:offset]
+    return before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n") + 1
+
+
+def replace_document(path: Path, data: bytes) -> None:
+    """Replace the file atomically, mode kept.
+
+    A file without any write permission is refused for root too: the mode says that the owner wants it left alone.
+
+    Raises:
+        Refused: read-only, or it cannot be written; nothing was changed.
+    """
+    try:
+        read_only = not path.stat().st_mode & 0o222
+    except FileNotFoundError:
+        read_only = False
+    except OSError as error:
+        raise Refused(f"{path} cannot be written ({error.strerror}); nothing in it was changed.") from error
+    if read_only:
+        raise Refused(f"{path} is read-only; nothing in it was changed: chmod u+w it to let llmval write.")
+    write_atomic(path, data)
+
+
+@contextmanager
+def document_lock(path: Path) -> Iterator[None]:
+    """Hold the one writer's lock of a document.
+
+    The lock file lies in the user's state folder, named by a hash of the document's real path. Not beside the document,
+    where it would litter the operator's repository; not in the workspace, because a checklist may be shared by several;
+    not in XDG_RUNTIME_DIR, which a detached process and the next login need not have in common. The document itself
+    cannot be locked, since every atomic replacement makes it another inode.
+
+    Raises:
+        Refused: the state folder cannot be written.
+    """
+    state = os.environ.get("XDG_STATE_HOME", "")
+    # The base directory specification: a relative path there is to be ignored.
+    root = Path(state) if state.startswith("/") else Path(os.path.expanduser("~"), ".local", "state")  # noqa: PTH111
+    folder = root / "llmval" / "locks"
+    lock = folder / f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    except OSError as error:
+        raise Refused(
+            f"{folder} cannot be written ({error.strerror}), and llmval keeps its locks there: "
+            "set XDG_STATE_HOME to a folder of yours."
+        ) from error
+    with locked(lock):
+        yield

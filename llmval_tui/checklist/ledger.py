@@ -1,0 +1,245 @@
+"""The ledger for people in `docs/TODO.md`: one Markdown line an item, in a block that is llmval's; the rest is not."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote as percent
+
+from llmval_tui.checklist.document import decode, document_lock, read_document, replace_document
+from llmval_tui.checklist.model import StepKey
+from llmval_tui.checklist.paths import inside
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.text import clean_line
+
+BEGIN = b"<!-- llmval:ledger:begin -->"
+END = b"<!-- llmval:ledger:end -->"
+HEADING = "## Validation ledger"
+SHOWN_HEX = 12  # digits of the SHA-256 shown to people; the ledger beside the runs has all
+
+_LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
+_ITEM = re.compile(rb"<!-- llmval:item ([0-9a-f]{12})#(\d+) -->\s*$")
+_NUMBER = re.compile(rb"- \*\*(\d+)\.(\d+)\*\*")
+_SPECIAL = re.compile(r"[\\`*\[\]<>|~&!$]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])|#")
+_ESCAPED = re.compile(r"\\([\\`*\[\]<>|~&!$_#])|&(middot|rsaquo);")
+_ENTITIES = {"middot": "·", "rsaquo": "›"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the ledger says of one item; as read back, `sha256` has the twelve digits that are shown."""
+
+    number: str  # "1.2"
+    section: str
+    text: str
+    outcome: str  # "pass", or "ticked by the operator"
+    utc: str  # "2026-01-02T03:04:05Z"
+    host: str  # may be empty
+    run_id: str  # empty for a tick by hand
+    artifact: str | None = None  # path relative to the workspace
+    sha256: str | None = None
+    note: str | None = None
+    deviations: tuple[str, ...] = ()
+    link: str | None = None
+    occurrence: int = 1
+
+    @property
+    def key(self) -> StepKey:
+        return StepKey(self.section, self.text, self.occurrence)
+
+
+def record(todo: Path, entry: Entry, workspace: Path) -> None:
+    """Write the entry's line into the ledger of `todo`, in place of the same item's earlier one.
+
+    The block is appended under a heading where there is none, and the file is made where it is absent. Every byte
+    outside of the block stays.
+
+    Raises:
+        Refused: the artifact lies outside of the workspace, the block's markers are damaged, or the file cannot be read
+            or written. Nothing was changed then.
+    """
+    line = _line(entry, todo, workspace)
+    with document_lock(todo):
+        data = read_document(todo) if os.path.lexists(todo) else b"# TODO\n"
+        newline = b"\r\n" if b"\r\n" in data else b"\n"
+        block = _block(data, todo)
+        if block is None:
+            gap = b"" if data.endswith((b"\n", b"\r")) or not data else newline
+            heading = newline.join([b"", HEADING.encode(), b"", BEGIN, line, END, b""])
+            replaced = data + gap + heading
+        else:
+            start, end = block
+            replaced = data[:start] + _merged(data[start:end], line, newline) + data[end:]
+        if replaced == data:
+            return
+        try:
+            todo.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(f"{todo.parent} cannot be made ({error.strerror}): make it, or check the path.") from error
+        replace_document(todo, replaced)
+
+
+def entries(todo: Path) -> list[Entry]:
+    """What the ledger in `todo` holds, in its order; empty where there is no file or no block.
+
+    Lines of the block that do not carry llmval's item comment are the operator's and are passed over.
+
+    Raises:
+        Refused: the file cannot be read, its markers are damaged, or an item's line was edited beyond reading.
+    """
+    if not os.path.lexists(todo):
+        return []
+    data = read_document(todo)
+    block = _block(data, todo)
+    if block is None:
+        return []
+    start, end = block
+    found = []
+    line = data[:start].count(b"\n")
+    for raw in _LINE_END.split(data[start:end]):
+        line += 1
+        if comment := _ITEM.search(raw):
+            text = decode(raw[: comment.start()], todo).strip()
+            try:
+                found.append(_entry(text, int(comment[2])))
+            except ValueError as error:
+                raise Refused(
+                    f"{todo}, line {line}: this ledger line was edited and cannot be read ({error}): "
+                    "delete it and complete the item again, or restore it."
+                ) from error
+    return found
+
+
+def key_hash(key: StepKey) -> str:
+    """The short hash by which a line is known to be an item's: 12 hex digits of SHA-256 over section and text."""
+    return hashlib.sha256("\0".join((key.section, key.text)).encode()).hexdigest()[:12]
+
+
+def escape(text: str) -> str:
+    """`text` on one line of Markdown, shown as it is: no markup, link, table cell or comment can come of it."""
+    text = " ".join(clean_line(" ".join(text.split())).split())
+    text = _SPECIAL.sub(lambda match: "\\" + match[0], text)
+    return text.replace("·", "&middot;").replace("›", "&rsaquo;")
+
+
+def unescape(text: str) -> str:
+    """The text that `escape` was given, on one line."""
+    return _ESCAPED.sub(lambda match: match[1] or _ENTITIES[match[2]], text)
+
+
+def _line(entry: Entry, todo: Path, workspace: Path) -> bytes:
+    parts = [
+        f"- **{escape(entry.number)}** {escape(entry.section)} › {escape(entry.text)}",
+        f"**{escape(entry.outcome)}**",
+        escape(entry.utc),
+    ]
+    parts += [
+        f"{label} {text}" for label, text in (("host", escape(entry.host)), ("run", escape(entry.run_id))) if text
+    ]
+    if entry.artifact is not None:
+        inside(workspace, entry.artifact)
+        lexical = os.path.normpath(workspace.resolve() / entry.artifact)
+        target = os.path.relpath(lexical, todo.resolve().parent)
+        parts.append(f"artifact [{escape(entry.artifact)}]({percent(target)})")
+    if entry.sha256 is not None:
+        parts.append(f"sha256 {escape(entry.sha256[:SHOWN_HEX])}")
+    if entry.note is not None:
+        parts.append(f"note {escape(entry.note)}")
+    parts += [f"deviation {escape(deviation)}" for deviation in entry.deviations]
+    if entry.link is not None:
+        parts.append(f"link {_link(entry.link)}")
+    comment = f"<!-- llmval:item {key_hash(entry.key)}#{entry.occurrence} -->"
+    return f"{' · '.join(parts)} {comment}".encode()
+
+
+def _link(link: str) -> str:
+    """An autolink where the text is an address, else the text itself."""
+    return f"<{link}>" if re.fullmatch(r"https?://[!-;=?-~]+", link) else escape(link)
+
+
+def _entry(text: str, occurrence: int) -> Entry:
+    parts = text.split(" · ")
+    head = re.fullmatch(r"- \*\*(.+?)\*\* (.*) › (.*)", parts[0])
+    outcome = re.fullmatch(r"\*\*(.+)\*\*", parts[1]) if len(parts) > 1 else None
+    if head is None or outcome is None or len(parts) < 3:
+        raise ValueError("its first parts are not number, section, text, outcome and time")
+    deviations: list[str] = []
+    values: dict[str, str] = {}
+    for part in parts[3:]:
+        label, _, value = part.partition(" ")
+        if label == "deviation":
+            deviations.append(unescape(value))
+        elif label in ("host", "run", "artifact", "sha256", "note", "link") and label not in values:
+            values[label] = value
+        else:
+            raise ValueError(f"“{part[:40]}” is no part of such a line, or is there twice")
+    artifact = values.get("artifact")
+    if artifact is not None:
+        shown = re.fullmatch(r"\[((?:[^\\\]]|\\.)*)\]\(.*\)", artifact)
+        if shown is None:
+            raise ValueError("the artifact is not a link")
+        artifact = unescape(shown[1])
+    link = values.get("link")
+    if link is not None:
+        link = link[1:-1] if link.startswith("<") else unescape(link)
+    note = values.get("note")
+    return Entry(
+        number=unescape(head[1]),
+        section=unescape(head[2]),
+        text=unescape(head[3]),
+        outcome=unescape(outcome[1]),
+        utc=unescape(parts[2]),
+        host=unescape(values.get("host", "")),
+        run_id=unescape(values.get("run", "")),
+        artifact=artifact,
+        sha256=values.get("sha256"),
+        note=None if note is None else unescape(note),
+        deviations=tuple(deviations),
+        link=link,
+        occurrence=occurrence,
+    )
+
+
+def _block(data: bytes, todo: Path) -> tuple[int, int] | None:
+    """The bytes between the two markers' lines; None where there are no markers."""
+    begins = list(_marker_lines(data, BEGIN))
+    ends = list(_marker_lines(data, END))
+    if not begins and not ends:
+        return None
+    if len(begins) != 1 or len(ends) != 1 or ends[0][0] < begins[0][1]:
+        raise Refused(
+            f"{todo} must hold the line {BEGIN.decode()} once and {END.decode()} once below it, and has "
+            f"{len(begins)} and {len(ends)}: repair or delete these lines; nothing was changed."
+        )
+    return begins[0][1], ends[0][0]
+
+
+def _marker_lines(data: bytes, marker: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end, its line end included, of every line that is the marker."""
+    at = 0
+    for raw in _LINE_END.split(data):
+        if raw.strip() == marker:
+            yield at, at + len(raw)
+        at += len(raw)
+
+
+def _merged(block: bytes, line: bytes, newline: bytes) -> bytes:
+    """The block's lines with this item's replaced, or put in by its number."""
+    known = _ITEM.search(line)
+    assert known is not None
+    lines = [raw for raw in _LINE_END.split(block) if raw]
+    same = [index for index, raw in enumerate(lines) if (item := _ITEM.search(raw)) and item.groups() == known.groups()]
+    if same:
+        lines[same[0]] = line + newline
+        # Two lines for one item come from a merge of two branches; the new one answers for both.
+        return b"".join(raw for index, raw in enumerate(lines) if index not in same[1:])
+    number = _order(line)
+    at = next((index for index, raw in enumerate(lines) if _ITEM.search(raw) and _order(raw) > number), len(lines))
+    return b"".join([*lines[:at], line + newline, *lines[at:]])
+
+
+def _order(line: bytes) -> tuple[int, int]:
+    match = _NUMBER.match(line)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

@@ -1,0 +1,286 @@
+"""The words of a command, character by character; whatever a shell would do beyond them is refused."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from llmval_tui.foundation.errors import Refused
+
+PLACEHOLDER = "<date>"
+
+RESERVED = frozenset(
+    [
+        "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then",
+        "time", "until", "while", "[[", "]]", "{", "}", "!",
+    ]
+)  # fmt: skip
+BUILTINS = frozenset(
+    [
+        ".", "alias", "bg", "bind", "break", "builtin", "cd", "command", "continue", "declare", "dirs", "disown",
+        "eval", "exec", "exit", "export", "fc", "fg", "getopts", "hash", "history", "jobs", "let", "local",
+        "logout", "mapfile", "popd", "pushd", "read", "readarray", "readonly", "return", "set", "shift",
+        "shopt", "source", "suspend", "trap", "typeset", "ulimit", "umask", "unalias", "unset", "wait",
+    ]
+)  # fmt: skip
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[[^\]]*\])?\+?=")
+_PLAIN_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_DATE = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:-]*")
+_DATE_CALL = re.compile(
+    r"""\$\([ \t]*date[ \t]+(?P<utc>(?:-u|--utc)[ \t]+)?"""
+    r"""(?P<open>\+|"\+|'\+|\+"|\+')(?P<form>[A-Za-z0-9%_.,:/@ +-]*?)(?P<close>["']?)[ \t]*\)"""
+)
+# Numeric and the same in every locale, so that bash's `date` and strftime agree.
+_DIRECTIVES = frozenset("YmdHMSFTjyVGuIDRC%")
+# What shlex.quote leaves bare, but for `=` and `~`, which have a meaning at some places.
+_BARE = re.compile(r"[A-Za-z0-9_@%+:,./-]+")
+_GLOB = "*?["
+
+_INSTEAD = {
+    ";": "write one command to an item",
+    "&": "write one command to an item; llmval itself keeps it running in the background",
+    "(": "quote it, or write $(date +FORMAT) for the time",
+    ")": "quote it, or write $(date +FORMAT) for the time",
+    "<": f"give the file as an argument; {PLACEHOLDER} is the only placeholder",
+    "`": "write $(date +FORMAT) for the time; no other command is run for its output",
+    "{": "write the words out, or quote it",
+    "}": "write the words out, or quote it",
+    "!": "put it in single quotes",
+    "#": "quote it, or leave the comment out",
+    "\n": "write the command on one line",
+}
+
+
+@dataclass(slots=True)
+class Token:
+    """A word, or one of the operators `|`, `>`, `>>`."""
+
+    value: str
+    column: int  # from 1
+    operator: bool = False
+    quoted: bool = False  # some of it was quoted or escaped
+    assigns: bool = False  # starts with an unquoted NAME=
+    glob: str = ""  # the first unquoted glob character, and
+    glob_column: int | None = None  # its column
+    variables: set[str] = field(default_factory=set)
+
+
+def is_date(text: str) -> bool:
+    """Whether `text` may stand for `<date>`: one harmless path component."""
+    return _DATE.fullmatch(text) is not None
+
+
+def looks_like_assignment(text: str) -> bool:
+    """Whether bash would take the word for an assignment in front of a command, also one llmval does not allow."""
+    return _ASSIGNMENT.match(text) is not None
+
+
+def quote(value: str, has_glob: bool = False, *, command: bool = False) -> str:
+    """A word for bash: bare where that is safe, else in single quotes; glob characters stay bare if they are active."""
+    if has_glob:
+        # `]`, `^` and `-` too: inside brackets they have a meaning that quotes would take away.
+        pieces = re.split(r"([*?\[\]^-]+)", value)
+        return "".join(piece if index % 2 else quote(piece) if piece else "" for index, piece in enumerate(pieces))
+    special = command and value in RESERVED
+    # An `=` is special only behind a name in front of the command; options (`--a=b`) stay readable.
+    bare = value if command else value.replace("=", "")
+    if value and not special and (_BARE.fullmatch(bare) or (not bare and not command)):
+        return value
+    return "'" + value.replace("'", "'\\''") + "'"
+
+
+class Lexer:
+    """One pass over a command's text; `tokens()` gives its words and operators."""
+
+    def __init__(self, text: str, now: datetime, environment: Mapping[str, str], allowed: frozenset[str]) -> None:
+        self.text = text
+        self.now = now
+        self.environment = environment
+        self.allowed = allowed
+        self.at = 0
+
+    def tokens(self) -> list[Token]:
+        """Raises Refused for everything outside of the grammar."""
+        found: list[Token] = []
+        while self.at < len(self.text):
+            character = self.text[self.at]
+            if character in " \t":
+                self.at += 1
+            elif character == "|" or character == ">":
+                found.append(self._operator(found))
+            else:
+                found.append(self._word(leading=all(token.assigns for token in found)))
+        return found
+
+    def _refuse(self, what: str, at: int, instead: str) -> NoReturn:
+        raise Refused(f"“{what}” at column {at + 1} is not understood in a command: {instead}.")
+
+    def _operator(self, before: list[Token]) -> Token:
+        at = self.at
+        for sign in ("||", "|&", ">&", ">|", ">("):
+            if self.text.startswith(sign, at):
+                self._refuse(sign, at, "write one command; only > PATH, >> PATH and | tee PATH are read")
+        last = before[-1] if before else None
+        if self.text[at] == ">" and last and at and self.text[at - 1] not in " \t|>" and last.value.isdecimal():
+            self._refuse(f"{last.value}>", last.column - 1, "llmval keeps standard error in its own log; leave it out")
+        sign = ">>" if self.text.startswith(">>", at) else self.text[at]
+        self.at += len(sign)
+        return Token(sign, at + 1, operator=True)
+
+    def _word(self, leading: bool) -> Token:
+        start = self.at
+        token = Token("", start + 1, assigns=_PLAIN_ASSIGNMENT.match(self.text, start) is not None)
+        literal: set[str] = set()  # quoted or escaped characters, for the clash with active globs
+        active: set[str] = set()
+        while self.at < len(self.text) and (character := self.text[self.at]) not in " \t|>":
+            if self.text.startswith(PLACEHOLDER, self.at):
+                token.value += PLACEHOLDER
+                self.at += len(PLACEHOLDER)
+            elif character == "'":
+                self._single(token, literal)
+            elif character == '"':
+                self._double(token, literal)
+            elif character == "\\":
+                self._escape(token, literal)
+            elif character == "$":
+                # In front of the command bash does not split what an assignment's value expands to.
+                self._dollar(token, literal, whole=token.assigns and leading)
+            elif character == "~" and self._tilde_here(token, start):
+                self._tilde(token, literal)
+            elif character in _GLOB:
+                active.add(character)
+                if token.glob_column is None:
+                    token.glob, token.glob_column = character, self.at + 1
+                self._take(token)
+            else:
+                self._plain(token, start)
+        clash = literal & set("*?[]^-!" if "[" in active else _GLOB if active else "")
+        if clash:
+            self._refuse(min(clash), start, "a word cannot hold this character both as itself and in a pattern")
+        return token
+
+    def _take(self, token: Token) -> None:
+        token.value += self.text[self.at]
+        self.at += 1
+
+    def _printable(self, character: str, at: int) -> None:
+        if not (character.isprintable() or character == " "):
+            self._refuse(f"U+{ord(character):04X}", at, "take the control or invisible character out")
+
+    def _plain(self, token: Token, start: int) -> None:
+        character = self.text[self.at]
+        if character == "&" and self.text.startswith("&&", self.at):
+            self._refuse("&&", self.at, _INSTEAD["&"])
+        if character == "\n" or (character in _INSTEAD and (character != "#" or self.at == start)):
+            self._refuse("line break" if character == "\n" else character, self.at, _INSTEAD[character])
+        self._printable(character, self.at)
+        self._take(token)
+
+    def _single(self, token: Token, literal: set[str]) -> None:
+        end = self.text.find("'", self.at + 1)
+        if end < 0:
+            self._refuse("'", self.at, "close the quote")
+        for at in range(self.at + 1, end):
+            self._printable(self.text[at], at)
+        inner = self.text[self.at + 1 : end]
+        literal.update(inner.replace(PLACEHOLDER, ""))
+        token.value += inner
+        token.quoted = True
+        self.at = end + 1
+
+    def _double(self, token: Token, literal: set[str]) -> None:
+        opened = self.at
+        token.quoted = True
+        self.at += 1
+        while self.at < len(self.text):
+            character = self.text[self.at]
+            if character == '"':
+                self.at += 1
+                return
+            if character == "$":
+                self._dollar(token, literal, whole=True)
+                continue
+            if character in "`!":
+                self._refuse(character, self.at, _INSTEAD[character])
+            if character == "\\" and self.text[self.at + 1 : self.at + 2] in ("$", "`", '"', "\\"):
+                self.at += 1
+                character = self.text[self.at]
+            self._printable(character, self.at)
+            literal.add(character)
+            self._take(token)
+        self._refuse('"', opened, "close the quote")
+
+    def _escape(self, token: Token, literal: set[str]) -> None:
+        if self.at + 1 == len(self.text):
+            self._refuse("\\", self.at, "write the character it is to protect, or quote it")
+        self.at += 1
+        self._printable(self.text[self.at], self.at)
+        literal.add(self.text[self.at])
+        token.quoted = True
+        self._take(token)
+
+    def _tilde_here(self, token: Token, start: int) -> bool:
+        if self.at == start:
+            return True
+        # In an assignment bash also expands it behind the = and behind each unquoted colon.
+        before = self.text[self.at - 1]
+        first = before == "=" and token.value.count("=") == 1
+        return token.assigns and (first or (before == ":" and self.text[self.at - 2] != "\\"))
+
+    def _tilde(self, token: Token, literal: set[str]) -> None:
+        if self.text[self.at + 1 : self.at + 2] not in ("", "/", " ", "\t", "|", ">", ":" if token.assigns else "/"):
+            self._refuse("~", self.at, "write ~/… for your own home, or the whole path")
+        value = self._variable("HOME", self.at, token)
+        literal.update(value)
+        token.value += value
+        token.quoted = True  # its value is one word whatever it holds
+        self.at += 1
+
+    def _dollar(self, token: Token, literal: set[str], *, whole: bool) -> None:
+        at = self.at
+        if self.text.startswith("$((", at):
+            self._refuse("$((", at, "write the number")
+        if self.text.startswith("$(", at):
+            value = self._date(at)
+        else:
+            braced = self.text.startswith("${", at)
+            name = _NAME.match(self.text, at + 1 + braced)
+            if name is None or (braced and self.text[name.end() : name.end() + 1] != "}"):
+                self._refuse("${" if braced else "$", at, "write $NAME or ${NAME}, or put a bare $ in single quotes")
+            value = self._variable(name[0], at, token)
+            self.at = name.end() + braced
+        if not whole and (not value or set(value) & set(" \t*?[\\")):
+            # bash would drop an empty value, and split and expand another.
+            self._refuse(self.text[at : self.at], at, f"its value is “{value}”: put it in double quotes")
+        literal.update(value)
+        token.quoted = True
+        token.value += value
+
+    def _variable(self, name: str, at: int, token: Token) -> str:
+        if name not in self.allowed:
+            self._refuse(f"${name}", at, f"write its value; the variables read are {', '.join(sorted(self.allowed))}")
+        value = self.environment.get(name)
+        if value is None:
+            self._refuse(f"${name}", at, "it is not set: set it before you start llmval, or write its value")
+        if not all(character.isprintable() for character in value):
+            self._refuse(f"${name}", at, "its value holds control or invisible characters: write the value")
+        token.variables.add(name)
+        return value
+
+    def _date(self, at: int) -> str:
+        call = _DATE_CALL.match(self.text, at)
+        if call is None or call["open"].strip("+") != call["close"] or (" " in call["form"] and not call["close"]):
+            self._refuse("$(", at, "write $(date +%Y%m%d) or another format; no other command is run for its output")
+        for sign in re.finditer(r"%(.?)", call["form"]):
+            if not sign[1] or sign[1] not in _DIRECTIVES:
+                self._refuse(sign[0], call.start("form") + sign.start(), f"of date's formats use {self._formats()}")
+        self.at = call.end()
+        moment = self.now.astimezone(UTC) if call["utc"] else self.now
+        return moment.strftime(call["form"])
+
+    @staticmethod
+    def _formats() -> str:
+        return ", ".join(f"%{letter}" for letter in sorted(_DIRECTIVES))

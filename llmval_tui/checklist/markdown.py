@@ -1,0 +1,228 @@
+"""What Markdown says and where its bytes lie: headings and task-list items, by markdown-it-py's line maps."""
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.rules_inline import StateInline, html_inline
+from markdown_it.token import Token
+
+from llmval_tui.checklist.document import decode
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.text import clean_line
+
+# Far beyond any list that people read, and what keeps a hostile file at seconds of parsing.
+MAX_DOCUMENT_BYTES = 512 * 1024
+MAX_LINES = 10_000
+MAX_ITEM_CHARS = 20_000
+MAX_NESTING = 40  # containers in one another; a list and its item are two
+
+_NEWLINE = re.compile(rb"\r\n?|\n")
+# GitHub's task list item: a box, white space, and something to do.
+_BOX = re.compile(r"\[([ xX])\](?=\s)")
+_COMMENT = re.compile(r"<!--\s*llmval:\s(.*?)\s*-->", re.DOTALL)
+_DEVIATION = "deviation:"
+_DIRECTIVE = re.compile(r"([a-z][a-z0-9_-]*)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading outside of any list or quotation."""
+
+    level: int
+    title: str
+    line: int  # 1-based
+
+
+@dataclass(slots=True)
+class Item:
+    """A task-list item; the fields as in `model.Step`."""
+
+    text: str
+    spans: tuple[str, ...]
+    checked: bool
+    line: int
+    mark_offset: int
+    end_offset: int
+    directives: dict[str, str] = field(default_factory=dict)
+    deviation: str | None = None
+    deviation_range: tuple[int, int] | None = None  # bytes of the comment with the blanks before it
+
+
+def scan(data: bytes, path: Path) -> list[Heading | Item]:
+    """Headings and task-list items of a Markdown document, in its order; nested items follow the one they are in.
+
+    Raises:
+        Refused: not text, an item beyond the limit, or an llmval comment that cannot be read; with the line.
+    """
+    return _Scanner(data, path).scan()
+
+
+def _recording_html_inline(state: StateInline, silent: bool) -> bool:
+    """markdown-it-py's own rule; its token also says where in the item's source it lies."""
+    start = state.pos
+    matched = html_inline(state, silent)
+    if matched and not silent:
+        state.tokens[-1].meta = {"start": start, "end": state.pos}
+    return matched
+
+
+def _parser() -> MarkdownIt:
+    # Tables as on GitHub, since they end an item's paragraph. Inline parsing is done for items only, and knows only
+    # what can hold or hide a code span or a comment: links and emphasis change neither, and cost most on hostile input.
+    parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table")
+    parser.disable(["inline", "text_join", "link", "image", "emphasis", "entity", "balance_pairs", "fragments_join"])
+    parser.inline.ruler.at("html_inline", _recording_html_inline)
+    return parser
+
+
+class _Scanner:
+    def __init__(self, data: bytes, path: Path) -> None:
+        self.path = path
+        text = decode(data, path)
+        self.parser = _parser()
+        self.env: dict[str, object] = {}
+        self.lines: list[str] = []
+        self.starts: list[int] = []  # byte offset of each line
+        start = 0
+        # A byte order mark stays in the first line here, though not in the text: lines are aligned at their right ends.
+        for end in _NEWLINE.finditer(data):
+            self._add_line(data, start, end.start())
+            start = end.end()
+        self._add_line(data, start, len(data))
+        if len(data) > MAX_DOCUMENT_BYTES or len(self.lines) > MAX_LINES:
+            raise Refused(
+                f"{path} has {len(data)} bytes in {len(self.lines)} lines; a checklist may have {MAX_DOCUMENT_BYTES} "
+                f"bytes and {MAX_LINES} lines: split it, or check the name."
+            )
+        self.tokens = self.parser.parse(text, self.env)
+
+    def _add_line(self, data: bytes, start: int, end: int) -> None:
+        self.starts.append(start)
+        self.lines.append(data[start:end].decode())
+
+    def scan(self) -> list[Heading | Item]:
+        found: list[Heading | Item] = []
+        open_items: list[tuple[int, Item | None]] = []  # level of the list item, and the step it is, if any
+        for index, token in enumerate(self.tokens):
+            if token.nesting == 1 and token.level + 1 >= MAX_NESTING:
+                # markdown-it leaves out what is deeper, without a word.
+                raise Refused(
+                    f"{self.path}, line {_first_line(token)}: lists or quotations are nested too deep: flatten them."
+                )
+            if token.type == "heading_open" and token.level == 0:
+                inline = self.tokens[index + 1]
+                found.append(Heading(int(token.tag[1:]), self._title(inline), _first_line(token)))
+            elif token.type == "list_item_open":
+                item = self._item(index)
+                open_items.append((token.level, item))
+                if item is not None:
+                    found.append(item)
+            elif token.type == "list_item_close":
+                open_items.pop()
+            elif token.type == "html_block" and open_items:
+                level, item = open_items[-1]
+                if item is not None and token.level == level + 1:
+                    self._block_comments(token, item)
+        return found
+
+    def _title(self, inline: Token) -> str:
+        return clean_line(" ".join(inline.content.split()))
+
+    def _item(self, index: int) -> Item | None:
+        """The step that the list item opened by the token at `index` is; None where it has no box."""
+        if index + 2 >= len(self.tokens) or self.tokens[index + 1].type != "paragraph_open":
+            return None
+        inline = self.tokens[index + 2]
+        box = _BOX.match(inline.content)
+        if box is None or not inline.content[box.end() :].strip():
+            return None
+        line = _first_line(inline)
+        if len(inline.content) > MAX_ITEM_CHARS:
+            raise Refused(
+                f"{self.path}, line {line}: this item has {len(inline.content)} characters; "
+                f"{MAX_ITEM_CHARS} are allowed: shorten it."
+            )
+        place = _Place(self, inline)
+        children: list[Token] = []
+        self.parser.inline.parse(inline.content, self.parser, self.env, children)
+        item = Item(
+            text="",
+            spans=tuple(child.content for child in children if child.type == "code_inline"),
+            checked=box[1] != " ",
+            line=line,
+            mark_offset=place.offset(box.start(1)),
+            end_offset=place.offset(len(inline.content)),
+        )
+        pieces, at = [], box.end()
+        for child in children:
+            if child.type == "html_inline" and (comment := _COMMENT.fullmatch(child.content)):
+                start, end = child.meta["start"], child.meta["end"]
+                before = inline.content[at:start]
+                pieces.append(before.rstrip())
+                at = end
+                blanks = len(before) - len(before.rstrip(" \t"))
+                self._comment(item, comment[1], (place.offset(start - blanks), place.offset(end)), line)
+        pieces.append(inline.content[at:])
+        item.text = clean_line(re.sub(r"[ \t]*\n[ \t]*", " ", "".join(pieces)).strip())
+        # A box with only a comment behind it names nothing to do.
+        return item if item.text else None
+
+    def _block_comments(self, token: Token, item: Item) -> None:
+        """The llmval comments that stand on lines of their own inside the item."""
+        assert token.map is not None
+        for number in range(*token.map):
+            for comment in _COMMENT.finditer(self.lines[number]):
+                span = (self.byte_at(number, comment.start()), self.byte_at(number, comment.end()))
+                self._comment(item, comment[1], span, number + 1)
+
+    def _comment(self, item: Item, body: str, span: tuple[int, int], line: int) -> None:
+        if body.startswith(_DEVIATION):
+            item.deviation = clean_line(" ".join(body.removeprefix(_DEVIATION).split()))
+            item.deviation_range = span
+            return
+        try:
+            words = shlex.split(body)
+        except ValueError:
+            words = [body]
+        for word in words:
+            match = _DIRECTIVE.fullmatch(word)
+            if match is None:
+                raise Refused(
+                    f"{self.path}, line {line}: the llmval comment holds “{clean_line(' '.join(word.split()))}”; "
+                    'write key=value words, as in <!-- llmval: action=command label="two words" -->.'
+                )
+            item.directives[match[1]] = match[2]
+
+    def byte_at(self, line: int, column: int) -> int:
+        """The byte offset in the file of a 0-based column in a 0-based line."""
+        return self.starts[line] + len(self.lines[line][:column].encode())
+
+
+class _Place:
+    """From a position in a paragraph's content to the byte in the file.
+
+    The content's lines are the file's without the containers' prefixes (indentation, `>`, list markers), so the two are
+    aligned at their right ends.
+    """
+
+    def __init__(self, scanner: _Scanner, inline: Token) -> None:
+        assert inline.map is not None
+        self.scanner, self.first = scanner, inline.map[0]
+        self.content = inline.content
+
+    def offset(self, position: int) -> int:
+        before = self.content.count("\n", 0, position)
+        start = self.content.rfind("\n", 0, position) + 1
+        end = self.content.find("\n", position)
+        line = self.content[start : end if end >= 0 else len(self.content)].rstrip()
+        source = self.scanner.lines[self.first + before].rstrip()
+        column = min(position - start, len(line))
+        return self.scanner.byte_at(self.first + before, len(source) - len(line) + column)
+
+
+def _first_line(token: Token) -> int:
+    assert token.map is not None
+    return token.map[0] + 1

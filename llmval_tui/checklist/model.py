@@ -1,0 +1,166 @@
+"""The checklist as data: sections, steps, and the exact bytes where a step's mark and text lie."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from llmval_tui.checklist.document import read_document
+from llmval_tui.checklist.markdown import Heading, Item, scan
+from llmval_tui.foundation.errors import Refused
+
+_LEADING_NUMBER = re.compile(r"(\d{1,6})(?:[.):\s]|$)")
+
+
+class StepKey(NamedTuple):
+    """What a step is known by; it survives edits elsewhere in the file, renumbering and ticks."""
+
+    section: str  # the heading's title as written
+    text: str  # the item's own inline Markdown, see `Step.text`
+    occurrence: int  # 1 for the first item with that text under that title, 2 for the second, …
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One task-list item.
+
+    `text` is the item's own inline Markdown with soft line breaks folded to one space and llmval's HTML comments left
+    out, so that a recorded deviation does not make it another step.
+    """
+
+    number: str  # as shown: "1.2"
+    section: str
+    text: str
+    spans: tuple[str, ...]  # the code spans of the text, in order, without their backticks
+    checked: bool
+    occurrence: int
+    line: int  # 1-based
+    mark_offset: int  # byte offset in the file of the character between the brackets
+    end_offset: int  # byte offset just behind the last visible character of the item's own text
+    # From `<!-- llmval: action=… key="two words" -->`; left out of the hash, which a mapping has not.
+    directives: Mapping[str, str] = field(hash=False)
+    deviation: str | None = None  # from `<!-- llmval: deviation: … -->`, which `set_mark` writes
+    deviation_range: tuple[int, int] | None = None  # bytes of that comment and the blanks before it
+
+    @property
+    def key(self) -> StepKey:
+        return StepKey(self.section, self.text, self.occurrence)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading with at least one step below it, before the next heading."""
+
+    number: int  # the number its title starts with, where all sections have distinct ones; else its position from 1
+    title: str  # as written, "1. Multi-GPU …"
+    line: int  # 1-based, of the heading; of the first step where there is no heading above
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checklist:
+    """A parsed checklist with the bytes it was parsed from."""
+
+    path: Path
+    title: str  # the first heading of level 1, else the file's name
+    sections: tuple[Section, ...]
+    source: bytes
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step, in the document's order."""
+        return tuple(step for section in self.sections for step in section.steps)
+
+    def find(self, key: StepKey) -> Step | None:
+        """The step with that key; None where it is gone."""
+        return next((step for step in self.steps if step.key == key), None)
+
+    def step(self, number_or_text: str) -> Step:
+        """The step with that number (`1.2`), that text, or the only one whose text contains it (case ignored).
+
+        Raises:
+            Refused: no step, or more than one, fits; the sentence names those there are.
+        """
+        wanted = " ".join(number_or_text.split())
+        steps = self.steps
+        by_number = [step for step in steps if step.number == wanted]
+        if len(by_number) == 1:
+            return by_number[0]
+        folded = [(step, " ".join(step.text.split())) for step in steps]
+        found = by_number or [step for step, text in folded if text == wanted]
+        if not found and wanted:
+            found = [step for step, text in folded if wanted.casefold() in text.casefold()]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise Refused(f"“{wanted}” fits {len(found)} steps of {self.path.name}: {_names(found)}; give the number.")
+        raise Refused(f"{self.path.name} has no step “{wanted}”; it has {_names(steps)}.")
+
+
+def _names(steps: list[Step] | tuple[Step, ...], limit: int = 40) -> str:
+    shown = ", ".join(step.number for step in steps[:limit])
+    return shown if len(steps) <= limit else f"{shown} and {len(steps) - limit} more"
+
+
+def parse(data: bytes, path: Path) -> Checklist:
+    """The checklist in `data`; `path` is only for its name in titles and messages.
+
+    Raises:
+        Refused: no task items, invalid UTF-8, NUL bytes, a malformed llmval comment, or an item beyond the limit; with
+            the line.
+    """
+    groups: list[tuple[Heading, list[Item]]] = [(Heading(0, path.name, 1), [])]
+    for entry in scan(data, path):
+        if isinstance(entry, Heading):
+            groups.append((entry, []))
+        else:
+            groups[-1][1].append(entry)
+    title = next((heading.title for heading, _ in groups if heading.level == 1), "") or path.name
+    groups = [(heading, items) for heading, items in groups if items]
+    if not groups:
+        raise Refused(f"{path} has no task items from line 1 to its end: add lines such as “- [ ] Run: `…`”.")
+    seen: Counter[tuple[str, str]] = Counter()
+    sections = []
+    for number, (heading, items) in zip(_numbers([heading.title for heading, _ in groups]), groups, strict=True):
+        steps = []
+        for position, item in enumerate(items, start=1):
+            seen[heading.title, item.text] += 1
+            steps.append(
+                Step(
+                    number=f"{number}.{position}",
+                    section=heading.title,
+                    text=item.text,
+                    spans=item.spans,
+                    checked=item.checked,
+                    occurrence=seen[heading.title, item.text],
+                    line=item.line,
+                    mark_offset=item.mark_offset,
+                    end_offset=item.end_offset,
+                    directives=item.directives,
+                    deviation=item.deviation,
+                    deviation_range=item.deviation_range,
+                )
+            )
+        line = heading.line if heading.level else items[0].line
+        sections.append(Section(number, heading.title, line, tuple(steps)))
+    return Checklist(path, title, tuple(sections), data)
+
+
+def _numbers(titles: list[str]) -> list[int]:
+    """The numbers that the titles start with, where all have one and no two the same; else their positions from 1."""
+    matches = [_LEADING_NUMBER.match(title) for title in titles]
+    numbers = [int(match[1]) for match in matches if match]
+    if len(numbers) == len(titles) == len(set(numbers)):
+        return numbers
+    return list(range(1, len(titles) + 1))
+
+
+def load(path: Path) -> Checklist:
+    """Read and parse the checklist at `path`.
+
+    Raises:
+        Refused: as `parse`, and for a missing or unreadable file, a folder, a device, or more than 2 MiB.
+    """
+    return parse(read_document(path, "a checklist"), path)
