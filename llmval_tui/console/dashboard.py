@@ -4,11 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from llmval_tui.actions.settle import is_demo
 from llmval_tui.console import common
 from llmval_tui.foundation.errors import Refused
 
 
-def dashboard(options: argparse.Namespace, demo: bool = False) -> int:
+def dashboard(options: argparse.Namespace) -> int:
     """Open the dashboard on the checklist and return its exit code.
 
     Raises:
@@ -16,6 +17,7 @@ def dashboard(options: argparse.Namespace, demo: bool = False) -> int:
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Refused("the dashboard needs a terminal: use llmval run, llmval status or llmval attach in scripts.")
+    workspace = common.workspace_of(options)
     checklist = common.checklist_of(options)
     plan = common.plan_options(options)
     from llmval_tui.tui.app import run
@@ -23,7 +25,7 @@ def dashboard(options: argparse.Namespace, demo: bool = False) -> int:
 
     return run(
         Settings(
-            workspace=common.workspace_of(options),
+            workspace=workspace,
             checklist=checklist.path,
             preset=plan.preset,
             adapt=plan.adapt,
@@ -34,7 +36,7 @@ def dashboard(options: argparse.Namespace, demo: bool = False) -> int:
             interval=options.interval,
             ascii=options.ascii,
             mouse=not options.no_mouse,
-            demo=demo,
+            demo=is_demo(workspace),
             replay=Path(options.replay).expanduser() if getattr(options, "replay", None) else None,
         )
     )

@@ -49,7 +49,7 @@ def demo(options: argparse.Namespace) -> int:
     if not options.headless and sys.stdin.isatty() and sys.stdout.isatty():
         from llmval_tui.console.dashboard import dashboard
 
-        return dashboard(options, demo=True)
+        return dashboard(options)
     from llmval_tui.console.run import run
 
     print(f"demo workspace: {folder}", file=sys.stderr)
