@@ -1,1 +1,1 @@
-"""What a step does: actions inferred from its words, their gates, and settling: judge, tick, record."""
+"""Actions: what a step does, inferred from its words; gates, verdicts, and settling (judge, tick, record)."""

@@ -63,6 +63,7 @@ class Action(Protocol):
 
     name: str
     title: str  # for people: "run a command"
+    about: str  # one sentence, shown where a step cannot be proposed in full
 
     def propose(self, context: Context) -> Proposal:
         """What the step would do now. Never raises for the operator's input: a `refusal` says what is wrong."""

@@ -47,7 +47,7 @@ def step_statuses(checklist: Checklist, store: RunStore) -> list[StepStatus]:
     for run in store.runs():  # newest first: the first one seen for a step is its newest
         ref = run.intent.step
         newest.setdefault((ref.section, ref.text, ref.occurrence), run)
-    return [_status(step, newest.get(tuple(step.key))) for step in checklist.steps]
+    return [_status(step, newest.get(step.key)) for step in checklist.steps]
 
 
 def _status(step: Step, run: Run | None) -> StepStatus:

@@ -11,6 +11,7 @@ from llmval_tui.runs.records import Command, Intent
 from llmval_tui.runs.store import Run, RunStore
 
 RUN_PLACEHOLDER = "{run}"  # in a proposed command: the run folder, which is not known before it is made
+RUN_ID_PLACEHOLDER = "{run_id}"  # in a promised artifact's path
 
 
 def new_run_id(number: str) -> str:
@@ -19,13 +20,17 @@ def new_run_id(number: str) -> str:
 
 
 def create_run(store: RunStore, intent: Intent) -> Run:
-    """Write `run.json` into a new folder named by the intent's run id, with `{run}` replaced in its commands.
+    """Write `run.json` into a new folder named by the intent's run id, with its placeholders replaced.
 
     Raises:
         Refused: the folder cannot be made.
     """
     folder = store.root / intent.run_id
-    frozen = replace(intent, commands=[_placed(command, folder) for command in intent.commands])
+    frozen = replace(
+        intent,
+        commands=[_placed(command, folder) for command in intent.commands],
+        artifacts=[replace(item, path=item.path.replace(RUN_ID_PLACEHOLDER, folder.name)) for item in intent.artifacts],
+    )
     try:
         (folder / "logs").mkdir(parents=True)
         write_json(folder / "run.json", frozen)

@@ -107,6 +107,8 @@ class Supervisor:
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
         self._await_recorder()
+        for artifact in self.intent.artifacts:  # a command that writes into a new folder need not make it itself
+            (Path(self.intent.cwd) / artifact.path).parent.mkdir(parents=True, exist_ok=True)
         lock = take_lock(self.run.command_lock)
         if lock is None:
             raise OSError(0, "another command of this run is still running")

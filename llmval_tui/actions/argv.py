@@ -1,0 +1,137 @@
+"""Argument lists: the shape of a command, and its flags, read and rewritten without a shell."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from llmval_tui.foundation.errors import Refused
+
+# torch.distributed.run's flags without a value (torch 2.11 and 2.13); every other flag of it takes one.
+_TORCHRUN_SWITCHES = {"--standalone", "--module", "-m", "--no-python", "--run-path", "--virtual-local-rank"}
+_PYTHON_WITH_VALUE = {"-X", "-W", "--check-hash-based-pycs"}
+_PYTHON = re.compile(r"python(?:\d(?:\.\d+)?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A command taken apart: `launcher` is torchrun, python, bash or exec (the program itself)."""
+
+    launcher: str
+    program: str  # the first word as written
+    options: tuple[str, ...]  # of the launcher, before the script
+    script: str | None  # None: a Python module (`-m name`, kept in `options`), or the program itself
+    arguments: tuple[str, ...]  # of the script
+
+    def with_script(self, script: str) -> "Shape":
+        return replace(self, script=script)
+
+
+def shape_of(words: list[str]) -> Shape:
+    """Take a command apart.
+
+    Raises:
+        Refused: nothing to run in it, or inline code (`python -c`, `bash -c`), which no file could back.
+    """
+    if not words:
+        raise Refused("the code span holds no command: write the command to run between the backticks.")
+    program, rest = words[0], words[1:]
+    name = PurePosixPath(program).name
+    if name == "torchrun":
+        return _split("torchrun", program, rest, _torchrun_value)
+    if _PYTHON.fullmatch(name):
+        if rest[:3] and _module(rest) == "torch.distributed.run":
+            return _split("torchrun", program, rest[2:], _torchrun_value)
+        return _split("python", program, rest, lambda word: word in _PYTHON_WITH_VALUE)
+    if name in ("bash", "sh"):
+        return _split("bash", program, rest, lambda word: word in ("-o", "-O"))
+    if program.endswith(".py"):
+        return Shape("python", "python", (), program, tuple(rest))
+    if program.endswith(".sh"):
+        return Shape("bash", "bash", (), program, tuple(rest))
+    return Shape("exec", program, (), None, tuple(rest))
+
+
+def _module(rest: list[str]) -> str | None:
+    return rest[1] if rest[0] == "-m" and len(rest) > 1 else None
+
+
+def _torchrun_value(word: str) -> bool:
+    return word.replace("_", "-") not in _TORCHRUN_SWITCHES
+
+
+def _split(launcher: str, program: str, rest: list[str], takes_value: Callable[[str], bool]) -> Shape:
+    index = 0
+    while index < len(rest) and rest[index].startswith("-") and rest[index] != "--":
+        word = rest[index]
+        if launcher != "torchrun" and word == "-c":
+            raise Refused(f"{program} -c runs code that no file holds: put it into a script and name the script.")
+        if word in ("-m", "--module"):
+            if launcher == "bash":
+                break
+            if index + 1 >= len(rest):
+                raise Refused(f"{word} needs the name of a Python module behind it.")
+            if launcher == "python":
+                return Shape(launcher, program, tuple(rest[: index + 2]), None, tuple(rest[index + 2 :]))
+        index += 2 if "=" not in word and takes_value(word) else 1
+    if index < len(rest) and rest[index] == "--":
+        index += 1
+    if index >= len(rest):
+        raise Refused(f"{program} has no script to run: name one behind its flags.")
+    options = tuple(rest[:index])
+    if launcher == "torchrun" and {"-m", "--module"} & set(options):
+        return Shape(launcher, program, (*options, rest[index]), None, tuple(rest[index + 1 :]))
+    return Shape(launcher, program, options, rest[index], tuple(rest[index + 1 :]))
+
+
+def same_flag(word: str, name: str) -> bool:
+    """Whether `word` is the flag `name`, with or without `=value`; `-` and `_` inside count as the same."""
+    return word.startswith("-") and word.partition("=")[0].replace("_", "-") == name
+
+
+def value_of(arguments: tuple[str, ...], name: str) -> str | None:
+    """The value of a flag, the last where it is given twice; None where it is not given or has no value."""
+    found = None
+    for index, word in enumerate(arguments):
+        if same_flag(word, name):
+            if "=" in word:
+                found = word.partition("=")[2]
+            elif index + 1 < len(arguments) and not arguments[index + 1].startswith("--"):
+                found = arguments[index + 1]
+    return found
+
+
+def with_value(arguments: tuple[str, ...], name: str, value: str, *, add: bool = True) -> tuple[str, ...]:
+    """The arguments with a flag's value replaced at each place it stands; appended where it is not there and `add`."""
+    result: list[str] = []
+    seen = False
+    index = 0
+    while index < len(arguments):
+        word = arguments[index]
+        if not same_flag(word, name):
+            result.append(word)
+        elif "=" in word:
+            result.append(f"{word.partition('=')[0]}={value}")
+            seen = True
+        else:
+            result += [word, value]
+            seen = True
+            index += 1
+        index += 1
+    if not seen and add:
+        result += [name, value]
+    return tuple(result)
+
+
+def without(arguments: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """The arguments without a flag that takes one value, and without its value."""
+    result: list[str] = []
+    index = 0
+    while index < len(arguments):
+        word = arguments[index]
+        if same_flag(word, name):
+            index += 1 if "=" in word else 2
+            continue
+        result.append(word)
+        index += 1
+    return tuple(result)

@@ -1,0 +1,118 @@
+"""What a run left behind: present, not empty, newer than its start, valid by its schema; and hashed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+import orjson
+
+from llmval_tui.actions.common import workspace_of
+from llmval_tui.checklist.paths import inside
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import read_json, sha256_of
+from llmval_tui.foundation.resources import bundled
+from llmval_tui.runs.records import Artifact, Evidence, Gate, Outcome
+from llmval_tui.runs.store import Run
+
+RUN_ID_PLACEHOLDER = "{run_id}"  # in an artifact's path: known only once the run is made
+
+
+def placed(artifact: Artifact, run: Run) -> Artifact:
+    """The artifact with its path as it is for this run."""
+    return replace(artifact, path=artifact.path.replace(RUN_ID_PLACEHOLDER, run.id))
+
+
+def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
+    """A gate an artifact, and the evidence: every new file among them."""
+    workspace = workspace_of(run)
+    since = _start(run)
+    gates: list[Gate] = []
+    evidence: dict[str, Evidence] = {}
+    for artifact in run.intent.artifacts:
+        artifact = placed(artifact, run)
+        try:
+            path = inside(workspace, artifact.path)
+        except Refused as refusal:  # a link made meanwhile
+            gates.append(_gate(artifact, Outcome.FAIL, "outside the workspace", str(refusal)))
+            continue
+        gate, files = _judge(artifact, path, since)
+        gates.append(gate)
+        for file in files:
+            name = str(file.relative_to(workspace.resolve()))
+            evidence[name] = Evidence(name, sha256_of(file), file.stat().st_size)
+    return gates, list(evidence.values())
+
+
+def log_evidence(run: Run) -> list[Evidence]:
+    """The run's logs that hold anything."""
+    workspace = workspace_of(run).resolve()
+    paths = [log.path.resolve() for log in run.logs()]
+    return [
+        Evidence(str(path.relative_to(workspace)), sha256_of(path), path.stat().st_size)
+        for path in paths
+        if path.stat().st_size
+    ]
+
+
+def _start(run: Run) -> float:
+    """When the run started, seconds since the epoch, rounded down to the second that its record has."""
+    text = run.status().started_utc or run.intent.created_utc
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _judge(artifact: Artifact, path: Path, since: float) -> tuple[Gate, list[Path]]:
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+        new = [file for file in files if file.stat().st_mtime >= since and file.stat().st_size > 0]
+        if not new:
+            reason = f"its {len(files)} files are empty or older than the run" if files else "the folder is empty"
+            return _gate(artifact, Outcome.FAIL, "nothing new", reason), []
+        return _gate(artifact, Outcome.PASS, f"{len(new)} new files"), new
+    if not path.is_file():
+        return _gate(artifact, Outcome.FAIL, "missing", "the command did not write it"), []
+    stat = path.stat()
+    if stat.st_mtime < since:
+        return _gate(artifact, Outcome.FAIL, "older than the run", "an earlier run wrote it; this one did not"), []
+    if stat.st_size == 0:
+        return _gate(artifact, Outcome.FAIL, "empty"), []
+    if artifact.schema is None:
+        return _gate(artifact, Outcome.PASS, f"{stat.st_size} bytes"), [path]
+    problem = schema_problem(path, artifact.schema)
+    if problem is not None:
+        return _gate(artifact, Outcome.FAIL, f"{stat.st_size} bytes, not valid", problem), [path]
+    return _gate(artifact, Outcome.PASS, f"{stat.st_size} bytes, valid"), [path]
+
+
+def _gate(artifact: Artifact, outcome: Outcome, measured: str, reason: str = "") -> Gate:
+    bound = "present, new, not empty" + (f", valid by {artifact.schema}.schema.json" if artifact.schema else "")
+    return Gate(f"artifact: {artifact.path}", outcome, measured, bound, reason)
+
+
+def schema_problem(path: Path, schema: str) -> str | None:
+    """Why a JSON file is not valid by a schema of `docs/schemas`; None where it is."""
+    try:
+        value = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        return f"it is not JSON: {error}"
+    try:
+        _validator(schema)(value)
+    except fastjsonschema.JsonSchemaValueException as error:
+        # Without the value: a list of a thousand requests says nothing.
+        return f"{error.name}: {error.rule} {error.rule_definition!s:.80}"
+    except FileNotFoundError as error:
+        return str(error)
+    return None
+
+
+@cache
+def _validator(schema: str) -> Callable[[Any], Any]:
+    path = bundled("docs/schemas") / f"{schema}.schema.json"
+    value = read_json(path)
+    if value is None:
+        raise FileNotFoundError(f"this installation of llmval lacks {path.name}: reinstall it")
+    validator: Callable[[Any], Any] = fastjsonschema.compile(value)
+    return validator

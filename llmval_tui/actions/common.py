@@ -1,0 +1,77 @@
+"""What several actions need: the workspace of a run, the section's runs, and the command that performs an action."""
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from llmval_tui.actions.api import Context
+from llmval_tui.actions.rules import documents
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.records import Command, Outcome, Verdict
+from llmval_tui.runs.store import Run, RunStore
+
+COMMAND_ACTIONS = frozenset({"command", "paired_run", "trace_capture", "summary"})
+
+
+def workspace_of(run: Run) -> Path:
+    """The workspace that a run folder lies in: `WORKSPACE/artifacts/runs/ID`."""
+    return run.folder.absolute().parents[2]
+
+
+def perform_command(context: Context) -> Command:
+    """The command by which llmval does an action's own work, so that it has logs and an exit code like any other."""
+    return Command(
+        label="main",
+        argv=[sys.executable, "-m", "llmval_tui.actions.perform", "{run}"],
+        display=f"llmval run {context.step.number}",
+    )
+
+
+def section_runs(store: RunStore, section: str, actions: Collection[str] | None = None) -> list[Run]:
+    """The runs of a section's steps, newest first."""
+    return [
+        run
+        for run in store.runs()
+        if run.intent.step.section == section and (actions is None or run.intent.action in actions)
+    ]
+
+
+def newest_of_each_step(runs: list[Run]) -> list[Run]:
+    """Of each step only its newest run; the order is kept."""
+    seen: set[tuple[str, str, int]] = set()
+    found = []
+    for run in runs:
+        ref = run.intent.step
+        key = (ref.section, ref.text, ref.occurrence)
+        if key not in seen:
+            seen.add(key)
+            found.append(run)
+    return found
+
+
+def inherited(runs: list[Run]) -> tuple[str, ...]:
+    """The deviations of the runs that a result rests on: it deviates as they did."""
+    return tuple(
+        dict.fromkeys(
+            f"rests on item {run.intent.step.number}: {line}" for run in runs for line in run.intent.deviations
+        )
+    )
+
+
+def passed(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.outcome is Outcome.PASS
+
+
+def the_document(context: Context, what: str) -> str:
+    """The one Markdown file that the step names.
+
+    Raises:
+        Refused: none, or several.
+    """
+    named = context.step.directives.get("document")
+    found = [named] if named else documents(context.step)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise Refused(f"the item names no document {what}: write its path as a code span, such as `docs/NAME.md`.")
+    raise Refused(f"the item names {len(found)} documents ({', '.join(found)}): leave the one {what}.")

@@ -1,0 +1,129 @@
+"""A step that may be ticked once the runs of its section have passed, and covered what it names."""
+
+import re
+from typing import Any
+
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.common import (
+    COMMAND_ACTIONS,
+    inherited,
+    newest_of_each_step,
+    passed,
+    perform_command,
+    section_runs,
+    workspace_of,
+)
+from llmval_tui.actions.rules import choose, prose
+from llmval_tui.checklist.model import Step
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import write_json
+from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.runs.store import Run, RunStore
+
+_SIZE = re.compile(r"\b(\d+)\s*([KM])\b")
+_RECORD = "rests_on.json"
+_UNIT = {"K": 1024, "M": 1024 * 1024}
+
+
+class GatedTodo:
+    """Looks at verdicts that are there; it runs nothing on the GPUs."""
+
+    name = "gated_todo"
+    title = "record once the runs passed"
+    about = "Records the item once the section's runs have passed and covered what it names."
+
+    def propose(self, context: Context) -> Proposal:
+        runs = _required(context)
+        wanted = sizes(context.step)
+        missing = [str(size) for size in wanted if not any(size in covered(run) for run in runs)]
+        if missing:
+            raise Refused(
+                f"the passing runs do not cover {', '.join(missing)} tokens, which the item names: run them first."
+            )
+        return Proposal(
+            action=self.name,
+            summary=f"Records that {len(runs)} run{'s' if len(runs) > 1 else ''} of this section passed.",
+            details=tuple(f"rests on run {run.id}, which passed" for run in runs),
+            commands=(perform_command(context),),
+            artifacts=(Artifact(f"artifacts/runs/{{run_id}}/{_RECORD}"),),
+            deviations=inherited(runs),
+            params={"runs": [run.id for run in runs], "sizes": wanted},
+            telemetry=False,
+        )
+
+    def perform(self, run: Run) -> int:
+        store = RunStore(workspace_of(run))
+        record: list[dict[str, Any]] = []
+        for run_id in run.intent.params["runs"]:
+            verdict = store.get(run_id).verdict()
+            outcome = verdict.outcome if verdict else "not judged"
+            print(f"{run_id}: {outcome}")
+            evidence = [{"path": item.path, "sha256": item.sha256} for item in verdict.evidence] if verdict else []
+            record.append({"run_id": run_id, "outcome": outcome, "evidence": evidence})
+        write_json(run.folder / _RECORD, {"v": 1, "rests_on": record})
+        return 0
+
+    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+        store = RunStore(workspace_of(run))
+        gates = []
+        for run_id in run.intent.params["runs"]:
+            verdict = store.get(run_id).verdict()
+            gates.append(
+                Gate(
+                    f"run {run_id}",
+                    Outcome.PASS if passed(verdict) else Outcome.FAIL,
+                    verdict.outcome if verdict else "not judged",
+                    "pass",
+                    verdict.summary if verdict else "",
+                )
+            )
+        return gates, {}, f"rests on {len(gates)} passing runs", None
+
+
+def _required(context: Context) -> list[Run]:
+    """The newest run of every command step of the section, all of them passing.
+
+    Raises:
+        Refused: there is no such step, or one has no passing run; the sentence says which.
+    """
+    steps = [
+        step
+        for step in context.checklist.steps
+        if step.section == context.step.section and _action(step) in COMMAND_ACTIONS
+    ]
+    if not steps:
+        raise Refused("the section has no item with a run that this one could wait for: tick it with a note.")
+    newest = {
+        (run.intent.step.text, run.intent.step.occurrence): run
+        for run in newest_of_each_step(section_runs(context.store, context.step.section, COMMAND_ACTIONS))
+    }
+    found = []
+    for step in steps:
+        run = newest.get((step.text, step.occurrence))
+        if run is None:
+            raise Refused(f"item {step.number} has not run yet; this one is recorded once it has passed.")
+        verdict = run.verdict()
+        if not passed(verdict):
+            word = verdict.outcome if verdict else "not judged yet"
+            raise Refused(f"the newest run of item {step.number} is {word}; this one is recorded once it has passed.")
+        if run.intent.preset is not None and not context.demo:
+            raise Refused(f"the newest run of item {step.number} was a {run.intent.preset} run: run the item in full.")
+        found.append(run)
+    return found
+
+
+def _action(step: Step) -> str | None:
+    try:
+        return step.directives.get("action") or choose(step).action
+    except Refused:
+        return None
+
+
+def sizes(step: Step) -> list[int]:
+    """The context lengths that the step names, in tokens: `32K/64K` is [32768, 65536]."""
+    return [int(number) * _UNIT[unit] for number, unit in _SIZE.findall(prose(step))]
+
+
+def covered(run: Run) -> set[int]:
+    """The whole numbers on a run's command lines: the lengths that it was asked for, among others."""
+    return {int(word) for command in run.intent.commands for word in command.argv if word.isdecimal()}

@@ -1,0 +1,162 @@
+"""A load test's result as request records, and the figures recomputed from them.
+
+Definitions: s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens; all in seconds from
+the start of the window. TTFT = f−d, TTFT_sched = f−s, E2E_sched = e−s; TPOT = (e−f)/(n−1) for n ≥ 2, as vLLM has it.
+Offered rate = (N−1)/last intended arrival (MLPerf LoadGen); achieved = N/(span of the dispatches + one mean gap).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.foundation.files import read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request that was sent; times in seconds."""
+
+    intended_s: float
+    dispatch_s: float
+    first_s: float | None
+    last_s: float | None
+    output_tokens: int
+    error: str | None
+
+    @property
+    def done(self) -> bool:
+        return self.error is None and self.last_s is not None and self.first_s is not None
+
+    @property
+    def ttft_s(self) -> float | None:
+        return None if self.first_s is None else self.first_s - self.dispatch_s
+
+    @property
+    def ttft_sched_s(self) -> float | None:
+        return None if self.first_s is None else self.first_s - self.intended_s
+
+    @property
+    def e2e_sched_s(self) -> float | None:
+        return None if self.last_s is None else self.last_s - self.intended_s
+
+    @property
+    def tpot_s(self) -> float | None:
+        if self.first_s is None or self.last_s is None or self.output_tokens < 2:
+            return None
+        return (self.last_s - self.first_s) / (self.output_tokens - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """A result file: its records, and the rest as it says it."""
+
+    records: list[Record]
+    flat: dict[str, Any]  # vLLM's keys
+    ours: dict[str, Any]  # the `llmval` object
+
+    @property
+    def done(self) -> list[Record]:
+        return [record for record in self.records if record.done]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What ran: model, dtype, fp8_mode, attention_backend, tensor_parallel, …"""
+        return dict(self.ours.get("identity") or {})
+
+    @property
+    def offered_qps(self) -> float | None:
+        """From the records; the schedule's own figure where that is higher, for it also counts what was never sent."""
+        last = max((record.intended_s for record in self.records), default=0.0)
+        own = (len(self.records) - 1) / last if len(self.records) > 1 and last > 0 else None
+        said = (self.ours.get("rates") or {}).get("offered_qps")
+        return max((rate for rate in (own, said) if rate is not None), default=None)
+
+    @property
+    def achieved_qps(self) -> float | None:
+        offered = self.offered_qps
+        if not offered or len(self.records) < 2:
+            return None
+        times = [record.dispatch_s for record in self.records]
+        return len(times) / (max(times) - min(times) + 1 / offered)
+
+    @property
+    def duration_s(self) -> float | None:
+        """To the last completion; None where nothing completed."""
+        return max((record.last_s for record in self.done if record.last_s is not None), default=None)
+
+
+def read_result(path: Path) -> LoadResult | None:
+    """The result in a file; None where it is not one."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        return None
+    ours = value.get("llmval")
+    if not isinstance(ours, dict) or ours.get("kind") != "load_test":
+        return None
+    try:
+        records = [
+            Record(
+                float(item["intended_s"]),
+                float(item["dispatch_s"]),
+                None if item["first_token_s"] is None else float(item["first_token_s"]),
+                None if item["last_token_s"] is None else float(item["last_token_s"]),
+                int(item["output_tokens"]),
+                item["error"] or None,
+            )
+            for item in ours["requests"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return LoadResult(records, value, ours)
+
+
+def percentile_ms(seconds: Sequence[float | None], percent: float) -> float | None:
+    """A percentile in ms, linear between closest ranks (NumPy's default); what is None is left out, None of nothing."""
+    ordered = sorted(value for value in seconds if value is not None)
+    if not ordered:
+        return None
+    place = (len(ordered) - 1) * percent / 100
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return 1e3 * (ordered[low] + (ordered[high] - ordered[low]) * (place - low))
+
+
+def metrics_of(result: LoadResult) -> dict[str, float | None]:
+    """The figures of a load test by name with unit, all from the records."""
+    done, duration = result.done, result.duration_s
+    tokens = sum(record.output_tokens for record in done)
+    figures: dict[str, float | None] = {
+        "offered_qps": result.offered_qps,
+        "achieved_qps": result.achieved_qps,
+        "completed_qps": len(done) / duration if duration else None,
+        "output_tokens_per_s": tokens / duration if duration else None,
+        "requests": float(len(result.records)),
+        "failed_requests": float(len(result.records) - len(done)),
+        "schedule_delay_p99_ms": percentile_ms([r.dispatch_s - r.intended_s for r in result.records], 99),
+    }
+    if (goodput := _goodput_qps(result)) is not None:
+        figures["goodput_qps"] = goodput
+    for name, values in {
+        "ttft": [record.ttft_s for record in done],
+        "ttft_sched": [record.ttft_sched_s for record in done],
+        "tpot": [record.tpot_s for record in done],
+        "e2e_sched": [record.e2e_sched_s for record in done],
+    }.items():
+        figures |= {f"{name}_p{percent}_ms": percentile_ms(values, percent) for percent in (50, 99)}
+    return figures
+
+
+def _goodput_qps(result: LoadResult) -> float | None:
+    """Requests a second that met every stated service level; None where none was stated or nothing completed."""
+    slo = {name: limit for name, limit in (result.ours.get("slo") or {}).items() if limit is not None}
+    if not slo or not result.duration_s:
+        return None
+
+    def met(record: Record) -> bool:
+        own = {"ttft_ms": record.ttft_sched_s, "tpot_ms": record.tpot_s, "e2e_ms": record.e2e_sched_s}
+        values = [(own.get(name), limit) for name, limit in slo.items()]
+        return all(value is None or value * 1e3 <= limit for value, limit in values)
+
+    return sum(map(met, result.done)) / result.duration_s

@@ -1,0 +1,175 @@
+"""The gates of a load test, recomputed from its request records: a flag that says "valid" is not trusted."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from llmval_tui.actions.adapt import NPROC
+from llmval_tui.actions.argv import value_of
+from llmval_tui.actions.common import workspace_of
+from llmval_tui.actions.load_result import LoadResult, metrics_of, percentile_ms, read_result
+from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.runs.store import Run
+
+SCHEMA = "load_test"
+MIN_ACHIEVED = 0.95  # of the offered rate; below, the generator measured itself
+MAX_DELAY_P99_MS = 500.0
+_ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
+
+
+def judge_load_test(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+    """Gates, metrics and a sentence for one load test's result."""
+    result = read_result(workspace_of(run) / artifact.path)
+    if result is None:
+        gate = Gate(
+            "result", Outcome.INVALID, "not readable", "a load test's result", f"{artifact.path} is missing or none"
+        )
+        return [gate], {}, "no result to judge"
+    metrics = metrics_of(result)
+    gates = [
+        _generator_rate(result),
+        _schedule_delay(result),
+        _failed(result),
+        _order(result),
+        _sums(result),
+        _own_word(result),
+        *_slos(result),
+        *_as_asked(run, artifact, result),
+    ]
+    return gates, metrics, _sentence(metrics)
+
+
+def _verdict(good: bool, otherwise: Outcome) -> Outcome:
+    return Outcome.PASS if good else otherwise
+
+
+def _generator_rate(result: LoadResult) -> Gate:
+    name, bound = "generator rate", f"at least {MIN_ACHIEVED:.0%} of the offered rate was sent"
+    offered, achieved = result.offered_qps, result.achieved_qps
+    if not offered or achieved is None:
+        return Gate(name, Outcome.INVALID, "not known", bound, "fewer than two requests were sent")
+    share = achieved / offered
+    return Gate(
+        name,
+        _verdict(share >= MIN_ACHIEVED, Outcome.INVALID),
+        f"{achieved:.2f} of {offered:.2f} requests/s, {share:.1%}",
+        bound,
+        "" if share >= MIN_ACHIEVED else "the load generator was too slow: the figures are its own, not the node's",
+    )
+
+
+def _schedule_delay(result: LoadResult) -> Gate:
+    late = percentile_ms([record.dispatch_s - record.intended_s for record in result.records], 99)
+    good = late is not None and late <= MAX_DELAY_P99_MS
+    measured = "not known" if late is None else f"p99 {late:.1f} ms"
+    return Gate("schedule delay", _verdict(good, Outcome.INVALID), measured, f"p99 ≤ {MAX_DELAY_P99_MS:g} ms")
+
+
+def _failed(result: LoadResult) -> Gate:
+    failed = [record for record in result.records if not record.done]
+    reason = next((record.error for record in failed if record.error), "") or ""
+    measured = f"{len(failed)} of {len(result.records)}"
+    good = not failed and bool(result.records)
+    return Gate("failed requests", _verdict(good, Outcome.FAIL), measured, "0 of at least 1", reason[:200])
+
+
+def _order(result: LoadResult) -> Gate:
+    """TTFT_sched ≥ TTFT, which is d ≥ s, and d ≤ f ≤ e, in every record: else the clock or the records are wrong."""
+    wrong = 0
+    for record in result.records:
+        times = [record.intended_s, record.dispatch_s, record.first_s, record.last_s]
+        known = [time for time in times if time is not None]
+        wrong += any(later < earlier - _ROUNDING_S for earlier, later in pairwise(known))
+    return Gate(
+        "order of times",
+        _verdict(wrong == 0, Outcome.INVALID),
+        f"{wrong} of {len(result.records)} records out of order",
+        "arrival ≤ dispatch ≤ first token ≤ last token in every record (so TTFT_sched ≥ TTFT)",
+    )
+
+
+def _sums(result: LoadResult) -> Gate:
+    """The totals that the file states, against its records."""
+    done = result.done
+    own = {
+        "num_prompts": len(result.records),
+        "completed": len(done),
+        "failed": len(result.records) - len(done),
+        "total_output_tokens": sum(record.output_tokens for record in done),
+    }
+    wrong = [
+        f"{key} {result.flat.get(key)}, records {value}" for key, value in own.items() if result.flat.get(key) != value
+    ]
+    measured = "; ".join(wrong) or f"{own['total_output_tokens']} output tokens in {len(done)} requests"
+    return Gate("totals", _verdict(not wrong, Outcome.INVALID), measured, "every total equals the sum of the records")
+
+
+def _own_word(result: LoadResult) -> Gate:
+    """What the runner itself found: it also knows of requests that it never sent. Its "valid" alone proves nothing."""
+    said = result.ours.get("invalid_reasons")
+    reasons = [str(reason) for reason in said] if isinstance(said, list) else ["the result does not say"]
+    if result.ours.get("partial"):
+        reasons.append("the run ended early")
+    measured = "; ".join(reasons) or "no objection"
+    return Gate("runner's own word", _verdict(not reasons, Outcome.INVALID), measured, "no objection")
+
+
+def _slos(result: LoadResult) -> list[Gate]:
+    """A gate for each service level that was stated: its p99 over the completed requests."""
+    slo = result.ours.get("slo") or {}
+    values: dict[str, Sequence[float | None]] = {
+        "ttft_ms": [record.ttft_sched_s for record in result.done],
+        "tpot_ms": [record.tpot_s for record in result.done],
+        "e2e_ms": [record.e2e_sched_s for record in result.done],
+    }
+    gates = []
+    for name, seconds in values.items():
+        limit = slo.get(name)
+        if limit is None:
+            continue
+        p99 = percentile_ms(seconds, 99)
+        measured = "not known" if p99 is None else f"p99 {p99:.2f} ms"
+        good = p99 is not None and p99 <= limit
+        gates.append(
+            Gate(f"SLO {name.removesuffix('_ms')}", _verdict(good, Outcome.FAIL), measured, f"p99 ≤ {limit:g} ms")
+        )
+    return gates
+
+
+def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
+    """What ran against what the command asked for: a runner that falls back in silence fails here."""
+    command = next(
+        (command for command in run.intent.commands if any(artifact.path in word for word in command.argv)),
+        run.intent.commands[0],
+    )
+    words = tuple(command.argv)
+    asked = {
+        "tensor_parallel": value_of(words, NPROC),
+        "fp8_mode": value_of(words, "--fp8-mode"),
+        "attention_backend": value_of(words, "--attention-backend"),
+        "compile_mode": value_of(words, "--compile-mode"),
+        "device": value_of(words, "--device"),
+        "model": value_of(words, "--model"),
+    }
+    stated = {key: value for key, value in asked.items() if value not in (None, "auto", "gpu")}
+    identity = result.identity
+    other = [
+        f"{key} {identity.get(key)} instead of {value}"
+        for key, value in stated.items()
+        if str(identity.get(key)) != value
+    ]
+    ran = ", ".join(f"{key} {identity.get(key)}" for key in stated)
+    return [
+        Gate("ran as asked", _verdict(not other, Outcome.FAIL), "; ".join(other) or ran, "what ran is what was asked")
+    ]
+
+
+def _sentence(metrics: dict[str, float | None]) -> str:
+    def show(name: str, digits: int = 1) -> str:
+        value = metrics.get(name)
+        return "not known" if value is None else f"{value:.{digits}f}"
+
+    return (
+        f"{show('completed_qps', 2)} of {show('offered_qps', 2)} requests/s completed, "
+        f"{show('output_tokens_per_s')} output tokens/s, TTFT p50 {show('ttft_sched_p50_ms')} ms, "
+        f"p99 {show('ttft_sched_p99_ms')} ms from schedule, TPOT p50 {show('tpot_p50_ms', 2)} ms"
+    )

@@ -1,0 +1,32 @@
+"""A step that only a person can do: it is ticked by the operator with a note, and says so."""
+
+from typing import Any
+
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.records import Gate
+from llmval_tui.runs.store import Run
+
+
+class ManualAction:
+    """Nothing here runs; the operator's note is the record."""
+
+    name = "manual"
+    title = "do by hand"
+    about = "Nothing that llmval can do by itself: done by hand, and ticked with a note."
+
+    def propose(self, context: Context) -> Proposal:
+        number = context.step.number
+        return Proposal(
+            action=self.name,
+            summary=self.about,
+            telemetry=False,
+            refusal=f"llmval finds nothing to run in this item: do it by hand, then tick it with a note "
+            f"(llmval tick {number} --note TEXT).",
+        )
+
+    def perform(self, run: Run) -> int:
+        raise Refused("this item is done by hand; there is nothing to perform.")
+
+    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+        raise Refused("this item is done by hand; there is no run to judge.")

@@ -1,0 +1,82 @@
+"""Presets: a command made small enough to try the chain in seconds. Always a deviation, never evidence."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from llmval_tui.actions.adapt import NPROC, demand_of, largest_power_of_two, rewritten
+from llmval_tui.actions.argv import Shape, value_of, with_value, without
+from llmval_tui.foundation.errors import Refused
+
+SMOKE = "smoke"
+CPU_RANKS = 2  # enough for a real all-reduce, on the smallest machine that shows one
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What a runner's flags become."""
+
+    always: Mapping[str, str]
+    where_given: Mapping[str, str]  # replaced only where the item has the flag: the runner's default fits
+    without_gpu: Mapping[str, str]
+    dropped: frozenset[str] = frozenset()  # flags with a value that cannot go with the rest
+
+
+_SMOKE: dict[str, Preset] = {
+    # The tiny model (1 M parameters) has no shape that FP8 or a compiler gains from; its lengths are short.
+    "inference_server_load_test.py": Preset(
+        always={"--model": "tiny", "--duration": "8"},
+        where_given={
+            "--fp8-mode": "none",
+            "--kv-dtype": "auto",
+            "--compile-mode": "off",
+            "--prompt-len": "uniform:16:64",
+            "--output-len": "8",
+        },
+        without_gpu={"--device": "cpu"},
+        dropped=frozenset({"--checkpoint"}),
+    ),
+}
+
+
+def apply(preset: str, runner: str | None, shape: Shape, gpus: int) -> tuple[Shape, list[str]]:
+    """The command under a preset, and one deviation that names all that changed.
+
+    Raises:
+        Refused: no such preset, or none for this command.
+    """
+    if preset != SMOKE:
+        raise Refused(f"there is no preset {preset!r}: the one there is is called smoke.")
+    found = _SMOKE.get(runner or "")
+    if found is None:
+        what = runner or shape.script or shape.program
+        raise Refused(f"the smoke preset does not know {what}: run the item without --preset smoke.")
+    changed: list[str] = []
+    shape = _ranks(shape, gpus, changed.append)
+    arguments = shape.arguments
+    for flag in found.dropped:
+        if value_of(arguments, flag) is not None:
+            arguments = without(arguments, flag)
+            changed.append(f"no {_plain(flag)}")
+    given = {flag: value for flag, value in found.where_given.items() if value_of(arguments, flag) is not None}
+    for flag, value in {**found.always, **given, **({} if gpus else found.without_gpu)}.items():
+        old = value_of(arguments, flag)
+        if old == value:
+            continue
+        arguments = with_value(arguments, flag, value)
+        changed.append(f"{_plain(flag)} {value}" + (f" instead of {old}" if old is not None else ""))
+    return replace(shape, arguments=arguments), [f"smoke preset: {', '.join(changed) or 'nothing had to change'}"]
+
+
+def _plain(flag: str) -> str:
+    """A flag's name without its dashes: a deviation is written into an HTML comment, which may not hold `--`."""
+    return flag.lstrip("-")
+
+
+def _ranks(shape: Shape, gpus: int, changed: Callable[[str], None]) -> Shape:
+    """The same launch on what is there: two ranks on a CPU, else no more ranks than GPUs."""
+    asked = demand_of(shape).gpus
+    count = min(asked, largest_power_of_two(gpus)) if gpus else min(asked, CPU_RANKS)
+    if count < asked:
+        shape = rewritten(shape, count)
+        changed(f"{_plain(NPROC)} {count} instead of {asked}")
+    return shape

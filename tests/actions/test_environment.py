@@ -1,0 +1,162 @@
+"""The environment item: what the document says, what changes, what is never changed, and who gets it."""
+
+import json
+import subprocess
+
+import pytest
+
+from llmval_tui.actions import perform
+from llmval_tui.actions.env_block import environment_block
+from llmval_tui.actions.env_export import newest_export, section_environment
+from llmval_tui.actions.registry import action_named
+from llmval_tui.actions.topology import judge_topology
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.resources import bundled
+from llmval_tui.runs.records import Outcome
+
+LIST = """# L
+
+## 1. A
+- [ ] Export NCCL env (`docs/p.md`).
+- [ ] Run `python x.py`
+
+## 2. B
+- [ ] Run `python y.py`
+"""
+DOCUMENT = """# P
+
+```bash
+export WRONG=1
+```
+
+<!-- llmval:env pcie -->
+```
+export NCCL_P2P_LEVEL=PCI
+```
+
+<!-- llmval:env nvlink -->
+```bash
+# why
+export NCCL_P2P_LEVEL=NVL   # NVLink only
+export NCCL_P2P_DISABLE=0 NCCL_NVLS_ENABLE=1
+export QUOTED="it's here"
+```
+"""
+
+
+def test_the_named_block_is_read():
+    assert environment_block(DOCUMENT, "p.md") == {
+        "NCCL_P2P_LEVEL": "NVL",
+        "NCCL_P2P_DISABLE": "0",
+        "NCCL_NVLS_ENABLE": "1",
+        "QUOTED": "it's here",
+    }
+    assert environment_block(DOCUMENT, "p.md", "pcie") == {"NCCL_P2P_LEVEL": "PCI"}
+    assert environment_block("```\nls\n```\n\n```sh\nexport A=1\n```\n", "p.md") == {"A": "1"}
+
+
+def test_the_bundled_playbook_is_read():
+    text = (bundled("docs") / "nvlink_pcie_playbook.md").read_text(encoding="utf-8")
+    assert environment_block(text, "playbook")["NCCL_P2P_LEVEL"] == "NVL"
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ("export A=$(curl x)", "line 2: A would be computed"),
+        ("export A=1\nrm -rf /", "line 3: “rm -rf /” is not an export line"),
+        ("export A", "“A” is not NAME=value"),
+        ("export A='x", "quotes do not close"),
+        ("ls", "no code block with export lines"),
+    ],
+)
+def test_a_block_that_needs_a_shell_is_refused_with_its_line(block, words):
+    with pytest.raises(Refused, match=words.replace("(", r"\(")):
+        environment_block(f"```\n{block}\n```\n", "p.md")
+
+
+def exported(workspace, monkeypatch, inventory, environment):
+    workspace.write("docs/p.md", DOCUMENT)
+    workspace.write("x.py", "")
+    workspace.write("y.py", "")
+    context = workspace.context(LIST, "1.1", environment=environment)
+    proposal = workspace.propose(LIST, "1.1", environment=environment)
+    assert proposal.refusal is None
+    run = workspace.run(context, proposal)
+    monkeypatch.setattr("llmval_tui.actions.env_export.gpu_inventory", lambda: inventory)
+    assert perform.main([str(run.folder)]) == 0
+    return proposal, run
+
+
+def test_export_is_shown_performed_judged_and_given_to_its_section(workspace, monkeypatch, capsys):
+    environment = {"PATH": "/bin", "NCCL_P2P_DISABLE": "1", "NCCL_NVLS_ENABLE": "0"}
+    inventory = {"error": "there is no NVIDIA driver here"}
+    proposal, run = exported(workspace, monkeypatch, inventory, environment)
+    text = "\n".join(proposal.details)
+    assert "NCCL_P2P_LEVEL: (not set) → NVL" in text
+    assert "NCCL_P2P_DISABLE: 1 → 0" in text
+    assert "NCCL_NVLS_ENABLE: stays 0" in text
+    assert "NCCL_P2P_DISABLE=1 is left over" in text
+    assert "left over" in capsys.readouterr().out
+    record = json.loads((workspace.folder / f"artifacts/env/{run.id}.json").read_text())
+    wanted = {"NCCL_P2P_LEVEL": "NVL", "NCCL_P2P_DISABLE": "0", "QUOTED": "it's here"}
+    assert record["variables"] == wanted
+    script = workspace.folder / f"artifacts/env/{run.id}.sh"
+    shown = subprocess.run(
+        ["bash", "-c", f". {script}; echo $QUOTED; env"], capture_output=True, text=True, env={}, check=True
+    )
+    assert "it's here" in shown.stdout
+    assert "NVLS" not in shown.stdout
+    gates = {gate.name: gate for gate in action_named("env_export").judge(run)[0]}
+    assert gates["variables"].outcome is Outcome.PASS
+    assert gates["topology"].outcome is Outcome.INCONCLUSIVE
+
+    step = workspace.context(LIST, "1.2").step
+    checklist = workspace.context(LIST).checklist
+    assert section_environment(workspace.store, checklist, step) == {}, "not judged yet"
+    workspace.judge(run, Outcome.INCONCLUSIVE)
+    assert section_environment(workspace.store, checklist, step) == wanted
+    inside = workspace.propose(LIST, "1.2", environment=environment)
+    assert inside.commands[0].env == wanted
+    assert inside.commands[0].display.startswith("NCCL_P2P_LEVEL=NVL ")
+    assert any(run.id in line for line in inside.details)
+    assert any("the environment says 1, the run gets 0" in line for line in inside.details)
+    assert workspace.propose(LIST, "2.1").commands[0].env == {}, "another section gets nothing"
+    workspace.judge(run, Outcome.FAIL)
+    assert newest_export(workspace.store, "1. A") is None
+
+
+def test_a_record_that_was_changed_fails(workspace, monkeypatch):
+    _, run = exported(workspace, monkeypatch, {"gpus": []}, {})
+    path = workspace.folder / f"artifacts/env/{run.id}.json"
+    path.write_text(path.read_text().replace("NVL", "PCI"))
+    assert action_named("env_export").judge(run)[0][0].outcome is Outcome.FAIL
+
+
+def inventory(*rows, active=18):
+    gpus = [{"index": i, "nvlink_links": 18, "nvlink_links_active": active} for i in range(len(rows))]
+    return {"gpus": gpus, "topology": {"gpus": list(range(len(rows))), "links": [list(row) for row in rows]}}
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen", "outcome", "words"),
+    [
+        (inventory(("X", "NV18"), ("NV18", "X")), None, Outcome.PASS, ""),
+        (inventory(("X", "PHB"), ("PHB", "X")), None, Outcome.FAIL, "PCIe fallback between 1 pairs: 0–1 PHB"),
+        (inventory(("X", None), (None, "X")), None, Outcome.INCONCLUSIVE, "tells nothing"),
+        (inventory(("X", "NV18"), ("NV18", "X"), active=17), None, Outcome.FAIL, "GPU 0: 17 of 18"),
+        (inventory(("X",)), None, Outcome.INCONCLUSIVE, "no pair"),
+        ({"gpus": []}, None, Outcome.INCONCLUSIVE, "no GPU"),
+        ({"error": "it hangs"}, None, Outcome.INCONCLUSIVE, "it hangs"),
+        (
+            inventory(("X", "NV18", "SYS"), ("NV18", "X", "SYS"), ("SYS", "SYS", "X")),
+            [0, 1],
+            Outcome.PASS,
+            "",
+        ),
+    ],
+)
+def test_topology(found, chosen, outcome, words):
+    gate = judge_topology(found, chosen)
+    assert gate.outcome is outcome
+    assert words in gate.reason

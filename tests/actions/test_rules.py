@@ -1,0 +1,112 @@
+"""Every item of the operator's list, and of other people's, gets the right action, or a question instead of a guess."""
+
+import pytest
+
+from llmval_tui.actions.registry import action_for, propose
+from llmval_tui.checklist.model import load, parse
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.resources import bundled
+
+OPERATOR = """\
+# LLM Validation Checklist (Hardware Runs)
+
+## 1. Multi-GPU Inference Benchmark (NVLink Mesh)
+- [ ] Export NCCL env (`docs/nvlink_pcie_playbook.md`).
+- [ ] Run: `torchrun --nproc_per_node=8 ch16/inference_server_load_test.py --output-json artifacts/x.json`
+- [ ] Capture Nsight Systems trace via `scripts/capture_fp8_flexattention_traces.sh`.
+- [ ] Update throughput/latency expectations in `docs/performance_baseline.md` if they drift >5%.
+
+## 2. torch.compile Hang Investigation (40B+)
+- [ ] Reproduce with and without `--compile-mode smart` on the 40B checkpoint.
+- [ ] Use `python tools/torch_compile_repro.py --model llama40b --output-dir artifacts/repro_$(date +%Y%m%d)`.
+- [ ] Collect stdout/stderr logs and attach to the repro bundle.
+- [ ] File/Update PyTorch bug report, link in `docs/TODO.md`.
+
+## 3. Power Efficiency Sweep
+- [ ] Run: `python tools/precision_power_sweep.py --output-dir power_results/$(date +%Y%m%d)`.
+- [ ] Summarise with `python tools/power_efficiency_analyzer.py power_results/<date>/*.json --output artifacts/s.json`.
+- [ ] Update `docs/power_efficiency_baselines.md` with new tables.
+
+## 4. Long-Context Validation (32K+, FP8)
+- [ ] Run: `python tools/long_context_validation.py --sequence-lengths 32768 65536 --output-json artifacts/l.json`.
+- [ ] Note peak memory, add findings to `docs/long_context_playbook.md` (create if absent).
+- [ ] Update `docs/TODO.md` once 32K/64K runs pass without OOM.
+"""
+EXPECTED = {
+    "1.1": "env_export",
+    "1.2": "command",
+    "1.3": "trace_capture",
+    "1.4": "baseline_drift",
+    "2.1": "paired_run",
+    "2.2": "command",
+    "2.3": "collect_logs",
+    "2.4": "bug_report",
+    "3.1": "command",
+    "3.2": "summary",
+    "3.3": "table_update",
+    "4.1": "command",
+    "4.2": "findings_note",
+    "4.3": "gated_todo",
+}
+
+
+def test_operators_list(tmp_path):
+    checklist = parse(OPERATOR.encode(), tmp_path / "list.md")
+    assert {step.number: action_for(step).name for step in checklist.steps} == EXPECTED
+
+
+def test_own_list():
+    checklist = load(bundled("docs") / "llm_validation_checklist.md")
+    assert {step.number: action_for(step).name for step in checklist.steps} == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("Run `nvidia-smi topo -m`", "command"),
+        ("Execute: `./burn_in.sh --hours 2 | tee artifacts/burn.log`", "command"),
+        ("Check that `python` is version 3.11", "manual"),
+        ("Use `docs/notes.md`", "manual"),
+        ("Use `--fast`", "manual"),
+        ("Rack the node and label the cables", "manual"),
+        ("Set the NCCL variables from [the playbook](docs/nccl.md)", "env_export"),
+        ("Run `python bench.py` with and without `--compile`", "paired_run"),
+        ("Anything at all <!-- llmval: action=manual -->", "manual"),
+        ("Look at `python x.py` <!-- llmval: action=collect_logs -->", "collect_logs"),
+        ("Update `docs/x_tables.md`", "manual"),  # a file's name is not the item's words
+    ],
+)
+def test_other_lists(workspace, text, action):
+    assert action_for(workspace.context(text).step).name == action
+
+
+def test_two_that_fit_are_asked_about_and_not_guessed(workspace):
+    text = "Run `python x.py` and collect its logs"
+    with pytest.raises(Refused, match="collect_logs"):
+        action_for(workspace.context(text).step)
+    proposal = workspace.propose(text)
+    assert proposal.action == "undecided"
+    assert "action=" in (proposal.refusal or "")
+
+
+def test_the_proposal_says_why(workspace):
+    assert "has the command" in workspace.propose("Run `nvidia-smi topo -m`").details[0]
+
+
+def test_unknown_stated_action_is_a_refusal(workspace):
+    proposal = workspace.propose("Do it <!-- llmval: action=fly -->")
+    assert "no action 'fly'" in (proposal.refusal or "")
+
+
+def test_manual_can_only_be_ticked_with_a_note(workspace):
+    proposal = workspace.propose("Rack the node")
+    assert not proposal.commands
+    assert "tick 1.1 --note" in (proposal.refusal or "")
+
+
+def test_propose_answers_for_every_item_without_raising(tmp_path, workspace):
+    for step in parse(OPERATOR.encode(), tmp_path / "list.md").steps:
+        proposal = propose(workspace.context(OPERATOR, step.number, gpus=None))
+        assert proposal.action == EXPECTED[step.number]
+        # An environment can be exported anywhere, from llmval's own playbook; nothing else has what it needs here.
+        assert proposal.runnable is (step.number == "1.1"), (step.number, proposal.refusal)
