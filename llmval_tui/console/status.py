@@ -1,7 +1,9 @@
 """`status`, `tick`, `accept`, `verify`, `locate`: what stands, what the operator decides, whether it still holds."""
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -165,7 +167,7 @@ def _ticks_without_record(options: argparse.Namespace, store: RunStore) -> list[
 
 def locate(options: argparse.Namespace) -> int:
     """Print where something lies."""
-    places = {
+    places: dict[str, Callable[[], Path]] = {
         "artifacts": lambda: common.workspace_of(options) / "artifacts",
         "config": config_folder,
         "runners": lambda: bundled("runners"),
@@ -181,6 +183,4 @@ def locate(options: argparse.Namespace) -> int:
 
 def config_folder() -> Path:
     """The operator's own settings and themes: `$XDG_CONFIG_HOME/llmval`, by default `~/.config/llmval`."""
-    import os
-
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "llmval"

@@ -206,7 +206,7 @@ class Supervisor:
             )
 
     def _await_recorder(self) -> None:
-        """Start the command only after the first sample: a run of a second has its telemetry too, and an idle before."""
+        """Start the command only after the first sample: even a short run then has its telemetry."""
         self._keep_recorder()
         deadline = time.monotonic() + FIRST_SAMPLE_S
         while self._recorder is not None and self._recorder.poll() is None and time.monotonic() < deadline:

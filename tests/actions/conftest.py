@@ -194,3 +194,10 @@ def load_run(workspace: Workspace) -> Callable[..., Run]:
 @pytest.fixture
 def result_json() -> Callable[..., dict[str, Any]]:
     return load_result_json
+
+
+@pytest.fixture
+def no_runners(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An llmval that knows its runners' names and brings none of them."""
+    empty = tmp_path_factory.mktemp("no-runners")
+    monkeypatch.setattr("llmval_tui.actions.resolve.bundled", lambda _name: empty)

@@ -40,7 +40,6 @@ def test_the_workspaces_own_script_wins(workspace):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Run `python tools/precision_power_sweep.py --skip-compile`", "does not bring precision_power_sweep.py yet"),
         ("Run `python tools/mine.py`", "there is no tools/mine.py"),
         ("Run `python ../x.py`", "no ../x.py"),
         ("Run `python -c 'print(1)'`", "put it into a script"),
@@ -60,6 +59,11 @@ def test_refusals_say_what_to_do(workspace, text, words):
     proposal = workspace.propose(text)
     assert words in (proposal.refusal or "")
     assert not proposal.commands
+
+
+def test_a_runner_of_a_later_release_is_refused_by_name(workspace, no_runners):
+    proposal = workspace.propose("Run `python tools/precision_power_sweep.py --skip-compile`")
+    assert "does not bring precision_power_sweep.py yet" in (proposal.refusal or "")
 
 
 def test_fewer_gpus_are_refused_then_adapted_everywhere(workspace):

@@ -104,7 +104,7 @@ def test_manual_can_only_be_ticked_with_a_note(workspace):
     assert "tick 1.1 --note" in (proposal.refusal or "")
 
 
-def test_propose_answers_for_every_item_without_raising(tmp_path, workspace):
+def test_propose_answers_for_every_item_without_raising(tmp_path, workspace, no_runners):
     for step in parse(OPERATOR.encode(), tmp_path / "list.md").steps:
         proposal = propose(workspace.context(OPERATOR, step.number, gpus=None))
         assert proposal.action == EXPECTED[step.number]
