@@ -13,6 +13,7 @@ from llmval_tui.actions.api import Context, Options, Proposal
 from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import parse
 from llmval_tui.foundation.files import sha256_of, write_json
+from llmval_tui.foundation.resources import bundled
 from llmval_tui.runs.records import (
     Artifact,
     Command,
@@ -200,4 +201,6 @@ def result_json() -> Callable[..., dict[str, Any]]:
 def no_runners(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """An llmval that knows its runners' names and brings none of them."""
     empty = tmp_path_factory.mktemp("no-runners")
-    monkeypatch.setattr("llmval_tui.actions.resolve.bundled", lambda _name: empty)
+    monkeypatch.setattr(
+        "llmval_tui.actions.resolve.bundled", lambda name: empty if name == "runners" else bundled(name)
+    )
