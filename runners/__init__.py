@@ -1,0 +1,1 @@
+"""Entry scripts that run on the GPUs, by path, under torchrun or plain Python."""

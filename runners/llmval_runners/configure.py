@@ -1,0 +1,211 @@
+"""From what was asked to what this machine will do, or a refusal before any heavy work; never a silent fallback."""
+
+import argparse
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from llmval_runners.arrivals import Arrival, Lengths, arrival_times, schedule
+from llmval_runners.kv_cache import GIB, pages_for, refuse_longer
+from llmval_runners.metrics import Slo
+from llmval_runners.options import DEFAULT_MODEL, OVERRIDES
+from llmval_runners.refusal import Refused
+from llmval_runners.shapes import ModelShape, shape_by_name
+from llmval_runners.weights import checkpoint_shape
+
+CPU_PARAMETERS = 1_000_000_000  # a step reads every weight: at some 10 GB/s, more takes longer than half a second
+CUDA_RESERVE = 0.10  # of the free memory, for activations and the allocator
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What will run."""
+
+    shape: ModelShape
+    checkpoint: Path | None
+    device: torch.device
+    dtype: torch.dtype
+    kv_dtype: torch.dtype
+    attention: str  # auto, flex or sdpa: the backend's own name goes into the result
+    tensor_parallel: int
+    arrivals: list[Arrival]
+    warmup: list[Arrival]
+    prompt: Lengths
+    output: Lengths
+    slo: Slo
+    max_batch: int
+    chunk: int
+    page_size: int
+    kv_tokens: int | None  # None: from `kv_bytes`, or from what is free once the weights are there
+    kv_bytes: int | None  # of each rank
+    options: argparse.Namespace  # for the rest: plain numbers that need no decision
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest context that any request will hold."""
+        return max(a.input_tokens + a.output_tokens - 1 for a in self.arrivals + self.warmup)
+
+    @property
+    def weight_bytes_per_rank(self) -> int:
+        """The embedding table is whole on each rank, the rest is shared."""
+        table = self.shape.vocab * self.shape.hidden
+        return (table + (self.shape.parameters - table) // self.tensor_parallel) * self.dtype.itemsize
+
+
+def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) -> Config:
+    """Decide everything that needs no weights.
+
+    Raises:
+        Refused: the machine or this release cannot do what was asked; says what to pass instead.
+    """
+    device = _device(options.device, local_rank, world_size)
+    _check_precision(options, device)
+    shape = checkpoint_shape(options.checkpoint) if options.checkpoint else _named_shape(options)
+    shape.check_tensor_parallel(world_size)
+    on_cpu = device.type == "cpu"
+    if on_cpu and shape.parameters > CPU_PARAMETERS:
+        asked = "" if options.model or options.checkpoint else ", the default model,"
+        raise Refused(
+            f"{shape.name}{asked} has {shape.parameters / 1e9:.1f} B parameters, and this run is on a CPU: "
+            "pass --model tiny to try the load test on a CPU."
+        )
+    small = shape.parameters < 100_000_000
+    prompt = Lengths.parse(options.prompt_len or ("uniform:16:64" if small else "uniform:512:1024"))
+    output = Lengths.parse(options.output_len or ("8" if small else "512"))
+    times = arrival_times(options.target_qps, options.duration, options.burstiness, options.seed)
+    arrivals = schedule(times, prompt, output, options.seed)
+    dtype = _dtype(options.dtype, torch.float32 if on_cpu else torch.bfloat16)
+    config = Config(
+        shape=shape,
+        checkpoint=options.checkpoint,
+        device=device,
+        dtype=dtype,
+        kv_dtype=_dtype(options.kv_dtype, dtype),
+        attention=options.attention_backend,
+        tensor_parallel=world_size,
+        arrivals=arrivals,
+        warmup=schedule([0.0] * options.warmup, prompt, output, options.seed + 1),
+        prompt=prompt,
+        output=output,
+        slo=Slo(options.slo_ttft_ms, options.slo_tpot_ms, options.slo_e2e_ms),
+        max_batch=options.max_batch or (64 if on_cpu else 256),
+        chunk=options.prefill_chunk or (256 if on_cpu else 2048),
+        page_size=options.page_size or (16 if on_cpu else 128),
+        kv_tokens=options.kv_tokens,
+        kv_bytes=round(options.kv_cache_gib * GIB) if options.kv_cache_gib else None,
+        options=options,
+    )
+    _check_lengths(config)
+    if options.output_json is not None:
+        _check_output(options.output_json)
+    return config
+
+
+def kv_pages(config: Config, free_bytes: int) -> int:
+    """Pages of this rank's cache. `free_bytes`: of its device, after the weights.
+
+    Raises:
+        Refused: the memory does not hold what was asked; says the bytes.
+    """
+    page = config.shape.kv_bytes_per_token(config.kv_dtype.itemsize) * config.page_size // config.tensor_parallel
+    if config.kv_tokens is not None:
+        pages = pages_for(config.kv_tokens, config.page_size)
+    elif config.kv_bytes is not None:
+        pages = config.kv_bytes // page
+    elif config.device.type == "cpu":
+        pages = config.max_batch * pages_for(config.longest, config.page_size)
+    else:
+        pages = int(free_bytes * (1 - CUDA_RESERVE)) // page
+    if pages * page > free_bytes:
+        raise Refused(
+            f"the KV cache needs {pages * page:,} bytes on each rank and {free_bytes:,} are free after the weights: "
+            "pass a smaller --kv-tokens or --kv-cache-gib."
+        )
+    refuse_longer(config.longest, config.shape, config.kv_dtype.itemsize, pages, config.page_size)
+    return pages
+
+
+def free_memory(device: torch.device) -> int:
+    """Free bytes of the device; of a CPU, what the kernel calls available, shared evenly by this node's ranks."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    raise OSError("/proc/meminfo has no line MemAvailable")
+
+
+def _device(asked: str, local_rank: int, world_size: int) -> torch.device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "cpu" or (asked == "auto" and count == 0):
+        return torch.device("cpu")
+    if count == 0:
+        raise Refused(
+            "--device cuda was asked for, and torch finds no CUDA device here: pass --device cpu, or see what "
+            "nvidia-smi says of the driver."
+        )
+    if world_size > count:  # asked of the number, not of this rank's place, so that every rank refuses alike
+        raise Refused(
+            f"torchrun started more ranks than the {count} CUDA devices here: pass --nproc_per_node {count} or fewer."
+        )
+    return torch.device("cuda", local_rank)
+
+
+def _check_precision(options: argparse.Namespace, device: torch.device) -> None:
+    instead = "pass --fp8-mode none"
+    if options.fp8_mode != "none":
+        if device.type == "cpu":
+            needs = "Transformer Engine and " if options.fp8_mode == "transformer-engine" else ""
+            raise Refused(
+                f"--fp8-mode {options.fp8_mode} needs {needs}an NVIDIA GPU of compute capability 8.9 or later, and "
+                f"this run is on a CPU: {instead}."
+            )
+        raise Refused(
+            f"--fp8-mode {options.fp8_mode} is not in this release, whose engine has no FP8 GEMM yet: {instead}."
+        )
+    if options.kv_dtype == "fp8":
+        raise Refused("--kv-dtype fp8 is not in this release, whose cache has no scales yet: pass --kv-dtype auto.")
+    if options.compile_mode != "off":
+        raise Refused(
+            f"--compile-mode {options.compile_mode} is not in this release, whose engine runs eagerly: "
+            "pass --compile-mode off, or leave it out."
+        )
+
+
+def _named_shape(options: argparse.Namespace) -> ModelShape:
+    return shape_by_name(options.model or DEFAULT_MODEL, {name: getattr(options, name) for name in OVERRIDES})
+
+
+def _dtype(name: str, default: torch.dtype) -> torch.dtype:
+    return default if name == "auto" else getattr(torch, name)
+
+
+def _check_lengths(config: Config) -> None:
+    if config.longest > config.shape.max_positions:
+        raise Refused(
+            f"the longest request has {config.longest} tokens and {config.shape.name} has {config.shape.max_positions} "
+            "positions: pass shorter --prompt-len or --output-len."
+        )
+    if config.kv_tokens is not None or config.kv_bytes is not None:  # known before the weights are
+        kv_pages(config, free_memory(config.device))
+    free = free_memory(config.device)
+    if config.weight_bytes_per_rank > free:
+        raise Refused(
+            f"the weights of {config.shape.name} need {config.weight_bytes_per_rank:,} bytes on each of "
+            f"{config.tensor_parallel} ranks and {free:,} are free: use more ranks, or another --model."
+        )
+
+
+def _check_output(path: Path) -> None:
+    """Make the result's folder and try to write there: permissions alone do not tell (root, read-only mounts)."""
+    if path.is_dir():
+        raise Refused(f"{path} is a folder: pass a file for --output-json.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise Refused(
+            f"--output-json {path} cannot be written ({error.strerror}): pass a path in a folder that you may write."
+        ) from None

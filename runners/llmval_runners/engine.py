@@ -1,0 +1,153 @@
+"""The engine: rank 0 decides each step and tells it in one small broadcast, and every rank executes it.
+
+Growing to no host synchronisation a step: nothing that is decided depends on a sampled value (lengths are known,
+tokens stay in `_last_token` on the device), so rank 0 may send plans ahead; only `Runner.execute` waits for the sampled
+tokens, and that wait can move behind the next step's launch without a change to scheduler, plan or cache.
+"""
+
+import threading
+from collections import deque
+
+import torch
+from llmval_runners.attention import AttentionBackend, Span, StepLayout
+from llmval_runners.kv_cache import PagedKVCache
+from llmval_runners.model import Decoder
+from llmval_runners.plan import IDLE, STEP, STOP, StepPlan, capacity_for
+from llmval_runners.request import Request
+from llmval_runners.scheduler import Scheduler
+
+KEEPALIVE_S = 1.0
+
+
+class Runner:
+    """Executes plans on one rank: owns the page table, the last sampled tokens, and the random state."""
+
+    def __init__(
+        self,
+        model: Decoder,
+        cache: PagedKVCache,
+        attention: AttentionBackend,
+        *,
+        max_batch: int,
+        max_pages: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.cache, self.attention = model, cache, attention
+        self._device = model.embedding.device
+        self._temperature = temperature
+        # Each rank perturbs its own slice of the vocabulary, so each needs noise of its own.
+        rank_seed = seed * 1024 + model.parallel.rank
+        self._generator = torch.Generator(self._device).manual_seed(rank_seed) if temperature > 0 else None
+        self._page_table = torch.zeros((max_batch, max_pages), dtype=torch.int64)
+        self._last_token = torch.zeros(max_batch, dtype=torch.int64, device=self._device)
+
+    @torch.inference_mode()
+    def execute(self, plan: StepPlan) -> list[int]:
+        """Run a step; the sampled tokens, decodes first, then the prompts that ended."""
+        hidden, rows, samples = self.forward(plan)
+        if not samples:
+            return []
+        tokens = self.model.sample(hidden[samples], self._temperature, self._generator)
+        self._last_token[rows] = tokens
+        return tokens.tolist()
+
+    @torch.inference_mode()
+    def forward(self, plan: StepPlan) -> tuple[torch.Tensor, list[int], list[int]]:
+        """Hidden states [tokens, hidden] of a step; the batch rows that it samples for, and their tokens' indices."""
+        for admit in plan.admits:
+            self._page_table[admit.row, : len(admit.pages)] = torch.tensor(admit.pages)
+        spans, rows, samples, prompt = [], [], [], []
+        for decode in plan.decodes:
+            rows.append(decode.row)
+            samples.append(len(spans))
+            spans.append(Span(decode.row, len(spans), 1, decode.position))
+        offset = len(spans)
+        for prefill in plan.prefills:
+            spans.append(Span(prefill.row, offset, len(prefill.tokens), prefill.start))
+            offset += len(prefill.tokens)
+            prompt += prefill.tokens
+            if prefill.last:
+                rows.append(prefill.row)
+                samples.append(offset - 1)
+        positions = torch.cat([torch.arange(span.start, span.start + span.count) for span in spans])
+        token_rows = torch.repeat_interleave(
+            torch.tensor([span.row for span in spans]), torch.tensor([span.count for span in spans])
+        )
+        size = self.cache.page_size
+        slots = self._page_table[token_rows, positions // size] * size + positions % size
+        positions, slots = positions.to(self._device), slots.to(self._device)
+        decoding = self._last_token[rows[: len(plan.decodes)]]
+        tokens = torch.cat((decoding, torch.tensor(prompt, dtype=torch.int64, device=self._device)))
+        layout = StepLayout(spans, len(plan.decodes), positions, self._page_table.to(self._device))
+        self.attention.begin(layout, self.cache)
+        return self.model.hidden(tokens, positions, slots, self.cache, self.attention), rows, samples
+
+
+class Link:
+    """Rank 0's plans to the other ranks."""
+
+    def __init__(self, runner: Runner, *, max_batch: int, chunk: int) -> None:
+        self.runner = runner
+        self._parallel = runner.model.parallel
+        self._capacity = capacity_for(max_batch=max_batch, chunk=chunk, pages=runner.cache.pages)
+
+    def lead(self, plan: StepPlan) -> list[int]:
+        """Send a plan and execute it here too; the sampled tokens."""
+        if self._parallel.size > 1:
+            self._parallel.broadcast_plan(plan.encode(self._capacity))
+        return self.runner.execute(plan) if plan.kind == STEP else []
+
+    def receive(self) -> StepPlan:
+        """The next plan, executed already; an idle or a stop plan has nothing to execute."""
+        wire = self._parallel.broadcast_plan(torch.empty(self._capacity, dtype=torch.int64))
+        plan = StepPlan.decode(wire)
+        if plan.kind == STEP:
+            self.runner.execute(plan)
+        return plan
+
+
+class Engine:
+    """Rank 0's loop body. `submit` may be called from any thread, the rest from one."""
+
+    def __init__(self, link: Link, scheduler: Scheduler) -> None:
+        self.link, self.scheduler = link, scheduler
+        self.wake = threading.Event()
+        self._inbox: deque[Request] = deque()
+
+    def submit(self, request: Request) -> None:
+        """Hand over a request; it is dispatched from here on."""
+        self._inbox.append(request)
+        self.wake.set()
+
+    @property
+    def idle(self) -> bool:
+        return not self._inbox and self.scheduler.idle
+
+    @property
+    def queued(self) -> int:
+        return len(self._inbox) + len(self.scheduler.waiting)
+
+    def step(self) -> list[tuple[Request, int, bool]]:
+        """Run one step, or wait for work, at most a second.
+
+        Returns (request, token, whether it ended) of each token sampled; its value is on the host.
+
+        Raises:
+            RankLost: another rank ended.
+        """
+        self.wake.clear()
+        while self._inbox:
+            self.scheduler.add(self._inbox.popleft())
+        plan = self.scheduler.next_plan()
+        if plan is None:
+            if not self.wake.wait(KEEPALIVE_S):
+                self.link.lead(StepPlan(kind=IDLE))  # notices a dead rank, and keeps the others from timing out
+            return []
+        tokens = self.link.lead(plan)
+        sampled = self.scheduler.complete(plan)
+        return [(request, token, ended) for token, (request, ended) in zip(tokens, sampled, strict=True)]
+
+    def end(self, code: int) -> None:
+        """Tell the other ranks to end with exit code `code`."""
+        self.link.lead(StepPlan(kind=STOP, code=code))

@@ -1,0 +1,137 @@
+"""What a runner tells while it runs: event lines for a dashboard, or one line on the terminal for a person."""
+
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any, TextIO
+
+VARIABLE = "LLMVAL_EVENTS"
+VERSION = 1
+HEARTBEAT_S = 1.0
+PLAIN_INTERVAL_S = 5.0  # between progress lines where standard error is not a terminal
+EVERY_RANK = ("error", "heartbeat")
+
+
+class EventLog:
+    """Events of one rank. Rank 0 writes all kinds; the other ranks write only `error` and `heartbeat`.
+
+    With `LLMVAL_EVENTS` set, each event is one JSON line appended by one `write` to an O_APPEND descriptor, so that
+    the lines of several ranks never mix. Without it rank 0 draws its progress on standard error.
+    """
+
+    def __init__(self, rank: int, path: str | None = None, terminal: TextIO | None = None) -> None:
+        self.rank = rank
+        self.phase_name = "setup"
+        self.step: int | None = None
+        path = os.environ.get(VARIABLE) if path is None else path
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644) if path else None
+        self._terminal = _Terminal(terminal or sys.stderr) if not path and rank == 0 else None
+        self._closed = threading.Event()
+        self._beat: threading.Thread | None = None
+
+    def start(self) -> "EventLog":
+        """Begin the heartbeats, one a second: they show that the process lives, and their `step` that it works."""
+        if self._descriptor is not None:
+            self._beat = threading.Thread(target=self._heartbeats, name="heartbeat", daemon=True)
+            self._beat.start()
+        return self
+
+    @property
+    def recording(self) -> bool:
+        """Whether events go to a file."""
+        return self._descriptor is not None
+
+    def phase(self, name: str, message: str | None = None) -> None:
+        self.phase_name = name
+        self._emit("phase", {"name": name} | ({"message": message} if message else {}))
+
+    def progress(self, done: float, total: float | None, unit: str, label: str | None = None) -> None:
+        self._emit("progress", {"done": done, "total": total, "unit": unit} | ({"label": label} if label else {}))
+
+    def metrics(self, values: dict[str, float | None]) -> None:
+        self._emit("metrics", dict(values))
+
+    def result(self, path: str) -> None:
+        self._emit("result", {"path": path})
+
+    def warning(self, code: str, message: str) -> None:
+        self._emit("warning", {"code": code, "message": message})
+
+    def error(self, code: str, message: str) -> None:
+        self._emit("error", {"code": code, "message": message})
+
+    def close(self) -> None:
+        """End the heartbeats and the terminal line."""
+        self._closed.set()
+        if self._beat is not None:
+            self._beat.join()
+        if self._terminal is not None:
+            self._terminal.end()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _heartbeats(self) -> None:
+        while True:
+            self._emit("heartbeat", {"phase": self.phase_name} | ({} if self.step is None else {"step": self.step}))
+            if self._closed.wait(HEARTBEAT_S):
+                return
+
+    def _emit(self, kind: str, data: dict[str, Any]) -> None:
+        if self.rank != 0 and kind not in EVERY_RANK:
+            return
+        if self._terminal is not None:
+            self._terminal.show(kind, data)
+        if self._descriptor is not None:
+            event = {
+                "v": VERSION, "t_ns": time.time_ns(), "mono_ns": time.monotonic_ns(), "rank": self.rank, "kind": kind,
+                "data": data,
+            }  # fmt: skip
+            os.write(self._descriptor, json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+
+
+class _Terminal:
+    """One line on standard error: redrawn in place on a terminal, printed now and then where it is a file or a pipe."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.live = stream.isatty()
+        self.phase = ""
+        self.progress = ""
+        self.figures = ""
+        self.shown_at = float("-inf")
+
+    def show(self, kind: str, data: dict[str, Any]) -> None:
+        if kind == "phase":
+            self.end()
+            self.phase, self.progress, self.figures = data["name"], data.get("message", ""), ""
+            self.shown_at = float("-inf")
+        elif kind == "progress":
+            total = "" if data["total"] is None else f"/{data['total']:g}"
+            self.progress = f"{data['done']:.0f}{total} {data['unit']}"
+        elif kind == "metrics":
+            shown = [f"{key} {value:.4g}" for key, value in data.items() if value is not None and key in _SHOWN]
+            self.figures = "  ".join(shown)
+        elif kind in ("warning", "error"):
+            self.end()
+            self.stream.write(f"{kind}: {data['message']}\n")
+        elif kind == "result":
+            self.end()
+            self.stream.write(f"result: {data['path']}\n")
+            return
+        now = time.monotonic()
+        if kind != "heartbeat" and (self.live or now - self.shown_at >= PLAIN_INTERVAL_S):
+            self.shown_at = now
+            line = f"{self.phase:8} {self.progress}  {self.figures}".rstrip()
+            self.stream.write(f"\r\x1b[2K{line}" if self.live else f"{line}\n")
+            self.stream.flush()
+
+    def end(self) -> None:
+        if self.live and self.phase:
+            self.stream.write("\n")
+            self.stream.flush()
+
+
+_SHOWN = ("offered_qps", "completed_qps", "output_tokens_per_s", "running", "queued", "ttft_p50_ms", "ttft_p99_ms")

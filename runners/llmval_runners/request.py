@@ -1,0 +1,39 @@
+"""One request from its deadline to its last token."""
+
+from array import array
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Times are seconds after the window opened, on the monotonic clock; None until it happened.
+
+    The number of output tokens is fixed beforehand and no token ends a sequence early (as vLLM's `ignore_eos`): load
+    does not depend on random weights, and the scheduler never has to wait for a token's value.
+    """
+
+    index: int
+    prompt: list[int]
+    output_tokens: int
+    intended_s: float = 0.0
+    dispatch_s: float | None = None
+    token_times: array = field(default_factory=lambda: array("d"))  # one a token, when its value was on the host
+    tokens: list[int] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def context(self) -> int:
+        """Tokens the KV cache holds at the end: the last output token is never fed back."""
+        return len(self.prompt) + self.output_tokens - 1
+
+    @property
+    def first_token_s(self) -> float | None:
+        return self.token_times[0] if self.token_times else None
+
+    @property
+    def last_token_s(self) -> float | None:
+        return self.token_times[-1] if self.done else None
+
+    @property
+    def done(self) -> bool:
+        return len(self.token_times) == self.output_tokens

@@ -1,0 +1,46 @@
+"""A small engine in one process, for tests."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from llmval_runners.attention import choose
+from llmval_runners.engine import Engine, Link, Runner
+from llmval_runners.kv_cache import PageAllocator, PagedKVCache
+from llmval_runners.model import Decoder
+from llmval_runners.parallel import Parallel
+from llmval_runners.scheduler import Scheduler
+from llmval_runners.shapes import SHAPES
+from llmval_runners.weights import build, random_weights
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Decoder:
+    return build(SHAPES["tiny"], random_weights(0, CPU), Parallel(CPU), torch.float32)
+
+
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture
+def make_engine(tiny: Decoder) -> MakeEngine:
+    def make(
+        backend: str = "sdpa", *, pages: int = 32, page_size: int = 8, max_batch: int = 8, chunk: int = 24
+    ) -> Engine:
+        cache = PagedKVCache(
+            tiny.shape, tensor_parallel=1, pages=pages, page_size=page_size, dtype=torch.float32, device=CPU
+        )
+        runner = Runner(tiny, cache, choose(backend), max_batch=max_batch, max_pages=pages)
+        scheduler = Scheduler(
+            tiny.shape, PageAllocator(pages, page_size), max_batch=max_batch, chunk=chunk, element_bytes=4
+        )
+        return Engine(Link(runner, max_batch=max_batch, chunk=chunk), scheduler)
+
+    return make

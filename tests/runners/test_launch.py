@@ -1,0 +1,131 @@
+"""The launcher and the load test as a person starts them: real processes, real ranks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fastjsonschema
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = ROOT / "runners" / "llmval_runners" / "launch.py"
+LOAD_TEST = ROOT / "runners" / "inference_server_load_test.py"
+
+
+def launch(folder: Path, *arguments: str) -> list[str]:
+    logs = ["--logs", str(folder / "logs"), "--exit-codes", str(folder / "ranks.json")]
+    return [sys.executable, str(LAUNCH), *logs, "--", "--nproc_per_node=2", *arguments]
+
+
+def ranks(folder: Path) -> dict[str, int]:
+    return json.loads((folder / "ranks.json").read_text())["ranks"]
+
+
+def test_a_load_test_over_two_ranks(tmp_path: Path) -> None:
+    events, out = tmp_path / "events.jsonl", tmp_path / "new" / "out.json"
+    load = [str(LOAD_TEST), "--model", "tiny", "--duration", "2", "--target-qps", "10", "--slo-ttft-ms", "60000"]
+    command = launch(tmp_path, *load, "--attention-backend", "flex", "--output-json", str(out))
+    ended = subprocess.run(command, env=os.environ | {"LLMVAL_EVENTS": str(events)}, timeout=120, check=False)
+    assert ended.returncode == 0
+    assert ranks(tmp_path) == {"0": 0, "1": 0}
+    schemas = {
+        name: json.loads((ROOT / f"docs/schemas/{name}.schema.json").read_text()) for name in ("load_test", "event")
+    }
+    result = fastjsonschema.compile(schemas["load_test"])(json.loads(out.read_text()))
+    lines = [fastjsonschema.compile(schemas["event"])(json.loads(line)) for line in events.read_text().splitlines()]
+    assert (result["completed"], result["failed"]) == (20, 0)
+    assert result["total_output_tokens"] == 20 * 8
+    assert result["llmval"]["identity"]["tensor_parallel"] == 2
+    assert result["llmval"]["identity"]["attention_backend"] == "flex"
+    assert result["request_goodput"] == result["request_throughput"]
+    for request in result["llmval"]["requests"]:
+        assert request["intended_s"] <= request["dispatch_s"] < request["first_token_s"] < request["last_token_s"]
+    phases = [line["data"]["name"] for line in lines if line["kind"] == "phase"]
+    assert [name for name in phases if name != "drain"] == ["setup", "load", "warmup", "measure", "report"]
+    assert {line["rank"] for line in lines if line["kind"] == "heartbeat"} == {0, 1}
+    assert next(line["data"]["path"] for line in lines if line["kind"] == "result") == str(out)
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGTERM], ["kill rank 1"]])
+def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: list) -> None:
+    events, out = tmp_path / "events.jsonl", tmp_path / "out.json"
+    load = [str(LOAD_TEST), "--model", "tiny", "--duration", "60", "--target-qps", "10", "--output-json", str(out)]
+    agent = subprocess.Popen(
+        launch(tmp_path, *load), env=os.environ | {"LLMVAL_EVENTS": str(events)}, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not (events.exists() and '"metrics"' in events.read_text()):
+        assert agent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    by_rank = {_rank(pid): int(pid) for pid in children if _rank(pid)}
+    for number in signals:
+        if number == "kill rank 1":
+            os.kill(by_rank["1"], signal.SIGKILL)
+        elif agent.poll() is None:
+            agent.send_signal(number)
+            time.sleep(0.1)
+    agent.wait(timeout=30)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in by_rank.values())
+    partial = json.loads((tmp_path / "out.partial.json").read_text())
+    assert not out.exists()
+    assert partial["llmval"]["partial"] and not partial["llmval"]["valid"]
+    record = json.loads((tmp_path / "ranks.json").read_text())
+    if signals == ["kill rank 1"]:
+        assert agent.returncode == 1
+        assert record["ranks"]["1"] == -signal.SIGKILL
+        assert (record["first_failure"]["rank"], record["first_failure"]["how"]) == (1, "SIGKILL")
+        assert '"dead_rank"' in events.read_text()
+    else:
+        assert agent.returncode == 128 + signals[0]
+        assert record["ranks"] == dict.fromkeys(("0", "1"), 128 + signals[0])
+
+
+def _rank(pid: str) -> str:
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return next((item[5:].decode() for item in environment if item.startswith(b"RANK=")), "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--fp8-mode transformer-engine --device cpu", "pass --fp8-mode none"),
+        ("--device cpu", "llama-3.1-8b, the default model, has 8.0 B parameters"),
+        ("--model tiny --device cpu --kv-tokens 32", "bytes of KV cache"),
+        ("--model tiny --device cpu --compile-mode smart", "pass --compile-mode off"),
+        ("--model tiny --duratoin 3", "--duratoin"),
+        ("--model tiny --device cpu --prompt-len 9:3", "not a length distribution"),
+        ("--model tiny --device cpu --output-json /proc/nowhere/x.json", "cannot be written"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_sentence(
+    flags: str, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmval_runners import entry
+
+    class Exit(Exception):
+        pass
+
+    def leave(code: int) -> None:
+        raise Exit(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.delenv("LLMVAL_EVENTS", raising=False)
+    with pytest.raises(Exit, match="2"):
+        entry.run_load_test(flags.split())
+    said = capsys.readouterr().err
+    assert said.count("refused:") == 1 and says in said
+
+
+def test_the_launcher_keeps_the_output_of_an_earlier_run(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "main.rank0.stdout.log").write_text("evidence")
+    ended = subprocess.run(launch(tmp_path, "x.py"), capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "pass another --label" in ended.stderr
+    assert (tmp_path / "logs" / "main.rank0.stdout.log").read_text() == "evidence"
