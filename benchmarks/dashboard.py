@@ -14,6 +14,7 @@ from llmval_tui.console.demo import prepare
 from llmval_tui.runs import client
 from llmval_tui.runs.plans import active_plan
 from llmval_tui.runs.store import RunStore
+from tests.telemetry import synthetic
 
 COLUMNS, ROWS = 160, 50
 HELP = "Keys"  # what only the help screen shows
@@ -114,4 +115,77 @@ def key_latency(rate: int = 2000, bound_ms: float = 100, presses: int = 100) -> 
         text,
         f"p99 < {bound_ms:.0f} ms",
         p99 < bound_ms,
+    )
+
+
+SLOW = """import pathlib, sys, time
+pathlib.Path("started").touch()
+time.sleep(6)
+pathlib.Path(sys.argv[-1]).write_text("it went on")
+"""
+
+
+def survival(how: str) -> Row:
+    """Start a run with the keys, take the dashboard away: does the run finish, is it judged, how soon is it seen?
+
+    `how` is `line` (the pty is closed) or `kill` (SIGKILL to the dashboard).
+    """
+    checklist = "## 1. Slow\n- [ ] Run: `python slow.py --output artifacts/slow.txt`\n"
+    with scratch(checklist, slow=SLOW) as folder:
+        (folder / "artifacts").mkdir(exist_ok=True)
+        with Terminal([*LLMVAL, "--workspace", str(folder)], COLUMNS, ROWS) as terminal:
+            terminal.wait_for("1.1", 20)
+            time.sleep(0.5)
+            terminal.send("c")
+            terminal.wait_for("Complete 1.1?", 10)
+            terminal.send("y")
+            until((folder / "started").exists)
+            if how == "line":
+                terminal.hang_up()
+            else:
+                terminal.process.kill()
+        # The next start must find it, running or done; nobody else looks after it meanwhile.
+        with Terminal([*LLMVAL, "--workspace", str(folder)], COLUMNS, ROWS) as again:
+            again.wait_for("running", 20)
+            seen = time.perf_counter() - again.started
+        until(lambda: active_plan(folder) is None and not RunStore(folder).active())
+        run = RunStore(folder).runs()[0]
+        verdict = run.verdict()
+        ticked = "[x]" in (folder / "docs/llm_validation_checklist.md").read_text()
+    word = verdict.outcome.value if verdict else "not judged"
+    names = {"line": "terminal closed mid-run", "kill": "dashboard SIGKILLed mid-run"}
+    return Row(
+        names[how],
+        f"run {word}, {'ticked' if ticked else 'not ticked'}; next start shows it after {seen:.2f} s",
+        "judged; shown within 1 s",
+        word == "pass" and ticked and seen < 1.0,
+    )
+
+
+def load_over_the_line(interval: float, seconds: float = 30, gpus: int = 8) -> Row:
+    """Bytes to the terminal and CPU of the dashboard while a recording of `gpus` GPUs plays, all charts moving."""
+    bounds = {1.0: (6.0, 8.0), 0.5: (None, 14.0)}[interval]
+    with scratch() as folder:
+        recording = folder / "telemetry.jsonl"
+        synthetic.write(recording, gpus, 600)
+        argv = [*LLMVAL, "--workspace", str(folder), "--replay", str(recording), "--interval", str(interval)]
+        with Terminal(argv, COLUMNS, ROWS) as terminal:
+            terminal.wait_for("1.2", 20)
+            terminal.send("3")  # Telemetry
+            time.sleep(5)
+            cpu, count, began = terminal.own_cpu_seconds(), terminal.bytes_read, time.perf_counter()
+            time.sleep(seconds)
+            span = time.perf_counter() - began
+            share = 100 * (terminal.own_cpu_seconds() - cpu) / span
+            rate = (terminal.bytes_read - count) / span / 1000
+            memory = terminal.rss_bytes() / 1e6
+    reached = share <= bounds[1] and (bounds[0] is None or rate <= bounds[0])
+    bound = " and ".join(
+        filter(None, [f"≤ {bounds[0]:.0f} kB/s" if bounds[0] else "", f"≤ {bounds[1]:.0f} % of a core"])
+    )
+    return Row(
+        f"{gpus} GPUs replayed, {COLUMNS}×{ROWS}, {1 / interval:.0f} Hz",
+        f"{rate:.1f} kB/s, {share:.1f} % of a core, {memory:.0f} MB",
+        bound,
+        reached,
     )

@@ -10,8 +10,8 @@ from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.plans import Plan, StepResult
 from llmval_tui.runs.records import Outcome, Verdict
 from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.tui.glyphs import OUTCOME_SIGNS
 
-MARKS = {Outcome.PASS: "✔", Outcome.FAIL: "✘", Outcome.INVALID: "⊘", Outcome.INCONCLUSIVE: "?"}
 # The figures worth a line, in this order, with the name people use.
 SHOWN = (
     ("offered_qps", "offered", "QPS"),
@@ -67,7 +67,7 @@ class Follower:
             self._run = self.store.get(status.run_id)
             self._events, self._phase = EventFollower(self._run.events), None
             intent = self._run.intent
-            self._line(f"▶ {intent.step.number}  {intent.action}  run {self._run.id}")
+            self._line(f"▸ {intent.step.number}  {intent.action}  run {self._run.id}")
             for command in intent.commands:
                 self._line(f"    $ {command.display}")
             for deviation in intent.deviations:
@@ -99,7 +99,7 @@ class Follower:
             self._events.poll()
         self._events = None
         if result.run_id is None:
-            self._line(f"✘ {result.number}  {result.outcome}: {result.message}")
+            self._line(f"{_mark(result.outcome)} {result.number}  {result.outcome}: {result.message}")
             return
         verdict = self.store.get(result.run_id).verdict()
         if verdict is not None:
@@ -120,7 +120,7 @@ class Follower:
 
 
 def _mark(outcome: str) -> str:
-    return MARKS[Outcome(outcome)] if outcome in set(Outcome) else "✘"
+    return OUTCOME_SIGNS[Outcome(outcome)].unicode if outcome in set(Outcome) else "⊘"
 
 
 def describe(progress: Progress) -> str:
@@ -142,5 +142,6 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     lines = []
     for gate in verdict.gates:
         reason = f"  {gate.reason}" if gate.reason and gate.outcome is not Outcome.PASS else ""
-        lines.append(f"{MARKS[gate.outcome]} {gate.name:<{width}}  {gate.measured}  (asked: {gate.bound}){reason}")
+        sign = OUTCOME_SIGNS[gate.outcome].unicode
+        lines.append(f"{sign} {gate.name:<{width}}  {gate.measured}  (asked: {gate.bound}){reason}")
     return lines

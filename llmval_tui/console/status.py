@@ -19,19 +19,7 @@ from llmval_tui.runs import client
 from llmval_tui.runs.evidence import Finding, check_ledger
 from llmval_tui.runs.plans import active_plan
 from llmval_tui.runs.store import RunStore
-
-GLYPHS = {
-    StepState.OPEN: "○",
-    StepState.DONE: "✔",
-    StepState.TICKED: "✓",
-    StepState.RUNNING: "▶",
-    StepState.JUDGING: "…",
-    StepState.PASSED: "✔",
-    StepState.FAILED: "✘",
-    StepState.INVALID: "⊘",
-    StepState.INCONCLUSIVE: "?",
-    StepState.ASKING: "!",
-}
+from llmval_tui.tui.glyphs import STEP_SIGNS, glyphs
 
 
 def status(options: argparse.Namespace) -> int:
@@ -42,7 +30,9 @@ def status(options: argparse.Namespace) -> int:
     if not options.readonly:
         look_after_all(store)
     if not options.json:
-        print_table(path, store)
+        print_table(path, store, ascii_only=options.ascii)
+        for sentence in store.unreadable:
+            print(sentence)
         plan = active_plan(workspace)
         if plan is not None:
             print(f"\nplan {plan.id} is at work, step {plan.status().current or '–'}; llmval attach watches it.")
@@ -68,12 +58,13 @@ def look_after_all(store: RunStore) -> None:
         print(problem, file=sys.stderr)
 
 
-def print_table(path: Path, store: RunStore, out: TextIO | None = None) -> None:
+def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii_only: bool = False) -> None:
     """The checklist as a table: number, state, text, what backs it."""
     from rich.console import Console  # rich takes a while to load; most commands print no table
     from rich.table import Table
     from rich.text import Text
 
+    signs = glyphs(ascii_only)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("step", "state", "what", "evidence"):
         table.add_column(name, no_wrap=name != "what", overflow="fold")
@@ -86,7 +77,7 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None) -> None:
             evidence = item.run.id
         table.add_row(
             item.step.number,
-            f"{GLYPHS[item.state]} {item.state}",
+            f"{signs.sign(STEP_SIGNS[item.state])} {item.state}",
             Text(clean_line(item.step.text), overflow="ellipsis", no_wrap=True),
             Text(clean_line(evidence)),
         )
@@ -149,8 +140,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def _finding_line(finding: Finding) -> str:
-    glyph = {"intact": "✔", "changed": "✘", "missing": "✘"}[finding.state]
-    return f"{glyph} {finding.state:<8} {finding.number}  {finding.path}  {finding.sha256[:12]}"
+    return f"{finding.state:<8} {finding.number}  {finding.path}  {finding.sha256[:12]}"
 
 
 def _ticks_without_record(options: argparse.Namespace, store: RunStore) -> list[str]:
@@ -159,7 +149,7 @@ def _ticks_without_record(options: argparse.Namespace, store: RunStore) -> list[
     except Refused:
         return []  # no checklist here: the ledger alone was verified
     return [
-        f"✓ {item.step.number} is ticked, and no record of llmval's backs it"
+        f"unbacked {item.step.number} is ticked, and no record of llmval's backs it"
         for item in step_statuses(load(path), store)
         if item.state is StepState.TICKED
     ]

@@ -114,6 +114,7 @@ class RunStore:
         self.workspace = workspace
         self.root = workspace / "artifacts" / "runs"
         self._known: dict[str, Run] = {}
+        self.unreadable: list[str] = []  # a sentence for each folder that is no run, since the last `runs()`
 
     @property
     def ledger(self) -> Path:
@@ -121,13 +122,21 @@ class RunStore:
         return self.root / "ledger.jsonl"
 
     def runs(self) -> list[Run]:
-        """All runs, newest first."""
-        if not self.root.is_dir():
-            return []
+        """All runs, newest first. A folder whose record cannot be read is left out, and `unreadable` says so."""
+        known: dict[str, Run] = {}
+        self.unreadable = []
         names = sorted((path.parent.name for path in self.root.glob("*/run.json")), reverse=True)
-        # One `Run` a folder for good, so that each run.json is parsed once however often a screen asks.
-        self._known = {name: self._known.get(name) or Run(self.root / name) for name in names}
-        return list(self._known.values())
+        for name in names:
+            # One `Run` a folder for good, so that each run.json is parsed once however often a screen asks.
+            run = self._known.get(name) or Run(self.root / name)
+            try:
+                _ = run.intent
+            except Refused as refusal:
+                self.unreadable.append(str(refusal))
+                continue
+            known[name] = run
+        self._known = known
+        return list(known.values())
 
     def get(self, name: str) -> Run:
         """The run with this id or an unambiguous part of it; `last` is the newest.

@@ -46,7 +46,7 @@ def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
     assert changed == [(ord(" "), ord("x"))]
     todo = (workspace.folder / "docs/TODO.md").read_text()
     assert "artifacts/ok.json" in todo
-    assert "ticked" in done.stdout
+    assert "pass, ticked" in done.stdout
     ledger = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
     assert [entry["path"] for entry in ledger[-1]["evidence"]] == ["artifacts/ok.json"]
     assert ledger[-1]["evidence"][0]["sha256"][:12] in todo

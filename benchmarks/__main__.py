@@ -1,0 +1,46 @@
+"""`python -m benchmarks [NAME…]`: measure on this machine and print each figure beside its bound."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable
+
+from benchmarks import dashboard, headless
+from benchmarks.report import Row
+
+BENCHMARKS: dict[str, Callable[[], Row | Iterable[Row]]] = {
+    "demo": headless.demo,
+    "tick": headless.one_byte,
+    "paint": dashboard.first_paint,
+    "keys": dashboard.key_latency,
+    "keys5000": lambda: dashboard.key_latency(rate=5000, bound_ms=60),
+    "line": lambda: dashboard.survival("line"),
+    "kill": lambda: dashboard.survival("kill"),
+    "replay1": lambda: dashboard.load_over_the_line(1.0),
+    "replay2": lambda: dashboard.load_over_the_line(0.5),
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the named benchmarks, or all; 1 where a bound was not reached."""
+    unknown = set(names) - set(BENCHMARKS)
+    if unknown:
+        print(
+            f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}", file=sys.stderr
+        )
+        return 2
+    print(
+        f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
+    )
+    print("\n| | measured | bound | |\n|---|---|---|---|")
+    missed = False
+    for name in names or BENCHMARKS:
+        found = BENCHMARKS[name]()
+        for row in [found] if isinstance(found, Row) else found:
+            print(row, flush=True)
+            missed = missed or row.reached is False
+    return int(missed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""The application: settings in, exit code out. Everything to be seen is in `screens/main.py`."""
+
+import os
+from typing import Any, ClassVar
+
+from textual.binding import Binding, BindingType
+
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.tui.base import StyledApp
+from llmval_tui.tui.bridge import replay_file
+from llmval_tui.tui.commands import Commands, LlmvalCommands
+from llmval_tui.tui.glyphs import glyphs
+from llmval_tui.tui.screens.main import MainScreen
+from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.state import ScreenState
+from llmval_tui.tui.theming import choose_look
+from llmval_tui.tui.workspace import Workspace
+
+
+def propose(context: Context) -> Proposal:
+    """What a step would do; the actions are imported when the first one is asked, after the first paint."""
+    from llmval_tui.actions import registry
+
+    return registry.propose(context)
+
+
+class Dashboard(StyledApp):
+    """The dashboard."""
+
+    CSS_PATH = "app.tcss"
+    TITLE = "llmval"
+    ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar[set[Any]] = set()  # Textual's own quit without asking; the main screen has ours
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "leave", show=False, priority=True),
+        Binding("ctrl+q", "leave", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        settings: Settings,
+        commands: Commands | None = None,
+        *,
+        state: ScreenState | None = None,
+        workspace: Workspace | None = None,
+        live: bool = True,
+    ) -> None:
+        # What Textual does for NO_COLOR clashes with themes of the terminal's own colours (black on black); here the
+        # theme `mono` does it, and the variable must not be seen by the constructor. Children still get it, from
+        # `settings.environment`.
+        os.environ.pop("NO_COLOR", None)
+        super().__init__()
+        self.settings = settings
+        self.environment = settings.environment
+        self.glyphs = glyphs(settings.ascii)
+        self.wear(settings.theme)
+        self.stylesheet.set_variables(self.get_css_variables())
+        self.animation_level = "none"
+        self.set_class(settings.ascii, "ascii")
+        state = state or ScreenState(settings, preset=settings.preset, adapt=settings.adapt)
+        self.main = MainScreen(
+            state, workspace or Workspace(settings, propose), commands or LlmvalCommands(settings), live
+        )
+
+    def get_default_screen(self) -> MainScreen:
+        return self.main
+
+    def action_leave(self) -> None:
+        """Ctrl-C and Ctrl-Q ask as `q` does; in a dialog they close it."""
+        if self.screen is self.main:
+            self.main.action_quit()
+        else:
+            self.screen.dismiss(None)
+
+
+def run(settings: Settings) -> int:
+    """Open the dashboard and stay until the operator leaves; 0.
+
+    Raises:
+        Refused: the theme or the recording is not there; said before the screen is taken over.
+    """
+    choose_look(settings.theme, settings.environment)
+    if settings.replay is not None:
+        replay_file(settings.replay)
+    Dashboard(settings).run(mouse=settings.mouse)
+    return 0

@@ -1,0 +1,88 @@
+"""Fewer bytes to the terminal: only the cells that changed, and only what changes in their style.
+
+Textual 8 sends each changed row from the left edge of its widget on, and sets both colours anew for each piece of
+text. A dashboard with forty moving charts is several times lighter with the two things done here: rows are cropped on
+both sides (Textual's own code has this as a TODO), and a style is sent as its difference from the one before.
+"""
+
+from functools import lru_cache
+
+from rich.color import Color, ColorSystem
+from rich.console import Console
+from rich.style import Style
+from textual._compositor import ChopsUpdate, Compositor
+
+_ATTRIBUTES = (
+    ("bold", "1"),
+    ("dim", "2"),
+    ("italic", "3"),
+    ("underline", "4"),
+    ("blink", "5"),
+    ("reverse", "7"),
+    ("strike", "9"),
+)
+# The names by which a Rich console tells its colours; none of them: no colours and no attributes.
+SYSTEMS = {
+    "standard": ColorSystem.STANDARD,
+    "256": ColorSystem.EIGHT_BIT,
+    "truecolor": ColorSystem.TRUECOLOR,
+    "windows": ColorSystem.WINDOWS,
+}
+RESET = "\x1b[0m"
+
+
+class TightCompositor(Compositor):
+    """Textual's compositor with a lighter partial update."""
+
+    def render_partial_update(self) -> ChopsUpdate | None:
+        update = super().render_partial_update()
+        return None if update is None else TightUpdate(update.chops, update.spans, update.chop_ends)
+
+
+class TightUpdate(ChopsUpdate):
+    """The changed spans of the screen, and nothing beside them."""
+
+    def render_segments(self, console: Console) -> str:
+        out: list[str] = []
+        system = SYSTEMS.get(console.color_system or "")
+        state = ("", "", "")
+        for y, x1, x2 in self.spans:
+            for end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
+                start, stop = max(x, x1), min(end, x2)
+                if strip is None or start >= stop:
+                    continue
+                out.append(f"\x1b[{y + 1};{start + 1}H")
+                for text, style, control in strip.crop(start - x, stop - x):
+                    if control or not text:
+                        continue
+                    wanted = ("", "", "") if style is None or system is None else codes(style, system)
+                    if wanted != state:
+                        out.append(transition(state, wanted))
+                        state = wanted
+                    out.append(text)
+        if state != ("", "", ""):
+            out.append(RESET)
+        return "".join(out)
+
+
+@lru_cache(maxsize=4096)
+def codes(style: Style, system: ColorSystem) -> tuple[str, str, str]:
+    """A style as its SGR parameters: attributes, foreground, background (ECMA-48, 8.3.117)."""
+    attributes = ";".join(code for name, code in _ATTRIBUTES if getattr(style, name))
+    return attributes, _colour(style.color, system, True), _colour(style.bgcolor, system, False)
+
+
+def _colour(colour: Color | None, system: ColorSystem, foreground: bool) -> str:
+    if colour is None:
+        return ""
+    return ";".join(colour.downgrade(system).get_ansi_codes(foreground=foreground))
+
+
+@lru_cache(maxsize=16384)
+def transition(before: tuple[str, str, str], after: tuple[str, str, str]) -> str:
+    """The shortest sequence that turns one style into another."""
+    if before[0] != after[0] or any(old and not new for old, new in zip(before[1:], after[1:], strict=True)):
+        # An attribute or a colour is taken away: begin anew.
+        rest = ";".join(part for part in after if part)
+        return f"\x1b[0;{rest}m" if rest else RESET
+    return f"\x1b[{';'.join(new for old, new in zip(before, after, strict=True) if new != old)}m"

@@ -1,0 +1,71 @@
+"""The one set of signs. Each state is a sign and a word; colour only repeats what they say."""
+
+from dataclasses import dataclass
+
+from llmval_tui.actions.state import StepState
+from llmval_tui.runs.records import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """How a state looks: a sign for each character set, the word, and the theme's role."""
+
+    unicode: str
+    ascii: str
+    word: str
+    role: str
+
+
+STEP_SIGNS = {
+    StepState.OPEN: Sign("○", ".", "open", "muted"),
+    StepState.DONE: Sign("✓", "x", "done", "good"),
+    StepState.TICKED: Sign("◇", "v", "ticked", "warn"),  # ticked with nothing recorded behind it: not the sign of done
+    StepState.RUNNING: Sign("▸", ">", "running", "busy"),
+    StepState.JUDGING: Sign("◔", "~", "judging", "busy"),
+    StepState.PASSED: Sign("●", "+", "passed", "good"),
+    StepState.FAILED: Sign("✗", "!", "failed", "bad"),
+    StepState.INVALID: Sign("⊘", "#", "invalid", "warn"),
+    StepState.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),
+    StepState.ASKING: Sign("?", "?", "asking", "accent"),
+}
+QUEUED = Sign("◷", ":", "queued", "busy")
+
+OUTCOME_SIGNS = {
+    Outcome.PASS: Sign("✓", "x", "pass", "good"),
+    Outcome.FAIL: Sign("✗", "!", "fail", "bad"),
+    Outcome.INVALID: Sign("⊘", "#", "invalid", "warn"),
+    Outcome.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """Signs, lines and chart ramps for one character set."""
+
+    ascii: bool
+    cursor: str
+    mark: str
+    bullet: str
+    ellipsis: str
+    rule: str
+    divider: str
+    peak: str
+    bar_full: str
+    bar_parts: str  # eighths of a cell, thinnest first; "" where the set has none
+    bar_empty: str
+    gap: str  # a chart's cell where no sample was taken
+    dash: str
+    dot: str
+    ramp: str  # chart levels of one cell, from zero to full; zero looks unlike the lowest level and unlike a gap
+    braille: bool = False  # charts in braille: two samples a cell side by side, four levels
+
+    def sign(self, sign: Sign) -> str:
+        return sign.ascii if self.ascii else sign.unicode
+
+
+UNICODE = Glyphs(False, "❯", "◆", "•", "…", "─", "│", "▲", "█", "▏▎▍▌▋▊▉", "░", " ", "–", "·", "_▁▂▃▄▅▆▇█")
+ASCII = Glyphs(True, ">", "*", "-", "~", "-", "|", "^", "#", "", ".", " ", "-", "|", "_.,:-=+*#")
+
+
+def glyphs(ascii_only: bool) -> Glyphs:
+    return ASCII if ascii_only else UNICODE

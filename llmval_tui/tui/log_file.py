@@ -1,0 +1,170 @@
+"""A log of any size, read in windows around a byte position; knows nothing of the terminal.
+
+Nothing is read but what is shown, so a file of a gigabyte opens at once and takes no memory. A place in the file is the
+byte offset of a line's first byte; line numbers would need the whole file to be read first. The file may grow, be
+truncated or be replaced at any moment.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmval_tui.foundation.text import clean_line
+
+LONGEST_LINE = 16 << 10  # bytes of one line that are shown; a longer one is continued in a line of its own
+_BLOCK = 64 << 10
+_SEARCH_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line: where it begins, and its cleaned text."""
+
+    offset: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Lines that follow each other, and where they lie in the file."""
+
+    lines: tuple[LogLine, ...]
+    end: int  # offset behind the last line
+    size: int  # of the file at that moment
+    generation: int  # another number: the file was truncated or replaced since
+
+    @property
+    def start(self) -> int:
+        return self.lines[0].offset if self.lines else self.end
+
+
+class LogFile:
+    """One log file. Every method opens the file anew where it was replaced; a missing file is an empty one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.generation = 0
+        self.size = 0
+        self._inode: int | None = None
+        self._descriptor: int | None = None
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def poll(self) -> int:
+        """Look at the file; returns its size in bytes. A file that shrank or was replaced begins a new generation."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            self.close()
+            self._inode, self.size = None, 0
+            return 0
+        if status.st_ino != self._inode or status.st_size < self.size:
+            self.close()
+            if self._inode is not None:
+                self.generation += 1
+            try:
+                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                self._inode, self.size = None, 0
+                return 0
+            self._inode = status.st_ino
+        self.size = status.st_size
+        return self.size
+
+    def forward(self, offset: int, count: int) -> Window:
+        """At most `count` lines from the line that begins at `offset` on."""
+        offset = max(0, min(offset, self.size))
+        data = self._read(offset, min(self.size, offset + count * 256))
+        while data.count(b"\n") < count and offset + len(data) < self.size and len(data) < count * LONGEST_LINE:
+            more = self._read(offset + len(data), offset + len(data) + _BLOCK)
+            if not more:
+                break
+            data += more
+        return self._window(offset, data, count)
+
+    def backward(self, end: int, count: int) -> Window:
+        """At most `count` lines that end at `end`, the offset of a line's beginning or the file's size."""
+        end = max(0, min(end, self.size))
+        start = end
+        data = b""
+        # One more newline than lines are wanted: it is the one that ends the line before the first.
+        while start > 0 and data.count(b"\n", 0, max(0, len(data) - 1)) < count and len(data) < count * LONGEST_LINE:
+            step = max(0, start - _BLOCK)
+            data = self._read(step, start) + data
+            start = step
+        if start > 0:
+            cut = data.find(b"\n") + 1
+            start, data = start + cut, data[cut:]
+        found = self._window(start, data, 1 << 30)
+        kept = found.lines[-count:]
+        return Window(kept, end, self.size, self.generation)
+
+    def line_start(self, offset: int) -> int:
+        """Where the line that holds this offset begins."""
+        offset = max(0, min(offset, self.size))
+        window = self._read(max(0, offset - LONGEST_LINE), offset)
+        found = window.rfind(b"\n")
+        return offset - len(window) + found + 1
+
+    def newlines(self, start: int, end: int) -> int:
+        """How many lines end between two offsets."""
+        found = 0
+        while start < end and (data := self._read(start, min(end, start + _SEARCH_BLOCK))):
+            found += data.count(b"\n")
+            start += len(data)
+        return found
+
+    def find(
+        self, needle: str, offset: int, *, up: bool = False, stop: Callable[[], bool] = lambda: False
+    ) -> int | None:
+        """Where the needle occurs next, at or behind `offset`, or before it with `up`.
+
+        A needle without capitals finds both cases (ASCII letters), as in less -i. `stop` is asked between blocks;
+        once it says yes the search is given up. Returns the offset of the occurrence, or None.
+        """
+        wanted = needle.encode("utf-8", "surrogateescape")
+        if not wanted:
+            return None
+        fold = wanted == wanted.lower()
+        overlap = len(wanted) - 1
+        position = min(offset, self.size)
+        while (position > 0 if up else position < self.size) and not stop():
+            start = max(0, position - _SEARCH_BLOCK) if up else position
+            end = position + overlap if up else min(self.size, position + _SEARCH_BLOCK + overlap)
+            data = self._read(start, end)
+            if not data:
+                return None
+            if fold:
+                data = data.lower()
+            found = data.rfind(wanted) if up else data.find(wanted)
+            if found >= 0:
+                return start + found
+            position = start if up else start + _SEARCH_BLOCK
+        return None
+
+    def _read(self, start: int, end: int) -> bytes:
+        if self._descriptor is None or end <= start:
+            return b""
+        parts = []
+        while start < end:
+            part = os.pread(self._descriptor, min(end - start, _SEARCH_BLOCK), start)
+            if not part:
+                break
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
+
+    def _window(self, offset: int, data: bytes, count: int) -> Window:
+        lines: list[LogLine] = []
+        position = 0
+        while position < len(data) and len(lines) < count:
+            newline = data.find(b"\n", position, position + LONGEST_LINE)
+            end = newline + 1 if newline >= 0 else min(len(data), position + LONGEST_LINE)
+            text = data[position:end].decode("utf-8", "replace")
+            lines.append(LogLine(offset + position, clean_line(text)))
+            position = end
+        return Window(tuple(lines), offset + position, self.size, self.generation)

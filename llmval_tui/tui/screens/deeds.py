@@ -1,0 +1,151 @@
+"""What the keys of the main screen do besides moving about: work, options, help, copying, themes, quitting."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from textual import work
+from textual.notifications import SeverityLevel
+from textual.screen import Screen
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.tui.base import StyledApp
+from llmval_tui.tui.clipboard import osc52
+from llmval_tui.tui.commands import Commands
+from llmval_tui.tui.glyphs import Glyphs
+from llmval_tui.tui.screens.dialog import Choice, Dialog
+from llmval_tui.tui.screens.texts import help_rows
+from llmval_tui.tui.screens.work import Work
+from llmval_tui.tui.state import ScreenState
+from llmval_tui.tui.theming import theme_files
+from llmval_tui.tui.widgets.painted import Painted, Row
+from llmval_tui.tui.widgets.scroll import ScrollPane
+from llmval_tui.tui.workspace import Workspace
+
+
+class DeedScreen(Screen[None]):
+    """A screen with deeds; where things stand on it is for the main screen to know."""
+
+    def __init__(self, state: ScreenState, workspace: Workspace, commands: Commands) -> None:
+        super().__init__()
+        self.state = state
+        self.workspace = workspace
+        self.panes: dict[str, ScrollPane] = {}
+        self._work = Work(self, commands)
+
+    @property
+    def pane(self) -> str:
+        """Where the operator is: `list`, or a pane's name."""
+        raise NotImplementedError
+
+    def hurry(self) -> None:
+        """Look at the files now."""
+        raise NotImplementedError
+
+    def changed(self) -> None:
+        """The operator chose something else: ask for another picture, and repaint."""
+        raise NotImplementedError
+
+    @property
+    def styled(self) -> StyledApp:
+        return cast(StyledApp, self.app)
+
+    @property
+    def glyphs(self) -> Glyphs:
+        return self.styled.glyphs
+
+    def say(self, text: str, severity: SeverityLevel = "information") -> None:
+        """A message in the corner, as plain text."""
+        self.notify(text, severity=severity, markup=False, timeout=12 if severity == "error" else 6)
+
+    def _may(self) -> bool:
+        if self.state.settings.readonly:
+            self.say("Read-only: this dashboard was started with --readonly and changes nothing.", "warning")
+            return False
+        return True
+
+    @work
+    async def action_complete(self) -> None:
+        if self._may():
+            await self._work.start(tick=True)
+
+    @work
+    async def action_complete_all(self) -> None:
+        if self._may():
+            await self._work.start(tick=True, everything=True)
+
+    @work
+    async def action_run(self) -> None:
+        if self._may():
+            await self._work.start(tick=False)
+
+    @work
+    async def action_cancel(self) -> None:
+        if self._may():
+            await self._work.cancel()
+
+    @work
+    async def action_tick(self) -> None:
+        if self._may():
+            await self._work.tick()
+
+    @work
+    async def action_answer(self) -> None:
+        if self._may():
+            await self._work.answer()
+
+    @work(exclusive=True, group="settle")
+    async def _settle(self) -> None:
+        await self._work.settle()
+
+    @work
+    async def action_quit(self) -> None:
+        if await self._work.quit():
+            self.app.exit(0)
+
+    @work
+    async def action_options(self) -> None:
+        from llmval_tui.tui.screens.options import Options
+
+        options = Options(self.state.preset, self.state.adapt)
+        if await self.app.push_screen_wait(options) is not None:
+            self.state.preset, self.state.adapt = options.preset, options.adapt
+            self.changed()
+
+    def action_help(self) -> None:
+        pane, readonly = self.pane, self.state.settings.readonly
+
+        def build(width: int) -> Sequence[Row]:
+            return help_rows(pane, width, readonly, self.glyphs)
+
+        self.app.push_screen(Dialog("Keys", build, [Choice("q", "close", "")]))
+
+    def action_palette(self) -> None:
+        self.app.action_command_palette()
+
+    def action_copy(self) -> None:
+        """The path under the cursor in the artifacts, else the exact command of the step."""
+        detail = self.state.detail
+        text = self.panes["artifacts"].target if self.pane == "artifacts" else None
+        if text is None and detail is not None:
+            proposed = detail.proposal.commands if detail.proposal else ()
+            commands = detail.run.intent.commands if detail.run and detail.run.alive else proposed
+            text = "\n".join(command.display for command in commands) or None
+        if text is None:
+            self.say("This step has no command to copy.", "warning")
+            return
+        driver = self.app._driver  # Textual's copy_to_clipboard does not know tmux
+        if driver is not None:
+            driver.write(osc52(text, self.state.settings.environment))
+        self.say(f"Sent to the terminal's clipboard: {text.splitlines()[0]}")
+
+    def theme_names(self) -> list[str]:
+        return list(theme_files(self.state.settings.environment))
+
+    def action_theme(self, name: str) -> None:
+        try:
+            self.styled.wear(name)
+        except Refused as refusal:
+            self.say(str(refusal), "error")
+            return
+        for widget in self.query(Painted):
+            widget.redraw()

@@ -1,0 +1,146 @@
+"""Dialogs: a title, text that can be scrolled, and choices with a key each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.message import Message
+from textual.screen import ModalScreen
+
+from llmval_tui.tui.fmt import fit
+from llmval_tui.tui.widgets.painted import Painted, Row
+from llmval_tui.tui.widgets.scroll import ScrollPane
+
+Build = Callable[[int], Sequence[Row]]  # width → rows
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One way out of a dialog."""
+
+    key: str
+    label: str
+    value: str
+    danger: bool = False
+
+
+class Body(ScrollPane):
+    """The dialog's text."""
+
+    def __init__(self, build: Build) -> None:
+        super().__init__(id="body")
+        self._build = build
+
+    def content(self, width: int) -> Sequence[Row]:
+        return self._build(width)
+
+
+class DialogTitle(Painted):
+    """What is asked."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(id="title")
+        self.text = text
+
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        return [Row(((fit(f" {self.text}", width, self.glyphs.ellipsis), "title"),), "cursor")]
+
+
+class Choices(Painted):
+    """The ways out; the one that Enter takes stands out by brackets as well as by its ground."""
+
+    class Made(Message):
+        def __init__(self, choice: Choice) -> None:
+            super().__init__()
+            self.choice = choice
+
+    def __init__(self, choices: Sequence[Choice], chosen: int) -> None:
+        super().__init__(id="choices")
+        self.choices = choices
+        self.chosen = chosen
+        self._places: list[tuple[int, int, Choice]] = []
+
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        spans: list[tuple[str, str]] = []
+        self._places = []
+        column = 0
+        for index, choice in enumerate(self.choices):
+            left, right = (f"{self.glyphs.cursor} ", " ") if index == self.chosen else ("  ", " ")
+            text = f"{left}{choice.key} "
+            label = f"{choice.label}{right} "
+            role = "bad" if choice.danger else "title" if index == self.chosen else "text"
+            spans += [(text, "key"), (label, role)]
+            length = cell_len(text + label)
+            self._places.append((column, column + length, choice))
+            column += length
+        return [Row(tuple(spans), "bar")]
+
+    def on_click(self, event: events.Click) -> None:
+        for start, end, choice in self._places:
+            if start <= event.x < end:
+                self.post_message(self.Made(choice))
+
+
+class Dialog(ModalScreen[str | None]):
+    """Shows rows and waits for a choice; Esc means None, as does a choice without a value."""
+
+    def __init__(self, title: str, build: Build, choices: Sequence[Choice], chosen: int = 0) -> None:
+        super().__init__()
+        self._title = title
+        self._build = build
+        self._choices = choices
+        self._chosen = chosen
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box"):
+            yield DialogTitle(self._title)
+            yield Body(self._build)
+            yield Choices(self._choices, self._chosen)
+
+    def on_mount(self) -> None:
+        self.fit_box()
+        self.query_one(Body).focus()
+
+    def on_resize(self) -> None:
+        self.fit_box()
+
+    def fit_box(self) -> None:
+        """As wide as reading allows, and no higher than its text."""
+        width = min(100, self.size.width - 2)
+        rows = len(self._build(width - 5))
+        box = self.query_one("#box")
+        box.styles.width = width
+        self.query_one(Body).styles.height = max(1, min(rows, self.size.height - 6))
+
+    def rebuild(self) -> None:
+        """The text has changed."""
+        self.fit_box()
+        self.query_one(Body).repaint()
+
+    def on_key(self, event: events.Key) -> None:
+        choices = self.query_one(Choices)
+        match = next((c for c in choices.choices if event.character == c.key), None)
+        if match is not None:  # first, for a choice may have a key that otherwise moves
+            self.chose(match)
+        elif event.key == "escape":
+            self.dismiss(None)
+        elif event.key == "enter":
+            self.chose(choices.choices[choices.chosen])
+        elif event.key in ("left", "right", "tab", "shift+tab", "h", "l"):
+            step = 1 if event.key in ("right", "tab", "l") else -1
+            choices.chosen = (choices.chosen + step) % len(choices.choices)
+            choices.repaint()
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+
+    def on_choices_made(self, message: Choices.Made) -> None:
+        self.chose(message.choice)
+
+    def chose(self, choice: Choice) -> None:
+        """A choice was made."""
+        self.dismiss(choice.value or None)

@@ -1,0 +1,56 @@
+"""A dialog that asks for one line of text: the note of a tick, the link of a report."""
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from llmval_tui.tui.screens.dialog import Body, Build, DialogTitle
+
+
+class Entry(ModalScreen[str | None]):
+    """Shows rows and an input; Enter gives the text, Esc gives None. An empty text is not taken."""
+
+    def __init__(self, title: str, build: Build, hint: str) -> None:
+        super().__init__()
+        self._title = title
+        self._build = build
+        self._hint = hint
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box"):
+            yield DialogTitle(self._title)
+            yield Body(self._build)
+            yield Input(placeholder=self._hint, id="entry", compact=True)
+
+    def on_mount(self) -> None:
+        self.fit_box()
+        self.query_one(Input).focus()
+
+    def on_resize(self) -> None:
+        self.fit_box()
+
+    def fit_box(self) -> None:
+        width = min(100, self.size.width - 2)
+        rows = len(self._build(width - 5))
+        self.query_one("#box").styles.width = width
+        self.query_one(Body).styles.height = max(1, min(rows, self.size.height - 7))
+
+    def on_key(self, event: events.Key) -> None:
+        body = self.query_one(Body)
+        if event.key == "escape":
+            self.dismiss(None)
+        elif event.key in ("down", "up"):
+            body.action_move(1 if event.key == "down" else -1)
+        elif event.key in ("pagedown", "pageup"):
+            body.action_page(1 if event.key == "pagedown" else -1)
+        else:
+            return
+        event.stop()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if text := event.value.strip():
+            self.dismiss(text)
+        else:
+            self.notify(f"{self._hint}: write something, or leave with Esc.", severity="warning", markup=False)

@@ -1,0 +1,354 @@
+"""The main screen: the list at the left, the panes at the right, and the keys that move between them."""
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.notifications import SeverityLevel
+
+from llmval_tui.actions.state import StepState
+from llmval_tui.tui.bridge import LiveTelemetry, Looked, RecorderState, Sampled, Watcher
+from llmval_tui.tui.commands import Commands
+from llmval_tui.tui.compositing import TightCompositor
+from llmval_tui.tui.history import TelemetryHistory
+from llmval_tui.tui.keys import KEYS, PANES, bindings
+from llmval_tui.tui.log_reader import LogGrew, LogRead, LogReader
+from llmval_tui.tui.palette import Actions
+from llmval_tui.tui.screens.deeds import DeedScreen
+from llmval_tui.tui.state import ScreenState
+from llmval_tui.tui.widgets.artifacts_pane import ArtifactsPane
+from llmval_tui.tui.widgets.bars import Bar, Header, KeyBar, ListTitle, TabBar
+from llmval_tui.tui.widgets.document_pane import DocumentPane
+from llmval_tui.tui.widgets.load_pane import LoadPane
+from llmval_tui.tui.widgets.log_pane import LogPane
+from llmval_tui.tui.widgets.run_pane import RunPane
+from llmval_tui.tui.widgets.scroll import ScrollPane
+from llmval_tui.tui.widgets.step_list import StepList
+from llmval_tui.tui.widgets.telemetry_pane import TelemetryPane
+from llmval_tui.tui.workspace import Workspace
+
+if TYPE_CHECKING:
+    from llmval_tui.tui.widgets.prompt import Prompt
+
+BOTH = 100  # columns from which the list and a pane stand side by side
+FINISHED = {
+    StepState.DONE: "information",
+    StepState.PASSED: "information",
+    StepState.FAILED: "error",
+    StepState.INVALID: "warning",
+    StepState.INCONCLUSIVE: "warning",
+    StepState.ASKING: "warning",
+}
+
+
+class MainScreen(DeedScreen):
+    """Keeps the shared state, gives what the threads find to the panes, and turns keys into deeds."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
+    COMMANDS: ClassVar = {Actions}
+    AUTO_FOCUS = "#steps"
+
+    def __init__(self, state: ScreenState, workspace: Workspace, commands: Commands, live: bool = True) -> None:
+        super().__init__(state, workspace, commands)
+        self._compositor = TightCompositor()
+        settings = state.settings
+        self._watcher = Watcher(workspace, self.post_message, settings.interval)
+        self._reader = LogReader(self.post_message, min(0.25, settings.interval))
+        self._live = LiveTelemetry(settings, self.post_message) if live else None
+        self._steps = StepList(state)
+        self._log = LogPane(state, self._reader.ask, self._reader.show)
+        self._document = DocumentPane(state)
+        self.panes = {
+            "run": RunPane(state),
+            "log": self._log,
+            "telemetry": TelemetryPane(state),
+            "load": LoadPane(state),
+            "artifacts": ArtifactsPane(state),
+            "document": self._document,
+        }
+        self._header = Header(state, id="header")
+        self._title = ListTitle(state, id="list-title")
+        self._tabs = TabBar(state, id="tabs")
+        self._keys = KeyBar(state, id="keys")
+        self.shown = "run"
+        self.zoomed = False
+
+    def compose(self) -> ComposeResult:
+        yield self._header
+        with Horizontal(id="main"):
+            with Vertical(id="left"):
+                yield self._title
+                yield self._steps
+            with Vertical(id="right"):
+                yield self._tabs
+                yield from self.panes.values()
+        yield self._keys
+
+    def on_mount(self) -> None:
+        for name, pane in self.panes.items():
+            pane.display = name == self.shown
+        self._watcher.start()
+        self._reader.start()
+        if self._live is not None:
+            self._live.start()
+        self.set_interval(max(0.5, min(1.0, self.state.settings.interval)), self._tick)
+        self._arrange()
+
+    def on_unmount(self) -> None:
+        self._watcher.stop()
+        self._reader.stop()
+        if self._live is not None:
+            self._live.stop()
+
+    # What the threads found.
+
+    def on_looked(self, message: Looked) -> None:
+        before, state = self.state.view, self.state
+        state.view = message.view
+        keys = [status.step.key for status in state.view.steps]
+        if state.key not in keys:
+            # The first look, or the chosen step was edited away: take the first that is open.
+            first = next((s.step.key for s in state.view.steps if not s.step.checked), keys[0] if keys else None)
+            state.key = first
+        state.marks &= set(keys)
+        self._steps.follow()
+        self._log.refresh_logs()
+        self._send_wish()
+        self._tell_finished(before)
+        if state.view.judging and not state.settings.readonly:
+            self._settle()
+        self._repaint()
+
+    def _tell_finished(self, before: object) -> None:
+        old = {s.step.key: s for s in getattr(before, "steps", ())}
+        for status in self.state.view.steps:
+            was = old.get(status.step.key)
+            if was is None or was.verdict is not None or was.run is None or status.verdict is None:
+                continue
+            severity = cast(SeverityLevel, FINISHED.get(status.state, "information"))
+            self.say(f"{status.step.number} {status.state}: {status.verdict.summary}", severity)
+
+    def on_sampled(self, message: Sampled) -> None:
+        state = self.state
+        if message.source == "live":
+            state.live.extend(message.samples)
+        elif message.source == state.recorded_of:
+            if message.restart:
+                state.recorded = TelemetryHistory()
+            state.recorded.extend(message.samples)
+        if self.shown == "telemetry":
+            self.panes["telemetry"].repaint()
+        self._header.repaint()
+
+    def on_recorder_state(self, message: RecorderState) -> None:
+        self.state.recorder_trouble = message.trouble
+        self._repaint()
+
+    def on_log_read(self, message: LogRead) -> None:
+        self._log.take_read(message)
+
+    def on_log_grew(self, message: LogGrew) -> None:
+        self._log.take_growth(message)
+
+    def _tick(self) -> None:
+        """Ages and the clock go on by themselves; a thread that hangs in the disk is told here."""
+        import time
+
+        silent = time.monotonic() - self._watcher.last_look
+        limit = 3 * self.state.settings.interval + 3
+        self.state.files_trouble = f"files: no answer for {silent:.0f} s" if silent > limit else None
+        self._header.repaint()
+        if self.shown in ("run", "telemetry"):
+            self.panes[self.shown].repaint()
+
+    def _repaint(self) -> None:
+        for widget in (self._header, self._title, self._tabs, self._keys, self._steps, self.panes[self.shown]):
+            widget.repaint()
+
+    def _send_wish(self) -> None:
+        self._watcher.wish(self.state.wish, self.state.recorded_file())
+
+    def hurry(self) -> None:
+        """Look at the files now."""
+        self._watcher.hurry()
+
+    # Moving between list and panes.
+
+    @property
+    def pane(self) -> str:
+        """Where the operator is: `list`, or a pane's name."""
+        return "list" if self._steps.has_focus else self.shown
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Show list and pane side by side where there is room, else the one that has the focus."""
+        both = self.size.width >= BOTH and not self.zoomed
+        on_list = self._steps.has_focus or self.focused is None
+        self.query_one("#left").display = both or on_list
+        self.query_one("#right").display = both or not on_list
+        self.query_one("#left").set_class(not both, "alone")
+
+    def on_descendant_focus(self) -> None:
+        if self.focused is not self._steps and self.focused not in self.panes.values():
+            return  # the prompt: what is shown stays
+        self._arrange()
+        self._keys.pane = self.pane
+        self._repaint()
+
+    def on_scroll_pane_chosen(self, message: ScrollPane.Chosen) -> None:
+        if message.pane is not self._steps:
+            return
+        self.panes["run"].top = 0
+        self._log.refresh_logs()
+        self._send_wish()
+        self._repaint()
+
+    def on_scroll_pane_opened(self, message: ScrollPane.Opened) -> None:
+        if message.pane is self._steps:
+            self._go(self.shown)
+
+    def on_bar_pressed(self, message: Bar.Pressed) -> None:
+        if message.name in self.panes:
+            self._go(message.name)
+            return
+        key = next((key for key in KEYS if key.id == message.name), None)
+        if key is not None:
+            self.call_later(self.run_action, key.action)
+
+    def _go(self, name: str) -> None:
+        """Show a pane and give it the focus."""
+        self.shown = self._tabs.active = name
+        self.query_one("#right").display = True
+        for other, pane in self.panes.items():
+            pane.display = other == name
+        self.panes[name].focus()
+        self._repaint()
+
+    def action_tab(self, number: int) -> None:
+        self._go(PANES[number - 1])
+
+    def action_open(self) -> None:
+        if self.pane == "list":
+            self._go(self.shown)
+        elif self.pane == "run" and self.state.run and self.state.run.verdict and self.state.run.verdict.question:
+            self.action_answer()
+
+    def action_side(self, side: int) -> None:
+        if side:
+            self._go(self.shown)
+        else:
+            self._focus_list()
+
+    def action_switch(self) -> None:
+        self.action_side(1 if self.pane == "list" else 0)
+
+    def _focus_list(self) -> None:
+        self.zoomed = False
+        self.query_one("#left").display = True
+        self._steps.focus()
+
+    def action_zoom(self) -> None:
+        self.zoomed = not self.zoomed
+        self._arrange()
+
+    def action_back(self) -> None:
+        """One step back: search, filter, zoom, pane."""
+        state = self.state
+        if self.pane == "log" and self._log.needle:
+            self._log.forget_search()
+        elif self.pane == "document" and self._document.needle:
+            self._document.needle = ""
+            self._document.repaint()
+        elif self.zoomed:
+            self.action_zoom()
+        elif self.pane != "list":
+            self._focus_list()
+        elif state.filter:
+            state.filter = ""
+            self._steps.filtered()
+            self._title.repaint()
+        elif state.marks:
+            state.marks.clear()
+            self._repaint()
+
+    def action_other(self, step: int) -> None:
+        """What `[` and `]` mean in this pane: another log, document, source, run."""
+        state = self.state
+        if self.pane == "log":
+            self._log.other(step)
+        elif self.pane == "document":
+            names = state.view.document.names if state.view.document else ("",)
+            state.document = (state.document + step) % len(names)
+            self._document.top = 0
+        elif self.pane == "telemetry":
+            recorded = state.run is not None and state.run.telemetry_bytes > 0
+            state.recorded_of = state.run.id if recorded and state.run and state.recorded_of is None else None
+            state.recorded = TelemetryHistory()
+            if not recorded:
+                self.say("The run that is shown has no telemetry on record: this is the live hardware.")
+        elif state.detail is not None and state.detail.runs:
+            # `[` goes to older runs, `]` to newer ones, as time goes from left to right.
+            state.back = max(0, min(state.back - step, state.detail.runs - 1))
+        self._send_wish()
+        self._repaint()
+
+    # Searching.
+
+    async def action_find(self) -> None:
+        if self.pane not in ("list", "log", "document"):
+            return
+        from llmval_tui.tui.widgets.prompt import Prompt
+
+        start = self.state.filter if self.pane == "list" else ""
+        await self.mount(Prompt(self.pane, start), before=self._keys)
+
+    def on_prompt_typed(self, message: "Prompt.Typed") -> None:
+        if message.pane == "list":
+            self.state.filter = message.text
+            self._steps.filtered()
+            self._title.repaint()
+
+    def on_prompt_ended(self, message: "Prompt.Ended") -> None:
+        """The prompt is gone: back to where it was asked for, and search."""
+        (self._steps if message.pane == "list" else self.panes[message.pane]).focus()
+        if message.text is None:
+            return
+        if message.pane == "log":
+            self._log.needle = message.text
+            self._log.find(-1 if self._log.following else 1)
+        elif message.pane == "document":
+            self._document.needle = message.text
+            if message.text and not self._document.find(1):
+                self.say(f"“{message.text}” is not in this document.", "warning")
+        else:
+            self._steps.filtered()
+
+    def action_find_next(self, direction: int) -> None:
+        pane = self._log if self.pane == "log" else self._document if self.pane == "document" else None
+        if pane is not None and pane.needle and not pane.find(direction):
+            self.say(f"“{pane.needle}” is not found.", "warning")
+
+    def action_follow(self) -> None:
+        if self.pane == "log":
+            self._log.action_follow()
+
+    def action_shift(self, direction: int) -> None:
+        pane = self._log if self.pane == "log" else self._document if self.pane == "document" else None
+        if pane is not None:
+            pane.shift(16 * direction)
+
+    def action_mark(self) -> None:
+        if self.pane != "list" or self.state.key is None:
+            return
+        self.state.marks ^= {self.state.key}
+        self._steps.action_move(1)
+        self._repaint()
+
+    def changed(self) -> None:
+        """Ask for another picture, and repaint."""
+        self._send_wish()
+        self._repaint()

@@ -1,0 +1,50 @@
+"""The options that a plan takes from here: preset and adaptation."""
+
+from textual import events
+
+from llmval_tui.tui.screens.dialog import Choice, Dialog
+from llmval_tui.tui.widgets.painted import Row, row
+from llmval_tui.tui.widgets.text_rows import paragraph
+
+
+class Options(Dialog):
+    """`s` turns the smoke preset, `a` the adaptation; `preset` and `adapt` hold what was set."""
+
+    def __init__(self, preset: str | None, adapt: bool) -> None:
+        self.preset = preset
+        self.adapt = adapt
+        super().__init__(
+            "Options of the next run", self._rows, [Choice("y", "use these", "yes"), Choice("n", "cancel", "")]
+        )
+
+    def _rows(self, width: int) -> list[Row]:
+        def line(key: str, name: str, on: bool, text: str) -> list[Row]:
+            box = "[x]" if on else "[ ]"
+            return [row((f" {key} ", "key"), (f"{box} {name}", "title")), *paragraph(text, "muted", width, 7)]
+
+        return [
+            *line(
+                "s",
+                "smoke preset",
+                self.preset == "smoke",
+                "Seconds instead of minutes, a tiny model. It never ticks a real checklist.",
+            ),
+            row(),
+            *line(
+                "a",
+                "adapt",
+                self.adapt,
+                "Use fewer GPUs than the item says where the node has fewer; recorded as a deviation.",
+            ),
+        ]
+
+    def on_key(self, event: events.Key) -> None:
+        if event.character == "s":
+            self.preset = None if self.preset == "smoke" else "smoke"
+        elif event.character == "a":
+            self.adapt = not self.adapt
+        else:
+            super().on_key(event)
+            return
+        event.stop()
+        self.rebuild()

@@ -1,0 +1,27 @@
+"""What the dashboard is started with; decided by the command line, never changed afterwards."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One start of the dashboard."""
+
+    workspace: Path
+    checklist: Path
+    preset: str | None = None  # "smoke", or None for the item as written
+    adapt: bool = False  # use fewer GPUs than the item says where the node has fewer
+    gpus: tuple[int, ...] | None = None
+    runner_python: str | None = None
+    readonly: bool = False
+    theme: str | None = None  # None: `dark`, or `mono` where NO_COLOR is set
+    interval: float = 1.0  # seconds between two looks at files and hardware
+    ascii: bool = False
+    mouse: bool = True
+    demo: bool = False
+    replay: Path | None = None  # a run folder, or a telemetry.jsonl, shown instead of the live hardware
+    # What commands started from here inherit; taken before Textual sees the process's environment.
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))

@@ -1,0 +1,200 @@
+"""The one-row widgets: header, the title over the list, the tabs, the keys at the bottom."""
+
+import platform
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from rich.cells import cell_len
+from textual import events
+from textual.message import Message
+
+from llmval_tui.actions.state import StepState
+from llmval_tui.tui.fmt import age, duration, fit
+from llmval_tui.tui.keys import PANE_TITLES, PANES, Key, keys_for
+from llmval_tui.tui.state import ScreenState
+from llmval_tui.tui.widgets.painted import Painted, Row, Span
+
+DRIVER = Path("/proc/driver/nvidia/version")
+
+
+class Bar(Painted):
+    """One row; a click on a span that has a name sends it."""
+
+    class Pressed(Message):
+        """A named part of a bar was clicked."""
+
+        def __init__(self, bar: "Bar", name: str) -> None:
+            super().__init__()
+            self.bar = bar
+            self.name = name
+
+    def __init__(self, state: ScreenState, *, id: str) -> None:
+        super().__init__(id=id)
+        self.state = state
+        self._parts: list[tuple[int, int, str]] = []
+
+    def named(self, parts: Sequence[tuple[str, str, str | None]], ground: str = "bar") -> Row:
+        """A row of parts `(text, role, name)`; those with a name can be clicked."""
+        self._parts = []
+        column = 0
+        for text, _role, name in parts:
+            length = cell_len(text)
+            if name is not None:
+                self._parts.append((column, column + length, name))
+            column += length
+        return Row(tuple((text, role) for text, role, _ in parts), ground)
+
+    def on_click(self, event: events.Click) -> None:
+        for start, end, name in self._parts:
+            if start <= event.x < end:
+                self.post_message(self.Pressed(self, name))
+                return
+
+
+class Header(Bar):
+    """Host, driver, GPUs, what is at work, how old the newest sample is, the time."""
+
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        right = self._right()
+        room = width - sum(cell_len(text) for text, _ in right)
+        left: list[Span] = [(" llmval ", "accent"), (platform.node() + "  ", "title")]
+        used = sum(cell_len(text) for text, _ in left)
+        work = self._work(room - used)
+        room -= sum(cell_len(text) for text, _ in work)
+        for text, role in self._hardware():
+            if used + cell_len(text) <= room:
+                left.append((text, role))
+                used += cell_len(text)
+        gap = width - used - sum(cell_len(text) for text, _ in (*work, *right))
+        return [Row((*left, *work, (" " * max(0, gap), "text"), *right), "bar")]
+
+    def _hardware(self) -> list[Span]:
+        last = self.state.live.last
+        if last is None:
+            return [("hardware not known yet  ", "muted")]
+        if not last.gpus:
+            return [("no GPU  ", "warn")]
+        names = {gpu.name for gpu in last.gpus if gpu.name}
+        name = names.pop() if len(names) == 1 else "GPUs"
+        found: list[Span] = [(f"{len(last.gpus)} × {name}  ", "text")]
+        if driver := driver_version():
+            found.append((f"driver {driver}  ", "muted"))
+        return found
+
+    def _work(self, room: int) -> list[Span]:
+        state, glyphs = self.state, self.glyphs
+        running = next((s for s in state.view.steps if s.state is StepState.RUNNING), None)
+        if running is None and state.view.plan is None:
+            return []
+        sign = state.sign(running.step, running.state) if running else None
+        text = f"{glyphs.sign(sign)} {running.step.number} {sign.word}" if running and sign else "plan at work"
+        run = state.run
+        if running and run and running.run and run.id == running.run.id and run.progress.fraction is not None:
+            text += f" {run.progress.fraction:.0%}"
+            if run.eta_s is not None:
+                text += f", {duration(run.eta_s)} left"
+        if state.view.queued:
+            text += f", {len(state.view.queued)} queued"
+        return [(text + "  ", "busy")] if cell_len(text) + 2 <= room else []
+
+    def _right(self) -> list[Span]:
+        state = self.state
+        spans: list[Span] = []
+        if state.settings.readonly:
+            spans.append(("read-only  ", "warn"))
+        if state.preset:
+            spans.append((f"{state.preset}  ", "key"))
+        if state.adapt:
+            spans.append(("adapt  ", "key"))
+        if state.files_trouble:
+            spans.append((f"{state.files_trouble}  ", "bad"))
+        elif state.view.trouble:
+            spans.append(("list not current  ", "bad"))
+        since = state.sample_age
+        if since is None:
+            spans.append(("no samples  ", "warn" if state.recorder_trouble else "muted"))
+        elif state.stale:
+            spans.append((f"stale, {age(since)} old  ", "bad"))
+        else:
+            spans.append(("sample now  ", "muted"))
+        spans.append((datetime.fromtimestamp(state.now()).strftime("%H:%M:%S "), "text"))
+        return spans
+
+
+@cache
+def driver_version() -> str | None:
+    """The NVIDIA kernel driver's version; None where there is none."""
+    try:
+        words = DRIVER.read_text().split("\n", 1)[0].split()
+    except OSError:
+        return None
+    return next((word for word in words if word[:1].isdigit() and "." in word), None)
+
+
+class ListTitle(Bar):
+    """Over the list: what it is, how much is done, what is marked or filtered."""
+
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        state = self.state
+        steps = state.view.steps
+        done = sum(status.step.checked for status in steps)
+        title = state.view.checklist.title if state.view.checklist else state.settings.checklist.name
+        extra = f" {done}/{len(steps)} ticked "
+        if state.marks:
+            extra = f" {len(state.marks)} marked" + extra
+        if state.filter:
+            extra = f" /{state.filter}" + extra
+        focused = bool(self.screen.focused and self.screen.focused.id == "steps")
+        name = fit(f" {title}", width - cell_len(extra), self.glyphs.ellipsis)
+        return [Row(((name, "title" if focused else "muted"), (extra, "text")), "cursor" if focused else "bar")]
+
+
+class TabBar(Bar):
+    """The panes by number; the one that is shown stands out, more so when it has the focus."""
+
+    active = "run"
+
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        focused = bool(self.screen.focused and self.screen.focused.id in PANES)
+        short = width < 68
+        parts: list[tuple[str, str, str | None]] = []
+        for number, name in enumerate(PANES, 1):
+            title = PANE_TITLES[name]
+            title = title[:4] if short and name != self.active else title
+            if name == self.active:
+                left, right = ("[", "]") if self.glyphs.ascii or self.look.kind == "ansi" else ("▌", "▐")
+                parts.append((f"{left}{number} {title}{right}", "accent" if focused else "title", name))
+            else:
+                parts.append((f" {number} {title} ", "muted", name))
+        return [self.named(parts)]
+
+
+class KeyBar(Bar):
+    """The keys that matter in the pane that has the focus; grey ones need more than read-only mode."""
+
+    pane = "list"
+
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        parts: list[tuple[str, str, str | None]] = [(" ", "text", None)]
+        room = width - 1
+        shown = sorted((key for key in keys_for(self.pane) if key.foot < 9), key=lambda key: key.foot)
+        # Help and quit are always there; the others as far as they fit.
+        last = [key for key in shown if key.id in ("help", "quit")]
+        room -= sum(self._length(key) for key in last)
+        for key in [key for key in shown if key not in last]:
+            if self._length(key) <= room:
+                room -= self._length(key)
+                parts += self._part(key)
+        for key in last:
+            parts += self._part(key)
+        return [self.named(parts)]
+
+    @staticmethod
+    def _length(key: Key) -> int:
+        return cell_len(key.shown) + cell_len(key.label) + 3
+
+    def _part(self, key: Key) -> list[tuple[str, str, str | None]]:
+        off = key.changes and self.state.settings.readonly
+        return [(key.shown, "track" if off else "key", key.id), (f" {key.label}  ", "track" if off else "text", key.id)]

@@ -1,0 +1,75 @@
+"""The Load pane: the metrics that a run reports, each as a chart with its unit, newest value and peak."""
+
+from collections.abc import Sequence
+
+from llmval_tui.foundation.text import clean_line
+from llmval_tui.tui.fmt import number
+from llmval_tui.tui.following import RunView
+from llmval_tui.tui.glyphs import Glyphs
+from llmval_tui.tui.state import ScreenState
+from llmval_tui.tui.widgets.painted import Row, row
+from llmval_tui.tui.widgets.scroll import ScrollPane
+from llmval_tui.tui.widgets.strip import nice_top
+from llmval_tui.tui.widgets.text_rows import heading, metric_rows, progress_rows
+
+# Groups share one range, so that their lines can be compared: offered with completed, p50 with p99.
+GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
+    ("Rate", "QPS", (("offered_qps", "offered"), ("achieved_qps", "achieved"), ("completed_qps", "completed"))),
+    ("Throughput", "tokens/s", (("output_tokens_per_s", "output"), ("total_tokens_per_s", "total"))),
+    ("Time to first token (TTFT)", "ms", (("ttft_p50_ms", "p50"), ("ttft_p99_ms", "p99"))),
+    ("Time per output token (TPOT)", "ms", (("tpot_p50_ms", "p50"), ("tpot_p99_ms", "p99"))),
+    ("Requests", "requests", (("running", "running"), ("queued", "queued"))),
+)
+_UNITS = (
+    ("_ms", "ms"),
+    ("_qps", "QPS"),
+    ("_tokens_per_s", "tokens/s"),
+    ("_percent", "%"),
+    ("_gb_per_s", "GB/s"),
+    ("_w", "W"),
+    ("_s", "s"),
+)
+
+
+class LoadPane(ScrollPane):
+    """What the chosen step's run measures while it runs, and what it had measured when it ended."""
+
+    def __init__(self, state: ScreenState) -> None:
+        super().__init__(id="load")
+        self.state = state
+
+    def content(self, width: int) -> Sequence[Row]:
+        return load_rows(self.state.run, width, self.size.height, self.glyphs)
+
+
+def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> list[Row]:
+    """The pane's rows; charts are two rows high where there is room."""
+    if run is None:
+        return [row(), row((" This step has no run yet: r runs it, c completes it.", "muted"))]
+    if not run.metrics:
+        if run.alive:
+            waiting = row((" no metrics yet: they come with the load", "muted"))
+            return [row(), *progress_rows(run, width, glyphs), row(), waiting]
+        return [row(), row((f" The run {run.id} reported no metrics.", "muted"))]
+    by_name = {metric.name: metric for metric in run.metrics}
+    shown = sum(1 for _, _, names in GROUPS for name, _ in names if name in by_name)
+    known = {name for _, _, names in GROUPS for name, _ in names}
+    others = [metric for metric in run.metrics if metric.name not in known]
+    groups = sum(1 for _, _, names in GROUPS if any(name in by_name for name, _ in names)) + bool(others)
+    rows = progress_rows(run, width, glyphs) if run.alive else []
+    spare = height - len(rows) - shown - len(others) - 2 * groups
+    tall_rows = 3 if spare >= 2 * shown else 2 if spare >= shown else 1
+    for title, unit, names in GROUPS:
+        metrics = [(by_name[name], label) for name, label in names if name in by_name]
+        if metrics:
+            top = nice_top([metric.peak for metric, _ in metrics], 0.1)
+            rows += heading(title, width, glyphs, f"0 to {number(top)} {unit}")
+            for metric, label in metrics:
+                rows += metric_rows(metric, label, unit, top, width, glyphs, tall_rows)
+    if others:
+        rows += heading("More", width, glyphs)
+        for metric in others:
+            unit = next((unit for end, unit in _UNITS if metric.name.endswith(end)), "")
+            top = nice_top([metric.peak], 0.1)
+            rows += metric_rows(metric, clean_line(metric.name), unit, top, width, glyphs, 1)
+    return rows

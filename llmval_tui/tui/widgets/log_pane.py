@@ -1,0 +1,219 @@
+"""The Log pane: a window into a file of any size, which follows the end until one scrolls up."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.cells import cell_len, set_cell_size
+from textual import events
+
+from llmval_tui.runs.store import LogFile
+from llmval_tui.tui.fmt import size
+from llmval_tui.tui.following import preferred
+from llmval_tui.tui.log_file import LogLine, Window
+from llmval_tui.tui.log_reader import Ask, LogGrew, LogRead
+from llmval_tui.tui.state import ScreenState
+from llmval_tui.tui.widgets.document_pane import cut_left
+from llmval_tui.tui.widgets.painted import Row, Span, row
+from llmval_tui.tui.widgets.run_pane import log_name
+from llmval_tui.tui.widgets.scroll import ScrollPane, with_thumb
+
+
+class LogPane(ScrollPane):
+    """One log of the shown run at a time. Places are byte offsets; every read is a question to the reader's thread."""
+
+    def __init__(self, state: ScreenState, ask: Callable[[Ask], None], show: Callable[[Path | None], None]) -> None:
+        super().__init__(id="log")
+        self.state = state
+        self._ask = ask
+        self._show = show
+        self.following = True
+        self.window = Window((), 0, 0, 0)
+        self.new_lines = 0
+        self.needle = ""
+        self.message = ""
+        self.left = 0
+        self.file: LogFile | None = None
+        self._file_size = 0
+        self._found: int | None = None
+        self._chosen: tuple[str, int | None, str] | None = None  # the log the operator turned to, kept from run to run
+
+    @property
+    def _count(self) -> int:
+        return max(1, self.size.height - 1)
+
+    def refresh_logs(self) -> None:
+        """Take the logs of the shown run; keep the chosen one, else the one with most to say."""
+        logs = self.state.run.logs if self.state.run else ()
+        chosen = next((log for log in logs if (log.label, log.rank, log.stream) == self._chosen), None)
+        if chosen is None:
+            chosen = next((log for log in logs if self.file is not None and log.path == self.file.path), None)
+        self._turn(chosen or preferred(logs))
+
+    def other(self, step: int) -> None:
+        """Turn to the next log of the run."""
+        logs = list(self.state.run.logs) if self.state.run else []
+        if not logs:
+            return
+        index = next((i for i, log in enumerate(logs) if self.file and log.path == self.file.path), 0)
+        log = logs[(index + step) % len(logs)]
+        self._chosen = (log.label, log.rank, log.stream)
+        self._turn(log)
+
+    def _turn(self, log: LogFile | None) -> None:
+        if (log.path if log else None) == (self.file.path if self.file else None):
+            return
+        self.file = log
+        self.window, self.new_lines, self._found, self._file_size = Window((), 0, 0, 0), 0, None, 0
+        self.following, self.message = True, ""
+        self._show(log.path if log else None)
+        if log is not None:
+            self._ask(Ask("end", self._count))
+        self.repaint()
+
+    def take_read(self, read: LogRead) -> None:
+        """An answer of the reader."""
+        if self.file is None or read.path != self.file.path:
+            return
+        if read.ask.kind == "find":
+            if read.found is None:
+                self.message = f"“{self.needle}” is not found {'above' if read.ask.up else 'below'}"
+                self.repaint()
+                return
+            self._found, self.following, self.message = read.found, False, ""
+        if read.ask.kind == "end":
+            if not self.following:
+                return
+            self.new_lines = 0
+        self.window = read.window
+        self._file_size = read.window.size
+        if not self.following and read.ask.kind == "from" and self.window.end >= self.window.size:
+            self.action_follow()
+        self.repaint()
+
+    def take_growth(self, grown: LogGrew) -> None:
+        """The file has grown behind what is shown, or begins anew."""
+        if self.file is None or grown.path != self.file.path:
+            return
+        self._file_size, self.new_lines = grown.size, grown.new_lines
+        if grown.generation != self.window.generation:
+            self.message = "the file was truncated or replaced"
+            self.action_follow()
+        self.repaint()
+
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        if self.file is None:
+            none = self.state.run is None
+            text = "This step has no run yet, so no log." if none else "The run has written no log yet."
+            return [row(), row((f" {text}", "muted"))]
+        room = width - 1
+        drawn = [self._line(line, room) for line in self.window.lines[-(height - 1) :]]
+        return [self._title(width), *self._with_thumb(drawn, width, height - 1)]
+
+    def _title(self, width: int) -> Row:
+        assert self.file is not None
+        logs = self.state.run.logs if self.state.run else ()
+        place = next((i for i, log in enumerate(logs, 1) if log.path == self.file.path), 1)
+        spans: list[Span] = [(f" {log_name(self.file)}", "title"), (f"  {place} of {len(logs)} [ ]", "muted")]
+        spans.append((f"  {size(self._file_size)}", "muted"))
+        if self.message:
+            spans.append((f"  {self.message}", "warn"))
+        elif self.following:
+            spans.append(("  following", "good"))
+        else:
+            new = f", {self.new_lines:,} new lines below" if self.new_lines else ""
+            spans.append((f"  paused{new} (f or G follows)", "key"))
+        if self.needle:
+            spans.append((f"  /{self.needle}", "muted"))
+        return row(*spans, ground="bar")
+
+    def _line(self, line: LogLine, width: int) -> Row:
+        text = cut_left(line.text, self.left) if self.left else line.text
+        if cell_len(text) > width:
+            text = set_cell_size(text, max(1, width - 1)) + self.glyphs.ellipsis
+        ground = "idle" if line.offset == self._found else "screen"
+        if self.needle:
+            exact = self.needle != self.needle.lower()
+            at = (text if exact else text.lower()).find(self.needle)
+            if at >= 0 and len(text.lower()) == len(text):
+                end = at + len(self.needle)
+                return row((text[:at], "text"), (text[at:end], "key"), (text[end:], "text"), ground=ground)
+        return row((text, "text"), ground=ground)
+
+    def _with_thumb(self, drawn: list[Row], width: int, height: int) -> list[Row]:
+        window = self.window
+        if not window.lines or (window.start == 0 and window.end >= self._file_size):
+            return drawn
+        # The bar measures bytes, in thousandths of the file.
+        hidden = max(1, self._file_size - (window.end - window.start))
+        top = min(1000, round(1000 * window.start / hidden))
+        count = 1000 + height
+        return [with_thumb(r, y, width, height, top, count, self.glyphs.ascii) for y, r in enumerate(drawn)]
+
+    def on_resize(self) -> None:
+        super().on_resize()
+        if self.file is not None:
+            kind = Ask("end", self._count) if self.following else Ask("from", self._count, self.window.start)
+            self._ask(kind)
+
+    def on_show(self) -> None:
+        self.on_resize()
+
+    def action_follow(self) -> None:
+        """Follow the end from now on."""
+        self.following, self.new_lines = True, 0
+        self._ask(Ask("end", self._count))
+        self.repaint()
+
+    def action_move(self, rows: int) -> None:
+        lines = self.window.lines
+        if not lines or (rows > 0 and self.following):
+            return
+        if rows > 0:
+            # Counted in lines that are shown; from the last one on, the file says what follows.
+            index = min(rows, len(lines) - 1)
+            self._ask(Ask("from", self._count, lines[index].offset))
+            return
+        self.following = False
+        index = len(lines) + rows
+        end = lines[index].offset if index > 0 else self.window.start
+        if end == 0 or self.window.start == 0:
+            self._ask(Ask("from", self._count, 0))
+        else:
+            self._ask(Ask("before", self._count, end))
+
+    def action_end(self, direction: int) -> None:
+        if direction > 0:
+            self.action_follow()
+        else:
+            self.following = False
+            self._ask(Ask("from", self._count, 0))
+
+    def find(self, direction: int) -> bool:
+        """Search on from the place found last, or from what is shown."""
+        if not self.needle or self.file is None:
+            return False
+        self.message = "searching"
+        self.following = False
+        if direction > 0:
+            # Behind the line found last: the same line again would be no progress.
+            found = self._found
+            later = [line.offset for line in self.window.lines if found is not None and line.offset > found]
+            start = self.window.start if found is None else later[0] if later else found + 1
+            self._ask(Ask("find", self._count, start, self.needle))
+        else:
+            start = self.window.end if self._found is None else self._found
+            self._ask(Ask("find", self._count, start, self.needle, up=True))
+        self.repaint()
+        return True
+
+    def forget_search(self) -> None:
+        """Back to plain reading."""
+        self.needle, self._found, self.message = "", None, ""
+        self.repaint()
+
+    def shift(self, columns: int) -> None:
+        self.left = max(0, self.left + columns)
+        self.repaint()
+
+    def on_click(self, event: events.Click) -> None:
+        event.stop()

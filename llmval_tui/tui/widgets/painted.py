@@ -1,0 +1,150 @@
+"""Widgets that draw rows of text themselves and repaint only the columns that changed.
+
+Textual repaints a whole widget where anything in it changes. Over SSH that is what makes a dashboard heavy, so the
+widgets here compare each row with what the terminal already shows and refresh only the runs of cells that differ.
+Text reaches the screen as plain segments: nothing in it is ever read as markup.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import cast
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from llmval_tui.tui.base import StyledApp
+from llmval_tui.tui.glyphs import Glyphs
+from llmval_tui.tui.theming import Look
+
+Span = tuple[str, str]  # text, role
+# Two changed runs nearer than this are sent as one: moving the cursor costs as many bytes.
+NEAR = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: spans from left to right on a ground; what is left of the width is filled."""
+
+    spans: tuple[Span, ...] = ()
+    ground: str = "screen"
+    target: str | None = field(default=None)  # what a click on the row means to the widget that made it
+
+    @property
+    def plain(self) -> str:
+        return "".join(text for text, _ in self.spans)
+
+
+def row(*spans: Span, ground: str = "screen", target: str | None = None) -> Row:
+    return Row(tuple(span for span in spans if span[0]), ground, target)
+
+
+class Painted(Widget):
+    """A widget that draws `rows()`; call `repaint()` when something that they show has changed."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._shown: list[Row] = []
+        self._shown_width = 0
+
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        """What is to be seen now, at most `height` rows."""
+        raise NotImplementedError
+
+    @property
+    def styled(self) -> StyledApp:
+        return cast(StyledApp, self.app)
+
+    @property
+    def look(self) -> Look:
+        return self.styled.look
+
+    @property
+    def glyphs(self) -> Glyphs:
+        return self.styled.glyphs
+
+    def repaint(self) -> None:
+        """Draw again what differs from the last drawing."""
+        if not self.is_mounted or not self.size.area:
+            return
+        width, height = self.size
+        rows = list(self.rows(width, height))[:height]
+        if self.glyphs.ascii:
+            rows = [Row(tuple((ascii_text(t), role) for t, role in r.spans), r.ground, r.target) for r in rows]
+        rows += [Row()] * (height - len(rows))
+        before, self._shown = self._shown, rows
+        if len(before) != len(rows) or self._shown_width != width:
+            self._shown_width = width
+            self.refresh()
+            return
+        regions = [
+            Region(start, y, end - start, 1)
+            for y, (old, new) in enumerate(zip(before, rows, strict=True))
+            if old is not new and old != new
+            for start, end in changed_columns(old, new, width)
+        ]
+        if regions:
+            self.refresh(*regions)
+
+    def redraw(self) -> None:
+        """Draw everything again: another theme, another size."""
+        self._shown = []
+        self.repaint()
+
+    def on_resize(self) -> None:
+        self.redraw()
+
+    def on_show(self) -> None:
+        self.repaint()
+
+    def render_line(self, y: int) -> Strip:
+        shown = self._shown[y] if y < len(self._shown) else Row()
+        return to_strip(shown, self.size.width, self.look)
+
+
+_PLAIN = str.maketrans("×°…“”‘’–—·→≤≥−", "x ~\"\"''--|><>-")
+
+
+@lru_cache(maxsize=4096)
+def ascii_text(text: str) -> str:
+    """The text in ASCII, cell by cell: signs that have a likeness get it, everything else a question mark."""
+    if text.isascii():
+        return text
+    likened = text.translate(_PLAIN)
+    return "".join(c if c.isascii() else "?" * cell_len(c) for c in likened)
+
+
+def to_strip(shown: Row, width: int, look: Look) -> Strip:
+    """The row as Textual wants it, exactly `width` cells wide."""
+    segments = [Segment(text, look.style(role, shown.ground)) for text, role in shown.spans]
+    return Strip(segments).adjust_cell_length(width, look.style("text", shown.ground))
+
+
+def changed_columns(old: Row, new: Row, width: int) -> Iterable[tuple[int, int]]:
+    """The runs of columns, `(start, end)`, in which two rows differ; the whole row where it has wide characters."""
+    if old.ground != new.ground or not (_narrow(old) and _narrow(new)):
+        return [(0, width)]
+    first, second = _cells(old, width), _cells(new, width)
+    runs: list[tuple[int, int]] = []
+    for column in range(width):
+        if first[column] == second[column]:
+            continue
+        if runs and column - runs[-1][1] < NEAR:
+            runs[-1] = (runs[-1][0], column + 1)
+        else:
+            runs.append((column, column + 1))
+    return runs
+
+
+def _narrow(shown: Row) -> bool:
+    """Whether each character is one cell wide, so that columns can be counted as characters."""
+    plain = shown.plain
+    return plain.isascii() or (cell_len(plain) == len(plain) and "\u200d" not in plain)
+
+
+def _cells(shown: Row, width: int) -> list[tuple[str, str]]:
+    cells = [(character, role) for text, role in shown.spans for character in text][:width]
+    return cells + [(" ", "text")] * (width - len(cells))

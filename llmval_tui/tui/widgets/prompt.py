@@ -1,0 +1,58 @@
+"""The line at the bottom into which a filter or a search is typed."""
+
+from textual import events
+from textual.message import Message
+from textual.widgets import Input
+
+HINTS = {"list": "filter the steps", "log": "search the log", "document": "search the document"}
+
+
+class Prompt(Input):
+    """One line; Enter ends it with its text, Esc with None; every change is told."""
+
+    class Typed(Message):
+        """The text is another."""
+
+        def __init__(self, pane: str, text: str) -> None:
+            super().__init__()
+            self.pane = pane
+            self.text = text
+
+    class Ended(Message):
+        """Enter or Esc; `text` is None for Esc."""
+
+        def __init__(self, pane: str, text: str | None) -> None:
+            super().__init__()
+            self.pane = pane
+            self.text = text
+
+    def __init__(self, pane: str, text: str) -> None:
+        super().__init__(text, placeholder=HINTS[pane], id="prompt", compact=True, select_on_focus=False)
+        self.pane = pane
+
+    def on_mount(self) -> None:
+        self.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.post_message(self.Typed(self.pane, event.value))
+
+    async def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        await self._end(event.value)
+
+    async def on_key(self, event: events.Key) -> None:
+        if event.key == "escape":
+            event.stop()
+            event.prevent_default()
+            await self._end(None)
+
+    async def on_blur(self) -> None:
+        if self.is_attached:
+            await self.remove()
+
+    async def _end(self, text: str | None) -> None:
+        # Told to the parent, for this widget is gone before the message is read.
+        if self.parent is not None:
+            self.screen.post_message(self.Ended(self.pane, text))
+        await self.remove()

@@ -1,0 +1,230 @@
+"""The Telemetry pane: every GPU with its charts, the host below; denser where there are many GPUs or few rows."""
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from llmval_tui.foundation.text import clean_line
+from llmval_tui.telemetry.sample import GpuSample, HostSample, Note
+from llmval_tui.tui.fmt import NOT_AVAILABLE, age, fit, gib, number, wrap
+from llmval_tui.tui.glyphs import Glyphs
+from llmval_tui.tui.history import Series, TelemetryHistory
+from llmval_tui.tui.state import ScreenState
+from llmval_tui.tui.widgets.painted import Row, Span, row
+from llmval_tui.tui.widgets.scroll import ScrollPane
+from llmval_tui.tui.widgets.strip import bar, nice_top, strip
+
+LABEL = 6  # cells of a chart's name
+FIGURE = 18  # cells of a chart's figures
+
+
+class TelemetryPane(ScrollPane):
+    """Live hardware, or the recording of the run that is shown."""
+
+    def __init__(self, state: ScreenState) -> None:
+        super().__init__(id="telemetry")
+        self.state = state
+
+    def content(self, width: int) -> Sequence[Row]:
+        return telemetry_rows(self.state, width, self.size.height, self.glyphs)
+
+
+def telemetry_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) -> list[Row]:
+    """The pane's rows, in the richest form in which all GPUs fit into `height`, else in the densest."""
+    history = state.telemetry
+    rows = [source_row(state, glyphs)]
+    if state.recorder_trouble and state.recorded_of is None:
+        rows += [row((f" {line}", "bad")) for line in wrap(state.recorder_trouble, width - 2)]
+    last = history.last
+    if last is None:
+        rows.append(row((" no sample yet", "muted")))
+        return rows
+    stale = state.recorded_of is None and state.stale
+    tail = note_rows(last.notes, None, width)
+    if last.host is not None:
+        tail = [*host_rows(last.host, history, width, glyphs, stale), *tail]
+    room = height - len(rows) - len(tail)
+    count = max(1, len(last.gpus))
+    form = next((lines for lines in (4, 2, 1) if count * lines <= room), 1)
+    for gpu in last.gpus:
+        rows += gpu_rows(gpu, history, width, glyphs, form, stale)
+        rows += note_rows(last.notes, gpu.index, width)
+    return [*rows, *tail]
+
+
+def source_row(state: ScreenState, glyphs: Glyphs) -> Row:
+    """Where the figures come from and how old they are."""
+    if state.recorded_of is not None:
+        text: Span = (f" recorded with run {state.recorded_of}", "text")
+    elif state.settings.replay is not None:
+        text = (f" replay of {clean_line(str(state.settings.replay))}", "warn")
+    else:
+        text = (" live", "text")
+    since = state.sample_age
+    spans: list[Span] = [text]
+    if state.recorded_of is None and state.stale and since is not None:
+        spans.append((f"  stale: the newest sample is {age(since)} old; charts and figures stand still", "bad"))
+    elif state.telemetry.step_ns:
+        spans.append((f"  a cell = {2 * state.telemetry.step_ns / 1e9:.1f} s, {glyphs.peak} = peak", "muted"))
+    return row(*spans)
+
+
+def gpu_rows(
+    gpu: GpuSample, history: TelemetryHistory, width: int, glyphs: Glyphs, form: int, stale: bool
+) -> list[Row]:
+    """One GPU in four rows, two or one."""
+    series = history.gpus[gpu.index]
+    lost = gpu.sm_util_percent is None and gpu.memory_used_bytes is None and gpu.power_w is None
+    memory = used_of(gpu.memory_used_bytes, gpu.memory_total_bytes)
+    used = series["memory_percent"].last
+    if form == 1:
+        return [one_row(gpu, series, memory, width, glyphs, stale)]
+    title = title_row(gpu, width, lost, stale)
+    util = (series["sm_util_percent"], 100.0, f"{pct(gpu.sm_util_percent)}")
+    if form == 2:
+        heat = f"{number(gpu.temperature_c)} °C"
+        links = f"NVLink in {number(gpu.nvlink_rx_gb_per_s)} out {number(gpu.nvlink_tx_gb_per_s)} GB/s"
+        # The title's row also carries what has no chart here.
+        extra = f"  {heat}  {memory}  {links}"
+        spans = (*title.spans, (fit(extra, max(0, width - cell_len(title.plain))), "muted" if stale else "text"))
+        half = (width - 2) // 2
+        return [
+            row(*spans),
+            row(
+                *chart("util", util, half, glyphs, "chart", stale),
+                (" ", "text"),
+                *chart("power", power_chart(gpu, series), width - half - 2, glyphs, "chart2", stale),
+            ),
+        ]
+    half = (width - 2) // 2
+    other = width - half - 2
+    link_top = link_range(history)
+    temperature = f"{number(gpu.temperature_c)} °C"
+    rx, tx = series["nvlink_rx_gb_per_s"], series["nvlink_tx_gb_per_s"]
+    filled, empty = bar(None if used is None else used / 100, max(4, other - LABEL - FIGURE - 1), glyphs)
+    return [
+        title,
+        row(
+            *chart("util", util, half, glyphs, "chart", stale),
+            (" ", "text"),
+            (fit("memory", LABEL + 1), "muted"),
+            (filled, "muted" if stale else "chart2"),
+            (empty, "track"),
+            (fit(f" {memory}", FIGURE), figure_role(gpu.memory_used_bytes, stale)),
+        ),
+        row(
+            *chart("power", power_chart(gpu, series), half, glyphs, "chart", stale),
+            (" ", "text"),
+            *chart("temp", (series["temperature_c"], 100.0, temperature), other, glyphs, "chart2", stale),
+        ),
+        row(
+            *chart("nvl in", (rx, link_top, f"{number(gpu.nvlink_rx_gb_per_s)} GB/s"), half, glyphs, "chart", stale),
+            (" ", "text"),
+            *chart("nvl out", (tx, link_top, f"{number(gpu.nvlink_tx_gb_per_s)} GB/s"), other, glyphs, "chart2", stale),
+        ),
+    ]
+
+
+Chart = tuple[Series, float, str]
+
+
+def chart(label: str, what: Chart, width: int, glyphs: Glyphs, role: str, stale: bool) -> list[Span]:
+    """A name, a strip, the newest value with its unit, and the highest value ever seen."""
+    series, top, value = what
+    peak = "" if series.peak is None else f"{glyphs.peak}{number(series.peak)}"
+    room = max(4, width - LABEL - 1 - FIGURE)
+    values = list(series.values)[-2 * room - 2 :]
+    drawn = strip(values, top, room, glyphs, series.count - len(values))
+    return [
+        (fit(label, LABEL + 1), "muted"),
+        (drawn, "muted" if stale else role),
+        (" " + fit(value, 11), figure_role(series.last, stale)),
+        (fit(peak, FIGURE - 12), "muted"),
+    ]
+
+
+def power_chart(gpu: GpuSample, series: dict[str, Series]) -> Chart:
+    limit = gpu.power_limit_w
+    figure = f"{number(gpu.power_w)}/{number(limit)} W" if limit else f"{number(gpu.power_w)} W"
+    return series["power_w"], limit or nice_top(series["power_w"].values, 100.0), figure
+
+
+def link_range(history: TelemetryHistory) -> float:
+    """One range for every NVLink chart, so that GPUs can be compared at a glance."""
+    peaks = [gpu[name].peak for gpu in history.gpus.values() for name in ("nvlink_tx_gb_per_s", "nvlink_rx_gb_per_s")]
+    return nice_top(peaks, 1.0)
+
+
+def title_row(gpu: GpuSample, width: int, lost: bool, stale: bool) -> Row:
+    """Which GPU, and what is the matter with it."""
+    spans: list[Span] = [(f" GPU {gpu.index}", "title"), (f"  {clean_line(gpu.name or 'name n/a')}", "text")]
+    if lost:
+        spans.append(("  lost: no reading", "bad"))
+    elif stale:
+        spans.append(("  stale", "bad"))
+    if gpu.xid is not None:
+        spans.append((f"  XID {gpu.xid}", "bad"))
+    if gpu.throttle_reasons:
+        spans.append((f"  throttled: {', '.join(clean_line(reason) for reason in gpu.throttle_reasons)}", "warn"))
+    if gpu.sm_clock_mhz is not None:
+        spans.append((f"  {gpu.sm_clock_mhz:.0f} MHz", "muted"))
+    return row(*spans)
+
+
+def one_row(gpu: GpuSample, series: dict[str, Series], memory: str, width: int, glyphs: Glyphs, stale: bool) -> Row:
+    role = "muted" if stale else "text"
+    links = f"{number(gpu.nvlink_rx_gb_per_s)}/{number(gpu.nvlink_tx_gb_per_s)} GB/s"
+    heat = f"{number(gpu.power_w):>5} W {number(gpu.temperature_c):>4} °C"
+    figures = f" {pct(gpu.sm_util_percent):>6} {memory:>17} {heat} {links}"
+    room = max(4, width - 7 - cell_len(figures))
+    util = series["sm_util_percent"]
+    values = list(util.values)[-2 * room - 2 :]
+    drawn = strip(values, 100.0, room, glyphs, util.count - len(values))
+    ill = gpu.throttle_reasons or gpu.xid is not None or gpu.sm_util_percent is None
+    flag: Span = ("!", "bad") if ill else (" ", "text")
+    return row((f"GPU {gpu.index:<2}", "title"), flag, (drawn, "muted" if stale else "chart"), (figures, role))
+
+
+def host_rows(host: HostSample, history: TelemetryHistory, width: int, glyphs: Glyphs, stale: bool) -> list[Row]:
+    """Processor, memory, network and disk of the host."""
+    half = (width - 2) // 2
+    series = history.host
+    cores = f" of {host.cpu_count} cores" if host.cpu_count else ""
+    title: list[Span] = [(" Host", "title"), (f"  load {number(host.load_1m)}{cores}", "text")]
+    inward, outward = number(host.network_rx_mb_per_s), number(host.network_tx_mb_per_s)
+    title.append((f"  network in {inward} out {outward} MB/s", "muted"))
+    title.append((f"  disk free {gib(host.disk_free_bytes)} GiB", "muted"))
+    used = used_of(host.memory_used_bytes, host.memory_total_bytes).replace(" GiB", "G")
+    memory = series["memory_percent"], 100.0, used
+    return [
+        row(*title),
+        row(
+            *chart("cpu", (series["cpu_percent"], 100.0, pct(host.cpu_percent)), half, glyphs, "chart", stale),
+            (" ", "text"),
+            *chart("memory", memory, width - half - 2, glyphs, "chart2", stale),
+        ),
+    ]
+
+
+def note_rows(notes: Sequence[Note], gpu: int | None, width: int) -> list[Row]:
+    """Why something is not there."""
+    rows: list[Row] = []
+    for note in notes:
+        if note.gpu == gpu:
+            lines = wrap(clean_line(note.message), width - 5)
+            rows += [row((" n/a " if not i else "     ", "warn"), (line, "muted")) for i, line in enumerate(lines)]
+    return rows
+
+
+def used_of(used: float | None, total: float | None) -> str:
+    if used is None:
+        return NOT_AVAILABLE
+    return f"{gib(used)}/{gib(total)} GiB" if total else f"{gib(used)} GiB"
+
+
+def pct(value: float | None) -> str:
+    return NOT_AVAILABLE if value is None else f"{value:.0f} %"
+
+
+def figure_role(value: float | None, stale: bool) -> str:
+    return "warn" if value is None else "muted" if stale else "text"

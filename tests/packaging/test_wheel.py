@@ -1,0 +1,93 @@
+"""The wheel in an empty environment, with the runners in another interpreter: what an operator installs."""
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def call(*argv: str | Path, cwd: Path = ROOT, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(word) for word in argv], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        timeout=timeout, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    call(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def test_every_package_is_listed() -> None:
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    here = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in ("llmval_tui", "runners")
+        for path in (ROOT / top).rglob("*.py")
+    }
+    wanted = {name if name.startswith("llmval_tui") else f"llmval_tui.{name}" for name in here}
+    assert wanted <= listed
+
+
+def test_the_wheel_has_everything_under_one_name(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"llmval_tui"}
+    for wanted in (
+        "llmval_tui/runners/inference_server_load_test.py",
+        "llmval_tui/runners/llmval_runners/launch.py",
+        "llmval_tui/docs/llm_validation_checklist.md",
+        "llmval_tui/docs/schemas/load_test.schema.json",
+        "llmval_tui/themes/dark.toml",
+        "llmval_tui/tui/app.tcss",
+    ):
+        assert wanted in names
+
+
+@pytest.mark.slow
+def test_installed_from_the_wheel_it_completes_the_load_test(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    constraints = ROOT / "constraints.txt"
+    call(python, "-m", "pip", "install", "--quiet", "-c", constraints, wheel, timeout=900)
+    llmval = tmp_path / "env" / "bin" / "llmval"
+    assert "0.1.0" in call(llmval, "--version", cwd=tmp_path).stdout
+    for what in ("runners", "themes"):
+        place = Path(json.loads(call(llmval, "locate", what, "--json", cwd=tmp_path).stdout)["path"])
+        assert place.is_dir()
+        assert tmp_path in place.parents
+    # The dashboard's environment has no torch: the runners use the interpreter that the operator names.
+    demo = call(
+        llmval, "demo", "--headless", "--dir", tmp_path / "demo", "--runner-python", sys.executable, cwd=tmp_path
+    )  # fmt: skip
+    assert "pass, ticked" in demo.stdout
+    checklist = (tmp_path / "demo" / "docs" / "llm_validation_checklist.md").read_text()
+    assert checklist.count("[x]") == 1
+    assert "smoke preset" in next(line for line in checklist.splitlines() if "[x]" in line)
+    call(llmval, "verify", "--workspace", tmp_path / "demo", cwd=tmp_path)
+
+
+def test_runners_need_only_torch_and_the_standard_library() -> None:
+    """Everything else is imported where it is asked for, inside a function."""
+    allowed = set(sys.stdlib_module_names) | {"torch", "llmval_runners"}
+    for path in (ROOT / "runners").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                assert name.split(".")[0] in allowed, f"{path.relative_to(ROOT)} imports {name}"

@@ -1,0 +1,102 @@
+"""What the dashboard's tests share: fake commands, fixed clock, an application on a built workspace."""
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import util
+from pathlib import Path
+
+import pytest
+
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.runs.records import Artifact, Command
+from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.commands import Answer
+from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.state import ScreenState
+from llmval_tui.tui.workspace import Workspace as Looker
+
+
+def _module(name: str, path: Path) -> None:
+    """A helper module of this folder; with import-mode=importlib the folder is not on the path."""
+    spec = util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+
+_module("tui_builder", Path(__file__).with_name("builder.py"))
+from tui_builder import T0, Workspace  # noqa: E402
+
+
+class FakeCommands:
+    """Remembers what was asked for, and answers as told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.answer = Answer(True, "plan p1 is at work on 1.2.")
+
+    def run(self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool) -> Answer:
+        return self._note("run", steps, everything, tick, preset, adapt)
+
+    def cancel(self, run_id: str | None) -> Answer:
+        return self._note("cancel", run_id)
+
+    def tick(self, step: str, note: str) -> Answer:
+        return self._note("tick", step, note)
+
+    def accept(self, run_id: str, link: str | None) -> Answer:
+        return self._note("accept", run_id, link)
+
+    def settle(self) -> Answer:
+        return self._note("settle")
+
+    def _note(self, *call: object) -> Answer:
+        self.calls.append(call)
+        return self.answer
+
+
+def propose(context: Context) -> Proposal:
+    """A proposal that depends on the step and the options alone."""
+    step = context.step
+    if step.number == "2.2":
+        return Proposal("table_update", "Updates the tables.", refusal="there is no summary yet: complete 2.1 first.")
+    display = step.spans[0] if step.spans else "true"
+    return Proposal(
+        "command",
+        f"Does {step.number} with preset {context.options.preset}.",
+        details=("judges exit status and artifact",),
+        commands=(Command("main", display.split(), display, nproc=8),),
+        artifacts=(Artifact("artifacts/out.json"),),
+        deviations=("4 GPUs instead of 8",) if context.options.adapt else (),
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def commands() -> FakeCommands:
+    return FakeCommands()
+
+
+@pytest.fixture
+def dashboard(
+    workspace: Workspace, commands: FakeCommands, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Dashboard]:
+    """Makes a dashboard that sees a fixed time, no live hardware, and fake commands."""
+    monkeypatch.setattr("platform.node", lambda: "node-7")
+    monkeypatch.setattr("llmval_tui.tui.widgets.bars.driver_version", lambda: "580.159.04")
+    monkeypatch.setenv("TZ", "UTC")
+
+    def make(second: float = 200.5, **changes: object) -> Dashboard:
+        given = {"workspace": workspace.root, "checklist": workspace.checklist, "interval": 0.1, **changes}
+        settings = Settings(**given)  # type: ignore[arg-type]
+        state = ScreenState(settings, now=lambda: T0 + second, preset=settings.preset, adapt=settings.adapt)
+        looker = Looker(settings, propose, clock=lambda: datetime.fromtimestamp(T0 + second, UTC))
+        return Dashboard(settings, commands, state=state, workspace=looker, live=False)
+
+    return make

@@ -1,0 +1,61 @@
+"""What the screen looks like at the three sizes; look at the report before accepting a change."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from tui_builder import Workspace, load_events, sample, verdict
+
+from llmval_tui.runs.records import Evidence, Outcome, State
+from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.bridge import Sampled
+
+SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+CASES = [
+    ("list", (80, 24), "dark", ()),
+    ("run", (120, 40), "light", ("j", "1")),
+    ("telemetry", (160, 50), "dark", ("j", "3")),
+    ("telemetry-narrow", (80, 24), "contrast", ("j", "3")),
+    ("load", (120, 40), "dark", ("j", "4")),
+    ("verdict", (160, 50), "ansi", ()),
+    ("ascii", (120, 40), "mono", ("j", "4")),
+]
+
+
+@pytest.mark.parametrize(("size", "theme", "keys"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_the_screen(
+    snap_compare: Callable[..., bool],
+    workspace: Workspace,
+    dashboard: Callable[..., Dashboard],
+    size: tuple[int, int],
+    theme: str,
+    keys: tuple[str, ...],
+    request: pytest.FixtureRequest,
+) -> None:
+    folder = workspace.run("1.2", artifacts=["artifacts/inference/full_mesh.json"])
+    (folder / "events.jsonl").write_bytes(load_events(142))
+    (folder / "logs" / "main.rank0.stdout.log").write_text("".join(f"step {i} batch 256 [/red]\n" for i in range(300)))
+    files = [Evidence("gone.json", SHA, 57_918)]
+    failed = verdict(Outcome.FAIL, files)
+    workspace.run("1.1", run_id="20260101T000000Z-1.1-aaaaaa", state=State.FINISHED, verdict=failed)
+    workspace.run("2.1", run_id="20260101T000001Z-2.1-bbbbbb", state=State.FINISHED, verdict=verdict(evidence=files))
+    app = dashboard(theme=theme, ascii=theme == "mono", interval=1.0)
+
+    seen: list[object] = []
+
+    async def before(pilot: Pilot[Any]) -> None:
+        app.main.post_message(Sampled("live", [sample(second) for second in range(201)]))
+        for key in ("", *keys):
+            if key:
+                await pilot.press(key)
+            for _ in range(200):
+                if app.main.state.detail is not None and app.main.state.view.document is not None:
+                    break
+                await pilot.pause(0.02)
+        await pilot.pause(0.1)
+        seen.append(app.main.state.detail)
+
+    # A start that failed would leave an empty picture, which equals itself.
+    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert seen and seen[0] is not None
