@@ -56,7 +56,7 @@ class Decoder:
         self.embedding, self.layers, self.norm, self.head = embedding, layers, norm, head
         self.heads = shape.heads // parallel.size
         self.kv_heads = shape.kv_heads // parallel.size
-        self._frequencies = rope_frequencies(shape).to(embedding.device)
+        self.frequencies = rope_frequencies(shape).to(embedding.device)
 
     def hidden(
         self,
@@ -72,7 +72,7 @@ class Decoder:
         """
         shape, eps = self.shape, self.shape.norm_eps
         x = F.embedding(tokens, self.embedding)
-        angles = positions[:, None].float() * self._frequencies  # float32: bf16 cannot count positions past 256
+        angles = positions[:, None].float() * self.frequencies  # float32: bf16 cannot count positions past 256
         cos, sin = angles.cos()[:, None], angles.sin()[:, None]
         for index, layer in enumerate(self.layers):
             qkv = layer.qkv(F.rms_norm(x, (shape.hidden,), layer.attention_norm, eps)).view(

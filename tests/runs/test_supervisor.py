@@ -86,7 +86,7 @@ def test_killed_supervisor_leaves_the_command_and_is_replaced(make_run: Callable
     assert run.state() is State.RUNNING
     client.look_after(run)
     assert run.supervised()
-    assert run.status().supervisor != first
+    until(lambda: run.status().supervisor != first)
     (tmp_path / "go").touch()
     assert client.wait(run, 30)
     status = run.status()
