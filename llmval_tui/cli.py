@@ -12,8 +12,34 @@ from llmval_tui.foundation.errors import ExitCode, Refused
 EPILOG = (
     "exit codes: 0 all passed · 1 something failed · 2 usage or refused · 3 inconclusive or invalid · 130 interrupted"
 )
-COMMANDS = {"open", "run", "status", "attach", "cancel", "tick", "accept", "verify", "doctor", "demo", "locate"}
-VALUED = {"--workspace", "--checklist", "--theme", "--interval", "--gpus", "--runner-python"}
+COMMANDS = {
+    "open",
+    "run",
+    "status",
+    "attach",
+    "cancel",
+    "tick",
+    "accept",
+    "verify",
+    "doctor",
+    "demo",
+    "locate",
+    "report",
+    "compare",
+    "watch",
+}
+VALUED = {
+    "--workspace",
+    "--checklist",
+    "--theme",
+    "--interval",
+    "--gpus",
+    "--runner-python",
+    "-o",
+    "--output",
+    "--format",
+    "--every",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,6 +113,29 @@ def parser() -> argparse.ArgumentParser:
     showing = command("demo", "the dashboard on a scratch workspace, smoke preset", "demo:demo")
     showing.add_argument("--dir", metavar="DIR", help="the scratch workspace")
     showing.add_argument("--headless", action="store_true", help="do the load test and print the table")
+
+    reporting = command("report", "one file that shows runs: verdicts, figures, plots, evidence", "report:report")
+    reporting.add_argument(
+        "runs", nargs="*", metavar="RUN", help="id of a run, or a part of it (each step's newest run)"
+    )
+    reporting.add_argument(
+        "-o", "--output", metavar="FILE", help="where to (report.html; md and json: standard output)"
+    )
+    reporting.add_argument("--format", choices=["html", "md", "json"], help="by the file's ending, else html")
+
+    comparing = command("compare", "what is better or worse in run B than in run A", "report:compare")
+    comparing.add_argument(
+        "a", metavar="A", help="id of a run, or a part of it; of a paired run RUN:with or RUN:without"
+    )
+    comparing.add_argument("b", metavar="B")
+    comparing.add_argument("--anyway", action="store_true", help="bare figures also of runs that are not comparable")
+    comparing.add_argument("-o", "--output", metavar="FILE", help="where to (standard output)")
+    comparing.add_argument("--format", choices=["text", "md", "html", "json"], help="by the file's ending, else text")
+
+    watching = command("watch", "what happens, in plain lines", "watch:watch")
+    watching.add_argument(
+        "--every", type=_seconds, default=10.0, metavar="S", help="seconds between progress lines (10)"
+    )
 
     locating = command("locate", "where things lie", "status:locate")
     locating.add_argument("what", choices=["artifacts", "config", "runners", "themes"])

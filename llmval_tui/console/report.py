@@ -1,0 +1,65 @@
+"""`report`, `compare`: what leaves the terminal."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from llmval_tui.actions.settle import settle
+from llmval_tui.checklist.model import Checklist
+from llmval_tui.console import common
+from llmval_tui.foundation.errors import ExitCode, Refused
+from llmval_tui.runs.store import RunStore
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the report of the named runs, or of each step's newest run, as one file."""
+    from llmval_tui.report.build import render
+    from llmval_tui.report.choose import runs_for
+    from llmval_tui.report.facts import gather
+    from llmval_tui.report.output import deliver, format_for
+
+    store = RunStore(common.workspace_of(options))
+    form = format_for(options.output, options.format, "html")
+    # A page of HTML in a terminal helps nobody; the other formats are what a pipe is for.
+    target = options.output or ("report.html" if form == "html" else None)
+    checklist = _checklist(options)
+    runs = runs_for(store, options.runs, checklist)
+    if not options.readonly:
+        for run in runs:
+            settle(run, store)
+        checklist = _checklist(options)  # settling may have ticked an item
+    path = deliver(render(gather(store, runs, checklist), form), target)
+    if path is not None:
+        message = f"{path}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {path.stat().st_size:,} bytes."
+        common.answer(options, message, path=path, runs=[run.id for run in runs])
+    return ExitCode.PASSED
+
+
+def _checklist(options: argparse.Namespace) -> Checklist | None:
+    """The checklist; None where none was named and none is in its usual place."""
+    try:
+        common.checklist_path(options)
+    except Refused:
+        return None
+    return common.checklist_of(options)
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Say metric by metric what is better or worse in run B than in run A; 1 where a gate metric is over 5 % worse."""
+    from llmval_tui.report.compare import compare_sides, exit_code
+    from llmval_tui.report.compare_page import render
+    from llmval_tui.report.output import deliver, format_for
+    from llmval_tui.report.sides import side
+
+    store = RunStore(common.workspace_of(options))
+    asked = options.format or ("json" if options.json else None)
+    form = format_for(options.output, asked, "text" if options.output in (None, "-") else "md")
+    first, second = side(store, options.a, "A"), side(store, options.b, "B")
+    count = len(first.result.records) + len(second.result.records)
+    if count > 20_000 and sys.stderr.isatty():
+        print(f"resampling {count:,} requests, about {count // 1000} s …", file=sys.stderr)
+    comparison = compare_sides(first, second, anyway=options.anyway)
+    path = deliver(render(comparison, form), options.output)
+    if path is not None:
+        print(Path(path))
+    return exit_code(comparison)

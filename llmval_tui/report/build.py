@@ -1,0 +1,101 @@
+"""The report as a text in the format that was asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmval_tui.foundation.files import to_json
+from llmval_tui.report.blocks import Block
+from llmval_tui.report.envelope import Summary
+from llmval_tui.report.facts import ReportFacts, RunFacts
+from llmval_tui.report.html_page import html_page
+from llmval_tui.report.markdown_page import markdown_page
+from llmval_tui.report.recording import Recording, Track
+from llmval_tui.report.run_part import run_blocks
+from llmval_tui.report.summary import summary_blocks, title_of
+
+FORMATS = ("html", "md", "json")
+KIND = "llmval_report"
+
+
+def render(facts: ReportFacts, form: str) -> str:
+    """The report as `html`, `md` or `json`."""
+    if form == "json":
+        return to_json(as_json(facts), indent=True).decode()
+    blocks: list[Block] = summary_blocks(facts)
+    for number, run in enumerate(facts.runs):
+        blocks += run_blocks(run, number, own_node=bool(facts.differing))
+    return html_page(title_of(facts), blocks) if form == "html" else markdown_page(blocks)
+
+
+def as_json(facts: ReportFacts) -> dict[str, Any]:
+    """The facts by `docs/schemas/report.schema.json`; telemetry as summaries: its samples lie in the run folders."""
+    return {
+        "kind": KIND,
+        "v": 1,
+        "made_utc": facts.made_utc,
+        "workspace": str(facts.workspace),
+        "checklist": None if facts.checklist is None else str(facts.checklist.path),
+        "steps": [
+            {
+                "number": item.step.number,
+                "section": item.step.section,
+                "text": item.step.text,
+                "checked": item.step.checked,
+                "state": item.state.value,
+                "deviation": item.step.deviation,
+                "run_id": item.run.id if item.run else None,
+            }
+            for item in facts.steps
+        ],
+        "differing": facts.differing,
+        "runs": [_run(run) for run in facts.runs],
+    }
+
+
+def _run(run: RunFacts) -> dict[str, Any]:
+    return {
+        "run_id": run.id,
+        "state": run.state.value,
+        "intent": run.intent,
+        "status": run.status,
+        "verdict": run.verdict,
+        "artifacts": run.artifacts,
+        "phases": run.timeline.phases,
+        "warnings": run.timeline.problems,
+        "telemetry": _telemetry(run.recording),
+    }
+
+
+def _telemetry(recording: Recording) -> dict[str, Any]:
+    def of(tracks: Mapping[str, Track]) -> dict[str, Any]:
+        return {
+            name: {
+                "unit": track.reading.unit,
+                "whole_run": _summary(track.series.summary),
+                "measured": _summary(track.measured),
+            }
+            for name, track in tracks.items()
+        }
+
+    return {
+        "samples": recording.samples,
+        "start_s": recording.start_s,
+        "end_s": recording.end_s,
+        "gaps_s": [list(gap) for gap in recording.gaps],
+        "gpus": [
+            {"index": gpu.index, "name": gpu.name, "lower_clock_reasons": gpu.throttled, "readings": of(gpu.tracks)}
+            for gpu in sorted(recording.gpus.values(), key=lambda gpu: gpu.index)
+        ],
+        "host": of(recording.host),
+        "notes": recording.notes,
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    return {
+        "samples": summary.count,
+        "without_value": summary.missing,
+        "least": summary.low,
+        "mean": summary.mean,
+        "greatest": summary.high,
+    }

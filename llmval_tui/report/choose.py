@@ -1,0 +1,31 @@
+"""Which runs a report is about."""
+
+from collections.abc import Sequence
+
+from llmval_tui.actions.common import newest_of_each_step
+from llmval_tui.checklist.model import Checklist
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.store import Run, RunStore
+
+
+def runs_for(store: RunStore, names: Sequence[str], checklist: Checklist | None) -> list[Run]:
+    """The named runs in the order given, or the newest run of each step in the checklist's order.
+
+    Runs whose step is no longer in the checklist come last.
+
+    Raises:
+        Refused: a name fits none or several runs, or there are no runs at all.
+    """
+    if names:
+        return list({run.id: run for run in map(store.get, names)}.values())
+    found = newest_of_each_step(store.runs())
+    if not found:
+        raise Refused(f"there is no run in {store.root} to report on: start one with llmval run.")
+    keys = [tuple(step.key) for step in checklist.steps] if checklist is not None else []
+    places = {key: place for place, key in enumerate(keys)}
+
+    def place(run: Run) -> tuple[int, str]:
+        ref = run.intent.step
+        return places.get((ref.section, ref.text, ref.occurrence), len(places)), run.id
+
+    return sorted(found, key=place)

@@ -1,0 +1,145 @@
+"""Everything a report says, gathered once; the HTML, the Markdown and the JSON are three ways to write it down."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.actions.load_result import LoadResult, read_result
+from llmval_tui.actions.state import StepStatus, step_statuses
+from llmval_tui.checklist.model import Checklist
+from llmval_tui.foundation.files import sha256_of
+from llmval_tui.foundation.text import utc_iso
+from llmval_tui.report.recording import Recording, first_sample, read_recording
+from llmval_tui.report.timeline import Timeline, read_timeline
+from llmval_tui.runs.records import Intent, State, Status, Verdict
+from llmval_tui.runs.store import Run, RunStore
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFacts:
+    """A file of a run: what was recorded of it, and what it is now."""
+
+    path: str
+    schema: str | None
+    sha256: str | None  # as the verdict recorded it; None: the verdict names no hash
+    bytes: int | None
+    state: str  # "intact", "changed", "missing", "no hash recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFacts:
+    """A load test's result, read from an artifact that is still what the verdict judged."""
+
+    path: str
+    result: LoadResult
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """One run."""
+
+    id: str
+    intent: Intent
+    status: Status
+    state: State
+    verdict: Verdict | None
+    artifacts: list[ArtifactFacts]
+    loads: list[LoadFacts]
+    timeline: Timeline
+    recording: Recording
+
+    @property
+    def word(self) -> str:
+        """The verdict, or how the run stands where there is none."""
+        return self.verdict.outcome.value if self.verdict else f"not judged ({self.state.value})"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """The report: the checklist as it stands, and the runs that were asked for."""
+
+    made_utc: str
+    workspace: Path
+    checklist: Checklist | None
+    steps: list[StepStatus]
+    runs: list[RunFacts]
+    differing: list[str] = field(default_factory=list)  # in what the runs' hosts are not the same
+
+
+def gather(store: RunStore, runs: Sequence[Run], checklist: Checklist | None) -> ReportFacts:
+    """Read everything a report of these runs says. Nothing is written, and nothing is judged.
+
+    Raises:
+        Refused: a run's record cannot be read.
+    """
+    found = [gather_run(run, store.workspace) for run in runs]
+    steps = step_statuses(checklist, store) if checklist is not None else []
+    return ReportFacts(utc_iso(), store.workspace, checklist, steps, found, _differing(found))
+
+
+def gather_run(run: Run, workspace: Path) -> RunFacts:
+    """The facts of one run."""
+    intent, verdict = run.intent, run.verdict()
+    artifacts = artifacts_of(intent, verdict, workspace)
+    loads = []
+    for artifact in artifacts:
+        if artifact.schema == "load_test" and artifact.state == "intact":
+            result = read_result(workspace / artifact.path)
+            if result is not None:
+                loads.append(LoadFacts(artifact.path, result))
+    timeline = read_timeline(run, first_sample(run.telemetry))
+    recording = read_recording(run.telemetry, timeline)
+    return RunFacts(run.id, intent, run.status(), run.state(), verdict, artifacts, loads, timeline, recording)
+
+
+def artifacts_of(intent: Intent, verdict: Verdict | None, workspace: Path) -> list[ArtifactFacts]:
+    """The files that back the verdict, hashed again, then those that were expected and are not among them."""
+    schemas = {artifact.path: artifact.schema for artifact in intent.artifacts}
+    evidence = verdict.evidence if verdict else []
+    found = []
+    for item in evidence:
+        state = _state_now(workspace / item.path, item.sha256)
+        found.append(ArtifactFacts(item.path, schemas.get(item.path), item.sha256, item.bytes, state))
+    named = [item.path for item in evidence]
+    for name, schema in schemas.items():
+        # A folder is backed by the files below it.
+        if name not in named and not any(other.startswith(name.rstrip("/") + "/") for other in named):
+            state = "no hash recorded" if (workspace / name).exists() else "missing"
+            found.append(ArtifactFacts(name, schema, None, None, state))
+    return found
+
+
+def _state_now(path: Path, sha256: str) -> str:
+    if not path.is_file():
+        return "missing"
+    return "intact" if sha256_of(path) == sha256 else "changed"
+
+
+def gpu_inventory_of(host: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The driver's part of a run's record of its host; empty where there is none."""
+    inventory = host.get("gpu")
+    return inventory if isinstance(inventory, dict) else {}
+
+
+def _differing(runs: Sequence[RunFacts]) -> list[str]:
+    """Where the runs were not all made on the same host with the same driver and versions."""
+    if len(runs) < 2:
+        return []
+    looks = {
+        "host": [str(run.intent.host.get("name")) for run in runs],
+        "driver": [str(gpu_inventory_of(run.intent.host).get("driver_version")) for run in runs],
+        "GPUs": [_gpu_names(run) for run in runs],
+        "torch": [run.intent.versions.get("torch", "none") for run in runs],
+        "llmval": [run.intent.versions.get("llmval", "none") for run in runs],
+    }
+    return [
+        f"{name}: {', '.join(dict.fromkeys(values))}"
+        for name, values in looks.items()
+        if len(dict.fromkeys(values)) > 1
+    ]
+
+
+def _gpu_names(run: RunFacts) -> str:
+    gpus = gpu_inventory_of(run.intent.host).get("gpus") or []
+    return " + ".join(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict)) or "none"

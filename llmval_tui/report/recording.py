@@ -1,0 +1,150 @@
+"""A run's telemetry as bounded series: read as a stream, so that an 8-hour recording needs no more than a short one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llmval_tui.foundation.text import clean_line
+from llmval_tui.report.envelope import Envelope, Summary
+from llmval_tui.report.timeline import Timeline
+from llmval_tui.runs.supervisor import TELEMETRY_INTERVAL_S
+from llmval_tui.telemetry.sample import GpuSample, HostSample, Sample
+from llmval_tui.telemetry.tail import SampleTail
+
+GIB = 1 << 30
+GAP_S = max(3 * TELEMETRY_INTERVAL_S, 5.0)  # the same bound by which the gates call a recording broken
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is drawn of a sample: its name there, title, unit, and what it is divided by."""
+
+    field: str
+    title: str
+    unit: str
+    scale: float = 1.0
+
+
+GPU_READINGS = (
+    Reading("sm_util_percent", "GPU utilisation", "%"),
+    Reading("memory_used_bytes", "GPU memory used", "GiB", GIB),
+    Reading("power_w", "GPU power", "W"),
+    Reading("nvlink_tx_gb_per_s", "NVLink out", "GB/s"),
+    Reading("nvlink_rx_gb_per_s", "NVLink in", "GB/s"),
+    Reading("temperature_c", "GPU temperature", "°C"),
+)
+HOST_READINGS = (
+    Reading("cpu_percent", "Host CPU, all cores", "%"),
+    Reading("memory_used_bytes", "Host memory used", "GiB", GIB),
+)
+
+
+@dataclass(slots=True)
+class Track:
+    """One reading over the run, and its summary inside the measured windows."""
+
+    reading: Reading
+    series: Envelope = field(default_factory=lambda: Envelope(gap_s=GAP_S))
+    measured: Summary = field(default_factory=Summary)
+
+    def add(self, time_s: float, raw: float | None, measured: bool) -> None:
+        value = None if raw is None else raw / self.reading.scale
+        self.series.add(time_s, value)
+        if measured:
+            self.measured.add(value)
+
+
+@dataclass(slots=True)
+class GpuTracks:
+    """Everything drawn of one GPU."""
+
+    index: int
+    name: str = ""
+    tracks: dict[str, Track] = field(default_factory=dict)
+    memory_total_gib: float | None = None
+    power_limit_w: float | None = None
+    util_source: str | None = None
+    throttled: dict[str, int] = field(default_factory=dict)  # reason → samples that named it
+
+
+@dataclass(slots=True)
+class Recording:
+    """The whole telemetry of a run."""
+
+    samples: int = 0
+    start_s: float = 0.0
+    end_s: float = 0.0
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    gpus: dict[int, GpuTracks] = field(default_factory=dict)
+    host: dict[str, Track] = field(default_factory=dict)
+    host_memory_gib: float | None = None
+    notes: dict[str, int] = field(default_factory=dict)  # message → samples that carried it
+
+    @property
+    def bucket_s(self) -> float:
+        """What one point of the plots stands for; 0: every sample is drawn."""
+        tracks = [*self.host.values(), *(track for gpu in self.gpus.values() for track in gpu.tracks.values())]
+        return max((track.series.width_s for track in tracks), default=0.0)
+
+
+def first_sample(path: Path) -> tuple[int, int] | None:
+    """(monotonic, wall) time in ns of a recording's first sample."""
+    for sample in _stream(path):
+        return sample.mono_ns, sample.t_ns
+    return None
+
+
+def read_recording(path: Path, line: Timeline) -> Recording:
+    """The telemetry at `path` on the run's axis; a missing file is an empty recording."""
+    recording = Recording()
+    for sample in _stream(path):
+        time_s = line.seconds(sample.mono_ns)
+        if recording.samples and time_s <= recording.end_s:
+            continue  # a second recorder's line, written late: time does not run backwards in a plot
+        if recording.samples and time_s - recording.end_s > GAP_S:
+            recording.gaps.append((recording.end_s, time_s))
+        if not recording.samples:
+            recording.start_s = time_s
+        recording.samples += 1
+        recording.end_s = time_s
+        measured = line.is_measured(time_s)
+        _take_host(recording, sample.host, time_s, measured)
+        present = {gpu.index: gpu for gpu in sample.gpus}
+        for index in present.keys() | recording.gpus.keys():
+            _take_gpu(recording, index, present.get(index), time_s, measured)
+        for note in sample.notes:
+            message = clean_line(note.message)
+            recording.notes[message] = recording.notes.get(message, 0) + 1
+    line.end_s = max(line.end_s, recording.end_s)
+    return recording
+
+
+def _stream(path: Path) -> Iterator[Sample]:
+    tail = SampleTail(path)
+    while batch := tail.poll():
+        yield from batch
+
+
+def _take_host(recording: Recording, host: HostSample | None, time_s: float, measured: bool) -> None:
+    for reading in HOST_READINGS:
+        track = recording.host.setdefault(reading.field, Track(reading))
+        track.add(time_s, getattr(host, reading.field, None), measured)
+    if host is not None and host.memory_total_bytes:
+        recording.host_memory_gib = host.memory_total_bytes / GIB
+
+
+def _take_gpu(recording: Recording, index: int, gpu: GpuSample | None, time_s: float, measured: bool) -> None:
+    own = recording.gpus.setdefault(index, GpuTracks(index))
+    for reading in GPU_READINGS:
+        track = own.tracks.setdefault(reading.field, Track(reading))
+        track.add(time_s, getattr(gpu, reading.field, None), measured)
+    if gpu is None:
+        return
+    own.name = clean_line(gpu.name or own.name)
+    own.util_source = gpu.sm_util_source or own.util_source
+    if gpu.memory_total_bytes:
+        own.memory_total_gib = gpu.memory_total_bytes / GIB
+    own.power_limit_w = gpu.power_limit_w or own.power_limit_w
+    for reason in gpu.throttle_reasons or []:
+        if reason != "gpu_idle":
+            own.throttled[reason] = own.throttled.get(reason, 0) + 1

@@ -1,0 +1,195 @@
+"""The report's beginning: what node this is, how its checklist stands, and which runs follow."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmval_tui import __version__
+from llmval_tui.actions.state import StepState, StepStatus
+from llmval_tui.report.blocks import Block, Cell, Code, Heading, Link, Paragraph, Table, Word
+from llmval_tui.report.facts import ReportFacts, RunFacts, gpu_inventory_of
+from llmval_tui.report.recording import GIB
+
+_KINDS = {
+    StepState.DONE: "pass",
+    StepState.PASSED: "pass",
+    StepState.FAILED: "fail",
+    StepState.INVALID: "invalid",
+    StepState.INCONCLUSIVE: "inconclusive",
+    StepState.ASKING: "inconclusive",
+}
+_STATES = {
+    StepState.OPEN: "open",
+    StepState.DONE: "done: ticked, backed",
+    StepState.TICKED: "ticked, nothing backs it",
+    StepState.ASKING: "waits for a decision",
+}
+
+
+def word_of(run: RunFacts) -> Word:
+    return Word(run.word, run.verdict.outcome.value if run.verdict else "open")
+
+
+def anchor_of(run: RunFacts) -> str:
+    return f"run-{run.id}"
+
+
+def title_of(facts: ReportFacts) -> str:
+    """The report's title: which host it is about."""
+    hosts = list(dict.fromkeys(str(run.intent.host.get("name") or "unnamed host") for run in facts.runs))
+    return f"Validation of {', '.join(hosts)}" if hosts else "Validation report"
+
+
+def summary_blocks(facts: ReportFacts) -> list[Block]:
+    """Everything before the first run."""
+    blocks: list[Block] = [Heading(1, title_of(facts))]
+    counts: dict[str, int] = {}
+    for run in facts.runs:
+        counts[run.word] = counts.get(run.word, 0) + 1
+    counted = ", ".join(f"{count} {word}" for word, count in counts.items())
+    blocks.append(
+        Paragraph(
+            f"Made {facts.made_utc} by llmval {__version__} from {facts.workspace}. "
+            f"{len(facts.runs)} {'run' if len(facts.runs) == 1 else 'runs'}: {counted or 'none'}."
+        )
+    )
+    blocks.append(Heading(2, "Summary", "summary"))
+    if facts.runs:
+        blocks.append(_runs_table(facts))
+    changed = [artifact.path for run in facts.runs for artifact in run.artifacts if artifact.state == "changed"]
+    missing = [
+        artifact.path
+        for run in facts.runs
+        for artifact in run.artifacts
+        if artifact.sha256 and artifact.state == "missing"
+    ]
+    if changed or missing:
+        blocks.append(
+            Paragraph(
+                "Evidence is not intact: "
+                + "; ".join(
+                    [f"{path} was changed since it was judged" for path in dict.fromkeys(changed)]
+                    + [f"{path} is missing" for path in dict.fromkeys(missing)]
+                )
+                + ". The verdicts that rest on it are those of the files as they were.",
+                caution=True,
+            )
+        )
+    if facts.runs:
+        blocks.append(Heading(2, "Node", "node"))
+        if facts.differing:
+            blocks.append(
+                Paragraph(
+                    f"The runs were not all made alike: {'; '.join(facts.differing)}. "
+                    "The tables here are of the newest run; each run has its own below.",
+                    caution=True,
+                )
+            )
+        newest = max(facts.runs, key=lambda run: run.id)
+        blocks += node_blocks(newest)
+    blocks.append(Heading(2, "Checklist", "checklist"))
+    if facts.checklist is None:
+        blocks.append(Paragraph("The report was made without a checklist."))
+    else:
+        blocks.append(_checklist_table(facts))
+    return blocks
+
+
+def _runs_table(facts: ReportFacts) -> Table:
+    rows: list[list[Cell]] = []
+    for run in facts.runs:
+        said = run.verdict.summary if run.verdict else "no verdict yet"
+        if run.intent.deviations:
+            said += " (not as written: see its deviations)"
+        rows.append([Link(f"{run.intent.step.number} · {run.id}", anchor_of(run)), word_of(run), said])
+    return Table("Runs in this report", ("item and run", "verdict", "what it showed"), rows)
+
+
+def node_blocks(run: RunFacts) -> list[Block]:
+    """Host, driver, GPUs and versions as the run recorded them before it started."""
+    host, inventory = run.intent.host, gpu_inventory_of(run.intent.host)
+    rows: list[list[Cell]] = [
+        ["host", text_of(host.get("name"))],
+        ["kernel", f"{text_of(host.get('kernel'))} {text_of(host.get('machine'), '')}"],
+        ["processors", text_of(host.get("cpu_count"))],
+        ["memory", gib(host.get("memory_bytes"))],
+        ["NVIDIA driver", text_of(inventory.get("driver_version"), "none")],
+        ["CUDA, as the driver has it", text_of(inventory.get("cuda_driver_version"), "none")],
+    ]
+    rows += [[name, str(value)] for name, value in run.intent.versions.items()]
+    blocks: list[Block] = [Table("Host and software", ("what", "value"), rows)]
+    notes = [str(note) for note in [*(inventory.get("notes") or []), inventory.get("error")] if note]
+    gpus = [gpu for gpu in inventory.get("gpus") or [] if isinstance(gpu, dict)]
+    if gpus:
+        blocks.append(_gpu_table(gpus))
+        topology = inventory.get("topology")
+        if isinstance(topology, dict) and len(topology.get("gpus") or []) > 1:
+            blocks.append(_topology_table(topology))
+    elif not notes:
+        notes = ["No GPU was recorded."]
+    blocks += [Paragraph(note) for note in notes]
+    return blocks
+
+
+def _gpu_table(gpus: list[dict[str, Any]]) -> Table:
+    rows: list[list[Cell]] = []
+    for gpu in gpus:
+        active, links = gpu.get("nvlink_links_active"), gpu.get("nvlink_links")
+        rows.append(
+            [
+                text_of(gpu.get("index")),
+                text_of(gpu.get("name")),
+                gib(gpu.get("memory_total_bytes")),
+                f"{watts(gpu.get('power_limit_w'))} (default {watts(gpu.get('power_limit_default_w'))})",
+                "not told" if links is None else f"{active} of {links} active",
+                "not told" if gpu.get("mig_enabled") is None else "on" if gpu["mig_enabled"] else "off",
+                text_of(gpu.get("pci_bus_id")),
+                Code(text_of(gpu.get("uuid"))),
+            ]
+        )
+    columns = ("GPU", "name", "memory", "power limit", "NVLink", "MIG", "PCI", "UUID")
+    return Table("GPUs", columns, rows)
+
+
+def _topology_table(topology: Mapping[str, Any]) -> Table:
+    indices = [f"GPU {index}" for index in topology["gpus"]]
+    rows: list[list[Cell]] = [
+        [name, *(text_of(link, "not told") for link in links)]
+        for name, links in zip(indices, topology.get("links") or [], strict=False)
+    ]
+    return Table(
+        "How the GPUs are linked (NV<n>: n NVLinks; else the PCIe path as nvidia-smi names it)", ("", *indices), rows
+    )
+
+
+def _checklist_table(facts: ReportFacts) -> Table:
+    assert facts.checklist is not None
+    reported = {run.id: run for run in facts.runs}
+    rows: list[list[Cell]] = []
+    for item in facts.steps:
+        run = reported.get(item.run.id) if item.run else None
+        backed: Cell = ""
+        if run is not None:
+            backed = Link(run.id, anchor_of(run))
+        elif item.run is not None:
+            backed = Code(item.run.id)
+        deviation = f" [deviation: {item.step.deviation}]" if item.step.deviation else ""
+        rows.append([item.step.number, state_word(item), item.step.text + deviation, backed])
+    return Table(f"{facts.checklist.title}, as it stands now", ("item", "state", "what", "newest run"), rows)
+
+
+def state_word(item: StepStatus) -> Word:
+    """An item's state in words."""
+    return Word(_STATES.get(item.state, item.state.value), _KINDS.get(item.state, "open"))
+
+
+def text_of(value: Any, otherwise: str = "not known") -> str:
+    """A recorded value; what was not recorded is said to be so."""
+    return otherwise if value is None or value == "" else str(value)
+
+
+def gib(value: Any) -> str:
+    return f"{value / GIB:.1f} GiB" if isinstance(value, int | float) else "not known"
+
+
+def watts(value: Any) -> str:
+    return f"{value:g} W" if isinstance(value, int | float) else "not known"

@@ -1,0 +1,166 @@
+"""A workspace with finished load-test runs, made by hand, and the command line's options."""
+
+import argparse
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmval_tui.foundation.files import sha256_of, write_json
+from llmval_tui.runs.records import (
+    Artifact,
+    Command,
+    CommandStatus,
+    Evidence,
+    Gate,
+    Intent,
+    Outcome,
+    State,
+    Status,
+    StepRef,
+    Verdict,
+)
+from llmval_tui.runs.store import Run, RunStore
+
+CHECKLIST = """# List
+
+## 1. Load
+- [ ] Run: `python load.py`
+- [ ] Ask the network team.
+"""
+ZERO_NS = 5_000_000_000_000
+WALL_NS = 1_767_323_045_000_000_000
+
+
+def result_json(
+    count: int = 200, *, seed: int = 0, schedule: int = 0, slower: float = 1.0, **changes: Any
+) -> dict[str, Any]:
+    """A load test of `count` requests: about 100 ms to the first token, 20 ms a token; `slower` stretches the latter.
+
+    Results of one `schedule` have the same arrivals.
+    """
+    arrivals, rng = random.Random(schedule), random.Random(seed)
+    requests, now = [], 0.0
+    for index in range(count):
+        first = now + 0.001 + 0.1 * rng.lognormvariate(0, 0.2)
+        requests.append(
+            {
+                "index": index,
+                "intended_s": now,
+                "dispatch_s": now + 0.001,
+                "first_token_s": first,
+                "last_token_s": first + 7 * 0.020 * slower * rng.lognormvariate(0, 0.05),
+                "input_tokens": 32,
+                "output_tokens": 8,
+                "error": None,
+            }
+        )
+        now += arrivals.expovariate(8)
+    return {
+        "llmval": {
+            "schema": 1,
+            "kind": "load_test",
+            "identity": {
+                "model": "tiny", "dtype": "float32", "kv_dtype": "float32", "weights": "random", "fp8_mode": "none",
+                "attention_backend": "flex", "compile_mode": "off", "tensor_parallel": 2, "device": "cpu",
+                "device_name": "Test CPU",
+            },
+            "workload": {
+                "target_qps": 8.0, "duration_s": 25.0, "burstiness": 1.0, "prompt_len": "uniform:16:64",
+                "output_len": "fixed:8", "max_in_flight": None,
+            },
+            "rates": {"offered_qps": 8.0},
+            "slo": {"ttft_ms": None, "tpot_ms": None, "e2e_ms": None},
+            "requests": requests,
+            **changes,
+        }
+    }  # fmt: skip
+
+
+class Workspace:
+    """The folder, and runs in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = RunStore(folder)
+        self.count = 0
+        (folder / "docs").mkdir()
+        (folder / "docs" / "llm_validation_checklist.md").write_text(CHECKLIST)
+
+    def run(
+        self,
+        result: dict[str, Any] | None = None,
+        *,
+        outcome: Outcome | None = Outcome.PASS,
+        gates: list[Gate] | None = None,
+        display: str = "python load.py",
+        **intent: Any,
+    ) -> Run:
+        """A finished run of item 1.1 with its result as evidence; `outcome` None: not judged."""
+        self.count += 1
+        run_id = f"20260102T0304{self.count:02d}Z-1.1-abc{self.count:03d}"
+        artifact = f"artifacts/r{self.count}.json"
+        folder = self.store.root / run_id
+        (folder / "logs").mkdir(parents=True)
+        path = self.folder / artifact
+        path.write_text(json.dumps(result_json() if result is None else result))
+        values: dict[str, Any] = {
+            "host": {"name": "node1", "cpu_count": 8, "memory_bytes": 1 << 34, "gpu": {"gpus": [], "notes": []}},
+            "versions": {"llmval": "0.1.0", "torch": "2.11.0"},
+            **intent,
+        }
+        record = Intent(
+            v=1, run_id=run_id, action="command",
+            step=StepRef("1.1", "1. Load", "Run: `python load.py`", 1, "docs/llm_validation_checklist.md"),
+            commands=[Command("main", ["python", "load.py"], display)],
+            cwd=str(self.folder), created_utc="2026-01-02T03:04:05Z", artifacts=[Artifact(artifact, "load_test")],
+            **values,
+        )  # fmt: skip
+        write_json(folder / "run.json", record)
+        status = Status(state=State.FINISHED, started_utc="2026-01-02T03:04:05Z", ended_utc="2026-01-02T03:05:05Z")
+        status.commands = [CommandStatus("main", exit_code=0)]
+        write_json(folder / "status.json", status)
+        if outcome is not None:
+            verdict = Verdict(
+                v=1, run_id=run_id, outcome=outcome, gates=gates or [Gate("exit: main", outcome, "exit 0", "exit 0")],
+                judged_utc="2026-01-02T04:00:00Z", summary="as it went",
+                evidence=[Evidence(artifact, sha256_of(path), path.stat().st_size)],
+                metrics={"ttft_sched_p99_ms": 123.25, "failed_requests": 0.0, "goodput_qps": None},
+            )  # fmt: skip
+            write_json(folder / "verdict.json", verdict)
+        return Run(folder)
+
+    def events(self, run: Run, *events: tuple[float, str, dict[str, Any]]) -> None:
+        """Events of rank 0 at seconds after `ZERO_NS`."""
+        lines = [
+            {
+                "v": 1, "t_ns": WALL_NS + int(at * 1e9), "mono_ns": ZERO_NS + int(at * 1e9), "rank": 0, "kind": kind,
+                "data": data,
+            }
+            for at, kind, data in events
+        ]  # fmt: skip
+        run.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    folder = tmp_path / "ws"
+    folder.mkdir()
+    return Workspace(folder)
+
+
+@pytest.fixture
+def options(workspace: Workspace) -> Callable[..., argparse.Namespace]:
+    """The command line's options with their defaults."""
+
+    def make(**changes: Any) -> argparse.Namespace:
+        values = {
+            "workspace": str(workspace.folder), "checklist": None, "readonly": False, "json": False, "output": None,
+            "format": None, "runs": [], "anyway": False, "every": 0.1,
+        } | changes  # fmt: skip
+        return argparse.Namespace(**values)
+
+    return make

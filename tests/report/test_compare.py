@@ -1,0 +1,180 @@
+"""Comparison: like with like only, a word only where the interval excludes 0, the same answer every time."""
+
+import argparse
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from llmval_tui.console.report import compare
+from llmval_tui.foundation.errors import ExitCode, Refused
+from llmval_tui.report.bootstrap import Interval, block_length, interval_of, resampled_means, resampled_percentiles
+from llmval_tui.report.compare import BETTER, SAME, WORSE, Comparison, compare_sides, exit_code
+from llmval_tui.report.sides import side
+from llmval_tui.runs.records import Outcome
+from tests.report.conftest import Workspace, result_json
+
+
+def sides(workspace: Workspace, first: dict[str, Any], second: dict[str, Any], *, anyway: bool = False) -> Comparison:
+    one, other = workspace.run(first), workspace.run(second)
+    return compare_sides(side(workspace.store, one.id, "A"), side(workspace.store, other.id, "B"), anyway=anyway)
+
+
+def words(comparison: Comparison) -> dict[str, str]:
+    return {change.name: change.word for change in comparison.changes}
+
+
+@pytest.mark.parametrize("schedule", [0, 1])  # the same arrivals on both sides, and others
+def test_slower_tokens_are_found_and_nothing_else(workspace: Workspace, schedule: int) -> None:
+    comparison = sides(workspace, result_json(), result_json(seed=1, schedule=schedule, slower=1.3))
+    found = words(comparison)
+    assert found["tpot_p50_ms"] == found["tpot_p99_ms"] == WORSE
+    assert found["ttft_sched_p50_ms"] == SAME
+    assert comparison.paired == (schedule == 0)
+    assert exit_code(comparison) == ExitCode.FAILED
+    tpot = next(change for change in comparison.changes if change.name == "tpot_p50_ms")
+    assert tpot.interval is not None and tpot.interval.low < 6 < tpot.interval.high  # 20 ms × 0.3
+
+
+def test_the_same_requests_on_both_sides_are_compared_pairwise(workspace: Workspace) -> None:
+    """1 % is lost in the spread of the requests, unless each is held against itself."""
+    assert words(sides(workspace, result_json(), result_json(slower=1.01)))["tpot_p50_ms"] == WORSE
+    assert words(sides(workspace, result_json(), result_json(slower=1.01, schedule=1)))["tpot_p50_ms"] == SAME
+
+
+def test_direction_and_a_small_loss(workspace: Workspace) -> None:
+    assert words(sides(workspace, result_json(slower=1.3), result_json(seed=1)))["tpot_p50_ms"] == BETTER
+    small = sides(workspace, result_json(), result_json(slower=1.03))
+    assert words(small)["tpot_p50_ms"] == WORSE  # shown, and under 5 %: it does not fail
+    assert exit_code(small) == ExitCode.PASSED
+
+
+def test_equals_differ_by_chance_alone(workspace: Workspace) -> None:
+    comparison = sides(workspace, result_json(seed=2), result_json(seed=3))
+    assert set(words(comparison).values()) == {SAME}
+    assert exit_code(comparison) == ExitCode.PASSED
+
+
+def test_the_answer_is_the_same_every_time(workspace: Workspace) -> None:
+    first, second = result_json(), result_json(seed=1)
+    assert sides(workspace, first, second).changes == sides(workspace, first, second).changes
+
+
+def test_too_few_requests_give_no_interval_and_no_word(workspace: Workspace) -> None:
+    comparison = sides(workspace, result_json(15), result_json(15, slower=2.0))
+    assert all(change.interval is None and change.word == "no interval" for change in comparison.changes)
+
+
+def changed(part: str, **values: Any) -> dict[str, Any]:
+    result = result_json()
+    result["llmval"][part] |= values
+    return result
+
+
+@pytest.mark.parametrize(
+    ("result", "intent", "reason"),
+    [
+        (changed("identity", model="8b"), {}, "model is tiny in A and 8b in B"),
+        (changed("identity", dtype="bfloat16"), {}, "precision is float32 in A and bfloat16"),
+        (changed("identity", tensor_parallel=4), {}, "GPUs is 2 × Test CPU in A and 4 × Test CPU in B"),
+        (changed("workload", target_qps=16.0), {}, "target QPS is 8 in A and 16 in B"),
+        (changed("workload", prompt_len="fixed:64"), {}, "prompt lengths is uniform:16:64 in A and fixed:64 in B"),
+        (changed("workload", output_len="fixed:9"), {}, "output lengths is fixed:8 in A and fixed:9 in B"),
+        (changed("workload", duration_s=60.0), {}, "duration (s) is 25 in A and 60 in B"),
+        (None, {"preset": "smoke"}, "preset is none in A and smoke in B"),
+        (None, {"host": {"gpu": {"driver_version": "580.1"}}}, "driver is n/a in A and 580.1 in B"),
+        (
+            None,
+            {"host": {"gpu": {"driver_version": "580.1", "gpus": [{"index": 0, "power_limit_w": 500.0}]}}},
+            "power limit (W) is n/a in A and 500 in B",
+        ),
+        (None, {"outcome": Outcome.INVALID}, "B was judged invalid"),
+    ],
+)
+def test_unlike_runs_are_refused_with_both_values(
+    workspace: Workspace, result: dict[str, Any] | None, intent: dict[str, Any], reason: str
+) -> None:
+    one, other = workspace.run(), workspace.run(result, **intent)
+    first, second = side(workspace.store, one.id, "A"), side(workspace.store, other.id, "B")
+    with pytest.raises(Refused) as refused:
+        compare_sides(first, second)
+    assert reason in str(refused.value)
+    shown = compare_sides(first, second, anyway=True)
+    assert shown.changes and not any(change.word or change.fails for change in shown.changes)
+    assert exit_code(shown) == ExitCode.UNDECIDED
+
+
+def test_a_run_is_not_compared_with_itself_nor_by_a_file_that_changed(workspace: Workspace) -> None:
+    run = workspace.run()
+    mine = side(workspace.store, run.id, "A")
+    with pytest.raises(Refused, match="same result"):
+        compare_sides(mine, mine)
+    (workspace.folder / "artifacts" / "r1.json").write_text(json.dumps(result_json(seed=9)))
+    with pytest.raises(Refused, match="written over"):
+        side(workspace.store, run.id, "A")
+    with pytest.raises(Refused, match="not judged"):
+        side(workspace.store, workspace.run(outcome=None).id, "A")
+
+
+def test_an_unknown_driver_on_gpus_is_no_equal_driver(workspace: Workspace) -> None:
+    on_gpu = changed("identity", device="cuda")
+    with pytest.raises(Refused, match="driver is not known in either run"):
+        sides(workspace, on_gpu, on_gpu)
+
+
+def test_command_line(
+    workspace: Workspace, options: Callable[..., argparse.Namespace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.run()
+    workspace.run(result_json(seed=1, slower=1.3), environment={"NCCL_ALGO": "Ring"})
+    assert compare(options(a="abc001", b="abc002")) == 1
+    text = capsys.readouterr().out
+    assert "worse, fails" in text and "NCCL_ALGO" in text and "\x1b" not in text
+    assert compare(options(a="abc001", b="abc002", json=True)) == 1
+    value = json.loads(capsys.readouterr().out)
+    assert value["exit_code"] == 1 and value["method"]["resamples"] == 1000
+    for form in ("html", "md"):
+        assert compare(options(a="abc001", b="abc002", format=form)) == 1
+        assert "worse, fails" in capsys.readouterr().out
+
+
+def test_blocks_grow_with_correlation() -> None:
+    rng = random.Random(1)
+    free = [rng.gauss(0, 1) for _ in range(1000)]
+    bound, level = [], 0.0
+    for value in free:
+        level = 0.9 * level + value
+        bound.append(level)
+    assert block_length(free) <= 12 < block_length(bound)
+    assert block_length([1.0] * 50) == 4
+
+
+def test_the_interval_covers_what_it_says() -> None:
+    """Of 30 comparisons of correlated equals a few exclude 0; drawing the values one by one, very many do."""
+    rng = random.Random(2)
+
+    def series() -> list[float]:
+        level, values = 0.0, []
+        for _ in range(400):
+            level = 0.7 * level + rng.gauss(0, 1)
+            values.append(level)
+        return values
+
+    def excluded(length: int | None) -> int:
+        count = 0
+        for _ in range(30):
+            draws = [resampled_percentiles(series(), (50,), rng, length, resamples=100)[0] for _ in range(2)]
+            count += interval_of(*draws).excludes_zero
+        return count
+
+    assert excluded(None) <= 6
+    assert excluded(1) >= 9
+
+
+def test_means_and_intervals() -> None:
+    means = resampled_means([1.0, 2.0, 3.0] * 20, random.Random(0))
+    assert 1.9 < sum(means) / len(means) < 2.1
+    assert interval_of([0.0] * 100, [1.0] * 100) == Interval(1.0, 1.0)
+    assert not Interval(-1, 1).excludes_zero and Interval(-2, -1).excludes_zero
