@@ -10,26 +10,26 @@ from llmval_runners.shapes import OVERRIDES, SHAPES
 DEFAULT_MODEL = "llama-3.1-8b"
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise Refused(f"{message}: see --help for the flags and their values.")
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return value
 
 
-def _natural(text: str) -> int:
+def natural(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
@@ -38,17 +38,17 @@ def _natural(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `inference_server_load_test.py`."""
-    root = _Parser(
+    root = Parser(
         prog="inference_server_load_test.py",
         description="Open-loop load test of an LLM engine on this node's GPUs, or, small, on its CPU. Run it under "
         "torchrun for tensor parallelism; plain Python is one rank.",
         allow_abbrev=False,
     )
     load = root.add_argument_group("load")
-    load.add_argument("--duration", type=_positive, default=60.0, metavar="S", help="seconds of arrivals (default 60)")
-    load.add_argument("--target-qps", type=_positive, default=4.0, metavar="RATE", help="requests a second (default 4)")
+    load.add_argument("--duration", type=positive, default=60.0, metavar="S", help="seconds of arrivals (default 60)")
+    load.add_argument("--target-qps", type=positive, default=4.0, metavar="RATE", help="requests a second (default 4)")
     load.add_argument(
-        "--burstiness", type=_positive, default=1.0, help="shape of the gamma-distributed gaps; 1 is Poisson (default)"
+        "--burstiness", type=positive, default=1.0, help="shape of the gamma-distributed gaps; 1 is Poisson (default)"
     )
     lengths = "512, uniform:512:1024 or lognormal:MEDIAN:SIGMA:MAX"
     load.add_argument(
@@ -56,25 +56,25 @@ def parser() -> argparse.ArgumentParser:
     )
     load.add_argument("--output-len", metavar="DIST", help="tokens, likewise (default 512; tiny 8)")
     load.add_argument(
-        "--warmup", type=_natural, default=4, metavar="N", help="requests run before the window opens (default 4)"
+        "--warmup", type=natural, default=4, metavar="N", help="requests run before the window opens (default 4)"
     )
     load.add_argument(
         "--drain-timeout",
-        type=_positive,
+        type=positive,
         default=60.0,
         metavar="S",
         help="longest wait for the last answers (default 60)",
     )
     load.add_argument(
-        "--max-in-flight", type=_count, metavar="N", help="cap on requests in flight (default none: open loop)"
+        "--max-in-flight", type=count, metavar="N", help="cap on requests in flight (default none: open loop)"
     )
     load.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
-    load.add_argument("--seed", type=_natural, default=0)
+    load.add_argument("--seed", type=natural, default=0)
 
     slo = root.add_argument_group("service level (a request that keeps all counts as goodput)")
-    slo.add_argument("--slo-ttft-ms", type=_positive, metavar="MS", help="first token, from the intended arrival")
-    slo.add_argument("--slo-tpot-ms", type=_positive, metavar="MS", help="each token after the first")
-    slo.add_argument("--slo-e2e-ms", type=_positive, metavar="MS", help="last token, from the intended arrival")
+    slo.add_argument("--slo-ttft-ms", type=positive, metavar="MS", help="first token, from the intended arrival")
+    slo.add_argument("--slo-tpot-ms", type=positive, metavar="MS", help="each token after the first")
+    slo.add_argument("--slo-e2e-ms", type=positive, metavar="MS", help="last token, from the intended arrival")
 
     model = root.add_argument_group("model")
     model.add_argument(
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         "--checkpoint", type=Path, metavar="DIR", help="Hugging Face folder with safetensors, in place of --model"
     )
     for name in OVERRIDES:
-        model.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=argparse.SUPPRESS)
+        model.add_argument(f"--{name.replace('_', '-')}", type=count, metavar="N", help=argparse.SUPPRESS)
     model.add_argument(
         "--dtype",
         choices=("auto", "bfloat16", "float16", "float32"),
@@ -101,20 +101,20 @@ def parser() -> argparse.ArgumentParser:
         "--kv-dtype", choices=("auto", "bfloat16", "float16", "float32", "fp8"), default="auto", help="auto: as --dtype"
     )
     engine.add_argument(
-        "--max-batch", type=_count, metavar="N", help="sequences running at once (default 256; on CPU 64)"
+        "--max-batch", type=count, metavar="N", help="sequences running at once (default 256; on CPU 64)"
     )
     engine.add_argument(
-        "--prefill-chunk", type=_count, metavar="N", help="prompt tokens a step (default 2048; on CPU 256)"
+        "--prefill-chunk", type=count, metavar="N", help="prompt tokens a step (default 2048; on CPU 256)"
     )
-    engine.add_argument("--page-size", type=_count, metavar="N", help="tokens a KV page (default 128; on CPU 16)")
+    engine.add_argument("--page-size", type=count, metavar="N", help="tokens a KV page (default 128; on CPU 16)")
     size = engine.add_mutually_exclusive_group()
     size.add_argument(
         "--kv-cache-gib",
-        type=_positive,
+        type=positive,
         metavar="GIB",
         help="KV cache of each rank (default: what is free, less a reserve)",
     )
-    size.add_argument("--kv-tokens", type=_count, metavar="N", help="KV cache in tokens, in place of --kv-cache-gib")
+    size.add_argument("--kv-tokens", type=count, metavar="N", help="KV cache in tokens, in place of --kv-cache-gib")
 
     root.add_argument("--output-json", type=Path, metavar="FILE", help="where the result goes; its folders are made")
     return root

@@ -1,0 +1,147 @@
+"""The flags of `torch_compile_repro.py`. Parsing needs no torch, so that a mistyped flag is answered at once."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import NoReturn
+
+from llmval_runners.refusal import Refused
+from llmval_runners.shapes import SHAPES
+
+COMPILE_MODES = ("default", "smart", "reduce-overhead", "max-autotune")
+BACKENDS = ("inductor", "aot_eager_decomp_partition", "aot_eager", "eager")
+INJECTIONS = (
+    "dynamo_sleep",
+    "codegen_loop",
+    "stopped_worker",
+    "endless_autotune",
+    "skipped_collective",
+    "blocked_read",
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Refused(f"{message}: see --help for the flags and their values.")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    root = _Parser(
+        prog="torch_compile_repro.py",
+        description="Runs a tensor-parallel prefill eagerly and compiled, watches it from outside, "
+        "and leaves a bundle that says what hung "
+        "and where, or that nothing did. Plain Python starts its own torchrun.",
+        epilog="Exit code: 0 it did not hang; 3 it hung or ran out of time, and the bundle says where; "
+        "1 it failed; 2 refused; "
+        "130 and 143 ended by SIGINT and SIGTERM.",
+        allow_abbrev=False,
+    )  # fmt: skip
+    work = root.add_argument_group("workload")
+    work.add_argument("--model", metavar="NAME", help=f"{', '.join(SHAPES)} (default llama40b); random seeded weights")
+    work.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="Hugging Face folder with safetensors, in place of --model"
+    )
+    work.add_argument(
+        "--sequence-length", type=_count, default=8192, metavar="N", help="tokens a sequence (default 8192)"
+    )
+    work.add_argument("--batch-size", type=_count, default=4, metavar="N", help="sequences (default 4)")
+    work.add_argument("--tensor-parallel-gpus", type=_count, default=8, metavar="N", help="ranks (default 8)")
+    work.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    work.add_argument(
+        "--steps", type=_count, default=5, metavar="N", help="timed forward passes of each kind (default 5)"
+    )
+    work.add_argument("--seed", type=int, default=0)
+
+    compiling = root.add_argument_group("compiling")
+    modes = "smart: one repeated block, fullgraph; the others: the whole model"
+    compiling.add_argument("--compile-mode", choices=COMPILE_MODES, default="default", help=modes)
+    compiling.add_argument("--backend", choices=BACKENDS, default="inductor")
+    compiling.add_argument("--skip-compile", action="store_true", help="eager only")
+    compiling.add_argument(
+        "--skip-eager", action="store_true", help="compiled only; no speed-up and no numeric difference then"
+    )
+    compiling.add_argument(
+        "--cache-dir", type=Path, metavar="DIR", help="keep compile caches there (default: a fresh one, removed after)"
+    )
+
+    watch = root.add_argument_group("watchdog")
+    watch.add_argument(
+        "--stall-after", type=_positive, default=180.0, metavar="S", help="seconds without progress (default 180)"
+    )
+    watch.add_argument(
+        "--timeout", type=_positive, default=1800.0, metavar="S", help="seconds until the run is ended (default 1800)"
+    )
+    after = "wait: it may only be slow, until --timeout (default); end: once the evidence is collected"
+    watch.add_argument("--after-stall", choices=("wait", "end"), default="wait", help=after)
+    watch.add_argument(
+        "--stacks", choices=("auto", "faulthandler"), default="auto", help="auto: py-spy, faulthandler where it cannot"
+    )
+    watch.add_argument(
+        "--no-native-stacks",
+        action="store_true",
+        help="leave out C frames, which py-spy needs up to a minute a rank for",
+    )
+    watch.add_argument(
+        "--ablate",
+        action="store_true",
+        help="afterwards again by backend, compile threads and cache, each under --timeout",
+    )
+
+    bundle = root.add_argument_group("bundle")
+    bundle.add_argument("--output-dir", type=Path, metavar="DIR", help="folder of the bundle")
+    bundle.add_argument(
+        "--include-model-code", action="store_true", help="consent: pack the compile traces, which contain model code"
+    )
+    bundle.add_argument(
+        "--no-collect-env", action="store_true", help="leave out torch.utils.collect_env, which takes seconds"
+    )
+    bundle.add_argument(
+        "--repack", type=Path, metavar="DIR", help="redact and pack a bundle folder again, say after logs were added"
+    )
+
+    test = root.add_argument_group("self-test (proves on this host that the watchdog sees each kind of hang)")
+    test.add_argument(
+        "--self-test",
+        action="store_true",
+        help="injects every kind, runs clean, prints the table; small, on 2 CPU ranks",
+    )
+    test.add_argument("--clean-runs", type=int, default=20, metavar="N", help="clean runs of --self-test (default 20)")
+    test.add_argument("--inject-hang", choices=INJECTIONS, help=argparse.SUPPRESS)
+    test.add_argument("--inject-rank", type=int, default=1, help=argparse.SUPPRESS)
+    root.add_argument("--watch", type=Path, help=argparse.SUPPRESS)  # the watchdog's own process
+    return root
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse; raises Refused for what is no flag, no value of it, or no sense together."""
+    options = parser().parse_args(argv)
+    if options.repack or options.watch or options.self_test:
+        return options
+    if options.output_dir is None:
+        raise Refused("--output-dir is missing: name the folder that the bundle goes to.")
+    if options.checkpoint is not None and options.model is not None:
+        raise Refused("--checkpoint brings its own shape: leave --model out.")
+    if options.skip_compile and options.skip_eager:
+        raise Refused("--skip-compile and --skip-eager together leave nothing to run: leave one out.")
+    if options.stall_after >= options.timeout:
+        raise Refused(
+            f"--stall-after {options.stall_after:g} is not below --timeout {options.timeout:g}: no stall would "
+            f"ever be seen."
+        )
+    if options.ablate and options.skip_compile:
+        raise Refused("--ablate compares ways to compile, and --skip-compile compiles nothing: leave one out.")
+    return options

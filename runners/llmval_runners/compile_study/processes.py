@@ -1,0 +1,159 @@
+"""Processes as /proc shows them: state, where in the kernel, CPU time, memory. Never signals, never traces."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_COMPILERS = (
+    "g++",
+    "c++",
+    "gcc",
+    "cc1plus",
+    "clang",
+    "clang++",
+    "as",
+    "ld",
+    "collect2",
+    "nvcc",
+    "cicc",
+    "ptxas",
+    "nvlink",
+)
+_FILE_CALLS = {
+    0: "read",
+    17: "pread64",
+    19: "readv",
+    2: "open",
+    257: "openat",
+    4: "stat",
+    262: "newfstatat",
+    74: "fsync",
+    1: "write",
+    18: "pwrite64",
+}
+_WITHOUT_DESCRIPTOR = ("open", "openat", "stat", "newfstatat")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One reading. `start` with `pid` is an identity that a reused pid does not share."""
+
+    pid: int
+    parent: int
+    start: int
+    state: str  # R, S, D, T, t, Z (man 5 proc)
+    cpu_s: float
+    threads: int
+    command: str
+
+    @property
+    def compile_worker(self) -> bool:
+        """One of Inductor's worker processes, or a compiler that it started."""
+        return (
+            "torch/_inductor/compile_worker" in self.command
+            or "torch._inductor.compile_worker" in self.command
+            or self.compiler
+        )
+
+    @property
+    def compiler(self) -> bool:
+        return Path(self.command.split(" ")[0]).name.split("-")[-1] in _COMPILERS
+
+
+def read_process(pid: int) -> Process | None:
+    """None where there is no such process (any more)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()
+    text = " ".join(part.decode("utf-8", "replace") for part in command.split(b"\0") if part)
+    return Process(
+        pid,
+        int(fields[1]),
+        int(fields[19]),
+        fields[0],
+        (int(fields[11]) + int(fields[12])) / _TICK,
+        int(fields[17]),
+        text,
+    )
+
+
+def descendants(pid: int) -> list[Process]:
+    """Children, their children and so on, as of now."""
+    children: dict[int, list[Process]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (process := read_process(int(entry.name))) is not None:
+            children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    pending = [pid]
+    while pending:
+        below = children.get(pending.pop(), [])
+        found += below
+        pending += [process.pid for process in below]
+    return found
+
+
+def same(process: Process) -> bool:
+    """Whether that very process still is there, and not as a zombie."""
+    now = read_process(process.pid)
+    return now is not None and now.start == process.start and now.state != "Z"
+
+
+def describe(pid: int) -> dict[str, Any] | None:
+    """What /proc says of a process and its main thread; what may not be read is null, with the reason in `notes`."""
+    process = read_process(pid)
+    if process is None:
+        return None
+    notes: dict[str, str] = {}
+
+    def text(name: str) -> str | None:
+        try:
+            return Path(f"/proc/{pid}/{name}").read_text().strip()
+        except OSError as error:
+            notes[name] = error.strerror or type(error).__name__
+            return None
+
+    memory = {
+        line.partition(":")[0]: line.split()[1]
+        for line in (text("status") or "").splitlines()
+        if line.startswith(("VmRSS", "VmHWM"))
+    }
+    return {
+        "pid": pid,
+        "state": process.state,
+        "threads": process.threads,
+        "cpu_s": process.cpu_s,
+        "rss_bytes": int(memory["VmRSS"]) * 1024 if "VmRSS" in memory else None,
+        "rss_peak_bytes": int(memory["VmHWM"]) * 1024 if "VmHWM" in memory else None,
+        "wchan": text("wchan"),
+        "syscall": text("syscall"),
+        "waits_for_file": _file_of(pid, text("syscall")),
+        "command": process.command[:400],
+        "notes": notes,
+    }
+
+
+def _file_of(pid: int, syscall: str | None) -> str | None:
+    """The file that the main thread's system call waits for, if that is what it does (x86-64 numbers); else None.
+
+    Pipes without a name and sockets are how processes wait for one another, so they are not files here.
+    """
+    words = (syscall or "").split()
+    if (
+        len(words) < 2
+        or not words[0].isdecimal()
+        or (name := _FILE_CALLS.get(int(words[0]))) is None
+        or os.uname().machine != "x86_64"
+    ):
+        return None
+    if name in _WITHOUT_DESCRIPTOR:
+        return name
+    try:
+        target = str(Path(f"/proc/{pid}/fd/{int(words[1], 16)}").readlink())
+    except OSError:
+        return None
+    return f"{name} {target}" if target.startswith("/") and not target.startswith(("/dev/pts", "/dev/null")) else None

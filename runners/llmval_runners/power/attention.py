@@ -1,0 +1,86 @@
+"""Attention of the sweep's stack: one kernel, chosen once for each phase and named in the result."""
+
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from llmval_runners.power.grid import Cell
+from llmval_runners.refusal import Refused
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+# cuDNN is the fastest of SDPA's on Hopper, in causal prefill and in decode; the others follow by speed.
+_ORDER = (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # q, k, v [batch, heads, tokens, head dim]
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """`attend` under `running()`."""
+
+    attend: Attend
+    kernel: str
+    running: Callable[[], AbstractContextManager[Any]]
+
+
+def choose(backend: str, cell: Cell, phase: str, device: torch.device, dtype: torch.dtype, compiled: bool) -> Attention:
+    """The kernel of a phase: causal over the prompt in prefill, one query over the whole cache in decode.
+
+    Raises:
+        Refused: no kernel of that backend takes the shape here.
+    """
+    causal = phase == "prefill"
+    return _flex(cell, causal, device, compiled) if backend == "flex" else _sdpa(cell, causal, device, dtype)
+
+
+def _sdpa(cell: Cell, causal: bool, device: torch.device, dtype: torch.dtype) -> Attention:
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    if device.type != "cuda":
+        return Attention(attend, "scaled_dot_product_attention (CPU)", nullcontext)
+    # In the layout that the stack has: Q, K and V of one matrix, and in decode the cache's own K and V.
+    shape = (cell.batch, cell.shape.heads, cell.sequence_length, cell.shape.head_dim)
+    tokens = cell.sequence_length if causal else 1
+    packed = torch.randn(cell.batch, tokens, 3, *shape[1::2], device=device, dtype=dtype).permute(2, 0, 3, 1, 4)
+    query, keys, values = packed.unbind(0)
+    if not causal:
+        keys, values = torch.randn(2, *shape, device=device, dtype=dtype).unbind(0)
+    for kernel in _ORDER:
+        try:
+            with warnings.catch_warnings(), sdpa_kernel(kernel):
+                warnings.simplefilter("ignore")  # SDPA warns of every reason for which a kernel does not fit
+                attend(query, keys, values)
+                torch.cuda.synchronize(device)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # "No available kernel"
+            continue
+        return Attention(
+            attend, f"scaled_dot_product_attention, {kernel.name}", lambda kernel=kernel: sdpa_kernel(kernel)
+        )
+    raise Refused(
+        f"no kernel of scaled_dot_product_attention takes {shape} in {dtype} here: pass --attention-backend flex"
+    )
+
+
+def _flex(cell: Cell, causal: bool, device: torch.device, compiled: bool) -> Attention:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    length = cell.sequence_length
+    mask = create_block_mask(lambda b, h, q, kv: q >= kv, None, None, length, length, device=device) if causal else None
+    if device.type == "cuda" or compiled:
+        # Without a compiler flex is no kernel but a formula: it is compiled by itself also where the stack is not.
+        fused = torch.compile(flex_attention, dynamic=False)
+        return Attention(lambda q, k, v: fused(q, k, v, block_mask=mask), "flex_attention (compiled)", nullcontext)
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        with torch.compiler.set_stance("force_eager"):
+            return flex_attention(q, k, v, block_mask=mask)
+
+    warnings.filterwarnings("ignore", message="flex_attention called without torch.compile", category=UserWarning)
+    return Attention(attend, "flex_attention, unfused (not compiled)", nullcontext)

@@ -1,0 +1,128 @@
+"""The sweep's flags. Parsing needs no torch, so that a mistyped flag is answered at once."""
+
+import argparse
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llmval_runners.options import Parser, count, natural
+from llmval_runners.power.grid import MODES, PHASES, Cell, cells_of, shapes_of
+from llmval_runners.refusal import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How every cell of a sweep is measured. Results of different settings are not one sweep."""
+
+    window_s: float
+    warmup_s: float
+    trials: int
+    phases: list[str]
+    attention_backend: str
+    compile: bool
+    device: str  # cpu or cuda, as resolved
+    devices: list[int]  # CUDA indices; [] on a CPU
+    seed: int  # of the weights and inputs, and of the order
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def _window(text: str) -> float:
+    value = _seconds(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("a window of 0 seconds measures nothing")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `precision_power_sweep.py`."""
+    root = Parser(
+        prog="precision_power_sweep.py",
+        description="Tokens per joule of decoder stacks by precision and batch. The four model lists go together by "
+        "position; batches and modes are crossed with them. One JSON a cell; run again with the same flags "
+        "to go on where a sweep stopped.",
+        allow_abbrev=False,
+    )
+    grid = root.add_argument_group("grid")
+    grid.add_argument(
+        "--sequence-length",
+        type=count,
+        default=4096,
+        metavar="N",
+        help="tokens of a prompt, and of the KV cache (default 4096)",
+    )
+    grid.add_argument("--model-layers", type=count, nargs="+", required=True, metavar="N")
+    grid.add_argument("--model-d-model", type=count, nargs="+", required=True, metavar="N")
+    grid.add_argument("--model-heads", type=count, nargs="+", required=True, metavar="N")
+    grid.add_argument("--model-d-ff", type=count, nargs="+", required=True, metavar="N")
+    grid.add_argument(
+        "--batch-size", type=count, nargs="+", default=[1], metavar="N", help="sequences at once (default 1)"
+    )
+    grid.add_argument(
+        "--modes", nargs="+", choices=MODES, default=["bf16"], help="precision of the linear layers (default bf16)"
+    )
+    grid.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES), help="default both")
+
+    how = root.add_argument_group("measurement")
+    how.add_argument(
+        "--window-s",
+        type=_window,
+        default=60.0,
+        metavar="S",
+        help="steady window of a trial (default 60; under 10 is not valid)",
+    )
+    how.add_argument(
+        "--warmup-s",
+        type=_seconds,
+        default=5.0,
+        metavar="S",
+        help="load before the first window (default 5; under 5 is not valid)",
+    )
+    how.add_argument(
+        "--trials", type=count, default=3, metavar="N", help="windows a phase (default 3; fewer is not valid)"
+    )
+    how.add_argument("--cooldown-s", type=_seconds, default=10.0, metavar="S", help="rest between cells (default 10)")
+    how.add_argument("--seed", type=natural, default=0, help="of weights, inputs and order (default 0)")
+
+    engine = root.add_argument_group("engine")
+    engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    engine.add_argument(
+        "--devices", nargs="+", metavar="GPU",
+        help="CUDA indices, or `all`; each runs its own copy and energy is summed (default: the first GPU)",
+    )  # fmt: skip
+    engine.add_argument("--attention-backend", choices=("sdpa", "flex"), default="sdpa")
+    engine.add_argument("--skip-compile", action="store_true", help="run the stack without torch.compile")
+    root.add_argument(
+        "--output-dir", type=Path, required=True, metavar="DIR", help="one JSON a cell; made if it is not there"
+    )
+    root.add_argument(
+        "--retry-refused",
+        action="store_true",
+        help="on resuming, try refused cells again (after installing what they lacked)",
+    )
+    return root
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Cell]]:
+    """The flags, and the cells that they ask for.
+
+    Raises:
+        Refused: no such flag or value, or lists that do not go together.
+    """
+    options = parser().parse_args(argv)
+    shapes = shapes_of(options.model_layers, options.model_d_model, options.model_heads, options.model_d_ff)
+    if options.devices and options.devices != ["all"] and not all(text.isdecimal() for text in options.devices):
+        raise Refused(
+            f"--devices takes CUDA indices or `all`, not {' '.join(options.devices)}: see nvidia-smi -L for the GPUs."
+        )
+    if options.output_dir.exists() and not options.output_dir.is_dir():
+        raise Refused(f"{options.output_dir} is a file: pass a folder for --output-dir.")
+    return options, cells_of(shapes, options.batch_size, options.modes, options.sequence_length)

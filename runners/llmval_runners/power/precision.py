@@ -1,0 +1,157 @@
+"""The linear layer in each mode.
+
+A mode that the machine lacks is refused with what is missing; none stands in for another.
+"""
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from llmval_runners.power.grid import FP8_MULTIPLE, Cell
+from llmval_runners.refusal import Refused
+
+FP8_CAPABILITY = (8, 9)  # Ada; Hopper is 9.0
+E4M3_MAX = 448.0  # largest finite torch.float8_e4m3fn
+TE_ROW_MULTIPLE = 8  # Transformer Engine: FP8 execution wants the product of all dimensions but the last divisible by 8
+TE_INSTALL = "pip install 'transformer-engine[pytorch]>=2.20'"
+
+MakeLinear = Callable[
+    [int, int, float], torch.nn.Module
+]  # (in features, out features, standard deviation of the weights)
+
+
+class Precision:
+    """A mode on one device: how a linear layer is made, and the context in which the stack runs.
+
+    Raises:
+        Refused: this machine cannot run the mode.
+    """
+
+    def __init__(self, cell: Cell, device: torch.device) -> None:
+        self.mode, self.device = cell.mode, device
+        self.dtype = torch.float16 if cell.mode == "fp16" else torch.bfloat16
+        self.note = {"fp16": "torch.float16", "bf16": "torch.bfloat16"}.get(cell.mode, "")
+        self._te: Any = None
+        self._recipe: Any = None
+        if cell.mode.startswith("fp8"):
+            self._check_fp8(cell)
+        if cell.mode == "fp8_native":
+            self.note = "torch._scaled_mm, E4M3, one scale a tensor, activations scaled at each call, attention in bf16"
+        if cell.mode == "fp8_te":
+            self._load_transformer_engine()
+
+    def linear(self, inputs: int, outputs: int, std: float) -> torch.nn.Module:
+        """A layer with normal random weights of that deviation, without bias."""
+        if self.mode == "fp8_te":
+            return _TransformerEngineLinear(self._te, self._recipe, inputs, outputs, std, self.device)
+        weight = torch.empty(outputs, inputs, dtype=self.dtype, device=self.device).normal_(0.0, std)
+        return _ScaledLinear(weight) if self.mode == "fp8_native" else _Linear(weight)
+
+    def running(self) -> AbstractContextManager[Any]:
+        """Entered around a step, once, not around each layer."""
+        if self._te is None:
+            return nullcontext()
+        return self._te.autocast(enabled=True, recipe=self._recipe)
+
+    def _check_fp8(self, cell: Cell) -> None:
+        mode, shape = cell.mode, cell.shape
+        if self.device.type != "cuda":
+            raise Refused(f"{mode} needs an NVIDIA GPU of compute capability 8.9 or later, and this run is on a CPU")
+        capability = torch.cuda.get_device_capability(self.device)
+        if capability < FP8_CAPABILITY:
+            has = ".".join(map(str, capability))
+            raise Refused(
+                f"{mode} needs compute capability 8.9 or later, and {torch.cuda.get_device_name(self.device)} has {has}"
+            )
+        if shape.d_model % FP8_MULTIPLE or shape.d_ff % FP8_MULTIPLE:
+            raise Refused(
+                f"{mode} needs --model-d-model and --model-d-ff divisible by {FP8_MULTIPLE}, and {shape.name} is not"
+            )
+        if mode == "fp8_native" and not hasattr(torch, "_scaled_mm"):
+            raise Refused(f"torch {torch.__version__} has no torch._scaled_mm: install torch 2.11 or later")
+
+    def _load_transformer_engine(self) -> None:
+        try:
+            te = importlib.import_module("transformer_engine.pytorch")
+            recipes = importlib.import_module("transformer_engine.common.recipe")
+            version = importlib.import_module("transformer_engine").__version__
+        except ImportError as error:
+            raise Refused(
+                f"fp8_te needs Transformer Engine, which cannot be imported ({error}): {TE_INSTALL}"
+            ) from error
+        except (OSError, RuntimeError) as error:  # built for another torch or CUDA: the loader's or its own complaint
+            raise Refused(
+                f"fp8_te needs Transformer Engine, which is installed but does not load ({error}): {TE_INSTALL}"
+            ) from error
+        for name in ("autocast", "quantized_model_init"):
+            if not hasattr(te, name):
+                raise Refused(
+                    f"fp8_te needs Transformer Engine 2.20 or later, and {version} has no te.{name}: {TE_INSTALL}"
+                )
+        self._te, self._recipe = te, recipes.Float8CurrentScaling()
+        self.note = f"Transformer Engine {version}, Float8CurrentScaling, FP8 weights, attention in bf16"
+
+
+class _Linear(torch.nn.Module):
+    """x · Wᵀ with W [out, in]."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight)
+
+
+class _ScaledLinear(torch.nn.Module):
+    """x · Wᵀ by `torch._scaled_mm`: W in E4M3 with one scale, x scaled by its own largest value at each call."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        quantised, scale = quantise(weight)
+        self.register_buffer(
+            "weight", quantised
+        )  # [out, in]; its transpose is the column-major operand that cuBLAS wants
+        self.register_buffer("scale", scale)
+        self.dtype = weight.dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows, scale = quantise(x.flatten(0, -2))
+        product = torch._scaled_mm(
+            rows, self.weight.t(), scale_a=scale, scale_b=self.scale, out_dtype=self.dtype, use_fast_accum=True
+        )
+        return product.view(*x.shape[:-1], -1)
+
+
+def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """E4M3 and its scale (float32, no dimensions): x ≈ q · scale.
+
+    The inverse scale is rounded to x's type first and the scale is made from it, so that the two are exact inverses.
+    That rounding lifts the largest value by at most 0.8 %, to 451.6, which the cast rounds to 448.
+    """
+    low, high = torch.aminmax(x)
+    largest = torch.maximum(-low, high).float().clamp_(min=1e-12)
+    inverse = (E4M3_MAX / largest).to(x.dtype)
+    return (x * inverse).to(torch.float8_e4m3fn), inverse.float().reciprocal()
+
+
+class _TransformerEngineLinear(torch.nn.Module):
+    """`te.Linear` with FP8 weights. Rows are filled up to a multiple of 8 where a decode batch is not one."""
+
+    def __init__(self, te: Any, recipe: Any, inputs: int, outputs: int, std: float, device: torch.device) -> None:
+        super().__init__()
+        with te.quantized_model_init(enabled=True, recipe=recipe):
+            self.inner = te.Linear(
+                inputs, outputs, bias=False, params_dtype=torch.bfloat16, device=device,
+                init_method=lambda weight: weight.normal_(0.0, std),
+            )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.flatten(0, -2)
+        missing = -rows.shape[0] % TE_ROW_MULTIPLE
+        if not missing:
+            return self.inner(rows).view(*x.shape[:-1], -1)
+        return self.inner(F.pad(rows, (0, 0, 0, missing)))[: rows.shape[0]].reshape(*x.shape[:-1], -1)

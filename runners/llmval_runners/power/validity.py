@@ -1,0 +1,143 @@
+"""Whether a phase's figures may be believed: each rule with what was measured, its bound, and why it exists."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+MIN_WINDOW_S = 10.0
+BASELINE_WINDOW_S = 60.0
+MIN_WARMUP_S = 5.0
+MIN_TRIALS = 3
+MAX_CV_PERCENT = 2.0
+MAX_DISAGREEMENT_PERCENT = 5.0
+MIN_UTILISATION_PERCENT = 70.0
+# hw_slowdown is the driver's word for either of the two that follow it; a software power cap is recorded, not failed.
+FORBIDDEN_THROTTLING = ("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One condition. `ok` False makes the figures invalid; `reason` is "" where it holds."""
+
+    name: str
+    measured: float | str | None
+    bound: str
+    ok: bool
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def cv_percent(values: Sequence[float]) -> float | None:
+    """Coefficient of variation: sample standard deviation / mean; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    mean = fmean(values)
+    return 100 * stdev(values) / mean if mean > 0 else float("inf")
+
+
+def judge(trials: list[dict[str, Any]], *, warmup_s: float, energy_missing: str | None, finite: bool) -> list[Rule]:
+    """The rules over a phase's trials (as `phase.py` records them).
+
+    Without energy, the rules that need it are one rule, "energy", which fails with the cause.
+    """
+    shortest = min(trial["window_s"] for trial in trials)
+    rules = [
+        _least("window_s", shortest, MIN_WINDOW_S, "under {bound:g} s it is not long against the counter's steps"),
+        _least("warmup_s", warmup_s, MIN_WARMUP_S, "clocks and temperature are not steady before {bound:g} s of load"),
+        _least("trials", float(len(trials)), float(MIN_TRIALS), "fewer than {bound:g} trials say nothing about spread"),
+        _variation(trials),
+        Rule(
+            "output_finite", "yes" if finite else "no", "yes", finite,
+            "" if finite else "the model's output has NaN or infinite values, which draw another power than numbers do",
+        ),
+    ]  # fmt: skip
+    if energy_missing is not None:
+        return [
+            *rules,
+            Rule("energy", "not available", "available", False, f"energy is not available: {energy_missing}"),
+        ]
+    return [*rules, _agreement(trials), _utilisation(trials), _throttling(trials)]
+
+
+def reasons(rules: list[Rule]) -> list[str]:
+    return [rule.reason for rule in rules if not rule.ok]
+
+
+def _least(name: str, measured: float, bound: float, why: str) -> Rule:
+    ok = measured >= bound
+    return Rule(
+        name, measured, f"≥ {bound:g}", ok, "" if ok else f"{name} is {measured:.4g}: {why.format(bound=bound)}"
+    )
+
+
+def _variation(trials: list[dict[str, Any]]) -> Rule:
+    """Of tokens/s and, where there is energy, of tokens/J: the larger of the two."""
+    found = {}
+    for key in ("tokens_per_s", "tokens_per_joule"):
+        values = [trial[key] for trial in trials if trial[key] is not None]
+        if (value := cv_percent(values)) is not None:
+            found[key] = value
+    if not found:
+        return Rule("cv_percent", None, f"≤ {MAX_CV_PERCENT:g}", False, "one trial has no coefficient of variation")
+    worst = max(found, key=lambda key: found[key])
+    ok = found[worst] <= MAX_CV_PERCENT
+    reason = "" if ok else f"{worst} varies by {found[worst]:.2f} % between trials, more than {MAX_CV_PERCENT:g} %"
+    return Rule("cv_percent", found[worst], f"≤ {MAX_CV_PERCENT:g}", ok, reason)
+
+
+def _agreement(trials: list[dict[str, Any]]) -> Rule:
+    bound = f"≤ {MAX_DISAGREEMENT_PERCENT:g}"
+    values = [trial["disagreement_percent"] for trial in trials]
+    if any(value is None for value in values):
+        return Rule(
+            "disagreement_percent",
+            None,
+            bound,
+            False,
+            "power could not be read, so the energy counter has no cross-check",
+        )
+    worst = max(values)
+    ok = worst <= MAX_DISAGREEMENT_PERCENT
+    reason = (
+        ""
+        if ok
+        else f"energy counter and integrated power differ by {worst:.1f} %, more than {MAX_DISAGREEMENT_PERCENT:g} %"
+    )
+    return Rule("disagreement_percent", worst, bound, ok, reason)
+
+
+def _utilisation(trials: list[dict[str, Any]]) -> Rule:
+    bound = f"> {MIN_UTILISATION_PERCENT:g}"
+    values = [gpu["utilisation_percent"] for trial in trials for gpu in trial["gpus"]]
+    if any(value is None for value in values):
+        return Rule("utilisation_percent", None, bound, False, "GPU utilisation could not be read")
+    worst = min(values)
+    ok = worst > MIN_UTILISATION_PERCENT
+    reason = (
+        ""
+        if ok
+        else f"GPU utilisation was {worst:.0f} %, not above {MIN_UTILISATION_PERCENT:g} %: the host kept it waiting"
+    )
+    return Rule("utilisation_percent", worst, bound, ok, reason)
+
+
+def _throttling(trials: list[dict[str, Any]]) -> Rule:
+    shares = [gpu["throttle_share"] for trial in trials for gpu in trial["gpus"]]
+    if any(share is None for share in shares):
+        return Rule("throttling", None, "none thermal, no power brake", False, "throttle reasons could not be read")
+    found = {
+        name: max(share.get(name, 0.0) for share in shares)
+        for name in FORBIDDEN_THROTTLING
+        if any(name in s for s in shares)
+    }
+    told = ", ".join(f"{name} in {100 * share:.0f} % of the samples" for name, share in found.items())
+    return Rule(
+        "throttling",
+        told or "none",
+        "none thermal, no power brake",
+        not found,
+        f"the GPU throttled: {told}" if found else "",
+    )

@@ -1,0 +1,207 @@
+"""The decoder stack that is measured: random weights, random input, prefill and decode as steps that can be
+repeated for ever.
+
+GPT-style: LayerNorm before attention and MLP, as many KV heads as heads, GELU. No embedding and no LM head: the shape
+has no vocabulary. Data is random, never zeros, which run faster and draw less. A decode step writes the newest
+token's keys and values at the cache's last place and attends to the whole cache, so that every step has the context
+of the sequence length.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from llmval_runners.power.attention import Attend, Attention, choose
+from llmval_runners.power.grid import Cell
+from llmval_runners.power.precision import TE_ROW_MULTIPLE, Precision
+from llmval_runners.refusal import Refused
+
+WEIGHT_STD = (
+    0.02  # GPT-2's; what writes to the residual has it divided by √(2 · layers), so that fp16 does not overflow
+)
+CAPTURE_WARMUP = 3
+
+
+class Block(torch.nn.Module):
+    """One decoder layer."""
+
+    def __init__(self, cell: Cell, precision: Precision) -> None:
+        super().__init__()
+        shape, residual = cell.shape, WEIGHT_STD / math.sqrt(2 * cell.shape.layers)
+        norm = {"dtype": precision.dtype, "device": precision.device}
+        self.heads = shape.heads
+        self.attention_norm = torch.nn.LayerNorm(shape.d_model, **norm)
+        self.qkv = precision.linear(shape.d_model, 3 * shape.d_model, WEIGHT_STD)
+        self.output = precision.linear(shape.d_model, shape.d_model, residual)
+        self.mlp_norm = torch.nn.LayerNorm(shape.d_model, **norm)
+        self.up = precision.linear(shape.d_model, shape.d_ff, WEIGHT_STD)
+        self.down = precision.linear(shape.d_ff, shape.d_model, residual)
+
+    def forward(
+        self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, attend: Attend, decode: bool
+    ) -> torch.Tensor:
+        """`x` [batch, tokens, d_model]; `keys` and `values` are the layer's cache [batch, heads, length, head dim]."""
+        batch, tokens, width = x.shape
+        qkv = self.qkv(self.attention_norm(x)).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        keys[:, :, -tokens:].copy_(k)
+        values[:, :, -tokens:].copy_(v)
+        attended = attend(q, keys, values) if decode else attend(q, k, v)
+        x = x + self.output(attended.transpose(1, 2).reshape(batch, tokens, width))
+        return x + self.down(F.gelu(self.up(self.mlp_norm(x)), approximate="tanh"))
+
+
+class Stack:
+    """The whole stack on one device, with its cache."""
+
+    def __init__(self, cell: Cell, device: torch.device, *, compiled: bool, seed: int) -> None:
+        self.cell, self.device, self.compiled = cell, device, compiled
+        self.precision = Precision(cell, device)
+        torch.manual_seed(seed)
+        shape, dtype = cell.shape, self.precision.dtype
+        self.blocks = [Block(cell, self.precision) for _ in range(shape.layers)]
+        self.norm = torch.nn.LayerNorm(shape.d_model, dtype=dtype, device=device)
+        cache = (2, shape.layers, cell.batch, shape.heads, cell.sequence_length, shape.head_dim)
+        self.cache = torch.empty(cache, dtype=dtype, device=device).normal_()
+        self.prompt = torch.empty(cell.batch, cell.sequence_length, shape.d_model, dtype=dtype, device=device).normal_()
+        self.newest = self.prompt[:, -1:].clone()
+        # Layers differ in their weights alone, so all share one compiled function.
+        self._layer = torch.compile(_layer, dynamic=False) if compiled else _layer
+
+    def run(self, attend: Attend, decode: bool) -> torch.Tensor:
+        """One pass: the final hidden states, [batch, tokens, d_model]."""
+        x = self.newest if decode else self.prompt
+        for index, block in enumerate(self.blocks):
+            x = self._layer(block, x, self.cache[0, index], self.cache[1, index], attend, decode)
+        return self.norm(x)
+
+
+def _layer(
+    block: Block, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, attend: Attend, decode: bool
+) -> torch.Tensor:
+    return block(x, keys, values, attend, decode)
+
+
+class _Runner:
+    """A phase of one stack. On CUDA a decode step is one captured graph: eager launches would leave the GPU waiting."""
+
+    def __init__(self, stack: Stack, phase: str, attention: Attention) -> None:
+        self.stack, self.decode, self._attention = stack, phase == "decode", attention
+        self.output: torch.Tensor | None = None
+        self.launch = "eager"
+        self._graph: Any = None
+        if self.decode and stack.device.type == "cuda":
+            self._capture()
+
+    def step(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self.output = self._run()
+
+    def _run(self) -> torch.Tensor:
+        with self._attention.running(), self.stack.precision.running():
+            return self.stack.run(self._attention.attend, self.decode)
+
+    def _capture(self) -> None:
+        side = torch.cuda.Stream(self.stack.device)
+        side.wait_stream(torch.cuda.current_stream(self.stack.device))
+        with torch.cuda.stream(side):
+            for _ in range(CAPTURE_WARMUP):  # kernels are loaded, compiled and tuned before a graph may hold them
+                self._run()
+        torch.cuda.current_stream(self.stack.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.output = self._run()
+        self._graph, self.launch = graph, "CUDA graph"
+
+
+class StackWork:
+    """A phase of the stacks of all devices, as `phase.Work`."""
+
+    def __init__(self, stacks: list[Stack], phase: str, backend: str) -> None:
+        self._devices = [stack.device for stack in stacks]
+        self.copies = len(stacks)
+        self._runners = []
+        for stack in stacks:
+            with _on(stack.device):
+                attention = choose(backend, stack.cell, phase, stack.device, stack.precision.dtype, stack.compiled)
+                self._runners.append(_Runner(stack, phase, attention))
+        first = stacks[0]
+        rows = first.cell.batch * (first.cell.sequence_length if phase == "prefill" else 1)
+        padded = -rows % TE_ROW_MULTIPLE if first.cell.mode == "fp8_te" else 0
+        self.description: dict[str, Any] = {
+            "precision": first.precision.note,
+            "attention_kernel": attention.kernel,
+            "launch": self._runners[0].launch,
+            "compiled": first.compiled,
+            "padded_rows": padded,
+        }
+
+    def step(self) -> None:
+        for device, runner in zip(self._devices, self._runners, strict=True):
+            with _on(device):
+                runner.step()
+
+    def mark(self) -> Callable[[], None]:
+        if self._devices[0].type != "cuda":
+            return lambda: None
+        events = []
+        for device in self._devices:
+            with _on(device):
+                event = torch.cuda.Event(blocking=True)  # the host sleeps instead of spinning
+                event.record()
+                events.append(event)
+        return lambda: [event.synchronize() for event in events] and None
+
+    def finite(self) -> bool:
+        return all(runner.output is not None and bool(torch.isfinite(runner.output).all()) for runner in self._runners)
+
+    def peak_memory_bytes(self) -> int | None:
+        if self._devices[0].type != "cuda":
+            return None
+        return max(torch.cuda.max_memory_allocated(device) for device in self._devices)
+
+
+def build(cell: Cell, devices: list[torch.device], *, compiled: bool, seed: int) -> list[Stack]:
+    """One stack on each device.
+
+    Raises:
+        Refused: the mode is not to be had here.
+    """
+    stacks = []
+    for device in devices:
+        with _on(device):
+            stacks.append(Stack(cell, device, compiled=compiled, seed=seed))
+    return stacks
+
+
+def work_of(stacks: list[Stack], phase: str, backend: str) -> StackWork:
+    """The phase, having run once, so that what the compiler refuses is said before anything is measured.
+
+    Raises:
+        Refused: torch.compile cannot compile the stack here.
+    """
+    if not stacks[0].compiled and backend != "flex":
+        return StackWork(stacks, phase, backend)
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        work = StackWork(stacks, phase, backend)
+        work.step()
+    except TorchDynamoException as error:
+        instead = "--attention-backend sdpa" if backend == "flex" else "--skip-compile"
+        raise Refused(
+            f"torch.compile failed ({type(error).__name__}: {str(error).splitlines()[0]}): pass {instead}"
+        ) from error
+    return work
+
+
+def _on(device: torch.device) -> AbstractContextManager[Any]:
+    stack = ExitStack()
+    stack.enter_context(torch.cuda.device(device) if device.type == "cuda" else nullcontext())
+    stack.enter_context(torch.no_grad())
+    return stack

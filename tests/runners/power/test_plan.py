@@ -1,0 +1,124 @@
+"""The grid, the flags, the arithmetic and the rules: plain numbers."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from llmval_runners.power import arithmetic, validity
+from llmval_runners.power.grid import Cell, StackShape, shuffled
+from llmval_runners.power.options import parse
+from llmval_runners.refusal import Refused
+
+CHECKLIST = Path(__file__).parents[3] / "docs" / "llm_validation_checklist.md"
+SMALL = "--model-layers 2 --model-d-model 64 --model-heads 4 --model-d-ff 256 --output-dir out"
+
+
+def argv(text: str) -> list[str]:
+    return shlex.split(text)
+
+
+def test_the_checklists_own_command_makes_eighteen_cells(tmp_path):
+    line = next(line for line in CHECKLIST.read_text().splitlines() if "precision_power_sweep.py" in line)
+    command = line[
+        line.index("precision_power_sweep.py") + len("precision_power_sweep.py") : line.index("--output-dir")
+    ]
+    options, cells = parse(argv(f"{command} --output-dir {tmp_path}"))
+    assert len(cells) == len({cell.name for cell in cells}) == 18
+    assert {cell.shape for cell in cells} == {StackShape(32, 5120, 40, 20480), StackShape(48, 6144, 48, 24576)}
+    assert options.skip_compile and options.attention_backend == "sdpa" and options.window_s == 60
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (SMALL.replace("--model-heads 4", "--model-heads 4 8"), "--model-heads has 2"),
+        (SMALL.replace("--model-heads 4", "--model-heads 5"), "cannot be shared by 5 heads"),
+        (SMALL + " --modes fp4", "fp4"),
+        (SMALL + " --devices zero", "--devices takes CUDA indices"),
+        (SMALL + " --window-s 0", "0 seconds"),
+        (SMALL + " --trials 0", "at least 1"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(flags, said):
+    with pytest.raises(Refused, match=said):
+        parse(argv(flags))
+
+
+def test_the_order_is_random_by_seed_and_loses_nothing():
+    cells = [Cell(StackShape(2, 64, 4, 256), batch, mode, 64) for batch in range(1, 9) for mode in ("bf16", "fp16")]
+    assert shuffled(cells, 1) == shuffled(cells, 1) != shuffled(cells, 2)
+    assert set(shuffled(cells, 1)) == set(cells)
+
+
+BIG = Cell(StackShape(32, 5120, 40, 20480), 2, "bf16", 4096)
+
+
+def test_parameters_flops_and_bytes_by_hand():
+    # a layer: 4 · 5120² + 2 · 5120 · 20480 = 314,572,800
+    assert BIG.shape.linear_parameters == 32 * 314_572_800
+    assert BIG.shape.parameters == 32 * 314_572_800 + 65 * 2 * 5120
+    # decode: 2 · parameters + 4 · 32 · 5120 · 4096; prefill sees (4096 + 1) / 2 keys on average
+    assert arithmetic.flops_per_token(BIG, "decode") == 2 * 10_066_329_600 + 4 * 32 * 5120 * 4096
+    assert arithmetic.flops_per_token(BIG, "prefill") == 2 * 10_066_329_600 + 4 * 32 * 5120 * 2048.5
+    assert arithmetic.kv_bytes(BIG) == 2 * 32 * 5120 * 2 * 4096 * 2
+    assert arithmetic.weight_bytes(BIG) == 2 * BIG.shape.parameters
+    eight = Cell(BIG.shape, 2, "fp8_te", 4096)
+    assert arithmetic.weight_bytes(eight) == BIG.shape.linear_parameters + 2 * 65 * 2 * 5120
+
+
+def test_utilisation_names_each_peak_and_its_source():
+    found = arithmetic.utilisation(BIG, "prefill", "NVIDIA H200", 30_000)
+    assert [peak["peak_tflops_per_s"] for peak in found["mfu"]] == [989.0, 790.0]
+    assert found["mfu"][0]["value"] == pytest.approx(arithmetic.flops_per_token(BIG, "prefill") * 30_000 / 989e12)
+    assert "datasheet" in found["mfu"][0]["source"] and "measured" in found["mfu"][1]["source"]
+    assert found["mbu"] == [] and found["achieved_tb_per_s"] is None
+    decode = arithmetic.utilisation(BIG, "decode", "NVIDIA H200", 200)  # 100 steps a second
+    moved = (arithmetic.weight_bytes(BIG) + arithmetic.kv_bytes(BIG)) * 100
+    assert decode["mbu"][0]["value"] == pytest.approx(moved / 4.8e12)
+    unknown = arithmetic.utilisation(BIG, "prefill", "Some GPU", 30_000)
+    assert unknown["mfu"] == [] and "Some GPU" in unknown["missing"]
+
+
+def trial(**changes):
+    gpu = {"utilisation_percent": 99.0, "throttle_share": {}} | changes.pop("gpu", {})
+    return {
+        "window_s": 10.0,
+        "tokens_per_s": 100.0,
+        "tokens_per_joule": 1.0,
+        "disagreement_percent": 1.0,
+        "gpus": [gpu],
+    } | changes
+
+
+def judged(trials, warmup_s=5.0, finite=True):
+    rules = validity.judge(trials, warmup_s=warmup_s, energy_missing=None, finite=finite)
+    return {rule.name for rule in rules if not rule.ok}
+
+
+def test_every_rule_at_its_bound_and_just_beyond():
+    assert judged([trial()] * 3) == set()
+    assert judged([trial()] * 2 + [trial(window_s=9.99)]) == {"window_s"}
+    assert judged([trial()] * 3, warmup_s=4.99) == {"warmup_s"}
+    assert judged([trial()] * 2) == {"trials"}
+    assert judged([trial()] * 3, finite=False) == {"output_finite"}
+    assert judged([trial(disagreement_percent=5.0)] * 3) == set()
+    assert judged([trial()] * 2 + [trial(disagreement_percent=5.01)]) == {"disagreement_percent"}
+    assert judged([trial(gpu={"utilisation_percent": 70.01})] * 3) == set()
+    assert judged([trial()] * 2 + [trial(gpu={"utilisation_percent": 70.0})]) == {"utilisation_percent"}
+    assert judged([trial()] * 2 + [trial(gpu={"throttle_share": {"hw_power_brake": 0.01}})]) == {"throttling"}
+    assert judged([trial(gpu={"throttle_share": {"sw_power_cap": 1.0}})] * 3) == set()
+
+
+def test_variation_is_the_sample_standard_deviation_over_the_mean():
+    assert validity.cv_percent([98.0, 100.0, 102.0]) == pytest.approx(2.0)
+    for key in ("tokens_per_s", "tokens_per_joule"):
+        assert judged([trial(**{key: value}) for value in (98.0, 100.0, 102.0)]) == set()
+        assert judged([trial(**{key: value}) for value in (97.9, 100.0, 102.1)]) == {"cv_percent"}
+
+
+def test_each_rule_says_what_it_measured_its_bound_and_why():
+    rules = validity.judge([trial(window_s=3.0)] * 3, warmup_s=5.0, energy_missing=None, finite=True)
+    rule = next(rule for rule in rules if rule.name == "window_s")
+    assert (rule.measured, rule.bound, rule.ok) == (3.0, "≥ 10", False)
+    assert rule.reason.startswith("window_s is 3")
+    assert all(rule.reason == "" for rule in rules if rule.ok)
