@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from typing import NoReturn
 
 from llmval_tui import __version__
 from llmval_tui.foundation.errors import ExitCode, Refused
@@ -32,6 +33,8 @@ VALUED = {
     "--workspace",
     "--checklist",
     "--theme",
+    "--replay",
+    "--charts",
     "--interval",
     "--gpus",
     "--runner-python",
@@ -42,9 +45,16 @@ VALUED = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse, whose complaint is a refusal like any other: one sentence, or JSON where that was asked for."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Refused(f"{message}; {self.prog} --help shows what there is.")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line; `llmval [CHECKLIST]` is the command `open`, see `with_command`."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     options = common.add_argument_group("common options")
     options.add_argument("--workspace", metavar="DIR", help="folder of artifacts/ and docs/ (here)")
     options.add_argument("--checklist", metavar="FILE", help="Markdown checklist (docs/llm_validation_checklist.md)")
@@ -52,22 +62,23 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--theme", metavar="NAME", help="dashboard theme: dark, light, contrast, ansi, mono or your own"
     )
-    options.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds between samples (1)")
+    options.add_argument("--interval", type=_seconds, metavar="S", help="seconds between samples (1)")
     options.add_argument("--gpus", metavar="0,1", help="use only these GPUs")
     options.add_argument("--runner-python", metavar="PYTHON", help="interpreter of the runners (the dashboard's own)")
-    options.add_argument("--ascii", action="store_true", help="draw with ASCII only")
-    options.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    options.add_argument("--ascii", action=argparse.BooleanOptionalAction, help="draw with ASCII only")
+    options.add_argument("--charts", choices=["blocks", "braille", "ascii"], help="what charts are drawn with (blocks)")
+    options.add_argument("--mouse", action=argparse.BooleanOptionalAction, help="take the mouse from the terminal")
     options.add_argument("--json", action="store_true", help="answer with JSON")
 
-    def plan_flags(command: argparse.ArgumentParser) -> None:
+    def plan_flags(command: argparse.ArgumentParser, *more: str) -> None:
         command.add_argument(
-            "--preset", choices=["smoke"], help="smoke: seconds instead of minutes, tiny model; no tick"
+            "--preset", choices=["smoke", *more], help="smoke: seconds instead of minutes, tiny model; no tick"
         )
         command.add_argument(
             "--adapt", action="store_true", help="fewer GPUs than the step says: rewrite and record it"
         )
 
-    main = argparse.ArgumentParser(
+    main = Parser(
         prog="llmval",
         description="Prove that a multi-GPU node can serve LLMs: llmval [CHECKLIST] opens the dashboard.",
         epilog=EPILOG,
@@ -82,8 +93,8 @@ def parser() -> argparse.ArgumentParser:
 
     opening = command("open", "open the dashboard (what llmval [CHECKLIST] does)", "dashboard:dashboard")
     opening.add_argument("checklist_file", nargs="?", metavar="CHECKLIST")
-    opening.add_argument("--replay", metavar="RUN", help="show a recorded telemetry.jsonl instead of this host")
-    plan_flags(opening)
+    opening.add_argument("--replay", metavar="RUN", help="play a recorded run (its folder or id), or a telemetry.jsonl")
+    plan_flags(opening, "none")  # the file's preset switched off
 
     running = command("run", "do steps: run, judge, tick, record", "run:run")
     running.add_argument("steps", nargs="*", metavar="STEP", help="number (1.2) or text of a step")
@@ -173,15 +184,16 @@ def with_command(arguments: list[str], commands: set[str], valued: set[str]) -> 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a refusal becomes one sentence on stderr (or JSON on stdout) and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = parser().parse_args(with_command(arguments, COMMANDS, VALUED))
-    if getattr(options, "checklist_file", None):
-        options.checklist = options.checklist_file
-    module, _, name = options.where.partition(":")
+    as_json = "--json" in arguments  # known also where the rest cannot be parsed
     try:
+        options = parser().parse_args(with_command(arguments, COMMANDS, VALUED))
+        if getattr(options, "checklist_file", None):
+            options.checklist = options.checklist_file
+        module, _, name = options.where.partition(":")
         function: Callable[[argparse.Namespace], int] = getattr(import_module(f"llmval_tui.console.{module}"), name)
         return int(function(options))
     except Refused as refusal:
-        if options.json:
+        if as_json:
             print(json.dumps({"ok": False, "message": str(refusal)}))
         else:
             print(f"llmval: {refusal}", file=sys.stderr)
@@ -189,6 +201,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to say, and Python must not complain at exit either.
+        # Whoever read our output has gone, perhaps before the end: not a pass. Python must not complain at exit either.
         sys.stderr.close()
-        return ExitCode.PASSED
+        return ExitCode.INTERRUPTED

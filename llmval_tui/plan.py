@@ -7,16 +7,19 @@ or the end of the dashboard cannot take it along. Its runs outlive it in turn; s
 import os
 import secrets
 import signal
+import subprocess
 import sys
 import time
+import traceback
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.api import Context, Options, Proposal
+from llmval_tui.actions.common import recorded_path
 from llmval_tui.actions.registry import propose
-from llmval_tui.actions.settle import is_demo, settle, settle_all, ticks
+from llmval_tui.actions.settle import settle, settle_all, ticks
 from llmval_tui.checklist.model import Checklist, Step, StepKey, load
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import read_json, take_lock, try_lock, write_json
@@ -43,14 +46,15 @@ from llmval_tui.runs.plans import (
 )
 from llmval_tui.runs.records import Intent, Outcome, StepRef
 from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.workspace import is_demo
 
 CANCEL_FILE = "cancel.json"
 
 
 def gpu_count_of(inventory: dict[str, Any]) -> int | None:
     """How many GPUs an inventory lists; None where the driver gave no answer."""
-    gpus = inventory.get("gpus")
-    return len(gpus) if isinstance(gpus, list) and gpus else (None if inventory.get("error") else 0)
+    count = inventory.get("gpu_count")
+    return count if isinstance(count, int) else None
 
 
 def context_for(
@@ -95,7 +99,7 @@ def make_plan(checklist: Checklist, steps: list[Step], workspace: Path, options:
         raise Refused(
             f"{folder} cannot be made ({error.strerror}): choose a --workspace that you can write."
         ) from error
-    relative = _relative(checklist.path, workspace)
+    relative = recorded_path(checklist.path, workspace)
     planned = [PlannedStep(step.number, *step.key, checked=step.checked) for step in steps]
     write_json(folder / "plan.json", PlanIntent(1, folder.name, relative, planned, asdict(options), utc_iso()))
     return Plan(folder)
@@ -108,9 +112,11 @@ def start_plan(plan: Plan) -> None:
         Refused: it ended before that; the reason is its own.
     """
     log = plan.folder / "plan.log"
-    client.spawn_detached([sys.executable, "-m", "llmval_tui.plan", str(plan.folder)], log)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+    pid = client.spawn_detached([sys.executable, "-m", "llmval_tui.plan", str(plan.folder)], log)
+    deadline = time.monotonic() + client.PATIENCE_S
+    living = True
+    while living and time.monotonic() < deadline:
+        living = Identity.of(pid) is not None  # before the look, so that the last word is seen
         status = plan.status()
         if status.message:
             raise Refused(status.message)
@@ -123,7 +129,7 @@ def start_plan(plan: Plan) -> None:
 def cancel_plan(plan: Plan, by: str) -> None:
     """Ask for the end of a plan and of the run it is at; asking again changes nothing."""
     if not (plan.folder / CANCEL_FILE).exists():
-        write_json(plan.folder / CANCEL_FILE, {"by": by, "utc": utc_iso()})
+        client.ask_to_end(plan.folder / CANCEL_FILE, by, plan.status().identity)
 
 
 def exit_code_of(results: list[StepResult], cancelled: bool) -> ExitCode:
@@ -168,20 +174,31 @@ class PlanProcess:
                 result = self._carry_out(planned, inventory)
             except Refused as refusal:
                 result = StepResult(planned.number, "refused", self.status.run_id, str(refusal))
+            except Exception as error:  # noqa: BLE001  (a defect met in one step must not cost the night's other steps)
+                traceback.print_exc()
+                message = f"internal error: {type(error).__name__}: {error}; see {self.plan.folder / 'plan.log'}."
+                result = StepResult(planned.number, "refused", self.status.run_id, message)
+            if result is None:
+                break
             self.status.results.append(result)
             self.status.run_id = None
             self._save()
 
     def finish(self, message: str | None = None) -> None:
-        """The last word: nothing follows."""
+        """The last word: nothing follows.
+
+        Raises:
+            Refused: it cannot be written, so that who watches will say that the plan did not reach its end.
+        """
         self.status.cancelled = self._cancel_asked() is not None
         self.status.state, self.status.current, self.status.message = "finished", None, message
-        self._save()
+        write_json(self._status_file, self.status)
 
     def ask_to_stop(self, number: int, _frame: object) -> None:
         self._stop = signal.Signals(number).name
 
-    def _carry_out(self, planned: PlannedStep, inventory: dict[str, Any]) -> StepResult:
+    def _carry_out(self, planned: PlannedStep, inventory: dict[str, Any]) -> StepResult | None:
+        """One step from proposal to record; None where the plan was cancelled before it began."""
         checklist = load(self.workspace / self.intent.checklist)  # read anew: the operator may have edited it
         key = StepKey(planned.section, planned.text, planned.occurrence)
         step = checklist.find(key)
@@ -192,6 +209,8 @@ class PlanProcess:
             return StepResult(step.number, Outcome.PASS.value, backing.id, "completed by a run found in flight", True)
         run = self._in_flight(key)
         if run is None:
+            if not self._wait_for_others():
+                return None
             context = context_for(checklist, step, self.workspace, self.options, gpu_count_of(inventory), self.store)
             proposal = propose(context)
             if proposal.refusal:
@@ -210,17 +229,34 @@ class PlanProcess:
             raise Refused(f"{run.id} ended and cannot be judged; look at {run.folder}.")
         if run.status().cancelled and self._stop is None:
             self._stop = f"run {run.id} was cancelled"
-        ticked = ticks(run, verdict, self.workspace)
+        ticked = ticks(run, verdict)
         return StepResult(step.number, verdict.outcome.value, run.id, verdict.summary, ticked)
+
+    def _wait_for_others(self) -> bool:
+        """Wait for runs of other steps that an earlier plan left at work, and settle them; False on a cancel.
+
+        Two runs at once would share GPUs, cores and perhaps an output's path, and neither's figures would be its own.
+        """
+        for other in self.store.active():
+            print(f"waiting for {other.id}, which an earlier plan left at work", flush=True)
+            while not client.wait(other, 0.2):
+                if self._cancel_asked():
+                    return False
+            settle(other, self.store)
+        return True
 
     def _in_flight(self, key: StepKey) -> Run | None:
         """A run of this step that an earlier plan left at work: it is waited for, not started twice."""
-        return next((run for run in self.store.of_step(*key) if run.alive()), None)
+        return next((run for run in self._of_step(key) if run.alive()), None)
 
     def _passed(self, key: StepKey) -> Run | None:
-        newest = next(iter(self.store.of_step(*key)), None)
+        newest = next(iter(self._of_step(key)), None)
         verdict = newest.verdict() if newest else None
-        return newest if verdict is not None and verdict.outcome is Outcome.PASS else None
+        return newest if newest and verdict and ticks(newest, verdict) else None
+
+    def _of_step(self, key: StepKey) -> list[Run]:
+        """The step's runs, newest first; another checklist may have an item of the same words."""
+        return [run for run in self.store.of_step(*key) if run.intent.step.checklist == self.intent.checklist]
 
     def _freeze(self, context: Context, proposal: Proposal, inventory: dict[str, Any]) -> Intent:
         step = context.step
@@ -237,35 +273,40 @@ class PlanProcess:
             preset=self.options.preset,
             deviations=list(proposal.deviations),
             telemetry=proposal.telemetry,
-            params=dict(proposal.params),
+            params={**proposal.params, "demo": context.demo},
             plan_id=self.plan.id,
             host={**host_inventory(), "gpu": inventory},
-            versions=software_versions(self.options.runner_python or sys.executable),
+            versions=self._versions(),
             git=git_revision(self.workspace),
             environment=recorded_environment(os.environ),
         )
+
+    def _versions(self) -> dict[str, str]:
+        python = self.options.runner_python or sys.executable
+        try:
+            return software_versions(python)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            raise Refused(f"{python} does not say its versions ({error}): name another by --runner-python.") from error
 
     def _cancel_asked(self) -> str | None:
         request = read_json(self.plan.folder / CANCEL_FILE)
         return str(request.get("by", "somebody")) if isinstance(request, dict) else self._stop
 
+    @property
+    def _status_file(self) -> Path:
+        return self.plan.folder / "status.json"
+
     def _save(self) -> None:
-        write_json(self.plan.folder / "status.json", self.status)
+        """Write how far the plan is; where that fails, go on: what it does is recorded with its runs."""
+        try:
+            write_json(self._status_file, self.status)
+        except Refused as refusal:
+            print(refusal, flush=True)
 
 
 def _options(value: dict[str, Any]) -> Options:
     gpus = value.get("gpus")
     return Options(**{**value, "gpus": tuple(gpus) if gpus is not None else None})
-
-
-def _relative(path: Path, workspace: Path) -> str:
-    """A path as it is recorded: below the workspace where it lies there, else absolute."""
-    absolute = path.resolve()
-    return (
-        str(absolute.relative_to(workspace.resolve()))
-        if absolute.is_relative_to(workspace.resolve())
-        else str(absolute)
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -277,7 +318,12 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, process.ask_to_stop)
     # Both locks last as long as this process: one for the workspace, one by which others see that the plan lives.
-    if take_lock(process.plan.lock) is None or try_lock(workspace_lock(process.workspace)) is None:
+    try:
+        held = take_lock(process.plan.lock) is not None and try_lock(workspace_lock(process.workspace)) is not None
+    except Refused as refusal:
+        process.finish(str(refusal))
+        return ExitCode.REFUSED
+    if not held:
         process.finish(f"another plan is at work on {process.workspace}: wait for it or end it with `llmval cancel`.")
         return ExitCode.REFUSED
     try:

@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 from llmval_tui.actions.common import workspace_of
+from llmval_tui.checklist.document import document_lock, replace_document
 from llmval_tui.checklist.paths import inside
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import locked, read_json, sha256_of, write_atomic, write_json
+from llmval_tui.foundation.files import locked, read_json, sha256_of, write_json
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.store import Run
 
@@ -60,13 +61,16 @@ def _apply(run: Run, question: dict[str, Any]) -> dict[str, Any]:
     if not source.is_file() or sha256_of(source) != question["new_sha256"]:
         raise Refused(f"{question['new_text_path']} is gone or changed: run the item again.")
     new = source.read_bytes()
-    current = hashlib.sha256(target.read_bytes()).hexdigest() if target.is_file() else None
-    # After a crash between the two writes the document already has the new text: then only the record is missing.
-    if current not in (question["old_sha256"], question["new_sha256"]):
-        raise Refused(f"{question['file']} was edited since the diff was made and stays as it is: run the item again.")
-    if current != question["new_sha256"]:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, new)
+    with document_lock(target):  # two runs may propose to change one document
+        current = hashlib.sha256(target.read_bytes()).hexdigest() if target.is_file() else None
+        # After a crash between the two writes the document already has the new text: then only the record is missing.
+        if current not in (question["old_sha256"], question["new_sha256"]):
+            raise Refused(
+                f"{question['file']} was edited since the diff was made and stays as it is: run the item again."
+            )
+        if current != question["new_sha256"]:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            replace_document(target, new)
     return {"kind": "accept", "file": question["file"], "sha256": question["new_sha256"]}
 
 

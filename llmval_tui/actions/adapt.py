@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from llmval_tui.actions.api import Context
-from llmval_tui.actions.argv import Shape, value_of, with_value
+from llmval_tui.actions.argv import Shape, value_of, values_of, with_value
+from llmval_tui.actions.folder_results import COMPILE_REPRO, POWER_SWEEP
 from llmval_tui.foundation.errors import Refused
 
 NPROC = "--nproc-per-node"
@@ -38,6 +39,18 @@ def demand_of(shape: Shape) -> Demand:
     return Demand(places)
 
 
+def implied_gpus(runner: str | None, shape: Shape) -> int:
+    """The GPUs that a runner of llmval uses where the command does not count them; 0 where it does, or on a CPU."""
+    if value_of(shape.arguments, "--device") == "cpu" or demand_of(shape).places:
+        return 0
+    if runner == COMPILE_REPRO:
+        return 8  # its default of --tensor-parallel-gpus
+    if runner == POWER_SWEEP:
+        devices = values_of(shape.arguments, "--devices")
+        return 1 + max((int(one) for one in devices if one.isdecimal()), default=0)
+    return 0
+
+
 def gpus_there(context: Context) -> int:
     """How many GPUs the command may use: `--gpus`, else CUDA_VISIBLE_DEVICES, else all of them.
 
@@ -49,8 +62,9 @@ def gpus_there(context: Context) -> int:
     if chosen is not None:
         missing = [index for index in chosen if index not in range(count)]
         if missing or not chosen:
-            there = f"it has {count} (0–{count - 1})" if count else "it has none"
-            raise Refused(f"--gpus names GPU {', '.join(map(str, missing)) or '(none)'}, but this machine: {there}.")
+            there = f"has {count} (0–{count - 1})" if count else "has none"
+            names = ", ".join(map(str, dict.fromkeys(missing))) or "(none)"
+            raise Refused(f"--gpus names GPU {names}, and this machine {there}: name GPUs that are there.")
         return len(set(chosen))
     visible = context.environment.get("CUDA_VISIBLE_DEVICES")
     if visible is None or not count:
@@ -69,15 +83,16 @@ def rewritten(shape: Shape, count: int) -> Shape:
     return replace(shape, options=options, arguments=arguments)
 
 
-def fit(shape: Shape, context: Context, *, needs_gpu: bool) -> tuple[Shape, list[str]]:
+def fit(shape: Shape, context: Context, *, needs_gpu: bool, implied: int = 0) -> tuple[Shape, list[str]]:
     """The command as it can run here, and the deviations that it took.
 
     `needs_gpu` is whether the script is known to need the GPUs it asks for; a foreign script may be content with none.
+    `implied` are those it uses without a count in the command.
 
     Raises:
         Refused: fewer GPUs are there than asked for, and `--adapt` was not given or does not help.
     """
-    asked = demand_of(shape).gpus
+    asked = max(demand_of(shape).gpus, implied)
     there = gpus_there(context)
     on_cpu = value_of(shape.arguments, "--device") == "cpu"
     if there == 0 and value_of(shape.options, NPROC) == "gpu":
@@ -88,6 +103,11 @@ def fit(shape: Shape, context: Context, *, needs_gpu: bool) -> tuple[Shape, list
         raise Refused(
             f"the item asks for {_gpus(asked)} and this machine has none: run it on the GPU node, or try the list out "
             "here with --preset smoke."
+        )
+    if implied:
+        raise Refused(
+            f"the item uses {_gpus(asked)} without counting them and {_gpus(there)} can be used here: name those to "
+            "use with the script's own flag (--tensor-parallel-gpus N, --devices 0)."
         )
     count = largest_power_of_two(there)
     if not context.options.adapt:

@@ -10,6 +10,9 @@ from llmval_tui.foundation.errors import Refused
 # torch.distributed.run's flags without a value (torch 2.11 and 2.13); every other flag of it takes one.
 _TORCHRUN_SWITCHES = {"--standalone", "--module", "-m", "--no-python", "--run-path", "--virtual-local-rank"}
 _PYTHON_WITH_VALUE = {"-X", "-W", "--check-hash-based-pycs"}
+# Programs that lists like ours name. Anything else on the PATH is refused: a list is a document that many people edit,
+# and a slip in it must not become `rm`.
+PROGRAMS = frozenset({"aiperf", "dcgmi", "genai-perf", "make", "mpirun", "ncu", "nsys", "nvidia-smi", "srun", "vllm"})
 _PYTHON = re.compile(r"python(?:\d(?:\.\d+)?)?")
 
 
@@ -31,7 +34,8 @@ def shape_of(words: list[str]) -> Shape:
     """Take a command apart.
 
     Raises:
-        Refused: nothing to run in it, or inline code (`python -c`, `bash -c`), which no file could back.
+        Refused: nothing to run in it, a program that lists may not start, or inline code (`python -c`), which no file
+            could back.
     """
     if not words:
         raise Refused("the code span holds no command: write the command to run between the backticks.")
@@ -49,6 +53,11 @@ def shape_of(words: list[str]) -> Shape:
         return Shape("python", "python", (), program, tuple(rest))
     if program.endswith(".sh"):
         return Shape("bash", "bash", (), program, tuple(rest))
+    if "/" not in program and name not in PROGRAMS:
+        raise Refused(
+            f"{program} is not a program that llmval starts from a list: it starts python, torchrun, bash and their "
+            f"scripts, programs of the workspace (./name), and {', '.join(sorted(PROGRAMS))}; put it into a script."
+        )
     return Shape("exec", program, (), None, tuple(rest))
 
 
@@ -124,14 +133,40 @@ def with_value(arguments: tuple[str, ...], name: str, value: str, *, add: bool =
 
 
 def without(arguments: tuple[str, ...], name: str) -> tuple[str, ...]:
-    """The arguments without a flag that takes one value, and without its value."""
+    """The arguments without a flag and all of its values."""
     result: list[str] = []
-    index = 0
-    while index < len(arguments):
-        word = arguments[index]
+    skipping = False
+    for word in arguments:
         if same_flag(word, name):
-            index += 1 if "=" in word else 2
-            continue
-        result.append(word)
-        index += 1
+            skipping = "=" not in word
+        elif not skipping or word.startswith("--"):
+            skipping = False
+            result.append(word)
     return tuple(result)
+
+
+def values_of(arguments: tuple[str, ...], name: str) -> list[str]:
+    """The values of a flag that takes several, as argparse's `nargs="+"` reads them; [] where it is not given."""
+    found: list[str] = []
+    for index, word in enumerate(arguments):
+        if same_flag(word, name):
+            found = [word.partition("=")[2]] if "=" in word else []
+            for following in arguments[index + 1 :] if "=" not in word else ():
+                if following.startswith("--"):
+                    break
+                found.append(following)
+    return found
+
+
+def with_values(arguments: tuple[str, ...], name: str, values: list[str]) -> tuple[str, ...]:
+    """The arguments with all values of a flag replaced, at its first place; appended where it is not there."""
+    result: list[str] = []
+    placed = skipping = False
+    for word in arguments:
+        if same_flag(word, name):
+            result += [] if placed else [name, *values]
+            placed, skipping = True, "=" not in word
+        elif not skipping or word.startswith("--"):
+            skipping = False
+            result.append(word)
+    return tuple(result if placed else [*result, name, *values])

@@ -1,7 +1,7 @@
-"""What a run left behind: present, not empty, newer than its start, valid by its schema; and hashed."""
+"""What a run left behind: present, not empty, its own work, valid by its schema; and hashed."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -15,31 +15,28 @@ from llmval_tui.checklist.paths import inside
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of
 from llmval_tui.foundation.resources import bundled
+from llmval_tui.runs import footprint
+from llmval_tui.runs.footprint import Footprints
 from llmval_tui.runs.records import Artifact, Evidence, Gate, Outcome
 from llmval_tui.runs.store import Run
 
-RUN_ID_PLACEHOLDER = "{run_id}"  # in an artifact's path: known only once the run is made
-
-
-def placed(artifact: Artifact, run: Run) -> Artifact:
-    """The artifact with its path as it is for this run."""
-    return replace(artifact, path=artifact.path.replace(RUN_ID_PLACEHOLDER, run.id))
+_SINCE = "it was written or changed after the run had ended, so it is not what this run left"
 
 
 def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     """A gate an artifact, and the evidence: every new file among them."""
     workspace = workspace_of(run)
-    since = _start(run)
+    makers = _Makers(workspace.resolve(), footprint.read(run), _start(run))
     gates: list[Gate] = []
     evidence: dict[str, Evidence] = {}
     for artifact in run.intent.artifacts:
-        artifact = placed(artifact, run)
         try:
             path = inside(workspace, artifact.path)
         except Refused as refusal:  # a link made meanwhile
             gates.append(_gate(artifact, Outcome.FAIL, "outside the workspace", str(refusal)))
             continue
-        gate, files = _judge(artifact, path, since)
+        # What carries the run's id no other run writes; the operator may edit a report before filing it.
+        gate, files = _judge(artifact, path, replace(makers, shared=run.id not in artifact.path))
         gates.append(gate)
         for file in files:
             name = str(file.relative_to(workspace.resolve()))
@@ -64,19 +61,44 @@ def _start(run: Run) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _judge(artifact: Artifact, path: Path, since: float) -> tuple[Gate, list[Path]]:
+@dataclass(frozen=True, slots=True)
+class _Makers:
+    """Who wrote a file: somebody before the run, the run, or somebody since its end."""
+
+    workspace: Path
+    noted: Footprints
+    since: float  # the run's start: all there is to go by where nothing was noted
+    shared: bool = True  # whether other runs may write there too
+
+    def was_there(self, file: Path) -> bool:
+        if self.noted.before is None:
+            return file.stat().st_mtime < self.since
+        return self.noted.before.get(str(file.relative_to(self.workspace))) == footprint.mark_of(file)
+
+    def changed_since(self, file: Path) -> bool:
+        if self.noted.after is None or not self.shared:
+            return False
+        return self.noted.after.get(str(file.relative_to(self.workspace))) != footprint.mark_of(file)
+
+
+def _judge(artifact: Artifact, path: Path, makers: _Makers) -> tuple[Gate, list[Path]]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
-        new = [file for file in files if file.stat().st_mtime >= since and file.stat().st_size > 0]
+        new = [file for file in files if not makers.was_there(file) and file.stat().st_size > 0]
+        own = [file for file in new if not makers.changed_since(file)]
         if not new:
             reason = f"its {len(files)} files are empty or older than the run" if files else "the folder is empty"
             return _gate(artifact, Outcome.FAIL, "nothing new", reason), []
-        return _gate(artifact, Outcome.PASS, f"{len(new)} new files"), new
+        if not own:
+            return _gate(artifact, Outcome.INVALID, "changed since the run", _SINCE), []
+        return _gate(artifact, Outcome.PASS, f"{len(own)} new files"), own
     if not path.is_file():
         return _gate(artifact, Outcome.FAIL, "missing", "the command did not write it"), []
-    stat = path.stat()
-    if stat.st_mtime < since:
+    if makers.was_there(path):
         return _gate(artifact, Outcome.FAIL, "older than the run", "an earlier run wrote it; this one did not"), []
+    if makers.changed_since(path):
+        return _gate(artifact, Outcome.INVALID, "changed since the run", _SINCE), []
+    stat = path.stat()
     if stat.st_size == 0:
         return _gate(artifact, Outcome.FAIL, "empty"), []
     if artifact.schema is None:

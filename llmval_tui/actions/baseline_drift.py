@@ -96,7 +96,7 @@ class BaselineDrift:
             new = with_baseline(text or _NEW_DOCUMENT, mine, params["document"])
             write_atomic(run.folder / PROPOSED, new.encode())
             record["proposed_sha256"] = sha256_of(run.folder / PROPOSED)
-            record["diff"] = _diff(text, new, params["document"])
+            record["diff"] = unified_diff(text, new, params["document"])
             print(record["diff"], end="")
         write_json(run.folder / COMPARISON, record)
         for change in record["changes"]:
@@ -170,7 +170,8 @@ def _question(run: Run, record: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _diff(old: str, new: str, name: str) -> str:
+def unified_diff(old: str, new: str, name: str) -> str:
+    """What changes in a document, as `diff -u` shows it; `old` is "" where the document is new."""
     before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
     lines = difflib.unified_diff(before, after, f"a/{name}" if old else "/dev/null", f"b/{name}")
     return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from llmval_tui.actions.marked import span_between
 from llmval_tui.foundation.errors import Refused
 
 BEGIN, END = "<!-- llmval:baseline:begin -->", "<!-- llmval:baseline:end -->"
@@ -97,27 +98,7 @@ def with_baseline(text: str, new: Baseline, document: str) -> str:
 
 def _span(text: str, document: str) -> tuple[int, int] | None:
     """Where the text between the markers begins and ends."""
-    # Markers inside a code block would show the format, not hold it: only whole lines count, outside of fences.
-    begins, ends, fence, offset = [], [], None, 0
-    for line in text.splitlines(keepends=True):
-        bare = line.strip()
-        opening = re.match(r"(`{3,}|~{3,})", bare)
-        if fence is not None:
-            fence = None if opening and opening[1].startswith(fence) and bare == opening[1] else fence
-        elif opening:
-            fence = opening[1]
-        elif bare == BEGIN:
-            begins.append(offset + len(line))
-        elif bare == END:
-            ends.append(offset)
-        offset += len(line)
-    if not begins and not ends:
-        return None
-    if len(begins) != 1 or len(ends) != 1 or begins[0] > ends[0]:
-        raise Refused(
-            f"{document} must have the line {BEGIN} once, and behind it the line {END} once: repair its markers."
-        )
-    return begins[0], ends[0]
+    return span_between(text, BEGIN, END, document)
 
 
 def _chunks(inner: str) -> list[str]:

@@ -1,24 +1,22 @@
 """Write a bug report in the form of PyTorch's issue template from the section's newest runs; the operator files it."""
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 from llmval_tui.actions.accept import accepted
 from llmval_tui.actions.api import Context, Proposal
-from llmval_tui.actions.common import (
-    COMMAND_ACTIONS,
-    newest_of_each_step,
-    perform_command,
-    section_runs,
-    workspace_of,
-)
+from llmval_tui.actions.bundle import bundles_of
+from llmval_tui.actions.common import ended_runs, inherited, perform_command, workspace_of
+from llmval_tui.actions.compile_repro import HANG, TIMEOUT
+from llmval_tui.actions.folder_results import ARCHIVE, REPORT
+from llmval_tui.actions.study_report import Study, studies_of, study_report
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_atomic
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs.records import Artifact, Gate, Outcome, State, Verdict
+from llmval_tui.runs.records import Artifact, Gate, Outcome, Verdict
 from llmval_tui.runs.store import Run, RunStore
 
-REPORT = "bug_report.md"
 _TAIL_BYTES, _TAIL_LINES = 32_768, 40
 _SECTIONS = ("### 🐛 Describe the bug", "### Versions")  # the headings of PyTorch's bug-report template
 
@@ -31,26 +29,44 @@ class BugReport:
     about = "Writes a bug report from the section's newest runs and asks for the link of the filed issue."
 
     def propose(self, context: Context) -> Proposal:
-        runs = newest_of_each_step(section_runs(context.store, context.step.section, COMMAND_ACTIONS))
-        ended = [run for run in runs if run.state() in (State.FINISHED, State.LOST)]
+        ended = ended_runs(context)
         if not ended:
             raise Refused("no run of this section has ended yet, so there is nothing to report: run its command first.")
+        studies = studies_of(ended, context.workspace)
+        if not studies and any(bundles_of(run, context.workspace) for run in ended):
+            raise Refused(
+                "the section's only bundles are of hangs made on purpose, or have no result: run the study as it is."
+            )
+        summary = f"Writes a bug report from {len(ended)} run{'s' if len(ended) > 1 else ''} and asks for its link."
+        if studies:
+            summary = f"Takes the bug report of {studies[0].folder} and asks for the link of the filed issue."
         return Proposal(
             action=self.name,
-            summary=f"Writes a bug report from {len(ended)} run{'s' if len(ended) > 1 else ''} and asks for its link.",
+            summary=summary,
             details=(
-                *(f"from run {run.id}" for run in ended),
+                *(f"run {study.run_id}, {study.folder}: {study.finding}" for study in studies),
+                *(f"from run {run.id}" for run in ended if not studies),
+                *(["the bundle that has most to tell is reported, the others are named in it"] if studies[1:] else []),
                 "nothing is sent: you file the text, and give back the issue's link",
             ),
             commands=(perform_command(context),),
             artifacts=(Artifact(f"artifacts/runs/{{run_id}}/{REPORT}"),),
-            params={"runs": [run.id for run in ended], "title": context.step.section},
+            deviations=inherited(ended),
+            params={
+                "runs": [run.id for run in ended],
+                "title": context.step.section,
+                "studies": [asdict(study) for study in studies],
+            },
             telemetry=False,
         )
 
     def perform(self, run: Run) -> int:
         store = RunStore(workspace_of(run))
-        text = report([store.get(run_id) for run_id in run.intent.params["runs"]], run.intent.params["title"])
+        params = run.intent.params
+        if params.get("studies"):
+            text = study_report([Study(**study) for study in params["studies"]], workspace_of(run))
+        else:
+            text = report([store.get(run_id) for run_id in params["runs"]], params["title"])
         write_atomic(run.folder / REPORT, text.encode())
         print(f"wrote {run.folder / REPORT}, {len(text.splitlines())} lines")
         return 0
@@ -74,13 +90,26 @@ class BugReport:
             filed = Gate("filed", Outcome.PASS, link, "the link of the filed report", f"given by {answer.get('by')}")
             return [gate, filed], {}, f"filed as {link}", None
         waiting = Gate("filed", Outcome.INCONCLUSIVE, "not yet", "the link of the filed report", "it is yours to file")
+        studies = [Study(**study) for study in run.intent.params.get("studies", [])]
         question = {
             "kind": "link",
-            "text": "File this report at https://github.com/pytorch/pytorch/issues/new/choose (or update the issue "
-            "there is), then give its link.",
+            "text": _what_to_file(studies[0] if studies else None),
             "file": str(path.absolute().relative_to(workspace_of(run))),
         }
         return [gate, waiting], {}, "a bug report to file", question
+
+
+def _what_to_file(study: Study | None) -> str:
+    where = "https://github.com/pytorch/pytorch/issues/new/choose"
+    if study is None:
+        return f"File this report at {where} (or update the issue there is), then give its link."
+    attach = f"attach {study.folder}/{ARCHIVE}"
+    if study.outcome in (HANG, TIMEOUT):
+        return f"File this report at {where} (or update the issue there is), {attach}, then give its link."
+    return (
+        f"Nothing hung here. Where there is an issue for it, add this report to it and {attach}, then give its link; "
+        f"where there is none, tick the item by hand with a note."
+    )
 
 
 def report(runs: list[Run], title: str) -> str:

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmval_tui.actions import presets
-from llmval_tui.actions.adapt import NPROC, fit, gpus_there
+from llmval_tui.actions.adapt import NPROC, fit, gpus_there, implied_gpus
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.argv import Shape, shape_of, value_of
 from llmval_tui.actions.env_export import newest_export, section_environment
+from llmval_tui.actions.folder_results import COMPILE_REPRO
 from llmval_tui.actions.nccl_env import applied, changes
 from llmval_tui.actions.outputs import Outputs, redirected, take_outputs
 from llmval_tui.actions.resolve import Script, resolve_script
+from llmval_tui.actions.runner_notes import runner_details, runner_deviations
 from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.resources import bundled
@@ -47,14 +49,21 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
     details = [script.note] if script else []
     deviations: list[str] = []
     runner = script.runner if script else None
+    if runner == COMPILE_REPRO and shape.launcher == "torchrun":
+        raise Refused(
+            f"{COMPILE_REPRO} starts its own ranks, and packs the bundle when they have ended: write python in place "
+            "of torchrun and its flags."
+        )
     if script:
         shape = shape.with_script(script.word)
     if context.options.preset is not None:
         shape, found = presets.apply(context.options.preset, runner, shape, gpus_there(context))
         deviations += found
     else:
-        shape, found = fit(shape, context, needs_gpu=runner is not None)
+        shape, found = fit(shape, context, needs_gpu=runner is not None, implied=implied_gpus(runner, shape))
         deviations += found
+    details += runner_details(runner, shape)
+    deviations += runner_deviations(runner, shape, context.step)
     suffix = "".join(f".{part}" for part in (variant, _preset_suffix(context)) if part)
     shape, output = redirected(shape, parsed.output, suffix)
     outputs = take_outputs(shape, output, runner, context.workspace)

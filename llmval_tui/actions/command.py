@@ -1,13 +1,20 @@
 """Run a command of the checklist; its exit code, its artifacts and the figures in them are the judgement."""
 
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from llmval_tui.actions.adapt import demand_of
+from llmval_tui.actions.adapt import demand_of, implied_gpus
 from llmval_tui.actions.api import Context, Proposal
-from llmval_tui.actions.argv import value_of
+from llmval_tui.actions.argv import value_of, values_of
 from llmval_tui.actions.build import Built, build
+from llmval_tui.actions.compile_repro import judge_compile
+from llmval_tui.actions.folder_results import COMPILE_SCHEMA, POWER_SUMMARY_SCHEMA, POWER_SWEEP, SWEEP
 from llmval_tui.actions.load_test import SCHEMA, judge_load_test
+from llmval_tui.actions.long_context import SCHEMA as LONG_CONTEXT_SCHEMA
+from llmval_tui.actions.long_context import judge_long_context
+from llmval_tui.actions.power_summary import judge_power_summary
+from llmval_tui.actions.power_sweep import judge_sweep
 from llmval_tui.actions.rules import command_spans
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import Artifact, Gate
@@ -41,8 +48,9 @@ def judge_results(
     summaries = []
     artifacts = run.intent.artifacts if artifacts is None else artifacts
     for artifact in artifacts:
-        if artifact.schema == SCHEMA:
-            found, values, text = judge_load_test(run, artifact)
+        judge = judge_of(run, artifact)
+        if judge is not None:
+            found, values, text = judge(run, artifact)
             gates += found
             metrics |= values
             summaries.append(text)
@@ -50,6 +58,17 @@ def judge_results(
         names = ", ".join(artifact.path for artifact in artifacts) or "none were asked for"
         summaries.append(f"judged by exit code and artifacts ({names})")
     return gates, metrics, "; ".join(summaries), None
+
+
+def judge_of(
+    run: Run, artifact: Artifact
+) -> Callable[[Run, Artifact], tuple[list[Gate], dict[str, float | None], str]] | None:
+    """What judges the figures in an artifact; None where the format has none of its own."""
+    if run.intent.params.get("runner") == POWER_SWEEP and artifact.path.endswith(f"/{SWEEP}"):
+        return judge_sweep
+    by_schema = {SCHEMA: judge_load_test, COMPILE_SCHEMA: judge_compile, POWER_SUMMARY_SCHEMA: judge_power_summary}
+    by_schema[LONG_CONTEXT_SCHEMA] = judge_long_context
+    return by_schema.get(artifact.schema or "")
 
 
 def the_command(context: Context) -> str:
@@ -74,9 +93,8 @@ def proposal_of(action: str, context: Context, built: list[Built], summary: str,
     for one in built:
         artifacts |= {artifact.path: artifact for artifact in one.outputs.artifacts}
     details = [line for one in built for line in one.details]
-    for path in artifacts:
-        there = (context.workspace / path).exists()
-        details.append(f"replaces {path}, which is there" if there else f"writes {path}")
+    folders = [folder for one in built for folder in one.outputs.folders]
+    details += _writes(context.workspace, list(artifacts), folders)
     deviations = list(dict.fromkeys(line for one in built for line in one.deviations))
     return Proposal(
         action=action,
@@ -87,13 +105,29 @@ def proposal_of(action: str, context: Context, built: list[Built], summary: str,
         deviations=tuple(deviations),
         params={
             "outputs": {one.command.label: [item.path for item in one.outputs.artifacts] for one in built},
-            "output_folders": [folder for one in built for folder in one.outputs.folders],
+            "output_folders": folders,
             "runner": next((one.script.runner for one in built if one.script), None),
             "demo": context.demo,
             "gpu_indices": gpu_indices(built, context),
             **params,
         },
     )
+
+
+def _writes(workspace: Path, paths: list[str], folders: list[str]) -> list[str]:
+    """A line for each file or folder that is written; the files of one output folder share a line."""
+    lines = []
+    for folder in folders:
+        inside = ", ".join(
+            str(PurePosixPath(path).relative_to(folder)) for path in paths if path.startswith(f"{folder}/")
+        )
+        there = " (it is there already)" if (workspace / folder).exists() else ""
+        lines.append(f"writes into {folder}{there}" + (f": {inside}" if inside else ""))
+    for path in paths:
+        if path not in folders and not any(path.startswith(f"{folder}/") for folder in folders):
+            exists = (workspace / path).exists()
+            lines.append(f"replaces {path}, which is there" if exists else f"writes {path}")
+    return lines
 
 
 def gpu_indices(built: list[Built], context: Context) -> list[int] | None:
@@ -111,7 +145,17 @@ def gpu_indices(built: list[Built], context: Context) -> list[int] | None:
         if not all(part.isdecimal() for part in parts):  # UUIDs or MIG instances
             return None
         visible = [int(part) for part in parts]
-    counts = [one.command.nproc or demand_of(one.shape).gpus for one in built]
+    if any(devices := [values_of(one.shape.arguments, "--devices") for one in built]):
+        wanted = [word for words in devices for word in words]
+        if "all" in wanted:
+            return visible or None
+        return sorted({visible[int(word)] for word in wanted if word.isdecimal() and int(word) < len(visible)}) or None
+    counts = [
+        one.command.nproc
+        or demand_of(one.shape).gpus
+        or implied_gpus(one.script.runner if one.script else None, one.shape)
+        for one in built
+    ]
     return visible[: max(counts)] if all(counts) and visible else None
 
 
@@ -124,7 +168,12 @@ def summary_of(built: Built) -> str:
     if count:
         on_cpu = value_of(built.shape.arguments, "--device") == "cpu"
         parts.append(f"in {count} ranks on the CPU" if on_cpu else f"on {count} GPU{'s' if count > 1 else ''}")
-    elif gpus := demand_of(built.shape).gpus:
+    elif value_of(built.shape.arguments, "--device") == "cpu":
+        ranks = demand_of(built.shape).gpus
+        parts.append(f"in {ranks} ranks on the CPU" if ranks else "on the CPU")
+    elif gpus := demand_of(built.shape).gpus or implied_gpus(
+        built.script.runner if built.script else None, built.shape
+    ):
         parts.append(f"on {gpus} GPU{'s' if gpus > 1 else ''}")
     if duration:
         parts.append(f"for {duration} s")

@@ -7,7 +7,7 @@ from pathlib import Path
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.rules import documents
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.runs.records import Command, Outcome, Verdict
+from llmval_tui.runs.records import Artifact, Command, Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore
 
 COMMAND_ACTIONS = frozenset({"command", "paired_run", "trace_capture", "summary"})
@@ -16,6 +16,12 @@ COMMAND_ACTIONS = frozenset({"command", "paired_run", "trace_capture", "summary"
 def workspace_of(run: Run) -> Path:
     """The workspace that a run folder lies in: `WORKSPACE/artifacts/runs/ID`."""
     return run.folder.absolute().parents[2]
+
+
+def recorded_path(path: Path, workspace: Path) -> str:
+    """A path as records have it: below the workspace where it lies there, else absolute."""
+    absolute, root = path.resolve(), workspace.resolve()
+    return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
 
 
 def perform_command(context: Context) -> Command:
@@ -47,6 +53,28 @@ def newest_of_each_step(runs: list[Run]) -> list[Run]:
             seen.add(key)
             found.append(run)
     return found
+
+
+def command_of(run: Run, artifact: Artifact) -> Command:
+    """The command of a run that promised an artifact; the first one where none is noted."""
+    for label, paths in run.intent.params.get("outputs", {}).items():
+        if artifact.path in paths:
+            return next(command for command in run.intent.commands if command.label == label)
+    return run.intent.commands[0]
+
+
+def ended_runs(context: Context) -> list[Run]:
+    """The newest ended command run of each of the section's steps, newest first, that a step may rest on.
+
+    Outside a demo workspace a full step rests on full runs, and a trial on trials: else a trial would tick the list.
+    """
+    preset = context.options.preset
+    runs = [
+        run
+        for run in section_runs(context.store, context.step.section, COMMAND_ACTIONS)
+        if run.state() in (State.FINISHED, State.LOST) and (context.demo or run.intent.preset == preset)
+    ]
+    return newest_of_each_step(runs)
 
 
 def inherited(runs: list[Run]) -> tuple[str, ...]:

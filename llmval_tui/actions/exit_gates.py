@@ -2,6 +2,7 @@
 
 import signal
 
+from llmval_tui.actions.folder_results import COMPILE_REPRO
 from llmval_tui.foundation.files import read_json
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Command, Gate, Outcome, Status
@@ -9,6 +10,8 @@ from llmval_tui.runs.store import Run
 
 _TAIL_BYTES = 8192
 _BOUND = "exit code 0"
+# A runner's exit code that tells a finding rather than a failure; its result is judged by its own gates.
+_FINDINGS = {COMPILE_REPRO: {3: "it hung or ran out of time: a finding, which its result tells"}}
 
 
 def exit_gates(run: Run) -> list[Gate]:
@@ -27,7 +30,7 @@ def exit_gates(run: Run) -> list[Gate]:
 def _command_gate(run: Run, status: Status, command: Command) -> Gate:
     name = f"exit: {command.label}"
     known = next((item for item in status.commands if item.label == command.label), None)
-    ranks = (known.ranks if known else {}) or recorded_ranks(run, command.label)
+    ranks = (known.ranks if known else {}) or run.recorded_ranks(command.label)
     code = known.exit_code if known else None
     bad = {rank: value for rank, value in ranks.items() if value != 0}
     if status.cancelled and (code != 0 or bad):
@@ -47,6 +50,9 @@ def _command_gate(run: Run, status: Status, command: Command) -> Gate:
             )
         reason = "it did not start" if known is None else "nobody saw it end"
         return Gate(name, Outcome.INCONCLUSIVE, "not known", _BOUND, reason)
+    finding = _FINDINGS.get(str(run.intent.params.get("runner")), {}).get(code)
+    if finding is not None:
+        return Gate(name, Outcome.PASS, _ended(code), f"{_BOUND}, or {code} with a finding", finding)
     if code != 0:
         return Gate(name, Outcome.FAIL, _ended(code), _BOUND, last_words(run, command.label, None))
     return Gate(name, Outcome.PASS, f"exit 0, {len(ranks)} ranks" if ranks else "exit 0", _BOUND)
@@ -54,15 +60,6 @@ def _command_gate(run: Run, status: Status, command: Command) -> Gate:
 
 def _by_rank(item: tuple[str, int]) -> int:
     return int(item[0])
-
-
-def recorded_ranks(run: Run, label: str) -> dict[str, int]:
-    """Every rank's exit code as the torchrun agent wrote it; empty where it did not."""
-    value = read_json(run.folder / f"ranks.{label}.json")
-    ranks = value.get("ranks") if isinstance(value, dict) else None
-    if not isinstance(ranks, dict):
-        return {}
-    return {rank: code for rank, code in ranks.items() if rank.isdecimal() and isinstance(code, int)}
 
 
 def _first_failure(run: Run, label: str) -> str | None:

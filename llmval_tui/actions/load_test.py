@@ -1,5 +1,6 @@
 """The gates of a load test, recomputed from its request records: a flag that says "valid" is not trusted."""
 
+import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from llmval_tui.runs.store import Run
 SCHEMA = "load_test"
 MIN_ACHIEVED = 0.95  # of the offered rate; below, the generator measured itself
 MAX_DELAY_P99_MS = 500.0
+MAX_TTFT_SLOPE = 0.1  # a node that serves 91 % of what arrives
 _ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
 
 
@@ -29,6 +31,7 @@ def judge_load_test(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str,
         _generator_rate(result),
         _schedule_delay(result),
         _failed(result),
+        _kept_up(result),
         _order(result),
         _sums(result),
         _own_word(result),
@@ -70,6 +73,33 @@ def _failed(result: LoadResult) -> Gate:
     measured = f"{len(failed)} of {len(result.records)}"
     good = not failed and bool(result.records)
     return Gate("failed requests", _verdict(good, Outcome.FAIL), measured, "0 of at least 1", reason[:200])
+
+
+def _kept_up(result: LoadResult) -> Gate:
+    """Whether the node kept up with the offered load, which shows without any service level too.
+
+    Of a node that serves only the share r of what arrives, the queue grows, and the time to first token of a request
+    that arrives at t is about t · (1 − r) / r: its slope over t is the measure. Medians of the first and the last
+    quarter of the arrivals, three quarters of the window apart, give the slope.
+    """
+    name, bound = "kept up", f"TTFT from schedule grows by at most {MAX_TTFT_SLOPE:g} s a second of load"
+    records = sorted(result.done, key=lambda record: record.intended_s)
+    quarter = len(records) // 4
+    if quarter < 2:
+        return Gate(
+            name, Outcome.INCONCLUSIVE, f"{len(records)} requests", bound, "fewer than 8 requests show no trend"
+        )
+    first, last = records[:quarter], records[-quarter:]
+    apart = statistics.median(record.intended_s for record in last) - statistics.median(
+        record.intended_s for record in first
+    )
+    early, late = (statistics.median(record.ttft_sched_s or 0.0 for record in part) for part in (first, last))
+    slope = (late - early) / apart if apart > 0 else 0.0
+    good = slope <= MAX_TTFT_SLOPE
+    measured = f"{early * 1000:.0f} ms in the first quarter, {late * 1000:.0f} ms in the last"
+    served = (result.offered_qps or 0.0) / (1 + max(slope, 0.0))
+    reason = "" if good else f"the queue grew all along: the node serves about {served:.1f} requests/s of this kind"
+    return Gate(name, _verdict(good, Outcome.FAIL), measured, bound, reason)
 
 
 def _order(result: LoadResult) -> Gate:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from llmval_tui.actions.argv import Shape, value_of, with_value
+from llmval_tui.actions.folder_results import beside, in_folder, needs_folder
 from llmval_tui.actions.resolve import RUNNERS
 from llmval_tui.checklist.command import Output, Word
 from llmval_tui.checklist.paths import inside
@@ -58,7 +59,11 @@ def take_outputs(shape: Shape, output: Output | None, runner: str | None, worksp
             raise Refused(f"{flag} {value} is the workspace itself: name a folder in it, such as artifacts/NAME.")
         if flag in _FOLDER_FLAGS:
             folders.append(path)
-        artifacts.append(Artifact(path, schema_of(runner) if flag in _FILE_FLAGS else None))
+            artifacts += in_folder(runner, path)
+        else:
+            artifacts += [Artifact(path, schema_of(runner)), *beside(runner, path)]
+    if not folders and needs_folder(runner):
+        raise Refused(f"{runner} would leave no result to judge: add --output-dir artifacts/NAME to the command.")
     if not artifacts and schema_of(runner) is not None:
         raise Refused(f"{runner} would leave no result to judge: add --output-json artifacts/NAME.json to the command.")
     tee = None

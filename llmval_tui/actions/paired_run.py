@@ -1,12 +1,15 @@
 """Run a command twice, with and without some flags, and set the two side by side."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.argv import same_flag, shape_of
 from llmval_tui.actions.build import build
 from llmval_tui.actions.command import CommandAction, judge_results, proposal_of
+from llmval_tui.actions.compile_repro import Judged, read_study, side_by_side
+from llmval_tui.actions.folder_results import COMPILE_SCHEMA
 from llmval_tui.actions.rules import choose, command_spans, flag_spans
 from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
 from llmval_tui.checklist.model import Step
@@ -31,7 +34,8 @@ class PairedRun(CommandAction):
             build(context, without.display(), label="with", extra=flags, variant="with"),
             build(context, without.display(), label="without", variant="without"),
         ]
-        summary = f"Runs the command of item {number} twice, with and without {' '.join(flags)}."
+        name = Path(built[0].shape.script or built[0].shape.program).name
+        summary = f"Runs {name} of item {number} twice, with and without {' '.join(flags)}, and sets them side by side."
         return proposal_of(self.name, context, built, summary, flags=list(flags), base=number)
 
     def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
@@ -45,7 +49,24 @@ class PairedRun(CommandAction):
             gates += [replace(gate, name=f"{variant}: {gate.name}") for gate in found]
             metrics |= {f"{variant}_{name}": value for name, value in values.items()}
             summaries.append(f"{variant}: {text}")
+        for found, values, text in _side_by_side(run):
+            gates += found
+            metrics |= values
+            summaries.append(text)
         return gates, metrics, "; ".join(summaries), None
+
+
+def _side_by_side(run: Run) -> list[Judged]:
+    """The two halves of a pair against one another, where both left a result of a kind that can be compared."""
+    outputs = run.intent.params["outputs"]
+    halves = []
+    for variant in ("with", "without"):
+        own = [item for item in run.intent.artifacts if item.path in outputs[variant] and item.schema == COMPILE_SCHEMA]
+        result = read_study(run, own[0]) if own else None
+        if result is None:
+            return []
+        halves.append(result)
+    return [side_by_side(" ".join(run.intent.params["flags"]), *halves)]
 
 
 def _flags(context: Context) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of
 from llmval_tui.foundation.resources import bundled
 
-# The runners of the project, each with the schema of the JSON that it writes (None: it writes none, or several files).
+# The runners of the project, each with the schema of the JSON that a flag names (None: it writes none, or a folder:
+# see `folder_results`).
 RUNNERS: dict[str, str | None] = {
     "inference_server_load_test.py": "load_test",
     "torch_compile_repro.py": None,

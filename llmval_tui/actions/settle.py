@@ -3,24 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+from llmval_tui.actions.accept import accepted
+from llmval_tui.actions.common import recorded_path
 from llmval_tui.actions.gates import general_gates
 from llmval_tui.actions.registry import action_named
 from llmval_tui.checklist.ledger import Entry, record
-from llmval_tui.checklist.model import StepKey
+from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.checklist.splice import commentable, set_mark
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import append_line, locked, read_json, read_lines, write_json
+from llmval_tui.foundation.files import append_line, locked, read_lines, write_json
 from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs import client
 from llmval_tui.runs.inventory import host_inventory
 from llmval_tui.runs.records import Gate, Outcome, State, Verdict, worst
 from llmval_tui.runs.store import Run, RunStore
 
 TODO = Path("docs") / "TODO.md"
-DEMO_MARKER = ".llmval-demo"  # a workspace with this file is a scratch one, in which `smoke` may tick
-
-
-def is_demo(workspace: Path) -> bool:
-    return (workspace / DEMO_MARKER).is_file()
 
 
 def settle(run: Run, store: RunStore) -> Verdict | None:
@@ -29,30 +27,52 @@ def settle(run: Run, store: RunStore) -> Verdict | None:
     Idempotent and safe to call from several processes at once.
 
     Raises:
-        Refused: the checklist or the ledger cannot be written; the verdict stands, and settling again goes on there.
+        Refused: the run cannot be judged as things stand, or the checklist or the ledger cannot be written; a verdict
+            that was written stands, and settling again goes on where this stopped.
     """
     verdict = run.verdict()
-    if verdict is None and run.state() not in (State.FINISHED, State.LOST):
-        return None
+    if verdict is None:
+        client.look_after(run)  # what lost its supervisor is cared for before anybody says how it ended
+        if run.state() not in (State.FINISHED, State.LOST):
+            return None
+    if verdict is not None and not _answered(run, verdict) and not _unrecorded(run, verdict, store):
+        return verdict  # nothing is left to do: also where nothing may be written
     with locked(run.folder / "settle.lock"):
         verdict = run.verdict()
+        if verdict is not None and _answered(run, verdict):
+            _put_aside(run)  # somebody accepted, and was interrupted before it was judged again
+            verdict = None
         if verdict is None:
-            verdict = judge(run)
+            verdict = _judged(run)
             write_json(run.folder / "verdict.json", verdict)
-        if ticks(run, verdict, store.workspace) and not _recorded(run, store):
+        if _unrecorded(run, verdict, store):
             _tick(run, verdict, store)
     return verdict
 
 
 def settle_all(store: RunStore) -> list[str]:
-    """Settle every run that nobody settled; returns a sentence for each that could not be."""
+    """Settle every run that nobody settled; returns a sentence for each that could not be.
+
+    The oldest first, so that of two runs of one item the newer one has the last word in the ledgers.
+    """
     problems = []
-    for run in store.runs():
+    for run in reversed(store.runs()):
         try:
             settle(run, store)
         except Refused as refusal:
             problems.append(f"{run.id}: {refusal}")
     return problems
+
+
+def _judged(run: Run) -> Verdict:
+    try:
+        return judge(run)
+    except Refused:
+        raise
+    except Exception as error:
+        # A file that cannot be read, a plugin's or our own defect: a verdict is for good, so better none than a wrong
+        # one. Once the cause is mended, whoever looks next judges the run.
+        raise Refused(f"run {run.id} cannot be judged yet ({type(error).__name__}: {error}).") from error
 
 
 def judge(run: Run) -> Verdict:
@@ -67,7 +87,9 @@ def judge(run: Run) -> Verdict:
         gates = gates + own
     except Refused as refusal:
         gates.append(Gate(intent.action, Outcome.INCONCLUSIVE, "not judged", "judged", str(refusal)))
-    outcome = worst(gates)
+    status = run.status()
+    # A run that somebody ended proves nothing, neither good nor bad: what is missing from it is not the node's fault.
+    outcome = Outcome.INCONCLUSIVE if status.cancelled else worst(gates)
     blamed = next((gate for gate in gates if gate.outcome is outcome and outcome is not Outcome.PASS), None)
     return Verdict(
         v=1,
@@ -75,7 +97,7 @@ def judge(run: Run) -> Verdict:
         outcome=outcome,
         gates=gates,
         judged_utc=utc_iso(),
-        summary=f"{blamed.name}: {blamed.reason}" if blamed else summary,
+        summary=_blame(blamed, status.cancelled) or summary,
         evidence=evidence,
         deviations=list(intent.deviations),
         metrics=metrics,
@@ -83,31 +105,57 @@ def judge(run: Run) -> Verdict:
     )
 
 
-def ticks(run: Run, verdict: Verdict, workspace: Path) -> bool:
-    """Whether this verdict may tick its item: a pass, asked to tick, and no trial preset outside a demo."""
+def _blame(gate: Gate | None, cancelled: str | None) -> str:
+    """Why it is no pass, in one sentence; empty where it is one."""
+    if cancelled:
+        return f"cancelled ({cancelled})"
+    if gate is None:
+        return ""
+    return f"{gate.name}: {gate.measured}" + (f" ({gate.reason})" if gate.reason else "")
+
+
+def ticks(run: Run, verdict: Verdict) -> bool:
+    """Whether this verdict may tick its item: a pass, asked to tick, and no trial preset outside a demo.
+
+    Whether it was a demo is as frozen in the run: a workspace that is marked as one later ticks nothing of before.
+    """
     intent = run.intent
-    return verdict.outcome is Outcome.PASS and intent.tick and (intent.preset != "smoke" or is_demo(workspace))
+    return (
+        verdict.outcome is Outcome.PASS
+        and intent.tick
+        and (intent.preset != "smoke" or bool(intent.params.get("demo")))
+    )
 
 
 def rejudge(run: Run, store: RunStore) -> Verdict | None:
     """Judge again after the operator answered a question; the earlier verdict is kept beside the new one."""
     with locked(run.folder / "settle.lock"):
-        old = run.verdict()
-        if old is not None:
-            number = len(list(run.folder.glob("verdict.*.json"))) + 1
-            (run.folder / "verdict.json").rename(run.folder / f"verdict.{number}.json")
+        if run.verdict() is not None:
+            _put_aside(run)
     return settle(run, store)
+
+
+def _put_aside(run: Run) -> None:
+    number = len(list(run.folder.glob("verdict.*.json"))) + 1
+    (run.folder / "verdict.json").rename(run.folder / f"verdict.{number}.json")
+
+
+def _answered(run: Run, verdict: Verdict) -> bool:
+    """Whether the verdict asks what the operator has answered since."""
+    answer = accepted(run) if verdict.question is not None else None
+    return answer is not None and verdict.judged_utc <= str(answer.get("at_utc"))
 
 
 def tick_by_hand(checklist: Path, key: StepKey, note: str, store: RunStore) -> None:
     """Tick an item on the operator's own word, and record that it was so.
 
     Raises:
-        Refused: there is no note, the item is gone, or a file cannot be written.
+        Refused: there is no note, the item is gone, or a file cannot be written; the item is then as it was.
     """
     if not note.strip():
         raise Refused("a tick by hand needs a note that says what backs it: llmval tick STEP --note TEXT.")
     host = str(host_inventory()["name"])
+    before = load(checklist).find(key)
     step = set_mark(checklist, key, True)
     entry = Entry(
         number=step.number,
@@ -124,19 +172,27 @@ def tick_by_hand(checklist: Path, key: StepKey, note: str, store: RunStore) -> N
         link=None,
         occurrence=key.occurrence,
     )
-    record(store.workspace / TODO, entry, store.workspace)
-    store.root.mkdir(parents=True, exist_ok=True)
-    append_line(store.ledger, {"v": 1, "kind": "operator", **_entry_json(entry)})
+    try:
+        record(store.workspace / TODO, entry, store.workspace)
+        store.root.mkdir(parents=True, exist_ok=True)
+        where = recorded_path(checklist, store.workspace)
+        append_line(store.ledger, {"v": 1, "kind": "operator", "checklist": where, **_entry_json(entry)})
+    except (Refused, OSError):
+        # No run stands behind this tick that could be settled again: without its note it must not stay.
+        if before is not None and not before.checked:
+            set_mark(checklist, key, False)
+        raise
 
 
 def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     """Mark, ledger for people, ledger for machines, in this order: the last one says that all of it is done."""
     ref = run.intent.step
     checklist = store.workspace / ref.checklist
-    deviation = commentable("; ".join(verdict.deviations)) or None
+    # Without a deviation: the empty comment takes away that of an earlier run, which this tick no longer stands on.
+    deviation = commentable("; ".join(verdict.deviations))
     step = set_mark(checklist, StepKey(ref.section, ref.text, ref.occurrence), True, comment=deviation)
     main = verdict.evidence[0] if verdict.evidence else None
-    answer = read_json(run.folder / "accepted.json")
+    answer = accepted(run)
     entry = Entry(
         number=step.number,
         section=ref.section,
@@ -149,7 +205,7 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
         sha256=main.sha256 if main else None,
         note=verdict.summary or None,
         deviations=tuple(verdict.deviations),
-        link=answer.get("link") if isinstance(answer, dict) else None,
+        link=answer.get("link") if answer else None,
         occurrence=ref.occurrence,
     )
     record(store.workspace / TODO, entry, store.workspace)
@@ -163,5 +219,8 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in Entry.__dataclass_fields__}
 
 
-def _recorded(run: Run, store: RunStore) -> bool:
-    return any(line.get("run_id") == run.id and line.get("kind") == "tick" for line in read_lines(store.ledger))
+def _unrecorded(run: Run, verdict: Verdict, store: RunStore) -> bool:
+    """Whether the verdict ticks its item and the ledger does not say yet that it did."""
+    if not ticks(run, verdict):
+        return False
+    return not any(line.get("run_id") == run.id and line.get("kind") == "tick" for line in read_lines(store.ledger))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from llmval_tui.checklist.model import Checklist, Step
+from llmval_tui.foundation.files import read_lines
 from llmval_tui.runs.records import Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore
 
@@ -47,18 +48,21 @@ def step_statuses(checklist: Checklist, store: RunStore) -> list[StepStatus]:
     for run in store.runs():  # newest first: the first one seen for a step is its newest
         ref = run.intent.step
         newest.setdefault((ref.section, ref.text, ref.occurrence), run)
-    return [_status(step, newest.get(step.key)) for step in checklist.steps]
+    recorded = {(line.get("section"), line.get("text"), line.get("occurrence")) for line in read_lines(store.ledger)}
+    return [_status(step, newest.get(step.key), step.key in recorded) for step in checklist.steps]
 
 
-def _status(step: Step, run: Run | None) -> StepStatus:
+def _status(step: Step, run: Run | None, recorded: bool) -> StepStatus:
+    """`recorded`: the ledger has a tick of this step, by a run or by the operator."""
+    ticked = StepState.DONE if recorded else StepState.TICKED
     if run is None:
-        return StepStatus(step, StepState.TICKED if step.checked else StepState.OPEN)
+        return StepStatus(step, ticked if step.checked else StepState.OPEN)
     verdict = run.verdict()
     if verdict is None:
         waiting = run.state() in (State.FINISHED, State.LOST)
         return StepStatus(step, StepState.JUDGING if waiting else StepState.RUNNING, run)
     if step.checked:
-        return StepStatus(step, StepState.DONE, run, verdict)
+        return StepStatus(step, StepState.DONE if verdict.outcome is Outcome.PASS else ticked, run, verdict)
     if verdict.question is not None:
         return StepStatus(step, StepState.ASKING, run, verdict)
     return StepStatus(step, _BY_OUTCOME[verdict.outcome], run, verdict)

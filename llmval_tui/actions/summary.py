@@ -1,17 +1,21 @@
 """Summarise a folder of results: find the newest dated folder, expand the pattern, freeze the list of files."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.argv import shape_of
 from llmval_tui.actions.build import build
 from llmval_tui.actions.command import CommandAction, proposal_of, the_command
+from llmval_tui.actions.common import COMMAND_ACTIONS, inherited, section_runs
 from llmval_tui.actions.resolve import resolve_script
 from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
 from llmval_tui.checklist.lexer import PLACEHOLDER
 from llmval_tui.checklist.paths import inside
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import sha256_of
+from llmval_tui.runs.store import Run
 
 
 class Summary(CommandAction):
@@ -27,6 +31,8 @@ class Summary(CommandAction):
         script = shape_of([word.value for word in parsed.words]).script
         if script is not None:
             resolve_script(script, context.workspace)
+        if context.options.preset is not None and not context.demo:
+            parsed = _of_trials(parsed, context.options.preset)
         date = _date(parsed, context.workspace) if parsed.has_date else None
         if date is not None:
             parsed = parsed.fill(date)
@@ -42,9 +48,38 @@ class Summary(CommandAction):
             else:
                 words.append(word)
         built = build(context, ParsedCommand(tuple(words), parsed.assignments, parsed.output).display())
-        summary = f"Summarises {len(files)} results" + (f" of {date}." if date else ".")
+        folders = sorted({str(Path(name).parent) for name in files})
+        summary = f"Summarises the {len(files)} files in {', '.join(folders)}" + (", the newest date." if date else ".")
         proposal = proposal_of(self.name, context, [built], summary, files=files, date=date)
-        return proposal
+        sources = inherited(_writers(context, files))
+        details = (*(f"reads {name}" for name in files[:4]), *([f"… and {len(files) - 4} more"] if files[4:] else []))
+        return replace(
+            proposal,
+            details=(*proposal.details, *details),
+            deviations=tuple(dict.fromkeys((*proposal.deviations, *sources))),
+        )
+
+
+def _of_trials(parsed: ParsedCommand, preset: str) -> ParsedCommand:
+    """The command over the folders of trial runs: they write beside the real ones, under the preset's name."""
+    words = [
+        replace(word, value=re.sub(rf"({re.escape(PLACEHOLDER)})(?=/)", rf"\1.{preset}", word.value))
+        if word.has_glob
+        else word
+        for word in parsed.words
+    ]
+    return replace(parsed, words=tuple(words))
+
+
+def _writers(context: Context, files: list[str]) -> list[Run]:
+    """The section's runs that left one of the files as it lies there: what they deviated in, a summary of it does."""
+    wanted = {(name, sha256_of(context.workspace / name)) for name in files}
+    found = []
+    for run in section_runs(context.store, context.step.section, COMMAND_ACTIONS):
+        verdict = run.verdict()
+        if verdict and any((item.path, item.sha256) in wanted for item in verdict.evidence):
+            found.append(run)
+    return found
 
 
 def _date(parsed: ParsedCommand, workspace: Path) -> str:

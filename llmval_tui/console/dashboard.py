@@ -3,40 +3,69 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TypeVar
 
-from llmval_tui.actions.settle import is_demo
 from llmval_tui.console import common
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.workspace import is_demo
+
+T = TypeVar("T")
 
 
 def dashboard(options: argparse.Namespace) -> int:
     """Open the dashboard on the checklist and return its exit code.
 
     Raises:
-        Refused: there is no terminal, or no usable checklist; said before the screen is taken over.
+        Refused: there is no terminal, no usable checklist, or a settings file that says what it cannot; said before
+            the screen is taken over.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Refused("the dashboard needs a terminal: use llmval run, llmval status or llmval attach in scripts.")
     workspace = common.workspace_of(options)
-    checklist = common.checklist_of(options)
+    from llmval_tui.tui.config import load_config
+
+    config = load_config()
+    replay, checklist = _recording(options, workspace), None
+    if replay is None or replay.is_file():  # a run brings its own step
+        checklist = common.checklist_of(options).path
     plan = common.plan_options(options)
+    preset = plan.preset or config.preset
     from llmval_tui.tui.app import run
     from llmval_tui.tui.settings import Settings
 
     return run(
         Settings(
             workspace=workspace,
-            checklist=checklist.path,
-            preset=plan.preset,
+            checklist=checklist or workspace / "replay",
+            preset=None if preset == "none" else preset,
             adapt=plan.adapt,
             gpus=plan.gpus,
             runner_python=plan.runner_python,
-            readonly=options.readonly,
-            theme=options.theme,
-            interval=options.interval,
-            ascii=options.ascii,
-            mouse=not options.no_mouse,
+            readonly=options.readonly or checklist is None,
+            theme=options.theme or config.theme,
+            interval=_first(options.interval, config.interval, 1.0),
+            ascii=_first(options.ascii, config.ascii, False),
+            mouse=_first(options.mouse, config.mouse, True),
+            charts=_first(options.charts, config.charts, "blocks"),
+            bell=_first(config.bell, False),
+            notify=_first(config.notify, False),
+            keys=config.keys,
             demo=is_demo(workspace),
-            replay=Path(options.replay).expanduser() if getattr(options, "replay", None) else None,
+            replay=replay,
         )
     )
+
+
+def _recording(options: argparse.Namespace, workspace: Path) -> Path | None:
+    """What `--replay` names: a telemetry.jsonl, a run folder, or the folder of the run with that id."""
+    name = getattr(options, "replay", None)
+    if not name:
+        return None
+    from llmval_tui.tui.replay import find_recording
+
+    return find_recording(name, workspace)
+
+
+def _first(*values: T | None) -> T:
+    """The first that was said: the command line's, then the file's, then the usual one."""
+    return next(value for value in values if value is not None)

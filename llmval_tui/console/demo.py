@@ -6,11 +6,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from llmval_tui.actions.settle import DEMO_MARKER
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.resources import bundled
 from llmval_tui.runs.plans import active_plan
 from llmval_tui.runs.store import RunStore
+from llmval_tui.runs.workspace import DEMO_MARKER
 
 HEADLESS_STEP = "1.2"  # the load test: the list's main job
 

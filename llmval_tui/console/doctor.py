@@ -42,19 +42,22 @@ def doctor(options: argparse.Namespace) -> int:
 def _gpus() -> list[Check]:
     inventory = gpu_inventory()
     gpus = inventory.get("gpus") or []
-    notes = [str(note["message"]) for note in inventory.get("notes", []) if isinstance(note, dict)]
+    notes = [str(note) for note in inventory.get("notes", [])]
     reason = str(inventory.get("error") or (notes[0] if notes else "no NVIDIA GPU"))
     if not gpus:
         return [Check("GPUs", "missing", reason, "GPU steps are refused; --preset smoke uses the CPU")]
     driver = str(inventory.get("driver_version") or "unknown")
     names = ", ".join(sorted({str(gpu.get("name")) for gpu in gpus}))
     checks = [Check("driver", "ok", driver), Check("GPUs", "ok", f"{len(gpus)} × {names}")]
-    links = [gpu.get("nvlink_active_links") for gpu in gpus]
-    if all(links) or len(gpus) == 1:
-        checks.append(Check("NVLink", "ok" if all(links) else "note", f"active links a GPU: {links}"))
+    links = [gpu.get("nvlink_links_active") for gpu in gpus]
+    shown = ", ".join("n/a" if count is None else str(count) for count in links)
+    if len(gpus) == 1:
+        checks.append(Check("NVLink", "note", f"{shown} active links; one GPU has no peer here"))
+    elif all(links):
+        checks.append(Check("NVLink", "ok", f"active links a GPU: {shown}"))
     else:
         text = "pairs without NVLink talk over PCIe: see docs/nvlink_pcie_playbook.md"
-        checks.append(Check("NVLink", "missing", f"active links a GPU: {links}", text))
+        checks.append(Check("NVLink", "missing", f"active links a GPU: {shown}", text))
     return checks + [Check("NVML", "note", note) for note in notes]
 
 

@@ -1,6 +1,7 @@
 """`run`, `attach`, `cancel`: plans from the command line."""
 
 import argparse
+import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from llmval_tui.console.status import print_table
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.plan import cancel_plan, exit_code_of, make_plan, start_plan
 from llmval_tui.runs import client
+from llmval_tui.runs.inventory import software_versions
 from llmval_tui.runs.plans import Plan, active_plan, plans
 from llmval_tui.runs.store import RunStore
 
@@ -25,7 +27,10 @@ def run(options: argparse.Namespace) -> int:
     if not steps:
         common.answer(options, "nothing is left to do: every step of the list is ticked.")
         return ExitCode.PASSED
-    plan = make_plan(checklist, steps, workspace, common.plan_options(options))
+    choices = common.plan_options(options)
+    if choices.runner_python is not None:
+        _require_torch(choices.runner_python)
+    plan = make_plan(checklist, steps, workspace, choices)
     start_plan(plan)
     if options.detach:
         common.answer(
@@ -35,12 +40,30 @@ def run(options: argparse.Namespace) -> int:
     return _watch(options, plan, RunStore(workspace), common.checklist_path(options))
 
 
+def _require_torch(python: str) -> None:
+    """Raises:
+    Refused: `--runner-python` names nothing that can run the runners.
+    """
+    try:
+        versions = software_versions(python)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise Refused(f"--runner-python {python} cannot be started ({error}): name a Python interpreter.") from error
+    if "python" not in versions:
+        raise Refused(f"--runner-python {python} is not a Python interpreter: name one that has torch.")
+    if "torch" not in versions:
+        raise Refused(f"--runner-python {python} has no torch, which every runner needs: install it, or name another.")
+
+
 def chosen_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step]:
     """The steps that the command line names, in the list's order; `--all` and `--section` leave ticked ones out.
 
     Raises:
-        Refused: none was named, or one is not there.
+        Refused: none was named, one is not there, or two ways of choosing were used at once.
     """
+    ways = [name for name, used in (("STEP", options.steps), ("--section", options.section is not None)) if used]
+    ways += ["--all"] if options.all else []
+    if len(ways) > 1:
+        raise Refused(f"{' and '.join(ways)} choose steps in different ways: give only one of them.")
     if options.all:
         return [step for step in checklist.steps if not step.checked]
     if options.section is not None:
@@ -71,21 +94,39 @@ def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: 
         print(f"plan {plan.id} goes on; llmval attach watches it again.", file=sys.stderr)
         return ExitCode.INTERRUPTED
     status = plan.status()
-    code = exit_code_of(status.results, status.cancelled)
     if status.message:
         raise Refused(status.message)
+    code = exit_code_of(status.results, status.cancelled)
+    message = None
+    if status.state != "finished":
+        # A plan that was killed has no last word: what it did not come to must not read as passed.
+        message = _unfinished(plan, store)
+        code = code if code is not ExitCode.PASSED else ExitCode.UNDECIDED
+        print(f"llmval: {message}", file=sys.stderr)
     if options.json:
         common.print_json(
             {
                 "ok": code == 0,
                 "plan_id": plan.id,
                 "exit_code": int(code),
+                "message": message,
                 "results": [asdict(item) for item in status.results],
             }
         )
-    else:
-        print_table(checklist, store)
+    elif any(result.run_id for result in status.results):
+        print_table(checklist, store)  # where nothing ran, the refusals say it all
     return code
+
+
+def _unfinished(plan: Plan, store: RunStore) -> str:
+    """What is known of a plan whose process ended before its work did."""
+    results = len(plan.status().results)
+    done = f"{results} of {len(plan.intent.steps)} steps came to an end"
+    active = [run.id for run in store.active() if run.intent.plan_id == plan.id]
+    rest = (
+        f"run {active[0]} goes on and llmval status judges it" if active else f"{plan.folder / 'plan.log'} may say why"
+    )
+    return f"plan {plan.id} was killed or could not write before it was done ({done}); {rest}. Start the rest again."
 
 
 def cancel(options: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs import client
 from llmval_tui.runs.evidence import Finding, check_ledger
 from llmval_tui.runs.plans import active_plan
+from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import RunStore
 from llmval_tui.tui.glyphs import STEP_SIGNS, glyphs
 
@@ -70,7 +71,7 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii
         table.add_column(name, no_wrap=name != "what", overflow="fold")
     for item in step_statuses(load(path), store):
         evidence = ""
-        if item.verdict is not None and item.verdict.evidence:
+        if item.verdict is not None and item.verdict.outcome is Outcome.PASS and item.verdict.evidence:
             first = item.verdict.evidence[0]
             evidence = f"{first.path} {first.sha256[:12]}"
         elif item.run is not None:
@@ -122,21 +123,23 @@ def accept(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Hash everything again that backs a tick and name what changed or is gone."""
+    """Hash everything again that backs a tick: 1 where something changed or is gone, 3 where a tick has no record."""
     workspace = common.workspace_of(options)
     store = RunStore(workspace)
     findings = check_ledger(store)
     stale = [finding for finding in findings if finding.state != "intact"]
+    unbacked = _ticks_without_record(options, store)
     if options.json:
-        common.print_json({"ok": not stale, "files": findings})
+        common.print_json({"ok": not stale and not unbacked, "files": findings, "unbacked": unbacked})
     else:
         for finding in findings:
             print(_finding_line(finding))
-        unbacked = _ticks_without_record(options, store)
         for line in unbacked:
             print(line)
         print(f"{len(findings)} files back ticks; {len(findings) - len(stale)} intact, {len(stale)} stale.")
-    return ExitCode.FAILED if stale else ExitCode.PASSED
+    if stale:
+        return ExitCode.FAILED
+    return ExitCode.UNDECIDED if unbacked else ExitCode.PASSED
 
 
 def _finding_line(finding: Finding) -> str:

@@ -85,19 +85,44 @@ def _plain(value: Any) -> Any:
 def read_json(path: Path) -> Any | None:
     """The JSON in `path`, or None where the file is missing or not (yet) whole."""
     try:
-        return orjson.loads(path.read_bytes())
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            data = path.read_bytes()  # replaced by another NFS client between open and read: the new one is there
+        return orjson.loads(data)
     except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
         return None
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Append `value` as one JSON line by a single write and sync it, so that lines of several writers never mix."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    """Append `value` as one JSON line, wholly or not at all, and sync it; lines of several writers never mix.
+
+    A torn line that a crash left at the end is closed first, so that it does not take the new line along.
+
+    Raises:
+        Refused: the file cannot be written or the disk is full; it ends as it did before.
+    """
     try:
-        os.write(descriptor, to_json(value))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            _flock(descriptor, path, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            line = to_json(value)
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            try:
+                while line:  # a full disk takes a part first and refuses the rest
+                    line = line[os.write(descriptor, line) :]
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise Refused(f"{path} cannot be written ({error.strerror}); nothing in it was changed.") from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -128,14 +153,38 @@ def try_lock(path: Path) -> int | None:
 
     Returns the open descriptor, which holds the lock until it and every inherited copy are closed; None where another
     process holds it.
+
+    Raises:
+        Refused: the file cannot be made, or its file system has no locks.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _open_lock(path)
+    held = False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = _flock(descriptor, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        if not held:
+            os.close(descriptor)
+    return descriptor if held else None
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Refused(f"{path} cannot be locked ({error.strerror}): see that you may write there.") from error
+
+
+def _flock(descriptor: int, path: Path, operation: int) -> bool:
+    """Take the lock; False where another process holds it and `operation` says not to wait."""
+    try:
+        fcntl.flock(descriptor, operation)
     except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        return False
+    except OSError as error:  # ENOLCK, ENOTSUP: some network and cluster file systems
+        raise Refused(
+            f"{path} cannot be locked ({error.strerror}): put the workspace on a file system with locks."
+        ) from error
+    return True
 
 
 def take_lock(path: Path, patience_s: float = 1.0) -> int | None:
@@ -153,20 +202,17 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _flock(descriptor, path, fcntl.LOCK_SH | fcntl.LOCK_NB)
     finally:
         os.close(descriptor)
-    return False
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the exclusive flock on `path` (made if absent), waiting for it as long as it takes."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _open_lock(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _flock(descriptor, path, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

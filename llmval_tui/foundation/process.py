@@ -38,7 +38,7 @@ class Identity:
         return Identity.of(self.pid) == self
 
     def send(self, number: signal.Signals) -> bool:
-        """Signal this very process through a pidfd; False where it is gone."""
+        """Signal this very process through a pidfd; False where it is gone, or another user's."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -48,7 +48,7 @@ class Identity:
             if not self.alive():
                 return False
             signal.pidfd_send_signal(descriptor, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # what `sudo` started may be ours to see and not to end
             return False
         finally:
             os.close(descriptor)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,11 +11,14 @@ from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_json
+from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.runs.ladder import RUN_ID_VARIABLE
+from llmval_tui.runs.ladder import RUN_ID_VARIABLE, strays
 from llmval_tui.runs.records import State
 from llmval_tui.runs.store import Run
 from llmval_tui.runs.supervisor import CANCEL_FILE
+
+PATIENCE_S = 60.0  # for a process to come up: imports over a busy network file system take their time
 
 
 def spawn_detached(argv: list[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
@@ -66,26 +70,35 @@ def _output(argv: list[str]) -> str:
 
 
 def start(run: Run, environment: Mapping[str, str] | None = None) -> None:
-    """Start the supervisor of a run and wait until it holds the run.
+    """Start the supervisor of a run and wait until it holds the run and has said so.
 
     Raises:
         Refused: it did not come up; its log says why.
     """
     log = run.folder / "supervisor.log"
-    spawn_detached([sys.executable, "-m", "llmval_tui.runs.supervisor", str(run.folder)], log, environment)
-    deadline = time.monotonic() + 20
+    pid = spawn_detached([sys.executable, "-m", "llmval_tui.runs.supervisor", str(run.folder)], log, environment)
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
+        living = Identity.of(pid) is not None  # before the look, so that the last word is seen
+        status = run.status()
         # A short run may be over before it was seen to be held.
-        if run.supervised() or run.status().state is State.FINISHED:
+        if status.state is State.FINISHED or (status.supervisor is not None and status.supervisor.alive()):
             return
+        if not living:
+            break
         time.sleep(0.02)
     tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
     raise Refused(f"the supervisor of {run.id} did not start: {tail[0] if tail else 'it said nothing'}; see {log}.")
 
 
 def look_after(run: Run) -> None:
-    """Give a run whose supervisor died while its command lives on a new supervisor; nothing where all is well."""
-    if not run.supervised() and run.command_alive():
+    """Give a run whose supervisor died a new one, where its command lives on or left processes behind.
+
+    A killed torchrun agent leaves its ranks on the GPUs; where the supervisor died too, the new one ends them.
+    """
+    if run.supervised():
+        return
+    if run.alive() or (run.state() is State.LOST and run.verdict() is None and strays(run.id)):
         start(run)
 
 
@@ -94,9 +107,22 @@ def request_cancel(run: Run, by: str) -> bool:
     if not run.alive():
         return False
     if not (run.folder / CANCEL_FILE).exists():
-        write_json(run.folder / CANCEL_FILE, {"by": by, "utc": utc_iso()})
+        ask_to_end(run.folder / CANCEL_FILE, by, run.status().supervisor)
     look_after(run)
     return True
+
+
+def ask_to_end(file: Path, by: str, process: Identity | None) -> None:
+    """Leave the wish for an end where `process` looks for it; by a signal where the disk takes no more files.
+
+    Raises:
+        Refused: neither can be done.
+    """
+    try:
+        write_json(file, {"by": by, "utc": utc_iso()})
+    except Refused:
+        if process is None or not process.send(signal.SIGTERM):
+            raise
 
 
 def wait(run: Run, timeout_s: float | None = None) -> bool:

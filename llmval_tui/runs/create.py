@@ -7,7 +7,7 @@ from pathlib import Path
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sync_folder, write_json
 from llmval_tui.foundation.text import utc_stamp
-from llmval_tui.runs.records import Command, Intent
+from llmval_tui.runs.records import Artifact, Command, Intent
 from llmval_tui.runs.store import Run, RunStore
 
 RUN_PLACEHOLDER = "{run}"  # in a proposed command: the run folder, which is not known before it is made
@@ -29,7 +29,7 @@ def create_run(store: RunStore, intent: Intent) -> Run:
     frozen = replace(
         intent,
         commands=[_placed(command, folder) for command in intent.commands],
-        artifacts=[replace(item, path=item.path.replace(RUN_ID_PLACEHOLDER, folder.name)) for item in intent.artifacts],
+        artifacts=[placed(item, folder.name) for item in intent.artifacts],
     )
     try:
         (folder / "logs").mkdir(parents=True)
@@ -40,6 +40,11 @@ def create_run(store: RunStore, intent: Intent) -> Run:
             f"{folder} cannot be made ({error.strerror}): free some space or choose another --workspace."
         ) from error
     return Run(folder)
+
+
+def placed(artifact: Artifact, run_id: str) -> Artifact:
+    """The artifact with its path as it is for this run."""
+    return replace(artifact, path=artifact.path.replace(RUN_ID_PLACEHOLDER, run_id))
 
 
 def _placed(command: Command, folder: Path) -> Command:

@@ -18,7 +18,8 @@ class Finding:
     state: str  # "intact", "changed", "missing"
 
 
-def _state(path: Path, sha256: str) -> str:
+def state_of(path: Path, sha256: str) -> str:
+    """Whether a file still has the hash that was recorded: "intact", "changed" or "missing"."""
     if not path.is_file():
         return "missing"
     return "intact" if sha256_of(path) == sha256 else "changed"
@@ -29,15 +30,15 @@ def check_ledger(store: RunStore) -> list[Finding]:
 
     A later tick of the same item replaces an earlier one: only the evidence that the tick stands on counts.
     """
-    newest: dict[tuple[str, str, str], dict[str, object]] = {}
+    newest: dict[tuple[object, ...], dict[str, object]] = {}
     for line in read_lines(store.ledger):
-        newest[str(line.get("checklist")), str(line.get("section")), str(line.get("text"))] = line
+        newest[line.get("checklist"), line.get("section"), line.get("text"), line.get("occurrence")] = line
     findings = []
     for line in newest.values():
         evidence = line.get("evidence")
         for item in evidence if isinstance(evidence, list) else []:
             path = store.workspace / item["path"]
-            state = _state(path, item["sha256"])
+            state = state_of(path, item["sha256"])
             findings.append(
                 Finding(str(line.get("number")), str(line.get("run_id")), item["path"], item["sha256"], state)
             )

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,8 +17,11 @@ from llmval_tui import __version__
 
 # Packages whose version changes what a run measures.
 PACKAGES = ("torch", "triton", "transformer-engine", "transformers", "nvidia-nccl-cu13", "nvidia-cudnn-cu13")
-# Variables that change what a run measures; everything else (tokens, keys) stays out of the record.
+# Variables that change what a run measures; everything else stays out of the record.
+NOT_RECORDED = "(set; not recorded)"
 RECORDED_PREFIXES = ("NCCL_", "CUDA_", "NVIDIA_", "NVSHMEM_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "OMP_", "NVTE_")
+# …and so does what looks like a secret (NVIDIA_API_KEY): a run's record ends up in bug reports.
+_SECRET = re.compile(r"(^|_)(API)?(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|AUTH)(_|$)")
 
 _GPU_PROGRAM = """
 import sys, orjson
@@ -114,5 +118,9 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def recorded_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that belong in the record."""
-    return {name: value for name, value in sorted(environment.items()) if name.startswith(RECORDED_PREFIXES)}
+    """The variables that belong in the record; of what looks like a secret only the name."""
+    return {
+        name: NOT_RECORDED if _SECRET.search(name) else value
+        for name, value in sorted(environment.items())
+        if name.startswith(RECORDED_PREFIXES)
+    }

@@ -31,6 +31,11 @@ def members(run_id: str, spare: frozenset[int] = frozenset()) -> list[Identity]:
     return [identity for pid, identity in found.items() if pid not in spare]
 
 
+def strays(run_id: str) -> bool:
+    """Whether any process carries the run's id; for others than the supervisor, whose own children count too."""
+    return bool(processes_with(RUN_ID_VARIABLE, run_id))
+
+
 def stop(run_id: str, agent: Identity, spare: frozenset[int] = frozenset(), *, grace_s: float = GRACE_S) -> list[str]:
     """Stop a run's command and everything it left; returns what was done, a sentence each."""
     done: list[str] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import is_locked, read_json
+from llmval_tui.runs.plans import Plan, plans_folder
 from llmval_tui.runs.records import Intent, State, Status, StepRef, Verdict
 
 _LOG = re.compile(r"(?P<label>[A-Za-z0-9_-]+)(?:\.rank(?P<rank>\d+))?\.(?P<stream>stdout|stderr)\.log")
@@ -58,11 +59,18 @@ class Run:
     def state(self) -> State:
         """Where the run is: what the supervisor wrote, or LOST where that is not `finished` and nobody is left."""
         state = self.status().state
-        if state is State.FINISHED or self.supervised() or self.command_alive():
+        if state is State.FINISHED or self.supervised() or self.command_alive() or self._about_to_start():
             return state
         # The supervisor may have finished between the two looks: its last word counts.
         state = self.status().state
         return state if state is State.FINISHED else State.LOST
+
+    def _about_to_start(self) -> bool:
+        """Whether the plan that made the run lives and its supervisor has not spoken yet: not lost, only new."""
+        plan_id = self.intent.plan_id
+        if plan_id is None or (self.folder / "status.json").exists():
+            return False
+        return Plan(plans_folder(self.folder.parents[2]) / plan_id).alive()
 
     def supervised(self) -> bool:
         """Whether a supervisor owns the run now."""
@@ -73,7 +81,19 @@ class Run:
         return is_locked(self.command_lock)
 
     def alive(self) -> bool:
-        return self.supervised() or self.command_alive()
+        """Whether anything of the run is still to end.
+
+        A run that is finished is over also where a process that nobody could kill still holds the command's lock.
+        """
+        return self.supervised() or (self.command_alive() and self.status().state is not State.FINISHED)
+
+    def recorded_ranks(self, label: str) -> dict[str, int]:
+        """Every rank's exit code as the torchrun agent wrote it, without those it never learned; empty without it."""
+        value = read_json(self.folder / f"ranks.{label}.json")
+        ranks = value.get("ranks") if isinstance(value, dict) else None
+        if not isinstance(ranks, dict):
+            return {}
+        return {rank: code for rank, code in ranks.items() if rank.isdecimal() and isinstance(code, int)}
 
     @property
     def supervisor_lock(self) -> Path:

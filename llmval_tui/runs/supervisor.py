@@ -19,10 +19,11 @@ import sys
 import time
 from pathlib import Path
 
+from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, take_lock, write_json
-from llmval_tui.foundation.process import Identity
+from llmval_tui.foundation.process import Identity, processes_with
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.runs import ladder
+from llmval_tui.runs import footprint, ladder
 from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status
 from llmval_tui.runs.store import Run
 
@@ -30,6 +31,7 @@ CANCEL_FILE = "cancel.json"  # made by whoever wants the run stopped; {"by": …
 RECORDER_RESTARTS = 5
 TELEMETRY_INTERVAL_S = 1.0
 FIRST_SAMPLE_S = 5.0
+LAST_WORD_S = 600.0  # how long the end of a run waits to be written where the disk is full
 _POLL_S = 0.2
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -44,21 +46,31 @@ class Supervisor:
         self._recorder: subprocess.Popen[bytes] | None = None
         self._recorder_starts = 0
         self._stop_signal: str | None = None
+        self._unsaved = False
 
     def supervise(self) -> None:
-        """Do the run, or what is left of it."""
+        """Do the run, or what is left of it.
+
+        Raises:
+            Refused: nothing can be recorded, so nothing was started.
+        """
         self.status.state = State.RUNNING
         self.status.supervisor = Identity.of(os.getpid())
         self.status.started_utc = self.status.started_utc or utc_iso()
-        self._save()
+        if not self.status.commands:
+            footprint.note_before(self.run)
+        write_json(self._status_file, self.status)
         try:
             for command in self.intent.commands:
                 if not self._wanted(command):
                     continue
+                if self._of(command) is None and (asker := self._cancel_asked()):
+                    self.status.cancelled = asker
+                    break
                 self._carry_out(command)
                 if self.status.cancelled:
                     break
-        except OSError as error:
+        except (OSError, Refused) as error:
             self._note(f"the supervisor stopped early: {error}")
         finally:
             for line in ladder.sweep(self.intent.run_id, self._spare()):
@@ -66,7 +78,7 @@ class Supervisor:
             self._end_recorder()
             self.status.state = State.FINISHED
             self.status.ended_utc = utc_iso()
-            self._save()
+            self._save_at_last()
 
     def ask_to_stop(self, number: int, _frame: object) -> None:
         """Signal handler: a signal to the supervisor means to cancel the run, however often it comes."""
@@ -80,7 +92,7 @@ class Supervisor:
         return next((item for item in self.status.commands if item.label == command.label), None)
 
     def _carry_out(self, command: Command) -> None:
-        status = self._of(command)
+        status = self._of(command) or self._unrecorded(command)
         child: subprocess.Popen[bytes] | None = None
         if status is None:  # else: an adopted command, started by a supervisor that is gone
             status = CommandStatus(command.label, started_utc=utc_iso())
@@ -97,13 +109,23 @@ class Supervisor:
         self._wait(status)
         status.exit_code = _exit_code(child)
         status.ended_utc = utc_iso()
-        ranks = read_json(self.run.folder / f"ranks.{command.label}.json")
-        if isinstance(ranks, dict) and isinstance(ranks.get("ranks"), dict):
-            status.ranks = {str(rank): int(code) for rank, code in ranks["ranks"].items()}
+        status.ranks = self.run.recorded_ranks(command.label)
         for line in ladder.sweep(self.intent.run_id, self._spare()):
             self._note(line)
         self._tee(command)
         self._save()
+
+    def _unrecorded(self, command: Command) -> CommandStatus | None:
+        """A command that the supervisor before this one started, and was killed before it could write that down."""
+        if not self.run.command_alive():
+            return None
+        found = processes_with(ladder.RUN_ID_VARIABLE, self.intent.run_id)
+        if not found:
+            return None
+        first = min(found, key=lambda identity: identity.start_ticks)
+        self.status.commands.append(CommandStatus(command.label, identity=first, started_utc=utc_iso()))
+        self._save()
+        return self.status.commands[-1]
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
         self._await_recorder()
@@ -142,15 +164,19 @@ class Supervisor:
     def _wait(self, status: CommandStatus) -> None:
         """Wait for the command to end; climb the ladder, once, when a stop is asked for."""
         identity = status.identity
-        if identity is None or not identity.alive():
+        if identity is None:
             return
         try:
             descriptor = os.pidfd_open(identity.pid)
         except ProcessLookupError:
             return
         try:
+            if not identity.alive():  # asked after opening: the pid may be another's by now
+                return
             while not select.select([descriptor], [], [], _POLL_S)[0]:
                 self._keep_recorder()
+                if self._unsaved:
+                    self._save()
                 if asker := self._cancel_asked():
                     self.status.state, self.status.cancelled = State.CANCELLING, asker
                     self._save()
@@ -161,6 +187,8 @@ class Supervisor:
             os.close(descriptor)
 
     def _cancel_asked(self) -> str | None:
+        if self.status.cancelled:  # by way of a supervisor that is gone
+            return self.status.cancelled
         if self._stop_signal:
             return f"{self._stop_signal} to the supervisor"
         request = read_json(self.run.folder / CANCEL_FILE)
@@ -192,12 +220,18 @@ class Supervisor:
         if self._recorder_starts > RECORDER_RESTARTS:
             return
         self._recorder_starts += 1
+        try:
+            self._recorder = self._start_recorder()
+        except OSError as error:  # no telemetry is a finding of the gates, no reason to end the command
+            self._note(f"the telemetry recorder could not be started: {error.strerror}")
+
+    def _start_recorder(self) -> subprocess.Popen[bytes]:
         with (self.run.folder / "recorder.log").open("ab") as log:
             options = ["--interval", str(TELEMETRY_INTERVAL_S), "--folder", self.intent.cwd]
             # GPU processes that do not carry the run's id are somebody else's, and are recorded as such.
             options += ["--mark", f"{ladder.RUN_ID_VARIABLE}={self.intent.run_id}"]
             options += ["--parent", str(os.getpid())]
-            self._recorder = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", str(self.run.telemetry), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -232,8 +266,33 @@ class Supervisor:
         self.status.notes.append(f"{utc_iso()} {line}")
         self._save()
 
+    @property
+    def _status_file(self) -> Path:
+        return self.run.folder / "status.json"
+
     def _save(self) -> None:
-        write_json(self.run.folder / "status.json", self.status)
+        """Write the status; where that fails, go on and write it later: a full disk must not end an hour's run."""
+        try:
+            write_json(self._status_file, self.status)
+            self._unsaved = False
+        except Refused as refusal:
+            if not self._unsaved:
+                self.status.notes.append(f"{utc_iso()} {refusal}")
+            self._unsaved = True
+
+    def _save_at_last(self) -> None:
+        """The last word, and what was left behind; waits for room on the disk."""
+        deadline = time.monotonic() + LAST_WORD_S
+        self._stop_signal = None  # from here on a signal means to wait no longer
+        while True:
+            try:
+                footprint.note_after(self.run)
+                write_json(self._status_file, self.status)
+                return
+            except (Refused, OSError):
+                if time.monotonic() >= deadline or self._stop_signal:
+                    raise
+            time.sleep(1)
 
 
 def _exit_code(child: subprocess.Popen[bytes] | None) -> int | None:
@@ -261,8 +320,13 @@ def main(arguments: list[str] | None = None) -> int:
     supervisor = Supervisor(run)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, supervisor.ask_to_stop)
-    if supervisor.status.state is not State.FINISHED:
+    if supervisor.status.state is State.FINISHED or run.verdict() is not None:
+        return 0  # over, or given up for lost and judged before this process came up
+    try:
         supervisor.supervise()
+    except Refused as refusal:
+        print(refusal, file=sys.stderr)
+        return 2
     return 0
 
 

@@ -14,6 +14,7 @@ from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import parse
 from llmval_tui.foundation.files import sha256_of, write_json
 from llmval_tui.foundation.resources import bundled
+from llmval_tui.runs.create import placed
 from llmval_tui.runs.records import (
     Artifact,
     Command,
@@ -79,13 +80,14 @@ class Workspace:
         step = context.step
         values: dict[str, Any] = {
             "commands": list(proposal.commands),
-            "artifacts": list(proposal.artifacts),
+            "artifacts": proposal.artifacts,
             "deviations": list(proposal.deviations),
             "telemetry": proposal.telemetry,
             "params": json.loads(json.dumps(dict(proposal.params))),
             "host": {"name": "node1", "driver_version": "580.1", "gpus": []},
             **intent,
         }
+        values["artifacts"] = [placed(artifact, run_id) for artifact in values["artifacts"]]
         record = Intent(
             v=1,
             run_id=run_id,

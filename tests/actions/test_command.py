@@ -1,10 +1,15 @@
 """A command as written becomes a frozen one: script, GPUs, outputs, environment."""
 
+import re
 import sys
+from dataclasses import replace
 
 import pytest
 
+from llmval_tui.actions.adapt import gpus_there
+from llmval_tui.actions.api import Options
 from llmval_tui.actions.argv import shape_of, value_of, with_value
+from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.resources import bundled
 
 ITEM = (
@@ -51,7 +56,8 @@ def test_the_workspaces_own_script_wins(workspace):
         ("Run `python own.py --output-dir .`", "the workspace itself"),
         ("Run `python inference_server_load_test.py; rm -rf /`", "“;”"),
         ("Run `python inference_server_load_test.py` and `python b.py`", "2 commands"),
-        ("Run `no-such-program-here --now`", "not installed"),
+        ("Run `vllm bench serve --now`", "not installed"),
+        ("Run `rm -rf artifacts`", "put it into a script"),
     ],
 )
 def test_refusals_say_what_to_do(workspace, text, words):
@@ -64,6 +70,13 @@ def test_refusals_say_what_to_do(workspace, text, words):
 def test_a_runner_of_a_later_release_is_refused_by_name(workspace, no_runners):
     proposal = workspace.propose("Run `python tools/precision_power_sweep.py --skip-compile`")
     assert "does not bring precision_power_sweep.py yet" in (proposal.refusal or "")
+
+
+@pytest.mark.parametrize(("gpus", "said"), [(0, "GPU 9, and this machine has none"), (8, "this machine has 8 (0–7)")])
+def test_a_gpu_that_is_not_there_is_named(workspace, gpus: int, said: str) -> None:
+    context = workspace.context("Run `python inference_server_load_test.py`", gpus=gpus)
+    with pytest.raises(Refused, match=re.escape(said)):
+        gpus_there(replace(context, options=Options(gpus=(9, 9))))
 
 
 def test_fewer_gpus_are_refused_then_adapted_everywhere(workspace):
@@ -114,7 +127,7 @@ def test_smoke_on_a_cpu(workspace):
     proposal = workspace.propose(ITEM, gpus=None, preset="smoke")
     assert proposal.refusal is None
     argv = tuple(proposal.commands[0].argv)
-    wanted = {"--nproc-per-node": "2", "--model": "tiny", "--device": "cpu", "--fp8-mode": "none", "--target-qps": "28"}
+    wanted = {"--nproc-per-node": "2", "--model": "tiny", "--device": "cpu", "--fp8-mode": "none", "--target-qps": "14"}
     assert {flag: value_of(argv, flag) for flag in wanted} == wanted
     (deviation,) = proposal.deviations
     assert deviation.startswith("smoke preset: ")

@@ -9,6 +9,7 @@ from llmval_tui.actions.artifact_gates import schema_problem
 from llmval_tui.actions.gates import general_gates
 from llmval_tui.actions.telemetry_gates import measure_windows
 from llmval_tui.foundation.files import sha256_of
+from llmval_tui.runs import footprint
 from llmval_tui.runs.records import Artifact, Command, CommandStatus, Outcome, worst
 from llmval_tui.telemetry.sample import HostSample, Sample
 
@@ -163,3 +164,56 @@ def test_telemetry_is_judged_over_the_measured_window_only(workspace):
     assert gate(run, "telemetry.samples").outcome is Outcome.PASS
     run.telemetry.unlink()
     assert gate(run, "telemetry.samples").outcome is not Outcome.PASS
+
+
+def left_by(workspace, before, during, after=None, run_id_in_path=False):
+    """The artifact gate of a run, with what others and it itself wrote at its artifact's path."""
+    artifact = Artifact("a.{run_id}.json" if run_id_in_path else "a.json")
+    run = workspace.run(workspace.context("x"), artifacts=[artifact], telemetry=False)
+    path = workspace.folder / run.intent.artifacts[0].path
+    if before is not None:
+        path.write_text(before)
+    footprint.note_before(run)
+    if during is not None:
+        path.write_text(during)
+    footprint.note_after(run)
+    if after is not None:
+        path.write_text(after)
+    gates, evidence = general_gates(run)
+    (found,) = [one for one in gates if one.name.startswith("artifact")]
+    return found.outcome, len(evidence)
+
+
+def test_a_file_of_another_run_is_no_evidence_whatever_its_time(workspace):
+    # The earlier run's file has a time after this run's start: the same second, or a clock that was set back.
+    assert left_by(workspace, "an earlier run", None) == (Outcome.FAIL, 0)
+    assert left_by(workspace, "an earlier run", "this one's own") == (Outcome.PASS, 1)
+    # A later run wrote there before this one was judged.
+    assert left_by(workspace, None, "this run", "some later run") == (Outcome.INVALID, 0)
+    assert left_by(workspace, None, None, "some later run") == (Outcome.INVALID, 0)
+
+
+def test_a_file_with_an_old_time_counts_where_the_run_made_it(workspace):
+    path = workspace.folder / "a.json"
+    run = workspace.run(workspace.context("x"), artifacts=[Artifact("a.json")], telemetry=False)
+    footprint.note_before(run)
+    path.write_text("copied with its time, or by a server whose clock is behind")
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    footprint.note_after(run)
+    assert gate(run, "artifact").outcome is Outcome.PASS
+
+
+def test_a_report_of_the_runs_own_may_be_edited_before_it_is_filed(workspace):
+    assert left_by(workspace, None, "a report", "a better report", run_id_in_path=True) == (Outcome.PASS, 1)
+
+
+def test_a_folder_counts_without_what_others_wrote(workspace):
+    run = workspace.run(workspace.context("x"), artifacts=[Artifact("out")], telemetry=False)
+    workspace.write("out/before.json", "{}")
+    footprint.note_before(run)
+    workspace.write("out/own.json", "{}")
+    footprint.note_after(run)
+    workspace.write("out/later.json", "{}")
+    gates, evidence = general_gates(run)
+    assert worst(gates) is Outcome.PASS
+    assert [item.path for item in evidence] == ["out/own.json"]

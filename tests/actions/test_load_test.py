@@ -80,6 +80,13 @@ def fewer_ranks(value):
     value["llmval"]["identity"]["tensor_parallel"] = 1
 
 
+def saturated(value):
+    """A node that serves half of what arrives: each request waits as long as it took until it arrived."""
+    for record in value["llmval"]["requests"]:
+        for key in ("first_token_s", "last_token_s"):
+            record[key] += record["intended_s"]
+
+
 def nothing_sent(value):
     value["llmval"]["requests"] = []
     value |= {"num_prompts": 0, "completed": 0, "total_output_tokens": 0}
@@ -104,8 +111,10 @@ def nothing_sent(value):
                 "generator rate": Outcome.INVALID,
                 "schedule delay": Outcome.INVALID,
                 "failed requests": Outcome.FAIL,
+                "kept up": Outcome.INCONCLUSIVE,
             },
         ),
+        (saturated, {"kept up": Outcome.FAIL}),
     ],
 )
 def test_what_is_wrong_is_found_by_its_own_gate(load_run, result, spoil, gates):

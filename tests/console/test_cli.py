@@ -135,6 +135,59 @@ def test_new_plan_waits_for_the_run_that_is_in_flight(workspace) -> None:
     assert len(workspace.store.runs()) == 1
 
 
+def test_a_plan_that_was_killed_does_not_read_as_passed(workspace) -> None:
+    watching = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    output, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 3, output
+    assert "was killed" in output
+    assert workspace.store.active()[0].id in output
+    told = json.loads(workspace.llmval("attach", "--json", check=3).stdout)
+    assert told["ok"] is False
+    assert "0 of 1 steps" in told["message"]
+
+
+@pytest.mark.parametrize("words", [("1.1", "--all"), ("1.1", "--section", "1"), ("--section", "1", "--all")])
+def test_two_ways_of_choosing_steps_are_refused(workspace, words: tuple[str, ...]) -> None:
+    refused = workspace.llmval("run", *words, check=2)
+    assert "give only one of them" in refused.stderr
+    assert not (workspace.folder / "artifacts/plans").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "--preset", "big"), ("status", "1.2"), ("tick", "1.1"), ("run", "--interval", "0")]
+)
+def test_a_usage_error_is_one_sentence_and_json_where_asked(workspace, words: tuple[str, ...]) -> None:
+    told = json.loads(workspace.llmval(*words, "--json", check=2).stdout)
+    assert told["ok"] is False
+    assert "--help" in told["message"]
+    assert workspace.llmval(*words, check=2).stderr.count("\n") == 1
+
+
+def test_a_tick_whose_note_cannot_be_recorded_does_not_stay(workspace) -> None:
+    before = workspace.checklist.read_bytes()
+    (workspace.folder / "docs/TODO.md").mkdir()
+    workspace.llmval("tick", "1.4", "--note", "seen", check=2)
+    assert workspace.checklist.read_bytes() == before
+
+
+def test_verify_names_ticks_without_a_record_to_scripts_too(workspace) -> None:
+    workspace.checklist.write_text(workspace.checklist.read_text().replace("- [ ] Ask", "- [x] Ask"))
+    (line,) = json.loads(workspace.llmval("verify", "--json", check=3).stdout)["unbacked"]
+    assert "1.4" in line
+
+
+def test_only_a_pass_is_shown_as_evidence(workspace) -> None:
+    (workspace.folder / "ok.py").write_text("open('artifacts/ok.json', 'w').write('{}'); raise SystemExit(3)")
+    workspace.llmval("run", "1.1", check=1)
+    workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
+    row = next(line for line in workspace.llmval("status", check=0).stdout.splitlines() if line.startswith("1.1"))
+    assert "done" in row
+    assert workspace.store.runs()[0].verdict().evidence  # there is a file, of a run that failed
+    assert "artifacts/ok.json " not in row.split("`")[-1]
+
+
 def test_readonly_looks_and_leaves(workspace) -> None:
     refused = workspace.llmval("run", "1.1", "--readonly", check=2)
     assert "--readonly" in refused.stderr
@@ -208,3 +261,34 @@ def test_start_up_imports_nothing_heavy(workspace) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path("/"))
     assert done.stdout.strip() == "[]"
+
+
+def test_a_new_plan_waits_for_the_run_of_another_step(workspace) -> None:
+    workspace.llmval("run", "1.3", "--detach", check=0)
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    other = workspace.start("run", "1.1")
+    until(lambda: (plan := active_plan(workspace.folder)) is not None and "waiting for" in _log(plan))
+    assert len(workspace.store.runs()) == 1
+    (workspace.folder / "go").touch()
+    output, _ = other.communicate(timeout=60)
+    assert other.returncode == 0, output
+    assert workspace.checklist.read_text().count("[x]") == 2  # the run that was found is settled too
+
+
+def _log(plan) -> str:
+    return (plan.folder / "plan.log").read_text()
+
+
+def test_runner_python_that_cannot_run_the_runners_is_refused(workspace, tmp_path) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    for python, said in (
+        ("/bin/ls", "not a Python"),
+        ("/no/such", "cannot be started"),
+        (bare / "bin/python", "no torch"),
+    ):
+        done = workspace.llmval("run", "1.1", "--runner-python", str(python), check=2)
+        assert said in done.stderr
+    assert workspace.store.runs() == []

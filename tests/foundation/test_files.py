@@ -1,5 +1,7 @@
 """Files survive: replaced wholly or not at all, locks die with their holder, lines never tear."""
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import append_line, is_locked, read_json, read_lines, try_lock, write_atomic
+from llmval_tui.foundation.files import append_line, is_locked, locked, read_json, read_lines, try_lock, write_atomic
 from llmval_tui.foundation.tail import LineTail
 
 
@@ -69,6 +71,57 @@ def test_torn_last_line_is_left_out(tmp_path: Path) -> None:
         file.write(b'{"b": ')
     assert read_lines(path) == [{"a": 1}]
     assert read_json(path) is None
+    append_line(path, {"c": 3})  # is not glued to the torn one
+    assert read_lines(path) == [{"a": 1}, {"c": 3}]
+
+
+def test_a_line_is_appended_wholly_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ledger.jsonl"
+    append_line(path, {"a": 1})
+    before = path.read_bytes()
+    real, room = os.write, [3]
+
+    def full(descriptor: int, data: bytes) -> int:
+        if room:
+            return real(descriptor, data[: room.pop()])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(Refused, match="No space left on device"):
+        append_line(path, {"b": 2})
+    assert path.read_bytes() == before
+
+
+def test_a_file_system_without_locks_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+
+    def none(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    for ask in (try_lock, is_locked, lambda path: locked(path).__enter__()):
+        with pytest.raises(Refused, match="file system with locks"):
+            ask(path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    with pytest.raises(Refused, match="cannot be locked"):
+        try_lock(tmp_path / "nowhere" / "lock")
+
+
+def test_a_record_replaced_by_another_nfs_client_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "status.json"
+    path.write_text('{"a": 1}')
+    real, stale = Path.read_bytes, [True]
+
+    def read(self: Path) -> bytes:
+        if stale:
+            stale.pop()
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert read_json(path) == {"a": 1}
 
 
 @given(

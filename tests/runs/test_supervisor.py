@@ -9,9 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import take_lock, write_json
 from llmval_tui.foundation.process import Identity, processes_with
-from llmval_tui.runs import client, ladder
-from llmval_tui.runs.records import State
+from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs import client, footprint, ladder, supervisor
+from llmval_tui.runs.create import create_run, new_run_id
+from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, State, StepRef, Verdict
 from llmval_tui.runs.store import Run
 
 
@@ -143,3 +149,134 @@ def test_second_supervisor_is_refused(make_run: Callable[..., Run]) -> None:
     assert second.returncode == 2
     assert "already has a supervisor" in second.stderr
     assert json.loads((run.folder / "status.json").read_text())["supervisor"]["pid"] == run.status().supervisor.pid
+
+
+def test_a_full_disk_does_not_end_the_run(make_run: Callable[..., Run], tmp_path: Path, monkeypatch) -> None:
+    run = make_run("touch started; sleep 0.3; exit 0", "echo second")
+    real = supervisor.write_json
+
+    def write(path: Path, value: object) -> None:
+        if (tmp_path / "started").exists() and not (tmp_path / "room").exists():
+            refused.append(path.name)
+            if (run.logs_folder / "c1.stdout.log").exists() and len(refused) > 3:
+                (tmp_path / "room").touch()
+            raise Refused(f"{path} cannot be written (No space left on device).")
+        real(path, value)
+
+    refused: list[str] = []
+    monkeypatch.setattr(supervisor, "write_json", write)
+    monkeypatch.setattr(supervisor.time, "sleep", lambda _seconds: None)
+    supervisor.Supervisor(run).supervise()
+    assert refused
+    status = run.status()
+    assert status.state is State.FINISHED
+    assert [command.exit_code for command in status.commands] == [0, 0]
+    assert any("No space left" in note for note in status.notes)
+
+
+def test_a_run_that_cannot_be_recorded_is_not_started(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run("touch started")
+    (run.folder / "artifacts.json").mkdir()
+    with pytest.raises(Refused, match=r"artifacts\.json cannot be written"):
+        client.start(run)
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_rank_whose_end_nobody_learned_does_not_stop_the_run(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    script = """echo '{"ranks": {"0": null, "1": 7}}' > $LLMVAL_RUN_FOLDER/ranks.c0.json; exit 1"""
+    run = make_run(script, "echo second > second")
+    client.start(run)
+    assert client.wait(run, 30)
+    assert run.status().commands[0].ranks == {"1": 7}
+    assert (tmp_path / "second").exists()
+
+
+def test_a_cancel_before_the_command_starts_nothing(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run("touch started")
+    (run.folder / supervisor.CANCEL_FILE).write_text('{"by": "operator"}')
+    client.start(run)
+    assert client.wait(run, 30)
+    assert run.status().cancelled == "operator"
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_command_that_was_started_and_not_recorded_is_adopted(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run("touch started; while [ ! -e go ]; do sleep 0.1; done; touch end")
+    client.start(run)
+    until((tmp_path / "started").exists)
+    run.status().supervisor.send(signal.SIGKILL)
+    until(lambda: not run.supervised())
+    status = json.loads((run.folder / "status.json").read_text())
+    (run.folder / "status.json").write_text(json.dumps(status | {"commands": []}))  # as it was a moment before
+    client.look_after(run)
+    (tmp_path / "go").touch()
+    assert client.wait(run, 30)
+    assert (tmp_path / "end").exists()
+    assert [command.exit_code for command in run.status().commands] == [None]
+
+
+def test_a_stranger_with_the_commands_lock_does_not_keep_a_finished_run_alive(make_run: Callable[..., Run]) -> None:
+    run = make_run("true")
+    client.start(run)
+    assert client.wait(run, 30)
+    lock = take_lock(run.command_lock)  # as a process in the kernel's hands would, that nobody can kill
+    assert lock is not None
+    assert not run.alive()
+    assert client.wait(run, 0.1)
+    assert not client.request_cancel(run, "operator")
+    os.close(lock)
+
+
+def test_a_run_that_was_judged_as_lost_is_not_started_late(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run("touch started")
+    verdict = Verdict(1, run.id, Outcome.INCONCLUSIVE, [], "2026-01-02T03:04:05Z", "lost")
+    write_json(run.folder / "verdict.json", verdict)
+    assert supervisor.main([str(run.folder)]) == 0
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_cancel_reaches_the_run_where_the_disk_is_full(make_run: Callable[..., Run], monkeypatch) -> None:
+    run = make_run("sleep 300")
+    client.start(run)
+
+    def full(path: Path, _value: object) -> None:
+        raise Refused(f"{path} cannot be written (No space left on device).")
+
+    monkeypatch.setattr(client, "write_json", full)
+    assert client.request_cancel(run, "operator")
+    assert client.wait(run, 40)
+    assert run.status().cancelled == "SIGTERM to the supervisor"
+
+
+def test_what_lay_there_before_and_after_is_noted(store) -> None:
+    (store.workspace / "out").mkdir()
+    (store.workspace / "out/old").write_text("old")
+    command = Command("main", ["bash", "-c", "echo new > out/new"], "")
+    step = StepRef("1.1", "1. Section", "text", 1, "list.md")
+    cwd = str(store.workspace)
+    intent = Intent(
+        1, new_run_id("1.1"), "command", step, [command], cwd, utc_iso(), [Artifact("out")], telemetry=False
+    )
+    run = create_run(store, intent)
+    client.start(run)
+    assert client.wait(run, 30)
+    noted = footprint.read(run)
+    assert list(noted.before) == ["out/old"]
+    assert sorted(noted.after) == ["out/new", "out/old"]
+    assert noted.before["out/old"] == noted.after["out/old"]
+
+
+def test_ranks_left_by_a_double_kill_are_ended_by_whoever_looks_next(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = make_run("setsid sleep 300 9>&- & echo $! > rank; wait")
+    client.start(run)
+    until(lambda: (tmp_path / "rank").exists() and run.status().commands != [])
+    rank = Identity.of(int((tmp_path / "rank").read_text()))
+    status = run.status()
+    os.kill(status.supervisor.pid, signal.SIGKILL)
+    os.kill(status.commands[0].identity.pid, signal.SIGKILL)
+    until(lambda: not run.supervised())
+    assert rank is not None and rank.alive()
+    client.look_after(run)
+    until(lambda: not rank.alive() and run.state() is State.FINISHED)

@@ -1,0 +1,246 @@
+"""The power section: cells, the summary of them, and the tables of a document."""
+
+import json
+import subprocess
+
+import pytest
+
+from llmval_tui.actions import perform
+from llmval_tui.actions.accept import accept
+from llmval_tui.actions.artifact_gates import schema_problem
+from llmval_tui.actions.power_cell import doubts
+from llmval_tui.actions.power_tables import BEGIN, END, with_tables
+from llmval_tui.actions.registry import action_named
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import read_json, sha256_of, write_json
+from llmval_tui.runs import footprint
+from llmval_tui.runs.records import Outcome, worst
+from tests.actions.studies import MODEL, power_cell, write_sweep
+
+SWEEP = (
+    "python tools/precision_power_sweep.py --sequence-length 64 --model-layers 2 --model-d-model 64 --model-heads 4 "
+    "--model-d-ff 256 --batch-size 1 --modes bf16 fp8_te --skip-compile --output-dir power_results/20260102"
+)
+ANALYZER = "python tools/power_efficiency_analyzer.py power_results/<date>/*.json --output artifacts/s_<date>.json"
+LIST = f"""# L
+
+## 3. Power
+- [ ] Run: `{SWEEP}`.
+- [ ] Summarise with `{ANALYZER}`.
+- [ ] Update `docs/power.md` with new tables.
+"""
+FOLDER = "power_results/20260102"
+REFUSED = power_cell("fp8_te", status="refused", reasons=("Transformer Engine is not installed",))
+
+
+def swept(workspace, *cells, **changes):
+    proposal = workspace.propose(LIST, "3.1")
+    assert proposal.refusal is None, proposal.refusal
+    write_sweep(workspace.folder / FOLDER, *cells, **changes)
+    return workspace.run(workspace.context(LIST, "3.1"), proposal, telemetry=False)
+
+
+def judged(run):
+    gates, metrics, summary, question = action_named(run.intent.action).judge(run)
+    return {gate.name: gate for gate in gates}, worst(gates), metrics, summary, question
+
+
+def test_the_example_is_as_the_sweep_writes_it(tmp_path):
+    path = tmp_path / "cell.json"
+    for cell in (power_cell("bf16"), REFUSED):
+        path.write_text(json.dumps(cell))
+        assert schema_problem(path, "power_cell") is None
+
+
+def test_a_sweep_passes_with_cells_valid_or_refused(workspace):
+    gates, outcome, metrics, summary, _ = judged(swept(workspace, power_cell("bf16"), REFUSED))
+    assert outcome is Outcome.PASS
+    assert summary == "2 of 2 cells: 1 refused, 1 valid"
+    assert gates[f"cell {MODEL}-s64-b1-fp8_te"].reason == "Transformer Engine is not installed"
+    assert metrics["best_prefill_tokens_per_joule"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [("failed", Outcome.FAIL), ("invalid", Outcome.INVALID), ("no_energy", Outcome.INCONCLUSIVE)],
+)
+def test_a_cell_without_a_figure_spoils_the_sweep(workspace, status, outcome):
+    other = power_cell("fp8_te", status=status, reasons=("why",))
+    assert judged(swept(workspace, power_cell("bf16"), other))[1] is outcome
+
+
+def test_cells_that_are_all_refused_are_no_sweep(workspace):
+    other = power_cell("bf16", status="refused", reasons=("no room",))
+    assert judged(swept(workspace, other, REFUSED))[1] is Outcome.INCONCLUSIVE
+
+
+def test_a_cell_that_is_missing_or_damaged_is_told(workspace):
+    run = swept(workspace, power_cell("bf16"), order=[f"{MODEL}-s64-b1-bf16", f"{MODEL}-s64-b1-fp8_te"])
+    gate = judged(run)[0][f"cell {MODEL}-s64-b1-fp8_te"]
+    assert (gate.outcome, gate.measured) == (Outcome.INCONCLUSIVE, "missing")
+    workspace.write(f"{FOLDER}/{MODEL}-s64-b1-fp8_te.json", "{}")
+    assert judged(run)[0][f"cell {MODEL}-s64-b1-fp8_te"].outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("warmup_s",), 4.0, "warm-up"),
+        (("tokens_per_joule",), 2.5, "its trials give"),
+        (("trials", 0, "window_s"), 9.0, "a window of 9 s"),
+        (("trials", 0, "tokens_per_s"), 900.0, "varies by"),
+        (("trials", 2, "gpus", 0, "integrated_j"), 1.0, "differ by more than"),
+        (("trials", 2, "gpus", 0, "utilisation_percent"), 70.0, "utilisation 70"),
+        (("trials", 1, "gpus", 0, "throttle_share"), {"sw_thermal_slowdown": 0.01}, "throttled"),
+        (("trials", 1, "energy_j"), None, "no energy"),
+    ],
+)
+def test_the_word_valid_is_not_trusted(workspace, path, value, said):
+    cell = power_cell("bf16")
+    assert doubts(cell) == []
+    place = cell["phases"]["prefill"]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert said in " ".join(doubts(cell))
+    assert judged(swept(workspace, cell, REFUSED))[1] is Outcome.INVALID
+
+
+def test_a_damaged_result_is_invalid_and_not_an_error(workspace):
+    run = swept(workspace, power_cell("bf16"), REFUSED)
+    workspace.write(f"{FOLDER}/sweep.json", '{"kind": "power_sweep", "order": []}')
+    assert judged(run)[1] is Outcome.INVALID
+    summary = summarised(workspace)
+    workspace.write("artifacts/s_20260102.json", '{"kind": "power_summary"}')
+    assert judged(summary)[1] is Outcome.INVALID
+
+
+def test_a_sweep_of_other_cells_than_asked_for_fails(workspace):
+    assert judged(swept(workspace, power_cell("bf16")))[0]["ran as asked"].outcome is Outcome.FAIL
+
+
+def test_cells_of_an_earlier_run_need_its_evidence(workspace):
+    first = swept(workspace, power_cell("bf16"), REFUSED)
+    second = swept(workspace, power_cell("bf16"), REFUSED)
+    footprint.note_before(second)
+    assert judged(second)[0]["measured by"].outcome is Outcome.INCONCLUSIVE
+    workspace.judge(first, Outcome.INCONCLUSIVE)
+    verdict = read_json(first.folder / "verdict.json")
+    for cell in (power_cell("bf16"), REFUSED):
+        path = f"{FOLDER}/{cell['cell']}.json"
+        sha256 = sha256_of(workspace.folder / path)
+        verdict["evidence"].append({"path": path, "sha256": sha256, "bytes": 1})
+    write_json(first.folder / "verdict.json", verdict)
+    gate = judged(second)[0]["measured by"]
+    assert gate.outcome is Outcome.PASS
+    assert f"2 by run {first.id}" in gate.measured
+
+
+def test_a_sweep_needs_a_gpu_or_smoke(workspace):
+    assert "this machine has none" in (workspace.propose(LIST, "3.1", gpus=0).refusal or "")
+    small = workspace.propose(LIST, "3.1", gpus=0, preset="smoke")
+    assert small.refusal is None
+    argv = small.commands[0].argv
+    at = argv.index("--batch-size")
+    assert argv[at + 1 : at + 4] == ["1", "2", "--modes"]
+    assert f"{FOLDER}.smoke" in argv
+    assert workspace.propose(LIST, "3.1").params["gpu_indices"] == [0]
+    some = workspace.propose(LIST.replace("--skip-compile", "--devices 2 3"), "3.1")
+    assert some.params["gpu_indices"] == [2, 3]
+    dropped = (
+        workspace.propose(LIST.replace("--modes", "--devices 2 3 --modes"), "3.1", preset="smoke").commands[0].argv
+    )
+    assert "--devices" not in dropped
+    assert dropped[dropped.index("--modes") - 1] == "2", "its values go with it, and no others"
+
+
+def summarised(workspace, outcome=Outcome.PASS):
+    """A run of item 3.2, by the real analyzer."""
+    swept(workspace, power_cell("bf16"), REFUSED)
+    proposal = workspace.propose(LIST, "3.2")
+    assert proposal.refusal is None, proposal.refusal
+    done = subprocess.run(proposal.commands[0].argv, cwd=workspace.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return workspace.run(workspace.context(LIST, "3.2"), proposal, telemetry=False, outcome=outcome)
+
+
+def test_a_summary_is_held_against_its_cells(workspace):
+    run = summarised(workspace)
+    _, outcome, metrics, summary, _ = judged(run)
+    assert outcome is Outcome.PASS
+    assert metrics["cells_valid"] == 1
+    assert "2 tokens/J" in summary
+    path = workspace.folder / "artifacts/s_20260102.json"
+    value = json.loads(path.read_text())
+    value["cells"][0]["tokens_per_joule"] *= 1.1
+    path.write_text(json.dumps(value))
+    assert judged(run)[0]["figures"].outcome is Outcome.INVALID
+    workspace.write(f"{FOLDER}/{REFUSED['cell']}.json", json.dumps(REFUSED) + " ")
+    assert judged(run)[0]["inputs"].outcome is Outcome.INVALID
+
+
+def test_a_summary_without_a_valid_cell_is_inconclusive(workspace):
+    run = summarised(workspace)
+    path = workspace.folder / "artifacts/s_20260102.json"
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps({**value, "cells": [], "counts": {**value["counts"], "valid": 0}}))
+    assert judged(run)[0]["cells"].outcome is Outcome.INCONCLUSIVE
+    path.write_text(json.dumps({**value, "counts": {**value["counts"], "missing": 1}}))
+    assert judged(run)[0]["cells"].outcome is Outcome.INCONCLUSIVE
+
+
+def test_the_newest_folder_is_shown_and_trials_look_at_trials(workspace):
+    workspace.write("power_results/20260101/a.json", "{}")
+    workspace.write("power_results/20260103.smoke/b.json", "{}")
+    proposal = workspace.propose(LIST, "3.2")
+    assert "power_results/20260101, the newest date" in proposal.summary
+    trial = workspace.propose(LIST, "3.2", preset="smoke")
+    assert "power_results/20260103.smoke" in trial.summary
+    assert trial.artifacts[0].path == "artifacts/s_20260103.smoke.json"
+
+
+DOCUMENT = f"# Mine\r\n\r\nprose\r\n{BEGIN}\r\nold\r\n{END}\r\n\r\nmore\r\n"
+
+
+def test_tables_are_proposed_and_only_the_block_changes(workspace):
+    path = workspace.write("docs/power.md", DOCUMENT)
+    assert "no summary of this section has passed" in (workspace.propose(LIST, "3.3").refusal or "")
+    summarised(workspace)
+    proposal = workspace.propose(LIST, "3.3")
+    assert proposal.refusal is None, proposal.refusal
+    run = workspace.run(workspace.context(LIST, "3.3"), proposal)
+    assert perform.main([str(run.folder)]) == 0
+    assert path.read_bytes() == DOCUMENT.encode(), "nothing changes before the operator says so"
+    _, outcome, _, _, question = judged(run)
+    assert outcome is Outcome.INCONCLUSIVE
+    assert "-old" in question["diff"]
+    workspace.judge(run, outcome, question)
+    accept(run)
+    new = path.read_bytes().decode()
+    head, tail = DOCUMENT.split("old\r\n")
+    assert new.startswith(head)
+    assert new.endswith(tail)
+    assert "| 1 | BF16 | 1,000 |" in new
+    assert "\n" not in new.replace("\r\n", "")
+    assert judged(run)[1] is Outcome.PASS
+    again = workspace.run(workspace.context(LIST, "3.3"), workspace.propose(LIST, "3.3"))
+    assert perform.main([str(again.folder)]) == 0
+    assert judged(again)[1] is Outcome.PASS
+    assert judged(again)[4] is None, "the same tables ask nothing"
+
+
+def test_tables_of_a_changed_summary_are_refused(workspace, capsys):
+    workspace.write("docs/power.md", DOCUMENT)
+    summarised(workspace)
+    run = workspace.run(workspace.context(LIST, "3.3"), workspace.propose(LIST, "3.3"))
+    workspace.write("artifacts/s_20260102.md", f"{BEGIN}\n| forged |\n{END}\n")
+    assert perform.main([str(run.folder)]) == 2
+    assert "is not what run" in capsys.readouterr().err
+
+
+def test_markers_that_do_not_pair_up_are_refused(workspace):
+    workspace.write("docs/power.md", f"{BEGIN}\n")
+    assert "repair its markers" in (workspace.propose(LIST, "3.3").refusal or "")
+    with pytest.raises(Refused, match="repair"):
+        with_tables(f"{END}\n{BEGIN}\n", "x\n", "d.md")
+    assert with_tables("", "x\n", "d.md").endswith(f"{BEGIN}\nx\n{END}\n")

@@ -1,0 +1,175 @@
+"""Settling: once, by whoever looks, and healed by the next look where it was interrupted."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from llmval_tui.actions import settle as settling
+from llmval_tui.actions.accept import accept
+from llmval_tui.actions.api import Proposal
+from llmval_tui.actions.settle import settle, settle_all, tick_by_hand
+from llmval_tui.actions.state import StepState, step_statuses
+from llmval_tui.checklist.model import StepKey, load
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import read_lines, try_lock, write_json
+from llmval_tui.runs.evidence import check_ledger
+from llmval_tui.runs.plans import plans_folder
+from llmval_tui.runs.records import Artifact, Command, Outcome, State
+
+LIST = "# L\n\n## 1. Part\n- [ ] same\n- [ ] same\n"
+TRUE = Command("main", ["true"], "true")
+
+
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
+def passing(workspace, number="1.1", artifact=None, **intent):
+    """A run that ended well, of a step of `list.md` in the workspace, not judged yet."""
+    if not (workspace.folder / "list.md").exists():
+        workspace.write("list.md", LIST)
+    name = artifact or f"artifacts/{number}.json"
+    workspace.write(name, "{}")
+    proposal = Proposal("command", "", commands=(TRUE,), artifacts=(Artifact(name),), telemetry=False)
+    return workspace.run(workspace.context(LIST, number), proposal, **intent)
+
+
+def text(workspace) -> str:
+    return (workspace.folder / "list.md").read_text()
+
+
+def test_a_run_that_is_about_to_start_is_not_lost(workspace) -> None:
+    run = passing(workspace, plan_id="20260102T030400Z-abc")
+    status = (run.folder / "status.json").read_bytes()
+    (run.folder / "status.json").unlink()
+    folder = plans_folder(workspace.folder) / "20260102T030400Z-abc"
+    folder.mkdir(parents=True)
+    lock = try_lock(folder / "lock")
+    assert lock is not None
+    assert run.state() is State.STARTING
+    assert settle(run, workspace.store) is None
+    assert run.verdict() is None
+    (run.folder / "status.json").write_bytes(status)
+    assert settle(run, workspace.store).outcome is Outcome.PASS
+    os.close(lock)
+
+
+def test_a_run_whose_plan_died_before_it_started_is_lost(workspace) -> None:
+    run = passing(workspace, plan_id="20260102T030400Z-abc")
+    (run.folder / "status.json").unlink()
+    assert settle(run, workspace.store).outcome is not Outcome.PASS
+
+
+def test_settling_again_changes_nothing_and_takes_no_lock(workspace) -> None:
+    run = passing(workspace)
+    settle(run, workspace.store)
+    ledger = workspace.store.ledger.read_bytes()
+    (run.folder / "settle.lock").unlink()
+    settle(run, workspace.store)
+    assert workspace.store.ledger.read_bytes() == ledger
+    assert not (run.folder / "settle.lock").exists()  # so that a look by another user needs no write
+
+
+def test_the_newest_of_two_unsettled_runs_has_the_last_word(workspace) -> None:
+    passing(workspace, artifact="artifacts/old.json")
+    newer = passing(workspace, artifact="artifacts/new.json")
+    assert settle_all(workspace.store) == []
+    assert read_lines(workspace.store.ledger)[-1]["run_id"] == newer.id
+    assert newer.id in (workspace.folder / "docs/TODO.md").read_text()
+    assert [finding.path for finding in check_ledger(workspace.store)] == ["artifacts/new.json"]
+
+
+def test_a_clean_run_takes_the_deviation_of_the_earlier_one_away(workspace) -> None:
+    settle(passing(workspace, deviations=["4 GPUs instead of 8"]), workspace.store)
+    assert "deviation: 4 GPUs instead of 8" in text(workspace)
+    settle(passing(workspace), workspace.store)
+    assert text(workspace) == LIST.replace("[ ]", "[x]", 1)
+
+
+def test_items_of_the_same_words_are_verified_each(workspace) -> None:
+    for number in ("1.1", "1.2"):
+        settle(passing(workspace, number), workspace.store)
+    (workspace.folder / "artifacts/1.1.json").write_text("other")
+    states = {finding.path: finding.state for finding in check_ledger(workspace.store)}
+    assert states == {"artifacts/1.1.json": "changed", "artifacts/1.2.json": "intact"}
+
+
+def test_a_tick_by_hand_replaces_the_tick_of_a_run(workspace) -> None:
+    settle(passing(workspace), workspace.store)
+    (workspace.folder / "artifacts/1.1.json").unlink()
+    assert [finding.state for finding in check_ledger(workspace.store)] == ["missing"]
+    tick_by_hand(workspace.folder / "list.md", StepKey("1. Part", "same", 1), "seen by Ada", workspace.store)
+    assert check_ledger(workspace.store) == []
+
+
+def test_a_full_disk_in_the_ledger_is_healed_by_the_next_look(workspace, monkeypatch) -> None:
+    run = passing(workspace)
+    real, room = os.write, [40]
+
+    def full(descriptor: int, data: bytes) -> int:
+        if Path(f"/proc/self/fd/{descriptor}").resolve() != workspace.store.ledger.resolve():
+            return real(descriptor, data)
+        if room:
+            return real(descriptor, data[: room.pop()])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(Refused, match="No space left"):
+        settle(run, workspace.store)
+    monkeypatch.undo()
+    assert workspace.store.ledger.read_bytes() == b""
+    settle(run, workspace.store)
+    assert [line["run_id"] for line in read_lines(workspace.store.ledger)] == [run.id]
+    assert text(workspace).count("[x]") == 1
+
+
+def test_what_cannot_be_judged_now_is_judged_once_the_cause_is_mended(workspace, monkeypatch) -> None:
+    run = passing(workspace)
+
+    def denied(_path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("llmval_tui.actions.artifact_gates.sha256_of", denied)
+    (problem,) = settle_all(workspace.store)
+    assert "cannot be judged yet (PermissionError" in problem
+    assert run.verdict() is None
+    monkeypatch.undo()
+    assert settle_all(workspace.store) == []
+    assert run.verdict().outcome is Outcome.PASS
+
+
+def test_an_acceptance_that_was_interrupted_is_judged_by_the_next_look(workspace, monkeypatch) -> None:
+    run = passing(workspace)
+    workspace.judge(run, Outcome.INCONCLUSIVE, {"kind": "link", "text": "its link?"})
+    assert settle(run, workspace.store).outcome is Outcome.INCONCLUSIVE
+    accept(run, "https://example.org/1")  # and the power goes before it is judged again
+    assert settle(run, workspace.store).outcome is Outcome.PASS
+    assert (run.folder / "verdict.1.json").exists()
+    assert text(workspace).count("[x]") == 1
+    assert settling._answered(run, run.verdict()) is False
+
+
+def test_a_tick_that_nothing_backs_is_not_done(workspace) -> None:
+    run = passing(workspace, exit_code=1)
+    settle(run, workspace.store)
+    workspace.write("list.md", LIST.replace("[ ]", "[x]"))  # in an editor
+
+    def states() -> list[StepState]:
+        return [item.state for item in step_statuses(load(workspace.folder / "list.md"), workspace.store)]
+
+    assert states() == [StepState.TICKED, StepState.TICKED]
+    for occurrence in (1, 2):
+        tick_by_hand(workspace.folder / "list.md", StepKey("1. Part", "same", occurrence), "seen", workspace.store)
+    assert states() == [StepState.DONE, StepState.DONE]
+
+
+def test_a_verdict_is_written_once(workspace) -> None:
+    run = passing(workspace)
+    workspace.judge(run, Outcome.FAIL)
+    assert settle(run, workspace.store).outcome is Outcome.FAIL
+    assert text(workspace) == LIST
+    write_json(run.folder / "status.json", {})
+    assert settle(run, workspace.store).outcome is Outcome.FAIL
