@@ -7,9 +7,9 @@ from textual.binding import Binding, BindingType
 
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.tui.base import StyledApp
-from llmval_tui.tui.bridge import replay_file
 from llmval_tui.tui.commands import Commands, LlmvalCommands
 from llmval_tui.tui.glyphs import glyphs
+from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.state import ScreenState
@@ -52,14 +52,25 @@ class Dashboard(StyledApp):
         super().__init__()
         self.settings = settings
         self.environment = settings.environment
-        self.glyphs = glyphs(settings.ascii)
+        self.glyphs = glyphs(settings.ascii, settings.charts)
+        replaying = settings.replay is not None
+        self.keymap = Keymap(settings.keys, replaying, quiet=replaying and settings.readonly)
         self.wear(settings.theme)
         self.stylesheet.set_variables(self.get_css_variables())
         self.animation_level = "none"
         self.set_class(settings.ascii, "ascii")
         state = state or ScreenState(settings, preset=settings.preset, adapt=settings.adapt)
+        replay = None
+        if settings.replay is not None:
+            from llmval_tui.tui.replaying import ReplayWorkspace, open_replay
+
+            replay = open_replay(settings.replay)
+            state.timeline = timeline = replay.timeline
+            if replay.run is not None:
+                state.now = lambda: timeline.now_s
+                workspace = ReplayWorkspace(settings, replay)
         self.main = MainScreen(
-            state, workspace or Workspace(settings, propose), commands or LlmvalCommands(settings), live
+            state, workspace or Workspace(settings, propose), commands or LlmvalCommands(settings), live, replay
         )
 
     def get_default_screen(self) -> MainScreen:
@@ -80,7 +91,5 @@ def run(settings: Settings) -> int:
         Refused: the theme or the recording is not there; said before the screen is taken over.
     """
     choose_look(settings.theme, settings.environment)
-    if settings.replay is not None:
-        replay_file(settings.replay)
     Dashboard(settings).run(mouse=settings.mouse)
     return 0

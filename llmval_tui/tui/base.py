@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from textual.app import App
 
 from llmval_tui.tui.glyphs import Glyphs
+from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.theming import Look, choose_look
 
 
@@ -13,6 +14,7 @@ class StyledApp(App[int]):
 
     look: Look
     glyphs: Glyphs
+    keymap: Keymap
     environment: Mapping[str, str]
 
     def wear(self, name: str | None) -> None:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from textual.message import Message
 
-from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.telemetry.sample import Sample
 from llmval_tui.telemetry.tail import SampleTail
@@ -23,7 +23,6 @@ from llmval_tui.tui.workspace import View, Wish, Workspace
 
 Post = Callable[[Message], object]
 RESTART_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # waiting times before the recorder is started again
-ENDED_WELL = "ended with exit code 0"
 RECORDED_TAIL = 4 << 20  # bytes at the end of a recorded telemetry.jsonl that the charts are filled from
 
 
@@ -113,6 +112,16 @@ class Watcher(threading.Thread):
             self._post(Sampled(path.parent.name, samples, restart=restart))
 
 
+class Telemetry(Protocol):
+    """Something that posts `Sampled("live", …)` in a thread of its own."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def hurry(self) -> None: ...
+
+
 class LiveTelemetry(threading.Thread):
     """Reads the samples of a recorder process of its own and starts another one, later and later, when it dies.
 
@@ -124,10 +133,12 @@ class LiveTelemetry(threading.Thread):
         self._post = post
         self._environment = dict(settings.environment)
         self._argv = argv or recorder_argv(settings)
-        self._replaying = settings.replay is not None
         self._ended = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+
+    def hurry(self) -> None:
+        """Nothing to hurry: samples come when the recorder takes them."""
 
     def stop(self) -> None:
         """End the recorder; waits for it no longer than a second."""
@@ -147,9 +158,6 @@ class LiveTelemetry(threading.Thread):
             started = time.monotonic()
             reason = self._one_life()
             if self._ended.is_set():
-                return
-            if self._replaying and reason == ENDED_WELL:
-                self._post(RecorderState("the recording has ended; what is shown is its end."))
                 return
             failures = 0 if time.monotonic() - started > 60 else failures + 1
             pause = RESTART_S[min(failures, len(RESTART_S)) - 1] if failures else RESTART_S[0]
@@ -188,20 +196,7 @@ class LiveTelemetry(threading.Thread):
 def recorder_argv(settings: Settings) -> list[str]:
     """The command whose standard output is samples."""
     argv = [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", "-", "--interval", str(settings.interval)]
-    if settings.replay is not None:
-        argv += ["--replay", str(settings.replay)]
+    argv += ["--folder", str(settings.workspace)]
     if settings.gpus:
         argv += ["--gpus", ",".join(str(gpu) for gpu in settings.gpus)]
     return argv
-
-
-def replay_file(path: Path) -> Path:
-    """The telemetry file of a run folder, or the file itself.
-
-    Raises:
-        Refused: it is not there.
-    """
-    found = path / "telemetry.jsonl" if path.is_dir() else path
-    if not found.is_file():
-        raise Refused(f"{found} is not there: name a run folder with a telemetry.jsonl, or such a file.")
-    return found

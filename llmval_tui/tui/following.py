@@ -1,7 +1,7 @@
 """One run as its files tell it, kept up to date by polling; used in the watcher's thread only."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,10 +9,13 @@ from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.records import Intent, State, Status, Verdict
 from llmval_tui.runs.store import LogFile, Run
 from llmval_tui.tui.history import Series
+from llmval_tui.tui.log_file import Limit
 from llmval_tui.tui.log_file import LogFile as LogFileReader
+from llmval_tui.tui.sweep import SweepFollower, SweepView, sweep_folder
 
 KEPT = 400  # values of each metric that a chart can show
 TAIL_LINES = 12
+ALIVE = (State.STARTING, State.RUNNING, State.CANCELLING)
 RATE_POINTS = 40  # progress events that the remaining time is taken from
 
 
@@ -42,13 +45,16 @@ class RunView:
     telemetry_bytes: int  # size of telemetry.jsonl, 0 where there is none
     tail: tuple[str, ...] = ()  # the last lines of what the run said
     tail_of: LogFile | None = None
+    sweep: SweepView | None = None
+    # Parts of each GPU's memory in bytes, by rank: `memory_…_bytes` as the run tells them.
+    memory: tuple[tuple[int, Mapping[str, float | None]], ...] = ()
 
     @property
     def alive(self) -> bool:
-        return self.state in (State.STARTING, State.RUNNING, State.CANCELLING)
+        return self.state in ALIVE
 
 
-@dataclass(slots=True)
+@dataclass
 class RunFollower:
     """Follows the events of one run and draws the picture of it when asked."""
 
@@ -57,9 +63,15 @@ class RunFollower:
     _series: dict[str, Series] = field(default_factory=dict)
     _points: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RATE_POINTS))
     _metrics: tuple[MetricSeries, ...] = ()
+    _memory: dict[int, dict[str, float | None]] = field(default_factory=dict)
+    _sweep: SweepFollower | None = None
+    _left: tuple[float, int] | None = None  # seconds to the end as the run said, and when (ns)
+    _limit: Limit | None = None
 
     def __post_init__(self) -> None:
         self._events = EventFollower(self.run.events)
+        folder = sweep_folder(self.run.intent.commands, self.run.intent.cwd)
+        self._sweep = SweepFollower(folder) if folder else None
 
     def look(self) -> RunView:
         """The run as it stands.
@@ -68,7 +80,7 @@ class RunFollower:
             Refused: `run.json` is gone or damaged.
         """
         # The state first: what ended in between is then seen whole at the next look.
-        state = self.run.state()
+        state, status, verdict = self._standing()
         fresh = False
         while events := self._events.poll():
             for event in events:
@@ -79,7 +91,10 @@ class RunFollower:
                 for name, series in self._series.items()
             )
         progress = self._events.progress
-        status = self.run.status()
+        sweep = self._sweep.look(alive=state in ALIVE) if self._sweep else None
+        if sweep is not None and sweep.cells and progress.done is None:
+            # Each phase of a cell begins progress anew; what counts is how many cells are done.
+            progress = replace(progress, done=float(sweep.done), total=float(len(sweep.cells)), unit="cells")
         try:
             recorded = self.run.telemetry.stat().st_size
         except OSError:
@@ -91,20 +106,27 @@ class RunFollower:
             intent=self.run.intent,
             state=state,
             status=status,
-            verdict=self.run.verdict(),
+            verdict=verdict,
             progress=replace(progress, metrics=dict(progress.metrics), problems=list(progress.problems)),
             eta_s=self._eta(progress),
             metrics=self._metrics,
             logs=logs,
             telemetry_bytes=recorded,
-            tail=last_lines(chosen.path) if chosen else (),
+            tail=last_lines(chosen.path, limit=self._limit) if chosen else (),
             tail_of=chosen,
+            sweep=sweep,
+            memory=tuple((rank, dict(parts)) for rank, parts in sorted(self._memory.items())),
         )
+
+    def _standing(self) -> tuple[State, Status, Verdict | None]:
+        return self.run.state(), self.run.status(), self.run.verdict()
 
     def _take(self, event: dict[str, object]) -> bool:
         data = event["data"]
         assert isinstance(data, dict)  # EventFollower passes on no other
         kind = event.get("kind")
+        if self._sweep is not None:
+            self._sweep.take(str(kind), data)
         if kind == "phase":
             self._points.clear()
         elif kind == "progress":
@@ -114,19 +136,42 @@ class RunFollower:
                     self._points.clear()
                 self._points.append((moment, float(done)))
         elif kind == "metrics":
-            for name, value in data.items():
-                series = self._series.setdefault(str(name), Series(KEPT))
-                series.add(float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None)
+            self._take_metrics({str(name): _number(value) for name, value in data.items()}, event)
             return True
         return False
 
+    def _take_metrics(self, data: dict[str, float | None], event: dict[str, object]) -> None:
+        rank, moment = event.get("rank"), event.get("t_ns")
+        if parts := {name: value for name, value in data.items() if is_memory(name)}:
+            self._memory.setdefault(rank if isinstance(rank, int) else 0, {}).update(parts)
+        if rank:
+            return  # every rank tells its memory; what the run measures is told by the first
+        left = data.get("time_left_s")
+        if left is not None and isinstance(moment, int):
+            self._left = (left, moment)
+        for name, value in data.items():
+            if name not in parts and name != "time_left_s":
+                self._series.setdefault(name, Series(KEPT)).add(value)
+
     def _eta(self, progress: Progress) -> float | None:
-        """Seconds to the end at the pace of the newest progress events; None where it cannot be known."""
+        """Seconds to the end as the run says, else at the pace of the newest progress events; None where unknown."""
+        if self._left is not None and progress.last_t_ns is not None:
+            seconds, said_ns = self._left
+            return max(0.0, seconds - (progress.last_t_ns - said_ns) / 1e9)
         if len(self._points) < 2 or progress.total is None or progress.done is None:
             return None
         (start_ns, before), (end_ns, done) = self._points[0], self._points[-1]
         pace = (done - before) / max(1, end_ns - start_ns) * 1e9
         return (progress.total - progress.done) / pace if pace > 0 else None
+
+
+def is_memory(name: str) -> bool:
+    """Whether a metric is a part of a GPU's memory, or the whole of it."""
+    return name.startswith("memory_") and name.endswith("_bytes")
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def preferred(logs: Sequence[LogFile], *, failed: bool = False) -> LogFile | None:
@@ -146,9 +191,9 @@ def _filled(path: Path) -> bool:
         return False
 
 
-def last_lines(path: Path, count: int = TAIL_LINES) -> tuple[str, ...]:
-    """The last lines of a log, cleaned."""
-    file = LogFileReader(path)
+def last_lines(path: Path, count: int = TAIL_LINES, limit: Limit | None = None) -> tuple[str, ...]:
+    """The last lines of a log, cleaned; of as much of it as `limit` lets see."""
+    file = LogFileReader(path, limit)
     try:
         file.poll()
         return tuple(line.text for line in file.backward(file.size, count).lines)

@@ -1,6 +1,6 @@
 """The one set of signs. Each state is a sign and a word; colour only repeats what they say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmval_tui.actions.state import StepState
 from llmval_tui.runs.records import Outcome
@@ -38,6 +38,18 @@ OUTCOME_SIGNS = {
 }
 
 
+# Cells of a power sweep, by the status in their file; None: no result yet.
+CELL_SIGNS: dict[str | None, Sign] = {
+    None: Sign("○", ".", "to do", "muted"),
+    "running": Sign("▸", ">", "running", "busy"),
+    "valid": Sign("✓", "x", "valid", "good"),
+    "invalid": Sign("⊘", "#", "invalid", "warn"),
+    "no_energy": Sign("◌", "-", "no energy", "warn"),
+    "refused": Sign("◇", "v", "refused", "warn"),
+    "failed": Sign("✗", "!", "failed", "bad"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Glyphs:
     """Signs, lines and chart ramps for one character set."""
@@ -67,5 +79,8 @@ UNICODE = Glyphs(False, "❯", "◆", "•", "…", "─", "│", "▲", "█", 
 ASCII = Glyphs(True, ">", "*", "-", "~", "-", "|", "^", "#", "", ".", " ", "-", "|", "_.,:-=+*#")
 
 
-def glyphs(ascii_only: bool) -> Glyphs:
-    return ASCII if ascii_only else UNICODE
+def glyphs(ascii_only: bool, charts: str = "blocks") -> Glyphs:
+    """The signs to draw with. `charts` is blocks, braille or ascii, and is ascii wherever everything is."""
+    if ascii_only:
+        return ASCII
+    return replace(UNICODE, braille=charts == "braille", ramp=ASCII.ramp if charts == "ascii" else UNICODE.ramp)

@@ -1,8 +1,11 @@
 """Every key in one table: the bindings, the footer, the help and the palette are all made from it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingsMap
+
+from llmval_tui.tui.settings import Keys
 
 PANES = ("run", "log", "telemetry", "load", "artifacts", "document")
 PANE_TITLES = {
@@ -28,10 +31,11 @@ class Key:
     where: tuple[str, ...] = ()
     changes: bool = False  # it changes something: grey in read-only mode
     foot: int = 9  # its rank in the footer; 9 is not shown there
+    replay: bool = False  # only while a recording is played
 
 
 SEARCHED = ("list", "log", "document")
-KEYS = (
+KEYS: tuple[Key, ...] = (
     Key("open", "enter", "Enter", "open", "open", "Open the step, or what is under the cursor", foot=1),
     Key("complete", "c", "c", "complete", "complete", "Complete the item: run, judge, tick, record", (), True, 2),
     Key("complete_all", "C", "C", "complete_all", "all", "Complete everything that is left", ("list",), True, 5),
@@ -58,6 +62,8 @@ KEYS = (
         Key(f"tab{n}", str(n), str(n), f"tab({n})", name, f"Show the pane {PANE_TITLES[name]}")
         for n, name in enumerate(PANES, 1)
     ),
+    Key("merged", "m", "m", "merged", "merged", "All ranks in one view, and back to one log", ("log",), foot=4),
+    Key("jump", "semicolon", ";", "jump", "jump", "Jump: one key goes to a step or a pane", foot=7),
     Key("zoom", "z", "z", "zoom", "zoom", "Give the pane the whole screen, and back", foot=7),
     Key("back", "escape", "Esc", "back", "back", "Back: leave the search, the zoom, the pane"),
     Key("palette", "colon,ctrl+p", ":", "palette", "palette", "Every action by name", foot=8),
@@ -65,18 +71,99 @@ KEYS = (
     Key("quit", "q", "q", "quit", "quit", "Quit; asks where work is under way", foot=8),
 )  # fmt: skip
 
-MOVING = (
-    ("j k ↓ ↑", "Move a line"),
-    ("PgDn PgUp", "Move a page; ctrl+d and ctrl+u half a page"),
-    ("g G", "Go to the beginning, to the end"),
+# Played recordings only. A tenth is of the whole recording.
+KEYS += (
+    Key("replay_pause", "P", "P", "replay_pause", "pause", "Pause, go on (Space does it too)", (), False, 2, True),
+    Key("replay_back", "less_than_sign", "<", "replay_seek(-10)", "-10 s", "Go back 10 s", (), False, 3, True),
+    Key("replay_forward", "greater_than_sign", ">", "replay_seek(10)", "+10 s", "Go forward 10 s", (), False, 3, True),
+    Key("replay_back_far", "left_curly_bracket", "{", "replay_part(-1)", "-1/10", "Go back a tenth", replay=True),
+    Key("replay_forward_far", "right_curly_bracket", "}", "replay_part(1)", "+1/10", "Go on by a tenth", replay=True),
+    Key("replay_slower", "minus", "-", "replay_speed(-1)", "slower", "Play slower, down to ×1", (), False, 4, True),
+    Key("replay_faster", "plus,equals_sign", "+", "replay_speed(1)", "faster", "Faster, to ×100", (), False, 4, True),
+)
+
+IDLE = ("mark", "options")  # of no use where nothing can be started
+
+# Every pane and dialog that scrolls has these.
+MOVES = (
+    Key("move_down", "down,j", "↓ j", "move(1)", "down", "Move a line down"),
+    Key("move_up", "up,k", "↑ k", "move(-1)", "up", "Move a line up"),
+    Key("page_down", "pagedown,ctrl+f", "PgDn", "page(1)", "page", "Move a page down"),
+    Key("page_up", "pageup,ctrl+b", "PgUp", "page(-1)", "page", "Move a page up"),
+    Key("half_down", "ctrl+d", "ctrl+d", "page(0.5)", "half", "Move half a page down"),
+    Key("half_up", "ctrl+u", "ctrl+u", "page(-0.5)", "half", "Move half a page up"),
+    Key("top", "home,g", "g", "end(-1)", "top", "Go to the beginning"),
+    Key("bottom", "end,G", "G", "end(1)", "bottom", "Go to the end"),
 )
 
 
-def bindings() -> list[Binding]:
+def bindings(keys: Sequence[Key] = KEYS) -> list[Binding]:
     """The bindings of the main screen; each has its id, so that a keymap can change its key."""
-    return [Binding(key.keys, key.action, key.label, show=False, id=key.id) for key in KEYS]
+    return [Binding(key.keys, key.action, key.label, show=False, id=key.id) for key in keys]
 
 
-def keys_for(pane: str) -> list[Key]:
-    """The keys that do something in this pane."""
-    return [key for key in KEYS if not key.where or pane in key.where]
+@dataclass(frozen=True)
+class Keymap:
+    """The keys as the operator has them: `changed` maps an id to its keys, which may be none."""
+
+    changed: Mapping[str, Keys]
+    replaying: bool = False
+    quiet: bool = False  # a replay of a run: nothing can be changed, so the keys for it are not even shown
+
+    def all(self) -> Iterator[Key]:
+        """The keys of the main screen."""
+        for key in KEYS:
+            if self.replaying or not key.replay:
+                yield self._as_set(key)
+
+    def moves(self) -> Iterator[Key]:
+        """The keys by which panes scroll."""
+        return (self._as_set(key) for key in MOVES)
+
+    def keys_for(self, pane: str) -> list[Key]:
+        """The keys that do something in this pane."""
+        keys = (key for key in self.all() if key.keys and not (self.quiet and (key.changes or key.id in IDLE)))
+        return [key for key in keys if not key.where or pane in key.where]
+
+    def rebind(self, bound: BindingsMap) -> None:
+        """Change the bindings of a widget or screen. (Textual's own keymap drops every other use of a key as well.)"""
+        table = {key.id: key for key in (*KEYS, *MOVES)}
+        for name, keys in self.changed.items():
+            old = [binding for found in bound.key_to_bindings.values() for binding in found if binding.id == name]
+            if not old:
+                continue
+            for key in list(bound.key_to_bindings):
+                left = [binding for binding in bound.key_to_bindings[key] if binding.id != name]
+                if left:
+                    bound.key_to_bindings[key] = left
+                else:
+                    del bound.key_to_bindings[key]
+            for name_of_key, _ in keys:
+                made = Binding(name_of_key, table[name].action, table[name].label, show=False, id=name)
+                # A new list, for the old one is shared by every widget of the class.
+                bound.key_to_bindings[name_of_key] = [*bound.key_to_bindings.get(name_of_key, []), made]
+
+    def _as_set(self, key: Key) -> Key:
+        if key.id not in self.changed:
+            return key
+        keys = self.changed[key.id]
+        return replace(key, keys=",".join(name for name, _ in keys), shown=" ".join(shown for _, shown in keys))
+
+
+def conflict(changed: Mapping[str, Keys]) -> tuple[str, str, str] | None:
+    """Two ids that a changed key would call in one place, and that key as written; None where every key is clear."""
+    table = {key.id: key for key in (*KEYS, *MOVES)}
+    for name, keys in changed.items():
+        for wanted, shown in keys:
+            for other in table.values():
+                if other.id == name or not _meet(table[name], other):
+                    continue
+                taken = [k for k, _ in changed[other.id]] if other.id in changed else other.keys.split(",")
+                if wanted in taken:
+                    return name, other.id, shown
+    return None
+
+
+def _meet(first: Key, second: Key) -> bool:
+    """Whether both can be meant in some pane."""
+    return not first.where or not second.where or bool(set(first.where) & set(second.where))

@@ -17,6 +17,9 @@ _BLOCK = 64 << 10
 _SEARCH_BLOCK = 1 << 20
 
 
+Limit = Callable[[int], int]  # of a file's size: how many bytes of it may be seen
+
+
 @dataclass(frozen=True, slots=True)
 class LogLine:
     """One line: where it begins, and its cleaned text."""
@@ -42,14 +45,19 @@ class Window:
 class LogFile:
     """One log file. Every method opens the file anew where it was replaced; a missing file is an empty one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit: Limit | None = None) -> None:
         self.path = path
+        self._limit = limit
+        self._real = 0  # size of the file, of which a limit may show less
         self.generation = 0
         self.size = 0
         self._inode: int | None = None
         self._descriptor: int | None = None
 
     def close(self) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -59,20 +67,22 @@ class LogFile:
         try:
             status = self.path.stat()
         except OSError:
-            self.close()
-            self._inode, self.size = None, 0
+            self._let_go()
+            self._inode, self.size, self._real = None, 0, 0
             return 0
-        if status.st_ino != self._inode or status.st_size < self.size:
-            self.close()
+        if status.st_ino != self._inode or status.st_size < self._real:
+            self._let_go()
             if self._inode is not None:
                 self.generation += 1
             try:
                 self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
-                self._inode, self.size = None, 0
+                self._inode, self.size, self._real = None, 0, 0
                 return 0
             self._inode = status.st_ino
-        self.size = status.st_size
+        self.size = self._real = status.st_size
+        if self._limit is not None and (shown := self._limit(self._real)) < self._real:
+            self.size = self.line_start(shown)  # no line is shown in part
         return self.size
 
     def forward(self, offset: int, count: int) -> Window:

@@ -5,10 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from llmval_tui.tui.log_file import LogFile, Window
+from llmval_tui.tui.log_file import Limit, LogFile, Window
+
+if TYPE_CHECKING:
+    from llmval_tui.tui.log_merge import Merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Ask:
 class LogRead(Message):
     """An answer: the window, and how many lines came behind it since it was read."""
 
-    def __init__(self, path: Path, ask: Ask, window: Window, found: int | None = None) -> None:
+    def __init__(self, path: "Path | Merged", ask: Ask, window: Window, found: int | None = None) -> None:
         super().__init__()
         self.path = path
         self.ask = ask
@@ -37,7 +41,7 @@ class LogRead(Message):
 class LogGrew(Message):
     """The file is longer now, and the pane does not follow its end."""
 
-    def __init__(self, path: Path, size: int, new_lines: int, generation: int) -> None:
+    def __init__(self, path: "Path | Merged", size: int, new_lines: int, generation: int) -> None:
         super().__init__()
         self.path = path
         self.size = size
@@ -45,20 +49,30 @@ class LogGrew(Message):
         self.generation = generation
 
 
+def open_log(source: "Path | Merged", limit: Limit | None) -> LogFile:
+    """One log, or all of a run's in one."""
+    if isinstance(source, Path):
+        return LogFile(source, limit)
+    from llmval_tui.tui.log_merge import MergedFile
+
+    return MergedFile(source, limit)
+
+
 class LogReader(threading.Thread):
     """Polls one file at a time and answers the newest question about it."""
 
-    def __init__(self, post: Callable[[Message], object], interval: float) -> None:
+    def __init__(self, post: Callable[[Message], object], interval: float, limit: Limit | None = None) -> None:
         super().__init__(name="log-reader", daemon=True)
         self._post = post
         self._interval = interval
+        self._limit = limit
         self._changed = threading.Condition()
-        self._path: Path | None = None
+        self._path: Path | Merged | None = None
         self._pending: Ask | None = None
         self._follow = 0  # lines to show at the end while following, 0 where the pane does not follow
         self._ended = False
 
-    def show(self, path: Path | None) -> None:
+    def show(self, path: "Path | Merged | None") -> None:
         """Turn to another file, or to none."""
         with self._changed:
             self._path, self._pending = path, None
@@ -78,11 +92,12 @@ class LogReader(threading.Thread):
 
     def run(self) -> None:
         file: LogFile | None = None
+        source: Path | Merged | None = None  # what `file` was opened for
         shown = (-1, -1)  # generation and size that the pane knows
         counted = 0  # lines that came while the pane did not follow
         while True:
             with self._changed:
-                if self._pending is None and not self._ended and self._path == (file.path if file else None):
+                if self._pending is None and not self._ended and self._path == source:
                     self._changed.wait(self._interval)
                 if self._ended:
                     break
@@ -91,22 +106,22 @@ class LogReader(threading.Thread):
             if path is None:
                 if file is not None:
                     file.close()
-                file = None
+                file = source = None
                 continue
-            if file is None or file.path != path:
+            if file is None or source != path:
                 if file is not None:
                     file.close()
-                file, shown = LogFile(path), (-1, -1)
+                file, source, shown = open_log(path, self._limit), path, (-1, -1)
             before = (file.generation, file.size)
             file.poll()
             now = (file.generation, file.size)
             if ask is not None:
                 counted = 0
-                self._answer(file, ask)
+                self._answer(file, path, ask)
                 shown = now
             elif now != shown:
                 if follow:
-                    self._answer(file, Ask("end", follow))
+                    self._answer(file, path, Ask("end", follow))
                 else:
                     start = before[1] if before[0] == now[0] else 0
                     counted += file.newlines(start, now[1])
@@ -115,7 +130,7 @@ class LogReader(threading.Thread):
         if file is not None:
             file.close()
 
-    def _answer(self, file: LogFile, ask: Ask) -> None:
+    def _answer(self, file: LogFile, path: "Path | Merged", ask: Ask) -> None:
         if ask.kind == "end":
             window = file.backward(file.size, ask.count)
         elif ask.kind == "before":
@@ -125,17 +140,17 @@ class LogReader(threading.Thread):
         elif ask.kind == "find":
             found = file.find(ask.needle, ask.offset, up=ask.up, stop=self._interrupted)
             if found is None:
-                self._post(LogRead(file.path, ask, Window((), 0, file.size, file.generation)))
+                self._post(LogRead(path, ask, Window((), 0, file.size, file.generation)))
                 return
             line = file.line_start(found)
             above = file.backward(line, ask.count // 3)
-            self._post(LogRead(file.path, ask, file.forward(above.start, ask.count), line))
+            self._post(LogRead(path, ask, file.forward(above.start, ask.count), line))
             return
         else:
             window = file.forward(ask.offset, ask.count)
             if len(window.lines) < ask.count and window.end >= file.size:
                 window = file.backward(file.size, ask.count)
-        self._post(LogRead(file.path, ask, window))
+        self._post(LogRead(path, ask, window))
 
     def _interrupted(self) -> bool:
         time.sleep(0)  # let the screen's thread in between two blocks

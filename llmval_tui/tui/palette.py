@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from llmval_tui.tui.keys import KEYS
-
 if TYPE_CHECKING:
     from llmval_tui.tui.screens.deeds import DeedScreen
 
@@ -17,12 +15,12 @@ class Actions(Provider):
     def _all(self) -> Iterator[tuple[str, str, str]]:
         """Text, help, action."""
         screen = cast("DeedScreen", self.screen)
-        for key in KEYS:
+        for key in screen.styled.keymap.all():
             if key.id in ("palette", "back"):
                 continue
             if key.changes and screen.state.settings.readonly:
                 continue
-            yield key.help, f"key {key.shown}", key.action
+            yield key.help, f"key {key.shown}" if key.keys else "no key", key.action
         for name in screen.theme_names():
             yield f"Theme: {name}", "change the colours", f"theme({name!r})"
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmval_tui.actions.state import StepState
 from llmval_tui.checklist.model import Step, StepKey
@@ -12,6 +13,9 @@ from llmval_tui.tui.glyphs import QUEUED, STEP_SIGNS, Sign
 from llmval_tui.tui.history import TelemetryHistory
 from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.workspace import Detail, View, Wish
+
+if TYPE_CHECKING:
+    from llmval_tui.tui.replay import Timeline
 
 
 @dataclass
@@ -33,11 +37,24 @@ class ScreenState:
     recorded_of: str | None = None  # id of the run whose recording is shown instead of the live hardware
     recorder_trouble: str | None = None
     files_trouble: str | None = None  # the disk does not answer
+    jump: dict[str, str] | None = None  # in jump mode: the target of each letter
+    timeline: "Timeline | None" = None  # the clock of the recording that is played
 
     @property
     def wish(self) -> Wish:
-        count = len(self.live.last.gpus) if self.live.last and self.live.last.gpus else None
-        return Wish(self.key, self.back, self.document, self.preset, self.adapt, count)
+        return Wish(self.key, self.back, self.document, self.preset, self.adapt, self.gpu_count)
+
+    @property
+    def gpu_count(self) -> int | None:
+        """How many GPUs the host has, as far as the samples tell; None where there is none, or no sample yet.
+
+        With `--gpus` the samples hold only those, under their own numbers, and one that is not there without a value.
+        """
+        gpus = self.live.last.gpus if self.live.last else []
+        if self.settings.gpus is None:
+            return len(gpus) or None
+        there = [gpu.index for gpu in gpus if gpu.uuid is not None or gpu.memory_total_bytes is not None]
+        return max(there) + 1 if there else None
 
     @property
     def detail(self) -> Detail | None:
@@ -72,10 +89,12 @@ class ScreenState:
     @property
     def sample_age(self) -> float | None:
         """Seconds since the newest live sample; None where none ever came."""
-        return None if self.live.last is None else max(0.0, self.now() - self.live.last.t_ns / 1e9)
+        now = self.timeline.now_s if self.timeline else self.now()
+        return None if self.live.last is None else max(0.0, now - self.live.last.t_ns / 1e9)
 
     @property
     def stale(self) -> bool:
         """Whether live values are too old to be taken for the present."""
         age = self.sample_age
-        return age is not None and age > 3 * self.settings.interval + 2
+        speed = self.timeline.speed if self.timeline else 1
+        return age is not None and age > (3 * self.settings.interval + 2) * speed

@@ -184,7 +184,7 @@ class Workspace:
             store=self.store,
             now=self.clock(),
             environment=settings.environment,
-            gpu_count=len(settings.gpus) if settings.gpus else wish.gpu_count,
+            gpu_count=wish.gpu_count,
             demo=settings.demo,
         )
 

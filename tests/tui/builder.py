@@ -164,3 +164,79 @@ def sample(second: float, gpus: int = 8, notes: Sequence[Note] = ()) -> Sample:
         memory_total_bytes=2015 * 2**30, network_tx_mb_per_s=1.2, network_rx_mb_per_s=0.4, disk_free_bytes=812 * 2**30,
     )  # fmt: skip
     return Sample(moment, moment, host, found, list(notes))
+
+
+MODEL = "32L-d5120-h40-ff20480-s4096"
+
+
+def cell(mode: str, batch: int, status: str, prefill: float | None = None, model: str = MODEL) -> dict[str, Any]:
+    """The record of one cell of a power sweep, as far as it is read here."""
+    phase = {"valid": prefill is not None, "tokens_per_s": 9000.0, "tokens_per_joule": prefill, "power_w": 640.0}
+    decode = phase | {"tokens_per_joule": None if prefill is None else prefill / 8}
+    return {
+        "kind": "power_cell",
+        "cell": f"{model}-b{batch}-{mode}",
+        "status": status,
+        "phases": {} if status in ("refused", "failed") else {"prefill": phase, "decode": decode},
+        "reasons": [] if status == "valid" else [f"prefill: why {mode} {batch} is {status}"],
+        "ended_utc": "2026-01-02T03:04:15Z",
+    }
+
+
+CELLS = (
+    cell("fp16", 2, "valid", 11.0),
+    cell("bf16", 2, "valid", 12.5),
+    cell("fp16", 3, "invalid"),
+    cell("bf16", 3, "no_energy"),
+    cell("fp8_te", 2, "refused"),
+    cell("fp8_te", 3, "failed"),
+)
+AT_WORK = f"{MODEL}-b4-fp16"
+TO_DO = (AT_WORK, f"{MODEL}-b4-bf16", f"{MODEL}-b4-fp8_te")
+
+
+def write_sweep(folder: Path, cells: Sequence[dict[str, Any]] = CELLS, more: Sequence[str] = TO_DO) -> None:
+    """A sweep's folder in which `cells` have ended and `more` are to come."""
+    folder.mkdir(parents=True)
+    names = [*(str(record["cell"]) for record in cells), *more]
+    (folder / "sweep.json").write_bytes(orjson.dumps({"kind": "power_sweep", "cells": names, "order": names}))
+    for record in cells:
+        (folder / f"{record['cell']}.json").write_bytes(orjson.dumps(record))
+
+
+def sweep_events() -> bytes:
+    """What the sweep wrote until it was 20 s into measuring `AT_WORK`."""
+    last = f"{MODEL}-b3-bf16"
+    lines = [
+        event("phase", {"name": "measure", "message": f"{last}, decode, trial 3 of 3"}, 1),
+        event("metrics", {"power_w": 111.0}, 2),
+        event("progress", {"done": 6, "total": 9, "unit": "cells", "label": last}, 3),
+        event("metrics", {"tokens_per_s": 9000.0, "time_left_s": 90.0}, 3),
+        event("phase", {"name": "cooldown", "message": "10 s"}, 3),
+        event("phase", {"name": "load", "message": AT_WORK}, 13),
+        event("phase", {"name": "measure", "message": f"{AT_WORK}, prefill, trial 1 of 3"}, 14),
+        *(event("metrics", {"power_w": 600.0 + second}, 14 + second) for second in range(20)),
+    ]
+    return b"".join(lines)
+
+
+def memory_events(ranks: int = 4, seconds: int = 60) -> bytes:
+    """What a long-context run writes while it fills its cache."""
+    gib = 2**30
+    lines = [event("phase", {"name": "prefill", "message": "32,768 tokens"}, 0)]
+    for second in range(seconds):
+        lines.append(event("progress", {"done": second * 512, "total": 32768, "unit": "tokens"}, second))
+        for rank in range(ranks):
+            filled = second * 24 * gib // 64
+            parts = {
+                "memory_weights_bytes": int(37.5 * gib),
+                "memory_kv_bytes": filled,
+                "memory_kv_unfilled_bytes": 24 * gib - filled,
+                "memory_activation_bytes": int((3.2 + rank / 10) * gib),
+                "memory_other_bytes": int(2.1 * gib),
+                "memory_free_bytes": int((73 - rank / 10) * gib),
+                "memory_total_bytes": int(139.8 * gib),
+                "prefill_tokens_per_s": 31000.0 + 300 * (second % 7),
+            }
+            lines.append(event("metrics", parts, second, rank=rank))
+    return b"".join(lines)

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from textual.message import Message
 from tui_builder import CHECKLIST, Workspace, sample, verdict
 
 from llmval_tui.actions.api import Proposal
-from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import State
+from llmval_tui.telemetry.sample import GpuSample
 from llmval_tui.tui import bridge
-from llmval_tui.tui.bridge import LiveTelemetry, Looked, RecorderState, Sampled, Watcher, recorder_argv, replay_file
-from llmval_tui.tui.clipboard import osc52
+from llmval_tui.tui.bridge import LiveTelemetry, Looked, RecorderState, Sampled, Watcher, recorder_argv
+from llmval_tui.tui.clipboard import osc9, osc52
 from llmval_tui.tui.commands import Answer, argv_for_run, read_answer
 from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.workspace import View, Wish
 from llmval_tui.tui.workspace import Workspace as Looker
 
@@ -63,16 +65,6 @@ def test_a_recorder_that_cannot_be_started_is_told(workspace: Workspace, monkeyp
     until(lambda: posted)
     live.stop()
     assert isinstance(posted[0], RecorderState) and "could not be started" in str(posted[0].trouble)
-
-
-def test_a_replay_ends_once(workspace: Workspace) -> None:
-    posted: list[Message] = []
-    live = LiveTelemetry(settings_for(workspace, replay=Path("x")), posted.append, [sys.executable, "-c", ""])
-    live.start()
-    live.join(5)
-    assert [m.trouble for m in posted if isinstance(m, RecorderState)] == [
-        "the recording has ended; what is shown is its end."
-    ]
 
 
 def test_a_look_that_fails_is_shown_and_looking_goes_on(workspace: Workspace) -> None:
@@ -138,6 +130,29 @@ def test_older_runs_can_be_looked_at(workspace: Workspace) -> None:
     assert look.look(Wish(key)).judging
 
 
+@pytest.mark.parametrize(
+    ("asked", "there", "count"),
+    [(None, 8, 8), ((4, 5), 8, 6), ((9,), 8, None), ((0,), 0, None), (None, 0, None)],
+)
+def test_gpus_are_counted_by_what_the_host_has(
+    workspace: Workspace, asked: tuple[int, ...] | None, there: int, count: int | None
+) -> None:
+    """`--gpus 4,5` must find GPUs 4 and 5, and `--gpus 0` must not make one up where there is none."""
+    taken = sample(1, there)
+    if asked is not None and there:  # one that is asked for and not there is listed without a value
+        absent = [GpuSample(index) for index in asked if index >= there]
+        taken = replace(taken, gpus=[gpu for gpu in taken.gpus if gpu.index in asked] + absent)
+    state = ScreenState(settings_for(workspace, gpus=asked))
+    state.live.add(taken)
+    look = looker(workspace)
+    checklist = look.look(Wish()).checklist
+    assert checklist is not None
+    context = Looker(state.settings, lambda context: Proposal("x", "")).context(
+        checklist, checklist.steps[0], state.wish
+    )
+    assert context.gpu_count == count
+
+
 def test_an_empty_workspace_says_what_is_missing(tmp_path: Path) -> None:
     settings = Settings(tmp_path, tmp_path / "none.md")
     view = Looker(settings, lambda context: Proposal("x", "")).look(Wish())
@@ -176,20 +191,22 @@ def test_what_a_command_answers(code: int, out: bytes, err: bytes, answer: Answe
     assert read_answer("run", code, out, err) == answer
 
 
-def test_recorder_and_replay(workspace: Workspace, tmp_path: Path) -> None:
-    settings = settings_for(workspace, replay=tmp_path / "t.jsonl", gpus=(1, 2), interval=0.5)
-    argv = recorder_argv(settings)
+def test_the_recorder_knows_the_disk_of_the_workspace(workspace: Workspace) -> None:
+    argv = recorder_argv(settings_for(workspace, gpus=(1, 2), interval=0.5))
     assert argv[2:] == [
         "llmval_tui.telemetry.recorder", "--out", "-", "--interval", "0.5",
-        "--replay", str(tmp_path / "t.jsonl"), "--gpus", "1,2",
+        "--folder", str(workspace.root), "--gpus", "1,2",
     ]  # fmt: skip
-    with pytest.raises(Refused, match=r"telemetry\.jsonl is not there"):
-        replay_file(tmp_path)
 
 
 def test_tmux_gets_the_clipboard_wrapped_as_well() -> None:
     assert osc52("a", {}) == "\x1b]52;c;YQ==\x07"
     assert osc52("a", {"TMUX": "/tmp/x"}) == "\x1b]52;c;YQ==\x07\x1bPtmux;\x1b\x1b]52;c;YQ==\x07\x1b\\"
+
+
+def test_tmux_hands_a_notification_on_and_nothing_in_it_is_obeyed() -> None:
+    assert osc9("1.2 failed\x07\x1b[2J", {}) == "\x1b]9;1.2 failed\x07"
+    assert osc9("a", {"TMUX": "/tmp/x"}) == "\x1bPtmux;\x1b\x1b]9;a\x07\x1b\\"
 
 
 def test_the_threads_are_daemons(workspace: Workspace) -> None:

@@ -8,6 +8,7 @@ import pytest
 from textual.pilot import Pilot
 from tui_builder import CHECKLIST, Workspace, load_events, sample, verdict
 
+from llmval_tui.foundation.files import write_json
 from llmval_tui.runs.records import Evidence, Outcome, State
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.bridge import Sampled
@@ -452,11 +453,48 @@ async def test_the_palette_has_every_action_and_no_other(dashboard: Make) -> Non
 
         texts = [hit.text async for hit in Actions(app.main).discover()]
         for key in KEYS:
-            assert key.help in texts or key.id in ("palette", "back")
+            assert (key.help in texts) != (key.id in ("palette", "back") or key.replay)
         assert "Theme: mono" in texts
         assert set() == app.COMMANDS
         await pilot.press("colon")
         await until(pilot, lambda: app.screen is not app.main)
+
+
+async def test_jump_goes_to_a_step_a_pane_or_nowhere(dashboard: Make) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        main = app.main
+        await pilot.press("l", "semicolon")
+        await until(pilot, lambda: "letter goes to its step" in text_of(app.screen.query_one("#jump", Painted)))
+        assert "d 1.3" in text_of(main._steps)
+        await pilot.press("d")
+        await until(pilot, lambda: main.pane == "list")
+        assert main.state.step is not None and main.state.step.number == "1.3"
+        assert "d 1.3" not in text_of(main._steps)
+        await until(pilot, lambda: main._keys.display and not app.screen.query("#jump"))
+        await pilot.press("semicolon", "4")
+        await until(pilot, lambda: main.pane == "load")
+        await pilot.press("semicolon", "escape")
+        await until(pilot, lambda: not app.screen.query("#jump"))
+        assert main.pane == "load" and main.state.step.number == "1.3"
+        await pilot.press("semicolon", "0")  # no label: as Esc
+        await until(pilot, lambda: not app.screen.query("#jump"))
+        assert main.pane == "load"
+
+
+@pytest.mark.parametrize(("bell", "notify"), [(False, False), (True, False), (False, True)])
+async def test_a_finished_run_is_told_as_asked(workspace: Workspace, dashboard: Make, bell: bool, notify: bool) -> None:
+    folder = workspace.run("1.2")
+    async with dashboard(bell=bell, notify=notify).run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await until(pilot, lambda: app.main.state.view.active)
+        written: list[str] = []
+        assert app._driver is not None
+        app._driver.write = written.append  # type: ignore[method-assign]
+        write_json(folder / "verdict.json", verdict(Outcome.FAIL))
+        await until(pilot, lambda: "1.2 failed: 27.9 QPS" in said(app), "the toast")
+        assert any(text == "\a" for text in written) is bell
+        assert any("]9;llmval 1.2 failed: 27.9 QPS" in text for text in written) is notify
 
 
 def test_every_key_is_bound_once_and_explained() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from tui_builder import Workspace, load_events, sample, verdict
+from tui_builder import Workspace, load_events, memory_events, sample, sweep_events, verdict, write_sweep
 
 from llmval_tui.runs.records import Evidence, Outcome, State
 from llmval_tui.tui.app import Dashboard
@@ -59,3 +59,39 @@ def test_the_screen(
     # A start that failed would leave an empty picture, which equals itself.
     assert snap_compare(app, terminal_size=size, run_before=before)
     assert seen and seen[0] is not None
+
+
+async def steady(pilot: Pilot[Any], app: Dashboard, keys: str) -> None:
+    for key in ("", *keys):
+        if key:
+            await pilot.press(key)
+        for _ in range(200):
+            if app.main.state.detail is not None and app.main.state.view.document is not None:
+                break
+            await pilot.pause(0.02)
+    await pilot.pause(0.1)
+    assert app.main.state.detail is not None
+
+
+@pytest.mark.parametrize(("size", "theme"), [((80, 24), "mono"), ((120, 40), "dark"), ((160, 50), "light")])
+def test_the_sweep(
+    snap_compare: Callable[..., bool],
+    workspace: Workspace,
+    dashboard: Callable[..., Dashboard],
+    size: tuple[int, int],
+    theme: str,
+) -> None:
+    folder = workspace.run("2.1")
+    write_sweep(workspace.root / "power_results" / "x")
+    (folder / "events.jsonl").write_bytes(sweep_events())
+    app = dashboard(theme=theme, ascii=theme == "mono", interval=1.0)
+    assert snap_compare(app, terminal_size=size, run_before=lambda pilot: steady(pilot, app, "jjj4"))
+
+
+def test_the_memory(
+    snap_compare: Callable[..., bool], workspace: Workspace, dashboard: Callable[..., Dashboard]
+) -> None:
+    folder = workspace.run("1.2")
+    (folder / "events.jsonl").write_bytes(memory_events())
+    app = dashboard(interval=1.0)
+    assert snap_compare(app, terminal_size=(120, 40), run_before=lambda pilot: steady(pilot, app, "j4"))

@@ -59,7 +59,8 @@ class DeedScreen(Screen[None]):
 
     def _may(self) -> bool:
         if self.state.settings.readonly:
-            self.say("Read-only: this dashboard was started with --readonly and changes nothing.", "warning")
+            why = "plays a recording" if self.state.timeline is not None else "was started with --readonly"
+            self.say(f"Read-only: this dashboard {why} and changes nothing.", "warning")
             return False
         return True
 
@@ -115,7 +116,7 @@ class DeedScreen(Screen[None]):
         pane, readonly = self.pane, self.state.settings.readonly
 
         def build(width: int) -> Sequence[Row]:
-            return help_rows(pane, width, readonly, self.glyphs)
+            return help_rows(pane, width, readonly, self.glyphs, self.styled.keymap)
 
         self.app.push_screen(Dialog("Keys", build, [Choice("q", "close", "")]))
 

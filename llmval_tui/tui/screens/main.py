@@ -7,16 +7,18 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.notifications import SeverityLevel
+from textual.widget import Widget
 
 from llmval_tui.actions.state import StepState
-from llmval_tui.tui.bridge import LiveTelemetry, Looked, RecorderState, Sampled, Watcher
+from llmval_tui.tui.bridge import LiveTelemetry, Looked, RecorderState, Sampled, Telemetry, Watcher
+from llmval_tui.tui.clipboard import osc9
 from llmval_tui.tui.commands import Commands
 from llmval_tui.tui.compositing import TightCompositor
 from llmval_tui.tui.history import TelemetryHistory
-from llmval_tui.tui.keys import KEYS, PANES, bindings
+from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.log_reader import LogGrew, LogRead, LogReader
 from llmval_tui.tui.palette import Actions
-from llmval_tui.tui.screens.deeds import DeedScreen
+from llmval_tui.tui.screens.playing import PlayingScreen
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.widgets.artifacts_pane import ArtifactsPane
 from llmval_tui.tui.widgets.bars import Bar, Header, KeyBar, ListTitle, TabBar
@@ -30,6 +32,8 @@ from llmval_tui.tui.widgets.telemetry_pane import TelemetryPane
 from llmval_tui.tui.workspace import Workspace
 
 if TYPE_CHECKING:
+    from llmval_tui.tui.replaying import Replay
+    from llmval_tui.tui.widgets.jump_bar import JumpBar
     from llmval_tui.tui.widgets.prompt import Prompt
 
 BOTH = 100  # columns from which the list and a pane stand side by side
@@ -43,20 +47,35 @@ FINISHED = {
 }
 
 
-class MainScreen(DeedScreen):
+class MainScreen(PlayingScreen):
     """Keeps the shared state, gives what the threads find to the panes, and turns keys into deeds."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
     COMMANDS: ClassVar = {Actions}
     AUTO_FOCUS = "#steps"
 
-    def __init__(self, state: ScreenState, workspace: Workspace, commands: Commands, live: bool = True) -> None:
+    def __init__(
+        self,
+        state: ScreenState,
+        workspace: Workspace,
+        commands: Commands,
+        live: bool = True,
+        replay: "Replay | None" = None,
+    ) -> None:
         super().__init__(state, workspace, commands)
         self._compositor = TightCompositor()
         settings = state.settings
+        Keymap(settings.keys).rebind(self._bindings)
         self._watcher = Watcher(workspace, self.post_message, settings.interval)
-        self._reader = LogReader(self.post_message, min(0.25, settings.interval))
-        self._live = LiveTelemetry(settings, self.post_message) if live else None
+        limit = replay.log_limit if replay is not None and replay.run is not None else None
+        self._reader = LogReader(self.post_message, min(0.25, settings.interval), limit)
+        self._live: Telemetry | None = None
+        if replay is not None:
+            from llmval_tui.tui.replaying import ReplayTelemetry
+
+            self._live = ReplayTelemetry(replay, self.post_message, settings.interval)
+        elif live:
+            self._live = LiveTelemetry(settings, self.post_message)
         self._steps = StepList(state)
         self._log = LogPane(state, self._reader.ask, self._reader.show)
         self._document = DocumentPane(state)
@@ -73,6 +92,7 @@ class MainScreen(DeedScreen):
         self._tabs = TabBar(state, id="tabs")
         self._keys = KeyBar(state, id="keys")
         self.shown = "run"
+        self._came_from: Widget | None = None  # what had the focus before jump mode
         self.zoomed = False
 
     def compose(self) -> ComposeResult:
@@ -128,11 +148,25 @@ class MainScreen(DeedScreen):
             if was is None or was.verdict is not None or was.run is None or status.verdict is None:
                 continue
             severity = cast(SeverityLevel, FINISHED.get(status.state, "information"))
-            self.say(f"{status.step.number} {status.state}: {status.verdict.summary}", severity)
+            text = f"{status.step.number} {status.state}: {status.verdict.summary}"
+            self.say(text, severity)
+            self._ring(text)
+
+    def _ring(self, text: str) -> None:
+        """Tell whoever looks elsewhere, as far as the operator asked for it."""
+        settings, driver = self.state.settings, self.app._driver
+        if driver is None or self.state.timeline is not None:
+            return
+        if settings.bell:
+            driver.write("\a")
+        if settings.notify:
+            driver.write(osc9(f"llmval {text}", settings.environment))
 
     def on_sampled(self, message: Sampled) -> None:
         state = self.state
         if message.source == "live":
+            if message.restart:
+                state.live = TelemetryHistory()
             state.live.extend(message.samples)
         elif message.source == state.recorded_of:
             if message.restart:
@@ -173,6 +207,8 @@ class MainScreen(DeedScreen):
     def hurry(self) -> None:
         """Look at the files now."""
         self._watcher.hurry()
+        if self._live is not None:
+            self._live.hurry()
 
     # Moving between list and panes.
 
@@ -215,7 +251,7 @@ class MainScreen(DeedScreen):
         if message.name in self.panes:
             self._go(message.name)
             return
-        key = next((key for key in KEYS if key.id == message.name), None)
+        key = next((key for key in self.styled.keymap.all() if key.id == message.name), None)
         if key is not None:
             self.call_later(self.run_action, key.action)
 
@@ -284,6 +320,8 @@ class MainScreen(DeedScreen):
             names = state.view.document.names if state.view.document else ("",)
             state.document = (state.document + step) % len(names)
             self._document.top = 0
+        elif self.pane == "telemetry" and state.timeline is not None:
+            self.say("This is the recording that plays.")
         elif self.pane == "telemetry":
             recorded = state.run is not None and state.run.telemetry_bytes > 0
             state.recorded_of = state.run.id if recorded and state.run and state.recorded_of is None else None
@@ -336,13 +374,46 @@ class MainScreen(DeedScreen):
         if self.pane == "log":
             self._log.action_follow()
 
+    def action_merged(self) -> None:
+        if self.pane == "log":
+            self._log.toggle_merged()
+
+    def action_jump(self) -> None:
+        from llmval_tui.tui.widgets.jump_bar import JumpBar, labels
+
+        if self.state.jump is None:
+            in_sight = self._steps.targets_in_sight() if self.query_one("#left").display else []
+            self.state.jump = labels(in_sight)
+            self._came_from = self.focused
+            self._keys.display = False
+            self.mount(JumpBar(), after=self._keys)
+            self._repaint()
+
+    def on_jump_bar_chosen(self, message: "JumpBar.Chosen") -> None:
+        """The key that came in jump mode."""
+        chosen, self.state.jump = self.state.jump, None
+        if chosen is None:
+            return  # the bar has lost the focus because it was answered
+        self.query("#jump").remove()
+        self._keys.display = True
+        (self._came_from or self._steps).focus()
+        key = message.key or ""
+        if key in chosen:
+            self._steps.choose(chosen[key])
+            self._focus_list()
+        elif key.isdecimal() and 1 <= int(key) <= len(PANES):
+            self._go(PANES[int(key) - 1])
+        self._repaint()
+
     def action_shift(self, direction: int) -> None:
         pane = self._log if self.pane == "log" else self._document if self.pane == "document" else None
         if pane is not None:
             pane.shift(16 * direction)
 
     def action_mark(self) -> None:
-        if self.pane != "list" or self.state.key is None:
+        if self.state.timeline is not None:
+            self.action_replay_pause()  # in a replay nothing is started, so nothing is marked
+        if self.pane != "list" or self.state.key is None or self.state.timeline is not None:
             return
         self.state.marks ^= {self.state.key}
         self._steps.action_move(1)

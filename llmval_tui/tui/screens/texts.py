@@ -7,7 +7,7 @@ from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Verdict
 from llmval_tui.tui.glyphs import Glyphs
-from llmval_tui.tui.keys import MOVING, PANE_TITLES, keys_for
+from llmval_tui.tui.keys import PANE_TITLES, Keymap
 from llmval_tui.tui.labels import short_text
 from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.text_rows import command_rows, heading, labelled, paragraph
@@ -49,13 +49,13 @@ def question_rows(verdict: Verdict, width: int, glyphs: Glyphs) -> list[Row]:
     return rows
 
 
-def help_rows(pane: str, width: int, readonly: bool, glyphs: Glyphs) -> list[Row]:
-    """The keys of one pane: its own first, then moving, then those that work everywhere."""
+def help_rows(pane: str, width: int, readonly: bool, glyphs: Glyphs, keymap: Keymap) -> list[Row]:
+    """The keys of one pane as they are set: its own first, then moving, then those that work everywhere."""
     title = "the list" if pane == "list" else f"the pane {PANE_TITLES[pane]}"
-    keys = keys_for(pane)
+    keys = keymap.keys_for(pane)
     rows: list[Row] = []
     own = [key for key in keys if key.where and key.where != tuple(PANE_TITLES)]
-    everywhere = [key for key in keys if key not in own]
+    everywhere = [key for key in keys if key not in own and not key.replay]
 
     def table(title: str, lines: Sequence[tuple[str, str]]) -> None:
         rows.extend(heading(title, width, glyphs))
@@ -64,8 +64,11 @@ def help_rows(pane: str, width: int, readonly: bool, glyphs: Glyphs) -> list[Row
 
     if own:
         table(f"In {title}", [(key.shown, key.help) for key in own])
-    table("Moving", MOVING)
+    if playing := [key for key in keys if key.replay]:
+        table("Replay", [(key.shown, key.help) for key in playing])
+    table("Moving", [(key.shown, key.help) for key in keymap.moves() if key.keys])
     changing = [key for key in everywhere if key.changes]
-    table("Work" + (" (off: read-only)" if readonly else ""), [(key.shown, key.help) for key in changing])
+    if changing:
+        table("Work" + (" (off: read-only)" if readonly else ""), [(key.shown, key.help) for key in changing])
     table("Everywhere", [(key.shown, key.help) for key in everywhere if not key.changes])
     return rows[1:]

@@ -12,7 +12,7 @@ from textual.message import Message
 
 from llmval_tui.actions.state import StepState
 from llmval_tui.tui.fmt import age, duration, fit
-from llmval_tui.tui.keys import PANE_TITLES, PANES, Key, keys_for
+from llmval_tui.tui.keys import PANE_TITLES, PANES, Key
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.widgets.painted import Painted, Row, Span
 
@@ -99,10 +99,19 @@ class Header(Bar):
             text += f", {len(state.view.queued)} queued"
         return [(text + "  ", "busy")] if cell_len(text) + 2 <= room else []
 
+    def _replay(self) -> list[Span]:
+        """How far the recording is, and how fast it plays."""
+        timeline = self.state.timeline
+        if timeline is None:
+            return []
+        length = (timeline.end_ns - timeline.start_ns) / 1e9
+        how = "ended" if timeline.ended else "paused" if timeline.paused else f"×{timeline.speed:g}"
+        return [("REPLAY ", "key"), (f"{clock(timeline.share * length)}/{clock(length)} {how}  ", "key")]
+
     def _right(self) -> list[Span]:
         state = self.state
-        spans: list[Span] = []
-        if state.settings.readonly:
+        spans: list[Span] = self._replay()
+        if state.settings.readonly and state.timeline is None:
             spans.append(("read-only  ", "warn"))
         if state.preset:
             spans.append((f"{state.preset}  ", "key"))
@@ -121,6 +130,13 @@ class Header(Bar):
             spans.append(("sample now  ", "muted"))
         spans.append((datetime.fromtimestamp(state.now()).strftime("%H:%M:%S "), "text"))
         return spans
+
+
+def clock(seconds: float) -> str:
+    """A span as players show it: `3:05`, `2:03:05`."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
 @cache
@@ -179,7 +195,9 @@ class KeyBar(Bar):
     def rows(self, width: int, height: int) -> Sequence[Row]:
         parts: list[tuple[str, str, str | None]] = [(" ", "text", None)]
         room = width - 1
-        shown = sorted((key for key in keys_for(self.pane) if key.foot < 9), key=lambda key: key.foot)
+        shown = sorted(
+            (key for key in self.styled.keymap.keys_for(self.pane) if key.foot < 9), key=lambda key: key.foot
+        )
         # Help and quit are always there; the others as far as they fit.
         last = [key for key in shown if key.id in ("help", "quit")]
         room -= sum(self._length(key) for key in last)

@@ -15,6 +15,8 @@ from llmval_tui.tui.widgets.text_rows import heading, metric_rows, progress_rows
 # Groups share one range, so that their lines can be compared: offered with completed, p50 with p99.
 GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Rate", "QPS", (("offered_qps", "offered"), ("achieved_qps", "achieved"), ("completed_qps", "completed"))),
+    ("Prefill", "tokens/s", (("prefill_tokens_per_s", "rate"),)),
+    ("Decode", "tokens/s", (("decode_tokens_per_s", "rate"),)),
     ("Throughput", "tokens/s", (("output_tokens_per_s", "output"), ("total_tokens_per_s", "total"))),
     ("Time to first token (TTFT)", "ms", (("ttft_p50_ms", "p50"), ("ttft_p99_ms", "p99"))),
     ("Time per output token (TPOT)", "ms", (("tpot_p50_ms", "p50"), ("tpot_p99_ms", "p99"))),
@@ -46,7 +48,11 @@ def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> l
     """The pane's rows; charts are two rows high where there is room."""
     if run is None:
         return [row(), row((" This step has no run yet: r runs it, c completes it.", "muted"))]
-    if not run.metrics:
+    if run.sweep is not None and run.sweep.cells:
+        from llmval_tui.tui.widgets.sweep_rows import sweep_rows
+
+        return sweep_rows(run, run.sweep, width, glyphs)
+    if not run.metrics and not run.memory:
         if run.alive:
             waiting = row((" no metrics yet: they come with the load", "muted"))
             return [row(), *progress_rows(run, width, glyphs), row(), waiting]
@@ -57,6 +63,10 @@ def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> l
     others = [metric for metric in run.metrics if metric.name not in known]
     groups = sum(1 for _, _, names in GROUPS if any(name in by_name for name, _ in names)) + bool(others)
     rows = progress_rows(run, width, glyphs) if run.alive else []
+    if run.memory:
+        from llmval_tui.tui.widgets.memory_rows import memory_rows
+
+        rows += memory_rows(run.memory, width, glyphs)
     spare = height - len(rows) - shown - len(others) - 2 * groups
     tall_rows = 3 if spare >= 2 * shown else 2 if spare >= shown else 1
     for title, unit, names in GROUPS:

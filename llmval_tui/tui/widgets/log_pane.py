@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 from textual import events
@@ -17,11 +18,16 @@ from llmval_tui.tui.widgets.painted import Row, Span, row
 from llmval_tui.tui.widgets.run_pane import log_name
 from llmval_tui.tui.widgets.scroll import ScrollPane, with_thumb
 
+if TYPE_CHECKING:
+    from llmval_tui.tui.log_merge import Merged
+
 
 class LogPane(ScrollPane):
     """One log of the shown run at a time. Places are byte offsets; every read is a question to the reader's thread."""
 
-    def __init__(self, state: ScreenState, ask: Callable[[Ask], None], show: Callable[[Path | None], None]) -> None:
+    def __init__(
+        self, state: ScreenState, ask: Callable[[Ask], None], show: "Callable[[Path | Merged | None], None]"
+    ) -> None:
         super().__init__(id="log")
         self.state = state
         self._ask = ask
@@ -33,6 +39,8 @@ class LogPane(ScrollPane):
         self.message = ""
         self.left = 0
         self.file: LogFile | None = None
+        self.all_ranks = False
+        self._source: Path | Merged | None = None  # what the reader was asked to show
         self._file_size = 0
         self._found: int | None = None
         self._chosen: tuple[str, int | None, str] | None = None  # the log the operator turned to, kept from run to run
@@ -49,30 +57,43 @@ class LogPane(ScrollPane):
             chosen = next((log for log in logs if self.file is not None and log.path == self.file.path), None)
         self._turn(chosen or preferred(logs))
 
+    def toggle_merged(self) -> None:
+        """All logs of the run in one view, or one log again."""
+        self.all_ranks = not self.all_ranks
+        self._turn(self.file)
+
     def other(self, step: int) -> None:
         """Turn to the next log of the run."""
         logs = list(self.state.run.logs) if self.state.run else []
         if not logs:
             return
         index = next((i for i, log in enumerate(logs) if self.file and log.path == self.file.path), 0)
+        if self.all_ranks:
+            self.all_ranks, step = False, 0
         log = logs[(index + step) % len(logs)]
         self._chosen = (log.label, log.rank, log.stream)
         self._turn(log)
 
     def _turn(self, log: LogFile | None) -> None:
-        if (log.path if log else None) == (self.file.path if self.file else None):
-            return
+        source: Path | Merged | None = log.path if log else None
+        if self.all_ranks and self.state.run is not None and self.state.run.logs:
+            from llmval_tui.tui.log_merge import merged
+
+            source = merged(self.state.run.logs)
         self.file = log
+        if source == self._source:
+            return
+        self._source = source
         self.window, self.new_lines, self._found, self._file_size = Window((), 0, 0, 0), 0, None, 0
         self.following, self.message = True, ""
-        self._show(log.path if log else None)
+        self._show(source)
         if log is not None:
             self._ask(Ask("end", self._count))
         self.repaint()
 
     def take_read(self, read: LogRead) -> None:
         """An answer of the reader."""
-        if self.file is None or read.path != self.file.path:
+        if self.file is None or read.path != self._source:
             return
         if read.ask.kind == "find":
             if read.found is None:
@@ -92,7 +113,7 @@ class LogPane(ScrollPane):
 
     def take_growth(self, grown: LogGrew) -> None:
         """The file has grown behind what is shown, or begins anew."""
-        if self.file is None or grown.path != self.file.path:
+        if self.file is None or grown.path != self._source:
             return
         self._file_size, self.new_lines = grown.size, grown.new_lines
         if grown.generation != self.window.generation:
@@ -113,10 +134,14 @@ class LogPane(ScrollPane):
         assert self.file is not None
         logs = self.state.run.logs if self.state.run else ()
         place = next((i for i, log in enumerate(logs, 1) if log.path == self.file.path), 1)
-        spans: list[Span] = [(f" {log_name(self.file)}", "title"), (f"  {place} of {len(logs)} [ ]", "muted")]
+        which = f"  {len(logs)} logs; m: one" if self.all_ranks else f"  {place} of {len(logs)} [ ], m: all"
+        name = "all ranks" if self.all_ranks else log_name(self.file)
+        spans: list[Span] = [(f" {name}", "title"), (which, "muted")]
         spans.append((f"  {size(self._file_size)}", "muted"))
         if self.message:
             spans.append((f"  {self.message}", "warn"))
+        elif self.following and self.state.timeline is not None:
+            spans.append(("  replay: by share of time", "key"))
         elif self.following:
             spans.append(("  following", "good"))
         else:

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 
 from llmval_tui.actions.api import Proposal
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs.records import Outcome, Verdict
+from llmval_tui.runs.records import Verdict
 from llmval_tui.runs.store import LogFile
 from llmval_tui.telemetry.sample import GpuSample
 from llmval_tui.tui.fmt import NOT_AVAILABLE, duration, fit, instant, number, wrap
@@ -15,7 +15,8 @@ from llmval_tui.tui.following import RunView
 from llmval_tui.tui.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.labels import plain_text
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.painted import Row, Span, row
+from llmval_tui.tui.widgets.gate_rows import gate_rows
+from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.strip import nice_top
 from llmval_tui.tui.widgets.text_rows import command_rows, heading, labelled, metric_rows, paragraph, progress_rows
@@ -185,21 +186,7 @@ def verdict_rows(verdict: Verdict, width: int, glyphs: Glyphs) -> list[Row]:
     if verdict.question:
         text = str(verdict.question.get("text", "it waits for your decision"))
         rows += labelled("asks you", f"{text} (press o)", "accent", width)
-    if verdict.gates:
-        rows.append(row())
-    names = min(28, max((cell_len(gate.name) for gate in verdict.gates), default=0))
-    for gate in verdict.gates:
-        mark = OUTCOME_SIGNS[gate.outcome]
-        head: list[Span] = [
-            (f" {glyphs.sign(mark)} ", mark.role),
-            (fit(mark.word, 13), mark.role),
-            (fit(clean_line(gate.name), names, glyphs.ellipsis) + "  ", "title"),
-        ]
-        figures = wrap(clean_line(f"{gate.measured}  (asked: {gate.bound})"), max(16, width - 19 - names))
-        rows.append(row(*head, (figures[0], "text")))
-        rows += [row((" " * (18 + names), "text"), (line, "text")) for line in figures[1:]]
-        if gate.reason and gate.outcome is not Outcome.PASS:
-            rows += paragraph(gate.reason, mark.role, width, 16)
+    rows += gate_rows(verdict.gates, width, glyphs)
     if verdict.metrics:
         rows.append(row())
         figures = [f"{name} {number(value)}" for name, value in verdict.metrics.items()]

@@ -5,9 +5,10 @@ from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
+from llmval_tui.tui.keys import MOVES, bindings
 from llmval_tui.tui.widgets.painted import Painted, Row
 
 
@@ -17,16 +18,7 @@ class ScrollPane(Painted, can_focus=True):
     With `self.cursor` not None one row is selected, and moving moves it; rows without a target are stepped over.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "move(1)", show=False, id="move.down"),
-        Binding("up,k", "move(-1)", show=False, id="move.up"),
-        Binding("pagedown,ctrl+f", "page(1)", show=False, id="move.page_down"),
-        Binding("pageup,ctrl+b", "page(-1)", show=False, id="move.page_up"),
-        Binding("ctrl+d", "page(0.5)", show=False, id="move.half_down"),
-        Binding("ctrl+u", "page(-0.5)", show=False, id="move.half_up"),
-        Binding("home,g", "end(-1)", show=False, id="move.top"),
-        Binding("end,G", "end(1)", show=False, id="move.bottom"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(MOVES)]
 
     class Chosen(Message):
         """The cursor came to another row."""
@@ -44,6 +36,9 @@ class ScrollPane(Painted, can_focus=True):
         self.top = 0
         self.cursor: int | None = None
         self.content_rows: Sequence[Row] = ()
+
+    def on_mount(self) -> None:
+        self.styled.keymap.rebind(self._bindings)
 
     def content(self, width: int) -> Sequence[Row]:
         """All rows for this width, without the scroll bar's column."""

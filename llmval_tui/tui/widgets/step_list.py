@@ -28,6 +28,11 @@ class StepList(ScrollPane):
         """The chosen step."""
         return self._keys.get(self.target or "")
 
+    def targets_in_sight(self) -> list[str]:
+        """The targets of the steps that are on the screen, from above."""
+        rows = self.content_rows[self.top : self.top + self.size.height]
+        return [shown.target for shown in rows if shown.target is not None]
+
     def content(self, width: int) -> Sequence[Row]:
         state, glyphs = self.state, self.glyphs
         if state.view.checklist is None:
@@ -40,6 +45,7 @@ class StepList(ScrollPane):
             ]
         statuses = {status.step.key: status for status in state.view.steps}
         rows: list[Row] = []
+        letters = {target: letter for letter, target in (state.jump or {}).items()}
         self._keys = {}
         if state.view.trouble:
             rows.append(row((fit(" not current: see Run", width), "bad")))
@@ -61,14 +67,14 @@ class StepList(ScrollPane):
                 target = f"{step.number}\0{step.occurrence}\0{step.text}"
                 self._keys[target] = step.key
                 mark = glyphs.mark if step.key in state.marks else " "
-                chosen = glyphs.cursor if step.key == state.key else " "
+                chosen = letters.get(target) or (glyphs.cursor if step.key == state.key else " ")
                 number = fit(step.number, max(4, cell_len(step.number)) + 1)
                 word = fit(sign.word, WORD if width >= 44 else cell_len(sign.word))
                 tail = f" {glyphs.sign(sign)} {word} " if width >= 44 else f" {glyphs.sign(sign)} {word}"
                 room = width - 2 - cell_len(number) - cell_len(tail)
                 rows.append(
                     row(
-                        (chosen, "accent"),
+                        (chosen, "key" if letters else "accent"),
                         (mark, "key"),
                         (number, "muted"),
                         (fit(short_text(step.text), room, glyphs.ellipsis), "text"),

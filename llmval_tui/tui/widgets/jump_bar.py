@@ -1,0 +1,49 @@
+"""Jump mode: every step in sight has a letter, every pane its digit, and the next key goes there."""
+
+from collections.abc import Sequence
+
+from textual import events
+from textual.message import Message
+
+from llmval_tui.tui.fmt import fit
+from llmval_tui.tui.keys import PANES
+from llmval_tui.tui.widgets.painted import Painted, Row
+
+# The home row first; then what is near it.
+LETTERS = "asdfghjklqwertyuiopzxcvbnmASDFGHJKLQWERTYUIOPZXCVBNM"
+
+
+class JumpBar(Painted, can_focus=True):
+    """Takes the place of the keys at the bottom and waits for one key."""
+
+    class Chosen(Message):
+        """A key was pressed; None: leave things as they are."""
+
+        def __init__(self, key: str | None) -> None:
+            super().__init__()
+            self.key = key
+
+    def __init__(self) -> None:
+        super().__init__(id="jump")
+
+    def on_mount(self) -> None:
+        self.focus()
+
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        text = f" a letter goes to its step, 1 to {len(PANES)} to its pane, Esc stays"
+        return [Row(((" jump ", "key"), (fit(text, max(0, width - 6), self.glyphs.ellipsis), "text")), "cursor")]
+
+    def on_key(self, event: events.Key) -> None:
+        event.stop()
+        event.prevent_default()
+        key = event.character if event.is_printable else None
+        self.post_message(self.Chosen(key))
+
+    def on_blur(self) -> None:
+        if self.is_attached:
+            self.post_message(self.Chosen(None))
+
+
+def labels(targets: Sequence[str]) -> dict[str, str]:
+    """A letter for each target, as far as letters go."""
+    return dict(zip(LETTERS, targets, strict=False))

@@ -1,0 +1,165 @@
+"""The settings file: everything in the documented example is accepted, everything else is refused with its line."""
+
+import re
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmval_tui.console import dashboard as opening
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.config import Config, key_name, load_config, parse_config
+from llmval_tui.tui.keys import KEYS, MOVES, conflict
+from llmval_tui.tui.screens.dialog import Body, Dialog
+
+FILE = Path("config.toml")
+DOCS = Path(__file__).parents[2] / "docs" / "dashboard.md"
+
+
+def documented() -> str:
+    """The example of docs/dashboard.md."""
+    match = re.search(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+def test_the_documented_example_is_accepted_whole() -> None:
+    config = parse_config(documented(), FILE)
+    # It shows every setting, and every key there is.
+    assert None not in [getattr(config, name) for name in Config.__dataclass_fields__]
+    assert set(config.keys) == {key.id for key in (*KEYS, *MOVES)}
+
+
+def test_the_example_shows_the_keys_as_they_are() -> None:
+    changed = parse_config(documented(), FILE).keys
+    for key in (*KEYS, *MOVES):
+        assert {name for name, _ in changed[key.id]} == set(key.keys.split(",")), key.id
+
+
+def test_the_usual_keys_are_clear_of_each_other() -> None:
+    everything = {key.id: tuple((name, name) for name in key.keys.split(",")) for key in (*KEYS, *MOVES)}
+    assert conflict(everything) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("theme = 'dark'\ncolour = 1\n", "line 2: there is no setting 'colour'; there are theme, interval"),
+        ("\n\ninterval = 0\n", "line 3: interval = 0 will not do: write seconds from 0.1 to 60"),
+        ("interval = true\n", "interval = true will not do"),
+        ("ascii = 'yes'\n", "line 1: ascii = 'yes' will not do: write true or false"),
+        ("preset = 'full'\n", "line 1: preset = 'full' will not do: write 'smoke'"),
+        ("charts = 'dots'\n", "line 1: charts = 'dots' will not do: write one of blocks, braille, ascii"),
+        ("theme = 'a\n", "config.toml is not TOML"),
+        ("[keys]\ncomplet = 'c'\n", "line 2: there is no key 'complet'; there are open, complete"),
+        ("[keys]\nrun = 'hyper+x'\n", "line 2: keys.run: 'hyper+x' is no key"),
+        ("[keys]\nrun = 'ctrl+c'\n", "'ctrl+c' always leaves"),
+        ("[keys]\nrun = 3\n", "line 2: keys.run is a key or a list of keys"),
+        ("[keys]\nquit = ''\n", "line 2: keys.quit needs a key"),
+        ("theme = 'dark'\n[keys]\nrun = 'c'\n", "line 3: keys.run = 'c' is taken by complete"),
+        ("[keys]\nmove_down = 'x'\n", "line 2: keys.move_down = 'x' is taken by cancel"),
+        ("[keys]\nrun = 'X'\ntick = 'X'\n", "line 2: keys.run = 'X' is taken by tick"),
+        ("keys = 'vim'\n", "line 1: keys is a table"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_line(text: str, says: str) -> None:
+    with pytest.raises(Refused, match=re.escape(says)):
+        parse_config(text, FILE)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused_in_a_sentence(text: str) -> None:
+    try:
+        parse_config(text, FILE)
+    except Refused as refusal:
+        assert str(refusal).startswith("config.toml")
+
+
+def test_keys_may_change_places_and_share_a_key_where_they_never_meet() -> None:
+    swapped = parse_config("[keys]\ncomplete = 'r'\nrun = 'c'\n", FILE).keys
+    assert swapped["complete"] == (("r", "r"),)
+    # `find` is for list, log and document; `shift_left` for log and document; `mark` for the list.
+    assert parse_config("[keys]\nshift_left = 'space'\n", FILE).keys["shift_left"] == (("space", "space"),)
+
+
+def test_keys_are_named_as_the_terminal_library_names_them() -> None:
+    from textual.keys import _character_to_key
+
+    for character in "abZ9?;/<>{}[]-+=_.,:'\"!@#$%^&*()|\\`~":
+        assert key_name(character) == _character_to_key(character)
+    assert [key_name(word) for word in ("Esc", "PgDn", "ctrl+R", "F5", " ", "two words")] == [
+        "escape", "pagedown", "ctrl+r", "f5", None, None,
+    ]  # fmt: skip
+
+
+def test_no_file_changes_nothing_and_one_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    assert load_config({"XDG_CONFIG_HOME": str(tmp_path)}) == Config()
+    (tmp_path / "llmval").mkdir()
+    (tmp_path / "llmval" / "config.toml").write_bytes(b"theme = '\xff'")
+    with pytest.raises(Refused, match="cannot be read"):
+        load_config({"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path, workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmval_tui.cli import parser
+
+    (tmp_path / "llmval").mkdir()
+    (tmp_path / "llmval" / "config.toml").write_text(
+        "theme = 'light'\ninterval = 2\nascii = true\npreset = 'smoke'\n"
+        "mouse = false\ncharts = 'braille'\nbell = true\n"
+    )
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", Namespace(isatty=lambda: True))
+    monkeypatch.setattr("sys.stdout", Namespace(isatty=lambda: True))
+    seen: list[Any] = []
+    monkeypatch.setattr("llmval_tui.tui.app.run", lambda settings: seen.append(settings) or 0)
+    place = ["open", "--workspace", str(workspace.root), "--checklist", str(workspace.checklist)]
+    said = ["--theme", "mono", "--interval", "5", "--no-ascii", "--preset", "none", "--mouse", "--charts", "blocks"]
+    for words in ([], said):
+        opening.dashboard(parser().parse_args([*place, *words]))
+    file, line = seen
+    assert (file.theme, file.interval, file.ascii, file.preset, file.mouse, file.charts, file.bell) == (
+        "light", 2, True, "smoke", False, "braille", True,
+    )  # fmt: skip
+    assert (line.theme, line.interval, line.ascii, line.preset, line.mouse, line.charts, line.bell) == (
+        "mono", 5, False, None, True, "blocks", True,
+    )  # fmt: skip
+
+
+async def test_a_changed_key_works_is_shown_and_the_old_one_does_nothing(
+    dashboard: Callable[..., Dashboard], commands: Any
+) -> None:
+    keys = parse_config("[keys]\ncomplete = ['f5', '!']\nmove_down = 'e'\ntick = ''\nhelp = 'f1'\n", FILE).keys
+    app = dashboard(keys=keys)
+    async with app.run_test(size=(120, 40)) as pilot:
+        for _ in range(200):
+            if app.main.state.detail is not None:
+                break
+            await pilot.pause(0.02)
+        await pilot.press("j", "c", "t")
+        await pilot.pause()
+        assert app.main.state.step is not None and app.main.state.step.number == "1.1"
+        assert app.screen is app.main
+        await pilot.press("e")
+        assert app.main.state.step.number == "1.2"
+        footer = "".join(row.plain for row in app.main._keys._shown)
+        assert "f5 ! complete" in footer and "tick" not in footer
+        await pilot.press("f1")
+        shown = "\n".join(row.plain for row in app.screen.query_one(Body)._shown)
+        assert "f5 !" in shown and "Move a line down" in shown
+        await pilot.press("escape", "exclamation_mark")
+        for _ in range(200):
+            if isinstance(app.screen, Dialog):
+                break
+            await pilot.pause(0.02)
+        await pilot.press("y")
+        for _ in range(200):
+            if commands.calls:
+                break
+            await pilot.pause(0.02)
+        assert commands.calls[0][:2] == ("run", ["1.2"])
