@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.argv import values_of
 from llmval_tui.actions.common import (
     COMMAND_ACTIONS,
     inherited,
@@ -125,5 +126,10 @@ def sizes(step: Step) -> list[int]:
 
 
 def covered(run: Run) -> set[int]:
-    """The whole numbers on a run's command lines: the lengths that it was asked for, among others."""
-    return {int(word) for command in run.intent.commands for word in command.argv if word.isdecimal()}
+    """The sequence lengths that a run was asked for."""
+    return {
+        int(word)
+        for command in run.intent.commands
+        for word in values_of(tuple(command.argv), "--sequence-lengths")
+        if word.isdecimal()
+    }

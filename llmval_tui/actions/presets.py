@@ -60,6 +60,12 @@ _SMOKE: dict[str, Preset] = {
         without_gpu={"--device": "cpu"},
         dropped=frozenset({"--devices"}),
     ),
+    "long_context_validation.py": Preset(
+        always={"--model": "tiny", "--length-divisor": "128"},  # 32768 becomes 256: the list's lengths stay as written
+        where_given={"--fp8-mode": "none", "--kv-dtype": "auto"},
+        without_gpu={"--device": "cpu", "--tensor-parallel-gpus": str(CPU_RANKS)},
+        dropped=frozenset({"--checkpoint"}),
+    ),
     "power_efficiency_analyzer.py": Preset(always={}, where_given={}, without_gpu={}),
 }
 

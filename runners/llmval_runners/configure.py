@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from llmval_runners import fp8
 from llmval_runners.arrivals import Arrival, Lengths, arrival_times, schedule
 from llmval_runners.kv_cache import GIB, pages_for, refuse_longer
 from llmval_runners.metrics import Slo
@@ -16,6 +17,7 @@ from llmval_runners.shapes import ModelShape, shape_by_name
 from llmval_runners.weights import checkpoint_shape
 
 CPU_PARAMETERS = 1_000_000_000  # a step reads every weight: at some 10 GB/s, more takes longer than half a second
+FLEX_ELEMENTS = 2**31 - 1  # of a layer's keys: the reach of the 32-bit offsets of flex attention's kernels
 CUDA_RESERVE = 0.10  # of the free memory, for activations and the allocator
 
 
@@ -28,6 +30,7 @@ class Config:
     device: torch.device
     dtype: torch.dtype
     kv_dtype: torch.dtype
+    fp8: str  # none or native
     attention: str  # auto, flex or sdpa: the backend's own name goes into the result
     tensor_parallel: int
     arrivals: list[Arrival]
@@ -49,9 +52,12 @@ class Config:
 
     @property
     def weight_bytes_per_rank(self) -> int:
-        """The embedding table is whole on each rank, the rest is shared."""
+        """The embedding table is whole on each rank, the rest is shared; of FP8, table and head keep `dtype`."""
         table = self.shape.vocab * self.shape.hidden
-        return (table + (self.shape.parameters - table) // self.tensor_parallel) * self.dtype.itemsize
+        head = 0 if self.shape.tied_embeddings else table
+        layers = self.shape.parameters - table - head
+        share = layers * (1 if self.fp8 == "native" else self.dtype.itemsize) + head * self.dtype.itemsize
+        return table * self.dtype.itemsize + share // self.tensor_parallel
 
 
 def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) -> Config:
@@ -62,8 +68,11 @@ def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) 
     """
     device = _device(options.device, local_rank, world_size)
     _check_precision(options, device)
+    _check_backend(options, device)
     shape = checkpoint_shape(options.checkpoint) if options.checkpoint else _named_shape(options)
     shape.check_tensor_parallel(world_size)
+    if options.fp8_mode == "native":
+        _check_fp8_shape(shape, world_size)
     on_cpu = device.type == "cpu"
     if on_cpu and shape.parameters > CPU_PARAMETERS:
         asked = "" if options.model or options.checkpoint else ", the default model,"
@@ -82,7 +91,8 @@ def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) 
         checkpoint=options.checkpoint,
         device=device,
         dtype=dtype,
-        kv_dtype=_dtype(options.kv_dtype, dtype),
+        kv_dtype=torch.float8_e4m3fn if options.kv_dtype == "fp8" else _dtype(options.kv_dtype, dtype),
+        fp8=options.fp8_mode,
         attention=options.attention_backend,
         tensor_parallel=world_size,
         arrivals=arrivals,
@@ -110,6 +120,8 @@ def kv_pages(config: Config, free_bytes: int) -> int:
         Refused: the memory does not hold what was asked; says the bytes.
     """
     page = config.shape.kv_bytes_per_token(config.kv_dtype.itemsize) * config.page_size // config.tensor_parallel
+    if config.device.type == "cuda":
+        free_bytes -= page  # the spare page
     if config.kv_tokens is not None:
         pages = pages_for(config.kv_tokens, config.page_size)
     elif config.kv_bytes is not None:
@@ -118,6 +130,9 @@ def kv_pages(config: Config, free_bytes: int) -> int:
         pages = config.max_batch * pages_for(config.longest, config.page_size)
     else:
         pages = int(free_bytes * (1 - CUDA_RESERVE)) // page
+        if config.attention == "flex":
+            kv_heads = config.shape.kv_heads // config.tensor_parallel
+            pages = min(pages, FLEX_ELEMENTS // (kv_heads * config.shape.head_dim * config.page_size) - 1)
     if pages * page > free_bytes:
         raise Refused(
             f"the KV cache needs {pages * page:,} bytes on each rank and {free_bytes:,} are free after the weights: "
@@ -154,24 +169,64 @@ def _device(asked: str, local_rank: int, world_size: int) -> torch.device:
 
 
 def _check_precision(options: argparse.Namespace, device: torch.device) -> None:
+    """FP8 needs a GPU of a certain age; and a GPU's kernels here are written for bfloat16."""
     instead = "pass --fp8-mode none"
-    if options.fp8_mode != "none":
-        if device.type == "cpu":
-            needs = "Transformer Engine and " if options.fp8_mode == "transformer-engine" else ""
-            raise Refused(
-                f"--fp8-mode {options.fp8_mode} needs {needs}an NVIDIA GPU of compute capability 8.9 or later, and "
-                f"this run is on a CPU: {instead}."
-            )
+    on_cpu = device.type == "cpu"
+    if options.fp8_mode == "transformer-engine" and not on_cpu:
         raise Refused(
-            f"--fp8-mode {options.fp8_mode} is not in this release, whose engine has no FP8 GEMM yet: {instead}."
+            "--fp8-mode transformer-engine is not in this release, whose FP8 products are torch._scaled_mm and Triton "
+            "kernels: pass --fp8-mode native."
         )
-    if options.kv_dtype == "fp8":
-        raise Refused("--kv-dtype fp8 is not in this release, whose cache has no scales yet: pass --kv-dtype auto.")
+    for flag, asked, without in (
+        (f"--fp8-mode {options.fp8_mode}", options.fp8_mode != "none", instead),
+        ("--kv-dtype fp8", options.kv_dtype == "fp8", "pass --kv-dtype auto"),
+    ):
+        if asked and on_cpu:
+            needs = "Transformer Engine and " if "transformer" in flag else ""
+            raise Refused(
+                f"{flag} needs {needs}an NVIDIA GPU of compute capability 8.9 or later, and this run is on a CPU: "
+                f"{without}."
+            )
+        if asked and (found := torch.cuda.get_device_capability(device)) < fp8.CAPABILITY:
+            raise Refused(
+                f"{flag} needs an NVIDIA GPU of compute capability 8.9 or later, and "
+                f"{torch.cuda.get_device_name(device)} has {found[0]}.{found[1]}: {without}."
+            )
+    if not on_cpu and options.dtype not in ("auto", "bfloat16"):
+        raise Refused(f"--dtype {options.dtype} is for CPU runs; the GPU engine computes in bfloat16: leave it out.")
+    if not on_cpu and options.kv_dtype not in ("auto", "bfloat16", "fp8"):
+        raise Refused(f"--kv-dtype {options.kv_dtype} is for CPU runs: pass --kv-dtype bfloat16 or fp8.")
     if options.compile_mode != "off":
         raise Refused(
-            f"--compile-mode {options.compile_mode} is not in this release, whose engine runs eagerly: "
+            f"--compile-mode {options.compile_mode} is not in this release, whose engine runs its own fused kernels: "
             "pass --compile-mode off, or leave it out."
         )
+
+
+def _check_backend(options: argparse.Namespace, device: torch.device) -> None:
+    if device.type == "cuda" and options.page_size:
+        if options.page_size % 16:
+            raise Refused(f"--page-size {options.page_size} is no multiple of 16 tokens: pass one, or leave it out.")
+        if options.attention_backend == "flex" and options.page_size % 128:
+            raise Refused(
+                "flex attention gives wrong results for pages smaller than its blocks of 128 tokens, and --page-size "
+                f"is {options.page_size}: pass --page-size 128, or --attention-backend sdpa."
+            )
+
+
+def _check_fp8_shape(shape: ModelShape, world_size: int) -> None:
+    sizes = {
+        "hidden size": shape.hidden,
+        "query width": shape.heads * shape.head_dim // world_size,
+        "KV width": shape.kv_heads * shape.head_dim // world_size,
+        "FFN width": shape.ffn // world_size,
+    }
+    for what, size in sizes.items():
+        if size % fp8.MULTIPLE:
+            raise Refused(
+                f"FP8 products need sizes divisible by {fp8.MULTIPLE}, and the {what} of {shape.name} on each of "
+                f"{world_size} ranks is {size}: pass --fp8-mode none."
+            )
 
 
 def _named_shape(options: argparse.Namespace) -> ModelShape:

@@ -1,12 +1,13 @@
 """The engine: rank 0 decides each step and tells it in one small broadcast, and every rank executes it.
 
-Growing to no host synchronisation a step: nothing that is decided depends on a sampled value (lengths are known,
-tokens stay in `_last_token` on the device), so rank 0 may send plans ahead; only `Runner.execute` waits for the sampled
-tokens, and that wait can move behind the next step's launch without a change to scheduler, plan or cache.
+No host synchronisation a step: nothing that is decided depends on a sampled value (lengths are known, tokens stay in
+the runner's buffer on the device), so a runner with a `lag` of 1 starts a step before the last one's tokens are there.
 """
 
 import threading
 from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
 
 import torch
 from llmval_runners.attention import AttentionBackend, Span, StepLayout
@@ -20,7 +21,9 @@ KEEPALIVE_S = 1.0
 
 
 class Runner:
-    """Executes plans on one rank: owns the page table, the last sampled tokens, and the random state."""
+    """Executes plans on one rank, on a CPU: owns the page table, the last sampled tokens, and the random state."""
+
+    lag = 0  # steps by which the tokens come later than the call that started them
 
     def __init__(
         self,
@@ -84,15 +87,26 @@ class Runner:
         return self.model.hidden(tokens, positions, slots, self.cache, self.attention), rows, samples
 
 
+class Executor(Protocol):
+    """One rank's way to run plans: `Runner` on a CPU, `gpu_runner.GpuRunner` on a GPU."""
+
+    lag: int
+    model: Decoder
+    cache: PagedKVCache
+
+    def execute(self, plan: StepPlan) -> Iterable[int]:
+        """Start a step; the sampled tokens, decodes first, then the prompts that ended: iterating may wait for them."""
+
+
 class Link:
     """Rank 0's plans to the other ranks."""
 
-    def __init__(self, runner: Runner, *, max_batch: int, chunk: int) -> None:
+    def __init__(self, runner: Executor, *, max_batch: int, chunk: int) -> None:
         self.runner = runner
         self._parallel = runner.model.parallel
         self._capacity = capacity_for(max_batch=max_batch, chunk=chunk, pages=runner.cache.pages)
 
-    def lead(self, plan: StepPlan) -> list[int]:
+    def lead(self, plan: StepPlan) -> Iterable[int]:
         """Send a plan and execute it here too; the sampled tokens."""
         if self._parallel.size > 1:
             self._parallel.broadcast_plan(plan.encode(self._capacity))
@@ -114,6 +128,7 @@ class Engine:
         self.link, self.scheduler = link, scheduler
         self.wake = threading.Event()
         self._inbox: deque[Request] = deque()
+        self._under_way: deque[tuple[Iterable[int], list[tuple[Request, bool]]]] = deque()
 
     def submit(self, request: Request) -> None:
         """Hand over a request; it is dispatched from here on."""
@@ -122,16 +137,17 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        return not self._inbox and self.scheduler.idle
+        return not self._inbox and self.scheduler.idle and not self._under_way
 
     @property
     def queued(self) -> int:
         return len(self._inbox) + len(self.scheduler.waiting)
 
     def step(self) -> list[tuple[Request, int, bool]]:
-        """Run one step, or wait for work, at most a second.
+        """Start one step, or wait for work, at most a second.
 
-        Returns (request, token, whether it ended) of each token sampled; its value is on the host.
+        Returns (request, token, whether it ended) of each token whose value is on the host now: those of this step, or,
+        where the runner lags, of the one before.
 
         Raises:
             RankLost: another rank ended.
@@ -141,11 +157,17 @@ class Engine:
             self.scheduler.add(self._inbox.popleft())
         plan = self.scheduler.next_plan()
         if plan is None:
+            if self._under_way:
+                return self._arrived()
             if not self.wake.wait(KEEPALIVE_S):
                 self.link.lead(StepPlan(kind=IDLE))  # notices a dead rank, and keeps the others from timing out
             return []
         tokens = self.link.lead(plan)
-        sampled = self.scheduler.complete(plan)
+        self._under_way.append((tokens, self.scheduler.complete(plan)))
+        return self._arrived() if len(self._under_way) > self.link.runner.lag else []
+
+    def _arrived(self) -> list[tuple[Request, int, bool]]:
+        tokens, sampled = self._under_way.popleft()
         return [(request, token, ended) for token, (request, ended) in zip(tokens, sampled, strict=True)]
 
     def end(self, code: int) -> None:

@@ -62,6 +62,26 @@ def run_load_test(argv: list[str]) -> NoReturn:
     sys.exit(0)
 
 
+def run_engine_benchmark(argv: list[str]) -> NoReturn:
+    """Run the engine benchmark and exit: 0 done, 1 failed, 2 refused; a signal ends it at once."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    rank, world_size, _ = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
+    from llmval_runners.benchmark_options import parse
+
+    events: EventLog | None = None
+    try:
+        options = parse(argv)
+        events = EventLog(rank).start()
+        from llmval_runners.benchmark import Benchmark  # imports torch: after the flags are known to be right
+
+        code = Benchmark(options, events, world_size=world_size).run()
+    except Refused as refusal:
+        _refuse(refusal, events or EventLog(rank), rank)
+    events.close()
+    sys.exit(code)
+
+
 _TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
 
 

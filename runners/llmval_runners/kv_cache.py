@@ -44,9 +44,12 @@ class PagedKVCache:
         page_size: int,
         dtype: torch.dtype,
         device: torch.device,
+        spare: bool = False,
     ) -> None:
+        """`spare`: one page more, which no request owns, for the rows that fill up a batch."""
         self.shape, self.pages, self.page_size, self.dtype = shape, pages, page_size, dtype
-        size = (shape.layers, 2, shape.kv_heads // tensor_parallel, pages * page_size, shape.head_dim)
+        self.spare_page = pages
+        size = (shape.layers, 2, shape.kv_heads // tensor_parallel, (pages + spare) * page_size, shape.head_dim)
         # Zeros, not empty: an unfused kernel multiplies masked-out slots by 0, and 0 · NaN would be NaN.
         self.pool = torch.zeros(size, dtype=dtype, device=device)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from llmval_runners import attention
-from llmval_runners.configure import Config, configure, free_memory, kv_pages
-from llmval_runners.engine import Engine, Link, Runner
+from llmval_runners import executor
+from llmval_runners.configure import Config, configure
+from llmval_runners.engine import Engine, Link
 from llmval_runners.events import EventLog
-from llmval_runners.kv_cache import PageAllocator, PagedKVCache, pages_for
+from llmval_runners.kv_cache import PageAllocator
 from llmval_runners.loadgen import LoadGenerator, prompt_tokens
 from llmval_runners.metrics import LiveMetrics
 from llmval_runners.parallel import Parallel
@@ -19,7 +19,7 @@ from llmval_runners.request import Request
 from llmval_runners.result import Measured, load_test_result, partial_path, write_atomic
 from llmval_runners.scheduler import Scheduler
 from llmval_runners.stop import StopSignals
-from llmval_runners.weights import build, from_checkpoint, random_weights
+from llmval_runners.weights import from_checkpoint, random_weights
 
 REPORT_S = 0.5
 
@@ -105,31 +105,13 @@ class LoadTest:
         source = (
             from_checkpoint(config.checkpoint) if config.checkpoint else random_weights(options.seed, config.device)
         )
-        model = build(config.shape, source, parallel, config.dtype)
-        pages = parallel.smallest(kv_pages(config, free_memory(config.device)))
-        cache = PagedKVCache(
-            config.shape,
-            tensor_parallel=self.world_size,
-            pages=pages,
-            page_size=config.page_size,
-            dtype=config.kv_dtype,
-            device=config.device,
-        )
-        backend = attention.choose(config.attention)
-        runner = Runner(
-            model,
-            cache,
-            backend,
-            max_batch=config.max_batch,
-            max_pages=pages_for(config.longest, config.page_size),
-            temperature=options.temperature,
-            seed=options.seed,
-        )
-        self._identity = _identity(config, backend)
+        runner = executor.load(config, source, parallel)
+        cache = runner.cache
+        self._identity = _identity(config, runner.attention)
         self._cache = {
             "bytes_per_rank": cache.bytes_per_rank,
             "bytes_total": cache.bytes_per_rank * self.world_size,
-            "tokens": pages * config.page_size,
+            "tokens": cache.pages * config.page_size,
             "page_size": config.page_size,
             "dtype": _name(config.kv_dtype),
         }
@@ -258,7 +240,7 @@ class LoadTest:
         return load_test_result(measured, self._identity or _identity(config, None), workload, self._cache, config.slo)
 
 
-def _identity(config: Config, backend: attention.AttentionBackend | None) -> dict[str, Any]:
+def _identity(config: Config, backend: executor.Attention | None) -> dict[str, Any]:
     """What ran, never what was asked; null where it did not come to run."""
     on_cuda = config.device.type == "cuda"
     return {
@@ -270,7 +252,7 @@ def _identity(config: Config, backend: attention.AttentionBackend | None) -> dic
         "kv_dtype": _name(config.kv_dtype),
         "attention_backend": backend.name if backend else None,
         "attention_kernel": backend.kernel if backend else None,
-        "fp8_mode": "none",
+        "fp8_mode": config.fp8,
         "compile_mode": "off",
         "tensor_parallel": config.tensor_parallel,
         "device": config.device.type,

@@ -98,16 +98,28 @@ class Decoder:
         """
         scores = self.logits(hidden)
         if temperature > 0:
-            uniform = torch.rand(scores.shape, generator=generator, device=scores.device).clamp_(min=1e-20)
-            scores = scores / temperature - torch.log(-torch.log(uniform))
-        best, index = scores.max(dim=-1)
-        if self.parallel.size == 1:
-            return index
-        # float64 holds both a float32 score and an index exactly, so one all-gather carries both.
-        index = index + self.parallel.rank * scores.shape[-1]
-        both = self.parallel.all_gather(torch.stack((best.double(), index.double())))  # [ranks, 2, rows]
-        winner = both[:, 0].argmax(dim=0, keepdim=True)
-        return both[:, 1].gather(0, winner)[0].long()
+            return sampled(scores, temperature, generator, self.parallel)
+        return greedy(scores, self.parallel)
+
+
+def sampled(
+    scores: torch.Tensor, temperature: float, generator: torch.Generator | None, parallel: Parallel
+) -> torch.Tensor:
+    """A draw from the softmax of each row of this rank's `scores` [rows, vocab / ranks], float32: int64 [rows]."""
+    uniform = torch.rand(scores.shape, generator=generator, device=scores.device).clamp_(min=1e-20)
+    return greedy(scores / temperature - torch.log(-torch.log(uniform)), parallel)
+
+
+def greedy(scores: torch.Tensor, parallel: Parallel) -> torch.Tensor:
+    """The best token of each row, by this rank's `scores` [rows, vocab / ranks]: int64 [rows], alike on all ranks."""
+    best, index = scores.max(dim=-1)
+    if parallel.size == 1:
+        return index
+    # float64 holds both a float32 score and an index exactly, so one all-gather carries both.
+    index = index + parallel.rank * scores.shape[-1]
+    both = parallel.all_gather(torch.stack((best.double(), index.double())))  # [ranks, 2, rows]
+    winner = both[:, 0].argmax(dim=0, keepdim=True)
+    return both[:, 1].gather(0, winner)[0].long()
 
 
 def rope_frequencies(shape: ModelShape) -> torch.Tensor:

@@ -34,6 +34,7 @@ class Scheduler:
         self._shape, self._element_bytes = shape, element_bytes
         self._chunk = chunk
         self._rows = list(range(max_batch - 1, -1, -1))
+        self._refill = max(1, max_batch // 32)
         self._prefilling: deque[_Sequence] = deque()
         self._decoding: dict[int, _Sequence] = {}  # by row, in order of their first token
 
@@ -98,6 +99,10 @@ class Scheduler:
 
     def _admit(self) -> list[Admit]:
         admits = []
+        # A full batch with a queue behind it refills a few rows at a time: a prompt by itself costs a pass over all
+        # weights, and the queue's wait is far longer than that of some steps.
+        if self.running and len(self._rows) < self._refill and len(self.waiting) > len(self._rows):
+            return admits
         while self.waiting and self._rows:
             pages = self.allocator.allocate(self.waiting[0].context)
             if pages is None:  # the head waits for pages; nobody overtakes it, or a long request would starve

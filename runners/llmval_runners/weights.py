@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from llmval_runners.model import Decoder, Layer, Linear
@@ -76,8 +77,14 @@ def from_state_dict(state: dict[str, torch.Tensor]) -> Source:
     return source
 
 
-def build(shape: ModelShape, source: Source, parallel: Parallel, dtype: torch.dtype) -> Decoder:
-    """This rank's part of the model, on the rank's device, in `dtype`."""
+def build(
+    shape: ModelShape,
+    source: Source,
+    parallel: Parallel,
+    dtype: torch.dtype,
+    linear: Callable[[torch.Tensor], Any] = Linear,
+) -> Decoder:
+    """This rank's part of the model, on the rank's device, in `dtype`; `linear` makes the layers of a block."""
 
     def part(name: str, size: tuple[int, ...]) -> torch.Tensor:
         whole = source(name, size)
@@ -95,11 +102,11 @@ def build(shape: ModelShape, source: Source, parallel: Parallel, dtype: torch.dt
         layers.append(
             Layer(
                 attention_norm=own["input_layernorm"],
-                qkv=Linear(qkv),
-                output=Linear(own["self_attn.o_proj"]),
+                qkv=linear(qkv),
+                output=linear(own["self_attn.o_proj"]),
                 mlp_norm=own["post_attention_layernorm"],
-                gate_up=Linear(gate_up),
-                down=Linear(own["mlp.down_proj"]),
+                gate_up=linear(gate_up),
+                down=linear(own["mlp.down_proj"]),
             )
         )
     embedding = part("model.embed_tokens.weight", (shape.vocab, shape.hidden))

@@ -93,6 +93,23 @@ def test_no_step_exceeds_the_chunk_or_the_wire(make_engine: MakeEngine) -> None:
     assert sizes[:5] == [24, 24, 24, 24, 8]  # full while prompts are left
 
 
+def test_a_full_batch_refills_several_rows_at_once(make_engine: MakeEngine) -> None:
+    """Rows that become free one by one wait for each other while a queue stands; an idle engine never waits."""
+    engine = make_engine(max_batch=64, pages=640, chunk=512)
+    served = requests([(3, 2 + index % 60) for index in range(150)])
+    for request in served:
+        engine.submit(request)
+    admitted = []
+    while not engine.idle:
+        before = len(engine.scheduler.waiting) or len(engine._inbox)
+        queue = bool(before) and engine.scheduler.running > 0
+        engine.step()
+        if queue and (taken := before - len(engine.scheduler.waiting)):
+            admitted.append(taken)
+    assert len(admitted) > 5 and min(admitted[:-1]) >= 2  # the last of the queue may be one
+    assert engine.scheduler.allocator.used == 0
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     admits=st.lists(st.tuples(st.integers(0, 7), st.lists(st.integers(0, 30), max_size=4)), max_size=3),

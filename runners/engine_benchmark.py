@@ -1,0 +1,8 @@
+"""The engine's figures beside the device's ceilings, in one table: `python engine_benchmark.py --help`."""
+
+import sys
+
+from llmval_runners.entry import run_engine_benchmark
+
+if __name__ == "__main__":
+    run_engine_benchmark(sys.argv[1:])

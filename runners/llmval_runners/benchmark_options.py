@@ -1,0 +1,70 @@
+"""The engine benchmark's flags; parsing needs no torch."""
+
+import argparse
+from pathlib import Path
+
+from llmval_runners.options import DEFAULT_MODEL, Parser, count, natural
+from llmval_runners.refusal import Refused
+from llmval_runners.shapes import SHAPES
+
+ROWS = ("decode", "prefill", "long", "attention", "saturated")
+PRECISIONS = ("bf16", "fp8", "fp8-weights")
+BACKENDS = ("sdpa", "flex")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `engine_benchmark.py`."""
+    root = Parser(
+        prog="engine_benchmark.py",
+        description="Times of the load test's engine on one device, beside what that device does at best: both taken "
+        "in this process, on random weights and tokens.",
+        allow_abbrev=False,
+    )
+    rows = f"of {','.join(ROWS)} (default decode,prefill)"
+    root.add_argument("--rows", default="decode,prefill", metavar="LIST", help=rows)
+    root.add_argument("--backends", default="sdpa,flex", metavar="LIST", help="of sdpa,flex (default both)")
+    root.add_argument(
+        "--precisions", default="bf16,fp8", metavar="LIST",
+        help="of bf16, fp8 (weights and KV cache) and fp8-weights (default bf16,fp8); a CPU always computes in float32",
+    )  # fmt: skip
+    models = f"{', '.join(SHAPES)} (default {DEFAULT_MODEL})"
+    root.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help=models)
+    root.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    root.add_argument("--batches", metavar="LIST", help="of the decode rows (default 1,32,256; tiny 1,4)")
+    context = "tokens a sequence in the decode rows (default 1088; tiny 32)"
+    root.add_argument("--context", type=count, metavar="N", help=context)
+    root.add_argument("--prompts", type=count, metavar="N", help="of the prefill row (default 16; tiny 2)")
+    root.add_argument("--prompt", type=count, metavar="N", help="tokens each (default 4096; tiny 64)")
+    root.add_argument("--chunk", type=count, metavar="N", help="prompt tokens a step (default 8192; tiny 64)")
+    root.add_argument("--long", type=count, metavar="N", help="tokens of the long prompt (default 65536; tiny 128)")
+    repeats = "runs of each figure; the median counts (default 3)"
+    root.add_argument("--repeats", type=count, default=3, metavar="N", help=repeats)
+    root.add_argument("--seed", type=natural, default=0)
+    root.add_argument("--json", type=Path, metavar="FILE", help="the result; its folders are made")
+    return root
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse; lists become lists, and what is not given gets the model's default. Raises Refused."""
+    options = parser().parse_args(argv)
+    for name, allowed in (("rows", ROWS), ("backends", BACKENDS), ("precisions", PRECISIONS)):
+        values = getattr(options, name).split(",")
+        if wrong := [value for value in values if value not in allowed]:
+            raise Refused(f"--{name} {wrong[0]!r} is none of {', '.join(allowed)}: pass some of these, between commas.")
+        setattr(options, name, values)
+    small = options.model == "tiny"
+    defaults = {
+        "context": (1088, 32), "prompts": (16, 2), "prompt": (4096, 64), "chunk": (8192, 64), "long": (65536, 128),
+    }  # fmt: skip
+    for name, (large, tiny) in defaults.items():
+        if getattr(options, name) is None:
+            setattr(options, name, tiny if small else large)
+    try:
+        options.batches = [int(part) for part in (options.batches or ("1,4" if small else "1,32,256")).split(",")]
+    except ValueError:
+        raise Refused(f"--batches {options.batches} is no list of numbers: pass one such as 1,32,256.") from None
+    if min(options.batches) < 1:
+        raise Refused(f"a batch of {min(options.batches)} is no batch: pass --batches of 1 or more.")
+    if options.context <= 16 or options.long <= 16:
+        raise Refused("a context moves by 32 tokens while it is measured: pass --context and --long above 16.")
+    return options

@@ -1,0 +1,85 @@
+"""Weights, cache and executor of one rank, for the device that it has."""
+
+import gc
+from typing import Any, Protocol
+
+import torch
+from llmval_runners import attention
+from llmval_runners.configure import Config, free_memory, kv_pages
+from llmval_runners.engine import Executor, Runner
+from llmval_runners.fp8 import Fp8Weight
+from llmval_runners.kv_cache import GIB, PagedKVCache, pages_for
+from llmval_runners.model import Linear
+from llmval_runners.parallel import Parallel
+from llmval_runners.refusal import Refused
+from llmval_runners.weights import Source, build
+
+
+class Attention(Protocol):
+    """What the result says of an attention backend."""
+
+    name: str
+    kernel: str
+
+
+class Loaded(Executor, Protocol):
+    """An executor with its attention backend."""
+
+    attention: Any
+
+
+def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = True) -> Loaded:
+    """Everything that takes memory, in the order in which its size is known: weights, cache, graphs.
+
+    Raises:
+        Refused: the device's memory does not hold it; says what was needed and what was free.
+    """
+    on_cuda = config.device.type == "cuda"
+    gc.collect()  # an earlier engine's memory is in reference cycles
+    free = free_memory(config.device)
+    try:
+        linear = Fp8Weight.of if config.fp8 == "native" else Linear
+        model = build(config.shape, source, parallel, config.dtype, linear)
+        if on_cuda:
+            torch.cuda.empty_cache()
+        free = free_memory(config.device)
+        pages = parallel.smallest(kv_pages(config, free))
+        cache = PagedKVCache(
+            config.shape,
+            tensor_parallel=config.tensor_parallel,
+            pages=pages,
+            page_size=config.page_size,
+            dtype=config.kv_dtype,
+            device=config.device,
+            spare=on_cuda,
+        )
+        sizes: dict[str, Any] = {
+            "max_batch": config.max_batch,
+            "max_pages": pages_for(config.longest, config.page_size),
+            "temperature": config.options.temperature,
+            "seed": config.options.seed,
+        }
+        if not on_cuda:
+            return Runner(model, cache, attention.choose(config.attention), **sizes)
+        from llmval_runners.gpu_runner import GpuRunner  # needs Triton, which a CPU's torch does not bring
+
+        return GpuRunner(model, cache, gpu_attention(config.attention, cache, model.heads), **sizes, graphs=graphs)
+    except torch.OutOfMemoryError as error:
+        per_token = config.shape.kv_bytes_per_token(config.kv_dtype.itemsize) // config.tensor_parallel
+        raise Refused(
+            "the GPU ran out of memory while the engine started: each rank needs "
+            f"{config.weight_bytes_per_rank / GIB:.1f} GiB for weights, {per_token:,} bytes of KV cache a token, and "
+            f"room for a step, and {free / GIB:.1f} GiB were free: pass a smaller --kv-tokens, --max-batch or "
+            f"--prefill-chunk ({str(error).splitlines()[0]})."
+        ) from error
+
+
+def gpu_attention(name: str, cache: PagedKVCache, heads: int) -> Any:
+    """The backend called `name` on a GPU; `auto` is `sdpa`, which measured faster at every size."""
+    if name == "flex":
+        from llmval_runners.gpu_flex import FlexAttention
+
+        return FlexAttention(cache, heads)
+    from llmval_runners.gpu_attention import SdpaAttention
+
+    return SdpaAttention(cache, heads)

@@ -1,0 +1,222 @@
+"""Executes plans on a GPU: decode steps as CUDA graphs, one a batch size, and prompt chunks eagerly; never waits.
+
+The page table, the last sampled tokens and the random state stay on the device. A step uploads two numbers a sequence
+(its row and its position); its sampled tokens come back by themselves, and whoever reads them waits for them.
+"""
+
+import gc
+from collections.abc import Iterator, Sequence
+
+import torch
+from llmval_runners.attention import Span
+from llmval_runners.fused import Attend, FusedDecoder, Tokens
+from llmval_runners.gpu_attention import GpuAttention, Prompts
+from llmval_runners.kv_cache import PagedKVCache
+from llmval_runners.model import Decoder, greedy, sampled
+from llmval_runners.plan import Decode, Prefill, StepPlan
+from llmval_runners.upload import upload
+
+_ROWS_MULTIPLE = 16  # of a step of prompt tokens: what FP8 products want
+# Sequences decoding from which on a step that also has prompt tokens is one pass, which reads the weights once. Below,
+# the decode graph runs by itself, so that a sequence's tokens do not depend on which prompts happen to be beside it.
+MERGE_FROM = 64
+
+
+class Sampled:
+    """Tokens on their way to the host: iterating waits for them."""
+
+    def __init__(self, tokens: list[torch.Tensor]) -> None:
+        self._hosts = [part.to("cpu", non_blocking=True) for part in tokens]
+        self._arrived = torch.cuda.Event()
+        self._arrived.record()
+
+    def __iter__(self) -> Iterator[int]:
+        self._arrived.synchronize()
+        return (token for host in self._hosts for token in host.tolist())
+
+
+class _DecodeGraph:
+    """A decode step for up to `batch` sequences; the rest of the batch is the spare row."""
+
+    def __init__(self, runner: "GpuRunner", batch: int) -> None:
+        self.batch = batch
+        self._inputs = runner.spare_inputs(batch)  # rows, positions: int32 [2, batch]
+        self._runner = runner
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.tokens = self._step()  # outside the capture: kernels are compiled, and cuBLAS has its workspace
+
+    def _step(self) -> torch.Tensor:
+        runner = self._runner
+        rows = self._inputs[0]
+        tokens = Tokens(runner.last_token[rows], rows, self._inputs[1])
+        attend = runner.attention.decode(tokens, runner.page_table)
+        hidden = runner.decoder.hidden(tokens, runner.page_table, attend)
+        assert hidden is not None  # all tokens are wanted
+        self.logits = runner.decoder.finish(*hidden)
+        return runner.sample(self.logits, rows)
+
+    def capture(self, pool: tuple[int, int]) -> None:
+        self.graph = torch.cuda.CUDAGraph()
+        if self._runner.generator is not None:
+            self.graph.register_generator_state(self._runner.generator)
+        # NCCL's watchdog thread asks for events meanwhile, which the default mode forbids to all threads.
+        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
+            self.tokens = self._step()
+
+    def run(self, decodes: list[Decode]) -> torch.Tensor:
+        runner, missing = self._runner, self.batch - len(decodes)
+        rows = [decode.row for decode in decodes] + [runner.spare_row] * missing
+        positions = [decode.position for decode in decodes] + [0] * missing
+        self._inputs.copy_(upload([rows, positions], torch.int32, self._inputs.device))
+        if self.graph is None:
+            self.tokens = self._step()
+        else:
+            self.graph.replay()
+        return self.tokens[: len(decodes)]
+
+
+class GpuRunner:
+    """One rank's executor, as `engine.Runner` is on a CPU. Tokens are one step behind (`lag`)."""
+
+    lag = 1
+
+    def __init__(
+        self,
+        model: Decoder,
+        cache: PagedKVCache,
+        attention: GpuAttention,
+        *,
+        max_batch: int,
+        max_pages: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        graphs: bool = True,
+    ) -> None:
+        """Compiles what decoding needs and captures its graphs (`graphs`: or runs it eagerly)."""
+        self.model, self.cache, self.attention = model, cache, attention
+        self.decoder = FusedDecoder(model, cache)
+        self._device = model.embedding.device
+        self._temperature = temperature
+        self.generator: torch.Generator | None = None
+        if temperature > 0:  # each rank perturbs its own slice of the vocabulary, so each needs noise of its own
+            self.generator = torch.Generator(self._device).manual_seed(seed * 1024 + model.parallel.rank)
+        self.spare_row = max_batch  # a batch is filled up with this row, whose page no request owns
+        table = (max_batch + 1, max_pages)
+        self.page_table = torch.full(table, cache.spare_page, dtype=torch.int32, device=self._device)
+        self.last_token = torch.zeros(max_batch + 1, dtype=torch.int64, device=self._device)
+        self._pages: dict[int, list[int]] = {}
+        batches = [size for size in [*attention.batches, *range(384, max_batch, 128)] if size < max_batch]
+        self._decodes: dict[int, _DecodeGraph] = {}
+        self._captured = graphs
+        with torch.inference_mode():
+            for size in sorted({*batches, max_batch}, reverse=True):  # the largest first: the others fit in its memory
+                self._decodes[size] = _DecodeGraph(self, size)
+            gc.collect()  # a graph of an earlier engine that is freed during a capture would break it
+            torch.cuda.synchronize(self._device)
+            pool = torch.cuda.graph_pool_handle()
+            for decode in self._decodes.values() if graphs else ():
+                decode.capture(pool)
+        self._sizes = sorted(self._decodes)
+
+    @torch.inference_mode()
+    def execute(self, plan: StepPlan) -> Sampled:
+        """Start a step; the sampled tokens, decodes first, then the prompts that ended."""
+        self._admit(plan)
+        tokens = []
+        together = len(plan.decodes) >= MERGE_FROM and bool(plan.prefills)
+        if plan.decodes and not together:
+            tokens.append(self._decode(plan.decodes).run(plan.decodes))
+        if plan.prefills:
+            ended = self.prefill(plan.prefills, decodes=plan.decodes if together else [])
+            if ended is not None:
+                tokens.append(self.sample(*ended))
+        return Sampled(tokens)
+
+    @torch.inference_mode()
+    def decode_logits(self, plan: StepPlan) -> torch.Tensor:
+        """Logits [decodes, vocab / ranks] of a step that only decodes."""
+        self._admit(plan)
+        step = self._decode(plan.decodes)
+        step.run(plan.decodes)
+        return step.logits[: len(plan.decodes)].clone()
+
+    @torch.inference_mode()
+    def prefill(
+        self, prefills: list[Prefill], *, decodes: Sequence[Decode] = (), every: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Logits and page-table rows of `decodes`, in the same pass, and of the prompts that end here; None for none.
+
+        With `every`, logits of all tokens of the prompts.
+        """
+        ids: list[int] = []
+        spans, ends, rows = [], [], [decode.row for decode in decodes]
+        for chunk in prefills:
+            spans.append(Span(chunk.row, len(ids), len(chunk.tokens), chunk.start))
+            ids += chunk.tokens
+            if chunk.last:
+                ends.append(len(ids) - 1)
+                rows.append(chunk.row)
+        used, lead, count = len(ids), self._batch(len(decodes)), len(decodes)
+        host = torch.zeros(3, lead + self._filled(used), dtype=torch.int32)
+        host[1] = self.spare_row
+        host[1, :count] = torch.tensor(rows[:count], dtype=torch.int32)
+        host[2, :count] = torch.tensor([decode.position for decode in decodes], dtype=torch.int32)
+        host[0, lead : lead + used] = torch.tensor(ids, dtype=torch.int32)
+        for span in spans:
+            here = slice(lead + span.offset, lead + span.offset + span.count)
+            host[1, here] = span.row
+            host[2, here] = torch.arange(span.start, span.start + span.count, dtype=torch.int32)
+        step = upload(host, torch.int32, self._device)
+        tokens = Tokens(step[0].long(), step[1], step[2])
+        tokens.ids[:count] = self.last_token[tokens.rows[:count]]
+        attend = self._attend(tokens, lead, Prompts(spans, [self._pages[span.row] for span in spans]))
+        wanted = [*range(count), *(lead + index for index in (range(used) if every else ends))]
+        hidden = self.decoder.hidden(tokens, self.page_table, attend, upload(wanted, torch.int64, self._device))
+        if hidden is None:
+            return None
+        return self.decoder.finish(*hidden), upload(rows, torch.int32, self._device)
+
+    def sample(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """One token a row of `logits`, kept as the last token of the page table's `rows`."""
+        if self._temperature > 0:
+            tokens = sampled(logits.float(), self._temperature, self.generator, self.model.parallel)
+        else:
+            tokens = greedy(logits, self.model.parallel)
+        self.last_token[rows] = tokens
+        return tokens
+
+    def spare_inputs(self, batch: int) -> torch.Tensor:
+        """Rows and positions of a batch that is all spare: int32 [2, batch]."""
+        inputs = torch.zeros(2, batch, dtype=torch.int32, device=self._device)
+        inputs[0] = self.spare_row
+        return inputs
+
+    def _admit(self, plan: StepPlan) -> None:
+        if not plan.admits:
+            return
+        width = self.page_table.shape[1]
+        pages = [admit.pages + [self.cache.spare_page] * (width - len(admit.pages)) for admit in plan.admits]
+        rows = upload([admit.row for admit in plan.admits], torch.int64, self._device)
+        self.page_table.index_copy_(0, rows, upload(pages, torch.int32, self._device))
+        self._pages |= {admit.row: admit.pages for admit in plan.admits}
+
+    def _attend(self, tokens: Tokens, lead: int, prompts: Prompts) -> Attend:
+        """Decoding for the first `lead` tokens, prompt chunks for the rest."""
+        chunks = self.attention.prefill(tokens.behind(lead), self.page_table, prompts)
+        if not lead:
+            return chunks
+        decode = self.attention.decode(tokens.until(lead), self.page_table)
+        return lambda qkv, keys, values: torch.cat((decode(qkv[:lead], keys, values), chunks(qkv[lead:], keys, values)))
+
+    def _batch(self, count: int) -> int:
+        """The decode batch that `count` sequences are filled up to; 0 for none."""
+        return next(size for size in self._sizes if size >= count) if count else 0
+
+    def _decode(self, decodes: list[Decode]) -> _DecodeGraph:
+        return self._decodes[self._batch(len(decodes))]
+
+    def _filled(self, tokens: int) -> int:
+        sizes = self.attention.chunks
+        fits = [size for size in sizes or () if size >= tokens]
+        multiple = sizes[-1] if sizes else _ROWS_MULTIPLE
+        return fits[0] if fits else -(-tokens // multiple) * multiple

@@ -1,0 +1,224 @@
+"""The small Triton kernels between a step's matrix products: norm, rotation with cache write, SiLU, quantisation.
+
+Each is one pass over its data. On Hopper they start while the kernel before them drains (programmatic dependent
+launch): every kernel waits for the one before it (`gdc_wait`) before it touches what that one wrote, so the order is
+kept.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+E4M3_MAX = 448.0  # the largest finite torch.float8_e4m3fn
+_TINY = tl.constexpr(1e-12)
+
+
+def pdl(device: torch.device) -> bool:
+    """Whether the device has programmatic dependent launch."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+@triton.jit
+def _store_rows(out, scales, row, places, mask, values, FP8: tl.constexpr):
+    """One row as it is, or in E4M3 with one scale for the row (value = stored · scale)."""
+    if FP8:
+        scale = tl.maximum(tl.max(tl.abs(values)), _TINY) / 448.0
+        tl.store(scales + row, scale)
+        values = tl.minimum(tl.maximum(values / scale, -448.0), 448.0)
+    tl.store(out + places, values.to(out.dtype.element_ty), mask)
+
+
+@triton.jit
+def _norm(x, delta, weight, out, scales, width, eps, part_stride, PARTS: tl.constexpr, FP8: tl.constexpr,
+          BLOCK: tl.constexpr, PDL: tl.constexpr):  # fmt: skip
+    if PDL:
+        gdc_launch_dependents()
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < width
+    places = row * width + columns
+    gain = tl.load(weight + columns, mask, 0.0).to(tl.float32)
+    if PDL:
+        gdc_wait()
+    value = tl.load(x + places, mask, 0.0).to(tl.float32)
+    for part in tl.static_range(PARTS):
+        value += tl.load(delta + part * part_stride + places, mask, 0.0).to(tl.float32)
+    if PARTS > 0:
+        value = value.to(x.dtype.element_ty).to(tl.float32)
+        tl.store(x + places, value.to(x.dtype.element_ty), mask)
+    normed = value * tl.rsqrt(tl.sum(value * value) / width + eps) * gain
+    _store_rows(out, scales, row, places, mask, normed, FP8)
+
+
+@triton.jit
+def _silu_mul(gate_up, out, scales, width, FP8: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr):
+    if PDL:
+        gdc_launch_dependents()
+        gdc_wait()
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = columns < width
+    gate = tl.load(gate_up + row * 2 * width + columns, mask, 0.0).to(tl.float32)
+    up = tl.load(gate_up + row * 2 * width + width + columns, mask, 0.0).to(tl.float32)
+    _store_rows(out, scales, row, row * width + columns, mask, gate * tl.sigmoid(gate) * up, FP8)
+
+
+@triton.jit
+def _quantise(x, out, scales, width, BLOCK: tl.constexpr, PDL: tl.constexpr):
+    if PDL:
+        gdc_launch_dependents()
+        gdc_wait()
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < width
+    value = tl.load(x + row * width + columns, mask, 0.0).to(tl.float32)
+    _store_rows(out, scales, row, row * width + columns, mask, value, True)
+
+
+@triton.jit
+def _rotate_write(parts, qkv, frequencies, rows, positions, page_table, keys, values, table_stride, head_stride,
+                  part_stride, PARTS: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr,
+                  HALF: tl.constexpr, HALF_P: tl.constexpr, BLOCK: tl.constexpr, PAGE: tl.constexpr,
+                  PDL: tl.constexpr):  # fmt: skip
+    """A token: add the parts of its projection, rotate queries and keys, write keys and values into the cache too."""
+    if PDL:
+        gdc_launch_dependents()
+    token = tl.program_id(0).to(tl.int64)
+    heads = tl.arange(0, BLOCK)[:, None]
+    dims = tl.arange(0, HALF_P)[None, :]
+    mask = (heads < HEADS + 2 * KV_HEADS) & (dims < HALF)
+    rotated = heads < HEADS + KV_HEADS
+    frequency = tl.load(frequencies + dims, dims < HALF, 0.0)
+    if PDL:
+        gdc_wait()
+    position = tl.load(positions + token)
+    page = tl.load(page_table + tl.load(rows + token).to(tl.int64) * table_stride + position // PAGE).to(tl.int64)
+    slot = page * PAGE + position % PAGE
+    angle = position.to(tl.float32) * frequency
+    cos, sin = tl.cos(angle), tl.sin(angle)
+    places = (token * (HEADS + 2 * KV_HEADS) + heads) * 2 * HALF + dims
+    first = tl.zeros((BLOCK, HALF_P), tl.float32)
+    second = tl.zeros((BLOCK, HALF_P), tl.float32)
+    for part in tl.static_range(PARTS):
+        first += tl.load(parts + part * part_stride + places, mask, 0.0).to(tl.float32)
+        second += tl.load(parts + part * part_stride + places + HALF, mask, 0.0).to(tl.float32)
+    turned = tl.where(rotated, first * cos - second * sin, first)
+    second = tl.where(rotated, second * cos + first * sin, second)
+    changed = mask & (rotated | (PARTS > 1))
+    tl.store(qkv + places, turned.to(qkv.dtype.element_ty), changed)
+    tl.store(qkv + places + HALF, second.to(qkv.dtype.element_ty), changed)
+    is_key = rotated & (heads >= HEADS)
+    cached = (heads - HEADS - tl.where(is_key, 0, KV_HEADS)).to(tl.int64) * head_stride + slot * 2 * HALF + dims
+    # E4M3 has no infinity: what is too large must be cut off, not become NaN.
+    if keys.dtype.element_ty == tl.float8e4nv:
+        turned = tl.minimum(tl.maximum(turned, -448.0), 448.0)
+        second = tl.minimum(tl.maximum(second, -448.0), 448.0)
+    kind = keys.dtype.element_ty
+    tl.store(keys + cached, turned.to(kind), mask & is_key)
+    tl.store(keys + cached + HALF, second.to(kind), mask & is_key)
+    tl.store(values + cached, turned.to(kind), mask & (heads >= HEADS + KV_HEADS))
+    tl.store(values + cached + HALF, second.to(kind), mask & (heads >= HEADS + KV_HEADS))
+
+
+class Rows:
+    """Activations that a linear layer takes: `values` [rows, width], with `scales` float32 [rows] where E4M3."""
+
+    __slots__ = ("scales", "values")
+
+    def __init__(self, rows: int, width: int, like: torch.Tensor, fp8: bool) -> None:
+        self.values = torch.empty(rows, width, dtype=torch.float8_e4m3fn if fp8 else like.dtype, device=like.device)
+        self.scales = torch.empty(rows, dtype=torch.float32, device=like.device) if fp8 else None
+
+
+def norm(x: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, eps: float, fp8: bool) -> Rows:
+    """x += the sum of `delta` [parts, rows, width] in place, then RMSNorm of x [rows, width]."""
+    out = Rows(*x.shape, x, fp8)
+    width, launch = x.shape[1], pdl(x.device)
+    block = triton.next_power_of_2(width)
+    _norm[(len(x),)](
+        x, delta, weight, out.values, out.scales, width, eps, x.numel(), PARTS=0 if delta is None else len(delta),
+        FP8=fp8, BLOCK=block, PDL=launch, num_warps=min(16, max(4, block // 512)), launch_pdl=launch,
+    )  # fmt: skip
+    return out
+
+
+def silu_mul(gate_up: torch.Tensor, fp8: bool) -> Rows:
+    """silu(gate) · up of `gate_up` [rows, 2 · width]."""
+    rows, width = gate_up.shape[0], gate_up.shape[1] // 2
+    out, launch = Rows(rows, width, gate_up, fp8), pdl(gate_up.device)
+    block = triton.next_power_of_2(width) if fp8 else min(2048, triton.next_power_of_2(width))
+    _silu_mul[(rows, triton.cdiv(width, block))](
+        gate_up, out.values, out.scales, width, FP8=fp8, BLOCK=block, PDL=launch,
+        num_warps=min(16, max(4, block // 512)), launch_pdl=launch,
+    )  # fmt: skip
+    return out
+
+
+def as_rows(x: torch.Tensor, fp8: bool) -> Rows:
+    """x [rows, width] as it is, or quantised."""
+    if not fp8:
+        out = Rows(0, 0, x, False)
+        out.values = x
+        return out
+    out, launch = Rows(*x.shape, x, True), pdl(x.device)
+    block = triton.next_power_of_2(x.shape[1])
+    _quantise[(len(x),)](
+        x, out.values, out.scales, x.shape[1], BLOCK=block, PDL=launch,
+        num_warps=min(16, max(4, block // 512)), launch_pdl=launch,
+    )  # fmt: skip
+    return out
+
+
+def rotate_write(
+    parts: torch.Tensor,
+    frequencies: torch.Tensor,
+    rows: torch.Tensor,
+    positions: torch.Tensor,
+    page_table: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    *,
+    heads: int,
+    page_size: int,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Queries and keys rotated, and values: [tokens, heads + 2 · KV heads, head dim]; the cache has the latter two.
+
+    `parts` [parts, tokens, …] is the projection, changed in place where it is one part. `rows` and `positions` are
+    int32 [tokens], `page_table` int32 [rows, pages], `keys` and `values` a layer's pools [KV heads, slots, head dim].
+    """
+    kv_heads, _, dim = keys.shape
+    tokens, own, launch = parts.shape[1], heads + 2 * kv_heads, pdl(parts.device)
+    qkv = parts[0] if len(parts) == 1 else torch.empty(parts.shape[1:], dtype=dtype, device=parts.device)
+    _rotate_write[(tokens,)](
+        parts, qkv, frequencies, rows, positions, page_table, keys, values, page_table.stride(0), keys.stride(0),
+        qkv.numel(), PARTS=len(parts), HEADS=heads, KV_HEADS=kv_heads, HALF=dim // 2,
+        HALF_P=triton.next_power_of_2(dim // 2), BLOCK=triton.next_power_of_2(own), PAGE=page_size, PDL=launch,
+        num_warps=4, launch_pdl=launch,
+    )  # fmt: skip
+    return qkv.view(tokens, own, dim)
+
+
+@triton.jit
+def _merge(one, two, one_log, two_log, out, heads, length, one_stride, out_stride, DIM: tl.constexpr):
+    place, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    dims = tl.arange(0, DIM)
+    # Both are [token, head, dim] in memory; the logarithms are [head, token].
+    first = tl.load(one + place * one_stride + head * DIM + dims).to(tl.float32)
+    second = tl.load(two + place * one_stride + head * DIM + dims).to(tl.float32)
+    share = tl.sigmoid(tl.load(two_log + head * length + place) - tl.load(one_log + head * length + place))
+    tl.store(out + place * out_stride + head * DIM + dims, (first + (second - first) * share).to(out.dtype.element_ty))
+
+
+def merge(
+    one: torch.Tensor, two: torch.Tensor, one_log: torch.Tensor, two_log: torch.Tensor, out: torch.Tensor
+) -> None:
+    """Attention to the union of two sets of keys from the attention to each, and the logarithms of their sums.
+
+    `one`, `two` and `out` are [tokens, heads, head dim], the logarithms float32 [heads, tokens].
+    """
+    tokens, heads, dim = one.shape
+    _merge[(tokens, heads)](
+        one, two, one_log, two_log, out, heads, tokens, one.stride(0), out.stride(0), DIM=dim, num_warps=1
+    )

@@ -1,0 +1,58 @@
+"""Energy of this rank's GPU over a stretch of work, by its total-energy counter. GPU only: no host, fans or network."""
+
+import time
+from typing import Any
+
+import torch
+from llmval_runners.power.meter import MeterFault, NoMeter, open_meter
+
+COUNTER_STEP_S = 0.1  # measured on an H200: 97 to 103 ms
+LEAST_S = 1.0  # below, the counter's step is more than a tenth of the window
+
+
+class Energy:
+    """`begin`, then `end` gives (joules, None) or (None, why not)."""
+
+    def __init__(self, device: torch.device) -> None:
+        uuids = []
+        if device.type == "cuda":
+            uuid = str(torch.cuda.get_device_properties(device).uuid)
+            uuids = [uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"]
+        self._meter = open_meter(uuids)
+        self._start: tuple[float, float] | None = None
+        self._fault: str | None = self._meter.reason if isinstance(self._meter, NoMeter) else None
+
+    def begin(self) -> None:
+        self._start = None if self._fault else (time.perf_counter(), self._joules())
+
+    def end(self) -> tuple[float | None, str | None]:
+        if self._start is None:
+            return None, self._fault or "no window was begun"
+        seconds, joules = time.perf_counter() - self._start[0], self._joules() - self._start[1]
+        if self._fault:
+            return None, self._fault
+        if seconds < LEAST_S:
+            return None, f"{seconds:.2f} s are too short: the counter moves every {COUNTER_STEP_S:g} s"
+        return joules, None
+
+    def _joules(self) -> float:
+        try:
+            return self._meter.energy_j(0)  # type: ignore[union-attr]
+        except MeterFault as fault:
+            self._fault = str(fault)
+            return 0.0
+
+
+def record(joules: list[float | None], seconds: float, tokens: int, missing: str | None) -> dict[str, Any]:
+    """All GPUs' energy together; null with the reason where one of them has none."""
+    if missing is not None or any(value is None for value in joules):
+        return {"energy_j": None, "power_w": None, "tokens_per_joule": None, "missing": missing or "a GPU has none"}
+    total = sum(value for value in joules if value is not None)
+    return {
+        "energy_j": total,
+        "power_w": total / seconds,
+        "tokens_per_joule": tokens / total if total > 0 else None,
+        "missing": None,
+        "resolution_percent": 100 * COUNTER_STEP_S / seconds,
+        "scope": "GPU only",
+    }

@@ -1,0 +1,145 @@
+"""The engine as this runner uses it: weights once, then for each length a cache and an executor.
+
+The only module here that knows how the engine is built. Every rank makes the same plans from the same options, so
+nothing is broadcast.
+"""
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from llmval_runners import attention
+from llmval_runners.engine import Runner
+from llmval_runners.executor import gpu_attention
+from llmval_runners.fp8 import Fp8Weight
+from llmval_runners.kv_cache import PagedKVCache, pages_for
+from llmval_runners.long_context.predict import Setup
+from llmval_runners.model import Decoder, Linear
+from llmval_runners.parallel import Parallel
+from llmval_runners.plan import Admit, Decode, Prefill, StepPlan
+from llmval_runners.weights import Source, build
+
+DTYPES = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "fp8": torch.float8_e4m3fn
+}  # fmt: skip
+Sequences = Sequence[list[int]]  # the prompts, one a row of the batch
+
+
+class Weights:
+    """One rank's weights on its device."""
+
+    def __init__(self, setup: Setup, source: Source, parallel: Parallel) -> None:
+        self.setup, self.parallel = setup, parallel
+        linear: Callable[[torch.Tensor], Any] = Fp8Weight.of if setup.weight_dtype == "fp8" else Linear
+        self.model: Decoder = build(setup.shape, source, parallel, DTYPES[setup.dtype], linear)
+        release(parallel.device)
+
+    def tensors(self) -> Iterable[torch.Tensor]:
+        """Every tensor of the model that has storage of its own."""
+        model = self.model
+        yield from (model.embedding, model.norm, model.frequencies)
+        if not self.setup.shape.tied_embeddings:
+            yield model.head.weight
+        for layer in model.layers:
+            yield from (layer.attention_norm, layer.mlp_norm)
+            for matrix in (layer.qkv, layer.output, layer.gate_up, layer.down):
+                yield matrix.weight
+                if isinstance(matrix, Fp8Weight):
+                    yield matrix.scales
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
+
+    def matrix_dtype(self) -> str:
+        """The type that the layers' matrices really have: one name, or several where they differ."""
+        kinds = Counter(
+            str(matrix.weight.dtype).removeprefix("torch.")
+            for layer in self.model.layers
+            for matrix in (layer.qkv, layer.output, layer.gate_up, layer.down)
+        )
+        return "+".join(sorted(kinds))
+
+
+class Context:
+    """A cache for `length` prompt tokens and the decoded ones, and what executes steps on it."""
+
+    def __init__(self, weights: Weights, length: int, backend: str) -> None:
+        """Raises torch.OutOfMemoryError (on a CPU RuntimeError), or Refused where the backend cannot take the cache."""
+        setup, parallel = weights.setup, weights.parallel
+        self.setup, self.device, self.model = setup, parallel.device, weights.model
+        self.each = pages_for(length + setup.decode_tokens, setup.page_size)
+        self.cache = PagedKVCache(
+            setup.shape,
+            tensor_parallel=parallel.size,
+            pages=self.each * setup.batch,
+            page_size=setup.page_size,
+            dtype=DTYPES[setup.kv_dtype],
+            device=parallel.device,
+            spare=setup.on_gpu,
+        )
+        sizes = {"max_batch": setup.batch, "max_pages": self.each}
+        self._cpu: Runner | None = None
+        if setup.on_gpu:
+            from llmval_runners.gpu_runner import GpuRunner  # needs Triton, which a CPU's torch does not bring
+
+            self.attention: Any = gpu_attention(backend, self.cache, weights.model.heads)
+            self._gpu = GpuRunner(weights.model, self.cache, self.attention, **sizes)
+        else:
+            self.attention = attention.choose(backend)
+            self._cpu = Runner(weights.model, self.cache, self.attention, **sizes)
+        self._admitted: set[int] = set()
+
+    def prefill(self, row: int, start: int, tokens: list[int], last: bool) -> Iterable[int]:
+        """Start one chunk of a prompt; of the last one, the sampled token, which iterating waits for."""
+        plan = StepPlan(admits=self._admits([row]), prefills=[Prefill(row, start, tokens, last)])
+        return (self._cpu or self._gpu).execute(plan)
+
+    def decode(self, position: int) -> Iterable[int]:
+        """Start one decode step of the whole batch, each row fed its last sampled token at `position`."""
+        plan = StepPlan(decodes=[Decode(row, position) for row in range(self.setup.batch)])
+        return (self._cpu or self._gpu).execute(plan)
+
+    @torch.inference_mode()
+    def window_logits(self, start: int, tokens: list[int]) -> torch.Tensor:
+        """This rank's logits [tokens, vocab / ranks] of row 0's tokens from `start` on, computed anew."""
+        chunk = Prefill(0, start, tokens, False)
+        if self._cpu is None:
+            return self._gpu.prefill([chunk], every=True)[0]
+        hidden, _, _ = self._cpu.forward(StepPlan(prefills=[chunk]))
+        return self.model.logits(hidden)
+
+    @torch.inference_mode()
+    def forced_logits(self, position: int, token: int) -> torch.Tensor:
+        """This rank's logits [1, vocab / ranks] of a decode step of row 0 that is fed `token`."""
+        plan = StepPlan(decodes=[Decode(0, position)])
+        if self._cpu is None:
+            self._gpu.last_token[0] = token
+            return self._gpu.decode_logits(plan)
+        self._cpu._last_token[0] = token
+        hidden, _, _ = self._cpu.forward(plan)
+        return self.model.logits(hidden)
+
+    def kv_dtype(self) -> str:
+        return str(self.cache.pool.dtype).removeprefix("torch.")
+
+    def _admits(self, rows: list[int]) -> list[Admit]:
+        new = [row for row in rows if row not in self._admitted]
+        self._admitted.update(new)
+        # Scattered as in a server's life, so that nothing profits from pages that happen to be neighbours.
+        return [Admit(row, _scattered(self.each, row)) for row in new]
+
+
+def _scattered(count: int, row: int) -> list[int]:
+    """The row's `count` pages in a shuffled order, the same on every rank."""
+    generator = torch.Generator().manual_seed(row)
+    return [row * count + page for page in torch.randperm(count, generator=generator).tolist()]
+
+
+def release(device: torch.device) -> None:
+    """Give memory that nothing refers to back to the device."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

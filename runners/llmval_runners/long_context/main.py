@@ -1,0 +1,130 @@
+"""The process: one answer to bad input, one exit code for each way to end."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+import traceback
+from typing import NoReturn
+
+from llmval_runners.events import EventLog
+from llmval_runners.long_context.options import parse
+from llmval_runners.refusal import USAGE_EXIT, Refused
+
+FOLLOWERS_WAIT_S = 10.0  # torchrun would end rank 0 before it has said why
+PEERS_WAIT_S = 1.0  # for another rank's word of what happened, before torchrun ends this one
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Run and exit: 0 all lengths passed, 1 one failed, 2 refused, 130 and 143 ended by SIGINT and SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(
+            number, signal.SIG_DFL
+        )  # until there is something to save; an import can swallow KeyboardInterrupt
+    rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
+    try:
+        options = parse(argv)
+        ranks = _ranks(options, world_size, "RANK" in os.environ)
+        if options.predict_only:
+            code = _predict(options, ranks)
+        elif ranks > world_size:
+            code = _launch(argv, options, ranks)
+        else:
+            code = _measure(options, rank, world_size, local_rank)
+    except Refused as refusal:
+        code = _refused(refusal, rank)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code and "RANK" in os.environ:
+        os._exit(code)  # not sys.exit: interpreter shutdown may wait for collectives of a rank that is gone
+    sys.exit(code)
+
+
+_TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+
+
+def _ranks(options: argparse.Namespace, world_size: int, under_torchrun: bool) -> int:
+    asked = options.tensor_parallel_gpus
+    if under_torchrun and asked is not None and asked != world_size:
+        raise Refused(
+            f"torchrun started {world_size} ranks and --tensor-parallel-gpus is {asked}: make the two the same, or "
+            "start this by plain python, which starts torchrun itself."
+        )
+    return world_size if under_torchrun else asked or 1
+
+
+def _predict(options: argparse.Namespace, ranks: int) -> int:
+    """Without a single rank: 0 where everything fits, 1 where something does not."""
+    from llmval_runners.long_context.planning import plan
+
+    return plan(options, ranks)
+
+
+def _launch(argv: list[str], options: argparse.Namespace, ranks: int) -> int:
+    import torch
+    from llmval_runners.long_context.launching import launch
+    from llmval_runners.long_context.settings import check_devices, decide
+
+    check_devices(options, ranks)
+    if not torch.cuda.is_available():  # else the ranks decide: this process must hold no context on a GPU they measure
+        decide(options, world_size=ranks, local_rank=0)
+    return launch(argv, ranks)
+
+
+def _measure(options: argparse.Namespace, rank: int, world_size: int, local_rank: int) -> int:
+    from llmval_runners.long_context import failure
+    from llmval_runners.long_context.measure import Interrupted
+    from llmval_runners.long_context.session import Session  # imports torch: after the flags are known to be right
+    from llmval_runners.long_context.settings import decide
+    from llmval_runners.parallel import RankLost
+
+    session = None
+    events = EventLog(rank).start()
+    try:
+        session = Session(decide(options, world_size=world_size, local_rank=local_rank), events, rank, world_size)
+        code = session.run()
+        session.close()
+    except Refused:
+        events.close()
+        raise
+    except Interrupted:
+        assert session is not None
+        code = session.stop.exit_code
+        session.keep(f"ended by signal {code - 128}")
+    except RankLost as error:
+        assert session is not None
+        time.sleep(PEERS_WAIT_S)
+        events.error("dead_rank", str(error))
+        session.keep(str(error))
+        code = 1
+    except Exception as error:  # noqa: BLE001  (the one place that turns any failure into a record and an exit code)
+        code = 1
+        if session is not None and failure.is_out_of_memory(error):
+            why = session.out_of_memory(error)
+            print(why, file=sys.stderr, flush=True)
+            time.sleep(PEERS_WAIT_S if world_size > 1 else 0)
+        else:
+            traceback.print_exc()
+            why = f"rank {rank} failed with {type(error).__name__}: {error}"
+            events.error(type(error).__name__, why)
+        if session is not None:
+            session.keep(why)
+    if session is not None:
+        session.stop.finished()
+    events.close()
+    return code
+
+
+def _refused(refusal: Refused, rank: int) -> int:
+    """Say it once, on rank 0; the others wait to be ended by torchrun, which would otherwise end rank 0 unheard."""
+    if rank == 0:
+        print(f"refused: {refusal}", file=sys.stderr, flush=True)
+        if os.environ.get("LLMVAL_EVENTS"):  # on a terminal the line above has said it
+            events = EventLog(0)
+            events.error("refused", str(refusal))
+            events.close()
+    else:
+        time.sleep(FOLLOWERS_WAIT_S)
+        print(f"rank {rank} refused: {refusal}", file=sys.stderr, flush=True)
+    return USAGE_EXIT

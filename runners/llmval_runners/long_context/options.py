@@ -1,0 +1,132 @@
+"""The flags. Parsing needs no torch, so that a mistyped flag is answered at once."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from llmval_runners.refusal import Refused
+from llmval_runners.shapes import OVERRIDES, SHAPES
+
+DEFAULT_MODEL = "llama-3.1-8b"
+NAMES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}  # short names that are taken too
+_DTYPES = ("auto", "bfloat16", "float16", "float32", *NAMES)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Refused(f"{message}: see --help for the flags and their values.")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def _gib(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `long_context_validation.py`."""
+    root = _Parser(
+        prog="long_context_validation.py",
+        description="What a context length costs in memory and time on this node, predicted first, then measured; and "
+        "what FP8 costs in accuracy. Plain Python starts torchrun itself where --tensor-parallel-gpus is above 1.",
+        epilog="Exit codes: 0 all lengths passed, 1 one failed (those before it are kept), 2 refused.",
+        allow_abbrev=False,
+    )
+    root.add_argument(
+        "--sequence-lengths",
+        type=_count,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="prompt tokens (default 32768 65536)",
+    )
+    root.add_argument(
+        "--length-divisor", type=_count, default=1, metavar="N", help="divide every length by N: to try the chain out"
+    )
+    root.add_argument("--tensor-parallel-gpus", type=_count, metavar="N", help="GPUs that share the model (default 1)")
+    root.add_argument("--batch-size", type=_count, default=1, metavar="N", help="sequences at once (default 1)")
+    root.add_argument(
+        "--decode-tokens", type=_count, metavar="N", help="decode steps after each prefill (default 128; on a CPU 8)"
+    )
+    root.add_argument("--output-json", type=Path, metavar="FILE", help="where the result goes; its folders are made")
+    root.add_argument(
+        "--find-max", action="store_true", help="find the longest context that fits, and prove it by a step"
+    )
+    root.add_argument("--predict-only", action="store_true", help="say what fits and end; allocates nothing")
+
+    model = root.add_argument_group("model")
+    model.add_argument("--model", metavar="NAME", help=f"{', '.join(SHAPES)} (default {DEFAULT_MODEL}); random weights")
+    model.add_argument("--checkpoint", type=Path, metavar="DIR", help="Hugging Face folder, in place of --model")
+    for name in OVERRIDES:
+        model.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=argparse.SUPPRESS)
+
+    engine = root.add_argument_group("engine")
+    engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    engine.add_argument("--dtype", choices=_DTYPES, default="auto", help="auto: bfloat16 on CUDA, float32 on a CPU")
+    engine.add_argument(
+        "--kv-dtype",
+        choices=("fp8", *_DTYPES),
+        default="auto",
+        help="auto: fp8 where the weights are FP8, else --dtype",
+    )
+    engine.add_argument(
+        "--fp8-mode",
+        choices=("auto", "none", "native", "transformer-engine"),
+        default="auto",
+        help="of the weights; auto: native where the GPU has FP8 (compute capability 8.9), else none",
+    )
+    engine.add_argument("--attention-backend", choices=("auto", "flex", "sdpa"), default="auto")
+    engine.add_argument(
+        "--prefill-chunk", type=_count, metavar="N", help="prompt tokens a step (default 8192; CPU 128)"
+    )
+    engine.add_argument("--page-size", type=_count, metavar="N", help="tokens a KV page (default 128; on a CPU 16)")
+    engine.add_argument("--seed", type=_natural, default=0)
+
+    memory = root.add_argument_group("memory and fidelity")
+    memory.add_argument(
+        "--memory-limit-gib", type=_gib, metavar="GIB", help="use no more of each GPU, as if it were that small"
+    )
+    memory.add_argument(
+        "--ignore-prediction", action="store_true", help="run also what is predicted not to fit, to test the prediction"
+    )
+    memory.add_argument(
+        "--reference",
+        choices=("auto", "none", "bfloat16", "float32"),
+        default="auto",
+        help="precision that the logits are compared with; auto: bfloat16 on CUDA, float32 on a CPU; none: do not",
+    )
+    return root
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse; raises Refused for what is no flag or no value of it."""
+    options = parser().parse_args(argv)
+    for name in ("dtype", "kv_dtype"):
+        setattr(options, name, NAMES.get(getattr(options, name), getattr(options, name)))
+    if options.checkpoint is not None and (options.model or any(getattr(options, name) for name in OVERRIDES)):
+        raise Refused("--checkpoint brings its own shape: leave --model and the shape flags out.")
+    if not options.sequence_lengths and not options.find_max:
+        options.sequence_lengths = [32768, 65536]
+    short = [length for length in options.sequence_lengths if length // options.length_divisor < 1]
+    if short:
+        raise Refused(f"a length of {short[0]} divided by {options.length_divisor} is no length: pass longer ones.")
+    lengths = [length // options.length_divisor for length in options.sequence_lengths]
+    if len(set(lengths)) != len(lengths):
+        raise Refused("a length stands twice in --sequence-lengths: name each once.")
+    options.lengths = sorted(lengths)  # the shortest first: what is longer can run out of memory
+    return options

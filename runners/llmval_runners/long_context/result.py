@@ -1,0 +1,190 @@
+"""The result as it grows: predictions first, then each length, then the comparison. Rewritten whole after each step."""
+
+import importlib.metadata
+import platform
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from llmval_runners.long_context import record
+from llmval_runners.long_context.engine_adapter import DTYPES, Context, Weights
+from llmval_runners.long_context.predict import Parts
+from llmval_runners.long_context.settings import Settings
+from llmval_runners.result import write_atomic
+
+
+class Result:
+    """`value` is the JSON. `partial` until `finish`, so a file that nobody finished says so."""
+
+    def __init__(self, settings: Settings, world_size: int) -> None:
+        self.settings = settings
+        self.nvml_before: int | None = None
+        options, setup = settings.options, settings.setup
+        self.value: dict[str, Any] = {
+            "schema": record.SCHEMA,
+            "kind": "long_context",
+            "partial": True,
+            "reasons": ["the run did not come to its end"],
+            "asked": {
+                "sequence_lengths": options.sequence_lengths,
+                "length_divisor": options.length_divisor,
+                "tensor_parallel": world_size,
+                "fp8_mode": options.fp8_mode,
+                "kv_dtype": options.kv_dtype,
+                "attention_backend": options.attention_backend,
+                "model": options.model,
+                "memory_limit_gib": options.memory_limit_gib,
+                "predict_only": options.predict_only,
+                "seed": options.seed,
+            },
+            "identity": {
+                "model": setup.shape.name,
+                "weights": str(options.checkpoint) if options.checkpoint else "random",
+                "tensor_parallel": world_size,
+                "matrix_dtype": None,
+                "kv_dtype": None,
+                "attention_backend": None,
+                "attention_kernel": None,
+                "decode_steps": "CUDA graphs" if settings.device.type == "cuda" else "eager",
+                "device": settings.device.type,
+                "device_name": _device_name(settings.device),
+                "host": socket.gethostname(),
+                "torch_version": torch.__version__,
+                "cuda_version": torch.version.cuda,
+                "python_version": platform.python_version(),
+                "transformers_version": _version("transformers") if options.checkpoint else None,
+            },
+            "shape": record.shape_json(setup),
+            "setup": record.setup_json(setup),
+            "memory": None,
+            "lengths": [],
+            "find_max": None,
+            "started_utc": _now(),
+            "ended_utc": None,
+        }
+
+    def predicted(self, found: list[tuple[int, Parts]], free_bytes: int) -> None:
+        device = self.settings.device
+        total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+        self.value["memory"] = {
+            "free_bytes": free_bytes,
+            "total_bytes": total,
+            "nvml_used_before_bytes": self.nvml_before,
+            "peak_source": "torch.cuda.max_memory_allocated a rank; NVML is the whole device, all processes",
+        }
+        positions = self.settings.setup.shape.max_positions
+        for length, parts in found:
+            none = {"status": "not_run", "prompt": None, "decode": None, "reason": "the run ended before it"}
+            why = self.settings.no_reference
+            self.value["lengths"].append(
+                {
+                    "sequence_length": length,
+                    "status": "not_run",
+                    "prediction": record.prediction_json(parts, free_bytes),
+                    "memory": [],
+                    "prefill": None,
+                    "decode": None,
+                    "fidelity": none if why is None else none | {"status": "not_compared", "reason": why},
+                    "needle": None,
+                    "failure": None,
+                    # Random weights run at any position; memory and time hold, what a model would say there does not.
+                    "beyond_positions": length + self.settings.setup.decode_tokens > positions,
+                }
+            )
+
+    def resolved(self, weights: Weights, context: Context) -> None:
+        """What really runs, read from the tensors; of the weights under test, not of the reference."""
+        if weights.setup != self.settings.setup:
+            return
+        self.value["identity"] |= {
+            "matrix_dtype": weights.matrix_dtype(),
+            "kv_dtype": context.kv_dtype(),
+            "attention_backend": context.attention.name,
+            "attention_kernel": context.attention.kernel,
+        }
+
+    def measured(self, length: int, entry: dict[str, Any]) -> None:
+        self._entry(length).update(entry)
+
+    def needle(self, length: int, found: dict[str, Any]) -> None:
+        self._entry(length)["needle"] = found
+
+    def fidelity(self, length: int, found: dict[str, Any]) -> None:
+        reference = self.settings.reference
+        assert reference is not None
+        self._entry(length)["fidelity"] = {
+            "status": "compared",
+            "reason": None,
+            "reference": {"dtype": reference.dtype, "kv_dtype": reference.kv_dtype},
+            **found,
+        }
+
+    def no_fidelity(self, length: int, reason: str) -> None:
+        self._entry(length)["fidelity"] = {"status": "not_run", "prompt": None, "decode": None, "reason": reason}
+
+    def broke(self, failures: list[dict[str, Any]], why: str) -> None:
+        """The run ended early; `failures` are the ranks' own words of running out of memory."""
+        under_way = next((entry for entry in self.value["lengths"] if entry["status"] == "not_run"), None)
+        if failures and under_way is not None:
+            under_way["status"] = "out_of_memory"
+            under_way["failure"] = failures
+        self.value["reasons"] = [why]
+        self.value["ended_utc"] = _now()
+
+    def finish(self) -> None:
+        """The run came to its end; `reasons` says what did not pass."""
+        reasons = [
+            f"{entry['sequence_length']:,} tokens: {entry['status'].replace('_', ' ')}"
+            for entry in self.value["lengths"]
+            if entry["status"] != "passed"
+        ]
+        reasons += self._precision_reasons()
+        maximum = self.value["find_max"] or {}
+        if maximum.get("failure"):
+            reasons.append(f"{maximum['length']:,} tokens were predicted to fit and ran out of memory (--find-max)")
+        self.value |= {"partial": False, "reasons": reasons, "ended_utc": _now()}
+
+    def _precision_reasons(self) -> list[str]:
+        """A precision that was asked for and did not run must not pass as if it had."""
+        setup, identity, found = self.settings.setup, self.value["identity"], []
+        for what, wanted in (("matrix_dtype", setup.weight_dtype), ("kv_dtype", setup.kv_dtype)):
+            name = str(DTYPES[wanted]).removeprefix("torch.")
+            if identity[what] is not None and identity[what] != name:
+                found.append(f"{what} is {identity[what]} instead of {name}")
+        for entry in self.value["lengths"]:
+            fidelity, length = entry["fidelity"], entry["sequence_length"]
+            if fidelity["status"] != "compared":
+                continue
+            errors = [fidelity[kind]["relative_error"] for kind in ("prompt", "decode")]
+            if None in errors:
+                found.append(f"{length:,} tokens: logits that are no finite numbers")
+            elif 0.0 in errors:
+                found.append(
+                    f"{length:,} tokens: logits equal the reference's bit for bit, so the precision did not run"
+                )
+        return found
+
+    def write(self, path: Path) -> None:
+        write_atomic(path, self.value)
+
+    def _entry(self, length: int) -> dict[str, Any]:
+        return next(entry for entry in self.value["lengths"] if entry["sequence_length"] == length)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine() or "CPU"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

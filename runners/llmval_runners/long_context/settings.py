@@ -1,0 +1,210 @@
+"""From what was asked to what this machine will do, or a refusal before any heavy work; never a silent fallback."""
+
+import argparse
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from llmval_runners.long_context.advice import fits, refusal
+from llmval_runners.long_context.options import DEFAULT_MODEL
+from llmval_runners.long_context.predict import Setup, pages
+from llmval_runners.refusal import Refused
+from llmval_runners.shapes import OVERRIDES, ModelShape, shape_by_name
+from llmval_runners.weights import checkpoint_shape
+
+CPU_PARAMETERS = 1_000_000_000  # above, a chunk takes minutes on a CPU
+FP8_CAPABILITY = (8, 9)
+FP8_MULTIPLE = 16  # cuBLASLt takes FP8 operands whose sizes are multiples of this
+GPU_PAGE_MULTIPLE = 16
+FLEX_PAGE = 128  # a page must not be smaller than the mask's block (pytorch#182593)
+FLEX_ELEMENTS = 2**31 - 1  # of a layer's keys: the reach of its kernels' 32-bit offsets
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What will run."""
+
+    setup: Setup
+    reference: Setup | None  # what the logits are compared with; None: nothing
+    no_reference: str | None  # why there is none
+    device: torch.device
+    lengths: list[int]
+    backend: str  # as asked; the result has the name of the one that ran
+    options: argparse.Namespace
+
+
+def decide(options: argparse.Namespace, *, world_size: int, local_rank: int) -> Settings:
+    """Decide everything that needs no memory.
+
+    Raises:
+        Refused: the machine or this release cannot do what was asked; says what to pass instead.
+    """
+    device = _device(options, local_rank, world_size)
+    shape = checkpoint_shape(options.checkpoint) if options.checkpoint else _named(options)
+    shape.check_tensor_parallel(world_size)
+    on_gpu = device.type == "cuda"
+    if not on_gpu and shape.parameters > CPU_PARAMETERS and not options.predict_only:
+        raise Refused(
+            f"{shape.name} has {shape.parameters / 1e9:.1f} B parameters, and this run is on a CPU: pass --model tiny "
+            "to try the validation here, or --predict-only --memory-limit-gib N to plan for a GPU of N GiB."
+        )
+    planned = on_gpu or (options.predict_only and options.memory_limit_gib is not None and options.device != "cpu")
+    setup = _setup(options, shape, device, world_size, planned)
+    if options.output_json is not None:
+        _check_output(options.output_json)
+    reference, why = _reference(options, setup)
+    return Settings(setup, reference, why, device, options.lengths, options.attention_backend, options)
+
+
+def check_fits(settings: Settings, free_bytes: int) -> None:
+    """Raises Refused where a length does not fit; names the shortest such, and all that would."""
+    for length in settings.lengths:
+        if not fits(settings.setup, length, free_bytes):
+            raise Refused(refusal(settings.setup, length, free_bytes))
+
+
+def free_bytes(settings: Settings) -> int:
+    """Free bytes that this rank may use: of its GPU, or its share of what the kernel calls available."""
+    from llmval_runners.configure import free_memory
+
+    limit = settings.options.memory_limit_gib
+    if settings.setup.on_gpu and settings.device.type == "cpu":  # planning for a GPU that is elsewhere
+        return round(limit * GIB)
+    devices = [settings.device]
+    if (
+        settings.options.predict_only and settings.device.type == "cuda"
+    ):  # no ranks, of which each would look at its own
+        devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+        devices = devices[: settings.setup.tensor_parallel]
+    free = min(map(free_memory, devices))
+    return free if limit is None else min(free, round(limit * GIB))
+
+
+def _setup(
+    options: argparse.Namespace, shape: ModelShape, device: torch.device, world_size: int, on_gpu: bool
+) -> Setup:
+    dtype = options.dtype if options.dtype != "auto" else "bfloat16" if on_gpu else "float32"
+    has_fp8 = on_gpu and (device.type == "cpu" or torch.cuda.get_device_capability(device) >= FP8_CAPABILITY)
+    mode = (
+        options.fp8_mode
+        if options.fp8_mode != "auto"
+        else "native"
+        if has_fp8 and _divides(shape, world_size)
+        else "none"
+    )
+    _check_precision(options, mode, dtype, on_gpu, has_fp8, _divides(shape, world_size))
+    default = "fp8" if mode == "native" else dtype
+    setup = Setup(
+        shape,
+        tensor_parallel=world_size,
+        dtype=dtype,
+        weight_dtype="fp8" if mode == "native" else dtype,
+        kv_dtype=default if options.kv_dtype == "auto" else options.kv_dtype,
+        batch=options.batch_size,
+        chunk=options.prefill_chunk or (8192 if on_gpu else 128),
+        page_size=options.page_size or (128 if on_gpu else 16),
+        decode_tokens=options.decode_tokens or (128 if on_gpu else 8),
+        on_gpu=on_gpu,
+        backend="sdpa" if options.attention_backend == "auto" else options.attention_backend,
+    )
+    if on_gpu:
+        _check_pages(setup, options.lengths)
+    return setup
+
+
+def _check_pages(setup: Setup, lengths: list[int]) -> None:
+    multiple = FLEX_PAGE if setup.backend == "flex" else GPU_PAGE_MULTIPLE
+    if setup.page_size % multiple:
+        raise Refused(f"--page-size {setup.page_size} is not a multiple of {multiple}: pass one that is, such as 128.")
+    if setup.backend != "flex":
+        return
+    reach = FLEX_ELEMENTS // (setup.kv_heads * setup.shape.head_dim)
+    for length in lengths:
+        if (pages(setup, length) + 1) * setup.page_size > reach:
+            raise Refused(
+                f"flex attention's 32-bit offsets reach {reach:,} tokens of this cache, and {length:,} × {setup.batch} "
+                "were asked for: pass --attention-backend sdpa, or more --tensor-parallel-gpus."
+            )
+
+
+def _check_precision(
+    options: argparse.Namespace, mode: str, dtype: str, on_gpu: bool, has_fp8: bool, divides: bool
+) -> None:
+    if mode == "transformer-engine":
+        raise Refused(
+            "--fp8-mode transformer-engine is not in this release, whose FP8 products are torch._scaled_mm and Triton "
+            "kernels: pass --fp8-mode native."
+        )
+    for flag, asked, instead in (
+        ("--fp8-mode native", mode == "native", "--fp8-mode none"),
+        ("--kv-dtype fp8", options.kv_dtype == "fp8", "--kv-dtype auto"),
+    ):
+        if asked and not has_fp8:
+            where = "this GPU is older" if on_gpu else "this run is on a CPU"
+            raise Refused(
+                f"{flag} needs an NVIDIA GPU of compute capability 8.9 or later, and {where}: pass {instead}."
+            )
+    if mode == "native" and not divides:
+        raise Refused(f"FP8 products need sizes divisible by {FP8_MULTIPLE} on each GPU: pass --fp8-mode none.")
+    if on_gpu and dtype != "bfloat16":
+        raise Refused(f"--dtype {dtype} is for CPU runs, and the GPU engine computes in bfloat16: leave it out.")
+    if on_gpu and options.kv_dtype not in ("auto", "bfloat16", "fp8"):
+        raise Refused(f"--kv-dtype {options.kv_dtype} is for CPU runs: pass --kv-dtype bf16 or fp8.")
+
+
+def _divides(shape: ModelShape, ranks: int) -> bool:
+    widths = (shape.hidden, shape.heads * shape.head_dim // ranks, shape.kv_heads * shape.head_dim // ranks)
+    return not any(width % FP8_MULTIPLE for width in (*widths, shape.ffn // ranks))
+
+
+def _reference(options: argparse.Namespace, setup: Setup) -> tuple[Setup | None, str | None]:
+    """The same weights in the reference's precision; nothing where that is what runs."""
+    if options.reference == "none":
+        return None, "not asked for (--reference none)"
+    name = options.reference if options.reference != "auto" else "bfloat16" if setup.on_gpu else "float32"
+    if setup.on_gpu and name != "bfloat16":
+        raise Refused(f"--reference {name} is for CPU runs, and the GPU engine computes in bfloat16: leave it out.")
+    reference = replace(setup, dtype=name, weight_dtype=name, kv_dtype=name)
+    if reference == setup:
+        return None, f"what runs is the reference itself ({name})"
+    return reference, None
+
+
+def check_devices(options: argparse.Namespace, world_size: int) -> None:
+    """Raises Refused where the devices that were asked for are not there. Makes no CUDA context."""
+    _device(options, 0, world_size)
+
+
+def _device(options: argparse.Namespace, local_rank: int, world_size: int) -> torch.device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if options.device == "cpu" or (options.device == "auto" and count == 0) or (options.predict_only and count == 0):
+        return torch.device("cpu")
+    if count == 0:
+        raise Refused(
+            "--device cuda was asked for, and torch finds no CUDA device here: pass --device cpu, or see what "
+            "nvidia-smi says of the driver."
+        )
+    if world_size > count and not options.predict_only:
+        raise Refused(
+            f"{world_size} GPUs were asked for and {count} can be used: pass --tensor-parallel-gpus {count} or fewer."
+        )
+    return torch.device("cuda", local_rank)
+
+
+def _named(options: argparse.Namespace) -> ModelShape:
+    return shape_by_name(options.model or DEFAULT_MODEL, {name: getattr(options, name) for name in OVERRIDES})
+
+
+def _check_output(path: Path) -> None:
+    """Make the result's folder and try to write there: permissions alone do not tell (root, read-only mounts)."""
+    if path.is_dir():
+        raise Refused(f"{path} is a folder: pass a file for --output-json.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise Refused(
+            f"--output-json {path} cannot be written ({error.strerror}): pass a path in a folder that you may write."
+        ) from None

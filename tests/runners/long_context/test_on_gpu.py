@@ -1,0 +1,28 @@
+"""On a GPU: FP8 really runs, its memory is what was predicted, and its logits are near bfloat16's."""
+
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 9),
+        reason="no NVIDIA GPU with FP8 here",
+    ),
+]
+
+
+def test_two_layers_of_the_8b_shape(tmp_path, finished, read):
+    result = tmp_path / "r.json"
+    flags = ("--layers", "2", "--sequence-lengths", "16384", "32768", "--output-json", str(result))
+    code, out, err = finished(tmp_path, *flags, model="llama-3.1-8b")
+    assert code == 0, out + err
+    value = read(result)
+    assert value["identity"]["matrix_dtype"] == value["identity"]["kv_dtype"] == "float8_e4m3fn"
+    for entry in value["lengths"]:
+        rank = entry["memory"][0]
+        assert rank["weights_bytes"] == entry["prediction"]["weights_bytes"]
+        assert rank["kv_bytes"] == entry["prediction"]["kv_bytes"]
+        assert abs(rank["residual_bytes"]) < 32 * 2**20
+        for kind in ("prompt", "decode"):
+            assert 0 < entry["fidelity"][kind]["relative_error"] < 0.3

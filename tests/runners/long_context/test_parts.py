@@ -1,0 +1,210 @@
+"""The parts: sampled logits, their distance, the needle, words about a failure, and what is refused."""
+
+import pytest
+import torch
+from llmval_runners.long_context import failure, fidelity, needle
+from llmval_runners.long_context.engine_adapter import Context, Weights
+from llmval_runners.long_context.measure import Interrupted, Report, chunks, prefill, prompts
+from llmval_runners.long_context.options import parse
+from llmval_runners.long_context.predict import Setup, kv_bytes, predict, weights_bytes
+from llmval_runners.long_context.result import Result
+from llmval_runners.long_context.settings import decide
+from llmval_runners.parallel import Parallel
+from llmval_runners.refusal import Refused
+from llmval_runners.shapes import SHAPES
+from llmval_runners.weights import random_weights
+
+CPU = torch.device("cpu")
+TINY = Setup(
+    SHAPES["tiny"],
+    dtype="float32",
+    weight_dtype="float32",
+    kv_dtype="float32",
+    chunk=48,
+    page_size=16,
+    decode_tokens=4,
+    on_gpu=False,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        yield
+
+
+def report(stopped=lambda: False):
+    return Report(stopped, lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return Weights(TINY, random_weights(0, CPU), Parallel(CPU))
+
+
+def filled(weights, length, prompt=None):
+    context = Context(weights, length, "sdpa")
+    prompt = prompt or prompts(1, length, 2048, 0)[0]
+    prefill(context, [prompt], report(), "prefill")
+    return context, prompt
+
+
+def test_weights_and_cache_are_predicted_to_the_byte(weights):
+    assert weights.bytes == weights_bytes(TINY)
+    for length in (1, 16, 100, 256):
+        assert Context(weights, length, "sdpa").cache.bytes_per_rank == kv_bytes(TINY, length)
+    assert weights.matrix_dtype() == "float32"
+
+
+def test_sampled_logits_are_those_of_one_undivided_pass(weights):
+    """Windows and fed decode steps are re-run against a cache made chunk by chunk over scattered pages."""
+    context, prompt = filled(weights, 200)
+    following = prompts(1, 4, 2048, 1)[0]
+    samples = fidelity.keep(context, prompt, following)
+    whole = Context(Weights(TINY, random_weights(0, CPU), Parallel(CPU)), 204, "sdpa")
+    list(whole.prefill(0, 0, prompt + following, True))
+    expected = whole.window_logits(0, prompt + following)
+    for logits, (start, count) in zip(samples.prompt, fidelity.windows(200), strict=True):
+        torch.testing.assert_close(logits, expected[start : start + count], atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(samples.decode[0], expected[200:], atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 96, 384, 65536])
+def test_windows_lie_inside_and_do_not_overlap(length):
+    found = fidelity.windows(length)
+    assert found[-1][0] + found[-1][1] == length
+    ends = [0, *(start + count for start, count in found)]
+    assert all(start >= end for (start, _), end in zip(found, ends, strict=False))
+    assert sum(count for _, count in found) <= fidelity.WINDOWS * fidelity.WINDOW_TOKENS
+
+
+def test_the_distance_is_what_torch_computes():
+    reference, tested = torch.randn(2, 40, 64, generator=torch.Generator().manual_seed(0)).unbind()
+    tested = reference + 0.1 * tested
+    sums = fidelity.Comparison(Parallel(CPU))
+    for part in (slice(0, 25), slice(25, 40)):
+        sums.add(tested[part], reference[part])
+    found = sums.as_json()
+    p, q = reference.log_softmax(1), tested.log_softmax(1)
+    rows = torch.nn.functional.kl_div(q, p, log_target=True, reduction="none").sum(1)
+    assert found["relative_error"] == pytest.approx(float((tested - reference).norm() / reference.norm()), rel=1e-5)
+    assert found["kl_mean_nats"] == pytest.approx(float(rows.mean()), rel=1e-4)
+    assert found["kl_max_nats"] == pytest.approx(float(rows.max()), rel=1e-4)
+    assert found["top1_agreement"] == int((tested.argmax(1) == reference.argmax(1)).sum()) / 40
+    assert found["positions"] == 40
+
+
+def test_equal_and_broken_logits_are_told_apart():
+    logits = torch.randn(4, 16)
+    same, broken = fidelity.Comparison(Parallel(CPU)), fidelity.Comparison(Parallel(CPU))
+    same.add(logits, logits.clone())
+    assert same.as_json()["relative_error"] == 0
+    broken.add(logits.index_fill(0, torch.tensor([1]), float("nan")), logits)
+    assert broken.as_json()["finite"] is False
+    assert broken.as_json()["relative_error"] is None
+
+
+def settled(*flags):
+    return decide(parse(["--model", "tiny", "--device", "cpu", *flags]), world_size=1, local_rank=0)
+
+
+@pytest.mark.parametrize(("errors", "objects"), [((0.01, 0.02), False), ((0.0, 0.02), True), ((0.01, None), True)])
+def test_a_silent_fallback_does_not_pass(errors, objects):
+    result = Result(settled("--dtype", "bf16", "--sequence-lengths", "64"), 1)
+    result.predicted([(64, predict(TINY, 64))], 1)
+    result.value["lengths"][0]["status"] = "passed"
+    result.value["identity"] |= {"matrix_dtype": "bfloat16", "kv_dtype": "bfloat16"}
+    result.fidelity(64, {kind: {"relative_error": e} for kind, e in zip(("prompt", "decode"), errors, strict=True)})
+    result.finish()
+    assert bool(result.value["reasons"]) is objects
+    result.value["identity"]["matrix_dtype"] = "float32"
+    result.finish()
+    assert "matrix_dtype is float32 instead of bfloat16" in result.value["reasons"]
+
+
+class Words:
+    """A tokenizer whose tokens are characters."""
+
+    def encode(self, text, add_special_tokens=True):
+        return [1] * add_special_tokens + [ord(char) for char in text]
+
+    def decode(self, ids):
+        return "".join(map(chr, ids))
+
+
+@pytest.mark.parametrize("depth", needle.DEPTHS)
+def test_the_haystack_has_its_length_and_the_needle_its_depth(depth):
+    ids = needle.haystack(Words(), 4000, depth, "1234567")
+    text = Words().decode(ids)
+    assert len(ids) == 4000
+    assert text.count("1234567") == 1
+    assert text.endswith("town hall is")
+    assert text.index("1234567") / 4000 == pytest.approx(depth, abs=0.06)
+    with pytest.raises(ValueError, match="do not hold"):
+        needle.haystack(Words(), 20, depth, "1234567")
+
+
+def test_a_failed_allocation_is_named_with_the_predictions_error():
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 GiB. GPU 0 has a total capacity of …")
+    assert failure.is_out_of_memory(error)
+    found = failure.describe(error, 3, "prefill: tokens 0 to 8192", 10 * 2**30, 9 * 2**30)
+    assert found["tried_bytes"] == 4 * 2**30
+    assert found["prediction_error_bytes"] == 3 * 2**30
+    text = failure.sentence(found, 65536)
+    for words in (
+        "65,536 tokens on rank 3",
+        "4.00 GiB failed",
+        "tokens 0 to 8192",
+        "13.00 GiB were needed, and 10.00 were predicted (+3.00)",
+    ):
+        assert words in text
+    assert not failure.is_out_of_memory(RuntimeError("illegal memory access"))
+
+
+def test_words_of_a_failure_are_gathered_and_forgotten(tmp_path):
+    output = tmp_path / "r.json"
+    failure.leave(output, {"rank": 1, "where": "x"})
+    assert [one["rank"] for one in failure.gather(output, 2)] == [1]
+    failure.forget(output, 2)
+    assert failure.gather(output, 2) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_chunks_cover_a_prompt_and_a_stop_ends_it(weights):
+    assert list(chunks(100, 48)) == [(0, 48), (48, 48), (96, 4)]
+    context = Context(weights, 64, "sdpa")
+    with pytest.raises(Interrupted):
+        prefill(context, prompts(1, 64, 2048, 0), report(lambda: True), "prefill")
+
+
+def test_prompts_are_the_same_everywhere_and_share_no_prefix():
+    one, two = prompts(2, 32, 2048, 7)
+    assert (one, two) == tuple(prompts(2, 32, 2048, 7))
+    assert one[:4] != two[:4]
+
+
+@pytest.mark.parametrize(
+    ("flags", "instead"),
+    [
+        (["--sequence-lengths", "0"], "not at least 1"),
+        (["--sequence-lengths", "64", "64"], "name each once"),
+        (["--sequence-lengths", "64", "--length-divisor", "128"], "pass longer ones"),
+        (["--fp8-mode", "native"], "pass --fp8-mode none"),
+        (["--fp8-mode", "transformer-engine"], "pass --fp8-mode native"),
+        (["--kv-dtype", "fp8"], "pass --kv-dtype auto"),
+        (["--checkpoint", "x"], "leave --model"),
+        (["--output-json", "/"], "pass a file"),
+        (["--model", "llama-3.1-8b"], "pass --model tiny"),
+    ],
+)
+def test_refusals_say_what_to_do(flags, instead):
+    with pytest.raises(Refused, match=instead):
+        settled(*flags)
+
+
+def test_the_reference_is_what_is_more_precise():
+    assert settled().reference is None
+    assert settled("--dtype", "bf16").reference.dtype == "float32"
+    assert settled("--dtype", "bf16", "--reference", "none").reference is None
+    assert settled("--kv-dtype", "bf16").reference.kv_dtype == "float32"
