@@ -14,9 +14,9 @@ from llmval_tui.foundation.tail import LineTail
 from llmval_tui.runs.store import LogFile as Log
 from llmval_tui.tui.log_file import Limit, LogFile
 
-BACKLOG = 4 << 20  # bytes of each log from before one looked
+BACKLOG = 2 << 20  # bytes of each log from before one looked
 LARGEST = 64 << 20  # bytes of the merged view; then it begins anew with what comes
-AT_ONCE = 1 << 20  # bytes of each log that are merged in one go
+AT_ONCE = BACKLOG + 1  # bytes of each log that are merged in one go: at first the whole backlog, so that shares agree
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """A recorded run is played: what is shown is what was there at that moment, forward, back, and at the end."""
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.keys import KEYS
 from llmval_tui.tui.log_merge import MergedFile, merged
 from llmval_tui.tui.replay import SPEEDS, TimedLines, Timeline, find_recording
-from llmval_tui.tui.replaying import RecordedRun, open_replay
+from llmval_tui.tui.replaying import RecordedRun, ReplayTelemetry, open_replay
 from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.widgets.painted import Painted
 
@@ -191,7 +192,7 @@ async def test_a_replay_changes_nothing_and_shows_logs_by_share(player: Dashboar
         log = app.main._log
         share = timeline.share
         await until(pilot, lambda: "step" in text_of(log), "the log")
-        await until(pilot, lambda: f"step {round(1000 * share) - 1:04}" in text_of(log), "its share")
+        await until(pilot, lambda: f"step {round(10_000 * share) // 10 - 1:04}" in text_of(log), "its share")
         assert "share of time" in text_of(log)
         await pilot.press("m")
         await until(pilot, lambda: "r0 | step" in text_of(log) and "r1 | other" in text_of(log), "all ranks")
@@ -214,3 +215,29 @@ def test_all_ranks_in_one_view_in_step_and_as_they_come(tmp_path: Path) -> None:
     spool = file.path
     file.close()
     assert not spool.exists()
+
+
+def test_going_back_begins_the_charts_anew(recorded: Path) -> None:
+    replay = open_replay(recorded)
+    replay.timeline.toggle()
+    replay.timeline.seek(100)
+    posted: list[Any] = []
+    thread = ReplayTelemetry(replay, posted.append, 60.0)
+    thread.start()
+    wait(lambda: posted)
+    assert len(posted[0].samples) == 101 and not posted[0].restart
+    replay.timeline.seek(-60)
+    thread.hurry()
+    wait(lambda: len(posted) == 2)
+    assert len(posted[1].samples) == 41 and posted[1].restart
+    thread.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def wait(true: Callable[[], object]) -> None:
+    for _ in range(400):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come")

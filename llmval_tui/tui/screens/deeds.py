@@ -9,7 +9,7 @@ from textual.screen import Screen
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.tui.base import StyledApp
-from llmval_tui.tui.clipboard import osc52
+from llmval_tui.tui.clipboard import osc9, osc52
 from llmval_tui.tui.commands import Commands
 from llmval_tui.tui.glyphs import Glyphs
 from llmval_tui.tui.screens.dialog import Choice, Dialog
@@ -56,6 +56,16 @@ class DeedScreen(Screen[None]):
     def say(self, text: str, severity: SeverityLevel = "information") -> None:
         """A message in the corner, as plain text."""
         self.notify(text, severity=severity, markup=False, timeout=12 if severity == "error" else 6)
+
+    def ring(self, text: str) -> None:
+        """Tell whoever looks elsewhere, as far as the operator asked for it."""
+        settings, driver = self.state.settings, self.app._driver
+        if driver is None or self.state.timeline is not None:
+            return
+        if settings.bell:
+            driver.write("\a")
+        if settings.notify:
+            driver.write(osc9(f"llmval {text}", settings.environment))
 
     def _may(self) -> bool:
         if self.state.settings.readonly:

@@ -7,18 +7,16 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.notifications import SeverityLevel
-from textual.widget import Widget
 
 from llmval_tui.actions.state import StepState
 from llmval_tui.tui.bridge import LiveTelemetry, Looked, RecorderState, Sampled, Telemetry, Watcher
-from llmval_tui.tui.clipboard import osc9
 from llmval_tui.tui.commands import Commands
 from llmval_tui.tui.compositing import TightCompositor
 from llmval_tui.tui.history import TelemetryHistory
 from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.log_reader import LogGrew, LogRead, LogReader
 from llmval_tui.tui.palette import Actions
-from llmval_tui.tui.screens.playing import PlayingScreen
+from llmval_tui.tui.screens.jumping import JumpingScreen
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.widgets.artifacts_pane import ArtifactsPane
 from llmval_tui.tui.widgets.bars import Bar, Header, KeyBar, ListTitle, TabBar
@@ -33,7 +31,6 @@ from llmval_tui.tui.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmval_tui.tui.replaying import Replay
-    from llmval_tui.tui.widgets.jump_bar import JumpBar
     from llmval_tui.tui.widgets.prompt import Prompt
 
 BOTH = 100  # columns from which the list and a pane stand side by side
@@ -47,7 +44,7 @@ FINISHED = {
 }
 
 
-class MainScreen(PlayingScreen):
+class MainScreen(JumpingScreen):
     """Keeps the shared state, gives what the threads find to the panes, and turns keys into deeds."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
@@ -92,7 +89,6 @@ class MainScreen(PlayingScreen):
         self._tabs = TabBar(state, id="tabs")
         self._keys = KeyBar(state, id="keys")
         self.shown = "run"
-        self._came_from: Widget | None = None  # what had the focus before jump mode
         self.zoomed = False
 
     def compose(self) -> ComposeResult:
@@ -150,17 +146,7 @@ class MainScreen(PlayingScreen):
             severity = cast(SeverityLevel, FINISHED.get(status.state, "information"))
             text = f"{status.step.number} {status.state}: {status.verdict.summary}"
             self.say(text, severity)
-            self._ring(text)
-
-    def _ring(self, text: str) -> None:
-        """Tell whoever looks elsewhere, as far as the operator asked for it."""
-        settings, driver = self.state.settings, self.app._driver
-        if driver is None or self.state.timeline is not None:
-            return
-        if settings.bell:
-            driver.write("\a")
-        if settings.notify:
-            driver.write(osc9(f"llmval {text}", settings.environment))
+            self.ring(text)
 
     def on_sampled(self, message: Sampled) -> None:
         state = self.state
@@ -377,33 +363,6 @@ class MainScreen(PlayingScreen):
     def action_merged(self) -> None:
         if self.pane == "log":
             self._log.toggle_merged()
-
-    def action_jump(self) -> None:
-        from llmval_tui.tui.widgets.jump_bar import JumpBar, labels
-
-        if self.state.jump is None:
-            in_sight = self._steps.targets_in_sight() if self.query_one("#left").display else []
-            self.state.jump = labels(in_sight)
-            self._came_from = self.focused
-            self._keys.display = False
-            self.mount(JumpBar(), after=self._keys)
-            self._repaint()
-
-    def on_jump_bar_chosen(self, message: "JumpBar.Chosen") -> None:
-        """The key that came in jump mode."""
-        chosen, self.state.jump = self.state.jump, None
-        if chosen is None:
-            return  # the bar has lost the focus because it was answered
-        self.query("#jump").remove()
-        self._keys.display = True
-        (self._came_from or self._steps).focus()
-        key = message.key or ""
-        if key in chosen:
-            self._steps.choose(chosen[key])
-            self._focus_list()
-        elif key.isdecimal() and 1 <= int(key) <= len(PANES):
-            self._go(PANES[int(key) - 1])
-        self._repaint()
 
     def action_shift(self, direction: int) -> None:
         pane = self._log if self.pane == "log" else self._document if self.pane == "document" else None

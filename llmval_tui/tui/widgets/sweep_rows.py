@@ -18,7 +18,8 @@ PHASES = ("prefill", "decode")
 
 def sweep_rows(run: RunView, sweep: SweepView, width: int, glyphs: Glyphs) -> list[Row]:
     """All rows: progress, the cell at work with its power, the grids, the reasons."""
-    rows = progress_rows(run, width, glyphs) if run.alive else []
+    # Without the row of the phase, which stands with the cell at work.
+    rows = progress_rows(run, width, glyphs)[1:] if run.alive else []
     if sweep.trouble:
         rows += labelled("note", sweep.trouble, "warn", width)
     rows += running_rows(sweep, width, glyphs)
