@@ -38,6 +38,9 @@ class Terminal:
         )
         os.close(slave)
         self._usage = psutil.Process(self.process.pid)
+        self._awaited: tuple[int, str] | None = None
+        self._seen = threading.Event()
+        self._seen_at = 0.0
         self._open = True
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -57,6 +60,29 @@ class Terminal:
                 self.bytes_read += len(data)
                 self.last_output = now
                 self._stream.feed(data)
+                if self._awaited is not None and self._awaited[1] in self._row(self._awaited[0]):
+                    self._awaited, self._seen_at = None, now
+                    self._seen.set()
+
+    def _row(self, number: int) -> str:
+        cells = self._screen.buffer[number]
+        return "".join(cells[column].data for column in range(self._screen.columns))
+
+    def press(self, key: str, row: int, shown: str, timeout_s: float = 10.0) -> float:
+        """Type a key and return the seconds until the bytes arrived that put `shown` into a row of the screen.
+
+        Looked for where the bytes are read, in one row: polling the whole screen would measure the emulator.
+
+        Raises:
+            TimeoutError: it did not come; the message has the screen.
+        """
+        with self._lock:
+            self._seen.clear()
+            self._awaited = (row, shown)
+        sent = self.send(key)
+        if not self._seen.wait(timeout_s):
+            raise TimeoutError(f"not shown within {timeout_s} s:\n{self.text()}")
+        return self._seen_at - sent
 
     def send(self, keys: str | bytes) -> float:
         """Type; returns the moment."""
