@@ -81,7 +81,7 @@ def test_installed_from_the_wheel_it_completes_the_load_test(wheel: Path, tmp_pa
 
 def test_runners_need_only_torch_and_the_standard_library() -> None:
     """Everything else is imported where it is asked for, inside a function."""
-    # Triton is part of torch's CUDA builds; where it is missing, as in CI, the CPU path's tests show that it is not needed.
+    # Triton is part of torch's CUDA builds; where it is missing, the CPU path's tests show that it is not needed.
     allowed = set(sys.stdlib_module_names) | {"torch", "triton", "llmval_runners"}
     for path in (ROOT / "runners").rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
