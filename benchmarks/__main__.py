@@ -16,8 +16,7 @@ BENCHMARKS: dict[str, Callable[[], Row | Iterable[Row]]] = {
     "keys5000": lambda: dashboard.key_latency(rate=5000, bound_ms=60),
     "line": lambda: dashboard.survival("line"),
     "kill": lambda: dashboard.survival("kill"),
-    "replay1": lambda: dashboard.load_over_the_line(1.0),
-    "replay2": lambda: dashboard.load_over_the_line(0.5),
+    "replay1": dashboard.load_over_the_line,
 }
 
 
