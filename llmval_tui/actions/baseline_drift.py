@@ -12,6 +12,7 @@ from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.baseline_table import BEGIN, END, Baseline, read_baselines, with_baseline
 from llmval_tui.actions.common import (
     COMMAND_ACTIONS,
+    accept_question,
     inherited,
     passed,
     perform_command,
@@ -159,15 +160,9 @@ def _compare(mine: Baseline, known: list[Baseline], percent: float) -> dict[str,
 def _question(run: Run, record: dict[str, Any]) -> dict[str, Any] | None:
     if not record["propose"]:
         return None
-    return {
-        "kind": "accept",
-        "text": f"{record['reason']}. Accept this run as the baseline in {record['document']}?",
-        "diff": record["diff"],
-        "file": record["document"],
-        "new_text_path": str((run.folder / PROPOSED).absolute().relative_to(workspace_of(run))),
-        "old_sha256": record["document_sha256"],
-        "new_sha256": record["proposed_sha256"],
-    }
+    return accept_question(
+        run, record, PROPOSED, f"{record['reason']}. Accept this run as the baseline in {record['document']}?"
+    )
 
 
 def unified_diff(old: str, new: str, name: str) -> str:

@@ -1,8 +1,9 @@
 """What several actions need: the workspace of a run, the section's runs, and the command that performs an action."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.rules import documents
@@ -16,6 +17,23 @@ COMMAND_ACTIONS = frozenset({"command", "paired_run", "trace_capture", "summary"
 def workspace_of(run: Run) -> Path:
     """The workspace that a run folder lies in: `WORKSPACE/artifacts/runs/ID`."""
     return run.folder.absolute().parents[2]
+
+
+def accept_question(run: Run, record: Mapping[str, Any], proposed: str, text: str) -> dict[str, Any]:
+    """The question whether a proposed document may replace the one there is; `accept` answers it.
+
+    `record` has the document's path, the diff, and the SHA-256 of both texts; `proposed` is the new text's file in the
+    run folder.
+    """
+    return {
+        "kind": "accept",
+        "text": text,
+        "diff": record["diff"],
+        "file": record["document"],
+        "new_text_path": str((run.folder / proposed).absolute().relative_to(workspace_of(run))),
+        "old_sha256": record["document_sha256"],
+        "new_sha256": record["proposed_sha256"],
+    }
 
 
 def recorded_path(path: Path, workspace: Path) -> str:

@@ -8,6 +8,7 @@ from llmval_tui.actions.accept import accepted
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.common import (
     COMMAND_ACTIONS,
+    accept_question,
     inherited,
     passed,
     perform_command,
@@ -110,15 +111,7 @@ class FindingsNote:
 
 
 def _question(run: Run, record: dict[str, Any], what: str) -> dict[str, Any]:
-    return {
-        "kind": "accept",
-        "text": f"Add the {what} to {record['document']}?",
-        "diff": record["diff"],
-        "file": record["document"],
-        "new_text_path": str((run.folder / PROPOSED).absolute().relative_to(workspace_of(run))),
-        "old_sha256": record["document_sha256"],
-        "new_sha256": record["proposed_sha256"],
-    }
+    return accept_question(run, record, PROPOSED, f"Add the {what} to {record['document']}?")
 
 
 def _noted(text: str, run_id: str, document: str) -> bool:

@@ -9,6 +9,7 @@ from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.baseline_drift import unified_diff
 from llmval_tui.actions.common import (
     COMMAND_ACTIONS,
+    accept_question,
     inherited,
     passed,
     perform_command,
@@ -124,15 +125,7 @@ class TableUpdate:
 
 
 def _question(run: Run, record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "kind": "accept",
-        "text": f"{_sentence(record)}. Write them into {record['document']}?",
-        "diff": record["diff"],
-        "file": record["document"],
-        "new_text_path": str((run.folder / PROPOSED).absolute().relative_to(workspace_of(run))),
-        "old_sha256": record["document_sha256"],
-        "new_sha256": record["proposed_sha256"],
-    }
+    return accept_question(run, record, PROPOSED, f"{_sentence(record)}. Write them into {record['document']}?")
 
 
 def _sentence(record: dict[str, Any]) -> str:

@@ -1,10 +1,9 @@
 """The flags of `torch_compile_repro.py`. Parsing needs no torch, so that a mistyped flag is answered at once."""
 
 import argparse
-import math
 from pathlib import Path
-from typing import NoReturn
 
+from llmval_runners.options import Parser, count, positive
 from llmval_runners.refusal import Refused
 from llmval_runners.shapes import SHAPES
 
@@ -20,27 +19,8 @@ INJECTIONS = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message}: see --help for the flags and their values.")
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
 def parser() -> argparse.ArgumentParser:
-    root = _Parser(
+    root = Parser(
         prog="torch_compile_repro.py",
         description="Runs a tensor-parallel prefill eagerly and compiled, watches it from outside, "
         "and leaves a bundle that says what hung "
@@ -56,13 +36,13 @@ def parser() -> argparse.ArgumentParser:
         "--checkpoint", type=Path, metavar="DIR", help="Hugging Face folder with safetensors, in place of --model"
     )
     work.add_argument(
-        "--sequence-length", type=_count, default=8192, metavar="N", help="tokens a sequence (default 8192)"
+        "--sequence-length", type=count, default=8192, metavar="N", help="tokens a sequence (default 8192)"
     )
-    work.add_argument("--batch-size", type=_count, default=4, metavar="N", help="sequences (default 4)")
-    work.add_argument("--tensor-parallel-gpus", type=_count, default=8, metavar="N", help="ranks (default 8)")
+    work.add_argument("--batch-size", type=count, default=4, metavar="N", help="sequences (default 4)")
+    work.add_argument("--tensor-parallel-gpus", type=count, default=8, metavar="N", help="ranks (default 8)")
     work.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     work.add_argument(
-        "--steps", type=_count, default=5, metavar="N", help="timed forward passes of each kind (default 5)"
+        "--steps", type=count, default=5, metavar="N", help="timed forward passes of each kind (default 5)"
     )
     work.add_argument("--seed", type=int, default=0)
 
@@ -80,10 +60,10 @@ def parser() -> argparse.ArgumentParser:
 
     watch = root.add_argument_group("watchdog")
     watch.add_argument(
-        "--stall-after", type=_positive, default=180.0, metavar="S", help="seconds without progress (default 180)"
+        "--stall-after", type=positive, default=180.0, metavar="S", help="seconds without progress (default 180)"
     )
     watch.add_argument(
-        "--timeout", type=_positive, default=1800.0, metavar="S", help="seconds until the run is ended (default 1800)"
+        "--timeout", type=positive, default=1800.0, metavar="S", help="seconds until the run is ended (default 1800)"
     )
     after = "wait: it may only be slow, until --timeout (default); end: once the evidence is collected"
     watch.add_argument("--after-stall", choices=("wait", "end"), default="wait", help=after)
