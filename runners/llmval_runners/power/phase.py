@@ -25,8 +25,12 @@ class Work(Protocol):
     def step(self) -> None:
         """Enqueue one step on every GPU."""
 
-    def mark(self) -> Callable[[], None]:
-        """A function that returns when all steps enqueued so far are done."""
+    def mark(self) -> Callable[[], float]:
+        """A function that waits until all steps enqueued so far are done, and returns when they were.
+
+        By the host's clock, but as the GPU tells it: a host that is busy enqueueing sees a completion late, by up to
+        a step where one fills the launch queue.
+        """
 
     def finite(self) -> bool:
         """Whether the last step's output is all finite numbers."""
@@ -40,7 +44,7 @@ class Pump:
 
     def __init__(self, work: Work, clock: Callable[[], float], stopped: Callable[[], bool]) -> None:
         self._work, self._clock, self._stopped = work, clock, stopped
-        self._waiting: deque[tuple[Callable[[], None], int]] = deque()
+        self._waiting: deque[tuple[Callable[[], float], int]] = deque()
         self._enqueued = 0
         self.done: list[tuple[float, int]] = [(clock(), 0)]
         self.steps_a_unit = 1
@@ -88,8 +92,7 @@ class Pump:
 
     def _take(self) -> None:
         wait, count = self._waiting.popleft()
-        wait()
-        self.done.append((self._clock(), count))
+        self.done.append((wait(), count))
 
 
 def measure(
@@ -120,21 +123,21 @@ def measure(
     while clock() - began < warmup_s:
         pump.unit()
     warmed_s = clock() - began
-    records, windows = [], []
+    windows: list[Window] = []
     with ThreadPoolExecutor(1, thread_name_prefix="power") as pool:
         for index in range(trials):
             tell("measure", index + 1)
-            pump.unit()  # so that a completion lies before the window, however short it is
             recording = pool.submit(recorder.window, window_s)
             while not recording.done():
                 pump.unit()
-            pump.drain()
-            pump.unit()
-            pump.drain()  # and one behind it
-            window = recording.result()
-            windows.append(window)
-            steps = pump.steps_at(window.end_s) - pump.steps_at(window.start_s)
-            records.append(_trial(window, steps, tokens_a_step))
+            windows.append(recording.result())
+    pump.drain()
+    pump.unit()
+    pump.drain()  # so that a completion lies behind the last window
+    records = []
+    for window in windows:
+        steps = pump.steps_at(window.end_s) - pump.steps_at(window.start_s)
+        records.append(_trial(window, steps, tokens_a_step))
     missing = next((window.fault for window in windows if window.fault), None)
     rules = validity.judge(records, warmup_s=warmed_s, energy_missing=missing, finite=work.finite())
     rate = fmean(record["tokens_per_s"] for record in records)

@@ -8,6 +8,7 @@ of the sequence length.
 """
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from llmval_runners.power.attention import Attend, Attention, choose
+from llmval_runners.power.gpu_clock import GpuClock
 from llmval_runners.power.grid import Cell
 from llmval_runners.power.precision import TE_ROW_MULTIPLE, Precision
 from llmval_runners.refusal import Refused
@@ -130,6 +132,7 @@ class StackWork:
             with _on(stack.device):
                 attention = choose(backend, stack.cell, phase, stack.device, stack.precision.dtype, stack.compiled)
                 self._runners.append(_Runner(stack, phase, attention))
+        self._gpu_clocks = [GpuClock(device, time.perf_counter) for device in self._devices if device.type == "cuda"]
         first = stacks[0]
         rows = first.cell.batch * (first.cell.sequence_length if phase == "prefill" else 1)
         padded = -rows % TE_ROW_MULTIPLE if first.cell.mode == "fp8_te" else 0
@@ -146,16 +149,12 @@ class StackWork:
             with _on(device):
                 runner.step()
 
-    def mark(self) -> Callable[[], None]:
-        if self._devices[0].type != "cuda":
-            return lambda: None
-        events = []
-        for device in self._devices:
-            with _on(device):
-                event = torch.cuda.Event(blocking=True)  # the host sleeps instead of spinning
-                event.record()
-                events.append(event)
-        return lambda: [event.synchronize() for event in events] and None
+    def mark(self) -> Callable[[], float]:
+        if not self._gpu_clocks:
+            done = time.perf_counter()  # a CPU's steps are done when `step` returns
+            return lambda: done
+        waits = [clock.mark() for clock in self._gpu_clocks]
+        return lambda: max(wait() for wait in waits)
 
     def finite(self) -> bool:
         return all(runner.output is not None and bool(torch.isfinite(runner.output).all()) for runner in self._runners)
