@@ -53,6 +53,19 @@ def test_a_captured_decode_step_is_the_eager_one() -> None:
         torch.testing.assert_close(captured, runner._run(), rtol=2e-2, atol=2e-2)
 
 
+def test_a_mark_has_the_gpus_time_however_late_it_is_looked_at() -> None:
+    work = work_of(build(Cell(SHAPE, 4, "bf16", 1024), [GPU], compiled=False, seed=0), "prefill", "sdpa")
+    work.step()
+    work.mark()()
+    began = time.perf_counter()
+    work.step()
+    done = work.mark()
+    torch.cuda.synchronize()
+    ended = time.perf_counter()
+    time.sleep(0.2)
+    assert began < done() <= ended + 1e-3
+
+
 def test_flex_and_sdpa_agree() -> None:
     for phase in ("prefill", "decode"):
         torch.testing.assert_close(output("bf16", phase, "flex"), output("bf16", phase), rtol=5e-2, atol=5e-2)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import fastjsonschema
 import pytest
 import torch
-from fake_power import FakeMeter, wave
+from fake_power import FakeMeter, VirtualTime, wave
 from llmval_runners.power import cell as cell_module
 from llmval_runners.power import phase as phase_module
 from llmval_runners.power import sweep as sweep_module
@@ -74,7 +74,8 @@ class Steady:
         self.times.append(time.perf_counter())
 
     def mark(self):
-        return lambda: None
+        done = time.perf_counter()
+        return lambda: done
 
     def finite(self):
         return True
@@ -103,6 +104,39 @@ def test_a_phase_has_the_tokens_and_the_energy_of_its_windows(monkeypatch):
     schema = json.loads((RUNNERS.parent / "docs" / "schemas" / "power_cell.schema.json").read_text())
     fastjsonschema.compile(schema["definitions"]["phase"] | {"definitions": schema["definitions"]})(found)
     assert all(trial["window_s"] >= 0.3 and trial["gpus"][0]["utilisation_percent"] == 99 for trial in found["trials"])
+
+
+class Queue:
+    """A GPU whose steps take 1 s, with a launch queue that a step and a half fill: enqueueing more blocks the host."""
+
+    def __init__(self, time_):
+        self._time, self._free_at = time_, time_.now
+
+    def step(self):
+        self._free_at = max(self._free_at, self._time.now) + 1.0
+        self._time.now = max(self._time.now, self._free_at - 1.5)
+
+    def mark(self):
+        done = self._free_at
+
+        def wait():
+            self._time.now = max(self._time.now, done)
+            return done
+
+        return wait
+
+
+def test_steps_count_from_when_the_gpu_ended_them_not_from_when_the_host_looked():
+    time_ = VirtualTime()
+    pump = phase_module.Pump(Queue(time_), time_.clock, stopped=lambda: False)
+    windows = []
+    for _ in range(2):  # the first begins with an empty queue, the second with a full one
+        start = time_.now
+        while time_.now < start + 10:
+            pump.unit()
+        windows.append((start, start + 10))
+    pump.drain()
+    assert [pump.steps_at(end) - pump.steps_at(start) for start, end in windows] == pytest.approx([10, 10])
 
 
 def options_of(folder, *more):
