@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from llmval_runners.cudnn_place import name_torchs_cudnn
 from llmval_runners.power.grid import FP8_MULTIPLE, Cell
 from llmval_runners.refusal import Refused
 
@@ -74,6 +75,7 @@ class Precision:
             raise Refused(f"torch {torch.__version__} has no torch._scaled_mm: install torch 2.11 or later")
 
     def _load_transformer_engine(self) -> None:
+        name_torchs_cudnn()
         try:
             te = importlib.import_module("transformer_engine.pytorch")
             recipes = importlib.import_module("transformer_engine.common.recipe")
