@@ -37,7 +37,7 @@ def asked() -> str:
 
 
 def algorithm(choice: str, tensor: torch.Tensor) -> str:
-    """What serves `tensor` under `choice`: `nccl`, `one-shot` or `two-shot`; by its size alone, so alike on all ranks."""
+    """What serves `tensor` under `choice`: `nccl`, `one-shot` or `two-shot`; by size alone, so alike on all ranks."""
     fits = tensor.dtype == torch.bfloat16 and tensor.nbytes <= MOST_BYTES and tensor.nbytes % _VECTOR_BYTES == 0
     if choice == NCCL or not fits:
         return NCCL
