@@ -44,6 +44,7 @@ class Benchmark:
             for backend in options.backends
         }
         self.rows: list[dict[str, Any]] = []
+        self.kernels: dict[str, str] = {}  # of attention, by backend and precision
 
     def run(self) -> int:
         """Measure, print the table, write the JSON; the exit code. Raises Refused or RankLost."""
@@ -60,7 +61,6 @@ class Benchmark:
         if "all_reduce" in self.options.rows:
             for row in benchmark_collectives.table(parallel, first.dtype, self.options.repeats):
                 self._done(row)
-        kernels: dict[str, str] = {}
         engines = [
             (precision, backend, choice)
             for precision, backend in self.configs
@@ -69,20 +69,21 @@ class Benchmark:
         ]
         for index, (precision, backend, choice) in enumerate(engines):
             parallel.use_all_reduce(choice)
-            kernels[f"{backend} {precision}"] = self._engine(precision, backend, parallel, limits)
+            self._engine(precision, backend, parallel, limits)
             self.events.progress(index + 1, len(engines), "engines")
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-        self._write(first, limits, kernels)
-        parallel.smallest(0)  # nobody ends before rank 0 has written: a rank that is gone ends the others
+        self._write(first, limits)
+        parallel.close()  # nobody ends before rank 0 has written: a rank that is gone ends the others
         return 0
 
-    def _engine(self, precision: str, backend: str, parallel: Parallel, limits: dict[str, float]) -> str:
-        """All rows of one engine; how its attention ran."""
+    def _engine(self, precision: str, backend: str, parallel: Parallel, limits: dict[str, float]) -> None:
+        """All rows of one engine."""
         config = self.configs[precision, backend]
         self.events.phase("load", f"{config.shape.name}, {precision}, {backend}")
         runner = executor.load(config, random_weights(self.options.seed, config.device), parallel)
         _fill(runner.cache.pool)
+        self.kernels[f"{backend} {precision}"] = runner.attention.kernel
         table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize
         bench = Bench(
             Link(runner, max_batch=config.max_batch, chunk=self.sizes.chunk), parallel, config.shape, self.sizes,
@@ -92,7 +93,6 @@ class Benchmark:
         self.events.phase("measure", f"{precision}, {backend}")
         with torch.inference_mode():
             rows_of(bench, self.options.rows, self._done)
-        return str(runner.attention.kernel)
 
     def _all_reduces(self, on_cpu: bool) -> list[str]:
         asked = self.options.all_reduce
@@ -134,7 +134,7 @@ class Benchmark:
             f"{row['context']:6} {row['value']:12.3f} {row['unit']:10} {rate}  {share}"
         )
 
-    def _write(self, config: Config, limits: dict[str, float], kernels: dict[str, str]) -> None:
+    def _write(self, config: Config, limits: dict[str, float]) -> None:
         path = self.options.json
         if path is None or self.rank != 0:
             return
@@ -153,7 +153,7 @@ class Benchmark:
                 "repeats": self.options.repeats,
                 "chunk": self.sizes.chunk,
                 "ceilings": limits,
-                "attention_kernels": kernels,
+                "attention_kernels": self.kernels,
                 "rows": self.rows,
             },
         )

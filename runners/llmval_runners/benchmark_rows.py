@@ -90,14 +90,15 @@ class Bench:
 
     def _roofline(self, batch: int, kv_bytes: int, bytes_per_s: float, taken: float) -> dict[str, Any]:
         """Beside a step's time, what the model makes of it where ranks share the work."""
-        dtype, shape = self.runner.model.embedding.dtype, self.shape
-        ran = self.parallel.all_reduce_of(torch.empty(batch, shape.hidden, dtype=dtype, device="meta"))
+        on_cuda, dtype, shape = self.device.type == "cuda", self.runner.model.embedding.dtype, self.shape
+        rows = self.runner.batch_for(batch) if on_cuda else batch  # a graph's batch is filled up
+        summed = torch.empty(rows, shape.hidden, dtype=dtype, device="meta")
+        ran = self.parallel.all_reduce_of(summed)
         model = collectives.roofline(
             self.parallel, ran=ran, weight_bytes=self.weight_bytes, kv_bytes=kv_bytes, bytes_per_s=bytes_per_s,
-            all_reduces=2 * shape.layers, all_reduce_bytes=batch * shape.hidden * dtype.itemsize, dtype=dtype,
-            repeats=self.repeats,
+            all_reduces=2 * shape.layers, all_reduce_bytes=summed.nbytes, dtype=dtype, repeats=self.repeats,
         )  # fmt: skip
-        bound = collectives.BOUNDS.get(self.parallel.size) if self.device.type == "cuda" else None
+        bound = collectives.BOUNDS.get(self.parallel.size) if on_cuda else None
         more = {"all_reduce": ran, "roofline": model, "of_roofline": model["step_ms"] / 1e3 / taken}
         return more if bound is None else more | {"bound": bound}
 

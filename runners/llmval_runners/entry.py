@@ -57,8 +57,8 @@ def run_load_test(argv: list[str]) -> NoReturn:
     events.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    if code:
-        # Not sys.exit: interpreter shutdown may wait for collectives of a rank that is gone.
+    if code or world_size > 1:
+        # Not sys.exit: interpreter shutdown may wait for collectives of a rank that is gone, or NCCL's for graphs.
         os._exit(code)
     sys.exit(0)
 

@@ -100,9 +100,16 @@ class Parallel:
         return int(tensor)
 
     def close(self) -> None:
-        """Leave the process group; only where all ranks are alive, or it may wait for one that is gone."""
+        """All ranks have come to their end; only where all are alive, or it may wait for one that is gone.
+
+        NCCL's communicator is left to the end of the process, which the caller brings about by `os._exit`: to destroy
+        it, NCCL waits until no CUDA graph holds one of its calls (pytorch#115388), and an engine's graphs may live as long
+        as the process.
+        """
         if self.size > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+            self.smallest(0)
+            if self.device.type != "cuda":
+                dist.destroy_process_group()
 
     @contextmanager
     def _guarded(self, what: str) -> Iterator[None]:

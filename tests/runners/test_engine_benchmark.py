@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,6 +92,34 @@ def test_what_this_machine_cannot_do_is_refused_by_all_ranks_as_one(flags: str, 
     ended = start(*flags.split())
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.count("refused:") == 1 and says in ended.stderr
+
+
+def test_a_dead_rank_ends_the_benchmark(tmp_path: Path) -> None:
+    out, logs = tmp_path / "b.json", tmp_path / "logs"
+    launch = [sys.executable, str(ROOT / "runners/llmval_runners/launch.py"), "--logs", str(logs)]
+    command = [str(ROOT / "runners/engine_benchmark.py"), "--model", "tiny", "--device", "cpu", "--repeats", "100000"]
+    agent = subprocess.Popen(
+        [*launch, "--exit-codes", str(tmp_path / "ranks.json"), "--", "--nproc_per_node=2", *command]
+        + ["--rows", "decode", "--json", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 90
+        progress = logs / "main.rank0.stderr.log"
+        while not (progress.exists() and "measure" in progress.read_text()):
+            assert agent.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        ranks = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+        second = next(pid for pid in ranks if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
+        os.kill(int(second), signal.SIGKILL)
+        _, said = agent.communicate(timeout=60)
+    finally:
+        if agent.poll() is None:
+            agent.terminate()
+    assert agent.returncode == 1
+    assert "rank 1 failed first: SIGKILL" in said
+    assert not out.exists()
 
 
 def test_a_rank_that_torchrun_itself_ended_is_not_what_failed_first() -> None:
