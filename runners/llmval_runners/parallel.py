@@ -103,8 +103,8 @@ class Parallel:
         """All ranks have come to their end; only where all are alive, or it may wait for one that is gone.
 
         NCCL's communicator is left to the end of the process, which the caller brings about by `os._exit`: to destroy
-        it, NCCL waits until no CUDA graph holds one of its calls (pytorch#115388), and an engine's graphs may live as long
-        as the process.
+        it, NCCL waits until no CUDA graph holds one of its calls (pytorch#115388), and an engine's graphs may live as
+        long as the process.
         """
         if self.size > 1 and dist.is_initialized():
             self.smallest(0)

@@ -99,8 +99,16 @@ def test_a_dead_rank_ends_the_benchmark(tmp_path: Path) -> None:
     launch = [sys.executable, str(ROOT / "runners/llmval_runners/launch.py"), "--logs", str(logs)]
     command = [str(ROOT / "runners/engine_benchmark.py"), "--model", "tiny", "--device", "cpu", "--repeats", "100000"]
     agent = subprocess.Popen(
-        [*launch, "--exit-codes", str(tmp_path / "ranks.json"), "--", "--nproc_per_node=2", *command]
-        + ["--rows", "decode", "--json", str(out)],
+        [
+            *launch,
+            "--exit-codes",
+            str(tmp_path / "ranks.json"),
+            "--",
+            "--nproc_per_node=2",
+            *command,
+            "--json",
+            str(out),
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )
