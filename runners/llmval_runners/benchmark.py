@@ -1,14 +1,15 @@
-"""The engine benchmark from start to end: ceilings, then an engine for each precision and backend, rows, table."""
+"""The engine benchmark from start to end: ceilings, then an engine for each precision, backend and all-reduce."""
 
 import argparse
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
-from llmval_runners import executor
+from llmval_runners import all_reduce, benchmark_collectives, executor
 from llmval_runners.benchmark_rows import STEPS, Bench, Sizes, rows_of
 from llmval_runners.ceilings import ceilings
 from llmval_runners.configure import Config, configure
+from llmval_runners.engine import Link
 from llmval_runners.events import EventLog
 from llmval_runners.kv_cache import pages_for
 from llmval_runners.options import parse as load_test_options
@@ -21,13 +22,14 @@ SCHEMA_VERSION = 1
 
 
 class Benchmark:
-    """One rank's benchmark. Only a single rank times the engine's own loop; more ranks are refused."""
+    """One rank's benchmark. All ranks run it in lock-step; rank 0 prints and writes."""
 
-    def __init__(self, options: argparse.Namespace, events: EventLog, *, world_size: int) -> None:
+    def __init__(
+        self, options: argparse.Namespace, events: EventLog, *, rank: int, world_size: int, local_rank: int
+    ) -> None:
         """Decides everything, does nothing heavy; raises Refused."""
-        if world_size > 1:
-            raise Refused("the engine benchmark measures one GPU in this release: start it without torchrun.")
         self.options, self.events = options, events
+        self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
         self.sizes = Sizes(
             options.batches, options.context, options.prompts, options.prompt, options.chunk, options.long,
             requests=2 * max(options.batches) + 64, short=max(2, options.prompt // 8),
@@ -35,57 +37,106 @@ class Benchmark:
         )  # fmt: skip
         on_cpu = options.device == "cpu" or not torch.cuda.is_available()
         self.precisions = ["float32"] if on_cpu else options.precisions
+        self.all_reduces = self._all_reduces(on_cpu)
         self.configs = {
             (precision, backend): self._config(precision, backend)
             for precision in self.precisions
             for backend in options.backends
         }
         self.rows: list[dict[str, Any]] = []
+        self.kernels: dict[str, str] = {}  # of attention, by backend and precision
 
     def run(self) -> int:
-        """Measure, print the table, write the JSON; the exit code."""
+        """Measure, print the table, write the JSON; the exit code. Raises Refused or RankLost."""
         first = next(iter(self.configs.values()))
         device = first.device
         torch.set_grad_enabled(False)
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        parallel = Parallel(device, self.rank, self.world_size)
         self.events.phase("setup", "ceilings of this device")
-        limits = ceilings(device, first.dtype)
-        print("  ".join(f"{name} {value:.4g}" for name, value in limits.items()), flush=True)
-        kernels: dict[str, str] = {}
-        for index, ((precision, backend), config) in enumerate(self.configs.items()):
-            self.events.phase("load", f"{config.shape.name}, {precision}, {backend}")
-            runner = executor.load(config, random_weights(self.options.seed, device), Parallel(device))
-            _fill(runner.cache.pool)
-            kernels[f"{backend} {precision}"] = runner.attention.kernel
-            table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize
-            bench = Bench(
-                runner, config.shape, self.sizes, {"backend": backend, "precision": precision},
-                config.weight_bytes_per_rank - table, limits, self.options.repeats, self.options.seed,
-            )  # fmt: skip
-            self.events.phase("measure", f"{precision}, {backend}")
-            with torch.inference_mode():
-                rows_of(bench, self.options.rows, self._done)
-            self.events.progress(index + 1, len(self.configs), "engines")
-            del runner, bench
+        # A step in lock-step waits for the slowest, so that one's ceilings count.
+        limits = {name: float(parallel.smallest(int(value))) for name, value in ceilings(device, first.dtype).items()}
+        self._print("  ".join(f"{name} {value:.4g}" for name, value in limits.items()))
+        if "all_reduce" in self.options.rows:
+            for row in benchmark_collectives.table(parallel, first.dtype, self.options.repeats):
+                self._done(row)
+        engines = [
+            (precision, backend, choice)
+            for precision, backend in self.configs
+            for choice in self.all_reduces
+            if self.options.rows != ["all_reduce"]
+        ]
+        for index, (precision, backend, choice) in enumerate(engines):
+            parallel.use_all_reduce(choice)
+            self._engine(precision, backend, parallel, limits)
+            self.events.progress(index + 1, len(engines), "engines")
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-        self._write(first, limits, kernels)
+        self._write(first, limits)
+        parallel.close()  # nobody ends before rank 0 has written: a rank that is gone ends the others
         return 0
 
+    def _engine(self, precision: str, backend: str, parallel: Parallel, limits: dict[str, float]) -> None:
+        """All rows of one engine."""
+        config = self.configs[precision, backend]
+        self.events.phase("load", f"{config.shape.name}, {precision}, {backend}")
+        runner = executor.load(config, random_weights(self.options.seed, config.device), parallel)
+        _fill(runner.cache.pool)
+        self.kernels[f"{backend} {precision}"] = runner.attention.kernel
+        table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize
+        bench = Bench(
+            Link(runner, max_batch=config.max_batch, chunk=self.sizes.chunk), parallel, config.shape, self.sizes,
+            {"backend": backend, "precision": precision}, config.weight_bytes_per_rank - table, limits,
+            self.options.repeats, self.options.seed,
+        )  # fmt: skip
+        self.events.phase("measure", f"{precision}, {backend}")
+        with torch.inference_mode():
+            rows_of(bench, self.options.rows, self._done)
+
+    def _all_reduces(self, on_cpu: bool) -> list[str]:
+        asked = self.options.all_reduce
+        if asked is not None and self.world_size == 1:
+            raise Refused("--all-reduce compares how several ranks sum: pass --tensor-parallel-gpus, or leave it out.")
+        if on_cpu and asked and asked != [all_reduce.NCCL]:
+            raise Refused(
+                "one-shot and two-shot all-reduces need GPUs, and this run is on a CPU: leave --all-reduce out."
+            )
+        if "all_reduce" in self.options.rows and self.world_size == 1:
+            raise Refused("the row all_reduce needs several ranks: pass --tensor-parallel-gpus 2, or leave it out.")
+        return asked or [all_reduce.asked()]
+
+    def _print(self, line: str) -> None:
+        if self.rank == 0:
+            print(line, flush=True)
+
     def _done(self, row: dict[str, Any]) -> None:
+        if self.rank != 0:
+            return
         self.rows.append(row)
+        if row["row"] == "all_reduce":
+            rate = row["bytes"] / row["value"] / 1e3
+            self._print(
+                f"all_reduce {row['all_reduce']:9} {row['bytes']:9,} bytes {row['value']:9.2f} us {rate:8.1f} GB/s"
+            )
+            return
         share = next((f"{row[key]:6.1%} {key[3:]}" for key in ("of_copy", "of_gemm", "of_modelled") if key in row), "")
         rate = f"{row['tokens_per_s']:12,.0f} tok/s" if "tokens_per_s" in row else " " * 18
-        print(
+        if "roofline" in row:
+            model = row["roofline"]
+            least = f" (to reach: {row['bound']:.0%})" if "bound" in row else ""
+            share += (
+                f"; {row['all_reduce']}, {row['of_roofline']:.1%} of {model['step_ms']:.3f} ms modelled = "
+                f"{model['memory_ms']:.3f} memory + {model['all_reduce_ms']:.3f} all-reduces{least}"
+            )
+        self._print(
             f"{row['row']:13} {row['backend']:5} {row['precision']:12} batch {row['batch']:4} context "
-            f"{row['context']:6} {row['value']:12.3f} {row['unit']:10} {rate}  {share}",
-            flush=True,
+            f"{row['context']:6} {row['value']:12.3f} {row['unit']:10} {rate}  {share}"
         )
 
-    def _write(self, config: Config, limits: dict[str, float], kernels: dict[str, str]) -> None:
+    def _write(self, config: Config, limits: dict[str, float]) -> None:
         path = self.options.json
-        if path is None:
+        if path is None or self.rank != 0:
             return
         on_cuda = config.device.type == "cuda"
         write_atomic(
@@ -98,10 +149,11 @@ class Benchmark:
                 "parameters": config.shape.parameters,
                 "device": torch.cuda.get_device_name(config.device) if on_cuda else "CPU",
                 "torch_version": torch.__version__,
+                "tensor_parallel": self.world_size,
                 "repeats": self.options.repeats,
                 "chunk": self.sizes.chunk,
                 "ceilings": limits,
-                "attention_kernels": kernels,
+                "attention_kernels": self.kernels,
                 "rows": self.rows,
             },
         )
@@ -117,7 +169,8 @@ class Benchmark:
             (batch, sizes.context + STEPS, rows & {"decode", "attention"}),
             (sizes.prompts, sizes.prompt, rows & {"prefill"}),
             (1, sizes.long + STEPS, rows & {"long", "attention"}),
-            (batch, max(served, sizes.context), rows & {"saturated"}),
+            (batch, max(served, sizes.context) + STEPS, rows & {"saturated"}),
+            (1, 1, rows & {"all_reduce"}),
         ]
         pages = max(count * pages_for(tokens, page) for count, tokens, wanted in loads if wanted)
         longest = max(tokens for _, tokens, wanted in loads if wanted)
@@ -128,7 +181,7 @@ class Benchmark:
             "--prefill-chunk", str(sizes.chunk), "--fp8-mode", "native" if precision.startswith("fp8") else "none",
             "--kv-dtype", "fp8" if precision == "fp8" else "auto", "--seed", str(options.seed),
         ]  # fmt: skip
-        return configure(load_test_options(flags), world_size=1, local_rank=0)
+        return configure(load_test_options(flags), world_size=self.world_size, local_rank=self.local_rank)
 
 
 def _fill(pool: torch.Tensor) -> None:

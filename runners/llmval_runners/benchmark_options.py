@@ -7,17 +7,18 @@ from llmval_runners.options import DEFAULT_MODEL, Parser, count, natural
 from llmval_runners.refusal import Refused
 from llmval_runners.shapes import SHAPES
 
-ROWS = ("decode", "prefill", "long", "attention", "saturated")
+ROWS = ("decode", "prefill", "long", "attention", "saturated", "all_reduce")
 PRECISIONS = ("bf16", "fp8", "fp8-weights")
 BACKENDS = ("sdpa", "flex")
+ALL_REDUCES = ("nccl", "one-shot", "two-shot", "auto")  # as all_reduce.CHOICES, whose module imports torch
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `engine_benchmark.py`."""
     root = Parser(
         prog="engine_benchmark.py",
-        description="Times of the load test's engine on one device, beside what that device does at best: both taken "
-        "in this process, on random weights and tokens.",
+        description="Times of the load test's engine, beside what the device does at best: both taken in one start, on "
+        "random weights and tokens. Plain Python starts torchrun itself where --tensor-parallel-gpus is above 1.",
         allow_abbrev=False,
     )
     rows = f"of {','.join(ROWS)} (default decode,prefill)"
@@ -27,6 +28,10 @@ def parser() -> argparse.ArgumentParser:
         "--precisions", default="bf16,fp8", metavar="LIST",
         help="of bf16, fp8 (weights and KV cache) and fp8-weights (default bf16,fp8); a CPU always computes in float32",
     )  # fmt: skip
+    gpus = "that share the model (default 1, under torchrun its ranks)"
+    root.add_argument("--tensor-parallel-gpus", type=count, metavar="N", help=gpus)
+    sums = f"of {','.join(ALL_REDUCES)}: an engine for each (default what LLMVAL_ALL_REDUCE says, else nccl)"
+    root.add_argument("--all-reduce", metavar="LIST", help=sums)
     models = f"{', '.join(SHAPES)} (default {DEFAULT_MODEL})"
     root.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help=models)
     root.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -47,10 +52,14 @@ def parser() -> argparse.ArgumentParser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse; lists become lists, and what is not given gets the model's default. Raises Refused."""
     options = parser().parse_args(argv)
-    for name, allowed in (("rows", ROWS), ("backends", BACKENDS), ("precisions", PRECISIONS)):
+    lists = (("rows", ROWS), ("backends", BACKENDS), ("precisions", PRECISIONS), ("all_reduce", ALL_REDUCES))
+    for name, allowed in lists:
+        if getattr(options, name) is None:
+            continue
         values = getattr(options, name).split(",")
         if wrong := [value for value in values if value not in allowed]:
-            raise Refused(f"--{name} {wrong[0]!r} is none of {', '.join(allowed)}: pass some of these, between commas.")
+            flag = f"--{name.replace('_', '-')}"
+            raise Refused(f"{flag} {wrong[0]!r} is none of {', '.join(allowed)}: pass some of these, between commas.")
         setattr(options, name, values)
     small = options.model == "tiny"
     defaults = {

@@ -1,18 +1,21 @@
-"""The rows of the engine's table: what is run for each, and what it says of the hardware."""
+"""The rows of the engine's table: what is run for each, and what it says of the hardware.
+
+With several ranks each of them calls the same methods in the same order: what a step does is rank 0's plan, which it
+sends as the engine does, and bytes, FLOPs and shares of a ceiling are those of one rank.
+"""
 
 import random
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from llmval_runners import benchmark_collectives as collectives
 from llmval_runners.ceilings import seconds
-from llmval_runners.engine import Engine, Link
-from llmval_runners.kv_cache import PageAllocator, pages_for
+from llmval_runners.engine import Link
+from llmval_runners.kv_cache import pages_for
+from llmval_runners.parallel import Parallel
 from llmval_runners.plan import Admit, Decode, Prefill, StepPlan
-from llmval_runners.request import Request
-from llmval_runners.scheduler import Scheduler
 from llmval_runners.shapes import ModelShape
 
 STEPS = 32  # of a decode measurement: its context moves by as many tokens around the one that is named
@@ -37,102 +40,86 @@ class Sizes:
 class Bench:
     """A loaded engine, and what its rows are compared with. Rows are plain dictionaries, for the table and the JSON."""
 
-    runner: Any
+    link: Link
+    parallel: Parallel
     shape: ModelShape
     sizes: Sizes
     label: dict[str, str]  # backend, precision
-    weight_bytes: int  # read by each step
+    weight_bytes: int  # read by each step, on each rank
     ceilings: dict[str, float]
     repeats: int
     seed: int = 0
 
     @property
+    def runner(self) -> Any:
+        return self.link.runner
+
+    @property
     def device(self) -> torch.device:
-        return self.runner.cache.pool.device
+        return self.parallel.device
+
+    def step(self, plan: StepPlan) -> Iterable[int]:
+        """Start a step on every rank; the sampled tokens, on rank 0 only."""
+        if self.parallel.rank == 0:
+            return self.link.lead(plan)
+        self.link.receive()
+        return ()
 
     def decode(self, batch: int, context: int, row: str = "decode") -> dict[str, Any]:
         """One step for `batch` sequences of about `context` tokens, host work included, as the engine runs it."""
         per = pages_for(context + STEPS, self.runner.cache.page_size)
-        pages = self._pages(batch * per)
-        self._drain(StepPlan(admits=[Admit(i, pages[i * per : (i + 1) * per]) for i in range(batch)]))
+        pages = self.pages(batch * per)
+        self.admit(StepPlan(admits=[Admit(i, pages[i * per : (i + 1) * per]) for i in range(batch)]))
         first = context - STEPS // 2
 
         def run() -> None:
             before: Any = ()
             for step in range(STEPS):
-                tokens = self.runner.execute(StepPlan(decodes=[Decode(i, first + step - 1) for i in range(batch)]))
+                tokens = self.step(StepPlan(decodes=[Decode(i, first + step - 1) for i in range(batch)]))
                 list(before)
                 before = tokens
             list(before)
 
         taken = seconds(run, self.device, self.repeats) / STEPS
-        kv = self._kv_bytes(context) * batch
-        return self._row(
+        kv, rate = self._kv_bytes(context) * batch, self.ceilings["copy_bytes_per_s"]
+        found = self.row(
             row, taken * 1e3, "ms a step", batch=batch, context=context, tokens_per_s=batch / taken,
-            of_copy=(self.weight_bytes + kv) / taken / self.ceilings["copy_bytes_per_s"],
+            of_copy=(self.weight_bytes + kv) / taken / rate,
         )  # fmt: skip
+        return found | self._roofline(batch, kv, rate, taken) if self.parallel.size > 1 else found
+
+    def _roofline(self, batch: int, kv_bytes: int, bytes_per_s: float, taken: float) -> dict[str, Any]:
+        """Beside a step's time, what the model makes of it where ranks share the work."""
+        on_cuda, dtype, shape = self.device.type == "cuda", self.runner.model.embedding.dtype, self.shape
+        rows = self.runner.batch_for(batch) if on_cuda else batch  # a graph's batch is filled up
+        summed = torch.empty(rows, shape.hidden, dtype=dtype, device="meta")
+        ran = self.parallel.all_reduce_of(summed)
+        model = collectives.roofline(
+            self.parallel, ran=ran, weight_bytes=self.weight_bytes, kv_bytes=kv_bytes, bytes_per_s=bytes_per_s,
+            all_reduces=2 * shape.layers, all_reduce_bytes=summed.nbytes, dtype=dtype, repeats=self.repeats,
+        )  # fmt: skip
+        bound = collectives.BOUNDS.get(self.parallel.size) if on_cuda else None
+        more = {"all_reduce": ran, "roofline": model, "of_roofline": model["step_ms"] / 1e3 / taken}
+        return more if bound is None else more | {"bound": bound}
 
     def prefill(self, prompts: int, length: int, row: str = "prefill") -> dict[str, Any]:
         """`prompts` of `length` tokens, in steps of at most `chunk` tokens, to the last one's first token."""
         per = pages_for(length, self.runner.cache.page_size)
-        pages = self._pages(prompts * per)
-        self._drain(StepPlan(admits=[Admit(i, pages[i * per : (i + 1) * per]) for i in range(prompts)]))
+        pages = self.pages(prompts * per)
+        self.admit(StepPlan(admits=[Admit(i, pages[i * per : (i + 1) * per]) for i in range(prompts)]))
         plans = list(self._chunks(prompts, length))
 
         def run() -> None:
             for plan in plans:
-                tokens = self.runner.execute(plan)
+                tokens = self.step(plan)
             list(tokens)
 
         taken = seconds(run, self.device, self.repeats)
         linear = 2 * (self.shape.parameters - 2 * self.shape.vocab * self.shape.hidden)
-        flops = prompts * length * linear + self._attention_flops(prompts, length)
-        return self._row(
+        flops = (prompts * length * linear + self._attention_flops(prompts, length)) / self.parallel.size
+        return self.row(
             row, taken, "s", batch=prompts, context=length, tokens_per_s=prompts * length / taken,
             of_gemm=flops / taken / self.ceilings["gemm_flops"],
-        )  # fmt: skip
-
-    def saturated(self) -> dict[str, Any]:
-        """More requests than fit at once, through scheduler and engine; tokens/s from when all rows decode to when the
-        queue is empty.
-
-        `modelled` is what the table's own figures make of the same tokens: each output token its share of a full decode
-        step, each prompt token that was processed meanwhile its share of `prefill`, both measured at these lengths.
-        """
-        sizes, batch = self.sizes, max(self.sizes.batches)
-        step = self.decode(batch, sizes.short + sizes.output // 2)["value"] / 1e3
-        per_prompt = self.prefill(min(batch, max(1, sizes.chunk // sizes.short)), sizes.short)
-        cache = self.runner.cache
-        scheduler = Scheduler(
-            self.shape, PageAllocator(cache.pages, cache.page_size), max_batch=batch, chunk=sizes.chunk,
-            element_bytes=cache.dtype.itemsize,
-        )  # fmt: skip
-        engine = Engine(Link(self.runner, max_batch=batch, chunk=sizes.chunk), scheduler)
-        source = random.Random(self.seed)
-        for index in range(sizes.requests):
-            lengths = (source.randint(size // 2, size + size // 2) for size in (sizes.short, sizes.output))
-            prompt, output = lengths
-            engine.submit(Request(index, source.choices(range(self.shape.vocab), k=prompt), output))
-        begun: set[int] = set()
-        opened = closed = 0.0
-        outputs = prompts = 0
-        while not engine.idle:
-            for request, _, _ in engine.step():
-                first = request.index not in begun
-                begun.add(request.index)
-                if opened and scheduler.waiting:
-                    outputs += 1
-                    prompts += len(request.prompt) if first else 0
-            if not opened and len(begun) >= batch:
-                opened = time.perf_counter()
-            if scheduler.waiting:
-                closed = time.perf_counter()
-        window = closed - opened
-        rate = outputs / window
-        modelled = outputs / (outputs * step / batch + prompts / per_prompt["tokens_per_s"])
-        return self._row(
-            "saturated", rate, "tokens/s", batch=batch, context=sizes.short + sizes.output // 2, tokens_per_s=rate,
-            modelled=modelled, of_modelled=rate / modelled, window_s=window,
         )  # fmt: skip
 
     def attention(self, batch: int, context: int) -> dict[str, Any]:
@@ -141,11 +128,12 @@ class Bench:
 
         runner, shape = self.runner, self.shape
         per = pages_for(context, runner.cache.page_size)
-        pages = self._pages(batch * per)
-        self._drain(StepPlan(admits=[Admit(i, pages[i * per : (i + 1) * per]) for i in range(batch)]))
+        pages = self.pages(batch * per)
+        self.admit(StepPlan(admits=[Admit(i, pages[i * per : (i + 1) * per]) for i in range(batch)]))
         rows = torch.arange(batch, dtype=torch.int32, device=self.device)
         tokens = Tokens(rows.long(), rows, torch.full_like(rows, context - 1))
-        qkv = torch.randn(batch, shape.heads + 2 * shape.kv_heads, shape.head_dim, device=self.device).bfloat16()
+        heads = (shape.heads + 2 * shape.kv_heads) // self.parallel.size
+        qkv = torch.randn(batch, heads, shape.head_dim, device=self.device).bfloat16()
 
         def layers() -> None:
             attend = runner.attention.decode(tokens, runner.page_table)
@@ -159,20 +147,20 @@ class Bench:
                 layers()
         taken = seconds(graph.replay, self.device, self.repeats)
         rate = self._kv_bytes(context) * batch / taken
-        return self._row(
+        return self.row(
             "attention", taken / shape.layers * 1e6, "us a layer", batch=batch, context=context,
             of_copy=rate / self.ceilings["copy_bytes_per_s"],
         )  # fmt: skip
 
-    def _row(self, row: str, value: float, unit: str, **more: Any) -> dict[str, Any]:
+    def row(self, row: str, value: float, unit: str, **more: Any) -> dict[str, Any]:
         return {"row": row, **self.label, "value": value, "unit": unit, **more}
 
-    def _drain(self, plan: StepPlan) -> None:
+    def admit(self, plan: StepPlan) -> None:
         """Admit, which by itself samples nothing."""
         last = plan.admits[-1]
-        list(self.runner.execute(StepPlan(admits=plan.admits, prefills=[Prefill(last.row, 0, [1], False)])))
+        list(self.step(StepPlan(admits=plan.admits, prefills=[Prefill(last.row, 0, [1], False)])))
 
-    def _pages(self, count: int) -> list[int]:
+    def pages(self, count: int) -> list[int]:
         """Pages in arbitrary order, as a cache that has served for a while gives them."""
         if count > self.runner.cache.pages:
             raise ValueError(f"{count} pages are more than the cache's {self.runner.cache.pages}")
@@ -194,7 +182,7 @@ class Bench:
             yield StepPlan(prefills=prefills)
 
     def _kv_bytes(self, tokens: int) -> int:
-        return self.shape.kv_bytes_per_token(self.runner.cache.dtype.itemsize) * tokens
+        return self.shape.kv_bytes_per_token(self.runner.cache.dtype.itemsize) * tokens // self.parallel.size
 
     def _attention_flops(self, prompts: int, length: int) -> int:
         """Causal: half of 4 · queries · keys · width a layer."""
@@ -202,7 +190,9 @@ class Bench:
 
 
 def rows_of(bench: Bench, chosen: list[str], done: Callable[[dict[str, Any]], None]) -> None:
-    """Measure the chosen rows, one after the other."""
+    """Measure the chosen rows of an engine, one after the other."""
+    from llmval_runners.benchmark_load import saturated
+
     sizes = bench.sizes
     if "decode" in chosen:
         for batch in sizes.batches:
@@ -216,4 +206,4 @@ def rows_of(bench: Bench, chosen: list[str], done: Callable[[dict[str, Any]], No
         done(bench.attention(max(sizes.batches), sizes.context))
         done(bench.attention(1, sizes.long))
     if "saturated" in chosen:
-        done(bench.saturated())
+        done(saturated(bench))

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import NoReturn
 
 from llmval_runners.events import EventLog
@@ -56,8 +57,8 @@ def run_load_test(argv: list[str]) -> NoReturn:
     events.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    if code:
-        # Not sys.exit: interpreter shutdown may wait for collectives of a rank that is gone.
+    if code or world_size > 1:
+        # Not sys.exit: interpreter shutdown may wait for collectives of a rank that is gone, or NCCL's for graphs.
         os._exit(code)
     sys.exit(0)
 
@@ -66,20 +67,47 @@ def run_engine_benchmark(argv: list[str]) -> NoReturn:
     """Run the engine benchmark and exit: 0 done, 1 failed, 2 refused; a signal ends it at once."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    rank, world_size, _ = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
+    rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
     from llmval_runners.benchmark_options import parse
 
     events: EventLog | None = None
     try:
         options = parse(argv)
+        asked = options.tensor_parallel_gpus
+        if "RANK" not in os.environ and asked is not None and asked > 1:
+            from llmval_runners.long_context.launching import launch
+
+            sys.exit(launch(argv, asked, Path(sys.argv[0]).resolve()))
+        if asked is not None and asked != world_size:
+            raise Refused(
+                f"torchrun started {world_size} ranks and --tensor-parallel-gpus is {asked}: make the two the same, or "
+                "start this by plain python, which starts torchrun itself."
+            )
         events = EventLog(rank).start()
         from llmval_runners.benchmark import Benchmark  # imports torch: after the flags are known to be right
+        from llmval_runners.parallel import RankLost
 
-        code = Benchmark(options, events, world_size=world_size).run()
+        benchmark = Benchmark(options, events, rank=rank, world_size=world_size, local_rank=local_rank)
     except Refused as refusal:
         _refuse(refusal, events or EventLog(rank), rank)
+    try:
+        code = benchmark.run()
+    except Refused as refusal:
+        _refuse(refusal, events, rank)
+    except RankLost as error:
+        print(f"rank {rank} ends: {error}", file=sys.stderr, flush=True)
+        if events.recording:
+            events.error("dead_rank", str(error))
+        code = 1
+    except Exception as error:  # noqa: BLE001  (any failure becomes a record and an exit code, as in the load test)
+        traceback.print_exc()
+        events.error(type(error).__name__, f"rank {rank}: {error}")
+        code = 1
     events.close()
-    sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: shutdown may wait for collectives of a rank that is gone, and NCCL's for graphs that still exist.
+    os._exit(code)
 
 
 _TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))

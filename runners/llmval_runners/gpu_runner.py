@@ -156,7 +156,7 @@ class GpuRunner:
             if chunk.last:
                 ends.append(len(ids) - 1)
                 rows.append(chunk.row)
-        used, lead, count = len(ids), self._batch(len(decodes)), len(decodes)
+        used, lead, count = len(ids), self.batch_for(len(decodes)), len(decodes)
         host = torch.zeros(3, lead + self._filled(used), dtype=torch.int32)
         host[1] = self.spare_row
         host[1, :count] = torch.tensor(rows[:count], dtype=torch.int32)
@@ -208,12 +208,12 @@ class GpuRunner:
         decode = self.attention.decode(tokens.until(lead), self.page_table)
         return lambda qkv, keys, values: torch.cat((decode(qkv[:lead], keys, values), chunks(qkv[lead:], keys, values)))
 
-    def _batch(self, count: int) -> int:
+    def batch_for(self, count: int) -> int:
         """The decode batch that `count` sequences are filled up to; 0 for none."""
         return next(size for size in self._sizes if size >= count) if count else 0
 
     def _decode(self, decodes: list[Decode]) -> _DecodeGraph:
-        return self._decodes[self._batch(len(decodes))]
+        return self._decodes[self.batch_for(len(decodes))]
 
     def _filled(self, tokens: int) -> int:
         sizes = self.attention.chunks

@@ -108,10 +108,16 @@ def _first(failures: dict[int, Any]) -> tuple[int, Any]:
     """The failure that explains the others.
 
     torchrun's times are whole seconds, and a rank that is killed takes its peers along within milliseconds, so among
-    the failures of the first second a signal comes before an exit code.
+    the failures of the first second a signal comes before an exit code; but SIGTERM comes last, as torchrun itself
+    sends it to the ranks that are left.
     """
     start = min(failure.timestamp for failure in failures.values())
-    return min(failures.items(), key=lambda item: (item[1].timestamp > start + 1, item[1].exitcode >= 0))
+
+    def order(item: tuple[int, Any]) -> tuple[bool, int]:
+        code = item[1].exitcode
+        return item[1].timestamp > start + 1, 2 if code == -signal.SIGTERM else int(code >= 0)
+
+    return min(failures.items(), key=order)
 
 
 def _single_node(parser: argparse.ArgumentParser, torchrun: list[str]) -> argparse.Namespace:

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from llmval_runners.one_shot import OneShot
+from llmval_runners import all_reduce
+from llmval_runners.refusal import Refused
 
 TIMEOUT = timedelta(seconds=120)  # rank 0 sends at least an idle plan each second, so silence this long is a hang
 
@@ -23,7 +24,8 @@ class Parallel:
     def __init__(self, device: torch.device, rank: int = 0, size: int = 1) -> None:
         self.device, self.rank, self.size = device, rank, size
         self._control: dist.ProcessGroup | None = None
-        self._one_shot: OneShot | None = None
+        self._symmetric: all_reduce.SymmetricAllReduce | None = None
+        self._choice = all_reduce.NCCL
         if size > 1:
             if os.environ.get("LOCAL_WORLD_SIZE") == str(size):  # one node: its name need not resolve
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -32,14 +34,42 @@ class Parallel:
                     dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
                     # Plans travel over the CPU: a broadcast on the GPU would queue behind the step it should overlap.
                     self._control = dist.new_group(backend="gloo", timeout=TIMEOUT)
-                    self._one_shot = OneShot(device) if OneShot.asked() else None
                 else:
                     dist.init_process_group("gloo", timeout=TIMEOUT)
+            self.use_all_reduce(all_reduce.asked())
+
+    def use_all_reduce(self, choice: str) -> None:
+        """From now on sum small tensors by `choice`, one of `all_reduce.CHOICES`; every rank must call this alike.
+
+        Raises:
+            Refused: it needs GPUs that reach each other's memory.
+        """
+        if choice != all_reduce.NCCL and self.size > 1:
+            if self.device.type != "cuda":
+                raise Refused(f"a {choice} all-reduce needs GPUs, and these ranks are on CPUs: use {all_reduce.NCCL}.")
+            self._symmetric = self._symmetric or all_reduce.SymmetricAllReduce(self.device)
+        self._choice = choice
+
+    @contextmanager
+    def using(self, choice: str) -> Iterator[None]:
+        """`use_all_reduce`, and back at the end."""
+        before = self._choice
+        self.use_all_reduce(choice)
+        try:
+            yield
+        finally:
+            self.use_all_reduce(before)
+
+    def all_reduce_of(self, tensor: torch.Tensor) -> str:
+        """What `all_reduce` runs for such a tensor: `none` with one rank, `gloo`, `nccl`, `one-shot` or `two-shot`."""
+        if self.size == 1:
+            return "none"
+        return "gloo" if self.device.type == "cpu" else all_reduce.algorithm(self._choice, tensor)
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Sum over the ranks: in place, or in new memory where a one-shot kernel serves."""
-        if self._one_shot is not None and OneShot.takes(tensor):
-            return self._one_shot(tensor)
+        """Sum over the ranks: in place, in new memory, or in memory that is valid until the next call."""
+        if self._symmetric is not None and (how := self.all_reduce_of(tensor)) != all_reduce.NCCL:
+            return self._symmetric(tensor, how)
         if self.size > 1:
             with self._guarded("all-reduce"):
                 dist.all_reduce(tensor)
@@ -70,9 +100,16 @@ class Parallel:
         return int(tensor)
 
     def close(self) -> None:
-        """Leave the process group; only where all ranks are alive, or it may wait for one that is gone."""
+        """All ranks have come to their end; only where all are alive, or it may wait for one that is gone.
+
+        NCCL's communicator is left to the end of the process, which the caller brings about by `os._exit`: to destroy
+        it, NCCL waits until no CUDA graph holds one of its calls (pytorch#115388), and an engine's graphs may live as
+        long as the process.
+        """
         if self.size > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+            self.smallest(0)
+            if self.device.type != "cuda":
+                dist.destroy_process_group()
 
     @contextmanager
     def _guarded(self, what: str) -> Iterator[None]:

@@ -21,13 +21,13 @@ POLL_S = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def launch(argv: list[str], ranks: int) -> int:
-    """Run this very command on `ranks` ranks; the exit code: 0, 1 a rank failed, 2 refused, 128 + signal."""
+def launch(argv: list[str], ranks: int, entry: Path = ENTRY) -> int:
+    """Run `entry` with `argv` on `ranks` ranks; the exit code: 0, 1 a rank failed, 2 refused, 128 + signal."""
     folder = os.environ.get(RUN_FOLDER)
     if folder is not None and not any((Path(folder) / "logs").glob(f"{LABEL}.rank*.log")):
-        return _run(argv, ranks, Path(folder) / "logs", Path(folder) / f"ranks.{LABEL}.json", show=False)
-    own = Path(tempfile.mkdtemp(prefix="llmval-long-context-"))
-    code = _run(argv, ranks, own / "logs", own / "ranks.json", show=True)
+        return _run([str(entry), *argv], ranks, Path(folder) / "logs", Path(folder) / f"ranks.{LABEL}.json", show=False)
+    own = Path(tempfile.mkdtemp(prefix=f"llmval-{entry.stem.replace('_', '-')}-"))
+    code = _run([str(entry), *argv], ranks, own / "logs", own / "ranks.json", show=True)
     if code in (
         0,
         USAGE_EXIT,
@@ -36,10 +36,10 @@ def launch(argv: list[str], ranks: int) -> int:
     return code
 
 
-def _run(argv: list[str], ranks: int, logs: Path, codes: Path, *, show: bool) -> int:
+def _run(command_line: list[str], ranks: int, logs: Path, codes: Path, *, show: bool) -> int:
     command = [
         sys.executable, str(LAUNCH), "--logs", str(logs), "--label", LABEL, "--exit-codes", str(codes), "--",
-        f"--nproc_per_node={ranks}", str(ENTRY), *argv,
+        f"--nproc_per_node={ranks}", *command_line,
     ]  # fmt: skip
     heard: list[int] = []
     for number in SIGNALS:

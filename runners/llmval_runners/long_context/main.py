@@ -36,8 +36,8 @@ def main(argv: list[str]) -> NoReturn:
         code = _refused(refusal, rank)
     sys.stdout.flush()
     sys.stderr.flush()
-    if code and "RANK" in os.environ:
-        os._exit(code)  # not sys.exit: interpreter shutdown may wait for collectives of a rank that is gone
+    if "RANK" in os.environ:
+        os._exit(code)  # not sys.exit: interpreter shutdown may wait for a rank that is gone, or NCCL for CUDA graphs
     sys.exit(code)
 
 
