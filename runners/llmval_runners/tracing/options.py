@@ -11,7 +11,7 @@ PREFIX = "TRACE_"  # TRACE_DURATION=10 is --duration 10
 
 
 def parser() -> argparse.ArgumentParser:
-    """Defaults: 28 requests a second of 512 to 1,024 prompt and 512 new tokens, as the list's load test has, for 60 s."""
+    """Defaults: 28 requests a second of 512 to 1,024 prompt and 512 new tokens, as the list's load test, for 60 s."""
     root = Parser(
         prog="capture_fp8_flexattention_traces.sh",
         description="Trace the engine under load: with Nsight Systems where nsys is installed, else with PyTorch's "
