@@ -55,7 +55,7 @@ class Setup:
     paths: Paths
 
     def load_test(self) -> list[str]:
-        """The load test with the flags of this capture; whatever was given behind `--` comes last, and wins."""
+        """The load test with the flags of this capture; those that are only its own come last."""
         options = self.options
         words = [str(LOAD_TEST), "--duration", f"{options.duration:g}", "--target-qps", f"{options.target_qps:g}"]
         for flag in ("model", "device", "attention_backend", "prompt_len", "output_len"):

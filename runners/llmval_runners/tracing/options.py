@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     root = Parser(
         prog="capture_fp8_flexattention_traces.sh",
         description="Trace the engine under load: with Nsight Systems where nsys is installed, else with PyTorch's "
-        "profiler. Words behind -- go to inference_server_load_test.py as they are.",
+        "profiler. Flags that it does not know go to inference_server_load_test.py as they are.",
         epilog=f"Every default can be set in the environment: {PREFIX}DURATION=10 is --duration 10.",
         allow_abbrev=False,
     )
@@ -59,11 +59,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and the words behind `--`; raises Refused for what is no flag or no value of it."""
-    place = argv.index("--") if "--" in argv else len(argv)
+    """The flags, and the words that are for the load test; raises Refused for what is no value of a flag."""
     root = parser()
     # As flags before the others, so that they are checked alike and a flag wins.
-    return root.parse_args([*_from_environment(root), *argv[:place]]), argv[place + 1 :]
+    return root.parse_known_args([*_from_environment(root), *argv])
 
 
 def _from_environment(root: argparse.ArgumentParser) -> list[str]:
