@@ -15,8 +15,8 @@ from llmval_runners.refusal import Refused
 
 NONE, NSYS, TORCH = "none", "nsys", "torch"
 TORCH_SECONDS = 3.0
-# A decode step of 32 layers is some 300 kernels and 600 events of 350 bytes; this many are 0.1 GB before gzip, and
-# Perfetto opens them at once.
+# Of 32 layers a decode step is some 300 kernels and 900 events, a prefill step some 3,000, of 300 bytes each: this many
+# steps are 0.2 GB before gzip, which Perfetto still opens in a browser.
 MOST_STEPS = 500
 
 
@@ -112,5 +112,6 @@ class Profiler:
             "steps": self._steps,
             "ended_by": f"the limit of {MOST_STEPS} steps" if full else "the end of the window",
             "ranks": "all" if self.kind == NSYS else "0",
+            "ranges": list(ranges.NAMES),
         }
         return False

@@ -8,6 +8,8 @@ the collectives inside it are told by their kernels' names; prefill runs eagerly
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
+
 PREFILL, DECODE, TOGETHER = "prefill", "decode step", "prefill and decode"
 ALL_REDUCE, ALL_GATHER, PLAN = "all-reduce", "all-gather", "plan broadcast"
 NAMES = (PREFILL, DECODE, TOGETHER, ALL_REDUCE, ALL_GATHER, PLAN)
@@ -24,7 +26,10 @@ def use(opener: Callable[[str], AbstractContextManager[object]] | None) -> None:
 
 def mark(name: str) -> AbstractContextManager[object]:
     """A range called `name` around a `with` block, while a profiler is attached."""
-    return _NOTHING if _open is None else _open(name)
+    # Asked first: what torch.compile traces must not depend on the switch, or turning it would compile anew.
+    if torch.compiler.is_compiling() or _open is None:
+        return _NOTHING
+    return _open(name)
 
 
 def step_name(*, decodes: bool, prefills: bool) -> str:

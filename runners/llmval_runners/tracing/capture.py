@@ -10,7 +10,6 @@ import subprocess
 import sys
 from typing import Any
 
-from llmval_runners import ranges
 from llmval_runners.events import VARIABLE, EventLog
 from llmval_runners.refusal import Refused
 from llmval_runners.result import write_atomic
@@ -44,19 +43,19 @@ def capture(options: argparse.Namespace, extra: list[str]) -> int:
     paths.folder.mkdir(parents=True, exist_ok=True)
     commands: list[str] = []
     _run(setup.trace(), commands, "the load test under the profiler")
+    load, names = _result(setup)
     tool = {"name": setup.profiler, "version": node["torch"], "why": why}
     if setup.profiler == "nsys":
         _run(setup.export(), commands, "nsys export")
-        timeline, trace = read_nsys(paths.sqlite, ranges.NAMES), paths.nsys
+        timeline, trace = read_nsys(paths.sqlite, names), paths.nsys
         paths.sqlite.unlink()  # several times the report's size, and made again by the same command
         tool["version"] = _nsys_version()
     else:
-        timeline, trace = read_chrome(paths.chrome, ranges.NAMES), paths.chrome
+        timeline, trace = read_chrome(paths.chrome, names), paths.chrome
     files, problem = [trace, paths.result], None
     if options.ncu:
         problem = _kernels(setup, commands)
         files += [] if problem else [paths.ncu]
-    load = json.loads(paths.result.read_text())
     summary = summary_of(timeline, load, tool=tool, commands=commands, files=files)
     summary["versions"] = {name: node[name] for name in ("torch", "cuda", "transformer_engine")}
     summary["notes"] = notes(options, setup, node) + ([problem] if problem else [])
@@ -68,6 +67,25 @@ def capture(options: argparse.Namespace, extra: list[str]) -> int:
     return 0
 
 
+def _result(setup: Setup) -> tuple[dict[str, Any], list[str]]:
+    """The load test's result, and the names of the ranges in the trace.
+
+    Raises:
+        Failed: one of the two is not there.
+    """
+    paths = setup.paths
+    if not paths.result.is_file():
+        raise Failed(f"the load test left no {paths.result.name}: its last words are above.")
+    load: dict[str, Any] = json.loads(paths.result.read_text())
+    window = load["llmval"].get("trace")
+    if window is None:
+        raise Failed("the load ended before the traced part began: give it a higher --target-qps or --trace-seconds.")
+    trace = paths.nsys if setup.profiler == "nsys" else paths.chrome
+    if not trace.is_file():
+        raise Failed(f"the profiler left no {trace.name}: its last words are above.")
+    return load, window.pop("ranges")
+
+
 def _check(options: argparse.Namespace, paths: Paths) -> str | None:
     """Refuse what needs no look at the GPUs; why PyTorch's profiler takes the place of nsys, None where it does not."""
     if any(paths.folder.glob("*")):
@@ -75,8 +93,6 @@ def _check(options: argparse.Namespace, paths: Paths) -> str | None:
     if options.ncu and (shutil.which("ncu") is None or options.device == "cpu"):
         missing = "a GPU" if options.device == "cpu" else "Nsight Compute, and ncu is not on the PATH"
         raise Refused(f"--ncu needs {missing}: leave it out, or install what is missing.")
-    if options.profiler == "torch":
-        return "asked for by --profiler torch"
     if options.device == "cpu":
         if options.profiler == "nsys":
             raise Refused("--profiler nsys traces GPUs, and --device is cpu: pass --profiler torch.")
@@ -85,7 +101,7 @@ def _check(options: argparse.Namespace, paths: Paths) -> str | None:
         if options.profiler == "nsys":
             raise Refused(f"--profiler nsys was asked for, and {NO_NSYS}: install Nsight Systems, or pass torch.")
         return NO_NSYS
-    return None
+    return "asked for by --profiler torch" if options.profiler == "torch" else None
 
 
 def _probe() -> dict[str, Any]:

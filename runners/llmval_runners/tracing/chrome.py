@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from llmval_runners.tracing.timeline import KERNELS, OPERATORS, Timeline, Total,
 _GLOO = "gloo:"  # its transfers run on a thread of their own, recorded as ranges
 
 
-def read_chrome(path: Path, names: tuple[str, ...]) -> Timeline:
+def read_chrome(path: Path, names: Collection[str]) -> Timeline:
     """The kernels in a trace; of a trace without any, its operators. `names`: the ranges to count.
 
     Raises:

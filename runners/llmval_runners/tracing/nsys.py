@@ -5,6 +5,7 @@ textId), StringIds (id, value). Source: "SQLite Schema Reference" of the Nsight 
 """
 
 import sqlite3
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +18,7 @@ _RANGES = """SELECT COALESCE(n.text, s.value) AS label, COUNT(*), SUM(n.end - n.
              LEFT JOIN StringIds AS s ON s.id = n.textId WHERE n.end IS NOT NULL GROUP BY label"""
 
 
-def read_nsys(path: Path, names: tuple[str, ...]) -> Timeline:
+def read_nsys(path: Path, names: Collection[str]) -> Timeline:
     """The kernels in an exported report; a report without any has the table not at all. `names`: the ranges to count.
 
     Raises:
