@@ -35,11 +35,13 @@ _PARTS: dict[str, tuple[str, ...]] = {
         r"^aten::(?:mm|addmm|bmm|baddbmm|matmul|linear)\b",
     ),
 }
+_MODULE = re.compile(r"^\w+(?:\.\w+)*\.")  # Triton names a kernel by its function, some versions with the module
 _RULES = tuple((group, re.compile("|".join(parts), re.IGNORECASE)) for group, parts in _PARTS.items())
 
 
 def group_of(name: str) -> str:
     """The group of a kernel or operator by its (demangled) name."""
-    if name in OWN:
-        return OWN[name]
+    own = OWN.get(_MODULE.sub("", name))
+    if own is not None:
+        return own
     return next((group for group, pattern in _RULES if pattern.search(name)), OTHER)

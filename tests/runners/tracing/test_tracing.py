@@ -39,7 +39,7 @@ SCRIPT = ROOT / "runners" / "capture_fp8_flexattention_traces.sh"
         ("gloo:all_reduce", COMMUNICATION),
         ("c10d::allreduce_", COMMUNICATION),
         ("_decode", ATTENTION),
-        ("_combine", ATTENTION),
+        ("llmval_runners.paged_decode._combine", ATTENTION),
         ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128_4x1x1_kernel0_0", ATTENTION),
         ("void flash_fwd_splitkv_kernel<Flash_fwd_kernel_traits<128, 64, 128, 4, false, false>>(...)", ATTENTION),
         ("void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<128, 128, 64, 4>>(...)", ATTENTION),
