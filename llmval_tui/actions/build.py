@@ -119,7 +119,9 @@ def _frozen(shape: Shape, context: Context, label: str, runner: str | None) -> l
         plain = shape.program in _PLAIN_PYTHON
         return [runner_python(context) if plain else _program(shape.program, context.workspace), *rest]
     if shape.launcher == "bash":
-        if runner == TRACE:  # it starts the engine itself, and takes the interpreter before its other flags
+        if runner == TRACE and shape.arguments[:1] != (
+            "--python",
+        ):  # it starts the engine itself, and takes the interpreter before its other flags
             rest = [*shape.options, *script, "--python", runner_python(context), *shape.arguments]
         return [_program(shape.program, context.workspace), *rest]
     return [_program(shape.program, context.workspace), *rest]

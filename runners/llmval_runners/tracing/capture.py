@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from llmval_runners.events import VARIABLE, EventLog
+from llmval_runners.options import parse as load_test_flags
 from llmval_runners.refusal import Refused
 from llmval_runners.result import write_atomic
 from llmval_runners.tracing.chrome import read_chrome
@@ -40,6 +41,7 @@ def capture(options: argparse.Namespace, extra: list[str]) -> int:
     why = _check(options, paths)
     node = _probe()
     setup = decide(options, extra, node, paths, "torch" if why is not None else "nsys")
+    load_test_flags(setup.load_test()[1:])  # refused here, once, rather than by every rank and torchrun
     paths.folder.mkdir(parents=True, exist_ok=True)
     commands: list[str] = []
     _run(setup.trace(), commands, "the load test under the profiler")

@@ -333,6 +333,16 @@ def test_refusals_run_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_flag_that_nobody_knows_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(capture, "_probe", lambda: NODE)
+    monkeypatch.setattr(capture.subprocess, "Popen", None)
+    assert capture.main(["--output-dir", str(tmp_path / "out"), "--profiler", "torch", "--nonsense", "4"]) == 2
+    assert "--nonsense 4" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_earlier_trace_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "trace.json.gz").touch()
     assert capture.main(["--output-dir", str(tmp_path), "--device", "cpu"]) == 2
