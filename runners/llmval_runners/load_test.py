@@ -248,8 +248,9 @@ class LoadTest:
         result = load_test_result(
             measured, self._identity or _identity(config, None), workload, self._cache, config.slo
         )
-        if self.profiler.record is not None:  # figures under a profiler are not the node's: whoever reads must see it
-            result["llmval"]["trace"] = self.profiler.record
+        if self.profiler.record is not None:
+            reasons = [*result["llmval"]["invalid_reasons"], "a profiler ran, so the figures are not the node's"]
+            result["llmval"] |= {"trace": self.profiler.record, "valid": False, "invalid_reasons": reasons}
         return result
 
 

@@ -28,9 +28,7 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("--prompt-len", metavar="DIST", help="tokens (default uniform:512:1024; tiny uniform:16:64)")
     load.add_argument("--output-len", metavar="DIST", help="tokens (default 512; tiny 8)")
     engine = root.add_argument_group("engine")
-    engine.add_argument(
-        "--model", default="llama-3.1-8b", metavar="NAME", help="as of the load test (default llama-3.1-8b)"
-    )
+    engine.add_argument("--model", metavar="NAME", help="as of the load test (default llama-3.1-8b)")
     engine.add_argument(
         "--tensor-parallel-gpus", type=count, metavar="N",
         help="ranks (default: all GPUs of the node, as many as are a power of two)",

@@ -459,6 +459,8 @@ def test_the_script_traces_a_load_on_a_cpu(tmp_path: Path) -> None:
     assert summary["shares"]["gemm"] > 0
     names = {one["name"] for one in summary["ranges"]}
     assert names & {"decode step", "prefill and decode"}
+    result = json.loads((tmp_path / "out" / "load_test.json").read_text())["llmval"]
+    assert "a profiler ran" in " ".join(result["invalid_reasons"]), "its figures are nobody's baseline"
     with gzip.open(tmp_path / "out" / "trace.json.gz") as file:
         assert json.load(file)["traceEvents"]
 
