@@ -83,7 +83,8 @@ class Setup:
             return self.launch()
         nsys = ["nsys", "profile", "--trace=cuda,nvtx", "--sample=none", "--cpuctxsw=none", "--cuda-graph-trace=node"]
         window = ["--capture-range=cudaProfilerApi", "--capture-range-end=stop"]
-        return [*nsys, *window, "--force-overwrite=true", f"--output={self.paths.nsys}", *self.launch()]
+        report = self.paths.nsys.with_suffix("")  # nsys adds the suffix, as ncu does its own
+        return [*nsys, *window, "--force-overwrite=true", f"--output={report}", *self.launch()]
 
     def export(self) -> list[str]:
         """The nsys report as the database that the summary is made from."""
@@ -94,7 +95,8 @@ class Setup:
         """Nsight Compute over some kernels on one GPU: it runs each of them many times, which ranks that wait for one
         another in a collective cannot do."""
         ncu = ["ncu", "--profile-from-start", "off", "--graph-profiling", "node", "--target-processes", "all"]
-        ncu += ["--launch-count", str(NCU_LAUNCHES), "--force-overwrite", "--export", str(self.paths.ncu)]
+        report = self.paths.ncu.with_suffix("")
+        ncu += ["--launch-count", str(NCU_LAUNCHES), "--force-overwrite", "--export", str(report)]
         words = [*self.load_test(), "--duration", "2", "--target-qps", "4", "--output-len", "16", "--warmup", "1"]
         words += ["--drain-timeout", "600", "--profile", "nsys", "--output-json", str(self.paths.folder / "ncu.json")]
         return [*ncu, sys.executable, *words]

@@ -265,6 +265,7 @@ def test_nsys_comes_before_torchrun_and_captures_the_marked_window(tmp_path: Pat
     assert words[:2] == ["nsys", "profile"]
     assert {"--trace=cuda,nvtx", "--capture-range=cudaProfilerApi", "--capture-range-end=stop"} <= set(words[:program])
     assert "--cuda-graph-trace=node" in words[:program]
+    assert f"--output={tmp_path}/out/trace" in words[:program]
     assert setup_of(tmp_path, profiler="torch").trace()[0] == sys.executable
 
 
