@@ -10,7 +10,7 @@ from llmval_tui.actions.adapt import NPROC, fit, gpus_there, implied_gpus
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.argv import Shape, shape_of, value_of
 from llmval_tui.actions.env_export import newest_export, section_environment
-from llmval_tui.actions.folder_results import COMPILE_REPRO
+from llmval_tui.actions.folder_results import COMPILE_REPRO, TRACE
 from llmval_tui.actions.nccl_env import applied, changes
 from llmval_tui.actions.outputs import Outputs, redirected, take_outputs
 from llmval_tui.actions.resolve import Script, resolve_script
@@ -71,7 +71,7 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
     written = replace(parsed, words=tuple(Word(word) for word in _by_hand(shape)), output=output)
     command = Command(
         label=label,
-        argv=_frozen(shape, context, label),
+        argv=_frozen(shape, context, label, runner),
         display=replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).display(),
         env=environment,
         tee=outputs.tee,
@@ -107,7 +107,7 @@ def _by_hand(shape: Shape) -> list[str]:
     return [shape.program, *shape.options, *script, *shape.arguments]
 
 
-def _frozen(shape: Shape, context: Context, label: str) -> list[str]:
+def _frozen(shape: Shape, context: Context, label: str, runner: str | None) -> list[str]:
     """The words that are executed: torchrun by llmval's launcher, which records every rank's exit code."""
     script = [shape.script] if shape.script is not None else []
     rest = [*shape.options, *script, *shape.arguments]
@@ -119,6 +119,10 @@ def _frozen(shape: Shape, context: Context, label: str) -> list[str]:
         plain = shape.program in _PLAIN_PYTHON
         return [runner_python(context) if plain else _program(shape.program, context.workspace), *rest]
     if shape.launcher == "bash":
+        if runner == TRACE and shape.arguments[:1] != (
+            "--python",
+        ):  # it starts the engine itself, and takes the interpreter before its other flags
+            rest = [*shape.options, *script, "--python", runner_python(context), *shape.arguments]
         return [_program(shape.program, context.workspace), *rest]
     return [_program(shape.program, context.workspace), *rest]
 

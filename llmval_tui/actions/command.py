@@ -9,13 +9,14 @@ from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.argv import value_of, values_of
 from llmval_tui.actions.build import Built, build
 from llmval_tui.actions.compile_repro import judge_compile
-from llmval_tui.actions.folder_results import COMPILE_SCHEMA, POWER_SUMMARY_SCHEMA, POWER_SWEEP, SWEEP
+from llmval_tui.actions.folder_results import COMPILE_SCHEMA, POWER_SUMMARY_SCHEMA, POWER_SWEEP, SWEEP, TRACE_SCHEMA
 from llmval_tui.actions.load_test import SCHEMA, judge_load_test
 from llmval_tui.actions.long_context import SCHEMA as LONG_CONTEXT_SCHEMA
 from llmval_tui.actions.long_context import judge_long_context
 from llmval_tui.actions.power_summary import judge_power_summary
 from llmval_tui.actions.power_sweep import judge_sweep
 from llmval_tui.actions.rules import command_spans
+from llmval_tui.actions.trace_result import judge_trace
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import Artifact, Gate
 from llmval_tui.runs.store import Run
@@ -67,7 +68,7 @@ def judge_of(
     if run.intent.params.get("runner") == POWER_SWEEP and artifact.path.endswith(f"/{SWEEP}"):
         return judge_sweep
     by_schema = {SCHEMA: judge_load_test, COMPILE_SCHEMA: judge_compile, POWER_SUMMARY_SCHEMA: judge_power_summary}
-    by_schema[LONG_CONTEXT_SCHEMA] = judge_long_context
+    by_schema |= {LONG_CONTEXT_SCHEMA: judge_long_context, TRACE_SCHEMA: judge_trace}
     return by_schema.get(artifact.schema or "")
 
 

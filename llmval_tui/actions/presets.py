@@ -67,6 +67,17 @@ _SMOKE: dict[str, Preset] = {
         dropped=frozenset({"--checkpoint"}),
     ),
     "power_efficiency_analyzer.py": Preset(always={}, where_given={}, without_gpu={}),
+    "capture_fp8_flexattention_traces.sh": Preset(
+        always={
+            "--model": "tiny",
+            "--duration": "6",
+            "--target-qps": "10",
+            "--trace-seconds": "2",
+            "--fp8-mode": "none",
+        },
+        where_given={"--prompt-len": "uniform:16:64", "--output-len": "8"},
+        without_gpu={"--device": "cpu", "--tensor-parallel-gpus": str(CPU_RANKS)},
+    ),
 }
 
 

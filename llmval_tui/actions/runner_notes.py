@@ -3,7 +3,7 @@
 import re
 
 from llmval_tui.actions.argv import Shape, value_of, values_of
-from llmval_tui.actions.folder_results import COMPILE_REPRO, POWER_SWEEP
+from llmval_tui.actions.folder_results import COMPILE_REPRO, POWER_SWEEP, TRACE
 from llmval_tui.actions.rules import prose
 from llmval_tui.checklist.model import Step
 
@@ -23,7 +23,21 @@ def runner_details(runner: str | None, shape: Shape) -> list[str]:
         ]
     if runner == POWER_SWEEP:
         return _sweep(shape.arguments)
+    if runner == TRACE:
+        return _trace(shape.arguments)
     return []
+
+
+def _trace(arguments: tuple[str, ...]) -> list[str]:
+    by_nsys = value_of(arguments, "--profiler") == "nsys"
+    seconds = value_of(arguments, "--trace-seconds") or ("" if by_nsys else "3")
+    part = f"the last {seconds} s" if seconds else "all"
+    tool = "Nsight Systems, every rank" if by_nsys else "PyTorch's profiler, rank 0"
+    return [
+        f"traces {part} of {value_of(arguments, '--duration') or '60'} s of load ({tool}); warm-up stays outside",
+        "passes with a trace that holds kernels and, of several GPUs, their communication",
+        "its requests a second are no measurement: a profiler costs time",
+    ]
 
 
 def _sweep(arguments: tuple[str, ...]) -> list[str]:

@@ -1,8 +1,20 @@
-"""Capture a trace: a script that profiles, judged like any command by its exit code and by what it leaves."""
+"""Capture a trace: llmval's own script with everything decided beforehand, or any other script that profiles."""
 
+import re
+import shutil
+from datetime import UTC
+
+from llmval_tui.actions.adapt import TENSOR_PARALLEL, gpus_there, largest_power_of_two
 from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.argv import shape_of, value_of
 from llmval_tui.actions.build import build
 from llmval_tui.actions.command import CommandAction, proposal_of, the_command
+from llmval_tui.actions.folder_results import TRACE
+from llmval_tui.actions.resolve import resolve_script
+from llmval_tui.actions.rules import prose
+from llmval_tui.checklist.command import parse_command
+
+_NSIGHT = re.compile(r"\b(?:nsight|nsys)\b", re.IGNORECASE)
 
 
 class TraceCapture(CommandAction):
@@ -13,6 +25,44 @@ class TraceCapture(CommandAction):
     about = "Runs the item's profiling script on the GPUs and keeps the trace it writes."
 
     def propose(self, context: Context) -> Proposal:
-        built = build(context, the_command(context))
-        name = built.shape.script or built.shape.program
-        return proposal_of(self.name, context, [built], f"Runs {name} and keeps the trace it writes.")
+        text = the_command(context)
+        parsed = parse_command(text, now=context.now, environment=context.environment)
+        shape = shape_of(list(parsed.argv))
+        script = resolve_script(shape.script, context.workspace) if shape.script is not None else None
+        if script is None or script.runner != TRACE:
+            built = build(context, text)
+            name = built.shape.script or built.shape.program
+            return proposal_of(self.name, context, [built], f"Runs {name} and keeps the trace it writes.")
+        wanted = _decided(context, {**context.environment, **parsed.environment})
+        extra = [word for flag, value in wanted.items() if value_of(shape.arguments, flag) is None
+                 for word in (flag, value)]  # fmt: skip
+        built = build(context, text, extra=tuple(extra))
+        by_nsys = value_of(built.shape.arguments, "--profiler") == "nsys"
+        if not by_nsys and _NSIGHT.search(prose(context.step)):
+            built.deviations.append(f"a trace by PyTorch's profiler instead of Nsight Systems ({_why(context)})")
+        tool = "Nsight Systems" if by_nsys else "PyTorch's profiler"
+        return proposal_of(self.name, context, [built], f"Traces the engine under load with {tool}.")
+
+
+def _decided(context: Context, environment: dict[str, str]) -> dict[str, str]:
+    """The script's own defaults, decided now: what is proposed is what runs, and where it writes is known."""
+    gpus = gpus_there(context)
+    found = {
+        "--output-dir": f"artifacts/traces/{context.now.astimezone(UTC):%Y%m%dT%H%M%SZ}",
+        "--profiler": "nsys" if gpus and _nsys(context) else "torch",
+    }
+    if gpus or context.options.preset is None:
+        found[TENSOR_PARALLEL[0]] = str(largest_power_of_two(max(gpus, 1)))
+    return {
+        flag: environment.get(f"TRACE_{flag[2:].replace('-', '_').upper()}", value) for flag, value in found.items()
+    }
+
+
+def _nsys(context: Context) -> bool:
+    return shutil.which("nsys", path=context.environment.get("PATH")) is not None
+
+
+def _why(context: Context) -> str:
+    if not gpus_there(context):
+        return "the run is on a CPU"
+    return "as the command asks" if _nsys(context) else "nsys is not on the PATH"

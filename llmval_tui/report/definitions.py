@@ -30,6 +30,15 @@ _BASE = {
         "tokens/s", "higher", "output tokens of completed requests / time to the last completion, all GPUs together"
     ),
     "requests": Definition("requests", "", "requests that were sent"),
+    "traced_s": Definition("s", "", "length of the traced window; start-up, warm-up and drain are outside"),
+    "communication_percent": Definition(
+        "%", "", "kernels of collectives, by name, of all kernels' summed time; holds their wait for other GPUs"
+    ),
+    "attention_percent": Definition("%", "", "attention kernels, by name, of all kernels' summed time"),
+    "gemm_percent": Definition("%", "", "matrix-product kernels, by name, of all kernels' summed time"),
+    "gpu_busy_percent": Definition(
+        "%", "", "part of the traced window in which at least one kernel ran, mean over the traced GPUs"
+    ),
     "failed_requests": Definition("requests", "lower", "requests that were sent and did not complete"),
 }
 _LATENCY = {

@@ -6,14 +6,15 @@ the runner's buffer on the device), so a runner with a `lag` of 1 starts a step 
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
 from llmval_runners.attention import AttentionBackend, Span, StepLayout
 from llmval_runners.kv_cache import PagedKVCache
 from llmval_runners.model import Decoder
-from llmval_runners.plan import IDLE, STEP, STOP, StepPlan, capacity_for
+from llmval_runners.plan import IDLE, STEP, STOP, TRACE, StepPlan, capacity_for
+from llmval_runners.ranges import mark, step_name
 from llmval_runners.request import Request
 from llmval_runners.scheduler import Scheduler
 
@@ -48,12 +49,13 @@ class Runner:
     @torch.inference_mode()
     def execute(self, plan: StepPlan) -> list[int]:
         """Run a step; the sampled tokens, decodes first, then the prompts that ended."""
-        hidden, rows, samples = self.forward(plan)
-        if not samples:
-            return []
-        tokens = self.model.sample(hidden[samples], self._temperature, self._generator)
-        self._last_token[rows] = tokens
-        return tokens.tolist()
+        with mark(step_name(decodes=bool(plan.decodes), prefills=bool(plan.prefills))):
+            hidden, rows, samples = self.forward(plan)
+            if not samples:
+                return []
+            tokens = self.model.sample(hidden[samples], self._temperature, self._generator)
+            self._last_token[rows] = tokens
+            return tokens.tolist()
 
     @torch.inference_mode()
     def forward(self, plan: StepPlan) -> tuple[torch.Tensor, list[int], list[int]]:
@@ -101,8 +103,12 @@ class Executor(Protocol):
 class Link:
     """Rank 0's plans to the other ranks."""
 
-    def __init__(self, runner: Executor, *, max_batch: int, chunk: int) -> None:
+    def __init__(
+        self, runner: Executor, *, max_batch: int, chunk: int, trace: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        """`trace` starts (True) and ends this rank's part of a profile."""
         self.runner = runner
+        self._trace = trace
         self._parallel = runner.model.parallel
         self._capacity = capacity_for(max_batch=max_batch, chunk=chunk, pages=runner.cache.pages)
 
@@ -110,15 +116,19 @@ class Link:
         """Send a plan and execute it here too; the sampled tokens."""
         if self._parallel.size > 1:
             self._parallel.broadcast_plan(plan.encode(self._capacity))
-        return self.runner.execute(plan) if plan.kind == STEP else []
+        return self._act(plan)
 
     def receive(self) -> StepPlan:
         """The next plan, executed already; an idle or a stop plan has nothing to execute."""
         wire = self._parallel.broadcast_plan(torch.empty(self._capacity, dtype=torch.int64))
         plan = StepPlan.decode(wire)
-        if plan.kind == STEP:
-            self.runner.execute(plan)
+        self._act(plan)
         return plan
+
+    def _act(self, plan: StepPlan) -> Iterable[int]:
+        if plan.kind == TRACE:
+            self._trace(bool(plan.code))
+        return self.runner.execute(plan) if plan.kind == STEP else []
 
 
 class Engine:
@@ -169,6 +179,10 @@ class Engine:
     def _arrived(self) -> list[tuple[Request, int, bool]]:
         tokens, sampled = self._under_way.popleft()
         return [(request, token, ended) for token, (request, ended) in zip(tokens, sampled, strict=True)]
+
+    def trace(self, on: bool) -> None:
+        """Tell every rank to start or end its part of a profile."""
+        self.link.lead(StepPlan(kind=TRACE, code=int(on)))
 
     def end(self, code: int) -> None:
         """Tell the other ranks to end with exit code `code`."""

@@ -14,6 +14,7 @@ from llmval_runners.gpu_attention import GpuAttention, Prompts
 from llmval_runners.kv_cache import PagedKVCache
 from llmval_runners.model import Decoder, greedy, sampled
 from llmval_runners.plan import Decode, Prefill, StepPlan
+from llmval_runners.ranges import DECODE, mark, step_name
 from llmval_runners.upload import upload
 
 _ROWS_MULTIPLE = 16  # of a step of prompt tokens: what FP8 products want
@@ -125,11 +126,13 @@ class GpuRunner:
         tokens = []
         together = len(plan.decodes) >= MERGE_FROM and bool(plan.prefills)
         if plan.decodes and not together:
-            tokens.append(self._decode(plan.decodes).run(plan.decodes))
+            with mark(DECODE):
+                tokens.append(self._decode(plan.decodes).run(plan.decodes))
         if plan.prefills:
-            ended = self.prefill(plan.prefills, decodes=plan.decodes if together else [])
-            if ended is not None:
-                tokens.append(self.sample(*ended))
+            with mark(step_name(decodes=together, prefills=True)):
+                ended = self.prefill(plan.prefills, decodes=plan.decodes if together else [])
+                if ended is not None:
+                    tokens.append(self.sample(*ended))
         return Sampled(tokens)
 
     @torch.inference_mode()

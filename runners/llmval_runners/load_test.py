@@ -15,6 +15,7 @@ from llmval_runners.loadgen import LoadGenerator, prompt_tokens
 from llmval_runners.metrics import LiveMetrics
 from llmval_runners.parallel import Parallel
 from llmval_runners.plan import STOP
+from llmval_runners.profiling import Profiler
 from llmval_runners.request import Request
 from llmval_runners.result import Measured, load_test_result, partial_path, write_atomic
 from llmval_runners.scheduler import Scheduler
@@ -37,6 +38,7 @@ class LoadTest:
         """Decides everything, does nothing heavy; raises Refused."""
         self.events, self.rank, self.world_size = events, rank, world_size
         self.config: Config = configure(options, world_size=world_size, local_rank=local_rank)
+        self.profiler = Profiler(options, self.config.device, rank)
         self.stop = StopSignals(self._last_words)
         self.parallel: Parallel | None = None
         self._generator: LoadGenerator | None = None
@@ -52,6 +54,7 @@ class LoadTest:
         torch.set_grad_enabled(False)
         if self.config.device.type == "cuda":
             torch.cuda.set_device(self.config.device)
+        self.profiler.prime()
         self.parallel = Parallel(self.config.device, self.rank, self.world_size)
         link = self._load(self.parallel)
         if self.rank != 0:
@@ -115,7 +118,7 @@ class LoadTest:
             "page_size": config.page_size,
             "dtype": _name(config.kv_dtype),
         }
-        return Link(runner, max_batch=config.max_batch, chunk=config.chunk)
+        return Link(runner, max_batch=config.max_batch, chunk=config.chunk, trace=self.profiler.switch)
 
     def _follow(self, link: Link) -> int:
         self.events.phase_name = "follow"
@@ -161,6 +164,8 @@ class LoadTest:
             while not (generator.finished.is_set() and engine.idle):
                 sampled = self._step(engine)
                 now = generator.now()
+                if (on := self.profiler.due(now, bool(sampled))) is not None:
+                    engine.trace(on)
                 live.tokens(now, len(sampled))
                 for request, token, ended in sampled:
                     request.tokens.append(token)
@@ -182,7 +187,10 @@ class LoadTest:
         finally:
             generator.stop()
         self._ended_s = generator.now()
+        if self.profiler.cut(self._ended_s) is not None:
+            engine.trace(False)
         self._report(engine, generator, live, self._ended_s, completed, draining)
+        self.profiler.export()
         self._save()
 
     def _report(
@@ -237,7 +245,13 @@ class LoadTest:
         ends = [request.last_token_s for request in sent if request.done]
         duration = max(ends, default=now) if ended_early is None else now
         measured = Measured(sent, config.arrivals, duration, ended_early)
-        return load_test_result(measured, self._identity or _identity(config, None), workload, self._cache, config.slo)
+        result = load_test_result(
+            measured, self._identity or _identity(config, None), workload, self._cache, config.slo
+        )
+        if self.profiler.record is not None:
+            reasons = [*result["llmval"]["invalid_reasons"], "a profiler ran, so the figures are not the node's"]
+            result["llmval"] |= {"trace": self.profiler.record, "valid": False, "invalid_reasons": reasons}
+        return result
 
 
 def _identity(config: Config, backend: executor.Attention | None) -> dict[str, Any]:

@@ -116,6 +116,18 @@ def parser() -> argparse.ArgumentParser:
     )
     size.add_argument("--kv-tokens", type=count, metavar="N", help="KV cache in tokens, in place of --kv-cache-gib")
 
+    trace = root.add_argument_group("trace (capture_fp8_flexattention_traces.sh sets these)")
+    trace.add_argument(
+        "--profile",
+        choices=("none", "nsys", "torch"),
+        default="none",
+        help="mark the end of the window for `nsys profile`, or record it with PyTorch's profiler",
+    )
+    trace.add_argument(
+        "--profile-seconds", type=positive, metavar="S", help="the last S of the window (default nsys: all; torch: 3)"
+    )
+    trace.add_argument("--profile-output", type=Path, metavar="FILE", help="Chrome trace of --profile torch, .json.gz")
+
     root.add_argument("--output-json", type=Path, metavar="FILE", help="where the result goes; its folders are made")
     return root
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from llmval_runners import all_reduce
+from llmval_runners.ranges import ALL_GATHER, ALL_REDUCE, PLAN, mark
 from llmval_runners.refusal import Refused
 
 TIMEOUT = timedelta(seconds=120)  # rank 0 sends at least an idle plan each second, so silence this long is a hang
@@ -69,9 +70,10 @@ class Parallel:
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum over the ranks: in place, in new memory, or in memory that is valid until the next call."""
         if self._symmetric is not None and (how := self.all_reduce_of(tensor)) != all_reduce.NCCL:
-            return self._symmetric(tensor, how)
+            with mark(ALL_REDUCE):
+                return self._symmetric(tensor, how)
         if self.size > 1:
-            with self._guarded("all-reduce"):
+            with self._guarded(ALL_REDUCE):
                 dist.all_reduce(tensor)
         return tensor
 
@@ -80,14 +82,14 @@ class Parallel:
         if self.size == 1:
             return tensor[None]
         out = [torch.empty_like(tensor) for _ in range(self.size)]
-        with self._guarded("all-gather"):
+        with self._guarded(ALL_GATHER):
             dist.all_gather(out, tensor.contiguous())
         return torch.stack(out)
 
     def broadcast_plan(self, wire: torch.Tensor) -> torch.Tensor:
         """Rank 0's tensor to every rank, in place, over the CPU."""
         if self.size > 1:
-            with self._guarded("plan broadcast"):
+            with self._guarded(PLAN):
                 dist.broadcast(wire, src=0, group=self._control)
         return wire
 
@@ -114,7 +116,8 @@ class Parallel:
     @contextmanager
     def _guarded(self, what: str) -> Iterator[None]:
         try:
-            yield
+            with mark(what):
+                yield
         except RuntimeError as error:  # gloo raises RuntimeError itself, NCCL a subclass
             text = re.sub(r"\[\S+:\d+\] ", "", str(error))  # the place in gloo's source
             cause = (text.strip() or type(error).__name__).splitlines()[0].partition(". ")[0]

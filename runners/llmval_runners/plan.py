@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-STEP, IDLE, STOP = 0, 1, 2
+STEP, IDLE, STOP, TRACE = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What every rank does next. `code` of a STOP is the exit code to end with."""
+    """What every rank does next. `code`: of a STOP the exit code to end with, of a TRACE 1 to start and 0 to end it."""
 
     kind: int = STEP
     admits: list[Admit] = field(default_factory=list)

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Trace the engine (FP8, flex attention) under load: nsys where it is installed, else PyTorch's profiler.
+# Flags: --help. --python FILE, given first, or PYTHON in the environment, names the interpreter that has torch.
+set -euo pipefail
+
+here="$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)"
+if [[ ! -d "$here/llmval_runners" ]]; then
+  echo "refused: $here has no llmval_runners folder: run the script where \`llmval locate runners\` says it is." >&2
+  exit 2
+fi
+python="${PYTHON:-python3}"
+if [[ "${1:-}" == --python ]]; then
+  python="${2:?--python needs the path of an interpreter behind it}"
+  shift 2
+fi
+if ! command -v -- "$python" >/dev/null; then
+  echo "refused: there is no $python: name the interpreter that has torch with --python FILE." >&2
+  exit 2
+fi
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+exec "$python" -m llmval_runners.tracing "$@"

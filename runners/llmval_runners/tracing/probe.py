@@ -1,0 +1,30 @@
+"""What this node has, as JSON, in a process of its own: asking CUDA takes memory of a GPU until the process ends."""
+
+import importlib
+import json
+from typing import Any
+
+import torch
+
+
+def probe() -> dict[str, Any]:
+    """GPUs, versions, and whether Transformer Engine imports (installed is not enough: it must fit torch and CUDA)."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    version, problem = None, None
+    if gpus:
+        try:
+            importlib.import_module("transformer_engine.pytorch")
+            version = str(importlib.import_module("transformer_engine").__version__)
+        except Exception as error:  # noqa: BLE001  (a broken installation raises anything; it is told, and named)
+            problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return {
+        "gpus": gpus,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "transformer_engine": version,
+        "transformer_engine_problem": problem,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(probe()))

@@ -1,0 +1,96 @@
+"""The figures of a trace: top kernels, shares of communication, attention and matrix products, GPUs' busy share."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmval_runners.tracing.classify import GROUPS, group_of
+from llmval_runners.tracing.timeline import Timeline, Total
+
+SCHEMA_VERSION = 1
+TOP = 25
+NAME_LENGTH = 300  # of CUTLASS's names, which run to thousands of characters
+
+
+def summary_of(
+    timeline: Timeline, load: dict[str, Any], *, tool: dict[str, Any], commands: list[str], files: list[Path]
+) -> dict[str, Any]:
+    """The record beside a trace; schema in `docs/schemas/trace_summary.schema.json`.
+
+    Shares are of the summed time of all kernels (two that overlap both count); of a run on a CPU, of all operators' own
+    time. The busy share of a GPU is the part of the traced window in which at least one kernel ran on it.
+    `load`: the result of the load test that ran meanwhile, with its `trace` record.
+    """
+    ours = load["llmval"]
+    window = ours["trace"]
+    total = sum(one.ns for one in timeline.work.values())
+    traced_ns = max([window["seconds"] * 1e9, *(device.span_ns for device in timeline.devices)])
+    devices = [
+        {
+            "device": device.name,
+            "kernels": device.kernels,
+            "kernel_ms": device.kernel_ns / 1e6,
+            "busy_share": device.busy_ns / traced_ns,
+        }
+        for device in timeline.devices
+    ]
+    return {
+        "schema": SCHEMA_VERSION,
+        "kind": "trace_summary",
+        "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "tool": tool,
+        "window": window | {"seconds": traced_ns / 1e9},
+        "identity": ours["identity"],
+        "workload": ours["workload"],
+        "load": {
+            "partial": ours["partial"],
+            "completed": load["completed"],
+            "failed": load["failed"],
+            "output_tokens_per_s": load["output_throughput"],
+        },
+        "unit": timeline.unit,
+        "calls": sum(one.calls for one in timeline.work.values()),
+        "total_ms": total / 1e6,
+        "shares": _shares(timeline.work, total),
+        "gpu_busy_share": sum(one["busy_share"] for one in devices) / len(devices) if devices else None,
+        "devices": devices,
+        "top": _top(timeline.work, total),
+        "ranges": [
+            {"name": name, "calls": one.calls, "total_ms": one.ns / 1e6}
+            for name, one in sorted(timeline.ranges.items())
+        ],
+        "commands": commands,
+        "files": [{"name": file.name, "bytes": file.stat().st_size} for file in files],
+    }
+
+
+def _shares(work: dict[str, Total], total: float) -> dict[str, float | None]:
+    sums = dict.fromkeys(GROUPS, 0.0)
+    for name, one in work.items():
+        sums[group_of(name)] += one.ns
+    return {group: ns / total if total else None for group, ns in sums.items()}
+
+
+def _top(work: dict[str, Total], total: float) -> list[dict[str, Any]]:
+    longest = sorted(work.items(), key=lambda item: item[1].ns, reverse=True)[:TOP]
+    return [
+        {
+            "name": name[:NAME_LENGTH],
+            "group": group_of(name),
+            "calls": one.calls,
+            "total_ms": one.ns / 1e6,
+            "mean_us": one.ns / one.calls / 1e3,
+            "share": one.ns / total if total else None,
+        }
+        for name, one in longest
+    ]
+
+
+def sentence(summary: dict[str, Any]) -> str:
+    """The summary in one line for a terminal."""
+    shares = ", ".join(f"{group} {share:.1%}" for group, share in summary["shares"].items() if share is not None)
+    busy = summary["gpu_busy_share"]
+    return (
+        f"{summary['calls']:,} {summary['unit']} in {summary['window']['seconds']:.2f} s ({summary['tool']['name']}): "
+        f"{shares or 'nothing'}" + ("" if busy is None else f"; GPUs busy {busy:.1%}")
+    )
