@@ -18,6 +18,8 @@ from llmval_runners.result import write_atomic
 from llmval_runners.weights import random_weights
 
 SCHEMA_VERSION = 1
+FP8_MODES = {"fp8": "native", "fp8-weights": "native", "transformer-engine": "transformer-engine"}
+FP8_KV = ("fp8", "transformer-engine")
 
 
 class Benchmark:
@@ -53,11 +55,14 @@ class Benchmark:
         limits = ceilings(device, first.dtype)
         print("  ".join(f"{name} {value:.4g}" for name, value in limits.items()), flush=True)
         kernels: dict[str, str] = {}
+        fp8_kernels: dict[str, str] = {}
         for index, ((precision, backend), config) in enumerate(self.configs.items()):
             self.events.phase("load", f"{config.shape.name}, {precision}, {backend}")
             runner = executor.load(config, random_weights(self.options.seed, device), Parallel(device))
             _fill(runner.cache.pool)
             kernels[f"{backend} {precision}"] = runner.attention.kernel
+            if (products := executor.fp8_kernel(runner.model)) is not None:
+                fp8_kernels[precision] = products
             table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize
             bench = Bench(
                 runner, config.shape, self.sizes, {"backend": backend, "precision": precision},
@@ -70,7 +75,7 @@ class Benchmark:
             del runner, bench
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-        self._write(first, limits, kernels)
+        self._write(first, limits, kernels, fp8_kernels)
         return 0
 
     def _done(self, row: dict[str, Any]) -> None:
@@ -78,12 +83,14 @@ class Benchmark:
         share = next((f"{row[key]:6.1%} {key[3:]}" for key in ("of_copy", "of_gemm", "of_modelled") if key in row), "")
         rate = f"{row['tokens_per_s']:12,.0f} tok/s" if "tokens_per_s" in row else " " * 18
         print(
-            f"{row['row']:13} {row['backend']:5} {row['precision']:12} batch {row['batch']:4} context "
+            f"{row['row']:13} {row['backend']:5} {row['precision']:18} batch {row['batch']:4} context "
             f"{row['context']:6} {row['value']:12.3f} {row['unit']:10} {rate}  {share}",
             flush=True,
         )
 
-    def _write(self, config: Config, limits: dict[str, float], kernels: dict[str, str]) -> None:
+    def _write(
+        self, config: Config, limits: dict[str, float], kernels: dict[str, str], fp8_kernels: dict[str, str]
+    ) -> None:
         path = self.options.json
         if path is None:
             return
@@ -102,6 +109,7 @@ class Benchmark:
                 "chunk": self.sizes.chunk,
                 "ceilings": limits,
                 "attention_kernels": kernels,
+                "fp8_kernels": fp8_kernels,
                 "rows": self.rows,
             },
         )
@@ -125,8 +133,8 @@ class Benchmark:
             "--model", options.model, "--device", options.device, "--attention-backend", backend, "--warmup", "0",
             "--prompt-len", str(longest), "--output-len", "1", "--target-qps", "2", "--duration", "1", "--page-size",
             str(page), "--kv-tokens", str(pages * page), "--max-batch", str(max(*sizes.batches, sizes.prompts)),
-            "--prefill-chunk", str(sizes.chunk), "--fp8-mode", "native" if precision.startswith("fp8") else "none",
-            "--kv-dtype", "fp8" if precision == "fp8" else "auto", "--seed", str(options.seed),
+            "--prefill-chunk", str(sizes.chunk), "--fp8-mode", FP8_MODES.get(precision, "none"), "--kv-dtype",
+            "fp8" if precision in FP8_KV else "auto", "--seed", str(options.seed),
         ]  # fmt: skip
         return configure(load_test_options(flags), world_size=1, local_rank=0)
 

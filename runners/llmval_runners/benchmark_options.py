@@ -8,7 +8,7 @@ from llmval_runners.refusal import Refused
 from llmval_runners.shapes import SHAPES
 
 ROWS = ("decode", "prefill", "long", "attention", "saturated")
-PRECISIONS = ("bf16", "fp8", "fp8-weights")
+PRECISIONS = ("bf16", "fp8", "fp8-weights", "transformer-engine")
 BACKENDS = ("sdpa", "flex")
 
 
@@ -25,7 +25,8 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--backends", default="sdpa,flex", metavar="LIST", help="of sdpa,flex (default both)")
     root.add_argument(
         "--precisions", default="bf16,fp8", metavar="LIST",
-        help="of bf16, fp8 (weights and KV cache) and fp8-weights (default bf16,fp8); a CPU always computes in float32",
+        help="of bf16, fp8 (weights and KV cache), fp8-weights and transformer-engine (weights by Transformer Engine, "
+        "KV cache as fp8) (default bf16,fp8); a CPU always computes in float32",
     )  # fmt: skip
     models = f"{', '.join(SHAPES)} (default {DEFAULT_MODEL})"
     root.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help=models)
