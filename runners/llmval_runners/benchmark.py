@@ -68,6 +68,9 @@ class Benchmark:
                 runner, config.shape, self.sizes, {"backend": backend, "precision": precision},
                 config.weight_bytes_per_rank - table, limits, self.options.repeats, self.options.seed,
             )  # fmt: skip
+            if runner.compiled is not None:
+                made = runner.compiled.as_json
+                print(f"compiled {made['what']}: {made['graphs']} graphs in {made['first_calls_s']:.1f} s", flush=True)
             self.events.phase("measure", f"{precision}, {backend}")
             with torch.inference_mode():
                 rows_of(bench, self.options.rows, self._done)
@@ -107,6 +110,7 @@ class Benchmark:
                 "torch_version": torch.__version__,
                 "repeats": self.options.repeats,
                 "chunk": self.sizes.chunk,
+                "compile_mode": self.options.compile_mode,
                 "ceilings": limits,
                 "attention_kernels": kernels,
                 "fp8_kernels": fp8_kernels,
@@ -135,6 +139,7 @@ class Benchmark:
             str(page), "--kv-tokens", str(pages * page), "--max-batch", str(max(*sizes.batches, sizes.prompts)),
             "--prefill-chunk", str(sizes.chunk), "--fp8-mode", FP8_MODES.get(precision, "none"), "--kv-dtype",
             "fp8" if precision in FP8_KV else "auto", "--seed", str(options.seed),
+            "--compile-mode", options.compile_mode,
         ]  # fmt: skip
         return configure(load_test_options(flags), world_size=1, local_rank=0)
 

@@ -30,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     models = f"{', '.join(SHAPES)} (default {DEFAULT_MODEL})"
     root.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help=models)
+    compiled = "bf16 and float32 only: pass --precisions bf16 with it (default off)"
+    root.add_argument("--compile-mode", choices=("default", "smart", "off"), default="off", help=compiled)
     root.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     root.add_argument("--batches", metavar="LIST", help="of the decode rows (default 1,32,256; tiny 1,4)")
     context = "tokens a sequence in the decode rows (default 1088; tiny 32)"

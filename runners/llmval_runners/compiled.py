@@ -9,8 +9,7 @@ product by itself in both: there is nothing to fuse it with.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,11 +28,10 @@ _Attend = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 """(qkv [tokens, heads + 2 · KV heads, head dim], the layer's pool, its index) → [tokens, heads · dim]."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(NamedTuple):
     """A layer's weights, and its keys and values in the cache: [2, KV heads, slots, head dim]."""
 
-    index: int
+    place: int
     attention_norm: torch.Tensor
     qkv: torch.Tensor
     output: torch.Tensor
@@ -43,8 +41,7 @@ class _Block:
     pool: torch.Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
+class _Parts(NamedTuple):
     """What a pass is made of: compiled each, or plain in a pass that is compiled whole."""
 
     before: Callable[..., tuple[torch.Tensor, torch.Tensor]]
@@ -95,7 +92,7 @@ def _layers(
         x, qkv = parts.before(
             x, delta, block.attention_norm, block.qkv, cos, sin, slots, block.pool, parts.heads, parts.eps
         )
-        projected = F.linear(parts.attend(qkv, block.pool, block.index), block.output)
+        projected = F.linear(parts.attend(qkv, block.pool, block.place), block.output)
         x, delta = parts.behind(
             x, projected if reduce is None else reduce(projected), block.mlp_norm, block.gate_up, block.down, parts.eps
         )
