@@ -102,7 +102,8 @@ class LoadTest:
 
     def _load(self, parallel: Parallel) -> Link:
         config, options = self.config, self.config.options
-        self.events.phase("load", f"{config.shape.name}, {config.shape.parameters / 1e9:.3g} B parameters")
+        then = "" if config.compile_mode == "off" else f", then compiling ({config.compile_mode})"
+        self.events.phase("load", f"{config.shape.name}, {config.shape.parameters / 1e9:.3g} B parameters{then}")
         source = (
             from_checkpoint(config.checkpoint) if config.checkpoint else random_weights(options.seed, config.device)
         )
