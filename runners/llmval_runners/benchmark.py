@@ -19,6 +19,8 @@ from llmval_runners.result import write_atomic
 from llmval_runners.weights import random_weights
 
 SCHEMA_VERSION = 1
+FP8_MODES = {"fp8": "native", "fp8-weights": "native", "transformer-engine": "transformer-engine"}
+FP8_KV = ("fp8", "transformer-engine")
 
 
 class Benchmark:
@@ -45,6 +47,7 @@ class Benchmark:
         }
         self.rows: list[dict[str, Any]] = []
         self.kernels: dict[str, str] = {}  # of attention, by backend and precision
+        self.fp8_kernels: dict[str, str] = {}  # by precision
 
     def run(self) -> int:
         """Measure, print the table, write the JSON; the exit code. Raises Refused or RankLost."""
@@ -84,6 +87,11 @@ class Benchmark:
         runner = executor.load(config, random_weights(self.options.seed, config.device), parallel)
         _fill(runner.cache.pool)
         self.kernels[f"{backend} {precision}"] = runner.attention.kernel
+        if (products := executor.fp8_kernel(runner.model)) is not None:
+            self.fp8_kernels[precision] = products
+        if runner.compiled is not None:
+            made = runner.compiled.as_json
+            self._print(f"compiled {made['what']}: {made['graphs']} graphs in {made['first_calls_s']:.1f} s")
         table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize
         bench = Bench(
             Link(runner, max_batch=config.max_batch, chunk=self.sizes.chunk), parallel, config.shape, self.sizes,
@@ -130,7 +138,7 @@ class Benchmark:
                 f"{model['memory_ms']:.3f} memory + {model['all_reduce_ms']:.3f} all-reduces{least}"
             )
         self._print(
-            f"{row['row']:13} {row['backend']:5} {row['precision']:12} batch {row['batch']:4} context "
+            f"{row['row']:13} {row['backend']:5} {row['precision']:18} batch {row['batch']:4} context "
             f"{row['context']:6} {row['value']:12.3f} {row['unit']:10} {rate}  {share}"
         )
 
@@ -152,8 +160,10 @@ class Benchmark:
                 "tensor_parallel": self.world_size,
                 "repeats": self.options.repeats,
                 "chunk": self.sizes.chunk,
+                "compile_mode": self.options.compile_mode,
                 "ceilings": limits,
                 "attention_kernels": self.kernels,
+                "fp8_kernels": self.fp8_kernels,
                 "rows": self.rows,
             },
         )
@@ -178,8 +188,9 @@ class Benchmark:
             "--model", options.model, "--device", options.device, "--attention-backend", backend, "--warmup", "0",
             "--prompt-len", str(longest), "--output-len", "1", "--target-qps", "2", "--duration", "1", "--page-size",
             str(page), "--kv-tokens", str(pages * page), "--max-batch", str(max(*sizes.batches, sizes.prompts)),
-            "--prefill-chunk", str(sizes.chunk), "--fp8-mode", "native" if precision.startswith("fp8") else "none",
-            "--kv-dtype", "fp8" if precision == "fp8" else "auto", "--seed", str(options.seed),
+            "--prefill-chunk", str(sizes.chunk), "--fp8-mode", FP8_MODES.get(precision, "none"), "--kv-dtype",
+            "fp8" if precision in FP8_KV else "auto", "--seed", str(options.seed),
+            "--compile-mode", options.compile_mode,
         ]  # fmt: skip
         return configure(load_test_options(flags), world_size=self.world_size, local_rank=self.local_rank)
 

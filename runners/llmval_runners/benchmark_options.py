@@ -8,7 +8,7 @@ from llmval_runners.refusal import Refused
 from llmval_runners.shapes import SHAPES
 
 ROWS = ("decode", "prefill", "long", "attention", "saturated", "all_reduce")
-PRECISIONS = ("bf16", "fp8", "fp8-weights")
+PRECISIONS = ("bf16", "fp8", "fp8-weights", "transformer-engine")
 BACKENDS = ("sdpa", "flex")
 ALL_REDUCES = ("nccl", "one-shot", "two-shot", "auto")  # as all_reduce.CHOICES, whose module imports torch
 
@@ -26,7 +26,8 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--backends", default="sdpa,flex", metavar="LIST", help="of sdpa,flex (default both)")
     root.add_argument(
         "--precisions", default="bf16,fp8", metavar="LIST",
-        help="of bf16, fp8 (weights and KV cache) and fp8-weights (default bf16,fp8); a CPU always computes in float32",
+        help="of bf16, fp8 (weights and KV cache), fp8-weights and transformer-engine (weights by Transformer Engine, "
+        "KV cache as fp8) (default bf16,fp8); a CPU always computes in float32",
     )  # fmt: skip
     gpus = "that share the model (default 1, under torchrun its ranks)"
     root.add_argument("--tensor-parallel-gpus", type=count, metavar="N", help=gpus)
@@ -34,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--all-reduce", metavar="LIST", help=sums)
     models = f"{', '.join(SHAPES)} (default {DEFAULT_MODEL})"
     root.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help=models)
+    compiled = "bf16 and float32 only: pass --precisions bf16 with it (default off)"
+    root.add_argument("--compile-mode", choices=("default", "smart", "off"), default="off", help=compiled)
     root.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     root.add_argument("--batches", metavar="LIST", help="of the decode rows (default 1,32,256; tiny 1,4)")
     context = "tokens a sequence in the decode rows (default 1088; tiny 32)"

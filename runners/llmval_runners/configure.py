@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from llmval_runners import fp8
+from llmval_runners import fp8, te_linear
 from llmval_runners.arrivals import Arrival, Lengths, arrival_times, schedule
 from llmval_runners.kv_cache import GIB, pages_for, refuse_longer
 from llmval_runners.metrics import Slo
@@ -30,7 +30,8 @@ class Config:
     device: torch.device
     dtype: torch.dtype
     kv_dtype: torch.dtype
-    fp8: str  # none or native
+    fp8: str  # none, native or transformer-engine
+    compile_mode: str  # off, smart or default
     attention: str  # auto, flex or sdpa: the backend's own name goes into the result
     tensor_parallel: int
     arrivals: list[Arrival]
@@ -56,7 +57,7 @@ class Config:
         table = self.shape.vocab * self.shape.hidden
         head = 0 if self.shape.tied_embeddings else table
         layers = self.shape.parameters - table - head
-        share = layers * (1 if self.fp8 == "native" else self.dtype.itemsize) + head * self.dtype.itemsize
+        share = layers * (1 if self.fp8 != "none" else self.dtype.itemsize) + head * self.dtype.itemsize
         return table * self.dtype.itemsize + share // self.tensor_parallel
 
 
@@ -71,7 +72,7 @@ def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) 
     _check_backend(options, device)
     shape = checkpoint_shape(options.checkpoint) if options.checkpoint else _named_shape(options)
     shape.check_tensor_parallel(world_size)
-    if options.fp8_mode == "native":
+    if options.fp8_mode != "none":
         _check_fp8_shape(shape, world_size)
     on_cpu = device.type == "cpu"
     if on_cpu and shape.parameters > CPU_PARAMETERS:
@@ -93,6 +94,7 @@ def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) 
         dtype=dtype,
         kv_dtype=torch.float8_e4m3fn if options.kv_dtype == "fp8" else _dtype(options.kv_dtype, dtype),
         fp8=options.fp8_mode,
+        compile_mode=options.compile_mode,
         attention=options.attention_backend,
         tensor_parallel=world_size,
         arrivals=arrivals,
@@ -172,11 +174,6 @@ def _check_precision(options: argparse.Namespace, device: torch.device) -> None:
     """FP8 needs a GPU of a certain age; and a GPU's kernels here are written for bfloat16."""
     instead = "pass --fp8-mode none"
     on_cpu = device.type == "cpu"
-    if options.fp8_mode == "transformer-engine" and not on_cpu:
-        raise Refused(
-            "--fp8-mode transformer-engine is not in this release, whose FP8 products are torch._scaled_mm and Triton "
-            "kernels: pass --fp8-mode native."
-        )
     for flag, asked, without in (
         (f"--fp8-mode {options.fp8_mode}", options.fp8_mode != "none", instead),
         ("--kv-dtype fp8", options.kv_dtype == "fp8", "pass --kv-dtype auto"),
@@ -197,10 +194,33 @@ def _check_precision(options: argparse.Namespace, device: torch.device) -> None:
     if not on_cpu and options.kv_dtype not in ("auto", "bfloat16", "fp8"):
         raise Refused(f"--kv-dtype {options.kv_dtype} is for CPU runs: pass --kv-dtype bfloat16 or fp8.")
     if options.compile_mode != "off":
-        raise Refused(
-            f"--compile-mode {options.compile_mode} is not in this release, whose engine runs its own fused kernels: "
-            "pass --compile-mode off, or leave it out."
-        )
+        _check_compile(options, on_cpu)
+    if options.fp8_mode == "transformer-engine":
+        te_linear.load()
+
+
+def _check_compile(options: argparse.Namespace, on_cpu: bool) -> None:
+    """Inductor gets plain weights and a plain cache; on a CPU it writes C++."""
+    for flag, asked, without in (
+        (f"--fp8-mode {options.fp8_mode}", options.fp8_mode != "none", "--fp8-mode none"),
+        ("--kv-dtype fp8", options.kv_dtype == "fp8", "--kv-dtype auto"),
+    ):
+        if asked:
+            raise Refused(
+                f"--compile-mode {options.compile_mode} compiles the engine in bfloat16 only, and {flag} needs its own "
+                f"fused kernels: pass --compile-mode off, or {without}."
+            )
+    if on_cpu:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler:
+            raise Refused(
+                f"--compile-mode {options.compile_mode} on a CPU needs a C++ compiler, and there is none: install g++, "
+                "or pass --compile-mode off."
+            ) from None
 
 
 def _check_backend(options: argparse.Namespace, device: torch.device) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from llmval_runners.attention import AttentionBackend, Span, StepLayout
+from llmval_runners.compiled import CompiledDecoder, CpuSteps
 from llmval_runners.kv_cache import PagedKVCache
 from llmval_runners.model import Decoder
 from llmval_runners.plan import IDLE, STEP, STOP, TRACE, StepPlan, capacity_for
@@ -36,8 +37,11 @@ class Runner:
         max_pages: int,
         temperature: float = 0.0,
         seed: int = 0,
+        compiled: CompiledDecoder | None = None,
     ) -> None:
-        self.model, self.cache, self.attention = model, cache, attention
+        """`compiled`: the same model's layers, which then run in place of its own."""
+        self.model, self.cache, self.attention, self.compiled = model, cache, attention, compiled
+        self._steps = model if compiled is None else CpuSteps(compiled)
         self._device = model.embedding.device
         self._temperature = temperature
         # Each rank perturbs its own slice of the vocabulary, so each needs noise of its own.
@@ -86,7 +90,7 @@ class Runner:
         tokens = torch.cat((decoding, torch.tensor(prompt, dtype=torch.int64, device=self._device)))
         layout = StepLayout(spans, len(plan.decodes), positions, self._page_table.to(self._device))
         self.attention.begin(layout, self.cache)
-        return self.model.hidden(tokens, positions, slots, self.cache, self.attention), rows, samples
+        return self._steps.hidden(tokens, positions, slots, self.cache, self.attention), rows, samples
 
 
 class Executor(Protocol):

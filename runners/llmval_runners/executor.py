@@ -1,15 +1,17 @@
 """Weights, cache and executor of one rank, for the device that it has."""
 
 import gc
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from llmval_runners import attention
+from llmval_runners import attention, te_linear
+from llmval_runners.compiled import CompiledDecoder
 from llmval_runners.configure import Config, free_memory, kv_pages
 from llmval_runners.engine import Executor, Runner
-from llmval_runners.fp8 import Fp8Weight
+from llmval_runners.fp8 import NATIVE_KERNEL, Fp8Weight
 from llmval_runners.kv_cache import GIB, PagedKVCache, pages_for
-from llmval_runners.model import Linear
+from llmval_runners.model import Decoder, Linear
 from llmval_runners.parallel import Parallel
 from llmval_runners.refusal import Refused
 from llmval_runners.weights import Source, build
@@ -23,9 +25,10 @@ class Attention(Protocol):
 
 
 class Loaded(Executor, Protocol):
-    """An executor with its attention backend."""
+    """An executor with its attention backend, and its compiled layers where it has such."""
 
     attention: Any
+    compiled: CompiledDecoder | None
 
 
 def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = True) -> Loaded:
@@ -38,8 +41,7 @@ def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = T
     gc.collect()  # an earlier engine's memory is in reference cycles
     free = free_memory(config.device)
     try:
-        linear = Fp8Weight.of if config.fp8 == "native" else Linear
-        model = build(config.shape, source, parallel, config.dtype, linear)
+        model = build(config.shape, source, parallel, config.dtype, linear_maker(config.fp8))
         if on_cuda:
             torch.cuda.empty_cache()
         free = free_memory(config.device)
@@ -53,7 +55,9 @@ def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = T
             device=config.device,
             spare=on_cuda,
         )
+        compiled = None if config.compile_mode == "off" else CompiledDecoder(model, cache, config.compile_mode)
         sizes: dict[str, Any] = {
+            "compiled": compiled,
             "max_batch": config.max_batch,
             "max_pages": pages_for(config.longest, config.page_size),
             "temperature": config.options.temperature,
@@ -72,6 +76,21 @@ def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = T
             f"room for a step, and {free / GIB:.1f} GiB were free: pass a smaller --kv-tokens, --max-batch or "
             f"--prefill-chunk ({str(error).splitlines()[0]})."
         ) from error
+
+
+def linear_maker(fp8_mode: str) -> Callable[[torch.Tensor], Any]:
+    """What makes a block's layers of their weights [out, in]. Raises Refused where Transformer Engine is missing."""
+    if fp8_mode == "transformer-engine":
+        return te_linear.load().linear
+    return Fp8Weight.of if fp8_mode == "native" else Linear
+
+
+def fp8_kernel(model: Decoder) -> str | None:
+    """How the layers' FP8 products run, read from the layers themselves; None where they are not FP8."""
+    first = model.layers[0].qkv
+    if isinstance(first, te_linear.TeLinear):
+        return first.engine.kernel
+    return NATIVE_KERNEL if isinstance(first, Fp8Weight) else None
 
 
 def gpu_attention(name: str, cache: PagedKVCache, heads: int) -> Any:

@@ -11,6 +11,10 @@ import torch
 E4M3_MAX = 448.0  # the largest finite torch.float8_e4m3fn
 MULTIPLE = 16  # cuBLASLt takes FP8 operands whose sizes are multiples of this
 CAPABILITY = (8, 9)
+NATIVE_KERNEL = (
+    "torch._scaled_mm and Triton: E4M3 weights with one scale an output feature, activations with one scale a row; LM "
+    "head in bfloat16"
+)
 
 
 @dataclass(frozen=True, slots=True)

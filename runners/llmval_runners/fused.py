@@ -1,10 +1,12 @@
 """The decoder's step on a GPU: the arithmetic of `model.Decoder.hidden` in eight or nine kernels a layer.
 
-Matrix products of 1 to 64 rows stream the weights (`stream_linear`), larger ones are cuBLAS's. All that a step depends
+Matrix products of 1 to 64 rows stream the weights (`stream_linear`), larger ones are cuBLAS's, and all are Transformer
+Engine's where it made the layers. All that a step depends
 on is in tensors of fixed size, so the same code runs eagerly and is captured in a CUDA graph.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,7 @@ from llmval_runners.kernels import Rows
 from llmval_runners.kv_cache import PagedKVCache
 from llmval_runners.model import Decoder, Linear
 from llmval_runners.stream_linear import MOST_ROWS, stream, tiles_for
+from llmval_runners.te_linear import TeLinear
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(qkv [tokens, heads + 2 · KV heads, head dim], keys, values [KV heads, slots, head dim]) → [tokens, heads · dim]."""
@@ -42,7 +45,9 @@ class FusedDecoder:
 
     def __init__(self, model: Decoder, cache: PagedKVCache) -> None:
         self.model, self.cache = model, cache
-        self.fp8 = isinstance(model.layers[0].qkv, Fp8Weight)
+        first = model.layers[0].qkv
+        self.fp8 = isinstance(first, Fp8Weight)  # Transformer Engine quantises what it is given itself
+        self._running = first.engine.running if isinstance(first, TeLinear) else nullcontext
         device = model.embedding.device
         self._processors = torch.cuda.get_device_properties(device).multi_processor_count
         # Parts of a split product are added by the next kernel here, but an all-reduce wants the sum.
@@ -56,6 +61,12 @@ class FusedDecoder:
         Writes the tokens' keys and values to the cache. Of the last layer nothing but these is needed of a token that
         gives no output token: `wanted` (int64, indices) names those that do, and None comes back where there are none.
         """
+        with self._running():
+            return self._hidden(tokens, page_table, attend, wanted)
+
+    def _hidden(
+        self, tokens: Tokens, page_table: torch.Tensor, attend: Attend, wanted: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
         model, eps, fp8 = self.model, self.model.shape.norm_eps, self.fp8
         x = F.embedding(tokens.ids, model.embedding)
         delta: torch.Tensor | None = None
@@ -83,8 +94,10 @@ class FusedDecoder:
         model = self.model
         return self.linear(model.head, kernels.norm(x, delta, model.norm, model.shape.norm_eps, False), split=False)[0]
 
-    def linear(self, layer: Linear | Fp8Weight, x: Rows, *, split: bool) -> torch.Tensor:
+    def linear(self, layer: Linear | Fp8Weight | TeLinear, x: Rows, *, split: bool) -> torch.Tensor:
         """x · Wᵀ: [parts, rows, out], one part unless `split` lets it be more."""
+        if isinstance(layer, TeLinear):
+            return layer(x.values)[None]
         rows, weight = len(x.values), layer.weight
         dtype = self.model.embedding.dtype
         scales = layer.scales if isinstance(layer, Fp8Weight) else None
@@ -99,7 +112,7 @@ class FusedDecoder:
         )
         return product[None]
 
-    def _reduced(self, layer: Linear | Fp8Weight, x: Rows) -> torch.Tensor:
+    def _reduced(self, layer: Linear | Fp8Weight | TeLinear, x: Rows) -> torch.Tensor:
         """The product summed over the ranks, each of which holds some of its inputs."""
         parts = self.linear(layer, x, split=self._parts_pass)
         return parts if self._parts_pass else self.model.parallel.all_reduce(parts)

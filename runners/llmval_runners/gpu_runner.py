@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from llmval_runners.attention import Span
+from llmval_runners.compiled import CompiledDecoder, GpuSteps
 from llmval_runners.fused import Attend, FusedDecoder, Tokens
 from llmval_runners.gpu_attention import GpuAttention, Prompts
 from llmval_runners.kv_cache import PagedKVCache
@@ -92,10 +93,14 @@ class GpuRunner:
         temperature: float = 0.0,
         seed: int = 0,
         graphs: bool = True,
+        compiled: CompiledDecoder | None = None,
     ) -> None:
-        """Compiles what decoding needs and captures its graphs (`graphs`: or runs it eagerly)."""
-        self.model, self.cache, self.attention = model, cache, attention
-        self.decoder = FusedDecoder(model, cache)
+        """Compiles what decoding needs and captures its graphs (`graphs`: or runs it eagerly).
+
+        `compiled`: the same model's layers, which then run in place of the fused kernels.
+        """
+        self.model, self.cache, self.attention, self.compiled = model, cache, attention, compiled
+        self.decoder = FusedDecoder(model, cache) if compiled is None else GpuSteps(compiled)
         self._device = model.embedding.device
         self._temperature = temperature
         self.generator: torch.Generator | None = None

@@ -43,6 +43,7 @@ class LoadTest:
         self.parallel: Parallel | None = None
         self._generator: LoadGenerator | None = None
         self._identity: dict[str, Any] = {}
+        self._runner: executor.Loaded | None = None
         self._cache: dict[str, Any] = {}
         self._saving = threading.Lock()
         self._ended_s: float | None = None
@@ -104,13 +105,14 @@ class LoadTest:
 
     def _load(self, parallel: Parallel) -> Link:
         config, options = self.config, self.config.options
-        self.events.phase("load", f"{config.shape.name}, {config.shape.parameters / 1e9:.3g} B parameters")
+        then = "" if config.compile_mode == "off" else f", then compiling ({config.compile_mode})"
+        self.events.phase("load", f"{config.shape.name}, {config.shape.parameters / 1e9:.3g} B parameters{then}")
         source = (
             from_checkpoint(config.checkpoint) if config.checkpoint else random_weights(options.seed, config.device)
         )
         runner = executor.load(config, source, parallel)
         cache = runner.cache
-        self._identity = _identity(config, runner.attention)
+        self._runner, self._identity = runner, _identity(config, runner)
         self._cache = {
             "bytes_per_rank": cache.bytes_per_rank,
             "bytes_total": cache.bytes_per_rank * self.world_size,
@@ -245,17 +247,20 @@ class LoadTest:
         ends = [request.last_token_s for request in sent if request.done]
         duration = max(ends, default=now) if ended_early is None else now
         measured = Measured(sent, config.arrivals, duration, ended_early)
-        result = load_test_result(
-            measured, self._identity or _identity(config, None), workload, self._cache, config.slo
-        )
+        identity = self._identity or _identity(config, None)
+        if self._runner is not None and self._runner.compiled is not None:
+            identity |= {"compile": self._runner.compiled.as_json}  # with what was compiled since the start
+        result = load_test_result(measured, identity, workload, self._cache, config.slo)
         if self.profiler.record is not None:
             reasons = [*result["llmval"]["invalid_reasons"], "a profiler ran, so the figures are not the node's"]
             result["llmval"] |= {"trace": self.profiler.record, "valid": False, "invalid_reasons": reasons}
         return result
 
 
-def _identity(config: Config, backend: executor.Attention | None) -> dict[str, Any]:
+def _identity(config: Config, runner: executor.Loaded | None) -> dict[str, Any]:
     """What ran, never what was asked; null where it did not come to run."""
+    backend: executor.Attention | None = runner.attention if runner else None
+    compiled = runner.compiled if runner else None
     on_cuda = config.device.type == "cuda"
     return {
         "model": config.shape.name,
@@ -267,7 +272,9 @@ def _identity(config: Config, backend: executor.Attention | None) -> dict[str, A
         "attention_backend": backend.name if backend else None,
         "attention_kernel": backend.kernel if backend else None,
         "fp8_mode": config.fp8,
-        "compile_mode": "off",
+        "fp8_kernel": executor.fp8_kernel(runner.model) if runner else None,
+        "compile_mode": compiled.mode if compiled else "off" if runner else config.compile_mode,
+        "compile": compiled.as_json if compiled else None,
         "tensor_parallel": config.tensor_parallel,
         "device": config.device.type,
         "device_name": torch.cuda.get_device_name(config.device) if on_cuda else _cpu_name(),

@@ -95,8 +95,19 @@ def parser() -> argparse.ArgumentParser:
     engine = root.add_argument_group("engine")
     engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     engine.add_argument("--attention-backend", choices=("auto", "flex", "sdpa"), default="auto")
-    engine.add_argument("--fp8-mode", choices=("none", "transformer-engine", "native"), default="none")
-    engine.add_argument("--compile-mode", choices=("default", "smart", "off"), default="off")
+    engine.add_argument(
+        "--fp8-mode",
+        choices=("none", "transformer-engine", "native"),
+        default="none",
+        help="of a block's weights and products: te.Linear with current scaling, or torch._scaled_mm and Triton",
+    )
+    engine.add_argument(
+        "--compile-mode",
+        choices=("default", "smart", "off"),
+        default="off",
+        help="default: the pass over all layers compiled as one; smart: two regions that all layers share; off: the "
+        "engine's own kernels (default off)",
+    )
     engine.add_argument(
         "--kv-dtype", choices=("auto", "bfloat16", "float16", "float32", "fp8"), default="auto", help="auto: as --dtype"
     )

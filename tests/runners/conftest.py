@@ -1,6 +1,8 @@
-"""A small engine in one process, for tests."""
+"""A small engine in one process, for tests. Fakes of this folder are importable by their names."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from llmval_runners.scheduler import Scheduler
 from llmval_runners.shapes import SHAPES
 from llmval_runners.weights import build, random_weights
 
+sys.path.insert(0, str(Path(__file__).parent))
 CPU = torch.device("cpu")
 
 

@@ -1,7 +1,11 @@
 """The GPU engine against a float32 reference, and against itself: by graph or eagerly, in chunks, in any batch."""
 
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,6 +46,17 @@ def models() -> dict[str, Decoder]:
     }
 
 
+def model_of(models: dict[str, Decoder], weights: str) -> Decoder:
+    """One of `models`, or `te`: bf16's weights in Transformer Engine's layers, where it is installed."""
+    if weights == "te" and weights not in models:
+        from llmval_runners.executor import linear_maker
+
+        pytest.importorskip("transformer_engine.pytorch", reason="Transformer Engine is not installed")
+        source = from_state_dict(export(models["bf16"]))
+        models[weights] = build(SHAPE, source, Parallel(GPU), torch.bfloat16, linear_maker("transformer-engine"))
+    return models[weights]
+
+
 @pytest.fixture(autouse=True)
 def _no_grad() -> Iterator[None]:
     with torch.inference_mode():
@@ -57,7 +72,9 @@ def gpu_runner(
     kv: str = "bf16",
     graphs: bool = True,
     temperature: float = 0.0,
+    compile_mode: str = "off",
 ):
+    from llmval_runners.compiled import CompiledDecoder
     from llmval_runners.executor import gpu_attention
     from llmval_runners.gpu_runner import GpuRunner
 
@@ -66,9 +83,11 @@ def gpu_runner(
     attention = gpu_attention(backend, cache, model.heads)
     if backend == "flex":
         attention.batches, attention.chunks = [1], [512]  # a size costs seconds of compiling
+    compiled = None if compile_mode == "off" else CompiledDecoder(model, cache, compile_mode)
     return GpuRunner(
-        model, cache, attention, max_batch=max_batch, max_pages=pages, graphs=graphs, temperature=temperature
-    )
+        model, cache, attention, max_batch=max_batch, max_pages=pages, graphs=graphs, temperature=temperature,
+        compiled=compiled,
+    )  # fmt: skip
 
 
 def ids(count: int, seed: int = 1) -> list[int]:
@@ -97,10 +116,22 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("backend", ["sdpa", "flex"])
-@pytest.mark.parametrize(("weights", "kv", "bound"), [("bf16", "bf16", BF16_BOUND), ("fp8", "fp8", FP8_BOUND)])
-def test_prompts_and_decodes_equal_the_reference(models, backend: str, weights: str, kv: str, bound: float) -> None:
+@pytest.mark.parametrize(
+    ("weights", "kv", "bound", "compile_mode"),
+    [
+        ("bf16", "bf16", BF16_BOUND, "off"),
+        ("fp8", "fp8", FP8_BOUND, "off"),
+        ("te", "fp8", FP8_BOUND, "off"),
+        ("te", "bf16", FP8_BOUND, "off"),
+        ("bf16", "bf16", BF16_BOUND, "smart"),
+        ("bf16", "bf16", BF16_BOUND, "default"),
+    ],
+)
+def test_prompts_and_decodes_equal_the_reference(
+    models, backend: str, weights: str, kv: str, bound: float, compile_mode: str
+) -> None:
     """Prompts of one token, and around a page's end; in one piece and in chunks; then decodes over a page's end."""
-    runner = gpu_runner(models[weights], backend, kv=kv)
+    runner = gpu_runner(model_of(models, weights), backend, kv=kv, compile_mode=compile_mode)
     sizes = [1, 127, 128, 129, 300]
     prompts = [ids(size, size) for size in sizes]
     expected = [reference(models["reference"], [*prompt, 7, 9, 11]) for prompt in prompts]
@@ -120,11 +151,13 @@ def test_prompts_and_decodes_equal_the_reference(models, backend: str, weights: 
         runner.last_token[3] = token
         alone = runner.decode_logits(StepPlan(decodes=[Decode(3, sizes[3] + step)]))  # another bucket: other kernels
         assert error(alone[0], expected[3][sizes[3] + step]) < bound
+    if runner.compiled is not None:
+        assert runner.compiled.as_json["graphs_after_start"] == 0
 
 
-@pytest.mark.parametrize("weights", ["bf16", "fp8"])
+@pytest.mark.parametrize("weights", ["bf16", "fp8", "te"])
 def test_long_chunks_by_cudnn_equal_one_piece_by_flash(models, weights: str) -> None:
-    runner = gpu_runner(models[weights], pages=60)
+    runner = gpu_runner(model_of(models, weights), pages=60)
     prompt = ids(6144)
     runner._admit(StepPlan(admits=admit([6145], 60)))
     parts = [Prefill(0, start, prompt[start : start + 2048], True) for start in (0, 2048, 4096)]
@@ -133,12 +166,16 @@ def test_long_chunks_by_cudnn_equal_one_piece_by_flash(models, weights: str) -> 
     assert error(torch.cat(chunks), whole[:-1]) < (BF16_BOUND if weights == "bf16" else FP8_BOUND)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_a_graph_replays_what_eager_computes(models, temperature: float) -> None:
+@pytest.mark.parametrize(
+    ("weights", "compile_mode", "temperature"),
+    [("bf16", "off", 0.0), ("bf16", "off", 0.8), ("te", "off", 0.0), ("bf16", "smart", 0.0), ("bf16", "default", 0.0)],
+)
+def test_a_graph_replays_what_eager_computes(models, weights: str, compile_mode: str, temperature: float) -> None:
     sizes = [300, 5, 128]
     tokens = []
     for graphs in (True, False):
-        runner = gpu_runner(models["bf16"], graphs=graphs, temperature=temperature)
+        model = model_of(models, weights)
+        runner = gpu_runner(model, graphs=graphs, temperature=temperature, compile_mode=compile_mode)
         if runner.generator is not None:
             runner.generator.manual_seed(11)
         prefills = [Prefill(row, 0, ids(size), True) for row, size in enumerate(sizes)]
@@ -234,3 +271,30 @@ def test_products_of_any_number_of_rows(models, rows: int, fp8: bool, split: boo
     expected = values @ weight.T
     assert found.shape == expected.shape
     assert float((found - expected).norm() / expected.norm()) < 6e-3
+
+
+def test_transformer_engine_layers_hold_one_byte_a_weight(models) -> None:
+    layer = model_of(models, "te").layers[0].gate_up
+    assert (layer.weight.dtype, layer.weight.element_size()) == (torch.float8_e4m3fn, 1)
+    assert layer.inner.weight._transpose is None  # a copy for training
+    dequantised = layer.weight.float() * layer.scales
+    assert error(dequantised, models["bf16"].layers[0].gate_up.weight) < 0.04  # rounding to 3 bits of mantissa
+
+
+@pytest.mark.parametrize("flags", ["--fp8-mode transformer-engine --kv-dtype fp8", "--compile-mode smart"])
+def test_a_load_test_of_a_few_requests_says_what_ran(flags: str, tmp_path: Path) -> None:
+    if "transformer" in flags:
+        pytest.importorskip("transformer_engine.pytorch", reason="Transformer Engine is not installed")
+    out = tmp_path / "result.json"
+    script = Path(__file__).parents[2] / "runners" / "inference_server_load_test.py"
+    sizes = "--layers 2 --prompt-len 70 --output-len 9 --kv-tokens 16384 --max-batch 8 --duration 2 --target-qps 4"
+    subprocess.run([sys.executable, script, *sizes.split(), *flags.split(), "--output-json", out], check=True)
+    result = json.loads(out.read_text())
+    assert result["completed"] == result["num_prompts"] > 0
+    identity = result["llmval"]["identity"]
+    if "transformer" in flags:
+        assert identity["fp8_mode"] == "transformer-engine"
+        assert "Float8CurrentScaling" in identity["fp8_kernel"]
+    else:
+        assert identity["compile_mode"] == "smart"
+        assert identity["compile"]["graphs_after_start"] == 0

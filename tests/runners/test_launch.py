@@ -96,7 +96,6 @@ def _rank(pid: str) -> str:
         ("--fp8-mode transformer-engine --device cpu", "pass --fp8-mode none"),
         ("--device cpu", "llama-3.1-8b, the default model, has 8.0 B parameters"),
         ("--model tiny --device cpu --kv-tokens 32", "bytes of KV cache"),
-        ("--model tiny --device cpu --compile-mode smart", "pass --compile-mode off"),
         ("--model tiny --duratoin 3", "--duratoin"),
         ("--model tiny --device cpu --prompt-len 9:3", "not a length distribution"),
         ("--model tiny --device cpu --output-json /proc/nowhere/x.json", "cannot be written"),

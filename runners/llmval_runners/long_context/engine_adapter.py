@@ -6,14 +6,13 @@ nothing is broadcast.
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from llmval_runners import attention
 from llmval_runners.engine import Runner
-from llmval_runners.executor import gpu_attention
-from llmval_runners.fp8 import Fp8Weight
+from llmval_runners.executor import fp8_kernel, gpu_attention, linear_maker
 from llmval_runners.kv_cache import PagedKVCache, pages_for
 from llmval_runners.long_context.predict import Setup
 from llmval_runners.model import Decoder, Linear
@@ -32,7 +31,7 @@ class Weights:
 
     def __init__(self, setup: Setup, source: Source, parallel: Parallel) -> None:
         self.setup, self.parallel = setup, parallel
-        linear: Callable[[torch.Tensor], Any] = Fp8Weight.of if setup.weight_dtype == "fp8" else Linear
+        linear = linear_maker(setup.fp8_mode)
         self.model: Decoder = build(setup.shape, source, parallel, DTYPES[setup.dtype], linear)
         release(parallel.device)
 
@@ -46,7 +45,7 @@ class Weights:
             yield from (layer.attention_norm, layer.mlp_norm)
             for matrix in (layer.qkv, layer.output, layer.gate_up, layer.down):
                 yield matrix.weight
-                if isinstance(matrix, Fp8Weight):
+                if not isinstance(matrix, Linear):
                     yield matrix.scales
 
     @property
@@ -61,6 +60,10 @@ class Weights:
             for matrix in (layer.qkv, layer.output, layer.gate_up, layer.down)
         )
         return "+".join(sorted(kinds))
+
+    def fp8_kernel(self) -> str | None:
+        """How FP8 products run; None where they do not."""
+        return fp8_kernel(self.model)
 
 
 class Context:

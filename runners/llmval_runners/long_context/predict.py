@@ -38,11 +38,17 @@ class Setup:
     decode_tokens: int = 128
     on_gpu: bool = True
     backend: str = "sdpa"  # flex reads the pages in place
+    transformer_engine: bool = False  # makes the FP8 matrices, and quantises activations beside what it was given
 
     @property
     def kv_heads(self) -> int:
         """KV heads that one GPU holds: 1/min(TP, KV heads) of them, so beyond as many GPUs a head is held twice."""
         return max(1, self.shape.kv_heads // self.tensor_parallel)
+
+    @property
+    def fp8_mode(self) -> str:
+        """As `--fp8-mode` names it."""
+        return "none" if self.weight_dtype != "fp8" else "transformer-engine" if self.transformer_engine else "native"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +130,15 @@ def weights_bytes(setup: Setup) -> int:
     """Bytes of one GPU's weights.
 
     The embedding table is whole on every GPU and the head is cut; both, and the norms, stay in `dtype`. An FP8 matrix
-    has a float32 scale for each output feature. Rotary frequencies are float32.
+    has a float32 scale for each output feature, Transformer Engine's one for all. Rotary frequencies are float32.
     """
     shape, element = setup.shape, ELEMENT_BYTES[setup.dtype]
     matrices = sum(out * width for out, width in matrix_shapes(setup)) * ELEMENT_BYTES[setup.weight_dtype]
-    scales = 4 * sum(out for out, _ in matrix_shapes(setup)) if setup.weight_dtype == "fp8" else 0
+    scales = {
+        "none": 0,
+        "native": 4 * sum(out for out, _ in matrix_shapes(setup)),
+        "transformer-engine": 4 * len(matrix_shapes(setup)),
+    }[setup.fp8_mode]
     norms = 2 * shape.hidden * element
     head = 0 if shape.tied_embeddings else shape.vocab // setup.tensor_parallel * shape.hidden * element
     table = shape.vocab * shape.hidden * element
@@ -144,12 +154,13 @@ def activation_bytes(setup: Setup, length: int) -> int:
 def _gpu_step(setup: Setup, tokens: int, length: int) -> int:
     """The larger of a layer's two moments: attention, in the last chunk, and the MLP (`fused.FusedDecoder.hidden`)."""
     shape, element = setup.shape, ELEMENT_BYTES[setup.dtype]
-    row = 1 if setup.weight_dtype == "fp8" else element  # an activation that a matrix reads
+    row = 1 if setup.fp8_mode == "native" else element  # an activation that a matrix reads
+    given = row + setup.transformer_engine  # with its FP8 copy, which lives while the product runs
     (qkv, hidden), (_, queries), (gate_up, _), (_, ffn) = matrix_shapes(setup)
     # Both moments: the residual stream, what is to be added to it, the projection, what attention gave the last time.
     both = 2 * hidden * element + qkv * element + queries * row + gate_up * element
     # The projection of the layer before is alive until the next one takes its place; later comes the way down.
-    mlp = tokens * (both + max(hidden * row + gate_up * element, ffn * row + hidden * element))
+    mlp = tokens * (both + max(hidden * given + gate_up * element, ffn * given + hidden * element))
     if length <= tokens or setup.backend == "flex":  # one chunk: no earlier keys to gather and merge with
         return max(mlp, tokens * (both + 2 * queries * element + 4 * shape.heads // setup.tensor_parallel))
     # The chunk's own attention, that to the earlier tokens, and the result; a float32 logarithm a head for two.

@@ -30,7 +30,7 @@ def decode_bytes(setup: Setup, context: float) -> float:
 
 def compute_share(setup: Setup, gpu: str | None, flops: float, seconds: float) -> list[dict[str, Any]]:
     """MFU against each peak that is known of this GPU, in the precision of the matrices; [] where none is known."""
-    mode = "fp8_native" if setup.weight_dtype == "fp8" else "bf16"
+    mode = {"none": "bf16", "native": "fp8_native", "transformer-engine": "fp8_te"}[setup.fp8_mode]
     rate = flops / setup.tensor_parallel / seconds / 1e12
     return [
         {"percent": 100 * rate / peak.value, "peak_tflops": peak.value, "precision": mode, "peak_source": peak.source}

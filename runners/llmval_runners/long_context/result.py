@@ -44,6 +44,7 @@ class Result:
                 "weights": str(options.checkpoint) if options.checkpoint else "random",
                 "tensor_parallel": world_size,
                 "matrix_dtype": None,
+                "fp8_kernel": None,
                 "kv_dtype": None,
                 "attention_backend": None,
                 "attention_kernel": None,
@@ -100,6 +101,7 @@ class Result:
             return
         self.value["identity"] |= {
             "matrix_dtype": weights.matrix_dtype(),
+            "fp8_kernel": weights.fp8_kernel(),
             "kv_dtype": context.kv_dtype(),
             "attention_backend": context.attention.name,
             "attention_kernel": context.attention.kernel,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from llmval_runners import te_linear
 from llmval_runners.long_context.advice import fits, refusal
 from llmval_runners.long_context.options import DEFAULT_MODEL
 from llmval_runners.long_context.predict import Setup, pages
@@ -95,12 +96,14 @@ def _setup(
         else "none"
     )
     _check_precision(options, mode, dtype, on_gpu, has_fp8, _divides(shape, world_size))
-    default = "fp8" if mode == "native" else dtype
+    if mode == "transformer-engine" and device.type == "cuda":
+        te_linear.load()
+    default = "fp8" if mode != "none" else dtype
     setup = Setup(
         shape,
         tensor_parallel=world_size,
         dtype=dtype,
-        weight_dtype="fp8" if mode == "native" else dtype,
+        weight_dtype=default,
         kv_dtype=default if options.kv_dtype == "auto" else options.kv_dtype,
         batch=options.batch_size,
         chunk=options.prefill_chunk or (8192 if on_gpu else 128),
@@ -108,6 +111,7 @@ def _setup(
         decode_tokens=options.decode_tokens or (128 if on_gpu else 8),
         on_gpu=on_gpu,
         backend="sdpa" if options.attention_backend == "auto" else options.attention_backend,
+        transformer_engine=mode == "transformer-engine",
     )
     if on_gpu:
         _check_pages(setup, options.lengths)
@@ -132,13 +136,8 @@ def _check_pages(setup: Setup, lengths: list[int]) -> None:
 def _check_precision(
     options: argparse.Namespace, mode: str, dtype: str, on_gpu: bool, has_fp8: bool, divides: bool
 ) -> None:
-    if mode == "transformer-engine":
-        raise Refused(
-            "--fp8-mode transformer-engine is not in this release, whose FP8 products are torch._scaled_mm and Triton "
-            "kernels: pass --fp8-mode native."
-        )
     for flag, asked, instead in (
-        ("--fp8-mode native", mode == "native", "--fp8-mode none"),
+        (f"--fp8-mode {mode}", mode != "none", "--fp8-mode none"),
         ("--kv-dtype fp8", options.kv_dtype == "fp8", "--kv-dtype auto"),
     ):
         if asked and not has_fp8:
@@ -146,7 +145,7 @@ def _check_precision(
             raise Refused(
                 f"{flag} needs an NVIDIA GPU of compute capability 8.9 or later, and {where}: pass {instead}."
             )
-    if mode == "native" and not divides:
+    if mode != "none" and not divides:
         raise Refused(f"FP8 products need sizes divisible by {FP8_MULTIPLE} on each GPU: pass --fp8-mode none.")
     if on_gpu and dtype != "bfloat16":
         raise Refused(f"--dtype {dtype} is for CPU runs, and the GPU engine computes in bfloat16: leave it out.")
@@ -166,7 +165,7 @@ def _reference(options: argparse.Namespace, setup: Setup) -> tuple[Setup | None,
     name = options.reference if options.reference != "auto" else "bfloat16" if setup.on_gpu else "float32"
     if setup.on_gpu and name != "bfloat16":
         raise Refused(f"--reference {name} is for CPU runs, and the GPU engine computes in bfloat16: leave it out.")
-    reference = replace(setup, dtype=name, weight_dtype=name, kv_dtype=name)
+    reference = replace(setup, dtype=name, weight_dtype=name, kv_dtype=name, transformer_engine=False)
     if reference == setup:
         return None, f"what runs is the reference itself ({name})"
     return reference, None

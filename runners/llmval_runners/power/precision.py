@@ -3,14 +3,13 @@
 A mode that the machine lacks is refused with what is missing; none stands in for another.
 """
 
-import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from llmval_runners.cudnn_place import name_torchs_cudnn
+from llmval_runners import te_linear
 from llmval_runners.power.grid import FP8_MULTIPLE, Cell
 from llmval_runners.refusal import Refused
 
@@ -35,8 +34,7 @@ class Precision:
         self.mode, self.device = cell.mode, device
         self.dtype = torch.float16 if cell.mode == "fp16" else torch.bfloat16
         self.note = {"fp16": "torch.float16", "bf16": "torch.bfloat16"}.get(cell.mode, "")
-        self._te: Any = None
-        self._recipe: Any = None
+        self._engine: te_linear.TransformerEngine | None = None
         if cell.mode.startswith("fp8"):
             self._check_fp8(cell)
         if cell.mode == "fp8_native":
@@ -46,16 +44,14 @@ class Precision:
 
     def linear(self, inputs: int, outputs: int, std: float) -> torch.nn.Module:
         """A layer with normal random weights of that deviation, without bias."""
-        if self.mode == "fp8_te":
-            return _TransformerEngineLinear(self._te, self._recipe, inputs, outputs, std, self.device)
+        if self._engine is not None:
+            return _TransformerEngineLinear(self._engine.te, self._engine.recipe, inputs, outputs, std, self.device)
         weight = torch.empty(outputs, inputs, dtype=self.dtype, device=self.device).normal_(0.0, std)
         return _ScaledLinear(weight) if self.mode == "fp8_native" else _Linear(weight)
 
     def running(self) -> AbstractContextManager[Any]:
         """Entered around a step, once, not around each layer."""
-        if self._te is None:
-            return nullcontext()
-        return self._te.autocast(enabled=True, recipe=self._recipe)
+        return nullcontext() if self._engine is None else self._engine.running()
 
     def _check_fp8(self, cell: Cell) -> None:
         mode, shape = cell.mode, cell.shape
@@ -75,26 +71,8 @@ class Precision:
             raise Refused(f"torch {torch.__version__} has no torch._scaled_mm: install torch 2.11 or later")
 
     def _load_transformer_engine(self) -> None:
-        name_torchs_cudnn()
-        try:
-            te = importlib.import_module("transformer_engine.pytorch")
-            recipes = importlib.import_module("transformer_engine.common.recipe")
-            version = importlib.import_module("transformer_engine").__version__
-        except ImportError as error:
-            raise Refused(
-                f"fp8_te needs Transformer Engine, which cannot be imported ({error}): {TE_INSTALL}"
-            ) from error
-        except (OSError, RuntimeError) as error:  # built for another torch or CUDA: the loader's or its own complaint
-            raise Refused(
-                f"fp8_te needs Transformer Engine, which is installed but does not load ({error}): {TE_INSTALL}"
-            ) from error
-        for name in ("autocast", "quantized_model_init"):
-            if not hasattr(te, name):
-                raise Refused(
-                    f"fp8_te needs Transformer Engine 2.20 or later, and {version} has no te.{name}: {TE_INSTALL}"
-                )
-        self._te, self._recipe = te, recipes.Float8CurrentScaling()
-        self.note = f"Transformer Engine {version}, Float8CurrentScaling, FP8 weights, attention in bf16"
+        self._engine = te_linear.load("fp8_te", TE_INSTALL)
+        self.note = f"Transformer Engine {self._engine.version}, {te_linear.RECIPE}, FP8 weights, attention in bf16"
 
 
 class _Linear(torch.nn.Module):

@@ -12,17 +12,22 @@ pytestmark = [
 ]
 
 
-def test_two_layers_of_the_8b_shape(tmp_path, finished, read):
+@pytest.mark.parametrize(("mode", "workspaces"), [("native", 1), ("transformer-engine", 2)])
+def test_two_layers_of_the_8b_shape(tmp_path, finished, read, mode, workspaces):
+    """`workspaces` of 32 MiB may be there or not: cuBLAS takes its own when a product first needs it."""
+    if mode == "transformer-engine":
+        pytest.importorskip("transformer_engine.pytorch", reason="Transformer Engine is not installed")
     result = tmp_path / "r.json"
-    flags = ("--layers", "2", "--sequence-lengths", "16384", "32768", "--output-json", str(result))
+    flags = ("--layers", "2", "--sequence-lengths", "16384", "32768", "--output-json", str(result), "--fp8-mode", mode)
     code, out, err = finished(tmp_path, *flags, model="llama-3.1-8b")
     assert code == 0, out + err
     value = read(result)
     assert value["identity"]["matrix_dtype"] == value["identity"]["kv_dtype"] == "float8_e4m3fn"
+    assert ("Float8CurrentScaling" in value["identity"]["fp8_kernel"]) == (mode == "transformer-engine")
     for entry in value["lengths"]:
         rank = entry["memory"][0]
         assert rank["weights_bytes"] == entry["prediction"]["weights_bytes"]
         assert rank["kv_bytes"] == entry["prediction"]["kv_bytes"]
-        assert abs(rank["residual_bytes"]) < 32 * 2**20
+        assert abs(rank["residual_bytes"]) < workspaces * 32 * 2**20
         for kind in ("prompt", "decode"):
             assert 0 < entry["fidelity"][kind]["relative_error"] < 0.3

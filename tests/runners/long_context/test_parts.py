@@ -191,7 +191,7 @@ def test_prompts_are_the_same_everywhere_and_share_no_prefix():
         (["--sequence-lengths", "64", "64"], "name each once"),
         (["--sequence-lengths", "64", "--length-divisor", "128"], "pass longer ones"),
         (["--fp8-mode", "native"], "pass --fp8-mode none"),
-        (["--fp8-mode", "transformer-engine"], "pass --fp8-mode native"),
+        (["--fp8-mode", "transformer-engine"], "pass --fp8-mode none"),
         (["--kv-dtype", "fp8"], "pass --kv-dtype auto"),
         (["--checkpoint", "x"], "leave --model"),
         (["--output-json", "/"], "pass a file"),

@@ -1,0 +1,78 @@
+"""Transformer Engine's part that the engine uses, on a CPU: what 2.20.2's source does and demands, and no more."""
+
+import contextlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+VERSION = "2.20.2"
+
+
+def quantised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Current scaling: E4M3 bytes and the inverse scale, float32 [1], of the whole tensor."""
+    scale = (448.0 / x.abs().max().float().clamp(min=1e-12)).reshape(1)
+    return (x.float() * scale).to(torch.float8_e4m3fn).view(torch.uint8), 1 / scale
+
+
+class Float8Tensor:
+    """Data and inverse scale; a transposed copy only where gradients are on, as `reset_parameters` has it."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self._data, self._scale_inv = quantised(weight)
+        self._transpose = self._data.t().contiguous() if torch.is_grad_enabled() else None
+
+
+class FakeTe(ModuleType):
+    """`transformer_engine.pytorch`. `inside` names the contexts that are open."""
+
+    Float8Tensor = Float8Tensor
+
+    def __init__(self) -> None:
+        super().__init__("transformer_engine.pytorch")
+        self.inside: list[str] = []
+        self.rows: list[int] = []
+        engine = self
+
+        class Linear:
+            def __init__(self, inputs: int, outputs: int, *, bias: bool, params_dtype, device, init_method) -> None:
+                assert not bias and not torch.is_inference_mode_enabled()
+                weight = torch.nn.Parameter(torch.empty(outputs, inputs, dtype=params_dtype, device=device))
+                init_method(weight)
+                self.weight = Float8Tensor(weight) if "quantized_model_init" in engine.inside else weight
+
+            def __call__(self, x: torch.Tensor) -> torch.Tensor:
+                assert "autocast" in engine.inside, "the product would not be FP8"
+                assert len(x) % 8 == 0 and x.shape[1] % 16 == 0, "assert_dim_for_fp8_exec"
+                engine.rows.append(len(x))
+                values, scale = quantised(x)
+                weight = self.weight._data.view(torch.float8_e4m3fn).float() * self.weight._scale_inv
+                return F.linear(values.view(torch.float8_e4m3fn).float() * scale, weight).to(x.dtype)
+
+        self.Linear: Any = Linear
+
+    @contextlib.contextmanager
+    def _context(self, name: str, enabled: bool, recipe: object) -> Iterator[None]:
+        assert enabled and type(recipe).__name__ == "Float8CurrentScaling"
+        self.inside.append(name)
+        yield
+        self.inside.remove(name)
+
+    def autocast(self, *, enabled: bool, recipe: object) -> contextlib.AbstractContextManager[None]:
+        return self._context("autocast", enabled, recipe)
+
+    def quantized_model_init(self, *, enabled: bool, recipe: object) -> contextlib.AbstractContextManager[None]:
+        return self._context("quantized_model_init", enabled, recipe)
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> FakeTe:
+    """Make it what `import transformer_engine` finds."""
+    te, package, recipes = FakeTe(), ModuleType("transformer_engine"), ModuleType("transformer_engine.common.recipe")
+    package.__version__ = VERSION
+    recipes.Float8CurrentScaling = type("Float8CurrentScaling", (), {})
+    for name, module in (("", package), (".pytorch", te), (".common.recipe", recipes)):
+        monkeypatch.setitem(__import__("sys").modules, f"transformer_engine{name}", module)
+    return te
