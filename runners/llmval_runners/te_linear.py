@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from llmval_runners.cudnn_place import name_torchs_cudnn
 from llmval_runners.refusal import Refused
 
@@ -23,6 +22,7 @@ class TransformerEngine:
 
     def __init__(self, te: Any, recipe: Any, version: str) -> None:
         self.te, self.recipe, self.version = te, recipe, version
+        self._zeros: dict[tuple[int, torch.dtype, torch.device], torch.Tensor] = {}
 
     @property
     def kernel(self) -> str:
@@ -35,6 +35,16 @@ class TransformerEngine:
     def running(self) -> AbstractContextManager[Any]:
         """Entered around a step, once, not around each layer; outside it the products would not be FP8."""
         return self.te.autocast(enabled=True, recipe=self.recipe)
+
+    def filled_up(self, x: torch.Tensor) -> torch.Tensor:
+        """x [rows, width] with rows of zeros behind, to a multiple of `ROWS`; zeros do not move the scale."""
+        missing = -len(x) % ROWS
+        if not missing:
+            return x
+        kind = (x.shape[1], x.dtype, x.device)
+        if kind not in self._zeros:  # kept, so that filling up is one kernel
+            self._zeros[kind] = x.new_zeros(ROWS - 1, x.shape[1])
+        return torch.cat((x, self._zeros[kind][:missing]))
 
     def linear(self, weight: torch.Tensor) -> "TeLinear":
         """The layer of `weight` [out, in]. Beside it one more 16-bit copy of this matrix lives while it is made."""
@@ -72,10 +82,8 @@ class TeLinear:
         return self.inner.weight._scale_inv
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """[rows, out] of x [rows, in] in bfloat16. Zeros fill rows up: they do not move the scale."""
-        rows = len(x)
-        missing = -rows % ROWS
-        return self.inner(F.pad(x, (0, 0, 0, missing)))[:rows] if missing else self.inner(x)
+        """[rows, out] of x [rows, in] in bfloat16."""
+        return self.inner(self.engine.filled_up(x))[: len(x)]
 
 
 def load(

@@ -47,8 +47,8 @@ def models() -> dict[str, Decoder]:
 
 
 def model_of(models: dict[str, Decoder], weights: str) -> Decoder:
-    """One of `models`, or `te`: bf16's weights in Transformer Engine's layers, where it is installed."""
-    if weights == "te" and weights not in models:
+    """One of `models`, or `transformer`: bf16's weights in Transformer Engine's layers, where it is installed."""
+    if weights == "transformer" and weights not in models:
         from llmval_runners.executor import linear_maker
 
         pytest.importorskip("transformer_engine.pytorch", reason="Transformer Engine is not installed")
@@ -121,8 +121,8 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
     [
         ("bf16", "bf16", BF16_BOUND, "off"),
         ("fp8", "fp8", FP8_BOUND, "off"),
-        ("te", "fp8", FP8_BOUND, "off"),
-        ("te", "bf16", FP8_BOUND, "off"),
+        ("transformer", "fp8", FP8_BOUND, "off"),
+        ("transformer", "bf16", FP8_BOUND, "off"),
         ("bf16", "bf16", BF16_BOUND, "smart"),
         ("bf16", "bf16", BF16_BOUND, "default"),
     ],
@@ -155,7 +155,7 @@ def test_prompts_and_decodes_equal_the_reference(
         assert runner.compiled.as_json["graphs_after_start"] == 0
 
 
-@pytest.mark.parametrize("weights", ["bf16", "fp8", "te"])
+@pytest.mark.parametrize("weights", ["bf16", "fp8", "transformer"])
 def test_long_chunks_by_cudnn_equal_one_piece_by_flash(models, weights: str) -> None:
     runner = gpu_runner(model_of(models, weights), pages=60)
     prompt = ids(6144)
@@ -168,7 +168,13 @@ def test_long_chunks_by_cudnn_equal_one_piece_by_flash(models, weights: str) -> 
 
 @pytest.mark.parametrize(
     ("weights", "compile_mode", "temperature"),
-    [("bf16", "off", 0.0), ("bf16", "off", 0.8), ("te", "off", 0.0), ("bf16", "smart", 0.0), ("bf16", "default", 0.0)],
+    [
+        ("bf16", "off", 0.0),
+        ("bf16", "off", 0.8),
+        ("transformer", "off", 0.0),
+        ("bf16", "smart", 0.0),
+        ("bf16", "default", 0.0),
+    ],
 )
 def test_a_graph_replays_what_eager_computes(models, weights: str, compile_mode: str, temperature: float) -> None:
     sizes = [300, 5, 128]
@@ -274,7 +280,7 @@ def test_products_of_any_number_of_rows(models, rows: int, fp8: bool, split: boo
 
 
 def test_transformer_engine_layers_hold_one_byte_a_weight(models) -> None:
-    layer = model_of(models, "te").layers[0].gate_up
+    layer = model_of(models, "transformer").layers[0].gate_up
     assert (layer.weight.dtype, layer.weight.element_size()) == (torch.float8_e4m3fn, 1)
     assert layer.inner.weight._transpose is None  # a copy for training
     dequantised = layer.weight.float() * layer.scales
