@@ -9,12 +9,15 @@ import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmval_runners import metrics
 from llmval_runners.arrivals import Arrival
 from llmval_runners.metrics import Rates, Slo
 from llmval_runners.request import Request
+
+if TYPE_CHECKING:
+    from llmval_runners.search import Search
 
 SCHEMA_VERSION = 1
 
@@ -30,9 +33,17 @@ class Measured:
 
 
 def load_test_result(
-    measured: Measured, identity: dict[str, Any], workload: dict[str, Any], cache: dict[str, Any], slo: Slo
+    measured: Measured,
+    identity: dict[str, Any],
+    workload: dict[str, Any],
+    cache: dict[str, Any],
+    slo: Slo,
+    search: "Search | None" = None,
 ) -> dict[str, Any]:
-    """The whole record of a load test; schema in `docs/schemas/load_test.schema.json`."""
+    """The whole record of a load test; schema in `docs/schemas/load_test.schema.json`.
+
+    Of a search it is the record of the last trial's window, with all trials under `search`.
+    """
     sent, duration = sorted(measured.sent, key=lambda request: request.dispatch_s), max(measured.duration_s, 1e-9)
     done = [request for request in sent if request.done]
     last = measured.arrivals[-1].intended_s if measured.arrivals else 0.0
@@ -56,6 +67,7 @@ def load_test_result(
             "schedule_delay": metrics.percentiles([r.dispatch_s - r.intended_s for r in sent]),
             "ttft_sched": metrics.percentiles([r.token_times[0] - r.intended_s for r in done]),
             "e2e_sched": metrics.percentiles([r.token_times[-1] - r.intended_s for r in done]),
+            **({"search": search.record()} if search is not None else {}),
             "requests": [_record(request) for request in sent],
         },
     }

@@ -50,6 +50,29 @@ def test_a_load_test_over_two_ranks(tmp_path: Path) -> None:
     assert next(line["data"]["path"] for line in lines if line["kind"] == "result") == str(out)
 
 
+def test_a_search_over_two_ranks(tmp_path: Path) -> None:
+    events, out = tmp_path / "events.jsonl", tmp_path / "out.json"
+    load = [str(LOAD_TEST), "--model", "tiny", "--device", "cpu", "--target-qps", "6", "--trial-duration", "2"]
+    search = ["--find-max-qps", "--max-qps", "9", "--slo-e2e-ms", "60000", "--output-json", str(out)]
+    environment = os.environ | {"LLMVAL_EVENTS": str(events)}
+    ended = subprocess.run(launch(tmp_path, *load, *search), env=environment, timeout=120, check=False)
+    assert ended.returncode == 0
+    schema = json.loads((ROOT / "docs/schemas/load_test.schema.json").read_text())
+    ours = fastjsonschema.compile(schema)(json.loads(out.read_text()))["llmval"]
+    found = ours["search"]
+    assert (found["outcome"], found["max_qps"]) == ("cap_holds", 9)
+    assert [(t["target_qps"], t["purpose"]) for t in found["trials"]] == [
+        (6, "bracket"), (9, "bracket"), (9, "confirm"),
+    ]  # fmt: skip
+    assert all(t["completed"] == t["requests"] == 2 * t["target_qps"] for t in found["trials"])
+    assert (ours["workload"]["seed"], len(ours["requests"])) == (1, 18), "the record is the confirming trial's"
+    lines = [json.loads(line) for line in events.read_text().splitlines()]
+    shown = [line["data"]["trial_qps"] for line in lines if "trial_qps" in line["data"]]
+    assert shown == [6, 9, 9]
+    phases = [line["data"]["name"] for line in lines if line["kind"] == "phase" and line["data"]["name"] != "drain"]
+    assert phases == ["setup", "load", *["warmup", "measure"] * 3, "report"], "each trial starts warm, on one engine"
+
+
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGTERM], ["kill rank 1"]])
 def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: list) -> None:
     events, out = tmp_path / "events.jsonl", tmp_path / "out.json"
@@ -98,6 +121,8 @@ def _rank(pid: str) -> str:
         ("--model tiny --device cpu --kv-tokens 32", "bytes of KV cache"),
         ("--model tiny --device cpu --compile-mode smart", "pass --compile-mode off"),
         ("--model tiny --duratoin 3", "--duratoin"),
+        ("--model tiny --device cpu --attention-backend fa3", "choose from"),
+        ("--model tiny --device cpu --find-max-qps", "pass --slo-ttft-ms"),
         ("--model tiny --device cpu --prompt-len 9:3", "not a length distribution"),
         ("--model tiny --device cpu --output-json /proc/nowhere/x.json", "cannot be written"),
     ],
