@@ -28,17 +28,26 @@ NOT_AVAILABLE = "n/a"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One metric then and now; `worse_percent` is positive where it got worse."""
+    """One metric then and now; `worse_percent` is positive where it got worse.
+
+    `value` is the median of `runs` runs, which lie `spread_percent` of it apart. `undecided` says why a single run so
+    near to the bound was not repeated, and what to do; "" where nothing is open.
+    """
 
     name: str
     unit: str
     baseline: float
     value: float
     worse_percent: float
+    spread_percent: float | None = None
+    runs: int = 1
+    undecided: str = ""
 
     def gate(self, threshold_percent: float) -> Gate:
         """Worse by more than the threshold fails; better by more is inconclusive: it asks for a look."""
-        if self.worse_percent > threshold_percent:
+        if self.undecided:
+            outcome, reason = Outcome.INCONCLUSIVE, self.undecided
+        elif self.worse_percent > threshold_percent:
             outcome, reason = Outcome.FAIL, "worse than the baseline"
         elif self.worse_percent < -threshold_percent:
             outcome, reason = Outcome.INCONCLUSIVE, "better than the baseline: see that the load was the same"
@@ -46,6 +55,9 @@ class Change:
             outcome, reason = Outcome.PASS, ""
         better = "better" if self.worse_percent < 0 else "worse"
         measured = f"{self.value:.4g} {self.unit}, {abs(self.worse_percent):.1f} % {better}"
+        if self.runs > 1:
+            measured += f"; median of {self.runs} runs"
+            measured += f", which differ by {self.spread_percent:.1f} %" if self.spread_percent is not None else ""
         return Gate(self.name, outcome, measured, f"{self.baseline:.4g} {self.unit} ± {threshold_percent:g} %", reason)
 
 
