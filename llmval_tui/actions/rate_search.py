@@ -44,7 +44,7 @@ def search_sentence(search: Mapping[str, Any]) -> str:
     if found is None:
         return f"no highest rate was found in {len(search.get('trials') or [])} trials"
     above = search.get("lowest_not_held_qps")
-    bound = f"{above:.4g} does not" if above is not None else "no upper bound was found"
+    bound = f"{above:.4g} does not" if above is not None else "no higher rate was tried"
     return f"{found:.4g} requests/s hold the service level, {bound}"
 
 

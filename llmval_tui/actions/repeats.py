@@ -11,6 +11,7 @@ torchrun itself would need all of this a second time.
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from llmval_tui.actions.adapt import gpus_there
@@ -98,11 +99,13 @@ def _repeat(source: Run, command: Command, label: str) -> Command:
         place = argv.index("--")
         argv = [*with_value(tuple(argv[:place]), "--label", label, add=False), *argv[place:]]
     output = f"{RUN_PLACEHOLDER}/{label}.json"
+    written = value_of(tuple(command.argv), _OUTPUT) or ""
+    by_hand = str(PurePosixPath(written).with_suffix(f".{label}.json"))  # so that nobody writes over the evidence
     return replace(
         command,
         label=label,
         argv=list(with_value(tuple(argv), _OUTPUT, output, add=False)),
-        display=f"{command.display}  # again, into {label}.json",
+        display=command.display.replace(written, by_hand),
         tee=None,
     )
 

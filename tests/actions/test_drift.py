@@ -225,6 +225,7 @@ def test_near_the_bound_the_load_test_is_repeated_as_it_was_run(workspace, near,
             f"{{run}}/ranks.{label}.json", "--", "--nproc_per_node=2", "x.py", "--device", "cpu", "--output-json",
             f"{{run}}/{label}.json",
         ]  # fmt: skip
+        assert "--output-json artifacts/r.json" not in command.display
     assert [item.path for item in proposal.artifacts if item.schema] == [
         f"artifacts/runs/{{run_id}}/repeat{number}.json" for number in (2, 3)
     ]
