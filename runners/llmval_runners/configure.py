@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from llmval_runners import fp8
 from llmval_runners.arrivals import Lengths, Load, arrival_times, schedule
-from llmval_runners.kv_cache import GIB, pages_for, refuse_longer
+from llmval_runners.kv_cache import GIB, kv_formula, pages_for, refuse_longer
 from llmval_runners.metrics import Slo
 from llmval_runners.options import DEFAULT_MODEL, OVERRIDES
 from llmval_runners.refusal import Refused
@@ -143,9 +143,11 @@ def kv_pages(config: Config, free_bytes: int) -> int:
             kv_heads = config.shape.kv_heads // config.tensor_parallel
             pages = min(pages, FLEX_ELEMENTS // (kv_heads * config.shape.head_dim * config.page_size) - 1)
     if pages * page > free_bytes:
+        a_token = kv_formula(config.shape, config.kv_dtype.itemsize, config.tensor_parallel)
+        tokens = pages * config.page_size
         raise Refused(
-            f"the KV cache needs {pages * page:,} bytes on each rank and {free_bytes:,} are free after the weights: "
-            "pass a smaller --kv-tokens or --kv-cache-gib."
+            f"the KV cache needs {pages * page:,} bytes on each rank ({tokens:,} tokens, {a_token} each) "
+            f"and {free_bytes:,} are free: pass --kv-tokens {free_bytes // page * config.page_size} or less."
         )
     refuse_longer(config.longest, config.shape, config.kv_dtype.itemsize, pages, config.page_size)
     return pages

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from llmval_runners import executor
 from llmval_runners.arrivals import Load
-from llmval_runners.configure import Config, configure
+from llmval_runners.configure import Config, configure, free_memory
 from llmval_runners.engine import Engine, Link
 from llmval_runners.events import EventLog
 from llmval_runners.kv_cache import PageAllocator
@@ -92,6 +92,12 @@ class LoadTest:
             self.events.error("record_lost", f"{partial_path(path)} cannot be written ({error.strerror})")
             return
         self.events.result(str(partial_path(path)))
+
+    def explain(self, error: Exception) -> str:
+        """What went wrong, in one sentence: of memory that ran out, what was needed and what is free."""
+        if isinstance(error, torch.OutOfMemoryError):
+            return executor.out_of_memory(self.config, free_memory(self.config.device), error)
+        return str(error)
 
     def _last_words(self, number: int) -> None:
         self.events.error(

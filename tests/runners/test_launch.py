@@ -119,6 +119,10 @@ def _rank(pid: str) -> str:
         ("--fp8-mode transformer-engine --device cpu", "pass --fp8-mode none"),
         ("--device cpu", "llama-3.1-8b, the default model, has 8.0 B parameters"),
         ("--model tiny --device cpu --kv-tokens 32", "bytes of KV cache"),
+        (
+            "--model tiny --device cpu --kv-tokens 900000000000",
+            "2 × 2 layers × 4 KV heads × 16 × 4 bytes = 1,024 bytes each) and ",
+        ),
         ("--model tiny --device cpu --compile-mode smart", "pass --compile-mode off"),
         ("--model tiny --duratoin 3", "--duratoin"),
         ("--model tiny --device cpu --attention-backend fa3", "choose from"),
@@ -145,6 +149,41 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(
         entry.run_load_test(flags.split())
     said = capsys.readouterr().err
     assert said.count("refused:") == 1 and says in said
+
+
+def test_a_refusal_of_the_ranks_is_told_as_one(tmp_path: Path) -> None:
+    """Rank 0 says it and the agent ends the rest: the exit code and the record name rank 0, not who was ended."""
+    command = [sys.executable, str(LAUNCH), "--logs", str(tmp_path / "logs"), "--exit-codes", str(tmp_path / "r.json")]
+    load = ["--nproc_per_node=3", str(LOAD_TEST), "--model", "tiny", "--device", "cpu"]
+    ended = subprocess.run([*command, "--", *load], capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    first = json.loads((tmp_path / "r.json").read_text())["first_failure"]
+    assert (first["rank"], first["exit_code"]) == (0, 2)
+    said = (tmp_path / "logs" / "main.rank0.stderr.log").read_text().splitlines()
+    why = "tiny cannot be split over 3 ranks, because its KV heads (4) are not divisible by 3"
+    assert said == [f"refused: {why}: pass --nproc_per_node 1 or 2 or 4."]
+
+
+def test_a_shape_that_fp8_cannot_take_is_refused_with_the_size() -> None:
+    from llmval_runners.configure import _check_fp8_shape
+    from llmval_runners.refusal import Refused
+    from llmval_runners.shapes import shape_by_name
+
+    _check_fp8_shape(shape_by_name("llama-3.1-8b", {}), 8)
+    with pytest.raises(Refused, match=r"FFN width of llama-3\.1-8b-custom on each of 2 ranks is 7172: pass --fp8-mode"):
+        _check_fp8_shape(shape_by_name("llama-3.1-8b", {"ffn": 14344}), 2)
+
+
+def test_memory_that_runs_out_is_told_by_the_kv_formula() -> None:
+    import torch
+    from llmval_runners import executor
+    from llmval_runners.configure import configure
+    from llmval_runners.options import parse
+
+    config = configure(parse(["--model", "tiny", "--device", "cpu"]), world_size=2, local_rank=0)
+    said = executor.out_of_memory(config, 3 * 2**30, torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore"))
+    assert "2 × 2 layers × 4 KV heads × 16 × 4 bytes / 2 ranks = 512 bytes of KV cache a token" in said
+    assert "3.0 GiB were free" in said and said.endswith("(CUDA out of memory. Tried 2 GiB).")
 
 
 def test_the_launcher_keeps_the_output_of_an_earlier_run(tmp_path: Path) -> None:
