@@ -46,6 +46,7 @@ def run_load_test(argv: list[str]) -> NoReturn:
     except RankLost as error:
         events.error("dead_rank", str(error))
         test.keep_partial(str(error))
+        test.keep_for_rank_0(str(error))
         code = 1
     except Exception as error:  # noqa: BLE001  (the one place that turns any failure into a record and an exit code)
         traceback.print_exc()

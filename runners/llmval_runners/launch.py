@@ -6,8 +6,8 @@ Why not torchrun itself: it exits with 1 for any failed rank and forgets which a
 deep, and further signals while it shuts down leave ranks running. This is torchrun's own parser, configuration and
 agent, with a place for the logs, one more thing remembered, and a shutdown that cannot be interrupted.
 
-Exit code: 0, 1 where a rank failed, 2 where the arguments make no launch or the ranks refused theirs (exit code 2 of the
-first that failed), 128 + signal where one ended it.
+Exit code: 0, 1 where a rank failed, 2 where the arguments make no launch or the ranks refused theirs (exit code 2 of
+the first that failed), 128 + signal where one ended it.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 import argparse
 import math
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from llmval_runners.arrivals import Load
 from llmval_runners.configure import Config, configure, free_memory
 from llmval_runners.engine import Engine, Link
 from llmval_runners.events import EventLog
+from llmval_runners.journal import Journal, journal_path, left_behind
 from llmval_runners.kv_cache import PageAllocator
 from llmval_runners.parallel import Parallel
 from llmval_runners.plan import STOP
@@ -23,6 +25,8 @@ from llmval_runners.stop import StopSignals
 from llmval_runners.trial import Trial, judge_trial
 from llmval_runners.weights import from_checkpoint, random_weights
 from llmval_runners.window import Window
+
+LAST_LOOK_S = 2.0
 
 
 class Interrupted(Exception):
@@ -42,6 +46,7 @@ class LoadTest:
         self.parallel: Parallel | None = None
         self.window: Window | None = None  # the one under way, or the last one
         self.search: Search | None = None
+        self._journal: Journal | None = None
         self._identity: dict[str, Any] = {}
         self._cache: dict[str, Any] = {}
         self._saving = threading.Lock()
@@ -88,10 +93,32 @@ class LoadTest:
         try:
             with self._saving:
                 write_atomic(partial_path(path), self._result(why))
+                self._end_journal()
         except OSError as error:
             self.events.error("record_lost", f"{partial_path(path)} cannot be written ({error.strerror})")
             return
         self.events.result(str(partial_path(path)))
+
+    def keep_for_rank_0(self, why: str) -> None:
+        """Where rank 0 is dead, whose memory held the record: rank 1 makes it from the journal."""
+        path = self.config.options.output_json
+        if self.rank != 1 or path is None:
+            return
+        deadline = time.monotonic() + LAST_LOOK_S  # a collective may fail before the kernel is done with rank 0
+        while (found := left_behind(journal_path(path))) is None:
+            if time.monotonic() > deadline:  # rank 0 lives, or has written its record
+                return
+            time.sleep(0.1)
+        header, sent = found
+        load = self.config.load(header["target_qps"], header["seed"])
+        times = [request.token_times[-1] if request.done else request.dispatch_s for request in sent]
+        for request in sent:
+            if not request.done:
+                request.error = why
+        measured = Measured(sent, load.arrivals, max(times, default=0.0), why)
+        write_atomic(partial_path(path), self._record(measured, load, None))
+        journal_path(path).unlink(missing_ok=True)
+        self.events.error("rank_0_lost", f"rank 1 kept the {len(sent)} requests that rank 0 had noted")
 
     def explain(self, error: Exception) -> str:
         """What went wrong, in one sentence: of memory that ran out, what was needed and what is free."""
@@ -143,11 +170,14 @@ class LoadTest:
         self.window = Window(
             engine, load, self.events, self._step, vocab=self.config.shape.vocab,
             drain_timeout_s=options.drain_timeout, max_in_flight=options.max_in_flight, label=label,
+            journal=self._journal,
         )  # fmt: skip
         self.window.warm_up()
         return self.window
 
     def _measure(self, engine: Engine) -> None:
+        if self.config.options.output_json is not None:
+            self._journal = Journal(journal_path(self.config.options.output_json))
         if self.config.options.find_max_qps:
             self._find_max_qps(engine)
         else:
@@ -201,11 +231,22 @@ class LoadTest:
         if path is not None:
             with self._saving:
                 write_atomic(path, result)
+                self._end_journal()
             self.events.result(str(path))
 
+    def _end_journal(self) -> None:
+        if self._journal is not None:
+            self._journal.remove()
+            self._journal = None
+
     def _result(self, ended_early: str | None) -> dict[str, Any]:
-        config, options, window = self.config, self.config.options, self.window
+        config, window = self.config, self.window
         load = window.load if window else config.load()
+        measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
+        return self._record(measured, load, self.search.record() if self.search is not None else None)
+
+    def _record(self, measured: Measured, load: Load, search: dict[str, Any] | None) -> dict[str, Any]:
+        config, options = self.config, self.config.options
         workload = {
             "target_qps": load.target_qps,
             "duration_s": load.duration_s,
@@ -219,9 +260,8 @@ class LoadTest:
             "max_batch": config.max_batch,
             "prefill_chunk": config.chunk,
         }
-        measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
         identity = self._identity or _identity(config, None)
-        return load_test_result(measured, identity, workload, self._cache, config.slo, self.search)
+        return load_test_result(measured, identity, workload, self._cache, config.slo, search)
 
 
 def _identity(config: Config, backend: executor.Attention | None) -> dict[str, Any]:

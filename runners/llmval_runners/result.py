@@ -9,15 +9,12 @@ import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmval_runners import metrics
 from llmval_runners.arrivals import Arrival
 from llmval_runners.metrics import Rates, Slo
 from llmval_runners.request import Request
-
-if TYPE_CHECKING:
-    from llmval_runners.search import Search
 
 SCHEMA_VERSION = 1
 
@@ -38,7 +35,7 @@ def load_test_result(
     workload: dict[str, Any],
     cache: dict[str, Any],
     slo: Slo,
-    search: "Search | None" = None,
+    search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole record of a load test; schema in `docs/schemas/load_test.schema.json`.
 
@@ -67,7 +64,7 @@ def load_test_result(
             "schedule_delay": metrics.percentiles([r.dispatch_s - r.intended_s for r in sent]),
             "ttft_sched": metrics.percentiles([r.token_times[0] - r.intended_s for r in done]),
             "e2e_sched": metrics.percentiles([r.token_times[-1] - r.intended_s for r in done]),
-            **({"search": search.record()} if search is not None else {}),
+            **({"search": search} if search is not None else {}),
             "requests": [_record(request) for request in sent],
         },
     }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from llmval_runners.arrivals import Load
 from llmval_runners.engine import Engine
 from llmval_runners.events import EventLog
+from llmval_runners.journal import Journal
 from llmval_runners.loadgen import LoadGenerator, prompt_tokens
 from llmval_runners.metrics import LiveMetrics, Slo
 from llmval_runners.request import Request
@@ -28,6 +29,7 @@ class Window:
         drain_timeout_s: float,
         max_in_flight: int | None,
         label: str | None = None,
+        journal: Journal | None = None,
     ) -> None:
         """`step` advances the engine; it may raise to end the window, which then keeps what was measured."""
         self.load = load
@@ -36,6 +38,9 @@ class Window:
         self._generator = LoadGenerator(
             load.arrivals, engine.submit, seed=load.seed, vocab=vocab, max_in_flight=max_in_flight
         )
+        self._journal = journal
+        if journal is not None:
+            journal.begin({"target_qps": load.target_qps, "seed": load.seed}, self._generator.sent)
         self._live = LiveMetrics([arrival.intended_s for arrival in load.arrivals])
         self._ended_s: float | None = None
         self._completed = 0
@@ -125,6 +130,8 @@ class Window:
                 self._live.first_token(now, request)
             if ended:
                 self._completed += 1
+                if self._journal is not None:
+                    self._journal.ended(request)
                 self._live.ended(now, request)
                 self._generator.answered()
                 missed += slo is not None and not slo.met(request)

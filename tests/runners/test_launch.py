@@ -73,7 +73,9 @@ def test_a_search_over_two_ranks(tmp_path: Path) -> None:
     assert phases == ["setup", "load", *["warmup", "measure"] * 3, "report"], "each trial starts warm, on one engine"
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGTERM], ["kill rank 1"]])
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGTERM], ["kill rank 1"], ["kill rank 0"]]
+)
 def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: list) -> None:
     events, out = tmp_path / "events.jsonl", tmp_path / "out.json"
     load = [str(LOAD_TEST), "--model", "tiny", "--duration", "60", "--target-qps", "10", "--output-json", str(out)]
@@ -87,8 +89,9 @@ def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: 
     children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
     by_rank = {_rank(pid): int(pid) for pid in children if _rank(pid)}
     for number in signals:
-        if number == "kill rank 1":
-            os.kill(by_rank["1"], signal.SIGKILL)
+        if str(number).startswith("kill"):
+            time.sleep(2)  # some requests end
+            os.kill(by_rank[number[-1]], signal.SIGKILL)
         elif agent.poll() is None:
             agent.send_signal(number)
             time.sleep(0.1)
@@ -98,11 +101,18 @@ def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: 
     assert not out.exists()
     assert partial["llmval"]["partial"] and not partial["llmval"]["valid"]
     record = json.loads((tmp_path / "ranks.json").read_text())
-    if signals == ["kill rank 1"]:
+    assert not list(tmp_path.glob("*.jsonl")) or list(tmp_path.glob("*.jsonl")) == [events], "no journal stays"
+    if str(signals[0]).startswith("kill"):
+        dead = signals[0][-1]
         assert agent.returncode == 1
-        assert record["ranks"]["1"] == -signal.SIGKILL
-        assert (record["first_failure"]["rank"], record["first_failure"]["how"]) == (1, "SIGKILL")
+        assert record["ranks"][dead] == -signal.SIGKILL
+        assert (record["first_failure"]["rank"], record["first_failure"]["how"]) == (int(dead), "SIGKILL")
         assert '"dead_rank"' in events.read_text()
+        fastjsonschema.compile(json.loads((ROOT / "docs/schemas/load_test.schema.json").read_text()))(partial)
+        done = [request for request in partial["llmval"]["requests"] if request["error"] is None]
+        assert partial["completed"] == len(done) > 3
+        kept = [len(gaps) for gaps, error in zip(partial["itls"], partial["errors"], strict=True) if not error]
+        assert kept == [7] * len(done), "every token's time is kept"
     else:
         assert agent.returncode == 128 + signals[0]
         assert record["ranks"] == dict.fromkeys(("0", "1"), 128 + signals[0])
