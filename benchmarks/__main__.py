@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from benchmarks import dashboard, headless
+from benchmarks import dashboard, headless, watching
 from benchmarks.report import Row
 
 BENCHMARKS: dict[str, Callable[[], Row | Iterable[Row]]] = {
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[], Row | Iterable[Row]]] = {
     "line": lambda: dashboard.survival("line"),
     "kill": lambda: dashboard.survival("kill"),
     "replay1": dashboard.load_over_the_line,
+    "watching": watching.row,
 }
 
 

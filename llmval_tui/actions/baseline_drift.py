@@ -13,6 +13,7 @@ from llmval_tui.actions.baseline_table import BEGIN, END, Baseline, read_baselin
 from llmval_tui.actions.common import (
     COMMAND_ACTIONS,
     accept_question,
+    command_of,
     inherited,
     passed,
     perform_command,
@@ -20,9 +21,11 @@ from llmval_tui.actions.common import (
     the_document,
     workspace_of,
 )
-from llmval_tui.actions.drift import Change, baseline_of, changes, differences
+from llmval_tui.actions.comparison import compare, near_metrics
+from llmval_tui.actions.drift import Change, baseline_of, differences
 from llmval_tui.actions.load_result import read_result
-from llmval_tui.actions.load_test import SCHEMA
+from llmval_tui.actions.load_test import SCHEMA, judge_load_test
+from llmval_tui.actions.repeats import Repeats, plan_repeats, pooled, seen_spreads
 from llmval_tui.actions.resolve import resolve_document
 from llmval_tui.actions.rules import prose
 from llmval_tui.checklist.paths import inside
@@ -33,6 +36,9 @@ from llmval_tui.runs.store import Run, RunStore
 
 COMPARISON, PROPOSED = "comparison.json", "proposed.md"
 DEFAULT_PERCENT = 5.0
+SHORT = (
+    "one run so near to the bound does not decide, and a repeat left no result: see its log, and run this item again"
+)
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _NEW_DOCUMENT = f"""# Performance baseline
 
@@ -57,20 +63,32 @@ class BaselineDrift:
         known = read_baselines(text, name)
         source, artifact = _newest_result(context)
         percent = threshold_percent(prose(context.step))
+        near, repeats = _to_repeat(context, source, artifact, known, percent)
+        again = f" after repeating its load test {len(repeats.commands)} times" if repeats.commands else ""
         state = f"has {len(known)} baselines" if text else "is not there yet and would be made"
         return Proposal(
             action=self.name,
-            summary=f"Compares run {source.id} with the baseline in {name}, within {percent:g} %.",
+            summary=f"Compares run {source.id} with the baseline in {name}, within {percent:g} %{again}.",
             details=(
                 f"reads {artifact.path}",
                 f"{name} {state}; nothing in it changes before you accept the diff",
                 "compares only with the same model, precision, GPUs, driver, power limit and load",
+                *_near_lines(near, repeats, percent),
             ),
-            commands=(perform_command(context),),
-            artifacts=(Artifact(f"artifacts/runs/{{run_id}}/{COMPARISON}"),),
+            commands=(*repeats.commands, perform_command(context)),
+            artifacts=(Artifact(f"artifacts/runs/{{run_id}}/{COMPARISON}"), *repeats.artifacts),
             deviations=inherited([source]),
-            params={"source_run": source.id, "result": artifact.path, "document": name, "percent": percent},
-            telemetry=False,
+            params={
+                "source_run": source.id,
+                "result": artifact.path,
+                "document": name,
+                "percent": percent,
+                "near": near,
+                "repeats": len(repeats.commands),
+                "single": _single(context, source, artifact, repeats),
+                "gpu_indices": source.intent.params.get("gpu_indices"),
+            },
+            telemetry=bool(repeats.commands) and source.intent.telemetry,
         )
 
     def perform(self, run: Run) -> int:
@@ -90,11 +108,15 @@ class BaselineDrift:
         there = document.source == "workspace"
         text = document.text if there else ""
         mine = baseline_of(result, source.intent, params["result"], backed[params["result"]])
-        record = _compare(mine, read_baselines(text, params["document"]), params["percent"])
-        record |= {"v": 1, "source_run": source.id, "document": params["document"], "identity": mine.identity}
+        runs = [mine, *_repeated(run, mine)]
+        single = SHORT if params["repeats"] and len(runs) == 1 else params["single"]
+        pool = pooled(runs)
+        spreads = seen_spreads(RunStore(workspace), mine.compared)
+        record = compare(pool, read_baselines(text, params["document"]), params["percent"], spreads, single)
+        record |= {"v": 1, "source_run": source.id, "document": params["document"], "identity": pool.baseline.identity}
         record["document_sha256"] = hashlib.sha256(text.encode()).hexdigest() if there else None
         if record["propose"]:
-            new = with_baseline(text or _NEW_DOCUMENT, mine, params["document"])
+            new = with_baseline(text or _NEW_DOCUMENT, pool.baseline, params["document"])
             write_atomic(run.folder / PROPOSED, new.encode())
             record["proposed_sha256"] = sha256_of(run.folder / PROPOSED)
             record["diff"] = unified_diff(text, new, params["document"])
@@ -126,35 +148,80 @@ class BaselineDrift:
                 gate if gate.outcome is Outcome.PASS else replace(gate, outcome=Outcome.PASS, reason=word)
                 for gate in gates
             ]
-            return gates, metrics, f"{record['reason']}; {word}", None
-        return gates, metrics, record["reason"], _question(run, record)
+            return gates + _repeat_gates(run), metrics, f"{record['reason']}; {word}", None
+        return gates + _repeat_gates(run), metrics, record["reason"], _question(run, record)
 
 
-def _compare(mine: Baseline, known: list[Baseline], percent: float) -> dict[str, Any]:
-    same = next((baseline for baseline in known if baseline.compared == mine.compared), None)
-    if same is None:
-        nearest = min((differences(mine, other) for other in known), key=len, default=[])
-        reason = f"no baseline of this configuration ({'; '.join(nearest)})" if nearest else "no baseline yet"
-        return {"baseline": None, "changes": [], "reason": f"{reason}; this run can become one", "propose": True}
-    found = changes(mine, same)
-    outside = [change for change in found if abs(change.worse_percent) > percent]
-    values = [
-        {"name": c.name, "unit": c.unit, "baseline": c.baseline, "value": c.value, "worse_percent": c.worse_percent}
-        for c in found
+def _to_repeat(
+    context: Context, source: Run, artifact: Artifact, known: list[Baseline], percent: float
+) -> tuple[list[str], Repeats]:
+    """The metrics for which one run is too little, and the repeats for them."""
+    result = read_result(context.workspace / artifact.path)
+    if result is None:  # the work itself will say so
+        return [], Repeats()
+    mine = baseline_of(result, source.intent, artifact.path, "")
+    near = near_metrics(mine, known, percent, seen_spreads(context.store, mine.compared))
+    return near, plan_repeats(context, source, artifact, result) if near else Repeats()
+
+
+def _near_lines(near: list[str], repeats: Repeats, percent: float) -> list[str]:
+    if not near:
+        return []
+    line = f"{', '.join(near)} so near to {percent:g} % that one run does not decide"
+    if repeats.refusal:
+        return [f"{line}, and the load test cannot be repeated here: {repeats.refusal}"]
+    return [
+        f"{line}: repeats the load test as it was run, and compares the medians of {len(repeats.commands) + 1} runs"
     ]
-    if not found:
-        reason = "the baseline and the result have no metric in common"
-    elif outside:
-        worst = max(outside, key=lambda change: abs(change.worse_percent))
-        word = "worse" if worst.worse_percent > 0 else "better"
-        reason = (
-            f"{len(outside)} of {len(found)} metrics drifted by more than {percent:g} %; most of all {worst.name}, "
-        )
-        reason += f"{abs(worst.worse_percent):.1f} % {word}"
-    else:
-        reason = f"all {len(found)} metrics are within {percent:g} % of the baseline"
-    propose = bool(outside) or not found
-    return {"baseline": same.name, "changes": values, "reason": reason, "propose": propose}
+
+
+def _single(context: Context, source: Run, artifact: Artifact, repeats: Repeats) -> str:
+    """What to do where a metric near the bound has only one run."""
+    here, there = f"llmval run {context.step.number}", f"llmval run {source.intent.step.number}"
+    start = "one run so near to the bound does not decide"
+    if not repeats.refusal:
+        return f"{start}: {here} repeats the load test"
+    shown = command_of(source, artifact).display
+    return (
+        f"{start}, and the load test cannot be repeated ({repeats.refusal}): on the node that is to be judged, run "
+        f"`{there}`, which is `{shown}`, then `{here}`"
+    )
+
+
+def _repeat_artifacts(run: Run) -> list[Artifact]:
+    return [artifact for artifact in run.intent.artifacts if artifact.schema == SCHEMA]
+
+
+def _repeated(run: Run, mine: Baseline) -> list[Baseline]:
+    """The figures of the repeats; none of them where one is missing: two of three would be chosen by what broke.
+
+    Raises:
+        Refused: a repeat ran under another configuration, so that it repeats nothing.
+    """
+    found = []
+    for artifact in _repeat_artifacts(run):
+        path = workspace_of(run) / artifact.path
+        result = read_result(path)
+        if result is None or result.ours.get("partial"):
+            print(f"{artifact.path} is missing or not whole: there are no repeats to compare")
+            return []
+        again = baseline_of(result, run.intent, artifact.path, sha256_of(path))
+        if again.compared != mine.compared:
+            raise Refused(
+                f"{artifact.path} repeats nothing: {'; '.join(differences(again, mine))}. Run the load test again."
+            )
+        found.append(again)
+    return found
+
+
+def _repeat_gates(run: Run) -> list[Gate]:
+    """The load test's own gates of every repeat that says something against it."""
+    gates = []
+    for artifact in _repeat_artifacts(run):
+        own, _, _ = judge_load_test(run, artifact)
+        label = Path(artifact.path).stem
+        gates += [replace(gate, name=f"{label}: {gate.name}") for gate in own if gate.outcome is not Outcome.PASS]
+    return gates
 
 
 def _question(run: Run, record: dict[str, Any]) -> dict[str, Any] | None:

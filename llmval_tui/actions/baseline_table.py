@@ -8,7 +8,7 @@ from llmval_tui.actions.marked import span_between
 from llmval_tui.foundation.errors import Refused
 
 BEGIN, END = "<!-- llmval:baseline:begin -->", "<!-- llmval:baseline:end -->"
-NOT_COMPARED = ("date", "host", "run", "artifact", "sha256")
+NOT_COMPARED = ("date", "host", "run", "artifact", "sha256", "runs")
 _PAIR = re.compile(r"`([a-z0-9_]+)=([^`]*)`")
 _NOTHING_YET = "Not measured yet."
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from llmval_tui.actions.baseline_table import Baseline, Metric, plain
 from llmval_tui.actions.load_result import LoadResult, metrics_of
+from llmval_tui.actions.rate_search import search_metrics
 from llmval_tui.runs.records import Gate, Intent, Outcome
 
 # Name, direction, unit: what a baseline holds of a load test, where the result has it.
 METRICS = (
+    ("max_qps", "higher", "requests/s"),
     ("completed_qps", "higher", "requests/s"),
     ("output_tokens_per_s", "higher", "tokens/s"),
     ("goodput_qps", "higher", "requests/s"),
@@ -19,22 +21,33 @@ METRICS = (
     ("tpot_p99_ms", "lower", "ms"),
     ("e2e_sched_p99_ms", "lower", "ms"),
 )
+# Of a search, whose window lies at another rate each time: latencies and throughput there follow from the rate found.
+SEARCH_METRICS = ("max_qps",)
 NOT_AVAILABLE = "n/a"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One metric then and now; `worse_percent` is positive where it got worse."""
+    """One metric then and now; `worse_percent` is positive where it got worse.
+
+    `value` is the median of `runs` runs, which lie `spread_percent` of it apart. `undecided` says why a single run so
+    near to the bound was not repeated, and what to do; "" where nothing is open.
+    """
 
     name: str
     unit: str
     baseline: float
     value: float
     worse_percent: float
+    spread_percent: float | None = None
+    runs: int = 1
+    undecided: str = ""
 
     def gate(self, threshold_percent: float) -> Gate:
         """Worse by more than the threshold fails; better by more is inconclusive: it asks for a look."""
-        if self.worse_percent > threshold_percent:
+        if self.undecided:
+            outcome, reason = Outcome.INCONCLUSIVE, self.undecided
+        elif self.worse_percent > threshold_percent:
             outcome, reason = Outcome.FAIL, "worse than the baseline"
         elif self.worse_percent < -threshold_percent:
             outcome, reason = Outcome.INCONCLUSIVE, "better than the baseline: see that the load was the same"
@@ -42,6 +55,9 @@ class Change:
             outcome, reason = Outcome.PASS, ""
         better = "better" if self.worse_percent < 0 else "worse"
         measured = f"{self.value:.4g} {self.unit}, {abs(self.worse_percent):.1f} % {better}"
+        if self.runs > 1:
+            measured += f"; median of {self.runs} runs"
+            measured += f", which differ by {self.spread_percent:.1f} %" if self.spread_percent is not None else ""
         return Gate(self.name, outcome, measured, f"{self.baseline:.4g} {self.unit} ± {threshold_percent:g} %", reason)
 
 
@@ -56,9 +72,10 @@ def baseline_of(result: LoadResult, intent: Intent, artifact: str, sha256: str) 
         "gpus": f"{ran.get('tensor_parallel')}x{ran.get('device_name')}",
         "driver": str(inventory.get("driver_version") or NOT_AVAILABLE),
         "power_limit_w": _power_limit(inventory, intent.params.get("gpu_indices")),
-        "target_qps": f"{float(workload.get('target_qps') or 0):g}",
+        "target_qps": "max" if result.search else f"{float(workload.get('target_qps') or 0):g}",
         "prompt_len": str(workload.get("prompt_len")),
         "output_len": str(workload.get("output_len")),
+        **_service_level(result),
         "date": intent.created_utc[:10],
         "host": str(intent.host.get("name") or NOT_AVAILABLE),
         "run": intent.run_id,
@@ -66,14 +83,26 @@ def baseline_of(result: LoadResult, intent: Intent, artifact: str, sha256: str) 
         "sha256": sha256,
     }
     identity = {key: plain(value) for key, value in identity.items()}
-    values = metrics_of(result)
+    values = metrics_of(result) if not result.search else search_metrics(result.search)
     rows = [
         Metric(name, direction, value, unit)
         for name, direction, unit in METRICS
-        if (value := values.get(name)) is not None
+        if (not result.search or name in SEARCH_METRICS) and (value := values.get(name)) is not None
     ]
-    name = f"{identity['model']}, {identity['precision']}, {identity['gpus']}, {identity['target_qps']} requests/s"
+    rate = "the highest rate" if result.search else f"{identity['target_qps']} requests/s"
+    name = f"{identity['model']}, {identity['precision']}, {identity['gpus']}, {rate}"
     return Baseline(name, identity, tuple(rows))
+
+
+def _service_level(result: LoadResult) -> dict[str, str]:
+    """The limits that goodput and the highest rate are counted by: without the same ones they do not compare."""
+    limits = {key: value for key, value in (result.ours.get("slo") or {}).items() if value is not None}
+    if not limits:
+        return {}
+    stated = [f"{name.removesuffix('_ms')}<={limit:g}ms" for name, limit in limits.items()]
+    if result.search:
+        stated.append(f"for-{100 * float(result.search.get('min_goodput') or 0):g}%")
+    return {"slo": "+".join(stated)}
 
 
 def _precision(ran: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from llmval_tui.actions.common import perform_command, section_runs, the_documen
 from llmval_tui.actions.env_block import environment_block
 from llmval_tui.actions.nccl_env import MULTICAST_OFF, applied, changes
 from llmval_tui.actions.resolve import resolve_document
-from llmval_tui.actions.topology import judge_topology
+from llmval_tui.actions.topology import judge_topology, topology_lines
 from llmval_tui.checklist.lexer import quote
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import Refused
@@ -85,6 +85,8 @@ class EnvExport:
         lines = [f"# from {params['document']}, run {run.id}"]
         lines += [f"export {name}={quote(value)}" for name, value in params["variables"].items()]
         write_atomic(base / f"{run.id}.sh", ("\n".join(lines) + "\n").encode())
+        for line in topology_lines(inventory):
+            print(line)
         gate = judge_topology(inventory, params["gpus"])
         print(f"topology: {gate.measured}" + (f"; {gate.reason}" if gate.reason else ""))
         return 0

@@ -66,6 +66,12 @@ class LoadResult:
         return dict(self.ours.get("identity") or {})
 
     @property
+    def search(self) -> dict[str, Any] | None:
+        """The search for the highest rate that this record's window confirms; None of a single load test."""
+        search = self.ours.get("search")
+        return search if isinstance(search, dict) else None
+
+    @property
     def offered_qps(self) -> float | None:
         """From the records; the schedule's own figure where that is higher, for it also counts what was never sent."""
         last = max((record.intended_s for record in self.records), default=0.0)
@@ -150,13 +156,17 @@ def metrics_of(result: LoadResult) -> dict[str, float | None]:
 
 def _goodput_qps(result: LoadResult) -> float | None:
     """Requests a second that met every stated service level; None where none was stated or nothing completed."""
+    stated = any(limit is not None for limit in (result.ours.get("slo") or {}).values())
+    return good_requests(result) / result.duration_s if stated and result.duration_s else None
+
+
+def good_requests(result: LoadResult) -> int:
+    """How many completed requests met every stated service level."""
     slo = {name: limit for name, limit in (result.ours.get("slo") or {}).items() if limit is not None}
-    if not slo or not result.duration_s:
-        return None
 
     def met(record: Record) -> bool:
         own = {"ttft_ms": record.ttft_sched_s, "tpot_ms": record.tpot_s, "e2e_ms": record.e2e_sched_s}
         values = [(own.get(name), limit) for name, limit in slo.items()]
         return all(value is None or value * 1e3 <= limit for value, limit in values)
 
-    return sum(map(met, result.done)) / result.duration_s
+    return sum(map(met, result.done))

@@ -8,13 +8,19 @@ from llmval_tui.actions.adapt import NPROC
 from llmval_tui.actions.argv import value_of
 from llmval_tui.actions.common import workspace_of
 from llmval_tui.actions.load_result import LoadResult, metrics_of, percentile_ms, read_result
+from llmval_tui.actions.rate_search import (
+    MAX_DELAY_P99_MS,
+    MAX_TTFT_SLOPE,
+    MIN_ACHIEVED,
+    search_gates,
+    search_metrics,
+    search_sentence,
+)
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
 SCHEMA = "load_test"
-MIN_ACHIEVED = 0.95  # of the offered rate; below, the generator measured itself
-MAX_DELAY_P99_MS = 500.0
-MAX_TTFT_SLOPE = 0.1  # a node that serves 91 % of what arrives
+FIND_MAX = "--find-max-qps"
 _ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
 
 
@@ -26,7 +32,7 @@ def judge_load_test(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str,
             "result", Outcome.INVALID, "not readable", "a load test's result", f"{artifact.path} is missing or none"
         )
         return [gate], {}, "no result to judge"
-    metrics = metrics_of(result)
+    metrics = metrics_of(result) | (search_metrics(result.search) if result.search is not None else {})
     gates = [
         _generator_rate(result),
         _schedule_delay(result),
@@ -35,10 +41,11 @@ def judge_load_test(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str,
         _order(result),
         _sums(result),
         _own_word(result),
-        *_slos(result),
+        *(search_gates(result, result.search) if result.search is not None else _slos(result)),
         *_as_asked(run, artifact, result),
     ]
-    return gates, metrics, _sentence(metrics)
+    found = f"{search_sentence(result.search)}; there " if result.search is not None else ""
+    return gates, metrics, found + _sentence(metrics)
 
 
 def _verdict(good: bool, otherwise: Outcome) -> Outcome:
@@ -187,6 +194,8 @@ def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
         for key, value in stated.items()
         if str(identity.get(key)) != value
     ]
+    if (FIND_MAX in words) != (result.search is not None):
+        other.append(f"{'no' if FIND_MAX in words else 'a'} search for the highest rate")
     ran = ", ".join(f"{key} {identity.get(key)}" for key in stated)
     return [
         Gate("ran as asked", _verdict(not other, Outcome.FAIL), "; ".join(other) or ran, "what ran is what was asked")

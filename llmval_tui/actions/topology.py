@@ -33,10 +33,21 @@ def judge_topology(inventory: Mapping[str, Any], chosen: Sequence[int] | None = 
         for column, other in enumerate(order)
         if row < column and {one, other} <= wanted
     }
-    return _judge(pairs, gpus)
+    p2p: list[list[str | None]] = topology.get("p2p") or []
+    closed: dict[tuple[int, int], str | None] = {
+        (one, other): p2p[row][column]
+        for row, one in enumerate(order[: len(p2p)])
+        for column, other in enumerate(order)
+        if row < column and {one, other} <= wanted and p2p[row][column] not in (None, "ok")
+    }
+    return _judge(pairs, gpus, closed)
 
 
-def _judge(pairs: Mapping[tuple[int, int], str | None], gpus: list[dict[str, Any]]) -> Gate:
+def _judge(
+    pairs: Mapping[tuple[int, int], str | None],
+    gpus: list[dict[str, Any]],
+    closed: Mapping[tuple[int, int], str | None],
+) -> Gate:
     fallback = {pair: path for pair, path in pairs.items() if path is not None and not path.startswith("NV")}
     unknown = [pair for pair, path in pairs.items() if path is None]
     kinds = ", ".join(sorted({path for path in pairs.values() if path}))
@@ -44,13 +55,50 @@ def _judge(pairs: Mapping[tuple[int, int], str | None], gpus: list[dict[str, Any
     if fallback:
         named = ", ".join(f"{one}–{other} {path}" for (one, other), path in list(fallback.items())[:6])
         return Gate(_NAME, Outcome.FAIL, measured, _BOUND, f"PCIe fallback between {len(fallback)} pairs: {named}")
-    dead = [
-        f"GPU {gpu['index']}: {gpu['nvlink_links_active']} of {gpu['nvlink_links']}"
-        for gpu in gpus
-        if gpu.get("nvlink_links") is not None and gpu["nvlink_links_active"] < gpu["nvlink_links"]
-    ]
-    if dead:
+    if dead := [_dead(gpu) for gpu in gpus if (gpu.get("nvlink_links") or 0) > (gpu.get("nvlink_links_active") or 0)]:
         return Gate(_NAME, Outcome.FAIL, measured, _BOUND, f"links that are not active: {'; '.join(dead)}")
+    if fewer := _fewer(gpus):
+        return Gate(_NAME, Outcome.FAIL, measured, _BOUND, f"fewer links than on GPUs of the same kind: {fewer}")
     if unknown or not pairs:
         return Gate(_NAME, Outcome.INCONCLUSIVE, measured, _BOUND, f"the driver tells nothing of {len(unknown)} pairs")
+    if closed:
+        named = ", ".join(f"{one}–{other} {why}" for (one, other), why in list(closed.items())[:6])
+        reason = f"by the driver, {len(closed)} pairs cannot read one another's memory: {named}"
+        return Gate(_NAME, Outcome.INCONCLUSIVE, measured, _BOUND, reason)
     return Gate(_NAME, Outcome.PASS, measured, _BOUND)
+
+
+def _dead(gpu: Mapping[str, Any]) -> str:
+    """`GPU 3: 17 of 18 (link 5)`."""
+    links = [str(link) for link, state in enumerate(gpu.get("nvlink_states") or []) if state != "active"]
+    named = f" (link {', '.join(links)})" if links else ""
+    return f"GPU {gpu['index']}: {gpu['nvlink_links_active']} of {gpu['nvlink_links']}{named}"
+
+
+def _fewer(gpus: list[dict[str, Any]]) -> str:
+    """GPUs that tell of fewer links than others of their kind: one that is gone altogether is not told as inactive."""
+    most: dict[Any, int] = {}
+    for gpu in gpus:
+        most[gpu.get("name")] = max(most.get(gpu.get("name"), 0), gpu.get("nvlink_links") or 0)
+    return "; ".join(
+        f"GPU {gpu['index']} has {gpu['nvlink_links']} of {most[gpu.get('name')]}"
+        for gpu in gpus
+        if gpu.get("nvlink_links") is not None and gpu["nvlink_links"] < most[gpu.get("name")]
+    )
+
+
+def topology_lines(inventory: Mapping[str, Any]) -> list[str]:
+    """The matrix as `nvidia-smi topo -m` shows it, and each GPU's links; [] where nothing is known."""
+    topology = inventory.get("topology") or {}
+    order = [f"GPU{index}" for index in topology.get("gpus") or []]
+    if not order:
+        return []
+    lines = ["      " + " ".join(f"{name:>5}" for name in order)]
+    for name, row in zip(order, topology.get("links") or [], strict=False):
+        lines.append(f"{name:<5} " + " ".join(f"{path or '?':>5}" for path in row))
+    for gpu in inventory.get("gpus") or []:
+        links, active = gpu.get("nvlink_links"), gpu.get("nvlink_links_active")
+        lines.append(
+            f"GPU{gpu['index']}: " + ("links not known" if links is None else f"{active} of {links} links active")
+        )
+    return lines

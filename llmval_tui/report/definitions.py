@@ -26,6 +26,13 @@ _BASE = {
     ),
     "completed_qps": Definition("requests/s", "higher", "completed requests / time to the last completion"),
     "goodput_qps": Definition("requests/s", "higher", "requests that met every stated service level / the same time"),
+    "max_qps": Definition(
+        "requests/s", "higher", "the highest rate at which a trial held the service level, confirmed with another seed"
+    ),
+    "lowest_not_held_qps": Definition(
+        "requests/s", "", "the lowest rate whose trial did not hold it: the upper bound of the highest rate"
+    ),
+    "search_trials": Definition("trials", "", "open-loop windows of the search for the highest rate"),
     "output_tokens_per_s": Definition(
         "tokens/s", "higher", "output tokens of completed requests / time to the last completion, all GPUs together"
     ),

@@ -79,7 +79,7 @@ def conditions(one: Side) -> dict[str, str]:
         "GPUs": f"{_value(ran.get('tensor_parallel'))} × {_value(ran.get('device_name'))}",
         "driver": known["driver"],
         "power limit (W)": known["power_limit_w"],
-        "target QPS": known["target_qps"],
+        "target QPS": _value(load.get("target_qps")),  # of a search: the rate of the window that it kept
         "duration (s)": _value(load.get("duration_s")),
         "burstiness": _value(load.get("burstiness")),
         "most requests in flight": _value(load.get("max_in_flight"), "no limit"),

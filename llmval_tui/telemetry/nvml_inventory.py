@@ -18,6 +18,7 @@ _P2P_STATUS = {
     5: "not_supported",
 }
 _REMOTE_GPU, _REMOTE_SWITCH = 0, 2  # nvmlIntNvLinkDeviceType_t
+_NO_SUCH_LINK, _NOT_SUPPORTED = 2, 3  # nvmlReturn_t
 _MOST_LINKS = 36  # NVML_NVLINK_MAX_LINKS; a GPU with fewer says "invalid argument" beyond its own
 
 
@@ -69,26 +70,43 @@ def _gpu(calls: Calls, index: int, handle: Any | None) -> dict[str, Any]:
 
 
 def _nvlinks(calls: Calls, handle: Any | None) -> dict[str, Any]:
-    """`nvlink_links` and `nvlink_links_active` (None: not told), `nvlink_remote`: what the active links lead to, as
-    "switch", a peer's PCI bus id or "unknown" → number of links."""
+    """`nvlink_links` and `nvlink_links_active` (None: not told); `nvlink_states`, by link number "active", "inactive",
+    "not supported" or None (not told); `nvlink_remote`: what the active links lead to, as "switch", a peer's PCI bus id
+    or "unknown" → number of links."""
+    states: list[str | None] = []
+    remote = Counter[str]()
+    untold: dict[str, Any] = {
+        "nvlink_links": None,
+        "nvlink_links_active": None,
+        "nvlink_states": [],
+        "nvlink_remote": {},
+    }
     if handle is None:
-        return {"nvlink_links": None, "nvlink_links_active": None, "nvlink_remote": {}}
-    present, active, remote = 0, 0, Counter[str]()
+        return untold
     for link in range(_MOST_LINKS):
         try:
             state = calls("nvmlDeviceGetNvLinkState", handle, link)
         except Fault as fault:
-            if link == 0 and fault.number not in (2, 3):  # anything but "no such link": not known, rather than none
-                return {"nvlink_links": None, "nvlink_links_active": None, "nvlink_remote": {}}
-            break
-        present += 1
+            if fault.number == _NO_SUCH_LINK:
+                break
+            if fault.number != _NOT_SUPPORTED and link == 0:  # not known, rather than none
+                return untold
+            states.append("not supported" if fault.number == _NOT_SUPPORTED else None)
+            continue
+        states.append("active" if state else "inactive")
         if not state:
             continue
-        active += 1
         kind = calls.optional("nvmlDeviceGetNvLinkRemoteDeviceType", handle, link)
         pci = calls.optional("nvmlDeviceGetNvLinkRemotePciInfo", handle, link) if kind == _REMOTE_GPU else None
         remote["switch" if kind == _REMOTE_SWITCH else "unknown" if pci is None else _text(pci.busId)] += 1
-    return {"nvlink_links": present, "nvlink_links_active": active, "nvlink_remote": dict(remote)}
+    while states and states[-1] == "not supported":  # beyond the last; a GPU without NVLink says so of all of them
+        states.pop()
+    return {
+        "nvlink_links": len(states),
+        "nvlink_links_active": states.count("active"),
+        "nvlink_states": states,
+        "nvlink_remote": dict(remote),
+    }
 
 
 def _topology(calls: Calls, handles: dict[int, Any], gpus: dict[int, dict[str, Any]]) -> dict[str, Any]:

@@ -66,6 +66,17 @@ class Arrival:
     output_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a window offers: drawn from `seed` before its clock starts."""
+
+    arrivals: list[Arrival]
+    warmup: list[Arrival]
+    target_qps: float
+    duration_s: float
+    seed: int
+
+
 def arrival_times(rate: float, duration_s: float, burstiness: float, seed: int) -> list[float]:
     """Absolute deadlines in seconds, the first at 0: round(rate · duration) of them.
 

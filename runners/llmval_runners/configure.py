@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 from llmval_runners import fp8, te_linear
-from llmval_runners.arrivals import Arrival, Lengths, arrival_times, schedule
-from llmval_runners.kv_cache import GIB, pages_for, refuse_longer
+from llmval_runners.arrivals import Lengths, Load, arrival_times, schedule
+from llmval_runners.kv_cache import GIB, kv_formula, pages_for, refuse_longer
 from llmval_runners.metrics import Slo
 from llmval_runners.options import DEFAULT_MODEL, OVERRIDES
 from llmval_runners.refusal import Refused
@@ -34,8 +34,6 @@ class Config:
     compile_mode: str  # off, smart or default
     attention: str  # auto, flex or sdpa: the backend's own name goes into the result
     tensor_parallel: int
-    arrivals: list[Arrival]
-    warmup: list[Arrival]
     prompt: Lengths
     output: Lengths
     slo: Slo
@@ -48,8 +46,23 @@ class Config:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest context that any request will hold."""
-        return max(a.input_tokens + a.output_tokens - 1 for a in self.arrivals + self.warmup)
+        """Tokens of the longest context that any request will hold; of a search, whose trials draw anew, can hold."""
+        if self.options.find_max_qps:
+            return self.prompt.most + self.output.most - 1
+        load = self.load()
+        return max(a.input_tokens + a.output_tokens - 1 for a in load.arrivals + load.warmup)
+
+    def load(self, qps: float | None = None, seed: int | None = None) -> Load:
+        """The requests of one window: at the rate and from the seed asked for, or at those of a trial of a search.
+
+        Raises:
+            Refused: fewer than two requests.
+        """
+        options = self.options
+        qps, seed = options.target_qps if qps is None else qps, options.seed if seed is None else seed
+        times = arrival_times(qps, options.duration, options.burstiness, seed)
+        warmup = schedule([0.0] * options.warmup, self.prompt, self.output, seed + 1)
+        return Load(schedule(times, self.prompt, self.output, seed), warmup, qps, options.duration, seed)
 
     @property
     def weight_bytes_per_rank(self) -> int:
@@ -84,8 +97,6 @@ def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) 
     small = shape.parameters < 100_000_000
     prompt = Lengths.parse(options.prompt_len or ("uniform:16:64" if small else "uniform:512:1024"))
     output = Lengths.parse(options.output_len or ("8" if small else "512"))
-    times = arrival_times(options.target_qps, options.duration, options.burstiness, options.seed)
-    arrivals = schedule(times, prompt, output, options.seed)
     dtype = _dtype(options.dtype, torch.float32 if on_cpu else torch.bfloat16)
     config = Config(
         shape=shape,
@@ -97,8 +108,6 @@ def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) 
         compile_mode=options.compile_mode,
         attention=options.attention_backend,
         tensor_parallel=world_size,
-        arrivals=arrivals,
-        warmup=schedule([0.0] * options.warmup, prompt, output, options.seed + 1),
         prompt=prompt,
         output=output,
         slo=Slo(options.slo_ttft_ms, options.slo_tpot_ms, options.slo_e2e_ms),
@@ -136,9 +145,11 @@ def kv_pages(config: Config, free_bytes: int) -> int:
             kv_heads = config.shape.kv_heads // config.tensor_parallel
             pages = min(pages, FLEX_ELEMENTS // (kv_heads * config.shape.head_dim * config.page_size) - 1)
     if pages * page > free_bytes:
+        a_token = kv_formula(config.shape, config.kv_dtype.itemsize, config.tensor_parallel)
+        tokens = pages * config.page_size
         raise Refused(
-            f"the KV cache needs {pages * page:,} bytes on each rank and {free_bytes:,} are free after the weights: "
-            "pass a smaller --kv-tokens or --kv-cache-gib."
+            f"the KV cache needs {pages * page:,} bytes on each rank ({tokens:,} tokens, {a_token} each) "
+            f"and {free_bytes:,} are free: pass --kv-tokens {free_bytes // page * config.page_size} or less."
         )
     refuse_longer(config.longest, config.shape, config.kv_dtype.itemsize, pages, config.page_size)
     return pages

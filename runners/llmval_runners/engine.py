@@ -157,6 +157,11 @@ class Engine:
     def queued(self) -> int:
         return len(self._inbox) + len(self.scheduler.waiting)
 
+    def forget_waiting(self) -> None:
+        """Drop the requests that no step has begun; what runs goes on. Not while anybody submits."""
+        self._inbox.clear()
+        self.scheduler.waiting.clear()
+
     def step(self) -> list[tuple[Request, int, bool]]:
         """Start one step, or wait for work, at most a second.
 

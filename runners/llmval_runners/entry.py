@@ -47,11 +47,13 @@ def run_load_test(argv: list[str]) -> NoReturn:
     except RankLost as error:
         events.error("dead_rank", str(error))
         test.keep_partial(str(error))
+        test.keep_for_rank_0(str(error))
         code = 1
     except Exception as error:  # noqa: BLE001  (the one place that turns any failure into a record and an exit code)
         traceback.print_exc()
-        events.error(type(error).__name__, f"rank {rank}: {error}")
-        test.keep_partial(f"rank {rank} failed: {error}")
+        words = test.explain(error)
+        events.error(type(error).__name__, f"rank {rank}: {words}")
+        test.keep_partial(f"rank {rank} failed: {words}")
         code = 1
     test.stop.finished()
     events.close()
@@ -122,5 +124,6 @@ def _refuse(refusal: Refused, events: EventLog, rank: int) -> NoReturn:
     else:
         time.sleep(FOLLOWERS_WAIT_S)
         print(f"rank {rank} refused: {refusal}", file=sys.stderr, flush=True)
+        events.error("refused", f"rank {rank}: {refusal}")
     events.close()
     os._exit(USAGE_EXIT)

@@ -10,7 +10,7 @@ from llmval_runners.compiled import CompiledDecoder
 from llmval_runners.configure import Config, free_memory, kv_pages
 from llmval_runners.engine import Executor, Runner
 from llmval_runners.fp8 import NATIVE_KERNEL, Fp8Weight
-from llmval_runners.kv_cache import GIB, PagedKVCache, pages_for
+from llmval_runners.kv_cache import GIB, PagedKVCache, kv_formula, pages_for
 from llmval_runners.model import Decoder, Linear
 from llmval_runners.parallel import Parallel
 from llmval_runners.refusal import Refused
@@ -69,13 +69,17 @@ def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = T
 
         return GpuRunner(model, cache, gpu_attention(config.attention, cache, model.heads), **sizes, graphs=graphs)
     except torch.OutOfMemoryError as error:
-        per_token = config.shape.kv_bytes_per_token(config.kv_dtype.itemsize) // config.tensor_parallel
-        raise Refused(
-            "the GPU ran out of memory while the engine started: each rank needs "
-            f"{config.weight_bytes_per_rank / GIB:.1f} GiB for weights, {per_token:,} bytes of KV cache a token, and "
-            f"room for a step, and {free / GIB:.1f} GiB were free: pass a smaller --kv-tokens, --max-batch or "
-            f"--prefill-chunk ({str(error).splitlines()[0]})."
-        ) from error
+        raise Refused(out_of_memory(config, free, error)) from error
+
+
+def out_of_memory(config: Config, free: int, error: Exception) -> str:
+    """What an engine needs of each GPU's memory, and what was free, in one sentence."""
+    shape, size, ranks = config.shape, config.kv_dtype.itemsize, config.tensor_parallel
+    return (
+        f"the GPU ran out of memory: each of {ranks} ranks needs {config.weight_bytes_per_rank / GIB:.1f} GiB for "
+        f"weights, {kv_formula(shape, size, ranks)} of KV cache a token, and room for a step, and {free / GIB:.1f} GiB "
+        f"were free: pass a smaller --kv-tokens, --max-batch or --prefill-chunk ({str(error).splitlines()[0]})."
+    )
 
 
 def linear_maker(fp8_mode: str) -> Callable[[torch.Tensor], Any]:

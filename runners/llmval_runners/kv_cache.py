@@ -16,6 +16,16 @@ def pages_for(tokens: int, page_size: int) -> int:
     return -(-tokens // page_size)
 
 
+def kv_formula(shape: ModelShape, element_bytes: int, ranks: int) -> str:
+    """A rank's KV bytes a token, with the sum they come from."""
+    each = shape.kv_bytes_per_token(element_bytes) // ranks
+    over = f" / {ranks} ranks" if ranks > 1 else ""
+    return (
+        f"2 × {shape.layers} layers × {shape.kv_heads} KV heads × {shape.head_dim} × {element_bytes} bytes{over} = "
+        f"{each:,} bytes"
+    )
+
+
 def refuse_longer(tokens: int, shape: ModelShape, element_bytes: int, pages: int, page_size: int) -> None:
     """Raises CacheTooSmall, with the bytes it would need, where `tokens` can never fit into `pages`."""
     if pages_for(tokens, page_size) > pages:

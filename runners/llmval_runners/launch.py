@@ -6,7 +6,8 @@ Why not torchrun itself: it exits with 1 for any failed rank and forgets which a
 deep, and further signals while it shuts down leave ranks running. This is torchrun's own parser, configuration and
 agent, with a place for the logs, one more thing remembered, and a shutdown that cannot be interrupted.
 
-Exit code: 0, 1 where a rank failed, 2 where the arguments make no launch, 128 + signal where one ended it.
+Exit code: 0, 1 where a rank failed, 2 where the arguments make no launch or the ranks refused theirs (exit code 2 of
+the first that failed), 128 + signal where one ended it.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import uuid
 from pathlib import Path
 from typing import Any, NoReturn
 
+REFUSED = 2
 SHUTDOWN_S = 5  # from the signal to SIGKILL of ranks that ignore it; torchrun's default is 30
 OWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
@@ -97,7 +99,7 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
         how = signal.Signals(-first.exitcode).name if first.exitcode < 0 else f"exit code {first.exitcode}"
         record["first_failure"] = {"rank": rank, "exit_code": first.exitcode, "how": how}
         print(f"rank {rank} failed first: {how}; its output is in {own.logs}", file=sys.stderr)
-        return 1
+        return REFUSED if first.exitcode == REFUSED else 1
     except SignalException as error:
         print(f"ended by {error.sigval.name}", file=sys.stderr)
         return 128 + error.sigval
@@ -108,14 +110,14 @@ def _first(failures: dict[int, Any]) -> tuple[int, Any]:
     """The failure that explains the others.
 
     torchrun's times are whole seconds, and a rank that is killed takes its peers along within milliseconds, so among
-    the failures of the first second a signal comes before an exit code; but SIGTERM comes last, as torchrun itself
-    sends it to the ranks that are left.
+    the failures of the first second a signal comes before an exit code. SIGTERM comes last: with it torchrun ends the
+    ranks that are left, and a runner that is sent one from elsewhere exits with 143.
     """
     start = min(failure.timestamp for failure in failures.values())
 
-    def order(item: tuple[int, Any]) -> tuple[bool, int]:
+    def order(item: tuple[int, Any]) -> tuple[bool, bool, bool]:
         code = item[1].exitcode
-        return item[1].timestamp > start + 1, 2 if code == -signal.SIGTERM else int(code >= 0)
+        return code == -signal.SIGTERM, item[1].timestamp > start + 1, code >= 0
 
     return min(failures.items(), key=order)
 

@@ -1,28 +1,33 @@
-"""The load test from start to end: set-up, weights, warm-up, the measured window, drain, report."""
+"""The load test from start to end: set-up, weights, one measured window or the trials of a search, report."""
 
 import argparse
+import math
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from llmval_runners import executor
-from llmval_runners.configure import Config, configure
+from llmval_runners.arrivals import Load
+from llmval_runners.configure import Config, configure, free_memory
 from llmval_runners.engine import Engine, Link
 from llmval_runners.events import EventLog
+from llmval_runners.journal import Journal, journal_path, left_behind
 from llmval_runners.kv_cache import PageAllocator
-from llmval_runners.loadgen import LoadGenerator, prompt_tokens
-from llmval_runners.metrics import LiveMetrics
 from llmval_runners.parallel import Parallel
 from llmval_runners.plan import STOP
 from llmval_runners.profiling import Profiler
 from llmval_runners.request import Request
 from llmval_runners.result import Measured, load_test_result, partial_path, write_atomic
 from llmval_runners.scheduler import Scheduler
+from llmval_runners.search import Asked, Search
 from llmval_runners.stop import StopSignals
+from llmval_runners.trial import Trial, judge_trial
 from llmval_runners.weights import from_checkpoint, random_weights
+from llmval_runners.window import Window
 
-REPORT_S = 0.5
+LAST_LOOK_S = 2.0
 
 
 class Interrupted(Exception):
@@ -41,12 +46,13 @@ class LoadTest:
         self.profiler = Profiler(options, self.config.device, rank)
         self.stop = StopSignals(self._last_words)
         self.parallel: Parallel | None = None
-        self._generator: LoadGenerator | None = None
+        self.window: Window | None = None  # the one under way, or the last one
+        self.search: Search | None = None
+        self._journal: Journal | None = None
         self._identity: dict[str, Any] = {}
         self._runner: executor.Loaded | None = None
         self._cache: dict[str, Any] = {}
         self._saving = threading.Lock()
-        self._ended_s: float | None = None
 
     def run(self) -> int:
         """Measure and write the result; the exit code. Raises Interrupted, RankLost, or what went wrong."""
@@ -70,7 +76,6 @@ class LoadTest:
         engine = Engine(link, scheduler)
         self.stop.on_signal.append(engine.wake.set)
         try:
-            self._warm_up(engine)
             self._measure(engine)
         except Interrupted:
             engine.end(self.stop.exit_code)
@@ -92,10 +97,38 @@ class LoadTest:
         try:
             with self._saving:
                 write_atomic(partial_path(path), self._result(why))
+                self._end_journal()
         except OSError as error:
             self.events.error("record_lost", f"{partial_path(path)} cannot be written ({error.strerror})")
             return
         self.events.result(str(partial_path(path)))
+
+    def keep_for_rank_0(self, why: str) -> None:
+        """Where rank 0 is dead, whose memory held the record: rank 1 makes it from the journal."""
+        path = self.config.options.output_json
+        if self.rank != 1 or path is None:
+            return
+        deadline = time.monotonic() + LAST_LOOK_S  # a collective may fail before the kernel is done with rank 0
+        while (found := left_behind(journal_path(path))) is None:
+            if time.monotonic() > deadline:  # rank 0 lives, or has written its record
+                return
+            time.sleep(0.1)
+        header, sent = found
+        load = self.config.load(header["target_qps"], header["seed"])
+        times = [request.token_times[-1] if request.done else request.dispatch_s for request in sent]
+        for request in sent:
+            if not request.done:
+                request.error = why
+        measured = Measured(sent, load.arrivals, max(times, default=0.0), why)
+        write_atomic(partial_path(path), self._record(measured, load, None))
+        journal_path(path).unlink(missing_ok=True)
+        self.events.error("rank_0_lost", f"rank 1 kept the {len(sent)} requests that rank 0 had noted")
+
+    def explain(self, error: Exception) -> str:
+        """What went wrong, in one sentence: of memory that ran out, what was needed and what is free."""
+        if isinstance(error, torch.OutOfMemoryError):
+            return executor.out_of_memory(self.config, free_memory(self.config.device), error)
+        return str(error)
 
     def _last_words(self, number: int) -> None:
         self.events.error(
@@ -137,120 +170,106 @@ class LoadTest:
         self.events.step = (self.events.step or 0) + bool(sampled)
         return sampled
 
-    def _warm_up(self, engine: Engine) -> None:
-        seed, total, done = self.config.options.seed + 1, len(self.config.warmup), 0
-        if not total:
-            return
-        self.events.phase("warmup", f"{total} requests, not measured")
-        for arrival in self.config.warmup:
-            prompt = prompt_tokens(seed, arrival.index, arrival.input_tokens, self.config.shape.vocab)
-            engine.submit(Request(arrival.index, prompt, arrival.output_tokens))
-        while not engine.idle:
-            done += sum(ended for *_, ended in self._step(engine))
-            self.events.progress(done, total, "requests")
+    def _window(self, engine: Engine, load: Load, label: str | None = None) -> Window:
+        options = self.config.options
+        self.window = Window(
+            engine, load, self.events, self._step, vocab=self.config.shape.vocab,
+            drain_timeout_s=options.drain_timeout, max_in_flight=options.max_in_flight, label=label,
+            journal=self._journal,
+        )  # fmt: skip
+        self.window.warm_up()
+        return self.window
 
     def _measure(self, engine: Engine) -> None:
-        config, options = self.config, self.config.options
-        live = LiveMetrics([arrival.intended_s for arrival in config.arrivals])
-        generator = self._generator = LoadGenerator(
-            config.arrivals,
-            engine.submit,
-            seed=options.seed,
-            vocab=config.shape.vocab,
-            max_in_flight=options.max_in_flight,
-        )
-        self.events.phase("measure", f"{len(config.arrivals)} requests at {options.target_qps:g} a second")
-        generator.start()
-        completed, reported, draining = 0, 0.0, False
-        try:
-            while not (generator.finished.is_set() and engine.idle):
-                sampled = self._step(engine)
-                now = generator.now()
-                if (on := self.profiler.due(now, bool(sampled))) is not None:
-                    engine.trace(on)
-                live.tokens(now, len(sampled))
-                for request, token, ended in sampled:
-                    request.tokens.append(token)
-                    request.token_times.append(now)
-                    if len(request.token_times) == 1:
-                        live.first_token(now, request)
-                    if ended:
-                        completed += 1
-                        live.ended(now, request)
-                        generator.answered()
-                if not draining and now > options.duration and generator.finished.is_set():
-                    draining = True
-                    self.events.phase("drain", "the last requests")
-                if now - reported >= REPORT_S:
-                    reported = now
-                    self._report(engine, generator, live, now, completed, draining)
-                if now > options.duration + options.drain_timeout:
-                    break
-        finally:
-            generator.stop()
-        self._ended_s = generator.now()
-        if self.profiler.cut(self._ended_s) is not None:
-            engine.trace(False)
-        self._report(engine, generator, live, self._ended_s, completed, draining)
-        self.profiler.export()
+        if self.config.options.output_json is not None:
+            self._journal = Journal(journal_path(self.config.options.output_json))
+        if self.config.options.find_max_qps:
+            self._find_max_qps(engine)
+        else:
+            self._window(engine, self.config.load()).measure(profiler=self.profiler)
+            self.profiler.export()
         self._save()
 
-    def _report(
-        self, engine: Engine, generator: LoadGenerator, live: LiveMetrics, now: float, completed: int, draining: bool
-    ) -> None:
-        if draining:
-            self.events.progress(completed, len(self.config.arrivals), "requests")
-        else:
-            self.events.progress(min(now, self.config.options.duration), self.config.options.duration, "s")
-        allocator = engine.scheduler.allocator
-        load = {
-            "running": engine.scheduler.running,
-            "queued": engine.queued,
-            "kv_used_percent": 100 * allocator.used / allocator.pages,
-        }
-        self.events.metrics(live.snapshot(now, generator.sent) | load)
+    def _find_max_qps(self, engine: Engine) -> None:
+        """Trial after trial on the one engine; the last one, which confirms, is the window that the result keeps."""
+        config, options = self.config, self.config.options
+        search = self.search = Search(
+            Asked(
+                options.target_qps, options.max_qps, options.precision, options.min_goodput, options.duration,
+                options.seed,
+            )
+        )  # fmt: skip
+        while (planned := search.next()) is not None:
+            load = config.load(planned.qps, planned.seed)
+            window = self._window(engine, load, f"trial {planned.number}")
+            window.measure(config.slo, misses=math.floor((1 - options.min_goodput) * len(load.arrivals)))
+            trial = judge_trial(
+                window.measured(), config.slo, options.min_goodput, number=planned.number, purpose=planned.purpose,
+                seed=planned.seed, target_qps=planned.qps,
+            )  # fmt: skip
+            search.took(trial)
+            self._tell(search, trial)
+            window.empty()
+
+    def _tell(self, search: Search, trial: Trial) -> None:
+        self.events.metrics(
+            {
+                "trial_qps": trial.target_qps,
+                "trial_goodput_percent": 100 * trial.goodput_share,
+                "trial_ttft_sched_p99_ms": trial.ttft_sched["p99_ms"],
+                "highest_held_qps": search.lower,
+            }
+        )
+        print(
+            f"trial {trial.number} ({trial.purpose}): {trial.target_qps:.4g} requests/s, "
+            f"{trial.goodput_share:.1%} kept the service level: {trial.verdict}"
+            + (f" ({trial.reason})" if trial.reason else ""),
+            flush=True,
+        )
 
     def _save(self) -> None:
         self.events.phase("report")
         result = self._result(None)
         path = self.config.options.output_json
         print(_sentence(result))
+        if self.search is not None:
+            print(self.search.sentence())
         if path is not None:
             with self._saving:
                 write_atomic(path, result)
+                self._end_journal()
             self.events.result(str(path))
 
+    def _end_journal(self) -> None:
+        if self._journal is not None:
+            self._journal.remove()
+            self._journal = None
+
     def _result(self, ended_early: str | None) -> dict[str, Any]:
-        config, options, generator = self.config, self.config.options, self._generator
-        now = (
-            (generator.now() if generator and generator.origin_ns else 0.0) if self._ended_s is None else self._ended_s
-        )
-        sent = list(generator.sent) if generator else []
-        for request in sent:
-            if not request.done:
-                request.error = request.error or (
-                    ended_early or f"not finished {options.drain_timeout:g} s after the last arrival was due"
-                )
+        config, window = self.config, self.window
+        load = window.load if window else config.load()
+        measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
+        return self._record(measured, load, self.search.record() if self.search is not None else None)
+
+    def _record(self, measured: Measured, load: Load, search: dict[str, Any] | None) -> dict[str, Any]:
+        config, options = self.config, self.config.options
         workload = {
-            "target_qps": options.target_qps,
-            "duration_s": options.duration,
+            "target_qps": load.target_qps,
+            "duration_s": load.duration_s,
             "burstiness": options.burstiness,
             "prompt_len": str(config.prompt),
             "output_len": str(config.output),
-            "warmup_requests": len(config.warmup),
+            "warmup_requests": len(load.warmup),
             "max_in_flight": options.max_in_flight,
             "temperature": options.temperature,
-            "seed": options.seed,
+            "seed": load.seed,
             "max_batch": config.max_batch,
             "prefill_chunk": config.chunk,
         }
-        ends = [request.last_token_s for request in sent if request.done]
-        duration = max(ends, default=now) if ended_early is None else now
-        measured = Measured(sent, config.arrivals, duration, ended_early)
         identity = self._identity or _identity(config, None)
         if self._runner is not None and self._runner.compiled is not None:
             identity |= {"compile": self._runner.compiled.as_json}  # with what was compiled since the start
-        result = load_test_result(measured, identity, workload, self._cache, config.slo)
+        result = load_test_result(measured, identity, workload, self._cache, config.slo, search)
         if self.profiler.record is not None:
             reasons = [*result["llmval"]["invalid_reasons"], "a profiler ran, so the figures are not the node's"]
             result["llmval"] |= {"trace": self.profiler.record, "valid": False, "invalid_reasons": reasons}

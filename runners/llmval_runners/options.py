@@ -8,6 +8,7 @@ from llmval_runners.refusal import Refused
 from llmval_runners.shapes import OVERRIDES, SHAPES
 
 DEFAULT_MODEL = "llama-3.1-8b"
+LEAST_REQUESTS = 8  # of a trial: two in each quarter of its window, or no trend can be seen
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,6 +27,13 @@ def count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share above 0 and up to 1")
     return value
 
 
@@ -70,6 +78,28 @@ def parser() -> argparse.ArgumentParser:
     )
     load.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     load.add_argument("--seed", type=natural, default=0)
+
+    search = root.add_argument_group("search for the highest rate that holds the service level (needs a --slo-…)")
+    search.add_argument(
+        "--find-max-qps",
+        action="store_true",
+        help="instead of one window: trials from --target-qps up, doubled, then bisected; confirmed with another seed",
+    )
+    search.add_argument(
+        "--trial-duration", type=positive, metavar="S", help="seconds of arrivals of each trial (default: --duration)"
+    )
+    search.add_argument(
+        "--max-qps", type=positive, metavar="RATE", help="try no higher rate (default: until one does not hold)"
+    )
+    search.add_argument(
+        "--precision",
+        type=share,
+        metavar="SHARE",
+        help="stop where the lowest rate that fails is at most this much above the found one (default 0.05)",
+    )
+    search.add_argument(
+        "--min-goodput", type=share, metavar="SHARE", help="of the requests, that must keep every limit (default 0.99)"
+    )
 
     slo = root.add_argument_group("service level (a request that keeps all counts as goodput)")
     slo.add_argument("--slo-ttft-ms", type=positive, metavar="MS", help="first token, from the intended arrival")
@@ -150,4 +180,36 @@ def parse(argv: list[str]) -> argparse.Namespace:
         raise Refused(f"a temperature of {options.temperature:g} means nothing: pass 0 for greedy, or more.")
     if options.checkpoint is not None and (options.model or any(getattr(options, name) for name in OVERRIDES)):
         raise Refused("--checkpoint brings its own shape: leave --model and the shape flags out.")
+    _check_search(options)
     return options
+
+
+def _check_search(options: argparse.Namespace) -> None:
+    if not options.find_max_qps:
+        flags = {"--trial-duration": options.trial_duration, "--max-qps": options.max_qps}
+        flags |= {"--precision": options.precision, "--min-goodput": options.min_goodput}
+        if given := [flag for flag, value in flags.items() if value is not None]:
+            raise Refused(
+                f"{given[0]} is for the search of the highest rate: pass --find-max-qps too, or leave it out."
+            )
+        return
+    if options.profile != "none":
+        raise Refused("--profile traces one window, and --find-max-qps runs many: leave one of the two out.")
+    if not any((options.slo_ttft_ms, options.slo_tpot_ms, options.slo_e2e_ms)):
+        raise Refused(
+            "--find-max-qps looks for the highest rate that holds a service level: pass --slo-ttft-ms, --slo-tpot-ms "
+            "or --slo-e2e-ms."
+        )
+    if options.max_qps is not None and options.max_qps < options.target_qps:
+        raise Refused(
+            f"--max-qps {options.max_qps:g} is below --target-qps {options.target_qps:g}, where the search begins: "
+            "pass a lower --target-qps."
+        )
+    options.duration = options.trial_duration or options.duration
+    options.precision = 0.05 if options.precision is None else options.precision
+    options.min_goodput = 0.99 if options.min_goodput is None else options.min_goodput
+    if options.target_qps * options.duration < LEAST_REQUESTS:
+        raise Refused(
+            f"{options.target_qps:g} requests a second for {options.duration:g} s are fewer than {LEAST_REQUESTS} "
+            "requests, too few to see whether a queue grows: pass a longer --trial-duration or a higher --target-qps."
+        )

@@ -30,9 +30,17 @@ class Measured:
 
 
 def load_test_result(
-    measured: Measured, identity: dict[str, Any], workload: dict[str, Any], cache: dict[str, Any], slo: Slo
+    measured: Measured,
+    identity: dict[str, Any],
+    workload: dict[str, Any],
+    cache: dict[str, Any],
+    slo: Slo,
+    search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The whole record of a load test; schema in `docs/schemas/load_test.schema.json`."""
+    """The whole record of a load test; schema in `docs/schemas/load_test.schema.json`.
+
+    Of a search it is the record of the last trial's window, with all trials under `search`.
+    """
     sent, duration = sorted(measured.sent, key=lambda request: request.dispatch_s), max(measured.duration_s, 1e-9)
     done = [request for request in sent if request.done]
     last = measured.arrivals[-1].intended_s if measured.arrivals else 0.0
@@ -56,6 +64,7 @@ def load_test_result(
             "schedule_delay": metrics.percentiles([r.dispatch_s - r.intended_s for r in sent]),
             "ttft_sched": metrics.percentiles([r.token_times[0] - r.intended_s for r in done]),
             "e2e_sched": metrics.percentiles([r.token_times[-1] - r.intended_s for r in done]),
+            **({"search": search} if search is not None else {}),
             "requests": [_record(request) for request in sent],
         },
     }

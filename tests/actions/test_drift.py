@@ -19,8 +19,9 @@ from llmval_tui.actions.baseline_table import (
     read_baselines,
     with_baseline,
 )
-from llmval_tui.actions.drift import changes
+from llmval_tui.actions.drift import Change, changes
 from llmval_tui.actions.registry import action_named
+from llmval_tui.actions.repeats import near_bound, seen_spreads
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.resources import bundled
 from llmval_tui.runs.records import Outcome, worst
@@ -82,7 +83,7 @@ def test_from_no_baseline_to_accepted_to_within_to_drifted(workspace, compare, r
 
     slow = result_json()
     for record in slow["llmval"]["requests"]:
-        record["last_token_s"] += 0.020 * 7 * 0.06  # TPOT 6 % worse
+        record["last_token_s"] += 0.020 * 7 * 0.10  # TPOT 10 % worse
     gates, question = judged(workspace, compare(slow))
     assert gates["tpot_p50_ms"] is Outcome.FAIL
     assert gates["ttft_sched_p50_ms"] is Outcome.PASS
@@ -90,7 +91,7 @@ def test_from_no_baseline_to_accepted_to_within_to_drifted(workspace, compare, r
 
     fast = result_json()
     for record in fast["llmval"]["requests"]:
-        record["last_token_s"] -= 0.020 * 7 * 0.06
+        record["last_token_s"] -= 0.020 * 7 * 0.10
     gates, _ = judged(workspace, compare(fast))
     assert gates["tpot_p50_ms"] is Outcome.INCONCLUSIVE
 
@@ -110,6 +111,209 @@ def test_other_configurations_are_not_compared_but_named(workspace, compare, res
     accept(run)
     text = (workspace.folder / "docs/b.md").read_text()
     assert [baseline.identity["driver"] for baseline in read_baselines(text, "b")] == ["580.1", "590"]
+
+
+def based(workspace, compare):
+    """A baseline, accepted."""
+    workspace.write("docs/b.md", f"{BEGIN}\n{END}\n")
+    run = compare()
+    judged(workspace, run)
+    accept(run)
+
+
+HOST = {"name": "node1", "gpu": {"driver_version": "580.1", "gpus": [{"index": 0, "power_limit_w": 700.0}]}}
+
+
+@pytest.mark.parametrize(
+    ("identity", "ours", "host", "says"),
+    [
+        ({"model": "llama40b"}, {}, HOST, "model llama40b instead of tiny"),
+        ({"dtype": "bfloat16"}, {}, HOST, "precision bfloat16+kv-float32 instead of float32"),
+        ({"fp8_mode": "native"}, {}, HOST, "precision float32+fp8-native instead of float32"),
+        ({"weights": "/models/x"}, {}, HOST, "precision float32+checkpoint instead of float32"),
+        ({"attention_backend": "sdpa"}, {}, HOST, "attention sdpa instead of flex"),
+        ({"tensor_parallel": 4}, {}, HOST, "gpus 4xTest-CPU instead of 2xTest-CPU"),
+        ({"device_name": "NVIDIA H200"}, {}, HOST, "gpus 2xNVIDIA-H200 instead of 2xTest-CPU"),
+        ({}, {}, {**HOST, "gpu": {**HOST["gpu"], "driver_version": "590"}}, "driver 590 instead of 580.1"),
+        (
+            {},
+            {},
+            {**HOST, "gpu": {**HOST["gpu"], "gpus": [{"index": 0, "power_limit_w": 500.0}]}},
+            "power_limit_w 500 instead of 700",
+        ),
+        ({}, {"slo": {"ttft_ms": 200, "tpot_ms": None, "e2e_ms": None}}, HOST, "slo ttft<=200ms instead of n/a"),
+        ({}, {"workload": {"target_qps": 29.0, "prompt_len": "uniform:16:64", "output_len": "8"}}, HOST,
+         "target_qps 29 instead of 28"),
+    ],
+)  # fmt: skip
+def test_each_difference_of_configuration_keeps_two_runs_apart(
+    workspace, load_run, result_json, identity, ours, host, says
+):
+    workspace.write("docs/b.md", f"{BEGIN}\n{END}\n")
+
+    def compared(value, inventory):
+        source = load_run(value, LIST, host=inventory)
+        source.intent.params.pop("gpu_indices")
+        workspace.judge(source, Outcome.PASS)
+        params = json.loads((source.folder / "run.json").read_text())
+        params["params"].pop("gpu_indices")
+        (source.folder / "run.json").write_text(json.dumps(params))
+        workspace.store._known.clear()
+        run = workspace.run(workspace.context(LIST, "1.2"), workspace.propose(LIST, "1.2"))
+        assert perform.main([str(run.folder)]) == 0
+        return run
+
+    first = compared(result_json(), HOST)
+    judged(workspace, first)
+    accept(first)
+    value = result_json(**ours)
+    value["llmval"]["identity"] |= identity
+    gates, question = judged(workspace, compared(value, host))
+    assert gates == {"baseline": Outcome.INCONCLUSIVE}
+    assert f"({says})" in question["text"], "one thing differs, and it is named"
+
+
+def slower(value, share, key="last_token_s"):
+    """TPOT worse by a share."""
+    for record in value["llmval"]["requests"]:
+        record[key] += 0.020 * 7 * share
+    return value
+
+
+FROZEN = ["python3", "launch.py", "--logs", "{run}/logs", "--label", "main", "--exit-codes", "{run}/ranks.main.json"]
+FROZEN += ["--", "--nproc_per_node=2", "x.py", "--device", "cpu", "--output-json", "artifacts/r.json"]
+
+
+@pytest.fixture
+def near(workspace, compare, load_run, result_json):
+    """A run 6 % worse than the accepted baseline, whose frozen command is known; the proposal to compare it."""
+
+    def make(identity=None, argv=FROZEN, gpus=8):
+        based(workspace, compare)
+        value = slower(result_json(), 0.06)
+        source = load_run(value, LIST)
+        path = source.folder / "run.json"
+        record = json.loads(path.read_text())
+        record["commands"][0]["argv"] = [word.replace("{run}", str(source.folder)) for word in argv]
+        path.write_text(json.dumps(record))
+        if identity:
+            value["llmval"]["identity"] |= identity
+            workspace.write("artifacts/r.json", json.dumps(value))
+        workspace.write("launch.py", "")
+        workspace.store._known.clear()
+        workspace.judge(source, Outcome.PASS)
+        return workspace.propose(LIST, "1.2", gpus)
+
+    return make
+
+
+def finish(workspace, proposal, *repeats, **changes):
+    """The comparison's run, with what its repeats left."""
+    run = workspace.run(workspace.context(LIST, "1.2"), proposal, **changes)
+    for number, value in enumerate(repeats, 2):
+        (run.folder / f"repeat{number}.json").write_text(json.dumps(value))
+    return run, perform.main([str(run.folder)])
+
+
+def test_near_the_bound_the_load_test_is_repeated_as_it_was_run(workspace, near, result_json):
+    proposal = near()
+    assert [command.label for command in proposal.commands] == ["repeat2", "repeat3", "main"]
+    for command in proposal.commands[:2]:
+        label = command.label
+        assert command.argv == [
+            "python3", "launch.py", "--logs", "{run}/logs", "--label", label, "--exit-codes",
+            f"{{run}}/ranks.{label}.json", "--", "--nproc_per_node=2", "x.py", "--device", "cpu", "--output-json",
+            f"{{run}}/{label}.json",
+        ]  # fmt: skip
+        assert "--output-json artifacts/r.json" not in command.display
+    assert [item.path for item in proposal.artifacts if item.schema] == [
+        f"artifacts/runs/{{run_id}}/repeat{number}.json" for number in (2, 3)
+    ]
+    assert any("compares the medians of 3 runs" in line for line in proposal.details)
+
+    run, code = finish(workspace, proposal, slower(result_json(), 0.02), slower(result_json(), 0.03))
+    assert code == 0
+    gates = {gate.name: gate for gate in action_named("baseline_drift").judge(run)[0]}
+    assert gates["tpot_p50_ms"].outcome is Outcome.PASS
+    assert "3.0 % worse; median of 3 runs, which differ by 3.9 %" in gates["tpot_p50_ms"].measured
+
+    run, code = finish(workspace, proposal, slower(result_json(), 0.07), slower(result_json(), 0.01))
+    found, _, summary, question = action_named("baseline_drift").judge(run)
+    assert {gate.name: gate.outcome for gate in found}["tpot_p50_ms"] is Outcome.FAIL
+    assert "6.0 % worse (medians of 3 runs)" in summary
+    assert "+| tpot_p50_ms | lower | 21.20 | ms |" in question["diff"]
+    assert "`runs=3`" in question["diff"]
+
+
+def test_a_repeat_that_broke_leaves_the_question_open(workspace, near, result_json):
+    proposal = near()
+    run, code = finish(workspace, proposal, slower(result_json(), 0.02))
+    assert code == 0
+    gates = {gate.name: gate for gate in action_named("baseline_drift").judge(run)[0]}
+    assert gates["tpot_p50_ms"].outcome is Outcome.INCONCLUSIVE
+    assert "a repeat left no result" in gates["tpot_p50_ms"].reason
+    assert gates["completed_qps"].outcome is Outcome.PASS
+    assert gates["repeat3: result"].outcome is Outcome.INVALID
+
+
+def test_a_repeat_of_another_configuration_is_refused(workspace, near, result_json, capsys):
+    proposal = near()
+    moved = {"name": "node1", "driver_version": "590.2", "gpus": []}
+    _, code = finish(workspace, proposal, result_json(), result_json(), host=moved)
+    assert code == 2
+    assert "driver 590.2 instead of 580.1" in capsys.readouterr().err
+
+
+def test_a_bad_repeat_spoils_the_comparison(workspace, near, result_json):
+    late = result_json()
+    for record in late["llmval"]["requests"]:
+        for key in ("dispatch_s", "first_token_s", "last_token_s"):
+            record[key] += 0.6
+    run, _ = finish(workspace, near(), slower(result_json(), 0.02), late)
+    outcomes = {gate.name: gate.outcome for gate in action_named("baseline_drift").judge(run)[0]}
+    assert outcomes["repeat3: schedule delay"] is Outcome.INVALID
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"identity": {"device": "cuda"}, "gpus": None}, "it needs 2 GPUs and this machine has 0"),
+        ({"argv": ["python3", "launch.py", "--output", "artifacts/r.json"]}, "does not say by --output-json"),
+        ({"argv": ["python3", "gone/launch.py", *FROZEN[2:]]}, "gone/launch.py is not there any more"),
+    ],
+)
+def test_what_cannot_be_repeated_says_which_command_to_run(workspace, near, changes, says):
+    proposal = near(**changes)
+    assert [command.label for command in proposal.commands] == ["main"]
+    assert any(says in line for line in proposal.details)
+    run, code = finish(workspace, proposal)
+    assert code == 0
+    gates = {gate.name: gate for gate in action_named("baseline_drift").judge(run)[0]}
+    assert gates["tpot_p50_ms"].outcome is Outcome.INCONCLUSIVE
+    reason = gates["tpot_p50_ms"].reason
+    assert says in reason
+    assert "run `llmval run 1.1`, which is `torchrun --nproc_per_node=2" in reason
+    assert reason.endswith("then `llmval run 1.2`")
+
+
+def test_near_the_bound_is_also_within_what_runs_were_seen_to_differ_by():
+    def near(worse, spread=None):
+        return near_bound(Change("m", "ms", 100, 100 + worse, worse), 5, spread)
+
+    assert [near(worse) for worse in (2.9, 3.1, 6.9, 7.1, -2.9, -4, -7.1)] == [
+        False, True, True, False, False, True, False,
+    ]  # fmt: skip
+    assert near(1, spread=4.1)
+    assert not near(0.8, spread=4.1)
+    assert near(3, spread=0.1), "a small spread does not narrow it"
+
+
+def test_the_spread_that_was_seen_decides_later(workspace, near, result_json):
+    run, _ = finish(workspace, near(), slower(result_json(), 0.01), slower(result_json(), 0.09))
+    workspace.judge(run, Outcome.PASS)
+    compared = json.loads((run.folder / "comparison.json").read_text())["compared"]
+    assert seen_spreads(workspace.store, compared)["tpot_p50_ms"] == pytest.approx(100 * 0.08 / 1.06)
+    assert seen_spreads(workspace.store, {**compared, "driver": "590"}) == {}
 
 
 def test_an_edited_document_is_not_overwritten(workspace, compare):

@@ -2,6 +2,9 @@
 
 import json
 import subprocess
+import sys
+from importlib import util
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from llmval_tui.actions.topology import judge_topology
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.resources import bundled
 from llmval_tui.runs.records import Outcome
+from llmval_tui.telemetry.nvml import NvmlSource
 
 LIST = """# L
 
@@ -131,6 +135,63 @@ def test_a_record_that_was_changed_fails(workspace, monkeypatch):
     path = workspace.folder / f"artifacts/env/{run.id}.json"
     path.write_text(path.read_text().replace("NVL", "PCI"))
     assert action_named("env_export").judge(run)[0][0].outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome", "words"),
+    [
+        (lambda gpus: None, Outcome.PASS, ""),
+        (lambda gpus: gpus[2].down.add(5), Outcome.FAIL, "links that are not active: GPU 2: 17 of 18 (link 5)"),
+        (lambda gpus: gpus[3].untold.add(17), Outcome.FAIL, "same kind: GPU 3 has 17 of 18"),
+        (
+            lambda gpus: setattr(gpus[1], "links", 0),
+            Outcome.FAIL,
+            "PCIe fallback between 3 pairs: 0–1 PXB, 1–2 PXB, 1–3 PXB",
+        ),
+    ],
+)
+def test_from_the_driver_to_the_verdict(workspace, monkeypatch, capsys, change, outcome, words):
+    """The item over a stand-in for NVML, as the driver tells it: every pair, every link."""
+    fake = _fake_pynvml()
+    gpus = [fake.FakeGpu(index) for index in range(4)]
+    change(gpus)
+    monkeypatch.setitem(sys.modules, "pynvml", fake.FakeNvml(*gpus))
+    source = NvmlSource()
+    source.open()
+    _, run = exported(workspace, monkeypatch, source.inventory(), {})
+    source.close()
+    gate = {gate.name: gate for gate in action_named("env_export").judge(run)[0]}["topology"]
+    assert (gate.outcome, gate.reason) == (outcome, gate.reason) and words in gate.reason
+    assert "GPU0      X" in capsys.readouterr().out
+    kept = json.loads((workspace.folder / f"artifacts/env/{run.id}.json").read_text())["inventory"]
+    assert len(kept["gpus"][0]["nvlink_states"]) == 18
+    assert [len(row) for row in kept["topology"]["links"]] == [4] * 4
+
+
+def _fake_pynvml():
+    path = Path(__file__).parents[1] / "telemetry" / "fake_pynvml.py"
+    spec = util.spec_from_file_location("environment_tests_fake_pynvml", path)
+    module = util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_peers_that_cannot_read_one_another_are_named():
+    found = inventory(("X", "NV18"), ("NV18", "X"))
+    found["topology"]["p2p"] = [["X", "disabled_by_regkey"], ["disabled_by_regkey", "X"]]
+    gate = judge_topology(found)
+    assert gate.outcome is Outcome.INCONCLUSIVE
+    assert "0–1 disabled_by_regkey" in gate.reason
+
+
+@pytest.mark.parametrize("value", ["1", "2"])
+@pytest.mark.parametrize("now", [{}, {"NCCL_NVLS_ENABLE": "0"}])
+def test_multicast_is_never_turned_on(workspace, value, now):
+    workspace.write("docs/p.md", f"```\nexport NCCL_NVLS_ENABLE={value} TORCH_SYMM_MEM_DISABLE_MULTICAST=0 A=1\n```\n")
+    proposal = workspace.propose(LIST, "1.1", environment=now)
+    assert proposal.params["variables"] == {"A": "1"}
+    assert any("would turn NVLink multicast on" in line for line in proposal.details)
 
 
 def inventory(*rows, active=18):

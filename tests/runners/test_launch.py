@@ -50,7 +50,32 @@ def test_a_load_test_over_two_ranks(tmp_path: Path) -> None:
     assert next(line["data"]["path"] for line in lines if line["kind"] == "result") == str(out)
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGTERM], ["kill rank 1"]])
+def test_a_search_over_two_ranks(tmp_path: Path) -> None:
+    events, out = tmp_path / "events.jsonl", tmp_path / "out.json"
+    load = [str(LOAD_TEST), "--model", "tiny", "--device", "cpu", "--target-qps", "6", "--trial-duration", "2"]
+    search = ["--find-max-qps", "--max-qps", "9", "--slo-e2e-ms", "60000", "--output-json", str(out)]
+    environment = os.environ | {"LLMVAL_EVENTS": str(events)}
+    ended = subprocess.run(launch(tmp_path, *load, *search), env=environment, timeout=120, check=False)
+    assert ended.returncode == 0
+    schema = json.loads((ROOT / "docs/schemas/load_test.schema.json").read_text())
+    ours = fastjsonschema.compile(schema)(json.loads(out.read_text()))["llmval"]
+    found = ours["search"]
+    assert (found["outcome"], found["max_qps"]) == ("cap_holds", 9)
+    assert [(t["target_qps"], t["purpose"]) for t in found["trials"]] == [
+        (6, "bracket"), (9, "bracket"), (9, "confirm"),
+    ]  # fmt: skip
+    assert all(t["completed"] == t["requests"] == 2 * t["target_qps"] for t in found["trials"])
+    assert (ours["workload"]["seed"], len(ours["requests"])) == (1, 18), "the record is the confirming trial's"
+    lines = [json.loads(line) for line in events.read_text().splitlines()]
+    shown = [line["data"]["trial_qps"] for line in lines if "trial_qps" in line["data"]]
+    assert shown == [6, 9, 9]
+    phases = [line["data"]["name"] for line in lines if line["kind"] == "phase" and line["data"]["name"] != "drain"]
+    assert phases == ["setup", "load", *["warmup", "measure"] * 3, "report"], "each trial starts warm, on one engine"
+
+
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGTERM], ["kill rank 1"], ["kill rank 0"]]
+)
 def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: list) -> None:
     events, out = tmp_path / "events.jsonl", tmp_path / "out.json"
     load = [str(LOAD_TEST), "--model", "tiny", "--duration", "60", "--target-qps", "10", "--output-json", str(out)]
@@ -64,8 +89,9 @@ def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: 
     children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
     by_rank = {_rank(pid): int(pid) for pid in children if _rank(pid)}
     for number in signals:
-        if number == "kill rank 1":
-            os.kill(by_rank["1"], signal.SIGKILL)
+        if str(number).startswith("kill"):
+            time.sleep(2)  # some requests end
+            os.kill(by_rank[number[-1]], signal.SIGKILL)
         elif agent.poll() is None:
             agent.send_signal(number)
             time.sleep(0.1)
@@ -75,11 +101,18 @@ def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: 
     assert not out.exists()
     assert partial["llmval"]["partial"] and not partial["llmval"]["valid"]
     record = json.loads((tmp_path / "ranks.json").read_text())
-    if signals == ["kill rank 1"]:
+    assert not list(tmp_path.glob("*.jsonl")) or list(tmp_path.glob("*.jsonl")) == [events], "no journal stays"
+    if str(signals[0]).startswith("kill"):
+        dead = signals[0][-1]
         assert agent.returncode == 1
-        assert record["ranks"]["1"] == -signal.SIGKILL
-        assert (record["first_failure"]["rank"], record["first_failure"]["how"]) == (1, "SIGKILL")
+        assert record["ranks"][dead] == -signal.SIGKILL
+        assert (record["first_failure"]["rank"], record["first_failure"]["how"]) == (int(dead), "SIGKILL")
         assert '"dead_rank"' in events.read_text()
+        fastjsonschema.compile(json.loads((ROOT / "docs/schemas/load_test.schema.json").read_text()))(partial)
+        done = [request for request in partial["llmval"]["requests"] if request["error"] is None]
+        assert partial["completed"] == len(done) > 3
+        kept = [len(gaps) for gaps, error in zip(partial["itls"], partial["errors"], strict=True) if not error]
+        assert kept == [7] * len(done), "every token's time is kept"
     else:
         assert agent.returncode == 128 + signals[0]
         assert record["ranks"] == dict.fromkeys(("0", "1"), 128 + signals[0])
@@ -96,7 +129,14 @@ def _rank(pid: str) -> str:
         ("--fp8-mode transformer-engine --device cpu", "pass --fp8-mode none"),
         ("--device cpu", "llama-3.1-8b, the default model, has 8.0 B parameters"),
         ("--model tiny --device cpu --kv-tokens 32", "bytes of KV cache"),
+        (
+            "--model tiny --device cpu --kv-tokens 900000000000",
+            "2 × 2 layers × 4 KV heads × 16 × 4 bytes = 1,024 bytes each) and ",
+        ),
         ("--model tiny --duratoin 3", "--duratoin"),
+        ("--model tiny --device cpu --attention-backend fa3", "choose from"),
+        ("--model tiny --device cpu --find-max-qps", "pass --slo-ttft-ms"),
+        ("--model tiny --device cpu --find-max-qps --profile nsys", "leave one of the two out"),
         ("--model tiny --device cpu --prompt-len 9:3", "not a length distribution"),
         ("--model tiny --device cpu --output-json /proc/nowhere/x.json", "cannot be written"),
     ],
@@ -119,6 +159,41 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(
         entry.run_load_test(flags.split())
     said = capsys.readouterr().err
     assert said.count("refused:") == 1 and says in said
+
+
+def test_a_refusal_of_the_ranks_is_told_as_one(tmp_path: Path) -> None:
+    """Rank 0 says it and the agent ends the rest: the exit code and the record name rank 0, not who was ended."""
+    command = [sys.executable, str(LAUNCH), "--logs", str(tmp_path / "logs"), "--exit-codes", str(tmp_path / "r.json")]
+    load = ["--nproc_per_node=3", str(LOAD_TEST), "--model", "tiny", "--device", "cpu"]
+    ended = subprocess.run([*command, "--", *load], capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    first = json.loads((tmp_path / "r.json").read_text())["first_failure"]
+    assert (first["rank"], first["exit_code"]) == (0, 2)
+    said = (tmp_path / "logs" / "main.rank0.stderr.log").read_text().splitlines()
+    why = "tiny cannot be split over 3 ranks, because its KV heads (4) are not divisible by 3"
+    assert said == [f"refused: {why}: pass --nproc_per_node 1 or 2 or 4."]
+
+
+def test_a_shape_that_fp8_cannot_take_is_refused_with_the_size() -> None:
+    from llmval_runners.configure import _check_fp8_shape
+    from llmval_runners.refusal import Refused
+    from llmval_runners.shapes import shape_by_name
+
+    _check_fp8_shape(shape_by_name("llama-3.1-8b", {}), 8)
+    with pytest.raises(Refused, match=r"FFN width of llama-3\.1-8b-custom on each of 2 ranks is 7172: pass --fp8-mode"):
+        _check_fp8_shape(shape_by_name("llama-3.1-8b", {"ffn": 14344}), 2)
+
+
+def test_memory_that_runs_out_is_told_by_the_kv_formula() -> None:
+    import torch
+    from llmval_runners import executor
+    from llmval_runners.configure import configure
+    from llmval_runners.options import parse
+
+    config = configure(parse(["--model", "tiny", "--device", "cpu"]), world_size=2, local_rank=0)
+    said = executor.out_of_memory(config, 3 * 2**30, torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore"))
+    assert "2 × 2 layers × 4 KV heads × 16 × 4 bytes / 2 ranks = 512 bytes of KV cache a token" in said
+    assert "3.0 GiB were free" in said and said.endswith("(CUDA out of memory. Tried 2 GiB).")
 
 
 def test_the_launcher_keeps_the_output_of_an_earlier_run(tmp_path: Path) -> None:

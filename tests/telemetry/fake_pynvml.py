@@ -30,6 +30,8 @@ class FakeGpu:
     throttle: int = 0x4
     pids: list[int] = field(default_factory=list)
     links: int = 18
+    down: set[int] = field(default_factory=set)  # links that are inactive
+    untold: set[int] = field(default_factory=set)  # links that the driver does not support
     remote: str = "switch"  # or the peer's PCI bus id
 
     @property
@@ -227,7 +229,9 @@ class FakeNvml:
         self._enter("nvmlDeviceGetNvLinkState", device)
         if link >= device.links:
             raise NVMLError(2)
-        return 1
+        if link in device.untold:
+            raise NVMLError(3)
+        return int(link not in device.down)
 
     def nvmlDeviceGetNvLinkRemoteDeviceType(self, handle: FakeGpu, link: int) -> int:
         return 2 if handle.remote == "switch" else 0

@@ -274,6 +274,7 @@ def test_inventory_and_topology(opened, fake):
     assert (first["compute_capability"], first["power_limit_max_w"], first["numa_node"]) == ("9.0", 700.0, 0)
     assert (first["pci_bus_id"], first["mig_enabled"]) == ("00000000:01:00.0", False)
     assert (first["nvlink_links"], first["nvlink_links_active"], first["nvlink_remote"]) == (18, 18, {"switch": 18})
+    assert first["nvlink_states"] == ["active"] * 18
     assert value["gpus"][1]["nvlink_links_active"] == 0
     assert value["topology"]["links"][0] == ["X", "PXB", "PXB", "PXB", "NV18"]
     assert value["topology"]["links"][2] == ["PXB", "PXB", "X", "NV4", "SYS"]
@@ -281,6 +282,19 @@ def test_inventory_and_topology(opened, fake):
     assert gpu_count() == 5
     source.close()
     assert nvml.open_count == 0
+
+
+def test_each_links_state_is_told(opened, fake):
+    gpus = [fake.FakeGpu(index, links=4) for index in range(3)]
+    gpus[0].down, gpus[1].untold, gpus[2].untold = {2}, {1}, {0, 1, 2, 3}
+    source, _ = opened(*gpus)
+    found = source.inventory()["gpus"]
+    assert [gpu["nvlink_states"] for gpu in found] == [
+        ["active", "active", "inactive", "active"],
+        ["active", "not supported", "active", "active"],
+        [],
+    ]
+    assert [(gpu["nvlink_links"], gpu["nvlink_links_active"]) for gpu in found] == [(4, 3), (4, 3), (0, 0)]
 
 
 def test_the_fake_has_only_what_the_binding_has(fake):

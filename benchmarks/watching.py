@@ -1,0 +1,237 @@
+"""What watching costs the watched: output tokens/s of one saturated load test, with a dashboard attached and without.
+
+One engine, one window, cut into slices: without, with, without, with, … In a slice “with”, a dashboard on a terminal of
+its own watches the run, with the telemetry recorder that it brings; in a slice “without” there is no process of llmval
+but the idle supervisor. Each slice is compared with the mean of its two neighbours, which takes out what drifts; two
+load tests one after the other would differ by their engines' start and the GPU's temperature, which is more than 0.5 %.
+
+    python -m benchmarks.watching --nproc 2 --model llama-3.1-8b --target-qps 300 --pairs 5 --seconds 8
+
+needs no installation: PYTHONPATH with the repository, `runners` and the dashboard's packages will do.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from benchmarks.dashboard import COLUMNS, LLMVAL, ROWS, scratch, until
+from benchmarks.report import Row
+from benchmarks.terminal import Terminal
+from llmval_tui.checklist.model import load
+from llmval_tui.foundation.files import read_json, read_lines
+from llmval_tui.foundation.resources import bundled
+from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs import client
+from llmval_tui.runs.create import create_run, new_run_id
+from llmval_tui.runs.inventory import gpu_inventory
+from llmval_tui.runs.records import Artifact, Command, Intent, StepRef
+from llmval_tui.runs.store import Run, RunStore
+
+BOUND = 0.995
+SETTLE_S = 1.5  # after a dashboard's first paint, and after its end
+START_S = 300.0  # longest wait for an engine
+CHECKLIST = "## 1. Load\n- [ ] Saturate the engine\n"
+Slice = tuple[float, float]  # from, to: seconds of the host's monotonic clock
+
+
+def watching(
+    nproc: int = 1,
+    model: str = "tiny",
+    target_qps: float = 60.0,
+    pairs: int = 3,
+    seconds: float = 6.0,
+    ramp: float = 6.0,
+    flags: tuple[str, ...] = (),
+) -> Row:
+    """The ratio of output tokens/s with a dashboard to without, as the median over the slices with one."""
+    most = ramp + (2 * pairs + 1) * (seconds + 2 * SETTLE_S + 2)
+    argv = [
+        "--model",
+        model,
+        "--target-qps",
+        f"{target_qps:g}",
+        "--duration",
+        f"{3 * most:.0f}",
+        "--warmup",
+        "2",
+        *flags,
+    ]
+    with scratch(CHECKLIST) as folder:
+        run = _start(folder, nproc, argv)
+        slices = _slices(run, folder, pairs, seconds, ramp)
+        client.request_cancel(run, "end of benchmark")
+        client.wait(run, 60)
+        return _row(run, folder, slices, nproc, model)
+
+
+def _start(folder: Path, nproc: int, argv: list[str]) -> Run:
+    """The load test as a run of the workspace's one step; without a recorder of its own, which every dashboard has."""
+    runners = bundled("runners")
+    logs = ["--logs", "{run}/logs", "--label", "main", "--exit-codes", "{run}/ranks.main.json"]
+    script = [f"--nproc_per_node={nproc}", str(runners / "inference_server_load_test.py"), *argv]
+    output = ["--output-json", "artifacts/watched.json"]
+    launch = [sys.executable, str(runners / "llmval_runners" / "launch.py"), *logs, "--", *script, *output]
+    checklist = Path("docs/llm_validation_checklist.md")
+    step = load(folder / checklist).steps[0]
+    intent = Intent(
+        v=1,
+        run_id=new_run_id(step.number),
+        action="command",
+        step=StepRef(step.number, *step.key, checklist=str(checklist)),
+        commands=[Command("main", launch, " ".join(["torchrun", *script]), nproc=nproc)],
+        cwd=str(folder),
+        created_utc=utc_iso(),
+        artifacts=[Artifact("artifacts/watched.json", "load_test")],
+        tick=False,
+        telemetry=False,
+    )
+    run = create_run(RunStore(folder), intent)
+    client.start(run)
+    return run
+
+
+def _slices(run: Run, folder: Path, pairs: int, seconds: float, ramp: float) -> list[Slice]:
+    """Wait for the window, then watch in every other slice."""
+
+    def measuring() -> bool:
+        if not run.alive():
+            raise RuntimeError(f"the load test ended before it measured: {_last_words(run)}")
+        return _opened(run) is not None
+
+    until(measuring, START_S)
+    time.sleep(ramp)
+    slices = [_slice(seconds)]
+    for _ in range(pairs):
+        with Terminal([*LLMVAL, "--workspace", str(folder)], COLUMNS, ROWS) as terminal:
+            terminal.wait_for("1.1", 30)
+            terminal.send("3")  # Telemetry: the pane that moves most
+            time.sleep(SETTLE_S)
+            slices.append(_slice(seconds))
+            terminal.send("q")
+            time.sleep(0.3)
+        time.sleep(SETTLE_S)
+        slices.append(_slice(seconds))
+        if not run.alive():
+            raise RuntimeError(f"the load test ended while it was watched: {_last_words(run)}")
+    return slices
+
+
+def _slice(seconds: float) -> Slice:
+    start = time.monotonic()
+    time.sleep(seconds)
+    return start, time.monotonic()
+
+
+def _opened(run: Run) -> float | None:
+    """When the window opened: the monotonic clock of the `measure` event, which is sent in that moment."""
+    for event in read_lines(run.events):
+        if event.get("kind") == "phase" and event["data"].get("name") == "measure":
+            return float(event["mono_ns"]) / 1e9
+    return None
+
+
+def _row(run: Run, folder: Path, slices: list[Slice], nproc: int, model: str) -> Row:
+    name = f"output tokens/s with the dashboard watching against without, {model} on {nproc}"
+    bound = f"≥ {BOUND}"
+    opened = _opened(run)
+    record = read_json(folder / "artifacts/watched.partial.json") or read_json(folder / "artifacts/watched.json")
+    if opened is None or not isinstance(record, dict):
+        return Row(name, f"no record was left: {_last_words(run)}", bound, None)
+    if not _saturated(run, slices):
+        return Row(name, "the engine was not saturated all along: pass a higher --target-qps", bound, None)
+    rates = [rate(token_times(record), start - opened, end - opened) for start, end in slices]
+    found = ratios(rates)
+    ratio = statistics.median(found)
+    text = (
+        f"{ratio:.4f} (median of {len(found)}, {min(found):.4f} to {max(found):.4f}); "
+        f"{statistics.fmean(rates[::2]):,.0f} tokens/s without, which vary by {100 * variation(rates[::2]):.2f} %"
+    )
+    if record["llmval"]["identity"]["device"] == "cpu":
+        return Row(name, f"{text}; on a CPU the engine and the dashboard share the cores", bound, None)
+    return Row(name, text, bound, ratio >= BOUND)
+
+
+def _saturated(run: Run, slices: list[Slice]) -> bool:
+    """Whether requests waited at every look between the first slice and the last."""
+    queued = [
+        event["data"]["queued"]
+        for event in read_lines(run.events)
+        if event.get("kind") == "metrics" and slices[0][0] <= event["mono_ns"] / 1e9 <= slices[-1][1]
+    ]
+    return bool(queued) and min(queued) > 0
+
+
+def token_times(record: dict[str, Any]) -> list[float]:
+    """Every output token's time, seconds after the window opened, from vLLM's keys; sorted."""
+    times: list[float] = []
+    for start, ttft, gaps, count in zip(
+        record["start_times"], record["ttfts"], record["itls"], record["output_lens"], strict=True
+    ):
+        if count:
+            times += accumulate(gaps, initial=start + ttft)
+    return sorted(times)
+
+
+def rate(times: list[float], start: float, end: float) -> float:
+    """Tokens a second between two moments."""
+    return sum(start <= time_ < end for time_ in times) / (end - start)
+
+
+def ratios(rates: list[float]) -> list[float]:
+    """Each slice with the dashboard (every other one) against the mean of its two neighbours without."""
+    return [
+        watched / statistics.fmean((before, after))
+        for before, watched, after in zip(rates[0::2], rates[1::2], rates[2::2], strict=False)
+    ]
+
+
+def variation(values: list[float]) -> float:
+    """Standard deviation over mean."""
+    return statistics.stdev(values) / statistics.fmean(values)
+
+
+def _last_words(run: Run) -> str:
+    logs = [log.path for log in run.logs() if log.stream == "stderr"]
+    lines = [line for path in logs for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def row() -> Row:
+    """As `make bench` runs it: the large model on every GPU that can share it, else a trial on the CPU."""
+    gpus = len(gpu_inventory().get("gpus") or [])
+    if not gpus:
+        return watching(flags=("--device", "cpu", "--max-batch", "8", "--output-len", "uniform:16:48"))
+    nproc = next(count for count in (8, 4, 2, 1) if count <= gpus)
+    return watching(
+        nproc, "llama-3.1-8b", 300.0, flags=("--prompt-len", "uniform:64:192", "--output-len", "uniform:128:384")
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Print the row; 1 where the bound was not reached. What stands behind `--` goes to the load test."""
+    own, flags = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.watching", description=__doc__.splitlines()[0])
+    parser.add_argument("--nproc", type=int, default=1)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--target-qps", type=float, default=60.0, help="above what the engine can serve")
+    parser.add_argument("--pairs", type=int, default=3, help="slices with a dashboard")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of a slice")
+    parser.add_argument("--ramp", type=float, default=6.0, help="seconds until the first slice")
+    parser.add_argument("--json", type=Path, help="also write the row here")
+    options = parser.parse_args(own)
+    found = watching(
+        options.nproc, options.model, options.target_qps, options.pairs, options.seconds, options.ramp, tuple(flags)
+    )
+    print(found)
+    if options.json is not None:
+        options.json.write_text(json.dumps({"name": found.name, "measured": found.measured, "reached": found.reached}))
+    return int(found.reached is False)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,61 @@
+"""What is left of the requests when the process that has them is killed."""
+
+import time
+from array import array
+from pathlib import Path
+
+from llmval_runners import journal
+from llmval_runners.journal import Journal, journal_path, left_behind
+from llmval_runners.request import Request
+
+
+def sent(index: int, *times: float) -> Request:
+    return Request(index, [1] * (index + 1), 2, index / 10, index / 10 + 0.001, array("d", times))
+
+
+def test_a_journal_speaks_only_for_the_dead(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(journal, "FLUSH_S", 0.01)
+    path = journal_path(tmp_path / "out.json")
+    writer = Journal(path)
+    writer.begin({"seed": 1}, [sent(9, 1.0, 2.0)])
+    requests = [sent(0), sent(1, 0.2, 1 / 3), sent(2, 0.3)]
+    writer.begin({"seed": 2, "target_qps": 4.0}, requests)  # a new window: nothing of the old one stays
+    writer.ended(requests[1])
+    requests.append(sent(3))
+    deadline = time.monotonic() + 5
+    while b'"index":3' not in path.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert left_behind(path) is None, "its writer lives"
+    writer._over.set()
+    writer._thread.join()
+    writer._file.close()  # as the kernel does
+    with path.open("ab") as file:
+        file.write(b'{"index":3,"tok')  # torn by the kill
+    found = left_behind(path)
+    assert found is not None
+    header, kept = found
+    assert header == {"seed": 2, "target_qps": 4.0}
+    assert [(r.index, len(r.prompt), r.output_tokens, r.dispatch_s, list(r.token_times)) for r in kept] == [
+        (0, 1, 2, 0.001, []), (1, 2, 2, 0.101, [0.2, 1 / 3]), (2, 3, 2, 0.201, []), (3, 4, 2, 0.301, []),
+    ]  # fmt: skip
+
+
+def test_a_journal_goes_with_the_record(tmp_path: Path) -> None:
+    path = tmp_path / "x.partial.jsonl"
+    writer = Journal(path)
+    writer.begin({}, [])
+    writer.remove()
+    assert not path.exists()
+    assert left_behind(path) is None
+
+
+def test_a_full_disk_ends_the_journal_and_not_the_run(tmp_path: Path, monkeypatch, capsys) -> None:
+    writer = Journal(tmp_path / "x.partial.jsonl")
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        file, writer._file = writer._file, full
+        for _ in range(2):
+            writer._write([{"index": 1}])
+        writer._file = file
+    writer.remove()
+    assert capsys.readouterr().err.count("cannot be written any more (No space left on device)") == 1
