@@ -92,6 +92,8 @@ class Session:
         if self.rank != 0:
             return
         left = failure.gather(self.output, self.world_size) if self.output is not None else []
+        if left and left[0]["rank"] != self.rank:  # why this rank was ended, or lost that one
+            why = failure.sentence(left[0], self._length)
         self.result.broke(left, why)
         for one in left:
             if one["rank"] != self.rank and not self.events.recording:  # into the file each rank has written it itself
