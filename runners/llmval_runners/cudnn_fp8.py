@@ -5,6 +5,7 @@ and causal masks that are aligned at the end, need Blackwell. Source: cudnn-fron
 `include/cudnn_frontend/node/sdpa_support_surface.h`.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -19,6 +20,12 @@ NUMERATOR_SCALE = 256.0
 # A result is a mean of values, so no larger than the largest of them; rounding to E4M3 can raise that one by 1/16.
 RESULT_MAX = E4M3_MAX / (1 + 1 / 16)
 _SCALARS = ("descale_q", "descale_k", "descale_v", "descale_s", "scale_s", "scale_o")
+
+
+@functools.cache
+def fp8_sdpa(device: torch.device) -> "Fp8Sdpa":
+    """The one of a device, whose plans are worth keeping. Raises Refused as `Fp8Sdpa` does."""
+    return Fp8Sdpa(device)
 
 
 class Fp8Sdpa:

@@ -52,6 +52,11 @@ def _attention(setup: Setup, rows: int, count: int, start: int) -> int:
     if setup.backend == "flex":  # reads pages in place; queries for an FP8 cache, and what they give, are in float16
         return result * (2 if cached == element else 4) + logs
     if _cudnn(setup, count, start):
+        if setup.prefill_attention == "fp8":
+            # Beside the result: queries cut off and their FP8; then FP8 queries, keys and values, and one or two parts.
+            parts = 2 if start else 1
+            cast = result // 2 * (1 + parts) + 2 * token * max(count, start) + parts * logs
+            return result + max(result + result // 2, cast)
         if not start:
             return result + logs
         # The result and the chunk's own part; then an FP8 cache's second copy, or the part of the tokens before.

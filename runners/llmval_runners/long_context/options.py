@@ -80,6 +80,18 @@ def parser() -> argparse.ArgumentParser:
     engine.add_argument("--attention-backend", choices=("auto", "flex", "sdpa"), default="auto")
     engine.add_argument("--prefill-chunk", type=count, metavar="N", help="prompt tokens a step (default 8192; CPU 128)")
     engine.add_argument("--page-size", type=count, metavar="N", help="tokens a KV page (default 128; on a CPU 16)")
+    engine.add_argument(
+        "--prefill-attention",
+        choices=("bf16", "fp8"),
+        default="bf16",
+        help="fp8: cuDNN's, by the package nvidia-cudnn-frontend, on Hopper or later, with an FP8 cache (default bf16)",
+    )
+    engine.add_argument(
+        "--warm-up",
+        choices=("whole", "one-layer"),
+        default="whole",
+        help="of each length; one-layer takes a fraction of the time, for prefills of minutes (default whole)",
+    )
     engine.add_argument("--seed", type=natural, default=0)
 
     memory = root.add_argument_group("memory and fidelity")

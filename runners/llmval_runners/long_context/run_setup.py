@@ -22,6 +22,7 @@ class Setup:
     decode_tokens: int = 128
     on_gpu: bool = True
     backend: str = "sdpa"  # flex reads the pages in place
+    prefill_attention: str = "bf16"  # or fp8
 
     @property
     def kv_heads(self) -> int:
