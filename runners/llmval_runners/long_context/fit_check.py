@@ -62,7 +62,7 @@ def _check(options: argparse.Namespace, rank: int, ranks: int, local: int) -> in
         torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     shared = Parallel(device, rank, ranks)
-    shared.all_reduce(torch.zeros(1, device=device))  # makes NCCL take its buffers before memory is counted
+    shared.connect(8192 * 8192 if device.type == "cuda" else 1)  # before memory is counted
     clean(device)
     cases = draw(options.combinations, options.seed, ranks, on_gpu=device.type == "cuda", flex=options.flex)
     tries = _Tries(options, shared, Parallel(device))

@@ -130,7 +130,7 @@ def timed(
     phase("warmup")
     with context.first_layer_alone() if thin else nullcontext():
         prefill(context, sequences, report, "warmup")
-    decode(context, length, min(steps, 4), report, "warmup")
+    decode(context, length, min(steps, 4), report, "warmup decode")
     phase("prefill")
     energy.begin()
     start, end, first, _ = prefill(context, sequences, report, "prefill")
@@ -151,4 +151,4 @@ def probe(context: Context, length: int, seed: int, report: Report) -> None:
     for row, tokens in enumerate(tail):
         report.at(f"probe: prompt {row + 1}, tokens {length - count} to {length}")
         list(context.prefill(row, length - count, tokens, True))
-    decode(context, length, 1, report, "probe")
+    decode(context, length, 1, report, "probe decode")
