@@ -18,7 +18,6 @@ GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Prefill", "tokens/s", (("prefill_tokens_per_s", "rate"),)),
     ("Decode", "tokens/s", (("decode_tokens_per_s", "rate"),)),
     ("Throughput", "tokens/s", (("output_tokens_per_s", "output"), ("total_tokens_per_s", "total"))),
-    ("Prefill", "tokens/s", (("prefill_tokens_per_s", "prompt"),)),
     ("Time to first token (TTFT)", "ms", (("ttft_p50_ms", "p50"), ("ttft_p99_ms", "p99"))),
     ("Time per output token (TPOT)", "ms", (("tpot_p50_ms", "p50"), ("tpot_p99_ms", "p99"))),
     ("Requests", "requests", (("running", "running"), ("queued", "queued"))),
