@@ -49,9 +49,12 @@ class Fp8Sdpa:
         self.version = cudnn.backend_version_string()
         with torch.cuda.device(device):
             self._handle = cudnn.create_handle()
+        # A tensor for each scalar: cuDNN expects them at addresses that are multiples of 16.
         self._one = torch.ones(1, device=device)
-        self._numerator = torch.tensor([NUMERATOR_SCALE, 1 / NUMERATOR_SCALE], device=device)
-        self._largest = torch.empty(2, device=device)  # of the numerators and of the result: cuDNN must write them
+        self._numerator = torch.full((1,), NUMERATOR_SCALE, device=device)
+        self._numerator_back = self._numerator.reciprocal()
+        # The largest numerator, and the largest value of the result, which cuDNN must write.
+        self._largest = (torch.empty(1, device=device), torch.empty(1, device=device))
         self._plans: dict[tuple[Any, ...], tuple[Any, int]] = {}
 
     def __call__(
@@ -77,9 +80,9 @@ class Fp8Sdpa:
         out = torch.empty_like(q)
         logs = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32, device=q.device)
         self._cudnn.set_stream(self._handle, torch.cuda.current_stream(q.device).cuda_stream)
-        one, numerator = self._one, self._numerator
-        scalars = (one, one, one, numerator[1:], numerator[:1], scale)
-        tensors = [q, k, v, *scalars, out, logs, self._largest[:1], self._largest[1:]]
+        one = self._one
+        scalars = (one, one, one, self._numerator_back, self._numerator, scale)
+        tensors = [q, k, v, *scalars, out, logs, *self._largest]
         graph.execute(
             dict(enumerate(tensors, start=1)),
             torch.empty(max(workspace, 1), dtype=torch.uint8, device=q.device),

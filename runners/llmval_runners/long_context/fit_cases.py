@@ -21,7 +21,7 @@ LEAST_GAP = 32 * MIB  # by which a card is too small on a GPU, where tensors are
 _WIDTHS = (
     {"hidden": 4096, "heads": 32, "kv_heads": 8, "head_dim": 128, "ffn": 14336, "vocab": 128256},
     {"hidden": 2048, "heads": 16, "kv_heads": 16, "head_dim": 128, "ffn": 8192, "vocab": 32000},
-    {"hidden": 5120, "heads": 40, "kv_heads": 8, "head_dim": 128, "ffn": 13824, "vocab": 32000},
+    {"hidden": 3072, "heads": 24, "kv_heads": 8, "head_dim": 128, "ffn": 8192, "vocab": 128256},
 )
 _LENGTHS = (8192, 16384, 24576, 32768, 49152, 65536, 5000, 20000, 34816, 33792)
 _CPU_WIDTHS = (

@@ -14,7 +14,7 @@ from llmval_runners.shapes import ModelShape
 
 MIB = 1024**2
 # aten/src/ATen/cuda/CublasHandlePool.cpp: 32 MiB on Hopper, which cuBLASLt (FP8 products) uses too; and one more of
-# the stream that is captured where decode steps are too wide for the engine's own kernels. Measured on an H200.
+# the stream that is captured where a decode step has products that are not the engine's own. Measured on an H200.
 CUBLAS_WORKSPACE = 32 * MIB
 STREAMED_ROWS = 64
 # What the allocator holds beside in blocks that fit no tensor asked for, as a share of activations. Measured on an
@@ -126,8 +126,21 @@ def load_bytes(setup: Setup) -> int:
 
 
 def _workspace_bytes(setup: Setup) -> int:
-    count = 1 + (setup.batch > STREAMED_ROWS)
-    return CUBLAS_WORKSPACE * count if setup.on_gpu else 0
+    return CUBLAS_WORKSPACE * (1 if _streamed(setup) else 2) if setup.on_gpu else 0
+
+
+def _streamed(setup: Setup) -> bool:
+    """Whether the engine's own kernels take every product of a decode step (`stream_linear.tiles_for`)."""
+    fp8 = setup.weight_dtype == "fp8"
+    block = {1: 1024 if fp8 else 2048, 2: 256 if fp8 else 128}  # of a width, for one row and for several
+    rows = {min(setup.batch, 2), 1}  # there is a graph of one row always
+    head = setup.shape.hidden % 2048 == 0  # in 16 bits
+    return (
+        setup.batch <= STREAMED_ROWS
+        and head
+        and all(width % block[few] == 0 for few in rows for _, width in matrix_shapes(setup))
+        and all(out % 64 == 0 for out, _ in matrix_shapes(setup))
+    )
 
 
 def _graph_bytes(setup: Setup) -> int:
