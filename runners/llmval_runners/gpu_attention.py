@@ -83,6 +83,10 @@ class SdpaAttention:
         size, dim = self._cache.page_size, pool.shape[2]
         return pool.view(len(pool), -1, size * dim).index_select(1, pages).view(len(pool), -1, dim).to(dtype)
 
+    def _cut(self, pool: torch.Tensor, pages: torch.Tensor, kept: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The `kept` tokens of whole pages: [tokens, KV heads, head dim]."""
+        return self._gathered(pool, pages, dtype).index_select(1, kept).transpose(0, 1)
+
     def _cudnn(self, prompts: Prompts) -> Attend:
         """A chunk against itself (causal) and against all that came before it, merged: both at cuDNN's full rate."""
         heads, size = self._heads, self._cache.page_size
@@ -138,8 +142,7 @@ class SdpaAttention:
             q, k, v = qkv.split((heads, len(keys), len(keys)), dim=1)
             k, v = k[:used], v[:used]
             if continued:
-                k, v = (self._gathered(p, pages, qkv.dtype) for p in (keys, values))
-                k, v = (gathered.index_select(1, kept).transpose(0, 1) for gathered in (k, v))
+                k, v = (self._cut(pool, pages, kept, qkv.dtype) for pool in (keys, values))
             out = torch.zeros(len(qkv), heads, qkv.shape[2], dtype=qkv.dtype, device=qkv.device)
             out[:used] = torch.ops.aten._flash_attention_forward(
                 q[:used], k, v, new, old if continued else new, most_new, most_old, 0.0, True, False

@@ -125,6 +125,7 @@ def run_part(run: RunView, now: float, width: int, glyphs: Glyphs, which: str) -
 GLANCE = (
     ("completed_qps", "completed", "QPS"),
     ("output_tokens_per_s", "output", "tokens/s"),
+    ("prefill_tokens_per_s", "prefill", "tokens/s"),
     ("ttft_p99_ms", "TTFT p99", "ms"),
     ("tpot_p99_ms", "TPOT p99", "ms"),
 )

@@ -6,7 +6,8 @@ nothing is broadcast.
 
 import gc
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -88,7 +89,7 @@ class Context:
         if setup.on_gpu:
             from llmval_runners.gpu_runner import GpuRunner  # needs Triton, which a CPU's torch does not bring
 
-            self.attention: Any = gpu_attention(backend, self.cache, weights.model.heads)
+            self.attention: Any = _attention(setup, backend, self.cache, weights.model.heads)
             self._gpu = GpuRunner(weights.model, self.cache, self.attention, **sizes)
         else:
             self.attention = attention.choose(backend)
@@ -100,6 +101,15 @@ class Context:
         plan = StepPlan(admits=self._admits([row]), prefills=[Prefill(row, start, tokens, last)])
         return (self._cpu or self._gpu).execute(plan)
 
+    @contextmanager
+    def first_layer_alone(self) -> Iterator[None]:
+        """Inside, prompts pass through one layer: every kernel and plan of every size, and a fraction of the work."""
+        layers, self.model.layers = self.model.layers, self.model.layers[:1]
+        try:
+            yield
+        finally:
+            self.model.layers = layers
+
     def decode(self, position: int) -> Iterable[int]:
         """Start one decode step of the whole batch, each row fed its last sampled token at `position`."""
         plan = StepPlan(decodes=[Decode(row, position) for row in range(self.setup.batch)])
@@ -107,12 +117,22 @@ class Context:
 
     @torch.inference_mode()
     def window_logits(self, start: int, tokens: list[int]) -> torch.Tensor:
-        """This rank's logits [tokens, vocab / ranks] of row 0's tokens from `start` on, computed anew."""
-        chunk = Prefill(0, start, tokens, False)
+        """This rank's logits [tokens - start, vocab / ranks] of row 0's `tokens` from `start` on, computed anew.
+
+        As a part of a chunk that is large enough for the attention under test, where it has such a size.
+        """
+        count = len(tokens) - start
+        start = max(0, min(start, len(tokens) - getattr(self.attention, "window", 0)))
+        chunk = Prefill(0, start, tokens[start:], False)
         if self._cpu is None:
-            return self._gpu.prefill([chunk], every=True)[0]
+            return self._gpu.prefill([chunk], every=True)[0][-count:]
         hidden, _, _ = self._cpu.forward(StepPlan(prefills=[chunk]))
-        return self.model.logits(hidden)
+        return self.model.logits(hidden)[-count:]
+
+    def prefill_attention(self) -> str | None:
+        """What prompts really ran in so far; None before the first one."""
+        count = getattr(self.attention, "chunks_in_fp8", None)
+        return "bf16" if count is None else "fp8" if count else None
 
     @torch.inference_mode()
     def forced_logits(self, position: int, token: int) -> torch.Tensor:
@@ -133,6 +153,14 @@ class Context:
         self._admitted.update(new)
         # Scattered as in a server's life, so that nothing profits from pages that happen to be neighbours.
         return [Admit(row, _scattered(self.each, row)) for row in new]
+
+
+def _attention(setup: Setup, backend: str, cache: PagedKVCache, heads: int) -> Any:
+    if setup.prefill_attention == "fp8":
+        from llmval_runners.fp8_prefill import Fp8PrefillAttention
+
+        return Fp8PrefillAttention(cache, heads)
+    return gpu_attention(backend, cache, heads)
 
 
 def _scattered(count: int, row: int) -> list[int]:

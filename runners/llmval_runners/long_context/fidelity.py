@@ -35,7 +35,7 @@ def windows(length: int) -> list[tuple[int, int]]:
 def sample(context: Context, prompt: list[int], following: list[int]) -> Iterator[tuple[str, torch.Tensor]]:
     """("prompt" or "decode", this rank's logits), of a context that holds the prompt. Overwrites decoded tokens."""
     for start, count in windows(len(prompt)):
-        yield "prompt", context.window_logits(start, prompt[start : start + count])
+        yield "prompt", context.window_logits(start, prompt[: start + count])
     steps = min(FORCED_STEPS, context.setup.decode_tokens)
     rows = [context.forced_logits(len(prompt) + step, following[step]) for step in range(steps)]
     yield "decode", torch.cat(rows)

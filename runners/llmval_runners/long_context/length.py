@@ -40,7 +40,8 @@ class LengthRun:
             sized(self.weights, context)
             setup = self.settings.setup  # after the cache: a length that does not fit is found out at once
             self.sequences = prompts(setup.batch, self.length, setup.shape.vocab, self.settings.options.seed)
-            times = timed(context, self.sequences, self._energy, self.report, phase)
+            thin = self.settings.options.warm_up == "one-layer"
+            times = timed(context, self.sequences, self._energy, self.report, phase, thin)
         finally:
             peaks = watch.stop()
         return self._entry(times, peaks, context), context

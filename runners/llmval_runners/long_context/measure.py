@@ -4,6 +4,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
@@ -119,13 +120,17 @@ def decode(context: Context, length: int, steps: int, report: Report, what: str)
 
 
 def timed(
-    context: Context, sequences: Sequences, energy: Energy, report: Report, phase: Callable[[str], None]
+    context: Context, sequences: Sequences, energy: Energy, report: Report, phase: Callable[[str], None], thin: bool
 ) -> Timed:
-    """Once through as a warm-up, which compiles kernels and plans for these very lengths; then measured."""
+    """Once through as a warm-up, which compiles kernels and plans for these very lengths; then measured.
+
+    `thin`: the warm-up is of one layer. Clocks and temperature are then those of a GPU that has just begun to work.
+    """
     length, steps = len(sequences[0]), context.setup.decode_tokens
     phase("warmup")
-    prefill(context, sequences, report, "warmup")
-    decode(context, length, min(steps, 4), report, "warmup")
+    with context.first_layer_alone() if thin else nullcontext():
+        prefill(context, sequences, report, "warmup")
+    decode(context, length, min(steps, 4), report, "warmup decode")
     phase("prefill")
     energy.begin()
     start, end, first, _ = prefill(context, sequences, report, "prefill")
@@ -146,4 +151,4 @@ def probe(context: Context, length: int, seed: int, report: Report) -> None:
     for row, tokens in enumerate(tail):
         report.at(f"probe: prompt {row + 1}, tokens {length - count} to {length}")
         list(context.prefill(row, length - count, tokens, True))
-    decode(context, length, 1, report, "probe")
+    decode(context, length, 1, report, "probe decode")

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+from llmval_runners.options import count, natural
 from llmval_runners.refusal import Refused
 from llmval_runners.shapes import OVERRIDES, SHAPES
 
@@ -15,20 +16,6 @@ _DTYPES = ("auto", "bfloat16", "float16", "float32", *NAMES)
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise Refused(f"{message}: see --help for the flags and their values.")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
 
 
 def _gib(text: str) -> float:
@@ -49,19 +36,19 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument(
         "--sequence-lengths",
-        type=_count,
+        type=count,
         nargs="+",
         default=[],
         metavar="N",
         help="prompt tokens (default 32768 65536)",
     )
     root.add_argument(
-        "--length-divisor", type=_count, default=1, metavar="N", help="divide every length by N: to try the chain out"
+        "--length-divisor", type=count, default=1, metavar="N", help="divide every length by N: to try the chain out"
     )
-    root.add_argument("--tensor-parallel-gpus", type=_count, metavar="N", help="GPUs that share the model (default 1)")
-    root.add_argument("--batch-size", type=_count, default=1, metavar="N", help="sequences at once (default 1)")
+    root.add_argument("--tensor-parallel-gpus", type=count, metavar="N", help="GPUs that share the model (default 1)")
+    root.add_argument("--batch-size", type=count, default=1, metavar="N", help="sequences at once (default 1)")
     root.add_argument(
-        "--decode-tokens", type=_count, metavar="N", help="decode steps after each prefill (default 128; on a CPU 8)"
+        "--decode-tokens", type=count, metavar="N", help="decode steps after each prefill (default 128; on a CPU 8)"
     )
     root.add_argument("--output-json", type=Path, metavar="FILE", help="where the result goes; its folders are made")
     root.add_argument(
@@ -73,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--model", metavar="NAME", help=f"{', '.join(SHAPES)} (default {DEFAULT_MODEL}); random weights")
     model.add_argument("--checkpoint", type=Path, metavar="DIR", help="Hugging Face folder, in place of --model")
     for name in OVERRIDES:
-        model.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=argparse.SUPPRESS)
+        model.add_argument(f"--{name.replace('_', '-')}", type=count, metavar="N", help=argparse.SUPPRESS)
 
     engine = root.add_argument_group("engine")
     engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -91,11 +78,21 @@ def parser() -> argparse.ArgumentParser:
         help="of the weights; auto: native where the GPU has FP8 (compute capability 8.9), else none",
     )
     engine.add_argument("--attention-backend", choices=("auto", "flex", "sdpa"), default="auto")
+    engine.add_argument("--prefill-chunk", type=count, metavar="N", help="prompt tokens a step (default 8192; CPU 128)")
+    engine.add_argument("--page-size", type=count, metavar="N", help="tokens a KV page (default 128; on a CPU 16)")
     engine.add_argument(
-        "--prefill-chunk", type=_count, metavar="N", help="prompt tokens a step (default 8192; CPU 128)"
+        "--prefill-attention",
+        choices=("bf16", "fp8"),
+        default="bf16",
+        help="fp8: cuDNN's, by the package nvidia-cudnn-frontend, on Hopper or later, with an FP8 cache (default bf16)",
     )
-    engine.add_argument("--page-size", type=_count, metavar="N", help="tokens a KV page (default 128; on a CPU 16)")
-    engine.add_argument("--seed", type=_natural, default=0)
+    engine.add_argument(
+        "--warm-up",
+        choices=("whole", "one-layer"),
+        default="whole",
+        help="of each length; one-layer takes a fraction of the time, for prefills of minutes (default whole)",
+    )
+    engine.add_argument("--seed", type=natural, default=0)
 
     memory = root.add_argument_group("memory and fidelity")
     memory.add_argument(

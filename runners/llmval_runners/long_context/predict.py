@@ -8,47 +8,19 @@ counted at the moments when most of them live; the workspace is cuBLAS's own, as
 import math
 from dataclasses import asdict, dataclass, replace
 
+from llmval_runners.long_context.activations import CUDNN_MULTIPLE, activation_bytes
+from llmval_runners.long_context.run_setup import ELEMENT_BYTES, Setup, matrix_shapes
 from llmval_runners.shapes import ModelShape
 
 MIB = 1024**2
-ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1}
-# aten/src/ATen/cuda/CublasHandlePool.cpp: 32 MiB on Hopper; a second one where products are FP8 (cuBLASLt), and
-# one of the stream that is captured where decode steps are too wide for the engine's own kernels. Measured on an H200.
+# aten/src/ATen/cuda/CublasHandlePool.cpp: 32 MiB on Hopper, which cuBLASLt (FP8 products) uses too; and one more of
+# the stream that is captured where a decode step has products that are not the engine's own. Measured on an H200.
 CUBLAS_WORKSPACE = 32 * MIB
 STREAMED_ROWS = 64
 # What the allocator holds beside in blocks that fit no tensor asked for, as a share of activations. Measured on an
 # H200: 0.50 to 0.58 at 16K to 64K tokens, and above 0.6 at 304K.
 FRAGMENTATION = 0.75
-CUDNN_MULTIPLE = 1024  # of chunks for which the engine reads pages into one contiguous copy; others take two
 MARGIN = 0.02  # within which a measured peak must agree with the prediction, so that much is kept free
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """All that memory depends on besides the length. Types are keys of `ELEMENT_BYTES`."""
-
-    shape: ModelShape
-    tensor_parallel: int = 1
-    dtype: str = "bfloat16"  # of activations, norms, embedding table and head
-    weight_dtype: str = "bfloat16"  # of the layers' matrices
-    kv_dtype: str = "bfloat16"
-    batch: int = 1
-    chunk: int = 8192  # prompt tokens a step
-    page_size: int = 128
-    decode_tokens: int = 128
-    on_gpu: bool = True
-    backend: str = "sdpa"  # flex reads the pages in place
-    transformer_engine: bool = False  # makes the FP8 matrices, and quantises activations beside what it was given
-
-    @property
-    def kv_heads(self) -> int:
-        """KV heads that one GPU holds: 1/min(TP, KV heads) of them, so beyond as many GPUs a head is held twice."""
-        return max(1, self.shape.kv_heads // self.tensor_parallel)
-
-    @property
-    def fp8_mode(self) -> str:
-        """As `--fp8-mode` names it."""
-        return "none" if self.weight_dtype != "fp8" else "transformer-engine" if self.transformer_engine else "native"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +65,7 @@ def predict(setup: Setup, length: int) -> Parts:
         workspace_bytes=_workspace_bytes(setup),
         graph_bytes=_graph_bytes(setup),
         reserve_bytes=round(activations * FRAGMENTATION) if setup.on_gpu else 0,
-        # Each tensor is drawn or read whole in float32 before it is cut and converted.
-        load_bytes=weights + 4 * max(setup.shape.vocab, 2 * setup.shape.ffn) * setup.shape.hidden,
+        load_bytes=load_bytes(setup),
     )
 
 
@@ -118,14 +89,6 @@ def kv_bytes(setup: Setup, length: int) -> int:
     return kv_bytes_per_token(setup) * setup.page_size * (pages(setup, length) + setup.on_gpu)
 
 
-def matrix_shapes(setup: Setup) -> list[tuple[int, int]]:
-    """(out, in) of the four matrices of a layer, as one GPU holds them."""
-    shape, ranks = setup.shape, setup.tensor_parallel
-    queries, ffn = shape.heads * shape.head_dim // ranks, shape.ffn // ranks
-    keys = setup.kv_heads * shape.head_dim
-    return [(queries + 2 * keys, shape.hidden), (shape.hidden, queries), (2 * ffn, shape.hidden), (shape.hidden, ffn)]
-
-
 def weights_bytes(setup: Setup) -> int:
     """Bytes of one GPU's weights.
 
@@ -145,52 +108,45 @@ def weights_bytes(setup: Setup) -> int:
     return shape.layers * (matrices + scales + norms) + table + head + shape.hidden * element + shape.head_dim // 2 * 4
 
 
-def activation_bytes(setup: Setup, length: int) -> int:
-    """Peak bytes that a step holds besides weights and cache: of a whole prompt chunk, at the longest context."""
-    tokens = min(setup.chunk, length)
-    return _gpu_step(setup, tokens, length) if setup.on_gpu else _cpu_step(setup, tokens, length)
+def load_bytes(setup: Setup) -> int:
+    """Peak bytes while weights are made (`weights.build`): in the last layer, or at the table and head behind it.
 
-
-def _gpu_step(setup: Setup, tokens: int, length: int) -> int:
-    """The larger of a layer's two moments: attention, in the last chunk, and the MLP (`fused.FusedDecoder.hidden`)."""
-    shape, element = setup.shape, ELEMENT_BYTES[setup.dtype]
-    row = 1 if setup.fp8_mode == "native" else element  # an activation that a matrix reads
-    given = row + setup.transformer_engine  # with its FP8 copy, which lives while the product runs
-    (qkv, hidden), (_, queries), (gate_up, _), (_, ffn) = matrix_shapes(setup)
-    # Both moments: the residual stream, what is to be added to it, the projection, what attention gave the last time.
-    both = 2 * hidden * element + qkv * element + queries * row + gate_up * element
-    # The projection of the layer before is alive until the next one takes its place; later comes the way down.
-    mlp = tokens * (both + max(hidden * given + gate_up * element, ffn * given + hidden * element))
-    if length <= tokens or setup.backend == "flex":  # one chunk: no earlier keys to gather and merge with
-        return max(mlp, tokens * (both + 2 * queries * element + 4 * shape.heads // setup.tensor_parallel))
-    # The chunk's own attention, that to the earlier tokens, and the result; a float32 logarithm a head for two.
-    outputs = 3 * queries * element + 8 * shape.heads // setup.tensor_parallel
-    return max(mlp, tokens * (both + outputs) + _gathered(setup, length))
-
-
-def _gathered(setup: Setup, length: int) -> int:
-    """Contiguous keys and values of a layer's earlier tokens; an FP8 cache's are converted one after the other."""
-    element, cached = ELEMENT_BYTES[setup.dtype], ELEMENT_BYTES[setup.kv_dtype]
-    whole = length % CUDNN_MULTIPLE == 0 and setup.chunk % CUDNN_MULTIPLE == 0 and setup.page_size <= CUDNN_MULTIPLE
-    copies = 2 if whole else 3  # else a copy of whole pages is cut to the tokens: it lives beside the cut one
-    before = length - min(setup.chunk, length) if whole else length
-    converted = cached if cached != element else 0
-    return setup.kv_heads * setup.shape.head_dim * before * (copies * element + converted)
-
-
-def _cpu_step(setup: Setup, tokens: int, length: int) -> int:
-    """Eager attention over gathered pages: keys, values, the mask, and the scores, which a CPU's kernel writes out."""
-    shape, element = setup.shape, ELEMENT_BYTES[setup.dtype]
-    (qkv, hidden), (_, queries), (gate_up, _), (_, ffn) = matrix_shapes(setup)
-    context = -(-length // setup.page_size) * setup.page_size
-    heads = shape.heads // setup.tensor_parallel
-    attention = 2 * setup.kv_heads * shape.head_dim * context * element + tokens * context * (1 + 4 * heads)
-    return tokens * (3 * hidden + 2 * qkv + queries + gate_up + 2 * ffn) * element + attention
+    Each tensor is drawn whole in float32, then cut and converted; matrices that are fused are copied together. One that
+    becomes FP8 is there twice in float32 meanwhile (`fp8.Fp8Weight.of`), or once more in 16 bits
+    (`te_linear.TransformerEngine.linear`), and a layer's originals until the next one's.
+    """
+    shape, element, weights = setup.shape, ELEMENT_BYTES[setup.dtype], weights_bytes(setup)
+    fp8 = setup.weight_dtype == "fp8"
+    qkv, output, gate_up, down = (out * width for out, width in matrix_shapes(setup))
+    drawn = 4 * shape.hidden if element < 4 else 0  # bytes of a row of a whole tensor, which in float32 is kept itself
+    table = shape.vocab * shape.hidden * element
+    head = 0 if shape.tied_embeddings else table // setup.tensor_parallel
+    layer = (weights - table - head) // shape.layers
+    own = (qkv + output + gate_up + down) * element
+    before = own if fp8 and shape.layers > 1 else 0
+    moments = [own + before + max(shape.ffn, shape.heads * shape.head_dim) * drawn, own + max(qkv, gate_up) * element]
+    if fp8:
+        copies = 2 if setup.transformer_engine else 8
+        moments += [own + qkv + output + copies * gate_up, own + qkv + output + gate_up + copies * down]
+    return max(weights - table - head - layer + max(moments), weights + shape.vocab * drawn + (own if fp8 else 0))
 
 
 def _workspace_bytes(setup: Setup) -> int:
-    count = 1 + (setup.weight_dtype == "fp8") + (setup.batch > STREAMED_ROWS)
-    return CUBLAS_WORKSPACE * count if setup.on_gpu else 0
+    return CUBLAS_WORKSPACE * (1 if _streamed(setup) else 2) if setup.on_gpu else 0
+
+
+def _streamed(setup: Setup) -> bool:
+    """Whether the engine's own kernels take every product of a decode step (`stream_linear.tiles_for`)."""
+    fp8 = setup.weight_dtype == "fp8"
+    block = {1: 1024 if fp8 else 2048, 2: 256 if fp8 else 128}  # of a width, for one row and for several
+    rows = {min(setup.batch, 2), 1}  # there is a graph of one row always
+    head = setup.shape.hidden % 2048 == 0  # in 16 bits
+    return (
+        setup.batch <= STREAMED_ROWS
+        and head
+        and all(width % block[few] == 0 for few in rows for _, width in matrix_shapes(setup))
+        and all(out % 64 == 0 for out, _ in matrix_shapes(setup))
+    )
 
 
 def _graph_bytes(setup: Setup) -> int:
@@ -204,20 +160,26 @@ def _graph_bytes(setup: Setup) -> int:
 
 
 def longest_fit(setup: Setup, free_bytes: int, most: int = 2**27) -> int:
-    """The longest prompt whose needed bytes are free; 0 where none is.
+    """The longest prompt, in units of 1,024 tokens on a GPU and of pages on a CPU, whose needed bytes are free; or 0.
 
-    Of multiples of 1,024 tokens on a GPU, among which memory grows with the length (see `_gathered`), else of
-    whole pages.
+    Memory grows with the number of whole chunks, and a length never needs less than its whole chunks alone. Between
+    two of those it can fall, as the kernel that serves the rest of a prompt changes with that rest's size.
     """
     unit = math.lcm(setup.page_size, CUDNN_MULTIPLE) if setup.on_gpu else setup.page_size
-    low, high = 0, most // unit
+    chunk = math.lcm(unit, setup.chunk)
+
+    def fits(length: int) -> bool:
+        return predict(setup, length).needed_bytes <= free_bytes
+
+    low, high = 0, most // chunk
     while low < high:
         middle = (low + high + 1) // 2
-        if predict(setup, middle * unit).needed_bytes <= free_bytes:
+        if fits(middle * chunk):
             low = middle
         else:
             high = middle - 1
-    return low * unit
+    beyond = range(min((low + 1) * chunk, most + unit) - unit, low * chunk, -unit)
+    return next((length for length in beyond if fits(length)), low * chunk)
 
 
 def with_ranks(setup: Setup, ranks: int) -> Setup:

@@ -34,6 +34,8 @@ class Result:
                 "fp8_mode": options.fp8_mode,
                 "kv_dtype": options.kv_dtype,
                 "attention_backend": options.attention_backend,
+                "prefill_attention": options.prefill_attention,
+                "warm_up": options.warm_up,
                 "model": options.model,
                 "memory_limit_gib": options.memory_limit_gib,
                 "predict_only": options.predict_only,
@@ -48,6 +50,7 @@ class Result:
                 "kv_dtype": None,
                 "attention_backend": None,
                 "attention_kernel": None,
+                "prefill_attention": None,
                 "decode_steps": "CUDA graphs" if settings.device.type == "cuda" else "eager",
                 "device": settings.device.type,
                 "device_name": _device_name(settings.device),
@@ -107,6 +110,10 @@ class Result:
             "attention_kernel": context.attention.kernel,
         }
 
+    def prefilled(self, context: Context) -> None:
+        """What prompts ran in, once they have; of the run under test."""
+        self.value["identity"]["prefill_attention"] = context.prefill_attention() or "bf16"
+
     def measured(self, length: int, entry: dict[str, Any]) -> None:
         self._entry(length).update(entry)
 
@@ -155,6 +162,9 @@ class Result:
             name = str(DTYPES[wanted]).removeprefix("torch.")
             if identity[what] is not None and identity[what] != name:
                 found.append(f"{what} is {identity[what]} instead of {name}")
+        ran = identity["prefill_attention"]
+        if ran is not None and ran != setup.prefill_attention:
+            found.append(f"prompts ran in {ran} attention instead of {setup.prefill_attention}")
         for entry in self.value["lengths"]:
             fidelity, length = entry["fidelity"], entry["sequence_length"]
             if fidelity["status"] != "compared":

@@ -53,7 +53,7 @@ class Session:
         if self.rank == 0 and self.output is not None:
             failure.forget(self.output, self.world_size)  # of an earlier run that was killed
         self.parallel = Parallel(device, self.rank, self.world_size)
-        self.parallel.all_reduce(torch.zeros(1, device=device))  # makes NCCL take its buffers before memory is counted
+        self.parallel.connect(settings.setup.chunk * settings.setup.shape.hidden)  # before memory is counted
         self._free = self.parallel.smallest(free_bytes(settings))
         found = [(length, predict(settings.setup, length)) for length in settings.lengths]
         self.result.predicted(found, self._free)
@@ -92,6 +92,8 @@ class Session:
         if self.rank != 0:
             return
         left = failure.gather(self.output, self.world_size) if self.output is not None else []
+        if left and left[0]["rank"] != self.rank:  # why this rank was ended, or lost that one
+            why = failure.sentence(left[0], self._length)
         self.result.broke(left, why)
         for one in left:
             if one["rank"] != self.rank and not self.events.recording:  # into the file each rank has written it itself
@@ -138,6 +140,7 @@ class Session:
             one = LengthRun(weights, length, settings, self._energy, self._nvml, self.report)
             entry, context = one.measure(self._phase, self._sized)
             self.result.measured(length, entry)
+            self.result.prefilled(context)
             if settings.reference is not None:
                 self._phase("sample")
                 self.report.at("sampling logits")
@@ -236,7 +239,7 @@ class Session:
         if self.rank != 0 or (now - self._told < METRICS_S and done < total):
             return
         self._told = now
-        unit = "steps" if what == "decode" else "tokens"
+        unit = "steps" if what.endswith("decode") else "tokens"
         self.events.progress(done, total, unit, f"{what} {self._length:,}")
         filled = self._sizes[1] if unit == "steps" else self._kv_of_token * done
         values = live_metrics(

@@ -1,12 +1,15 @@
 """From what was asked to what this machine will do, or a refusal before any heavy work; never a silent fallback."""
 
 import argparse
+import importlib.util
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from llmval_runners import te_linear
+from llmval_runners.long_context.activations import CUDNN_LEAST, CUDNN_MULTIPLE
 from llmval_runners.long_context.advice import fits, refusal
 from llmval_runners.long_context.options import DEFAULT_MODEL
 from llmval_runners.long_context.predict import Setup, pages
@@ -112,7 +115,10 @@ def _setup(
         on_gpu=on_gpu,
         backend="sdpa" if options.attention_backend == "auto" else options.attention_backend,
         transformer_engine=mode == "transformer-engine",
+        prefill_attention=options.prefill_attention,
     )
+    if setup.prefill_attention == "fp8":
+        _check_prefill_attention(setup, device)
     if on_gpu:
         _check_pages(setup, options.lengths)
     return setup
@@ -131,6 +137,25 @@ def _check_pages(setup: Setup, lengths: list[int]) -> None:
                 f"flex attention's 32-bit offsets reach {reach:,} tokens of this cache, and {length:,} × {setup.batch} "
                 "were asked for: pass --attention-backend sdpa, or more --tensor-parallel-gpus."
             )
+
+
+def _check_prefill_attention(setup: Setup, device: torch.device) -> None:
+    def refuse(reason: str, instead: str) -> NoReturn:
+        raise Refused(f"--prefill-attention fp8 {reason}: pass {instead}.")
+
+    if not setup.on_gpu:
+        refuse("needs an NVIDIA GPU, and this run is on a CPU", "--prefill-attention bf16")
+    if setup.kv_dtype != "fp8":
+        refuse("reads an FP8 cache", "--kv-dtype fp8 with it")
+    if setup.backend != "sdpa":
+        refuse("is not flex attention's", "--attention-backend sdpa with it")
+    if CUDNN_MULTIPLE % setup.page_size or setup.chunk % CUDNN_MULTIPLE or setup.chunk < CUDNN_LEAST:
+        refuse(
+            f"takes chunks of multiples of {CUDNN_MULTIPLE} tokens from {CUDNN_LEAST}, in whole pages",
+            f"--prefill-chunk 8192 --page-size 128 in place of {setup.chunk} and {setup.page_size}",
+        )
+    if device.type == "cuda" and importlib.util.find_spec("cudnn") is None:
+        refuse("needs the package nvidia-cudnn-frontend, which is not installed", "--prefill-attention bf16")
 
 
 def _check_precision(
@@ -165,7 +190,9 @@ def _reference(options: argparse.Namespace, setup: Setup) -> tuple[Setup | None,
     name = options.reference if options.reference != "auto" else "bfloat16" if setup.on_gpu else "float32"
     if setup.on_gpu and name != "bfloat16":
         raise Refused(f"--reference {name} is for CPU runs, and the GPU engine computes in bfloat16: leave it out.")
-    reference = replace(setup, dtype=name, weight_dtype=name, kv_dtype=name, transformer_engine=False)
+    reference = replace(
+        setup, dtype=name, weight_dtype=name, kv_dtype=name, transformer_engine=False, prefill_attention="bf16"
+    )
     if reference == setup:
         return None, f"what runs is the reference itself ({name})"
     return reference, None

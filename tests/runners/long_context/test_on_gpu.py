@@ -1,7 +1,13 @@
 """On a GPU: FP8 really runs, its memory is what was predicted, and its logits are near bfloat16's."""
 
+import importlib.util
+import subprocess
+import sys
+
 import pytest
 import torch
+
+from tests.runners.long_context.conftest import ROOT
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,3 +37,22 @@ def test_two_layers_of_the_8b_shape(tmp_path, finished, read, mode, workspaces):
         assert abs(rank["residual_bytes"]) < workspaces * 32 * 2**20
         for kind in ("prompt", "decode"):
             assert 0 < entry["fidelity"][kind]["relative_error"] < 0.3
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cudnn") is None, reason="nvidia-cudnn-frontend is not installed")
+def test_fp8_attention_of_prompts(tmp_path, finished, read):
+    result = tmp_path / "r.json"
+    flags = ("--layers", "4", "--sequence-lengths", "32768", "--prefill-attention", "fp8", "--output-json", str(result))
+    code, out, err = finished(tmp_path, *flags, model="llama-3.1-8b")
+    assert code == 0, out + err
+    value = read(result)
+    assert value["identity"]["prefill_attention"] == "fp8"
+    for kind in ("prompt", "decode"):
+        assert 0 < value["lengths"][0]["fidelity"][kind]["relative_error"] < 0.3
+
+
+def test_a_few_combinations_on_a_small_card(tmp_path):
+    command = [sys.executable, str(ROOT / "runners" / "fit_check.py"), "--combinations", "4"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "4 of 4 predictions right, 2 of 4 ran to their end" in ended.stdout

@@ -1,5 +1,8 @@
 """The parts: sampled logits, their distance, the needle, words about a failure, and what is refused."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from llmval_runners.long_context import failure, fidelity, needle
@@ -65,8 +68,11 @@ def test_sampled_logits_are_those_of_one_undivided_pass(weights):
     whole = Context(Weights(TINY, random_weights(0, CPU), Parallel(CPU)), 204, "sdpa")
     list(whole.prefill(0, 0, prompt + following, True))
     expected = whole.window_logits(0, prompt + following)
+    context.attention.window = 150  # as of an attention that shows itself only in large chunks
     for logits, (start, count) in zip(samples.prompt, fidelity.windows(200), strict=True):
         torch.testing.assert_close(logits, expected[start : start + count], atol=2e-4, rtol=1e-4)
+        wide = context.window_logits(start, prompt[: start + count])
+        torch.testing.assert_close(wide, logits, atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(samples.decode[0], expected[200:], atol=2e-4, rtol=1e-4)
 
 
@@ -196,11 +202,51 @@ def test_prompts_are_the_same_everywhere_and_share_no_prefix():
         (["--checkpoint", "x"], "leave --model"),
         (["--output-json", "/"], "pass a file"),
         (["--model", "llama-3.1-8b"], "pass --model tiny"),
+        (["--prefill-attention", "fp8"], "on a CPU: pass --prefill-attention bf16"),
     ],
 )
 def test_refusals_say_what_to_do(flags, instead):
     with pytest.raises(Refused, match=instead):
         settled(*flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "instead"),
+    [
+        (["--kv-dtype", "bf16"], "pass --kv-dtype fp8 with it"),
+        (["--attention-backend", "flex"], "pass --attention-backend sdpa with it"),
+        (["--prefill-chunk", "1000"], "pass --prefill-chunk 8192 --page-size 128"),
+        (["--prefill-chunk", "1024"], "pass --prefill-chunk 8192 --page-size 128"),
+    ],
+)
+def test_fp8_attention_is_refused_where_it_would_not_run(flags, instead):
+    plan = ["--model", "llama-3.1-8b", "--predict-only", "--memory-limit-gib", "139", "--prefill-attention", "fp8"]
+    assert decide(parse(plan), world_size=1, local_rank=0).setup.prefill_attention == "fp8"
+    assert decide(parse(plan), world_size=1, local_rank=0).reference.prefill_attention == "bf16"
+    with pytest.raises(Refused, match=instead):
+        decide(parse([*plan, *flags]), world_size=1, local_rank=0)
+
+
+def test_fp8_attention_that_did_not_run_does_not_pass():
+    result = Result(settled("--sequence-lengths", "64"), 1)
+    result.settings = replace(result.settings, setup=replace(result.settings.setup, prefill_attention="fp8"))
+    for count, objects in ((0, True), (3, False)):
+        context = SimpleNamespace(attention=SimpleNamespace(chunks_in_fp8=count))
+        result.value["identity"]["prefill_attention"] = Context.prefill_attention(context) or "bf16"
+        result.finish()
+        assert ("prompts ran in bf16 attention instead of fp8" in result.value["reasons"]) is objects
+
+
+def test_a_thin_warm_up_leaves_the_model_whole(weights):
+    context, prompt = filled(weights, 64)
+    before = context.window_logits(0, prompt)
+    layers = weights.model.layers
+    with pytest.raises(Interrupted), context.first_layer_alone():
+        assert len(weights.model.layers) == 1
+        assert not torch.equal(context.window_logits(0, prompt), before)
+        raise Interrupted
+    assert weights.model.layers is layers
+    torch.testing.assert_close(context.window_logits(0, prompt), before)
 
 
 def test_the_reference_is_what_is_more_precise():

@@ -81,7 +81,8 @@ lengths = st.integers(1, 512).map(lambda count: count * K)
 @given(setups, lengths, lengths)
 def test_memory_grows_with_length_and_batch(setup, one, other):
     short, long = sorted((one, other))
-    assert predict(setup, short).total_bytes <= predict(setup, long).total_bytes
+    whole = short // setup.chunk * setup.chunk  # the rest of a prompt can need more than a whole chunk would
+    assert not whole or predict(setup, whole).total_bytes <= predict(setup, long).total_bytes
     assert predict(setup, short).total_bytes < predict(replace(setup, batch=setup.batch + 1), short).total_bytes
 
 
@@ -103,8 +104,8 @@ def test_the_longest_fits_and_the_next_does_not(setup, free):
     unit = 1024 if setup.on_gpu else setup.page_size
     if longest:
         assert fits(setup, longest, free)
-    if longest < 2**21:
-        assert not fits(setup, longest + unit, free)
+    for more in {*range(1, 9), setup.chunk // unit}:
+        assert longest + more * unit > 2**21 or not fits(setup, longest + more * unit, free)
 
 
 @given(setups, lengths, st.integers(1 * GIB, 150 * GIB))
@@ -147,4 +148,4 @@ def test_the_refusal_names_bytes_and_ways():
 def test_peaks_measured_on_an_h200(dtype, length, peak):
     """8B shape, one GPU, batch 1, chunks of 8,192, torch 2.11: `max_memory_allocated` over prefill and decode."""
     parts = predict(Setup(SHAPES["llama-3.1-8b"], weight_dtype=dtype, kv_dtype=dtype), length)
-    assert parts.total_bytes == pytest.approx(peak, rel=0.001)
+    assert parts.total_bytes == pytest.approx(peak, abs=2**20)

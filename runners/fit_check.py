@@ -1,0 +1,8 @@
+"""Is "fits" or "does not fit" right? Tried on a card made small: `python runners/fit_check.py --help`."""
+
+import sys
+
+from llmval_runners.long_context.fit_check import main
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

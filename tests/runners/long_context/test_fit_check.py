@@ -1,0 +1,163 @@
+"""Whether "fits" is right: the draw, the small card, and the check from end to end on a CPU."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from llmval_runners.long_context import fit_check, fit_trial, predict
+from llmval_runners.long_context.engine_adapter import Weights
+from llmval_runners.long_context.fit_cases import CLOSE, FITS, FITS_NOT, draw, least_bytes, verdict
+from llmval_runners.long_context.fit_report import Row, counts
+from llmval_runners.long_context.fit_trial import Outcome
+from llmval_runners.long_context.predict import Setup
+from llmval_runners.long_context.small_card import SmallCpu
+from llmval_runners.shapes import SHAPES
+from llmval_runners.weights import random_weights
+
+from tests.runners.long_context.conftest import ROOT
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_half_of_the_cards_are_large_enough_and_some_only_just(on_gpu, ranks):
+    cases = draw(50, 0, ranks, on_gpu=on_gpu, flex=2)
+    assert cases == draw(50, 0, ranks, on_gpu=on_gpu, flex=2) != draw(50, 1, ranks, on_gpu=on_gpu, flex=2)
+    assert len({(case.setup, case.length) for case in cases}) == 50
+    assert [case.predicted for case in cases] == [FITS, FITS_NOT] * 25
+    needed = [case.free_bytes / case.parts.needed_bytes for case in cases[::2]]
+    least = [case.free_bytes / least_bytes(case.setup, case.parts) for case in cases[1::2]]
+    assert 1 <= min(needed) < 1.001
+    assert 0.95 < max(least) < 1 > 0.7 > min(least)
+    assert {case.setup.tensor_parallel for case in cases} == {1, ranks}
+    assert {case.setup.kv_dtype for case in cases[::2]} == {case.setup.kv_dtype for case in cases[1::2]}
+    assert len({case.setup.kv_dtype for case in cases}) == 2
+    assert [case.setup.backend for case in cases].count("flex") == 2
+    assert not on_gpu or max(case.free_bytes for case in cases) < 60 * 2**30
+
+
+def test_between_least_and_needed_nothing_is_claimed():
+    setup = Setup(SHAPES["llama-3.1-8b"])
+    parts = predict.predict(setup, 65536)
+    assert verdict(setup, parts, parts.needed_bytes) == FITS
+    assert verdict(setup, parts, parts.needed_bytes - 1) == CLOSE
+    assert verdict(setup, parts, parts.total_bytes - 1) == FITS_NOT
+
+
+def test_a_small_card_counts_what_lives_and_names_what_did_not_fit():
+    with SmallCpu(CPU, 1000) as card:
+        first = torch.zeros(100)
+        assert first.view(10, 10).t()[0].sum() == 0
+        del first
+        second = torch.zeros(200)
+        assert (card.allocated, card.peak) == (800, 800)
+        with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate 400 bytes, with 800 of 1,000 bytes held"):
+            second[:100].clone()
+        del second
+    assert card.allocated == 0
+
+
+@pytest.mark.parametrize("weight_dtype", ["bfloat16", "fp8"])
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(("vocab", "ffn"), [(2048, 384), (256, 2048), (8192, 256)])
+def test_the_peak_while_weights_are_made(weight_dtype, ranks, vocab, ffn):
+    shape = replace(SHAPES["tiny"], vocab=vocab, ffn=ffn, hidden=256, layers=3)
+    setup = Setup(shape, tensor_parallel=ranks, weight_dtype=weight_dtype, on_gpu=False)
+    with torch.inference_mode(), SmallCpu(CPU, 1 << 40) as card:
+        weights = Weights(setup, random_weights(0, CPU), SimpleNamespace(device=CPU, rank=0, size=ranks))
+    assert card.allocated == weights.bytes == predict.weights_bytes(setup)
+    assert card.peak == pytest.approx(predict.load_bytes(setup), rel=0.003)
+
+
+def _check(tmp_path, *flags):
+    with pytest.raises(SystemExit) as ended:
+        fit_check.main(["--device", "cpu", "--combinations", "4", "--output-json", str(tmp_path / "r.json"), *flags])
+    return ended.value.code, json.loads((tmp_path / "r.json").read_text())
+
+
+def test_predictions_are_tried_and_right(tmp_path, capsys):
+    code, value = _check(tmp_path, "--seed", "3")
+    assert code == 0
+    assert (value["partial"], value["tried"], value["right"]) == (False, 4, 4)
+    assert [row["observed"] for row in value["rows"]] == [FITS, FITS_NOT] * 2
+    assert value["rows"][0]["peak_bytes"] > value["rows"][0]["prediction"]["weights_bytes"]
+    assert value["rows"][1]["out_of_memory"].startswith("the ")
+    assert "4 of 4 predictions right, 2 of 4 ran to their end" in capsys.readouterr().out
+
+
+def test_a_wrong_prediction_is_seen(tmp_path, monkeypatch):
+    """A formula that forgets the cache says that it fits where it does not."""
+    monkeypatch.setattr(predict, "kv_bytes", lambda setup, length: 0)
+    monkeypatch.setattr(predict, "activation_bytes", lambda setup, length: 0)
+    code, value = _check(tmp_path)
+    assert code == 1
+    assert value["wrong_said_fits"] > 0
+    assert not all(row["right"] for row in value["rows"])
+
+
+def test_what_is_no_lack_of_memory_is_not_taken_for_one(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("illegal memory access")
+
+    monkeypatch.setattr(fit_trial, "Weights", broken)
+    with pytest.raises(RuntimeError, match="illegal"):
+        fit_check.main(["--device", "cpu", "--combinations", "2", "--output-json", str(tmp_path / "r.json")])
+    assert json.loads((tmp_path / "r.json").read_text())["partial"] is True
+
+
+def test_lack_of_memory_is_found_behind_the_error_that_hides_it(monkeypatch):
+    def capture(*_):
+        try:
+            raise torch.OutOfMemoryError("Tried to allocate 2.00 MiB")
+        finally:
+            raise RuntimeError("the capture was invalidated")
+
+    monkeypatch.setattr(fit_trial, "Weights", capture)
+    case = draw(1, 0, 1, on_gpu=False)[0]
+    outcome = fit_trial.run(case, SimpleNamespace(device=CPU), SimpleNamespace(at=lambda where: None, where="graphs"))
+    assert (outcome.out_of_memory, outcome.message) == ("graphs", "Tried to allocate 2.00 MiB")
+
+
+def test_open_cases_and_ranks_that_disagree_are_not_right():
+    cases = draw(2, 0, 1, on_gpu=False)
+    close = replace(cases[0], free_bytes=cases[0].parts.needed_bytes - 1)
+    seen = Outcome(None, None, 1)
+    rows = [Row(close, FITS, True, seen, 1, 1.0), Row(cases[0], FITS, False, seen, 1, 1.0)]
+    found = counts(rows)
+    assert (found["too_close_to_say"], found["predicted"], found["right"]) == (1, 1, 0)
+
+
+_UNDER_A_LIMIT = """
+import sys, torch
+from llmval_runners.long_context.main import main
+from llmval_runners.long_context.small_card import SmallCpu
+with SmallCpu(torch.device("cpu"), int(sys.argv[1])):
+    main(sys.argv[2:])
+"""
+
+
+def test_memory_that_ends_within_the_second_prompt_keeps_the_first_length(tmp_path, read):
+    setup = Setup(
+        SHAPES["tiny"], dtype="float32", weight_dtype="float32", kv_dtype="float32", chunk=256, page_size=16,
+        decode_tokens=8, on_gpu=False,
+    )  # fmt: skip
+    parts = predict.predict(setup, 1024)
+    limit = parts.weights_bytes + parts.kv_bytes + 1_500_000  # the cache fits, and a whole chunk behind others does not
+    result = tmp_path / "r.json"
+    flags = ("--model", "tiny", "--device", "cpu", "--sequence-lengths", "64", "1024", "--prefill-chunk", "256")
+    command = [sys.executable, "-c", _UNDER_A_LIMIT, str(limit), *flags, "--output-json", str(result)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert ended.returncode == 1, ended.stderr
+    first, second = read(result)["lengths"]
+    assert (first["status"], second["status"]) == ("passed", "out_of_memory")
+    assert first["prefill"]["seconds"] > 0 < first["decode"]["step_ms"]
+    failure = second["failure"][0]
+    assert failure["where"].startswith("warmup: prompt 1, tokens ")
+    assert 0 < failure["tried_bytes"] < limit
+    assert failure["predicted_bytes"] == parts.total_bytes
+    assert "out of memory at 1,024 tokens on rank 0: an allocation of" in ended.stderr
