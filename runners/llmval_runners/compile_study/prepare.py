@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from llmval_runners.compile_study import finish, redact
-from llmval_runners.compile_study.layout import Layout, write_bytes, write_json
+from llmval_runners.compile_study.layout import Layout, write_json
+from llmval_runners.files import replace_bytes
 from llmval_runners.refusal import Refused
 from llmval_runners.shapes import SHAPES, ModelShape
 
 DEFAULT_MODEL = "llama40b"
 CPU_PARAMETERS = 1_000_000_000  # in float32 that is 4 GB, and a step of seconds
 STANDALONE = "repro.py"
+_PARTIAL = """This bundle is partial: its study has not come to its end, or what writes the end was killed.
+
+Each file here is whole. run.json says what was asked; watch/ how far each rank came; logs/ what they said;
+verdict.json, evidence.stall*.json and stacks/, where they are there, what was seen of a stall. Once nothing of the
+study runs any more, `torch_compile_repro.py --repack FOLDER` makes a result and an archive of it.
+"""
 _STANDALONE = (
     "batch_size",
     "sequence_length",
@@ -119,6 +126,7 @@ def prepare(options: argparse.Namespace, argv: list[str]) -> Layout:
     layout = Layout(options.output_dir.absolute())
     notes = _make_room(layout)
     layout.make()
+    replace_bytes(layout.partial, _PARTIAL.encode())
     cache = str(options.cache_dir.absolute()) if options.cache_dir else tempfile.mkdtemp(prefix="llmval-compile-cache-")
     standalone = f"torchrun --nproc_per_node={options.tensor_parallel_gpus} {STANDALONE}"
     environment = redact.allowed(os.environ)
@@ -145,8 +153,8 @@ def prepare(options: argparse.Namespace, argv: list[str]) -> Layout:
         },
         "notes": notes,
     }
-    write_bytes(layout.root / STANDALONE, _standalone(options, shape).encode())
-    write_bytes(
+    replace_bytes(layout.root / STANDALONE, _standalone(options, shape).encode())
+    replace_bytes(
         layout.root / "commands.txt",
         f"# this study\n{run['command']}\n\n# the standalone script, in an empty folder\n{standalone}\n".encode(),
     )

@@ -13,9 +13,10 @@ from typing import Any
 from llmval_runners.compile_study import evidence as collecting
 from llmval_runners.compile_study import stacks
 from llmval_runners.compile_study.classify import classify
-from llmval_runners.compile_study.layout import Layout, read_json, write_bytes, write_json
-from llmval_runners.compile_study.processes import Process, descendants, read_process, same
+from llmval_runners.compile_study.layout import Layout, read_json, write_json
+from llmval_runners.compile_study.processes import Process, children_of_all, descendants, read_process, same
 from llmval_runners.compile_study.progress import Progress
+from llmval_runners.files import replace_bytes
 
 POLL_S = 0.5
 GRACE_S = 3.0
@@ -44,7 +45,7 @@ class Watchdog:
         self._busy: dict[int, int] = {}
 
     def run(self) -> None:
-        write_bytes(self.layout.watch / "watchdog.pid", str(os.getpid()).encode())
+        replace_bytes(self.layout.watch / "watchdog.pid", str(os.getpid()).encode())
         while True:
             now = time.monotonic()
             self._look(now)
@@ -65,6 +66,7 @@ class Watchdog:
         self._write_stalls()
 
     def _look(self, now: float) -> None:
+        everybody = children_of_all()
         for rank in range(self.size):
             beat = read_json(self.layout.beat(rank))
             if beat is None:
@@ -75,7 +77,7 @@ class Watchdog:
                 self.processes.setdefault(rank, Process(beat["pid"], 0, beat["start"], "Z", 0.0, 0, ""))
                 continue
             self.processes[rank] = process
-            children = descendants(process.pid)
+            children = descendants(process.pid, everybody)
             self._tree |= {child.pid: child for child in children}
             token = [beat["progress"], sorted(child.pid for child in children), self._compiling(rank, children, now)]
             self.progress.see(rank, token, beat["phase"], now)
@@ -133,8 +135,9 @@ class Watchdog:
     def _end(self, why: str) -> None:
         """SIGTERM to the agent, then to the ranks, then SIGKILL; each only if it still is the process that was seen."""
         write_json(self.layout.ending, {"why": why, "t_ns": time.time_ns(), "stall": len(self.stalls)})
+        now = children_of_all()
         for process in self.processes.values():
-            self._tree |= {child.pid: child for child in descendants(process.pid)}
+            self._tree |= {child.pid: child for child in descendants(process.pid, now)}
         everybody = [*self.processes.values(), *self._tree.values()]
         agent = self._agent()
         for process in [agent] if agent else self.processes.values():
