@@ -35,7 +35,7 @@ def study(**changes: Any) -> dict[str, Any]:
         },
         "compile": {
             "compile_mode": "default", "backend": "inductor", "skip_compile": False, "skip_eager": False,
-            "compiled": "whole model", "fallback": None,
+            "compiled": "whole model", "fallback": None, "cache": "cold",
         },
         "eager": steps(0.06), "compiled": compiled, "speed_up": 1.2, "worth_it": True, "verdict": None, "stalls": [],
         "ended_by": None, "signal": None, "last_phase": {"0": "done", "1": "done"}, "errors": [],

@@ -44,7 +44,11 @@ def write_result(
         "duration_s": round(time.monotonic() - run["started_mono_s"], 3) if run.get("boot_id") == boot_id() else None,
         "workload": run["workload"],
         "compile": {key: run["options"][key] for key in ("compile_mode", "backend", "skip_compile", "skip_eager")}
-        | {"compiled": compiled and compiled["compiled"], "fallback": compiled and compiled["fallback"]},
+        | {
+            "compiled": compiled and compiled["compiled"],
+            "fallback": compiled and compiled["fallback"],
+            "cache": "kept, may be warm" if run["keep_cache"] else "cold",
+        },
         "eager": eager
         and {
             key: eager[key]
@@ -101,8 +105,8 @@ def sentence(result: dict[str, Any]) -> str:
     if outcome == FAILED:
         first, how = min(result["errors"], key=lambda error: error["t_ns"], default=None), result["first_failure"]
         if first is not None:
-            message = next(iter(first["message"].splitlines()), "no message")[:200]
-            return f"failed: rank {first['rank']} in phase {first['phase']}: {first['type']}: {message}"
+            what = f"{first['type']}: {headline(first['message'], 200)}"
+            return f"failed: rank {first['rank']} in phase {first['phase']}: {what}"
         return (
             f"failed: rank {how['rank']}: {how['how']}"
             if how
@@ -123,6 +127,12 @@ def sentence(result: dict[str, Any]) -> str:
         f"{compiled['graph_breaks']} graph breaks, {compiled['recompilations']} recompilations"
         + (f"; fell back to {compiled['compiled']}" if compiled["fallback"] else "")
     )
+
+
+def headline(message: str, limit: int) -> str:
+    """The first line that says something; a line that ends in a colon, as Dynamo's do, with the one that follows."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["no message"]
+    return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])[:limit]
 
 
 def boot_id() -> str:

@@ -100,6 +100,9 @@ def parser() -> argparse.ArgumentParser:
         help="injects every kind, runs clean, prints the table; small, on 2 CPU ranks",
     )
     test.add_argument("--clean-runs", type=int, default=20, metavar="N", help="clean runs of --self-test (default 20)")
+    test.add_argument(
+        "--jobs", type=count, metavar="N", help="runs of --self-test at a time (default: one for 8 cores, 4 at most)"
+    )
     test.add_argument("--inject-hang", choices=INJECTIONS, help=argparse.SUPPRESS)
     test.add_argument("--inject-rank", type=int, default=1, help=argparse.SUPPRESS)
     root.add_argument("--watch", type=Path, help=argparse.SUPPRESS)  # the watchdog's own process

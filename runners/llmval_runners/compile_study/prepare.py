@@ -96,7 +96,7 @@ def resolve(options: argparse.Namespace) -> tuple[ModelShape, dict[str, Any]]:
                 f"the weights of {shape.name} need {need:,} bytes on each of {ranks} GPUs and {free:,} are free: "
                 f"use more GPUs."
             )
-    if not options.skip_compile and options.backend == "inductor" and options.device == "cpu" and _compiler() is None:
+    if not options.skip_compile and options.backend == "inductor" and options.device == "cpu" and compiler() is None:
         raise Refused(
             "Inductor needs a C++ compiler on a CPU, and there is no g++ or clang++ here: install one, or pass "
             "--backend aot_eager."
@@ -149,7 +149,7 @@ def prepare(options: argparse.Namespace, argv: list[str]) -> Layout:
             "nccl": ".".join(map(str, torch.cuda.nccl.version())) if options.device == "cuda" else None,
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "compiler": _compiler(),
+            "compiler": compiler(),
         },
         "notes": notes,
     }
@@ -199,6 +199,7 @@ def _make_room(layout: Layout) -> list[str]:
     return [f"an earlier study in this folder was moved to {aside.name}"]
 
 
-def _compiler() -> str | None:
+def compiler() -> str | None:
+    """The C++ compiler that Inductor would use on a CPU."""
     wanted = os.environ.get("CXX")
     return next((found for name in (wanted, "g++", "clang++") if name and (found := shutil.which(name))), None)

@@ -18,10 +18,12 @@ from llmval_runners.events import EventLog
 
 
 def prepare_environment(layout: Layout, rank: int, cache: str) -> None:
-    """Before torch is imported: traces and caches where they belong. What the operator has set stays."""
+    """Before torch is imported: traces and caches where they belong. What else the operator has set stays."""
     layout.trace(rank).mkdir(parents=True, exist_ok=True)
     os.environ["TORCH_TRACE"] = str(layout.trace(rank))
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+    # Inductor's Triton cache lies in `cache` too, unless this is set: a warm one would make the compile look fast.
+    os.environ.pop("TRITON_CACHE_DIR", None)
     defaults = {
         "TORCH_FR_BUFFER_SIZE": "2000",
         "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",

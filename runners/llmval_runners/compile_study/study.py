@@ -147,9 +147,8 @@ def complete(
     if collect and signal_number is None:
         collect_env(layout)
     replace_bytes(layout.root / REPORT, report(layout, result).encode())
-    result = finish.write_result(
-        layout, signal_number=signal_number, notes=notes, gone=gone
-    )  # names the files that there are now
+    # Again: now it names the files that came meanwhile.
+    result = finish.write_result(layout, signal_number=signal_number, notes=notes, gone=gone)
     bundle.pack(layout, include_model_code=options.include_model_code, partial=not last)
     if last:
         layout.partial.unlink(missing_ok=True)
