@@ -1,4 +1,4 @@
-"""What `torch_compile_repro.py` does by how it is called: runner, rank, watchdog, self-test or repacker."""
+"""What `torch_compile_repro.py` does by how it is called: runner, rank, watchdog, self-test, repacker or table."""
 
 import argparse
 import os
@@ -25,6 +25,11 @@ def main(argv: list[str]) -> NoReturn:
             code = 0
         elif options.repack:
             code = _repack(options)
+        elif options.table:
+            from llmval_runners.compile_study.table import table
+
+            print(table(options.table), end="")
+            code = 0
         elif options.self_test:
             from llmval_runners.compile_study.selftest import self_test
 

@@ -93,6 +93,14 @@ def parser() -> argparse.ArgumentParser:
         "--repack", type=Path, metavar="DIR", help="redact and pack a bundle folder again, say after logs were added"
     )
 
+    bundle.add_argument(
+        "--table",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="print the figures of finished studies side by side, and end",
+    )
+
     test = root.add_argument_group("self-test (proves on this host that the watchdog sees each kind of hang)")
     test.add_argument(
         "--self-test",
@@ -112,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse; raises Refused for what is no flag, no value of it, or no sense together."""
     options = parser().parse_args(argv)
-    if options.repack or options.watch or options.self_test:
+    if options.repack or options.watch or options.self_test or options.table:
         return options
     if options.output_dir is None:
         raise Refused("--output-dir is missing: name the folder that the bundle goes to.")
@@ -122,8 +130,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         raise Refused("--skip-compile and --skip-eager together leave nothing to run: leave one out.")
     if options.stall_after >= options.timeout:
         raise Refused(
-            f"--stall-after {options.stall_after:g} is not below --timeout {options.timeout:g}: no stall would "
-            f"ever be seen."
+            f"--stall-after {options.stall_after:g} is not below --timeout {options.timeout:g}, so no stall would "
+            f"ever be seen: pass a shorter --stall-after."
         )
     if options.ablate and options.skip_compile:
         raise Refused("--ablate compares ways to compile, and --skip-compile compiles nothing: leave one out.")

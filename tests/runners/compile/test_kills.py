@@ -48,7 +48,9 @@ def moments() -> list[tuple[str, float]]:
 @pytest.mark.parametrize(("victim", "after_s"), moments())
 def test_what_is_left_can_be_read_and_says_what_it_is(victim: str, after_s: float, tmp_path: Path) -> None:
     layout = Layout(tmp_path / "study")
-    study = start(layout.root, "--backend", "eager", "--compile-mode", "smart", "--timeout", "100")
+    study = start(
+        layout.root, "--backend", "eager", "--compile-mode", "smart", "--timeout", "170", "--stall-after", "90"
+    )
     wait_for(layout.run.exists)
     assert layout.partial.exists(), "it calls itself partial from the first file on"
     time.sleep(after_s)

@@ -1,0 +1,87 @@
+"""Studies side by side, as Markdown for docs/torch_compile_playbook.md: every figure read from their results."""
+
+from pathlib import Path
+from typing import Any
+
+from llmval_runners.compile_study.layout import Layout, read_json
+from llmval_runners.refusal import Refused
+
+_GIB = 1024**3
+FASTER, SLOWER_PERCENT = 5.0, 3.0  # what `smart` is built to reach against the whole model
+
+
+def table(folders: list[Path]) -> str:
+    """A row for eager and one for each study, and how `smart` does against `default` where both are there.
+
+    Raises:
+        Refused: a folder without a result, studies of different workloads, or one without figures.
+    """
+    studies = [_study(folder) for folder in folders]
+    work = studies[0]["workload"]
+    for folder, study in zip(folders, studies, strict=True):
+        if study["workload"] != work or study["versions"]["torch"] != studies[0]["versions"]["torch"]:
+            raise Refused(
+                f"{folder} ran another workload, or another torch, than {folders[0]}: compare like with like."
+            )
+    devices = f"{work['tensor_parallel_gpus']} × {work['device_name']}"
+    lines = [
+        f"{work['model']} ({work['weights']}, {work['dtype']}), one prefill of {work['batch_size']} × "
+        f"{work['sequence_length']} tokens on {devices}, torch {studies[0]['versions']['torch']}, "
+        f"{studies[0]['started_utc'][:10]}. Medians of {work['steps']} steps, of the slowest rank.",
+        "",
+        "| | compiled | cache | compile, s | step, ms | of eager | peak, GiB | graphs | breaks | recompilations |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    eager = next((study["eager"] for study in studies if study["eager"]), None)
+    if eager:
+        lines.append(f"| eager | – | – | – | {eager['median_step_s'] * 1e3:.1f} | 1 | {_peak(eager)} | – | – | – |")
+    lines += [_row(study) for study in studies]
+    return "\n".join(lines + _smart(studies)) + "\n"
+
+
+def _study(folder: Path) -> dict[str, Any]:
+    result = read_json(Layout(folder).result)
+    if result is None or result.get("kind") != "compile_repro":
+        raise Refused(f"{folder} has no result of a study: name the folder that --output-dir named.")
+    if result["injected"] is not None or result["compiled"] is None:
+        raise Refused(f"{folder} has no figures of a compile to show: {result['summary']}.")
+    return result
+
+
+def _row(study: dict[str, Any]) -> str:
+    compiled, how = study["compiled"], study["compile"]
+    cells = (
+        how["compile_mode"] if how["backend"] == "inductor" else f"{how['compile_mode']}, {how['backend']}",
+        compiled["compiled"] + (" (fell back)" if compiled["fallback"] else ""),
+        how["cache"],
+        f"{compiled['compile_s']:.1f}",
+        f"{compiled['median_step_s'] * 1e3:.1f}",
+        f"{study['speed_up']:.2f}×" if study["speed_up"] else "–",
+        _peak(compiled),
+        compiled["graphs"],
+        compiled["graph_breaks"],
+        compiled["recompilations"],
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _peak(steps: dict[str, Any]) -> str:
+    peak = steps["peak_memory_bytes"]
+    return "not known" if peak is None else f"{peak / _GIB:.1f}"
+
+
+def _smart(studies: list[dict[str, Any]]) -> list[str]:
+    by_mode = {study["compile"]["compile_mode"]: study for study in studies}
+    if not {"smart", "default"} <= by_mode.keys():
+        return []
+    smart, whole = by_mode["smart"], by_mode["default"]
+    faster = whole["compiled"]["compile_s"] / max(smart["compiled"]["compile_s"], 1e-9)
+    slower = 100 * (smart["compiled"]["median_step_s"] / whole["compiled"]["median_step_s"] - 1)
+    reached = faster >= FASTER and slower <= SLOWER_PERCENT and smart["compiled"]["fallback"] is None
+    cold = all(study["compile"]["cache"] == "cold" for study in (smart, whole))
+    return [
+        "",
+        f"`smart` compiles {faster:.1f} times as fast as the whole model, and its step takes {slower:+.1f} %. Asked: at "
+        f"least {FASTER:g} times, at most +{SLOWER_PERCENT:g} %, from cold caches: "
+        f"**{'reached' if reached and cold else 'not reached'}**.",
+    ]
