@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="DIR",
-        help="print the figures of finished studies side by side, and end",
+        help="print finished studies side by side, as Markdown",
     )
 
     test = root.add_argument_group("self-test (proves on this host that the watchdog sees each kind of hang)")

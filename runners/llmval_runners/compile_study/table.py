@@ -24,10 +24,11 @@ def table(folders: list[Path]) -> str:
                 f"{folder} ran another workload, or another torch, than {folders[0]}: compare like with like."
             )
     devices = f"{work['tensor_parallel_gpus']} × {work['device_name']}"
+    ran = f"{work['model']} ({work['weights']}, {work['dtype']}), one prefill"
+    size = f"{work['batch_size']} × {work['sequence_length']} tokens on {devices}"
+    when = f"torch {studies[0]['versions']['torch']}, {studies[0]['started_utc'][:10]}"
     lines = [
-        f"{work['model']} ({work['weights']}, {work['dtype']}), one prefill of {work['batch_size']} × "
-        f"{work['sequence_length']} tokens on {devices}, torch {studies[0]['versions']['torch']}, "
-        f"{studies[0]['started_utc'][:10]}. Medians of {work['steps']} steps, of the slowest rank.",
+        f"{ran} of {size}, {when}. Medians of {work['steps']} steps, of the slowest rank.",
         "",
         "| | compiled | cache | compile, s | step, ms | of eager | peak, GiB | graphs | breaks | recompilations |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -79,9 +80,6 @@ def _smart(studies: list[dict[str, Any]]) -> list[str]:
     slower = 100 * (smart["compiled"]["median_step_s"] / whole["compiled"]["median_step_s"] - 1)
     reached = faster >= FASTER and slower <= SLOWER_PERCENT and smart["compiled"]["fallback"] is None
     cold = all(study["compile"]["cache"] == "cold" for study in (smart, whole))
-    return [
-        "",
-        f"`smart` compiles {faster:.1f} times as fast as the whole model, and its step takes {slower:+.1f} %. Asked: at "
-        f"least {FASTER:g} times, at most +{SLOWER_PERCENT:g} %, from cold caches: "
-        f"**{'reached' if reached and cold else 'not reached'}**.",
-    ]
+    figures = f"`smart` compiles {faster:.1f} times as fast as the whole model, and its step takes {slower:+.1f} %."
+    asked = f"Asked: at least {FASTER:g} times, at most +{SLOWER_PERCENT:g} %, from cold caches"
+    return ["", f"{figures} {asked}: **{'reached' if reached and cold else 'not reached'}**."]
