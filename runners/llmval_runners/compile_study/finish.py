@@ -171,6 +171,7 @@ def _phase(ranks: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
         "compiled": found[0]["compiled"],
         "fallback": found[0]["fallback"],
         "compile_s": max(item["compile_s"] for item in found),
+        "import_s": max(item["import_s"] for item in found),
         "graphs": max(item["at_end"]["graphs"] for item in found),
         "graph_breaks": worst["at_end"]["graph_breaks"],
         "graph_break_reasons": worst["at_end"]["graph_break_reasons"],

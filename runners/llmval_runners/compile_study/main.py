@@ -145,7 +145,7 @@ def _repack(options: argparse.Namespace) -> int:
     if not layout.run.is_file():
         raise Refused(f"{options.repack} holds no study (run.json): name the folder that --output-dir named.")
     run = read_json(layout.run) or {}
-    if alive := _alive(layout, run["ranks"]):
+    if alive := _alive(layout):
         raise Refused(
             f"the study in {layout.root} still runs (pid {', '.join(map(str, alive))}): pack it when it ended."
         )
@@ -164,11 +164,11 @@ def _repack(options: argparse.Namespace) -> int:
     return 0
 
 
-def _alive(layout: Layout, ranks: int) -> list[int]:
+def _alive(layout: Layout) -> list[int]:
     """The pids of its ranks that still run."""
     from llmval_runners.compile_study.processes import read_process
 
-    beats = [beat for rank in range(ranks) if (beat := read_json(layout.beat(rank))) is not None]
+    beats = [beat for path in layout.watch.glob("rank*.heartbeat.json") if (beat := read_json(path)) is not None]
     return [
         beat["pid"]
         for beat in beats

@@ -87,13 +87,12 @@ def resolve(options: argparse.Namespace) -> tuple[ModelShape, dict[str, Any]]:
             f"{shape.name}: pass at most that."
         )
     if options.device == "cuda":
-        need, free = (
-            shape.parameters * dtype.itemsize // ranks,
-            min(torch.cuda.mem_get_info(index)[0] for index in range(ranks)),
-        )
-        if need > free:
+        # The device's size, not what is free of it: asking for that opens a CUDA context on each GPU, for all the study.
+        need = shape.parameters * dtype.itemsize // ranks
+        size = min(torch.cuda.get_device_properties(index).total_memory for index in range(ranks))
+        if need > size:
             raise Refused(
-                f"the weights of {shape.name} need {need:,} bytes on each of {ranks} GPUs and {free:,} are free: "
+                f"the weights of {shape.name} need {need:,} bytes on each of {ranks} GPUs, which have {size:,}: "
                 f"use more GPUs."
             )
     if not options.skip_compile and options.backend == "inductor" and options.device == "cpu" and compiler() is None:

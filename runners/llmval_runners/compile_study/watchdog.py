@@ -22,7 +22,7 @@ POLL_S = 0.5
 GRACE_S = 3.0
 BUSY = 0.1  # of a core: an idle worker of Inductor uses a thousandth
 EXTRA_S = 45.0  # for native frames after the verdict, before the run is ended
-JOIN_S = 60.0  # without a single heartbeat: the launch has failed
+JOIN_S = 60.0  # for the first heartbeat, where there is no agent to be seen
 
 
 class Watchdog:
@@ -51,7 +51,7 @@ class Watchdog:
             self._look(now)
             if len(self.processes) == self.size and not self.progress.unfinished:
                 break
-            if not self.processes and (now - self.began > JOIN_S or self.layout.exit_codes.exists()):
+            if not self.processes and self._launch_failed(now):
                 break
             if self.layout.exit_codes.exists() and not any(same(process) for process in self.processes.values()):
                 break
@@ -64,6 +64,13 @@ class Watchdog:
                 break
             time.sleep(POLL_S)
         self._write_stalls()
+
+    def _launch_failed(self, now: float) -> bool:
+        """Without a single heartbeat: the agent has ended, or there has been none for a while.
+
+        As long as it runs it may only be slow: torch on a cold disk takes a minute.
+        """
+        return self.layout.exit_codes.exists() or (now - self.began > JOIN_S and self._agent() is None)
 
     def _look(self, now: float) -> None:
         everybody = children_of_all()
