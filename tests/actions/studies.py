@@ -23,7 +23,8 @@ def study(**changes: Any) -> dict[str, Any]:
     """A result.json that did not hang; `changes` replace its keys."""
     compiled = steps(
         0.05, compiled="whole model", fallback=None, compile_s=60.0, import_s=5.0, graphs=1, graph_breaks=0,
-        graph_break_reasons=[], recompilations=0, recompilation_reasons=[], cache_hits=0, cache_misses=1, difference_to_eager=None,
+        graph_break_reasons=[], recompilations=0, recompilation_reasons=[], cache_hits=0, cache_misses=1,
+        difference_to_eager=None,
     )  # fmt: skip
     return {
         "v": 1, "kind": "compile_repro", "outcome": "did_not_reproduce",

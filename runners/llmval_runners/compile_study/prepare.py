@@ -87,7 +87,7 @@ def resolve(options: argparse.Namespace) -> tuple[ModelShape, dict[str, Any]]:
             f"{shape.name}: pass at most that."
         )
     if options.device == "cuda":
-        # The device's size, not what is free of it: asking for that opens a CUDA context on each GPU, for all the study.
+        # The device's size, not what is free of it: asking for that opens a CUDA context on each GPU.
         need = shape.parameters * dtype.itemsize // ranks
         size = min(torch.cuda.get_device_properties(index).total_memory for index in range(ranks))
         if need > size:
