@@ -7,11 +7,15 @@ from llmval_runners.compile_study.layout import Layout, read_json
 from llmval_runners.refusal import Refused
 
 _GIB = 1024**3
+_COLUMNS = (
+    "mode", "compiled", "cache", "compile, s", "step, ms", "eager, ms", "speed-up", "peak, GiB", "eager peak, GiB",
+    "graphs", "breaks", "recompilations",
+)  # fmt: skip
 FASTER, SLOWER_PERCENT = 5.0, 3.0  # what `smart` is built to reach against the whole model
 
 
 def table(folders: list[Path]) -> str:
-    """A row for eager and one for each study, and how `smart` does against `default` where both are there.
+    """A row for each study, its own eager steps beside the compiled ones; and how `smart` does against `default`.
 
     Raises:
         Refused: a folder without a result, studies of different workloads, or one without figures.
@@ -30,12 +34,9 @@ def table(folders: list[Path]) -> str:
     lines = [
         f"{ran} of {size}, {when}. Medians of {work['steps']} steps, of the slowest rank.",
         "",
-        "| | compiled | cache | compile, s | step, ms | of eager | peak, GiB | graphs | breaks | recompilations |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(_COLUMNS)} |",
+        f"|{'---|' * len(_COLUMNS)}",
     ]
-    eager = next((study["eager"] for study in studies if study["eager"]), None)
-    if eager:
-        lines.append(f"| eager | – | – | – | {eager['median_step_s'] * 1e3:.1f} | 1 | {_peak(eager)} | – | – | – |")
     lines += [_row(study) for study in studies]
     return "\n".join(lines + _smart(studies)) + "\n"
 
@@ -50,15 +51,17 @@ def _study(folder: Path) -> dict[str, Any]:
 
 
 def _row(study: dict[str, Any]) -> str:
-    compiled, how = study["compiled"], study["compile"]
+    compiled, how, eager = study["compiled"], study["compile"], study["eager"]
     cells = (
         how["compile_mode"] if how["backend"] == "inductor" else f"{how['compile_mode']}, {how['backend']}",
         compiled["compiled"] + (" (fell back)" if compiled["fallback"] else ""),
         how["cache"],
         f"{compiled['compile_s']:.1f}",
         f"{compiled['median_step_s'] * 1e3:.1f}",
+        f"{eager['median_step_s'] * 1e3:.1f}" if eager else "–",
         f"{study['speed_up']:.2f}×" if study["speed_up"] else "–",
         _peak(compiled),
+        _peak(eager) if eager else "–",
         compiled["graphs"],
         compiled["graph_breaks"],
         compiled["recompilations"],

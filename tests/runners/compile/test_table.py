@@ -27,7 +27,7 @@ def test_smart_is_held_to_five_times_and_three_percent(
 ) -> None:
     text = table([made(tmp_path, "default", 60.0, 0.05), made(tmp_path, "smart", compile_s, step_s)])
     assert said in text and f"| {compile_s:.1f} |" in text
-    assert "| eager | – | – | – | 60.0 | 1 | 2.0 |" in text
+    assert "| default | whole model | cold | 60.0 | 50.0 | 60.0 | 1.20× | 2.0 | 2.0 | 1 | 0 | 0 |" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
 
