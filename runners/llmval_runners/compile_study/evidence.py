@@ -60,7 +60,7 @@ def collect(layout: Layout, idle: dict[int, float], number: int, py_spy: str | N
 
 
 def deepen(layout: Layout, evidence: dict[str, Any], py_spy: str | None, deadline: float, *, native: bool) -> list[str]:
-    """After the verdict: native frames of ranks, and the workers' stacks. What came of each, a sentence each."""
+    """After the verdict: the workers' stacks, and native frames of ranks and workers. A sentence on each."""
     number = evidence["stall"]
     told = []
     for item in evidence["ranks"]:
@@ -70,8 +70,28 @@ def deepen(layout: Layout, evidence: dict[str, Any], py_spy: str | None, deadlin
             told.append(
                 stacks.native(layout, item["beat"]["pid"], f"rank{item['rank']}.stall{number}", py_spy, deadline)
             )
+    if native and py_spy is not None:
+        told += _workers_native(layout, evidence, py_spy, deadline)
     replace_bytes(layout.stacks / f"stall{number}.notes.txt", ("\n".join(told) + "\n").encode())
     return told
+
+
+def _workers_native(layout: Layout, evidence: dict[str, Any], py_spy: str, deadline: float) -> list[str]:
+    """Native frames of the compile workers, the busiest first, as long as there is time.
+
+    Not of a stopped one, which would have to go on to be read, nor of a C++ compiler.
+    """
+    readable = [
+        worker
+        for item in evidence["ranks"]
+        for worker in item["workers"]
+        if not worker["compiler"] and worker["state"] in "RSD"
+    ]
+    readable.sort(key=lambda worker: -worker["cpu_fraction"])
+    names = {
+        worker["pid"]: f"rank{worker['rank']}.worker{worker['pid']}.stall{evidence['stall']}" for worker in readable
+    }
+    return [stacks.native(layout, pid, name, py_spy, deadline) for pid, name in names.items()]
 
 
 def flight_entries(layout: Layout, rank: int, last: int = 64) -> list[dict[str, Any]]:
