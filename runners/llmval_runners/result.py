@@ -4,8 +4,6 @@ Flat keys as `vllm bench serve --save-result --save-detailed` writes them (lists
 """
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 from llmval_runners import metrics
 from llmval_runners.arrivals import Arrival
+from llmval_runners.files import replace_bytes
 from llmval_runners.metrics import Rates, Slo
 from llmval_runners.request import Request
 
@@ -134,19 +133,7 @@ def _us(seconds: float | None) -> float | None:
 
 def write_atomic(path: Path, value: dict[str, Any]) -> None:
     """Replace `path` by JSON, wholly or not at all; its folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(value, file, allow_nan=False, separators=(",", ":"))
-            file.write("\n")
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_bytes(path, (json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n").encode())
 
 
 def partial_path(path: Path) -> Path:

@@ -22,8 +22,9 @@ def steps(seconds: float, **more: Any) -> dict[str, Any]:
 def study(**changes: Any) -> dict[str, Any]:
     """A result.json that did not hang; `changes` replace its keys."""
     compiled = steps(
-        0.05, compiled="whole model", fallback=None, compile_s=60.0, graphs=1, graph_breaks=0, graph_break_reasons=[],
-        recompilations=0, recompilation_reasons=[], cache_hits=0, cache_misses=1, difference_to_eager=None,
+        0.05, compiled="whole model", fallback=None, compile_s=60.0, import_s=5.0, graphs=1, graph_breaks=0,
+        graph_break_reasons=[], recompilations=0, recompilation_reasons=[], cache_hits=0, cache_misses=1,
+        difference_to_eager=None,
     )  # fmt: skip
     return {
         "v": 1, "kind": "compile_repro", "outcome": "did_not_reproduce",
@@ -35,7 +36,7 @@ def study(**changes: Any) -> dict[str, Any]:
         },
         "compile": {
             "compile_mode": "default", "backend": "inductor", "skip_compile": False, "skip_eager": False,
-            "compiled": "whole model", "fallback": None,
+            "compiled": "whole model", "fallback": None, "cache": "cold",
         },
         "eager": steps(0.06), "compiled": compiled, "speed_up": 1.2, "worth_it": True, "verdict": None, "stalls": [],
         "ended_by": None, "signal": None, "last_phase": {"0": "done", "1": "done"}, "errors": [],

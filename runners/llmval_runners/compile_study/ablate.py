@@ -10,12 +10,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from llmval_runners.compile_study.layout import Layout, read_json, write_json
 from llmval_runners.events import EventLog
 
+END_S = 60.0  # from SIGTERM to SIGKILL of a variant's runner
 SPARE_S = 180.0  # on top of --timeout: start, collecting, packing
 
 
@@ -53,17 +56,24 @@ _KEPT = (
 )
 
 
-def ablate(options: argparse.Namespace, layout: Layout, events: EventLog) -> None:
-    """Run the variants one after the other; `ablation.json` grows by one with each, so that a kill keeps the rest."""
+def ablate(options: argparse.Namespace, layout: Layout, events: EventLog, stopped: Callable[[], bool]) -> None:
+    """Run the variants one after the other; `ablation.json` grows by one with each, so that a kill keeps the rest.
+
+    `stopped` ends it: the variant under way gets SIGTERM, and no other is begun.
+    """
     done: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="llmval-ablation-cache-") as cache:
         for index, variant in enumerate(VARIANTS):
-            events.progress(index, len(VARIANTS), "variants", "ablation")
-            done.append(_one(options, layout, variant, cache))
+            if stopped():
+                return
+            events.progress(index, len(VARIANTS), "variants", f"ablation: {variant.name}")
+            done.append(_one(options, layout, variant, cache, stopped))
             write_json(layout.root / "ablation.json", {"v": 1, "variants": done})
 
 
-def _one(options: argparse.Namespace, layout: Layout, variant: Variant, cache: str) -> dict[str, Any]:
+def _one(
+    options: argparse.Namespace, layout: Layout, variant: Variant, cache: str, stopped: Callable[[], bool]
+) -> dict[str, Any]:
     from llmval_runners.compile_study.study import ENTRY
 
     folder = layout.root / "ablation" / variant.name
@@ -84,11 +94,15 @@ def _one(options: argparse.Namespace, layout: Layout, variant: Variant, cache: s
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-        try:
-            process.wait(options.timeout + SPARE_S)
-        except subprocess.TimeoutExpired:
+        deadline = time.monotonic() + options.timeout + SPARE_S
+        while process.poll() is None and time.monotonic() < deadline and not stopped():
+            time.sleep(0.2)
+        if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()  # its watchdog goes on, and ends the ranks in time
     result = read_json(Layout(folder).result)
     if result is None:
         return {

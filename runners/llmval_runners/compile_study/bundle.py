@@ -12,12 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.compile_study.layout import ARCHIVE, MANIFEST, PRIVATE, Layout, read_json, write_bytes, write_json
+from llmval_runners.compile_study.layout import ARCHIVE, MANIFEST, PARTIAL, PRIVATE, Layout, read_json, write_json
 from llmval_runners.compile_study.redact import redact, redact_files, secrets_of
+from llmval_runners.files import replace_bytes
 
 
-def pack(layout: Layout, *, include_model_code: bool, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+def pack(
+    layout: Layout, *, include_model_code: bool, partial: bool = False, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Redact, list and pack; the manifest. May be called again, say after logs were added.
+
+    `partial`: more is to come, and the archive says so by holding PARTIAL.txt.
 
     A secret that lies in a file's name ends it: the name would go into the archive.
 
@@ -26,6 +31,8 @@ def pack(layout: Layout, *, include_model_code: bool, environment: Mapping[str, 
     """
     environment = os.environ if environment is None else environment
     files = members(layout, include_model_code=include_model_code)
+    if partial and layout.partial.is_file():
+        files.append(layout.partial)
     secrets, _ = secrets_of(environment)
     for path in files:
         if redact(str(path.relative_to(layout.root)).encode(), secrets)[1]:
@@ -47,7 +54,7 @@ def pack(layout: Layout, *, include_model_code: bool, environment: Mapping[str, 
         ],
     }
     write_json(layout.root / MANIFEST, manifest)
-    write_bytes(layout.archive, _archive(layout.root, [*files, layout.root / MANIFEST]))
+    replace_bytes(layout.archive, _archive(layout.root, [*files, layout.root / MANIFEST]))
     return manifest
 
 
@@ -59,7 +66,7 @@ def members(layout: Layout, *, include_model_code: bool) -> list[Path]:
         if not path.is_file() or path.is_symlink() or path.name.startswith(".part-"):
             continue
         if (
-            path.name == ARCHIVE
+            path.name in (ARCHIVE, PARTIAL)
             or path == layout.root / MANIFEST
             or (PRIVATE in relative.parts and not include_model_code)
         ):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from llmval_runners.compile_study.figures import reset_figures
+from llmval_runners.compile_study.finish import headline
 from llmval_runners.compile_study.workload import Prefill
 from torch import nn
 
@@ -49,8 +50,7 @@ def first_call(
         try:
             return call(), time.monotonic() - began, ran
         except Exception as error:  # Dynamo and Inductor raise many kinds
-            message = next(iter(str(error).strip().splitlines()), "no message")
-            reason = f"{type(error).__name__}: {message[:300]}"
+            reason = f"{type(error).__name__}: {headline(str(error), 300)}"
             if not weaker or not _all_failed(len(weaker)):
                 raise
             reset_figures()

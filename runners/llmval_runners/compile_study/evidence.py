@@ -5,8 +5,9 @@ import time
 from typing import Any
 
 from llmval_runners.compile_study import gpus, stacks
-from llmval_runners.compile_study.layout import Layout, read_json, write_bytes, write_json
-from llmval_runners.compile_study.processes import Process, descendants, describe
+from llmval_runners.compile_study.layout import Layout, read_json, write_json
+from llmval_runners.compile_study.processes import Process, children_of_all, descendants, describe
+from llmval_runners.files import replace_bytes
 
 SAMPLES, SAMPLE_S = 3, 0.5
 DUMP_WAIT_S = 1.5
@@ -18,8 +19,12 @@ def collect(layout: Layout, idle: dict[int, float], number: int, py_spy: str | N
     Takes a few seconds: short enough to answer within ten, long enough to see which process uses CPU time or grows.
     """
     layout.request().touch()
+    devices = gpus.Reading()
     beats = {rank: beat for rank in idle if (beat := read_json(layout.beat(rank))) is not None}
-    workers = {rank: [p for p in descendants(beat["pid"]) if p.compile_worker] for rank, beat in beats.items()}
+    everybody = children_of_all()
+    workers = {
+        rank: [p for p in descendants(beat["pid"], everybody) if p.compile_worker] for rank, beat in beats.items()
+    }
     pids = [beat["pid"] for beat in beats.values()] + [p.pid for own in workers.values() for p in own]
     samples = _sample(pids)
     found = stacks.of_ranks(layout, beats, py_spy, number)
@@ -46,7 +51,7 @@ def collect(layout: Layout, idle: dict[int, float], number: int, py_spy: str | N
         "stall": number,
         "t_ns": time.time_ns(),
         "ranks": ranks,
-        "gpus": gpus.read(),
+        "gpus": devices.result(),
         "trace": _trace(layout),
     }
     layout.request().unlink(missing_ok=True)
@@ -55,7 +60,7 @@ def collect(layout: Layout, idle: dict[int, float], number: int, py_spy: str | N
 
 
 def deepen(layout: Layout, evidence: dict[str, Any], py_spy: str | None, deadline: float, *, native: bool) -> list[str]:
-    """After the verdict: native frames of ranks, and the workers' stacks. What came of each, a sentence each."""
+    """After the verdict: the workers' stacks, and native frames of ranks and workers. A sentence on each."""
     number = evidence["stall"]
     told = []
     for item in evidence["ranks"]:
@@ -65,8 +70,28 @@ def deepen(layout: Layout, evidence: dict[str, Any], py_spy: str | None, deadlin
             told.append(
                 stacks.native(layout, item["beat"]["pid"], f"rank{item['rank']}.stall{number}", py_spy, deadline)
             )
-    write_bytes(layout.stacks / f"stall{number}.notes.txt", ("\n".join(told) + "\n").encode())
+    if native and py_spy is not None:
+        told += _workers_native(layout, evidence, py_spy, deadline)
+    replace_bytes(layout.stacks / f"stall{number}.notes.txt", ("\n".join(told) + "\n").encode())
     return told
+
+
+def _workers_native(layout: Layout, evidence: dict[str, Any], py_spy: str, deadline: float) -> list[str]:
+    """Native frames of the compile workers, the busiest first, as long as there is time.
+
+    Not of a stopped one, which would have to go on to be read, nor of a C++ compiler.
+    """
+    readable = [
+        worker
+        for item in evidence["ranks"]
+        for worker in item["workers"]
+        if not worker["compiler"] and worker["state"] in "RSD"
+    ]
+    readable.sort(key=lambda worker: -worker["cpu_fraction"])
+    names = {
+        worker["pid"]: f"rank{worker['rank']}.worker{worker['pid']}.stall{evidence['stall']}" for worker in readable
+    }
+    return [stacks.native(layout, pid, name, py_spy, deadline) for pid, name in names.items()]
 
 
 def flight_entries(layout: Layout, rank: int, last: int = 64) -> list[dict[str, Any]]:

@@ -9,15 +9,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.compile_study.layout import ARCHIVE, MANIFEST, Layout, read_json, write_json
+from llmval_runners.compile_study.layout import ARCHIVE, MANIFEST, PARTIAL, Layout, read_json, write_json
 
 DID_NOT_REPRODUCE, HANG, TIMEOUT, FAILED, INTERRUPTED = "did_not_reproduce", "hang", "timeout", "failed", "interrupted"
 EXIT = {DID_NOT_REPRODUCE: 0, HANG: 3, TIMEOUT: 3, FAILED: 1, INTERRUPTED: 1}
 WORTH_PERCENT = 5.0  # a smaller gain is not worth the compile (docs/torch_compile_playbook.md)
 
 
-def write_result(layout: Layout, *, signal_number: int | None = None, notes: list[str] | None = None) -> dict[str, Any]:
-    """Write `result.json` and give it back."""
+def write_result(
+    layout: Layout, *, signal_number: int | None = None, notes: list[str] | None = None, gone: bool = False
+) -> dict[str, Any]:
+    """Write `result.json` and give it back. `gone`: runner and watchdog were killed, so an open end is no failure."""
     run = read_json(layout.run) or {}
     stalls = (read_json(layout.watch / "stalls.json") or {}).get("stalls", [])
     ending, codes = read_json(layout.ending), read_json(layout.exit_codes) or {}
@@ -29,7 +31,7 @@ def write_result(layout: Layout, *, signal_number: int | None = None, notes: lis
         if (error := read_json(layout.watch / f"rank{rank}.error.json")) is not None
     ]
     done = len(beats) == run["ranks"] and all(beat["phase"] == "done" for beat in beats.values())
-    outcome = _outcome(done, ending, stalls, signal_number)
+    outcome = _outcome(done, ending, stalls, interrupted=gone or signal_number is not None)
     eager, compiled = _phase(ranks, "eager"), _phase(ranks, "compiled")
     # Of several stalls the first says what happened; what the run was ended in is there too.
     verdict = next((stall for stall in stalls if not stall["recovered"] or outcome == HANG), None)
@@ -42,7 +44,11 @@ def write_result(layout: Layout, *, signal_number: int | None = None, notes: lis
         "duration_s": round(time.monotonic() - run["started_mono_s"], 3) if run.get("boot_id") == boot_id() else None,
         "workload": run["workload"],
         "compile": {key: run["options"][key] for key in ("compile_mode", "backend", "skip_compile", "skip_eager")}
-        | {"compiled": compiled and compiled["compiled"], "fallback": compiled and compiled["fallback"]},
+        | {
+            "compiled": compiled and compiled["compiled"],
+            "fallback": compiled and compiled["fallback"],
+            "cache": "kept, may be warm" if run["keep_cache"] else "cold",
+        },
         "eager": eager
         and {
             key: eager[key]
@@ -64,7 +70,7 @@ def write_result(layout: Layout, *, signal_number: int | None = None, notes: lis
         "notes": [*(notes or []), *run.get("notes", [])],
         "versions": run["versions"],
         "files": sorted(
-            {p.name for p in layout.root.iterdir() if p.is_file() and not p.name.startswith(".")}
+            {p.name for p in layout.root.iterdir() if p.is_file() and p.name != PARTIAL and p.name[0] != "."}
             | {ARCHIVE, MANIFEST, layout.result.name}
         ),
     }
@@ -99,15 +105,16 @@ def sentence(result: dict[str, Any]) -> str:
     if outcome == FAILED:
         first, how = min(result["errors"], key=lambda error: error["t_ns"], default=None), result["first_failure"]
         if first is not None:
-            message = next(iter(first["message"].splitlines()), "no message")[:200]
-            return f"failed: rank {first['rank']} in phase {first['phase']}: {first['type']}: {message}"
+            what = f"{first['type']}: {headline(first['message'], 200)}"
+            return f"failed: rank {first['rank']} in phase {first['phase']}: {what}"
         return (
             f"failed: rank {how['rank']}: {how['how']}"
             if how
             else "failed: the ranks ended without a result; see logs/"
         )
     if outcome == INTERRUPTED:
-        return f"interrupted by signal {result['signal']}: what was measured until then is kept"
+        by = "its runner and its watchdog were killed" if result["signal"] is None else f"by signal {result['signal']}"
+        return f"interrupted, {by}: what was measured until then is kept"
     if result["compiled"] is None and result["eager"] is None:
         return "did not reproduce here: no figures"
     if result["compiled"] is None:
@@ -122,17 +129,23 @@ def sentence(result: dict[str, Any]) -> str:
     )
 
 
+def headline(message: str, limit: int) -> str:
+    """The first line that says something; a line that ends in a colon, as Dynamo's do, with the one that follows."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["no message"]
+    return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])[:limit]
+
+
 def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _outcome(done: bool, ending: dict[str, Any] | None, stalls: list[dict[str, Any]], signal_number: int | None) -> str:
+def _outcome(done: bool, ending: dict[str, Any] | None, stalls: list[dict[str, Any]], *, interrupted: bool) -> str:
     if ending is not None:
         stalled = any(stall["why"] == "stalled" and not stall["recovered"] for stall in stalls)
         return HANG if ending["why"] == "stalled" or stalled else TIMEOUT
     if done:
         return DID_NOT_REPRODUCE
-    return INTERRUPTED if signal_number is not None else FAILED
+    return INTERRUPTED if interrupted else FAILED
 
 
 def _phase(ranks: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
@@ -158,6 +171,7 @@ def _phase(ranks: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
         "compiled": found[0]["compiled"],
         "fallback": found[0]["fallback"],
         "compile_s": max(item["compile_s"] for item in found),
+        "import_s": max(item["import_s"] for item in found),
         "graphs": max(item["at_end"]["graphs"] for item in found),
         "graph_breaks": worst["at_end"]["graph_breaks"],
         "graph_break_reasons": worst["at_end"]["graph_break_reasons"],

@@ -1,17 +1,54 @@
-"""GPU state at a stall, by NVML if pynvml is there.
+"""GPU state at a stall, by NVML if pynvml is there. Run as a script: one JSON object on standard output.
 
-The watchdog must not open a CUDA context of its own on a stuck device.
+In a process of its own with a deadline, because NVML can block or crash on a device that was lost, and the watchdog has
+to give its verdict all the same; and it must open no CUDA context on a stuck device.
 """
 
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
+
+READ_S = 5.0
+
+
+class Reading:
+    """A reading under way; `result` waits for it, until `timeout` seconds from its start."""
+
+    def __init__(self, command: list[str] | None = None, timeout: float = READ_S) -> None:
+        self._timeout, self._deadline = timeout, time.monotonic() + timeout
+        command = command or [sys.executable, "-P", str(Path(__file__).resolve())]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+    def result(self) -> dict[str, Any]:
+        """What `read` gives; where it did not come to that, `note` says why."""
+        try:
+            output, _ = self._process.communicate(timeout=max(0.1, self._deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # not waited for: a process that a lost device holds does not end
+            return _nothing(
+                f"NVML did not answer in {self._timeout:g} s, as where a device was lost: dmesg shows its Xid"
+            )
+        if self._process.returncode:
+            return _nothing(f"the process that asked NVML ended with {self._process.returncode}")
+        value: dict[str, Any] = json.loads(output)
+        return value
+
+
+def _nothing(note: str) -> dict[str, Any]:
+    return {"source": None, "devices": [], "note": note}
 
 
 def read() -> dict[str, Any]:
-    """`{source, devices, note}`; each device with utilisation (percent), memory (bytes), power (W), and who uses it."""
+    """`{source, devices, note}`; each device with what it does and who uses it."""
     try:
         import pynvml
     except ImportError:
-        return {"source": None, "devices": [], "note": "pynvml is not installed in this interpreter"}
+        return _nothing("pynvml is not installed in this interpreter")
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -40,11 +77,21 @@ def _device(nvml: Any, index: int) -> dict[str, Any]:
     utilisation, memory, power = (
         ask(f) for f in (nvml.nvmlDeviceGetUtilizationRates, nvml.nvmlDeviceGetMemoryInfo, nvml.nvmlDeviceGetPowerUsage)
     )
+    clock = ask(lambda device: nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_SM))
+    temperature = ask(lambda device: nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU))
+    throttled = ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons)
     processes = ask(nvml.nvmlDeviceGetComputeRunningProcesses)
     return {
         "index": index,
         "utilisation_percent": utilisation.gpu if utilisation else None,
         "memory_used_bytes": int(memory.used) if memory else None,
+        "sm_clock_mhz": clock,
+        "temperature_c": temperature,
+        "throttle_reasons_mask": throttled,  # nvmlClocksThrottleReason… in nvml.h
         "power_w": power / 1000 if power is not None else None,
         "pids": [process.pid for process in processes] if processes is not None else None,
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps(read()))

@@ -13,8 +13,9 @@ import threading
 import time
 from typing import Any
 
-from llmval_runners.compile_study.layout import Layout, write_bytes, write_json
+from llmval_runners.compile_study.layout import Layout, write_json
 from llmval_runners.compile_study.processes import read_process
+from llmval_runners.files import replace_bytes
 
 INTERVAL_S = 0.5
 DUMP_SIGNAL = signal.SIGUSR1  # all stacks into the rank's file; torch's own handlers leave it alone
@@ -112,7 +113,7 @@ class Heartbeat:
             return
         self._dumped = asked
         for kind, data in flight_records().items():
-            write_bytes(
+            replace_bytes(
                 self.layout.flight_json(self.rank)
                 if kind == "json"
                 else self.layout.flight / "pickle" / f"rank_{self.rank}",
@@ -133,14 +134,14 @@ def collective_sequence() -> int | None:
 
 
 def flight_records() -> dict[str, bytes]:
-    """c10d's flight recorder as JSON, and as the pickle that PyTorch's own `torchfrtrace` reads; {} where it is off."""
-    c10d = sys.modules.get("torch._C._distributed_c10d")
-    found = {}
-    for ending, names in (
-        ("json", ("_dump_fr_trace_json", "_dump_nccl_trace_json")),
-        ("pickle", ("_dump_fr_trace", "_dump_nccl_trace")),
-    ):
-        dump = next((getattr(c10d, name) for name in names if hasattr(c10d, name)), None)
-        if dump is not None and os.environ.get("TORCH_FR_BUFFER_SIZE", "0") != "0":
-            found[ending] = bytes(dump())
-    return found
+    """c10d's flight recorder as JSON, and as the pickle that PyTorch's own `torchfrtrace` reads; {} where it is off.
+
+    There are two recorders: NCCL's own (`ProcessGroupNCCL.hpp`, `dump_nccl_trace`, in CUDA builds alone) and the one
+    that gloo writes (`FlightRecorder.hpp`, `dump_fr_trace`). The one of the other backend is there and empty.
+    """
+    c10d, module = sys.modules.get("torch.distributed.distributed_c10d"), sys.modules.get("torch._C._distributed_c10d")
+    if c10d is None or os.environ.get("TORCH_FR_BUFFER_SIZE", "0") == "0" or not c10d.is_initialized():
+        return {}
+    recorder = "nccl" if c10d.get_backend() == "nccl" else "fr"
+    names = {"json": f"_dump_{recorder}_trace_json", "pickle": f"_dump_{recorder}_trace"}
+    return {kind: bytes(dump()) for kind, name in names.items() if (dump := getattr(module, name, None)) is not None}

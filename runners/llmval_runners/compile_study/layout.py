@@ -5,15 +5,16 @@ code.
 """
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmval_runners.files import replace_bytes
+
 ARCHIVE = "bundle.tar.gz"
 MANIFEST = "manifest.json"
 PRIVATE = "private"
+PARTIAL = "PARTIAL.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,11 @@ class Layout:
         return self.root / PRIVATE
 
     @property
+    def partial(self) -> Path:
+        """There from the start until the archive of the finished study is; says so in words."""
+        return self.root / PARTIAL
+
+    @property
     def archive(self) -> Path:
         return self.root / ARCHIVE
 
@@ -95,23 +101,7 @@ class Layout:
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Atomically; heartbeats, which are worthless after a power cut, need not be `durable`."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), durable=durable)
-
-
-def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".part-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            if durable:
-                os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), durable=durable)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

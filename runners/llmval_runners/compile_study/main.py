@@ -1,4 +1,4 @@
-"""What `torch_compile_repro.py` does by how it is called: runner, rank, watchdog, self-test or repacker."""
+"""What `torch_compile_repro.py` does by how it is called: runner, rank, watchdog, self-test, repacker or table."""
 
 import argparse
 import os
@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from llmval_runners.compile_study.layout import Layout, read_json
 from llmval_runners.compile_study.options import parse
 from llmval_runners.events import EventLog
+from llmval_runners.files import replace_bytes
 from llmval_runners.refusal import USAGE_EXIT, Refused
 
 FOLLOWERS_WAIT_S = 60.0
@@ -24,6 +25,11 @@ def main(argv: list[str]) -> NoReturn:
             code = 0
         elif options.repack:
             code = _repack(options)
+        elif options.table:
+            from llmval_runners.compile_study.table import table
+
+            print(table(options.table), end="")
+            code = 0
         elif options.self_test:
             from llmval_runners.compile_study.selftest import self_test
 
@@ -75,7 +81,6 @@ def _rank(options: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _prepare_for_torchrun(options: argparse.Namespace, command: list[str], token: str) -> None:
-    from llmval_runners.compile_study.layout import write_bytes
     from llmval_runners.compile_study.prepare import prepare
     from llmval_runners.compile_study.study import start_watchdog
 
@@ -86,7 +91,7 @@ def _prepare_for_torchrun(options: argparse.Namespace, command: list[str], token
             f"the two the same."
         )
     layout = prepare(options, command)
-    write_bytes(layout.watch / "torchrun.token", token.encode())
+    replace_bytes(layout.watch / "torchrun.token", token.encode())
     start_watchdog(layout)
 
 
@@ -139,17 +144,35 @@ def _repack(options: argparse.Namespace) -> int:
     layout = Layout(options.repack)
     if not layout.run.is_file():
         raise Refused(f"{options.repack} holds no study (run.json): name the folder that --output-dir named.")
-    if not layout.result.is_file():  # runner and watchdog were both killed: what they left makes a result all the same
+    run = read_json(layout.run) or {}
+    if alive := _alive(layout):
+        raise Refused(
+            f"the study in {layout.root} still runs (pid {', '.join(map(str, alive))}): pack it when it ended."
+        )
+    if layout.partial.exists() or not layout.result.is_file():
         from llmval_runners.compile_study.study import complete
 
-        run = _options_of(read_json(layout.run) or {})
-        run.include_model_code = options.include_model_code
-        complete(
-            layout, run, signal_number=None, notes=["packed by --repack: runner and watchdog were gone"], collect=False
-        )
+        asked = _options_of(run)
+        asked.include_model_code = options.include_model_code
+        note = "packed by --repack: runner and watchdog were gone before all was written"
+        complete(layout, asked, signal_number=None, notes=[note], collect=False, gone=True)
     manifest = bundle.pack(layout, include_model_code=options.include_model_code)
     print(
         f"packed {len(manifest['files'])} files into {layout.archive}; redacted: "
         f"{', '.join(manifest['redacted']) or 'none'}"
     )
     return 0
+
+
+def _alive(layout: Layout) -> list[int]:
+    """The pids of its ranks that still run."""
+    from llmval_runners.compile_study.processes import read_process
+
+    beats = [beat for path in layout.watch.glob("rank*.heartbeat.json") if (beat := read_json(path)) is not None]
+    return [
+        beat["pid"]
+        for beat in beats
+        if (process := read_process(beat["pid"])) is not None
+        and process.start == beat["start"]
+        and process.state != "Z"
+    ]

@@ -93,6 +93,14 @@ def parser() -> argparse.ArgumentParser:
         "--repack", type=Path, metavar="DIR", help="redact and pack a bundle folder again, say after logs were added"
     )
 
+    bundle.add_argument(
+        "--table",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="print finished studies side by side, as Markdown",
+    )
+
     test = root.add_argument_group("self-test (proves on this host that the watchdog sees each kind of hang)")
     test.add_argument(
         "--self-test",
@@ -100,6 +108,9 @@ def parser() -> argparse.ArgumentParser:
         help="injects every kind, runs clean, prints the table; small, on 2 CPU ranks",
     )
     test.add_argument("--clean-runs", type=int, default=20, metavar="N", help="clean runs of --self-test (default 20)")
+    test.add_argument(
+        "--jobs", type=count, metavar="N", help="runs of --self-test at a time (default: one for 8 cores, 4 at most)"
+    )
     test.add_argument("--inject-hang", choices=INJECTIONS, help=argparse.SUPPRESS)
     test.add_argument("--inject-rank", type=int, default=1, help=argparse.SUPPRESS)
     root.add_argument("--watch", type=Path, help=argparse.SUPPRESS)  # the watchdog's own process
@@ -109,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse; raises Refused for what is no flag, no value of it, or no sense together."""
     options = parser().parse_args(argv)
-    if options.repack or options.watch or options.self_test:
+    if options.repack or options.watch or options.self_test or options.table:
         return options
     if options.output_dir is None:
         raise Refused("--output-dir is missing: name the folder that the bundle goes to.")
@@ -119,8 +130,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         raise Refused("--skip-compile and --skip-eager together leave nothing to run: leave one out.")
     if options.stall_after >= options.timeout:
         raise Refused(
-            f"--stall-after {options.stall_after:g} is not below --timeout {options.timeout:g}: no stall would "
-            f"ever be seen."
+            f"--stall-after {options.stall_after:g} is not below --timeout {options.timeout:g}, so no stall would "
+            f"ever be seen: pass a shorter --stall-after."
         )
     if options.ablate and options.skip_compile:
         raise Refused("--ablate compares ways to compile, and --skip-compile compiles nothing: leave one out.")

@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from llmval_runners.compile_study import finish, redact
-from llmval_runners.compile_study.layout import Layout, write_bytes, write_json
+from llmval_runners.compile_study.layout import Layout, write_json
+from llmval_runners.files import replace_bytes
 from llmval_runners.refusal import Refused
 from llmval_runners.shapes import SHAPES, ModelShape
 
 DEFAULT_MODEL = "llama40b"
 CPU_PARAMETERS = 1_000_000_000  # in float32 that is 4 GB, and a step of seconds
 STANDALONE = "repro.py"
+_PARTIAL = """This bundle is partial: its study has not come to its end, or what writes the end was killed.
+
+Each file here is whole. run.json says what was asked; watch/ how far each rank came; logs/ what they said;
+verdict.json, evidence.stall*.json and stacks/, where they are there, what was seen of a stall. Once nothing of the
+study runs any more, `torch_compile_repro.py --repack FOLDER` makes a result and an archive of it.
+"""
 _STANDALONE = (
     "batch_size",
     "sequence_length",
@@ -80,16 +87,15 @@ def resolve(options: argparse.Namespace) -> tuple[ModelShape, dict[str, Any]]:
             f"{shape.name}: pass at most that."
         )
     if options.device == "cuda":
-        need, free = (
-            shape.parameters * dtype.itemsize // ranks,
-            min(torch.cuda.mem_get_info(index)[0] for index in range(ranks)),
-        )
-        if need > free:
+        # The device's size, not what is free of it: asking for that opens a CUDA context on each GPU.
+        need = shape.parameters * dtype.itemsize // ranks
+        size = min(torch.cuda.get_device_properties(index).total_memory for index in range(ranks))
+        if need > size:
             raise Refused(
-                f"the weights of {shape.name} need {need:,} bytes on each of {ranks} GPUs and {free:,} are free: "
+                f"the weights of {shape.name} need {need:,} bytes on each of {ranks} GPUs, which have {size:,}: "
                 f"use more GPUs."
             )
-    if not options.skip_compile and options.backend == "inductor" and options.device == "cpu" and _compiler() is None:
+    if not options.skip_compile and options.backend == "inductor" and options.device == "cpu" and compiler() is None:
         raise Refused(
             "Inductor needs a C++ compiler on a CPU, and there is no g++ or clang++ here: install one, or pass "
             "--backend aot_eager."
@@ -119,6 +125,7 @@ def prepare(options: argparse.Namespace, argv: list[str]) -> Layout:
     layout = Layout(options.output_dir.absolute())
     notes = _make_room(layout)
     layout.make()
+    replace_bytes(layout.partial, _PARTIAL.encode())
     cache = str(options.cache_dir.absolute()) if options.cache_dir else tempfile.mkdtemp(prefix="llmval-compile-cache-")
     standalone = f"torchrun --nproc_per_node={options.tensor_parallel_gpus} {STANDALONE}"
     environment = redact.allowed(os.environ)
@@ -141,12 +148,12 @@ def prepare(options: argparse.Namespace, argv: list[str]) -> Layout:
             "nccl": ".".join(map(str, torch.cuda.nccl.version())) if options.device == "cuda" else None,
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "compiler": _compiler(),
+            "compiler": compiler(),
         },
         "notes": notes,
     }
-    write_bytes(layout.root / STANDALONE, _standalone(options, shape).encode())
-    write_bytes(
+    replace_bytes(layout.root / STANDALONE, _standalone(options, shape).encode())
+    replace_bytes(
         layout.root / "commands.txt",
         f"# this study\n{run['command']}\n\n# the standalone script, in an empty folder\n{standalone}\n".encode(),
     )
@@ -191,6 +198,7 @@ def _make_room(layout: Layout) -> list[str]:
     return [f"an earlier study in this folder was moved to {aside.name}"]
 
 
-def _compiler() -> str | None:
+def compiler() -> str | None:
+    """The C++ compiler that Inductor would use on a CPU."""
     wanted = os.environ.get("CXX")
     return next((found for name in (wanted, "g++", "clang++") if name and (found := shutil.which(name))), None)

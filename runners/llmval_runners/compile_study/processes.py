@@ -63,11 +63,11 @@ class Process:
 
 
 def read_process(pid: int) -> Process | None:
-    """None where there is no such process (any more)."""
+    """None where there is no such process (any more), or none that this user may see."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # the last: another user's, under hidepid
         return None
     fields = stat[stat.rindex(")") + 2 :].split()
     text = " ".join(part.decode("utf-8", "replace") for part in command.split(b"\0") if part)
@@ -82,12 +82,18 @@ def read_process(pid: int) -> Process | None:
     )
 
 
-def descendants(pid: int) -> list[Process]:
-    """Children, their children and so on, as of now."""
+def children_of_all() -> dict[int, list[Process]]:
+    """Every process by its parent's pid, as of now. One pass over /proc: on a large node that is what costs."""
     children: dict[int, list[Process]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (process := read_process(int(entry.name))) is not None:
             children.setdefault(process.parent, []).append(process)
+    return children
+
+
+def descendants(pid: int, children: dict[int, list[Process]] | None = None) -> list[Process]:
+    """Children, their children and so on; by `children_of_all()`, which may be given where several are asked for."""
+    children = children_of_all() if children is None else children
     found: list[Process] = []
     pending = [pid]
     while pending:

@@ -4,6 +4,7 @@ Its figures are written after each, so that a kill keeps the rest.
 """
 
 import argparse
+import importlib
 import os
 import statistics
 import sys
@@ -18,10 +19,12 @@ from llmval_runners.events import EventLog
 
 
 def prepare_environment(layout: Layout, rank: int, cache: str) -> None:
-    """Before torch is imported: traces and caches where they belong. What the operator has set stays."""
+    """Before torch is imported: traces and caches where they belong. What else the operator has set stays."""
     layout.trace(rank).mkdir(parents=True, exist_ok=True)
     os.environ["TORCH_TRACE"] = str(layout.trace(rank))
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+    # Inductor's Triton cache lies in `cache` too, unless this is set: a warm one would make the compile look fast.
+    os.environ.pop("TRITON_CACHE_DIR", None)
     defaults = {
         "TORCH_FR_BUFFER_SIZE": "2000",
         "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
@@ -111,6 +114,7 @@ class _Study:
             self._record("eager", first_call_s=first, step_s=times, peak_memory=figures.peak_memory(self.device))
             eager = eager.clone()
         if not options.skip_compile:
+            import_s = self._import_compiler()
             figures.reset_figures()
             figures.reset_peak(self.device)
             self._barrier(torch, "barrier before compile")
@@ -126,6 +130,7 @@ class _Study:
                 "compiled",
                 first_call_s=first,
                 compile_s=max(0.0, first - statistics.median(times)),
+                import_s=import_s,
                 step_s=times,
                 **ran,
                 peak_memory=figures.peak_memory(self.device),
@@ -137,6 +142,15 @@ class _Study:
         self._phase("report")
         if self.size > 1:
             torch.distributed.destroy_process_group()
+
+    def _import_compiler(self) -> float:
+        """Seconds to import Dynamo and Inductor: once a process, whatever is compiled, so in no compile time."""
+        self._phase("import compiler")
+        began = time.monotonic()
+        importlib.import_module("torch._dynamo")
+        if self._backend() == "inductor":
+            importlib.import_module("torch._inductor.compile_fx")
+        return time.monotonic() - began
 
     def _backend(self) -> str:
         """The one asked for. Where a hang is made on another rank, this one only has to wait, and skips Inductor."""

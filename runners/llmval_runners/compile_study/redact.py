@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llmval_runners.compile_study.layout import write_bytes
+from llmval_runners.files import replace_bytes
 
 SHORTEST = 6  # a shorter value would be found in every file by chance
 
@@ -103,6 +103,6 @@ def redact_files(root: Path, files: list[Path], environment: Mapping[str, str]) 
     for path in files:
         data, count = redact(path.read_bytes(), secrets)
         if count:
-            write_bytes(path, data)
+            replace_bytes(path, data)
             scan.redacted[str(path.relative_to(root))] = count
     return scan

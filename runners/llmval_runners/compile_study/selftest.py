@@ -1,191 +1,154 @@
 """The watchdog proved on this host: every kind of hang made and judged, and clean runs that must raise no alarm.
 
-python torch_compile_repro.py --self-test [--output-dir DIR] [--clean-runs 20]
+    python torch_compile_repro.py --self-test [--output-dir DIR] [--clean-runs 20] [--jobs N]
+
+Small, on two CPU ranks with gloo, so it says nothing of this host's GPUs. With --output-dir it can be ended and started
+again: what was judged stays judged, right or wrong.
 """
 
 import argparse
 import os
+import platform
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from llmval_runners.compile_study.layout import Layout, read_json, write_json
+from llmval_runners.compile_study import stacks, trials
+from llmval_runners.compile_study.layout import read_json, write_json
+from llmval_runners.compile_study.prepare import compiler
+from llmval_runners.compile_study.trials import Judged, Trial
+from llmval_runners.refusal import Refused
 
-STALL_AFTER_S = 12.0
-ANSWER_S = 10.0  # the verdict comes this long after the stall is one, at the latest
-EXPECTED = {
-    "dynamo_sleep": "dynamo_tracing",
-    "codegen_loop": "inductor_codegen",
-    "stopped_worker": "compile_worker",
-    "endless_autotune": "autotune",
-    "skipped_collective": "collective_desync",
-    "blocked_read": "io",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One run: what was made, what was seen."""
-
-    injected: str | None
-    outcome: str
-    kind: str | None
-    ranks: list[int]
-    verdict_after_s: float | None
-    source: str
-    stalls: int
-    took_s: float
-    right: bool
-
-    def row(self) -> str:
-        after = "–" if self.verdict_after_s is None else f"{self.verdict_after_s:.1f}"
-        ranks = ", ".join(map(str, self.ranks)) or "–"
-        word = "right" if self.right else "WRONG"
-        cells = (
-            self.injected or "clean",
-            self.outcome,
-            self.kind or "–",
-            ranks,
-            after,
-            self.source,
-            self.stalls,
-            f"{self.took_s:.0f}",
-            word,
-        )
-        return f"| {' | '.join(map(str, cells))} |"
-
-
-HEADER = (
-    "| injected | outcome | classified | rank | verdict after, s | stacks by | stalls | run, s | |\n"
-    "|---|---|---|---|---|---|---|---|---|"
-)
-
-
-def inject(kind: str, folder: Path, *, rank: int = 1, cache: Path | None = None, extra: tuple[str, ...] = ()) -> Judged:
-    """One run with the hang `kind` on `rank`; right where kind and rank are named in time."""
-    steps = ["--skip-eager"] if kind not in ("skipped_collective", "blocked_read") else []
-    mode = ["--compile-mode", "smart"]
-    return judge(
-        run([*mode, *steps, "--inject-hang", kind, "--inject-rank", str(rank), *extra], folder, cache),
-        folder,
-        kind,
-        rank,
-    )
-
-
-def clean(folder: Path, mode: str, cache: Path) -> Judged:
-    """One run that does not hang; right where it ends without a single stall."""
-    return judge(run(["--compile-mode", mode], folder, cache), folder, None, None)
-
-
-def run(flags: list[str], folder: Path, cache: Path | None) -> float:
-    """Seconds that the runner took, small and on two CPU ranks. Its own output goes beside the folder."""
-    entry = Path(__file__).resolve().parents[2] / "torch_compile_repro.py"
-    command = [
-        sys.executable,
-        str(entry),
-        "--model",
-        "tiny",
-        "--sequence-length",
-        "64",
-        "--batch-size",
-        "1",
-        "--tensor-parallel-gpus",
-        "2",
-        "--device",
-        "cpu",
-        "--steps",
-        "3",
-        "--stall-after",
-        str(STALL_AFTER_S),
-        "--timeout",
-        "300",
-        "--after-stall",
-        "end",
-        "--no-collect-env",
-        "--no-native-stacks",
-        "--output-dir",
-        str(folder),
-        *flags,
-    ]
-    if cache is not None:
-        command += ["--cache-dir", str(cache)]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("LLMVAL_EVENTS", "RANK", "WORLD_SIZE", "LOCAL_RANK")
-    }
-    began = time.monotonic()
-    with folder.with_suffix(".log").open("wb") as log:
-        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, check=False)
-    return time.monotonic() - began
-
-
-def judge(took_s: float, folder: Path, kind: str | None, rank: int | None) -> Judged:
-    result = read_json(Layout(folder).result) or {"outcome": "no result", "verdict": None, "stalls": []}
-    verdict = result["verdict"] or {"kind": None, "ranks": [], "verdict_after_s": None, "stack_sources": {}}
-    if kind is None:
-        right = result["outcome"] == "did_not_reproduce" and not result["stalls"]
-    else:
-        in_time = verdict["verdict_after_s"] is not None and verdict["verdict_after_s"] <= STALL_AFTER_S + ANSWER_S
-        right = (
-            result["outcome"] == "hang" and verdict["kind"] == EXPECTED[kind] and verdict["ranks"] == [rank] and in_time
-        )
-    sources = ", ".join(sorted(set(verdict["stack_sources"].values()))) or "–"
-    return Judged(
-        kind,
-        result["outcome"],
-        verdict["kind"],
-        verdict["ranks"],
-        verdict["verdict_after_s"],
-        sources,
-        len(result["stalls"]),
-        took_s,
-        right,
-    )
+PATIENCE_S = 150.0  # of the runs that fill the cache: a cold C++ compile takes longer than a stall does here
+CORES_A_JOB = 8
+RECORD = "self_test.json"
 
 
 def self_test(options: argparse.Namespace) -> int:
-    """Every kind, then the clean runs; prints the table, and gives 0 where all is right, else 1."""
+    """Every kind and the clean runs; prints the table, and gives 0 where all is right, else 1.
+
+    Raises:
+        Refused: no C++ compiler, or a folder that holds something else.
+    """
+    if compiler() is None:
+        raise Refused(
+            "the self-test compiles with Inductor on the CPU, and there is no C++ compiler here (g++, clang++, or what "
+            "$CXX names): install one."
+        )
     keep = options.output_dir is not None
     root = options.output_dir.absolute() if keep else Path(tempfile.mkdtemp(prefix="llmval-self-test-"))
-    rows: list[Judged] = []
-    print(HEADER, flush=True)
+    if keep and root.exists() and any(root.iterdir()) and not (root / RECORD).is_file():
+        raise Refused(f"{root} is not empty and holds no earlier self-test: name another --output-dir.")
     try:
-        for kind in EXPECTED:
-            rows.append(inject(kind, root / kind))
-            print(rows[-1].row(), flush=True)
-        warm = root / "cache"
-        for index in range(options.clean_runs):
-            if (
-                index == 0
-            ):  # compile once, unwatched by the count: a cold C++ compile is slower than this test's short patience
-                run(["--compile-mode", "smart", "--stall-after", "100"], root / "warm-smart", warm)
-                run(["--compile-mode", "default", "--stall-after", "100"], root / "warm-default", warm)
-            rows.append(clean(root / f"clean{index:02}", ("smart", "default")[index % 2], warm))
-            print(rows[-1].row(), flush=True)
-        alarms = sum(row.stalls > 0 for row in rows if row.injected is None)
-        wrong = [row for row in rows if not row.right]
-        hangs = [row for row in rows if row.injected]
-        print(
-            f"\n{sum(row.right for row in hangs)} of {len(hangs)} hangs classified right; {alarms} false alarms "
-            f"in {options.clean_runs} clean runs"
-        )
-        if keep:
-            write_json(
-                root / "self_test.json",
-                {"v": 1, "rows": [row_dict(row) for row in rows], "false_alarms": alarms, "wrong": len(wrong)},
-            )
-        return 1 if wrong else 0
+        return _self_test(options, root)
     finally:
         if not keep:
             shutil.rmtree(root, ignore_errors=True)
 
 
-def row_dict(row: Judged) -> dict[str, object]:
-    return {name: getattr(row, name) for name in Judged.__slots__}
+def _self_test(options: argparse.Namespace, root: Path) -> int:
+    began, jobs = time.monotonic(), options.jobs or max(1, min(4, (os.cpu_count() or 1) // CORES_A_JOB))
+    wanted, about = trials.planned(options.clean_runs), _about(options, jobs)
+    before = read_json(root / RECORD) or {}
+    if before and any(before["about"][name] != about[name] for name in about if name != "jobs"):
+        raise Refused(f"{root} holds a self-test under other conditions: name another --output-dir.")
+    rows = [Judged(**row) for row in before.get("rows", []) if row["name"] in {trial.name for trial in wanted}]
+    judged = {row.name for row in rows}
+    write_json(root / RECORD, _record(about, rows, len(wanted), before.get("took_s", 0.0)))
+    print(f"{len(wanted) - len(rows)} of {len(wanted)} runs to make, {jobs} at a time", flush=True)
+    left = [trial for trial in wanted if trial.name not in judged]
+    if any(trial.injected is None for trial in left):
+        estimate = _warm(root, options, jobs, left)
+        print(f"about {estimate / 60:.0f} min from here", flush=True)
+    print("\n".join([trials.HEADER, *(row.row() for row in rows)]), flush=True)
+    for row in _all(left, root, options, jobs):
+        rows.append(row)
+        took = before.get("took_s", 0.0) + time.monotonic() - began
+        write_json(root / RECORD, _record(about, rows, len(wanted), took))
+        print(row.row(), flush=True)
+    record = _record(about, rows, len(wanted), before.get("took_s", 0.0) + time.monotonic() - began)
+    limit = trials.STALL_AFTER_S + trials.ANSWER_S
+    print(
+        f"\n{record['hangs_right']} of {record['hangs']} hangs classified right within {limit:g} s; "
+        f"{record['false_alarms']} false alarms in {record['clean_runs']} clean runs; {record['wrong']} wrong in all"
+    )
+    return 1 if record["wrong"] else 0
+
+
+def _all(left: list[Trial], root: Path, options: argparse.Namespace, jobs: int) -> Iterator[Judged]:
+    """Judge the trials, `jobs` at a time, as they end."""
+    extra = ("--stacks", options.stacks)
+
+    def one(trial: Trial) -> Judged:
+        folder = root / trial.name
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was not judged
+        if trial.injected is None:
+            return trials.clean(trial, folder, root / f"cache-{trial.mode}", extra)
+        return trials.inject(trial.injected, folder, rank=trial.rank or 0, extra=extra)
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for done in as_completed([pool.submit(one, trial) for trial in left]):
+            yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _warm(root: Path, options: argparse.Namespace, jobs: int, left: list[Trial]) -> float:
+    """Fill the cache of each mode; the seconds that what is left will take, by what these took.
+
+    Raises:
+        Refused: such a run did not end well, so that no clean run would.
+    """
+    took = []
+    for mode in trials.MODES:
+        folder = root / f"warm-{mode}"
+        shutil.rmtree(folder, ignore_errors=True)
+        extra = ("--stall-after", str(PATIENCE_S), "--stacks", options.stacks)
+        judged = trials.clean(Trial(folder.name, None, None, mode), folder, root / f"cache-{mode}", extra)
+        if not judged.right:
+            raise Refused(f"a run without a hang ended as {judged.outcome}: {folder.with_suffix('.log')} says why.")
+        took.append(judged.took_s)
+    hangs = sum(trial.injected is not None for trial in left)
+    # A clean run from a warm cache takes about half as long; a hang as long, and the stall, the answer and its end.
+    return (hangs * (took[0] + trials.STALL_AFTER_S + trials.ANSWER_S) + (len(left) - hangs) * sum(took) / 4) / jobs
+
+
+def _about(options: argparse.Namespace, jobs: int) -> dict[str, Any]:
+    """What must be the same for rows to stand in one table."""
+    import torch
+
+    py_spy = stacks.find_py_spy() if options.stacks == "auto" else None
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "host": platform.node(),
+        "cores": os.cpu_count(),
+        "compiler": compiler(),
+        "py_spy": py_spy is not None,
+        "stall_after_s": trials.STALL_AFTER_S,
+        "answer_s": trials.ANSWER_S,
+        "jobs": jobs,
+    }
+
+
+def _record(about: dict[str, Any], rows: list[Judged], wanted: int, took_s: float) -> dict[str, Any]:
+    hangs, cleans = ([row for row in rows if (row.injected is None) is is_clean] for is_clean in (False, True))
+    return {
+        "v": 1,
+        "kind": "compile_self_test",
+        "complete": len(rows) == wanted,
+        "about": about,
+        "took_s": round(took_s, 1),
+        "hangs": len(hangs),
+        "hangs_right": sum(row.right for row in hangs),
+        "clean_runs": len(cleans),
+        "false_alarms": sum(row.stalls > 0 for row in cleans),
+        "wrong": sum(not row.right for row in rows),
+        "rows": [asdict(row) for row in sorted(rows, key=lambda row: row.name)],
+    }

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from llmval_runners.compile_study.heartbeat import DUMP_SIGNAL
-from llmval_runners.compile_study.layout import Layout, write_bytes
+from llmval_runners.compile_study.layout import Layout
+from llmval_runners.files import replace_bytes
 
-PYTHON_S = 6.0  # for the Python frames of one process
+PYTHON_S = 5.0  # for the Python frames of one process
 NATIVE_S = 60.0  # reading libtorch's symbols takes py-spy this long on a slow disk
 FAULTS_S = 2.0
 
@@ -41,7 +42,7 @@ def _of_rank(layout: Layout, rank: int, beat: dict[str, Any], py_spy: str | None
     else:
         threads, why = _py_spy(py_spy, beat["pid"])
         if threads is not None:
-            write_bytes(layout.stacks / f"rank{rank}.stall{number}.py-spy.txt", _text(threads).encode())
+            replace_bytes(layout.stacks / f"rank{rank}.stall{number}.py-spy.txt", _text(threads).encode())
             main = next(
                 (thread["frames"] for thread in threads if thread["thread_id"] == beat["main_thread"]),
                 threads[0]["frames"],
@@ -65,7 +66,7 @@ def of_workers(layout: Layout, workers: list[dict[str, Any]], py_spy: str | None
         threads, why = _py_spy(py_spy, worker["pid"], stopped=worker["state"] in "Tt")
         path = layout.stacks / f"rank{worker['rank']}.worker{worker['pid']}.stall{number}.py-spy.txt"
         if threads is not None:
-            write_bytes(path, _text(threads).encode())
+            replace_bytes(path, _text(threads).encode())
         found[worker["pid"]] = f"stacks/{path.name}" if threads is not None else f"py-spy could not: {why}"
     return found
 
@@ -84,7 +85,7 @@ def native(layout: Layout, pid: int, name: str, py_spy: str, deadline: float) ->
     if done.returncode:
         return f"{name}: py-spy --native failed: {_last_line(done.stderr)}"
     path = layout.stacks / f"{name}.native.txt"
-    write_bytes(path, done.stdout)
+    replace_bytes(path, done.stdout)
     return f"{name}: stacks/{path.name}"
 
 

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from llmval_runners.compile_study import bundle, finish
-from llmval_runners.compile_study.layout import Layout, read_json, write_bytes, write_json
+from llmval_runners.compile_study.layout import Layout, read_json, write_json
 from llmval_runners.compile_study.prepare import prepare
 from llmval_runners.compile_study.processes import read_process
 from llmval_runners.compile_study.redact import allowed
 from llmval_runners.compile_study.report import REPORT, report
 from llmval_runners.events import EventLog
+from llmval_runners.files import replace_bytes
 
 ENTRY = Path(__file__).resolve().parents[2] / "torch_compile_repro.py"
 LAUNCH = ENTRY.parent / "llmval_runners" / "launch.py"
-COLLECT_ENV_S = 120.0
+COLLECT_ENV, COLLECT_ENV_S = "collect_env.txt", 120.0
 OF_RUN = "LLMVAL_COMPILE_STUDY"  # tells a rank which folder its study has
 
 
@@ -59,7 +60,9 @@ class Study:
         if self.options.ablate and self.signal is None:
             from llmval_runners.compile_study.ablate import ablate
 
-            ablate(self.options, self.layout, self.events)
+            # What was found is written and packed first: the variants take hours, and may be killed meanwhile.
+            self._complete(last=False)
+            ablate(self.options, self.layout, self.events, stopped=lambda: self.signal is not None)
         return self._finish()
 
     def _start_agent(self) -> subprocess.Popen[bytes]:
@@ -96,14 +99,14 @@ class Study:
             self.events.phase(phase)
         return phase
 
-    def _finish(self) -> int:
-        result = complete(
-            self.layout,
-            self.options,
-            signal_number=self.signal,
-            notes=self.notes,
-            collect=not self.options.no_collect_env,
+    def _complete(self, *, last: bool) -> dict[str, Any]:
+        collect = not self.options.no_collect_env and not (self.layout.root / COLLECT_ENV).exists()
+        return complete(
+            self.layout, self.options, signal_number=self.signal, notes=self.notes, collect=collect, last=last
         )
+
+    def _finish(self) -> int:
+        result = self._complete(last=True)
         self.events.result(str(self.layout.result))
         print(result["summary"])
         print(f"bundle: {self.layout.archive}")
@@ -123,33 +126,47 @@ def start_watchdog(layout: Layout) -> subprocess.Popen[bytes]:
 
 
 def complete(
-    layout: Layout, options: Any, *, signal_number: int | None, notes: list[str], collect: bool
+    layout: Layout,
+    options: argparse.Namespace,
+    *,
+    signal_number: int | None,
+    notes: list[str],
+    collect: bool,
+    last: bool = True,
+    gone: bool = False,
 ) -> dict[str, Any]:
-    """Everything that is written once the ranks have ended. Reads the folder only, so it can be done again."""
+    """Everything that is written once the ranks have ended. Reads the folder only, so it can be done again.
+
+    Not `last`: something is still to come, and the folder goes on to call itself partial. `gone`: both that should have
+    done this, runner and watchdog, were killed.
+    """
     run = read_json(layout.run) or {}
     if not run.get("keep_cache"):
         shutil.rmtree(run["cache_dir"], ignore_errors=True)
-    result = finish.write_result(layout, signal_number=signal_number, notes=notes)
+    result = finish.write_result(layout, signal_number=signal_number, notes=notes, gone=gone)
     if collect and signal_number is None:
         collect_env(layout)
-    write_bytes(layout.root / REPORT, report(layout, result).encode())
-    result = finish.write_result(layout, signal_number=signal_number, notes=notes)  # names the files that there are now
-    bundle.pack(layout, include_model_code=options.include_model_code)
+    replace_bytes(layout.root / REPORT, report(layout, result).encode())
+    # Again: now it names the files that came meanwhile.
+    result = finish.write_result(layout, signal_number=signal_number, notes=notes, gone=gone)
+    bundle.pack(layout, include_model_code=options.include_model_code, partial=not last)
+    if last:
+        layout.partial.unlink(missing_ok=True)
     return result
 
 
 def collect_env(layout: Layout) -> None:
     """torch's own account of the machine, under the allow-listed environment only. After the run: it takes CPU time."""
-    environment = {**allowed(os.environ), "PATH": os.environ.get("PATH", os.defpath)}
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "torch.utils.collect_env"],
             capture_output=True,
-            env=environment,
+            env={**allowed(os.environ), **kept},
             timeout=COLLECT_ENV_S,
             check=False,
         )
         text = done.stdout or done.stderr
     except subprocess.TimeoutExpired:
         text = f"torch.utils.collect_env was not done in {COLLECT_ENV_S:g} s\n".encode()
-    write_bytes(layout.root / "collect_env.txt", text)
+    replace_bytes(layout.root / COLLECT_ENV, text)

@@ -13,15 +13,16 @@ from typing import Any
 from llmval_runners.compile_study import evidence as collecting
 from llmval_runners.compile_study import stacks
 from llmval_runners.compile_study.classify import classify
-from llmval_runners.compile_study.layout import Layout, read_json, write_bytes, write_json
-from llmval_runners.compile_study.processes import Process, descendants, read_process, same
+from llmval_runners.compile_study.layout import Layout, read_json, write_json
+from llmval_runners.compile_study.processes import Process, children_of_all, descendants, read_process, same
 from llmval_runners.compile_study.progress import Progress
+from llmval_runners.files import replace_bytes
 
 POLL_S = 0.5
 GRACE_S = 3.0
 BUSY = 0.1  # of a core: an idle worker of Inductor uses a thousandth
 EXTRA_S = 45.0  # for native frames after the verdict, before the run is ended
-JOIN_S = 60.0  # without a single heartbeat: the launch has failed
+JOIN_S = 60.0  # for the first heartbeat, where there is no agent to be seen
 
 
 class Watchdog:
@@ -44,13 +45,13 @@ class Watchdog:
         self._busy: dict[int, int] = {}
 
     def run(self) -> None:
-        write_bytes(self.layout.watch / "watchdog.pid", str(os.getpid()).encode())
+        replace_bytes(self.layout.watch / "watchdog.pid", str(os.getpid()).encode())
         while True:
             now = time.monotonic()
             self._look(now)
             if len(self.processes) == self.size and not self.progress.unfinished:
                 break
-            if not self.processes and (now - self.began > JOIN_S or self.layout.exit_codes.exists()):
+            if not self.processes and self._launch_failed(now):
                 break
             if self.layout.exit_codes.exists() and not any(same(process) for process in self.processes.values()):
                 break
@@ -64,7 +65,15 @@ class Watchdog:
             time.sleep(POLL_S)
         self._write_stalls()
 
+    def _launch_failed(self, now: float) -> bool:
+        """Without a single heartbeat: the agent has ended, or there has been none for a while.
+
+        As long as it runs it may only be slow: torch on a cold disk takes a minute.
+        """
+        return self.layout.exit_codes.exists() or (now - self.began > JOIN_S and self._agent() is None)
+
     def _look(self, now: float) -> None:
+        everybody = children_of_all()
         for rank in range(self.size):
             beat = read_json(self.layout.beat(rank))
             if beat is None:
@@ -75,7 +84,7 @@ class Watchdog:
                 self.processes.setdefault(rank, Process(beat["pid"], 0, beat["start"], "Z", 0.0, 0, ""))
                 continue
             self.processes[rank] = process
-            children = descendants(process.pid)
+            children = descendants(process.pid, everybody)
             self._tree |= {child.pid: child for child in children}
             token = [beat["progress"], sorted(child.pid for child in children), self._compiling(rank, children, now)]
             self.progress.see(rank, token, beat["phase"], now)
@@ -133,8 +142,9 @@ class Watchdog:
     def _end(self, why: str) -> None:
         """SIGTERM to the agent, then to the ranks, then SIGKILL; each only if it still is the process that was seen."""
         write_json(self.layout.ending, {"why": why, "t_ns": time.time_ns(), "stall": len(self.stalls)})
+        now = children_of_all()
         for process in self.processes.values():
-            self._tree |= {child.pid: child for child in descendants(process.pid)}
+            self._tree |= {child.pid: child for child in descendants(process.pid, now)}
         everybody = [*self.processes.values(), *self._tree.values()]
         agent = self._agent()
         for process in [agent] if agent else self.processes.values():

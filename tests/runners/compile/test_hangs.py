@@ -7,7 +7,7 @@ from typing import Any
 
 import fastjsonschema
 import pytest
-from llmval_runners.compile_study import selftest
+from llmval_runners.compile_study import trials
 from llmval_runners.compile_study.layout import Layout, read_json
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "schemas" / "compile_repro.schema.json"
@@ -24,19 +24,19 @@ def valid(folder: Path) -> dict[str, Any]:
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """All of them, three at a time: most of each is waiting. With less patience than the self-test has."""
     root = tmp_path_factory.mktemp("hangs")
-    selftest.STALL_AFTER_S = 10.0
+    trials.STALL_AFTER_S = 10.0
     with ThreadPoolExecutor(3) as pool:
         yield {
-            **{kind: pool.submit(selftest.inject, kind, root / kind) for kind in selftest.EXPECTED},
+            **{kind: pool.submit(trials.inject, kind, root / kind) for kind in trials.EXPECTED},
             "faulthandler": pool.submit(
-                selftest.inject, "blocked_read", root / "faulthandler", rank=0, extra=("--stacks", "faulthandler")
+                trials.inject, "blocked_read", root / "faulthandler", rank=0, extra=("--stacks", "faulthandler")
             ),
             "folder": root,
         }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", selftest.EXPECTED)
+@pytest.mark.parametrize("kind", trials.EXPECTED)
 def test_the_kind_and_the_rank_are_named_in_time(kind: str, judged: dict[str, Any]) -> None:
     found, root = judged[kind].result(), judged["folder"] / kind
     assert found.right, (found, root.with_suffix(".log").read_text()[-2000:])

@@ -2,71 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import fastjsonschema
 import pytest
 from llmval_runners.compile_study.layout import Layout, read_json
-from llmval_runners.compile_study.study import ENTRY
 
-SCHEMA = Path(__file__).parents[3] / "docs" / "schemas" / "compile_repro.schema.json"
+from tests.runners.compile.studies import in_phase, start, valid, wait_for
+
 pytestmark = pytest.mark.slow
-
-
-def start(folder: Path, *flags: str, **environment: str) -> "subprocess.Popen[bytes]":
-    command = [
-        sys.executable,
-        str(ENTRY),
-        "--model",
-        "tiny",
-        "--sequence-length",
-        "32",
-        "--batch-size",
-        "1",
-        "--tensor-parallel-gpus",
-        "2",
-        "--device",
-        "cpu",
-        "--steps",
-        "2",
-        "--no-collect-env",
-        "--no-native-stacks",
-        "--output-dir",
-        str(folder),
-        *flags,
-    ]
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, **environment}
-    )
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := what():
-            return found
-        time.sleep(0.2)
-    raise AssertionError("it did not come")
-
-
-def in_phase(layout: Layout, rank: int, phase: str) -> Callable[[], int | None]:
-    def look() -> int | None:
-        beat = read_json(layout.beat(rank))
-        return beat["pid"] if beat and beat["phase"] == phase else None
-
-    return look
-
-
-def valid(layout: Layout) -> dict[str, Any]:
-    result = read_json(layout.result)
-    fastjsonschema.compile(read_json(SCHEMA))(result)
-    assert result is not None
-    return result
 
 
 def test_a_run_that_does_not_hang_is_an_answer_with_figures_and_without_secrets(tmp_path: Path) -> None:
