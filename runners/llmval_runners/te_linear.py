@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from llmval_runners.cudnn_place import name_torchs_cudnn
+from llmval_runners.cudnn_place import load_torchs_cudnn
 from llmval_runners.refusal import Refused
 
 ROWS = 16  # te.autocast: both dimensions of an input divisible by 16
@@ -95,8 +95,8 @@ def load(
     Raises:
         Refused: it is not installed, does not load here, or is too old.
     """
-    name_torchs_cudnn()
     try:
+        load_torchs_cudnn()
         te = importlib.import_module("transformer_engine.pytorch")
         recipes = importlib.import_module("transformer_engine.common.recipe")
         version = importlib.import_module("transformer_engine").__version__

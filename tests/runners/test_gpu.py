@@ -20,6 +20,7 @@ from llmval_runners.request import Request
 from llmval_runners.scheduler import Scheduler
 from llmval_runners.shapes import ModelShape, RopeScaling
 from llmval_runners.weights import build, export, from_state_dict, random_weights
+from te_here import skip_without_transformer_engine
 
 pytestmark = [
     pytest.mark.gpu,
@@ -51,7 +52,7 @@ def model_of(models: dict[str, Decoder], weights: str) -> Decoder:
     if weights == "transformer" and weights not in models:
         from llmval_runners.executor import linear_maker
 
-        pytest.importorskip("transformer_engine.pytorch", reason="Transformer Engine is not installed")
+        skip_without_transformer_engine()
         source = from_state_dict(export(models["bf16"]))
         models[weights] = build(SHAPE, source, Parallel(GPU), torch.bfloat16, linear_maker("transformer-engine"))
     return models[weights]
@@ -290,7 +291,7 @@ def test_transformer_engine_layers_hold_one_byte_a_weight(models) -> None:
 @pytest.mark.parametrize("flags", ["--fp8-mode transformer-engine --kv-dtype fp8", "--compile-mode smart"])
 def test_a_load_test_of_a_few_requests_says_what_ran(flags: str, tmp_path: Path) -> None:
     if "transformer" in flags:
-        pytest.importorskip("transformer_engine.pytorch", reason="Transformer Engine is not installed")
+        skip_without_transformer_engine()
     out = tmp_path / "result.json"
     script = Path(__file__).parents[2] / "runners" / "inference_server_load_test.py"
     sizes = "--layers 2 --prompt-len 70 --output-len 9 --kv-tokens 16384 --max-batch 8 --duration 2 --target-qps 4"

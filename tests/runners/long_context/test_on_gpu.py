@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from te_here import skip_without_transformer_engine
 
 from tests.runners.long_context.conftest import ROOT
 
@@ -22,7 +23,7 @@ pytestmark = [
 def test_two_layers_of_the_8b_shape(tmp_path, finished, read, mode, workspaces):
     """`workspaces` of 32 MiB may be there or not: cuBLAS takes its own when a product first needs it."""
     if mode == "transformer-engine":
-        pytest.importorskip("transformer_engine.pytorch", reason="Transformer Engine is not installed")
+        skip_without_transformer_engine()
     result = tmp_path / "r.json"
     flags = ("--layers", "2", "--sequence-lengths", "16384", "32768", "--output-json", str(result), "--fp8-mode", mode)
     code, out, err = finished(tmp_path, *flags, model="llama-3.1-8b")
