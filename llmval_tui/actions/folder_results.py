@@ -20,7 +20,7 @@ TRACE_SCHEMA, TRACE_SUMMARY = "trace_summary", "summary.json"
 # The load test beside a trace is named without its schema: its figures are those of a run under a profiler.
 _IN_FOLDER: dict[str, tuple[tuple[str, str | None], ...]] = {
     COMPILE_REPRO: ((RESULT, COMPILE_SCHEMA), (REPORT, None), ("repro.py", None), ("commands.txt", None)),
-    POWER_SWEEP: ((SWEEP, None), ("", None)),
+    POWER_SWEEP: ((SWEEP, "power_sweep.schema.json"), ("", None)),
     TRACE: ((TRACE_SUMMARY, TRACE_SCHEMA), ("", None)),
 }
 _BESIDE: dict[str, tuple[str, ...]] = {POWER_ANALYZER: (".md", ".svg")}

@@ -49,6 +49,7 @@ def test_by_hand(tmp_path):
         ("decode", "bf16"): (pytest.approx(1.5), pytest.approx(1.5)),
         ("decode", "fp16"): (pytest.approx(300 / 220), pytest.approx(1.25)),
     }
+    assert all(compared["same_gpus"] for compared in found["comparisons"])
     best = {row["phase"]: row for row in found["best"]}
     assert best["prefill"]["most_efficient"].endswith("b2-fp8_te") and best["prefill"][
         "tokens_per_joule"
@@ -282,6 +283,14 @@ def test_it_needs_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_comparison_across_two_cards_of_a_kind_says_so(tmp_path):
+    bf16, fp8 = cell("bf16", 2, {"prefill": phase(20_000, 0.035)}), cell("fp8_te", 2, {"prefill": phase(30_000, 0.020)})
+    fp8["identity"]["gpus"][0]["uuid"] = "GPU-b"
+    found = summary_of(write(tmp_path, bf16, fp8))
+    assert [compared["same_gpus"] for compared in found["comparisons"]] == [False]
+    assert "| another of its kind |" in markdown.render(found, "summary.json", "0" * 64)
 
 
 def test_markers_are_those_of_the_document_and_names_cannot_end_the_block(tmp_path):

@@ -196,7 +196,10 @@ test_sweep.sweep_of({str(tmp_path)!r}, "--seed", "5").run()
     results = {path.name: path.read_bytes() for path in tmp_path.glob("*.json") if path.name != "sweep.json"}
     assert len(results) == 6
     assert all(json.loads(data)["status"] == "valid" for data in results.values())
-    assert len(json.loads((tmp_path / "sweep.json").read_text())["cells"]) == 18
+    manifest = json.loads((tmp_path / "sweep.json").read_text())
+    schema = RUNNERS.parent / "docs" / "schemas" / "power_sweep.schema.json"
+    fastjsonschema.compile(json.loads(schema.read_text()))(manifest)
+    assert len(manifest["cells"]) == 18
 
     ran: list[str] = []
     quick(monkeypatch, ran=ran)

@@ -87,6 +87,7 @@ def comparisons(entries: Iterable[Entry]) -> list[dict[str, Any]]:
                             "against": mode,
                             "throughput_ratio": _rate(entry) / _rate(base),
                             "tokens_per_joule_ratio": _efficiency(entry) / _efficiency(base),
+                            "same_gpus": entry.gpu_uuids == base.gpu_uuids,
                         }
                     )
     return found

@@ -37,6 +37,7 @@ class Entry:
     mbu: float | None = None
     window_s: float | None = None
     baseline_grade: bool = False
+    gpu_uuids: tuple[str, ...] = ()  # the cards themselves: two of one kind differ by a few percent
 
     @property
     def group(self) -> tuple[str, str, str, int | None]:

@@ -94,13 +94,14 @@ def _comparisons(summary: dict[str, Any]) -> list[str]:
             MODE_NAMES.get(row["against"], row["against"]),
             f"{row['throughput_ratio']:.2f}×",
             f"{row['tokens_per_joule_ratio']:.2f}×",
+            "the same" if row["same_gpus"] else "another of its kind",
         )
         for row in summary["comparisons"]
     )
     return [
         "**FP8 against 16 bits**, same shape and batch:",
         "",
-        *_table(("phase", "model", "batch", "precision", "against", "tokens/s", "tokens/J"), rows),
+        *_table(("phase", "model", "batch", "precision", "against", "tokens/s", "tokens/J", "GPU"), rows),
     ]
 
 

@@ -66,6 +66,7 @@ def _entry(path: str, record: dict[str, Any], name: str, phase: dict[str, Any], 
         mbu=peaks["mbu"][0]["value"] if peaks["mbu"] else None,
         window_s=min(trial["window_s"] for trial in phase["trials"]),
         baseline_grade=phase["baseline_grade"],
+        gpu_uuids=tuple(gpu["uuid"] for gpu in record["identity"]["gpus"]),
         **figures,
     )
 
