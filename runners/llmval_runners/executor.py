@@ -25,8 +25,9 @@ class Attention(Protocol):
 
 
 class Loaded(Executor, Protocol):
-    """An executor with its attention backend, and its compiled layers where it has such."""
+    """An executor with its model and attention backend, and its compiled layers where it has such."""
 
+    model: Decoder
     attention: Any
     compiled: CompiledDecoder | None
 

@@ -295,6 +295,7 @@ def _identity(config: Config, runner: executor.Loaded | None) -> dict[str, Any]:
         "compile_mode": compiled.mode if compiled else "off" if runner else config.compile_mode,
         "compile": compiled.as_json if compiled else None,
         "tensor_parallel": config.tensor_parallel,
+        "all_reduce": runner.model.parallel.all_reduce_choice if runner else None,
         "device": config.device.type,
         "device_name": torch.cuda.get_device_name(config.device) if on_cuda else _cpu_name(),
         "torch_version": torch.__version__,

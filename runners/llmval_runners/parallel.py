@@ -61,6 +61,11 @@ class Parallel:
         finally:
             self.use_all_reduce(before)
 
+    @property
+    def all_reduce_choice(self) -> str:
+        """What sums small tensors: `none` with one rank, `gloo`, or one of `all_reduce.CHOICES`."""
+        return "none" if self.size == 1 else "gloo" if self.device.type == "cpu" else self._choice
+
     def all_reduce_of(self, tensor: torch.Tensor) -> str:
         """What `all_reduce` runs for such a tensor: `none` with one rank, `gloo`, `nccl`, `one-shot` or `two-shot`."""
         if self.size == 1:

@@ -40,6 +40,7 @@ def test_a_load_test_over_two_ranks(tmp_path: Path) -> None:
     assert (result["completed"], result["failed"]) == (20, 0)
     assert result["total_output_tokens"] == 20 * 8
     assert result["llmval"]["identity"]["tensor_parallel"] == 2
+    assert result["llmval"]["identity"]["all_reduce"] == "gloo"
     assert result["llmval"]["identity"]["attention_backend"] == "flex"
     assert result["request_goodput"] == result["request_throughput"]
     for request in result["llmval"]["requests"]:
