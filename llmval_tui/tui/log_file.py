@@ -109,6 +109,13 @@ class LogFile:
         if start > 0:
             cut = data.find(b"\n") + 1
             start, data = start + cut, data[cut:]
+        # Only what is wanted is made into text: a block holds a thousand lines, and a pane shows fifty.
+        cut = len(data)
+        for _ in range(count + 1):
+            cut = data.rfind(b"\n", 0, cut)
+            if cut < 0:
+                break
+        start, data = start + cut + 1, data[cut + 1 :]
         found = self._window(start, data, 1 << 30)
         kept = found.lines[-count:]
         return Window(kept, end, self.size, self.generation)

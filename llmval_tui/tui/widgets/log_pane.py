@@ -176,12 +176,17 @@ class LogPane(ScrollPane):
 
     def on_resize(self) -> None:
         super().on_resize()
+        self._ask_again()
+
+    def on_show(self) -> None:
+        super().on_show()
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Ask for what is shown, in as many lines as there is room for now."""
         if self.file is not None:
             kind = Ask("end", self._count) if self.following else Ask("from", self._count, self.window.start)
             self._ask(kind)
-
-    def on_show(self) -> None:
-        self.on_resize()
 
     def action_follow(self) -> None:
         """Follow the end from now on."""
