@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from benchmarks import dashboard, headless
+from benchmarks import dashboard, headless, hours
 from benchmarks.report import Row
 
 BENCHMARKS: dict[str, Callable[[], Row | Iterable[Row]]] = {
@@ -17,6 +17,9 @@ BENCHMARKS: dict[str, Callable[[], Row | Iterable[Row]]] = {
     "line": lambda: dashboard.survival("line"),
     "kill": lambda: dashboard.survival("kill"),
     "replay1": dashboard.load_over_the_line,
+    "replay2": lambda: dashboard.load_over_the_line(hertz=2, cpu_bound=14),
+    "log": hours.gigabyte_log,
+    "hours": hours.eight_hours,
 }
 
 

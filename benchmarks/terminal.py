@@ -21,8 +21,8 @@ import pyte
 class Terminal:
     """A program on a pty of `columns` × `rows`.
 
-    One thread reads it as fast as it writes, as a good terminal would, and notes when; another draws. The emulator takes
-    tens of milliseconds for a full screen, which must count neither as the program's latency nor hold up its writing.
+    One thread reads it as fast as it writes, as a good terminal would, and notes when; another draws. The emulator
+    takes tens of milliseconds for a full screen, which are not the program's and must not hold up its writing.
     """
 
     def __init__(self, argv: list[str], columns: int, rows: int, environment: Mapping[str, str] | None = None) -> None:
@@ -44,7 +44,7 @@ class Terminal:
         )
         os.close(slave)
         self._usage = psutil.Process(self.process.pid)
-        self._awaited: tuple[int, str] | None = None
+        self._awaited: tuple[int | None, str] | None = None
         self._seen = threading.Event()
         self._seen_at = 0.0
         self._open = True
@@ -74,18 +74,20 @@ class Terminal:
             with self._lock:
                 self._stream.feed(data)
                 self.drawn_at = came
-                if self._awaited is not None and self._awaited[1] in self._row(self._awaited[0]):
+                if self._awaited is not None and self._shows(*self._awaited):
                     self._awaited, self._seen_at = None, came
                     self._seen.set()
+
+    def _shows(self, row: int | None, text: str) -> bool:
+        return any(text in self._row(number) for number in (range(self._screen.lines) if row is None else (row,)))
 
     def _row(self, number: int) -> str:
         cells = self._screen.buffer[number]
         return "".join(cells[column].data for column in range(self._screen.columns))
 
-    def press(self, key: str, row: int, shown: str, timeout_s: float = 10.0) -> float:
-        """Type a key and return the seconds until the bytes arrived that put `shown` into a row of the screen.
-
-        Looked for where the bytes are read, in one row: polling the whole screen would measure the emulator.
+    def press(self, key: str, row: int | None, shown: str, timeout_s: float = 10.0) -> float:
+        """Type a key and return the seconds until the bytes arrived that put `shown` into a row of the screen (any row
+        for None). Looked for as the bytes are drawn; their arrival counts.
 
         Raises:
             TimeoutError: it did not come; the message has the screen.

@@ -17,7 +17,6 @@ from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.theming import choose_look
 from llmval_tui.tui.workspace import Workspace
 
-
 SETTLED_S = 2.0  # after the first paint everything that stays is there
 
 
