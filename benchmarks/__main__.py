@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from benchmarks import dashboard, headless, hours
+from benchmarks import dashboard, headless, hours, peers
 from benchmarks.report import Row
 
 BENCHMARKS: dict[str, Callable[[], Row | Iterable[Row]]] = {
@@ -20,6 +20,8 @@ BENCHMARKS: dict[str, Callable[[], Row | Iterable[Row]]] = {
     "replay2": lambda: dashboard.load_over_the_line(hertz=2, cpu_bound=14),
     "log": hours.gigabyte_log,
     "hours": hours.eight_hours,
+    "nvitop": peers.first_paint_beside_nvitop,
+    "aiperf": peers.aiperf_dashboard,
 }
 
 

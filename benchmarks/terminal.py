@@ -11,6 +11,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Self
 
@@ -151,6 +152,12 @@ class Terminal:
         self._open = False
         self._reader.join()
         os.close(self._master)
+
+    def end_children(self) -> None:
+        """Kill what the program has started and would leave behind."""
+        for process in self._usage.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def end(self) -> None:
         """Kill the program if it still runs, and let go of the pty."""

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs.records import Command
+from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
+from llmval_tui.runs.records import Artifact, Command
 from llmval_tui.tui.fmt import duration, fit, number, wrap
 from llmval_tui.tui.following import MetricSeries, RunView
 from llmval_tui.tui.glyphs import Glyphs
@@ -33,6 +34,14 @@ def labelled(label: str, text: str, role: str, width: int, column: int = 12) -> 
     room = max(12, width - len(head) - 1)
     lines = wrap(clean_line(text), room)
     return [row((head if not index else " " * len(head), "muted"), (line, role)) for index, line in enumerate(lines)]
+
+
+def artifact_rows(artifacts: Sequence[Artifact], width: int) -> list[Row]:
+    """What a proposal promises to leave; the run's id is not known before the run is made, and is said so."""
+    rows: list[Row] = []
+    for artifact in artifacts:
+        rows += labelled("leaves", artifact.path.replace(RUN_ID_PLACEHOLDER, "<run id>"), "code", width)
+    return rows
 
 
 def command_rows(commands: Sequence[Command], width: int, glyphs: Glyphs) -> list[Row]:
