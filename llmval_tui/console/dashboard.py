@@ -40,7 +40,7 @@ def dashboard(options: argparse.Namespace) -> int:
             preset=None if preset == "none" else preset,
             adapt=plan.adapt,
             gpus=plan.gpus,
-            runner_python=plan.runner_python,
+            runner_python=common.runner_python(options, config),
             readonly=options.readonly or checklist is None,
             theme=options.theme or config.theme,
             interval=_first(options.interval, config.interval, 1.0),

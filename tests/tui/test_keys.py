@@ -400,6 +400,24 @@ async def test_load_shows_unit_value_and_peak(workspace: Workspace, dashboard: M
         assert "28 QPS" in shown and "▲15,860" in shown and "0 to 50 QPS" in shown
 
 
+async def test_load_of_a_run_that_has_ended_shows_the_whole_run(workspace: Workspace, dashboard: Make) -> None:
+    folder = workspace.run("1.2", state=State.FINISHED)
+    (folder / "events.jsonl").write_bytes(load_events(142))
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("j", "4")
+        pane = app.main.panes["load"]
+        await until(pilot, lambda: "It is not judged yet" in text_of(pane))
+        assert "The whole run" not in text_of(pane)
+        judged = verdict()
+        judged.metrics["goodput_qps"] = 26.4
+        write_json(folder / "verdict.json", judged)
+        await until(pilot, lambda: "The whole run" in text_of(pane))
+        shown = text_of(pane)
+        assert "output 14,960 tokens/s" in shown and "p99 1,240 ms" in shown and "goodput_qps 26.4 QPS" in shown
+        assert "The charts show the run as it went" in shown
+
+
 async def test_artifacts_show_what_changed(workspace: Workspace, dashboard: Make) -> None:
     (workspace.root / "kept.json").write_text("{}")
     files = [Evidence("kept.json", "ab" * 32, 3), Evidence("gone.json", "cd" * 32, 7)]

@@ -81,9 +81,17 @@ def progress_rows(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
 
 
 def metric_rows(
-    metric: MetricSeries, label: str, unit: str, top: float, width: int, glyphs: Glyphs, height: int
+    metric: MetricSeries,
+    label: str,
+    unit: str,
+    top: float,
+    width: int,
+    glyphs: Glyphs,
+    height: int,
+    *,
+    past: bool = False,
 ) -> list[Row]:
-    """One metric: its name, its chart, its newest value and its peak."""
+    """One metric: its name, its chart, its newest value and its peak. `past`: the run is over, the value an old one."""
     last = metric.values[-1] if metric.values else None
     name = 12 if len(label) <= 11 else 24
     peak = f"{glyphs.peak}{number(metric.peak)}" if metric.peak is not None else ""
@@ -98,7 +106,7 @@ def metric_rows(
         row(
             (fit(f" {label}", name, glyphs.ellipsis), "muted"),
             (drawn[-1], role),
-            (" " + fit(value, 16), "warn" if last is None else "title"),
+            (" " + fit(value, 16), "warn" if last is None else "muted" if past else "title"),
             (fit(peak, 8), "muted"),
         )
     )
