@@ -53,6 +53,8 @@ class Dashboard(StyledApp):
         # `settings.environment`.
         os.environ.pop("NO_COLOR", None)
         super().__init__()
+        # Textual's own binding goes before every other: a key that the operator gives to something else must be free.
+        self._bindings.key_to_bindings.pop(self.COMMAND_PALETTE_BINDING, None)
         self.settings = settings
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)
