@@ -20,7 +20,7 @@ async def take(options: argparse.Namespace) -> None:
         adapt=False,
         gpus=None,
         runner_python=None,
-        readonly=False,
+        readonly=options.replay is not None,
         theme=options.theme,
         interval=1.0,
         ascii=False,

@@ -10,7 +10,7 @@ from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.strip import nice_top
-from llmval_tui.tui.widgets.text_rows import heading, labelled, metric_rows, paragraph, progress_rows
+from llmval_tui.tui.widgets.text_rows import heading, metric_rows, paragraph, progress_rows
 
 # Groups share one range, so that their lines can be compared: offered with completed, p50 with p99.
 GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
@@ -99,15 +99,29 @@ def whole_run_rows(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
         named |= {name for name, _ in names}
         figures = [f"{label} {number(judged[name])} {unit}" for name, label in names if judged.get(name) is not None]
         if figures:
-            rows += labelled(title, "   ".join(figures), "title", width, column)
+            rows += figure_rows(title, figures, "title", width, column)
     more = [
         f"{clean_line(name)} {number(value)} {unit_of(name)}".rstrip()
         for name, value in judged.items()
         if name not in named and value is not None
     ]
     if more:
-        rows += labelled("More", "   ".join(more), "text", width, column)
+        rows += figure_rows("More", more, "text", width, column)
     return [*rows, row(), *paragraph(past, "muted", width)]
+
+
+def figure_rows(label: str, figures: Sequence[str], role: str, width: int, column: int) -> list[Row]:
+    """Figures beside a label, as many in a row as fit; none is broken in two."""
+    lines: list[str] = []
+    for figure in figures:
+        if lines and column + len(lines[-1]) + 3 + len(figure) < width:
+            lines[-1] += f"   {figure}"
+        else:
+            lines.append(figure)
+    return [
+        row(((f" {label}" if not number else "").ljust(column), "muted"), (line, role))
+        for number, line in enumerate(lines)
+    ]
 
 
 def unit_of(name: str) -> str:
