@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -21,8 +22,8 @@ BOUND_PERCENT = 5.0  # of one core, four GPUs
 def sampling(seconds: float = 20) -> list[Row]:
     """CPU of both recorders together, after their start; samples that were due and came; the 10 Hz one's own readings.
 
-    At 10 Hz plain readings (utilisation, averaged power, clocks, GPM) come with every sample, dear ones (energy counter,
-    instant power, NVLink counters, processes) once a second.
+    At 10 Hz plain readings (utilisation, averaged power, clocks, GPM) come with every sample, dear ones (energy
+    counter, instant power, NVLink counters, processes) once a second.
     """
     name = "telemetry sampling, 2 Hz display and 10 Hz record"
     with tempfile.TemporaryDirectory(prefix="llmval-bench-") as folder:
@@ -47,10 +48,10 @@ def sampling(seconds: float = 20) -> list[Row]:
     samples = [sample for line in lines if (sample := Sample.from_line(line)) is not None]
     gpus = len(samples[-1].gpus)
     powers = [sample.gpus[0].power_w for sample in samples] if gpus else []
-    steps = sum(one != other for one, other in zip(powers, powers[1:], strict=False))
+    steps = sum(one != other for one, other in pairwise(powers))
     text = (
-        f"{shares[0]:.1f} + {shares[1]:.1f} % of a core with {gpus} GPUs; {came[0]} of {round(span / 0.5)} and {came[1]} of "
-        f"{round(span / 0.1)} samples came; GPU 0's power changed {steps} times in {len(powers)} samples"
+        f"{shares[0]:.1f} + {shares[1]:.1f} % of a core with {gpus} GPUs; {came[0]} of {round(span / 0.5)} and "
+        f"{came[1]} of {round(span / 0.1)} samples came; GPU 0's power changed {steps} times in {len(powers)} samples"
     )
     bound = f"≤ {BOUND_PERCENT:.0f} % of a core with 4 GPUs"
     if not gpus:
