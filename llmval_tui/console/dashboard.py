@@ -21,6 +21,9 @@ def dashboard(options: argparse.Namespace) -> int:
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Refused("the dashboard needs a terminal: use llmval run, llmval status or llmval attach in scripts.")
+    from llmval_tui.tui import collecting
+
+    collecting.pause()  # before the screen's modules are imported, which is most of the start
     workspace = common.workspace_of(options)
     from llmval_tui.tui.config import load_config
 
