@@ -59,3 +59,19 @@ async def test_ascii_is_ascii_everywhere(workspace: Workspace, dashboard: Make) 
             await pilot.pause(0.15)
             lines = [strip.text for strip in app.screen._compositor.render_strips()]
             assert all(line.isascii() for line in lines), [line for line in lines if not line.isascii()]
+
+
+async def test_another_theme_reaches_rows_that_were_drawn_before(dashboard: Make) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        steps = app.main._steps
+
+        def grounds() -> set[str]:
+            strips = steps.render_lines(steps.size.region)
+            return {str(segment.style.bgcolor) for strip in strips for segment in strip if segment.style}
+
+        dark = grounds()
+        assert grounds() == dark
+        app.main.action_theme("light")
+        await pilot.pause()
+        assert not grounds() & dark
