@@ -34,7 +34,7 @@ def first_paint_beside_nvitop(repeats: int = 7) -> Row:
         for _ in range(repeats):
             for argv, shown, times in (
                 ([*LLMVAL, "--workspace", str(folder)], "1.2", ours),
-                ([program, "monitor", "full"], "MiB", theirs),
+                ([program], "MiB", theirs),
             ):
                 with Terminal(argv, COLUMNS, ROWS) as terminal:
                     terminal.wait_for(shown, 20)
