@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 from pathlib import Path
 
 from llmval_tui.console.common import USUAL_PLACES
@@ -19,7 +20,7 @@ async def take(options: argparse.Namespace) -> None:
         adapt=False,
         gpus=None,
         runner_python=None,
-        readonly=False,
+        readonly=options.replay is not None,
         theme=options.theme,
         interval=1.0,
         ascii=False,
@@ -34,7 +35,13 @@ async def take(options: argparse.Namespace) -> None:
             await pilot.press(key)
             await pilot.pause(0.2)
         await pilot.pause(options.wait)
-        options.out.write_text(app.export_screenshot(title="llmval"))
+        options.out.write_text(portable(app.export_screenshot(title="llmval")))
+
+
+def portable(svg: str) -> str:
+    """Textual's picture without web fonts, and with blanks that every renderer keeps."""
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    return svg.replace("&#160;", " ").replace("<text ", '<text xml:space="preserve" ')
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Self
 
 import psutil
@@ -18,12 +20,17 @@ import pyte
 
 
 class Terminal:
-    """A program on a pty of `columns` × `rows`; a thread reads it as fast as it writes, as a good terminal would."""
+    """A program on a pty of `columns` × `rows`.
+
+    One thread reads it as fast as it writes, as a good terminal would, and notes when; another draws. The emulator
+    takes tens of milliseconds for a full screen, which are not the program's and must not hold up its writing.
+    """
 
     def __init__(self, argv: list[str], columns: int, rows: int, environment: Mapping[str, str] | None = None) -> None:
         self.started = time.perf_counter()
         self.bytes_read = 0
         self.last_output = self.started
+        self.drawn_at = self.started  # when the newest bytes came that the screen shows
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
@@ -38,12 +45,14 @@ class Terminal:
         )
         os.close(slave)
         self._usage = psutil.Process(self.process.pid)
-        self._awaited: tuple[int, str] | None = None
+        self._awaited: tuple[int | None, str] | None = None
         self._seen = threading.Event()
         self._seen_at = 0.0
         self._open = True
+        self._chunks: SimpleQueue[tuple[float, bytes] | None] = SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        threading.Thread(target=self._draw, daemon=True).start()
 
     def _read(self) -> None:
         while self._open:
@@ -52,26 +61,34 @@ class Terminal:
                     continue
                 data = os.read(self._master, 1 << 16)
             except OSError:
-                return
+                break
             if not data:
-                return
-            now = time.perf_counter()
+                break
+            self.last_output = time.perf_counter()
+            self.bytes_read += len(data)
+            self._chunks.put((self.last_output, data))
+        self._chunks.put(None)
+
+    def _draw(self) -> None:
+        while (chunk := self._chunks.get()) is not None:
+            came, data = chunk
             with self._lock:
-                self.bytes_read += len(data)
-                self.last_output = now
                 self._stream.feed(data)
-                if self._awaited is not None and self._awaited[1] in self._row(self._awaited[0]):
-                    self._awaited, self._seen_at = None, now
+                self.drawn_at = came
+                if self._awaited is not None and self._shows(*self._awaited):
+                    self._awaited, self._seen_at = None, came
                     self._seen.set()
+
+    def _shows(self, row: int | None, text: str) -> bool:
+        return any(text in self._row(number) for number in (range(self._screen.lines) if row is None else (row,)))
 
     def _row(self, number: int) -> str:
         cells = self._screen.buffer[number]
         return "".join(cells[column].data for column in range(self._screen.columns))
 
-    def press(self, key: str, row: int, shown: str, timeout_s: float = 10.0) -> float:
-        """Type a key and return the seconds until the bytes arrived that put `shown` into a row of the screen.
-
-        Looked for where the bytes are read, in one row: polling the whole screen would measure the emulator.
+    def press(self, key: str, row: int | None, shown: str, timeout_s: float = 10.0) -> float:
+        """Type a key and return the seconds until the bytes arrived that put `shown` into a row of the screen (any row
+        for None). Looked for as the bytes are drawn; their arrival counts.
 
         Raises:
             TimeoutError: it did not come; the message has the screen.
@@ -96,7 +113,7 @@ class Terminal:
             return "\n".join(self._screen.display)
 
     def wait_for(self, shown: str | Callable[[str], bool], timeout_s: float = 10.0) -> float:
-        """Seconds from now until the screen shows it.
+        """Seconds from now until the bytes came with which the screen shows it.
 
         Raises:
             TimeoutError: it did not; the message has the screen.
@@ -104,11 +121,13 @@ class Terminal:
         condition = shown if callable(shown) else (lambda text: shown in text)
         start = time.perf_counter()
         while True:
-            if condition(self.text()):
-                return time.perf_counter() - start
+            with self._lock:
+                text, came = "\n".join(self._screen.display), self.drawn_at
+            if condition(text):
+                return max(0.0, came - start)
             if time.perf_counter() - start > timeout_s:
                 raise TimeoutError(f"not shown within {timeout_s} s:\n{self.text()}")
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     def cpu_seconds(self) -> float:
         """User and system time of the program and its children so far."""
@@ -133,6 +152,12 @@ class Terminal:
         self._open = False
         self._reader.join()
         os.close(self._master)
+
+    def end_children(self) -> None:
+        """Kill what the program has started and would leave behind."""
+        for process in self._usage.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def end(self) -> None:
         """Kill the program if it still runs, and let go of the pty."""

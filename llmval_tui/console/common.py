@@ -3,12 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmval_tui.actions.api import Options
 from llmval_tui.checklist.model import Checklist, load
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import to_json
+
+if TYPE_CHECKING:
+    from llmval_tui.tui.config import Config
 
 USUAL_PLACES = ("docs/llm_validation_checklist.md", "llm_validation_checklist.md")
 
@@ -64,6 +67,27 @@ def plan_options(options: argparse.Namespace) -> Options:
         runner_python=options.runner_python,
         tick=not getattr(options, "no_tick", False),
     )
+
+
+def honour_config(options: argparse.Namespace) -> "Config":
+    """Take from the operator's settings what the command line left open: `runner_python`.
+
+    The preset is left alone: whether a run counts is said where it is started, not in a file that one forgets.
+
+    Raises:
+        Refused: the file says what it cannot.
+    """
+    from llmval_tui.tui.config import load_config
+
+    config = load_config(keys=False)
+    options.runner_python = runner_python(options, config)
+    return config
+
+
+def runner_python(options: argparse.Namespace, config: "Config") -> str | None:
+    """The runners' interpreter: the command line's, else the settings', else None for our own."""
+    named = options.runner_python or config.runner_python
+    return str(Path(named).expanduser()) if named else None
 
 
 def refuse_readonly(options: argparse.Namespace) -> None:

@@ -21,6 +21,9 @@ def dashboard(options: argparse.Namespace) -> int:
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Refused("the dashboard needs a terminal: use llmval run, llmval status or llmval attach in scripts.")
+    from llmval_tui.tui import collecting
+
+    collecting.pause()  # before the screen's modules are imported, which is most of the start
     workspace = common.workspace_of(options)
     from llmval_tui.tui.config import load_config
 
@@ -40,7 +43,7 @@ def dashboard(options: argparse.Namespace) -> int:
             preset=None if preset == "none" else preset,
             adapt=plan.adapt,
             gpus=plan.gpus,
-            runner_python=plan.runner_python,
+            runner_python=common.runner_python(options, config),
             readonly=options.readonly or checklist is None,
             theme=options.theme or config.theme,
             interval=_first(options.interval, config.interval, 1.0),

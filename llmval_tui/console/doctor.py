@@ -26,6 +26,7 @@ class Check:
 
 def doctor(options: argparse.Namespace) -> int:
     """Print the checks; exit 0 whatever they say, for a lack is only a fault of the step that needs it."""
+    common.honour_config(options)
     checks = [*_gpus(), *_software(options.runner_python or sys.executable), *_tools(), *_session(options)]
     if options.json:
         common.print_json({"checks": checks})

@@ -1,10 +1,13 @@
 """`run`, `attach`, `cancel`: plans from the command line."""
 
 import argparse
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.console import common
@@ -14,8 +17,11 @@ from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.plan import cancel_plan, exit_code_of, make_plan, start_plan
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import software_versions
-from llmval_tui.runs.plans import Plan, active_plan, plans
+from llmval_tui.runs.plans import Plan, StepResult, active_plan, plans
 from llmval_tui.runs.store import RunStore
+
+if TYPE_CHECKING:
+    from llmval_tui.tui.config import Config
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
     if not steps:
         common.answer(options, "nothing is left to do: every step of the list is ticked.")
         return ExitCode.PASSED
+    config = common.honour_config(options)
     choices = common.plan_options(options)
     if choices.runner_python is not None:
         _require_torch(choices.runner_python)
@@ -37,21 +44,24 @@ def run(options: argparse.Namespace) -> int:
             options, f"plan {plan.id} is at work on {', '.join(step.number for step in steps)}.", plan_id=plan.id
         )
         return ExitCode.PASSED
-    return _watch(options, plan, RunStore(workspace), common.checklist_path(options))
+    return _watch(options, plan, RunStore(workspace), common.checklist_path(options), config)
 
 
 def _require_torch(python: str) -> None:
     """Raises:
-    Refused: `--runner-python` names nothing that can run the runners.
+    Refused: the interpreter that was named for the runners cannot run them.
     """
+    other = "name another by --runner-python, or as runner_python in config.toml"
     try:
         versions = software_versions(python)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise Refused(f"--runner-python {python} cannot be started ({error}): name a Python interpreter.") from error
+        raise Refused(f"the runners' interpreter {python} cannot be started ({error}): {other}.") from error
     if "python" not in versions:
-        raise Refused(f"--runner-python {python} is not a Python interpreter: name one that has torch.")
+        raise Refused(f"{python} is not a Python interpreter, which the runners need: {other}.")
     if "torch" not in versions:
-        raise Refused(f"--runner-python {python} has no torch, which every runner needs: install it, or name another.")
+        raise Refused(
+            f"the runners' interpreter {python} has no torch, which every runner needs: install it, or {other}."
+        )
 
 
 def chosen_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step]:
@@ -85,10 +95,12 @@ def attach(options: argparse.Namespace) -> int:
     plan = active_plan(workspace) or (newest[0] if newest else None)
     if plan is None:
         raise Refused(f"no plan ever worked on {workspace}: start one with llmval run.")
-    return _watch(options, plan, RunStore(workspace), workspace / plan.intent.checklist)
+    config = common.honour_config(options)
+    return _watch(options, plan, RunStore(workspace), workspace / plan.intent.checklist, config)
 
 
-def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: Path) -> int:
+def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: Path, config: "Config") -> int:
+    working = plan.alive()
     Follower(plan, store, sys.stderr if options.json else sys.stdout).follow()
     if plan.alive():
         print(f"plan {plan.id} goes on; llmval attach watches it again.", file=sys.stderr)
@@ -97,6 +109,8 @@ def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: 
     if status.message:
         raise Refused(status.message)
     code = exit_code_of(status.results, status.cancelled)
+    if working:
+        _ring(config, status.results)
     message = None
     if status.state != "finished":
         # A plan that was killed has no last word: what it did not come to must not read as passed.
@@ -116,6 +130,20 @@ def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: 
     elif any(result.run_id for result in status.results):
         print_table(checklist, store)  # where nothing ran, the refusals say it all
     return code
+
+
+def _ring(config: "Config", results: Sequence[StepResult]) -> None:
+    """The bell and the notification that the operator's settings ask for, where a terminal is there to take them."""
+    if not sys.stderr.isatty():
+        return
+    if config.bell:
+        sys.stderr.write("\a")
+    if config.notify:
+        from llmval_tui.tui.clipboard import osc9
+
+        said = ", ".join(f"{result.number} {result.outcome}" for result in results)
+        sys.stderr.write(osc9(f"llmval {said or 'the plan has ended'}", os.environ))
+    sys.stderr.flush()
 
 
 def _unfinished(plan: Plan, store: RunStore) -> str:

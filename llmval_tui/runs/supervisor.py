@@ -10,6 +10,7 @@ supervisor, started for the same run, takes it over.
 
 import argparse
 import ctypes
+import math
 import os
 import select
 import shutil
@@ -28,7 +29,10 @@ from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Statu
 from llmval_tui.runs.store import Run
 
 CANCEL_FILE = "cancel.json"  # made by whoever wants the run stopped; {"by": …}
-RECORDER_RESTARTS = 5
+# Waiting times before the recorder is started again: a driver that has just died answers nobody for a while, and each
+# attempt costs the host a start of Python beside the measurement. After the last one it is left alone.
+RECORDER_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+RECORDER_STEADY_S = 60.0  # one that recorded for so long begins with the first waiting time again
 TELEMETRY_INTERVAL_S = 1.0
 FIRST_SAMPLE_S = 5.0
 LAST_WORD_S = 600.0  # how long the end of a run waits to be written where the disk is full
@@ -44,7 +48,9 @@ class Supervisor:
         self.intent: Intent = run.intent
         self.status: Status = run.status()
         self._recorder: subprocess.Popen[bytes] | None = None
-        self._recorder_starts = 0
+        self._recorder_failures = 0
+        self._recorder_began = 0.0  # monotonic, as is the next
+        self._recorder_due = 0.0
         self._stop_signal: str | None = None
         self._unsaved = False
 
@@ -210,20 +216,32 @@ class Supervisor:
             self._note(f"the output could not be copied to {command.tee}: {error.strerror}")
 
     def _keep_recorder(self) -> None:
-        """Start the recorder, and start it again when it died, a few times: a driver may kill who asks it."""
+        """Start the recorder, and start it again when it died, later and later: a driver may kill who asks it."""
         if not self.intent.telemetry or (self._recorder is not None and self._recorder.poll() is None):
             return
         if self._recorder is not None:
-            code = self._recorder.returncode
-            self._recorder = None
-            self._note(f"the telemetry recorder ended with code {code}")
-        if self._recorder_starts > RECORDER_RESTARTS:
+            code, self._recorder = self._recorder.returncode, None
+            self._recorder_failed(f"ended with code {code}")
+        if time.monotonic() < self._recorder_due:
             return
-        self._recorder_starts += 1
+        self._recorder_began = time.monotonic()
         try:
             self._recorder = self._start_recorder()
         except OSError as error:  # no telemetry is a finding of the gates, no reason to end the command
-            self._note(f"the telemetry recorder could not be started: {error.strerror}")
+            self._recorder_failed(f"could not be started: {error.strerror}")
+
+    def _recorder_failed(self, how: str) -> None:
+        now = time.monotonic()
+        if now - self._recorder_began > RECORDER_STEADY_S:
+            self._recorder_failures = 0
+        if self._recorder_failures == len(RECORDER_PAUSES_S):
+            self._recorder_due = math.inf
+            self._note(f"the telemetry recorder {how}; it is not started again")
+            return
+        pause = RECORDER_PAUSES_S[self._recorder_failures]
+        self._recorder_failures += 1
+        self._recorder_due = now + pause
+        self._note(f"the telemetry recorder {how}; it is started again in {pause:.0f} s")
 
     def _start_recorder(self) -> subprocess.Popen[bytes]:
         with (self.run.folder / "recorder.log").open("ab") as log:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from textual.binding import Binding, BindingType
 
 from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.tui import collecting
 from llmval_tui.tui.base import StyledApp
 from llmval_tui.tui.commands import Commands, LlmvalCommands
 from llmval_tui.tui.glyphs import glyphs
@@ -15,6 +16,8 @@ from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.theming import choose_look
 from llmval_tui.tui.workspace import Workspace
+
+SETTLED_S = 2.0  # after the first paint everything that stays is there
 
 
 def propose(context: Context) -> Proposal:
@@ -50,6 +53,8 @@ class Dashboard(StyledApp):
         # `settings.environment`.
         os.environ.pop("NO_COLOR", None)
         super().__init__()
+        # Textual's own binding goes before every other: a key that the operator gives to something else must be free.
+        self._bindings.key_to_bindings.pop(self.COMMAND_PALETTE_BINDING, None)
         self.settings = settings
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)
@@ -91,5 +96,8 @@ def run(settings: Settings) -> int:
         Refused: the theme or the recording is not there; said before the screen is taken over.
     """
     choose_look(settings.theme, settings.environment)
-    Dashboard(settings).run(mouse=settings.mouse)
+    collecting.pause()
+    app = Dashboard(settings)
+    app.call_later(app.set_timer, SETTLED_S, collecting.settle)
+    app.run(mouse=settings.mouse)
     return 0

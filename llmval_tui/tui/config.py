@@ -43,6 +43,7 @@ class Config:
     theme: str | None = None
     interval: float | None = None
     preset: str | None = None
+    runner_python: str | None = None
     ascii: bool | None = None
     mouse: bool | None = None
     charts: str | None = None
@@ -57,8 +58,10 @@ def config_file(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "llmval" / "config.toml"
 
 
-def load_config(environment: Mapping[str, str] = os.environ) -> Config:
+def load_config(environment: Mapping[str, str] = os.environ, *, keys: bool = True) -> Config:
     """The operator's file; an empty `Config` where there is none.
+
+    `keys=False` leaves out the table [keys], which only the dashboard has a use for and only Textual can check.
 
     Raises:
         Refused: it cannot be read, is not TOML, or says something that llmval does not know.
@@ -70,10 +73,10 @@ def load_config(environment: Mapping[str, str] = os.environ) -> Config:
         return Config()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"{path} cannot be read ({error}): make it readable UTF-8, or move it away.") from error
-    return parse_config(text, path)
+    return parse_config(text, path, keys=keys)
 
 
-def parse_config(text: str, path: Path) -> Config:
+def parse_config(text: str, path: Path, *, keys: bool = True) -> Config:
     """The settings in `text`.
 
     Raises:
@@ -98,11 +101,11 @@ def parse_config(text: str, path: Path) -> Config:
         if not good(value):
             raise refuse(name, f"{name} = {_said(value)} will not do: {allowed}.")
         found[name] = value
-    keys = data.get("keys", {})
-    if not isinstance(keys, dict):
+    table = data.get("keys", {})
+    if not isinstance(table, dict):
         raise refuse("keys", 'keys is a table: write [keys] and below it a line such as complete = "c".')
-    if keys:
-        found["keys"] = _keys(keys, refuse)
+    if table and keys:
+        found["keys"] = _keys(table, refuse)
     return Config(**found)
 
 
@@ -192,6 +195,7 @@ _CHECKS: dict[str, tuple[Any, str]] = {
     "theme": (lambda value: isinstance(value, str) and bool(value), 'write the name of a theme, such as "light"'),
     "interval": (_is_interval, f"write seconds from {SHORTEST_S} to {LONGEST_S:.0f}"),
     "preset": (lambda value: value in PRESETS, f"write {' or '.join(map(repr, PRESETS))}, or leave it out"),
+    "runner_python": (lambda value: isinstance(value, str) and bool(value), "write the path of a Python interpreter"),
     "ascii": _FLAG,
     "mouse": _FLAG,
     "charts": (lambda value: value in CHARTS, f"write one of {', '.join(CHARTS)}"),

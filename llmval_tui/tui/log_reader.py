@@ -139,6 +139,8 @@ class LogReader(threading.Thread):
                 window = file.forward(0, ask.count)
         elif ask.kind == "find":
             found = file.find(ask.needle, ask.offset, up=ask.up, stop=self._interrupted)
+            if found is None and self._interrupted():
+                return  # given up for a newer question, whose answer is the one that counts
             if found is None:
                 self._post(LogRead(path, ask, Window((), 0, file.size, file.generation)))
                 return

@@ -292,3 +292,17 @@ def test_runner_python_that_cannot_run_the_runners_is_refused(workspace, tmp_pat
         done = workspace.llmval("run", "1.1", "--runner-python", str(python), check=2)
         assert said in done.stderr
     assert workspace.store.runs() == []
+
+
+def test_run_takes_the_runners_interpreter_from_the_settings(workspace, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    file = tmp_path / "llmval" / "config.toml"
+    file.parent.mkdir()
+    file.write_text("runner_python = '/no/such'\npreset = 'smoke'\n[keys]\nnonsense = 'x'\n")
+    assert "/no/such cannot be started" in workspace.llmval("run", "1.1", check=2).stderr
+    # The command line wins; the preset is not taken from a file, for a smoke run would count as a deviation.
+    workspace.llmval("run", "1.1", "--runner-python", sys.executable, check=0)
+    (run,) = workspace.store.runs()
+    assert run.intent.deviations == []
+    file.write_text("runner_pyton = '/no/such'\n")
+    assert "config.toml, line 1: there is no setting 'runner_pyton'" in workspace.llmval("run", "1.1", check=2).stderr

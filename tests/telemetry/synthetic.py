@@ -9,6 +9,7 @@ from pathlib import Path
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Sample
 
 GIB = 1 << 30
+EPOCH_NS = 1_760_000_000_000_000_000  # wall clock at monotonic 0
 
 
 def synthetic(
@@ -66,7 +67,7 @@ def synthetic(
             network_rx_mb_per_s=busy / 2,
             disk_free_bytes=900 * GIB - number * 4096,
         )
-        yield Sample(t_ns=1_760_000_000_000_000_000 + mono_ns, mono_ns=mono_ns, host=host, gpus=found)
+        yield Sample(t_ns=EPOCH_NS + mono_ns, mono_ns=mono_ns, host=host, gpus=found)
 
 
 def write(path: Path, gpus: int, seconds: float, seed: int = 0, *, interval_s: float = 1.0) -> None:

@@ -27,6 +27,7 @@ def _module(name: str, path: Path) -> None:
 
 
 _module("tui_builder", Path(__file__).with_name("builder.py"))
+_module("tui_pilot", Path(__file__).with_name("piloting.py"))
 from tui_builder import T0, Workspace  # noqa: E402
 
 

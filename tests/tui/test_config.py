@@ -110,7 +110,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, workspace: Any, mon
 
     (tmp_path / "llmval").mkdir()
     (tmp_path / "llmval" / "config.toml").write_text(
-        "theme = 'light'\ninterval = 2\nascii = true\npreset = 'smoke'\n"
+        "runner_python = '/opt/py'\ntheme = 'light'\ninterval = 2\nascii = true\npreset = 'smoke'\n"
         "mouse = false\ncharts = 'braille'\nbell = true\n"
     )
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -120,9 +120,11 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, workspace: Any, mon
     monkeypatch.setattr("llmval_tui.tui.app.run", lambda settings: seen.append(settings) or 0)
     place = ["open", "--workspace", str(workspace.root), "--checklist", str(workspace.checklist)]
     said = ["--theme", "mono", "--interval", "5", "--no-ascii", "--preset", "none", "--mouse", "--charts", "blocks"]
+    said += ["--runner-python", "/other/py"]
     for words in ([], said):
         opening.dashboard(parser().parse_args([*place, *words]))
     file, line = seen
+    assert (file.runner_python, line.runner_python) == ("/opt/py", "/other/py")
     assert (file.theme, file.interval, file.ascii, file.preset, file.mouse, file.charts, file.bell) == (
         "light", 2, True, "smoke", False, "braille", True,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the screen looks like at the three sizes; look at the report before accepting a change."""
+"""What the screen looks like at three sizes in three themes; look at the report before accepting a change."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,20 @@ from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.bridge import Sampled
 
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+# Every size in three themes, and every pane at each size.
+SIZES = {"80x24": (80, 24), "120x40": (120, 40), "200x60": (200, 60)}
+SQUARE = {
+    "80x24": (("run", "dark"), ("telemetry", "light"), ("load", "mono")),
+    "120x40": (("telemetry", "dark"), ("load", "light"), ("run", "mono")),
+    "200x60": (("load", "dark"), ("run", "light"), ("telemetry", "mono")),
+}
+KEY = {"run": "1", "telemetry": "3", "load": "4"}
 CASES = [
+    *(
+        (f"{size}-{theme}-{pane}", SIZES[size], theme, ("j", KEY[pane]))
+        for size, cells in SQUARE.items()
+        for pane, theme in cells
+    ),
     ("list", (80, 24), "dark", ()),
     ("run", (120, 40), "light", ("j", "1")),
     ("telemetry", (160, 50), "dark", ("j", "3")),
@@ -40,7 +53,7 @@ def test_the_screen(
     failed = verdict(Outcome.FAIL, files)
     workspace.run("1.1", run_id="20260101T000000Z-1.1-aaaaaa", state=State.FINISHED, verdict=failed)
     workspace.run("2.1", run_id="20260101T000001Z-2.1-bbbbbb", state=State.FINISHED, verdict=verdict(evidence=files))
-    app = dashboard(theme=theme, ascii=theme == "mono", interval=1.0)
+    app = dashboard(theme=theme, ascii=request.node.callspec.id == "ascii", interval=1.0)
 
     seen: list[object] = []
 

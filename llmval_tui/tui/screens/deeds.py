@@ -5,7 +5,9 @@ from typing import cast
 
 from textual import work
 from textual.notifications import SeverityLevel
+from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.widget import Widget
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.tui.base import StyledApp
@@ -24,6 +26,9 @@ from llmval_tui.tui.workspace import Workspace
 
 class DeedScreen(Screen[None]):
     """A screen with deeds; where things stand on it is for the main screen to know."""
+
+    # Textual draws the whole screen again whenever the focus moves; here each widget that shows the focus draws itself.
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
 
     def __init__(self, state: ScreenState, workspace: Workspace, commands: Commands) -> None:
         super().__init__()
@@ -132,6 +137,10 @@ class DeedScreen(Screen[None]):
 
     def action_palette(self) -> None:
         self.app.action_command_palette()
+
+    def action_redraw(self) -> None:
+        """Send every cell again: another program has written over the screen."""
+        self.refresh()
 
     def action_copy(self) -> None:
         """The path under the cursor in the artifacts, else the exact command of the step."""

@@ -10,7 +10,7 @@ from llmval_tui.tui.glyphs import Glyphs
 from llmval_tui.tui.keys import PANE_TITLES, Keymap
 from llmval_tui.tui.labels import short_text
 from llmval_tui.tui.widgets.painted import Row, row
-from llmval_tui.tui.widgets.text_rows import command_rows, heading, labelled, paragraph
+from llmval_tui.tui.widgets.text_rows import artifact_rows, command_rows, heading, labelled, paragraph
 
 Planned = Sequence[tuple[Step, Proposal]]
 
@@ -28,6 +28,7 @@ def work_rows(planned: Planned, effect: str, typed: str, width: int, glyphs: Gly
         ranks = [command.nproc for command in proposal.commands if command.nproc]
         if ranks:
             rows += labelled("processes", f"{max(ranks)} ranks, one GPU each where there are GPUs", "text", width)
+        rows += artifact_rows(proposal.artifacts, width)
         for deviation in proposal.deviations:
             rows += labelled("deviation", deviation, "warn", width)
     if typed:

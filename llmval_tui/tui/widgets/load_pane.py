@@ -10,7 +10,7 @@ from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.strip import nice_top
-from llmval_tui.tui.widgets.text_rows import heading, metric_rows, progress_rows
+from llmval_tui.tui.widgets.text_rows import heading, metric_rows, paragraph, progress_rows
 
 # Groups share one range, so that their lines can be compared: offered with completed, p50 with p99.
 GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
@@ -62,7 +62,7 @@ def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> l
     known = {name for _, _, names in GROUPS for name, _ in names}
     others = [metric for metric in run.metrics if metric.name not in known]
     groups = sum(1 for _, _, names in GROUPS if any(name in by_name for name, _ in names)) + bool(others)
-    rows = progress_rows(run, width, glyphs) if run.alive else []
+    rows = progress_rows(run, width, glyphs) if run.alive else whole_run_rows(run, width, glyphs)
     if run.memory:
         from llmval_tui.tui.widgets.memory_rows import memory_rows
 
@@ -75,11 +75,55 @@ def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> l
             top = nice_top([metric.peak for metric, _ in metrics], 0.1)
             rows += heading(title, width, glyphs, f"0 to {number(top)} {unit}")
             for metric, label in metrics:
-                rows += metric_rows(metric, label, unit, top, width, glyphs, tall_rows)
+                rows += metric_rows(metric, label, unit, top, width, glyphs, tall_rows, past=not run.alive)
     if others:
         rows += heading("More", width, glyphs)
         for metric in others:
-            unit = next((unit for end, unit in _UNITS if metric.name.endswith(end)), "")
             top = nice_top([metric.peak], 0.1)
-            rows += metric_rows(metric, clean_line(metric.name), unit, top, width, glyphs, 1)
+            name, unit = clean_line(metric.name), unit_of(metric.name)
+            rows += metric_rows(metric, name, unit, top, width, glyphs, 1, past=not run.alive)
     return rows
+
+
+def whole_run_rows(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
+    """The figures of a run that has ended, as its verdict has them: of all its requests, not of its last seconds."""
+    judged = run.verdict.metrics if run.verdict is not None else {}
+    past = "The charts show the run as it went; the value behind each is the last one reported, not the run's."
+    if not judged:
+        why = "It is not judged yet." if run.verdict is None else "Its verdict has no figures of the whole run."
+        return paragraph(f"{why} {past}", "muted", width)
+    rows = heading("The whole run", width, glyphs, "from its verdict")[1:]
+    column = max(len(title) for title, _, _ in GROUPS) + 3
+    named: set[str] = set()
+    for title, unit, names in GROUPS:
+        named |= {name for name, _ in names}
+        figures = [f"{label} {number(judged[name])} {unit}" for name, label in names if judged.get(name) is not None]
+        if figures:
+            rows += figure_rows(title, figures, "title", width, column)
+    more = [
+        f"{clean_line(name)} {number(value)} {unit_of(name)}".rstrip()
+        for name, value in judged.items()
+        if name not in named and value is not None
+    ]
+    if more:
+        rows += figure_rows("More", more, "text", width, column)
+    return [*rows, row(), *paragraph(past, "muted", width)]
+
+
+def figure_rows(label: str, figures: Sequence[str], role: str, width: int, column: int) -> list[Row]:
+    """Figures beside a label, as many in a row as fit; none is broken in two."""
+    lines: list[str] = []
+    for figure in figures:
+        if lines and column + len(lines[-1]) + 3 + len(figure) < width:
+            lines[-1] += f"   {figure}"
+        else:
+            lines.append(figure)
+    return [
+        row(((f" {label}" if not number else "").ljust(column), "muted"), (line, role))
+        for number, line in enumerate(lines)
+    ]
+
+
+def unit_of(name: str) -> str:
+    """The unit in a metric's name."""
+    return next((unit for end, unit in _UNITS if name.endswith(end)), "")

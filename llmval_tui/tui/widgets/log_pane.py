@@ -1,6 +1,7 @@
 """The Log pane: a window into a file of any size, which follows the end until one scrolls up."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from llmval_tui.tui.widgets.scroll import ScrollPane, with_thumb
 if TYPE_CHECKING:
     from llmval_tui.tui.log_merge import Merged
 
+SEARCHING = "searching"
+
 
 class LogPane(ScrollPane):
     """One log of the shown run at a time. Places are byte offsets; every read is a question to the reader's thread."""
@@ -31,6 +34,7 @@ class LogPane(ScrollPane):
         super().__init__(id="log")
         self.state = state
         self._ask = ask
+        self._search: Ask | None = None  # the search under way
         self._show = show
         self.following = True
         self.window = Window((), 0, 0, 0)
@@ -48,6 +52,14 @@ class LogPane(ScrollPane):
     @property
     def _count(self) -> int:
         return max(1, self.size.height - 1)
+
+    def _request(self, ask: Ask) -> None:
+        """Ask the reader; what was asked before is dropped, a search under way too."""
+        if ask.kind == "find":
+            self._search, self.message = ask, SEARCHING
+        elif self._search is not None:
+            self._search, self.message = None, ""
+        self._ask(ask)
 
     def refresh_logs(self) -> None:
         """Take the logs of the shown run; keep the chosen one, else the one with most to say."""
@@ -85,10 +97,10 @@ class LogPane(ScrollPane):
             return
         self._source = source
         self.window, self.new_lines, self._found, self._file_size = Window((), 0, 0, 0), 0, None, 0
-        self.following, self.message = True, ""
+        self.following, self.message, self._search = True, "", None
         self._show(source)
         if log is not None:
-            self._ask(Ask("end", self._count))
+            self._request(Ask("end", self._count))
         self.repaint()
 
     def take_read(self, read: LogRead) -> None:
@@ -96,6 +108,9 @@ class LogPane(ScrollPane):
         if self.file is None or read.path != self._source:
             return
         if read.ask.kind == "find":
+            if self._search is None:
+                return  # something else was asked meanwhile
+            self._search = None
             if read.found is None:
                 self.message = f"“{self.needle}” is not found {'above' if read.ask.up else 'below'}"
                 self.repaint()
@@ -176,17 +191,24 @@ class LogPane(ScrollPane):
 
     def on_resize(self) -> None:
         super().on_resize()
-        if self.file is not None:
-            kind = Ask("end", self._count) if self.following else Ask("from", self._count, self.window.start)
-            self._ask(kind)
+        self._ask_again()
 
     def on_show(self) -> None:
-        self.on_resize()
+        super().on_show()
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Ask for what is shown, in as many lines as there is room for now."""
+        if self._search is not None:  # the prompt that asked for it has just given its row back
+            self._request(replace(self._search, count=self._count))
+        elif self.file is not None:
+            kind = Ask("end", self._count) if self.following else Ask("from", self._count, self.window.start)
+            self._request(kind)
 
     def action_follow(self) -> None:
         """Follow the end from now on."""
         self.following, self.new_lines = True, 0
-        self._ask(Ask("end", self._count))
+        self._request(Ask("end", self._count))
         self.repaint()
 
     def action_move(self, rows: int) -> None:
@@ -196,44 +218,46 @@ class LogPane(ScrollPane):
         if rows > 0:
             # Counted in lines that are shown; from the last one on, the file says what follows.
             index = min(rows, len(lines) - 1)
-            self._ask(Ask("from", self._count, lines[index].offset))
+            self._request(Ask("from", self._count, lines[index].offset))
             return
         self.following = False
         index = len(lines) + rows
         end = lines[index].offset if index > 0 else self.window.start
         if end == 0 or self.window.start == 0:
-            self._ask(Ask("from", self._count, 0))
+            self._request(Ask("from", self._count, 0))
         else:
-            self._ask(Ask("before", self._count, end))
+            self._request(Ask("before", self._count, end))
 
     def action_end(self, direction: int) -> None:
         if direction > 0:
             self.action_follow()
         else:
             self.following = False
-            self._ask(Ask("from", self._count, 0))
+            self._request(Ask("from", self._count, 0))
 
     def find(self, direction: int) -> bool:
         """Search on from the place found last, or from what is shown."""
         if not self.needle or self.file is None:
             return False
-        self.message = "searching"
         self.following = False
         if direction > 0:
             # Behind the line found last: the same line again would be no progress.
             found = self._found
             later = [line.offset for line in self.window.lines if found is not None and line.offset > found]
             start = self.window.start if found is None else later[0] if later else found + 1
-            self._ask(Ask("find", self._count, start, self.needle))
+            self._request(Ask("find", self._count, start, self.needle))
         else:
             start = self.window.end if self._found is None else self._found
-            self._ask(Ask("find", self._count, start, self.needle, up=True))
+            self._request(Ask("find", self._count, start, self.needle, up=True))
         self.repaint()
         return True
 
     def forget_search(self) -> None:
         """Back to plain reading."""
-        self.needle, self._found, self.message = "", None, ""
+        self.needle, self._found = "", None
+        if self._search is not None:
+            self._request(Ask("from", self._count, self.window.start))
+        self.message = ""
         self.repaint()
 
     def shift(self, columns: int) -> None:

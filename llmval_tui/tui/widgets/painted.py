@@ -49,6 +49,7 @@ class Painted(Widget):
         super().__init__(id=id, classes=classes)
         self._shown: list[Row] = []
         self._shown_width = 0
+        self._strips: list[Strip | None] = []  # of the rows that are shown, as far as they were asked for
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         """What is to be seen now, at most `height` rows."""
@@ -78,8 +79,13 @@ class Painted(Widget):
         before, self._shown = self._shown, rows
         if len(before) != len(rows) or self._shown_width != width:
             self._shown_width = width
+            self._strips = [None] * len(rows)
             self.refresh()
             return
+        self._strips = [
+            strip if old is new or old == new else None
+            for old, new, strip in zip(before, rows, self._strips, strict=True)
+        ]
         regions = [
             Region(start, y, end - start, 1)
             for y, (old, new) in enumerate(zip(before, rows, strict=True))
@@ -95,14 +101,28 @@ class Painted(Widget):
         self.repaint()
 
     def on_resize(self) -> None:
-        self.redraw()
+        self.repaint()  # which draws everything where the size is another one
 
     def on_show(self) -> None:
         self.repaint()
 
     def render_line(self, y: int) -> Strip:
-        shown = self._shown[y] if y < len(self._shown) else Row()
-        return to_strip(shown, self.size.width, self.look)
+        if y >= len(self._shown):
+            return to_strip(Row(), self.size.width, self.look)
+        strip = self._strips[y]
+        if strip is None or strip.cell_length != self.size.width:
+            strip = self._strips[y] = to_strip(self._shown[y], self.size.width, self.look)
+        return strip
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The rows of a region, made once each.
+
+        Textual would style, filter and cache each row again for borders, paddings and opacity that these widgets do
+        not have: half the cost of showing another pane.
+        """
+        whole = crop.x == 0 and crop.width == self.size.width
+        strips = [self.render_line(y) for y in crop.line_range]
+        return strips if whole else [strip.crop(crop.x, crop.right) for strip in strips]
 
 
 _PLAIN = str.maketrans("×°…“”‘’–—·→≤≥−", "x ~\"\"''--|><>-")

@@ -19,7 +19,15 @@ from llmval_tui.tui.widgets.gate_rows import gate_rows
 from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.strip import nice_top
-from llmval_tui.tui.widgets.text_rows import command_rows, heading, labelled, metric_rows, paragraph, progress_rows
+from llmval_tui.tui.widgets.text_rows import (
+    artifact_rows,
+    command_rows,
+    heading,
+    labelled,
+    metric_rows,
+    paragraph,
+    progress_rows,
+)
 
 UTC = timezone.utc  # noqa: UP017
 
@@ -84,8 +92,7 @@ def proposal_part(proposal: Proposal | None, width: int, glyphs: Glyphs) -> list
         rows += [
             row((f" {glyphs.bullet} " if not i else "   ", "muted"), (line, "text")) for i, line in enumerate(lines)
         ]
-    for artifact in proposal.artifacts:
-        rows += labelled("leaves", artifact.path, "code", width)
+    rows += artifact_rows(proposal.artifacts, width)
     for deviation in proposal.deviations:
         rows += labelled("deviation", deviation, "warn", width)
     return rows

@@ -84,8 +84,11 @@ def gpu_rows(
     if form == 2:
         heat = f"{number(gpu.temperature_c)} °C"
         links = f"NVLink in {number(gpu.nvlink_rx_gb_per_s)} out {number(gpu.nvlink_tx_gb_per_s)} GB/s"
-        # The title's row also carries what has no chart here.
+        # The title's row also carries what has no chart here; where it is short, it does without clock and name.
         extra = f"  {heat}  {memory}  {links}"
+        for less in ({"clock": False}, {"clock": False, "name": False}):
+            if cell_len(title.plain) + cell_len(extra) > width:
+                title = title_row(gpu, width, lost, stale, **less)
         spans = (*title.spans, (fit(extra, max(0, width - cell_len(title.plain))), "muted" if stale else "text"))
         half = (width - 2) // 2
         return [
@@ -155,9 +158,11 @@ def link_range(history: TelemetryHistory) -> float:
     return nice_top(peaks, 1.0)
 
 
-def title_row(gpu: GpuSample, width: int, lost: bool, stale: bool) -> Row:
+def title_row(gpu: GpuSample, width: int, lost: bool, stale: bool, *, name: bool = True, clock: bool = True) -> Row:
     """Which GPU, and what is the matter with it."""
-    spans: list[Span] = [(f" GPU {gpu.index}", "title"), (f"  {clean_line(gpu.name or 'name n/a')}", "text")]
+    spans: list[Span] = [(f" GPU {gpu.index}", "title")]
+    if name:
+        spans.append((f"  {clean_line(gpu.name or 'name n/a')}", "text"))
     if lost:
         spans.append(("  lost: no reading", "bad"))
     elif stale:
@@ -166,7 +171,7 @@ def title_row(gpu: GpuSample, width: int, lost: bool, stale: bool) -> Row:
         spans.append((f"  XID {gpu.xid}", "bad"))
     if gpu.throttle_reasons:
         spans.append((f"  throttled: {', '.join(clean_line(reason) for reason in gpu.throttle_reasons)}", "warn"))
-    if gpu.sm_clock_mhz is not None:
+    if clock and gpu.sm_clock_mhz is not None:
         spans.append((f"  {gpu.sm_clock_mhz:.0f} MHz", "muted"))
     return row(*spans)
 
@@ -194,8 +199,7 @@ def host_rows(host: HostSample, history: TelemetryHistory, width: int, glyphs: G
     inward, outward = number(host.network_rx_mb_per_s), number(host.network_tx_mb_per_s)
     title.append((f"  network in {inward} out {outward} MB/s", "muted"))
     title.append((f"  disk free {gib(host.disk_free_bytes)} GiB", "muted"))
-    used = used_of(host.memory_used_bytes, host.memory_total_bytes).replace(" GiB", "G")
-    memory = series["memory_percent"], 100.0, used
+    memory = series["memory_percent"], 100.0, whole_gib(host.memory_used_bytes, host.memory_total_bytes)
     return [
         row(*title),
         row(
@@ -220,6 +224,13 @@ def used_of(used: float | None, total: float | None) -> str:
     if used is None:
         return NOT_AVAILABLE
     return f"{gib(used)}/{gib(total)} GiB" if total else f"{gib(used)} GiB"
+
+
+def whole_gib(used: float | None, total: float | None) -> str:
+    """A host's memory; without decimals, for a host may have thousands of GiB."""
+    if used is None or not total:
+        return NOT_AVAILABLE if used is None else f"{used / 2**30:.0f} GiB"
+    return f"{used / 2**30:.0f}/{total / 2**30:.0f}G"
 
 
 def pct(value: float | None) -> str:

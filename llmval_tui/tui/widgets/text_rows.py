@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs.records import Command
+from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
+from llmval_tui.runs.records import Artifact, Command
 from llmval_tui.tui.fmt import duration, fit, number, wrap
 from llmval_tui.tui.following import MetricSeries, RunView
 from llmval_tui.tui.glyphs import Glyphs
@@ -33,6 +34,14 @@ def labelled(label: str, text: str, role: str, width: int, column: int = 12) -> 
     room = max(12, width - len(head) - 1)
     lines = wrap(clean_line(text), room)
     return [row((head if not index else " " * len(head), "muted"), (line, role)) for index, line in enumerate(lines)]
+
+
+def artifact_rows(artifacts: Sequence[Artifact], width: int) -> list[Row]:
+    """What a proposal promises to leave; the run's id is not known before the run is made, and is said so."""
+    rows: list[Row] = []
+    for artifact in artifacts:
+        rows += labelled("leaves", artifact.path.replace(RUN_ID_PLACEHOLDER, "<run id>"), "code", width)
+    return rows
 
 
 def command_rows(commands: Sequence[Command], width: int, glyphs: Glyphs) -> list[Row]:
@@ -72,9 +81,17 @@ def progress_rows(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
 
 
 def metric_rows(
-    metric: MetricSeries, label: str, unit: str, top: float, width: int, glyphs: Glyphs, height: int
+    metric: MetricSeries,
+    label: str,
+    unit: str,
+    top: float,
+    width: int,
+    glyphs: Glyphs,
+    height: int,
+    *,
+    past: bool = False,
 ) -> list[Row]:
-    """One metric: its name, its chart, its newest value and its peak."""
+    """One metric: its name, its chart, its newest value and its peak. `past`: the run is over, the value an old one."""
     last = metric.values[-1] if metric.values else None
     name = 12 if len(label) <= 11 else 24
     peak = f"{glyphs.peak}{number(metric.peak)}" if metric.peak is not None else ""
@@ -89,7 +106,7 @@ def metric_rows(
         row(
             (fit(f" {label}", name, glyphs.ellipsis), "muted"),
             (drawn[-1], role),
-            (" " + fit(value, 16), "warn" if last is None else "title"),
+            (" " + fit(value, 16), "warn" if last is None else "muted" if past else "title"),
             (fit(peak, 8), "muted"),
         )
     )

@@ -1,0 +1,56 @@
+"""The gallery of themes: `python -m benchmarks.gallery [FOLDER]` writes one picture a theme (docs/images/themes).
+
+Everything in them is made up and the same each time, so that the pictures differ in nothing but the theme.
+"""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+from benchmarks.picture import portable
+from llmval_tui.runs.records import Outcome, State
+from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.bridge import Sampled
+from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.state import ScreenState
+from tests.tui import builder
+
+THEMES = ("dark", "light", "contrast", "ansi", "mono")
+SIZE = (110, 30)
+
+
+async def take(theme: str, out: Path) -> None:
+    """A load test at work beside a list in which every other step has come to an end."""
+    with tempfile.TemporaryDirectory() as name:
+        workspace = builder.Workspace(Path(name))
+        (workspace.run("1.2") / "events.jsonl").write_bytes(builder.load_events(142))
+        ended = [("1.1", Outcome.FAIL), ("1.3", Outcome.PASS), ("2.1", Outcome.INVALID)]
+        for number, outcome in ended:
+            run_id = f"20260101T000000Z-{number}-aaaaaa"
+            workspace.run(number, run_id=run_id, state=State.FINISHED, verdict=builder.verdict(outcome))
+        settings = Settings(workspace.root, workspace.checklist, theme=theme)
+        state = ScreenState(settings, now=lambda: builder.T0 + 142.4)
+        app = Dashboard(settings, state=state, live=False)
+        async with app.run_test(size=SIZE) as pilot:
+            app.main.post_message(Sampled("live", [builder.sample(second) for second in range(143)]))
+            await pilot.press("j", "1")
+            await pilot.pause(1.5)
+            out.write_text(portable(app.export_screenshot(title=f"llmval --theme {theme}")))
+
+
+def main() -> None:
+    """Take all."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images/themes")
+    folder.mkdir(parents=True, exist_ok=True)
+    for theme in THEMES:
+        with (
+            patch("platform.node", lambda: "node-7"),
+            patch("llmval_tui.tui.widgets.bars.driver_version", lambda: "580.159.04"),
+        ):
+            asyncio.run(take(theme, folder / f"{theme}.svg"))
+
+
+if __name__ == "__main__":
+    main()

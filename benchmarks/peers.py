@@ -1,0 +1,165 @@
+"""The dashboard beside others on the same machine and in the same terminal: nvitop, and AIPerf's dashboard.
+
+Neither is a dependency: each is looked for on the PATH (`pip install nvitop==1.7.2`, `pip install aiperf` into a venv
+of their own), and where one is not there or cannot run, its row says why.
+"""
+
+import json
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from benchmarks.dashboard import COLUMNS, LLMVAL, ROWS, scratch
+from benchmarks.report import Row
+from benchmarks.terminal import Terminal
+
+
+def first_paint_beside_nvitop(repeats: int = 7) -> Row:
+    """From exec to the first step of the list, and to nvitop's first GPU row; in turn, so that both meet one load."""
+    name, bound = "first paint beside nvitop", "≤ 1.5× nvitop's"
+    program = shutil.which("nvitop")
+    if program is None:
+        return Row(name, "not available: nvitop is not on the PATH", bound, None)
+    if (trouble := _no_nvml()) is not None:
+        return Row(name, f"not available: nvitop needs a GPU ({trouble})", bound, None)
+    ours: list[float] = []
+    theirs: list[float] = []
+    with scratch() as folder:
+        for _ in range(repeats):
+            for argv, shown, times in (
+                ([*LLMVAL, "--workspace", str(folder)], "1.2", ours),
+                ([program], "MiB", theirs),
+            ):
+                with Terminal(argv, COLUMNS, ROWS) as terminal:
+                    terminal.wait_for(shown, 20)
+                    times.append(terminal.drawn_at - terminal.started)
+    mine, peer = statistics.median(ours), statistics.median(theirs)
+    text = f"{mine:.2f} s, nvitop {peer:.2f} s ({mine / peer:.2f}×); medians of {repeats}"
+    return Row(name, text, bound, mine <= 1.5 * peer)
+
+
+def _no_nvml() -> str | None:
+    """Why there is no GPU to show; None where there is one."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return str(error)
+    return None if count else "NVML counts none"
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Answers /v1/chat/completions with a stream of 16 tokens in 0.3 s."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._head("application/json")
+        self._chunk(b'{"object": "list", "data": [{"id": "tiny", "object": "model"}]}')
+        self._chunk(b"")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._head("text/event-stream")
+        for token in range(16):
+            time.sleep(0.02)
+            choice = {"index": 0, "delta": {"content": f" {token}"}, "finish_reason": "stop" if token == 15 else None}
+            event = {"id": "1", "object": "chat.completion.chunk", "model": "tiny", "choices": [choice]}
+            self._chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+        self._chunk(b"data: [DONE]\n\n")
+        self._chunk(b"")
+
+    def _head(self, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the terminal is the table's."""
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A tokenizer of one token a byte, in the files that Hugging Face's libraries read: AIPerf needs one."""
+    # The printable characters that byte-level tokenizers stand for bytes with (GPT-2's table).
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    names = {byte: chr(byte) for byte in plain}
+    names |= {byte: chr(256 + n) for n, byte in enumerate(b for b in range(256) if b not in names)}
+    vocabulary = {names[byte]: byte for byte in range(256)} | {"<end>": 256}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": []}
+    end = {"id": 256, "content": "<end>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+           "special": True}  # fmt: skip
+    whole = {"version": "1.0", "added_tokens": [end], "normalizer": None, "pre_tokenizer": byte_level,
+             "post_processor": None, "decoder": byte_level, "model": model}  # fmt: skip
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(whole))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<end>", "model_max_length": 100_000}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+
+
+@contextmanager
+def closing_children(terminal: Terminal) -> Iterator[None]:
+    """AIPerf's services outlive a main process that is killed."""
+    try:
+        yield
+    finally:
+        terminal.end_children()
+
+
+def aiperf_dashboard(seconds: float = 30) -> Row:
+    """AIPerf's own dashboard at five requests a second against an endpoint that only counts: for comparison, no bound.
+
+    CPU is that of the process that draws; AIPerf's workers are not counted. Its bytes are those to the terminal.
+    """
+    name, bound = f"AIPerf's dashboard, {COLUMNS}×{ROWS}, 5 requests/s", "for comparison"
+    program = shutil.which("aiperf")
+    if program is None:
+        return Row(name, "not available: aiperf is not on the PATH", bound, None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory(prefix="llmval-bench-") as folder:
+        write_tokenizer(Path(folder) / "tokenizer")
+        argv = [
+            program, "profile", "--model", "tiny", "--tokenizer", f"{folder}/tokenizer", "--ui", "dashboard",
+            "--streaming", "--url", f"http://127.0.0.1:{server.server_port}", "--endpoint-type", "chat",
+            "--request-rate", "5", "--request-count", str(round(5 * (seconds + 60))), "--artifact-dir", f"{folder}/out",
+        ]  # fmt: skip
+        try:
+            with Terminal(argv, COLUMNS, ROWS) as terminal, closing_children(terminal):
+                terminal.wait_for("NVIDIA AIPerf", 90)
+                painted = terminal.drawn_at - terminal.started
+                terminal.wait_for("Live Concurrency", 180)
+                time.sleep(5)
+                cpu, count, began = terminal.own_cpu_seconds(), terminal.bytes_read, time.perf_counter()
+                everything = terminal.cpu_seconds()
+                time.sleep(seconds)
+                span = time.perf_counter() - began
+                share = 100 * (terminal.own_cpu_seconds() - cpu) / span
+                whole = 100 * (terminal.cpu_seconds() - everything) / span
+                rate = (terminal.bytes_read - count) / span / 1000
+                memory = terminal.rss_bytes() / 1e6
+        except TimeoutError as error:
+            why = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "no output")
+            return Row(name, f"not available: it did not begin ({why[:120]})", bound, None)
+        finally:
+            server.shutdown()
+    text = (
+        f"first paint {painted:.1f} s, {rate:.1f} kB/s, {share:.1f} % of a core ({whole:.0f} % with its workers), "
+        f"{memory:.0f} MB"
+    )
+    return Row(name, text, bound, None)

@@ -1,0 +1,90 @@
+"""What telemetry costs: the dashboard's recorder at 2 Hz and a run's at 10 Hz, as processes of their own.
+
+`python -m benchmarks sampling` needs nothing but psutil and, for figures that mean something, GPUs.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+
+from benchmarks.report import Row
+from llmval_tui.telemetry.sample import Sample
+
+RECORDER = [sys.executable, "-m", "llmval_tui.telemetry.recorder"]
+BOUND_PERCENT = 5.0  # of one core, four GPUs
+
+
+def sampling(seconds: float = 20) -> list[Row]:
+    """CPU of both recorders together, after their start; samples that were due and came; the 10 Hz one's own readings.
+
+    At 10 Hz plain readings (utilisation, averaged power, clocks, GPM) come with every sample, dear ones (energy
+    counter, instant power, NVLink counters, processes) once a second.
+    """
+    name = "telemetry sampling, 2 Hz display and 10 Hz record"
+    with tempfile.TemporaryDirectory(prefix="llmval-bench-") as folder:
+        files = {0.5: Path(folder) / "display.jsonl", 0.1: Path(folder) / "record.jsonl"}
+        children = [
+            subprocess.Popen([*RECORDER, "--out", str(path), "--interval", str(interval)], stdin=subprocess.DEVNULL)
+            for interval, path in files.items()
+        ]
+        try:
+            time.sleep(3)
+            before, began = [_cpu(child) for child in children], time.perf_counter()
+            counts = [_lines(path) for path in files.values()]
+            time.sleep(seconds)
+            span = time.perf_counter() - began
+            shares = [100 * (_cpu(child) - used) / span for child, used in zip(children, before, strict=True)]
+            came = [_lines(path) - count for path, count in zip(files.values(), counts, strict=True)]
+        finally:
+            for child in children:
+                child.terminate()
+                child.wait(10)
+        lines = files[0.1].read_bytes().splitlines()
+    samples = [sample for line in lines if (sample := Sample.from_line(line)) is not None]
+    gpus = len(samples[-1].gpus)
+    powers = [sample.gpus[0].power_w for sample in samples] if gpus else []
+    steps = sum(one != other for one, other in pairwise(powers))
+    text = (
+        f"{shares[0]:.1f} + {shares[1]:.1f} % of a core with {gpus} GPUs; {came[0]} of {round(span / 0.5)} and "
+        f"{came[1]} of {round(span / 0.1)} samples came; GPU 0's power changed {steps} times in {len(powers)} samples"
+    )
+    bound = f"≤ {BOUND_PERCENT:.0f} % of a core with 4 GPUs"
+    if not gpus:
+        return [Row(name, f"{text} (no GPU: the host alone)", bound, None)]
+    return [
+        # Sampling costs the same again for each GPU, so fewer are held to their share of the bound.
+        Row(name, text, f"{bound}, in proportion", sum(shares) <= BOUND_PERCENT * gpus / 4),
+        _instant_power(),
+    ]
+
+
+def _instant_power(calls: int = 50) -> Row:
+    """What reading the instant power of one GPU costs by itself: whether it could come with every sample."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    times = []
+    for _ in range(calls):
+        began = time.process_time()
+        pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])
+        times.append((time.process_time() - began) * 1000)
+        time.sleep(0.05)
+    pynvml.nvmlShutdown()
+    times.sort()
+    text = f"median {times[len(times) // 2]:.2f} ms, worst {times[-1]:.2f} ms of CPU in {calls} readings 50 ms apart"
+    return Row("instant power of one GPU (field 186)", text, "for the record", None)
+
+
+def _cpu(child: subprocess.Popen[bytes]) -> float:
+    times = psutil.Process(child.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -1,0 +1,102 @@
+"""What Telemetry, Load and Artifacts show, and what a finished run tells."""
+
+import pytest
+from tui_builder import Workspace, load_events, sample, verdict
+from tui_pilot import WIDE, Make, ready, said, text_of, until
+
+from llmval_tui.foundation.files import write_json
+from llmval_tui.runs.records import Evidence, Outcome, State
+from llmval_tui.tui.bridge import Sampled
+
+
+async def test_telemetry_tells_live_stale_and_recorded_apart(workspace: Workspace, dashboard: Make) -> None:
+    folder = workspace.run("1.2")
+    (folder / "telemetry.jsonl").write_bytes(b"".join(sample(s, 2).to_line() for s in range(30)))
+    app = dashboard(second=100.2)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await ready(pilot)
+        await pilot.press("j")
+        await until(pilot, lambda: app.main.state.run is not None)
+        app.main.post_message(Sampled("live", [sample(s, 8) for s in range(101)]))
+        await pilot.press("3")
+        pane = app.main.panes["telemetry"]
+        await until(pilot, lambda: "GPU 7" in text_of(pane))
+        assert "live" in text_of(pane) and "stale" not in text_of(pane)
+        assert "throttled: sw_power_cap" in text_of(pane)
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: "recorded with run" in text_of(pane) and "GPU 1" in text_of(pane))
+        assert "GPU 7" not in text_of(pane)
+        await pilot.press("right_square_bracket")
+        app.main.state.now = lambda: 1_767_323_045 + 160.0
+        await until(pilot, lambda: "stale" in text_of(pane))
+        assert "60 s old" not in text_of(pane) or "stale" in text_of(app.main._header)
+
+
+async def test_load_shows_unit_value_and_peak(workspace: Workspace, dashboard: Make) -> None:
+    (workspace.run("1.2") / "events.jsonl").write_bytes(load_events(142))
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("j", "4")
+        pane = app.main.panes["load"]
+        await until(pilot, lambda: "TTFT" in text_of(pane))
+        shown = text_of(pane)
+        assert "47%" in shown and "142/300 s" in shown and "2 min 38 s left" in shown
+        assert "28 QPS" in shown and "▲15,860" in shown and "0 to 50 QPS" in shown
+
+
+async def test_load_of_a_run_that_has_ended_shows_the_whole_run(workspace: Workspace, dashboard: Make) -> None:
+    folder = workspace.run("1.2", state=State.FINISHED)
+    (folder / "events.jsonl").write_bytes(load_events(142))
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("j", "4")
+        pane = app.main.panes["load"]
+        await until(pilot, lambda: "It is not judged yet" in text_of(pane))
+        assert "The whole run" not in text_of(pane)
+        judged = verdict()
+        judged.metrics["goodput_qps"] = 26.4
+        write_json(folder / "verdict.json", judged)
+        await until(pilot, lambda: "The whole run" in text_of(pane))
+        shown = text_of(pane)
+        assert "output 14,960 tokens/s" in shown and "p99 1,240 ms" in shown and "goodput_qps 26.4 QPS" in shown
+        assert "The charts show the run as it went" in shown
+
+
+async def test_artifacts_show_what_changed(workspace: Workspace, dashboard: Make) -> None:
+    (workspace.root / "kept.json").write_text("{}")
+    files = [Evidence("kept.json", "ab" * 32, 3), Evidence("gone.json", "cd" * 32, 7)]
+    workspace.run("1.1", state=State.FINISHED, verdict=verdict(evidence=files))
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("a")
+        await until(pilot, lambda: "gone.json" in text_of(app.main.panes["artifacts"]))
+        shown = text_of(app.main.panes["artifacts"])
+        assert "changed since it was judged" in shown and "missing" in shown and "ab" * 32 in shown
+
+
+async def test_copy_sends_the_command_through_the_terminal(dashboard: Make) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        written: list[str] = []
+        assert app._driver is not None
+        app._driver.write = written.append  # type: ignore[method-assign]
+        await pilot.press("j")
+        await until(pilot, lambda: app.main.state.detail is not None)
+        await pilot.press("y")
+        await pilot.pause()
+        assert any(text.startswith("\x1b]52;c;dG9yY2hydW4g") for text in written)  # base64 of "torchrun "
+
+
+@pytest.mark.parametrize(("bell", "notify"), [(False, False), (True, False), (False, True)])
+async def test_a_finished_run_is_told_as_asked(workspace: Workspace, dashboard: Make, bell: bool, notify: bool) -> None:
+    folder = workspace.run("1.2")
+    async with dashboard(bell=bell, notify=notify).run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await until(pilot, lambda: app.main.state.view.active)
+        written: list[str] = []
+        assert app._driver is not None
+        app._driver.write = written.append  # type: ignore[method-assign]
+        write_json(folder / "verdict.json", verdict(Outcome.FAIL))
+        await until(pilot, lambda: "1.2 failed: 27.9 QPS" in said(app), "the toast")
+        assert any(text == "\a" for text in written) is bell
+        assert any("]9;llmval 1.2 failed: 27.9 QPS" in text for text in written) is notify
