@@ -155,6 +155,7 @@ def write_sweep(folder: Path, *cells: dict[str, Any], order: list[str] | None = 
         (folder / f"{cell['cell']}.json").write_text(json.dumps(cell))
     names = order or [cell["cell"] for cell in cells]
     manifest = {
-        "schema": 1, "kind": "power_sweep", "cells": names, "order": names, "settings": SETTINGS, "identity": cells[0]["identity"],
+        "schema": 1, "kind": "power_sweep", "cells": names, "order": names, "settings": SETTINGS,
+        "identity": cells[0]["identity"],
     }  # fmt: skip
     (folder / "sweep.json").write_text(json.dumps(manifest))
