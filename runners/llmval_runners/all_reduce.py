@@ -60,6 +60,8 @@ class SymmetricAllReduce:
         try:
             self._buffer = symmetric.empty(MOST_BYTES // 2, dtype=torch.bfloat16, device=device)
             symmetric.rendezvous(self._buffer, self._group)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             cause = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Refused(

@@ -61,6 +61,8 @@ class Benchmark:
         # A step in lock-step waits for the slowest, so that one's ceilings count.
         limits = {name: float(parallel.smallest(int(value))) for name, value in ceilings(device, first.dtype).items()}
         self._print("  ".join(f"{name} {value:.4g}" for name, value in limits.items()))
+        if self.world_size > 1 and device.type == "cuda" and (why := parallel.unshared()):
+            self._print(f"only NCCL is compared: {why}")
         if "all_reduce" in self.options.rows:
             for row in benchmark_collectives.table(parallel, first.dtype, self.options.repeats):
                 self._done(row)

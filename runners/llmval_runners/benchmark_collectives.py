@@ -15,8 +15,11 @@ _FIRST = 2.0**-100  # of the values: NCCL sums in place, and 8 ranks multiply th
 
 
 def choices(parallel: Parallel) -> list[str]:
-    """The all-reduces that can be compared here."""
-    return [all_reduce.NCCL, all_reduce.ONE_SHOT, all_reduce.TWO_SHOT] if parallel.device.type == "cuda" else ["gloo"]
+    """The all-reduces that can be compared here; NCCL alone where the GPUs' memory cannot be shared."""
+    if parallel.device.type != "cuda":
+        return ["gloo"]
+    shared = [] if parallel.unshared() else [all_reduce.ONE_SHOT, all_reduce.TWO_SHOT]
+    return [all_reduce.NCCL, *shared]
 
 
 def all_reduce_seconds(parallel: Parallel, nbytes: int, choice: str, dtype: torch.dtype, repeats: int) -> float:

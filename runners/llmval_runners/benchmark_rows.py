@@ -143,7 +143,7 @@ class Bench:
         with torch.inference_mode():
             layers()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # as in gpu_runner
                 layers()
         taken = seconds(graph.replay, self.device, self.repeats)
         rate = self._kv_bytes(context) * batch / taken

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from llmval_runners import all_reduce
 from llmval_runners.attention import AttentionBackend
 from llmval_runners.kv_cache import PagedKVCache
 from llmval_runners.model import Decoder, rotate
@@ -105,7 +106,8 @@ class CompiledDecoder:
 
     def __init__(self, model: Decoder, cache: PagedKVCache, mode: str) -> None:
         """Compiles all that steps of any size will need. `mode`: smart or default."""
-        self.model, self.cache, self.mode, self.graphs = model, cache, mode, 0
+        self.model, self.cache, self.mode = model, cache, mode
+        self._compiled: list[str] = []  # names of what was compiled
         self._blocks = [
             _Block(
                 index, layer.attention_norm, layer.qkv.weight, layer.output.weight, layer.mlp_norm,
@@ -133,11 +135,19 @@ class CompiledDecoder:
         x = F.embedding(ids, self.model.embedding)
         angles = positions[:, None].float() * self.model.frequencies
         _running, self._attend = self, attend
-        return self._layers(self._parts, self._blocks, x, angles.cos()[:, None], angles.sin()[:, None], slots)
+        try:
+            return self._layers(self._parts, self._blocks, x, angles.cos()[:, None], angles.sin()[:, None], slots)
+        finally:
+            _running, self._attend = None, self._queries
 
     def normed(self, x: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         """The final norm of what `run` gave."""
         return F.rms_norm(x + delta, (x.shape[1],), self.model.norm, self.model.shape.norm_eps)
+
+    @property
+    def graphs(self) -> int:
+        """Compilations so far."""
+        return len(self._compiled)
 
     @property
     def as_json(self) -> dict[str, Any]:
@@ -150,10 +160,10 @@ class CompiledDecoder:
         }
 
     def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        inductor = torch._dynamo.lookup_backend("inductor")
+        inductor, compiled = torch._dynamo.lookup_backend("inductor"), self._compiled
 
         def backend(module: Any, inputs: Any, **options: Any) -> Any:
-            self.graphs += 1
+            compiled.append(function.__name__)  # not `self`: Dynamo keeps its backends, and an engine must be freed
             return inductor(module, inputs, **options)
 
         # One a token count and engine, of which a process can have several.
@@ -196,7 +206,10 @@ def _(qkv: torch.Tensor, pool: torch.Tensor, index: int, width: int) -> torch.Te
 @torch.library.custom_op("llmval::all_reduce", mutates_args=())
 def _all_reduce(tensor: torch.Tensor) -> torch.Tensor:
     assert _running is not None
-    return _running._reduced(tensor.clone())  # which may be in place
+    parallel = _running.model.parallel
+    total = _running._reduced(tensor.clone())  # which may be in place
+    # Inductor may reuse an operator's result, and the two-shot sum lies in the buffer that the next call overwrites.
+    return total.clone() if parallel.all_reduce_of(tensor) == all_reduce.TWO_SHOT else total
 
 
 @_all_reduce.register_fake

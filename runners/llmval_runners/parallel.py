@@ -26,6 +26,7 @@ class Parallel:
         self.device, self.rank, self.size = device, rank, size
         self._control: dist.ProcessGroup | None = None
         self._symmetric: all_reduce.SymmetricAllReduce | None = None
+        self._unshared: str | None = None
         self._choice = all_reduce.NCCL
         if size > 1:
             if os.environ.get("LOCAL_WORLD_SIZE") == str(size):  # one node: its name need not resolve
@@ -50,6 +51,17 @@ class Parallel:
                 raise Refused(f"a {choice} all-reduce needs GPUs, and these ranks are on CPUs: use {all_reduce.NCCL}.")
             self._symmetric = self._symmetric or all_reduce.SymmetricAllReduce(self.device)
         self._choice = choice
+
+    def unshared(self) -> str | None:
+        """Why these ranks cannot sum in each other's memory; None where they can. Collective, tried once."""
+        if self.size == 1 or self.device.type != "cuda":
+            return "these ranks are not several GPUs"
+        if self._symmetric is None and self._unshared is None:
+            try:
+                self._symmetric = all_reduce.SymmetricAllReduce(self.device)
+            except Refused as refusal:
+                self._unshared = str(refusal)
+        return self._unshared
 
     @contextmanager
     def using(self, choice: str) -> Iterator[None]:

@@ -1,12 +1,15 @@
 """The compiled layers give what the plain ones give, and nothing is compiled while requests are served."""
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from llmval_runners import all_reduce
 from llmval_runners.attention import choose
 from llmval_runners.compiled import CompiledDecoder
 from llmval_runners.configure import configure
@@ -38,6 +41,22 @@ class TwoRanks(Parallel):
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         return tensor.mul_(1.5)
+
+
+class SharedBuffer(TwoRanks):
+    """The same by a two-shot kernel: the sum lies in a buffer that the next call overwrites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = torch.empty(2**16)
+
+    def all_reduce_of(self, tensor: torch.Tensor) -> str:
+        return all_reduce.TWO_SHOT
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        shared = self.buffer[: tensor.numel()].view_as(tensor)
+        return shared.copy_(tensor.mul(1.5))
 
 
 def runner(mode: str, *, backend: str = "sdpa", parallel: Parallel | None = None, kv=torch.float32) -> Runner:
@@ -83,8 +102,8 @@ def test_requests_get_the_tokens_of_the_plain_engine(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_all_reduces_in_place_and_a_smaller_cache_type_give_what_the_plain_pass_gives(mode: str) -> None:
     hidden = []
-    for one in ("off", mode):
-        parallel = TwoRanks()
+    for one, sums in (("off", TwoRanks), (mode, TwoRanks), (mode, SharedBuffer)):
+        parallel = sums()
         steps = runner(one, parallel=parallel, kv=torch.bfloat16)
         parallel.calls = 0
         plan = StepPlan(admits=[Admit(3, [5, 1])], prefills=[Prefill(3, 0, list(range(11)), True)])
@@ -92,7 +111,19 @@ def test_all_reduces_in_place_and_a_smaller_cache_type_give_what_the_plain_pass_
         steps._last_token[3] = 77
         hidden.append(torch.cat((first, steps.forward(StepPlan(decodes=[Decode(3, 11)]))[0])))
         assert parallel.calls == 2 * 2 * TINY.layers
-    torch.testing.assert_close(hidden[1], hidden[0], atol=2e-3, rtol=2e-3)  # a cache of 8 bits of mantissa
+    for compiled in hidden[1:]:
+        torch.testing.assert_close(compiled, hidden[0], atol=2e-3, rtol=2e-3)  # a cache of 8 bits of mantissa
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_an_engine_is_freed_with_its_compiled_layers(mode: str) -> None:
+    """Dynamo keeps what it compiled for the life of the process: an engine's weights must not hang on it."""
+    one = runner(mode)
+    kept = weakref.ref(one.compiled), weakref.ref(one.cache)
+    del one
+    gc.collect()
+    assert [reference() for reference in kept] == [None, None]
 
 
 @pytest.mark.slow

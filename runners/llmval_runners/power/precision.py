@@ -15,7 +15,6 @@ from llmval_runners.refusal import Refused
 
 FP8_CAPABILITY = (8, 9)  # Ada; Hopper is 9.0
 E4M3_MAX = 448.0  # largest finite torch.float8_e4m3fn
-TE_ROW_MULTIPLE = 8  # Transformer Engine: FP8 execution wants the product of all dimensions but the last divisible by 8
 TE_INSTALL = "pip install 'transformer-engine[pytorch]>=2.20'"
 
 MakeLinear = Callable[
@@ -44,9 +43,9 @@ class Precision:
 
     def linear(self, inputs: int, outputs: int, std: float) -> torch.nn.Module:
         """A layer with normal random weights of that deviation, without bias."""
-        if self._engine is not None:
-            return _TransformerEngineLinear(self._engine.te, self._engine.recipe, inputs, outputs, std, self.device)
         weight = torch.empty(outputs, inputs, dtype=self.dtype, device=self.device).normal_(0.0, std)
+        if self._engine is not None:
+            return _TransformerEngineLinear(self._engine.linear(weight))
         return _ScaledLinear(weight) if self.mode == "fp8_native" else _Linear(weight)
 
     def running(self) -> AbstractContextManager[Any]:
@@ -119,19 +118,11 @@ def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class _TransformerEngineLinear(torch.nn.Module):
-    """`te.Linear` with FP8 weights. Rows are filled up to a multiple of 8 where a decode batch is not one."""
+    """The engine's own layer by Transformer Engine, for inputs of any number of dimensions."""
 
-    def __init__(self, te: Any, recipe: Any, inputs: int, outputs: int, std: float, device: torch.device) -> None:
+    def __init__(self, inner: te_linear.TeLinear) -> None:
         super().__init__()
-        with te.quantized_model_init(enabled=True, recipe=recipe):
-            self.inner = te.Linear(
-                inputs, outputs, bias=False, params_dtype=torch.bfloat16, device=device,
-                init_method=lambda weight: weight.normal_(0.0, std),
-            )  # fmt: skip
+        self.inner = inner
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows = x.flatten(0, -2)
-        missing = -rows.shape[0] % TE_ROW_MULTIPLE
-        if not missing:
-            return self.inner(rows).view(*x.shape[:-1], -1)
-        return self.inner(F.pad(rows, (0, 0, 0, missing)))[: rows.shape[0]].reshape(*x.shape[:-1], -1)
+        return self.inner(x.flatten(0, -2)).reshape(*x.shape[:-1], -1)

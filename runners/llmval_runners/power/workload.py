@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from llmval_runners import te_linear
 from llmval_runners.power.attention import Attend, Attention, choose
 from llmval_runners.power.gpu_clock import GpuClock
 from llmval_runners.power.grid import Cell
-from llmval_runners.power.precision import TE_ROW_MULTIPLE, Precision
+from llmval_runners.power.precision import Precision
 from llmval_runners.refusal import Refused
 
 WEIGHT_STD = (
@@ -135,7 +136,7 @@ class StackWork:
         self._gpu_clocks = [GpuClock(device, time.perf_counter) for device in self._devices if device.type == "cuda"]
         first = stacks[0]
         rows = first.cell.batch * (first.cell.sequence_length if phase == "prefill" else 1)
-        padded = -rows % TE_ROW_MULTIPLE if first.cell.mode == "fp8_te" else 0
+        padded = -rows % te_linear.ROWS if first.cell.mode == "fp8_te" else 0
         self.description: dict[str, Any] = {
             "precision": first.precision.note,
             "attention_kernel": attention.kernel,

@@ -131,7 +131,7 @@ def decide(options: argparse.Namespace, extra: list[str], node: dict[str, Any], 
         raise Refused(f"--tensor-parallel-gpus {ranks} was asked for, and there are {gpus}: pass {gpus} or fewer.")
     fp8 = options.fp8_mode
     if fp8 == "auto":
-        fp8 = "none" if not gpus else "transformer-engine" if node["transformer_engine"] else "native"
+        fp8 = "none" if not (gpus and node["fp8"]) else "transformer-engine" if node["transformer_engine"] else "native"
     return Setup(options, extra, ranks, fp8, profiler, paths)
 
 
@@ -142,7 +142,9 @@ def notes(options: argparse.Namespace, setup: Setup, node: dict[str, Any]) -> li
         found.append("PyTorch's profiler records rank 0 alone; the others are seen in what rank 0 waits for.")
     if options.fp8_mode == "auto":
         problem = node["transformer_engine_problem"]
-        why = f", since Transformer Engine does not import ({problem})" if problem else ""
+        why = f", since Transformer Engine does not load ({problem})" if problem else ""
+        if node["gpus"] and not node["fp8"]:
+            why = ", since the GPUs have no FP8 (compute capability below 8.9)"
         found.append(f"--fp8-mode auto became {setup.fp8}{why}.")
     if options.tensor_parallel_gpus is None and setup.ranks < (0 if options.device == "cpu" else node["gpus"]):
         found.append(f"{setup.ranks} of {node['gpus']} GPUs: tensor parallelism divides heads by powers of two.")

@@ -1,24 +1,24 @@
 """What this node has, as JSON, in a process of its own: asking CUDA takes memory of a GPU until the process ends."""
 
-import importlib
 import json
 from typing import Any
 
 import torch
+from llmval_runners import fp8, te_linear
 
 
 def probe() -> dict[str, Any]:
-    """GPUs, versions, and whether Transformer Engine imports (installed is not enough: it must fit torch and CUDA)."""
+    """GPUs, versions, and whether Transformer Engine loads (installed is not enough: it must fit torch and CUDA)."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     version, problem = None, None
     if gpus:
         try:
-            importlib.import_module("transformer_engine.pytorch")
-            version = str(importlib.import_module("transformer_engine").__version__)
+            version = te_linear.load("a trace with --fp8-mode auto").version
         except Exception as error:  # noqa: BLE001  (a broken installation raises anything; it is told, and named)
             problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     return {
         "gpus": gpus,
+        "fp8": gpus > 0 and torch.cuda.get_device_capability() >= fp8.CAPABILITY,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "transformer_engine": version,

@@ -5,8 +5,9 @@ Numbers against a plain reference, and modes that are refused, not replaced.
 
 import contextlib
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
+import fake_te
 import pytest
 import torch
 import torch.nn.functional as F
@@ -113,57 +114,17 @@ def test_a_width_that_fp8_cannot_take_is_refused(hopper):
         Precision(Cell(StackShape(1, 24, 2, 96), 2, "fp8_native", 16), hopper)
 
 
-class FakeTe:
-    """Transformer Engine 2.20's part that is used: FP8 weights made in one context, run in another, rows by eights."""
-
-    def __init__(self):
-        self.inside: list[str] = []
-        engine = self
-
-        class Linear(torch.nn.Module):
-            def __init__(self, in_features, out_features, *, bias, params_dtype, device, init_method):
-                super().__init__()
-                assert engine.inside == ["quantized_model_init"], "the weights would be held in 16 bits"
-                assert not bias
-                self.weight = torch.empty(out_features, in_features, dtype=params_dtype)
-                init_method(self.weight)
-
-            def forward(self, x):
-                assert "autocast" in engine.inside, "the GEMM would run in 16 bits"
-                assert x.numel() // x.shape[-1] % 8 == 0, "FP8 execution wants rows divisible by 8"
-                return F.linear(x, self.weight)
-
-        self.Linear = Linear
-
-    @contextlib.contextmanager
-    def _context(self, name, enabled, recipe):
-        assert enabled and recipe is not None
-        self.inside.append(name)
-        yield
-        self.inside.remove(name)
-
-    def autocast(self, *, enabled, recipe):
-        return self._context("autocast", enabled, recipe)
-
-    def quantized_model_init(self, *, enabled, recipe):
-        return self._context("quantized_model_init", enabled, recipe)
-
-
 def test_transformer_engine_runs_in_its_contexts_and_fills_rows(monkeypatch):
-    te, package, recipes = FakeTe(), ModuleType("transformer_engine"), ModuleType("transformer_engine.common.recipe")
-    package.__version__ = "2.20.2"
-    recipes.Float8CurrentScaling = object
-    monkeypatch.setitem(sys.modules, "transformer_engine", package)
-    monkeypatch.setitem(sys.modules, "transformer_engine.pytorch", te)
-    monkeypatch.setitem(sys.modules, "transformer_engine.common.recipe", recipes)
+    te = fake_te.install(monkeypatch)
     monkeypatch.setattr(precision_module.Precision, "_check_fp8", lambda self, cell: None)
     stacks = stack_of("fp8_te", batch=3)
     plain = stack_of("bf16", batch=3)
-    for phase, padded in (("prefill", 0), ("decode", 5)):
+    for phase, padded in (("prefill", 0), ("decode", 13)):
         work, reference = work_of(stacks, phase, "sdpa"), work_of(plain, phase, "sdpa")
         for block, other in zip(stacks[0].blocks, plain[0].blocks, strict=True):
             for name in ("qkv", "output", "up", "down"):
-                getattr(other, name).weight.copy_(getattr(block, name).inner.weight)
+                layer = getattr(block, name).inner
+                getattr(other, name).weight.copy_(layer.weight.float() * layer.scales)
         plain[0].cache.copy_(stacks[0].cache)
         plain[0].prompt.copy_(stacks[0].prompt)
         plain[0].newest.copy_(stacks[0].newest)
@@ -171,8 +132,9 @@ def test_transformer_engine_runs_in_its_contexts_and_fills_rows(monkeypatch):
         reference.step()
         assert work.description["padded_rows"] == padded
         assert "2.20.2" in work.description["precision"]
-        torch.testing.assert_close(work._runners[0].output, reference._runners[0].output)
-    assert te.inside == []
+        ours, exact = work._runners[0].output.float(), reference._runners[0].output.float()
+        assert (ours - exact).norm() / exact.norm() < 0.1  # the activations' rounding to E4M3
+    assert te.inside == [] and len(te.rows) > 0
 
 
 def test_a_decode_step_on_cuda_is_captured_once_warm_and_then_replayed(monkeypatch):

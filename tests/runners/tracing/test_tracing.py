@@ -226,7 +226,14 @@ def asked(folder: Path, *words: str) -> tuple[Namespace, list[str]]:
     return options.parse(["--output-dir", str(folder / "out"), *words])
 
 
-NODE = {"gpus": 8, "torch": "2.11", "cuda": "13.0", "transformer_engine": None, "transformer_engine_problem": "no .so"}
+NODE = {
+    "gpus": 8,
+    "fp8": True,
+    "torch": "2.11",
+    "cuda": "13.0",
+    "transformer_engine": None,
+    "transformer_engine_problem": "no .so",
+}
 
 
 def setup_of(folder: Path, *words: str, profiler: str = "nsys", **node: Any) -> Setup:
@@ -283,9 +290,11 @@ def test_what_is_decided_is_said(tmp_path: Path) -> None:
     assert (setup.ranks, setup.fp8) == (4, "native")
     told = " ".join(capture.notes(setup.options, setup, NODE | node))
     assert "4 of 6 GPUs" in told
-    assert "became native, since Transformer Engine does not import (no .so)" in told
+    assert "became native, since Transformer Engine does not load (no .so)" in told
     assert setup_of(tmp_path, transformer_engine="2.20").fp8 == "transformer-engine"
     assert setup_of(tmp_path, "--device", "cpu", profiler="torch").fp8 == "none"
+    old = setup_of(tmp_path, fp8=False, transformer_engine="2.20")
+    assert old.fp8 == "none" and "have no FP8" in " ".join(capture.notes(old.options, old, NODE | {"fp8": False}))
     with pytest.raises(Refused, match="no GPU here"):
         setup_of(tmp_path, gpus=0)
     with pytest.raises(Refused, match="pass 6 or fewer"):
