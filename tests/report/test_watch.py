@@ -21,8 +21,9 @@ from llmval_tui.runs.store import Run
 from tests.report.conftest import Workspace
 
 PROGRAM = """
-import argparse, sys
+import argparse, signal, sys
 from llmval_tui.console.watch import watch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background has it ignored
 sys.exit(watch(argparse.Namespace(workspace=sys.argv[1], every=0.1, json=False)))
 """
 

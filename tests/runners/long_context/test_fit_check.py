@@ -1,6 +1,7 @@
 """Whether "fits" is right: the draw, the small card, and the check from end to end on a CPU."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -151,7 +152,8 @@ def test_memory_that_ends_within_the_second_prompt_keeps_the_first_length(tmp_pa
     result = tmp_path / "r.json"
     flags = ("--model", "tiny", "--device", "cpu", "--sequence-lengths", "64", "1024", "--prefill-chunk", "256")
     command = [sys.executable, "-c", _UNDER_A_LIMIT, str(limit), *flags, "--output-json", str(result)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    env = os.environ | {"PYTHONPATH": str(ROOT / "runners")}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, env=env)
     assert ended.returncode == 1, ended.stderr
     first, second = read(result)["lengths"]
     assert (first["status"], second["status"]) == ("passed", "out_of_memory")
