@@ -288,9 +288,11 @@ def test_it_needs_no_torch():
 def test_a_comparison_across_two_cards_of_a_kind_says_so(tmp_path):
     bf16, fp8 = cell("bf16", 2, {"prefill": phase(20_000, 0.035)}), cell("fp8_te", 2, {"prefill": phase(30_000, 0.020)})
     fp8["identity"]["gpus"][0]["uuid"] = "GPU-b"
+    fp8["phases"]["prefill"]["baseline_grade"] = False
     found = summary_of(write(tmp_path, bf16, fp8))
     assert [compared["same_gpus"] for compared in found["comparisons"]] == [False]
-    assert "| another of its kind |" in markdown.render(found, "summary.json", "0" * 64)
+    text = markdown.render(found, "summary.json", "0" * 64)
+    assert "| another of its kind |" in text and "(short of a published baseline's 60 s), on 2 cards" in text
 
 
 def test_markers_are_those_of_the_document_and_names_cannot_end_the_block(tmp_path):

@@ -48,7 +48,10 @@ def _tables(rows: list[dict[str, Any]], summary: dict[str, Any]) -> list[str]:
         windows = min(row["window_s"] for row in mine)
         what = "MBU" if phase == "decode" else "MFU"
         head = f"**{PHASE_NAMES[phase]}, {_text(model)}, sequence {length}**"
-        lines += [f"{head}, windows of {windows:.0f} s, {_text(mine[0]['how'])}:", ""]
+        short = "" if all(row["baseline_grade"] for row in mine) else " (short of a published baseline's 60 s)"
+        cards = len({uuid for row in mine for uuid in row["gpu_uuids"]})
+        on = f", on {cards} cards" if cards > 1 else ""
+        lines += [f"{head}, windows of {windows:.0f} s{short}{on}, {_text(mine[0]['how'])}:", ""]
         lines += _table(
             (
                 "batch",
