@@ -9,12 +9,12 @@ import functools
 from typing import Any
 
 import torch
+from llmval_runners.fp8 import E4M3_MAX
 from llmval_runners.refusal import Refused
 
 PACKAGE = "nvidia-cudnn-frontend"
 CAPABILITY = (9, 0)
 E4M3 = torch.float8_e4m3fn
-E4M3_MAX = 448.0
 # The softmax's numerators, at most 1, are rounded to E4M3 before they meet the values: by 256 they use its range.
 NUMERATOR_SCALE = 256.0
 # A result is a mean of values, so no larger than the largest of them; rounding to E4M3 can raise that one by 1/16.

@@ -9,12 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from llmval_runners import te_linear
+from llmval_runners import fp8, te_linear
 from llmval_runners.power.grid import FP8_MULTIPLE, Cell
 from llmval_runners.refusal import Refused
 
-FP8_CAPABILITY = (8, 9)  # Ada; Hopper is 9.0
-E4M3_MAX = 448.0  # largest finite torch.float8_e4m3fn
 TE_INSTALL = "pip install 'transformer-engine[pytorch]>=2.20'"
 
 MakeLinear = Callable[
@@ -57,7 +55,7 @@ class Precision:
         if self.device.type != "cuda":
             raise Refused(f"{mode} needs an NVIDIA GPU of compute capability 8.9 or later, and this run is on a CPU")
         capability = torch.cuda.get_device_capability(self.device)
-        if capability < FP8_CAPABILITY:
+        if capability < fp8.CAPABILITY:
             has = ".".join(map(str, capability))
             raise Refused(
                 f"{mode} needs compute capability 8.9 or later, and {torch.cuda.get_device_name(self.device)} has {has}"
@@ -113,7 +111,7 @@ def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     low, high = torch.aminmax(x)
     largest = torch.maximum(-low, high).float().clamp_(min=1e-12)
-    inverse = (E4M3_MAX / largest).to(x.dtype)
+    inverse = (fp8.E4M3_MAX / largest).to(x.dtype)
     return (x * inverse).to(torch.float8_e4m3fn), inverse.float().reciprocal()
 
 

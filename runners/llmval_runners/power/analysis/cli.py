@@ -2,13 +2,12 @@
 
 import argparse
 import hashlib
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import NoReturn
 
 from llmval_runners.events import EventLog
+from llmval_runners.files import replace_bytes
 from llmval_runners.options import Parser
 from llmval_runners.power.analysis import markdown, plot
 from llmval_runners.power.analysis.summary import read_all, summarise
@@ -75,8 +74,9 @@ def run_analyzer(argv: list[str]) -> NoReturn:
     try:
         write_atomic(options.output, summary)
         digest = hashlib.sha256(options.output.read_bytes()).hexdigest()
-        _write_text(options.output.with_suffix(".md"), markdown.render(summary, str(options.output), digest))
-        _write_text(options.output.with_suffix(".svg"), plot.render(summary))
+        tables = markdown.render(summary, str(options.output), digest)
+        replace_bytes(options.output.with_suffix(".md"), tables.encode())
+        replace_bytes(options.output.with_suffix(".svg"), plot.render(summary).encode())
     except OSError as error:
         print(f"{options.output} could not be written: {error.strerror}", file=sys.stderr)
         sys.exit(1)
@@ -88,18 +88,3 @@ def run_analyzer(argv: list[str]) -> NoReturn:
     )
     events.close()
     sys.exit(0)
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Replace `path` wholly or not at all."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
