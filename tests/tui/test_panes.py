@@ -5,8 +5,10 @@ from tui_builder import Workspace, load_events, sample, verdict
 from tui_pilot import WIDE, Make, ready, said, text_of, until
 
 from llmval_tui.foundation.files import write_json
-from llmval_tui.runs.records import Evidence, Outcome, State
+from llmval_tui.runs.records import Command, Evidence, Outcome, State
 from llmval_tui.tui.bridge import Sampled
+from llmval_tui.tui.glyphs import UNICODE
+from llmval_tui.tui.widgets.text_rows import command_rows, labelled
 
 
 async def test_telemetry_tells_live_stale_and_recorded_apart(workspace: Workspace, dashboard: Make) -> None:
@@ -100,3 +102,9 @@ async def test_a_finished_run_is_told_as_asked(workspace: Workspace, dashboard: 
         await until(pilot, lambda: "1.2 failed: 27.9 QPS" in said(app), "the toast")
         assert any(text == "\a" for text in written) is bell
         assert any("]9;llmval 1.2 failed: 27.9 QPS" in text for text in written) is notify
+
+
+def test_the_variables_of_a_command_stand_in_the_column_of_every_label() -> None:
+    _, variables = command_rows([Command("main", ["true"], "true", {"NCCL_P2P_LEVEL": "NVL"})], 80, UNICODE)
+    (other,) = labelled("leaves", "NCCL", "code", 80)
+    assert variables.plain.index("NCCL") == other.plain.index("NCCL")
