@@ -64,6 +64,21 @@ async def test_load_of_a_run_that_has_ended_shows_the_whole_run(workspace: Works
         assert "The charts show the run as it went" in shown
 
 
+async def test_load_of_a_judged_run_that_told_nothing_as_it_went(workspace: Workspace, dashboard: Make) -> None:
+    folder = workspace.run("1.2", state=State.FINISHED, verdict=verdict())
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("j", "4")
+        pane = app.main.panes["load"]
+        await until(pilot, lambda: "The whole run" in text_of(pane))
+        shown = text_of(pane)
+        assert "output 14,960 tokens/s" in shown and "there are no charts" in shown
+        empty = verdict()
+        empty.metrics.clear()
+        write_json(folder / "verdict.json", empty)
+        await until(pilot, lambda: "reported no metrics." in text_of(pane))
+
+
 async def test_artifacts_show_what_changed(workspace: Workspace, dashboard: Make) -> None:
     (workspace.root / "kept.json").write_text("{}")
     files = [Evidence("kept.json", "ab" * 32, 3), Evidence("gone.json", "cd" * 32, 7)]

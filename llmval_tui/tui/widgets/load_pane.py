@@ -52,7 +52,8 @@ def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> l
         from llmval_tui.tui.widgets.sweep_rows import sweep_rows
 
         return sweep_rows(run, run.sweep, width, glyphs)
-    if not run.metrics and not run.memory:
+    judged = run.verdict is not None and run.verdict.metrics
+    if not run.metrics and not run.memory and (run.alive or not judged):
         if run.alive:
             waiting = row((" no metrics yet: they come with the load", "muted"))
             return [row(), *progress_rows(run, width, glyphs), row(), waiting]
@@ -89,6 +90,8 @@ def whole_run_rows(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
     """The figures of a run that has ended, as its verdict has them: of all its requests, not of its last seconds."""
     judged = run.verdict.metrics if run.verdict is not None else {}
     past = "The charts show the run as it went; the value behind each is the last one reported, not the run's."
+    if not run.metrics and not run.memory:
+        past = "The run reported no metrics as it went, so there are no charts."
     if not judged:
         why = "It is not judged yet." if run.verdict is None else "Its verdict has no figures of the whole run."
         return paragraph(f"{why} {past}", "muted", width)
