@@ -6,8 +6,11 @@ from tui_pilot import WIDE, Make, ready, said, text_of, until
 
 from llmval_tui.foundation.files import write_json
 from llmval_tui.runs.records import Command, Evidence, Outcome, State
+from llmval_tui.runs.store import Run
 from llmval_tui.tui.bridge import Sampled
+from llmval_tui.tui.following import RunFollower
 from llmval_tui.tui.glyphs import UNICODE
+from llmval_tui.tui.widgets.load_pane import load_rows
 from llmval_tui.tui.widgets.text_rows import command_rows, labelled
 
 
@@ -62,6 +65,25 @@ async def test_load_of_a_run_that_has_ended_shows_the_whole_run(workspace: Works
         shown = text_of(pane)
         assert "output 14,960 tokens/s" in shown and "p99 1,240 ms" in shown and "goodput_qps 26.4 QPS" in shown
         assert "The charts show the run as it went" in shown
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said", "role"),
+    [
+        (Outcome.PASS, "✓ judged pass", "good"),
+        (Outcome.FAIL, "✗ judged fail", "bad"),
+        (Outcome.INVALID, "⊘ judged invalid: not a measurement", "warn"),
+        (Outcome.INCONCLUSIVE, "◌ judged inconclusive: not enough to say", "warn"),
+    ],
+)
+def test_the_whole_run_s_figures_stand_under_its_outcome(
+    workspace: Workspace, outcome: Outcome, said: str, role: str
+) -> None:
+    folder = workspace.run("1.2", state=State.FINISHED, verdict=verdict(outcome))
+    (folder / "events.jsonl").write_bytes(load_events(3))
+    rows = load_rows(RunFollower(Run(folder)).look(), 78, 22, UNICODE)
+    (head,) = (shown for shown in rows if "The whole run" in shown.plain)
+    assert (f" {said} ", role) in head.spans
 
 
 async def test_load_of_a_judged_run_that_told_nothing_as_it_went(workspace: Workspace, dashboard: Make) -> None:

@@ -14,12 +14,12 @@ from llmval_tui.tui.widgets.painted import Row, Span, row
 from llmval_tui.tui.widgets.strip import bar, tall
 
 
-def heading(text: str, width: int, glyphs: Glyphs, note: str = "") -> list[Row]:
-    """A heading with a rule behind it, and a blank row before it."""
+def heading(text: str, width: int, glyphs: Glyphs, note: str = "", role: str = "muted") -> list[Row]:
+    """A heading with a rule behind it, then a note in its role; a blank row before it."""
     rule = glyphs.rule * max(0, width - cell_len(text) - cell_len(note) - 4 - (1 if note else 0))
     spans: list[Span] = [(f" {text} ", "accent"), (rule, "track")]
     if note:
-        spans.append((f" {note} ", "muted"))
+        spans.append((f" {note} ", role))
     return [row(), row(*spans)]
 
 
