@@ -84,6 +84,19 @@ def honour_config(options: argparse.Namespace) -> "Config":
     return config
 
 
+def config_or_trouble(options: argparse.Namespace) -> tuple["Config", str | None]:
+    """As `honour_config`, for commands that do without the settings: where the file is wrong, an empty `Config` and
+    the sentence that says what is wrong."""
+    try:
+        return honour_config(options), None
+    except Refused as refusal:
+        from llmval_tui.tui.config import Config
+
+        config = Config()
+        options.runner_python = runner_python(options, config)
+        return config, str(refusal)
+
+
 def runner_python(options: argparse.Namespace, config: "Config") -> str | None:
     """The runners' interpreter: the command line's, else the settings', else None for our own."""
     named = options.runner_python or config.runner_python

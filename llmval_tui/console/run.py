@@ -95,7 +95,9 @@ def attach(options: argparse.Namespace) -> int:
     plan = active_plan(workspace) or (newest[0] if newest else None)
     if plan is None:
         raise Refused(f"no plan ever worked on {workspace}: start one with llmval run.")
-    config = common.honour_config(options)
+    config, trouble = common.config_or_trouble(options)
+    if trouble is not None:  # of the settings only bell and notify are needed here
+        print(f"llmval: {trouble}", file=sys.stderr)
     return _watch(options, plan, RunStore(workspace), workspace / plan.intent.checklist, config)
 
 

@@ -306,3 +306,21 @@ def test_run_takes_the_runners_interpreter_from_the_settings(workspace, tmp_path
     assert run.intent.deviations == []
     file.write_text("runner_pyton = '/no/such'\n")
     assert "config.toml, line 1: there is no setting 'runner_pyton'" in workspace.llmval("run", "1.1", check=2).stderr
+
+
+def test_doctor_and_attach_do_without_settings_that_are_wrong(workspace, tmp_path, monkeypatch) -> None:
+    workspace.llmval("run", "1.1", check=0)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    file = tmp_path / "llmval" / "config.toml"
+    file.parent.mkdir()
+    for text, said in (("bel = true\n", "line 1: there is no setting 'bel'"), ("bell = \n", "is not TOML")):
+        file.write_text(text)
+        checks = json.loads(workspace.llmval("doctor", "--json", check=0).stdout)["checks"]
+        (bad,) = (check for check in checks if check["name"] == "settings")
+        assert bad["state"] == "missing" and said in bad["found"]
+        assert {"runner python", "torch", "workspace"} <= {check["name"] for check in checks}
+        attached = workspace.llmval("attach", "--json", check=0)
+        assert said in attached.stderr and json.loads(attached.stdout)["ok"] is True
+    file.write_text("bell = true\n")
+    checks = json.loads(workspace.llmval("doctor", "--json", check=0).stdout)["checks"]
+    assert "settings" not in {check["name"] for check in checks}

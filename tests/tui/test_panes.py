@@ -5,8 +5,13 @@ from tui_builder import Workspace, load_events, sample, verdict
 from tui_pilot import WIDE, Make, ready, said, text_of, until
 
 from llmval_tui.foundation.files import write_json
-from llmval_tui.runs.records import Evidence, Outcome, State
+from llmval_tui.runs.records import Command, Evidence, Outcome, State
+from llmval_tui.runs.store import Run
 from llmval_tui.tui.bridge import Sampled
+from llmval_tui.tui.following import RunFollower
+from llmval_tui.tui.glyphs import UNICODE
+from llmval_tui.tui.widgets.load_pane import load_rows
+from llmval_tui.tui.widgets.text_rows import command_rows, labelled
 
 
 async def test_telemetry_tells_live_stale_and_recorded_apart(workspace: Workspace, dashboard: Make) -> None:
@@ -62,6 +67,40 @@ async def test_load_of_a_run_that_has_ended_shows_the_whole_run(workspace: Works
         assert "The charts show the run as it went" in shown
 
 
+@pytest.mark.parametrize(
+    ("outcome", "said", "role"),
+    [
+        (Outcome.PASS, "✓ judged pass", "good"),
+        (Outcome.FAIL, "✗ judged fail", "bad"),
+        (Outcome.INVALID, "⊘ judged invalid: not a measurement", "warn"),
+        (Outcome.INCONCLUSIVE, "◌ judged inconclusive: not enough to say", "warn"),
+    ],
+)
+def test_the_whole_run_s_figures_stand_under_its_outcome(
+    workspace: Workspace, outcome: Outcome, said: str, role: str
+) -> None:
+    folder = workspace.run("1.2", state=State.FINISHED, verdict=verdict(outcome))
+    (folder / "events.jsonl").write_bytes(load_events(3))
+    rows = load_rows(RunFollower(Run(folder)).look(), 78, 22, UNICODE)
+    (head,) = (shown for shown in rows if "The whole run" in shown.plain)
+    assert (f" {said} ", role) in head.spans
+
+
+async def test_load_of_a_judged_run_that_told_nothing_as_it_went(workspace: Workspace, dashboard: Make) -> None:
+    folder = workspace.run("1.2", state=State.FINISHED, verdict=verdict())
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("j", "4")
+        pane = app.main.panes["load"]
+        await until(pilot, lambda: "The whole run" in text_of(pane))
+        shown = text_of(pane)
+        assert "output 14,960 tokens/s" in shown and "there are no charts" in shown
+        empty = verdict()
+        empty.metrics.clear()
+        write_json(folder / "verdict.json", empty)
+        await until(pilot, lambda: "reported no metrics." in text_of(pane))
+
+
 async def test_artifacts_show_what_changed(workspace: Workspace, dashboard: Make) -> None:
     (workspace.root / "kept.json").write_text("{}")
     files = [Evidence("kept.json", "ab" * 32, 3), Evidence("gone.json", "cd" * 32, 7)]
@@ -100,3 +139,9 @@ async def test_a_finished_run_is_told_as_asked(workspace: Workspace, dashboard: 
         await until(pilot, lambda: "1.2 failed: 27.9 QPS" in said(app), "the toast")
         assert any(text == "\a" for text in written) is bell
         assert any("]9;llmval 1.2 failed: 27.9 QPS" in text for text in written) is notify
+
+
+def test_the_variables_of_a_command_stand_in_the_column_of_every_label() -> None:
+    _, variables = command_rows([Command("main", ["true"], "true", {"NCCL_P2P_LEVEL": "NVL"})], 80, UNICODE)
+    (other,) = labelled("leaves", "NCCL", "code", 80)
+    assert variables.plain.index("NCCL") == other.plain.index("NCCL")

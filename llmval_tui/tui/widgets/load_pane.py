@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.runs.records import Outcome
 from llmval_tui.tui.fmt import number
 from llmval_tui.tui.following import RunView
-from llmval_tui.tui.glyphs import Glyphs
+from llmval_tui.tui.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
@@ -31,6 +32,8 @@ _UNITS = (
     ("_w", "W"),
     ("_s", "s"),
 )
+# What an outcome says of the figures themselves; a fail is a measurement as good as a pass.
+_MEANING = {Outcome.INVALID: ": not a measurement", Outcome.INCONCLUSIVE: ": not enough to say"}
 
 
 class LoadPane(ScrollPane):
@@ -52,7 +55,8 @@ def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> l
         from llmval_tui.tui.widgets.sweep_rows import sweep_rows
 
         return sweep_rows(run, run.sweep, width, glyphs)
-    if not run.metrics and not run.memory:
+    judged = run.verdict is not None and run.verdict.metrics
+    if not run.metrics and not run.memory and (run.alive or not judged):
         if run.alive:
             waiting = row((" no metrics yet: they come with the load", "muted"))
             return [row(), *progress_rows(run, width, glyphs), row(), waiting]
@@ -87,12 +91,17 @@ def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> l
 
 def whole_run_rows(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
     """The figures of a run that has ended, as its verdict has them: of all its requests, not of its last seconds."""
-    judged = run.verdict.metrics if run.verdict is not None else {}
+    verdict = run.verdict
+    judged = verdict.metrics if verdict is not None else {}
     past = "The charts show the run as it went; the value behind each is the last one reported, not the run's."
-    if not judged:
-        why = "It is not judged yet." if run.verdict is None else "Its verdict has no figures of the whole run."
+    if not run.metrics and not run.memory:
+        past = "The run reported no metrics as it went, so there are no charts."
+    if verdict is None or not judged:
+        why = "It is not judged yet." if verdict is None else "Its verdict has no figures of the whole run."
         return paragraph(f"{why} {past}", "muted", width)
-    rows = heading("The whole run", width, glyphs, "from its verdict")[1:]
+    sign = OUTCOME_SIGNS[verdict.outcome]
+    standing = f"{glyphs.sign(sign)} judged {sign.word}{_MEANING.get(verdict.outcome, '')}"
+    rows = heading("The whole run", width, glyphs, standing, sign.role)[1:]
     column = max(len(title) for title, _, _ in GROUPS) + 3
     named: set[str] = set()
     for title, unit, names in GROUPS:

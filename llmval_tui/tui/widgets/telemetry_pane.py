@@ -14,8 +14,9 @@ from llmval_tui.tui.widgets.painted import Row, Span, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.strip import bar, nice_top, strip
 
-LABEL = 6  # cells of a chart's name
+LABEL = 8  # cells of a chart's name and of the blank before it
 FIGURE = 18  # cells of a chart's figures
+VALUE = 11  # of them for the newest value
 
 
 class TelemetryPane(ScrollPane):
@@ -85,47 +86,58 @@ def gpu_rows(
         heat = f"{number(gpu.temperature_c)} °C"
         links = f"NVLink in {number(gpu.nvlink_rx_gb_per_s)} out {number(gpu.nvlink_tx_gb_per_s)} GB/s"
         # The title's row also carries what has no chart here; where it is short, it does without clock and name.
-        extra = f"  {heat}  {memory}  {links}"
+        extra = [heat, memory, links]
         for less in ({"clock": False}, {"clock": False, "name": False}):
-            if cell_len(title.plain) + cell_len(extra) > width:
+            if cell_len(title.plain) + cell_len(in_a_row(extra)) > width:
                 title = title_row(gpu, width, lost, stale, **less)
-        spans = (*title.spans, (fit(extra, max(0, width - cell_len(title.plain))), "muted" if stale else "text"))
-        half = (width - 2) // 2
+        figures = in_a_row(extra, width - cell_len(title.plain))
+        half, other = halves(width)
         return [
-            row(*spans),
+            row(*title.spans, (figures, "muted" if stale else "text")),
             row(
                 *chart("util", util, half, glyphs, "chart", stale),
-                (" ", "text"),
-                *chart("power", power_chart(gpu, series), width - half - 2, glyphs, "chart2", stale),
+                *chart("power", power_chart(gpu, series), other, glyphs, "chart2", stale),
             ),
         ]
-    half = (width - 2) // 2
-    other = width - half - 2
+    half, other = halves(width)
     link_top = link_range(history)
     temperature = f"{number(gpu.temperature_c)} °C"
     rx, tx = series["nvlink_rx_gb_per_s"], series["nvlink_tx_gb_per_s"]
-    filled, empty = bar(None if used is None else used / 100, max(4, other - LABEL - FIGURE - 1), glyphs)
+    filled, empty = bar(None if used is None else used / 100, max(4, other - LABEL - FIGURE), glyphs)
     return [
         title,
         row(
             *chart("util", util, half, glyphs, "chart", stale),
-            (" ", "text"),
-            (fit("memory", LABEL + 1), "muted"),
+            (fit(" memory", LABEL), "muted"),
             (filled, "muted" if stale else "chart2"),
             (empty, "track"),
             (fit(f" {memory}", FIGURE), figure_role(gpu.memory_used_bytes, stale)),
         ),
         row(
             *chart("power", power_chart(gpu, series), half, glyphs, "chart", stale),
-            (" ", "text"),
             *chart("temp", (series["temperature_c"], 100.0, temperature), other, glyphs, "chart2", stale),
         ),
         row(
             *chart("nvl in", (rx, link_top, f"{number(gpu.nvlink_rx_gb_per_s)} GB/s"), half, glyphs, "chart", stale),
-            (" ", "text"),
             *chart("nvl out", (tx, link_top, f"{number(gpu.nvlink_tx_gb_per_s)} GB/s"), other, glyphs, "chart2", stale),
         ),
     ]
+
+
+def halves(width: int) -> tuple[int, int]:
+    """The widths of two charts side by side, each with the blank before it."""
+    return (width - 1) // 2, width // 2
+
+
+def in_a_row(parts: Sequence[str], room: int | None = None) -> str:
+    """Parts of a title row, two blanks before each; of those at the end only as many as fit, for half a figure is a
+    wrong one."""
+    text = ""
+    for part in parts:
+        if room is not None and cell_len(text) + 2 + cell_len(part) > room:
+            break
+        text += f"  {part}"
+    return text
 
 
 Chart = tuple[Series, float, str]
@@ -135,20 +147,24 @@ def chart(label: str, what: Chart, width: int, glyphs: Glyphs, role: str, stale:
     """A name, a strip, the newest value with its unit, and the highest value ever seen."""
     series, top, value = what
     peak = "" if series.peak is None else f"{glyphs.peak}{number(series.peak)}"
-    room = max(4, width - LABEL - 1 - FIGURE)
+    room = width - LABEL - FIGURE
+    if room < 4:  # too narrow for the highest value
+        peak, room = "", max(4, width - LABEL - VALUE - 1)
     values = list(series.values)[-2 * room - 2 :]
     drawn = strip(values, top, room, glyphs, series.count - len(values))
     return [
-        (fit(label, LABEL + 1), "muted"),
+        (fit(f" {label}", LABEL), "muted"),
         (drawn, "muted" if stale else role),
-        (" " + fit(value, 11), figure_role(series.last, stale)),
-        (fit(peak, FIGURE - 12), "muted"),
+        (" " + fit(value, VALUE), figure_role(series.last, stale)),
+        (fit(peak, width - LABEL - room - VALUE - 1), "muted"),
     ]
 
 
 def power_chart(gpu: GpuSample, series: dict[str, Series]) -> Chart:
     limit = gpu.power_limit_w
-    figure = f"{number(gpu.power_w)}/{number(limit)} W" if limit else f"{number(gpu.power_w)} W"
+    figure = f"{number(gpu.power_w)}/{number(limit)} W" if limit else ""
+    if not 0 < cell_len(figure) <= VALUE:  # from 1,000 W on both are too wide
+        figure = f"{number(gpu.power_w)} W"
     return series["power_w"], limit or nice_top(series["power_w"].values, 100.0), figure
 
 
@@ -172,7 +188,8 @@ def title_row(gpu: GpuSample, width: int, lost: bool, stale: bool, *, name: bool
     if gpu.throttle_reasons:
         spans.append((f"  throttled: {', '.join(clean_line(reason) for reason in gpu.throttle_reasons)}", "warn"))
     if clock and gpu.sm_clock_mhz is not None:
-        spans.append((f"  {gpu.sm_clock_mhz:.0f} MHz", "muted"))
+        room = width - sum(cell_len(text) for text, _ in spans)
+        spans.append((in_a_row([f"{gpu.sm_clock_mhz:.0f} MHz"], room), "muted"))
     return row(*spans)
 
 
@@ -180,32 +197,33 @@ def one_row(gpu: GpuSample, series: dict[str, Series], memory: str, width: int, 
     role = "muted" if stale else "text"
     links = f"{number(gpu.nvlink_rx_gb_per_s)}/{number(gpu.nvlink_tx_gb_per_s)} GB/s"
     heat = f"{number(gpu.power_w):>5} W {number(gpu.temperature_c):>4} °C"
-    figures = f" {pct(gpu.sm_util_percent):>6} {memory:>17} {heat} {links}"
-    room = max(4, width - 7 - cell_len(figures))
+    figures = f" {pct(gpu.sm_util_percent):>6} {memory:>17} {heat}"
+    if width - 8 - cell_len(figures) - 1 - cell_len(links) >= 4:
+        figures += f" {links}"
+    room = max(4, width - 8 - cell_len(figures))
     util = series["sm_util_percent"]
     values = list(util.values)[-2 * room - 2 :]
     drawn = strip(values, 100.0, room, glyphs, util.count - len(values))
     ill = gpu.throttle_reasons or gpu.xid is not None or gpu.sm_util_percent is None
     flag: Span = ("!", "bad") if ill else (" ", "text")
-    return row((f"GPU {gpu.index:<2}", "title"), flag, (drawn, "muted" if stale else "chart"), (figures, role))
+    return row((f" GPU {gpu.index:<2}", "title"), flag, (drawn, "muted" if stale else "chart"), (figures, role))
 
 
 def host_rows(host: HostSample, history: TelemetryHistory, width: int, glyphs: Glyphs, stale: bool) -> list[Row]:
     """Processor, memory, network and disk of the host."""
-    half = (width - 2) // 2
+    half, other = halves(width)
     series = history.host
     cores = f" of {host.cpu_count} cores" if host.cpu_count else ""
     title: list[Span] = [(" Host", "title"), (f"  load {number(host.load_1m)}{cores}", "text")]
     inward, outward = number(host.network_rx_mb_per_s), number(host.network_tx_mb_per_s)
-    title.append((f"  network in {inward} out {outward} MB/s", "muted"))
-    title.append((f"  disk free {gib(host.disk_free_bytes)} GiB", "muted"))
+    more = [f"network in {inward} out {outward} MB/s", f"disk free {gib(host.disk_free_bytes)} GiB"]
+    title.append((in_a_row(more, width - sum(cell_len(text) for text, _ in title)), "muted"))
     memory = series["memory_percent"], 100.0, whole_gib(host.memory_used_bytes, host.memory_total_bytes)
     return [
         row(*title),
         row(
             *chart("cpu", (series["cpu_percent"], 100.0, pct(host.cpu_percent)), half, glyphs, "chart", stale),
-            (" ", "text"),
-            *chart("memory", memory, width - half - 2, glyphs, "chart2", stale),
+            *chart("memory", memory, other, glyphs, "chart2", stale),
         ),
     ]
 

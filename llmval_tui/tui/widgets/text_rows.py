@@ -14,12 +14,12 @@ from llmval_tui.tui.widgets.painted import Row, Span, row
 from llmval_tui.tui.widgets.strip import bar, tall
 
 
-def heading(text: str, width: int, glyphs: Glyphs, note: str = "") -> list[Row]:
-    """A heading with a rule behind it, and a blank row before it."""
+def heading(text: str, width: int, glyphs: Glyphs, note: str = "", role: str = "muted") -> list[Row]:
+    """A heading with a rule behind it, then a note in its role; a blank row before it."""
     rule = glyphs.rule * max(0, width - cell_len(text) - cell_len(note) - 4 - (1 if note else 0))
     spans: list[Span] = [(f" {text} ", "accent"), (rule, "track")]
     if note:
-        spans.append((f" {note} ", "muted"))
+        spans.append((f" {note} ", role))
     return [row(), row(*spans)]
 
 
@@ -28,9 +28,9 @@ def paragraph(text: str, role: str, width: int, indent: int = 1) -> list[Row]:
     return [row((" " * indent + line, role)) for line in wrap(clean_line(text), width - indent - 1)]
 
 
-def labelled(label: str, text: str, role: str, width: int, column: int = 12) -> list[Row]:
+def labelled(label: str, text: str, role: str, width: int) -> list[Row]:
     """A label in a column of its own with text beside it, wrapped there."""
-    head = f" {label} ".ljust(column)
+    head = f" {label} ".ljust(12)
     room = max(12, width - len(head) - 1)
     lines = wrap(clean_line(text), room)
     return [row((head if not index else " " * len(head), "muted"), (line, role)) for index, line in enumerate(lines)]
@@ -53,7 +53,7 @@ def command_rows(commands: Sequence[Command], width: int, glyphs: Glyphs) -> lis
         unseen = sorted((name, value) for name, value in command.env.items() if f"{name}=" not in command.display)
         if unseen:
             changed = " ".join(f"{name}={value}" for name, value in unseen)
-            rows += labelled("with", changed, "muted", width, 8)
+            rows += labelled("with", changed, "muted", width)
     return rows
 
 

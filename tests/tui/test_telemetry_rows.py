@@ -1,0 +1,56 @@
+"""The rows of the Telemetry pane at every width: a figure is whole or not there, and nothing touches the left edge."""
+
+from dataclasses import replace
+
+import pytest
+from tui_builder import T0, Workspace, sample
+
+from llmval_tui.telemetry.sample import Sample
+from llmval_tui.tui.glyphs import UNICODE
+from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.state import ScreenState
+from llmval_tui.tui.widgets.telemetry_pane import telemetry_rows
+
+
+def hot(second: float) -> Sample:
+    """A node with figures as wide as they come: over 1,000 W, three digits of GB/s each way, a GPU with an XID."""
+    found = sample(second)
+    gpus = [
+        replace(gpu, power_w=1012.0, power_limit_w=1400.0, nvlink_tx_gb_per_s=512.0, nvlink_rx_gb_per_s=229.0)
+        for gpu in found.gpus
+    ]
+    gpus[3] = replace(gpus[3], xid=79, throttle_reasons=["hw_thermal_slowdown", "sw_power_cap"])
+    return replace(found, gpus=gpus)
+
+
+def figures(text: str) -> set[str]:
+    return {word for word in text.split() if any(character.isdigit() for character in word)}
+
+
+@pytest.mark.parametrize("height", [50, 22, 12])
+def test_no_figure_is_cut_and_no_row_touches_the_edge(workspace: Workspace, height: int) -> None:
+    state = ScreenState(Settings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    state.telemetry.extend([hot(second) for second in range(10)])
+
+    def shown(width: int) -> list[str]:
+        return [row.plain for row in telemetry_rows(state, width, height, UNICODE)]
+
+    whole = shown(200)
+    for width in range(56, 130):
+        rows = shown(width)
+        assert len(rows) == len(whole)
+        for row, full in zip(rows, whole, strict=True):
+            assert row.startswith(" "), row
+            assert "…" not in row, row
+            assert figures(row[:width]) <= figures(full), row
+
+
+def test_what_does_not_fit_is_left_out_whole_from_the_end(workspace: Workspace) -> None:
+    state = ScreenState(Settings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    state.telemetry.extend([hot(second) for second in range(10)])
+    rows = [row.plain for row in telemetry_rows(state, 79, 22, UNICODE)]
+    first, ill = (next(row for row in rows if row.startswith(f" GPU {index}")) for index in (0, 5))
+    assert "NVLink in 229 out 512 GB/s" in first
+    assert "throttled: sw_power_cap" in ill and "GiB" in ill and "NVLink" not in ill
+    host = next(row for row in rows if row.startswith(" Host"))
+    assert "network in 0.40 out 1.20 MB/s" in host and "disk" not in host
