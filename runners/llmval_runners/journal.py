@@ -64,6 +64,8 @@ class Journal:
                 self._flush()
 
     def _flush(self) -> None:
+        # Before `fresh` is taken: whoever has ended by now was sent before, so its index line is there or is in `fresh`.
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
         fresh = self._sent[self._told :]
         lines: list[dict[str, Any]] = [
             {
@@ -76,8 +78,7 @@ class Journal:
             for request in fresh
         ]
         self._told += len(fresh)
-        while self._ended:
-            request = self._ended.popleft()
+        for request in ended:
             times = base64.b64encode(request.token_times.tobytes()).decode()
             lines.append({"index": request.index, "tokens": times})
         if lines:

@@ -108,6 +108,13 @@ class LoadTest:
         path = self.config.options.output_json
         if self.rank != 1 or path is None:
             return
+        try:
+            self._take_journal(path, why)
+        except (OSError, ValueError, KeyError) as error:
+            what = f"{type(error).__name__}: {error}"
+            self.events.error("record_lost", f"{journal_path(path)} cannot be made a record ({what})")
+
+    def _take_journal(self, path: Path, why: str) -> None:
         deadline = time.monotonic() + LAST_LOOK_S  # a collective may fail before the kernel is done with rank 0
         while (found := left_behind(journal_path(path))) is None:
             if time.monotonic() > deadline:  # rank 0 lives, or has written its record

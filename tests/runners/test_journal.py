@@ -1,16 +1,38 @@
 """What is left of the requests when the process that has them is killed."""
 
+import json
 import time
 from array import array
 from pathlib import Path
 
+import pytest
 from llmval_runners import journal
+from llmval_runners.events import EventLog
 from llmval_runners.journal import Journal, journal_path, left_behind
+from llmval_runners.load_test import LoadTest
+from llmval_runners.options import parse
 from llmval_runners.request import Request
 
 
 def sent(index: int, *times: float) -> Request:
     return Request(index, [1] * (index + 1), 2, index / 10, index / 10 + 0.001, array("d", times))
+
+
+def load_test(path: Path, rank: int = 1, ranks: int = 2, *flags: str) -> LoadTest:
+    options = parse(["--model", "tiny", "--device", "cpu", "--duration", "9", "--output-json", str(path), *flags])
+    events = EventLog(rank, path=str(path.with_name("events.jsonl")))
+    return LoadTest(options, events, rank=rank, world_size=ranks, local_rank=rank)
+
+
+def left(writer: Journal) -> None:
+    """Let go of it as the kernel does of a process that was killed."""
+    writer._over.set()
+    writer._thread.join()
+    writer._file.close()
+
+
+def told(path: Path) -> list[dict]:
+    return [json.loads(line)["data"] for line in path.with_name("events.jsonl").read_text().splitlines()]
 
 
 def test_a_journal_speaks_only_for_the_dead(tmp_path: Path, monkeypatch) -> None:
@@ -27,9 +49,7 @@ def test_a_journal_speaks_only_for_the_dead(tmp_path: Path, monkeypatch) -> None
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert left_behind(path) is None, "its writer lives"
-    writer._over.set()
-    writer._thread.join()
-    writer._file.close()  # as the kernel does
+    left(writer)
     with path.open("ab") as file:
         file.write(b'{"index":3,"tok')  # torn by the kill
     found = left_behind(path)
@@ -59,3 +79,34 @@ def test_a_full_disk_ends_the_journal_and_not_the_run(tmp_path: Path, monkeypatc
         writer._file = file
     writer.remove()
     assert capsys.readouterr().err.count("cannot be written any more (No space left on device)") == 1
+
+
+def test_a_request_sent_and_ended_during_a_flush_has_its_index_line_first(tmp_path: Path) -> None:
+    class Sent(list):
+        """Another request is sent, and ends, just after the ones that are new were looked for."""
+
+        def __getitem__(self, place):
+            found = super().__getitem__(place)
+            if len(self) == 1:
+                self.append(sent(1, 0.2, 0.3))
+                writer.ended(super().__getitem__(1))
+            return found
+
+    writer = Journal(tmp_path / "x.partial.jsonl")
+    writer.begin({}, Sent([sent(0)]))
+    with writer._lock:
+        writer._flush()
+        writer._flush()
+    left(writer)
+    found = left_behind(writer.path)
+    assert found is not None
+    assert [(r.index, list(r.token_times)) for r in found[1]] == [(0, []), (1, [0.2, 0.3])]
+
+
+@pytest.mark.parametrize("lines", ["no JSON\n", '{"window":{}}\n{"index":0,"tokens":""}\n', '{"window":{}}\n'])
+def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path, lines: str) -> None:
+    test = load_test(tmp_path / "out.json")
+    journal_path(tmp_path / "out.json").write_text(lines)
+    test.keep_for_rank_0("rank 0 is gone")
+    assert [event["code"] for event in told(tmp_path / "out.json")] == ["record_lost"]
+    assert not (tmp_path / "out.partial.json").exists()
