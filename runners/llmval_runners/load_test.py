@@ -1,7 +1,6 @@
 """The load test from start to end: set-up, weights, one measured window or the trials of a search, report."""
 
 import argparse
-import math
 import threading
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from llmval_runners.result import Measured, load_test_result, partial_path, writ
 from llmval_runners.scheduler import Scheduler
 from llmval_runners.search import Asked, Search
 from llmval_runners.stop import StopSignals
-from llmval_runners.trial import Trial, judge_trial
+from llmval_runners.trial import Trial, allowed_misses, judge_trial
 from llmval_runners.weights import from_checkpoint, random_weights
 from llmval_runners.window import Window
 
@@ -209,7 +208,7 @@ class LoadTest:
         while (planned := search.next()) is not None:
             load = config.load(planned.qps, planned.seed)
             window = self._window(engine, load, f"trial {planned.number}")
-            window.measure(config.slo, misses=math.floor((1 - options.min_goodput) * len(load.arrivals)))
+            window.measure(config.slo, misses=allowed_misses(options.min_goodput, len(load.arrivals)))
             trial = judge_trial(
                 window.measured(), config.slo, options.min_goodput, number=planned.number, purpose=planned.purpose,
                 seed=planned.seed, target_qps=planned.qps,
