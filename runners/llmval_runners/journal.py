@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
 
 FLUSH_S = 1.0
@@ -26,9 +27,15 @@ class Journal:
     """Appended to once a second by a thread of its own; locked as long as its writer lives, and removed at its end."""
 
     def __init__(self, path: Path) -> None:
+        """Raises Refused where another load test has it, whose lines stay as they are."""
         self.path = path
-        self._file = path.open("wb", buffering=0)
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # let go by the kernel, whatever ends the process
+        self._file = path.open("ab", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel, whatever ends the process
+        except BlockingIOError:
+            self._file.close()
+            raise Refused(f"another load test writes {path}: pass another --output-json.") from None
+        self._file.truncate(0)
         self._sent: Sequence[Request] = []
         self._told = 0
         self._broken = False
@@ -41,8 +48,7 @@ class Journal:
     def begin(self, header: dict[str, Any], sent: Sequence[Request]) -> None:
         """A new window: the file begins anew. `sent` is appended to by whoever sends, and only read here."""
         with self._lock:
-            self._file.seek(0)
-            self._file.truncate()
+            self._file.truncate(0)
             self._sent, self._told = sent, 0
             self._ended.clear()
             self._write([{"window": header}])

@@ -17,6 +17,7 @@ from llmval_runners.kv_cache import PageAllocator
 from llmval_runners.parallel import Parallel
 from llmval_runners.plan import STOP
 from llmval_runners.profiling import Profiler
+from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
 from llmval_runners.result import Measured, load_test_result, partial_path, write_atomic
 from llmval_runners.scheduler import Scheduler
@@ -61,8 +62,7 @@ class LoadTest:
         if self.config.device.type == "cuda":
             torch.cuda.set_device(self.config.device)
         self.profiler.prime()
-        self.parallel = Parallel(self.config.device, self.rank, self.world_size)
-        link = self._load(self.parallel)
+        link = self._set_up()
         if self.rank != 0:
             return self._follow(link)
         scheduler = Scheduler(
@@ -142,6 +142,17 @@ class LoadTest:
         )
         self.keep_partial(f"ended by signal {number}")
 
+    def _set_up(self) -> Link:
+        """Everything up to the engine that is ready. The journal comes first: another load test may have it."""
+        if self.rank == 0 and self.config.options.output_json is not None:
+            self._journal = Journal(journal_path(self.config.options.output_json))
+        try:
+            self.parallel = Parallel(self.config.device, self.rank, self.world_size)
+            return self._load(self.parallel)
+        except Refused:
+            self._end_journal()
+            raise
+
     def _load(self, parallel: Parallel) -> Link:
         config, options = self.config, self.config.options
         then = "" if config.compile_mode == "off" else f", then compiling ({config.compile_mode})"
@@ -187,8 +198,6 @@ class LoadTest:
         return self.window
 
     def _measure(self, engine: Engine) -> None:
-        if self.config.options.output_json is not None:
-            self._journal = Journal(journal_path(self.config.options.output_json))
         if self.config.options.find_max_qps:
             self._find_max_qps(engine)
         else:

@@ -11,6 +11,7 @@ from llmval_runners.events import EventLog
 from llmval_runners.journal import Journal, journal_path, left_behind
 from llmval_runners.load_test import LoadTest
 from llmval_runners.options import parse
+from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
 
 
@@ -68,6 +69,31 @@ def test_a_journal_goes_with_the_record(tmp_path: Path) -> None:
     writer.remove()
     assert not path.exists()
     assert left_behind(path) is None
+
+
+def test_two_load_tests_do_not_write_one_journal(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    writer = Journal(journal_path(out))
+    writer.begin({"seed": 1}, [])
+    before = writer.path.read_bytes()
+    second = load_test(out, 0, 2)
+    with pytest.raises(Refused, match=r"another load test writes .*/out\.partial\.jsonl: pass another --output-json\."):
+        second._set_up()
+    assert second.parallel is None, "refused before anything heavy"
+    assert before and writer.path.read_bytes() == before
+    writer.remove()
+
+
+def test_a_refusal_leaves_no_journal(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        assert journal_path(tmp_path / "out.json").exists()
+        raise Refused("the memory does not hold it")
+
+    test = load_test(tmp_path / "out.json", 0, 2)
+    monkeypatch.setattr("llmval_runners.load_test.Parallel", refuse)
+    with pytest.raises(Refused, match="the memory"):
+        test._set_up()
+    assert not journal_path(tmp_path / "out.json").exists()
 
 
 def test_a_full_disk_ends_the_journal_and_not_the_run(tmp_path: Path, monkeypatch, capsys) -> None:
