@@ -46,7 +46,10 @@ class Journal:
         self._thread.start()
 
     def begin(self, header: dict[str, Any], sent: Sequence[Request]) -> None:
-        """A new window: the file begins anew. `sent` is appended to by whoever sends, and only read here."""
+        """A new window: the file begins anew. `sent` is appended to by whoever sends, and only read here.
+
+        `header` needs `run`, by which the other ranks know the journal as their own.
+        """
         with self._lock:
             self._file.truncate(0)
             self._sent, self._told = sent, 0
@@ -70,7 +73,7 @@ class Journal:
                 self._flush()
 
     def _flush(self) -> None:
-        # Before `fresh` is taken: whoever has ended by now was sent before, so its index line is there or is in `fresh`.
+        # Before `fresh` is taken: what has ended by now was sent before, so its index line is there or is in `fresh`.
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
         fresh = self._sent[self._told :]
         lines: list[dict[str, Any]] = [
@@ -100,8 +103,8 @@ class Journal:
             print(f"warning: {self.path} cannot be written any more ({error.strerror})", file=sys.stderr, flush=True)
 
 
-def left_behind(path: Path) -> tuple[dict[str, Any], list[Request]] | None:
-    """The header and the requests of a journal whose writer is dead; None where it lives, or left none.
+def left_behind(path: Path, run: int) -> tuple[dict[str, Any], list[Request]] | None:
+    """The header and the requests of a journal whose writer is dead; None where it lives, or left none of this `run`.
 
     A request that had not ended has no tokens here: its times were only in the memory of the process that died.
     """
@@ -113,7 +116,7 @@ def left_behind(path: Path) -> tuple[dict[str, Any], list[Request]] | None:
             lines = [json.loads(line) for line in file if line.endswith(b"\n")]
     except (BlockingIOError, FileNotFoundError):
         return None
-    if not lines:
+    if not lines or lines[0]["window"].get("run") != run:  # of an earlier run, that lost all its ranks
         return None
     found: dict[int, Request] = {}
     for line in lines[1:]:

@@ -1,6 +1,7 @@
 """The load test from start to end: set-up, weights, one measured window or the trials of a search, report."""
 
 import argparse
+import secrets
 import threading
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ from llmval_runners.weights import from_checkpoint, random_weights
 from llmval_runners.window import Window
 
 LAST_LOOK_S = 2.0
+RUN_BITS = 63  # of an int64
 
 
 class Interrupted(Exception):
@@ -49,6 +51,7 @@ class LoadTest:
         self.window: Window | None = None  # the one under way, or the last one
         self.search: Search | None = None
         self._journal: Journal | None = None
+        self._run: int | None = None  # the same on all ranks, and of no other run
         self._identity: dict[str, Any] = {}
         self._runner: executor.Loaded | None = None
         self._cache: dict[str, Any] = {}
@@ -105,17 +108,17 @@ class LoadTest:
     def keep_for_rank_0(self, why: str) -> None:
         """Where rank 0 is dead, whose memory held the record: rank 1 makes it from the journal."""
         path = self.config.options.output_json
-        if self.rank != 1 or path is None:
+        if self.rank != 1 or path is None or self._run is None:
             return
         try:
-            self._take_journal(path, why)
+            self._take_journal(path, why, self._run)
         except (OSError, ValueError, KeyError) as error:
             what = f"{type(error).__name__}: {error}"
             self.events.error("record_lost", f"{journal_path(path)} cannot be made a record ({what})")
 
-    def _take_journal(self, path: Path, why: str) -> None:
+    def _take_journal(self, path: Path, why: str, run: int) -> None:
         deadline = time.monotonic() + LAST_LOOK_S  # a collective may fail before the kernel is done with rank 0
-        while (found := left_behind(journal_path(path))) is None:
+        while (found := left_behind(journal_path(path), run)) is None:
             if time.monotonic() > deadline:  # rank 0 lives, or has written its record
                 return
             time.sleep(0.1)
@@ -148,6 +151,8 @@ class LoadTest:
             self._journal = Journal(journal_path(self.config.options.output_json))
         try:
             self.parallel = Parallel(self.config.device, self.rank, self.world_size)
+            # torchrun's own run id is `none` for every run without --standalone.
+            self._run = self.parallel.smallest(secrets.randbits(RUN_BITS))
             return self._load(self.parallel)
         except Refused:
             self._end_journal()
@@ -192,7 +197,7 @@ class LoadTest:
         self.window = Window(
             engine, load, self.events, self._step, vocab=self.config.shape.vocab,
             drain_timeout_s=options.drain_timeout, max_in_flight=options.max_in_flight, label=label,
-            journal=self._journal,
+            journal=self._journal, noted={"run": self._run},
         )  # fmt: skip
         self.window.warm_up()
         return self.window

@@ -13,6 +13,7 @@ from llmval_runners.load_test import LoadTest
 from llmval_runners.options import parse
 from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
+from llmval_runners.result import partial_path
 
 
 def sent(index: int, *times: float) -> Request:
@@ -42,21 +43,21 @@ def test_a_journal_speaks_only_for_the_dead(tmp_path: Path, monkeypatch) -> None
     writer = Journal(path)
     writer.begin({"seed": 1}, [sent(9, 1.0, 2.0)])
     requests = [sent(0), sent(1, 0.2, 1 / 3), sent(2, 0.3)]
-    writer.begin({"seed": 2, "target_qps": 4.0}, requests)  # a new window: nothing of the old one stays
+    writer.begin({"run": 5, "seed": 2, "target_qps": 4.0}, requests)  # a new window: nothing of the old one stays
     writer.ended(requests[1])
     requests.append(sent(3))
     deadline = time.monotonic() + 5
     while b'"index":3' not in path.read_bytes():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert left_behind(path) is None, "its writer lives"
+    assert left_behind(path, 5) is None, "its writer lives"
     left(writer)
     with path.open("ab") as file:
         file.write(b'{"index":3,"tok')  # torn by the kill
-    found = left_behind(path)
+    found = left_behind(path, 5)
     assert found is not None
     header, kept = found
-    assert header == {"seed": 2, "target_qps": 4.0}
+    assert header == {"run": 5, "seed": 2, "target_qps": 4.0}
     assert [(r.index, len(r.prompt), r.output_tokens, r.dispatch_s, list(r.token_times)) for r in kept] == [
         (0, 1, 2, 0.001, []), (1, 2, 2, 0.101, [0.2, 1 / 3]), (2, 3, 2, 0.201, []), (3, 4, 2, 0.301, []),
     ]  # fmt: skip
@@ -68,7 +69,7 @@ def test_a_journal_goes_with_the_record(tmp_path: Path) -> None:
     writer.begin({}, [])
     writer.remove()
     assert not path.exists()
-    assert left_behind(path) is None
+    assert left_behind(path, 5) is None
 
 
 def test_two_load_tests_do_not_write_one_journal(tmp_path: Path) -> None:
@@ -119,20 +120,42 @@ def test_a_request_sent_and_ended_during_a_flush_has_its_index_line_first(tmp_pa
             return found
 
     writer = Journal(tmp_path / "x.partial.jsonl")
-    writer.begin({}, Sent([sent(0)]))
+    writer.begin({"run": 5}, Sent([sent(0)]))
     with writer._lock:
         writer._flush()
         writer._flush()
     left(writer)
-    found = left_behind(writer.path)
+    found = left_behind(writer.path, 5)
     assert found is not None
     assert [(r.index, list(r.token_times)) for r in found[1]] == [(0, []), (1, [0.2, 0.3])]
 
 
-@pytest.mark.parametrize("lines", ["no JSON\n", '{"window":{}}\n{"index":0,"tokens":""}\n', '{"window":{}}\n'])
+@pytest.mark.parametrize(
+    "lines", ["no JSON\n", '{"window":{"run":5}}\n{"index":0,"tokens":""}\n', '{"window":{"run":5}}\n']
+)
 def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path, lines: str) -> None:
     test = load_test(tmp_path / "out.json")
+    test._run = 5
     journal_path(tmp_path / "out.json").write_text(lines)
     test.keep_for_rank_0("rank 0 is gone")
     assert [event["code"] for event in told(tmp_path / "out.json")] == ["record_lost"]
     assert not (tmp_path / "out.partial.json").exists()
+
+
+def test_the_journal_of_an_earlier_run_is_not_taken(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("llmval_runners.load_test.LAST_LOOK_S", 0.0)
+    out = tmp_path / "out.json"
+    writer = Journal(journal_path(out))
+    writer.begin({"run": 5, "target_qps": 4.0, "seed": 0}, [sent(0)])
+    with writer._lock:
+        writer._flush()
+    left(writer)
+    test = load_test(out)
+    for run in (None, 6):  # lost before the ranks met, and after
+        test._run = run
+        test.keep_for_rank_0("rank 0 is gone")
+        assert not partial_path(out).exists() and journal_path(out).exists()
+    test._run = 5
+    test.keep_for_rank_0("rank 0 is gone")
+    assert [event["code"] for event in told(out)] == ["rank_0_lost"]
+    assert json.loads(partial_path(out).read_text())["errors"] == ["rank 0 is gone"]
