@@ -129,7 +129,7 @@ class LoadTest:
             if not request.done:
                 request.error = why
         measured = Measured(sent, load.arrivals, max(times, default=0.0), why)
-        write_atomic(partial_path(path), self._record(measured, load, None))
+        write_atomic(partial_path(path), self._record(measured, load, header["search"]))
         journal_path(path).unlink(missing_ok=True)
         self.events.error("rank_0_lost", f"rank 1 kept the {len(sent)} requests that rank 0 had noted")
 
@@ -147,7 +147,8 @@ class LoadTest:
 
     def _set_up(self) -> Link:
         """Everything up to the engine that is ready. The journal comes first: another load test may have it."""
-        if self.rank == 0 and self.config.options.output_json is not None:
+        # One rank alone needs none: nobody is left to read it.
+        if self.rank == 0 and self.world_size > 1 and self.config.options.output_json is not None:
             self._journal = Journal(journal_path(self.config.options.output_json))
         try:
             self.parallel = Parallel(self.config.device, self.rank, self.world_size)
@@ -197,7 +198,7 @@ class LoadTest:
         self.window = Window(
             engine, load, self.events, self._step, vocab=self.config.shape.vocab,
             drain_timeout_s=options.drain_timeout, max_in_flight=options.max_in_flight, label=label,
-            journal=self._journal, noted={"run": self._run},
+            journal=self._journal, noted={"run": self._run, "search": self._searched()},
         )  # fmt: skip
         self.window.warm_up()
         return self.window
@@ -269,7 +270,11 @@ class LoadTest:
         config, window = self.config, self.window
         load = window.load if window else config.load()
         measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
-        return self._record(measured, load, self.search.record() if self.search is not None else None)
+        return self._record(measured, load, self._searched())
+
+    def _searched(self) -> dict[str, Any] | None:
+        """The search until now, where there is one."""
+        return self.search.record() if self.search is not None else None
 
     def _record(self, measured: Measured, load: Load, search: dict[str, Any] | None) -> dict[str, Any]:
         config, options = self.config, self.config.options
@@ -290,9 +295,11 @@ class LoadTest:
         if self._runner is not None and self._runner.compiled is not None:
             identity |= {"compile": self._runner.compiled.as_json}  # with what was compiled since the start
         result = load_test_result(measured, identity, workload, self._cache, config.slo, search)
-        if self.profiler.record is not None:
+        if self.profiler.ran:
             reasons = [*result["llmval"]["invalid_reasons"], "a profiler ran, so the figures are not the node's"]
-            result["llmval"] |= {"trace": self.profiler.record, "valid": False, "invalid_reasons": reasons}
+            result["llmval"] |= {"valid": False, "invalid_reasons": reasons}
+        if self.profiler.record is not None:
+            result["llmval"]["trace"] = self.profiler.record
         return result
 
 

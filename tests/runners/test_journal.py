@@ -3,17 +3,22 @@
 import json
 import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from llmval_runners import journal
+from llmval_runners.arrivals import Arrival
+from llmval_runners.engine import Engine
 from llmval_runners.events import EventLog
 from llmval_runners.journal import Journal, journal_path, left_behind
 from llmval_runners.load_test import LoadTest
 from llmval_runners.options import parse
 from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
-from llmval_runners.result import partial_path
+from llmval_runners.result import Measured, partial_path
+from llmval_runners.search import Asked, Search
+from llmval_runners.trial import judge_trial
 
 
 def sent(index: int, *times: float) -> Request:
@@ -146,7 +151,7 @@ def test_the_journal_of_an_earlier_run_is_not_taken(tmp_path: Path, monkeypatch)
     monkeypatch.setattr("llmval_runners.load_test.LAST_LOOK_S", 0.0)
     out = tmp_path / "out.json"
     writer = Journal(journal_path(out))
-    writer.begin({"run": 5, "target_qps": 4.0, "seed": 0}, [sent(0)])
+    writer.begin({"run": 5, "search": None, "target_qps": 4.0, "seed": 0}, [sent(0)])
     with writer._lock:
         writer._flush()
     left(writer)
@@ -159,3 +164,40 @@ def test_the_journal_of_an_earlier_run_is_not_taken(tmp_path: Path, monkeypatch)
     test.keep_for_rank_0("rank 0 is gone")
     assert [event["code"] for event in told(out)] == ["rank_0_lost"]
     assert json.loads(partial_path(out).read_text())["errors"] == ["rank 0 is gone"]
+
+
+def test_the_trials_of_a_search_and_a_profile_outlive_rank_0(
+    tmp_path: Path, make_engine: Callable[..., Engine]
+) -> None:
+    out = tmp_path / "out.json"
+    search = ["--find-max-qps", "--slo-ttft-ms", "60000", "--max-qps", "8"]
+    first, second = load_test(out, 0, 2, *search), load_test(out, 1, 2, *search)
+    first._run = second._run = 5
+    first._journal = Journal(journal_path(out))
+    first.search = Search(Asked(4, 8, 0.05, 0.99, 9, 0))
+    requests = [sent(index, index / 10 + 0.01, index / 10 + 0.02) for index in range(9)]
+    arrivals = [Arrival(r.index, r.intended_s, 1, 2) for r in requests]
+    planned = first.search.next()
+    assert planned is not None
+    first.search.took(
+        judge_trial(
+            Measured(requests, arrivals, 1.0), first.config.slo, 0.99, number=planned.number, purpose=planned.purpose,
+            seed=planned.seed, target_qps=planned.qps,
+        )
+    )  # fmt: skip
+    first._window(make_engine(), first.config.load(8, 0), "trial 2")
+    left(first._journal)
+    second.profiler.switch(True)
+    second.keep_for_rank_0("rank 0 is gone")
+    ours = json.loads(partial_path(out).read_text())["llmval"]
+    assert ours["workload"]["target_qps"] == 8, "the record is the second trial's"
+    assert [(trial["target_qps"], trial["verdict"]) for trial in ours["search"]["trials"]] == [(4, "holds")]
+    assert ours["search"]["outcome"] == "interrupted"
+    assert any("a profiler ran" in reason for reason in ours["invalid_reasons"])
+
+
+def test_one_rank_alone_writes_no_journal(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(LoadTest, "_load", lambda *_: None)
+    test = load_test(tmp_path / "out.json", 0, 1)
+    test._set_up()
+    assert not journal_path(tmp_path / "out.json").exists()
