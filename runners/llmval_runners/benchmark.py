@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from llmval_runners import all_reduce, benchmark_collectives, executor
+from llmval_runners.benchmark_refusals import own_flags
 from llmval_runners.benchmark_rows import STEPS, Bench, Sizes, rows_of
 from llmval_runners.ceilings import ceilings
 from llmval_runners.configure import Config, configure
@@ -40,6 +41,7 @@ class Benchmark:
         on_cpu = options.device == "cpu" or not torch.cuda.is_available()
         self.precisions = ["float32"] if on_cpu else options.precisions
         self.all_reduces = self._all_reduces(on_cpu)
+        self._check_compile()
         self.configs = {
             (precision, backend): self._config(precision, backend)
             for precision in self.precisions
@@ -86,7 +88,8 @@ class Benchmark:
         """All rows of one engine."""
         config = self.configs[precision, backend]
         self.events.phase("load", f"{config.shape.name}, {precision}, {backend}")
-        runner = executor.load(config, random_weights(self.options.seed, config.device), parallel)
+        with own_flags(precision):
+            runner = executor.load(config, random_weights(self.options.seed, config.device), parallel)
         _fill(runner.cache.pool)
         self.kernels[f"{backend} {precision}"] = runner.attention.kernel
         if (products := executor.fp8_kernel(runner.model)) is not None:
@@ -115,6 +118,14 @@ class Benchmark:
         if "all_reduce" in self.options.rows and self.world_size == 1:
             raise Refused("the row all_reduce needs several ranks: pass --tensor-parallel-gpus 2, or leave it out.")
         return asked or [all_reduce.asked()]
+
+    def _check_compile(self) -> None:
+        mode, wrong = self.options.compile_mode, [name for name in self.precisions if name in FP8_MODES]
+        if mode != "off" and wrong:
+            raise Refused(
+                f"--compile-mode {mode} compiles the engine in bfloat16 only, and --precisions has {', '.join(wrong)}: "
+                "pass --precisions bf16 with it."
+            )
 
     def _print(self, line: str) -> None:
         if self.rank == 0:
@@ -194,7 +205,8 @@ class Benchmark:
             "fp8" if precision in FP8_KV else "auto", "--seed", str(options.seed),
             "--compile-mode", options.compile_mode,
         ]  # fmt: skip
-        return configure(load_test_options(flags), world_size=self.world_size, local_rank=self.local_rank)
+        with own_flags(precision):
+            return configure(load_test_options(flags), world_size=self.world_size, local_rank=self.local_rank)
 
 
 def _fill(pool: torch.Tensor) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
 
 FLUSH_S = 1.0
@@ -26,9 +27,15 @@ class Journal:
     """Appended to once a second by a thread of its own; locked as long as its writer lives, and removed at its end."""
 
     def __init__(self, path: Path) -> None:
+        """Raises Refused where another load test has it, whose lines stay as they are."""
         self.path = path
-        self._file = path.open("wb", buffering=0)
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # let go by the kernel, whatever ends the process
+        self._file = path.open("ab", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel, whatever ends the process
+        except BlockingIOError:
+            self._file.close()
+            raise Refused(f"another load test writes {path}: pass another --output-json.") from None
+        self._file.truncate(0)
         self._sent: Sequence[Request] = []
         self._told = 0
         self._broken = False
@@ -39,10 +46,12 @@ class Journal:
         self._thread.start()
 
     def begin(self, header: dict[str, Any], sent: Sequence[Request]) -> None:
-        """A new window: the file begins anew. `sent` is appended to by whoever sends, and only read here."""
+        """A new window: the file begins anew. `sent` is appended to by whoever sends, and only read here.
+
+        `header` needs `run`, by which the other ranks know the journal as their own.
+        """
         with self._lock:
-            self._file.seek(0)
-            self._file.truncate()
+            self._file.truncate(0)
             self._sent, self._told = sent, 0
             self._ended.clear()
             self._write([{"window": header}])
@@ -64,6 +73,8 @@ class Journal:
                 self._flush()
 
     def _flush(self) -> None:
+        # Before `fresh` is taken: what has ended by now was sent before, so its index line is there or is in `fresh`.
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
         fresh = self._sent[self._told :]
         lines: list[dict[str, Any]] = [
             {
@@ -76,8 +87,7 @@ class Journal:
             for request in fresh
         ]
         self._told += len(fresh)
-        while self._ended:
-            request = self._ended.popleft()
+        for request in ended:
             times = base64.b64encode(request.token_times.tobytes()).decode()
             lines.append({"index": request.index, "tokens": times})
         if lines:
@@ -93,8 +103,8 @@ class Journal:
             print(f"warning: {self.path} cannot be written any more ({error.strerror})", file=sys.stderr, flush=True)
 
 
-def left_behind(path: Path) -> tuple[dict[str, Any], list[Request]] | None:
-    """The header and the requests of a journal whose writer is dead; None where it lives, or left none.
+def left_behind(path: Path, run: int) -> tuple[dict[str, Any], list[Request]] | None:
+    """The header and the requests of a journal whose writer is dead; None where it lives, or left none of this `run`.
 
     A request that had not ended has no tokens here: its times were only in the memory of the process that died.
     """
@@ -106,7 +116,7 @@ def left_behind(path: Path) -> tuple[dict[str, Any], list[Request]] | None:
             lines = [json.loads(line) for line in file if line.endswith(b"\n")]
     except (BlockingIOError, FileNotFoundError):
         return None
-    if not lines:
+    if not lines or lines[0]["window"].get("run") != run:  # of an earlier run, that lost all its ranks
         return None
     found: dict[int, Request] = {}
     for line in lines[1:]:

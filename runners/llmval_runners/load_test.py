@@ -1,7 +1,7 @@
 """The load test from start to end: set-up, weights, one measured window or the trials of a search, report."""
 
 import argparse
-import math
+import secrets
 import threading
 import time
 from pathlib import Path
@@ -18,16 +18,18 @@ from llmval_runners.kv_cache import PageAllocator
 from llmval_runners.parallel import Parallel
 from llmval_runners.plan import STOP
 from llmval_runners.profiling import Profiler
+from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
 from llmval_runners.result import Measured, load_test_result, partial_path, write_atomic
 from llmval_runners.scheduler import Scheduler
 from llmval_runners.search import Asked, Search
 from llmval_runners.stop import StopSignals
-from llmval_runners.trial import Trial, judge_trial
+from llmval_runners.trial import Trial, allowed_misses, judge_trial
 from llmval_runners.weights import from_checkpoint, random_weights
 from llmval_runners.window import Window
 
 LAST_LOOK_S = 2.0
+RUN_BITS = 63  # of an int64
 
 
 class Interrupted(Exception):
@@ -49,6 +51,7 @@ class LoadTest:
         self.window: Window | None = None  # the one under way, or the last one
         self.search: Search | None = None
         self._journal: Journal | None = None
+        self._run: int | None = None  # the same on all ranks, and of no other run
         self._identity: dict[str, Any] = {}
         self._runner: executor.Loaded | None = None
         self._cache: dict[str, Any] = {}
@@ -62,8 +65,7 @@ class LoadTest:
         if self.config.device.type == "cuda":
             torch.cuda.set_device(self.config.device)
         self.profiler.prime()
-        self.parallel = Parallel(self.config.device, self.rank, self.world_size)
-        link = self._load(self.parallel)
+        link = self._set_up()
         if self.rank != 0:
             return self._follow(link)
         scheduler = Scheduler(
@@ -106,10 +108,17 @@ class LoadTest:
     def keep_for_rank_0(self, why: str) -> None:
         """Where rank 0 is dead, whose memory held the record: rank 1 makes it from the journal."""
         path = self.config.options.output_json
-        if self.rank != 1 or path is None:
+        if self.rank != 1 or path is None or self._run is None:
             return
+        try:
+            self._take_journal(path, why, self._run)
+        except (OSError, ValueError, KeyError) as error:
+            what = f"{type(error).__name__}: {error}"
+            self.events.error("record_lost", f"{journal_path(path)} cannot be made a record ({what})")
+
+    def _take_journal(self, path: Path, why: str, run: int) -> None:
         deadline = time.monotonic() + LAST_LOOK_S  # a collective may fail before the kernel is done with rank 0
-        while (found := left_behind(journal_path(path))) is None:
+        while (found := left_behind(journal_path(path), run)) is None:
             if time.monotonic() > deadline:  # rank 0 lives, or has written its record
                 return
             time.sleep(0.1)
@@ -120,7 +129,7 @@ class LoadTest:
             if not request.done:
                 request.error = why
         measured = Measured(sent, load.arrivals, max(times, default=0.0), why)
-        write_atomic(partial_path(path), self._record(measured, load, None))
+        write_atomic(partial_path(path), self._record(measured, load, header["search"]))
         journal_path(path).unlink(missing_ok=True)
         self.events.error("rank_0_lost", f"rank 1 kept the {len(sent)} requests that rank 0 had noted")
 
@@ -135,6 +144,20 @@ class LoadTest:
             "interrupted", f"rank {self.rank} was sent signal {number} and was stuck: the record ends here"
         )
         self.keep_partial(f"ended by signal {number}")
+
+    def _set_up(self) -> Link:
+        """Everything up to the engine that is ready. The journal comes first: another load test may have it."""
+        # One rank alone needs none: nobody is left to read it.
+        if self.rank == 0 and self.world_size > 1 and self.config.options.output_json is not None:
+            self._journal = Journal(journal_path(self.config.options.output_json))
+        try:
+            self.parallel = Parallel(self.config.device, self.rank, self.world_size)
+            # torchrun's own run id is `none` for every run without --standalone.
+            self._run = self.parallel.smallest(secrets.randbits(RUN_BITS))
+            return self._load(self.parallel)
+        except Refused:
+            self._end_journal()
+            raise
 
     def _load(self, parallel: Parallel) -> Link:
         config, options = self.config, self.config.options
@@ -175,14 +198,12 @@ class LoadTest:
         self.window = Window(
             engine, load, self.events, self._step, vocab=self.config.shape.vocab,
             drain_timeout_s=options.drain_timeout, max_in_flight=options.max_in_flight, label=label,
-            journal=self._journal,
+            journal=self._journal, noted={"run": self._run, "search": self._searched()},
         )  # fmt: skip
         self.window.warm_up()
         return self.window
 
     def _measure(self, engine: Engine) -> None:
-        if self.config.options.output_json is not None:
-            self._journal = Journal(journal_path(self.config.options.output_json))
         if self.config.options.find_max_qps:
             self._find_max_qps(engine)
         else:
@@ -202,7 +223,7 @@ class LoadTest:
         while (planned := search.next()) is not None:
             load = config.load(planned.qps, planned.seed)
             window = self._window(engine, load, f"trial {planned.number}")
-            window.measure(config.slo, misses=math.floor((1 - options.min_goodput) * len(load.arrivals)))
+            window.measure(config.slo, misses=allowed_misses(options.min_goodput, len(load.arrivals)))
             trial = judge_trial(
                 window.measured(), config.slo, options.min_goodput, number=planned.number, purpose=planned.purpose,
                 seed=planned.seed, target_qps=planned.qps,
@@ -249,7 +270,11 @@ class LoadTest:
         config, window = self.config, self.window
         load = window.load if window else config.load()
         measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
-        return self._record(measured, load, self.search.record() if self.search is not None else None)
+        return self._record(measured, load, self._searched())
+
+    def _searched(self) -> dict[str, Any] | None:
+        """The search until now, where there is one."""
+        return self.search.record() if self.search is not None else None
 
     def _record(self, measured: Measured, load: Load, search: dict[str, Any] | None) -> dict[str, Any]:
         config, options = self.config, self.config.options
@@ -270,9 +295,11 @@ class LoadTest:
         if self._runner is not None and self._runner.compiled is not None:
             identity |= {"compile": self._runner.compiled.as_json}  # with what was compiled since the start
         result = load_test_result(measured, identity, workload, self._cache, config.slo, search)
-        if self.profiler.record is not None:
+        if self.profiler.ran:
             reasons = [*result["llmval"]["invalid_reasons"], "a profiler ran, so the figures are not the node's"]
-            result["llmval"] |= {"trace": self.profiler.record, "valid": False, "invalid_reasons": reasons}
+            result["llmval"] |= {"valid": False, "invalid_reasons": reasons}
+        if self.profiler.record is not None:
+            result["llmval"]["trace"] = self.profiler.record
         return result
 
 

@@ -42,7 +42,8 @@ class Profiler:
         self._waiting, self._tracing, self._steps = self.kind != NONE, False, 0
         self._started = 0.0
         self._torch: torch.profiler.profile | None = None
-        self.record: dict[str, Any] | None = None
+        self.ran = False  # on any rank: every rank is told, and all are slower for it
+        self.record: dict[str, Any] | None = None  # of rank 0, once it has ended
 
     def prime(self) -> None:
         """Before any CUDA graph is captured: kernels of graphs from before CUPTI was there would have no names."""
@@ -70,6 +71,7 @@ class Profiler:
 
     def switch(self, on: bool) -> None:
         """Start or end, on this rank; every rank is told at the same step."""
+        self.ran = True
         if self.kind == NSYS:
             torch.cuda.synchronize(self._device)
             if on:

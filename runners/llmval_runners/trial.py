@@ -1,5 +1,6 @@
 """One trial of the search for the highest rate: the figures of its window, and whether it held the service level."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,6 +39,11 @@ class Trial:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def allowed_misses(min_goodput: float, planned: int) -> int:
+    """How many of `planned` requests may miss the service level without the trial failing by `judge_trial`."""
+    return planned - math.ceil(min_goodput * planned - 1e-9)  # 0.55 * 100 is a little over 55
 
 
 def judge_trial(

@@ -1,6 +1,7 @@
 """One open-loop window on an engine that is there: warm-up, arrivals at their deadlines, drain."""
 
 from collections.abc import Callable
+from typing import Any
 
 from llmval_runners.arrivals import Load
 from llmval_runners.engine import Engine
@@ -31,8 +32,12 @@ class Window:
         max_in_flight: int | None,
         label: str | None = None,
         journal: Journal | None = None,
+        noted: dict[str, Any] | None = None,
     ) -> None:
-        """`step` advances the engine; it may raise to end the window, which then keeps what was measured."""
+        """`step` advances the engine; it may raise to end the window, which then keeps what was measured.
+
+        `noted`: what the journal's header says beside the load.
+        """
         self.load = load
         self._engine, self._events, self._step = engine, events, step
         self._vocab, self._drain_timeout_s, self._label = vocab, drain_timeout_s, label
@@ -41,7 +46,8 @@ class Window:
         )
         self._journal = journal
         if journal is not None:
-            journal.begin({"target_qps": load.target_qps, "seed": load.seed}, self._generator.sent)
+            header = {"target_qps": load.target_qps, "seed": load.seed} | (noted or {})
+            journal.begin(header, self._generator.sent)
         self._live = LiveMetrics([arrival.intended_s for arrival in load.arrivals])
         self._ended_s: float | None = None
         self._completed = 0

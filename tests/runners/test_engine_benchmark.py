@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,19 +10,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import fastjsonschema
 import pytest
 import torch
-from llmval_runners import all_reduce
+from llmval_runners import all_reduce, executor, te_linear
+from llmval_runners.benchmark import Benchmark
 from llmval_runners.benchmark_load import Window
-from llmval_runners.benchmark_options import parse
-from llmval_runners.configure import configure
+from llmval_runners.benchmark_options import parse, parser
+from llmval_runners.benchmark_refusals import own_flags
+from llmval_runners.configure import _check_fp8_shape, _check_precision, configure
 from llmval_runners.engine import Engine
+from llmval_runners.events import EventLog
 from llmval_runners.launch import _first
 from llmval_runners.options import parse as load_test_options
 from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
+from llmval_runners.shapes import shape_by_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,7 +88,7 @@ def test_two_ranks_by_plain_python_say_what_the_model_of_a_step_is_made_of(tmp_p
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ("--tensor-parallel-gpus 3", "pass --nproc_per_node 1 or 2 or 4"),
+        ("--tensor-parallel-gpus 3", "pass --tensor-parallel-gpus 1 or 2 or 4"),
         ("--tensor-parallel-gpus 2 --all-reduce one-shot", "this run is on a CPU: leave --all-reduce out"),
         ("--rows all_reduce", "needs several ranks: pass --tensor-parallel-gpus 2"),
         ("--all-reduce nccl", "pass --tensor-parallel-gpus"),
@@ -92,6 +98,64 @@ def test_what_this_machine_cannot_do_is_refused_by_all_ranks_as_one(flags: str, 
     ended = start(*flags.split())
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.count("refused:") == 1 and says in ended.stderr
+
+
+def test_compiling_with_fp8_is_refused_in_the_benchmarks_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(Refused) as refusal:
+        benchmark("--compile-mode", "smart", "--precisions", "bf16,fp8,transformer-engine")
+    says = "--compile-mode smart compiles the engine in bfloat16 only, and --precisions has fp8, transformer-engine"
+    assert str(refusal.value) == f"{says}: pass --precisions bf16 with it."
+
+
+def benchmark(*flags: str, ranks: int = 1) -> Benchmark:
+    return Benchmark(parse([*flags]), EventLog(0), rank=0, world_size=ranks, local_rank=0)
+
+
+def out_of_memory() -> None:
+    config = configure(load_test_options(["--model", "tiny", "--device", "cpu"]), world_size=1, local_rank=0)
+    raise Refused(executor.out_of_memory(config, 2**30, torch.OutOfMemoryError("Tried to allocate 2 GiB")))
+
+
+def old_gpu() -> None:
+    options = load_test_options(["--fp8-mode", "native", "--kv-dtype", "fp8"])
+    with (
+        patch.object(torch.cuda, "get_device_capability", lambda _: (8, 0)),
+        patch.object(torch.cuda, "get_device_name", lambda _: "A100"),
+    ):
+        _check_precision(options, torch.device("cuda"))
+
+
+def no_transformer_engine() -> None:
+    with patch.dict(sys.modules, {"transformer_engine.pytorch": None}), patch.object(te_linear, "load_torchs_cudnn"):
+        te_linear.load()
+
+
+@pytest.mark.parametrize(
+    ("refuse", "says"),
+    [
+        (lambda: benchmark("--model", "llama-9"), r"pass --model [\w., -]*\.$"),
+        (lambda: benchmark("--device", "cpu"), "pass --model tiny to try it on a CPU"),
+        (lambda: benchmark("--model", "tiny", "--device", "cpu", ranks=3), "pass --tensor-parallel-gpus 1 or 2 or 4"),
+        (
+            lambda: benchmark("--model", "tiny", "--device", "cpu", "--prompt", "999999999"),
+            "positions: pass smaller --batches, --context, --prompts, --prompt or --long",
+        ),
+        (
+            lambda: benchmark("--model", "tiny", "--device", "cpu", "--batches", "999999999"),
+            "bytes on each rank .* are free: pass smaller --batches, --context",
+        ),
+        (out_of_memory, "pass a smaller --chunk, --batches, --context, --prompts, --prompt or --long "),
+        (old_gpu, "--precisions fp8 needs an NVIDIA GPU .* A100 has 8.0: pass --precisions bf16"),
+        (no_transformer_engine, "--precisions fp8 needs Transformer Engine.* or pass --precisions fp8"),
+        (lambda: _check_fp8_shape(shape_by_name("tiny", {"ffn": 12}), 1), "is 12: pass --precisions bf16"),
+    ],
+)
+def test_what_the_engine_refuses_names_flags_that_the_benchmark_has(refuse: Callable[[], object], says: str) -> None:
+    with pytest.raises(Refused, match=says) as refusal, own_flags("fp8"):
+        refuse()
+    known = {flag for action in parser()._actions for flag in action.option_strings}
+    assert set(re.findall(r"--[a-z][\w-]+", str(refusal.value))) <= known
 
 
 def test_a_dead_rank_ends_the_benchmark(tmp_path: Path) -> None:

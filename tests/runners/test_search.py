@@ -16,7 +16,7 @@ from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
 from llmval_runners.result import Measured
 from llmval_runners.search import Asked, Planned, Search
-from llmval_runners.trial import Trial, judge_trial
+from llmval_runners.trial import Trial, allowed_misses, judge_trial
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schemas/load_test.schema.json").read_text())
 ASKED = Asked(first_qps=4, max_qps=None, precision=0.05, min_goodput=0.99, trial_s=30, seed=7)
@@ -124,6 +124,15 @@ def test_what_makes_a_trial_fail() -> None:
     unsent = window(100)
     assert judged(plan, replace(unsent, sent=unsent.sent[:-1])).verdict == "invalid"
     assert "too few to see" in judged(plan, window(100, count=7)).reason
+
+
+@given(st.integers(1, 1000), st.integers(8, 5000))
+def test_a_trial_is_ended_early_only_where_its_verdict_is_known(thousandths: int, planned: int) -> None:
+    """The rule of `judge_trial`, at the last count of misses that it lets pass and at the next."""
+    share = thousandths / 1000
+    misses = allowed_misses(share, planned)
+    assert (planned - misses) / planned >= share
+    assert (planned - misses - 1) / planned < share
 
 
 def test_the_slope_is_the_share_that_is_not_served() -> None:
