@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llmval_runners.long_context.activations import CUDNN_MULTIPLE
+from llmval_runners.cudnn_sizes import CUDNN_MULTIPLE
 from llmval_runners.long_context.fit_cases import FITS, FITS_NOT, Case, draw
 from llmval_runners.long_context.fit_report import Row, summary, table, value
 from llmval_runners.options import count, natural

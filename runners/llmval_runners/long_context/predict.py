@@ -8,7 +8,8 @@ counted at the moments when most of them live; the workspace is cuBLAS's own, as
 import math
 from dataclasses import asdict, dataclass, replace
 
-from llmval_runners.long_context.activations import CUDNN_MULTIPLE, activation_bytes
+from llmval_runners.cudnn_sizes import CUDNN_MULTIPLE
+from llmval_runners.long_context.activations import activation_bytes
 from llmval_runners.long_context.run_setup import ELEMENT_BYTES, Setup, matrix_shapes
 from llmval_runners.shapes import ModelShape
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import torch
 from llmval_runners import te_linear
-from llmval_runners.long_context.activations import CUDNN_LEAST, CUDNN_MULTIPLE
+from llmval_runners.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
 from llmval_runners.long_context.advice import fits, refusal
 from llmval_runners.long_context.options import DEFAULT_MODEL
 from llmval_runners.long_context.predict import Setup, pages
