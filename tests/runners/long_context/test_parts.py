@@ -248,13 +248,20 @@ def test_fp8_attention_is_refused_where_it_would_not_run(flags, instead):
 
 
 def test_fp8_attention_that_did_not_run_does_not_pass():
-    result = Result(settled("--sequence-lengths", "64"), 1)
+    """A length in which it did is no excuse for a shorter one in which it did not."""
+    result = Result(settled("--sequence-lengths", "64", "128"), 1)
     result.settings = replace(result.settings, setup=replace(result.settings.setup, prefill_attention="fp8"))
-    for count, objects in ((0, True), (3, False)):
-        context = SimpleNamespace(attention=SimpleNamespace(chunks_in_fp8=count))
-        result.value["identity"]["prefill_attention"] = Context.prefill_attention(context) or "bf16"
+    for count, identity in ((0, "bf16+fp8"), (1, "fp8")):
+        result.value["lengths"] = []
+        result.predicted([(length, predict(TINY, length)) for length in (64, 128)], 1)
+        for length, chunks_in_fp8 in ((64, count), (128, 3)):
+            context = SimpleNamespace(attention=SimpleNamespace(chunks_in_fp8=chunks_in_fp8))
+            context.prefill_attention = lambda context=context: Context.prefill_attention(context)
+            result.prefilled(length, context)
         result.finish()
-        assert ("prompts ran in bf16 attention instead of fp8" in result.value["reasons"]) is objects
+        assert result.value["identity"]["prefill_attention"] == identity
+        missed = [reason for reason in result.value["reasons"] if "attention" in reason]
+        assert missed == ["64 tokens: prompts ran in bf16 attention instead of fp8"] * (count == 0)
 
 
 def test_a_thin_warm_up_leaves_the_model_whole(weights):
