@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 from llmval_runners.cudnn_sizes import CUDNN_MULTIPLE
 from llmval_runners.long_context.fit_cases import FITS, FITS_NOT, Case, draw
 from llmval_runners.long_context.fit_report import Row, summary, table, value
-from llmval_runners.options import count, natural
+from llmval_runners.options import Parser, count, natural
 from llmval_runners.refusal import USAGE_EXIT, Refused
 
 DESCRIPTION = """Draw combinations of shape, length, types and GPUs, each with a card of its own size; predict whether
@@ -26,20 +27,23 @@ def main(argv: list[str]) -> NoReturn:
     rank, ranks, local = (
         int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
-    options = _parser().parse_args(argv)
     try:
-        code = _check(options, rank, ranks, local)
+        code = _check(_parser().parse_args(argv), rank, ranks, local)
     except Refused as refusal:
         print(f"refused: {refusal}", file=sys.stderr, flush=True)
         code = USAGE_EXIT
+    except Exception:  # noqa: BLE001  (any failure ends the process as below, or it may not end)
+        traceback.print_exc()
+        code = 1
     sys.stdout.flush()
-    if code and ranks > 1:
-        os._exit(code)  # not sys.exit: interpreter shutdown may wait for collectives of a rank that is gone
+    sys.stderr.flush()
+    if ranks > 1:
+        os._exit(code)  # not sys.exit: shutdown may wait for a rank that is gone, or NCCL (`Parallel.close`)
     sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fit_check.py", description=DESCRIPTION, allow_abbrev=False)
+    parser = Parser(prog="fit_check.py", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--combinations", type=count, default=50, metavar="N", help="default 50")
     parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--flex", type=natural, default=0, metavar="N", help="how many use flex attention (slow)")

@@ -15,6 +15,7 @@ from llmval_runners.long_context.fit_report import Row, counts
 from llmval_runners.long_context.fit_trial import Outcome
 from llmval_runners.long_context.predict import Setup
 from llmval_runners.long_context.small_card import SmallCpu
+from llmval_runners.refusal import Refused
 from llmval_runners.shapes import SHAPES
 from llmval_runners.weights import random_weights
 
@@ -100,14 +101,49 @@ def test_a_wrong_prediction_is_seen(tmp_path, monkeypatch):
     assert not all(row["right"] for row in value["rows"])
 
 
-def test_what_is_no_lack_of_memory_is_not_taken_for_one(tmp_path, monkeypatch):
+def test_what_is_no_lack_of_memory_is_not_taken_for_one(tmp_path, monkeypatch, capsys):
     def broken(*_):
         raise RuntimeError("illegal memory access")
 
     monkeypatch.setattr(fit_trial, "Weights", broken)
-    with pytest.raises(RuntimeError, match="illegal"):
-        fit_check.main(["--device", "cpu", "--combinations", "2", "--output-json", str(tmp_path / "r.json")])
-    assert json.loads((tmp_path / "r.json").read_text())["partial"] is True
+    code, value = _check(tmp_path)
+    assert (code, value["partial"]) == (1, True)
+    assert "RuntimeError: illegal memory access" in capsys.readouterr().err
+
+
+class Ended(BaseException):
+    """In place of a process that ends here."""
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, "a failure"])
+def test_several_ranks_end_at_once_whatever_came(code, monkeypatch, capsys):
+    """NCCL's communicator is never destroyed, so the interpreter's own shutdown may not end."""
+
+    def check(*_):
+        if code == 2:
+            raise Refused("so")
+        if code == "a failure":
+            raise RuntimeError("lost")
+        return code
+
+    def end(number):
+        raise Ended(number)
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(fit_check, "_check", check)
+    monkeypatch.setattr(fit_check.os, "_exit", end)
+    with pytest.raises(Ended) as ended:
+        fit_check.main([])
+    assert ended.value.args == (1 if code == "a failure" else code,)
+    assert ("RuntimeError: lost" in capsys.readouterr().err) is (code == "a failure")
+
+
+def test_a_mistyped_flag_is_one_sentence(capsys):
+    with pytest.raises(SystemExit) as ended:
+        fit_check.main(["--combination", "4"])
+    assert ended.value.code == 2
+    words = "refused: unrecognized arguments: --combination 4: see --help for the flags and their values.\n"
+    assert capsys.readouterr().err == words
 
 
 def test_lack_of_memory_is_found_behind_the_error_that_hides_it(monkeypatch):
