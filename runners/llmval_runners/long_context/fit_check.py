@@ -1,6 +1,7 @@
 """The check of the prediction itself: many combinations predicted, then really tried, also those said not to fit."""
 
 import argparse
+import importlib.util
 import os
 import sys
 import threading
@@ -67,8 +68,10 @@ def _check(options: argparse.Namespace, rank: int, ranks: int, local: int) -> in
     torch.set_grad_enabled(False)
     shared = Parallel(device, rank, ranks)
     shared.connect(8192 * 8192 if device.type == "cuda" else 1)  # before memory is counted
+    on_gpu = device.type == "cuda"
+    more = {name: bool(shared.smallest(loads)) for name, loads in _optional(device).items()} if on_gpu else {}
     clean(device)
-    cases = draw(options.combinations, options.seed, ranks, on_gpu=device.type == "cuda", flex=options.flex)
+    cases = draw(options.combinations, options.seed, ranks, on_gpu=on_gpu, flex=options.flex, **more)
     tries = _Tries(options, shared, Parallel(device))
     try:
         for case in cases[options.first :]:
@@ -79,6 +82,25 @@ def _check(options: argparse.Namespace, rank: int, ranks: int, local: int) -> in
         print(summary(tries.rows))
     shared.close()
     return 0 if all(row.right is not False for row in tries.rows) else 1
+
+
+def _optional(device: Any) -> dict[str, bool]:
+    """What else can be drawn, by `draw`'s names: what is installed and loads. Says what is installed and does not."""
+    from llmval_runners import cudnn_fp8, te_linear
+
+    packages: dict[str, tuple[str, Callable[[], object]]] = {
+        "transformer_engine": ("transformer_engine", te_linear.load),
+        "fp8_prefill": ("cudnn", lambda: cudnn_fp8.fp8_sdpa(device)),
+    }
+    found = {name: importlib.util.find_spec(package) is not None for name, (package, _) in packages.items()}
+    for name in [name for name in found if found[name]]:
+        package, load = packages[name]
+        try:
+            load()
+        except Refused as refusal:
+            found[name] = False
+            print(f"no combination uses {package}: {refusal}", file=sys.stderr, flush=True)
+    return found
 
 
 def _device(asked: str, local: int) -> Any:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from llmval_runners import cudnn_fp8, te_linear
 from llmval_runners.long_context import fit_check, fit_trial, predict
 from llmval_runners.long_context.engine_adapter import Weights
 from llmval_runners.long_context.fit_cases import CLOSE, FITS, FITS_NOT, draw, least_bytes, verdict
@@ -40,6 +41,35 @@ def test_half_of_the_cards_are_large_enough_and_some_only_just(on_gpu, ranks):
     assert len({case.setup.kv_dtype for case in cases}) == 2
     assert [case.setup.backend for case in cases].count("flex") == 2
     assert not on_gpu or max(case.free_bytes for case in cases) < 60 * 2**30
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_what_is_installed_is_drawn_too_and_else_nothing_changes(ranks):
+    before = draw(50, 0, ranks, on_gpu=True, flex=2)
+    kinds = [(case.setup.transformer_engine, case.setup.prefill_attention) for case in before]
+    assert kinds == [(False, "bf16")] * 50
+    for names in (["transformer_engine"], ["fp8_prefill"], ["transformer_engine", "fp8_prefill"]):
+        more = dict.fromkeys(names, True)
+        cases = draw(60, 0, ranks, on_gpu=True, flex=2, **more)
+        fp8 = [case.setup for case in cases if case.setup.prefill_attention == "fp8"]
+        assert bool(fp8) is more.get("fp8_prefill", False)
+        assert {(setup.kv_dtype, setup.backend) for setup in fp8} <= {("fp8", "sdpa")}
+        te = [case.setup for case in cases if case.setup.transformer_engine]
+        assert bool(te) is more.get("transformer_engine", False)
+        assert {setup.weight_dtype for setup in te} <= {"fp8"}
+
+
+def test_what_does_not_load_is_not_drawn_and_said(monkeypatch, capsys):
+    def broken():
+        raise Refused("built for another torch")
+
+    monkeypatch.setattr(fit_check.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(te_linear, "load", broken)
+    monkeypatch.setattr(cudnn_fp8, "fp8_sdpa", lambda device: device)
+    assert fit_check._optional(CPU) == {"transformer_engine": False, "fp8_prefill": True}
+    assert capsys.readouterr().err == "no combination uses transformer_engine: built for another torch\n"
+    monkeypatch.setattr(fit_check.importlib.util, "find_spec", lambda name: None)
+    assert fit_check._optional(CPU) == {"transformer_engine": False, "fp8_prefill": False}
 
 
 def test_between_least_and_needed_nothing_is_claimed():
