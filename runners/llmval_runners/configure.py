@@ -120,7 +120,7 @@ def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) 
     )
     _check_lengths(config)
     if options.output_json is not None:
-        _check_output(options.output_json)
+        check_output(options.output_json)
     return config
 
 
@@ -284,8 +284,12 @@ def _check_lengths(config: Config) -> None:
         )
 
 
-def _check_output(path: Path) -> None:
-    """Make the result's folder and try to write there: permissions alone do not tell (root, read-only mounts)."""
+def check_output(path: Path) -> None:
+    """Make the result's folder and try to write there: permissions alone do not tell (root, read-only mounts).
+
+    Raises:
+        Refused: it is a folder, or cannot be written.
+    """
     if path.is_dir():
         raise Refused(f"{path} is a folder: pass a file for --output-json.")
     try:

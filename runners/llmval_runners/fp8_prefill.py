@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import torch
 from llmval_runners.cudnn_fp8 import E4M3, as_e4m3, fp8_sdpa, result_scale
+from llmval_runners.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
 from llmval_runners.fused import Attend
-from llmval_runners.gpu_attention import CUDNN_LEAST, CUDNN_MULTIPLE, Prompts, SdpaAttention
+from llmval_runners.gpu_attention import Prompts, SdpaAttention
 from llmval_runners.kernels import merge
 from llmval_runners.kv_cache import PagedKVCache
 from llmval_runners.refusal import Refused

@@ -9,14 +9,12 @@ from typing import Protocol
 
 import torch
 from llmval_runners.attention import Span
+from llmval_runners.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE, cudnn_takes
 from llmval_runners.fused import Attend, Tokens
 from llmval_runners.kernels import merge
 from llmval_runners.kv_cache import PagedKVCache, pages_for
 from llmval_runners.paged_decode import paged_decode, splits_for
 from llmval_runners.upload import upload
-
-CUDNN_MULTIPLE = 1024  # cuDNN compiles a plan for each new length (40 to 800 ms): only for few and worthwhile lengths
-CUDNN_LEAST = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +68,7 @@ class SdpaAttention:
         return attend
 
     def prefill(self, tokens: Tokens, page_table: torch.Tensor, prompts: Prompts) -> Attend:
-        multiple = CUDNN_MULTIPLE if CUDNN_MULTIPLE % self._cache.page_size == 0 else 0
-        sizes = [(span.count, span.start) for span in prompts.spans]
-        if multiple and all(
-            count >= CUDNN_LEAST and count % multiple == start % multiple == 0 for count, start in sizes
-        ):
+        if all(cudnn_takes(span.count, span.start, self._cache.page_size) for span in prompts.spans):
             return self._cudnn(prompts)
         return self._flash(prompts)
 

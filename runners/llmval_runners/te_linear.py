@@ -6,6 +6,7 @@ share that scale, so what else is in the batch moves a row's result within FP8's
 """
 
 import importlib
+import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -61,6 +62,13 @@ class TransformerEngine:
                 f"Transformer Engine {self.version} made a weight of {type(made).__name__}, not one copy in FP8"
             )
         return TeLinear(self, inner)
+
+
+def forget_workspace() -> None:
+    """Give back the workspace that the library's products keep, if it is loaded; the next product takes it anew."""
+    gemm = sys.modules.get("transformer_engine.pytorch.cpp_extensions.gemm")
+    if gemm is not None:
+        gemm.get_cublas_workspace.cache_clear()
 
 
 class TeLinear:

@@ -3,8 +3,9 @@
 What the library itself computes is for a GPU to show (`test_gpu.py`).
 """
 
+import functools
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import fake_te
 import pytest
@@ -158,3 +159,15 @@ def test_the_result_says_library_version_and_recipe(monkeypatch, hopper) -> None
     assert identity["fp8_mode"] == "transformer-engine"
     assert identity["fp8_kernel"].startswith("Transformer Engine 2.20.2, Float8CurrentScaling: E4M3 weights")
     assert (identity["compile_mode"], identity["compile"]) == ("off", None)
+
+
+def test_the_workspace_that_the_products_keep_can_be_given_back(monkeypatch) -> None:
+    """2.20.2's `get_cublas_workspace` is a function under `lru_cache`."""
+    gemm = ModuleType("gemm")
+    gemm.get_cublas_workspace = functools.lru_cache(lambda device, ub, grouped_gemm: torch.empty(1))
+    first = gemm.get_cublas_workspace(0, False, False)
+    te_linear.forget_workspace()  # the library is not loaded
+    monkeypatch.setitem(sys.modules, "transformer_engine.pytorch.cpp_extensions.gemm", gemm)
+    assert gemm.get_cublas_workspace(0, False, False) is first
+    te_linear.forget_workspace()
+    assert gemm.get_cublas_workspace(0, False, False) is not first

@@ -4,11 +4,9 @@ The tensors are those of `fused.FusedDecoder.hidden` and of the backends' `prefi
 a variable of the layer before still holds is counted too, as it is freed only when the next value takes its name.
 """
 
+from llmval_runners.cudnn_sizes import cudnn_takes
 from llmval_runners.long_context.run_setup import ELEMENT_BYTES, Setup, matrix_shapes
 
-# Of the engine (`gpu_attention`): cuDNN serves chunks of such sizes at such starts, FlashAttention-2 all others.
-CUDNN_MULTIPLE = 1024
-CUDNN_LEAST = 2048
 FLEX_CHUNKS = (512, 2048, 8192)  # sizes that flex attention's steps are filled up to
 ROWS_MULTIPLE = 16  # and all others
 
@@ -52,7 +50,7 @@ def _attention(setup: Setup, rows: int, count: int, start: int) -> int:
     token = setup.kv_heads * setup.shape.head_dim
     if setup.backend == "flex":  # reads pages in place; queries for an FP8 cache, and what they give, are in float16
         return result * (2 if cached == element else 4) + logs
-    if _cudnn(setup, count, start):
+    if cudnn_takes(count, start, setup.page_size):
         if setup.prefill_attention == "fp8":
             # Beside the result: queries cut off and their FP8; then FP8 queries, keys and values, and one or two parts.
             parts = 2 if start else 1
@@ -67,11 +65,6 @@ def _attention(setup: Setup, rows: int, count: int, start: int) -> int:
     pages = -(-(start + count) // setup.page_size) * setup.page_size
     gathered = (2 * (start + count) + pages) * token * element if start else 0
     return max(gathered, 2 * (start + count) * token * element * bool(start) + 2 * result + logs)
-
-
-def _cudnn(setup: Setup, count: int, start: int) -> bool:
-    whole = CUDNN_MULTIPLE % setup.page_size == 0 and count % CUDNN_MULTIPLE == start % CUDNN_MULTIPLE == 0
-    return whole and count >= CUDNN_LEAST
 
 
 def _cpu_step(setup: Setup, tokens: int, start: int) -> int:

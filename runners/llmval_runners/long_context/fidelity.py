@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from llmval_runners.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
 from llmval_runners.long_context.engine_adapter import Context
 from llmval_runners.parallel import Parallel
 
-WINDOWS = 4  # spread over the context, the last one at its end
+WINDOWS = 4  # spread over the context, the last one at or near its end
 WINDOW_TOKENS = 96  # above 64, so that the products are those of a prefill
+# From here on windows end where cuDNN takes a chunk of its least size, so that they can be computed as the prompt was
+# (`Context.window_logits`): a quarter of a shorter context has no room for such a chunk.
+ALIGNED_LENGTH = WINDOWS * CUDNN_LEAST
 FORCED_STEPS = 32  # decode steps that are fed given tokens, so that both precisions see the same context
 
 
@@ -26,9 +30,10 @@ class Samples:
 
 
 def windows(length: int) -> list[tuple[int, int]]:
-    """(start, count) of each sampled stretch of the prompt."""
+    """(start, count) of each sampled stretch of the prompt; of long ones with ends at multiples of `CUDNN_MULTIPLE`."""
     count = min(WINDOW_TOKENS, max(1, length // WINDOWS))
-    ends = [length * (index + 1) // WINDOWS for index in range(WINDOWS)]
+    unit = CUDNN_MULTIPLE if length >= ALIGNED_LENGTH else 1
+    ends = [length * (index + 1) // WINDOWS // unit * unit for index in range(WINDOWS)]
     return [(end - count, count) for end in ends if end >= count]
 
 

@@ -65,7 +65,16 @@ def least_bytes(setup: Setup, parts: Parts) -> int:
     return max(step, parts.load_bytes)
 
 
-def draw(count: int, seed: int, ranks: int, *, on_gpu: bool, flex: int = 0) -> list[Case]:
+def draw(
+    count: int,
+    seed: int,
+    ranks: int,
+    *,
+    on_gpu: bool,
+    flex: int = 0,
+    transformer_engine: bool = False,
+    fp8_prefill: bool = False,
+) -> list[Case]:
     """`count` different combinations, by turns for a card that is large enough and one that is too small.
 
     Args:
@@ -74,9 +83,11 @@ def draw(count: int, seed: int, ranks: int, *, on_gpu: bool, flex: int = 0) -> l
         ranks: of this run; with several, every other pair of combinations is shared by all of them, else each alone.
         on_gpu: for the GPU engine or the CPU's.
         flex: how many of them use flex attention, which is compiled anew for each length (10 s and more).
+        transformer_engine, fp8_prefill: on a GPU, also weights that Transformer Engine makes, and FP8 attention of
+            prompts; without them the same as ever is drawn.
     """
     rng = random.Random(seed)
-    pools = _gpu_setups(ranks) if on_gpu else _cpu_setups(ranks)
+    pools = _gpu_setups(ranks, transformer_engine, fp8_prefill) if on_gpu else _cpu_setups(ranks)
     cases: list[Case] = []
     seen: set[Any] = set()
     while len(cases) < count:
@@ -85,6 +96,7 @@ def draw(count: int, seed: int, ranks: int, *, on_gpu: bool, flex: int = 0) -> l
         setup = replace(
             setup, shape=replace(setup.shape, layers=rng.randint(2, 6)), batch=rng.choice((1, 1, 1, 2)),
             backend="flex" if index < flex else "sdpa",
+            prefill_attention="bf16" if index < flex else setup.prefill_attention,
         )  # fmt: skip
         length = rng.choice(_LENGTHS if on_gpu else _CPU_LENGTHS)
         if (setup, length) in seen:
@@ -105,15 +117,21 @@ def _card(setup: Setup, length: int, enough: float, too_much: float, fits: bool)
     return min(int(least / too_much), least - LEAST_GAP) // (2 * MIB) * 2 * MIB
 
 
-def _gpu_setups(ranks: int) -> list[list[Setup]]:
-    types = product(("bfloat16", "fp8"), ("bfloat16", "fp8"))
+def _gpu_setups(ranks: int, transformer_engine: bool, fp8_prefill: bool) -> list[list[Setup]]:
+    types = ("bfloat16", "fp8")
+    kinds: list[dict[str, Any]] = [{"weight_dtype": weights, "kv_dtype": kv} for weights, kv in product(types, types)]
+    # Two of each, so that the number of pools is no multiple of `ENOUGH`'s and each pool sees cards of every size.
+    if transformer_engine:
+        kinds += [{"weight_dtype": "fp8", "kv_dtype": kv, "transformer_engine": True} for kv in types]
+    if fp8_prefill:
+        kinds += [{"weight_dtype": weights, "kv_dtype": "fp8", "prefill_attention": "fp8"} for weights in types]
     return [
         [
-            Setup(_shape(width), tensor_parallel=size, weight_dtype=weights, kv_dtype=kv, chunk=chunk, decode_tokens=8)
+            Setup(_shape(width), tensor_parallel=size, chunk=chunk, decode_tokens=8, **kind)
             for width in _WIDTHS
             for chunk in (8192, 4096)
         ]
-        for weights, kv in types
+        for kind in kinds
         for size in sorted({1, ranks})
     ]
 

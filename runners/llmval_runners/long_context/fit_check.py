@@ -1,19 +1,21 @@
 """The check of the prediction itself: many combinations predicted, then really tried, also those said not to fit."""
 
 import argparse
+import importlib.util
 import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llmval_runners.long_context.activations import CUDNN_MULTIPLE
+from llmval_runners.cudnn_sizes import CUDNN_MULTIPLE
 from llmval_runners.long_context.fit_cases import FITS, FITS_NOT, Case, draw
 from llmval_runners.long_context.fit_report import Row, summary, table, value
-from llmval_runners.options import count, natural
+from llmval_runners.options import Parser, count, natural
 from llmval_runners.refusal import USAGE_EXIT, Refused
 
 DESCRIPTION = """Draw combinations of shape, length, types and GPUs, each with a card of its own size; predict whether
@@ -26,20 +28,23 @@ def main(argv: list[str]) -> NoReturn:
     rank, ranks, local = (
         int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
-    options = _parser().parse_args(argv)
     try:
-        code = _check(options, rank, ranks, local)
+        code = _check(_parser().parse_args(argv), rank, ranks, local)
     except Refused as refusal:
         print(f"refused: {refusal}", file=sys.stderr, flush=True)
         code = USAGE_EXIT
+    except Exception:  # noqa: BLE001  (any failure ends the process as below, or it may not end)
+        traceback.print_exc()
+        code = 1
     sys.stdout.flush()
-    if code and ranks > 1:
-        os._exit(code)  # not sys.exit: interpreter shutdown may wait for collectives of a rank that is gone
+    sys.stderr.flush()
+    if ranks > 1:
+        os._exit(code)  # not sys.exit: shutdown may wait for a rank that is gone, or NCCL (`Parallel.close`)
     sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fit_check.py", description=DESCRIPTION, allow_abbrev=False)
+    parser = Parser(prog="fit_check.py", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--combinations", type=count, default=50, metavar="N", help="default 50")
     parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--flex", type=natural, default=0, metavar="N", help="how many use flex attention (slow)")
@@ -63,8 +68,10 @@ def _check(options: argparse.Namespace, rank: int, ranks: int, local: int) -> in
     torch.set_grad_enabled(False)
     shared = Parallel(device, rank, ranks)
     shared.connect(8192 * 8192 if device.type == "cuda" else 1)  # before memory is counted
+    on_gpu = device.type == "cuda"
+    more = {name: bool(shared.smallest(loads)) for name, loads in _optional(device).items()} if on_gpu else {}
     clean(device)
-    cases = draw(options.combinations, options.seed, ranks, on_gpu=device.type == "cuda", flex=options.flex)
+    cases = draw(options.combinations, options.seed, ranks, on_gpu=on_gpu, flex=options.flex, **more)
     tries = _Tries(options, shared, Parallel(device))
     try:
         for case in cases[options.first :]:
@@ -75,6 +82,25 @@ def _check(options: argparse.Namespace, rank: int, ranks: int, local: int) -> in
         print(summary(tries.rows))
     shared.close()
     return 0 if all(row.right is not False for row in tries.rows) else 1
+
+
+def _optional(device: Any) -> dict[str, bool]:
+    """What else can be drawn, by `draw`'s names: what is installed and loads. Says what is installed and does not."""
+    from llmval_runners import cudnn_fp8, te_linear
+
+    packages: dict[str, tuple[str, Callable[[], object]]] = {
+        "transformer_engine": ("transformer_engine", te_linear.load),
+        "fp8_prefill": ("cudnn", lambda: cudnn_fp8.fp8_sdpa(device)),
+    }
+    found = {name: importlib.util.find_spec(package) is not None for name, (package, _) in packages.items()}
+    for name in [name for name in found if found[name]]:
+        package, load = packages[name]
+        try:
+            load()
+        except Refused as refusal:
+            found[name] = False
+            print(f"no combination uses {package}: {refusal}", file=sys.stderr, flush=True)
+    return found
 
 
 def _device(asked: str, local: int) -> Any:

@@ -68,10 +68,12 @@ def table(rows: list[Row], *, head: bool) -> str:
 def _cells(row: Row) -> list[str]:
     case, setup, parts = row.case, row.case.setup, row.case.parts
     tokens = f"{case.length}" + (f"×{setup.batch}" if setup.batch > 1 else "")
+    weights = "fp8 te" if setup.transformer_engine else setup.weight_dtype
+    attention = setup.backend + (" fp8" if setup.prefill_attention == "fp8" else "")
     word = {True: "right", False: "WRONG", None: "–"}[row.right]
     return [
-        str(case.index), setup.shape.name, str(setup.shape.layers), str(setup.tensor_parallel), setup.weight_dtype,
-        setup.kv_dtype, setup.backend, tokens, _gib(case.free_bytes), _gib(parts.needed_bytes), _gib(parts.total_bytes),
+        str(case.index), setup.shape.name, str(setup.shape.layers), str(setup.tensor_parallel), weights,
+        setup.kv_dtype, attention, tokens, _gib(case.free_bytes), _gib(parts.needed_bytes), _gib(parts.total_bytes),
         _gib(row.peak_bytes), case.predicted, row.observed, word, f"{row.seconds:.1f}",
     ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from llmval_runners import te_linear
 from llmval_runners.long_context import failure
 from llmval_runners.long_context.engine_adapter import Context, Weights, release
 from llmval_runners.long_context.fit_cases import Case
@@ -61,7 +62,8 @@ def clean(device: torch.device) -> None:
     """Give back all that nothing needs any more, cycles of references and the products' workspaces included."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        torch._C._cuda_clearCublasWorkspaces()  # it is counted as a part of every combination, so each must take it
+        te_linear.forget_workspace()
+        torch._C._cuda_clearCublasWorkspaces()  # all are a part of every combination, so each must take them
     release(device)
 
 

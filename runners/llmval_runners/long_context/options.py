@@ -2,9 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
-from llmval_runners.options import count, natural
+from llmval_runners.options import Parser, count, natural, positive
 from llmval_runners.refusal import Refused
 from llmval_runners.shapes import OVERRIDES, SHAPES
 
@@ -13,21 +12,9 @@ NAMES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}  # short name
 _DTYPES = ("auto", "bfloat16", "float16", "float32", *NAMES)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message}: see --help for the flags and their values.")
-
-
-def _gib(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
 def parser() -> argparse.ArgumentParser:
     """The flags of `long_context_validation.py`."""
-    root = _Parser(
+    root = Parser(
         prog="long_context_validation.py",
         description="What a context length costs in memory and time on this node, predicted first, then measured; and "
         "what FP8 costs in accuracy. Plain Python starts torchrun itself where --tensor-parallel-gpus is above 1.",
@@ -96,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
     memory = root.add_argument_group("memory and fidelity")
     memory.add_argument(
-        "--memory-limit-gib", type=_gib, metavar="GIB", help="use no more of each GPU, as if it were that small"
+        "--memory-limit-gib", type=positive, metavar="GIB", help="use no more of each GPU, as if it were that small"
     )
     memory.add_argument(
         "--ignore-prediction", action="store_true", help="run also what is predicted not to fit, to test the prediction"

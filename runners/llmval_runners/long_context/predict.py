@@ -8,7 +8,8 @@ counted at the moments when most of them live; the workspace is cuBLAS's own, as
 import math
 from dataclasses import asdict, dataclass, replace
 
-from llmval_runners.long_context.activations import CUDNN_MULTIPLE, activation_bytes
+from llmval_runners.cudnn_sizes import CUDNN_MULTIPLE
+from llmval_runners.long_context.activations import activation_bytes
 from llmval_runners.long_context.run_setup import ELEMENT_BYTES, Setup, matrix_shapes
 from llmval_runners.shapes import ModelShape
 
@@ -132,18 +133,30 @@ def load_bytes(setup: Setup) -> int:
 
 
 def _workspace_bytes(setup: Setup) -> int:
-    return CUBLAS_WORKSPACE * (1 if _streamed(setup) else 2) if setup.on_gpu else 0
+    """PyTorch's of prompts, and one more of captured decode steps; with Transformer Engine its own in their place.
+
+    That one is as large and serves prompts and decode steps (2.20.2, pytorch/cpp_extensions/gemm.py:
+    `get_cublas_workspace` is cached by device), so PyTorch needs its two only for a head that is not streamed.
+    """
+    if not setup.on_gpu:
+        return 0
+    if setup.transformer_engine:
+        return CUBLAS_WORKSPACE * (1 if _head_streamed(setup) else 3)
+    return CUBLAS_WORKSPACE * (1 if _head_streamed(setup) and _layers_streamed(setup) else 2)
 
 
-def _streamed(setup: Setup) -> bool:
-    """Whether the engine's own kernels take every product of a decode step (`stream_linear.tiles_for`)."""
+def _head_streamed(setup: Setup) -> bool:
+    """Whether the engine's own kernel takes the head's product (`stream_linear.tiles_for`, in 16 bits)."""
+    return setup.batch <= STREAMED_ROWS and setup.shape.hidden % 2048 == 0
+
+
+def _layers_streamed(setup: Setup) -> bool:
+    """Whether they take those of a decode step's layers that Transformer Engine did not make."""
     fp8 = setup.weight_dtype == "fp8"
     block = {1: 1024 if fp8 else 2048, 2: 256 if fp8 else 128}  # of a width, for one row and for several
     rows = {min(setup.batch, 2), 1}  # there is a graph of one row always
-    head = setup.shape.hidden % 2048 == 0  # in 16 bits
     return (
         setup.batch <= STREAMED_ROWS
-        and head
         and all(width % block[few] == 0 for few in rows for _, width in matrix_shapes(setup))
         and all(out % 64 == 0 for out, _ in matrix_shapes(setup))
     )

@@ -88,6 +88,7 @@ class Result:
                     "status": "not_run",
                     "prediction": record.prediction_json(parts, free_bytes),
                     "memory": [],
+                    "prefill_attention": None,
                     "prefill": None,
                     "decode": None,
                     "fidelity": none if why is None else none | {"status": "not_compared", "reason": why},
@@ -110,9 +111,11 @@ class Result:
             "attention_kernel": context.attention.kernel,
         }
 
-    def prefilled(self, context: Context) -> None:
-        """What prompts ran in, once they have; of the run under test."""
-        self.value["identity"]["prefill_attention"] = context.prefill_attention() or "bf16"
+    def prefilled(self, length: int, context: Context) -> None:
+        """What the prompts of a length ran in, once they have; of the run under test. Of a run: all names, joined."""
+        self._entry(length)["prefill_attention"] = context.prefill_attention() or "bf16"
+        ran = {entry["prefill_attention"] for entry in self.value["lengths"]} - {None}
+        self.value["identity"]["prefill_attention"] = "+".join(sorted(ran))
 
     def measured(self, length: int, entry: dict[str, Any]) -> None:
         self._entry(length).update(entry)
@@ -162,11 +165,11 @@ class Result:
             name = str(DTYPES[wanted]).removeprefix("torch.")
             if identity[what] is not None and identity[what] != name:
                 found.append(f"{what} is {identity[what]} instead of {name}")
-        ran = identity["prefill_attention"]
-        if ran is not None and ran != setup.prefill_attention:
-            found.append(f"prompts ran in {ran} attention instead of {setup.prefill_attention}")
         for entry in self.value["lengths"]:
             fidelity, length = entry["fidelity"], entry["sequence_length"]
+            ran = entry["prefill_attention"]
+            if ran is not None and ran != setup.prefill_attention:
+                found.append(f"{length:,} tokens: prompts ran in {ran} attention instead of {setup.prefill_attention}")
             if fidelity["status"] != "compared":
                 continue
             errors = [fidelity[kind]["relative_error"] for kind in ("prompt", "decode")]

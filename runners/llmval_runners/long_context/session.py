@@ -140,7 +140,7 @@ class Session:
             one = LengthRun(weights, length, settings, self._energy, self._nvml, self.report)
             entry, context = one.measure(self._phase, self._sized)
             self.result.measured(length, entry)
-            self.result.prefilled(context)
+            self.result.prefilled(length, context)
             if settings.reference is not None:
                 self._phase("sample")
                 self.report.at("sampling logits")

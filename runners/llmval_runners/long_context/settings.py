@@ -2,14 +2,13 @@
 
 import argparse
 import importlib.util
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NoReturn
 
 import torch
 from llmval_runners import te_linear
-from llmval_runners.long_context.activations import CUDNN_LEAST, CUDNN_MULTIPLE
+from llmval_runners.configure import check_output, free_memory
+from llmval_runners.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
 from llmval_runners.long_context.advice import fits, refusal
 from llmval_runners.long_context.options import DEFAULT_MODEL
 from llmval_runners.long_context.predict import Setup, pages
@@ -57,7 +56,7 @@ def decide(options: argparse.Namespace, *, world_size: int, local_rank: int) -> 
     planned = on_gpu or (options.predict_only and options.memory_limit_gib is not None and options.device != "cpu")
     setup = _setup(options, shape, device, world_size, planned)
     if options.output_json is not None:
-        _check_output(options.output_json)
+        check_output(options.output_json)
     reference, why = _reference(options, setup)
     return Settings(setup, reference, why, device, options.lengths, options.attention_backend, options)
 
@@ -71,8 +70,6 @@ def check_fits(settings: Settings, free_bytes: int) -> None:
 
 def free_bytes(settings: Settings) -> int:
     """Free bytes that this rank may use: of its GPU, or its share of what the kernel calls available."""
-    from llmval_runners.configure import free_memory
-
     limit = settings.options.memory_limit_gib
     if settings.setup.on_gpu and settings.device.type == "cpu":  # planning for a GPU that is elsewhere
         return round(limit * GIB)
@@ -221,16 +218,3 @@ def _device(options: argparse.Namespace, local_rank: int, world_size: int) -> to
 
 def _named(options: argparse.Namespace) -> ModelShape:
     return shape_by_name(options.model or DEFAULT_MODEL, {name: getattr(options, name) for name in OVERRIDES})
-
-
-def _check_output(path: Path) -> None:
-    """Make the result's folder and try to write there: permissions alone do not tell (root, read-only mounts)."""
-    if path.is_dir():
-        raise Refused(f"{path} is a folder: pass a file for --output-json.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise Refused(
-            f"--output-json {path} cannot be written ({error.strerror}): pass a path in a folder that you may write."
-        ) from None

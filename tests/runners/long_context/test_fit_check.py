@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from llmval_runners import cudnn_fp8, te_linear
 from llmval_runners.long_context import fit_check, fit_trial, predict
 from llmval_runners.long_context.engine_adapter import Weights
 from llmval_runners.long_context.fit_cases import CLOSE, FITS, FITS_NOT, draw, least_bytes, verdict
@@ -16,6 +17,7 @@ from llmval_runners.long_context.fit_report import Row, counts
 from llmval_runners.long_context.fit_trial import Outcome
 from llmval_runners.long_context.predict import Setup
 from llmval_runners.long_context.small_card import SmallCpu
+from llmval_runners.refusal import Refused
 from llmval_runners.shapes import SHAPES
 from llmval_runners.weights import random_weights
 
@@ -40,6 +42,35 @@ def test_half_of_the_cards_are_large_enough_and_some_only_just(on_gpu, ranks):
     assert len({case.setup.kv_dtype for case in cases}) == 2
     assert [case.setup.backend for case in cases].count("flex") == 2
     assert not on_gpu or max(case.free_bytes for case in cases) < 60 * 2**30
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_what_is_installed_is_drawn_too_and_else_nothing_changes(ranks):
+    before = draw(50, 0, ranks, on_gpu=True, flex=2)
+    kinds = [(case.setup.transformer_engine, case.setup.prefill_attention) for case in before]
+    assert kinds == [(False, "bf16")] * 50
+    for names in (["transformer_engine"], ["fp8_prefill"], ["transformer_engine", "fp8_prefill"]):
+        more = dict.fromkeys(names, True)
+        cases = draw(60, 0, ranks, on_gpu=True, flex=2, **more)
+        fp8 = [case.setup for case in cases if case.setup.prefill_attention == "fp8"]
+        assert bool(fp8) is more.get("fp8_prefill", False)
+        assert {(setup.kv_dtype, setup.backend) for setup in fp8} <= {("fp8", "sdpa")}
+        te = [case.setup for case in cases if case.setup.transformer_engine]
+        assert bool(te) is more.get("transformer_engine", False)
+        assert {setup.weight_dtype for setup in te} <= {"fp8"}
+
+
+def test_what_does_not_load_is_not_drawn_and_said(monkeypatch, capsys):
+    def broken():
+        raise Refused("built for another torch")
+
+    monkeypatch.setattr(fit_check.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(te_linear, "load", broken)
+    monkeypatch.setattr(cudnn_fp8, "fp8_sdpa", lambda device: device)
+    assert fit_check._optional(CPU) == {"transformer_engine": False, "fp8_prefill": True}
+    assert capsys.readouterr().err == "no combination uses transformer_engine: built for another torch\n"
+    monkeypatch.setattr(fit_check.importlib.util, "find_spec", lambda name: None)
+    assert fit_check._optional(CPU) == {"transformer_engine": False, "fp8_prefill": False}
 
 
 def test_between_least_and_needed_nothing_is_claimed():
@@ -101,14 +132,49 @@ def test_a_wrong_prediction_is_seen(tmp_path, monkeypatch):
     assert not all(row["right"] for row in value["rows"])
 
 
-def test_what_is_no_lack_of_memory_is_not_taken_for_one(tmp_path, monkeypatch):
+def test_what_is_no_lack_of_memory_is_not_taken_for_one(tmp_path, monkeypatch, capsys):
     def broken(*_):
         raise RuntimeError("illegal memory access")
 
     monkeypatch.setattr(fit_trial, "Weights", broken)
-    with pytest.raises(RuntimeError, match="illegal"):
-        fit_check.main(["--device", "cpu", "--combinations", "2", "--output-json", str(tmp_path / "r.json")])
-    assert json.loads((tmp_path / "r.json").read_text())["partial"] is True
+    code, value = _check(tmp_path)
+    assert (code, value["partial"]) == (1, True)
+    assert "RuntimeError: illegal memory access" in capsys.readouterr().err
+
+
+class Ended(BaseException):
+    """In place of a process that ends here."""
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, "a failure"])
+def test_several_ranks_end_at_once_whatever_came(code, monkeypatch, capsys):
+    """NCCL's communicator is never destroyed, so the interpreter's own shutdown may not end."""
+
+    def check(*_):
+        if code == 2:
+            raise Refused("so")
+        if code == "a failure":
+            raise RuntimeError("lost")
+        return code
+
+    def end(number):
+        raise Ended(number)
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(fit_check, "_check", check)
+    monkeypatch.setattr(fit_check.os, "_exit", end)
+    with pytest.raises(Ended) as ended:
+        fit_check.main([])
+    assert ended.value.args == (1 if code == "a failure" else code,)
+    assert ("RuntimeError: lost" in capsys.readouterr().err) is (code == "a failure")
+
+
+def test_a_mistyped_flag_is_one_sentence(capsys):
+    with pytest.raises(SystemExit) as ended:
+        fit_check.main(["--combination", "4"])
+    assert ended.value.code == 2
+    words = "refused: unrecognized arguments: --combination 4: see --help for the flags and their values.\n"
+    assert capsys.readouterr().err == words
 
 
 def test_lack_of_memory_is_found_behind_the_error_that_hides_it(monkeypatch):

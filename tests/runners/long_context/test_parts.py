@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from llmval_runners.cudnn_sizes import CUDNN_LEAST, cudnn_takes
 from llmval_runners.long_context import failure, fidelity, needle
 from llmval_runners.long_context.engine_adapter import Context, Weights
 from llmval_runners.long_context.measure import Interrupted, Report, chunks, prefill, prompts
@@ -83,6 +84,25 @@ def test_windows_lie_inside_and_do_not_overlap(length):
     ends = [0, *(start + count for start, count in found)]
     assert all(start >= end for (start, _), end in zip(found, ends, strict=False))
     assert sum(count for _, count in found) <= fidelity.WINDOWS * fidelity.WINDOW_TOKENS
+
+
+@pytest.mark.parametrize("length", [8192, 10000, 20000, 34816, 131071])
+def test_windows_of_a_long_prompt_are_computed_in_chunks_that_cudnn_takes(length):
+    """As FP8 attention of prompts needs them: else their logits would be those of bf16 without a word."""
+    ran = []
+
+    def prefilled(chunks, every):
+        ran.extend((len(chunk.tokens), chunk.start) for chunk in chunks)
+        return [torch.zeros(len(chunks[0].tokens), 1)]
+
+    attention = SimpleNamespace(window=CUDNN_LEAST)
+    context = SimpleNamespace(attention=attention, _cpu=None, _gpu=SimpleNamespace(prefill=prefilled))
+    found = fidelity.windows(length)
+    for start, count in found:
+        assert len(Context.window_logits(context, start, [0] * (start + count))) == count
+    assert len(ran) == fidelity.WINDOWS
+    assert all(cudnn_takes(count, start, 128) for count, start in ran), ran
+    assert length - 1024 < found[-1][0] + found[-1][1] <= length
 
 
 def test_the_distance_is_what_torch_computes():
@@ -228,13 +248,20 @@ def test_fp8_attention_is_refused_where_it_would_not_run(flags, instead):
 
 
 def test_fp8_attention_that_did_not_run_does_not_pass():
-    result = Result(settled("--sequence-lengths", "64"), 1)
+    """A length in which it did is no excuse for a shorter one in which it did not."""
+    result = Result(settled("--sequence-lengths", "64", "128"), 1)
     result.settings = replace(result.settings, setup=replace(result.settings.setup, prefill_attention="fp8"))
-    for count, objects in ((0, True), (3, False)):
-        context = SimpleNamespace(attention=SimpleNamespace(chunks_in_fp8=count))
-        result.value["identity"]["prefill_attention"] = Context.prefill_attention(context) or "bf16"
+    for count, identity in ((0, "bf16+fp8"), (1, "fp8")):
+        result.value["lengths"] = []
+        result.predicted([(length, predict(TINY, length)) for length in (64, 128)], 1)
+        for length, chunks_in_fp8 in ((64, count), (128, 3)):
+            context = SimpleNamespace(attention=SimpleNamespace(chunks_in_fp8=chunks_in_fp8))
+            context.prefill_attention = lambda context=context: Context.prefill_attention(context)
+            result.prefilled(length, context)
         result.finish()
-        assert ("prompts ran in bf16 attention instead of fp8" in result.value["reasons"]) is objects
+        assert result.value["identity"]["prefill_attention"] == identity
+        missed = [reason for reason in result.value["reasons"] if "attention" in reason]
+        assert missed == ["64 tokens: prompts ran in bf16 attention instead of fp8"] * (count == 0)
 
 
 def test_a_thin_warm_up_leaves_the_model_whole(weights):

@@ -64,6 +64,17 @@ def test_flops_and_bytes_by_hand():
     assert decode_bytes(fp8, 10) == matrices / 2 + 2 * head / 2 + 3 * 10 * 2 * 32 * 4 * 128
 
 
+def test_transformer_engine_brings_its_own_workspace():
+    """The layers' products never reach the streaming kernels or PyTorch, whatever their widths; the head's do."""
+    native = Setup(SHAPES["llama-3.1-8b"], weight_dtype="fp8", kv_dtype="fp8")
+    odd = replace(native, shape=replace(native.shape, ffn=native.shape.ffn + 512))  # no multiple of 1,024
+    narrow = replace(native, shape=replace(native.shape, hidden=3072))
+    many, on_cpu = replace(native, batch=65), replace(odd, on_gpu=False)
+    for setup, engine, te in ((native, 1, 1), (odd, 2, 1), (narrow, 2, 3), (many, 2, 3), (on_cpu, 0, 0)):
+        assert predict(setup, K).workspace_bytes == engine * 2**25
+        assert predict(replace(setup, transformer_engine=True), K).workspace_bytes == te * 2**25
+
+
 setups = st.builds(
     Setup,
     st.sampled_from(list(SHAPES.values())),

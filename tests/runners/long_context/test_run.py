@@ -23,7 +23,7 @@ def test_two_ranks_measure_compare_and_report(tmp_path, finished, read):
     assert value["identity"]["tensor_parallel"] == 2
     assert [entry["sequence_length"] for entry in value["lengths"]] == [256, 512]
     for entry in value["lengths"]:
-        assert entry["status"] == "passed"
+        assert (entry["status"], entry["prefill_attention"]) == ("passed", "bf16")
         assert [rank["rank"] for rank in entry["memory"]] == [0, 1]
         for rank in entry["memory"]:
             assert rank["weights_bytes"] == entry["prediction"]["weights_bytes"]
@@ -57,6 +57,7 @@ def test_out_of_memory_at_the_second_length_keeps_the_first(tmp_path, finished, 
     first, second = value["lengths"]
     assert (first["status"], second["status"]) == ("passed", "out_of_memory")
     assert first["decode"]["step_ms"] > 0
+    assert second["prefill_attention"] is None
     assert second["prediction"]["fits"] is False
     assert second["failure"][0]["tried_bytes"] == second["prediction"]["kv_bytes"]
     assert "the KV cache" in second["failure"][0]["where"]
