@@ -37,7 +37,8 @@ from llmval_tui.runs.store import Run, RunStore
 COMPARISON, PROPOSED = "comparison.json", "proposed.md"
 DEFAULT_PERCENT = 5.0
 SHORT = (
-    "one run so near to the bound does not decide, and a repeat left no result: see its log, and run this item again"
+    "one run so near to the bound does not decide, and a repeat left no result, or one that its own gates do not take "
+    "for a measurement: see its log, and run this item again"
 )
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _NEW_DOCUMENT = f"""# Performance baseline
@@ -149,7 +150,8 @@ class BaselineDrift:
                 for gate in gates
             ]
             return gates + _repeat_gates(run), metrics, f"{record['reason']}; {word}", None
-        return gates + _repeat_gates(run), metrics, record["reason"], _question(run, record)
+        repeats = _repeat_gates(run)
+        return gates + repeats, metrics, record["reason"], _question(run, record, repeats)
 
 
 def _to_repeat(
@@ -193,7 +195,9 @@ def _repeat_artifacts(run: Run) -> list[Artifact]:
 
 
 def _repeated(run: Run, mine: Baseline) -> list[Baseline]:
-    """The figures of the repeats; none of them where one is missing: two of three would be chosen by what broke.
+    """The figures of the repeats; none of them where one is missing or measures nothing by its own gates.
+
+    Two of three would be chosen by what broke. A repeat that fails a gate is a measurement, of a node that is worse.
 
     Raises:
         Refused: a repeat ran under another configuration, so that it repeats nothing.
@@ -204,6 +208,10 @@ def _repeated(run: Run, mine: Baseline) -> list[Baseline]:
         result = read_result(path)
         if result is None or result.ours.get("partial"):
             print(f"{artifact.path} is missing or not whole: there are no repeats to compare")
+            return []
+        own, _, _ = judge_load_test(run, artifact)
+        if void := [gate for gate in own if gate.outcome not in (Outcome.PASS, Outcome.FAIL)]:
+            print(f"{artifact.path} measures nothing ({', '.join(gate.name for gate in void)}): there are no repeats")
             return []
         again = baseline_of(result, run.intent, artifact.path, sha256_of(path))
         if again.compared != mine.compared:
@@ -224,8 +232,8 @@ def _repeat_gates(run: Run) -> list[Gate]:
     return gates
 
 
-def _question(run: Run, record: dict[str, Any]) -> dict[str, Any] | None:
-    if not record["propose"]:
+def _question(run: Run, record: dict[str, Any], repeats: list[Gate]) -> dict[str, Any] | None:
+    if not record["propose"] or repeats:  # what its own gates speak against becomes no baseline
         return None
     return accept_question(
         run, record, PROPOSED, f"{record['reason']}. Accept this run as the baseline in {record['document']}?"
