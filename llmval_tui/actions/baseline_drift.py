@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from llmval_tui.actions.common import (
     inherited,
     passed,
     perform_command,
+    recorded_path,
     section_runs,
     the_document,
     workspace_of,
@@ -35,6 +36,7 @@ from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore
 
 COMPARISON, PROPOSED = "comparison.json", "proposed.md"
+PROPOSAL = "proposal.json"  # the diff and its hashes: a baseline of medians holds the comparison's own hash
 DEFAULT_PERCENT = 5.0
 SHORT = (
     "one run so near to the bound does not decide, and a repeat left no result, or one that its own gates do not take "
@@ -116,13 +118,16 @@ class BaselineDrift:
         record = compare(pool, read_baselines(text, params["document"]), params["percent"], spreads, single)
         record |= {"v": 1, "source_run": source.id, "document": params["document"], "identity": pool.baseline.identity}
         record["document_sha256"] = hashlib.sha256(text.encode()).hexdigest() if there else None
+        record["results"] = [{"identity": one.identity, "metrics": [asdict(row) for row in one.metrics]} for one in runs]
+        comparison = run.folder / COMPARISON
+        write_json(comparison, record)
         if record["propose"]:
-            new = with_baseline(text or _NEW_DOCUMENT, pool.baseline, params["document"])
+            baseline = pool.backed_by(recorded_path(comparison, workspace), sha256_of(comparison))
+            new = with_baseline(text or _NEW_DOCUMENT, baseline, params["document"])
             write_atomic(run.folder / PROPOSED, new.encode())
-            record["proposed_sha256"] = sha256_of(run.folder / PROPOSED)
-            record["diff"] = unified_diff(text, new, params["document"])
-            print(record["diff"], end="")
-        write_json(run.folder / COMPARISON, record)
+            diff = unified_diff(text, new, params["document"])
+            write_json(run.folder / PROPOSAL, {"proposed_sha256": sha256_of(run.folder / PROPOSED), "diff": diff})
+            print(diff, end="")
         for change in record["changes"]:
             print(f"{change['name']}: {change['value']:.4g}, baseline {change['baseline']:.4g} {change['unit']}")
         print(record["reason"])
@@ -234,6 +239,11 @@ def _repeat_gates(run: Run) -> list[Gate]:
 
 def _question(run: Run, record: dict[str, Any], repeats: list[Gate]) -> dict[str, Any] | None:
     if not record["propose"] or repeats:  # what its own gates speak against becomes no baseline
+        return None
+    proposal = read_json(run.folder / PROPOSAL)
+    if isinstance(proposal, dict):  # runs of an earlier release have it in the comparison
+        record = record | proposal
+    if "proposed_sha256" not in record:  # it ended before its proposal was written; its exit code says so
         return None
     return accept_question(
         run, record, PROPOSED, f"{record['reason']}. Accept this run as the baseline in {record['document']}?"

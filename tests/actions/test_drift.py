@@ -23,6 +23,7 @@ from llmval_tui.actions.drift import Change, changes
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.repeats import near_bound, seen_spreads
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import sha256_of
 from llmval_tui.foundation.resources import bundled
 from llmval_tui.runs.records import Outcome, worst
 
@@ -245,6 +246,20 @@ def test_near_the_bound_the_load_test_is_repeated_as_it_was_run(workspace, near,
     assert "6.0 % worse (medians of 3 runs)" in summary
     assert "+| tpot_p50_ms | lower | 21.20 | ms |" in question["diff"]
     assert "`runs=3`" in question["diff"]
+
+    # The medians are backed by the file that has all three runs' figures, each with the file that backs it.
+    workspace.judge(run, Outcome.FAIL, question)
+    accept(run)
+    (baseline,) = read_baselines((workspace.folder / "docs/b.md").read_text(), "b")
+    path = workspace.folder / baseline.identity["artifact"]
+    assert path == run.folder / "comparison.json"
+    assert (baseline.identity["run"], baseline.identity["sha256"]) == (run.id, sha256_of(path))
+    results = json.loads(path.read_text())["results"]
+    assert [sha256_of(workspace.folder / one["identity"]["artifact"]) for one in results] == [
+        one["identity"]["sha256"] for one in results
+    ]
+    tpot = [row["value"] for one in results for row in one["metrics"] if row["name"] == "tpot_p50_ms"]
+    assert sorted(tpot)[1] == pytest.approx(21.2)
 
 
 def test_a_repeat_that_broke_leaves_the_question_open(workspace, near, result_json):
