@@ -118,7 +118,9 @@ class BaselineDrift:
         record = compare(pool, read_baselines(text, params["document"]), params["percent"], spreads, single)
         record |= {"v": 1, "source_run": source.id, "document": params["document"], "identity": pool.baseline.identity}
         record["document_sha256"] = hashlib.sha256(text.encode()).hexdigest() if there else None
-        record["results"] = [{"identity": one.identity, "metrics": [asdict(row) for row in one.metrics]} for one in runs]
+        record["results"] = [
+            {"identity": one.identity, "metrics": [asdict(row) for row in one.metrics]} for one in runs
+        ]
         comparison = run.folder / COMPARISON
         write_json(comparison, record)
         if record["propose"]:
