@@ -4,6 +4,7 @@ import re
 import shutil
 from datetime import UTC
 
+from llmval_tui.actions import presets
 from llmval_tui.actions.adapt import TENSOR_PARALLEL, gpus_there, largest_power_of_two
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.argv import shape_of, value_of
@@ -52,7 +53,8 @@ def _decided(context: Context, environment: dict[str, str]) -> dict[str, str]:
         "--profiler": "nsys" if gpus and _nsys(context) else "torch",
     }
     if gpus or context.options.preset is None:
-        found[TENSOR_PARALLEL[0]] = str(largest_power_of_two(max(gpus, 1)))
+        most = largest_power_of_two(max(gpus, 1)) if context.options.preset is None else presets.most_ranks(gpus)
+        found[TENSOR_PARALLEL[0]] = str(most)
     return {
         flag: environment.get(f"TRACE_{flag[2:].replace('-', '_').upper()}", value) for flag, value in found.items()
     }
