@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from llmval_tui.actions.common import (
     inherited,
     passed,
     perform_command,
+    recorded_path,
     section_runs,
     the_document,
     workspace_of,
@@ -35,9 +36,11 @@ from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore
 
 COMPARISON, PROPOSED = "comparison.json", "proposed.md"
+PROPOSAL = "proposal.json"  # the diff and its hashes: a baseline of medians holds the comparison's own hash
 DEFAULT_PERCENT = 5.0
 SHORT = (
-    "one run so near to the bound does not decide, and a repeat left no result: see its log, and run this item again"
+    "one run so near to the bound does not decide, and a repeat left no result, or one that its own gates do not take "
+    "for a measurement: see its log, and run this item again"
 )
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _NEW_DOCUMENT = f"""# Performance baseline
@@ -115,13 +118,18 @@ class BaselineDrift:
         record = compare(pool, read_baselines(text, params["document"]), params["percent"], spreads, single)
         record |= {"v": 1, "source_run": source.id, "document": params["document"], "identity": pool.baseline.identity}
         record["document_sha256"] = hashlib.sha256(text.encode()).hexdigest() if there else None
+        record["results"] = [
+            {"identity": one.identity, "metrics": [asdict(row) for row in one.metrics]} for one in runs
+        ]
+        comparison = run.folder / COMPARISON
+        write_json(comparison, record)
         if record["propose"]:
-            new = with_baseline(text or _NEW_DOCUMENT, pool.baseline, params["document"])
+            baseline = pool.backed_by(recorded_path(comparison, workspace), sha256_of(comparison))
+            new = with_baseline(text or _NEW_DOCUMENT, baseline, params["document"])
             write_atomic(run.folder / PROPOSED, new.encode())
-            record["proposed_sha256"] = sha256_of(run.folder / PROPOSED)
-            record["diff"] = unified_diff(text, new, params["document"])
-            print(record["diff"], end="")
-        write_json(run.folder / COMPARISON, record)
+            diff = unified_diff(text, new, params["document"])
+            write_json(run.folder / PROPOSAL, {"proposed_sha256": sha256_of(run.folder / PROPOSED), "diff": diff})
+            print(diff, end="")
         for change in record["changes"]:
             print(f"{change['name']}: {change['value']:.4g}, baseline {change['baseline']:.4g} {change['unit']}")
         print(record["reason"])
@@ -149,7 +157,8 @@ class BaselineDrift:
                 for gate in gates
             ]
             return gates + _repeat_gates(run), metrics, f"{record['reason']}; {word}", None
-        return gates + _repeat_gates(run), metrics, record["reason"], _question(run, record)
+        repeats = _repeat_gates(run)
+        return gates + repeats, metrics, record["reason"], _question(run, record, repeats)
 
 
 def _to_repeat(
@@ -193,7 +202,9 @@ def _repeat_artifacts(run: Run) -> list[Artifact]:
 
 
 def _repeated(run: Run, mine: Baseline) -> list[Baseline]:
-    """The figures of the repeats; none of them where one is missing: two of three would be chosen by what broke.
+    """The figures of the repeats; none of them where one is missing or measures nothing by its own gates.
+
+    Two of three would be chosen by what broke. A repeat that fails a gate is a measurement, of a node that is worse.
 
     Raises:
         Refused: a repeat ran under another configuration, so that it repeats nothing.
@@ -204,6 +215,10 @@ def _repeated(run: Run, mine: Baseline) -> list[Baseline]:
         result = read_result(path)
         if result is None or result.ours.get("partial"):
             print(f"{artifact.path} is missing or not whole: there are no repeats to compare")
+            return []
+        own, _, _ = judge_load_test(run, artifact)
+        if void := [gate for gate in own if gate.outcome not in (Outcome.PASS, Outcome.FAIL)]:
+            print(f"{artifact.path} measures nothing ({', '.join(gate.name for gate in void)}): there are no repeats")
             return []
         again = baseline_of(result, run.intent, artifact.path, sha256_of(path))
         if again.compared != mine.compared:
@@ -224,8 +239,13 @@ def _repeat_gates(run: Run) -> list[Gate]:
     return gates
 
 
-def _question(run: Run, record: dict[str, Any]) -> dict[str, Any] | None:
-    if not record["propose"]:
+def _question(run: Run, record: dict[str, Any], repeats: list[Gate]) -> dict[str, Any] | None:
+    if not record["propose"] or repeats:  # what its own gates speak against becomes no baseline
+        return None
+    proposal = read_json(run.folder / PROPOSAL)
+    if isinstance(proposal, dict):  # runs of an earlier release have it in the comparison
+        record = record | proposal
+    if "proposed_sha256" not in record:  # it ended before its proposal was written; its exit code says so
         return None
     return accept_question(
         run, record, PROPOSED, f"{record['reason']}. Accept this run as the baseline in {record['document']}?"

@@ -15,6 +15,7 @@ from llmval_tui.actions.rate_search import (
     search_gates,
     search_metrics,
     search_sentence,
+    undecided,
 )
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
@@ -37,7 +38,7 @@ def judge_load_test(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str,
         _generator_rate(result),
         _schedule_delay(result),
         _failed(result),
-        _kept_up(result),
+        _kept_up(result) if result.search is None else undecided(result.search, _kept_up(result)),
         _order(result),
         _sums(result),
         _own_word(result),

@@ -3,11 +3,20 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from llmval_tui.actions.adapt import NPROC, demand_of, largest_power_of_two, rewritten
-from llmval_tui.actions.argv import Shape, value_of, values_of, with_values, without
+from llmval_tui.actions.adapt import (
+    NPROC,
+    TENSOR_PARALLEL,
+    demand_of,
+    implied_gpus,
+    largest_power_of_two,
+    rewritten,
+)
+from llmval_tui.actions.argv import Shape, value_of, values_of, with_value, with_values, without
 from llmval_tui.foundation.errors import Refused
 
 SMOKE = "smoke"
+TINY = "tiny"
+TINY_RANKS = 4  # the tiny model has 4 KV heads, and no rank may be without one
 CPU_RANKS = 2  # enough for a real all-reduce, on the smallest machine that shows one
 
 
@@ -24,7 +33,7 @@ class Preset:
 _SMOKE: dict[str, Preset] = {
     # The tiny model (1 M parameters) has no shape that FP8 or a compiler gains from; its lengths are short.
     "inference_server_load_test.py": Preset(
-        always={"--model": "tiny", "--duration": "8", "--target-qps": "14"},  # a busy pair of cores keeps up with it
+        always={"--model": TINY, "--duration": "8", "--target-qps": "14"},  # a busy pair of cores keeps up with it
         where_given={
             "--fp8-mode": "none",
             "--kv-dtype": "auto",
@@ -36,7 +45,7 @@ _SMOKE: dict[str, Preset] = {
         dropped=frozenset({"--checkpoint"}),
     ),
     "torch_compile_repro.py": Preset(
-        always={"--model": "tiny", "--sequence-length": "64", "--batch-size": "1", "--steps": "3"},
+        always={"--model": TINY, "--sequence-length": "64", "--batch-size": "1", "--steps": "3"},
         where_given={},
         without_gpu={"--device": "cpu", "--tensor-parallel-gpus": str(CPU_RANKS)},
         dropped=frozenset({"--checkpoint"}),
@@ -61,7 +70,7 @@ _SMOKE: dict[str, Preset] = {
         dropped=frozenset({"--devices"}),
     ),
     "long_context_validation.py": Preset(
-        always={"--model": "tiny", "--length-divisor": "128"},  # 32768 becomes 256: the list's lengths stay as written
+        always={"--model": TINY, "--length-divisor": "128"},  # 32768 becomes 256: the list's lengths stay as written
         where_given={"--fp8-mode": "none", "--kv-dtype": "auto"},
         without_gpu={"--device": "cpu", "--tensor-parallel-gpus": str(CPU_RANKS)},
         dropped=frozenset({"--checkpoint"}),
@@ -69,7 +78,7 @@ _SMOKE: dict[str, Preset] = {
     "power_efficiency_analyzer.py": Preset(always={}, where_given={}, without_gpu={}),
     "capture_fp8_flexattention_traces.sh": Preset(
         always={
-            "--model": "tiny",
+            "--model": TINY,
             "--duration": "6",
             "--target-qps": "10",
             "--trace-seconds": "2",
@@ -94,7 +103,7 @@ def apply(preset: str, runner: str | None, shape: Shape, gpus: int) -> tuple[Sha
         what = runner or shape.script or shape.program
         raise Refused(f"the smoke preset does not know {what}: run the item without --preset smoke.")
     changed: list[str] = []
-    shape = _ranks(shape, gpus, changed.append)
+    shape = _ranks(shape, runner, gpus, found.always.get("--model") == TINY, changed.append)
     arguments = shape.arguments
     for flag in found.dropped:
         if values_of(arguments, flag):
@@ -115,12 +124,26 @@ def _plain(flag: str) -> str:
     return flag.lstrip("-")
 
 
-def _ranks(shape: Shape, gpus: int, changed: Callable[[str], None]) -> Shape:
-    """The same launch on what is there: two ranks on a CPU, else no more ranks than GPUs."""
+def most_ranks(gpus: int) -> int:
+    """The most ranks of a smoke run of the tiny model: two on a CPU, else what the GPUs and its heads allow."""
+    return min(largest_power_of_two(gpus), TINY_RANKS) if gpus else CPU_RANKS
+
+
+def _ranks(shape: Shape, runner: str | None, gpus: int, tiny: bool, changed: Callable[[str], None]) -> Shape:
+    """The same launch on what is there: two ranks on a CPU, else no more than GPUs, nor than tiny can be split into."""
+    places = demand_of(shape).places
+    most = most_ranks(gpus) if tiny or not gpus else largest_power_of_two(gpus)
+    if value_of(shape.options, NPROC) == "gpu" and gpus > most:
+        shape = replace(shape, options=with_value(shape.options, NPROC, str(most)))
+        changed(f"{_plain(NPROC)} {most} instead of gpu")
     asked = demand_of(shape).gpus
-    count = min(asked, largest_power_of_two(gpus)) if gpus else min(asked, CPU_RANKS)
+    count = min(asked, most)
+    if tiny and count:
+        count = largest_power_of_two(count)
     if count < asked:
         shape = rewritten(shape, count)
-        places = demand_of(shape).places
         changed(f"{_plain(NPROC if NPROC in places else next(iter(places)))} {count} instead of {asked}")
+    if tiny and gpus and implied_gpus(runner, shape) > most:
+        shape = replace(shape, arguments=with_value(shape.arguments, TENSOR_PARALLEL[0], str(most)))
+        changed(f"{_plain(TENSOR_PARALLEL[0])} {most}")
     return shape

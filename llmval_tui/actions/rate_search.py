@@ -1,6 +1,7 @@
 """The gates of a search for the highest rate that holds a service level, recomputed from its trials' figures."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from llmval_tui.actions.load_result import LoadResult, good_requests
@@ -10,6 +11,9 @@ MIN_ACHIEVED = 0.95  # of the offered rate; below, the generator measured itself
 MAX_DELAY_P99_MS = 500.0
 MAX_TTFT_SLOPE = 0.1  # a node that serves 91 % of what arrives
 
+# Outcomes whose kept window says something of the node at the service level. Of the others it may be one that did not
+# hold by construction: it is the last trial, and the search went on, or ended, because of it.
+_DECIDED = ("found", "lowest_fails")
 # What an outcome of the search means for the node, where it is not `found`.
 _OTHERWISE = {
     "cap_holds": (Outcome.INCONCLUSIVE, "no upper bound was found below the cap: pass a higher --max-qps"),
@@ -23,10 +27,17 @@ _OTHERWISE = {
 def search_gates(result: LoadResult, search: Mapping[str, Any]) -> list[Gate]:
     """What the trials show; the records of the result are the last trial's, which confirms the rate found."""
     try:
-        return [_highest(search), _consistent(result, search), _attained(result, float(search["min_goodput"]))]
+        return [_highest(search), _consistent(result, search), undecided(search, _attained(result, search))]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         why = f"the search's record is not whole ({type(error).__name__}: {error})"
         return [Gate("highest rate", Outcome.INVALID, "not readable", "a search with its trials", why)]
+
+
+def undecided(search: Mapping[str, Any], gate: Gate) -> Gate:
+    """A gate on the kept window: where the search decided nothing, a window that did not hold fails nothing either."""
+    if gate.outcome is not Outcome.FAIL or search.get("outcome") in _DECIDED:
+        return gate
+    return replace(gate, outcome=Outcome.INCONCLUSIVE, reason="the last trial of a search that found no highest rate")
 
 
 def search_metrics(search: Mapping[str, Any]) -> dict[str, float | None]:
@@ -94,7 +105,8 @@ def _verdict(trial: Mapping[str, Any], min_goodput: float) -> str:
     return "holds" if held else "fails"
 
 
-def _attained(result: LoadResult, share: float) -> Gate:
+def _attained(result: LoadResult, search: Mapping[str, Any]) -> Gate:
+    share = float(search["min_goodput"])
     good, count = good_requests(result), len(result.records)
     measured = f"{good} of {count} requests" + (f", {good / count:.1%}" if count else "")
     held = count > 0 and good >= share * count

@@ -12,12 +12,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
 
 from llmval_tui.actions.adapt import gpus_there
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.argv import value_of, with_value
-from llmval_tui.actions.baseline_table import Baseline
+from llmval_tui.actions.baseline_table import Baseline, plain
 from llmval_tui.actions.common import command_of
 from llmval_tui.actions.drift import Change
 from llmval_tui.actions.load_result import LoadResult
@@ -114,13 +113,23 @@ def _repeat(source: Run, command: Command, label: str) -> Command:
 class Pooled:
     """Several runs of one configuration as one: the median of each metric, and how far the runs lie apart."""
 
-    baseline: Baseline
+    baseline: Baseline  # of several runs without an artifact: what backs the medians is written after them
     spread_percent: dict[str, float]  # (largest − smallest) / median of each metric; {} of a single run
     runs: int
 
+    def backed_by(self, artifact: str, sha256: str) -> Baseline:
+        """The baseline with the file that its medians stand in; a single run's is that run's own result."""
+        if self.runs == 1:
+            return self.baseline
+        identity = {**self.baseline.identity, "artifact": plain(artifact), "sha256": sha256}
+        return replace(self.baseline, identity=identity)
+
 
 def pooled(runs: Sequence[Baseline]) -> Pooled:
-    """The first run's identity with the medians over all; a metric that one of them lacks is left out."""
+    """The medians over all runs; a metric that one of them lacks is left out.
+
+    Date, host and run are the last one's, which the comparison itself made: it has all of the figures.
+    """
     first = runs[0]
     if len(runs) == 1:
         return Pooled(first, {}, 1)
@@ -133,5 +142,7 @@ def pooled(runs: Sequence[Baseline]) -> Pooled:
         rows.append(replace(metric, value=median))
         if median:
             spread[metric.name] = 100 * (max(values) - min(values)) / abs(median)
-    identity: dict[str, Any] = {**first.identity, "runs": str(len(runs))}
+    own = {key: value for key, value in runs[-1].identity.items() if key in ("date", "host", "run")}
+    identity = {key: value for key, value in (first.identity | own).items() if key not in ("artifact", "sha256")}
+    identity["runs"] = str(len(runs))
     return Pooled(Baseline(first.name, identity, tuple(rows)), spread, len(runs))

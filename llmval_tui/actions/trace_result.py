@@ -4,11 +4,11 @@ import math
 from pathlib import PurePosixPath
 from typing import Any
 
-from llmval_tui.actions.adapt import TENSOR_PARALLEL
 from llmval_tui.actions.argv import value_of
 from llmval_tui.actions.artifact_gates import schema_problem
 from llmval_tui.actions.common import command_of, workspace_of
 from llmval_tui.actions.folder_results import TRACE_SCHEMA
+from llmval_tui.actions.trace_options import unlike
 from llmval_tui.foundation.files import read_json
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Artifact, Gate, Outcome
@@ -79,17 +79,11 @@ def _profiler(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
 
 
 def _as_asked(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
-    words, ran = tuple(command_of(run, artifact).argv), summary["identity"]
-    asked = {
-        "model": value_of(words, "--model"),
-        "tensor_parallel": value_of(words, TENSOR_PARALLEL[0]),
-        "attention_backend": value_of(words, "--attention-backend") or "flex",
-        "fp8_mode": value_of(words, "--fp8-mode"),
-        "device": value_of(words, "--device"),
-    }
-    stated = {name: value for name, value in asked.items() if value not in (None, "auto")}
-    other = [f"{name} {ran[name]} instead of {value}" for name, value in stated.items() if str(ran[name]) != value]
-    measured = ", ".join(f"{name} {ran[name]}" for name in asked)
+    ran, load = summary["identity"], summary["workload"]
+    other = unlike(tuple(command_of(run, artifact).argv), summary)
+    names = ("model", "tensor_parallel", "attention_backend", "fp8_mode", "device")
+    measured = ", ".join(f"{name} {ran[name]}" for name in names)
+    measured += f", {load['duration_s']:g} s at {load['target_qps']:g} requests/s"
     return _gate("ran as asked", "; ".join(other), Outcome.FAIL, measured, "what ran is what was asked")
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from llmval_tui.actions.drift import METRICS
+from llmval_tui.actions.drift import METRICS, SEARCH_METRICS
 from llmval_tui.actions.load_result import LoadResult, Record, metrics_of
+from llmval_tui.actions.rate_search import search_metrics
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.report.bootstrap import (
     LEAST,
@@ -20,6 +21,10 @@ from llmval_tui.report.bootstrap import (
 from llmval_tui.report.sides import Side, refusals, varied
 
 WORSE_PERCENT = 5.0  # a gate metric that is worse by more fails the comparison
+SEARCH_METHOD = (
+    "the highest rate of a search lies between the one that held twice and the lowest that did not, and the interval "
+    "is of what both searches leave open; it is no confidence interval"
+)
 BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "no difference shown", "no interval"
 
 
@@ -68,6 +73,11 @@ class Comparison:
     changes: list[Change]
     paired: bool  # the same requests at the same times on both sides
 
+    @property
+    def of_searches(self) -> bool:
+        """Whether two searches are compared: by the rates they found, not by the windows that they kept."""
+        return _searches(self.first.result, self.second.result)
+
 
 def compare_sides(first: Side, second: Side, *, anyway: bool = False) -> Comparison:
     """Compare two load tests.
@@ -84,8 +94,10 @@ def compare_sides(first: Side, second: Side, *, anyway: bool = False) -> Compari
             f"{first.run_id} and {second.run_id} are not comparable: {'; '.join(reasons)}. Repeat one under the "
             "other's conditions, or see the bare figures with --anyway."
         )
-    changes = _changes(first.result, second.result, judged=not reasons)
-    return Comparison(first, second, reasons, varied(first, second), changes, paired(first.result, second.result))
+    one, other = first.result, second.result
+    found = _found if _searches(one, other) else _changes
+    same = paired(one, other) and not _searches(one, other)
+    return Comparison(first, second, reasons, varied(first, second), found(one, other, judged=not reasons), same)
 
 
 def exit_code(comparison: Comparison) -> ExitCode:
@@ -93,6 +105,28 @@ def exit_code(comparison: Comparison) -> ExitCode:
     if comparison.refused:
         return ExitCode.UNDECIDED
     return ExitCode.FAILED if any(change.fails for change in comparison.changes) else ExitCode.PASSED
+
+
+def _searches(first: LoadResult, second: LoadResult) -> bool:
+    return first.search is not None and second.search is not None
+
+
+def _found(first: LoadResult, second: LoadResult, *, judged: bool) -> list[Change]:
+    """What two searches found. Latencies and throughput of the windows that they kept follow from the rate there.
+
+    The highest rate of each lies between the one found and the lowest that did not hold: the interval is of what both
+    leave open.
+    """
+    one, other = search_metrics(first.search or {}), search_metrics(second.search or {})
+    low_a, high_a, low_b, high_b = (
+        side[name] for side in (one, other) for name in (*SEARCH_METRICS, "lowest_not_held_qps")
+    )
+    if low_a is None or low_b is None:
+        return []
+    interval = None if high_a is None or high_b is None else Interval(low_b - high_a, high_b - low_a)
+    name, better, unit = next(metric for metric in METRICS if metric[0] in SEARCH_METRICS)
+    word = _word(low_b - low_a, better, interval) if judged else ""
+    return [Change(name, unit, better, low_a, low_b, interval, word)]
 
 
 def _changes(first: LoadResult, second: LoadResult, *, judged: bool) -> list[Change]:

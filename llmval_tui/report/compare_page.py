@@ -5,7 +5,7 @@ from typing import Any
 from llmval_tui.foundation.files import to_json
 from llmval_tui.report.blocks import Block, Cell, Code, Heading, Paragraph, Table, Word
 from llmval_tui.report.bootstrap import CONFIDENCE, LEAST, METHOD, RESAMPLES, SEED
-from llmval_tui.report.compare import WORSE_PERCENT, Change, Comparison, exit_code
+from llmval_tui.report.compare import SEARCH_METHOD, WORSE_PERCENT, Change, Comparison, exit_code
 from llmval_tui.report.definitions import define, figure
 from llmval_tui.report.html_page import html_page
 from llmval_tui.report.markdown_page import markdown_page
@@ -46,7 +46,8 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
             Paragraph(f"Not comparable, so no verdict is given: {'; '.join(comparison.refused)}.", caution=True)
         )
     blocks.append(Heading(2, "Metrics", "metrics"))
-    columns = ["metric", "unit", "better is", "A", "B", "B − A", f"{CONFIDENCE:.0%} interval of B − A", "B − A, % of A"]
+    interval = "interval of B − A" if comparison.of_searches else f"{CONFIDENCE:.0%} interval of B − A"
+    columns = ["metric", "unit", "better is", "A", "B", "B − A", interval, "B − A, % of A"]
     judged = not comparison.refused
     table = [_row(change, judged) for change in comparison.changes]
     caption = "B against A" + (f"; over {WORSE_PERCENT:g} % worse, and shown to be, fails" if judged else "")
@@ -60,21 +61,27 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
     blocks.append(Heading(2, "How to read it", "method"))
     meanings: list[list[Cell]] = [[Code(change.name), define(change.name).text] for change in comparison.changes]
     blocks.append(Table("Definitions", ("metric", "definition"), meanings))
+    blocks.append(Paragraph(_method(comparison)))
+    return blocks
+
+
+def _method(comparison: Comparison) -> str:
+    """How the intervals were made, and what they do not hold."""
+    between = "what differs from run to run (temperature, placement, neighbours): for that, repeat each side."
+    if comparison.of_searches:
+        return f"Interval: {SEARCH_METHOD}. It does not hold {between}"
     draws = (
         "both runs had the same requests at the same times, so the same places were drawn from both"
         if comparison.paired
         else "each run was drawn from on its own"
     )
-    blocks.append(
-        Paragraph(
-            f"Intervals: {METHOD}; {draws}. Rates are resampled over spans of about a second, each run on its own; "
-            f"fewer than {LEAST} values give no interval. An interval holds the chance within these two runs. It does "
-            "not hold what differs from run to run (temperature, placement, neighbours): for that, repeat each side. "
-            f"Each interval excludes 0 by chance in about one of {1 / (1 - CONFIDENCE):.0f} comparisons of equals, and "
-            f"there are {len(comparison.changes)} of them."
-        )
+    return (
+        f"Intervals: {METHOD}; {draws}. Rates are resampled over spans of about a second, each run on its own; "
+        f"fewer than {LEAST} values give no interval. An interval holds the chance within these two runs. It does "
+        f"not hold {between} "
+        f"Each interval excludes 0 by chance in about one of {1 / (1 - CONFIDENCE):.0f} comparisons of equals, and "
+        f"there are {len(comparison.changes)} of them."
     )
-    return blocks
 
 
 def _row(change: Change, judged: bool) -> list[Cell]:
@@ -152,7 +159,9 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             for change in comparison.changes
         ],
         "varied": [{"what": name, "a": a, "b": b} for name, a, b in comparison.varied],
-        "method": {
+        "method": {"text": SEARCH_METHOD}
+        if comparison.of_searches
+        else {
             "text": METHOD,
             "paired": comparison.paired,
             "resamples": RESAMPLES,

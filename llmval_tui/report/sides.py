@@ -72,19 +72,23 @@ def conditions(one: Side) -> dict[str, str]:
     """What must be the same on both sides, by name."""
     ran, load = one.result.identity, one.result.ours.get("workload") or {}
     known = baseline_of(one.result, one.intent, one.artifact.path, one.artifact.sha256 or "").identity
+    searched = one.result.search is not None
     return {
+        "kind of test": "a search for the highest rate" if searched else "one window",
         "model": _value(ran.get("model")),
         "model shape": _value(ran.get("shape")),
         "precision": known["precision"],
         "GPUs": f"{_value(ran.get('tensor_parallel'))} × {_value(ran.get('device_name'))}",
         "driver": known["driver"],
         "power limit (W)": known["power_limit_w"],
-        "target QPS": _value(load.get("target_qps")),  # of a search: the rate of the window that it kept
+        # Of a search the rate is its result, not a condition: that of the window that it kept.
+        **({} if searched else {"target QPS": _value(load.get("target_qps"))}),
         "duration (s)": _value(load.get("duration_s")),
         "burstiness": _value(load.get("burstiness")),
         "most requests in flight": _value(load.get("max_in_flight"), "no limit"),
         "prompt lengths": known["prompt_len"],
         "output lengths": known["output_len"],
+        "service level": known.get("slo", "none"),
         "preset": _value(one.intent.preset, "none"),
     }
 
@@ -92,7 +96,8 @@ def conditions(one: Side) -> dict[str, str]:
 def refusals(first: Side, second: Side) -> list[str]:
     """Why the two may not be compared, each reason with both values; empty where they may."""
     one, other = conditions(first), conditions(second)
-    reasons = [f"{name} is {one[name]} in A and {other[name]} in B" for name in one if one[name] != other[name]]
+    both = [name for name in one if name in other]
+    reasons = [f"{name} is {one[name]} in A and {other[name]} in B" for name in both if one[name] != other[name]]
     if str(first.result.identity.get("device")) != "cpu":
         # Two unknown values are not known to be the same.
         reasons += [

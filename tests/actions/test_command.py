@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from llmval_runners.shapes import SHAPES
 
 from llmval_tui.actions.adapt import gpus_there
 from llmval_tui.actions.api import Options
@@ -137,6 +138,32 @@ def test_smoke_on_a_cpu(workspace):
     assert proposal.artifacts[0].path == "artifacts/inference/full_20260102.smoke.json", "the day's result is not lost"
     demo = workspace.propose(ITEM, gpus=None, preset="smoke", demo=True)
     assert demo.artifacts[0].path == "artifacts/inference/full_20260102.json"
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4, 8])
+def test_smoke_takes_as_many_ranks_as_the_tiny_model_can_be_split_into(workspace, gpus):
+    """The bundled list, and the ways to ask for ranks without a number."""
+    text = (bundled("docs") / "llm_validation_checklist.md").read_text(encoding="utf-8")
+    proposals = [workspace.propose(text, number, gpus, preset="smoke") for number in ("1.2", "1.3", "2.2", "4.1")]
+    proposals += [
+        workspace.propose(item, gpus=gpus, preset="smoke")
+        for item in (
+            "Run `python torch_compile_repro.py --output-dir artifacts/c`",
+            "Run `torchrun --nproc-per-node=gpu inference_server_load_test.py --output-json artifacts/r.json`",
+            "Run `torchrun --nproc-per-node=3 inference_server_load_test.py --output-json artifacts/r.json`",
+        )
+    ]
+    for proposal in proposals:
+        assert proposal.refusal is None
+        words = tuple(proposal.commands[0].argv)
+        assert value_of(words, "--model") == "tiny"
+        asked = value_of(words, "--tensor-parallel-gpus") or value_of(words, "--nproc-per-node") or ""
+        ranks = gpus if asked == "gpu" else int(asked)
+        assert ranks <= gpus
+        SHAPES["tiny"].check_tensor_parallel(ranks)
+    assert [value_of(tuple(p.commands[0].argv), "--tensor-parallel-gpus") for p in proposals[1:4]] == [
+        str(min(gpus, 4))
+    ] * 3
 
 
 def test_smoke_of_the_unknown_is_refused(workspace):

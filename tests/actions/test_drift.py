@@ -23,6 +23,7 @@ from llmval_tui.actions.drift import Change, changes
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.repeats import near_bound, seen_spreads
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import sha256_of
 from llmval_tui.foundation.resources import bundled
 from llmval_tui.runs.records import Outcome, worst
 
@@ -35,7 +36,7 @@ LIST = f"# L\n\n## 1. Part\n- [ ] {RUN_ITEM}\n- [ ] Update expectations in `docs
 
 @pytest.fixture
 def compare(workspace, load_run):
-    """Judges a load test with this result, then runs the drift item; its run, judged."""
+    """Judges a load test with this result, then runs the drift item, whose repeats measure the same; its run."""
 
     def make(result=None, **run_changes):
         source = load_run(result, LIST, **run_changes)
@@ -43,6 +44,8 @@ def compare(workspace, load_run):
         proposal = workspace.propose(LIST, "1.2")
         assert proposal.refusal is None, proposal.refusal
         run = workspace.run(workspace.context(LIST, "1.2"), proposal)
+        for command in proposal.commands[:-1]:
+            (run.folder / f"{command.label}.json").write_bytes((workspace.folder / "artifacts/r.json").read_bytes())
         assert perform.main([str(run.folder)]) == 0
         return run
 
@@ -244,6 +247,20 @@ def test_near_the_bound_the_load_test_is_repeated_as_it_was_run(workspace, near,
     assert "+| tpot_p50_ms | lower | 21.20 | ms |" in question["diff"]
     assert "`runs=3`" in question["diff"]
 
+    # The medians are backed by the file that has all three runs' figures, each with the file that backs it.
+    workspace.judge(run, Outcome.FAIL, question)
+    accept(run)
+    (baseline,) = read_baselines((workspace.folder / "docs/b.md").read_text(), "b")
+    path = workspace.folder / baseline.identity["artifact"]
+    assert path == run.folder / "comparison.json"
+    assert (baseline.identity["run"], baseline.identity["sha256"]) == (run.id, sha256_of(path))
+    results = json.loads(path.read_text())["results"]
+    assert [sha256_of(workspace.folder / one["identity"]["artifact"]) for one in results] == [
+        one["identity"]["sha256"] for one in results
+    ]
+    tpot = [row["value"] for one in results for row in one["metrics"] if row["name"] == "tpot_p50_ms"]
+    assert sorted(tpot)[1] == pytest.approx(21.2)
+
 
 def test_a_repeat_that_broke_leaves_the_question_open(workspace, near, result_json):
     proposal = near()
@@ -264,14 +281,30 @@ def test_a_repeat_of_another_configuration_is_refused(workspace, near, result_js
     assert "driver 590.2 instead of 580.1" in capsys.readouterr().err
 
 
-def test_a_bad_repeat_spoils_the_comparison(workspace, near, result_json):
-    late = result_json()
+def test_a_repeat_that_measured_nothing_is_none(workspace, near, result_json):
+    late = slower(result_json(), 0.5)
     for record in late["llmval"]["requests"]:
         for key in ("dispatch_s", "first_token_s", "last_token_s"):
             record[key] += 0.6
-    run, _ = finish(workspace, near(), slower(result_json(), 0.02), late)
-    outcomes = {gate.name: gate.outcome for gate in action_named("baseline_drift").judge(run)[0]}
-    assert outcomes["repeat3: schedule delay"] is Outcome.INVALID
+    run, _ = finish(workspace, near(), slower(result_json(), 0.5), late)
+    found, _, _, question = action_named("baseline_drift").judge(run)
+    gates = {gate.name: gate for gate in found}
+    assert gates["repeat3: schedule delay"].outcome is Outcome.INVALID
+    assert gates["tpot_p50_ms"].outcome is Outcome.INCONCLUSIVE, "its median would have been 50 % worse"
+    assert "do not take for a measurement" in gates["tpot_p50_ms"].reason
+    assert question is None
+
+
+def test_no_baseline_is_made_of_a_repeat_that_failed(workspace, near, result_json):
+    """Its figures count, for they are the node's; what failed is accepted by nobody."""
+    broken = slower(result_json(), 0.5)
+    broken["llmval"]["requests"][7]["error"] = "the engine lost it"
+    broken.update(completed=59, failed=1, total_output_tokens=8 * 59)
+    run, _ = finish(workspace, near(), slower(result_json(), 0.5), broken)
+    found, _, summary, question = action_named("baseline_drift").judge(run)
+    assert {gate.name: gate.outcome for gate in found}["repeat3: failed requests"] is Outcome.FAIL
+    assert "medians of 3 runs" in summary
+    assert question is None
 
 
 @pytest.mark.parametrize(

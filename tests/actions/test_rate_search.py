@@ -7,7 +7,7 @@ import pytest
 from llmval_tui.actions.drift import baseline_of
 from llmval_tui.actions.load_result import read_result
 from llmval_tui.actions.registry import action_named
-from llmval_tui.runs.records import Outcome
+from llmval_tui.runs.records import Outcome, worst
 
 LIST = (
     "Run `torchrun --nproc_per_node=2 x/inference_server_load_test.py --fp8-mode none --attention-backend flex "
@@ -76,6 +76,31 @@ def test_what_was_not_found_is_no_pass(load_run, searched, changes, outcome):
     above = [] if search["lowest_not_held_qps"] is None else [trial(9, search["lowest_not_held_qps"], verdict="fails")]
     search["trials"] = [*above, *(t for t in kept if t["target_qps"] < (search["lowest_not_held_qps"] or 99))]
     assert outcomes(load_run(value, LIST))[0] == {"highest rate": outcome}
+
+
+@pytest.mark.parametrize(
+    ("ended", "late_s", "attainment", "verdict"),
+    [
+        ("unconfirmed", 0.0, Outcome.INCONCLUSIVE, Outcome.INCONCLUSIVE),
+        ("interrupted", 0.0, Outcome.INCONCLUSIVE, Outcome.INCONCLUSIVE),
+        ("generator_limited", 0.6, Outcome.INCONCLUSIVE, Outcome.INVALID),
+        ("lowest_fails", 0.0, Outcome.FAIL, Outcome.FAIL),
+    ],
+)
+def test_a_last_trial_that_did_not_hold_is_no_failure_of_the_node(
+    load_run, searched, ended, late_s, attainment, verdict
+):
+    """The window that such a search keeps: its queue grows, and no request is within the limit in the end."""
+    value = searched(ended, max_qps=None, above=28.0)
+    value["llmval"]["search"]["trials"] = [trial(1, 28.0, verdict="invalid" if late_s else "fails")]
+    for record in value["llmval"]["requests"]:
+        record["dispatch_s"] += late_s
+        for key in ("first_token_s", "last_token_s"):
+            record[key] += late_s + 0.3 * record["intended_s"]
+    gates, _, _, _ = action_named("command").judge(load_run(value, LIST))
+    found = {gate.name: gate.outcome for gate in gates}
+    assert found["SLO attainment"] is found["kept up"] is attainment
+    assert worst(gates) is verdict
 
 
 def spoil_verdict(search):

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llmval_runners.options import DEFAULT_MODEL
+from llmval_runners.tracing import options
 
+from llmval_tui.actions.argv import value_of
 from llmval_tui.actions.artifact_gates import artifact_gates, schema_problem
 from llmval_tui.actions.command import the_command
 from llmval_tui.actions.registry import action_named
+from llmval_tui.actions.trace_options import DEFAULTS, MODEL, same_value, variable
 from llmval_tui.runs.records import Outcome, worst
 from llmval_tui.runs.store import Run
 
@@ -121,6 +125,80 @@ def test_with_nsys_there_is_no_deviation_and_what_the_item_says_stays(workspace)
     assert not plain.deviations, "the item does not ask for Nsight Systems"
 
 
+def test_what_the_shell_sets_is_frozen_and_told(workspace) -> None:
+    """Else a load of a second on the smallest model ticks the item: the script reads these variables."""
+    shell = {"PATH": "/usr/bin:/bin", "TRACE_MODEL": "tiny", "TRACE_DURATION": "1", "TRACE_TARGET_QPS": "1"}
+    shell |= {"TRACE_TENSOR_PARALLEL_GPUS": "2", "TRACE_FP8_MODE": "auto", "TRACE_PROFILER": "auto"}
+    proposal = workspace.propose(ITEM, environment=shell)
+    words = tuple(proposal.commands[0].argv)
+    for flag, value in (("--model", "tiny"), ("--duration", "1"), ("--target-qps", "1"), ("--profiler", "torch")):
+        assert value_of(words, flag) == value
+    assert proposal.deviations == (
+        INSTEAD,
+        "duration 1 instead of 60 (TRACE_DURATION is set)",
+        "target-qps 1 instead of 28 (TRACE_TARGET_QPS is set)",
+        "model tiny instead of llama-3.1-8b (TRACE_MODEL is set)",
+        "tensor-parallel-gpus 2 instead of 8 (TRACE_TENSOR_PARALLEL_GPUS is set)",
+    )
+    said = ITEM.replace(".sh`", ".sh --model llama40b`").replace("`scripts", "`TRACE_DURATION=30 scripts")
+    proposal = workspace.propose(said, environment=shell)
+    words = tuple(proposal.commands[0].argv)
+    assert (value_of(words, "--model"), value_of(words, "--duration")) == ("llama40b", "30"), "the item's word counts"
+    assert not any(word in line for line in proposal.deviations for word in ("model", "duration"))
+    smoke = workspace.propose(ITEM, environment=shell, preset="smoke")
+    assert value_of(tuple(smoke.commands[0].argv), "--duration") == "6"
+    assert not any("TRACE_DURATION" in line for line in smoke.deviations), "it set nothing: the preset did"
+
+
+def test_every_flag_that_a_variable_sets_is_known_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = options.parser()
+    theirs = {name: value for name, value in vars(root.parse_args([])).items() if not isinstance(value, bool)}
+    assert {flag.removeprefix("--").replace("-", "_") for flag in DEFAULTS} == set(theirs)
+    for flag, default in DEFAULTS.items():
+        theirs_of_flag = theirs[flag.removeprefix("--").replace("-", "_")]
+        if flag == "--output-dir":
+            assert default is None
+        else:
+            assert default is None if theirs_of_flag is None else same_value(default or "", str(theirs_of_flag))
+        value = "auto" if flag in ("--fp8-mode", "--device", "--profiler") else "3"
+        monkeypatch.setenv(variable(flag), value)
+    chosen = vars(options.parse([])[0])
+    assert str(chosen["trace_seconds"]) == "3.0" and chosen["model"] == "3", "the variables are the script's own"
+    assert DEFAULT_MODEL == MODEL
+
+
+@pytest.mark.parametrize("where", ["shell", "item"])
+@pytest.mark.parametrize(("backend", "outcome"), [("sdpa", Outcome.PASS), ("flex", Outcome.FAIL)])
+def test_a_backend_that_a_variable_names_is_what_is_judged(workspace, where: str, backend: str, outcome) -> None:
+    item = ITEM if where == "shell" else ITEM.replace("`scripts", "`TRACE_ATTENTION_BACKEND=sdpa scripts")
+    shell = {"TRACE_ATTENTION_BACKEND": "sdpa"} if where == "shell" else {}
+    context = workspace.context(item, environment={"PATH": "/usr/bin:/bin", **shell})
+    proposal = action_named("trace_capture").propose(context)
+    run = workspace.run(context, proposal)
+    workspace.write(f"{FOLDER}/summary.json", json.dumps(changed(identity={"attention_backend": backend})))
+    workspace.write(f"{FOLDER}/trace.json.gz", "trace")
+    assert worst(action_named("trace_capture").judge(run)[0]) is outcome
+    told = ["attention-backend sdpa instead of flex (TRACE_ATTENTION_BACKEND is set)"] if where == "shell" else []
+    assert list(proposal.deviations) == [INSTEAD, *told]
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked", "outcome"),
+    [
+        ("--output-len 128 --prompt-len uniform:8:9", {"output_len": "fixed:128", "prompt_len": "uniform:8:9"}, "pass"),
+        ("--output-len 128", {"output_len": "fixed:512"}, "fail"),
+        ("--duration 10", {"duration_s": 10.0}, "pass"),
+        ("--duration 10", {}, "fail"),
+    ],
+)
+def test_the_load_is_judged_by_the_command(workspace, flags: str, asked: dict[str, Any], outcome: str) -> None:
+    context = workspace.context(ITEM.replace(".sh`", f".sh {flags}`"))
+    run = workspace.run(context, action_named("trace_capture").propose(context))
+    workspace.write(f"{FOLDER}/summary.json", json.dumps(changed(workload=asked)))
+    workspace.write(f"{FOLDER}/trace.json.gz", "trace")
+    assert worst(action_named("trace_capture").judge(run)[0]).value == outcome
+
+
 def test_smoke_runs_on_a_cpu_and_a_node_without_gpus_is_refused(workspace) -> None:
     proposal = workspace.propose(ITEM, gpus=0, preset="smoke", demo=True)
     assert proposal.refusal is None
@@ -168,6 +246,11 @@ def changed(**parts: dict[str, Any]) -> dict[str, Any]:
         (changed(tool={"name": "nsys"}), "profiler", Outcome.FAIL),
         (changed(identity={"attention_backend": "sdpa"}), "ran as asked", Outcome.FAIL),
         (changed(identity={"tensor_parallel": 4}), "ran as asked", Outcome.FAIL),
+        (changed(identity={"model": "tiny"}), "ran as asked", Outcome.FAIL),
+        (changed(identity={"fp8_mode": "none"}), "ran as asked", Outcome.FAIL),
+        (changed(workload={"duration_s": 1.0}), "ran as asked", Outcome.FAIL),
+        (changed(workload={"target_qps": 1.0}), "ran as asked", Outcome.FAIL),
+        (changed(workload={"prompt_len": "uniform:16:64"}), "ran as asked", Outcome.FAIL),
         (changed(load={"partial": True}), "load", Outcome.INVALID),
         (changed(load={"completed": 0}), "load", Outcome.INVALID),
         (changed(window={"steps": 0}), "load", Outcome.INVALID),

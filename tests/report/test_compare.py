@@ -12,6 +12,7 @@ from llmval_tui.console.report import compare
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.report.bootstrap import Interval, block_length, interval_of, resampled_means, resampled_percentiles
 from llmval_tui.report.compare import BETTER, SAME, WORSE, Comparison, compare_sides, exit_code
+from llmval_tui.report.compare_page import render
 from llmval_tui.report.sides import side
 from llmval_tui.runs.records import Outcome
 from tests.report.conftest import Workspace, result_json
@@ -83,6 +84,7 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
         (changed("workload", prompt_len="fixed:64"), {}, "prompt lengths is uniform:16:64 in A and fixed:64 in B"),
         (changed("workload", output_len="fixed:9"), {}, "output lengths is fixed:8 in A and fixed:9 in B"),
         (changed("workload", duration_s=60.0), {}, "duration (s) is 25 in A and 60 in B"),
+        (changed("slo", ttft_ms=150), {}, "service level is none in A and ttft<=150ms in B"),
         (None, {"preset": "smoke"}, "preset is none in A and smoke in B"),
         (None, {"host": {"gpu": {"driver_version": "580.1"}}}, "driver is n/a in A and 580.1 in B"),
         (
@@ -104,6 +106,51 @@ def test_unlike_runs_are_refused_with_both_values(
     shown = compare_sides(first, second, anyway=True)
     assert shown.changes and not any(change.word or change.fails for change in shown.changes)
     assert exit_code(shown) == ExitCode.UNDECIDED
+
+
+def searched(found: float, above: float, ttft_ms: int = 150) -> dict[str, Any]:
+    """A search whose kept window is the one that confirmed the rate."""
+    result = result_json()
+    result["llmval"]["workload"]["target_qps"] = found
+    result["llmval"]["slo"]["ttft_ms"] = ttft_ms
+    result["llmval"]["search"] = {
+        "outcome": "found", "max_qps": found, "lowest_not_held_qps": above, "min_goodput": 0.99, "trials": [],
+    }  # fmt: skip
+    return result
+
+
+@pytest.mark.parametrize(
+    ("second", "word", "interval", "code"),
+    [
+        (searched(27.0, 28.0), SAME, Interval(-2.0, 0.0), ExitCode.PASSED),  # the true rates may both be 28
+        (searched(14.0, 14.5), WORSE, Interval(-15.0, -13.5), ExitCode.FAILED),
+        (searched(30.0, 31.0), BETTER, Interval(1.0, 3.0), ExitCode.PASSED),
+    ],
+)
+def test_two_searches_are_compared_by_what_they_found(
+    workspace: Workspace, second: dict[str, Any], word: str, interval: Interval, code: ExitCode
+) -> None:
+    comparison = sides(workspace, searched(28.0, 29.0), second)
+    (change,) = comparison.changes
+    assert (change.name, change.word, change.interval) == ("max_qps", word, interval)
+    assert exit_code(comparison) == code
+    text = render(comparison, "text")
+    assert "no confidence interval" in " ".join(text.split()) and "bootstrap" not in text
+    assert "paired" not in json.loads(render(comparison, "json"))["method"]
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        (changed("workload", target_qps=28.0), "kind of test is a search for the highest rate in A and one window"),
+        (searched(28.0, 29.0, 5000), "service level is ttft<=150ms+for-99% in A and ttft<=5000ms+for-99% in B"),
+    ],
+)
+def test_a_search_is_compared_with_its_like(workspace: Workspace, second: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        sides(workspace, searched(28.0, 29.0), second)
+    assert reason in str(refused.value)
+    assert "target QPS" not in str(refused.value)
 
 
 def test_a_run_is_not_compared_with_itself_nor_by_a_file_that_changed(workspace: Workspace) -> None:
