@@ -1,6 +1,5 @@
 """Compare the section's newest load test with the baseline of a document; propose the new table where they differ."""
 
-import difflib
 import hashlib
 import re
 from dataclasses import asdict, replace
@@ -20,6 +19,7 @@ from llmval_tui.actions.common import (
     recorded_path,
     section_runs,
     the_document,
+    unified_diff,
     workspace_of,
 )
 from llmval_tui.actions.comparison import compare, near_metrics
@@ -250,13 +250,6 @@ def _question(run: Run, record: dict[str, Any], repeats: list[Gate]) -> dict[str
     return accept_question(
         run, record, PROPOSED, f"{record['reason']}. Accept this run as the baseline in {record['document']}?"
     )
-
-
-def unified_diff(old: str, new: str, name: str) -> str:
-    """What changes in a document, as `diff -u` shows it; `old` is "" where the document is new."""
-    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
-    lines = difflib.unified_diff(before, after, f"a/{name}" if old else "/dev/null", f"b/{name}")
-    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
 
 
 def threshold_percent(text: str) -> float:

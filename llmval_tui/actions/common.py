@@ -1,5 +1,6 @@
 """What several actions need: the workspace of a run, the section's runs, and the command that performs an action."""
 
+import difflib
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -34,6 +35,13 @@ def accept_question(run: Run, record: Mapping[str, Any], proposed: str, text: st
         "old_sha256": record["document_sha256"],
         "new_sha256": record["proposed_sha256"],
     }
+
+
+def unified_diff(old: str, new: str, name: str) -> str:
+    """What changes in a document, as `diff -u` shows it; `old` is "" where the document is new."""
+    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    lines = difflib.unified_diff(before, after, f"a/{name}" if old else "/dev/null", f"b/{name}")
+    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
 
 
 def recorded_path(path: Path, workspace: Path) -> str:

@@ -1,6 +1,5 @@
 """Add the findings of a section to a document: the newest passing long-context result, as a diff to accept."""
 
-import difflib
 import hashlib
 from typing import Any
 
@@ -14,6 +13,7 @@ from llmval_tui.actions.common import (
     perform_command,
     section_runs,
     the_document,
+    unified_diff,
     workspace_of,
 )
 from llmval_tui.actions.findings_text import BEGIN, END, NEW_DOCUMENT, section_of, with_section
@@ -86,7 +86,7 @@ class FindingsNote:
             new = with_section(text or NEW_DOCUMENT, section, params["document"])
             write_atomic(run.folder / PROPOSED, new.encode())
             record["proposed_sha256"] = sha256_of(run.folder / PROPOSED)
-            record["diff"] = _diff(text, new, params["document"])
+            record["diff"] = unified_diff(text, new, params["document"])
             print(record["diff"], end="")
         write_json(run.folder / FINDINGS, record)
         return 0
@@ -118,12 +118,6 @@ def _noted(text: str, run_id: str, document: str) -> bool:
     """Whether a section of that run stands between the markers."""
     span = span_between(text, BEGIN, END, document)
     return span is not None and f"- run `{run_id}`," in text[slice(*span)]
-
-
-def _diff(old: str, new: str, name: str) -> str:
-    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
-    lines = difflib.unified_diff(before, after, f"a/{name}" if old else "/dev/null", f"b/{name}")
-    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
 
 
 def _newest_result(context: Context) -> tuple[Run, Artifact]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from llmval_tui.actions.accept import accepted
 from llmval_tui.actions.api import Context, Proposal
-from llmval_tui.actions.baseline_drift import unified_diff
 from llmval_tui.actions.common import (
     COMMAND_ACTIONS,
     accept_question,
@@ -15,6 +14,7 @@ from llmval_tui.actions.common import (
     perform_command,
     section_runs,
     the_document,
+    unified_diff,
     workspace_of,
 )
 from llmval_tui.actions.folder_results import POWER_SUMMARY_SCHEMA
