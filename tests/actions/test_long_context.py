@@ -52,6 +52,7 @@ def entry(length: int) -> dict:
             "graph_bytes": 2**20,
             "reserve_bytes": 2**20,
             "load_bytes": GIB,
+            "load_reserve_bytes": 2**20,
             "total_bytes": total,
             "needed_bytes": total + 2**25,
             "free_bytes": 100 * GIB,

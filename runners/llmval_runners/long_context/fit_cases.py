@@ -18,7 +18,7 @@ ENOUGH = (1.0, 0.99, 0.97, 0.9, 0.8)
 TOO_MUCH = (1.01, 1.02, 1.05, 1.15, 1.5)
 LEAST_GAP = 32 * MIB  # by which a card is too small on a GPU, where tensors are held in blocks of 2 MiB
 # Few widths: kernels are compiled for each. Layers, lengths and cards, for which nothing is compiled, are drawn freely.
-_WIDTHS = (
+GPU_WIDTHS = (
     {"hidden": 4096, "heads": 32, "kv_heads": 8, "head_dim": 128, "ffn": 14336, "vocab": 128256},
     {"hidden": 2048, "heads": 16, "kv_heads": 16, "head_dim": 128, "ffn": 8192, "vocab": 32000},
     {"hidden": 3072, "heads": 24, "kv_heads": 8, "head_dim": 128, "ffn": 8192, "vocab": 128256},
@@ -61,8 +61,7 @@ def verdict(setup: Setup, parts: Parts, free_bytes: int) -> str:
 
 def least_bytes(setup: Setup, parts: Parts) -> int:
     """Without these it cannot run: its peak, in blocks that are packed without a gap; on a CPU weights and cache."""
-    step = parts.total_bytes if setup.on_gpu else parts.weights_bytes + parts.kv_bytes
-    return max(step, parts.load_bytes)
+    return parts.peak_bytes if setup.on_gpu else max(parts.weights_bytes + parts.kv_bytes, parts.load_bytes)
 
 
 def draw(
@@ -127,8 +126,8 @@ def _gpu_setups(ranks: int, transformer_engine: bool, fp8_prefill: bool) -> list
         kinds += [{"weight_dtype": weights, "kv_dtype": "fp8", "prefill_attention": "fp8"} for weights in types]
     return [
         [
-            Setup(_shape(width), tensor_parallel=size, chunk=chunk, decode_tokens=8, **kind)
-            for width in _WIDTHS
+            Setup(shape_of(width), tensor_parallel=size, chunk=chunk, decode_tokens=8, **kind)
+            for width in GPU_WIDTHS
             for chunk in (8192, 4096)
         ]
         for kind in kinds
@@ -140,7 +139,13 @@ def _cpu_setups(ranks: int) -> list[list[Setup]]:
     return [
         [
             Setup(
-                _shape(width), tensor_parallel=size, kv_dtype=kv, chunk=64, page_size=16, decode_tokens=4, on_gpu=False
+                shape_of(width),
+                tensor_parallel=size,
+                kv_dtype=kv,
+                chunk=64,
+                page_size=16,
+                decode_tokens=4,
+                on_gpu=False,
             )
             for width in _CPU_WIDTHS
         ]
@@ -149,5 +154,5 @@ def _cpu_setups(ranks: int) -> list[list[Setup]]:
     ]
 
 
-def _shape(width: dict[str, int]) -> ModelShape:
+def shape_of(width: dict[str, int]) -> ModelShape:
     return replace(SHAPES["tiny"], name="small-{hidden}x{ffn}-{heads}/{kv_heads}".format(**width), **width)

@@ -51,7 +51,7 @@ class Row:
             "message": self.outcome.message,
             "peak_bytes": self.peak_bytes,
             # Where it did not run to its end, the peak is that of what was done before.
-            **(residual(self.peak_bytes, parts.total_bytes) if self.observed == FITS else residual(None, 0)),
+            **(residual(self.peak_bytes, parts.peak_bytes) if self.observed == FITS else residual(None, 0)),
             "seconds": self.seconds,
         }
 
@@ -73,7 +73,7 @@ def _cells(row: Row) -> list[str]:
     word = {True: "right", False: "WRONG", None: "–"}[row.right]
     return [
         str(case.index), setup.shape.name, str(setup.shape.layers), str(setup.tensor_parallel), weights,
-        setup.kv_dtype, attention, tokens, _gib(case.free_bytes), _gib(parts.needed_bytes), _gib(parts.total_bytes),
+        setup.kv_dtype, attention, tokens, _gib(case.free_bytes), _gib(parts.needed_bytes), _gib(parts.peak_bytes),
         _gib(row.peak_bytes), case.predicted, row.observed, word, f"{row.seconds:.1f}",
     ]  # fmt: skip
 
@@ -95,7 +95,7 @@ def counts(rows: list[Row]) -> dict[str, int]:
 def summary(rows: list[Row]) -> str:
     found = counts(rows)
     fitting = [row for row in rows if row.observed == FITS]
-    errors = [abs(row.peak_bytes / row.case.parts.total_bytes - 1) for row in fitting if row.case.setup.on_gpu]
+    errors = [abs(row.peak_bytes / row.case.parts.peak_bytes - 1) for row in fitting if row.case.setup.on_gpu]
     worst = f"; peaks within {100 * max(errors):.2f} % of the prediction" if errors else ""
     return (
         f"{found['right']} of {found['predicted']} predictions right, {len(fitting)} of {found['tried']} ran to their "

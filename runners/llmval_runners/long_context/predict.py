@@ -21,6 +21,9 @@ STREAMED_ROWS = 64
 # What the allocator holds beside in blocks that fit no tensor asked for, as a share of activations. Measured on an
 # H200: 0.50 to 0.58 at 16K to 64K tokens, and above 0.6 at 304K.
 FRAGMENTATION = 0.75
+# The same while weights are made, as a share of what is there beside them. Measured on an H200 by `fit_check.py`: 50
+# combinations of which five ran out of memory here, short of up to 0.34; none that had 0.45 did.
+LOAD_FRAGMENTATION = 0.5
 MARGIN = 0.02  # within which a measured peak must agree with the prediction, so that much is kept free
 
 
@@ -28,7 +31,8 @@ MARGIN = 0.02  # within which a measured peak must agree with the prediction, so
 class Parts:
     """Bytes of one GPU (or CPU rank), by what they are for.
 
-    `reserve_bytes` is what the allocator holds beside, unused; `load_bytes` is the peak while weights are made.
+    `reserve_bytes` is what the allocator holds beside, unused; `load_bytes` is the peak while weights are made, and
+    `load_reserve_bytes` what the allocator holds beside then.
     """
 
     weights_bytes: int
@@ -38,6 +42,7 @@ class Parts:
     graph_bytes: int
     reserve_bytes: int
     load_bytes: int
+    load_reserve_bytes: int
 
     @property
     def total_bytes(self) -> int:
@@ -49,8 +54,14 @@ class Parts:
 
     @property
     def needed_bytes(self) -> int:
-        """What must be free: the larger peak, and the margin."""
-        return round(max(self.total_bytes + self.reserve_bytes, self.load_bytes) * (1 + MARGIN))
+        """What must be free: the larger peak with what is held beside it, and the margin."""
+        steps, load = self.total_bytes + self.reserve_bytes, self.load_bytes + self.load_reserve_bytes
+        return round(max(steps, load) * (1 + MARGIN))
+
+    @property
+    def peak_bytes(self) -> int:
+        """The peak of loading and running together, as the allocator counts it."""
+        return max(self.total_bytes, self.load_bytes)
 
     def as_json(self) -> dict[str, int]:
         return asdict(self) | {"total_bytes": self.total_bytes, "needed_bytes": self.needed_bytes}
@@ -58,7 +69,7 @@ class Parts:
 
 def predict(setup: Setup, length: int) -> Parts:
     """Memory of one GPU for `batch` sequences of `length` prompt tokens and the decoded ones."""
-    weights, activations = weights_bytes(setup), activation_bytes(setup, length)
+    weights, activations, load = weights_bytes(setup), activation_bytes(setup, length), load_bytes(setup)
     return Parts(
         weights_bytes=weights,
         kv_bytes=kv_bytes(setup, length),
@@ -66,7 +77,8 @@ def predict(setup: Setup, length: int) -> Parts:
         workspace_bytes=_workspace_bytes(setup),
         graph_bytes=_graph_bytes(setup),
         reserve_bytes=round(activations * FRAGMENTATION) if setup.on_gpu else 0,
-        load_bytes=load_bytes(setup),
+        load_bytes=load,
+        load_reserve_bytes=round((load - weights) * LOAD_FRAGMENTATION) if setup.on_gpu else 0,
     )
 
 

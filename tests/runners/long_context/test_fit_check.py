@@ -12,7 +12,16 @@ import torch
 from llmval_runners import cudnn_fp8, te_linear
 from llmval_runners.long_context import fit_check, fit_trial, predict
 from llmval_runners.long_context.engine_adapter import Weights
-from llmval_runners.long_context.fit_cases import CLOSE, FITS, FITS_NOT, draw, least_bytes, verdict
+from llmval_runners.long_context.fit_cases import (
+    CLOSE,
+    FITS,
+    FITS_NOT,
+    GPU_WIDTHS,
+    draw,
+    least_bytes,
+    shape_of,
+    verdict,
+)
 from llmval_runners.long_context.fit_report import Row, counts
 from llmval_runners.long_context.fit_trial import Outcome
 from llmval_runners.long_context.predict import Setup
@@ -79,6 +88,25 @@ def test_between_least_and_needed_nothing_is_claimed():
     assert verdict(setup, parts, parts.needed_bytes) == FITS
     assert verdict(setup, parts, parts.needed_bytes - 1) == CLOSE
     assert verdict(setup, parts, parts.total_bytes - 1) == FITS_NOT
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "weights", "chunk", "tokens", "batch", "free_bytes"),
+    [
+        (2, 2, "fp8", 4096, 65536, 2, 3_628_072_960),
+        (0, 3, "bfloat16", 4096, 33792, 1, 5_622_464_512),
+        (0, 3, "fp8", 8192, 8192, 1, 5_454_692_352),
+        (0, 4, "fp8", 8192, 8192, 1, 5_796_528_128),
+        (0, 5, "fp8", 8192, 49152, 1, 6_146_752_512),
+    ],
+)
+def test_what_ran_out_of_memory_while_it_loaded_is_not_said_to_fit(
+    width, layers, weights, chunk, tokens, batch, free_bytes
+):
+    # On an H200: the allocator held 0.2 to 0.8 GiB in blocks that fitted nothing, beside the load's peak.
+    shape = replace(shape_of(GPU_WIDTHS[width]), layers=layers)
+    setup = Setup(shape, weight_dtype=weights, kv_dtype="fp8", chunk=chunk, batch=batch, decode_tokens=8)
+    assert verdict(setup, predict.predict(setup, tokens), free_bytes) == CLOSE
 
 
 def test_a_small_card_counts_what_lives_and_names_what_did_not_fit():
