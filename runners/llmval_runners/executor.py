@@ -68,7 +68,8 @@ def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = T
             return Runner(model, cache, attention.choose(config.attention), **sizes)
         from llmval_runners.gpu_runner import GpuRunner  # needs Triton, which a CPU's torch does not bring
 
-        return GpuRunner(model, cache, gpu_attention(config.attention, cache, model.heads), **sizes, graphs=graphs)
+        backend = gpu_attention(config.attention, cache, model.heads)
+        return GpuRunner(model, cache, backend, **sizes, graphs=graphs, prompt_chunk=config.chunk)
     except torch.OutOfMemoryError as error:
         raise Refused(out_of_memory(config, free, error)) from error
 

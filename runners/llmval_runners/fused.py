@@ -47,7 +47,8 @@ class FusedDecoder:
         self.model, self.cache = model, cache
         first = model.layers[0].qkv
         self.fp8 = isinstance(first, Fp8Weight)  # Transformer Engine quantises what it is given itself
-        self._running = first.engine.running if isinstance(first, TeLinear) else nullcontext
+        # Entered around a step's products.
+        self.running = first.engine.running if isinstance(first, TeLinear) else nullcontext
         device = model.embedding.device
         self._processors = torch.cuda.get_device_properties(device).multi_processor_count
         # Parts of a split product are added by the next kernel here, but an all-reduce wants the sum.
@@ -61,33 +62,48 @@ class FusedDecoder:
         Writes the tokens' keys and values to the cache. Of the last layer nothing but these is needed of a token that
         gives no output token: `wanted` (int64, indices) names those that do, and None comes back where there are none.
         """
-        with self._running():
-            return self._hidden(tokens, page_table, attend, wanted)
-
-    def _hidden(
-        self, tokens: Tokens, page_table: torch.Tensor, attend: Attend, wanted: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        model, eps, fp8 = self.model, self.model.shape.norm_eps, self.fp8
-        x = F.embedding(tokens.ids, model.embedding)
+        x = F.embedding(tokens.ids, self.model.embedding)
         delta: torch.Tensor | None = None
-        for index, layer in enumerate(model.layers):
-            keys, values = self.cache.layer(index)
-            parts = self.linear(layer.qkv, kernels.norm(x, delta, layer.attention_norm, eps, fp8), split=True)
-            qkv = kernels.rotate_write(
-                parts, model.frequencies, tokens.rows, tokens.positions, page_table, keys, values,
-                heads=model.heads, page_size=self.cache.page_size, dtype=x.dtype,
-            )  # fmt: skip
-            if wanted is not None and index == len(model.layers) - 1:
-                if not len(wanted):
-                    return None
-                x, attended = x.index_select(0, wanted), attend(qkv, keys, values).index_select(0, wanted)
-            else:
-                attended = attend(qkv, keys, values)
-            delta = self._reduced(layer.output, kernels.as_rows(attended, fp8))
-            gate_up = self.linear(layer.gate_up, kernels.norm(x, delta, layer.mlp_norm, eps, fp8), split=False)
-            delta = self._reduced(layer.down, kernels.silu_mul(gate_up[0], fp8))
-        assert delta is not None
-        return x, delta
+        last = len(self.model.layers) - 1
+        with self.running():
+            for index in range(last):
+                qkv = self.before_attention(index, x, delta, tokens, page_table)
+                delta = self.behind_attention(index, x, attend(qkv, *self.cache.layer(index)))
+            qkv = self.before_attention(last, x, delta, tokens, page_table)
+            return self.end(qkv, x, attend, wanted)
+
+    def before_attention(
+        self, index: int, x: torch.Tensor, delta: torch.Tensor | None, tokens: Tokens, page_table: torch.Tensor
+    ) -> torch.Tensor:
+        """Layer `index` up to its attention: qkv. Adds `delta`, the last layer's MLP, to `x` and fills the cache."""
+        model, layer = self.model, self.model.layers[index]
+        keys, values = self.cache.layer(index)
+        normed = kernels.norm(x, delta, layer.attention_norm, model.shape.norm_eps, self.fp8)
+        return kernels.rotate_write(
+            self.linear(layer.qkv, normed, split=True), model.frequencies, tokens.rows, tokens.positions, page_table,
+            keys, values, heads=model.heads, page_size=self.cache.page_size, dtype=x.dtype,
+        )  # fmt: skip
+
+    def behind_attention(self, index: int, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """Layer `index` from its attention on: the parts of its MLP. Adds the attention to `x`."""
+        layer, fp8 = self.model.layers[index], self.fp8
+        delta = self._reduced(layer.output, kernels.as_rows(attended, fp8))
+        gate_up = self.linear(layer.gate_up, kernels.norm(x, delta, layer.mlp_norm, self.model.shape.norm_eps, fp8),
+                              split=False)  # fmt: skip
+        return self._reduced(layer.down, kernels.silu_mul(gate_up[0], fp8))
+
+    def end(
+        self, qkv: torch.Tensor, x: torch.Tensor, attend: Attend, wanted: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The last layer from its attention on, as `hidden` returns it."""
+        last = len(self.model.layers) - 1
+        if wanted is not None and not len(wanted):
+            return None
+        attended = attend(qkv, *self.cache.layer(last))
+        if wanted is not None:
+            x, attended = x.index_select(0, wanted), attended.index_select(0, wanted)
+        with self.running():
+            return x, self.behind_attention(last, x, attended)
 
     def finish(self, x: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         """Logits of this rank [rows, vocab / ranks] from what `hidden` gave, or some rows of it."""

@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from llmval_runners.attention import Span
 from llmval_runners.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE, cudnn_takes
 from llmval_runners.fused import Attend, Tokens
@@ -68,9 +69,13 @@ class SdpaAttention:
         return attend
 
     def prefill(self, tokens: Tokens, page_table: torch.Tensor, prompts: Prompts) -> Attend:
-        if all(cudnn_takes(span.count, span.start, self._cache.page_size) for span in prompts.spans):
-            return self._cudnn(prompts)
-        return self._flash(prompts)
+        if not all(cudnn_takes(span.count, span.start, self._cache.page_size) for span in prompts.spans):
+            return self._flash(prompts)
+        attend, used = self._cudnn(prompts), sum(span.count for span in prompts.spans)
+        missing = len(tokens.rows) - used
+        if not missing:
+            return attend
+        return lambda qkv, keys, values: F.pad(attend(qkv[:used], keys, values), (0, 0, 0, missing))
 
     def _gathered(self, pool: torch.Tensor, pages: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Whole pages of a pool [KV heads, slots, head dim] one after the other: [KV heads, tokens, head dim]."""

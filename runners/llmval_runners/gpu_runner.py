@@ -13,9 +13,11 @@ from llmval_runners.compiled import CompiledDecoder, GpuSteps
 from llmval_runners.fused import Attend, FusedDecoder, Tokens
 from llmval_runners.gpu_attention import GpuAttention, Prompts
 from llmval_runners.kv_cache import PagedKVCache
+from llmval_runners.layer_graphs import LayerGraphs
 from llmval_runners.model import Decoder, greedy, sampled
 from llmval_runners.plan import Decode, Prefill, StepPlan
 from llmval_runners.ranges import DECODE, mark, step_name
+from llmval_runners.step_sizes import sizes_for
 from llmval_runners.upload import upload
 
 _ROWS_MULTIPLE = 16  # of a step of prompt tokens: what FP8 products want
@@ -94,10 +96,12 @@ class GpuRunner:
         seed: int = 0,
         graphs: bool = True,
         compiled: CompiledDecoder | None = None,
+        prompt_chunk: int = 0,
     ) -> None:
         """Compiles what decoding needs and captures its graphs (`graphs`: or runs it eagerly).
 
-        `compiled`: the same model's layers, which then run in place of the fused kernels.
+        `compiled`: the same model's layers, which then run in place of the fused kernels. `prompt_chunk`: the most
+        prompt tokens of a step whose layers are captured too (`layer_graphs`); 0: none are.
         """
         self.model, self.cache, self.attention, self.compiled = model, cache, attention, compiled
         self.decoder = FusedDecoder(model, cache) if compiled is None else GpuSteps(compiled)
@@ -122,7 +126,13 @@ class GpuRunner:
             pool = torch.cuda.graph_pool_handle()
             for decode in self._decodes.values() if graphs else ():
                 decode.capture(pool)
-        self._sizes = sorted(self._decodes)
+            self._sizes = sorted(self._decodes)
+            self._layers: LayerGraphs | None = None
+            if graphs and prompt_chunk and isinstance(self.decoder, FusedDecoder):
+                leads = [0, *(size for size in self._sizes if size >= MERGE_FROM)]
+                sizes = sizes_for(leads, attention.chunks, prompt_chunk, _ROWS_MULTIPLE)
+                if sizes:
+                    self._layers = LayerGraphs(self.decoder, self.page_table, self.spare_row, sizes, pool)
 
     @torch.inference_mode()
     def execute(self, plan: StepPlan) -> Sampled:
@@ -165,7 +175,7 @@ class GpuRunner:
                 ends.append(len(ids) - 1)
                 rows.append(chunk.row)
         used, lead, count = len(ids), self.batch_for(len(decodes)), len(decodes)
-        host = torch.zeros(3, lead + self._filled(used), dtype=torch.int32)
+        host = torch.zeros(3, lead + self._filled(used, lead), dtype=torch.int32)
         host[1] = self.spare_row
         host[1, :count] = torch.tensor(rows[:count], dtype=torch.int32)
         host[2, :count] = torch.tensor([decode.position for decode in decodes], dtype=torch.int32)
@@ -179,7 +189,11 @@ class GpuRunner:
         tokens.ids[:count] = self.last_token[tokens.rows[:count]]
         attend = self._attend(tokens, lead, Prompts(spans, [self._pages[span.row] for span in spans]))
         wanted = [*range(count), *(lead + index for index in (range(used) if every else ends))]
-        hidden = self.decoder.hidden(tokens, self.page_table, attend, upload(wanted, torch.int64, self._device))
+        given = upload(wanted, torch.int64, self._device)
+        if self._layers is not None and len(tokens.ids) in self._layers.sizes:
+            hidden = self._layers.hidden(tokens, attend, given)
+        else:
+            hidden = self.decoder.hidden(tokens, self.page_table, attend, given)
         if hidden is None:
             return None
         return self.decoder.finish(*hidden), upload(rows, torch.int32, self._device)
@@ -223,8 +237,13 @@ class GpuRunner:
     def _decode(self, decodes: list[Decode]) -> _DecodeGraph:
         return self._decodes[self.batch_for(len(decodes))]
 
-    def _filled(self, tokens: int) -> int:
+    def _filled(self, tokens: int, lead: int) -> int:
+        """What `tokens` of prompts behind `lead` decodes are filled up to."""
         sizes = self.attention.chunks
+        if sizes is None and self._layers is not None:
+            whole = next((size for size in self._layers.sizes if size >= lead + tokens), 0)
+            if whole:
+                return whole - lead
         fits = [size for size in sizes or () if size >= tokens]
         multiple = sizes[-1] if sizes else _ROWS_MULTIPLE
         return fits[0] if fits else -(-tokens // multiple) * multiple

@@ -74,6 +74,7 @@ def gpu_runner(
     graphs: bool = True,
     temperature: float = 0.0,
     compile_mode: str = "off",
+    prompt_chunk: int = 0,
 ):
     from llmval_runners.compiled import CompiledDecoder
     from llmval_runners.executor import gpu_attention
@@ -87,7 +88,7 @@ def gpu_runner(
     compiled = None if compile_mode == "off" else CompiledDecoder(model, cache, compile_mode)
     return GpuRunner(
         model, cache, attention, max_batch=max_batch, max_pages=pages, graphs=graphs, temperature=temperature,
-        compiled=compiled,
+        compiled=compiled, prompt_chunk=prompt_chunk,
     )  # fmt: skip
 
 
@@ -194,6 +195,46 @@ def test_a_graph_replays_what_eager_computes(models, weights: str, compile_mode:
         tokens.append((got, logits.cpu()))
     assert tokens[0][0] == tokens[1][0]
     assert torch.equal(tokens[0][1], tokens[1][1])
+
+
+@pytest.mark.parametrize(
+    ("weights", "backend"),
+    [("bf16", "sdpa"), ("fp8", "sdpa"), ("transformer", "sdpa"), ("bf16", "flex"), ("transformer", "flex")],
+)
+def test_captured_layers_compute_what_eager_ones_do(models, weights: str, backend: str, monkeypatch) -> None:
+    runner = gpu_runner(model_of(models, weights), backend, prompt_chunk=1024)
+    runner._admit(StepPlan(admits=admit([1030, 400, 600])))
+    prompt = ids(400)
+    steps = [
+        ([Prefill(0, 0, ids(1024), True)], []),  # whole steps by cuDNN, and filled up
+        ([Prefill(1, 0, prompt[:130], False)], []),
+        ([Prefill(1, 130, prompt[130:], True), Prefill(2, 0, ids(77), True)], []),
+    ]
+    if backend == "sdpa":
+        steps.append(([Prefill(2, 77, ids(512), True)], [Decode(0, 1024)]))
+    ran = []
+
+    def run() -> list[torch.Tensor]:
+        runner.last_token.fill_(7)
+        found = [runner.prefill(prefills, decodes=decodes, every=True)[0].clone() for prefills, decodes in steps]
+        return [*found, runner.cache.pool[:, :, :, :-PAGE].clone().view(torch.uint8)]
+
+    captured_hidden = runner._layers.hidden
+
+    def counted(tokens, *rest):
+        ran.append(len(tokens.ids))
+        return captured_hidden(tokens, *rest)
+
+    monkeypatch.setattr(runner._layers, "hidden", counted)
+    captured = run()
+    sizes = [512, 512] if backend == "flex" else [1024, 256, 384, 768]
+    assert ran == sizes
+    monkeypatch.setattr(
+        runner._layers, "hidden",
+        lambda tokens, attend, wanted: runner.decoder.hidden(tokens, runner.page_table, attend, wanted),
+    )  # fmt: skip
+    for one, two in zip(captured, run(), strict=True):
+        assert torch.equal(one, two)
 
 
 def serve(runner, requests: list[Request], pages: int = 40, chunk: int = 256, together: int = 8) -> list[list[int]]:
