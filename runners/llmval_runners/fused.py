@@ -70,7 +70,9 @@ class FusedDecoder:
                 qkv = self.before_attention(index, x, delta, tokens, page_table)
                 delta = self.behind_attention(index, x, attend(qkv, *self.cache.layer(index)))
             qkv = self.before_attention(last, x, delta, tokens, page_table)
-            return self.end(qkv, x, attend, wanted)
+        if wanted is not None and not len(wanted):
+            return None
+        return self.end(x, attend(qkv, *self.cache.layer(last)), wanted)
 
     def before_attention(
         self, index: int, x: torch.Tensor, delta: torch.Tensor | None, tokens: Tokens, page_table: torch.Tensor
@@ -93,17 +95,13 @@ class FusedDecoder:
         return self._reduced(layer.down, kernels.silu_mul(gate_up[0], fp8))
 
     def end(
-        self, qkv: torch.Tensor, x: torch.Tensor, attend: Attend, wanted: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        self, x: torch.Tensor, attended: torch.Tensor, wanted: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The last layer from its attention on, as `hidden` returns it."""
-        last = len(self.model.layers) - 1
-        if wanted is not None and not len(wanted):
-            return None
-        attended = attend(qkv, *self.cache.layer(last))
         if wanted is not None:
             x, attended = x.index_select(0, wanted), attended.index_select(0, wanted)
         with self.running():
-            return x, self.behind_attention(last, x, attended)
+            return x, self.behind_attention(len(self.model.layers) - 1, x, attended)
 
     def finish(self, x: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         """Logits of this rank [rows, vocab / ranks] from what `hidden` gave, or some rows of it."""

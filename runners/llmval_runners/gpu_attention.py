@@ -3,6 +3,7 @@
 `decode` and `prefill` make all that a step's layers share, and return what serves each layer.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
@@ -39,6 +40,23 @@ class GpuAttention(Protocol):
 
     def prefill(self, tokens: Tokens, page_table: torch.Tensor, prompts: Prompts) -> Attend:
         """Chunks of prompts; rows that belong to none of them give any finite value."""
+
+
+class CapturedAttention(Protocol):
+    """Attention to a step's prompts that a CUDA graph can replay, as what it depends on is in tensors."""
+
+    def decode(self, tokens: Tokens, page_table: torch.Tensor) -> Attend: ...
+
+    def captured(self, tokens: Tokens, page_table: torch.Tensor) -> tuple[Attend, Callable[[Prompts], bool]]:
+        """`prefill` for `tokens` that stay where they are, and what is called with a step's prompts before a replay.
+
+        That says False of prompts that it cannot take, and then nothing may be replayed.
+        """
+
+
+def beside(decode: Attend, chunks: Attend, lead: int) -> Attend:
+    """Attention of a step whose first `lead` tokens decode."""
+    return lambda qkv, keys, values: torch.cat((decode(qkv[:lead], keys, values), chunks(qkv[lead:], keys, values)))
 
 
 class SdpaAttention:

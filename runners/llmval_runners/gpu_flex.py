@@ -5,6 +5,7 @@ table. The pages must not be smaller than the mask's blocks (pytorch#182593), an
 the kernel's 32-bit offsets; both are refused when the cache is made.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class FlexAttention:
     name = "flex"
     kernel = "flex_attention compiled by Inductor, over pages by BlockMask; decode with BLOCK_M 16"
     batches = [1, 8, 32, 64, 128, 192, 256]  # noqa: RUF012
-    chunks: list[int] | None = [512, 2048, 8192]  # noqa: RUF012
+    chunks: list[int] | None = [512, 1024, 2048, 8192]  # noqa: RUF012
 
     def __init__(self, cache: PagedKVCache, heads: int) -> None:
         """Raises Refused where the kernel would give wrong numbers."""
@@ -87,30 +88,57 @@ class FlexAttention:
         return self._attend(blocks, None, {"BLOCK_M": 16})
 
     def prefill(self, tokens: Tokens, page_table: torch.Tensor, prompts: Prompts) -> Attend:
-        size, count = self._cache.page_size, len(tokens.rows)
-        device = self._owner.device
+        lists = self._seen(len(tokens.rows), prompts)
+        columns = max(_columns(page_table), *map(len, lists[0]), *map(len, lists[1]))
+        return self._prompts(tokens, _tables(lists, columns, self._owner.device))
+
+    def captured(self, tokens: Tokens, page_table: torch.Tensor) -> tuple[Attend, Callable[[Prompts], bool]]:
+        """As `CapturedAttention` has it: the tables stay where they are, and are filled for each step."""
+        count, columns, device = len(tokens.rows), _columns(page_table), self._owner.device
+        nothing: list[list[int]] = [[] for _ in range(count // _BLOCK)]
+        tables = _tables((nothing, nothing), columns, device)
+
+        def fill(prompts: Prompts) -> bool:
+            lists = self._seen(count, prompts)
+            if max(map(len, [*lists[0], *lists[1]])) > columns:
+                return False
+            for kept, new in zip(tables, _tables(lists, columns, device), strict=True):
+                kept.copy_(new)
+            return True
+
+        return self._prompts(tokens, tables), fill
+
+    def _seen(self, count: int, prompts: Prompts) -> tuple[list[list[int]], list[list[int]]]:
+        """Note whose the prompts' pages are; `_blocks` of `count` tokens."""
+        size, device = self._cache.page_size, self._owner.device
         for span, pages in zip(prompts.spans, prompts.pages, strict=True):
             held = pages[: pages_for(span.start + span.count, size)]
             where = upload(held, torch.int64, device)
             self._owner[where] = span.row
             self._place[where] = torch.arange(len(held), dtype=torch.int32, device=device)
-        some, whole = _blocks(prompts, count // _BLOCK, size)
+        return _blocks(prompts, count // _BLOCK, size)
+
+    def _prompts(self, tokens: Tokens, tables: list[torch.Tensor]) -> Attend:
+        size, count = self._cache.page_size, len(tokens.rows)
         rows, positions, owner, place = tokens.rows, tokens.positions, self._owner, self._place
 
         def mask(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, kv: torch.Tensor) -> torch.Tensor:
             page = kv // size
             return (owner[page] == rows[q]) & (place[page] * size + kv % size <= positions[q])
 
-        columns = page_table.shape[1] * 2
-        arguments = [tensor for lists in (some, whole) for tensor in _table(lists, columns, device)]
         blocks = self._mask.from_kv_blocks(
-            *arguments,
+            *tables,
             BLOCK_SIZE=(_BLOCK, size),
             mask_mod=mask,
             seq_lengths=(count, self._cache.pool.shape[3]),
             compute_q_blocks=False,
         )
         return self._attend(blocks, count, {})
+
+
+def _columns(page_table: torch.Tensor) -> int:
+    """Pages that a block of queries sees at most: of the first and the last sequence in it, and one of each between."""
+    return page_table.shape[1] * 2 + _BLOCK
 
 
 def _blocks(prompts: Prompts, count: int, size: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -128,11 +156,13 @@ def _blocks(prompts: Prompts, count: int, size: int) -> tuple[list[list[int]], l
     return some, whole
 
 
-def _table(lists: list[list[int]], columns: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Counts int32 [1, 1, blocks] and indices int32 [1, 1, blocks, columns]."""
-    columns = max(columns, *map(len, lists))
-    indices = torch.zeros(1, 1, len(lists), columns, dtype=torch.int32)
-    for row, own in enumerate(lists):
-        indices[0, 0, row, : len(own)] = torch.tensor(own, dtype=torch.int32)
-    counts = torch.tensor([len(own) for own in lists], dtype=torch.int32)[None, None]
-    return upload(counts, torch.int32, device), upload(indices, torch.int32, device)
+def _tables(lists: tuple[list[list[int]], list[list[int]]], columns: int, device: torch.device) -> list[torch.Tensor]:
+    """Counts int32 [1, 1, blocks] and indices int32 [1, 1, blocks, columns] of each of the two."""
+    tables = []
+    for own in lists:
+        indices = torch.zeros(1, 1, len(own), columns, dtype=torch.int32)
+        for row, pages in enumerate(own):
+            indices[0, 0, row, : len(pages)] = torch.tensor(pages, dtype=torch.int32)
+        counts = torch.tensor([len(pages) for pages in own], dtype=torch.int32)[None, None]
+        tables += [upload(counts, torch.int32, device), upload(indices, torch.int32, device)]
+    return tables

@@ -11,13 +11,13 @@ import torch
 from llmval_runners.attention import Span
 from llmval_runners.compiled import CompiledDecoder, GpuSteps
 from llmval_runners.fused import Attend, FusedDecoder, Tokens
-from llmval_runners.gpu_attention import GpuAttention, Prompts
-from llmval_runners.kv_cache import PagedKVCache
-from llmval_runners.layer_graphs import LayerGraphs
+from llmval_runners.gpu_attention import GpuAttention, Prompts, beside
+from llmval_runners.kv_cache import PagedKVCache, pages_for
+from llmval_runners.layer_graphs import PieceGraphs, PromptGraphs, StepGraphs
 from llmval_runners.model import Decoder, greedy, sampled
 from llmval_runners.plan import Decode, Prefill, StepPlan
 from llmval_runners.ranges import DECODE, mark, step_name
-from llmval_runners.step_sizes import sizes_for
+from llmval_runners.step_sizes import MOST, chunk_sizes, piece_sizes, step_sizes
 from llmval_runners.upload import upload
 
 _ROWS_MULTIPLE = 16  # of a step of prompt tokens: what FP8 products want
@@ -127,12 +127,9 @@ class GpuRunner:
             for decode in self._decodes.values() if graphs else ():
                 decode.capture(pool)
             self._sizes = sorted(self._decodes)
-            self._layers: LayerGraphs | None = None
+            self._prompt_graphs: PromptGraphs | None = None
             if graphs and prompt_chunk and isinstance(self.decoder, FusedDecoder):
-                leads = [0, *(size for size in self._sizes if size >= MERGE_FROM)]
-                sizes = sizes_for(leads, attention.chunks, prompt_chunk, _ROWS_MULTIPLE)
-                if sizes:
-                    self._layers = LayerGraphs(self.decoder, self.page_table, self.spare_row, sizes, pool)
+                self._prompt_graphs = self._capture_prompts(self.decoder, prompt_chunk, pool)
 
     @torch.inference_mode()
     def execute(self, plan: StepPlan) -> Sampled:
@@ -187,13 +184,13 @@ class GpuRunner:
         step = upload(host, torch.int32, self._device)
         tokens = Tokens(step[0].long(), step[1], step[2])
         tokens.ids[:count] = self.last_token[tokens.rows[:count]]
-        attend = self._attend(tokens, lead, Prompts(spans, [self._pages[span.row] for span in spans]))
+        prompts = Prompts(spans, [self._pages[span.row] for span in spans])
         wanted = [*range(count), *(lead + index for index in (range(used) if every else ends))]
-        given = upload(wanted, torch.int64, self._device)
-        if self._layers is not None and len(tokens.ids) in self._layers.sizes:
-            hidden = self._layers.hidden(tokens, attend, given)
+        given, captured = upload(wanted, torch.int64, self._device), self._prompt_graphs
+        if captured is not None and captured.takes(lead, len(tokens.ids) - lead):
+            hidden = captured.hidden(tokens, lead, prompts, given)
         else:
-            hidden = self.decoder.hidden(tokens, self.page_table, attend, given)
+            hidden = self.decoder.hidden(tokens, self.page_table, self._attend(tokens, lead, prompts), given)
         if hidden is None:
             return None
         return self.decoder.finish(*hidden), upload(rows, torch.int32, self._device)
@@ -213,6 +210,24 @@ class GpuRunner:
         inputs[0] = self.spare_row
         return inputs
 
+    def _capture_prompts(self, decoder: FusedDecoder, chunk: int, pool: tuple[int, int]) -> PromptGraphs | None:
+        """Graphs of steps with at most `chunk` prompt tokens; for larger ones, what attention compiles."""
+        leads = [0, *(size for size in self._sizes if size >= MERGE_FROM)]
+        attention, common = self.attention, (decoder, self.page_table, self.spare_row)
+        if attention.chunks is None:
+            return PieceGraphs(*common, piece_sizes(leads, chunk, _ROWS_MULTIPLE), pool, self._attend)
+        self._compile_prompts([size for size in chunk_sizes(attention.chunks, chunk) if size > MOST])
+        sizes = step_sizes(leads, attention.chunks, chunk)
+        return StepGraphs(*common, sizes, pool, self._attend, attention) if sizes else None
+
+    def _compile_prompts(self, sizes: list[int]) -> None:
+        """Run a prompt of each size in the spare row: what attention compiles for it takes seconds, once."""
+        page = self.cache.spare_page
+        for size in sizes:
+            self._pages[self.spare_row] = [page] * pages_for(size, self.cache.page_size)
+            self.prefill([Prefill(self.spare_row, 0, [0] * size, True)])
+        self._pages.pop(self.spare_row, None)
+
     def _admit(self, plan: StepPlan) -> None:
         if not plan.admits:
             return
@@ -227,8 +242,7 @@ class GpuRunner:
         chunks = self.attention.prefill(tokens.behind(lead), self.page_table, prompts)
         if not lead:
             return chunks
-        decode = self.attention.decode(tokens.until(lead), self.page_table)
-        return lambda qkv, keys, values: torch.cat((decode(qkv[:lead], keys, values), chunks(qkv[lead:], keys, values)))
+        return beside(self.attention.decode(tokens.until(lead), self.page_table), chunks, lead)
 
     def batch_for(self, count: int) -> int:
         """The decode batch that `count` sequences are filled up to; 0 for none."""
@@ -239,11 +253,9 @@ class GpuRunner:
 
     def _filled(self, tokens: int, lead: int) -> int:
         """What `tokens` of prompts behind `lead` decodes are filled up to."""
+        if self._prompt_graphs is not None and (filled := self._prompt_graphs.filled(lead, tokens)) is not None:
+            return filled
         sizes = self.attention.chunks
-        if sizes is None and self._layers is not None:
-            whole = next((size for size in self._layers.sizes if size >= lead + tokens), 0)
-            if whole:
-                return whole - lead
         fits = [size for size in sizes or () if size >= tokens]
         multiple = sizes[-1] if sizes else _ROWS_MULTIPLE
         return fits[0] if fits else -(-tokens // multiple) * multiple

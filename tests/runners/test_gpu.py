@@ -202,7 +202,8 @@ def test_a_graph_replays_what_eager_computes(models, weights: str, compile_mode:
     [("bf16", "sdpa"), ("fp8", "sdpa"), ("transformer", "sdpa"), ("bf16", "flex"), ("transformer", "flex")],
 )
 def test_captured_layers_compute_what_eager_ones_do(models, weights: str, backend: str, monkeypatch) -> None:
-    runner = gpu_runner(model_of(models, weights), backend, prompt_chunk=1024)
+    # With flex as many rows as a decode graph beside which prompts go into one pass.
+    runner = gpu_runner(model_of(models, weights), backend, prompt_chunk=1024, max_batch=64 if backend == "flex" else 8)
     runner._admit(StepPlan(admits=admit([1030, 400, 600])))
     prompt = ids(400)
     steps = [
@@ -210,8 +211,7 @@ def test_captured_layers_compute_what_eager_ones_do(models, weights: str, backen
         ([Prefill(1, 0, prompt[:130], False)], []),
         ([Prefill(1, 130, prompt[130:], True), Prefill(2, 0, ids(77), True)], []),
     ]
-    if backend == "sdpa":
-        steps.append(([Prefill(2, 77, ids(512), True)], [Decode(0, 1024)]))
+    steps.append(([Prefill(2, 77, ids(512), True)], [Decode(0, 1024)] * (2 if backend == "flex" else 1)))
     ran = []
 
     def run() -> list[torch.Tensor]:
@@ -219,20 +219,20 @@ def test_captured_layers_compute_what_eager_ones_do(models, weights: str, backen
         found = [runner.prefill(prefills, decodes=decodes, every=True)[0].clone() for prefills, decodes in steps]
         return [*found, runner.cache.pool[:, :, :, :-PAGE].clone().view(torch.uint8)]
 
-    captured_hidden = runner._layers.hidden
+    graphs = runner._prompt_graphs
+    replayed = graphs.hidden
 
     def counted(tokens, *rest):
         ran.append(len(tokens.ids))
-        return captured_hidden(tokens, *rest)
+        return replayed(tokens, *rest)
 
-    monkeypatch.setattr(runner._layers, "hidden", counted)
+    def eager(tokens, lead, prompts, wanted):
+        return runner.decoder.hidden(tokens, runner.page_table, runner._attend(tokens, lead, prompts), wanted)
+
+    monkeypatch.setattr(graphs, "hidden", counted)
     captured = run()
-    sizes = [512, 512] if backend == "flex" else [1024, 256, 384, 768]
-    assert ran == sizes
-    monkeypatch.setattr(
-        runner._layers, "hidden",
-        lambda tokens, attend, wanted: runner.decoder.hidden(tokens, runner.page_table, attend, wanted),
-    )  # fmt: skip
+    assert ran == ([512, 512, 576] if backend == "flex" else [1024, 256, 384, 768])
+    monkeypatch.setattr(graphs, "hidden", eager)
     for one, two in zip(captured, run(), strict=True):
         assert torch.equal(one, two)
 

@@ -1,0 +1,73 @@
+"""Flex attention from tables that stay where they are, against tables made for each step, by torch on a CPU.
+
+In a process of its own, where empty modules stand for Triton: torch for CPUs does not bring it.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+_SCRIPT = """
+import sys, types
+from types import SimpleNamespace
+import torch
+
+from torch.nn.attention.flex_attention import flex_attention
+
+flex_attention(*torch.randn(3, 1, 1, 128, 16))  # loads Inductor, which must not find the empty modules
+
+class Empty(types.ModuleType):
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *given, **_: given[0] if given and callable(given[0]) else lambda function: function
+
+for name in ("triton", "triton.language", "triton.language.extra", "triton.language.extra.cuda"):
+    sys.modules[name] = Empty(name)
+sys.modules["triton"].language = sys.modules["triton.language"]
+torch.compile = lambda function, **_: function
+
+from llmval_runners.attention import Span
+from llmval_runners.fused import Tokens
+from llmval_runners.gpu_attention import Prompts
+from llmval_runners.gpu_flex import FlexAttention
+
+torch.manual_seed(0)
+PAGES, PAGE, HEADS, KV_HEADS, DIM, COUNT, WIDE = 12, 128, 4, 2, 16, 512, 3
+cache = SimpleNamespace(pool=torch.randn(1, 2, KV_HEADS, PAGES * PAGE, DIM), page_size=PAGE)
+attention = FlexAttention(cache, HEADS)
+keys, values = cache.pool[0]
+page_table = torch.zeros(5, WIDE, dtype=torch.int32)
+kept = Tokens(*(torch.zeros(COUNT, dtype=kind) for kind in (torch.int64, torch.int32, torch.int32)))
+attend, fill = attention.captured(kept, page_table)
+order = torch.randperm(PAGES).tolist()
+
+def step(*chunks):
+    spans, pages, offset = [], [], 0
+    kept.rows.fill_(4)
+    kept.positions.zero_()
+    for row, (start, count) in enumerate(chunks):
+        spans.append(Span(row, offset, count, start))
+        pages.append(order[3 * row : 3 * row + 3])
+        kept.rows[offset : offset + count] = row
+        kept.positions[offset : offset + count] = torch.arange(start, start + count)
+        offset += count
+    return Prompts(spans, pages), offset
+
+for chunks in ([(0, 300), (0, 100)], [(130, 200)], [(0, 1), (0, 128), (0, 129)]):
+    prompts, used = step(*chunks)
+    qkv = torch.randn(COUNT, HEADS + 2 * KV_HEADS, DIM)
+    assert fill(prompts)
+    found = attend(qkv, keys, values)
+    once = attention.prefill(kept, page_table, prompts)(qkv, keys, values)
+    assert torch.equal(found, once) and found[:used].isfinite().all() and found[:used].abs().sum() > 0
+too_wide = Prompts([Span(0, 0, 128, 9 * PAGE)], [[page % PAGES for page in range(200)]])
+wider = Prompts([Span(0, 0, 128, 190 * PAGE)], [[page % PAGES for page in range(200)]])
+assert fill(too_wide) and not fill(wider)
+"""
+
+
+def test_tables_that_stay_give_what_a_step_s_own_give() -> None:
+    runners = Path(__file__).parents[2] / "runners"
+    done = subprocess.run([sys.executable, "-c", _SCRIPT], cwd=runners, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
