@@ -5,6 +5,7 @@ of their own), and where one is not there or cannot run, its row says why.
 """
 
 import json
+import re
 import shutil
 import statistics
 import tempfile
@@ -34,7 +35,7 @@ def first_paint_beside_nvitop(repeats: int = 7) -> Row:
         for _ in range(repeats):
             for argv, shown, times in (
                 ([*LLMVAL, "--workspace", str(folder)], "1.2", ours),
-                ([program], "MiB", theirs),
+                ([program], nvitop_painted, theirs),
             ):
                 with Terminal(argv, COLUMNS, ROWS) as terminal:
                     terminal.wait_for(shown, 20)
@@ -42,6 +43,11 @@ def first_paint_beside_nvitop(repeats: int = 7) -> Row:
     mine, peer = statistics.median(ours), statistics.median(theirs)
     text = f"{mine:.2f} s, nvitop {peer:.2f} s ({mine / peer:.2f}×); medians of {repeats}"
     return Row(name, text, bound, mine <= 1.5 * peer)
+
+
+def nvitop_painted(screen: str) -> bool:
+    """Whether GPU 0 has its row. Nothing else in it is sure: an idle GPU's memory is `0B / 140.4GiB`, without MiB."""
+    return "NVITOP" in screen and re.search(r"^[│|] +0 ", screen, re.MULTILINE) is not None
 
 
 def _no_nvml() -> str | None:

@@ -3,34 +3,42 @@
 `python -m benchmarks sampling` needs nothing but psutil and, for figures that mean something, GPUs.
 """
 
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
 
 from benchmarks.report import Row
+from llmval_tui.runs.ladder import RUN_ID_VARIABLE
+from llmval_tui.runs.supervisor import ENERGY_INTERVAL_S
 from llmval_tui.telemetry.sample import Sample
 
 RECORDER = [sys.executable, "-m", "llmval_tui.telemetry.recorder"]
 BOUND_PERCENT = 5.0  # of one core, four GPUs
 
 
-def sampling(seconds: float = 20) -> list[Row]:
+def sampling(seconds: float = 30) -> list[Row]:
     """CPU of both recorders together, after their start; samples that were due and came; the 10 Hz one's own readings.
 
-    At 10 Hz plain readings (utilisation, averaged power, clocks, GPM) come with every sample, dear ones (energy
-    counter, instant power, NVLink counters, processes) once a second.
+    At 10 Hz plain readings (utilisation, averaged power, clocks, GPM) come with every sample, dear ones (instant power,
+    processes, NVLink counters where GPM has none) once a second, the energy counter as rarely as each asks for it.
     """
     name = "telemetry sampling, 2 Hz display and 10 Hz record"
     with tempfile.TemporaryDirectory(prefix="llmval-bench-") as folder:
         files = {0.5: Path(folder) / "display.jsonl", 0.1: Path(folder) / "record.jsonl"}
+        run = ["--energy-interval", str(ENERGY_INTERVAL_S), "--mark", f"{RUN_ID_VARIABLE}=none"]  # as its supervisor
         children = [
-            subprocess.Popen([*RECORDER, "--out", str(path), "--interval", str(interval)], stdin=subprocess.DEVNULL)
-            for interval, path in files.items()
+            subprocess.Popen(
+                [*RECORDER, "--out", str(path), "--interval", str(interval), "--folder", folder, *flags],
+                stdin=subprocess.DEVNULL,
+            )
+            for (interval, path), flags in zip(files.items(), ([], run), strict=True)
         ]
         try:
             time.sleep(3)
@@ -59,26 +67,40 @@ def sampling(seconds: float = 20) -> list[Row]:
     return [
         # Sampling costs the same again for each GPU, so fewer are held to their share of the bound.
         Row(name, text, f"{bound}, in proportion", sum(shares) <= BOUND_PERCENT * gpus / 4),
-        _instant_power(),
+        *_dear_calls(),
     ]
 
 
-def _instant_power(calls: int = 50) -> Row:
-    """What reading the instant power of one GPU costs by itself: whether it could come with every sample."""
+def _dear_calls(calls: int = 40) -> Iterator[Row]:
+    """What each dear reading of one GPU costs by itself, and whether two fields in one call cost less than apart."""
     import pynvml
 
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
+    power, energy = pynvml.NVML_FI_DEV_POWER_INSTANT, pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION
+    for name, call in (
+        ("instant power (field 186)", lambda: pynvml.nvmlDeviceGetFieldValues(gpu, [power])),
+        ("energy counter (its own call)", lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)),
+        ("energy counter (field 83)", lambda: pynvml.nvmlDeviceGetFieldValues(gpu, [energy])),
+        ("fields 186 and 83 in one call", lambda: pynvml.nvmlDeviceGetFieldValues(gpu, [power, energy])),
+        ("compute processes", lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)),
+        ("enforced power limit", lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu)),
+    ):
+        yield Row(f"{name} of one GPU", _cost(call, calls), "for the record", None)
+    pynvml.nvmlShutdown()
+
+
+def _cost(call: Callable[[], object], calls: int) -> str:
     times = []
     for _ in range(calls):
         began = time.process_time()
-        pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])
+        call()
         times.append((time.process_time() - began) * 1000)
-        time.sleep(0.05)
-    pynvml.nvmlShutdown()
-    times.sort()
-    text = f"median {times[len(times) // 2]:.2f} ms, worst {times[-1]:.2f} ms of CPU in {calls} readings 50 ms apart"
-    return Row("instant power of one GPU (field 186)", text, "for the record", None)
+        time.sleep(0.11)  # what NVML keeps for 100 ms must not answer
+    return (
+        f"mean {statistics.fmean(times):.2f} ms, median {statistics.median(times):.2f}, worst {max(times):.2f} of CPU "
+        f"in {calls} readings 0.11 s apart"
+    )
 
 
 def _cpu(child: subprocess.Popen[bytes]) -> float:

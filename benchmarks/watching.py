@@ -35,6 +35,7 @@ from llmval_tui.runs.store import Run, RunStore
 BOUND = 0.995
 SETTLE_S = 1.5  # after a dashboard's first paint, and after its end
 START_S = 300.0  # longest wait for an engine
+SAVING_S = 180.0  # longest wait for the record, which holds every token's time
 CHECKLIST = "## 1. Load\n- [ ] Saturate the engine\n"
 Slice = tuple[float, float]  # from, to: seconds of the host's monotonic clock
 
@@ -65,7 +66,7 @@ def watching(
         run = _start(folder, nproc, argv)
         slices = _slices(run, folder, pairs, seconds, ramp)
         client.request_cancel(run, "end of benchmark")
-        client.wait(run, 60)
+        client.wait(run, SAVING_S)
         return _row(run, folder, slices, nproc, model)
 
 

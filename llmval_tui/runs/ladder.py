@@ -9,6 +9,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -16,6 +18,9 @@ from llmval_tui.foundation.process import Identity, processes_with
 
 RUN_ID_VARIABLE = "LLMVAL_RUN_ID"
 GRACE_S = 12.0  # for each of SIGINT and SIGTERM; ranks that ignore SIGTERM cost the agent 5.6 s
+# A runner names itself so while it writes the record of what it measured, which takes seconds where that is millions of
+# token times. It is waited for beyond each grace, so long at most from the rung's signal on.
+SAVING, SAVING_S = "llmval-saving", 60.0
 
 
 def members(run_id: str, spare: frozenset[int] = frozenset()) -> list[Identity]:
@@ -36,16 +41,18 @@ def strays(run_id: str) -> bool:
     return bool(processes_with(RUN_ID_VARIABLE, run_id))
 
 
-def stop(run_id: str, agent: Identity, spare: frozenset[int] = frozenset(), *, grace_s: float = GRACE_S) -> list[str]:
+def stop(
+    run_id: str, agent: Identity, spare: frozenset[int] = frozenset(), *, grace_s: float = GRACE_S, term_s: float = 5.0
+) -> list[str]:
     """Stop a run's command and everything it left; returns what was done, a sentence each."""
     done: list[str] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         if not agent.send(number):
             break
         done.append(f"sent {number.name} to the command (pid {agent.pid})")
-        if _wait(lambda: not agent.alive(), grace_s):
+        if _wait(lambda: not agent.alive(), grace_s, lambda: _saves(members(run_id, spare))):
             break
-    return done + sweep(run_id, spare)
+    return done + sweep(run_id, spare, term_s=term_s)
 
 
 def sweep(run_id: str, spare: frozenset[int] = frozenset(), *, term_s: float = 5.0) -> list[str]:
@@ -55,7 +62,7 @@ def sweep(run_id: str, spare: frozenset[int] = frozenset(), *, term_s: float = 5
         return []
     for identity in left:
         identity.send(signal.SIGTERM)
-    if _wait(lambda: not members(run_id, spare), term_s):
+    if _wait(lambda: not members(run_id, spare), term_s, lambda: _saves(members(run_id, spare))):
         return [f"stopped {_pids(left)}, which had outlived the command"]
     done: list[str] = []
     for _ in range(20):  # a process may fork while it is being killed: look again
@@ -73,10 +80,23 @@ def _pids(identities: list[Identity]) -> str:
     return "pid " + ", ".join(str(identity.pid) for identity in identities)
 
 
-def _wait(gone: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
+def _saves(left: list[Identity]) -> bool:
+    """Whether one of them writes its record."""
+    for identity in left:
+        with suppress(OSError):  # gone meanwhile
+            if Path(f"/proc/{identity.pid}/comm").read_text().strip() == SAVING:
+                return True
+    return False
+
+
+def _wait(gone: Callable[[], bool], seconds: float, saves: Callable[[], bool] = lambda: False) -> bool:
+    """Whether it is gone within `seconds`, counted anew as long as it `saves`."""
+    began = time.monotonic()
+    deadline = began + seconds
     while not gone():
         if time.monotonic() >= deadline:
-            return False
+            if time.monotonic() - began >= SAVING_S or not saves():
+                return False
+            deadline = time.monotonic() + seconds
         time.sleep(0.1)
     return True

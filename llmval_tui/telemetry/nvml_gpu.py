@@ -22,11 +22,11 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One reading: what the operator calls it, the sample's fields it fills, and whether it is dear (see docs)."""
+    """One reading: what the operator calls it, the sample's fields it fills, and the least time between two of it."""
 
     label: str
     read: Callable[[int], Values]
-    dear: bool = False
+    interval_ns: int = 0  # of the dear ones (see docs): between two of them the last value stands
 
 
 class GpuReader:
@@ -38,6 +38,7 @@ class GpuReader:
         index: int,
         *,
         dear_interval_s: float = 1.0,
+        energy_interval_s: float = 1.0,
         is_foreign: Callable[[int], bool] | None = None,
     ) -> None:
         self.index = index
@@ -46,8 +47,7 @@ class GpuReader:
         self.name: str | None = None
         self._calls = calls
         self._is_foreign = is_foreign
-        # A pass that comes a moment early must not put a dear reading off by a whole pass.
-        self._dear_interval_ns = int(dear_interval_s * 0.9e9)
+        self._dear_ns, self._energy_ns = _least_ns(dear_interval_s), _least_ns(energy_interval_s)
         self._dear_read_ns: dict[str, int] = {}
         self._held: dict[str, Values] = {}
         self._missing: dict[Kind, list[str]] = {}
@@ -101,10 +101,10 @@ class GpuReader:
         self._gpm = None
 
     def _one(self, item: Item, now_ns: int) -> Values:
-        if not item.dear:
+        if not item.interval_ns:
             return item.read(now_ns)
         last = self._dear_read_ns.get(item.label)
-        if last is not None and 0 <= now_ns - last < self._dear_interval_ns:
+        if last is not None and 0 <= now_ns - last < item.interval_ns:
             return self._held.get(item.label, {})
         self._dear_read_ns[item.label] = now_ns
         self._held.pop(item.label, None)  # a reading that fails now must not go on as its old value
@@ -161,12 +161,13 @@ class GpuReader:
             Item("SM clock", lambda _: {"sm_clock_mhz": self._ask("nvmlDeviceGetClockInfo", _CLOCK_SM)}),
             Item("memory clock", lambda _: {"memory_clock_mhz": self._ask("nvmlDeviceGetClockInfo", _CLOCK_MEMORY)}),
             Item("throttle reasons", self._throttle),
-            Item("power limit", self._power_limit, dear=True),
-            Item("instant power", self._power_instant, dear=True),
-            Item("energy counter", self._energy, dear=True),
-            Item("compute processes", self._processes, dear=True),
+            Item("power limit", self._power_limit, self._dear_ns),
+            Item("instant power", self._power_instant, self._dear_ns),
+            # The dearest. Its value has its own time beside it, so one that is carried over tells its age.
+            Item("energy counter", self._energy, self._energy_ns),
+            Item("compute processes", self._processes, self._dear_ns),
             # After utilisation: read only where GPM did not give the traffic.
-            Item("NVLink traffic", self._nvlink, dear=True),
+            Item("NVLink traffic", self._nvlink, self._dear_ns),
         ]
 
     def _ask(self, function: str, *arguments: Any) -> Any:
@@ -233,6 +234,11 @@ class GpuReader:
         rates = [rate.update(kib, now_ns) for rate, kib in zip(self._nvlink_rates, (sent, received), strict=True)]
         tx, rx = (None if rate is None else rate * _ALL_LINKS_KIB / 1e9 for rate in rates)
         return {"nvlink_tx_gb_per_s": tx, "nvlink_rx_gb_per_s": rx}
+
+
+def _least_ns(interval_s: float) -> int:
+    """A pass that comes a moment early must not put a dear reading off by a whole pass."""
+    return int((interval_s - min(0.1 * interval_s, 0.1)) * 1e9)
 
 
 def _gone_words(index: int, fault: Fault) -> tuple[str, str]:

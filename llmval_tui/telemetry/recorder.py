@@ -174,7 +174,14 @@ def _sources(options: argparse.Namespace) -> list[Source]:
             from llmval_tui.telemetry.ownership import Ownership
 
             is_foreign = None if options.mark is None else Ownership(options.mark).is_foreign
-            found.append(NvmlSource(options.gpus, dear_interval_s=options.dear_interval, is_foreign=is_foreign))
+            found.append(
+                NvmlSource(
+                    options.gpus,
+                    dear_interval_s=options.dear_interval,
+                    energy_interval_s=options.energy_interval,
+                    is_foreign=is_foreign,
+                )
+            )
         else:
             from llmval_tui.telemetry.host import HostSource
 
@@ -192,7 +199,13 @@ def _parser() -> argparse.ArgumentParser:
         "--dear-interval",
         type=_seconds,
         default=1.0,
-        help="least seconds between two readings that cost milliseconds a GPU: energy, processes, … (default 1)",
+        help="least seconds between two readings that cost milliseconds a GPU: processes, instant power, … (default 1)",
+    )
+    parser.add_argument(
+        "--energy-interval",
+        type=_seconds,
+        default=10.0,
+        help="least seconds between two readings of the energy counter, the dearest of all (default 10)",
     )
     parser.add_argument("--sources", type=_source_names, default=["nvml", "host"], help="of nvml,host (default both)")
     parser.add_argument("--gpus", type=_indices, help="only these GPUs, as 0,1")

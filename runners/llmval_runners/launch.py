@@ -15,14 +15,17 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from pathlib import Path
 from typing import Any, NoReturn
 
 REFUSED = 2
 SHUTDOWN_S = 5  # from the signal to SIGKILL of ranks that ignore it; torchrun's default is 30
+SAVING, SAVING_S = "llmval-saving", 60.0  # a rank of this name writes its record (stop.py) and is given so long
 OWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 
@@ -79,7 +82,8 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
             for number in OWN_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             if self._pcontext is not None:
-                self._pcontext.close(death_sig, timeout=SHUTDOWN_S)
+                _end_ranks([handler.proc for handler in self._pcontext.subprocess_handlers.values()], death_sig)
+                self._pcontext.close(signal.SIGKILL, timeout=SHUTDOWN_S)  # those that are left
             super()._shutdown(death_sig)
             for local, handler in getattr(self._pcontext, "subprocess_handlers", {}).items():
                 record["ranks"][self._pcontext.envs[local]["RANK"]] = handler.proc.poll()
@@ -104,6 +108,29 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
         print(f"ended by {error.sigval.name}", file=sys.stderr)
         return 128 + error.sigval
     return 0
+
+
+def _end_ranks(ranks: list[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    """Signal the ranks and wait for their end: `SHUTDOWN_S`, and longer as long as one of them writes its record."""
+    for rank in ranks:
+        if rank.poll() is None:
+            os.killpg(rank.pid, number)  # each is the leader of its own session
+    began = time.monotonic()
+    saved = began  # when one was last seen to write
+    while any(rank.poll() is None for rank in ranks):
+        now = time.monotonic()
+        if now - began < SAVING_S and any(_saves(rank.pid) for rank in ranks):
+            saved = now
+        if now - saved >= SHUTDOWN_S:
+            return
+        time.sleep(0.05)
+
+
+def _saves(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == SAVING
+    except OSError:  # it has ended
+        return False
 
 
 def _first(failures: dict[int, Any]) -> tuple[int, Any]:

@@ -97,7 +97,7 @@ class LoadTest:
         if self.rank != 0 or path is None:
             return
         try:
-            with self._saving:
+            with self.stop.saving(), self._saving:
                 write_atomic(partial_path(path), self._result(why))
                 self._end_journal()
         except OSError as error:
@@ -111,7 +111,8 @@ class LoadTest:
         if self.rank != 1 or path is None or self._run is None:
             return
         try:
-            self._take_journal(path, why, self._run)
+            with self.stop.saving():
+                self._take_journal(path, why, self._run)
         except (OSError, ValueError, KeyError) as error:
             what = f"{type(error).__name__}: {error}"
             self.events.error("record_lost", f"{journal_path(path)} cannot be made a record ({what})")
@@ -250,6 +251,10 @@ class LoadTest:
 
     def _save(self) -> None:
         self.events.phase("report")
+        with self.stop.saving():
+            self._report()
+
+    def _report(self) -> None:
         result = self._result(None)
         path = self.config.options.output_json
         print(_sentence(result))

@@ -79,7 +79,8 @@ def _flat(
 ) -> dict[str, Any]:
     inputs, outputs = sum(len(r.prompt) for r in done), sum(len(r.token_times) for r in done)
     per_second, in_flight = metrics.peaks(sent)
-    gaps = [metrics.gaps(request) for request in done]
+    gaps = [metrics.gaps(request) for request in sent]
+    pooled = [gap for request, found in zip(sent, gaps, strict=True) if request.done for gap in found]
     return {
         "date": datetime.now(UTC).strftime("%Y%m%d-%H%M%S"),
         "backend": "llmval",
@@ -102,12 +103,12 @@ def _flat(
         "max_concurrent_requests": in_flight,
         **metrics.summary([metrics.ttft(request) for request in done], "ttft"),
         **metrics.summary([value for request in done if (value := metrics.tpot(request)) is not None], "tpot"),
-        **metrics.summary([gap for request in gaps for gap in request], "itl"),
+        **metrics.summary(pooled, "itl"),
         **metrics.summary([metrics.e2e(request) for request in done], "e2el"),
         "input_lens": [len(request.prompt) for request in sent],
         "output_lens": [len(request.token_times) for request in sent],
         "ttfts": [_us(metrics.ttft(request)) if request.token_times else 0.0 for request in sent],
-        "itls": [[_us(gap) for gap in metrics.gaps(request)] for request in sent],
+        "itls": [[round(gap, 6) for gap in found] for found in gaps],
         "start_times": [_us(request.dispatch_s) for request in sent],
         "errors": [request.error for request in sent],
     }

@@ -3,14 +3,21 @@
 A signal handler of Python runs only between bytecodes of the main thread, so it never runs while that thread waits
 inside a collective for a rank that is gone. The wake-up descriptor is written by the C handler itself, so a thread
 hears at once.
+
+A record of millions of token times takes seconds to write, longer than those who stop a run give a rank that does not
+end. So a process that writes one says so in its name (/proc/PID/comm, as ps and top show it), and is given `SAVING_S`.
 """
 
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 GRACE_S = 3.0
+SAVING = "llmval-saving"  # launch.py and the dashboard's cancel ladder look for it
+SAVING_S = 60.0
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -24,6 +31,7 @@ class StopSignals:
         self._last_words = last_words
         self._grace_s = grace_s
         self._over = threading.Event()
+        self._writes = threading.Event()
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self._read, True)
 
@@ -39,6 +47,19 @@ class StopSignals:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         threading.Thread(target=self._guard, name="stop signals", daemon=True).start()
 
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """While the record is written: the process is not stuck, and whoever stops it waits."""
+        comm = Path(f"/proc/{os.getpid()}/comm")  # the main thread's, whichever one writes
+        name = comm.read_text().strip()
+        self._writes.set()
+        comm.write_text(SAVING)
+        try:
+            yield
+        finally:
+            self._writes.clear()
+            comm.write_text(name)
+
     def finished(self) -> None:
         """The main thread has written its record and will end by itself."""
         self._over.set()
@@ -49,8 +70,9 @@ class StopSignals:
         self.number = number
         for callback in self.on_signal:
             callback()
-        if not self._over.wait(self._grace_s):
-            try:
-                self._last_words(number)
-            finally:
-                os._exit(self.exit_code)
+        if self._over.wait(self._grace_s) or (self._writes.is_set() and self._over.wait(SAVING_S)):
+            return
+        try:
+            self._last_words(number)
+        finally:
+            os._exit(self.exit_code)

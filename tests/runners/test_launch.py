@@ -10,6 +10,10 @@ from pathlib import Path
 
 import fastjsonschema
 import pytest
+from llmval_runners import launch as launcher
+from llmval_runners import stop
+
+from llmval_tui.runs import ladder
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "runners" / "llmval_runners" / "launch.py"
@@ -117,6 +121,47 @@ def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: 
     else:
         assert agent.returncode == 128 + signals[0]
         assert record["ranks"] == dict.fromkeys(("0", "1"), 128 + signals[0])
+
+
+RANK = """
+import os, signal, sys, time
+from pathlib import Path
+from llmval_runners.stop import StopSignals
+
+stop, folder, rank = StopSignals(lambda number: (folder / "stuck").touch(), 0.3), Path(sys.argv[1]), os.environ["RANK"]
+stop.install() if rank == "0" else signal.signal(signal.SIGINT, signal.SIG_IGN)
+(folder / f"up.{rank}").touch()
+while stop.number is None:
+    time.sleep(0.05)
+with stop.saving():
+    time.sleep(2)
+    (folder / "record").touch()
+stop.finished()
+os._exit(stop.exit_code)
+"""
+
+
+def test_a_rank_that_writes_its_record_is_given_time(tmp_path: Path) -> None:
+    script = tmp_path / "rank.py"
+    script.write_text(RANK)
+    hasty = "import sys; from llmval_runners import launch; launch.SHUTDOWN_S = 1; sys.exit(launch.main(sys.argv[1:]))"
+    argv = launch(tmp_path, str(script), str(tmp_path))
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "runners")}
+    agent = subprocess.Popen([sys.executable, "-c", hasty, *argv[2:]], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("up.*"))) < 2:
+        assert agent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    agent.send_signal(signal.SIGINT)
+    agent.wait(timeout=30)
+    assert (tmp_path / "record").exists(), "longer than the agent waits for a rank that writes nothing"
+    assert not (tmp_path / "stuck").exists(), "who writes is not taken for stuck"
+    assert ranks(tmp_path) == {"0": 130, "1": -signal.SIGKILL}
+
+
+def test_all_who_stop_a_run_look_for_the_name_that_a_writer_has() -> None:
+    assert len(stop.SAVING) <= 15, "the kernel cuts it there"
+    assert stop.SAVING == launcher.SAVING == ladder.SAVING
 
 
 def _rank(pid: str) -> str:

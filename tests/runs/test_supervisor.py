@@ -20,6 +20,8 @@ from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, State, StepRef, Verdict
 from llmval_tui.runs.store import Run
 
+ENDLESS = "while :; do sleep 0.1; done"
+
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
@@ -78,6 +80,22 @@ def test_ladder_ends_in_sigkill(make_run: Callable[..., Run], monkeypatch) -> No
     done = ladder.stop(run.id, agent, grace_s=0.3)
     assert any(line.startswith("killed") for line in done) or not processes_with(ladder.RUN_ID_VARIABLE, run.id)
     assert processes_with(ladder.RUN_ID_VARIABLE, run.id) == []
+
+
+def test_the_ladder_waits_for_a_record_that_is_being_written(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    writes = f"echo {ladder.SAVING} > /proc/$$/comm; sleep 2; echo whole > $0; exit 130"
+    (tmp_path / "rank.sh").write_text(
+        f"trap '' INT\ntrap '{writes.replace('$0', 'orphan')}' TERM\necho > up\n{ENDLESS}"
+    )
+    run = make_run(f"setsid bash rank.sh & trap '{writes.replace('$0', 'record')}' INT TERM; {ENDLESS}")
+    client.start(run)
+    until(lambda: (tmp_path / "up").exists() and run.status().commands != [])
+    agent = run.status().commands[0].identity
+    assert agent is not None
+    os.kill(run.status().supervisor.pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
+    done = ladder.stop(run.id, agent, grace_s=0.3, term_s=0.3)
+    assert (tmp_path / "record").read_text() == (tmp_path / "orphan").read_text() == "whole\n"
+    assert [line.split()[0] for line in done] == ["sent", "stopped"], "neither SIGTERM nor SIGKILL came in between"
 
 
 def test_killed_supervisor_leaves_the_command_and_is_replaced(make_run: Callable[..., Run], tmp_path: Path) -> None:

@@ -104,6 +104,18 @@ def test_a_dear_reading_at_one_second_is_made_in_every_pass_of_a_jittery_second(
     assert nvml.calls.count("nvmlDeviceGetTotalEnergyConsumption") == 10
 
 
+def test_the_energy_counter_is_read_more_rarely_and_tells_its_age(opened, clock, fake):
+    source, nvml = opened(fake.FakeGpu(0), dear_interval_s=1.0, energy_interval_s=5.0)
+    for tick in range(101):  # ten seconds, of passes that come early and late
+        nvml.gpus[0].energy_mj = 1000 * tick
+        gpu = source.read().gpus[0]
+        age_s = (clock.now_ns - gpu.energy_mono_ns) / 1e9
+        assert 0 <= age_s < 5 and gpu.energy_j == pytest.approx(tick - age_s / 0.1, abs=0.5), "the value of that time"
+        clock.step(0.099 if tick % 2 else 0.101)
+    assert nvml.calls.count("nvmlDeviceGetTotalEnergyConsumption") == 3
+    assert nvml.calls.count("nvmlDeviceGetComputeRunningProcesses") in (10, 11), "the other dear readings go on"
+
+
 def test_mig_says_what_is_not_readable_there(opened, clock, fake):
     source, _ = opened(fake.FakeGpu(0, mig=True, gpm=False), fake.FakeGpu(1))
     source.read()

@@ -1,0 +1,42 @@
+"""What the benchmarks look for in others' screens, and what becomes of the rest where one breaks."""
+
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks.peers import nvitop_painted
+from benchmarks.report import Row
+
+HEAD = """╒═════════════════════════════════════════════════════════════════════════════╕
+│ NVITOP 1.7.2      Driver Version: 580.159.04      CUDA Driver Version: 13.0 │
+├───────────────────────────────┬──────────────────────┬──────────────────────┤
+│ GPU  Name        Persistence-M│ Bus-Id        Disp.A │ MIG M.   Uncorr. ECC │
+│ Fan  Temp  Perf  Pwr:Usage/Cap│         Memory-Usage │ GPU-Util  Compute M. │
+"""
+IDLE = """│   0  H200                  On │ 00000000:00:06.0 Off │ Disabled           0 │
+│ N/A   39C   P0     82W / 700W │        0B / 140.4GiB │      0%      Default │
+"""
+
+
+@pytest.mark.parametrize(
+    ("screen", "painted"),
+    [("", False), (HEAD, False), (HEAD + IDLE, True), ((HEAD + IDLE).replace("│", "|"), True), (IDLE, False)],
+    ids=["nothing", "head", "idle GPU", "in ASCII", "another program"],
+)
+def test_nvitop_has_painted_where_an_idle_gpu_has_its_row(screen, painted):
+    assert nvitop_painted(screen) is painted
+
+
+def test_a_benchmark_that_breaks_is_a_row_and_ends_no_other(monkeypatch, capsys):
+    def breaks():
+        yield Row("half", "1 s", "≤ 2 s", True)
+        raise TimeoutError("not shown within 20 s:\na screen")
+
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", {"a": breaks, "b": lambda: Row("b", "1 s", "≤ 2 s", True)})
+    monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
+    assert benchmarks.main([]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[-3:] == [
+        "| half | 1 s | ≤ 2 s | reached |",
+        "| a | it broke: TimeoutError: not shown within 20 s | – | not measured |",
+        "| b | 1 s | ≤ 2 s | reached |",
+    ]
