@@ -88,7 +88,7 @@ def _preset_suffix(context: Context) -> str:
 def _environment(context: Context, parsed: ParsedCommand) -> tuple[dict[str, str], list[str]]:
     """The variables the command is given: the section's, then its own assignments, then `--gpus`."""
     section = section_environment(context.store, context.checklist, context.step)
-    source = newest_export(context.store, context.step.section)
+    source = newest_export(context.store, context.checklist, context.step.section)
     found = changes({**section, **parsed.environment}, context.environment)
     notes = []
     if section and source is not None:

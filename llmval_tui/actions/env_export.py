@@ -125,9 +125,9 @@ def leftover_lines(wanted: dict[str, str], context: Context) -> list[str]:
     return lines
 
 
-def newest_export(store: RunStore, section: str) -> Run | None:
+def newest_export(store: RunStore, checklist: Checklist, section: str) -> Run | None:
     """The newest run of the section that exported an environment and did not fail (no GPU to look at is no failure)."""
-    for run in section_runs(store, section, {EnvExport.name}):
+    for run in section_runs(store, checklist, section, {EnvExport.name}):
         verdict = run.verdict()
         if verdict is not None and verdict.outcome in (Outcome.PASS, Outcome.INCONCLUSIVE):
             return run
@@ -138,5 +138,5 @@ def section_environment(store: RunStore, checklist: Checklist, step: Step) -> di
     """The variables that the section's newest environment export gives to the commands of `step`; empty without one."""
     if checklist.find(step.key) is None:
         raise Refused(f"step {step.number} is not in {checklist.path.name} any more: reload the checklist.")
-    run = newest_export(store, step.section)
+    run = newest_export(store, checklist, step.section)
     return dict(run.intent.params["variables"]) if run is not None else {}

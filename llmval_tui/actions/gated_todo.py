@@ -96,7 +96,9 @@ def _required(context: Context) -> list[Run]:
         raise Refused("the section has no item with a run that this one could wait for: tick it with a note.")
     newest = {
         (run.intent.step.text, run.intent.step.occurrence): run
-        for run in newest_of_each_step(section_runs(context.store, context.step.section, COMMAND_ACTIONS))
+        for run in newest_of_each_step(
+            section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS)
+        )
     }
     found = []
     for step in steps:

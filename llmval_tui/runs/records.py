@@ -47,7 +47,7 @@ class StepRef(_FromJson):
     section: str
     text: str
     occurrence: int
-    checklist: str  # path as given, relative to the workspace where it lies inside
+    checklist: str = ""  # relative to the workspace where it lies inside; old records may not say it
 
 
 @dataclass(frozen=True, slots=True)

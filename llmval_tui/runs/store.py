@@ -176,9 +176,13 @@ class RunStore:
             f"{name!r} fits {len(found)} runs ({', '.join(run.id for run in found[:4])} …): give more of the id."
         )
 
-    def of_step(self, section: str, text: str, occurrence: int) -> list[Run]:
-        """The runs for one step, newest first."""
-        return [run for run in self.runs() if same_step(run.intent.step, section, text, occurrence)]
+    def of_step(self, section: str, text: str, occurrence: int, *, checklist: str) -> list[Run]:
+        """The runs for one step, newest first; `checklist` as records have it (`recorded_path`)."""
+        return [
+            run
+            for run in self.runs()
+            if same_step(run.intent.step, section, text, occurrence) and same_list(run.intent.step.checklist, checklist)
+        ]
 
     def active(self) -> list[Run]:
         """The runs in which something still runs, newest first."""
@@ -188,3 +192,17 @@ class RunStore:
 def same_step(ref: StepRef, section: str, text: str, occurrence: int) -> bool:
     """Whether a run's step is the one with this key; the number does not count, for edits move it."""
     return (ref.section, ref.text, ref.occurrence) == (section, text, occurrence)
+
+
+def same_list(recorded: object, checklist: str) -> bool:
+    """Whether a record is of this checklist; an old one that does not say of which counts for every list.
+
+    Two lists of one workspace may have sections and items of the same words.
+    """
+    return not recorded or recorded == checklist
+
+
+def recorded_path(path: Path, workspace: Path) -> str:
+    """A path as records have it: below the workspace where it lies there, else absolute."""
+    absolute, root = path.resolve(), workspace.resolve()
+    return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)

@@ -28,7 +28,7 @@ from llmval_tui.runs.records import (
     StepRef,
     Verdict,
 )
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, recorded_path
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -47,11 +47,13 @@ class Workspace:
         path.write_bytes(data.encode() if isinstance(data, str) else data)
         return path
 
-    def context(self, text: str, number: str = "1.1", gpus: int | None = 8, **changes: Any) -> Context:
+    def context(
+        self, text: str, number: str = "1.1", gpus: int | None = 8, name: str = "list.md", **changes: Any
+    ) -> Context:
         """The context of a step in a checklist; a text without a heading becomes the one item of a section."""
         if not text.lstrip().startswith("#"):
             text = f"# List\n\n## 1. Part\n- [ ] {text}\n"
-        checklist = parse(text.encode(), self.folder / "list.md")
+        checklist = parse(text.encode(), self.folder / name)
         base = Context(
             self.folder, checklist, checklist.step(number), Options(), self.store, NOW, {"PATH": "/usr/bin:/bin"}, gpus
         )
@@ -92,7 +94,13 @@ class Workspace:
             v=1,
             run_id=run_id,
             action=proposal.action,
-            step=StepRef(step.number, step.section, step.text, step.occurrence, "list.md"),
+            step=StepRef(
+                step.number,
+                step.section,
+                step.text,
+                step.occurrence,
+                recorded_path(context.checklist.path, self.folder),
+            ),
             cwd=str(self.folder),
             created_utc="2026-01-02T03:04:05Z",
             preset=context.options.preset,

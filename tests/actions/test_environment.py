@@ -127,7 +127,7 @@ def test_export_is_shown_performed_judged_and_given_to_its_section(workspace, mo
     assert any("the environment says 1, the run gets 0" in line for line in inside.details)
     assert workspace.propose(LIST, "2.1").commands[0].env == {}, "another section gets nothing"
     workspace.judge(run, Outcome.FAIL)
-    assert newest_export(workspace.store, "1. A") is None
+    assert newest_export(workspace.store, checklist, "1. A") is None
 
 
 def test_a_record_that_was_changed_fails(workspace, monkeypatch):
@@ -221,3 +221,11 @@ def test_topology(found, chosen, outcome, words):
     gate = judge_topology(found, chosen)
     assert gate.outcome is outcome
     assert words in gate.reason
+
+
+def test_an_export_of_another_checklist_is_not_this_sections(workspace, monkeypatch):
+    _, run = exported(workspace, monkeypatch, {"gpus": []}, {})
+    workspace.judge(run, Outcome.PASS)
+    mine, others = workspace.context(LIST, "1.2"), workspace.context(LIST, "1.2", name="other.md")
+    assert section_environment(workspace.store, mine.checklist, mine.step) != {}
+    assert section_environment(workspace.store, others.checklist, others.step) == {}
