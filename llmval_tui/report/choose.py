@@ -24,10 +24,10 @@ def runs_for(store: RunStore, names: Sequence[str], checklist: Checklist | None)
     keys = [step.key for step in checklist.steps] if checklist is not None else []
     places: dict[StepKey | None, int] = {key: place for place, key in enumerate(keys)}
 
-    def place(run: Run) -> tuple[int, str]:
+    def place(run: Run) -> tuple[int, tuple[int, str]]:
         ref = run.intent.step
         of_list = checklist is None or same_list(ref.checklist, recorded_path(checklist.path, store.workspace))
         key = StepKey(ref.section, ref.text, ref.occurrence) if of_list else None
-        return places.get(key, len(places)), run.id
+        return places.get(key, len(places)), run.order
 
     return sorted(found, key=place)

@@ -84,7 +84,7 @@ def summary_blocks(facts: ReportFacts) -> list[Block]:
                     caution=True,
                 )
             )
-        newest = max(facts.runs, key=lambda run: run.id)
+        newest = max(facts.runs, key=lambda run: run.intent.order)
         blocks += node_blocks(newest)
     blocks.append(Heading(2, "Checklist", "checklist"))
     if facts.checklist is None:

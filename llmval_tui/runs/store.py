@@ -30,6 +30,7 @@ class Run:
         self.folder = folder
         self.id = folder.name
         self._intent: Intent | None = None
+        self._order: tuple[int, str] | None = None
 
     @property
     def intent(self) -> Intent:
@@ -45,6 +46,13 @@ class Run:
             except (TypeError, KeyError, AttributeError, ValueError) as error:
                 raise Refused(f"{self.folder}/run.json is not a run's record: move the folder away.") from error
         return self._intent
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """What runs are sorted by: older ones are less."""
+        if self._order is None:
+            self._order = self.intent.order
+        return self._order
 
     def status(self) -> Status:
         """How the run stood when the supervisor last wrote; a fresh `Status` before it wrote at all."""
@@ -145,8 +153,7 @@ class RunStore:
         """All runs, newest first. A folder whose record cannot be read is left out, and `unreadable` says so."""
         known: dict[str, Run] = {}
         self.unreadable = []
-        names = sorted((path.parent.name for path in self.root.glob("*/run.json")), reverse=True)
-        for name in names:
+        for name in sorted(path.parent.name for path in self.root.glob("*/run.json")):
             # One `Run` a folder for good, so that each run.json is parsed once however often a screen asks.
             run = self._known.get(name) or Run(self.root / name)
             try:
@@ -156,7 +163,7 @@ class RunStore:
                 continue
             known[name] = run
         self._known = known
-        return list(known.values())
+        return sorted(known.values(), key=lambda run: run.order, reverse=True)
 
     def get(self, name: str) -> Run:
         """The run with this id or an unambiguous part of it; `last` is the newest.
