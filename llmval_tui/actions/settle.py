@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.accept import accepted
+from llmval_tui.actions.common import workspace_of
 from llmval_tui.actions.gates import general_gates
 from llmval_tui.actions.registry import action_named
 from llmval_tui.checklist.ledger import Entry, record
@@ -13,6 +14,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, locked, read_lines, write_json
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
+from llmval_tui.runs.evidence import keep
 from llmval_tui.runs.inventory import host_inventory
 from llmval_tui.runs.records import Gate, Outcome, State, Verdict, worst
 from llmval_tui.runs.store import Run, RunStore, recorded_path
@@ -65,7 +67,9 @@ def settle_all(store: RunStore) -> list[str]:
 
 def _judged(run: Run) -> Verdict:
     try:
-        return judge(run)
+        verdict = judge(run)
+        keep(run.folder, verdict.evidence, workspace_of(run))
+        return verdict
     except Refused:
         raise
     except Exception as error:

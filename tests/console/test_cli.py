@@ -90,6 +90,10 @@ def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
 
     workspace.llmval("verify", check=0)
     (workspace.folder / "artifacts/ok.json").write_text('{"value": 2}')
+    kept = workspace.llmval("verify", check=0).stdout
+    assert "kept     1.1  artifacts/ok.json" in kept and "0 intact, 1 kept as the run's copy, 0 stale" in kept
+    (copy,) = workspace.store.runs()[0].folder.glob("evidence/*")
+    copy.write_text('{"value": 2}')
     stale = workspace.llmval("verify", "--json", check=1)
     assert json.loads(stale.stdout)["files"][0]["state"] == "changed"
 
