@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from llmval_tui.actions import perform
 from llmval_tui.actions.api import Context, Options, Proposal
 from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import parse
@@ -29,6 +30,7 @@ from llmval_tui.runs.records import (
     Verdict,
 )
 from llmval_tui.runs.store import Run, RunStore, recorded_path
+from tests.actions.drifting import LIST as DRIFT_LIST
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -214,3 +216,21 @@ def no_runners(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         "llmval_tui.actions.resolve.bundled", lambda name: empty if name == "runners" else bundled(name)
     )
+
+
+@pytest.fixture
+def compare(workspace: Workspace, load_run: Callable[..., Run]) -> Callable[..., Run]:
+    """Judges a load test with this result, then runs the drift item, whose repeats measure the same; its run."""
+
+    def make(result: dict[str, Any] | None = None, **run_changes: Any) -> Run:
+        source = load_run(result, DRIFT_LIST, **run_changes)
+        workspace.judge(source, Outcome.PASS)
+        proposal = workspace.propose(DRIFT_LIST, "1.2")
+        assert proposal.refusal is None, proposal.refusal
+        run = workspace.run(workspace.context(DRIFT_LIST, "1.2"), proposal)
+        for command in proposal.commands[:-1]:
+            (run.folder / f"{command.label}.json").write_bytes((workspace.folder / "artifacts/r.json").read_bytes())
+        assert perform.main([str(run.folder)]) == 0
+        return run
+
+    return make
