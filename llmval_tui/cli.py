@@ -3,9 +3,9 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from llmval_tui import __version__
 from llmval_tui.foundation.errors import ExitCode, Refused
@@ -52,9 +52,26 @@ class Parser(argparse.ArgumentParser):
         raise Refused(f"{message}; {self.prog} --help shows what there is.")
 
 
+class CommandParser(Parser):
+    """The parser of one command, whose options may also stand between its words: `run 2.3 --preset smoke 4.2`."""
+
+    _splitting = False
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        # argparse calls this of the command that was named, and so does parse_known_intermixed_args, for options and
+        # for words in turn; asked plainly, it would give all of STEP … the words before the first option only.
+        if self._splitting:
+            return super().parse_known_args(args, namespace)
+        self._splitting = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._splitting = False
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line; `llmval [CHECKLIST]` is the command `open`, see `with_command`."""
-    common = Parser(add_help=False)
+    common = CommandParser(add_help=False)
     options = common.add_argument_group("common options")
     options.add_argument("--workspace", metavar="DIR", help="folder of artifacts/ and docs/ (here)")
     options.add_argument("--checklist", metavar="FILE", help="Markdown checklist (docs/llm_validation_checklist.md)")
@@ -84,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     main.add_argument("--version", action="version", version=f"llmval {__version__}")
-    commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=CommandParser)
 
     def command(name: str, text: str, where: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text, parents=[common], epilog=EPILOG)

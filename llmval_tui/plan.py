@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.api import Context, Options, Proposal
-from llmval_tui.actions.common import recorded_path
 from llmval_tui.actions.registry import propose
 from llmval_tui.actions.settle import settle, settle_all, ticks
 from llmval_tui.checklist.model import Checklist, Step, StepKey, load
@@ -45,7 +44,7 @@ from llmval_tui.runs.plans import (
     workspace_lock,
 )
 from llmval_tui.runs.records import Intent, Outcome, StepRef
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, recorded_path
 from llmval_tui.runs.workspace import is_demo
 
 CANCEL_FILE = "cancel.json"
@@ -255,8 +254,7 @@ class PlanProcess:
         return newest if newest and verdict and ticks(newest, verdict) else None
 
     def _of_step(self, key: StepKey) -> list[Run]:
-        """The step's runs, newest first; another checklist may have an item of the same words."""
-        return [run for run in self.store.of_step(*key) if run.intent.step.checklist == self.intent.checklist]
+        return self.store.of_step(*key, checklist=self.intent.checklist)
 
     def _freeze(self, context: Context, proposal: Proposal, inventory: dict[str, Any]) -> Intent:
         step = context.step

@@ -130,6 +130,18 @@ def schema_problem(path: Path, schema: str) -> str | None:
     return None
 
 
+def read_valid(path: Path, schema: str) -> dict[str, Any] | None:
+    """The JSON object in a file; None where it is missing, or not valid by a schema of `docs/schemas`."""
+    value = read_json(path) if path.is_file() else None
+    return value if isinstance(value, dict) and schema_problem(path, schema) is None else None
+
+
+def unreadable(artifact: Artifact, name: str, bound: str, instead: str = "not in the format") -> Gate:
+    """The one gate of a result that cannot be judged because `read_valid` does not read it."""
+    reason = f"{artifact.path} is missing, or {instead}"
+    return Gate(name, Outcome.INVALID, "not readable", bound, reason)
+
+
 @cache
 def _validator(schema: str) -> Callable[[Any], Any]:
     path = bundled("docs/schemas") / f"{schema}.schema.json"

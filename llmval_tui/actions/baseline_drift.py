@@ -16,7 +16,6 @@ from llmval_tui.actions.common import (
     inherited,
     passed,
     perform_command,
-    recorded_path,
     section_runs,
     the_document,
     unified_diff,
@@ -33,7 +32,7 @@ from llmval_tui.checklist.paths import inside
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_atomic, write_json
 from llmval_tui.runs.records import Artifact, Gate, Outcome
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, recorded_path
 
 COMPARISON, PROPOSED = "comparison.json", "proposed.md"
 PROPOSAL = "proposal.json"  # the diff and its hashes: a baseline of medians holds the comparison's own hash
@@ -265,7 +264,7 @@ def _newest_result(context: Context) -> tuple[Run, Artifact]:
         Refused: there is none, or only smoke runs outside a demo workspace.
     """
     smoke = False
-    for run in section_runs(context.store, context.step.section, COMMAND_ACTIONS):
+    for run in section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS):
         artifact = next((item for item in run.intent.artifacts if item.schema == SCHEMA), None)
         if artifact is None or not passed(run.verdict()):
             continue

@@ -9,7 +9,7 @@ from llmval_tui.actions import presets
 from llmval_tui.actions.adapt import NPROC, fit, gpus_there, implied_gpus
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.argv import Shape, shape_of, value_of
-from llmval_tui.actions.env_export import newest_export, section_environment
+from llmval_tui.actions.env_export import newest_export, section_environment, withheld_export
 from llmval_tui.actions.folder_results import COMPILE_REPRO, TRACE
 from llmval_tui.actions.nccl_env import applied, changes
 from llmval_tui.actions.outputs import Outputs, redirected, take_outputs
@@ -68,6 +68,8 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
     shape, output = redirected(shape, parsed.output, suffix)
     outputs = take_outputs(shape, output, runner, context.workspace)
     environment, notes = _environment(context, parsed)
+    if withheld := withheld_export(context.store, context.checklist, context.step.section):
+        deviations.append(withheld)
     written = replace(parsed, words=tuple(Word(word) for word in _by_hand(shape)), output=output)
     command = Command(
         label=label,
@@ -88,7 +90,7 @@ def _preset_suffix(context: Context) -> str:
 def _environment(context: Context, parsed: ParsedCommand) -> tuple[dict[str, str], list[str]]:
     """The variables the command is given: the section's, then its own assignments, then `--gpus`."""
     section = section_environment(context.store, context.checklist, context.step)
-    source = newest_export(context.store, context.step.section)
+    source = newest_export(context.store, context.checklist, context.step.section)
     found = changes({**section, **parsed.environment}, context.environment)
     notes = []
     if section and source is not None:

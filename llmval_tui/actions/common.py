@@ -8,9 +8,10 @@ from typing import Any
 
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.rules import documents
+from llmval_tui.checklist.model import Checklist
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import Artifact, Command, Outcome, State, Verdict
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, recorded_path, same_list
 
 COMMAND_ACTIONS = frozenset({"command", "paired_run", "trace_capture", "summary"})
 
@@ -44,12 +45,6 @@ def unified_diff(old: str, new: str, name: str) -> str:
     return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
 
 
-def recorded_path(path: Path, workspace: Path) -> str:
-    """A path as records have it: below the workspace where it lies there, else absolute."""
-    absolute, root = path.resolve(), workspace.resolve()
-    return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
-
-
 def perform_command(context: Context) -> Command:
     """The command by which llmval does an action's own work, so that it has logs and an exit code like any other."""
     return Command(
@@ -59,24 +54,28 @@ def perform_command(context: Context) -> Command:
     )
 
 
-def section_runs(store: RunStore, section: str, actions: Collection[str] | None = None) -> list[Run]:
-    """The runs of a section's steps, newest first."""
+def section_runs(store: RunStore, checklist: Checklist, section: str, actions: Collection[str]) -> list[Run]:
+    """The runs by these actions of the steps of a checklist's section, newest first."""
+    name = recorded_path(checklist.path, store.workspace)
     return [
         run
         for run in store.runs()
-        if run.intent.step.section == section and (actions is None or run.intent.action in actions)
+        if run.intent.step.section == section
+        and same_list(run.intent.step.checklist, name)
+        and run.intent.action in actions
     ]
 
 
 def newest_of_each_step(runs: list[Run]) -> list[Run]:
     """Of each step only its newest run; the order is kept."""
-    seen: set[tuple[str, str, int]] = set()
+    seen: dict[tuple[str, str, int], set[str]] = {}  # the checklists of the runs found for a key
     found = []
     for run in runs:
         ref = run.intent.step
-        key = (ref.section, ref.text, ref.occurrence)
-        if key not in seen:
-            seen.add(key)
+        lists = seen.setdefault((ref.section, ref.text, ref.occurrence), set())
+        # As in `same_list`, a record that names no checklist is of every one.
+        if not lists or (ref.checklist and not lists & {ref.checklist, ""}):
+            lists.add(ref.checklist)
             found.append(run)
     return found
 
@@ -97,7 +96,7 @@ def ended_runs(context: Context) -> list[Run]:
     preset = context.options.preset
     runs = [
         run
-        for run in section_runs(context.store, context.step.section, COMMAND_ACTIONS)
+        for run in section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS)
         if run.state() in (State.FINISHED, State.LOST) and (context.demo or run.intent.preset == preset)
     ]
     return newest_of_each_step(runs)

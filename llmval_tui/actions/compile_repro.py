@@ -9,50 +9,32 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llmval_tui.actions.argv import value_of
-from llmval_tui.actions.artifact_gates import schema_problem
+from llmval_tui.actions.artifact_gates import read_valid, unreadable
 from llmval_tui.actions.bundle import packed
 from llmval_tui.actions.common import command_of, workspace_of
 from llmval_tui.actions.folder_results import ARCHIVE, COMPILE_SCHEMA
-from llmval_tui.foundation.files import read_json
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.foundation.units import GIB
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
 DID_NOT_REPRODUCE, HANG, TIMEOUT = "did_not_reproduce", "hang", "timeout"
 _NOTHING_COMPILED = "nothing"  # how the runner begins `compiled.compiled` where all that was left was eager
 _STALLED_IN = "compil"  # the phases from the first compiled call on: "compile", "compiled warm-up", "compiled"
-_GIB = 1024**3
 
 Judged = tuple[list[Gate], dict[str, float | None], str]
 
 
 def read_study(run: Run, artifact: Artifact) -> dict[str, Any] | None:
     """A study's result; None where there is none, or one that is not in its format."""
-    path = workspace_of(run) / artifact.path
-    if not path.is_file() or schema_problem(path, COMPILE_SCHEMA) is not None:
-        return None
-    value = read_json(path)
-    return value if isinstance(value, dict) else None
+    return read_valid(workspace_of(run) / artifact.path, COMPILE_SCHEMA)
 
 
 def judge_compile(run: Run, artifact: Artifact) -> Judged:
     """Gates, metrics and a sentence for one study."""
     result = read_study(run, artifact)
     if result is None:
-        bound = "a compile study's result"
-        return (
-            [
-                Gate(
-                    "result",
-                    Outcome.INVALID,
-                    "not readable",
-                    bound,
-                    f"{artifact.path} is missing, or not in the format",
-                )
-            ],
-            {},
-            "no result",
-        )
+        return [unreadable(artifact, "result", "a compile study's result")], {}, "no result"
     gates = [
         _not_injected(result),
         _answer(result),
@@ -81,8 +63,8 @@ def metrics_of(result: dict[str, Any]) -> dict[str, float | None]:
         "eager_step_ms": _times(eager.get("median_step_s"), 1e3),
         "compiled_step_ms": _times(compiled.get("median_step_s"), 1e3),
         "speed_up": result["speed_up"],
-        "eager_peak_memory_gib": _times(eager.get("peak_memory_bytes"), 1 / _GIB),
-        "compiled_peak_memory_gib": _times(compiled.get("peak_memory_bytes"), 1 / _GIB),
+        "eager_peak_memory_gib": _times(eager.get("peak_memory_bytes"), 1 / GIB),
+        "compiled_peak_memory_gib": _times(compiled.get("peak_memory_bytes"), 1 / GIB),
         "graph_breaks": compiled.get("graph_breaks"),
         "recompilations": compiled.get("recompilations"),
         "same_best_token_share": difference.get("same_best_token"),

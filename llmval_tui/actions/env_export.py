@@ -125,18 +125,37 @@ def leftover_lines(wanted: dict[str, str], context: Context) -> list[str]:
     return lines
 
 
-def newest_export(store: RunStore, section: str) -> Run | None:
-    """The newest run of the section that exported an environment and did not fail (no GPU to look at is no failure)."""
-    for run in section_runs(store, section, {EnvExport.name}):
-        verdict = run.verdict()
-        if verdict is not None and verdict.outcome in (Outcome.PASS, Outcome.INCONCLUSIVE):
-            return run
-    return None
+def newest_export(store: RunStore, checklist: Checklist, section: str) -> Run | None:
+    """The section's newest export of an environment, where it did not fail (no GPU to look at is no failure).
+
+    No older one stands in for it: that may be of another document, or of a topology that is no longer there.
+    """
+    run = _newest(store, checklist, section)
+    return run if run is not None and _holds(run) else None
+
+
+def withheld_export(store: RunStore, checklist: Checklist, section: str) -> str | None:
+    """Why the section's commands get no variables though an export was run; None where they do, or none was."""
+    run = _newest(store, checklist, section)
+    if run is None or _holds(run):
+        return None
+    verdict = run.verdict()
+    word = f"was judged {verdict.outcome}" if verdict else "is not judged yet"
+    return f"without the section's environment: its newest export, run {run.id}, {word}"
+
+
+def _newest(store: RunStore, checklist: Checklist, section: str) -> Run | None:
+    return next(iter(section_runs(store, checklist, section, {EnvExport.name})), None)
+
+
+def _holds(run: Run) -> bool:
+    verdict = run.verdict()
+    return verdict is not None and verdict.outcome in (Outcome.PASS, Outcome.INCONCLUSIVE)
 
 
 def section_environment(store: RunStore, checklist: Checklist, step: Step) -> dict[str, str]:
     """The variables that the section's newest environment export gives to the commands of `step`; empty without one."""
     if checklist.find(step.key) is None:
         raise Refused(f"step {step.number} is not in {checklist.path.name} any more: reload the checklist.")
-    run = newest_export(store, step.section)
+    run = newest_export(store, checklist, step.section)
     return dict(run.intent.params["variables"]) if run is not None else {}

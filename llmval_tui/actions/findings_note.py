@@ -127,7 +127,7 @@ def _newest_result(context: Context) -> tuple[Run, Artifact]:
         Refused: there is none, or only smoke runs outside a demo workspace.
     """
     smoke = False
-    for run in section_runs(context.store, context.step.section, COMMAND_ACTIONS):
+    for run in section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS):
         artifact = next((item for item in run.intent.artifacts if item.schema == SCHEMA), None)
         if artifact is None or not passed(run.verdict()):
             continue

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from llmval_tui.actions.long_context import GIB, LongContextResult, peak_bytes
+from llmval_tui.actions.long_context import LongContextResult, peak_bytes
 from llmval_tui.actions.marked import span_between
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.foundation.units import GIB
 from llmval_tui.runs.records import Intent
 
 BEGIN, END = "<!-- llmval:findings:begin -->", "<!-- llmval:findings:end -->"

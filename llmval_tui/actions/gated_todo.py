@@ -17,7 +17,8 @@ from llmval_tui.actions.common import (
 from llmval_tui.actions.rules import choose, prose
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import write_json
+from llmval_tui.foundation.files import read_json, write_json
+from llmval_tui.runs.evidence import find
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore
 
@@ -56,10 +57,15 @@ class GatedTodo:
         store = RunStore(workspace_of(run))
         record: list[dict[str, Any]] = []
         for run_id in run.intent.params["runs"]:
-            verdict = store.get(run_id).verdict()
+            other = store.get(run_id)
+            verdict = other.verdict()
             outcome = verdict.outcome if verdict else "not judged"
             print(f"{run_id}: {outcome}")
-            evidence = [{"path": item.path, "sha256": item.sha256} for item in verdict.evidence] if verdict else []
+            evidence = []
+            for item in verdict.evidence if verdict else ():
+                state = find(store.workspace / item.path, item.sha256, other.folder).state
+                print(f"  {state}: {item.path}")
+                evidence.append({"path": item.path, "sha256": item.sha256, "state": state})
             record.append({"run_id": run_id, "outcome": outcome, "evidence": evidence})
         write_json(run.folder / _RECORD, {"v": 1, "rests_on": record})
         return 0
@@ -78,7 +84,26 @@ class GatedTodo:
                     verdict.summary if verdict else "",
                 )
             )
-        return gates, {}, f"rests on {len(gates)} passing runs", None
+        gates.append(_evidence_gate(run))
+        runs = len(run.intent.params["runs"])
+        return gates, {}, f"rests on {runs} passing run{'s' if runs > 1 else ''}", None
+
+
+def _evidence_gate(run: Run) -> Gate:
+    """Whether the files that the runs were judged by were still those when they were hashed again for this item."""
+    name, bound = "evidence of the runs", "every file as it was judged"
+    record = read_json(run.folder / _RECORD)
+    rests_on = record.get("rests_on") if isinstance(record, dict) else None
+    if not isinstance(rests_on, list):
+        return Gate(name, Outcome.INCONCLUSIVE, "not hashed", bound, f"{_RECORD} is missing: run the item again")
+    files = [
+        (one["run_id"], item["path"], item.get("state", "not hashed")) for one in rests_on for item in one["evidence"]
+    ]
+    gone = [f"{path} of run {run_id}: {state}" for run_id, path, state in files if state not in ("intact", "kept")]
+    if gone:
+        reason = f"{'; '.join(gone[:3])}; run {'its item' if len(gone) == 1 else 'their items'} again"
+        return Gate(name, Outcome.INVALID, f"{len(gone)} of {len(files)} files are not", bound, reason)
+    return Gate(name, Outcome.PASS, f"{len(files)} files", bound)
 
 
 def _required(context: Context) -> list[Run]:
@@ -96,7 +121,9 @@ def _required(context: Context) -> list[Run]:
         raise Refused("the section has no item with a run that this one could wait for: tick it with a note.")
     newest = {
         (run.intent.step.text, run.intent.step.occurrence): run
-        for run in newest_of_each_step(section_runs(context.store, context.step.section, COMMAND_ACTIONS))
+        for run in newest_of_each_step(
+            section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS)
+        )
     }
     found = []
     for step in steps:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.argv import value_of, values_of
+from llmval_tui.actions.artifact_gates import read_valid, unreadable
 from llmval_tui.actions.common import command_of, workspace_of
-from llmval_tui.foundation.files import read_json
+from llmval_tui.foundation.units import GIB
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
@@ -19,7 +20,6 @@ MEMORY_PERCENT = 2.0  # of the prediction, within which the allocator's peak is 
 RELATIVE_ERROR = 0.3
 KL_NATS = 0.1
 TOP1 = 0.9
-GIB = 1024**3
 _FP8 = "float8_e4m3fn"
 _DTYPES = {"fp8": _FP8, "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
@@ -50,24 +50,16 @@ class LongContextResult:
 
 def read_long_context(path: Path) -> LongContextResult | None:
     """The result in `path`; None where there is none, or it is not valid by its schema."""
-    from llmval_tui.actions.artifact_gates import schema_problem
-
-    value = read_json(path)
-    if not isinstance(value, dict) or schema_problem(path, SCHEMA) is not None:
-        return None
-    return LongContextResult(value)
+    value = read_valid(path, SCHEMA)
+    return LongContextResult(value) if value is not None else None
 
 
 def judge_long_context(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
     """Gates, metrics and a sentence for one long-context result."""
     result = read_long_context(workspace_of(run) / artifact.path)
     if result is None:
-        reason = f"{artifact.path} is missing, or no result of long_context_validation.py"
-        return (
-            [Gate("result", Outcome.INVALID, "not readable", "a long-context result", reason)],
-            {},
-            "nothing to judge",
-        )
+        gate = unreadable(artifact, "result", "a long-context result", "no result of long_context_validation.py")
+        return [gate], {}, "nothing to judge"
     gates = [
         _own_word(result),
         _as_asked(run, artifact, result),

@@ -4,11 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.artifact_gates import schema_problem
+from llmval_tui.actions.artifact_gates import read_valid, unreadable
 from llmval_tui.actions.common import workspace_of
 from llmval_tui.actions.folder_results import POWER_SUMMARY_SCHEMA
 from llmval_tui.actions.power_cell import phase_doubts, read_cell
-from llmval_tui.foundation.files import read_json, sha256_of
+from llmval_tui.foundation.files import sha256_of
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
@@ -19,12 +19,9 @@ _JOULES_PER_KWH = 3.6e6
 
 def judge_power_summary(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
     """Gates, metrics and a sentence for a summary."""
-    path = workspace_of(run) / artifact.path
-    summary = read_json(path)
-    if not isinstance(summary, dict) or schema_problem(path, POWER_SUMMARY_SCHEMA) is not None:
-        reason = f"{artifact.path} is missing, or not in the format"
-        gate = Gate("summary", Outcome.INVALID, "not readable", "a power summary", reason)
-        return [gate], {}, "no summary to judge"
+    summary = read_valid(workspace_of(run) / artifact.path, POWER_SUMMARY_SCHEMA)
+    if summary is None:
+        return [unreadable(artifact, "summary", "a power summary")], {}, "no summary to judge"
     gates = [_inputs(run, summary), _cells(summary), _figures(run, summary)]
     counts: dict[str, int] = summary["counts"]
     metrics: dict[str, float | None] = {f"cells_{name}": float(count) for name, count in counts.items()}

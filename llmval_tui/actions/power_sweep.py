@@ -158,7 +158,7 @@ def _evidence_of_others(run: Run) -> dict[tuple[str, str], str]:
     """Path and SHA-256 → the run whose verdict has it, of runs of the same preset."""
     found: dict[tuple[str, str], str] = {}
     for other in RunStore(workspace_of(run)).runs():
-        verdict = other.verdict() if other.id < run.id and other.intent.preset == run.intent.preset else None
+        verdict = other.verdict() if other.order < run.order and other.intent.preset == run.intent.preset else None
         for item in verdict.evidence if verdict else ():
             found.setdefault((item.path, item.sha256), other.id)
     return found

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.accept import accepted
-from llmval_tui.actions.common import recorded_path
+from llmval_tui.actions.common import workspace_of
 from llmval_tui.actions.gates import general_gates
 from llmval_tui.actions.registry import action_named
 from llmval_tui.checklist.ledger import Entry, record
@@ -14,9 +14,10 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, locked, read_lines, write_json
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
+from llmval_tui.runs.evidence import keep
 from llmval_tui.runs.inventory import host_inventory
 from llmval_tui.runs.records import Gate, Outcome, State, Verdict, worst
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, recorded_path
 
 TODO = Path("docs") / "TODO.md"
 
@@ -66,7 +67,9 @@ def settle_all(store: RunStore) -> list[str]:
 
 def _judged(run: Run) -> Verdict:
     try:
-        return judge(run)
+        verdict = judge(run)
+        keep(run.folder, verdict.evidence, workspace_of(run))
+        return verdict
     except Refused:
         raise
     except Exception as error:
@@ -187,6 +190,10 @@ def tick_by_hand(checklist: Path, key: StepKey, note: str, store: RunStore) -> N
 def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     """Mark, ledger for people, ledger for machines, in this order: the last one says that all of it is done."""
     ref = run.intent.step
+    if not ref.checklist:
+        raise Refused(
+            f"run {run.id} does not say which checklist it is of: run its item again, or tick it with a note."
+        )
     checklist = store.workspace / ref.checklist
     # Without a deviation: the empty comment takes away that of an earlier run, which this tick no longer stands on.
     deviation = commentable("; ".join(verdict.deviations))

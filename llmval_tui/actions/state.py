@@ -6,7 +6,7 @@ from enum import StrEnum
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.files import read_lines
 from llmval_tui.runs.records import Outcome, State, Verdict
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, recorded_path, same_list
 
 
 class StepState(StrEnum):
@@ -44,11 +44,17 @@ _BY_OUTCOME = {
 
 def step_statuses(checklist: Checklist, store: RunStore) -> list[StepStatus]:
     """The state of every step, in the list's order."""
+    name = recorded_path(checklist.path, store.workspace)
     newest: dict[tuple[str, str, int], Run] = {}
     for run in store.runs():  # newest first: the first one seen for a step is its newest
         ref = run.intent.step
-        newest.setdefault((ref.section, ref.text, ref.occurrence), run)
-    recorded = {(line.get("section"), line.get("text"), line.get("occurrence")) for line in read_lines(store.ledger)}
+        if same_list(ref.checklist, name):
+            newest.setdefault((ref.section, ref.text, ref.occurrence), run)
+    recorded = {
+        (line.get("section"), line.get("text"), line.get("occurrence"))
+        for line in read_lines(store.ledger)
+        if same_list(line.get("checklist"), name)
+    }
     return [_status(step, newest.get(step.key), step.key in recorded) for step in checklist.steps]
 
 

@@ -75,7 +75,7 @@ def _writers(context: Context, files: list[str]) -> list[Run]:
     """The section's runs that left one of the files as it lies there: what they deviated in, a summary of it does."""
     wanted = {(name, sha256_of(context.workspace / name)) for name in files}
     found = []
-    for run in section_runs(context.store, context.step.section, COMMAND_ACTIONS):
+    for run in section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS):
         verdict = run.verdict()
         if verdict and any((item.path, item.sha256) in wanted for item in verdict.evidence):
             found.append(run)

@@ -146,7 +146,7 @@ def _newest_summary(context: Context) -> tuple[Run, str, str]:
         Refused: there is none, or only of trials.
     """
     trial, judged = False, ""
-    for run in section_runs(context.store, context.step.section, COMMAND_ACTIONS):
+    for run in section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS):
         summary = next((item.path for item in run.intent.artifacts if item.schema == POWER_SUMMARY_SCHEMA), None)
         if summary is None:
             continue

@@ -5,11 +5,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llmval_tui.actions.argv import value_of
-from llmval_tui.actions.artifact_gates import schema_problem
+from llmval_tui.actions.artifact_gates import read_valid, unreadable
 from llmval_tui.actions.common import command_of, workspace_of
 from llmval_tui.actions.folder_results import TRACE_SCHEMA
 from llmval_tui.actions.trace_options import unlike
-from llmval_tui.foundation.files import read_json
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
@@ -21,11 +20,9 @@ _TOP = 3
 
 def judge_trace(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
     """Gates, metrics and a sentence for one trace, by its summary."""
-    path = workspace_of(run) / artifact.path
-    summary = read_json(path)
-    if not isinstance(summary, dict) or schema_problem(path, TRACE_SCHEMA) is not None:
-        reason = f"{artifact.path} is missing, or not in the format"
-        return [Gate("summary", Outcome.INVALID, "not readable", "a trace's summary", reason)], {}, "no trace to judge"
+    summary = read_valid(workspace_of(run) / artifact.path, TRACE_SCHEMA)
+    if summary is None:
+        return [unreadable(artifact, "summary", "a trace's summary")], {}, "no trace to judge"
     gates = [
         _files(run, artifact, summary),
         _profiler(run, artifact, summary),

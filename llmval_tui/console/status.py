@@ -123,11 +123,15 @@ def accept(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Hash everything again that backs a tick: 1 where something changed or is gone, 3 where a tick has no record."""
+    """Hash everything again that backs a tick: 1 where something changed or is gone, 3 where a tick has no record.
+
+    A file that was written over since, and of which the run's copy is as it was judged, still backs its tick.
+    """
     workspace = common.workspace_of(options)
     store = RunStore(workspace)
     findings = check_ledger(store)
-    stale = [finding for finding in findings if finding.state != "intact"]
+    kept = [finding for finding in findings if finding.state == "kept"]
+    stale = [finding for finding in findings if finding.state not in ("intact", "kept")]
     unbacked = _ticks_without_record(options, store)
     if options.json:
         common.print_json({"ok": not stale and not unbacked, "files": findings, "unbacked": unbacked})
@@ -136,14 +140,17 @@ def verify(options: argparse.Namespace) -> int:
             print(_finding_line(finding))
         for line in unbacked:
             print(line)
-        print(f"{len(findings)} files back ticks; {len(findings) - len(stale)} intact, {len(stale)} stale.")
+        intact = len(findings) - len(stale) - len(kept)
+        copies = f"{len(kept)} kept as the run's copy, " if kept else ""
+        print(f"{len(findings)} files back ticks; {intact} intact, {copies}{len(stale)} stale.")
     if stale:
         return ExitCode.FAILED
     return ExitCode.UNDECIDED if unbacked else ExitCode.PASSED
 
 
 def _finding_line(finding: Finding) -> str:
-    return f"{finding.state:<8} {finding.number}  {finding.path}  {finding.sha256[:12]}"
+    where = f"  in {finding.copy}" if finding.copy else ""
+    return f"{finding.state:<8} {finding.number}  {finding.path}  {finding.sha256[:12]}{where}"
 
 
 def _ticks_without_record(options: argparse.Namespace, store: RunStore) -> list[str]:

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from llmval_tui.actions.common import newest_of_each_step
-from llmval_tui.checklist.model import Checklist
+from llmval_tui.checklist.model import Checklist, StepKey
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, recorded_path, same_list
 
 
 def runs_for(store: RunStore, names: Sequence[str], checklist: Checklist | None) -> list[Run]:
     """The named runs in the order given, or the newest run of each step in the checklist's order.
 
-    Runs whose step is no longer in the checklist come last.
+    Runs whose step is no longer in the checklist come last, and so do those of another checklist.
 
     Raises:
         Refused: a name fits none or several runs, or there are no runs at all.
@@ -21,11 +21,13 @@ def runs_for(store: RunStore, names: Sequence[str], checklist: Checklist | None)
     found = newest_of_each_step(store.runs())
     if not found:
         raise Refused(f"there is no run in {store.root} to report on: start one with llmval run.")
-    keys = [tuple(step.key) for step in checklist.steps] if checklist is not None else []
-    places = {key: place for place, key in enumerate(keys)}
+    keys = [step.key for step in checklist.steps] if checklist is not None else []
+    places: dict[StepKey | None, int] = {key: place for place, key in enumerate(keys)}
 
-    def place(run: Run) -> tuple[int, str]:
+    def place(run: Run) -> tuple[int, tuple[int, str]]:
         ref = run.intent.step
-        return places.get((ref.section, ref.text, ref.occurrence), len(places)), run.id
+        of_list = checklist is None or same_list(ref.checklist, recorded_path(checklist.path, store.workspace))
+        key = StepKey(ref.section, ref.text, ref.occurrence) if of_list else None
+        return places.get(key, len(places)), run.order
 
     return sorted(found, key=place)

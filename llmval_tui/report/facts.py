@@ -8,10 +8,10 @@ from typing import Any
 from llmval_tui.actions.load_result import LoadResult, read_result
 from llmval_tui.actions.state import StepStatus, step_statuses
 from llmval_tui.checklist.model import Checklist
-from llmval_tui.foundation.files import sha256_of
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.report.recording import Recording, first_sample, read_recording
 from llmval_tui.report.timeline import Timeline, read_timeline
+from llmval_tui.runs.evidence import KEPT, find
 from llmval_tui.runs.records import Intent, State, Status, Verdict
 from llmval_tui.runs.store import Run, RunStore
 
@@ -24,7 +24,14 @@ class ArtifactFacts:
     schema: str | None
     sha256: str | None  # as the verdict recorded it; None: the verdict names no hash
     bytes: int | None
-    state: str  # "intact", "changed", "missing", "no hash recorded"
+    state: str  # "intact", "kept": only the run's copy is, "changed", "missing", "no hash recorded"
+    copy: str | None = None  # the run's copy, relative to the workspace; only where the state is "kept"
+
+    def judged_path(self, workspace: Path) -> Path | None:
+        """Where the bytes lie that the verdict judged; None where they are gone, or no hash was recorded."""
+        if self.state == "intact":
+            return workspace / self.path
+        return workspace / self.copy if self.copy is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +88,12 @@ def gather(store: RunStore, runs: Sequence[Run], checklist: Checklist | None) ->
 def gather_run(run: Run, workspace: Path) -> RunFacts:
     """The facts of one run."""
     intent, verdict = run.intent, run.verdict()
-    artifacts = artifacts_of(intent, verdict, workspace)
+    artifacts = artifacts_of(run, verdict, workspace)
     loads = []
     for artifact in artifacts:
-        if artifact.schema == "load_test" and artifact.state == "intact":
-            result = read_result(workspace / artifact.path)
+        path = artifact.judged_path(workspace)
+        if artifact.schema == "load_test" and path is not None:
+            result = read_result(path)
             if result is not None:
                 loads.append(LoadFacts(artifact.path, result))
     timeline = read_timeline(run, first_sample(run.telemetry))
@@ -93,14 +101,16 @@ def gather_run(run: Run, workspace: Path) -> RunFacts:
     return RunFacts(run.id, intent, run.status(), run.state(), verdict, artifacts, loads, timeline, recording)
 
 
-def artifacts_of(intent: Intent, verdict: Verdict | None, workspace: Path) -> list[ArtifactFacts]:
+def artifacts_of(run: Run, verdict: Verdict | None, workspace: Path) -> list[ArtifactFacts]:
     """The files that back the verdict, hashed again, then those that were expected and are not among them."""
-    schemas = {artifact.path: artifact.schema for artifact in intent.artifacts}
+    schemas = {artifact.path: artifact.schema for artifact in run.intent.artifacts}
     evidence = verdict.evidence if verdict else []
     found = []
     for item in evidence:
-        state = _state_now(workspace / item.path, item.sha256)
-        found.append(ArtifactFacts(item.path, schemas.get(item.path), item.sha256, item.bytes, state))
+        now = find(workspace / item.path, item.sha256, run.folder)
+        # By the store's own names: `workspace` may be a link to where the run folder lies.
+        copy = f"artifacts/runs/{run.id}/{KEPT}/{now.path.name}" if now.path and now.state == "kept" else None
+        found.append(ArtifactFacts(item.path, schemas.get(item.path), item.sha256, item.bytes, now.state, copy))
     named = [item.path for item in evidence]
     for name, schema in schemas.items():
         # A folder is backed by the files below it.
@@ -108,12 +118,6 @@ def artifacts_of(intent: Intent, verdict: Verdict | None, workspace: Path) -> li
             state = "no hash recorded" if (workspace / name).exists() else "missing"
             found.append(ArtifactFacts(name, schema, None, None, state))
     return found
-
-
-def _state_now(path: Path, sha256: str) -> str:
-    if not path.is_file():
-        return "missing"
-    return "intact" if sha256_of(path) == sha256 else "changed"
 
 
 def gpu_inventory_of(host: Mapping[str, Any]) -> Mapping[str, Any]:

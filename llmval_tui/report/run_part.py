@@ -14,8 +14,12 @@ from llmval_tui.report.summary import anchor_of, node_blocks, word_of
 from llmval_tui.runs.records import State
 
 _PERCENTS = (50, 90, 95, 99)
-_KINDS = {"intact": "pass", "changed": "fail", "missing": "fail"}
-_STATES = {"intact": "intact: has this hash now", "changed": "changed since it was judged"}
+_KINDS = {"intact": "pass", "kept": "pass", "changed": "fail", "missing": "fail"}
+_STATES = {
+    "intact": "intact: has this hash now",
+    "kept": "written over or removed since; the copy in the run's evidence/ has this hash",
+    "changed": "changed since it was judged",
+}
 
 
 def run_blocks(run: RunFacts, number: int, own_node: bool) -> list[Block]:

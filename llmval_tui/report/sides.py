@@ -34,7 +34,7 @@ def side(store: RunStore, name: str, label: str) -> Side:
     """The side that `RUN` names, or `RUN:with` and `RUN:without` for the halves of a paired run.
 
     Raises:
-        Refused: there is no such run, it is not judged, or it has no load test result that is still intact.
+        Refused: there is no such run, it is not judged, or it has no load test result that is still as judged.
     """
     wanted, _, half = name.partition(":")
     run = store.get(wanted)
@@ -42,20 +42,21 @@ def side(store: RunStore, name: str, label: str) -> Side:
     if verdict is None:
         raise Refused(f"{run.id} is not judged yet: wait for its end, then llmval status judges it.")
     artifact = _artifact(run, verdict, half, store)
-    if artifact.state != "intact":
+    path = artifact.judged_path(store.workspace)
+    if path is None:
         how = {"changed": "was changed or written over since"}.get(artifact.state, f"is {artifact.state}")
         raise Refused(
             f"{artifact.path} {how}, so the requests that {run.id} was judged on are gone: name a run whose result is "
             "intact, and give each run an --output-json of its own."
         )
-    result = read_result(store.workspace / artifact.path)
+    result = read_result(path)
     if result is None:
         raise Refused(f"{artifact.path} of {run.id} is not a load test's result: compare two load tests.")
     return Side(label, run.id, run.intent, verdict, artifact, result)
 
 
 def _artifact(run: Run, verdict: Verdict, half: str, store: RunStore) -> ArtifactFacts:
-    found = [item for item in artifacts_of(run.intent, verdict, store.workspace) if item.schema == _LOAD_TEST]
+    found = [item for item in artifacts_of(run, verdict, store.workspace) if item.schema == _LOAD_TEST]
     outputs = run.intent.params.get("outputs")
     halves: Mapping[str, Any] = outputs if isinstance(outputs, dict) else {}
     if half:

@@ -5,9 +5,9 @@ from typing import Any
 
 from llmval_tui import __version__
 from llmval_tui.actions.state import StepState, StepStatus
+from llmval_tui.foundation.units import GIB
 from llmval_tui.report.blocks import Block, Cell, Code, Heading, Link, Paragraph, Table, Word
 from llmval_tui.report.facts import ReportFacts, RunFacts, gpu_inventory_of
-from llmval_tui.report.recording import GIB
 
 _KINDS = {
     StepState.DONE: "pass",
@@ -84,7 +84,7 @@ def summary_blocks(facts: ReportFacts) -> list[Block]:
                     caution=True,
                 )
             )
-        newest = max(facts.runs, key=lambda run: run.id)
+        newest = max(facts.runs, key=lambda run: run.intent.order)
         blocks += node_blocks(newest)
     blocks.append(Heading(2, "Checklist", "checklist"))
     if facts.checklist is None:

@@ -1,6 +1,7 @@
 """Making a run folder: the intent is frozen and on disk before anything starts."""
 
 import secrets
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ RUN_ID_PLACEHOLDER = "{run_id}"  # in a promised artifact's path
 
 
 def new_run_id(number: str) -> str:
-    """`<UTC time>-<step>-<short id>`: sorts by time, says what it is, and two made in one second differ."""
+    """`<UTC time>-<step>-<short id>`: says when and what it is, and two made in one second differ."""
     return f"{utc_stamp()}-{number}-{secrets.token_hex(3)}"
 
 
@@ -26,8 +27,11 @@ def create_run(store: RunStore, intent: Intent) -> Run:
         Refused: the folder cannot be made.
     """
     folder = store.root / intent.run_id
+    newest = next(iter(store.runs()), None)
     frozen = replace(
         intent,
+        # The newest run must stay the newest one where the clock was set back, or another was made in its second.
+        order_ns=max(time.time_ns(), newest.order[0] + 1 if newest else 0),
         commands=[_placed(command, folder) for command in intent.commands],
         artifacts=[placed(item, folder.name) for item in intent.artifacts],
     )

@@ -1,5 +1,6 @@
 """The events of a run, as far as they have come: what it is doing, how far it is, what it measures."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,12 @@ class EventFollower:
 
     def poll(self) -> list[dict[str, Any]]:
         """The new events, already taken into `progress`."""
+        return self._taken(self._tail.poll())
+
+    def _taken(self, lines: Iterable[bytes]) -> list[dict[str, Any]]:
+        """The events among these lines, taken into `progress`."""
         found = []
-        for line in self._tail.poll():
+        for line in lines:
             try:
                 event = orjson.loads(line)
             except orjson.JSONDecodeError:

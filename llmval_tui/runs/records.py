@@ -1,6 +1,7 @@
 """The records of a run folder as types: what was intended, how it stands, how it was judged."""
 
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
@@ -47,7 +48,7 @@ class StepRef(_FromJson):
     section: str
     text: str
     occurrence: int
-    checklist: str  # path as given, relative to the workspace where it lies inside
+    checklist: str = ""  # relative to the workspace where it lies inside; old records may not say it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,16 @@ class Intent(_FromJson):
     telemetry: bool = True
     params: dict[str, Any] = field(default_factory=dict)  # what the action itself wants to remember
     plan_id: str | None = None
+    order_ns: int = 0  # when it was made, but never before a run that lay there already; 0 in old records
     host: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)  # the allow-listed part of what the commands inherit
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """What runs are sorted by: older ones are less. Old records have only the time in their id."""
+        return self.order_ns or _named_ns(self.run_id), self.run_id
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Intent":
@@ -100,6 +107,14 @@ class Intent(_FromJson):
         value["commands"] = [Command.from_json(item) for item in value["commands"]]
         value["artifacts"] = [Artifact.from_json(item) for item in value.get("artifacts", [])]
         return super(Intent, cls).from_json(value)
+
+
+def _named_ns(run_id: str) -> int:
+    try:
+        moment = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return 0
+    return round(moment.timestamp()) * 1_000_000_000
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ class Run:
         self.folder = folder
         self.id = folder.name
         self._intent: Intent | None = None
+        self._order: tuple[int, str] | None = None
 
     @property
     def intent(self) -> Intent:
@@ -45,6 +46,13 @@ class Run:
             except (TypeError, KeyError, AttributeError, ValueError) as error:
                 raise Refused(f"{self.folder}/run.json is not a run's record: move the folder away.") from error
         return self._intent
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """What runs are sorted by: older ones are less."""
+        if self._order is None:
+            self._order = self.intent.order
+        return self._order
 
     def status(self) -> Status:
         """How the run stood when the supervisor last wrote; a fresh `Status` before it wrote at all."""
@@ -145,8 +153,7 @@ class RunStore:
         """All runs, newest first. A folder whose record cannot be read is left out, and `unreadable` says so."""
         known: dict[str, Run] = {}
         self.unreadable = []
-        names = sorted((path.parent.name for path in self.root.glob("*/run.json")), reverse=True)
-        for name in names:
+        for name in sorted(path.parent.name for path in self.root.glob("*/run.json")):
             # One `Run` a folder for good, so that each run.json is parsed once however often a screen asks.
             run = self._known.get(name) or Run(self.root / name)
             try:
@@ -156,7 +163,7 @@ class RunStore:
                 continue
             known[name] = run
         self._known = known
-        return list(known.values())
+        return sorted(known.values(), key=lambda run: run.order, reverse=True)
 
     def get(self, name: str) -> Run:
         """The run with this id or an unambiguous part of it; `last` is the newest.
@@ -176,9 +183,13 @@ class RunStore:
             f"{name!r} fits {len(found)} runs ({', '.join(run.id for run in found[:4])} …): give more of the id."
         )
 
-    def of_step(self, section: str, text: str, occurrence: int) -> list[Run]:
-        """The runs for one step, newest first."""
-        return [run for run in self.runs() if same_step(run.intent.step, section, text, occurrence)]
+    def of_step(self, section: str, text: str, occurrence: int, *, checklist: str) -> list[Run]:
+        """The runs for one step, newest first; `checklist` as records have it (`recorded_path`)."""
+        return [
+            run
+            for run in self.runs()
+            if same_step(run.intent.step, section, text, occurrence) and same_list(run.intent.step.checklist, checklist)
+        ]
 
     def active(self) -> list[Run]:
         """The runs in which something still runs, newest first."""
@@ -188,3 +199,17 @@ class RunStore:
 def same_step(ref: StepRef, section: str, text: str, occurrence: int) -> bool:
     """Whether a run's step is the one with this key; the number does not count, for edits move it."""
     return (ref.section, ref.text, ref.occurrence) == (section, text, occurrence)
+
+
+def same_list(recorded: object, checklist: str) -> bool:
+    """Whether a record is of this checklist; an old one that does not say of which counts for every list.
+
+    Two lists of one workspace may have sections and items of the same words.
+    """
+    return not recorded or recorded == checklist
+
+
+def recorded_path(path: Path, workspace: Path) -> str:
+    """A path as records have it: below the workspace where it lies there, else absolute."""
+    absolute, root = path.resolve(), workspace.resolve()
+    return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)

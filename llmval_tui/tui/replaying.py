@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
 from textual.message import Message
 
 from llmval_tui.actions.state import StepState, StepStatus
@@ -85,15 +84,7 @@ class RecordedEvents(EventFollower):
     def poll(self) -> list[dict[str, Any]]:
         """The events since the last call."""
         until = self._clock()
-        found = []
-        for line in self._lines.between(self._given_ns, until):
-            try:
-                event = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            if isinstance(event, dict) and isinstance(event.get("data"), dict):
-                found.append(event)
-                self._take(event)
+        found = self._taken(self._lines.between(self._given_ns, until))
         self._given_ns = until
         return found
 

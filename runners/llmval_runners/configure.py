@@ -13,10 +13,9 @@ from llmval_runners.kv_cache import GIB, kv_formula, pages_for, refuse_longer
 from llmval_runners.metrics import Slo
 from llmval_runners.options import DEFAULT_MODEL, OVERRIDES
 from llmval_runners.refusal import Refused
-from llmval_runners.shapes import ModelShape, shape_by_name
+from llmval_runners.shapes import CPU_PARAMETERS, ModelShape, shape_by_name
 from llmval_runners.weights import checkpoint_shape
 
-CPU_PARAMETERS = 1_000_000_000  # a step reads every weight: at some 10 GB/s, more takes longer than half a second
 FLEX_ELEMENTS = 2**31 - 1  # of a layer's keys: the reach of the 32-bit offsets of flex attention's kernels
 CUDA_RESERVE = 0.10  # of the free memory, for activations and the allocator
 

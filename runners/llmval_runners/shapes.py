@@ -4,6 +4,10 @@ from dataclasses import dataclass, replace
 
 from llmval_runners.refusal import Refused
 
+# More are refused on a CPU. A step reads every weight (4 GB in float32): at some 10 GB/s that takes half a second, so
+# that a load test does not keep up, a power window holds too few steps and a study takes hours.
+CPU_PARAMETERS = 1_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:

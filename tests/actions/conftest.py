@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from llmval_tui.actions import perform
 from llmval_tui.actions.api import Context, Options, Proposal
 from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import parse
@@ -28,7 +29,8 @@ from llmval_tui.runs.records import (
     StepRef,
     Verdict,
 )
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, recorded_path
+from tests.actions.drifting import LIST as DRIFT_LIST
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -47,11 +49,13 @@ class Workspace:
         path.write_bytes(data.encode() if isinstance(data, str) else data)
         return path
 
-    def context(self, text: str, number: str = "1.1", gpus: int | None = 8, **changes: Any) -> Context:
+    def context(
+        self, text: str, number: str = "1.1", gpus: int | None = 8, name: str = "list.md", **changes: Any
+    ) -> Context:
         """The context of a step in a checklist; a text without a heading becomes the one item of a section."""
         if not text.lstrip().startswith("#"):
             text = f"# List\n\n## 1. Part\n- [ ] {text}\n"
-        checklist = parse(text.encode(), self.folder / "list.md")
+        checklist = parse(text.encode(), self.folder / name)
         base = Context(
             self.folder, checklist, checklist.step(number), Options(), self.store, NOW, {"PATH": "/usr/bin:/bin"}, gpus
         )
@@ -92,7 +96,13 @@ class Workspace:
             v=1,
             run_id=run_id,
             action=proposal.action,
-            step=StepRef(step.number, step.section, step.text, step.occurrence, "list.md"),
+            step=StepRef(
+                step.number,
+                step.section,
+                step.text,
+                step.occurrence,
+                recorded_path(context.checklist.path, self.folder),
+            ),
             cwd=str(self.folder),
             created_utc="2026-01-02T03:04:05Z",
             preset=context.options.preset,
@@ -206,3 +216,21 @@ def no_runners(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         "llmval_tui.actions.resolve.bundled", lambda name: empty if name == "runners" else bundled(name)
     )
+
+
+@pytest.fixture
+def compare(workspace: Workspace, load_run: Callable[..., Run]) -> Callable[..., Run]:
+    """Judges a load test with this result, then runs the drift item, whose repeats measure the same; its run."""
+
+    def make(result: dict[str, Any] | None = None, **run_changes: Any) -> Run:
+        source = load_run(result, DRIFT_LIST, **run_changes)
+        workspace.judge(source, Outcome.PASS)
+        proposal = workspace.propose(DRIFT_LIST, "1.2")
+        assert proposal.refusal is None, proposal.refusal
+        run = workspace.run(workspace.context(DRIFT_LIST, "1.2"), proposal)
+        for command in proposal.commands[:-1]:
+            (run.folder / f"{command.label}.json").write_bytes((workspace.folder / "artifacts/r.json").read_bytes())
+        assert perform.main([str(run.folder)]) == 0
+        return run
+
+    return make

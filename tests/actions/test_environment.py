@@ -127,7 +127,27 @@ def test_export_is_shown_performed_judged_and_given_to_its_section(workspace, mo
     assert any("the environment says 1, the run gets 0" in line for line in inside.details)
     assert workspace.propose(LIST, "2.1").commands[0].env == {}, "another section gets nothing"
     workspace.judge(run, Outcome.FAIL)
-    assert newest_export(workspace.store, "1. A") is None
+    assert newest_export(workspace.store, checklist, "1. A") is None
+
+
+def test_no_older_export_stands_in_for_the_newest(workspace, monkeypatch):
+    _, older = exported(workspace, monkeypatch, {"gpus": []}, {})
+    workspace.judge(older, Outcome.PASS)
+    given = workspace.propose(LIST, "1.2")
+    assert given.commands[0].env != {} and given.deviations == ()
+    _, newer = exported(workspace, monkeypatch, {"gpus": []}, {})
+    words = {None: "is not judged yet", Outcome.FAIL: "was judged fail", Outcome.INVALID: "was judged invalid"}
+    for outcome, word in words.items():
+        if outcome is not None:
+            workspace.judge(newer, outcome)
+        withheld = workspace.propose(LIST, "1.2")
+        assert withheld.commands[0].env == {}
+        assert withheld.deviations == (f"without the section's environment: its newest export, run {newer.id}, {word}",)
+        assert workspace.propose(LIST, "2.1").deviations == (), "another section has no export"
+    workspace.judge(newer, Outcome.INCONCLUSIVE)
+    again = workspace.propose(LIST, "1.2")
+    assert again.commands[0].env == given.commands[0].env and again.deviations == ()
+    assert any(newer.id in line for line in again.details)
 
 
 def test_a_record_that_was_changed_fails(workspace, monkeypatch):
@@ -221,3 +241,11 @@ def test_topology(found, chosen, outcome, words):
     gate = judge_topology(found, chosen)
     assert gate.outcome is outcome
     assert words in gate.reason
+
+
+def test_an_export_of_another_checklist_is_not_this_sections(workspace, monkeypatch):
+    _, run = exported(workspace, monkeypatch, {"gpus": []}, {})
+    workspace.judge(run, Outcome.PASS)
+    mine, others = workspace.context(LIST, "1.2"), workspace.context(LIST, "1.2", name="other.md")
+    assert section_environment(workspace.store, mine.checklist, mine.step) != {}
+    assert section_environment(workspace.store, others.checklist, others.step) == {}

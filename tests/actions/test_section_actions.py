@@ -9,7 +9,8 @@ from llmval_tui.actions import perform, registry
 from llmval_tui.actions.accept import accept
 from llmval_tui.actions.registry import action_named
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.runs.records import Outcome, worst
+from llmval_tui.runs.evidence import keep
+from llmval_tui.runs.records import Artifact, Outcome, worst
 
 LIST = """# L
 
@@ -149,6 +150,29 @@ def test_gated_record(workspace):
     assert json.loads((done.folder / "rests_on.json").read_text())["rests_on"][0]["run_id"] == run.id
     workspace.judge(run, Outcome.FAIL)
     assert worst(action_named("gated_todo").judge(done)[0]) is Outcome.FAIL
+
+
+def test_a_record_rests_on_the_files_and_not_on_the_verdict_alone(workspace):
+    workspace.write("long.py", "")
+    result = workspace.write("artifacts/long.json", '{"of": 1}')
+    source = command_run(workspace, "4.1", artifacts=(Artifact("artifacts/long.json"),), outcome=Outcome.PASS)
+
+    def judged():
+        done, code = performed(workspace, "4.2")
+        assert code == 0
+        gates = action_named("gated_todo").judge(done)[0]
+        return next(gate for gate in gates if gate.name == "evidence of the runs")
+
+    assert judged().outcome is Outcome.PASS
+    keep(source.folder, source.verdict().evidence, workspace.folder)
+    result.write_text('{"of": 2}')
+    assert judged().outcome is Outcome.PASS, "the run's own copy is as it was judged"
+    next(source.folder.glob("evidence/*")).unlink()
+    gate = judged()
+    assert gate.outcome is Outcome.INVALID
+    assert gate.reason == f"artifacts/long.json of run {source.id}: changed; run its item again"
+    result.unlink()
+    assert "missing" in judged().reason
 
 
 def test_a_record_deviates_as_the_runs_it_rests_on(workspace):

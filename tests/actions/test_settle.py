@@ -91,15 +91,15 @@ def test_a_clean_run_takes_the_deviation_of_the_earlier_one_away(workspace) -> N
 
 def test_items_of_the_same_words_are_verified_each(workspace) -> None:
     for number in ("1.1", "1.2"):
-        settle(passing(workspace, number), workspace.store)
-    (workspace.folder / "artifacts/1.1.json").write_text("other")
+        settle(passing(workspace, number, f"artifacts/{number}.txt"), workspace.store)
+    (workspace.folder / "artifacts/1.1.txt").write_text("other")
     states = {finding.path: finding.state for finding in check_ledger(workspace.store)}
-    assert states == {"artifacts/1.1.json": "changed", "artifacts/1.2.json": "intact"}
+    assert states == {"artifacts/1.1.txt": "changed", "artifacts/1.2.txt": "intact"}
 
 
 def test_a_tick_by_hand_replaces_the_tick_of_a_run(workspace) -> None:
-    settle(passing(workspace), workspace.store)
-    (workspace.folder / "artifacts/1.1.json").unlink()
+    settle(passing(workspace, artifact="artifacts/1.1.txt"), workspace.store)
+    (workspace.folder / "artifacts/1.1.txt").unlink()
     assert [finding.state for finding in check_ledger(workspace.store)] == ["missing"]
     tick_by_hand(workspace.folder / "list.md", StepKey("1. Part", "same", 1), "seen by Ada", workspace.store)
     assert check_ledger(workspace.store) == []

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmval_tui.cli import COMMANDS, VALUED, parser, with_command
+from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.plans import active_plan
 
 
@@ -38,6 +39,42 @@ def test_which_command(typed: list[str], command: str) -> None:
     assert parser().parse_args(with_command(typed, COMMANDS, VALUED)).command == command
 
 
+@pytest.mark.parametrize(
+    ("typed", "name", "words"),
+    [
+        ("run 2.3 --preset smoke 4.2", "steps", ["2.3", "4.2"]),
+        ("run --preset smoke 2.3 4.2", "steps", ["2.3", "4.2"]),
+        ("run 2.3 -- 4.2", "steps", ["2.3", "4.2"]),
+        ("run --all", "steps", []),
+        ("report one --format md two -o x.md three", "runs", ["one", "two", "three"]),
+        ("report", "runs", []),
+        ("compare one --anyway two", "b", "two"),
+        ("tick --note why 1.1", "step", "1.1"),
+        ("--theme dark list.md --readonly", "checklist_file", "list.md"),
+        ("locate --json config", "what", "config"),
+    ],
+)
+def test_options_may_stand_between_words(typed: str, name: str, words: list[str] | str) -> None:
+    assert getattr(parser().parse_args(with_command(typed.split(), COMMANDS, VALUED)), name) == words
+
+
+@pytest.mark.parametrize(
+    ("typed", "complaint"),
+    [
+        ("run 1.1 --presett smoke 1.2", "unrecognized arguments: --presett"),
+        ("run 1.1 --preset huge 1.2", "argument --preset: invalid choice"),
+        ("tick 1.1 --note why 1.2", "unrecognized arguments: 1.2"),
+        ("tick 1.1", "the following arguments are required: --note"),
+        ("compare one --anyway", "the following arguments are required: B"),
+        ("locate --json moon", "argument what: invalid choice"),
+    ],
+)
+def test_bad_words_are_refused_in_one_sentence(typed: str, complaint: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        parser().parse_args(with_command(typed.split(), COMMANDS, VALUED))
+    assert complaint in str(refusal.value)
+
+
 def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
     before = workspace.checklist.read_bytes()
     done = workspace.llmval("run", "1.1", check=0)
@@ -53,6 +90,10 @@ def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
 
     workspace.llmval("verify", check=0)
     (workspace.folder / "artifacts/ok.json").write_text('{"value": 2}')
+    kept = workspace.llmval("verify", check=0).stdout
+    assert "kept     1.1  artifacts/ok.json" in kept and "0 intact, 1 kept as the run's copy, 0 stale" in kept
+    (copy,) = workspace.store.runs()[0].folder.glob("evidence/*")
+    copy.write_text('{"value": 2}')
     stale = workspace.llmval("verify", "--json", check=1)
     assert json.loads(stale.stdout)["files"][0]["state"] == "changed"
 

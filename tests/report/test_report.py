@@ -20,6 +20,8 @@ from llmval_tui.foundation.resources import bundled
 from llmval_tui.report.build import render
 from llmval_tui.report.choose import runs_for
 from llmval_tui.report.facts import gather
+from llmval_tui.report.sides import side
+from llmval_tui.runs.evidence import keep
 from llmval_tui.runs.records import Gate, Outcome
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
@@ -229,6 +231,24 @@ def test_changed_and_missing_evidence_is_named(workspace: Workspace) -> None:
     assert "was changed since it was judged" in changed and "Load test:" not in changed
     path.unlink()
     assert "r1.json is missing" in made(workspace, "md").replace("\\", "")
+
+
+def test_what_was_written_over_is_shown_from_the_runs_copy(workspace: Workspace) -> None:
+    run = workspace.run()
+    verdict = run.verdict()
+    assert verdict is not None
+    keep(run.folder, verdict.evidence, workspace.folder)
+    path = workspace.folder / "artifacts" / "r1.json"
+    for damage in (lambda: path.write_text(json.dumps(result_json(seed=9))), path.unlink):
+        damage()
+        text = made(workspace, "md")
+        assert "Load test:" in text and "the copy in the run's evidence/ has this hash" in text
+        assert "was changed since it was judged" not in text and "is missing" not in text
+        report = json.loads(made(workspace, "json"))
+        fastjsonschema.compile(json.loads((bundled("docs/schemas") / "report.schema.json").read_text()))(report)
+        assert report["runs"][0]["artifacts"][0]["state"] == "kept"
+        assert (workspace.folder / report["runs"][0]["artifacts"][0]["copy"]).is_file()
+        assert side(workspace.store, run.id, "A").result.ours == result_json()["llmval"]
 
 
 def test_no_run_named_means_the_newest_of_each_step(workspace: Workspace) -> None:

@@ -1,6 +1,6 @@
 """What the screen looks like at three sizes in three themes; look at the report before accepting a change."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -59,14 +59,7 @@ def test_the_screen(
 
     async def before(pilot: Pilot[Any]) -> None:
         app.main.post_message(Sampled("live", [sample(second) for second in range(201)]))
-        for key in ("", *keys):
-            if key:
-                await pilot.press(key)
-            for _ in range(200):
-                if app.main.state.detail is not None and app.main.state.view.document is not None:
-                    break
-                await pilot.pause(0.02)
-        await pilot.pause(0.1)
+        await steady(pilot, app, keys)
         seen.append(app.main.state.detail)
 
     # A start that failed would leave an empty picture, which equals itself.
@@ -74,7 +67,8 @@ def test_the_screen(
     assert seen and seen[0] is not None
 
 
-async def steady(pilot: Pilot[Any], app: Dashboard, keys: str) -> None:
+async def steady(pilot: Pilot[Any], app: Dashboard, keys: Iterable[str]) -> None:
+    """Press keys, each once the one before has been answered; a start that failed ends here."""
     for key in ("", *keys):
         if key:
             await pilot.press(key)

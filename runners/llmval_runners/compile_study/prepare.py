@@ -15,10 +15,9 @@ from llmval_runners.compile_study import finish, redact
 from llmval_runners.compile_study.layout import Layout, write_json
 from llmval_runners.files import replace_bytes
 from llmval_runners.refusal import Refused
-from llmval_runners.shapes import SHAPES, ModelShape
+from llmval_runners.shapes import CPU_PARAMETERS, SHAPES, ModelShape
 
 DEFAULT_MODEL = "llama40b"
-CPU_PARAMETERS = 1_000_000_000  # in float32 that is 4 GB, and a step of seconds
 STANDALONE = "repro.py"
 _PARTIAL = """This bundle is partial: its study has not come to its end, or what writes the end was killed.
 

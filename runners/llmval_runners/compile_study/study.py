@@ -18,9 +18,9 @@ from llmval_runners.compile_study.redact import allowed
 from llmval_runners.compile_study.report import REPORT, report
 from llmval_runners.events import EventLog
 from llmval_runners.files import replace_bytes
+from llmval_runners.launcher import launcher
 
 ENTRY = Path(__file__).resolve().parents[2] / "torch_compile_repro.py"
-LAUNCH = ENTRY.parent / "llmval_runners" / "launch.py"
 COLLECT_ENV, COLLECT_ENV_S = "collect_env.txt", 120.0
 OF_RUN = "LLMVAL_COMPILE_STUDY"  # tells a rank which folder its study has
 
@@ -66,19 +66,9 @@ class Study:
         return self._finish()
 
     def _start_agent(self) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            str(LAUNCH),
-            "--logs",
-            str(self.layout.logs),
-            "--exit-codes",
-            str(self.layout.exit_codes),
-            "--",
-            f"--nproc_per_node={self.options.tensor_parallel_gpus}",
-            str(ENTRY),
-            "--output-dir",
-            str(self.layout.root),
-        ]
+        ranks = f"--nproc_per_node={self.options.tensor_parallel_gpus}"
+        torchrun = [ranks, str(ENTRY), "--output-dir", str(self.layout.root)]
+        command = launcher(self.layout.logs, self.layout.exit_codes, torchrun)
         agent = subprocess.Popen(command, env={**os.environ, OF_RUN: str(self.layout.root)}, stdin=subprocess.DEVNULL)
         process = read_process(agent.pid)
         write_json(

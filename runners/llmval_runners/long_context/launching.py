@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from llmval_runners.launcher import launcher
 from llmval_runners.refusal import USAGE_EXIT
 
 ENTRY = Path(__file__).resolve().parents[2] / "long_context_validation.py"
-LAUNCH = ENTRY.parent / "llmval_runners" / "launch.py"
 RUN_FOLDER = "LLMVAL_RUN_FOLDER"  # set where a dashboard runs this: the ranks' output belongs to its logs
 LABEL = "main"
 POLL_S = 0.2
@@ -37,10 +37,7 @@ def launch(argv: list[str], ranks: int, entry: Path = ENTRY) -> int:
 
 
 def _run(command_line: list[str], ranks: int, logs: Path, codes: Path, *, show: bool) -> int:
-    command = [
-        sys.executable, str(LAUNCH), "--logs", str(logs), "--label", LABEL, "--exit-codes", str(codes), "--",
-        f"--nproc_per_node={ranks}", *command_line,
-    ]  # fmt: skip
+    command = launcher(logs, codes, [f"--nproc_per_node={ranks}", *command_line], LABEL)
     heard: list[int] = []
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:

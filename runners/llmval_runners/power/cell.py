@@ -18,10 +18,10 @@ from llmval_runners.power.options import Settings
 from llmval_runners.power.phase import measure
 from llmval_runners.power.workload import build, work_of
 from llmval_runners.refusal import Refused
+from llmval_runners.shapes import CPU_PARAMETERS
 
 SCHEMA = 1
 IDLE_S = 3.0
-CPU_PARAMETERS = 1_000_000_000  # as in the load test: above, a step takes seconds, and a window holds too few
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ def identity_of(devices: list[torch.device], meter: Any) -> dict[str, Any]:
         ]
     return {
         "host": socket.gethostname(),
+        "host_gpu_uuids": meter.host_gpu_uuids() if isinstance(meter, NvmlMeter) else None,
         "gpus": gpus,
         "driver": gpus[0]["driver"] if gpus else None,
         "cpu": platform.processor() or platform.machine() if not gpus else None,

@@ -93,6 +93,17 @@ class NvmlMeter:
             )
         return found
 
+    def host_gpu_uuids(self) -> list[str] | None:
+        """All GPUs that the driver shows here, sorted, used or not; None where it does not tell.
+
+        They tell hosts of one name apart, as images of virtual machines make them.
+        """
+        try:
+            handles = [self._call("nvmlDeviceGetHandleByIndex", n) for n in range(self._call("nvmlDeviceGetCount"))]
+            return sorted(str(self._call("nvmlDeviceGetUUID", handle)) for handle in handles)
+        except MeterFault:
+            return None
+
     def energy_j(self, gpu: int) -> float:
         return self._call("nvmlDeviceGetTotalEnergyConsumption", self._handles[gpu]) / 1000
 

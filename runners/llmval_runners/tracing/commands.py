@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmval_runners.launcher import launcher
+
 RUNNERS = Path(__file__).resolve().parents[2]
 LOAD_TEST = RUNNERS / "inference_server_load_test.py"
 RUN_FOLDER = "LLMVAL_RUN_FOLDER"  # set by llmval: the ranks' logs and exit codes belong there
@@ -72,9 +74,8 @@ class Setup:
         """The load test under torchrun; within a run of llmval by its launcher, which records every rank's end."""
         ranks = ["--nproc-per-node", str(self.ranks)]
         if folder := os.environ.get(RUN_FOLDER):
-            launcher = [str(RUNNERS / "llmval_runners" / "launch.py"), "--logs", f"{folder}/logs", "--label", "main"]
-            codes = ["--exit-codes", f"{folder}/ranks.main.json"]
-            return [sys.executable, *launcher, *codes, "--", *ranks, *self.load_test()]
+            run = Path(folder)
+            return launcher(run / "logs", run / "ranks.main.json", [*ranks, *self.load_test()], "main")
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", *ranks, *self.load_test()]
 
     def trace(self) -> list[str]:

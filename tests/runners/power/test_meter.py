@@ -5,6 +5,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
+from llmval_runners.power.machine import identity_of
 from llmval_runners.power.meter import MeterFault, NoMeter, NvmlMeter, open_meter, throttle_names
 
 
@@ -30,6 +32,16 @@ class FakeNvml:
 
     def nvmlSystemGetDriverVersion(self):
         return "580.159.04"
+
+    def nvmlDeviceGetCount(self):
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return f"GPU-{'cab'[index]}"
+
+    def nvmlDeviceGetUUID(self, handle):
+        self._may("nvmlDeviceGetUUID")
+        return handle
 
     def nvmlDeviceGetHandleByUUID(self, uuid):
         self._may("nvmlDeviceGetHandleByUUID")
@@ -96,6 +108,14 @@ def test_units_are_watts_joules_and_percent(nvml):
     assert "186" in meter.power_source
     meter.close()
     assert nvml.open == 0
+
+
+def test_the_hosts_gpus_are_all_that_nvml_shows_or_unknown(nvml):
+    meter = open_meter(["GPU-a"])
+    assert meter.host_gpu_uuids() == ["GPU-a", "GPU-b", "GPU-c"]
+    assert identity_of([torch.device("cuda", 0)], meter)["host_gpu_uuids"] == ["GPU-a", "GPU-b", "GPU-c"]
+    nvml.fail = {"nvmlDeviceGetUUID"}
+    assert meter.host_gpu_uuids() is None
 
 
 def test_an_average_stands_in_for_instant_power_by_name_only(nvml):

@@ -56,6 +56,7 @@ class Machine:
     power_limit_w: list[float | None]
     torch: str | None
     date: str
+    gpu_set: str | None = None  # 8 hex digits for the UUIDs of all the host's GPUs: hosts may share a name
 
 
 @dataclass(slots=True)

@@ -33,8 +33,9 @@ def render(summary: dict[str, Any], path: str, sha256: str) -> str:
 def _identity(machine: dict[str, Any], path: str, sha256: str) -> str:
     limits = sorted({limit for limit in machine["power_limit_w"] if limit is not None})
     limit = ", ".join(f"{value:g} W" for value in limits) or "not known"
+    gpu_set = f" (GPU set {machine['gpu_set']})" if machine["gpu_set"] else ""
     return (
-        f"Host {_text(machine['host'])}; {_text(machine['gpus'])}; driver "
+        f"Host {_text(machine['host'])}{gpu_set}; {_text(machine['gpus'])}; driver "
         f"{_text(machine['driver'] or 'not known')}; power limit {limit}; "
         f"{machine['date']}; summary `{path}`, SHA-256 `{sha256}`."
     )

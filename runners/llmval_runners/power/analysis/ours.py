@@ -1,5 +1,6 @@
 """Reads a cell of `precision_power_sweep.py` (`docs/schemas/power_cell.schema.json`)."""
 
+import hashlib
 from collections import Counter
 from typing import Any
 
@@ -78,7 +79,10 @@ def _machine(record: dict[str, Any]) -> Machine:
     told = ", ".join(f"{count} × {name}" for name, count in names.items()) or f"no GPU ({identity['cpu']})"
     limits = [gpu["power_limit_w"] for gpu in gpus]
     shown = ", ".join(sorted({"unknown" if limit is None else f"{limit:g} W" for limit in limits}))
-    where = f"{identity['host']}: {told}" + (f" at {shown}" if gpus else "")
+    everything = identity.get("host_gpu_uuids")  # absent from cells of earlier releases, null without NVML
+    gpu_set = hashlib.sha256("\n".join(sorted(everything)).encode()).hexdigest()[:8] if everything else None
+    host = f"{identity['host']} (GPU set {gpu_set})" if gpu_set else identity["host"]
+    where = f"{host}: {told}" + (f" at {shown}" if gpus else "")
     return Machine(
         f"{where}, driver {identity['driver']}, torch {identity['torch']}",
         identity["host"],
@@ -87,4 +91,5 @@ def _machine(record: dict[str, Any]) -> Machine:
         limits,
         identity["torch"],
         record["ended_utc"][:10],
+        gpu_set,
     )

@@ -1,0 +1,75 @@
+"""Which cells are of one machine: hosts of one name are told apart where their cells have all the host's GPUs."""
+
+import json
+from pathlib import Path
+
+import fastjsonschema
+import pytest
+from cells import cell, phase, write
+from llmval_runners.power.analysis import markdown
+from llmval_runners.power.analysis.summary import read_all, summarise
+
+DOCS = Path(__file__).parents[3] / "docs"
+RESULTS = DOCS / "results" / "h200-power-2026-11-23"
+
+
+def summary_of(paths):
+    return summarise(*read_all(paths), 0.16, 1.5)
+
+
+def pair(here, there):
+    """A 16-bit and an FP8 cell of two hosts that are both called `vm`, with the GPUs that NVML showed there."""
+    bf16, fp8 = cell("bf16", 2, {"prefill": phase(20_000, 0.035)}), cell("fp8_te", 2, {"prefill": phase(30_000, 0.020)})
+    for record, gpus in ((bf16, here), (fp8, there)):
+        record["identity"] |= {"host": "vm", "host_gpu_uuids": gpus}
+    return bf16, fp8
+
+
+def schema(name):
+    return fastjsonschema.compile(json.loads((DOCS / "schemas" / f"{name}.schema.json").read_text()))
+
+
+def test_two_hosts_of_one_name_are_two_machines(tmp_path):
+    records = pair(["GPU-a", "GPU-b"], ["GPU-c"])
+    found = summary_of(write(tmp_path, *records))
+    assert len({machine["id"] for machine in found["machines"]}) == 2
+    assert found["comparisons"] == []
+    text = markdown.render(found, "summary.json", "0" * 64)
+    for machine in found["machines"]:
+        assert f"Host vm (GPU set {machine['gpu_set']}); 1 × NVIDIA H200;" in text
+    schema("power_summary")(json.loads(json.dumps(found)))
+    for record in records:
+        schema("power_cell")(record)
+
+
+def test_two_cards_of_one_host_are_one_machine(tmp_path):
+    bf16, fp8 = pair(["GPU-a", "GPU-b"], ["GPU-b", "GPU-a"])
+    fp8["identity"]["gpus"][0]["uuid"] = "GPU-b"
+    found = summary_of(write(tmp_path, bf16, fp8))
+    assert len(found["machines"]) == 1
+    assert [compared["same_gpus"] for compared in found["comparisons"]] == [False]
+
+
+def test_where_nvml_does_not_tell_the_name_decides(tmp_path):
+    found = summary_of(write(tmp_path, *pair(None, None)))
+    assert [(machine["host"], machine["gpu_set"]) for machine in found["machines"]] == [("vm", None)]
+    assert "Host vm; 1 × NVIDIA H200;" in markdown.render(found, "summary.json", "0" * 64)
+    assert len(found["comparisons"]) == 1
+
+
+def test_gpus_that_are_no_uuids_are_refused_by_name(tmp_path):
+    _, refused = read_all(write(tmp_path, *pair([1, 2], ["GPU-c"])))
+    assert [Path(item["path"]).name[:2] for item in refused] == ["00"]
+    assert "lacks" in refused[0]["reason"]
+
+
+@pytest.mark.parametrize("part", ["counts", "missing", "comparisons", "best", "pareto", "cells"])
+def test_the_recorded_cells_still_give_the_recorded_summary(part):
+    def told(summary):
+        rows = [{**row, "source": None} for row in summary[part]] if part == "cells" else summary[part]
+        return json.loads(json.dumps(rows))
+
+    recorded = json.loads((RESULTS / "summary_20261123.json").read_text())
+    found = summary_of(sorted((RESULTS / "cells").glob("*.json")))
+    assert told(found) == told(recorded)
+    assert [machine["id"] for machine in found["machines"]] == [machine["id"] for machine in recorded["machines"]]

@@ -1,0 +1,213 @@
+"""Which commands capture a trace, what is refused before any runs, and the script itself."""
+
+import gzip
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llmval_runners.refusal import Refused
+from llmval_runners.tracing import capture, options
+from llmval_runners.tracing.commands import Paths, Setup
+from traces import ROOT, load_result, nsys_export, schema
+
+SCRIPT = ROOT / "runners" / "capture_fp8_flexattention_traces.sh"
+
+
+def asked(folder: Path, *words: str) -> tuple[Namespace, list[str]]:
+    return options.parse(["--output-dir", str(folder / "out"), *words])
+
+
+NODE = {
+    "gpus": 8,
+    "fp8": True,
+    "torch": "2.11",
+    "cuda": "13.0",
+    "transformer_engine": None,
+    "transformer_engine_problem": "no .so",
+}
+
+
+def setup_of(folder: Path, *words: str, profiler: str = "nsys", **node: Any) -> Setup:
+    chosen, extra = asked(folder, *words)
+    return capture.decide(chosen, extra, NODE | node, Paths(chosen.output_dir), profiler)
+
+
+def test_defaults_are_the_lists_and_the_environment_and_flags_change_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = setup_of(tmp_path).launch()
+    line = " ".join(words)
+    for part in (
+        "--nproc-per-node 8",
+        "--duration 60",
+        "--target-qps 28",
+        "--attention-backend flex",
+        "--profile nsys",
+    ):
+        assert part in line
+    monkeypatch.setenv("TRACE_DURATION", "7")
+    monkeypatch.setenv("TRACE_TENSOR_PARALLEL_GPUS", "4")
+    words = setup_of(tmp_path, "--tensor-parallel-gpus", "2", "--kv-dtype", "fp8").launch()
+    line = " ".join(words)
+    assert "--nproc-per-node 2 " in line
+    assert "--duration 7 " in line
+    assert line.endswith("--kv-dtype fp8"), "what only the load test knows is handed on"
+    monkeypatch.setenv("TRACE_PROFILER", "perf")
+    with pytest.raises(Refused, match="perf"):
+        setup_of(tmp_path)
+
+
+def test_nsys_comes_before_torchrun_and_captures_the_marked_window(tmp_path: Path) -> None:
+    words = setup_of(tmp_path).trace()
+    program = words.index(sys.executable)
+    assert words[:2] == ["nsys", "profile"]
+    assert {"--trace=cuda,nvtx", "--capture-range=cudaProfilerApi", "--capture-range-end=stop"} <= set(words[:program])
+    assert "--cuda-graph-trace=node" in words[:program]
+    assert f"--output={tmp_path}/out/trace" in words[:program]
+    assert setup_of(tmp_path, profiler="torch").trace()[0] == sys.executable
+
+
+def test_within_a_run_the_launcher_keeps_the_ranks_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "torch.distributed.run" in setup_of(tmp_path).launch()
+    monkeypatch.setenv("LLMVAL_RUN_FOLDER", "/runs/1")
+    words = setup_of(tmp_path).launch()
+    assert "/runs/1/logs" in words
+    assert "/runs/1/ranks.main.json" in words
+
+
+def test_what_is_decided_is_said(tmp_path: Path) -> None:
+    node = {"gpus": 6}
+    setup = setup_of(tmp_path, **node)
+    assert (setup.ranks, setup.fp8) == (4, "native")
+    told = " ".join(capture.notes(setup.options, setup, NODE | node))
+    assert "4 of 6 GPUs" in told
+    assert "became native, since Transformer Engine does not load (no .so)" in told
+    assert setup_of(tmp_path, transformer_engine="2.20").fp8 == "transformer-engine"
+    assert setup_of(tmp_path, "--device", "cpu", profiler="torch").fp8 == "none"
+    old = setup_of(tmp_path, fp8=False, transformer_engine="2.20")
+    assert old.fp8 == "none" and "have no FP8" in " ".join(capture.notes(old.options, old, NODE | {"fp8": False}))
+    with pytest.raises(Refused, match="no GPU here"):
+        setup_of(tmp_path, gpus=0)
+    with pytest.raises(Refused, match="pass 6 or fewer"):
+        setup_of(tmp_path, "--tensor-parallel-gpus", "8", **node)
+
+
+@pytest.mark.parametrize(
+    ("words", "tools", "why"),
+    [
+        ((), (), "nsys is not on the PATH"),
+        ((), ("nsys",), None),
+        (("--profiler", "torch"), ("nsys",), "asked for by --profiler torch"),
+        (("--profiler", "torch"), (), "nsys is not on the PATH"),
+        (("--device", "cpu"), ("nsys",), "the run is on a CPU"),
+    ],
+)
+def test_which_profiler_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], tools: tuple[str, ...], why: str | None
+) -> None:
+    monkeypatch.setattr(capture.shutil, "which", lambda name: name if name in tools else None)
+    chosen, _ = asked(tmp_path, *words)
+    assert capture._check(chosen, Paths(chosen.output_dir)) == why
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--profiler", "nsys"), "install Nsight Systems"),
+        (("--ncu",), "ncu is not on the PATH"),
+        (("--profiler", "nsys", "--device", "cpu"), "--device is cpu"),
+        (("--duration", "0"), "not above 0"),
+    ],
+)
+def test_refusals_run_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.setattr(capture.shutil, "which", lambda name: None)
+    monkeypatch.setattr(capture.subprocess, "run", None)
+    monkeypatch.setattr(capture.subprocess, "Popen", None)
+    assert capture.main(["--output-dir", str(tmp_path / "out"), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_flag_that_nobody_knows_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(capture, "_probe", lambda: NODE)
+    monkeypatch.setattr(capture.subprocess, "Popen", None)
+    assert capture.main(["--output-dir", str(tmp_path / "out"), "--profiler", "torch", "--nonsense", "4"]) == 2
+    assert "--nonsense 4" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_trace_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "trace.json.gz").touch()
+    assert capture.main(["--output-dir", str(tmp_path), "--device", "cpu"]) == 2
+    assert "name another --output-dir" in capsys.readouterr().err
+
+
+def test_a_capture_with_nsys_from_end_to_end_but_for_its_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernels = [(0, 100_000, 0, "nvjet_a"), (0, 50_000, 1, "ncclDevKernel_AllReduce")]
+
+    def run(argv: list[str], commands: list[str], what: str, **_: Any) -> None:
+        commands.append(argv[0])
+        paths = Paths(tmp_path / "out")
+        if argv[:2] == ["nsys", "profile"]:
+            paths.nsys.write_bytes(b"report")
+            paths.result.write_text(json.dumps(load_result(profiler="nsys", ranks="all")))
+        elif argv[:2] == ["nsys", "export"]:
+            nsys_export(paths.folder, kernels)
+        elif argv[0] == "ncu":
+            raise capture.Failed("the pass of Nsight Compute ended with exit code 9: its last words are above.", 9)
+
+    monkeypatch.setattr(capture.shutil, "which", lambda name: name)
+    monkeypatch.setattr(capture, "_probe", lambda: NODE)
+    monkeypatch.setattr(capture, "_nsys_version", lambda: "2025.3.1")
+    monkeypatch.setattr(capture, "_run", run)
+    assert capture.main(["--output-dir", str(tmp_path / "out"), "--ncu"]) == 1, "what was asked for did not come"
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    schema()(summary)
+    assert summary["tool"] == {"name": "nsys", "version": "2025.3.1", "why": None}
+    assert [one["device"] for one in summary["devices"]] == ["0", "1"]
+    assert [one["name"] for one in summary["files"]] == ["trace.nsys-rep", "load_test.json"]
+    assert any("Nsight Compute" in note for note in summary["notes"])
+    assert not (tmp_path / "out" / "trace.sqlite").exists()
+
+
+def test_the_script_traces_a_load_on_a_cpu(tmp_path: Path) -> None:
+    words = ["--device", "cpu", "--model", "tiny", "--duration", "2", "--target-qps", "6", "--trace-seconds", "1.5"]
+    done = subprocess.run(
+        ["bash", str(SCRIPT), "--python", sys.executable, *words, "--output-dir", str(tmp_path / "out")],
+        capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    schema()(summary)
+    assert summary["unit"] == "operators"
+    assert summary["window"]["steps"] > 0
+    assert summary["shares"]["gemm"] > 0
+    names = {one["name"] for one in summary["ranges"]}
+    assert names & {"decode step", "prefill and decode"}
+    result = json.loads((tmp_path / "out" / "load_test.json").read_text())["llmval"]
+    assert "a profiler ran" in " ".join(result["invalid_reasons"]), "its figures are nobody's baseline"
+    with gzip.open(tmp_path / "out" / "trace.json.gz") as file:
+        assert json.load(file)["traceEvents"]
+
+
+def test_the_script_alone_says_what_it_lacks(tmp_path: Path) -> None:
+    copy = tmp_path / SCRIPT.name
+    copy.write_bytes(SCRIPT.read_bytes())
+    for words, said in ((["bash", str(copy)], "llmval_runners"), (["bash", str(SCRIPT), "--python", "/no"], "no /no")):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == 2
+        assert said in done.stderr
