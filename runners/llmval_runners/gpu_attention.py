@@ -90,10 +90,12 @@ class SdpaAttention:
         if not all(cudnn_takes(span.count, span.start, self._cache.page_size) for span in prompts.spans):
             return self._flash(prompts)
         attend, used = self._cudnn(prompts), sum(span.count for span in prompts.spans)
-        missing = len(tokens.rows) - used
-        if not missing:
-            return attend
-        return lambda qkv, keys, values: F.pad(attend(qkv[:used], keys, values), (0, 0, 0, missing))
+
+        def filled_up(qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+            out = attend(qkv[:used], keys, values)
+            return out if used == len(qkv) else F.pad(out, (0, 0, 0, len(qkv) - used))
+
+        return filled_up
 
     def _gathered(self, pool: torch.Tensor, pages: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Whole pages of a pool [KV heads, slots, head dim] one after the other: [KV heads, tokens, head dim]."""

@@ -61,7 +61,10 @@ for pool, new in zip(cache.pool[0], (k, v)):
 found = []
 for start, count in CHUNKS:
     attend = attention.prefill(None, None, Prompts([Span(0, 0, count, start)], [pages]))
-    found.append(attend(torch.cat((q, k, v), 1)[start : start + count], *cache.pool[0]))
+    step = torch.cat((q, k, v), 1)[start : start + count]
+    found.append(attend(step, *cache.pool[0]))
+    filled = attend(torch.cat((step, torch.full_like(step[:16], float("nan")))), *cache.pool[0])
+    assert torch.equal(filled[:count], found[-1]) and not filled[count:].any()  # rows that belong to nobody
 expected = exact(q, k.transpose(0, 1), v.transpose(0, 1), True)[0]
 error = (torch.cat(found).view_as(expected).float() - expected).norm() / expected.norm()
 assert attention.chunks_in_fp8 == 2
