@@ -1,11 +1,14 @@
 """The application: settings in, exit code out. Everything to be seen is in `screens/main.py`."""
 
 import os
+import sys
 from typing import Any, ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 
 from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.tui import collecting
 from llmval_tui.tui.base import StyledApp
 from llmval_tui.tui.commands import Commands, LlmvalCommands
@@ -15,6 +18,7 @@ from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.theming import choose_look
+from llmval_tui.tui.typing_ahead import TypingAhead
 from llmval_tui.tui.workspace import Workspace
 
 SETTLED_S = 2.0  # after the first paint everything that stays is there
@@ -77,9 +81,16 @@ class Dashboard(StyledApp):
         self.main = MainScreen(
             state, workspace or Workspace(settings, propose), commands or LlmvalCommands(settings), live, replay
         )
+        self._typing = TypingAhead(self, super().on_event, lambda: self.main.asking)
 
     def get_default_screen(self) -> MainScreen:
         return self.main
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            await self._typing.take(event)
+        else:
+            await super().on_event(event)
 
     def action_leave(self) -> None:
         """Ctrl-C and Ctrl-Q ask as `q` does; in a dialog they close it."""
@@ -90,7 +101,7 @@ class Dashboard(StyledApp):
 
 
 def run(settings: Settings) -> int:
-    """Open the dashboard and stay until the operator leaves; 0.
+    """Open the dashboard and stay until the operator leaves; 0, or 1 where a defect of its own ended it.
 
     Raises:
         Refused: the theme or the recording is not there; said before the screen is taken over.
@@ -100,4 +111,11 @@ def run(settings: Settings) -> int:
     app = Dashboard(settings)
     app.call_later(app.set_timer, SETTLED_S, collecting.settle)
     app.run(mouse=settings.mouse)
+    if app.return_code:  # Textual has written where; what matters now comes last, where it is seen
+        print(
+            "llmval: a defect ended the dashboard, as written above; please report it. Work goes on without it: "
+            "llmval attach watches it, and the dashboard finds it again.",
+            file=sys.stderr,
+        )
+        return ExitCode.FAILED
     return 0

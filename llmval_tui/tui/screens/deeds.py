@@ -42,6 +42,11 @@ class DeedScreen(Screen[None]):
         """Where the operator is: `list`, or a pane's name."""
         raise NotImplementedError
 
+    @property
+    def asking(self) -> bool:
+        """Whether a dialog is about to come."""
+        return self._work.asking
+
     def hurry(self) -> None:
         """Look at the files now."""
         raise NotImplementedError
