@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -36,8 +36,7 @@ class Dashboard(StyledApp):
 
     CSS_PATH = "app.tcss"
     TITLE = "llmval"
-    ENABLE_COMMAND_PALETTE = True
-    COMMANDS: ClassVar[set[Any]] = set()  # Textual's own quit without asking; the main screen has ours
+    ENABLE_COMMAND_PALETTE = False  # Textual's own; `screens/palette.py` is ours
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "leave", show=False, priority=True),
         Binding("ctrl+q", "leave", show=False, priority=True),
@@ -57,8 +56,6 @@ class Dashboard(StyledApp):
         # `settings.environment`.
         os.environ.pop("NO_COLOR", None)
         super().__init__()
-        # Textual's own binding goes before every other: a key that the operator gives to something else must be free.
-        self._bindings.key_to_bindings.pop(self.COMMAND_PALETTE_BINDING, None)
         self.settings = settings
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)

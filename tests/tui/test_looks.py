@@ -54,7 +54,7 @@ async def test_ascii_is_ascii_everywhere(workspace: Workspace, dashboard: Make) 
         await ready(pilot)
         app.main.post_message(Sampled("live", [sample(s) for s in range(20)]))
         await pilot.press("j")
-        for key in "123456":
+        for key in (*"123456", "colon"):
             await pilot.press(key)
             await pilot.pause(0.15)
             lines = [strip.text for strip in app.screen._compositor.render_strips()]

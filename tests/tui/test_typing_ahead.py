@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from textual import events
-from textual.command import CommandPalette
 from textual.widgets import Input
 from tui_builder import Workspace
 from tui_pilot import WIDE, Make, ready, until
@@ -14,6 +13,7 @@ from llmval_tui.tui import app as application
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.screens.entry import Entry
+from llmval_tui.tui.screens.palette import Palette
 from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.typing_ahead import TypingAhead
 
@@ -51,7 +51,7 @@ async def test_the_answer_typed_behind_a_question_answers_it(dashboard: Make, co
 async def test_a_key_pressed_twice_opens_one_dialog(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        for key, kind in (("c", Dialog), (("question_mark", "?"), Dialog), (("colon", ":"), CommandPalette)):
+        for key, kind in (("c", Dialog), (("question_mark", "?"), Dialog), (("colon", ":"), Palette)):
             burst(app, key, key)
             await until(pilot, lambda kind=kind: isinstance(app.screen, kind), str(key))
             await pilot.pause(0.2)
