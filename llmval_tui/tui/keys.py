@@ -122,6 +122,11 @@ class Keymap:
             if self.replaying or not key.replay:
                 yield self._as_set(key)
 
+    def shown(self, *names: str) -> str:
+        """The keys of these actions as people read them, for hints; those without a key are left out."""
+        table = {key.id: key.shown for key in self.all() if key.keys}
+        return " ".join(table[name] for name in names if name in table)
+
     def moves(self) -> Iterator[Key]:
         """The keys by which panes scroll."""
         return (self._as_set(key) for key in MOVES)
