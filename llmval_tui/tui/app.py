@@ -1,6 +1,8 @@
 """The application: settings in, exit code out. Everything to be seen is in `screens/main.py`."""
 
+import asyncio
 import os
+import signal
 import sys
 from typing import ClassVar
 
@@ -89,6 +91,10 @@ class Dashboard(StyledApp):
         else:
             await super().on_event(event)
 
+    def end_when_told(self) -> None:
+        """SIGTERM ends the dashboard as a key would: the terminal gets its screen, its mouse and its cursor back."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, ExitCode.INTERRUPTED)
+
     def action_leave(self) -> None:
         """Ctrl-C and Ctrl-Q ask as `q` does; in a dialog they close it."""
         if self.screen is self.main:
@@ -98,7 +104,7 @@ class Dashboard(StyledApp):
 
 
 def run(settings: Settings) -> int:
-    """Open the dashboard and stay until the operator leaves; 0, or 1 where a defect of its own ended it.
+    """Open the dashboard and stay until the operator leaves: 0, 130 after SIGTERM, 1 after a defect of its own.
 
     Raises:
         Refused: the theme or the recording is not there; said before the screen is taken over.
@@ -106,13 +112,13 @@ def run(settings: Settings) -> int:
     choose_look(settings.theme, settings.environment)
     collecting.pause()
     app = Dashboard(settings)
+    app.call_later(app.end_when_told)
     app.call_later(app.set_timer, SETTLED_S, collecting.settle)
     app.run(mouse=settings.mouse)
-    if app.return_code:  # Textual has written where; what matters now comes last, where it is seen
+    if app.return_code == ExitCode.FAILED:  # Textual has written where; what matters now comes last, where it is seen
         print(
             "llmval: a defect ended the dashboard, as written above; please report it. Work goes on without it: "
             "llmval attach watches it, and the dashboard finds it again.",
             file=sys.stderr,
         )
-        return ExitCode.FAILED
-    return 0
+    return app.return_code or 0

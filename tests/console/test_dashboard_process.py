@@ -87,3 +87,15 @@ def test_a_run_outlives_the_dashboard_that_started_it(workspace, screen, loss: s
     os.write(second.terminal, b"q")
     until(lambda: second.process.poll() is not None, "the end")
     assert second.process.returncode == 0
+
+
+def test_kill_gives_the_terminal_back(workspace, screen) -> None:
+    opened = screen()
+    until(lambda: opened.shows("slow.py"), "the first picture")
+    os.write(opened.terminal, b"?")
+    until(lambda: opened.shows("Keys"), "a dialog")
+    opened.process.terminate()
+    until(lambda: opened.shows("\x1b[?1049l"), "the screen from before")
+    until(lambda: opened.process.poll() is not None, "the end")
+    assert opened.process.returncode == 130
+    assert opened.shows("\x1b[?25h") and opened.shows("\x1b[?1000l") and not opened.shows("defect")
