@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from textual import events
-from textual.app import App
 from textual.message_pump import MessagePump
 
+from llmval_tui.tui.base import StyledApp
+from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.widgets.scroll import ScrollPane
 
 LONGEST_S = 2.0  # that a key waits for the one before it: a disk that hangs must not take the keyboard with it
@@ -21,7 +22,7 @@ class TypingAhead:
     """Holds keys back while an earlier one is at work."""
 
     def __init__(
-        self, app: App[int], deliver: Callable[[events.Key], Awaitable[None]], asking: Callable[[], bool]
+        self, app: StyledApp, deliver: Callable[[events.Key], Awaitable[None]], asking: Callable[[], bool]
     ) -> None:
         self._app = app
         self._deliver = deliver
@@ -31,6 +32,10 @@ class TypingAhead:
 
     async def take(self, key: events.Key) -> None:
         """Deliver the key now, or behind those that wait."""
+        for one in apart(key, self._app.keymap):
+            await self._take(one)
+
+    async def _take(self, key: events.Key) -> None:
         if self._task is not None:
             self._waiting.append(key)
             return
@@ -73,6 +78,17 @@ class TypingAhead:
         while self._asking():
             await asyncio.sleep(0.01)
         await _passed(self._target())
+
+
+def apart(key: events.Key, keymap: Keymap) -> list[events.Key]:
+    """Esc and a letter in one piece are what Alt sends, and mean that only where such a key is set: else `y` behind
+    an Esc that leaves a dialog would be its answer."""
+    character = key.character
+    if not key.key.startswith("alt+") or not character or not character.isalnum():
+        return [key]
+    if any(key.key in bound.keys.split(",") for bound in (*keymap.all(), *keymap.moves())):
+        return [key]
+    return [events.Key("escape", "\x1b"), events.Key(character, character)]
 
 
 async def _passed(target: MessagePump) -> None:

@@ -6,7 +6,7 @@ import pytest
 from textual import events
 from textual.widgets import Input
 from tui_builder import Workspace
-from tui_pilot import WIDE, Make, ready, until
+from tui_pilot import WIDE, Make, ready, said, until
 
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.tui import app as application
@@ -65,6 +65,18 @@ async def test_text_goes_into_the_field_that_its_key_has_opened(dashboard: Make)
         app = await ready(pilot)
         burst(app, "t", *"text")
         await until(pilot, lambda: isinstance(app.screen, Entry) and app.screen.query_one(Input).value == "text")
+
+
+async def test_esc_and_a_letter_in_one_piece_are_no_answer(dashboard: Make, commands: Any) -> None:
+    async with dashboard(keys={"run": (("alt+r", "alt+r"),)}).run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        app.post_message(events.Key("alt+y", "y"))  # as Textual reads ESC y
+        await until(pilot, lambda: "clipboard" in said(app), "what y means on the screen below")
+        assert app.screen is app.main and commands.calls == []
+        app.post_message(events.Key("alt+r", "r"))  # a key that the operator has set
+        await until(pilot, lambda: isinstance(app.screen, Dialog), "the question")
 
 
 async def test_no_key_waits_for_one_that_only_moves(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:

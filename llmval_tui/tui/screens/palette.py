@@ -77,8 +77,8 @@ class Offered(ScrollPane):
             there = not entry.where or self.pane in entry.where
             elsewhere = "" if there else f" in {places(entry.where)}"
             sign = self.glyphs.cursor if index == self.cursor else " "
-            shown = fit(entry.shown, 10, self.glyphs.ellipsis)
-            text = fit(entry.text, max(8, width - 12 - len(elsewhere)), self.glyphs.ellipsis)
+            shown = fit(self.glyphs.key(entry.shown), 10, self.glyphs.ellipsis)
+            text = fit(self.glyphs.key(entry.text), max(8, width - 12 - len(elsewhere)), self.glyphs.ellipsis)
             role = "text" if there else "muted"
             rows.append(row((sign, "accent"), (shown, "key"), (text, role), (elsewhere, "muted"), target=entry.action))
         return rows
