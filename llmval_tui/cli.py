@@ -210,14 +210,23 @@ def main(arguments: list[str] | None = None) -> int:
         function: Callable[[argparse.Namespace], int] = getattr(import_module(f"llmval_tui.console.{module}"), name)
         return int(function(options))
     except Refused as refusal:
-        if as_json:
-            print(json.dumps({"ok": False, "message": str(refusal)}))
-        else:
-            print(f"llmval: {refusal}", file=sys.stderr)
-        return ExitCode.REFUSED
+        return _refuse(str(refusal), as_json)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone, perhaps before the end: not a pass. Python must not complain at exit either.
         sys.stderr.close()
         return ExitCode.INTERRUPTED
+    except OSError as error:
+        if error.filename is None:
+            raise  # no file of the operator's
+        why = f"{error.filename} cannot be used ({error.strerror}): check the path, its permissions and the disk."
+        return _refuse(why, as_json)
+
+
+def _refuse(why: str, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"ok": False, "message": why}))
+    else:
+        print(f"llmval: {why}", file=sys.stderr)
+    return ExitCode.REFUSED

@@ -1,6 +1,7 @@
 """Opening the dashboard; the only place of the command line that imports it."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +11,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.workspace import is_demo
 
 T = TypeVar("T")
+NO_SCREEN = ("dumb", "unknown")  # terminfo's names for terminals that only print lines; no TERM at all is often a slip
 
 
 def dashboard(options: argparse.Namespace) -> int:
@@ -21,6 +23,11 @@ def dashboard(options: argparse.Namespace) -> int:
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Refused("the dashboard needs a terminal: use llmval run, llmval status or llmval attach in scripts.")
+    if (term := os.environ.get("TERM")) in NO_SCREEN:
+        raise Refused(
+            f"TERM={term} is a terminal without a cursor: say what it is (such as TERM=xterm-256color), or use "
+            "llmval run, llmval status or llmval watch."
+        )
     from llmval_tui.tui import collecting
 
     collecting.pause()  # before the screen's modules are imported, which is most of the start

@@ -1,11 +1,16 @@
 """The application: settings in, exit code out. Everything to be seen is in `screens/main.py`."""
 
+import asyncio
 import os
-from typing import Any, ClassVar
+import signal
+import sys
+from typing import ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 
 from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.tui import collecting
 from llmval_tui.tui.base import StyledApp
 from llmval_tui.tui.commands import Commands, LlmvalCommands
@@ -15,6 +20,7 @@ from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.theming import choose_look
+from llmval_tui.tui.typing_ahead import TypingAhead
 from llmval_tui.tui.workspace import Workspace
 
 SETTLED_S = 2.0  # after the first paint everything that stays is there
@@ -32,8 +38,7 @@ class Dashboard(StyledApp):
 
     CSS_PATH = "app.tcss"
     TITLE = "llmval"
-    ENABLE_COMMAND_PALETTE = True
-    COMMANDS: ClassVar[set[Any]] = set()  # Textual's own quit without asking; the main screen has ours
+    ENABLE_COMMAND_PALETTE = False  # Textual's own; `screens/palette.py` is ours
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "leave", show=False, priority=True),
         Binding("ctrl+q", "leave", show=False, priority=True),
@@ -53,8 +58,6 @@ class Dashboard(StyledApp):
         # `settings.environment`.
         os.environ.pop("NO_COLOR", None)
         super().__init__()
-        # Textual's own binding goes before every other: a key that the operator gives to something else must be free.
-        self._bindings.key_to_bindings.pop(self.COMMAND_PALETTE_BINDING, None)
         self.settings = settings
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)
@@ -77,9 +80,20 @@ class Dashboard(StyledApp):
         self.main = MainScreen(
             state, workspace or Workspace(settings, propose), commands or LlmvalCommands(settings), live, replay
         )
+        self._typing = TypingAhead(self, super().on_event, lambda: self.main.asking)
 
     def get_default_screen(self) -> MainScreen:
         return self.main
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            await self._typing.take(event)
+        else:
+            await super().on_event(event)
+
+    def end_when_told(self) -> None:
+        """SIGTERM ends the dashboard as a key would: the terminal gets its screen, its mouse and its cursor back."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, ExitCode.INTERRUPTED)
 
     def action_leave(self) -> None:
         """Ctrl-C and Ctrl-Q ask as `q` does; in a dialog they close it."""
@@ -90,7 +104,7 @@ class Dashboard(StyledApp):
 
 
 def run(settings: Settings) -> int:
-    """Open the dashboard and stay until the operator leaves; 0.
+    """Open the dashboard and stay until the operator leaves: 0, 130 after SIGTERM, 1 after a defect of its own.
 
     Raises:
         Refused: the theme or the recording is not there; said before the screen is taken over.
@@ -98,6 +112,13 @@ def run(settings: Settings) -> int:
     choose_look(settings.theme, settings.environment)
     collecting.pause()
     app = Dashboard(settings)
+    app.call_later(app.end_when_told)
     app.call_later(app.set_timer, SETTLED_S, collecting.settle)
     app.run(mouse=settings.mouse)
-    return 0
+    if app.return_code == ExitCode.FAILED:  # Textual has written where; what matters now comes last, where it is seen
+        print(
+            "llmval: a defect ended the dashboard, as written above; please report it. Work goes on without it: "
+            "llmval attach watches it, and the dashboard finds it again.",
+            file=sys.stderr,
+        )
+    return app.return_code or 0

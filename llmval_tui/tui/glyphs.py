@@ -50,6 +50,9 @@ CELL_SIGNS: dict[str | None, Sign] = {
 }
 
 
+_ARROWS = {"↑": "up", "↓": "down", "←": "left", "→": "right", "×": "x"}
+
+
 @dataclass(frozen=True, slots=True)
 class Glyphs:
     """Signs, lines and chart ramps for one character set."""
@@ -73,6 +76,13 @@ class Glyphs:
 
     def sign(self, sign: Sign) -> str:
         return sign.ascii if self.ascii else sign.unicode
+
+    def key(self, text: str) -> str:
+        """Text that names keys; in ASCII an arrow is a word, for `?` would be read as the key for help."""
+        if self.ascii:
+            for arrow, word in _ARROWS.items():
+                text = text.replace(arrow, word)
+        return text
 
 
 UNICODE = Glyphs(False, "❯", "◆", "•", "…", "─", "│", "▲", "█", "▏▎▍▌▋▊▉", "░", " ", "–", "·", "_▁▂▃▄▅▆▇█")

@@ -18,6 +18,11 @@ PANE_TITLES = {
 }
 
 
+def places(where: Sequence[str]) -> str:
+    """Panes by name, for people."""
+    return "the panes" if tuple(where) == PANES else ", ".join(PANE_TITLES.get(name, "the list") for name in where)
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key: `id` names it in a keymap, `where` the panes it is for (none: everywhere)."""
@@ -49,7 +54,7 @@ KEYS: tuple[Key, ...] = (
     Key("next", "n", "n", "find_next(1)", "next", "Next place found", ("log", "document"), foot=5),
     Key("previous", "N", "N", "find_next(-1)", "previous", "Place found before", ("log", "document")),
     Key("other_next", "right_square_bracket", "]", "other(1)", "other", "The next log, run or document", PANES, foot=3),
-    Key("other_previous", "left_square_bracket", "[", "other(-1)", "other", "The one before", PANES),
+    Key("other_previous", "left_square_bracket", "[", "other(-1)", "other", "The log, run or document before", PANES),
     Key("end", "f", "f", "follow", "follow", "Follow the end of the log", ("log",), foot=2),
     Key("shift_left", "H", "H", "shift(-1)", "left", "Shift long lines to the left", ("log", "document")),
     Key("shift_right", "L", "L", "shift(1)", "right", "Shift long lines to the right", ("log", "document")),
@@ -116,6 +121,11 @@ class Keymap:
         for key in KEYS:
             if self.replaying or not key.replay:
                 yield self._as_set(key)
+
+    def shown(self, *names: str) -> str:
+        """The keys of these actions as people read them, for hints; those without a key are left out."""
+        table = {key.id: key.shown for key in self.all() if key.keys}
+        return " ".join(table[name] for name in names if name in table)
 
     def moves(self) -> Iterator[Key]:
         """The keys by which panes scroll."""

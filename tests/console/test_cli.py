@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -293,6 +294,31 @@ def test_bad_checklists(workspace, content: bytes | None, said: str) -> None:
 
 def test_dashboard_without_a_terminal_says_what_to_use(workspace) -> None:
     assert "needs a terminal" in workspace.llmval(check=2).stderr
+
+
+def test_a_terminal_without_a_cursor_is_refused_before_anything_is_drawn(workspace, monkeypatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    terminal, screen = os.openpty()
+    try:
+        command = [sys.executable, "-m", "llmval_tui", "--workspace", str(workspace.folder)]
+        done = subprocess.run(command, stdin=screen, stdout=screen, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 2 and "TERM=xterm-256color" in done.stderr and done.stderr.count("\n") == 1
+        assert select.select([terminal], [], [], 0)[0] == []
+    finally:
+        os.close(terminal)
+        os.close(screen)
+
+
+@pytest.mark.parametrize("command", [["status"], ["verify"], ["report", "last"], ["status", "--json"]])
+def test_a_file_that_cannot_be_read_is_one_sentence(workspace, command: list[str]) -> None:
+    workspace.llmval("run", "1.1")
+    before = workspace.checklist.read_bytes()
+    (workspace.folder / "artifacts" / "runs" / "ledger.jsonl").unlink()
+    (workspace.folder / "artifacts" / "runs" / "ledger.jsonl").mkdir()
+    done = workspace.llmval(*command, check=2)
+    said = done.stdout if "--json" in command else done.stderr
+    assert "ledger.jsonl cannot be" in said and said.count("\n") == 1
+    assert workspace.checklist.read_bytes() == before
 
 
 def test_start_up_imports_nothing_heavy(workspace) -> None:

@@ -34,3 +34,15 @@ async def test_a_run_folder_that_vanishes(workspace: Workspace, dashboard: Make)
         shutil.rmtree(folder)
         await until(pilot, lambda: app.main.state.detail is not None and app.main.state.run is None, "the loss")
         await until(pilot, lambda: "no run yet" in text_of(app.main._log))
+
+
+async def test_runs_that_cannot_be_read_at_the_first_look(workspace: Workspace, dashboard: Make) -> None:
+    ledger = workspace.root / "artifacts" / "runs" / "ledger.jsonl"
+    ledger.mkdir(parents=True)  # cannot be read as a file, by root either
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = pilot.app
+        await until(pilot, lambda: "not current" in text_of(app.main._steps), "the trouble")
+        assert "no step contains" not in text_of(app.main._steps)  # nobody has filtered
+        assert "ledger.jsonl" in text_of(app.main.panes["run"])
+        ledger.rmdir()
+        await until(pilot, lambda: "1.1" in text_of(app.main._steps), "the list")

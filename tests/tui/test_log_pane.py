@@ -54,6 +54,58 @@ async def test_a_truncated_log_is_followed_anew(workspace: Workspace, dashboard:
         await until(pilot, lambda: "fresh" in text_of(app.main._log) and "old" not in text_of(app.main._log))
 
 
+async def test_what_matters_in_the_title_is_whole_where_room_is_short(workspace: Workspace, dashboard: Make) -> None:
+    log = workspace.run("1.2") / "logs" / "main.rank0.stdout.log"
+    log.write_text("line\n" * 100)
+    keys = {"merged": (("f5", "F5"),)}
+    async with dashboard(keys=keys).run_test(size=(100, 24)) as pilot:
+        app = await ready(pilot)
+        pane = app.main._log
+        await pilot.press("j", "2")
+        await until(pilot, lambda: "following" in text_of(pane))
+        await pilot.press("k", "k")
+        with log.open("a") as out:
+            out.write("a\nb\n")
+        await until(pilot, lambda: "2 new lines below" in text_of(pane)[: pane.size.width], "the count, in sight")
+        await pilot.press("slash", *"nowhere", "enter")
+        await until(pilot, lambda: "is not found below" in text_of(pane)[: pane.size.width], "the outcome, in sight")
+        await pilot.press("escape", "z")  # with room for them, the hints have the operator's keys
+        await until(pilot, lambda: "F5: all in one" in text_of(pane).splitlines()[0])
+        log.write_text("anew\n")
+        await until(pilot, lambda: "truncated" in text_of(pane) and "following" in text_of(pane))
+        await pilot.press("k")
+        await until(pilot, lambda: "truncated" not in text_of(pane), "the end of the news")
+
+
+async def test_a_place_beyond_the_edge_is_shifted_into_sight(workspace: Workspace, dashboard: Make) -> None:
+    log = workspace.run("1.2") / "logs" / "main.rank0.stdout.log"
+    log.write_text("Error near\n" + "x" * 300 + " then an error, and another error\n" + "end\n" * 3)
+    async with dashboard().run_test(size=(100, 24)) as pilot:
+        app = await ready(pilot)
+        pane = app.main._log
+        await pilot.press("j", "2")
+        await until(pilot, lambda: "Error near" in text_of(pane))
+        await pilot.press("slash", *"error", "enter")
+        await until(pilot, lambda: "then an error, and" in text_of(pane), "the place")
+        marked = [text for shown in pane._shown for text, role in shown.spans if role == "key"]
+        assert marked.count("error") == 2  # each in the line, not only the first
+        await pilot.press("N")
+        await until(pilot, lambda: "Error near" in text_of(pane), "the line above, shifted back")
+        assert all(shown.plain.startswith(" ") for shown in pane._shown if shown.plain)
+
+
+async def test_an_empty_log_says_so(workspace: Workspace, dashboard: Make) -> None:
+    log = workspace.run("1.2") / "logs" / "main.stderr.log"
+    log.touch()
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("j", "2")
+        await until(pilot, lambda: "Nothing has been written" in text_of(app.main._log))
+        log.write_text("something\n")
+        await until(pilot, lambda: "something" in text_of(app.main._log))
+        assert "Nothing has been written" not in text_of(app.main._log)
+
+
 async def test_a_search_outlives_the_prompt_it_was_typed_into(workspace: Workspace, dashboard: Make) -> None:
     """The prompt gives its row back, so the pane asks for its lines again: that must not take the search's place."""
     (workspace.run("1.2") / "logs" / "main.stdout.log").write_text("line\n" * 500)

@@ -2,7 +2,7 @@
 
 import pytest
 from tui_builder import CHECKLIST, Workspace, load_events, sample
-from tui_pilot import WIDE, Make, ready, said, text_of, until
+from tui_pilot import WIDE, Make, body, ready, said, text_of, until
 
 from llmval_tui.tui.bridge import Sampled
 from llmval_tui.tui.screens.dialog import Dialog
@@ -54,7 +54,7 @@ async def test_ascii_is_ascii_everywhere(workspace: Workspace, dashboard: Make) 
         await ready(pilot)
         app.main.post_message(Sampled("live", [sample(s) for s in range(20)]))
         await pilot.press("j")
-        for key in "123456":
+        for key in (*"123456", "colon"):
             await pilot.press(key)
             await pilot.pause(0.15)
             lines = [strip.text for strip in app.screen._compositor.render_strips()]
@@ -75,3 +75,12 @@ async def test_another_theme_reaches_rows_that_were_drawn_before(dashboard: Make
         app.main.action_theme("light")
         await pilot.pause()
         assert not grounds() & dark
+
+
+async def test_ascii_names_the_arrows(dashboard: Make) -> None:
+    async with dashboard(ascii=True).run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await until(pilot, lambda: "up k      Move a line up" in body(app), "the arrow as a word")
+        assert " ? k" not in body(app)  # `?` is a key of its own

@@ -54,3 +54,37 @@ def test_what_does_not_fit_is_left_out_whole_from_the_end(workspace: Workspace) 
     assert "throttled: sw_power_cap" in ill and "GiB" in ill and "NVLink" not in ill
     host = next(row for row in rows if row.startswith(" Host"))
     assert "network in 0.40 out 1.20 MB/s" in host and "disk" not in host
+
+
+def dense_rows(workspace: Workspace, gpus: int, height: int, width: int = 79) -> list[str]:
+    state = ScreenState(Settings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    found = [sample(second, gpus) for second in range(10)]
+    lame = [replace(gpu, throttle_reasons=["sw_power_cap"] if gpu.index in (2, 3, 5) else []) for gpu in found[-1].gpus]
+    lame[1] = replace(lame[1], xid=79, nvlink_rx_gb_per_s=1.0, nvlink_tx_gb_per_s=2.0)
+    state.telemetry.extend([*found[:-1], replace(found[-1], gpus=lame)])
+    return [row.plain for row in telemetry_rows(state, width, height, UNICODE)]
+
+
+@pytest.mark.parametrize("width", [60, 79, 120])
+def test_dense_rows_have_named_columns_that_stand_below_one_another(workspace: Workspace, width: int) -> None:
+    rows = dense_rows(workspace, 16, 24, width)
+    heading = next(row for row in rows if "util 0 to 100 %" in row)
+    gpus = [row for row in rows if row.startswith(" GPU ")][1:]
+    assert len(gpus) == 16
+    for column, unit in (("memory", "GiB"), ("power", "W"), ("temp", "°C")):
+        ends = {row.index(f" {unit}") + 1 + len(unit) for row in gpus}
+        assert ends == {heading.index(column) + len(column)}
+    assert ("NVLink in/out" in heading) == ("GB/s" in gpus[0]) == (width > 60)
+
+
+def test_each_sign_in_dense_rows_is_explained(workspace: Workspace) -> None:
+    rows = dense_rows(workspace, 16, 24)
+    assert [row[7] for row in rows if row.startswith(" GPU ")][1:] == [" ", "!", "!", "!", " ", "!", *" " * 10]
+    assert " ! XID 79: GPU 1" in [row.rstrip() for row in rows]
+    assert " ! throttled: sw_power_cap: GPU 2-3, 5" in [row.rstrip() for row in rows]
+
+
+def test_the_heading_gives_way_to_the_last_gpu(workspace: Workspace) -> None:
+    # 16 GPUs, the source above, the host in two rows below: 19 rows are just enough for all of them.
+    assert not any("util 0 to 100 %" in row for row in dense_rows(workspace, 16, 19))
+    assert any("util 0 to 100 %" in row for row in dense_rows(workspace, 16, 20))

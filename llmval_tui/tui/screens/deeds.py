@@ -14,6 +14,7 @@ from llmval_tui.tui.base import StyledApp
 from llmval_tui.tui.clipboard import osc9, osc52
 from llmval_tui.tui.commands import Commands
 from llmval_tui.tui.glyphs import Glyphs
+from llmval_tui.tui.keys import places
 from llmval_tui.tui.screens.dialog import Choice, Dialog
 from llmval_tui.tui.screens.texts import help_rows
 from llmval_tui.tui.screens.work import Work
@@ -41,6 +42,11 @@ class DeedScreen(Screen[None]):
     def pane(self) -> str:
         """Where the operator is: `list`, or a pane's name."""
         raise NotImplementedError
+
+    @property
+    def asking(self) -> bool:
+        """Whether a dialog is about to come."""
+        return self._work.asking
 
     def hurry(self) -> None:
         """Look at the files now."""
@@ -135,8 +141,19 @@ class DeedScreen(Screen[None]):
 
         self.app.push_screen(Dialog("Keys", build, [Choice("q", "close", "")]))
 
-    def action_palette(self) -> None:
-        self.app.action_command_palette()
+    @work
+    async def action_palette(self) -> None:
+        from llmval_tui.tui.screens.palette import Palette, entries
+
+        pane = self.pane
+        offered = entries(self.styled.keymap.all(), self.state.settings.readonly, self.theme_names())
+        chosen = await self.app.push_screen_wait(Palette(offered, pane))
+        if chosen is None:
+            return
+        if chosen.where and pane not in chosen.where:
+            self.say(f"“{chosen.text}” works in {places(chosen.where)}: go there first.", "warning")
+            return
+        await self.run_action(chosen.action)
 
     def action_redraw(self) -> None:
         """Send every cell again: another program has written over the screen."""

@@ -15,7 +15,6 @@ from llmval_tui.tui.compositing import TightCompositor
 from llmval_tui.tui.history import TelemetryHistory
 from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.log_reader import LogGrew, LogRead, LogReader
-from llmval_tui.tui.palette import Actions
 from llmval_tui.tui.screens.jumping import JumpingScreen
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.widgets.artifacts_pane import ArtifactsPane
@@ -48,7 +47,6 @@ class MainScreen(JumpingScreen):
     """Keeps the shared state, gives what the threads find to the panes, and turns keys into deeds."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
-    COMMANDS: ClassVar = {Actions}
     AUTO_FOCUS = "#steps"
 
     def __init__(

@@ -61,7 +61,7 @@ def help_rows(pane: str, width: int, readonly: bool, glyphs: Glyphs, keymap: Key
     def table(title: str, lines: Sequence[tuple[str, str]]) -> None:
         rows.extend(heading(title, width, glyphs))
         for shown, text in lines:
-            rows.append(row((f" {shown:<10}", "key"), (text, "text")))
+            rows.append(row((f" {glyphs.key(shown):<10}", "key"), (glyphs.key(text), "text")))
 
     if own:
         table(f"In {title}", [(key.shown, key.help) for key in own])

@@ -26,6 +26,7 @@ class Work:
         self._commands = commands
         self._busy: str | None = None
         self._settled: str | None = None
+        self.asking = False  # a dialog is being made ready: the next key is meant for it
 
     async def start(self, *, tick: bool, everything: bool = False) -> None:
         """Ask, then run the marked steps, or the chosen one, or all that are left."""
@@ -40,11 +41,14 @@ class Work:
             screen.say(f"The plan {state.view.plan} is at work here: wait for it, or stop it with x.", "warning")
             return
         keys = tuple(step.key for step in steps)
+        self.asking = True
         try:
             planned = await asyncio.to_thread(screen.workspace.proposals, keys, state.wish)
         except Refused as refusal:
             screen.say(str(refusal), "error")
             return
+        finally:
+            self.asking = False
         numbers = [step.number for step, _ in planned]
         words = argv_for_run(
             state.settings, numbers, everything=everything, tick=tick, preset=state.preset, adapt=state.adapt

@@ -31,8 +31,8 @@ class DocumentPane(ScrollPane):
         digits = len(str(len(document.lines)))
         for number, line in enumerate(document.lines, 1):
             marked = number == document.mark
-            spans: list[Span] = [(f"{number:>{digits}} ", "accent" if marked else "muted")]
-            spans += self._line(line, width - digits - 1)
+            spans: list[Span] = [(f" {number:>{digits}} ", "accent" if marked else "muted")]
+            spans += self._line(line, width - digits - 2)
             rows.append(row(*spans, ground="idle" if marked else "screen"))
         mark = (document.name, document.mark)
         if mark != self._shown_mark:

@@ -122,6 +122,8 @@ class LogPane(ScrollPane):
             self.new_lines = 0
         self.window = read.window
         self._file_size = read.window.size
+        if read.ask.kind == "find":
+            self._bring_into_sight()
         if not self.following and read.ask.kind == "from" and self.window.end >= self.window.size:
             self.action_follow()
         self.repaint()
@@ -132,8 +134,8 @@ class LogPane(ScrollPane):
             return
         self._file_size, self.new_lines = grown.size, grown.new_lines
         if grown.generation != self.window.generation:
-            self.message = "the file was truncated or replaced"
             self.action_follow()
+            self.message = "the file was truncated or replaced"
         self.repaint()
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
@@ -141,43 +143,84 @@ class LogPane(ScrollPane):
             none = self.state.run is None
             text = "This step has no run yet, so no log." if none else "The run has written no log yet."
             return [row(), row((f" {text}", "muted"))]
-        room = width - 1
+        room = width - 2  # a blank before, the scroll bar behind
         drawn = [self._line(line, room) for line in self.window.lines[-(height - 1) :]]
+        if not drawn and not self._file_size:
+            drawn = [row((" Nothing has been written to this log so far.", "muted"))]
         return [self._title(width), *self._with_thumb(drawn, width, height - 1)]
 
     def _title(self, width: int) -> Row:
+        """Which log, and how it is read; where room is short whole parts go from the end, where what says least is."""
         assert self.file is not None
         logs = self.state.run.logs if self.state.run else ()
         place = next((i for i, log in enumerate(logs, 1) if log.path == self.file.path), 1)
-        which = f"  {len(logs)} logs; m: one" if self.all_ranks else f"  {place} of {len(logs)} [ ], m: all"
         name = "all ranks" if self.all_ranks else log_name(self.file)
-        spans: list[Span] = [(f" {name}", "title"), (which, "muted")]
-        spans.append((f"  {size(self._file_size)}", "muted"))
+        parts: list[Span] = [(f" {name}", "title")]
+        parts.append((f"  {len(logs)} logs" if self.all_ranks else f"  {place} of {len(logs)}", "muted"))
         if self.message:
-            spans.append((f"  {self.message}", "warn"))
-        elif self.following and self.state.timeline is not None:
-            spans.append(("  replay: by share of time", "key"))
+            parts.append((f"  {self.message}", "warn"))
+        if self.following and self.state.timeline is not None:
+            parts.append(("  replay: by share of time", "key"))
         elif self.following:
-            spans.append(("  following", "good"))
+            parts.append(("  following", "good"))
         else:
-            new = f", {self.new_lines:,} new lines below" if self.new_lines else ""
-            spans.append((f"  paused{new} (f or G follows)", "key"))
+            parts.append((f"  paused, {self.new_lines:,} new lines below" if self.new_lines else "  paused", "key"))
         if self.needle:
-            spans.append((f"  /{self.needle}", "muted"))
-        return row(*spans, ground="bar")
+            parts.append((f"  /{self.needle}", "muted"))
+        keymap = self.styled.keymap
+        for keys, text in (
+            ("" if self.following else keymap.shown("end"), "follow"),
+            ("" if self.all_ranks else keymap.shown("other_previous", "other_next"), "others"),
+            (keymap.shown("merged"), "one log" if self.all_ranks else "all in one"),
+        ):
+            if keys:
+                parts.append((f"  {keys}: {text}", "muted"))
+        parts.append((f"  {size(self._file_size)}", "muted"))
+        shown: list[Span] = []
+        room = width
+        for text, role in parts:
+            if cell_len(text) > room:
+                break
+            shown.append((text, role))
+            room -= cell_len(text)
+        return row(*shown, ground="bar")
 
     def _line(self, line: LogLine, width: int) -> Row:
         text = cut_left(line.text, self.left) if self.left else line.text
         if cell_len(text) > width:
             text = set_cell_size(text, max(1, width - 1)) + self.glyphs.ellipsis
         ground = "idle" if line.offset == self._found else "screen"
-        if self.needle:
-            exact = self.needle != self.needle.lower()
-            at = (text if exact else text.lower()).find(self.needle)
-            if at >= 0 and len(text.lower()) == len(text):
-                end = at + len(self.needle)
-                return row((text[:at], "text"), (text[at:end], "key"), (text[end:], "text"), ground=ground)
-        return row((text, "text"), ground=ground)
+        spans: list[Span] = [(" ", "text")]
+        done = 0
+        for at in self._places(text):
+            spans += [(text[done:at], "text"), (text[at : at + len(self.needle)], "key")]
+            done = at + len(self.needle)
+        return row(*spans, (text[done:], "text"), ground=ground)
+
+    def _places(self, text: str) -> list[int]:
+        """Where the needle is in a line, by characters."""
+        if not self.needle:
+            return []
+        folded = text if self.needle != self.needle.lower() else text.lower()
+        if len(folded) != len(text):  # a capital that becomes two letters: no place could be told
+            return []
+        found, at = [], folded.find(self.needle)
+        while at >= 0:
+            found.append(at)
+            at = folded.find(self.needle, at + len(self.needle))
+        return found
+
+    def _bring_into_sight(self) -> None:
+        """Shift the lines so that the place just found is not beyond the edge; back again where no shift is needed."""
+        text = next((line.text for line in self.window.lines if line.offset == self._found), "")
+        places = self._places(text)
+        room = self.size.width - 3
+        if places:
+            start, end = (cell_len(text[:at]) for at in (places[0], places[0] + len(self.needle)))
+            if end <= room:
+                self.left = 0
+            elif not self.left <= start <= end <= self.left + room:
+                self.left = max(0, start - room // 3)
 
     def _with_thumb(self, drawn: list[Row], width: int, height: int) -> list[Row]:
         window = self.window
@@ -207,7 +250,7 @@ class LogPane(ScrollPane):
 
     def action_follow(self) -> None:
         """Follow the end from now on."""
-        self.following, self.new_lines = True, 0
+        self.following, self.new_lines, self.message = True, 0, ""
         self._request(Ask("end", self._count))
         self.repaint()
 
@@ -215,6 +258,7 @@ class LogPane(ScrollPane):
         lines = self.window.lines
         if not lines or (rows > 0 and self.following):
             return
+        self.message = ""  # it was about what is left now
         if rows > 0:
             # Counted in lines that are shown; from the last one on, the file says what follows.
             index = min(rows, len(lines) - 1)

@@ -40,6 +40,10 @@ class ScrollPane(Painted, can_focus=True):
     def on_mount(self) -> None:
         self.styled.keymap.rebind(self._bindings)
 
+    def moves(self, key: str) -> bool:
+        """Whether a key moves here and does nothing else."""
+        return key in self._bindings.key_to_bindings
+
     def content(self, width: int) -> Sequence[Row]:
         """All rows for this width, without the scroll bar's column."""
         raise NotImplementedError

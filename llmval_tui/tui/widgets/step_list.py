@@ -82,7 +82,7 @@ class StepList(ScrollPane):
                         target=target,
                     )
                 )
-        if not self._keys:
+        if not self._keys and state.view.steps:  # else it is not the filter's doing
             rows.append(row((f" no step contains “{state.filter}”; Esc shows all", "warn")))
         return rows
 

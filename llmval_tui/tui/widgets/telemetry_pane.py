@@ -47,9 +47,13 @@ def telemetry_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) 
     room = height - len(rows) - len(tail)
     count = max(1, len(last.gpus))
     form = next((lines for lines in (4, 2, 1) if count * lines <= room), 1)
+    if form == 1 and count != room:  # where all fit but for the heading, it gives way
+        rows.append(dense_heading(width))
     for gpu in last.gpus:
         rows += gpu_rows(gpu, history, width, glyphs, form, stale)
         rows += note_rows(last.notes, gpu.index, width)
+    if form == 1:
+        rows += ill_rows(last.gpus, width)
     return [*rows, *tail]
 
 
@@ -193,20 +197,62 @@ def title_row(gpu: GpuSample, width: int, lost: bool, stale: bool, *, name: bool
     return row(*spans)
 
 
+LINKS = 15  # cells of both NVLink figures in a dense row
+
+
+def dense(width: int, figures: str, links: str) -> tuple[int, str]:
+    """The cells of a dense row's chart, and its figures, each in cells of its own; the links where there is room."""
+    room = width - 8 - cell_len(figures)
+    return (room - LINKS, f"{figures} {links:>{LINKS - 1}}") if room - LINKS >= 4 else (max(4, room), figures)
+
+
+def dense_heading(width: int) -> Row:
+    """What the columns of dense rows are; without it, nothing says of what the chart is."""
+    room, names = dense(width, f" {'':>6} {'memory':>17} {'power':>7} {'temp':>7}", "NVLink in/out")
+    chart = next((name for name in ("util 0 to 100 %", "util %") if len(name) <= room + 7), "")
+    return row((fit(" GPU", 8) + fit(chart, room + 7) + names[7:], "muted"))
+
+
 def one_row(gpu: GpuSample, series: dict[str, Series], memory: str, width: int, glyphs: Glyphs, stale: bool) -> Row:
     role = "muted" if stale else "text"
     links = f"{number(gpu.nvlink_rx_gb_per_s)}/{number(gpu.nvlink_tx_gb_per_s)} GB/s"
     heat = f"{number(gpu.power_w):>5} W {number(gpu.temperature_c):>4} °C"
-    figures = f" {pct(gpu.sm_util_percent):>6} {memory:>17} {heat}"
-    if width - 8 - cell_len(figures) - 1 - cell_len(links) >= 4:
-        figures += f" {links}"
-    room = max(4, width - 8 - cell_len(figures))
+    room, figures = dense(width, f" {pct(gpu.sm_util_percent):>6} {memory:>17} {heat}", links)
     util = series["sm_util_percent"]
     values = list(util.values)[-2 * room - 2 :]
     drawn = strip(values, 100.0, room, glyphs, util.count - len(values))
-    ill = gpu.throttle_reasons or gpu.xid is not None or gpu.sm_util_percent is None
-    flag: Span = ("!", "bad") if ill else (" ", "text")
+    flag: Span = ("!", "bad") if ills(gpu) else (" ", "text")
     return row((f" GPU {gpu.index:<2}", "title"), flag, (drawn, "muted" if stale else "chart"), (figures, role))
+
+
+def ills(gpu: GpuSample) -> list[str]:
+    """What is the matter with a GPU, in a dense row a mere sign."""
+    found = [] if gpu.xid is None else [f"XID {gpu.xid}"]
+    found += [f"throttled: {clean_line(reason)}" for reason in gpu.throttle_reasons or ()]
+    return found if gpu.sm_util_percent is not None else [*found, "no reading of its utilisation"]
+
+
+def ill_rows(gpus: Sequence[GpuSample], width: int) -> list[Row]:
+    """What each sign in the dense rows means, one row a cause with the GPUs that have it."""
+    having: dict[str, list[int]] = {}
+    for gpu in gpus:
+        for ill in ills(gpu):
+            having.setdefault(ill, []).append(gpu.index)
+    return [
+        row((" ! ", "bad"), (f"{ill}: ", "warn"), (fit(f"GPU {ranges(which)}", width - 5 - len(ill), ""), "text"))
+        for ill, which in having.items()
+    ]
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers, those in a row as first and last: `0-3, 7`."""
+    runs: list[list[int]] = []
+    for index in numbers:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def host_rows(host: HostSample, history: TelemetryHistory, width: int, glyphs: Glyphs, stale: bool) -> list[Row]:

@@ -1,0 +1,146 @@
+"""The palette: every action by name, and the themes, one row each with its key.
+
+Not Textual's own: that one gathers its rows in the background, so that Enter behind quickly typed words meets the list
+of what was typed before, and its first sign is an emoji, whose width terminals disagree about.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from llmval_tui.tui.fmt import fit
+from llmval_tui.tui.keys import Key, places
+from llmval_tui.tui.screens.dialog import DialogTitle
+from llmval_tui.tui.widgets.painted import Row, row
+from llmval_tui.tui.widgets.scroll import ScrollPane
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row: what it does, its key, the action, and the panes where it does something (none: everywhere)."""
+
+    text: str
+    shown: str
+    action: str
+    where: tuple[str, ...] = ()
+
+
+def entries(keys: Iterable[Key], readonly: bool, themes: Iterable[str]) -> list[Entry]:
+    """Everything the palette offers: what the keys do, then the themes."""
+    found = [
+        Entry(key.help, key.shown if key.keys else "", key.action, key.where)
+        for key in keys
+        if key.id not in ("palette", "back") and not (key.changes and readonly)
+    ]
+    return found + [Entry(f"Theme: {name}", "", f"theme({name!r})") for name in themes]
+
+
+def matching(offered: Sequence[Entry], typed: str) -> list[Entry]:
+    """The entries that have every word that was typed; first those in which one begins with the first of them."""
+    words = typed.casefold().split()
+    found = [entry for entry in offered if all(word in entry.text.casefold() for word in words)]
+    if not words:
+        return found
+    return sorted(found, key=lambda entry: f" {words[0]}" not in f" {entry.text.casefold()}")
+
+
+class Offered(ScrollPane):
+    """The entries that match, with a cursor."""
+
+    def __init__(self, offered: Sequence[Entry], pane: str) -> None:
+        super().__init__(id="offered")
+        self.can_focus = False  # keys go to the input
+        self.offered = offered
+        self.pane = pane
+        self.found = list(offered)
+        self.cursor = 0
+
+    def show(self, typed: str) -> None:
+        self.found = matching(self.offered, typed)
+        self.cursor = self.top = 0
+        self.repaint()
+
+    @property
+    def chosen(self) -> Entry | None:
+        return self.found[self.cursor] if self.cursor is not None and self.cursor < len(self.found) else None
+
+    def content(self, width: int) -> Sequence[Row]:
+        if not self.found:
+            return [row((" no action has these words", "warn"))]
+        rows = []
+        for index, entry in enumerate(self.found):
+            there = not entry.where or self.pane in entry.where
+            elsewhere = "" if there else f" in {places(entry.where)}"
+            sign = self.glyphs.cursor if index == self.cursor else " "
+            shown = fit(self.glyphs.key(entry.shown), 10, self.glyphs.ellipsis)
+            text = fit(self.glyphs.key(entry.text), max(8, width - 12 - len(elsewhere)), self.glyphs.ellipsis)
+            role = "text" if there else "muted"
+            rows.append(row((sign, "accent"), (shown, "key"), (text, role), (elsewhere, "muted"), target=entry.action))
+        return rows
+
+    def _marked(self, index: int, shown: Row) -> Row:
+        return Row(shown.spans, "cursor" if index == self.cursor else "screen", shown.target)
+
+
+class Palette(ModalScreen[Entry | None]):
+    """Words find actions, Enter gives the one under the cursor, Esc none."""
+
+    def __init__(self, offered: Sequence[Entry], pane: str) -> None:
+        super().__init__()
+        self._offered = Offered(offered, pane)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box"):
+            yield DialogTitle("Every action: words find it, Enter does it")
+            yield Input(placeholder="part of its name", id="entry", compact=True)
+            yield self._offered
+
+    def on_mount(self) -> None:
+        self.fit_box()
+        self.query_one(Input).focus()
+
+    def on_resize(self) -> None:
+        self.fit_box()
+
+    def fit_box(self) -> None:
+        """As high as all entries need, so that the box stays where it is while words are typed."""
+        self.query_one("#box").styles.width = min(100, self.size.width - 2)
+        self._offered.styles.height = max(1, min(len(self._offered.offered), self.size.height - 6))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._offered.show(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        # What stands in the input counts, not the list: its message may still be on the way.
+        event.stop()
+        found = matching(self._offered.offered, event.value)
+        if found == self._offered.found:
+            self.dismiss(self._offered.chosen) if found else None
+        elif found:
+            self.dismiss(found[0])
+
+    def on_scroll_pane_chosen(self, message: ScrollPane.Chosen) -> None:
+        message.stop()
+
+    def on_scroll_pane_opened(self, message: ScrollPane.Opened) -> None:
+        message.stop()
+        self.dismiss(self._offered.chosen)
+
+    def on_key(self, event: events.Key) -> None:
+        moves = {"down": 1, "up": -1, "ctrl+n": 1, "ctrl+p": -1}
+        if event.key == "escape":
+            self.dismiss(None)
+        elif event.key in moves:
+            self._offered.action_move(moves[event.key])
+        elif event.key in ("pagedown", "pageup"):
+            self._offered.action_page(1 if event.key == "pagedown" else -1)
+        else:
+            return
+        event.stop()
+        event.prevent_default()

@@ -1,0 +1,101 @@
+"""The dashboard as a process on a terminal of its own: what becomes of it, and of the work, when the line is lost."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from llmval_tui.runs.plans import active_plan
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.05)
+
+
+class Screen:
+    """`llmval` on a pseudo-terminal, as sshd would start it: the leader of a session whose terminal it is."""
+
+    def __init__(self, folder: str, *arguments: str) -> None:
+        self.terminal, line = os.openpty()
+        self.seen = b""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "llmval_tui", "--workspace", folder, *arguments],
+            stdin=line, stdout=line, stderr=line, cwd=folder, env={**os.environ, "TERM": "xterm-256color"},
+            preexec_fn=lead,
+        )  # fmt: skip
+        os.close(line)
+
+    def shows(self, text: str) -> bool:
+        with suppress(OSError):
+            while select.select([self.terminal], [], [], 0)[0]:
+                self.seen += os.read(self.terminal, 65536)
+        return text.encode() in self.seen
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def lead() -> None:
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def screen(workspace) -> Iterator[Callable[..., Screen]]:
+    opened: list[Screen] = []
+
+    def start(*arguments: str) -> Screen:
+        opened.append(Screen(str(workspace.folder), *arguments))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+@pytest.mark.parametrize("loss", ["line closed", "killed"])
+def test_a_run_outlives_the_dashboard_that_started_it(workspace, screen, loss: str) -> None:
+    first = screen()
+    until(lambda: first.shows("slow.py"), "the first picture")
+    os.write(first.terminal, b"jjcy")  # the third step; a burst, as a slow line brings it
+    until(lambda: (workspace.folder / "started").exists(), "the run")
+    if loss == "killed":
+        first.process.send_signal(signal.SIGKILL)
+    else:
+        os.close(first.terminal)
+    until(lambda: first.process.poll() is not None, "the end of the dashboard")
+    assert active_plan(workspace.folder) is not None
+    second = screen()
+    until(lambda: second.shows("1.3 running"), "the run, found again")
+    (workspace.folder / "go").touch()
+    until(lambda: b"- [x] Run: `python slow.py" in workspace.checklist.read_bytes(), "the tick")
+    until(lambda: second.shows("done"), "the tick on the screen")
+    os.write(second.terminal, b"q")
+    until(lambda: second.process.poll() is not None, "the end")
+    assert second.process.returncode == 0
+
+
+def test_kill_gives_the_terminal_back(workspace, screen) -> None:
+    opened = screen()
+    until(lambda: opened.shows("slow.py"), "the first picture")
+    os.write(opened.terminal, b"?")
+    until(lambda: opened.shows("Keys"), "a dialog")
+    opened.process.terminate()
+    until(lambda: opened.shows("\x1b[?1049l"), "the screen from before")
+    until(lambda: opened.process.poll() is not None, "the end")
+    assert opened.process.returncode == 130
+    assert opened.shows("\x1b[?25h") and opened.shows("\x1b[?1000l") and not opened.shows("defect")

@@ -1,0 +1,116 @@
+"""Keys that come in one piece, as a slow line brings them: each meets what the one before it has opened."""
+
+from typing import Any
+
+import pytest
+from textual import events
+from textual.widgets import Input
+from tui_builder import Workspace
+from tui_pilot import WIDE, Make, ready, said, until
+
+from llmval_tui.foundation.errors import ExitCode
+from llmval_tui.tui import app as application
+from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.screens.dialog import Dialog
+from llmval_tui.tui.screens.entry import Entry
+from llmval_tui.tui.screens.palette import Palette
+from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.typing_ahead import TypingAhead
+
+
+def burst(app: Dashboard, *keys: str | tuple[str, str]) -> None:
+    """All keys at once; a key that is not its own name is given with its character."""
+    for key in keys:
+        name, character = key if isinstance(key, tuple) else (key, key if len(key) == 1 else None)
+        app.post_message(events.Key(name, character))
+
+
+SLASH = ("slash", "/")
+
+
+async def test_what_is_typed_behind_a_slash_is_text_and_no_action(dashboard: Make, commands: Any) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        burst(app, SLASH, *"cycle", SLASH)
+        await until(pilot, lambda: app.main.state.filter == "cycle/", "the filter")
+        assert app.screen is app.main and commands.calls == []
+        burst(app, "enter", SLASH, "x", "enter", "j")
+        await until(pilot, lambda: app.main.state.filter == "cycle/x" and app.main.pane == "list", "the list")
+        assert len(app.main.query("#prompt")) == 0
+
+
+async def test_the_answer_typed_behind_a_question_answers_it(dashboard: Make, commands: Any) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        burst(app, "j", "c", "y")
+        await until(pilot, lambda: commands.calls, "the run")
+        assert commands.calls == [("run", ["1.2"], False, True, None, False)]
+        await until(pilot, lambda: app.screen is app.main)
+
+
+async def test_a_key_pressed_twice_opens_one_dialog(dashboard: Make) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        for key, kind in (("c", Dialog), (("question_mark", "?"), Dialog), (("colon", ":"), Palette)):
+            burst(app, key, key)
+            await until(pilot, lambda kind=kind: isinstance(app.screen, kind), str(key))
+            await pilot.pause(0.2)
+            assert len(app.screen_stack) == 2
+            burst(app, "escape")
+            await until(pilot, lambda: app.screen is app.main)
+
+
+async def test_text_goes_into_the_field_that_its_key_has_opened(dashboard: Make) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        burst(app, "t", *"text")
+        await until(pilot, lambda: isinstance(app.screen, Entry) and app.screen.query_one(Input).value == "text")
+
+
+async def test_esc_and_a_letter_in_one_piece_are_no_answer(dashboard: Make, commands: Any) -> None:
+    async with dashboard(keys={"run": (("alt+r", "alt+r"),)}).run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        app.post_message(events.Key("alt+y", "y"))  # as Textual reads ESC y
+        await until(pilot, lambda: "clipboard" in said(app), "what y means on the screen below")
+        assert app.screen is app.main and commands.calls == []
+        app.post_message(events.Key("alt+r", "r"))  # a key that the operator has set
+        await until(pilot, lambda: isinstance(app.screen, Dialog), "the question")
+
+
+async def test_no_key_waits_for_one_that_only_moves(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[object] = []
+
+    async def settled(self: TypingAhead, target: object) -> None:
+        waited.append(target)
+
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        monkeypatch.setattr(TypingAhead, "_settled", settled)
+        burst(app, "j", "j", "k", "pagedown", "G", "g", "down")
+        await until(pilot, lambda: app.main.state.step is not None and app.main.state.step.number == "1.2")
+        assert waited == []  # else each row passed over would be drawn
+        burst(app, "2")
+        await until(pilot, lambda: len(waited) == 1)
+
+
+async def test_a_key_waits_no_longer_than_it_must(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmval_tui.tui.typing_ahead.LONGEST_S", 0.05)
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        app.main._work.asking = True  # a disk that does not answer
+        burst(app, "j", "2")
+        await until(pilot, lambda: app.main.pane == "log", "the key behind it")
+
+
+def test_a_defect_gives_an_exit_code_and_says_that_work_goes_on(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(self: Dashboard, **_: object) -> None:
+        self._return_code = 1  # as Textual leaves it after an exception
+
+    monkeypatch.setattr(Dashboard, "run", breaks)
+    monkeypatch.setattr(application.collecting, "pause", lambda: None)
+    assert application.run(Settings(workspace.root, workspace.checklist)) == ExitCode.FAILED
+    assert "llmval attach" in capsys.readouterr().err
