@@ -1,9 +1,17 @@
-"""Pictures of the dashboard from a real run: `python -m benchmarks.picture WORKSPACE OUT.svg [--keys "j 4"] …`."""
+"""Pictures of the dashboard from a real run: `python -m benchmarks.picture WORKSPACE OUT.svg [--keys "j 4"] …`.
+
+Or of a pane that was captured elsewhere, such as those of `benchmarks.recorded_run`: `… --ansi PANE.ansi OUT.svg`.
+"""
 
 import argparse
 import asyncio
+import io
 import re
 from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
 
 from llmval_tui.console.common import USUAL_PLACES
 from llmval_tui.tui.app import Dashboard
@@ -38,6 +46,21 @@ async def take(options: argparse.Namespace) -> None:
         options.out.write_text(portable(app.export_screenshot(title="llmval")))
 
 
+def of_terminal(captured: str, columns: int) -> str:
+    """A terminal's text with its colours, as `tmux capture-pane -e` gives it, as SVG."""
+    black, white = (0, 0, 0), (255, 255, 255)
+    theme = TerminalTheme((16, 20, 26), (214, 220, 228), [black] * 8, [white] * 8)
+    console = Console(
+        record=True, width=columns, file=io.StringIO(), color_system="truecolor", force_terminal=True,
+        legacy_windows=False,
+    )  # fmt: skip
+    for line in captured.rstrip("\n").split("\n"):
+        text = Text.from_ansi(line, no_wrap=True, overflow="crop")
+        text.pad_right(max(0, columns - text.cell_len))
+        console.print(text, soft_wrap=True)
+    return console.export_svg(title="llmval", theme=theme)
+
+
 def portable(svg: str) -> str:
     """Textual's picture without web fonts, and with blanks that every renderer keeps."""
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
@@ -55,7 +78,13 @@ def main() -> None:
     parser.add_argument("--preset", choices=["smoke"])
     parser.add_argument("--replay", type=Path)
     parser.add_argument("--wait", type=float, default=1.0, help="seconds between the last key and the picture")
-    asyncio.run(take(parser.parse_args()))
+    parser.add_argument("--ansi", action="store_true", help="WORKSPACE is the file of a captured pane")
+    options = parser.parse_args()
+    if options.ansi:
+        columns = int(options.size.split("x")[0])
+        options.out.write_text(portable(of_terminal(options.workspace.read_text(), columns)))
+    else:
+        asyncio.run(take(options))
 
 
 if __name__ == "__main__":

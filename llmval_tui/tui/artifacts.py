@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmval_tui.runs.evidence import KEPT
 from llmval_tui.tui.fmt import instant
 from llmval_tui.tui.following import RunView
 
@@ -28,14 +29,18 @@ def artifact_lines(run: RunView, workspace: Path) -> tuple[ArtifactLine, ...]:
     judged = instant(run.verdict.judged_utc) if run.verdict else None
     evidence = run.verdict.evidence if run.verdict else []
     for item in evidence:
+        kept = (workspace / "artifacts" / "runs" / run.id / KEPT / f"{item.sha256}.json").is_file()
         try:
             status = (workspace / item.path).stat()
         except OSError:
-            found.append(ArtifactLine(item.path, "missing", False, item.bytes, item.sha256))
+            state = "missing; the run keeps a copy" if kept else "missing"
+            found.append(ArtifactLine(item.path, state, kept, item.bytes, item.sha256))
             continue
         same = status.st_size == item.bytes and (judged is None or status.st_mtime <= judged.timestamp() + 1)
         state = "as judged (by size and time)" if same else "changed since it was judged"
-        found.append(ArtifactLine(item.path, state, same, status.st_size, item.sha256))
+        if kept and not same:
+            state = "written over since; the run keeps a copy"
+        found.append(ArtifactLine(item.path, state, same or kept, status.st_size, item.sha256))
     known = {item.path for item in evidence}
     for expected in run.intent.artifacts:
         if expected.path in known:

@@ -14,7 +14,7 @@ from llmval_tui.checklist.model import Checklist, Step, StepKey, load
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.plans import active_plan
-from llmval_tui.runs.store import Run, RunStore, same_step
+from llmval_tui.runs.store import Run, RunStore, recorded_path
 from llmval_tui.tui.artifacts import ArtifactLine, artifact_lines
 from llmval_tui.tui.following import RunFollower, RunView
 from llmval_tui.tui.settings import Settings
@@ -150,7 +150,8 @@ class Workspace:
         step = view.checklist.find(wish.key) if wish.key is not None else None
         if step is None:
             return None
-        runs = [run for run in self.store.runs() if same_step(run.intent.step, *step.key)]
+        name = recorded_path(view.checklist.path, self.settings.workspace)
+        runs = self.store.of_step(*step.key, checklist=name)
         back = max(0, min(wish.back, len(runs) - 1))
         run = self._follow(runs[back]) if runs else None
         lines = artifact_lines(run, self.settings.workspace) if run else ()

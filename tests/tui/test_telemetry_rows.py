@@ -88,3 +88,21 @@ def test_the_heading_gives_way_to_the_last_gpu(workspace: Workspace) -> None:
     # 16 GPUs, the source above, the host in two rows below: 19 rows are just enough for all of them.
     assert not any("util 0 to 100 %" in row for row in dense_rows(workspace, 16, 19))
     assert any("util 0 to 100 %" in row for row in dense_rows(workspace, 16, 20))
+
+
+def test_an_idle_gpu_is_not_throttled_and_who_is_on_a_gpu_is_said(workspace: Workspace) -> None:
+    found = sample(9.0)
+    gpus = list(found.gpus)
+    gpus[0] = replace(gpus[0], throttle_reasons=["gpu_idle"], processes=[])
+    gpus[1] = replace(gpus[1], tensor_util_percent=34.0, dram_util_percent=29.0, processes=[11, 12])
+    gpus[2] = replace(gpus[2], processes=[11], foreign_processes=[4242])
+    state = ScreenState(Settings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    state.telemetry.extend([replace(found, gpus=gpus)])
+    rows = [row.plain for row in telemetry_rows(state, 100, 60, UNICODE)]
+    idle, busy, shared = (next(row for row in rows if row.startswith(f" GPU {index}")) for index in range(3))
+    assert "throttled" not in idle and "  idle  1980 MHz" in idle and "no process" in idle
+    assert "tensor 34 %  DRAM 29 %" in busy and "2 processes" in busy
+    assert "not of this run: pid 4242" in shared
+    narrow = [row.plain for row in telemetry_rows(state, 60, 12, UNICODE)]  # a row a GPU: signs, explained below
+    assert not any("gpu_idle" in row for row in narrow)
+    assert any(row.startswith(" ! processes that are not of this run: GPU 2") for row in narrow)

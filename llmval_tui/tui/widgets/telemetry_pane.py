@@ -14,7 +14,8 @@ from llmval_tui.tui.widgets.painted import Row, Span, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.strip import bar, nice_top, strip
 
-LABEL = 8  # cells of a chart's name and of the blank before it
+LABEL = 9  # cells of a chart's name and of the blanks around it
+IDLE = "gpu_idle"  # a reason for lower clocks that is nobody's trouble
 FIGURE = 18  # cells of a chart's figures
 VALUE = 11  # of them for the newest value
 
@@ -84,7 +85,7 @@ def gpu_rows(
     used = series["memory_percent"].last
     if form == 1:
         return [one_row(gpu, series, memory, width, glyphs, stale)]
-    title = title_row(gpu, width, lost, stale)
+    title = title_row(gpu, width, lost, stale, more=form == 4)
     util = (series["sm_util_percent"], 100.0, f"{pct(gpu.sm_util_percent)}")
     if form == 2:
         heat = f"{number(gpu.temperature_c)} °C"
@@ -178,8 +179,13 @@ def link_range(history: TelemetryHistory) -> float:
     return nice_top(peaks, 1.0)
 
 
-def title_row(gpu: GpuSample, width: int, lost: bool, stale: bool, *, name: bool = True, clock: bool = True) -> Row:
-    """Which GPU, and what is the matter with it."""
+def title_row(
+    gpu: GpuSample, width: int, lost: bool, stale: bool, *, name: bool = True, clock: bool = True, more: bool = False
+) -> Row:
+    """Which GPU, and what is the matter with it; with `more` also who uses it, and what of it, as far as there is room.
+
+    What has no chart stands here as a figure, and where it cannot be had it is left out: it changes no verdict.
+    """
     spans: list[Span] = [(f" GPU {gpu.index}", "title")]
     if name:
         spans.append((f"  {clean_line(gpu.name or 'name n/a')}", "text"))
@@ -189,12 +195,34 @@ def title_row(gpu: GpuSample, width: int, lost: bool, stale: bool, *, name: bool
         spans.append(("  stale", "bad"))
     if gpu.xid is not None:
         spans.append((f"  XID {gpu.xid}", "bad"))
-    if gpu.throttle_reasons:
-        spans.append((f"  throttled: {', '.join(clean_line(reason) for reason in gpu.throttle_reasons)}", "warn"))
+    if slowed := slowed_by(gpu):
+        spans.append((f"  throttled: {', '.join(slowed)}", "warn"))
+    if gpu.foreign_processes:
+        spans.append((f"  not of this run: pid {', '.join(map(str, gpu.foreign_processes))}", "bad"))
+    figures = ["idle"] if IDLE in (gpu.throttle_reasons or ()) else []
     if clock and gpu.sm_clock_mhz is not None:
-        room = width - sum(cell_len(text) for text, _ in spans)
-        spans.append((in_a_row([f"{gpu.sm_clock_mhz:.0f} MHz"], room), "muted"))
-    return row(*spans)
+        figures.append(f"{gpu.sm_clock_mhz:.0f} MHz")
+    if more:
+        figures += used_for(gpu)
+    room = width - sum(cell_len(text) for text, _ in spans)
+    return row(*spans, (in_a_row(figures, room), "muted"))
+
+
+def slowed_by(gpu: GpuSample) -> list[str]:
+    """Why its clocks are lowered, where that is worth a look."""
+    return [clean_line(reason) for reason in gpu.throttle_reasons or () if reason != IDLE]
+
+
+def used_for(gpu: GpuSample) -> list[str]:
+    """What the GPU does, and for how many processes, as far as that can be had."""
+    shares = [("tensor", gpu.tensor_util_percent), ("DRAM", gpu.dram_util_percent)]
+    found = [f"{name} {pct(value)}" for name, value in shares if value is not None]
+    if gpu.pcie_rx_gb_per_s is not None and gpu.pcie_tx_gb_per_s is not None:
+        found.append(f"PCIe in {number(gpu.pcie_rx_gb_per_s)} out {number(gpu.pcie_tx_gb_per_s)} GB/s")
+    if gpu.processes is not None:
+        count = len(gpu.processes)
+        found.append("no process" if not count else "1 process" if count == 1 else f"{count} processes")
+    return found
 
 
 LINKS = 15  # cells of both NVLink figures in a dense row
@@ -228,7 +256,8 @@ def one_row(gpu: GpuSample, series: dict[str, Series], memory: str, width: int, 
 def ills(gpu: GpuSample) -> list[str]:
     """What is the matter with a GPU, in a dense row a mere sign."""
     found = [] if gpu.xid is None else [f"XID {gpu.xid}"]
-    found += [f"throttled: {clean_line(reason)}" for reason in gpu.throttle_reasons or ()]
+    found += [f"throttled: {reason}" for reason in slowed_by(gpu)]
+    found += ["processes that are not of this run"] if gpu.foreign_processes else []
     return found if gpu.sm_util_percent is not None else [*found, "no reading of its utilisation"]
 
 
