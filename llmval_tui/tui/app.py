@@ -82,6 +82,10 @@ class Dashboard(StyledApp):
         )
         self._typing = TypingAhead(self, super().on_event, lambda: self.main.asking)
 
+    def on_mount(self) -> None:
+        """After Ctrl-Z and fg the terminal shows the shell's lines, and only what changes would be drawn over them."""
+        self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh())
+
     def get_default_screen(self) -> MainScreen:
         return self.main
 

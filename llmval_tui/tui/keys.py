@@ -71,6 +71,7 @@ KEYS: tuple[Key, ...] = (
     Key("jump", "semicolon", ";", "jump", "jump", "Jump: one key goes to a step or a pane", foot=7),
     Key("zoom", "z", "z", "zoom", "zoom", "Give the pane the whole screen, and back", foot=7),
     Key("redraw", "ctrl+l", "ctrl+l", "redraw", "redraw", "Draw the whole screen again"),
+    Key("suspend", "ctrl+z", "ctrl+z", "suspend", "suspend", "Suspend to the shell; fg comes back"),
     Key("back", "escape", "Esc", "back", "back", "Back: leave the search, the zoom, the pane"),
     Key("palette", "colon,ctrl+p", ":", "palette", "palette", "Every action by name", foot=8),
     Key("help", "question_mark", "?", "help", "help", "The keys of the pane you are in", foot=8),

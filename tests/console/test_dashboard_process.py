@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import psutil
 import pytest
 
 from llmval_tui.runs.plans import active_plan
@@ -99,3 +100,15 @@ def test_kill_gives_the_terminal_back(workspace, screen) -> None:
     until(lambda: opened.process.poll() is not None, "the end")
     assert opened.process.returncode == 130
     assert opened.shows("\x1b[?25h") and opened.shows("\x1b[?1000l") and not opened.shows("defect")
+
+
+def test_coming_back_from_the_shell_draws_the_whole_screen(workspace, screen) -> None:
+    opened = screen()
+    until(lambda: opened.shows("slow.py"), "the first picture")
+    process = psutil.Process(opened.process.pid)
+    os.write(opened.terminal, b"\x1a")
+    until(lambda: process.status() == psutil.STATUS_STOPPED, "the stop")
+    assert opened.shows("\x1b[?1049l")
+    opened.seen = b""
+    opened.process.send_signal(signal.SIGCONT)  # as the shell's fg does
+    until(lambda: opened.shows("slow.py"), "the list, of which nothing has changed")

@@ -159,6 +159,10 @@ class DeedScreen(Screen[None]):
         """Send every cell again: another program has written over the screen."""
         self.refresh()
 
+    def action_suspend(self) -> None:
+        """To the shell, as any program; the work is of other processes."""
+        self.app.action_suspend_process()
+
     def action_copy(self) -> None:
         """The path under the cursor in the artifacts, else the exact command of the step."""
         detail = self.state.detail
