@@ -1,0 +1,17 @@
+"""Importing this puts empty modules in Triton's place, which torch for CPUs does not bring: in a process of its own."""
+
+import sys
+import types
+from typing import Any
+
+
+class _Empty(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *given, **_: given[0] if given and callable(given[0]) else lambda function: function
+
+
+for _name in ("triton", "triton.language", "triton.language.extra", "triton.language.extra.cuda"):
+    sys.modules[_name] = _Empty(_name)
+sys.modules["triton"].language = sys.modules["triton.language"]  # type: ignore[attr-defined]
