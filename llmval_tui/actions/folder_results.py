@@ -10,7 +10,8 @@ COMPILE_REPRO, POWER_SWEEP, POWER_ANALYZER, TRACE = (
     "power_efficiency_analyzer.py",
     "capture_fp8_flexattention_traces.sh",
 )
-COMPILE_SCHEMA, POWER_CELL_SCHEMA, POWER_SUMMARY_SCHEMA = "compile_repro", "power_cell", "power_summary"
+COMPILE_SCHEMA = "compile_repro"
+POWER_SWEEP_SCHEMA, POWER_CELL_SCHEMA, POWER_SUMMARY_SCHEMA = "power_sweep", "power_cell", "power_summary"
 RESULT, MANIFEST, ARCHIVE, REPORT = "result.json", "manifest.json", "bundle.tar.gz", "bug_report.md"
 SWEEP = "sweep.json"
 TRACE_SCHEMA, TRACE_SUMMARY = "trace_summary", "summary.json"
@@ -20,7 +21,7 @@ TRACE_SCHEMA, TRACE_SUMMARY = "trace_summary", "summary.json"
 # The load test beside a trace is named without its schema: its figures are those of a run under a profiler.
 _IN_FOLDER: dict[str, tuple[tuple[str, str | None], ...]] = {
     COMPILE_REPRO: ((RESULT, COMPILE_SCHEMA), (REPORT, None), ("repro.py", None), ("commands.txt", None)),
-    POWER_SWEEP: ((SWEEP, "power_sweep.schema.json"), ("", None)),
+    POWER_SWEEP: ((SWEEP, POWER_SWEEP_SCHEMA), ("", None)),
     TRACE: ((TRACE_SUMMARY, TRACE_SCHEMA), ("", None)),
 }
 _BESIDE: dict[str, tuple[str, ...]] = {POWER_ANALYZER: (".md", ".svg")}

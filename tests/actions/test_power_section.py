@@ -8,6 +8,7 @@ import pytest
 from llmval_tui.actions import perform
 from llmval_tui.actions.accept import accept
 from llmval_tui.actions.artifact_gates import schema_problem
+from llmval_tui.actions.folder_results import COMPILE_REPRO, POWER_SWEEP, TRACE, in_folder
 from llmval_tui.actions.power_cell import doubts
 from llmval_tui.actions.power_tables import BEGIN, END, with_tables
 from llmval_tui.actions.registry import action_named
@@ -43,6 +44,21 @@ def swept(workspace, *cells, **changes):
 def judged(run):
     gates, metrics, summary, question = action_named(run.intent.action).judge(run)
     return {gate.name: gate for gate in gates}, worst(gates), metrics, summary, question
+
+
+def test_every_schema_that_an_item_promises_is_there(tmp_path):
+    path = tmp_path / "empty.json"
+    path.write_text("{}")
+    promised = {item.schema for runner in (COMPILE_REPRO, POWER_SWEEP, TRACE) for item in in_folder(runner, "x")}
+    assert len(promised - {None}) == 3
+    for schema in promised - {None}:
+        assert "lacks" not in schema_problem(path, schema)
+
+
+def test_a_sweep_s_record_is_judged_by_its_schema(workspace):
+    sweep = next(item for item in swept(workspace, power_cell("bf16")).intent.artifacts if item.schema is not None)
+    assert (sweep.path, sweep.schema) == (f"{FOLDER}/sweep.json", "power_sweep")
+    assert schema_problem(workspace.folder / sweep.path, sweep.schema) is None
 
 
 def test_the_example_is_as_the_sweep_writes_it(tmp_path):
