@@ -53,7 +53,7 @@ def keep(folder: Path, evidence: Sequence[Evidence], workspace: Path) -> None:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != item.sha256:
             raise Refused(f"{item.path} was changed while it was judged: let what writes it end, then judge again.")
-        copy = _copy(folder, item.sha256)
+        copy = copy_of(folder, item.sha256)
         copy.parent.mkdir(exist_ok=True)
         write_atomic(copy, data)
 
@@ -63,13 +63,14 @@ def find(path: Path, sha256: str, folder: Path | None) -> Found:
     there = path.is_file()
     if there and sha256_of(path) == sha256:
         return Found("intact", path)
-    copy = _copy(folder, sha256) if folder is not None else None
+    copy = copy_of(folder, sha256) if folder is not None else None
     if copy is not None and copy.is_file() and sha256_of(copy) == sha256:
         return Found("kept", copy)
     return Found("changed" if there else "missing", None)
 
 
-def _copy(folder: Path, sha256: str) -> Path:
+def copy_of(folder: Path, sha256: str) -> Path:
+    """Where a run's folder has its copy of a file with this hash, if it has one."""
     # By hash, not by name: a run that is judged again may have another file of the same name.
     return folder / KEPT / f"{sha256}.json"
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_tui.runs.evidence import KEPT
+from llmval_tui.runs.evidence import copy_of
+from llmval_tui.runs.store import RunStore
 from llmval_tui.tui.fmt import instant
 from llmval_tui.tui.following import RunView
 
@@ -26,10 +27,11 @@ def artifact_lines(run: RunView, workspace: Path) -> tuple[ArtifactLine, ...]:
     it again (`llmval verify`) proves it, and the words say so.
     """
     found = []
+    folder = RunStore(workspace).root / run.id
     judged = instant(run.verdict.judged_utc) if run.verdict else None
     evidence = run.verdict.evidence if run.verdict else []
     for item in evidence:
-        kept = (workspace / "artifacts" / "runs" / run.id / KEPT / f"{item.sha256}.json").is_file()
+        kept = copy_of(folder, item.sha256).is_file()
         try:
             status = (workspace / item.path).stat()
         except OSError:

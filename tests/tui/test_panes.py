@@ -1,12 +1,18 @@
 """What Telemetry, Load and Artifacts show, and what a finished run tells."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from tui_builder import Workspace, load_events, sample, verdict
 from tui_pilot import WIDE, Make, ready, said, text_of, until
 
 from llmval_tui.foundation.files import write_json
+from llmval_tui.runs.evidence import copy_of
 from llmval_tui.runs.records import Command, Evidence, Outcome, State
 from llmval_tui.runs.store import Run
+from llmval_tui.tui.artifacts import artifact_lines
 from llmval_tui.tui.bridge import Sampled
 from llmval_tui.tui.following import RunFollower
 from llmval_tui.tui.glyphs import UNICODE
@@ -145,3 +151,20 @@ def test_the_variables_of_a_command_stand_in_the_column_of_every_label() -> None
     _, variables = command_rows([Command("main", ["true"], "true", {"NCCL_P2P_LEVEL": "NVL"})], 80, UNICODE)
     (other,) = labelled("leaves", "NCCL", "code", 80)
     assert variables.plain.index("NCCL") == other.plain.index("NCCL")
+
+
+def test_evidence_of_which_the_run_keeps_a_copy_is_not_called_lost(tmp_path: Path) -> None:
+    kept, gone = "ab" * 32, "cd" * 32
+    copy = copy_of(tmp_path / "artifacts" / "runs" / "r", kept)
+    copy.parent.mkdir(parents=True)
+    copy.write_text("{}")
+    (tmp_path / "over.json").write_text("written over by a later run")
+    evidence = [Evidence(name, sha, 2) for sha in (kept, gone) for name in ("over.json", "absent.json")]
+    verdict = SimpleNamespace(judged_utc="2026-01-02T00:00:00Z", evidence=evidence)
+    run: Any = SimpleNamespace(id="r", verdict=verdict, intent=SimpleNamespace(artifacts=()), alive=False)
+    assert [(line.state, line.good) for line in artifact_lines(run, tmp_path)] == [
+        ("written over since; the run keeps a copy", True),
+        ("missing; the run keeps a copy", True),
+        ("changed since it was judged", False),
+        ("missing", False),
+    ]
