@@ -99,7 +99,7 @@ class Benchmark:
             self._print(f"compiled {made['what']}: {made['graphs']} graphs in {made['first_calls_s']:.1f} s")
         table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize
         bench = Bench(
-            Link(runner, max_batch=config.max_batch, chunk=self.sizes.chunk), parallel, config.shape, self.sizes,
+            Link(runner, max_batch=config.max_batch), parallel, config.shape, self.sizes,
             {"backend": backend, "precision": precision}, config.weight_bytes_per_rank - table, limits,
             self.options.repeats, self.options.seed,
         )  # fmt: skip

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from llmval_runners.attention import AttentionBackend, Span, StepLayout
 from llmval_runners.compiled import CompiledDecoder, CpuSteps
 from llmval_runners.kv_cache import PagedKVCache
 from llmval_runners.model import Decoder
-from llmval_runners.plan import IDLE, STEP, STOP, TRACE, StepPlan, capacity_for
+from llmval_runners.plan import IDLE, STEP, STOP, TRACE, StepPlan, head_for
 from llmval_runners.ranges import mark, step_name
 from llmval_runners.request import Request
 from llmval_runners.scheduler import Scheduler
@@ -107,24 +108,27 @@ class Executor(Protocol):
 class Link:
     """Rank 0's plans to the other ranks."""
 
-    def __init__(
-        self, runner: Executor, *, max_batch: int, chunk: int, trace: Callable[[bool], None] = lambda _: None
-    ) -> None:
-        """`trace` starts (True) and ends this rank's part of a profile."""
+    def __init__(self, runner: Executor, *, max_batch: int, trace: Callable[[bool], None] = lambda _: None) -> None:
+        """`max_batch` must be the same on all ranks. `trace` starts (True) and ends this rank's part of a profile."""
         self.runner = runner
         self._trace = trace
         self._parallel = runner.model.parallel
-        self._capacity = capacity_for(max_batch=max_batch, chunk=chunk, pages=runner.cache.pages)
+        self._head = head_for(max_batch)
 
     def lead(self, plan: StepPlan) -> Iterable[int]:
         """Send a plan and execute it here too; the sampled tokens."""
         if self._parallel.size > 1:
-            self._parallel.broadcast_plan(plan.encode(self._capacity))
+            wire, head = plan.encode(), self._head
+            self._parallel.broadcast_plan(F.pad(wire[:head], (0, head - len(wire[:head]))))
+            if len(wire) > head:
+                self._parallel.broadcast_plan(wire[head:])
         return self._act(plan)
 
     def receive(self) -> StepPlan:
         """The next plan, executed already; an idle or a stop plan has nothing to execute."""
-        wire = self._parallel.broadcast_plan(torch.empty(self._capacity, dtype=torch.int64))
+        wire = self._parallel.broadcast_plan(torch.empty(self._head, dtype=torch.int64))
+        if (missing := int(wire[0]) - self._head) > 0:
+            wire = torch.cat((wire, self._parallel.broadcast_plan(torch.empty(missing, dtype=torch.int64))))
         plan = StepPlan.decode(wire)
         self._act(plan)
         return plan

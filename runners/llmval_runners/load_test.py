@@ -177,7 +177,7 @@ class LoadTest:
             "page_size": config.page_size,
             "dtype": _name(config.kv_dtype),
         }
-        return Link(runner, max_batch=config.max_batch, chunk=config.chunk, trace=self.profiler.switch)
+        return Link(runner, max_batch=config.max_batch, trace=self.profiler.switch)
 
     def _follow(self, link: Link) -> int:
         self.events.phase_name = "follow"

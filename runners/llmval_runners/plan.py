@@ -1,8 +1,9 @@
-"""One step of the engine as rank 0 decided it, and its form on the wire: a flat tensor of one fixed size.
+"""One step of the engine as rank 0 decided it, and its form on the wire: flat integers behind their count.
 
-A fixed size makes it one broadcast a step instead of two (length, then content). It holds no token that the model
-itself produced: those stay in the runner's buffer on the device. So rank 0 can decide and send step n+1 while the
-device still works at step n, and an engine without host synchronisation needs no other plan than this one.
+The receivers must know how much comes. So a plan goes out as a head of one fixed size, which holds any step that only
+decodes, and whatever does not fit follows in a second broadcast. It holds no token that the model itself produced:
+those stay in the runner's buffer on the device. So rank 0 can decide and send step n+1 while the device still works at
+step n, and an engine without host synchronisation needs no other plan than this one.
 """
 
 from dataclasses import dataclass, field
@@ -48,24 +49,23 @@ class StepPlan:
     prefills: list[Prefill] = field(default_factory=list)
     code: int = 0
 
-    def encode(self, capacity: int) -> torch.Tensor:
-        """Flat int64 [capacity]."""
-        flat = [self.kind, self.code, len(self.admits), len(self.decodes), len(self.prefills)]
+    def encode(self) -> torch.Tensor:
+        """Flat int64 [values], the first of which is their count."""
+        flat = [0, self.kind, self.code, len(self.admits), len(self.decodes), len(self.prefills)]
         for admit in self.admits:
             flat += [admit.row, len(admit.pages), *admit.pages]
         for decode in self.decodes:
             flat += [decode.row, decode.position]
         for prefill in self.prefills:
             flat += [prefill.row, prefill.start, len(prefill.tokens), *prefill.tokens, int(prefill.last)]
-        if len(flat) > capacity:
-            raise ValueError(f"a plan of {len(flat)} values does not fit the {capacity} that every rank expects")
-        flat += [0] * (capacity - len(flat))
+        flat[0] = len(flat)
         return torch.tensor(flat, dtype=torch.int64)
 
     @classmethod
     def decode(cls, wire: torch.Tensor) -> "StepPlan":
-        """Read back what `encode` made."""
-        values = iter(wire.tolist())
+        """Read back what `encode` made; what is behind the count is left alone."""
+        count, *rest = wire.tolist()
+        values = iter(rest[: count - 1])
         kind, code, admits, decodes, prefills = (next(values) for _ in range(5))
 
         def take(count: int) -> list[int]:
@@ -80,6 +80,6 @@ class StepPlan:
         )
 
 
-def capacity_for(*, max_batch: int, chunk: int, pages: int) -> int:
-    """Values that the largest plan needs: every row decoding, `chunk` prompt tokens, and all pages admitted at once."""
-    return 5 + max_batch * 2 + pages + max_batch * 2 + max_batch * 4 + chunk
+def head_for(max_batch: int) -> int:
+    """Values of a plan's head: as many as a step has in which all rows decode and nothing else happens."""
+    return 6 + max_batch * 2

@@ -44,6 +44,6 @@ def make_engine(tiny: Decoder) -> MakeEngine:
         scheduler = Scheduler(
             tiny.shape, PageAllocator(pages, page_size), max_batch=max_batch, chunk=chunk, element_bytes=4
         )
-        return Engine(Link(runner, max_batch=max_batch, chunk=chunk), scheduler)
+        return Engine(Link(runner, max_batch=max_batch), scheduler)
 
     return make

@@ -118,7 +118,7 @@ def die(parallel: Parallel, choices: list[str]) -> dict[str, Any]:
     """Rank 1 is killed in the middle of serving."""
     parallel.use_all_reduce(choices[0])
     runner = runner_of(parallel)
-    link = Link(runner, max_batch=8, chunk=512)
+    link = Link(runner, max_batch=8)
     first, *steps = plans()
     for count, plan in enumerate([first, *(steps * 1000)]):
         if parallel.rank == 1 and count == 20:

@@ -75,7 +75,7 @@ def test_requests_get_the_tokens_of_the_plain_engine(mode: str) -> None:
     def serve(mode: str, backend: str) -> tuple[list[list[int]], Runner]:
         one = runner(mode, backend=backend)
         scheduler = Scheduler(TINY, PageAllocator(32, 8), max_batch=8, chunk=24, element_bytes=4)
-        engine = Engine(Link(one, max_batch=8, chunk=24), scheduler)
+        engine = Engine(Link(one, max_batch=8), scheduler)
         source = torch.Generator().manual_seed(9)
         sizes = [(1, 9), (8, 8), (7, 3), (9, 1), (50, 12), (24, 5), (25, 2), (16, 17)]
         requests = [

@@ -1,14 +1,15 @@
 """Paging, chunking and batching change when a token comes, never which."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from llmval_runners.engine import Engine
+from llmval_runners.engine import Engine, Link
 from llmval_runners.kv_cache import CacheTooSmall, PageAllocator
-from llmval_runners.plan import Admit, Decode, Prefill, StepPlan, capacity_for
+from llmval_runners.plan import Admit, Decode, Prefill, StepPlan, head_for
 from llmval_runners.request import Request
 
 MakeEngine = Callable[..., Engine]
@@ -81,13 +82,12 @@ def test_a_long_prompt_does_not_stop_the_others_decoding(make_engine: MakeEngine
     assert [request for step in steps for request, *_ in step].index(long) == 8
 
 
-def test_no_step_exceeds_the_chunk_or_the_wire(make_engine: MakeEngine) -> None:
+def test_no_step_exceeds_the_chunk(make_engine: MakeEngine) -> None:
     scheduler = make_engine(chunk=24, max_batch=8, pages=32).scheduler
     for request in requests([(40, 3), (9, 3), (30, 3), (24, 3), (1, 3)]):
         scheduler.add(request)
     sizes = []
     while (plan := scheduler.next_plan()) is not None:
-        plan.encode(capacity_for(max_batch=8, chunk=24, pages=32))
         sizes.append(sum(len(prefill.tokens) for prefill in plan.prefills))
         scheduler.complete(plan)
     assert sizes[:5] == [24, 24, 24, 24, 8]  # full while prompts are left
@@ -128,10 +128,25 @@ def test_a_plan_survives_the_wire(admits, decodes, prefills, code) -> None:
         [Prefill(*item) for item in prefills],
         code,
     )
-    capacity = capacity_for(max_batch=8, chunk=24, pages=31)
-    wire = plan.encode(capacity)
-    assert wire.shape == (capacity,)
-    assert StepPlan.decode(wire) == plan
+    wire = plan.encode()
+    assert wire[0] == len(wire)
+    assert StepPlan.decode(wire) == StepPlan.decode(torch.cat((wire, torch.full((3,), 7)))) == plan
+
+
+@pytest.mark.parametrize(("decodes", "admits", "rest"), [(8, [], 0), (7, [Admit(7, [3])], 1), (8, [Admit(8, [])], 2)])
+def test_a_decode_step_is_one_broadcast_and_a_larger_plan_two(tiny, monkeypatch, decodes, admits, rest) -> None:
+    """Rank 0's tensors, handed to another rank in the order in which they were sent, give it the same plan."""
+    plan = StepPlan(admits=admits, decodes=[Decode(row, 5 + row) for row in range(decodes)])
+    sent: list[torch.Tensor] = []
+    runner = SimpleNamespace(model=SimpleNamespace(parallel=tiny.parallel), execute=lambda plan: [plan])
+    link = Link(runner, max_batch=8)
+    monkeypatch.setattr(tiny.parallel, "size", 2)
+    monkeypatch.setattr(tiny.parallel, "broadcast_plan", sent.append)
+    assert list(link.lead(plan)) == [plan]
+    assert [len(wire) for wire in sent] == [head_for(8), rest][: 1 + bool(rest)]
+    monkeypatch.setattr(tiny.parallel, "broadcast_plan", lambda empty: empty.copy_(sent.pop(0)))
+    assert link.receive() == plan
+    assert not sent
 
 
 @given(st.lists(st.integers(1, 70), max_size=30), st.randoms(use_true_random=False))

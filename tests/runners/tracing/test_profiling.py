@@ -73,5 +73,5 @@ def test_ranges_cost_nothing_until_they_are_wanted() -> None:
 
 
 def test_every_rank_hears_when_to_trace() -> None:
-    plan = StepPlan.decode(StepPlan(kind=TRACE, code=1).encode(16))
+    plan = StepPlan.decode(StepPlan(kind=TRACE, code=1).encode())
     assert (plan.kind, plan.code) == (TRACE, 1)
