@@ -55,21 +55,24 @@ class FusedDecoder:
         self._parts_pass = model.parallel.size == 1
 
     def hidden(
-        self, tokens: Tokens, page_table: torch.Tensor, attend: Attend, wanted: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        self, tokens: Tokens, page_table: torch.Tensor, attend: Attend, wanted: torch.Tensor | None = None,
+        *, whole: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:  # fmt: skip
         """The residual stream [tokens, hidden] before the last layer's MLP is added, and that MLP's parts.
 
         Writes the tokens' keys and values to the cache. Of the last layer nothing but these is needed of a token that
         gives no output token: `wanted` (int64, indices) names those that do, and None comes back where there are none.
+        `whole`: `attend` takes the parts of the projection [parts, tokens, …], and rotates and writes itself.
         """
         x = F.embedding(tokens.ids, self.model.embedding)
         delta: torch.Tensor | None = None
         last = len(self.model.layers) - 1
+        before = self.projected if whole else self.before_attention
         with self.running():
             for index in range(last):
-                qkv = self.before_attention(index, x, delta, tokens, page_table)
+                qkv = before(index, x, delta, tokens, page_table)
                 delta = self.behind_attention(index, x, attend(qkv, *self.cache.layer(index)))
-            qkv = self.before_attention(last, x, delta, tokens, page_table)
+            qkv = before(last, x, delta, tokens, page_table)
         if wanted is not None and not len(wanted):
             return None
         return self.end(x, attend(qkv, *self.cache.layer(last)), wanted)
@@ -78,13 +81,17 @@ class FusedDecoder:
         self, index: int, x: torch.Tensor, delta: torch.Tensor | None, tokens: Tokens, page_table: torch.Tensor
     ) -> torch.Tensor:
         """Layer `index` up to its attention: qkv. Adds `delta`, the last layer's MLP, to `x` and fills the cache."""
-        model, layer = self.model, self.model.layers[index]
-        keys, values = self.cache.layer(index)
-        normed = kernels.norm(x, delta, layer.attention_norm, model.shape.norm_eps, self.fp8)
+        model, (keys, values) = self.model, self.cache.layer(index)
         return kernels.rotate_write(
-            self.linear(layer.qkv, normed, split=True), model.frequencies, tokens.rows, tokens.positions, page_table,
-            keys, values, heads=model.heads, page_size=self.cache.page_size, dtype=x.dtype,
+            self.projected(index, x, delta), model.frequencies, tokens.rows, tokens.positions, page_table, keys, values,
+            heads=model.heads, page_size=self.cache.page_size, dtype=x.dtype,
         )  # fmt: skip
+
+    def projected(self, index: int, x: torch.Tensor, delta: torch.Tensor | None, *_: object) -> torch.Tensor:
+        """As `before_attention`, but the parts of the projection as they are: [parts, tokens, …]."""
+        layer = self.model.layers[index]
+        normed = kernels.norm(x, delta, layer.attention_norm, self.model.shape.norm_eps, self.fp8)
+        return self.linear(layer.qkv, normed, split=True)
 
     def behind_attention(self, index: int, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """Layer `index` from its attention on: the parts of its MLP. Adds the attention to `x`."""

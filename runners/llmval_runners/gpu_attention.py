@@ -38,6 +38,9 @@ class GpuAttention(Protocol):
     def decode(self, tokens: Tokens, page_table: torch.Tensor) -> Attend:
         """One new token a sequence. Only device work, from the tensors' values when it runs."""
 
+    def whole(self, tokens: Tokens, page_table: torch.Tensor, frequencies: torch.Tensor) -> Attend | None:
+        """`decode` from the projection's parts, as `FusedDecoder.hidden` has it; None where this backend cannot."""
+
     def prefill(self, tokens: Tokens, page_table: torch.Tensor, prompts: Prompts) -> Attend:
         """Chunks of prompts; rows that belong to none of them give any finite value."""
 
@@ -74,13 +77,19 @@ class SdpaAttention:
         self._cache, self._heads = cache, heads
 
     def decode(self, tokens: Tokens, page_table: torch.Tensor) -> Attend:
+        return self._paged(tokens, page_table, None)
+
+    def whole(self, tokens: Tokens, page_table: torch.Tensor, frequencies: torch.Tensor) -> Attend | None:
+        return self._paged(tokens, page_table, frequencies)
+
+    def _paged(self, tokens: Tokens, page_table: torch.Tensor, frequencies: torch.Tensor | None) -> Attend:
         heads, page_size = self._heads, self._cache.page_size
         splits = splits_for(len(tokens.rows), self._cache.pool.shape[2])
 
         def attend(qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
             out = paged_decode(
-                qkv[:, :heads], keys, values, tokens.rows, tokens.positions, page_table,
-                page_size=page_size, splits=splits,
+                qkv, keys, values, tokens.rows, tokens.positions, page_table, heads=heads, page_size=page_size,
+                splits=splits, frequencies=frequencies,
             )  # fmt: skip
             return out.flatten(1)
 

@@ -6,7 +6,6 @@ the kernel's 32-bit offsets; both are refused when the cache is made.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from llmval_runners.fused import Attend, Tokens
@@ -14,9 +13,12 @@ from llmval_runners.gpu_attention import Prompts
 from llmval_runners.kv_cache import PagedKVCache, pages_for
 from llmval_runners.refusal import Refused
 from llmval_runners.upload import upload
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 PAGE = 128
 _BLOCK = 128  # of queries
+# By trial (docs/performance_notes.md). A split by flex itself would be one of the pools, not of a sequence.
+_DECODE = {"BLOCK_M": 16, "BLOCK_N": 64, "SPLIT_KV": 1, "num_warps": 4, "num_stages": 3}
 
 
 def most_pages(kv_heads: int, head_dim: int) -> int:
@@ -28,14 +30,12 @@ class FlexAttention:
     """`flex_attention`, compiled for each size of step; decode batches and prompt steps are filled up to few sizes."""
 
     name = "flex"
-    kernel = "flex_attention compiled by Inductor, over pages by BlockMask; decode with BLOCK_M 16"
+    kernel = "flex_attention compiled by Inductor, over pages by BlockMask; decode with BLOCK_M 16, contexts split"
     batches = [1, 8, 32, 64, 128, 192, 256]  # noqa: RUF012
     chunks: list[int] | None = [512, 1024, 2048, 8192]  # noqa: RUF012
 
     def __init__(self, cache: PagedKVCache, heads: int) -> None:
         """Raises Refused where the kernel would give wrong numbers."""
-        from torch.nn.attention.flex_attention import BlockMask, flex_attention  # slow to import, and not always needed
-
         if cache.page_size % PAGE:
             raise Refused(f"flex attention reads pages of {PAGE} tokens: pass --page-size {PAGE}, or leave it out.")
         kv_heads, slots, dim = cache.pool.shape[2:]
@@ -45,47 +45,33 @@ class FlexAttention:
                 f"which has {slots}: pass --kv-tokens {most_pages(kv_heads, dim) * PAGE - cache.page_size} or fewer."
             )
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)  # one a size of step
-        self._flex = torch.compile(flex_attention, dynamic=False)
-        self._mask, self._cache, self._heads = BlockMask, cache, heads
+        self._decode_attention = torch.compile(decode_attention, dynamic=False)
+        self._prompt_attention = torch.compile(prompt_attention, dynamic=False)
+        self._cache, self._heads = cache, heads
         device = cache.pool.device
         pages = cache.pool.shape[3] // cache.page_size
         self._owner = torch.full((pages,), -1, dtype=torch.int32, device=device)  # the page table's row
         self._place = torch.zeros(pages, dtype=torch.int32, device=device)  # of the page in its sequence
 
-    def _attend(self, mask: Any, padded: int | None, options: dict[str, int]) -> Attend:
-        heads = self._heads
-
-        def attend(qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-            q = qkv[:, :heads]
-            if keys.dtype.itemsize == 1:
-                q = q.half()  # E4M3 becomes float16 in one instruction, and bfloat16 only by way of float32
-            q = q[:, :, None] if padded is None else q.transpose(0, 1)[None]
-            out = self._flex(q, keys[None], values[None], block_mask=mask, enable_gqa=True, kernel_options=options)
-            out = out[:, :, 0] if padded is None else out[0].transpose(0, 1)
-            return out.reshape(len(qkv), -1).to(qkv.dtype)
-
-        return attend
-
     def decode(self, tokens: Tokens, page_table: torch.Tensor) -> Attend:
-        size, count = self._cache.page_size, len(tokens.rows)
-        table = page_table[tokens.rows]
-        last = tokens.positions // size
-        within = tokens.positions % size
+        size, count, heads = self._cache.page_size, len(tokens.rows), self._heads
+        splits = splits_for(count, self._cache.pool.shape[2])
+        within = (tokens.positions % size).repeat_interleave(splits)
 
         def mask(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, kv: torch.Tensor) -> torch.Tensor:
             return kv % size <= within[b]
 
-        blocks = self._mask.from_kv_blocks(
-            torch.ones(count, 1, 1, dtype=torch.int32, device=table.device),
-            table.gather(1, last[:, None].long()).expand(-1, table.shape[1])[:, None, None].contiguous(),
-            last[:, None, None].contiguous(),
-            table[:, None, None].contiguous(),
+        blocks = BlockMask.from_kv_blocks(
+            *split_tables(page_table[tokens.rows], tokens.positions // size, splits),
             BLOCK_SIZE=(_BLOCK, size),
             mask_mod=mask,
             seq_lengths=(1, self._cache.pool.shape[3]),
             compute_q_blocks=False,
         )
-        return self._attend(blocks, None, {"BLOCK_M": 16})
+        return lambda qkv, keys, values: self._decode_attention(qkv, keys, values, blocks, heads, splits)
+
+    def whole(self, tokens: Tokens, page_table: torch.Tensor, frequencies: torch.Tensor) -> Attend | None:
+        return None  # flex attention writes nothing
 
     def prefill(self, tokens: Tokens, page_table: torch.Tensor, prompts: Prompts) -> Attend:
         lists = self._seen(len(tokens.rows), prompts)
@@ -126,14 +112,76 @@ class FlexAttention:
             page = kv // size
             return (owner[page] == rows[q]) & (place[page] * size + kv % size <= positions[q])
 
-        blocks = self._mask.from_kv_blocks(
+        blocks = BlockMask.from_kv_blocks(
             *tables,
             BLOCK_SIZE=(_BLOCK, size),
             mask_mod=mask,
             seq_lengths=(count, self._cache.pool.shape[3]),
             compute_q_blocks=False,
         )
-        return self._attend(blocks, count, {})
+        heads = self._heads
+        return lambda qkv, keys, values: self._prompt_attention(qkv, keys, values, blocks, heads)
+
+
+def decode_attention(
+    qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: BlockMask, heads: int, splits: int
+) -> torch.Tensor:
+    """Attention of one token a sequence, `splits` rows of `mask` each: [sequences, heads · head dim]. To be compiled.
+
+    Flex attention serves a context by one program a KV head, so a context is cut here, and the parts, whose sums of
+    exponentials come with them, are added up as in flash-decoding.
+    """
+    q = _queries(qkv, heads, keys.dtype).repeat_interleave(splits, 0)[:, :, None]
+    out, aux = flex_attention(
+        q, keys[None], values[None], block_mask=mask, enable_gqa=True, kernel_options=_DECODE,
+        return_aux=AuxRequest(lse=True),
+    )  # fmt: skip
+    parts = out.view(-1, splits, heads, out.shape[3])
+    weights = aux.lse.view(-1, splits, heads).softmax(1)
+    return (parts * weights[..., None]).sum(1).flatten(1).to(qkv.dtype)
+
+
+def prompt_attention(
+    qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: BlockMask, heads: int
+) -> torch.Tensor:
+    """Attention of a step's prompts: [tokens, heads · head dim]. To be compiled."""
+    q = _queries(qkv, heads, keys.dtype).transpose(0, 1)[None]
+    out = flex_attention(q, keys[None], values[None], block_mask=mask, enable_gqa=True)
+    return out[0].transpose(0, 1).flatten(1).to(qkv.dtype)
+
+
+def _queries(qkv: torch.Tensor, heads: int, cached: torch.dtype) -> torch.Tensor:
+    q = qkv[:, :heads]
+    return q.half() if cached.itemsize == 1 else q  # E4M3 becomes float16 in one instruction, bfloat16 in three
+
+
+def splits_for(batch: int, kv_heads: int) -> int:
+    """Parts that a context is cut into, so that a small batch has as many programs as a GPU takes at once."""
+    return max(1, min(64, 256 // (batch * kv_heads)))
+
+
+def split_tables(table: torch.Tensor, last: torch.Tensor, splits: int) -> tuple[torch.Tensor, ...]:
+    """Counts and indices of a BlockMask with `splits` rows a sequence, which share its pages. Only device work.
+
+    `table` int32 [sequences, pages] names each sequence's pages, of which `last` int32 [sequences] is the last one in
+    use: the only one that is not full. Returns, for pages in part and in full, counts int32 [rows, 1, 1] and indices
+    int32 [rows, 1, 1, columns].
+    """
+    (count, width), rows = table.shape, len(table) * splits
+    columns = -(-width // splits)
+    share = last // splits + 1  # pages of a part, at least as many as each needs
+    first = share[:, None] * torch.arange(splits, dtype=torch.int32, device=table.device)  # [sequences, splits]
+    full = (last[:, None] - first).clamp(min=0).minimum(share[:, None])
+    in_part = last[:, None] // share[:, None] == torch.arange(splits, dtype=torch.int32, device=table.device)
+    places = first[:, :, None] + torch.arange(columns, dtype=torch.int32, device=table.device)
+    pages = table.gather(1, places.clamp(max=width - 1).view(count, -1).long())
+    ends = table.gather(1, last[:, None].long()).expand(count, splits)
+    return (
+        in_part.int().view(rows, 1, 1),
+        ends.reshape(rows, 1, 1, 1).expand(rows, 1, 1, columns).contiguous(),
+        full.int().view(rows, 1, 1),
+        pages.view(rows, 1, 1, columns),
+    )
 
 
 def _columns(page_table: torch.Tensor) -> int:

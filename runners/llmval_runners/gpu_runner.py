@@ -53,8 +53,7 @@ class _DecodeGraph:
         runner = self._runner
         rows = self._inputs[0]
         tokens = Tokens(runner.last_token[rows], rows, self._inputs[1])
-        attend = runner.attention.decode(tokens, runner.page_table)
-        hidden = runner.decoder.hidden(tokens, runner.page_table, attend)
+        hidden = runner.decode(tokens)
         assert hidden is not None  # all tokens are wanted
         self.logits = runner.decoder.finish(*hidden)
         return runner.sample(self.logits, rows)
@@ -194,6 +193,15 @@ class GpuRunner:
         if hidden is None:
             return None
         return self.decoder.finish(*hidden), upload(rows, torch.int32, self._device)
+
+    def decode(self, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """`FusedDecoder.hidden` of a step that only decodes. Only device work."""
+        decoder, attention, table = self.decoder, self.attention, self.page_table
+        if isinstance(decoder, FusedDecoder):
+            whole = attention.whole(tokens, table, self.model.frequencies)
+            if whole is not None:
+                return decoder.hidden(tokens, table, whole, whole=True)
+        return decoder.hidden(tokens, table, attention.decode(tokens, table))
 
     def sample(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """One token a row of `logits`, kept as the last token of the page table's `rows`."""

@@ -1,4 +1,4 @@
-"""Flex attention from tables that stay where they are, against tables made for each step, by torch on a CPU.
+"""The tables that tell flex attention which pages a block of queries sees, by torch on a CPU.
 
 In a process of its own, where empty modules stand for Triton: torch for CPUs does not bring it.
 """
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_SCRIPT = """
+_CAPTURED = """
 from types import SimpleNamespace
 import torch
 
@@ -58,9 +58,43 @@ assert fill(too_wide) and not fill(wider)
 """
 
 
-def test_tables_that_stay_give_what_a_step_s_own_give() -> None:
+_SPLIT = """
+import no_triton
+import torch
+from llmval_runners.gpu_flex import split_tables
+
+torch.manual_seed(0)
+for splits in (1, 2, 3, 8, 64):
+    for width in (1, 7, 64):
+        last = torch.randint(0, width, (9,), dtype=torch.int32)
+        last[0], last[1] = 0, width - 1
+        table = torch.randperm(9 * width, dtype=torch.int32).view(9, width)
+        partial, ends, full, pages = split_tables(table, last, splits)
+        assert ends.shape == pages.shape and len(pages) == 9 * splits
+        for row in range(9):
+            own = slice(row * splits, (row + 1) * splits)
+            counts = zip(full[own].flatten().tolist(), pages[own].flatten(1).tolist())
+            seen = [page for count, held in counts for page in held[:count]]
+            assert seen == table[row, : last[row]].tolist(), (splits, width, row)
+            which = partial[own].flatten().nonzero().flatten().tolist()
+            assert len(which) == 1 and int(partial[own].sum()) == 1
+            assert int(ends[row * splits + which[0], 0, 0, 0]) == int(table[row, last[row]])
+        longest = full.flatten() + partial.flatten()
+        assert int(longest.max()) <= -(-width // splits)  # no part has more than its share
+"""
+
+
+def run(script: str) -> None:
     here = Path(__file__).parent
+    command = [sys.executable, "-c", script]
     paths = f"{here.parents[1] / 'runners'}:{here}"
-    command = [sys.executable, "-c", _SCRIPT]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": paths})
     assert done.returncode == 0, done.stderr
+
+
+def test_tables_that_stay_give_what_a_step_s_own_give() -> None:
+    run(_CAPTURED)
+
+
+def test_the_parts_of_a_context_have_each_of_its_pages_once() -> None:
+    run(_SPLIT)

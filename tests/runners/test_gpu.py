@@ -239,7 +239,7 @@ def test_captured_layers_compute_what_eager_ones_do(models, weights: str, backen
 
 def serve(runner, requests: list[Request], pages: int = 40, chunk: int = 256, together: int = 8) -> list[list[int]]:
     scheduler = Scheduler(SHAPE, PageAllocator(pages, PAGE), max_batch=together, chunk=chunk, element_bytes=2)
-    engine = Engine(Link(runner, max_batch=together, chunk=chunk), scheduler)
+    engine = Engine(Link(runner, max_batch=together), scheduler)
     for request in requests:
         engine.submit(request)
     while not engine.idle:
@@ -264,7 +264,7 @@ def test_batch_composition_keeps_greedy_tokens_within_a_bucket(models) -> None:
     alone = [serve(runner, [request], chunk=1024, together=8)[0] for request in requests()]
     together = requests()
     scheduler = Scheduler(SHAPE, PageAllocator(40, PAGE), max_batch=8, chunk=1024, element_bytes=2)
-    engine = Engine(Link(runner, max_batch=8, chunk=1024), scheduler)
+    engine = Engine(Link(runner, max_batch=8), scheduler)
     for request in together:
         engine.submit(request)
         for done, token, _ in engine.step():  # one prompt a step, while the others decode
@@ -319,6 +319,37 @@ def test_products_of_any_number_of_rows(models, rows: int, fp8: bool, split: boo
     expected = values @ weight.T
     assert found.shape == expected.shape
     assert float((found - expected).norm() / expected.norm()) < 6e-3
+
+
+@pytest.mark.parametrize("fp8", [False, True])
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("splits", [1, 4])
+def test_one_kernel_rotates_writes_and_attends_as_two_do(fp8: bool, parts: int, splits: int) -> None:
+    """A first token, tokens around a tile's and a page's end, and rows that fill a batch up."""
+    from llmval_runners.kernels import rotate_write
+    from llmval_runners.model import rope_frequencies
+    from llmval_runners.paged_decode import paged_decode
+
+    torch.manual_seed(1)
+    positions = torch.tensor([0, 1, 31, 32, 63, 127, 128, 300, 0, 0], dtype=torch.int32, device=GPU)
+    rows = torch.tensor([*range(8), 8, 8], dtype=torch.int32, device=GPU)
+    table = torch.full((9, 3), 24, dtype=torch.int32, device=GPU)
+    table[:8] = torch.randperm(24, dtype=torch.int32, device=GPU).view(8, 3)
+    pools = torch.randn(2, SHAPE.kv_heads, 25 * PAGE, SHAPE.head_dim, device=GPU)
+    pools = pools.to(torch.float8_e4m3fn if fp8 else torch.bfloat16)
+    width = (SHAPE.heads + 2 * SHAPE.kv_heads) * SHAPE.head_dim
+    projected = torch.randn(parts, 10, width, device=GPU).to(torch.float32 if parts > 1 else torch.bfloat16)
+    frequencies = rope_frequencies(SHAPE).to(GPU)
+    one, two = pools.clone(), pools.clone()
+    sizes = {"heads": SHAPE.heads, "page_size": PAGE}
+    qkv = rotate_write(
+        projected.clone(), frequencies, rows, positions, table, *one, dtype=torch.bfloat16, **sizes
+    )  # fmt: skip
+    apart = paged_decode(qkv, *one, rows, positions, table, splits=splits, **sizes)
+    whole = paged_decode(projected, *two, rows, positions, table, splits=splits, frequencies=frequencies, **sizes)
+    assert error(whole[:8], apart[:8]) < BF16_BOUND
+    one, two, before = (kept[:, :, : 24 * PAGE].float() for kept in (one, two, pools))  # not the page of the spare rows
+    assert error(two, one) < 0.005 and error(two, before) > 0.05
 
 
 def test_transformer_engine_layers_hold_one_byte_a_weight(models) -> None:
