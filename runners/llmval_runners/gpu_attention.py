@@ -33,7 +33,9 @@ class GpuAttention(Protocol):
     name: str
     kernel: str
     batches: list[int]  # sizes for which a decode graph is worth its making
-    chunks: list[int] | None  # sizes to which a step of prompt tokens must be filled up; None: any
+    # Sizes, in order, to one of which a step of prompt tokens must be filled up, or to a multiple of the smallest where
+    # it has more than the largest; None: any.
+    chunks: list[int] | None
 
     def decode(self, tokens: Tokens, page_table: torch.Tensor) -> Attend:
         """One new token a sequence. Only device work, from the tensors' values when it runs."""

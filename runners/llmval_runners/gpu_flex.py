@@ -6,6 +6,7 @@ the kernel's 32-bit offsets; both are refused when the cache is made.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from llmval_runners.fused import Attend, Tokens
@@ -27,12 +28,15 @@ def most_pages(kv_heads: int, head_dim: int) -> int:
 
 
 class FlexAttention:
-    """`flex_attention`, compiled for each size of step; decode batches and prompt steps are filled up to few sizes."""
+    """`flex_attention`, compiled for few sizes, to which decode batches and prompt steps are filled up.
+
+    Larger prompt steps are multiples of the smallest size, and attention takes them in pieces of these sizes.
+    """
 
     name = "flex"
     kernel = "flex_attention compiled by Inductor, over pages by BlockMask; decode with BLOCK_M 16, contexts split"
     batches = [1, 8, 32, 64, 128, 192, 256]  # noqa: RUF012
-    chunks: list[int] | None = [512, 1024, 2048, 8192]  # noqa: RUF012
+    chunks: list[int] | None = [512, 1024, 2048]  # noqa: RUF012
 
     def __init__(self, cache: PagedKVCache, heads: int) -> None:
         """Raises Refused where the kernel would give wrong numbers."""
@@ -74,9 +78,20 @@ class FlexAttention:
         return None  # flex attention writes nothing
 
     def prefill(self, tokens: Tokens, page_table: torch.Tensor, prompts: Prompts) -> Attend:
-        lists = self._seen(len(tokens.rows), prompts)
+        count = len(tokens.rows)
+        lists = self._seen(count, prompts)
         columns = max(_columns(page_table), *map(len, lists[0]), *map(len, lists[1]))
-        return self._prompts(tokens, _tables(lists, columns, self._owner.device))
+        parts: list[tuple[slice, Attend]] = []
+        for begin, end in pairwise(pieces(count, self.chunks or [count])):
+            own = slice(begin // _BLOCK, end // _BLOCK)
+            tables = _tables((lists[0][own], lists[1][own]), columns, self._owner.device)
+            parts.append((slice(begin, end), self._prompts(tokens.behind(begin).until(end - begin), tables)))
+
+        def attend(qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+            found = [part(qkv[here], keys, values) for here, part in parts]
+            return found[0] if len(found) == 1 else torch.cat(found)
+
+        return attend
 
     def captured(self, tokens: Tokens, page_table: torch.Tensor) -> tuple[Attend, Callable[[Prompts], bool]]:
         """As `CapturedAttention` has it: the tables stay where they are, and are filled for each step."""
@@ -182,6 +197,18 @@ def split_tables(table: torch.Tensor, last: torch.Tensor, splits: int) -> tuple[
         full.int().view(rows, 1, 1),
         pages.view(rows, 1, 1, columns),
     )
+
+
+def pieces(count: int, sizes: list[int]) -> list[int]:
+    """Where pieces of these sizes begin that make up `count` tokens, and `count`: the largest first.
+
+    `count` is one of `sizes`, or a multiple of the smallest, of which the others are multiples.
+    """
+    starts = [0]
+    while starts[-1] < count:
+        left = count - starts[-1]
+        starts.append(starts[-1] + (left if left in sizes else max(size for size in sizes if size <= left)))
+    return starts
 
 
 def _columns(page_table: torch.Tensor) -> int:

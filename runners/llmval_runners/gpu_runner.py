@@ -224,7 +224,7 @@ class GpuRunner:
         attention, common = self.attention, (decoder, self.page_table, self.spare_row)
         if attention.chunks is None:
             return PieceGraphs(*common, piece_sizes(leads, chunk, _ROWS_MULTIPLE), pool, self._attend)
-        self._compile_prompts([size for size in chunk_sizes(attention.chunks, chunk) if size > MOST])
+        self._compile_prompts([size for size in {*chunk_sizes(attention.chunks, chunk), chunk} if size > MOST])
         sizes = step_sizes(leads, attention.chunks, chunk)
         return StepGraphs(*common, sizes, pool, self._attend, attention) if sizes else None
 
@@ -265,5 +265,5 @@ class GpuRunner:
             return filled
         sizes = self.attention.chunks
         fits = [size for size in sizes or () if size >= tokens]
-        multiple = sizes[-1] if sizes else _ROWS_MULTIPLE
+        multiple = sizes[0] if sizes else _ROWS_MULTIPLE
         return fits[0] if fits else -(-tokens // multiple) * multiple

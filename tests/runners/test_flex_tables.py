@@ -52,6 +52,17 @@ for chunks in ([(0, 300), (0, 100)], [(130, 200)], [(0, 1), (0, 128), (0, 129)])
     found = attend(qkv, keys, values)
     once = attention.prefill(kept, page_table, prompts)(qkv, keys, values)
     assert torch.equal(found, once) and found[:used].isfinite().all() and found[:used].abs().sum() > 0
+
+long, rows = 1536, torch.tensor([0] * 300 + [1] * 380 + [4] * 856, dtype=torch.int32)
+positions = torch.cat((torch.arange(300), torch.arange(380), torch.zeros(856))).int()
+spans, pages = [Span(0, 0, 300, 0), Span(1, 300, 380, 0)], [order[:3], order[3:6]]
+tokens, qkv = Tokens(rows.long(), rows, positions), torch.randn(long, HEADS + 2 * KV_HEADS, DIM)
+attended = []
+for attention.chunks in ([long], [512, 1024], [512]):
+    attended.append(attention.prefill(tokens, page_table, Prompts(spans, pages))(qkv, keys, values))
+assert attended[0][:680].abs().sum() > 0
+assert all(torch.allclose(attended[0][:680], found[:680], atol=1e-6) for found in attended)
+
 too_wide = Prompts([Span(0, 0, 128, 9 * PAGE)], [[page % PAGES for page in range(200)]])
 wider = Prompts([Span(0, 0, 128, 190 * PAGE)], [[page % PAGES for page in range(200)]])
 assert fill(too_wide) and not fill(wider)
@@ -61,7 +72,10 @@ assert fill(too_wide) and not fill(wider)
 _SPLIT = """
 import no_triton
 import torch
-from llmval_runners.gpu_flex import split_tables
+from llmval_runners.gpu_flex import pieces, split_tables
+
+assert pieces(512, [512, 1024, 2048]) == [0, 512] and pieces(768, [768]) == [0, 768]
+assert pieces(5632, [512, 1024, 2048]) == [0, 2048, 4096, 5120, 5632]
 
 torch.manual_seed(0)
 for splits in (1, 2, 3, 8, 64):
