@@ -1,4 +1,4 @@
-"""The decoder's step on a GPU: the arithmetic of `model.Decoder.hidden` in eight or nine kernels a layer.
+"""The decoder's step on a GPU: the arithmetic of `model.Decoder.hidden` in seven to nine kernels a layer.
 
 Matrix products of 1 to 64 rows stream the weights (`stream_linear`), larger ones are cuBLAS's, and all are Transformer
 Engine's where it made the layers. All that a step depends
@@ -67,12 +67,17 @@ class FusedDecoder:
         x = F.embedding(tokens.ids, self.model.embedding)
         delta: torch.Tensor | None = None
         last = len(self.model.layers) - 1
-        before = self.projected if whole else self.before_attention
+
+        def before(index: int) -> torch.Tensor:
+            if whole:
+                return self.projected(index, x, delta)
+            return self.before_attention(index, x, delta, tokens, page_table)
+
         with self.running():
             for index in range(last):
-                qkv = before(index, x, delta, tokens, page_table)
+                qkv = before(index)
                 delta = self.behind_attention(index, x, attend(qkv, *self.cache.layer(index)))
-            qkv = before(last, x, delta, tokens, page_table)
+            qkv = before(last)
         if wanted is not None and not len(wanted):
             return None
         return self.end(x, attend(qkv, *self.cache.layer(last)), wanted)
@@ -87,7 +92,7 @@ class FusedDecoder:
             heads=model.heads, page_size=self.cache.page_size, dtype=x.dtype,
         )  # fmt: skip
 
-    def projected(self, index: int, x: torch.Tensor, delta: torch.Tensor | None, *_: object) -> torch.Tensor:
+    def projected(self, index: int, x: torch.Tensor, delta: torch.Tensor | None) -> torch.Tensor:
         """As `before_attention`, but the parts of the projection as they are: [parts, tokens, …]."""
         layer = self.model.layers[index]
         normed = kernels.norm(x, delta, layer.attention_norm, self.model.shape.norm_eps, self.fp8)

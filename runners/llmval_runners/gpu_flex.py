@@ -88,8 +88,12 @@ class FlexAttention:
             parts.append((slice(begin, end), self._prompts(tokens.behind(begin).until(end - begin), tables)))
 
         def attend(qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-            found = [part(qkv[here], keys, values) for here, part in parts]
-            return found[0] if len(found) == 1 else torch.cat(found)
+            if len(parts) == 1:
+                return parts[0][1](qkv, keys, values)
+            out = torch.empty(count, self._heads * qkv.shape[2], dtype=qkv.dtype, device=qkv.device)
+            for here, part in parts:
+                out[here] = part(qkv[here], keys, values)
+            return out
 
         return attend
 
