@@ -71,17 +71,13 @@ class Painted(Widget):
         """Draw again what differs from the last drawing."""
         if not self.is_mounted or not self.size.area:
             return
-        width, height = self.size
-        rows = list(self.rows(width, height))[:height]
-        if self.glyphs.ascii:
-            rows = [Row(tuple((ascii_text(t), role) for t, role in r.spans), r.ground, r.target) for r in rows]
-        rows += [Row()] * (height - len(rows))
-        before, self._shown = self._shown, rows
-        if len(before) != len(rows) or self._shown_width != width:
-            self._shown_width = width
-            self._strips = [None] * len(rows)
+        width = self.size.width
+        if not self._fits():
+            self._take_rows()
             self.refresh()
             return
+        before, rows = self._shown, self._made_rows()
+        self._shown = rows
         self._strips = [
             strip if old is new or old == new else None
             for old, new, strip in zip(before, rows, self._strips, strict=True)
@@ -94,6 +90,22 @@ class Painted(Widget):
         ]
         if regions:
             self.refresh(*regions)
+
+    def _fits(self) -> bool:
+        """Whether the rows that were drawn last are for the size that the widget has now."""
+        return (self._shown_width, len(self._shown)) == self.size
+
+    def _take_rows(self) -> None:
+        self._shown, self._shown_width = self._made_rows(), self.size.width
+        self._strips = [None] * len(self._shown)
+
+    def _made_rows(self) -> list[Row]:
+        """The rows for the size that the widget has, as many as it is high."""
+        width, height = self.size
+        rows = list(self.rows(width, height))[:height]
+        if self.glyphs.ascii:
+            rows = [Row(tuple((ascii_text(t), role) for t, role in r.spans), r.ground, r.target) for r in rows]
+        return rows + [Row()] * (height - len(rows))
 
     def redraw(self) -> None:
         """Draw everything again: another theme, another size."""
@@ -120,6 +132,8 @@ class Painted(Widget):
         Textual would style, filter and cache each row again for borders, paddings and opacity that these widgets do
         not have: half the cost of showing another pane.
         """
+        if not self._fits():
+            self._take_rows()  # Textual draws a new size before it tells of it: else that picture would be an empty one
         whole = crop.x == 0 and crop.width == self.size.width
         strips = [self.render_line(y) for y in crop.line_range]
         return strips if whole else [strip.crop(crop.x, crop.right) for strip in strips]
