@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.actions.state import StepState
 from llmval_tui.checklist.model import Step, StepKey
-from llmval_tui.tui.following import RunView
 from llmval_tui.tui.glyphs import QUEUED, STEP_SIGNS, Sign
 from llmval_tui.tui.history import TelemetryHistory
 from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.workspace import Detail, View, Wish
 
 if TYPE_CHECKING:
+    from llmval_tui.tui.following import RunView
     from llmval_tui.tui.replay import Timeline
 
 
@@ -63,7 +63,7 @@ class ScreenState:
         return detail if detail is not None and detail.key == self.key else None
 
     @property
-    def run(self) -> RunView | None:
+    def run(self) -> "RunView | None":
         return self.detail.run if self.detail else None
 
     @property
