@@ -4,11 +4,15 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from llmval_tui.console import common
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.workspace import is_demo
+
+if TYPE_CHECKING:
+    from llmval_tui.tui.settings import Settings
+    from llmval_tui.tui.workspace import FirstLook
 
 T = TypeVar("T")
 NO_SCREEN = ("dumb", "unknown")  # terminfo's names for terminals that only print lines; no TERM at all is often a slip
@@ -33,37 +37,51 @@ def dashboard(options: argparse.Namespace) -> int:
     collecting.pause()  # before the screen's modules are imported, which is most of the start
     workspace = common.workspace_of(options)
     from llmval_tui.tui.config import load_config
+    from llmval_tui.tui.settings import Settings
 
     config = load_config()
     replay, checklist = _recording(options, workspace), None
     if replay is None or replay.is_file():  # a run brings its own step
-        checklist = common.checklist_of(options).path
-    plan = common.plan_options(options)
-    preset = plan.preset or config.preset
-    from llmval_tui.tui.app import run
-    from llmval_tui.tui.settings import Settings
-
-    return run(
-        Settings(
-            workspace=workspace,
-            checklist=checklist or workspace / "replay",
-            preset=None if preset == "none" else preset,
-            adapt=plan.adapt,
-            gpus=plan.gpus,
-            runner_python=common.runner_python(options, config),
-            readonly=options.readonly or checklist is None,
-            theme=options.theme or config.theme,
-            interval=_first(options.interval, config.interval, 1.0),
-            ascii=_first(options.ascii, config.ascii, False),
-            mouse=_first(options.mouse, config.mouse, True),
-            charts=_first(options.charts, config.charts, "blocks"),
-            bell=_first(config.bell, False),
-            notify=_first(config.notify, False),
-            keys=config.keys,
-            demo=is_demo(workspace),
-            replay=replay,
-        )
+        checklist = common.checklist_path(options)
+    preset = options.preset or config.preset
+    settings = Settings(
+        workspace=workspace,
+        checklist=checklist or workspace / "replay",
+        preset=None if preset == "none" else preset,
+        adapt=getattr(options, "adapt", False),  # `demo` has no such option
+        gpus=common.gpu_numbers(options),
+        runner_python=common.runner_python(options, config),
+        readonly=options.readonly or checklist is None,
+        theme=options.theme or config.theme,
+        interval=_first(options.interval, config.interval, 1.0),
+        ascii=_first(options.ascii, config.ascii, False),
+        mouse=_first(options.mouse, config.mouse, True),
+        charts=_first(options.charts, config.charts, "blocks"),
+        bell=_first(config.bell, False),
+        notify=_first(config.notify, False),
+        keys=config.keys,
+        demo=is_demo(workspace),
+        replay=replay,
     )
+    first = _first_look(settings) if checklist is not None else None
+    from llmval_tui.tui.app import run
+
+    return run(settings, first)
+
+
+def _first_look(settings: "Settings") -> "FirstLook":
+    """Read the checklist, and look at the rest of the workspace while the screen is imported, which takes longer.
+
+    Raises:
+        Refused: the checklist cannot be read, or is none.
+    """
+    from llmval_tui.tui.workspace import FirstLook, Workspace, propose
+
+    workspace = Workspace(settings, propose)
+    workspace.read()
+    first = FirstLook(workspace)
+    first.start()
+    return first
 
 
 def _recording(options: argparse.Namespace, workspace: Path) -> Path | None:

@@ -9,7 +9,6 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.tui import collecting
 from llmval_tui.tui.base import StyledApp
@@ -21,16 +20,9 @@ from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.theming import choose_look
 from llmval_tui.tui.typing_ahead import TypingAhead
-from llmval_tui.tui.workspace import Workspace
+from llmval_tui.tui.workspace import FirstLook, Workspace, propose
 
 SETTLED_S = 2.0  # after the first paint everything that stays is there
-
-
-def propose(context: Context) -> Proposal:
-    """What a step would do; the actions are imported when the first one is asked, after the first paint."""
-    from llmval_tui.actions import registry
-
-    return registry.propose(context)
 
 
 class Dashboard(StyledApp):
@@ -51,6 +43,7 @@ class Dashboard(StyledApp):
         *,
         state: ScreenState | None = None,
         workspace: Workspace | None = None,
+        first: FirstLook | None = None,
         live: bool = True,
     ) -> None:
         # What Textual does for NO_COLOR clashes with themes of the terminal's own colours (black on black); here the
@@ -77,9 +70,8 @@ class Dashboard(StyledApp):
             if replay.run is not None:
                 state.now = lambda: timeline.now_s
                 workspace = ReplayWorkspace(settings, replay)
-        self.main = MainScreen(
-            state, workspace or Workspace(settings, propose), commands or LlmvalCommands(settings), live, replay
-        )
+        workspace = workspace or (first.workspace if first is not None else Workspace(settings, propose))
+        self.main = MainScreen(state, workspace, commands or LlmvalCommands(settings), live, replay, first)
         self._typing = TypingAhead(self, super().on_event, lambda: self.main.asking)
 
     def on_mount(self) -> None:
@@ -107,7 +99,7 @@ class Dashboard(StyledApp):
             self.screen.dismiss(None)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, first: FirstLook | None = None) -> int:
     """Open the dashboard and stay until the operator leaves: 0, 130 after SIGTERM, 1 after a defect of its own.
 
     Raises:
@@ -115,7 +107,7 @@ def run(settings: Settings) -> int:
     """
     choose_look(settings.theme, settings.environment)
     collecting.pause()
-    app = Dashboard(settings)
+    app = Dashboard(settings, first=first)
     app.call_later(app.end_when_told)
     app.call_later(app.set_timer, SETTLED_S, collecting.settle)
     app.run(mouse=settings.mouse)
