@@ -75,9 +75,11 @@ def _first_look(settings: "Settings") -> "FirstLook":
     Raises:
         Refused: the checklist cannot be read, or is none.
     """
+    from llmval_tui.checklist.kept import KeptEntries
     from llmval_tui.tui.workspace import FirstLook, Workspace, propose
 
-    workspace = Workspace(settings, propose)
+    kept = KeptEntries(settings.checklist, settings.environment)
+    workspace = Workspace(settings, propose, kept=kept)
     workspace.read()
     first = FirstLook(workspace)
     first.start()

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.state import StepStatus, step_statuses
+from llmval_tui.checklist.kept import KeptEntries
 from llmval_tui.checklist.model import Checklist, Step, StepKey, load
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
@@ -96,6 +97,7 @@ class Workspace:
     settings: Settings
     propose: Propose
     clock: Callable[[], datetime] = lambda: datetime.now().astimezone()
+    kept: KeptEntries | None = None
     store: RunStore = field(init=False)
     _last: View = field(default_factory=View)
     _stamp: tuple[int, int, int] | None = None
@@ -122,6 +124,8 @@ class Workspace:
             view = replace(view, document=self._document(view, wish))
         view = replace(view, trouble=trouble)
         self._last = view
+        if self.kept is not None and not self.settings.readonly:
+            self.kept.save()
         return view
 
     def read(self) -> None:
@@ -140,7 +144,7 @@ class Workspace:
         except OSError:
             stamp = None
         if before is None or stamp is None or stamp != self._stamp:
-            before = load(path)
+            before = load(path, self.kept.scan if self.kept is not None else None)
             self._stamp = stamp
         return before
 
