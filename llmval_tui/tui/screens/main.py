@@ -106,6 +106,7 @@ class MainScreen(JumpingScreen):
         self._send_wish()
         if self._live is not None:
             self._live.start()
+        _ = self._work  # its dialogs are imported now, and not when a key asks for one
 
     @property
     def _log(self) -> "LogPane":
