@@ -114,6 +114,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, workspace: Any, mon
         "mouse = false\ncharts = 'braille'\nbell = true\n"
     )
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("sys.stdin", Namespace(isatty=lambda: True))
     monkeypatch.setattr("sys.stdout", Namespace(isatty=lambda: True))
     seen: list[Any] = []
