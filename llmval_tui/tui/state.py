@@ -40,6 +40,14 @@ class ScreenState:
     jump: dict[str, str] | None = None  # in jump mode: the target of each letter
     timeline: "Timeline | None" = None  # the clock of the recording that is played
 
+    def take(self, view: View) -> None:
+        """Show a newer picture; where the chosen step is not in it, as on the first, choose the first that is open."""
+        self.view = view
+        keys = [status.step.key for status in view.steps]
+        if self.key not in keys:
+            self.key = next((s.step.key for s in view.steps if not s.step.checked), keys[0] if keys else None)
+        self.marks &= set(keys)
+
     @property
     def wish(self) -> Wish:
         return Wish(self.key, self.back, self.document, self.preset, self.adapt, self.gpu_count)

@@ -129,14 +129,8 @@ class MainScreen(JumpingScreen):
 
     def on_looked(self, message: Looked) -> None:
         before, state = self.state.view, self.state
-        state.view = message.view
-        keys = [status.step.key for status in state.view.steps]
-        if state.key not in keys:
-            # The first look, or the chosen step was edited away: take the first that is open.
-            first = next((s.step.key for s in state.view.steps if not s.step.checked), keys[0] if keys else None)
-            state.key = first
-        state.marks &= set(keys)
-        self._steps.follow()
+        state.take(message.view)
+        self._steps.repaint()
         if self._reader is None:
             # What comes next takes the interpreter's time: not before the list is on the screen.
             self.call_after_refresh(self.set_timer, PAINTED_S, self._complete)

@@ -6,40 +6,21 @@ Text reaches the screen as plain segments: nothing in it is ever read as markup.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import cast
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
 from llmval_tui.tui.base import StyledApp
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.glyphs import Glyphs
+from llmval_tui.tui.rows import Row, exactly
 from llmval_tui.tui.theming import Look
 
-Span = tuple[str, str]  # text, role
 # Two changed runs nearer than this are sent as one: moving the cursor costs as many bytes.
 NEAR = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row: spans from left to right on a ground; what is left of the width is filled."""
-
-    spans: tuple[Span, ...] = ()
-    ground: str = "screen"
-    target: str | None = field(default=None)  # what a click on the row means to the widget that made it
-
-    @property
-    def plain(self) -> str:
-        return "".join(text for text, _ in self.spans)
-
-
-def row(*spans: Span, ground: str = "screen", target: str | None = None) -> Row:
-    return Row(tuple(span for span in spans if span[0]), ground, target)
 
 
 class Painted(Widget):
@@ -102,10 +83,7 @@ class Painted(Widget):
     def _made_rows(self) -> list[Row]:
         """The rows for the size that the widget has, as many as it is high."""
         width, height = self.size
-        rows = list(self.rows(width, height))[:height]
-        if self.glyphs.ascii:
-            rows = [Row(tuple((ascii_text(t), role) for t, role in r.spans), r.ground, r.target) for r in rows]
-        return rows + [Row()] * (height - len(rows))
+        return exactly(self.rows(width, height), height, self.glyphs.ascii)
 
     def redraw(self) -> None:
         """Draw everything again: another theme, another size."""
@@ -137,18 +115,6 @@ class Painted(Widget):
         whole = crop.x == 0 and crop.width == self.size.width
         strips = [self.render_line(y) for y in crop.line_range]
         return strips if whole else [strip.crop(crop.x, crop.right) for strip in strips]
-
-
-_PLAIN = str.maketrans("×°…“”‘’–—·→≤≥−", "x ~\"\"''--|><>-")
-
-
-@lru_cache(maxsize=4096)
-def ascii_text(text: str) -> str:
-    """The text in ASCII, cell by cell: signs that have a likeness get it, everything else a question mark."""
-    if text.isascii():
-        return text
-    likened = text.translate(_PLAIN)
-    return "".join(c if c.isascii() else "?" * cell_len(c) for c in likened)
 
 
 def to_strip(shown: Row, width: int, look: Look) -> Strip:

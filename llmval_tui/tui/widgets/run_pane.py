@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.fmt import NOT_AVAILABLE, duration, fit, instant, number, wrap
 from llmval_tui.tui.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.labels import plain_text
+from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.text_rows import (
     artifact_rows,

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.fmt import duration, fit, number, wrap
 from llmval_tui.tui.glyphs import Glyphs
-from llmval_tui.tui.widgets.painted import Row, Span, row
+from llmval_tui.tui.rows import Row, Span, row
 
 if TYPE_CHECKING:
     from llmval_tui.runs.records import Artifact, Command
