@@ -12,6 +12,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.workspace import is_demo
 
 if TYPE_CHECKING:
+    from llmval_tui.tui.held import HeldTerminal
     from llmval_tui.tui.settings import Settings
     from llmval_tui.tui.workspace import FirstLook
 
@@ -64,11 +65,20 @@ def dashboard(options: argparse.Namespace) -> int:
         demo=is_demo(workspace),
         replay=replay,
     )
-    first = _first_look(settings) if checklist is not None else None
+    if checklist is None:
+        return _run(settings)
+    first = _first_look(settings)
+    from llmval_tui.tui.opening import show_at_once
+
+    with show_at_once(settings, first) as held:
+        return _run(settings, first, held)
+
+
+def _run(settings: "Settings", first: "FirstLook | None" = None, held: "HeldTerminal | None" = None) -> int:
     _import_asyncio()
     from llmval_tui.tui.app import run
 
-    return run(settings, first)
+    return run(settings, first, held)
 
 
 def _first_look(settings: "Settings") -> "FirstLook":

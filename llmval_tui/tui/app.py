@@ -8,12 +8,15 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.tui import collecting
 from llmval_tui.tui.base import StyledApp
 from llmval_tui.tui.commands import Commands, LlmvalCommands
+from llmval_tui.tui.driver import taking_over
 from llmval_tui.tui.glyphs import glyphs
+from llmval_tui.tui.held import HeldTerminal
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import Settings
@@ -45,12 +48,13 @@ class Dashboard(StyledApp):
         workspace: Workspace | None = None,
         first: FirstLook | None = None,
         live: bool = True,
+        driver_class: type[Driver] | None = None,
     ) -> None:
         # What Textual does for NO_COLOR clashes with themes of the terminal's own colours (black on black); here the
         # theme `mono` does it, and the variable must not be seen by the constructor. Children still get it, from
         # `settings.environment`.
         os.environ.pop("NO_COLOR", None)
-        super().__init__()
+        super().__init__(driver_class=driver_class)
         self.settings = settings
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)
@@ -99,15 +103,15 @@ class Dashboard(StyledApp):
             self.screen.dismiss(None)
 
 
-def run(settings: Settings, first: FirstLook | None = None) -> int:
+def run(settings: Settings, first: FirstLook | None = None, held: HeldTerminal | None = None) -> int:
     """Open the dashboard and stay until the operator leaves: 0, 130 after SIGTERM, 1 after a defect of its own.
 
     Raises:
-        Refused: the theme or the recording is not there; said before the screen is taken over.
+        Refused: the theme or the recording is not there; said on the screen from before.
     """
     choose_look(settings.theme, settings.environment)
     collecting.pause()
-    app = Dashboard(settings, first=first)
+    app = Dashboard(settings, first=first, driver_class=taking_over(held) if held is not None else None)
     app.call_later(app.end_when_told)
     app.call_later(app.set_timer, SETTLED_S, collecting.settle)
     app.run(mouse=settings.mouse)

@@ -118,7 +118,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, workspace: Any, mon
     monkeypatch.setattr("sys.stdin", Namespace(isatty=lambda: True))
     monkeypatch.setattr("sys.stdout", Namespace(isatty=lambda: True))
     seen: list[Any] = []
-    monkeypatch.setattr("llmval_tui.tui.app.run", lambda settings, first: seen.append(settings) or 0)
+    monkeypatch.setattr("llmval_tui.tui.app.run", lambda settings, *_: seen.append(settings) or 0)
     place = ["open", "--workspace", str(workspace.root), "--checklist", str(workspace.checklist)]
     said = ["--theme", "mono", "--interval", "5", "--no-ascii", "--preset", "none", "--mouse", "--charts", "blocks"]
     said += ["--runner-python", "/other/py"]

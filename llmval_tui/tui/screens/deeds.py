@@ -17,7 +17,7 @@ from llmval_tui.tui.glyphs import Glyphs
 from llmval_tui.tui.keys import places
 from llmval_tui.tui.rows import Row
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.theming import theme_files
+from llmval_tui.tui.themes import theme_files
 from llmval_tui.tui.widgets.painted import Painted
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.workspace import View, Workspace

@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical
 from llmval_tui.tui.bridge import LiveTelemetry, Looked, RecorderState, Sampled, Telemetry, Watcher
 from llmval_tui.tui.commands import Commands
 from llmval_tui.tui.compositing import TightCompositor
+from llmval_tui.tui.geometry import BOTH
 from llmval_tui.tui.history import TelemetryHistory
 from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.screens.jumping import JumpingScreen
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 PAINTED_S = 0.02  # from the first list on: what has been drawn is on its way to the terminal
 LATEST_S = 0.5  # that everything else waits for a list that does not come
-BOTH = 100  # columns from which the list and a pane stand side by side
 
 
 class MainScreen(JumpingScreen):
