@@ -82,7 +82,7 @@ def _run(settings: "Settings", first: "FirstLook | None" = None, held: "HeldTerm
 
 
 def _first_look(settings: "Settings") -> "FirstLook":
-    """Read the checklist, and look at the rest of the workspace while the screen is imported, which takes longer.
+    """Read the checklist, and begin to look at the rest of the workspace while more is imported.
 
     Raises:
         Refused: the checklist cannot be read, or is none.

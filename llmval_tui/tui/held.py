@@ -33,7 +33,7 @@ class HeldTerminal:
     """Shows a picture on the terminal's other screen; a context, after which the terminal is as before, or taken."""
 
     def __init__(self, keyboard: TextIO, screen: TextIO, picture: str) -> None:
-        self.held = False
+        self.held = False  # whether the first frame is what stands on it
         self._input, self._output = keyboard.fileno(), screen.fileno()
         self._picture = f"{SYNC}{ENTER}{HIDE}{picture}{SHOW}".encode(screen.encoding, screen.errors or "strict")
         self.modes = termios.tcgetattr(self._input)  # from before
@@ -43,10 +43,14 @@ class HeldTerminal:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._ended)
         self.held = True
-        termios.tcsetattr(self._input, termios.TCSANOW, _keys_only(self.modes))
-        left = self._picture
-        while left:
-            left = left[os.write(self._output, left) :]
+        try:
+            termios.tcsetattr(self._input, termios.TCSANOW, _keys_only(self.modes))
+            left = self._picture
+            while left:
+                left = left[os.write(self._output, left) :]
+        except BaseException:
+            self.leave()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

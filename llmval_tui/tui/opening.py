@@ -30,12 +30,14 @@ def show_at_once(settings: Settings, first: FirstLook) -> AbstractContextManager
     keyboard, screen = streams
     columns, rows = os.get_terminal_size(screen.fileno())
     place = list_place(columns, rows)
-    first.join(LOOK_S)
-    if place is None or first.view is None or first.view.checklist is None:
+    if place is None:
         return nullcontext()
     try:
         ink = Ink(theme, colours(settings.environment))
     except Unsure:
+        return nullcontext()
+    first.join(LOOK_S)
+    if first.view is None or first.view.checklist is None:
         return nullcontext()
     state = ScreenState(settings)
     state.take(first.view)

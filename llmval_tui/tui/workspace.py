@@ -253,7 +253,7 @@ class Workspace:
 
 
 class FirstLook(threading.Thread):
-    """The first picture, taken while the screen's modules are imported: the first paint then has the list at once."""
+    """The first picture, for the list that is drawn before there is a screen; in a thread, for a disk may hang."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(name="first-look", daemon=True)

@@ -1,6 +1,7 @@
 """The list that is drawn before Textual is imported: the same cells as afterwards, keys that wait, and a terminal that
 gets back what it had, however the time between ends. Each `llmval` is a process on a terminal of its own."""
 
+import errno
 import fcntl
 import os
 import select
@@ -19,14 +20,16 @@ from typing import Any
 import psutil
 import pyte
 import pytest
-from tui_builder import CHECKLIST, Workspace
+from tui_builder import CHECKLIST, Workspace, verdict
 
 from llmval_tui.foundation.resources import bundled
+from llmval_tui.runs.records import Outcome, State
 from llmval_tui.tui.geometry import list_place
+from llmval_tui.tui.held import HeldTerminal
 
 # The command line, but between the first frame and the import of Textual it tells what is imported, and waits.
 CHILD = """
-import sys, time
+import os, signal, sys, time
 from pathlib import Path
 from llmval_tui import cli
 from llmval_tui.console import dashboard
@@ -42,6 +45,11 @@ def wait():
     if gate.read_text() == "break":
         raise RuntimeError("a defect between the two")
     go_on()
+    if gate.read_text() == "end":
+        from textual.drivers.linux_driver import LinuxDriver
+        ask = LinuxDriver._query_in_band_window_resize
+        # Among the last things that the driver does before the application's loop runs.
+        LinuxDriver._query_in_band_window_resize = lambda self: (os.kill(os.getpid(), signal.SIGTERM), ask(self))
 
 dashboard._import_asyncio = wait
 sys.exit(cli.main(sys.argv[1:]))
@@ -139,6 +147,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def begin(*arguments: str, size: tuple[int, int] = (120, 40), text: str = LIST, **environment: str) -> Started:
         workspace = Workspace(tmp_path / "node", text)
+        if text is LIST:
+            workspace.run("2.2", state=State.FINISHED, verdict=verdict(Outcome.FAIL))
         named = ("--workspace", str(workspace.root), "--checklist", str(workspace.checklist), *arguments)
         opened.append(Started(tmp_path, size, named, environment))
         return opened[-1]
@@ -161,7 +171,7 @@ def test_textual_changes_no_cell_of_the_list(start: Start, size: tuple[int, int]
         return [screen.buffer[y][x] for y in range(1, size[1] - 1) for x in range(columns)]
 
     first, grounds = cells(), [[screen.buffer[y][x].bg for x in range(size[0])] for y in range(size[1])]
-    assert any("2.2" in line and "❯" in line for line in screen.display)
+    assert any("❯ 2.2" in line and "✗ failed" in line for line in screen.display)
     assert any("電" in line for line in screen.display) and screen.cursor.hidden
     opened.go_on()
     opened.until(lambda: opened.shows(" llmval ", "quit"), "Textual's picture")
@@ -239,11 +249,9 @@ def test_an_interrupt_before_textual_runs_gives_the_terminal_back(start: Start) 
     assert opened.seen[len(opened.frame) :].endswith(b"\x1b[?1049l\x1b[?25h")
 
 
-def test_sigterm_as_soon_as_textual_begins_gives_the_terminal_back(start: Start) -> None:
+def test_sigterm_while_textual_begins_gives_the_terminal_back(start: Start) -> None:
     opened = start()
-    opened.go_on()
-    opened.until(lambda: b"\x1b[?1000h" in opened.read(), "the driver's first words")
-    opened.process.send_signal(signal.SIGTERM)
+    opened.go_on("end")
     assert opened.end() == 130 and opened.modes == opened.before
     assert opened.seen.count(b"\x1b[?1049l") == 1 and b"\x1b[?1000l" in opened.seen
 
@@ -281,3 +289,16 @@ def test_what_ends_it_before_textual_runs_is_said_on_the_screen_from_before(
 def test_nothing_is_drawn_where_textuals_drawing_cannot_be_told(start: Start, unsure: dict[str, Any]) -> None:
     opened = start(**unsure)
     assert opened.frame == b"" and opened.modes == opened.before
+
+
+def test_a_frame_that_cannot_be_written_whole_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(fd: int, data: bytes) -> int:
+        raise OSError(errno.EIO, "the line is lost")
+
+    terminal, line = os.openpty()
+    with os.fdopen(terminal, "rb"), os.fdopen(line, "w", encoding="utf-8") as stream:
+        before = termios.tcgetattr(line)
+        monkeypatch.setattr("os.write", breaks)
+        with pytest.raises(OSError, match="the line is lost"), HeldTerminal(stream, stream, "half"):
+            pass
+        assert termios.tcgetattr(line) == before and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
