@@ -65,12 +65,12 @@ class HeldTerminal:
         """Give back what there was before; nothing where the application has taken the terminal."""
         if not self.held:
             return
-        self.held = False
         with suppress(termios.error):
             termios.tcflush(self._input, termios.TCIFLUSH)  # what was typed was not meant for the shell
             termios.tcsetattr(self._input, termios.TCSANOW, self.modes)
         with suppress(OSError):
             os.write(self._output, f"{SHOW}{LEAVE}".encode())
+        self.held = False  # now, for a signal that came before has to do it all
         self._let_signals_be(*ENDING)
 
     def _let_signals_be(self, *numbers: signal.Signals) -> None:
