@@ -67,20 +67,30 @@ def until(condition: object, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def first_paint(repeats: int = 7) -> Row:
-    """From exec to the first step on the screen, on the project's own checklist."""
-    times = []
+def first_paint(repeats: int = 7) -> list[Row]:
+    """From exec to the first step on the screen, on the project's own checklist; and, for the list is there before it
+    answers, to the move of a key that is pressed at once."""
+    painted, answered = [], []
     with scratch() as folder:
         for _ in range(repeats):
             with Terminal([*LLMVAL, "--workspace", str(folder)], COLUMNS, ROWS) as terminal:
                 terminal.wait_for("1.2", 20)
-                times.append(time.perf_counter() - terminal.started)
-    return Row(
-        "first paint of the dashboard, no GPU",
-        f"median {statistics.median(times):.2f} s, worst {max(times):.2f} s of {repeats}",
-        "< 0.8 s",
-        statistics.median(times) < 0.8,
-    )
+                painted.append(time.perf_counter() - terminal.started)
+                answered.append(painted[-1] + terminal.press("j", None, "❯ 1.2"))
+    return [
+        Row(
+            "first paint of the dashboard, no GPU",
+            f"median {statistics.median(painted):.2f} s, worst {max(painted):.2f} s of {repeats}",
+            "< 0.8 s",
+            statistics.median(painted) < 0.8,
+        ),
+        Row(
+            "first key answered",
+            f"{statistics.median(answered):.2f} s after exec, worst {max(answered):.2f} s; pressed once the list shows",
+            None,
+            True,
+        ),
+    ]
 
 
 ECHO = """import os, tty

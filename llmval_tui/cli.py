@@ -1,9 +1,8 @@
 """The `llmval` command: parsing and dispatch. Nothing heavy is imported before it is known what was asked."""
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -13,22 +12,6 @@ from llmval_tui.foundation.errors import ExitCode, Refused
 EPILOG = (
     "exit codes: 0 all passed · 1 something failed · 2 usage or refused · 3 inconclusive or invalid · 130 interrupted"
 )
-COMMANDS = {
-    "open",
-    "run",
-    "status",
-    "attach",
-    "cancel",
-    "tick",
-    "accept",
-    "verify",
-    "doctor",
-    "demo",
-    "locate",
-    "report",
-    "compare",
-    "watch",
-}
 VALUED = {
     "--workspace",
     "--checklist",
@@ -69,9 +52,29 @@ class CommandParser(Parser):
             self._splitting = False
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line; `llmval [CHECKLIST]` is the command `open`, see `with_command`."""
+def parser(named: str | None = None) -> argparse.ArgumentParser:
+    """The command line of one command, or with None the whole of it: making it costs more than parsing.
+
+    `llmval [CHECKLIST]` is the command `open`, see `with_command`.
+    """
     common = CommandParser(add_help=False)
+    _common(common)
+    main = Parser(
+        prog="llmval",
+        description="Prove that a multi-GPU node can serve LLMs: llmval [CHECKLIST] opens the dashboard.",
+        epilog=EPILOG,
+    )
+    main.add_argument("--version", action="version", version=f"llmval {__version__}")
+    commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=CommandParser)
+    for name, (where, text, arguments) in COMMANDS.items():
+        if named in (None, name):
+            made = commands.add_parser(name, help=text, description=text, parents=[common], epilog=EPILOG)
+            made.set_defaults(where=where)
+            arguments(made)
+    return main
+
+
+def _common(common: argparse.ArgumentParser) -> None:
     options = common.add_argument_group("common options")
     options.add_argument("--workspace", metavar="DIR", help="folder of artifacts/ and docs/ (here)")
     options.add_argument("--checklist", metavar="FILE", help="Markdown checklist (docs/llm_validation_checklist.md)")
@@ -87,87 +90,74 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--mouse", action=argparse.BooleanOptionalAction, help="take the mouse from the terminal")
     options.add_argument("--json", action="store_true", help="answer with JSON")
 
-    def plan_flags(command: argparse.ArgumentParser, *more: str) -> None:
-        command.add_argument(
-            "--preset", choices=["smoke", *more], help="smoke: seconds instead of minutes, tiny model; no tick"
-        )
-        command.add_argument(
-            "--adapt", action="store_true", help="fewer GPUs than the step says: rewrite and record it"
-        )
 
-    main = Parser(
-        prog="llmval",
-        description="Prove that a multi-GPU node can serve LLMs: llmval [CHECKLIST] opens the dashboard.",
-        epilog=EPILOG,
+def _plan_flags(command: argparse.ArgumentParser, *more: str) -> None:
+    command.add_argument(
+        "--preset", choices=["smoke", *more], help="smoke: seconds instead of minutes, tiny model; no tick"
     )
-    main.add_argument("--version", action="version", version=f"llmval {__version__}")
-    commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=CommandParser)
+    command.add_argument("--adapt", action="store_true", help="fewer GPUs than the step says: rewrite and record it")
 
-    def command(name: str, text: str, where: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text, parents=[common], epilog=EPILOG)
-        made.set_defaults(where=where)
-        return made
 
-    opening = command("open", "open the dashboard (what llmval [CHECKLIST] does)", "dashboard:dashboard")
-    opening.add_argument("checklist_file", nargs="?", metavar="CHECKLIST")
-    opening.add_argument("--replay", metavar="RUN", help="play a recorded run (its folder or id), or a telemetry.jsonl")
-    plan_flags(opening, "none")  # the file's preset switched off
+def _nothing(command: argparse.ArgumentParser) -> None:
+    """Only the common options."""
 
-    running = command("run", "do steps: run, judge, tick, record", "run:run")
-    running.add_argument("steps", nargs="*", metavar="STEP", help="number (1.2) or text of a step")
-    running.add_argument("--section", type=int, metavar="N", help="every open step of section N")
-    running.add_argument("--all", action="store_true", help="every open step of the list")
-    running.add_argument("--detach", action="store_true", help="return at once; llmval attach watches")
-    running.add_argument("--no-tick", action="store_true", help="run and judge only")
-    plan_flags(running)
 
-    command("status", "how every step stands", "status:status")
-    command("attach", "watch the plan that is at work", "run:attach")
+def _open(command: argparse.ArgumentParser) -> None:
+    command.add_argument("checklist_file", nargs="?", metavar="CHECKLIST")
+    command.add_argument("--replay", metavar="RUN", help="play a recorded run (its folder or id), or a telemetry.jsonl")
+    _plan_flags(command, "none")  # the file's preset switched off
 
-    cancelling = command("cancel", "end a run, or all that is at work", "run:cancel")
-    cancelling.add_argument("run", nargs="?", metavar="RUN", help="id of a run, or a part of it (the plan at work)")
 
-    ticking = command("tick", "tick a step on your own word", "status:tick")
-    ticking.add_argument("step", metavar="STEP")
-    ticking.add_argument("--note", required=True, metavar="TEXT", help="what backs the tick")
+def _run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("steps", nargs="*", metavar="STEP", help="number (1.2) or text of a step")
+    command.add_argument("--section", type=int, metavar="N", help="every open step of section N")
+    command.add_argument("--all", action="store_true", help="every open step of the list")
+    command.add_argument("--detach", action="store_true", help="return at once; llmval attach watches")
+    command.add_argument("--no-tick", action="store_true", help="run and judge only")
+    _plan_flags(command)
 
-    accepting = command("accept", "accept what a run proposes, or give the link it asks for", "status:accept")
-    accepting.add_argument("run", metavar="RUN")
-    accepting.add_argument("--link", metavar="URL")
 
-    command("verify", "hash the evidence of every tick again", "status:verify")
-    command("doctor", "what this node has and lacks", "doctor:doctor")
+def _cancel(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", nargs="?", metavar="RUN", help="id of a run, or a part of it (the plan at work)")
 
-    showing = command("demo", "the dashboard on a scratch workspace, smoke preset", "demo:demo")
-    showing.add_argument("--dir", metavar="DIR", help="the scratch workspace")
-    showing.add_argument("--headless", action="store_true", help="do the load test and print the table")
 
-    reporting = command("report", "one file that shows runs: verdicts, figures, plots, evidence", "report:report")
-    reporting.add_argument(
-        "runs", nargs="*", metavar="RUN", help="id of a run, or a part of it (each step's newest run)"
-    )
-    reporting.add_argument(
-        "-o", "--output", metavar="FILE", help="where to (report.html; md and json: standard output)"
-    )
-    reporting.add_argument("--format", choices=["html", "md", "json"], help="by the file's ending, else html")
+def _tick(command: argparse.ArgumentParser) -> None:
+    command.add_argument("step", metavar="STEP")
+    command.add_argument("--note", required=True, metavar="TEXT", help="what backs the tick")
 
-    comparing = command("compare", "what is better or worse in run B than in run A", "report:compare")
-    comparing.add_argument(
-        "a", metavar="A", help="id of a run, or a part of it; of a paired run RUN:with or RUN:without"
-    )
-    comparing.add_argument("b", metavar="B")
-    comparing.add_argument("--anyway", action="store_true", help="bare figures also of runs that are not comparable")
-    comparing.add_argument("-o", "--output", metavar="FILE", help="where to (standard output)")
-    comparing.add_argument("--format", choices=["text", "md", "html", "json"], help="by the file's ending, else text")
 
-    watching = command("watch", "what happens, in plain lines", "watch:watch")
-    watching.add_argument(
+def _accept(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN")
+    command.add_argument("--link", metavar="URL")
+
+
+def _demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dir", metavar="DIR", help="the scratch workspace")
+    command.add_argument("--headless", action="store_true", help="do the load test and print the table")
+
+
+def _report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("runs", nargs="*", metavar="RUN", help="id of a run, or a part of it (each step's newest run)")
+    command.add_argument("-o", "--output", metavar="FILE", help="where to (report.html; md and json: standard output)")
+    command.add_argument("--format", choices=["html", "md", "json"], help="by the file's ending, else html")
+
+
+def _compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("a", metavar="A", help="id of a run, or a part of it; of a paired run RUN:with or RUN:without")
+    command.add_argument("b", metavar="B")
+    command.add_argument("--anyway", action="store_true", help="bare figures also of runs that are not comparable")
+    command.add_argument("-o", "--output", metavar="FILE", help="where to (standard output)")
+    command.add_argument("--format", choices=["text", "md", "html", "json"], help="by the file's ending, else text")
+
+
+def _watch(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--every", type=_seconds, default=10.0, metavar="S", help="seconds between progress lines (10)"
     )
 
-    locating = command("locate", "where things lie", "status:locate")
-    locating.add_argument("what", choices=["artifacts", "config", "runners", "themes"])
-    return main
+
+def _locate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("what", choices=["artifacts", "config", "runners", "themes"])
 
 
 def _seconds(text: str) -> float:
@@ -177,7 +167,26 @@ def _seconds(text: str) -> float:
     return value
 
 
-def with_command(arguments: list[str], commands: set[str], valued: set[str]) -> list[str]:
+# Each command: the function that does it, below `console/`; what it does, in words; its own arguments.
+COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "open": ("dashboard:dashboard", "open the dashboard (what llmval [CHECKLIST] does)", _open),
+    "run": ("run:run", "do steps: run, judge, tick, record", _run),
+    "status": ("status:status", "how every step stands", _nothing),
+    "attach": ("run:attach", "watch the plan that is at work", _nothing),
+    "cancel": ("run:cancel", "end a run, or all that is at work", _cancel),
+    "tick": ("status:tick", "tick a step on your own word", _tick),
+    "accept": ("status:accept", "accept what a run proposes, or give the link it asks for", _accept),
+    "verify": ("status:verify", "hash the evidence of every tick again", _nothing),
+    "doctor": ("doctor:doctor", "what this node has and lacks", _nothing),
+    "demo": ("demo:demo", "the dashboard on a scratch workspace, smoke preset", _demo),
+    "report": ("report:report", "one file that shows runs: verdicts, figures, plots, evidence", _report),
+    "compare": ("report:compare", "what is better or worse in run B than in run A", _compare),
+    "watch": ("watch:watch", "what happens, in plain lines", _watch),
+    "locate": ("status:locate", "where things lie", _locate),
+}
+
+
+def with_command(arguments: list[str], commands: Container[str], valued: set[str]) -> list[str]:
     """The arguments with their command in front: `open` where none is named (`llmval`, `llmval FILE`).
 
     A command may also follow common options (`llmval --workspace DIR status`); `valued` are the options whose next word
@@ -203,7 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments  # known also where the rest cannot be parsed
     try:
-        options = parser().parse_args(with_command(arguments, COMMANDS, VALUED))
+        words = with_command(arguments, COMMANDS, VALUED)
+        options = parser(words[0] if words[0] in COMMANDS else None).parse_args(words)
         if getattr(options, "checklist_file", None):
             options.checklist = options.checklist_file
         module, _, name = options.where.partition(":")
@@ -226,6 +236,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _refuse(why: str, as_json: bool) -> int:
     if as_json:
+        import json
+
         print(json.dumps({"ok": False, "message": why}))
     else:
         print(f"llmval: {why}", file=sys.stderr)

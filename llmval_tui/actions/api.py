@@ -6,10 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llmval_tui.checklist.model import Checklist, Step
-from llmval_tui.runs.records import Artifact, Command, Gate
-
 if TYPE_CHECKING:
+    from llmval_tui.checklist.model import Checklist, Step
+    from llmval_tui.runs.records import Artifact, Command, Gate
     from llmval_tui.runs.store import Run, RunStore
 
 
@@ -29,8 +28,8 @@ class Context:
     """All that an action may look at when it proposes."""
 
     workspace: Path
-    checklist: Checklist
-    step: Step
+    checklist: "Checklist"
+    step: "Step"
     options: Options
     store: "RunStore"
     now: datetime  # local time: `$(date +%Y%m%d)` means the operator's day
@@ -46,8 +45,8 @@ class Proposal:
     action: str
     summary: str  # one sentence: "Runs the load test on 8 GPUs for 300 s and judges its JSON."
     details: tuple[str, ...] = ()  # a line each: reads, writes, changes, gates
-    commands: tuple[Command, ...] = ()
-    artifacts: tuple[Artifact, ...] = ()
+    commands: "tuple[Command, ...]" = ()
+    artifacts: "tuple[Artifact, ...]" = ()
     deviations: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     telemetry: bool = True
@@ -72,7 +71,7 @@ class Action(Protocol):
         """The work itself, inside `python -m llmval_tui.actions.perform RUN`; the exit code. Only for actions whose
         proposal names that command; the others' work is done by their commands."""
 
-    def judge(self, run: "Run") -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: "Run") -> "tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]":
         """The action's own gates, metrics, one sentence of summary, and a question for the operator or None.
 
         Exit status, presence and schema of artifacts, and telemetry are judged by the caller for every action.

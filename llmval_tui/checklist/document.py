@@ -1,6 +1,5 @@
 """The operator's Markdown files on disk: read with clear refusals, replaced whole, one writer at a time."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -91,6 +90,8 @@ def document_lock(path: Path) -> Iterator[None]:
     Raises:
         Refused: the state folder cannot be written.
     """
+    import hashlib  # it loads all of OpenSSL, which reading has no use for
+
     state = os.environ.get("XDG_STATE_HOME", "")
     # The base directory specification: a relative path there is to be ignored.
     root = Path(state) if state.startswith("/") else Path(os.path.expanduser("~"), ".local", "state")  # noqa: PTH111

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -10,6 +9,7 @@ from markdown_it.rules_inline import StateInline, html_inline
 from markdown_it.token import Token
 
 from llmval_tui.checklist.document import decode
+from llmval_tui.checklist.entries import Entry, Heading, Item
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 
@@ -27,31 +27,7 @@ _DEVIATION = "deviation:"
 _DIRECTIVE = re.compile(r"([a-z][a-z0-9_-]*)=(.*)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """A heading outside of any list or quotation."""
-
-    level: int
-    title: str
-    line: int  # 1-based
-
-
-@dataclass(slots=True)
-class Item:
-    """A task-list item; the fields as in `model.Step`."""
-
-    text: str
-    spans: tuple[str, ...]
-    checked: bool
-    line: int
-    mark_offset: int
-    end_offset: int
-    directives: dict[str, str] = field(default_factory=dict)
-    deviation: str | None = None
-    deviation_range: tuple[int, int] | None = None  # bytes of the comment with the blanks before it
-
-
-def scan(data: bytes, path: Path) -> list[Heading | Item]:
+def scan(data: bytes, path: Path) -> list[Entry]:
     """Headings and task-list items of a Markdown document, in its order; nested items follow the one they are in.
 
     Raises:
@@ -103,8 +79,8 @@ class _Scanner:
         self.starts.append(start)
         self.lines.append(data[start:end].decode())
 
-    def scan(self) -> list[Heading | Item]:
-        found: list[Heading | Item] = []
+    def scan(self) -> list[Entry]:
+        found: list[Entry] = []
         open_items: list[tuple[int, Item | None]] = []  # level of the list item, and the step it is, if any
         for index, token in enumerate(self.tokens):
             if token.nesting == 1 and token.level + 1 >= MAX_NESTING:

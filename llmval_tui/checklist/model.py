@@ -2,13 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from llmval_tui.checklist.document import read_document
-from llmval_tui.checklist.markdown import Heading, Item, scan
+from llmval_tui.checklist.entries import Entry, Heading, Item
 from llmval_tui.foundation.errors import Refused
 
 _LEADING_NUMBER = re.compile(r"(\d{1,6})(?:[.):\s]|$)")
@@ -104,13 +104,20 @@ def _names(steps: list[Step] | tuple[Step, ...], limit: int = 40) -> str:
     return shown if len(steps) <= limit else f"{shown} and {len(steps) - limit} more"
 
 
-def parse(data: bytes, path: Path) -> Checklist:
-    """The checklist in `data`; `path` is only for its name in titles and messages.
+Scan = Callable[[bytes, Path], list[Entry]]
+
+
+def parse(data: bytes, path: Path, scan: Scan | None = None) -> Checklist:
+    """The checklist in `data`; `path` is only for its name in titles and messages, `scan` in place of the scanner.
 
     Raises:
         Refused: no task items, invalid UTF-8, NUL bytes, a malformed llmval comment, or an item beyond the limit; with
             the line.
     """
+    if scan is None:
+        from llmval_tui.checklist import markdown
+
+        scan = markdown.scan
     groups: list[tuple[Heading, list[Item]]] = [(Heading(0, path.name, 1), [])]
     for entry in scan(data, path):
         if isinstance(entry, Heading):
@@ -157,10 +164,10 @@ def _numbers(titles: list[str]) -> list[int]:
     return list(range(1, len(titles) + 1))
 
 
-def load(path: Path) -> Checklist:
+def load(path: Path, scan: Scan | None = None) -> Checklist:
     """Read and parse the checklist at `path`.
 
     Raises:
         Refused: as `parse`, and for a missing or unreadable file, a folder, a device, or more than 2 MiB.
     """
-    return parse(read_document(path, "a checklist"), path)
+    return parse(read_document(path, "a checklist"), path, scan)

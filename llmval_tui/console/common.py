@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmval_tui.actions.api import Options
-from llmval_tui.checklist.model import Checklist, load
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import to_json
 
 if TYPE_CHECKING:
+    from llmval_tui.actions.api import Options
+    from llmval_tui.checklist.model import Checklist
     from llmval_tui.tui.config import Config
 
 USUAL_PLACES = ("docs/llm_validation_checklist.md", "llm_validation_checklist.md")
@@ -46,24 +46,36 @@ def checklist_path(options: argparse.Namespace) -> Path:
     )
 
 
-def checklist_of(options: argparse.Namespace) -> Checklist:
+def checklist_of(options: argparse.Namespace) -> "Checklist":
+    from llmval_tui.checklist.model import load
+
     return load(checklist_path(options))
 
 
-def plan_options(options: argparse.Namespace) -> Options:
+def gpu_numbers(options: argparse.Namespace) -> tuple[int, ...] | None:
+    """The GPUs that `--gpus` names; None without it.
+
+    Raises:
+        Refused: it is not a list of numbers.
+    """
+    try:
+        return tuple(int(word) for word in options.gpus.split(",")) if options.gpus else None
+    except ValueError as error:
+        raise Refused(f"--gpus {options.gpus} is not a list of GPU numbers: write it as 0,1,2.") from error
+
+
+def plan_options(options: argparse.Namespace) -> "Options":
     """The operator's choices as the actions see them.
 
     Raises:
         Refused: `--gpus` is not a list of numbers.
     """
-    try:
-        gpus = tuple(int(word) for word in options.gpus.split(",")) if options.gpus else None
-    except ValueError as error:
-        raise Refused(f"--gpus {options.gpus} is not a list of GPU numbers: write it as 0,1,2.") from error
+    from llmval_tui.actions.api import Options
+
     return Options(
         preset=getattr(options, "preset", None),
         adapt=getattr(options, "adapt", False),
-        gpus=gpus,
+        gpus=gpu_numbers(options),
         runner_python=options.runner_python,
         tick=not getattr(options, "no_tick", False),
     )

@@ -3,12 +3,18 @@
 import argparse
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from llmval_tui.console import common
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.workspace import is_demo
+
+if TYPE_CHECKING:
+    from llmval_tui.tui.held import HeldTerminal
+    from llmval_tui.tui.settings import Settings
+    from llmval_tui.tui.workspace import FirstLook
 
 T = TypeVar("T")
 NO_SCREEN = ("dumb", "unknown")  # terminfo's names for terminals that only print lines; no TERM at all is often a slip
@@ -33,37 +39,74 @@ def dashboard(options: argparse.Namespace) -> int:
     collecting.pause()  # before the screen's modules are imported, which is most of the start
     workspace = common.workspace_of(options)
     from llmval_tui.tui.config import load_config
+    from llmval_tui.tui.settings import Settings
 
     config = load_config()
     replay, checklist = _recording(options, workspace), None
     if replay is None or replay.is_file():  # a run brings its own step
-        checklist = common.checklist_of(options).path
-    plan = common.plan_options(options)
-    preset = plan.preset or config.preset
-    from llmval_tui.tui.app import run
-    from llmval_tui.tui.settings import Settings
-
-    return run(
-        Settings(
-            workspace=workspace,
-            checklist=checklist or workspace / "replay",
-            preset=None if preset == "none" else preset,
-            adapt=plan.adapt,
-            gpus=plan.gpus,
-            runner_python=common.runner_python(options, config),
-            readonly=options.readonly or checklist is None,
-            theme=options.theme or config.theme,
-            interval=_first(options.interval, config.interval, 1.0),
-            ascii=_first(options.ascii, config.ascii, False),
-            mouse=_first(options.mouse, config.mouse, True),
-            charts=_first(options.charts, config.charts, "blocks"),
-            bell=_first(config.bell, False),
-            notify=_first(config.notify, False),
-            keys=config.keys,
-            demo=is_demo(workspace),
-            replay=replay,
-        )
+        checklist = common.checklist_path(options)
+    preset = options.preset or config.preset
+    settings = Settings(
+        workspace=workspace,
+        checklist=checklist or workspace / "replay",
+        preset=None if preset == "none" else preset,
+        adapt=getattr(options, "adapt", False),  # `demo` has no such option
+        gpus=common.gpu_numbers(options),
+        runner_python=common.runner_python(options, config),
+        readonly=options.readonly or checklist is None,
+        theme=options.theme or config.theme,
+        interval=_first(options.interval, config.interval, 1.0),
+        ascii=_first(options.ascii, config.ascii, False),
+        mouse=_first(options.mouse, config.mouse, True),
+        charts=_first(options.charts, config.charts, "blocks"),
+        bell=_first(config.bell, False),
+        notify=_first(config.notify, False),
+        keys=config.keys,
+        demo=is_demo(workspace),
+        replay=replay,
     )
+    if checklist is None:
+        return _run(settings)
+    first = _first_look(settings)
+    from llmval_tui.tui.opening import show_at_once
+
+    with show_at_once(settings, first) as held:
+        return _run(settings, first, held)
+
+
+def _run(settings: "Settings", first: "FirstLook | None" = None, held: "HeldTerminal | None" = None) -> int:
+    _import_asyncio()
+    from llmval_tui.tui.app import run
+
+    return run(settings, first, held)
+
+
+def _first_look(settings: "Settings") -> "FirstLook":
+    """Read the checklist, and begin to look at the rest of the workspace while more is imported.
+
+    Raises:
+        Refused: the checklist cannot be read, or is none.
+    """
+    from llmval_tui.checklist.kept import KeptEntries
+    from llmval_tui.tui.workspace import FirstLook, Workspace, propose
+
+    kept = KeptEntries(settings.checklist, settings.environment)
+    workspace = Workspace(settings, propose, kept=kept)
+    workspace.read()
+    first = FirstLook(workspace)
+    first.start()
+    return first
+
+
+def _import_asyncio() -> None:
+    """asyncio as on a Python without OpenSSL: nothing here speaks TLS, and loading the library is work for nothing."""
+    if "ssl" in sys.modules:
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it then fails, as documented
+    try:
+        import_module("asyncio")
+    finally:
+        del sys.modules["ssl"]  # whoever needs it later gets it
 
 
 def _recording(options: argparse.Namespace, workspace: Path) -> Path | None:

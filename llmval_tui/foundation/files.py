@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 import tempfile
@@ -144,6 +143,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
+    import hashlib  # it loads all of OpenSSL, which a dashboard that opens has no use for
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -8,29 +8,24 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 
-from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.tui import collecting
 from llmval_tui.tui.base import StyledApp
 from llmval_tui.tui.commands import Commands, LlmvalCommands
+from llmval_tui.tui.driver import taking_over
 from llmval_tui.tui.glyphs import glyphs
+from llmval_tui.tui.held import HeldTerminal
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.theming import choose_look
 from llmval_tui.tui.typing_ahead import TypingAhead
-from llmval_tui.tui.workspace import Workspace
+from llmval_tui.tui.workspace import FirstLook, Workspace, propose
 
 SETTLED_S = 2.0  # after the first paint everything that stays is there
-
-
-def propose(context: Context) -> Proposal:
-    """What a step would do; the actions are imported when the first one is asked, after the first paint."""
-    from llmval_tui.actions import registry
-
-    return registry.propose(context)
 
 
 class Dashboard(StyledApp):
@@ -51,13 +46,15 @@ class Dashboard(StyledApp):
         *,
         state: ScreenState | None = None,
         workspace: Workspace | None = None,
+        first: FirstLook | None = None,
         live: bool = True,
+        driver_class: type[Driver] | None = None,
     ) -> None:
         # What Textual does for NO_COLOR clashes with themes of the terminal's own colours (black on black); here the
         # theme `mono` does it, and the variable must not be seen by the constructor. Children still get it, from
         # `settings.environment`.
         os.environ.pop("NO_COLOR", None)
-        super().__init__()
+        super().__init__(driver_class=driver_class)
         self.settings = settings
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)
@@ -77,9 +74,8 @@ class Dashboard(StyledApp):
             if replay.run is not None:
                 state.now = lambda: timeline.now_s
                 workspace = ReplayWorkspace(settings, replay)
-        self.main = MainScreen(
-            state, workspace or Workspace(settings, propose), commands or LlmvalCommands(settings), live, replay
-        )
+        workspace = workspace or (first.workspace if first is not None else Workspace(settings, propose))
+        self.main = MainScreen(state, workspace, commands or LlmvalCommands(settings), live, replay, first)
         self._typing = TypingAhead(self, super().on_event, lambda: self.main.asking)
 
     def on_mount(self) -> None:
@@ -107,15 +103,15 @@ class Dashboard(StyledApp):
             self.screen.dismiss(None)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, first: FirstLook | None = None, held: HeldTerminal | None = None) -> int:
     """Open the dashboard and stay until the operator leaves: 0, 130 after SIGTERM, 1 after a defect of its own.
 
     Raises:
-        Refused: the theme or the recording is not there; said before the screen is taken over.
+        Refused: the theme or the recording is not there; said on the screen from before.
     """
     choose_look(settings.theme, settings.environment)
     collecting.pause()
-    app = Dashboard(settings)
+    app = Dashboard(settings, first=first, driver_class=taking_over(held) if held is not None else None)
     app.call_later(app.end_when_told)
     app.call_later(app.set_timer, SETTLED_S, collecting.settle)
     app.run(mouse=settings.mouse)

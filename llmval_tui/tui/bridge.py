@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from textual.message import Message
 
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.telemetry.sample import Sample
-from llmval_tui.telemetry.tail import SampleTail
 from llmval_tui.tui.settings import Settings
-from llmval_tui.tui.workspace import View, Wish, Workspace
+from llmval_tui.tui.workspace import FirstLook, View, Wish, Workspace
+
+if TYPE_CHECKING:
+    from llmval_tui.telemetry.sample import Sample
+    from llmval_tui.telemetry.tail import SampleTail
 
 Post = Callable[[Message], object]
 RESTART_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # waiting times before the recorder is started again
@@ -37,7 +39,7 @@ class Looked(Message):
 class Sampled(Message):
     """New telemetry samples: `source` is "live", or a run's id."""
 
-    def __init__(self, source: str, samples: list[Sample], *, restart: bool = False) -> None:
+    def __init__(self, source: str, samples: "list[Sample]", *, restart: bool = False) -> None:
         super().__init__()
         self.source = source
         self.samples = samples
@@ -55,11 +57,13 @@ class RecorderState(Message):
 class Watcher(threading.Thread):
     """Looks at the workspace every interval, and at once when the wish changes."""
 
-    def __init__(self, workspace: Workspace, post: Post, interval: float) -> None:
+    def __init__(self, workspace: Workspace, post: Post, interval: float, first: FirstLook | None = None) -> None:
         super().__init__(name="watcher", daemon=True)
         self._workspace = workspace
         self._post = post
         self._interval = interval
+        self._first = first
+        self.shown: View | None = None  # what the screen shows before the watcher starts
         self._wish = Wish()
         self._wake = threading.Event()
         self._ended = False
@@ -82,7 +86,11 @@ class Watcher(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
-        before: View | None = None
+        if self._first is not None:
+            self._first.join()  # one thread at a time looks at a workspace
+        before = self.shown
+        if before is not None:
+            self._wake.wait(self._interval)
         while not self._ended:
             self._wake.clear()
             try:
@@ -105,6 +113,8 @@ class Watcher(threading.Thread):
             return
         restart = self._recorded is None or self._recorded[0] != path
         if restart:
+            from llmval_tui.telemetry.tail import SampleTail
+
             self._recorded = (path, SampleTail(path, backlog_bytes=RECORDED_TAIL))
         assert self._recorded is not None
         samples = self._recorded[1].poll()
@@ -165,6 +175,8 @@ class LiveTelemetry(threading.Thread):
             self._ended.wait(pause)
 
     def _one_life(self) -> str:
+        from llmval_tui.telemetry.sample import Sample
+
         with self._lock:
             if self._ended.is_set():
                 return "was stopped"

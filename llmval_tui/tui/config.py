@@ -27,7 +27,8 @@ NAMED = {
         "pageup", "pagedown", "up", "down", "left", "right", *(f"f{n}" for n in range(1, 13)),
     )
 } | {"esc": "escape", "pgup": "pageup", "pgdn": "pagedown", "return": "enter"}  # fmt: skip
-_COMBINED = re.compile(r"(?:ctrl|alt|shift)\+(?:[a-z0-9]|" + "|".join(sorted(NAMED, key=len, reverse=True)) + ")")
+# Not compiled here: few settings files name a key, and it takes a while.
+_COMBINED = r"(?:ctrl|alt|shift)\+(?:[a-z0-9]|" + "|".join(sorted(NAMED, key=len, reverse=True)) + ")"
 RESERVED = ("ctrl+c", "ctrl+q")  # leave, whatever else is changed
 # Names that Textual shortens.
 _SHORT = {
@@ -161,7 +162,7 @@ def key_name(word: str) -> str | None:
     lower = word.lower()
     if lower in NAMED:
         return NAMED[lower]
-    return lower if _COMBINED.fullmatch(lower) else None
+    return lower if re.fullmatch(_COMBINED, lower) else None
 
 
 def line_of(text: str, name: str, table: str = "") -> int | None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from rich.cells import cell_len, set_cell_size
+from llmval_tui.tui.cells import cell_len, set_cell_size
 
 NOT_AVAILABLE = "n/a"
 

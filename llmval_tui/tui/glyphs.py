@@ -64,6 +64,7 @@ class Glyphs:
     ellipsis: str
     rule: str
     divider: str
+    border: str  # between list and pane, as Textual draws it
     peak: str
     bar_full: str
     bar_parts: str  # eighths of a cell, thinnest first; "" where the set has none
@@ -85,8 +86,8 @@ class Glyphs:
         return text
 
 
-UNICODE = Glyphs(False, "❯", "◆", "•", "…", "─", "│", "▲", "█", "▏▎▍▌▋▊▉", "░", " ", "–", "·", "_▁▂▃▄▅▆▇█")
-ASCII = Glyphs(True, ">", "*", "-", "~", "-", "|", "^", "#", "", ".", " ", "-", "|", "_.,:-=+*#")
+UNICODE = Glyphs(False, "❯", "◆", "•", "…", "─", "│", "▕", "▲", "█", "▏▎▍▌▋▊▉", "░", " ", "–", "·", "_▁▂▃▄▅▆▇█")
+ASCII = Glyphs(True, ">", "*", "-", "~", "-", "|", "|", "^", "#", "", ".", " ", "-", "|", "_.,:-=+*#")
 
 
 def glyphs(ascii_only: bool, charts: str = "blocks") -> Glyphs:

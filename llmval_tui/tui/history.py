@@ -3,8 +3,10 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
+if TYPE_CHECKING:
+    from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
 
 LONGEST = 720  # samples kept a series: more than two columns of dots for each cell of a 300-column terminal
 
@@ -45,10 +47,10 @@ class TelemetryHistory:
 
     gpus: dict[int, dict[str, Series]] = field(default_factory=dict)
     host: dict[str, Series] = field(default_factory=dict)
-    last: Sample | None = None
+    last: "Sample | None" = None
     step_ns: int = 0  # time between the last two samples that followed each other
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: "Sample") -> None:
         """Take in one sample; where several are missing before it, the charts get a gap."""
         if self.last is not None:
             step = sample.mono_ns - self.last.mono_ns
@@ -64,7 +66,7 @@ class TelemetryHistory:
         self.last = sample
         self._append({gpu.index: gpu for gpu in sample.gpus}, sample.host)
 
-    def _append(self, seen: dict[int, GpuSample], host: HostSample | None) -> None:
+    def _append(self, seen: "dict[int, GpuSample]", host: "HostSample | None") -> None:
         for index in seen.keys() | self.gpus.keys():
             series = self.gpus.setdefault(index, {name: Series() for name in (*GPU_FIELDS, "memory_percent")})
             gpu = seen.get(index)
@@ -78,12 +80,12 @@ class TelemetryHistory:
                 self.host[name].add(getattr(host, name) if host else None)
             self.host["memory_percent"].add(_percent(host.memory_used_bytes, host.memory_total_bytes) if host else None)
 
-    def extend(self, samples: Iterable[Sample]) -> None:
+    def extend(self, samples: "Iterable[Sample]") -> None:
         for sample in samples:
             self.add(sample)
 
     @property
-    def notes(self) -> list[Note]:
+    def notes(self) -> "list[Note]":
         return self.last.notes if self.last else []
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.actions.state import StepState
 from llmval_tui.checklist.model import Step, StepKey
-from llmval_tui.tui.following import RunView
 from llmval_tui.tui.glyphs import QUEUED, STEP_SIGNS, Sign
 from llmval_tui.tui.history import TelemetryHistory
 from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.workspace import Detail, View, Wish
 
 if TYPE_CHECKING:
+    from llmval_tui.tui.following import RunView
     from llmval_tui.tui.replay import Timeline
 
 
@@ -40,6 +40,14 @@ class ScreenState:
     jump: dict[str, str] | None = None  # in jump mode: the target of each letter
     timeline: "Timeline | None" = None  # the clock of the recording that is played
 
+    def take(self, view: View) -> None:
+        """Show a newer picture; where the chosen step is not in it, as on the first, choose the first that is open."""
+        self.view = view
+        keys = [status.step.key for status in view.steps]
+        if self.key not in keys:
+            self.key = next((s.step.key for s in view.steps if not s.step.checked), keys[0] if keys else None)
+        self.marks &= set(keys)
+
     @property
     def wish(self) -> Wish:
         return Wish(self.key, self.back, self.document, self.preset, self.adapt, self.gpu_count)
@@ -63,7 +71,7 @@ class ScreenState:
         return detail if detail is not None and detail.key == self.key else None
 
     @property
-    def run(self) -> RunView | None:
+    def run(self) -> "RunView | None":
         return self.detail.run if self.detail else None
 
     @property

@@ -5,7 +5,6 @@ Widgets know roles and grounds only, so a theme can change every colour and no w
 """
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,27 +14,20 @@ from rich.errors import StyleSyntaxError
 from rich.style import Style
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.resources import bundled
+from llmval_tui.tui.themes import GROUNDS, ROLES, ThemeFile, find_theme, read_theme
 
 if TYPE_CHECKING:
     from textual.theme import Theme
 
-ROLES = ("text", "muted", "title", "accent", "key", "code", "good", "warn", "bad", "busy", "chart", "chart2", "track")
-GROUNDS = ("screen", "bar", "cursor", "idle", "match")
 # Not read as text: the empty part of a bar. Everything else must reach 4.5:1 (WCAG 2.2, success criterion 1.4.3).
 DECORATION = frozenset({"track"})
-KINDS = ("dark", "light", "ansi")
 MINIMUM_CONTRAST = 4.5
 
 
 @dataclass(frozen=True)
-class Look:
-    """One theme. `roles` are Rich styles without a background; `grounds` are backgrounds, or styles that invert."""
+class Look(ThemeFile):
+    """A theme in Rich's styles."""
 
-    name: str
-    kind: str
-    roles: Mapping[str, str]
-    grounds: Mapping[str, str]
     _styles: dict[tuple[str, str], Style] = field(default_factory=dict, compare=False, repr=False)
 
     def style(self, role: str, ground: str = "screen") -> Style:
@@ -130,48 +122,25 @@ def parse_look(path: Path) -> Look:
     """Read one theme.
 
     Raises:
-        Refused: not TOML, a role or ground missing, or a style that Rich does not understand.
+        Refused: as `read_theme`, or a style that Rich does not understand.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Refused(f"the theme {path} cannot be read ({error}): correct it or choose another by --theme.") from error
-    kind = data.get("kind")
-    if kind not in KINDS:
-        raise Refused(f"the theme {path} has kind {kind!r}: write one of {', '.join(KINDS)}.")
-    roles, grounds = data.get("roles", {}), data.get("grounds", {})
-    for table, names, given in (("roles", ROLES, roles), ("grounds", GROUNDS, grounds)):
-        if missing := [name for name in names if not isinstance(given.get(name), str)]:
-            raise Refused(f"the theme {path} lacks {', '.join(missing)} in its table [{table}]: add what is missing.")
-        for name in names:
+    theme = read_theme(path)
+    for table, given in (("roles", theme.roles), ("grounds", theme.grounds)):
+        for name, value in given.items():
             try:
-                Style.parse(given[name])
+                Style.parse(value)
             except StyleSyntaxError as error:
                 raise Refused(f"the theme {path} has no valid style for {table}.{name}: {error}.") from error
-    return Look(path.stem, kind, {n: roles[n] for n in ROLES}, {n: grounds[n] for n in GROUNDS})
-
-
-def theme_files(environment: Mapping[str, str]) -> dict[str, Path]:
-    """Every theme there is, by name: those that come with llmval, then the user's own, which win."""
-    config = environment.get("XDG_CONFIG_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".config")
-    found: dict[str, Path] = {}
-    for folder in (bundled("themes"), Path(config) / "llmval" / "themes"):
-        if folder.is_dir():
-            found.update({path.stem: path for path in sorted(folder.glob("*.toml"))})
-    return found
+    return Look(theme.name, theme.kind, theme.roles, theme.grounds)
 
 
 def choose_look(name: str | None, environment: Mapping[str, str] = os.environ) -> Look:
-    """The theme of that name; `dark` without one, or `mono` where NO_COLOR is set (https://no-color.org).
+    """The theme of that name, as `find_theme` finds it.
 
     Raises:
         Refused: there is no such theme, or it is not valid.
     """
-    wanted = name or ("mono" if environment.get("NO_COLOR") else "dark")
-    files = theme_files(environment)
-    if wanted not in files:
-        raise Refused(f"there is no theme {wanted!r}: choose one of {', '.join(files)}.")
-    return parse_look(files[wanted])
+    return parse_look(find_theme(name, environment))
 
 
 def _ground_style(value: str) -> Style:

@@ -4,24 +4,37 @@ Used in the watcher's thread only: every method may wait for a slow disk.
 """
 
 import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from llmval_tui.actions.api import Context, Options, Proposal
 from llmval_tui.actions.state import StepStatus, step_statuses
+from llmval_tui.checklist.kept import KeptEntries
 from llmval_tui.checklist.model import Checklist, Step, StepKey, load
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.plans import active_plan
 from llmval_tui.runs.store import Run, RunStore, recorded_path
-from llmval_tui.tui.artifacts import ArtifactLine, artifact_lines
-from llmval_tui.tui.following import RunFollower, RunView
 from llmval_tui.tui.settings import Settings
 
-Propose = Callable[[Context], Proposal]
+if TYPE_CHECKING:  # what concerns one step and its run is imported when one is chosen, after the first paint
+    from llmval_tui.actions.api import Context, Proposal
+    from llmval_tui.tui.artifacts import ArtifactLine
+    from llmval_tui.tui.following import RunFollower, RunView
+
+Propose = Callable[["Context"], "Proposal"]
 PROPOSAL_AGE_S = 5.0  # a proposal looks at files and the clock, so it is asked for again now and then
 LARGEST_DOCUMENT = 2 << 20
+
+
+def propose(context: "Context") -> "Proposal":
+    """What a step would do; the actions are imported when the first one is asked, after the first paint."""
+    from llmval_tui.actions import registry
+
+    return registry.propose(context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +65,11 @@ class Detail:
     """All about the chosen step."""
 
     key: StepKey
-    proposal: Proposal | None
+    proposal: "Proposal | None"
     runs: int  # how many runs there are for it
     back: int
-    run: RunView | None
-    artifacts: tuple[ArtifactLine, ...]
+    run: "RunView | None"
+    artifacts: "tuple[ArtifactLine, ...]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +97,12 @@ class Workspace:
     settings: Settings
     propose: Propose
     clock: Callable[[], datetime] = lambda: datetime.now().astimezone()
+    kept: KeptEntries | None = None
     store: RunStore = field(init=False)
     _last: View = field(default_factory=View)
     _stamp: tuple[int, int, int] | None = None
-    _follower: RunFollower | None = None
-    _proposal: tuple[tuple[object, ...], datetime, Proposal] | None = None
+    _follower: "RunFollower | None" = None
+    _proposal: "tuple[tuple[object, ...], datetime, Proposal] | None" = None
 
     def __post_init__(self) -> None:
         self.store = RunStore(self.settings.workspace)
@@ -110,7 +124,17 @@ class Workspace:
             view = replace(view, document=self._document(view, wish))
         view = replace(view, trouble=trouble)
         self._last = view
+        if self.kept is not None and not self.settings.readonly:
+            self.kept.save()
         return view
+
+    def read(self) -> None:
+        """Read the checklist before there is a screen.
+
+        Raises:
+            Refused: it cannot be read, or is no checklist.
+        """
+        self._last = replace(self._last, checklist=self._checklist(None))
 
     def _checklist(self, before: Checklist | None) -> Checklist:
         path = self.settings.checklist
@@ -120,7 +144,7 @@ class Workspace:
         except OSError:
             stamp = None
         if before is None or stamp is None or stamp != self._stamp:
-            before = load(path)
+            before = load(path, self.kept.scan if self.kept is not None else None)
             self._stamp = stamp
         return before
 
@@ -150,6 +174,8 @@ class Workspace:
         step = view.checklist.find(wish.key) if wish.key is not None else None
         if step is None:
             return None
+        from llmval_tui.tui.artifacts import artifact_lines
+
         name = recorded_path(view.checklist.path, self.settings.workspace)
         runs = self.store.of_step(*step.key, checklist=name)
         back = max(0, min(wish.back, len(runs) - 1))
@@ -157,12 +183,14 @@ class Workspace:
         lines = artifact_lines(run, self.settings.workspace) if run else ()
         return Detail(step.key, self._propose(view, step, wish), len(runs), back, run, lines)
 
-    def _follow(self, run: Run) -> RunView:
+    def _follow(self, run: Run) -> "RunView":
+        from llmval_tui.tui.following import RunFollower
+
         if self._follower is None or self._follower.run.id != run.id:
             self._follower = RunFollower(run)
         return self._follower.look()
 
-    def _propose(self, view: View, step: Step, wish: Wish) -> Proposal:
+    def _propose(self, view: View, step: Step, wish: Wish) -> "Proposal":
         assert view.checklist is not None
         now = self.clock()
         key = (step.key, view.checklist.source, wish.preset, wish.adapt, wish.gpu_count, view.active)
@@ -174,8 +202,10 @@ class Workspace:
             self._proposal = (key, now, self.propose(self.context(view.checklist, step, wish)))
         return self._proposal[2]
 
-    def context(self, checklist: Checklist, step: Step, wish: Wish) -> Context:
+    def context(self, checklist: Checklist, step: Step, wish: Wish) -> "Context":
         """What an action looks at, with the options as they are set now."""
+        from llmval_tui.actions.api import Context, Options
+
         settings = self.settings
         return Context(
             workspace=settings.workspace,
@@ -189,7 +219,7 @@ class Workspace:
             demo=settings.demo,
         )
 
-    def proposals(self, keys: tuple[StepKey, ...], wish: Wish) -> list[tuple[Step, Proposal]]:
+    def proposals(self, keys: tuple[StepKey, ...], wish: Wish) -> "list[tuple[Step, Proposal]]":
         """What each of these steps would do, for a dialog that asks before it is done.
 
         Raises:
@@ -220,6 +250,20 @@ class Workspace:
             except OSError as error:
                 return Document(path.name, (), None, names, f"{path}: {os.strerror(error.errno or 0)}")
         return Document(path.name, _lines(data), mark, names)
+
+
+class FirstLook(threading.Thread):
+    """The first picture, for the list that is drawn before there is a screen; in a thread, for a disk may hang."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(name="first-look", daemon=True)
+        self.workspace = workspace
+        self.view: View | None = None  # None: not there yet, or no look could be taken
+
+    def run(self) -> None:
+        # What the watcher, who looks again, meets too it can also show.
+        with suppress(Exception):
+            self.view = self.workspace.look(Wish())
 
 
 def _lines(data: bytes) -> tuple[str, ...]:

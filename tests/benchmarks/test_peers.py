@@ -40,3 +40,8 @@ def test_a_benchmark_that_breaks_is_a_row_and_ends_no_other(monkeypatch, capsys)
         "| a | it broke: TimeoutError: not shown within 20 s | – | not measured |",
         "| b | 1 s | ≤ 2 s | reached |",
     ]
+
+
+def test_a_figure_without_a_bound_is_for_the_record():
+    assert str(Row("key", "1 s", None, True)) == "| key | 1 s | for the record | measured |"
+    assert str(Row("key", "no GPU", None, None)) == "| key | no GPU | for the record | not measured |"

@@ -60,7 +60,8 @@ class Workspace:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "ws"
     (folder / "docs").mkdir(parents=True)
     (folder / "docs" / "llm_validation_checklist.md").write_text(CHECKLIST)

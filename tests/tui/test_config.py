@@ -114,10 +114,11 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, workspace: Any, mon
         "mouse = false\ncharts = 'braille'\nbell = true\n"
     )
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("sys.stdin", Namespace(isatty=lambda: True))
     monkeypatch.setattr("sys.stdout", Namespace(isatty=lambda: True))
     seen: list[Any] = []
-    monkeypatch.setattr("llmval_tui.tui.app.run", lambda settings: seen.append(settings) or 0)
+    monkeypatch.setattr("llmval_tui.tui.app.run", lambda settings, *_: seen.append(settings) or 0)
     place = ["open", "--workspace", str(workspace.root), "--checklist", str(workspace.checklist)]
     said = ["--theme", "mono", "--interval", "5", "--no-ascii", "--preset", "none", "--mouse", "--charts", "blocks"]
     said += ["--runner-python", "/other/py"]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmval_tui.tui.glyphs import ASCII, UNICODE, Glyphs
-from llmval_tui.tui.widgets.painted import Row, _cells, changed_columns
+from llmval_tui.tui.rows import Row
+from llmval_tui.tui.widgets.painted import _cells, changed_columns
 from llmval_tui.tui.widgets.strip import bar, nice_top, strip, tall
 
 BRAILLE = replace(UNICODE, braille=True)

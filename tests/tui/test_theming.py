@@ -6,7 +6,8 @@ import pytest
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.resources import bundled
-from llmval_tui.tui.theming import GROUNDS, ROLES, choose_look, contrast, parse_look
+from llmval_tui.tui.themes import GROUNDS, ROLES
+from llmval_tui.tui.theming import choose_look, contrast, parse_look
 
 THEMES = sorted(bundled("themes").glob("*.toml"))
 

@@ -1,7 +1,7 @@
 """What the keys of the main screen do besides moving about: work, options, help, copying, themes, quitting."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from textual import work
 from textual.notifications import SeverityLevel
@@ -9,20 +9,30 @@ from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
 
+from llmval_tui.actions.state import StepState
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.tui.base import StyledApp
-from llmval_tui.tui.clipboard import osc9, osc52
 from llmval_tui.tui.commands import Commands
 from llmval_tui.tui.glyphs import Glyphs
 from llmval_tui.tui.keys import places
-from llmval_tui.tui.screens.dialog import Choice, Dialog
-from llmval_tui.tui.screens.texts import help_rows
-from llmval_tui.tui.screens.work import Work
+from llmval_tui.tui.rows import Row
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.theming import theme_files
-from llmval_tui.tui.widgets.painted import Painted, Row
+from llmval_tui.tui.themes import theme_files
+from llmval_tui.tui.widgets.painted import Painted
 from llmval_tui.tui.widgets.scroll import ScrollPane
-from llmval_tui.tui.workspace import Workspace
+from llmval_tui.tui.workspace import View, Workspace
+
+if TYPE_CHECKING:
+    from llmval_tui.tui.screens.work import Work
+
+FINISHED = {
+    StepState.DONE: "information",
+    StepState.PASSED: "information",
+    StepState.FAILED: "error",
+    StepState.INVALID: "warning",
+    StepState.INCONCLUSIVE: "warning",
+    StepState.ASKING: "warning",
+}
 
 
 class DeedScreen(Screen[None]):
@@ -36,7 +46,17 @@ class DeedScreen(Screen[None]):
         self.state = state
         self.workspace = workspace
         self.panes: dict[str, ScrollPane] = {}
-        self._work = Work(self, commands)
+        self._commands = commands
+        self._made: Work | None = None
+
+    @property
+    def _work(self) -> "Work":
+        """Made with the first deed: none is before the first paint, and the dialogs are no small import."""
+        if self._made is None:
+            from llmval_tui.tui.screens.work import Work
+
+            self._made = Work(self, self._commands)
+        return self._made
 
     @property
     def pane(self) -> str:
@@ -46,7 +66,7 @@ class DeedScreen(Screen[None]):
     @property
     def asking(self) -> bool:
         """Whether a dialog is about to come."""
-        return self._work.asking
+        return self._made is not None and self._made.asking
 
     def hurry(self) -> None:
         """Look at the files now."""
@@ -76,7 +96,21 @@ class DeedScreen(Screen[None]):
         if settings.bell:
             driver.write("\a")
         if settings.notify:
+            from llmval_tui.tui.clipboard import osc9
+
             driver.write(osc9(f"llmval {text}", settings.environment))
+
+    def _tell_finished(self, before: View) -> None:
+        """Say what has been judged since that picture."""
+        old = {status.step.key: status for status in before.steps}
+        for status in self.state.view.steps:
+            was = old.get(status.step.key)
+            if was is None or was.verdict is not None or was.run is None or status.verdict is None:
+                continue
+            severity = cast(SeverityLevel, FINISHED.get(status.state, "information"))
+            text = f"{status.step.number} {status.state}: {status.verdict.summary}"
+            self.say(text, severity)
+            self.ring(text)
 
     def _may(self) -> bool:
         if self.state.settings.readonly:
@@ -134,6 +168,9 @@ class DeedScreen(Screen[None]):
             self.changed()
 
     def action_help(self) -> None:
+        from llmval_tui.tui.screens.dialog import Choice, Dialog
+        from llmval_tui.tui.screens.texts import help_rows
+
         pane, readonly = self.pane, self.state.settings.readonly
 
         def build(width: int) -> Sequence[Row]:
@@ -174,6 +211,8 @@ class DeedScreen(Screen[None]):
         if text is None:
             self.say("This step has no command to copy.", "warning")
             return
+        from llmval_tui.tui.clipboard import osc52
+
         driver = self.app._driver  # Textual's copy_to_clipboard does not know tmux
         if driver is not None:
             driver.write(osc52(text, self.state.settings.environment))

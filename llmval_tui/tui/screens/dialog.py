@@ -3,15 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import ModalScreen
 
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.fmt import fit
-from llmval_tui.tui.widgets.painted import Painted, Row
+from llmval_tui.tui.rows import Row
+from llmval_tui.tui.widgets.painted import Painted
 from llmval_tui.tui.widgets.scroll import ScrollPane
 
 Build = Callable[[int], Sequence[Row]]  # width → rows

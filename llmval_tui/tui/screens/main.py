@@ -6,41 +6,30 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
-from textual.notifications import SeverityLevel
 
-from llmval_tui.actions.state import StepState
 from llmval_tui.tui.bridge import LiveTelemetry, Looked, RecorderState, Sampled, Telemetry, Watcher
 from llmval_tui.tui.commands import Commands
 from llmval_tui.tui.compositing import TightCompositor
+from llmval_tui.tui.geometry import BOTH
 from llmval_tui.tui.history import TelemetryHistory
 from llmval_tui.tui.keys import PANES, Keymap, bindings
-from llmval_tui.tui.log_reader import LogGrew, LogRead, LogReader
 from llmval_tui.tui.screens.jumping import JumpingScreen
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.artifacts_pane import ArtifactsPane
 from llmval_tui.tui.widgets.bars import Bar, Header, KeyBar, ListTitle, TabBar
-from llmval_tui.tui.widgets.document_pane import DocumentPane
-from llmval_tui.tui.widgets.load_pane import LoadPane
-from llmval_tui.tui.widgets.log_pane import LogPane
 from llmval_tui.tui.widgets.run_pane import RunPane
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.step_list import StepList
-from llmval_tui.tui.widgets.telemetry_pane import TelemetryPane
-from llmval_tui.tui.workspace import Workspace
+from llmval_tui.tui.workspace import FirstLook, Workspace
 
 if TYPE_CHECKING:
+    from llmval_tui.tui.log_reader import LogGrew, LogRead, LogReader
     from llmval_tui.tui.replaying import Replay
+    from llmval_tui.tui.widgets.document_pane import DocumentPane
+    from llmval_tui.tui.widgets.log_pane import LogPane
     from llmval_tui.tui.widgets.prompt import Prompt
 
-BOTH = 100  # columns from which the list and a pane stand side by side
-FINISHED = {
-    StepState.DONE: "information",
-    StepState.PASSED: "information",
-    StepState.FAILED: "error",
-    StepState.INVALID: "warning",
-    StepState.INCONCLUSIVE: "warning",
-    StepState.ASKING: "warning",
-}
+PAINTED_S = 0.02  # from the first list on: what has been drawn is on its way to the terminal
+LATEST_S = 0.5  # that everything else waits for a list that does not come
 
 
 class MainScreen(JumpingScreen):
@@ -56,14 +45,16 @@ class MainScreen(JumpingScreen):
         commands: Commands,
         live: bool = True,
         replay: "Replay | None" = None,
+        first: FirstLook | None = None,
     ) -> None:
         super().__init__(state, workspace, commands)
         self._compositor = TightCompositor()
         settings = state.settings
         Keymap(settings.keys).rebind(self._bindings)
-        self._watcher = Watcher(workspace, self.post_message, settings.interval)
-        limit = replay.log_limit if replay is not None and replay.run is not None else None
-        self._reader = LogReader(self.post_message, min(0.25, settings.interval), limit)
+        self._watcher = Watcher(workspace, self.post_message, settings.interval, first)
+        self._first = first
+        self._limit = replay.log_limit if replay is not None and replay.run is not None else None
+        self._reader: LogReader | None = None
         self._live: Telemetry | None = None
         if replay is not None:
             from llmval_tui.tui.replaying import ReplayTelemetry
@@ -72,16 +63,7 @@ class MainScreen(JumpingScreen):
         elif live:
             self._live = LiveTelemetry(settings, self.post_message)
         self._steps = StepList(state)
-        self._log = LogPane(state, self._reader.ask, self._reader.show)
-        self._document = DocumentPane(state)
-        self.panes = {
-            "run": RunPane(state),
-            "log": self._log,
-            "telemetry": TelemetryPane(state),
-            "load": LoadPane(state),
-            "artifacts": ArtifactsPane(state),
-            "document": self._document,
-        }
+        self.panes = {"run": RunPane(state)}
         self._header = Header(state, id="header")
         self._title = ListTitle(state, id="list-title")
         self._tabs = TabBar(state, id="tabs")
@@ -97,22 +79,49 @@ class MainScreen(JumpingScreen):
                 yield self._steps
             with Vertical(id="right"):
                 yield self._tabs
-                yield from self.panes.values()
+                yield self.panes["run"]
         yield self._keys
 
     def on_mount(self) -> None:
-        for name, pane in self.panes.items():
-            pane.display = name == self.shown
+        if self._first is not None and self._first.view is not None:
+            self._watcher.shown = self._first.view
+            self.on_looked(Looked(self._first.view))
         self._watcher.start()
-        self._reader.start()
-        if self._live is not None:
-            self._live.start()
+        self.set_timer(LATEST_S, self._complete)
         self.set_interval(max(0.5, min(1.0, self.state.settings.interval)), self._tick)
         self._arrange()
 
+    def _complete(self) -> None:
+        """Make and start what the first paint does not need: the other panes, the log's reader, the recorder."""
+        if self._reader is not None:
+            return
+        from llmval_tui.tui.log_reader import LogReader
+        from llmval_tui.tui.widgets.later import later_panes
+
+        self._reader = LogReader(self.post_message, min(0.25, self.state.settings.interval), self._limit)
+        self._reader.start()
+        self.panes.update(later_panes(self.state, self._reader))
+        self.query_one("#right").mount(*(pane for name, pane in self.panes.items() if name != "run"))
+        self._log.refresh_logs()
+        self._send_wish()
+        if self._live is not None:
+            self._live.start()
+        _ = self._work  # its dialogs are imported now, and not when a key asks for one
+
+    @property
+    def _log(self) -> "LogPane":
+        self._complete()
+        return cast("LogPane", self.panes["log"])
+
+    @property
+    def _document(self) -> "DocumentPane":
+        self._complete()
+        return cast("DocumentPane", self.panes["document"])
+
     def on_unmount(self) -> None:
         self._watcher.stop()
-        self._reader.stop()
+        if self._reader is not None:
+            self._reader.stop()
         if self._live is not None:
             self._live.stop()
 
@@ -120,31 +129,18 @@ class MainScreen(JumpingScreen):
 
     def on_looked(self, message: Looked) -> None:
         before, state = self.state.view, self.state
-        state.view = message.view
-        keys = [status.step.key for status in state.view.steps]
-        if state.key not in keys:
-            # The first look, or the chosen step was edited away: take the first that is open.
-            first = next((s.step.key for s in state.view.steps if not s.step.checked), keys[0] if keys else None)
-            state.key = first
-        state.marks &= set(keys)
-        self._steps.follow()
-        self._log.refresh_logs()
-        self._send_wish()
+        state.take(message.view)
+        self._steps.repaint()
+        if self._reader is None:
+            # What comes next takes the interpreter's time: not before the list is on the screen.
+            self.call_after_refresh(self.set_timer, PAINTED_S, self._complete)
+        else:
+            self._log.refresh_logs()
+            self._send_wish()
         self._tell_finished(before)
         if state.view.judging and not state.settings.readonly:
             self._settle()
         self._repaint()
-
-    def _tell_finished(self, before: object) -> None:
-        old = {s.step.key: s for s in getattr(before, "steps", ())}
-        for status in self.state.view.steps:
-            was = old.get(status.step.key)
-            if was is None or was.verdict is not None or was.run is None or status.verdict is None:
-                continue
-            severity = cast(SeverityLevel, FINISHED.get(status.state, "information"))
-            text = f"{status.step.number} {status.state}: {status.verdict.summary}"
-            self.say(text, severity)
-            self.ring(text)
 
     def on_sampled(self, message: Sampled) -> None:
         state = self.state
@@ -164,10 +160,10 @@ class MainScreen(JumpingScreen):
         self.state.recorder_trouble = message.trouble
         self._repaint()
 
-    def on_log_read(self, message: LogRead) -> None:
+    def on_log_read(self, message: "LogRead") -> None:
         self._log.take_read(message)
 
-    def on_log_grew(self, message: LogGrew) -> None:
+    def on_log_grew(self, message: "LogGrew") -> None:
         self._log.take_growth(message)
 
     def _tick(self) -> None:
@@ -223,7 +219,8 @@ class MainScreen(JumpingScreen):
         if message.pane is not self._steps:
             return
         self.panes["run"].top = 0
-        self._log.refresh_logs()
+        if self._reader is not None:
+            self._log.refresh_logs()
         self._send_wish()
         self._repaint()
 
@@ -232,7 +229,7 @@ class MainScreen(JumpingScreen):
             self._go(self.shown)
 
     def on_bar_pressed(self, message: Bar.Pressed) -> None:
-        if message.name in self.panes:
+        if message.name in PANES:
             self._go(message.name)
             return
         key = next((key for key in self.styled.keymap.all() if key.id == message.name), None)
@@ -241,6 +238,7 @@ class MainScreen(JumpingScreen):
 
     def _go(self, name: str) -> None:
         """Show a pane and give it the focus."""
+        self._complete()
         self.shown = self._tabs.active = name
         self.query_one("#right").display = True
         for other, pane in self.panes.items():

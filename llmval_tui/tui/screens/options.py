@@ -2,8 +2,8 @@
 
 from textual import events
 
+from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.screens.dialog import Choice, Dialog
-from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.text_rows import paragraph
 
 

@@ -15,8 +15,8 @@ from textual.widgets import Input
 
 from llmval_tui.tui.fmt import fit
 from llmval_tui.tui.keys import Key, places
+from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.screens.dialog import DialogTitle
-from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 
 

@@ -9,7 +9,7 @@ from llmval_tui.runs.records import Verdict
 from llmval_tui.tui.glyphs import Glyphs
 from llmval_tui.tui.keys import PANE_TITLES, Keymap
 from llmval_tui.tui.labels import short_text
-from llmval_tui.tui.widgets.painted import Row, row
+from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.widgets.text_rows import artifact_rows, command_rows, heading, labelled, paragraph
 
 Planned = Sequence[tuple[Step, Proposal]]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.tui.artifacts import ArtifactLine
 from llmval_tui.tui.fmt import size, wrap
+from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.text_rows import heading, labelled
 

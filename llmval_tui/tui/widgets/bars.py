@@ -6,15 +6,17 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from rich.cells import cell_len
 from textual import events
 from textual.message import Message
 
 from llmval_tui.actions.state import StepState
-from llmval_tui.tui.fmt import age, duration, fit
+from llmval_tui.tui.cells import cell_len
+from llmval_tui.tui.fmt import age, duration
 from llmval_tui.tui.keys import PANE_TITLES, PANES, Key
+from llmval_tui.tui.listing import title_row
+from llmval_tui.tui.rows import Row, Span
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.painted import Painted, Row, Span
+from llmval_tui.tui.widgets.painted import Painted
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -150,21 +152,11 @@ def driver_version() -> str | None:
 
 
 class ListTitle(Bar):
-    """Over the list: what it is, how much is done, what is marked or filtered."""
+    """Over the list; lit up where the list has the focus."""
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
-        state = self.state
-        steps = state.view.steps
-        done = sum(status.step.checked for status in steps)
-        title = state.view.checklist.title if state.view.checklist else state.settings.checklist.name
-        extra = f" {done}/{len(steps)} ticked "
-        if state.marks:
-            extra = f" {len(state.marks)} marked" + extra
-        if state.filter:
-            extra = f" /{state.filter}" + extra
         focused = bool(self.screen.focused and self.screen.focused.id == "steps")
-        name = fit(f" {title}", width - cell_len(extra), self.glyphs.ellipsis)
-        return [Row(((name, "title" if focused else "muted"), (extra, "text")), "cursor" if focused else "bar")]
+        return [title_row(self.state, self.glyphs, width, focused)]
 
 
 class TabBar(Bar):

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from rich.cells import cell_len, set_cell_size
-
+from llmval_tui.tui.cells import cell_len, set_cell_size
+from llmval_tui.tui.rows import Row, Span, row
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.painted import Row, Span, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from rich.cells import cell_len
-
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Gate, Outcome
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.fmt import fit, wrap
 from llmval_tui.tui.glyphs import OUTCOME_SIGNS, Glyphs
-from llmval_tui.tui.widgets.painted import Row, row
+from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.widgets.text_rows import paragraph
 
 LONGEST_NAME = 28

@@ -7,7 +7,8 @@ from textual.message import Message
 
 from llmval_tui.tui.fmt import fit
 from llmval_tui.tui.keys import PANES
-from llmval_tui.tui.widgets.painted import Painted, Row
+from llmval_tui.tui.rows import Row
+from llmval_tui.tui.widgets.painted import Painted
 
 # The home row first; then what is near it.
 LETTERS = "asdfghjklqwertyuiopzxcvbnmASDFGHJKLQWERTYUIOPZXCVBNM"

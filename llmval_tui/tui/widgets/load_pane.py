@@ -7,8 +7,8 @@ from llmval_tui.runs.records import Outcome
 from llmval_tui.tui.fmt import number
 from llmval_tui.tui.following import RunView
 from llmval_tui.tui.glyphs import OUTCOME_SIGNS, Glyphs
+from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.strip import nice_top
 from llmval_tui.tui.widgets.text_rows import heading, metric_rows, paragraph, progress_rows

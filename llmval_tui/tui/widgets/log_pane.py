@@ -5,19 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len, set_cell_size
 from textual import events
 
 from llmval_tui.runs.store import LogFile
+from llmval_tui.tui.cells import cell_len, set_cell_size
 from llmval_tui.tui.fmt import size
 from llmval_tui.tui.following import preferred
 from llmval_tui.tui.log_file import LogLine, Window
 from llmval_tui.tui.log_reader import Ask, LogGrew, LogRead
+from llmval_tui.tui.rows import Row, Span, row
+from llmval_tui.tui.sight import with_thumb
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.widgets.document_pane import cut_left
-from llmval_tui.tui.widgets.painted import Row, Span, row
 from llmval_tui.tui.widgets.run_pane import log_name
-from llmval_tui.tui.widgets.scroll import ScrollPane, with_thumb
+from llmval_tui.tui.widgets.scroll import ScrollPane
 
 if TYPE_CHECKING:
     from llmval_tui.tui.log_merge import Merged

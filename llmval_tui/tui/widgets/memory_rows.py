@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len
-
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.fmt import NOT_AVAILABLE, fit, gib
 from llmval_tui.tui.glyphs import Glyphs
-from llmval_tui.tui.widgets.painted import Row, Span, row
+from llmval_tui.tui.rows import Row, Span, row
 from llmval_tui.tui.widgets.text_rows import heading
 
 

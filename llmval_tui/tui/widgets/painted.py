@@ -6,40 +6,21 @@ Text reaches the screen as plain segments: nothing in it is ever read as markup.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import cast
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
 from llmval_tui.tui.base import StyledApp
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.glyphs import Glyphs
+from llmval_tui.tui.rows import Row, exactly
 from llmval_tui.tui.theming import Look
 
-Span = tuple[str, str]  # text, role
 # Two changed runs nearer than this are sent as one: moving the cursor costs as many bytes.
 NEAR = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row: spans from left to right on a ground; what is left of the width is filled."""
-
-    spans: tuple[Span, ...] = ()
-    ground: str = "screen"
-    target: str | None = field(default=None)  # what a click on the row means to the widget that made it
-
-    @property
-    def plain(self) -> str:
-        return "".join(text for text, _ in self.spans)
-
-
-def row(*spans: Span, ground: str = "screen", target: str | None = None) -> Row:
-    return Row(tuple(span for span in spans if span[0]), ground, target)
 
 
 class Painted(Widget):
@@ -71,17 +52,13 @@ class Painted(Widget):
         """Draw again what differs from the last drawing."""
         if not self.is_mounted or not self.size.area:
             return
-        width, height = self.size
-        rows = list(self.rows(width, height))[:height]
-        if self.glyphs.ascii:
-            rows = [Row(tuple((ascii_text(t), role) for t, role in r.spans), r.ground, r.target) for r in rows]
-        rows += [Row()] * (height - len(rows))
-        before, self._shown = self._shown, rows
-        if len(before) != len(rows) or self._shown_width != width:
-            self._shown_width = width
-            self._strips = [None] * len(rows)
+        width = self.size.width
+        if not self._fits():
+            self._take_rows()
             self.refresh()
             return
+        before, rows = self._shown, self._made_rows()
+        self._shown = rows
         self._strips = [
             strip if old is new or old == new else None
             for old, new, strip in zip(before, rows, self._strips, strict=True)
@@ -94,6 +71,19 @@ class Painted(Widget):
         ]
         if regions:
             self.refresh(*regions)
+
+    def _fits(self) -> bool:
+        """Whether the rows that were drawn last are for the size that the widget has now."""
+        return (self._shown_width, len(self._shown)) == self.size
+
+    def _take_rows(self) -> None:
+        self._shown, self._shown_width = self._made_rows(), self.size.width
+        self._strips = [None] * len(self._shown)
+
+    def _made_rows(self) -> list[Row]:
+        """The rows for the size that the widget has, as many as it is high."""
+        width, height = self.size
+        return exactly(self.rows(width, height), height, self.glyphs.ascii)
 
     def redraw(self) -> None:
         """Draw everything again: another theme, another size."""
@@ -120,21 +110,11 @@ class Painted(Widget):
         Textual would style, filter and cache each row again for borders, paddings and opacity that these widgets do
         not have: half the cost of showing another pane.
         """
+        if not self._fits():
+            self._take_rows()  # Textual draws a new size before it tells of it: else that picture would be an empty one
         whole = crop.x == 0 and crop.width == self.size.width
         strips = [self.render_line(y) for y in crop.line_range]
         return strips if whole else [strip.crop(crop.x, crop.right) for strip in strips]
-
-
-_PLAIN = str.maketrans("×°…“”‘’–—·→≤≥−", "x ~\"\"''--|><>-")
-
-
-@lru_cache(maxsize=4096)
-def ascii_text(text: str) -> str:
-    """The text in ASCII, cell by cell: signs that have a likeness get it, everything else a question mark."""
-    if text.isascii():
-        return text
-    likened = text.translate(_PLAIN)
-    return "".join(c if c.isascii() else "?" * cell_len(c) for c in likened)
 
 
 def to_strip(shown: Row, width: int, look: Look) -> Strip:

@@ -2,23 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-
-from llmval_tui.actions.api import Proposal
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs.records import Verdict
-from llmval_tui.runs.store import LogFile
-from llmval_tui.telemetry.sample import GpuSample
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.fmt import NOT_AVAILABLE, duration, fit, instant, number, wrap
-from llmval_tui.tui.following import RunView
 from llmval_tui.tui.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.labels import plain_text
+from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.gate_rows import gate_rows
-from llmval_tui.tui.widgets.painted import Row, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
-from llmval_tui.tui.widgets.strip import nice_top
 from llmval_tui.tui.widgets.text_rows import (
     artifact_rows,
     command_rows,
@@ -28,6 +21,13 @@ from llmval_tui.tui.widgets.text_rows import (
     paragraph,
     progress_rows,
 )
+
+if TYPE_CHECKING:
+    from llmval_tui.actions.api import Proposal
+    from llmval_tui.runs.records import Verdict
+    from llmval_tui.runs.store import LogFile
+    from llmval_tui.telemetry.sample import GpuSample
+    from llmval_tui.tui.following import RunView
 
 UTC = timezone.utc  # noqa: UP017
 
@@ -78,7 +78,7 @@ def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
     return rows
 
 
-def proposal_part(proposal: Proposal | None, width: int, glyphs: Glyphs) -> list[Row]:
+def proposal_part(proposal: "Proposal | None", width: int, glyphs: Glyphs) -> list[Row]:
     """What the item would do now."""
     if proposal is None:
         return []
@@ -98,7 +98,7 @@ def proposal_part(proposal: Proposal | None, width: int, glyphs: Glyphs) -> list
     return rows
 
 
-def run_part(run: RunView, now: float, width: int, glyphs: Glyphs, which: str) -> list[Row]:
+def run_part(run: "RunView", now: float, width: int, glyphs: Glyphs, which: str) -> list[Row]:
     """The run: how far it is while it lives, how it was judged afterwards."""
     rows = heading(f"Run {run.state}" if run.verdict is None else "Verdict", width, glyphs, which)
     if run.verdict is not None:
@@ -138,8 +138,10 @@ GLANCE = (
 )
 
 
-def now_part(run: RunView, state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
+def now_part(run: "RunView", state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
     """What the run measures and what the hardware does, a row each; the panes Load and Telemetry have the rest."""
+    from llmval_tui.tui.widgets.strip import nice_top
+
     rows: list[Row] = []
     by_name = {metric.name: metric for metric in run.metrics}
     for name, label, unit in GLANCE:
@@ -152,7 +154,7 @@ def now_part(run: RunView, state: ScreenState, width: int, glyphs: Glyphs) -> li
     return [*heading("Now", width, glyphs), *rows] if rows else []
 
 
-def gpu_summary(gpus: Sequence[GpuSample]) -> str:
+def gpu_summary(gpus: "Sequence[GpuSample]") -> str:
     """All GPUs in one line: range of utilisation, power together, highest temperature."""
     util = [gpu.sm_util_percent for gpu in gpus if gpu.sm_util_percent is not None]
     power = [gpu.power_w for gpu in gpus if gpu.power_w is not None]
@@ -163,7 +165,7 @@ def gpu_summary(gpus: Sequence[GpuSample]) -> str:
     return f"{len(gpus)}: " + ", ".join(parts)
 
 
-def tail_part(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
+def tail_part(run: "RunView", width: int, glyphs: Glyphs) -> list[Row]:
     """The last lines that the run wrote."""
     if not run.tail or run.tail_of is None:
         return []
@@ -173,7 +175,7 @@ def tail_part(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
     return rows + [row((f" {line}", "code")) for line in lines]
 
 
-def log_name(log: LogFile) -> str:
+def log_name(log: "LogFile") -> str:
     """A log as people name it: `main, rank 3, stderr`."""
     rank = "command" if log.rank is None else f"rank {log.rank}"
     return f"{log.label}, {rank}, {log.stream}"
@@ -186,8 +188,10 @@ def exit_text(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
 
 
-def verdict_rows(verdict: Verdict, width: int, glyphs: Glyphs) -> list[Row]:
+def verdict_rows(verdict: "Verdict", width: int, glyphs: Glyphs) -> list[Row]:
     """The verdict and each gate: sign, word, name, measured, bound, reason."""
+    from llmval_tui.tui.widgets.gate_rows import gate_rows
+
     sign = OUTCOME_SIGNS[verdict.outcome]
     rows = [row((f" {glyphs.sign(sign)} {sign.word} ", sign.role))]
     rows += paragraph(verdict.summary, "text", width)

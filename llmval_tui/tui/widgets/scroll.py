@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
 from textual import events
 from textual.binding import BindingType
 from textual.message import Message
 
 from llmval_tui.tui.keys import MOVES, bindings
-from llmval_tui.tui.widgets.painted import Painted, Row
+from llmval_tui.tui.rows import Row
+from llmval_tui.tui.sight import in_sight, nearest, placed, under_cursor
+from llmval_tui.tui.widgets.painted import Painted
 
 
 class ScrollPane(Painted, can_focus=True):
@@ -50,26 +51,11 @@ class ScrollPane(Painted, can_focus=True):
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         self.content_rows = self.content(width - 1)
-        count = len(self.content_rows)
-        if self.cursor is not None:
-            self.cursor = self._nearest(max(0, min(self.cursor, count - 1)), 1)
-            self.top = min(self.top, self.cursor)
-            self.top = max(self.top, self.cursor - height + 1)
-        self.top = max(0, min(self.top, count - height))
-        visible = [self._marked(self.top + i, r) for i, r in enumerate(self.content_rows[self.top : self.top + height])]
-        return [with_thumb(r, i, width, height, self.top, count, self.glyphs.ascii) for i, r in enumerate(visible)]
+        self.top, self.cursor = placed(self.content_rows, self.top, self.cursor, height)
+        return in_sight(self.content_rows, self.top, width, height, self._marked, self.glyphs.ascii)
 
     def _marked(self, index: int, shown: Row) -> Row:
-        if index != self.cursor or shown.target is None:
-            return shown
-        return Row(shown.spans, "cursor" if self.has_focus else "idle", shown.target)
-
-    def _nearest(self, index: int, direction: int) -> int:
-        """The nearest row that can be chosen, looked for first in `direction`."""
-        count = len(self.content_rows)
-        ahead = range(index, count) if direction > 0 else range(index, -1, -1)
-        behind = range(index, -1, -1) if direction > 0 else range(index, count)
-        return next((i for i in (*ahead, *behind) if self.content_rows[i].target is not None), 0)
+        return under_cursor(shown, self.has_focus) if index == self.cursor else shown
 
     def choose(self, target: str) -> bool:
         """Put the cursor on the row with this target; False where there is none."""
@@ -99,7 +85,7 @@ class ScrollPane(Painted, can_focus=True):
             self.repaint()
         elif self.content_rows:
             wanted = max(0, min(self.cursor + rows, len(self.content_rows) - 1))
-            found = self._nearest(wanted, rows)
+            found = nearest(self.content_rows, wanted, rows)
             # At either end, what lies beyond the last row that can be chosen is scrolled into view.
             if found == self.cursor:
                 self.top = 0 if rows < 0 and found < self.size.height else self.top
@@ -138,25 +124,3 @@ class ScrollPane(Painted, can_focus=True):
 
     def on_blur(self) -> None:
         self.repaint()
-
-
-def with_thumb(shown: Row, y: int, width: int, height: int, top: int, count: int, ascii_only: bool) -> Row:
-    """The row with the scroll bar's cell in its last column, where there is more than fits."""
-    if count <= height:
-        return shown
-    length = max(1, height * height // count)
-    start = round(top * (height - length) / max(1, count - height))
-    inside = start <= y < start + length
-    sign = ("#" if inside else "|") if ascii_only else ("┃" if inside else "│")
-    spans: list[tuple[str, str]] = []
-    room = width - 1
-    for text, role in shown.spans:
-        length = cell_len(text)
-        if length > room:
-            text, length = set_cell_size(text, room), room
-        spans.append((text, role))
-        room -= length
-        if room <= 0:
-            break
-    spans += [(" " * room, "text"), (sign, "muted" if inside else "track")]
-    return Row(tuple(spans), shown.ground, shown.target)

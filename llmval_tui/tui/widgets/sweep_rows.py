@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from llmval_tui.tui.fmt import NOT_AVAILABLE, fit, number, wrap
 from llmval_tui.tui.following import MetricSeries, RunView
 from llmval_tui.tui.glyphs import CELL_SIGNS, Glyphs, Sign
+from llmval_tui.tui.rows import Row, Span, row
 from llmval_tui.tui.sweep import SweepCell, SweepView
-from llmval_tui.tui.widgets.painted import Row, Span, row
 from llmval_tui.tui.widgets.strip import nice_top
 from llmval_tui.tui.widgets.text_rows import heading, labelled, metric_rows, paragraph, progress_rows
 

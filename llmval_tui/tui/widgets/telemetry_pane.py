@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-from rich.cells import cell_len
-
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Note
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.fmt import NOT_AVAILABLE, age, fit, gib, number, wrap
 from llmval_tui.tui.glyphs import Glyphs
 from llmval_tui.tui.history import Series, TelemetryHistory
+from llmval_tui.tui.rows import Row, Span, row
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.painted import Row, Span, row
 from llmval_tui.tui.widgets.scroll import ScrollPane
 from llmval_tui.tui.widgets.strip import bar, nice_top, strip
 

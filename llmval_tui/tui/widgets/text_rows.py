@@ -1,17 +1,17 @@
 """Rows that several panes and dialogs are made of: headings, paragraphs, labels, commands, progress, metrics."""
 
 from collections.abc import Sequence
-
-from rich.cells import cell_len
+from typing import TYPE_CHECKING
 
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
-from llmval_tui.runs.records import Artifact, Command
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.fmt import duration, fit, number, wrap
-from llmval_tui.tui.following import MetricSeries, RunView
 from llmval_tui.tui.glyphs import Glyphs
-from llmval_tui.tui.widgets.painted import Row, Span, row
-from llmval_tui.tui.widgets.strip import bar, tall
+from llmval_tui.tui.rows import Row, Span, row
+
+if TYPE_CHECKING:
+    from llmval_tui.runs.records import Artifact, Command
+    from llmval_tui.tui.following import MetricSeries, RunView
 
 
 def heading(text: str, width: int, glyphs: Glyphs, note: str = "", role: str = "muted") -> list[Row]:
@@ -36,15 +36,17 @@ def labelled(label: str, text: str, role: str, width: int) -> list[Row]:
     return [row((head if not index else " " * len(head), "muted"), (line, role)) for index, line in enumerate(lines)]
 
 
-def artifact_rows(artifacts: Sequence[Artifact], width: int) -> list[Row]:
+def artifact_rows(artifacts: "Sequence[Artifact]", width: int) -> list[Row]:
     """What a proposal promises to leave; the run's id is not known before the run is made, and is said so."""
+    from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
+
     rows: list[Row] = []
     for artifact in artifacts:
         rows += labelled("leaves", artifact.path.replace(RUN_ID_PLACEHOLDER, "<run id>"), "code", width)
     return rows
 
 
-def command_rows(commands: Sequence[Command], width: int, glyphs: Glyphs) -> list[Row]:
+def command_rows(commands: "Sequence[Command]", width: int, glyphs: Glyphs) -> list[Row]:
     """Each command as it would be typed."""
     rows: list[Row] = []
     for command in commands:
@@ -57,8 +59,10 @@ def command_rows(commands: Sequence[Command], width: int, glyphs: Glyphs) -> lis
     return rows
 
 
-def progress_rows(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
+def progress_rows(run: "RunView", width: int, glyphs: Glyphs) -> list[Row]:
     """Phase, bar, time left."""
+    from llmval_tui.tui.widgets.strip import bar
+
     progress = run.progress
     phase = progress.phase or ("starting" if run.alive else "no phase seen")
     if progress.phase_index is not None and progress.phase_total:
@@ -81,7 +85,7 @@ def progress_rows(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
 
 
 def metric_rows(
-    metric: MetricSeries,
+    metric: "MetricSeries",
     label: str,
     unit: str,
     top: float,
@@ -92,6 +96,8 @@ def metric_rows(
     past: bool = False,
 ) -> list[Row]:
     """One metric: its name, its chart, its newest value and its peak. `past`: the run is over, the value an old one."""
+    from llmval_tui.tui.widgets.strip import tall
+
     last = metric.values[-1] if metric.values else None
     name = 12 if len(label) <= 11 else 24
     peak = f"{glyphs.peak}{number(metric.peak)}" if metric.peak is not None else ""

@@ -1,0 +1,29 @@
+"""How many cells of the terminal a text takes, as Rich counts them, without Rich where each character takes one.
+
+The list is drawn before Rich is imported; most of what is ever drawn has only such characters.
+"""
+
+# One cell each in every version of Unicode's tables: Latin, Greek, Cyrillic, dashes and quotes, and our own signs.
+_RANGES = (
+    (0x20, 0x7E), (0xA0, 0xAC), (0xAE, 0x2FF), (0x370, 0x482), (0x2010, 0x2027), (0x2030, 0x205E), (0x2190, 0x2199),
+    (0x2200, 0x22FF), (0x2500, 0x25FC), (0x2713, 0x2713), (0x2717, 0x2717), (0x276F, 0x276F), (0x2800, 0x28FF),
+)  # fmt: skip
+_narrow = frozenset(chr(code) for first, last in _RANGES for code in range(first, last + 1)).issuperset
+
+
+def cell_len(text: str) -> int:
+    """The width of a text in cells."""
+    if _narrow(text):
+        return len(text)
+    from rich import cells
+
+    return cells.cell_len(text)
+
+
+def set_cell_size(text: str, total: int) -> str:
+    """The text in exactly `total` cells: cut, or filled with spaces."""
+    if _narrow(text):
+        return text[: max(0, total)].ljust(total)
+    from rich import cells
+
+    return cells.set_cell_size(text, total)

@@ -1,0 +1,120 @@
+"""What has to be done before the first step of the list is on the screen, and what must not; in processes of their own,
+for modules stay imported."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from tui_builder import Workspace
+from tui_pilot import WIDE, Make, text_of, until
+
+from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.workspace import FirstLook
+from llmval_tui.tui.workspace import Workspace as Looker
+
+# The dashboard as the command line opens it, without a terminal; told is what stands when the first picture is drawn.
+CHILD = """
+import sys
+from argparse import Namespace
+from llmval_tui import cli
+
+tell = sys.stdout.write
+sys.stdin = sys.stdout = Namespace(isatty=lambda: True, flush=lambda: None)
+given = cli.import_module
+
+def opened(name):
+    module = given(name)
+    from llmval_tui.tui import collecting
+    asyncio_without_tls = module._import_asyncio
+    def then():
+        asyncio_without_tls()
+        from llmval_tui.tui import app
+        from textual.app import App
+        run, display = app.Dashboard.run, App._display
+        app.Dashboard.run = lambda self, **options: run(self, headless=True, size=(120, 40), **options)
+        def first(self, screen, renderable):
+            if renderable is None:
+                return display(self, screen, renderable)
+            shown = "".join(row.plain for row in self.main._steps._shown)
+            tell(f"{'1.2' in shown}\\n" + "\\n".join(sys.modules) + "\\n")
+            import ssl
+            tell(f"tls {ssl.OPENSSL_VERSION}\\n")
+            self.exit(0)
+            App._display = display
+        App._display = first
+    module._import_asyncio = then
+    return module
+
+cli.import_module = opened
+sys.exit(cli.main(["--workspace", sys.argv[1], "--checklist", sys.argv[2]]))
+"""
+
+# None of it is small, and none is needed for a list.
+LATER = (
+    "ssl", "hashlib", "markdown_it", "importlib.metadata", "psutil", "pynvml", "fastjsonschema", "filelock",
+    "llmval_tui.actions.registry", "llmval_tui.actions.api", "llmval_tui.tui.following", "llmval_tui.telemetry.sample",
+    "llmval_tui.tui.screens.dialog", "llmval_tui.tui.screens.work", "llmval_tui.tui.widgets.later",
+    "llmval_tui.tui.widgets.log_pane", "llmval_tui.tui.log_reader",
+)  # fmt: skip
+
+
+def start(workspace: Workspace, cache: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(workspace.root), str(workspace.checklist)],
+        capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache), "TERM": "xterm-256color"},
+    )  # fmt: skip
+    assert done.returncode == 0 and "tls OpenSSL" in done.stdout, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_first_picture_has_the_list_and_needs_little(workspace: Workspace, tmp_path: Path) -> None:
+    start(workspace, tmp_path / "cache")  # which keeps what it found in the list
+    has_list, *modules = start(workspace, tmp_path / "cache")
+    assert has_list == "True"
+    assert "textual.app" in modules
+    assert [name for name in LATER if name in modules] == []
+
+
+@pytest.mark.parametrize("key", ["2", "3", "6"])
+async def test_a_key_for_a_pane_that_is_not_made_yet_makes_it(dashboard: Make, monkeypatch, key: str) -> None:
+    monkeypatch.setattr("llmval_tui.tui.screens.main.PAINTED_S", 60)
+    monkeypatch.setattr("llmval_tui.tui.screens.main.LATEST_S", 60)
+    async with dashboard().run_test(size=WIDE) as pilot:
+        main = pilot.app.main
+        await until(pilot, lambda: main.state.view.steps, "the list")
+        assert set(main.panes) == {"run"}
+        await pilot.press(key, "j")
+        await pilot.pause()
+        pane = main.panes[main.shown]
+        assert main.focused is pane and pane.display and not main.panes["run"].display
+        await until(pilot, lambda: main.state.detail, "what the step is")
+        await until(pilot, lambda: text_of(pane).strip(), "the pane")
+
+
+async def test_everything_is_there_also_where_the_disk_does_not_answer(dashboard: Make, monkeypatch) -> None:
+    monkeypatch.setattr("llmval_tui.tui.screens.main.LATEST_S", 0.1)
+    answers = threading.Event()
+    look = Looker.look
+    monkeypatch.setattr(Looker, "look", lambda self, wish: answers.wait(60) and look(self, wish))
+    async with dashboard().run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: len(pilot.app.main.panes) == 6, "the other panes")
+        assert pilot.app.main.state.view.checklist is None
+        answers.set()
+        await until(pilot, lambda: pilot.app.main.state.detail, "the list after all")
+
+
+async def test_a_first_look_that_breaks_is_told_by_the_next(workspace, commands, dashboard: Make, monkeypatch) -> None:
+    app = dashboard()
+    looker = app.main.workspace
+    monkeypatch.setattr(looker, "_standing", lambda view: 1 / 0)
+    first = FirstLook(looker)
+    first.start()
+    first.join()
+    assert first.view is None
+    app = Dashboard(app.settings, commands, first=first, live=False)
+    async with app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: "ZeroDivisionError" in (app.main.state.view.trouble or ""), "what is wrong")
