@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -75,7 +74,6 @@ def dashboard(options: argparse.Namespace) -> int:
 
 
 def _run(settings: "Settings", first: "FirstLook | None" = None, held: "HeldTerminal | None" = None) -> int:
-    _import_asyncio()
     from llmval_tui.tui.app import run
 
     return run(settings, first, held)
@@ -96,17 +94,6 @@ def _first_look(settings: "Settings") -> "FirstLook":
     first = FirstLook(workspace)
     first.start()
     return first
-
-
-def _import_asyncio() -> None:
-    """asyncio as on a Python without OpenSSL: nothing here speaks TLS, and loading the library is work for nothing."""
-    if "ssl" in sys.modules:
-        return
-    sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it then fails, as documented
-    try:
-        import_module("asyncio")
-    finally:
-        del sys.modules["ssl"]  # whoever needs it later gets it
 
 
 def _recording(options: argparse.Namespace, workspace: Path) -> Path | None:

@@ -35,23 +35,23 @@ from llmval_tui import cli
 from llmval_tui.console import dashboard
 
 told, gate = Path(sys.argv.pop(1)), Path(sys.argv.pop(1))
-go_on = dashboard._import_asyncio
+go_on = dashboard._run
 
-def wait():
+def wait(*given):
     told.with_suffix(".part").write_text("\\n".join(sys.modules))
     told.with_suffix(".part").rename(told)
     while not gate.exists():
         time.sleep(0.01)
     if gate.read_text() == "break":
         raise RuntimeError("a defect between the two")
-    go_on()
     if gate.read_text() == "end":
         from textual.drivers.linux_driver import LinuxDriver
         ask = LinuxDriver._query_in_band_window_resize
         # Among the last things that the driver does before the application's loop runs.
         LinuxDriver._query_in_band_window_resize = lambda self: (os.kill(os.getpid(), signal.SIGTERM), ask(self))
+    return go_on(*given)
 
-dashboard._import_asyncio = wait
+dashboard._run = wait
 sys.exit(cli.main(sys.argv[1:]))
 """
 # Sections and states of all kinds, more rows than fit, the first open step far below, and text of wide characters.
