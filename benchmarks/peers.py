@@ -132,10 +132,10 @@ def aiperf_dashboard(seconds: float = 30) -> Row:
 
     CPU is that of the process that draws; AIPerf's workers are not counted. Its bytes are those to the terminal.
     """
-    name, bound = f"AIPerf's dashboard, {COLUMNS}×{ROWS}, 5 requests/s", "for comparison"
+    name = f"AIPerf's dashboard, {COLUMNS}×{ROWS}, 5 requests/s"
     program = shutil.which("aiperf")
     if program is None:
-        return Row(name, "not available: aiperf is not on the PATH", bound, None)
+        return Row(name, "not available: aiperf is not on the PATH", None, None)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="llmval-bench-") as folder:
@@ -161,11 +161,11 @@ def aiperf_dashboard(seconds: float = 30) -> Row:
                 memory = terminal.rss_bytes() / 1e6
         except TimeoutError as error:
             why = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "no output")
-            return Row(name, f"not available: it did not begin ({why[:120]})", bound, None)
+            return Row(name, f"not available: it did not begin ({why[:120]})", None, None)
         finally:
             server.shutdown()
     text = (
         f"first paint {painted:.1f} s, {rate:.1f} kB/s, {share:.1f} % of a core ({whole:.0f} % with its workers), "
         f"{memory:.0f} MB"
     )
-    return Row(name, text, bound, None)
+    return Row(name, text, None, True)

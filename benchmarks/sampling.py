@@ -86,7 +86,7 @@ def _dear_calls(calls: int = 40) -> Iterator[Row]:
         ("compute processes", lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)),
         ("enforced power limit", lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu)),
     ):
-        yield Row(f"{name} of one GPU", _cost(call, calls), "for the record", None)
+        yield Row(f"{name} of one GPU", _cost(call, calls), None, True)
     pynvml.nvmlShutdown()
 
 
