@@ -25,7 +25,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 class Screen:
     """`llmval` on a pseudo-terminal, as sshd would start it: the leader of a session whose terminal it is."""
 
-    def __init__(self, folder: str, *arguments: str) -> None:
+    def __init__(self, folder: str, *arguments: str, lead: Callable[[], None]) -> None:
         self.terminal, line = os.openpty()
         self.seen = b""
         self.process = subprocess.Popen(
@@ -59,8 +59,8 @@ def lead() -> None:
 def screen(workspace) -> Iterator[Callable[..., Screen]]:
     opened: list[Screen] = []
 
-    def start(*arguments: str) -> Screen:
-        opened.append(Screen(str(workspace.folder), *arguments))
+    def start(*arguments: str, lead: Callable[[], None] = lead) -> Screen:
+        opened.append(Screen(str(workspace.folder), *arguments, lead=lead))
         return opened[-1]
 
     yield start
@@ -88,6 +88,17 @@ def test_a_run_outlives_the_dashboard_that_started_it(workspace, screen, loss: s
     os.write(second.terminal, b"q")
     until(lambda: second.process.poll() is not None, "the end")
     assert second.process.returncode == 0
+
+
+def test_a_lost_line_ends_it_also_under_nohup(workspace, screen) -> None:
+    def lead_deaf() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        lead()
+
+    opened = screen(lead=lead_deaf)
+    until(lambda: opened.shows("slow.py"), "the first picture")
+    os.close(opened.terminal)
+    until(lambda: opened.process.poll() is not None, "the end")
 
 
 def test_kill_gives_the_terminal_back(workspace, screen) -> None:
