@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import sys
 from typing import ClassVar
@@ -26,6 +27,18 @@ from llmval_tui.tui.typing_ahead import TypingAhead
 from llmval_tui.tui.workspace import FirstLook, Workspace, propose
 
 SETTLED_S = 2.0  # after the first paint everything that stays is there
+LINE_S = 2.0  # between looks whether the terminal is still there
+
+
+def end_with_the_line() -> None:
+    """End as by SIGHUP where the terminal is gone and no signal told: it was not this process's controlling terminal.
+
+    Textual would go on reading its end, as fast as it can.
+    """
+    look = select.poll()
+    look.register(0, 0)  # a lost line is told unasked
+    if any(event & (select.POLLHUP | select.POLLERR) for _, event in look.poll(0)):
+        signal.raise_signal(signal.SIGHUP)
 
 
 class Dashboard(StyledApp):
@@ -81,6 +94,8 @@ class Dashboard(StyledApp):
     def on_mount(self) -> None:
         """After Ctrl-Z and fg the terminal shows the shell's lines, and only what changes would be drawn over them."""
         self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh())
+        if not self.is_headless:
+            self.set_interval(LINE_S, end_with_the_line)
 
     def get_default_screen(self) -> MainScreen:
         return self.main

@@ -90,12 +90,14 @@ def test_a_run_outlives_the_dashboard_that_started_it(workspace, screen, loss: s
     assert second.process.returncode == 0
 
 
-def test_a_lost_line_ends_it_also_under_nohup(workspace, screen) -> None:
-    def lead_deaf() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        lead()
+def lead_deaf() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    lead()
 
-    opened = screen(lead=lead_deaf)
+
+@pytest.mark.parametrize("begin", [lead_deaf, os.setsid], ids=["nohup", "no controlling terminal"])
+def test_a_lost_line_ends_it_also_where_no_signal_tells(workspace, screen, begin: Callable[[], None]) -> None:
+    opened = screen(lead=begin)
     until(lambda: opened.shows("slow.py"), "the first picture")
     os.close(opened.terminal)
     until(lambda: opened.process.poll() is not None, "the end")
