@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 from tui_builder import Workspace, load_events, memory_events, sample, sweep_events, verdict, write_sweep
+from tui_pilot import text_of, until
 
 from llmval_tui.runs.records import Evidence, Outcome, State
 from llmval_tui.tui.app import Dashboard
@@ -78,6 +79,40 @@ async def steady(pilot: Pilot[Any], app: Dashboard, keys: Iterable[str]) -> None
             await pilot.pause(0.02)
     await pilot.pause(0.1)
     assert app.main.state.detail is not None
+
+
+@pytest.mark.parametrize(
+    ("size", "theme", "key", "shown"),
+    [
+        ("80x24", "dark", "2", "step 299"),
+        ("120x40", "light", "2", "step 299"),
+        ("200x60", "mono", "2", "step 299"),
+        ("80x24", "light", "5", "full_mesh.json"),
+        ("120x40", "dark", "6", "- [ ] Run"),
+    ],
+    ids=["80x24-dark-log", "120x40-light-log", "200x60-mono-log", "80x24-light-artifacts", "120x40-dark-document"],
+)
+def test_the_texts(
+    snap_compare: Callable[..., bool],
+    workspace: Workspace,
+    dashboard: Callable[..., Dashboard],
+    size: str,
+    theme: str,
+    key: str,
+    shown: str,
+) -> None:
+    """Log, artifacts and document."""
+    folder = workspace.run("1.2", artifacts=["artifacts/inference/full_mesh.json"])
+    lines = "".join(f"step {i} batch 256 [/red] {'word ' * (i % 40)}\n" for i in range(300))
+    (folder / "logs" / "main.rank0.stdout.log").write_text(lines)
+    (folder / "logs" / "main.rank1.stderr.log").write_text("warning: a word from rank 1\n")
+    app = dashboard(theme=theme, interval=1.0)
+
+    async def before(pilot: Pilot[Any]) -> None:
+        await steady(pilot, app, ("j", key))
+        await until(pilot, lambda: shown in text_of(app.main.panes[app.main.shown]), shown)
+
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=before)
 
 
 @pytest.mark.parametrize(("size", "theme"), [((80, 24), "mono"), ((120, 40), "dark"), ((160, 50), "light")])
