@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -15,6 +16,7 @@ from llmval_tui.tui.rows import Row
 from llmval_tui.tui.widgets.painted import Painted
 from llmval_tui.tui.widgets.scroll import ScrollPane
 
+T = TypeVar("T")
 Build = Callable[[int], Sequence[Row]]  # width → rows
 
 
@@ -85,7 +87,26 @@ class Choices(Painted):
                 self.post_message(self.Made(choice))
 
 
-class Dialog(ModalScreen[str | None]):
+class Boxed(ModalScreen[T]):
+    """A screen above the others whose box is as wide as reading allows, on whatever size of terminal."""
+
+    def on_mount(self) -> None:
+        self.fit_box()
+
+    def on_resize(self) -> None:
+        self.fit_box()
+
+    def fit_box(self) -> None:
+        width = min(100, self.size.width - 2)
+        self.query_one("#box").styles.width = width
+        self.fit_height(width)
+
+    def fit_height(self, width: int) -> None:
+        """Make what the box of this width holds as high as it needs, and no higher than the terminal allows."""
+        raise NotImplementedError
+
+
+class Dialog(Boxed[str | None]):
     """Shows rows and waits for a choice; Esc means None, as does a choice without a value."""
 
     def __init__(self, title: str, build: Build, choices: Sequence[Choice], chosen: int = 0) -> None:
@@ -102,18 +123,10 @@ class Dialog(ModalScreen[str | None]):
             yield Choices(self._choices, self._chosen)
 
     def on_mount(self) -> None:
-        self.fit_box()
         self.query_one(Body).focus()
 
-    def on_resize(self) -> None:
-        self.fit_box()
-
-    def fit_box(self) -> None:
-        """As wide as reading allows, and no higher than its text."""
-        width = min(100, self.size.width - 2)
+    def fit_height(self, width: int) -> None:
         rows = len(self._build(width - 5))
-        box = self.query_one("#box")
-        box.styles.width = width
         self.query_one(Body).styles.height = max(1, min(rows, self.size.height - 6))
 
     def rebuild(self) -> None:

@@ -3,13 +3,12 @@
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from llmval_tui.tui.screens.dialog import Body, Build, DialogTitle
+from llmval_tui.tui.screens.dialog import Body, Boxed, Build, DialogTitle
 
 
-class Entry(ModalScreen[str | None]):
+class Entry(Boxed[str | None]):
     """Shows rows and an input; Enter gives the text, Esc gives None. An empty text is not taken."""
 
     def __init__(self, title: str, build: Build, hint: str) -> None:
@@ -25,16 +24,10 @@ class Entry(ModalScreen[str | None]):
             yield Input(placeholder=self._hint, id="entry", compact=True)
 
     def on_mount(self) -> None:
-        self.fit_box()
         self.query_one(Input).focus()
 
-    def on_resize(self) -> None:
-        self.fit_box()
-
-    def fit_box(self) -> None:
-        width = min(100, self.size.width - 2)
+    def fit_height(self, width: int) -> None:
         rows = len(self._build(width - 5))
-        self.query_one("#box").styles.width = width
         self.query_one(Body).styles.height = max(1, min(rows, self.size.height - 7))
 
     def on_key(self, event: events.Key) -> None:

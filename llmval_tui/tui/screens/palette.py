@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from llmval_tui.tui.fmt import fit
 from llmval_tui.tui.keys import Key, places
 from llmval_tui.tui.rows import Row, row
-from llmval_tui.tui.screens.dialog import DialogTitle
+from llmval_tui.tui.screens.dialog import Boxed, DialogTitle
 from llmval_tui.tui.widgets.scroll import ScrollPane
 
 
@@ -87,7 +86,7 @@ class Offered(ScrollPane):
         return Row(shown.spans, "cursor" if index == self.cursor else "screen", shown.target)
 
 
-class Palette(ModalScreen[Entry | None]):
+class Palette(Boxed[Entry | None]):
     """Words find actions, Enter gives the one under the cursor, Esc none."""
 
     def __init__(self, offered: Sequence[Entry], pane: str) -> None:
@@ -101,15 +100,10 @@ class Palette(ModalScreen[Entry | None]):
             yield self._offered
 
     def on_mount(self) -> None:
-        self.fit_box()
         self.query_one(Input).focus()
 
-    def on_resize(self) -> None:
-        self.fit_box()
-
-    def fit_box(self) -> None:
-        """As high as all entries need, so that the box stays where it is while words are typed."""
-        self.query_one("#box").styles.width = min(100, self.size.width - 2)
+    def fit_height(self, width: int) -> None:
+        # As high as all entries need, so that the box stays where it is while words are typed.
         self._offered.styles.height = max(1, min(len(self._offered.offered), self.size.height - 6))
 
     def on_input_changed(self, event: Input.Changed) -> None:
