@@ -3,12 +3,11 @@
 Importing Textual takes longer than all else of the start. Around the list are only the grounds of what comes there.
 """
 
-from llmval_tui.tui.cells import cell_len, set_cell_size
 from llmval_tui.tui.geometry import Place
 from llmval_tui.tui.glyphs import Glyphs
 from llmval_tui.tui.ink import Ink
 from llmval_tui.tui.listing import listing, title_row
-from llmval_tui.tui.rows import Row, exactly, row
+from llmval_tui.tui.rows import Row, exactly, fitted, row
 from llmval_tui.tui.sight import in_sight, placed, under_cursor
 from llmval_tui.tui.state import ScreenState
 
@@ -43,12 +42,4 @@ def _list_rows(state: ScreenState, glyphs: Glyphs, place: Place) -> list[Row]:
 
 def painted(shown: Row, width: int, ink: Ink) -> str:
     """A row in exactly `width` cells."""
-    pieces = []
-    for text, role in (*shown.spans, (" " * width, "text")):
-        length = cell_len(text)
-        if length > width:
-            text, length = set_cell_size(text, width), width
-        if length:
-            pieces.append(ink.style(role, shown.ground) + text)
-            width -= length
-    return "".join(pieces)
+    return "".join(ink.style(role, shown.ground) + text for text, role in fitted(shown.spans, width) if text)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from llmval_tui.tui.cells import cell_len
+from llmval_tui.tui.cells import cell_len, set_cell_size
 
 Span = tuple[str, str]  # text, role
 
@@ -25,6 +25,21 @@ class Row:
 
 def row(*spans: Span, ground: str = "screen", target: str | None = None) -> Row:
     return Row(tuple(span for span in spans if span[0]), ground, target)
+
+
+def fitted(spans: Sequence[Span], width: int) -> list[Span]:
+    """The spans in exactly `width` cells: cut off, or filled; the last one is the filling, which may be empty."""
+    found: list[Span] = []
+    room = width
+    for text, role in spans:
+        length = cell_len(text)
+        if length > room:
+            text, length = set_cell_size(text, room), room
+        found.append((text, role))
+        room -= length
+        if room <= 0:
+            break
+    return [*found, (" " * room, "text")]
 
 
 def exactly(rows: Sequence[Row], height: int, ascii_only: bool) -> list[Row]:

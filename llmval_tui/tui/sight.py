@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from llmval_tui.tui.cells import cell_len, set_cell_size
-from llmval_tui.tui.rows import Row
+from llmval_tui.tui.rows import Row, fitted
 
 
 def nearest(rows: Sequence[Row], index: int, direction: int) -> int:
@@ -45,15 +44,5 @@ def with_thumb(shown: Row, y: int, width: int, height: int, top: int, count: int
     start = round(top * (height - length) / max(1, count - height))
     inside = start <= y < start + length
     sign = ("#" if inside else "|") if ascii_only else ("┃" if inside else "│")
-    spans: list[tuple[str, str]] = []
-    room = width - 1
-    for text, role in shown.spans:
-        length = cell_len(text)
-        if length > room:
-            text, length = set_cell_size(text, room), room
-        spans.append((text, role))
-        room -= length
-        if room <= 0:
-            break
-    spans += [(" " * room, "text"), (sign, "muted" if inside else "track")]
-    return Row(tuple(spans), shown.ground, shown.target)
+    spans = (*fitted(shown.spans, width - 1), (sign, "muted" if inside else "track"))
+    return Row(spans, shown.ground, shown.target)
