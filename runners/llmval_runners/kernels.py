@@ -77,6 +77,14 @@ def _quantise(x, out, scales, width, BLOCK: tl.constexpr, PDL: tl.constexpr):
 
 
 @triton.jit
+def as_cached(x, pool):
+    """As the cache holds it. E4M3 has no infinity: what is too large must be cut off, not become NaN."""
+    if pool.dtype.element_ty == tl.float8e4nv:
+        x = tl.minimum(tl.maximum(x, -448.0), 448.0)
+    return x.to(pool.dtype.element_ty)
+
+
+@triton.jit
 def _rotate_write(parts, qkv, frequencies, rows, positions, page_table, keys, values, table_stride, head_stride,
                   part_stride, PARTS: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr,
                   HALF: tl.constexpr, HALF_P: tl.constexpr, BLOCK: tl.constexpr, PAGE: tl.constexpr,
@@ -110,15 +118,11 @@ def _rotate_write(parts, qkv, frequencies, rows, positions, page_table, keys, va
     tl.store(qkv + places + HALF, second.to(qkv.dtype.element_ty), changed)
     is_key = rotated & (heads >= HEADS)
     cached = (heads - HEADS - tl.where(is_key, 0, KV_HEADS)).to(tl.int64) * head_stride + slot * 2 * HALF + dims
-    # E4M3 has no infinity: what is too large must be cut off, not become NaN.
-    if keys.dtype.element_ty == tl.float8e4nv:
-        turned = tl.minimum(tl.maximum(turned, -448.0), 448.0)
-        second = tl.minimum(tl.maximum(second, -448.0), 448.0)
-    kind = keys.dtype.element_ty
-    tl.store(keys + cached, turned.to(kind), mask & is_key)
-    tl.store(keys + cached + HALF, second.to(kind), mask & is_key)
-    tl.store(values + cached, turned.to(kind), mask & (heads >= HEADS + KV_HEADS))
-    tl.store(values + cached + HALF, second.to(kind), mask & (heads >= HEADS + KV_HEADS))
+    turned, second = as_cached(turned, keys), as_cached(second, keys)
+    tl.store(keys + cached, turned, mask & is_key)
+    tl.store(keys + cached + HALF, second, mask & is_key)
+    tl.store(values + cached, turned, mask & (heads >= HEADS + KV_HEADS))
+    tl.store(values + cached + HALF, second, mask & (heads >= HEADS + KV_HEADS))
 
 
 class Rows:

@@ -11,7 +11,7 @@ cache: a kernel of its own for that took 8 µs a layer at batch 32, of which nea
 import torch
 import triton
 import triton.language as tl
-from llmval_runners.kernels import pdl
+from llmval_runners.kernels import as_cached, pdl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 _LOG2E = tl.constexpr(1.4426950408889634)
@@ -30,14 +30,6 @@ def _turned(parts, places, other, mask, cos, sin, part_stride, PARTS: tl.constex
     """Rotated by position; `other` is where the second number of each pair is, `sin` is negative for the first."""
     own = _summed(parts, places, mask, part_stride, PARTS)
     return own * cos + _summed(parts, other, mask, part_stride, PARTS) * sin
-
-
-@triton.jit
-def _as_cached(x, pool):
-    """As the cache holds it. E4M3 has no infinity: what is too large must be cut off, not become NaN."""
-    if pool.dtype.element_ty == tl.float8e4nv:
-        x = tl.minimum(tl.maximum(x, -448.0), 448.0)
-    return x.to(pool.dtype.element_ty)
 
 
 @triton.jit
@@ -116,7 +108,7 @@ def _decode(qkv, keys, values, rows, positions, page_table, frequencies, out, pa
             own = token + (HEADS + kv_head) * DIM
             new_k = _turned(qkv, own + dims, own + pair, dims < DIM, cos, sin, part_stride, PARTS)
             new_v = _summed(qkv, own + KV_HEADS * DIM + dims, dims < DIM, part_stride, PARTS)
-            new_k, new_v = _as_cached(new_k, keys), _as_cached(new_v, values)
+            new_k, new_v = as_cached(new_k, keys), as_cached(new_v, values)
             slot = (tl.load(table + position // PAGE).to(tl.int64) * PAGE + position % PAGE) * DIM + dims
             tl.store(k_base + slot, new_k, dims < DIM)
             tl.store(v_base + slot, new_v, dims < DIM)
@@ -153,7 +145,7 @@ def _combine(partial, lse, out, DIM: tl.constexpr, DIM_P: tl.constexpr, SPLITS: 
 
 
 def splits_for(batch: int, kv_heads: int) -> int:
-    """Splits of a context, a power of two: so many that a small batch still has 512 to 1024 programs."""
+    """Splits of a context, a power of two: so many that a batch with fewer than 256 programs has 512 to 1024."""
     if batch * kv_heads >= 256:
         return 1
     return max(1, min(128, 2 ** ((1024 if batch <= 2 else 512) // (batch * kv_heads)).bit_length() // 2))
