@@ -3,9 +3,7 @@
 In a process of its own, where empty modules stand for Triton: torch for CPUs does not bring it.
 """
 
-import subprocess
-import sys
-from pathlib import Path
+from own_process import run
 
 _CAPTURED = """
 from types import SimpleNamespace
@@ -96,14 +94,6 @@ for splits in (1, 2, 3, 8, 64):
         longest = full.flatten() + partial.flatten()
         assert int(longest.max()) <= -(-width // splits)  # no part has more than its share
 """
-
-
-def run(script: str) -> None:
-    here = Path(__file__).parent
-    command = [sys.executable, "-c", script]
-    paths = f"{here.parents[1] / 'runners'}:{here}"
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": paths})
-    assert done.returncode == 0, done.stderr
 
 
 def test_tables_that_stay_give_what_a_step_s_own_give() -> None:
