@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -34,8 +33,6 @@ def dashboard(options: argparse.Namespace) -> int:
             f"TERM={term} is a terminal without a cursor: say what it is (such as TERM=xterm-256color), or use "
             "llmval run, llmval status or llmval watch."
         )
-    # nohup has it ignored: a screen without its terminal would then read the end of it for ever. Runs go on anyway.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     from llmval_tui.tui import collecting
 
     collecting.pause()  # before the screen's modules are imported, which is most of the start

@@ -22,7 +22,6 @@ from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import Settings
 from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.theming import choose_look
 from llmval_tui.tui.typing_ahead import TypingAhead
 from llmval_tui.tui.workspace import FirstLook, Workspace, propose
 
@@ -31,13 +30,13 @@ LINE_S = 2.0  # between looks whether the terminal is still there
 
 
 def end_with_the_line() -> None:
-    """End as by SIGHUP where the terminal is gone and no signal told: it was not this process's controlling terminal.
-
-    Textual would go on reading its end, as fast as it can.
+    """End as by SIGHUP where the terminal is gone and no signal told: nohup has it ignored, or the terminal does not
+    control this process. Textual would go on reading its end, as fast as it can; runs go on anyway.
     """
     look = select.poll()
     look.register(0, 0)  # a lost line is told unasked
     if any(event & (select.POLLHUP | select.POLLERR) for _, event in look.poll(0)):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.raise_signal(signal.SIGHUP)
 
 
@@ -124,7 +123,6 @@ def run(settings: Settings, first: FirstLook | None = None, held: HeldTerminal |
     Raises:
         Refused: the theme or the recording is not there; said on the screen from before.
     """
-    choose_look(settings.theme, settings.environment)
     collecting.pause()
     app = Dashboard(settings, first=first, driver_class=taking_over(held) if held is not None else None)
     app.call_later(app.end_when_told)

@@ -48,7 +48,7 @@ class HeldTerminal:
             left = self._picture
             while left:
                 left = left[os.write(self._output, left) :]
-        except BaseException:
+        except BaseException:  # a signal's exception too: whatever it is goes on, with the terminal given back
             self.leave()
             raise
         return self
