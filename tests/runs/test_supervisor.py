@@ -56,10 +56,10 @@ def test_orphans_do_not_outlive_the_run(make_run: Callable[..., Run], tmp_path: 
 
 
 def test_cancel_is_one_ladder(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    run = make_run("trap 'echo INT >> seen' INT; trap 'echo TERM >> seen; exit 7' TERM; while :; do sleep 0.1; done")
+    traps = "trap 'echo INT >> seen' INT; trap 'echo TERM >> seen; exit 7' TERM"
+    run = make_run(f"{traps}; touch up; {ENDLESS}")
     client.start(run)
-    until(lambda: run.status().commands != [])
-    time.sleep(0.3)
+    until((tmp_path / "up").exists)
     for _ in range(3):  # pressing the key three times is one cancel
         assert client.request_cancel(run, "operator")
     assert client.wait(run, 40)
@@ -70,15 +70,16 @@ def test_cancel_is_one_ladder(make_run: Callable[..., Run], tmp_path: Path) -> N
     assert not client.request_cancel(run, "late")
 
 
-def test_ladder_ends_in_sigkill(make_run: Callable[..., Run], monkeypatch) -> None:
-    run = make_run("trap '' INT TERM; (trap '' TERM; while :; do sleep 0.1; done) & while :; do sleep 0.1; done")
+def test_ladder_ends_in_sigkill(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run(f"trap '' INT TERM; (touch up; {ENDLESS}) & {ENDLESS}")
     client.start(run)
-    until(lambda: len(processes_with(ladder.RUN_ID_VARIABLE, run.id)) >= 2)
+    # The command may be up before its supervisor has written so.
+    until(lambda: (tmp_path / "up").exists() and run.status().commands != [])
     agent = run.status().commands[0].identity
     assert agent is not None
     os.kill(run.status().supervisor.pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
-    done = ladder.stop(run.id, agent, grace_s=0.3)
-    assert any(line.startswith("killed") for line in done) or not processes_with(ladder.RUN_ID_VARIABLE, run.id)
+    done = ladder.stop(run.id, agent, grace_s=0.3, term_s=0.3)
+    assert [line.split()[0] for line in done] == ["sent", "sent", "killed"]
     assert processes_with(ladder.RUN_ID_VARIABLE, run.id) == []
 
 
@@ -222,7 +223,7 @@ def test_a_command_that_was_started_and_not_recorded_is_adopted(make_run: Callab
     run = make_run("touch started; while [ ! -e go ]; do sleep 0.1; done; touch end")
     client.start(run)
     until((tmp_path / "started").exists)
-    run.status().supervisor.send(signal.SIGKILL)
+    run.status().supervisor.send(signal.SIGKILL)  # before or after it wrote that down: made the former below
     until(lambda: not run.supervised())
     status = json.loads((run.folder / "status.json").read_text())
     (run.folder / "status.json").write_text(json.dumps(status | {"commands": []}))  # as it was a moment before
