@@ -54,6 +54,7 @@ def run_load_test(argv: list[str]) -> NoReturn:
         words = test.explain(error)
         events.error(type(error).__name__, f"rank {rank}: {words}")
         test.keep_partial(f"rank {rank} failed: {words}")
+        test.keep_for_rank_0(f"rank {rank} failed: {words}")  # not every loss of a peer is told as one
         code = 1
     test.stop.finished()
     events.close()

@@ -145,6 +145,8 @@ class LoadTest:
             "interrupted", f"rank {self.rank} was sent signal {number} and was stuck: the record ends here"
         )
         self.keep_partial(f"ended by signal {number}")
+        # A rank may be stuck because rank 0 is dead: not every collective notices.
+        self.keep_for_rank_0(f"rank 1 waited for rank 0 in vain until signal {number} ended it")
 
     def _set_up(self) -> Link:
         """Everything up to the engine that is ready. The journal comes first: another load test may have it."""

@@ -166,6 +166,23 @@ def test_the_journal_of_an_earlier_run_is_not_taken(tmp_path: Path, monkeypatch)
     assert json.loads(partial_path(out).read_text())["errors"] == ["rank 0 is gone"]
 
 
+def test_a_rank_that_is_stuck_when_it_is_ended_keeps_the_record_of_a_dead_rank_0(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("llmval_runners.load_test.LAST_LOOK_S", 0.0)
+    out = tmp_path / "out.json"
+    writer = Journal(journal_path(out))
+    writer.begin({"run": 5, "search": None, "target_qps": 4.0, "seed": 0}, [sent(0)])
+    with writer._lock:
+        writer._flush()
+    test = load_test(out)
+    test._run = 5
+    test._last_words(15)
+    assert not partial_path(out).exists(), "rank 0 lives and keeps its own"
+    left(writer)
+    test._last_words(15)
+    assert [event["code"] for event in told(out)] == ["interrupted", "interrupted", "rank_0_lost"]
+    assert "until signal 15 ended it" in json.loads(partial_path(out).read_text())["errors"][0]
+
+
 def test_the_trials_of_a_search_and_a_profile_outlive_rank_0(
     tmp_path: Path, make_engine: Callable[..., Engine]
 ) -> None:
