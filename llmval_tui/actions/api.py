@@ -63,6 +63,8 @@ class Action(Protocol):
     name: str
     title: str  # for people: "run a command"
     about: str  # one sentence, shown where a step cannot be proposed in full
+    # It may have `directives: frozenset[str]`, the keys of an item's llmval comment that it reads beside `action`; any
+    # other key there is refused. And `matches(step)` with `refines`: see `registry`.
 
     def propose(self, context: Context) -> Proposal:
         """What the step would do now. Never raises for the operator's input: a `refusal` says what is wrong."""

@@ -57,6 +57,7 @@ class BaselineDrift:
     name = "baseline_drift"
     title = "compare with the baseline"
     about = "Compares the section's newest load test with the document's baseline and proposes a new one on drift."
+    directives = frozenset({"document"})
 
     def propose(self, context: Context) -> Proposal:
         name = the_document(context, "with the baseline")

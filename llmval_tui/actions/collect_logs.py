@@ -40,6 +40,7 @@ class CollectLogs:
     about = (
         "Copies the logs of the section's newest runs into its bundle folder, with their SHA-256, and packs it again."
     )
+    directives = frozenset({"bundle"})
 
     def propose(self, context: Context) -> Proposal:
         runs = ended_runs(context)

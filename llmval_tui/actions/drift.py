@@ -66,13 +66,18 @@ def baseline_of(result: LoadResult, intent: Intent, artifact: str, sha256: str) 
     ran, workload = result.identity, result.ours.get("workload") or {}
     inventory = _inventory(intent.host)
     identity = {
-        "model": str(ran.get("model")),
+        "model": _model(ran),
         "precision": _precision(ran),
         "attention": str(ran.get("attention_backend")),
+        "compile_mode": str(ran.get("compile_mode")),
         "gpus": f"{ran.get('tensor_parallel')}x{ran.get('device_name')}",
         "driver": str(inventory.get("driver_version") or NOT_AVAILABLE),
         "power_limit_w": _power_limit(inventory, intent.params.get("gpu_indices")),
         "target_qps": "max" if result.search else f"{float(workload.get('target_qps') or 0):g}",
+        # Throughput counts until the last request is done, so the same rate reads lower over a shorter window.
+        "duration_s": _number(workload.get("duration_s")),
+        "burstiness": _number(workload.get("burstiness")),
+        "max_in_flight": _number(workload.get("max_in_flight")),
         "prompt_len": str(workload.get("prompt_len")),
         "output_len": str(workload.get("output_len")),
         **_service_level(result),
@@ -92,6 +97,18 @@ def baseline_of(result: LoadResult, intent: Intent, artifact: str, sha256: str) 
     rate = "the highest rate" if result.search else f"{identity['target_qps']} requests/s"
     name = f"{identity['model']}, {identity['precision']}, {identity['gpus']}, {rate}"
     return Baseline(name, identity, tuple(rows))
+
+
+def _model(ran: Mapping[str, Any]) -> str:
+    """Its name; of a shape that flags have changed, which all have one name, the dimensions too."""
+    name, shape = str(ran.get("model")), ran.get("shape") or {}
+    if not name.endswith("-custom"):
+        return name
+    return ",".join([name, *(f"{dimension}:{size}" for dimension, size in shape.items())])
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
 
 
 def _service_level(result: LoadResult) -> dict[str, str]:

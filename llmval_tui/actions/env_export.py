@@ -27,6 +27,7 @@ class EnvExport:
     name = "env_export"
     title = "export an environment"
     about = "Reads the variables from the document's block and gives them to this section's runs."
+    directives = frozenset({"document", "env"})
 
     def propose(self, context: Context) -> Proposal:
         name = the_document(context, "with the environment block")

@@ -37,6 +37,7 @@ class FindingsNote:
     about = (
         "Adds a dated section with the section's newest long-context findings to the document, shown as a diff before."
     )
+    directives = frozenset({"document"})
 
     def propose(self, context: Context) -> Proposal:
         name = the_document(context, "to write to")

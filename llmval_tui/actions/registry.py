@@ -90,6 +90,16 @@ def choice_for(step: Step) -> Choice:
     return choose(step, (*RULES, *_plugin_rules()))
 
 
+def _check_directives(step: Step, action: Action) -> None:
+    """Raise Refused where the step's llmval comment has a key that nobody reads: its writer meant something by it."""
+    known = {"action", *getattr(action, "directives", ())}
+    if unread := sorted(set(step.directives) - known):
+        raise Refused(
+            f"the item's llmval comment says {unread[0]}=, and to {action.title} llmval reads only "
+            f"{', '.join(f'{key}=' for key in sorted(known))} there: correct or remove it."
+        )
+
+
 def _plugin_rules() -> list[Rule]:
     """A plugin joins the rules by a method `matches(step) -> str | None`, and may name what it `refines`."""
     return [
@@ -117,6 +127,7 @@ def propose(context: Context) -> Proposal:
     action = action_named(choice.action)
     reason = f"taken as “{action.title}” because {choice.reason}"
     try:
+        _check_directives(context.step, action)
         proposal = action.propose(context)
     except Refused as refusal:
         about = getattr(action, "about", f"Would {action.title}.")

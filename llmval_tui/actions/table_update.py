@@ -35,6 +35,7 @@ class TableUpdate:
     name = "table_update"
     title = "update tables"
     about = "Rewrites the document's tables from the section's newest summary, shown as a diff before."
+    directives = frozenset({"document"})
 
     def propose(self, context: Context) -> Proposal:
         name = the_document(context, "to write to")

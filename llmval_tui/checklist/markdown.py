@@ -168,7 +168,7 @@ class _Scanner:
             if match is None:
                 raise Refused(
                     f"{self.path}, line {line}: the llmval comment holds “{clean_line(' '.join(word.split()))}”; "
-                    'write key=value words, as in <!-- llmval: action=command label="two words" -->.'
+                    'write key=value words, as in <!-- llmval: action=findings_note document="docs/my notes.md" -->.'
                 )
             item.directives[match[1]] = match[2]
 

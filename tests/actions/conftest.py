@@ -174,13 +174,16 @@ def load_result_json(count: int = 60, qps: float = 28.0, **changes: Any) -> dict
                 "device": "cpu",
                 "device_name": "Test CPU",
             },
-            "workload": {"target_qps": qps, "prompt_len": "uniform:16:64", "output_len": "8"},
+            "workload": {
+                "target_qps": qps, "duration_s": 8.0, "burstiness": 1.0, "max_in_flight": None,
+                "prompt_len": "uniform:16:64", "output_len": "8",
+            },
             "rates": {"offered_qps": qps, "achieved_qps": qps},
             "slo": {"ttft_ms": None, "tpot_ms": None, "e2e_ms": None},
             "requests": requests,
             **changes,
         },
-    }
+    }  # fmt: skip
 
 
 LOAD_COMMAND = (

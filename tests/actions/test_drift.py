@@ -79,6 +79,8 @@ HOST = {"name": "node1", "gpu": {"driver_version": "580.1", "gpus": [{"index": 0
     ("identity", "ours", "host", "says"),
     [
         ({"model": "llama40b"}, {}, HOST, "model llama40b instead of tiny"),
+        ({"model": "tiny-custom", "shape": {"layers": 3, "hidden": 64}}, {}, HOST,
+         "model tiny-custom,layers:3,hidden:64 instead of tiny"),
         ({"dtype": "bfloat16"}, {}, HOST, "precision bfloat16+kv-float32 instead of float32"),
         ({"fp8_mode": "native"}, {}, HOST, "precision float32+fp8-native instead of float32"),
         ({"weights": "/models/x"}, {}, HOST, "precision float32+checkpoint instead of float32"),
@@ -93,8 +95,12 @@ HOST = {"name": "node1", "gpu": {"driver_version": "580.1", "gpus": [{"index": 0
             "power_limit_w 500 instead of 700",
         ),
         ({}, {"slo": {"ttft_ms": 200, "tpot_ms": None, "e2e_ms": None}}, HOST, "slo ttft<=200ms instead of n/a"),
-        ({}, {"workload": {"target_qps": 29.0, "prompt_len": "uniform:16:64", "output_len": "8"}}, HOST,
-         "target_qps 29 instead of 28"),
+        ({"compile_mode": "smart"}, {}, HOST, "compile_mode smart instead of off"),
+        ({}, {"workload": {"target_qps": 29.0}}, HOST, "target_qps 29 instead of 28"),
+        ({}, {"workload": {"duration_s": 300.0}}, HOST, "duration_s 300 instead of 8"),
+        ({}, {"workload": {"burstiness": 0.5}}, HOST, "burstiness 0.5 instead of 1"),
+        ({}, {"workload": {"max_in_flight": 4}}, HOST, "max_in_flight 4 instead of none"),
+        ({}, {"workload": {"prompt_len": "fixed:64"}}, HOST, "prompt_len fixed:64 instead of uniform:16:64"),
     ],
 )  # fmt: skip
 def test_each_difference_of_configuration_keeps_two_runs_apart(
@@ -117,8 +123,9 @@ def test_each_difference_of_configuration_keeps_two_runs_apart(
     first = compared(result_json(), HOST)
     judged(workspace, first)
     accept(first)
-    value = result_json(**ours)
+    value = result_json(**{name: part for name, part in ours.items() if name != "workload"})
     value["llmval"]["identity"] |= identity
+    value["llmval"]["workload"] |= ours.get("workload", {})
     gates, question = judged(workspace, compared(value, host))
     assert gates == {"baseline": Outcome.INCONCLUSIVE}
     assert f"({says})" in question["text"], "one thing differs, and it is named"

@@ -98,6 +98,14 @@ def test_unknown_stated_action_is_a_refusal(workspace):
     assert "no action 'fly'" in (proposal.refusal or "")
 
 
+@pytest.mark.parametrize(
+    ("comment", "key"), [("acton=command", "acton="), ("action=command bundle=artifacts/x", "bundle=")]
+)
+def test_a_key_that_nobody_reads_is_refused(workspace, comment, key):
+    refusal = workspace.propose(f"Run `./go.sh` <!-- llmval: {comment} -->").refusal
+    assert f"says {key}, and to run a command llmval reads only action= there" in refusal
+
+
 def test_manual_can_only_be_ticked_with_a_note(workspace):
     proposal = workspace.propose("Rack the node")
     assert not proposal.commands
