@@ -3,8 +3,8 @@
 Everything in them is made up and the same each time, so that the pictures differ in nothing but the theme.
 """
 
+import argparse
 import asyncio
-import sys
 import tempfile
 from pathlib import Path
 from unittest.mock import patch
@@ -42,7 +42,9 @@ async def take(theme: str, out: Path) -> None:
 
 def main() -> None:
     """Take all."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images/themes")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gallery", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images/themes"))
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for theme in THEMES:
         with (

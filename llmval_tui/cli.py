@@ -91,9 +91,14 @@ def _common(common: argparse.ArgumentParser) -> None:
     options.add_argument("--json", action="store_true", help="answer with JSON")
 
 
+_PRESET = "smoke: seconds instead of minutes, tiny model; no tick"
+
+
 def _plan_flags(command: argparse.ArgumentParser, *more: str) -> None:
     command.add_argument(
-        "--preset", choices=["smoke", *more], help="smoke: seconds instead of minutes, tiny model; no tick"
+        "--preset",
+        choices=["smoke", *more],
+        help=_PRESET + ("; none: as written, whatever config.toml says" if more else ""),
     )
     command.add_argument("--adapt", action="store_true", help="fewer GPUs than the step says: rewrite and record it")
 
@@ -103,7 +108,9 @@ def _nothing(command: argparse.ArgumentParser) -> None:
 
 
 def _open(command: argparse.ArgumentParser) -> None:
-    command.add_argument("checklist_file", nargs="?", metavar="CHECKLIST")
+    command.add_argument(
+        "checklist_file", nargs="?", metavar="CHECKLIST", help="Markdown checklist (docs/llm_validation_checklist.md)"
+    )
     command.add_argument("--replay", metavar="RUN", help="play a recorded run (its folder or id), or a telemetry.jsonl")
     _plan_flags(command, "none")  # the file's preset switched off
 
@@ -114,6 +121,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--all", action="store_true", help="every open step of the list")
     command.add_argument("--detach", action="store_true", help="return at once; llmval attach watches")
     command.add_argument("--no-tick", action="store_true", help="run and judge only")
+    command.add_argument("--dry-run", action="store_true", help="say what each step would do, and do nothing")
     _plan_flags(command)
 
 
@@ -122,17 +130,17 @@ def _cancel(command: argparse.ArgumentParser) -> None:
 
 
 def _tick(command: argparse.ArgumentParser) -> None:
-    command.add_argument("step", metavar="STEP")
+    command.add_argument("step", metavar="STEP", help="number (1.2) or text of a step")
     command.add_argument("--note", required=True, metavar="TEXT", help="what backs the tick")
 
 
 def _accept(command: argparse.ArgumentParser) -> None:
-    command.add_argument("run", metavar="RUN")
-    command.add_argument("--link", metavar="URL")
+    command.add_argument("run", metavar="RUN", help="id of a run, or a part of it")
+    command.add_argument("--link", metavar="URL", help="address of the report, of a run that asks for one")
 
 
 def _demo(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dir", metavar="DIR", help="the scratch workspace")
+    command.add_argument("--dir", metavar="DIR", help="the scratch workspace (~/.local/state/llmval/demo)")
     command.add_argument("--headless", action="store_true", help="do the load test and print the table")
 
 
@@ -144,7 +152,7 @@ def _report(command: argparse.ArgumentParser) -> None:
 
 def _compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("a", metavar="A", help="id of a run, or a part of it; of a paired run RUN:with or RUN:without")
-    command.add_argument("b", metavar="B")
+    command.add_argument("b", metavar="B", help="the run that is held against A")
     command.add_argument("--anyway", action="store_true", help="bare figures also of runs that are not comparable")
     command.add_argument("-o", "--output", metavar="FILE", help="where to (standard output)")
     command.add_argument("--format", choices=["text", "md", "html", "json"], help="by the file's ending, else text")

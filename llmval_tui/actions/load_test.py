@@ -195,12 +195,31 @@ def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
         for key, value in stated.items()
         if str(identity.get(key)) != value
     ]
+    other += _other_load(words, result)
     if (FIND_MAX in words) != (result.search is not None):
         other.append(f"{'no' if FIND_MAX in words else 'a'} search for the highest rate")
     ran = ", ".join(f"{key} {identity.get(key)}" for key in stated)
     return [
         Gate("ran as asked", _verdict(not other, Outcome.FAIL), "; ".join(other) or ran, "what ran is what was asked")
     ]
+
+
+def _other_load(words: tuple[str, ...], result: LoadResult) -> list[str]:
+    """Where rate or duration are not the command's; a search finds its own rate."""
+    workload = result.ours.get("workload") or {}
+    numbers = {"--target-qps": "target_qps", "--duration": "duration_s"} if result.search is None else {}
+    return [
+        f"{key} {workload.get(key)} instead of {asked}"
+        for flag, key in numbers.items()
+        if (asked := value_of(words, flag)) is not None and not _equal(asked, workload.get(key))
+    ]
+
+
+def _equal(asked: str, ran: object) -> bool:
+    try:
+        return float(asked) == ran
+    except ValueError:
+        return False
 
 
 def _sentence(metrics: dict[str, float | None]) -> str:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmval_tui.actions.registry import plugin_problems
 from llmval_tui.console import common
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.runs import client
@@ -27,7 +28,7 @@ class Check:
 def doctor(options: argparse.Namespace) -> int:
     """Print the checks; exit 0 whatever they say, for a lack is only a fault of the step that needs it."""
     _, trouble = common.config_or_trouble(options)
-    checks = [*_gpus(), *_software(options.runner_python or sys.executable), *_tools(), *_session(options)]
+    checks = [*_gpus(), *_software(options.runner_python or sys.executable), *_tools(), *_plugins(), *_session(options)]
     if trouble is not None:
         hint = "llmval and llmval run refuse until it is mended or moved away; the checks here are made without it"
         checks.insert(0, Check("settings", "missing", trouble, hint))
@@ -72,8 +73,9 @@ def _software(python: str) -> list[Check]:
         return [Check("runner python", "missing", f"{python}: {error}", "name another with --runner-python")]
     checks = [Check("runner python", "ok", f"{versions.get('python', 'unknown')} at {python}")]
     hints = {
-        "torch": "no runner works: pip install 'llmval-tui[runners]', or name another with --runner-python",
-        "transformer-engine": "--fp8-mode transformer-engine is refused: pip install 'llmval-tui[fp8]' on a GPU host",
+        "torch": "no runner works: pip install torch, or name another with --runner-python",
+        "transformer-engine": "--fp8-mode transformer-engine is refused: on a GPU host, "
+        "pip install 'transformer-engine[pytorch]'",
     }
     for name, hint in hints.items():
         version = versions.get(name)
@@ -84,7 +86,7 @@ def _software(python: str) -> list[Check]:
 def _tools() -> list[Check]:
     wanted = {
         "nsys": "traces are then made by the PyTorch profiler",
-        "py-spy": "stacks of a hanging rank come from faulthandler only: pip install 'llmval-tui[profile]'",
+        "py-spy": "stacks of a hanging rank come from faulthandler only: pip install py-spy",
         "tmux": "runs survive a lost line all the same; the dashboard is then started again",
     }
     checks = []
@@ -93,6 +95,11 @@ def _tools() -> list[Check]:
         path = shutil.which(name) or (str(beside) if beside.exists() else None)
         checks.append(Check(name, "ok", path) if path else Check(name, "missing", "not found", hint))
     return checks
+
+
+def _plugins() -> list[Check]:
+    hint = "items that state its action are refused: repair or remove it"
+    return [Check(f"plugin {name}", "missing", reason, hint) for name, reason in sorted(plugin_problems().items())]
 
 
 def _session(options: argparse.Namespace) -> list[Check]:

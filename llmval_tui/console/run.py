@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.console import common
+from llmval_tui.console.dry_run import dry_run
 from llmval_tui.console.follow import Follower
 from llmval_tui.console.status import print_table
 from llmval_tui.foundation.errors import ExitCode, Refused
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     """Do steps: propose, run, judge, tick, record. The plan goes on if this command is killed."""
-    common.refuse_readonly(options)
+    if not options.dry_run:
+        common.refuse_readonly(options)
     workspace = common.workspace_of(options)
     checklist = common.checklist_of(options)
     steps = chosen_steps(options, checklist)
@@ -34,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
         common.answer(options, "nothing is left to do: every step of the list is ticked.")
         return ExitCode.PASSED
     config = common.honour_config(options)
+    if options.dry_run:
+        return dry_run(options, checklist, steps)
     choices = common.plan_options(options)
     if choices.runner_python is not None:
         _require_torch(choices.runner_python)

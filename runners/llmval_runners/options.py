@@ -103,7 +103,9 @@ def parser() -> argparse.ArgumentParser:
 
     slo = root.add_argument_group("service level (a request that keeps all counts as goodput)")
     slo.add_argument("--slo-ttft-ms", type=positive, metavar="MS", help="first token, from the intended arrival")
-    slo.add_argument("--slo-tpot-ms", type=positive, metavar="MS", help="each token after the first")
+    slo.add_argument(
+        "--slo-tpot-ms", type=positive, metavar="MS", help="a request's mean time per token after the first"
+    )
     slo.add_argument("--slo-e2e-ms", type=positive, metavar="MS", help="last token, from the intended arrival")
 
     model = root.add_argument_group("model")
@@ -124,12 +126,15 @@ def parser() -> argparse.ArgumentParser:
 
     engine = root.add_argument_group("engine")
     engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    engine.add_argument("--attention-backend", choices=("auto", "flex", "sdpa"), default="auto")
+    engine.add_argument(
+        "--attention-backend", choices=("auto", "flex", "sdpa"), default="auto", help="auto: sdpa (default auto)"
+    )
     engine.add_argument(
         "--fp8-mode",
         choices=("none", "transformer-engine", "native"),
         default="none",
-        help="of a block's weights and products: te.Linear with current scaling, or torch._scaled_mm and Triton",
+        help="of a block's weights and products: te.Linear with current scaling, or torch._scaled_mm and Triton "
+        "(default none)",
     )
     engine.add_argument(
         "--compile-mode",

@@ -1,8 +1,8 @@
 """Named ranges of the engine's work on a profiler's timeline: prefill, decode step, collectives.
 
 Off, which is how every untraced run has it, `mark` hands out one shared context that does nothing. A CUDA graph
-replays kernels and not the ranges in which they were captured, so a decode step is one range around its replay, and
-the collectives inside it are told by their kernels' names; prefill runs eagerly and has a range for each collective.
+replays kernels and not the ranges in which they were captured, so a captured step is one range around its replay, and
+the collectives inside it are told by their kernels' names. Only a step that runs eagerly has a range for each.
 """
 
 from collections.abc import Callable

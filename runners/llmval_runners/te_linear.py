@@ -96,7 +96,7 @@ class TeLinear:
 
 def load(
     asks: str = "--fp8-mode transformer-engine",
-    remedy: str = "run `pip install llmval-tui[fp8]`, or pass --fp8-mode native.",
+    remedy: str = "run `pip install 'transformer-engine[pytorch]'`, or pass --fp8-mode native.",
 ) -> TransformerEngine:
     """Import the library. `asks` and `remedy` are the two ends of the sentence where that fails.
 

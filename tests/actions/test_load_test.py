@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from llmval_tui.actions.load_result import metrics_of, percentile_ms, read_result
 from llmval_tui.actions.registry import action_named
 from llmval_tui.runs.records import Outcome
+from tests.actions.drifting import RUN_ITEM
 
 
 @pytest.fixture
@@ -120,6 +121,20 @@ def nothing_sent(value):
 def test_what_is_wrong_is_found_by_its_own_gate(load_run, result, spoil, gates):
     spoil(result)
     assert outcomes(load_run(result))[0] == gates
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--target-qps 28 --duration 8", ""),
+        ("--target-qps 27", "target_qps 28.0 instead of 27"),
+        ("--duration 300", "duration_s 8.0 instead of 300"),
+    ],
+)
+def test_rate_and_duration_are_those_of_the_command(load_run, result, flags, said):
+    run = load_run(result, f"- [ ] {RUN_ITEM[:-1]} {flags}`")
+    gate = next(gate for gate in action_named("command").judge(run)[0] if gate.name == "ran as asked")
+    assert (gate.outcome, gate.measured) == (Outcome.FAIL, said) if said else gate.outcome is Outcome.PASS
 
 
 def test_slo_gate_and_goodput(load_run, result):

@@ -8,6 +8,7 @@ import pytest
 from llmval_tui.actions import perform, registry
 from llmval_tui.actions.accept import accept
 from llmval_tui.actions.registry import action_named
+from llmval_tui.console import doctor
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.evidence import keep
 from llmval_tui.runs.records import Artifact, Outcome, worst
@@ -265,7 +266,8 @@ def test_a_plugin_joins_and_a_broken_one_is_named(workspace):
     proposal = workspace.propose("Look at the fans")
     assert proposal.action == "fan_check"
     assert proposal.refusal == "the fans cannot be asked here: look."
-    assert "no_such" in registry.plugin_problems()["broken"]
+    (check,) = doctor._plugins()
+    assert (check.name, check.state) == ("plugin broken", "missing") and "no_such" in check.found
     stated = workspace.propose("Do it <!-- llmval: action=broken -->")
     assert "could not be loaded" in (stated.refusal or "")
 

@@ -375,6 +375,20 @@ def test_run_takes_the_runners_interpreter_from_the_settings(workspace, tmp_path
     assert "config.toml, line 1: there is no setting 'runner_pyton'" in workspace.llmval("run", "1.1", check=2).stderr
 
 
+def test_a_dry_run_says_what_would_happen_and_does_nothing(workspace) -> None:
+    before = set(workspace.folder.rglob("*"))
+    said = workspace.llmval("run", "1.1", "1.2", "--dry-run", "--readonly", check=0).stdout
+    assert "1.1  Run: `python ok.py" in said and "  $ python ok.py" in said and "1.2  Run" in said
+    assert "  leaves artifacts/ok.json" in said
+    refused = workspace.llmval("run", "--all", "--dry-run", "--json", check=2)
+    steps = json.loads(refused.stdout)["steps"]
+    assert [(step["step"], step["refusal"] is None) for step in steps] == [
+        ("1.1", True), ("1.2", True), ("1.3", True), ("1.4", False),
+    ]  # fmt: skip
+    assert steps[0]["artifacts"][0]["path"] == "artifacts/ok.json" and "by hand" in steps[3]["summary"]
+    assert set(workspace.folder.rglob("*")) == before
+
+
 def test_doctor_and_attach_do_without_settings_that_are_wrong(workspace, tmp_path, monkeypatch) -> None:
     workspace.llmval("run", "1.1", check=0)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

@@ -1,0 +1,46 @@
+"""`run --dry-run`: what each step would do as things stand now; nothing is started or written."""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from llmval_tui.actions.api import Proposal
+from llmval_tui.actions.registry import propose
+from llmval_tui.checklist.model import Checklist, Step
+from llmval_tui.console import common
+from llmval_tui.foundation.errors import ExitCode
+from llmval_tui.foundation.text import clean_line
+from llmval_tui.plan import context_for, gpu_count_of
+from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
+from llmval_tui.runs.inventory import gpu_inventory
+
+
+def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step]) -> int:
+    """Print the steps' proposals; 0 where each could run, 2 where one would be refused."""
+    workspace, choices = common.workspace_of(options), common.plan_options(options)
+    gpus = gpu_count_of(gpu_inventory())
+    found = [(step, propose(context_for(checklist, step, workspace, choices, gpus))) for step in steps]
+    if options.json:
+        common.print_json({"steps": [_object(step, proposal) for step, proposal in found]})
+    else:
+        print("\n\n".join("\n".join(_lines(step, proposal)) for step, proposal in found))
+    return ExitCode.PASSED if all(proposal.runnable for _, proposal in found) else ExitCode.REFUSED
+
+
+def _object(step: Step, proposal: Proposal) -> dict[str, Any]:
+    return {"step": step.number, "text": step.text, **asdict(proposal)}
+
+
+def _lines(step: Step, proposal: Proposal) -> list[str]:
+    lines = [f"{step.number}  {step.text}", f"  {proposal.action}: {proposal.summary}"]
+    if proposal.refusal:
+        lines.append(f"  cannot run: {proposal.refusal}")
+    for command in proposal.commands:
+        lines.append(f"  $ {command.display}")
+        unseen = [f"{name}={value}" for name, value in sorted(command.env.items()) if f"{name}=" not in command.display]
+        if unseen:
+            lines.append(f"    with {' '.join(unseen)}")
+    lines += [f"  - {detail}" for detail in proposal.details]
+    lines += [f"  leaves {artifact.path.replace(RUN_ID_PLACEHOLDER, '<run id>')}" for artifact in proposal.artifacts]
+    lines += [f"  deviation: {deviation}" for deviation in proposal.deviations]
+    return [clean_line(line) for line in lines]
