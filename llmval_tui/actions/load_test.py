@@ -22,6 +22,7 @@ from llmval_tui.runs.store import Run
 
 SCHEMA = "load_test"
 FIND_MAX = "--find-max-qps"
+_KV_DTYPES = {"fp8": "float8_e4m3fn"}  # as the flag has it, and as PyTorch does
 _ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
 
 
@@ -187,6 +188,7 @@ def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
         "compile_mode": value_of(words, "--compile-mode"),
         "device": value_of(words, "--device"),
         "model": value_of(words, "--model"),
+        "kv_dtype": _KV_DTYPES.get(value_of(words, "--kv-dtype") or "", value_of(words, "--kv-dtype")),
     }
     stated = {key: value for key, value in asked.items() if value not in (None, "auto", "gpu")}
     identity = result.identity

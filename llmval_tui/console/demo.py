@@ -54,7 +54,7 @@ def demo(options: argparse.Namespace) -> int:
 
     print(f"demo workspace: {folder}", file=sys.stderr)
     options.steps, options.section, options.all = [HEADLESS_STEP], None, False
-    options.detach = options.adapt = options.no_tick = False
+    options.detach = options.adapt = options.no_tick = options.dry_run = False
     code = run(options)
     if code == ExitCode.PASSED and not options.json:
         print(f"\nThe tick and its evidence: {folder}/docs/llm_validation_checklist.md, {folder}/docs/TODO.md")

@@ -25,6 +25,11 @@ MOST_BYTES = 1024 * 1024  # of the buffer; above, NCCL serves whatever was chose
 # What `auto` takes. µs in a CUDA graph, NCCL / one-shot / two-shot, on H200 with NVLink and without multicast:
 # 4 GPUs 128 KiB 19.3 / 9.0 / 8.9, 512 KiB 23.5 / 13.1 / 9.6, 1 MiB 26.1 / 18.7 / 13.0; 2 GPUs 1 MiB 21.0 / 13.2 / 10.1.
 ONE_SHOT_UP_TO = 128 * 1024
+ALGORITHMS = {  # what each choice comes to, as `algorithm` has it
+    ONE_SHOT: "one-shot up to 1 MiB, else nccl",
+    TWO_SHOT: "two-shot up to 1 MiB, else nccl",
+    AUTO: "one-shot up to 128 KiB, two-shot up to 1 MiB, else nccl",
+}
 _VECTOR_BYTES = 16  # what a thread loads at once; smaller alignments work, slower
 
 

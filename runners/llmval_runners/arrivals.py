@@ -86,7 +86,7 @@ def arrival_times(rate: float, duration_s: float, burstiness: float, seed: int) 
     rate asked for, and two seeds offer equal load. For exponential gaps this is the Poisson process given its count.
 
     Raises:
-        Refused: fewer than two requests.
+        Refused: fewer than two requests, or gaps that are all 0.
     """
     count = round(rate * duration_s)
     if count < 2:
@@ -99,6 +99,8 @@ def arrival_times(rate: float, duration_s: float, burstiness: float, seed: int) 
     for _ in range(count - 1):
         total += source.gammavariate(burstiness, 1 / burstiness)
         times.append(total)
+    if not total:
+        raise Refused(f"a burstiness of {burstiness:g} leaves no time between the requests: pass 0.01 or more.")
     stretch = (count - 1) / rate / total
     return [time * stretch for time in times]
 

@@ -141,7 +141,8 @@ class Benchmark:
                 f"all_reduce {row['all_reduce']:9} {row['bytes']:9,} bytes {row['value']:9.2f} us {rate:8.1f} GB/s"
             )
             return
-        share = next((f"{row[key]:6.1%} {key[3:]}" for key in ("of_copy", "of_gemm", "of_modelled") if key in row), "")
+        shares = ("of_copy", "of_gemm", "of_gemm_fp8", "of_modelled")
+        share = next((f"{row[key]:6.1%} {key[3:]}" for key in shares if key in row), "")
         rate = f"{row['tokens_per_s']:12,.0f} tok/s" if "tokens_per_s" in row else " " * 18
         if "roofline" in row:
             model = row["roofline"]

@@ -13,6 +13,7 @@ import torch
 from llmval_runners import benchmark_collectives as collectives
 from llmval_runners.ceilings import seconds
 from llmval_runners.engine import Link
+from llmval_runners.executor import fp8_kernel
 from llmval_runners.kv_cache import pages_for
 from llmval_runners.parallel import Parallel
 from llmval_runners.plan import Admit, Decode, Prefill, StepPlan
@@ -117,10 +118,10 @@ class Bench:
         taken = seconds(run, self.device, self.repeats)
         linear = 2 * (self.shape.parameters - 2 * self.shape.vocab * self.shape.hidden)
         flops = (prompts * length * linear + self._attention_flops(prompts, length)) / self.parallel.size
-        return self.row(
-            row, taken, "s", batch=prompts, context=length, tokens_per_s=prompts * length / taken,
-            of_gemm=flops / taken / self.ceilings["gemm_flops"],
-        )  # fmt: skip
+        fp8 = fp8_kernel(self.runner.model) is not None and "gemm_fp8_flops" in self.ceilings
+        ceiling = "gemm_fp8" if fp8 else "gemm"
+        share = {f"of_{ceiling}": flops / taken / self.ceilings[f"{ceiling}_flops"]}
+        return self.row(row, taken, "s", batch=prompts, context=length, tokens_per_s=prompts * length / taken, **share)
 
     def attention(self, batch: int, context: int) -> dict[str, Any]:
         """The decode attention kernel alone, in a graph over all layers: the bandwidth at which it reads the cache."""

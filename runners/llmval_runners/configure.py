@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from llmval_runners import fp8, te_linear
 from llmval_runners.arrivals import Lengths, Load, arrival_times, schedule
-from llmval_runners.kv_cache import GIB, kv_formula, pages_for, refuse_longer
+from llmval_runners.kv_cache import GIB, check_gpu_page, kv_formula, pages_for, refuse_longer
 from llmval_runners.metrics import Slo
 from llmval_runners.options import DEFAULT_MODEL, OVERRIDES
 from llmval_runners.refusal import Refused
@@ -235,8 +235,7 @@ def _check_compile(options: argparse.Namespace, on_cpu: bool) -> None:
 
 def _check_backend(options: argparse.Namespace, device: torch.device) -> None:
     if device.type == "cuda" and options.page_size:
-        if options.page_size % 16:
-            raise Refused(f"--page-size {options.page_size} is no multiple of 16 tokens: pass one, or leave it out.")
+        check_gpu_page(options.page_size)
         if options.attention_backend == "flex" and options.page_size % 128:
             raise Refused(
                 "flex attention gives wrong results for pages smaller than its blocks of 128 tokens, and --page-size "

@@ -99,6 +99,14 @@ def fp8_kernel(model: Decoder) -> str | None:
     return NATIVE_KERNEL if isinstance(first, Fp8Weight) else None
 
 
+def fp8_mode(model: Decoder) -> str:
+    """The mode whose layers these are."""
+    first = model.layers[0].qkv
+    if isinstance(first, te_linear.TeLinear):
+        return "transformer-engine"
+    return "native" if isinstance(first, Fp8Weight) else "none"
+
+
 def gpu_attention(name: str, cache: PagedKVCache, heads: int) -> Any:
     """The backend called `name` on a GPU; `auto` is `sdpa`, which measured faster at every size."""
     if name == "flex":

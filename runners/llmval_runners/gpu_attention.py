@@ -134,8 +134,11 @@ class SdpaAttention:
                 own = qkv[span.offset : span.offset + span.count].transpose(0, 1)[None]
                 q, k, v = own.split((heads, len(keys), len(keys)), dim=1)
                 target = out[span.offset : span.offset + span.count]
-                earlier = (self._gathered(pool, pages, qkv.dtype)[None] for pool in (keys, values))
                 one, one_log = _cudnn(q, k, v, True)
+                if not len(pages):  # of no keys PyTorch gives memory as it was, and no zeros
+                    target.copy_(one[0].transpose(0, 1))
+                    continue
+                earlier = (self._gathered(pool, pages, qkv.dtype)[None] for pool in (keys, values))
                 two, two_log = _cudnn(q, *earlier, False)
                 merge(one[0].transpose(0, 1), two[0].transpose(0, 1), one_log[0], two_log[0], target)
             return out.flatten(1)

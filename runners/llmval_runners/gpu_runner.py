@@ -5,6 +5,7 @@ The page table, the last sampled tokens and the random state stay on the device.
 """
 
 import gc
+import time
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -12,7 +13,7 @@ from llmval_runners.attention import Span
 from llmval_runners.compiled import CompiledDecoder, GpuSteps
 from llmval_runners.fused import Attend, FusedDecoder, Tokens
 from llmval_runners.gpu_attention import GpuAttention, Prompts, beside
-from llmval_runners.kv_cache import PagedKVCache, pages_for
+from llmval_runners.kv_cache import PagedKVCache
 from llmval_runners.layer_graphs import PieceGraphs, PromptGraphs, StepGraphs
 from llmval_runners.model import Decoder, greedy, sampled
 from llmval_runners.plan import Decode, Prefill, StepPlan
@@ -27,15 +28,18 @@ MERGE_FROM = 64
 
 
 class Sampled:
-    """Tokens on their way to the host: iterating waits for them."""
+    """Tokens on their way to the host: iterating waits for them, and says to `runner` that it does."""
 
-    def __init__(self, tokens: list[torch.Tensor]) -> None:
+    def __init__(self, tokens: list[torch.Tensor], runner: "GpuRunner") -> None:
+        self._runner = runner
         self._hosts = [part.to("cpu", non_blocking=True) for part in tokens]
         self._arrived = torch.cuda.Event()
         self._arrived.record()
 
     def __iter__(self) -> Iterator[int]:
+        self._runner.waiting_since = time.monotonic()
         self._arrived.synchronize()
+        self._runner.waiting_since = None
         return (token for host in self._hosts for token in host.tolist())
 
 
@@ -82,6 +86,7 @@ class GpuRunner:
     """One rank's executor, as `engine.Runner` is on a CPU. Tokens are one step behind (`lag`)."""
 
     lag = 1
+    waiting_since: float | None = None  # monotonic, while somebody waits for a step's tokens
 
     def __init__(
         self,
@@ -144,7 +149,7 @@ class GpuRunner:
                 ended = self.prefill(plan.prefills, decodes=plan.decodes if together else [])
                 if ended is not None:
                     tokens.append(self.sample(*ended))
-        return Sampled(tokens)
+        return Sampled(tokens, self)
 
     @torch.inference_mode()
     def decode_logits(self, plan: StepPlan) -> torch.Tensor:
@@ -229,11 +234,15 @@ class GpuRunner:
         return StepGraphs(*common, sizes, pool, self._attend, attention) if sizes else None
 
     def _compile_prompts(self, sizes: list[int]) -> None:
-        """Run a prompt of each size in the spare row: what attention compiles for it takes seconds, once."""
-        page = self.cache.spare_page
+        """Run prompts of each size in all in the spare row: what attention compiles for it takes seconds, once.
+
+        None is longer than the page table is wide: what is behind a row is another's memory.
+        """
+        width, longest = self.page_table.shape[1], self.page_table.shape[1] * self.cache.page_size
+        self._pages[self.spare_row] = [self.cache.spare_page] * width
         for size in sizes:
-            self._pages[self.spare_row] = [page] * pages_for(size, self.cache.page_size)
-            self.prefill([Prefill(self.spare_row, 0, [0] * size, True)])
+            lengths = [min(longest, size - start) for start in range(0, size, longest)]
+            self.prefill([Prefill(self.spare_row, 0, [0] * length, True) for length in lengths])
         self._pages.pop(self.spare_row, None)
 
     def _admit(self, plan: StepPlan) -> None:

@@ -16,6 +16,14 @@ def pages_for(tokens: int, page_size: int) -> int:
     return -(-tokens // page_size)
 
 
+def check_gpu_page(page_size: int) -> None:
+    """Raises Refused for pages that the decode kernel's tiles do not divide: it would read beyond a page's end."""
+    if page_size not in (16, 32) and page_size % 64:
+        raise Refused(
+            f"--page-size {page_size} is not 16, 32 or a multiple of 64 tokens: pass one that is, such as 128."
+        )
+
+
 def kv_formula(shape: ModelShape, element_bytes: int, ranks: int) -> str:
     """A rank's KV bytes a token, with the sum they come from."""
     each = shape.kv_bytes_per_token(element_bytes) // ranks
@@ -85,6 +93,7 @@ class PageAllocator:
     def __init__(self, pages: int, page_size: int) -> None:
         self.pages, self.page_size = pages, page_size
         self._free = list(range(pages - 1, -1, -1))
+        self._given = bytearray(pages)  # 1 where a page is a request's: the free list would have to be searched
 
     @property
     def used(self) -> int:
@@ -95,7 +104,10 @@ class PageAllocator:
         count = pages_for(tokens, self.page_size)
         if count > len(self._free):
             return None
-        return [self._free.pop() for _ in range(count)]
+        given = [self._free.pop() for _ in range(count)]
+        for page in given:
+            self._given[page] = 1
+        return given
 
     def release(self, pages: list[int]) -> None:
         """Give pages back.
@@ -103,6 +115,8 @@ class PageAllocator:
         Raises:
             ValueError: a page is free already, which would hand it to two requests.
         """
-        if len(self._free) + len(pages) > self.pages or not set(pages).isdisjoint(self._free):
+        if len(set(pages)) < len(pages) or not all(self._given[page] for page in pages):
             raise ValueError(f"pages {pages} are given back twice")
+        for page in pages:
+            self._given[page] = 0
         self._free.extend(reversed(pages))

@@ -1,6 +1,7 @@
 """The load test from start to end: set-up, weights, one measured window or the trials of a search, report."""
 
 import argparse
+import os
 import secrets
 import threading
 import time
@@ -13,9 +14,10 @@ from llmval_runners.arrivals import Load
 from llmval_runners.configure import Config, configure, free_memory
 from llmval_runners.engine import Engine, Link
 from llmval_runners.events import EventLog
+from llmval_runners.hang import HangWatch
 from llmval_runners.journal import Journal, journal_path, left_behind
 from llmval_runners.kv_cache import PageAllocator
-from llmval_runners.parallel import Parallel
+from llmval_runners.parallel import TIMEOUT, Parallel
 from llmval_runners.plan import STOP
 from llmval_runners.profiling import Profiler
 from llmval_runners.refusal import Refused
@@ -56,6 +58,7 @@ class LoadTest:
         self._runner: executor.Loaded | None = None
         self._cache: dict[str, Any] = {}
         self._saving = threading.Lock()
+        self._whole = False  # the result is written: whatever comes now, there is no partial one
 
     def run(self) -> int:
         """Measure and write the result; the exit code. Raises Interrupted, RankLost, or what went wrong."""
@@ -77,12 +80,16 @@ class LoadTest:
         )
         engine = Engine(link, scheduler)
         self.stop.on_signal.append(engine.wake.set)
+        if self.world_size > 1:
+            HangWatch(lambda: getattr(link.runner, "waiting_since", None), TIMEOUT.total_seconds(), self._hung).start()
         try:
             self._measure(engine)
         except Interrupted:
             engine.end(self.stop.exit_code)
             raise
+        # Before the report, which may take minutes: nobody sends idle plans meanwhile. The others wait in `close`.
         engine.end(0)
+        self._save()
         return 0
 
     def close(self) -> None:
@@ -98,6 +105,8 @@ class LoadTest:
             return
         try:
             with self.stop.saving(), self._saving:
+                if self._whole:
+                    return
                 write_atomic(partial_path(path), self._result(why))
                 self._end_journal()
         except OSError as error:
@@ -147,6 +156,15 @@ class LoadTest:
         self.keep_partial(f"ended by signal {number}")
         # A rank may be stuck because rank 0 is dead: not every collective notices.
         self.keep_for_rank_0(f"rank 1 waited for rank 0 in vain until signal {number} ended it")
+
+    def _hung(self, waited_s: float) -> None:
+        """Another rank hangs, and this one waits for its GPU, which waits for the other's."""
+        why = f"rank 0 waited {waited_s:.0f} s for a step to end: another rank, or its GPU, hangs"
+        self.events.error("dead_rank", why)
+        try:
+            self.keep_partial(why)
+        finally:
+            os._exit(1)
 
     def _set_up(self) -> Link:
         """Everything up to the engine that is ready. The journal comes first: another load test may have it."""
@@ -212,7 +230,6 @@ class LoadTest:
         else:
             self._window(engine, self.config.load()).measure(profiler=self.profiler)
             self.profiler.export()
-        self._save()
 
     def _find_max_qps(self, engine: Engine) -> None:
         """Trial after trial on the one engine; the last one, which confirms, is the window that the result keeps."""
@@ -265,6 +282,7 @@ class LoadTest:
         if path is not None:
             with self._saving:
                 write_atomic(path, result)
+                self._whole = True
                 self._end_journal()
             self.events.result(str(path))
 
@@ -320,16 +338,16 @@ def _identity(config: Config, runner: executor.Loaded | None) -> dict[str, Any]:
         "parameters": config.shape.parameters,
         "weights": str(config.checkpoint) if config.checkpoint else "random",
         "tokenizer": "none: random token ids",
-        "dtype": _name(config.dtype),
-        "kv_dtype": _name(config.kv_dtype),
+        "dtype": _name(runner.model.embedding.dtype if runner else config.dtype),
+        "kv_dtype": _name(runner.cache.dtype if runner else config.kv_dtype),
         "attention_backend": backend.name if backend else None,
         "attention_kernel": backend.kernel if backend else None,
-        "fp8_mode": config.fp8,
+        "fp8_mode": executor.fp8_mode(runner.model) if runner else config.fp8,
         "fp8_kernel": executor.fp8_kernel(runner.model) if runner else None,
         "compile_mode": compiled.mode if compiled else "off" if runner else config.compile_mode,
         "compile": compiled.as_json if compiled else None,
-        "tensor_parallel": config.tensor_parallel,
-        "all_reduce": runner.model.parallel.all_reduce_choice if runner else None,
+        "tensor_parallel": runner.model.parallel.size if runner else config.tensor_parallel,
+        "all_reduce": runner.model.parallel.all_reduce_name if runner else None,
         "device": config.device.type,
         "device_name": torch.cuda.get_device_name(config.device) if on_cuda else _cpu_name(),
         "torch_version": torch.__version__,

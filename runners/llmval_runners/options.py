@@ -1,6 +1,7 @@
 """The load test's flags. Parsing needs no torch, so that a mistyped flag is answered at once."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import NoReturn
 
@@ -181,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse; raises Refused for what is no flag or no value of it."""
     options = parser().parse_args(argv)
-    if options.temperature < 0:
+    if not 0 <= options.temperature < math.inf:
         raise Refused(f"a temperature of {options.temperature:g} means nothing: pass 0 for greedy, or more.")
     if options.checkpoint is not None and (options.model or any(getattr(options, name) for name in OVERRIDES)):
         raise Refused("--checkpoint brings its own shape: leave --model and the shape flags out.")

@@ -189,6 +189,8 @@ def paged_decode(
     parts = len(qkv) if whole else 1
     block, warps, stages = tiles_for(batch * kv_heads, splits, keys.dtype.itemsize == 1)
     block = min(block, page_size)
+    if page_size % block:
+        raise ValueError(f"tiles of {block} tokens do not divide pages of {page_size}")
     out = torch.empty(batch, heads, dim, dtype=dtype if whole else qkv.dtype, device=keys.device)
     partial = lse = None
     if splits > 1:

@@ -13,6 +13,7 @@ from llmval_runners.ranges import ALL_GATHER, ALL_REDUCE, PLAN, mark
 from llmval_runners.refusal import Refused
 
 TIMEOUT = timedelta(seconds=120)  # rank 0 sends at least an idle plan each second, so silence this long is a hang
+ENDING = timedelta(hours=1)  # at the end nobody sends plans: rank 0 writes the record, the others wait for it
 
 
 class RankLost(RuntimeError):
@@ -25,6 +26,7 @@ class Parallel:
     def __init__(self, device: torch.device, rank: int = 0, size: int = 1) -> None:
         self.device, self.rank, self.size = device, rank, size
         self._control: dist.ProcessGroup | None = None
+        self._ending: dist.ProcessGroup | None = None
         self._symmetric: all_reduce.SymmetricAllReduce | None = None
         self._unshared: str | None = None
         self._choice = all_reduce.NCCL
@@ -38,6 +40,7 @@ class Parallel:
                     self._control = dist.new_group(backend="gloo", timeout=TIMEOUT)
                 else:
                     dist.init_process_group("gloo", timeout=TIMEOUT)
+                self._ending = dist.new_group(backend="gloo", timeout=ENDING)
             self.use_all_reduce(all_reduce.asked())
 
     def use_all_reduce(self, choice: str) -> None:
@@ -72,6 +75,11 @@ class Parallel:
             yield
         finally:
             self.use_all_reduce(before)
+
+    @property
+    def all_reduce_name(self) -> str:
+        """What sums, by size: `nccl`, `one-shot up to 1 MiB, else nccl`, …"""
+        return all_reduce.ALGORITHMS.get(self.all_reduce_choice, self.all_reduce_choice)
 
     @property
     def all_reduce_choice(self) -> str:
@@ -140,7 +148,8 @@ class Parallel:
         long as the process.
         """
         if self.size > 1 and dist.is_initialized():
-            self.smallest(0)
+            with self._guarded("the end"):
+                dist.barrier(group=self._ending)
             if self.device.type != "cuda":
                 dist.destroy_process_group()
 
@@ -149,6 +158,8 @@ class Parallel:
         try:
             with mark(what):
                 yield
+        except (torch.OutOfMemoryError, torch.AcceleratorError):  # this rank's own, whatever it did meanwhile
+            raise
         except RuntimeError as error:  # gloo raises RuntimeError itself, NCCL a subclass
             text = re.sub(r"\[\S+:\d+\] ", "", str(error))  # the place in gloo's source
             cause = (text.strip() or type(error).__name__).splitlines()[0].partition(". ")[0]

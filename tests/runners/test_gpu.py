@@ -165,7 +165,12 @@ def test_long_chunks_by_cudnn_equal_one_piece_by_flash(models, weights: str) -> 
     parts = [Prefill(0, start, prompt[start : start + 2048], True) for start in (0, 2048, 4096)]
     chunks = [runner.prefill([part], every=True)[0] for part in parts]
     whole, _ = runner.prefill([Prefill(0, 0, [*prompt, 5], True)], every=True)  # no multiple of 1024: flash
-    assert error(torch.cat(chunks), whole[:-1]) < (BF16_BOUND if weights == "bf16" else FP8_BOUND)
+    bound = BF16_BOUND if weights == "bf16" else FP8_BOUND
+    assert error(torch.cat(chunks), whole[:-1]) < bound
+    runner._admit(StepPlan(admits=admit([4096, 2048], 60)))
+    first, second = Prefill(0, 0, prompt[:4096], True), Prefill(1, 0, prompt[:2048], True)
+    together, _ = runner.prefill([first, second], every=True)  # both fresh, of two lengths: nothing to merge with
+    assert error(together, torch.cat((whole[:4096], whole[:2048]))) < bound
 
 
 @pytest.mark.parametrize(

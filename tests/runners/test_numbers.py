@@ -14,6 +14,7 @@ from llmval_runners import metrics
 from llmval_runners.arrivals import Arrival, Lengths, arrival_times, schedule
 from llmval_runners.events import EventLog
 from llmval_runners.metrics import Rates, Slo, percentile
+from llmval_runners.options import parse
 from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
 from llmval_runners.result import Measured, load_test_result, partial_path, write_atomic
@@ -31,6 +32,14 @@ def test_the_schedule_offers_exactly_the_rate(rate: float, duration: float, burs
     assert times == sorted(times) == arrival_times(rate, duration, burstiness, seed)
     assert times[0] == 0
     assert (len(times) - 1) / times[-1] == pytest.approx(rate)
+
+
+def test_numbers_that_mean_nothing_are_refused_before_anything_runs() -> None:
+    with pytest.raises(Refused, match=r"burstiness of 1e-06 leaves no time between the requests"):
+        arrival_times(28, 1, 1e-6, 0)
+    for temperature in ("nan", "inf", "-1"):
+        with pytest.raises(Refused, match="temperature of"):
+            parse(["--temperature", temperature])
 
 
 @pytest.mark.parametrize("burstiness", [0.5, 1.0, 4.0])

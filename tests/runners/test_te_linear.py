@@ -102,7 +102,7 @@ def test_where_it_is_missing_or_does_not_load_one_sentence_says_what_to_do(monke
             decide(long_context_options(FLAGS[:2]), world_size=1, local_rank=0)
 
     monkeypatch.setitem(sys.modules, "transformer_engine", None)
-    with pytest.raises(Refused, match=r"pip install llmval-tui\[fp8\]`, or pass --fp8-mode native\.$"):
+    with pytest.raises(Refused, match=r"pip install 'transformer-engine\[pytorch\]'`, or pass --fp8-mode native\.$"):
         ask()
 
     def broken(name: str) -> None:
@@ -155,8 +155,13 @@ def test_the_result_says_library_version_and_recipe(monkeypatch, hopper) -> None
     fake_te.install(monkeypatch)
     config = configure(parse(FLAGS), world_size=1, local_rank=0)
     model = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16, linear_maker(config.fp8))
-    identity = _identity(config, SimpleNamespace(model=model, attention=choose("sdpa"), compiled=None))
-    assert identity["fp8_mode"] == "transformer-engine"
+    cache = SimpleNamespace(dtype=torch.float8_e4m3fn)
+    ran = SimpleNamespace(model=model, cache=cache, attention=choose("sdpa"), compiled=None)
+    identity = _identity(config, ran)
+    assert (identity["fp8_mode"], identity["kv_dtype"]) == ("transformer-engine", "float8_e4m3fn")
+    plain = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16)
+    ran.model = plain
+    assert _identity(config, ran)["fp8_mode"] == "none", "of what ran, whatever was asked for"
     assert identity["fp8_kernel"].startswith("Transformer Engine 2.20.2, Float8CurrentScaling: E4M3 weights")
     assert (identity["compile_mode"], identity["compile"]) == ("off", None)
 

@@ -9,6 +9,7 @@ import torch
 from llmval_runners import te_linear
 from llmval_runners.configure import check_output, free_memory
 from llmval_runners.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
+from llmval_runners.kv_cache import check_gpu_page
 from llmval_runners.long_context.advice import fits, refusal
 from llmval_runners.long_context.options import DEFAULT_MODEL
 from llmval_runners.long_context.predict import Setup, pages
@@ -19,7 +20,6 @@ from llmval_runners.weights import checkpoint_shape
 CPU_PARAMETERS = 1_000_000_000  # above, a chunk takes minutes on a CPU
 FP8_CAPABILITY = (8, 9)
 FP8_MULTIPLE = 16  # cuBLASLt takes FP8 operands whose sizes are multiples of this
-GPU_PAGE_MULTIPLE = 16
 FLEX_PAGE = 128  # a page must not be smaller than the mask's block (pytorch#182593)
 FLEX_ELEMENTS = 2**31 - 1  # of a layer's keys: the reach of its kernels' 32-bit offsets
 GIB = 1024**3
@@ -122,11 +122,11 @@ def _setup(
 
 
 def _check_pages(setup: Setup, lengths: list[int]) -> None:
-    multiple = FLEX_PAGE if setup.backend == "flex" else GPU_PAGE_MULTIPLE
-    if setup.page_size % multiple:
-        raise Refused(f"--page-size {setup.page_size} is not a multiple of {multiple}: pass one that is, such as 128.")
+    check_gpu_page(setup.page_size)
     if setup.backend != "flex":
         return
+    if setup.page_size % FLEX_PAGE:
+        raise Refused(f"--page-size {setup.page_size} is not a multiple of {FLEX_PAGE}: pass one that is, such as 128.")
     reach = FLEX_ELEMENTS // (setup.kv_heads * setup.shape.head_dim)
     for length in lengths:
         if (pages(setup, length) + 1) * setup.page_size > reach:
