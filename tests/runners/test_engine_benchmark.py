@@ -16,7 +16,7 @@ import fastjsonschema
 import pytest
 import torch
 from llmval_runners import all_reduce, executor, te_linear
-from llmval_runners.benchmark import Benchmark
+from llmval_runners.benchmark import Benchmark, _fill
 from llmval_runners.benchmark_load import Window
 from llmval_runners.benchmark_options import parse, parser
 from llmval_runners.benchmark_refusals import own_flags
@@ -25,6 +25,7 @@ from llmval_runners.engine import Engine
 from llmval_runners.events import EventLog
 from llmval_runners.launch import _first
 from llmval_runners.options import parse as load_test_options
+from llmval_runners.parallel import Parallel
 from llmval_runners.refusal import Refused
 from llmval_runners.request import Request
 from llmval_runners.shapes import shape_by_name
@@ -110,6 +111,22 @@ def test_compiling_with_fp8_is_refused_in_the_benchmarks_own_words(monkeypatch: 
 
 def benchmark(*flags: str, ranks: int = 1) -> Benchmark:
     return Benchmark(parse([*flags]), EventLog(0), rank=0, world_size=ranks, local_rank=0)
+
+
+@pytest.mark.parametrize("backend", ["sdpa", "flex"])
+def test_what_is_measured_reads_a_cache_of_random_keys_and_values(monkeypatch, backend: str) -> None:
+    """Zeros would be read faster, and a softmax over them says nothing. Also where the cache is narrower."""
+    torch.manual_seed(0)
+    made, seen = benchmark("--model", "tiny", "--device", "cpu", "--backends", backend), []
+    monkeypatch.setattr("llmval_runners.benchmark.rows_of", lambda bench, *_: seen.append(bench.runner.cache.pool))
+    made._engine("float32", backend, Parallel(torch.device("cpu")), {})
+    (pool,) = seen
+    spread = pool.flatten(2).std(dim=2)  # of each layer's keys and values
+    assert ((spread > 0.9) & (spread < 1.1)).all()
+    assert not torch.equal(pool[0, 0], pool[0, 1]) and not torch.equal(pool[0], pool[1])
+    narrow = torch.zeros(2, 2, 1, 64, 16, dtype=torch.float8_e4m3fn)
+    _fill(narrow)
+    assert (narrow.float().std(dim=(3, 4)) > 0.8).all()
 
 
 def out_of_memory() -> None:

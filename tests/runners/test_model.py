@@ -86,7 +86,7 @@ def _rank(rank: int, rendezvous: str, out: str) -> None:
     hidden = torch.randn(5, 128, generator=torch.Generator().manual_seed(5))
     sampled = model.sample(hidden, 0.0, None)
     whole = parallel.all_gather(own).transpose(0, 1).flatten(1)
-    torch.save((whole, sampled), f"{out}/{rank}.pt")
+    torch.save((whole, sampled, parallel.smallest(9 - 2 * rank), parallel.smallest(7 + 2 * rank)), f"{out}/{rank}.pt")
     parallel.close()
 
 
@@ -101,9 +101,10 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
     expected = logits(model, "sdpa", TOKENS)
     hidden = torch.randn(5, 128, generator=torch.Generator().manual_seed(5))
     for rank in (0, 1):
-        whole, sampled = torch.load(tmp_path / f"{rank}.pt")
+        whole, sampled, *least = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(whole, expected, atol=2e-5, rtol=1e-4)
         assert sampled.tolist() == model.logits(hidden).argmax(-1).tolist()
+        assert least == [7, 7]
 
 
 def test_checkpoint_gives_the_weights_back(tmp_path: Path) -> None:
