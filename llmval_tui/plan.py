@@ -18,7 +18,8 @@ from typing import Any
 
 from llmval_tui.actions.api import Context, Options, Proposal
 from llmval_tui.actions.registry import propose
-from llmval_tui.actions.settle import settle, settle_all, ticks
+from llmval_tui.actions.settle import settle, settle_all
+from llmval_tui.actions.state import ticks
 from llmval_tui.checklist.model import Checklist, Step, StepKey, load
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import read_json, take_lock, try_lock, write_json
@@ -241,12 +242,22 @@ class PlanProcess:
             while not client.wait(other, 0.2):
                 if self._cancel_asked():
                     return False
-            settle(other, self.store)
+            try:
+                settle(other, self.store)
+            except Refused as refusal:  # that run's own trouble, of which this step is not to suffer
+                print(f"{other.id}: {refusal}", flush=True)
         return True
 
     def _in_flight(self, key: StepKey) -> Run | None:
-        """A run of this step that an earlier plan left at work: it is waited for, not started twice."""
-        return next((run for run in self._of_step(key) if run.alive()), None)
+        """A run of this step that an earlier plan left at work: it is waited for, not started twice.
+
+        One with other options (a trial, say) is not what was asked for: it is waited for as any other.
+        """
+        return next((run for run in self._of_step(key) if run.alive() and self._as_wanted(run)), None)
+
+    def _as_wanted(self, run: Run) -> bool:
+        intent = run.intent
+        return (intent.preset, intent.tick) == (self.options.preset, self.options.tick)
 
     def _passed(self, key: StepKey) -> Run | None:
         newest = next(iter(self._of_step(key)), None)

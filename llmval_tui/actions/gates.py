@@ -18,6 +18,10 @@ def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     if not run.intent.artifacts:
         # A command that promises no file is backed by what it said.
         evidence = log_evidence(run)
+        if not evidence:
+            asked = "let it print what it found, or name a file with > PATH"
+            reason = f"it promised no file and said nothing: {asked}"
+            gates.append(Gate("evidence", Outcome.INCONCLUSIVE, "none", "a file or output to hash", reason))
     if run.intent.telemetry:
         gates += telemetry_gates(run)
     deviations = run.intent.deviations

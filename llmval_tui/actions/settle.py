@@ -7,6 +7,7 @@ from llmval_tui.actions.accept import accepted
 from llmval_tui.actions.common import workspace_of
 from llmval_tui.actions.gates import general_gates
 from llmval_tui.actions.registry import action_named
+from llmval_tui.actions.state import ticks
 from llmval_tui.checklist.ledger import Entry, record
 from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.checklist.splice import commentable, set_mark
@@ -115,19 +116,6 @@ def _blame(gate: Gate | None, cancelled: str | None) -> str:
     if gate is None:
         return ""
     return f"{gate.name}: {gate.measured}" + (f" ({gate.reason})" if gate.reason else "")
-
-
-def ticks(run: Run, verdict: Verdict) -> bool:
-    """Whether this verdict may tick its item: a pass, asked to tick, and no trial preset outside a demo.
-
-    Whether it was a demo is as frozen in the run: a workspace that is marked as one later ticks nothing of before.
-    """
-    intent = run.intent
-    return (
-        verdict.outcome is Outcome.PASS
-        and intent.tick
-        and (intent.preset != "smoke" or bool(intent.params.get("demo")))
-    )
 
 
 def rejudge(run: Run, store: RunStore) -> Verdict | None:

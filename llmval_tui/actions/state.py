@@ -42,6 +42,19 @@ _BY_OUTCOME = {
 }
 
 
+def ticks(run: Run, verdict: Verdict) -> bool:
+    """Whether this verdict may tick its item: a pass, asked to tick, and no trial preset outside a demo.
+
+    Whether it was a demo is as frozen in the run: a workspace that is marked as one later ticks nothing of before.
+    """
+    intent = run.intent
+    return (
+        verdict.outcome is Outcome.PASS
+        and intent.tick
+        and (intent.preset != "smoke" or bool(intent.params.get("demo")))
+    )
+
+
 def step_statuses(checklist: Checklist, store: RunStore) -> list[StepStatus]:
     """The state of every step, in the list's order."""
     name = recorded_path(checklist.path, store.workspace)
@@ -68,7 +81,8 @@ def _status(step: Step, run: Run | None, recorded: bool) -> StepStatus:
         waiting = run.state() in (State.FINISHED, State.LOST)
         return StepStatus(step, StepState.JUDGING if waiting else StepState.RUNNING, run)
     if step.checked:
-        return StepStatus(step, StepState.DONE if verdict.outcome is Outcome.PASS else ticked, run, verdict)
+        # Between the tick and its line in the ledger the run alone backs it.
+        return StepStatus(step, StepState.DONE if ticks(run, verdict) else ticked, run, verdict)
     if verdict.question is not None:
         return StepStatus(step, StepState.ASKING, run, verdict)
     return StepStatus(step, _BY_OUTCOME[verdict.outcome], run, verdict)

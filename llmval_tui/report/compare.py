@@ -11,8 +11,11 @@ from llmval_tui.actions.rate_search import search_metrics
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.report.bootstrap import (
     LEAST,
+    LEAST_BLOCKS,
+    LEAST_TAIL,
     SEED,
     Interval,
+    block_length,
     interval_of,
     resampled_means,
     resampled_percentiles,
@@ -164,17 +167,23 @@ def _resampled(first: LoadResult, second: LoadResult) -> tuple[_Spread, _Spread]
     found: tuple[_Spread, _Spread] = ({}, {})
     for stem in _SERIES:
         series = [_latencies(done, stem) for done in sides]
-        if min(map(len, series)) < LEAST:
+        fewest = min(map(len, series))
+        if fewest < LEAST:
             continue
         together = pairs and len(series[0]) == len(series[1])
         lengths = [series_block_length(values) for values in series]
+        if together:
+            lengths = [max(lengths)] * 2
+        if any(len(values) < LEAST_BLOCKS * length for values, length in zip(series, lengths, strict=True)):
+            continue
+        percents = (50, 99) if fewest >= LEAST_TAIL else (50,)
         for out, values, length, label in zip(found, series, lengths, "AB", strict=True):
             rng = _rng(stem, "both" if together else label)
-            drawn = resampled_percentiles(values, (50, 99), rng, max(lengths) if together else length)
-            out.update(zip((f"{stem}_p50_ms", f"{stem}_p99_ms"), drawn, strict=True))
+            drawn = resampled_percentiles(values, percents, rng, length)
+            out.update(zip((f"{stem}_p{percent}_ms" for percent in percents), drawn, strict=True))
     for out, result, done, label in zip(found, (first, second), sides, "AB", strict=True):
         for name, rates in _rates(result, done).items():
-            if len(rates) >= LEAST:
+            if len(rates) >= max(LEAST, LEAST_BLOCKS * block_length(rates) if rates else 0):
                 out[name] = resampled_means(rates, _rng(name, label))
     return found
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from llmval_tui.foundation.files import to_json
 from llmval_tui.report.blocks import Block, Cell, Code, Heading, Paragraph, Table, Word
-from llmval_tui.report.bootstrap import CONFIDENCE, LEAST, METHOD, RESAMPLES, SEED
+from llmval_tui.report.bootstrap import CONFIDENCE, LEAST, LEAST_BLOCKS, LEAST_TAIL, METHOD, RESAMPLES, SEED
 from llmval_tui.report.compare import SEARCH_METHOD, WORSE_PERCENT, Change, Comparison, exit_code
 from llmval_tui.report.definitions import define, figure
 from llmval_tui.report.html_page import html_page
@@ -77,10 +77,10 @@ def _method(comparison: Comparison) -> str:
     )
     return (
         f"Intervals: {METHOD}; {draws}. Rates are resampled over spans of about a second, each run on its own; "
-        f"fewer than {LEAST} values give no interval. An interval holds the chance within these two runs. It does "
-        f"not hold {between} "
-        f"Each interval excludes 0 by chance in about one of {1 / (1 - CONFIDENCE):.0f} comparisons of equals, and "
-        f"there are {len(comparison.changes)} of them."
+        f"fewer than {LEAST} values ({LEAST_TAIL} of a p99), or than {LEAST_BLOCKS} blocks, give no interval. "
+        f"An interval holds the chance within these two runs. It does not hold {between} "
+        f"Each interval excludes 0 by chance in about one of {1 / (1 - CONFIDENCE):.0f} comparisons of equals, in up "
+        f"to one of seven where requests queue behind one another, and there are {len(comparison.changes)} of them."
     )
 
 

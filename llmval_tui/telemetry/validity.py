@@ -10,6 +10,7 @@ from llmval_tui.telemetry.sample import GpuSample, Sample
 # Heat and the power supply decide then, not the work. A software power cap is the operator's own limit: it is recorded.
 SLOWED_BY_FAULT = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake"})
 _NO_GPUS_HERE = frozenset({"no_driver", "no_gpu"})
+_UNKNOWN = 0.1  # of a GPU's samples in the window, in which a reading may be missing; one always may
 _LOST = frozenset({"gpu_lost", "reset_required"})
 
 
@@ -143,8 +144,20 @@ def _throttling(samples: Sequence[Sample], used: Collection[int]) -> Finding:
         return Finding(name, "inconclusive", f"not readable on {_gpus(unknown)}", bound)
     if unknown:
         return Finding(name, "inconclusive", "no samples in the measured window", bound)
+    if sparse := _sparse(samples, Counter(gpu.index for gpu in known), used):
+        return Finding(name, "inconclusive", sparse, bound, "it was not readable in the others")
     capped = _share(known, lambda gpu: [name for name in gpu.throttle_reasons or [] if name == "sw_power_cap"])
     return Finding(name, "pass", f"none; recorded: {capped}" if capped else "none", bound)
+
+
+def _sparse(samples: Sequence[Sample], known: Counter[int], used: Collection[int]) -> str:
+    """The GPUs of which a reading is known in too few samples to speak for the window; "" for none."""
+    totals = Counter(gpu.index for gpu in _gpus_of(samples, used))
+    return ", ".join(
+        f"GPU {index} known in {known[index]} of {total} samples"
+        for index, total in sorted(totals.items())
+        if total - known[index] > max(1, _UNKNOWN * total)
+    )
 
 
 def _share(gpus: Sequence[GpuSample], reasons: Callable[[GpuSample], list[str]]) -> str:
@@ -158,7 +171,7 @@ def _share(gpus: Sequence[GpuSample], reasons: Callable[[GpuSample], list[str]])
 
 def _strangers(samples: Sequence[Sample], used: Collection[int], own_pids: Collection[int] | None) -> Finding:
     name, bound = "telemetry.foreign_processes", "only the run's own processes on its GPUs"
-    known: set[int] = set()
+    known: Counter[int] = Counter()
     found: set[tuple[int, int]] = set()
     for gpu in _gpus_of(samples, used):
         if gpu.processes is None:
@@ -171,7 +184,7 @@ def _strangers(samples: Sequence[Sample], used: Collection[int], own_pids: Colle
             continue  # there are some, and whose they are nobody can say
         else:
             strangers = []
-        known.add(gpu.index)
+        known[gpu.index] += 1
         found |= {(gpu.index, pid) for pid in strangers}
     renumbered = [note.message for sample in samples[-1:] for note in sample.notes if note.code == "pid_namespace"]
     listed = ", ".join(f"pid {pid} on GPU {index}" for index, pid in sorted(found))
@@ -179,9 +192,11 @@ def _strangers(samples: Sequence[Sample], used: Collection[int], own_pids: Colle
         return Finding(name, "invalid", listed, bound, "another process shared the GPU while it was measured")
     if found:
         return Finding(name, "inconclusive", listed, bound, renumbered[0])
-    if set(used) - known:
-        unknown = _gpus(set(used) - known)
+    if set(used) - known.keys():
+        unknown = _gpus(set(used) - known.keys())
         return Finding(name, "inconclusive", f"not known on {unknown}", bound, "the processes there could not be told")
+    if sparse := _sparse(samples, known, used):
+        return Finding(name, "inconclusive", sparse, bound, "the processes could not be told in the others")
     return Finding(name, "pass", "none", bound, *renumbered[:1])
 
 

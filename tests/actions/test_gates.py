@@ -125,6 +125,17 @@ def test_a_command_without_artifacts_is_backed_by_its_output(workspace):
     assert [item.path for item in evidence] == [f"artifacts/runs/{run.id}/logs/main.stdout.log"]
 
 
+def test_nothing_to_hash_is_no_evidence(workspace):
+    """A tick names what backs it: a command that exits with 0 and leaves nothing shows nothing."""
+    run = workspace.run(workspace.context("x"), telemetry=False)
+    run.logs_folder.joinpath("main.stdout.log").touch()
+    gates, evidence = general_gates(run)
+    assert evidence == []
+    assert [(gate.name, gate.outcome) for gate in gates if gate.outcome is not Outcome.PASS] == [
+        ("evidence", Outcome.INCONCLUSIVE)
+    ]
+
+
 def test_the_run_id_stands_in_a_path(workspace):
     run = workspace.run(workspace.context("x"), artifacts=[Artifact("env/{run_id}.json")], telemetry=False)
     workspace.write(f"env/{run.id}.json", "{}")

@@ -13,10 +13,11 @@ from llmval_tui.actions.settle import settle, settle_all, tick_by_hand
 from llmval_tui.actions.state import StepState, step_statuses
 from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import read_lines, try_lock, write_json
+from llmval_tui.foundation.files import read_json, read_lines, try_lock, write_json
 from llmval_tui.runs.evidence import check_ledger
 from llmval_tui.runs.plans import plans_folder
 from llmval_tui.runs.records import Artifact, Command, Outcome, State
+from llmval_tui.runs.store import RunStore
 
 LIST = "# L\n\n## 1. Part\n- [ ] same\n- [ ] same\n"
 TRUE = Command("main", ["true"], "true")
@@ -164,6 +165,22 @@ def test_a_tick_that_nothing_backs_is_not_done(workspace) -> None:
     for occurrence in (1, 2):
         tick_by_hand(workspace.folder / "list.md", StepKey("1. Part", "same", occurrence), "seen", workspace.store)
     assert states() == [StepState.DONE, StepState.DONE]
+
+
+def test_a_run_that_may_not_tick_backs_no_tick(workspace) -> None:
+    run = passing(workspace)
+    workspace.write("list.md", LIST.replace("[ ]", "[x]"))  # in an editor
+
+    def state() -> StepState:
+        return step_statuses(load(workspace.folder / "list.md"), RunStore(workspace.folder))[0].state
+
+    for name, value, expected in (
+        ("tick", True, StepState.DONE), ("tick", False, StepState.TICKED), ("preset", "smoke", StepState.TICKED),
+    ):  # fmt: skip
+        intent = read_json(run.folder / "run.json") | {"tick": True, "preset": None} | {name: value}
+        write_json(run.folder / "run.json", intent)
+        workspace.judge(run, Outcome.PASS)
+        assert state() is expected, (name, value)
 
 
 def test_a_verdict_is_written_once(workspace) -> None:

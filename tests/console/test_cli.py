@@ -9,12 +9,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from llmval_tui.actions.api import Options
+from llmval_tui.checklist.model import load
 from llmval_tui.cli import COMMANDS, VALUED, parser, with_command
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.plan import PlanProcess, make_plan
 from llmval_tui.runs.plans import active_plan
+from llmval_tui.runs.store import RunStore
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -175,6 +180,34 @@ def test_new_plan_waits_for_the_run_that_is_in_flight(workspace) -> None:
     output, _ = again.communicate(timeout=60)
     assert again.returncode == 0, output
     assert len(workspace.store.runs()) == 1
+
+
+def test_a_run_in_flight_with_other_options_is_waited_for_and_not_taken(workspace) -> None:
+    workspace.llmval("run", "1.3", "--no-tick", "--detach", check=0)
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    again = workspace.start("run", "1.3")
+    until(lambda: active_plan(workspace.folder) is not None)
+    (workspace.folder / "go").touch()
+    output, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, output
+    assert sorted(run.intent.tick for run in workspace.store.runs()) == [False, True]
+    assert workspace.checklist.read_text().count("[x]") == 1
+
+
+def test_another_runs_trouble_does_not_refuse_a_step(workspace, monkeypatch, capfd) -> None:
+    plan = make_plan(load(workspace.checklist), load(workspace.checklist).steps[:1], workspace.folder, Options())
+    process = PlanProcess(plan)
+    other = SimpleNamespace(id="other", alive=lambda: False)
+    monkeypatch.setattr(process.store, "active", lambda: [other])
+
+    def settled(run: object, store: RunStore) -> None:
+        raise Refused("its file cannot be read")
+
+    monkeypatch.setattr("llmval_tui.plan.settle", settled)
+    assert process._wait_for_others()
+    assert "other: its file cannot be read" in capfd.readouterr().out
 
 
 def test_a_plan_that_was_killed_does_not_read_as_passed(workspace) -> None:

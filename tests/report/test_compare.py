@@ -53,7 +53,7 @@ def test_direction_and_a_small_loss(workspace: Workspace) -> None:
 
 
 def test_equals_differ_by_chance_alone(workspace: Workspace) -> None:
-    comparison = sides(workspace, result_json(seed=2), result_json(seed=3))
+    comparison = sides(workspace, result_json(400, seed=2), result_json(400, seed=3))
     assert set(words(comparison).values()) == {SAME}
     assert exit_code(comparison) == ExitCode.PASSED
 
@@ -66,6 +66,23 @@ def test_the_answer_is_the_same_every_time(workspace: Workspace) -> None:
 def test_too_few_requests_give_no_interval_and_no_word(workspace: Workspace) -> None:
     comparison = sides(workspace, result_json(15), result_json(15, slower=2.0))
     assert all(change.interval is None and change.word == "no interval" for change in comparison.changes)
+
+
+def test_a_tail_of_few_requests_and_a_queue_of_few_blocks_give_no_interval(workspace: Workspace) -> None:
+    found = words(sides(workspace, result_json(199), result_json(199, seed=1, slower=1.3)))
+    assert (found["tpot_p50_ms"], found["tpot_p99_ms"]) == (WORSE, "no interval")
+
+    def queued(seed: int) -> dict[str, Any]:
+        """Each request waits nearly as long as the one before it."""
+        result, rng, wait = result_json(), random.Random(seed), 0.0
+        for record in result["llmval"]["requests"]:
+            wait = 0.98 * wait + rng.expovariate(10)
+            record["first_token_s"] += wait
+            record["last_token_s"] += wait
+        return result
+
+    found = words(sides(workspace, queued(1), queued(2)))
+    assert (found["ttft_sched_p50_ms"], found["tpot_p50_ms"]) == ("no interval", SAME)
 
 
 def changed(part: str, **values: Any) -> dict[str, Any]:

@@ -56,7 +56,19 @@ def test_a_power_cap_is_recorded_not_failed():
 
 def test_unreadable_throttling_is_undecided():
     assert outcomes(recording(throttle_reasons=None)) == GOOD | {"throttling": "inconclusive"}
-    assert outcomes(changed(recording(), 3, 1, throttle_reasons=None)) == GOOD  # one failed reading is no ignorance
+    for seconds in (20, 5):
+        assert outcomes(changed(recording(seconds), 3, 1, throttle_reasons=None)) == GOOD  # one failed reading
+
+
+@pytest.mark.parametrize(("field", "gate"), [("throttle_reasons", "throttling"), ("processes", "foreign_processes")])
+def test_a_few_known_samples_do_not_speak_for_a_window(field, gate):
+    samples = recording(30)
+    for second in range(4, 30):
+        changed(samples, second, 1, **{field: None})
+        found = next(item for item in assess(samples, 1, None, {100}) if item.name.endswith(gate))
+        assert found.outcome == ("pass" if second < 7 else "inconclusive"), second
+    assert found.measured == "GPU 1 known in 4 of 30 samples"
+    assert outcomes(samples, window=(0, 3 * S)) == GOOD
 
 
 @pytest.mark.parametrize(
