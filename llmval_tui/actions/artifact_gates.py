@@ -44,6 +44,17 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     return gates, list(evidence.values())
 
 
+def others_work(run: Run, artifact: Artifact) -> bool:
+    """Whether what lies there is not what this run left: the figures in it are another's."""
+    workspace = workspace_of(run)
+    try:
+        path = inside(workspace, artifact.path)
+    except Refused:
+        return True
+    makers = _Makers(workspace.resolve(), footprint.read(run), _start(run), shared=run.id not in artifact.path)
+    return path.is_file() and (makers.was_there(path) or makers.changed_since(path))
+
+
 def log_evidence(run: Run) -> list[Evidence]:
     """The run's logs that hold anything."""
     workspace = workspace_of(run).resolve()

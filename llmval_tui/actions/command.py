@@ -7,6 +7,7 @@ from typing import Any
 from llmval_tui.actions.adapt import demand_of, implied_gpus
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.argv import value_of, values_of
+from llmval_tui.actions.artifact_gates import others_work
 from llmval_tui.actions.build import Built, build
 from llmval_tui.actions.compile_repro import judge_compile
 from llmval_tui.actions.folder_results import COMPILE_SCHEMA, POWER_SUMMARY_SCHEMA, POWER_SWEEP, SWEEP, TRACE_SCHEMA
@@ -50,7 +51,10 @@ def judge_results(
     artifacts = run.intent.artifacts if artifacts is None else artifacts
     for artifact in artifacts:
         judge = judge_of(run, artifact)
-        if judge is not None:
+        # A sweep goes on from cells of an earlier run, and says of each which run measured it.
+        if judge not in (None, judge_sweep) and others_work(run, artifact):
+            summaries.append(f"{artifact.path} is not what this run left, so nothing in it was judged")
+        elif judge is not None:
             found, values, text = judge(run, artifact)
             gates += found
             metrics |= values

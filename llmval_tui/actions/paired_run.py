@@ -6,6 +6,7 @@ from typing import Any
 
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.argv import same_flag, shape_of
+from llmval_tui.actions.artifact_gates import others_work
 from llmval_tui.actions.build import build
 from llmval_tui.actions.command import CommandAction, judge_results, proposal_of
 from llmval_tui.actions.compile_repro import Judged, read_study, side_by_side
@@ -62,7 +63,7 @@ def _side_by_side(run: Run) -> list[Judged]:
     halves = []
     for variant in ("with", "without"):
         own = [item for item in run.intent.artifacts if item.path in outputs[variant] and item.schema == COMPILE_SCHEMA]
-        result = read_study(run, own[0]) if own else None
+        result = read_study(run, own[0]) if own and not others_work(run, own[0]) else None
         if result is None:
             return []
         halves.append(result)

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from llmval_tui.actions.load_result import metrics_of, percentile_ms, read_result
 from llmval_tui.actions.registry import action_named
+from llmval_tui.actions.settle import judge
+from llmval_tui.runs import footprint
 from llmval_tui.runs.records import Outcome
 from tests.actions.drifting import RUN_ITEM
 
@@ -172,3 +174,15 @@ def test_ttft_from_the_schedule_is_never_shorter(load_run, workspace, result_jso
     metrics = metrics_of(found)
     assert metrics["ttft_sched_p99_ms"] >= metrics["ttft_p99_ms"]
     assert metrics["ttft_p50_ms"] == pytest.approx(100, rel=1e-6)
+
+
+def test_an_earlier_runs_figures_are_not_this_ones(load_run, result, workspace):
+    """The artifact's name is the same all day: a run that was killed leaves the one before it in its place."""
+    run = load_run(result)
+    assert outcomes(run)[1]["ttft_p50_ms"] is not None
+    footprint.note_before(run)  # as where it lay there before this run began
+    bad, metrics = outcomes(run)
+    assert (bad, metrics) == ({}, {})
+    verdict = judge(run)
+    assert verdict.outcome is Outcome.FAIL and verdict.metrics == {} and verdict.evidence == []
+    assert [gate.name for gate in verdict.gates if gate.outcome is Outcome.FAIL] == ["artifact: artifacts/r.json"]
