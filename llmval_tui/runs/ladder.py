@@ -18,6 +18,7 @@ from llmval_tui.foundation.process import Identity, processes_with
 
 RUN_ID_VARIABLE = "LLMVAL_RUN_ID"
 GRACE_S = 12.0  # for each of SIGINT and SIGTERM; ranks that ignore SIGTERM cost the agent 5.6 s
+SHELLS = frozenset({"bash", "dash", "ksh", "sh", "zsh"})
 # A runner names itself so while it writes the record of what it measured, which takes seconds where that is millions of
 # token times. It is waited for beyond each grace, so long at most from the rung's signal on.
 SAVING, SAVING_S = "llmval-saving", 60.0
@@ -47,7 +48,7 @@ def stop(
     """Stop a run's command and everything it left; returns what was done, a sentence each."""
     done: list[str] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        if not agent.send(number):
+        if not _send(agent, number):
             break
         done.append(f"sent {number.name} to the command (pid {agent.pid})")
         if _wait(lambda: not agent.alive(), grace_s, lambda: _saves(members(run_id, spare))):
@@ -80,13 +81,25 @@ def _pids(identities: list[Identity]) -> str:
     return "pid " + ", ".join(str(identity.pid) for identity in identities)
 
 
+def _send(agent: Identity, number: signal.Signals) -> bool:
+    """Signal the command; a shell's children too, as Ctrl-C does: alone, it waits until the one it is at has ended."""
+    if _comm(agent.pid) in SHELLS and agent.alive():
+        with suppress(OSError):  # it is no leader of a group, or has ended
+            os.killpg(agent.pid, number)
+            return True
+    return agent.send(number)
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def _saves(left: list[Identity]) -> bool:
     """Whether one of them writes its record."""
-    for identity in left:
-        with suppress(OSError):  # gone meanwhile
-            if Path(f"/proc/{identity.pid}/comm").read_text().strip() == SAVING:
-                return True
-    return False
+    return any(_comm(identity.pid) == SAVING for identity in left)
 
 
 def _wait(gone: Callable[[], bool], seconds: float, saves: Callable[[], bool] = lambda: False) -> bool:

@@ -161,6 +161,8 @@ class Parallel:
         except (torch.OutOfMemoryError, torch.AcceleratorError):  # this rank's own, whatever it did meanwhile
             raise
         except RuntimeError as error:  # gloo raises RuntimeError itself, NCCL a subclass
+            if "out of memory" in str(error):  # NCCL's own buffers, on this rank
+                raise
             text = re.sub(r"\[\S+:\d+\] ", "", str(error))  # the place in gloo's source
             cause = (text.strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
             raise RankLost(f"rank {self.rank} lost another rank during {what} ({cause})") from error

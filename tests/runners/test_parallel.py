@@ -19,11 +19,19 @@ LAUNCH = ROOT / "runners" / "llmval_runners" / "launch.py"
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("mine", [torch.OutOfMemoryError, torch.AcceleratorError])
-def test_what_happened_on_this_rank_is_not_another_ranks_end(mine: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    "mine",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("NCCL error in: init.cc:1, unhandled cuda error. Cuda failure 2 'out of memory'"),
+    ],
+)
+def test_what_happened_on_this_rank_is_not_another_ranks_end(mine: Exception) -> None:
     parallel = Parallel(CPU)
-    with pytest.raises(mine), parallel._guarded("all-reduce"):
-        raise mine("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(type(mine)) as raised, parallel._guarded("all-reduce"):
+        raise mine
+    assert raised.value is mine
     lost = pytest.raises(RankLost, match=r"lost another rank during all-reduce \(Connection closed\)")
     with lost, parallel._guarded("all-reduce"):
         raise RuntimeError("[/gloo/pair.cc:1] Connection closed")

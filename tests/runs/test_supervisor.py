@@ -70,6 +70,19 @@ def test_cancel_is_one_ladder(make_run: Callable[..., Run], tmp_path: Path) -> N
     assert not client.request_cancel(run, "late")
 
 
+def test_a_shell_that_waits_for_a_program_is_ended_by_the_first_rung(make_run: Callable[..., Run]) -> None:
+    """It hears a signal only once that program has ended, which is therefore sent it too."""
+    run = make_run("sleep 300; echo on")
+    client.start(run)
+    until(lambda: len(processes_with(ladder.RUN_ID_VARIABLE, run.id)) == 2 and run.status().commands != [])
+    began = time.monotonic()
+    assert client.request_cancel(run, "operator")
+    assert client.wait(run, 40)
+    assert time.monotonic() - began < ladder.GRACE_S, "the second rung was not needed"
+    assert run.status().commands[0].exit_code == -signal.SIGINT
+    assert (run.logs_folder / "c0.stdout.log").read_text() == ""
+
+
 def test_ladder_ends_in_sigkill(make_run: Callable[..., Run], tmp_path: Path) -> None:
     run = make_run(f"trap '' INT TERM; (touch up; {ENDLESS}) & {ENDLESS}")
     client.start(run)
