@@ -33,8 +33,8 @@ def write_result(
     done = len(beats) == run["ranks"] and all(beat["phase"] == "done" for beat in beats.values())
     outcome = _outcome(done, ending, stalls, interrupted=gone or signal_number is not None)
     eager, compiled = _phase(ranks, "eager"), _phase(ranks, "compiled")
-    # Of several stalls the first says what happened; what the run was ended in is there too.
-    verdict = next((stall for stall in stalls if not stall["recovered"] or outcome == HANG), None)
+    # Of several stalls the first that never moved again says what happened; one that recovered was only slow.
+    verdict = next((stall for stall in stalls if not stall["recovered"]), None)
     result = {
         "v": 1,
         "kind": "compile_repro",
