@@ -5,6 +5,7 @@ Its figures are written after each, so that a kill keeps the rest.
 
 import argparse
 import importlib
+import math
 import os
 import statistics
 import sys
@@ -200,13 +201,22 @@ class _Study:
         write_json(self.layout.figures(self.rank), self.figures)
 
 
-def _difference(eager: Any, compiled: Any) -> dict[str, float] | None:
-    """Of this rank's logits: largest difference, that over the largest logit, how often the best token is the same."""
+def _difference(eager: Any, compiled: Any) -> dict[str, Any] | None:
+    """Of this rank's logits: largest difference, that over the largest logit, how often the best token is the same.
+
+    Of logits that are not finite there are no such figures, and that they are not is what was found.
+    """
     if eager is None:
         return None
-    largest = float((eager - compiled).abs().max())
+    finite = {"finite": bool(compiled.isfinite().all()), "eager_finite": bool(eager.isfinite().all())}
+    if not all(finite.values()):
+        return {"max_abs": None, "max_relative": None, "same_best_token": None, **finite}
+    largest = (eager - compiled).abs().max().item()
+    if not math.isfinite(largest):  # of two large logits in half precision
+        largest = (eager.double() - compiled.double()).abs().max().item()
     return {
         "max_abs": largest,
         "max_relative": largest / max(float(eager.abs().max()), 1e-30),
         "same_best_token": float((eager.argmax(-1) == compiled.argmax(-1)).float().mean()),
+        **finite,
     }
