@@ -39,6 +39,7 @@ def judge_compile(run: Run, artifact: Artifact) -> Judged:
         _not_injected(result),
         _answer(result),
         _compiled(result),
+        _finite(result),
         _exit_agrees(run, artifact, result),
         _bundle(run, artifact, result),
         _as_asked(run, artifact, result),
@@ -121,6 +122,21 @@ def _compiled(result: dict[str, Any]) -> Gate:
     if str(compiled["compiled"]).startswith(_NOTHING_COMPILED):
         return Gate(name, Outcome.INCONCLUSIVE, "nothing", bound, clean_line(str(compiled["fallback"])))
     return Gate(name, Outcome.PASS, str(compiled["compiled"]), bound, clean_line(str(compiled["fallback"] or "")))
+
+
+def _finite(result: dict[str, Any]) -> Gate:
+    """A step that computes NaN is no step, however fast; the runner itself ends as if all were well."""
+    name, bound = "logits finite", "no logit is NaN or infinite"
+    difference = (result["compiled"] or {}).get("difference_to_eager")
+    if difference is None:
+        return Gate(name, Outcome.PASS, "not compared", bound)
+    if not difference.get("eager_finite", True):
+        reason = "the eager model's logits are not finite, so the model or its weights are broken, compiled or not"
+        return Gate(name, Outcome.FAIL, "eager logits are not", bound, reason)
+    if not difference.get("finite", True):
+        reason = "compiled, the model computes NaN or infinite logits where the eager one does not"
+        return Gate(name, Outcome.FAIL, "compiled logits are not", bound, reason)
+    return Gate(name, Outcome.PASS, "yes", bound)
 
 
 def _exit_agrees(run: Run, artifact: Artifact, result: dict[str, Any]) -> Gate:

@@ -27,7 +27,7 @@ def pack(
     A secret that lies in a file's name ends it: the name would go into the archive.
 
     Raises:
-        ValueError: a file's name holds the value of a secret variable.
+        ValueError: a file's name holds the value of a secret variable, or a JSON file would be none without one.
     """
     environment = os.environ if environment is None else environment
     files = members(layout, include_model_code=include_model_code)

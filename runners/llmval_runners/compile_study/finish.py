@@ -6,6 +6,7 @@ So whoever is left can write it: the runner, or the watchdog where the runner wa
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ def write_result(
     done = len(beats) == run["ranks"] and all(beat["phase"] == "done" for beat in beats.values())
     outcome = _outcome(done, ending, stalls, interrupted=gone or signal_number is not None)
     eager, compiled = _phase(ranks, "eager"), _phase(ranks, "compiled")
-    # Of several stalls the first says what happened; what the run was ended in is there too.
-    verdict = next((stall for stall in stalls if not stall["recovered"] or outcome == HANG), None)
+    # Of several stalls the first that never moved again says what happened; one that recovered was only slow.
+    verdict = next((stall for stall in stalls if not stall["recovered"]), None)
     result = {
         "v": 1,
         "kind": "compile_repro",
@@ -75,7 +76,7 @@ def write_result(
         ),
     }
     if result["speed_up"] is not None:
-        result["worth_it"] = 100 * (result["speed_up"] - 1) >= WORTH_PERCENT
+        result["worth_it"] = 100 * (result["speed_up"] - 1) >= WORTH_PERCENT and not not_finite(result)
     result["summary"] = sentence(result)
     json.dumps(result, allow_nan=False)
     write_json(layout.result, result)
@@ -126,6 +127,7 @@ def sentence(result: dict[str, Any]) -> str:
         f"{compiled['median_step_s'] * 1e3:.1f} ms a step{speed}, "
         f"{compiled['graph_breaks']} graph breaks, {compiled['recompilations']} recompilations"
         + (f"; fell back to {compiled['compiled']}" if compiled["fallback"] else "")
+        + (f"; {wrong}" if (wrong := not_finite(result)) else "")
     )
 
 
@@ -179,14 +181,33 @@ def _phase(ranks: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
         "recompilation_reasons": most["at_end"]["recompilation_reasons"],
         "cache_hits": sum(item["at_first_call"]["cache_hits"] for item in found),
         "cache_misses": sum(item["at_first_call"]["cache_misses"] for item in found),
-        "difference_to_eager": {
-            "max_abs": max(item["max_abs"] for item in differences),
-            "max_relative": max(item["max_relative"] for item in differences),
-            "same_best_token": min(item["same_best_token"] for item in differences),
-        }
-        if differences
-        else None,
+        "difference_to_eager": _worst(differences) if differences else None,
     }
+
+
+def _worst(differences: list[dict[str, Any]]) -> dict[str, Any]:
+    """Over the ranks; a figure that one of them has not got, since its logits are not finite, none has."""
+
+    def of(what: Callable[[list[float]], float], name: str) -> float | None:
+        values = [item[name] for item in differences]
+        return None if None in values else what(values)
+
+    return {
+        "max_abs": of(max, "max_abs"),
+        "max_relative": of(max, "max_relative"),
+        "same_best_token": of(min, "same_best_token"),
+        # Studies of before these two were recorded had finite logits: with others they did not come to an end.
+        "finite": all(item.get("finite", True) for item in differences),
+        "eager_finite": all(item.get("eager_finite", True) for item in differences),
+    }
+
+
+def not_finite(result: dict[str, Any]) -> str:
+    """Which logits are NaN or infinite, in words; "" where none are, or none were compared."""
+    difference = (result["compiled"] or {}).get("difference_to_eager") or {}
+    if not difference.get("eager_finite", True):
+        return "the eager model's logits are NaN or infinite"
+    return "" if difference.get("finite", True) else "compiled logits are NaN or infinite where eager ones are not"
 
 
 def _ablation(layout: Layout) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ Its figures are written after each, so that a kill keeps the rest.
 
 import argparse
 import importlib
+import math
 import os
 import statistics
 import sys
@@ -37,13 +38,14 @@ def prepare_environment(layout: Layout, rank: int, cache: str) -> None:
 
 
 def run(options: argparse.Namespace, layout: Layout, cache: str) -> int:
-    """The exit code of this rank."""
+    """The exit code of this rank; on CUDA it does not return."""
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     prepare_environment(layout, rank, cache)
     heart = Heartbeat(layout, rank).start()
     events = EventLog(rank, path=os.environ.get("LLMVAL_EVENTS") or os.devnull).start()
     try:
-        _Study(options, layout, heart, events, rank, size).run()
+        study = _Study(options, layout, heart, events, rank, size)
+        study.run()
     except Exception as error:  # noqa: BLE001  (the one place that turns any failure into a record and an exit code)
         traceback.print_exc()
         events.error(type(error).__name__, f"rank {rank}: {error}")
@@ -62,6 +64,11 @@ def run(options: argparse.Namespace, layout: Layout, cache: str) -> int:
         os._exit(1)  # not sys.exit: interpreter shutdown may wait for collectives of a rank that is gone
     heart.close("done")
     events.close()
+    if study.device.type == "cuda":
+        # Not by return: a process that ends in the ordinary way destroys NCCL's communicator too; see `_leave`.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 
@@ -140,8 +147,7 @@ class _Study:
             )
         self._barrier(torch, "last barrier")
         self._phase("report")
-        if self.size > 1:
-            torch.distributed.destroy_process_group()
+        self._leave(torch)
 
     def _import_compiler(self) -> float:
         """Seconds to import Dynamo and Inductor: once a process, whatever is compiled, so in no compile time."""
@@ -167,6 +173,15 @@ class _Study:
             torch.distributed.init_process_group("nccl", timeout=timeout, device_id=self.device)
         else:
             torch.distributed.init_process_group("gloo", timeout=timeout)
+
+    def _leave(self, torch: Any) -> None:
+        """NCCL's communicator is left to the end of the process, which `run` brings about by `os._exit`.
+
+        To destroy it, NCCL waits until no CUDA graph holds one of its calls (pytorch#115388), and those of a compiled
+        model live as long as it does: a hang of this runner's own making, in the very modes that are studied.
+        """
+        if self.size > 1 and self.device.type != "cuda":
+            torch.distributed.destroy_process_group()
 
     def _steps(self, phase: str, step: Any) -> tuple[list[float], Any]:
         self._phase(phase)
@@ -200,13 +215,22 @@ class _Study:
         write_json(self.layout.figures(self.rank), self.figures)
 
 
-def _difference(eager: Any, compiled: Any) -> dict[str, float] | None:
-    """Of this rank's logits: largest difference, that over the largest logit, how often the best token is the same."""
+def _difference(eager: Any, compiled: Any) -> dict[str, Any] | None:
+    """Of this rank's logits: largest difference, that over the largest logit, how often the best token is the same.
+
+    Of logits that are not finite there are no such figures, and that they are not is what was found.
+    """
     if eager is None:
         return None
-    largest = float((eager - compiled).abs().max())
+    finite = {"finite": bool(compiled.isfinite().all()), "eager_finite": bool(eager.isfinite().all())}
+    if not all(finite.values()):
+        return {"max_abs": None, "max_relative": None, "same_best_token": None, **finite}
+    largest = (eager - compiled).abs().max().item()
+    if not math.isfinite(largest):  # of two large logits in half precision
+        largest = (eager.double() - compiled.double()).abs().max().item()
     return {
         "max_abs": largest,
         "max_relative": largest / max(float(eager.abs().max()), 1e-30),
         "same_best_token": float((eager.argmax(-1) == compiled.argmax(-1)).float().mean()),
+        **finite,
     }

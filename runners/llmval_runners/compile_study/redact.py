@@ -16,10 +16,14 @@ from llmval_runners.files import replace_bytes
 
 SHORTEST = 6  # a shorter value would be found in every file by chance
 
+# TOKENS in the plural are counted more often than kept: they are secrets only where no word of a count is in the name.
 _NAMES = re.compile(
-    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|COOKIE|_PAT$|SESSION_KEY|_KEY$",
+    r"TOKEN(?!S\b|S_|IZER)|^(?!(?:.*_)?(?:MAX|MIN|NUM|TOTAL|LIMIT)(?:_|$)).*TOKENS(?:\b|_)|SECRET|PASSW|PASSPHRASE|"
+    r"(?:^|_|PG)PASS$|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|COOKIE|_PAT$|SESSION_KEY|_KEY$",
     re.IGNORECASE,
 )
+# user:password of a URL. No quotes and no control or high bytes: a match must not run on into what follows the URL.
+_IN_URL = re.compile(rb"(?<=://)[^/\s:@\"'\x00-\x1f\x7f-\xff]*:[^/\s@\"'\x00-\x1f\x7f-\xff]+(?=@)")
 _PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -44,14 +48,17 @@ _ALLOWED = re.compile(
 
 @dataclass(slots=True)
 class Scan:
-    """What was found: file name → how many places were overwritten; and secret variables too short to look for."""
+    """What was found: file name → how many places were overwritten; and the variables that were not looked for.
+
+    Too short, or no more than a number: either would be found by chance.
+    """
 
     redacted: dict[str, int] = field(default_factory=dict)
     too_short: list[str] = field(default_factory=list)
 
 
 def secret_name(name: str) -> bool:
-    return bool(_NAMES.search(name)) and name not in ("TOKENIZERS_PARALLELISM",)
+    return bool(_NAMES.search(name))
 
 
 def allowed(environment: Mapping[str, str]) -> dict[str, str]:
@@ -62,25 +69,34 @@ def allowed(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[set[bytes], list[str]]:
-    """The values to look for, each in every form it may be written in; and the names whose values are too short."""
+    """The values to look for, each in every form it may be written in; and the names whose values would hit by chance.
+
+    A password in a URL is one, whatever its variable is called: a log may name it without the URL.
+    """
     found: set[bytes] = set()
-    short = []
+    short = set()
     for name, value in environment.items():
-        if not secret_name(name) or not value:
-            continue
-        if len(value) < SHORTEST:
-            short.append(name)
-            continue
-        raw = os.fsencode(value)
-        forms = (
-            value,
-            json.dumps(value)[1:-1],
-            urllib.parse.quote(value, safe=""),
-            repr(value)[1:-1],
-            base64.b64encode(raw).decode().rstrip("="),
-        )
-        found |= {os.fsencode(form) for form in forms}
+        values = {value} if secret_name(name) and value else set()
+        for match in _IN_URL.findall(os.fsencode(value)):
+            password = os.fsdecode(match.partition(b":")[2])
+            values |= {password, urllib.parse.unquote(password)}
+        for secret in values:
+            if len(secret) < SHORTEST or secret.strip().isdecimal():
+                short.add(name)
+            else:
+                found |= _forms(secret)
     return found, sorted(short)
+
+
+def _forms(secret: str) -> set[bytes]:
+    raw = os.fsencode(secret)
+    return {
+        raw,
+        os.fsencode(json.dumps(secret)[1:-1]),
+        urllib.parse.quote_from_bytes(raw, safe="").encode(),
+        os.fsencode(repr(secret)[1:-1]),
+        base64.b64encode(raw).rstrip(b"="),
+    }
 
 
 def redact(data: bytes, secrets: set[bytes]) -> tuple[bytes, int]:
@@ -90,19 +106,42 @@ def redact(data: bytes, secrets: set[bytes]) -> tuple[bytes, int]:
         if secret in data:
             count += data.count(secret)
             data = data.replace(secret, b"*" * len(secret))
-    for pattern in _PATTERNS:
+    for pattern in (_IN_URL, *_PATTERNS):
         data, times = pattern.subn(lambda match: b"*" * len(match[0]), data)
         count += times
     return data, count
 
 
 def redact_files(root: Path, files: list[Path], environment: Mapping[str, str]) -> Scan:
-    """Overwrite secrets in the files in place, each replaced whole or not at all."""
+    """Overwrite secrets in the files in place, each replaced whole or not at all.
+
+    Raises:
+        ValueError: a JSON file would be none any more; nothing was overwritten.
+    """
     secrets, short = secrets_of(environment)
     scan = Scan(too_short=short)
-    for path in files:
-        data, count = redact(path.read_bytes(), secrets)
-        if count:
-            replace_bytes(path, data)
-            scan.redacted[str(path.relative_to(root))] = count
+    for last in (False, True):  # looked through before the first is written: what is overwritten cannot be had back
+        for path in files:
+            before = path.read_bytes()
+            data, count = redact(before, secrets)
+            if not count:
+                continue
+            name = str(path.relative_to(root))
+            if last:
+                replace_bytes(path, data)
+                scan.redacted[name] = count
+            elif path.suffix == ".json" and _is_json(before) and not _is_json(data):
+                raise ValueError(
+                    f"{name} would be no JSON any more with its secrets overwritten, so nothing was packed: a "
+                    "secret-looking variable's value is a part of its format; unset the variable if it is no secret, "
+                    "or take the secret out of the file, and pack again with --repack"
+                )
     return scan
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True

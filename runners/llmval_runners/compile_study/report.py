@@ -82,7 +82,8 @@ def _workload(result: dict[str, Any]) -> list[str]:
 
 
 def _stacks(layout: Layout, result: dict[str, Any]) -> list[str]:
-    number = next((stall["stall"] for stall in result["stalls"] if stall["reasons"] == result["verdict"]["reasons"]), 1)
+    same = ("reasons", "started_after_s", "recovered")
+    number = next((s["stall"] for s in result["stalls"] if all(s[key] == result["verdict"][key] for key in same)), 1)
     evidence = read_json(layout.root / f"evidence.stall{number}.json") or {"ranks": []}
     lines = []
     for item in evidence["ranks"][:8]:

@@ -14,18 +14,32 @@ from llmval_runners.result import write_atomic
 
 GIB = 1024**3
 _UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_WORDS = re.compile(
+    r"out of memory|(CUBLAS|CUDNN)_STATUS_(\w+_)?ALLOC(ATION)?_FAILED|can't allocate memory", re.IGNORECASE
+)
 _TRIED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch raises a RuntimeError of its own words on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
+    return _of_memory(error) is not None
+
+
+def _of_memory(error: BaseException) -> BaseException | None:
+    """The error itself, or the one within it: a collective's is wrapped as the loss of another rank (`parallel.py`).
+
+    Only torch's CUDA allocator has a type for it; the CPU's, cuBLAS, cuDNN, NCCL, Triton and the driver have words.
+    """
+    for one in (error, error.__cause__):
+        if isinstance(one, torch.OutOfMemoryError | MemoryError):
+            return one
+        if isinstance(one, RuntimeError) and _WORDS.search(str(one)):
+            return one
+    return None
 
 
 def describe(error: BaseException, rank: int, where: str, predicted: int, allocated: int | None) -> dict[str, Any]:
     """`allocated`: bytes that the allocator held then; with the failed allocation, the least that was needed."""
+    error = _of_memory(error) or error
     text = (str(error).splitlines() or [""])[0]
     match = _TRIED.search(str(error))
     tried = round(float(match[1]) * _UNITS[match[2]]) if match else None

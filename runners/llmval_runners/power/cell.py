@@ -4,6 +4,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +62,8 @@ def run_cell(cell: Cell, bench: Bench, attempt: int) -> dict[str, Any]:
         reason = f"the cell does not fit in memory, although the estimate did: {told}"
         return record | {"status": "refused", "reasons": [reason], "ended_utc": _now()}
     finally:
-        free(bench.devices)
+        with suppress(RuntimeError):  # a context that is lost: its first error, on its way out, is the one to record
+            free(bench.devices)
     wrong = [f"{name}: {reason}" for name, phase in phases.items() for reason in phase["reasons"]]
     no_energy = isinstance(bench.recorder.meter, NoMeter)
     status = "valid" if not wrong else "no_energy" if no_energy else "invalid"

@@ -228,6 +228,10 @@ def describe(window: Window) -> list[dict[str, Any]]:
                 "mean_power_w": gpu.energy_j / gpu.seconds if gpu.energy_j is not None else None,
                 "max_power_w": _of(max, [reading.power_w for reading in readings]),
                 "samples": len(readings),
+                "known": {
+                    "utilisation_percent": sum(reading.utilisation_percent is not None for reading in readings),
+                    "throttle_share": len(throttled),
+                },
                 "utilisation_percent": _of(fmean, [reading.utilisation_percent for reading in readings]),
                 "sm_clock_mhz": _spread([reading.sm_clock_mhz for reading in readings]),
                 "memory_clock_mhz": _spread([reading.memory_clock_mhz for reading in readings]),

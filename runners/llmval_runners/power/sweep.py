@@ -5,6 +5,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -111,7 +112,10 @@ class Sweep:
         except Exception as error:  # noqa: BLE001  (one cell that breaks is a record, and not the end of the others)
             traceback.print_exc()
             record = failed_record(cell, self._bench, attempt, error)
-        free(self._bench.devices)  # only here has the traceback let go of the stack
+        with suppress(
+            RuntimeError
+        ):  # a context that is lost raises its error again, and the record is still to be saved
+            free(self._bench.devices)  # only here has the traceback let go of the stack
         return record
 
     def _verdict(self, todo: list[Cell]) -> int:

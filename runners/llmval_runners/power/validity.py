@@ -12,6 +12,7 @@ MIN_TRIALS = 3
 MAX_CV_PERCENT = 2.0
 MAX_DISAGREEMENT_PERCENT = 5.0
 MIN_UTILISATION_PERCENT = 70.0
+MIN_KNOWN_SHARE = 0.9  # of a window's readings: what was not read may be what would have made it invalid
 # hw_slowdown is the driver's word for either of the two that follow it; a software power cap is recorded, not failed.
 FORBIDDEN_THROTTLING = ("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake")
 
@@ -116,12 +117,24 @@ def _utilisation(trials: list[dict[str, Any]]) -> Rule:
         return Rule("utilisation_percent", None, bound, False, "GPU utilisation could not be read")
     worst = min(values)
     ok = worst > MIN_UTILISATION_PERCENT
+    if ok and (sparse := _sparse(trials, "utilisation_percent")):
+        return Rule("utilisation_percent", worst, bound, False, f"GPU utilisation is {sparse}")
     reason = (
         ""
         if ok
         else f"GPU utilisation was {worst:.0f} %, not above {MIN_UTILISATION_PERCENT:g} %: the host kept it waiting"
     )
     return Rule("utilisation_percent", worst, bound, ok, reason)
+
+
+def _sparse(trials: list[dict[str, Any]], name: str) -> str:
+    """In how few of its readings the worst GPU and trial had a value, "" where they are enough.
+
+    Records of before the count are judged as they were: without it.
+    """
+    counts = [(gpu["known"][name], gpu["samples"]) for trial in trials for gpu in trial["gpus"] if "known" in gpu]
+    known, of = min(counts, key=lambda count: count[0] / count[1], default=(1, 1))
+    return "" if known >= MIN_KNOWN_SHARE * of else f"known in {known} of {of} readings, fewer than 90 %"
 
 
 def _throttling(trials: list[dict[str, Any]]) -> Rule:
@@ -133,6 +146,8 @@ def _throttling(trials: list[dict[str, Any]]) -> Rule:
         for name in FORBIDDEN_THROTTLING
         if any(name in s for s in shares)
     }
+    if not found and (sparse := _sparse(trials, "throttle_share")):
+        return Rule("throttling", sparse, "none thermal, no power brake", False, f"throttle reasons are {sparse}")
     told = ", ".join(f"{name} in {100 * share:.0f} % of the samples" for name, share in found.items())
     return Rule(
         "throttling",

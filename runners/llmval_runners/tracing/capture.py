@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Self
 
 from llmval_runners.events import VARIABLE, EventLog
 from llmval_runners.options import parse as load_test_flags
@@ -30,6 +30,36 @@ class Failed(Exception):
         self.code = code
 
 
+class Stopping:
+    """The stopping signals of the whole capture: handed on to the program that runs, and kept in mind where none does.
+
+    A context: the handlers that were there before come back with its end.
+    """
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+        self.child: subprocess.Popen[bytes] | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, _frame: object) -> None:
+        self.heard.append(number)
+        if self.child is not None and self.child.poll() is None:
+            self.child.send_signal(number)
+
+    def check(self, what: str) -> None:
+        """Raises Failed where a signal was heard, whenever that was."""
+        if self.heard:
+            raise Failed(f"{what} was ended by {signal.Signals(self.heard[0]).name}.", 128 + self.heard[0])
+
+
 def capture(options: argparse.Namespace, extra: list[str]) -> int:
     """The whole capture; the exit code.
 
@@ -43,20 +73,30 @@ def capture(options: argparse.Namespace, extra: list[str]) -> int:
     setup = decide(options, extra, node, paths, "torch" if why is not None else "nsys")
     load_test_flags(setup.load_test()[1:])  # refused here, once, rather than by every rank and torchrun
     paths.folder.mkdir(parents=True, exist_ok=True)
+    with Stopping() as stopping:
+        return _captured(options, setup, node, why, stopping)
+
+
+def _captured(
+    options: argparse.Namespace, setup: Setup, node: dict[str, Any], why: str | None, stopping: Stopping
+) -> int:
+    """The part that runs programs; the exit code."""
+    paths = setup.paths
     commands: list[str] = []
-    _run(setup.trace(), commands, "the load test under the profiler")
+    _run(setup.trace(), commands, "the load test under the profiler", stopping)
     load, names = _result(setup)
     tool = {"name": setup.profiler, "version": node["torch"], "why": why}
     if setup.profiler == "nsys":
-        _run(setup.export(), commands, "nsys export")
+        _run(setup.export(), commands, "nsys export", stopping)
         timeline, trace = read_nsys(paths.sqlite, names), paths.nsys
         paths.sqlite.unlink()  # several times the report's size, and made again by the same command
         tool["version"] = _nsys_version()
     else:
         timeline, trace = read_chrome(paths.chrome, names), paths.chrome
+    stopping.check("the capture")  # to read a trace takes minutes
     files, problem = [trace, paths.result], None
     if options.ncu:
-        problem = _kernels(setup, commands)
+        problem = _kernels(setup, commands, stopping)
         files += [] if problem else [paths.ncu]
     summary = summary_of(timeline, load, tool=tool, commands=commands, files=files)
     summary["versions"] = {name: node[name] for name in ("torch", "cuda", "transformer_engine")}
@@ -151,36 +191,29 @@ def notes(options: argparse.Namespace, setup: Setup, node: dict[str, Any]) -> li
     return found
 
 
-def _run(argv: list[str], commands: list[str], what: str, *, environment: dict[str, str] | None = None) -> None:
-    """Run a program to its end and hand a stopping signal on to it."""
+def _run(
+    argv: list[str], commands: list[str], what: str, stopping: Stopping, *, environment: dict[str, str] | None = None
+) -> None:
+    """Run a program to its end; none is started once a stopping signal was heard."""
+    stopping.check(f"the capture, before {what},")
     commands.append(shlex.join(argv))
     print(f"+ {commands[-1]}", file=sys.stderr, flush=True)
-    child: subprocess.Popen[bytes] | None = None
-    heard: list[int] = []
-
-    def hand_on(number: int, _frame: object) -> None:
-        heard.append(number)
-        if child is not None and child.poll() is None:
-            child.send_signal(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, hand_on)
-    child = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL)
-    if heard:
-        child.send_signal(heard[0])
+    stopping.child = child = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL)
+    if stopping.heard:  # while it was being started
+        child.send_signal(stopping.heard[0])
     code = child.wait()
-    if heard:
-        raise Failed(f"{what} was ended by {signal.Signals(heard[0]).name}.", 128 + heard[0])
+    stopping.child = None
+    stopping.check(what)
     if code:
         raise Failed(f"{what} ended with exit code {code}: its last words are above.", code if 0 < code < 126 else 1)
 
 
-def _kernels(setup: Setup, commands: list[str]) -> str | None:
+def _kernels(setup: Setup, commands: list[str], stopping: Stopping) -> str | None:
     """The pass of Nsight Compute; what went wrong in it. The trace before it stands all the same."""
     # Its load is no measurement: a dashboard must not take it for one.
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     try:
-        _run(setup.kernels(), commands, "the pass of Nsight Compute", environment=environment)
+        _run(setup.kernels(), commands, "the pass of Nsight Compute", stopping, environment=environment)
     except Failed as failure:
         if failure.code > 128:
             raise

@@ -13,7 +13,7 @@ from llmval_runners.long_context.options import parse
 from llmval_runners.long_context.predict import Setup, kv_bytes, predict, weights_bytes
 from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import decide
-from llmval_runners.parallel import Parallel
+from llmval_runners.parallel import Parallel, RankLost
 from llmval_runners.refusal import Refused
 from llmval_runners.shapes import SHAPES
 from llmval_runners.weights import random_weights
@@ -186,6 +186,46 @@ def test_a_failed_allocation_is_named_with_the_predictions_error():
     ):
         assert words in text
     assert not failure.is_out_of_memory(RuntimeError("illegal memory access"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported at another call"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        torch.distributed.DistBackendError("ncclUnhandledCudaError: Cuda failure 2 'out of memory'"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_memory_that_is_at_an_end_is_told_in_many_words(error):
+    assert failure.is_out_of_memory(error)
+    assert failure.describe(error, 0, "prefill", 1, None)["message"]
+
+
+def test_a_collective_without_memory_is_no_lost_rank():
+    nccl = torch.distributed.DistBackendError("NCCL error, unhandled cuda error\nCuda failure 2 'out of memory'")
+    lost = RankLost("rank 0 lost another rank during the sum (NCCL error, unhandled cuda error)")
+    assert not failure.is_out_of_memory(lost)
+    lost.__cause__ = nccl
+    assert failure.is_out_of_memory(lost)
+    assert failure.describe(lost, 0, "prefill", 1, None)["message"] == "NCCL error, unhandled cuda error"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("out of resource: shared memory, Required: 300000, Hardware limit: 232448"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
+        OSError("out of memory"),
+    ],
+)
+def test_other_failures_are_not_taken_for_it(error):
+    assert not failure.is_out_of_memory(error)
 
 
 def test_words_of_a_failure_are_gathered_and_forgotten(tmp_path):

@@ -3,6 +3,8 @@
 The counter and the integral agree, unless the meter is broken, and then nobody calls it valid.
 """
 
+import itertools
+
 import pytest
 from fake_power import FakeMeter, VirtualTime, wave
 from hypothesis import given, settings
@@ -113,6 +115,30 @@ def test_what_cannot_be_read_is_not_taken_for_good(attribute, value, said):
     meter, time = make(wave(690, []))
     setattr(meter, attribute, value)
     assert any(said in text for text in wrong([record(meter, time) for _ in range(3)]))
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"), [("utilisation", "GPU utilisation is"), ("throttle", "throttle reasons are")]
+)
+@pytest.mark.parametrize(("known_every", "enough"), [(50, False), (2, False), (1, True)])
+def test_a_few_readings_do_not_speak_for_a_window(attribute, said, known_every, enough):
+    meter, time = make(wave(690, []))
+    value, count = getattr(meter, attribute), itertools.count()
+
+    def read(gpu, read=meter.read):
+        setattr(meter, attribute, None if next(count) % known_every else value)
+        return read(gpu)
+
+    meter.read = read
+    windows = [record(meter, time) for _ in range(3)]
+    told = wrong(windows)
+    assert (told == []) is enough
+    assert enough or (len(told) == 1 and told[0].startswith(f"{said} known in ") and " of 101 readings" in told[0])
+    gpu = describe(windows[0])[0]
+    name = {"utilisation": "utilisation_percent", "throttle": "throttle_share"}[attribute]
+    assert gpu["known"] == dict.fromkeys(("utilisation_percent", "throttle_share"), 101) | {
+        name: len(range(0, 101, known_every))
+    }
 
 
 def test_without_a_meter_the_window_passes_and_energy_is_absent_not_zero():

@@ -1,5 +1,6 @@
 """The grid, the flags, the arithmetic and the rules: plain numbers."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from llmval_runners.power.options import parse
 from llmval_runners.refusal import Refused
 
 CHECKLIST = Path(__file__).parents[3] / "docs" / "llm_validation_checklist.md"
+RECORDED = CHECKLIST.parent / "results" / "h200-power-2026-11-23"
 SMALL = "--model-layers 2 --model-d-model 64 --model-heads 4 --model-d-ff 256 --output-dir out"
 
 
@@ -107,6 +109,30 @@ def test_every_rule_at_its_bound_and_just_beyond():
     assert judged([trial()] * 2 + [trial(gpu={"utilisation_percent": 70.0})]) == {"utilisation_percent"}
     assert judged([trial()] * 2 + [trial(gpu={"throttle_share": {"hw_power_brake": 0.01}})]) == {"throttling"}
     assert judged([trial(gpu={"throttle_share": {"sw_power_cap": 1.0}})] * 3) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("utilisation_percent", "utilisation_percent"), ("throttle_share", "throttling")]
+)
+def test_nine_of_ten_readings_must_be_known(name, rule):
+    def of(known):
+        counts = {"utilisation_percent": 100, "throttle_share": 100} | {name: known}
+        return trial(gpu={"samples": 100, "known": counts})
+
+    assert judged([of(90)] * 3) == set()
+    assert judged([of(100)] * 2 + [of(89)]) == {rule}
+    assert judged([of(100)] * 2 + [trial()]) == set(), "records of before the count are judged without it"
+
+
+def test_recorded_cells_stay_valid():
+    records = [json.loads(path.read_text()) for path in sorted((RECORDED / "cells").glob("*L-*.json"))]
+    assert any(record["status"] == "valid" for record in records)
+    for record in records:
+        for phase in record["phases"].values():
+            rules = validity.judge(
+                phase["trials"], warmup_s=phase["warmup_s"], energy_missing=phase["energy_missing"], finite=True
+            )
+            assert validity.reasons(rules) == phase["reasons"] and phase["valid"] == (not phase["reasons"])
 
 
 def test_variation_is_the_sample_standard_deviation_over_the_mean():

@@ -264,6 +264,31 @@ def test_a_cell_that_breaks_is_recorded_and_the_others_run(tmp_path, monkeypatch
     assert sweep_of(tmp_path).run() == 0
 
 
+def test_a_lost_gpu_ends_the_sweep_with_the_cells_record(tmp_path, monkeypatch):
+    """A dead context raises its error at every call, also at those that only tidy up."""
+
+    def dead(*_, **__):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nand advice")
+
+    def never(*_, **__):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure, at the tidying")
+
+    monkeypatch.setattr(cell_module, "_phases", dead)
+    for module in (cell_module, sweep_module):
+        monkeypatch.setattr(module, "free", never)
+    monkeypatch.setattr(Sweep, "_device_lives", lambda self: False)
+    events = Events()
+    assert sweep_of(tmp_path, events=events).run() == 1
+    (path,) = (path for path in tmp_path.glob("*.json") if path.name != "sweep.json")
+    record = json.loads(path.read_text())
+    assert record["status"] == "failed"
+    assert record["reasons"] == [
+        "the cell failed with AcceleratorError: CUDA error: an illegal memory access was encountered"
+    ]
+    told = [told[:2] for told in events.told]
+    assert told.count(("error", "device_lost")) == 1 and ("warning", "cell_failed") in told
+
+
 def test_what_does_not_fit_is_refused_with_the_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(cell_module, "free_bytes", lambda device: 1000)
     sweep = sweep_of(tmp_path)

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import signal
 import subprocess
 import sys
 from argparse import Namespace
@@ -159,7 +161,7 @@ def test_a_capture_with_nsys_from_end_to_end_but_for_its_programs(
 ) -> None:
     kernels = [(0, 100_000, 0, "nvjet_a"), (0, 50_000, 1, "ncclDevKernel_AllReduce")]
 
-    def run(argv: list[str], commands: list[str], what: str, **_: Any) -> None:
+    def run(argv: list[str], commands: list[str], what: str, *_: Any, **__: Any) -> None:
         commands.append(argv[0])
         paths = Paths(tmp_path / "out")
         if argv[:2] == ["nsys", "profile"]:
@@ -182,6 +184,51 @@ def test_a_capture_with_nsys_from_end_to_end_but_for_its_programs(
     assert [one["name"] for one in summary["files"]] == ["trace.nsys-rep", "load_test.json"]
     assert any("Nsight Compute" in note for note in summary["notes"])
     assert not (tmp_path / "out" / "trace.sqlite").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["the load", "the export", "reading", "ncu"])
+def test_a_signal_ends_the_capture_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str, number: int
+) -> None:
+    """Real programs in place of the tools; each leaves its name, and the one in question signals the capture first."""
+    paths, ran = Paths(tmp_path / "out"), tmp_path / "ran"
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def program(name: str) -> list[str]:
+        hit = f"import os, time; os.kill(os.getppid(), {int(number)}); time.sleep(20)" if name == where else ""
+        return [sys.executable, "-c", f"open({str(ran)!r}, 'a').write({name!r} + ',')\n{hit}"]
+
+    def result(_: Setup) -> tuple[dict[str, Any], list[str]]:
+        paths.sqlite.touch()
+        return load_result(profiler="nsys", ranks="all"), []
+
+    def read(*_: Any) -> None:
+        if where == "reading":
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(capture.shutil, "which", lambda name: name)
+    monkeypatch.setattr(capture, "_probe", lambda: NODE)
+    monkeypatch.setattr(capture, "_nsys_version", lambda: "2025.3.1")
+    monkeypatch.setattr(capture, "_result", result)
+    monkeypatch.setattr(capture, "read_nsys", read)
+    for method, name in (("trace", "the load"), ("export", "the export"), ("kernels", "ncu")):
+        monkeypatch.setattr(Setup, method, lambda self, name=name: program(name))
+    assert capture.main(["--output-dir", str(paths.folder), "--ncu"]) == 128 + number
+    steps = ["the load", "the export", "reading", "ncu"]
+    assert ran.read_text().split(",")[:-1] == [name for name in steps[: steps.index(where) + 1] if name != "reading"]
+    assert f"ended by {signal.Signals(number).name}" in capsys.readouterr().err
+    assert not paths.summary.exists()
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_no_program_is_started_once_a_signal_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture.subprocess, "Popen", None)
+    with capture.Stopping() as stopping:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(capture.Failed, match="before the export, was ended by SIGTERM") as failed:
+            capture._run(["true"], [], "the export", stopping)
+    assert failed.value.code == 143
 
 
 def test_the_script_traces_a_load_on_a_cpu(tmp_path: Path) -> None:
