@@ -21,7 +21,7 @@ _BY_STATUS = {
     "no_energy": Outcome.INCONCLUSIVE,
     "failed": Outcome.FAIL,
 }
-_SETTINGS = {"window_s", "warmup_s", "trials", "attention_backend", "compile", "device"}
+_SETTINGS = {*("window_s", "warmup_s", "trials", "phases", "attention_backend", "compile", "device", "devices", "seed")}
 
 
 def judge_sweep(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
@@ -47,7 +47,7 @@ def judge_sweep(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, flo
     counts = Counter(cell["status"] for cell in cells.values())
     told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
     gates.insert(0, _some_valid(counts, told))
-    gates += [_as_asked(run, artifact, manifest), _measured_by(run, folder, list(cells))]
+    gates += [_as_asked(run, artifact, manifest, cells), _measured_by(run, folder, list(cells))]
     return gates, _metrics(cells, counts), f"{len(cells)} of {len(manifest['order'])} cells: {told}"
 
 
@@ -84,8 +84,8 @@ def _some_valid(counts: Counter[str], told: str) -> Gate:
     return Gate("cells", Outcome.PASS if good else Outcome.INCONCLUSIVE, told, "at least one valid cell", reason)
 
 
-def _as_asked(run: Run, artifact: Artifact, manifest: dict[str, Any]) -> Gate:
-    """The cells and settings of the manifest against the command's flags."""
+def _as_asked(run: Run, artifact: Artifact, manifest: dict[str, Any], cells: dict[str, dict[str, Any]]) -> Gate:
+    """The cells and settings of the manifest against the command's flags, and each cell's against the manifest's."""
     words, settings = tuple(command_of(run, artifact).argv), manifest["settings"]
     asked, ran = _asked_cells(words), {str(name) for name in manifest["order"]}
     other = []
@@ -108,11 +108,29 @@ def _as_asked(run: Run, artifact: Artifact, manifest: dict[str, Any]) -> Gate:
         other.append(f"device {settings['device']} instead of {device}")
     if settings["compile"] is ("--skip-compile" in words):
         other.append("compiled, which --skip-compile forbids" if settings["compile"] else "not compiled")
+    other += _own_settings(run, words, settings)
+    other += [f"{name} has other settings than the sweep" for name in cells if cells[name]["settings"] != settings][:3]
     measured = "; ".join(other) or (
         f"{len(ran)} cells, windows of {settings['window_s']:g} s, {settings['trials']} a phase, "
         f"{settings['attention_backend']}, {'compiled' if settings['compile'] else 'not compiled'}"
     )
     return Gate("ran as asked", Outcome.FAIL if other else Outcome.PASS, measured, "what ran is what was asked")
+
+
+def _own_settings(run: Run, words: tuple[str, ...], settings: dict[str, Any]) -> list[str]:
+    """Where phases, GPUs and seed are not the command's, or the runner's own defaults where it names none."""
+    phases = values_of(words, "--phases") or ["prefill", "decode"]
+    devices, on_gpu = values_of(words, "--devices"), settings["device"] == "cuda"
+    planned = run.intent.params.get("gpu_indices")
+    wanted: list[int] = [int(word) for word in dict.fromkeys(devices) if word.isdecimal()] or [0]
+    if devices == ["all"]:
+        wanted = list(range(len(planned or settings["devices"])))
+    asked = {
+        "phases": [phase for phase in ("prefill", "decode") if phase in phases],
+        "devices": wanted if on_gpu else [],
+        "seed": int(value_of(words, "--seed") or 0),
+    }
+    return [f"{name} {settings[name]} instead of {value}" for name, value in asked.items() if settings[name] != value]
 
 
 def _asked_cells(words: tuple[str, ...]) -> set[str]:
