@@ -187,10 +187,56 @@ def test_the_published_cells_hold():
     assert all(cell["settings"] == settings for cell in cells)
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("gpus", 0, "uuid"), "GPU-b", "GPU GPU-b instead of GPU-a"),
+        (("gpus", 0, "power_limit_w"), 500.0, "power limit 500 W instead of 700 W"),
+        (("driver",), "590.2", "driver 590.2 instead of 580.1"),
+        (("torch",), "2.13.0", "torch 2.13.0 instead of 2.11.0"),
+    ],
+)
+def test_a_cell_of_another_machine_is_not_this_sweeps(workspace, place, value, said):
+    other = power_cell("fp8_te")
+    part = other["identity"]
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    gates, outcome, *_ = judged(swept(workspace, power_cell("bf16"), other))
+    assert gates["machine"].measured == f"{other['cell']} is of {said}"
+    assert outcome is Outcome.INVALID
+
+
+def test_transformer_engine_is_part_of_the_machine_where_a_cell_runs_in_it(workspace):
+    cells = [power_cell("bf16"), power_cell("fp8_te"), power_cell("fp8_te", 2)]
+    for cell, version in zip(cells, ("2.20.2", "2.20.2", "2.21.0"), strict=True):
+        cell["identity"]["transformer_engine"] = version
+    run = swept(workspace, *cells)
+    assert judged(run)[0]["machine"].measured == f"{cells[2]['cell']} is of transformer_engine 2.21.0 instead of 2.20.2"
+    cells[0]["identity"]["transformer_engine"] = None
+    assert judged(swept(workspace, cells[1], cells[0]))[0]["machine"].outcome is Outcome.PASS
+
+
+def test_a_sweep_of_another_node_than_the_runs_is_invalid(workspace):
+    proposal = workspace.propose(LIST, "3.1")
+    write_sweep(workspace.folder / FOLDER, power_cell("bf16"), REFUSED)
+
+    def gate(**host):
+        run = workspace.run(workspace.context(LIST, "3.1"), proposal, telemetry=False, host=host)
+        return judged(run)[0]["machine"]
+
+    assert gate(name="node1", gpu={"gpus": [{"uuid": "GPU-a"}]}).outcome is Outcome.PASS
+    assert gate().outcome is Outcome.PASS, "not known, not held against it"
+    assert gate(name="node2").measured == "the sweep is of host node1, the run of node2"
+    assert gate(name="node1", gpu={"gpus": [{"uuid": "GPU-c"}]}).measured == "the node of the run has no GPU-a"
+
+
 def test_a_damaged_result_is_invalid_and_not_an_error(workspace):
     run = swept(workspace, power_cell("bf16"), REFUSED)
-    workspace.write(f"{FOLDER}/sweep.json", '{"kind": "power_sweep", "order": []}')
-    assert judged(run)[1] is Outcome.INVALID
+    manifest = read_json(workspace.folder / FOLDER / "sweep.json")
+    for damaged in ({"kind": "power_sweep", "order": []}, {**manifest, "identity": {"gpus": ["GPU-a"]}}):
+        workspace.write(f"{FOLDER}/sweep.json", json.dumps(damaged))
+        assert judged(run)[1] is Outcome.INVALID
     summary = summarised(workspace)
     workspace.write("artifacts/s_20260102.json", '{"kind": "power_summary"}')
     assert judged(summary)[1] is Outcome.INVALID

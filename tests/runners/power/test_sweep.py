@@ -237,6 +237,61 @@ def test_other_settings_are_refused_and_nothing_is_changed(tmp_path, monkeypatch
     assert sum(path.read_bytes() == data for path, data in before.items()) == len(before) - 1
 
 
+GPU = {"index": 0, "uuid": "GPU-a", "name": "NVIDIA H200", "driver": "580.1", "power_limit_w": 700.0}
+
+
+def on_machine(monkeypatch, **changes):
+    """This process sees one GPU; `changes` are of it, or of the identity."""
+    gpu = GPU | {name: value for name, value in changes.items() if name in GPU}
+    rest = {name: value for name, value in changes.items() if name not in GPU}
+    identity = {"gpus": [gpu], "driver": gpu["driver"], "torch": "2.11.0", "transformer_engine": "2.20.2", **rest}
+    monkeypatch.setattr(sweep_module, "identity_of", lambda devices, meter: identity)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"uuid": "GPU-b"}, "GPU GPU-a and this run is on GPU-b"),
+        ({"power_limit_w": 500.0}, "power limit 700 W and this run is on 500 W"),
+        ({"driver": "590.2"}, r"driver 580\.1 and this run is on 590\.2"),
+        ({"torch": "2.13.0"}, r"torch 2\.11\.0 and this run is on 2\.13\.0"),
+        ({"transformer_engine": "2.21.0"}, r"transformer_engine 2\.20\.2 and this run is"),
+    ],
+)
+def test_cells_of_another_machine_are_refused_and_nothing_is_changed(tmp_path, monkeypatch, changes, said):
+    on_machine(monkeypatch)
+    quick(monkeypatch)
+    assert sweep_of(tmp_path).run() == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    on_machine(monkeypatch, **changes)
+    with pytest.raises(Refused, match=rf"was measured on.*{said}.*: pass another --output-dir\."):
+        sweep_of(tmp_path).run()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_this_machine_repeats_may_be_of_another_one(tmp_path, monkeypatch):
+    on_machine(monkeypatch)
+    quick(monkeypatch, lambda cell: "failed" if cell.batch == 2 else "invalid")
+    sweep_of(tmp_path).run()
+    on_machine(monkeypatch, uuid="GPU-b")
+    ran: list[str] = []
+    quick(monkeypatch, ran=ran)
+    assert sweep_of(tmp_path).run() == 0
+    assert len(ran) == 18
+
+
+def test_transformer_engine_may_be_installed_between_two_calls(tmp_path, monkeypatch):
+    on_machine(monkeypatch, transformer_engine=None)
+    quick(monkeypatch, lambda cell: "refused" if cell.mode == "fp8_te" else "valid")
+    meter = {"meter": lambda uuids: FakeMeter(time.perf_counter, wave(100, []))}
+    sweep_of(tmp_path, **meter).run()
+    on_machine(monkeypatch)
+    ran: list[str] = []
+    quick(monkeypatch, ran=ran)
+    assert sweep_of(tmp_path, "--retry-refused", **meter).run() == 0
+    assert len(ran) == 6 and all(name.endswith("fp8_te") for name in ran)
+
+
 def test_all_refused_is_no_success(tmp_path, monkeypatch):
     quick(monkeypatch, "refused")
     events = Events()
