@@ -13,6 +13,7 @@ from llmval_tui.actions.findings_text import BEGIN, END, with_section
 from llmval_tui.actions.registry import action_named
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.resources import bundled
+from llmval_tui.runs.evidence import keep
 from llmval_tui.runs.records import Outcome, worst
 
 COMMAND = (
@@ -318,6 +319,23 @@ def test_the_published_results_hold(run_of, path):
     text = LIST.replace("--sequence-lengths 32768 65536 --tensor-parallel-gpus 8", flags)
     found = bad(run_of(result, text))
     assert [name for name in found if "fidelity" not in name] == [], "how far FP8 may be from BF16 is another question"
+
+
+def test_the_gated_item_counts_the_lengths_that_passed(workspace, run_of):
+    divided = LIST.replace("--tensor-parallel-gpus 8", "--length-divisor 64 --tensor-parallel-gpus 8")
+    result = result_of(512, 1024)
+    run = run_of(result, divided)
+    assert bad(run) == {}
+    workspace.judge(run, Outcome.PASS)
+    assert "do not cover 32768, 65536 tokens" in (workspace.propose(divided, "4.3").refusal or "")
+    assert workspace.propose(divided, "4.3", demo=True).runnable
+    run = run_of()
+    workspace.judge(run, Outcome.PASS)
+    keep(run.folder, run.verdict().evidence, workspace.folder)
+    workspace.write(PATH, json.dumps(result))
+    assert workspace.propose(LIST, "4.3").runnable, "the run's own copy is what it was judged by"
+    next(run.folder.glob("evidence/*")).unlink()
+    assert "do not cover" in (workspace.propose(LIST, "4.3").refusal or ""), "another run's file is not this one's"
 
 
 def test_a_file_that_is_no_result_is_invalid(run_of):
