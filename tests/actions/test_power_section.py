@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_json
 from llmval_tui.runs import footprint
 from llmval_tui.runs.records import Outcome, worst
+from llmval_tui.runs.store import Run
 from tests.actions.studies import MODEL, SETTINGS, power_cell, power_phase, write_sweep
 
 SWEEP = (
@@ -261,6 +263,8 @@ def test_cells_of_an_earlier_run_need_its_evidence(workspace):
     gate = judged(second)[0]["measured by"]
     assert gate.outcome is Outcome.PASS
     assert f"2 by run {first.id}" in gate.measured
+    write_json(first.folder / "run.json", replace(first.intent, preset="smoke"))
+    assert judged(Run(second.folder))[0]["measured by"].outcome is Outcome.INCONCLUSIVE, "a trial backs no full run"
 
 
 def test_a_sweep_needs_a_gpu_or_smoke(workspace):
@@ -304,6 +308,20 @@ def test_a_summary_is_held_against_its_cells(workspace):
     assert judged(run)[0]["figures"].outcome is Outcome.INVALID
     workspace.write(f"{FOLDER}/{REFUSED['cell']}.json", json.dumps(REFUSED) + " ")
     assert judged(run)[0]["inputs"].outcome is Outcome.INVALID
+
+
+def test_a_summary_s_cost_follows_and_it_read_every_file(workspace):
+    run = summarised(workspace)
+    path = workspace.folder / "artifacts/s_20260102.json"
+    value = json.loads(path.read_text())
+    changed = json.loads(json.dumps(value))
+    changed["cells"][0]["cost_per_million_tokens"] *= 0.9
+    path.write_text(json.dumps(changed))
+    assert judged(run)[0]["figures"].outcome is Outcome.INVALID
+    left_out = next(item for item in value["inputs"] if REFUSED["cell"] in item["path"])
+    path.write_text(json.dumps({**value, "inputs": [item for item in value["inputs"] if item != left_out]}))
+    gate = judged(run)[0]["inputs"]
+    assert (gate.outcome, gate.reason) == (Outcome.INVALID, f"not read: {left_out['path']}; run the item again")
 
 
 def test_a_summary_without_a_valid_cell_is_inconclusive(workspace):

@@ -106,6 +106,31 @@ def test_a_phase_has_the_tokens_and_the_energy_of_its_windows(monkeypatch):
     assert all(trial["window_s"] >= 0.3 and trial["gpus"][0]["utilisation_percent"] == 99 for trial in found["trials"])
 
 
+def test_what_idles_is_taken_from_energy_as_watts_times_seconds():
+    trial = {"window_s": 20.0, "tokens": 1000.0, "energy_j": 8000.0}
+    found = phase_module._energy([trial, trial, trial], None, 100.0, 50.0)
+    assert (found["power_w"], found["tokens_per_joule"]) == (400.0, 0.125)
+    assert (found["joules_per_token_net"], found["tokens_per_joule_net"]) == (6.0, 1 / 6)
+
+
+def test_two_copies_make_twice_the_tokens_and_are_each_at_their_own_share_of_the_peak(monkeypatch):
+    monkeypatch.setattr(phase_module, "UNIT_S", 0.01)
+    work, meter = Steady(), FakeMeter(time.perf_counter, lambda at: 400.0, lambda at: 300.0)
+    work.copies = 2
+    found = phase_module.measure(
+        Cell(StackShape(1, 32, 2, 64), 4, "bf16", 16), "prefill", work, Recorder(meter, 2), gpu_name="NVIDIA H200",
+        idle_power_w=None, window_s=0.3, warmup_s=0.05, trials=2, clock=time.perf_counter, stopped=lambda: False,
+        tell=lambda stage, trial: None,
+    )  # fmt: skip
+    assert found["tokens_per_step"] == 2 * 4 * 16
+    assert [trial["tokens"] / trial["steps"] for trial in found["trials"]] == pytest.approx([128, 128])
+    assert found["step_ms"] == pytest.approx(1000 * 128 / found["tokens_per_s"])
+    peak = found["utilisation_of_peak"]
+    one = peak["flops_per_token"] * found["tokens_per_s"] / 2 / 1e12
+    assert peak["achieved_tflops_per_s"] == pytest.approx(one)
+    assert peak["mfu"][0]["value"] == pytest.approx(one / 989)
+
+
 class Queue:
     """A GPU whose steps take 1 s, with a launch queue that a step and a half fill: enqueueing more blocks the host."""
 
