@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from llmval_tui.actions.api import Context, Proposal
-from llmval_tui.actions.argv import values_of
+from llmval_tui.actions.argv import value_of, values_of
 from llmval_tui.actions.common import (
     COMMAND_ACTIONS,
     inherited,
@@ -14,6 +14,7 @@ from llmval_tui.actions.common import (
     section_runs,
     workspace_of,
 )
+from llmval_tui.actions.long_context import SCHEMA, passed_lengths, read_long_context
 from llmval_tui.actions.rules import choose, prose
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
@@ -22,7 +23,7 @@ from llmval_tui.runs.evidence import find
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore
 
-_SIZE = re.compile(r"\b(\d+)\s*([KM])\b")
+_SIZE = re.compile(r"\b(\d+)\s*([KkM])\b")  # 5 m are metres or minutes
 _RECORD = "rests_on.json"
 _UNIT = {"K": 1024, "M": 1024 * 1024}
 
@@ -37,7 +38,8 @@ class GatedTodo:
     def propose(self, context: Context) -> Proposal:
         runs = _required(context)
         wanted = sizes(context.step)
-        missing = [str(size) for size in wanted if not any(size in covered(run) for run in runs)]
+        lengths = set().union(*(covered(run, demo=context.demo) for run in runs))
+        missing = [str(size) for size in wanted if size not in lengths]
         if missing:
             raise Refused(
                 f"the passing runs do not cover {', '.join(missing)} tokens, which the item names: run them first."
@@ -149,14 +151,26 @@ def _action(step: Step) -> str | None:
 
 def sizes(step: Step) -> list[int]:
     """The context lengths that the step names, in tokens: `32K/64K` is [32768, 65536]."""
-    return [int(number) * _UNIT[unit] for number, unit in _SIZE.findall(prose(step))]
+    return [int(number) * _UNIT[unit.upper()] for number, unit in _SIZE.findall(prose(step))]
 
 
-def covered(run: Run) -> set[int]:
-    """The sequence lengths that a run was asked for."""
-    return {
-        int(word)
-        for command in run.intent.commands
-        for word in values_of(tuple(command.argv), "--sequence-lengths")
-        if word.isdecimal()
-    }
+def covered(run: Run, *, demo: bool) -> set[int]:
+    """The sequence lengths that passed in the results that a run was judged by; of a run without one, those asked for.
+
+    Lengths count as they ran, divided by --length-divisor, except in a demo workspace: its trials stand for the real.
+    """
+    results = {artifact.path for artifact in run.intent.artifacts if artifact.schema == SCHEMA}
+    if not results or demo:
+        return {length for command in run.intent.commands for length in _asked(tuple(command.argv), demo)}
+    verdict, workspace, found = run.verdict(), workspace_of(run), set[int]()
+    for item in verdict.evidence if verdict else ():
+        path = find(workspace / item.path, item.sha256, run.folder).path if item.path in results else None
+        result = read_long_context(path) if path is not None else None
+        found |= set(passed_lengths(result)) if result is not None else set()
+    return found
+
+
+def _asked(words: tuple[str, ...], demo: bool) -> list[int]:
+    divisor = value_of(words, "--length-divisor") or "1"
+    divided = int(divisor) if divisor.isdecimal() and int(divisor) and not demo else 1
+    return [int(word) // divided for word in values_of(words, "--sequence-lengths") if word.isdecimal()]

@@ -83,8 +83,11 @@ def _own_word(result: LongContextResult) -> Gate:
 
 def _as_asked(run: Run, artifact: Artifact, result: LongContextResult) -> Gate:
     """What ran against what the command asked for: a runner that falls back in silence fails here."""
-    words, identity = tuple(command_of(run, artifact).argv), result.identity
-    mode, kv = value_of(words, "--fp8-mode"), value_of(words, "--kv-dtype")
+    words, setup = tuple(command_of(run, artifact).argv), result.value["setup"]
+    # Results from before prompts could run in FP8 do not tell of `prefill_attention`.
+    identity = {"prefill_attention": None, "batch": setup["batch"], "decode_tokens": setup["decode_tokens"]}
+    identity |= result.identity
+    mode, kv, checkpoint = (value_of(words, name) for name in ("--fp8-mode", "--kv-dtype", "--checkpoint"))
     stated = {
         "tensor_parallel": value_of(words, "--tensor-parallel-gpus"),
         "model": value_of(words, "--model"),
@@ -92,6 +95,10 @@ def _as_asked(run: Run, artifact: Artifact, result: LongContextResult) -> Gate:
         "attention_backend": value_of(words, "--attention-backend"),
         "kv_dtype": _DTYPES.get(kv or "", kv),
         "matrix_dtype": _FP8 if mode in ("native", "transformer-engine") else None,
+        "weights": None if checkpoint is None else str(Path(checkpoint)),
+        "batch": value_of(words, "--batch-size"),
+        "decode_tokens": value_of(words, "--decode-tokens"),
+        "prefill_attention": value_of(words, "--prefill-attention"),
     }
     asked = {name: value for name, value in stated.items() if value not in (None, "auto")}
     other = [
@@ -145,12 +152,20 @@ def _length_gates(result: LongContextResult, entry: dict[str, Any]) -> list[Gate
     if entry["status"] != "passed":
         first = (entry["failure"] or [{}])[0]
         return [Gate(f"{at}: memory", Outcome.FAIL, entry["status"], "passed", str(first.get("message", ""))[:200])]
-    found = [_held(at, entry), _peak(at, result, entry), _times(at, result, entry), *_fidelity(at, result, entry)]
+    found = [
+        _held(at, result, entry),
+        _peak(at, result, entry),
+        _times(at, result, entry),
+        *_fidelity(at, result, entry),
+    ]
     return found + ([_needle(at, entry["needle"])] if entry["needle"] is not None else [])
 
 
-def _held(at: str, entry: dict[str, Any]) -> Gate:
-    """Weights and cache are known to the byte beforehand; tensors of another size are another model or another type."""
+def _held(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
+    """Weights and cache are known to the byte beforehand; tensors of another size are another model or another type.
+
+    Every rank tells its own: one that is missing may be the one that held more.
+    """
     predicted = {name: entry["prediction"][name] for name in ("weights_bytes", "kv_bytes")}
     other = [
         f"rank {rank['rank']}: {name} {rank[name]:,} instead of {value:,}"
@@ -158,6 +173,9 @@ def _held(at: str, entry: dict[str, Any]) -> Gate:
         for name, value in predicted.items()
         if rank[name] != value
     ]
+    told, ranks = sorted(rank["rank"] for rank in entry["memory"]), result.identity["tensor_parallel"]
+    if told != list(range(ranks)):
+        other.append(f"told by {', '.join(f'rank {rank}' for rank in told) or 'no rank'} of {ranks}")
     held = f"weights {predicted['weights_bytes']:,}, KV cache {predicted['kv_bytes']:,} bytes on each of "
     measured = "; ".join(other)[:300] or f"{held}{len(entry['memory'])}"
     return _gate(f"{at}: weights and cache", not other, Outcome.INVALID, measured, "as predicted, to the byte")
@@ -190,6 +208,10 @@ def _times(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
     rate = setup["batch"] * entry["sequence_length"] / prefill["seconds"]
     if not math.isclose(rate, prefill["tokens_per_s"], rel_tol=1e-6):
         wrong.append(f"{prefill['tokens_per_s']:.1f} tokens/s do not follow from {prefill['seconds']:.4f} s")
+    if not math.isclose(1000 * setup["batch"] / decode["step_ms"], decode["tokens_per_s"], rel_tol=1e-6):
+        wrong.append(f"{decode['tokens_per_s']:.1f} tokens/s do not follow from {decode['step_ms']:.3f} ms a step")
+    if decode["steps"] != setup["decode_tokens"]:
+        wrong.append(f"{decode['steps']} decode steps instead of {setup['decode_tokens']}")
     if prefill["ttft_ms"] < 0.9 * 1000 * prefill["seconds"] / setup["batch"]:
         wrong.append("the first token came before its prompt was read")
     shares = [share["percent"] for share in (*prefill["mfu"], *decode["mbu"]) if "datasheet" in share["peak_source"]]

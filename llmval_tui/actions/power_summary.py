@@ -93,7 +93,7 @@ def _figures(run: Run, summary: dict[str, Any]) -> Gate:
         if cell is None or phase is None:
             wrong.append(f"{row['cell']}: {problem or 'its file has no such phase'}")
             continue
-        wrong += [f"{row['cell']}, {row['phase']}: {doubt}" for doubt in phase_doubts(phase)[:1]]
+        wrong += [f"{row['cell']}, {row['phase']}: {doubt}" for doubt in phase_doubts(cell, row["phase"])[:1]]
         cost = float(row["joules_per_token"]) / _JOULES_PER_KWH * 1e6 * price * pue
         same = all(phase[name] is not None and math.isclose(row[name], phase[name]) for name in _FROM_CELL)
         if not same or not math.isclose(row["cost_per_million_tokens"], cost):

@@ -21,7 +21,9 @@ _BY_STATUS = {
     "no_energy": Outcome.INCONCLUSIVE,
     "failed": Outcome.FAIL,
 }
-_SETTINGS = {"window_s", "warmup_s", "trials", "attention_backend", "compile", "device"}
+_SETTINGS = {*("window_s", "warmup_s", "trials", "phases", "attention_backend", "compile", "device", "devices", "seed")}
+
+_GPU = {"uuid", "power_limit_w"}
 
 
 def judge_sweep(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
@@ -47,7 +49,11 @@ def judge_sweep(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, flo
     counts = Counter(cell["status"] for cell in cells.values())
     told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
     gates.insert(0, _some_valid(counts, told))
-    gates += [_as_asked(run, artifact, manifest), _measured_by(run, folder, list(cells))]
+    gates += [
+        _as_asked(run, artifact, manifest, cells),
+        _one_machine(run, manifest["identity"], cells),
+        _measured_by(run, folder, list(cells)),
+    ]
     return gates, _metrics(cells, counts), f"{len(cells)} of {len(manifest['order'])} cells: {told}"
 
 
@@ -56,7 +62,9 @@ def _manifest(path: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict) or value.get("kind") != "power_sweep":
         return None
     settings = value.get("settings")
+    gpus = value["identity"].get("gpus") if isinstance(value.get("identity"), dict) else None
     whole = isinstance(value.get("order"), list) and isinstance(settings, dict) and settings.keys() >= _SETTINGS
+    whole = whole and isinstance(gpus, list) and all(isinstance(gpu, dict) and gpu.keys() >= _GPU for gpu in gpus)
     return value if whole else None
 
 
@@ -84,8 +92,8 @@ def _some_valid(counts: Counter[str], told: str) -> Gate:
     return Gate("cells", Outcome.PASS if good else Outcome.INCONCLUSIVE, told, "at least one valid cell", reason)
 
 
-def _as_asked(run: Run, artifact: Artifact, manifest: dict[str, Any]) -> Gate:
-    """The cells and settings of the manifest against the command's flags."""
+def _as_asked(run: Run, artifact: Artifact, manifest: dict[str, Any], cells: dict[str, dict[str, Any]]) -> Gate:
+    """The cells and settings of the manifest against the command's flags, and each cell's against the manifest's."""
     words, settings = tuple(command_of(run, artifact).argv), manifest["settings"]
     asked, ran = _asked_cells(words), {str(name) for name in manifest["order"]}
     other = []
@@ -108,11 +116,29 @@ def _as_asked(run: Run, artifact: Artifact, manifest: dict[str, Any]) -> Gate:
         other.append(f"device {settings['device']} instead of {device}")
     if settings["compile"] is ("--skip-compile" in words):
         other.append("compiled, which --skip-compile forbids" if settings["compile"] else "not compiled")
+    other += _own_settings(run, words, settings)
+    other += [f"{name} has other settings than the sweep" for name in cells if cells[name]["settings"] != settings][:3]
     measured = "; ".join(other) or (
         f"{len(ran)} cells, windows of {settings['window_s']:g} s, {settings['trials']} a phase, "
         f"{settings['attention_backend']}, {'compiled' if settings['compile'] else 'not compiled'}"
     )
     return Gate("ran as asked", Outcome.FAIL if other else Outcome.PASS, measured, "what ran is what was asked")
+
+
+def _own_settings(run: Run, words: tuple[str, ...], settings: dict[str, Any]) -> list[str]:
+    """Where phases, GPUs and seed are not the command's, or the runner's own defaults where it names none."""
+    phases = values_of(words, "--phases") or ["prefill", "decode"]
+    devices, on_gpu = values_of(words, "--devices"), settings["device"] == "cuda"
+    planned = run.intent.params.get("gpu_indices")
+    wanted: list[int] = [int(word) for word in dict.fromkeys(devices) if word.isdecimal()] or [0]
+    if devices == ["all"]:
+        wanted = list(range(len(planned or settings["devices"])))
+    asked = {
+        "phases": [phase for phase in ("prefill", "decode") if phase in phases],
+        "devices": wanted if on_gpu else [],
+        "seed": int(value_of(words, "--seed") or 0),
+    }
+    return [f"{name} {settings[name]} instead of {value}" for name, value in asked.items() if settings[name] != value]
 
 
 def _asked_cells(words: tuple[str, ...]) -> set[str]:
@@ -126,6 +152,45 @@ def _asked_cells(words: tuple[str, ...]) -> set[str]:
         f"{layers}L-d{width}-h{heads}-ff{ff}-s{length}-b{batch}-{mode}"
         for (layers, width, heads, ff), batch, mode in product(models, batches, modes)
     }
+
+
+def _one_machine(run: Run, identity: dict[str, Any], cells: dict[str, dict[str, Any]]) -> Gate:
+    """The cells' machine against the sweep's, and the sweep's against the node that the run was started on."""
+    other = []
+    for name, cell in cells.items():
+        own, sweep = _machine(cell["identity"], cell["mode"]), _machine(identity, cell["mode"])
+        other += [
+            f"{name} is of {what} {own[what]} instead of {sweep[what]}"
+            for what in own
+            if None not in (own[what], sweep[what]) and own[what] != sweep[what]
+        ]
+    node, host = run.intent.host.get("name"), identity.get("host")
+    if node and host and node != host:
+        other.append(f"the sweep is of host {host}, the run of {node}")
+    there = {gpu.get("uuid") for gpu in (run.intent.host.get("gpu") or {}).get("gpus") or ()} - {None}
+    strange = [uuid for gpu in identity["gpus"] if (uuid := str(gpu["uuid"])).startswith("GPU-") and uuid not in there]
+    if there and strange:  # a MIG instance is not among a node's GPUs
+        other.append(f"the node of the run has no {', '.join(strange)}")
+    return Gate(
+        "machine",
+        Outcome.INVALID if other else Outcome.PASS,
+        clean_line("; ".join(other[:3])) or f"{host}, {_machine(identity, '')['GPU'] or 'no GPU'}",
+        "every cell of the machine that the run is of",
+        "measure the other machine's cells again, into another --output-dir" if other else "",
+    )
+
+
+def _machine(identity: dict[str, Any], mode: str) -> dict[str, Any]:
+    """As the runner compares cells that it resumes: Transformer Engine only where the mode runs in it."""
+    gpus = identity["gpus"]
+    limits = [gpu["power_limit_w"] for gpu in gpus]
+    found = {
+        "GPU": ", ".join(str(gpu["uuid"]) for gpu in gpus) or None,
+        "power limit": None if None in limits else ", ".join(f"{limit:g} W" for limit in limits) or None,
+        "driver": identity.get("driver"),
+        "torch": identity.get("torch"),
+    }
+    return found | ({"transformer_engine": identity.get("transformer_engine")} if mode == "fp8_te" else {})
 
 
 def _measured_by(run: Run, folder: Path, names: list[str]) -> Gate:

@@ -91,7 +91,9 @@ def write_bundle(folder: Path, result: dict[str, Any], *, stacks: bool = True) -
     (folder / "manifest.json").write_text(json.dumps({"v": 1, "files": listed, "redacted": {}}))
 
 
-def power_phase(rate: float = 1000.0, joules: float = 0.5, seconds: float = 60.0) -> dict[str, Any]:
+def power_phase(
+    rate: float = 1000.0, joules: float = 0.5, seconds: float = 60.0, tokens_per_step: int = 64
+) -> dict[str, Any]:
     """A phase of one GPU at `rate` tokens/s and `joules` a token, that keeps every rule."""
     spread = {"min": 1.0, "mean": 1.0, "max": 1.0}
     energy = rate * seconds * joules
@@ -101,14 +103,16 @@ def power_phase(rate: float = 1000.0, joules: float = 0.5, seconds: float = 60.0
         "memory_clock_mhz": spread, "temperature_c": spread, "throttle_share": {"sw_power_cap": 0.5},
     }  # fmt: skip
     trial = {
-        "window_s": seconds, "steps": 10.0, "tokens": rate * seconds, "tokens_per_s": rate, "energy_j": energy,
+        "window_s": seconds, "steps": rate * seconds / tokens_per_step, "tokens": rate * seconds,
+        "tokens_per_s": rate, "energy_j": energy,
         "integrated_j": energy * 1.01, "disagreement_percent": 1.0, "tokens_per_joule": 1 / joules,
         "power_w": rate * joules, "energy_missing": None, "gpus": [gpu],
     }  # fmt: skip
     return {
         "valid": True, "reasons": [],
         "rules": [{"name": "cv_percent", "measured": 0.0, "bound": "≤ 2", "ok": True, "reason": ""}],
-        "tokens_per_step": 8, "step_ms": 1.0, "tokens_per_s": rate, "energy": "available", "energy_missing": None,
+        "tokens_per_step": tokens_per_step, "step_ms": 1000 * tokens_per_step / rate, "tokens_per_s": rate,
+        "energy": "available", "energy_missing": None,
         "power_w": rate * joules, "tokens_per_joule": 1 / joules, "joules_per_token": joules,
         "tokens_per_joule_net": None, "joules_per_token_net": None, "idle_power_w": 70.0, "warmup_s": 5.1,
         "baseline_grade": seconds >= 60,
@@ -137,7 +141,7 @@ def power_cell(mode: str, batch: int = 1, *, status: str = "valid", reasons: tup
             "transformer_engine": None, "python": "3.12", "power_source": "NVML", "energy_scope": "GPU only",
         },
         "attempt": 1, "status": status, "reasons": list(reasons), "idle_power_w": 70.0,
-        "phases": {"prefill": power_phase()} if status in ("valid", "invalid") else {},
+        "phases": {"prefill": power_phase(tokens_per_step=64 * batch)} if status in ("valid", "invalid") else {},
         "started_utc": "2026-01-02T03:00:00Z", "ended_utc": "2026-01-02T03:05:00Z",
         **changes,
     }  # fmt: skip

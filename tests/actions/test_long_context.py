@@ -2,6 +2,7 @@
 
 import json
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from llmval_tui.actions.findings_text import BEGIN, END, with_section
 from llmval_tui.actions.registry import action_named
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.resources import bundled
+from llmval_tui.runs.evidence import keep
 from llmval_tui.runs.records import Outcome, worst
 
 COMMAND = (
@@ -27,6 +29,7 @@ LIST = f"""# L
 """
 GIB = 1024**3
 PATH = "artifacts/long_context/r.json"
+PUBLISHED = Path(__file__).parents[2] / "docs/results/h200-x4-2026-11-26"
 
 
 def entry(length: int) -> dict:
@@ -205,16 +208,20 @@ SECOND = ("lengths", 1)
     [
         (("partial",), True, "runner's own word", Outcome.FAIL),
         (("reasons",), ["no"], "runner's own word", Outcome.FAIL),
-        (("identity", "tensor_parallel"), 4, "ran as asked", Outcome.FAIL),
         (("identity", "matrix_dtype"), "bfloat16", "precision", Outcome.FAIL),
         (("identity", "kv_dtype"), "bfloat16", "precision", Outcome.FAIL),
         (("lengths",), [entry(32768)], "lengths", Outcome.FAIL),
         ((*SECOND, "memory", 3, "kv_bytes"), 1, "65,536: weights and cache", Outcome.INVALID),
+        ((*SECOND, "memory"), entry(65536)["memory"][:1], "65,536: weights and cache", Outcome.INVALID),
+        ((*SECOND, "memory"), entry(65536)["memory"][1:], "65,536: weights and cache", Outcome.INVALID),
+        ((*SECOND, "memory", 7, "rank"), 0, "65,536: weights and cache", Outcome.INVALID),
         ((*SECOND, "memory", 7, "allocated_peak_bytes"), 2 * GIB, "65,536: peak memory", Outcome.INCONCLUSIVE),
         ((*SECOND, "memory", 7, "allocated_peak_bytes"), None, "65,536: peak memory", Outcome.INCONCLUSIVE),
         ((*SECOND, "memory", 0, "allocated_peak_bytes"), GIB, "65,536: peak memory", Outcome.INCONCLUSIVE),
         ((*SECOND, "prefill", "tokens_per_s"), 99.0, "65,536: times", Outcome.INVALID),
         ((*SECOND, "prefill", "ttft_ms"), 5.0, "65,536: times", Outcome.INVALID),
+        ((*SECOND, "decode", "tokens_per_s"), 99999.0, "65,536: times", Outcome.INVALID),
+        ((*SECOND, "decode", "steps"), 4, "65,536: times", Outcome.INVALID),
         ((*SECOND, "decode", "mbu", 0, "percent"), 104.0, "65,536: times", Outcome.INVALID),
         ((*SECOND, "fidelity", "prompt", "relative_error"), 0.0, "65,536: fidelity of prompt", Outcome.FAIL),
         ((*SECOND, "fidelity", "decode", "relative_error"), 0.7, "65,536: fidelity of decode", Outcome.FAIL),
@@ -267,12 +274,68 @@ def test_out_of_memory_fails_and_keeps_the_first_length(run_of, workspace):
         ("--kv-dtype bf16", "ran as asked"),
         ("--attention-backend flex", "ran as asked"),
         ("--model tiny", "ran as asked"),
+        ("--batch-size 16", "ran as asked"),
+        ("--checkpoint /models/x", "ran as asked"),
+        ("--decode-tokens 512", "ran as asked"),
+        ("--prefill-attention fp8", "ran as asked"),
     ],
 )
 def test_what_was_asked_by_name_must_have_run(run_of, flags, gate):
     assert bad(run_of(text=LIST.replace("--tensor-parallel-gpus 8", f"--tensor-parallel-gpus 8 {flags}"))) == {
         gate: Outcome.FAIL
     }
+
+
+def test_fewer_ranks_than_asked_for_fail_and_their_memory_is_not_explained(run_of):
+    assert bad(run_of(changed(("identity", "tensor_parallel"), 4))) == {
+        "ran as asked": Outcome.FAIL,
+        "32,768: weights and cache": Outcome.INVALID,
+        "65,536: weights and cache": Outcome.INVALID,
+    }
+
+
+def test_what_was_asked_and_ran_passes(run_of):
+    result = result_of(32768, 65536)
+    result["identity"] |= {"weights": "/models/x", "prefill_attention": "fp8"}
+    result["setup"] |= {"batch": 2, "decode_tokens": 64}
+    for one in result["lengths"]:
+        one["prefill"]["tokens_per_s"] *= 2
+        one["decode"] |= {"steps": 64, "tokens_per_s": 400.0}
+        for kind in ("prompt", "decode"):
+            one["fidelity"][kind]["top1_agreement"] = 0.95
+    flags = "--checkpoint /models/x/ --batch-size 2 --decode-tokens 64 --prefill-attention fp8"
+    assert bad(run_of(result, LIST.replace("--tensor-parallel-gpus 8", f"--tensor-parallel-gpus 8 {flags}"))) == {}
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("long_context_*.json")), ids=lambda path: path.stem)
+def test_the_published_results_hold(run_of, path):
+    result = json.loads(path.read_bytes())
+    asked, setup = result["asked"], result["setup"]
+    flags = (
+        f"--sequence-lengths {' '.join(map(str, asked['sequence_lengths']))} --model {asked['model']} "
+        f"--tensor-parallel-gpus {asked['tensor_parallel']} --prefill-attention {asked['prefill_attention']} "
+        f"--batch-size {setup['batch']} --decode-tokens {setup['decode_tokens']}"
+    )
+    text = LIST.replace("--sequence-lengths 32768 65536 --tensor-parallel-gpus 8", flags)
+    found = bad(run_of(result, text))
+    assert [name for name in found if "fidelity" not in name] == [], "how far FP8 may be from BF16 is another question"
+
+
+def test_the_gated_item_counts_the_lengths_that_passed(workspace, run_of):
+    divided = LIST.replace("--tensor-parallel-gpus 8", "--length-divisor 64 --tensor-parallel-gpus 8")
+    result = result_of(512, 1024)
+    run = run_of(result, divided)
+    assert bad(run) == {}
+    workspace.judge(run, Outcome.PASS)
+    assert "do not cover 32768, 65536 tokens" in (workspace.propose(divided, "4.3").refusal or "")
+    assert workspace.propose(divided, "4.3", demo=True).runnable
+    run = run_of()
+    workspace.judge(run, Outcome.PASS)
+    keep(run.folder, run.verdict().evidence, workspace.folder)
+    workspace.write(PATH, json.dumps(result))
+    assert workspace.propose(LIST, "4.3").runnable, "the run's own copy is what it was judged by"
+    next(run.folder.glob("evidence/*")).unlink()
+    assert "do not cover" in (workspace.propose(LIST, "4.3").refusal or ""), "another run's file is not this one's"
 
 
 def test_a_file_that_is_no_result_is_invalid(run_of):

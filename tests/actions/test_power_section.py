@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +18,13 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_json
 from llmval_tui.runs import footprint
 from llmval_tui.runs.records import Outcome, worst
-from tests.actions.studies import MODEL, power_cell, write_sweep
+from llmval_tui.runs.store import Run
+from tests.actions.studies import MODEL, SETTINGS, power_cell, power_phase, write_sweep
 
 SWEEP = (
     "python tools/precision_power_sweep.py --sequence-length 64 --model-layers 2 --model-d-model 64 --model-heads 4 "
-    "--model-d-ff 256 --batch-size 1 --modes bf16 fp8_te --skip-compile --output-dir power_results/20260102"
+    "--model-d-ff 256 --batch-size 1 --modes bf16 fp8_te --phases prefill --skip-compile "
+    "--output-dir power_results/20260102"
 )
 ANALYZER = "python tools/power_efficiency_analyzer.py power_results/<date>/*.json --output artifacts/s_<date>.json"
 LIST = f"""# L
@@ -31,14 +35,15 @@ LIST = f"""# L
 - [ ] Update `docs/power.md` with new tables.
 """
 FOLDER = "power_results/20260102"
+PUBLISHED = Path(__file__).parents[2] / "docs/results/h200-power-2026-11-23/cells"
 REFUSED = power_cell("fp8_te", status="refused", reasons=("Transformer Engine is not installed",))
 
 
-def swept(workspace, *cells, **changes):
-    proposal = workspace.propose(LIST, "3.1")
+def swept(workspace, *cells, text=LIST, **changes):
+    proposal = workspace.propose(text, "3.1")
     assert proposal.refusal is None, proposal.refusal
     write_sweep(workspace.folder / FOLDER, *cells, **changes)
-    return workspace.run(workspace.context(LIST, "3.1"), proposal, telemetry=False)
+    return workspace.run(workspace.context(text, "3.1"), proposal, telemetry=False)
 
 
 def judged(run):
@@ -109,6 +114,14 @@ def test_a_cell_that_is_missing_or_damaged_is_told(workspace):
         (("trials", 2, "gpus", 0, "utilisation_percent"), 70.0, "utilisation 70"),
         (("trials", 1, "gpus", 0, "throttle_share"), {"sw_thermal_slowdown": 0.01}, "throttled"),
         (("trials", 1, "energy_j"), None, "no energy"),
+        (("trials",), power_phase()["trials"][:2], "2 trials, 3 are needed"),
+        (("trials",), [{**trial, "gpus": []} for trial in power_phase()["trials"]], "tells of 0 GPUs, 1 were"),
+        (("trials",), [{**trial, "gpus": trial["gpus"] * 2} for trial in power_phase()["trials"]], "tells of 2 GPUs"),
+        (("trials", 1, "steps"), 93.75, "a trial's tokens is 60000.0"),
+        (("trials", 1, "tokens_per_s"), 1001.0, "a trial's tokens_per_s is 1001.0"),
+        (("trials", 1, "tokens_per_joule"), 2.01, "a trial's tokens_per_joule is 2.01"),
+        (("trials", 1, "gpus", 0, "window_s"), 60.2, "a trial's energy_j is 30000.0"),
+        (("tokens_per_step",), 640, "640 tokens a step, its batch makes 64"),
     ],
 )
 def test_the_word_valid_is_not_trusted(workspace, path, value, said):
@@ -122,10 +135,110 @@ def test_the_word_valid_is_not_trusted(workspace, path, value, said):
     assert judged(swept(workspace, cell, REFUSED))[1] is Outcome.INVALID
 
 
+def test_energy_is_what_the_gpus_own_counters_say(workspace):
+    cell = power_cell("bf16")
+    phase = cell["phases"]["prefill"]
+    for place in (phase, *phase["trials"]):
+        place["tokens_per_joule"] *= 10
+        place["power_w"] /= 10
+    for trial in phase["trials"]:
+        trial["energy_j"] /= 10
+    phase["joules_per_token"] /= 10
+    assert doubts(cell) == ["prefill: a trial's energy_j is 3000.0 and its steps, window and counters give 30000"]
+    assert judged(swept(workspace, cell, REFUSED))[1] is Outcome.INVALID
+
+
+def test_a_cell_without_gpus_or_without_a_phase_is_doubted():
+    cell = power_cell("bf16")
+    cell["identity"]["gpus"] = []
+    assert "it names no GPU" in doubts(cell)[0]
+    cell = power_cell("bf16", settings={**SETTINGS, "phases": ["prefill", "decode"]})
+    assert doubts(cell) == ["prefill measured, prefill and decode asked for"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("--phases prefill ", "", "phases ['prefill'] instead of ['prefill', 'decode']"),
+        ("--phases prefill", "--phases decode", "phases ['prefill'] instead of ['decode']"),
+        ("--skip", "--devices 2 3 --skip", "devices [0] instead of [2, 3]"),
+        ("--skip", "--devices all --skip", "devices [0] instead of [0, 1, 2, 3, 4, 5, 6, 7]"),
+        ("--skip", "--seed 7 --skip", "seed 0 instead of 7"),
+        ("--skip", "--window-s 10 --skip", "window_s 60 instead of 10"),
+        ("--skip", "--warmup-s 10 --skip", "warmup_s 5 instead of 10"),
+        ("--skip", "--trials 5 --skip", "trials 3 instead of 5"),
+    ],
+)
+def test_what_ran_is_held_against_the_flags_and_their_defaults(workspace, old, new, said):
+    gate = judged(swept(workspace, power_cell("bf16"), REFUSED, text=LIST.replace(old, new, 1)))[0]["ran as asked"]
+    assert (gate.outcome, gate.measured) == (Outcome.FAIL, said)
+
+
+def test_a_cell_of_other_settings_than_its_sweep_fails(workspace):
+    other = power_cell("bf16", settings={**SETTINGS, "window_s": 30.0})
+    gate = judged(swept(workspace, other, REFUSED))[0]["ran as asked"]
+    assert (gate.outcome, gate.measured) == (Outcome.FAIL, f"{other['cell']} has other settings than the sweep")
+
+
+def test_the_published_cells_hold():
+    cells = [read_json(path) for path in sorted(PUBLISHED.glob("*L-*.json"))]
+    valid = [cell for cell in cells if cell["status"] == "valid"]
+    assert (len(cells), len(valid)) == (18, 15)
+    assert [doubts(cell) for cell in valid] == [[]] * 15
+    settings = read_json(PUBLISHED / "sweep.json")["settings"]
+    assert all(cell["settings"] == settings for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("gpus", 0, "uuid"), "GPU-b", "GPU GPU-b instead of GPU-a"),
+        (("gpus", 0, "power_limit_w"), 500.0, "power limit 500 W instead of 700 W"),
+        (("driver",), "590.2", "driver 590.2 instead of 580.1"),
+        (("torch",), "2.13.0", "torch 2.13.0 instead of 2.11.0"),
+    ],
+)
+def test_a_cell_of_another_machine_is_not_this_sweeps(workspace, place, value, said):
+    other = power_cell("fp8_te")
+    part = other["identity"]
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    gates, outcome, *_ = judged(swept(workspace, power_cell("bf16"), other))
+    assert gates["machine"].measured == f"{other['cell']} is of {said}"
+    assert outcome is Outcome.INVALID
+
+
+def test_transformer_engine_is_part_of_the_machine_where_a_cell_runs_in_it(workspace):
+    cells = [power_cell("bf16"), power_cell("fp8_te"), power_cell("fp8_te", 2)]
+    for cell, version in zip(cells, ("2.20.2", "2.20.2", "2.21.0"), strict=True):
+        cell["identity"]["transformer_engine"] = version
+    run = swept(workspace, *cells)
+    assert judged(run)[0]["machine"].measured == f"{cells[2]['cell']} is of transformer_engine 2.21.0 instead of 2.20.2"
+    cells[0]["identity"]["transformer_engine"] = None
+    assert judged(swept(workspace, cells[1], cells[0]))[0]["machine"].outcome is Outcome.PASS
+
+
+def test_a_sweep_of_another_node_than_the_runs_is_invalid(workspace):
+    proposal = workspace.propose(LIST, "3.1")
+    write_sweep(workspace.folder / FOLDER, power_cell("bf16"), REFUSED)
+
+    def gate(**host):
+        run = workspace.run(workspace.context(LIST, "3.1"), proposal, telemetry=False, host=host)
+        return judged(run)[0]["machine"]
+
+    assert gate(name="node1", gpu={"gpus": [{"uuid": "GPU-a"}]}).outcome is Outcome.PASS
+    assert gate().outcome is Outcome.PASS, "not known, not held against it"
+    assert gate(name="node2").measured == "the sweep is of host node1, the run of node2"
+    assert gate(name="node1", gpu={"gpus": [{"uuid": "GPU-c"}]}).measured == "the node of the run has no GPU-a"
+
+
 def test_a_damaged_result_is_invalid_and_not_an_error(workspace):
     run = swept(workspace, power_cell("bf16"), REFUSED)
-    workspace.write(f"{FOLDER}/sweep.json", '{"kind": "power_sweep", "order": []}')
-    assert judged(run)[1] is Outcome.INVALID
+    manifest = read_json(workspace.folder / FOLDER / "sweep.json")
+    for damaged in ({"kind": "power_sweep", "order": []}, {**manifest, "identity": {"gpus": ["GPU-a"]}}):
+        workspace.write(f"{FOLDER}/sweep.json", json.dumps(damaged))
+        assert judged(run)[1] is Outcome.INVALID
     summary = summarised(workspace)
     workspace.write("artifacts/s_20260102.json", '{"kind": "power_summary"}')
     assert judged(summary)[1] is Outcome.INVALID
@@ -150,6 +263,8 @@ def test_cells_of_an_earlier_run_need_its_evidence(workspace):
     gate = judged(second)[0]["measured by"]
     assert gate.outcome is Outcome.PASS
     assert f"2 by run {first.id}" in gate.measured
+    write_json(first.folder / "run.json", replace(first.intent, preset="smoke"))
+    assert judged(Run(second.folder))[0]["measured by"].outcome is Outcome.INCONCLUSIVE, "a trial backs no full run"
 
 
 def test_a_sweep_needs_a_gpu_or_smoke(workspace):
@@ -193,6 +308,20 @@ def test_a_summary_is_held_against_its_cells(workspace):
     assert judged(run)[0]["figures"].outcome is Outcome.INVALID
     workspace.write(f"{FOLDER}/{REFUSED['cell']}.json", json.dumps(REFUSED) + " ")
     assert judged(run)[0]["inputs"].outcome is Outcome.INVALID
+
+
+def test_a_summary_s_cost_follows_and_it_read_every_file(workspace):
+    run = summarised(workspace)
+    path = workspace.folder / "artifacts/s_20260102.json"
+    value = json.loads(path.read_text())
+    changed = json.loads(json.dumps(value))
+    changed["cells"][0]["cost_per_million_tokens"] *= 0.9
+    path.write_text(json.dumps(changed))
+    assert judged(run)[0]["figures"].outcome is Outcome.INVALID
+    left_out = next(item for item in value["inputs"] if REFUSED["cell"] in item["path"])
+    path.write_text(json.dumps({**value, "inputs": [item for item in value["inputs"] if item != left_out]}))
+    gate = judged(run)[0]["inputs"]
+    assert (gate.outcome, gate.reason) == (Outcome.INVALID, f"not read: {left_out['path']}; run the item again")
 
 
 def test_a_summary_without_a_valid_cell_is_inconclusive(workspace):

@@ -7,6 +7,7 @@ import pytest
 
 from llmval_tui.actions import perform, registry
 from llmval_tui.actions.accept import accept
+from llmval_tui.actions.gated_todo import covered
 from llmval_tui.actions.registry import action_named
 from llmval_tui.console import doctor
 from llmval_tui.foundation.errors import Refused
@@ -196,6 +197,17 @@ def test_gated_record_covers_what_it_names(workspace):
     run = workspace.run(workspace.context(other, "4.1"), workspace.propose(other, "4.1"))
     workspace.judge(run, Outcome.PASS)
     assert "131072" in (workspace.propose(other, "4.2").refusal or "")
+    assert "131072" in (workspace.propose(other.replace("128K", "128k"), "4.2").refusal or "")
+    assert workspace.propose(other.replace("32K/128K", "32k"), "4.2").runnable
+
+
+def test_a_divided_length_covers_what_ran_and_a_demo_counts_as_asked(workspace):
+    workspace.write("long.py", "")
+    divided = LIST.replace("65536`", "65536 --length-divisor 64`")
+    run = workspace.run(workspace.context(divided, "4.1"), workspace.propose(divided, "4.1"), outcome=Outcome.PASS)
+    assert "do not cover 32768, 65536 tokens" in (workspace.propose(divided, "4.2").refusal or "")
+    assert covered(run, demo=False) == {512, 1024}
+    assert workspace.propose(divided, "4.2", demo=True).runnable
 
 
 SUMMARY = "Summarise with `python sum.py power/<date>/*.json --output artifacts/s_<date>.json`"

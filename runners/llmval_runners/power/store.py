@@ -15,6 +15,7 @@ from llmval_runners.refusal import Refused
 from llmval_runners.result import write_atomic
 
 MANIFEST = "sweep.json"
+_REPEATED = {"invalid", "failed"}  # whatever machine they are of, this one measures them again
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Known:
 
     status: str
     attempt: int
+    machine: dict[str, Any]  # what it was measured on, by name
 
 
 class Store:
@@ -59,11 +61,18 @@ class Store:
     def save(self, cell: Cell, record: dict[str, Any]) -> Path:
         path = self.path(cell)
         write_atomic(path, record)
-        self.known[cell.name] = Known(record["status"], record["attempt"])
+        self.known[cell.name] = Known(record["status"], record["attempt"], _machine(record["identity"], cell.mode))
         return path
 
     def write_manifest(self, cells: list[Cell], order: list[Cell], identity: dict[str, Any]) -> Path:
-        """`sweep.json`: every cell that was asked for, so that a reader knows what is missing."""
+        """`sweep.json`: every cell that was asked for, so that a reader knows what is missing.
+
+        Raises:
+            Refused: a cell that stands is of another machine than `identity`'s; nothing is changed.
+        """
+        for cell in cells:
+            if (known := self.known.get(cell.name)) is not None and known.status not in _REPEATED:
+                self._same_machine(cell, known, _machine(identity, cell.mode))
         path = self.folder / MANIFEST
         planned = list(dict.fromkeys([*_planned(path), *(cell.name for cell in cells)]))
         manifest = {
@@ -80,12 +89,22 @@ class Store:
     def counts(self) -> Counter[str]:
         return Counter(known.status for known in self.known.values())
 
+    def _same_machine(self, cell: Cell, known: Known, here: dict[str, Any]) -> None:
+        for name, value in here.items():
+            before = known.machine[name]
+            if None not in (before, value) and before != value:
+                raise Refused(
+                    f"{self.path(cell)} was measured on {name} {before} and this run is on {value}: pass another "
+                    "--output-dir."
+                )
+
     def _read(self, path: Path, cell: Cell) -> Known:
         try:
             record = json.loads(path.read_text())
             if record["kind"] != "power_cell" or record["cell"] != cell.name:
                 raise ValueError("another kind")
-            settings, known = record["settings"], Known(record["status"], int(record["attempt"]))
+            settings = record["settings"]
+            known = Known(record["status"], int(record["attempt"]), _machine(record["identity"], cell.mode))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Refused(
                 f"{path} is not a result of this sweep: move it away, or pass another --output-dir."
@@ -98,6 +117,22 @@ class Store:
                     f"or the same settings."
                 )
         return known
+
+
+def _machine(identity: dict[str, Any], mode: str) -> dict[str, Any]:
+    """What a figure is of, beside the settings; None where it is not known.
+
+    Transformer Engine only where the mode runs in it: other cells stand when it is installed for --retry-refused.
+    """
+    gpus = identity["gpus"]
+    limits = [gpu["power_limit_w"] for gpu in gpus]
+    found = {
+        "GPU": ", ".join(gpu["uuid"] for gpu in gpus) or None,
+        "power limit": None if None in limits else ", ".join(f"{limit:g} W" for limit in limits) or None,
+        "driver": identity["driver"],
+        "torch": identity["torch"],
+    }
+    return found | ({"transformer_engine": identity["transformer_engine"]} if mode == "fp8_te" else {})
 
 
 def _planned(path: Path) -> list[str]:

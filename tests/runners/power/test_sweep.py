@@ -106,6 +106,31 @@ def test_a_phase_has_the_tokens_and_the_energy_of_its_windows(monkeypatch):
     assert all(trial["window_s"] >= 0.3 and trial["gpus"][0]["utilisation_percent"] == 99 for trial in found["trials"])
 
 
+def test_what_idles_is_taken_from_energy_as_watts_times_seconds():
+    trial = {"window_s": 20.0, "tokens": 1000.0, "energy_j": 8000.0}
+    found = phase_module._energy([trial, trial, trial], None, 100.0, 50.0)
+    assert (found["power_w"], found["tokens_per_joule"]) == (400.0, 0.125)
+    assert (found["joules_per_token_net"], found["tokens_per_joule_net"]) == (6.0, 1 / 6)
+
+
+def test_two_copies_make_twice_the_tokens_and_are_each_at_their_own_share_of_the_peak(monkeypatch):
+    monkeypatch.setattr(phase_module, "UNIT_S", 0.01)
+    work, meter = Steady(), FakeMeter(time.perf_counter, lambda at: 400.0, lambda at: 300.0)
+    work.copies = 2
+    found = phase_module.measure(
+        Cell(StackShape(1, 32, 2, 64), 4, "bf16", 16), "prefill", work, Recorder(meter, 2), gpu_name="NVIDIA H200",
+        idle_power_w=None, window_s=0.3, warmup_s=0.05, trials=2, clock=time.perf_counter, stopped=lambda: False,
+        tell=lambda stage, trial: None,
+    )  # fmt: skip
+    assert found["tokens_per_step"] == 2 * 4 * 16
+    assert [trial["tokens"] / trial["steps"] for trial in found["trials"]] == pytest.approx([128, 128])
+    assert found["step_ms"] == pytest.approx(1000 * 128 / found["tokens_per_s"])
+    peak = found["utilisation_of_peak"]
+    one = peak["flops_per_token"] * found["tokens_per_s"] / 2 / 1e12
+    assert peak["achieved_tflops_per_s"] == pytest.approx(one)
+    assert peak["mfu"][0]["value"] == pytest.approx(one / 989)
+
+
 class Queue:
     """A GPU whose steps take 1 s, with a launch queue that a step and a half fill: enqueueing more blocks the host."""
 
@@ -235,6 +260,61 @@ def test_other_settings_are_refused_and_nothing_is_changed(tmp_path, monkeypatch
     with pytest.raises(Refused, match="not a result of this sweep"):
         sweep_of(tmp_path)
     assert sum(path.read_bytes() == data for path, data in before.items()) == len(before) - 1
+
+
+GPU = {"index": 0, "uuid": "GPU-a", "name": "NVIDIA H200", "driver": "580.1", "power_limit_w": 700.0}
+
+
+def on_machine(monkeypatch, **changes):
+    """This process sees one GPU; `changes` are of it, or of the identity."""
+    gpu = GPU | {name: value for name, value in changes.items() if name in GPU}
+    rest = {name: value for name, value in changes.items() if name not in GPU}
+    identity = {"gpus": [gpu], "driver": gpu["driver"], "torch": "2.11.0", "transformer_engine": "2.20.2", **rest}
+    monkeypatch.setattr(sweep_module, "identity_of", lambda devices, meter: identity)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"uuid": "GPU-b"}, "GPU GPU-a and this run is on GPU-b"),
+        ({"power_limit_w": 500.0}, "power limit 700 W and this run is on 500 W"),
+        ({"driver": "590.2"}, r"driver 580\.1 and this run is on 590\.2"),
+        ({"torch": "2.13.0"}, r"torch 2\.11\.0 and this run is on 2\.13\.0"),
+        ({"transformer_engine": "2.21.0"}, r"transformer_engine 2\.20\.2 and this run is"),
+    ],
+)
+def test_cells_of_another_machine_are_refused_and_nothing_is_changed(tmp_path, monkeypatch, changes, said):
+    on_machine(monkeypatch)
+    quick(monkeypatch)
+    assert sweep_of(tmp_path).run() == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    on_machine(monkeypatch, **changes)
+    with pytest.raises(Refused, match=rf"was measured on.*{said}.*: pass another --output-dir\."):
+        sweep_of(tmp_path).run()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_this_machine_repeats_may_be_of_another_one(tmp_path, monkeypatch):
+    on_machine(monkeypatch)
+    quick(monkeypatch, lambda cell: "failed" if cell.batch == 2 else "invalid")
+    sweep_of(tmp_path).run()
+    on_machine(monkeypatch, uuid="GPU-b")
+    ran: list[str] = []
+    quick(monkeypatch, ran=ran)
+    assert sweep_of(tmp_path).run() == 0
+    assert len(ran) == 18
+
+
+def test_transformer_engine_may_be_installed_between_two_calls(tmp_path, monkeypatch):
+    on_machine(monkeypatch, transformer_engine=None)
+    quick(monkeypatch, lambda cell: "refused" if cell.mode == "fp8_te" else "valid")
+    meter = {"meter": lambda uuids: FakeMeter(time.perf_counter, wave(100, []))}
+    sweep_of(tmp_path, **meter).run()
+    on_machine(monkeypatch)
+    ran: list[str] = []
+    quick(monkeypatch, ran=ran)
+    assert sweep_of(tmp_path, "--retry-refused", **meter).run() == 0
+    assert len(ran) == 6 and all(name.endswith("fp8_te") for name in ran)
 
 
 def test_all_refused_is_no_success(tmp_path, monkeypatch):
