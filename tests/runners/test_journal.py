@@ -31,6 +31,15 @@ def load_test(path: Path, rank: int = 1, ranks: int = 2, *flags: str) -> LoadTes
     return LoadTest(options, events, rank=rank, world_size=ranks, local_rank=rank)
 
 
+def noted(out: Path) -> Journal:
+    """The journal of run 5 beside `out`, with one request in it."""
+    writer = Journal(journal_path(out))
+    writer.begin({"run": 5, "search": None, "target_qps": 4.0, "seed": 0}, [sent(0)])
+    with writer._lock:
+        writer._flush()
+    return writer
+
+
 def left(writer: Journal) -> None:
     """Let go of it as the kernel does of a process that was killed."""
     writer._over.set()
@@ -150,10 +159,7 @@ def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path, lines: str) -> No
 def test_the_journal_of_an_earlier_run_is_not_taken(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("llmval_runners.load_test.LAST_LOOK_S", 0.0)
     out = tmp_path / "out.json"
-    writer = Journal(journal_path(out))
-    writer.begin({"run": 5, "search": None, "target_qps": 4.0, "seed": 0}, [sent(0)])
-    with writer._lock:
-        writer._flush()
+    writer = noted(out)
     left(writer)
     test = load_test(out)
     for run in (None, 6):  # lost before the ranks met, and after
@@ -169,10 +175,7 @@ def test_the_journal_of_an_earlier_run_is_not_taken(tmp_path: Path, monkeypatch)
 def test_a_rank_that_is_stuck_when_it_is_ended_keeps_the_record_of_a_dead_rank_0(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("llmval_runners.load_test.LAST_LOOK_S", 0.0)
     out = tmp_path / "out.json"
-    writer = Journal(journal_path(out))
-    writer.begin({"run": 5, "search": None, "target_qps": 4.0, "seed": 0}, [sent(0)])
-    with writer._lock:
-        writer._flush()
+    writer = noted(out)
     test = load_test(out)
     test._run = 5
     test._last_words(15)
