@@ -142,6 +142,7 @@ def _accept(command: argparse.ArgumentParser) -> None:
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dir", metavar="DIR", help="the scratch workspace (~/.local/state/llmval/demo)")
     command.add_argument("--headless", action="store_true", help="do the load test and print the table")
+    command.add_argument("--reset", action="store_true", help="make the workspace new: without its ticks and runs")
 
 
 def _report(command: argparse.ArgumentParser) -> None:
