@@ -1,7 +1,9 @@
 """The command line with real processes: what it does, its exit codes, and that a refusal changes no byte."""
 
+import io
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -12,10 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.cells import cell_len
 
 from llmval_tui.actions.api import Options
 from llmval_tui.checklist.model import load
 from llmval_tui.cli import COMMANDS, VALUED, parser, with_command
+from llmval_tui.console.status import print_table
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.plan import PlanProcess, make_plan
 from llmval_tui.runs.plans import active_plan
@@ -261,6 +265,45 @@ def test_only_a_pass_is_shown_as_evidence(workspace) -> None:
     assert "done" in row
     assert workspace.store.runs()[0].verdict().evidence  # there is a file, of a run that failed
     assert "artifacts/ok.json " not in row.split("`")[-1]
+
+
+def test_a_tick_is_shown_with_what_it_rests_on_not_with_the_newest_run(workspace) -> None:
+    workspace.llmval("run", "1.1", check=0)
+    (workspace.folder / "ok.py").write_text("raise SystemExit(3)")
+    workspace.llmval("run", "1.1", check=1)
+    (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
+    row = workspace.llmval("status", check=0).stdout.splitlines()[1]
+    assert f"newest run failed; artifacts/ok.json {entry['evidence'][0]['sha256'][:8]}" in row
+    workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
+    assert "newest run failed; operator's note" in workspace.llmval("status", check=0).stdout.splitlines()[1]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [160, 80, 60, 40, 20])
+def test_the_table_keeps_numbers_states_and_the_ends_of_evidence(workspace, monkeypatch, width: int) -> None:
+    item = "- [ ] Run: `python ok.py --output-json artifacts/a_folder/with_a_long_name/the_result.json`"
+    workspace.checklist.write_text(
+        f"## 11. 名前\n{item}\n- [ ] Ask 名前 {'名前' * 40}\n- [ ] Run: `python broken.py`\n"
+    )
+    workspace.llmval("run", "11.1", check=0)
+    workspace.llmval("run", "11.3", check=1)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    print_table(workspace.checklist, workspace.store, out := _Terminal())
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.getvalue().splitlines()]
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["11.1", "✓", "done"], ["11.2", "○", "open"], ["11.3", "✗", "failed"],
+    ] or width < 24  # fmt: skip
+    assert len(lines) == 4 and all(cell_len(line) <= width for line in lines)
+    if width >= 60:
+        (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
+        assert lines[1].rstrip().endswith(f".json {entry['evidence'][0]['sha256'][:8]}")
+        assert lines[1].split("done")[1].strip().startswith("Run: `python ok.py --ou")
+        assert lines[3].rstrip().endswith(workspace.store.runs()[0].id[-11:])
 
 
 def test_readonly_looks_and_leaves(workspace) -> None:
