@@ -5,11 +5,12 @@ import signal
 import time
 from typing import TextIO
 
+from llmval_tui.actions.state import ticks
 from llmval_tui.plan import cancel_plan
 from llmval_tui.runs.events import EventFollower, Progress
-from llmval_tui.runs.plans import Plan, StepResult
+from llmval_tui.runs.plans import Plan, PlanStatus, StepResult
 from llmval_tui.runs.records import Outcome, Verdict
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, same_step
 from llmval_tui.tui.glyphs import OUTCOME_SIGNS
 
 # The figures worth a line, in this order, with the name people use.
@@ -23,6 +24,26 @@ SHOWN = (
     ("queued", "queued", ""),
 )
 QUIET_INTERVAL_S = 5.0  # between progress lines where there is no live line
+
+
+def standing(plan: Plan, store: RunStore) -> PlanStatus:
+    """How a plan that has ended stands: what it wrote, and of one that was killed also what its runs came to since."""
+    status = plan.status()
+    if status.state == "finished":
+        return status
+    runs = [run for run in store.runs() if is_of(run, plan, status)]
+    for step in plan.intent.steps[len(status.results) :]:
+        key = (step.section, step.text, step.occurrence)
+        run = next((run for run in runs if same_step(run.intent.step, *key)), None)
+        if run is not None and (verdict := run.verdict()) is not None:
+            ticked = ticks(run, verdict)
+            status.results.append(StepResult(step.number, verdict.outcome.value, run.id, verdict.summary, ticked))
+    return status
+
+
+def is_of(run: Run, plan: Plan, status: PlanStatus) -> bool:
+    """Whether a plan made a run, or found it at work and waited for it."""
+    return run.intent.plan_id == plan.id or run.id == status.run_id
 
 
 class Follower:
@@ -47,7 +68,7 @@ class Follower:
         try:
             while True:
                 alive = self.plan.alive()  # before the look, so that the last word is seen
-                self._look()
+                self._look(alive=alive)
                 if not alive or self._interrupts > 1:
                     break
                 time.sleep(0.2)
@@ -61,8 +82,8 @@ class Follower:
             self._line("stopping: the run gets SIGINT, then SIGTERM, then SIGKILL; Ctrl-C again to stop watching only")
             cancel_plan(self.plan, "Ctrl-C")
 
-    def _look(self) -> None:
-        status = self.plan.status()
+    def _look(self, *, alive: bool) -> None:
+        status = self.plan.status() if alive else standing(self.plan, self.store)
         if status.run_id and (self._run is None or self._run.id != status.run_id):
             self._run = self.store.get(status.run_id)
             self._events, self._phase = EventFollower(self._run.events), None
@@ -77,7 +98,9 @@ class Follower:
             self._events.poll()
             for problem in self._events.progress.problems[problems:]:
                 self._line(f"    ! {problem}")
-            self._show(self._events.progress)
+            killed = not alive and status.state != "finished"
+            if self._run is not None and (not killed or self._run.alive()):
+                self._show(self._events.progress)
         for result in status.results[self._printed :]:
             self._result(result)
             self._printed += 1

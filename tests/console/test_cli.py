@@ -227,6 +227,28 @@ def test_a_plan_that_was_killed_does_not_read_as_passed(workspace) -> None:
     assert "0 of 1 steps" in told["message"]
 
 
+def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(workspace) -> None:
+    workspace.llmval("run", "1.3", "--detach", check=0)
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    (run,) = workspace.store.runs()
+    assert f"no plan is at work, and {run.id} goes on; the last plan:" in workspace.llmval("attach", check=3).stdout
+    (workspace.folder / "go").touch()
+    until(lambda: workspace.store.active() == [])
+    assert f"{run.id} has ended and llmval status judges it" in workspace.llmval("attach", check=3).stderr
+    workspace.llmval("status", check=0)
+    refused = workspace.folder / "artifacts/plans/99990101T000000Z-abcdef"  # begun beside the first, and told so
+    refused.mkdir()
+    (refused / "plan.json").write_bytes(next(refused.parent.glob("*/plan.json")).read_bytes())
+    (refused / "status.json").write_text('{"state": "finished", "message": "another plan is at work"}')
+    done = workspace.llmval("attach", check=0)
+    assert done.stdout.startswith("nothing is at work; the last plan:\n▸ 1.3") and done.stderr == ""
+    assert "✓ 1.3  pass, ticked" in done.stdout and "starting" not in done.stdout
+    told = json.loads(workspace.llmval("attach", "--json", check=0).stdout)
+    assert [(one["run_id"], one["outcome"]) for one in told["results"]] == [(run.id, "pass")] and not told["message"]
+
+
 @pytest.mark.parametrize("words", [("1.1", "--all"), ("1.1", "--section", "1"), ("--section", "1", "--all")])
 def test_two_ways_of_choosing_steps_are_refused(workspace, words: tuple[str, ...]) -> None:
     refused = workspace.llmval("run", *words, check=2)
