@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from llmval_tui import __version__
+from llmval_tui.console import output
 from llmval_tui.foundation.errors import ExitCode, Refused
 
 EPILOG = (
@@ -220,25 +221,44 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; a refusal becomes one sentence on stderr (or JSON on stdout) and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments  # known also where the rest cannot be parsed
+    output.take_every_character(as_json=as_json)
+    try:
+        code = _answer(arguments, as_json)
+        output.flush()  # here and not at exit, where nobody can say it well that it fails
+    except BrokenPipeError:
+        # Whoever read our output has gone, perhaps before the end: not a pass. Python must not complain at exit either.
+        output.let_go(sys.stdout, sys.stderr)
+        return ExitCode.INTERRUPTED
+    except OSError as error:
+        what = output.unwritten(error)
+        if what is None:
+            raise  # a defect of ours
+        output.let_go(sys.stdout)
+        return _refuse(f"{what} cannot be written ({error.strerror}): look at where it goes.", as_json=False)
+    return code
+
+
+def _answer(arguments: list[str], as_json: bool) -> int:
     try:
         words = with_command(arguments, COMMANDS, VALUED)
         options = parser(words[0] if words[0] in COMMANDS else None).parse_args(words)
+        screen = options.command == "open" or (options.command == "demo" and sys.stdout.isatty())
+        if options.ascii and not screen:  # the dashboard has its own signs
+            output.ascii_only(as_json=options.json)
         if getattr(options, "checklist_file", None):
             options.checklist = options.checklist_file
         module, _, name = options.where.partition(":")
         function: Callable[[argparse.Namespace], int] = getattr(import_module(f"llmval_tui.console.{module}"), name)
         return int(function(options))
+    except SystemExit as done:  # argparse's, after --help or --version
+        return int(done.code or 0)
     except Refused as refusal:
         return _refuse(str(refusal), as_json)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone, perhaps before the end: not a pass. Python must not complain at exit either.
-        sys.stderr.close()
-        return ExitCode.INTERRUPTED
     except OSError as error:
         if error.filename is None:
-            raise  # no file of the operator's
+            raise
         why = f"{error.filename} cannot be used ({error.strerror}): check the path, its permissions and the disk."
         return _refuse(why, as_json)
 

@@ -105,7 +105,9 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii
             tail = shortened(backing, max(left, 0), signs.ellipsis, head=True)
             cells.append(said.removesuffix("; ") if alone else said + tail)
         table.add_row(*map(Text, cells))
-    console.print(table)
+    with console.capture() as table_text:  # written by us: rich would end a command whose reader has gone with 1
+        console.print(table)
+    console.file.write(table_text.get())
 
 
 def shortened(text: str, width: int, sign: str, *, head: bool = False) -> str:

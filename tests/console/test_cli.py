@@ -328,6 +328,45 @@ def test_the_table_keeps_numbers_states_and_the_ends_of_evidence(workspace, monk
         assert lines[3].rstrip().endswith(workspace.store.runs()[0].id[-11:])
 
 
+def _piped(workspace, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A shell's line, in which $llmval is the command."""
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"], cwd=workspace.folder, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, env={**os.environ, "llmval": f"{sys.executable} -m llmval_tui", **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("words", ["status", "status --json", "watch", "--help", "doctor"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_full_is_one_sentence(workspace, words: str, unbuffered: str) -> None:
+    done = _piped(workspace, f"$llmval {words} > /dev/full", PYTHONUNBUFFERED=unbuffered)
+    if words == "--help" and unbuffered:  # argparse lets it go unsaid
+        assert done.stderr == ""
+        return
+    assert done.returncode == 2 and done.stderr.startswith("llmval: standard output")
+    assert "(No space left on device)" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["status", "status --json", "locate artifacts"])
+def test_a_closed_pipe_is_no_pass_and_no_complaint(workspace, words: str, unbuffered: str) -> None:
+    line = f"{{ sleep 0.2; $llmval {words}; echo $? > code; }} | exec 0<&-; cat code"
+    done = _piped(workspace, line, PYTHONUNBUFFERED=unbuffered)
+    assert (done.stdout, done.stderr) == ("130\n", "")
+
+
+def test_output_that_cannot_take_a_character_gets_another(workspace) -> None:
+    workspace.checklist.write_text("## 1. Only\n- [ ] Ask “Ada” – 名, 😀\n")
+    plain = {"PYTHONIOENCODING": "ascii"}
+    assert "1.1   ? open" in _piped(workspace, "$llmval status", **plain).stdout
+    for environment in ({}, plain):
+        done = _piped(workspace, "$llmval status --ascii", **environment)
+        assert done.returncode == 0 and '1.1   . open  Ask "Ada" - ?, ?' in done.stdout and done.stdout.isascii()
+        told = _piped(workspace, "$llmval status --ascii --json", **environment).stdout
+        assert told.isascii() and json.loads(told)["steps"][0]["text"] == "Ask “Ada” – 名, 😀"
+    assert "has no step ?x?;" in _piped(workspace, "$llmval tick x --note y", **plain).stderr
+
+
 def test_readonly_looks_and_leaves(workspace) -> None:
     refused = workspace.llmval("run", "1.1", "--readonly", check=2)
     assert "--readonly" in refused.stderr
