@@ -1,9 +1,12 @@
 """The `llmval` command: parsing and dispatch. Nothing heavy is imported before it is known what was asked."""
 
 import argparse
+import os
+import re
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from llmval_tui import __version__
@@ -28,11 +31,18 @@ VALUED = {
     "--every",
 }
 
+_BAD_VALUE = re.compile(
+    r"argument (?P<option>\S+): invalid (?P<kind>\w+) value: (?P<quote>['\"])(?P<value>.*)(?P=quote)"
+)
+_KINDS = {"_seconds": "a number of seconds from 0.1 to 60", "int": "a whole number"}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse, whose complaint is a refusal like any other: one sentence, or JSON where that was asked for."""
 
     def error(self, message: str) -> NoReturn:
+        if bad := _BAD_VALUE.fullmatch(message):  # argparse names the function that did not take it
+            message = f"{bad['option']} {bad['value']} is not {_KINDS.get(bad['kind'], bad['kind'])}"
         raise Refused(f"{message}; {self.prog} --help shows what there is.")
 
 
@@ -173,7 +183,7 @@ def _locate(command: argparse.ArgumentParser) -> None:
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0.1 <= value <= 60:
-        raise argparse.ArgumentTypeError("an interval of 0.1 to 60 seconds")
+        raise ValueError(text)
     return value
 
 
@@ -196,11 +206,14 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
 }
 
 
-def with_command(arguments: list[str], commands: Container[str], valued: set[str]) -> list[str]:
+def with_command(arguments: list[str], commands: Collection[str], valued: set[str]) -> list[str]:
     """The arguments with their command in front: `open` where none is named (`llmval`, `llmval FILE`).
 
     A command may also follow common options (`llmval --workspace DIR status`); `valued` are the options whose next word
     is their value, so that a folder called `status` is not taken for the command.
+
+    Raises:
+        Refused: the word in a command's place is none, is no file either, and is nearly a command.
     """
     skip = False
     for position, word in enumerate(arguments):
@@ -213,8 +226,18 @@ def with_command(arguments: list[str], commands: Container[str], valued: set[str
         elif word in commands:
             return [word, *arguments[:position], *arguments[position + 1 :]]
         else:
+            _refuse_slip(word, commands)
             break
     return ["open", *arguments]
+
+
+def _refuse_slip(word: str, commands: Collection[str]) -> None:
+    if os.sep in word or Path(word).exists():
+        return
+    from difflib import get_close_matches
+
+    if near := get_close_matches(word.casefold(), commands, 1):
+        raise Refused(f"there is no command and no file {word!r}: did you mean llmval {near[0]}?")
 
 
 def main(arguments: list[str] | None = None) -> int:

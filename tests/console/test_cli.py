@@ -77,12 +77,24 @@ def test_options_may_stand_between_words(typed: str, name: str, words: list[str]
         ("tick 1.1", "the following arguments are required: --note"),
         ("compare one --anyway", "the following arguments are required: B"),
         ("locate --json moon", "argument what: invalid choice"),
+        ("run --interval abc", "--interval abc is not a number of seconds from 0.1 to 60;"),
+        ("watch --every nan", "--every nan is not a number of seconds from 0.1 to 60;"),
+        ("run --section it's", "--section it's is not a whole number;"),
+        ("sttaus", "no file 'sttaus': did you mean llmval status?"),
+        ("--workspace x rnu 1.2", "no file 'rnu': did you mean llmval run?"),
     ],
 )
 def test_bad_words_are_refused_in_one_sentence(typed: str, complaint: str) -> None:
     with pytest.raises(Refused) as refusal:
         parser().parse_args(with_command(typed.split(), COMMANDS, VALUED))
     assert complaint in str(refusal.value)
+
+
+@pytest.mark.parametrize("word", ["reports", "./statsu", "/statsu", "checks.md"])
+def test_a_file_and_what_is_like_no_command_stay_checklists(word: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").touch()
+    assert with_command([word], COMMANDS, VALUED) == ["open", word]
 
 
 def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
