@@ -261,6 +261,18 @@ def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(wo
     assert [(one["run_id"], one["outcome"]) for one in told["results"]] == [(run.id, "pass")] and not told["message"]
 
 
+def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspace) -> None:
+    following = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    watching = workspace.start("watch", "--every", "1")
+    time.sleep(6)  # a quiet follower says something every 5 s
+    (workspace.folder / "go").touch()
+    followed, watched = (process.communicate(timeout=60)[0] for process in (following, watching))
+    said = [line.strip() for line in followed.splitlines() if line.startswith("    ")]
+    assert said.count("starting") <= 1 and re.search(r"^running [5-9]", "\n".join(said), re.MULTILINE), followed
+    assert re.search(r"^Step 1.3: running for [2-6] seconds$", watched, re.MULTILINE), watched
+
+
 @pytest.mark.parametrize("words", [("1.1", "--all"), ("1.1", "--section", "1"), ("--section", "1", "--all")])
 def test_two_ways_of_choosing_steps_are_refused(workspace, words: tuple[str, ...]) -> None:
     refused = workspace.llmval("run", *words, check=2)
