@@ -157,7 +157,9 @@ def _demo(command: argparse.ArgumentParser) -> None:
 
 
 def _report(command: argparse.ArgumentParser) -> None:
-    command.add_argument("runs", nargs="*", metavar="RUN", help="id of a run, or a part of it (each step's newest run)")
+    command.add_argument(
+        "runs", nargs="*", metavar="RUN", help="id of a run, a part of it, or a step's number (each step's newest run)"
+    )
     command.add_argument("-o", "--output", metavar="FILE", help="where to (report.html; md and json: standard output)")
     command.add_argument("--format", choices=["html", "md", "json"], help="by the file's ending, else html")
 

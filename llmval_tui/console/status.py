@@ -202,7 +202,8 @@ def verify(options: argparse.Namespace) -> int:
             print(line)
         intact = len(findings) - len(stale) - len(kept)
         copies = f"{len(kept)} kept as the run's copy, " if kept else ""
-        print(f"{len(findings)} files back ticks; {intact} intact, {copies}{len(stale)} stale.")
+        files = "file backs" if len(findings) == 1 else "files back"
+        print(f"{len(findings)} {files} ticks; {intact} intact, {copies}{len(stale)} stale.")
     if stale:
         return ExitCode.FAILED
     return ExitCode.UNDECIDED if unbacked else ExitCode.PASSED

@@ -74,7 +74,8 @@ class Watcher:
             return
         if self.plan is not None:
             steps = ", ".join(step.number for step in self.plan.intent.steps)
-            self.say("plan", f"Plan {self.plan.id} is at work on steps {steps}.", plan_id=self.plan.id)
+            word = "step" if len(self.plan.intent.steps) == 1 else "steps"
+            self.say("plan", f"Plan {self.plan.id} is at work on {word} {steps}.", plan_id=self.plan.id)
         for run in reversed(active):
             self._begin(run)
         while True:

@@ -110,7 +110,7 @@ def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
     assert [entry["path"] for entry in ledger[-1]["evidence"]] == ["artifacts/ok.json"]
     assert ledger[-1]["evidence"][0]["sha256"][:12] in todo
 
-    workspace.llmval("verify", check=0)
+    assert "1 file backs ticks; 1 intact, 0 stale." in workspace.llmval("verify", check=0).stdout
     (workspace.folder / "artifacts/ok.json").write_text('{"value": 2}')
     kept = workspace.llmval("verify", check=0).stdout
     assert "kept     1.1  artifacts/ok.json" in kept and "0 intact, 1 kept as the run's copy, 0 stale" in kept
@@ -270,6 +270,7 @@ def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspa
     followed, watched = (process.communicate(timeout=60)[0] for process in (following, watching))
     said = [line.strip() for line in followed.splitlines() if line.startswith("    ")]
     assert said.count("starting") <= 1 and re.search(r"^running [5-9]", "\n".join(said), re.MULTILINE), followed
+    assert "is at work on step 1.3." in watched
     assert re.search(r"^Step 1.3: running for [2-6] seconds$", watched, re.MULTILINE), watched
 
 
