@@ -1,12 +1,16 @@
 """The `llmval` command: parsing and dispatch. Nothing heavy is imported before it is known what was asked."""
 
 import argparse
+import os
+import re
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from llmval_tui import __version__
+from llmval_tui.console import output
 from llmval_tui.foundation.errors import ExitCode, Refused
 
 EPILOG = (
@@ -27,11 +31,18 @@ VALUED = {
     "--every",
 }
 
+_BAD_VALUE = re.compile(
+    r"argument (?P<option>\S+): invalid (?P<kind>\w+) value: (?P<quote>['\"])(?P<value>.*)(?P=quote)"
+)
+_KINDS = {"_seconds": "a number of seconds from 0.1 to 60", "int": "a whole number"}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse, whose complaint is a refusal like any other: one sentence, or JSON where that was asked for."""
 
     def error(self, message: str) -> NoReturn:
+        if bad := _BAD_VALUE.fullmatch(message):  # argparse names the function that did not take it
+            message = f"{bad['option']} {bad['value']} is not {_KINDS.get(bad['kind'], bad['kind'])}"
         raise Refused(f"{message}; {self.prog} --help shows what there is.")
 
 
@@ -142,10 +153,13 @@ def _accept(command: argparse.ArgumentParser) -> None:
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dir", metavar="DIR", help="the scratch workspace (~/.local/state/llmval/demo)")
     command.add_argument("--headless", action="store_true", help="do the load test and print the table")
+    command.add_argument("--reset", action="store_true", help="make the workspace new: without its ticks and runs")
 
 
 def _report(command: argparse.ArgumentParser) -> None:
-    command.add_argument("runs", nargs="*", metavar="RUN", help="id of a run, or a part of it (each step's newest run)")
+    command.add_argument(
+        "runs", nargs="*", metavar="RUN", help="id of a run, a part of it, or a step's number (each step's newest run)"
+    )
     command.add_argument("-o", "--output", metavar="FILE", help="where to (report.html; md and json: standard output)")
     command.add_argument("--format", choices=["html", "md", "json"], help="by the file's ending, else html")
 
@@ -171,7 +185,7 @@ def _locate(command: argparse.ArgumentParser) -> None:
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0.1 <= value <= 60:
-        raise argparse.ArgumentTypeError("an interval of 0.1 to 60 seconds")
+        raise ValueError(text)
     return value
 
 
@@ -194,11 +208,14 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
 }
 
 
-def with_command(arguments: list[str], commands: Container[str], valued: set[str]) -> list[str]:
+def with_command(arguments: list[str], commands: Collection[str], valued: set[str]) -> list[str]:
     """The arguments with their command in front: `open` where none is named (`llmval`, `llmval FILE`).
 
     A command may also follow common options (`llmval --workspace DIR status`); `valued` are the options whose next word
     is their value, so that a folder called `status` is not taken for the command.
+
+    Raises:
+        Refused: the word in a command's place is none, is no file either, and is nearly a command.
     """
     skip = False
     for position, word in enumerate(arguments):
@@ -211,33 +228,62 @@ def with_command(arguments: list[str], commands: Container[str], valued: set[str
         elif word in commands:
             return [word, *arguments[:position], *arguments[position + 1 :]]
         else:
+            _refuse_slip(word, commands)
             break
     return ["open", *arguments]
+
+
+def _refuse_slip(word: str, commands: Collection[str]) -> None:
+    if os.sep in word or Path(word).exists():
+        return
+    from difflib import get_close_matches
+
+    if near := get_close_matches(word.casefold(), commands, 1):
+        raise Refused(f"there is no command and no file {word!r}: did you mean llmval {near[0]}?")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a refusal becomes one sentence on stderr (or JSON on stdout) and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments  # known also where the rest cannot be parsed
+    output.take_every_character(as_json=as_json)
+    try:
+        code = _answer(arguments, as_json)
+        output.flush()  # here and not at exit, where nobody can say it well that it fails
+    except BrokenPipeError:
+        # Whoever read our output has gone, perhaps before the end: not a pass. Python must not complain at exit either.
+        output.let_go(sys.stdout, sys.stderr)
+        return ExitCode.INTERRUPTED
+    except OSError as error:
+        what = output.unwritten(error)
+        if what is None:
+            raise  # a defect of ours
+        output.let_go(sys.stdout)
+        return _refuse(f"{what} cannot be written ({error.strerror}): look at where it goes.", as_json=False)
+    return code
+
+
+def _answer(arguments: list[str], as_json: bool) -> int:
     try:
         words = with_command(arguments, COMMANDS, VALUED)
         options = parser(words[0] if words[0] in COMMANDS else None).parse_args(words)
+        screen = options.command == "open" or (options.command == "demo" and sys.stdout.isatty())
+        if options.ascii and not screen:  # the dashboard has its own signs
+            output.ascii_only(as_json=options.json)
         if getattr(options, "checklist_file", None):
             options.checklist = options.checklist_file
         module, _, name = options.where.partition(":")
         function: Callable[[argparse.Namespace], int] = getattr(import_module(f"llmval_tui.console.{module}"), name)
         return int(function(options))
+    except SystemExit as done:  # argparse's, after --help or --version
+        return int(done.code or 0)
     except Refused as refusal:
         return _refuse(str(refusal), as_json)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone, perhaps before the end: not a pass. Python must not complain at exit either.
-        sys.stderr.close()
-        return ExitCode.INTERRUPTED
     except OSError as error:
         if error.filename is None:
-            raise  # no file of the operator's
+            raise
         why = f"{error.filename} cannot be used ({error.strerror}): check the path, its permissions and the disk."
         return _refuse(why, as_json)
 

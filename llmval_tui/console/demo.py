@@ -6,11 +6,13 @@ import shutil
 import sys
 from pathlib import Path
 
+from llmval_tui.console import common
 from llmval_tui.foundation.errors import ExitCode, Refused
+from llmval_tui.foundation.files import write_atomic
 from llmval_tui.foundation.resources import bundled
 from llmval_tui.runs.plans import active_plan
 from llmval_tui.runs.store import RunStore
-from llmval_tui.runs.workspace import DEMO_MARKER
+from llmval_tui.runs.workspace import DEMO_MARKER, is_demo
 
 HEADLESS_STEP = "1.2"  # the load test: the list's main job
 
@@ -20,23 +22,28 @@ def scratch_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "llmval" / "demo"
 
 
-def prepare(folder: Path) -> Path:
-    """Make the scratch workspace, or set its documents back to their beginning; runs made in it are kept.
+def prepare(folder: Path, *, reset: bool = False) -> Path:
+    """Make the scratch workspace, or complete it; ticks, records and runs made in it are kept.
 
-    A workspace in which something is at work is left as it is, so that a demo that was left is found again.
+    Args:
+        reset: make it new, without the documents and the runs that are there.
 
     Raises:
-        Refused: the folder holds something that is not a demo.
+        Refused: the folder holds something that is not a demo, or what is at work there would be reset.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / DEMO_MARKER).is_file():
+    if folder.exists() and any(folder.iterdir()) and not is_demo(folder):
         raise Refused(f"{folder} is not a demo workspace: name an empty folder with --dir.")
-    if active_plan(folder) is not None or RunStore(folder).active():
-        return folder
+    if reset and (active_plan(folder) is not None or RunStore(folder).active()):
+        raise Refused(f"something is at work in {folder}: end it with llmval cancel --workspace {folder}, then reset.")
+    documents = folder / "docs"
     try:
-        (folder / "docs").mkdir(parents=True, exist_ok=True)
+        documents.mkdir(parents=True, exist_ok=True)
         (folder / DEMO_MARKER).touch()
+        if reset and (folder / "artifacts").exists():
+            shutil.rmtree(folder / "artifacts")
         for document in sorted(bundled("docs").glob("*.md")):
-            shutil.copyfile(document, folder / "docs" / document.name)
+            if reset or not (documents / document.name).exists():
+                write_atomic(documents / document.name, document.read_bytes())
     except OSError as error:
         raise Refused(f"{folder} cannot be written ({error.strerror}): name another folder with --dir.") from error
     return folder
@@ -44,9 +51,18 @@ def prepare(folder: Path) -> Path:
 
 def demo(options: argparse.Namespace) -> int:
     """Open the dashboard on the demo, or complete its load test and print the table where there is no terminal."""
-    folder = prepare(Path(options.dir).expanduser().absolute() if options.dir else scratch_folder())
+    if options.workspace or options.checklist:
+        raise Refused("demo has a workspace and a checklist of its own: name the folder for them with --dir instead.")
+    screen = not options.headless and sys.stdin.isatty() and sys.stdout.isatty()
+    if not screen or options.reset:
+        common.refuse_readonly(options)
+    folder = Path(options.dir).expanduser().absolute() if options.dir else scratch_folder()
+    if not options.readonly:
+        prepare(folder, reset=options.reset)
+    elif not is_demo(folder):
+        raise Refused(f"{folder} is not a demo workspace, and --readonly makes none: open it once without.")
     options.workspace, options.checklist, options.preset = str(folder), None, "smoke"
-    if not options.headless and sys.stdin.isatty() and sys.stdout.isatty():
+    if screen:
         from llmval_tui.console.dashboard import dashboard
 
         return dashboard(options)

@@ -35,7 +35,7 @@ def doctor(options: argparse.Namespace) -> int:
     if options.json:
         common.print_json({"checks": checks})
         return ExitCode.PASSED
-    glyphs = {"ok": "✓", "missing": "✗", "note": "!"}
+    glyphs = {"ok": "x", "missing": "!", "note": "-"} if options.ascii else {"ok": "✓", "missing": "✗", "note": "!"}
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{glyphs[check.state]} {check.name:<{width}}  {check.found}")

@@ -3,13 +3,16 @@
 import shutil
 import signal
 import time
+from datetime import UTC, datetime
 from typing import TextIO
 
+from llmval_tui.actions.state import ticks
 from llmval_tui.plan import cancel_plan
 from llmval_tui.runs.events import EventFollower, Progress
-from llmval_tui.runs.plans import Plan, StepResult
+from llmval_tui.runs.plans import Plan, PlanStatus, StepResult
 from llmval_tui.runs.records import Outcome, Verdict
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, same_step
+from llmval_tui.tui.fmt import duration
 from llmval_tui.tui.glyphs import OUTCOME_SIGNS
 
 # The figures worth a line, in this order, with the name people use.
@@ -23,6 +26,26 @@ SHOWN = (
     ("queued", "queued", ""),
 )
 QUIET_INTERVAL_S = 5.0  # between progress lines where there is no live line
+
+
+def standing(plan: Plan, store: RunStore) -> PlanStatus:
+    """How a plan that has ended stands: what it wrote, and of one that was killed also what its runs came to since."""
+    status = plan.status()
+    if status.state == "finished":
+        return status
+    runs = [run for run in store.runs() if is_of(run, plan, status)]
+    for step in plan.intent.steps[len(status.results) :]:
+        key = (step.section, step.text, step.occurrence)
+        run = next((run for run in runs if same_step(run.intent.step, *key)), None)
+        if run is not None and (verdict := run.verdict()) is not None:
+            ticked = ticks(run, verdict)
+            status.results.append(StepResult(step.number, verdict.outcome.value, run.id, verdict.summary, ticked))
+    return status
+
+
+def is_of(run: Run, plan: Plan, status: PlanStatus) -> bool:
+    """Whether a plan made a run, or found it at work and waited for it."""
+    return run.intent.plan_id == plan.id or run.id == status.run_id
 
 
 class Follower:
@@ -47,7 +70,7 @@ class Follower:
         try:
             while True:
                 alive = self.plan.alive()  # before the look, so that the last word is seen
-                self._look()
+                self._look(alive=alive)
                 if not alive or self._interrupts > 1:
                     break
                 time.sleep(0.2)
@@ -61,8 +84,8 @@ class Follower:
             self._line("stopping: the run gets SIGINT, then SIGTERM, then SIGKILL; Ctrl-C again to stop watching only")
             cancel_plan(self.plan, "Ctrl-C")
 
-    def _look(self) -> None:
-        status = self.plan.status()
+    def _look(self, *, alive: bool) -> None:
+        status = self.plan.status() if alive else standing(self.plan, self.store)
         if status.run_id and (self._run is None or self._run.id != status.run_id):
             self._run = self.store.get(status.run_id)
             self._events, self._phase = EventFollower(self._run.events), None
@@ -77,19 +100,22 @@ class Follower:
             self._events.poll()
             for problem in self._events.progress.problems[problems:]:
                 self._line(f"    ! {problem}")
-            self._show(self._events.progress)
+            killed = not alive and status.state != "finished"
+            if self._run is not None and (not killed or self._run.alive()):
+                self._show(self._run, self._events.progress)
         for result in status.results[self._printed :]:
             self._result(result)
             self._printed += 1
 
-    def _show(self, progress: Progress) -> None:
-        text = describe(progress)
+    def _show(self, run: Run, progress: Progress) -> None:
+        stage, elapsed_s = (progress.phase, None) if progress.phase else stage_of(run)
+        text = describe(progress, stage if elapsed_s is None else f"{stage} {duration(elapsed_s)}")
         if self.live:
             width = shutil.get_terminal_size().columns
             self.out.write("\r\x1b[K" + f"    {text}"[: width - 1])
             self.out.flush()
-        elif progress.phase != self._phase or (text and time.monotonic() >= self._next_line):
-            self._phase = progress.phase
+        elif stage != self._phase or (text and time.monotonic() >= self._next_line):
+            self._phase = stage
             self._next_line = time.monotonic() + QUIET_INTERVAL_S
             if text:
                 self._line(f"    {text}")
@@ -123,9 +149,21 @@ def _mark(outcome: str) -> str:
     return OUTCOME_SIGNS[Outcome(outcome)].unicode if outcome in set(Outcome) else "⊘"
 
 
-def describe(progress: Progress) -> str:
-    """A run's progress in one line: phase, bar, figures."""
-    parts = [progress.phase or "starting"]
+def stage_of(run: Run) -> tuple[str, float | None]:
+    """What a run is at of which no phase is known, as of a command that is none of the runners, and for how long."""
+    commands = run.status().commands
+    if not commands or commands[-1].started_utc is None:
+        return "starting", None
+    if commands[-1].ended_utc is not None:
+        return "ended, to be judged" if len(commands) == len(run.intent.commands) else "starting", None
+    began = datetime.fromisoformat(commands[-1].started_utc)
+    label = f" {commands[-1].label}" if len(run.intent.commands) > 1 else ""
+    return f"running{label}", max((datetime.now(UTC) - began).total_seconds(), 0.0)
+
+
+def describe(progress: Progress, stage: str) -> str:
+    """A run's progress in one line: phase or other stage, bar, figures."""
+    parts = [stage]
     if progress.fraction is not None and progress.total is not None and progress.done is not None:
         filled = round(progress.fraction * 20)
         parts.append(f"[{'█' * filled}{'░' * (20 - filled)}] {progress.done:.0f}/{progress.total:.0f} {progress.unit}")

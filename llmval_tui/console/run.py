@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.console import common
 from llmval_tui.console.dry_run import dry_run
-from llmval_tui.console.follow import Follower
+from llmval_tui.console.follow import Follower, is_of, standing
 from llmval_tui.console.status import print_table
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.plan import cancel_plan, exit_code_of, make_plan, start_plan
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import software_versions
-from llmval_tui.runs.plans import Plan, StepResult, active_plan, plans
+from llmval_tui.runs.plans import Plan, PlanStatus, StepResult, active_plan, plans
 from llmval_tui.runs.store import RunStore
 
 if TYPE_CHECKING:
@@ -93,16 +93,27 @@ def chosen_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step
 
 
 def attach(options: argparse.Namespace) -> int:
-    """Watch the plan that is at work, or show how the newest one ended."""
+    """Watch the plan that is at work, or show how the last one that began ended."""
     workspace = common.workspace_of(options)
-    newest = plans(workspace)
-    plan = active_plan(workspace) or (newest[0] if newest else None)
+    found = plans(workspace)
+    plan = active_plan(workspace) or next(filter(_began, found), found[0] if found else None)
     if plan is None:
         raise Refused(f"no plan ever worked on {workspace}: start one with llmval run.")
     config, trouble = common.config_or_trouble(options)
     if trouble is not None:  # of the settings only bell and notify are needed here
         print(f"llmval: {trouble}", file=sys.stderr)
-    return _watch(options, plan, RunStore(workspace), workspace / plan.intent.checklist, config)
+    store = RunStore(workspace)
+    if not plan.alive():
+        active = ", ".join(run.id for run in store.active())
+        what = f"no plan is at work, and {active} goes on" if active else "nothing is at work"
+        print(f"{what}; the last plan:", file=sys.stderr if options.json else sys.stdout)
+    return _watch(options, plan, store, workspace / plan.intent.checklist, config)
+
+
+def _began(plan: Plan) -> bool:
+    """Whether it was not refused before its first step, as one beside another plan is: whoever started it was told."""
+    status = plan.status()
+    return not status.message or bool(status.results)
 
 
 def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: Path, config: "Config") -> int:
@@ -111,16 +122,16 @@ def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: 
     if plan.alive():
         print(f"plan {plan.id} goes on; llmval attach watches it again.", file=sys.stderr)
         return ExitCode.INTERRUPTED
-    status = plan.status()
+    status = standing(plan, store)
     if status.message:
         raise Refused(status.message)
     code = exit_code_of(status.results, status.cancelled)
     if working:
         _ring(config, status.results)
     message = None
-    if status.state != "finished":
+    if status.state != "finished" and len(status.results) < len(plan.intent.steps):
         # A plan that was killed has no last word: what it did not come to must not read as passed.
-        message = _unfinished(plan, store)
+        message = _unfinished(plan, status, store)
         code = code if code is not ExitCode.PASSED else ExitCode.UNDECIDED
         print(f"llmval: {message}", file=sys.stderr)
     if options.json:
@@ -134,7 +145,7 @@ def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: 
             }
         )
     elif any(result.run_id for result in status.results):
-        print_table(checklist, store)  # where nothing ran, the refusals say it all
+        print_table(checklist, store, ascii_only=bool(options.ascii))  # where nothing ran, the refusals say it all
     return code
 
 
@@ -152,14 +163,13 @@ def _ring(config: "Config", results: Sequence[StepResult]) -> None:
     sys.stderr.flush()
 
 
-def _unfinished(plan: Plan, store: RunStore) -> str:
+def _unfinished(plan: Plan, status: PlanStatus, store: RunStore) -> str:
     """What is known of a plan whose process ended before its work did."""
-    results = len(plan.status().results)
-    done = f"{results} of {len(plan.intent.steps)} steps came to an end"
-    active = [run.id for run in store.active() if run.intent.plan_id == plan.id]
-    rest = (
-        f"run {active[0]} goes on and llmval status judges it" if active else f"{plan.folder / 'plan.log'} may say why"
-    )
+    done = f"{len(status.results)} of {len(plan.intent.steps)} steps came to an end"
+    mine = [run for run in store.runs() if is_of(run, plan, status) and run.verdict() is None]
+    rest = f"{plan.folder / 'plan.log'} may say why"
+    if mine:
+        rest = f"run {mine[0].id} {'goes on' if mine[0].alive() else 'has ended'} and llmval status judges it"
     return f"plan {plan.id} was killed or could not write before it was done ({done}); {rest}. Start the rest again."
 
 

@@ -10,17 +10,23 @@ from typing import Any, TextIO
 from llmval_tui.actions.accept import accept as accept_run
 from llmval_tui.actions.settle import rejudge, settle_all, tick_by_hand
 from llmval_tui.actions.state import StepState, StepStatus, step_statuses
-from llmval_tui.checklist.model import load
+from llmval_tui.checklist.model import Checklist, StepKey, load
 from llmval_tui.console import common
 from llmval_tui.foundation.errors import ExitCode, Refused
+from llmval_tui.foundation.files import read_lines
 from llmval_tui.foundation.resources import bundled
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs import client
 from llmval_tui.runs.evidence import Finding, check_ledger
 from llmval_tui.runs.plans import active_plan
 from llmval_tui.runs.records import Outcome
-from llmval_tui.runs.store import RunStore
+from llmval_tui.runs.store import RunStore, recorded_path, same_list
 from llmval_tui.tui.glyphs import STEP_SIGNS, glyphs
+
+GAP = 2  # cells between the columns of the table
+LEAST_TEXT = 24
+LEAST_EVIDENCE = 12  # an ellipsis, some of a name, and eight digits of a hash
+WORDS = {Outcome.FAIL: "failed"}  # where the verdict's own word is no adjective
 
 
 def status(options: argparse.Namespace) -> int:
@@ -60,32 +66,86 @@ def look_after_all(store: RunStore) -> None:
 
 
 def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii_only: bool = False) -> None:
-    """The checklist as a table: number, state, text, what backs it."""
-    from rich.console import Console  # rich takes a while to load; most commands print no table
+    """The checklist as a table: number, state, text, what backs it; only the last two are cut where it is narrow."""
+    from rich.cells import cell_len  # rich takes a while to load; most commands print no table
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     signs = glyphs(ascii_only)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("step", "state", "what", "evidence"):
-        table.add_column(name, no_wrap=name != "what", overflow="fold")
-    for item in step_statuses(load(path), store):
-        evidence = ""
-        if item.verdict is not None and item.verdict.outcome is Outcome.PASS and item.verdict.evidence:
-            first = item.verdict.evidence[0]
-            evidence = f"{first.path} {first.sha256[:12]}"
-        elif item.run is not None:
-            evidence = item.run.id
-        table.add_row(
+    checklist = load(path)
+    ticks = _recorded_ticks(checklist, store)
+    rows = [
+        (
             item.step.number,
             f"{signs.sign(STEP_SIGNS[item.state])} {item.state}",
-            Text(clean_line(item.step.text), overflow="ellipsis", no_wrap=True),
-            Text(clean_line(evidence)),
+            clean_line(item.step.text),
+            *map(clean_line, _evidence(item, ticks.get(item.step.key))),
         )
+        for item in step_statuses(checklist, store)
+    ]
     # A pipe has no width: give it one in which nothing that matters is cut.
     console = Console(file=out or sys.stdout, highlight=False)
     console.width = console.width if console.is_terminal else 160
-    console.print(table)
+    step = max(len("step"), *(cell_len(row[0]) for row in rows))
+    state = max(len("state"), *(cell_len(row[1]) for row in rows))
+    room = max(console.width - step - state - 3 * GAP, 1)
+    evidence = min(max(len("evidence"), *(cell_len(said + backing) for *_, said, backing in rows)), room - LEAST_TEXT)
+    if evidence < LEAST_EVIDENCE and any(said or backing for *_, said, backing in rows):
+        evidence, room = 0, room + GAP  # of a part of a hash nothing can be read
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for name, width in (("step", step), ("state", state), ("what", max(room - evidence, 1)), ("evidence", evidence)):
+        if width > 0:
+            table.add_column(name, width=width, no_wrap=True, overflow="crop")
+    for number, word, text, said, backing in rows:
+        cells = [number, word, shortened(text, max(room - evidence, 1), signs.ellipsis)]
+        if evidence > 0:
+            left = evidence - cell_len(said)
+            alone = said and left < min(LEAST_EVIDENCE, cell_len(backing))
+            tail = shortened(backing, max(left, 0), signs.ellipsis, head=True)
+            cells.append(said.removesuffix("; ") if alone else said + tail)
+        table.add_row(*map(Text, cells))
+    with console.capture() as table_text:  # written by us: rich would end a command whose reader has gone with 1
+        console.print(table)
+    console.file.write(table_text.get())
+
+
+def shortened(text: str, width: int, sign: str, *, head: bool = False) -> str:
+    """The text in so many cells, its end (or its head) replaced by the sign where it is longer."""
+    from rich.cells import cell_len, chop_cells
+
+    if cell_len(text) <= width:
+        return text
+    if width <= 1:
+        return sign[:width]
+    # Cut by cells, for a character may be two wide.
+    return sign + chop_cells(text[::-1], width - 1)[0][::-1] if head else chop_cells(text, width - 1)[0] + sign
+
+
+def _recorded_ticks(checklist: Checklist, store: RunStore) -> dict[StepKey, dict[str, Any]]:
+    """The newest tick that the ledger has of each item."""
+    name = recorded_path(checklist.path, store.workspace)
+    return {
+        StepKey(line["section"], line["text"], line["occurrence"]): line
+        for line in read_lines(store.ledger)
+        if {"section", "text", "occurrence"} <= line.keys() and same_list(line.get("checklist"), name)
+    }
+
+
+def _evidence(item: StepStatus, tick: dict[str, Any] | None) -> tuple[str, str]:
+    """What must be known beside a tick's backing, and the backing: a file and its hash, a run, the operator's word."""
+    verdict, run_id = item.verdict, item.run.id if item.run else ""
+    passed = verdict is not None and verdict.outcome is Outcome.PASS
+    files: list[Any] = (
+        [{"path": one.path, "sha256": one.sha256} for one in verdict.evidence] if verdict and passed else []
+    )
+    said = ""
+    if item.state is StepState.DONE and tick is not None:  # the tick may rest on an older run than the newest
+        said = f"newest run {WORDS.get(verdict.outcome, verdict.outcome)}; " if verdict and not passed else ""
+        if tick.get("kind") == "operator":
+            return said, "operator's note"
+        files, run_id = tick.get("evidence") or [], str(tick.get("run_id") or "")
+    return said, f"{files[0]['path']} {files[0]['sha256'][:8]}" if files else run_id
 
 
 def _as_json(item: StepStatus) -> dict[str, Any]:
@@ -142,7 +202,8 @@ def verify(options: argparse.Namespace) -> int:
             print(line)
         intact = len(findings) - len(stale) - len(kept)
         copies = f"{len(kept)} kept as the run's copy, " if kept else ""
-        print(f"{len(findings)} files back ticks; {intact} intact, {copies}{len(stale)} stale.")
+        files = "file backs" if len(findings) == 1 else "files back"
+        print(f"{len(findings)} {files} ticks; {intact} intact, {copies}{len(stale)} stale.")
     if stale:
         return ExitCode.FAILED
     return ExitCode.UNDECIDED if unbacked else ExitCode.PASSED

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.console import common
-from llmval_tui.console.follow import SHOWN
+from llmval_tui.console.follow import SHOWN, stage_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.files import to_json
 from llmval_tui.foundation.text import clean_line, utc_iso
@@ -74,7 +74,8 @@ class Watcher:
             return
         if self.plan is not None:
             steps = ", ".join(step.number for step in self.plan.intent.steps)
-            self.say("plan", f"Plan {self.plan.id} is at work on steps {steps}.", plan_id=self.plan.id)
+            word = "step" if len(self.plan.intent.steps) == 1 else "steps"
+            self.say("plan", f"Plan {self.plan.id} is at work on {word} {steps}.", plan_id=self.plan.id)
         for run in reversed(active):
             self._begin(run)
         while True:
@@ -174,10 +175,17 @@ class Watcher:
 
     def _progress(self, watched: _Watched) -> None:
         now = time.monotonic()
-        if now < watched.next_progress or watched.events.progress.phase is None:
+        progress = watched.events.progress
+        if now < watched.next_progress:
+            return
+        if progress.phase is None:
+            stage, elapsed_s = stage_of(watched.run)
+            if elapsed_s is not None and elapsed_s >= self.every_s:  # that it runs at all was just told as its state
+                watched.next_progress = now + self.every_s
+                spoken = f"{elapsed_s:.0f} seconds" if elapsed_s < 120 else f"{elapsed_s / 60:.0f} minutes"
+                self.say("progress", f"Step {watched.run.intent.step.number}: {stage} for {spoken}")
             return
         watched.next_progress = now + self.every_s
-        progress = watched.events.progress
         silent_s = (time.time_ns() - progress.last_t_ns) / 1e9 if progress.last_t_ns else 0.0
         text = in_words(progress)
         if silent_s > SILENCE_S:

@@ -44,6 +44,11 @@ def side(store: RunStore, name: str, label: str) -> Side:
     artifact = _artifact(run, verdict, half, store)
     path = artifact.judged_path(store.workspace)
     if path is None:
+        if artifact.sha256 is None and artifact.state != "missing":
+            raise Refused(
+                f"the verdict of {run.id} has no hash of {artifact.path}, so nobody can say whether the requests in it "
+                "are those that were judged: name a run whose result is intact."
+            )
         how = {"changed": "was changed or written over since"}.get(artifact.state, f"is {artifact.state}")
         raise Refused(
             f"{artifact.path} {how}, so the requests that {run.id} was judged on are gone: name a run whose result is "

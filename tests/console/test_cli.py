@@ -1,7 +1,9 @@
 """The command line with real processes: what it does, its exit codes, and that a refusal changes no byte."""
 
+import io
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -12,10 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.cells import cell_len
 
 from llmval_tui.actions.api import Options
 from llmval_tui.checklist.model import load
 from llmval_tui.cli import COMMANDS, VALUED, parser, with_command
+from llmval_tui.console.status import print_table
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.plan import PlanProcess, make_plan
 from llmval_tui.runs.plans import active_plan
@@ -73,12 +77,24 @@ def test_options_may_stand_between_words(typed: str, name: str, words: list[str]
         ("tick 1.1", "the following arguments are required: --note"),
         ("compare one --anyway", "the following arguments are required: B"),
         ("locate --json moon", "argument what: invalid choice"),
+        ("run --interval abc", "--interval abc is not a number of seconds from 0.1 to 60;"),
+        ("watch --every nan", "--every nan is not a number of seconds from 0.1 to 60;"),
+        ("run --section it's", "--section it's is not a whole number;"),
+        ("sttaus", "no file 'sttaus': did you mean llmval status?"),
+        ("--workspace x rnu 1.2", "no file 'rnu': did you mean llmval run?"),
     ],
 )
 def test_bad_words_are_refused_in_one_sentence(typed: str, complaint: str) -> None:
     with pytest.raises(Refused) as refusal:
         parser().parse_args(with_command(typed.split(), COMMANDS, VALUED))
     assert complaint in str(refusal.value)
+
+
+@pytest.mark.parametrize("word", ["reports", "./statsu", "/statsu", "checks.md"])
+def test_a_file_and_what_is_like_no_command_stay_checklists(word: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").touch()
+    assert with_command([word], COMMANDS, VALUED) == ["open", word]
 
 
 def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
@@ -94,7 +110,7 @@ def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
     assert [entry["path"] for entry in ledger[-1]["evidence"]] == ["artifacts/ok.json"]
     assert ledger[-1]["evidence"][0]["sha256"][:12] in todo
 
-    workspace.llmval("verify", check=0)
+    assert "1 file backs ticks; 1 intact, 0 stale." in workspace.llmval("verify", check=0).stdout
     (workspace.folder / "artifacts/ok.json").write_text('{"value": 2}')
     kept = workspace.llmval("verify", check=0).stdout
     assert "kept     1.1  artifacts/ok.json" in kept and "0 intact, 1 kept as the run's copy, 0 stale" in kept
@@ -223,6 +239,41 @@ def test_a_plan_that_was_killed_does_not_read_as_passed(workspace) -> None:
     assert "0 of 1 steps" in told["message"]
 
 
+def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(workspace) -> None:
+    workspace.llmval("run", "1.3", "--detach", check=0)
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    (run,) = workspace.store.runs()
+    assert f"no plan is at work, and {run.id} goes on; the last plan:" in workspace.llmval("attach", check=3).stdout
+    (workspace.folder / "go").touch()
+    until(lambda: workspace.store.active() == [])
+    assert f"{run.id} has ended and llmval status judges it" in workspace.llmval("attach", check=3).stderr
+    workspace.llmval("status", check=0)
+    refused = workspace.folder / "artifacts/plans/99990101T000000Z-abcdef"  # begun beside the first, and told so
+    refused.mkdir()
+    (refused / "plan.json").write_bytes(next(refused.parent.glob("*/plan.json")).read_bytes())
+    (refused / "status.json").write_text('{"state": "finished", "message": "another plan is at work"}')
+    done = workspace.llmval("attach", check=0)
+    assert done.stdout.startswith("nothing is at work; the last plan:\n▸ 1.3") and done.stderr == ""
+    assert "✓ 1.3  pass, ticked" in done.stdout and "starting" not in done.stdout
+    told = json.loads(workspace.llmval("attach", "--json", check=0).stdout)
+    assert [(one["run_id"], one["outcome"]) for one in told["results"]] == [(run.id, "pass")] and not told["message"]
+
+
+def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspace) -> None:
+    following = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    watching = workspace.start("watch", "--every", "1")
+    time.sleep(6)  # a quiet follower says something every 5 s
+    (workspace.folder / "go").touch()
+    followed, watched = (process.communicate(timeout=60)[0] for process in (following, watching))
+    said = [line.strip() for line in followed.splitlines() if line.startswith("    ")]
+    assert said.count("starting") <= 1 and re.search(r"^running [5-9]", "\n".join(said), re.MULTILINE), followed
+    assert "is at work on step 1.3." in watched
+    assert re.search(r"^Step 1.3: running for [2-6] seconds$", watched, re.MULTILINE), watched
+
+
 @pytest.mark.parametrize("words", [("1.1", "--all"), ("1.1", "--section", "1"), ("--section", "1", "--all")])
 def test_two_ways_of_choosing_steps_are_refused(workspace, words: tuple[str, ...]) -> None:
     refused = workspace.llmval("run", *words, check=2)
@@ -261,6 +312,84 @@ def test_only_a_pass_is_shown_as_evidence(workspace) -> None:
     assert "done" in row
     assert workspace.store.runs()[0].verdict().evidence  # there is a file, of a run that failed
     assert "artifacts/ok.json " not in row.split("`")[-1]
+
+
+def test_a_tick_is_shown_with_what_it_rests_on_not_with_the_newest_run(workspace) -> None:
+    workspace.llmval("run", "1.1", check=0)
+    (workspace.folder / "ok.py").write_text("raise SystemExit(3)")
+    workspace.llmval("run", "1.1", check=1)
+    (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
+    row = workspace.llmval("status", check=0).stdout.splitlines()[1]
+    assert f"newest run failed; artifacts/ok.json {entry['evidence'][0]['sha256'][:8]}" in row
+    workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
+    assert "newest run failed; operator's note" in workspace.llmval("status", check=0).stdout.splitlines()[1]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [160, 80, 60, 40, 20])
+def test_the_table_keeps_numbers_states_and_the_ends_of_evidence(workspace, monkeypatch, width: int) -> None:
+    item = "- [ ] Run: `python ok.py --output-json artifacts/a_folder/with_a_long_name/the_result.json`"
+    workspace.checklist.write_text(
+        f"## 11. 名前\n{item}\n- [ ] Ask 名前 {'名前' * 40}\n- [ ] Run: `python broken.py`\n"
+    )
+    workspace.llmval("run", "11.1", check=0)
+    workspace.llmval("run", "11.3", check=1)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    print_table(workspace.checklist, workspace.store, out := _Terminal())
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.getvalue().splitlines()]
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["11.1", "✓", "done"], ["11.2", "○", "open"], ["11.3", "✗", "failed"],
+    ] or width < 24  # fmt: skip
+    assert len(lines) == 4 and all(cell_len(line) <= width for line in lines)
+    if width >= 60:
+        (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
+        assert lines[1].rstrip().endswith(f".json {entry['evidence'][0]['sha256'][:8]}")
+        assert lines[1].split("done")[1].strip().startswith("Run: `python ok.py --ou")
+        assert lines[3].rstrip().endswith(workspace.store.runs()[0].id[-11:])
+
+
+def _piped(workspace, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A shell's line, in which $llmval is the command."""
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"], cwd=workspace.folder, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, env={**os.environ, "llmval": f"{sys.executable} -m llmval_tui", **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("words", ["status", "status --json", "watch", "--help", "doctor"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_full_is_one_sentence(workspace, words: str, unbuffered: str) -> None:
+    done = _piped(workspace, f"$llmval {words} > /dev/full", PYTHONUNBUFFERED=unbuffered)
+    if words == "--help" and unbuffered:  # argparse lets it go unsaid
+        assert done.stderr == ""
+        return
+    assert done.returncode == 2 and done.stderr.startswith("llmval: standard output")
+    assert "(No space left on device)" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["status", "status --json", "locate artifacts"])
+def test_a_closed_pipe_is_no_pass_and_no_complaint(workspace, words: str, unbuffered: str) -> None:
+    line = f"{{ sleep 0.2; $llmval {words}; echo $? > code; }} | exec 0<&-; cat code"
+    done = _piped(workspace, line, PYTHONUNBUFFERED=unbuffered)
+    assert (done.stdout, done.stderr) == ("130\n", "")
+
+
+def test_output_that_cannot_take_a_character_gets_another(workspace) -> None:
+    workspace.checklist.write_text("## 1. Only\n- [ ] Ask “Ada” – 名, 😀\n")
+    plain = {"PYTHONIOENCODING": "ascii"}
+    assert "1.1   ? open" in _piped(workspace, "$llmval status", **plain).stdout
+    for environment in ({}, plain):
+        done = _piped(workspace, "$llmval status --ascii", **environment)
+        assert done.returncode == 0 and '1.1   . open  Ask "Ada" - ?, ?' in done.stdout and done.stdout.isascii()
+        told = _piped(workspace, "$llmval status --ascii --json", **environment).stdout
+        assert told.isascii() and json.loads(told)["steps"][0]["text"] == "Ask “Ada” – 名, 😀"
+    assert "has no step ?x?;" in _piped(workspace, "$llmval tick x --note y", **plain).stderr
 
 
 def test_readonly_looks_and_leaves(workspace) -> None:

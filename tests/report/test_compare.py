@@ -182,6 +182,14 @@ def test_a_run_is_not_compared_with_itself_nor_by_a_file_that_changed(workspace:
         side(workspace.store, workspace.run(outcome=None).id, "A")
 
 
+def test_a_result_that_no_hash_is_recorded_of_is_refused_in_a_sentence(workspace: Workspace) -> None:
+    run = workspace.run()
+    verdict = json.loads((run.folder / "verdict.json").read_text())
+    (run.folder / "verdict.json").write_text(json.dumps(verdict | {"evidence": []}))
+    with pytest.raises(Refused, match=r"the verdict of \S+ has no hash of artifacts/r1\.json, so nobody"):
+        side(workspace.store, run.id, "A")
+
+
 def test_an_unknown_driver_on_gpus_is_no_equal_driver(workspace: Workspace) -> None:
     on_gpu = changed("identity", device="cuda")
     with pytest.raises(Refused, match="driver is not known in either run"):

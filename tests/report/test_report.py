@@ -105,6 +105,15 @@ def full(workspace: Workspace) -> Run:
     return run
 
 
+def test_a_steps_number_names_its_newest_run(workspace: Workspace) -> None:
+    checklist = load(workspace.folder / "docs/llm_validation_checklist.md")
+    with pytest.raises(Refused, match=r"step 1\.1 has no run to report on"):
+        runs_for(workspace.store, ["1.1"], checklist)
+    first, newest = workspace.run(), workspace.run()
+    for given in (checklist, None):
+        assert [run.id for run in runs_for(workspace.store, ["1.1", first.id], given)] == [newest.id, first.id]
+
+
 def test_page_is_one_file_without_script_or_fetch_and_every_table_and_plot_speaks(
     workspace: Workspace, full: Run
 ) -> None:
