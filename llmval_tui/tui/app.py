@@ -145,8 +145,16 @@ class Dashboard(StyledApp):
         super()._refresh_notifications()
 
     def end_when_told(self) -> None:
-        """SIGTERM ends the dashboard as a key would: the terminal gets its screen, its mouse and its cursor back."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, ExitCode.INTERRUPTED)
+        """SIGTERM and SIGHUP end the dashboard as a key would: the terminal gets its screen, mouse and cursor back."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.exit, None, ExitCode.INTERRUPTED)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it unheard
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+
+    def _hung_up(self) -> None:
+        """Where the line is lost there is nothing to give back, and writing to it could hang."""
+        end_with_the_line()
+        self.exit(None, ExitCode.INTERRUPTED)
 
     def action_leave(self) -> None:
         """Ctrl-C and Ctrl-Q ask as `q` does; in a dialog they close it."""
@@ -157,7 +165,7 @@ class Dashboard(StyledApp):
 
 
 def run(settings: Settings, first: FirstLook | None = None, held: HeldTerminal | None = None) -> int:
-    """Open the dashboard and stay until the operator leaves: 0, 130 after SIGTERM, 1 after a defect of its own.
+    """Open the dashboard and stay until the operator leaves: 0, 130 after a signal, 1 after a defect of its own.
 
     Raises:
         Refused: the theme or the recording is not there; said on the screen from before.
