@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tui_builder import Workspace, load_events, sample, verdict
+from tui_builder import T0, Workspace, load_events, sample, verdict
 from tui_pilot import WIDE, Make, ready, said, text_of, until
 
 from llmval_tui.foundation.files import write_json
@@ -17,6 +17,7 @@ from llmval_tui.tui.bridge import Sampled
 from llmval_tui.tui.following import RunFollower
 from llmval_tui.tui.glyphs import UNICODE
 from llmval_tui.tui.widgets.load_pane import load_rows
+from llmval_tui.tui.widgets.run_pane import run_part
 from llmval_tui.tui.widgets.text_rows import command_rows, labelled
 
 
@@ -168,3 +169,18 @@ def test_evidence_of_which_the_run_keeps_a_copy_is_not_called_lost(tmp_path: Pat
         ("changed since it was judged", False),
         ("missing", False),
     ]
+
+
+def shown_of(folder: Path, second: float) -> str:
+    return "\n".join(row.plain for row in run_part(RunFollower(Run(folder)).look(), T0 + second, 100, UNICODE, ""))
+
+
+def test_a_run_whose_end_nobody_saw_does_not_go_on_for_ever(workspace: Workspace) -> None:
+    folder = workspace.run("1.2", alive=False)
+    assert "UTC, end not seen" in shown_of(folder, 8)
+    write_json(folder / "verdict.json", verdict(Outcome.INCONCLUSIVE))
+    assert "UTC, end not seen" in shown_of(folder, 8)
+
+
+def test_a_run_that_is_at_work_says_for_how_long(workspace: Workspace) -> None:
+    assert "UTC, for 8.0 s" in shown_of(workspace.run("1.2"), 8)
