@@ -5,12 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tui_builder import T0, Workspace, load_events, sample, verdict
+from tui_builder import T0, Workspace, event, load_events, sample, verdict
 from tui_pilot import WIDE, Make, ready, said, text_of, until
 
 from llmval_tui.foundation.files import write_json
 from llmval_tui.runs.evidence import copy_of
-from llmval_tui.runs.records import Command, Evidence, Outcome, State
+from llmval_tui.runs.records import Command, Evidence, Outcome, State, Status
 from llmval_tui.runs.store import Run
 from llmval_tui.tui.artifacts import artifact_lines
 from llmval_tui.tui.bridge import Sampled
@@ -184,3 +184,15 @@ def test_a_run_whose_end_nobody_saw_does_not_go_on_for_ever(workspace: Workspace
 
 def test_a_run_that_is_at_work_says_for_how_long(workspace: Workspace) -> None:
     assert "UTC, for 8.0 s" in shown_of(workspace.run("1.2"), 8)
+
+
+def test_a_command_that_reports_nothing_runs_all_the_same(workspace: Workspace) -> None:
+    folder = workspace.run("1.2", state=State.STARTING)
+    assert "phase      starting" in shown_of(folder, 8)
+    write_json(folder / "status.json", Status(state=State.RUNNING, started_utc="2026-01-02T03:04:05Z"))
+    shown = shown_of(folder, 8)
+    assert "phase      running" in shown and "none reported so far" in shown and "starting" not in shown
+    last = [event("progress", {"done": 300, "total": 300, "unit": "s"}, 5), event("phase", {"name": "write"}, 6)]
+    (folder / "events.jsonl").write_bytes(b"".join(last))
+    shown = shown_of(folder, 8)
+    assert "phase      write" in shown and "none reported in this phase so far" in shown
