@@ -206,7 +206,9 @@ class DeedScreen(Screen[None]):
         text = self.panes["artifacts"].target if self.pane == "artifacts" else None
         if text is None and detail is not None:
             proposed = detail.proposal.commands if detail.proposal else ()
-            commands = detail.run.intent.commands if detail.run and detail.run.alive else proposed
+            # In a replay nothing is proposed: there the recorded command is the step's, also when the run has ended.
+            done = self.state.timeline is not None and detail.proposal is None
+            commands = detail.run.intent.commands if detail.run and (detail.run.alive or done) else proposed
             text = "\n".join(command.display for command in commands) or None
         if text is None:
             self.say("This step has no command to copy.", "warning")
