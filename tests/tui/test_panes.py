@@ -10,12 +10,14 @@ from tui_pilot import WIDE, Make, ready, said, text_of, until
 
 from llmval_tui.foundation.files import write_json
 from llmval_tui.runs.evidence import copy_of
-from llmval_tui.runs.records import Command, Evidence, Outcome, State, Status
+from llmval_tui.runs.records import Command, Evidence, Gate, Outcome, State, Status
 from llmval_tui.runs.store import Run
 from llmval_tui.tui.artifacts import artifact_lines
 from llmval_tui.tui.bridge import Sampled
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.following import RunFollower
 from llmval_tui.tui.glyphs import UNICODE
+from llmval_tui.tui.widgets.gate_rows import gate_rows
 from llmval_tui.tui.widgets.load_pane import load_rows
 from llmval_tui.tui.widgets.run_pane import run_part
 from llmval_tui.tui.widgets.text_rows import command_rows, labelled
@@ -196,3 +198,15 @@ def test_a_command_that_reports_nothing_runs_all_the_same(workspace: Workspace) 
     (folder / "events.jsonl").write_bytes(b"".join(last))
     shown = shown_of(folder, 8)
     assert "phase      write" in shown and "none reported in this phase so far" in shown
+
+
+def test_the_name_of_a_gate_shows_its_end_and_takes_the_room_there_is() -> None:
+    names = [f"artifact: artifacts/env/20260102T030405Z-1.1-abcdef/{part}.json" for part in ("env", "driver")]
+    gates = [Gate(name, Outcome.PASS, "12 B", "there") for name in names]
+    wide = "\n".join(row.plain for row in gate_rows(gates, 160, UNICODE))
+    assert all(name in wide for name in names)
+    for width in (40, 60, 79, 100):
+        shown = [row.plain for row in gate_rows(gates, width, UNICODE)]
+        ends = [line for line in shown if "artifact: " in line]
+        assert len(ends) == 2 and "…" in ends[0] and "/env.json  " in ends[0] and "driver.json  " in ends[1]
+        assert all(cell_len(line.rstrip()) <= max(width, 56) for line in shown)
