@@ -8,15 +8,18 @@ import pytest
 from tui_builder import T0, Workspace, event, load_events, sample, verdict
 from tui_pilot import WIDE, Make, ready, said, text_of, until
 
+from llmval_tui.actions.api import Proposal
 from llmval_tui.foundation.files import write_json
+from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
 from llmval_tui.runs.evidence import copy_of
-from llmval_tui.runs.records import Command, Evidence, Gate, Outcome, State, Status
+from llmval_tui.runs.records import Artifact, Command, CommandStatus, Evidence, Gate, Outcome, State, Status
 from llmval_tui.runs.store import Run
 from llmval_tui.tui.artifacts import artifact_lines
 from llmval_tui.tui.bridge import Sampled
 from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.following import RunFollower
 from llmval_tui.tui.glyphs import UNICODE
+from llmval_tui.tui.widgets.artifacts_pane import ArtifactsPane
 from llmval_tui.tui.widgets.gate_rows import gate_rows
 from llmval_tui.tui.widgets.load_pane import load_rows
 from llmval_tui.tui.widgets.run_pane import run_part
@@ -210,3 +213,21 @@ def test_the_name_of_a_gate_shows_its_end_and_takes_the_room_there_is() -> None:
         ends = [line for line in shown if "artifact: " in line]
         assert len(ends) == 2 and "…" in ends[0] and "/env.json  " in ends[0] and "driver.json  " in ends[1]
         assert all(cell_len(line.rstrip()) <= max(width, 56) for line in shown)
+
+
+def test_the_exit_of_a_command_is_told_apart_from_its_name(workspace: Workspace) -> None:
+    folder = workspace.run("1.2", state=State.FINISHED)
+    status = Status(state=State.FINISHED, commands=[CommandStatus("with", exit_code=0)])
+    write_json(folder / "status.json", status)
+    assert "with: ended with 0" in shown_of(folder, 8)
+
+
+def test_a_load_without_figures_says_what_brings_them(workspace: Workspace) -> None:
+    rows = load_rows(RunFollower(Run(workspace.run("1.2"))).look(), 78, 22, UNICODE)
+    assert any("they come with the measured window" in shown.plain for shown in rows)
+
+
+def test_a_promised_artifact_has_no_placeholder_in_its_pane() -> None:
+    proposal = Proposal("command", "", artifacts=(Artifact(f"artifacts/env/{RUN_ID_PLACEHOLDER}.json"),))
+    state: Any = SimpleNamespace(detail=SimpleNamespace(run=None, proposal=proposal))
+    assert any("artifacts/env/<run id>.json" in shown.plain for shown in ArtifactsPane(state).content(80))

@@ -168,7 +168,7 @@ class DeedScreen(Screen[None]):
             self.changed()
 
     def action_help(self) -> None:
-        from llmval_tui.tui.screens.dialog import Choice, Dialog
+        from llmval_tui.tui.screens.dialog import Help
         from llmval_tui.tui.screens.texts import help_rows
 
         pane, readonly = self.pane, self.state.settings.readonly
@@ -176,7 +176,7 @@ class DeedScreen(Screen[None]):
         def build(width: int) -> Sequence[Row]:
             return help_rows(pane, width, readonly, self.glyphs, self.styled.keymap)
 
-        self.app.push_screen(Dialog("Keys", build, [Choice("q", "close", "")]))
+        self.app.push_screen(Help(build, self.styled.keymap))
 
     @work
     async def action_palette(self) -> None:

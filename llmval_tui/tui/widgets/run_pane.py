@@ -118,7 +118,7 @@ def run_part(run: "RunView", now: float, width: int, glyphs: Glyphs, which: str)
     for command in run.status.commands:
         if command.exit_code is not None:
             ranks = ", ".join(f"rank {rank}: {code}" for rank, code in command.ranks.items() if code)
-            text = f"{command.label} {exit_text(command.exit_code)}" + (f" ({ranks})" if ranks else "")
+            text = f"{command.label}: {exit_text(command.exit_code)}" + (f" ({ranks})" if ranks else "")
             rows += labelled("exit", text, "text" if command.exit_code == 0 else "bad", width)
     if run.status.cancelled:
         rows += labelled("cancelled", f"by {run.status.cancelled}", "warn", width)

@@ -36,13 +36,13 @@ def labelled(label: str, text: str, role: str, width: int) -> list[Row]:
     return [row((head if not index else " " * len(head), "muted"), (line, role)) for index, line in enumerate(lines)]
 
 
-def artifact_rows(artifacts: "Sequence[Artifact]", width: int) -> list[Row]:
+def artifact_rows(artifacts: "Sequence[Artifact]", width: int, label: str = "leaves") -> list[Row]:
     """What a proposal promises to leave; the run's id is not known before the run is made, and is said so."""
     from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
 
     rows: list[Row] = []
     for artifact in artifacts:
-        rows += labelled("leaves", artifact.path.replace(RUN_ID_PLACEHOLDER, "<run id>"), "code", width)
+        rows += labelled(label, artifact.path.replace(RUN_ID_PLACEHOLDER, "<run id>"), "code", width)
     return rows
 
 
