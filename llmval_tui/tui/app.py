@@ -10,12 +10,16 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
+from textual.notifications import SeverityLevel
+from textual.screen import ModalScreen
 
 from llmval_tui.foundation.errors import ExitCode
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.tui import collecting
 from llmval_tui.tui.base import StyledApp
 from llmval_tui.tui.commands import Commands, LlmvalCommands
 from llmval_tui.tui.driver import taking_over
+from llmval_tui.tui.fmt import fit, wrap
 from llmval_tui.tui.glyphs import glyphs
 from llmval_tui.tui.held import HeldTerminal
 from llmval_tui.tui.keys import Keymap
@@ -27,6 +31,7 @@ from llmval_tui.tui.workspace import FirstLook, Workspace, propose
 
 SETTLED_S = 2.0  # after the first paint everything that stays is there
 LINE_S = 2.0  # between looks whether the terminal is still there
+TOAST_LINES, TOAST_WIDTH = 3, 57  # cells of a message's text; `app.tcss` has the rest
 
 
 def end_with_the_line() -> None:
@@ -88,6 +93,7 @@ class Dashboard(StyledApp):
                 workspace = ReplayWorkspace(settings, replay)
         workspace = workspace or (first.workspace if first is not None else Workspace(settings, propose))
         self.main = MainScreen(state, workspace, commands or LlmvalCommands(settings), live, replay, first)
+        self._held: dict[str, tuple[SeverityLevel, float | None]] = {}  # messages that wait for a dialog's end
         self._typing = TypingAhead(self, super().on_event, lambda: self.main.asking)
 
     def on_mount(self) -> None:
@@ -105,9 +111,50 @@ class Dashboard(StyledApp):
         else:
             await super().on_event(event)
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Three lines at most, as plain text; over a dialog it would hide what is asked, so it waits for its end."""
+        if isinstance(self.screen, ModalScreen):
+            self._held[message] = severity, timeout
+            return
+        room = max(8, min(TOAST_WIDTH, self.size.width - 3))
+        lines = wrap(clean_line(message), room)
+        if len(lines) > TOAST_LINES:
+            rest = " ".join(lines[TOAST_LINES - 1 :])
+            lines[TOAST_LINES - 1 :] = [fit(rest, room, self.glyphs.ellipsis)]
+        super().notify("\n".join(lines), title=title, severity=severity, timeout=timeout, markup=False)
+
+    def _refresh_notifications(self) -> None:
+        """Textual shows them on whatever screen comes up: here on no dialog, and of the same message one."""
+        if not self._screen_stack or isinstance(self.screen, ModalScreen):
+            return
+        held, self._held = self._held, {}
+        for message, (severity, timeout) in held.items():
+            self.notify(message, severity=severity, timeout=timeout)
+        newest = {shown.message: shown for shown in self._notifications}
+        for shown in list(self._notifications):
+            if newest[shown.message] is not shown:
+                self._unnotify(shown, refresh=False)
+        super()._refresh_notifications()
+
     def end_when_told(self) -> None:
-        """SIGTERM ends the dashboard as a key would: the terminal gets its screen, its mouse and its cursor back."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, ExitCode.INTERRUPTED)
+        """SIGTERM and SIGHUP end the dashboard as a key would: the terminal gets its screen, mouse and cursor back."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.exit, None, ExitCode.INTERRUPTED)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it unheard
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+
+    def _hung_up(self) -> None:
+        """Where the line is lost there is nothing to give back, and writing to it could hang."""
+        end_with_the_line()
+        self.exit(None, ExitCode.INTERRUPTED)
 
     def action_leave(self) -> None:
         """Ctrl-C and Ctrl-Q ask as `q` does; in a dialog they close it."""
@@ -118,7 +165,7 @@ class Dashboard(StyledApp):
 
 
 def run(settings: Settings, first: FirstLook | None = None, held: HeldTerminal | None = None) -> int:
-    """Open the dashboard and stay until the operator leaves: 0, 130 after SIGTERM, 1 after a defect of its own.
+    """Open the dashboard and stay until the operator leaves: 0, 130 after a signal, 1 after a defect of its own.
 
     Raises:
         Refused: the theme or the recording is not there; said on the screen from before.

@@ -84,6 +84,28 @@ def fit(text: str, width: int, ellipsis: str = "…") -> str:
     return set_cell_size(text, width - 1) + ellipsis if width > 1 else ellipsis[:width]
 
 
+def middle(text: str, width: int, ellipsis: str = "…") -> str:
+    """`text` in exactly `width` cells; what is too much goes from the middle, for of paths the ends tell most."""
+    length = cell_len(text)
+    if length <= width or width < 3:
+        return fit(text, width, ellipsis)
+    tail = text
+    while cell_len(tail) > (width - 1) // 2:
+        tail = tail[1:]
+    return set_cell_size(text, width - 1 - cell_len(tail)) + ellipsis + tail
+
+
+def fold(text: str, width: int) -> list[str]:
+    """`text` with all its blanks in pieces of at most `width` cells: what is compared letter by letter."""
+    pieces: list[str] = []
+    while cell_len(text) > width > 1:
+        head = set_cell_size(text, width)
+        head = head if text.startswith(head) else head[:-1]  # a blank for half of a wide character
+        pieces.append(head)
+        text = text[len(head) :]
+    return [*pieces, text]
+
+
 def wrap(text: str, width: int) -> list[str]:
     """`text` in lines of at most `width` cells, broken at spaces, inside a word only where it must be."""
     width = max(width, 8)

@@ -75,10 +75,11 @@ class TelemetryHistory:
             series["memory_percent"].add(_percent(gpu.memory_used_bytes, gpu.memory_total_bytes) if gpu else None)
         if host is not None or self.host:
             if not self.host:
-                self.host = {name: Series() for name in (*HOST_FIELDS, "memory_percent")}
+                self.host = {name: Series() for name in (*HOST_FIELDS, "memory_gib")}
             for name in HOST_FIELDS:
                 self.host[name].add(getattr(host, name) if host else None)
-            self.host["memory_percent"].add(_percent(host.memory_used_bytes, host.memory_total_bytes) if host else None)
+            used = host.memory_used_bytes if host else None
+            self.host["memory_gib"].add(None if used is None else used / 2**30)  # as the figure beside the chart has it
 
     def extend(self, samples: "Iterable[Sample]") -> None:
         for sample in samples:

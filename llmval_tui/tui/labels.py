@@ -1,6 +1,8 @@
 """Steps named in few characters: a checklist's items are whole commands, a list has room for their names."""
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from llmval_tui.foundation.text import clean_line
@@ -19,6 +21,44 @@ def plain_text(markdown: str) -> str:
 def short_text(markdown: str) -> str:
     """The item's text with each command reduced to its script's name, and each path to its last part."""
     return clean_line(_STRONG.sub(r"\2", _LINK.sub(r"\1", _SPAN.sub(lambda m: _short_span(m[2]), markdown))))
+
+
+@lru_cache(maxsize=8)
+def told_apart(items: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The short text of each item of a list; with it, where others read the same, the arguments that only some have."""
+    labels = [short_text(item) for item in items]
+    alike: dict[str, list[tuple[str, ...]]] = {}
+    for label, item in zip(labels, items, strict=True):
+        alike.setdefault(label, []).append(_arguments(item))
+    return tuple((label, _different(_arguments(item), alike[label])) for label, item in zip(labels, items, strict=True))
+
+
+def _different(own: tuple[str, ...], of_all: Sequence[tuple[str, ...]]) -> str:
+    """Those that not all have; of an option that all have the values, for a list has little room."""
+    everywhere = set(of_all[0]).intersection(*of_all)
+    options = [{argument.partition(" ")[0] for argument in arguments} for arguments in of_all]
+    shared = options[0].intersection(*options[1:])
+    found = []
+    for argument in own:
+        if argument not in everywhere:
+            option, _, values = argument.partition(" ")
+            found.append(values if values and option in shared else argument)
+    return " ".join(found)
+
+
+def _arguments(markdown: str) -> tuple[str, ...]:
+    """The words of an item's commands, each option with its values, paths by their last part."""
+    found: list[str] = []
+    for span in _SPAN.finditer(markdown):
+        option = False
+        for word in clean_line(span[2]).split():
+            short = word if word.startswith("-") else PurePosixPath(word).name or word
+            if option and not word.startswith("-"):
+                found[-1] += f" {short}"
+            else:
+                found.append(short)
+                option = word.startswith("-")
+    return tuple(found)
 
 
 def _short_span(span: str) -> str:

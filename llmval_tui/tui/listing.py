@@ -10,8 +10,8 @@ from llmval_tui.checklist.model import StepKey
 from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.fmt import fit, wrap
 from llmval_tui.tui.glyphs import Glyphs
-from llmval_tui.tui.labels import plain_text, short_text
-from llmval_tui.tui.rows import Row, row
+from llmval_tui.tui.labels import plain_text, told_apart
+from llmval_tui.tui.rows import Row, Span, row
 from llmval_tui.tui.state import ScreenState
 
 WORD = 12  # cells of the longest state's word
@@ -52,6 +52,8 @@ def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
     statuses = {status.step.key: status for status in state.view.steps}
     rows: list[Row] = []
     keys: dict[str, StepKey] = {}
+    texts = tuple(step.text for section in state.view.checklist.sections for step in section.steps)
+    labels = dict(zip(texts, told_apart(texts), strict=True))
     letters = {target: letter for letter, target in (state.jump or {}).items()}
     if state.view.trouble:
         rows.append(row((fit(" not current: see Run", width), "bad")))
@@ -83,7 +85,7 @@ def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
                     (chosen, "key" if letters else "accent"),
                     (mark, "key"),
                     (number, "muted"),
-                    (fit(short_text(step.text), room, glyphs.ellipsis), "text"),
+                    *_label(*labels[step.text], room, glyphs),
                     (tail, sign.role),
                     target=target,
                 )
@@ -91,6 +93,15 @@ def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
     if not keys and state.view.steps:  # else it is not the filter's doing
         rows.append(row((f" no step contains “{state.filter}”; Esc shows all", "warn")))
     return Listing(rows, keys)
+
+
+def _label(name: str, different: str, room: int, glyphs: Glyphs) -> list[Span]:
+    """What an item is called in exactly `room` cells; what tells it from others has the half of them if it needs so."""
+    share = min(cell_len(different), max(room // 2, room - cell_len(name) - 1))
+    if not share:
+        return [(fit(name, room, glyphs.ellipsis), "text")]
+    head = fit(name, min(cell_len(name), room - share - 1), glyphs.ellipsis)
+    return [(head, "text"), (fit(f" {different}", room - cell_len(head), glyphs.ellipsis), "text")]
 
 
 def _wanted(state: ScreenState, text: str) -> bool:

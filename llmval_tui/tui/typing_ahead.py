@@ -5,10 +5,14 @@ what is typed behind `/` would be taken for actions of the list, and a dialog's 
 """
 
 import asyncio
+import string
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from textual import events
+from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
+from textual.keys import _character_to_key
 from textual.message_pump import MessagePump
 
 from llmval_tui.tui.base import StyledApp
@@ -16,6 +20,11 @@ from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.widgets.scroll import ScrollPane
 
 LONGEST_S = 2.0  # that a key waits for the one before it: a disk that hangs must not take the keyboard with it
+
+# Of Esc with a digit or a sign in one piece Textual makes the sign of a Mac's keyboard (`™`), or drops the Esc. Here it
+# passes on a character for private use, which `apart` knows. Not with `[`: the terminal's own sequences begin so.
+BEHIND_ESC = {chr(0xE000 + ord(sign)): sign for sign in string.digits + string.punctuation + " " if sign != "["}
+cast("dict[str, object]", ANSI_SEQUENCES_KEYS).update({f"\x1b{sign}": private for private, sign in BEHIND_ESC.items()})
 
 
 class TypingAhead:
@@ -81,14 +90,17 @@ class TypingAhead:
 
 
 def apart(key: events.Key, keymap: Keymap) -> list[events.Key]:
-    """Esc and a letter in one piece are what Alt sends, and mean that only where such a key is set: else `y` behind
+    """Esc and a key in one piece are what Alt sends, and mean that only where such a key is set: else `y` behind
     an Esc that leaves a dialog would be its answer."""
     character = key.character
-    if not key.key.startswith("alt+") or not character or not character.isalnum():
+    if character in BEHIND_ESC:
+        character = BEHIND_ESC[character]
+        key = events.Key(f"alt+{_character_to_key(character)}", character)
+    elif not key.key.startswith("alt+") or not character or not character.isalnum():
         return [key]
     if any(key.key in bound.keys.split(",") for bound in (*keymap.all(), *keymap.moves())):
         return [key]
-    return [events.Key("escape", "\x1b"), events.Key(character, character)]
+    return [events.Key("escape", "\x1b"), events.Key(_character_to_key(character), character)]
 
 
 async def _passed(target: MessagePump) -> None:

@@ -35,7 +35,8 @@ def text_of(widget: Painted) -> str:
 
 
 def said(app: Dashboard) -> str:
-    return "\n".join(str(note.message) for note in app._notifications)
+    """The messages in the corner, each in one line."""
+    return "\n".join(str(note.message).replace("\n", " ") for note in app._notifications)
 
 
 def body(app: Dashboard) -> str:

@@ -1,6 +1,7 @@
 """The list that is drawn before Textual is imported: the same cells as afterwards, keys that wait, and a terminal that
 gets back what it had, however the time between ends. Each `llmval` is a process on a terminal of its own."""
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -21,6 +22,7 @@ import psutil
 import pyte
 import pytest
 from tui_builder import CHECKLIST, Workspace, verdict
+from tui_pilot import WIDE, Make, ready
 
 from llmval_tui.foundation.resources import bundled
 from llmval_tui.runs.records import Outcome, State
@@ -124,6 +126,10 @@ class Started:
     def end(self) -> int:
         self.until(lambda: self.process.poll() is not None, "the end")
         return self.process.returncode
+
+    def lose(self) -> None:
+        """The terminal goes away, as with a line that breaks."""
+        self._ends.close()
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -249,6 +255,25 @@ def test_an_interrupt_before_textual_runs_gives_the_terminal_back(start: Start) 
     assert opened.seen[len(opened.frame) :].endswith(b"\x1b[?1049l\x1b[?25h")
 
 
+def test_a_hang_up_while_the_line_is_there_gives_the_terminal_back(start: Start) -> None:
+    opened = start()
+    opened.go_on()
+    opened.until(lambda: opened.shows(" llmval ", "quit"), "Textual's picture")
+    time.sleep(0.5)  # the handler is set once the application's loop runs
+    opened.process.send_signal(signal.SIGHUP)
+    assert opened.end() == 130 and opened.modes == opened.before
+    assert opened.seen.count(b"\x1b[?1049l") == 1 and b"\x1b[?1000l" in opened.seen and b"\x1b[?25h" in opened.seen
+
+
+def test_a_lost_line_ends_it(start: Start) -> None:
+    opened = start()
+    opened.go_on()
+    opened.until(lambda: opened.shows(" llmval ", "quit"), "Textual's picture")
+    time.sleep(0.5)
+    opened.lose()
+    assert opened.process.wait(30) == -signal.SIGHUP
+
+
 def test_sigterm_while_textual_begins_gives_the_terminal_back(start: Start) -> None:
     opened = start()
     opened.go_on("end")
@@ -302,3 +327,16 @@ def test_a_frame_that_cannot_be_written_whole_is_taken_back(monkeypatch: pytest.
         with pytest.raises(OSError, match="the line is lost"), HeldTerminal(stream, stream, "half"):
             pass
         assert termios.tcgetattr(line) == before and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+async def test_a_hang_up_that_nohup_has_ignored_stays_ignored(dashboard: Make) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        async with dashboard().run_test(size=WIDE) as pilot:
+            (await ready(pilot)).end_when_told()
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -5,9 +5,10 @@ from textual import events
 from tui_pilot import WIDE, Make, body, ready, said, text_of, until
 
 from llmval_tui.tui.keys import KEYS, MOVES, PANES, Key
-from llmval_tui.tui.screens.dialog import Dialog
+from llmval_tui.tui.screens.dialog import Choices, Dialog
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.screens.palette import Offered, Palette
+from llmval_tui.tui.settings import Keys
 from llmval_tui.tui.widgets.scroll import ScrollPane
 
 
@@ -20,6 +21,24 @@ async def test_help_is_that_of_the_pane(dashboard: Make) -> None:
         await pilot.press("escape", "h", "question_mark")
         await until(pilot, lambda: isinstance(app.screen, Dialog))
         assert "Mark steps" in body(app) and "Follow the end" not in body(app)
+
+
+@pytest.mark.parametrize(
+    ("keys", "opens", "shown"),
+    [({}, "question_mark", "? close"), ({"help": (("f1", "F1"),), "quit": (("Q", "Q"),)}, "f1", "F1 close")],
+    ids=["as it comes", "changed"],
+)
+async def test_the_key_that_opens_the_help_closes_it(
+    dashboard: Make, keys: dict[str, Keys], opens: str, shown: str
+) -> None:
+    async with dashboard(keys=keys).run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        for closes in (opens, "Q" if keys else "q", "enter", "escape"):
+            await pilot.press(opens)
+            await until(pilot, lambda: isinstance(app.screen, Dialog))
+            assert shown in text_of(app.screen.query_one(Choices))
+            await pilot.press("j", closes)
+            await until(pilot, lambda: app.screen is app.main)
 
 
 async def test_the_palette_has_every_action_and_no_other(dashboard: Make) -> None:

@@ -140,3 +140,18 @@ def test_a_search_that_was_given_up_is_not_told_as_not_found(tmp_path: Path) -> 
     reader.ask(Ask("end", 10))  # a newer question
     reader._answer(file, path, Ask("find", 10, file.size, "needle", up=True))
     assert told == []
+
+
+async def test_the_title_names_a_run_that_is_not_the_newest(workspace: Workspace, dashboard: Make) -> None:
+    for name, alive in (("20260102T030405Z-1.2-aaaaaa", False), ("20260102T030406Z-1.2-bbbbbb", True)):
+        folder = workspace.run("1.2", run_id=name, alive=alive)
+        (folder / "logs" / "main.rank0.stdout.log").write_text(f"log of {name}\n")
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        pane = app.main._log
+        await pilot.press("j", "2")
+        await until(pilot, lambda: "bbbbbb" in text_of(pane), "the newest")
+        assert "run 2 of 2" not in text_of(pane)
+        await pilot.press("1", "left_square_bracket", "2")
+        await until(pilot, lambda: "aaaaaa" in text_of(pane), "the older one")
+        assert "run 1 of 2" in text_of(pane)

@@ -97,6 +97,18 @@ async def test_filter_and_its_end(dashboard: Make) -> None:
         assert "1.1" in text_of(app.main._steps)
 
 
+async def test_esc_cancels_the_filter_that_is_being_typed(dashboard: Make) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("slash", *"zzz")
+        await until(pilot, lambda: app.main.state.filter == "zzz")
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.main.state.filter and app.main.pane == "list")
+        assert "1.1" in text_of(app.main._steps) and "/zzz" not in text_of(app.main._title)
+        await pilot.press("slash", *"power", "enter", "slash", *"zzz", "escape")
+        await until(pilot, lambda: app.main.state.filter == "power" and app.main.pane == "list")
+
+
 async def test_jump_goes_to_a_step_a_pane_or_nowhere(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)

@@ -5,18 +5,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tui_builder import Workspace, load_events, sample, verdict
+from tui_builder import T0, Workspace, event, load_events, sample, verdict
 from tui_pilot import WIDE, Make, ready, said, text_of, until
 
+from llmval_tui.actions.api import Proposal
 from llmval_tui.foundation.files import write_json
+from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
 from llmval_tui.runs.evidence import copy_of
-from llmval_tui.runs.records import Command, Evidence, Outcome, State
+from llmval_tui.runs.records import Artifact, Command, CommandStatus, Evidence, Gate, Outcome, State, Status
 from llmval_tui.runs.store import Run
 from llmval_tui.tui.artifacts import artifact_lines
 from llmval_tui.tui.bridge import Sampled
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.following import RunFollower
 from llmval_tui.tui.glyphs import UNICODE
+from llmval_tui.tui.widgets.artifacts_pane import ArtifactsPane
+from llmval_tui.tui.widgets.gate_rows import gate_rows
 from llmval_tui.tui.widgets.load_pane import load_rows
+from llmval_tui.tui.widgets.run_pane import run_part
 from llmval_tui.tui.widgets.text_rows import command_rows, labelled
 
 
@@ -168,3 +174,60 @@ def test_evidence_of_which_the_run_keeps_a_copy_is_not_called_lost(tmp_path: Pat
         ("changed since it was judged", False),
         ("missing", False),
     ]
+
+
+def shown_of(folder: Path, second: float) -> str:
+    return "\n".join(row.plain for row in run_part(RunFollower(Run(folder)).look(), T0 + second, 100, UNICODE, ""))
+
+
+def test_a_run_whose_end_nobody_saw_does_not_go_on_for_ever(workspace: Workspace) -> None:
+    folder = workspace.run("1.2", alive=False)
+    assert "UTC, end not seen" in shown_of(folder, 8)
+    write_json(folder / "verdict.json", verdict(Outcome.INCONCLUSIVE))
+    assert "UTC, end not seen" in shown_of(folder, 8)
+
+
+def test_a_run_that_is_at_work_says_for_how_long(workspace: Workspace) -> None:
+    assert "UTC, for 8.0 s" in shown_of(workspace.run("1.2"), 8)
+
+
+def test_a_command_that_reports_nothing_runs_all_the_same(workspace: Workspace) -> None:
+    folder = workspace.run("1.2", state=State.STARTING)
+    assert "phase      starting" in shown_of(folder, 8)
+    write_json(folder / "status.json", Status(state=State.RUNNING, started_utc="2026-01-02T03:04:05Z"))
+    shown = shown_of(folder, 8)
+    assert "phase      running" in shown and "none reported so far" in shown and "starting" not in shown
+    last = [event("progress", {"done": 300, "total": 300, "unit": "s"}, 5), event("phase", {"name": "write"}, 6)]
+    (folder / "events.jsonl").write_bytes(b"".join(last))
+    shown = shown_of(folder, 8)
+    assert "phase      write" in shown and "none reported in this phase so far" in shown
+
+
+def test_the_name_of_a_gate_shows_its_end_and_takes_the_room_there_is() -> None:
+    names = [f"artifact: artifacts/env/20260102T030405Z-1.1-abcdef/{part}.json" for part in ("env", "driver")]
+    gates = [Gate(name, Outcome.PASS, "12 B", "there") for name in names]
+    wide = "\n".join(row.plain for row in gate_rows(gates, 160, UNICODE))
+    assert all(name in wide for name in names)
+    for width in (40, 60, 79, 100):
+        shown = [row.plain for row in gate_rows(gates, width, UNICODE)]
+        ends = [line for line in shown if "artifact: " in line]
+        assert len(ends) == 2 and "…" in ends[0] and "/env.json  " in ends[0] and "driver.json  " in ends[1]
+        assert all(cell_len(line.rstrip()) <= max(width, 56) for line in shown)
+
+
+def test_the_exit_of_a_command_is_told_apart_from_its_name(workspace: Workspace) -> None:
+    folder = workspace.run("1.2", state=State.FINISHED)
+    status = Status(state=State.FINISHED, commands=[CommandStatus("with", exit_code=0)])
+    write_json(folder / "status.json", status)
+    assert "with: ended with 0" in shown_of(folder, 8)
+
+
+def test_a_load_without_figures_says_what_brings_them(workspace: Workspace) -> None:
+    rows = load_rows(RunFollower(Run(workspace.run("1.2"))).look(), 78, 22, UNICODE)
+    assert any("they come with the measured window" in shown.plain for shown in rows)
+
+
+def test_a_promised_artifact_has_no_placeholder_in_its_pane() -> None:
+    proposal = Proposal("command", "", artifacts=(Artifact(f"artifacts/env/{RUN_ID_PLACEHOLDER}.json"),))
+    state: Any = SimpleNamespace(detail=SimpleNamespace(run=None, proposal=proposal))
+    assert any("artifacts/env/<run id>.json" in shown.plain for shown in ArtifactsPane(state).content(80))

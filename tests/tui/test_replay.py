@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.pilot import Pilot
 from tui_builder import CELLS, SECOND, T0, TO_DO, Workspace, load_events, sample, sweep_events, verdict, write_sweep
+from tui_pilot import said
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import State
@@ -173,6 +174,8 @@ async def test_a_replay_is_steered_by_its_keys(player: Dashboard) -> None:
             await pilot.press("right_curly_bracket")
         await until(pilot, lambda: "passed" in text_of(app.main._steps), "the verdict")
         assert "ended" in text_of(header)
+        await pilot.press("1", "y")
+        await until(pilot, lambda: "clipboard: torchrun --nproc_per_node=8" in said(app), "the recorded command")
 
 
 async def test_a_replay_changes_nothing_and_shows_logs_by_share(player: Dashboard) -> None:

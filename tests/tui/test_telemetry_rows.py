@@ -106,3 +106,14 @@ def test_an_idle_gpu_is_not_throttled_and_who_is_on_a_gpu_is_said(workspace: Wor
     narrow = [row.plain for row in telemetry_rows(state, 60, 12, UNICODE)]  # a row a GPU: signs, explained below
     assert not any("gpu_idle" in row for row in narrow)
     assert any(row.startswith(" ! processes that are not of this run: GPU 2") for row in narrow)
+
+
+def test_the_host_s_memory_has_its_peak_in_the_unit_of_its_figure(workspace: Workspace) -> None:
+    state = ScreenState(Settings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    for second, used in ((8, 420), (9, 7)):
+        one = sample(second)
+        assert one.host is not None
+        host = replace(one.host, memory_used_bytes=used * 2**30, memory_total_bytes=504 * 2**30)
+        state.telemetry.extend([replace(one, host=host)])
+    (shown,) = (row.plain for row in telemetry_rows(state, 120, 50, UNICODE) if " cpu " in row.plain)
+    assert shown.split("memory")[1].split()[-2:] == ["7/504G", "▲420"]

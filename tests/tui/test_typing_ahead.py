@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from textual import events
+from textual._xterm_parser import XTermParser
 from textual.widgets import Input
 from tui_builder import Workspace
 from tui_pilot import WIDE, Make, ready, said, until
@@ -11,11 +12,12 @@ from tui_pilot import WIDE, Make, ready, said, until
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.tui import app as application
 from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.screens.entry import Entry
 from llmval_tui.tui.screens.palette import Palette
 from llmval_tui.tui.settings import Settings
-from llmval_tui.tui.typing_ahead import TypingAhead
+from llmval_tui.tui.typing_ahead import TypingAhead, apart
 
 
 def burst(app: Dashboard, *keys: str | tuple[str, str]) -> None:
@@ -51,7 +53,7 @@ async def test_the_answer_typed_behind_a_question_answers_it(dashboard: Make, co
 async def test_a_key_pressed_twice_opens_one_dialog(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        for key, kind in (("c", Dialog), (("question_mark", "?"), Dialog), (("colon", ":"), Palette)):
+        for key, kind in (("c", Dialog), (("colon", ":"), Palette)):
             burst(app, key, key)
             await until(pilot, lambda kind=kind: isinstance(app.screen, kind), str(key))
             await pilot.pause(0.2)
@@ -77,6 +79,24 @@ async def test_esc_and_a_letter_in_one_piece_are_no_answer(dashboard: Make, comm
         assert app.screen is app.main and commands.calls == []
         app.post_message(events.Key("alt+r", "r"))  # a key that the operator has set
         await until(pilot, lambda: isinstance(app.screen, Dialog), "the question")
+
+
+@pytest.mark.parametrize(
+    ("sent", "name", "character"),
+    [("2", "2", "2"), ("-", "minus", "-"), ("?", "question_mark", "?"), (" ", "space", " "), ("]", None, "]")],
+)
+def test_esc_and_a_digit_or_a_sign_in_one_piece_are_two_keys(sent: str, name: str | None, character: str) -> None:
+    keys = [key for key in XTermParser().feed(f"\x1b{sent}j") if isinstance(key, events.Key)]
+    name = name or "right_square_bracket"
+    told = [(one.key, one.character) for key in keys for one in apart(key, Keymap({}))]
+    assert told == [("escape", "\x1b"), (name, character), ("j", "j")]
+    alt = f"alt+{name}"
+    assert [one.key for one in apart(keys[0], Keymap({"run": ((alt, alt),)}))] == [alt]
+
+
+def test_what_a_terminal_sends_stays_whole() -> None:
+    (up,) = (key for key in XTermParser().feed("\x1b[A") if isinstance(key, events.Key))
+    assert up.key == "up" and apart(up, Keymap({})) == [up]
 
 
 async def test_no_key_waits_for_one_that_only_moves(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The keys that change something: each asks first and starts the command that it shows."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,10 +8,13 @@ from tui_builder import Workspace, verdict
 from tui_pilot import WIDE, Make, body, ready, said, text_of, until
 
 from llmval_tui.runs.records import Outcome, State
+from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.commands import Answer
+from llmval_tui.tui.glyphs import UNICODE
 from llmval_tui.tui.keys import KEYS
 from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.screens.entry import Entry
+from llmval_tui.tui.screens.texts import question_rows
 
 
 async def test_complete_asks_and_says_everything(dashboard: Make, commands: Any) -> None:
@@ -205,3 +209,19 @@ async def test_options_change_the_next_run(dashboard: Make, commands: Any) -> No
         await pilot.press("p", "s", "n")
         await pilot.pause()
         assert app.main.state.preset == "smoke"
+
+
+def test_a_question_comes_first_its_reason_once_and_its_change_whole() -> None:
+    why = "docs/performance_baseline.md has no table of such a run"
+    line = "+|  " + " ".join(f"column{n}  |" for n in range(20)) + " 消費電力を |"
+    question = {"kind": "accept", "text": f"{why}. Accept this run as the baseline?", "diff": line}
+    judged = replace(verdict(question=question), summary=f"baseline: nothing to compare with ({why})")
+    rows = question_rows(judged, 60, UNICODE)
+    shown = [row.plain for row in rows]
+    assert shown[0] == " Accept this run as the baseline?"
+    assert " ".join(shown).count("no table") == 1
+    first, *more = shown[next(n for n, text in enumerate(shown) if text.startswith(" +|")) :]
+    assert first[1:] + "".join(piece[3:] for piece in more) == line
+    assert all(cell_len(text) < 60 for text in shown)
+    other = question_rows(replace(judged, summary="another thing"), 60, UNICODE)
+    assert "another thing" in "".join(row.plain for row in other) and "no table" in "".join(row.plain for row in other)

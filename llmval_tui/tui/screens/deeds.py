@@ -168,7 +168,7 @@ class DeedScreen(Screen[None]):
             self.changed()
 
     def action_help(self) -> None:
-        from llmval_tui.tui.screens.dialog import Choice, Dialog
+        from llmval_tui.tui.screens.dialog import Help
         from llmval_tui.tui.screens.texts import help_rows
 
         pane, readonly = self.pane, self.state.settings.readonly
@@ -176,7 +176,7 @@ class DeedScreen(Screen[None]):
         def build(width: int) -> Sequence[Row]:
             return help_rows(pane, width, readonly, self.glyphs, self.styled.keymap)
 
-        self.app.push_screen(Dialog("Keys", build, [Choice("q", "close", "")]))
+        self.app.push_screen(Help(build, self.styled.keymap))
 
     @work
     async def action_palette(self) -> None:
@@ -206,7 +206,9 @@ class DeedScreen(Screen[None]):
         text = self.panes["artifacts"].target if self.pane == "artifacts" else None
         if text is None and detail is not None:
             proposed = detail.proposal.commands if detail.proposal else ()
-            commands = detail.run.intent.commands if detail.run and detail.run.alive else proposed
+            # In a replay nothing is proposed: there the recorded command is the step's, also when the run has ended.
+            done = self.state.timeline is not None and detail.proposal is None
+            commands = detail.run.intent.commands if detail.run and (detail.run.alive or done) else proposed
             text = "\n".join(command.display for command in commands) or None
         if text is None:
             self.say("This step has no command to copy.", "warning")

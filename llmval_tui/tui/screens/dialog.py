@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 
 from llmval_tui.tui.cells import cell_len
 from llmval_tui.tui.fmt import fit
+from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.rows import Row
 from llmval_tui.tui.widgets.painted import Painted
 from llmval_tui.tui.widgets.scroll import ScrollPane
@@ -158,3 +159,19 @@ class Dialog(Boxed[str | None]):
     def chose(self, choice: Choice) -> None:
         """A choice was made."""
         self.dismiss(choice.value or None)
+
+
+class Help(Dialog):
+    """The keys, closed by the key that opened them too, and by the one that quits."""
+
+    def __init__(self, build: Build, keymap: Keymap) -> None:
+        ways = {key.id: key for key in keymap.all() if key.id in ("help", "quit") and key.keys}
+        self._ends = [name for key in ways.values() for name in key.keys.split(",")]
+        shown = keymap.shown("help") or keymap.shown("quit") or "Esc"
+        super().__init__("Keys", build, [Choice(shown.split()[0], "close", "")])
+
+    def on_key(self, event: events.Key) -> None:  # what it lets pass goes to the one above
+        if event.key in self._ends:
+            event.stop()
+            event.prevent_default()
+            self.dismiss(None)

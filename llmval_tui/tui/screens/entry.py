@@ -46,4 +46,6 @@ class Entry(Boxed[str | None]):
         if text := event.value.strip():
             self.dismiss(text)
         else:
-            self.notify(f"{self._hint}: write something, or leave with Esc.", severity="warning", markup=False)
+            title = self.query_one(DialogTitle)  # a message in the corner would wait for the dialog's end
+            title.text = f"{self._title}: write something, or leave with Esc"
+            title.repaint()

@@ -6,6 +6,7 @@ from llmval_tui.actions.api import Proposal
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Verdict
+from llmval_tui.tui.fmt import fold
 from llmval_tui.tui.glyphs import Glyphs
 from llmval_tui.tui.keys import PANE_TITLES, Keymap
 from llmval_tui.tui.labels import short_text
@@ -37,16 +38,23 @@ def work_rows(planned: Planned, effect: str, typed: str, width: int, glyphs: Gly
 
 
 def question_rows(verdict: Verdict, width: int, glyphs: Glyphs) -> list[Row]:
-    """What a verdict asks, and the change it proposes line by line."""
+    """What a verdict asks, why, and the change it proposes line by line."""
     question = verdict.question or {}
-    rows = paragraph(str(question.get("text", "")), "text", width)
-    rows += paragraph(verdict.summary, "muted", width)
+    text = str(question.get("text", ""))
+    reason, _, asked = text.rpartition(". ") if text.endswith("?") else ("", "", text)
+    rows = paragraph(asked, "text", width)
+    # What asks often has the reason that the verdict gives: once is enough.
+    if reason and reason not in verdict.summary:
+        rows += paragraph(f"{reason}.", "muted", width)
+    if verdict.summary not in reason:
+        rows += paragraph(verdict.summary, "muted", width)
     diff = question.get("diff")
     if isinstance(diff, str) and diff:
         rows += heading("Proposed change", width, glyphs)
         for line in diff.splitlines():
             role = {"+": "good", "-": "bad", "@": "accent"}.get(line[:1], "text")
-            rows.append(row((" " + clean_line(line), role)))
+            pieces = fold(clean_line(line), width - 4)
+            rows += [row((f"{'   ' if index else ' '}{piece}", role)) for index, piece in enumerate(pieces)]
     return rows
 
 

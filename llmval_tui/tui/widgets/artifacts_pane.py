@@ -8,7 +8,7 @@ from llmval_tui.tui.fmt import size, wrap
 from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.widgets.scroll import ScrollPane
-from llmval_tui.tui.widgets.text_rows import heading, labelled
+from llmval_tui.tui.widgets.text_rows import artifact_rows, heading, labelled
 
 
 class ArtifactsPane(ScrollPane):
@@ -24,9 +24,8 @@ class ArtifactsPane(ScrollPane):
         detail = state.detail
         if detail is None or detail.run is None:
             rows = [row(), row((" No run yet, so no artifacts.", "muted"))]
-            for artifact in detail.proposal.artifacts if detail and detail.proposal else ():
-                rows += labelled("will leave", artifact.path, "code", width)
-            return rows
+            promised = detail.proposal.artifacts if detail and detail.proposal else ()
+            return rows + artifact_rows(promised, width, "will leave")
         rows = heading("Artifacts", width, self.glyphs, f"run {detail.runs - detail.back} of {detail.runs}")
         rows += labelled("run folder", f"artifacts/runs/{detail.run.id}", "code", width)
         if not detail.artifacts:

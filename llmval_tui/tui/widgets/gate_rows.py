@@ -6,12 +6,12 @@ from itertools import zip_longest
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Gate, Outcome
 from llmval_tui.tui.cells import cell_len
-from llmval_tui.tui.fmt import fit, wrap
+from llmval_tui.tui.fmt import fit, middle, wrap
 from llmval_tui.tui.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.widgets.text_rows import paragraph
 
-LONGEST_NAME = 28
+LEAST_NAME = 28  # more where the pane is wide
 LONGEST_MEASURED = 36
 LEAST_ASKED = 24
 
@@ -21,9 +21,10 @@ def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs) -> list[Row]:
     if not gates:
         return []
     word = max(cell_len(OUTCOME_SIGNS[gate.outcome].word) for gate in gates)
-    name = min(LONGEST_NAME, max(cell_len(clean_line(gate.name)) for gate in gates))
-    lead = 3 + word + 2 + name + 2
     longest = max(cell_len(clean_line(str(gate.measured))) for gate in gates)
+    beside = 3 + word + 2 + 2 + min(LONGEST_MEASURED, max(longest, len("measured"))) + 3 + LEAST_ASKED
+    name = min(max(LEAST_NAME, width - beside), max(cell_len(clean_line(gate.name)) for gate in gates))
+    lead = 3 + word + 2 + name + 2
     measured = min(LONGEST_MEASURED, max(longest, len("measured")), (width - lead) // 2)
     asked = width - lead - measured - 3
     columns = asked >= LEAST_ASKED
@@ -34,7 +35,7 @@ def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs) -> list[Row]:
         sign = OUTCOME_SIGNS[gate.outcome]
         head = (
             (f" {glyphs.sign(sign)} {fit(sign.word, word)}  ", sign.role),
-            (fit(clean_line(gate.name), name, glyphs.ellipsis) + "  ", "title"),
+            (middle(clean_line(gate.name), name, glyphs.ellipsis) + "  ", "title"),
         )
         if columns:
             left, right = wrap(clean_line(str(gate.measured)), measured), wrap(clean_line(str(gate.bound)), asked)

@@ -58,7 +58,7 @@ def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> l
     judged = run.verdict is not None and run.verdict.metrics
     if not run.metrics and not run.memory and (run.alive or not judged):
         if run.alive:
-            waiting = row((" no metrics yet: they come with the load", "muted"))
+            waiting = row((" no metrics yet: they come with the measured window", "muted"))
             return [row(), *progress_rows(run, width, glyphs), row(), waiting]
         return [row(), row((f" The run {run.id} reported no metrics.", "muted"))]
     by_name = {metric.name: metric for metric in run.metrics}

@@ -157,6 +157,9 @@ class LogPane(ScrollPane):
         place = next((i for i, log in enumerate(logs, 1) if log.path == self.file.path), 1)
         name = "all ranks" if self.all_ranks else log_name(self.file)
         parts: list[Span] = [(f" {name}", "title")]
+        detail = self.state.detail
+        if detail is not None and detail.back:
+            parts.append((f"  run {detail.runs - detail.back} of {detail.runs}", "key"))
         parts.append((f"  {len(logs)} logs" if self.all_ranks else f"  {place} of {len(logs)}", "muted"))
         if self.message:
             parts.append((f"  {self.message}", "warn"))

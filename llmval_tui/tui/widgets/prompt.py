@@ -29,6 +29,7 @@ class Prompt(Input):
     def __init__(self, pane: str, text: str) -> None:
         super().__init__(text, placeholder=HINTS[pane], id="prompt", compact=True, select_on_focus=False)
         self.pane = pane
+        self.before = text
 
     def on_mount(self) -> None:
         self.focus()
@@ -45,6 +46,7 @@ class Prompt(Input):
         if event.key == "escape":
             event.stop()
             event.prevent_default()
+            self.screen.post_message(self.Typed(self.pane, self.before))  # what was typed here is cancelled
             await self._end(None)
 
     async def on_blur(self) -> None:

@@ -111,13 +111,14 @@ def run_part(run: "RunView", now: float, width: int, glyphs: Glyphs, which: str)
     rows += labelled("run", run.id, "code", width)
     began, ended = instant(run.status.started_utc), instant(run.status.ended_utc)
     if began:
-        until = ended or datetime.fromtimestamp(now, UTC)
-        took = duration((until - began).total_seconds())
-        rows += labelled("began", f"{began:%Y-%m-%d %H:%M:%S} UTC, {'took' if ended else 'for'} {took}", "text", width)
+        took = duration(((ended or datetime.fromtimestamp(now, UTC)) - began).total_seconds())
+        at_work = run.alive and run.verdict is None
+        lasted = f"took {took}" if ended else f"for {took}" if at_work else "end not seen"
+        rows += labelled("began", f"{began:%Y-%m-%d %H:%M:%S} UTC, {lasted}", "text", width)
     for command in run.status.commands:
         if command.exit_code is not None:
             ranks = ", ".join(f"rank {rank}: {code}" for rank, code in command.ranks.items() if code)
-            text = f"{command.label} {exit_text(command.exit_code)}" + (f" ({ranks})" if ranks else "")
+            text = f"{command.label}: {exit_text(command.exit_code)}" + (f" ({ranks})" if ranks else "")
             rows += labelled("exit", text, "text" if command.exit_code == 0 else "bad", width)
     if run.status.cancelled:
         rows += labelled("cancelled", f"by {run.status.cancelled}", "warn", width)

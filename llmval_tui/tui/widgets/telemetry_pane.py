@@ -292,7 +292,9 @@ def host_rows(host: HostSample, history: TelemetryHistory, width: int, glyphs: G
     inward, outward = number(host.network_rx_mb_per_s), number(host.network_tx_mb_per_s)
     more = [f"network in {inward} out {outward} MB/s", f"disk free {gib(host.disk_free_bytes)} GiB"]
     title.append((in_a_row(more, width - sum(cell_len(text) for text, _ in title)), "muted"))
-    memory = series["memory_percent"], 100.0, whole_gib(host.memory_used_bytes, host.memory_total_bytes)
+    used, total = series["memory_gib"], host.memory_total_bytes
+    top = total / 2**30 if total else nice_top(used.values, 1.0)
+    memory = used, top, whole_gib(host.memory_used_bytes, total)
     return [
         row(*title),
         row(

@@ -36,13 +36,13 @@ def labelled(label: str, text: str, role: str, width: int) -> list[Row]:
     return [row((head if not index else " " * len(head), "muted"), (line, role)) for index, line in enumerate(lines)]
 
 
-def artifact_rows(artifacts: "Sequence[Artifact]", width: int) -> list[Row]:
+def artifact_rows(artifacts: "Sequence[Artifact]", width: int, label: str = "leaves") -> list[Row]:
     """What a proposal promises to leave; the run's id is not known before the run is made, and is said so."""
     from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
 
     rows: list[Row] = []
     for artifact in artifacts:
-        rows += labelled("leaves", artifact.path.replace(RUN_ID_PLACEHOLDER, "<run id>"), "code", width)
+        rows += labelled(label, artifact.path.replace(RUN_ID_PLACEHOLDER, "<run id>"), "code", width)
     return rows
 
 
@@ -61,16 +61,19 @@ def command_rows(commands: "Sequence[Command]", width: int, glyphs: Glyphs) -> l
 
 def progress_rows(run: "RunView", width: int, glyphs: Glyphs) -> list[Row]:
     """Phase, bar, time left."""
+    from llmval_tui.runs.records import State
     from llmval_tui.tui.widgets.strip import bar
 
     progress = run.progress
-    phase = progress.phase or ("starting" if run.alive else "no phase seen")
+    at_work = run.state is not State.STARTING  # most commands are no runner, and report nothing all their life
+    phase = progress.phase or (("running" if at_work else "starting") if run.alive else "no phase seen")
     if progress.phase_index is not None and progress.phase_total:
         phase += f" ({progress.phase_index} of {progress.phase_total})"
     rows = [row((" phase".ljust(12), "muted"), (phase, "busy" if run.alive else "text"))]
     if progress.done is None:
         # The row is there from the start, so that nothing jumps when the first figure comes.
-        waiting = "nothing reported yet" if run.alive else "nothing was reported"
+        told = "none reported in this phase so far" if progress.phase else "none reported so far"
+        waiting = told if run.alive else "nothing was reported"
         return [*rows, row((" progress".ljust(12), "muted"), (waiting, "muted"))]
     unit = f" {progress.unit}" if progress.unit else ""
     if progress.fraction is None or progress.total is None:
