@@ -83,7 +83,7 @@ def _presence(samples: Sequence[Sample], interval_s: float, window: tuple[int, i
     else:
         inside = len(times)
     longest_s = max((later - earlier for earlier, later in pairwise(times)), default=0) / 1e9
-    measured = f"{inside} samples, longest gap {longest_s:.1f} s"
+    measured = f"{inside} sample{'' if inside == 1 else 's'}, longest gap {longest_s:.1f} s"
     if longest_s > most_s:
         return Finding(name, "invalid", measured, bound, "what the hardware did in the gap is not known")
     return Finding(name, "pass", measured, bound)

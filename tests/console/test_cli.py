@@ -1,36 +1,16 @@
 """The command line with real processes: what it does, its exit codes, and that a refusal changes no byte."""
 
-import io
 import json
 import os
-import re
 import select
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from rich.cells import cell_len
 
-from llmval_tui.actions.api import Options
-from llmval_tui.checklist.model import load
 from llmval_tui.cli import COMMANDS, VALUED, parser, with_command
-from llmval_tui.console.status import print_table
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.plan import PlanProcess, make_plan
-from llmval_tui.runs.plans import active_plan
-from llmval_tui.runs.store import RunStore
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -138,142 +118,6 @@ def test_no_tick_judges_only(workspace) -> None:
     assert workspace.checklist.read_bytes() == before  # looking does not tick what was asked only to be judged
 
 
-def test_all_goes_on_after_a_failure_and_a_refusal(workspace) -> None:
-    (workspace.folder / "go").touch()
-    done = workspace.llmval("run", "--all", "--json", check=1)
-    results = {item["number"]: item["outcome"] for item in json.loads(done.stdout)["results"]}
-    assert results == {"1.1": "pass", "1.2": "fail", "1.3": "pass", "1.4": "refused"}
-    assert workspace.checklist.read_text().count("[x]") == 2
-
-
-def test_a_second_plan_is_refused_and_a_cancel_ends_the_first(workspace) -> None:
-    first = workspace.start("run", "1.3")
-    until((workspace.folder / "started").exists)
-    second = workspace.llmval("run", "1.1", check=2)
-    assert "is at work" in second.stderr
-    workspace.llmval("cancel", check=0)
-    output, _ = first.communicate(timeout=60)
-    assert first.returncode == 130, output
-    assert "[x]" not in workspace.checklist.read_text()
-    assert workspace.store.active() == []
-
-
-def test_ctrl_c_stops_the_run(workspace) -> None:
-    watching = workspace.start("run", "1.3")
-    until((workspace.folder / "started").exists)
-    watching.send_signal(signal.SIGINT)
-    output, _ = watching.communicate(timeout=60)
-    assert watching.returncode == 130, output
-    assert workspace.store.active() == []
-
-
-def test_killed_plan_and_watcher_leave_the_run_and_it_is_judged_and_ticked(workspace) -> None:
-    watching = workspace.start("run", "1.3")
-    until((workspace.folder / "started").exists)
-    plan = active_plan(workspace.folder)
-    assert plan is not None
-    watching.kill()
-    watching.wait()
-    os.kill(plan.status().identity.pid, signal.SIGKILL)
-    until(lambda: active_plan(workspace.folder) is None)
-    assert len(workspace.store.active()) == 1
-    (workspace.folder / "go").touch()
-    until(lambda: workspace.store.active() == [])
-    status = json.loads(workspace.llmval("status", "--json", check=0).stdout)
-    assert status["steps"][2]["state"] == "done"
-    assert workspace.checklist.read_text().count("[x]") == 1
-    assert "artifacts/slow.txt" in (workspace.folder / "docs/TODO.md").read_text()
-
-
-def test_new_plan_waits_for_the_run_that_is_in_flight(workspace) -> None:
-    workspace.llmval("run", "1.3", "--detach", check=0)
-    until((workspace.folder / "started").exists)
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
-    until(lambda: active_plan(workspace.folder) is None)
-    again = workspace.start("run", "1.3")
-    until(lambda: (plan := active_plan(workspace.folder)) is not None and plan.status().run_id is not None)
-    (workspace.folder / "go").touch()
-    output, _ = again.communicate(timeout=60)
-    assert again.returncode == 0, output
-    assert len(workspace.store.runs()) == 1
-
-
-def test_a_run_in_flight_with_other_options_is_waited_for_and_not_taken(workspace) -> None:
-    workspace.llmval("run", "1.3", "--no-tick", "--detach", check=0)
-    until((workspace.folder / "started").exists)
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
-    until(lambda: active_plan(workspace.folder) is None)
-    again = workspace.start("run", "1.3")
-    until(lambda: active_plan(workspace.folder) is not None)
-    (workspace.folder / "go").touch()
-    output, _ = again.communicate(timeout=60)
-    assert again.returncode == 0, output
-    assert sorted(run.intent.tick for run in workspace.store.runs()) == [False, True]
-    assert workspace.checklist.read_text().count("[x]") == 1
-
-
-def test_another_runs_trouble_does_not_refuse_a_step(workspace, monkeypatch, capfd) -> None:
-    plan = make_plan(load(workspace.checklist), load(workspace.checklist).steps[:1], workspace.folder, Options())
-    process = PlanProcess(plan)
-    other = SimpleNamespace(id="other", alive=lambda: False)
-    monkeypatch.setattr(process.store, "active", lambda: [other])
-
-    def settled(run: object, store: RunStore) -> None:
-        raise Refused("its file cannot be read")
-
-    monkeypatch.setattr("llmval_tui.plan.settle", settled)
-    assert process._wait_for_others()
-    assert "other: its file cannot be read" in capfd.readouterr().out
-
-
-def test_a_plan_that_was_killed_does_not_read_as_passed(workspace) -> None:
-    watching = workspace.start("run", "1.3")
-    until((workspace.folder / "started").exists)
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
-    output, _ = watching.communicate(timeout=60)
-    assert watching.returncode == 3, output
-    assert "was killed" in output
-    assert workspace.store.active()[0].id in output
-    told = json.loads(workspace.llmval("attach", "--json", check=3).stdout)
-    assert told["ok"] is False
-    assert "0 of 1 steps" in told["message"]
-
-
-def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(workspace) -> None:
-    workspace.llmval("run", "1.3", "--detach", check=0)
-    until((workspace.folder / "started").exists)
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
-    until(lambda: active_plan(workspace.folder) is None)
-    (run,) = workspace.store.runs()
-    assert f"no plan is at work, and {run.id} goes on; the last plan:" in workspace.llmval("attach", check=3).stdout
-    (workspace.folder / "go").touch()
-    until(lambda: workspace.store.active() == [])
-    assert f"{run.id} has ended and llmval status judges it" in workspace.llmval("attach", check=3).stderr
-    workspace.llmval("status", check=0)
-    refused = workspace.folder / "artifacts/plans/99990101T000000Z-abcdef"  # begun beside the first, and told so
-    refused.mkdir()
-    (refused / "plan.json").write_bytes(next(refused.parent.glob("*/plan.json")).read_bytes())
-    (refused / "status.json").write_text('{"state": "finished", "message": "another plan is at work"}')
-    done = workspace.llmval("attach", check=0)
-    assert done.stdout.startswith("nothing is at work; the last plan:\n▸ 1.3") and done.stderr == ""
-    assert "✓ 1.3  pass, ticked" in done.stdout and "starting" not in done.stdout
-    told = json.loads(workspace.llmval("attach", "--json", check=0).stdout)
-    assert [(one["run_id"], one["outcome"]) for one in told["results"]] == [(run.id, "pass")] and not told["message"]
-
-
-def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspace) -> None:
-    following = workspace.start("run", "1.3")
-    until((workspace.folder / "started").exists)
-    watching = workspace.start("watch", "--every", "1")
-    time.sleep(6)  # a quiet follower says something every 5 s
-    (workspace.folder / "go").touch()
-    followed, watched = (process.communicate(timeout=60)[0] for process in (following, watching))
-    said = [line.strip() for line in followed.splitlines() if line.startswith("    ")]
-    assert said.count("starting") <= 1 and re.search(r"^running [5-9]", "\n".join(said), re.MULTILINE), followed
-    assert "is at work on step 1.3." in watched
-    assert re.search(r"^Step 1.3: running for [2-6] seconds$", watched, re.MULTILINE), watched
-
-
 @pytest.mark.parametrize("words", [("1.1", "--all"), ("1.1", "--section", "1"), ("--section", "1", "--all")])
 def test_two_ways_of_choosing_steps_are_refused(workspace, words: tuple[str, ...]) -> None:
     refused = workspace.llmval("run", *words, check=2)
@@ -302,94 +146,6 @@ def test_verify_names_ticks_without_a_record_to_scripts_too(workspace) -> None:
     workspace.checklist.write_text(workspace.checklist.read_text().replace("- [ ] Ask", "- [x] Ask"))
     (line,) = json.loads(workspace.llmval("verify", "--json", check=3).stdout)["unbacked"]
     assert "1.4" in line
-
-
-def test_only_a_pass_is_shown_as_evidence(workspace) -> None:
-    (workspace.folder / "ok.py").write_text("open('artifacts/ok.json', 'w').write('{}'); raise SystemExit(3)")
-    workspace.llmval("run", "1.1", check=1)
-    workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
-    row = next(line for line in workspace.llmval("status", check=0).stdout.splitlines() if line.startswith("1.1"))
-    assert "done" in row
-    assert workspace.store.runs()[0].verdict().evidence  # there is a file, of a run that failed
-    assert "artifacts/ok.json " not in row.split("`")[-1]
-
-
-def test_a_tick_is_shown_with_what_it_rests_on_not_with_the_newest_run(workspace) -> None:
-    workspace.llmval("run", "1.1", check=0)
-    (workspace.folder / "ok.py").write_text("raise SystemExit(3)")
-    workspace.llmval("run", "1.1", check=1)
-    (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
-    row = workspace.llmval("status", check=0).stdout.splitlines()[1]
-    assert f"newest run failed; artifacts/ok.json {entry['evidence'][0]['sha256'][:8]}" in row
-    workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
-    assert "newest run failed; operator's note" in workspace.llmval("status", check=0).stdout.splitlines()[1]
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize("width", [160, 80, 60, 40, 20])
-def test_the_table_keeps_numbers_states_and_the_ends_of_evidence(workspace, monkeypatch, width: int) -> None:
-    item = "- [ ] Run: `python ok.py --output-json artifacts/a_folder/with_a_long_name/the_result.json`"
-    workspace.checklist.write_text(
-        f"## 11. 名前\n{item}\n- [ ] Ask 名前 {'名前' * 40}\n- [ ] Run: `python broken.py`\n"
-    )
-    workspace.llmval("run", "11.1", check=0)
-    workspace.llmval("run", "11.3", check=1)
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("TERM", "xterm")
-    print_table(workspace.checklist, workspace.store, out := _Terminal())
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.getvalue().splitlines()]
-    assert [line.split()[:3] for line in lines[1:]] == [
-        ["11.1", "✓", "done"], ["11.2", "○", "open"], ["11.3", "✗", "failed"],
-    ] or width < 24  # fmt: skip
-    assert len(lines) == 4 and all(cell_len(line) <= width for line in lines)
-    if width >= 60:
-        (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
-        assert lines[1].rstrip().endswith(f".json {entry['evidence'][0]['sha256'][:8]}")
-        assert lines[1].split("done")[1].strip().startswith("Run: `python ok.py --ou")
-        assert lines[3].rstrip().endswith(workspace.store.runs()[0].id[-11:])
-
-
-def _piped(workspace, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A shell's line, in which $llmval is the command."""
-    return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {line}"], cwd=workspace.folder, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, env={**os.environ, "llmval": f"{sys.executable} -m llmval_tui", **environment},
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("words", ["status", "status --json", "watch", "--help", "doctor"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_output_that_is_full_is_one_sentence(workspace, words: str, unbuffered: str) -> None:
-    done = _piped(workspace, f"$llmval {words} > /dev/full", PYTHONUNBUFFERED=unbuffered)
-    if words == "--help" and unbuffered:  # argparse lets it go unsaid
-        assert done.stderr == ""
-        return
-    assert done.returncode == 2 and done.stderr.startswith("llmval: standard output")
-    assert "(No space left on device)" in done.stderr and done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", ["status", "status --json", "locate artifacts"])
-def test_a_closed_pipe_is_no_pass_and_no_complaint(workspace, words: str, unbuffered: str) -> None:
-    line = f"{{ sleep 0.2; $llmval {words}; echo $? > code; }} | exec 0<&-; cat code"
-    done = _piped(workspace, line, PYTHONUNBUFFERED=unbuffered)
-    assert (done.stdout, done.stderr) == ("130\n", "")
-
-
-def test_output_that_cannot_take_a_character_gets_another(workspace) -> None:
-    workspace.checklist.write_text("## 1. Only\n- [ ] Ask “Ada” – 名, 😀\n")
-    plain = {"PYTHONIOENCODING": "ascii"}
-    assert "1.1   ? open" in _piped(workspace, "$llmval status", **plain).stdout
-    for environment in ({}, plain):
-        done = _piped(workspace, "$llmval status --ascii", **environment)
-        assert done.returncode == 0 and '1.1   . open  Ask "Ada" - ?, ?' in done.stdout and done.stdout.isascii()
-        told = _piped(workspace, "$llmval status --ascii --json", **environment).stdout
-        assert told.isascii() and json.loads(told)["steps"][0]["text"] == "Ask “Ada” – 名, 😀"
-    assert "has no step ?x?;" in _piped(workspace, "$llmval tick x --note y", **plain).stderr
 
 
 def test_readonly_looks_and_leaves(workspace) -> None:
@@ -490,24 +246,6 @@ def test_start_up_imports_nothing_heavy(workspace) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path("/"))
     assert done.stdout.strip() == "[]"
-
-
-def test_a_new_plan_waits_for_the_run_of_another_step(workspace) -> None:
-    workspace.llmval("run", "1.3", "--detach", check=0)
-    until((workspace.folder / "started").exists)
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
-    until(lambda: active_plan(workspace.folder) is None)
-    other = workspace.start("run", "1.1")
-    until(lambda: (plan := active_plan(workspace.folder)) is not None and "waiting for" in _log(plan))
-    assert len(workspace.store.runs()) == 1
-    (workspace.folder / "go").touch()
-    output, _ = other.communicate(timeout=60)
-    assert other.returncode == 0, output
-    assert workspace.checklist.read_text().count("[x]") == 2  # the run that was found is settled too
-
-
-def _log(plan) -> str:
-    return (plan.folder / "plan.log").read_text()
 
 
 def test_runner_python_that_cannot_run_the_runners_is_refused(workspace, tmp_path) -> None:

@@ -1,0 +1,101 @@
+"""What the command line prints: tables that fit, outputs that are full, closed, or know few characters."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.cells import cell_len
+
+from llmval_tui.console.status import print_table
+
+
+def test_only_a_pass_is_shown_as_evidence(workspace) -> None:
+    (workspace.folder / "ok.py").write_text("open('artifacts/ok.json', 'w').write('{}'); raise SystemExit(3)")
+    workspace.llmval("run", "1.1", check=1)
+    workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
+    row = next(line for line in workspace.llmval("status", check=0).stdout.splitlines() if line.startswith("1.1"))
+    assert "done" in row
+    assert workspace.store.runs()[0].verdict().evidence  # there is a file, of a run that failed
+    assert "artifacts/ok.json " not in row.split("`")[-1]
+
+
+def test_a_tick_is_shown_with_what_it_rests_on_not_with_the_newest_run(workspace) -> None:
+    workspace.llmval("run", "1.1", check=0)
+    (workspace.folder / "ok.py").write_text("raise SystemExit(3)")
+    workspace.llmval("run", "1.1", check=1)
+    (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
+    row = workspace.llmval("status", check=0).stdout.splitlines()[1]
+    assert f"newest run failed; artifacts/ok.json {entry['evidence'][0]['sha256'][:8]}" in row
+    workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
+    assert "newest run failed; operator's note" in workspace.llmval("status", check=0).stdout.splitlines()[1]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [160, 80, 60, 40, 20])
+def test_the_table_keeps_numbers_states_and_the_ends_of_evidence(workspace, monkeypatch, width: int) -> None:
+    item = "- [ ] Run: `python ok.py --output-json artifacts/a_folder/with_a_long_name/the_result.json`"
+    workspace.checklist.write_text(
+        f"## 11. 名前\n{item}\n- [ ] Ask 名前 {'名前' * 40}\n- [ ] Run: `python broken.py`\n"
+    )
+    workspace.llmval("run", "11.1", check=0)
+    workspace.llmval("run", "11.3", check=1)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    print_table(workspace.checklist, workspace.store, out := _Terminal())
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.getvalue().splitlines()]
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["11.1", "✓", "done"], ["11.2", "○", "open"], ["11.3", "✗", "failed"],
+    ] or width < 24  # fmt: skip
+    assert len(lines) == 4 and all(cell_len(line) <= width for line in lines)
+    if width >= 60:
+        (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
+        assert lines[1].rstrip().endswith(f".json {entry['evidence'][0]['sha256'][:8]}")
+        assert lines[1].split("done")[1].strip().startswith("Run: `python ok.py --ou")
+        assert lines[3].rstrip().endswith(workspace.store.runs()[0].id[-11:])
+
+
+@pytest.mark.parametrize("words", ["status", "status --json", "watch", "--help", "doctor"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_full_is_one_sentence(workspace, words: str, unbuffered: str) -> None:
+    done = _piped(workspace, f"$llmval {words} > /dev/full", PYTHONUNBUFFERED=unbuffered)
+    if words == "--help" and unbuffered:  # argparse lets it go unsaid
+        assert done.stderr == ""
+        return
+    assert done.returncode == 2 and done.stderr.startswith("llmval: standard output")
+    assert "(No space left on device)" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["status", "status --json", "locate artifacts"])
+def test_a_closed_pipe_is_no_pass_and_no_complaint(workspace, words: str, unbuffered: str) -> None:
+    line = f"{{ sleep 0.2; $llmval {words}; echo $? > code; }} | exec 0<&-; cat code"
+    done = _piped(workspace, line, PYTHONUNBUFFERED=unbuffered)
+    assert (done.stdout, done.stderr) == ("130\n", "")
+
+
+def test_output_that_cannot_take_a_character_gets_another(workspace) -> None:
+    workspace.checklist.write_text("## 1. Only\n- [ ] Ask “Ada” – 名, 😀\n")
+    plain = {"PYTHONIOENCODING": "ascii"}
+    assert "1.1   ? open" in _piped(workspace, "$llmval status", **plain).stdout
+    for environment in ({}, plain):
+        done = _piped(workspace, "$llmval status --ascii", **environment)
+        assert done.returncode == 0 and '1.1   . open  Ask "Ada" - ?, ?' in done.stdout and done.stdout.isascii()
+        told = _piped(workspace, "$llmval status --ascii --json", **environment).stdout
+        assert told.isascii() and json.loads(told)["steps"][0]["text"] == "Ask “Ada” – 名, 😀"
+    assert "has no step ?x?;" in _piped(workspace, "$llmval tick x --note y", **plain).stderr
+
+
+def _piped(workspace, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A shell's line, in which $llmval is the command."""
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"], cwd=workspace.folder, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, env={**os.environ, "llmval": f"{sys.executable} -m llmval_tui", **environment},
+    )  # fmt: skip

@@ -1,0 +1,170 @@
+"""Plans from the command line, with real processes: they wait, are cancelled or killed, and are told of."""
+
+import json
+import os
+import re
+import signal
+import time
+from types import SimpleNamespace
+
+from llmval_tui.actions.api import Options
+from llmval_tui.checklist.model import load
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.plan import PlanProcess, make_plan
+from llmval_tui.runs.plans import active_plan
+from llmval_tui.runs.store import RunStore
+from tests.console.conftest import until
+
+
+def test_all_goes_on_after_a_failure_and_a_refusal(workspace) -> None:
+    (workspace.folder / "go").touch()
+    done = workspace.llmval("run", "--all", "--json", check=1)
+    results = {item["number"]: item["outcome"] for item in json.loads(done.stdout)["results"]}
+    assert results == {"1.1": "pass", "1.2": "fail", "1.3": "pass", "1.4": "refused"}
+    assert workspace.checklist.read_text().count("[x]") == 2
+
+
+def test_a_second_plan_is_refused_and_a_cancel_ends_the_first(workspace) -> None:
+    first = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    second = workspace.llmval("run", "1.1", check=2)
+    assert "is at work" in second.stderr
+    workspace.llmval("cancel", check=0)
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == 130, output
+    assert "[x]" not in workspace.checklist.read_text()
+    assert workspace.store.active() == []
+
+
+def test_ctrl_c_stops_the_run(workspace) -> None:
+    watching = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    watching.send_signal(signal.SIGINT)
+    output, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 130, output
+    assert workspace.store.active() == []
+
+
+def test_killed_plan_and_watcher_leave_the_run_and_it_is_judged_and_ticked(workspace) -> None:
+    watching = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    plan = active_plan(workspace.folder)
+    assert plan is not None
+    watching.kill()
+    watching.wait()
+    os.kill(plan.status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    assert len(workspace.store.active()) == 1
+    (workspace.folder / "go").touch()
+    until(lambda: workspace.store.active() == [])
+    status = json.loads(workspace.llmval("status", "--json", check=0).stdout)
+    assert status["steps"][2]["state"] == "done"
+    assert workspace.checklist.read_text().count("[x]") == 1
+    assert "artifacts/slow.txt" in (workspace.folder / "docs/TODO.md").read_text()
+
+
+def test_new_plan_waits_for_the_run_that_is_in_flight(workspace) -> None:
+    workspace.llmval("run", "1.3", "--detach", check=0)
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    again = workspace.start("run", "1.3")
+    until(lambda: (plan := active_plan(workspace.folder)) is not None and plan.status().run_id is not None)
+    (workspace.folder / "go").touch()
+    output, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, output
+    assert len(workspace.store.runs()) == 1
+
+
+def test_a_run_in_flight_with_other_options_is_waited_for_and_not_taken(workspace) -> None:
+    workspace.llmval("run", "1.3", "--no-tick", "--detach", check=0)
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    again = workspace.start("run", "1.3")
+    until(lambda: active_plan(workspace.folder) is not None)
+    (workspace.folder / "go").touch()
+    output, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, output
+    assert sorted(run.intent.tick for run in workspace.store.runs()) == [False, True]
+    assert workspace.checklist.read_text().count("[x]") == 1
+
+
+def test_another_runs_trouble_does_not_refuse_a_step(workspace, monkeypatch, capfd) -> None:
+    plan = make_plan(load(workspace.checklist), load(workspace.checklist).steps[:1], workspace.folder, Options())
+    process = PlanProcess(plan)
+    other = SimpleNamespace(id="other", alive=lambda: False)
+    monkeypatch.setattr(process.store, "active", lambda: [other])
+
+    def settled(run: object, store: RunStore) -> None:
+        raise Refused("its file cannot be read")
+
+    monkeypatch.setattr("llmval_tui.plan.settle", settled)
+    assert process._wait_for_others()
+    assert "other: its file cannot be read" in capfd.readouterr().out
+
+
+def test_a_plan_that_was_killed_does_not_read_as_passed(workspace) -> None:
+    watching = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    output, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 3, output
+    assert "was killed" in output
+    assert workspace.store.active()[0].id in output
+    told = json.loads(workspace.llmval("attach", "--json", check=3).stdout)
+    assert told["ok"] is False
+    assert "0 of 1 steps" in told["message"]
+
+
+def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(workspace) -> None:
+    workspace.llmval("run", "1.3", "--detach", check=0)
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    (run,) = workspace.store.runs()
+    assert f"no plan is at work, and {run.id} goes on; the last plan:" in workspace.llmval("attach", check=3).stdout
+    (workspace.folder / "go").touch()
+    until(lambda: workspace.store.active() == [])
+    assert f"{run.id} has ended and llmval status judges it" in workspace.llmval("attach", check=3).stderr
+    workspace.llmval("status", check=0)
+    refused = workspace.folder / "artifacts/plans/99990101T000000Z-abcdef"  # begun beside the first, and told so
+    refused.mkdir()
+    (refused / "plan.json").write_bytes(next(refused.parent.glob("*/plan.json")).read_bytes())
+    (refused / "status.json").write_text('{"state": "finished", "message": "another plan is at work"}')
+    done = workspace.llmval("attach", check=0)
+    assert done.stdout.startswith("nothing is at work; the last plan:\n▸ 1.3") and done.stderr == ""
+    assert "✓ 1.3  pass, ticked" in done.stdout and "starting" not in done.stdout
+    told = json.loads(workspace.llmval("attach", "--json", check=0).stdout)
+    assert [(one["run_id"], one["outcome"]) for one in told["results"]] == [(run.id, "pass")] and not told["message"]
+
+
+def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspace) -> None:
+    following = workspace.start("run", "1.3")
+    until((workspace.folder / "started").exists)
+    watching = workspace.start("watch", "--every", "1")
+    time.sleep(6)  # a quiet follower says something every 5 s
+    (workspace.folder / "go").touch()
+    followed, watched = (process.communicate(timeout=60)[0] for process in (following, watching))
+    said = [line.strip() for line in followed.splitlines() if line.startswith("    ")]
+    assert said.count("starting") <= 1 and re.search(r"^running [5-9]", "\n".join(said), re.MULTILINE), followed
+    assert "is at work on step 1.3." in watched
+    assert re.search(r"^Step 1.3: running for [2-6] seconds$", watched, re.MULTILINE), watched
+
+
+def test_a_new_plan_waits_for_the_run_of_another_step(workspace) -> None:
+    workspace.llmval("run", "1.3", "--detach", check=0)
+    until((workspace.folder / "started").exists)
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+    other = workspace.start("run", "1.1")
+    until(lambda: (plan := active_plan(workspace.folder)) is not None and "waiting for" in _log(plan))
+    assert len(workspace.store.runs()) == 1
+    (workspace.folder / "go").touch()
+    output, _ = other.communicate(timeout=60)
+    assert other.returncode == 0, output
+    assert workspace.checklist.read_text().count("[x]") == 2  # the run that was found is settled too
+
+
+def _log(plan) -> str:
+    return (plan.folder / "plan.log").read_text()
