@@ -26,7 +26,7 @@ _SINCE = "it was written or changed after the run had ended, so it is not what t
 def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     """A gate an artifact, and the evidence: every new file among them."""
     workspace = workspace_of(run)
-    makers = _Makers(workspace.resolve(), footprint.read(run), _start(run))
+    makers = _makers(run)
     gates: list[Gate] = []
     evidence: dict[str, Evidence] = {}
     for artifact in run.intent.artifacts:
@@ -35,8 +35,7 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
         except Refused as refusal:  # a link made meanwhile
             gates.append(_gate(artifact, Outcome.FAIL, "outside the workspace", str(refusal)))
             continue
-        # What carries the run's id no other run writes; the operator may edit a report before filing it.
-        gate, files = _judge(artifact, path, replace(makers, shared=run.id not in artifact.path))
+        gate, files = _judge(artifact, path, makers.of(run, artifact))
         gates.append(gate)
         for file in files:
             name = str(file.relative_to(workspace.resolve()))
@@ -51,7 +50,7 @@ def others_work(run: Run, artifact: Artifact) -> bool:
         path = inside(workspace, artifact.path)
     except Refused:
         return True
-    makers = _Makers(workspace.resolve(), footprint.read(run), _start(run), shared=run.id not in artifact.path)
+    makers = _makers(run).of(run, artifact)
     return path.is_file() and (makers.was_there(path) or makers.changed_since(path))
 
 
@@ -81,6 +80,10 @@ class _Makers:
     since: float  # the run's start: all there is to go by where nothing was noted
     shared: bool = True  # whether other runs may write there too
 
+    def of(self, run: Run, artifact: Artifact) -> "_Makers":
+        """What carries the run's id no other run writes; the operator may edit a report before filing it."""
+        return replace(self, shared=run.id not in artifact.path)
+
     def was_there(self, file: Path) -> bool:
         if self.noted.before is None:
             return file.stat().st_mtime < self.since
@@ -90,6 +93,10 @@ class _Makers:
         if self.noted.after is None or not self.shared:
             return False
         return self.noted.after.get(str(file.relative_to(self.workspace))) != footprint.mark_of(file)
+
+
+def _makers(run: Run) -> _Makers:
+    return _Makers(workspace_of(run).resolve(), footprint.read(run), _start(run))
 
 
 def _judge(artifact: Artifact, path: Path, makers: _Makers) -> tuple[Gate, list[Path]]:

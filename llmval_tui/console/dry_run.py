@@ -37,9 +37,8 @@ def _lines(step: Step, proposal: Proposal) -> list[str]:
         lines.append(f"  cannot run: {proposal.refusal}")
     for command in proposal.commands:
         lines.append(f"  $ {command.display}")
-        unseen = [f"{name}={value}" for name, value in sorted(command.env.items()) if f"{name}=" not in command.display]
-        if unseen:
-            lines.append(f"    with {' '.join(unseen)}")
+        if command.unseen:
+            lines.append(f"    with {command.unseen}")
     lines += [f"  - {detail}" for detail in proposal.details]
     lines += [f"  leaves {artifact.path.replace(RUN_ID_PLACEHOLDER, '<run id>')}" for artifact in proposal.artifacts]
     lines += [f"  deviation: {deviation}" for deviation in proposal.deviations]

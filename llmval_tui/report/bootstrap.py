@@ -122,9 +122,14 @@ def resampled_percentiles(
     return found
 
 
-def resampled_means(values: Sequence[float], rng: random.Random, resamples: int = RESAMPLES) -> list[float]:
-    """The mean of every resample of `values`, which are in the order in which they were measured."""
-    length = block_length(values)
+def resampled_means(
+    values: Sequence[float], rng: random.Random, length: int | None = None, resamples: int = RESAMPLES
+) -> list[float]:
+    """The mean of every resample of `values`, which are in the order in which they were measured.
+
+    `length` is that of the blocks (`block_length` if None).
+    """
+    length = length or block_length(values)
     return [sum(_draw(values, length, rng)) / len(values) for _ in range(resamples)]
 
 

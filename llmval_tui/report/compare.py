@@ -183,8 +183,8 @@ def _resampled(first: LoadResult, second: LoadResult) -> tuple[_Spread, _Spread]
             out.update(zip((f"{stem}_p{percent}_ms" for percent in percents), drawn, strict=True))
     for out, result, done, label in zip(found, (first, second), sides, "AB", strict=True):
         for name, rates in _rates(result, done).items():
-            if len(rates) >= max(LEAST, LEAST_BLOCKS * block_length(rates) if rates else 0):
-                out[name] = resampled_means(rates, _rng(name, label))
+            if len(rates) >= LEAST and len(rates) >= LEAST_BLOCKS * (length := block_length(rates)):
+                out[name] = resampled_means(rates, _rng(name, label), length)
     return found
 
 

@@ -62,6 +62,11 @@ class Command(_FromJson):
     tee: str | None = None  # a file, relative to the workspace, that also gets the standard output
     nproc: int | None = None  # ranks that torchrun starts; None where torchrun is not used
 
+    @property
+    def unseen(self) -> str:
+        """What `env` adds and `display` does not say, as `NAME=value …`; "" for nothing."""
+        return " ".join(f"{name}={value}" for name, value in sorted(self.env.items()) if f"{name}=" not in self.display)
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact(_FromJson):

@@ -16,6 +16,12 @@ from llmval_tui.runs.store import RunStore
 from tests.console.conftest import until
 
 
+def kill_plan(workspace) -> None:
+    """The plan that is at work, and not what it has started."""
+    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    until(lambda: active_plan(workspace.folder) is None)
+
+
 def test_all_goes_on_after_a_failure_and_a_refusal(workspace) -> None:
     (workspace.folder / "go").touch()
     done = workspace.llmval("run", "--all", "--json", check=1)
@@ -66,8 +72,7 @@ def test_killed_plan_and_watcher_leave_the_run_and_it_is_judged_and_ticked(works
 def test_new_plan_waits_for_the_run_that_is_in_flight(workspace) -> None:
     workspace.llmval("run", "1.3", "--detach", check=0)
     until((workspace.folder / "started").exists)
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
-    until(lambda: active_plan(workspace.folder) is None)
+    kill_plan(workspace)
     again = workspace.start("run", "1.3")
     until(lambda: (plan := active_plan(workspace.folder)) is not None and plan.status().run_id is not None)
     (workspace.folder / "go").touch()
@@ -79,8 +84,7 @@ def test_new_plan_waits_for_the_run_that_is_in_flight(workspace) -> None:
 def test_a_run_in_flight_with_other_options_is_waited_for_and_not_taken(workspace) -> None:
     workspace.llmval("run", "1.3", "--no-tick", "--detach", check=0)
     until((workspace.folder / "started").exists)
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
-    until(lambda: active_plan(workspace.folder) is None)
+    kill_plan(workspace)
     again = workspace.start("run", "1.3")
     until(lambda: active_plan(workspace.folder) is not None)
     (workspace.folder / "go").touch()
@@ -120,8 +124,7 @@ def test_a_plan_that_was_killed_does_not_read_as_passed(workspace) -> None:
 def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(workspace) -> None:
     workspace.llmval("run", "1.3", "--detach", check=0)
     until((workspace.folder / "started").exists)
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
-    until(lambda: active_plan(workspace.folder) is None)
+    kill_plan(workspace)
     (run,) = workspace.store.runs()
     assert f"no plan is at work, and {run.id} goes on; the last plan:" in workspace.llmval("attach", check=3).stdout
     (workspace.folder / "go").touch()
@@ -155,8 +158,7 @@ def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspa
 def test_a_new_plan_waits_for_the_run_of_another_step(workspace) -> None:
     workspace.llmval("run", "1.3", "--detach", check=0)
     until((workspace.folder / "started").exists)
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
-    until(lambda: active_plan(workspace.folder) is None)
+    kill_plan(workspace)
     other = workspace.start("run", "1.1")
     until(lambda: (plan := active_plan(workspace.folder)) is not None and "waiting for" in _log(plan))
     assert len(workspace.store.runs()) == 1

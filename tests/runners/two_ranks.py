@@ -39,7 +39,7 @@ def together(rank: Callable[[Parallel], T]) -> list[T]:
     def one(parallel: Parallel) -> T:
         try:
             return rank(parallel)
-        except BaseException:
+        except BaseException:  # whatever it was, the other rank waits for this one
             barrier.abort()
             raise
 

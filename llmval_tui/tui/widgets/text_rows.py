@@ -52,10 +52,8 @@ def command_rows(commands: "Sequence[Command]", width: int, glyphs: Glyphs) -> l
     for command in commands:
         for index, line in enumerate(wrap(clean_line(command.display), width - 5)):
             rows.append(row((" $ " if not index else "   ", "key"), (line, "code")))
-        unseen = sorted((name, value) for name, value in command.env.items() if f"{name}=" not in command.display)
-        if unseen:
-            changed = " ".join(f"{name}={value}" for name, value in unseen)
-            rows += labelled("with", changed, "muted", width)
+        if command.unseen:
+            rows += labelled("with", command.unseen, "muted", width)
     return rows
 
 
