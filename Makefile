@@ -10,7 +10,7 @@ demo: $(VENV)/.app  ## the dashboard on a scratch workspace; without a terminal 
 	@$(BIN)/llmval demo --dir artifacts/demo
 
 test: $(VENV)/.dev check  ## everything: lint, format, types, import contracts, the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

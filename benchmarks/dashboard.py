@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks.report import Row
 from benchmarks.terminal import Terminal
 from llmval_tui.console.demo import prepare
+from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
-from llmval_tui.runs.plans import active_plan
 from llmval_tui.runs.store import RunStore
-from tests.telemetry import synthetic
+from tests.helpers import synthetic
 
 COLUMNS, ROWS = 160, 50
 LLMVAL = [sys.executable, "-m", "llmval_tui"]

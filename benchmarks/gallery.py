@@ -12,10 +12,10 @@ from unittest.mock import patch
 from benchmarks.picture import portable
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.bridge import Sampled
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.watcher import Sampled
 from llmval_tui.tui.settings import Settings
-from llmval_tui.tui.state import ScreenState
-from tests.tui import builder
+from tests.helpers import tui_builder as builder
 
 THEMES = ("dark", "light", "contrast", "ansi", "mono")
 SIZE = (110, 30)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.report import Row
 from llmval_tui.checklist.model import load
-from llmval_tui.checklist.splice import set_mark
+from llmval_tui.checklist.write_mark import set_mark
 from llmval_tui.console.demo import prepare
 
 

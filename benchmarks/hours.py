@@ -10,8 +10,8 @@ from benchmarks.dashboard import COLUMNS, LLMVAL, ROWS, scratch
 from benchmarks.report import Row
 from benchmarks.terminal import Terminal
 from llmval_tui.runs.records import State
-from tests.telemetry import synthetic
-from tests.tui import builder
+from tests.helpers import synthetic
+from tests.helpers import tui_builder as builder
 
 GIB = 1 << 30
 CHECKLIST = "# Long\n\n## 1. Long\n- [ ] Run: `python long.py`\n"

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from llmval_tui.console.common import USUAL_PLACES
+from llmval_tui.console.options import USUAL_PLACES
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.settings import Settings
 

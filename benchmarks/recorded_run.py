@@ -26,8 +26,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from llmval_tui.foundation.resources import bundled
-from llmval_tui.runs.plans import active_plan
+from llmval_tui.foundation.paths import bundled
+from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import RunStore
 
 COLUMNS, ROWS = 160, 50

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.report import Row
-from llmval_tui.runs.ladder import RUN_ID_VARIABLE
 from llmval_tui.runs.supervisor import ENERGY_INTERVAL_S
+from llmval_tui.runs.termination import RUN_ID_VARIABLE
 from llmval_tui.telemetry.sample import Sample
 
 RECORDER = [sys.executable, "-m", "llmval_tui.telemetry.recorder"]

@@ -24,7 +24,7 @@ from benchmarks.report import Row
 from benchmarks.terminal import Terminal
 from llmval_tui.checklist.model import load
 from llmval_tui.foundation.files import read_json, read_lines
-from llmval_tui.foundation.resources import bundled
+from llmval_tui.foundation.paths import bundled
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
 from llmval_tui.runs.create import create_run, new_run_id
@@ -76,7 +76,7 @@ def _start(folder: Path, nproc: int, argv: list[str]) -> Run:
     logs = ["--logs", "{run}/logs", "--label", "main", "--exit-codes", "{run}/ranks.main.json"]
     script = [f"--nproc_per_node={nproc}", str(runners / "inference_server_load_test.py"), *argv]
     output = ["--output-json", "artifacts/watched.json"]
-    launch = [sys.executable, str(runners / "llmval_runners" / "launch.py"), *logs, "--", *script, *output]
+    launch = [sys.executable, str(runners / "llmval_runners" / "process" / "launch.py"), *logs, "--", *script, *output]
     checklist = Path("docs/llm_validation_checklist.md")
     step = load(folder / checklist).steps[0]
     intent = Intent(

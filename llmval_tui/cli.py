@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llmval_tui import __version__
-from llmval_tui.console import output
+from llmval_tui.console import stdio as output
 from llmval_tui.foundation.errors import ExitCode, Refused
 
 EPILOG = (

@@ -2,7 +2,7 @@
 
 import sys
 
-from llmval_runners.long_context.fit_check import main
+from llmval_runners.long_context.fit_check.main import main
 
 if __name__ == "__main__":
     main(sys.argv[1:])

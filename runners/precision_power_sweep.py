@@ -2,7 +2,7 @@
 
 import sys
 
-from llmval_runners.power.entry import run_sweep
+from llmval_runners.power.main import run_sweep
 
 if __name__ == "__main__":
     run_sweep(sys.argv[1:])

@@ -5,9 +5,9 @@ import hashlib
 import re
 from typing import Any
 
-from llmval_tui.actions.common import workspace_of
+from llmval_tui.actions.section_runs import workspace_of
 from llmval_tui.checklist.document import document_lock, replace_document
-from llmval_tui.checklist.paths import inside
+from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import locked, read_json, sha256_of, write_json
 from llmval_tui.foundation.text import utc_iso

@@ -13,18 +13,18 @@ PLUGIN_GROUP = "llmval.actions"
 
 
 def _own() -> dict[str, Action]:
-    from llmval_tui.actions.baseline_drift import BaselineDrift
-    from llmval_tui.actions.bug_report import BugReport
-    from llmval_tui.actions.collect_logs import CollectLogs
-    from llmval_tui.actions.command import CommandAction
-    from llmval_tui.actions.env_export import EnvExport
-    from llmval_tui.actions.findings_note import FindingsNote
-    from llmval_tui.actions.gated_todo import GatedTodo
-    from llmval_tui.actions.manual import ManualAction
-    from llmval_tui.actions.paired_run import PairedRun
-    from llmval_tui.actions.summary import Summary
-    from llmval_tui.actions.table_update import TableUpdate
-    from llmval_tui.actions.trace_capture import TraceCapture
+    from llmval_tui.actions.steps.baseline_drift import BaselineDrift
+    from llmval_tui.actions.steps.bug_report import BugReport
+    from llmval_tui.actions.steps.collect_logs import CollectLogs
+    from llmval_tui.actions.steps.command import CommandAction
+    from llmval_tui.actions.steps.env_export import EnvExport
+    from llmval_tui.actions.steps.findings_note import FindingsNote
+    from llmval_tui.actions.steps.gated_todo import GatedTodo
+    from llmval_tui.actions.steps.manual import ManualAction
+    from llmval_tui.actions.steps.paired_run import PairedRun
+    from llmval_tui.actions.steps.summary import Summary
+    from llmval_tui.actions.steps.table_update import TableUpdate
+    from llmval_tui.actions.steps.trace_capture import TraceCapture
 
     actions: list[Action] = [
         BaselineDrift(), BugReport(), CollectLogs(), CommandAction(), EnvExport(), FindingsNote(), GatedTodo(),

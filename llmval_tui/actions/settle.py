@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.accept import accepted
-from llmval_tui.actions.common import workspace_of
-from llmval_tui.actions.gates import general_gates
+from llmval_tui.actions.gates.general import general_gates
 from llmval_tui.actions.registry import action_named
-from llmval_tui.actions.state import ticks
+from llmval_tui.actions.section_runs import workspace_of
+from llmval_tui.actions.step_state import ticks
 from llmval_tui.checklist.ledger import Entry, record
 from llmval_tui.checklist.model import StepKey, load
-from llmval_tui.checklist.splice import commentable, set_mark
+from llmval_tui.checklist.write_mark import commentable, set_mark
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, locked, read_lines, write_json
 from llmval_tui.foundation.text import utc_iso

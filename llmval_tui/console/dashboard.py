@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from llmval_tui.console import common
+from llmval_tui.console import options as common
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.workspace import is_demo
 
 if TYPE_CHECKING:
+    from llmval_tui.tui.data.workspace_view import FirstLook
     from llmval_tui.tui.held import HeldTerminal
     from llmval_tui.tui.settings import Settings
-    from llmval_tui.tui.workspace import FirstLook
 
 T = TypeVar("T")
 NO_SCREEN = ("dumb", "unknown")  # terminfo's names for terminals that only print lines; no TERM at all is often a slip
@@ -33,11 +33,11 @@ def dashboard(options: argparse.Namespace) -> int:
             f"TERM={term} is a terminal without a cursor: say what it is (such as TERM=xterm-256color), or use "
             "llmval run, llmval status or llmval watch."
         )
-    from llmval_tui.tui import collecting
+    from llmval_tui.tui import gc_control as collecting
 
     collecting.pause()  # before the screen's modules are imported, which is most of the start
     workspace = common.workspace_of(options)
-    from llmval_tui.tui.config import load_config
+    from llmval_tui.config import load_config
     from llmval_tui.tui.settings import Settings
 
     config = load_config()
@@ -85,8 +85,8 @@ def _first_look(settings: "Settings") -> "FirstLook":
     Raises:
         Refused: the checklist cannot be read, or is none.
     """
-    from llmval_tui.checklist.kept import KeptEntries
-    from llmval_tui.tui.workspace import FirstLook, Workspace, propose
+    from llmval_tui.checklist.parse_cache import KeptEntries
+    from llmval_tui.tui.data.workspace_view import FirstLook, Workspace, propose
 
     kept = KeptEntries(settings.checklist, settings.environment)
     workspace = Workspace(settings, propose, kept=kept)
@@ -101,7 +101,7 @@ def _recording(options: argparse.Namespace, workspace: Path) -> Path | None:
     name = getattr(options, "replay", None)
     if not name:
         return None
-    from llmval_tui.tui.replay import find_recording
+    from llmval_tui.tui.data.replay_timeline import find_recording
 
     return find_recording(name, workspace)
 

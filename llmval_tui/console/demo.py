@@ -6,11 +6,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from llmval_tui.console import common
+from llmval_tui.console import options as common
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import write_atomic
-from llmval_tui.foundation.resources import bundled
-from llmval_tui.runs.plans import active_plan
+from llmval_tui.foundation.paths import bundled
+from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import RunStore
 from llmval_tui.runs.workspace import DEMO_MARKER, is_demo
 

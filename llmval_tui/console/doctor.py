@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_tui.actions.registry import plugin_problems
-from llmval_tui.console import common
+from llmval_tui.console import options as common
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import gpu_inventory, software_versions

@@ -7,10 +7,10 @@ from typing import Any
 from llmval_tui.actions.api import Proposal
 from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import Checklist, Step
-from llmval_tui.console import common
+from llmval_tui.console import options as common
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.plan import context_for, gpu_count_of
+from llmval_tui.plans.process import context_for, gpu_count_of
 from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
 from llmval_tui.runs.inventory import gpu_inventory
 

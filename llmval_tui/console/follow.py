@@ -6,14 +6,14 @@ import time
 from datetime import UTC, datetime
 from typing import TextIO
 
-from llmval_tui.actions.state import ticks
-from llmval_tui.plan import cancel_plan
+from llmval_tui.actions.step_state import ticks
+from llmval_tui.plans.process import cancel_plan
+from llmval_tui.plans.records import Plan, PlanStatus, StepResult
 from llmval_tui.runs.events import EventFollower, Progress
-from llmval_tui.runs.plans import Plan, PlanStatus, StepResult
 from llmval_tui.runs.records import Outcome, Verdict
 from llmval_tui.runs.store import Run, RunStore, same_step
-from llmval_tui.tui.fmt import duration
-from llmval_tui.tui.glyphs import OUTCOME_SIGNS
+from llmval_tui.terminal.format import duration
+from llmval_tui.terminal.glyphs import OUTCOME_SIGNS
 
 # The figures worth a line, in this order, with the name people use.
 SHOWN = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmval_tui.actions.settle import settle
 from llmval_tui.checklist.model import Checklist
-from llmval_tui.console import common
+from llmval_tui.console import options as common
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.runs.store import RunStore
 
@@ -46,10 +46,10 @@ def _checklist(options: argparse.Namespace) -> Checklist | None:
 
 def compare(options: argparse.Namespace) -> int:
     """Say metric by metric what is better or worse in run B than in run A; 1 where a gate metric is over 5 % worse."""
-    from llmval_tui.report.compare import compare_sides, exit_code
-    from llmval_tui.report.compare_page import render
+    from llmval_tui.report.comparison.compare import compare_sides, exit_code
+    from llmval_tui.report.comparison.page import render
+    from llmval_tui.report.comparison.sides import side
     from llmval_tui.report.output import deliver, format_for
-    from llmval_tui.report.sides import side
 
     store = RunStore(common.workspace_of(options))
     asked = options.format or ("json" if options.json else None)

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmval_tui.checklist.model import Checklist, Step
-from llmval_tui.console import common
+from llmval_tui.console import options as common
 from llmval_tui.console.dry_run import dry_run
 from llmval_tui.console.follow import Follower, is_of, standing
 from llmval_tui.console.status import print_table
 from llmval_tui.foundation.errors import ExitCode, Refused
-from llmval_tui.plan import cancel_plan, exit_code_of, make_plan, start_plan
+from llmval_tui.plans.process import cancel_plan, exit_code_of, make_plan, start_plan
+from llmval_tui.plans.records import Plan, PlanStatus, StepResult, active_plan, plans
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import software_versions
-from llmval_tui.runs.plans import Plan, PlanStatus, StepResult, active_plan, plans
 from llmval_tui.runs.store import RunStore
 
 if TYPE_CHECKING:
-    from llmval_tui.tui.config import Config
+    from llmval_tui.config import Config
 
 
 def run(options: argparse.Namespace) -> int:
@@ -156,7 +156,7 @@ def _ring(config: "Config", results: Sequence[StepResult]) -> None:
     if config.bell:
         sys.stderr.write("\a")
     if config.notify:
-        from llmval_tui.tui.clipboard import osc9
+        from llmval_tui.terminal.osc import osc9
 
         said = ", ".join(f"{result.number} {result.outcome}" for result in results)
         sys.stderr.write(osc9(f"llmval {said or 'the plan has ended'}", os.environ))

@@ -9,19 +9,19 @@ from typing import Any, TextIO
 
 from llmval_tui.actions.accept import accept as accept_run
 from llmval_tui.actions.settle import rejudge, settle_all, tick_by_hand
-from llmval_tui.actions.state import StepState, StepStatus, step_statuses
+from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses
 from llmval_tui.checklist.model import Checklist, StepKey, load
-from llmval_tui.console import common
+from llmval_tui.console import options as common
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import read_lines
-from llmval_tui.foundation.resources import bundled
+from llmval_tui.foundation.paths import bundled
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
 from llmval_tui.runs.evidence import Finding, check_ledger
-from llmval_tui.runs.plans import active_plan
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import RunStore, recorded_path, same_list
-from llmval_tui.tui.glyphs import STEP_SIGNS, glyphs
+from llmval_tui.terminal.glyphs import STEP_SIGNS, glyphs
 
 GAP = 2  # cells between the columns of the table
 LEAST_TEXT = 24

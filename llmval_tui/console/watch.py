@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.console import common
+from llmval_tui.console import options as common
 from llmval_tui.console.follow import SHOWN, stage_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.files import to_json
 from llmval_tui.foundation.text import clean_line, utc_iso
+from llmval_tui.plans.records import Plan, active_plan
 from llmval_tui.runs.events import EventFollower, Progress
-from llmval_tui.runs.plans import Plan, active_plan
 from llmval_tui.runs.records import Outcome, Verdict
 from llmval_tui.runs.store import Run, RunStore
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from llmval_tui.foundation.files import to_json
 from llmval_tui.report.blocks import Block
-from llmval_tui.report.envelope import Summary
+from llmval_tui.report.charts.downsample import Summary
 from llmval_tui.report.facts import ReportFacts, RunFacts
-from llmval_tui.report.html_page import html_page
-from llmval_tui.report.markdown_page import markdown_page
+from llmval_tui.report.pages.html_page import html_page
+from llmval_tui.report.pages.markdown_page import markdown_page
 from llmval_tui.report.recording import Recording, Track
-from llmval_tui.report.run_part import run_blocks
+from llmval_tui.report.run_section import run_blocks
 from llmval_tui.report.summary import summary_blocks, title_of
 
 FORMATS = ("html", "md", "json")

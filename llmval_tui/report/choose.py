@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from llmval_tui.actions.common import newest_of_each_step
+from llmval_tui.actions.section_runs import newest_of_each_step
 from llmval_tui.checklist.model import Checklist, StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_list

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.load_result import LoadResult, read_result
-from llmval_tui.actions.state import StepStatus, step_statuses
+from llmval_tui.actions.judges.load_test_result import LoadResult, read_result
+from llmval_tui.actions.step_state import StepStatus, step_statuses
 from llmval_tui.checklist.model import Checklist
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.report.recording import Recording, first_sample, read_recording

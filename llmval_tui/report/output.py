@@ -5,7 +5,7 @@ from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_atomic
-from llmval_tui.report import html_page, markdown_page
+from llmval_tui.report.pages import html_page, markdown_page
 
 SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md", ".json": "json"}
 # What a file must have near its beginning to be replaced; a comparison's Markdown begins like a report's.

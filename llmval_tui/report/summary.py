@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmval_tui import __version__
-from llmval_tui.actions.state import StepState, StepStatus
-from llmval_tui.foundation.units import GIB
+from llmval_tui.actions.step_state import StepState, StepStatus
 from llmval_tui.report.blocks import Block, Cell, Code, Heading, Link, Paragraph, Table, Word
 from llmval_tui.report.facts import ReportFacts, RunFacts, gpu_inventory_of
+from llmval_tui.terminal.units import GIB
 
 _KINDS = {
     StepState.DONE: "pass",

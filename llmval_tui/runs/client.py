@@ -13,10 +13,10 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_json
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.runs.ladder import RUN_ID_VARIABLE, strays
 from llmval_tui.runs.records import State
 from llmval_tui.runs.store import Run
 from llmval_tui.runs.supervisor import CANCEL_FILE
+from llmval_tui.runs.termination import RUN_ID_VARIABLE, strays
 
 PATIENCE_S = 60.0  # for a process to come up: imports over a busy network file system take their time
 

@@ -25,7 +25,7 @@ _SECRET = re.compile(r"(^|_)(API)?(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?
 
 _GPU_PROGRAM = """
 import sys, orjson
-from llmval_tui.telemetry.nvml import NvmlSource
+from llmval_tui.telemetry.nvml.source import NvmlSource
 source = NvmlSource()
 source.open()
 sys.stdout.buffer.write(orjson.dumps(source.inventory()))

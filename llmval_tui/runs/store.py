@@ -7,7 +7,6 @@ from typing import Any
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import is_locked, read_json
-from llmval_tui.runs.plans import Plan, plans_folder
 from llmval_tui.runs.records import Intent, State, Status, StepRef, Verdict
 
 _LOG = re.compile(r"(?P<label>[A-Za-z0-9_-]+)(?:\.rank(?P<rank>\d+))?\.(?P<stream>stdout|stderr)\.log")
@@ -78,7 +77,7 @@ class Run:
         plan_id = self.intent.plan_id
         if plan_id is None or (self.folder / "status.json").exists():
             return False
-        return Plan(plans_folder(self.folder.parents[2]) / plan_id).alive()
+        return is_locked(plan_lock(self.folder.parents[2], plan_id))
 
     def supervised(self) -> bool:
         """Whether a supervisor owns the run now."""
@@ -133,6 +132,15 @@ class Run:
                 rank = int(match["rank"]) if match["rank"] else None
                 found.append(LogFile(match["label"], rank, match["stream"], path))
         return sorted(found, key=lambda log: (log.label, -1 if log.rank is None else log.rank, log.stream))
+
+
+def plans_folder(workspace: Path) -> Path:
+    return workspace / "artifacts" / "plans"
+
+
+def plan_lock(workspace: Path, plan_id: str) -> Path:
+    """Held by the plan process as long as it lives."""
+    return plans_folder(workspace) / plan_id / "lock"
 
 
 class RunStore:

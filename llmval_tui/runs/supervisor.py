@@ -24,7 +24,8 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, take_lock, write_json
 from llmval_tui.foundation.process import Identity, processes_with
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.runs import footprint, ladder
+from llmval_tui.runs import artifact_snapshot as footprint
+from llmval_tui.runs import termination as ladder
 from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status
 from llmval_tui.runs.store import Run
 

@@ -170,8 +170,8 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     found: list[Source] = []
     for name in options.sources:
         if name == "nvml":
-            from llmval_tui.telemetry.nvml import NvmlSource
-            from llmval_tui.telemetry.ownership import Ownership
+            from llmval_tui.telemetry.nvml.source import NvmlSource
+            from llmval_tui.telemetry.process_ownership import Ownership
 
             is_foreign = None if options.mark is None else Ownership(options.mark).is_foreign
             found.append(

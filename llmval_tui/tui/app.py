@@ -15,19 +15,19 @@ from textual.screen import ModalScreen
 
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.tui import collecting
-from llmval_tui.tui.base import StyledApp
-from llmval_tui.tui.commands import Commands, LlmvalCommands
+from llmval_tui.terminal.format import fit, wrap
+from llmval_tui.terminal.glyphs import glyphs
+from llmval_tui.tui import gc_control as collecting
+from llmval_tui.tui.cli_client import Commands, LlmvalCommands
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.workspace_view import FirstLook, Workspace, propose
 from llmval_tui.tui.driver import taking_over
-from llmval_tui.tui.fmt import fit, wrap
-from llmval_tui.tui.glyphs import glyphs
 from llmval_tui.tui.held import HeldTerminal
+from llmval_tui.tui.key_queue import TypingAhead
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import Settings
-from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.typing_ahead import TypingAhead
-from llmval_tui.tui.workspace import FirstLook, Workspace, propose
+from llmval_tui.tui.themed_app import StyledApp
 
 SETTLED_S = 2.0  # after the first paint everything that stays is there
 LINE_S = 2.0  # between looks whether the terminal is still there
@@ -84,7 +84,7 @@ class Dashboard(StyledApp):
         state = state or ScreenState(settings, preset=settings.preset, adapt=settings.adapt)
         replay = None
         if settings.replay is not None:
-            from llmval_tui.tui.replaying import ReplayWorkspace, open_replay
+            from llmval_tui.tui.data.replay_source import ReplayWorkspace, open_replay
 
             replay = open_replay(settings.replay)
             state.timeline = timeline = replay.timeline

@@ -3,13 +3,13 @@
 Importing Textual takes longer than all else of the start. Around the list are only the grounds of what comes there.
 """
 
+from llmval_tui.terminal.glyphs import Glyphs
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.drawing.rows import Row, exactly, fitted, row
+from llmval_tui.tui.drawing.step_rows import listing, title_row
+from llmval_tui.tui.drawing.viewport import in_sight, placed, under_cursor
 from llmval_tui.tui.geometry import Place
-from llmval_tui.tui.glyphs import Glyphs
 from llmval_tui.tui.ink import Ink
-from llmval_tui.tui.listing import listing, title_row
-from llmval_tui.tui.rows import Row, exactly, fitted, row
-from llmval_tui.tui.sight import in_sight, placed, under_cursor
-from llmval_tui.tui.state import ScreenState
 
 BAR = Row(ground="bar")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from colorsys import rgb_to_hls
 from typing import Literal
 
-from llmval_tui.tui.themes import ThemeFile
+from llmval_tui.tui.drawing.theme_files import ThemeFile
 
 Colours = Literal["truecolor", "256", "16"]
 _ATTRIBUTES = {"bold": "1", "dim": "2", "italic": "3", "underline": "4", "reverse": "7"}

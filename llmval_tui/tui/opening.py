@@ -3,15 +3,15 @@
 import os
 from contextlib import AbstractContextManager, nullcontext
 
+from llmval_tui.terminal.glyphs import glyphs
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.workspace_view import FirstLook
+from llmval_tui.tui.drawing.theme_files import find_theme, read_theme
 from llmval_tui.tui.first_frame import first_frame
 from llmval_tui.tui.geometry import list_place
-from llmval_tui.tui.glyphs import glyphs
 from llmval_tui.tui.held import HeldTerminal, terminal
 from llmval_tui.tui.ink import Ink, Unsure, colours
 from llmval_tui.tui.settings import Settings
-from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.themes import find_theme, read_theme
-from llmval_tui.tui.workspace import FirstLook
 
 LOOK_S = 0.2  # that the first look may take; with a slower disk the screen is imported meanwhile, and nothing shown
 

@@ -14,7 +14,7 @@ from llmval_tui.actions.api import Context, Options, Proposal
 from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import parse
 from llmval_tui.foundation.files import sha256_of, write_json
-from llmval_tui.foundation.resources import bundled
+from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs.create import placed
 from llmval_tui.runs.records import (
     Artifact,
@@ -30,7 +30,7 @@ from llmval_tui.runs.records import (
     Verdict,
 )
 from llmval_tui.runs.store import Run, RunStore, recorded_path
-from tests.actions.drifting import LIST as DRIFT_LIST
+from tests.helpers.drift_lists import LIST as DRIFT_LIST
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -217,7 +217,7 @@ def no_runners(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """An llmval that knows its runners' names and brings none of them."""
     empty = tmp_path_factory.mktemp("no-runners")
     monkeypatch.setattr(
-        "llmval_tui.actions.resolve.bundled", lambda name: empty if name == "runners" else bundled(name)
+        "llmval_tui.actions.command.resolve.bundled", lambda name: empty if name == "runners" else bundled(name)
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from llmval_tui.actions.registry import action_for, propose
 from llmval_tui.checklist.model import load, parse
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.resources import bundled
+from llmval_tui.foundation.paths import bundled
 
 OPERATOR = """\
 # LLM Validation Checklist (Hardware Runs)

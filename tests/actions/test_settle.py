@@ -10,14 +10,13 @@ from llmval_tui.actions import settle as settling
 from llmval_tui.actions.accept import accept
 from llmval_tui.actions.api import Proposal
 from llmval_tui.actions.settle import settle, settle_all, tick_by_hand
-from llmval_tui.actions.state import StepState, step_statuses
+from llmval_tui.actions.step_state import StepState, step_statuses
 from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, read_lines, try_lock, write_json
 from llmval_tui.runs.evidence import check_ledger
-from llmval_tui.runs.plans import plans_folder
 from llmval_tui.runs.records import Artifact, Command, Outcome, State
-from llmval_tui.runs.store import RunStore
+from llmval_tui.runs.store import RunStore, plans_folder
 
 LIST = "# L\n\n## 1. Part\n- [ ] same\n- [ ] same\n"
 TRUE = Command("main", ["true"], "true")
@@ -133,7 +132,7 @@ def test_what_cannot_be_judged_now_is_judged_once_the_cause_is_mended(workspace,
     def denied(_path: Path) -> str:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("llmval_tui.actions.artifact_gates.sha256_of", denied)
+    monkeypatch.setattr("llmval_tui.actions.gates.artifacts.sha256_of", denied)
     (problem,) = settle_all(workspace.store)
     assert "cannot be judged yet (PermissionError" in problem
     assert run.verdict() is None

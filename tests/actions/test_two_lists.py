@@ -2,9 +2,9 @@
 
 import pytest
 
-from llmval_tui.actions.common import COMMAND_ACTIONS, newest_of_each_step, section_runs
+from llmval_tui.actions.section_runs import COMMAND_ACTIONS, newest_of_each_step, section_runs
 from llmval_tui.actions.settle import settle
-from llmval_tui.actions.state import StepState, step_statuses
+from llmval_tui.actions.step_state import StepState, step_statuses
 from llmval_tui.checklist.model import load
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, read_json, write_json

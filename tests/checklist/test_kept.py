@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmval_tui.checklist import kept, markdown
-from llmval_tui.checklist.kept import SLOTS, KeptEntries
+from llmval_tui.checklist import markdown
+from llmval_tui.checklist import parse_cache as kept
 from llmval_tui.checklist.model import load, parse
+from llmval_tui.checklist.parse_cache import SLOTS, KeptEntries
 
 NAME = Path("list.md")
 TRICKY = """\ufeff# Title
@@ -116,5 +117,8 @@ def test_many_lists_do_not_fill_the_folder(tmp_path: Path, cache: Path) -> None:
 def test_the_parser_is_named_without_importing_it() -> None:
     import subprocess
 
-    code = "import sys; from llmval_tui.checklist import kept; kept._parser(); sys.exit('markdown_it' in sys.modules)"
+    code = """import sys
+from llmval_tui.checklist import parse_cache
+parse_cache._parser()
+sys.exit('markdown_it' in sys.modules)"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ import pytest
 
 from llmval_tui.checklist.command import parse_command
 from llmval_tui.checklist.model import load
-from llmval_tui.checklist.splice import set_mark
+from llmval_tui.checklist.write_mark import set_mark
 
 ROOT = Path(__file__).parents[2]
 OWN = ROOT / "docs" / "llm_validation_checklist.md"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from llmval_tui.checklist.model import StepKey, load, parse
-from llmval_tui.checklist.splice import commentable, set_mark
+from llmval_tui.checklist.write_mark import commentable, set_mark
 from llmval_tui.foundation.errors import Refused
 from tests.checklist.test_model import markdown_pieces
 

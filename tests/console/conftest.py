@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
-from llmval_tui.runs.plans import active_plan
 from llmval_tui.runs.store import RunStore
 
 CHECKLIST = """# List

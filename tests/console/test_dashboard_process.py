@@ -12,7 +12,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from llmval_tui.runs.plans import active_plan
+from llmval_tui.plans.records import active_plan
 
 
 def until(condition: Callable[[], object], what: str) -> None:

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from llmval_tui.actions.api import Options
 from llmval_tui.checklist.model import load
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.plan import PlanProcess, make_plan
-from llmval_tui.runs.plans import active_plan
+from llmval_tui.plans.process import PlanProcess, make_plan
+from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import RunStore
 from tests.console.conftest import until
 
@@ -103,7 +103,7 @@ def test_another_runs_trouble_does_not_refuse_a_step(workspace, monkeypatch, cap
     def settled(run: object, store: RunStore) -> None:
         raise Refused("its file cannot be read")
 
-    monkeypatch.setattr("llmval_tui.plan.settle", settled)
+    monkeypatch.setattr("llmval_tui.plans.process.settle", settled)
     assert process._wait_for_others()
     assert "other: its file cannot be read" in capfd.readouterr().out
 

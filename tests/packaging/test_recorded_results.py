@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llmval_tui.actions.artifact_gates import schema_problem
+from llmval_tui.actions.gates.artifacts import schema_problem
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = {path.name.removesuffix(".schema.json") for path in (ROOT / "docs" / "schemas").iterdir()}

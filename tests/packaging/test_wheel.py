@@ -48,7 +48,7 @@ def test_the_wheel_has_everything_under_one_name(wheel: Path) -> None:
     for wanted in (
         "llmval_tui/runners/inference_server_load_test.py",
         "llmval_tui/runners/capture_fp8_flexattention_traces.sh",
-        "llmval_tui/runners/llmval_runners/launch.py",
+        "llmval_tui/runners/llmval_runners/process/launch.py",
         "llmval_tui/runners/llmval_runners/tracing/__main__.py",
         "llmval_tui/docs/llm_validation_checklist.md",
         "llmval_tui/docs/schemas/load_test.schema.json",

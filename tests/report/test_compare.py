@@ -10,10 +10,16 @@ import pytest
 
 from llmval_tui.console.report import compare
 from llmval_tui.foundation.errors import ExitCode, Refused
-from llmval_tui.report.bootstrap import Interval, block_length, interval_of, resampled_means, resampled_percentiles
-from llmval_tui.report.compare import BETTER, SAME, WORSE, Comparison, compare_sides, exit_code
-from llmval_tui.report.compare_page import render
-from llmval_tui.report.sides import side
+from llmval_tui.report.comparison.bootstrap import (
+    Interval,
+    block_length,
+    interval_of,
+    resampled_means,
+    resampled_percentiles,
+)
+from llmval_tui.report.comparison.compare import BETTER, SAME, WORSE, Comparison, compare_sides, exit_code
+from llmval_tui.report.comparison.page import render
+from llmval_tui.report.comparison.sides import side
 from llmval_tui.runs.records import Outcome
 from tests.report.conftest import Workspace, result_json
 

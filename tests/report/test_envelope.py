@@ -5,8 +5,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmval_tui.report.envelope import Envelope
-from llmval_tui.report.scale import clock, tick_label, ticks, time_ticks
+from llmval_tui.report.charts.axes import clock, tick_label, ticks, time_ticks
+from llmval_tui.report.charts.downsample import Envelope
 
 _SERIES = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_size=400)
 

@@ -1,21 +1,18 @@
-"""A small engine in one process, for tests. Fakes of this folder are importable by their names."""
+"""A small engine in one process, for tests."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
-from llmval_runners.attention import choose
-from llmval_runners.engine import Engine, Link, Runner
-from llmval_runners.kv_cache import PageAllocator, PagedKVCache
-from llmval_runners.model import Decoder
-from llmval_runners.parallel import Parallel
-from llmval_runners.scheduler import Scheduler
-from llmval_runners.shapes import SHAPES
-from llmval_runners.weights import build, random_weights
+from llmval_runners.engine.attention.reference import choose
+from llmval_runners.engine.engine import Engine, Link, Runner
+from llmval_runners.engine.kv_cache import PageAllocator, PagedKVCache
+from llmval_runners.engine.model import Decoder
+from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.scheduler import Scheduler
+from llmval_runners.engine.shapes import SHAPES
+from llmval_runners.engine.weights import build, random_weights
 
-sys.path.insert(0, str(Path(__file__).parent))
 CPU = torch.device("cpu")
 
 

@@ -4,8 +4,8 @@ import os
 from datetime import datetime
 
 from llmval_tui.foundation.files import read_json, try_lock, write_json
-from llmval_tui.runs.plans import active_plan, plans_folder
-from llmval_tui.runs.store import RunStore
+from llmval_tui.plans.records import active_plan
+from llmval_tui.runs.store import RunStore, plans_folder
 
 
 def ids(store: RunStore) -> list[str]:

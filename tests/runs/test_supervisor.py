@@ -15,7 +15,9 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import take_lock, write_json
 from llmval_tui.foundation.process import Identity, processes_with
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.runs import client, footprint, ladder, supervisor
+from llmval_tui.runs import artifact_snapshot as footprint
+from llmval_tui.runs import client, supervisor
+from llmval_tui.runs import termination as ladder
 from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, State, StepRef, Verdict
 from llmval_tui.runs.store import Run

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmval_tui.telemetry.rates import CounterRate
+from llmval_tui.telemetry.recording import SampleTail, load
 from llmval_tui.telemetry.replay import ReplaySource
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
 from llmval_tui.telemetry.sampler import Schedule
-from llmval_tui.telemetry.tail import SampleTail, load
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 COUNT = st.integers(0, 2**53)
@@ -99,7 +99,7 @@ def test_a_tail_can_begin_near_the_end(tmp_path, synthetic):
 def test_load_gives_the_last_seconds_without_the_rest(tmp_path, synthetic, monkeypatch):
     path = tmp_path / "telemetry.jsonl"
     synthetic.write(path, 1, 300)
-    monkeypatch.setattr("llmval_tui.telemetry.tail._BLOCK", 2048)
+    monkeypatch.setattr("llmval_tui.telemetry.recording._BLOCK", 2048)
     every = load(path)
     assert len(every) == 301
     assert load(path, last_seconds=30) == every[-31:]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import llmval_tui.telemetry as telemetry
-from llmval_tui.telemetry.nvml import NvmlSource, gpu_count
-from llmval_tui.telemetry.nvml_calls import throttle_names
+from llmval_tui.telemetry.nvml.calls import throttle_names
+from llmval_tui.telemetry.nvml.source import NvmlSource, gpu_count
 
 ROOM = Path(telemetry.__file__).parent
 
@@ -175,7 +175,7 @@ def test_each_failure_at_the_start_has_its_own_message(opened, fake, number, cod
 def test_a_missing_library_beside_a_loaded_driver_names_the_container(opened, fake, monkeypatch, tmp_path):
     loaded = tmp_path / "version"
     loaded.touch()
-    monkeypatch.setattr("llmval_tui.telemetry.nvml._KERNEL_DRIVER", loaded)
+    monkeypatch.setattr("llmval_tui.telemetry.nvml.source._KERNEL_DRIVER", loaded)
     source, _ = opened(fail={("nvmlInit", None): 12})
     assert [note.code for note in source.read().notes] == ["library_not_found"]
 
@@ -329,10 +329,10 @@ def test_the_fake_has_only_what_the_binding_has(fake):
 
 
 def test_the_blocking_pcie_call_is_nowhere_and_pynvml_is_imported_in_one_place():
-    texts = {path.name: path.read_text() for path in ROOM.glob("*.py")}
+    texts = {path.name: path.read_text() for path in ROOM.rglob("*.py")}
     assert not [name for name, text in texts.items() if "PcieThroughput" in text]
     assert [name for name, text in texts.items() if "import pynvml" in text.replace('"import pynvml"', "")] == [
-        "nvml.py"
+        "source.py"
     ]
 
 

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import pytest
 
-from llmval_tui.telemetry import ownership
+from llmval_tui.telemetry import process_ownership as ownership
 from llmval_tui.telemetry.host import HostSource
-from llmval_tui.telemetry.ownership import Ownership
+from llmval_tui.telemetry.process_ownership import Ownership
+from llmval_tui.telemetry.recording import load
 from llmval_tui.telemetry.sample import Sample
-from llmval_tui.telemetry.tail import load
 
 RECORDER = [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--sources", "host"]
 
@@ -110,7 +110,7 @@ def test_bad_arguments_are_refused_in_words(tmp_path, arguments):
 
 def test_it_starts_light():
     code = (
-        "import sys, llmval_tui.telemetry.recorder, llmval_tui.telemetry.nvml, llmval_tui.telemetry.validity; "
+        "import sys, llmval_tui.telemetry.recorder, llmval_tui.telemetry.nvml.source, llmval_tui.telemetry.validity; "
         "print([name for name in ('textual', 'rich', 'torch', 'pynvml', 'psutil') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

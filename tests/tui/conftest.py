@@ -1,9 +1,7 @@
 """What the dashboard's tests share: fake commands, fixed clock, an application on a built workspace."""
 
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import util
 from pathlib import Path
 
 import pytest
@@ -11,24 +9,11 @@ import pytest
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.runs.records import Artifact, Command
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.commands import Answer
+from llmval_tui.tui.cli_client import Answer
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.workspace_view import Workspace as Looker
 from llmval_tui.tui.settings import Settings
-from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.workspace import Workspace as Looker
-
-
-def _module(name: str, path: Path) -> None:
-    """A helper module of this folder; with import-mode=importlib the folder is not on the path."""
-    spec = util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-
-
-_module("tui_builder", Path(__file__).with_name("builder.py"))
-_module("tui_pilot", Path(__file__).with_name("piloting.py"))
-from tui_builder import T0, Workspace  # noqa: E402
+from tests.helpers.tui_builder import T0, Workspace
 
 
 class FakeCommands:

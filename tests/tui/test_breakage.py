@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tui_builder import CHECKLIST, Workspace
-from tui_pilot import WIDE, Make, ready, text_of, until
+from tests.helpers.tui_builder import CHECKLIST, Workspace
+from tests.helpers.tui_pilot import WIDE, Make, ready, text_of, until
 
 
 async def test_an_edit_a_breakage_and_a_return_of_the_checklist(workspace: Workspace, dashboard: Make) -> None:

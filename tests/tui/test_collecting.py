@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tui_builder import Workspace
+from tests.helpers.tui_builder import Workspace
 
 CHILD = """
 import gc, sys, time

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmval_tui.config import Config, key_name, load_config, parse_config
 from llmval_tui.console import dashboard as opening
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.config import Config, key_name, load_config, parse_config
 from llmval_tui.tui.keys import KEYS, MOVES, conflict
 from llmval_tui.tui.screens.dialog import Body, Dialog
 

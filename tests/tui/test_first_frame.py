@@ -9,19 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich import cells as rich_cells
 from rich.color import Color, ColorSystem
-from tui_builder import Workspace
-from tui_pilot import Make, ready
 
-from llmval_tui.foundation.resources import bundled
-from llmval_tui.tui import cells, opening
-from llmval_tui.tui.compositing import codes
+from llmval_tui.foundation.paths import bundled
+from llmval_tui.terminal import cell_width as cells
+from llmval_tui.tui import opening
+from llmval_tui.tui.data.workspace_view import FirstLook, propose
+from llmval_tui.tui.data.workspace_view import Workspace as Looker
+from llmval_tui.tui.drawing.compositor import codes
+from llmval_tui.tui.drawing.theme_files import GROUNDS, ROLES, find_theme, read_theme
+from llmval_tui.tui.drawing.theme_styles import parse_look
 from llmval_tui.tui.geometry import list_place
 from llmval_tui.tui.ink import Colours, Ink, Unsure, colours, eight_bit
 from llmval_tui.tui.settings import Settings
-from llmval_tui.tui.themes import GROUNDS, ROLES, find_theme, read_theme
-from llmval_tui.tui.theming import parse_look
-from llmval_tui.tui.workspace import FirstLook, propose
-from llmval_tui.tui.workspace import Workspace as Looker
+from tests.helpers.tui_builder import Workspace
+from tests.helpers.tui_pilot import Make, ready
 
 THEMES = sorted(bundled("themes").glob("*.toml"))
 SYSTEMS: dict[Colours, ColorSystem] = {

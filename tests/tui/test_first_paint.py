@@ -8,12 +8,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from tui_builder import Workspace
-from tui_pilot import WIDE, Make, text_of, until
 
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.workspace import FirstLook
-from llmval_tui.tui.workspace import Workspace as Looker
+from llmval_tui.tui.data.workspace_view import FirstLook
+from llmval_tui.tui.data.workspace_view import Workspace as Looker
+from tests.helpers.tui_builder import Workspace
+from tests.helpers.tui_pilot import WIDE, Make, text_of, until
 
 # The dashboard as the command line opens it, without a terminal; told is what stands when the first picture is drawn.
 CHILD = """
@@ -27,7 +27,7 @@ given = cli.import_module
 
 def opened(name):
     module = given(name)
-    from llmval_tui.tui import collecting
+    from llmval_tui.tui import gc_control as collecting
     run_it = module._run
     def then(*given):
         from llmval_tui.tui import app
@@ -53,9 +53,10 @@ sys.exit(cli.main(["--workspace", sys.argv[1], "--checklist", sys.argv[2]]))
 # None of it is small, and none is needed for a list.
 LATER = (
     "markdown_it", "importlib.metadata", "psutil", "pynvml", "fastjsonschema", "filelock",
-    "llmval_tui.actions.registry", "llmval_tui.actions.api", "llmval_tui.tui.following", "llmval_tui.telemetry.sample",
-    "llmval_tui.tui.screens.dialog", "llmval_tui.tui.screens.work", "llmval_tui.tui.widgets.later",
-    "llmval_tui.tui.widgets.log_pane", "llmval_tui.tui.log_reader",
+    "llmval_tui.actions.registry", "llmval_tui.actions.api", "llmval_tui.tui.data.run_follower",
+    "llmval_tui.telemetry.sample",
+    "llmval_tui.tui.screens.dialog", "llmval_tui.tui.screens.work", "llmval_tui.tui.widgets.deferred_panes",
+    "llmval_tui.tui.panes.log", "llmval_tui.tui.data.log_reader",
 )  # fmt: skip
 
 

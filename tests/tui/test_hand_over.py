@@ -21,13 +21,13 @@ from typing import Any
 import psutil
 import pyte
 import pytest
-from tui_builder import CHECKLIST, Workspace, verdict
-from tui_pilot import WIDE, Make, ready
 
-from llmval_tui.foundation.resources import bundled
+from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.tui.geometry import list_place
 from llmval_tui.tui.held import HeldTerminal
+from tests.helpers.tui_builder import CHECKLIST, Workspace, verdict
+from tests.helpers.tui_pilot import WIDE, Make, ready
 
 # The command line, but between the first frame and the import of Textual it tells what is imported, and waits.
 CHILD = """
@@ -202,7 +202,12 @@ def test_the_first_frame_needs_little(start: Start) -> None:
     assert {name for name in outside if not name.startswith("_")} - {"sitecustomize"} == {"llmval_tui", "orjson"}
     heavy = ("asyncio", "concurrent", "email", "hashlib", "http", "logging", "selectors", "socket", "ssl", "subprocess")
     assert [name for name in heavy if name in modules] == []
-    ours = ("llmval_tui.tui.widgets", "llmval_tui.tui.screens", "llmval_tui.tui.app", "llmval_tui.tui.theming")
+    ours = (
+        "llmval_tui.tui.widgets",
+        "llmval_tui.tui.screens",
+        "llmval_tui.tui.app",
+        "llmval_tui.tui.drawing.theme_styles",
+    )
     assert [name for name in modules if name.startswith(ours)] == []
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 from textual import events
-from tui_pilot import WIDE, Make, body, ready, said, text_of, until
 
 from llmval_tui.tui.keys import KEYS, MOVES, PANES, Key
 from llmval_tui.tui.screens.dialog import Choices, Dialog
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.screens.palette import Offered, Palette
 from llmval_tui.tui.settings import Keys
-from llmval_tui.tui.widgets.scroll import ScrollPane
+from llmval_tui.tui.widgets.scroll_pane import ScrollPane
+from tests.helpers.tui_pilot import WIDE, Make, body, ready, said, text_of, until
 
 
 async def test_help_is_that_of_the_pane(dashboard: Make) -> None:

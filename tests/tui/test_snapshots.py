@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from tui_builder import Workspace, load_events, memory_events, sample, sweep_events, verdict, write_sweep
-from tui_pilot import text_of, until
 
 from llmval_tui.runs.records import Evidence, Outcome, State
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.bridge import Sampled
+from llmval_tui.tui.data.watcher import Sampled
+from tests.helpers.tui_builder import Workspace, load_events, memory_events, sample, sweep_events, verdict, write_sweep
+from tests.helpers.tui_pilot import text_of, until
 
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 # Every size in three themes, and every pane at each size.

@@ -6,18 +6,18 @@ import pytest
 from textual import events
 from textual._xterm_parser import XTermParser
 from textual.widgets import Input
-from tui_builder import Workspace
-from tui_pilot import WIDE, Make, ready, said, until
 
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.tui import app as application
 from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.key_queue import TypingAhead, apart
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.dialog import Dialog
-from llmval_tui.tui.screens.entry import Entry
 from llmval_tui.tui.screens.palette import Palette
+from llmval_tui.tui.screens.text_dialog import Entry
 from llmval_tui.tui.settings import Settings
-from llmval_tui.tui.typing_ahead import TypingAhead, apart
+from tests.helpers.tui_builder import Workspace
+from tests.helpers.tui_pilot import WIDE, Make, ready, said, until
 
 
 def burst(app: Dashboard, *keys: str | tuple[str, str]) -> None:
@@ -116,7 +116,7 @@ async def test_no_key_waits_for_one_that_only_moves(dashboard: Make, monkeypatch
 
 
 async def test_a_key_waits_no_longer_than_it_must(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmval_tui.tui.typing_ahead.LONGEST_S", 0.05)
+    monkeypatch.setattr("llmval_tui.tui.key_queue.LONGEST_S", 0.05)
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         app.main._work.asking = True  # a disk that does not answer

@@ -10,12 +10,12 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import ModalScreen
 
-from llmval_tui.tui.cells import cell_len
-from llmval_tui.tui.fmt import fit
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import fit
+from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.keys import Keymap
-from llmval_tui.tui.rows import Row
-from llmval_tui.tui.widgets.painted import Painted
-from llmval_tui.tui.widgets.scroll import ScrollPane
+from llmval_tui.tui.widgets.row_widget import Painted
+from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 T = TypeVar("T")
 Build = Callable[[int], Sequence[Row]]  # width → rows

@@ -7,25 +7,25 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 
-from llmval_tui.tui.bridge import LiveTelemetry, Looked, RecorderState, Sampled, Telemetry, Watcher
-from llmval_tui.tui.commands import Commands
-from llmval_tui.tui.compositing import TightCompositor
+from llmval_tui.tui.cli_client import Commands
+from llmval_tui.tui.data.history import TelemetryHistory
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.watcher import LiveTelemetry, Looked, RecorderState, Sampled, Telemetry, Watcher
+from llmval_tui.tui.data.workspace_view import FirstLook, Workspace
+from llmval_tui.tui.drawing.compositor import TightCompositor
 from llmval_tui.tui.geometry import BOTH
-from llmval_tui.tui.history import TelemetryHistory
 from llmval_tui.tui.keys import PANES, Keymap, bindings
+from llmval_tui.tui.panes.run import RunPane
 from llmval_tui.tui.screens.jumping import JumpingScreen
-from llmval_tui.tui.state import ScreenState
 from llmval_tui.tui.widgets.bars import Bar, Header, KeyBar, ListTitle, TabBar
-from llmval_tui.tui.widgets.run_pane import RunPane
-from llmval_tui.tui.widgets.scroll import ScrollPane
+from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.step_list import StepList
-from llmval_tui.tui.workspace import FirstLook, Workspace
 
 if TYPE_CHECKING:
-    from llmval_tui.tui.log_reader import LogGrew, LogRead, LogReader
-    from llmval_tui.tui.replaying import Replay
-    from llmval_tui.tui.widgets.document_pane import DocumentPane
-    from llmval_tui.tui.widgets.log_pane import LogPane
+    from llmval_tui.tui.data.log_reader import LogGrew, LogRead, LogReader
+    from llmval_tui.tui.data.replay_source import Replay
+    from llmval_tui.tui.panes.document import DocumentPane
+    from llmval_tui.tui.panes.log import LogPane
     from llmval_tui.tui.widgets.prompt import Prompt
 
 PAINTED_S = 0.02  # from the first list on: what has been drawn is on its way to the terminal
@@ -57,7 +57,7 @@ class MainScreen(JumpingScreen):
         self._reader: LogReader | None = None
         self._live: Telemetry | None = None
         if replay is not None:
-            from llmval_tui.tui.replaying import ReplayTelemetry
+            from llmval_tui.tui.data.replay_source import ReplayTelemetry
 
             self._live = ReplayTelemetry(replay, self.post_message, settings.interval)
         elif live:
@@ -95,8 +95,8 @@ class MainScreen(JumpingScreen):
         """Make and start what the first paint does not need: the other panes, the log's reader, the recorder."""
         if self._reader is not None:
             return
-        from llmval_tui.tui.log_reader import LogReader
-        from llmval_tui.tui.widgets.later import later_panes
+        from llmval_tui.tui.data.log_reader import LogReader
+        from llmval_tui.tui.widgets.deferred_panes import later_panes
 
         self._reader = LogReader(self.post_message, min(0.25, self.state.settings.interval), self._limit)
         self._reader.start()

@@ -2,7 +2,7 @@
 
 from textual import events
 
-from llmval_tui.tui.rows import Row, row
+from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.screens.dialog import Choice, Dialog
 from llmval_tui.tui.widgets.text_rows import paragraph
 

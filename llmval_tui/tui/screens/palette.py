@@ -12,11 +12,11 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from llmval_tui.tui.fmt import fit
+from llmval_tui.terminal.format import fit
+from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.keys import Key, places
-from llmval_tui.tui.rows import Row, row
 from llmval_tui.tui.screens.dialog import Boxed, DialogTitle
-from llmval_tui.tui.widgets.scroll import ScrollPane
+from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 
 @dataclass(frozen=True, slots=True)

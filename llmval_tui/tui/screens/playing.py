@@ -1,6 +1,6 @@
 """The keys of a replay: pause, seek, speed. Without a recording they do nothing."""
 
-from llmval_tui.tui.screens.deeds import DeedScreen
+from llmval_tui.tui.screens.actions import DeedScreen
 
 
 class PlayingScreen(DeedScreen):

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.tui.commands import Answer, Commands, argv_for_run
-from llmval_tui.tui.labels import short_text
-from llmval_tui.tui.rows import Row, row
+from llmval_tui.tui.cli_client import Answer, Commands, argv_for_run
+from llmval_tui.tui.drawing.labels import short_text
+from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.screens.dialog import Choice, Dialog
-from llmval_tui.tui.screens.entry import Entry
-from llmval_tui.tui.screens.texts import Planned, question_rows, work_rows
+from llmval_tui.tui.screens.dialog_texts import Planned, question_rows, work_rows
+from llmval_tui.tui.screens.text_dialog import Entry
 from llmval_tui.tui.widgets.text_rows import paragraph
 
 if TYPE_CHECKING:
-    from llmval_tui.tui.screens.deeds import DeedScreen
+    from llmval_tui.tui.screens.actions import DeedScreen
 
 
 class Work:

@@ -9,14 +9,14 @@ from pathlib import Path
 from textual import events
 from textual.message import Message
 
-from llmval_tui.actions.state import StepState
-from llmval_tui.tui.cells import cell_len
-from llmval_tui.tui.fmt import age, duration
+from llmval_tui.actions.step_state import StepState
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import age, duration
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.drawing.rows import Row, Span
+from llmval_tui.tui.drawing.step_rows import title_row
 from llmval_tui.tui.keys import PANE_TITLES, PANES, Key
-from llmval_tui.tui.listing import title_row
-from llmval_tui.tui.rows import Row, Span
-from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.painted import Painted
+from llmval_tui.tui.widgets.row_widget import Painted
 
 DRIVER = Path("/proc/driver/nvidia/version")
 

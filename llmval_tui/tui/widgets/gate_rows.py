@@ -5,10 +5,10 @@ from itertools import zip_longest
 
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Gate, Outcome
-from llmval_tui.tui.cells import cell_len
-from llmval_tui.tui.fmt import fit, middle, wrap
-from llmval_tui.tui.glyphs import OUTCOME_SIGNS, Glyphs
-from llmval_tui.tui.rows import Row, row
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import fit, middle, wrap
+from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
+from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.widgets.text_rows import paragraph
 
 LEAST_NAME = 28  # more where the pane is wide

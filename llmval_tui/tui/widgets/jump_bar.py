@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from textual import events
 from textual.message import Message
 
-from llmval_tui.tui.fmt import fit
+from llmval_tui.terminal.format import fit
+from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.keys import PANES
-from llmval_tui.tui.rows import Row
-from llmval_tui.tui.widgets.painted import Painted
+from llmval_tui.tui.widgets.row_widget import Painted
 
 # The home row first; then what is near it.
 LETTERS = "asdfghjklqwertyuiopzxcvbnmASDFGHJKLQWERTYUIOPZXCVBNM"

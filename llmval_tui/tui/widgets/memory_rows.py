@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llmval_tui.tui.cells import cell_len
-from llmval_tui.tui.fmt import NOT_AVAILABLE, fit, gib
-from llmval_tui.tui.glyphs import Glyphs
-from llmval_tui.tui.rows import Row, Span, row
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import NOT_AVAILABLE, fit, gib
+from llmval_tui.terminal.glyphs import Glyphs
+from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.widgets.text_rows import heading
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from llmval_tui.checklist.model import StepKey
-from llmval_tui.tui.listing import Listing, listing
-from llmval_tui.tui.rows import Row
-from llmval_tui.tui.state import ScreenState
-from llmval_tui.tui.widgets.scroll import ScrollPane
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.drawing.rows import Row
+from llmval_tui.tui.drawing.step_rows import Listing, listing
+from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 
 class StepList(ScrollPane):

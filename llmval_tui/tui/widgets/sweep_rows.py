@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from llmval_tui.tui.fmt import NOT_AVAILABLE, fit, number, wrap
-from llmval_tui.tui.following import MetricSeries, RunView
-from llmval_tui.tui.glyphs import CELL_SIGNS, Glyphs, Sign
-from llmval_tui.tui.rows import Row, Span, row
-from llmval_tui.tui.sweep import SweepCell, SweepView
-from llmval_tui.tui.widgets.strip import nice_top
+from llmval_tui.terminal.format import NOT_AVAILABLE, fit, number, wrap
+from llmval_tui.terminal.glyphs import CELL_SIGNS, Glyphs, Sign
+from llmval_tui.tui.data.run_follower import MetricSeries, RunView
+from llmval_tui.tui.data.sweep import SweepCell, SweepView
+from llmval_tui.tui.drawing.rows import Row, Span, row
+from llmval_tui.tui.widgets.sparkline import nice_top
 from llmval_tui.tui.widgets.text_rows import heading, labelled, metric_rows, paragraph, progress_rows
 
 MODE = 12  # cells of a mode's name

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.tui.cells import cell_len
-from llmval_tui.tui.fmt import duration, fit, number, wrap
-from llmval_tui.tui.glyphs import Glyphs
-from llmval_tui.tui.rows import Row, Span, row
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import duration, fit, number, wrap
+from llmval_tui.terminal.glyphs import Glyphs
+from llmval_tui.tui.drawing.rows import Row, Span, row
 
 if TYPE_CHECKING:
     from llmval_tui.runs.records import Artifact, Command
-    from llmval_tui.tui.following import MetricSeries, RunView
+    from llmval_tui.tui.data.run_follower import MetricSeries, RunView
 
 
 def heading(text: str, width: int, glyphs: Glyphs, note: str = "", role: str = "muted") -> list[Row]:
@@ -60,7 +60,7 @@ def command_rows(commands: "Sequence[Command]", width: int, glyphs: Glyphs) -> l
 def progress_rows(run: "RunView", width: int, glyphs: Glyphs) -> list[Row]:
     """Phase, bar, time left."""
     from llmval_tui.runs.records import State
-    from llmval_tui.tui.widgets.strip import bar
+    from llmval_tui.tui.widgets.sparkline import bar
 
     progress = run.progress
     at_work = run.state is not State.STARTING  # most commands are no runner, and report nothing all their life
@@ -97,7 +97,7 @@ def metric_rows(
     past: bool = False,
 ) -> list[Row]:
     """One metric: its name, its chart, its newest value and its peak. `past`: the run is over, the value an old one."""
-    from llmval_tui.tui.widgets.strip import tall
+    from llmval_tui.tui.widgets.sparkline import tall
 
     last = metric.values[-1] if metric.values else None
     name = 12 if len(label) <= 11 else 24

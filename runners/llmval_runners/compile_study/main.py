@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llmval_runners.compile_study.layout import Layout, read_json
+from llmval_runners.compile_study.bundle.layout import Layout, read_json
 from llmval_runners.compile_study.options import parse
-from llmval_runners.events import EventLog
-from llmval_runners.files import replace_bytes
-from llmval_runners.refusal import USAGE_EXIT, Refused
+from llmval_runners.process.errors import USAGE_EXIT, Refused
+from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import replace_bytes
 
 FOLLOWERS_WAIT_S = 60.0
 
@@ -26,12 +26,12 @@ def main(argv: list[str]) -> NoReturn:
         elif options.repack:
             code = _repack(options)
         elif options.table:
-            from llmval_runners.compile_study.table import table
+            from llmval_runners.compile_study.bundle.table import table
 
             print(table(options.table), end="")
             code = 0
         elif options.self_test:
-            from llmval_runners.compile_study.selftest import self_test
+            from llmval_runners.compile_study.selftest.selftest import self_test
 
             code = self_test(options)
         elif "RANK" in os.environ:
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> NoReturn:
 
 
 def _study(options: argparse.Namespace, argv: list[str]) -> int:
-    from llmval_runners.compile_study.study import Study
+    from llmval_runners.compile_study.run.study import Study
 
     events = EventLog(0)
     try:
@@ -59,8 +59,8 @@ def _study(options: argparse.Namespace, argv: list[str]) -> int:
 
 def _rank(options: argparse.Namespace, argv: list[str]) -> int:
     """A rank of the runner's own torchrun, or of the operator's: then local rank 0 prepares and starts the watchdog."""
-    from llmval_runners.compile_study import rank
-    from llmval_runners.compile_study.study import ENTRY, OF_RUN
+    from llmval_runners.compile_study.run import rank
+    from llmval_runners.compile_study.run.study import ENTRY, OF_RUN
 
     folder = os.environ.get(OF_RUN)
     if folder is None:
@@ -81,8 +81,8 @@ def _rank(options: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _prepare_for_torchrun(options: argparse.Namespace, command: list[str], token: str) -> None:
-    from llmval_runners.compile_study.prepare import prepare
-    from llmval_runners.compile_study.study import start_watchdog
+    from llmval_runners.compile_study.run.prepare import prepare
+    from llmval_runners.compile_study.run.study import start_watchdog
 
     size = int(os.environ["WORLD_SIZE"])
     if size != options.tensor_parallel_gpus:
@@ -116,9 +116,9 @@ def _watch(layout: Layout) -> None:
     """Watch to the end; and finish the bundle where the runner that would have done it is gone, or never was."""
     import signal
 
-    from llmval_runners.compile_study.processes import read_process
-    from llmval_runners.compile_study.study import complete
-    from llmval_runners.compile_study.watchdog import Watchdog
+    from llmval_runners.compile_study.run.study import complete
+    from llmval_runners.compile_study.watch.processes import read_process
+    from llmval_runners.compile_study.watch.watchdog import Watchdog
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     runner = read_process(os.getppid())
@@ -139,7 +139,7 @@ def _watch(layout: Layout) -> None:
 
 
 def _repack(options: argparse.Namespace) -> int:
-    from llmval_runners.compile_study import bundle
+    from llmval_runners.compile_study.bundle import bundle
 
     layout = Layout(options.repack)
     if not layout.run.is_file():
@@ -150,7 +150,7 @@ def _repack(options: argparse.Namespace) -> int:
             f"the study in {layout.root} still runs (pid {', '.join(map(str, alive))}): pack it when it ended."
         )
     if layout.partial.exists() or not layout.result.is_file():
-        from llmval_runners.compile_study.study import complete
+        from llmval_runners.compile_study.run.study import complete
 
         asked = _options_of(run)
         asked.include_model_code = options.include_model_code
@@ -166,7 +166,7 @@ def _repack(options: argparse.Namespace) -> int:
 
 def _alive(layout: Layout) -> list[int]:
     """The pids of its ranks that still run."""
-    from llmval_runners.compile_study.processes import read_process
+    from llmval_runners.compile_study.watch.processes import read_process
 
     beats = [beat for path in layout.watch.glob("rank*.heartbeat.json") if (beat := read_json(path)) is not None]
     return [

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from llmval_runners.options import Parser, count, positive
-from llmval_runners.refusal import Refused
-from llmval_runners.shapes import SHAPES
+from llmval_runners.engine.shapes import SHAPES
+from llmval_runners.load_test.options import Parser, count, positive
+from llmval_runners.process.errors import Refused
 
 COMPILE_MODES = ("default", "smart", "reduce-overhead", "max-autotune")
 BACKENDS = ("inductor", "aot_eager_decomp_partition", "aot_eager", "eager")

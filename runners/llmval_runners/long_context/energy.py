@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import torch
-from llmval_runners.power.meter import MeterFault, NoMeter, open_meter
+from llmval_runners.measure.nvml_meter import MeterFault, NoMeter, open_meter
 
 COUNTER_STEP_S = 0.1  # measured on an H200: 97 to 103 ms
 LEAST_S = 1.0  # below, the counter's step is more than a tenth of the window

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from llmval_runners import attention
-from llmval_runners.engine import Runner
-from llmval_runners.executor import fp8_kernel, gpu_attention, linear_maker
-from llmval_runners.kv_cache import PagedKVCache, pages_for
-from llmval_runners.long_context.predict import Setup
-from llmval_runners.model import Decoder, Linear
-from llmval_runners.parallel import Parallel
-from llmval_runners.plan import Admit, Decode, Prefill, StepPlan
-from llmval_runners.weights import Source, build
+from llmval_runners.engine.attention import reference as attention
+from llmval_runners.engine.engine import Runner
+from llmval_runners.engine.kv_cache import PagedKVCache, pages_for
+from llmval_runners.engine.loader import fp8_kernel, gpu_attention, linear_maker
+from llmval_runners.engine.model import Decoder, Linear
+from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
+from llmval_runners.engine.weights import Source, build
+from llmval_runners.long_context.predict.peak_memory import Setup
 
 DTYPES = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "fp8": torch.float8_e4m3fn
@@ -87,7 +87,7 @@ class Context:
         sizes = {"max_batch": setup.batch, "max_pages": self.each}
         self._cpu: Runner | None = None
         if setup.on_gpu:
-            from llmval_runners.gpu_runner import GpuRunner  # needs Triton, which a CPU's torch does not bring
+            from llmval_runners.engine.gpu.executor import GpuRunner  # needs Triton, which a CPU's torch does not bring
 
             self.attention: Any = _attention(setup, backend, self.cache, weights.model.heads)
             self._gpu = GpuRunner(weights.model, self.cache, self.attention, **sizes)
@@ -157,7 +157,7 @@ class Context:
 
 def _attention(setup: Setup, backend: str, cache: PagedKVCache, heads: int) -> Any:
     if setup.prefill_attention == "fp8":
-        from llmval_runners.fp8_prefill import Fp8PrefillAttention
+        from llmval_runners.engine.attention.fp8_prefill import Fp8PrefillAttention
 
         return Fp8PrefillAttention(cache, heads)
     return gpu_attention(backend, cache, heads)

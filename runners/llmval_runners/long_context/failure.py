@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from llmval_runners.result import write_atomic
+from llmval_runners.load_test.result import write_atomic
 
 GIB = 1024**3
 _UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}

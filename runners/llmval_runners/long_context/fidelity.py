@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from llmval_runners.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
+from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
+from llmval_runners.engine.parallel import Parallel
 from llmval_runners.long_context.engine_adapter import Context
-from llmval_runners.parallel import Parallel
 
 WINDOWS = 4  # spread over the context, the last one at or near its end
 WINDOW_TOKENS = 96  # above 64, so that the products are those of a prefill

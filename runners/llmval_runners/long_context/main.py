@@ -8,9 +8,9 @@ import time
 import traceback
 from typing import NoReturn
 
-from llmval_runners.events import EventLog
 from llmval_runners.long_context.options import parse
-from llmval_runners.refusal import USAGE_EXIT, Refused
+from llmval_runners.process.errors import USAGE_EXIT, Refused
+from llmval_runners.process.events import EventLog
 
 FOLLOWERS_WAIT_S = 10.0  # torchrun would end rank 0 before it has said why
 PEERS_WAIT_S = 1.0  # for another rank's word of what happened, before torchrun ends this one
@@ -56,15 +56,15 @@ def _ranks(options: argparse.Namespace, world_size: int, under_torchrun: bool) -
 
 def _predict(options: argparse.Namespace, ranks: int) -> int:
     """Without a single rank: 0 where everything fits, 1 where something does not."""
-    from llmval_runners.long_context.planning import plan
+    from llmval_runners.long_context.predict.predict_only import plan
 
     return plan(options, ranks)
 
 
 def _launch(argv: list[str], options: argparse.Namespace, ranks: int) -> int:
     import torch
-    from llmval_runners.long_context.launching import launch
     from llmval_runners.long_context.settings import check_devices, decide
+    from llmval_runners.process.launch_ranks import launch
 
     check_devices(options, ranks)
     if not torch.cuda.is_available():  # else the ranks decide: this process must hold no context on a GPU they measure
@@ -73,11 +73,11 @@ def _launch(argv: list[str], options: argparse.Namespace, ranks: int) -> int:
 
 
 def _measure(options: argparse.Namespace, rank: int, world_size: int, local_rank: int) -> int:
+    from llmval_runners.engine.parallel import RankLost
     from llmval_runners.long_context import failure
     from llmval_runners.long_context.measure import Interrupted
     from llmval_runners.long_context.session import Session  # imports torch: after the flags are known to be right
     from llmval_runners.long_context.settings import decide
-    from llmval_runners.parallel import RankLost
 
     session = None
     events = EventLog(rank).start()

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from llmval_runners.options import Parser, count, natural, positive
-from llmval_runners.refusal import Refused
-from llmval_runners.shapes import OVERRIDES, SHAPES
+from llmval_runners.engine.shapes import OVERRIDES, SHAPES
+from llmval_runners.load_test.options import Parser, count, natural, positive
+from llmval_runners.process.errors import Refused
 
 DEFAULT_MODEL = "llama-3.1-8b"
 NAMES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}  # short names that are taken too

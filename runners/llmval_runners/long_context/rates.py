@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from llmval_runners.long_context.predict import ELEMENT_BYTES, Setup, kv_bytes_per_token, matrix_shapes
-from llmval_runners.power.arithmetic import bandwidth_ceilings, compute_ceilings
+from llmval_runners.long_context.predict.peak_memory import ELEMENT_BYTES, Setup, kv_bytes_per_token, matrix_shapes
+from llmval_runners.measure.peaks import bandwidth_ceilings, compute_ceilings
 
 
 def prefill_flops(setup: Setup, length: int) -> float:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from llmval_runners.load_test.result import write_atomic
 from llmval_runners.long_context import record
 from llmval_runners.long_context.engine_adapter import DTYPES, Context, Weights
-from llmval_runners.long_context.predict import Parts
+from llmval_runners.long_context.predict.peak_memory import Parts
 from llmval_runners.long_context.settings import Settings
-from llmval_runners.result import write_atomic
 
 
 class Result:

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import torch
-from llmval_runners import te_linear
-from llmval_runners.configure import check_output, free_memory
-from llmval_runners.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
-from llmval_runners.kv_cache import check_gpu_page
-from llmval_runners.long_context.advice import fits, refusal
+from llmval_runners.engine import te_linear
+from llmval_runners.engine.config import check_output, free_memory
+from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
+from llmval_runners.engine.kv_cache import check_gpu_page
+from llmval_runners.engine.shapes import OVERRIDES, ModelShape, shape_by_name
+from llmval_runners.engine.weights import checkpoint_shape
 from llmval_runners.long_context.options import DEFAULT_MODEL
-from llmval_runners.long_context.predict import Setup, pages
-from llmval_runners.refusal import Refused
-from llmval_runners.shapes import OVERRIDES, ModelShape, shape_by_name
-from llmval_runners.weights import checkpoint_shape
+from llmval_runners.long_context.predict.advice import fits, refusal
+from llmval_runners.long_context.predict.peak_memory import Setup, pages
+from llmval_runners.process.errors import Refused
 
 CPU_PARAMETERS = 1_000_000_000  # above, a chunk takes minutes on a CPU
 FP8_CAPABILITY = (8, 9)

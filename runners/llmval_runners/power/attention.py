@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from llmval_runners.power.grid import Cell
-from llmval_runners.refusal import Refused
+from llmval_runners.process.errors import Refused
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # cuDNN is the fastest of SDPA's on Hopper, in causal prefill and in decode; the others follow by speed.

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from llmval_runners.power import arithmetic
+from llmval_runners.engine.shapes import CPU_PARAMETERS
+from llmval_runners.measure import peaks as arithmetic
+from llmval_runners.measure.nvml_meter import NoMeter
 from llmval_runners.power.energy import Recorder
 from llmval_runners.power.grid import Cell
-from llmval_runners.power.meter import NoMeter
 from llmval_runners.power.options import Settings
 from llmval_runners.power.phase import measure
 from llmval_runners.power.workload import build, work_of
-from llmval_runners.refusal import Refused
-from llmval_runners.shapes import CPU_PARAMETERS
+from llmval_runners.process.errors import Refused
 
 SCHEMA = 1
 IDLE_S = 3.0

@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from llmval_runners.power.meter import MeterFault, NoMeter, PowerMeter, Reading
+from llmval_runners.measure.nvml_meter import MeterFault, NoMeter, PowerMeter, Reading
 
 SAMPLE_INTERVAL_S = 0.1
 COUNTER_CHECK_EVERY = 10  # samples: a reset in the window shows as a counter that went back

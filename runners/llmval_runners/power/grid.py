@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from llmval_runners.refusal import Refused
+from llmval_runners.process.errors import Refused
 
 MODES = ("fp16", "bf16", "fp8_te", "fp8_native")
 PHASES = ("prefill", "decode")

@@ -6,8 +6,8 @@ import socket
 from typing import Any
 
 import torch
-from llmval_runners.power.meter import NvmlMeter
-from llmval_runners.refusal import Refused
+from llmval_runners.measure.nvml_meter import NvmlMeter
+from llmval_runners.process.errors import Refused
 
 
 def devices_of(asked: str, indices: list[str] | None) -> list[torch.device]:

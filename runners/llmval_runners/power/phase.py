@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean
 from typing import Any, Protocol
 
-from llmval_runners.power import arithmetic, validity
+from llmval_runners.measure import peaks as arithmetic
+from llmval_runners.power import validity
 from llmval_runners.power.energy import Recorder, Stopped, Window, describe
 from llmval_runners.power.grid import Cell
 

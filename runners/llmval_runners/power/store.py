@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmval_runners.load_test.result import write_atomic
 from llmval_runners.power.grid import Cell
 from llmval_runners.power.options import Settings
-from llmval_runners.refusal import Refused
-from llmval_runners.result import write_atomic
+from llmval_runners.process.errors import Refused
 
 MANIFEST = "sweep.json"
 _REPEATED = {"invalid", "failed"}  # whatever machine they are of, this one measures them again

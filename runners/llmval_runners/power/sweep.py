@@ -9,15 +9,15 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from llmval_runners.events import EventLog
+from llmval_runners.measure.nvml_meter import NoMeter, PowerMeter, open_meter
 from llmval_runners.power.cell import Bench, failed_record, free, run_cell
 from llmval_runners.power.energy import Recorder, Stopped
 from llmval_runners.power.grid import Cell, shuffled
 from llmval_runners.power.machine import devices_of, identity_of, uuids_of
-from llmval_runners.power.meter import NoMeter, PowerMeter, open_meter
 from llmval_runners.power.options import Settings
 from llmval_runners.power.store import Store
-from llmval_runners.refusal import Refused
+from llmval_runners.process.errors import Refused
+from llmval_runners.process.events import EventLog
 
 OpenMeter = Callable[[list[str]], PowerMeter | NoMeter]
 

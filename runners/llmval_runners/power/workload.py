@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from llmval_runners import te_linear
+from llmval_runners.engine import te_linear
+from llmval_runners.measure.device_clock import GpuClock
 from llmval_runners.power.attention import Attend, Attention, choose
-from llmval_runners.power.gpu_clock import GpuClock
 from llmval_runners.power.grid import Cell
-from llmval_runners.power.precision import Precision
-from llmval_runners.refusal import Refused
+from llmval_runners.power.linear_modes import Precision
+from llmval_runners.process.errors import Refused
 
 WEIGHT_STD = (
     0.02  # GPT-2's; what writes to the residual has it divided by √(2 · layers), so that fp16 does not overflow

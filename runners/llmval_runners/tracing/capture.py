@@ -10,10 +10,10 @@ import subprocess
 import sys
 from typing import Any, Self
 
-from llmval_runners.events import VARIABLE, EventLog
-from llmval_runners.options import parse as load_test_flags
-from llmval_runners.refusal import Refused
-from llmval_runners.result import write_atomic
+from llmval_runners.load_test.options import parse as load_test_flags
+from llmval_runners.load_test.result import write_atomic
+from llmval_runners.process.errors import Refused
+from llmval_runners.process.events import VARIABLE, EventLog
 from llmval_runners.tracing.chrome import read_chrome
 from llmval_runners.tracing.commands import Paths, Setup
 from llmval_runners.tracing.nsys import read_nsys

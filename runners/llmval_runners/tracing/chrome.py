@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.refusal import Refused
+from llmval_runners.process.errors import Refused
 from llmval_runners.tracing.timeline import KERNELS, OPERATORS, Timeline, Total, device_of
 
 _GLOO = "gloo:"  # its transfers run on a thread of their own, recorded as ranges

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_runners.launcher import launcher
+from llmval_runners.process.launcher import launcher
 
 RUNNERS = Path(__file__).resolve().parents[2]
 LOAD_TEST = RUNNERS / "inference_server_load_test.py"

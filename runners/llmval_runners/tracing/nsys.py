@@ -9,7 +9,7 @@ from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
-from llmval_runners.refusal import Refused
+from llmval_runners.process.errors import Refused
 from llmval_runners.tracing.timeline import KERNELS, Device, Timeline, Total, device_of
 
 _WORK = """SELECT COALESCE(s.value, 'unknown'), COUNT(*), SUM(k.end - k.start) FROM CUPTI_ACTIVITY_KIND_KERNEL AS k

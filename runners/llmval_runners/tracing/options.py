@@ -5,7 +5,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llmval_runners.options import Parser, count, positive
+from llmval_runners.load_test.options import Parser, count, positive
 
 PREFIX = "TRACE_"  # TRACE_DURATION=10 is --duration 10
 

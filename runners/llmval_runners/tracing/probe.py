@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import torch
-from llmval_runners import fp8, te_linear
+from llmval_runners.engine import fp8, te_linear
 
 
 def probe() -> dict[str, Any]:

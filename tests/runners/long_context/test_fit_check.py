@@ -9,10 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from llmval_runners import cudnn_fp8, te_linear
-from llmval_runners.long_context import fit_check, fit_trial, predict
+from llmval_runners.engine import te_linear
+from llmval_runners.engine.attention import cudnn_fp8
+from llmval_runners.engine.shapes import SHAPES
+from llmval_runners.engine.weights import random_weights
 from llmval_runners.long_context.engine_adapter import Weights
-from llmval_runners.long_context.fit_cases import (
+from llmval_runners.long_context.fit_check import main as fit_check
+from llmval_runners.long_context.fit_check import trial as fit_trial
+from llmval_runners.long_context.fit_check.cases import (
     CLOSE,
     FITS,
     FITS_NOT,
@@ -22,13 +26,12 @@ from llmval_runners.long_context.fit_cases import (
     shape_of,
     verdict,
 )
-from llmval_runners.long_context.fit_report import Row, counts
-from llmval_runners.long_context.fit_trial import Outcome
-from llmval_runners.long_context.predict import Setup
-from llmval_runners.long_context.small_card import SmallCpu
-from llmval_runners.refusal import Refused
-from llmval_runners.shapes import SHAPES
-from llmval_runners.weights import random_weights
+from llmval_runners.long_context.fit_check.memory_cap import SmallCpu
+from llmval_runners.long_context.fit_check.report import Row, counts
+from llmval_runners.long_context.fit_check.trial import Outcome
+from llmval_runners.long_context.predict import peak_memory as predict
+from llmval_runners.long_context.predict.peak_memory import Setup
+from llmval_runners.process.errors import Refused
 
 from tests.runners.long_context.conftest import ROOT
 
@@ -230,7 +233,7 @@ def test_open_cases_and_ranks_that_disagree_are_not_right():
 _UNDER_A_LIMIT = """
 import sys, torch
 from llmval_runners.long_context.main import main
-from llmval_runners.long_context.small_card import SmallCpu
+from llmval_runners.long_context.fit_check.memory_cap import SmallCpu
 with SmallCpu(torch.device("cpu"), int(sys.argv[1])):
     main(sys.argv[2:])
 """

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import torch
-from te_here import skip_without_transformer_engine
 
+from tests.helpers.te_here import skip_without_transformer_engine
 from tests.runners.long_context.conftest import ROOT
 
 pytestmark = [

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llmval_runners.long_context.advice import GIB, enough_ranks, fits, refusal, remedies
-from llmval_runners.long_context.predict import (
+from llmval_runners.engine.shapes import SHAPES
+from llmval_runners.long_context.predict.advice import GIB, enough_ranks, fits, refusal, remedies
+from llmval_runners.long_context.predict.peak_memory import (
     Setup,
     kv_bytes,
     kv_bytes_per_token,
@@ -16,7 +17,6 @@ from llmval_runners.long_context.predict import (
     weights_bytes,
 )
 from llmval_runners.long_context.rates import decode_bytes, prefill_flops
-from llmval_runners.shapes import SHAPES
 
 K = 1024
 

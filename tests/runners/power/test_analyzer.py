@@ -8,13 +8,14 @@ from pathlib import Path
 
 import fastjsonschema
 import pytest
-from cells import cell, phase, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llmval_runners.power.analysis import markdown, plot
 from llmval_runners.power.analysis.economics import cost_per_million_tokens
-from llmval_runners.power.analysis.entry import NotUnderstood
+from llmval_runners.power.analysis.record import NotUnderstood
 from llmval_runners.power.analysis.summary import read, read_all, summarise
+
+from tests.helpers.power_cells import cell, phase, write
 
 SCRIPT = Path(__file__).parents[3] / "runners" / "power_efficiency_analyzer.py"
 BASELINES = Path(__file__).parents[3] / "docs" / "power_efficiency_baselines.md"

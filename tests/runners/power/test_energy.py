@@ -6,13 +6,14 @@ The counter and the integral agree, unless the meter is broken, and then nobody 
 import itertools
 
 import pytest
-from fake_power import FakeMeter, VirtualTime, wave
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llmval_runners.measure.nvml_meter import NoMeter
 from llmval_runners.power import validity
 from llmval_runners.power.energy import Recorder, Stopped, Window, describe, integral
-from llmval_runners.power.meter import NoMeter
 from llmval_runners.power.phase import _trial
+
+from tests.helpers.fake_power import FakeMeter, VirtualTime, wave
 
 waves = st.lists(st.tuples(st.floats(0, 80), st.floats(2, 30), st.floats(0, 6.3)), max_size=4)
 curves = st.builds(wave, st.floats(120, 700), waves, st.floats(-2, 2))

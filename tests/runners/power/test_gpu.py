@@ -4,12 +4,12 @@ import time
 
 import pytest
 import torch
+from llmval_runners.measure.nvml_meter import NvmlMeter, open_meter
 from llmval_runners.power.energy import Recorder
 from llmval_runners.power.grid import Cell, StackShape
 from llmval_runners.power.machine import uuids_of
-from llmval_runners.power.meter import NvmlMeter, open_meter
 from llmval_runners.power.workload import build, work_of
-from llmval_runners.refusal import Refused
+from llmval_runners.process.errors import Refused
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from llmval_runners.measure.nvml_meter import MeterFault, NoMeter, NvmlMeter, open_meter, throttle_names
 from llmval_runners.power.machine import identity_of
-from llmval_runners.power.meter import MeterFault, NoMeter, NvmlMeter, open_meter, throttle_names
 
 
 class FakeNvml:

@@ -5,10 +5,11 @@ import shlex
 from pathlib import Path
 
 import pytest
-from llmval_runners.power import arithmetic, validity
+from llmval_runners.measure import peaks as arithmetic
+from llmval_runners.power import validity
 from llmval_runners.power.grid import Cell, StackShape, shuffled
 from llmval_runners.power.options import parse
-from llmval_runners.refusal import Refused
+from llmval_runners.process.errors import Refused
 
 CHECKLIST = Path(__file__).parents[3] / "docs" / "llm_validation_checklist.md"
 RECORDED = CHECKLIST.parent / "results" / "h200-power-2026-11-23"

@@ -7,16 +7,17 @@ import contextlib
 import sys
 from types import SimpleNamespace
 
-import fake_te
 import pytest
 import torch
 import torch.nn.functional as F
-from llmval_runners.power import precision as precision_module
+from llmval_runners.power import linear_modes as precision_module
 from llmval_runners.power.attention import choose
 from llmval_runners.power.grid import Cell, StackShape
-from llmval_runners.power.precision import Precision, _ScaledLinear, quantise
+from llmval_runners.power.linear_modes import Precision, _ScaledLinear, quantise
 from llmval_runners.power.workload import _Runner, build, work_of
-from llmval_runners.refusal import Refused
+from llmval_runners.process.errors import Refused
+
+from tests.helpers import fake_te
 
 CPU = torch.device("cpu")
 SHAPE = StackShape(2, 64, 4, 256)

@@ -12,19 +12,21 @@ from typing import ClassVar
 import fastjsonschema
 import pytest
 import torch
-from fake_power import FakeMeter, VirtualTime, wave
+from llmval_runners.measure.nvml_meter import NoMeter
 from llmval_runners.power import cell as cell_module
 from llmval_runners.power import phase as phase_module
 from llmval_runners.power import sweep as sweep_module
 from llmval_runners.power import validity
 from llmval_runners.power.energy import Recorder
 from llmval_runners.power.grid import Cell, StackShape
-from llmval_runners.power.meter import NoMeter
 from llmval_runners.power.options import parse
 from llmval_runners.power.sweep import Sweep
-from llmval_runners.refusal import Refused
+from llmval_runners.process.errors import Refused
+
+from tests.helpers.fake_power import FakeMeter, VirtualTime, wave
 
 RUNNERS = Path(__file__).parents[3] / "runners"
+HELPERS = Path(__file__).parents[2] / "helpers"
 GRID = [
     "--sequence-length",
     "16",
@@ -200,7 +202,7 @@ def quick(monkeypatch, status="valid", ran=None):
 def test_killed_in_the_seventh_cell_six_are_whole_and_twelve_are_left(tmp_path, monkeypatch):
     code = f"""
 import os, signal, sys
-sys.path[:0] = [{str(RUNNERS)!r}, {str(Path(__file__).parent)!r}]
+sys.path[:0] = [{str(RUNNERS)!r}, {str(Path(__file__).parent)!r}, {str(HELPERS)!r}]
 import test_sweep
 from llmval_runners.power import sweep
 class Patch:

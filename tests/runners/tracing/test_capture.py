@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llmval_runners.refusal import Refused
+from llmval_runners.process.errors import Refused
 from llmval_runners.tracing import capture, options
 from llmval_runners.tracing.commands import Paths, Setup
-from traces import ROOT, load_result, nsys_export, schema
+
+from tests.helpers.traces import ROOT, load_result, nsys_export, schema
 
 SCRIPT = ROOT / "runners" / "capture_fp8_flexattention_traces.sh"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llmval_runners import ranges
-from llmval_runners.plan import TRACE, StepPlan
-from llmval_runners.profiling import MOST_STEPS, Profiler
-from llmval_runners.refusal import Refused
+from llmval_runners.engine import profiler_ranges as ranges
+from llmval_runners.engine.step_plan import TRACE, StepPlan
+from llmval_runners.load_test.profiler import MOST_STEPS, Profiler
+from llmval_runners.process.errors import Refused
 
 
 def profiler_of(**changes: Any) -> Profiler:

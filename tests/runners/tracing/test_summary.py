@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llmval_runners import ranges
-from llmval_runners.refusal import Refused
+from llmval_runners.engine import profiler_ranges as ranges
+from llmval_runners.process.errors import Refused
 from llmval_runners.tracing.chrome import read_chrome
 from llmval_runners.tracing.classify import ATTENTION, COMMUNICATION, GEMM, OTHER, OWN, group_of
 from llmval_runners.tracing.nsys import read_nsys
 from llmval_runners.tracing.summary import sentence, summary_of
 from llmval_runners.tracing.timeline import device_of
-from traces import GPU_EVENTS, ROOT, chrome, event, load_result, nsys_export, schema
+
+from tests.helpers.traces import GPU_EVENTS, ROOT, chrome, event, load_result, nsys_export, schema
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ from traces import GPU_EVENTS, ROOT, chrome, event, load_result, nsys_export, sc
         ("gloo:all_reduce", COMMUNICATION),
         ("c10d::allreduce_", COMMUNICATION),
         ("_decode", ATTENTION),
-        ("llmval_runners.paged_decode._combine", ATTENTION),
+        ("llmval_runners.engine.kernels.paged_decode._combine", ATTENTION),
         ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128_4x1x1_kernel0_0", ATTENTION),
         ("void flash_fwd_splitkv_kernel<Flash_fwd_kernel_traits<128, 64, 128, 4, false, false>>(...)", ATTENTION),
         ("void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<128, 128, 64, 4>>(...)", ATTENTION),
@@ -56,7 +57,7 @@ def test_what_a_name_says(name: str, group: str) -> None:
 
 def kernels_of(file: str) -> set[str]:
     """Triton functions that are started with a grid; others are parts of these, and no trace has them."""
-    tree = ast.parse((ROOT / "runners" / "llmval_runners" / file).read_text())
+    tree = ast.parse((ROOT / "runners" / "llmval_runners" / "engine" / "kernels" / file).read_text())
     compiled = {
         node.name
         for node in tree.body
@@ -68,9 +69,9 @@ def kernels_of(file: str) -> set[str]:
 
 def test_the_engines_own_kernels_are_known_by_their_functions_names() -> None:
     """A renamed or added kernel of attention or of a product would else be counted as other."""
-    assert {name for name, group in OWN.items() if group == GEMM} == kernels_of("stream_linear.py")
+    assert {name for name, group in OWN.items() if group == GEMM} == kernels_of("small_batch_linear.py")
     attention = {name for name, group in OWN.items() if group == ATTENTION}
-    assert kernels_of("paged_decode.py") <= attention <= kernels_of("paged_decode.py") | kernels_of("kernels.py")
+    assert kernels_of("paged_decode.py") <= attention <= kernels_of("paged_decode.py") | kernels_of("fused_ops.py")
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1))

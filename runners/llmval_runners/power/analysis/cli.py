@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from llmval_runners.events import EventLog
-from llmval_runners.files import replace_bytes
-from llmval_runners.options import Parser
+from llmval_runners.load_test.options import Parser
+from llmval_runners.load_test.result import write_atomic
 from llmval_runners.power.analysis import markdown, plot
 from llmval_runners.power.analysis.summary import read_all, summarise
-from llmval_runners.refusal import USAGE_EXIT, Refused
-from llmval_runners.result import write_atomic
+from llmval_runners.process.errors import USAGE_EXIT, Refused
+from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import replace_bytes
 
 
 def _money(text: str) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from llmval_runners.power.analysis.entry import Entry
+from llmval_runners.power.analysis.record import Entry
 
 JOULES_PER_KWH = 3.6e6
 BASELINE_MODES = ("bf16", "fp16")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from llmval_runners.power.analysis import economics
-from llmval_runners.power.analysis.entry import Entry, Machine, NotUnderstood, Read
-from llmval_runners.power.analysis.foreign import is_aiperf, is_vllm, read_aiperf, read_vllm
-from llmval_runners.power.analysis.ours import read_cell
+from llmval_runners.power.analysis.read_cells import read_cell
+from llmval_runners.power.analysis.read_external import is_aiperf, is_vllm, read_aiperf, read_vllm
+from llmval_runners.power.analysis.record import Entry, Machine, NotUnderstood, Read
 
 SCHEMA = 1
 

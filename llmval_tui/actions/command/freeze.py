@@ -1,0 +1,170 @@
+"""Freezing a command: what a checklist writes becomes an argument list, an environment and promised artifacts."""
+
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llmval_tui.actions.api import Context
+from llmval_tui.actions.command import presets
+from llmval_tui.actions.command.argv import Shape, shape_of, value_of
+from llmval_tui.actions.command.environment import applied, changes
+from llmval_tui.actions.command.gpu_count import NPROC, fit, gpus_there, implied_gpus
+from llmval_tui.actions.command.outputs import Outputs, redirected, take_outputs
+from llmval_tui.actions.command.resolve import Script, resolve_script
+from llmval_tui.actions.command.runner_catalog import COMPILE_REPRO, TRACE
+from llmval_tui.actions.command.runner_notes import runner_details, runner_deviations
+from llmval_tui.actions.steps.env_export import newest_export, section_environment, withheld_export
+from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.paths import bundled
+from llmval_tui.runs.records import Command
+
+_PLAIN_PYTHON = ("python", "python3")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A command frozen, with what it leaves behind and how it differs from what is written."""
+
+    command: Command
+    script: Script | None
+    shape: Shape
+    outputs: Outputs
+    deviations: list[str]
+    details: list[str]
+
+
+def build(context: Context, text: str, *, label: str = "main", extra: tuple[str, ...] = (), variant: str = "") -> Built:
+    """Freeze a command as written in a checklist. `extra` flags go behind it; `variant` sets its outputs apart.
+
+    Raises:
+        Refused: whatever keeps it from running here, before anything was changed.
+    """
+    parsed = parse_command(text, now=context.now, environment=context.environment)
+    if parsed.has_date:
+        parsed = parsed.fill(context.now.strftime("%Y%m%d"))
+    shape = shape_of([*parsed.argv, *extra])
+    script = resolve_script(shape.script, context.workspace) if shape.script is not None else None
+    details = [script.note] if script else []
+    deviations: list[str] = []
+    runner = script.runner if script else None
+    if runner == COMPILE_REPRO and shape.launcher == "torchrun":
+        raise Refused(
+            f"{COMPILE_REPRO} starts its own ranks, and packs the bundle when they have ended: write python in place "
+            "of torchrun and its flags."
+        )
+    if script:
+        shape = shape.with_script(script.word)
+    if context.options.preset is not None:
+        shape, found = presets.apply(context.options.preset, runner, shape, gpus_there(context))
+        deviations += found
+    else:
+        shape, found = fit(shape, context, needs_gpu=runner is not None, implied=implied_gpus(runner, shape))
+        deviations += found
+    details += runner_details(runner, shape)
+    deviations += runner_deviations(runner, shape, context.step)
+    suffix = "".join(f".{part}" for part in (variant, _preset_suffix(context)) if part)
+    shape, output = redirected(shape, parsed.output, suffix)
+    outputs = take_outputs(shape, output, runner, context.workspace)
+    environment, notes = _environment(context, parsed)
+    if withheld := withheld_export(context.store, context.checklist, context.step.section):
+        deviations.append(withheld)
+    written = replace(parsed, words=tuple(Word(word) for word in _by_hand(shape)), output=output)
+    command = Command(
+        label=label,
+        argv=_frozen(shape, context, label, runner),
+        display=replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).display(),
+        env=environment,
+        tee=outputs.tee,
+        nproc=_nproc(shape, context),
+    )
+    return Built(command, script, shape, outputs, deviations, details + notes)
+
+
+def _preset_suffix(context: Context) -> str:
+    # Outside a demo workspace a smoke result must not replace the day's real one, whose hash may back a tick.
+    return "" if context.options.preset is None or context.demo else context.options.preset
+
+
+def _environment(context: Context, parsed: ParsedCommand) -> tuple[dict[str, str], list[str]]:
+    """The variables the command is given: the section's, then its own assignments, then `--gpus`."""
+    section = section_environment(context.store, context.checklist, context.step)
+    source = newest_export(context.store, context.checklist, context.step.section)
+    found = changes({**section, **parsed.environment}, context.environment)
+    notes = []
+    if section and source is not None:
+        notes.append(f"gives the command the {len(section)} variables that run {source.id} exported")
+    notes += [change.line for change in found if change.note]
+    environment = applied(found)
+    if context.options.gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in dict.fromkeys(context.options.gpus))
+        notes.append(f"uses GPU {environment['CUDA_VISIBLE_DEVICES']} only (--gpus)")
+    return environment, notes
+
+
+def _by_hand(shape: Shape) -> list[str]:
+    """The words that an operator would type."""
+    script = [shape.script] if shape.script is not None else []
+    return [shape.program, *shape.options, *script, *shape.arguments]
+
+
+def _frozen(shape: Shape, context: Context, label: str, runner: str | None) -> list[str]:
+    """The words that are executed: torchrun by llmval's launcher, which records every rank's exit code."""
+    script = [shape.script] if shape.script is not None else []
+    rest = [*shape.options, *script, *shape.arguments]
+    if shape.launcher == "torchrun":
+        launcher = bundled("runners") / "llmval_runners" / "process" / "launch.py"
+        logs = ["--logs", "{run}/logs", "--label", label, "--exit-codes", f"{{run}}/ranks.{label}.json"]
+        return [runner_python(context), str(launcher), *logs, "--", *rest]
+    if shape.launcher == "python":
+        plain = shape.program in _PLAIN_PYTHON
+        return [runner_python(context) if plain else _program(shape.program, context.workspace), *rest]
+    if shape.launcher == "bash":
+        if runner == TRACE and shape.arguments[:1] != (
+            "--python",
+        ):  # it starts the engine itself, and takes the interpreter before its other flags
+            rest = [*shape.options, *script, "--python", runner_python(context), *shape.arguments]
+        return [_program(shape.program, context.workspace), *rest]
+    return [_program(shape.program, context.workspace), *rest]
+
+
+def runner_python(context: Context) -> str:
+    """The interpreter of the runners.
+
+    Raises:
+        Refused: `--runner-python` names none.
+    """
+    wanted = context.options.runner_python
+    if wanted is None:
+        return sys.executable
+    found = shutil.which(wanted)
+    if found is None:
+        raise Refused(f"--runner-python {wanted} is not a program: give the path of a Python interpreter.")
+    return found
+
+
+def _program(name: str, workspace: Path) -> str:
+    """A program that can be executed, by path or from PATH."""
+    if "/" in name:
+        path = workspace / Path(name).expanduser()
+        if not path.is_file():
+            raise Refused(f"there is no {name} in {workspace}: correct the path.")
+        if shutil.which(str(path)) is None:
+            raise Refused(f"{name} is not executable: make it so with chmod +x {name}.")
+        return name
+    if shutil.which(name) is None:
+        raise Refused(f"{name} is not installed, or not on PATH: install it, or give its path.")
+    return name
+
+
+def _nproc(shape: Shape, context: Context) -> int | None:
+    """Ranks that torchrun starts here; torchrun's own default is 1."""
+    if shape.launcher != "torchrun":
+        return None
+    value = value_of(shape.options, NPROC)
+    if value is None:
+        return 1
+    if value.isdecimal():
+        return int(value)
+    return gpus_there(context) or None

@@ -1,0 +1,127 @@
+"""How many GPUs a command asks for, how many there are, and every place that says so rewritten together."""
+
+from dataclasses import dataclass, replace
+
+from llmval_tui.actions.api import Context
+from llmval_tui.actions.command.argv import Shape, value_of, values_of, with_value
+from llmval_tui.actions.command.runner_catalog import COMPILE_REPRO, POWER_SWEEP
+from llmval_tui.foundation.errors import Refused
+
+NPROC = "--nproc-per-node"
+TENSOR_PARALLEL = ("--tensor-parallel-gpus", "--tensor-parallel-size", "--tensor-parallel", "--tp")
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a command asks for, place by place; `gpus` is the largest of them."""
+
+    places: dict[str, int]
+
+    @property
+    def gpus(self) -> int:
+        return max(self.places.values(), default=0)
+
+
+def demand_of(shape: Shape) -> Demand:
+    """The GPU counts in a command.
+
+    Raises:
+        Refused: a count that is not a positive number.
+    """
+    places = {}
+    for flag in (NPROC, *TENSOR_PARALLEL):
+        value = value_of(shape.options if flag == NPROC else shape.arguments, flag)
+        if value is None or (flag == NPROC and value in ("gpu", "auto", "cpu")):
+            continue
+        if not value.isdecimal() or int(value) < 1:
+            raise Refused(f"{flag} {value} is not a number of GPUs: write a whole number of at least 1.")
+        places[flag] = int(value)
+    return Demand(places)
+
+
+def implied_gpus(runner: str | None, shape: Shape) -> int:
+    """The GPUs that a runner of llmval uses where the command does not count them; 0 where it does, or on a CPU."""
+    if value_of(shape.arguments, "--device") == "cpu" or demand_of(shape).places:
+        return 0
+    if runner == COMPILE_REPRO:
+        return 8  # its default of --tensor-parallel-gpus
+    if runner == POWER_SWEEP:
+        devices = values_of(shape.arguments, "--devices")
+        return 1 + max((int(one) for one in devices if one.isdecimal()), default=0)
+    return 0
+
+
+def gpus_there(context: Context) -> int:
+    """How many GPUs the command may use: `--gpus`, else CUDA_VISIBLE_DEVICES, else all of them.
+
+    Raises:
+        Refused: `--gpus` names one that is not there.
+    """
+    count = context.gpu_count or 0
+    chosen = context.options.gpus
+    if chosen is not None:
+        missing = [index for index in chosen if index not in range(count)]
+        if missing or not chosen:
+            there = f"has {count} (0–{count - 1})" if count else "has none"
+            names = ", ".join(map(str, dict.fromkeys(missing))) or "(none)"
+            raise Refused(f"--gpus names GPU {names}, and this machine {there}: name GPUs that are there.")
+        return len(set(chosen))
+    visible = context.environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or not count:
+        return count
+    return min(count, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
+
+
+def rewritten(shape: Shape, count: int) -> Shape:
+    """The command with every GPU count above `count` set to it."""
+    demand = demand_of(shape)
+    options, arguments = shape.options, shape.arguments
+    for flag, value in demand.places.items():
+        if value > count:
+            options = with_value(options, flag, str(count), add=False)
+            arguments = with_value(arguments, flag, str(count), add=False)
+    return replace(shape, options=options, arguments=arguments)
+
+
+def fit(shape: Shape, context: Context, *, needs_gpu: bool, implied: int = 0) -> tuple[Shape, list[str]]:
+    """The command as it can run here, and the deviations that it took.
+
+    `needs_gpu` is whether the script is known to need the GPUs it asks for; a foreign script may be content with none.
+    `implied` are those it uses without a count in the command.
+
+    Raises:
+        Refused: fewer GPUs are there than asked for, and `--adapt` was not given or does not help.
+    """
+    asked = max(demand_of(shape).gpus, implied)
+    there = gpus_there(context)
+    on_cpu = value_of(shape.arguments, "--device") == "cpu"
+    if there == 0 and value_of(shape.options, NPROC) == "gpu":
+        raise Refused(f"the item asks for a rank on every GPU ({NPROC} gpu) and this machine has none: write a number.")
+    if asked <= there or on_cpu or (there == 0 and not needs_gpu):
+        return shape, []
+    if there == 0:
+        raise Refused(
+            f"the item asks for {_gpus(asked)} and this machine has none: run it on the GPU node, or try the list out "
+            "here with --preset smoke."
+        )
+    if implied:
+        raise Refused(
+            f"the item uses {_gpus(asked)} without counting them and {_gpus(there)} can be used here: name those to "
+            "use with the script's own flag (--tensor-parallel-gpus N, --devices 0)."
+        )
+    count = largest_power_of_two(there)
+    if not context.options.adapt:
+        raise Refused(
+            f"the item asks for {_gpus(asked)} and {_gpus(there)} can be used here: pass --adapt to run it on {count}, "
+            "recorded as a deviation."
+        )
+    return rewritten(shape, count), [f"{_gpus(count)} instead of {asked}"]
+
+
+def largest_power_of_two(count: int) -> int:
+    """The largest power of two that is at most `count` (≥ 1): tensor parallelism divides heads by powers of two."""
+    return 1 << (count.bit_length() - 1)
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"

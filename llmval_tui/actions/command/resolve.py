@@ -1,0 +1,106 @@
+"""Scripts and documents that a step names: the workspace's own, or those that llmval brings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmval_tui.foundation.checklist_paths import inside
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import sha256_of
+from llmval_tui.foundation.paths import bundled
+
+# The runners of the project, each with the schema of the JSON that a flag names (None: it writes none, or a folder:
+# see `folder_results`).
+RUNNERS: dict[str, str | None] = {
+    "inference_server_load_test.py": "load_test",
+    "torch_compile_repro.py": None,
+    "precision_power_sweep.py": None,
+    "power_efficiency_analyzer.py": "power_summary",
+    "long_context_validation.py": "long_context",
+    "capture_fp8_flexattention_traces.sh": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a script's name stands for."""
+
+    word: str  # what goes on the command line
+    path: Path
+    runner: str | None  # the runner's name where this is llmval's own code; None: somebody else's script
+    note: str  # one line for the operator
+
+
+def resolve_script(word: str, workspace: Path) -> Script:
+    """The script that `word` names: the workspace's file, else the bundled runner of that name.
+
+    Raises:
+        Refused: outside the workspace, a runner that this version does not bring, or nowhere to be found.
+    """
+    name = Path(word).name
+    runners = bundled("runners")
+    path = workspace / word
+    if path.is_file() and path.resolve().is_relative_to(runners.resolve()):
+        return Script(word, path.resolve(), name if name in RUNNERS else None, f"runs {word}, llmval's own runner")
+    if path.is_file():
+        path = inside(workspace, word)
+        if _is_ours(path, runners):
+            return Script(word, path, name, f"runs {word} of the workspace, the same as llmval's own runner")
+        return Script(word, path, None, f"runs {word} of the workspace")
+    if name in RUNNERS:
+        bundled_path = runners / name
+        if bundled_path.is_file():
+            return Script(
+                str(bundled_path), bundled_path, name, f"{word} is not in the workspace: runs llmval's own {name}"
+            )
+        raise Refused(f"this version of llmval does not bring {name} yet; the item cannot be run or ticked by it.")
+    raise Refused(f"there is no {word} in {workspace}, and llmval brings no runner called {name}: correct the path.")
+
+
+def _is_ours(path: Path, runners: Path) -> bool:
+    """Whether a workspace's script is the project's: the same bytes, or in a checkout of the project's `runners/`."""
+    if path.name not in RUNNERS:
+        return False
+    if (path.parent / "llmval_runners").is_dir():
+        return True
+    original = runners / path.name
+    return original.is_file() and sha256_of(original) == sha256_of(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document that a step names."""
+
+    name: str  # as the step has it
+    path: Path  # in the workspace, whether it is there or not
+    text: str  # "" where there is none
+    source: str  # "workspace", "bundled" (llmval's own of the same name stands in), "absent"
+
+
+def resolve_document(name: str, workspace: Path) -> Document:
+    """The document that a step names: the workspace's, else llmval's own of the same name to read from.
+
+    Raises:
+        Refused: outside the workspace, a folder, or not readable as UTF-8 text.
+    """
+    path = inside(workspace, name)
+    if path.is_file():
+        return Document(name, path, _read(path, name), "workspace")
+    if path.exists():
+        raise Refused(f"{name} is not a file: name the document to use.")
+    try:
+        own = bundled("docs") / Path(name).name
+    except FileNotFoundError:
+        own = path
+    if own.is_file():
+        return Document(name, path, _read(own, name), "bundled")
+    return Document(name, path, "", "absent")
+
+
+def _read(path: Path, name: str) -> str:
+    try:
+        # Bytes first: universal newlines would lose a CRLF document's line ends when it is written back.
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise Refused(f"{name} cannot be read ({error.strerror}): make it readable.") from error
+    except UnicodeDecodeError as error:
+        raise Refused(f"{name} is not UTF-8 at byte {error.start}: convert it to UTF-8 first.") from error

@@ -1,0 +1,170 @@
+"""What a run left behind: present, not empty, its own work, valid by its schema; and hashed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+import orjson
+
+from llmval_tui.actions.section_runs import workspace_of
+from llmval_tui.foundation.checklist_paths import inside
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import read_json, sha256_of
+from llmval_tui.foundation.paths import bundled
+from llmval_tui.runs import artifact_snapshot as footprint
+from llmval_tui.runs.artifact_snapshot import Footprints
+from llmval_tui.runs.records import Artifact, Evidence, Gate, Outcome
+from llmval_tui.runs.store import Run
+
+_SINCE = "it was written or changed after the run had ended, so it is not what this run left"
+
+
+def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
+    """A gate an artifact, and the evidence: every new file among them."""
+    workspace = workspace_of(run)
+    makers = _makers(run)
+    gates: list[Gate] = []
+    evidence: dict[str, Evidence] = {}
+    for artifact in run.intent.artifacts:
+        try:
+            path = inside(workspace, artifact.path)
+        except Refused as refusal:  # a link made meanwhile
+            gates.append(_gate(artifact, Outcome.FAIL, "outside the workspace", str(refusal)))
+            continue
+        gate, files = _judge(artifact, path, makers.of(run, artifact))
+        gates.append(gate)
+        for file in files:
+            name = str(file.relative_to(workspace.resolve()))
+            evidence[name] = Evidence(name, sha256_of(file), file.stat().st_size)
+    return gates, list(evidence.values())
+
+
+def others_work(run: Run, artifact: Artifact) -> bool:
+    """Whether what lies there is not what this run left: the figures in it are another's."""
+    workspace = workspace_of(run)
+    try:
+        path = inside(workspace, artifact.path)
+    except Refused:
+        return True
+    makers = _makers(run).of(run, artifact)
+    return path.is_file() and (makers.was_there(path) or makers.changed_since(path))
+
+
+def log_evidence(run: Run) -> list[Evidence]:
+    """The run's logs that hold anything."""
+    workspace = workspace_of(run).resolve()
+    paths = [log.path.resolve() for log in run.logs()]
+    return [
+        Evidence(str(path.relative_to(workspace)), sha256_of(path), path.stat().st_size)
+        for path in paths
+        if path.stat().st_size
+    ]
+
+
+def _start(run: Run) -> float:
+    """When the run started, seconds since the epoch, rounded down to the second that its record has."""
+    text = run.status().started_utc or run.intent.created_utc
+    return datetime.fromisoformat(text).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class _Makers:
+    """Who wrote a file: somebody before the run, the run, or somebody since its end."""
+
+    workspace: Path
+    noted: Footprints
+    since: float  # the run's start: all there is to go by where nothing was noted
+    shared: bool = True  # whether other runs may write there too
+
+    def of(self, run: Run, artifact: Artifact) -> "_Makers":
+        """What carries the run's id no other run writes; the operator may edit a report before filing it."""
+        return replace(self, shared=run.id not in artifact.path)
+
+    def was_there(self, file: Path) -> bool:
+        if self.noted.before is None:
+            return file.stat().st_mtime < self.since
+        return self.noted.before.get(str(file.relative_to(self.workspace))) == footprint.mark_of(file)
+
+    def changed_since(self, file: Path) -> bool:
+        if self.noted.after is None or not self.shared:
+            return False
+        return self.noted.after.get(str(file.relative_to(self.workspace))) != footprint.mark_of(file)
+
+
+def _makers(run: Run) -> _Makers:
+    return _Makers(workspace_of(run).resolve(), footprint.read(run), _start(run))
+
+
+def _judge(artifact: Artifact, path: Path, makers: _Makers) -> tuple[Gate, list[Path]]:
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+        new = [file for file in files if not makers.was_there(file) and file.stat().st_size > 0]
+        own = [file for file in new if not makers.changed_since(file)]
+        if not new:
+            reason = f"its {len(files)} files are empty or older than the run" if files else "the folder is empty"
+            return _gate(artifact, Outcome.FAIL, "nothing new", reason), []
+        if not own:
+            return _gate(artifact, Outcome.INVALID, "changed since the run", _SINCE), []
+        return _gate(artifact, Outcome.PASS, f"{len(own)} new files"), own
+    if not path.is_file():
+        return _gate(artifact, Outcome.FAIL, "missing", "the command did not write it"), []
+    if makers.was_there(path):
+        return _gate(artifact, Outcome.FAIL, "older than the run", "an earlier run wrote it; this one did not"), []
+    if makers.changed_since(path):
+        return _gate(artifact, Outcome.INVALID, "changed since the run", _SINCE), []
+    stat = path.stat()
+    if stat.st_size == 0:
+        return _gate(artifact, Outcome.FAIL, "empty"), []
+    if artifact.schema is None:
+        return _gate(artifact, Outcome.PASS, f"{stat.st_size} bytes"), [path]
+    problem = schema_problem(path, artifact.schema)
+    if problem is not None:
+        return _gate(artifact, Outcome.FAIL, f"{stat.st_size} bytes, not valid", problem), [path]
+    return _gate(artifact, Outcome.PASS, f"{stat.st_size} bytes, valid"), [path]
+
+
+def _gate(artifact: Artifact, outcome: Outcome, measured: str, reason: str = "") -> Gate:
+    bound = "present, new, not empty" + (f", valid by {artifact.schema}.schema.json" if artifact.schema else "")
+    return Gate(f"artifact: {artifact.path}", outcome, measured, bound, reason)
+
+
+def schema_problem(path: Path, schema: str) -> str | None:
+    """Why a JSON file is not valid by a schema of `docs/schemas`; None where it is."""
+    try:
+        value = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        return f"it is not JSON: {error}"
+    try:
+        _validator(schema)(value)
+    except fastjsonschema.JsonSchemaValueException as error:
+        # Without the value: a list of a thousand requests says nothing.
+        return f"{error.name}: {error.rule} {error.rule_definition!s:.80}"
+    except FileNotFoundError as error:
+        return str(error)
+    return None
+
+
+def read_valid(path: Path, schema: str) -> dict[str, Any] | None:
+    """The JSON object in a file; None where it is missing, or not valid by a schema of `docs/schemas`."""
+    value = read_json(path) if path.is_file() else None
+    return value if isinstance(value, dict) and schema_problem(path, schema) is None else None
+
+
+def unreadable(artifact: Artifact, name: str, bound: str, instead: str = "not in the format") -> Gate:
+    """The one gate of a result that cannot be judged because `read_valid` does not read it."""
+    reason = f"{artifact.path} is missing, or {instead}"
+    return Gate(name, Outcome.INVALID, "not readable", bound, reason)
+
+
+@cache
+def _validator(schema: str) -> Callable[[Any], Any]:
+    path = bundled("docs/schemas") / f"{schema}.schema.json"
+    value = read_json(path)
+    if value is None:
+        raise FileNotFoundError(f"this installation of llmval lacks {path.name}: reinstall it")
+    validator: Callable[[Any], Any] = fastjsonschema.compile(value)
+    return validator

@@ -1,0 +1,236 @@
+"""The gates of a load test, recomputed from its request records: a flag that says "valid" is not trusted."""
+
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+
+from llmval_tui.actions.command.argv import value_of
+from llmval_tui.actions.command.gpu_count import NPROC
+from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of, percentile_ms, read_result
+from llmval_tui.actions.judges.rate_search import (
+    MAX_DELAY_P99_MS,
+    MAX_TTFT_SLOPE,
+    MIN_ACHIEVED,
+    search_gates,
+    search_metrics,
+    search_sentence,
+    undecided,
+)
+from llmval_tui.actions.section_runs import workspace_of
+from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.runs.store import Run
+
+SCHEMA = "load_test"
+FIND_MAX = "--find-max-qps"
+_KV_DTYPES = {"fp8": "float8_e4m3fn"}  # as the flag has it, and as PyTorch does
+_ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
+
+
+def judge_load_test(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+    """Gates, metrics and a sentence for one load test's result."""
+    result = read_result(workspace_of(run) / artifact.path)
+    if result is None:
+        gate = Gate(
+            "result", Outcome.INVALID, "not readable", "a load test's result", f"{artifact.path} is missing or none"
+        )
+        return [gate], {}, "no result to judge"
+    metrics = metrics_of(result) | (search_metrics(result.search) if result.search is not None else {})
+    gates = [
+        _generator_rate(result),
+        _schedule_delay(result),
+        _failed(result),
+        _kept_up(result) if result.search is None else undecided(result.search, _kept_up(result)),
+        _order(result),
+        _sums(result),
+        _own_word(result),
+        *(search_gates(result, result.search) if result.search is not None else _slos(result)),
+        *_as_asked(run, artifact, result),
+    ]
+    found = f"{search_sentence(result.search)}; there " if result.search is not None else ""
+    return gates, metrics, found + _sentence(metrics)
+
+
+def _verdict(good: bool, otherwise: Outcome) -> Outcome:
+    return Outcome.PASS if good else otherwise
+
+
+def _generator_rate(result: LoadResult) -> Gate:
+    name, bound = "generator rate", f"at least {MIN_ACHIEVED:.0%} of the offered rate was sent"
+    offered, achieved = result.offered_qps, result.achieved_qps
+    if not offered or achieved is None:
+        return Gate(name, Outcome.INVALID, "not known", bound, "fewer than two requests were sent")
+    share = achieved / offered
+    return Gate(
+        name,
+        _verdict(share >= MIN_ACHIEVED, Outcome.INVALID),
+        f"{achieved:.2f} of {offered:.2f} requests/s, {share:.1%}",
+        bound,
+        "" if share >= MIN_ACHIEVED else "the load generator was too slow: the figures are its own, not the node's",
+    )
+
+
+def _schedule_delay(result: LoadResult) -> Gate:
+    late = percentile_ms([record.dispatch_s - record.intended_s for record in result.records], 99)
+    good = late is not None and late <= MAX_DELAY_P99_MS
+    measured = "not known" if late is None else f"p99 {late:.1f} ms"
+    return Gate("schedule delay", _verdict(good, Outcome.INVALID), measured, f"p99 ≤ {MAX_DELAY_P99_MS:g} ms")
+
+
+def _failed(result: LoadResult) -> Gate:
+    failed = [record for record in result.records if not record.done]
+    reason = next((record.error for record in failed if record.error), "") or ""
+    measured = f"{len(failed)} of {len(result.records)}"
+    good = not failed and bool(result.records)
+    return Gate("failed requests", _verdict(good, Outcome.FAIL), measured, "0 of at least 1", reason[:200])
+
+
+def _kept_up(result: LoadResult) -> Gate:
+    """Whether the node kept up with the offered load, which shows without any service level too.
+
+    Of a node that serves only the share r of what arrives, the queue grows, and the time to first token of a request
+    that arrives at t is about t · (1 − r) / r: its slope over t is the measure. Medians of the first and the last
+    quarter of the arrivals, three quarters of the window apart, give the slope.
+    """
+    name, bound = "kept up", f"TTFT from schedule grows by at most {MAX_TTFT_SLOPE:g} s a second of load"
+    records = sorted(result.done, key=lambda record: record.intended_s)
+    quarter = len(records) // 4
+    if quarter < 2:
+        return Gate(
+            name, Outcome.INCONCLUSIVE, f"{len(records)} requests", bound, "fewer than 8 requests show no trend"
+        )
+    first, last = records[:quarter], records[-quarter:]
+    apart = statistics.median(record.intended_s for record in last) - statistics.median(
+        record.intended_s for record in first
+    )
+    early, late = (statistics.median(record.ttft_sched_s or 0.0 for record in part) for part in (first, last))
+    slope = (late - early) / apart if apart > 0 else 0.0
+    good = slope <= MAX_TTFT_SLOPE
+    measured = f"{early * 1000:.0f} ms in the first quarter, {late * 1000:.0f} ms in the last"
+    served = (result.offered_qps or 0.0) / (1 + max(slope, 0.0))
+    reason = "" if good else f"the queue grew all along: the node serves about {served:.1f} requests/s of this kind"
+    return Gate(name, _verdict(good, Outcome.FAIL), measured, bound, reason)
+
+
+def _order(result: LoadResult) -> Gate:
+    """TTFT_sched ≥ TTFT, which is d ≥ s, and d ≤ f ≤ e, in every record: else the clock or the records are wrong."""
+    wrong = 0
+    for record in result.records:
+        times = [record.intended_s, record.dispatch_s, record.first_s, record.last_s]
+        known = [time for time in times if time is not None]
+        wrong += any(later < earlier - _ROUNDING_S for earlier, later in pairwise(known))
+    return Gate(
+        "order of times",
+        _verdict(wrong == 0, Outcome.INVALID),
+        f"{wrong} of {len(result.records)} records out of order",
+        "arrival ≤ dispatch ≤ first token ≤ last token in every record (so TTFT_sched ≥ TTFT)",
+    )
+
+
+def _sums(result: LoadResult) -> Gate:
+    """The totals that the file states, against its records."""
+    done = result.done
+    own = {
+        "num_prompts": len(result.records),
+        "completed": len(done),
+        "failed": len(result.records) - len(done),
+        "total_output_tokens": sum(record.output_tokens for record in done),
+    }
+    wrong = [
+        f"{key} {result.flat.get(key)}, records {value}" for key, value in own.items() if result.flat.get(key) != value
+    ]
+    measured = "; ".join(wrong) or f"{own['total_output_tokens']} output tokens in {len(done)} requests"
+    return Gate("totals", _verdict(not wrong, Outcome.INVALID), measured, "every total equals the sum of the records")
+
+
+def _own_word(result: LoadResult) -> Gate:
+    """What the runner itself found: it also knows of requests that it never sent. Its "valid" alone proves nothing."""
+    said = result.ours.get("invalid_reasons")
+    reasons = [str(reason) for reason in said] if isinstance(said, list) else ["the result does not say"]
+    if result.ours.get("partial"):
+        reasons.append("the run ended early")
+    measured = "; ".join(reasons) or "no objection"
+    return Gate("runner's own word", _verdict(not reasons, Outcome.INVALID), measured, "no objection")
+
+
+def _slos(result: LoadResult) -> list[Gate]:
+    """A gate for each service level that was stated: its p99 over the completed requests."""
+    slo = result.ours.get("slo") or {}
+    values: dict[str, Sequence[float | None]] = {
+        "ttft_ms": [record.ttft_sched_s for record in result.done],
+        "tpot_ms": [record.tpot_s for record in result.done],
+        "e2e_ms": [record.e2e_sched_s for record in result.done],
+    }
+    gates = []
+    for name, seconds in values.items():
+        limit = slo.get(name)
+        if limit is None:
+            continue
+        p99 = percentile_ms(seconds, 99)
+        measured = "not known" if p99 is None else f"p99 {p99:.2f} ms"
+        good = p99 is not None and p99 <= limit
+        gates.append(
+            Gate(f"SLO {name.removesuffix('_ms')}", _verdict(good, Outcome.FAIL), measured, f"p99 ≤ {limit:g} ms")
+        )
+    return gates
+
+
+def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
+    """What ran against what the command asked for: a runner that falls back in silence fails here."""
+    command = next(
+        (command for command in run.intent.commands if any(artifact.path in word for word in command.argv)),
+        run.intent.commands[0],
+    )
+    words = tuple(command.argv)
+    asked = {
+        "tensor_parallel": value_of(words, NPROC),
+        "fp8_mode": value_of(words, "--fp8-mode"),
+        "attention_backend": value_of(words, "--attention-backend"),
+        "compile_mode": value_of(words, "--compile-mode"),
+        "device": value_of(words, "--device"),
+        "model": value_of(words, "--model"),
+        "kv_dtype": _KV_DTYPES.get(value_of(words, "--kv-dtype") or "", value_of(words, "--kv-dtype")),
+    }
+    stated = {key: value for key, value in asked.items() if value not in (None, "auto", "gpu")}
+    identity = result.identity
+    other = [
+        f"{key} {identity.get(key)} instead of {value}"
+        for key, value in stated.items()
+        if str(identity.get(key)) != value
+    ]
+    other += _other_load(words, result)
+    if (FIND_MAX in words) != (result.search is not None):
+        other.append(f"{'no' if FIND_MAX in words else 'a'} search for the highest rate")
+    ran = ", ".join(f"{key} {identity.get(key)}" for key in stated)
+    return [
+        Gate("ran as asked", _verdict(not other, Outcome.FAIL), "; ".join(other) or ran, "what ran is what was asked")
+    ]
+
+
+def _other_load(words: tuple[str, ...], result: LoadResult) -> list[str]:
+    """Where rate or duration are not the command's; a search finds its own rate."""
+    workload = result.ours.get("workload") or {}
+    numbers = {"--target-qps": "target_qps", "--duration": "duration_s"} if result.search is None else {}
+    return [
+        f"{key} {workload.get(key)} instead of {asked}"
+        for flag, key in numbers.items()
+        if (asked := value_of(words, flag)) is not None and not _equal(asked, workload.get(key))
+    ]
+
+
+def _equal(asked: str, ran: object) -> bool:
+    try:
+        return float(asked) == ran
+    except ValueError:
+        return False
+
+
+def _sentence(metrics: dict[str, float | None]) -> str:
+    def show(name: str, digits: int = 1) -> str:
+        value = metrics.get(name)
+        return "not known" if value is None else f"{value:.{digits}f}"
+
+    return (
+        f"{show('completed_qps', 2)} of {show('offered_qps', 2)} requests/s completed, "
+        f"{show('output_tokens_per_s')} output tokens/s, TTFT p50 {show('ttft_sched_p50_ms')} ms, "
+        f"p99 {show('ttft_sched_p99_ms')} ms from schedule, TPOT p50 {show('tpot_p50_ms', 2)} ms"
+    )

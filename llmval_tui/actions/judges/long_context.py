@@ -1,0 +1,292 @@
+"""The gates of a long-context validation, from the figures of its result: a file that says "passed" is not trusted."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.actions.command.argv import value_of, values_of
+from llmval_tui.actions.gates.artifacts import read_valid, unreadable
+from llmval_tui.actions.section_runs import command_of, workspace_of
+from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.runs.store import Run
+from llmval_tui.terminal.units import GIB
+
+SCHEMA = "long_context"
+MEMORY_PERCENT = 2.0  # of the prediction, within which the allocator's peak is explained
+# Random weights give near ties, so of them only distances are judged; of a checkpoint also the choice of the token.
+# FP8 weights and cache of the 8B shape measured 0.22 and 0.025 nats on an H200; scales that are wrong give 1 and more.
+RELATIVE_ERROR = 0.3
+KL_NATS = 0.1
+TOP1 = 0.9
+_FP8 = "float8_e4m3fn"
+_DTYPES = {"fp8": _FP8, "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+@dataclass(frozen=True, slots=True)
+class LongContextResult:
+    """A result file, valid by its schema."""
+
+    value: dict[str, Any]
+
+    @property
+    def lengths(self) -> list[dict[str, Any]]:
+        return list(self.value["lengths"])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return dict(self.value["identity"])
+
+    @property
+    def on_gpu(self) -> bool:
+        return bool(self.identity["device"] == "cuda")
+
+    @property
+    def reduced(self) -> bool:
+        """Whether anything ran in FP8, so that a comparison with more precise numbers is due."""
+        return _FP8 in (self.identity["matrix_dtype"], self.identity["kv_dtype"])
+
+
+def read_long_context(path: Path) -> LongContextResult | None:
+    """The result in `path`; None where there is none, or it is not valid by its schema."""
+    value = read_valid(path, SCHEMA)
+    return LongContextResult(value) if value is not None else None
+
+
+def judge_long_context(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+    """Gates, metrics and a sentence for one long-context result."""
+    result = read_long_context(workspace_of(run) / artifact.path)
+    if result is None:
+        gate = unreadable(artifact, "result", "a long-context result", "no result of long_context_validation.py")
+        return [gate], {}, "nothing to judge"
+    gates = [
+        _own_word(result),
+        _as_asked(run, artifact, result),
+        _precision(result),
+        _asked_lengths(run, artifact, result),
+    ]
+    for entry in result.lengths:
+        gates += _length_gates(result, entry)
+    return gates, _metrics(result), _sentence(result)
+
+
+def _gate(name: str, good: bool, otherwise: Outcome, measured: str, bound: str, reason: str = "") -> Gate:
+    return Gate(name, Outcome.PASS if good else otherwise, measured, bound, "" if good else reason)
+
+
+def _own_word(result: LongContextResult) -> Gate:
+    """What the runner itself found. Its silence alone proves nothing."""
+    said = [str(reason) for reason in result.value["reasons"]] + (["it is partial"] if result.value["partial"] else [])
+    return _gate("runner's own word", not said, Outcome.FAIL, "; ".join(said)[:300] or "no objection", "no objection")
+
+
+def _as_asked(run: Run, artifact: Artifact, result: LongContextResult) -> Gate:
+    """What ran against what the command asked for: a runner that falls back in silence fails here."""
+    words, setup = tuple(command_of(run, artifact).argv), result.value["setup"]
+    # Results from before prompts could run in FP8 do not tell of `prefill_attention`.
+    identity = {"prefill_attention": None, "batch": setup["batch"], "decode_tokens": setup["decode_tokens"]}
+    identity |= result.identity
+    mode, kv, checkpoint = (value_of(words, name) for name in ("--fp8-mode", "--kv-dtype", "--checkpoint"))
+    stated = {
+        "tensor_parallel": value_of(words, "--tensor-parallel-gpus"),
+        "model": value_of(words, "--model"),
+        "device": value_of(words, "--device"),
+        "attention_backend": value_of(words, "--attention-backend"),
+        "kv_dtype": _DTYPES.get(kv or "", kv),
+        "matrix_dtype": _FP8 if mode in ("native", "transformer-engine") else None,
+        "weights": None if checkpoint is None else str(Path(checkpoint)),
+        "batch": value_of(words, "--batch-size"),
+        "decode_tokens": value_of(words, "--decode-tokens"),
+        "prefill_attention": value_of(words, "--prefill-attention"),
+    }
+    asked = {name: value for name, value in stated.items() if value not in (None, "auto")}
+    other = [
+        f"{name} {identity[name]} instead of {value}" for name, value in asked.items() if str(identity[name]) != value
+    ]
+    if mode == "none" and identity["matrix_dtype"] == _FP8:
+        other.append(f"matrix_dtype {_FP8} although --fp8-mode is none")
+    ran = ", ".join(f"{name} {identity[name]}" for name in asked) or "nothing was asked for by name"
+    return _gate("ran as asked", not other, Outcome.FAIL, "; ".join(other) or ran, "what ran is what was asked")
+
+
+def _precision(result: LongContextResult) -> Gate:
+    """The types of the tensors that ran against those that were decided on and predicted."""
+    setup, identity = result.value["setup"], result.identity
+    wanted = {"matrix_dtype": setup["weight_dtype"], "kv_dtype": setup["kv_dtype"]}
+    other = [
+        f"{name} {identity[name]} instead of {_DTYPES.get(value, value)}"
+        for name, value in wanted.items()
+        if identity[name] != _DTYPES.get(value, value)
+    ]
+    ran = ", ".join(f"{name} {identity[name]}" for name in wanted)
+    return _gate(
+        "precision", not other, Outcome.FAIL, "; ".join(other) or ran, "the tensors have the types that were set"
+    )
+
+
+def _asked_lengths(run: Run, artifact: Artifact, result: LongContextResult) -> Gate:
+    words = tuple(command_of(run, artifact).argv)
+    divisor = int(value_of(words, "--length-divisor") or 1)
+    asked = [int(word) // divisor for word in values_of(words, "--sequence-lengths") if word.isdecimal()]
+    passed = passed_lengths(result)
+    wanted = asked or [entry["sequence_length"] for entry in result.lengths]
+    missing = [length for length in wanted if length not in passed]
+    proved = (result.value["find_max"] or {}).get("proved")
+    return _gate(
+        "lengths",
+        not missing and bool(passed or proved),
+        Outcome.FAIL,
+        f"{len(passed)} passed" + (f", not {', '.join(f'{length:,}' for length in missing)}" if missing else ""),
+        f"all of {', '.join(f'{length:,}' for length in wanted) or 'at least one'} pass",
+    )
+
+
+def passed_lengths(result: LongContextResult) -> list[int]:
+    """The lengths that ran to their end without running out of memory."""
+    return [entry["sequence_length"] for entry in result.lengths if entry["status"] == "passed"]
+
+
+def _length_gates(result: LongContextResult, entry: dict[str, Any]) -> list[Gate]:
+    at = f"{entry['sequence_length']:,}"
+    if entry["status"] != "passed":
+        first = (entry["failure"] or [{}])[0]
+        return [Gate(f"{at}: memory", Outcome.FAIL, entry["status"], "passed", str(first.get("message", ""))[:200])]
+    found = [
+        _held(at, result, entry),
+        _peak(at, result, entry),
+        _times(at, result, entry),
+        *_fidelity(at, result, entry),
+    ]
+    return found + ([_needle(at, entry["needle"])] if entry["needle"] is not None else [])
+
+
+def _held(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
+    """Weights and cache are known to the byte beforehand; tensors of another size are another model or another type.
+
+    Every rank tells its own: one that is missing may be the one that held more.
+    """
+    predicted = {name: entry["prediction"][name] for name in ("weights_bytes", "kv_bytes")}
+    other = [
+        f"rank {rank['rank']}: {name} {rank[name]:,} instead of {value:,}"
+        for rank in entry["memory"]
+        for name, value in predicted.items()
+        if rank[name] != value
+    ]
+    told, ranks = sorted(rank["rank"] for rank in entry["memory"]), result.identity["tensor_parallel"]
+    if told != list(range(ranks)):
+        other.append(f"told by {', '.join(f'rank {rank}' for rank in told) or 'no rank'} of {ranks}")
+    held = f"weights {predicted['weights_bytes']:,}, KV cache {predicted['kv_bytes']:,} bytes on each of "
+    measured = "; ".join(other)[:300] or f"{held}{len(entry['memory'])}"
+    return _gate(f"{at}: weights and cache", not other, Outcome.INVALID, measured, "as predicted, to the byte")
+
+
+def _peak(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
+    name, bound = f"{at}: peak memory", f"within {MEMORY_PERCENT:g} % of the prediction"
+    total = entry["prediction"]["total_bytes"]
+    peaks = [rank["allocated_peak_bytes"] for rank in entry["memory"]]
+    if not peaks or None in peaks:
+        reason = str(entry["memory"][0]["missing"]) if entry["memory"] else "no rank told its memory"
+        return _gate(
+            name, not result.on_gpu, Outcome.INCONCLUSIVE, "not available", bound if result.on_gpu else reason, reason
+        )
+    worst = max((100 * (peak - total) / total for peak in peaks), key=abs)
+    return _gate(
+        name,
+        abs(worst) <= MEMORY_PERCENT,
+        Outcome.INCONCLUSIVE,
+        f"{max(peaks) / GIB:.2f} GiB, {worst:+.2f} % of {total / GIB:.2f}",
+        bound,
+        "the length passed, but its memory is not explained: what it needs at other lengths cannot be told from this",
+    )
+
+
+def _times(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
+    """Rates follow from times, and no GPU is faster than its datasheet."""
+    prefill, decode, setup = entry["prefill"], entry["decode"], result.value["setup"]
+    wrong = []
+    rate = setup["batch"] * entry["sequence_length"] / prefill["seconds"]
+    if not math.isclose(rate, prefill["tokens_per_s"], rel_tol=1e-6):
+        wrong.append(f"{prefill['tokens_per_s']:.1f} tokens/s do not follow from {prefill['seconds']:.4f} s")
+    if not math.isclose(1000 * setup["batch"] / decode["step_ms"], decode["tokens_per_s"], rel_tol=1e-6):
+        wrong.append(f"{decode['tokens_per_s']:.1f} tokens/s do not follow from {decode['step_ms']:.3f} ms a step")
+    if decode["steps"] != setup["decode_tokens"]:
+        wrong.append(f"{decode['steps']} decode steps instead of {setup['decode_tokens']}")
+    if prefill["ttft_ms"] < 0.9 * 1000 * prefill["seconds"] / setup["batch"]:
+        wrong.append("the first token came before its prompt was read")
+    shares = [share["percent"] for share in (*prefill["mfu"], *decode["mbu"]) if "datasheet" in share["peak_source"]]
+    wrong += [f"{share:.0f} % of a datasheet's peak" for share in shares if share > 100]
+    measured = "; ".join(wrong) or f"prefill {prefill['seconds']:.3f} s, decode step {decode['step_ms']:.2f} ms"
+    return _gate(
+        f"{at}: times", not wrong, Outcome.INVALID, measured, "rates follow from times, within the hardware's peak"
+    )
+
+
+def _fidelity(at: str, result: LongContextResult, entry: dict[str, Any]) -> list[Gate]:
+    found, name = entry["fidelity"], f"{at}: fidelity"
+    if found["status"] == "not_compared" and not result.reduced:
+        return [Gate(name, Outcome.PASS, "not compared", "only FP8 must be compared", str(found["reason"]))]
+    if found["status"] != "compared":
+        reason = str(found["reason"])
+        return [Gate(name, Outcome.INCONCLUSIVE, found["status"], "compared with the reference", reason)]
+    return [_distance(f"{name} of {kind}", found[kind], result) for kind in ("prompt", "decode")]
+
+
+def _distance(name: str, found: dict[str, Any], result: LongContextResult) -> Gate:
+    bound = f"0 < relative error ≤ {RELATIVE_ERROR:g}, KL ≤ {KL_NATS:g} nats"
+    trained = result.identity["weights"] != "random"
+    if trained:
+        bound += f", top-1 ≥ {TOP1:.0%}"
+    error, kl, top1 = found["relative_error"], found["kl_mean_nats"], found["top1_agreement"]
+    if not found["positions"] or not found["finite"] or error is None or kl is None or top1 is None:
+        return Gate(name, Outcome.FAIL, "not finite", bound, "a logit is no finite number, or none was sampled")
+    measured = f"relative error {error:.4f}, KL {kl:.5f} nats, top-1 {top1:.1%} over {found['positions']} positions"
+    if error == 0:
+        reason = "the logits are the reference's, bit for bit: the reduced precision was not what ran"
+        return Gate(name, Outcome.FAIL, measured, bound, reason)
+    good = error <= RELATIVE_ERROR and kl <= KL_NATS and (top1 >= TOP1 or not trained)
+    return _gate(name, good, Outcome.FAIL, measured, bound, "too far from the reference to serve with")
+
+
+def _needle(at: str, found: dict[str, Any]) -> Gate:
+    name, bound = f"{at}: needle", "found at every depth"
+    if not found["depths"]:
+        return Gate(name, Outcome.INCONCLUSIVE, "not run", bound, str(found["missing"]))
+    lost = [f"{depth['depth']:.0%}" for depth in found["depths"] if not depth["found"]]
+    measured = f"lost at depth {', '.join(lost)}" if lost else f"found at {len(found['depths'])} depths"
+    return _gate(name, not lost, Outcome.FAIL, measured, bound)
+
+
+def _metrics(result: LongContextResult) -> dict[str, float | None]:
+    values: dict[str, float | None] = {}
+    pick: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "prefill_tokens_per_s": lambda entry: entry["prefill"]["tokens_per_s"],
+        "ttft_ms": lambda entry: entry["prefill"]["ttft_ms"],
+        "decode_step_ms": lambda entry: entry["decode"]["step_ms"],
+        "peak_memory_bytes": peak_bytes,
+    }
+    for entry in result.lengths:
+        if entry["status"] == "passed":
+            values |= {f"{name}_{entry['sequence_length']}": take(entry) for name, take in pick.items()}
+    return values
+
+
+def peak_bytes(entry: dict[str, Any]) -> int | None:
+    """The allocator's peak of the fullest GPU; None where a rank has none."""
+    peaks = [rank["allocated_peak_bytes"] for rank in entry["memory"]]
+    return max(peaks) if peaks and None not in peaks else None
+
+
+def _sentence(result: LongContextResult) -> str:
+    parts = []
+    for entry in result.lengths:
+        at = f"{entry['sequence_length']:,} tokens"
+        if entry["status"] != "passed":
+            parts.append(f"{at}: {entry['status'].replace('_', ' ')}")
+            continue
+        peak = peak_bytes(entry)
+        memory = "" if peak is None else f", peak {peak / GIB:.1f} GiB a GPU"
+        parts.append(
+            f"{at}: prefill {entry['prefill']['seconds']:.3f} s, step {entry['decode']['step_ms']:.2f} ms{memory}"
+        )
+    return "; ".join(parts) or "no length was run"

@@ -1,0 +1,107 @@
+"""The gates of a power summary: it rests on the very files that are there, and each figure is that of its cell."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.actions.command.runner_catalog import POWER_SUMMARY_SCHEMA
+from llmval_tui.actions.gates.artifacts import read_valid, unreadable
+from llmval_tui.actions.judges.power_cell import phase_doubts, read_cell
+from llmval_tui.actions.section_runs import workspace_of
+from llmval_tui.foundation.files import sha256_of
+from llmval_tui.foundation.text import clean_line
+from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.runs.store import Run
+
+_FROM_CELL = ("tokens_per_s", "power_w", "tokens_per_joule", "joules_per_token")
+_JOULES_PER_KWH = 3.6e6
+
+
+def judge_power_summary(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+    """Gates, metrics and a sentence for a summary."""
+    summary = read_valid(workspace_of(run) / artifact.path, POWER_SUMMARY_SCHEMA)
+    if summary is None:
+        return [unreadable(artifact, "summary", "a power summary")], {}, "no summary to judge"
+    gates = [_inputs(run, summary), _cells(summary), _figures(run, summary)]
+    counts: dict[str, int] = summary["counts"]
+    metrics: dict[str, float | None] = {f"cells_{name}": float(count) for name, count in counts.items()}
+    metrics |= {
+        f"best_{phase}_{name}": max(values)
+        for phase in ("prefill", "decode")
+        for name in ("tokens_per_joule", "tokens_per_s")
+        if (values := [float(row[name]) for row in summary["cells"] if row["phase"] == phase])
+    }
+    for phase in ("prefill", "decode"):
+        ratios = [r for r in summary["comparisons"] if r["phase"] == phase and r["against"] == "bf16"]
+        if ratios:
+            metrics[f"fp8_over_bf16_{phase}_throughput"] = max(row["throughput_ratio"] for row in ratios)
+            metrics[f"fp8_over_bf16_{phase}_tokens_per_joule"] = max(row["tokens_per_joule_ratio"] for row in ratios)
+    return gates, metrics, _sentence(summary)
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    counted = ", ".join(f"{count} {name}" for name, count in summary["counts"].items() if count) or "no cell"
+    best = max(summary["cells"], key=lambda row: float(row["tokens_per_joule"]), default=None)
+    if best is None:
+        return counted
+    return f"{counted}; most efficient {best['cell']}, {best['phase']}: {best['tokens_per_joule']:.4g} tokens/J"
+
+
+def _inputs(run: Run, summary: dict[str, Any]) -> Gate:
+    """Every file that the item's pattern found was read, as it lies there now."""
+    workspace = workspace_of(run)
+    asked = set(run.intent.params.get("files", []))
+    read = {str(item["path"]): str(item["sha256"]) for item in summary["inputs"]}
+    refused = {str(item["path"]): str(item["reason"]) for item in summary["refused_files"]}
+    name, bound = "inputs", "every file of the pattern, as it lies there"
+    changed = [path for path, sha256 in read.items() if not _is(workspace / path, sha256)]
+    unread = sorted(asked - read.keys() - refused.keys())
+    measured = f"{len(read)} files"
+    if changed or unread:
+        reason = f"changed or gone since: {', '.join(changed[:3])}" if changed else f"not read: {', '.join(unread[:3])}"
+        return Gate(name, Outcome.INVALID, measured, bound, f"{reason}; run the item again")
+    if refused:
+        path, reason = next(iter(refused.items()))
+        text = f"{path} was not understood: {clean_line(reason)}; mend it or move it away"
+        return Gate(name, Outcome.INCONCLUSIVE, f"{measured}, {len(refused)} refused", bound, text)
+    return Gate(name, Outcome.PASS, measured, bound)
+
+
+def _is(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of(path) == sha256
+
+
+def _cells(summary: dict[str, Any]) -> Gate:
+    counts: dict[str, int] = summary["counts"]
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+    reason = ""
+    if not counts["valid"]:
+        reason = "no cell is valid, so there is no figure"
+    elif counts["missing"] or counts["failed"]:
+        reason = "the sweep is not whole: run its item again, which goes on with the cells that are left"
+    bound = "at least one valid cell, none missing or failed"
+    return Gate("cells", Outcome.INCONCLUSIVE if reason else Outcome.PASS, told, bound, reason)
+
+
+def _figures(run: Run, summary: dict[str, Any]) -> Gate:
+    """Each row again from its cell's file, and its cost from the price: a row that differs spoils the summary."""
+    price, pue = float(summary["price_per_kwh"]), float(summary["pue"])
+    wrong = []
+    for row in summary["cells"]:
+        cell, problem = read_cell(workspace_of(run) / row["source"])
+        phase = cell["phases"].get(row["phase"]) if cell else None
+        if cell is None or phase is None:
+            wrong.append(f"{row['cell']}: {problem or 'its file has no such phase'}")
+            continue
+        wrong += [f"{row['cell']}, {row['phase']}: {doubt}" for doubt in phase_doubts(cell, row["phase"])[:1]]
+        cost = float(row["joules_per_token"]) / _JOULES_PER_KWH * 1e6 * price * pue
+        same = all(phase[name] is not None and math.isclose(row[name], phase[name]) for name in _FROM_CELL)
+        if not same or not math.isclose(row["cost_per_million_tokens"], cost):
+            wrong.append(f"{row['cell']}, {row['phase']}: a figure is not that of its file")
+    return Gate(
+        "figures",
+        Outcome.INVALID if wrong else Outcome.PASS,
+        f"{len(summary['cells'])} rows",
+        "each as its cell's trials give it",
+        clean_line("; ".join(wrong[:3])),
+    )

@@ -1,0 +1,113 @@
+"""The gates of a search for the highest rate that holds a service level, recomputed from its trials' figures."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from llmval_tui.actions.judges.load_test_result import LoadResult, good_requests
+from llmval_tui.runs.records import Gate, Outcome
+
+MIN_ACHIEVED = 0.95  # of the offered rate; below, the generator measured itself
+MAX_DELAY_P99_MS = 500.0
+MAX_TTFT_SLOPE = 0.1  # a node that serves 91 % of what arrives
+
+# Outcomes whose kept window says something of the node at the service level. Of the others it may be one that did not
+# hold by construction: it is the last trial, and the search went on, or ended, because of it.
+_DECIDED = ("found", "lowest_fails")
+# What an outcome of the search means for the node, where it is not `found`.
+_OTHERWISE = {
+    "cap_holds": (Outcome.INCONCLUSIVE, "no upper bound was found below the cap: pass a higher --max-qps"),
+    "generator_limited": (Outcome.INCONCLUSIVE, "the load generator was the limit, not the node"),
+    "unconfirmed": (Outcome.INCONCLUSIVE, "no rate held a second time: pass a longer --trial-duration"),
+    "lowest_fails": (Outcome.FAIL, "even the lowest rate does not hold the service level: pass a lower --target-qps"),
+    "interrupted": (Outcome.INCONCLUSIVE, "the search ended early"),
+}
+
+
+def search_gates(result: LoadResult, search: Mapping[str, Any]) -> list[Gate]:
+    """What the trials show; the records of the result are the last trial's, which confirms the rate found."""
+    try:
+        return [_highest(search), _consistent(result, search), undecided(search, _attained(result, search))]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        why = f"the search's record is not whole ({type(error).__name__}: {error})"
+        return [Gate("highest rate", Outcome.INVALID, "not readable", "a search with its trials", why)]
+
+
+def undecided(search: Mapping[str, Any], gate: Gate) -> Gate:
+    """A gate on the kept window: where the search decided nothing, a window that did not hold fails nothing either."""
+    if gate.outcome is not Outcome.FAIL or search.get("outcome") in _DECIDED:
+        return gate
+    return replace(gate, outcome=Outcome.INCONCLUSIVE, reason="the last trial of a search that found no highest rate")
+
+
+def search_metrics(search: Mapping[str, Any]) -> dict[str, float | None]:
+    """`max_qps` (None: none was found), the lowest rate that did not hold, and the number of trials."""
+    return {
+        "max_qps": search.get("max_qps"),
+        "lowest_not_held_qps": search.get("lowest_not_held_qps"),
+        "search_trials": float(len(search.get("trials") or [])),
+    }
+
+
+def search_sentence(search: Mapping[str, Any]) -> str:
+    """What the search found, for people."""
+    found = search.get("max_qps")
+    if found is None:
+        return f"no highest rate was found in {len(search.get('trials') or [])} trials"
+    above = search.get("lowest_not_held_qps")
+    bound = f"{above:.4g} does not" if above is not None else "no higher rate was tried"
+    return f"{found:.4g} requests/s hold the service level, {bound}"
+
+
+def _highest(search: Mapping[str, Any]) -> Gate:
+    bound = f"a rate that holds twice, and one at most {search['precision']:.0%} above it that does not"
+    name, found, above = "highest rate", search["max_qps"], search["lowest_not_held_qps"]
+    if search["outcome"] != "found":
+        outcome, reason = _OTHERWISE[search["outcome"]]
+        return Gate(name, outcome, search_sentence(search), bound, reason)
+    close = found is not None and above is not None and found < above <= found * (1 + search["precision"]) * (1 + 1e-9)
+    reason = "" if close else "the rate that holds and the one that does not are further apart than asked"
+    return Gate(name, Outcome.PASS if close else Outcome.INVALID, search_sentence(search), bound, reason)
+
+
+def _consistent(result: LoadResult, search: Mapping[str, Any]) -> Gate:
+    """Every trial's verdict against its own figures, and what was found against the trials."""
+    wrong = []
+    trials = search["trials"]
+    for trial in trials:
+        verdict = _verdict(trial, search["min_goodput"])
+        if verdict != trial["verdict"]:
+            wrong.append(f"trial {trial['number']} says {trial['verdict']}, its figures say {verdict}")
+    if (found := search["max_qps"]) is not None:
+        at = [trial for trial in trials if trial["target_qps"] == found and trial["verdict"] == "holds"]
+        if len({trial["seed"] for trial in at}) < 2:
+            wrong.append(f"{found:.4g} requests/s did not hold with two seeds")
+        if any(trial["verdict"] != "holds" and trial["target_qps"] <= found for trial in trials):
+            wrong.append(f"a rate up to {found:.4g} requests/s did not hold")
+        offered = result.offered_qps
+        if offered is None or abs(offered - found) > 0.01 * found:
+            wrong.append(f"the requests were offered at {offered or 0:.4g} a second, not at the rate found")
+    not_held = [trial["target_qps"] for trial in trials if trial["verdict"] != "holds"]
+    if search["lowest_not_held_qps"] != min(not_held, default=None):
+        wrong.append("the lowest rate that did not hold is another one")
+    outcome = Outcome.INVALID if wrong else Outcome.PASS
+    return Gate(
+        "trials", outcome, "; ".join(wrong) or f"{len(trials)} trials agree", "verdicts follow from the figures"
+    )
+
+
+def _verdict(trial: Mapping[str, Any], min_goodput: float) -> str:
+    offered, achieved, late = trial["offered_qps"], trial["achieved_qps"], trial["schedule_delay"]["p99_ms"]
+    if not offered or achieved is None or achieved < MIN_ACHIEVED * offered or late is None or late > MAX_DELAY_P99_MS:
+        return "invalid"
+    slope = trial["ttft_slope"]
+    held = trial["goodput_share"] >= min_goodput and slope is not None and slope <= MAX_TTFT_SLOPE
+    return "holds" if held else "fails"
+
+
+def _attained(result: LoadResult, search: Mapping[str, Any]) -> Gate:
+    share = float(search["min_goodput"])
+    good, count = good_requests(result), len(result.records)
+    measured = f"{good} of {count} requests" + (f", {good / count:.1%}" if count else "")
+    held = count > 0 and good >= share * count
+    return Gate("SLO attainment", Outcome.PASS if held else Outcome.FAIL, measured, f"{share:.1%} keep every limit")

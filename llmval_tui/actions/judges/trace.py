@@ -1,0 +1,168 @@
+"""The gates of a trace: that it is there, that it holds the work of every GPU that it should, and what it shows."""
+
+import math
+from pathlib import PurePosixPath
+from typing import Any
+
+from llmval_tui.actions.command.argv import value_of
+from llmval_tui.actions.command.runner_catalog import TRACE_SCHEMA
+from llmval_tui.actions.gates.artifacts import read_valid, unreadable
+from llmval_tui.actions.judges.trace_options import unlike
+from llmval_tui.actions.section_runs import command_of, workspace_of
+from llmval_tui.foundation.text import clean_line
+from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.runs.store import Run
+
+_TOOLS = {"nsys": "Nsight Systems", "torch": "PyTorch's profiler"}
+_DECODING = ("decode step", "prefill and decode")  # ranges of the engine
+_TOP = 3
+
+
+def judge_trace(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+    """Gates, metrics and a sentence for one trace, by its summary."""
+    summary = read_valid(workspace_of(run) / artifact.path, TRACE_SCHEMA)
+    if summary is None:
+        return [unreadable(artifact, "summary", "a trace's summary")], {}, "no trace to judge"
+    gates = [
+        _files(run, artifact, summary),
+        _profiler(run, artifact, summary),
+        _as_asked(run, artifact, summary),
+        _load(summary),
+        _captured(summary),
+        _gpus(summary),
+        _decoding(summary),
+        _communication(summary),
+        _sums(summary),
+    ]
+    return gates, metrics_of(summary), _sentence(summary)
+
+
+def metrics_of(summary: dict[str, Any]) -> dict[str, float | None]:
+    """The figures of a trace by name with unit."""
+    busy = summary["gpu_busy_share"]
+    figures: dict[str, float | None] = {
+        "traced_s": float(summary["window"]["seconds"]),
+        summary["unit"]: float(summary["calls"]),
+        "gpu_busy_percent": None if busy is None else 100 * busy,
+    }
+    shares = summary["shares"].items()
+    return figures | {f"{group}_percent": None if share is None else 100 * share for group, share in shares}
+
+
+def _gate(name: str, problem: str, otherwise: Outcome, measured: str, bound: str) -> Gate:
+    return Gate(name, otherwise if problem else Outcome.PASS, clean_line(measured), bound, clean_line(problem))
+
+
+def _files(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
+    folder = workspace_of(run) / PurePosixPath(artifact.path).parent
+    problem, told = "", []
+    for file in summary["files"]:
+        path = folder / PurePosixPath(file["name"]).name
+        size = path.stat().st_size if path.is_file() else None
+        told.append(f"{path.name} {'missing' if size is None else f'{size:,} bytes'}")
+        if not size or size != file["bytes"]:
+            problem = (
+                problem or f"{path.name} is not the file of {file['bytes']:,} bytes that the summary was made from"
+            )
+    return _gate("trace", problem, Outcome.FAIL, ", ".join(told), "the files of the summary, not empty")
+
+
+def _profiler(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
+    asked = value_of(tuple(command_of(run, artifact).argv), "--profiler")
+    tool = summary["tool"]
+    problem = "" if asked in (None, "auto", tool["name"]) else f"{_TOOLS.get(str(asked), asked)} was asked for"
+    measured = f"{_TOOLS[tool['name']]} {tool['version'] or ''}".strip() + (f" ({tool['why']})" if tool["why"] else "")
+    return _gate("profiler", problem, Outcome.FAIL, measured, "the one that was proposed")
+
+
+def _as_asked(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
+    ran, load = summary["identity"], summary["workload"]
+    other = unlike(tuple(command_of(run, artifact).argv), summary)
+    names = ("model", "tensor_parallel", "attention_backend", "fp8_mode", "device")
+    measured = ", ".join(f"{name} {ran[name]}" for name in names)
+    measured += f", {load['duration_s']:g} s at {load['target_qps']:g} requests/s"
+    return _gate("ran as asked", "; ".join(other), Outcome.FAIL, measured, "what ran is what was asked")
+
+
+def _load(summary: dict[str, Any]) -> Gate:
+    load, window = summary["load"], summary["window"]
+    problem = ""
+    if load["partial"] or not load["completed"]:
+        problem = "the load test did not come to its end"
+    elif not window["steps"]:
+        problem = "no step of the engine fell into the traced window"
+    measured = (
+        f"{window['steps']} steps in {window['seconds']:.2f} s, until {window['ended_by']}; "
+        f"{load['completed']} requests completed, {load['failed']} failed"
+    )
+    return _gate("load", problem, Outcome.INVALID, measured, "at least one step, of a whole load test")
+
+
+def _captured(summary: dict[str, Any]) -> Gate:
+    on_gpu = summary["identity"]["device"] == "cuda"
+    problem = ""
+    if not summary["calls"]:
+        problem = "the trace is empty"
+    elif on_gpu and summary["unit"] != "kernels":
+        problem = "no kernel was recorded: the profiler could not use CUPTI on this node"
+    bound = "kernels" if on_gpu else "operators: a run on a CPU has no kernels"
+    return _gate("captured", problem, Outcome.FAIL, f"{summary['calls']:,} {summary['unit']}", bound)
+
+
+def _gpus(summary: dict[str, Any]) -> Gate:
+    every = summary["tool"]["name"] == "nsys"
+    on_gpu = summary["identity"]["device"] == "cuda"
+    wanted = 0 if not on_gpu else summary["identity"]["tensor_parallel"] if every else 1
+    found = [device["device"] for device in summary["devices"] if device["kernels"]]
+    problem = "" if len(found) == wanted else f"{len(found)} of {wanted} GPUs are in the trace"
+    busy = ", ".join(f"GPU {one['device']} busy {one['busy_share']:.1%}" for one in summary["devices"])
+    bound = "none, on a CPU" if not on_gpu else f"kernels of {wanted} GPU{'s' if wanted > 1 else ' (rank 0)'}"
+    return _gate("GPUs in the trace", problem, Outcome.FAIL, busy or "none", bound)
+
+
+def _decoding(summary: dict[str, Any]) -> Gate:
+    ranges = {one["name"]: one["calls"] for one in summary["ranges"]}
+    problem = "" if any(ranges.get(name) for name in _DECODING) else "nothing was decoded while it was traced"
+    measured = ", ".join(f"{calls} × {name}" for name, calls in ranges.items()) or "none"
+    return _gate("ranges", problem, Outcome.INCONCLUSIVE, measured, "at least one step that decodes")
+
+
+def _communication(summary: dict[str, Any]) -> Gate:
+    ranks, share = summary["identity"]["tensor_parallel"], summary["shares"]["communication"]
+    problem = "" if ranks == 1 or share else f"{ranks} ranks must sum each layer's output, and no collective is seen"
+    measured = "not known" if share is None else f"{share:.1%} of the {summary['unit']}' time"
+    bound = "more than 0 with several ranks; the share itself is recorded, not judged"
+    return _gate("communication", problem, Outcome.FAIL, measured, bound)
+
+
+def _sums(summary: dict[str, Any]) -> Gate:
+    """The shares are of one whole, and the top of the list is a part of it."""
+    shares = [share for share in summary["shares"].values() if share is not None]
+    total, top = summary["total_ms"], sum(one["total_ms"] for one in summary["top"])
+    problem = ""
+    if shares and not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        problem = f"the shares add up to {sum(shares):.4f}"
+    elif top > total * (1 + 1e-6):
+        problem = f"the top {summary['unit']} have {top:.3f} ms of {total:.3f} in all"
+    return _gate("totals", problem, Outcome.INVALID, f"{total:,.1f} ms", "shares add up to 1, the top is part of all")
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    shares = summary["shares"]
+    told = [f"{name} {share:.1%}" for name, share in shares.items() if share is not None and name != "other"]
+    busy = summary["gpu_busy_share"]
+    if busy is not None:
+        told.append(f"GPUs busy {busy:.1%}")
+    top = ", ".join(f"{_short(one['name'])} {one['share'] or 0:.1%}" for one in summary["top"][:_TOP])
+    ran = summary["identity"]
+    return clean_line(
+        f"{ran['model']}, {ran['attention_backend']}, FP8 {ran['fp8_mode']}, TP {ran['tensor_parallel']}, "
+        f"{summary['window']['seconds']:.1f} s by {_TOOLS[summary['tool']['name']]}: {', '.join(told)}; "
+        f"top {summary['unit']}: {top or 'none'}"
+    )
+
+
+def _short(name: str, limit: int = 40) -> str:
+    """A demangled name without what comes before it and its arguments."""
+    bare = name.removeprefix("void ").replace("(anonymous namespace)::", "").partition("(")[0].partition("<")[0]
+    return bare if len(bare) <= limit else bare[: limit - 1] + "…"

@@ -1,0 +1,282 @@
+"""Compare the section's newest load test with the baseline of a document; propose the new table where they differ."""
+
+import hashlib
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.actions.accept import accepted
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.command.resolve import resolve_document
+from llmval_tui.actions.documents.baseline_table import BEGIN, END, Baseline, read_baselines, with_baseline
+from llmval_tui.actions.judges.load_test import SCHEMA, judge_load_test
+from llmval_tui.actions.judges.load_test_result import read_result
+from llmval_tui.actions.rules import prose
+from llmval_tui.actions.section_runs import (
+    COMMAND_ACTIONS,
+    accept_question,
+    command_of,
+    inherited,
+    passed,
+    perform_command,
+    section_runs,
+    the_document,
+    unified_diff,
+    workspace_of,
+)
+from llmval_tui.actions.steps.baseline_change import Change, baseline_of, differences
+from llmval_tui.actions.steps.baseline_compare import compare, near_metrics
+from llmval_tui.actions.steps.baseline_repeats import Repeats, plan_repeats, pooled, seen_spreads
+from llmval_tui.foundation.checklist_paths import inside
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import read_json, sha256_of, write_atomic, write_json
+from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.runs.store import Run, RunStore, recorded_path
+
+COMPARISON, PROPOSED = "comparison.json", "proposed.md"
+PROPOSAL = "proposal.json"  # the diff and its hashes: a baseline of medians holds the comparison's own hash
+DEFAULT_PERCENT = 5.0
+SHORT = (
+    "one run so near to the bound does not decide, and a repeat left no result, or one that its own gates do not take "
+    "for a measurement: see its log, and run this item again"
+)
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_NEW_DOCUMENT = f"""# Performance baseline
+
+What this node did in its accepted runs, one table a configuration.
+
+{BEGIN}
+{END}
+"""
+
+
+class BaselineDrift:
+    """Compares only like with like; a document changes only by the operator's word."""
+
+    name = "baseline_drift"
+    title = "compare with the baseline"
+    about = "Compares the section's newest load test with the document's baseline and proposes a new one on drift."
+    directives = frozenset({"document"})
+
+    def propose(self, context: Context) -> Proposal:
+        name = the_document(context, "with the baseline")
+        document = resolve_document(name, context.workspace)
+        text = document.text if document.source == "workspace" else ""
+        known = read_baselines(text, name)
+        source, artifact = _newest_result(context)
+        percent = threshold_percent(prose(context.step))
+        near, repeats = _to_repeat(context, source, artifact, known, percent)
+        again = f" after repeating its load test {len(repeats.commands)} times" if repeats.commands else ""
+        state = f"has {len(known)} baselines" if text else "is not there yet and would be made"
+        return Proposal(
+            action=self.name,
+            summary=f"Compares run {source.id} with the baseline in {name}, within {percent:g} %{again}.",
+            details=(
+                f"reads {artifact.path}",
+                f"{name} {state}; nothing in it changes before you accept the diff",
+                "compares only with the same model, precision, GPUs, driver, power limit and load",
+                *_near_lines(near, repeats, percent),
+            ),
+            commands=(*repeats.commands, perform_command(context)),
+            artifacts=(Artifact(f"artifacts/runs/{{run_id}}/{COMPARISON}"), *repeats.artifacts),
+            deviations=inherited([source]),
+            params={
+                "source_run": source.id,
+                "result": artifact.path,
+                "document": name,
+                "percent": percent,
+                "near": near,
+                "repeats": len(repeats.commands),
+                "single": _single(context, source, artifact, repeats),
+                "gpu_indices": source.intent.params.get("gpu_indices"),
+            },
+            telemetry=bool(repeats.commands) and source.intent.telemetry,
+        )
+
+    def perform(self, run: Run) -> int:
+        params, workspace = run.intent.params, workspace_of(run)
+        source = RunStore(workspace).get(params["source_run"])
+        path = inside(workspace, params["result"])
+        verdict = source.verdict()
+        backed = {item.path: item.sha256 for item in verdict.evidence} if verdict else {}
+        if not path.is_file() or backed.get(params["result"]) != sha256_of(path):
+            raise Refused(
+                f"{params['result']} is not what run {source.id} was judged by any more: run the load test again."
+            )
+        result = read_result(path)
+        if result is None:
+            raise Refused(f"{params['result']} is not a load test's result: run the load test again.")
+        document = resolve_document(params["document"], workspace)
+        there = document.source == "workspace"
+        text = document.text if there else ""
+        mine = baseline_of(result, source.intent, params["result"], backed[params["result"]])
+        runs = [mine, *_repeated(run, mine)]
+        single = SHORT if params["repeats"] and len(runs) == 1 else params["single"]
+        pool = pooled(runs)
+        spreads = seen_spreads(RunStore(workspace), mine.compared)
+        record = compare(pool, read_baselines(text, params["document"]), params["percent"], spreads, single)
+        record |= {"v": 1, "source_run": source.id, "document": params["document"], "identity": pool.baseline.identity}
+        record["document_sha256"] = hashlib.sha256(text.encode()).hexdigest() if there else None
+        record["results"] = [
+            {"identity": one.identity, "metrics": [asdict(row) for row in one.metrics]} for one in runs
+        ]
+        comparison = run.folder / COMPARISON
+        write_json(comparison, record)
+        if record["propose"]:
+            baseline = pool.backed_by(recorded_path(comparison, workspace), sha256_of(comparison))
+            new = with_baseline(text or _NEW_DOCUMENT, baseline, params["document"])
+            write_atomic(run.folder / PROPOSED, new.encode())
+            diff = unified_diff(text, new, params["document"])
+            write_json(run.folder / PROPOSAL, {"proposed_sha256": sha256_of(run.folder / PROPOSED), "diff": diff})
+            print(diff, end="")
+        for change in record["changes"]:
+            print(f"{change['name']}: {change['value']:.4g}, baseline {change['baseline']:.4g} {change['unit']}")
+        print(record["reason"])
+        return 0
+
+    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+        record = read_json(run.folder / COMPARISON)
+        if not isinstance(record, dict):
+            return [Gate("comparison", Outcome.INCONCLUSIVE, "none", "a comparison")], {}, "nothing was compared", None
+        percent = run.intent.params["percent"]
+        found = [Change(**change) for change in record["changes"]]
+        gates = [change.gate(percent) for change in found]
+        if not gates:
+            gates = [
+                Gate(
+                    "baseline", Outcome.INCONCLUSIVE, "none to compare with", "the same configuration", record["reason"]
+                )
+            ]
+        metrics: dict[str, float | None] = {f"{change.name}_worse_percent": change.worse_percent for change in found}
+        answer = accepted(run)
+        if answer is not None:
+            word = f"accepted by {answer.get('by')} at {answer.get('at_utc')}"
+            gates = [
+                gate if gate.outcome is Outcome.PASS else replace(gate, outcome=Outcome.PASS, reason=word)
+                for gate in gates
+            ]
+            return gates + _repeat_gates(run), metrics, f"{record['reason']}; {word}", None
+        repeats = _repeat_gates(run)
+        return gates + repeats, metrics, record["reason"], _question(run, record, repeats)
+
+
+def _to_repeat(
+    context: Context, source: Run, artifact: Artifact, known: list[Baseline], percent: float
+) -> tuple[list[str], Repeats]:
+    """The metrics for which one run is too little, and the repeats for them."""
+    result = read_result(context.workspace / artifact.path)
+    if result is None:  # the work itself will say so
+        return [], Repeats()
+    mine = baseline_of(result, source.intent, artifact.path, "")
+    near = near_metrics(mine, known, percent, seen_spreads(context.store, mine.compared))
+    return near, plan_repeats(context, source, artifact, result) if near else Repeats()
+
+
+def _near_lines(near: list[str], repeats: Repeats, percent: float) -> list[str]:
+    if not near:
+        return []
+    line = f"{', '.join(near)} so near to {percent:g} % that one run does not decide"
+    if repeats.refusal:
+        return [f"{line}, and the load test cannot be repeated here: {repeats.refusal}"]
+    return [
+        f"{line}: repeats the load test as it was run, and compares the medians of {len(repeats.commands) + 1} runs"
+    ]
+
+
+def _single(context: Context, source: Run, artifact: Artifact, repeats: Repeats) -> str:
+    """What to do where a metric near the bound has only one run."""
+    here, there = f"llmval run {context.step.number}", f"llmval run {source.intent.step.number}"
+    start = "one run so near to the bound does not decide"
+    if not repeats.refusal:
+        return f"{start}: {here} repeats the load test"
+    shown = command_of(source, artifact).display
+    return (
+        f"{start}, and the load test cannot be repeated ({repeats.refusal}): on the node that is to be judged, run "
+        f"`{there}`, which is `{shown}`, then `{here}`"
+    )
+
+
+def _repeat_artifacts(run: Run) -> list[Artifact]:
+    return [artifact for artifact in run.intent.artifacts if artifact.schema == SCHEMA]
+
+
+def _repeated(run: Run, mine: Baseline) -> list[Baseline]:
+    """The figures of the repeats; none of them where one is missing or measures nothing by its own gates.
+
+    Two of three would be chosen by what broke. A repeat that fails a gate is a measurement, of a node that is worse.
+
+    Raises:
+        Refused: a repeat ran under another configuration, so that it repeats nothing.
+    """
+    found = []
+    for artifact in _repeat_artifacts(run):
+        path = workspace_of(run) / artifact.path
+        result = read_result(path)
+        if result is None or result.ours.get("partial"):
+            print(f"{artifact.path} is missing or not whole: there are no repeats to compare")
+            return []
+        own, _, _ = judge_load_test(run, artifact)
+        if void := [gate for gate in own if gate.outcome not in (Outcome.PASS, Outcome.FAIL)]:
+            print(f"{artifact.path} measures nothing ({', '.join(gate.name for gate in void)}): there are no repeats")
+            return []
+        again = baseline_of(result, run.intent, artifact.path, sha256_of(path))
+        if again.compared != mine.compared:
+            raise Refused(
+                f"{artifact.path} repeats nothing: {'; '.join(differences(again, mine))}. Run the load test again."
+            )
+        found.append(again)
+    return found
+
+
+def _repeat_gates(run: Run) -> list[Gate]:
+    """The load test's own gates of every repeat that says something against it."""
+    gates = []
+    for artifact in _repeat_artifacts(run):
+        own, _, _ = judge_load_test(run, artifact)
+        label = Path(artifact.path).stem
+        gates += [replace(gate, name=f"{label}: {gate.name}") for gate in own if gate.outcome is not Outcome.PASS]
+    return gates
+
+
+def _question(run: Run, record: dict[str, Any], repeats: list[Gate]) -> dict[str, Any] | None:
+    if not record["propose"] or repeats:  # what its own gates speak against becomes no baseline
+        return None
+    proposal = read_json(run.folder / PROPOSAL)
+    if isinstance(proposal, dict):  # runs of an earlier release have it in the comparison
+        record = record | proposal
+    if "proposed_sha256" not in record:  # it ended before its proposal was written; its exit code says so
+        return None
+    return accept_question(
+        run, record, PROPOSED, f"{record['reason']}. Accept this run as the baseline in {record['document']}?"
+    )
+
+
+def threshold_percent(text: str) -> float:
+    """The drift that a step's words allow (`>5%`); 5 where they name none."""
+    match = _PERCENT.search(text)
+    return float(match[1]) if match else DEFAULT_PERCENT
+
+
+def _newest_result(context: Context) -> tuple[Run, Artifact]:
+    """The newest passing load test of the section, and its result.
+
+    Raises:
+        Refused: there is none, or only smoke runs outside a demo workspace.
+    """
+    smoke = False
+    for run in section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS):
+        artifact = next((item for item in run.intent.artifacts if item.schema == SCHEMA), None)
+        if artifact is None or not passed(run.verdict()):
+            continue
+        if run.intent.preset is not None and not context.demo:
+            smoke = True
+            continue
+        if not Path(context.workspace / artifact.path).is_file():
+            raise Refused(f"{artifact.path} of run {run.id} is gone: run the load test again.")
+        return run, artifact
+    if smoke:
+        raise Refused(
+            "this section has passed only as a smoke run, which makes no baseline: run the load test in full."
+        )
+    raise Refused("no load test of this section has passed yet, so there is nothing to compare: run it first.")

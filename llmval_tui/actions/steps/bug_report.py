@@ -1,0 +1,158 @@
+"""Write a bug report in the form of PyTorch's issue template from the section's newest runs; the operator files it."""
+
+import re
+from dataclasses import asdict
+from typing import Any
+
+from llmval_tui.actions.accept import accepted
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.command.runner_catalog import ARCHIVE, REPORT
+from llmval_tui.actions.judges.compile_bundle import bundles_of
+from llmval_tui.actions.judges.compile_study import HANG, TIMEOUT
+from llmval_tui.actions.section_runs import ended_runs, inherited, perform_command, workspace_of
+from llmval_tui.actions.steps.study_report import Study, studies_of, study_report
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import write_atomic
+from llmval_tui.foundation.text import clean_line
+from llmval_tui.runs.records import Artifact, Gate, Outcome, Verdict
+from llmval_tui.runs.store import Run, RunStore
+
+_TAIL_BYTES, _TAIL_LINES = 32_768, 40
+_SECTIONS = ("### 🐛 Describe the bug", "### Versions")  # the headings of PyTorch's bug-report template
+
+
+class BugReport:
+    """The report is written here; filing it, and giving back its link, is the operator's."""
+
+    name = "bug_report"
+    title = "write a bug report"
+    about = "Writes a bug report from the section's newest runs and asks for the link of the filed issue."
+
+    def propose(self, context: Context) -> Proposal:
+        ended = ended_runs(context)
+        if not ended:
+            raise Refused("no run of this section has ended yet, so there is nothing to report: run its command first.")
+        studies = studies_of(ended, context.workspace)
+        if not studies and any(bundles_of(run, context.workspace) for run in ended):
+            raise Refused(
+                "the section's only bundles are of hangs made on purpose, or have no result: run the study as it is."
+            )
+        summary = f"Writes a bug report from {len(ended)} run{'s' if len(ended) > 1 else ''} and asks for its link."
+        if studies:
+            summary = f"Takes the bug report of {studies[0].folder} and asks for the link of the filed issue."
+        return Proposal(
+            action=self.name,
+            summary=summary,
+            details=(
+                *(f"run {study.run_id}, {study.folder}: {study.finding}" for study in studies),
+                *(f"from run {run.id}" for run in ended if not studies),
+                *(["the bundle that has most to tell is reported, the others are named in it"] if studies[1:] else []),
+                "nothing is sent: you file the text, and give back the issue's link",
+            ),
+            commands=(perform_command(context),),
+            artifacts=(Artifact(f"artifacts/runs/{{run_id}}/{REPORT}"),),
+            deviations=inherited(ended),
+            params={
+                "runs": [run.id for run in ended],
+                "title": context.step.section,
+                "studies": [asdict(study) for study in studies],
+            },
+            telemetry=False,
+        )
+
+    def perform(self, run: Run) -> int:
+        store = RunStore(workspace_of(run))
+        params = run.intent.params
+        if params.get("studies"):
+            text = study_report([Study(**study) for study in params["studies"]], workspace_of(run))
+        else:
+            text = report([store.get(run_id) for run_id in params["runs"]], params["title"])
+        write_atomic(run.folder / REPORT, text.encode())
+        print(f"wrote {run.folder / REPORT}, {len(text.splitlines())} lines")
+        return 0
+
+    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+        path = run.folder / REPORT
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        missing = [heading for heading in _SECTIONS if heading not in text]
+        gate = Gate(
+            "report",
+            Outcome.FAIL if missing else Outcome.PASS,
+            f"{len(text.splitlines())} lines",
+            "a report with every section of the template",
+            f"without {', '.join(missing)}" if missing else "",
+        )
+        answer = accepted(run)
+        if missing:
+            return [gate], {}, "the report is not whole", None
+        if answer is not None:
+            link = str(answer.get("link"))
+            filed = Gate("filed", Outcome.PASS, link, "the link of the filed report", f"given by {answer.get('by')}")
+            return [gate, filed], {}, f"filed as {link}", None
+        waiting = Gate("filed", Outcome.INCONCLUSIVE, "not yet", "the link of the filed report", "it is yours to file")
+        studies = [Study(**study) for study in run.intent.params.get("studies", [])]
+        question = {
+            "kind": "link",
+            "text": _what_to_file(studies[0] if studies else None),
+            "file": str(path.absolute().relative_to(workspace_of(run))),
+        }
+        return [gate, waiting], {}, "a bug report to file", question
+
+
+def _what_to_file(study: Study | None) -> str:
+    where = "https://github.com/pytorch/pytorch/issues/new/choose"
+    if study is None:
+        return f"File this report at {where} (or update the issue there is), then give its link."
+    attach = f"attach {study.folder}/{ARCHIVE}"
+    if study.outcome in (HANG, TIMEOUT):
+        return f"File this report at {where} (or update the issue there is), {attach}, then give its link."
+    return (
+        f"Nothing hung here. Where there is an issue for it, add this report to it and {attach}, then give its link; "
+        f"where there is none, tick the item by hand with a note."
+    )
+
+
+def report(runs: list[Run], title: str) -> str:
+    """The report as Markdown."""
+    lines = [f"# {title}", "", _SECTIONS[0], ""]
+    for run in runs:
+        verdict = run.verdict()
+        lines += [f"**Item {run.intent.step.number}**, run `{run.id}`: {_how(verdict)}", ""]
+        for deviation in run.intent.deviations:
+            lines.append(f"- deviates from the item: {deviation}")
+        for command in run.intent.commands:
+            lines += ["", _fenced(command.display, "bash")]
+        if verdict:
+            lines += [f"- {gate.name}: {gate.outcome}, {gate.measured} (asked: {gate.bound}) {gate.reason}".rstrip()
+                      for gate in verdict.gates if gate.outcome is not Outcome.PASS]  # fmt: skip
+        for log in run.logs():
+            if log.stream == "stderr" and (tail := _tail(log.path.read_bytes()[-_TAIL_BYTES:])):
+                who = "" if log.rank is None else f", rank {log.rank}"
+                lines += ["", f"End of the standard error of `{log.label}`{who}:", "", _fenced(tail, "text")]
+        lines.append("")
+    lines += [_SECTIONS[1], ""]
+    first = runs[0].intent
+    lines += [f"- {name}: {value}" for name, value in sorted(first.versions.items())]
+    lines += [
+        f"- {name}: {value}" for name, value in sorted(first.host.items()) if isinstance(value, str | int | float)
+    ]
+    if first.environment:
+        lines += ["", "Environment (allow-listed):", ""]
+        lines.append(_fenced("\n".join(f"{name}={value}" for name, value in sorted(first.environment.items())), "text"))
+    return "\n".join(lines) + "\n"
+
+
+def _how(verdict: Verdict | None) -> str:
+    return f"{verdict.outcome}. {verdict.summary}" if verdict else "ended, not judged"
+
+
+def _tail(data: bytes) -> str:
+    lines = data.decode("utf-8", "replace").split("\n")
+    return "\n".join([clean_line(line) for line in lines if line.strip()][-_TAIL_LINES:])
+
+
+def _fenced(text: str, language: str) -> str:
+    """A code block whose fence is longer than any in the text."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"

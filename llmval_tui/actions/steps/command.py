@@ -1,0 +1,192 @@
+"""Run a command of the checklist; its exit code, its artifacts and the figures in them are the judgement."""
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.command.argv import value_of, values_of
+from llmval_tui.actions.command.freeze import Built, build
+from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
+from llmval_tui.actions.command.runner_catalog import (
+    COMPILE_SCHEMA,
+    POWER_SUMMARY_SCHEMA,
+    POWER_SWEEP,
+    SWEEP,
+    TRACE_SCHEMA,
+)
+from llmval_tui.actions.gates.artifacts import others_work
+from llmval_tui.actions.judges.compile_study import judge_compile
+from llmval_tui.actions.judges.load_test import SCHEMA, judge_load_test
+from llmval_tui.actions.judges.long_context import SCHEMA as LONG_CONTEXT_SCHEMA
+from llmval_tui.actions.judges.long_context import judge_long_context
+from llmval_tui.actions.judges.power_summary import judge_power_summary
+from llmval_tui.actions.judges.power_sweep import judge_sweep
+from llmval_tui.actions.judges.trace import judge_trace
+from llmval_tui.actions.rules import command_spans
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.records import Artifact, Gate
+from llmval_tui.runs.store import Run
+
+
+class CommandAction:
+    """A step that is a command: its exit code, its artifacts and the figures in them are the judgement."""
+
+    name = "command"
+    title = "run a command"
+    about = "Runs the item's command and judges its exit code, its artifacts and the figures in them."
+
+    def propose(self, context: Context) -> Proposal:
+        built = build(context, the_command(context))
+        return proposal_of(self.name, context, [built], summary_of(built))
+
+    def perform(self, run: Run) -> int:
+        raise Refused(f"{self.name} is done by its command; there is nothing else to perform.")
+
+    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+        return judge_results(run)
+
+
+def judge_results(
+    run: Run, artifacts: list[Artifact] | None = None
+) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    """The gates that the formats of a run's artifacts bring with them; a format without figures of its own has none."""
+    gates: list[Gate] = []
+    metrics: dict[str, float | None] = {}
+    summaries = []
+    artifacts = run.intent.artifacts if artifacts is None else artifacts
+    for artifact in artifacts:
+        judge = judge_of(run, artifact)
+        # A sweep goes on from cells of an earlier run, and says of each which run measured it.
+        if judge not in (None, judge_sweep) and others_work(run, artifact):
+            summaries.append(f"{artifact.path} is not what this run left, so nothing in it was judged")
+        elif judge is not None:
+            found, values, text = judge(run, artifact)
+            gates += found
+            metrics |= values
+            summaries.append(text)
+    if not summaries:
+        names = ", ".join(artifact.path for artifact in artifacts) or "none were asked for"
+        summaries.append(f"judged by exit code and artifacts ({names})")
+    return gates, metrics, "; ".join(summaries), None
+
+
+def judge_of(
+    run: Run, artifact: Artifact
+) -> Callable[[Run, Artifact], tuple[list[Gate], dict[str, float | None], str]] | None:
+    """What judges the figures in an artifact; None where the format has none of its own."""
+    if run.intent.params.get("runner") == POWER_SWEEP and artifact.path.endswith(f"/{SWEEP}"):
+        return judge_sweep
+    by_schema = {SCHEMA: judge_load_test, COMPILE_SCHEMA: judge_compile, POWER_SUMMARY_SCHEMA: judge_power_summary}
+    by_schema |= {LONG_CONTEXT_SCHEMA: judge_long_context, TRACE_SCHEMA: judge_trace}
+    return by_schema.get(artifact.schema or "")
+
+
+def the_command(context: Context) -> str:
+    """The one code span of the step that is a command.
+
+    Raises:
+        Refused: none, or several.
+    """
+    found = command_spans(context.step)
+    if not found and context.step.directives.get("action"):
+        found = list(context.step.spans)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise Refused("the item holds no command: write it as a code span, such as `torchrun … script.py …`.")
+    raise Refused(f"the item holds {len(found)} commands: give each an item of its own.")
+
+
+def proposal_of(action: str, context: Context, built: list[Built], summary: str, **params: Any) -> Proposal:
+    """The proposal that runs these commands one after the other."""
+    artifacts: dict[str, Artifact] = {}
+    for one in built:
+        artifacts |= {artifact.path: artifact for artifact in one.outputs.artifacts}
+    details = [line for one in built for line in one.details]
+    folders = [folder for one in built for folder in one.outputs.folders]
+    details += _writes(context.workspace, list(artifacts), folders)
+    deviations = list(dict.fromkeys(line for one in built for line in one.deviations))
+    return Proposal(
+        action=action,
+        summary=summary,
+        details=tuple(dict.fromkeys(details)),
+        commands=tuple(one.command for one in built),
+        artifacts=tuple(artifacts.values()),
+        deviations=tuple(deviations),
+        params={
+            "outputs": {one.command.label: [item.path for item in one.outputs.artifacts] for one in built},
+            "output_folders": folders,
+            "runner": next((one.script.runner for one in built if one.script), None),
+            "demo": context.demo,
+            "gpu_indices": gpu_indices(built, context),
+            **params,
+        },
+    )
+
+
+def _writes(workspace: Path, paths: list[str], folders: list[str]) -> list[str]:
+    """A line for each file or folder that is written; the files of one output folder share a line."""
+    lines = []
+    for folder in folders:
+        inside = ", ".join(
+            str(PurePosixPath(path).relative_to(folder)) for path in paths if path.startswith(f"{folder}/")
+        )
+        there = " (it is there already)" if (workspace / folder).exists() else ""
+        lines.append(f"writes into {folder}{there}" + (f": {inside}" if inside else ""))
+    for path in paths:
+        if path not in folders and not any(path.startswith(f"{folder}/") for folder in folders):
+            exists = (workspace / path).exists()
+            lines.append(f"replaces {path}, which is there" if exists else f"writes {path}")
+    return lines
+
+
+def gpu_indices(built: list[Built], context: Context) -> list[int] | None:
+    """The GPUs that the commands use, so that a stranger on another one does not spoil the run; None: not known.
+
+    Ranks take the visible GPUs in order, as torch numbers them by their local rank.
+    """
+    if all(value_of(one.shape.arguments, "--device") == "cpu" for one in built):
+        return []
+    chosen = context.options.gpus
+    visible: list[int] = list(dict.fromkeys(chosen)) if chosen is not None else list(range(context.gpu_count or 0))
+    named = context.environment.get("CUDA_VISIBLE_DEVICES") if chosen is None else None
+    if named is not None:
+        parts = [part.strip() for part in named.split(",")]
+        if not all(part.isdecimal() for part in parts):  # UUIDs or MIG instances
+            return None
+        visible = [int(part) for part in parts]
+    if any(devices := [values_of(one.shape.arguments, "--devices") for one in built]):
+        wanted = [word for words in devices for word in words]
+        if "all" in wanted:
+            return visible or None
+        return sorted({visible[int(word)] for word in wanted if word.isdecimal() and int(word) < len(visible)}) or None
+    counts = [
+        one.command.nproc
+        or demand_of(one.shape).gpus
+        or implied_gpus(one.script.runner if one.script else None, one.shape)
+        for one in built
+    ]
+    return visible[: max(counts)] if all(counts) and visible else None
+
+
+def summary_of(built: Built) -> str:
+    """One sentence that says what will run, on what, for how long."""
+    name = Path(built.shape.script or built.shape.program).name
+    count = built.command.nproc
+    duration = value_of(built.shape.arguments, "--duration")
+    parts = [f"Runs {name}"]
+    if count:
+        on_cpu = value_of(built.shape.arguments, "--device") == "cpu"
+        parts.append(f"in {count} ranks on the CPU" if on_cpu else f"on {count} GPU{'s' if count > 1 else ''}")
+    elif value_of(built.shape.arguments, "--device") == "cpu":
+        ranks = demand_of(built.shape).gpus
+        parts.append(f"in {ranks} ranks on the CPU" if ranks else "on the CPU")
+    elif gpus := demand_of(built.shape).gpus or implied_gpus(
+        built.script.runner if built.script else None, built.shape
+    ):
+        parts.append(f"on {gpus} GPU{'s' if gpus > 1 else ''}")
+    if duration:
+        parts.append(f"for {duration} s")
+    judged = [artifact.path for artifact in built.outputs.artifacts]
+    return " ".join(parts) + (f" and judges {judged[0]}." if judged else " and judges its exit code.")

@@ -1,0 +1,162 @@
+"""Export the environment that a document prescribes: shown first, kept as an artifact, given to the section's runs."""
+
+from typing import Any
+
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.command.environment import MULTICAST_OFF, applied, changes
+from llmval_tui.actions.command.resolve import resolve_document
+from llmval_tui.actions.documents.env_block import environment_block
+from llmval_tui.actions.gates.topology import judge_topology, topology_lines
+from llmval_tui.actions.section_runs import perform_command, section_runs, the_document, workspace_of
+from llmval_tui.checklist.lexer import quote
+from llmval_tui.checklist.model import Checklist, Step
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import read_json, write_atomic, write_json
+from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs.inventory import gpu_inventory
+from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.runs.store import Run, RunStore
+
+_FOLDER = "artifacts/env"
+_SAYS = {"NCCL_P2P_DISABLE": "1", "NCCL_P2P_LEVEL": "PCI"}  # left over from a PCIe fallback: they hide NVLink
+
+
+class EnvExport:
+    """Variables from a document's block, applied to the runs of the same section and to nothing else."""
+
+    name = "env_export"
+    title = "export an environment"
+    about = "Reads the variables from the document's block and gives them to this section's runs."
+    directives = frozenset({"document", "env"})
+
+    def propose(self, context: Context) -> Proposal:
+        name = the_document(context, "with the environment block")
+        document = resolve_document(name, context.workspace)
+        if document.source == "absent":
+            raise Refused(f"there is no {name} in {context.workspace}: write it, or correct the path.")
+        wanted = environment_block(document.text, name, context.step.directives.get("env"))
+        found = changes(wanted, context.environment)
+        leftovers = leftover_lines(wanted, context)
+        chosen = context.options.gpus
+        details = [
+            f"reads {name}" + (" (llmval's own: the workspace has none)" if document.source == "bundled" else "")
+        ]
+        details += [change.line for change in found] + leftovers
+        details += ["asks the driver how the GPUs are linked", f"writes {_FOLDER}/<run>.json and .sh"]
+        return Proposal(
+            action=self.name,
+            summary=f"Gives {len(applied(found))} variables of {name} to this section's runs and checks the topology.",
+            details=tuple(details),
+            commands=(perform_command(context),),
+            artifacts=(Artifact(f"{_FOLDER}/{{run_id}}.json"), Artifact(f"{_FOLDER}/{{run_id}}.sh")),
+            params={
+                "document": name,
+                "source": document.source,
+                "variables": applied(found),
+                "changes": [
+                    {"name": c.name, "old": c.old, "new": c.new, "applied": c.applied, "note": c.note} for c in found
+                ],
+                "conflicts": [change.line for change in found if change.note] + leftovers,
+                "gpus": list(chosen) if chosen is not None else None,
+            },
+            telemetry=False,
+        )
+
+    def perform(self, run: Run) -> int:
+        params = run.intent.params
+        inventory = gpu_inventory()
+        for change in params["changes"]:
+            state = change["new"] if change["applied"] else f"stays {change['old'] or 'unset'}"
+            print(f"{change['name']}: {change['old'] or '(not set)'} → {state}")
+        for line in params["conflicts"]:
+            print(f"note: {line}")
+        base = workspace_of(run) / _FOLDER
+        base.mkdir(parents=True, exist_ok=True)
+        record = {
+            "v": 1,
+            "run_id": run.id,
+            "written_utc": utc_iso(),
+            "document": params["document"],
+            "variables": params["variables"],
+            "changes": params["changes"],
+            "conflicts": params["conflicts"],
+            "inventory": inventory,
+        }
+        write_json(base / f"{run.id}.json", record)
+        lines = [f"# from {params['document']}, run {run.id}"]
+        lines += [f"export {name}={quote(value)}" for name, value in params["variables"].items()]
+        write_atomic(base / f"{run.id}.sh", ("\n".join(lines) + "\n").encode())
+        for line in topology_lines(inventory):
+            print(line)
+        gate = judge_topology(inventory, params["gpus"])
+        print(f"topology: {gate.measured}" + (f"; {gate.reason}" if gate.reason else ""))
+        return 0
+
+    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+        params = run.intent.params
+        record = read_json(workspace_of(run) / _FOLDER / f"{run.id}.json")
+        wanted: dict[str, str] = params["variables"]
+        if not isinstance(record, dict):
+            gate = Gate("variables", Outcome.FAIL, "no record", f"{len(wanted)} variables written")
+            return [gate], {}, "the environment was not written", None
+        same = record.get("variables") == wanted
+        gates = [
+            Gate(
+                "variables",
+                Outcome.PASS if same else Outcome.FAIL,
+                f"{len(record.get('variables') or {})} written",
+                f"{len(wanted)} variables as proposed",
+                "; ".join(params["conflicts"]),
+            ),
+            judge_topology(record.get("inventory") or {}, params["gpus"]),
+        ]
+        return gates, {}, f"{len(wanted)} variables from {params['document']}; {gates[1].measured}", None
+
+
+def leftover_lines(wanted: dict[str, str], context: Context) -> list[str]:
+    """Variables of the present environment that hide NVLink, or keep multicast off without the block."""
+    lines = []
+    for name, value in _SAYS.items():
+        if context.environment.get(name) == value:
+            does = "the block sets it otherwise for this section" if name in wanted else "unset it: the block does not"
+            lines.append(f"{name}={value} is left over in the environment and hides NVLink; {does}")
+    for name, value in MULTICAST_OFF.items():
+        if context.environment.get(name) == value and name not in wanted:
+            lines.append(f"{name}={value} is kept: NVLink multicast stays off")
+    return lines
+
+
+def newest_export(store: RunStore, checklist: Checklist, section: str) -> Run | None:
+    """The section's newest export of an environment, where it did not fail (no GPU to look at is no failure).
+
+    No older one stands in for it: that may be of another document, or of a topology that is no longer there.
+    """
+    run = _newest(store, checklist, section)
+    return run if run is not None and _holds(run) else None
+
+
+def withheld_export(store: RunStore, checklist: Checklist, section: str) -> str | None:
+    """Why the section's commands get no variables though an export was run; None where they do, or none was."""
+    run = _newest(store, checklist, section)
+    if run is None or _holds(run):
+        return None
+    verdict = run.verdict()
+    word = f"was judged {verdict.outcome}" if verdict else "is not judged yet"
+    return f"without the section's environment: its newest export, run {run.id}, {word}"
+
+
+def _newest(store: RunStore, checklist: Checklist, section: str) -> Run | None:
+    return next(iter(section_runs(store, checklist, section, {EnvExport.name})), None)
+
+
+def _holds(run: Run) -> bool:
+    verdict = run.verdict()
+    return verdict is not None and verdict.outcome in (Outcome.PASS, Outcome.INCONCLUSIVE)
+
+
+def section_environment(store: RunStore, checklist: Checklist, step: Step) -> dict[str, str]:
+    """The variables that the section's newest environment export gives to the commands of `step`; empty without one."""
+    if checklist.find(step.key) is None:
+        raise Refused(f"step {step.number} is not in {checklist.path.name} any more: reload the checklist.")
+    run = newest_export(store, checklist, step.section)
+    return dict(run.intent.params["variables"]) if run is not None else {}

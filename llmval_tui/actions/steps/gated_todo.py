@@ -1,0 +1,176 @@
+"""A step that may be ticked once the runs of its section have passed, and covered what it names."""
+
+import re
+from typing import Any
+
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.command.argv import value_of, values_of
+from llmval_tui.actions.judges.long_context import SCHEMA, passed_lengths, read_long_context
+from llmval_tui.actions.rules import choose, prose
+from llmval_tui.actions.section_runs import (
+    COMMAND_ACTIONS,
+    inherited,
+    newest_of_each_step,
+    passed,
+    perform_command,
+    section_runs,
+    workspace_of,
+)
+from llmval_tui.checklist.model import Step
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import read_json, write_json
+from llmval_tui.runs.evidence import find
+from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.runs.store import Run, RunStore
+
+_SIZE = re.compile(r"\b(\d+)\s*([KkM])\b")  # 5 m are metres or minutes
+_RECORD = "rests_on.json"
+_UNIT = {"K": 1024, "M": 1024 * 1024}
+
+
+class GatedTodo:
+    """Looks at verdicts that are there; it runs nothing on the GPUs."""
+
+    name = "gated_todo"
+    title = "record once the runs passed"
+    about = "Records the item once the section's runs have passed and covered what it names."
+
+    def propose(self, context: Context) -> Proposal:
+        runs = _required(context)
+        wanted = sizes(context.step)
+        lengths = set().union(*(covered(run, demo=context.demo) for run in runs))
+        missing = [str(size) for size in wanted if size not in lengths]
+        if missing:
+            raise Refused(
+                f"the passing runs do not cover {', '.join(missing)} tokens, which the item names: run them first."
+            )
+        return Proposal(
+            action=self.name,
+            summary=f"Records that {len(runs)} run{'s' if len(runs) > 1 else ''} of this section passed.",
+            details=tuple(f"rests on run {run.id}, which passed" for run in runs),
+            commands=(perform_command(context),),
+            artifacts=(Artifact(f"artifacts/runs/{{run_id}}/{_RECORD}"),),
+            deviations=inherited(runs),
+            params={"runs": [run.id for run in runs], "sizes": wanted},
+            telemetry=False,
+        )
+
+    def perform(self, run: Run) -> int:
+        store = RunStore(workspace_of(run))
+        record: list[dict[str, Any]] = []
+        for run_id in run.intent.params["runs"]:
+            other = store.get(run_id)
+            verdict = other.verdict()
+            outcome = verdict.outcome if verdict else "not judged"
+            print(f"{run_id}: {outcome}")
+            evidence = []
+            for item in verdict.evidence if verdict else ():
+                state = find(store.workspace / item.path, item.sha256, other.folder).state
+                print(f"  {state}: {item.path}")
+                evidence.append({"path": item.path, "sha256": item.sha256, "state": state})
+            record.append({"run_id": run_id, "outcome": outcome, "evidence": evidence})
+        write_json(run.folder / _RECORD, {"v": 1, "rests_on": record})
+        return 0
+
+    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+        store = RunStore(workspace_of(run))
+        gates = []
+        for run_id in run.intent.params["runs"]:
+            verdict = store.get(run_id).verdict()
+            gates.append(
+                Gate(
+                    f"run {run_id}",
+                    Outcome.PASS if passed(verdict) else Outcome.FAIL,
+                    verdict.outcome if verdict else "not judged",
+                    "pass",
+                    verdict.summary if verdict else "",
+                )
+            )
+        gates.append(_evidence_gate(run))
+        runs = len(run.intent.params["runs"])
+        return gates, {}, f"rests on {runs} passing run{'s' if runs > 1 else ''}", None
+
+
+def _evidence_gate(run: Run) -> Gate:
+    """Whether the files that the runs were judged by were still those when they were hashed again for this item."""
+    name, bound = "evidence of the runs", "every file as it was judged"
+    record = read_json(run.folder / _RECORD)
+    rests_on = record.get("rests_on") if isinstance(record, dict) else None
+    if not isinstance(rests_on, list):
+        return Gate(name, Outcome.INCONCLUSIVE, "not hashed", bound, f"{_RECORD} is missing: run the item again")
+    files = [
+        (one["run_id"], item["path"], item.get("state", "not hashed")) for one in rests_on for item in one["evidence"]
+    ]
+    gone = [f"{path} of run {run_id}: {state}" for run_id, path, state in files if state not in ("intact", "kept")]
+    if gone:
+        reason = f"{'; '.join(gone[:3])}; run {'its item' if len(gone) == 1 else 'their items'} again"
+        return Gate(name, Outcome.INVALID, f"{len(gone)} of {len(files)} files are not", bound, reason)
+    return Gate(name, Outcome.PASS, f"{len(files)} files", bound)
+
+
+def _required(context: Context) -> list[Run]:
+    """The newest run of every command step of the section, all of them passing.
+
+    Raises:
+        Refused: there is no such step, or one has no passing run; the sentence says which.
+    """
+    steps = [
+        step
+        for step in context.checklist.steps
+        if step.section == context.step.section and _action(step) in COMMAND_ACTIONS
+    ]
+    if not steps:
+        raise Refused("the section has no item with a run that this one could wait for: tick it with a note.")
+    newest = {
+        (run.intent.step.text, run.intent.step.occurrence): run
+        for run in newest_of_each_step(
+            section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS)
+        )
+    }
+    found = []
+    for step in steps:
+        run = newest.get((step.text, step.occurrence))
+        if run is None:
+            raise Refused(f"item {step.number} has not run yet; this one is recorded once it has passed.")
+        verdict = run.verdict()
+        if not passed(verdict):
+            word = verdict.outcome if verdict else "not judged yet"
+            raise Refused(f"the newest run of item {step.number} is {word}; this one is recorded once it has passed.")
+        if run.intent.preset is not None and not context.demo:
+            raise Refused(f"the newest run of item {step.number} was a {run.intent.preset} run: run the item in full.")
+        found.append(run)
+    return found
+
+
+def _action(step: Step) -> str | None:
+    try:
+        return step.directives.get("action") or choose(step).action
+    except Refused:
+        return None
+
+
+def sizes(step: Step) -> list[int]:
+    """The context lengths that the step names, in tokens: `32K/64K` is [32768, 65536]."""
+    return [int(number) * _UNIT[unit.upper()] for number, unit in _SIZE.findall(prose(step))]
+
+
+def covered(run: Run, *, demo: bool) -> set[int]:
+    """The sequence lengths that passed in the results that a run was judged by; of a run without one, those asked for.
+
+    Lengths count as they ran, divided by --length-divisor, except in a demo workspace: its trials stand for the real.
+    """
+    results = {artifact.path for artifact in run.intent.artifacts if artifact.schema == SCHEMA}
+    if not results or demo:
+        return {length for command in run.intent.commands for length in _asked(tuple(command.argv), demo)}
+    verdict, workspace, found = run.verdict(), workspace_of(run), set[int]()
+    for item in verdict.evidence if verdict else ():
+        path = find(workspace / item.path, item.sha256, run.folder).path if item.path in results else None
+        result = read_long_context(path) if path is not None else None
+        found |= set(passed_lengths(result)) if result is not None else set()
+    return found
+
+
+def _asked(words: tuple[str, ...], demo: bool) -> list[int]:
+    divisor = value_of(words, "--length-divisor") or "1"
+    divided = int(divisor) if divisor.isdecimal() and int(divisor) and not demo else 1
+    return [int(word) // divided for word in values_of(words, "--sequence-lengths") if word.isdecimal()]

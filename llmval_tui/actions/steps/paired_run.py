@@ -1,0 +1,124 @@
+"""Run a command twice, with and without some flags, and set the two side by side."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.command.argv import same_flag, shape_of
+from llmval_tui.actions.command.freeze import build
+from llmval_tui.actions.command.runner_catalog import COMPILE_SCHEMA
+from llmval_tui.actions.gates.artifacts import others_work
+from llmval_tui.actions.judges.compile_study import Judged, read_study, side_by_side
+from llmval_tui.actions.rules import choose, command_spans, flag_spans
+from llmval_tui.actions.steps.command import CommandAction, judge_results, proposal_of
+from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
+from llmval_tui.checklist.model import Step
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.records import Gate
+from llmval_tui.runs.store import Run
+
+
+class PairedRun(CommandAction):
+    """`with` and `without` a flag; the command is the item's own, else the one command of its section."""
+
+    name = "paired_run"
+    title = "run with and without a flag"
+    about = "Runs the section's command twice, with and without the item's flags, and shows both results."
+
+    def propose(self, context: Context) -> Proposal:
+        flags = _flags(context)
+        number, text = _base(context)
+        parsed = parse_command(text, now=context.now, environment=context.environment)
+        without = _without(parsed, flags)
+        built = [
+            build(context, without.display(), label="with", extra=flags, variant="with"),
+            build(context, without.display(), label="without", variant="without"),
+        ]
+        name = Path(built[0].shape.script or built[0].shape.program).name
+        summary = f"Runs {name} of item {number} twice, with and without {' '.join(flags)}, and sets them side by side."
+        return proposal_of(self.name, context, built, summary, flags=list(flags), base=number)
+
+    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+        gates: list[Gate] = []
+        metrics: dict[str, float | None] = {}
+        summaries = []
+        for variant in ("with", "without"):
+            own = run.intent.params["outputs"][variant]
+            part = [artifact for artifact in run.intent.artifacts if artifact.path in own]
+            found, values, text, _ = judge_results(run, part)
+            gates += [replace(gate, name=f"{variant}: {gate.name}") for gate in found]
+            metrics |= {f"{variant}_{name}": value for name, value in values.items()}
+            summaries.append(f"{variant}: {text}")
+        for found, values, text in _side_by_side(run):
+            gates += found
+            metrics |= values
+            summaries.append(text)
+        return gates, metrics, "; ".join(summaries), None
+
+
+def _side_by_side(run: Run) -> list[Judged]:
+    """The two halves of a pair against one another, where both left a result of a kind that can be compared."""
+    outputs = run.intent.params["outputs"]
+    halves = []
+    for variant in ("with", "without"):
+        own = [item for item in run.intent.artifacts if item.path in outputs[variant] and item.schema == COMPILE_SCHEMA]
+        result = read_study(run, own[0]) if own and not others_work(run, own[0]) else None
+        if result is None:
+            return []
+        halves.append(result)
+    return [side_by_side(" ".join(run.intent.params["flags"]), *halves)]
+
+
+def _flags(context: Context) -> tuple[str, ...]:
+    found = flag_spans(context.step)
+    if len(found) != 1:
+        raise Refused(f"the item names {len(found)} sets of flags: leave the one to run with and without.")
+    parsed = parse_command(f"program {found[0]}", now=context.now, environment=context.environment)
+    return tuple(parsed.argv[1:])
+
+
+def _base(context: Context) -> tuple[str, str]:
+    """The command to run twice: number of its step, and its text."""
+    own = command_spans(context.step)
+    if len(own) == 1:
+        return context.step.number, own[0]
+    found = [
+        (step.number, command_spans(step)[0])
+        for step in context.checklist.steps
+        if step.section == context.step.section and step.key != context.step.key and _is_command(step)
+    ]
+    if len(found) == 1:
+        return found[0]
+    raise Refused(
+        f"the section has {len(found)} items with a command, and the item itself holds none: write the command to run "
+        "with and without the flags into this item as a code span."
+    )
+
+
+def _is_command(step: Step) -> bool:
+    if len(command_spans(step)) != 1:
+        return False
+    try:
+        return step.directives.get("action", choose(step).action) == CommandAction.name
+    except Refused:
+        return False
+
+
+def _without(parsed: ParsedCommand, flags: tuple[str, ...]) -> ParsedCommand:
+    """The command without the flags, where it has them already."""
+    names = [word.partition("=")[0] for word in flags if word.startswith("-")]
+    takes_value = {
+        word for word, following in zip(flags, [*flags[1:], "-"], strict=True) if not following.startswith("-")
+    }
+    kept: list[Word] = []
+    words = list(parsed.words)
+    while words:
+        word = words.pop(0)
+        name = next((name for name in names if same_flag(word.value, name.replace("_", "-"))), None)
+        if name is None:
+            kept.append(word)
+        elif name in takes_value and "=" not in word.value and words:
+            words.pop(0)
+    shape_of([word.value for word in kept])  # the flags may not have been the command itself
+    return replace(parsed, words=tuple(kept))

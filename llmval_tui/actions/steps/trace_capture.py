@@ -1,0 +1,98 @@
+"""Capture a trace: llmval's own script with everything decided beforehand, or any other script that profiles."""
+
+import re
+import shutil
+from datetime import UTC
+
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.command import presets
+from llmval_tui.actions.command.argv import shape_of, value_of
+from llmval_tui.actions.command.freeze import build
+from llmval_tui.actions.command.gpu_count import TENSOR_PARALLEL, gpus_there, largest_power_of_two
+from llmval_tui.actions.command.resolve import resolve_script
+from llmval_tui.actions.command.runner_catalog import TRACE
+from llmval_tui.actions.judges.trace_options import from_environment, own_value, same_value, variable
+from llmval_tui.actions.rules import prose
+from llmval_tui.actions.steps.command import CommandAction, proposal_of, the_command
+from llmval_tui.actions.steps.env_export import section_environment
+from llmval_tui.checklist.command import parse_command
+
+_PROFILER, _FOLDER = "--profiler", "--output-dir"
+_NSIGHT = re.compile(r"\b(?:nsight|nsys)\b", re.IGNORECASE)
+
+
+class TraceCapture(CommandAction):
+    """A command whose result is a trace rather than figures."""
+
+    name = "trace_capture"
+    title = "capture a trace"
+    about = "Runs the item's profiling script on the GPUs and keeps the trace it writes."
+
+    def propose(self, context: Context) -> Proposal:
+        text = the_command(context)
+        parsed = parse_command(text, now=context.now, environment=context.environment)
+        if parsed.has_date:
+            parsed = parsed.fill(context.now.strftime("%Y%m%d"))
+        shape = shape_of(list(parsed.argv))
+        script = resolve_script(shape.script, context.workspace) if shape.script is not None else None
+        if script is None or script.runner != TRACE:
+            built = build(context, text)
+            name = built.shape.script or built.shape.program
+            return proposal_of(self.name, context, [built], f"Runs {name} and keeps the trace it writes.")
+        own = from_environment(parsed.environment)
+        around = {**context.environment, **section_environment(context.store, context.checklist, context.step)}
+        decided = _decided(context)
+        set_so = {**from_environment(around), **own}
+        if set_so.get(_PROFILER) == "auto":
+            del set_so[_PROFILER]  # decided here, as the script would
+        wanted = {**decided, **set_so}
+        extra = [word for flag, value in wanted.items() if value_of(shape.arguments, flag) is None
+                 for word in (flag, value)]  # fmt: skip
+        built = build(context, text, extra=tuple(extra))
+        by_nsys = value_of(built.shape.arguments, "--profiler") == "nsys"
+        asked = [flag for flag in set_so if flag in extra and flag not in own]
+        if not by_nsys and _NSIGHT.search(prose(context.step)):
+            why = "as TRACE_PROFILER says" if _PROFILER in asked else _why(context)
+            built.deviations.append(f"a trace by PyTorch's profiler instead of Nsight Systems ({why})")
+            asked = [flag for flag in asked if flag != _PROFILER]
+        built.deviations.extend(_deviations(asked, wanted, decided, built.shape.arguments))
+        tool = "Nsight Systems" if by_nsys else "PyTorch's profiler"
+        return proposal_of(self.name, context, [built], f"Traces the engine under load with {tool}.")
+
+
+def _decided(context: Context) -> dict[str, str]:
+    """The script's own defaults, decided now: what is proposed is what runs, and where it writes is known."""
+    gpus = gpus_there(context)
+    found = {
+        _FOLDER: f"artifacts/traces/{context.now.astimezone(UTC):%Y%m%dT%H%M%SZ}",
+        _PROFILER: "nsys" if gpus and _nsys(context) else "torch",
+    }
+    if gpus or context.options.preset is None:
+        most = largest_power_of_two(max(gpus, 1)) if context.options.preset is None else presets.most_ranks(gpus)
+        found[TENSOR_PARALLEL[0]] = str(most)
+    return found
+
+
+def _deviations(
+    asked: list[str], wanted: dict[str, str], decided: dict[str, str], arguments: tuple[str, ...]
+) -> list[str]:
+    """What variables of the environment, and not the item, make of the script's defaults."""
+    found = []
+    for flag in asked:
+        value = wanted[flag]
+        default = decided.get(flag) or own_value(flag, arguments)
+        replaced = value_of(arguments, flag) != value  # by a preset, which says so itself
+        if flag != _FOLDER and not replaced and (default is None or not same_value(value, default)):
+            instead = f" instead of {default}" if default is not None else ""
+            found.append(f"{flag.removeprefix('--')} {value}{instead} ({variable(flag)} is set)")
+    return found
+
+
+def _nsys(context: Context) -> bool:
+    return shutil.which("nsys", path=context.environment.get("PATH")) is not None
+
+
+def _why(context: Context) -> str:
+    if not gpus_there(context):
+        return "the run is on a CPU"
+    return "as the command asks" if _nsys(context) else "nsys is not on the PATH"

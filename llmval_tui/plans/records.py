@@ -1,0 +1,113 @@
+"""Plans: which steps were asked for in one go, and how far they are. One plan at a time works on a workspace."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.foundation.files import is_locked, read_json
+from llmval_tui.foundation.process import Identity
+from llmval_tui.runs.store import plans_folder
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A step as asked for: its number then, and the key that finds it again."""
+
+    number: str
+    section: str
+    text: str
+    occurrence: int
+    checked: bool = False  # as it stood when it was asked for
+
+
+@dataclass(frozen=True, slots=True)
+class PlanIntent:
+    """`plan.json`: what was asked for; never changed."""
+
+    v: int
+    plan_id: str
+    checklist: str
+    steps: list[PlannedStep]
+    options: dict[str, Any]
+    created_utc: str
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "PlanIntent":
+        steps = [PlannedStep(**step) for step in value["steps"]]
+        return cls(value["v"], value["plan_id"], value["checklist"], steps, value["options"], value["created_utc"])
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """How one step of a plan ended: `outcome` is a verdict's word, `refused` or `skipped`."""
+
+    number: str
+    outcome: str
+    run_id: str | None = None
+    message: str = ""
+    ticked: bool = False
+
+
+@dataclass(slots=True)
+class PlanStatus:
+    """`status.json` of a plan: how far it is."""
+
+    v: int = 1
+    state: str = "starting"  # starting, running, cancelling, finished
+    identity: Identity | None = None
+    current: str | None = None  # number of the step being worked on
+    run_id: str | None = None  # its run
+    results: list[StepResult] = field(default_factory=list)
+    cancelled: bool = False
+    message: str | None = None  # why the plan could not do its work at all
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "PlanStatus":
+        known = {item.name for item in fields(cls)}
+        value = {key: item for key, item in value.items() if key in known}
+        value["identity"] = Identity.from_json(value.get("identity"))
+        value["results"] = [StepResult(**item) for item in value.get("results", [])]
+        return cls(**value)
+
+
+class Plan:
+    """One plan folder, `artifacts/plans/<id>/`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.id = folder.name
+
+    @property
+    def intent(self) -> PlanIntent:
+        return PlanIntent.from_json(read_json(self.folder / "plan.json") or {})
+
+    def status(self) -> PlanStatus:
+        value = read_json(self.folder / "status.json")
+        return PlanStatus.from_json(value) if isinstance(value, dict) else PlanStatus()
+
+    @property
+    def lock(self) -> Path:
+        """Held by the plan process as long as it lives."""
+        return self.folder / "lock"
+
+    def alive(self) -> bool:
+        return is_locked(self.lock)
+
+
+def workspace_lock(workspace: Path) -> Path:
+    """The lock that lets only one plan work on a workspace."""
+    return workspace / "artifacts" / "plan.lock"
+
+
+def plans(workspace: Path) -> list[Plan]:
+    """All plans of a workspace, newest first."""
+    folder = plans_folder(workspace)
+    if not folder.is_dir():
+        return []
+    return [Plan(path.parent) for path in sorted(folder.glob("*/plan.json"), reverse=True)]
+
+
+def active_plan(workspace: Path) -> Plan | None:
+    """The plan that works on the workspace now, or None."""
+    # All are looked at: where the clock was set back, the newest plan has not the newest name.
+    return next((plan for plan in plans(workspace) if plan.alive()), None)

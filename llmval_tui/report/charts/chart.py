@@ -1,0 +1,312 @@
+"""Plots as inline SVG: one time axis for all of a run's plots, strips a GPU, lines, and cumulative distributions.
+
+Every plot has a title and a description in words, and tells its lines apart by dash and marker as well as by colour.
+A value that is missing is not drawn; where samples are missing the line is broken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmval_tui.report.charts.axes import clock, tick_label, ticks, time_ticks
+from llmval_tui.report.charts.downsample import Bucket, Envelope
+from llmval_tui.report.pages.markup import esc
+from llmval_tui.report.timeline import MEASURE, Phase
+
+WIDTH, LEFT, RIGHT = 960, 84, 26
+_MARKERS = ("circle", "square", "triangle", "diamond", "cross")
+STYLES = 5  # line styles there are: colour, dash and marker each
+_MARK_EVERY_PX = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a plot."""
+
+    label: str
+    series: Envelope
+    style: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """One row of a stack of strips: its label, its lines, and its figures in words."""
+
+    label: str
+    lines: Sequence[Line]
+    note: str = ""
+    limit: float | None = None  # a horizontal line: the power limit, the memory there is
+
+
+@dataclass(frozen=True, slots=True)
+class TimeAxis:
+    """The run's time axis, the same in all of its plots: seconds to pixels, and the phases behind the lines."""
+
+    end_s: float
+    phases: Sequence[Phase]
+    zero: str  # wall clock at 0, in words
+
+    def x(self, time_s: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * time_s / (self.end_s or 1.0)
+
+    def bands(self, top: float, bottom: float) -> str:
+        """The measured window as a hatched band, every phase's start as a line."""
+        parts = []
+        for phase in self.phases:
+            left, right = self.x(phase.start_s), self.x(phase.end_s)
+            if phase.name == MEASURE:
+                size = f'width="{max(right - left, 0.5):.1f}" height="{bottom - top:.1f}"'
+                parts.append(f'<rect class="measured" x="{left:.1f}" y="{top:.1f}" {size}/>')
+            parts.append(_rule("phase", left, top, left, bottom))
+        return "".join(parts)
+
+    def labels(self, top: float) -> str:
+        """Ticks and numbers below a plot."""
+        marks = time_ticks(self.end_s)
+        parts = []
+        for mark in marks:
+            x = self.x(mark)
+            parts.append(_rule("axis", x, top, x, top + 4))
+            parts.append(_text(x, top + 16, clock(mark, self.end_s), "middle"))
+        unit = "s" if self.end_s < 60 else "m:ss" if self.end_s < 3600 else "h:mm:ss"
+        parts.append(_text((LEFT + WIDTH - RIGHT) / 2, top + 31, f"time since {self.zero} ({unit})", "middle"))
+        return "".join(parts)
+
+
+def phase_strip(name: str, axis: TimeAxis) -> str:
+    """The phases as labelled boxes on the time axis; a narrow one's label stands in a row of its own."""
+    rows: list[float] = []  # where the last label of each row ends
+    boxes, labels = [], []
+    for phase in axis.phases:
+        left, right = axis.x(phase.start_s), axis.x(phase.end_s)
+        kind = "box measured" if phase.name == MEASURE else "box"
+        boxes.append(f'<rect class="{kind}" x="{left:.1f}" y="4" width="{max(right - left, 0.5):.1f}" height="16"/>')
+        needed = 7.0 * len(phase.name) + 6
+        start = min(left, WIDTH - needed)
+        row = next((at for at, end in enumerate(rows) if end <= start), len(rows))
+        rows[row : row + 1] = [start + needed]
+        labels.append(_rule("phase", left, 20, left, 24 + 14 * row) + _text(start + 2, 33 + 14 * row, phase.name))
+    bottom = 42 + 14 * len(rows)
+    said = "; ".join(f"{phase.name} {phase.start_s:.1f} to {phase.end_s:.1f} s" for phase in axis.phases)
+    return svg(
+        name, "Phases", said or "no phase was reported", bottom + 34, "".join(boxes + labels) + _frame(axis, bottom)
+    )
+
+
+def _frame(axis: TimeAxis, bottom: float) -> str:
+    return _rule("axis", LEFT, bottom, WIDTH - RIGHT, bottom) + axis.labels(bottom)
+
+
+def strips(name: str, title: str, unit: str, rows: Sequence[Strip], axis: TimeAxis, bounds: tuple[float, float]) -> str:
+    """A row a GPU, one under the other on the same axes, so that the one that differs is seen at once."""
+    height = {1: 110, 2: 76, 3: 60, 4: 54}.get(len(rows), 40)
+    key, top = _legend(rows[0].lines, 8) if len(rows[0].lines) > 1 else ("", 6)
+    low, high = _bounds(bounds, [line for row in rows for line in row.lines])
+    parts = [key]
+    said = []
+    for number, row in enumerate(rows):
+        upper = top + number * (height + 24) + 18
+        lower = upper + height
+        parts.append(axis.bands(upper, lower))
+        parts.append(f'<text class="label" x="{LEFT}" y="{upper - 5:.1f}">{esc(row.label)}</text>')
+        parts.append(f'<text class="note" x="{WIDTH - RIGHT}" y="{upper - 5:.1f}">{esc(row.note)}</text>')
+        parts.append(_y_axis(low, high, upper, lower, 3 if height < 60 else 4))
+        if row.limit is not None and low <= row.limit <= high:
+            y = _y(row.limit, low, high, upper, lower)
+            parts.append(_rule("limit", LEFT, y, WIDTH - RIGHT, y))
+        drawn = [_line(line, axis, low, high, upper, lower, str(number)) for line in row.lines]
+        parts += drawn
+        if not any(drawn):
+            parts.append(
+                _text((LEFT + WIDTH) / 2, (upper + lower) / 2 + 4, "not available: no value was recorded", "middle")
+            )
+        said.append(f"{row.label}: {row.note}")
+    bottom = top + len(rows) * (height + 24) - 6
+    parts.append(axis.labels(bottom))
+    return svg(name, f"{title} ({unit})", ". ".join(said), bottom + 36, "".join(parts))
+
+
+def lines(name: str, title: str, unit: str, drawn: Sequence[Line], axis: TimeAxis, low: float = 0.0) -> str:
+    """Several lines in one plot, told apart by dash and marker."""
+    key, top = _legend(drawn, 12)
+    top += 6
+    bottom = top + 150
+    least, most = _bounds((low, low), drawn)
+    parts = [key, axis.bands(top, bottom), _y_axis(least, most, top, bottom, 5)]
+    parts += [_line(line, axis, least, most, top, bottom, str(at)) for at, line in enumerate(drawn)]
+    parts.append(axis.labels(bottom))
+    said = []
+    for line in drawn:
+        summary = line.series.summary
+        if summary.count:
+            said.append(
+                f"{line.label}: least {summary.low:.4g}, mean {summary.mean:.4g}, greatest {summary.high:.4g} {unit}"
+            )
+        else:
+            said.append(f"{line.label}: not available")
+    return svg(name, f"{title} ({unit})", "; ".join(said), bottom + 36, "".join(parts))
+
+
+def distribution(name: str, title: str, unit: str, curves: Sequence[tuple[str, Sequence[float]]]) -> str:
+    """Cumulative shares of one or two sets of values (ascending), with p50, p90 and p99 marked on the first."""
+    width, left, right, top, bottom = 470, 46, 24, 42, 216
+    high = max(values[-1] for _, values in curves)
+    marks = ticks(0.0, high, 6)
+    span = marks[-1] or 1.0
+
+    def x(value: float) -> float:
+        return left + (width - left - right) * value / span
+
+    def y(share: float) -> float:
+        return bottom - (bottom - top) * share
+
+    parts = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts.append(_rule("grid", left, y(share), width - right, y(share)))
+        parts.append(_text(left - 6, y(share) + 4, f"{share:.0%}", "end"))
+    for mark in marks:
+        parts.append(_rule("axis", x(mark), bottom, x(mark), bottom + 4))
+        parts.append(_text(x(mark), bottom + 16, tick_label(mark, marks[1] - marks[0]), "middle"))
+    parts.append(
+        _text(
+            (left + width - right) / 2,
+            bottom + 31,
+            f"{unit}: share of the requests that took at most so long",
+            "middle",
+        )
+    )
+    parts.append(f'<text class="label" x="{left}" y="13">{esc(title)} ({esc(unit)})</text>')
+    offset = float(left)
+    for style, (label, values) in enumerate(curves):
+        points = _steps(values)
+        path = "M" + "L".join(f"{x(value):.1f},{y(share):.1f}" for value, share in points)
+        parts.append(f'<path class="line s{style}" d="{path}"/>')
+        parts.append(_rule(f"line s{style}", offset, 28, offset + 26, 28) + _text(offset + 31, 32, label))
+        offset += 44 + 6.6 * len(label)
+    values = curves[0][1]
+    said = []
+    for number, percent in enumerate((50, 90, 99)):
+        value = _at(values, percent / 100)
+        parts.append(marker(number, x(value), y(percent / 100), 0))
+        said.append(f"p{percent} {value:.4g} {unit}")
+    label = ", ".join(said)
+    parts.append(_text(width - right - 4, bottom - 8, label.replace(f" {unit}", ""), "end"))
+    return svg(name, f"{title} ({unit})", f"{len(values)} requests: {label}", bottom + 38, "".join(parts), width)
+
+
+def _steps(values: Sequence[float], most: int = 200) -> list[tuple[float, float]]:
+    """Points of the cumulative share: every value of a few, evenly spaced ranks and the whole tail of many."""
+    count = len(values)
+    ranks = range(count) if count <= most else sorted({*range(0, count, count // most), *range(count - 40, count)})
+    return [(values[0], 0.0), *((values[rank], (rank + 1) / count) for rank in ranks)]
+
+
+def _at(values: Sequence[float], share: float) -> float:
+    place = (len(values) - 1) * share
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (values[high] - values[low]) * (place - low)
+
+
+def _bounds(bounds: tuple[float, float], drawn: Sequence[Line]) -> tuple[float, float]:
+    lows = [line.series.summary.low for line in drawn if line.series.summary.low is not None]
+    highs = [line.series.summary.high for line in drawn if line.series.summary.high is not None]
+    marks = ticks(min([bounds[0], *lows]), max([bounds[1], *highs, bounds[0] + 1e-9]), 4)
+    return marks[0], marks[-1]
+
+
+def _y(value: float, low: float, high: float, top: float, bottom: float) -> float:
+    return bottom - (bottom - top) * (value - low) / (high - low)
+
+
+def _y_axis(low: float, high: float, top: float, bottom: float, most: int) -> str:
+    marks = ticks(low, high, most)
+    if len(marks) > most:
+        marks = [low, high]
+    parts = []
+    for mark in marks:
+        if low <= mark <= high:
+            y = _y(mark, low, high, top, bottom)
+            parts.append(_rule("grid", LEFT, y, WIDTH - RIGHT, y))
+            parts.append(_text(LEFT - 6, y + 4, tick_label(mark, marks[1] - marks[0]), "end"))
+    parts.append(_rule("axis", LEFT, top, LEFT, bottom))
+    return "".join(parts)
+
+
+def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, bottom: float, salt: str) -> str:
+    """A series: one path of its means, one of the bands between least and greatest, and a marker now and then."""
+
+    def y(value: float) -> float:
+        return _y(value, low, high, top, bottom)
+
+    path, band, marks = [], [], []
+    next_mark = -1.0
+    for segment in line.series.segments():
+        points = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.mean):.1f}" for bucket in segment]
+        # A single sample between two gaps is a short dash, for a path of one point draws nothing.
+        path.append("M" + "L".join(points) if len(points) > 1 else f"M{points[0]}h2.5")
+        if any(bucket.high > bucket.low for bucket in segment):
+            band.append(_band(segment, axis, y))
+        for bucket in segment:
+            x = axis.x(bucket.middle_s)
+            if x >= next_mark:
+                marks.append(marker(line.style, x, y(bucket.mean), line.style))
+                next_mark = x + _MARK_EVERY_PX
+    if not path:
+        return ""
+    style = line.style % STYLES
+    shadow = f'<path class="band s{style}" d="{"".join(band)}"/>' if band else ""
+    return f'{shadow}<path class="line s{style}" d="{"".join(path)}"/>{"".join(marks)}'
+
+
+def _band(segment: Sequence[Bucket], axis: TimeAxis, y: object) -> str:
+    assert callable(y)
+    upper = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.high):.1f}" for bucket in segment]
+    lower = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.low):.1f}" for bucket in reversed(segment)]
+    return f"M{'L'.join(upper)}L{'L'.join(lower)}Z"
+
+
+def _legend(drawn: Sequence[Line], top: float) -> tuple[str, float]:
+    """The key above a plot, and where the plot may begin."""
+    parts = []
+    x = float(LEFT)
+    for line in drawn:
+        needed = 52 + 6.6 * len(line.label)
+        if x + needed > WIDTH - RIGHT and x > LEFT:
+            x, top = float(LEFT), top + 16
+        style = line.style % STYLES
+        parts.append(_rule(f"line s{style}", x, top, x + 30, top) + marker(line.style, x + 15, top, line.style))
+        parts.append(_text(x + 36, top + 4, line.label))
+        x += needed
+    return "".join(parts), top + 10
+
+
+def marker(shape: int, x: float, y: float, style: int) -> str:
+    """A small mark: circle, square, triangle, diamond or cross."""
+    name, kind = f'class="mark s{style % STYLES}"', _MARKERS[shape % len(_MARKERS)]
+    if kind == "circle":
+        return f'<circle {name} cx="{x:.1f}" cy="{y:.1f}" r="2.8"/>'
+    paths = {
+        "square": f"M{x - 2.6:.1f},{y - 2.6:.1f}h5.2v5.2h-5.2Z",
+        "triangle": f"M{x:.1f},{y - 3.4:.1f}l3.2,5.8h-6.4Z",
+        "diamond": f"M{x:.1f},{y - 3.6:.1f}l3.6,3.6l-3.6,3.6l-3.6,-3.6Z",
+        "cross": f"M{x - 2.8:.1f},{y - 2.8:.1f}l5.6,5.6m0,-5.6l-5.6,5.6",
+    }
+    return f'<path {name} d="{paths[kind]}"/>'
+
+
+def _rule(name: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<path class="{name}" d="M{x1:.1f},{y1:.1f}L{x2:.1f},{y2:.1f}"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+    place = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}"{place}>{esc(text)}</text>'
+
+
+def svg(name: str, title: str, said: str, height: float, body: str, width: int = WIDTH) -> str:
+    """An SVG element that says what it shows; `name` is unique on the page."""
+    return (
+        f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-labelledby="{name}-t {name}-d" '
+        f'xmlns="http://www.w3.org/2000/svg"><title id="{name}-t">{esc(title)}</title>'
+        f'<desc id="{name}-d">{esc(said)}</desc>{body}</svg>'
+    )

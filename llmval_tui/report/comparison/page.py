@@ -1,0 +1,171 @@
+"""A comparison as text, Markdown, HTML or JSON."""
+
+from typing import Any
+
+from llmval_tui.foundation.files import to_json
+from llmval_tui.report.blocks import Block, Cell, Code, Heading, Paragraph, Table, Word
+from llmval_tui.report.comparison.bootstrap import CONFIDENCE, LEAST, LEAST_BLOCKS, LEAST_TAIL, METHOD, RESAMPLES, SEED
+from llmval_tui.report.comparison.compare import SEARCH_METHOD, WORSE_PERCENT, Change, Comparison, exit_code
+from llmval_tui.report.definitions import define, figure
+from llmval_tui.report.pages.html_page import html_page
+from llmval_tui.report.pages.markdown_page import markdown_page
+from llmval_tui.report.pages.text_page import text_page
+
+FORMATS = ("text", "md", "html", "json")
+_KINDS = {"better": "pass", "worse": "fail"}
+
+
+def render(comparison: Comparison, form: str) -> str:
+    """The comparison as `text`, `md`, `html` or `json`."""
+    if form == "json":
+        return to_json(as_json(comparison), indent=True).decode()
+    blocks = comparison_blocks(comparison)
+    if form == "html":
+        return html_page(f"Comparison of {comparison.first.run_id} and {comparison.second.run_id}", blocks)
+    return markdown_page(blocks) if form == "md" else text_page(blocks)
+
+
+def comparison_blocks(comparison: Comparison) -> list[Block]:
+    """What both sides are, what differs, and how the intervals were made."""
+    first, second = comparison.first, comparison.second
+    blocks: list[Block] = [Heading(1, "Comparison of two load tests")]
+    rows: list[list[Cell]] = [
+        [
+            item.label,
+            Code(item.run_id),
+            item.intent.created_utc,
+            Word(item.verdict.outcome.value, item.verdict.outcome.value),
+            f"{len(item.result.done)} of {len(item.result.records)}",
+            Code(f"{item.artifact.path} {(item.artifact.sha256 or '')[:12]}"),
+        ]
+        for item in (first, second)
+    ]
+    blocks.append(Table("Sides", ("side", "run", "made", "verdict", "completed requests", "result and SHA-256"), rows))
+    if comparison.refused:
+        blocks.append(
+            Paragraph(f"Not comparable, so no verdict is given: {'; '.join(comparison.refused)}.", caution=True)
+        )
+    blocks.append(Heading(2, "Metrics", "metrics"))
+    interval = "interval of B − A" if comparison.of_searches else f"{CONFIDENCE:.0%} interval of B − A"
+    columns = ["metric", "unit", "better is", "A", "B", "B − A", interval, "B − A, % of A"]
+    judged = not comparison.refused
+    table = [_row(change, judged) for change in comparison.changes]
+    caption = "B against A" + (f"; over {WORSE_PERCENT:g} % worse, and shown to be, fails" if judged else "")
+    blocks.append(Table(caption, [*columns, "B is"] if judged else columns, table, numbers=range(3, 8)))
+    blocks.append(Paragraph(_sentence(comparison)))
+    if comparison.varied:
+        blocks.append(Heading(2, "What else differs", "varied"))
+        blocks.append(
+            Table("Settings that are not the same", ("what", "A", "B"), [list(row) for row in comparison.varied])
+        )
+    blocks.append(Heading(2, "How to read it", "method"))
+    meanings: list[list[Cell]] = [[Code(change.name), define(change.name).text] for change in comparison.changes]
+    blocks.append(Table("Definitions", ("metric", "definition"), meanings))
+    blocks.append(Paragraph(_method(comparison)))
+    return blocks
+
+
+def _method(comparison: Comparison) -> str:
+    """How the intervals were made, and what they do not hold."""
+    between = "what differs from run to run (temperature, placement, neighbours): for that, repeat each side."
+    if comparison.of_searches:
+        return f"Interval: {SEARCH_METHOD}. It does not hold {between}"
+    draws = (
+        "both runs had the same requests at the same times, so the same places were drawn from both"
+        if comparison.paired
+        else "each run was drawn from on its own"
+    )
+    return (
+        f"Intervals: {METHOD}; {draws}. Rates are resampled over spans of about a second, each run on its own; "
+        f"fewer than {LEAST} values ({LEAST_TAIL} of a p99), or than {LEAST_BLOCKS} blocks, give no interval. "
+        f"An interval holds the chance within these two runs. It does not hold {between} "
+        f"Each interval excludes 0 by chance in about one of {1 / (1 - CONFIDENCE):.0f} comparisons of equals, in up "
+        f"to one of seven where requests queue behind one another, and there are {len(comparison.changes)} of them."
+    )
+
+
+def _row(change: Change, judged: bool) -> list[Cell]:
+    interval = change.interval
+    percent = "–" if change.percent is None else f"{change.percent:+.1f}"
+    row: list[Cell] = [
+        Code(change.name),
+        change.unit,
+        change.better,
+        figure(change.first),
+        figure(change.second),
+        _signed(change.delta),
+        "too few values" if interval is None else f"{_signed(interval.low)} to {_signed(interval.high)}",
+        percent,
+    ]
+    if judged:
+        text = f"{change.word}, fails" if change.fails else change.word
+        row.append(Word(text, _KINDS.get(change.word, "open")))
+    return row
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "−" if value < 0 else "") + figure(abs(value))
+
+
+def _sentence(comparison: Comparison) -> str:
+    if comparison.refused:
+        return "The figures stand side by side and prove nothing about each other."
+    groups = {
+        word: [change.name for change in comparison.changes if change.word == word]
+        for word in ("worse", "better", "no difference shown", "no interval")
+    }
+    said = "; ".join(f"{word}: {', '.join(names)}" for word, names in groups.items() if names)
+    failed = [change.name for change in comparison.changes if change.fails]
+    end = (
+        f"Over {WORSE_PERCENT:g} % worse: {', '.join(failed)}."
+        if failed
+        else f"Nothing is shown to be over {WORSE_PERCENT:g} % worse."
+    )
+    return f"{said}. {end}"
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison for scripts."""
+    return {
+        "kind": "llmval_compare",
+        "v": 1,
+        "exit_code": int(exit_code(comparison)),
+        "comparable": not comparison.refused,
+        "reasons": comparison.refused,
+        "sides": {
+            item.label: {
+                "run_id": item.run_id,
+                "verdict": item.verdict.outcome.value,
+                "artifact": item.artifact.path,
+                "sha256": item.artifact.sha256,
+                "requests": len(item.result.records),
+                "completed": len(item.result.done),
+            }
+            for item in (comparison.first, comparison.second)
+        },
+        "metrics": [
+            {
+                "name": change.name,
+                "unit": change.unit,
+                "better": change.better,
+                "a": change.first,
+                "b": change.second,
+                "delta": change.delta,
+                "percent": change.percent,
+                "interval": None if change.interval is None else [change.interval.low, change.interval.high],
+                "word": change.word or None,
+                "fails": change.fails,
+            }
+            for change in comparison.changes
+        ],
+        "varied": [{"what": name, "a": a, "b": b} for name, a, b in comparison.varied],
+        "method": {"text": SEARCH_METHOD}
+        if comparison.of_searches
+        else {
+            "text": METHOD,
+            "paired": comparison.paired,
+            "resamples": RESAMPLES,
+            "seed": SEED,
+            "confidence": CONFIDENCE,
+        },
+    }

@@ -1,0 +1,153 @@
+"""The two sides of a comparison, and whether they may be compared at all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llmval_tui.actions.judges.load_test_result import LoadResult, read_result
+from llmval_tui.actions.steps.baseline_change import NOT_AVAILABLE, baseline_of
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.report.facts import ArtifactFacts, artifacts_of
+from llmval_tui.runs.records import Intent, Outcome, Verdict
+from llmval_tui.runs.store import Run, RunStore
+
+_LOAD_TEST = "load_test"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One load test of one run, read from a file that still is what the verdict judged."""
+
+    label: str  # "A" or "B"
+    run_id: str
+    intent: Intent
+    verdict: Verdict
+    artifact: ArtifactFacts
+    result: LoadResult
+
+    @property
+    def name(self) -> str:
+        return f"{self.label} = {self.run_id}"
+
+
+def side(store: RunStore, name: str, label: str) -> Side:
+    """The side that `RUN` names, or `RUN:with` and `RUN:without` for the halves of a paired run.
+
+    Raises:
+        Refused: there is no such run, it is not judged, or it has no load test result that is still as judged.
+    """
+    wanted, _, half = name.partition(":")
+    run = store.get(wanted)
+    verdict = run.verdict()
+    if verdict is None:
+        raise Refused(f"{run.id} is not judged yet: wait for its end, then llmval status judges it.")
+    artifact = _artifact(run, verdict, half, store)
+    path = artifact.judged_path(store.workspace)
+    if path is None:
+        if artifact.sha256 is None and artifact.state != "missing":
+            raise Refused(
+                f"the verdict of {run.id} has no hash of {artifact.path}, so nobody can say whether the requests in it "
+                "are those that were judged: name a run whose result is intact."
+            )
+        how = {"changed": "was changed or written over since"}.get(artifact.state, f"is {artifact.state}")
+        raise Refused(
+            f"{artifact.path} {how}, so the requests that {run.id} was judged on are gone: name a run whose result is "
+            "intact, and give each run an --output-json of its own."
+        )
+    result = read_result(path)
+    if result is None:
+        raise Refused(f"{artifact.path} of {run.id} is not a load test's result: compare two load tests.")
+    return Side(label, run.id, run.intent, verdict, artifact, result)
+
+
+def _artifact(run: Run, verdict: Verdict, half: str, store: RunStore) -> ArtifactFacts:
+    found = [item for item in artifacts_of(run, verdict, store.workspace) if item.schema == _LOAD_TEST]
+    outputs = run.intent.params.get("outputs")
+    halves: Mapping[str, Any] = outputs if isinstance(outputs, dict) else {}
+    if half:
+        found = [item for item in found if item.path in (halves.get(half) or [])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Refused(f"{run.id} has {len(found)} load tests: say which, as in {run.id}:{next(iter(halves), 'with')}.")
+    which = f" for {half!r}" if half else ""
+    raise Refused(f"{run.id} has no load test result{which}: compare two runs of the load test.")
+
+
+def conditions(one: Side) -> dict[str, str]:
+    """What must be the same on both sides, by name."""
+    ran, load = one.result.identity, one.result.ours.get("workload") or {}
+    known = baseline_of(one.result, one.intent, one.artifact.path, one.artifact.sha256 or "").identity
+    searched = one.result.search is not None
+    return {
+        "kind of test": "a search for the highest rate" if searched else "one window",
+        "model": _value(ran.get("model")),
+        "model shape": _value(ran.get("shape")),
+        "precision": known["precision"],
+        "GPUs": f"{_value(ran.get('tensor_parallel'))} × {_value(ran.get('device_name'))}",
+        "driver": known["driver"],
+        "power limit (W)": known["power_limit_w"],
+        # Of a search the rate is its result, not a condition: that of the window that it kept.
+        **({} if searched else {"target QPS": _value(load.get("target_qps"))}),
+        "duration (s)": _value(load.get("duration_s")),
+        "burstiness": _value(load.get("burstiness")),
+        "most requests in flight": _value(load.get("max_in_flight"), "no limit"),
+        "prompt lengths": known["prompt_len"],
+        "output lengths": known["output_len"],
+        "service level": known.get("slo", "none"),
+        "preset": _value(one.intent.preset, "none"),
+    }
+
+
+def refusals(first: Side, second: Side) -> list[str]:
+    """Why the two may not be compared, each reason with both values; empty where they may."""
+    one, other = conditions(first), conditions(second)
+    both = [name for name in one if name in other]
+    reasons = [f"{name} is {one[name]} in A and {other[name]} in B" for name in both if one[name] != other[name]]
+    if str(first.result.identity.get("device")) != "cpu":
+        # Two unknown values are not known to be the same.
+        reasons += [
+            f"{name} is not known in either run"
+            for name in ("driver", "power limit (W)")
+            if one[name] == other[name] == NOT_AVAILABLE
+        ]
+    for item in (first, second):
+        if item.verdict.outcome in (Outcome.INVALID, Outcome.INCONCLUSIVE):
+            reasons.append(f"{item.label} was judged {item.verdict.outcome.value}: {item.verdict.summary}")
+    if (first.run_id, first.artifact.path) == (second.run_id, second.artifact.path):
+        reasons.append("A and B are the same result")
+    return reasons
+
+
+def varied(first: Side, second: Side) -> list[tuple[str, str, str]]:
+    """What else differs, as (name, value in A, value in B): one of these is what the comparison is about."""
+    one, other = _rest(first), _rest(second)
+    names = dict.fromkeys([*one, *other])
+    return [
+        (name, one.get(name, "not set"), other.get(name, "not set"))
+        for name in names
+        if one.get(name) != other.get(name)
+    ]
+
+
+def _rest(item: Side) -> dict[str, str]:
+    intent, load = item.intent, item.result.ours.get("workload") or {}
+    found = {"host": _value(intent.host.get("name")), "verdict": item.verdict.outcome.value}
+    keys = ("attention_backend", "attention_kernel", "compile_mode", "torch_version")
+    found |= {key: _value(item.result.identity.get(key)) for key in keys}
+    found |= {key: _value(load.get(key)) for key in ("max_batch", "prefill_chunk", "seed", "temperature")}
+    found |= {f"version of {name}": value for name, value in intent.versions.items()}
+    found["git commit"] = _value(intent.git.get("commit"), "none")
+    found |= intent.environment
+    for command in intent.commands:
+        found |= command.env
+    found["deviations"] = "; ".join(intent.deviations) or "none"
+    return found
+
+
+def _value(value: Any, missing: str = NOT_AVAILABLE) -> str:
+    if value is None:
+        return missing
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,81 @@
+"""The report as one HTML file that needs nothing else: no script, no network, no font."""
+
+from collections.abc import Sequence
+
+from llmval_tui.report.blocks import (
+    Block,
+    Cell,
+    Code,
+    Heading,
+    Judgement,
+    Link,
+    Listing,
+    Paragraph,
+    Plots,
+    Table,
+    Word,
+)
+from llmval_tui.report.pages import markup
+from llmval_tui.report.pages.css import CSS
+from llmval_tui.report.pages.markup import esc
+
+MARKER = '<meta name="generator" content="llmval report">'
+_GLYPHS = {"pass": "✔", "fail": "✘", "invalid": "⊘", "inconclusive": "?", "open": "○"}
+
+
+def html_page(title: str, blocks: Sequence[Block]) -> str:
+    """The whole page. A policy in its head forbids scripts and every fetch, should anything ever slip in."""
+    contents = "".join(
+        f'<li><a href="#{esc(block.anchor)}">{esc(block.text)}</a></li>'
+        for block in blocks
+        if isinstance(block, Heading) and block.level == 2 and block.anchor
+    )
+    nav = f'<nav aria-label="Contents"><ol>{contents}</ol></nav>'
+    parts = []
+    for block in blocks:
+        if isinstance(block, Heading) and block.level == 2 and nav:
+            parts.append(nav)
+            nav = ""
+        parts.append(_block(block))
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">{MARKER}'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{esc(title)}</title><style>{CSS}</style></head><body><main>\n"
+        + "\n".join(parts)
+        + "\n</main><footer>Figures are of the runs named here, on the node and with the versions named here. "
+        "The hashes can be checked with sha256sum, or with llmval verify in the workspace.</footer></body></html>\n"
+    )
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Heading(level, text, anchor):
+            place = f' id="{esc(anchor)}"' if anchor else ""
+            return f"<h{level}{place}>{esc(text)}</h{level}>"
+        case Paragraph(text, caution):
+            return f'<p class="caution">{esc(text)}</p>' if caution else f"<p>{esc(text)}</p>"
+        case Table(caption, columns, rows, numbers):
+            cells = [[_cell(cell) for cell in row] for row in rows]
+            return markup.table(caption, columns, cells, numbers=numbers)
+        case Listing(lines):
+            return "<pre>" + "\n".join(esc(line) for line in lines) + "</pre>"
+        case Plots(caption, svgs):
+            wide = "" if len(svgs) == 1 else ' class="three"'
+            return f"<figure><figcaption>{esc(caption)}</figcaption><div{wide}>{''.join(svgs)}</div></figure>"
+        case Judgement(word, text):
+            return f'<div class="verdict {esc(word.kind)}"><p>Verdict: {_cell(word)}</p><p>{esc(text)}</p></div>'
+
+
+def _cell(cell: Cell) -> str:
+    match cell:
+        case Code(text):
+            return f"<code>{esc(text)}</code>"
+        case Word(text, kind):
+            glyph = _GLYPHS.get(kind, "")
+            return f'<span class="word {esc(kind)}"><span aria-hidden="true">{glyph} </span>{esc(text)}</span>'
+        case Link(text, anchor):
+            return f'<a href="#{esc(anchor)}">{esc(text)}</a>'
+        case _:
+            return esc(cell)

@@ -1,0 +1,64 @@
+"""The report as Markdown: the same facts in tables; the plots are left to the HTML, their figures are in the tables."""
+
+from collections.abc import Sequence
+
+from llmval_tui.report.blocks import (
+    Block,
+    Cell,
+    Code,
+    Heading,
+    Judgement,
+    Link,
+    Listing,
+    Paragraph,
+    Plots,
+    Table,
+    Word,
+)
+from llmval_tui.report.pages.markup import clean, md, md_code, md_table
+
+MARKER = "<!-- llmval report -->"
+
+
+def markdown_page(blocks: Sequence[Block]) -> str:
+    """The whole document. A heading that would have nothing but plots below it is left out."""
+    kept = [block for block in blocks if not isinstance(block, Plots)]
+    parts = [MARKER]
+    for at, block in enumerate(kept):
+        following = kept[at + 1] if at + 1 < len(kept) else None
+        if isinstance(block, Heading) and (following is None or _closes(block, following)):
+            continue
+        parts.append(_block(block))
+    return "\n\n".join(parts) + "\n"
+
+
+def _closes(heading: Heading, following: Block) -> bool:
+    return isinstance(following, Heading) and following.level <= heading.level
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Heading(level, text, _):
+            return f"{'#' * level} {md(text)}"
+        case Paragraph(text, caution):
+            return f"**Note:** {md(text)}" if caution else md(text)
+        case Table(caption, columns, rows, _):
+            return f"{md(caption)}:\n\n" + md_table(
+                [md(name) for name in columns], [list(map(_cell, row)) for row in rows]
+            )
+        case Listing(lines):
+            return "\n".join("    " + clean(line) for line in lines)
+        case Judgement(word, text):
+            return f"**Verdict: {md(word.text)}.** {md(text)}"
+        case Plots():
+            return ""
+
+
+def _cell(cell: Cell) -> str:
+    match cell:
+        case Code(text):
+            return md_code(text)
+        case Word(text, _) | Link(text, _):
+            return md(text)
+        case _:
+            return md(cell)

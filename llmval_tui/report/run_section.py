@@ -1,0 +1,249 @@
+"""The part of the report that is about one run."""
+
+import shlex
+from collections.abc import Sequence
+
+from llmval_tui.actions.judges.load_test_result import percentile_ms
+from llmval_tui.report.blocks import Block, Cell, Code, Heading, Judgement, Listing, Paragraph, Table, Word
+from llmval_tui.report.charts.axes import duration
+from llmval_tui.report.charts.plots import distribution_blocks, time_blocks
+from llmval_tui.report.definitions import define, figure
+from llmval_tui.report.facts import LoadFacts, RunFacts
+from llmval_tui.report.recording import Recording, Track
+from llmval_tui.report.summary import anchor_of, node_blocks, word_of
+from llmval_tui.runs.records import State
+
+_PERCENTS = (50, 90, 95, 99)
+_KINDS = {"intact": "pass", "kept": "pass", "changed": "fail", "missing": "fail"}
+_STATES = {
+    "intact": "intact: has this hash now",
+    "kept": "written over or removed since; the copy in the run's evidence/ has this hash",
+    "changed": "changed since it was judged",
+}
+
+
+def run_blocks(run: RunFacts, number: int, own_node: bool) -> list[Block]:
+    """Verdict, gates, metrics, plots, environment, commands and artifacts of a run.
+
+    Args:
+        number: its place in the report; makes the plots' ids unique.
+        own_node: repeat host and GPUs, because the runs of the report differ in them.
+    """
+    intent, status = run.intent, run.status
+    blocks: list[Block] = [Heading(2, f"Item {intent.step.number}: run {run.id}", anchor_of(run))]
+    blocks.append(Paragraph(f"{intent.step.section}. {intent.step.text}"))
+    blocks.append(Judgement(word_of(run), _sentence(run)))
+    rows: list[list[Cell]] = [
+        ["action", intent.action],
+        ["started", status.started_utc or "not recorded"],
+        ["ended", status.ended_utc or ("not yet" if run.state is not State.FINISHED else "not recorded")],
+        ["judged", run.verdict.judged_utc if run.verdict else "not yet"],
+        ["preset", intent.preset or "none"],
+    ]
+    if status.cancelled:
+        rows.append(["cancelled by", status.cancelled])
+    blocks.append(Table("Course of the run", ("what", "value"), rows))
+    if intent.deviations:
+        text = "; ".join(intent.deviations)
+        blocks.append(Paragraph(f"Deviations from the item as written: {text}.", caution=True))
+    blocks += [Paragraph(note, caution=True) for note in status.notes]
+    blocks += _gates(run)
+    blocks += _metrics(run)
+    for at, load in enumerate(run.loads):
+        blocks += _load(load)
+        blocks += distribution_blocks(load.result, f"r{number}-d{at}")
+    blocks += time_blocks(run, number)
+    blocks += _telemetry(run.recording)
+    blocks += _problems(run)
+    blocks += _environment(run, own_node)
+    blocks += _commands(run)
+    blocks += _artifacts(run)
+    return blocks
+
+
+def _sentence(run: RunFacts) -> str:
+    if run.verdict is not None:
+        return run.verdict.summary or f"{len(run.verdict.gates)} gates were judged."
+    if run.state in (State.FINISHED, State.LOST):
+        return "The run has ended and nobody has judged it yet: llmval status does."
+    return "The run is still at work; this report shows what there is so far."
+
+
+def _gates(run: RunFacts) -> list[Block]:
+    if run.verdict is None:
+        return []
+    rows: list[list[Cell]] = [
+        [gate.name, Word(gate.outcome.value, gate.outcome.value), gate.measured, gate.bound, gate.reason or "–"]
+        for gate in run.verdict.gates
+    ]
+    return [
+        Heading(3, "Gates"),
+        Table("Gates; the worst decides", ("gate", "outcome", "measured", "asked", "reason"), rows),
+    ]
+
+
+def _metrics(run: RunFacts) -> list[Block]:
+    if run.verdict is None or not run.verdict.metrics:
+        return []
+    rows: list[list[Cell]] = []
+    for name, value in run.verdict.metrics.items():
+        meaning = define(name)
+        rows.append([Code(name), figure(value), meaning.unit or "–", meaning.better or "–", meaning.text])
+    columns = ("metric", "value", "unit", "better is", "definition")
+    return [
+        Heading(3, "Metrics"),
+        Paragraph(
+            "s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens of one request; "
+            "N = requests sent. Percentiles are linear between closest ranks (NumPy's default)."
+        ),
+        Table("Metrics, recomputed from the run's own records when it was judged", columns, rows, numbers=(1,)),
+    ]
+
+
+def _load(load: LoadFacts) -> list[Block]:
+    done = load.result.done
+    rows: list[list[Cell]] = []
+    latencies: dict[str, Sequence[float | None]] = {
+        "TTFT (f−d)": [record.ttft_s for record in done],
+        "TTFT_sched (f−s)": [record.ttft_sched_s for record in done],
+        "TPOT ((e−f)/(n−1))": [record.tpot_s for record in done],
+        "E2E (e−d)": [record.last_s - record.dispatch_s for record in done if record.last_s is not None],
+        "E2E_sched (e−s)": [record.e2e_sched_s for record in done],
+    }
+    for name, values in latencies.items():
+        figures = [figure(percentile_ms(values, percent)) for percent in (*_PERCENTS, 100)]
+        rows.append([name, *figures])
+    columns = ("latency", *(f"p{percent}, ms" for percent in _PERCENTS), "greatest, ms")
+    return [
+        Heading(3, f"Load test: {load.path}"),
+        Table(
+            f"Latency of {len(done)} completed requests of {len(load.result.records)}",
+            columns,
+            rows,
+            numbers=range(1, 6),
+        ),
+    ]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return str(value)
+
+
+def _telemetry(recording: Recording) -> list[Block]:
+    if not recording.samples:
+        return [Heading(3, "Telemetry"), Paragraph("No telemetry was recorded in this run.")]
+    span = duration(recording.end_s - recording.start_s)
+    gaps = (
+        "no gap"
+        if not recording.gaps
+        else f"{len(recording.gaps)} gaps: "
+        + ", ".join(f"{start:.0f} to {end:.0f} s" for start, end in recording.gaps[:10])
+    )
+    rows: list[list[Cell]] = []
+    for gpu in sorted(recording.gpus.values(), key=lambda gpu: gpu.index):
+        rows += [_row(f"GPU {gpu.index}", track) for track in gpu.tracks.values()]
+    rows += [_row("host", track) for track in recording.host.values()]
+    columns = ("of", "what", "least", "mean", "greatest", "without a value")
+    blocks: list[Block] = [
+        Heading(3, "Telemetry in figures"),
+        Paragraph(f"{recording.samples} samples over {span}; {gaps}."),
+        Table(
+            "In the measured window, where there was one; else over the whole run. “not available” is not zero.",
+            columns,
+            rows,
+            numbers=(2, 3, 4, 5),
+        ),
+    ]
+    slowed = [
+        f"GPU {gpu.index} {reason} in {count} of {recording.samples} samples"
+        for gpu in recording.gpus.values()
+        for reason, count in gpu.throttled.items()
+    ]
+    if slowed:
+        blocks.append(Paragraph(f"Reasons for lower clocks that the driver named: {'; '.join(slowed)}."))
+    blocks += [
+        Paragraph(f"{message} ({count} of {recording.samples} samples)") for message, count in recording.notes.items()
+    ]
+    return blocks
+
+
+def _row(who: str, track: Track) -> list[Cell]:
+    summary = track.measured if track.measured.count or track.measured.missing else track.series.summary
+    whole = f"{track.reading.title}, {track.reading.unit}"
+    figures = [figure(value) for value in (summary.low, summary.mean, summary.high)]
+    return [who, whole, *figures, f"{summary.missing} of {summary.missing + summary.count}"]
+
+
+def _problems(run: RunFacts) -> list[Block]:
+    line = run.timeline
+    if not line.problems:
+        return []
+    more = line.problems_total - len(line.problems)
+    blocks: list[Block] = [Heading(3, "Warnings and errors of the run"), Listing(line.problems)]
+    if more:
+        blocks.append(Paragraph(f"{more} more are in the run's events.jsonl."))
+    return blocks
+
+
+def _environment(run: RunFacts, own_node: bool) -> list[Block]:
+    intent = run.intent
+    blocks: list[Block] = [Heading(3, "Environment")]
+    if own_node:
+        blocks += node_blocks(run)
+    rows: list[list[Cell]] = [["working folder", Code(intent.cwd)]]
+    if intent.git:
+        state = "with uncommitted changes" if intent.git.get("dirty") else "clean"
+        rows.append(["git", Code(f"{intent.git.get('commit')} ({state})")])
+    rows += [[name, Code(value)] for name, value in intent.environment.items()]
+    for command in intent.commands:
+        rows += [[f"{name} (added for {command.label})", Code(value)] for name, value in command.env.items()]
+    for load in run.loads:
+        parts = (load.result.identity, load.result.ours.get("workload") or {}, load.result.ours.get("slo") or {})
+        ran = [[key, Code(_plain(value))] for part in parts for key, value in part.items() if value is not None]
+        blocks.append(Table(f"What ran, as {load.path} says", ("what", "value"), ran))
+    blocks.append(Table("Folder, revision and the variables that change what is measured", ("what", "value"), rows))
+    return blocks
+
+
+def _commands(run: RunFacts) -> list[Block]:
+    intent = run.intent
+    ended = {command.label: command for command in run.status.commands}
+    lines = [f"cd {shlex.quote(intent.cwd)}"]
+    for command in intent.commands:
+        added = " ".join(f"{name}={shlex.quote(value)}" for name, value in command.env.items())
+        tee = f" | tee {shlex.quote(command.tee)}" if command.tee else ""
+        lines.append(f"{added} {command.display}{tee}".strip())
+    rows: list[list[Cell]] = []
+    for command in intent.commands:
+        how = ended.get(command.label)
+        code = "not seen" if how is None or how.exit_code is None else str(how.exit_code)
+        ranks = ", ".join(f"rank {rank}: {code}" for rank, code in (how.ranks if how else {}).items()) or "–"
+        rows.append([command.label, code, ranks])
+    again = "llmval run " + shlex.quote(intent.step.number) + (f" --preset {intent.preset}" if intent.preset else "")
+    return [
+        Heading(3, "To repeat it"),
+        Paragraph("By hand, without recording or verdict:"),
+        Listing(lines),
+        Paragraph("With recording and verdict:"),
+        Listing([f"cd {shlex.quote(intent.cwd)}", again]),
+        Table("How the commands ended (negative: killed by that signal)", ("command", "exit code", "ranks"), rows),
+    ]
+
+
+def _artifacts(run: RunFacts) -> list[Block]:
+    blocks: list[Block] = [Heading(3, "Artifacts")]
+    if not run.artifacts:
+        return [*blocks, Paragraph("The run was to leave no artifact.")]
+    rows: list[list[Cell]] = [
+        [
+            Code(artifact.path),
+            Word(_STATES.get(artifact.state, artifact.state), _KINDS.get(artifact.state, "open")),
+            "–" if artifact.bytes is None else f"{artifact.bytes:,}",
+            "–" if artifact.sha256 is None else Code(artifact.sha256),
+        ]
+        for artifact in run.artifacts
+    ]
+    columns = ("file", "now", "bytes", "SHA-256 when judged")
+    return [*blocks, Table("Files that back the verdict", columns, rows, numbers=(2,))]

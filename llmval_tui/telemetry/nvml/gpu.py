@@ -1,0 +1,256 @@
+"""One GPU read through NVML: cheap readings in every pass, dear ones at their own interval, and what went wrong."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmval_tui.telemetry.nvml.calls import Calls, Fault, Kind, field_value, field_values, throttle_names
+from llmval_tui.telemetry.nvml.gpm import Gpm
+from llmval_tui.telemetry.rates import CounterRate
+from llmval_tui.telemetry.sample import GpuSample, Note
+
+_FIELD_POWER_INSTANT = 186  # mW (nvml.h, NVML_FI_DEV_POWER_INSTANT)
+_NVLINK_DATA = [(138, 0xFFFFFFFF), (139, 0xFFFFFFFF)]  # KiB sent and received without protocol, all links together
+_ALL_LINKS_KIB = 1024
+_MEMORY_V2 = 0x02000028  # nvmlMemory_v2: `used` without what the driver reserves, as nvidia-smi shows it
+_CLOCK_SM, _CLOCK_MEMORY = 1, 2
+_GONE = (Kind.GPU_LOST, Kind.RESET_REQUIRED)
+_FOR_GOOD = (Kind.NOT_SUPPORTED, Kind.NO_PERMISSION)
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One reading: what the operator calls it, the sample's fields it fills, and the least time between two of it."""
+
+    label: str
+    read: Callable[[int], Values]
+    interval_ns: int = 0  # of the dear ones (see docs): between two of them the last value stands
+
+
+class GpuReader:
+    """Reads one GPU. Nothing raises out of `read`: a reading that fails is None and has a note."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        index: int,
+        *,
+        dear_interval_s: float = 1.0,
+        energy_interval_s: float = 1.0,
+        is_foreign: Callable[[int], bool] | None = None,
+    ) -> None:
+        self.index = index
+        self.handle: Any = None
+        self.uuid: str | None = None
+        self.name: str | None = None
+        self._calls = calls
+        self._is_foreign = is_foreign
+        self._dear_ns, self._energy_ns = _least_ns(dear_interval_s), _least_ns(energy_interval_s)
+        self._dear_read_ns: dict[str, int] = {}
+        self._held: dict[str, Values] = {}
+        self._missing: dict[Kind, list[str]] = {}
+        self._gone: Fault | None = None
+        self._gpm: Gpm | None = None
+        self._gpm_fault: Fault | None = None
+        self._gpm_nvlink = False
+        self._mig = False
+        self._nvlink_rates = (CounterRate(), CounterRate())
+        self._items = self._all_items()
+
+    def open(self) -> None:
+        """Find the GPU and what it can do."""
+        try:
+            self.handle = self._calls("nvmlDeviceGetHandleByIndex", self.index)
+        except Fault as fault:
+            self._gone = fault
+            return
+        self.uuid = self._calls.optional("nvmlDeviceGetUUID", self.handle)
+        self.name = self._calls.optional("nvmlDeviceGetName", self.handle)
+        mode = self._calls.optional("nvmlDeviceGetMigMode", self.handle)
+        self._mig = mode is not None and mode[0] == 1
+        try:
+            self._gpm = Gpm(self._calls, self.handle)
+        except Fault as fault:
+            self._gpm_fault = fault
+
+    def read(self, now_ns: int, xid: int | None = None) -> tuple[GpuSample, list[Note]]:
+        """One reading at monotonic time `now_ns`, with the newest XID as the event watch knows it.
+
+        A GPU that is lost is never touched again: drivers have crashed their caller there (nvitop#139).
+        """
+        values: Values = {}
+        notes: list[Note] = []
+        if self._gone is None:
+            for item in list(self._items):
+                try:
+                    values |= self._one(item, now_ns)
+                except Fault as fault:
+                    if fault.kind in _GONE:
+                        self._gone, values = fault, {}
+                        break
+                    self._failed(item, fault, notes)
+        sample = GpuSample(index=self.index, uuid=self.uuid, name=self.name, xid=xid, **values)
+        return sample, [*self._standing_notes(), *notes]
+
+    def close(self) -> None:
+        """Give NVML's samples back, unless the GPU is lost."""
+        if self._gpm is not None and self._gone is None:
+            self._gpm.close()
+        self._gpm = None
+
+    def _one(self, item: Item, now_ns: int) -> Values:
+        if not item.interval_ns:
+            return item.read(now_ns)
+        last = self._dear_read_ns.get(item.label)
+        if last is not None and 0 <= now_ns - last < item.interval_ns:
+            return self._held.get(item.label, {})
+        self._dear_read_ns[item.label] = now_ns
+        self._held.pop(item.label, None)  # a reading that fails now must not go on as its old value
+        self._held[item.label] = values = item.read(now_ns)
+        return values
+
+    def _failed(self, item: Item, fault: Fault, notes: list[Note]) -> None:
+        if fault.kind in _FOR_GOOD:
+            self._items.remove(item)
+            self._missing.setdefault(fault.kind, []).append(item.label)
+        else:
+            text = f"GPU {self.index}: {item.label} could not be read ({fault})."
+            notes.append(Note("nvml", Kind.FAILED, text, self.index))
+
+    def _standing_notes(self) -> list[Note]:
+        index, found = self.index, []
+
+        def add(code: str, message: str) -> None:
+            found.append(Note("nvml", code, message, index))
+
+        if self._gone is not None:
+            add(*_gone_words(index, self._gone))
+            return found
+        missing = ", ".join(self._missing.get(Kind.NOT_SUPPORTED, []))
+        if self._mig:
+            lacks = f"; not readable there: {missing}" if missing else ""
+            add("mig", f"GPU {index} is in MIG mode: figures are of the whole GPU, none of an instance{lacks}.")
+        elif missing:
+            add(Kind.NOT_SUPPORTED, f"GPU {index} or its driver does not offer: {missing}.")
+        if self._gpm is None and self._gpm_fault is not None:
+            cause = (
+                "this user may not read it"
+                if self._gpm_fault.kind is Kind.NO_PERMISSION
+                else "it needs Hopper or later and its driver"
+                if self._gpm_fault.kind is Kind.NOT_SUPPORTED
+                else str(self._gpm_fault)
+            )
+            add(
+                "gpm_missing",
+                f"GPU {index} has no GPM ({cause}): no occupancy, tensor, DRAM and PCIe figures, and its "
+                "utilisation is the share of time in which any kernel ran.",
+            )
+        denied = self._missing.get(Kind.NO_PERMISSION)
+        if denied:
+            add(Kind.NO_PERMISSION, f"GPU {index}: the driver does not let this user read {', '.join(denied)}.")
+        return found
+
+    def _all_items(self) -> list[Item]:
+        return [
+            Item("utilisation", self._utilisation),
+            Item("memory", self._memory),
+            Item("power", lambda _: {"power_w": self._ask("nvmlDeviceGetPowerUsage") / 1000}),
+            Item("temperature", lambda _: {"temperature_c": self._ask("nvmlDeviceGetTemperature", 0)}),
+            Item("SM clock", lambda _: {"sm_clock_mhz": self._ask("nvmlDeviceGetClockInfo", _CLOCK_SM)}),
+            Item("memory clock", lambda _: {"memory_clock_mhz": self._ask("nvmlDeviceGetClockInfo", _CLOCK_MEMORY)}),
+            Item("throttle reasons", self._throttle),
+            Item("power limit", self._power_limit, self._dear_ns),
+            Item("instant power", self._power_instant, self._dear_ns),
+            # The dearest. Its value has its own time beside it, so one that is carried over tells its age.
+            Item("energy counter", self._energy, self._energy_ns),
+            Item("compute processes", self._processes, self._dear_ns),
+            # After utilisation: read only where GPM did not give the traffic.
+            Item("NVLink traffic", self._nvlink, self._dear_ns),
+        ]
+
+    def _ask(self, function: str, *arguments: Any) -> Any:
+        return self._calls(function, self.handle, *arguments)
+
+    def _utilisation(self, now_ns: int) -> Values:
+        if self._gpm is not None:
+            try:
+                found = self._gpm.read(now_ns)
+            except Fault as fault:
+                if fault.kind not in _FOR_GOOD:
+                    raise
+                self._gpm.close()
+                self._gpm, self._gpm_fault, self._gpm_nvlink = None, fault, False
+            else:
+                self._gpm_nvlink = "nvlink_tx_gb_per_s" in found
+                if not found or found.get("sm_util_percent") is not None:
+                    return {**found, "sm_util_source": "gpm"} if found else {}
+                # GPM without SM utilisation: the plain figure, named as such, beside what GPM has.
+                return {**found, **self._plain_utilisation()}
+        return self._plain_utilisation()
+
+    def _plain_utilisation(self) -> Values:
+        rates = self._ask("nvmlDeviceGetUtilizationRates")
+        return {"sm_util_percent": rates.gpu, "sm_util_source": "nvml"}
+
+    def _memory(self, _now_ns: int) -> Values:
+        try:
+            memory = self._calls("nvmlDeviceGetMemoryInfo", self.handle, version=_MEMORY_V2)
+        except Fault as fault:
+            if fault.kind is not Kind.NOT_SUPPORTED:
+                raise
+            memory = self._ask("nvmlDeviceGetMemoryInfo")
+        return {"memory_used_bytes": memory.used, "memory_total_bytes": memory.total}
+
+    def _throttle(self, _now_ns: int) -> Values:
+        try:
+            bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        except Fault as fault:
+            if fault.kind is not Kind.NOT_SUPPORTED:
+                raise
+            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")  # the call's name before driver 535
+        return {"throttle_reasons": throttle_names(bits)}
+
+    def _power_limit(self, _now_ns: int) -> Values:
+        return {"power_limit_w": self._ask("nvmlDeviceGetEnforcedPowerLimit") / 1000}
+
+    def _power_instant(self, _now_ns: int) -> Values:
+        return {"power_instant_w": field_value(self._calls, self.handle, _FIELD_POWER_INSTANT) / 1000}
+
+    def _energy(self, now_ns: int) -> Values:
+        return {"energy_j": self._ask("nvmlDeviceGetTotalEnergyConsumption") / 1000, "energy_mono_ns": now_ns}
+
+    def _processes(self, _now_ns: int) -> Values:
+        pids = sorted({process.pid for process in self._ask("nvmlDeviceGetComputeRunningProcesses")})
+        if self._is_foreign is None:
+            return {"processes": pids}
+        return {"processes": pids, "foreign_processes": [pid for pid in pids if self._is_foreign(pid)]}
+
+    def _nvlink(self, now_ns: int) -> Values:
+        if self._gpm_nvlink or (self._gpm is not None and self._gpm.waiting):
+            return {}
+        sent, received = field_values(self._calls, self.handle, _NVLINK_DATA)
+        rates = [rate.update(kib, now_ns) for rate, kib in zip(self._nvlink_rates, (sent, received), strict=True)]
+        tx, rx = (None if rate is None else rate * _ALL_LINKS_KIB / 1e9 for rate in rates)
+        return {"nvlink_tx_gb_per_s": tx, "nvlink_rx_gb_per_s": rx}
+
+
+def _least_ns(interval_s: float) -> int:
+    """A pass that comes a moment early must not put a dear reading off by a whole pass."""
+    return int((interval_s - min(0.1 * interval_s, 0.1)) * 1e9)
+
+
+def _gone_words(index: int, fault: Fault) -> tuple[str, str]:
+    if fault.kind is Kind.GPU_LOST:
+        return Kind.GPU_LOST, (
+            f"GPU {index} is lost (fallen off the bus): it is not asked again. Look for its XID with "
+            "`dmesg | grep -i xid`, then reset it or restart the node."
+        )
+    if fault.kind is Kind.RESET_REQUIRED:
+        return Kind.RESET_REQUIRED, f"GPU {index} must be reset before it can be used (`nvidia-smi -r -i {index}`)."
+    if fault.kind is Kind.NO_PERMISSION:
+        return Kind.NO_PERMISSION, f"GPU {index} may not be opened by this user."
+    if fault.kind is Kind.NOT_SUPPORTED:
+        return "gpu_not_found", f"There is no GPU {index} on this host: choose others with --gpus."
+    return Kind.FAILED, f"GPU {index} cannot be opened ({fault})."

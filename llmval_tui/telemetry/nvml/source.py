@@ -1,0 +1,168 @@
+"""NVIDIA GPUs through NVML. The only module that imports pynvml, and only once a source is opened or GPUs counted."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.telemetry.nvml.calls import Calls, Fault, Kind
+from llmval_tui.telemetry.nvml.gpu import GpuReader
+from llmval_tui.telemetry.nvml.inventory import describe
+from llmval_tui.telemetry.nvml.xid import XidWatch
+from llmval_tui.telemetry.process_ownership import in_own_pid_namespace
+from llmval_tui.telemetry.sample import Note, Reading
+
+_KERNEL_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+class NvmlSource:
+    """All GPUs, or those chosen, through NVML; see `Source`.
+
+    Args:
+        gpus: indices as nvidia-smi shows them (CUDA_VISIBLE_DEVICES has no say in NVML); None: all.
+        dear_interval_s: the least time between two readings that cost milliseconds a GPU (fields 2.6 ms on H200);
+            between them the last value stands. Cheap readings are made in every pass.
+        energy_interval_s: the same for the energy counter, which costs 3.7 ms; None: as the other dear readings.
+        is_foreign: whether a pid on a GPU is not of the run that is recorded; None: nobody asks.
+    """
+
+    name = "nvml"
+
+    def __init__(
+        self,
+        gpus: Sequence[int] | None = None,
+        *,
+        dear_interval_s: float = 1.0,
+        energy_interval_s: float | None = None,
+        is_foreign: Callable[[int], bool] | None = None,
+    ) -> None:
+        self._chosen = gpus
+        self._dear_interval_s = dear_interval_s
+        self._energy_interval_s = dear_interval_s if energy_interval_s is None else energy_interval_s
+        self._is_foreign = is_foreign
+        self._calls: Calls | None = None
+        self._readers: list[GpuReader] = []
+        self._xids: XidWatch | None = None
+        self._notes: list[Note] = []
+
+    def open(self) -> None:
+        """Load the library and find the GPUs; what fails is told by every `read`."""
+        self.close()
+        self._notes = []
+        try:
+            self._calls = _initialised()
+            count = int(self._calls("nvmlDeviceGetCount"))
+        except Fault as fault:
+            self._notes.append(_start_note(fault))
+            self.close()
+            return
+        if count == 0:
+            self._notes.append(Note("nvml", "no_gpu", "The NVIDIA driver is loaded but shows no GPU on this host."))
+        for index in self._chosen if self._chosen is not None else range(count):
+            reader = GpuReader(
+                self._calls,
+                index,
+                dear_interval_s=self._dear_interval_s,
+                energy_interval_s=self._energy_interval_s,
+                is_foreign=self._is_foreign,
+            )
+            reader.open()
+            self._readers.append(reader)
+        if self._readers and in_own_pid_namespace():
+            self._notes.append(
+                Note(
+                    "nvml",
+                    "pid_namespace",
+                    "This container has its own process numbers: processes on the GPUs may be missing or carry other "
+                    "numbers; start it with --pid=host to have them told apart.",
+                )
+            )
+        self._xids = XidWatch(self._calls)
+        self._xids.open(self._readers)
+
+    def read(self) -> Reading:
+        """Every GPU, now. A lost GPU stays listed, with None for every value."""
+        now_ns = time.monotonic_ns()
+        samples, notes = [], list(self._notes)
+        xids: dict[int, int] = {}
+        if self._xids is not None:
+            xids = self._xids.read(self._readers)
+            notes += self._xids.notes
+        for reader in self._readers:
+            sample, found = reader.read(now_ns, xids.get(reader.index))
+            samples.append(sample)
+            notes += found
+        return Reading(gpus=samples, notes=notes)
+
+    def inventory(self) -> dict[str, Any]:
+        """Driver, CUDA driver and NVML versions, GPUs and their links; see `nvml_inventory.describe`."""
+        if self._calls is None:
+            return {"gpu_count": None, "gpus": [], "notes": [note.message for note in self._notes]}
+        value = describe(self._calls, self._chosen)
+        value["notes"] = [note.message for note in self._notes]
+        return value
+
+    def close(self) -> None:
+        """Give back what NVML holds for us."""
+        for reader in self._readers:
+            reader.close()
+        self._readers = []
+        if self._xids is not None:
+            self._xids.close()
+            self._xids = None
+        if self._calls is not None:
+            self._calls.optional("nvmlShutdown")
+            self._calls = None
+
+
+def gpu_count() -> int | None:
+    """The number of GPUs NVML shows on this host; None where there is no driver or it cannot be asked."""
+    try:
+        calls = _initialised()
+    except Fault:
+        return None
+    count = calls.optional("nvmlDeviceGetCount")
+    calls.optional("nvmlShutdown")
+    return None if count is None else int(count)
+
+
+def _initialised() -> Calls:
+    """NVML, started.
+
+    Raises:
+        Fault: the binding, the library or the driver is missing or they do not fit.
+    """
+    try:
+        import pynvml
+    except ImportError as error:
+        raise Fault("import pynvml", 12) from error
+    calls = Calls(pynvml)
+    calls("nvmlInit")
+    return calls
+
+
+def _start_note(fault: Fault) -> Note:
+    """Why NVML did not start, and what to do about it."""
+    if fault.kind is Kind.LIBRARY_NOT_FOUND and fault.function == "import pynvml":
+        return Note("nvml", "no_binding", "The Python package nvidia-ml-py is missing: pip install nvidia-ml-py.")
+    if fault.kind is Kind.LIBRARY_NOT_FOUND and _KERNEL_DRIVER.exists():
+        return Note(
+            "nvml",
+            Kind.LIBRARY_NOT_FOUND,
+            "The NVIDIA driver is loaded but libnvidia-ml.so.1 is not found; a container needs the driver capability "
+            "`utility` (NVIDIA_DRIVER_CAPABILITIES=compute,utility).",
+        )
+    if fault.kind in (Kind.NO_DRIVER, Kind.LIBRARY_NOT_FOUND):
+        return Note("nvml", Kind.NO_DRIVER, "No NVIDIA driver on this host: only the host is watched.")
+    if fault.kind is Kind.VERSION_MISMATCH:
+        return Note(
+            "nvml",
+            Kind.VERSION_MISMATCH,
+            "The NVIDIA kernel driver and the NVML library are of different versions (an update without a restart): "
+            "reload the driver or restart the node; until then no GPU can be read.",
+        )
+    if fault.kind is Kind.NO_PERMISSION:
+        return Note(
+            "nvml", Kind.NO_PERMISSION, "This user may not open the NVIDIA driver: check the rights of /dev/nvidia*."
+        )
+    return Note("nvml", Kind.FAILED, f"NVML could not be started ({fault}).")

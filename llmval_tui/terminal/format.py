@@ -1,0 +1,132 @@
+"""Figures as people read them, each with its unit; what is not there reads `n/a`, never 0."""
+
+from datetime import UTC, datetime
+
+from llmval_tui.terminal.cell_width import cell_len, set_cell_size
+
+NOT_AVAILABLE = "n/a"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure with about `digits` significant digits and thousands apart: `0.52`, `28.1`, `14,960`."""
+    if value is None or value != value:  # NaN is "not available" as well
+        return NOT_AVAILABLE
+    size = abs(value)
+    if size >= 99.95 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.{max(0, digits - (2 if size >= 9.995 else 1))}f}"
+
+
+def gib(value: float | None) -> str:
+    """Bytes in GiB, without the unit."""
+    if value is None:
+        return NOT_AVAILABLE
+    return f"{value / 2**30:.0f}" if value >= 1000 * 2**30 else f"{value / 2**30:.1f}"
+
+
+def size(value: float | None) -> str:
+    """Bytes with a binary unit: `512 B`, `3.4 MiB`."""
+    if value is None:
+        return NOT_AVAILABLE
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def duration(seconds: float | None) -> str:
+    """A span: `0.4 s`, `42 s`, `3 min 05 s`, `2 h 07 min`, `4 d 3 h`."""
+    if seconds is None or seconds < 0:
+        return NOT_AVAILABLE
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def age(seconds: float) -> str:
+    """How long ago, coarse, so that it does not flicker: `now`, `5 s`, `3 min`, `2 h`."""
+    if seconds < 2:
+        return "now"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 86400 else f"{seconds / 86400:.0f} d"
+
+
+def instant(text: str | None) -> datetime | None:
+    """A UTC time as the records have it (`2026-01-02T03:04:05Z`); None where it is not one."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def fit(text: str, width: int, ellipsis: str = "…") -> str:
+    """`text` in exactly `width` cells: cut with an ellipsis, or filled with spaces."""
+    if width <= 0:
+        return ""
+    length = cell_len(text)
+    if length == width:
+        return text
+    if length < width:
+        return text + " " * (width - length)
+    return set_cell_size(text, width - 1) + ellipsis if width > 1 else ellipsis[:width]
+
+
+def middle(text: str, width: int, ellipsis: str = "…") -> str:
+    """`text` in exactly `width` cells; what is too much goes from the middle, for of paths the ends tell most."""
+    length = cell_len(text)
+    if length <= width or width < 3:
+        return fit(text, width, ellipsis)
+    tail = text
+    while cell_len(tail) > (width - 1) // 2:
+        tail = tail[1:]
+    return set_cell_size(text, width - 1 - cell_len(tail)) + ellipsis + tail
+
+
+def fold(text: str, width: int) -> list[str]:
+    """`text` with all its blanks in pieces of at most `width` cells: what is compared letter by letter."""
+    pieces: list[str] = []
+    while cell_len(text) > width > 1:
+        head = set_cell_size(text, width)
+        head = head if text.startswith(head) else head[:-1]  # a blank for half of a wide character
+        pieces.append(head)
+        text = text[len(head) :]
+    return [*pieces, text]
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` cells, broken at spaces, inside a word only where it must be."""
+    width = max(width, 8)
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        while cell_len(word) > width:
+            room = width - cell_len(line) - (1 if line else 0)
+            if room < 8:
+                lines.append(line)
+                line, room = "", width
+            head = set_cell_size(word, room).rstrip()
+            lines.append(f"{line} {head}" if line else head)
+            line, word = "", word[len(head) :]
+        if not line:
+            line = word
+        elif cell_len(line) + 1 + cell_len(word) <= width:
+            line = f"{line} {word}"
+        else:
+            lines.append(line)
+            line = word
+    if line or not lines:
+        lines.append(line)
+    return lines

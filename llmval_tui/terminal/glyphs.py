@@ -1,0 +1,97 @@
+"""The one set of signs. Each state is a sign and a word; colour only repeats what they say."""
+
+from dataclasses import dataclass, replace
+
+from llmval_tui.actions.step_state import StepState
+from llmval_tui.runs.records import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """How a state looks: a sign for each character set, the word, and the theme's role."""
+
+    unicode: str
+    ascii: str
+    word: str
+    role: str
+
+
+STEP_SIGNS = {
+    StepState.OPEN: Sign("○", ".", "open", "muted"),
+    StepState.DONE: Sign("✓", "x", "done", "good"),
+    StepState.TICKED: Sign("◇", "v", "ticked", "warn"),  # ticked with nothing recorded behind it: not the sign of done
+    StepState.RUNNING: Sign("▸", ">", "running", "busy"),
+    StepState.JUDGING: Sign("◔", "~", "judging", "busy"),
+    StepState.PASSED: Sign("●", "+", "passed", "good"),
+    StepState.FAILED: Sign("✗", "!", "failed", "bad"),
+    StepState.INVALID: Sign("⊘", "#", "invalid", "warn"),
+    StepState.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),
+    StepState.ASKING: Sign("?", "?", "asking", "accent"),
+}
+QUEUED = Sign("◷", ":", "queued", "busy")
+
+OUTCOME_SIGNS = {
+    Outcome.PASS: Sign("✓", "x", "pass", "good"),
+    Outcome.FAIL: Sign("✗", "!", "fail", "bad"),
+    Outcome.INVALID: Sign("⊘", "#", "invalid", "warn"),
+    Outcome.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),
+}
+
+
+# Cells of a power sweep, by the status in their file; None: no result yet.
+CELL_SIGNS: dict[str | None, Sign] = {
+    None: Sign("○", ".", "to do", "muted"),
+    "running": Sign("▸", ">", "running", "busy"),
+    "valid": Sign("✓", "x", "valid", "good"),
+    "invalid": Sign("⊘", "#", "invalid", "warn"),
+    "no_energy": Sign("◌", "-", "no energy", "warn"),
+    "refused": Sign("◇", "v", "refused", "warn"),
+    "failed": Sign("✗", "!", "failed", "bad"),
+}
+
+
+_ARROWS = {"↑": "up", "↓": "down", "←": "left", "→": "right", "×": "x"}
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """Signs, lines and chart ramps for one character set."""
+
+    ascii: bool
+    cursor: str
+    mark: str
+    bullet: str
+    ellipsis: str
+    rule: str
+    divider: str
+    border: str  # between list and pane, as Textual draws it
+    peak: str
+    bar_full: str
+    bar_parts: str  # eighths of a cell, thinnest first; "" where the set has none
+    bar_empty: str
+    gap: str  # a chart's cell where no sample was taken
+    dash: str
+    dot: str
+    ramp: str  # chart levels of one cell, from zero to full; zero looks unlike the lowest level and unlike a gap
+    braille: bool = False  # charts in braille: two samples a cell side by side, four levels
+
+    def sign(self, sign: Sign) -> str:
+        return sign.ascii if self.ascii else sign.unicode
+
+    def key(self, text: str) -> str:
+        """Text that names keys; in ASCII an arrow is a word, for `?` would be read as the key for help."""
+        if self.ascii:
+            for arrow, word in _ARROWS.items():
+                text = text.replace(arrow, word)
+        return text
+
+
+UNICODE = Glyphs(False, "❯", "◆", "•", "…", "─", "│", "▕", "▲", "█", "▏▎▍▌▋▊▉", "░", " ", "–", "·", "_▁▂▃▄▅▆▇█")
+ASCII = Glyphs(True, ">", "*", "-", "~", "-", "|", "|", "^", "#", "", ".", " ", "-", "|", "_.,:-=+*#")
+
+
+def glyphs(ascii_only: bool, charts: str = "blocks") -> Glyphs:
+    """The signs to draw with. `charts` is blocks, braille or ascii, and is ascii wherever everything is."""
+    if ascii_only:
+        return ASCII
+    return replace(UNICODE, braille=charts == "braille", ramp=ASCII.ramp if charts == "ascii" else UNICODE.ramp)

@@ -1,0 +1,60 @@
+"""The files behind a run: what it must leave, what was judged, and whether that is still so."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmval_tui.runs.evidence import copy_of
+from llmval_tui.runs.store import RunStore
+from llmval_tui.terminal.format import instant
+from llmval_tui.tui.data.run_follower import RunView
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactLine:
+    """One file. `state` is a word for people; `good` is None where nothing can be said yet."""
+
+    path: str
+    state: str
+    good: bool | None
+    bytes: int | None
+    sha256: str | None
+
+
+def artifact_lines(run: RunView, workspace: Path) -> tuple[ArtifactLine, ...]:
+    """The judged files first, then those that are still to come.
+
+    A judged file counts as unchanged here when its size is the judged one and it was not written since; only hashing
+    it again (`llmval verify`) proves it, and the words say so.
+    """
+    found = []
+    folder = RunStore(workspace).root / run.id
+    judged = instant(run.verdict.judged_utc) if run.verdict else None
+    evidence = run.verdict.evidence if run.verdict else []
+    for item in evidence:
+        kept = copy_of(folder, item.sha256).is_file()
+        try:
+            status = (workspace / item.path).stat()
+        except OSError:
+            state = "missing; the run keeps a copy" if kept else "missing"
+            found.append(ArtifactLine(item.path, state, kept, item.bytes, item.sha256))
+            continue
+        same = status.st_size == item.bytes and (judged is None or status.st_mtime <= judged.timestamp() + 1)
+        state = "as judged (by size and time)" if same else "changed since it was judged"
+        if kept and not same:
+            state = "written over since; the run keeps a copy"
+        found.append(ArtifactLine(item.path, state, same or kept, status.st_size, item.sha256))
+    known = {item.path for item in evidence}
+    for expected in run.intent.artifacts:
+        if expected.path in known:
+            continue
+        try:
+            status = (workspace / expected.path).stat()
+            found.append(ArtifactLine(expected.path, "there, not judged", None, status.st_size, None))
+        except OSError:
+            waiting = run.alive or run.verdict is None
+            found.append(
+                ArtifactLine(
+                    expected.path, "not there yet" if waiting else "missing", None if waiting else False, None, None
+                )
+            )
+    return tuple(found)

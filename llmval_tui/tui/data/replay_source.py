@@ -1,0 +1,202 @@
+"""A recorded run as the panes see it: the run as it stood at the moment that the replay's clock shows."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from textual.message import Message
+
+from llmval_tui.actions.step_state import StepState, StepStatus
+from llmval_tui.checklist.model import Checklist, Section, Step
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.events import EventFollower
+from llmval_tui.runs.records import CommandStatus, Outcome, State, Status, Verdict
+from llmval_tui.runs.store import Run
+from llmval_tui.telemetry.sample import Sample
+from llmval_tui.terminal.format import instant
+from llmval_tui.tui.data.artifacts import artifact_lines
+from llmval_tui.tui.data.history import LONGEST
+from llmval_tui.tui.data.replay_timeline import SECOND_NS, TimedLines, Timeline
+from llmval_tui.tui.data.run_follower import RunFollower, RunView
+from llmval_tui.tui.data.watcher import RecorderState, Sampled
+from llmval_tui.tui.data.workspace_view import Detail, Document, View, Wish, Workspace
+from llmval_tui.tui.settings import Settings
+
+Post = Callable[[Message], object]
+JUDGED = {
+    Outcome.PASS: StepState.PASSED,
+    Outcome.FAIL: StepState.FAILED,
+    Outcome.INVALID: StepState.INVALID,
+    Outcome.INCONCLUSIVE: StepState.INCONCLUSIVE,
+}
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A recording that is open: its clock, its samples, and the run it is of, where it is of one."""
+
+    timeline: Timeline
+    samples: TimedLines
+    events: TimedLines | None = None
+    run: Run | None = None
+
+    def log_limit(self, size: int) -> int:
+        """How much of a log is on show: lines carry no time, so the share of time stands for the share of bytes."""
+        return round(size * self.timeline.share)
+
+
+def open_replay(path: Path) -> Replay:
+    """Index a run folder or a telemetry.jsonl.
+
+    Raises:
+        Refused: it is not there, damaged, or holds nothing that could be played.
+    """
+    run = Run(path) if path.is_dir() else None
+    try:
+        samples = TimedLines(path / "telemetry.jsonl" if run else path)
+        events = TimedLines(run.events) if run else None
+    except OSError as error:
+        raise Refused(f"{path} cannot be read ({error.strerror}): make it readable, or name another.") from error
+    spans = [span for lines in (samples, events) if lines is not None and (span := lines.span_ns) is not None]
+    if run is not None:
+        status = run.status()
+        moments = [instant(status.started_utc), instant(status.ended_utc), instant(run.intent.created_utc)]
+        known = [round(moment.timestamp() * SECOND_NS) for moment in moments if moment is not None]
+        spans += [(moment, moment) for moment in known]
+    if not spans:
+        raise Refused(f"{path} holds no samples and no events: name a run that was recorded.")
+    # A second more, so that the last thing that happened is seen and not only reached.
+    timeline = Timeline(min(span[0] for span in spans), max(span[1] for span in spans) + SECOND_NS)
+    return Replay(timeline, samples, events, run)
+
+
+class RecordedEvents(EventFollower):
+    """The events up to the replay's moment, each given once."""
+
+    def __init__(self, path: Path, lines: TimedLines, clock: Callable[[], int]) -> None:
+        super().__init__(path)
+        self._lines, self._clock = lines, clock
+        self._given_ns = -1
+
+    def poll(self) -> list[dict[str, Any]]:
+        """The events since the last call."""
+        until = self._clock()
+        found = self._taken(self._lines.between(self._given_ns, until))
+        self._given_ns = until
+        return found
+
+
+class RecordedRun(RunFollower):
+    """One recorded run at a moment that only goes forward; to go back, make another."""
+
+    def __init__(self, replay: Replay) -> None:
+        assert replay.run is not None and replay.events is not None
+        super().__init__(replay.run)
+        self.at_ns = replay.timeline.start_ns
+        self._end_ns = replay.timeline.end_ns - SECOND_NS
+        self._events = RecordedEvents(replay.run.events, replay.events, lambda: self.at_ns)
+        self._limit = replay.log_limit
+
+    def look_at(self, moment_ns: int) -> RunView:
+        """The run as it stood then."""
+        self.at_ns = moment_ns
+        if self._sweep is not None:
+            self._sweep.until_ns = moment_ns
+        view = self.look()
+        # The pane would otherwise offer the whole recording as something else than what plays.
+        return replace(view, telemetry_bytes=0)
+
+    def _standing(self) -> tuple[State, Status, Verdict | None]:
+        state, status, verdict = super()._standing()
+        if self.at_ns >= self._end_ns:
+            return (state if state is State.FINISHED else State.LOST), status, verdict
+        commands = [CommandStatus(command.label) for command in status.commands]
+        return State.RUNNING, replace(status, ended_utc=None, commands=commands, cancelled=None, notes=[]), None
+
+
+class ReplayWorkspace(Workspace):
+    """A workspace of one step, made from the run's own record, so that a run from anywhere can be played."""
+
+    def __init__(self, settings: Settings, replay: Replay) -> None:
+        super().__init__(settings, _nothing)
+        assert replay.run is not None
+        self._replay = replay
+        self._shown = RecordedRun(replay)
+        self._list = checklist_of(replay.run)
+        # artifacts/runs/<id>, as runs lie; what the run left is looked for there.
+        self._root = replay.run.folder.absolute().parents[2]
+
+    def look(self, wish: Wish) -> View:
+        now = self._replay.timeline.now_ns
+        if now < self._shown.at_ns:
+            self._shown = RecordedRun(self._replay)
+        run = self._shown.look_at(now)
+        step = self._list.steps[0]
+        verdict = run.verdict
+        state = StepState.RUNNING if run.alive else JUDGED[verdict.outcome] if verdict else StepState.JUDGING
+        status = StepStatus(step, state, self._replay.run, verdict)
+        lines = tuple(self._list.source.decode().splitlines())
+        return View(
+            checklist=self._list,
+            steps=(status,),
+            detail=Detail(step.key, None, 1, 0, run, artifact_lines(run, self._root)),
+            document=Document(self._list.path.name, lines, step.line, (self._list.path.name,)),
+        )
+
+
+def checklist_of(run: Run) -> Checklist:
+    """The one step that a run was of."""
+    ref = run.intent.step
+    title = f"Replay of {run.id}"
+    source = f"# {title}\n\n## {ref.section}\n- [ ] {ref.text}\n".encode()
+    step = Step(ref.number, ref.section, ref.text, (), False, ref.occurrence, 4, len(source), len(source), {})
+    section = Section(1, ref.section, 3, (step,))
+    return Checklist(Path(ref.checklist), title, (section,), source)
+
+
+def _nothing(context: object) -> Any:
+    raise Refused("A replay starts nothing: open the dashboard without --replay.")
+
+
+class ReplayTelemetry(threading.Thread):
+    """Posts the recorded samples as the replay's clock reaches them; takes the live recorder's place."""
+
+    def __init__(self, replay: Replay, post: Post, interval: float) -> None:
+        super().__init__(name="replay", daemon=True)
+        self._replay, self._post = replay, post
+        self._interval = interval
+        self._wake = threading.Event()
+        self._ended = False
+
+    def hurry(self) -> None:
+        """The operator has sought: show it now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._ended = True
+        self._wake.set()
+
+    def run(self) -> None:
+        given = self._replay.timeline.start_ns - 1
+        while not self._ended:
+            self._wake.clear()
+            now = self._replay.timeline.now_ns
+            back = now < given
+            try:
+                lines = self._replay.samples.between(0 if back else given, now, LONGEST)
+            except OSError as error:
+                self._post(RecorderState(f"the recording cannot be read any more ({error.strerror})."))
+                return
+            samples = [sample for line in lines if (sample := Sample.from_line(line)) is not None]
+            if samples or back:
+                self._post(Sampled("live", samples, restart=back))
+            given = now
+            self._wake.wait(self._interval)
+
+
+def telemetry_of(replay: Replay) -> Callable[[Post, float], ReplayTelemetry]:
+    """What the main screen starts in place of the live recorder."""
+    return partial(ReplayTelemetry, replay)

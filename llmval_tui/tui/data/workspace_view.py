@@ -1,0 +1,270 @@
+"""The workspace as the panes show it: one look over its files gives one picture that does not change any more.
+
+Used in the watcher's thread only: every method may wait for a slow disk.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from llmval_tui.actions.step_state import StepStatus, step_statuses
+from llmval_tui.checklist.model import Checklist, Step, StepKey, load
+from llmval_tui.checklist.parse_cache import KeptEntries
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.text import clean_line
+from llmval_tui.plans.records import active_plan
+from llmval_tui.runs.store import Run, RunStore, recorded_path
+from llmval_tui.tui.settings import Settings
+
+if TYPE_CHECKING:  # what concerns one step and its run is imported when one is chosen, after the first paint
+    from llmval_tui.actions.api import Context, Proposal
+    from llmval_tui.tui.data.artifacts import ArtifactLine
+    from llmval_tui.tui.data.run_follower import RunFollower, RunView
+
+Propose = Callable[["Context"], "Proposal"]
+PROPOSAL_AGE_S = 5.0  # a proposal looks at files and the clock, so it is asked for again now and then
+LARGEST_DOCUMENT = 2 << 20
+
+
+def propose(context: "Context") -> "Proposal":
+    """What a step would do; the actions are imported when the first one is asked, after the first paint."""
+    from llmval_tui.actions import registry
+
+    return registry.propose(context)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the panes want to see: decided by the operator's keys."""
+
+    key: StepKey | None = None
+    back: int = 0  # 0: the step's newest run, 1: the one before, …
+    document: int = 0  # 0: the checklist, then docs/TODO.md, then what the step names
+    preset: str | None = None
+    adapt: bool = False
+    gpu_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text file of the workspace, cleaned, as lines; `mark` is the line to show, counted from 1."""
+
+    name: str
+    lines: tuple[str, ...]
+    mark: int | None
+    names: tuple[str, ...]  # all that can be chosen
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """All about the chosen step."""
+
+    key: StepKey
+    proposal: "Proposal | None"
+    runs: int  # how many runs there are for it
+    back: int
+    run: "RunView | None"
+    artifacts: "tuple[ArtifactLine, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The whole workspace at one moment."""
+
+    checklist: Checklist | None = None
+    trouble: str | None = None  # why what is shown is not the newest
+    steps: tuple[StepStatus, ...] = ()
+    queued: frozenset[str] = frozenset()  # numbers of steps that the active plan has still to do
+    plan: str | None = None  # id of the active plan
+    active: tuple[str, ...] = ()  # ids of runs in which something runs
+    judging: bool = False  # a run has ended and nothing is there to judge it
+    detail: Detail | None = None
+    document: Document | None = None
+
+    def status(self, key: StepKey | None) -> StepStatus | None:
+        return next((status for status in self.steps if status.step.key == key), None)
+
+
+@dataclass
+class Workspace:
+    """Looks at one workspace and one checklist; keeps the last good picture where a file is broken."""
+
+    settings: Settings
+    propose: Propose
+    clock: Callable[[], datetime] = lambda: datetime.now().astimezone()
+    kept: KeptEntries | None = None
+    store: RunStore = field(init=False)
+    _last: View = field(default_factory=View)
+    _stamp: tuple[int, int, int] | None = None
+    _follower: "RunFollower | None" = None
+    _proposal: "tuple[tuple[object, ...], datetime, Proposal] | None" = None
+
+    def __post_init__(self) -> None:
+        self.store = RunStore(self.settings.workspace)
+
+    def look(self, wish: Wish) -> View:
+        """One picture. A file that is missing or broken never raises: the picture says so and keeps what was there."""
+        view = self._last
+        trouble = None
+        try:
+            view = replace(view, checklist=self._checklist(view.checklist))
+        except Refused as refusal:
+            trouble = str(refusal)
+        if view.checklist is not None:
+            try:
+                view = self._standing(view)
+                view = replace(view, detail=self._detail(view, wish))
+            except (Refused, OSError) as error:  # a run folder that was moved away meanwhile
+                trouble = trouble or str(error)
+            view = replace(view, document=self._document(view, wish))
+        view = replace(view, trouble=trouble)
+        self._last = view
+        if self.kept is not None and not self.settings.readonly:
+            self.kept.save()
+        return view
+
+    def read(self) -> None:
+        """Read the checklist before there is a screen.
+
+        Raises:
+            Refused: it cannot be read, or is no checklist.
+        """
+        self._last = replace(self._last, checklist=self._checklist(None))
+
+    def _checklist(self, before: Checklist | None) -> Checklist:
+        path = self.settings.checklist
+        try:
+            status = path.stat()
+            stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        except OSError:
+            stamp = None
+        if before is None or stamp is None or stamp != self._stamp:
+            before = load(path, self.kept.scan if self.kept is not None else None)
+            self._stamp = stamp
+        return before
+
+    def _standing(self, view: View) -> View:
+        assert view.checklist is not None
+        steps = tuple(step_statuses(view.checklist, self.store))
+        plan = active_plan(self.settings.workspace)
+        queued: frozenset[str] = frozenset()
+        if plan is not None:
+            status = plan.status()
+            over = {result.number for result in status.results} | {status.current}
+            wanted = {(s.section, s.text, s.occurrence): s.number for s in plan.intent.steps if s.number not in over}
+            queued = frozenset(s.step.number for s in steps if tuple(s.step.key) in wanted)
+        waiting = [s for s in steps if s.run is not None and s.verdict is None]
+        active = tuple(s.run.id for s in waiting if s.run is not None and s.run.alive())
+        return replace(
+            view,
+            steps=steps,
+            queued=queued,
+            plan=plan.id if plan else None,
+            active=active,
+            judging=plan is None and len(waiting) > len(active),
+        )
+
+    def _detail(self, view: View, wish: Wish) -> Detail | None:
+        assert view.checklist is not None
+        step = view.checklist.find(wish.key) if wish.key is not None else None
+        if step is None:
+            return None
+        from llmval_tui.tui.data.artifacts import artifact_lines
+
+        name = recorded_path(view.checklist.path, self.settings.workspace)
+        runs = self.store.of_step(*step.key, checklist=name)
+        back = max(0, min(wish.back, len(runs) - 1))
+        run = self._follow(runs[back]) if runs else None
+        lines = artifact_lines(run, self.settings.workspace) if run else ()
+        return Detail(step.key, self._propose(view, step, wish), len(runs), back, run, lines)
+
+    def _follow(self, run: Run) -> "RunView":
+        from llmval_tui.tui.data.run_follower import RunFollower
+
+        if self._follower is None or self._follower.run.id != run.id:
+            self._follower = RunFollower(run)
+        return self._follower.look()
+
+    def _propose(self, view: View, step: Step, wish: Wish) -> "Proposal":
+        assert view.checklist is not None
+        now = self.clock()
+        key = (step.key, view.checklist.source, wish.preset, wish.adapt, wish.gpu_count, view.active)
+        if (
+            self._proposal is None
+            or self._proposal[0] != key
+            or (now - self._proposal[1]).total_seconds() > PROPOSAL_AGE_S
+        ):
+            self._proposal = (key, now, self.propose(self.context(view.checklist, step, wish)))
+        return self._proposal[2]
+
+    def context(self, checklist: Checklist, step: Step, wish: Wish) -> "Context":
+        """What an action looks at, with the options as they are set now."""
+        from llmval_tui.actions.api import Context, Options
+
+        settings = self.settings
+        return Context(
+            workspace=settings.workspace,
+            checklist=checklist,
+            step=step,
+            options=Options(wish.preset, wish.adapt, settings.gpus, settings.runner_python),
+            store=self.store,
+            now=self.clock(),
+            environment=settings.environment,
+            gpu_count=wish.gpu_count,
+            demo=settings.demo,
+        )
+
+    def proposals(self, keys: tuple[StepKey, ...], wish: Wish) -> "list[tuple[Step, Proposal]]":
+        """What each of these steps would do, for a dialog that asks before it is done.
+
+        Raises:
+            Refused: the checklist cannot be read.
+        """
+        checklist = load(self.settings.checklist)
+        steps = [step for key in keys if (step := checklist.find(key)) is not None]
+        return [(step, self.propose(self.context(checklist, step, wish))) for step in steps]
+
+    def _document(self, view: View, wish: Wish) -> Document:
+        assert view.checklist is not None
+        workspace, checklist = self.settings.workspace, view.checklist
+        step = checklist.find(wish.key) if wish.key is not None else None
+        paths = [checklist.path, workspace / "docs" / "TODO.md"]
+        for span in step.spans if step else ():
+            named = workspace / span
+            if span.endswith(".md") and named not in paths and named.is_file():
+                paths.append(named)
+        path = paths[wish.document % len(paths)]
+        names = tuple(p.name for p in paths)
+        mark = step.line if step and path == checklist.path else None
+        if path == checklist.path:
+            data = checklist.source
+        else:
+            try:
+                with path.open("rb") as file:
+                    data = file.read(LARGEST_DOCUMENT)
+            except OSError as error:
+                return Document(path.name, (), None, names, f"{path}: {os.strerror(error.errno or 0)}")
+        return Document(path.name, _lines(data), mark, names)
+
+
+class FirstLook(threading.Thread):
+    """The first picture, for the list that is drawn before there is a screen; in a thread, for a disk may hang."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(name="first-look", daemon=True)
+        self.workspace = workspace
+        self.view: View | None = None  # None: not there yet, or no look could be taken
+
+    def run(self) -> None:
+        # What the watcher, who looks again, meets too it can also show.
+        with suppress(Exception):
+            self.view = self.workspace.look(Wish())
+
+
+def _lines(data: bytes) -> tuple[str, ...]:
+    return tuple(clean_line(line) for line in data.decode("utf-8", "replace").split("\n"))

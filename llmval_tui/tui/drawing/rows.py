@@ -1,0 +1,62 @@
+"""Rows of text as the panes make them: spans, each in the role that it has, on a ground. Plain data: they can be made
+before there is a screen, and painted by whatever paints first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from llmval_tui.terminal.cell_width import cell_len, set_cell_size
+
+Span = tuple[str, str]  # text, role
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: spans from left to right on a ground; what is left of the width is filled."""
+
+    spans: tuple[Span, ...] = ()
+    ground: str = "screen"
+    target: str | None = field(default=None)  # what a click on the row means to the widget that made it
+
+    @property
+    def plain(self) -> str:
+        return "".join(text for text, _ in self.spans)
+
+
+def row(*spans: Span, ground: str = "screen", target: str | None = None) -> Row:
+    return Row(tuple(span for span in spans if span[0]), ground, target)
+
+
+def fitted(spans: Sequence[Span], width: int) -> list[Span]:
+    """The spans in exactly `width` cells: cut off, or filled; the last one is the filling, which may be empty."""
+    found: list[Span] = []
+    room = width
+    for text, role in spans:
+        length = cell_len(text)
+        if length > room:
+            text, length = set_cell_size(text, room), room
+        found.append((text, role))
+        room -= length
+        if room <= 0:
+            break
+    return [*found, (" " * room, "text")]
+
+
+def exactly(rows: Sequence[Row], height: int, ascii_only: bool) -> list[Row]:
+    """The rows as they are painted: as many as there is height, and in ASCII where everything is."""
+    shown = list(rows)[:height]
+    if ascii_only:
+        shown = [Row(tuple((ascii_text(t), role) for t, role in r.spans), r.ground, r.target) for r in shown]
+    return shown + [Row()] * (height - len(shown))
+
+
+_PLAIN = str.maketrans("×°…“”‘’–—·→≤≥−", "x ~\"\"''--|><>-")
+
+
+@lru_cache(maxsize=4096)
+def ascii_text(text: str) -> str:
+    """The text in ASCII, cell by cell: signs that have a likeness get it, everything else a question mark."""
+    if text.isascii():
+        return text
+    likened = text.translate(_PLAIN)
+    return "".join(c if c.isascii() else "?" * cell_len(c) for c in likened)

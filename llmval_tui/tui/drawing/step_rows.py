@@ -1,0 +1,108 @@
+"""The checklist as rows: its title, sections with how far they are, steps with their state as a sign and a word.
+
+Made of plain data, so that the list that is drawn before there is a screen is the list that the screen shows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmval_tui.checklist.model import StepKey
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import fit, wrap
+from llmval_tui.terminal.glyphs import Glyphs
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.drawing.labels import plain_text, told_apart
+from llmval_tui.tui.drawing.rows import Row, Span, row
+
+WORD = 12  # cells of the longest state's word
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The rows of the list, and the step that each row's target means."""
+
+    rows: Sequence[Row]
+    keys: dict[str, StepKey]
+
+    def row_of(self, key: StepKey | None) -> int | None:
+        """Where a step stands; None where the list does not show it."""
+        return next((i for i, r in enumerate(self.rows) if r.target and self.keys.get(r.target) == key), None)
+
+
+def title_row(state: ScreenState, glyphs: Glyphs, width: int, focused: bool) -> Row:
+    """Over the list: what it is, how much is done, what is marked or filtered."""
+    steps = state.view.steps
+    done = sum(status.step.checked for status in steps)
+    title = state.view.checklist.title if state.view.checklist else state.settings.checklist.name
+    extra = f" {done}/{len(steps)} ticked "
+    if state.marks:
+        extra = f" {len(state.marks)} marked" + extra
+    if state.filter:
+        extra = f" /{state.filter}" + extra
+    name = fit(f" {title}", width - cell_len(extra), glyphs.ellipsis)
+    return Row(((name, "title" if focused else "muted"), (extra, "text")), "cursor" if focused else "bar")
+
+
+def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
+    """All rows of the list, whatever of them is in sight."""
+    if state.view.checklist is None:
+        text = state.view.trouble or "reading the checklist"
+        role = "bad" if state.view.trouble else "muted"
+        return Listing([row(), *(row((f" {line}", role)) for line in wrap(text, width - 2))], {})
+    statuses = {status.step.key: status for status in state.view.steps}
+    rows: list[Row] = []
+    keys: dict[str, StepKey] = {}
+    texts = tuple(step.text for section in state.view.checklist.sections for step in section.steps)
+    labels = dict(zip(texts, told_apart(texts), strict=True))
+    letters = {target: letter for letter, target in (state.jump or {}).items()}
+    if state.view.trouble:
+        rows.append(row((fit(" not current: see Run", width), "bad")))
+    for section in state.view.checklist.sections:
+        steps = [step for step in section.steps if _wanted(state, step.text)]
+        if not steps:
+            continue
+        done = sum(step.checked for step in section.steps)
+        count = f" {done}/{len(section.steps)} "
+        if rows:
+            rows.append(row())
+        title = fit(f" {plain_text(section.title)}", width - cell_len(count), glyphs.ellipsis)
+        rows.append(row((title, "title"), (count, "good" if done == len(section.steps) else "muted")))
+        for step in steps:
+            status = statuses.get(step.key)
+            if status is None:
+                continue
+            sign = state.sign(step, status.state)
+            target = f"{step.number}\0{step.occurrence}\0{step.text}"
+            keys[target] = step.key
+            mark = glyphs.mark if step.key in state.marks else " "
+            chosen = letters.get(target) or (glyphs.cursor if step.key == state.key else " ")
+            number = fit(step.number, max(4, cell_len(step.number)) + 1)
+            word = fit(sign.word, WORD if width >= 44 else cell_len(sign.word))
+            tail = f" {glyphs.sign(sign)} {word} " if width >= 44 else f" {glyphs.sign(sign)} {word}"
+            room = width - 2 - cell_len(number) - cell_len(tail)
+            rows.append(
+                row(
+                    (chosen, "key" if letters else "accent"),
+                    (mark, "key"),
+                    (number, "muted"),
+                    *_label(*labels[step.text], room, glyphs),
+                    (tail, sign.role),
+                    target=target,
+                )
+            )
+    if not keys and state.view.steps:  # else it is not the filter's doing
+        rows.append(row((f" no step contains “{state.filter}”; Esc shows all", "warn")))
+    return Listing(rows, keys)
+
+
+def _label(name: str, different: str, room: int, glyphs: Glyphs) -> list[Span]:
+    """What an item is called in exactly `room` cells; what tells it from others has the half of them if it needs so."""
+    share = min(cell_len(different), max(room // 2, room - cell_len(name) - 1))
+    if not share:
+        return [(fit(name, room, glyphs.ellipsis), "text")]
+    head = fit(name, min(cell_len(name), room - share - 1), glyphs.ellipsis)
+    return [(head, "text"), (fit(f" {different}", room - cell_len(head), glyphs.ellipsis), "text")]
+
+
+def _wanted(state: ScreenState, text: str) -> bool:
+    return state.filter.casefold() in plain_text(text).casefold()

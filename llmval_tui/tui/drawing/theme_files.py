@@ -1,0 +1,68 @@
+"""Themes as files: which there are, and what one says. What its styles look like is for whoever paints with them."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.paths import bundled
+
+ROLES = ("text", "muted", "title", "accent", "key", "code", "good", "warn", "bad", "busy", "chart", "chart2", "track")
+GROUNDS = ("screen", "bar", "cursor", "idle", "match")
+KINDS = ("dark", "light", "ansi")
+
+
+@dataclass(frozen=True)
+class ThemeFile:
+    """One theme as it is written: `roles` are Rich styles without a background, `grounds` backgrounds or styles that
+    invert."""
+
+    name: str
+    kind: str
+    roles: Mapping[str, str]
+    grounds: Mapping[str, str]
+
+
+def read_theme(path: Path) -> ThemeFile:
+    """Read one theme.
+
+    Raises:
+        Refused: not TOML, or a role or ground missing.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Refused(f"the theme {path} cannot be read ({error}): correct it or choose another by --theme.") from error
+    kind = data.get("kind")
+    if kind not in KINDS:
+        raise Refused(f"the theme {path} has kind {kind!r}: write one of {', '.join(KINDS)}.")
+    roles, grounds = data.get("roles", {}), data.get("grounds", {})
+    for table, names, given in (("roles", ROLES, roles), ("grounds", GROUNDS, grounds)):
+        if missing := [name for name in names if not isinstance(given.get(name), str)]:
+            raise Refused(f"the theme {path} lacks {', '.join(missing)} in its table [{table}]: add what is missing.")
+    return ThemeFile(path.stem, kind, {n: roles[n] for n in ROLES}, {n: grounds[n] for n in GROUNDS})
+
+
+def theme_files(environment: Mapping[str, str]) -> dict[str, Path]:
+    """Every theme there is, by name: those that come with llmval, then the user's own, which win."""
+    config = environment.get("XDG_CONFIG_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".config")
+    found: dict[str, Path] = {}
+    for folder in (bundled("themes"), Path(config) / "llmval" / "themes"):
+        if folder.is_dir():
+            found.update({path.stem: path for path in sorted(folder.glob("*.toml"))})
+    return found
+
+
+def find_theme(name: str | None, environment: Mapping[str, str] = os.environ) -> Path:
+    """The theme of that name; `dark` without one, or `mono` where NO_COLOR is set (https://no-color.org).
+
+    Raises:
+        Refused: there is no such theme.
+    """
+    wanted = name or ("mono" if environment.get("NO_COLOR") else "dark")
+    files = theme_files(environment)
+    if wanted not in files:
+        raise Refused(f"there is no theme {wanted!r}: choose one of {', '.join(files)}.")
+    return files[wanted]

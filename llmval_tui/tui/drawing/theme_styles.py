@@ -1,0 +1,163 @@
+"""Themes as data: a TOML file names a colour for each role, and this module turns it into styles.
+
+A role is what a piece of text means (`bad`, `muted`, `key`); a ground is what it stands on (`screen`, `bar`, `cursor`).
+Widgets know roles and grounds only, so a theme can change every colour and no widget changes.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.errors import StyleSyntaxError
+from rich.style import Style
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.tui.drawing.theme_files import GROUNDS, ROLES, ThemeFile, find_theme, read_theme
+
+if TYPE_CHECKING:
+    from textual.theme import Theme
+
+# Not read as text: the empty part of a bar. Everything else must reach 4.5:1 (WCAG 2.2, success criterion 1.4.3).
+DECORATION = frozenset({"track"})
+MINIMUM_CONTRAST = 4.5
+
+
+@dataclass(frozen=True)
+class Look(ThemeFile):
+    """A theme in Rich's styles."""
+
+    _styles: dict[tuple[str, str], Style] = field(default_factory=dict, compare=False, repr=False)
+
+    def style(self, role: str, ground: str = "screen") -> Style:
+        """The style of text of this role on this ground."""
+        found = self._styles.get((role, ground))
+        if found is None:
+            own, under = Style.parse(self.roles[role]), _ground_style(self.grounds[ground])
+            if under.reverse:
+                # Inverted, a colour would become the background of each word; the row keeps the terminal's own pair.
+                own = Style(bold=own.bold, underline=own.underline)
+            found = own + under
+            self._styles[role, ground] = found
+        return found
+
+    def textual(self) -> "Theme":
+        """The same theme for Textual's own widgets: inputs, scroll bars, toasts, the palette."""
+        from textual.theme import Theme
+
+        colour = {role: _textual_colour(Style.parse(value)) for role, value in self.roles.items()}
+        screen, bar, cursor = (_textual_colour(_ground_style(self.grounds[name]), back=True) for name in GROUNDS[:3])
+        cursor_text = colour["text"] if self.kind != "ansi" else "ansi_black"
+        if self.kind == "ansi" and cursor == "ansi_default":
+            cursor = "ansi_white"
+        return Theme(
+            name=f"llmval-{self.name}",
+            primary=colour["accent"],
+            secondary=colour["chart2"],
+            accent=colour["accent"],
+            warning=colour["warn"],
+            error=colour["bad"],
+            success=colour["good"],
+            foreground=colour["text"],
+            background=screen,
+            surface=bar,
+            panel=bar,
+            dark=self.kind != "light",
+            ansi=self.kind == "ansi",
+            variables={
+                "block-cursor-background": cursor,
+                "block-cursor-foreground": cursor_text,
+                "border": colour["accent"],
+                "border-blurred": colour["track"],
+                "scrollbar": colour["track"],
+                "scrollbar-hover": colour["muted"],
+                "scrollbar-active": colour["accent"],
+                "scrollbar-background": screen,
+                "scrollbar-background-hover": screen,
+                "scrollbar-background-active": screen,
+                "scrollbar-corner-color": screen,
+                "input-selection-background": cursor,
+                "text-muted": colour["muted"],
+                # Textual's style sheets name these two wherever a theme is of the terminal's own colours.
+                "ansi-background": "ansi_default",
+                "ansi-foreground": "ansi_default",
+            },
+        )
+
+    def unreadable(self) -> list[str]:
+        """Every pair of text and ground below 4.5:1, said in words; empty where all can be read.
+
+        A theme of the terminal's own colours cannot be computed; its rule is that text stands on the terminal's own
+        background, or on an inverted row, in which it keeps the terminal's own pair.
+        """
+        if self.kind == "ansi":
+            return [
+                f"{name} must be `default` or `reverse` in an ansi theme, not {value!r}"
+                for name, value in self.grounds.items()
+                if not set(value.split()) <= {"default", "reverse", "underline", "bold"}
+            ]
+        found = []
+        for role in (name for name in ROLES if name not in DECORATION):
+            for ground in GROUNDS:
+                style = self.style(role, ground)
+                ratio = contrast(_rgb(style), _rgb(style, back=True))
+                if ratio < MINIMUM_CONTRAST:
+                    found.append(f"{role} on {ground} has a contrast of {ratio:.2f}:1")
+        return found
+
+
+def contrast(first: tuple[int, int, int], second: tuple[int, int, int]) -> float:
+    """Contrast ratio of two sRGB colours, 1 to 21, as WCAG 2.2 defines it (relative luminance)."""
+    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: tuple[int, int, int]) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def parse_look(path: Path) -> Look:
+    """Read one theme.
+
+    Raises:
+        Refused: as `read_theme`, or a style that Rich does not understand.
+    """
+    theme = read_theme(path)
+    for table, given in (("roles", theme.roles), ("grounds", theme.grounds)):
+        for name, value in given.items():
+            try:
+                Style.parse(value)
+            except StyleSyntaxError as error:
+                raise Refused(f"the theme {path} has no valid style for {table}.{name}: {error}.") from error
+    return Look(theme.name, theme.kind, theme.roles, theme.grounds)
+
+
+def choose_look(name: str | None, environment: Mapping[str, str] = os.environ) -> Look:
+    """The theme of that name, as `find_theme` finds it.
+
+    Raises:
+        Refused: there is no such theme, or it is not valid.
+    """
+    return parse_look(find_theme(name, environment))
+
+
+def _ground_style(value: str) -> Style:
+    style = Style.parse(value)
+    # A ground is written as the plain name of its colour.
+    return Style(bgcolor=style.color, reverse=style.reverse, underline=style.underline, bold=style.bold)
+
+
+def _rgb(style: Style, *, back: bool = False) -> tuple[int, int, int]:
+    colour = style.bgcolor if back else style.color
+    if colour is None or colour.triplet is None:
+        raise Refused("a dark or light theme needs its colours as #rrggbb.")
+    return tuple(colour.triplet)  # type: ignore[return-value]
+
+
+def _textual_colour(style: Style, *, back: bool = False) -> str:
+    colour = style.bgcolor if back else style.color
+    if colour is None or colour.is_default:
+        return "ansi_default"
+    return colour.triplet.hex if colour.triplet else f"ansi_{colour.name}"

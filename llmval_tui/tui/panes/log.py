@@ -1,0 +1,316 @@
+"""The Log pane: a window into a file of any size, which follows the end until one scrolls up."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import events
+
+from llmval_tui.runs.store import LogFile
+from llmval_tui.terminal.cell_width import cell_len, set_cell_size
+from llmval_tui.terminal.format import size
+from llmval_tui.tui.data.log_file import LogLine, Window
+from llmval_tui.tui.data.log_reader import Ask, LogGrew, LogRead
+from llmval_tui.tui.data.run_follower import preferred
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.drawing.rows import Row, Span, row
+from llmval_tui.tui.drawing.viewport import with_thumb
+from llmval_tui.tui.panes.document import cut_left
+from llmval_tui.tui.panes.run import log_name
+from llmval_tui.tui.widgets.scroll_pane import ScrollPane
+
+if TYPE_CHECKING:
+    from llmval_tui.tui.data.log_merge import Merged
+
+SEARCHING = "searching"
+
+
+class LogPane(ScrollPane):
+    """One log of the shown run at a time. Places are byte offsets; every read is a question to the reader's thread."""
+
+    def __init__(
+        self, state: ScreenState, ask: Callable[[Ask], None], show: "Callable[[Path | Merged | None], None]"
+    ) -> None:
+        super().__init__(id="log")
+        self.state = state
+        self._ask = ask
+        self._search: Ask | None = None  # the search under way
+        self._show = show
+        self.following = True
+        self.window = Window((), 0, 0, 0)
+        self.new_lines = 0
+        self.needle = ""
+        self.message = ""
+        self.left = 0
+        self.file: LogFile | None = None
+        self.all_ranks = False
+        self._source: Path | Merged | None = None  # what the reader was asked to show
+        self._file_size = 0
+        self._found: int | None = None
+        self._chosen: tuple[str, int | None, str] | None = None  # the log the operator turned to, kept from run to run
+
+    @property
+    def _count(self) -> int:
+        return max(1, self.size.height - 1)
+
+    def _request(self, ask: Ask) -> None:
+        """Ask the reader; what was asked before is dropped, a search under way too."""
+        if ask.kind == "find":
+            self._search, self.message = ask, SEARCHING
+        elif self._search is not None:
+            self._search, self.message = None, ""
+        self._ask(ask)
+
+    def refresh_logs(self) -> None:
+        """Take the logs of the shown run; keep the chosen one, else the one with most to say."""
+        logs = self.state.run.logs if self.state.run else ()
+        chosen = next((log for log in logs if (log.label, log.rank, log.stream) == self._chosen), None)
+        if chosen is None:
+            chosen = next((log for log in logs if self.file is not None and log.path == self.file.path), None)
+        self._turn(chosen or preferred(logs))
+
+    def toggle_merged(self) -> None:
+        """All logs of the run in one view, or one log again."""
+        self.all_ranks = not self.all_ranks
+        self._turn(self.file)
+
+    def other(self, step: int) -> None:
+        """Turn to the next log of the run."""
+        logs = list(self.state.run.logs) if self.state.run else []
+        if not logs:
+            return
+        index = next((i for i, log in enumerate(logs) if self.file and log.path == self.file.path), 0)
+        if self.all_ranks:
+            self.all_ranks, step = False, 0
+        log = logs[(index + step) % len(logs)]
+        self._chosen = (log.label, log.rank, log.stream)
+        self._turn(log)
+
+    def _turn(self, log: LogFile | None) -> None:
+        source: Path | Merged | None = log.path if log else None
+        if self.all_ranks and self.state.run is not None and self.state.run.logs:
+            from llmval_tui.tui.data.log_merge import merged
+
+            source = merged(self.state.run.logs)
+        self.file = log
+        if source == self._source:
+            return
+        self._source = source
+        self.window, self.new_lines, self._found, self._file_size = Window((), 0, 0, 0), 0, None, 0
+        self.following, self.message, self._search = True, "", None
+        self._show(source)
+        if log is not None:
+            self._request(Ask("end", self._count))
+        self.repaint()
+
+    def take_read(self, read: LogRead) -> None:
+        """An answer of the reader."""
+        if self.file is None or read.path != self._source:
+            return
+        if read.ask.kind == "find":
+            if self._search is None:
+                return  # something else was asked meanwhile
+            self._search = None
+            if read.found is None:
+                self.message = f"“{self.needle}” is not found {'above' if read.ask.up else 'below'}"
+                self.repaint()
+                return
+            self._found, self.following, self.message = read.found, False, ""
+        if read.ask.kind == "end":
+            if not self.following:
+                return
+            self.new_lines = 0
+        self.window = read.window
+        self._file_size = read.window.size
+        if read.ask.kind == "find":
+            self._bring_into_sight()
+        if not self.following and read.ask.kind == "from" and self.window.end >= self.window.size:
+            self.action_follow()
+        self.repaint()
+
+    def take_growth(self, grown: LogGrew) -> None:
+        """The file has grown behind what is shown, or begins anew."""
+        if self.file is None or grown.path != self._source:
+            return
+        self._file_size, self.new_lines = grown.size, grown.new_lines
+        if grown.generation != self.window.generation:
+            self.action_follow()
+            self.message = "the file was truncated or replaced"
+        self.repaint()
+
+    def rows(self, width: int, height: int) -> Sequence[Row]:
+        if self.file is None:
+            none = self.state.run is None
+            text = "This step has no run yet, so no log." if none else "The run has written no log yet."
+            return [row(), row((f" {text}", "muted"))]
+        room = width - 2  # a blank before, the scroll bar behind
+        drawn = [self._line(line, room) for line in self.window.lines[-(height - 1) :]]
+        if not drawn and not self._file_size:
+            drawn = [row((" Nothing has been written to this log so far.", "muted"))]
+        return [self._title(width), *self._with_thumb(drawn, width, height - 1)]
+
+    def _title(self, width: int) -> Row:
+        """Which log, and how it is read; where room is short whole parts go from the end, where what says least is."""
+        assert self.file is not None
+        logs = self.state.run.logs if self.state.run else ()
+        place = next((i for i, log in enumerate(logs, 1) if log.path == self.file.path), 1)
+        name = "all ranks" if self.all_ranks else log_name(self.file)
+        parts: list[Span] = [(f" {name}", "title")]
+        detail = self.state.detail
+        if detail is not None and detail.back:
+            parts.append((f"  run {detail.runs - detail.back} of {detail.runs}", "key"))
+        parts.append((f"  {len(logs)} logs" if self.all_ranks else f"  {place} of {len(logs)}", "muted"))
+        if self.message:
+            parts.append((f"  {self.message}", "warn"))
+        if self.following and self.state.timeline is not None:
+            parts.append(("  replay: by share of time", "key"))
+        elif self.following:
+            parts.append(("  following", "good"))
+        else:
+            parts.append((f"  paused, {self.new_lines:,} new lines below" if self.new_lines else "  paused", "key"))
+        if self.needle:
+            parts.append((f"  /{self.needle}", "muted"))
+        keymap = self.styled.keymap
+        for keys, text in (
+            ("" if self.following else keymap.shown("end"), "follow"),
+            ("" if self.all_ranks else keymap.shown("other_previous", "other_next"), "others"),
+            (keymap.shown("merged"), "one log" if self.all_ranks else "all in one"),
+        ):
+            if keys:
+                parts.append((f"  {keys}: {text}", "muted"))
+        parts.append((f"  {size(self._file_size)}", "muted"))
+        shown: list[Span] = []
+        room = width
+        for text, role in parts:
+            if cell_len(text) > room:
+                break
+            shown.append((text, role))
+            room -= cell_len(text)
+        return row(*shown, ground="bar")
+
+    def _line(self, line: LogLine, width: int) -> Row:
+        text = cut_left(line.text, self.left) if self.left else line.text
+        if cell_len(text) > width:
+            text = set_cell_size(text, max(1, width - 1)) + self.glyphs.ellipsis
+        ground = "idle" if line.offset == self._found else "screen"
+        spans: list[Span] = [(" ", "text")]
+        done = 0
+        for at in self._places(text):
+            spans += [(text[done:at], "text"), (text[at : at + len(self.needle)], "key")]
+            done = at + len(self.needle)
+        return row(*spans, (text[done:], "text"), ground=ground)
+
+    def _places(self, text: str) -> list[int]:
+        """Where the needle is in a line, by characters."""
+        if not self.needle:
+            return []
+        folded = text if self.needle != self.needle.lower() else text.lower()
+        if len(folded) != len(text):  # a capital that becomes two letters: no place could be told
+            return []
+        found, at = [], folded.find(self.needle)
+        while at >= 0:
+            found.append(at)
+            at = folded.find(self.needle, at + len(self.needle))
+        return found
+
+    def _bring_into_sight(self) -> None:
+        """Shift the lines so that the place just found is not beyond the edge; back again where no shift is needed."""
+        text = next((line.text for line in self.window.lines if line.offset == self._found), "")
+        places = self._places(text)
+        room = self.size.width - 3
+        if places:
+            start, end = (cell_len(text[:at]) for at in (places[0], places[0] + len(self.needle)))
+            if end <= room:
+                self.left = 0
+            elif not self.left <= start <= end <= self.left + room:
+                self.left = max(0, start - room // 3)
+
+    def _with_thumb(self, drawn: list[Row], width: int, height: int) -> list[Row]:
+        window = self.window
+        if not window.lines or (window.start == 0 and window.end >= self._file_size):
+            return drawn
+        # The bar measures bytes, in thousandths of the file.
+        hidden = max(1, self._file_size - (window.end - window.start))
+        top = min(1000, round(1000 * window.start / hidden))
+        count = 1000 + height
+        return [with_thumb(r, y, width, height, top, count, self.glyphs.ascii) for y, r in enumerate(drawn)]
+
+    def on_resize(self) -> None:
+        super().on_resize()
+        self._ask_again()
+
+    def on_show(self) -> None:
+        super().on_show()
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Ask for what is shown, in as many lines as there is room for now."""
+        if self._search is not None:  # the prompt that asked for it has just given its row back
+            self._request(replace(self._search, count=self._count))
+        elif self.file is not None:
+            kind = Ask("end", self._count) if self.following else Ask("from", self._count, self.window.start)
+            self._request(kind)
+
+    def action_follow(self) -> None:
+        """Follow the end from now on."""
+        self.following, self.new_lines, self.message = True, 0, ""
+        self._request(Ask("end", self._count))
+        self.repaint()
+
+    def action_move(self, rows: int) -> None:
+        lines = self.window.lines
+        if not lines or (rows > 0 and self.following):
+            return
+        self.message = ""  # it was about what is left now
+        if rows > 0:
+            # Counted in lines that are shown; from the last one on, the file says what follows.
+            index = min(rows, len(lines) - 1)
+            self._request(Ask("from", self._count, lines[index].offset))
+            return
+        self.following = False
+        index = len(lines) + rows
+        end = lines[index].offset if index > 0 else self.window.start
+        if end == 0 or self.window.start == 0:
+            self._request(Ask("from", self._count, 0))
+        else:
+            self._request(Ask("before", self._count, end))
+
+    def action_end(self, direction: int) -> None:
+        if direction > 0:
+            self.action_follow()
+        else:
+            self.following = False
+            self._request(Ask("from", self._count, 0))
+
+    def find(self, direction: int) -> bool:
+        """Search on from the place found last, or from what is shown."""
+        if not self.needle or self.file is None:
+            return False
+        self.following = False
+        if direction > 0:
+            # Behind the line found last: the same line again would be no progress.
+            found = self._found
+            later = [line.offset for line in self.window.lines if found is not None and line.offset > found]
+            start = self.window.start if found is None else later[0] if later else found + 1
+            self._request(Ask("find", self._count, start, self.needle))
+        else:
+            start = self.window.end if self._found is None else self._found
+            self._request(Ask("find", self._count, start, self.needle, up=True))
+        self.repaint()
+        return True
+
+    def forget_search(self) -> None:
+        """Back to plain reading."""
+        self.needle, self._found = "", None
+        if self._search is not None:
+            self._request(Ask("from", self._count, self.window.start))
+        self.message = ""
+        self.repaint()
+
+    def shift(self, columns: int) -> None:
+        self.left = max(0, self.left + columns)
+        self.repaint()
+
+    def on_click(self, event: events.Click) -> None:
+        event.stop()

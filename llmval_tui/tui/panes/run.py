@@ -1,0 +1,207 @@
+"""The Run pane: what the item will do before it does it; then how far it is; then how it was judged."""
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from llmval_tui.foundation.text import clean_line
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import NOT_AVAILABLE, duration, fit, instant, number, wrap
+from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.drawing.labels import plain_text
+from llmval_tui.tui.drawing.rows import Row, row
+from llmval_tui.tui.widgets.scroll_pane import ScrollPane
+from llmval_tui.tui.widgets.text_rows import (
+    artifact_rows,
+    command_rows,
+    heading,
+    labelled,
+    metric_rows,
+    paragraph,
+    progress_rows,
+)
+
+if TYPE_CHECKING:
+    from llmval_tui.actions.api import Proposal
+    from llmval_tui.runs.records import Verdict
+    from llmval_tui.runs.store import LogFile
+    from llmval_tui.telemetry.sample import GpuSample
+    from llmval_tui.tui.data.run_follower import RunView
+
+UTC = timezone.utc  # noqa: UP017
+
+
+class RunPane(ScrollPane):
+    """All about the chosen step and the run that is shown of it."""
+
+    def __init__(self, state: ScreenState) -> None:
+        super().__init__(id="run")
+        self.state = state
+
+    def content(self, width: int) -> Sequence[Row]:
+        return run_rows(self.state, width, self.glyphs)
+
+
+def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
+    """The pane's rows."""
+    rows: list[Row] = []
+    if state.view.trouble:
+        rows += paragraph(
+            "The list on disk could not be read; what is shown is the last good one. " + state.view.trouble,
+            "bad",
+            width,
+        )
+        rows.append(row())
+    status = state.view.status(state.key)
+    if status is None:
+        rows.append(row((" choose a step", "muted")))
+        return rows
+    sign = state.sign(status.step, status.state)
+    rows.append(row((f" {status.step.number} ", "title"), (f" {glyphs.sign(sign)} {sign.word}", sign.role)))
+    rows += paragraph(plain_text(status.step.text), "text", width)
+    if status.step.deviation:
+        rows += labelled("deviation on record", status.step.deviation, "warn", width)
+    detail = state.detail
+    if detail is None:
+        return [*rows, row(), row((" looking it up", "muted"))]
+    run = detail.run
+    if run is not None and (run.alive or run.verdict is not None or detail.back):
+        rows += run_part(run, state.now(), width, glyphs, f"run {detail.runs - detail.back} of {detail.runs}")
+        if run.alive:
+            rows += now_part(run, state, width, glyphs)
+        rows += tail_part(run, width, glyphs)
+    if run is None or not run.alive:
+        rows += proposal_part(detail.proposal, width, glyphs)
+    if run is not None and not run.alive and run.verdict is None and not detail.back:
+        rows += run_part(run, state.now(), width, glyphs, f"run {detail.runs} of {detail.runs}")
+    return rows
+
+
+def proposal_part(proposal: "Proposal | None", width: int, glyphs: Glyphs) -> list[Row]:
+    """What the item would do now."""
+    if proposal is None:
+        return []
+    rows = heading("What it will do", width, glyphs, proposal.action)
+    rows += paragraph(proposal.summary, "text", width)
+    if proposal.refusal:
+        rows += labelled("cannot run", proposal.refusal, "warn", width)
+    rows += command_rows(proposal.commands, width, glyphs)
+    for detail in proposal.details:
+        lines = wrap(clean_line(detail), width - 5)
+        rows += [
+            row((f" {glyphs.bullet} " if not i else "   ", "muted"), (line, "text")) for i, line in enumerate(lines)
+        ]
+    rows += artifact_rows(proposal.artifacts, width)
+    for deviation in proposal.deviations:
+        rows += labelled("deviation", deviation, "warn", width)
+    return rows
+
+
+def run_part(run: "RunView", now: float, width: int, glyphs: Glyphs, which: str) -> list[Row]:
+    """The run: how far it is while it lives, how it was judged afterwards."""
+    rows = heading(f"Run {run.state}" if run.verdict is None else "Verdict", width, glyphs, which)
+    if run.verdict is not None:
+        rows += verdict_rows(run.verdict, width, glyphs)
+    else:
+        rows += progress_rows(run, width, glyphs)
+        if run.alive:
+            rows += command_rows(run.intent.commands, width, glyphs)
+            rows += labelled("gates", "judged when the run has ended", "muted", width)
+    rows += labelled("run", run.id, "code", width)
+    began, ended = instant(run.status.started_utc), instant(run.status.ended_utc)
+    if began:
+        took = duration(((ended or datetime.fromtimestamp(now, UTC)) - began).total_seconds())
+        at_work = run.alive and run.verdict is None
+        lasted = f"took {took}" if ended else f"for {took}" if at_work else "end not seen"
+        rows += labelled("began", f"{began:%Y-%m-%d %H:%M:%S} UTC, {lasted}", "text", width)
+    for command in run.status.commands:
+        if command.exit_code is not None:
+            ranks = ", ".join(f"rank {rank}: {code}" for rank, code in command.ranks.items() if code)
+            text = f"{command.label}: {exit_text(command.exit_code)}" + (f" ({ranks})" if ranks else "")
+            rows += labelled("exit", text, "text" if command.exit_code == 0 else "bad", width)
+    if run.status.cancelled:
+        rows += labelled("cancelled", f"by {run.status.cancelled}", "warn", width)
+    for deviation in run.intent.deviations:
+        rows += labelled("deviation", deviation, "warn", width)
+    for note in (*run.status.notes, *run.progress.problems[-5:]):
+        rows += labelled("note", note, "warn", width)
+    return rows
+
+
+# The figures of a load that are worth a chart beside the progress, with label and unit.
+GLANCE = (
+    ("completed_qps", "completed", "QPS"),
+    ("output_tokens_per_s", "output", "tokens/s"),
+    ("prefill_tokens_per_s", "prefill", "tokens/s"),
+    ("ttft_p99_ms", "TTFT p99", "ms"),
+    ("tpot_p99_ms", "TPOT p99", "ms"),
+)
+
+
+def now_part(run: "RunView", state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
+    """What the run measures and what the hardware does, a row each; the panes Load and Telemetry have the rest."""
+    from llmval_tui.tui.widgets.sparkline import nice_top
+
+    rows: list[Row] = []
+    by_name = {metric.name: metric for metric in run.metrics}
+    for name, label, unit in GLANCE:
+        if metric := by_name.get(name):
+            top = nice_top([metric.peak], 0.1)
+            rows += metric_rows(metric, label, unit, top, width, glyphs, 1)
+    last = state.live.last
+    if last is not None and last.gpus and not state.stale:
+        rows.append(row((fit(" GPUs", 12), "muted"), (gpu_summary(last.gpus), "text")))
+    return [*heading("Now", width, glyphs), *rows] if rows else []
+
+
+def gpu_summary(gpus: "Sequence[GpuSample]") -> str:
+    """All GPUs in one line: range of utilisation, power together, highest temperature."""
+    util = [gpu.sm_util_percent for gpu in gpus if gpu.sm_util_percent is not None]
+    power = [gpu.power_w for gpu in gpus if gpu.power_w is not None]
+    heat = [gpu.temperature_c for gpu in gpus if gpu.temperature_c is not None]
+    parts = [f"util {min(util):.0f} to {max(util):.0f} %" if util else f"util {NOT_AVAILABLE}"]
+    parts.append(f"power {sum(power):,.0f} W together" if len(power) == len(gpus) else f"power {NOT_AVAILABLE}")
+    parts.append(f"hottest {max(heat):.0f} °C" if heat else f"temperature {NOT_AVAILABLE}")
+    return f"{len(gpus)}: " + ", ".join(parts)
+
+
+def tail_part(run: "RunView", width: int, glyphs: Glyphs) -> list[Row]:
+    """The last lines that the run wrote."""
+    if not run.tail or run.tail_of is None:
+        return []
+    rows = heading("Last lines", width, glyphs, log_name(run.tail_of))
+    room = width - 2
+    lines = [line if cell_len(line) <= room else fit(line, room, glyphs.ellipsis) for line in run.tail]
+    return rows + [row((f" {line}", "code")) for line in lines]
+
+
+def log_name(log: "LogFile") -> str:
+    """A log as people name it: `main, rank 3, stderr`."""
+    rank = "command" if log.rank is None else f"rank {log.rank}"
+    return f"{log.label}, {rank}, {log.stream}"
+
+
+def exit_text(code: int) -> str:
+    """An exit code in words."""
+    if code == 0:
+        return "ended with 0"
+    return f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
+
+
+def verdict_rows(verdict: "Verdict", width: int, glyphs: Glyphs) -> list[Row]:
+    """The verdict and each gate: sign, word, name, measured, bound, reason."""
+    from llmval_tui.tui.widgets.gate_rows import gate_rows
+
+    sign = OUTCOME_SIGNS[verdict.outcome]
+    rows = [row((f" {glyphs.sign(sign)} {sign.word} ", sign.role))]
+    rows += paragraph(verdict.summary, "text", width)
+    if verdict.question:
+        text = str(verdict.question.get("text", "it waits for your decision"))
+        rows += labelled("asks you", f"{text} (press o)", "accent", width)
+    rows += gate_rows(verdict.gates, width, glyphs)
+    if verdict.metrics:
+        rows.append(row())
+        figures = [f"{name} {number(value)}" for name, value in verdict.metrics.items()]
+        rows += labelled("metrics", " · ".join(figures) if not glyphs.ascii else " | ".join(figures), "text", width)
+    return rows

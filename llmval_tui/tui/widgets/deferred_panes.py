@@ -1,0 +1,26 @@
+"""The panes that the first paint does not show; imported and made once it is there, or when a key asks for one."""
+
+from collections.abc import Mapping
+
+from llmval_tui.tui.data.log_reader import LogReader
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.panes.artifacts import ArtifactsPane
+from llmval_tui.tui.panes.document import DocumentPane
+from llmval_tui.tui.panes.load import LoadPane
+from llmval_tui.tui.panes.log import LogPane
+from llmval_tui.tui.panes.telemetry import TelemetryPane
+from llmval_tui.tui.widgets.scroll_pane import ScrollPane
+
+
+def later_panes(state: ScreenState, reader: LogReader) -> Mapping[str, ScrollPane]:
+    """All panes but Run by name, hidden, in the order of their tabs."""
+    panes: dict[str, ScrollPane] = {
+        "log": LogPane(state, reader.ask, reader.show),
+        "telemetry": TelemetryPane(state),
+        "load": LoadPane(state),
+        "artifacts": ArtifactsPane(state),
+        "document": DocumentPane(state),
+    }
+    for pane in panes.values():
+        pane.display = False
+    return panes

@@ -1,0 +1,218 @@
+"""The engine benchmark from start to end: ceilings, then an engine for each precision, backend and all-reduce."""
+
+import argparse
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from llmval_runners.benchmark import collectives as benchmark_collectives
+from llmval_runners.benchmark.ceilings import ceilings
+from llmval_runners.benchmark.refusals import own_flags
+from llmval_runners.benchmark.rows import STEPS, Bench, Sizes, rows_of
+from llmval_runners.engine import loader as executor
+from llmval_runners.engine.config import Config, configure
+from llmval_runners.engine.engine import Link
+from llmval_runners.engine.gpu import all_reduce
+from llmval_runners.engine.kv_cache import pages_for
+from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.weights import random_weights
+from llmval_runners.load_test.options import parse as load_test_options
+from llmval_runners.load_test.result import write_atomic
+from llmval_runners.process.errors import Refused
+from llmval_runners.process.events import EventLog
+
+SCHEMA_VERSION = 1
+FP8_MODES = {"fp8": "native", "fp8-weights": "native", "transformer-engine": "transformer-engine"}
+FP8_KV = ("fp8", "transformer-engine")
+
+
+class Benchmark:
+    """One rank's benchmark. All ranks run it in lock-step; rank 0 prints and writes."""
+
+    def __init__(
+        self, options: argparse.Namespace, events: EventLog, *, rank: int, world_size: int, local_rank: int
+    ) -> None:
+        """Decides everything, does nothing heavy; raises Refused."""
+        self.options, self.events = options, events
+        self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
+        self.sizes = Sizes(
+            options.batches, options.context, options.prompts, options.prompt, options.chunk, options.long,
+            requests=2 * max(options.batches) + 64, short=max(2, options.prompt // 8),
+            output=max(2, options.context // 4),
+        )  # fmt: skip
+        on_cpu = options.device == "cpu" or not torch.cuda.is_available()
+        self.precisions = ["float32"] if on_cpu else options.precisions
+        self.all_reduces = self._all_reduces(on_cpu)
+        self._check_compile()
+        self.configs = {
+            (precision, backend): self._config(precision, backend)
+            for precision in self.precisions
+            for backend in options.backends
+        }
+        self.rows: list[dict[str, Any]] = []
+        self.kernels: dict[str, str] = {}  # of attention, by backend and precision
+        self.fp8_kernels: dict[str, str] = {}  # by precision
+
+    def run(self) -> int:
+        """Measure, print the table, write the JSON; the exit code. Raises Refused or RankLost."""
+        first = next(iter(self.configs.values()))
+        device = first.device
+        torch.set_grad_enabled(False)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        parallel = Parallel(device, self.rank, self.world_size)
+        self.events.phase("setup", "ceilings of this device")
+        # A step in lock-step waits for the slowest, so that one's ceilings count.
+        limits = {name: float(parallel.smallest(int(value))) for name, value in ceilings(device, first.dtype).items()}
+        self._print("  ".join(f"{name} {value:.4g}" for name, value in limits.items()))
+        if self.world_size > 1 and device.type == "cuda" and (why := parallel.unshared()):
+            self._print(f"only NCCL is compared: {why}")
+        if "all_reduce" in self.options.rows:
+            for row in benchmark_collectives.table(parallel, first.dtype, self.options.repeats):
+                self._done(row)
+        engines = [
+            (precision, backend, choice)
+            for precision, backend in self.configs
+            for choice in self.all_reduces
+            if self.options.rows != ["all_reduce"]
+        ]
+        for index, (precision, backend, choice) in enumerate(engines):
+            parallel.use_all_reduce(choice)
+            self._engine(precision, backend, parallel, limits)
+            self.events.progress(index + 1, len(engines), "engines")
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+        self._write(first, limits)
+        parallel.close()  # nobody ends before rank 0 has written: a rank that is gone ends the others
+        return 0
+
+    def _engine(self, precision: str, backend: str, parallel: Parallel, limits: dict[str, float]) -> None:
+        """All rows of one engine."""
+        config = self.configs[precision, backend]
+        self.events.phase("load", f"{config.shape.name}, {precision}, {backend}")
+        with own_flags(precision):
+            runner = executor.load(config, random_weights(self.options.seed, config.device), parallel)
+        _fill(runner.cache.pool)
+        self.kernels[f"{backend} {precision}"] = runner.attention.kernel
+        if (products := executor.fp8_kernel(runner.model)) is not None:
+            self.fp8_kernels[precision] = products
+        if runner.compiled is not None:
+            made = runner.compiled.as_json
+            self._print(f"compiled {made['what']}: {made['graphs']} graphs in {made['first_calls_s']:.1f} s")
+        table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize
+        bench = Bench(
+            Link(runner, max_batch=config.max_batch), parallel, config.shape, self.sizes,
+            {"backend": backend, "precision": precision}, config.weight_bytes_per_rank - table, limits,
+            self.options.repeats, self.options.seed,
+        )  # fmt: skip
+        self.events.phase("measure", f"{precision}, {backend}")
+        with torch.inference_mode():
+            rows_of(bench, self.options.rows, self._done)
+
+    def _all_reduces(self, on_cpu: bool) -> list[str]:
+        asked = self.options.all_reduce
+        if asked is not None and self.world_size == 1:
+            raise Refused("--all-reduce compares how several ranks sum: pass --tensor-parallel-gpus, or leave it out.")
+        if on_cpu and asked and asked != [all_reduce.NCCL]:
+            raise Refused(
+                "one-shot and two-shot all-reduces need GPUs, and this run is on a CPU: leave --all-reduce out."
+            )
+        if "all_reduce" in self.options.rows and self.world_size == 1:
+            raise Refused("the row all_reduce needs several ranks: pass --tensor-parallel-gpus 2, or leave it out.")
+        return asked or [all_reduce.asked()]
+
+    def _check_compile(self) -> None:
+        mode, wrong = self.options.compile_mode, [name for name in self.precisions if name in FP8_MODES]
+        if mode != "off" and wrong:
+            raise Refused(
+                f"--compile-mode {mode} compiles the engine in bfloat16 only, and --precisions has {', '.join(wrong)}: "
+                "pass --precisions bf16 with it."
+            )
+
+    def _print(self, line: str) -> None:
+        if self.rank == 0:
+            print(line, flush=True)
+
+    def _done(self, row: dict[str, Any]) -> None:
+        if self.rank != 0:
+            return
+        self.rows.append(row)
+        if row["row"] == "all_reduce":
+            rate = row["bytes"] / row["value"] / 1e3
+            self._print(
+                f"all_reduce {row['all_reduce']:9} {row['bytes']:9,} bytes {row['value']:9.2f} us {rate:8.1f} GB/s"
+            )
+            return
+        shares = ("of_copy", "of_gemm", "of_gemm_fp8", "of_modelled")
+        share = next((f"{row[key]:6.1%} {key[3:]}" for key in shares if key in row), "")
+        rate = f"{row['tokens_per_s']:12,.0f} tok/s" if "tokens_per_s" in row else " " * 18
+        if "roofline" in row:
+            model = row["roofline"]
+            least = f" (to reach: {row['bound']:.0%})" if "bound" in row else ""
+            share += (
+                f"; {row['all_reduce']}, {row['of_roofline']:.1%} of {model['step_ms']:.3f} ms modelled = "
+                f"{model['memory_ms']:.3f} memory + {model['all_reduce_ms']:.3f} all-reduces{least}"
+            )
+        self._print(
+            f"{row['row']:13} {row['backend']:5} {row['precision']:18} batch {row['batch']:4} context "
+            f"{row['context']:6} {row['value']:12.3f} {row['unit']:10} {rate}  {share}"
+        )
+
+    def _write(self, config: Config, limits: dict[str, float]) -> None:
+        path = self.options.json
+        if path is None or self.rank != 0:
+            return
+        on_cuda = config.device.type == "cuda"
+        write_atomic(
+            path,
+            {
+                "schema": SCHEMA_VERSION,
+                "kind": "engine_benchmark",
+                "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "model": config.shape.name,
+                "parameters": config.shape.parameters,
+                "device": torch.cuda.get_device_name(config.device) if on_cuda else "CPU",
+                "torch_version": torch.__version__,
+                "tensor_parallel": self.world_size,
+                "repeats": self.options.repeats,
+                "chunk": self.sizes.chunk,
+                "compile_mode": self.options.compile_mode,
+                "ceilings": limits,
+                "attention_kernels": self.kernels,
+                "fp8_kernels": self.fp8_kernels,
+                "rows": self.rows,
+            },
+        )
+        self.events.result(str(path))
+
+    def _config(self, precision: str, backend: str) -> Config:
+        """The load test's own configuration, so that the same decisions and refusals hold."""
+        sizes, options = self.sizes, self.options
+        page = 128 if precision != "float32" else 16
+        batch, rows = max(sizes.batches), {*options.rows}
+        served = 2 * (sizes.short + sizes.output)  # more than the saturated row's longest request
+        loads = [
+            (batch, sizes.context + STEPS, rows & {"decode", "attention"}),
+            (sizes.prompts, sizes.prompt, rows & {"prefill"}),
+            (1, sizes.long + STEPS, rows & {"long", "attention"}),
+            (batch, max(served, sizes.context) + STEPS, rows & {"saturated"}),
+            (1, 1, rows & {"all_reduce"}),
+        ]
+        pages = max(count * pages_for(tokens, page) for count, tokens, wanted in loads if wanted)
+        longest = max(tokens for _, tokens, wanted in loads if wanted)
+        flags = [
+            "--model", options.model, "--device", options.device, "--attention-backend", backend, "--warmup", "0",
+            "--prompt-len", str(longest), "--output-len", "1", "--target-qps", "2", "--duration", "1", "--page-size",
+            str(page), "--kv-tokens", str(pages * page), "--max-batch", str(max(*sizes.batches, sizes.prompts)),
+            "--prefill-chunk", str(sizes.chunk), "--fp8-mode", FP8_MODES.get(precision, "none"), "--kv-dtype",
+            "fp8" if precision in FP8_KV else "auto", "--seed", str(options.seed),
+            "--compile-mode", options.compile_mode,
+        ]  # fmt: skip
+        with own_flags(precision):
+            return configure(load_test_options(flags), world_size=self.world_size, local_rank=self.local_rank)
+
+
+def _fill(pool: torch.Tensor) -> None:
+    """Normal random keys and values: a cache of zeros reads faster, and a softmax over them says nothing."""
+    for layer in pool:
+        layer.copy_(torch.randn(layer.shape, device=pool.device))

@@ -1,0 +1,107 @@
+"""What the all-reduces of a step cost by themselves, and the step's time that memory and all-reduces allow."""
+
+import statistics
+import time
+from typing import Any
+
+import torch
+from llmval_runners.engine.gpu import all_reduce
+from llmval_runners.engine.parallel import Parallel
+
+CALLS = 32  # in a graph, which is replayed twice: the first aligns the ranks and hides what launching the second takes
+SIZES = tuple(2**power * 1024 for power in range(4, 11))  # bytes: 16 KiB … 1 MiB
+BOUNDS = {2: 0.75, 4: 0.70}  # of the modelled step, by GPUs: what the decode row is to reach
+_FIRST = 2.0**-100  # of the values: NCCL sums in place, and 8 ranks multiply them by 2^192 over 64 calls
+
+
+def choices(parallel: Parallel) -> list[str]:
+    """The all-reduces that can be compared here; NCCL alone where the GPUs' memory cannot be shared."""
+    if parallel.device.type != "cuda":
+        return ["gloo"]
+    shared = [] if parallel.unshared() else [all_reduce.ONE_SHOT, all_reduce.TWO_SHOT]
+    return [all_reduce.NCCL, *shared]
+
+
+def all_reduce_seconds(parallel: Parallel, nbytes: int, choice: str, dtype: torch.dtype, repeats: int) -> float:
+    """Median time of one call for `nbytes` as the engine makes it, copy into the shared buffer included; collective.
+
+    On GPUs in a CUDA graph of `CALLS` calls. `choice` is one of `choices`; afterwards the one before holds again.
+    """
+    device, count = parallel.device, nbytes // dtype.itemsize
+    tensor = torch.empty(count, dtype=dtype, device=device)
+    if device.type == "cpu":
+        taken = []
+        for _ in range(repeats + 1):
+            tensor.normal_()
+            begun = time.perf_counter()
+            for _ in range(4):
+                parallel.all_reduce(tensor)
+            taken.append((time.perf_counter() - begun) / 4)
+        return statistics.median(taken[1:])
+    with parallel.using(choice):
+        if (served := parallel.all_reduce_of(tensor)) != choice:
+            raise ValueError(f"{nbytes} bytes are summed by {served}, not by {choice}")
+        return statistics.median(_replays(parallel, tensor, repeats))
+
+
+def _replays(parallel: Parallel, tensor: torch.Tensor, repeats: int) -> list[float]:
+    with torch.inference_mode():
+        parallel.all_reduce(tensor.fill_(0))  # outside the capture: buffers and connections are made
+        torch.cuda.synchronize(parallel.device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            for _ in range(CALLS):
+                parallel.all_reduce(tensor)
+        taken = []
+        for _ in range(repeats + 1):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            tensor.normal_().mul_(_FIRST)
+            graph.replay()
+            start.record()
+            graph.replay()
+            end.record()
+            end.synchronize()
+            taken.append(start.elapsed_time(end) / 1e3 / CALLS)
+    return taken[1:]
+
+
+def table(parallel: Parallel, dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
+    """A row a size and all-reduce."""
+    return [
+        {
+            "row": "all_reduce", "all_reduce": choice, "value": 1e6 * taken, "unit": "us a call", "bytes": size,
+            "bytes_per_s": size / taken,
+        }
+        for size in SIZES
+        for choice in choices(parallel)
+        if (taken := all_reduce_seconds(parallel, size, choice, dtype, repeats))
+    ]  # fmt: skip
+
+
+def roofline(
+    parallel: Parallel, *, ran: str, weight_bytes: int, kv_bytes: int, bytes_per_s: float, all_reduces: int,
+    all_reduce_bytes: int, dtype: torch.dtype, repeats: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The modelled time of a decode step, term by term: what one rank reads at the copy's rate, then the all-reduces.
+
+    `all_reduces` of `all_reduce_bytes` each are charged at what this call measures for `ran`, the one that the step
+    uses; the others' times are there to compare. Nothing overlaps in it: a sum is needed before the next product.
+    """
+    times = {
+        choice: all_reduce_seconds(parallel, all_reduce_bytes, choice, dtype, repeats)
+        for choice in choices(parallel)
+        if choice in (ran, all_reduce.NCCL, "gloo") or all_reduce_bytes <= all_reduce.MOST_BYTES
+    }
+    memory, sums = (weight_bytes + kv_bytes) / bytes_per_s, all_reduces * times[ran]
+    return {
+        "weight_bytes": weight_bytes,
+        "kv_bytes": kv_bytes,
+        "copy_bytes_per_s": bytes_per_s,
+        "memory_ms": memory * 1e3,
+        "all_reduces": all_reduces,
+        "all_reduce_bytes": all_reduce_bytes,
+        "all_reduce_us": {choice: taken * 1e6 for choice, taken in times.items()},
+        "all_reduce_ms": sums * 1e3,
+        "step_ms": (memory + sums) * 1e3,
+        "step_ms_fastest_all_reduce": (memory + all_reduces * min(times.values())) * 1e3,
+    }

@@ -1,0 +1,104 @@
+"""The bundle: what goes in, its manifest, and the archive.
+
+The folder is readable at any moment; the archive comes last.
+"""
+
+import hashlib
+import io
+import os
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmval_runners.compile_study.bundle.layout import (
+    ARCHIVE,
+    MANIFEST,
+    PARTIAL,
+    PRIVATE,
+    Layout,
+    read_json,
+    write_json,
+)
+from llmval_runners.compile_study.bundle.redact import redact, redact_files, secrets_of
+from llmval_runners.process.files import replace_bytes
+
+
+def pack(
+    layout: Layout, *, include_model_code: bool, partial: bool = False, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Redact, list and pack; the manifest. May be called again, say after logs were added.
+
+    `partial`: more is to come, and the archive says so by holding PARTIAL.txt.
+
+    A secret that lies in a file's name ends it: the name would go into the archive.
+
+    Raises:
+        ValueError: a file's name holds the value of a secret variable, or a JSON file would be none without one.
+    """
+    environment = os.environ if environment is None else environment
+    files = members(layout, include_model_code=include_model_code)
+    if partial and layout.partial.is_file():
+        files.append(layout.partial)
+    secrets, _ = secrets_of(environment)
+    for path in files:
+        if redact(str(path.relative_to(layout.root)).encode(), secrets)[1]:
+            raise ValueError("the name of a file in the bundle holds a secret: rename it and pack again with --repack")
+    scan = redact_files(layout.root, files, environment)
+    before = (read_json(layout.root / MANIFEST) or {}).get("redacted", {})
+    manifest = {
+        "v": 1,
+        "packed_t_ns": time.time_ns(),
+        "model_code_included": include_model_code,
+        "left_out": []
+        if include_model_code
+        else [f"{PRIVATE}/: compile traces, which contain model code (--include-model-code packs them)"],
+        "redacted": {**before, **scan.redacted},
+        "secrets_too_short_to_search": scan.too_short,
+        "files": [
+            {"path": str(path.relative_to(layout.root)), "bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for path in files
+        ],
+    }
+    write_json(layout.root / MANIFEST, manifest)
+    replace_bytes(layout.archive, _archive(layout.root, [*files, layout.root / MANIFEST]))
+    return manifest
+
+
+def members(layout: Layout, *, include_model_code: bool) -> list[Path]:
+    """Regular files of the bundle and its ablations; no archives, no manifest, and `private/` only by consent."""
+    found = []
+    for path in sorted(layout.root.rglob("*")):
+        relative = path.relative_to(layout.root)
+        if not path.is_file() or path.is_symlink() or path.name.startswith(".part-"):
+            continue
+        if (
+            path.name in (ARCHIVE, PARTIAL)
+            or path == layout.root / MANIFEST
+            or (PRIVATE in relative.parts and not include_model_code)
+        ):
+            continue
+        found.append(path)
+    return found
+
+
+def _archive(root: Path, files: list[Path]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for path in files:
+            archive.add(
+                path, arcname=f"{root.resolve().name}/{path.relative_to(root)}", recursive=False, filter=_anonymous
+            )
+    return buffer.getvalue()
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

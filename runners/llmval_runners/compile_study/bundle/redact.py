@@ -1,0 +1,147 @@
+"""No secret leaves with the bundle: values of secret-looking variables, and what looks like a token, are overwritten.
+
+Overwritten, byte for byte with as many `*`: so lengths and offsets inside of pickles and archives stay right.
+"""
+
+import base64
+import json
+import os
+import re
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llmval_runners.process.files import replace_bytes
+
+SHORTEST = 6  # a shorter value would be found in every file by chance
+
+# TOKENS in the plural are counted more often than kept: they are secrets only where no word of a count is in the name.
+_NAMES = re.compile(
+    r"TOKEN(?!S\b|S_|IZER)|^(?!(?:.*_)?(?:MAX|MIN|NUM|TOTAL|LIMIT)(?:_|$)).*TOKENS(?:\b|_)|SECRET|PASSW|PASSPHRASE|"
+    r"(?:^|_|PG)PASS$|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|COOKIE|_PAT$|SESSION_KEY|_KEY$",
+    re.IGNORECASE,
+)
+# user:password of a URL. No quotes and no control or high bytes: a match must not run on into what follows the URL.
+_IN_URL = re.compile(rb"(?<=://)[^/\s:@\"'\x00-\x1f\x7f-\xff]*:[^/\s@\"'\x00-\x1f\x7f-\xff]+(?=@)")
+_PATTERNS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rb"\bhf_[A-Za-z0-9]{20,}",
+        rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+        rb"\bgh[pousr]_[A-Za-z0-9]{30,}",
+        rb"\bgithub_pat_[A-Za-z0-9_]{30,}",
+        rb"\bglpat-[A-Za-z0-9_-]{20,}",
+        rb"\bsk-[A-Za-z0-9_-]{20,}",
+        rb"\bxox[abprs]-[A-Za-z0-9-]{10,}",
+        rb"\bAIza[0-9A-Za-z_-]{35}",
+        rb"\bnvapi-[A-Za-z0-9_-]{20,}",
+        rb"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]{1,20000}?-----END [A-Z ]*PRIVATE KEY-----",
+    )
+)
+# What of the environment goes in: what decides how torch compiles and communicates, and nothing else.
+_ALLOWED = re.compile(
+    r"^(CUDA|NCCL|TORCH|PYTORCH|TRITON|GLOO|OMP|MKL|KMP|NVSHMEM|NVIDIA|UCX|TP_|PYTHON(HASHSEED|VERSION)|LD_LIBRARY_PATH$|CXX$|CC$|CFLAGS$|"
+    r"RANK$|WORLD_SIZE$|LOCAL_RANK$|LOCAL_WORLD_SIZE$|MASTER_(ADDR|PORT)$|TOKENIZERS_PARALLELISM$)"
+)
+
+
+@dataclass(slots=True)
+class Scan:
+    """What was found: file name → how many places were overwritten; and the variables that were not looked for.
+
+    Too short, or no more than a number: either would be found by chance.
+    """
+
+    redacted: dict[str, int] = field(default_factory=dict)
+    too_short: list[str] = field(default_factory=list)
+
+
+def secret_name(name: str) -> bool:
+    return bool(_NAMES.search(name))
+
+
+def allowed(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that go into the bundle."""
+    return {
+        name: value for name, value in sorted(environment.items()) if _ALLOWED.match(name) and not secret_name(name)
+    }
+
+
+def secrets_of(environment: Mapping[str, str]) -> tuple[set[bytes], list[str]]:
+    """The values to look for, each in every form it may be written in; and the names whose values would hit by chance.
+
+    A password in a URL is one, whatever its variable is called: a log may name it without the URL.
+    """
+    found: set[bytes] = set()
+    short = set()
+    for name, value in environment.items():
+        values = {value} if secret_name(name) and value else set()
+        for match in _IN_URL.findall(os.fsencode(value)):
+            password = os.fsdecode(match.partition(b":")[2])
+            values |= {password, urllib.parse.unquote(password)}
+        for secret in values:
+            if len(secret) < SHORTEST or secret.strip().isdecimal():
+                short.add(name)
+            else:
+                found |= _forms(secret)
+    return found, sorted(short)
+
+
+def _forms(secret: str) -> set[bytes]:
+    raw = os.fsencode(secret)
+    return {
+        raw,
+        os.fsencode(json.dumps(secret)[1:-1]),
+        urllib.parse.quote_from_bytes(raw, safe="").encode(),
+        os.fsencode(repr(secret)[1:-1]),
+        base64.b64encode(raw).rstrip(b"="),
+    }
+
+
+def redact(data: bytes, secrets: set[bytes]) -> tuple[bytes, int]:
+    """The data with every secret overwritten, and in how many places."""
+    count = 0
+    for secret in sorted(secrets, key=len, reverse=True):
+        if secret in data:
+            count += data.count(secret)
+            data = data.replace(secret, b"*" * len(secret))
+    for pattern in (_IN_URL, *_PATTERNS):
+        data, times = pattern.subn(lambda match: b"*" * len(match[0]), data)
+        count += times
+    return data, count
+
+
+def redact_files(root: Path, files: list[Path], environment: Mapping[str, str]) -> Scan:
+    """Overwrite secrets in the files in place, each replaced whole or not at all.
+
+    Raises:
+        ValueError: a JSON file would be none any more; nothing was overwritten.
+    """
+    secrets, short = secrets_of(environment)
+    scan = Scan(too_short=short)
+    for last in (False, True):  # looked through before the first is written: what is overwritten cannot be had back
+        for path in files:
+            before = path.read_bytes()
+            data, count = redact(before, secrets)
+            if not count:
+                continue
+            name = str(path.relative_to(root))
+            if last:
+                replace_bytes(path, data)
+                scan.redacted[name] = count
+            elif path.suffix == ".json" and _is_json(before) and not _is_json(data):
+                raise ValueError(
+                    f"{name} would be no JSON any more with its secrets overwritten, so nothing was packed: a "
+                    "secret-looking variable's value is a part of its format; unset the variable if it is no secret, "
+                    "or take the secret out of the file, and pack again with --repack"
+                )
+    return scan
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""The workload at the size asked for, with seeded random weights or those of a checkpoint."""
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from llmval_runners.compile_study.run.workload import Block, Dimensions, Prefill, random_model, world_group
+from llmval_runners.engine import weights
+from llmval_runners.engine.model import rope_frequencies
+from llmval_runners.engine.shapes import SHAPES, ModelShape
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What `weights.build` asks of a process group, which this study opens itself, with a timeout of its own."""
+
+    device: torch.device
+    rank: int
+    size: int
+
+
+def shape_of(options: argparse.Namespace) -> ModelShape:
+    return weights.checkpoint_shape(options.checkpoint) if options.checkpoint else SHAPES[options.model]
+
+
+def dimensions(shape: ModelShape, ranks: int) -> Dimensions:
+    return Dimensions(
+        shape.layers,
+        shape.hidden,
+        shape.heads,
+        shape.kv_heads,
+        shape.head_dim,
+        shape.ffn,
+        shape.vocab,
+        ranks,
+        shape.norm_eps,
+    )
+
+
+def dtype_for(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def make_model(options: argparse.Namespace, device: torch.device, rank: int, size: int) -> Prefill:
+    shape, group = shape_of(options), world_group(size)
+    sizes = dimensions(shape, size)
+    if options.checkpoint is None:
+        return random_model(sizes, device, dtype_for(device), options.seed, rank, group)
+    place: Any = _Place(device, rank, size)
+    decoder = weights.build(shape, weights.from_checkpoint(options.checkpoint), place, dtype_for(device))
+    blocks = [
+        Block(sizes, {"attention_norm": layer.attention_norm, "qkv": layer.qkv.weight, "output": layer.output.weight,
+                      "mlp_norm": layer.mlp_norm, "gate_up": layer.gate_up.weight, "down": layer.down.weight}, group)
+        for layer in decoder.layers
+    ]  # fmt: skip
+    frequencies = rope_frequencies(shape).to(device)
+    return Prefill(
+        sizes, blocks, embedding=decoder.embedding, norm=decoder.norm, head=decoder.head.weight, frequencies=frequencies
+    )
+
+
+def tokens_for(options: argparse.Namespace, model: Prefill, device: torch.device) -> torch.Tensor:
+    """int64 [batch, tokens], the same on every rank."""
+    generator = torch.Generator().manual_seed(options.seed)
+    vocabulary = model.embedding.shape[0]
+    return torch.randint(vocabulary, (options.batch_size, options.sequence_length), generator=generator).to(device)

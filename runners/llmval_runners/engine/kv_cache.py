@@ -1,0 +1,122 @@
+"""The paged KV cache: pools of fixed-size pages on every rank, and the free list, which only rank 0 keeps."""
+
+import torch
+from llmval_runners.engine.shapes import ModelShape
+from llmval_runners.process.errors import Refused
+
+GIB = 1024**3
+
+
+class CacheTooSmall(Refused):
+    """A request can never fit, however long it waits."""
+
+
+def pages_for(tokens: int, page_size: int) -> int:
+    """Whole pages that hold `tokens`."""
+    return -(-tokens // page_size)
+
+
+def check_gpu_page(page_size: int) -> None:
+    """Raises Refused for pages that the decode kernel's tiles do not divide: it would read beyond a page's end."""
+    if page_size not in (16, 32) and page_size % 64:
+        raise Refused(
+            f"--page-size {page_size} is not 16, 32 or a multiple of 64 tokens: pass one that is, such as 128."
+        )
+
+
+def kv_formula(shape: ModelShape, element_bytes: int, ranks: int) -> str:
+    """A rank's KV bytes a token, with the sum they come from."""
+    each = shape.kv_bytes_per_token(element_bytes) // ranks
+    over = f" / {ranks} ranks" if ranks > 1 else ""
+    return (
+        f"2 × {shape.layers} layers × {shape.kv_heads} KV heads × {shape.head_dim} × {element_bytes} bytes{over} = "
+        f"{each:,} bytes"
+    )
+
+
+def refuse_longer(tokens: int, shape: ModelShape, element_bytes: int, pages: int, page_size: int) -> None:
+    """Raises CacheTooSmall, with the bytes it would need, where `tokens` can never fit into `pages`."""
+    if pages_for(tokens, page_size) > pages:
+        per_token = shape.kv_bytes_per_token(element_bytes)
+        need = pages_for(tokens, page_size) * page_size
+        raise CacheTooSmall(
+            f"a request of {tokens} tokens needs {need * per_token:,} bytes of KV cache over all ranks ({need} tokens "
+            f"in whole pages), and the cache has {pages * page_size * per_token:,} ({pages * page_size} tokens): "
+            f"pass --kv-tokens {need} or more, or shorter --prompt-len and --output-len."
+        )
+
+
+class PagedKVCache:
+    """Keys and values of one rank, a pool a layer: [KV heads of this rank, pages · page size, head dim].
+
+    Heads come first, so that the pool is [1, heads, slots, head dim] to a kernel that reads it through a page table.
+    The pages' order is arbitrary; a slot is page · page_size + offset.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        *,
+        tensor_parallel: int,
+        pages: int,
+        page_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        spare: bool = False,
+    ) -> None:
+        """`spare`: one page more, which no request owns, for the rows that fill up a batch."""
+        self.shape, self.pages, self.page_size, self.dtype = shape, pages, page_size, dtype
+        self.spare_page = pages
+        size = (shape.layers, 2, shape.kv_heads // tensor_parallel, (pages + spare) * page_size, shape.head_dim)
+        # Zeros, not empty: an unfused kernel multiplies masked-out slots by 0, and 0 · NaN would be NaN.
+        self.pool = torch.zeros(size, dtype=dtype, device=device)
+
+    @property
+    def bytes_per_rank(self) -> int:
+        """What this rank's pools hold, exactly."""
+        return self.pool.numel() * self.pool.element_size()
+
+    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of one layer, each [KV heads, slots, head dim]."""
+        return self.pool[index, 0], self.pool[index, 1]
+
+    def write(self, index: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Store `keys` and `values` [tokens, KV heads, head dim] of one layer at `slots` [tokens]."""
+        k, v = self.layer(index)
+        k.index_copy_(1, slots, keys.transpose(0, 1).to(self.dtype))
+        v.index_copy_(1, slots, values.transpose(0, 1).to(self.dtype))
+
+
+class PageAllocator:
+    """The free list. A request gets all its pages at admission, as its length is known: nothing is ever evicted."""
+
+    def __init__(self, pages: int, page_size: int) -> None:
+        self.pages, self.page_size = pages, page_size
+        self._free = list(range(pages - 1, -1, -1))
+        self._given = bytearray(pages)  # 1 where a page is a request's: the free list would have to be searched
+
+    @property
+    def used(self) -> int:
+        return self.pages - len(self._free)
+
+    def allocate(self, tokens: int) -> list[int] | None:
+        """Pages for `tokens`, or None while too few are free."""
+        count = pages_for(tokens, self.page_size)
+        if count > len(self._free):
+            return None
+        given = [self._free.pop() for _ in range(count)]
+        for page in given:
+            self._given[page] = 1
+        return given
+
+    def release(self, pages: list[int]) -> None:
+        """Give pages back.
+
+        Raises:
+            ValueError: a page is free already, which would hand it to two requests.
+        """
+        if len(set(pages)) < len(pages) or not all(self._given[page] for page in pages):
+            raise ValueError(f"pages {pages} are given back twice")
+        for page in pages:
+            self._given[page] = 0
+        self._free.extend(reversed(pages))

@@ -1,0 +1,119 @@
+"""Weights, cache and executor of one rank, for the device that it has."""
+
+import gc
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from llmval_runners.engine import te_linear
+from llmval_runners.engine.attention import reference as attention
+from llmval_runners.engine.compiled import CompiledDecoder
+from llmval_runners.engine.config import Config, free_memory, kv_pages
+from llmval_runners.engine.engine import Executor, Runner
+from llmval_runners.engine.fp8 import NATIVE_KERNEL, Fp8Weight
+from llmval_runners.engine.kv_cache import GIB, PagedKVCache, kv_formula, pages_for
+from llmval_runners.engine.model import Decoder, Linear
+from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.weights import Source, build
+from llmval_runners.process.errors import Refused
+
+
+class Attention(Protocol):
+    """What the result says of an attention backend."""
+
+    name: str
+    kernel: str
+
+
+class Loaded(Executor, Protocol):
+    """An executor with its model and attention backend, and its compiled layers where it has such."""
+
+    model: Decoder
+    attention: Any
+    compiled: CompiledDecoder | None
+
+
+def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = True) -> Loaded:
+    """Everything that takes memory, in the order in which its size is known: weights, cache, graphs.
+
+    Raises:
+        Refused: the device's memory does not hold it; says what was needed and what was free.
+    """
+    on_cuda = config.device.type == "cuda"
+    gc.collect()  # an earlier engine's memory is in reference cycles
+    free = free_memory(config.device)
+    try:
+        model = build(config.shape, source, parallel, config.dtype, linear_maker(config.fp8))
+        if on_cuda:
+            torch.cuda.empty_cache()
+        free = free_memory(config.device)
+        pages = parallel.smallest(kv_pages(config, free))
+        cache = PagedKVCache(
+            config.shape,
+            tensor_parallel=config.tensor_parallel,
+            pages=pages,
+            page_size=config.page_size,
+            dtype=config.kv_dtype,
+            device=config.device,
+            spare=on_cuda,
+        )
+        compiled = None if config.compile_mode == "off" else CompiledDecoder(model, cache, config.compile_mode)
+        sizes: dict[str, Any] = {
+            "compiled": compiled,
+            "max_batch": config.max_batch,
+            "max_pages": pages_for(config.longest, config.page_size),
+            "temperature": config.options.temperature,
+            "seed": config.options.seed,
+        }
+        if not on_cuda:
+            return Runner(model, cache, attention.choose(config.attention), **sizes)
+        from llmval_runners.engine.gpu.executor import GpuRunner  # needs Triton, which a CPU's torch does not bring
+
+        backend = gpu_attention(config.attention, cache, model.heads)
+        return GpuRunner(model, cache, backend, **sizes, graphs=graphs, prompt_chunk=config.chunk)
+    except torch.OutOfMemoryError as error:
+        raise Refused(out_of_memory(config, free, error)) from error
+
+
+def out_of_memory(config: Config, free: int, error: Exception) -> str:
+    """What an engine needs of each GPU's memory, and what was free, in one sentence."""
+    shape, size, ranks = config.shape, config.kv_dtype.itemsize, config.tensor_parallel
+    return (
+        f"the GPU ran out of memory: each of {ranks} ranks needs {config.weight_bytes_per_rank / GIB:.1f} GiB for "
+        f"weights, {kv_formula(shape, size, ranks)} of KV cache a token, and room for a step, and {free / GIB:.1f} GiB "
+        f"were free: pass a smaller --kv-tokens, --max-batch or --prefill-chunk ({str(error).splitlines()[0]})."
+    )
+
+
+def linear_maker(fp8_mode: str) -> Callable[[torch.Tensor], Any]:
+    """What makes a block's layers of their weights [out, in]. Raises Refused where Transformer Engine is missing."""
+    if fp8_mode == "transformer-engine":
+        return te_linear.load().linear
+    return Fp8Weight.of if fp8_mode == "native" else Linear
+
+
+def fp8_kernel(model: Decoder) -> str | None:
+    """How the layers' FP8 products run, read from the layers themselves; None where they are not FP8."""
+    first = model.layers[0].qkv
+    if isinstance(first, te_linear.TeLinear):
+        return first.engine.kernel
+    return NATIVE_KERNEL if isinstance(first, Fp8Weight) else None
+
+
+def fp8_mode(model: Decoder) -> str:
+    """The mode whose layers these are."""
+    first = model.layers[0].qkv
+    if isinstance(first, te_linear.TeLinear):
+        return "transformer-engine"
+    return "native" if isinstance(first, Fp8Weight) else "none"
+
+
+def gpu_attention(name: str, cache: PagedKVCache, heads: int) -> Any:
+    """The backend called `name` on a GPU; `auto` is `sdpa`, which measured faster at every size."""
+    if name == "flex":
+        from llmval_runners.engine.attention.flex import FlexAttention
+
+        return FlexAttention(cache, heads)
+    from llmval_runners.engine.attention.sdpa import SdpaAttention
+
+    return SdpaAttention(cache, heads)

@@ -1,0 +1,168 @@
+"""The ranks of one node: process group, the few collectives that the engine needs, and its end."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from llmval_runners.engine.gpu import all_reduce
+from llmval_runners.engine.profiler_ranges import ALL_GATHER, ALL_REDUCE, PLAN, mark
+from llmval_runners.process.errors import Refused
+
+TIMEOUT = timedelta(seconds=120)  # rank 0 sends at least an idle plan each second, so silence this long is a hang
+ENDING = timedelta(hours=1)  # at the end nobody sends plans: rank 0 writes the record, the others wait for it
+
+
+class RankLost(RuntimeError):
+    """A collective failed: another rank ended, or hangs."""
+
+
+class Parallel:
+    """This rank among `size`. With one rank there is no process group and every collective is the identity."""
+
+    def __init__(self, device: torch.device, rank: int = 0, size: int = 1) -> None:
+        self.device, self.rank, self.size = device, rank, size
+        self._control: dist.ProcessGroup | None = None
+        self._ending: dist.ProcessGroup | None = None
+        self._symmetric: all_reduce.SymmetricAllReduce | None = None
+        self._unshared: str | None = None
+        self._choice = all_reduce.NCCL
+        if size > 1:
+            if os.environ.get("LOCAL_WORLD_SIZE") == str(size):  # one node: its name need not resolve
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+            with self._guarded("joining the process group"):
+                if device.type == "cuda":
+                    dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
+                    # Plans travel over the CPU: a broadcast on the GPU would queue behind the step it should overlap.
+                    self._control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+                else:
+                    dist.init_process_group("gloo", timeout=TIMEOUT)
+                self._ending = dist.new_group(backend="gloo", timeout=ENDING)
+            self.use_all_reduce(all_reduce.asked())
+
+    def use_all_reduce(self, choice: str) -> None:
+        """From now on sum small tensors by `choice`, one of `all_reduce.CHOICES`; every rank must call this alike.
+
+        Raises:
+            Refused: it needs GPUs that reach each other's memory.
+        """
+        if choice != all_reduce.NCCL and self.size > 1:
+            if self.device.type != "cuda":
+                raise Refused(f"a {choice} all-reduce needs GPUs, and these ranks are on CPUs: use {all_reduce.NCCL}.")
+            self._symmetric = self._symmetric or all_reduce.SymmetricAllReduce(self.device)
+        self._choice = choice
+
+    def unshared(self) -> str | None:
+        """Why these ranks cannot sum in each other's memory; None where they can. Collective, tried once."""
+        if self.size == 1 or self.device.type != "cuda":
+            return "these ranks are not several GPUs"
+        if self._symmetric is None and self._unshared is None:
+            try:
+                self._symmetric = all_reduce.SymmetricAllReduce(self.device)
+            except Refused as refusal:
+                self._unshared = str(refusal)
+        return self._unshared
+
+    @contextmanager
+    def using(self, choice: str) -> Iterator[None]:
+        """`use_all_reduce`, and back at the end."""
+        before = self._choice
+        self.use_all_reduce(choice)
+        try:
+            yield
+        finally:
+            self.use_all_reduce(before)
+
+    @property
+    def all_reduce_name(self) -> str:
+        """What sums, by size: `nccl`, `one-shot up to 1 MiB, else nccl`, …"""
+        return all_reduce.ALGORITHMS.get(self.all_reduce_choice, self.all_reduce_choice)
+
+    @property
+    def all_reduce_choice(self) -> str:
+        """What sums small tensors: `none` with one rank, `gloo`, or one of `all_reduce.CHOICES`."""
+        return "none" if self.size == 1 else "gloo" if self.device.type == "cpu" else self._choice
+
+    def all_reduce_of(self, tensor: torch.Tensor) -> str:
+        """What `all_reduce` runs for such a tensor: `none` with one rank, `gloo`, `nccl`, `one-shot` or `two-shot`."""
+        if self.size == 1:
+            return "none"
+        return "gloo" if self.device.type == "cpu" else all_reduce.algorithm(self._choice, tensor)
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Sum over the ranks: in place, in new memory, or in memory that is valid until the next call."""
+        if self._symmetric is not None and (how := self.all_reduce_of(tensor)) != all_reduce.NCCL:
+            with mark(ALL_REDUCE):
+                return self._symmetric(tensor, how)
+        if self.size > 1:
+            with self._guarded(ALL_REDUCE):
+                dist.all_reduce(tensor)
+        return tensor
+
+    def connect(self, largest: int) -> None:
+        """Make NCCL take its buffers: it connects the ranks anew for each algorithm, and so for each order of size.
+
+        `largest`: elements of the largest tensor that will be summed, in 16 bits.
+        """
+        if self.size == 1:
+            return
+        for count in (1, largest):
+            self.all_reduce(torch.zeros(count, dtype=torch.bfloat16, device=self.device))
+        self.all_gather(torch.zeros(1, device=self.device))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            torch.cuda.empty_cache()
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Stack every rank's tensor: [ranks, *shape]."""
+        if self.size == 1:
+            return tensor[None]
+        out = [torch.empty_like(tensor) for _ in range(self.size)]
+        with self._guarded(ALL_GATHER):
+            dist.all_gather(out, tensor.contiguous())
+        return torch.stack(out)
+
+    def broadcast_plan(self, wire: torch.Tensor) -> torch.Tensor:
+        """Rank 0's tensor to every rank, in place, over the CPU."""
+        if self.size > 1:
+            with self._guarded(PLAN):
+                dist.broadcast(wire, src=0, group=self._control)
+        return wire
+
+    def smallest(self, value: int) -> int:
+        """The least of the ranks' values, over the CPU."""
+        tensor = torch.tensor([value], dtype=torch.int64)
+        if self.size > 1:
+            with self._guarded("agreement"):
+                dist.all_reduce(tensor, op=dist.ReduceOp.MIN, group=self._control)
+        return int(tensor)
+
+    def close(self) -> None:
+        """All ranks have come to their end; only where all are alive, or it may wait for one that is gone.
+
+        NCCL's communicator is left to the end of the process, which the caller brings about by `os._exit`: to destroy
+        it, NCCL waits until no CUDA graph holds one of its calls (pytorch#115388), and an engine's graphs may live as
+        long as the process.
+        """
+        if self.size > 1 and dist.is_initialized():
+            with self._guarded("the end"):
+                dist.barrier(group=self._ending)
+            if self.device.type != "cuda":
+                dist.destroy_process_group()
+
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        try:
+            with mark(what):
+                yield
+        except (torch.OutOfMemoryError, torch.AcceleratorError):  # this rank's own, whatever it did meanwhile
+            raise
+        except RuntimeError as error:  # gloo raises RuntimeError itself, NCCL a subclass
+            if "out of memory" in str(error):  # NCCL's own buffers, on this rank
+                raise
+            text = re.sub(r"\[\S+:\d+\] ", "", str(error))  # the place in gloo's source
+            cause = (text.strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
+            raise RankLost(f"rank {self.rank} lost another rank during {what} ({cause})") from error

@@ -1,0 +1,113 @@
+"""Continuous batching on rank 0: which sequences run, which wait, and what the next step does with each.
+
+Each step decodes one token of every running sequence and fills the rest of its budget with prompt chunks, first come,
+first served (as Sarathi-Serve, arXiv:2403.02310): a long prompt does not stall the others' next tokens for longer than
+one chunk takes.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from llmval_runners.engine.kv_cache import PageAllocator, refuse_longer
+from llmval_runners.engine.request import Request
+from llmval_runners.engine.shapes import ModelShape
+from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
+
+
+@dataclass(slots=True, eq=False)
+class _Sequence:
+    request: Request
+    row: int
+    pages: list[int]
+    position: int = 0  # tokens in the cache
+    produced: int = 0
+
+
+class Scheduler:
+    """Rows and pages are given at admission and kept to the end; decisions need no token value, only counts."""
+
+    def __init__(
+        self, shape: ModelShape, allocator: PageAllocator, *, max_batch: int, chunk: int, element_bytes: int
+    ) -> None:
+        self.allocator = allocator
+        self.waiting: deque[Request] = deque()
+        self._shape, self._element_bytes = shape, element_bytes
+        self._chunk = chunk
+        self._rows = list(range(max_batch - 1, -1, -1))
+        self._refill = max(1, max_batch // 32)
+        self._prefilling: deque[_Sequence] = deque()
+        self._decoding: dict[int, _Sequence] = {}  # by row, in order of their first token
+
+    @property
+    def running(self) -> int:
+        return len(self._prefilling) + len(self._decoding)
+
+    @property
+    def idle(self) -> bool:
+        return not self.waiting and not self.running
+
+    def add(self, request: Request) -> None:
+        """Queue a request.
+
+        Raises:
+            CacheTooSmall: it could never be admitted; says the bytes that it would need.
+        """
+        refuse_longer(request.context, self._shape, self._element_bytes, self.allocator.pages, self.allocator.page_size)
+        self.waiting.append(request)
+
+    def next_plan(self) -> StepPlan | None:
+        """Decide a step and assume it done; None where nothing waits or runs."""
+        admits = self._admit()
+        decodes = [Decode(row, sequence.position) for row, sequence in self._decoding.items()]
+        prefills: list[Prefill] = []
+        budget = self._chunk
+        for sequence in self._prefilling:
+            if budget == 0:
+                break
+            prompt = sequence.request.prompt
+            tokens = prompt[sequence.position : sequence.position + budget]
+            prefills.append(
+                Prefill(sequence.row, sequence.position, tokens, sequence.position + len(tokens) == len(prompt))
+            )
+            budget -= len(tokens)
+        return StepPlan(admits=admits, decodes=decodes, prefills=prefills) if decodes or prefills else None
+
+    def complete(self, plan: StepPlan) -> list[tuple[Request, bool]]:
+        """Account for a step: (request, whether it ended) of each token sampled, in the order of the samples."""
+        sampled = []
+        for decode in plan.decodes:
+            sequence = self._decoding[decode.row]
+            sequence.position += 1
+            sampled.append(self._token(sequence))
+        for prefill in plan.prefills:
+            sequence = self._prefilling[0]  # first come, first served: only the newest chunk can be unfinished
+            sequence.position += len(prefill.tokens)
+            if prefill.last:
+                self._prefilling.popleft()
+                self._decoding[sequence.row] = sequence
+                sampled.append(self._token(sequence))
+        return sampled
+
+    def _token(self, sequence: _Sequence) -> tuple[Request, bool]:
+        sequence.produced += 1
+        ended = sequence.produced == sequence.request.output_tokens
+        if ended:
+            del self._decoding[sequence.row]
+            self._rows.append(sequence.row)
+            self.allocator.release(sequence.pages)
+        return sequence.request, ended
+
+    def _admit(self) -> list[Admit]:
+        admits = []
+        # A full batch with a queue behind it refills a few rows at a time: a prompt by itself costs a pass over all
+        # weights, and the queue's wait is far longer than that of some steps.
+        if self.running and len(self._rows) < self._refill and len(self.waiting) > len(self._rows):
+            return admits
+        while self.waiting and self._rows:
+            pages = self.allocator.allocate(self.waiting[0].context)
+            if pages is None:  # the head waits for pages; nobody overtakes it, or a long request would starve
+                break
+            sequence = _Sequence(self.waiting.popleft(), self._rows.pop(), pages)
+            self._prefilling.append(sequence)
+            admits.append(Admit(sequence.row, pages))
+        return admits

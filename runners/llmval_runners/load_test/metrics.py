@@ -1,0 +1,237 @@
+"""What the numbers mean. s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens.
+
+TTFT = f−d, TTFT_sched = f−s, E2E = e−d, E2E_sched = e−s, TPOT = (E2E−TTFT)/(n−1) for n ≥ 2, ITL = all gaps between
+tokens, pooled. TTFT, TPOT and ITL are as vLLM's benchmark defines them; the _sched forms start at the schedule, so that
+a late generator cannot hide queueing (coordinated omission), and judgements of latency use them.
+"""
+
+import math
+import statistics
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from llmval_runners.engine.request import Request
+
+MIN_ACHIEVED = 0.95
+MAX_DELAY_P99_MS = 500.0
+MAX_TTFT_SLOPE = 0.1  # seconds a second of load: the engine serves 91 % of what arrives
+LIVE_WINDOW_S = 5.0
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """Linear interpolation between closest ranks (NumPy's default); None of nothing. `values` need not be sorted."""
+    return _of_sorted(sorted(values), percent)
+
+
+def _of_sorted(ordered: Sequence[float], percent: float) -> float | None:
+    if not ordered:
+        return None
+    place = (len(ordered) - 1) * percent / 100
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def ttft(request: Request) -> float:
+    """Seconds from dispatch to the first token."""
+    return request.token_times[0] - request.dispatch_s
+
+
+def tpot(request: Request) -> float | None:
+    """Seconds a token after the first; None of a single token."""
+    count = len(request.token_times)
+    return (request.token_times[-1] - request.token_times[0]) / (count - 1) if count >= 2 else None
+
+
+def e2e(request: Request) -> float:
+    """Seconds from dispatch to the last token."""
+    return request.token_times[-1] - request.dispatch_s
+
+
+def gaps(request: Request) -> list[float]:
+    """Seconds between tokens."""
+    times = request.token_times
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Limits that a request must keep, milliseconds; None: no limit. TTFT and E2E count from the intended arrival."""
+
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    e2e_ms: float | None = None
+
+    @property
+    def stated(self) -> bool:
+        return any(limit is not None for limit in (self.ttft_ms, self.tpot_ms, self.e2e_ms))
+
+    def met(self, request: Request) -> bool:
+        """Whether a finished request keeps every limit; a single token has no TPOT to exceed."""
+        late = request.dispatch_s - request.intended_s
+        measured = (
+            (late + ttft(request), self.ttft_ms),
+            (tpot(request), self.tpot_ms),
+            (late + e2e(request), self.e2e_ms),
+        )
+        return all(limit is None or value is None or value * 1e3 <= limit for value, limit in measured)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Requests a second: offered by the schedule, achieved by the generator, completed by the engine."""
+
+    offered_qps: float | None
+    achieved_qps: float | None
+    completed_qps: float
+    goodput_qps: float | None
+
+    @classmethod
+    def of(cls, sent: list[Request], planned: int, last_intended_s: float, duration_s: float, slo: Slo) -> "Rates":
+        """Offered = (N−1)/last scheduled time (MLPerf LoadGen). Achieved = N/send span, which is the span from first to
+        last dispatch plus one mean gap of the schedule: N arrivals have N gaps, so that a punctual generator achieves
+        exactly what is offered. Completed and goodput count per second of `duration_s`, to the last completion.
+        """
+        offered = (planned - 1) / last_intended_s if planned > 1 else None
+        achieved = None
+        if offered and len(sent) > 1:
+            achieved = len(sent) / (sent[-1].dispatch_s - sent[0].dispatch_s + 1 / offered)
+        done = [request for request in sent if request.done]
+        good = sum(map(slo.met, done)) / duration_s if slo.stated else None
+        return cls(offered, achieved, len(done) / duration_s, good)
+
+
+def invalid_reasons(sent: list[Request], planned: int, rates: Rates) -> list[str]:
+    """Why the measurement does not count; empty where it does."""
+    reasons = generator_reasons(sent, planned, rates)
+    if not any(request.done for request in sent):
+        reasons.insert(int(len(sent) < planned), "no request completed")
+    return reasons
+
+
+def generator_reasons(sent: list[Request], planned: int, rates: Rates) -> list[str]:
+    """Where the generator did not offer what was planned, so that the figures are its own and not the engine's."""
+    reasons = []
+    if len(sent) < planned:
+        reasons.append(f"only {len(sent)} of {planned} requests were sent")
+    if rates.offered_qps and rates.achieved_qps and rates.achieved_qps < MIN_ACHIEVED * rates.offered_qps:
+        reasons.append(
+            f"the generator sent {rates.achieved_qps:.2f} requests/s of {rates.offered_qps:.2f} offered, "
+            f"under {MIN_ACHIEVED:.0%}"
+        )
+    late = percentile([request.dispatch_s - request.intended_s for request in sent], 99)
+    if late is not None and late * 1e3 > MAX_DELAY_P99_MS:
+        reasons.append(
+            f"the generator was late: p99 schedule delay {late * 1e3:.0f} ms, over {MAX_DELAY_P99_MS:.0f} ms"
+        )
+    return reasons
+
+
+def ttft_slope(done: Sequence[Request]) -> float | None:
+    """By how many seconds the time to first token, from the schedule, grows in a second of load; None under 8 requests.
+
+    Of an engine that serves only the share r of what arrives, the queue grows, and the time to first token of a request
+    that arrives at t is about t · (1 − r) / r: a slope of 0.1 is an engine that serves 91 % of what arrives. Taken from
+    the medians of the first and the last quarter of the arrivals.
+    """
+    ordered = sorted(done, key=lambda request: request.intended_s)
+    quarter = len(ordered) // 4
+    if quarter < 2:
+        return None
+    first, last = ordered[:quarter], ordered[-quarter:]
+    early, late = (statistics.median(request.intended_s for request in part) for part in (first, last))
+    if late <= early:
+        return 0.0
+    waits = [
+        statistics.median(request.token_times[0] - request.intended_s for request in part) for part in (first, last)
+    ]
+    return (waits[1] - waits[0]) / (late - early)
+
+
+def summary(values: Sequence[float], name: str) -> dict[str, float]:
+    """vLLM's statistics of seconds, in ms: mean, median, std and percentiles; zeros of nothing, as vLLM has them.
+
+    Sorted once, and not by `statistics.pstdev`, which reckons in fractions: a load test pools millions of gaps, and who
+    ends one early waits for its record.
+    """
+    ms = sorted(value * 1e3 for value in values)
+    mean = statistics.fmean(ms) if ms else 0.0
+    out = {
+        f"mean_{name}_ms": mean,
+        f"median_{name}_ms": _of_sorted(ms, 50) or 0.0,
+        f"std_{name}_ms": math.sqrt(math.fsum((value - mean) ** 2 for value in ms) / len(ms)) if ms else 0.0,
+    }
+    return out | {f"p{percent}_{name}_ms": _of_sorted(ms, percent) or 0.0 for percent in (50, 90, 95, 99)}
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    """Of seconds, in ms: p50, p90, p95, p99, max; None of nothing."""
+    ms = sorted(value * 1e3 for value in values)
+    return {f"p{percent}_ms": _of_sorted(ms, percent) for percent in (50, 90, 95, 99)} | {
+        "max_ms": ms[-1] if ms else None
+    }
+
+
+def peaks(sent: list[Request]) -> tuple[int, int]:
+    """(most output tokens within one whole second, most requests in flight at once)."""
+    buckets: Counter[int] = Counter()
+    changes: list[tuple[float, int]] = []
+    for request in sent:
+        buckets.update(map(int, request.token_times))
+        changes.append((request.dispatch_s, 1))
+        if request.done:
+            changes.append((request.token_times[-1], -1))
+    running = most = 0
+    for _, change in sorted(changes):
+        running += change
+        most = max(most, running)
+    return max(buckets.values(), default=0), most
+
+
+class LiveMetrics:
+    """The last five seconds, for a person who watches; the result's own figures are computed from the records."""
+
+    def __init__(self, schedule: list[float]) -> None:
+        self._schedule = schedule
+        self._due = 0
+        self._sent = 0
+        self._tokens: deque[tuple[float, int]] = deque()
+        self._first: deque[tuple[float, float, float]] = deque()
+        self._ended: deque[tuple[float, float | None]] = deque()
+
+    def tokens(self, now: float, count: int) -> None:
+        self._tokens.append((now, count))
+
+    def first_token(self, now: float, request: Request) -> None:
+        self._first.append((now, now - request.dispatch_s, now - request.intended_s))
+
+    def ended(self, now: float, request: Request) -> None:
+        self._ended.append((now, tpot(request)))
+
+    def snapshot(self, now: float, sent: list[Request]) -> dict[str, float | None]:
+        """Rates and percentiles over the last five seconds, or since the start where that is less."""
+        span = min(now, LIVE_WINDOW_S)
+        since = now - span
+        for entries in (self._tokens, self._first, self._ended):
+            while entries and entries[0][0] < since:
+                entries.popleft()
+        while self._due < len(self._schedule) and self._schedule[self._due] < since:
+            self._due += 1
+        while self._sent < len(sent) and sent[self._sent].dispatch_s < since:
+            self._sent += 1
+        due = sum(1 for time in self._schedule[self._due :] if time <= now) if span else 0
+        first = [wait * 1e3 for _, wait, _ in self._first]
+        each = [value * 1e3 for _, value in self._ended if value is not None]
+        return {
+            "offered_qps": due / span if span else None,
+            "achieved_qps": (len(sent) - self._sent) / span if span else None,
+            "completed_qps": len(self._ended) / span if span else None,
+            "output_tokens_per_s": sum(count for _, count in self._tokens) / span if span else None,
+            "ttft_p50_ms": percentile(first, 50),
+            "ttft_p99_ms": percentile(first, 99),
+            "ttft_sched_p99_ms": percentile([wait * 1e3 for _, _, wait in self._first], 99),
+            "tpot_p50_ms": percentile(each, 50),
+            "tpot_p99_ms": percentile(each, 99),
+        }

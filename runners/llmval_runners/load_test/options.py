@@ -1,0 +1,221 @@
+"""The load test's flags. Parsing needs no torch, so that a mistyped flag is answered at once."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import NoReturn
+
+from llmval_runners.engine.shapes import OVERRIDES, SHAPES
+from llmval_runners.process.errors import Refused
+
+DEFAULT_MODEL = "llama-3.1-8b"
+LEAST_REQUESTS = 8  # of a trial: two in each quarter of its window, or no trend can be seen
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Refused(f"{message}: see --help for the flags and their values.")
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share above 0 and up to 1")
+    return value
+
+
+def natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `inference_server_load_test.py`."""
+    root = Parser(
+        prog="inference_server_load_test.py",
+        description="Open-loop load test of an LLM engine on this node's GPUs, or, small, on its CPU. Run it under "
+        "torchrun for tensor parallelism; plain Python is one rank.",
+        allow_abbrev=False,
+    )
+    load = root.add_argument_group("load")
+    load.add_argument("--duration", type=positive, default=60.0, metavar="S", help="seconds of arrivals (default 60)")
+    load.add_argument("--target-qps", type=positive, default=4.0, metavar="RATE", help="requests a second (default 4)")
+    load.add_argument(
+        "--burstiness", type=positive, default=1.0, help="shape of the gamma-distributed gaps; 1 is Poisson (default)"
+    )
+    lengths = "512, uniform:512:1024 or lognormal:MEDIAN:SIGMA:MAX"
+    load.add_argument(
+        "--prompt-len", metavar="DIST", help=f"tokens: {lengths} (default uniform:512:1024; tiny uniform:16:64)"
+    )
+    load.add_argument("--output-len", metavar="DIST", help="tokens, likewise (default 512; tiny 8)")
+    load.add_argument(
+        "--warmup", type=natural, default=4, metavar="N", help="requests run before the window opens (default 4)"
+    )
+    load.add_argument(
+        "--drain-timeout",
+        type=positive,
+        default=60.0,
+        metavar="S",
+        help="longest wait for the last answers (default 60)",
+    )
+    load.add_argument(
+        "--max-in-flight", type=count, metavar="N", help="cap on requests in flight (default none: open loop)"
+    )
+    load.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    load.add_argument("--seed", type=natural, default=0)
+
+    search = root.add_argument_group("search for the highest rate that holds the service level (needs a --slo-…)")
+    search.add_argument(
+        "--find-max-qps",
+        action="store_true",
+        help="instead of one window: trials from --target-qps up, doubled, then bisected; confirmed with another seed",
+    )
+    search.add_argument(
+        "--trial-duration", type=positive, metavar="S", help="seconds of arrivals of each trial (default: --duration)"
+    )
+    search.add_argument(
+        "--max-qps", type=positive, metavar="RATE", help="try no higher rate (default: until one does not hold)"
+    )
+    search.add_argument(
+        "--precision",
+        type=share,
+        metavar="SHARE",
+        help="stop where the lowest rate that fails is at most this much above the found one (default 0.05)",
+    )
+    search.add_argument(
+        "--min-goodput", type=share, metavar="SHARE", help="of the requests, that must keep every limit (default 0.99)"
+    )
+
+    slo = root.add_argument_group("service level (a request that keeps all counts as goodput)")
+    slo.add_argument("--slo-ttft-ms", type=positive, metavar="MS", help="first token, from the intended arrival")
+    slo.add_argument(
+        "--slo-tpot-ms", type=positive, metavar="MS", help="a request's mean time per token after the first"
+    )
+    slo.add_argument("--slo-e2e-ms", type=positive, metavar="MS", help="last token, from the intended arrival")
+
+    model = root.add_argument_group("model")
+    model.add_argument(
+        "--model", metavar="NAME", help=f"{', '.join(SHAPES)} (default {DEFAULT_MODEL}); random seeded weights"
+    )
+    model.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="Hugging Face folder with safetensors, in place of --model"
+    )
+    for name in OVERRIDES:
+        model.add_argument(f"--{name.replace('_', '-')}", type=count, metavar="N", help=argparse.SUPPRESS)
+    model.add_argument(
+        "--dtype",
+        choices=("auto", "bfloat16", "float16", "float32"),
+        default="auto",
+        help="auto: bfloat16 on CUDA, float32 on CPU",
+    )
+
+    engine = root.add_argument_group("engine")
+    engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    engine.add_argument(
+        "--attention-backend", choices=("auto", "flex", "sdpa"), default="auto", help="auto: sdpa (default auto)"
+    )
+    engine.add_argument(
+        "--fp8-mode",
+        choices=("none", "transformer-engine", "native"),
+        default="none",
+        help="of a block's weights and products: te.Linear with current scaling, or torch._scaled_mm and Triton "
+        "(default none)",
+    )
+    engine.add_argument(
+        "--compile-mode",
+        choices=("default", "smart", "off"),
+        default="off",
+        help="default: the pass over all layers compiled as one; smart: two regions that all layers share; off: the "
+        "engine's own kernels (default off)",
+    )
+    engine.add_argument(
+        "--kv-dtype", choices=("auto", "bfloat16", "float16", "float32", "fp8"), default="auto", help="auto: as --dtype"
+    )
+    engine.add_argument(
+        "--max-batch", type=count, metavar="N", help="sequences running at once (default 256; on CPU 64)"
+    )
+    engine.add_argument(
+        "--prefill-chunk", type=count, metavar="N", help="prompt tokens a step (default 2048; on CPU 256)"
+    )
+    engine.add_argument("--page-size", type=count, metavar="N", help="tokens a KV page (default 128; on CPU 16)")
+    size = engine.add_mutually_exclusive_group()
+    size.add_argument(
+        "--kv-cache-gib",
+        type=positive,
+        metavar="GIB",
+        help="KV cache of each rank (default: what is free, less a reserve)",
+    )
+    size.add_argument("--kv-tokens", type=count, metavar="N", help="KV cache in tokens, in place of --kv-cache-gib")
+
+    trace = root.add_argument_group("trace (capture_fp8_flexattention_traces.sh sets these)")
+    trace.add_argument(
+        "--profile",
+        choices=("none", "nsys", "torch"),
+        default="none",
+        help="mark the end of the window for `nsys profile`, or record it with PyTorch's profiler",
+    )
+    trace.add_argument(
+        "--profile-seconds", type=positive, metavar="S", help="the last S of the window (default nsys: all; torch: 3)"
+    )
+    trace.add_argument("--profile-output", type=Path, metavar="FILE", help="Chrome trace of --profile torch, .json.gz")
+
+    root.add_argument("--output-json", type=Path, metavar="FILE", help="where the result goes; its folders are made")
+    return root
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse; raises Refused for what is no flag or no value of it."""
+    options = parser().parse_args(argv)
+    if not 0 <= options.temperature < math.inf:
+        raise Refused(f"a temperature of {options.temperature:g} means nothing: pass 0 for greedy, or more.")
+    if options.checkpoint is not None and (options.model or any(getattr(options, name) for name in OVERRIDES)):
+        raise Refused("--checkpoint brings its own shape: leave --model and the shape flags out.")
+    _check_search(options)
+    return options
+
+
+def _check_search(options: argparse.Namespace) -> None:
+    if not options.find_max_qps:
+        flags = {"--trial-duration": options.trial_duration, "--max-qps": options.max_qps}
+        flags |= {"--precision": options.precision, "--min-goodput": options.min_goodput}
+        if given := [flag for flag, value in flags.items() if value is not None]:
+            raise Refused(
+                f"{given[0]} is for the search of the highest rate: pass --find-max-qps too, or leave it out."
+            )
+        return
+    if options.profile != "none":
+        raise Refused("--profile traces one window, and --find-max-qps runs many: leave one of the two out.")
+    if not any((options.slo_ttft_ms, options.slo_tpot_ms, options.slo_e2e_ms)):
+        raise Refused(
+            "--find-max-qps looks for the highest rate that holds a service level: pass --slo-ttft-ms, --slo-tpot-ms "
+            "or --slo-e2e-ms."
+        )
+    if options.max_qps is not None and options.max_qps < options.target_qps:
+        raise Refused(
+            f"--max-qps {options.max_qps:g} is below --target-qps {options.target_qps:g}, where the search begins: "
+            "pass a lower --target-qps."
+        )
+    options.duration = options.trial_duration or options.duration
+    options.precision = 0.05 if options.precision is None else options.precision
+    options.min_goodput = 0.99 if options.min_goodput is None else options.min_goodput
+    if options.target_qps * options.duration < LEAST_REQUESTS:
+        raise Refused(
+            f"{options.target_qps:g} requests a second for {options.duration:g} s are fewer than {LEAST_REQUESTS} "
+            "requests, too few to see whether a queue grows: pass a longer --trial-duration or a higher --target-qps."
+        )

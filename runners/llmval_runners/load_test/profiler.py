@@ -1,0 +1,119 @@
+"""The profiled part of a load test: when it begins and ends, and what each rank does then.
+
+With Nsight Systems the window is marked for `nsys profile --capture-range=cudaProfilerApi`, on every rank. Without it
+rank 0 records with PyTorch's profiler and writes a Chrome trace. Start-up, warm-up and drain are never in the trace.
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from llmval_runners.engine import profiler_ranges as ranges
+from llmval_runners.process.errors import Refused
+
+NONE, NSYS, TORCH = "none", "nsys", "torch"
+TORCH_SECONDS = 3.0
+# Of 32 layers a decode step is some 300 kernels and 900 events, a prefill step some 3,000, of 300 bytes each: this many
+# steps are 0.2 GB before gzip, which Perfetto still opens in a browser.
+MOST_STEPS = 500
+
+
+class Profiler:
+    """One rank's part of a trace; does nothing where none was asked for."""
+
+    def __init__(self, options: argparse.Namespace, device: torch.device, rank: int) -> None:
+        """Decides, does nothing.
+
+        Raises:
+            Refused: nsys without a GPU, or no place for the trace of PyTorch's profiler.
+        """
+        self.kind: str = options.profile
+        self._device, self._rank = device, rank
+        self._path: Path | None = options.profile_output
+        if self.kind == NSYS and device.type != "cuda":
+            raise Refused("--profile nsys marks a window of GPU work, and this run is on a CPU: pass --profile torch.")
+        if self.kind == TORCH and (self._path is None or not self._path.name.endswith((".json", ".json.gz"))):
+            raise Refused("--profile torch needs a file for its trace: pass --profile-output NAME.json.gz.")
+        seconds = options.profile_seconds or (TORCH_SECONDS if self.kind == TORCH else options.duration)
+        # The last part of the window: by then the batch is as full as it gets, and ending costs no later request.
+        self._begin, self._end = max(0.0, options.duration - seconds), options.duration
+        self._waiting, self._tracing, self._steps = self.kind != NONE, False, 0
+        self._started = 0.0
+        self._torch: torch.profiler.profile | None = None
+        self.ran = False  # on any rank: every rank is told, and all are slower for it
+        self.record: dict[str, Any] | None = None  # of rank 0, once it has ended
+
+    def prime(self) -> None:
+        """Before any CUDA graph is captured: kernels of graphs from before CUPTI was there would have no names."""
+        if not self._records_here or self._device.type != "cuda":
+            return
+        os.environ.setdefault("TEARDOWN_CUPTI", "0")  # Kineto's: a second start of CUPTI does not go with CUDA graphs
+        with torch.profiler.profile(activities=self._activities()):
+            torch.ones(1, device=self._device).sum().item()
+
+    def due(self, now: float, stepped: bool) -> bool | None:
+        """Whether to start (True) or to end (False) the trace now; None: neither. `now`: seconds into the window."""
+        if self._waiting and now >= self._begin:
+            self._waiting, self._tracing, self._started = False, True, now
+            return True
+        if not self._tracing:
+            return None
+        self._steps += stepped
+        full = self.kind == TORCH and self._steps >= MOST_STEPS
+        return self._over(now, full) if full or now >= self._end else None
+
+    def cut(self, now: float) -> bool | None:
+        """The window is over: False where the trace has to end with it, None where there is none."""
+        self._waiting = False
+        return self._over(now, False) if self._tracing else None
+
+    def switch(self, on: bool) -> None:
+        """Start or end, on this rank; every rank is told at the same step."""
+        self.ran = True
+        if self.kind == NSYS:
+            torch.cuda.synchronize(self._device)
+            if on:
+                ranges.use(torch.cuda.nvtx.range)
+                torch.cuda.profiler.start()
+            else:
+                torch.cuda.profiler.stop()
+                ranges.use(None)
+        elif self._records_here:
+            if on:
+                self._torch = torch.profiler.profile(activities=self._activities())
+                ranges.use(torch.profiler.record_function)
+                self._torch.start()
+            elif self._torch is not None:
+                ranges.use(None)
+                self._torch.stop()
+
+    def export(self) -> None:
+        """Write the Chrome trace, if there is one to write; takes seconds."""
+        if self._torch is None or self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._torch.export_chrome_trace(str(self._path))
+        self._torch = None
+
+    @property
+    def _records_here(self) -> bool:
+        return self.kind == TORCH and self._rank == 0
+
+    def _activities(self) -> list[torch.profiler.ProfilerActivity]:
+        kinds = torch.profiler.ProfilerActivity
+        return [kinds.CPU, kinds.CUDA] if self._device.type == "cuda" else [kinds.CPU]
+
+    def _over(self, now: float, full: bool) -> bool:
+        self._tracing = False
+        self.record = {
+            "profiler": self.kind,
+            "begin_s": self._started,
+            "seconds": now - self._started,
+            "steps": self._steps,
+            "ended_by": f"the limit of {MOST_STEPS} steps" if full else "the end of the window",
+            "ranks": "all" if self.kind == NSYS else "0",
+            "ranges": list(ranges.NAMES),
+        }
+        return False

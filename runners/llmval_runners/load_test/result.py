@@ -1,0 +1,142 @@
+"""The result JSON: vLLM's flat benchmark keys, so that other tools read it, and one `llmval` object with what is ours.
+
+Flat keys as `vllm bench serve --save-result --save-detailed` writes them (lists in seconds, statistics in ms).
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmval_runners.engine.request import Request
+from llmval_runners.load_test import metrics
+from llmval_runners.load_test.arrivals import Arrival
+from llmval_runners.load_test.metrics import Rates, Slo
+from llmval_runners.process.files import replace_bytes
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a window gave, whole or cut short (`ended_early` says why)."""
+
+    sent: list[Request]
+    arrivals: list[Arrival]
+    duration_s: float
+    ended_early: str | None = None
+
+
+def load_test_result(
+    measured: Measured,
+    identity: dict[str, Any],
+    workload: dict[str, Any],
+    cache: dict[str, Any],
+    slo: Slo,
+    search: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The whole record of a load test; schema in `docs/schemas/load_test.schema.json`.
+
+    Of a search it is the record of the last trial's window, with all trials under `search`.
+    """
+    sent, duration = sorted(measured.sent, key=lambda request: request.dispatch_s), max(measured.duration_s, 1e-9)
+    done = [request for request in sent if request.done]
+    last = measured.arrivals[-1].intended_s if measured.arrivals else 0.0
+    rates = Rates.of(sent, len(measured.arrivals), last, duration, slo)
+    reasons = metrics.invalid_reasons(sent, len(measured.arrivals), rates)
+    if measured.ended_early:
+        reasons.insert(0, measured.ended_early)
+    return {
+        **_flat(sent, done, duration, rates, identity, workload),
+        "llmval": {
+            "schema": SCHEMA_VERSION,
+            "kind": "load_test",
+            "valid": not reasons,
+            "invalid_reasons": reasons,
+            "partial": measured.ended_early is not None,
+            "identity": identity,
+            "workload": workload,
+            "rates": asdict(rates),
+            "slo": asdict(slo),
+            "kv_cache": cache,
+            "schedule_delay": metrics.percentiles([r.dispatch_s - r.intended_s for r in sent]),
+            "ttft_sched": metrics.percentiles([r.token_times[0] - r.intended_s for r in done]),
+            "e2e_sched": metrics.percentiles([r.token_times[-1] - r.intended_s for r in done]),
+            **({"search": search} if search is not None else {}),
+            "requests": [_record(request) for request in sent],
+        },
+    }
+
+
+def _flat(
+    sent: list[Request],
+    done: list[Request],
+    duration: float,
+    rates: Rates,
+    identity: dict[str, Any],
+    workload: dict[str, Any],
+) -> dict[str, Any]:
+    inputs, outputs = sum(len(r.prompt) for r in done), sum(len(r.token_times) for r in done)
+    per_second, in_flight = metrics.peaks(sent)
+    gaps = [metrics.gaps(request) for request in sent]
+    pooled = [gap for request, found in zip(sent, gaps, strict=True) if request.done for gap in found]
+    return {
+        "date": datetime.now(UTC).strftime("%Y%m%d-%H%M%S"),
+        "backend": "llmval",
+        "model_id": identity["model"],
+        "tokenizer_id": identity["tokenizer"],
+        "num_prompts": len(sent),
+        "request_rate": workload["target_qps"],
+        "burstiness": workload["burstiness"],
+        "max_concurrency": workload["max_in_flight"],
+        "duration": duration,
+        "completed": len(done),
+        "failed": len(sent) - len(done),
+        "total_input_tokens": inputs,
+        "total_output_tokens": outputs,
+        "request_throughput": rates.completed_qps,
+        "request_goodput": rates.goodput_qps,
+        "output_throughput": outputs / duration,
+        "total_token_throughput": (inputs + outputs) / duration,
+        "max_output_tokens_per_s": per_second,
+        "max_concurrent_requests": in_flight,
+        **metrics.summary([metrics.ttft(request) for request in done], "ttft"),
+        **metrics.summary([value for request in done if (value := metrics.tpot(request)) is not None], "tpot"),
+        **metrics.summary(pooled, "itl"),
+        **metrics.summary([metrics.e2e(request) for request in done], "e2el"),
+        "input_lens": [len(request.prompt) for request in sent],
+        "output_lens": [len(request.token_times) for request in sent],
+        "ttfts": [_us(metrics.ttft(request)) if request.token_times else 0.0 for request in sent],
+        "itls": [[round(gap, 6) for gap in found] for found in gaps],
+        "start_times": [_us(request.dispatch_s) for request in sent],
+        "errors": [request.error for request in sent],
+    }
+
+
+def _record(request: Request) -> dict[str, Any]:
+    return {
+        "index": request.index,
+        "intended_s": _us(request.intended_s),
+        "dispatch_s": _us(request.dispatch_s),
+        "first_token_s": _us(request.first_token_s),
+        "last_token_s": _us(request.last_token_s),
+        "input_tokens": len(request.prompt),
+        "output_tokens": len(request.token_times),
+        "error": request.error or None,
+    }
+
+
+def _us(seconds: float | None) -> float | None:
+    """Whole microseconds: what the clock is good for, and a third of the file."""
+    return None if seconds is None else round(seconds, 6)
+
+
+def write_atomic(path: Path, value: dict[str, Any]) -> None:
+    """Replace `path` by JSON, wholly or not at all; its folders are made."""
+    replace_bytes(path, (json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n").encode())
+
+
+def partial_path(path: Path) -> Path:
+    """Where a run that ended early leaves its record: `x.json` → `x.partial.json`."""
+    return path.with_name(f"{path.stem}.partial.json")

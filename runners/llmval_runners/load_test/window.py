@@ -1,0 +1,163 @@
+"""One open-loop window on an engine that is there: warm-up, arrivals at their deadlines, drain."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llmval_runners.engine.engine import Engine
+from llmval_runners.engine.request import Request
+from llmval_runners.load_test.arrivals import Load
+from llmval_runners.load_test.generator import LoadGenerator, prompt_tokens
+from llmval_runners.load_test.journal import Journal
+from llmval_runners.load_test.metrics import LiveMetrics, Slo
+from llmval_runners.load_test.profiler import Profiler
+from llmval_runners.load_test.result import Measured
+from llmval_runners.process.events import EventLog
+
+REPORT_S = 0.5
+Step = Callable[[Engine], list[tuple[Request, int, bool]]]
+
+
+class Window:
+    """Measures one load; afterwards `sent` holds its requests and nothing of it is left in the engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        load: Load,
+        events: EventLog,
+        step: Step,
+        *,
+        vocab: int,
+        drain_timeout_s: float,
+        max_in_flight: int | None,
+        label: str | None = None,
+        journal: Journal | None = None,
+        noted: dict[str, Any] | None = None,
+    ) -> None:
+        """`step` advances the engine; it may raise to end the window, which then keeps what was measured.
+
+        `noted`: what the journal's header says beside the load.
+        """
+        self.load = load
+        self._engine, self._events, self._step = engine, events, step
+        self._vocab, self._drain_timeout_s, self._label = vocab, drain_timeout_s, label
+        self._generator = LoadGenerator(
+            load.arrivals, engine.submit, seed=load.seed, vocab=vocab, max_in_flight=max_in_flight
+        )
+        self._journal = journal
+        if journal is not None:
+            header = {"target_qps": load.target_qps, "seed": load.seed} | (noted or {})
+            journal.begin(header, self._generator.sent)
+        self._live = LiveMetrics([arrival.intended_s for arrival in load.arrivals])
+        self._ended_s: float | None = None
+        self._completed = 0
+
+    @property
+    def sent(self) -> list[Request]:
+        return list(self._generator.sent)
+
+    @property
+    def now(self) -> float:
+        """Seconds since the window opened, to its end; 0 before it opened."""
+        if self._ended_s is not None:
+            return self._ended_s
+        return self._generator.now() if self._generator.origin_ns else 0.0
+
+    def warm_up(self) -> None:
+        """Run the warm-up requests to their end; nothing of them is kept."""
+        total, done = len(self.load.warmup), 0
+        if not total:
+            return
+        self._events.phase("warmup", f"{total} requests, not measured")
+        for arrival in self.load.warmup:
+            prompt = prompt_tokens(self.load.seed + 1, arrival.index, arrival.input_tokens, self._vocab)
+            self._engine.submit(Request(arrival.index, prompt, arrival.output_tokens))
+        while not self._engine.idle:
+            done += sum(ended for *_, ended in self._step(self._engine))
+            self._events.progress(done, total, "requests", self._label)
+
+    def measure(self, slo: Slo | None = None, misses: int = 0, profiler: Profiler | None = None) -> None:
+        """Offer the load and wait for the answers, at most the drain timeout; `profiler` traces a part of it.
+
+        With `slo`, the wait ends as soon as more than `misses` requests have missed it: the verdict is known then, and
+        a queue of minutes need not be served.
+        """
+        engine, generator = self._engine, self._generator
+        offer = f"{len(self.load.arrivals)} requests at {self.load.target_qps:.4g} a second"
+        self._events.phase("measure", f"{self._label}: {offer}" if self._label else offer)
+        generator.start()
+        reported, missed, draining = 0.0, 0, False
+        try:
+            while not (generator.finished.is_set() and engine.idle):
+                sampled = self._step(engine)
+                now = generator.now()
+                if profiler is not None and (on := profiler.due(now, bool(sampled))) is not None:
+                    engine.trace(on)
+                missed += self._take(now, sampled, slo)
+                if not draining and now > self.load.duration_s and generator.finished.is_set():
+                    draining = True
+                    self._events.phase("drain", "the last requests")
+                if now - reported >= REPORT_S:
+                    reported = now
+                    self._report(now, draining)
+                if now > self.load.duration_s + self._drain_timeout_s or (draining and missed > misses):
+                    break
+        finally:
+            generator.stop()
+        self._ended_s = generator.now()
+        if profiler is not None and profiler.cut(self._ended_s) is not None:
+            engine.trace(False)
+        self._report(self._ended_s, draining)
+        for request in generator.sent:
+            if not request.done:
+                waited = max(self._ended_s - self.load.duration_s, 0)
+                request.error = request.error or f"not finished {waited:.3g} s after the window closed"
+
+    def measured(self, ended_early: str | None = None) -> Measured:
+        """What the window gave, to the last answer; `ended_early` says why it was cut short, if it was."""
+        sent = self.sent
+        if ended_early:
+            for request in sent:
+                if not request.done:
+                    request.error = request.error or ended_early
+        ends = [request.token_times[-1] for request in sent if request.done]
+        duration = self.now if ended_early else max(ends, default=self.now)
+        return Measured(sent, self.load.arrivals, duration, ended_early)
+
+    def empty(self) -> None:
+        """Let what still runs end, unmeasured, and forget what waits: the next window finds an idle engine."""
+        self._engine.forget_waiting()
+        while not self._engine.idle:
+            self._step(self._engine)
+
+    def _take(self, now: float, sampled: list[tuple[Request, int, bool]], slo: Slo | None) -> int:
+        """Account for a step's tokens; how many of the requests that ended missed the service level."""
+        missed = 0
+        self._live.tokens(now, len(sampled))
+        for request, token, ended in sampled:
+            request.tokens.append(token)
+            request.token_times.append(now)
+            if len(request.token_times) == 1:
+                self._live.first_token(now, request)
+            if ended:
+                self._completed += 1
+                if self._journal is not None:
+                    self._journal.ended(request)
+                self._live.ended(now, request)
+                self._generator.answered()
+                missed += slo is not None and not slo.met(request)
+        return missed
+
+    def _report(self, now: float, draining: bool) -> None:
+        if draining:
+            self._events.progress(self._completed, len(self.load.arrivals), "requests", self._label)
+        else:
+            duration = self.load.duration_s
+            self._events.progress(min(now, duration), duration, "s", self._label)
+        allocator = self._engine.scheduler.allocator
+        load = {
+            "running": self._engine.scheduler.running,
+            "queued": self._engine.queued,
+            "kv_used_percent": 100 * allocator.used / allocator.pages,
+        }
+        self._events.metrics(self._live.snapshot(now, self._generator.sent) | load)

@@ -1,0 +1,127 @@
+"""What was predicted beside what was seen: rows for people, the record, and the count of what was right."""
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from llmval_runners.engine.parallel import Parallel
+from llmval_runners.long_context.fit_check.cases import CLOSE, FITS, Case, least_bytes
+from llmval_runners.long_context.fit_check.trial import Outcome
+from llmval_runners.long_context.record import residual, setup_json, shape_json
+
+GIB = 1024**3
+_COLUMNS = (
+    ("#", 3), ("shape", 27), ("layers", 6), ("GPUs", 4), ("weights", 8), ("KV", 8), ("attention", 9), ("tokens", 9),
+    ("card GiB", 8), ("needed", 7), ("peak", 6), ("seen", 6), ("predicted", 16), ("seen", 12), ("", 7), ("s", 4),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One combination that was tried. `agreed`: every rank saw the same; `peak_bytes` is the largest of the ranks'."""
+
+    case: Case
+    observed: str
+    agreed: bool
+    outcome: Outcome
+    peak_bytes: int
+    seconds: float
+
+    @property
+    def right(self) -> bool | None:
+        """None where it was too close to say, which is no prediction."""
+        predicted = self.case.predicted
+        return None if predicted == CLOSE else predicted == self.observed and self.agreed
+
+    def as_json(self) -> dict[str, Any]:
+        case, parts = self.case, self.case.parts
+        return {
+            "index": case.index,
+            "shape": shape_json(case.setup),
+            "setup": setup_json(case.setup),
+            "sequence_length": case.length,
+            "free_bytes": case.free_bytes,
+            "prediction": parts.as_json() | {"least_bytes": least_bytes(case.setup, parts)},
+            "predicted": case.predicted,
+            "observed": self.observed,
+            "right": self.right,
+            "ranks_agreed": self.agreed,
+            "out_of_memory": self.outcome.out_of_memory,
+            "message": self.outcome.message,
+            "peak_bytes": self.peak_bytes,
+            # Where it did not run to its end, the peak is that of what was done before.
+            **(residual(self.peak_bytes, parts.peak_bytes) if self.observed == FITS else residual(None, 0)),
+            "seconds": self.seconds,
+        }
+
+
+def table(rows: list[Row], *, head: bool) -> str:
+    """A line for each, all of the same widths, so that lines can be printed as they come."""
+    lines = [[name for name, _ in _COLUMNS]] if head else []
+    lines += [_cells(row) for row in rows]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, (_, width) in zip(line, _COLUMNS, strict=True)) for line in lines
+    )
+
+
+def _cells(row: Row) -> list[str]:
+    case, setup, parts = row.case, row.case.setup, row.case.parts
+    tokens = f"{case.length}" + (f"×{setup.batch}" if setup.batch > 1 else "")
+    weights = "fp8 te" if setup.transformer_engine else setup.weight_dtype
+    attention = setup.backend + (" fp8" if setup.prefill_attention == "fp8" else "")
+    word = {True: "right", False: "WRONG", None: "–"}[row.right]
+    return [
+        str(case.index), setup.shape.name, str(setup.shape.layers), str(setup.tensor_parallel), weights,
+        setup.kv_dtype, attention, tokens, _gib(case.free_bytes), _gib(parts.needed_bytes), _gib(parts.peak_bytes),
+        _gib(row.peak_bytes), case.predicted, row.observed, word, f"{row.seconds:.1f}",
+    ]  # fmt: skip
+
+
+def counts(rows: list[Row]) -> dict[str, int]:
+    """How many were predicted, right, wrong in either direction, and left open."""
+    decided = [row for row in rows if row.right is not None]
+    wrong = [row for row in decided if not row.right]
+    return {
+        "tried": len(rows),
+        "predicted": len(decided),
+        "right": len(decided) - len(wrong),
+        "wrong_said_fits": sum(row.case.predicted == FITS for row in wrong),
+        "wrong_said_does_not": sum(row.case.predicted != FITS for row in wrong),
+        "too_close_to_say": len(rows) - len(decided),
+    }
+
+
+def summary(rows: list[Row]) -> str:
+    found = counts(rows)
+    fitting = [row for row in rows if row.observed == FITS]
+    errors = [abs(row.peak_bytes / row.case.parts.peak_bytes - 1) for row in fitting if row.case.setup.on_gpu]
+    worst = f"; peaks within {100 * max(errors):.2f} % of the prediction" if errors else ""
+    return (
+        f"{found['right']} of {found['predicted']} predictions right, {len(fitting)} of {found['tried']} ran to their "
+        f"end (said to fit and did not: {found['wrong_said_fits']}, said not to fit and did: "
+        f"{found['wrong_said_does_not']}, too close to say: {found['too_close_to_say']}){worst}"
+    )
+
+
+def value(
+    rows: list[Row], parallel: Parallel, options: argparse.Namespace, seconds: float, *, partial: bool
+) -> dict[str, Any]:
+    """The record."""
+    device = parallel.device
+    return {
+        "schema": 1,
+        "kind": "fit_check",
+        "partial": partial,
+        "asked": {"combinations": options.combinations, "seed": options.seed, "flex": options.flex},
+        "ranks": parallel.size,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (tensors counted, not taken)",
+        "torch_version": torch.__version__,
+        "seconds": seconds,
+        **counts(rows),
+        "rows": [row.as_json() for row in rows],
+    }
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.2f}" if count >= GIB / 10 else f"{count / 1024**2:.1f}M"

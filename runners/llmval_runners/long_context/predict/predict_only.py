@@ -1,0 +1,35 @@
+"""`--predict-only`: what fits, from the shape and the free memory; nothing is taken and no rank is started."""
+
+import argparse
+
+from llmval_runners.long_context.predict.advice import fits, refusal
+from llmval_runners.long_context.predict.peak_memory import longest_fit, predict
+from llmval_runners.long_context.record import prediction_json, prediction_table
+from llmval_runners.long_context.result import Result
+from llmval_runners.long_context.settings import decide, free_bytes
+
+
+def plan(options: argparse.Namespace, ranks: int) -> int:
+    """Print it, and write it where `--output-json` says; 0 where every length fits, else 1."""
+    settings = decide(options, world_size=ranks, local_rank=0)
+    free = free_bytes(settings)
+    found = [(length, predict(settings.setup, length)) for length in settings.lengths]
+    print(prediction_table(settings.setup, found, free))
+    reasons = [
+        refusal(settings.setup, length, free) for length in settings.lengths if not fits(settings.setup, length, free)
+    ]
+    for reason in reasons:
+        print(reason)
+    result = Result(settings, ranks)
+    result.predicted(found, free)
+    if options.find_max:
+        longest = longest_fit(settings.setup, free)
+        print(f"longest context that fits: {longest:,} tokens (by prediction)")
+        maximum = {"length": longest, "free_bytes": free, "proved": False}
+        if longest:
+            maximum["prediction"] = prediction_json(predict(settings.setup, longest), free)
+        result.value["find_max"] = maximum
+    result.value["reasons"] = ["only predicted (--predict-only): nothing was run", *reasons]
+    if options.output_json is not None:
+        result.write(options.output_json)
+    return 1 if reasons else 0

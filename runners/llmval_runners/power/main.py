@@ -1,0 +1,52 @@
+"""The sweep's process: one answer to bad input, one exit code for each way to end."""
+
+import sys
+import traceback
+from typing import NoReturn
+
+from llmval_runners.power.options import parse
+from llmval_runners.process.errors import USAGE_EXIT, Refused
+from llmval_runners.process.events import EventLog
+from llmval_runners.process.shutdown import StopSignals
+
+
+def run_sweep(argv: list[str]) -> NoReturn:
+    """Run and exit: 0 every cell has a result, 1 a cell broke or all were refused, 2 refused, 130 and 143 by signal."""
+    events: EventLog | None = None
+    stop = StopSignals(last_words=lambda number: None)
+    try:
+        options, cells = parse(argv)
+        events = EventLog(0).start()
+        from llmval_runners.power.energy import Stopped
+        from llmval_runners.power.sweep import Sweep  # imports torch: after the flags are known to be right
+
+        stop.install()
+        sweep = Sweep(options, cells, events, stopped=lambda: stop.number is not None)
+    except Refused as refusal:
+        print(f"refused: {refusal}", file=sys.stderr, flush=True)
+        if events is not None:
+            if events.recording:  # on a terminal the line above has said it
+                events.error("refused", str(refusal))
+            events.close()
+        sys.exit(USAGE_EXIT)
+    try:
+        code = sweep.run()
+        sweep.close()
+    except Refused as refusal:
+        print(f"refused: {refusal}", file=sys.stderr, flush=True)
+        code = USAGE_EXIT
+    except Stopped:
+        code = stop.exit_code
+        events.error(
+            "stopped",
+            f"ended by signal {code - 128}; run the same command again to go on with the cells that are left.",
+        )
+    except Exception as error:  # noqa: BLE001  (the one place that turns any failure into a record and an exit code)
+        traceback.print_exc()
+        events.error(type(error).__name__, str(error))
+        code = 1
+    stop.finished()
+    events.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)

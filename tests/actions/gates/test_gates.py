@@ -1,0 +1,230 @@
+"""The general gates: how it ended, what it left, what is not known. Each case is a run folder made by hand."""
+
+import json
+import os
+
+import pytest
+
+from llmval_tui.actions.gates.artifacts import schema_problem
+from llmval_tui.actions.gates.general import general_gates
+from llmval_tui.actions.gates.telemetry import measure_windows
+from llmval_tui.foundation.files import sha256_of
+from llmval_tui.runs import artifact_snapshot as footprint
+from llmval_tui.runs.records import Artifact, Command, CommandStatus, Outcome, worst
+from llmval_tui.telemetry.sample import HostSample, Sample
+
+TORCHRUN = Command("main", ["torchrun", "x.py"], "torchrun x.py", nproc=2)
+
+
+def gate(run, start):
+    gates, _ = general_gates(run)
+    (found,) = [one for one in gates if one.name.startswith(start)]
+    return found
+
+
+def test_a_clean_run_passes_with_hashed_evidence(workspace):
+    path = workspace.write("artifacts/r.json", "{}")
+    run = workspace.run(workspace.context("x"), artifacts=[Artifact("artifacts/r.json")], telemetry=False)
+    gates, evidence = general_gates(run)
+    assert worst(gates) is Outcome.PASS
+    assert [(item.path, item.sha256, item.bytes) for item in evidence] == [("artifacts/r.json", sha256_of(path), 2)]
+
+
+@pytest.mark.parametrize(
+    ("code", "ranks", "outcome", "measured"),
+    [
+        (0, {"0": 0, "1": 0}, Outcome.PASS, "exit 0, 2 ranks"),
+        (0, {"0": 0, "1": 3}, Outcome.FAIL, "rank 1: exit 3"),
+        (1, {"0": -15, "1": -11}, Outcome.FAIL, "rank 1: killed by SIGSEGV"),
+        (1, {}, Outcome.FAIL, "exit 1"),
+        (-9, {}, Outcome.FAIL, "killed by SIGKILL"),
+        (None, {}, Outcome.INCONCLUSIVE, "not known"),
+        (None, {"0": 0}, Outcome.INCONCLUSIVE, "not known"),  # the other rank's end is not known
+    ],
+)
+def test_exit(workspace, code, ranks, outcome, measured):
+    status = {"commands": [CommandStatus("main", exit_code=code, ranks=ranks)]}
+    run = workspace.run(workspace.context("x"), commands=[TORCHRUN], status=status, telemetry=False)
+    found = gate(run, "exit")
+    assert (found.outcome, found.measured) == (outcome, measured)
+
+
+def test_the_agents_own_record_counts_where_the_supervisor_died(workspace):
+    run = workspace.run(workspace.context("x"), commands=[TORCHRUN], exit_code=None, telemetry=False)
+    (run.folder / "ranks.main.json").write_text('{"ranks": {"0": 0, "1": 0}}')
+    assert gate(run, "exit").outcome is Outcome.PASS
+    (run.folder / "ranks.main.json").write_text('{"ranks": {"0": 0, "1": -6}}')
+    assert gate(run, "exit").measured == "rank 1: killed by SIGABRT"
+
+
+def test_the_reason_is_the_failing_ranks_last_line(workspace):
+    status = {"commands": [CommandStatus("main", exit_code=1, ranks={"0": -15, "1": 2})]}
+    run = workspace.run(workspace.context("x"), commands=[TORCHRUN], status=status, telemetry=False)
+    run.logs_folder.joinpath("main.stderr.log").write_text("agent says much\n")
+    run.logs_folder.joinpath("main.rank1.stderr.log").write_text("noise\n\x1b[31mno memory: use 4 GPUs\x1b[0m\n\n")
+    assert gate(run, "exit").reason == "no memory: use 4 GPUs"
+
+
+def test_the_rank_that_failed_first_says_why(workspace):
+    status = {"commands": [CommandStatus("main", exit_code=1, ranks={"0": 1, "1": 1})]}
+    run = workspace.run(workspace.context("x"), commands=[TORCHRUN], status=status, telemetry=False)
+    run.logs_folder.joinpath("main.rank0.stderr.log").write_text("connection closed by peer\n")
+    run.logs_folder.joinpath("main.rank1.stderr.log").write_text("out of memory\n")
+    (run.folder / "ranks.main.json").write_text('{"ranks": {"0": 1, "1": 1}, "first_failure": {"rank": 1}}')
+    assert gate(run, "exit").reason == "out of memory"
+
+
+def test_a_command_that_never_started_and_a_run_without_one(workspace):
+    run = workspace.run(workspace.context("x"), status={"commands": []}, telemetry=False)
+    assert gate(run, "exit").outcome is Outcome.INCONCLUSIVE
+    assert gate(workspace.run(workspace.context("x"), commands=[], telemetry=False), "commands").outcome is (
+        Outcome.INCONCLUSIVE
+    )
+
+
+def test_a_cancelled_run_is_inconclusive_and_not_failed(workspace):
+    run = workspace.run(workspace.context("x"), exit_code=-2, status={"cancelled": "the operator"}, telemetry=False)
+    assert worst(general_gates(run)[0]) is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "stale", "not json", "folder empty", "link out"])
+def test_an_artifact_that_proves_nothing_fails(workspace, tmp_path_factory, kind):
+    path = workspace.folder / "a" / "r.json"
+    if kind != "missing":
+        workspace.write("a/r.json", {"empty": "", "not json": "{"}.get(kind, "{}"))
+    if kind == "stale":
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    if kind == "folder empty":
+        path.unlink()
+        path.mkdir()
+    if kind == "link out":
+        path.unlink()
+        path.symlink_to(tmp_path_factory.mktemp("other") / "x")
+    artifact = Artifact("a/r.json", "load_test" if kind == "not json" else None)
+    run = workspace.run(workspace.context("x"), artifacts=[artifact], telemetry=False)
+    gates, evidence = general_gates(run)
+    assert [one.outcome for one in gates if one.name.startswith("artifact")] == [Outcome.FAIL]
+    assert len(evidence) == (kind == "not json")
+
+
+def test_a_folder_counts_with_its_new_files_only(workspace):
+    old = workspace.write("out/old.json", "{}")
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    workspace.write("out/deep/new.json", "{}")
+    run = workspace.run(workspace.context("x"), artifacts=[Artifact("out")], telemetry=False)
+    gates, evidence = general_gates(run)
+    assert worst(gates) is Outcome.PASS
+    assert [item.path for item in evidence] == ["out/deep/new.json"]
+
+
+def test_a_command_without_artifacts_is_backed_by_its_output(workspace):
+    run = workspace.run(workspace.context("x"), telemetry=False)
+    run.logs_folder.joinpath("main.stdout.log").write_text("GPU0 NV18\n")
+    run.logs_folder.joinpath("main.stderr.log").touch()
+    _, evidence = general_gates(run)
+    assert [item.path for item in evidence] == [f"artifacts/runs/{run.id}/logs/main.stdout.log"]
+
+
+def test_nothing_to_hash_is_no_evidence(workspace):
+    """A tick names what backs it: a command that exits with 0 and leaves nothing shows nothing."""
+    run = workspace.run(workspace.context("x"), telemetry=False)
+    run.logs_folder.joinpath("main.stdout.log").touch()
+    gates, evidence = general_gates(run)
+    assert evidence == []
+    assert [(gate.name, gate.outcome) for gate in gates if gate.outcome is not Outcome.PASS] == [
+        ("evidence", Outcome.INCONCLUSIVE)
+    ]
+
+
+def test_the_run_id_stands_in_a_path(workspace):
+    run = workspace.run(workspace.context("x"), artifacts=[Artifact("env/{run_id}.json")], telemetry=False)
+    workspace.write(f"env/{run.id}.json", "{}")
+    assert gate(run, "artifact").outcome is Outcome.PASS
+
+
+def test_a_schema_names_the_place(tmp_path, monkeypatch):
+    schemas = tmp_path / "schemas"
+    schemas.mkdir()
+    schema = {"type": "object", "properties": {"a": {"type": "object", "required": ["b"]}}, "required": ["a"]}
+    (schemas / "probe.schema.json").write_text(json.dumps(schema))
+    monkeypatch.setattr("llmval_tui.actions.gates.artifacts.bundled", lambda name: schemas)
+    value = tmp_path / "v.json"
+    value.write_text('{"a": {"b": 1}}')
+    assert schema_problem(value, "probe") is None
+    value.write_text('{"a": {}}')
+    assert "data.a" in (schema_problem(value, "probe") or "")
+    assert "lacks other.schema.json" in (schema_problem(value, "other") or "")
+
+
+def test_deviations_are_listed(workspace):
+    run = workspace.run(workspace.context("x"), deviations=["4 GPUs instead of 8"], telemetry=False)
+    assert gate(run, "as written").measured == "4 GPUs instead of 8"
+
+
+def test_telemetry_is_judged_over_the_measured_window_only(workspace):
+    run = workspace.run(workspace.context("x"), telemetry=True)
+    second = 1_000_000_000
+    # 20 s without a sample, before the measured window.
+    times = [0, 20, 21, 22, 23, 24, 25]
+    run.telemetry.write_bytes(b"".join(Sample(t * second, t * second, HostSample()).to_line() for t in times))
+    phases = [("warmup", 0), ("measure", 20), ("drain", 25)]
+    events = [{"v": 1, "mono_ns": t * second, "kind": "phase", "data": {"name": name}} for name, t in phases]
+    assert gate(run, "telemetry.samples").outcome is Outcome.INVALID
+    run.events.write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert measure_windows(run) == [(20 * second, 25 * second)]
+    assert gate(run, "telemetry.samples").outcome is Outcome.PASS
+    run.telemetry.unlink()
+    assert gate(run, "telemetry.samples").outcome is not Outcome.PASS
+
+
+def left_by(workspace, before, during, after=None, run_id_in_path=False):
+    """The artifact gate of a run, with what others and it itself wrote at its artifact's path."""
+    artifact = Artifact("a.{run_id}.json" if run_id_in_path else "a.json")
+    run = workspace.run(workspace.context("x"), artifacts=[artifact], telemetry=False)
+    path = workspace.folder / run.intent.artifacts[0].path
+    if before is not None:
+        path.write_text(before)
+    footprint.note_before(run)
+    if during is not None:
+        path.write_text(during)
+    footprint.note_after(run)
+    if after is not None:
+        path.write_text(after)
+    gates, evidence = general_gates(run)
+    (found,) = [one for one in gates if one.name.startswith("artifact")]
+    return found.outcome, len(evidence)
+
+
+def test_a_file_of_another_run_is_no_evidence_whatever_its_time(workspace):
+    # The earlier run's file has a time after this run's start: the same second, or a clock that was set back.
+    assert left_by(workspace, "an earlier run", None) == (Outcome.FAIL, 0)
+    assert left_by(workspace, "an earlier run", "this one's own") == (Outcome.PASS, 1)
+    # A later run wrote there before this one was judged.
+    assert left_by(workspace, None, "this run", "some later run") == (Outcome.INVALID, 0)
+    assert left_by(workspace, None, None, "some later run") == (Outcome.INVALID, 0)
+
+
+def test_a_file_with_an_old_time_counts_where_the_run_made_it(workspace):
+    path = workspace.folder / "a.json"
+    run = workspace.run(workspace.context("x"), artifacts=[Artifact("a.json")], telemetry=False)
+    footprint.note_before(run)
+    path.write_text("copied with its time, or by a server whose clock is behind")
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    footprint.note_after(run)
+    assert gate(run, "artifact").outcome is Outcome.PASS
+
+
+def test_a_report_of_the_runs_own_may_be_edited_before_it_is_filed(workspace):
+    assert left_by(workspace, None, "a report", "a better report", run_id_in_path=True) == (Outcome.PASS, 1)
+
+
+def test_a_folder_counts_without_what_others_wrote(workspace):
+    run = workspace.run(workspace.context("x"), artifacts=[Artifact("out")], telemetry=False)
+    workspace.write("out/before.json", "{}")
+    footprint.note_before(run)
+    workspace.write("out/own.json", "{}")
+    footprint.note_after(run)
+    workspace.write("out/later.json", "{}")
+    gates, evidence = general_gates(run)
+    assert worst(gates) is Outcome.PASS
+    assert [item.path for item in evidence] == ["out/own.json"]

@@ -1,0 +1,43 @@
+"""How the dashboard's tests drive it: waiting for what threads bring about, reading what is shown."""
+
+from collections.abc import Callable
+from typing import Any
+
+from textual.pilot import Pilot
+
+from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.screens.dialog import Body
+from llmval_tui.tui.widgets.row_widget import Painted
+
+Make = Callable[..., Dashboard]
+WIDE = (120, 40)
+
+
+async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "it") -> None:
+    """Wait for something that a thread brings about."""
+    for _ in range(200):
+        if true():
+            return
+        await pilot.pause(0.02)
+    raise AssertionError(f"{what} did not come")
+
+
+async def ready(pilot: Pilot[Any]) -> Dashboard:
+    app = pilot.app
+    assert isinstance(app, Dashboard)
+    await until(pilot, lambda: app.main.state.detail is not None, "the first picture")
+    await pilot.pause()
+    return app
+
+
+def text_of(widget: Painted) -> str:
+    return "\n".join(row.plain for row in widget._shown)
+
+
+def said(app: Dashboard) -> str:
+    """The messages in the corner, each in one line."""
+    return "\n".join(str(note.message).replace("\n", " ") for note in app._notifications)
+
+
+def body(app: Dashboard) -> str:
+    return text_of(app.screen.query_one(Body))

@@ -1,0 +1,159 @@
+"""The compiled layers give what the plain ones give, and nothing is compiled while requests are served."""
+
+import gc
+import json
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from llmval_runners.engine.attention.reference import choose
+from llmval_runners.engine.compiled import CompiledDecoder
+from llmval_runners.engine.config import configure
+from llmval_runners.engine.engine import Engine, Link, Runner
+from llmval_runners.engine.gpu import all_reduce
+from llmval_runners.engine.kv_cache import PageAllocator, PagedKVCache
+from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.request import Request
+from llmval_runners.engine.scheduler import Scheduler
+from llmval_runners.engine.shapes import SHAPES
+from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
+from llmval_runners.engine.weights import build, random_weights
+from llmval_runners.load_test.options import parse
+from llmval_runners.process.errors import Refused
+
+CPU = torch.device("cpu")
+TINY = SHAPES["tiny"]
+MODES = {"smart": 4, "default": 2}  # graphs: for one token and for any other number of them
+ROOT = Path(__file__).parents[3]
+
+
+class TwoRanks(Parallel):
+    """What a rank of two sees of an all-reduce, in place, as NCCL does it: sums that are not its own alone."""
+
+    def __init__(self) -> None:
+        super().__init__(CPU)
+        self.size = 2
+        self.calls = 0
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return tensor.mul_(1.5)
+
+
+class SharedBuffer(TwoRanks):
+    """The same by a two-shot kernel: the sum lies in a buffer that the next call overwrites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = torch.empty(2**16)
+
+    def all_reduce_of(self, tensor: torch.Tensor) -> str:
+        return all_reduce.TWO_SHOT
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        shared = self.buffer[: tensor.numel()].view_as(tensor)
+        return shared.copy_(tensor.mul(1.5))
+
+
+def runner(mode: str, *, backend: str = "sdpa", parallel: Parallel | None = None, kv=torch.float32) -> Runner:
+    model = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.float32)
+    model.parallel = parallel or model.parallel
+    cache = PagedKVCache(TINY, tensor_parallel=1, pages=32, page_size=8, dtype=kv, device=CPU)
+    compiled = None if mode == "off" else CompiledDecoder(model, cache, mode)
+    return Runner(model, cache, choose(backend), max_batch=8, max_pages=32, compiled=compiled)
+
+
+@pytest.mark.slow  # a C++ compiler's time
+@pytest.mark.parametrize("mode", MODES)
+def test_requests_get_the_tokens_of_the_plain_engine(mode: str) -> None:
+    """Prompts of one token and over page ends, chunked, decoding in changing company: steps of many sizes."""
+
+    def serve(mode: str, backend: str) -> tuple[list[list[int]], Runner]:
+        one = runner(mode, backend=backend)
+        scheduler = Scheduler(TINY, PageAllocator(32, 8), max_batch=8, chunk=24, element_bytes=4)
+        engine = Engine(Link(one, max_batch=8), scheduler)
+        source = torch.Generator().manual_seed(9)
+        sizes = [(1, 9), (8, 8), (7, 3), (9, 1), (50, 12), (24, 5), (25, 2), (16, 17)]
+        requests = [
+            Request(i, torch.randint(2048, (p,), generator=source).tolist(), o) for i, (p, o) in enumerate(sizes)
+        ]
+        for request in requests:
+            engine.submit(request)
+        while not engine.idle:
+            for request, token, _ in engine.step():
+                request.tokens.append(token)
+        return [request.tokens for request in requests], one
+
+    expected, _ = serve("off", "sdpa")
+    for backend in ("sdpa", "flex"):
+        found, one = serve(mode, backend)
+        assert found == expected
+        assert one.compiled is not None
+        said = one.compiled.as_json
+        assert (said["graphs"], said["graphs_after_start"]) == (MODES[mode], 0)
+        assert said["first_calls_s"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_all_reduces_in_place_and_a_smaller_cache_type_give_what_the_plain_pass_gives(mode: str) -> None:
+    hidden = []
+    for one, sums in (("off", TwoRanks), (mode, TwoRanks), (mode, SharedBuffer)):
+        parallel = sums()
+        steps = runner(one, parallel=parallel, kv=torch.bfloat16)
+        parallel.calls = 0
+        plan = StepPlan(admits=[Admit(3, [5, 1])], prefills=[Prefill(3, 0, list(range(11)), True)])
+        first = steps.forward(plan)[0]
+        steps._last_token[3] = 77
+        hidden.append(torch.cat((first, steps.forward(StepPlan(decodes=[Decode(3, 11)]))[0])))
+        assert parallel.calls == 2 * 2 * TINY.layers
+    for compiled in hidden[1:]:
+        torch.testing.assert_close(compiled, hidden[0], atol=2e-3, rtol=2e-3)  # a cache of 8 bits of mantissa
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_an_engine_is_freed_with_its_compiled_layers(mode: str) -> None:
+    """Dynamo keeps what it compiled for the life of the process: an engine's weights must not hang on it."""
+    one = runner(mode)
+    kept = weakref.ref(one.compiled), weakref.ref(one.cache)
+    del one
+    gc.collect()
+    assert [reference() for reference in kept] == [None, None]
+
+
+@pytest.mark.slow
+def test_a_load_test_says_what_was_compiled(tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    flags = ["--model", "tiny", "--device", "cpu", "--duration", "2", "--target-qps", "4", "--compile-mode", "smart"]
+    script = ROOT / "runners" / "inference_server_load_test.py"
+    subprocess.run([sys.executable, script, *flags, "--output-json", out], check=True, timeout=300)
+    identity = json.loads(out.read_text())["llmval"]["identity"]
+    assert identity["compile_mode"] == "smart"
+    assert identity["compile"]["what"] == "two regions of a layer"
+    assert (identity["compile"]["graphs"], identity["compile"]["graphs_after_start"]) == (4, 0)
+
+
+def test_what_cannot_be_compiled_is_refused_with_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    asked = ["--model", "tiny", "--compile-mode", "default", "--duration", "1"]
+
+    def no_compiler() -> str:
+        raise InvalidCxxCompiler
+
+    with monkeypatch.context() as without:
+        without.setattr(cpp_builder, "get_cpp_compiler", no_compiler)
+        with pytest.raises(Refused, match=r"needs a C\+\+ compiler.*install g\+\+, or pass --compile-mode off"):
+            configure(parse(asked), world_size=1, local_rank=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    for flags, instead in ((["--fp8-mode", "native"], "--fp8-mode none"), (["--kv-dtype", "fp8"], "--kv-dtype auto")):
+        with pytest.raises(Refused, match=f"pass --compile-mode off, or {instead}"):
+            configure(parse([*asked, *flags]), world_size=1, local_rank=0)

@@ -1,0 +1,104 @@
+"""The tables that tell flex attention which pages a block of queries sees, by torch on a CPU.
+
+In a process of its own, where empty modules stand for Triton: torch for CPUs does not bring it.
+"""
+
+from tests.helpers.own_process import run
+
+_CAPTURED = """
+from types import SimpleNamespace
+import torch
+
+from torch.nn.attention.flex_attention import flex_attention
+
+flex_attention(*torch.randn(3, 1, 1, 128, 16))  # loads Inductor, which must not find the empty modules
+
+import no_triton
+torch.compile = lambda function, **_: function
+
+from llmval_runners.engine.attention.reference import Span
+from llmval_runners.engine.gpu.decoder import Tokens
+from llmval_runners.engine.attention.sdpa import Prompts
+from llmval_runners.engine.attention.flex import FlexAttention
+
+torch.manual_seed(0)
+PAGES, PAGE, HEADS, KV_HEADS, DIM, COUNT, WIDE = 12, 128, 4, 2, 16, 512, 3
+cache = SimpleNamespace(pool=torch.randn(1, 2, KV_HEADS, PAGES * PAGE, DIM), page_size=PAGE)
+attention = FlexAttention(cache, HEADS)
+keys, values = cache.pool[0]
+page_table = torch.zeros(5, WIDE, dtype=torch.int32)
+kept = Tokens(*(torch.zeros(COUNT, dtype=kind) for kind in (torch.int64, torch.int32, torch.int32)))
+attend, fill = attention.captured(kept, page_table)
+order = torch.randperm(PAGES).tolist()
+
+def step(*chunks):
+    spans, pages, offset = [], [], 0
+    kept.rows.fill_(4)
+    kept.positions.zero_()
+    for row, (start, count) in enumerate(chunks):
+        spans.append(Span(row, offset, count, start))
+        pages.append(order[3 * row : 3 * row + 3])
+        kept.rows[offset : offset + count] = row
+        kept.positions[offset : offset + count] = torch.arange(start, start + count)
+        offset += count
+    return Prompts(spans, pages), offset
+
+for chunks in ([(0, 300), (0, 100)], [(130, 200)], [(0, 1), (0, 128), (0, 129)]):
+    prompts, used = step(*chunks)
+    qkv = torch.randn(COUNT, HEADS + 2 * KV_HEADS, DIM)
+    assert fill(prompts)
+    found = attend(qkv, keys, values)
+    once = attention.prefill(kept, page_table, prompts)(qkv, keys, values)
+    assert torch.equal(found, once) and found[:used].isfinite().all() and found[:used].abs().sum() > 0
+
+long, rows = 1536, torch.tensor([0] * 300 + [1] * 380 + [4] * 856, dtype=torch.int32)
+positions = torch.cat((torch.arange(300), torch.arange(380), torch.zeros(856))).int()
+spans, pages = [Span(0, 0, 300, 0), Span(1, 300, 380, 0)], [order[:3], order[3:6]]
+tokens, qkv = Tokens(rows.long(), rows, positions), torch.randn(long, HEADS + 2 * KV_HEADS, DIM)
+attended = []
+for attention.chunks in ([long], [512, 1024], [512]):
+    attended.append(attention.prefill(tokens, page_table, Prompts(spans, pages))(qkv, keys, values))
+assert attended[0][:680].abs().sum() > 0
+assert all(torch.allclose(attended[0][:680], found[:680], atol=1e-6) for found in attended)
+
+too_wide = Prompts([Span(0, 0, 128, 9 * PAGE)], [[page % PAGES for page in range(200)]])
+wider = Prompts([Span(0, 0, 128, 190 * PAGE)], [[page % PAGES for page in range(200)]])
+assert fill(too_wide) and not fill(wider)
+"""
+
+
+_SPLIT = """
+import no_triton
+import torch
+from llmval_runners.engine.attention.flex import pieces, split_tables
+
+assert pieces(512, [512, 1024, 2048]) == [0, 512] and pieces(768, [768]) == [0, 768]
+assert pieces(5632, [512, 1024, 2048]) == [0, 2048, 4096, 5120, 5632]
+
+torch.manual_seed(0)
+for splits in (1, 2, 3, 8, 64):
+    for width in (1, 7, 64):
+        last = torch.randint(0, width, (9,), dtype=torch.int32)
+        last[0], last[1] = 0, width - 1
+        table = torch.randperm(9 * width, dtype=torch.int32).view(9, width)
+        partial, ends, full, pages = split_tables(table, last, splits)
+        assert ends.shape == pages.shape and len(pages) == 9 * splits
+        for row in range(9):
+            own = slice(row * splits, (row + 1) * splits)
+            counts = zip(full[own].flatten().tolist(), pages[own].flatten(1).tolist())
+            seen = [page for count, held in counts for page in held[:count]]
+            assert seen == table[row, : last[row]].tolist(), (splits, width, row)
+            which = partial[own].flatten().nonzero().flatten().tolist()
+            assert len(which) == 1 and int(partial[own].sum()) == 1
+            assert int(ends[row * splits + which[0], 0, 0, 0]) == int(table[row, last[row]])
+        longest = full.flatten() + partial.flatten()
+        assert int(longest.max()) <= -(-width // splits)  # no part has more than its share
+"""
+
+
+def test_tables_that_stay_give_what_a_step_s_own_give() -> None:
+    run(_CAPTURED)
+
+
+def test_the_parts_of_a_context_have_each_of_its_pages_once() -> None:
+    run(_SPLIT)

@@ -1,0 +1,65 @@
+"""The chunks, pages, scales and merging around FP8 attention, with cuDNN's part and Triton's done by torch on a CPU.
+
+In a process of its own, where empty modules stand for Triton: torch for CPUs does not bring it.
+"""
+
+from tests.helpers.own_process import run
+
+_SCRIPT = """
+from types import SimpleNamespace
+import torch
+
+import no_triton
+
+from llmval_runners.engine.attention import fp8_prefill
+from llmval_runners.engine.attention.reference import Span
+from llmval_runners.engine.attention.sdpa import Prompts
+
+E4M3 = torch.float8_e4m3fn
+
+def exact(q, k, v, causal):
+    q, (k, v) = q.float().transpose(0, 1), [x.float().repeat_interleave(HEADS // KV_HEADS, 0) for x in (k, v)]
+    scores = q @ k.transpose(1, 2) * q.shape[2] ** -0.5
+    if causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[1:]).triu(1).bool(), float("-inf"))
+    return (scores.softmax(-1) @ v).transpose(0, 1), scores.logsumexp(-1)
+
+def fp8(q, k, v, scale, causal):
+    assert all(x.is_contiguous() and x.dtype == E4M3 for x in (q, k, v))
+    out, logs = exact(q, k, v, causal)
+    assert (out * scale).abs().max() <= 448
+    return (out * scale).contiguous().to(E4M3), logs
+
+def merge(one, two, one_log, two_log, out):
+    share = torch.sigmoid(two_log - one_log).t()[..., None]
+    out.copy_(one.float() + (two.float() - one.float()) * share)
+
+fp8_prefill.merge, fp8_prefill.fp8_sdpa = merge, lambda device: fp8
+torch.manual_seed(0)
+HEADS, KV_HEADS, DIM, PAGE, CHUNKS = 4, 2, 32, 128, ((0, 2048), (2048, 3072))
+length = sum(count for _, count in CHUNKS)
+pools = torch.zeros(1, 2, KV_HEADS, length + 2 * PAGE, DIM, dtype=E4M3)
+cache = SimpleNamespace(pool=pools, dtype=E4M3, page_size=PAGE)
+attention = fp8_prefill.Fp8PrefillAttention(cache, HEADS)
+pages = torch.randperm(length // PAGE + 2).tolist()
+q, k, v = (torch.randn(length, heads, DIM).bfloat16() for heads in (HEADS, KV_HEADS, KV_HEADS))
+v[length // 2 :] *= 40
+slots = torch.tensor([pages[token // PAGE] * PAGE + token % PAGE for token in range(length)])
+for pool, new in zip(cache.pool[0], (k, v)):
+    pool.view(torch.uint8)[:, slots] = new.to(E4M3).view(torch.uint8).transpose(0, 1)
+found = []
+for start, count in CHUNKS:
+    attend = attention.prefill(None, None, Prompts([Span(0, 0, count, start)], [pages]))
+    step = torch.cat((q, k, v), 1)[start : start + count]
+    found.append(attend(step, *cache.pool[0]))
+    filled = attend(torch.cat((step, torch.full_like(step[:16], float("nan")))), *cache.pool[0])
+    assert torch.equal(filled[:count], found[-1]) and not filled[count:].any()  # rows that belong to nobody
+expected = exact(q, k.transpose(0, 1), v.transpose(0, 1), True)[0]
+error = (torch.cat(found).view_as(expected).float() - expected).norm() / expected.norm()
+assert attention.chunks_in_fp8 == 2
+print(float(error))
+"""
+
+
+def test_two_chunks_are_the_attention_of_the_whole() -> None:
+    assert 0.005 < float(run(_SCRIPT)) < 0.08, "E4M3 has 3 bits of mantissa: each value is off by 2.6 % on average"

@@ -1,0 +1,116 @@
+"""What a GPU's paths decide on the host, checked on a CPU: sizes of pages, chunks that merge, what is compiled."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from llmval_runners.engine.fp8 import Fp8Weight
+from llmval_runners.engine.kv_cache import check_gpu_page
+from llmval_runners.engine.loader import fp8_mode
+from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.shapes import SHAPES
+from llmval_runners.engine.weights import build, random_weights
+from llmval_runners.process.errors import Refused
+
+from tests.helpers.own_process import run
+
+CPU = torch.device("cpu")
+
+
+def test_pages_that_a_tile_does_not_divide_are_refused() -> None:
+    for taken in (16, 32, 64, 128, 192, 256):
+        check_gpu_page(taken)
+    for size in (8, 48, 80, 96, 112, 160):
+        with pytest.raises(Refused, match=f"--page-size {size} is not 16, 32 or a multiple of 64"):
+            check_gpu_page(size)
+
+
+def test_a_tile_is_never_larger_than_what_divides_the_page() -> None:
+    run("""
+import no_triton
+import torch
+from llmval_runners.engine.kernels.paged_decode import paged_decode
+pools = torch.zeros(1, 960, 16)
+rows = torch.zeros(1, dtype=torch.int32)
+try:
+    paged_decode(torch.zeros(1, 3, 16), pools, pools, rows, rows, rows[None], heads=1, page_size=96, splits=4)
+except ValueError as error:
+    assert "tiles of 64 tokens do not divide pages of 96" in str(error)
+else:
+    raise AssertionError("it would read beyond a page")
+""")
+
+
+def test_a_fresh_prompt_beside_a_continued_one_is_not_merged_with_attention_to_nothing() -> None:
+    """Of no keys PyTorch returns memory as it was; here that is NaN."""
+    run("""
+from types import SimpleNamespace
+import torch
+import no_triton
+from llmval_runners.engine.attention import sdpa as gpu_attention
+from llmval_runners.engine.attention.reference import Span
+from llmval_runners.engine.attention.sdpa import Prompts, SdpaAttention
+
+def cudnn(q, k, v, causal):
+    if not k.numel():
+        return torch.full_like(q, float("nan")), torch.full(q.shape[:3], float("nan"))
+    scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
+    if causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[2:]).triu(1).bool(), float("-inf"))
+    return scores.softmax(-1) @ v, scores.logsumexp(-1)
+
+def merge(one, two, one_log, two_log, out):
+    out.copy_(one + (two - one) * torch.sigmoid(two_log - one_log).t()[..., None])
+
+gpu_attention._cudnn, gpu_attention.merge = cudnn, merge
+torch.manual_seed(0)
+pool = torch.randn(1, 2, 1, 80 * 128, 16)
+attention = SdpaAttention(SimpleNamespace(page_size=128, pool=pool), 1)
+qkv = torch.randn(4096, 3, 16)
+
+def step(*spans):
+    pages = [list(range(20 * i, 20 * i + 40)) for i in range(len(spans))]
+    return attention.prefill(None, None, Prompts(list(spans), pages))(qkv[: sum(s.count for s in spans)], *pool[0])
+
+fresh = step(Span(0, 0, 2048, 0))
+mixed = step(Span(0, 0, 2048, 2048), Span(1, 2048, 2048, 0))
+assert mixed.isfinite().all()
+qkv[:2048] = qkv[2048:].clone()
+assert torch.allclose(mixed[2048:], step(Span(0, 0, 2048, 0)), atol=1e-6)
+assert not torch.allclose(mixed[:2048], fresh, atol=1e-2), "what came before counts"
+""")
+
+
+def test_what_is_compiled_for_large_steps_stays_within_the_page_table() -> None:
+    run("""
+from types import SimpleNamespace
+import torch
+import no_triton
+from llmval_runners.engine.gpu.executor import GpuRunner
+
+ran = []
+runner = SimpleNamespace(
+    page_table=torch.zeros(3, 5, dtype=torch.int32), cache=SimpleNamespace(page_size=128, spare_page=7), spare_row=2,
+    _pages={},
+)
+runner.prefill = lambda chunks: ran.append([(c.row, c.start, len(c.tokens), len(runner._pages[c.row])) for c in chunks])
+GpuRunner._compile_prompts(runner, [512, 1500])
+assert ran == [[(2, 0, 512, 5)], [(2, 0, 640, 5), (2, 0, 640, 5), (2, 0, 220, 5)]], ran
+assert not runner._pages
+""")
+
+
+def test_the_mode_in_the_result_is_that_of_the_layers() -> None:
+    made = [
+        build(SHAPES["tiny"], random_weights(0, CPU), Parallel(CPU), torch.float32, *how)
+        for how in ((), (Fp8Weight.of,))
+    ]
+    assert [fp8_mode(model) for model in made] == ["none", "native"]
+    te = SimpleNamespace(layers=[SimpleNamespace(qkv=object.__new__(te_layer()))])
+    assert fp8_mode(te) == "transformer-engine"  # type: ignore[arg-type]
+
+
+def te_layer() -> type:
+    from llmval_runners.engine.te_linear import TeLinear
+
+    return TeLinear

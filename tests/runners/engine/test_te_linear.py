@@ -1,0 +1,179 @@
+"""Transformer Engine's layers: how they are made, filled up, run, counted and told, with a fake in the library's place.
+
+What the library itself computes is for a GPU to show (`test_gpu.py`).
+"""
+
+import functools
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from llmval_runners.engine import te_linear
+from llmval_runners.engine.attention.reference import choose
+from llmval_runners.engine.config import configure
+from llmval_runners.engine.engine import Runner
+from llmval_runners.engine.kv_cache import PagedKVCache
+from llmval_runners.engine.loader import fp8_kernel, linear_maker
+from llmval_runners.engine.model import Linear
+from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.shapes import SHAPES
+from llmval_runners.engine.step_plan import Admit, Prefill, StepPlan
+from llmval_runners.engine.weights import build, random_weights
+from llmval_runners.load_test.options import parse
+from llmval_runners.long_context.engine_adapter import Weights
+from llmval_runners.long_context.options import parse as long_context_options
+from llmval_runners.long_context.predict.peak_memory import Setup, weights_bytes
+from llmval_runners.long_context.settings import decide
+from llmval_runners.process.errors import Refused
+
+from tests.helpers import fake_te
+
+CPU = torch.device("cpu")
+TINY = SHAPES["tiny"]
+FLAGS = ["--fp8-mode", "transformer-engine", "--kv-tokens", "4096", "--duration", "1"]
+
+
+@pytest.fixture
+def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough of an H200 to decide what would run there."""
+    for name, value in {
+        "is_available": lambda: True,
+        "device_count": lambda: 8,
+        "get_device_capability": lambda device=None: (9, 0),
+        "get_device_name": lambda device=None: "NVIDIA H200",
+        "mem_get_info": lambda device=None: (140 * 10**9, 141 * 10**9),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+
+
+@pytest.mark.parametrize("rows", [1, 8, 15, 16, 17, 48])
+def test_any_number_of_rows_is_filled_up_with_zeros_and_cut_again(monkeypatch, rows: int) -> None:
+    te = fake_te.install(monkeypatch)
+    engine = te_linear.load()
+    with torch.inference_mode():
+        weight, x = torch.randn(48, 32), torch.randn(rows, 32) * 0.01
+        layer = engine.linear(weight)
+        with engine.running():
+            found = layer(x)
+    assert te.rows == [-(-rows // 16) * 16]
+    values, scale = fake_te.quantised(x)  # of the rows alone: what fills up does not move the scale
+    expected = (values.view(torch.float8_e4m3fn).float() * scale) @ (layer.weight.float() * layer.scales).T
+    torch.testing.assert_close(found, expected)
+    assert found.is_contiguous() and float((found - x @ weight.T).norm() / (x @ weight.T).norm()) < 0.06
+
+
+def test_weights_are_one_copy_in_fp8_also_where_gradients_are_on(monkeypatch) -> None:
+    te = fake_te.install(monkeypatch)
+    with torch.enable_grad():
+        layer = te_linear.load().linear(torch.randn(32, 16))
+    assert (layer.weight.dtype, layer.weight.shape, layer.scales.shape) == (torch.float8_e4m3fn, (32, 16), (1,))
+    monkeypatch.setattr(te, "quantized_model_init", te.autocast)  # a library that silently keeps 16 bits
+    with pytest.raises(RuntimeError, match="made a weight of Parameter, not one copy in FP8"):
+        te_linear.load().linear(torch.randn(32, 16))
+
+
+def test_a_model_of_such_layers_is_near_the_plain_one(monkeypatch) -> None:
+    """Every layer of every block, in steps of 1 and of 53 tokens, in one context a step."""
+    te = fake_te.install(monkeypatch)
+    plain = build(TINY, random_weights(3, CPU), Parallel(CPU), torch.float32)
+    model = build(TINY, random_weights(3, CPU), Parallel(CPU), torch.float32, linear_maker("transformer-engine"))
+    assert te.inside == []
+    for count in (1, 53):
+        hidden = []
+        for one in (plain, model):
+            cache = PagedKVCache(TINY, tensor_parallel=1, pages=1, page_size=64, dtype=torch.float32, device=CPU)
+            runner = Runner(one, cache, choose("sdpa"), max_batch=1, max_pages=1)
+            plan = StepPlan(admits=[Admit(0, [0])], prefills=[Prefill(0, 0, list(range(count)), True)])
+            with te.autocast(enabled=True, recipe=te_linear.load().recipe):
+                hidden.append(runner.forward(plan)[0])
+        assert 0 < float((hidden[1] - hidden[0]).norm() / hidden[0].norm()) < 0.2
+    assert len(te.rows) == 2 * 4 * TINY.layers
+    assert isinstance(model.head, Linear)
+    assert fp8_kernel(plain) is None
+    assert "Transformer Engine 2.20.2, Float8CurrentScaling" in fp8_kernel(model)
+
+
+@pytest.mark.parametrize("asks", ["load test", "long context"])
+def test_where_it_is_missing_or_does_not_load_one_sentence_says_what_to_do(monkeypatch, hopper, asks: str) -> None:
+    def ask() -> None:
+        if asks == "load test":
+            configure(parse(FLAGS), world_size=1, local_rank=0)
+        else:
+            decide(long_context_options(FLAGS[:2]), world_size=1, local_rank=0)
+
+    monkeypatch.setitem(sys.modules, "transformer_engine", None)
+    with pytest.raises(Refused, match=r"pip install 'transformer-engine\[pytorch\]'`, or pass --fp8-mode native\.$"):
+        ask()
+
+    def broken(name: str) -> None:
+        raise OSError("libtransformer_engine.so: undefined symbol")
+
+    monkeypatch.setattr(te_linear.importlib, "import_module", broken)
+    with pytest.raises(Refused, match=r"installed but does not load .*undefined symbol"):
+        ask()
+
+
+def test_an_old_one_is_refused(monkeypatch) -> None:
+    fake_te.install(monkeypatch)
+    monkeypatch.delattr(fake_te.FakeTe, "autocast")
+    with pytest.raises(Refused, match=r"2\.20 or later, and 2\.20\.2 has no te\.autocast"):
+        te_linear.load()
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+def test_what_the_list_asks_for_is_configured_at_half_the_bytes(monkeypatch, hopper, ranks: int) -> None:
+    fake_te.install(monkeypatch)
+    flags = [*FLAGS, "--attention-backend", "flex"]
+    config = configure(parse(flags), world_size=ranks, local_rank=0)
+    native = configure(parse(["--fp8-mode", "native", *flags[2:]]), world_size=ranks, local_rank=0)
+    assert (config.fp8, config.attention, config.tensor_parallel) == ("transformer-engine", "flex", ranks)
+    assert config.weight_bytes_per_rank == native.weight_bytes_per_rank
+    kept = config.shape.vocab * config.shape.hidden * 2  # table, and head over the ranks
+    layers = config.shape.parameters - 2 * config.shape.vocab * config.shape.hidden
+    assert config.weight_bytes_per_rank == kept + (layers + kept) // ranks
+    small = [*flags, "--heads", "4", "--kv-heads", "4", "--head-dim", "24", "--ffn", "1024"]
+    if ranks == 4:
+        with pytest.raises(Refused, match="divisible by 16, and the query width"):
+            configure(parse(small), world_size=4, local_rank=0)
+
+
+def test_long_context_counts_its_bytes_and_says_what_ran(monkeypatch, hopper) -> None:
+    fake_te.install(monkeypatch)
+    settings = decide(long_context_options(FLAGS[:2]), world_size=1, local_rank=0)
+    assert (settings.setup.fp8_mode, settings.setup.kv_dtype) == ("transformer-engine", "fp8")
+    assert settings.reference is not None and settings.reference.fp8_mode == "none"
+    setup = Setup(TINY, weight_dtype="fp8", transformer_engine=True, on_gpu=False)
+    weights = Weights(setup, random_weights(0, CPU), Parallel(CPU))
+    assert weights.bytes == weights_bytes(setup)
+    assert weights.matrix_dtype() == "float8_e4m3fn"
+    assert "2.20.2" in weights.fp8_kernel()
+
+
+def test_the_result_says_library_version_and_recipe(monkeypatch, hopper) -> None:
+    from llmval_runners.load_test.session import _identity
+
+    fake_te.install(monkeypatch)
+    config = configure(parse(FLAGS), world_size=1, local_rank=0)
+    model = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16, linear_maker(config.fp8))
+    cache = SimpleNamespace(dtype=torch.float8_e4m3fn)
+    ran = SimpleNamespace(model=model, cache=cache, attention=choose("sdpa"), compiled=None)
+    identity = _identity(config, ran)
+    assert (identity["fp8_mode"], identity["kv_dtype"]) == ("transformer-engine", "float8_e4m3fn")
+    plain = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16)
+    ran.model = plain
+    assert _identity(config, ran)["fp8_mode"] == "none", "of what ran, whatever was asked for"
+    assert identity["fp8_kernel"].startswith("Transformer Engine 2.20.2, Float8CurrentScaling: E4M3 weights")
+    assert (identity["compile_mode"], identity["compile"]) == ("off", None)
+
+
+def test_the_workspace_that_the_products_keep_can_be_given_back(monkeypatch) -> None:
+    """2.20.2's `get_cublas_workspace` is a function under `lru_cache`."""
+    gemm = ModuleType("gemm")
+    gemm.get_cublas_workspace = functools.lru_cache(lambda device, ub, grouped_gemm: torch.empty(1))
+    first = gemm.get_cublas_workspace(0, False, False)
+    te_linear.forget_workspace()  # the library is not loaded
+    monkeypatch.setitem(sys.modules, "transformer_engine.pytorch.cpp_extensions.gemm", gemm)
+    assert gemm.get_cublas_workspace(0, False, False) is first
+    te_linear.forget_workspace()
+    assert gemm.get_cublas_workspace(0, False, False) is not first

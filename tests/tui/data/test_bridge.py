@@ -1,0 +1,215 @@
+"""Threads: a recorder that dies is started again, a look that fails is shown and does not end the looking."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.message import Message
+
+from llmval_tui.actions.api import Proposal
+from llmval_tui.runs.records import State
+from llmval_tui.telemetry.sample import GpuSample
+from llmval_tui.terminal.osc import osc9, osc52
+from llmval_tui.tui.cli_client import Answer, argv_for_run, read_answer
+from llmval_tui.tui.data import watcher as bridge
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.watcher import LiveTelemetry, Looked, RecorderState, Sampled, Watcher, recorder_argv
+from llmval_tui.tui.data.workspace_view import View, Wish
+from llmval_tui.tui.data.workspace_view import Workspace as Looker
+from llmval_tui.tui.settings import Settings
+from tests.helpers.tui_builder import CHECKLIST, Workspace, sample, verdict
+
+
+def until(true: Callable[[], object]) -> None:
+    for _ in range(400):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come")
+
+
+def settings_for(workspace: Workspace, **changes: object) -> Settings:
+    return Settings(workspace.root, workspace.checklist, **changes)  # type: ignore[arg-type]
+
+
+def looker(workspace: Workspace) -> Looker:
+    return Looker(settings_for(workspace), lambda context: Proposal("x", context.step.number))
+
+
+def test_a_recorder_that_crashes_is_started_again(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "RESTART_S", (0.01,))
+    lines = tmp_path / "lines"
+    lines.write_bytes(sample(1).to_line() + b"not a sample\n" + sample(2).to_line())
+    program = "import os,sys; sys.stdout.write(open(sys.argv[1]).read()); sys.stdout.flush(); os.kill(os.getpid(), 11)"
+    posted: list[Message] = []
+    live = LiveTelemetry(settings_for(workspace), posted.append, [sys.executable, "-c", program, str(lines)])
+    live.start()
+    until(lambda: sum(isinstance(m, Sampled) for m in posted) >= 4)
+    live.stop()
+    live.join(5)
+    assert not live.is_alive()
+    states = [m.trouble for m in posted if isinstance(m, RecorderState)]
+    assert states[:2] == [None, "the telemetry recorder was ended by signal 11; it is started again in 0 s."]
+
+
+def test_a_recorder_that_cannot_be_started_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "RESTART_S", (5.0,))
+    posted: list[Message] = []
+    live = LiveTelemetry(settings_for(workspace), posted.append, ["/does/not/exist"])
+    live.start()
+    until(lambda: posted)
+    live.stop()
+    assert isinstance(posted[0], RecorderState) and "could not be started" in str(posted[0].trouble)
+
+
+def test_a_look_that_fails_is_shown_and_looking_goes_on(workspace: Workspace) -> None:
+    class Broken(Looker):
+        failing = True
+
+        def look(self, wish: Wish) -> View:
+            if self.failing:
+                raise RuntimeError("disk on fire")
+            return super().look(wish)
+
+    broken = Broken(settings_for(workspace), lambda context: Proposal("x", ""))
+    posted: list[Message] = []
+    watcher = Watcher(broken, posted.append, 0.01)
+    watcher.start()
+    until(lambda: posted)
+    broken.failing = False
+    until(lambda: any(isinstance(m, Looked) and m.view.checklist for m in posted))
+    watcher.stop()
+    first = posted[0]
+    assert isinstance(first, Looked) and "disk on fire" in str(first.view.trouble)
+
+
+def test_nothing_new_is_not_posted(workspace: Workspace) -> None:
+    posted: list[Message] = []
+    watcher = Watcher(looker(workspace), posted.append, 0.005)
+    watcher.start()
+    until(lambda: posted)
+    time.sleep(0.2)
+    watcher.stop()
+    assert len(posted) == 1
+
+
+def test_the_last_good_checklist_stays(workspace: Workspace) -> None:
+    look = looker(workspace)
+    step = look.look(Wish()).steps[0].step
+    workspace.checklist.write_bytes(b"\xff\xfe broken")
+    view = look.look(Wish(step.key))
+    assert view.trouble and len(view.steps) == 5 and view.detail is not None
+    workspace.checklist.write_text(CHECKLIST.replace("- [ ] Export", "- [x] Export"))
+    view = look.look(Wish(step.key))
+    assert view.trouble is None and view.steps[0].step.checked
+
+
+def test_a_broken_run_folder_does_not_blind(workspace: Workspace) -> None:
+    look = looker(workspace)
+    look.look(Wish())
+    folder = workspace.run("1.2")
+    (folder / "run.json").write_text("{")
+    view = look.look(Wish())
+    assert len(view.steps) == 5
+    assert view.trouble is None or "run.json" in view.trouble
+
+
+def test_older_runs_can_be_looked_at(workspace: Workspace) -> None:
+    workspace.run("1.2", run_id="20260101T000000Z-1.2-old", state=State.FINISHED, verdict=verdict())
+    workspace.run("1.2", run_id="20260102T000000Z-1.2-new", state=State.FINISHED, alive=False)
+    look = looker(workspace)
+    key = look.look(Wish()).steps[1].step.key
+    newest, oldest = look.look(Wish(key)).detail, look.look(Wish(key, back=1)).detail
+    assert newest and newest.run and newest.run.id.endswith("new") and newest.runs == 2
+    assert oldest and oldest.run and oldest.run.id.endswith("old")
+    assert look.look(Wish(key)).judging
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "count"),
+    [(None, 8, 8), ((4, 5), 8, 6), ((9,), 8, None), ((0,), 0, None), (None, 0, None)],
+)
+def test_gpus_are_counted_by_what_the_host_has(
+    workspace: Workspace, asked: tuple[int, ...] | None, there: int, count: int | None
+) -> None:
+    """`--gpus 4,5` must find GPUs 4 and 5, and `--gpus 0` must not make one up where there is none."""
+    taken = sample(1, there)
+    if asked is not None and there:  # one that is asked for and not there is listed without a value
+        absent = [GpuSample(index) for index in asked if index >= there]
+        taken = replace(taken, gpus=[gpu for gpu in taken.gpus if gpu.index in asked] + absent)
+    state = ScreenState(settings_for(workspace, gpus=asked))
+    state.live.add(taken)
+    look = looker(workspace)
+    checklist = look.look(Wish()).checklist
+    assert checklist is not None
+    context = Looker(state.settings, lambda context: Proposal("x", "")).context(
+        checklist, checklist.steps[0], state.wish
+    )
+    assert context.gpu_count == count
+
+
+def test_an_empty_workspace_says_what_is_missing(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, tmp_path / "none.md")
+    view = Looker(settings, lambda context: Proposal("x", "")).look(Wish())
+    assert view.checklist is None and view.trouble and "none.md" in view.trouble
+
+
+def test_the_command_line_that_is_started(workspace: Workspace) -> None:
+    settings = settings_for(workspace, gpus=(0, 3), runner_python="/opt/py")
+    words = argv_for_run(settings, ["1.2"], everything=False, tick=False, preset="smoke", adapt=True)
+    assert words[:2] == ["run", "1.2"]
+    assert " ".join(words[6:]) == "--preset smoke --adapt --gpus 0,3 --runner-python /opt/py --no-tick"
+    assert argv_for_run(settings, ["1.1"], everything=True, tick=True, preset=None, adapt=False)[1] == "--all"
+    from llmval_tui.cli import COMMANDS, VALUED, parser, with_command
+
+    parsed = parser().parse_args(with_command([*words, "--detach", "--json"], COMMANDS, VALUED))
+    assert (parsed.steps, parsed.preset, parsed.adapt, parsed.no_tick, parsed.gpus) == (
+        ["1.2"],
+        "smoke",
+        True,
+        True,
+        "0,3",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err", "answer"),
+    [
+        (0, b'{"ok": true, "message": "done"}', b"", Answer(True, "done")),
+        (2, b'{"ok": false, "message": "no [/x]\\u001b[2J\\nway"}', b"", Answer(False, "no [/x] way")),
+        (1, b"", b"Traceback\nboom\n", Answer(False, "llmval run ended with exit code 1: boom")),
+        (1, b'{"ok": true, "message": "x"}', b"", Answer(False, "x")),
+        (0, b'{"workspace": "w", "steps": []}', b"", Answer(True, "")),
+    ],
+)
+def test_what_a_command_answers(code: int, out: bytes, err: bytes, answer: Answer) -> None:
+    assert read_answer("run", code, out, err) == answer
+
+
+def test_the_recorder_knows_the_disk_of_the_workspace(workspace: Workspace) -> None:
+    argv = recorder_argv(settings_for(workspace, gpus=(1, 2), interval=0.5))
+    assert argv[2:] == [
+        "llmval_tui.telemetry.recorder", "--out", "-", "--interval", "0.5",
+        "--folder", str(workspace.root), "--gpus", "1,2",
+    ]  # fmt: skip
+
+
+def test_tmux_gets_the_clipboard_wrapped_as_well() -> None:
+    assert osc52("a", {}) == "\x1b]52;c;YQ==\x07"
+    assert osc52("a", {"TMUX": "/tmp/x"}) == "\x1b]52;c;YQ==\x07\x1bPtmux;\x1b\x1b]52;c;YQ==\x07\x1b\\"
+
+
+def test_tmux_hands_a_notification_on_and_nothing_in_it_is_obeyed() -> None:
+    assert osc9("1.2 failed\x07\x1b[2J", {}) == "\x1b]9;1.2 failed\x07"
+    assert osc9("a", {"TMUX": "/tmp/x"}) == "\x1bPtmux;\x1b\x1b]9;a\x07\x1b\\"
+
+
+def test_the_threads_are_daemons(workspace: Workspace) -> None:
+    # A disk that never answers must not keep the process from ending.
+    assert Watcher(looker(workspace), print, 1).daemon
+    assert LiveTelemetry(settings_for(workspace), print, []).daemon

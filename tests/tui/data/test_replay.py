@@ -1,0 +1,257 @@
+"""A recorded run is played: what is shown is what was there at that moment, forward, back, and at the end."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from textual.pilot import Pilot
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.records import State
+from llmval_tui.runs.store import LogFile as Log
+from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.data.log_merge import MergedFile, merged
+from llmval_tui.tui.data.replay_source import RecordedRun, ReplayTelemetry, open_replay
+from llmval_tui.tui.data.replay_timeline import SPEEDS, TimedLines, Timeline, find_recording
+from llmval_tui.tui.keys import KEYS
+from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.widgets.row_widget import Painted
+from tests.helpers.tui_builder import (
+    CELLS,
+    SECOND,
+    T0,
+    TO_DO,
+    Workspace,
+    load_events,
+    sample,
+    sweep_events,
+    verdict,
+    write_sweep,
+)
+from tests.helpers.tui_pilot import said
+
+
+@pytest.fixture
+def recorded(workspace: Workspace) -> Path:
+    """A run of 300 s that passed, with everything on record."""
+    folder = workspace.run("1.2", state=State.FINISHED, verdict=verdict())
+    (folder / "events.jsonl").write_bytes(load_events(300))
+    (folder / "telemetry.jsonl").write_bytes(b"".join(sample(s, 2).to_line() for s in range(306)))
+    (folder / "logs" / "main.rank0.stdout.log").write_text("".join(f"step {i:04}\n" for i in range(1000)))
+    (folder / "logs" / "main.rank1.stdout.log").write_text("".join(f"other {i:04}\n" for i in range(500)))
+    return folder
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_replay_means(recorded: Path, workspace: Workspace, tmp_path: Path) -> None:
+    assert find_recording(str(recorded), workspace.root) == recorded
+    assert find_recording("last", workspace.root).name == recorded.name
+    assert find_recording("abcdef", workspace.root).name == recorded.name
+    assert find_recording(str(recorded / "telemetry.jsonl"), workspace.root).is_file()
+    with pytest.raises(Refused, match="no run is called 'nothing'"):
+        find_recording("nothing", workspace.root)
+    with pytest.raises(Refused, match="is no recording"):
+        find_recording(str(tmp_path / "docs") + "/", workspace.root)
+    (tmp_path / "empty.jsonl").write_text("{}\n")
+    with pytest.raises(Refused, match="holds no samples"):
+        open_replay(tmp_path / "empty.jsonl")
+
+
+def test_the_clock_pauses_seeks_and_never_leaves_the_recording() -> None:
+    real = Clock()
+    line = Timeline(0, 100 * SECOND, real)
+    real.now += 5
+    assert line.now_ns == 5 * SECOND
+    line.change_speed(2)
+    assert line.speed == 5
+    real.now += 2
+    assert line.now_ns == 15 * SECOND
+    line.toggle()
+    real.now += 1000
+    assert line.now_ns == 15 * SECOND and line.paused
+    line.seek(-10)
+    assert line.now_ns == 5 * SECOND
+    line.toggle()
+    line.seek_part(2)
+    assert line.now_ns == 25 * SECOND
+    real.now += 1000
+    assert line.now_ns == 100 * SECOND and line.ended and line.share == 1.0
+    line.toggle()  # at the end: again from the start
+    assert line.now_ns == 0 and not line.paused
+    for _ in SPEEDS:
+        line.change_speed(1)
+    assert line.speed == 100
+    for _ in SPEEDS:
+        line.change_speed(-1)
+    assert line.speed == 1
+
+
+@given(times=st.lists(st.integers(0, 50), max_size=30), stops=st.lists(st.integers(-1, 51), min_size=1, max_size=8))
+def test_playing_forward_gives_every_line_once(times: list[int], stops: list[int]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.jsonl"
+        path.write_text("".join(f'{{"t_ns": {t}, "n": {n}}}\n' for n, t in enumerate(times)) + '{"t_ns": 3')
+        lines = TimedLines(path)
+        assert len(lines) == len(times)  # the torn line is none
+        given_, at = [], -1
+        for stop in sorted({*stops, 99}):
+            given_ += lines.between(at, stop)
+            at = stop
+        assert b"".join(given_) == path.read_bytes()[: -len('{"t_ns": 3')]
+
+
+def test_the_run_is_shown_as_it_stood(recorded: Path) -> None:
+    run = RecordedRun(open_replay(recorded))
+    early = run.look_at((T0 + 60) * SECOND)
+    assert early.alive and early.verdict is None and early.status.ended_utc is None
+    assert early.progress.done == 60 and len(early.metrics[0].values) == 61
+    assert early.status.commands[0].exit_code is None
+    late = run.look_at(10**19)
+    assert not late.alive and late.verdict is not None and late.progress.done == 300
+
+
+def test_the_sweep_fills_in_as_it_did(workspace: Workspace) -> None:
+    folder = workspace.run("2.1", state=State.FINISHED, verdict=verdict())
+    write_sweep(workspace.root / "power_results" / "x", CELLS, TO_DO)
+    (folder / "events.jsonl").write_bytes(sweep_events())
+    run = RecordedRun(open_replay(folder))
+    before, after = run.look_at((T0 + 9) * SECOND), run.look_at((T0 + 11) * SECOND)
+    assert before.sweep is not None and before.sweep.done == 0  # they ended at second 10
+    assert after.sweep is not None and after.sweep.done == 6
+
+
+async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "it") -> None:
+    for _ in range(200):
+        if true():
+            return
+        await pilot.pause(0.02)
+    raise AssertionError(f"{what} did not come")
+
+
+def text_of(widget: Painted) -> str:
+    return "\n".join(row.plain for row in widget._shown)
+
+
+@pytest.fixture
+def player(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dashboard:
+    """The run played somewhere else, without its workspace and without a checklist."""
+    monkeypatch.setenv("TZ", "UTC")
+    away = tmp_path / "away" / "artifacts" / "runs" / recorded.name
+    shutil.copytree(recorded, away)
+    return Dashboard(Settings(tmp_path, tmp_path / "none", interval=0.1, readonly=True, replay=away), live=False)
+
+
+async def test_a_replay_is_steered_by_its_keys(player: Dashboard) -> None:
+    app = player
+    async with app.run_test(size=(160, 50)) as pilot:
+        await until(pilot, lambda: app.main.state.detail is not None)
+        timeline, header = app.main.state.timeline, app.main._header
+        assert timeline is not None
+        assert "1.2" in text_of(app.main._steps) and "REPLAY 0:0" in text_of(header)
+        await pilot.press("space")
+        assert timeline.paused
+        start = timeline.now_s
+        await pilot.press("right_curly_bracket", "right_curly_bracket", "greater_than_sign", "less_than_sign", ">")
+        at = round(timeline.now_s - start)
+        assert at == round(2 * 30.7 + 10)
+        await pilot.press("4")
+        await until(pilot, lambda: f"{T0 and int(timeline.now_s - T0)}/300 s" in text_of(app.main.panes["load"]))
+        await until(pilot, lambda: "paused" in text_of(header) and "REPLAY 1:1" in text_of(header))
+        samples = app.main.state.live
+        await until(pilot, lambda: samples.last and abs(samples.last.t_ns / 1e9 - timeline.now_s) < 1.1)
+        await pilot.press("left_curly_bracket", "left_curly_bracket")
+        await until(pilot, lambda: app.main.state.run and (app.main.state.run.progress.done or 0) < 15, "the way back")
+        last = lambda: app.main.state.live.last  # noqa: E731
+        await until(pilot, lambda: last() and last().t_ns / 1e9 <= timeline.now_s, "older samples")  # type: ignore[union-attr]
+        await pilot.press("plus", "plus", "plus")
+        assert timeline.speed == 10
+        await pilot.press("minus", "P")
+        assert timeline.speed == 5 and not timeline.paused
+        for _ in range(11):
+            await pilot.press("right_curly_bracket")
+        await until(pilot, lambda: "passed" in text_of(app.main._steps), "the verdict")
+        assert "ended" in text_of(header)
+        await pilot.press("1", "y")
+        await until(pilot, lambda: "clipboard: torchrun --nproc_per_node=8" in said(app), "the recorded command")
+
+
+async def test_a_replay_changes_nothing_and_shows_logs_by_share(player: Dashboard) -> None:
+    app = player
+    async with app.run_test(size=(160, 50)) as pilot:
+        await until(pilot, lambda: app.main.state.detail is not None)
+        timeline = app.main.state.timeline
+        assert timeline is not None
+        for key in KEYS:
+            if key.changes:
+                await pilot.press(key.keys)
+        await pilot.pause(0.1)
+        assert app.screen is app.main
+        assert "plays a recording" in "".join(str(note.message) for note in app._notifications)
+        assert "complete" not in text_of(app.main._keys) and "pause" in text_of(app.main._keys)
+        await pilot.press("P", *["right_curly_bracket"] * 5, "2")
+        log = app.main._log
+        share = timeline.share
+        await until(pilot, lambda: "step" in text_of(log), "the log")
+        await until(pilot, lambda: f"step {round(10_000 * share) // 10 - 1:04}" in text_of(log), "its share")
+        assert "share of time" in text_of(log)
+        await pilot.press("m")
+        await until(pilot, lambda: "r0 | step" in text_of(log) and "r1 | other" in text_of(log), "all ranks")
+        await pilot.press("left_curly_bracket")
+        await until(pilot, lambda: "step 0300" not in text_of(log) and "truncated" not in text_of(log))
+
+
+def test_all_ranks_in_one_view_in_step_and_as_they_come(tmp_path: Path) -> None:
+    paths = [tmp_path / f"r{rank}.log" for rank in range(2)]
+    paths[0].write_text("a1\na2\na3\na4\n")
+    paths[1].write_text("b1\nb2\ntorn")
+    file = MergedFile(merged([Log("main", 0, "stdout", paths[0]), Log("main", 1, "stderr", paths[1])]))
+    file.poll()
+    lines = lambda: [line.text for line in file.forward(0, 99).lines]  # noqa: E731
+    assert lines() == ["r0     | a1", "r1 err | b1", "r0     | a2", "r0     | a3", "r1 err | b2", "r0     | a4"]
+    with paths[1].open("a") as out:
+        out.write(" no more\n")
+    file.poll()
+    assert lines()[-1] == "r1 err | torn no more"
+    spool = file.path
+    file.close()
+    assert not spool.exists()
+
+
+def test_going_back_begins_the_charts_anew(recorded: Path) -> None:
+    replay = open_replay(recorded)
+    replay.timeline.toggle()
+    replay.timeline.seek(100)
+    posted: list[Any] = []
+    thread = ReplayTelemetry(replay, posted.append, 60.0)
+    thread.start()
+    wait(lambda: posted)
+    assert len(posted[0].samples) == 101 and not posted[0].restart
+    replay.timeline.seek(-60)
+    thread.hurry()
+    wait(lambda: len(posted) == 2)
+    assert len(posted[1].samples) == 41 and posted[1].restart
+    thread.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def wait(true: Callable[[], object]) -> None:
+    for _ in range(400):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come")

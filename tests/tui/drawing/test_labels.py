@@ -1,0 +1,32 @@
+"""Items named in few characters, and told apart where they would read alike."""
+
+from llmval_tui.tui.drawing.labels import told_apart
+from tests.helpers.tui_builder import Workspace
+from tests.helpers.tui_pilot import Make, ready, text_of
+
+RUN = "Run: `python runners/long_context_validation.py --sequence-lengths {} --gpus 8 --output-json a/{}.json`"
+
+
+def test_alike_items_get_the_arguments_that_differ() -> None:
+    items = (RUN.format("32768 65536", "b"), "Look at `x/y.md`.", RUN.format("8192", "b"), RUN.format("8192", "c"))
+    name = "Run: long_context_validation.py"
+    assert told_apart(items) == (
+        (name, "32768 65536 b.json"),
+        ("Look at y.md.", ""),
+        (name, "8192 b.json"),
+        (name, "8192 c.json"),
+    )
+    assert told_apart(("`a.py --x 1`", "`a.py`")) == (("a.py", "--x 1"), ("a.py", ""))
+    assert told_apart(items[:1] * 2) == ((name, ""),) * 2
+
+
+async def test_the_list_shows_what_differs_at_every_width(workspace: Workspace, dashboard: Make) -> None:
+    items = "\n".join(f"- [ ] {RUN.format(length, 'b')}" for length in (8192, 65536))
+    workspace.checklist.write_text(f"# Long\n\n## 1. Context\n{items}\n")
+    async with dashboard().run_test(size=(200, 20)) as pilot:
+        app = await ready(pilot)
+        for size in ((200, 20), (80, 20), (40, 20)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            shown = [line for line in text_of(app.main._steps).split("\n") if "1." in line and "Run" in line]
+            assert len(shown) == 2 and shown[0][8:] != shown[1][8:] and "8192" in shown[0] and "65536" in shown[1]

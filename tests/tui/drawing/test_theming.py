@@ -1,0 +1,80 @@
+"""Themes: every one that ships can be read, and a broken one is refused with a sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.paths import bundled
+from llmval_tui.tui.drawing.theme_files import GROUNDS, ROLES
+from llmval_tui.tui.drawing.theme_styles import choose_look, contrast, parse_look
+
+THEMES = sorted(bundled("themes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", THEMES, ids=[path.stem for path in THEMES])
+def test_every_theme_that_ships_can_be_read(path: Path) -> None:
+    look = parse_look(path)
+    assert look.unreadable() == []
+    for role in ROLES:
+        for ground in GROUNDS:
+            look.style(role, ground)
+    look.textual()
+
+
+def test_the_five_themes_are_there() -> None:
+    assert {path.stem for path in THEMES} >= {"dark", "light", "contrast", "ansi", "mono"}
+
+
+def test_contrast_is_that_of_wcag() -> None:
+    # The lightest grey on white that passes 4.5:1, after WebAIM's contrast checker: #767676 has 4.54:1.
+    assert contrast((0x76, 0x76, 0x76), (255, 255, 255)) == pytest.approx(4.54, abs=0.005)
+    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
+
+
+def test_a_faint_theme_is_named_with_its_pair(tmp_path: Path) -> None:
+    faint = tmp_path / "faint.toml"
+    faint.write_text((bundled("themes") / "dark.toml").read_text().replace("#a9b4bf", "#3a4450"))
+    assert any(line.startswith("muted on screen has a contrast of 1.") for line in parse_look(faint).unreadable())
+
+
+def test_mono_uses_no_colour() -> None:
+    look = choose_look("mono", {})
+    for role in ROLES:
+        for ground in GROUNDS:
+            style = look.style(role, ground)
+            assert all(colour is None or colour.is_default for colour in (style.color, style.bgcolor))
+
+
+def test_no_color_takes_the_theme_without_colours() -> None:
+    assert choose_look(None, {"NO_COLOR": "1"}).name == "mono"
+    assert choose_look("dark", {"NO_COLOR": "1"}).name == "dark"
+    assert choose_look(None, {}).name == "dark"
+
+
+def test_the_operators_own_theme_wins(tmp_path: Path) -> None:
+    folder = tmp_path / "llmval" / "themes"
+    folder.mkdir(parents=True)
+    (folder / "dark.toml").write_text((bundled("themes") / "light.toml").read_text())
+    assert choose_look("dark", {"XDG_CONFIG_HOME": str(tmp_path)}).kind == "light"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('kind = "dark"', 'kind = "neon"', "kind 'neon'"),
+        ('muted = "#a9b4bf"', "", "lacks muted"),
+        ('muted = "#a9b4bf"', 'muted = "no such colour"', "roles.muted"),
+        ("[roles]", "[roles", "cannot be read"),
+    ],
+)
+def test_a_broken_theme_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text((bundled("themes") / "dark.toml").read_text().replace(old, new))
+    with pytest.raises(Refused, match=said):
+        parse_look(broken)
+
+
+def test_an_unknown_theme_is_refused_with_those_there_are() -> None:
+    with pytest.raises(Refused, match=r"choose one of .*dark.*mono"):
+        choose_look("neon", {})

@@ -1,0 +1,227 @@
+"""The keys that change something: each asks first and starts the command that it shows."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llmval_tui.runs.records import Outcome, State
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.glyphs import UNICODE
+from llmval_tui.tui.cli_client import Answer
+from llmval_tui.tui.keys import KEYS
+from llmval_tui.tui.screens.dialog import Dialog
+from llmval_tui.tui.screens.dialog_texts import question_rows
+from llmval_tui.tui.screens.text_dialog import Entry
+from tests.helpers.tui_builder import Workspace, verdict
+from tests.helpers.tui_pilot import WIDE, Make, body, ready, said, text_of, until
+
+
+async def test_complete_asks_and_says_everything(dashboard: Make, commands: Any) -> None:
+    async with dashboard(adapt=True, preset="smoke", gpus=(0, 1)).run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("j", "c")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        asked = body(app)
+        for words in (
+            "torchrun --nproc_per_node=8",
+            "4 GPUs instead of 8",
+            "8 ranks",
+            "smoke preset never ticks",
+            "--gpus 0,1",
+        ):
+            assert words in asked
+        await pilot.press("n")
+        assert commands.calls == []
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: commands.calls)
+        assert commands.calls == [("run", ["1.2"], False, True, "smoke", True)]
+        await until(pilot, lambda: "plan p1 is at work" in said(app))
+
+
+async def test_run_does_not_tick_and_all_takes_all(dashboard: Make, commands: Any) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        assert "is not ticked" in body(app)
+        await pilot.press("y")
+        await until(pilot, lambda: len(commands.calls) == 1)
+        await pilot.press("C")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        assert "3 of 4 steps run" in body(app)
+        assert "there is no summary yet" in body(app)
+        await pilot.press("y")
+        await until(pilot, lambda: len(commands.calls) == 2)
+        assert commands.calls[0] == ("run", ["1.1"], False, False, None, False)
+        assert commands.calls[1][:4] == ("run", ["1.1", "1.2", "2.1", "2.2"], True, True)
+
+
+async def test_marked_steps_go_together(dashboard: Make, commands: Any) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("space", "space")
+        assert len(app.main.state.marks) == 2
+        assert "2 marked" in text_of(app.main._title)
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await pilot.press("y")
+        await until(pilot, lambda: commands.calls)
+        assert commands.calls[0][1] == ["1.1", "1.2"]
+        assert app.main.state.marks == set()
+
+
+async def test_a_step_that_cannot_run_is_not_started(dashboard: Make, commands: Any) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("G", "c")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        assert "complete 2.1 first" in body(app)
+        await pilot.press("y", "enter")
+        await pilot.pause()
+        assert commands.calls == []
+
+
+async def test_a_refusal_is_shown_as_it_is(dashboard: Make, commands: Any) -> None:
+    commands.answer = Answer(False, "the item asks for 8 GPUs [/red] and 4 are there: pass --adapt.")
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await pilot.press("y")
+        await until(pilot, lambda: commands.answer.message in said(app))
+
+
+async def test_tick_wants_a_note(dashboard: Make, commands: Any) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(app.screen, Entry))
+        await pilot.press("enter")
+        assert isinstance(app.screen, Entry) and commands.calls == []
+        await pilot.press(*"seen q")
+        await pilot.press("enter")
+        await until(pilot, lambda: commands.calls)
+        assert commands.calls == [("tick", "1.1", "seen q")]
+
+
+async def test_cancel_asks_and_leaving_it_is_the_default(workspace: Workspace, dashboard: Make, commands: Any) -> None:
+    workspace.run("1.2")
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("j")
+        await until(pilot, lambda: app.main.state.run is not None)
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await pilot.press("enter")
+        await pilot.pause()
+        assert commands.calls == []
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await pilot.press("y")
+        await until(pilot, lambda: commands.calls)
+        assert commands.calls == [("cancel", "20260102T030405Z-1.2-abcdef")]
+
+
+async def test_quit_is_at_once_when_nothing_is_at_work(dashboard: Make) -> None:
+    app = dashboard()
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await pilot.press("q")
+        await until(pilot, lambda: app.return_code == 0 and not app.is_running)
+    assert app.return_value == 0
+
+
+@pytest.mark.parametrize(("key", "leaves", "stops"), [("l", True, False), ("s", True, True), ("n", False, False)])
+async def test_quit_asks_with_work_in_flight(
+    workspace: Workspace, dashboard: Make, commands: Any, key: str, leaves: bool, stops: bool
+) -> None:
+    workspace.run("1.2")
+    app = dashboard()
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await until(pilot, lambda: app.main.state.view.active)
+        await pilot.press("ctrl+q")  # Textual's own would leave without a word
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await pilot.press(key)
+        await pilot.pause(0.1)
+        assert commands.calls == ([("cancel", None)] if stops else [])
+        assert app.is_running != leaves
+
+
+async def test_a_question_is_shown_with_its_change_and_answered(
+    workspace: Workspace, dashboard: Make, commands: Any
+) -> None:
+    question = {"kind": "accept", "text": "Accept the new row?", "diff": "-| 14,200 |\n+| [/bold] 14,960 |"}
+    workspace.run("1.1", state=State.FINISHED, verdict=verdict(Outcome.INCONCLUSIVE, question=question))
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        assert "? asking" in text_of(app.main._steps)
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        assert "+| [/bold] 14,960 |" in body(app)
+        await pilot.press("y")
+        await until(pilot, lambda: commands.calls)
+        assert commands.calls == [("accept", "20260102T030405Z-1.2-abcdef", None)]
+
+
+async def test_a_question_for_a_link_takes_a_link(workspace: Workspace, dashboard: Make, commands: Any) -> None:
+    workspace.run("1.1", state=State.FINISHED, verdict=verdict(question={"kind": "link", "text": "Where is it?"}))
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, Entry))
+        await pilot.press(*"http", "enter")
+        await until(pilot, lambda: commands.calls)
+        assert commands.calls[0][2] == "http"
+
+
+async def test_readonly_changes_nothing_and_says_so(workspace: Workspace, dashboard: Make, commands: Any) -> None:
+    workspace.run("1.2", state=State.FINISHED, alive=False)
+    async with dashboard(readonly=True).run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        for key in KEYS:
+            if key.changes:
+                await pilot.press(key.keys)
+        await pilot.pause(0.3)
+        assert app.screen is app.main
+        assert commands.calls == []
+        assert "--readonly" in said(app)
+        assert "read-only" in text_of(app.main._header)
+
+
+async def test_a_run_that_ended_unwatched_is_settled_once(workspace: Workspace, dashboard: Make, commands: Any) -> None:
+    workspace.run("1.2", state=State.FINISHED, alive=False)
+    async with dashboard().run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await until(pilot, lambda: commands.calls)
+        await pilot.pause(0.4)
+        assert commands.calls == [("settle",)]
+
+
+async def test_options_change_the_next_run(dashboard: Make, commands: Any) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("p", "s", "a", "y")
+        await until(pilot, lambda: app.main.state.preset == "smoke" and app.main.state.adapt)
+        await pilot.press("p", "s", "n")
+        await pilot.pause()
+        assert app.main.state.preset == "smoke"
+
+
+def test_a_question_comes_first_its_reason_once_and_its_change_whole() -> None:
+    why = "docs/performance_baseline.md has no table of such a run"
+    line = "+|  " + " ".join(f"column{n}  |" for n in range(20)) + " 消費電力を |"
+    question = {"kind": "accept", "text": f"{why}. Accept this run as the baseline?", "diff": line}
+    judged = replace(verdict(question=question), summary=f"baseline: nothing to compare with ({why})")
+    rows = question_rows(judged, 60, UNICODE)
+    shown = [row.plain for row in rows]
+    assert shown[0] == " Accept this run as the baseline?"
+    assert " ".join(shown).count("no table") == 1
+    first, *more = shown[next(n for n, text in enumerate(shown) if text.startswith(" +|")) :]
+    assert first[1:] + "".join(piece[3:] for piece in more) == line
+    assert all(cell_len(text) < 60 for text in shown)
+    other = question_rows(replace(judged, summary="another thing"), 60, UNICODE)
+    assert "another thing" in "".join(row.plain for row in other) and "no table" in "".join(row.plain for row in other)
