@@ -4,7 +4,6 @@ import ast
 import json
 import subprocess
 import sys
-import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -31,17 +30,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def test_every_package_is_listed() -> None:
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    here = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for top in ("llmval_tui", "runners")
-        for path in (ROOT / top).rglob("*.py")
-    }
-    wanted = {name if name.startswith("llmval_tui") else f"llmval_tui.{name}" for name in here}
-    assert wanted <= listed
-
-
 def test_the_wheel_has_everything_under_one_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"llmval_tui"}
@@ -57,6 +45,24 @@ def test_the_wheel_has_everything_under_one_name(wheel: Path) -> None:
         "llmval_tui/tui/app.tcss",
     ):
         assert wanted in names
+    modules = {
+        path.relative_to(ROOT).as_posix() for top in ("llmval_tui", "runners") for path in (ROOT / top).rglob("*.py")
+    }
+    wanted_modules = {name if name.startswith("llmval_tui") else f"llmval_tui/{name}" for name in modules}
+    assert wanted_modules == {name for name in names if name.endswith(".py")}
+    assert not [name for name in names if "/results/" in name or "/images/" in name]
+
+
+def test_an_editable_install_finds_runners_and_themes(tmp_path: Path) -> None:
+    """The editable install is a `.pth` file that names the checkout."""
+    call(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path, "--editable", ROOT)
+    (pth,) = tmp_path.glob("*.pth")
+    code = "import json; from llmval_tui.foundation.paths import bundled; print(bundled('runners'), bundled('themes'))"
+    environment = {"PYTHONPATH": pth.read_text().strip()}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(ROOT / "runners"), str(ROOT / "themes")]
 
 
 @pytest.mark.slow
