@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fastjsonschema
-from llmval_runners.compile_study.bundle.layout import Layout, read_json
-from llmval_runners.compile_study.run.study import ENTRY
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "compile_repro.schema.json"
 SMALL = "--model tiny --sequence-length 32 --batch-size 1 --tensor-parallel-gpus 2 --device cpu --steps 2"
@@ -18,7 +17,7 @@ SMALL = "--model tiny --sequence-length 32 --batch-size 1 --tensor-parallel-gpus
 
 def start(folder: Path, *flags: str, **environment: str) -> "subprocess.Popen[bytes]":
     quick = ("--no-collect-env", "--no-native-stacks", "--output-dir", str(folder))
-    command = [sys.executable, str(ENTRY), *SMALL.split(), *quick, *flags]
+    command = [sys.executable, str(SCRIPT), *SMALL.split(), *quick, *flags]
     environment = {**os.environ, **environment}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
 

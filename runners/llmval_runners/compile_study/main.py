@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llmval_runners.compile_study.bundle.layout import Layout, read_json
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json
 from llmval_runners.compile_study.options import parse
 from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
@@ -60,14 +60,14 @@ def _study(options: argparse.Namespace, argv: list[str]) -> int:
 def _rank(options: argparse.Namespace, argv: list[str]) -> int:
     """A rank of the runner's own torchrun, or of the operator's: then local rank 0 prepares and starts the watchdog."""
     from llmval_runners.compile_study.run import rank
-    from llmval_runners.compile_study.run.study import ENTRY, OF_RUN
+    from llmval_runners.compile_study.run.study import OF_RUN
 
     folder = os.environ.get(OF_RUN)
     if folder is None:
         folder = str(options.output_dir.absolute())
         token = os.environ.get("TORCHELASTIC_RUN_ID", "") + os.environ.get("MASTER_PORT", "")
         if os.environ["RANK"] == "0":
-            _prepare_for_torchrun(options, [str(ENTRY), *argv], token)
+            _prepare_for_torchrun(options, [str(SCRIPT), *argv], token)
         else:
             _await_preparation(Layout(Path(folder)), token)
     layout = Layout(Path(folder))

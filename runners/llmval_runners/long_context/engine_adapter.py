@@ -19,7 +19,7 @@ from llmval_runners.engine.model import Decoder, Linear
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
 from llmval_runners.engine.weights import Source, build
-from llmval_runners.long_context.predict.peak_memory import Setup
+from llmval_runners.long_context.setup import Setup
 
 DTYPES = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "fp8": torch.float8_e4m3fn

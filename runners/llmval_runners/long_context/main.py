@@ -56,7 +56,7 @@ def _ranks(options: argparse.Namespace, world_size: int, under_torchrun: bool) -
 
 def _predict(options: argparse.Namespace, ranks: int) -> int:
     """Without a single rank: 0 where everything fits, 1 where something does not."""
-    from llmval_runners.long_context.predict.predict_only import plan
+    from llmval_runners.long_context.predict_only import plan
 
     return plan(options, ranks)
 
@@ -75,7 +75,7 @@ def _launch(argv: list[str], options: argparse.Namespace, ranks: int) -> int:
 def _measure(options: argparse.Namespace, rank: int, world_size: int, local_rank: int) -> int:
     from llmval_runners.engine.parallel import RankLost
     from llmval_runners.long_context import failure
-    from llmval_runners.long_context.measure import Interrupted
+    from llmval_runners.long_context.measure.timing import Interrupted
     from llmval_runners.long_context.session import Session  # imports torch: after the flags are known to be right
     from llmval_runners.long_context.settings import decide
 

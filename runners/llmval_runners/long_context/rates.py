@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from llmval_runners.long_context.predict.peak_memory import ELEMENT_BYTES, Setup, kv_bytes_per_token, matrix_shapes
+from llmval_runners.long_context.predict.peak_memory import kv_bytes_per_token
+from llmval_runners.long_context.setup import ELEMENT_BYTES, Setup, matrix_shapes
 from llmval_runners.measure.peaks import bandwidth_ceilings, compute_ceilings
 
 

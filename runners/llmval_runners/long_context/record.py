@@ -4,7 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from llmval_runners.long_context import rates
-from llmval_runners.long_context.predict.peak_memory import Parts, Setup, kv_bytes_per_token
+from llmval_runners.long_context.predict.peak_memory import Parts, kv_bytes_per_token
+from llmval_runners.long_context.setup import Setup
 
 SCHEMA = 1
 GIB = 1024**3

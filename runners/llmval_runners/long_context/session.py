@@ -7,17 +7,19 @@ from typing import Any
 import torch
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.weights import Source, from_checkpoint, random_weights
-from llmval_runners.long_context import failure, fidelity, needle
-from llmval_runners.long_context.energy import Energy
+from llmval_runners.long_context import failure
 from llmval_runners.long_context.engine_adapter import Context, Weights, release
-from llmval_runners.long_context.fidelity import Samples
-from llmval_runners.long_context.length import LengthRun
-from llmval_runners.long_context.measure import Report, prefill, probe, prompts
-from llmval_runners.long_context.predict.memory import Nvml, Watch, live_metrics
-from llmval_runners.long_context.predict.peak_memory import Parts, Setup, longest_fit, predict
+from llmval_runners.long_context.measure import fidelity, needle
+from llmval_runners.long_context.measure.energy import Energy
+from llmval_runners.long_context.measure.fidelity import Samples
+from llmval_runners.long_context.measure.length import LengthRun
+from llmval_runners.long_context.measure.memory import Nvml, Watch, live_metrics
+from llmval_runners.long_context.measure.timing import Report, prefill, probe, prompts
+from llmval_runners.long_context.predict.peak_memory import Parts, longest_fit, predict
 from llmval_runners.long_context.record import prediction_json, prediction_table, residual, table
 from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import Settings, check_fits, free_bytes
+from llmval_runners.long_context.setup import Setup
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.shutdown import StopSignals
 

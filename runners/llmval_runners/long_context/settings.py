@@ -14,7 +14,8 @@ from llmval_runners.engine.shapes import OVERRIDES, ModelShape, shape_by_name
 from llmval_runners.engine.weights import checkpoint_shape
 from llmval_runners.long_context.options import DEFAULT_MODEL
 from llmval_runners.long_context.predict.advice import fits, refusal
-from llmval_runners.long_context.predict.peak_memory import Setup, pages
+from llmval_runners.long_context.predict.peak_memory import pages
+from llmval_runners.long_context.setup import Setup
 from llmval_runners.process.errors import Refused
 
 CPU_PARAMETERS = 1_000_000_000  # above, a chunk takes minutes on a CPU

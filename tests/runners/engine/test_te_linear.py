@@ -23,8 +23,9 @@ from llmval_runners.engine.weights import build, random_weights
 from llmval_runners.load_test.options import parse
 from llmval_runners.long_context.engine_adapter import Weights
 from llmval_runners.long_context.options import parse as long_context_options
-from llmval_runners.long_context.predict.peak_memory import Setup, weights_bytes
+from llmval_runners.long_context.predict.peak_memory import weights_bytes
 from llmval_runners.long_context.settings import decide
+from llmval_runners.long_context.setup import Setup
 from llmval_runners.process.errors import Refused
 
 from tests.helpers import fake_te

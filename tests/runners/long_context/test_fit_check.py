@@ -30,7 +30,7 @@ from llmval_runners.long_context.fit_check.memory_cap import SmallCpu
 from llmval_runners.long_context.fit_check.report import Row, counts
 from llmval_runners.long_context.fit_check.trial import Outcome
 from llmval_runners.long_context.predict import peak_memory as predict
-from llmval_runners.long_context.predict.peak_memory import Setup
+from llmval_runners.long_context.setup import Setup
 from llmval_runners.process.errors import Refused
 
 from tests.runners.long_context.conftest import ROOT

@@ -9,13 +9,15 @@ from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_LEAST, cudnn_takes
 from llmval_runners.engine.parallel import Parallel, RankLost
 from llmval_runners.engine.shapes import SHAPES
 from llmval_runners.engine.weights import random_weights
-from llmval_runners.long_context import failure, fidelity, needle
+from llmval_runners.long_context import failure
 from llmval_runners.long_context.engine_adapter import Context, Weights
-from llmval_runners.long_context.measure import Interrupted, Report, chunks, prefill, prompts
+from llmval_runners.long_context.measure import fidelity, needle
+from llmval_runners.long_context.measure.timing import Interrupted, Report, chunks, prefill, prompts
 from llmval_runners.long_context.options import parse
-from llmval_runners.long_context.predict.peak_memory import Setup, kv_bytes, predict, weights_bytes
+from llmval_runners.long_context.predict.peak_memory import kv_bytes, predict, weights_bytes
 from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import decide
+from llmval_runners.long_context.setup import Setup
 from llmval_runners.process.errors import Refused
 
 CPU = torch.device("cpu")

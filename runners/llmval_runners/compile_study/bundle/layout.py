@@ -15,6 +15,7 @@ ARCHIVE = "bundle.tar.gz"
 MANIFEST = "manifest.json"
 PRIVATE = "private"
 PARTIAL = "PARTIAL.txt"
+SCRIPT = Path(__file__).resolve().parents[3] / "torch_compile_repro.py"  # what starts a study, a rank or the watchdog
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import Layout, read_json, write_json
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json, write_json
 from llmval_runners.process.events import EventLog
 
 END_S = 60.0  # from SIGTERM to SIGKILL of a variant's runner
@@ -74,12 +74,10 @@ def ablate(options: argparse.Namespace, layout: Layout, events: EventLog, stoppe
 def _one(
     options: argparse.Namespace, layout: Layout, variant: Variant, cache: str, stopped: Callable[[], bool]
 ) -> dict[str, Any]:
-    from llmval_runners.compile_study.run.study import ENTRY
-
     folder = layout.root / "ablation" / variant.name
     command = [
         sys.executable,
-        str(ENTRY),
+        str(SCRIPT),
         *_flags(options),
         "--backend",
         variant.backend,

@@ -161,7 +161,7 @@ def prepare(options: argparse.Namespace, argv: list[str]) -> Layout:
 
 
 def _standalone(options: argparse.Namespace, shape: ModelShape) -> str:
-    from llmval_runners.compile_study.bundle.standalone import script
+    from llmval_runners.compile_study.run.standalone import script
 
     settings = {
         "dimensions": {

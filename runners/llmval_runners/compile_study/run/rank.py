@@ -84,10 +84,9 @@ class _Study:
         options = self.options
         self._phase("import torch")
         import torch
-        from llmval_runners.compile_study.run import figures
+        from llmval_runners.compile_study.run import figures, inject
         from llmval_runners.compile_study.run.compiling import first_call
         from llmval_runners.compile_study.run.model import make_model, tokens_for
-        from llmval_runners.compile_study.selftest import inject
 
         torch.set_grad_enabled(False)
         self.device = (

@@ -7,20 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from llmval_runners.compile_study.bundle import bundle, finish
-from llmval_runners.compile_study.bundle.layout import Layout, read_json, write_json
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json, write_json
 from llmval_runners.compile_study.bundle.redact import allowed
 from llmval_runners.compile_study.bundle.report import REPORT, report
+from llmval_runners.compile_study.run.ablate import ablate
 from llmval_runners.compile_study.run.prepare import prepare
 from llmval_runners.compile_study.watch.processes import read_process
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import replace_bytes
 from llmval_runners.process.launcher import launcher
 
-ENTRY = Path(__file__).resolve().parents[3] / "torch_compile_repro.py"
 COLLECT_ENV, COLLECT_ENV_S = "collect_env.txt", 120.0
 OF_RUN = "LLMVAL_COMPILE_STUDY"  # tells a rank which folder its study has
 
@@ -30,7 +29,7 @@ class Study:
 
     def __init__(self, options: argparse.Namespace, argv: list[str], events: EventLog) -> None:
         self.options, self.events = options, events
-        self.layout: Layout = prepare(options, [str(ENTRY), *argv])
+        self.layout: Layout = prepare(options, [str(SCRIPT), *argv])
         self.signal: int | None = None
         self.notes: list[str] = []
 
@@ -58,8 +57,6 @@ class Study:
             watchdog.terminate()
         watchdog.wait()
         if self.options.ablate and self.signal is None:
-            from llmval_runners.compile_study.run.ablate import ablate
-
             # What was found is written and packed first: the variants take hours, and may be killed meanwhile.
             self._complete(last=False)
             ablate(self.options, self.layout, self.events, stopped=lambda: self.signal is not None)
@@ -67,7 +64,7 @@ class Study:
 
     def _start_agent(self) -> subprocess.Popen[bytes]:
         ranks = f"--nproc_per_node={self.options.tensor_parallel_gpus}"
-        torchrun = [ranks, str(ENTRY), "--output-dir", str(self.layout.root)]
+        torchrun = [ranks, str(SCRIPT), "--output-dir", str(self.layout.root)]
         command = launcher(self.layout.logs, self.layout.exit_codes, torchrun)
         agent = subprocess.Popen(command, env={**os.environ, OF_RUN: str(self.layout.root)}, stdin=subprocess.DEVNULL)
         process = read_process(agent.pid)
@@ -107,7 +104,7 @@ def start_watchdog(layout: Layout) -> subprocess.Popen[bytes]:
     """In a session of its own: what ends the runner leaves it."""
     with (layout.logs / "watchdog.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, str(ENTRY), "--watch", str(layout.root)],
+            [sys.executable, str(SCRIPT), "--watch", str(layout.root)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

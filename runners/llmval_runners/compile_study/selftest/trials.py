@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_runners.compile_study.bundle.layout import Layout, read_json
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json
 
 STALL_AFTER_S = 12.0
 ANSWER_S = 10.0  # the verdict comes this long after the stall is one, at the latest
@@ -85,12 +85,11 @@ def clean(trial: Trial, folder: Path, cache: Path, extra: tuple[str, ...] = ()) 
 
 def run(flags: list[str], folder: Path) -> float:
     """Seconds that the runner took, small and on two CPU ranks. Its own output goes beside the folder."""
-    entry = Path(__file__).resolve().parents[3] / "torch_compile_repro.py"
     small = "--model tiny --sequence-length 64 --batch-size 1 --tensor-parallel-gpus 2 --device cpu --steps 3"
     watched = f"--stall-after {STALL_AFTER_S} --timeout 300 --after-stall end --no-collect-env --no-native-stacks"
     command = [
         sys.executable,
-        str(entry),
+        str(SCRIPT),
         *small.split(),
         *watched.split(),
         "--output-dir",

@@ -10,7 +10,8 @@ from itertools import product
 from typing import Any
 
 from llmval_runners.engine.shapes import SHAPES, ModelShape
-from llmval_runners.long_context.predict.peak_memory import MIB, Parts, Setup, predict
+from llmval_runners.long_context.predict.peak_memory import MIB, Parts, predict
+from llmval_runners.long_context.setup import Setup
 
 FITS, FITS_NOT, CLOSE = "fits", "does not fit", "too close to say"
 # Of the needed bytes (above: too small a card, of the least bytes), so the first of each is at the edge.

@@ -128,7 +128,7 @@ class _Tries:
     def one(self, case: Case) -> None:
         """Try it and keep its row. Raises what is no lack of memory."""
         from llmval_runners.long_context.fit_check.trial import run
-        from llmval_runners.long_context.measure import Report
+        from llmval_runners.long_context.measure.timing import Report
 
         report = Report(lambda: False, lambda *_: None)
         began = time.perf_counter()
@@ -159,7 +159,7 @@ class _Tries:
     def _warmed(self, case: Case, parallel: Any) -> None:
         """Load and compile the kernels of a kind of combination first: their code takes memory of the device too."""
         from llmval_runners.long_context.fit_check.trial import run, whole_card
-        from llmval_runners.long_context.measure import Report
+        from llmval_runners.long_context.measure.timing import Report
 
         setup = case.setup
         few = replace(setup, shape=replace(setup.shape, layers=1))

@@ -10,7 +10,7 @@ from llmval_runners.long_context import failure
 from llmval_runners.long_context.engine_adapter import Context, Weights, release
 from llmval_runners.long_context.fit_check.cases import Case
 from llmval_runners.long_context.fit_check.memory_cap import GRANULE, small_card
-from llmval_runners.long_context.measure import Report, decode, prefill, prompts
+from llmval_runners.long_context.measure.timing import Report, decode, prefill, prompts
 
 SPARE = 64 * 1024**2
 

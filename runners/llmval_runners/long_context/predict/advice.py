@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from llmval_runners.long_context.predict.peak_memory import Setup, longest_fit, predict, with_ranks
+from llmval_runners.long_context.predict.peak_memory import longest_fit, predict, with_ranks
+from llmval_runners.long_context.setup import Setup
 from llmval_runners.process.errors import Refused
 
 GIB = 1024**3

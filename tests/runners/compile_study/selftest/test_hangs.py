@@ -10,7 +10,7 @@ import pytest
 from llmval_runners.compile_study.bundle.layout import Layout, read_json
 from llmval_runners.compile_study.selftest import trials
 
-SCHEMA = Path(__file__).parents[3] / "docs" / "schemas" / "compile_repro.schema.json"
+SCHEMA = Path(__file__).parents[4] / "docs" / "schemas" / "compile_repro.schema.json"
 
 
 def valid(folder: Path) -> dict[str, Any]:

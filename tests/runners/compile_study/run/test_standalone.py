@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from llmval_runners.compile_study.bundle.standalone import script
+from llmval_runners.compile_study.run.standalone import script
 
 SETTINGS = {
     "dimensions": {

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from llmval_runners.engine.parallel import Parallel
-from llmval_runners.long_context import energy
-from llmval_runners.long_context.energy import Energy
 from llmval_runners.long_context.engine_adapter import Context, Weights
-from llmval_runners.long_context.measure import Report, Timed, prompts, timed
-from llmval_runners.long_context.predict.memory import Nvml, Peaks, Watch
+from llmval_runners.long_context.measure import energy
+from llmval_runners.long_context.measure.energy import Energy
+from llmval_runners.long_context.measure.memory import Nvml, Peaks, Watch
+from llmval_runners.long_context.measure.timing import Report, Timed, prompts, timed
 from llmval_runners.long_context.predict.peak_memory import predict
 from llmval_runners.long_context.record import decode_json, prefill_json, rank_memory
 from llmval_runners.long_context.settings import Settings

@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from llmval_runners.compile_study.bundle.layout import Layout, read_json
-from llmval_runners.compile_study.run.study import ENTRY
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json
 from llmval_runners.compile_study.watch.processes import descendants
 
 from llmval_tui.actions.judges.compile_bundle import packed
@@ -69,7 +68,7 @@ def test_what_is_left_can_be_read_and_says_what_it_is(victim: str, after_s: floa
         assert victim != "watchdog", "a watchdog that is killed is replaced, and the runner ends its work"
         assert "partial" in layout.partial.read_text()
         repacked = subprocess.run(
-            [sys.executable, str(ENTRY), "--repack", str(layout.root)], capture_output=True, text=True, check=False
+            [sys.executable, str(SCRIPT), "--repack", str(layout.root)], capture_output=True, text=True, check=False
         )
         assert repacked.returncode == 0, repacked.stderr
         assert any("--repack" in note for note in valid(layout)["notes"])
@@ -88,7 +87,7 @@ def test_a_study_that_still_runs_is_not_packed(tmp_path: Path) -> None:
     try:
         wait_for(lambda: layout.beat(0).exists() and layout.beat(1).exists())
         done = subprocess.run(
-            [sys.executable, str(ENTRY), "--repack", str(layout.root)], capture_output=True, text=True, check=False
+            [sys.executable, str(SCRIPT), "--repack", str(layout.root)], capture_output=True, text=True, check=False
         )
         assert done.returncode == 2 and "still runs" in done.stderr and layout.partial.exists()
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llmval_runners.long_context.engine_adapter import Context
-from llmval_runners.long_context.measure import Report, prefill
+from llmval_runners.long_context.measure.timing import Report, prefill
 from llmval_runners.process.errors import Refused
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
