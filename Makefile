@@ -18,7 +18,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	PYTHONPATH=runners $(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## the figures of docs/performance_notes.md for this machine; not timed tests
+bench: $(VENV)/.dev  ## the figures of docs/performance.md for this machine; not timed tests
 	$(BIN)/python -m benchmarks
 
 $(VENV)/bin/python:
