@@ -1,6 +1,5 @@
 """The process: one answer to bad input, one exit code for each way to end."""
 
-import argparse
 import os
 import signal
 import sys
@@ -8,7 +7,7 @@ import time
 import traceback
 from typing import NoReturn
 
-from llmval_runners.long_context.options import parse
+from llmval_runners.long_context.options import LongContextOptions, parse
 from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
 
@@ -44,7 +43,7 @@ def main(argv: list[str]) -> NoReturn:
 _TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
 
 
-def _ranks(options: argparse.Namespace, world_size: int, under_torchrun: bool) -> int:
+def _ranks(options: LongContextOptions, world_size: int, under_torchrun: bool) -> int:
     asked = options.tensor_parallel_gpus
     if under_torchrun and asked is not None and asked != world_size:
         raise Refused(
@@ -54,14 +53,14 @@ def _ranks(options: argparse.Namespace, world_size: int, under_torchrun: bool) -
     return world_size if under_torchrun else asked or 1
 
 
-def _predict(options: argparse.Namespace, ranks: int) -> int:
+def _predict(options: LongContextOptions, ranks: int) -> int:
     """Without a single rank: 0 where everything fits, 1 where something does not."""
     from llmval_runners.long_context.predict_only import plan
 
     return plan(options, ranks)
 
 
-def _launch(argv: list[str], options: argparse.Namespace, ranks: int) -> int:
+def _launch(argv: list[str], options: LongContextOptions, ranks: int) -> int:
     import torch
     from llmval_runners.long_context.settings import check_devices, decide
     from llmval_runners.process.launch_ranks import launch
@@ -72,7 +71,7 @@ def _launch(argv: list[str], options: argparse.Namespace, ranks: int) -> int:
     return launch(argv, ranks)
 
 
-def _measure(options: argparse.Namespace, rank: int, world_size: int, local_rank: int) -> int:
+def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank: int) -> int:
     from llmval_runners.engine.parallel import RankLost
     from llmval_runners.long_context import failure
     from llmval_runners.long_context.measure.timing import Interrupted

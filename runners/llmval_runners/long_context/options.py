@@ -1,6 +1,7 @@
-"""The flags. Parsing needs no torch, so that a mistyped flag is answered at once."""
+"""The flags of `long_context_validation.py`. Parsing needs no torch, so a mistyped flag is answered at once."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_runners.engine.shapes import OVERRIDES, SHAPES
@@ -8,8 +9,44 @@ from llmval_runners.load_test.options import Parser, count, natural, positive
 from llmval_runners.process.errors import Refused
 
 DEFAULT_MODEL = "llama-3.1-8b"
-NAMES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}  # short names that are taken too
-_DTYPES = ("auto", "bfloat16", "float16", "float32", *NAMES)
+SHORT_DTYPES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}
+_DTYPES = ("auto", "bfloat16", "float16", "float32", *SHORT_DTYPES)
+_DEFAULT_LENGTHS = (32768, 65536)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongContextOptions:
+    """The flags as given. "auto" and None are decided in `settings.py`, which knows the machine."""
+
+    sequence_lengths: tuple[int, ...]
+    length_divisor: int
+    tensor_parallel_gpus: int | None
+    batch_size: int
+    decode_tokens: int | None
+    output_json: Path | None
+    find_max: bool
+    predict_only: bool
+    model: str | None
+    checkpoint: Path | None
+    shape_overrides: dict[str, int | None]  # by field of the model's shape
+    device: str
+    dtype: str
+    kv_dtype: str
+    fp8_mode: str
+    attention_backend: str
+    prefill_chunk: int | None
+    page_size: int | None
+    prefill_attention: str
+    warm_up: str
+    seed: int
+    memory_limit_gib: float | None
+    ignore_prediction: bool
+    reference: str
+
+    @property
+    def lengths(self) -> list[int]:
+        """Prompt tokens of each length to run, shortest first: a longer one is more likely to run out of memory."""
+        return sorted(length // self.length_divisor for length in self.sequence_lengths)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     root = Parser(
         prog="long_context_validation.py",
         description="What a context length costs in memory and time on this node, predicted first, then measured; and "
-        "what FP8 costs in accuracy. Plain Python starts torchrun itself where --tensor-parallel-gpus is above 1.",
+        "what FP8 costs in accuracy. Plain Python starts torchrun itself if --tensor-parallel-gpus is above 1.",
         epilog="Exit codes: 0 all lengths passed, 1 one failed (those before it are kept), 2 refused.",
         allow_abbrev=False,
     )
@@ -56,13 +93,13 @@ def parser() -> argparse.ArgumentParser:
         "--kv-dtype",
         choices=("fp8", *_DTYPES),
         default="auto",
-        help="auto: fp8 where the weights are FP8, else --dtype",
+        help="auto: fp8 if the weights are FP8, else --dtype",
     )
     engine.add_argument(
         "--fp8-mode",
         choices=("auto", "none", "native", "transformer-engine"),
         default="auto",
-        help="of the weights; auto: native where the GPU has FP8 (compute capability 8.9), else none",
+        help="of the weights; auto: native if the GPU has FP8 (compute capability 8.9), else none",
     )
     engine.add_argument("--attention-backend", choices=("auto", "flex", "sdpa"), default="auto")
     engine.add_argument("--prefill-chunk", type=count, metavar="N", help="prompt tokens a step (default 8192; CPU 128)")
@@ -97,20 +134,21 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse; raises Refused for what is no flag or no value of it."""
-    options = parser().parse_args(argv)
+def parse(argv: list[str]) -> LongContextOptions:
+    """Raises Refused if a flag is unknown, a value is wrong, or two flags contradict each other."""
+    values = vars(parser().parse_args(argv))
+    overrides = {name: values.pop(name) for name in OVERRIDES}
     for name in ("dtype", "kv_dtype"):
-        setattr(options, name, NAMES.get(getattr(options, name), getattr(options, name)))
-    if options.checkpoint is not None and (options.model or any(getattr(options, name) for name in OVERRIDES)):
+        values[name] = SHORT_DTYPES.get(values[name], values[name])
+    lengths = tuple(values.pop("sequence_lengths"))
+    if not lengths and not values["find_max"]:
+        lengths = _DEFAULT_LENGTHS
+    options = LongContextOptions(sequence_lengths=lengths, shape_overrides=overrides, **values)
+    if options.checkpoint is not None and (options.model or any(overrides.values())):
         raise Refused("--checkpoint brings its own shape: leave --model and the shape flags out.")
-    if not options.sequence_lengths and not options.find_max:
-        options.sequence_lengths = [32768, 65536]
-    short = [length for length in options.sequence_lengths if length // options.length_divisor < 1]
+    short = [length for length in lengths if length < options.length_divisor]
     if short:
-        raise Refused(f"a length of {short[0]} divided by {options.length_divisor} is no length: pass longer ones.")
-    lengths = [length // options.length_divisor for length in options.sequence_lengths]
-    if len(set(lengths)) != len(lengths):
-        raise Refused("a length stands twice in --sequence-lengths: name each once.")
-    options.lengths = sorted(lengths)  # the shortest first: what is longer can run out of memory
+        raise Refused(f"{short[0]} tokens divided by {options.length_divisor} leave none: pass longer ones.")
+    if len(set(options.lengths)) != len(lengths):
+        raise Refused("two of the --sequence-lengths are equal: name each once.")
     return options

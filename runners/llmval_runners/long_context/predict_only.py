@@ -1,7 +1,8 @@
 """`--predict-only`: what fits, from the shape and the free memory; nothing is taken and no rank is started."""
 
-import argparse
+from typing import Any
 
+from llmval_runners.long_context.options import LongContextOptions
 from llmval_runners.long_context.predict.advice import fits, refusal
 from llmval_runners.long_context.predict.peak_memory import longest_fit, predict
 from llmval_runners.long_context.record import prediction_json, prediction_table
@@ -9,7 +10,7 @@ from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import decide, free_bytes
 
 
-def plan(options: argparse.Namespace, ranks: int) -> int:
+def plan(options: LongContextOptions, ranks: int) -> int:
     """Print it, and write it where `--output-json` says; 0 where every length fits, else 1."""
     settings = decide(options, world_size=ranks, local_rank=0)
     free = free_bytes(settings)
@@ -25,7 +26,7 @@ def plan(options: argparse.Namespace, ranks: int) -> int:
     if options.find_max:
         longest = longest_fit(settings.setup, free)
         print(f"longest context that fits: {longest:,} tokens (by prediction)")
-        maximum = {"length": longest, "free_bytes": free, "proved": False}
+        maximum: dict[str, Any] = {"length": longest, "free_bytes": free, "proved": False}
         if longest:
             maximum["prediction"] = prediction_json(predict(settings.setup, longest), free)
         result.value["find_max"] = maximum

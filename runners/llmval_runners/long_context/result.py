@@ -28,7 +28,7 @@ class Result:
             "partial": True,
             "reasons": ["the run did not come to its end"],
             "asked": {
-                "sequence_lengths": options.sequence_lengths,
+                "sequence_lengths": list(options.sequence_lengths),
                 "length_divisor": options.length_divisor,
                 "tensor_parallel": world_size,
                 "fp8_mode": options.fp8_mode,

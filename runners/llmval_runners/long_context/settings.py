@@ -1,6 +1,5 @@
 """From what was asked to what this machine will do, or a refusal before any heavy work; never a silent fallback."""
 
-import argparse
 import importlib.util
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -10,9 +9,9 @@ from llmval_runners.engine import te_linear
 from llmval_runners.engine.config import check_output, free_memory
 from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
 from llmval_runners.engine.kv_cache import check_gpu_page
-from llmval_runners.engine.shapes import OVERRIDES, ModelShape, shape_by_name
+from llmval_runners.engine.shapes import ModelShape, shape_by_name
 from llmval_runners.engine.weights import checkpoint_shape
-from llmval_runners.long_context.options import DEFAULT_MODEL
+from llmval_runners.long_context.options import DEFAULT_MODEL, LongContextOptions
 from llmval_runners.long_context.predict.advice import fits, refusal
 from llmval_runners.long_context.predict.peak_memory import pages
 from llmval_runners.long_context.setup import Setup
@@ -36,10 +35,10 @@ class Settings:
     device: torch.device
     lengths: list[int]
     backend: str  # as asked; the result has the name of the one that ran
-    options: argparse.Namespace
+    options: LongContextOptions
 
 
-def decide(options: argparse.Namespace, *, world_size: int, local_rank: int) -> Settings:
+def decide(options: LongContextOptions, *, world_size: int, local_rank: int) -> Settings:
     """Decide everything that needs no memory.
 
     Raises:
@@ -72,7 +71,7 @@ def check_fits(settings: Settings, free_bytes: int) -> None:
 def free_bytes(settings: Settings) -> int:
     """Free bytes that this rank may use: of its GPU, or its share of what the kernel calls available."""
     limit = settings.options.memory_limit_gib
-    if settings.setup.on_gpu and settings.device.type == "cpu":  # planning for a GPU that is elsewhere
+    if limit is not None and settings.setup.on_gpu and settings.device.type == "cpu":  # planning for a GPU elsewhere
         return round(limit * GIB)
     devices = [settings.device]
     if (
@@ -85,7 +84,7 @@ def free_bytes(settings: Settings) -> int:
 
 
 def _setup(
-    options: argparse.Namespace, shape: ModelShape, device: torch.device, world_size: int, on_gpu: bool
+    options: LongContextOptions, shape: ModelShape, device: torch.device, world_size: int, on_gpu: bool
 ) -> Setup:
     dtype = options.dtype if options.dtype != "auto" else "bfloat16" if on_gpu else "float32"
     has_fp8 = on_gpu and (device.type == "cpu" or torch.cuda.get_device_capability(device) >= FP8_CAPABILITY)
@@ -157,7 +156,7 @@ def _check_prefill_attention(setup: Setup, device: torch.device) -> None:
 
 
 def _check_precision(
-    options: argparse.Namespace, mode: str, dtype: str, on_gpu: bool, has_fp8: bool, divides: bool
+    options: LongContextOptions, mode: str, dtype: str, on_gpu: bool, has_fp8: bool, divides: bool
 ) -> None:
     for flag, asked, instead in (
         (f"--fp8-mode {mode}", mode != "none", "--fp8-mode none"),
@@ -181,7 +180,7 @@ def _divides(shape: ModelShape, ranks: int) -> bool:
     return not any(width % FP8_MULTIPLE for width in (*widths, shape.ffn // ranks))
 
 
-def _reference(options: argparse.Namespace, setup: Setup) -> tuple[Setup | None, str | None]:
+def _reference(options: LongContextOptions, setup: Setup) -> tuple[Setup | None, str | None]:
     """The same weights in the reference's precision; nothing where that is what runs."""
     if options.reference == "none":
         return None, "not asked for (--reference none)"
@@ -196,12 +195,12 @@ def _reference(options: argparse.Namespace, setup: Setup) -> tuple[Setup | None,
     return reference, None
 
 
-def check_devices(options: argparse.Namespace, world_size: int) -> None:
+def check_devices(options: LongContextOptions, world_size: int) -> None:
     """Raises Refused where the devices that were asked for are not there. Makes no CUDA context."""
     _device(options, 0, world_size)
 
 
-def _device(options: argparse.Namespace, local_rank: int, world_size: int) -> torch.device:
+def _device(options: LongContextOptions, local_rank: int, world_size: int) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if options.device == "cpu" or (options.device == "auto" and count == 0) or (options.predict_only and count == 0):
         return torch.device("cpu")
@@ -217,5 +216,5 @@ def _device(options: argparse.Namespace, local_rank: int, world_size: int) -> to
     return torch.device("cuda", local_rank)
 
 
-def _named(options: argparse.Namespace) -> ModelShape:
-    return shape_by_name(options.model or DEFAULT_MODEL, {name: getattr(options, name) for name in OVERRIDES})
+def _named(options: LongContextOptions) -> ModelShape:
+    return shape_by_name(options.model or DEFAULT_MODEL, options.shape_overrides)
