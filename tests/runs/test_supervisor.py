@@ -265,7 +265,8 @@ def test_a_run_that_was_judged_as_lost_is_not_started_late(make_run: Callable[..
     run = make_run("touch started")
     verdict = Verdict(1, run.id, Outcome.INCONCLUSIVE, [], "2026-01-02T03:04:05Z", "lost")
     write_json(run.folder / "verdict.json", verdict)
-    assert supervisor.main([str(run.folder)]) == 0
+    argv = [sys.executable, "-m", "llmval_tui.runs.supervisor", str(run.folder)]
+    assert subprocess.run(argv, check=False).returncode == 0  # in this process it would hold the run's lock for ever
     assert not (tmp_path / "started").exists()
 
 
