@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import fastjsonschema
-from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
+from llmval_runners.process.files import read_json
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "compile_repro.schema.json"
 SMALL = "--model tiny --sequence-length 32 --batch-size 1 --tensor-parallel-gpus 2 --device cpu --steps 2"

@@ -17,9 +17,9 @@ from llmval_runners.engine.kv_cache import pages_for
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.weights import random_weights
 from llmval_runners.load_test.options import parse as load_test_options
-from llmval_runners.load_test.result import write_atomic
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import write_json
 
 SCHEMA_VERSION = 1
 FP8_MODES = {"fp8": "native", "fp8-weights": "native", "transformer-engine": "transformer-engine"}
@@ -163,7 +163,7 @@ class Benchmark:
         if path is None or self.rank != 0:
             return
         on_cuda = config.device.type == "cuda"
-        write_atomic(
+        write_json(
             path,
             {
                 "schema": SCHEMA_VERSION,

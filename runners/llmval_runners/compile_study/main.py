@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
 from llmval_runners.compile_study.options import parse
 from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
-from llmval_runners.process.files import replace_bytes
+from llmval_runners.process.files import read_json, replace_bytes
 
 FOLLOWERS_WAIT_S = 60.0
 

@@ -3,7 +3,6 @@
 Flat keys as `vllm bench serve --save-result --save-detailed` writes them (lists in seconds, statistics in ms).
 """
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from llmval_runners.engine.request import Request
 from llmval_runners.load_test import metrics
 from llmval_runners.load_test.arrivals import Arrival
 from llmval_runners.load_test.metrics import Rates, Slo
-from llmval_runners.process.files import replace_bytes
 
 SCHEMA_VERSION = 1
 
@@ -130,11 +128,6 @@ def _record(request: Request) -> dict[str, Any]:
 def _us(seconds: float | None) -> float | None:
     """Whole microseconds: what the clock is good for, and a third of the file."""
     return None if seconds is None else round(seconds, 6)
-
-
-def write_atomic(path: Path, value: dict[str, Any]) -> None:
-    """Replace `path` by JSON, wholly or not at all; its folders are made."""
-    replace_bytes(path, (json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n").encode())
 
 
 def partial_path(path: Path) -> Path:

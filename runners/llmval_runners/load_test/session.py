@@ -22,13 +22,13 @@ from llmval_runners.load_test.arrivals import Load
 from llmval_runners.load_test.journal import Journal, journal_path, left_behind
 from llmval_runners.load_test.profiler import Profiler
 from llmval_runners.load_test.rate_search import Asked, Search
-from llmval_runners.load_test.result import Measured, load_test_result, partial_path, write_atomic
+from llmval_runners.load_test.result import Measured, load_test_result, partial_path
 from llmval_runners.load_test.trial import Trial, allowed_misses, judge_trial
 from llmval_runners.load_test.window import Window
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
-from llmval_runners.process.hang import HangWatch
-from llmval_runners.process.shutdown import StopSignals
+from llmval_runners.process.files import write_json
+from llmval_runners.process.shutdown import HangWatch, StopSignals
 
 LAST_LOOK_S = 2.0
 RUN_BITS = 63  # of an int64
@@ -48,7 +48,7 @@ class LoadTest:
         self.events, self.rank, self.world_size = events, rank, world_size
         self.config: Config = configure(options, world_size=world_size, local_rank=local_rank)
         self.profiler = Profiler(options, self.config.device, rank)
-        self.stop = StopSignals(self._last_words)
+        self.stop = StopSignals(self._emergency_save)
         self.parallel: Parallel | None = None
         self.window: Window | None = None  # the one under way, or the last one
         self.search: Search | None = None
@@ -94,7 +94,7 @@ class LoadTest:
 
     def close(self) -> None:
         """After a whole run: leave the process group."""
-        self.stop.finished()
+        self.stop.done()
         if self.parallel is not None:
             self.parallel.close()
 
@@ -104,10 +104,10 @@ class LoadTest:
         if self.rank != 0 or path is None:
             return
         try:
-            with self.stop.saving(), self._saving:
+            with self.stop.protect_write(), self._saving:
                 if self._whole:
                     return
-                write_atomic(partial_path(path), self._result(why))
+                write_json(partial_path(path), self._result(why))
                 self._end_journal()
         except OSError as error:
             self.events.error("record_lost", f"{partial_path(path)} cannot be written ({error.strerror})")
@@ -120,7 +120,7 @@ class LoadTest:
         if self.rank != 1 or path is None or self._run is None:
             return
         try:
-            with self.stop.saving():
+            with self.stop.protect_write():
                 self._take_journal(path, why, self._run)
         except (OSError, ValueError, KeyError) as error:
             what = f"{type(error).__name__}: {error}"
@@ -139,7 +139,7 @@ class LoadTest:
             if not request.done:
                 request.error = why
         measured = Measured(sent, load.arrivals, max(times, default=0.0), why)
-        write_atomic(partial_path(path), self._record(measured, load, header["search"]))
+        write_json(partial_path(path), self._record(measured, load, header["search"]))
         journal_path(path).unlink(missing_ok=True)
         self.events.error("rank_0_lost", f"rank 1 kept the {len(sent)} requests that rank 0 had noted")
 
@@ -149,7 +149,7 @@ class LoadTest:
             return executor.out_of_memory(self.config, free_memory(self.config.device), error)
         return str(error)
 
-    def _last_words(self, number: int) -> None:
+    def _emergency_save(self, number: int) -> None:
         self.events.error(
             "interrupted", f"rank {self.rank} was sent signal {number} and was stuck: the record ends here"
         )
@@ -270,7 +270,7 @@ class LoadTest:
 
     def _save(self) -> None:
         self.events.phase("report")
-        with self.stop.saving():
+        with self.stop.protect_write():
             self._report()
 
     def _report(self) -> None:
@@ -281,7 +281,7 @@ class LoadTest:
             print(self.search.sentence())
         if path is not None:
             with self._saving:
-                write_atomic(path, result)
+                write_json(path, result)
                 self._whole = True
                 self._end_journal()
             self.events.result(str(path))

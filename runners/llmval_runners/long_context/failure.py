@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from llmval_runners.load_test.result import write_atomic
+from llmval_runners.process.files import write_json
 
 GIB = 1024**3
 _UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -74,7 +74,7 @@ def _place(output: Path, rank: int) -> Path:
 
 
 def leave(output: Path, failure: dict[str, Any]) -> None:
-    write_atomic(_place(output, failure["rank"]), failure)
+    write_json(_place(output, failure["rank"]), failure)
 
 
 def gather(output: Path, ranks: int) -> list[dict[str, Any]]:

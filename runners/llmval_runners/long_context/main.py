@@ -110,7 +110,7 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
         if session is not None:
             session.keep(why)
     if session is not None:
-        session.stop.finished()
+        session.stop.done()
     events.close()
     return code
 

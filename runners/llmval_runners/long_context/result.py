@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from llmval_runners.load_test.result import write_atomic
 from llmval_runners.long_context import record
 from llmval_runners.long_context.engine_adapter import DTYPES, Context, Weights
 from llmval_runners.long_context.predict.peak_memory import Parts
 from llmval_runners.long_context.settings import Settings
+from llmval_runners.process.files import write_json
 
 
 class Result:
@@ -182,7 +182,7 @@ class Result:
         return found
 
     def write(self, path: Path) -> None:
-        write_atomic(path, self.value)
+        write_json(path, self.value)
 
     def _entry(self, length: int) -> dict[str, Any]:
         return next(entry for entry in self.value["lengths"] if entry["sequence_length"] == length)

@@ -33,7 +33,7 @@ class Session:
         self.settings, self.events, self.rank, self.world_size = settings, events, rank, world_size
         self.output = settings.options.output_json
         self.result = Result(settings, world_size)
-        self.stop = StopSignals(self._last_words)
+        self.stop = StopSignals(self._emergency_save)
         self.report = Report(lambda: self.stop.number is not None, self._progress)
         self.parallel: Parallel | None = None
         self._tokenizer = needle.tokenizer_of(settings.options.checkpoint) if settings.options.checkpoint else None
@@ -85,7 +85,7 @@ class Session:
 
     def close(self) -> None:
         """After a whole run: leave the process group."""
-        self.stop.finished()
+        self.stop.done()
         if self.parallel is not None:
             self.parallel.close()
 
@@ -119,7 +119,7 @@ class Session:
         self.events.error("out_of_memory", text)
         return text
 
-    def _last_words(self, number: int) -> None:
+    def _emergency_save(self, number: int) -> None:
         self.keep(f"ended by signal {number}")
 
     def _load(self, setup: Setup, what: str) -> Weights:

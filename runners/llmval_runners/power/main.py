@@ -13,7 +13,7 @@ from llmval_runners.process.shutdown import StopSignals
 def run_sweep(argv: list[str]) -> NoReturn:
     """Run and exit: 0 every cell has a result, 1 a cell broke or all were refused, 2 refused, 130 and 143 by signal."""
     events: EventLog | None = None
-    stop = StopSignals(last_words=lambda number: None)
+    stop = StopSignals(emergency_save=lambda number: None)
     try:
         options, cells = parse(argv)
         events = EventLog(0).start()
@@ -45,7 +45,7 @@ def run_sweep(argv: list[str]) -> NoReturn:
         traceback.print_exc()
         events.error(type(error).__name__, str(error))
         code = 1
-    stop.finished()
+    stop.done()
     events.close()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.load_test.result import write_atomic
 from llmval_runners.power.grid import Cell
 from llmval_runners.power.options import Settings
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.files import write_json
 
 MANIFEST = "sweep.json"
 _REPEATED = {"invalid", "failed"}  # whatever machine they are of, this one measures them again
@@ -60,7 +60,7 @@ class Store:
 
     def save(self, cell: Cell, record: dict[str, Any]) -> Path:
         path = self.path(cell)
-        write_atomic(path, record)
+        write_json(path, record)
         self.known[cell.name] = Known(record["status"], record["attempt"], _machine(record["identity"], cell.mode))
         return path
 
@@ -83,7 +83,7 @@ class Store:
             "settings": self._settings.as_json(),
             "identity": identity,
         }
-        write_atomic(path, manifest)
+        write_json(path, manifest)
         return path
 
     def counts(self) -> Counter[str]:

@@ -1,12 +1,17 @@
-"""Files replaced whole or not at all, so that a kill leaves no halves."""
+"""Files that are replaced whole or not at all, so that a kill never leaves half a file."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def replace_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Make `path` hold `data`, readable by all; its folders are made. `durable`: it also survives a power cut."""
+    """Replace the content of `path` by `data`. The file is readable by all (mode 0644); missing folders are created.
+
+    `durable`: flush to the disk first, so that the file also survives a power cut.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".part-", dir=path.parent)
     try:
@@ -20,3 +25,22 @@ def replace_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = None, durable: bool = True) -> None:
+    """Replace `path` by `value` as JSON, as `replace_bytes` does; on one line unless `indent` is given.
+
+    Raises ValueError for NaN and infinity, which are not JSON.
+    """
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(value, indent=indent, separators=separators, allow_nan=False)
+    replace_bytes(path, text.encode() + b"\n", durable=durable)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read the JSON object in `path`. Returns None if the file is missing, unfinished, or not an object."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -56,7 +56,7 @@ def run_load_test(argv: list[str]) -> NoReturn:
         test.keep_partial(f"rank {rank} failed: {words}")
         test.keep_for_rank_0(f"rank {rank} failed: {words}")  # not every loss of a peer is told as one
         code = 1
-    test.stop.finished()
+    test.stop.done()
     events.close()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,37 +1,42 @@
-"""SIGINT, SIGTERM and SIGHUP, without losing the record: the loop ends by itself, or a guard thread ends the process.
+"""How a runner ends early without losing its record: on SIGINT, SIGTERM or SIGHUP, or when it hangs.
 
-A signal handler of Python runs only between bytecodes of the main thread, so it never runs while that thread waits
-inside a collective for a rank that is gone. The wake-up descriptor is written by the C handler itself, so a thread
-hears at once.
+On a signal the main loop normally ends by itself. If it does not, a guard thread saves the record and ends the process.
 
-A record of millions of token times takes seconds to write, longer than those who stop a run give a rank that does not
-end. So a process that writes one says so in its name (/proc/PID/comm, as ps and top show it), and is given `SAVING_S`.
+Python runs a signal handler only between bytecodes of the main thread, so never while that thread waits inside a
+collective for a rank that has died. The C-level handler writes to the wake-up descriptor at once, so a thread that
+reads from it always notices.
+
+A record of millions of token times takes seconds to write, longer than the usual grace of whoever stops a run. A
+process therefore renames itself while it writes its record (/proc/PID/comm, shown by ps and top) and is then given up
+to `SAVING_S`. A rename works on a full disk too.
 """
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 GRACE_S = 3.0
-SAVING = "llmval-saving"  # launch.py and the dashboard's cancel ladder look for it
+SAVING = "llmval-saving"  # the process name; the dashboard's termination ladder looks for the same
 SAVING_S = 60.0
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HANG_POLL_S = 1.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
-    """Hears the first stopping signal. `number` is set then; `on_signal` callbacks wake whoever waits."""
+    """Notices the first stop signal: `number` is set and the `on_signal` callbacks run, to wake up waiting threads."""
 
-    def __init__(self, last_words: Callable[[int], None], grace_s: float = GRACE_S) -> None:
-        """`last_words(signal)` runs in the guard thread where the main thread did not end within the grace."""
+    def __init__(self, emergency_save: Callable[[int], None], grace_s: float = GRACE_S) -> None:
+        """`emergency_save(signal)` runs in the guard thread if the main thread has not ended after `grace_s`."""
         self.number: int | None = None
         self.on_signal: list[Callable[[], None]] = []
-        self._last_words = last_words
+        self._emergency_save = emergency_save
         self._grace_s = grace_s
-        self._over = threading.Event()
-        self._writes = threading.Event()
+        self._done = threading.Event()
+        self._writing = threading.Event()
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self._read, True)
 
@@ -40,39 +45,68 @@ class StopSignals:
         return 128 + (self.number or 0)
 
     def install(self) -> None:
-        """Take the signals over; from the main thread only. An ignored SIGHUP stays ignored (nohup)."""
-        for number in STOPPING:
+        """Replace the signal handlers. Call it from the main thread. An ignored SIGHUP (nohup) stays ignored."""
+        for number in _SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         threading.Thread(target=self._guard, name="stop signals", daemon=True).start()
 
     @contextmanager
-    def saving(self) -> Iterator[None]:
-        """While the record is written: the process is not stuck, and whoever stops it waits."""
-        comm = Path(f"/proc/{os.getpid()}/comm")  # the main thread's, whichever one writes
+    def protect_write(self) -> Iterator[None]:
+        """Show, while the record is written, that the process is not stuck, so that others wait for it."""
+        comm = Path(f"/proc/{os.getpid()}/comm")  # the name of the main thread, whichever thread writes
         name = comm.read_text().strip()
-        self._writes.set()
+        self._writing.set()
         comm.write_text(SAVING)
         try:
             yield
         finally:
-            self._writes.clear()
+            self._writing.clear()
             comm.write_text(name)
 
-    def finished(self) -> None:
-        """The main thread has written its record and will end by itself."""
-        self._over.set()
+    def done(self) -> None:
+        """Tell the guard that the record is written and the main thread is about to end."""
+        self._done.set()
 
     def _guard(self) -> None:
-        while (number := os.read(self._read, 1)[0]) not in STOPPING:
+        while (number := os.read(self._read, 1)[0]) not in _SIGNALS:
             pass
         self.number = number
         for callback in self.on_signal:
             callback()
-        if self._over.wait(self._grace_s) or (self._writes.is_set() and self._over.wait(SAVING_S)):
+        if self._done.wait(self._grace_s) or (self._writing.is_set() and self._done.wait(SAVING_S)):
             return
         try:
-            self._last_words(number)
+            self._emergency_save(number)
         finally:
             os._exit(self.exit_code)
+
+
+def is_saving(pid: int) -> bool:
+    """Whether a process is writing its record; False if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == SAVING
+    except OSError:
+        return False
+
+
+class HangWatch(threading.Thread):
+    """Calls `on_hang(seconds waited)` once, from its own thread, after a wait of `limit_s` seconds.
+
+    NCCL's watchdog does not see the collectives inside a replayed CUDA graph, and a rank that is stopped or stuck in
+    its driver does not exit. So nothing else would notice.
+    """
+
+    def __init__(self, since: Callable[[], float | None], limit_s: float, on_hang: Callable[[float], None]) -> None:
+        """`since` returns the time.monotonic() at which the present wait began, or None if nothing waits."""
+        super().__init__(name="hang watch", daemon=True)
+        self._since, self._limit_s, self._on_hang = since, limit_s, on_hang
+
+    def run(self) -> None:
+        while True:
+            time.sleep(HANG_POLL_S)
+            began = self._since()
+            if began is not None and (waited := time.monotonic() - began) >= self._limit_s:
+                self._on_hang(waited)
+                return

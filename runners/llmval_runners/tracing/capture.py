@@ -11,9 +11,9 @@ import sys
 from typing import Any, Self
 
 from llmval_runners.load_test.options import parse as load_test_flags
-from llmval_runners.load_test.result import write_atomic
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import VARIABLE, EventLog
+from llmval_runners.process.files import write_json
 from llmval_runners.tracing.chrome import read_chrome
 from llmval_runners.tracing.commands import Paths, Setup
 from llmval_runners.tracing.nsys import read_nsys
@@ -101,7 +101,7 @@ def _captured(
     summary = summary_of(timeline, load, tool=tool, commands=commands, files=files)
     summary["versions"] = {name: node[name] for name in ("torch", "cuda", "transformer_engine")}
     summary["notes"] = notes(options, setup, node) + ([problem] if problem else [])
-    write_atomic(paths.summary, summary)
+    write_json(paths.summary, summary)
     EventLog(0).result(str(paths.summary))
     print(f"{sentence(summary)}\n{trace}\n{paths.summary}", flush=True)
     if problem:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from llmval_runners.engine.gpu import all_reduce
 from llmval_runners.engine.parallel import Parallel, RankLost
-from llmval_runners.process import hang
-from llmval_runners.process.hang import HangWatch
+from llmval_runners.process import shutdown
+from llmval_runners.process.shutdown import HangWatch
 
 ROOT = Path(__file__).parents[3]
 LAUNCH = ROOT / "runners" / "llmval_runners" / "process" / "launch.py"
@@ -54,7 +54,7 @@ def test_the_result_names_what_sums_by_size() -> None:
 
 
 def test_a_wait_that_lasts_is_noticed_once_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hang, "LOOK_S", 0.001)
+    monkeypatch.setattr(shutdown, "HANG_POLL_S", 0.001)
     began: list[float | None] = [None]
     told, looked = threading.Event(), threading.Semaphore(0)
     waited: list[float] = []

@@ -178,10 +178,10 @@ def test_a_rank_that_is_stuck_when_it_is_ended_keeps_the_record_of_a_dead_rank_0
     writer = noted(out)
     test = load_test(out)
     test._run = 5
-    test._last_words(15)
+    test._emergency_save(15)
     assert not partial_path(out).exists(), "rank 0 lives and keeps its own"
     left(writer)
-    test._last_words(15)
+    test._emergency_save(15)
     assert [event["code"] for event in told(out)] == ["interrupted", "interrupted", "rank_0_lost"]
     assert "until signal 15 ended it" in json.loads(partial_path(out).read_text())["errors"][0]
 

@@ -15,9 +15,10 @@ from llmval_runners.load_test import metrics
 from llmval_runners.load_test.arrivals import Arrival, Lengths, arrival_times, schedule
 from llmval_runners.load_test.metrics import Rates, Slo, percentile
 from llmval_runners.load_test.options import parse
-from llmval_runners.load_test.result import Measured, load_test_result, partial_path, write_atomic
+from llmval_runners.load_test.result import Measured, load_test_result, partial_path
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import write_json
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
 
@@ -159,9 +160,9 @@ def test_the_result_keeps_its_schema_and_counts_only_what_finished() -> None:
 
 def test_a_result_is_whole_or_not_there(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.json"
-    write_atomic(path, {"a": 1})
+    write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON"):
-        write_atomic(path, {"a": float("nan")})
+        write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [entry.name for entry in path.parent.iterdir()] == ["x.json"]
     assert partial_path(path).name == "x.partial.json"

@@ -134,10 +134,10 @@ stop.install() if rank == "0" else signal.signal(signal.SIGINT, signal.SIG_IGN)
 (folder / f"up.{rank}").touch()
 while stop.number is None:
     time.sleep(0.05)
-with stop.saving():
+with stop.protect_write():
     time.sleep(2)
     (folder / "record").touch()
-stop.finished()
+stop.done()
 os._exit(stop.exit_code)
 """
 

@@ -12,17 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import (
-    ARCHIVE,
-    MANIFEST,
-    PARTIAL,
-    PRIVATE,
-    Layout,
-    read_json,
-    write_json,
-)
+from llmval_runners.compile_study.bundle.layout import ARCHIVE, MANIFEST, PARTIAL, PRIVATE, Layout
 from llmval_runners.compile_study.bundle.redact import redact, redact_files, secrets_of
-from llmval_runners.process.files import replace_bytes
+from llmval_runners.process.files import read_json, replace_bytes, write_json
 
 
 def pack(
@@ -61,7 +53,7 @@ def pack(
             for path in files
         ],
     }
-    write_json(layout.root / MANIFEST, manifest)
+    write_json(layout.root / MANIFEST, manifest, indent=1)
     replace_bytes(layout.archive, _archive(layout.root, [*files, layout.root / MANIFEST]))
     return manifest
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import ARCHIVE, MANIFEST, PARTIAL, Layout, read_json, write_json
+from llmval_runners.compile_study.bundle.layout import ARCHIVE, MANIFEST, PARTIAL, Layout
+from llmval_runners.process.files import read_json, write_json
 
 DID_NOT_REPRODUCE, HANG, TIMEOUT, FAILED, INTERRUPTED = "did_not_reproduce", "hang", "timeout", "failed", "interrupted"
 EXIT = {DID_NOT_REPRODUCE: 0, HANG: 3, TIMEOUT: 3, FAILED: 1, INTERRUPTED: 1}
@@ -79,7 +80,7 @@ def write_result(
         result["worth_it"] = 100 * (result["speed_up"] - 1) >= WORTH_PERCENT and not not_finite(result)
     result["summary"] = sentence(result)
     json.dumps(result, allow_nan=False)
-    write_json(layout.result, result)
+    write_json(layout.result, result, indent=1)
     return result
 
 

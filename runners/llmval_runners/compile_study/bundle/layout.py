@@ -1,15 +1,11 @@
-"""Where everything lies in the output folder, and how it is written: whole files only, so that a kill leaves no halves.
+"""Where everything lies in the output folder.
 
 The folder is the bundle. `private/` is the one part that is never packed without consent: compile traces hold model
 code.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from llmval_runners.process.files import replace_bytes
 
 ARCHIVE = "bundle.tar.gz"
 MANIFEST = "manifest.json"
@@ -98,17 +94,3 @@ class Layout:
     def make(self) -> None:
         for folder in (self.logs, self.stacks, self.flight, self.watch, self.private):
             folder.mkdir(parents=True, exist_ok=True)
-
-
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Atomically; heartbeats, which are worthless after a power cut, need not be `durable`."""
-    replace_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), durable=durable)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None where there is none (yet)."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import Layout, read_json
+from llmval_runners.compile_study.bundle.layout import Layout
+from llmval_runners.process.files import read_json
 
 REPORT = "bug_report.md"
 STACK_FRAMES = 14

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import Layout, read_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.files import read_json
 
 _GIB = 1024**3
 _COLUMNS = (

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json, write_json
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import read_json, write_json
 
 END_S = 60.0  # from SIGTERM to SIGKILL of a variant's runner
 SPARE_S = 180.0  # on top of --timeout: start, collecting, packing
@@ -68,7 +69,7 @@ def ablate(options: argparse.Namespace, layout: Layout, events: EventLog, stoppe
                 return
             events.progress(index, len(VARIANTS), "variants", f"ablation: {variant.name}")
             done.append(_one(options, layout, variant, cache, stopped))
-            write_json(layout.root / "ablation.json", {"v": 1, "variants": done})
+            write_json(layout.root / "ablation.json", {"v": 1, "variants": done}, indent=1)
 
 
 def _one(

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from llmval_runners.compile_study.bundle import finish, redact
-from llmval_runners.compile_study.bundle.layout import Layout, write_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.engine.shapes import CPU_PARAMETERS, SHAPES, ModelShape
 from llmval_runners.process.errors import Refused
-from llmval_runners.process.files import replace_bytes
+from llmval_runners.process.files import replace_bytes, write_json
 
 DEFAULT_MODEL = "llama40b"
 STANDALONE = "repro.py"
@@ -156,7 +156,7 @@ def prepare(options: argparse.Namespace, argv: list[str]) -> Layout:
         layout.root / "commands.txt",
         f"# this study\n{run['command']}\n\n# the standalone script, in an empty folder\n{standalone}\n".encode(),
     )
-    write_json(layout.run, run)
+    write_json(layout.run, run, indent=1)
     return layout
 
 

@@ -14,9 +14,10 @@ import traceback
 from datetime import timedelta
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import Layout, write_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.watch.heartbeat import Heartbeat
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import write_json
 
 
 def prepare_environment(layout: Layout, rank: int, cache: str) -> None:
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace, layout: Layout, cache: str) -> int:
                 "message": str(error)[:4000],
                 "t_ns": time.time_ns(),
             },
+            indent=1,
         )
         heart.close("failed")
         sys.stderr.flush()
@@ -212,7 +214,7 @@ class _Study:
 
     def _record(self, name: str, **values: Any) -> None:
         self.figures["phases"][name] = values
-        write_json(self.layout.figures(self.rank), self.figures)
+        write_json(self.layout.figures(self.rank), self.figures, indent=1)
 
 
 def _difference(eager: Any, compiled: Any) -> dict[str, Any] | None:

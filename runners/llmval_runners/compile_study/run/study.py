@@ -10,14 +10,14 @@ import time
 from typing import Any
 
 from llmval_runners.compile_study.bundle import bundle, finish
-from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json, write_json
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
 from llmval_runners.compile_study.bundle.redact import allowed
 from llmval_runners.compile_study.bundle.report import REPORT, report
 from llmval_runners.compile_study.run.ablate import ablate
 from llmval_runners.compile_study.run.prepare import prepare
 from llmval_runners.compile_study.watch.processes import read_process
 from llmval_runners.process.events import EventLog
-from llmval_runners.process.files import replace_bytes
+from llmval_runners.process.files import read_json, replace_bytes, write_json
 from llmval_runners.process.launcher import launcher
 
 COLLECT_ENV, COLLECT_ENV_S = "collect_env.txt", 120.0
@@ -71,6 +71,7 @@ class Study:
         write_json(
             self.layout.watch / "agent.json",
             {"pid": agent.pid, "start": process.start if process else None, "command": command},
+            indent=1,
         )
         return agent
 

@@ -18,12 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import read_json, write_json
 from llmval_runners.compile_study.run.prepare import compiler
 from llmval_runners.compile_study.selftest import trials
 from llmval_runners.compile_study.selftest.trials import Judged, Trial
 from llmval_runners.compile_study.watch import stacks
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.files import read_json, write_json
 
 PATIENCE_S = 150.0  # of the runs that fill the cache: a cold C++ compile takes longer than a stall does here
 CORES_A_JOB = 8
@@ -60,7 +60,7 @@ def _self_test(options: argparse.Namespace, root: Path) -> int:
         raise Refused(f"{root} holds a self-test under other conditions: name another --output-dir.")
     rows = [Judged(**row) for row in before.get("rows", []) if row["name"] in {trial.name for trial in wanted}]
     judged = {row.name for row in rows}
-    write_json(root / RECORD, _record(about, rows, len(wanted), before.get("took_s", 0.0)))
+    write_json(root / RECORD, _record(about, rows, len(wanted), before.get("took_s", 0.0)), indent=1)
     print(f"{len(wanted) - len(rows)} of {len(wanted)} runs to make, {jobs} at a time", flush=True)
     left = [trial for trial in wanted if trial.name not in judged]
     if any(trial.injected is None for trial in left):
@@ -70,7 +70,7 @@ def _self_test(options: argparse.Namespace, root: Path) -> int:
     for row in _all(left, root, options, jobs):
         rows.append(row)
         took = before.get("took_s", 0.0) + time.monotonic() - began
-        write_json(root / RECORD, _record(about, rows, len(wanted), took))
+        write_json(root / RECORD, _record(about, rows, len(wanted), took), indent=1)
         print(row.row(), flush=True)
     record = _record(about, rows, len(wanted), before.get("took_s", 0.0) + time.monotonic() - began)
     limit = trials.STALL_AFTER_S + trials.ANSWER_S

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
+from llmval_runners.process.files import read_json
 
 STALL_AFTER_S = 12.0
 ANSWER_S = 10.0  # the verdict comes this long after the stall is one, at the latest

@@ -4,10 +4,10 @@ import json
 import time
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import Layout, read_json, write_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.watch import gpus, stacks
 from llmval_runners.compile_study.watch.processes import Process, children_of_all, descendants, describe
-from llmval_runners.process.files import replace_bytes
+from llmval_runners.process.files import read_json, replace_bytes, write_json
 
 SAMPLES, SAMPLE_S = 3, 0.5
 DUMP_WAIT_S = 1.5
@@ -55,7 +55,7 @@ def collect(layout: Layout, idle: dict[int, float], number: int, py_spy: str | N
         "trace": _trace(layout),
     }
     layout.request().unlink(missing_ok=True)
-    write_json(layout.root / f"evidence.stall{number}.json", evidence)
+    write_json(layout.root / f"evidence.stall{number}.json", evidence, indent=1)
     return evidence
 
 

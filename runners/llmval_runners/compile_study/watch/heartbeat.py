@@ -13,9 +13,9 @@ import threading
 import time
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import Layout, write_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.watch.processes import read_process
-from llmval_runners.process.files import replace_bytes
+from llmval_runners.process.files import replace_bytes, write_json
 
 INTERVAL_S = 0.5
 DUMP_SIGNAL = signal.SIGUSR1  # all stacks into the rank's file; torch's own handlers leave it alone
@@ -77,7 +77,7 @@ class Heartbeat:
             "progress": [self.phase, self.step, sequence, self._compile_events(), len(sys.modules)],
             "where": self._where(),
         }
-        write_json(self.layout.beat(self.rank), beat, durable=False)
+        write_json(self.layout.beat(self.rank), beat, durable=False, indent=1)
 
     def _compile_events(self) -> int:
         """How often Dynamo, AOTAutograd and Inductor have counted or timed anything."""

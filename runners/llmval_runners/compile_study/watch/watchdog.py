@@ -10,13 +10,13 @@ import signal
 import time
 from typing import Any
 
-from llmval_runners.compile_study.bundle.layout import Layout, read_json, write_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.watch import evidence as collecting
 from llmval_runners.compile_study.watch import stacks
 from llmval_runners.compile_study.watch.classify import classify
 from llmval_runners.compile_study.watch.processes import Process, children_of_all, descendants, read_process, same
 from llmval_runners.compile_study.watch.progress import Progress
-from llmval_runners.process.files import replace_bytes
+from llmval_runners.process.files import read_json, replace_bytes, write_json
 
 POLL_S = 0.5
 GRACE_S = 3.0
@@ -124,7 +124,7 @@ class Watchdog:
             "stack_sources": {str(item["rank"]): item["stack"]["source"] for item in evidence["ranks"]},
         } | verdict  # fmt: skip
         self.stalls.append(stall)
-        write_json(self.layout.verdict, stall)
+        write_json(self.layout.verdict, stall, indent=1)
         self._write_stalls()
         print(
             f"stall {number}: {verdict['kind']}, rank {verdict['ranks']}; {'; '.join(verdict['reasons'])}", flush=True
@@ -141,7 +141,7 @@ class Watchdog:
 
     def _end(self, why: str) -> None:
         """SIGTERM to the agent, then to the ranks, then SIGKILL; each only if it still is the process that was seen."""
-        write_json(self.layout.ending, {"why": why, "t_ns": time.time_ns(), "stall": len(self.stalls)})
+        write_json(self.layout.ending, {"why": why, "t_ns": time.time_ns(), "stall": len(self.stalls)}, indent=1)
         now = children_of_all()
         for process in self.processes.values():
             self._tree |= {child.pid: child for child in descendants(process.pid, now)}
@@ -168,7 +168,7 @@ class Watchdog:
         return process if process is not None and process.start == seen.get("start") else None
 
     def _write_stalls(self) -> None:
-        write_json(self.layout.watch / "stalls.json", {"v": 1, "stalls": self.stalls, "py_spy": self.py_spy})
+        write_json(self.layout.watch / "stalls.json", {"v": 1, "stalls": self.stalls, "py_spy": self.py_spy}, indent=1)
 
 
 def _signal(pid: int, number: int) -> None:

@@ -149,12 +149,12 @@ class _Tries:
 
     def save(self, *, partial: bool) -> None:
         """Write what there is; rank 0 alone."""
-        from llmval_runners.load_test.result import write_atomic
+        from llmval_runners.process.files import write_json
 
         path = self._options.output_json
         if path is not None and self._shared.rank == 0:
             seconds = time.perf_counter() - self._began
-            write_atomic(path, value(self.rows, self._shared, self._options, seconds, partial=partial))
+            write_json(path, value(self.rows, self._shared, self._options, seconds, partial=partial))
 
     def _warmed(self, case: Case, parallel: Any) -> None:
         """Load and compile the kernels of a kind of combination first: their code takes memory of the device too."""

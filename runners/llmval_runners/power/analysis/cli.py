@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from llmval_runners.load_test.options import Parser
-from llmval_runners.load_test.result import write_atomic
 from llmval_runners.power.analysis import markdown, plot
 from llmval_runners.power.analysis.summary import read_all, summarise
 from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
-from llmval_runners.process.files import replace_bytes
+from llmval_runners.process.files import replace_bytes, write_json
 
 
 def _money(text: str) -> float:
@@ -72,7 +71,7 @@ def run_analyzer(argv: list[str]) -> NoReturn:
         events.warning("file_refused", f"{item['path']}: {item['reason']}")
     summary = summarise(reads, refused, options.price_per_kwh, options.pue)
     try:
-        write_atomic(options.output, summary)
+        write_json(options.output, summary)
         digest = hashlib.sha256(options.output.read_bytes()).hexdigest()
         tables = markdown.render(summary, str(options.output), digest)
         replace_bytes(options.output.with_suffix(".md"), tables.encode())

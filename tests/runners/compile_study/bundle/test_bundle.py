@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from llmval_runners.compile_study.bundle import bundle, redact
-from llmval_runners.compile_study.bundle.layout import Layout, read_json, write_json
+from llmval_runners.compile_study.bundle.layout import Layout
+from llmval_runners.process.files import read_json, write_json
 
 SECRET = 'hfx"very secret/+value'
 

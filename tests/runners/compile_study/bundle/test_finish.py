@@ -6,9 +6,10 @@ from typing import Any, cast
 import pytest
 import torch
 from llmval_runners.compile_study.bundle import finish
-from llmval_runners.compile_study.bundle.layout import Layout, write_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.bundle.report import report
 from llmval_runners.compile_study.run.rank import _difference
+from llmval_runners.process.files import write_json
 
 from llmval_tui.actions.judges import compile_study as compile_repro
 from llmval_tui.runs.records import Artifact, Gate, Outcome

@@ -4,11 +4,12 @@ import time
 from pathlib import Path
 
 import pytest
-from llmval_runners.compile_study.bundle.layout import Layout, read_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.options import parse
 from llmval_runners.compile_study.run import ablate
 from llmval_runners.compile_study.watch.processes import children_of_all
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import read_json
 
 from tests.helpers.study_process import SMALL, start, valid
 

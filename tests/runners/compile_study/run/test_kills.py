@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout, read_json
+from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
 from llmval_runners.compile_study.watch.processes import descendants
+from llmval_runners.process.files import read_json
 
 from llmval_tui.actions.judges.compile_bundle import packed
 from tests.helpers.study_process import start, valid, wait_for

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from llmval_runners.compile_study.bundle.layout import Layout, read_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.run import rank
+from llmval_runners.process.files import read_json
 
 
 class Left(BaseException):

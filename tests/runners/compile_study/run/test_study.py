@@ -5,7 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from llmval_runners.compile_study.bundle.layout import Layout, read_json
+from llmval_runners.compile_study.bundle.layout import Layout
+from llmval_runners.process.files import read_json
 
 from tests.helpers.study_process import in_phase, start, valid, wait_for
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import fastjsonschema
 import pytest
-from llmval_runners.compile_study.bundle.layout import Layout, read_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.selftest import trials
+from llmval_runners.process.files import read_json
 
 SCHEMA = Path(__file__).parents[4] / "docs" / "schemas" / "compile_repro.schema.json"
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llmval_runners.compile_study.bundle.layout import Layout, write_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.options import parse
 from llmval_runners.compile_study.selftest import selftest, trials
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.files import write_json
 
 
 class Fake:

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from llmval_runners.compile_study.bundle.layout import Layout, write_json
+from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.watch.processes import descendants, read_process
 from llmval_runners.compile_study.watch.watchdog import JOIN_S, Watchdog
+from llmval_runners.process.files import write_json
 
 
 @pytest.fixture
