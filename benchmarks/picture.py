@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from llmval_tui.console.options import USUAL_PLACES
+from llmval_tui.console.options import DEFAULT_CHECKLISTS
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.settings import Settings
 
@@ -23,7 +23,7 @@ async def take(options: argparse.Namespace) -> None:
     columns, rows = (int(number) for number in options.size.split("x"))
     settings = Settings(
         workspace=options.workspace.resolve(),
-        checklist=options.workspace.resolve() / USUAL_PLACES[0],
+        checklist=options.workspace.resolve() / DEFAULT_CHECKLISTS[0],
         preset=options.preset,
         adapt=False,
         gpus=None,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llmval_tui import __version__
-from llmval_tui.console import stdio as output
+from llmval_tui.console import stdio
 from llmval_tui.foundation.errors import ExitCode, Refused
 
 EPILOG = (
@@ -246,19 +246,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; a refusal becomes one sentence on stderr (or JSON on stdout) and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments  # known also where the rest cannot be parsed
-    output.take_every_character(as_json=as_json)
+    stdio.tolerate_encoding(as_json=as_json)
     try:
         code = _answer(arguments, as_json)
-        output.flush()  # here and not at exit, where nobody can say it well that it fails
+        stdio.flush()  # here and not at exit, where nobody can say it well that it fails
     except BrokenPipeError:
         # Whoever read our output has gone, perhaps before the end: not a pass. Python must not complain at exit either.
-        output.let_go(sys.stdout, sys.stderr)
+        stdio.detach(sys.stdout, sys.stderr)
         return ExitCode.INTERRUPTED
     except OSError as error:
-        what = output.unwritten(error)
+        what = stdio.describe_write_error(error)
         if what is None:
             raise  # a defect of ours
-        output.let_go(sys.stdout)
+        stdio.detach(sys.stdout)
         return _refuse(f"{what} cannot be written ({error.strerror}): look at where it goes.", as_json=False)
     return code
 
@@ -269,7 +269,7 @@ def _answer(arguments: list[str], as_json: bool) -> int:
         options = parser(words[0] if words[0] in COMMANDS else None).parse_args(words)
         screen = options.command == "open" or (options.command == "demo" and sys.stdout.isatty())
         if options.ascii and not screen:  # the dashboard has its own signs
-            output.ascii_only(as_json=options.json)
+            stdio.ascii_only(as_json=options.json)
         if getattr(options, "checklist_file", None):
             options.checklist = options.checklist_file
         module, _, name = options.where.partition(":")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from llmval_tui.console import options as common
+from llmval_tui.console.options import checklist_path, gpu_numbers, runner_python, workspace_of
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.workspace import is_demo
 
@@ -36,22 +36,22 @@ def dashboard(options: argparse.Namespace) -> int:
     from llmval_tui.tui import gc_control as collecting
 
     collecting.pause()  # before the screen's modules are imported, which is most of the start
-    workspace = common.workspace_of(options)
+    workspace = workspace_of(options)
     from llmval_tui.config import load_config
     from llmval_tui.tui.settings import Settings
 
     config = load_config()
     replay, checklist = _recording(options, workspace), None
     if replay is None or replay.is_file():  # a run brings its own step
-        checklist = common.checklist_path(options)
+        checklist = checklist_path(options)
     preset = options.preset or config.preset
     settings = Settings(
         workspace=workspace,
         checklist=checklist or workspace / "replay",
         preset=None if preset == "none" else preset,
         adapt=getattr(options, "adapt", False),  # `demo` has no such option
-        gpus=common.gpu_numbers(options),
-        runner_python=common.runner_python(options, config),
+        gpus=gpu_numbers(options),
+        runner_python=runner_python(options, config),
         readonly=options.readonly or checklist is None,
         theme=options.theme or config.theme,
         interval=_first(options.interval, config.interval, 1.0),

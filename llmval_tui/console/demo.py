@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from llmval_tui.console import options as common
+from llmval_tui.console.options import refuse_readonly
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import write_atomic
 from llmval_tui.foundation.paths import bundled
@@ -55,7 +55,7 @@ def demo(options: argparse.Namespace) -> int:
         raise Refused("demo has a workspace and a checklist of its own: name the folder for them with --dir instead.")
     screen = not options.headless and sys.stdin.isatty() and sys.stdout.isatty()
     if not screen or options.reset:
-        common.refuse_readonly(options)
+        refuse_readonly(options)
     folder = Path(options.dir).expanduser().absolute() if options.dir else scratch_folder()
     if not options.readonly:
         prepare(folder, reset=options.reset)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_tui.actions.registry import plugin_problems
-from llmval_tui.console import options as common
+from llmval_tui.console.options import config_or_error, print_json, workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import gpu_inventory, software_versions
@@ -27,13 +27,13 @@ class Check:
 
 def doctor(options: argparse.Namespace) -> int:
     """Print the checks; exit 0 whatever they say, for a lack is only a fault of the step that needs it."""
-    _, trouble = common.config_or_trouble(options)
+    _, trouble = config_or_error(options)
     checks = [*_gpus(), *_software(options.runner_python or sys.executable), *_tools(), *_plugins(), *_session(options)]
     if trouble is not None:
         hint = "llmval and llmval run refuse until it is mended or moved away; the checks here are made without it"
         checks.insert(0, Check("settings", "missing", trouble, hint))
     if options.json:
-        common.print_json({"checks": checks})
+        print_json({"checks": checks})
         return ExitCode.PASSED
     glyphs = {"ok": "x", "missing": "!", "note": "-"} if options.ascii else {"ok": "✓", "missing": "✗", "note": "!"}
     width = max(len(check.name) for check in checks)
@@ -103,7 +103,7 @@ def _plugins() -> list[Check]:
 
 
 def _session(options: argparse.Namespace) -> list[Check]:
-    workspace = common.workspace_of(options)
+    workspace = workspace_of(options)
     free = shutil.disk_usage(workspace).free / 1e9
     writable = os.access(workspace, os.W_OK)
     checks = [

@@ -7,7 +7,7 @@ from typing import Any
 from llmval_tui.actions.api import Proposal
 from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import Checklist, Step
-from llmval_tui.console import options as common
+from llmval_tui.console.options import plan_options, print_json, workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.process import context_for, gpu_count_of
@@ -17,11 +17,11 @@ from llmval_tui.runs.inventory import gpu_inventory
 
 def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step]) -> int:
     """Print the steps' proposals; 0 where each could run, 2 where one would be refused."""
-    workspace, choices = common.workspace_of(options), common.plan_options(options)
+    workspace, choices = workspace_of(options), plan_options(options)
     gpus = gpu_count_of(gpu_inventory())
     found = [(step, propose(context_for(checklist, step, workspace, choices, gpus))) for step in steps]
     if options.json:
-        common.print_json({"steps": [_object(step, proposal) for step, proposal in found]})
+        print_json({"steps": [_object(step, proposal) for step, proposal in found]})
     else:
         print("\n\n".join("\n".join(_lines(step, proposal)) for step, proposal in found))
     return ExitCode.PASSED if all(proposal.runnable for _, proposal in found) else ExitCode.REFUSED

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmval_tui.checklist.model import Checklist
     from llmval_tui.config import Config
 
-USUAL_PLACES = ("docs/llm_validation_checklist.md", "llm_validation_checklist.md")
+DEFAULT_CHECKLISTS = ("docs/llm_validation_checklist.md", "llm_validation_checklist.md")
 
 
 def workspace_of(options: argparse.Namespace) -> Path:
@@ -37,11 +37,11 @@ def checklist_path(options: argparse.Namespace) -> Path:
     workspace = workspace_of(options)
     if options.checklist:
         return Path(options.checklist).expanduser().absolute()
-    for place in USUAL_PLACES:
+    for place in DEFAULT_CHECKLISTS:
         if (workspace / place).is_file():
             return workspace / place
     raise Refused(
-        f"{workspace} has no {USUAL_PLACES[0]}: name a Markdown checklist (llmval FILE, or --checklist FILE), "
+        f"{workspace} has no {DEFAULT_CHECKLISTS[0]}: name a Markdown checklist (llmval FILE, or --checklist FILE), "
         "or look at the one that comes with llmval: llmval demo."
     )
 
@@ -81,7 +81,7 @@ def plan_options(options: argparse.Namespace) -> "Options":
     )
 
 
-def honour_config(options: argparse.Namespace) -> "Config":
+def apply_config(options: argparse.Namespace) -> "Config":
     """Take from the operator's settings what the command line left open: `runner_python`.
 
     The preset is left alone: whether a run counts is said where it is started, not in a file that one forgets.
@@ -96,11 +96,11 @@ def honour_config(options: argparse.Namespace) -> "Config":
     return config
 
 
-def config_or_trouble(options: argparse.Namespace) -> tuple["Config", str | None]:
-    """As `honour_config`, for commands that do without the settings: where the file is wrong, an empty `Config` and
+def config_or_error(options: argparse.Namespace) -> tuple["Config", str | None]:
+    """As `apply_config`, for commands that do without the settings: where the file is wrong, an empty `Config` and
     the sentence that says what is wrong."""
     try:
-        return honour_config(options), None
+        return apply_config(options), None
     except Refused as refusal:
         from llmval_tui.config import Config
 
@@ -127,7 +127,7 @@ def print_json(value: Any) -> None:
     sys.stdout.write(to_json(value, indent=True).decode())
 
 
-def answer(options: argparse.Namespace, message: str, **more: Any) -> None:
+def print_result(options: argparse.Namespace, message: str, **more: Any) -> None:
     """Print a result: the sentence for people, one JSON object with it for scripts."""
     if options.json:
         print_json({"ok": True, "message": message, **more})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmval_tui.actions.settle import settle
 from llmval_tui.checklist.model import Checklist
-from llmval_tui.console import options as common
+from llmval_tui.console.options import checklist_of, checklist_path, print_result, workspace_of
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.runs.store import RunStore
 
@@ -14,11 +14,10 @@ from llmval_tui.runs.store import RunStore
 def report(options: argparse.Namespace) -> int:
     """Write the report of the named runs, or of each step's newest run, as one file."""
     from llmval_tui.report.build import render
-    from llmval_tui.report.choose import runs_for
-    from llmval_tui.report.facts import gather
+    from llmval_tui.report.facts import gather, runs_for
     from llmval_tui.report.output import deliver, format_for
 
-    store = RunStore(common.workspace_of(options))
+    store = RunStore(workspace_of(options))
     form = format_for(options.output, options.format, "html")
     # A page of HTML in a terminal helps nobody; the other formats are what a pipe is for.
     target = options.output or ("report.html" if form == "html" else None)
@@ -31,17 +30,17 @@ def report(options: argparse.Namespace) -> int:
     path = deliver(render(gather(store, runs, checklist), form), target)
     if path is not None:
         message = f"{path}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {path.stat().st_size:,} bytes."
-        common.answer(options, message, path=path, runs=[run.id for run in runs])
+        print_result(options, message, path=path, runs=[run.id for run in runs])
     return ExitCode.PASSED
 
 
 def _checklist(options: argparse.Namespace) -> Checklist | None:
     """The checklist; None where none was named and none is in its usual place."""
     try:
-        common.checklist_path(options)
+        checklist_path(options)
     except Refused:
         return None
-    return common.checklist_of(options)
+    return checklist_of(options)
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -51,7 +50,7 @@ def compare(options: argparse.Namespace) -> int:
     from llmval_tui.report.comparison.sides import side
     from llmval_tui.report.output import deliver, format_for
 
-    store = RunStore(common.workspace_of(options))
+    store = RunStore(workspace_of(options))
     asked = options.format or ("json" if options.json else None)
     form = format_for(options.output, asked, "text" if options.output in (None, "-") else "md")
     first, second = side(store, options.a, "A"), side(store, options.b, "B")

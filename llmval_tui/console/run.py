@@ -10,9 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmval_tui.checklist.model import Checklist, Step
-from llmval_tui.console import options as common
 from llmval_tui.console.dry_run import dry_run
 from llmval_tui.console.follow import Follower, is_of, standing
+from llmval_tui.console.options import (
+    apply_config,
+    checklist_of,
+    checklist_path,
+    config_or_error,
+    plan_options,
+    print_json,
+    print_result,
+    refuse_readonly,
+    workspace_of,
+)
 from llmval_tui.console.status import print_table
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.plans.process import cancel_plan, exit_code_of, make_plan, start_plan
@@ -28,27 +38,27 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> int:
     """Do steps: propose, run, judge, tick, record. The plan goes on if this command is killed."""
     if not options.dry_run:
-        common.refuse_readonly(options)
-    workspace = common.workspace_of(options)
-    checklist = common.checklist_of(options)
+        refuse_readonly(options)
+    workspace = workspace_of(options)
+    checklist = checklist_of(options)
     steps = chosen_steps(options, checklist)
     if not steps:
-        common.answer(options, "nothing is left to do: every step of the list is ticked.")
+        print_result(options, "nothing is left to do: every step of the list is ticked.")
         return ExitCode.PASSED
-    config = common.honour_config(options)
+    config = apply_config(options)
     if options.dry_run:
         return dry_run(options, checklist, steps)
-    choices = common.plan_options(options)
+    choices = plan_options(options)
     if choices.runner_python is not None:
         _require_torch(choices.runner_python)
     plan = make_plan(checklist, steps, workspace, choices)
     start_plan(plan)
     if options.detach:
-        common.answer(
+        print_result(
             options, f"plan {plan.id} is at work on {', '.join(step.number for step in steps)}.", plan_id=plan.id
         )
         return ExitCode.PASSED
-    return _watch(options, plan, RunStore(workspace), common.checklist_path(options), config)
+    return _watch(options, plan, RunStore(workspace), checklist_path(options), config)
 
 
 def _require_torch(python: str) -> None:
@@ -94,12 +104,12 @@ def chosen_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step
 
 def attach(options: argparse.Namespace) -> int:
     """Watch the plan that is at work, or show how the last one that began ended."""
-    workspace = common.workspace_of(options)
+    workspace = workspace_of(options)
     found = plans(workspace)
     plan = active_plan(workspace) or next(filter(_began, found), found[0] if found else None)
     if plan is None:
         raise Refused(f"no plan ever worked on {workspace}: start one with llmval run.")
-    config, trouble = common.config_or_trouble(options)
+    config, trouble = config_or_error(options)
     if trouble is not None:  # of the settings only bell and notify are needed here
         print(f"llmval: {trouble}", file=sys.stderr)
     store = RunStore(workspace)
@@ -135,7 +145,7 @@ def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: 
         code = code if code is not ExitCode.PASSED else ExitCode.UNDECIDED
         print(f"llmval: {message}", file=sys.stderr)
     if options.json:
-        common.print_json(
+        print_json(
             {
                 "ok": code == 0,
                 "plan_id": plan.id,
@@ -175,8 +185,8 @@ def _unfinished(plan: Plan, status: PlanStatus, store: RunStore) -> str:
 
 def cancel(options: argparse.Namespace) -> int:
     """End a run, or the plan that is at work with the run it is at."""
-    common.refuse_readonly(options)
-    workspace = common.workspace_of(options)
+    refuse_readonly(options)
+    workspace = workspace_of(options)
     store = RunStore(workspace)
     by = "llmval cancel"
     if options.run:
@@ -194,5 +204,5 @@ def cancel(options: argparse.Namespace) -> int:
         for run in active:
             client.request_cancel(run, by)
         name = f"plan {plan.id}" if plan else active[0].id
-    common.answer(options, f"{name} is being stopped: SIGINT, then SIGTERM, then SIGKILL.")
+    print_result(options, f"{name} is being stopped: SIGINT, then SIGTERM, then SIGKILL.")
     return ExitCode.PASSED

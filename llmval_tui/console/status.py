@@ -11,7 +11,14 @@ from llmval_tui.actions.accept import accept as accept_run
 from llmval_tui.actions.settle import rejudge, settle_all, tick_by_hand
 from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses
 from llmval_tui.checklist.model import Checklist, StepKey, load
-from llmval_tui.console import options as common
+from llmval_tui.console.options import (
+    checklist_of,
+    checklist_path,
+    print_json,
+    print_result,
+    refuse_readonly,
+    workspace_of,
+)
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import read_lines
 from llmval_tui.foundation.paths import bundled
@@ -31,8 +38,8 @@ WORDS = {Outcome.FAIL: "failed"}  # where the verdict's own word is no adjective
 
 def status(options: argparse.Namespace) -> int:
     """Print how every step stands; whatever ended unjudged is judged first, unless `--readonly`."""
-    workspace = common.workspace_of(options)
-    path = common.checklist_path(options)
+    workspace = workspace_of(options)
+    path = checklist_path(options)
     store = RunStore(workspace)
     if not options.readonly:
         look_after_all(store)
@@ -46,7 +53,7 @@ def status(options: argparse.Namespace) -> int:
         return ExitCode.PASSED
     plan = active_plan(workspace)
     statuses = step_statuses(load(path), store)
-    common.print_json(
+    print_json(
         {
             "workspace": workspace,
             "checklist": path,
@@ -162,23 +169,23 @@ def _as_json(item: StepStatus) -> dict[str, Any]:
 
 def tick(options: argparse.Namespace) -> int:
     """Tick a step on the operator's word."""
-    common.refuse_readonly(options)
-    workspace = common.workspace_of(options)
-    checklist = common.checklist_of(options)
+    refuse_readonly(options)
+    workspace = workspace_of(options)
+    checklist = checklist_of(options)
     step = checklist.step(options.step)
     tick_by_hand(checklist.path, step.key, options.note, RunStore(workspace))
-    common.answer(options, f"{step.number} is ticked by the operator; docs/TODO.md has the note.")
+    print_result(options, f"{step.number} is ticked by the operator; docs/TODO.md has the note.")
     return ExitCode.PASSED
 
 
 def accept(options: argparse.Namespace) -> int:
     """Answer a run's question: accept its proposed change, or give the link it asks for."""
-    common.refuse_readonly(options)
-    store = RunStore(common.workspace_of(options))
+    refuse_readonly(options)
+    store = RunStore(workspace_of(options))
     run = store.get(options.run)
     message = accept_run(run, link=options.link)
     verdict = rejudge(run, store)
-    common.answer(options, f"{message} {run.id}: {verdict.outcome if verdict else 'not judged'}.")
+    print_result(options, f"{message} {run.id}: {verdict.outcome if verdict else 'not judged'}.")
     return ExitCode.PASSED
 
 
@@ -187,14 +194,14 @@ def verify(options: argparse.Namespace) -> int:
 
     A file that was written over since, and of which the run's copy is as it was judged, still backs its tick.
     """
-    workspace = common.workspace_of(options)
+    workspace = workspace_of(options)
     store = RunStore(workspace)
     findings = check_ledger(store)
     kept = [finding for finding in findings if finding.state == "kept"]
     stale = [finding for finding in findings if finding.state not in ("intact", "kept")]
     unbacked = _ticks_without_record(options, store)
     if options.json:
-        common.print_json({"ok": not stale and not unbacked, "files": findings, "unbacked": unbacked})
+        print_json({"ok": not stale and not unbacked, "files": findings, "unbacked": unbacked})
     else:
         for finding in findings:
             print(_finding_line(finding))
@@ -216,7 +223,7 @@ def _finding_line(finding: Finding) -> str:
 
 def _ticks_without_record(options: argparse.Namespace, store: RunStore) -> list[str]:
     try:
-        path = common.checklist_path(options)
+        path = checklist_path(options)
     except Refused:
         return []  # no checklist here: the ledger alone was verified
     return [
@@ -229,7 +236,7 @@ def _ticks_without_record(options: argparse.Namespace, store: RunStore) -> list[
 def locate(options: argparse.Namespace) -> int:
     """Print where something lies."""
     places: dict[str, Callable[[], Path]] = {
-        "artifacts": lambda: common.workspace_of(options) / "artifacts",
+        "artifacts": lambda: workspace_of(options) / "artifacts",
         "config": config_folder,
         "runners": lambda: bundled("runners"),
         "themes": lambda: bundled("themes"),
@@ -238,7 +245,7 @@ def locate(options: argparse.Namespace) -> int:
         place = places[options.what]()
     except FileNotFoundError as error:
         raise Refused(str(error)) from error
-    common.answer(options, str(place), path=place)
+    print_result(options, str(place), path=place)
     return ExitCode.PASSED
 
 

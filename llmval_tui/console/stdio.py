@@ -20,7 +20,7 @@ PLAIN = {
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def take_every_character(*, as_json: bool) -> None:
+def tolerate_encoding(*, as_json: bool) -> None:
     """Write what a stream cannot encode as `?`, in JSON as the escape that means the character."""
     for stream in (sys.stdout, sys.stderr):
         # With "surrogateescape" UTF-8 has a form for the names of all files, and they can be pasted.
@@ -40,7 +40,7 @@ def flush() -> None:
         sys.stdout.flush()
 
 
-def unwritten(error: OSError) -> str | None:
+def describe_write_error(error: OSError) -> str | None:
     """What an error that names no file failed to write; None where it is of another kind."""
     try:
         flush()
@@ -50,7 +50,7 @@ def unwritten(error: OSError) -> str | None:
     return "standard output, or a file," if error.errno in NO_ROOM else None
 
 
-def let_go(*streams: TextIO | None) -> None:
+def detach(*streams: TextIO | None) -> None:
     """Have what the streams hold back go nowhere, so that Python does not complain of it at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:

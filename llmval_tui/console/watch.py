@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.console import options as common
 from llmval_tui.console.follow import SHOWN, stage_of
+from llmval_tui.console.options import workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.files import to_json
 from llmval_tui.foundation.text import clean_line, utc_iso
@@ -24,7 +24,7 @@ JUDGED_WITHIN_S = 10.0  # a run without a plan may be judged by nobody; no longe
 
 def watch(options: argparse.Namespace) -> int:
     """Say what changes until the work ends; Ctrl-C stops the watching and leaves the run alone."""
-    watcher = Watcher(common.workspace_of(options), every_s=options.every, as_json=options.json)
+    watcher = Watcher(workspace_of(options), every_s=options.every, as_json=options.json)
     try:
         watcher.until_the_end()
     except KeyboardInterrupt:

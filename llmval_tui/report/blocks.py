@@ -13,7 +13,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Badge:
     """A verdict's word, or a state's; `kind` is the outcome that it looks like."""
 
     text: str
@@ -28,7 +28,7 @@ class Link:
     anchor: str
 
 
-Cell: TypeAlias = str | Code | Word | Link
+Cell: TypeAlias = str | Code | Badge | Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class CodeBlock:
     """Lines as one would type them."""
 
     lines: Sequence[str]
@@ -75,8 +75,8 @@ class Plots:
 class Judgement:
     """A run's verdict with its sentence."""
 
-    word: Word
+    word: Badge
     text: str
 
 
-Block: TypeAlias = Heading | Paragraph | Table | Listing | Plots | Judgement
+Block: TypeAlias = Heading | Paragraph | Table | CodeBlock | Plots | Judgement

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.report.charts.downsample import Envelope, Summary
+from llmval_tui.report.charts.downsample import DownsampledSeries, Summary
 from llmval_tui.report.timeline import Timeline
 from llmval_tui.runs.supervisor import TELEMETRY_INTERVAL_S
 from llmval_tui.telemetry.recording import SampleTail
@@ -44,7 +44,7 @@ class Track:
     """One reading over the run, and its summary inside the measured windows."""
 
     reading: Reading
-    series: Envelope = field(default_factory=lambda: Envelope(gap_s=GAP_S))
+    series: DownsampledSeries = field(default_factory=lambda: DownsampledSeries(gap_s=GAP_S))
     measured: Summary = field(default_factory=Summary)
 
     def add(self, time_s: float, raw: float | None, measured: bool) -> None:

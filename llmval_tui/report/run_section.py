@@ -4,13 +4,13 @@ import shlex
 from collections.abc import Sequence
 
 from llmval_tui.actions.judges.load_test_result import percentile_ms
-from llmval_tui.report.blocks import Block, Cell, Code, Heading, Judgement, Listing, Paragraph, Table, Word
+from llmval_tui.report.blocks import Badge, Block, Cell, Code, CodeBlock, Heading, Judgement, Paragraph, Table
 from llmval_tui.report.charts.axes import duration
 from llmval_tui.report.charts.plots import distribution_blocks, time_blocks
 from llmval_tui.report.definitions import define, figure
 from llmval_tui.report.facts import LoadFacts, RunFacts
 from llmval_tui.report.recording import Recording, Track
-from llmval_tui.report.summary import anchor_of, node_blocks, word_of
+from llmval_tui.report.summary import anchor_of, badge_of, node_blocks
 from llmval_tui.runs.records import State
 
 _PERCENTS = (50, 90, 95, 99)
@@ -32,7 +32,7 @@ def run_blocks(run: RunFacts, number: int, own_node: bool) -> list[Block]:
     intent, status = run.intent, run.status
     blocks: list[Block] = [Heading(2, f"Item {intent.step.number}: run {run.id}", anchor_of(run))]
     blocks.append(Paragraph(f"{intent.step.section}. {intent.step.text}"))
-    blocks.append(Judgement(word_of(run), _sentence(run)))
+    blocks.append(Judgement(badge_of(run), _sentence(run)))
     rows: list[list[Cell]] = [
         ["action", intent.action],
         ["started", status.started_utc or "not recorded"],
@@ -73,7 +73,7 @@ def _gates(run: RunFacts) -> list[Block]:
     if run.verdict is None:
         return []
     rows: list[list[Cell]] = [
-        [gate.name, Word(gate.outcome.value, gate.outcome.value), gate.measured, gate.bound, gate.reason or "–"]
+        [gate.name, Badge(gate.outcome.value, gate.outcome.value), gate.measured, gate.bound, gate.reason or "–"]
         for gate in run.verdict.gates
     ]
     return [
@@ -181,7 +181,7 @@ def _problems(run: RunFacts) -> list[Block]:
     if not line.problems:
         return []
     more = line.problems_total - len(line.problems)
-    blocks: list[Block] = [Heading(3, "Warnings and errors of the run"), Listing(line.problems)]
+    blocks: list[Block] = [Heading(3, "Warnings and errors of the run"), CodeBlock(line.problems)]
     if more:
         blocks.append(Paragraph(f"{more} more are in the run's events.jsonl."))
     return blocks
@@ -225,9 +225,9 @@ def _commands(run: RunFacts) -> list[Block]:
     return [
         Heading(3, "To repeat it"),
         Paragraph("By hand, without recording or verdict:"),
-        Listing(lines),
+        CodeBlock(lines),
         Paragraph("With recording and verdict:"),
-        Listing([f"cd {shlex.quote(intent.cwd)}", again]),
+        CodeBlock([f"cd {shlex.quote(intent.cwd)}", again]),
         Table("How the commands ended (negative: killed by that signal)", ("command", "exit code", "ranks"), rows),
     ]
 
@@ -239,7 +239,7 @@ def _artifacts(run: RunFacts) -> list[Block]:
     rows: list[list[Cell]] = [
         [
             Code(artifact.path),
-            Word(_STATES.get(artifact.state, artifact.state), _KINDS.get(artifact.state, "open")),
+            Badge(_STATES.get(artifact.state, artifact.state), _KINDS.get(artifact.state, "open")),
             "–" if artifact.bytes is None else f"{artifact.bytes:,}",
             "–" if artifact.sha256 is None else Code(artifact.sha256),
         ]

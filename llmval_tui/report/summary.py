@@ -5,7 +5,7 @@ from typing import Any
 
 from llmval_tui import __version__
 from llmval_tui.actions.step_state import StepState, StepStatus
-from llmval_tui.report.blocks import Block, Cell, Code, Heading, Link, Paragraph, Table, Word
+from llmval_tui.report.blocks import Badge, Block, Cell, Code, Heading, Link, Paragraph, Table
 from llmval_tui.report.facts import ReportFacts, RunFacts, gpu_inventory_of
 from llmval_tui.terminal.units import GIB
 
@@ -25,8 +25,8 @@ _STATES = {
 }
 
 
-def word_of(run: RunFacts) -> Word:
-    return Word(run.word, run.verdict.outcome.value if run.verdict else "open")
+def badge_of(run: RunFacts) -> Badge:
+    return Badge(run.word, run.verdict.outcome.value if run.verdict else "open")
 
 
 def anchor_of(run: RunFacts) -> str:
@@ -100,7 +100,7 @@ def _runs_table(facts: ReportFacts) -> Table:
         said = run.verdict.summary if run.verdict else "no verdict yet"
         if run.intent.deviations:
             said += " (not as written: see its deviations)"
-        rows.append([Link(f"{run.intent.step.number} · {run.id}", anchor_of(run)), word_of(run), said])
+        rows.append([Link(f"{run.intent.step.number} · {run.id}", anchor_of(run)), badge_of(run), said])
     return Table("Runs in this report", ("item and run", "verdict", "what it showed"), rows)
 
 
@@ -173,13 +173,13 @@ def _checklist_table(facts: ReportFacts) -> Table:
         elif item.run is not None:
             backed = Code(item.run.id)
         deviation = f" [deviation: {item.step.deviation}]" if item.step.deviation else ""
-        rows.append([item.step.number, state_word(item), item.step.text + deviation, backed])
+        rows.append([item.step.number, state_badge(item), item.step.text + deviation, backed])
     return Table(f"{facts.checklist.title}, as it stands now", ("item", "state", "what", "newest run"), rows)
 
 
-def state_word(item: StepStatus) -> Word:
+def state_badge(item: StepStatus) -> Badge:
     """An item's state in words."""
-    return Word(_STATES.get(item.state, item.state.value), _KINDS.get(item.state, "open"))
+    return Badge(_STATES.get(item.state, item.state.value), _KINDS.get(item.state, "open"))
 
 
 def text_of(value: Any, otherwise: str = "not known") -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from llmval_tui.foundation.files import read_lines
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.report.charts.downsample import Envelope
+from llmval_tui.report.charts.downsample import DownsampledSeries
 from llmval_tui.runs.store import Run
 
 MEASURE = "measure"
@@ -31,7 +31,7 @@ class Timeline:
     zero_utc_ns: int | None = None  # wall clock at zero; None: nothing was recorded
     end_s: float = 0.0
     phases: list[Phase] = field(default_factory=list)
-    live: dict[str, Envelope] = field(default_factory=dict)
+    live: dict[str, DownsampledSeries] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     problems_total: int = 0
 
@@ -69,7 +69,7 @@ def read_timeline(run: Run, first_sample: tuple[int, int] | None) -> Timeline:
                 open_phase = (name, time_s, message)
             case "metrics":
                 for name, value in data.items():
-                    envelope = line.live.setdefault(clean_line(str(name)), Envelope(gap_s=LIVE_GAP_S))
+                    envelope = line.live.setdefault(clean_line(str(name)), DownsampledSeries(gap_s=LIVE_GAP_S))
                     envelope.add(time_s, _number(value))
             case "warning" | "error":
                 line.problems_total += 1

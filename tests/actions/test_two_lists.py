@@ -8,7 +8,7 @@ from llmval_tui.actions.step_state import StepState, step_statuses
 from llmval_tui.checklist.model import load
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, read_json, write_json
-from llmval_tui.report.choose import runs_for
+from llmval_tui.report.facts import runs_for
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import RunStore
 

@@ -18,9 +18,8 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.report.build import render
-from llmval_tui.report.choose import runs_for
 from llmval_tui.report.comparison.sides import side
-from llmval_tui.report.facts import gather
+from llmval_tui.report.facts import gather, runs_for
 from llmval_tui.runs.evidence import keep
 from llmval_tui.runs.records import Gate, Outcome
 from llmval_tui.runs.store import Run

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmval_tui.report.charts.axes import clock, tick_label, ticks, time_ticks
-from llmval_tui.report.charts.downsample import Bucket, Envelope
+from llmval_tui.report.charts.downsample import Bucket, DownsampledSeries
 from llmval_tui.report.pages.markup import esc
 from llmval_tui.report.timeline import MEASURE, Phase
 
@@ -23,7 +23,7 @@ class Line:
     """One line of a plot."""
 
     label: str
-    series: Envelope
+    series: DownsampledSeries
     style: int = 0
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-MOST = 600  # buckets a series ends with at most; the plots are about 800 px wide
+MAX_BUCKETS = 600  # buckets a series ends with at most; the plots are about 800 px wide
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Summary:
 
 
 @dataclass(slots=True)
-class Envelope:
+class DownsampledSeries:
     """A series as buckets. Add samples in the order of their times; a value of None breaks the line.
 
     Args:
@@ -69,7 +69,7 @@ class Envelope:
     """
 
     gap_s: float = 5.0
-    most: int = MOST
+    most: int = MAX_BUCKETS
     buckets: list[Bucket] = field(default_factory=list)
     summary: Summary = field(default_factory=Summary)
     width_s: float = 0.0  # of a bucket; 0: every sample stands for itself

@@ -21,9 +21,9 @@ _T = TypeVar("_T", int, float)
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 SEED = 20240
-LEAST = 20  # values; fewer say nothing about their own spread
-LEAST_TAIL = 200  # values of which a 99th percentile is compared: two lie beyond it
-LEAST_BLOCKS = 10  # of neighbours: fewer differ too little from one another for an interval
+MIN_VALUES = 20  # values; fewer say nothing about their own spread
+MIN_TAIL_VALUES = 200  # values of which a 99th percentile is compared: two lie beyond it
+MIN_BLOCKS = 10  # of neighbours: fewer differ too little from one another for an interval
 METHOD = (
     f"circular block bootstrap over the requests in the order of their arrival, {RESAMPLES} resamples of each run, "
     f"blocks by Politis and White, seed {SEED}, percentile interval at {CONFIDENCE:.0%}"

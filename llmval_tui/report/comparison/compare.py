@@ -10,9 +10,9 @@ from llmval_tui.actions.judges.rate_search import search_metrics
 from llmval_tui.actions.steps.baseline_change import METRICS, SEARCH_METRICS
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.report.comparison.bootstrap import (
-    LEAST,
-    LEAST_BLOCKS,
-    LEAST_TAIL,
+    MIN_BLOCKS,
+    MIN_TAIL_VALUES,
+    MIN_VALUES,
     SEED,
     Interval,
     block_length,
@@ -21,7 +21,7 @@ from llmval_tui.report.comparison.bootstrap import (
     resampled_percentiles,
     series_block_length,
 )
-from llmval_tui.report.comparison.sides import Side, refusals, varied
+from llmval_tui.report.comparison.sides import Side, other_differences, refusals
 
 WORSE_PERCENT = 5.0  # a gate metric that is worse by more fails the comparison
 SEARCH_METHOD = (
@@ -72,7 +72,7 @@ class Comparison:
     first: Side
     second: Side
     refused: list[str]  # why no verdict is given; empty where the sides are comparable
-    varied: list[tuple[str, str, str]]
+    other_differences: list[tuple[str, str, str]]
     changes: list[Change]
     paired: bool  # the same requests at the same times on both sides
 
@@ -100,7 +100,9 @@ def compare_sides(first: Side, second: Side, *, anyway: bool = False) -> Compari
     one, other = first.result, second.result
     found = _found if _searches(one, other) else _changes
     same = paired(one, other) and not _searches(one, other)
-    return Comparison(first, second, reasons, varied(first, second), found(one, other, judged=not reasons), same)
+    return Comparison(
+        first, second, reasons, other_differences(first, second), found(one, other, judged=not reasons), same
+    )
 
 
 def exit_code(comparison: Comparison) -> ExitCode:
@@ -168,22 +170,22 @@ def _resampled(first: LoadResult, second: LoadResult) -> tuple[_Spread, _Spread]
     for stem in _SERIES:
         series = [_latencies(done, stem) for done in sides]
         fewest = min(map(len, series))
-        if fewest < LEAST:
+        if fewest < MIN_VALUES:
             continue
         together = pairs and len(series[0]) == len(series[1])
         lengths = [series_block_length(values) for values in series]
         if together:
             lengths = [max(lengths)] * 2
-        if any(len(values) < LEAST_BLOCKS * length for values, length in zip(series, lengths, strict=True)):
+        if any(len(values) < MIN_BLOCKS * length for values, length in zip(series, lengths, strict=True)):
             continue
-        percents = (50, 99) if fewest >= LEAST_TAIL else (50,)
+        percents = (50, 99) if fewest >= MIN_TAIL_VALUES else (50,)
         for out, values, length, label in zip(found, series, lengths, "AB", strict=True):
             rng = _rng(stem, "both" if together else label)
             drawn = resampled_percentiles(values, percents, rng, length)
             out.update(zip((f"{stem}_p{percent}_ms" for percent in percents), drawn, strict=True))
     for out, result, done, label in zip(found, (first, second), sides, "AB", strict=True):
         for name, rates in _rates(result, done).items():
-            if len(rates) >= LEAST and len(rates) >= LEAST_BLOCKS * (length := block_length(rates)):
+            if len(rates) >= MIN_VALUES and len(rates) >= MIN_BLOCKS * (length := block_length(rates)):
                 out[name] = resampled_means(rates, _rng(name, label), length)
     return found
 

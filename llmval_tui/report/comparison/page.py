@@ -3,8 +3,16 @@
 from typing import Any
 
 from llmval_tui.foundation.files import to_json
-from llmval_tui.report.blocks import Block, Cell, Code, Heading, Paragraph, Table, Word
-from llmval_tui.report.comparison.bootstrap import CONFIDENCE, LEAST, LEAST_BLOCKS, LEAST_TAIL, METHOD, RESAMPLES, SEED
+from llmval_tui.report.blocks import Badge, Block, Cell, Code, Heading, Paragraph, Table
+from llmval_tui.report.comparison.bootstrap import (
+    CONFIDENCE,
+    METHOD,
+    MIN_BLOCKS,
+    MIN_TAIL_VALUES,
+    MIN_VALUES,
+    RESAMPLES,
+    SEED,
+)
 from llmval_tui.report.comparison.compare import SEARCH_METHOD, WORSE_PERCENT, Change, Comparison, exit_code
 from llmval_tui.report.definitions import define, figure
 from llmval_tui.report.pages.html_page import html_page
@@ -34,7 +42,7 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
             item.label,
             Code(item.run_id),
             item.intent.created_utc,
-            Word(item.verdict.outcome.value, item.verdict.outcome.value),
+            Badge(item.verdict.outcome.value, item.verdict.outcome.value),
             f"{len(item.result.done)} of {len(item.result.records)}",
             Code(f"{item.artifact.path} {(item.artifact.sha256 or '')[:12]}"),
         ]
@@ -53,10 +61,14 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
     caption = "B against A" + (f"; over {WORSE_PERCENT:g} % worse, and shown to be, fails" if judged else "")
     blocks.append(Table(caption, [*columns, "B is"] if judged else columns, table, numbers=range(3, 8)))
     blocks.append(Paragraph(_sentence(comparison)))
-    if comparison.varied:
+    if comparison.other_differences:
         blocks.append(Heading(2, "What else differs", "varied"))
         blocks.append(
-            Table("Settings that are not the same", ("what", "A", "B"), [list(row) for row in comparison.varied])
+            Table(
+                "Settings that are not the same",
+                ("what", "A", "B"),
+                [list(row) for row in comparison.other_differences],
+            )
         )
     blocks.append(Heading(2, "How to read it", "method"))
     meanings: list[list[Cell]] = [[Code(change.name), define(change.name).text] for change in comparison.changes]
@@ -77,7 +89,7 @@ def _method(comparison: Comparison) -> str:
     )
     return (
         f"Intervals: {METHOD}; {draws}. Rates are resampled over spans of about a second, each run on its own; "
-        f"fewer than {LEAST} values ({LEAST_TAIL} of a p99), or than {LEAST_BLOCKS} blocks, give no interval. "
+        f"fewer than {MIN_VALUES} values ({MIN_TAIL_VALUES} of a p99), or than {MIN_BLOCKS} blocks, give no interval. "
         f"An interval holds the chance within these two runs. It does not hold {between} "
         f"Each interval excludes 0 by chance in about one of {1 / (1 - CONFIDENCE):.0f} comparisons of equals, in up "
         f"to one of seven where requests queue behind one another, and there are {len(comparison.changes)} of them."
@@ -99,7 +111,7 @@ def _row(change: Change, judged: bool) -> list[Cell]:
     ]
     if judged:
         text = f"{change.word}, fails" if change.fails else change.word
-        row.append(Word(text, _KINDS.get(change.word, "open")))
+        row.append(Badge(text, _KINDS.get(change.word, "open")))
     return row
 
 
@@ -158,7 +170,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for change in comparison.changes
         ],
-        "varied": [{"what": name, "a": a, "b": b} for name, a, b in comparison.varied],
+        "varied": [{"what": name, "a": a, "b": b} for name, a, b in comparison.other_differences],
         "method": {"text": SEARCH_METHOD}
         if comparison.of_searches
         else {

@@ -119,7 +119,7 @@ def refusals(first: Side, second: Side) -> list[str]:
     return reasons
 
 
-def varied(first: Side, second: Side) -> list[tuple[str, str, str]]:
+def other_differences(first: Side, second: Side) -> list[tuple[str, str, str]]:
     """What else differs, as (name, value in A, value in B): one of these is what the comparison is about."""
     one, other = _rest(first), _rest(second)
     names = dict.fromkeys([*one, *other])

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 
 from llmval_tui.report.blocks import (
+    Badge,
     Block,
     Cell,
     Code,
+    CodeBlock,
     Heading,
     Judgement,
     Link,
-    Listing,
     Paragraph,
     Plots,
     Table,
-    Word,
 )
 from llmval_tui.report.pages import markup
 from llmval_tui.report.pages.css import CSS
@@ -59,7 +59,7 @@ def _block(block: Block) -> str:
         case Table(caption, columns, rows, numbers):
             cells = [[_cell(cell) for cell in row] for row in rows]
             return markup.table(caption, columns, cells, numbers=numbers)
-        case Listing(lines):
+        case CodeBlock(lines):
             return "<pre>" + "\n".join(esc(line) for line in lines) + "</pre>"
         case Plots(caption, svgs):
             wide = "" if len(svgs) == 1 else ' class="three"'
@@ -72,7 +72,7 @@ def _cell(cell: Cell) -> str:
     match cell:
         case Code(text):
             return f"<code>{esc(text)}</code>"
-        case Word(text, kind):
+        case Badge(text, kind):
             glyph = _GLYPHS.get(kind, "")
             return f'<span class="word {esc(kind)}"><span aria-hidden="true">{glyph} </span>{esc(text)}</span>'
         case Link(text, anchor):

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 
 from llmval_tui.report.blocks import (
+    Badge,
     Block,
     Cell,
     Code,
+    CodeBlock,
     Heading,
     Judgement,
     Link,
-    Listing,
     Paragraph,
     Plots,
     Table,
-    Word,
 )
 from llmval_tui.report.pages.markup import clean, md, md_code, md_table
 
@@ -46,7 +46,7 @@ def _block(block: Block) -> str:
             return f"{md(caption)}:\n\n" + md_table(
                 [md(name) for name in columns], [list(map(_cell, row)) for row in rows]
             )
-        case Listing(lines):
+        case CodeBlock(lines):
             return "\n".join("    " + clean(line) for line in lines)
         case Judgement(word, text):
             return f"**Verdict: {md(word.text)}.** {md(text)}"
@@ -58,7 +58,7 @@ def _cell(cell: Cell) -> str:
     match cell:
         case Code(text):
             return md_code(text)
-        case Word(text, _) | Link(text, _):
+        case Badge(text, _) | Link(text, _):
             return md(text)
         case _:
             return md(cell)

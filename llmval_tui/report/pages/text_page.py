@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from llmval_tui.report.blocks import Block, Cell, Heading, Judgement, Listing, Paragraph, Plots, Table
+from llmval_tui.report.blocks import Block, Cell, CodeBlock, Heading, Judgement, Paragraph, Plots, Table
 from llmval_tui.report.pages.markup import clean
 
 _WIDTH = 120
@@ -25,7 +25,7 @@ def _block(block: Block) -> str:
             return textwrap.fill(("NOTE: " if caution else "") + clean(text), _WIDTH)
         case Table():
             return _table(block)
-        case Listing(lines):
+        case CodeBlock(lines):
             return "\n".join("    " + clean(line) for line in lines)
         case Judgement(word, text):
             return f"{clean(word.text)}: {clean(text)}"

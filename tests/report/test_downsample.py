@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmval_tui.report.charts.axes import clock, tick_label, ticks, time_ticks
-from llmval_tui.report.charts.downsample import Envelope
+from llmval_tui.report.charts.downsample import DownsampledSeries
 
 _SERIES = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_size=400)
 
 
 @given(_SERIES)
 def test_extremes_and_mean_survive_any_merging(values: list[float | None]) -> None:
-    envelope = Envelope(most=8)
+    envelope = DownsampledSeries(most=8)
     for at, value in enumerate(values):
         envelope.add(float(at), value)
     known = [value for value in values if value is not None]
@@ -30,7 +30,7 @@ def test_extremes_and_mean_survive_any_merging(values: list[float | None]) -> No
 
 @given(_SERIES)
 def test_no_line_crosses_a_missing_value_unless_inside_one_bucket(values: list[float | None]) -> None:
-    envelope = Envelope(most=8)
+    envelope = DownsampledSeries(most=8)
     for at, value in enumerate(values):
         envelope.add(float(at), value)
     missing = [at for at, value in enumerate(values) if value is None]
@@ -40,7 +40,7 @@ def test_no_line_crosses_a_missing_value_unless_inside_one_bucket(values: list[f
 
 
 def test_a_missing_value_and_a_long_silence_break_the_line() -> None:
-    envelope = Envelope(gap_s=5.0)
+    envelope = DownsampledSeries(gap_s=5.0)
     for at, value in [(0, 1.0), (1, 2.0), (2, None), (3, 3.0), (9, 4.0)]:
         envelope.add(at, value)
     assert [[bucket.start_s for bucket in part] for part in envelope.segments()] == [[0, 1], [3], [9]]
