@@ -1,39 +1,77 @@
-"""When a GPU's work was done, in the host's time but by the GPU's own clock."""
+"""Times of device work: CUDA events on a GPU, the host clock on a CPU, where work is done when its call returns."""
 
+import time
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 
 
-class GpuClock:
-    """Ties a device's event times to the host's clock, once, while the device is idle.
+class Mark(Protocol):
+    """A point in the order of the device's work."""
 
-    A host that waits for an event learns of it only when it gets round to waiting, and an eager step of many layers
-    fills CUDA's launch queue, where enqueueing blocks. The event itself was timed by the GPU. The two clocks drift by
-    some millionths: less than a millisecond in a phase of minutes.
+    def wait(self) -> None:
+        """Block until the device has reached this point."""
+
+    def seconds_since(self, earlier: "Mark") -> float:
+        """Seconds between two marks that the device has passed."""
+
+
+class _CudaMark:
+    def __init__(self, *, blocking: bool = False) -> None:
+        """`blocking`: a host that waits sleeps instead of spinning."""
+        self.event = torch.cuda.Event(enable_timing=True, blocking=blocking)  # type: ignore[no-untyped-call]  # torch's
+        self.event.record()
+
+    def wait(self) -> None:
+        self.event.synchronize()
+
+    def seconds_since(self, earlier: Mark) -> float:
+        assert isinstance(earlier, _CudaMark)
+        return float(earlier.event.elapsed_time(self.event)) / 1000
+
+
+class _HostMark:
+    def __init__(self) -> None:
+        self.at = time.perf_counter()
+
+    def wait(self) -> None:
+        """The host has no work in flight."""
+
+    def seconds_since(self, earlier: Mark) -> float:
+        assert isinstance(earlier, _HostMark)
+        return self.at - earlier.at
+
+
+def mark(device: torch.device) -> Mark:
+    """Mark the present point in the work of the current stream."""
+    return _CudaMark() if device.type == "cuda" else _HostMark()
+
+
+class GpuClock:
+    """Converts a GPU's event times to the host's clock. The two are aligned once, while the GPU is idle.
+
+    A host only learns of an event when it gets to wait for it, which may be late: an eager step of many layers fills
+    CUDA's launch queue, where enqueueing blocks. The event itself is timed by the GPU. The clocks drift apart by a few
+    parts per million, less than a millisecond in a phase of minutes.
     """
 
     def __init__(self, device: torch.device, clock: Callable[[], float]) -> None:
+        """`clock` returns the host's time in seconds."""
         self._device = device
         with torch.cuda.device(device):
             torch.cuda.synchronize(device)
-            self._anchor = self._recorded()
-            self._anchor.synchronize()
+            self._anchor = _CudaMark(blocking=True)
+            self._anchor.wait()
             self._at = clock()
 
     def mark(self) -> Callable[[], float]:
-        """Mark the device's current stream here; the function waits for it and returns its time, s of the clock."""
+        """Mark the GPU's current stream. The returned function waits for that point and returns its time (host, s)."""
         with torch.cuda.device(self._device):
-            event = self._recorded()
+            here = _CudaMark(blocking=True)
 
         def when() -> float:
-            event.synchronize()
-            return self._at + self._anchor.elapsed_time(event) / 1e3
+            here.wait()
+            return self._at + here.seconds_since(self._anchor)
 
         return when
-
-    @staticmethod
-    def _recorded() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True, blocking=True)  # blocking: the host sleeps instead of spinning
-        event.record()
-        return event

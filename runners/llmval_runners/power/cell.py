@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from llmval_runners.engine.shapes import CPU_PARAMETERS
-from llmval_runners.measure import peaks as arithmetic
 from llmval_runners.measure.nvml_meter import NoMeter
 from llmval_runners.power.energy import Recorder
 from llmval_runners.power.grid import Cell
 from llmval_runners.power.options import Settings
 from llmval_runners.power.phase import measure
+from llmval_runners.power.utilisation import memory_needed
 from llmval_runners.power.workload import build, work_of
 from llmval_runners.process.errors import Refused
 
@@ -105,7 +105,7 @@ def _phases(cell: Cell, bench: Bench, idle: float | None) -> dict[str, Any]:
 
 
 def _check_room(cell: Cell, bench: Bench) -> None:
-    needed = arithmetic.memory_needed(cell, bench.settings.phases)
+    needed = memory_needed(cell, bench.settings.phases)
     if bench.devices[0].type != "cuda" and cell.shape.parameters > CPU_PARAMETERS:
         raise Refused(
             f"{cell.shape.name} has {cell.shape.parameters / 1e9:.1f} B parameters, too many to measure on a CPU: "

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean
 from typing import Any, Protocol
 
-from llmval_runners.measure import peaks as arithmetic
 from llmval_runners.power import validity
 from llmval_runners.power.energy import Recorder, Stopped, Window, describe
 from llmval_runners.power.grid import Cell
+from llmval_runners.power.utilisation import tokens_per_step, utilisation
 
 UNIT_S = 0.05  # steps are waited for in units of about this long: short against a window, long against a wait
 MAX_STEPS_A_UNIT = 2000
@@ -116,7 +116,7 @@ def measure(
     Raises:
         Stopped: the operator ended the run.
     """
-    tokens_a_step = arithmetic.tokens_per_step(cell, phase) * work.copies
+    tokens_a_step = tokens_per_step(cell, phase) * work.copies
     tell("warmup", 0)
     pump = Pump(work, clock, stopped)
     pump.calibrate()
@@ -153,7 +153,7 @@ def measure(
         **_energy(records, missing, idle_power_w, rate),
         "warmup_s": warmed_s,
         "baseline_grade": not wrong and min(record["window_s"] for record in records) >= validity.BASELINE_WINDOW_S,
-        "utilisation_of_peak": arithmetic.utilisation(cell, phase, gpu_name, rate / work.copies),
+        "utilisation_of_peak": utilisation(cell, phase, gpu_name, rate / work.copies),
         "peak_memory_bytes": work.peak_memory_bytes(),
         "how": dict(work.description),
         "trials": records,

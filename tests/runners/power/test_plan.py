@@ -5,10 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from llmval_runners.measure import peaks as arithmetic
 from llmval_runners.power import validity
 from llmval_runners.power.grid import Cell, StackShape, shuffled
 from llmval_runners.power.options import parse
+from llmval_runners.power.utilisation import flops_per_token, kv_bytes, utilisation, weight_bytes
 from llmval_runners.process.errors import Refused
 
 CHECKLIST = Path(__file__).parents[3] / "docs" / "llm_validation_checklist.md"
@@ -61,24 +61,24 @@ def test_parameters_flops_and_bytes_by_hand():
     assert BIG.shape.linear_parameters == 32 * 314_572_800
     assert BIG.shape.parameters == 32 * 314_572_800 + 65 * 2 * 5120
     # decode: 2 · parameters + 4 · 32 · 5120 · 4096; prefill sees (4096 + 1) / 2 keys on average
-    assert arithmetic.flops_per_token(BIG, "decode") == 2 * 10_066_329_600 + 4 * 32 * 5120 * 4096
-    assert arithmetic.flops_per_token(BIG, "prefill") == 2 * 10_066_329_600 + 4 * 32 * 5120 * 2048.5
-    assert arithmetic.kv_bytes(BIG) == 2 * 32 * 5120 * 2 * 4096 * 2
-    assert arithmetic.weight_bytes(BIG) == 2 * BIG.shape.parameters
+    assert flops_per_token(BIG, "decode") == 2 * 10_066_329_600 + 4 * 32 * 5120 * 4096
+    assert flops_per_token(BIG, "prefill") == 2 * 10_066_329_600 + 4 * 32 * 5120 * 2048.5
+    assert kv_bytes(BIG) == 2 * 32 * 5120 * 2 * 4096 * 2
+    assert weight_bytes(BIG) == 2 * BIG.shape.parameters
     eight = Cell(BIG.shape, 2, "fp8_te", 4096)
-    assert arithmetic.weight_bytes(eight) == BIG.shape.linear_parameters + 2 * 65 * 2 * 5120
+    assert weight_bytes(eight) == BIG.shape.linear_parameters + 2 * 65 * 2 * 5120
 
 
 def test_utilisation_names_each_peak_and_its_source():
-    found = arithmetic.utilisation(BIG, "prefill", "NVIDIA H200", 30_000)
+    found = utilisation(BIG, "prefill", "NVIDIA H200", 30_000)
     assert [peak["peak_tflops_per_s"] for peak in found["mfu"]] == [989.0, 790.0]
-    assert found["mfu"][0]["value"] == pytest.approx(arithmetic.flops_per_token(BIG, "prefill") * 30_000 / 989e12)
+    assert found["mfu"][0]["value"] == pytest.approx(flops_per_token(BIG, "prefill") * 30_000 / 989e12)
     assert "datasheet" in found["mfu"][0]["source"] and "measured" in found["mfu"][1]["source"]
     assert found["mbu"] == [] and found["achieved_tb_per_s"] is None
-    decode = arithmetic.utilisation(BIG, "decode", "NVIDIA H200", 200)  # 100 steps a second
-    moved = (arithmetic.weight_bytes(BIG) + arithmetic.kv_bytes(BIG)) * 100
+    decode = utilisation(BIG, "decode", "NVIDIA H200", 200)  # 100 steps a second
+    moved = (weight_bytes(BIG) + kv_bytes(BIG)) * 100
     assert decode["mbu"][0]["value"] == pytest.approx(moved / 4.8e12)
-    unknown = arithmetic.utilisation(BIG, "prefill", "Some GPU", 30_000)
+    unknown = utilisation(BIG, "prefill", "Some GPU", 30_000)
     assert unknown["mfu"] == [] and "Some GPU" in unknown["missing"]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmval_runners.long_context.engine_adapter import Context, Sequences
 from llmval_runners.long_context.measure.energy import Energy
-from llmval_runners.measure.event_clock import Mark, mark
+from llmval_runners.measure.device_clock import Mark, mark
 
 IN_FLIGHT = 2  # chunks: the device never waits for the host, and a stop is never more than two chunks away
 
