@@ -1,4 +1,4 @@
-"""The process: one answer to bad input, one exit code for each way to end."""
+"""The process of `long_context_validation.py`: refuses bad input in one sentence, and maps each end to an exit code."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
 
 FOLLOWERS_WAIT_S = 10.0  # torchrun would end rank 0 before it has said why
-PEERS_WAIT_S = 1.0  # for another rank's word of what happened, before torchrun ends this one
+PEERS_WAIT_S = 1.0  # another rank writes why it failed, before torchrun ends this one
 
 
 def main(argv: list[str]) -> NoReturn:
@@ -54,10 +54,9 @@ def _ranks(options: LongContextOptions, world_size: int, under_torchrun: bool) -
 
 
 def _predict(options: LongContextOptions, ranks: int) -> int:
-    """Without a single rank: 0 where everything fits, 1 where something does not."""
-    from llmval_runners.long_context.predict_only import plan
+    from llmval_runners.long_context.predict_only import predict_only
 
-    return plan(options, ranks)
+    return predict_only(options, ranks)
 
 
 def _launch(argv: list[str], options: LongContextOptions, ranks: int) -> int:
@@ -90,17 +89,17 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
     except Interrupted:
         assert session is not None
         code = session.stop.exit_code
-        session.keep(f"ended by signal {code - 128}")
+        session.save_partial(f"ended by signal {code - 128}")
     except RankLost as error:
         assert session is not None
         time.sleep(PEERS_WAIT_S)
         events.error("dead_rank", str(error))
-        session.keep(str(error))
+        session.save_partial(str(error))
         code = 1
     except Exception as error:  # noqa: BLE001  (the one place that turns any failure into a record and an exit code)
         code = 1
         if session is not None and failure.is_out_of_memory(error):
-            why = session.out_of_memory(error)
+            why = session.record_out_of_memory(error)
             print(why, file=sys.stderr, flush=True)
             time.sleep(PEERS_WAIT_S if world_size > 1 else 0)
         else:
@@ -108,7 +107,7 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
             why = f"rank {rank} failed with {type(error).__name__}: {error}"
             events.error(type(error).__name__, why)
         if session is not None:
-            session.keep(why)
+            session.save_partial(why)
     if session is not None:
         session.stop.done()
     events.close()

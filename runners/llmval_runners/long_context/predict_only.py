@@ -1,4 +1,4 @@
-"""`--predict-only`: what fits, from the shape and the free memory; nothing is taken and no rank is started."""
+"""`--predict-only`: what fits, from the shape and the free memory. Starts no rank and allocates nothing."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import decide, free_bytes
 
 
-def plan(options: LongContextOptions, ranks: int) -> int:
-    """Print it, and write it where `--output-json` says; 0 where every length fits, else 1."""
+def predict_only(options: LongContextOptions, ranks: int) -> int:
+    """Print the predictions and write them to `--output-json`. Returns 0 if every length fits, else 1."""
     settings = decide(options, world_size=ranks, local_rank=0)
     free = free_bytes(settings)
-    found = [(length, predict(settings.setup, length)) for length in settings.lengths]
-    print(prediction_table(settings.setup, found, free))
+    predictions = [(length, predict(settings.setup, length)) for length in settings.lengths]
+    print(prediction_table(settings.setup, predictions, free))
     reasons = [
         refusal(settings.setup, length, free) for length in settings.lengths if not fits(settings.setup, length, free)
     ]
     for reason in reasons:
         print(reason)
     result = Result(settings, ranks)
-    result.predicted(found, free)
+    result.add_predictions(predictions, free)
     if options.find_max:
         longest = longest_fit(settings.setup, free)
         print(f"longest context that fits: {longest:,} tokens (by prediction)")

@@ -1,14 +1,13 @@
-"""The result JSON (`docs/schemas/long_context.schema.json`), made of plain values; and the table for people."""
+"""Parts of the result JSON (`docs/schemas/long_context.schema.json`), and the tables that the run prints."""
 
 from dataclasses import asdict
 from typing import Any
 
 from llmval_runners.long_context import rates
 from llmval_runners.long_context.predict.peak_memory import Parts, kv_bytes_per_token
-from llmval_runners.long_context.setup import Setup
+from llmval_runners.long_context.setup import GIB, Setup
 
 SCHEMA = 1
-GIB = 1024**3
 
 
 def shape_json(setup: Setup) -> dict[str, Any]:
@@ -18,24 +17,24 @@ def shape_json(setup: Setup) -> dict[str, Any]:
 
 
 def setup_json(setup: Setup) -> dict[str, Any]:
-    """What memory depends on, besides the length."""
+    """The setup without the shape."""
     return {key: value for key, value in asdict(setup).items() if key != "shape"}
 
 
 def prediction_json(parts: Parts, free_bytes: int) -> dict[str, Any]:
-    """`free_bytes`: what was free on the fullest GPU before anything was taken."""
+    """`free_bytes`: free memory of the fullest GPU before the run allocated anything."""
     return parts.as_json() | {"free_bytes": free_bytes, "fits": parts.needed_bytes <= free_bytes}
 
 
 def residual(measured: int | None, predicted: int) -> dict[str, Any]:
-    """Measured less predicted, in bytes and in percent of the prediction."""
+    """Measured minus predicted, in bytes and in percent of the prediction."""
     if measured is None:
         return {"residual_bytes": None, "residual_percent": None}
     return {"residual_bytes": measured - predicted, "residual_percent": 100 * (measured - predicted) / predicted}
 
 
 def rank_memory(rank: int, values: dict[str, int | None], predicted: Parts, missing: str | None) -> dict[str, Any]:
-    """One rank's memory: what its tensors hold, its peaks, and how far the prediction was off."""
+    """One rank's memory: bytes of its tensors, its peaks, and the error of the prediction."""
     return {
         "rank": rank,
         **values,
@@ -66,8 +65,10 @@ def decode_json(setup: Setup, length: int, gpu: str | None, times: dict[str, flo
 
 
 def table(result: dict[str, Any]) -> str:
-    """The lengths as a few lines of text."""
-    rows = [("tokens", "state", "predicted", "peak", "error", "prefill", "tokens/s", "decode step")]
+    """A line for each length."""
+    rows: list[tuple[str, ...]] = [
+        ("tokens", "state", "predicted", "peak", "error", "prefill", "tokens/s", "decode step")
+    ]
     for entry in result["lengths"]:
         peaks = [rank["allocated_peak_bytes"] for rank in entry["memory"] if rank["allocated_peak_bytes"] is not None]
         errors = [rank["residual_percent"] for rank in entry["memory"] if rank["residual_percent"] is not None]
@@ -88,14 +89,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def prediction_table(setup: Setup, found: list[tuple[int, Parts]], free_bytes: int) -> str:
-    """What fits, before anything is taken."""
+    """A line for each length that is to be run: what it needs, and whether it fits."""
     kind = "GPU" if setup.on_gpu else "rank"
     head = (
         f"{setup.shape.name}, {setup.tensor_parallel} {kind}{'s' if setup.tensor_parallel > 1 else ''}, weights "
         f"{setup.weight_dtype}, KV cache {setup.kv_dtype} ({kv_bytes_per_token(setup):,} bytes a token on each), batch "
         f"{setup.batch}, chunks of {setup.chunk}; {_gib(free_bytes)} free on each"
     )
-    rows = [("tokens", "weights", "KV cache", "step", "rest", "peak", "needed", "fits")]
+    rows: list[tuple[str, ...]] = [("tokens", "weights", "KV cache", "step", "rest", "peak", "needed", "fits")]
     for length, parts in found:
         sizes = (
             parts.weights_bytes,

@@ -1,4 +1,4 @@
-"""The result as it grows: predictions first, then each length, then the comparison. Rewritten whole after each step."""
+"""The growing result: predictions, then each length, then the comparison. The file is rewritten after each step."""
 
 import importlib.metadata
 import platform
@@ -16,7 +16,7 @@ from llmval_runners.process.files import write_json
 
 
 class Result:
-    """`value` is the JSON. `partial` until `finish`, so a file that nobody finished says so."""
+    """`value` is the JSON. It is `partial` until `finish`, so the file of a killed run shows that it is incomplete."""
 
     def __init__(self, settings: Settings, world_size: int) -> None:
         self.settings = settings
@@ -69,7 +69,7 @@ class Result:
             "ended_utc": None,
         }
 
-    def predicted(self, found: list[tuple[int, Parts]], free_bytes: int) -> None:
+    def add_predictions(self, found: list[tuple[int, Parts]], free_bytes: int) -> None:
         device = self.settings.device
         total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
         self.value["memory"] = {
@@ -80,8 +80,9 @@ class Result:
         }
         positions = self.settings.setup.shape.max_positions
         for length, parts in found:
-            none = {"status": "not_run", "prompt": None, "decode": None, "reason": "the run ended before it"}
-            why = self.settings.no_reference
+            fidelity = {"status": "not_run", "prompt": None, "decode": None, "reason": "the run ended before it"}
+            if self.settings.no_reference is not None:
+                fidelity |= {"status": "not_compared", "reason": self.settings.no_reference}
             self.value["lengths"].append(
                 {
                     "sequence_length": length,
@@ -91,16 +92,16 @@ class Result:
                     "prefill_attention": None,
                     "prefill": None,
                     "decode": None,
-                    "fidelity": none if why is None else none | {"status": "not_compared", "reason": why},
+                    "fidelity": fidelity,
                     "needle": None,
                     "failure": None,
-                    # Random weights run at any position; memory and time hold, what a model would say there does not.
+                    # Random weights run at any position. Memory and time hold there; a model's answers would not.
                     "beyond_positions": length + self.settings.setup.decode_tokens > positions,
                 }
             )
 
-    def resolved(self, weights: Weights, context: Context) -> None:
-        """What really runs, read from the tensors; of the weights under test, not of the reference."""
+    def set_identity(self, weights: Weights, context: Context) -> None:
+        """Record the dtypes and kernels of the weights under test, read from the tensors. Ignores the reference."""
         if weights.setup != self.settings.setup:
             return
         self.value["identity"] |= {
@@ -111,19 +112,19 @@ class Result:
             "attention_kernel": context.attention.kernel,
         }
 
-    def prefilled(self, length: int, context: Context) -> None:
-        """What the prompts of a length ran in, once they have; of the run under test. Of a run: all names, joined."""
+    def set_prefill_attention(self, length: int, context: Context) -> None:
+        """Record the attention precision that the prompts of a length really used; the identity joins all of them."""
         self._entry(length)["prefill_attention"] = context.prefill_attention() or "bf16"
         ran = {entry["prefill_attention"] for entry in self.value["lengths"]} - {None}
         self.value["identity"]["prefill_attention"] = "+".join(sorted(ran))
 
-    def measured(self, length: int, entry: dict[str, Any]) -> None:
+    def add_measurement(self, length: int, entry: dict[str, Any]) -> None:
         self._entry(length).update(entry)
 
-    def needle(self, length: int, found: dict[str, Any]) -> None:
+    def add_needle(self, length: int, found: dict[str, Any]) -> None:
         self._entry(length)["needle"] = found
 
-    def fidelity(self, length: int, found: dict[str, Any]) -> None:
+    def add_fidelity(self, length: int, found: dict[str, Any]) -> None:
         reference = self.settings.reference
         assert reference is not None
         self._entry(length)["fidelity"] = {
@@ -133,20 +134,20 @@ class Result:
             **found,
         }
 
-    def no_fidelity(self, length: int, reason: str) -> None:
+    def skip_fidelity(self, length: int, reason: str) -> None:
         self._entry(length)["fidelity"] = {"status": "not_run", "prompt": None, "decode": None, "reason": reason}
 
-    def broke(self, failures: list[dict[str, Any]], why: str) -> None:
-        """The run ended early; `failures` are the ranks' own words of running out of memory."""
-        under_way = next((entry for entry in self.value["lengths"] if entry["status"] == "not_run"), None)
-        if failures and under_way is not None:
-            under_way["status"] = "out_of_memory"
-            under_way["failure"] = failures
+    def end_early(self, failures: list[dict[str, Any]], why: str) -> None:
+        """The run ended early. `failures`: the ranks that ran out of memory, as they recorded it."""
+        current = next((entry for entry in self.value["lengths"] if entry["status"] == "not_run"), None)
+        if failures and current is not None:
+            current["status"] = "out_of_memory"
+            current["failure"] = failures
         self.value["reasons"] = [why]
         self.value["ended_utc"] = _now()
 
     def finish(self) -> None:
-        """The run came to its end; `reasons` says what did not pass."""
+        """The run is complete. `reasons` lists everything that did not pass."""
         reasons = [
             f"{entry['sequence_length']:,} tokens: {entry['status'].replace('_', ' ')}"
             for entry in self.value["lengths"]
@@ -159,7 +160,7 @@ class Result:
         self.value |= {"partial": False, "reasons": reasons, "ended_utc": _now()}
 
     def _precision_reasons(self) -> list[str]:
-        """A precision that was asked for and did not run must not pass as if it had."""
+        """A run does not pass if another precision ran than the one requested."""
         setup, identity, found = self.settings.setup, self.value["identity"], []
         for what, wanted in (("matrix_dtype", setup.weight_dtype), ("kv_dtype", setup.kv_dtype)):
             name = str(DTYPES[wanted]).removeprefix("torch.")
@@ -174,7 +175,7 @@ class Result:
                 continue
             errors = [fidelity[kind]["relative_error"] for kind in ("prompt", "decode")]
             if None in errors:
-                found.append(f"{length:,} tokens: logits that are no finite numbers")
+                found.append(f"{length:,} tokens: some logits are NaN or infinite")
             elif 0.0 in errors:
                 found.append(
                     f"{length:,} tokens: logits equal the reference's bit for bit, so the precision did not run"

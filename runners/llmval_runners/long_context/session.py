@@ -1,4 +1,4 @@
-"""One rank's validation from start to end: predict, load, measure each length, find the longest, compare logits."""
+"""One rank's run from start to end: predict, load, measure each length, find the longest, compare logits."""
 
 import threading
 import time
@@ -10,16 +10,16 @@ from llmval_runners.engine.weights import Source, from_checkpoint, random_weight
 from llmval_runners.long_context import failure
 from llmval_runners.long_context.engine_adapter import Context, Weights, release
 from llmval_runners.long_context.measure import fidelity, needle
-from llmval_runners.long_context.measure.energy import Energy
+from llmval_runners.long_context.measure.energy import EnergyMeter
 from llmval_runners.long_context.measure.fidelity import Samples
 from llmval_runners.long_context.measure.length import LengthRun
-from llmval_runners.long_context.measure.memory import Nvml, Watch, live_metrics
-from llmval_runners.long_context.measure.timing import Report, prefill, probe, prompts
+from llmval_runners.long_context.measure.memory import NvmlMemory, PeakWatch, live_metrics
+from llmval_runners.long_context.measure.timing import RunControl, prefill, probe, prompts
 from llmval_runners.long_context.predict.peak_memory import Parts, longest_fit, predict
 from llmval_runners.long_context.record import prediction_json, prediction_table, residual, table
 from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import Settings, check_fits, free_bytes
-from llmval_runners.long_context.setup import Setup
+from llmval_runners.long_context.setup import GIB, Setup
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.shutdown import StopSignals
 
@@ -27,49 +27,51 @@ METRICS_S = 0.25
 
 
 class Session:
-    """`run` gives the exit code; `keep` writes what there is when it ends early."""
+    """`run` returns the exit code. If it ends early, `save_partial` writes the results so far."""
 
     def __init__(self, settings: Settings, events: EventLog, rank: int, world_size: int) -> None:
         self.settings, self.events, self.rank, self.world_size = settings, events, rank, world_size
         self.output = settings.options.output_json
         self.result = Result(settings, world_size)
         self.stop = StopSignals(self._emergency_save)
-        self.report = Report(lambda: self.stop.number is not None, self._progress)
+        self.control = RunControl(lambda: self.stop.number is not None, self._progress)
         self.parallel: Parallel | None = None
-        self._tokenizer = needle.tokenizer_of(settings.options.checkpoint) if settings.options.checkpoint else None
-        self._length, self._kv_of_token, self._sizes = 0, 0, (0, 0)
-        self._began = self._told = 0.0
+        checkpoint = settings.options.checkpoint
+        self._tokenizer = needle.tokenizer_of(checkpoint) if checkpoint else None
+        self._length = 0
+        self._weights_bytes = self._kv_pool_bytes = self._kv_bytes_per_token = 0
+        self._phase_began = self._reported_at = 0.0
         self._free = 0
         self._saving = threading.Lock()
 
     def run(self) -> int:
-        """Raises Refused, Interrupted, RankLost, or what went wrong."""
+        """Raises Refused, Interrupted, RankLost, or the error that ended the run."""
         settings, device = self.settings, self.settings.device
         self.stop.install()
         self.events.phase("setup", f"{self.world_size} ranks on {device.type}")
         torch.set_grad_enabled(False)
-        self._nvml = Nvml(device)
+        self._nvml = NvmlMemory(device)
         self.result.nvml_before = self._nvml.used()
         if device.type == "cuda":
             torch.cuda.set_device(device)
         if self.rank == 0 and self.output is not None:
-            failure.forget(self.output, self.world_size)  # of an earlier run that was killed
+            failure.delete_rank_failures(self.output, self.world_size)  # of an earlier run that was killed
         self.parallel = Parallel(device, self.rank, self.world_size)
         self.parallel.connect(settings.setup.chunk * settings.setup.shape.hidden)  # before memory is counted
         self._free = self.parallel.smallest(free_bytes(settings))
-        found = [(length, predict(settings.setup, length)) for length in settings.lengths]
-        self.result.predicted(found, self._free)
+        predictions = [(length, predict(settings.setup, length)) for length in settings.lengths]
+        self.result.add_predictions(predictions, self._free)
         if self.rank == 0:
-            print(prediction_table(settings.setup, found, self._free), flush=True)
+            print(prediction_table(settings.setup, predictions, self._free), flush=True)
         if not settings.options.ignore_prediction:
             check_fits(settings, self._free)
         limit = settings.options.memory_limit_gib
         if limit is not None and device.type == "cuda":
             total = torch.cuda.get_device_properties(device).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, limit * 1024**3 / total), device)
-        self._energy = Energy(device)
+            torch.cuda.set_per_process_memory_fraction(min(1.0, limit * GIB / total), device)
+        self._energy = EnergyMeter(device)
         self._save()
-        samples = self._measure(self._load(settings.setup, "what is tested"))
+        samples = self._measure(self._load(settings.setup, "under test"))
         release(device)
         self._compare(samples)
         self.result.finish()
@@ -84,47 +86,47 @@ class Session:
         return 0 if not self.result.value["reasons"] else 1
 
     def close(self) -> None:
-        """After a whole run: leave the process group."""
+        """Leave the process group after a complete run."""
         self.stop.done()
         if self.parallel is not None:
             self.parallel.close()
 
-    def keep(self, why: str) -> None:
-        """Write what there is, and with it what other ranks left of their failures."""
+    def save_partial(self, why: str) -> None:
+        """Write the results so far, with the failures that other ranks recorded."""
         if self.rank != 0:
             return
-        left = failure.gather(self.output, self.world_size) if self.output is not None else []
-        if left and left[0]["rank"] != self.rank:  # why this rank was ended, or lost that one
-            why = failure.sentence(left[0], self._length)
-        self.result.broke(left, why)
-        for one in left:
-            if one["rank"] != self.rank and not self.events.recording:  # into the file each rank has written it itself
+        failures = failure.read_rank_failures(self.output, self.world_size) if self.output is not None else []
+        if failures and failures[0]["rank"] != self.rank:  # the reason why this rank was ended, or lost that one
+            why = failure.sentence(failures[0], self._length)
+        self.result.end_early(failures, why)
+        for one in failures:
+            if one["rank"] != self.rank and not self.events.recording:  # each rank writes its own into an event file
                 self.events.error("out_of_memory", failure.sentence(one, self._length))
         try:
             self._save()
             if self.output is not None:
-                failure.forget(self.output, self.world_size)
+                failure.delete_rank_failures(self.output, self.world_size)
                 self.events.result(str(self.output))
         except OSError as error:
             self.events.error("record_lost", f"{self.output} cannot be written ({error.strerror})")
 
-    def out_of_memory(self, error: BaseException) -> str:
-        """Leave this rank's word of it; the sentence for people."""
+    def record_out_of_memory(self, error: BaseException) -> str:
+        """Record this rank's failure for rank 0. Returns it as a sentence."""
         allocated = torch.cuda.memory_allocated() if self.settings.device.type == "cuda" else None
         predicted = predict(self.settings.setup, max(self._length, 1)).total_bytes
-        found = failure.describe(error, self.rank, self.report.where, predicted, allocated)
+        found = failure.describe(error, self.rank, self.control.where, predicted, allocated)
         if self.output is not None:
-            failure.leave(self.output, found)
+            failure.write_rank_failure(self.output, found)
         text = failure.sentence(found, self._length)
         self.events.error("out_of_memory", text)
         return text
 
     def _emergency_save(self, number: int) -> None:
-        self.keep(f"ended by signal {number}")
+        self.save_partial(f"ended by signal {number}")
 
     def _load(self, setup: Setup, what: str) -> Weights:
         self.events.phase("load", f"{setup.shape.name}, {setup.weight_dtype} weights: {what}")
-        self.report.at("the weights")
+        self.control.begin("the weights")
         assert self.parallel is not None
         options = self.settings.options
         source: Source = (
@@ -135,23 +137,24 @@ class Session:
         return Weights(setup, source, self.parallel)
 
     def _measure(self, weights: Weights) -> dict[int, Samples]:
-        settings, samples = self.settings, {}
+        settings = self.settings
+        samples: dict[int, Samples] = {}
         for index, length in enumerate(settings.lengths):
             self._length = length
             self.events.phase("length", f"{index + 1} of {len(settings.lengths)}: {length:,} tokens")
-            one = LengthRun(weights, length, settings, self._energy, self._nvml, self.report)
-            entry, context = one.measure(self._phase, self._sized)
-            self.result.measured(length, entry)
-            self.result.prefilled(length, context)
+            run = LengthRun(weights, length, settings, self._energy, self._nvml, self.control)
+            entry, context = run.measure(self._enter_phase, self._on_context)
+            self.result.add_measurement(length, entry)
+            self.result.set_prefill_attention(length, context)
             if settings.reference is not None:
-                self._phase("sample")
-                self.report.at("sampling logits")
-                samples[length] = fidelity.keep(context, one.sequences[0], one.following)
+                self._enter_phase("sample")
+                self.control.begin("sampling logits")
+                samples[length] = fidelity.collect_samples(context, run.sequences[0], run.following)
             if self._tokenizer is not None:
-                self._phase("needle")
-                found = needle.search(context, self._tokenizer, length, settings.options.seed, self.report)
-                self.result.needle(length, found)
-            del context, one
+                self._enter_phase("needle")
+                found = needle.search(context, self._tokenizer, length, settings.options.seed, self.control)
+                self.result.add_needle(length, found)
+            del context, run
             release(settings.device)
             self._save()
         if settings.options.find_max:
@@ -159,7 +162,7 @@ class Session:
         return samples
 
     def _find_max(self, weights: Weights) -> None:
-        """By the prediction, and proved by the step that needs the most memory of such a context."""
+        """Predict the longest context, then prove it by its most memory-hungry step."""
         setup, device = self.settings.setup, self.settings.device
         longest = longest_fit(setup, self._free)
         found: dict[str, Any] = {"length": longest, "free_bytes": self._free, "proved": False}
@@ -169,9 +172,9 @@ class Session:
             self.result.value["find_max"] = found
             self._length = longest
             self.events.phase("find-max", f"{longest:,} tokens: the last chunk of such a context, and a decode step")
-            watch = Watch(device, self._nvml).start()
-            self.report.at("the KV cache")
-            if device.type == "cuda":  # on a CPU "free" is shared with all else, and filling it would end the machine
+            watch = PeakWatch(device, self._nvml).start()
+            self.control.begin("the KV cache")
+            if device.type == "cuda":  # a CPU shares its memory with all processes: filling it would end the machine
                 found["failure"] = self._prove(weights, longest)
                 found["proved"] = found["failure"] is None
             peaks = watch.stop()
@@ -184,75 +187,78 @@ class Session:
         self._save()
 
     def _prove(self, weights: Weights, length: int) -> dict[str, Any] | None:
-        """Run the step that needs the most; None, or why it could not. One of several ranks that fails ends the run."""
+        """Run the step that needs the most memory. Returns None, or the failure.
+
+        With several ranks, a failure ends the run: the other ranks wait in a collective.
+        """
         try:
             context = Context(weights, length, self.settings.backend)
-            probe(context, length, self.settings.options.seed, self.report)
+            probe(context, length, self.settings.options.seed, self.control)
         except RuntimeError as error:
             if self.world_size > 1 or not failure.is_out_of_memory(error):
                 raise
             allocated = torch.cuda.memory_allocated(self.settings.device)
             predicted = predict(self.settings.setup, length).total_bytes
-            found = failure.describe(error, self.rank, self.report.where, predicted, allocated)
+            found = failure.describe(error, self.rank, self.control.where, predicted, allocated)
             self.events.warning("find_max", failure.sentence(found, length))
             return found
         return None
 
     def _compare(self, samples: dict[int, Samples]) -> None:
-        """The reference after the weights under test are gone: both together need room that a server never has."""
+        """Compare with the reference. Its weights are loaded only now: both sets together would not fit."""
         reference, settings = self.settings.reference, self.settings
         if reference is None or self.parallel is None:
             return
         free = self.parallel.smallest(free_bytes(settings))
-        can = {length: predict(reference, length) for length in samples}
-        for length in [length for length, parts in can.items() if parts.needed_bytes > free]:
-            self.result.no_fidelity(length, _too_large(can.pop(length), free))
-        if not can:
+        comparable = {length: predict(reference, length) for length in samples}
+        for length in [length for length, parts in comparable.items() if parts.needed_bytes > free]:
+            self.result.skip_fidelity(length, _too_large(comparable.pop(length), free))
+        if not comparable:
             return
         weights = self._load(reference, "the reference")
-        for length in can:
+        for length in comparable:
             self._length = length
             self.events.phase("reference", f"{length:,} tokens in {reference.dtype}")
-            self.report.at("the reference's KV cache")
+            self.control.begin("the reference's KV cache")
             context = Context(weights, length, settings.backend)
-            self._sized(weights, context)
-            one = prompts(reference.batch, length, reference.shape.vocab, settings.options.seed)
+            self._on_context(weights, context)
+            sequences = prompts(reference.batch, length, reference.shape.vocab, settings.options.seed)
             following = prompts(1, reference.decode_tokens, reference.shape.vocab, settings.options.seed + 1)[0]
-            prefill(context, one[:1], self.report, "reference")
-            found = fidelity.compare(samples.pop(length), context, one[0], following)
-            self.result.fidelity(length, found)
+            prefill(context, sequences[:1], self.control, "reference")
+            found = fidelity.compare(samples.pop(length), context, sequences[0], following)
+            self.result.add_fidelity(length, found)
             del context
             release(settings.device)
             self._save()
 
-    def _phase(self, name: str) -> None:
-        self._began = time.perf_counter()
+    def _enter_phase(self, name: str) -> None:
+        self._phase_began = time.perf_counter()
         self.events.phase(name, f"{self._length:,} tokens")
 
-    def _sized(self, weights: Weights, context: Context) -> None:
+    def _on_context(self, weights: Weights, context: Context) -> None:
         cache = context.cache
-        self._sizes = (weights.bytes, cache.bytes_per_rank)
-        self._kv_of_token = cache.bytes_per_rank // (cache.pool.shape[3])
-        self.result.resolved(weights, context)
+        self._weights_bytes, self._kv_pool_bytes = weights.bytes, cache.bytes_per_rank
+        self._kv_bytes_per_token = cache.bytes_per_rank // (cache.pool.shape[3])
+        self.result.set_identity(weights, context)
 
     def _progress(self, what: str, done: int, total: int) -> None:
         now = time.perf_counter()
         self.events.step = (self.events.step or 0) + 1
-        if self.rank != 0 or (now - self._told < METRICS_S and done < total):
+        if self.rank != 0 or (now - self._reported_at < METRICS_S and done < total):
             return
-        self._told = now
+        self._reported_at = now
         unit = "steps" if what.endswith("decode") else "tokens"
         self.events.progress(done, total, unit, f"{what} {self._length:,}")
-        filled = self._sizes[1] if unit == "steps" else self._kv_of_token * done
+        filled = self._kv_pool_bytes if unit == "steps" else self._kv_bytes_per_token * done
         values = live_metrics(
             self.settings.device,
-            weights=self._sizes[0],
-            kv_pool=self._sizes[1],
-            kv_filled=min(filled, self._sizes[1]),
+            weights=self._weights_bytes,
+            kv_pool=self._kv_pool_bytes,
+            kv_filled=min(filled, self._kv_pool_bytes),
             free_bytes=free_bytes(self.settings),
         )
         if what == "prefill":
-            values["prefill_tokens_per_s"] = done / max(now - self._began, 1e-9)
+            values["prefill_tokens_per_s"] = done / max(now - self._phase_began, 1e-9)
         self.events.metrics(values)
 
     def _save(self) -> None:

@@ -20,13 +20,12 @@ from llmval_runners.long_context.fit_check.cases import (
     CLOSE,
     FITS,
     FITS_NOT,
-    GPU_WIDTHS,
+    GPU_SHAPES,
     draw,
     least_bytes,
-    shape_of,
     verdict,
 )
-from llmval_runners.long_context.fit_check.memory_cap import SmallCpu
+from llmval_runners.long_context.fit_check.memory_cap import CappedCpu
 from llmval_runners.long_context.fit_check.report import Row, counts
 from llmval_runners.long_context.fit_check.trial import Outcome
 from llmval_runners.long_context.predict import peak_memory as predict
@@ -107,13 +106,13 @@ def test_what_ran_out_of_memory_while_it_loaded_is_not_said_to_fit(
     width, layers, weights, chunk, tokens, batch, free_bytes
 ):
     # On an H200: the allocator held 0.2 to 0.8 GiB in blocks that fitted nothing, beside the load's peak.
-    shape = replace(shape_of(GPU_WIDTHS[width]), layers=layers)
+    shape = replace(GPU_SHAPES[width], layers=layers)
     setup = Setup(shape, weight_dtype=weights, kv_dtype="fp8", chunk=chunk, batch=batch, decode_tokens=8)
     assert verdict(setup, predict.predict(setup, tokens), free_bytes) == CLOSE
 
 
 def test_a_small_card_counts_what_lives_and_names_what_did_not_fit():
-    with SmallCpu(CPU, 1000) as card:
+    with CappedCpu(CPU, 1000) as card:
         first = torch.zeros(100)
         assert first.view(10, 10).t()[0].sum() == 0
         del first
@@ -131,7 +130,7 @@ def test_a_small_card_counts_what_lives_and_names_what_did_not_fit():
 def test_the_peak_while_weights_are_made(weight_dtype, ranks, vocab, ffn):
     shape = replace(SHAPES["tiny"], vocab=vocab, ffn=ffn, hidden=256, layers=3)
     setup = Setup(shape, tensor_parallel=ranks, weight_dtype=weight_dtype, on_gpu=False)
-    with torch.inference_mode(), SmallCpu(CPU, 1 << 40) as card:
+    with torch.inference_mode(), CappedCpu(CPU, 1 << 40) as card:
         weights = Weights(setup, random_weights(0, CPU), SimpleNamespace(device=CPU, rank=0, size=ranks))
     assert card.allocated == weights.bytes == predict.weights_bytes(setup)
     assert card.peak == pytest.approx(predict.load_bytes(setup), rel=0.003)
@@ -217,7 +216,9 @@ def test_lack_of_memory_is_found_behind_the_error_that_hides_it(monkeypatch):
 
     monkeypatch.setattr(fit_trial, "Weights", capture)
     case = draw(1, 0, 1, on_gpu=False)[0]
-    outcome = fit_trial.run(case, SimpleNamespace(device=CPU), SimpleNamespace(at=lambda where: None, where="graphs"))
+    outcome = fit_trial.run(
+        case, SimpleNamespace(device=CPU), SimpleNamespace(begin=lambda where: None, where="graphs")
+    )
     assert (outcome.out_of_memory, outcome.message) == ("graphs", "Tried to allocate 2.00 MiB")
 
 
@@ -233,8 +234,8 @@ def test_open_cases_and_ranks_that_disagree_are_not_right():
 _UNDER_A_LIMIT = """
 import sys, torch
 from llmval_runners.long_context.main import main
-from llmval_runners.long_context.fit_check.memory_cap import SmallCpu
-with SmallCpu(torch.device("cpu"), int(sys.argv[1])):
+from llmval_runners.long_context.fit_check.memory_cap import CappedCpu
+with CappedCpu(torch.device("cpu"), int(sys.argv[1])):
     main(sys.argv[2:])
 """
 

@@ -12,7 +12,7 @@ from llmval_runners.engine.weights import random_weights
 from llmval_runners.long_context import failure
 from llmval_runners.long_context.engine_adapter import Context, Weights
 from llmval_runners.long_context.measure import fidelity, needle
-from llmval_runners.long_context.measure.timing import Interrupted, Report, chunks, prefill, prompts
+from llmval_runners.long_context.measure.timing import Interrupted, RunControl, chunks, prefill, prompts
 from llmval_runners.long_context.options import parse
 from llmval_runners.long_context.predict.peak_memory import kv_bytes, predict, weights_bytes
 from llmval_runners.long_context.result import Result
@@ -40,8 +40,8 @@ def _no_grad():
         yield
 
 
-def report(stopped=lambda: False):
-    return Report(stopped, lambda *_: None)
+def control(stopped=lambda: False):
+    return RunControl(stopped, lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def weights():
 def filled(weights, length, prompt=None):
     context = Context(weights, length, "sdpa")
     prompt = prompt or prompts(1, length, 2048, 0)[0]
-    prefill(context, [prompt], report(), "prefill")
+    prefill(context, [prompt], control(), "prefill")
     return context, prompt
 
 
@@ -67,7 +67,7 @@ def test_sampled_logits_are_those_of_one_undivided_pass(weights):
     """Windows and fed decode steps are re-run against a cache made chunk by chunk over scattered pages."""
     context, prompt = filled(weights, 200)
     following = prompts(1, 4, 2048, 1)[0]
-    samples = fidelity.keep(context, prompt, following)
+    samples = fidelity.collect_samples(context, prompt, following)
     whole = Context(Weights(TINY, random_weights(0, CPU), Parallel(CPU)), 204, "sdpa")
     list(whole.prefill(0, 0, prompt + following, True))
     expected = whole.window_logits(0, prompt + following)
@@ -140,10 +140,10 @@ def settled(*flags):
 @pytest.mark.parametrize(("errors", "objects"), [((0.01, 0.02), False), ((0.0, 0.02), True), ((0.01, None), True)])
 def test_a_silent_fallback_does_not_pass(errors, objects):
     result = Result(settled("--dtype", "bf16", "--sequence-lengths", "64"), 1)
-    result.predicted([(64, predict(TINY, 64))], 1)
+    result.add_predictions([(64, predict(TINY, 64))], 1)
     result.value["lengths"][0]["status"] = "passed"
     result.value["identity"] |= {"matrix_dtype": "bfloat16", "kv_dtype": "bfloat16"}
-    result.fidelity(64, {kind: {"relative_error": e} for kind, e in zip(("prompt", "decode"), errors, strict=True)})
+    result.add_fidelity(64, {kind: {"relative_error": e} for kind, e in zip(("prompt", "decode"), errors, strict=True)})
     result.finish()
     assert bool(result.value["reasons"]) is objects
     result.value["identity"]["matrix_dtype"] = "float32"
@@ -232,10 +232,10 @@ def test_other_failures_are_not_taken_for_it(error):
 
 def test_words_of_a_failure_are_gathered_and_forgotten(tmp_path):
     output = tmp_path / "r.json"
-    failure.leave(output, {"rank": 1, "where": "x"})
-    assert [one["rank"] for one in failure.gather(output, 2)] == [1]
-    failure.forget(output, 2)
-    assert failure.gather(output, 2) == []
+    failure.write_rank_failure(output, {"rank": 1, "where": "x"})
+    assert [one["rank"] for one in failure.read_rank_failures(output, 2)] == [1]
+    failure.delete_rank_failures(output, 2)
+    assert failure.read_rank_failures(output, 2) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -243,7 +243,7 @@ def test_chunks_cover_a_prompt_and_a_stop_ends_it(weights):
     assert list(chunks(100, 48)) == [(0, 48), (48, 48), (96, 4)]
     context = Context(weights, 64, "sdpa")
     with pytest.raises(Interrupted):
-        prefill(context, prompts(1, 64, 2048, 0), report(lambda: True), "prefill")
+        prefill(context, prompts(1, 64, 2048, 0), control(lambda: True), "prefill")
 
 
 def test_prompts_are_the_same_everywhere_and_share_no_prefix():
@@ -295,11 +295,11 @@ def test_fp8_attention_that_did_not_run_does_not_pass():
     result.settings = replace(result.settings, setup=replace(result.settings.setup, prefill_attention="fp8"))
     for count, identity in ((0, "bf16+fp8"), (1, "fp8")):
         result.value["lengths"] = []
-        result.predicted([(length, predict(TINY, length)) for length in (64, 128)], 1)
+        result.add_predictions([(length, predict(TINY, length)) for length in (64, 128)], 1)
         for length, chunks_in_fp8 in ((64, count), (128, 3)):
             context = SimpleNamespace(attention=SimpleNamespace(chunks_in_fp8=chunks_in_fp8))
             context.prefill_attention = lambda context=context: Context.prefill_attention(context)
-            result.prefilled(length, context)
+            result.set_prefill_attention(length, context)
         result.finish()
         assert result.value["identity"]["prefill_attention"] == identity
         missed = [reason for reason in result.value["reasons"] if "attention" in reason]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llmval_runners.engine.shapes import SHAPES
-from llmval_runners.long_context.predict.advice import GIB, enough_ranks, fits, refusal, remedies
+from llmval_runners.long_context.predict.advice import enough_ranks, fits, refusal, remedies
 from llmval_runners.long_context.predict.peak_memory import (
     kv_bytes,
     kv_bytes_per_token,
@@ -16,7 +16,7 @@ from llmval_runners.long_context.predict.peak_memory import (
     weights_bytes,
 )
 from llmval_runners.long_context.rates import decode_bytes, prefill_flops
-from llmval_runners.long_context.setup import Setup
+from llmval_runners.long_context.setup import GIB, Setup
 
 K = 1024
 

@@ -1,6 +1,6 @@
-"""A device made small: on a GPU by memory that is taken and held, on a CPU by an allocator that only counts.
+"""A device with a limit of memory, so that "fits" and "does not fit" can be tried.
 
-So that "fits" and "does not fit" can be tried, not only predicted.
+On a GPU, allocations fill the memory up to the limit. On a CPU, the bytes of all tensors are counted.
 """
 
 import weakref
@@ -11,20 +11,20 @@ from llmval_runners.process.errors import Refused
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-GRANULE = 2 * 1024**2  # in which blocks of this size are taken from the device
+GRANULE = 2 * 1024**2  # the driver hands out memory in blocks of this size
 ROUNDS = 8
 
 
-class SmallGpu:
-    """Leaves `free_bytes` free on a GPU, by holding the rest; as a context. Other processes must be still meanwhile."""
+class CappedGpu:
+    """A context that leaves `free_bytes` free on a GPU. Other processes must not use the GPU meanwhile."""
 
     def __init__(self, device: torch.device, free_bytes: int) -> None:
         self._device, self._free = device, free_bytes
         self._ballast: list[torch.Tensor] = []
-        self._held = 0
+        self._allocated_before = 0
 
-    def __enter__(self) -> "SmallGpu":
-        """Raises Refused where less is free as it is, or more remains."""
+    def __enter__(self) -> "CappedGpu":
+        """Raises Refused if less memory is free, or if more remains free than `free_bytes`."""
         torch.cuda.empty_cache()
         for _ in range(ROUNDS):
             excess = self._excess()
@@ -41,7 +41,7 @@ class SmallGpu:
                 "use the GPU meanwhile, and use one with more memory if nothing does."
             )
         torch.cuda.reset_peak_memory_stats(self._device)
-        self._held = torch.cuda.memory_allocated(self._device)
+        self._allocated_before = torch.cuda.memory_allocated(self._device)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,27 +50,27 @@ class SmallGpu:
 
     @property
     def peak(self) -> int:
-        """The most bytes that were allocated at once since it was entered, without what was held then."""
-        return torch.cuda.max_memory_allocated(self._device) - self._held
+        """Peak of the allocated bytes since the context was entered, without those allocated before."""
+        return torch.cuda.max_memory_allocated(self._device) - self._allocated_before
 
     def _excess(self) -> int:
         return torch.cuda.mem_get_info(self._device)[0] - self._free
 
 
-class SmallCpu(TorchDispatchMode):
-    """Counts the bytes of all tensors that torch makes while it is entered; beyond the limit it raises what CUDA does.
+class CappedCpu(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves __init_subclass__ untyped
+    """A context that counts the bytes of all tensors that torch makes. Above the limit it raises the error of CUDA.
 
-    What a kernel takes inside itself and gives back is not seen. Copies are counted once: storages, not tensors.
+    Memory that a kernel takes and returns internally is not counted. Views share a storage, which is counted once.
     """
 
     def __init__(self, device: torch.device, free_bytes: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._device, self._free = device, free_bytes
-        self._held: dict[int, int] = {}
+        self._storages: dict[int, int] = {}
         self.allocated = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run `func`; raises torch.OutOfMemoryError where what it made is too much."""
+        """Run `func`. Raises torch.OutOfMemoryError if its results are too large."""
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
@@ -79,9 +79,9 @@ class SmallCpu(TorchDispatchMode):
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
-        if key in self._held or storage.device != self._device:
+        if key in self._storages or storage.device != self._device:
             return
-        self._held[key] = size
+        self._storages[key] = size
         self.allocated += size
         weakref.finalize(storage, self._forget, key)
         if self.allocated > self._free:
@@ -91,9 +91,9 @@ class SmallCpu(TorchDispatchMode):
         self.peak = max(self.peak, self.allocated)
 
     def _forget(self, key: int) -> None:
-        self.allocated -= self._held.pop(key)
+        self.allocated -= self._storages.pop(key)
 
 
-def small_card(device: torch.device, free_bytes: int) -> "SmallGpu | SmallCpu":
-    """The device, with so much left free, as a context with `peak`."""
-    return SmallGpu(device, free_bytes) if device.type == "cuda" else SmallCpu(device, free_bytes)
+def memory_cap(device: torch.device, free_bytes: int) -> CappedGpu | CappedCpu:
+    """A context in which only `free_bytes` are free on the device; its `peak` is the peak of allocated bytes."""
+    return CappedGpu(device, free_bytes) if device.type == "cuda" else CappedCpu(device, free_bytes)

@@ -1,16 +1,16 @@
-"""What was predicted beside what was seen: rows for people, the record, and the count of what was right."""
+"""Predictions beside outcomes: the printed table, the record, and the counts of right predictions."""
 
-import argparse
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.long_context.fit_check.cases import CLOSE, FITS, Case, least_bytes
+from llmval_runners.long_context.fit_check.options import FitCheckOptions
 from llmval_runners.long_context.fit_check.trial import Outcome
 from llmval_runners.long_context.record import residual, setup_json, shape_json
+from llmval_runners.long_context.setup import GIB
 
-GIB = 1024**3
 _COLUMNS = (
     ("#", 3), ("shape", 27), ("layers", 6), ("GPUs", 4), ("weights", 8), ("KV", 8), ("attention", 9), ("tokens", 9),
     ("card GiB", 8), ("needed", 7), ("peak", 6), ("seen", 6), ("predicted", 16), ("seen", 12), ("", 7), ("s", 4),
@@ -19,7 +19,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One combination that was tried. `agreed`: every rank saw the same; `peak_bytes` is the largest of the ranks'."""
+    """One combination that was run. `agreed`: all ranks had the same outcome. `peak_bytes`: the largest rank's."""
 
     case: Case
     observed: str
@@ -30,7 +30,7 @@ class Row:
 
     @property
     def right(self) -> bool | None:
-        """None where it was too close to say, which is no prediction."""
+        """None if it was too close to say, which is not a prediction."""
         predicted = self.case.predicted
         return None if predicted == CLOSE else predicted == self.observed and self.agreed
 
@@ -50,14 +50,14 @@ class Row:
             "out_of_memory": self.outcome.out_of_memory,
             "message": self.outcome.message,
             "peak_bytes": self.peak_bytes,
-            # Where it did not run to its end, the peak is that of what was done before.
+            # If it did not run to its end, the peak covers only the work before the failure.
             **(residual(self.peak_bytes, parts.peak_bytes) if self.observed == FITS else residual(None, 0)),
             "seconds": self.seconds,
         }
 
 
 def table(rows: list[Row], *, head: bool) -> str:
-    """A line for each, all of the same widths, so that lines can be printed as they come."""
+    """A line for each row. Column widths are fixed, so lines can be printed one by one."""
     lines = [[name for name, _ in _COLUMNS]] if head else []
     lines += [_cells(row) for row in rows]
     return "\n".join(
@@ -70,16 +70,16 @@ def _cells(row: Row) -> list[str]:
     tokens = f"{case.length}" + (f"×{setup.batch}" if setup.batch > 1 else "")
     weights = "fp8 te" if setup.transformer_engine else setup.weight_dtype
     attention = setup.backend + (" fp8" if setup.prefill_attention == "fp8" else "")
-    word = {True: "right", False: "WRONG", None: "–"}[row.right]
+    mark = {True: "right", False: "WRONG", None: "–"}[row.right]
     return [
         str(case.index), setup.shape.name, str(setup.shape.layers), str(setup.tensor_parallel), weights,
         setup.kv_dtype, attention, tokens, _gib(case.free_bytes), _gib(parts.needed_bytes), _gib(parts.peak_bytes),
-        _gib(row.peak_bytes), case.predicted, row.observed, word, f"{row.seconds:.1f}",
+        _gib(row.peak_bytes), case.predicted, row.observed, mark, f"{row.seconds:.1f}",
     ]  # fmt: skip
 
 
 def counts(rows: list[Row]) -> dict[str, int]:
-    """How many were predicted, right, wrong in either direction, and left open."""
+    """Numbers of combinations: predicted, right, wrong in either direction, and too close to say."""
     decided = [row for row in rows if row.right is not None]
     wrong = [row for row in decided if not row.right]
     return {
@@ -104,10 +104,10 @@ def summary(rows: list[Row]) -> str:
     )
 
 
-def value(
-    rows: list[Row], parallel: Parallel, options: argparse.Namespace, seconds: float, *, partial: bool
+def record(
+    rows: list[Row], parallel: Parallel, options: FitCheckOptions, seconds: float, *, partial: bool
 ) -> dict[str, Any]:
-    """The record."""
+    """The result JSON."""
     device = parallel.device
     return {
         "schema": 1,

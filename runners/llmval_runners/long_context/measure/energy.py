@@ -1,4 +1,4 @@
-"""Energy of this rank's GPU over a stretch of work, by its total-energy counter. GPU only: no host, fans or network."""
+"""Energy of this rank's GPU, read from its total-energy counter. GPU only: no host, fans or network."""
 
 import time
 from typing import Any
@@ -7,11 +7,11 @@ import torch
 from llmval_runners.measure.nvml_meter import MeterFault, NoMeter, open_meter
 
 COUNTER_STEP_S = 0.1  # measured on an H200: 97 to 103 ms
-LEAST_S = 1.0  # below, the counter's step is more than a tenth of the window
+MIN_WINDOW_S = 1.0  # in a shorter window, the counter's step is more than a tenth of the time
 
 
-class Energy:
-    """`begin`, then `end` gives (joules, None) or (None, why not)."""
+class EnergyMeter:
+    """Call `begin`, then `end`, which returns (joules, None) or (None, the reason)."""
 
     def __init__(self, device: torch.device) -> None:
         uuids = []
@@ -31,20 +31,22 @@ class Energy:
         seconds, joules = time.perf_counter() - self._start[0], self._joules() - self._start[1]
         if self._fault:
             return None, self._fault
-        if seconds < LEAST_S:
+        if seconds < MIN_WINDOW_S:
             return None, f"{seconds:.2f} s are too short: the counter moves every {COUNTER_STEP_S:g} s"
         return joules, None
 
     def _joules(self) -> float:
+        if isinstance(self._meter, NoMeter):
+            return 0.0
         try:
-            return self._meter.energy_j(0)  # type: ignore[union-attr]
+            return self._meter.energy_j(0)
         except MeterFault as fault:
             self._fault = str(fault)
             return 0.0
 
 
-def record(joules: list[float | None], seconds: float, tokens: int, missing: str | None) -> dict[str, Any]:
-    """All GPUs' energy together; null with the reason where one of them has none."""
+def energy_json(joules: list[float | None], seconds: float, tokens: int, missing: str | None) -> dict[str, Any]:
+    """The energy of all GPUs together; null with the reason if any GPU has no reading."""
     if missing is not None or any(value is None for value in joules):
         return {"energy_j": None, "power_w": None, "tokens_per_joule": None, "missing": missing or "a GPU has none"}
     total = sum(value for value in joules if value is not None)

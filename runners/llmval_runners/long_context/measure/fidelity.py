@@ -1,7 +1,7 @@
-"""How far the logits of one precision are from those of another, at equal weights and ranks, over sampled positions.
+"""Difference between the logits of two precisions, with the same weights and ranks, at sampled positions.
 
-The sampled logits of the run under test wait on the host, one rank's slice each; the reference's are compared window by
-window, so no more than one window of either is on the device. Each rank has a slice of the vocabulary: sums travel.
+The logits of the tested run wait on the host. The reference's logits are compared window by window, so the device never
+holds more than one window of each. Each rank holds a slice of the vocabulary, so only sums are exchanged.
 """
 
 from collections.abc import Iterator
@@ -13,32 +13,35 @@ from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.long_context.engine_adapter import Context
 
-WINDOWS = 4  # spread over the context, the last one at or near its end
-WINDOW_TOKENS = 96  # above 64, so that the products are those of a prefill
-# From here on windows end where cuDNN takes a chunk of its least size, so that they can be computed as the prompt was
-# (`Context.window_logits`): a quarter of a shorter context has no room for such a chunk.
+WINDOWS = 4  # spread over the context; the last one ends at or near its end
+WINDOW_TOKENS = 96  # above 64, so that the matrix products are those of a prefill
+# From this length on, a window ends at a multiple of `CUDNN_MULTIPLE`. cuDNN can then compute the window in the same
+# way as the prompt (`Context.window_logits`). A quarter of a shorter context is too short for such a chunk.
 ALIGNED_LENGTH = WINDOWS * CUDNN_LEAST
-FORCED_STEPS = 32  # decode steps that are fed given tokens, so that both precisions see the same context
+FORCED_STEPS = 32  # decode steps with given tokens, so that both precisions see the same context
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Logits of one rank on the host: [tokens, vocab / ranks] for each window of the prompt, and of decode steps."""
+    """One rank's logits on the host: [tokens, vocab / ranks] for each prompt window and for the decode steps."""
 
     prompt: list[torch.Tensor]
     decode: list[torch.Tensor]
 
 
 def windows(length: int) -> list[tuple[int, int]]:
-    """(start, count) of each sampled stretch of the prompt; of long ones with ends at multiples of `CUDNN_MULTIPLE`."""
+    """(start, count) of each sampled stretch of the prompt."""
     count = min(WINDOW_TOKENS, max(1, length // WINDOWS))
     unit = CUDNN_MULTIPLE if length >= ALIGNED_LENGTH else 1
     ends = [length * (index + 1) // WINDOWS // unit * unit for index in range(WINDOWS)]
     return [(end - count, count) for end in ends if end >= count]
 
 
-def sample(context: Context, prompt: list[int], following: list[int]) -> Iterator[tuple[str, torch.Tensor]]:
-    """("prompt" or "decode", this rank's logits), of a context that holds the prompt. Overwrites decoded tokens."""
+def sampled_logits(context: Context, prompt: list[int], following: list[int]) -> Iterator[tuple[str, torch.Tensor]]:
+    """("prompt" or "decode", this rank's logits) of a context whose cache holds the prompt.
+
+    Overwrites the decoded tokens in the cache.
+    """
     for start, count in windows(len(prompt)):
         yield "prompt", context.window_logits(start, prompt[: start + count])
     steps = min(FORCED_STEPS, context.setup.decode_tokens)
@@ -46,16 +49,16 @@ def sample(context: Context, prompt: list[int], following: list[int]) -> Iterato
     yield "decode", torch.cat(rows)
 
 
-def keep(context: Context, prompt: list[int], following: list[int]) -> Samples:
-    """Samples on the host."""
-    found: dict[str, list[torch.Tensor]] = {"prompt": [], "decode": []}
-    for kind, logits in sample(context, prompt, following):
-        found[kind].append(logits.to("cpu"))
-    return Samples(found["prompt"], found["decode"])
+def collect_samples(context: Context, prompt: list[int], following: list[int]) -> Samples:
+    """The sampled logits, copied to the host."""
+    samples = Samples([], [])
+    for kind, logits in sampled_logits(context, prompt, following):
+        (samples.prompt if kind == "prompt" else samples.decode).append(logits.to("cpu"))
+    return samples
 
 
 class Comparison:
-    """Sums over positions of one kind."""
+    """Sums over the positions of one kind, over all ranks."""
 
     def __init__(self, parallel: Parallel) -> None:
         self._parallel = parallel
@@ -65,7 +68,7 @@ class Comparison:
         self._finite = True
 
     def add(self, tested: torch.Tensor, reference: torch.Tensor) -> None:
-        """One window: both [tokens, vocab / ranks], this rank's slice."""
+        """Add one window. Both are [tokens, vocab / ranks], this rank's slice."""
         a, b = tested.float(), reference.float()
         finite = torch.isfinite(a).all() & torch.isfinite(b).all()
         log_p, log_q = (self._log_softmax(logits) for logits in (b, a))  # KL(reference ‖ tested)
@@ -83,7 +86,7 @@ class Comparison:
         self._finite = self._finite and broken == 0
 
     def as_json(self) -> dict[str, Any]:
-        """Relative error ‖tested − reference‖ / ‖reference‖, top-1 agreement, KL in nats; null where not finite."""
+        """Relative error ‖tested − reference‖ / ‖reference‖, top-1 agreement, KL in nats; null if not finite."""
         known = self._finite and self._positions > 0
         return {
             "positions": self._positions,
@@ -99,6 +102,7 @@ class Comparison:
         return logits - torch.logsumexp(self._parallel.all_gather(own), dim=0)[:, None]
 
     def _best(self, logits: torch.Tensor) -> torch.Tensor:
+        """The token with the largest logit over all ranks, for each row."""
         value, index = logits.max(dim=1)
         index = index + self._parallel.rank * logits.shape[1]
         both = self._parallel.all_gather(torch.stack((value.double(), index.double())))  # [ranks, 2, tokens]
@@ -107,11 +111,11 @@ class Comparison:
 
 
 def compare(tested: Samples, context: Context, prompt: list[int], following: list[int]) -> dict[str, Any]:
-    """The comparison's record, from the reference's context whose prompt is in the cache."""
+    """The comparison as the result records it. `context` is the reference's, with the prompt in its cache."""
     waiting = {"prompt": iter(tested.prompt), "decode": iter(tested.decode)}
     sums = {kind: Comparison(context.model.parallel) for kind in waiting}
-    for kind, logits in sample(context, prompt, following):
+    for kind, logits in sampled_logits(context, prompt, following):
         mine = next(waiting[kind]).to(logits.device)
-        for part in range(0, len(logits), 32):  # float32 and exponentials of a slice of the vocabulary: rows at a time
+        for part in range(0, len(logits), 32):  # a few rows at a time: float32 logits of the vocabulary are large
             sums[kind].add(mine[part : part + 32], logits[part : part + 32])
     return {kind: found.as_json() for kind, found in sums.items()}

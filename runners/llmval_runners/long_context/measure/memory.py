@@ -1,4 +1,4 @@
-"""What a rank's memory holds: by the allocator, by the device, and by NVML; the peaks of a stretch of work."""
+"""Memory of a rank, read from the allocator, the device and NVML; and its peaks during a stretch of work."""
 
 import threading
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ SAMPLE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """Bytes; None where nothing can tell, and `missing` says why."""
+    """Bytes. None if unknown; `missing` then holds the reason."""
 
     allocated: int | None
     reserved: int | None
@@ -19,8 +19,8 @@ class Peaks:
     missing: str | None
 
 
-class Nvml:
-    """The device's used memory, of all processes. `missing` says why there is none; pynvml is imported here alone."""
+class NvmlMemory:
+    """The device's used memory, of all processes. `missing` says why it cannot be read."""
 
     def __init__(self, device: torch.device) -> None:
         self.missing: str | None = None
@@ -47,16 +47,16 @@ class Nvml:
         return None if self._handle is None else int(self._read(self._handle).used)
 
 
-class Watch:
-    """Peaks from `start` to `stop`: the allocator keeps its own, NVML's is sampled every 50 ms beside the work."""
+class PeakWatch:
+    """Peaks from `start` to `stop`. The allocator keeps its own; NVML is sampled every 50 ms by a thread."""
 
-    def __init__(self, device: torch.device, nvml: Nvml) -> None:
+    def __init__(self, device: torch.device, nvml: NvmlMemory) -> None:
         self._device, self._nvml = device, nvml
         self._most: int | None = None
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> "Watch":
+    def start(self) -> "PeakWatch":
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         if self._nvml.missing is None:
@@ -67,7 +67,7 @@ class Watch:
 
     def stop(self) -> Peaks:
         if self._thread is not None:
-            self._over.set()
+            self._stopped.set()
             self._thread.join()
             self._most = max(self._most or 0, self._nvml.used() or 0)
         if self._device.type != "cuda":
@@ -80,17 +80,17 @@ class Watch:
         )
 
     def _sample(self) -> None:
-        while not self._over.wait(SAMPLE_S):
+        while not self._stopped.wait(SAMPLE_S):
             self._most = max(self._most or 0, self._nvml.used() or 0)
 
 
 def live_metrics(
     device: torch.device, *, weights: int, kv_pool: int, kv_filled: int, free_bytes: int
 ) -> dict[str, float | None]:
-    """The parts of this rank's memory, which add up to the device's total on a GPU.
+    """The parts of this rank's memory. On a GPU they add up to the device's total.
 
-    The cache is taken whole before the first token; `memory_kv_bytes` is what tokens have filled of it. On a CPU, whose
-    memory is shared with everything else, activations are not known.
+    The whole cache is allocated before the first token; `memory_kv_bytes` is the part that tokens have filled. A CPU's
+    memory is shared with other processes, so its activations are unknown.
     """
     parts: dict[str, float | None] = {
         "memory_weights_bytes": weights,

@@ -1,15 +1,15 @@
-"""A fact hidden at a depth of a long text, and asked for at its end: does the model, in this precision, still find it?
+"""The needle test: a number is hidden in a long text and asked for at its end. Does the model still find it?
 
-After Kamradt's "Needle in a haystack" (github.com/gkamradt/LLMTest_NeedleInAHaystack): a pass needs the whole
-number, which no model knows and chance does not hit.
+After Kamradt's "Needle in a haystack" (github.com/gkamradt/LLMTest_NeedleInAHaystack). An answer passes if it contains
+the whole number, which no model knows and which cannot be guessed.
 """
 
 import random
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from llmval_runners.long_context.engine_adapter import Context
-from llmval_runners.long_context.measure.timing import Report, prefill
+from llmval_runners.long_context.measure.timing import RunControl, prefill
 from llmval_runners.process.errors import Refused
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -28,7 +28,7 @@ _THINGS = (
 
 
 class Tokenizer(Protocol):
-    """What is used of a Hugging Face tokenizer."""
+    """The methods of a Hugging Face tokenizer that this test uses."""
 
     def encode(self, text: str, add_special_tokens: bool = ...) -> list[int]: ...
 
@@ -39,7 +39,7 @@ def tokenizer_of(folder: Path) -> Tokenizer:
     """The checkpoint's tokenizer.
 
     Raises:
-        Refused: transformers is not installed, or the folder has no tokenizer.
+        Refused: transformers is not installed, or the folder has no readable tokenizer.
     """
     try:
         from transformers import AutoTokenizer
@@ -49,17 +49,17 @@ def tokenizer_of(folder: Path) -> Tokenizer:
             "whose weights are random."
         ) from None
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)  # type: ignore[no-any-return]
+        return cast(Tokenizer, AutoTokenizer.from_pretrained(str(folder), local_files_only=True))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise Refused(f"{folder} has no tokenizer that can be read ({reason}): add its tokenizer files.") from None
 
 
 def haystack(tokenizer: Tokenizer, length: int, depth: float, number: str) -> list[int]:
-    """Exactly `length` token ids: filler with the needle at `depth` (0 first, 1 last), and the question.
+    """Exactly `length` token ids: filler with the needle at `depth` (0 first, 1 last), then the question.
 
     Raises:
-        ValueError: the length does not even hold needle and question.
+        ValueError: needle and question alone are longer than `length`.
     """
     beginning = tokenizer.encode("", add_special_tokens=True)
     needle = tokenizer.encode(f" The secret number of the town hall is {number}. ", add_special_tokens=False)
@@ -86,8 +86,8 @@ def _filler(tokenizer: Tokenizer, tokens: int) -> list[int]:
     return (ids * (tokens // max(len(ids), 1) + 1))[:tokens]
 
 
-def search(context: Context, tokenizer: Tokenizer, length: int, seed: int, report: Report) -> dict[str, Any]:
-    """The record of a length: for each depth whether the answer has the number. Greedy decoding."""
+def search(context: Context, tokenizer: Tokenizer, length: int, seed: int, control: RunControl) -> dict[str, Any]:
+    """The needle test at one length as the result records it: for each depth, whether the answer has the number."""
     found = []
     for depth in DEPTHS:
         number = str(random.Random(f"{seed} {length} {depth}").randrange(10 ** (DIGITS - 1), 10**DIGITS))
@@ -95,10 +95,10 @@ def search(context: Context, tokenizer: Tokenizer, length: int, seed: int, repor
             ids = haystack(tokenizer, length, depth, number)
         except ValueError as error:
             return {"depths": [], "missing": str(error)}
-        prefill(context, [ids[:-1]], report, "needle")
+        prefill(context, [ids[:-1]], control, "needle")
         answer = list(context.prefill(0, length - 1, ids[-1:], True))
         for step in range(min(ANSWER_TOKENS, context.setup.decode_tokens)):
-            report.at(f"needle: depth {depth:g}, answer token {step + 1}")
+            control.begin(f"needle: depth {depth:g}, answer token {step + 1}")
             answer += list(context.decode(length + step))[:1]
         text = tokenizer.decode(answer)
         found.append({"depth": depth, "found": number in text, "expected": number, "answer": text[:200]})

@@ -1,4 +1,4 @@
-"""One length, timed: prompts prefilled chunk by chunk, then decode steps of the whole batch."""
+"""Timing of one length: prompts are prefilled chunk by chunk, then decode steps run on the whole batch."""
 
 import random
 import time
@@ -8,43 +8,41 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
 from llmval_runners.long_context.engine_adapter import Context, Sequences
-from llmval_runners.long_context.measure.energy import Energy
+from llmval_runners.long_context.measure.energy import EnergyMeter
 from llmval_runners.measure.device_clock import Mark, mark
 
-IN_FLIGHT = 2  # chunks: the device never waits for the host, and a stop is never more than two chunks away
+IN_FLIGHT = 2  # chunks: the device never waits for the host, and a stop takes two chunks at most
 
 
 class Interrupted(Exception):
-    """SIGINT, SIGTERM or SIGHUP was heard."""
+    """The run received SIGINT, SIGTERM or SIGHUP."""
 
 
 @dataclass(slots=True)
-class Report:
-    """How the work hears of a stop and tells of its progress; both are called between chunks and steps."""
+class RunControl:
+    """Stops the work on request, and records how far it is. Both functions are called between chunks and steps."""
 
     stopped: Callable[[], bool]
-    progress: Callable[[str, int, int], None]  # what, tokens done, tokens in all
-    where: str = "nothing"  # what is being done, for the record of a failure
-    tokens: int = 0  # in the cache
+    progress: Callable[[str, int, int], None]  # the kind of work, tokens done, tokens in all
+    where: str = "nothing"  # the present work, for the record of a failure
 
-    def at(self, where: str) -> None:
-        """Raises Interrupted."""
+    def begin(self, where: str) -> None:
+        """Enter the next piece of work. Raises Interrupted if the run should stop."""
         if self.stopped():
             raise Interrupted
         self.where = where
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """Seconds, as this rank saw them. Every rank does the same work."""
+class Timing:
+    """Seconds on this rank. Every rank does the same work."""
 
     prefill_s: float
-    ttft_s: float  # from the first chunk's start to the first sampled token on the host
+    ttft_s: float  # from the start of the first chunk until the first sampled token is on the host
     steps_s: list[float] = field(repr=False)
-    decode_wall_s: float  # of all steps, waiting for the last token included
+    decode_wall_s: float  # all steps, including the wait for the last token
     prefill_joules: tuple[float | None, str | None] = (None, None)
     decode_joules: tuple[float | None, str | None] = (None, None)
 
@@ -59,32 +57,31 @@ class Timed:
 
 
 def prompts(batch: int, length: int, vocab: int, seed: int) -> Sequences:
-    """Uniformly random token ids, the same on every rank and for every precision; no two prompts share a prefix."""
+    """Uniformly random token ids, the same on every rank and for every precision. No two prompts share a prefix."""
     return [random.Random(f"{seed} {length} {row}").choices(range(vocab), k=length) for row in range(batch)]
 
 
 def chunks(length: int, chunk: int) -> Iterator[tuple[int, int]]:
-    """(start, count) of each."""
+    """(start, count) of each chunk of a prompt."""
     for start in range(0, length, chunk):
         yield start, min(chunk, length - start)
 
 
-def prefill(context: Context, sequences: Sequences, report: Report, what: str) -> tuple[Mark, Mark, float, float]:
-    """Prefill every prompt; the marks around it, and the host's seconds to the first and to the last prompt's token."""
+def prefill(context: Context, sequences: Sequences, control: RunControl, what: str) -> tuple[Mark, Mark, float]:
+    """Prefill every prompt. Returns the marks before and after, and the seconds to the first prompt's token."""
     total, done, first = sum(map(len, sequences)), 0, 0.0
     waiting: deque[tuple[Mark, int]] = deque()
     began = time.perf_counter()
     start = mark(context.device)
 
-    def passed() -> None:
+    def wait_for_oldest() -> None:
         reached, tokens = waiting.popleft()
         reached.wait()
-        report.tokens = tokens
-        report.progress(what, tokens, total)
+        control.progress(what, tokens, total)
 
     for row, tokens in enumerate(sequences):
         for at, count in chunks(len(tokens), context.setup.chunk):
-            report.at(f"{what}: prompt {row + 1}, tokens {at} to {at + count}")
+            control.begin(f"{what}: prompt {row + 1}, tokens {at} to {at + count}")
             last = at + count == len(tokens)
             sampled = context.prefill(row, at, tokens[at : at + count], last)
             done += count
@@ -93,20 +90,20 @@ def prefill(context: Context, sequences: Sequences, report: Report, what: str) -
                 list(sampled)
                 first = time.perf_counter() - began
             if len(waiting) > IN_FLIGHT:
-                passed()
+                wait_for_oldest()
     end = mark(context.device)
     while waiting:
-        passed()
+        wait_for_oldest()
     end.wait()
-    return start, end, first, time.perf_counter() - began
+    return start, end, first
 
 
-def decode(context: Context, length: int, steps: int, report: Report, what: str) -> tuple[list[float], float]:
-    """Seconds of each step on the device, and of all of them on the host's clock."""
+def decode(context: Context, length: int, steps: int, control: RunControl, what: str) -> tuple[list[float], float]:
+    """Seconds of each step on the device, and of all steps on the host's clock."""
     began = time.perf_counter()
     marks, sampled = [mark(context.device)], None
     for step in range(steps):
-        report.at(f"{what}: step {step + 1}, position {length + step}")
+        control.begin(f"{what}: step {step + 1}, position {length + step}")
         sampled = context.decode(length + step)
         marks.append(mark(context.device))
         if step >= IN_FLIGHT:
@@ -115,40 +112,44 @@ def decode(context: Context, length: int, steps: int, report: Report, what: str)
         list(sampled)
     marks[-1].wait()
     wall = time.perf_counter() - began
-    report.progress(what, steps, steps)
+    control.progress(what, steps, steps)
     return [later.seconds_since(earlier) for earlier, later in pairwise(marks)], wall
 
 
-def timed(
-    context: Context, sequences: Sequences, energy: Energy, report: Report, phase: Callable[[str], None], thin: bool
-) -> Timed:
-    """Once through as a warm-up, which compiles kernels and plans for these very lengths; then measured.
+def time_length(
+    context: Context,
+    sequences: Sequences,
+    energy: EnergyMeter,
+    control: RunControl,
+    enter_phase: Callable[[str], None],
+    one_layer_warm_up: bool,
+) -> Timing:
+    """Run once as a warm-up, which compiles the kernels and plans of these lengths; then measure.
 
-    `thin`: the warm-up is of one layer. Clocks and temperature are then those of a GPU that has just begun to work.
+    After a warm-up of one layer only, clocks and temperature are those of a GPU that has just begun to work.
     """
     length, steps = len(sequences[0]), context.setup.decode_tokens
-    phase("warmup")
-    with context.first_layer_alone() if thin else nullcontext():
-        prefill(context, sequences, report, "warmup")
-    decode(context, length, min(steps, 4), report, "warmup decode")
-    phase("prefill")
+    enter_phase("warmup")
+    with context.first_layer_alone() if one_layer_warm_up else nullcontext():
+        prefill(context, sequences, control, "warmup")
+    decode(context, length, min(steps, 4), control, "warmup decode")
+    enter_phase("prefill")
     energy.begin()
-    start, end, first, _ = prefill(context, sequences, report, "prefill")
+    start, end, first = prefill(context, sequences, control, "prefill")
     prefill_joules = energy.end()
-    phase("decode")
+    enter_phase("decode")
     energy.begin()
-    step_seconds, wall = decode(context, length, steps, report, "decode")
-    return Timed(end.seconds_since(start), first, step_seconds, wall, prefill_joules, energy.end())
+    step_seconds, wall = decode(context, length, steps, control, "decode")
+    return Timing(end.seconds_since(start), first, step_seconds, wall, prefill_joules, energy.end())
 
 
-def probe(context: Context, length: int, seed: int, report: Report) -> None:
-    """The last chunk of each prompt and one decode step: the same peak memory as the whole, without its quadratic time.
+def probe(context: Context, length: int, seed: int, control: RunControl) -> None:
+    """Run the last chunk of each prompt and one decode step: the peak memory of the whole length in a short time.
 
-    What lies before the chunk in the cache is zeros: a step allocates by lengths, never by values.
+    The cache before the chunk holds zeros. Memory depends on lengths, never on values.
     """
     count = min(context.setup.chunk, length)
-    tail: Any = prompts(context.setup.batch, count, context.setup.shape.vocab, seed)
-    for row, tokens in enumerate(tail):
-        report.at(f"probe: prompt {row + 1}, tokens {length - count} to {length}")
+    for row, tokens in enumerate(prompts(context.setup.batch, count, context.setup.shape.vocab, seed)):
+        control.begin(f"probe: prompt {row + 1}, tokens {length - count} to {length}")
         list(context.prefill(row, length - count, tokens, True))
-    decode(context, length, 1, report, "probe decode")
+    decode(context, length, 1, control, "probe decode")

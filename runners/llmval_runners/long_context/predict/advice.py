@@ -1,12 +1,11 @@
-"""What would fit where something does not: fewer bytes an element, more GPUs, fewer sequences, or a shorter context."""
+"""Advice if a length does not fit: fewer bytes an element, more GPUs, fewer sequences, or a shorter context."""
 
 from dataclasses import replace
 
-from llmval_runners.long_context.predict.peak_memory import longest_fit, predict, with_ranks
-from llmval_runners.long_context.setup import Setup
+from llmval_runners.long_context.predict.peak_memory import longest_fit, predict
+from llmval_runners.long_context.setup import GIB, Setup
 from llmval_runners.process.errors import Refused
 
-GIB = 1024**3
 MOST_GPUS = 64
 
 
@@ -15,19 +14,19 @@ def fits(setup: Setup, length: int, free_bytes: int) -> bool:
 
 
 def refusal(setup: Setup, length: int, free_bytes: int) -> str:
-    """One sentence: what does not fit, by how much, and everything that would (each GPU with as much free)."""
-    need, parts = predict(setup, length).needed_bytes, predict(setup, length)
+    """One sentence: what does not fit, by how much, and what would fit (with the same free memory on each GPU)."""
+    parts = predict(setup, length)
     ranks = "GPU" if setup.on_gpu else "rank"
     ways = remedies(setup, length, free_bytes)
     return (
-        f"{length:,} tokens × {setup.batch} of {setup.shape.name} need {_gib(need)} on each {ranks} (weights "
-        f"{_gib(parts.weights_bytes)}, KV cache {_gib(parts.kv_bytes)}, the rest for a step and a margin) and "
+        f"{length:,} tokens × {setup.batch} of {setup.shape.name} need {_gib(parts.needed_bytes)} on each {ranks} "
+        f"(weights {_gib(parts.weights_bytes)}, KV cache {_gib(parts.kv_bytes)}, the rest for a step and a margin) and "
         f"{_gib(free_bytes)} are free: {', or '.join(ways)}."
     )
 
 
 def remedies(setup: Setup, length: int, free_bytes: int) -> list[str]:
-    """What to pass instead, the smallest change first; at least one."""
+    """Flags to pass instead, the smallest change first; at least one."""
     found = []
     kv, fp8 = replace(setup, kv_dtype="fp8"), replace(setup, weight_dtype="fp8")
     both = replace(kv, weight_dtype="fp8")
@@ -41,7 +40,7 @@ def remedies(setup: Setup, length: int, free_bytes: int) -> list[str]:
             break
     ranks = enough_ranks(setup, length, free_bytes)
     if ranks is not None:
-        need = predict(with_ranks(setup, ranks), length).needed_bytes
+        need = predict(replace(setup, tensor_parallel=ranks), length).needed_bytes
         found.append(f"pass --tensor-parallel-gpus {ranks} ({_gib(need)} on each)")
     batch = max((b for b in range(1, setup.batch) if fits(replace(setup, batch=b), length, free_bytes)), default=None)
     if batch is not None:
@@ -55,13 +54,13 @@ def remedies(setup: Setup, length: int, free_bytes: int) -> list[str]:
 
 
 def enough_ranks(setup: Setup, length: int, free_bytes: int) -> int | None:
-    """The smallest number of GPUs above the present one that shares the model evenly and holds it."""
+    """The smallest larger number of GPUs that divides the model evenly and holds it; None if there is none."""
     for ranks in range(setup.tensor_parallel + 1, MOST_GPUS + 1):
         try:
             setup.shape.check_tensor_parallel(ranks)
         except Refused:
             continue
-        if fits(with_ranks(setup, ranks), length, free_bytes):
+        if fits(replace(setup, tensor_parallel=ranks), length, free_bytes):
             return ranks
     return None
 

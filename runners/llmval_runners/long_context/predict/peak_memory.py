@@ -1,12 +1,12 @@
-"""Memory of one GPU, predicted from the shape alone, to the byte where the engine's tensors are known. No torch.
+"""Memory of one GPU, predicted from the shape alone; exact to the byte for the engine's own tensors. No torch.
 
-Sources: the KV cache is Pope et al. (arXiv:2211.05102, section 3.3) with KV heads for heads; weights, activations and
-graphs are the tensors that the engine makes (`weights.build`, `fused.FusedDecoder`, `gpu_attention.SdpaAttention`),
-counted at the moments when most of them live; the workspace is cuBLAS's own, as PyTorch sizes it.
+Sources: the KV cache is Pope et al. (arXiv:2211.05102, section 3.3) with KV heads in place of heads. Weights,
+activations and graphs are the tensors that the engine makes (`weights.build`, `FusedDecoder`, `SdpaAttention`), at the
+moments when most of them live. The workspace is cuBLAS's, at the size that PyTorch gives it.
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_MULTIPLE
 from llmval_runners.engine.shapes import ModelShape
@@ -14,25 +14,25 @@ from llmval_runners.long_context.predict.activations import activation_bytes
 from llmval_runners.long_context.setup import ELEMENT_BYTES, Setup, matrix_shapes
 
 MIB = 1024**2
-# aten/src/ATen/cuda/CublasHandlePool.cpp: 32 MiB on Hopper, which cuBLASLt (FP8 products) uses too; and one more of
-# the stream that is captured where a decode step has products that are not the engine's own. Measured on an H200.
+# aten/src/ATen/cuda/CublasHandlePool.cpp: 32 MiB on Hopper, shared with cuBLASLt (FP8 products). The captured stream
+# has a second one if a decode step uses products other than the engine's own. Measured on an H200.
 CUBLAS_WORKSPACE = 32 * MIB
 STREAMED_ROWS = 64
-# What the allocator holds beside in blocks that fit no tensor asked for, as a share of activations. Measured on an
-# H200: 0.50 to 0.58 at 16K to 64K tokens, and above 0.6 at 304K.
+# Memory that the allocator holds in blocks too small for any requested tensor, as a share of activations. Measured on
+# an H200: 0.50 to 0.58 at 16K to 64K tokens, and above 0.6 at 304K.
 FRAGMENTATION = 0.75
-# The same while weights are made, as a share of what is there beside them. Measured on an H200 by `fit_check.py`: 50
-# combinations of which five ran out of memory here, short of up to 0.34; none that had 0.45 did.
+# The same while weights are loaded, as a share of the temporary tensors. Measured on an H200 by `fit_check.py`: of 50
+# combinations, five ran out of memory while loading, short by up to 0.34; none with 0.45 did.
 LOAD_FRAGMENTATION = 0.5
-MARGIN = 0.02  # within which a measured peak must agree with the prediction, so that much is kept free
+MARGIN = 0.02  # kept free: a measured peak may differ from the prediction by this much
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Bytes of one GPU (or CPU rank), by what they are for.
+    """Bytes of one GPU (or CPU rank), by purpose.
 
-    `reserve_bytes` is what the allocator holds beside, unused; `load_bytes` is the peak while weights are made, and
-    `load_reserve_bytes` what the allocator holds beside then.
+    `reserve_bytes` is memory that the allocator holds unused. `load_bytes` is the peak while weights are loaded, and
+    `load_reserve_bytes` the unused memory at that moment.
     """
 
     weights_bytes: int
@@ -46,7 +46,7 @@ class Parts:
 
     @property
     def total_bytes(self) -> int:
-        """The peak while it runs, as the allocator counts it."""
+        """The peak of a step, as the allocator counts it."""
         parts = (
             self.weights_bytes, self.kv_bytes, self.activation_bytes, self.workspace_bytes, self.graph_bytes
         )  # fmt: skip
@@ -54,13 +54,13 @@ class Parts:
 
     @property
     def needed_bytes(self) -> int:
-        """What must be free: the larger peak with what is held beside it, and the margin."""
+        """The free memory that a run needs: the larger peak, the unused memory beside it, and the margin."""
         steps, load = self.total_bytes + self.reserve_bytes, self.load_bytes + self.load_reserve_bytes
         return round(max(steps, load) * (1 + MARGIN))
 
     @property
     def peak_bytes(self) -> int:
-        """The peak of loading and running together, as the allocator counts it."""
+        """The larger peak of loading and running, as the allocator counts it."""
         return max(self.total_bytes, self.load_bytes)
 
     def as_json(self) -> dict[str, int]:
@@ -93,20 +93,20 @@ def kv_bytes_per_token(setup: Setup) -> int:
 
 
 def pages(setup: Setup, length: int) -> int:
-    """Pages of the cache: whole ones a sequence. The last sampled token is never fed back."""
+    """Pages of the cache; each sequence has whole pages. The last sampled token is never fed back."""
     return setup.batch * -(-(length + setup.decode_tokens) // setup.page_size)
 
 
 def kv_bytes(setup: Setup, length: int) -> int:
-    """Bytes of one GPU's cache: whole pages, and on a GPU a spare one for rows that fill up a batch."""
+    """Bytes of one GPU's cache: whole pages, and on a GPU one more for the padding rows of a batch."""
     return kv_bytes_per_token(setup) * setup.page_size * (pages(setup, length) + setup.on_gpu)
 
 
 def weights_bytes(setup: Setup) -> int:
     """Bytes of one GPU's weights.
 
-    The embedding table is whole on every GPU and the head is cut; both, and the norms, stay in `dtype`. An FP8 matrix
-    has a float32 scale for each output feature, Transformer Engine's one for all. Rotary frequencies are float32.
+    Every GPU has the whole embedding table and a slice of the head. Both, and the norms, stay in `dtype`. An FP8 matrix
+    has a float32 scale for each output feature; Transformer Engine's has one scale. Rotary frequencies are float32.
     """
     shape, element = setup.shape, ELEMENT_BYTES[setup.dtype]
     matrices = sum(out * width for out, width in matrix_shapes(setup)) * ELEMENT_BYTES[setup.weight_dtype]
@@ -122,16 +122,16 @@ def weights_bytes(setup: Setup) -> int:
 
 
 def load_bytes(setup: Setup) -> int:
-    """Peak bytes while weights are made (`weights.build`): in the last layer, or at the table and head behind it.
+    """Peak bytes while weights are loaded (`weights.build`): in the last layer, or at the table and head after it.
 
-    Each tensor is drawn whole in float32, then cut and converted; matrices that are fused are copied together. One that
-    becomes FP8 is there twice in float32 meanwhile (`fp8.Fp8Weight.of`), or once more in 16 bits
-    (`te_linear.TransformerEngine.linear`), and a layer's originals until the next one's.
+    Each tensor is drawn whole in float32, then sliced and converted; fused matrices are copied together. A matrix that
+    becomes FP8 exists twice more in float32 during the conversion (`Fp8Weight.of`), or once more in 16 bits
+    (`TransformerEngine.linear`). A layer's originals live until those of the next layer.
     """
     shape, element, weights = setup.shape, ELEMENT_BYTES[setup.dtype], weights_bytes(setup)
     fp8 = setup.weight_dtype == "fp8"
     qkv, output, gate_up, down = (out * width for out, width in matrix_shapes(setup))
-    drawn = 4 * shape.hidden if element < 4 else 0  # bytes of a row of a whole tensor, which in float32 is kept itself
+    drawn = 4 * shape.hidden if element < 4 else 0  # bytes of a drawn row; in float32 the drawn tensor itself is kept
     table = shape.vocab * shape.hidden * element
     head = 0 if shape.tied_embeddings else table // setup.tensor_parallel
     layer = (weights - table - head) // shape.layers
@@ -145,10 +145,10 @@ def load_bytes(setup: Setup) -> int:
 
 
 def _workspace_bytes(setup: Setup) -> int:
-    """PyTorch's of prompts, and one more of captured decode steps; with Transformer Engine its own in their place.
+    """PyTorch has a workspace for prompts and a second one for captured decode steps.
 
-    That one is as large and serves prompts and decode steps (2.20.2, pytorch/cpp_extensions/gemm.py:
-    `get_cublas_workspace` is cached by device), so PyTorch needs its two only for a head that is not streamed.
+    Transformer Engine has a workspace of the same size for both (2.20.2, pytorch/cpp_extensions/gemm.py:
+    `get_cublas_workspace` is cached by device). PyTorch then needs its two only if the head is not streamed.
     """
     if not setup.on_gpu:
         return 0
@@ -158,15 +158,15 @@ def _workspace_bytes(setup: Setup) -> int:
 
 
 def _head_streamed(setup: Setup) -> bool:
-    """Whether the engine's own kernel takes the head's product (`stream_linear.tiles_for`, in 16 bits)."""
+    """Whether the engine's own kernel computes the head (engine/kernels/small_batch_linear.py, in 16 bits)."""
     return setup.batch <= STREAMED_ROWS and setup.shape.hidden % 2048 == 0
 
 
 def _layers_streamed(setup: Setup) -> bool:
-    """Whether they take those of a decode step's layers that Transformer Engine did not make."""
+    """Whether these kernels compute a decode step's layers, if Transformer Engine does not."""
     fp8 = setup.weight_dtype == "fp8"
-    block = {1: 1024 if fp8 else 2048, 2: 256 if fp8 else 128}  # of a width, for one row and for several
-    rows = {min(setup.batch, 2), 1}  # there is a graph of one row always
+    block = {1: 1024 if fp8 else 2048, 2: 256 if fp8 else 128}  # width multiple for one row, and for several
+    rows = {min(setup.batch, 2), 1}  # there is always a graph of one row
     return (
         setup.batch <= STREAMED_ROWS
         and all(width % block[few] == 0 for few in rows for _, width in matrix_shapes(setup))
@@ -175,7 +175,7 @@ def _layers_streamed(setup: Setup) -> bool:
 
 
 def _graph_bytes(setup: Setup) -> int:
-    """What the decode graphs keep in the allocator's pool: a step of each batch size up to `batch`, about."""
+    """Approximate memory of the decode graphs in the allocator's pool: a step of each batch size up to `batch`."""
     if not setup.on_gpu:
         return 0
     element, sizes = ELEMENT_BYTES[setup.dtype], [1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256]
@@ -185,10 +185,10 @@ def _graph_bytes(setup: Setup) -> int:
 
 
 def longest_fit(setup: Setup, free_bytes: int, most: int = 2**27) -> int:
-    """The longest prompt, in units of 1,024 tokens on a GPU and of pages on a CPU, whose needed bytes are free; or 0.
+    """The longest prompt that fits, in units of 1,024 tokens on a GPU and of pages on a CPU; 0 if none fits.
 
     Memory grows with the number of whole chunks, and a length never needs less than its whole chunks alone. Between
-    two of those it can fall, as the kernel that serves the rest of a prompt changes with that rest's size.
+    two multiples of the chunk it can fall, because the size of the last chunk decides which kernel computes it.
     """
     unit = math.lcm(setup.page_size, CUDNN_MULTIPLE) if setup.on_gpu else setup.page_size
     chunk = math.lcm(unit, setup.chunk)
@@ -205,7 +205,3 @@ def longest_fit(setup: Setup, free_bytes: int, most: int = 2**27) -> int:
             high = middle - 1
     beyond = range(min((low + 1) * chunk, most + unit) - unit, low * chunk, -unit)
     return next((length for length in beyond if fits(length)), low * chunk)
-
-
-def with_ranks(setup: Setup, ranks: int) -> Setup:
-    return replace(setup, tensor_parallel=ranks)

@@ -1,0 +1,34 @@
+"""The flags of `fit_check.py`. Parsing needs no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmval_runners.load_test.options import Parser, count, natural
+
+_DESCRIPTION = """Draw combinations of shape, length, dtypes and GPUs, each with its own limit of memory. Predict
+whether each fits, with the code of long_context_validation.py, then run it with memory filled up to that limit.
+Several GPUs: torchrun --nproc_per_node N runners/fit_check.py"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitCheckOptions:
+    combinations: int
+    seed: int
+    flex: int
+    first: int
+    device: str
+    patience_s: int
+    output_json: Path | None
+
+
+def parse(argv: list[str]) -> FitCheckOptions:
+    """Raises Refused if a flag is unknown or a value is wrong."""
+    parser = Parser(prog="fit_check.py", description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--combinations", type=count, default=50, metavar="N", help="default 50")
+    parser.add_argument("--seed", type=natural, default=0)
+    parser.add_argument("--flex", type=natural, default=0, metavar="N", help="how many use flex attention (slow)")
+    parser.add_argument("--first", type=natural, default=0, metavar="N", help="go on at combination N")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--patience-s", type=count, default=120, metavar="S", help="for each combination; default 120")
+    parser.add_argument("--output-json", type=Path, metavar="FILE")
+    return FitCheckOptions(**vars(parser.parse_args(argv)))
