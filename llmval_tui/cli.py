@@ -1,4 +1,7 @@
-"""The `llmval` command: parsing and dispatch. Nothing heavy is imported before it is known what was asked."""
+"""The `llmval` command: parses the command line and calls the command's function.
+
+Each command's module is imported only when that command runs, so that `llmval status` starts fast.
+"""
 
 import argparse
 import os
@@ -7,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from llmval_tui import __version__
 from llmval_tui.console import stdio
@@ -16,7 +19,8 @@ from llmval_tui.foundation.errors import ExitCode, Refused
 EPILOG = (
     "exit codes: 0 all passed · 1 something failed · 2 usage or refused · 3 inconclusive or invalid · 130 interrupted"
 )
-VALUED = {
+# The options that take a value: `find_command` must not read their value as a command.
+VALUE_OPTIONS = {
     "--workspace",
     "--checklist",
     "--theme",
@@ -31,155 +35,191 @@ VALUED = {
     "--every",
 }
 
+# argparse names the converter function in its message ("invalid _seconds value"); say what the value must be instead.
 _BAD_VALUE = re.compile(
-    r"argument (?P<option>\S+): invalid (?P<kind>\w+) value: (?P<quote>['\"])(?P<value>.*)(?P=quote)"
+    r"argument (?P<option>\S+): invalid (?P<converter>\w+) value: (?P<quote>['\"])(?P<value>.*)(?P=quote)"
 )
-_KINDS = {"_seconds": "a number of seconds from 0.1 to 60", "int": "a whole number"}
+_EXPECTED = {"_seconds": "a number of seconds from 0.1 to 60", "int": "a whole number"}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, whose complaint is a refusal like any other: one sentence, or JSON where that was asked for."""
+    """An argparse parser whose errors are `Refused`: one sentence on stderr, or JSON with `--json`."""
 
     def error(self, message: str) -> NoReturn:
-        if bad := _BAD_VALUE.fullmatch(message):  # argparse names the function that did not take it
-            message = f"{bad['option']} {bad['value']} is not {_KINDS.get(bad['kind'], bad['kind'])}"
-        raise Refused(f"{message}; {self.prog} --help shows what there is.")
+        if bad := _BAD_VALUE.fullmatch(message):
+            expected = _EXPECTED.get(bad["converter"], bad["converter"])
+            message = f"{bad['option']} {bad['value']} is not {expected}"
+        raise Refused(f"{message}; {self.prog} --help lists the options.")
 
 
 class CommandParser(Parser):
-    """The parser of one command, whose options may also stand between its words: `run 2.3 --preset smoke 4.2`."""
+    """The parser of one command. Options may also stand between its words: `run 2.3 --preset smoke 4.2`."""
 
-    _splitting = False
+    _intermixed = False
 
+    # argparse declares overloads on the type of the namespace, which nothing here uses.
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        # argparse calls this of the command that was named, and so does parse_known_intermixed_args, for options and
-        # for words in turn; asked plainly, it would give all of STEP … the words before the first option only.
-        if self._splitting:
+        # argparse calls this method for the chosen command. Plain parsing would give STEP … only the words before the
+        # first option, so the intermixed variant is used. That variant calls this method again, for options and words
+        # in turn; those inner calls must parse plainly.
+        if self._intermixed:
             return super().parse_known_args(args, namespace)
-        self._splitting = True
+        self._intermixed = True
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
-            self._splitting = False
+            self._intermixed = False
 
 
-def parser(named: str | None = None) -> argparse.ArgumentParser:
-    """The command line of one command, or with None the whole of it: making it costs more than parsing.
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of one command, or of all commands if None: building a parser costs more than parsing.
 
-    `llmval [CHECKLIST]` is the command `open`, see `with_command`.
+    `llmval [CHECKLIST]` is the command `open`, see `find_command`.
     """
     common = CommandParser(add_help=False)
     _common(common)
     main = Parser(
         prog="llmval",
-        description="Prove that a multi-GPU node can serve LLMs: llmval [CHECKLIST] opens the dashboard.",
+        description="Validate that a multi-GPU node can serve LLMs. llmval [CHECKLIST] opens the dashboard.",
         epilog=EPILOG,
     )
     main.add_argument("--version", action="version", version=f"llmval {__version__}")
-    commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=CommandParser)
-    for name, (where, text, arguments) in COMMANDS.items():
-        if named in (None, name):
-            made = commands.add_parser(name, help=text, description=text, parents=[common], epilog=EPILOG)
-            made.set_defaults(where=where)
-            arguments(made)
+    subparsers = main.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=CommandParser)
+    for name, (function, text, add_arguments) in COMMANDS.items():
+        if command in (None, name):
+            subparser = subparsers.add_parser(name, help=text, description=text, parents=[common], epilog=EPILOG)
+            subparser.set_defaults(function=function)
+            add_arguments(subparser)
     return main
 
 
 def _common(common: argparse.ArgumentParser) -> None:
     options = common.add_argument_group("common options")
-    options.add_argument("--workspace", metavar="DIR", help="folder of artifacts/ and docs/ (here)")
-    options.add_argument("--checklist", metavar="FILE", help="Markdown checklist (docs/llm_validation_checklist.md)")
-    options.add_argument("--readonly", action="store_true", help="look, and change nothing")
+    options.add_argument("--workspace", metavar="DIR", help="folder with artifacts/ and docs/ (default: this folder)")
     options.add_argument(
-        "--theme", metavar="NAME", help="dashboard theme: dark, light, contrast, ansi, mono or your own"
+        "--checklist", metavar="FILE", help="Markdown checklist (default: docs/llm_validation_checklist.md)"
     )
-    options.add_argument("--interval", type=_seconds, metavar="S", help="seconds between samples (1)")
+    options.add_argument("--readonly", action="store_true", help="only show; start and change nothing")
+    options.add_argument(
+        "--theme", metavar="NAME", help="dashboard theme: dark, light, contrast, ansi, mono or one of your own"
+    )
+    options.add_argument(
+        "--interval", type=_seconds, metavar="S", help="seconds between telemetry samples, 0.1 to 60 (default: 1)"
+    )
     options.add_argument("--gpus", metavar="0,1", help="use only these GPUs")
-    options.add_argument("--runner-python", metavar="PYTHON", help="interpreter of the runners (the dashboard's own)")
-    options.add_argument("--ascii", action=argparse.BooleanOptionalAction, help="draw with ASCII only")
-    options.add_argument("--charts", choices=["blocks", "braille", "ascii"], help="what charts are drawn with (blocks)")
-    options.add_argument("--mouse", action=argparse.BooleanOptionalAction, help="take the mouse from the terminal")
-    options.add_argument("--json", action="store_true", help="answer with JSON")
+    options.add_argument(
+        "--runner-python", metavar="PYTHON", help="Python that runs the runners (default: the one that runs llmval)"
+    )
+    options.add_argument("--ascii", action=argparse.BooleanOptionalAction, help="use ASCII characters only")
+    options.add_argument(
+        "--charts", choices=["blocks", "braille", "ascii"], help="characters that draw the charts (default: blocks)"
+    )
+    options.add_argument(
+        "--mouse",
+        action=argparse.BooleanOptionalAction,
+        help="use the mouse in the dashboard (default), or leave it to the terminal",
+    )
+    options.add_argument("--json", action="store_true", help="print JSON")
 
 
-_PRESET = "smoke: seconds instead of minutes, tiny model; no tick"
+_PRESET = "smoke: a tiny model for seconds instead of minutes; only the demo ticks"
 
 
 def _plan_flags(command: argparse.ArgumentParser, *more: str) -> None:
     command.add_argument(
         "--preset",
         choices=["smoke", *more],
-        help=_PRESET + ("; none: as written, whatever config.toml says" if more else ""),
+        help=_PRESET + ("; none: run as written, whatever config.toml says" if more else ""),
     )
-    command.add_argument("--adapt", action="store_true", help="fewer GPUs than the step says: rewrite and record it")
+    command.add_argument(
+        "--adapt",
+        action="store_true",
+        help="if the node has fewer GPUs than a step needs, fit the command to it and record the change",
+    )
 
 
-def _nothing(command: argparse.ArgumentParser) -> None:
-    """Only the common options."""
+def _no_arguments(command: argparse.ArgumentParser) -> None:
+    """For commands that have only the common options."""
 
 
 def _open(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "checklist_file", nargs="?", metavar="CHECKLIST", help="Markdown checklist (docs/llm_validation_checklist.md)"
+        "checklist_file",
+        nargs="?",
+        metavar="CHECKLIST",
+        help="Markdown checklist (default: docs/llm_validation_checklist.md)",
     )
-    command.add_argument("--replay", metavar="RUN", help="play a recorded run (its folder or id), or a telemetry.jsonl")
-    _plan_flags(command, "none")  # the file's preset switched off
+    command.add_argument(
+        "--replay", metavar="RUN", help="play back a recorded run (its id or folder) or a telemetry.jsonl"
+    )
+    _plan_flags(command, "none")  # `none` switches off the preset of config.toml
 
 
 def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("steps", nargs="*", metavar="STEP", help="number (1.2) or text of a step")
-    command.add_argument("--section", type=int, metavar="N", help="every open step of section N")
-    command.add_argument("--all", action="store_true", help="every open step of the list")
-    command.add_argument("--detach", action="store_true", help="return at once; llmval attach watches")
-    command.add_argument("--no-tick", action="store_true", help="run and judge only")
-    command.add_argument("--dry-run", action="store_true", help="say what each step would do, and do nothing")
+    command.add_argument("--section", type=int, metavar="N", help="run every unticked step of section N")
+    command.add_argument("--all", action="store_true", help="run every unticked step of the checklist")
+    command.add_argument("--detach", action="store_true", help="return at once; llmval attach shows the progress")
+    command.add_argument("--no-tick", action="store_true", help="run and judge, but do not tick")
+    command.add_argument("--dry-run", action="store_true", help="print what each step would do; start nothing")
     _plan_flags(command)
 
 
 def _cancel(command: argparse.ArgumentParser) -> None:
-    command.add_argument("run", nargs="?", metavar="RUN", help="id of a run, or a part of it (the plan at work)")
+    command.add_argument("run", nargs="?", metavar="RUN", help="run id or a part of it (default: the running plan)")
 
 
 def _tick(command: argparse.ArgumentParser) -> None:
     command.add_argument("step", metavar="STEP", help="number (1.2) or text of a step")
-    command.add_argument("--note", required=True, metavar="TEXT", help="what backs the tick")
+    command.add_argument("--note", required=True, metavar="TEXT", help="why the step is done; kept in docs/TODO.md")
 
 
 def _accept(command: argparse.ArgumentParser) -> None:
-    command.add_argument("run", metavar="RUN", help="id of a run, or a part of it")
-    command.add_argument("--link", metavar="URL", help="address of the report, of a run that asks for one")
+    command.add_argument("run", metavar="RUN", help="run id or a part of it")
+    command.add_argument("--link", metavar="URL", help="link to your report, if the run asks for one")
 
 
 def _demo(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dir", metavar="DIR", help="the scratch workspace (~/.local/state/llmval/demo)")
-    command.add_argument("--headless", action="store_true", help="do the load test and print the table")
-    command.add_argument("--reset", action="store_true", help="make the workspace new: without its ticks and runs")
+    command.add_argument("--dir", metavar="DIR", help="workspace of the demo (default: ~/.local/state/llmval/demo)")
+    command.add_argument("--headless", action="store_true", help="no dashboard: run the load test and print the table")
+    command.add_argument("--reset", action="store_true", help="start over: delete the runs and ticks of the demo")
 
 
 def _report(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "runs", nargs="*", metavar="RUN", help="id of a run, a part of it, or a step's number (each step's newest run)"
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="run id, a part of it, or a step number (default: the newest run of each step)",
     )
-    command.add_argument("-o", "--output", metavar="FILE", help="where to (report.html; md and json: standard output)")
-    command.add_argument("--format", choices=["html", "md", "json"], help="by the file's ending, else html")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="output file (default: report.html; md and json go to standard output)"
+    )
+    command.add_argument("--format", choices=["html", "md", "json"], help="default: from the file's suffix, else html")
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
-    command.add_argument("a", metavar="A", help="id of a run, or a part of it; of a paired run RUN:with or RUN:without")
-    command.add_argument("b", metavar="B", help="the run that is held against A")
-    command.add_argument("--anyway", action="store_true", help="bare figures also of runs that are not comparable")
-    command.add_argument("-o", "--output", metavar="FILE", help="where to (standard output)")
-    command.add_argument("--format", choices=["text", "md", "html", "json"], help="by the file's ending, else text")
+    command.add_argument(
+        "a", metavar="A", help="run id or a part of it; one half of a paired run: RUN:with or RUN:without"
+    )
+    command.add_argument("b", metavar="B", help="the run to compare with A")
+    command.add_argument(
+        "--anyway", action="store_true", help="show the figures, without a verdict, if the runs are not comparable"
+    )
+    command.add_argument("-o", "--output", metavar="FILE", help="output file (default: standard output)")
+    command.add_argument(
+        "--format", choices=["text", "md", "html", "json"], help="default: from the file's suffix, else text"
+    )
 
 
 def _watch(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--every", type=_seconds, default=10.0, metavar="S", help="seconds between progress lines (10)"
+        "--every", type=_seconds, default=10.0, metavar="S", help="seconds between progress lines (default: 10)"
     )
 
 
 def _locate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("what", choices=["artifacts", "config", "runners", "themes"])
+    command.add_argument("what", choices=["artifacts", "config", "runners", "themes"], help="the folder to print")
 
 
 def _seconds(text: str) -> float:
@@ -189,33 +229,40 @@ def _seconds(text: str) -> float:
     return value
 
 
-# Each command: the function that does it, below `console/`; what it does, in words; its own arguments.
-COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
-    "open": ("dashboard:dashboard", "open the dashboard (what llmval [CHECKLIST] does)", _open),
-    "run": ("run:run", "do steps: run, judge, tick, record", _run),
-    "status": ("status:status", "how every step stands", _nothing),
-    "attach": ("run:attach", "watch the plan that is at work", _nothing),
-    "cancel": ("run:cancel", "end a run, or all that is at work", _cancel),
-    "tick": ("status:tick", "tick a step on your own word", _tick),
-    "accept": ("status:accept", "accept what a run proposes, or give the link it asks for", _accept),
-    "verify": ("status:verify", "hash the evidence of every tick again", _nothing),
-    "doctor": ("doctor:doctor", "what this node has and lacks", _nothing),
-    "demo": ("demo:demo", "the dashboard on a scratch workspace, smoke preset", _demo),
-    "report": ("report:report", "one file that shows runs: verdicts, figures, plots, evidence", _report),
-    "compare": ("report:compare", "what is better or worse in run B than in run A", _compare),
-    "watch": ("watch:watch", "what happens, in plain lines", _watch),
-    "locate": ("status:locate", "where things lie", _locate),
+class CommandSpec(NamedTuple):
+    """One command of `llmval`."""
+
+    function: str  # "module:function" in `llmval_tui.console`
+    text: str  # for --help
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+COMMANDS = {
+    "open": CommandSpec("dashboard:dashboard", "open the dashboard (the same as llmval [CHECKLIST])", _open),
+    "run": CommandSpec("run:run", "run steps: execute, judge, tick, record", _run),
+    "status": CommandSpec("status:status", "show the state of every step", _no_arguments),
+    "attach": CommandSpec("run:attach", "watch the running plan", _no_arguments),
+    "cancel": CommandSpec("run:cancel", "stop one run, or everything that is running", _cancel),
+    "tick": CommandSpec("status:tick", "tick a step yourself, with a note", _tick),
+    "accept": CommandSpec("status:accept", "accept the change that a run proposes, or give the link it needs", _accept),
+    "verify": CommandSpec("status:verify", "check that the evidence of every tick is unchanged", _no_arguments),
+    "doctor": CommandSpec("doctor:doctor", "check what this node has and what is missing", _no_arguments),
+    "demo": CommandSpec("demo:demo", "open the dashboard on a demo workspace with a tiny model", _demo),
+    "report": CommandSpec("report:report", "write runs into one file: verdicts, figures, plots, evidence", _report),
+    "compare": CommandSpec("report:compare", "show what is better or worse in run B than in run A", _compare),
+    "watch": CommandSpec("watch:watch", "print what happens as plain lines, for pipes and screen readers", _watch),
+    "locate": CommandSpec("status:locate", "print where a folder of llmval is", _locate),
 }
 
 
-def with_command(arguments: list[str], commands: Collection[str], valued: set[str]) -> list[str]:
-    """The arguments with their command in front: `open` where none is named (`llmval`, `llmval FILE`).
+def find_command(arguments: list[str], commands: Collection[str], value_options: set[str]) -> list[str]:
+    """Move the command to the front of the arguments, or put `open` there if none is given (`llmval`, `llmval FILE`).
 
-    A command may also follow common options (`llmval --workspace DIR status`); `valued` are the options whose next word
-    is their value, so that a folder called `status` is not taken for the command.
+    A command may follow common options (`llmval --workspace DIR status`). The word after one of `value_options` is its
+    value, so a folder called `status` is not taken for the command.
 
     Raises:
-        Refused: the word in a command's place is none, is no file either, and is nearly a command.
+        Refused: the first word is neither a command nor a file, but looks like a misspelt command.
     """
     skip = False
     for position, word in enumerate(arguments):
@@ -224,58 +271,58 @@ def with_command(arguments: list[str], commands: Collection[str], valued: set[st
         elif word in ("-h", "--help", "--version") and position == 0:
             return arguments
         elif word.startswith("-"):
-            skip = word in valued
+            skip = word in value_options
         elif word in commands:
             return [word, *arguments[:position], *arguments[position + 1 :]]
         else:
-            _refuse_slip(word, commands)
+            _refuse_misspelling(word, commands)
             break
     return ["open", *arguments]
 
 
-def _refuse_slip(word: str, commands: Collection[str]) -> None:
+def _refuse_misspelling(word: str, commands: Collection[str]) -> None:
     if os.sep in word or Path(word).exists():
         return
     from difflib import get_close_matches
 
-    if near := get_close_matches(word.casefold(), commands, 1):
-        raise Refused(f"there is no command and no file {word!r}: did you mean llmval {near[0]}?")
+    if similar := get_close_matches(word.casefold(), commands, 1):
+        raise Refused(f"there is no command and no file {word!r}: did you mean llmval {similar[0]}?")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; a refusal becomes one sentence on stderr (or JSON on stdout) and exit code 2."""
+    """Run one command and return its exit code. A refusal is one sentence on stderr (JSON on stdout) and code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in arguments  # known also where the rest cannot be parsed
+    as_json = "--json" in arguments  # before parsing: a usage error must be JSON as well
     stdio.tolerate_encoding(as_json=as_json)
     try:
-        code = _answer(arguments, as_json)
-        stdio.flush()  # here and not at exit, where nobody can say it well that it fails
+        code = _run_command(arguments, as_json)
+        stdio.flush()  # here, because Python reports a failure at exit with a traceback
     except BrokenPipeError:
-        # Whoever read our output has gone, perhaps before the end: not a pass. Python must not complain at exit either.
+        # The reader closed the pipe, perhaps too early, so this is not a pass. Detached, Python is quiet at exit.
         stdio.detach(sys.stdout, sys.stderr)
         return ExitCode.INTERRUPTED
     except OSError as error:
-        what = stdio.describe_write_error(error)
-        if what is None:
-            raise  # a defect of ours
+        target = stdio.describe_write_error(error)
+        if target is None:
+            raise  # a defect of llmval
         stdio.detach(sys.stdout)
-        return _refuse(f"{what} cannot be written ({error.strerror}): look at where it goes.", as_json=False)
+        return _refuse(f"cannot write to {target} ({error.strerror}): check where the output goes.", as_json=False)
     return code
 
 
-def _answer(arguments: list[str], as_json: bool) -> int:
+def _run_command(arguments: list[str], as_json: bool) -> int:
     try:
-        words = with_command(arguments, COMMANDS, VALUED)
+        words = find_command(arguments, COMMANDS, VALUE_OPTIONS)
         options = parser(words[0] if words[0] in COMMANDS else None).parse_args(words)
-        screen = options.command == "open" or (options.command == "demo" and sys.stdout.isatty())
-        if options.ascii and not screen:  # the dashboard has its own signs
+        opens_dashboard = options.command == "open" or (options.command == "demo" and sys.stdout.isatty())
+        if options.ascii and not opens_dashboard:  # the dashboard has its own ASCII glyphs
             stdio.ascii_only(as_json=options.json)
         if getattr(options, "checklist_file", None):
             options.checklist = options.checklist_file
-        module, _, name = options.where.partition(":")
+        module, _, name = options.function.partition(":")
         function: Callable[[argparse.Namespace], int] = getattr(import_module(f"llmval_tui.console.{module}"), name)
         return int(function(options))
-    except SystemExit as done:  # argparse's, after --help or --version
+    except SystemExit as done:  # from argparse, after --help or --version
         return int(done.code or 0)
     except Refused as refusal:
         return _refuse(str(refusal), as_json)
@@ -284,15 +331,15 @@ def _answer(arguments: list[str], as_json: bool) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        why = f"{error.filename} cannot be used ({error.strerror}): check the path, its permissions and the disk."
-        return _refuse(why, as_json)
+        reason = f"{error.filename} cannot be used ({error.strerror}): check the path, its permissions and the disk."
+        return _refuse(reason, as_json)
 
 
-def _refuse(why: str, as_json: bool) -> int:
+def _refuse(reason: str, as_json: bool) -> int:
     if as_json:
         import json
 
-        print(json.dumps({"ok": False, "message": why}))
+        print(json.dumps({"ok": False, "message": reason}))
     else:
-        print(f"llmval: {why}", file=sys.stderr)
+        print(f"llmval: {reason}", file=sys.stderr)
     return ExitCode.REFUSED

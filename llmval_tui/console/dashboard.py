@@ -1,4 +1,4 @@
-"""Opening the dashboard; the only place of the command line that imports it."""
+"""`open`: opens the dashboard. Only this command imports the dashboard."""
 
 import argparse
 import os
@@ -16,33 +16,32 @@ if TYPE_CHECKING:
     from llmval_tui.tui.settings import Settings
 
 T = TypeVar("T")
-NO_SCREEN = ("dumb", "unknown")  # terminfo's names for terminals that only print lines; no TERM at all is often a slip
+LINE_TERMINALS = ("dumb", "unknown")  # terminfo names of terminals that only print lines; no TERM at all is allowed
 
 
 def dashboard(options: argparse.Namespace) -> int:
     """Open the dashboard on the checklist and return its exit code.
 
     Raises:
-        Refused: there is no terminal, no usable checklist, or a settings file that says what it cannot; said before
-            the screen is taken over.
+        Refused: there is no terminal, no usable checklist, or config.toml is invalid. The screen is not yet changed.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise Refused("the dashboard needs a terminal: use llmval run, llmval status or llmval attach in scripts.")
-    if (term := os.environ.get("TERM")) in NO_SCREEN:
+        raise Refused("the dashboard needs a terminal: in scripts use llmval run, llmval status or llmval attach.")
+    if (term := os.environ.get("TERM")) in LINE_TERMINALS:
         raise Refused(
-            f"TERM={term} is a terminal without a cursor: say what it is (such as TERM=xterm-256color), or use "
+            f"TERM={term} is a terminal without a cursor: set its real name (such as TERM=xterm-256color), or use "
             "llmval run, llmval status or llmval watch."
         )
     from llmval_tui.tui import gc_control as collecting
 
-    collecting.pause()  # before the screen's modules are imported, which is most of the start
+    collecting.pause()  # before the import of the screens, which takes most of the start
     workspace = workspace_of(options)
     from llmval_tui.config import load_config
     from llmval_tui.tui.settings import Settings
 
     config = load_config()
     replay, checklist = _recording(options, workspace), None
-    if replay is None or replay.is_file():  # a run brings its own step
+    if replay is None or replay.is_file():  # a run folder names its own step
         checklist = checklist_path(options)
     preset = options.preset or config.preset
     settings = Settings(
@@ -97,7 +96,7 @@ def _first_look(settings: "Settings") -> "FirstLook":
 
 
 def _recording(options: argparse.Namespace, workspace: Path) -> Path | None:
-    """What `--replay` names: a telemetry.jsonl, a run folder, or the folder of the run with that id."""
+    """The path that `--replay` names: a telemetry.jsonl or a run folder, also by the run's id."""
     name = getattr(options, "replay", None)
     if not name:
         return None
@@ -107,5 +106,5 @@ def _recording(options: argparse.Namespace, workspace: Path) -> Path | None:
 
 
 def _first(*values: T | None) -> T:
-    """The first that was said: the command line's, then the file's, then the usual one."""
+    """The first value that is set: from the command line, then config.toml, then the default."""
     return next(value for value in values if value is not None)

@@ -1,4 +1,4 @@
-"""`demo`: the dashboard on a scratch workspace with the `smoke` preset; without a terminal, the same work headless."""
+"""`demo`: the dashboard on a demo workspace with the `smoke` preset; without a terminal, the load test alone."""
 
 import argparse
 import os
@@ -14,27 +14,27 @@ from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import RunStore
 from llmval_tui.runs.workspace import DEMO_MARKER, is_demo
 
-HEADLESS_STEP = "1.2"  # the load test: the list's main job
+HEADLESS_STEP = "1.2"  # the load test
 
 
-def scratch_folder() -> Path:
-    """Where the demo workspace lies by default: `$XDG_STATE_HOME/llmval/demo`."""
+def default_folder() -> Path:
+    """The default demo workspace: `$XDG_STATE_HOME/llmval/demo`."""
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "llmval" / "demo"
 
 
 def prepare(folder: Path, *, reset: bool = False) -> Path:
-    """Make the scratch workspace, or complete it; ticks, records and runs made in it are kept.
+    """Create the demo workspace, or add the documents that it lacks; its ticks, records and runs are kept.
 
     Args:
-        reset: make it new, without the documents and the runs that are there.
+        reset: replace the documents and delete the runs.
 
     Raises:
-        Refused: the folder holds something that is not a demo, or what is at work there would be reset.
+        Refused: the folder is neither empty nor a demo workspace, or a reset would hit something that is running.
     """
     if folder.exists() and any(folder.iterdir()) and not is_demo(folder):
         raise Refused(f"{folder} is not a demo workspace: name an empty folder with --dir.")
     if reset and (active_plan(folder) is not None or RunStore(folder).active()):
-        raise Refused(f"something is at work in {folder}: end it with llmval cancel --workspace {folder}, then reset.")
+        raise Refused(f"something is running in {folder}: stop it with llmval cancel --workspace {folder}, then reset.")
     documents = folder / "docs"
     try:
         documents.mkdir(parents=True, exist_ok=True)
@@ -50,19 +50,21 @@ def prepare(folder: Path, *, reset: bool = False) -> Path:
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Open the dashboard on the demo, or complete its load test and print the table where there is no terminal."""
+    """Open the dashboard on the demo workspace; without a terminal, run its load test and print the table."""
     if options.workspace or options.checklist:
-        raise Refused("demo has a workspace and a checklist of its own: name the folder for them with --dir instead.")
-    screen = not options.headless and sys.stdin.isatty() and sys.stdout.isatty()
-    if not screen or options.reset:
+        raise Refused("demo has its own workspace and checklist: choose their folder with --dir instead.")
+    interactive = not options.headless and sys.stdin.isatty() and sys.stdout.isatty()
+    if not interactive or options.reset:
         refuse_readonly(options)
-    folder = Path(options.dir).expanduser().absolute() if options.dir else scratch_folder()
+    folder = Path(options.dir).expanduser().absolute() if options.dir else default_folder()
     if not options.readonly:
         prepare(folder, reset=options.reset)
     elif not is_demo(folder):
-        raise Refused(f"{folder} is not a demo workspace, and --readonly makes none: open it once without.")
+        raise Refused(
+            f"{folder} is not a demo workspace, and --readonly creates none: open it once without --readonly."
+        )
     options.workspace, options.checklist, options.preset = str(folder), None, "smoke"
-    if screen:
+    if interactive:
         from llmval_tui.console.dashboard import dashboard
 
         return dashboard(options)
@@ -73,5 +75,5 @@ def demo(options: argparse.Namespace) -> int:
     options.detach = options.adapt = options.no_tick = options.dry_run = False
     code = run(options)
     if code == ExitCode.PASSED and not options.json:
-        print(f"\nThe tick and its evidence: {folder}/docs/llm_validation_checklist.md, {folder}/docs/TODO.md")
+        print(f"\nThe tick and its record: {folder}/docs/llm_validation_checklist.md, {folder}/docs/TODO.md")
     return code

@@ -1,4 +1,4 @@
-"""`doctor`: what this node has and lacks for the list, each with what follows from it."""
+"""`doctor`: checks what this node has and what is missing, and says what a missing part means."""
 
 import argparse
 import os
@@ -17,21 +17,27 @@ from llmval_tui.runs.inventory import gpu_inventory, software_versions
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked for."""
+    """One line of the table."""
 
     name: str
     state: str  # "ok", "missing", "note"
     found: str
-    consequence: str = ""  # what cannot be done without it, and what to do
+    consequence: str = ""  # what does not work without it, and what to do
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Print the checks; exit 0 whatever they say, for a lack is only a fault of the step that needs it."""
-    _, trouble = config_or_error(options)
-    checks = [*_gpus(), *_software(options.runner_python or sys.executable), *_tools(), *_plugins(), *_session(options)]
-    if trouble is not None:
-        hint = "llmval and llmval run refuse until it is mended or moved away; the checks here are made without it"
-        checks.insert(0, Check("settings", "missing", trouble, hint))
+    """Print the checks; always exit code 0, because only the steps that need a missing part fail."""
+    _, error = config_or_error(options)
+    checks = [
+        *_gpus(),
+        *_software(options.runner_python or sys.executable),
+        *_tools(),
+        *_plugins(),
+        *_workspace(options),
+    ]
+    if error is not None:
+        hint = "llmval and llmval run refuse to start until the file is corrected or removed; these checks ignore it"
+        checks.insert(0, Check("settings", "missing", error, hint))
     if options.json:
         print_json({"checks": checks})
         return ExitCode.PASSED
@@ -50,19 +56,19 @@ def _gpus() -> list[Check]:
     notes = [str(note) for note in inventory.get("notes", [])]
     reason = str(inventory.get("error") or (notes[0] if notes else "no NVIDIA GPU"))
     if not gpus:
-        return [Check("GPUs", "missing", reason, "GPU steps are refused; --preset smoke uses the CPU")]
+        return [Check("GPUs", "missing", reason, "steps on GPUs are refused; --preset smoke runs on the CPU")]
     driver = str(inventory.get("driver_version") or "unknown")
     names = ", ".join(sorted({str(gpu.get("name")) for gpu in gpus}))
     checks = [Check("driver", "ok", driver), Check("GPUs", "ok", f"{len(gpus)} × {names}")]
     links = [gpu.get("nvlink_links_active") for gpu in gpus]
     shown = ", ".join("n/a" if count is None else str(count) for count in links)
     if len(gpus) == 1:
-        checks.append(Check("NVLink", "note", f"{shown} active links; one GPU has no peer here"))
+        checks.append(Check("NVLink", "note", f"{shown} active links; this is the only GPU"))
     elif all(links):
-        checks.append(Check("NVLink", "ok", f"active links a GPU: {shown}"))
+        checks.append(Check("NVLink", "ok", f"active links per GPU: {shown}"))
     else:
-        text = "pairs without NVLink talk over PCIe: see docs/nvlink_pcie_playbook.md"
-        checks.append(Check("NVLink", "missing", f"active links a GPU: {shown}", text))
+        text = "GPUs without NVLink communicate over PCIe: see docs/nvlink_pcie_playbook.md"
+        checks.append(Check("NVLink", "missing", f"active links per GPU: {shown}", text))
     return checks + [Check("NVML", "note", note) for note in notes]
 
 
@@ -70,11 +76,11 @@ def _software(python: str) -> list[Check]:
     try:
         versions = software_versions(python)
     except (OSError, subprocess.SubprocessError) as error:
-        return [Check("runner python", "missing", f"{python}: {error}", "name another with --runner-python")]
+        return [Check("runner python", "missing", f"{python}: {error}", "name another Python with --runner-python")]
     checks = [Check("runner python", "ok", f"{versions.get('python', 'unknown')} at {python}")]
     hints = {
-        "torch": "no runner works: pip install torch, or name another with --runner-python",
-        "transformer-engine": "--fp8-mode transformer-engine is refused: on a GPU host, "
+        "torch": "no runner works: pip install torch, or name another Python with --runner-python",
+        "transformer-engine": "--fp8-mode transformer-engine is refused: on a GPU node, "
         "pip install 'transformer-engine[pytorch]'",
     }
     for name, hint in hints.items():
@@ -85,35 +91,41 @@ def _software(python: str) -> list[Check]:
 
 def _tools() -> list[Check]:
     wanted = {
-        "nsys": "traces are then made by the PyTorch profiler",
-        "py-spy": "stacks of a hanging rank come from faulthandler only: pip install py-spy",
-        "tmux": "runs survive a lost line all the same; the dashboard is then started again",
+        "nsys": "traces come from the PyTorch profiler instead",
+        "py-spy": "the stacks of a hung rank come from faulthandler alone: pip install py-spy",
+        "tmux": "runs survive a lost connection anyway; start the dashboard again after it",
     }
     checks = []
     for name, hint in wanted.items():
-        beside = Path(sys.executable).with_name(name)
-        path = shutil.which(name) or (str(beside) if beside.exists() else None)
+        in_venv = Path(sys.executable).with_name(name)
+        path = shutil.which(name) or (str(in_venv) if in_venv.exists() else None)
         checks.append(Check(name, "ok", path) if path else Check(name, "missing", "not found", hint))
     return checks
 
 
 def _plugins() -> list[Check]:
-    hint = "items that state its action are refused: repair or remove it"
+    hint = "checklist items with its action are refused: repair or remove the plugin"
     return [Check(f"plugin {name}", "missing", reason, hint) for name, reason in sorted(plugin_problems().items())]
 
 
-def _session(options: argparse.Namespace) -> list[Check]:
+def _workspace(options: argparse.Namespace) -> list[Check]:
     workspace = workspace_of(options)
     free = shutil.disk_usage(workspace).free / 1e9
     writable = os.access(workspace, os.W_OK)
     checks = [
         Check("workspace", "ok" if writable else "missing", f"{workspace}, {free:.0f} GB free")
         if writable
-        else Check("workspace", "missing", f"{workspace} cannot be written", "choose another with --workspace")
+        else Check("workspace", "missing", f"{workspace} is not writable", "choose another with --workspace")
     ]
     if client.logout_kills():
-        hint = "loginctl enable-linger" if not shutil.which("systemd-run") else "runs are put into a scope of their own"
-        checks.append(Check("logout", "note", "logind ends what you leave behind (KillUserProcesses=yes)", hint))
+        hint = (
+            "run loginctl enable-linger"
+            if not shutil.which("systemd-run")
+            else "llmval starts each run in its own systemd scope"
+        )
+        checks.append(
+            Check("logout", "note", "logind kills your processes when you log out (KillUserProcesses=yes)", hint)
+        )
     else:
-        checks.append(Check("logout", "ok", "detached runs survive it"))
+        checks.append(Check("logout", "ok", "detached runs keep running after it"))
     return checks

@@ -1,4 +1,4 @@
-"""`run --dry-run`: what each step would do as things stand now; nothing is started or written."""
+"""`run --dry-run`: prints what each step would do now; starts and writes nothing."""
 
 import argparse
 from dataclasses import asdict
@@ -16,18 +16,18 @@ from llmval_tui.runs.inventory import gpu_inventory
 
 
 def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step]) -> int:
-    """Print the steps' proposals; 0 where each could run, 2 where one would be refused."""
+    """Print the steps' proposals; exit code 0 if all could run, 2 if one would be refused."""
     workspace, choices = workspace_of(options), plan_options(options)
     gpus = gpu_count_of(gpu_inventory())
-    found = [(step, propose(context_for(checklist, step, workspace, choices, gpus))) for step in steps]
+    proposals = [(step, propose(context_for(checklist, step, workspace, choices, gpus))) for step in steps]
     if options.json:
-        print_json({"steps": [_object(step, proposal) for step, proposal in found]})
+        print_json({"steps": [_as_json(step, proposal) for step, proposal in proposals]})
     else:
-        print("\n\n".join("\n".join(_lines(step, proposal)) for step, proposal in found))
-    return ExitCode.PASSED if all(proposal.runnable for _, proposal in found) else ExitCode.REFUSED
+        print("\n\n".join("\n".join(_lines(step, proposal)) for step, proposal in proposals))
+    return ExitCode.PASSED if all(proposal.runnable for _, proposal in proposals) else ExitCode.REFUSED
 
 
-def _object(step: Step, proposal: Proposal) -> dict[str, Any]:
+def _as_json(step: Step, proposal: Proposal) -> dict[str, Any]:
     return {"step": step.number, "text": step.text, **asdict(proposal)}
 
 
@@ -40,6 +40,6 @@ def _lines(step: Step, proposal: Proposal) -> list[str]:
         if command.unseen:
             lines.append(f"    with {command.unseen}")
     lines += [f"  - {detail}" for detail in proposal.details]
-    lines += [f"  leaves {artifact.path.replace(RUN_ID_PLACEHOLDER, '<run id>')}" for artifact in proposal.artifacts]
+    lines += [f"  writes {artifact.path.replace(RUN_ID_PLACEHOLDER, '<run id>')}" for artifact in proposal.artifacts]
     lines += [f"  deviation: {deviation}" for deviation in proposal.deviations]
     return [clean_line(line) for line in lines]

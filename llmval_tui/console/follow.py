@@ -1,4 +1,4 @@
-"""Watching a plan from a terminal, a pipe or a script: lines that say what happens, on a terminal one live line."""
+"""Follows a plan for `run` and `attach`: prints what happens, with one live progress line on a terminal."""
 
 import shutil
 import signal
@@ -15,8 +15,8 @@ from llmval_tui.runs.store import Run, RunStore, same_step
 from llmval_tui.terminal.format import duration
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS
 
-# The figures worth a line, in this order, with the name people use.
-SHOWN = (
+# The metrics on a progress line: event key, label, unit.
+SHOWN_METRICS = (
     ("offered_qps", "offered", "QPS"),
     ("completed_qps", "completed", "QPS"),
     ("output_tokens_per_s", "output", "tok/s"),
@@ -25,15 +25,15 @@ SHOWN = (
     ("tpot_p50_ms", "TPOT p50", "ms"),
     ("queued", "queued", ""),
 )
-QUIET_INTERVAL_S = 5.0  # between progress lines where there is no live line
+QUIET_INTERVAL_S = 5.0  # between progress lines without a terminal
 
 
-def standing(plan: Plan, store: RunStore) -> PlanStatus:
-    """How a plan that has ended stands: what it wrote, and of one that was killed also what its runs came to since."""
+def settled_status(plan: Plan, store: RunStore) -> PlanStatus:
+    """The status of a plan that has ended. If the plan was killed, later verdicts of its runs are added."""
     status = plan.status()
     if status.state == "finished":
         return status
-    runs = [run for run in store.runs() if is_of(run, plan, status)]
+    runs = [run for run in store.runs() if belongs_to(run, plan, status)]
     for step in plan.intent.steps[len(status.results) :]:
         key = (step.section, step.text, step.occurrence)
         run = next((run for run in runs if same_step(run.intent.step, *key)), None)
@@ -43,13 +43,13 @@ def standing(plan: Plan, store: RunStore) -> PlanStatus:
     return status
 
 
-def is_of(run: Run, plan: Plan, status: PlanStatus) -> bool:
-    """Whether a plan made a run, or found it at work and waited for it."""
+def belongs_to(run: Run, plan: Plan, status: PlanStatus) -> bool:
+    """Whether the plan started the run, or found it running and waited for it."""
     return run.intent.plan_id == plan.id or run.id == status.run_id
 
 
 class Follower:
-    """Prints a plan's course until its end; Ctrl-C asks the plan to stop, once."""
+    """Prints the progress of a plan until it ends. The first Ctrl-C cancels the plan."""
 
     def __init__(self, plan: Plan, store: RunStore, out: TextIO) -> None:
         self.plan = plan
@@ -65,27 +65,27 @@ class Follower:
         self._interrupts = 0
 
     def follow(self) -> None:
-        """Until the plan has ended; a second Ctrl-C stops watching and leaves the plan to its end."""
-        before = signal.signal(signal.SIGINT, self._interrupted)
+        """Print until the plan has ended. A second Ctrl-C stops only the watching."""
+        previous = signal.signal(signal.SIGINT, self._interrupted)
         try:
             while True:
-                alive = self.plan.alive()  # before the look, so that the last word is seen
-                self._look(alive=alive)
+                alive = self.plan.alive()  # before reading, so that the final state is not missed
+                self._update(alive=alive)
                 if not alive or self._interrupts > 1:
                     break
                 time.sleep(0.2)
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, previous)
             self._clear()
 
     def _interrupted(self, _number: int, _frame: object) -> None:
         self._interrupts += 1
         if self._interrupts == 1:
-            self._line("stopping: the run gets SIGINT, then SIGTERM, then SIGKILL; Ctrl-C again to stop watching only")
+            self._line("stopping the run: SIGINT, then SIGTERM, then SIGKILL; Ctrl-C again to stop watching only")
             cancel_plan(self.plan, "Ctrl-C")
 
-    def _look(self, *, alive: bool) -> None:
-        status = self.plan.status() if alive else standing(self.plan, self.store)
+    def _update(self, *, alive: bool) -> None:
+        status = self.plan.status() if alive else settled_status(self.plan, self.store)
         if status.run_id and (self._run is None or self._run.id != status.run_id):
             self._run = self.store.get(status.run_id)
             self._events, self._phase = EventFollower(self._run.events), None
@@ -125,14 +125,14 @@ class Follower:
             self._events.poll()
         self._events = None
         if result.run_id is None:
-            self._line(f"{_mark(result.outcome)} {result.number}  {result.outcome}: {result.message}")
+            self._line(f"{_sign(result.outcome)} {result.number}  {result.outcome}: {result.message}")
             return
         verdict = self.store.get(result.run_id).verdict()
         if verdict is not None:
             for line in verdict_lines(verdict):
                 self._line(f"    {line}")
-        word = f"{result.outcome}, ticked" if result.ticked else result.outcome
-        self._line(f"{_mark(result.outcome)} {result.number}  {word}: {result.message}")
+        outcome = f"{result.outcome}, ticked" if result.ticked else result.outcome
+        self._line(f"{_sign(result.outcome)} {result.number}  {outcome}: {result.message}")
 
     def _line(self, text: str) -> None:
         self._clear()
@@ -145,29 +145,32 @@ class Follower:
             self.out.flush()
 
 
-def _mark(outcome: str) -> str:
+def _sign(outcome: str) -> str:
     return OUTCOME_SIGNS[Outcome(outcome)].unicode if outcome in set(Outcome) else "⊘"
 
 
 def stage_of(run: Run) -> tuple[str, float | None]:
-    """What a run is at of which no phase is known, as of a command that is none of the runners, and for how long."""
+    """The stage of a run that reports no phases, and how long its command has run in seconds.
+
+    Only the runners report phases.
+    """
     commands = run.status().commands
     if not commands or commands[-1].started_utc is None:
         return "starting", None
     if commands[-1].ended_utc is not None:
-        return "ended, to be judged" if len(commands) == len(run.intent.commands) else "starting", None
-    began = datetime.fromisoformat(commands[-1].started_utc)
+        return "ended, not yet judged" if len(commands) == len(run.intent.commands) else "starting", None
+    started = datetime.fromisoformat(commands[-1].started_utc)
     label = f" {commands[-1].label}" if len(run.intent.commands) > 1 else ""
-    return f"running{label}", max((datetime.now(UTC) - began).total_seconds(), 0.0)
+    return f"running{label}", max((datetime.now(UTC) - started).total_seconds(), 0.0)
 
 
 def describe(progress: Progress, stage: str) -> str:
-    """A run's progress in one line: phase or other stage, bar, figures."""
+    """One progress line: stage, bar, metrics."""
     parts = [stage]
     if progress.fraction is not None and progress.total is not None and progress.done is not None:
         filled = round(progress.fraction * 20)
         parts.append(f"[{'█' * filled}{'░' * (20 - filled)}] {progress.done:.0f}/{progress.total:.0f} {progress.unit}")
-    for key, name, unit in SHOWN:
+    for key, name, unit in SHOWN_METRICS:
         value = progress.metrics.get(key)
         if value is not None:
             parts.append(f"{name} {value:.1f} {unit}".rstrip())
@@ -175,11 +178,11 @@ def describe(progress: Progress, stage: str) -> str:
 
 
 def verdict_lines(verdict: Verdict) -> list[str]:
-    """The gates of a verdict, a line each, aligned."""
+    """The gates of a verdict as aligned lines."""
     width = max((len(gate.name) for gate in verdict.gates), default=0)
     lines = []
     for gate in verdict.gates:
         reason = f"  {gate.reason}" if gate.reason and gate.outcome is not Outcome.PASS else ""
         sign = OUTCOME_SIGNS[gate.outcome].unicode
-        lines.append(f"{sign} {gate.name:<{width}}  {gate.measured}  (asked: {gate.bound}){reason}")
+        lines.append(f"{sign} {gate.name:<{width}}  {gate.measured}  (required: {gate.bound}){reason}")
     return lines

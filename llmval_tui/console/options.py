@@ -1,4 +1,4 @@
-"""What the commands share: which workspace and checklist are meant, and how answers are printed."""
+"""Helpers of all commands: find the workspace and the checklist, read the settings, print results."""
 
 import argparse
 import sys
@@ -17,46 +17,51 @@ DEFAULT_CHECKLISTS = ("docs/llm_validation_checklist.md", "llm_validation_checkl
 
 
 def workspace_of(options: argparse.Namespace) -> Path:
-    """The folder that artifacts and documents belong to.
+    """The folder that contains artifacts/ and docs/.
 
     Raises:
         Refused: it is not a folder.
     """
     workspace = Path(options.workspace or ".").expanduser().resolve()
     if not workspace.is_dir():
-        raise Refused(f"the workspace {workspace} is not a folder: make it, or name another with --workspace.")
+        raise Refused(f"the workspace {workspace} is not a folder: create it, or name another with --workspace.")
     return workspace
 
 
 def checklist_path(options: argparse.Namespace) -> Path:
-    """The checklist that was named, or the one in its usual place.
+    """The checklist of the command line, else the first of `DEFAULT_CHECKLISTS` in the workspace.
 
     Raises:
-        Refused: none was named and none is in a usual place.
+        Refused: no checklist is named and the workspace has none.
     """
     workspace = workspace_of(options)
     if options.checklist:
         return Path(options.checklist).expanduser().absolute()
-    for place in DEFAULT_CHECKLISTS:
-        if (workspace / place).is_file():
-            return workspace / place
+    for name in DEFAULT_CHECKLISTS:
+        if (workspace / name).is_file():
+            return workspace / name
     raise Refused(
         f"{workspace} has no {DEFAULT_CHECKLISTS[0]}: name a Markdown checklist (llmval FILE, or --checklist FILE), "
-        "or look at the one that comes with llmval: llmval demo."
+        "or try the bundled one with llmval demo."
     )
 
 
 def checklist_of(options: argparse.Namespace) -> "Checklist":
+    """The parsed checklist.
+
+    Raises:
+        Refused: there is no checklist, or it cannot be read.
+    """
     from llmval_tui.checklist.model import load
 
     return load(checklist_path(options))
 
 
 def gpu_numbers(options: argparse.Namespace) -> tuple[int, ...] | None:
-    """The GPUs that `--gpus` names; None without it.
+    """The GPUs of `--gpus`; None without that option.
 
     Raises:
-        Refused: it is not a list of numbers.
+        Refused: the value is not a list of numbers.
     """
     try:
         return tuple(int(word) for word in options.gpus.split(",")) if options.gpus else None
@@ -65,7 +70,7 @@ def gpu_numbers(options: argparse.Namespace) -> tuple[int, ...] | None:
 
 
 def plan_options(options: argparse.Namespace) -> "Options":
-    """The operator's choices as the actions see them.
+    """The options that actions read, from the command line.
 
     Raises:
         Refused: `--gpus` is not a list of numbers.
@@ -82,12 +87,12 @@ def plan_options(options: argparse.Namespace) -> "Options":
 
 
 def apply_config(options: argparse.Namespace) -> "Config":
-    """Take from the operator's settings what the command line left open: `runner_python`.
+    """Fill in `runner_python` from config.toml if the command line leaves it open.
 
-    The preset is left alone: whether a run counts is said where it is started, not in a file that one forgets.
+    The preset is not taken from the file: it decides if a run counts, so it must be visible on the command line.
 
     Raises:
-        Refused: the file says what it cannot.
+        Refused: config.toml is invalid.
     """
     from llmval_tui.config import load_config
 
@@ -97,8 +102,8 @@ def apply_config(options: argparse.Namespace) -> "Config":
 
 
 def config_or_error(options: argparse.Namespace) -> tuple["Config", str | None]:
-    """As `apply_config`, for commands that do without the settings: where the file is wrong, an empty `Config` and
-    the sentence that says what is wrong."""
+    """Like `apply_config`, for commands that work without settings: an invalid file gives an empty `Config` and the
+    error message."""
     try:
         return apply_config(options), None
     except Refused as refusal:
@@ -110,25 +115,28 @@ def config_or_error(options: argparse.Namespace) -> tuple["Config", str | None]:
 
 
 def runner_python(options: argparse.Namespace, config: "Config") -> str | None:
-    """The runners' interpreter: the command line's, else the settings', else None for our own."""
-    named = options.runner_python or config.runner_python
-    return str(Path(named).expanduser()) if named else None
+    """The Python of the runners, from the command line or config.toml; None means the one that runs llmval."""
+    python = options.runner_python or config.runner_python
+    return str(Path(python).expanduser()) if python else None
 
 
 def refuse_readonly(options: argparse.Namespace) -> None:
-    """Raises:
-    Refused: `--readonly` was given to a command that changes something.
+    """Refuse `--readonly` for a command that changes something.
+
+    Raises:
+        Refused: `--readonly` was given.
     """
     if options.readonly:
-        raise Refused("--readonly was given and this command changes things: leave one of the two out.")
+        raise Refused("--readonly was given, but this command changes things: leave out one of the two.")
 
 
 def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
     sys.stdout.write(to_json(value, indent=True).decode())
 
 
 def print_result(options: argparse.Namespace, message: str, **more: Any) -> None:
-    """Print a result: the sentence for people, one JSON object with it for scripts."""
+    """Print the message, or with `--json` an object of the message and `more`."""
     if options.json:
         print_json({"ok": True, "message": message, **more})
     else:

@@ -1,4 +1,4 @@
-"""`report`, `compare`: what leaves the terminal."""
+"""`report` and `compare`: write runs, or the difference of two runs, into a file."""
 
 import argparse
 import sys
@@ -12,14 +12,14 @@ from llmval_tui.runs.store import RunStore
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write the report of the named runs, or of each step's newest run, as one file."""
+    """Write the named runs, or the newest run of each step, into one file."""
     from llmval_tui.report.build import render
     from llmval_tui.report.facts import gather, runs_for
     from llmval_tui.report.output import deliver, format_for
 
     store = RunStore(workspace_of(options))
     form = format_for(options.output, options.format, "html")
-    # A page of HTML in a terminal helps nobody; the other formats are what a pipe is for.
+    # HTML in a terminal is unreadable; the other formats are made for pipes.
     target = options.output or ("report.html" if form == "html" else None)
     checklist = _checklist(options)
     runs = runs_for(store, options.runs, checklist)
@@ -35,7 +35,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _checklist(options: argparse.Namespace) -> Checklist | None:
-    """The checklist; None where none was named and none is in its usual place."""
+    """The checklist; None if none is named and the workspace has none."""
     try:
         checklist_path(options)
     except Refused:
@@ -44,15 +44,15 @@ def _checklist(options: argparse.Namespace) -> Checklist | None:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Say metric by metric what is better or worse in run B than in run A; 1 where a gate metric is over 5 % worse."""
+    """Compare run B with run A, metric by metric; exit code 1 if a gate metric is more than 5 % worse."""
     from llmval_tui.report.comparison.compare import compare_sides, exit_code
     from llmval_tui.report.comparison.page import render
     from llmval_tui.report.comparison.sides import side
     from llmval_tui.report.output import deliver, format_for
 
     store = RunStore(workspace_of(options))
-    asked = options.format or ("json" if options.json else None)
-    form = format_for(options.output, asked, "text" if options.output in (None, "-") else "md")
+    requested = options.format or ("json" if options.json else None)
+    form = format_for(options.output, requested, "text" if options.output in (None, "-") else "md")
     first, second = side(store, options.a, "A"), side(store, options.b, "B")
     count = len(first.result.records) + len(second.result.records)
     if count > 20_000 and sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""`run`, `attach`, `cancel`: plans from the command line."""
+"""`run`, `attach` and `cancel`: start, watch and stop plans."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.console.dry_run import dry_run
-from llmval_tui.console.follow import Follower, is_of, standing
+from llmval_tui.console.follow import Follower, belongs_to, settled_status
 from llmval_tui.console.options import (
     apply_config,
     checklist_of,
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do steps: propose, run, judge, tick, record. The plan goes on if this command is killed."""
+    """Run steps: propose, execute, judge, tick, record. The plan keeps running if this command is killed."""
     if not options.dry_run:
         refuse_readonly(options)
     workspace = workspace_of(options)
     checklist = checklist_of(options)
     steps = chosen_steps(options, checklist)
     if not steps:
-        print_result(options, "nothing is left to do: every step of the list is ticked.")
+        print_result(options, "nothing to do: every chosen step is already ticked.")
         return ExitCode.PASSED
     config = apply_config(options)
     if options.dry_run:
@@ -54,35 +54,35 @@ def run(options: argparse.Namespace) -> int:
     plan = make_plan(checklist, steps, workspace, choices)
     start_plan(plan)
     if options.detach:
-        print_result(
-            options, f"plan {plan.id} is at work on {', '.join(step.number for step in steps)}.", plan_id=plan.id
-        )
+        print_result(options, f"plan {plan.id} is running {', '.join(step.number for step in steps)}.", plan_id=plan.id)
         return ExitCode.PASSED
     return _watch(options, plan, RunStore(workspace), checklist_path(options), config)
 
 
 def _require_torch(python: str) -> None:
-    """Raises:
-    Refused: the interpreter that was named for the runners cannot run them.
+    """Check that this Python can run the runners.
+
+    Raises:
+        Refused: it cannot be started, is not Python, or has no torch.
     """
-    other = "name another by --runner-python, or as runner_python in config.toml"
+    other = "name another with --runner-python, or as runner_python in config.toml"
     try:
         versions = software_versions(python)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise Refused(f"the runners' interpreter {python} cannot be started ({error}): {other}.") from error
     if "python" not in versions:
-        raise Refused(f"{python} is not a Python interpreter, which the runners need: {other}.")
+        raise Refused(f"{python} is not a Python interpreter, and the runners need one: {other}.")
     if "torch" not in versions:
         raise Refused(
-            f"the runners' interpreter {python} has no torch, which every runner needs: install it, or {other}."
+            f"the runners' interpreter {python} has no torch, and every runner needs it: install it, or {other}."
         )
 
 
 def chosen_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step]:
-    """The steps that the command line names, in the list's order; `--all` and `--section` leave ticked ones out.
+    """The steps that the command line names, in checklist order; `--all` and `--section` skip ticked steps.
 
     Raises:
-        Refused: none was named, one is not there, or two ways of choosing were used at once.
+        Refused: no step is named, a step does not exist, or steps are chosen in two ways at once.
     """
     ways = [name for name, used in (("STEP", options.steps), ("--section", options.section is not None)) if used]
     ways += ["--all"] if options.all else []
@@ -97,50 +97,50 @@ def chosen_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step
             raise Refused(f"{checklist.path.name} has no section {options.section}; it has {numbers}.")
         return [step for step in section.steps if not step.checked]
     if not options.steps:
-        raise Refused("say what to run: llmval run 1.2, llmval run --section 1, or llmval run --all.")
-    named = {checklist.step(name).number for name in options.steps}
-    return [step for step in checklist.steps if step.number in named]
+        raise Refused("no step is named: use llmval run 1.2, llmval run --section 1, or llmval run --all.")
+    numbers = {checklist.step(name).number for name in options.steps}
+    return [step for step in checklist.steps if step.number in numbers]
 
 
 def attach(options: argparse.Namespace) -> int:
-    """Watch the plan that is at work, or show how the last one that began ended."""
+    """Watch the running plan, or show how the last plan ended."""
     workspace = workspace_of(options)
-    found = plans(workspace)
-    plan = active_plan(workspace) or next(filter(_began, found), found[0] if found else None)
+    earlier = plans(workspace)
+    plan = active_plan(workspace) or next(filter(_began, earlier), earlier[0] if earlier else None)
     if plan is None:
-        raise Refused(f"no plan ever worked on {workspace}: start one with llmval run.")
-    config, trouble = config_or_error(options)
-    if trouble is not None:  # of the settings only bell and notify are needed here
-        print(f"llmval: {trouble}", file=sys.stderr)
+        raise Refused(f"{workspace} has no plan yet: start one with llmval run.")
+    config, error = config_or_error(options)
+    if error is not None:  # not fatal: only bell and notify are used here
+        print(f"llmval: {error}", file=sys.stderr)
     store = RunStore(workspace)
     if not plan.alive():
         active = ", ".join(run.id for run in store.active())
-        what = f"no plan is at work, and {active} goes on" if active else "nothing is at work"
-        print(f"{what}; the last plan:", file=sys.stderr if options.json else sys.stdout)
+        state = f"no plan is running, but {active} is" if active else "nothing is running"
+        print(f"{state}; the last plan:", file=sys.stderr if options.json else sys.stdout)
     return _watch(options, plan, store, workspace / plan.intent.checklist, config)
 
 
 def _began(plan: Plan) -> bool:
-    """Whether it was not refused before its first step, as one beside another plan is: whoever started it was told."""
+    """Whether the plan reached its first step. A plan is refused, for example, if another is running."""
     status = plan.status()
     return not status.message or bool(status.results)
 
 
 def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: Path, config: "Config") -> int:
-    working = plan.alive()
+    was_running = plan.alive()
     Follower(plan, store, sys.stderr if options.json else sys.stdout).follow()
     if plan.alive():
-        print(f"plan {plan.id} goes on; llmval attach watches it again.", file=sys.stderr)
+        print(f"plan {plan.id} keeps running; watch it again with llmval attach.", file=sys.stderr)
         return ExitCode.INTERRUPTED
-    status = standing(plan, store)
+    status = settled_status(plan, store)
     if status.message:
         raise Refused(status.message)
     code = exit_code_of(status.results, status.cancelled)
-    if working:
+    if was_running:
         _ring(config, status.results)
     message = None
     if status.state != "finished" and len(status.results) < len(plan.intent.steps):
-        # A plan that was killed has no last word: what it did not come to must not read as passed.
+        # The plan was killed before it could report: the steps it did not reach must not count as passed.
         message = _unfinished(plan, status, store)
         code = code if code is not ExitCode.PASSED else ExitCode.UNDECIDED
         print(f"llmval: {message}", file=sys.stderr)
@@ -155,12 +155,12 @@ def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: 
             }
         )
     elif any(result.run_id for result in status.results):
-        print_table(checklist, store, ascii_only=bool(options.ascii))  # where nothing ran, the refusals say it all
+        print_table(checklist, store, ascii_only=bool(options.ascii))  # if nothing ran, the refusals are enough
     return code
 
 
 def _ring(config: "Config", results: Sequence[StepResult]) -> None:
-    """The bell and the notification that the operator's settings ask for, where a terminal is there to take them."""
+    """Ring the bell and send the notification if config.toml asks for them and stderr is a terminal."""
     if not sys.stderr.isatty():
         return
     if config.bell:
@@ -168,23 +168,24 @@ def _ring(config: "Config", results: Sequence[StepResult]) -> None:
     if config.notify:
         from llmval_tui.terminal.osc import osc9
 
-        said = ", ".join(f"{result.number} {result.outcome}" for result in results)
-        sys.stderr.write(osc9(f"llmval {said or 'the plan has ended'}", os.environ))
+        outcomes = ", ".join(f"{result.number} {result.outcome}" for result in results)
+        sys.stderr.write(osc9(f"llmval {outcomes or 'the plan has ended'}", os.environ))
     sys.stderr.flush()
 
 
 def _unfinished(plan: Plan, status: PlanStatus, store: RunStore) -> str:
-    """What is known of a plan whose process ended before its work did."""
-    done = f"{len(status.results)} of {len(plan.intent.steps)} steps came to an end"
-    mine = [run for run in store.runs() if is_of(run, plan, status) and run.verdict() is None]
-    rest = f"{plan.folder / 'plan.log'} may say why"
-    if mine:
-        rest = f"run {mine[0].id} {'goes on' if mine[0].alive() else 'has ended'} and llmval status judges it"
-    return f"plan {plan.id} was killed or could not write before it was done ({done}); {rest}. Start the rest again."
+    """A message about a plan whose process ended before its work did."""
+    done = f"{len(status.results)} of {len(plan.intent.steps)} steps have ended"
+    unjudged = [run for run in store.runs() if belongs_to(run, plan, status) and run.verdict() is None]
+    hint = f"{plan.folder / 'plan.log'} may say why"
+    if unjudged:
+        state = "is still running" if unjudged[0].alive() else "has ended"
+        hint = f"run {unjudged[0].id} {state} and llmval status judges it"
+    return f"plan {plan.id} was killed, or could not write, before it was done ({done}); {hint}. Run the rest again."
 
 
 def cancel(options: argparse.Namespace) -> int:
-    """End a run, or the plan that is at work with the run it is at."""
+    """Stop one run, or the running plan together with its run."""
     refuse_readonly(options)
     workspace = workspace_of(options)
     store = RunStore(workspace)
@@ -192,13 +193,13 @@ def cancel(options: argparse.Namespace) -> int:
     if options.run:
         run = store.get(options.run)
         if not client.request_cancel(run, by):
-            raise Refused(f"{run.id} has already ended; there is nothing to cancel.")
+            raise Refused(f"{run.id} has already ended: there is nothing to stop.")
         name = run.id
     else:
         plan = active_plan(workspace)
         active = store.active()
         if plan is None and not active:
-            raise Refused(f"nothing is at work on {workspace}.")
+            raise Refused(f"nothing is running in {workspace}.")
         if plan is not None:
             cancel_plan(plan, by)
         for run in active:

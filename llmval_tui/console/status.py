@@ -1,4 +1,4 @@
-"""`status`, `tick`, `accept`, `verify`, `locate`: what stands, what the operator decides, whether it still holds."""
+"""`status`, `tick`, `accept`, `verify` and `locate`."""
 
 import argparse
 import os
@@ -30,26 +30,26 @@ from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import RunStore, recorded_path, same_list
 from llmval_tui.terminal.glyphs import STEP_SIGNS, glyphs
 
-GAP = 2  # cells between the columns of the table
-LEAST_TEXT = 24
-LEAST_EVIDENCE = 12  # an ellipsis, some of a name, and eight digits of a hash
-WORDS = {Outcome.FAIL: "failed"}  # where the verdict's own word is no adjective
+GAP = 2  # terminal columns between the columns of the table
+MIN_TEXT = 24
+MIN_EVIDENCE = 12  # an ellipsis, a part of a name, and eight digits of a hash
+ADJECTIVES = {Outcome.FAIL: "failed"}  # the other outcomes are adjectives already
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print how every step stands; whatever ended unjudged is judged first, unless `--readonly`."""
+    """Print the state of every step. Without `--readonly`, runs that have ended are judged first."""
     workspace = workspace_of(options)
     path = checklist_path(options)
     store = RunStore(workspace)
     if not options.readonly:
-        look_after_all(store)
+        settle_workspace(store)
     if not options.json:
         print_table(path, store, ascii_only=options.ascii)
         for sentence in store.unreadable:
             print(sentence)
         plan = active_plan(workspace)
         if plan is not None:
-            print(f"\nplan {plan.id} is at work, step {plan.status().current or '–'}; llmval attach watches it.")
+            print(f"\nplan {plan.id} is running, step {plan.status().current or '–'}; llmval attach watches it.")
         return ExitCode.PASSED
     plan = active_plan(workspace)
     statuses = step_statuses(load(path), store)
@@ -64,8 +64,8 @@ def status(options: argparse.Namespace) -> int:
     return ExitCode.PASSED
 
 
-def look_after_all(store: RunStore) -> None:
-    """Give orphaned runs a supervisor and settle ended ones; says what could not be."""
+def settle_workspace(store: RunStore) -> None:
+    """Give runs without a supervisor a new one, settle ended runs, and print what failed."""
     for run in store.runs():
         client.look_after(run)
     for problem in settle_all(store):
@@ -73,7 +73,7 @@ def look_after_all(store: RunStore) -> None:
 
 
 def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii_only: bool = False) -> None:
-    """The checklist as a table: number, state, text, what backs it; only the last two are cut where it is narrow."""
+    """Print the checklist as a table: number, state, text, evidence. A narrow terminal cuts only the last two."""
     from rich.cells import cell_len  # rich takes a while to load; most commands print no table
     from rich.console import Console
     from rich.table import Table
@@ -91,46 +91,46 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii
         )
         for item in step_statuses(checklist, store)
     ]
-    # A pipe has no width: give it one in which nothing that matters is cut.
+    # A pipe has no width; 160 columns cut nothing that matters.
     console = Console(file=out or sys.stdout, highlight=False)
     console.width = console.width if console.is_terminal else 160
     step = max(len("step"), *(cell_len(row[0]) for row in rows))
     state = max(len("state"), *(cell_len(row[1]) for row in rows))
     room = max(console.width - step - state - 3 * GAP, 1)
-    evidence = min(max(len("evidence"), *(cell_len(said + backing) for *_, said, backing in rows)), room - LEAST_TEXT)
-    if evidence < LEAST_EVIDENCE and any(said or backing for *_, said, backing in rows):
-        evidence, room = 0, room + GAP  # of a part of a hash nothing can be read
+    evidence = min(max(len("evidence"), *(cell_len(remark + backing) for *_, remark, backing in rows)), room - MIN_TEXT)
+    if evidence < MIN_EVIDENCE and any(remark or backing for *_, remark, backing in rows):
+        evidence, room = 0, room + GAP  # a cut hash is useless
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for name, width in (("step", step), ("state", state), ("what", max(room - evidence, 1)), ("evidence", evidence)):
         if width > 0:
             table.add_column(name, width=width, no_wrap=True, overflow="crop")
-    for number, word, text, said, backing in rows:
-        cells = [number, word, shortened(text, max(room - evidence, 1), signs.ellipsis)]
+    for number, state_text, text, remark, backing in rows:
+        cells = [number, state_text, shortened(text, max(room - evidence, 1), signs.ellipsis)]
         if evidence > 0:
-            left = evidence - cell_len(said)
-            alone = said and left < min(LEAST_EVIDENCE, cell_len(backing))
+            left = evidence - cell_len(remark)
+            remark_only = remark and left < min(MIN_EVIDENCE, cell_len(backing))
             tail = shortened(backing, max(left, 0), signs.ellipsis, head=True)
-            cells.append(said.removesuffix("; ") if alone else said + tail)
+            cells.append(remark.removesuffix("; ") if remark_only else remark + tail)
         table.add_row(*map(Text, cells))
-    with console.capture() as table_text:  # written by us: rich would end a command whose reader has gone with 1
+    with console.capture() as table_text:  # rich would exit with 1 on a closed pipe, so write the text here
         console.print(table)
     console.file.write(table_text.get())
 
 
 def shortened(text: str, width: int, sign: str, *, head: bool = False) -> str:
-    """The text in so many cells, its end (or its head) replaced by the sign where it is longer."""
+    """The text in at most `width` terminal columns; `sign` replaces the end of a longer text (`head`: its beginning)."""
     from rich.cells import cell_len, chop_cells
 
     if cell_len(text) <= width:
         return text
     if width <= 1:
         return sign[:width]
-    # Cut by cells, for a character may be two wide.
+    # A character may be two columns wide.
     return sign + chop_cells(text[::-1], width - 1)[0][::-1] if head else chop_cells(text, width - 1)[0] + sign
 
 
 def _recorded_ticks(checklist: Checklist, store: RunStore) -> dict[StepKey, dict[str, Any]]:
-    """The newest tick that the ledger has of each item."""
+    """The newest tick of each item in the ledger."""
     name = recorded_path(checklist.path, store.workspace)
     return {
         StepKey(line["section"], line["text"], line["occurrence"]): line
@@ -140,19 +140,19 @@ def _recorded_ticks(checklist: Checklist, store: RunStore) -> dict[StepKey, dict
 
 
 def _evidence(item: StepStatus, tick: dict[str, Any] | None) -> tuple[str, str]:
-    """What must be known beside a tick's backing, and the backing: a file and its hash, a run, the operator's word."""
+    """A remark, and what backs the step: a file and its hash, a run, or the operator's note."""
     verdict, run_id = item.verdict, item.run.id if item.run else ""
     passed = verdict is not None and verdict.outcome is Outcome.PASS
     files: list[Any] = (
         [{"path": one.path, "sha256": one.sha256} for one in verdict.evidence] if verdict and passed else []
     )
-    said = ""
+    remark = ""
     if item.state is StepState.DONE and tick is not None:  # the tick may rest on an older run than the newest
-        said = f"newest run {WORDS.get(verdict.outcome, verdict.outcome)}; " if verdict and not passed else ""
+        remark = f"newest run {ADJECTIVES.get(verdict.outcome, verdict.outcome)}; " if verdict and not passed else ""
         if tick.get("kind") == "operator":
-            return said, "operator's note"
+            return remark, "operator's note"
         files, run_id = tick.get("evidence") or [], str(tick.get("run_id") or "")
-    return said, f"{files[0]['path']} {files[0]['sha256'][:8]}" if files else run_id
+    return remark, f"{files[0]['path']} {files[0]['sha256'][:8]}" if files else run_id
 
 
 def _as_json(item: StepStatus) -> dict[str, Any]:
@@ -168,18 +168,18 @@ def _as_json(item: StepStatus) -> dict[str, Any]:
 
 
 def tick(options: argparse.Namespace) -> int:
-    """Tick a step on the operator's word."""
+    """Tick a step for the operator, with a note."""
     refuse_readonly(options)
     workspace = workspace_of(options)
     checklist = checklist_of(options)
     step = checklist.step(options.step)
     tick_by_hand(checklist.path, step.key, options.note, RunStore(workspace))
-    print_result(options, f"{step.number} is ticked by the operator; docs/TODO.md has the note.")
+    print_result(options, f"{step.number} is ticked by the operator; the note is in docs/TODO.md.")
     return ExitCode.PASSED
 
 
 def accept(options: argparse.Namespace) -> int:
-    """Answer a run's question: accept its proposed change, or give the link it asks for."""
+    """Answer a run's question: accept the change it proposes, or give the link it asks for."""
     refuse_readonly(options)
     store = RunStore(workspace_of(options))
     run = store.get(options.run)
@@ -190,9 +190,9 @@ def accept(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Hash everything again that backs a tick: 1 where something changed or is gone, 3 where a tick has no record.
+    """Hash the evidence of all ticks again. Exit code 1 if a file changed or is missing, 3 if a tick has no record.
 
-    A file that was written over since, and of which the run's copy is as it was judged, still backs its tick.
+    A file that was overwritten later still counts if the run's own copy is unchanged.
     """
     workspace = workspace_of(options)
     store = RunStore(workspace)
@@ -208,9 +208,9 @@ def verify(options: argparse.Namespace) -> int:
         for line in unbacked:
             print(line)
         intact = len(findings) - len(stale) - len(kept)
-        copies = f"{len(kept)} kept as the run's copy, " if kept else ""
-        files = "file backs" if len(findings) == 1 else "files back"
-        print(f"{len(findings)} {files} ticks; {intact} intact, {copies}{len(stale)} stale.")
+        copies = f"{len(kept)} intact only as the run's copy, " if kept else ""
+        files = "file" if len(findings) == 1 else "files"
+        print(f"{len(findings)} {files} of evidence: {intact} intact, {copies}{len(stale)} changed or missing.")
     if stale:
         return ExitCode.FAILED
     return ExitCode.UNDECIDED if unbacked else ExitCode.PASSED
@@ -225,27 +225,27 @@ def _ticks_without_record(options: argparse.Namespace, store: RunStore) -> list[
     try:
         path = checklist_path(options)
     except Refused:
-        return []  # no checklist here: the ledger alone was verified
+        return []  # without a checklist only the ledger is verified
     return [
-        f"unbacked {item.step.number} is ticked, and no record of llmval's backs it"
+        f"unbacked {item.step.number} is ticked, but llmval has no record of it"
         for item in step_statuses(load(path), store)
         if item.state is StepState.TICKED
     ]
 
 
 def locate(options: argparse.Namespace) -> int:
-    """Print where something lies."""
-    places: dict[str, Callable[[], Path]] = {
+    """Print the path of a folder."""
+    folders: dict[str, Callable[[], Path]] = {
         "artifacts": lambda: workspace_of(options) / "artifacts",
         "config": config_folder,
         "runners": lambda: bundled("runners"),
         "themes": lambda: bundled("themes"),
     }
     try:
-        place = places[options.what]()
+        folder = folders[options.what]()
     except FileNotFoundError as error:
         raise Refused(str(error)) from error
-    print_result(options, str(place), path=place)
+    print_result(options, str(folder), path=folder)
     return ExitCode.PASSED
 
 

@@ -1,4 +1,4 @@
-"""Standard output and error that take every character, and are let go of where nobody reads or no room is left."""
+"""Standard output and error: characters that the encoding lacks, full disks and closed pipes."""
 
 import codecs
 import errno
@@ -9,68 +9,68 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-# What an ASCII form is known of; all else is `?`. The signs as `tui/glyphs.py` has them.
-PLAIN = {
+# ASCII replacements; any other character becomes `?`. The signs are those of `terminal/glyphs.py`.
+ASCII = {
     "✓": "x", "✗": "!", "⊘": "#", "◌": "-", "▸": ">", "○": ".", "●": "+", "◇": "v", "◔": "~", "█": "#", "░": ".",
     "…": "~", "–": "-", "—": "-", "·": "|", "•": "*", "×": "x", "±": "+-", "≤": "<=", "≥": ">=", "µ": "u", "→": "->",
     "“": '"', "”": '"', "‘": "'", "’": "'", "\N{NO-BREAK SPACE}": " ",
 }  # fmt: skip
 
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def tolerate_encoding(*, as_json: bool) -> None:
-    """Write what a stream cannot encode as `?`, in JSON as the escape that means the character."""
+    """Replace characters that a stream cannot encode: by `?`, or in JSON by their escape."""
     for stream in (sys.stdout, sys.stderr):
-        # With "surrogateescape" UTF-8 has a form for the names of all files, and they can be pasted.
+        # UTF-8 with "surrogateescape" writes every file name so that it can be copied and pasted.
         if isinstance(stream, io.TextIOWrapper) and (stream.errors, stream.encoding) != ("surrogateescape", "utf-8"):
             stream.reconfigure(errors="llmval-json" if as_json else "replace")
 
 
 def ascii_only(*, as_json: bool) -> None:
-    """Write ASCII only, signs in their ASCII form."""
+    """Write ASCII only: signs become their ASCII form, in JSON their escape."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="ascii", errors="llmval-json" if as_json else "llmval-plain")
+            stream.reconfigure(encoding="ascii", errors="llmval-json" if as_json else "llmval-ascii")
 
 
 def flush() -> None:
+    """Write out what standard output has buffered."""
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def describe_write_error(error: OSError) -> str | None:
-    """What an error that names no file failed to write; None where it is of another kind."""
+    """The target that could not be written, for an error without a file name; None if it is no write error."""
     try:
         flush()
     except OSError:
-        return "standard output"  # what it holds back cannot be written now either
-    # Unbuffered it holds nothing back, and cannot be told from a file.
-    return "standard output, or a file," if error.errno in NO_ROOM else None
+        return "standard output"  # its buffer still cannot be written
+    # If standard output is unbuffered, flushing tells nothing: it may have been a file.
+    return "standard output or a file" if error.errno in DISK_ERRORS else None
 
 
 def detach(*streams: TextIO | None) -> None:
-    """Have what the streams hold back go nowhere, so that Python does not complain of it at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Send what the streams still buffer to /dev/null, so that Python does not report a write error at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
-        with suppress(OSError, ValueError):  # closed, or none of the system's
+        with suppress(OSError, ValueError):  # the stream is closed or has no file descriptor
             if stream is not None:
-                os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+                os.dup2(null, stream.fileno())
+    os.close(null)
 
 
-def _plain(error: UnicodeError) -> tuple[str, int]:
+def _to_ascii(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+    return "".join(ASCII.get(character, "?") for character in error.object[error.start : error.end]), error.end
 
 
-def _escaped(error: UnicodeError) -> tuple[str, int]:
+def _to_json_escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
-codecs.register_error("llmval-plain", _plain)
-codecs.register_error("llmval-json", _escaped)
+codecs.register_error("llmval-ascii", _to_ascii)
+codecs.register_error("llmval-json", _to_json_escape)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmval_tui.cli import COMMANDS, VALUED, parser, with_command
+from llmval_tui.cli import COMMANDS, VALUE_OPTIONS, find_command, parser
 from llmval_tui.foundation.errors import Refused
 
 
@@ -26,7 +26,7 @@ from llmval_tui.foundation.errors import Refused
     ],
 )
 def test_which_command(typed: list[str], command: str) -> None:
-    assert parser().parse_args(with_command(typed, COMMANDS, VALUED)).command == command
+    assert parser().parse_args(find_command(typed, COMMANDS, VALUE_OPTIONS)).command == command
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_which_command(typed: list[str], command: str) -> None:
     ],
 )
 def test_options_may_stand_between_words(typed: str, name: str, words: list[str] | str) -> None:
-    assert getattr(parser().parse_args(with_command(typed.split(), COMMANDS, VALUED)), name) == words
+    assert getattr(parser().parse_args(find_command(typed.split(), COMMANDS, VALUE_OPTIONS)), name) == words
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_options_may_stand_between_words(typed: str, name: str, words: list[str]
 )
 def test_bad_words_are_refused_in_one_sentence(typed: str, complaint: str) -> None:
     with pytest.raises(Refused) as refusal:
-        parser().parse_args(with_command(typed.split(), COMMANDS, VALUED))
+        parser().parse_args(find_command(typed.split(), COMMANDS, VALUE_OPTIONS))
     assert complaint in str(refusal.value)
 
 
@@ -74,7 +74,7 @@ def test_bad_words_are_refused_in_one_sentence(typed: str, complaint: str) -> No
 def test_a_file_and_what_is_like_no_command_stay_checklists(word: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").touch()
-    assert with_command([word], COMMANDS, VALUED) == ["open", word]
+    assert find_command([word], COMMANDS, VALUE_OPTIONS) == ["open", word]
 
 
 def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
@@ -90,10 +90,13 @@ def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
     assert [entry["path"] for entry in ledger[-1]["evidence"]] == ["artifacts/ok.json"]
     assert ledger[-1]["evidence"][0]["sha256"][:12] in todo
 
-    assert "1 file backs ticks; 1 intact, 0 stale." in workspace.llmval("verify", check=0).stdout
+    assert "1 file of evidence: 1 intact, 0 changed or missing." in workspace.llmval("verify", check=0).stdout
     (workspace.folder / "artifacts/ok.json").write_text('{"value": 2}')
     kept = workspace.llmval("verify", check=0).stdout
-    assert "kept     1.1  artifacts/ok.json" in kept and "0 intact, 1 kept as the run's copy, 0 stale" in kept
+    assert (
+        "kept     1.1  artifacts/ok.json" in kept
+        and "0 intact, 1 intact only as the run's copy, 0 changed or missing" in kept
+    )
     (copy,) = workspace.store.runs()[0].folder.glob("evidence/*")
     copy.write_text('{"value": 2}')
     stale = workspace.llmval("verify", "--json", check=1)
@@ -279,7 +282,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(workspace) -> None:
     before = set(workspace.folder.rglob("*"))
     said = workspace.llmval("run", "1.1", "1.2", "--dry-run", "--readonly", check=0).stdout
     assert "1.1  Run: `python ok.py" in said and "  $ python ok.py" in said and "1.2  Run" in said
-    assert "  leaves artifacts/ok.json" in said
+    assert "  writes artifacts/ok.json" in said
     refused = workspace.llmval("run", "--all", "--dry-run", "--json", check=2)
     steps = json.loads(refused.stdout)["steps"]
     assert [(step["step"], step["refusal"] is None) for step in steps] == [

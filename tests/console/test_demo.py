@@ -78,7 +78,7 @@ def test_readonly_on_a_terminal_makes_nothing(left: Path, tmp_path: Path, there:
         [sys.executable, "-m", "llmval_tui", "demo", "--readonly", "--dir", str(folder)],
         stdin=screen, stdout=screen, stderr=subprocess.PIPE, text=True, env={**os.environ, "TERM": "dumb"},
     )  # fmt: skip
-    assert done.returncode == 2 and ("without a cursor" if there else "makes none") in done.stderr
+    assert done.returncode == 2 and ("without a cursor" if there else "creates none") in done.stderr
     assert bytes_of(tmp_path) == before
 
 

@@ -69,7 +69,7 @@ def test_output_that_is_full_is_one_sentence(workspace, words: str, unbuffered: 
     if words == "--help" and unbuffered:  # argparse lets it go unsaid
         assert done.stderr == ""
         return
-    assert done.returncode == 2 and done.stderr.startswith("llmval: standard output")
+    assert done.returncode == 2 and done.stderr.startswith("llmval: cannot write to standard output")
     assert "(No space left on device)" in done.stderr and done.stderr.count("\n") == 1
 
 

@@ -126,7 +126,7 @@ def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(wo
     until((workspace.folder / "started").exists)
     kill_plan(workspace)
     (run,) = workspace.store.runs()
-    assert f"no plan is at work, and {run.id} goes on; the last plan:" in workspace.llmval("attach", check=3).stdout
+    assert f"no plan is running, but {run.id} is; the last plan:" in workspace.llmval("attach", check=3).stdout
     (workspace.folder / "go").touch()
     until(lambda: workspace.store.active() == [])
     assert f"{run.id} has ended and llmval status judges it" in workspace.llmval("attach", check=3).stderr
@@ -136,7 +136,7 @@ def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(wo
     (refused / "plan.json").write_bytes(next(refused.parent.glob("*/plan.json")).read_bytes())
     (refused / "status.json").write_text('{"state": "finished", "message": "another plan is at work"}')
     done = workspace.llmval("attach", check=0)
-    assert done.stdout.startswith("nothing is at work; the last plan:\n▸ 1.3") and done.stderr == ""
+    assert done.stdout.startswith("nothing is running; the last plan:\n▸ 1.3") and done.stderr == ""
     assert "✓ 1.3  pass, ticked" in done.stdout and "starting" not in done.stdout
     told = json.loads(workspace.llmval("attach", "--json", check=0).stdout)
     assert [(one["run_id"], one["outcome"]) for one in told["results"]] == [(run.id, "pass")] and not told["message"]
@@ -151,7 +151,7 @@ def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspa
     followed, watched = (process.communicate(timeout=60)[0] for process in (following, watching))
     said = [line.strip() for line in followed.splitlines() if line.startswith("    ")]
     assert said.count("starting") <= 1 and re.search(r"^running [5-9]", "\n".join(said), re.MULTILINE), followed
-    assert "is at work on step 1.3." in watched
+    assert "is running step 1.3." in watched
     assert re.search(r"^Step 1.3: running for [2-6] seconds$", watched, re.MULTILINE), watched
 
 

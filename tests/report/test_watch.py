@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llmval_tui.console.watch import Watcher, in_words, watch
+from llmval_tui.console.watch import Watcher, describe_progress, watch
 from llmval_tui.foundation.files import take_lock, write_json
 from llmval_tui.runs.events import Progress
 from llmval_tui.runs.records import Gate, Outcome, State, Status, Verdict
@@ -79,8 +79,8 @@ def test_every_change_is_a_plain_line(
         "4 of 8 s, 50%, offered 8.0 QPS",
         "is finished",
         "verdict fail, 1 of 2 gates passed",
-        "gate rate: fail. Measured 7 of 8; asked 8. Reason: too slow",
-        "The work has ended",
+        "gate rate: fail. Measured 7 of 8; required 8. Reason: too slow",
+        "Everything has ended",
     ]
     for text in wanted:
         assert any(text in line for line in lines), text
@@ -95,7 +95,7 @@ def test_json_lines(
     run, lock = working(workspace)
     finish(run, lock)
     watcher = Watcher(workspace.folder, every_s=1.0, as_json=True)
-    watcher.until_the_end()
+    watcher.watch()
     assert [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()] == ["idle"]
     assert watch(options(json=True)) == 0
 
@@ -119,9 +119,9 @@ def test_ctrl_c_stops_the_watching_only(workspace: Workspace, tmp_path: Path) ->
     finish(run, lock)
 
 
-def test_progress_in_words() -> None:
+def test_progress_describe_progress() -> None:
     progress = Progress(
         phase="measure", done=3, total=12, unit="requests", metrics={"ttft_p99_ms": 5.0, "queued": None}
     )
-    assert in_words(progress) == "3 of 12 requests, 25%, TTFT p99 5.0 ms"
-    assert in_words(Progress()) == ""
+    assert describe_progress(progress) == "3 of 12 requests, 25%, TTFT p99 5.0 ms"
+    assert describe_progress(Progress()) == ""
