@@ -98,8 +98,8 @@ def chosen_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step
         return [step for step in section.steps if not step.checked]
     if not options.steps:
         raise Refused("no step is named: use llmval run 1.2, llmval run --section 1, or llmval run --all.")
-    numbers = {checklist.step(name).number for name in options.steps}
-    return [step for step in checklist.steps if step.number in numbers]
+    named = {checklist.step(name).number for name in options.steps}
+    return [step for step in checklist.steps if step.number in named]
 
 
 def attach(options: argparse.Namespace) -> int:

@@ -118,7 +118,7 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii
 
 
 def shortened(text: str, width: int, sign: str, *, head: bool = False) -> str:
-    """The text in at most `width` terminal columns; `sign` replaces the end of a longer text (`head`: its beginning)."""
+    """The text in at most `width` terminal columns; `sign` replaces the end of a longer text, or its `head`."""
     from rich.cells import cell_len, chop_cells
 
     if cell_len(text) <= width:

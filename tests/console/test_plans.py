@@ -13,16 +13,24 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.plans.process import PlanProcess, make_plan
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import RunStore
-from tests.console.conftest import until
+from tests.console.conftest import Workspace, until
 
 
-def kill_plan(workspace) -> None:
-    """The plan that is at work, and not what it has started."""
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+def pid_of_plan(workspace: Workspace) -> int:
+    plan = active_plan(workspace.folder)
+    assert plan is not None
+    identity = plan.status().identity
+    assert identity is not None
+    return identity.pid
+
+
+def kill_plan(workspace: Workspace) -> None:
+    """Kill the running plan, but not what it has started."""
+    os.kill(pid_of_plan(workspace), signal.SIGKILL)
     until(lambda: active_plan(workspace.folder) is None)
 
 
-def test_all_goes_on_after_a_failure_and_a_refusal(workspace) -> None:
+def test_all_goes_on_after_a_failure_and_a_refusal(workspace: Workspace) -> None:
     (workspace.folder / "go").touch()
     done = workspace.llmval("run", "--all", "--json", check=1)
     results = {item["number"]: item["outcome"] for item in json.loads(done.stdout)["results"]}
@@ -30,7 +38,7 @@ def test_all_goes_on_after_a_failure_and_a_refusal(workspace) -> None:
     assert workspace.checklist.read_text().count("[x]") == 2
 
 
-def test_a_second_plan_is_refused_and_a_cancel_ends_the_first(workspace) -> None:
+def test_a_second_plan_is_refused_and_a_cancel_ends_the_first(workspace: Workspace) -> None:
     first = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
     second = workspace.llmval("run", "1.1", check=2)
@@ -42,7 +50,7 @@ def test_a_second_plan_is_refused_and_a_cancel_ends_the_first(workspace) -> None
     assert workspace.store.active() == []
 
 
-def test_ctrl_c_stops_the_run(workspace) -> None:
+def test_ctrl_c_stops_the_run(workspace: Workspace) -> None:
     watching = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
     watching.send_signal(signal.SIGINT)
@@ -51,14 +59,14 @@ def test_ctrl_c_stops_the_run(workspace) -> None:
     assert workspace.store.active() == []
 
 
-def test_killed_plan_and_watcher_leave_the_run_and_it_is_judged_and_ticked(workspace) -> None:
+def test_killed_plan_and_watcher_leave_the_run_and_it_is_judged_and_ticked(workspace: Workspace) -> None:
     watching = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
     plan = active_plan(workspace.folder)
     assert plan is not None
     watching.kill()
     watching.wait()
-    os.kill(plan.status().identity.pid, signal.SIGKILL)
+    os.kill(pid_of_plan(workspace), signal.SIGKILL)
     until(lambda: active_plan(workspace.folder) is None)
     assert len(workspace.store.active()) == 1
     (workspace.folder / "go").touch()
@@ -69,7 +77,7 @@ def test_killed_plan_and_watcher_leave_the_run_and_it_is_judged_and_ticked(works
     assert "artifacts/slow.txt" in (workspace.folder / "docs/TODO.md").read_text()
 
 
-def test_new_plan_waits_for_the_run_that_is_in_flight(workspace) -> None:
+def test_new_plan_waits_for_the_run_that_is_in_flight(workspace: Workspace) -> None:
     workspace.llmval("run", "1.3", "--detach", check=0)
     until((workspace.folder / "started").exists)
     kill_plan(workspace)
@@ -81,7 +89,7 @@ def test_new_plan_waits_for_the_run_that_is_in_flight(workspace) -> None:
     assert len(workspace.store.runs()) == 1
 
 
-def test_a_run_in_flight_with_other_options_is_waited_for_and_not_taken(workspace) -> None:
+def test_a_run_in_flight_with_other_options_is_waited_for_and_not_taken(workspace: Workspace) -> None:
     workspace.llmval("run", "1.3", "--no-tick", "--detach", check=0)
     until((workspace.folder / "started").exists)
     kill_plan(workspace)
@@ -94,8 +102,8 @@ def test_a_run_in_flight_with_other_options_is_waited_for_and_not_taken(workspac
     assert workspace.checklist.read_text().count("[x]") == 1
 
 
-def test_another_runs_trouble_does_not_refuse_a_step(workspace, monkeypatch, capfd) -> None:
-    plan = make_plan(load(workspace.checklist), load(workspace.checklist).steps[:1], workspace.folder, Options())
+def test_another_runs_trouble_does_not_refuse_a_step(workspace: Workspace, monkeypatch, capfd) -> None:
+    plan = make_plan(load(workspace.checklist), list(load(workspace.checklist).steps[:1]), workspace.folder, Options())
     process = PlanProcess(plan)
     other = SimpleNamespace(id="other", alive=lambda: False)
     monkeypatch.setattr(process.store, "active", lambda: [other])
@@ -108,10 +116,10 @@ def test_another_runs_trouble_does_not_refuse_a_step(workspace, monkeypatch, cap
     assert "other: its file cannot be read" in capfd.readouterr().out
 
 
-def test_a_plan_that_was_killed_does_not_read_as_passed(workspace) -> None:
+def test_a_plan_that_was_killed_does_not_read_as_passed(workspace: Workspace) -> None:
     watching = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
-    os.kill(active_plan(workspace.folder).status().identity.pid, signal.SIGKILL)
+    os.kill(pid_of_plan(workspace), signal.SIGKILL)
     output, _ = watching.communicate(timeout=60)
     assert watching.returncode == 3, output
     assert "was killed" in output
@@ -121,7 +129,7 @@ def test_a_plan_that_was_killed_does_not_read_as_passed(workspace) -> None:
     assert "0 of 1 steps" in told["message"]
 
 
-def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(workspace) -> None:
+def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(workspace: Workspace) -> None:
     workspace.llmval("run", "1.3", "--detach", check=0)
     until((workspace.folder / "started").exists)
     kill_plan(workspace)
@@ -142,7 +150,7 @@ def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(wo
     assert [(one["run_id"], one["outcome"]) for one in told["results"]] == [(run.id, "pass")] and not told["message"]
 
 
-def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspace) -> None:
+def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspace: Workspace) -> None:
     following = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
     watching = workspace.start("watch", "--every", "1")
@@ -155,7 +163,7 @@ def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspa
     assert re.search(r"^Step 1.3: running for [2-6] seconds$", watched, re.MULTILINE), watched
 
 
-def test_a_new_plan_waits_for_the_run_of_another_step(workspace) -> None:
+def test_a_new_plan_waits_for_the_run_of_another_step(workspace: Workspace) -> None:
     workspace.llmval("run", "1.3", "--detach", check=0)
     until((workspace.folder / "started").exists)
     kill_plan(workspace)

@@ -244,7 +244,7 @@ def test_the_interval_covers_what_it_says() -> None:
         count = 0
         for _ in range(30):
             draws = [resampled_percentiles(series(), (50,), rng, length, resamples=100)[0] for _ in range(2)]
-            count += interval_of(*draws).excludes_zero
+            count += interval_of(draws[0], draws[1]).excludes_zero
         return count
 
     assert excluded(None) <= 6
