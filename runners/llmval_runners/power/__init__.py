@@ -1,1 +1,1 @@
-"""The precision and power sweep: what a decoder stack of a given shape does for a joule, by precision and batch."""
+"""The precision and power sweep: tokens per joule of a decoder stack, by shape, precision and batch size."""

@@ -1,9 +1,8 @@
-"""Energy of the GPUs over a steady window: the total-energy counter from step to step, and power integrated beside
-it.
+"""Energy of the GPUs over a steady window, by the total-energy counter. Integrated power serves as a cross-check.
 
-The counter moves every 100 ms (97 to 103 on an H200). A window that starts and ends anywhere would be off by up to
-one step at each end, so both ends are put where the counter is seen to move. Clock and sleep are arguments, so that a
-test can let an hour pass in a millisecond.
+The counter changes every 100 ms (97 to 103 on an H200). A window with arbitrary ends would be off by up to one step at
+each end, so a window starts and ends at the moment the counter changes. Clock and sleep are arguments, so that tests
+can run in virtual time.
 """
 
 import time
@@ -16,11 +15,11 @@ from typing import Any
 from llmval_runners.measure.nvml_meter import MeterFault, NoMeter, PowerMeter, Reading
 
 SAMPLE_INTERVAL_S = 0.1
-COUNTER_CHECK_EVERY = 10  # samples: a reset in the window shows as a counter that went back
+COUNTER_CHECK_EVERY = 10  # samples; a reset in the window shows as a counter that went back
 EDGE_POLL_S = 0.002
 EDGE_LIMIT_S = 1.0
 
-Edge = tuple[float, float]  # when the counter was seen to have moved, and what it said (J)
+Edge = tuple[float, float]  # the time at which the counter changed, and its new value (J)
 
 
 class Stopped(Exception):
@@ -28,13 +27,13 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class GpuWindow:
-    """One GPU over its own window, both ends at a step of its counter."""
+class GpuEnergyWindow:
+    """One GPU over its own window. Both ends are at a change of its counter."""
 
     start: Edge
     end: Edge
     samples: list[tuple[float, Reading]]
-    fault: str | None = None  # why the energy is not to be believed
+    fault: str | None = None  # why the energy cannot be trusted
 
     @property
     def seconds(self) -> float:
@@ -46,18 +45,18 @@ class GpuWindow:
 
     @property
     def integrated_j(self) -> float | None:
-        """Trapezoids under the power samples, the first and the last held to the window's ends."""
+        """Trapezoids under the power samples; the first and the last value are extended to the ends of the window."""
         powers = [(at, reading.power_w) for at, reading in self.samples if reading.power_w is not None]
         return integral(powers, self.start[0], self.end[0])
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """All GPUs over one window. `gpus` is empty where there is no meter; `missing` says why."""
+class EnergyWindow:
+    """All GPUs over one window. Without a meter, `gpus` is empty and `missing` is the reason."""
 
     start_s: float
     end_s: float
-    gpus: list[GpuWindow] = field(default_factory=list)
+    gpus: list[GpuEnergyWindow] = field(default_factory=list)
     missing: str | None = None
 
     @property
@@ -72,7 +71,7 @@ class Window:
     def energy_j(self) -> float | None:
         """Sum over GPUs, by the counters.
 
-        Each GPU's own window differs by up to a step: its mean power fills this one.
+        Each GPU's own window differs from this one by up to a counter step, so its mean power is scaled to this one.
         """
         return self._sum(lambda gpu: gpu.energy_j)
 
@@ -83,7 +82,7 @@ class Window:
 
     @property
     def disagreement_percent(self) -> float | None:
-        """How far the integral is from the counter, of the GPU where it is farthest: a sum could hide two errors."""
+        """Difference between integral and counter, of the GPU where it is largest: a sum could hide two errors."""
         found = []
         for gpu in self.gpus:
             if gpu.energy_j is None or gpu.integrated_j is None:
@@ -93,13 +92,13 @@ class Window:
             )
         return max(found, default=None)
 
-    def _sum(self, value: Callable[[GpuWindow], float | None]) -> float | None:
-        values = [value(gpu) for gpu in self.gpus]
-        if not values or any(item is None for item in values):
+    def _sum(self, value: Callable[[GpuEnergyWindow], float | None]) -> float | None:
+        values = [item for gpu in self.gpus if (item := value(gpu)) is not None]
+        if not values or len(values) < len(self.gpus):
             return None
-        if len(self.gpus) == 1:
+        if len(values) == 1:
             return values[0]
-        return sum(item / gpu.seconds * self.seconds for item, gpu in zip(values, self.gpus, strict=True))  # type: ignore[operator]
+        return sum(item / gpu.seconds * self.seconds for item, gpu in zip(values, self.gpus, strict=True))
 
 
 def integral(points: list[tuple[float, float]], start: float, end: float) -> float | None:
@@ -111,8 +110,8 @@ def integral(points: list[tuple[float, float]], start: float, end: float) -> flo
     return sum((t1 - t0) * (v0 + v1) / 2 for (t0, v0), (t1, v1) in pairwise(inside))
 
 
-class Recorder:
-    """Watches the GPUs through windows. Made for a thread of its own: NVML's calls block for milliseconds."""
+class EnergyRecorder:
+    """Measures the GPUs over windows. Use it in its own thread: NVML calls block for milliseconds."""
 
     def __init__(
         self,
@@ -128,23 +127,23 @@ class Recorder:
         self._gpus = range(gpu_count)
         self._clock, self._sleep, self._stopped, self._on_power = clock, sleep, stopped, on_power
 
-    def window(self, seconds: float) -> Window:
-        """Record for at least `seconds`; blocks. A meter that fails gives a window that says so, not an exception.
+    def window(self, seconds: float) -> EnergyWindow:
+        """Measure for at least `seconds`; blocks. If the meter fails, the window has no energy and names the reason.
 
         Raises:
-            Stopped: `stopped` said so.
+            Stopped: the operator ended the run.
         """
         began = self._clock()
         if isinstance(self.meter, NoMeter):
             self._wait_until(began + seconds)
-            return Window(began, self._clock(), missing=self.meter.reason)
+            return EnergyWindow(began, self._clock(), missing=self.meter.reason)
         try:
             return self._record(self.meter, seconds)
         except MeterFault as fault:
             self._wait_until(began + seconds)
-            return Window(began, self._clock(), missing=f"the meter failed within the window: {fault}")
+            return EnergyWindow(began, self._clock(), missing=f"the meter failed within the window: {fault}")
 
-    def _record(self, meter: PowerMeter, seconds: float) -> Window:
+    def _record(self, meter: PowerMeter, seconds: float) -> EnergyWindow:
         starts = self._edges(meter)
         first = max(at for at, _ in starts)
         samples: list[list[tuple[float, Reading]]] = [[] for _ in self._gpus]
@@ -162,34 +161,34 @@ class Recorder:
                     self._check(meter.energy_j(gpu), gpu, last_seen, faults)
             if count % COUNTER_CHECK_EVERY == 0:
                 self._on_power(total)
-            # From the clock, not from the last sample: a late sample must not put off all that follow.
+            # By the clock, not by the last sample: one late sample must not delay all later ones.
             count = max(count + 1, int((self._clock() - first) / SAMPLE_INTERVAL_S))
         self._wait_until(first + seconds)
         ends = self._edges(meter)
         for gpu in self._gpus:
             samples[gpu].append((self._clock(), meter.read(gpu)))
             self._check(ends[gpu][1], gpu, last_seen, faults)
-        gpus = [GpuWindow(*parts) for parts in zip(starts, ends, samples, faults, strict=True)]
-        return Window(first, min(at for at, _ in ends), gpus)
+        gpus = [GpuEnergyWindow(*parts) for parts in zip(starts, ends, samples, faults, strict=True)]
+        return EnergyWindow(first, min(at for at, _ in ends), gpus)
 
     def _edges(self, meter: PowerMeter) -> list[Edge]:
-        """Each GPU's counter right after a step of it.
+        """Wait until each GPU's counter changes; the time and new value of each.
 
         Raises:
-            MeterFault: a counter stood still.
+            MeterFault: a counter did not change.
         """
-        before = {gpu: meter.energy_j(gpu) for gpu in self._gpus}
+        initial = {gpu: meter.energy_j(gpu) for gpu in self._gpus}
         found: dict[int, Edge] = {}
         limit = self._clock() + EDGE_LIMIT_S
-        while len(found) < len(before):
-            self._rest(EDGE_POLL_S)
-            for gpu in before.keys() - found.keys():
-                asked = self._clock()
+        while len(found) < len(initial):
+            self._sleep_unless_stopped(EDGE_POLL_S)
+            for gpu in initial.keys() - found.keys():
+                before_read = self._clock()
                 energy = meter.energy_j(gpu)
-                if energy != before[gpu]:
-                    found[gpu] = ((asked + self._clock()) / 2, energy)
-            if len(found) < len(before) and self._clock() > limit:
-                missing = min(before.keys() - found.keys())
+                if energy != initial[gpu]:
+                    found[gpu] = ((before_read + self._clock()) / 2, energy)
+            if len(found) < len(initial) and self._clock() > limit:
+                missing = min(initial.keys() - found.keys())
                 raise MeterFault(f"the energy counter of GPU {missing} did not move for {EDGE_LIMIT_S:g} s")
         return [found[gpu] for gpu in self._gpus]
 
@@ -203,18 +202,18 @@ class Recorder:
 
     def _wait_until(self, at: float) -> None:
         while (left := at - self._clock()) > 0:
-            self._rest(min(left, 0.5))
+            self._sleep_unless_stopped(min(left, 0.5))
         if self._stopped():
             raise Stopped
 
-    def _rest(self, seconds: float) -> None:
+    def _sleep_unless_stopped(self, seconds: float) -> None:
         if self._stopped():
             raise Stopped
         self._sleep(seconds)
 
 
-def describe(window: Window) -> list[dict[str, Any]]:
-    """What each GPU did in the window, for the record; None where the driver does not tell."""
+def describe(window: EnergyWindow) -> list[dict[str, Any]]:
+    """The figures of each GPU in the window, for the record; None for a value that the driver does not report."""
     found = []
     for gpu in window.gpus:
         readings = [reading for _, reading in gpu.samples]
@@ -226,13 +225,13 @@ def describe(window: Window) -> list[dict[str, Any]]:
                 "energy_j": gpu.energy_j,
                 "integrated_j": gpu.integrated_j,
                 "mean_power_w": gpu.energy_j / gpu.seconds if gpu.energy_j is not None else None,
-                "max_power_w": _of(max, [reading.power_w for reading in readings]),
+                "max_power_w": _of_known(max, [reading.power_w for reading in readings]),
                 "samples": len(readings),
                 "known": {
                     "utilisation_percent": sum(reading.utilisation_percent is not None for reading in readings),
                     "throttle_share": len(throttled),
                 },
-                "utilisation_percent": _of(fmean, [reading.utilisation_percent for reading in readings]),
+                "utilisation_percent": _of_known(fmean, [reading.utilisation_percent for reading in readings]),
                 "sm_clock_mhz": _spread([reading.sm_clock_mhz for reading in readings]),
                 "memory_clock_mhz": _spread([reading.memory_clock_mhz for reading in readings]),
                 "temperature_c": _spread([reading.temperature_c for reading in readings]),
@@ -246,9 +245,9 @@ def describe(window: Window) -> list[dict[str, Any]]:
     return found
 
 
-def _of(what: Callable[[list[float]], float], values: list[float | None]) -> float | None:
+def _of_known(reduce: Callable[[list[float]], float], values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return float(what(known)) if known else None
+    return float(reduce(known)) if known else None
 
 
 def _spread(values: list[float | None]) -> dict[str, float] | None:

@@ -1,9 +1,8 @@
 """The linear layer in each mode.
 
-A mode that the machine lacks is refused with what is missing; none stands in for another.
+A mode that the machine does not support is refused and never replaced by another mode.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,19 +14,12 @@ from llmval_runners.process.errors import Refused
 
 TE_INSTALL = "pip install 'transformer-engine[pytorch]>=2.20'"
 
-MakeLinear = Callable[
-    [int, int, float], torch.nn.Module
-]  # (in features, out features, standard deviation of the weights)
 
-
-class Precision:
-    """A mode on one device: how a linear layer is made, and the context in which the stack runs.
-
-    Raises:
-        Refused: this machine cannot run the mode.
-    """
+class LinearMode:
+    """A mode on one device: makes the linear layers, and the context in which the stack runs."""
 
     def __init__(self, cell: Cell, device: torch.device) -> None:
+        """Raises Refused if this machine cannot run the mode."""
         self.mode, self.device = cell.mode, device
         self.dtype = torch.float16 if cell.mode == "fp16" else torch.bfloat16
         self.note = {"fp16": "torch.float16", "bf16": "torch.bfloat16"}.get(cell.mode, "")
@@ -40,29 +32,29 @@ class Precision:
             self._load_transformer_engine()
 
     def linear(self, inputs: int, outputs: int, std: float) -> torch.nn.Module:
-        """A layer with normal random weights of that deviation, without bias."""
+        """A layer [inputs → outputs] without bias; weights are normal with standard deviation `std`."""
         weight = torch.empty(outputs, inputs, dtype=self.dtype, device=self.device).normal_(0.0, std)
         if self._engine is not None:
             return _TransformerEngineLinear(self._engine.linear(weight))
         return _ScaledLinear(weight) if self.mode == "fp8_native" else _Linear(weight)
 
-    def running(self) -> AbstractContextManager[Any]:
-        """Entered around a step, once, not around each layer."""
+    def context(self) -> AbstractContextManager[Any]:
+        """To be entered once around a step, not around each layer."""
         return nullcontext() if self._engine is None else self._engine.running()
 
     def _check_fp8(self, cell: Cell) -> None:
         mode, shape = cell.mode, cell.shape
         if self.device.type != "cuda":
-            raise Refused(f"{mode} needs an NVIDIA GPU of compute capability 8.9 or later, and this run is on a CPU")
+            raise Refused(f"{mode} needs an NVIDIA GPU of compute capability 8.9 or later, but this run is on a CPU")
         capability = torch.cuda.get_device_capability(self.device)
         if capability < fp8.CAPABILITY:
             has = ".".join(map(str, capability))
             raise Refused(
-                f"{mode} needs compute capability 8.9 or later, and {torch.cuda.get_device_name(self.device)} has {has}"
+                f"{mode} needs compute capability 8.9 or later, but {torch.cuda.get_device_name(self.device)} has {has}"
             )
         if shape.d_model % FP8_MULTIPLE or shape.d_ff % FP8_MULTIPLE:
             raise Refused(
-                f"{mode} needs --model-d-model and --model-d-ff divisible by {FP8_MULTIPLE}, and {shape.name} is not"
+                f"{mode} needs --model-d-model and --model-d-ff divisible by {FP8_MULTIPLE}, but {shape.name} is not"
             )
         if mode == "fp8_native" and not hasattr(torch, "_scaled_mm"):
             raise Refused(f"torch {torch.__version__} has no torch._scaled_mm: install torch 2.11 or later")
@@ -75,6 +67,8 @@ class Precision:
 class _Linear(torch.nn.Module):
     """x · Wᵀ with W [out, in]."""
 
+    weight: torch.Tensor
+
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
@@ -84,14 +78,15 @@ class _Linear(torch.nn.Module):
 
 
 class _ScaledLinear(torch.nn.Module):
-    """x · Wᵀ by `torch._scaled_mm`: W in E4M3 with one scale, x scaled by its own largest value at each call."""
+    """x · Wᵀ by `torch._scaled_mm`: W in E4M3 with one scale; x is scaled by its largest value at each call."""
+
+    weight: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
         quantised, scale = quantise(weight)
-        self.register_buffer(
-            "weight", quantised
-        )  # [out, in]; its transpose is the column-major operand that cuBLAS wants
+        self.register_buffer("weight", quantised)  # [out, in]; its transpose is column-major, as cuBLAS requires
         self.register_buffer("scale", scale)
         self.dtype = weight.dtype
 
@@ -104,10 +99,10 @@ class _ScaledLinear(torch.nn.Module):
 
 
 def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """E4M3 and its scale (float32, no dimensions): x ≈ q · scale.
+    """Quantise to E4M3 with one scale (float32, 0-d): x ≈ q · scale.
 
-    The inverse scale is rounded to x's type first and the scale is made from it, so that the two are exact inverses.
-    That rounding lifts the largest value by at most 0.8 %, to 451.6, which the cast rounds to 448.
+    The inverse scale is first rounded to x's type, and the scale is computed from it, so that the two match exactly.
+    The rounding raises the largest value by at most 0.8 %, to 451.6, which the cast rounds to 448.
     """
     low, high = torch.aminmax(x)
     largest = torch.maximum(-low, high).float().clamp_(min=1e-12)
@@ -116,7 +111,7 @@ def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class _TransformerEngineLinear(torch.nn.Module):
-    """The engine's own layer by Transformer Engine, for inputs of any number of dimensions."""
+    """The engine's Transformer Engine layer, for inputs with any number of dimensions."""
 
     def __init__(self, inner: te_linear.TeLinear) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which devices a sweep runs on, and what identifies the machine in its results."""
+"""The devices of a sweep, and the identity of the machine in its results."""
 
 import importlib.metadata
 import platform
@@ -6,24 +6,24 @@ import socket
 from typing import Any
 
 import torch
-from llmval_runners.measure.nvml_meter import NvmlMeter
+from llmval_runners.measure.nvml_meter import NoMeter, NvmlMeter, PowerMeter
 from llmval_runners.process.errors import Refused
 
 
-def devices_of(asked: str, indices: list[str] | None) -> list[torch.device]:
-    """The devices that `--device` and `--devices` name.
+def devices_of(device: str, indices: list[str] | None) -> list[torch.device]:
+    """The devices named by `--device` and `--devices`.
 
     Raises:
-        Refused: they are not there.
+        Refused: one of them does not exist.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "cpu" or (asked == "auto" and count == 0):
+    if device == "cpu" or (device == "auto" and count == 0):
         if indices:
-            raise Refused("--devices names GPUs, and this run is on a CPU: leave --devices out, or pass --device cuda.")
+            raise Refused("--devices names GPUs, but this run is on a CPU: leave --devices out, or pass --device cuda.")
         return [torch.device("cpu")]
     if count == 0:
         raise Refused(
-            "--device cuda was asked for, and torch finds no CUDA device here: pass --device cpu, or repair the "
+            "--device cuda was given, but torch finds no CUDA device here: pass --device cpu, or repair the "
             "driver (nvidia-smi)."
         )
     chosen = range(count) if indices == ["all"] else dict.fromkeys(map(int, indices or ["0"]))
@@ -33,13 +33,13 @@ def devices_of(asked: str, indices: list[str] | None) -> list[torch.device]:
 
 
 def uuids_of(devices: list[torch.device]) -> list[str]:
-    """NVML's names of the CUDA devices; [] for a CPU."""
+    """UUIDs of the CUDA devices as NVML writes them; [] for a CPU."""
     found = [str(torch.cuda.get_device_properties(device).uuid) for device in devices if device.type == "cuda"]
     return [uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}" for uuid in found]
 
 
-def identity_of(devices: list[torch.device], meter: Any) -> dict[str, Any]:
-    """Host, GPUs and versions: what must be equal for two results to be compared."""
+def identity_of(devices: list[torch.device], meter: PowerMeter | NoMeter) -> dict[str, Any]:
+    """Host, GPUs and versions. Two results can only be compared if these are equal."""
     gpus: list[dict[str, Any]] = []
     if isinstance(meter, NvmlMeter):
         gpus = meter.gpus()

@@ -1,4 +1,4 @@
-"""The sweep's process: one answer to bad input, one exit code for each way to end."""
+"""The process of the sweep: its exit code for each way to end."""
 
 import sys
 import traceback
@@ -11,21 +11,21 @@ from llmval_runners.process.shutdown import StopSignals
 
 
 def run_sweep(argv: list[str]) -> NoReturn:
-    """Run and exit: 0 every cell has a result, 1 a cell broke or all were refused, 2 refused, 130 and 143 by signal."""
+    """Run the sweep and exit: 0 all cells have a result, 1 a cell failed or all were refused, 2 refused, 130/143."""
     events: EventLog | None = None
     stop = StopSignals(emergency_save=lambda number: None)
     try:
-        options, cells = parse(argv)
+        options = parse(argv)
         events = EventLog(0).start()
         from llmval_runners.power.energy import Stopped
-        from llmval_runners.power.sweep import Sweep  # imports torch: after the flags are known to be right
+        from llmval_runners.power.sweep import Sweep  # imports torch, so after the flags are checked
 
         stop.install()
-        sweep = Sweep(options, cells, events, stopped=lambda: stop.number is not None)
+        sweep = Sweep(options, events, stopped=lambda: stop.number is not None)
     except Refused as refusal:
         print(f"refused: {refusal}", file=sys.stderr, flush=True)
         if events is not None:
-            if events.recording:  # on a terminal the line above has said it
+            if events.recording:  # on a terminal the line above is enough
                 events.error("refused", str(refusal))
             events.close()
         sys.exit(USAGE_EXIT)
@@ -39,9 +39,9 @@ def run_sweep(argv: list[str]) -> NoReturn:
         code = stop.exit_code
         events.error(
             "stopped",
-            f"ended by signal {code - 128}; run the same command again to go on with the cells that are left.",
+            f"ended by signal {code - 128}; run the same command again to continue with the remaining cells.",
         )
-    except Exception as error:  # noqa: BLE001  (the one place that turns any failure into a record and an exit code)
+    except Exception as error:  # noqa: BLE001  (any failure becomes an event and an exit code)
         traceback.print_exc()
         events.error(type(error).__name__, str(error))
         code = 1

@@ -1,4 +1,4 @@
-"""The sweep's flags. Parsing needs no torch, so that a mistyped flag is answered at once."""
+"""The flags of the sweep. Parsing needs no torch, so that a mistyped flag is answered at once."""
 
 import argparse
 from dataclasses import asdict, dataclass
@@ -11,8 +11,8 @@ from llmval_runners.process.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How every cell of a sweep is measured. Results of different settings are not one sweep."""
+class SweepSettings:
+    """How every cell of a sweep is measured. Results with different settings do not belong to one sweep."""
 
     window_s: float
     warmup_s: float
@@ -22,10 +22,29 @@ class Settings:
     compile: bool
     device: str  # cpu or cuda, as resolved
     devices: list[int]  # CUDA indices; [] on a CPU
-    seed: int  # of the weights and inputs, and of the order
+    seed: int  # of the weights, the inputs and the order
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """The parsed flags."""
+
+    cells: list[Cell]
+    phases: list[str]
+    window_s: float
+    warmup_s: float
+    trials: int
+    cooldown_s: float
+    seed: int
+    device: str  # auto, cpu or cuda
+    devices: list[str] | None  # CUDA indices, or ["all"]
+    attention_backend: str
+    compile: bool
+    output_dir: Path
+    retry_refused: bool
 
 
 def _seconds(text: str) -> float:
@@ -47,8 +66,8 @@ def parser() -> argparse.ArgumentParser:
     root = Parser(
         prog="precision_power_sweep.py",
         description="Tokens per joule of decoder stacks by precision and batch. The four model lists go together by "
-        "position; batches and modes are crossed with them. One JSON a cell; run again with the same flags "
-        "to go on where a sweep stopped.",
+        "position; every model runs at every batch size in every mode. Writes one JSON file per cell; run again with "
+        "the same flags to continue a sweep that stopped.",
         allow_abbrev=False,
     )
     grid = root.add_argument_group("grid")
@@ -57,19 +76,21 @@ def parser() -> argparse.ArgumentParser:
         type=count,
         default=4096,
         metavar="N",
-        help="tokens of a prompt, and of the KV cache (default 4096)",
+        help="tokens of a prompt and of the KV cache (default 4096)",
     )
     grid.add_argument("--model-layers", type=count, nargs="+", required=True, metavar="N")
     grid.add_argument("--model-d-model", type=count, nargs="+", required=True, metavar="N")
     grid.add_argument("--model-heads", type=count, nargs="+", required=True, metavar="N")
     grid.add_argument("--model-d-ff", type=count, nargs="+", required=True, metavar="N")
     grid.add_argument(
-        "--batch-size", type=count, nargs="+", default=[1], metavar="N", help="sequences at once (default 1)"
+        "--batch-size", type=count, nargs="+", default=[1], metavar="N", help="sequences in a batch (default 1)"
     )
     grid.add_argument(
         "--modes", nargs="+", choices=MODES, default=["bf16"], help="precision of the linear layers (default bf16)"
     )
-    grid.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES), help="default both")
+    grid.add_argument(
+        "--phases", nargs="+", choices=PHASES, default=list(PHASES), help="phases to measure (default: both)"
+    )
 
     how = root.add_argument_group("measurement")
     how.add_argument(
@@ -77,20 +98,20 @@ def parser() -> argparse.ArgumentParser:
         type=_window,
         default=60.0,
         metavar="S",
-        help="steady window of a trial (default 60; under 10 is not valid)",
+        help="steady window of a trial (default 60; less than 10 is not valid)",
     )
     how.add_argument(
         "--warmup-s",
         type=_seconds,
         default=5.0,
         metavar="S",
-        help="load before the first window (default 5; under 5 is not valid)",
+        help="load before the first window (default 5; less than 5 is not valid)",
     )
     how.add_argument(
-        "--trials", type=count, default=3, metavar="N", help="windows a phase (default 3; fewer is not valid)"
+        "--trials", type=count, default=3, metavar="N", help="windows per phase (default 3; fewer is not valid)"
     )
     how.add_argument("--cooldown-s", type=_seconds, default=10.0, metavar="S", help="rest between cells (default 10)")
-    how.add_argument("--seed", type=natural, default=0, help="of weights, inputs and order (default 0)")
+    how.add_argument("--seed", type=natural, default=0, help="seed of weights, inputs and order (default 0)")
 
     engine = root.add_argument_group("engine")
     engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -101,28 +122,42 @@ def parser() -> argparse.ArgumentParser:
     engine.add_argument("--attention-backend", choices=("sdpa", "flex"), default="sdpa")
     engine.add_argument("--skip-compile", action="store_true", help="run the stack without torch.compile")
     root.add_argument(
-        "--output-dir", type=Path, required=True, metavar="DIR", help="one JSON a cell; made if it is not there"
+        "--output-dir", type=Path, required=True, metavar="DIR", help="folder of the result files; created if missing"
     )
     root.add_argument(
         "--retry-refused",
         action="store_true",
-        help="on resuming, try refused cells again (after installing what they lacked)",
+        help="when resuming, try refused cells again (for example after installing a missing package)",
     )
     return root
 
 
-def parse(argv: list[str]) -> tuple[argparse.Namespace, list[Cell]]:
-    """The flags, and the cells that they ask for.
+def parse(argv: list[str]) -> SweepOptions:
+    """Parse and check the flags.
 
     Raises:
-        Refused: no such flag or value, or lists that do not go together.
+        Refused: an unknown flag, a bad value, or lists that do not go together.
     """
-    options = parser().parse_args(argv)
-    shapes = shapes_of(options.model_layers, options.model_d_model, options.model_heads, options.model_d_ff)
-    if options.devices and options.devices != ["all"] and not all(text.isdecimal() for text in options.devices):
+    flags = parser().parse_args(argv)
+    shapes = shapes_of(flags.model_layers, flags.model_d_model, flags.model_heads, flags.model_d_ff)
+    if flags.devices and flags.devices != ["all"] and not all(text.isdecimal() for text in flags.devices):
         raise Refused(
-            f"--devices takes CUDA indices or `all`, not {' '.join(options.devices)}: see nvidia-smi -L for the GPUs."
+            f"--devices takes CUDA indices or `all`, not {' '.join(flags.devices)}: see nvidia-smi -L for the GPUs."
         )
-    if options.output_dir.exists() and not options.output_dir.is_dir():
-        raise Refused(f"{options.output_dir} is a file: pass a folder for --output-dir.")
-    return options, cells_of(shapes, options.batch_size, options.modes, options.sequence_length)
+    if flags.output_dir.exists() and not flags.output_dir.is_dir():
+        raise Refused(f"{flags.output_dir} is a file: pass a folder for --output-dir.")
+    return SweepOptions(
+        cells=cells_of(shapes, flags.batch_size, flags.modes, flags.sequence_length),
+        phases=[phase for phase in PHASES if phase in flags.phases],
+        window_s=flags.window_s,
+        warmup_s=flags.warmup_s,
+        trials=flags.trials,
+        cooldown_s=flags.cooldown_s,
+        seed=flags.seed,
+        device=flags.device,
+        devices=flags.devices,
+        attention_backend=flags.attention_backend,
+        compile=not flags.skip_compile,
+        output_dir=flags.output_dir,
+        retry_refused=flags.retry_refused,
+    )

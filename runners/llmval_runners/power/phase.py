@@ -1,4 +1,4 @@
-"""One phase of one cell: warm up, keep the GPUs busy through the trials' windows, and count what was made in each."""
+"""One phase of one cell: warm up, keep the GPUs busy during the windows of all trials, count the tokens of each."""
 
 import math
 from collections import deque
@@ -8,80 +8,84 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from llmval_runners.power import validity
-from llmval_runners.power.energy import Recorder, Stopped, Window, describe
+from llmval_runners.power.energy import EnergyRecorder, EnergyWindow, Stopped, describe
 from llmval_runners.power.grid import Cell
 from llmval_runners.power.utilisation import tokens_per_step, utilisation
 
-UNIT_S = 0.05  # steps are waited for in units of about this long: short against a window, long against a wait
-MAX_STEPS_A_UNIT = 2000
-IN_FLIGHT = 2  # units: the device never waits for the host, and a stop is never more than a moment away
+UNIT_S = 0.05  # the host waits for steps in units of this length: short against a window, long against a wait
+MAX_STEPS_PER_UNIT = 2000
+IN_FLIGHT = 2  # units: enough that the device never waits for the host, few enough to stop quickly
 
 
-class Work(Protocol):
-    """A phase that can be stepped. Steps are enqueued; a mark tells when all before it are done."""
+class PhaseWork(Protocol):
+    """A phase that can be repeated step by step. `step` only enqueues; a mark gives the completion time."""
 
-    copies: int  # of the model, one a GPU
+    copies: int  # of the model, one per GPU
     description: dict[str, Any]  # how it runs: attention kernel, launch, padding
 
     def step(self) -> None:
         """Enqueue one step on every GPU."""
 
     def mark(self) -> Callable[[], float]:
-        """A function that waits until all steps enqueued so far are done, and returns when they were.
+        """Return a function that waits for all steps enqueued so far and returns their completion time (host clock, s).
 
-        By the host's clock, but as the GPU tells it: a host that is busy enqueueing sees a completion late, by up to
-        a step where one fills the launch queue.
+        The GPU takes the time: a host that is busy enqueueing notices a completion late, by up to one step if a step
+        fills the launch queue.
         """
 
     def finite(self) -> bool:
-        """Whether the last step's output is all finite numbers."""
+        """Whether all numbers of the last step's output are finite."""
 
     def peak_memory_bytes(self) -> int | None:
-        """The most that a GPU held."""
+        """Peak allocated memory of one GPU, or of the GPU with the most; None on a CPU."""
 
 
-class Pump:
-    """Keeps steps in flight and remembers when how many were done."""
+class StepQueue:
+    """Keeps steps in flight and records how many were done at which time."""
 
-    def __init__(self, work: Work, clock: Callable[[], float], stopped: Callable[[], bool]) -> None:
+    def __init__(self, work: PhaseWork, clock: Callable[[], float], stopped: Callable[[], bool]) -> None:
         self._work, self._clock, self._stopped = work, clock, stopped
-        self._waiting: deque[tuple[Callable[[], float], int]] = deque()
+        self._in_flight: deque[tuple[Callable[[], float], int]] = deque()
         self._enqueued = 0
         self.done: list[tuple[float, int]] = [(clock(), 0)]
-        self.steps_a_unit = 1
+        self._steps_per_unit = 1
 
     def calibrate(self) -> None:
-        """Choose the unit from the time of single steps; the first, which loads kernels, is not counted."""
+        """Choose the number of steps in a unit by timing single steps. The first loads kernels and is not counted."""
         times = []
         for _ in range(3):
             began = self._clock()
-            self.unit()
+            self.enqueue_unit()
             self.drain()
             times.append(self._clock() - began)
         step = max(min(times[1:]), 1e-6)
-        self.steps_a_unit = min(max(math.ceil(UNIT_S / step), 1), MAX_STEPS_A_UNIT)
+        self._steps_per_unit = min(max(math.ceil(UNIT_S / step), 1), MAX_STEPS_PER_UNIT)
 
-    def unit(self) -> None:
-        """Enqueue one unit, and wait for the oldest where enough are in flight.
+    def enqueue_unit(self) -> None:
+        """Enqueue one unit. Wait for the oldest if more than `IN_FLIGHT` are under way.
 
         Raises:
             Stopped: the operator ended the run.
         """
         if self._stopped():
             raise Stopped
-        for _ in range(self.steps_a_unit):
+        for _ in range(self._steps_per_unit):
             self._work.step()
-        self._enqueued += self.steps_a_unit
-        self._waiting.append((self._work.mark(), self._enqueued))
-        if len(self._waiting) > IN_FLIGHT:
-            self._take()
+        self._enqueued += self._steps_per_unit
+        self._in_flight.append((self._work.mark(), self._enqueued))
+        if len(self._in_flight) > IN_FLIGHT:
+            self._wait_for_oldest()
 
     def drain(self) -> None:
-        while self._waiting:
-            self._take()
+        while self._in_flight:
+            self._wait_for_oldest()
 
     def steps_at(self, at: float) -> float:
-        """Steps done at a time, the one under way by its share: steps of one phase are all alike."""
+        """Steps done at a time (interpolated: all steps of a phase take equally long).
+
+        Raises:
+            ValueError: no step was completed at or after that time.
+        """
         before = (self.done[0][0], 0)
         for after in self.done:
             if after[0] >= at:
@@ -89,18 +93,18 @@ class Pump:
                     return float(after[1])
                 return before[1] + (after[1] - before[1]) * (at - before[0]) / (after[0] - before[0])
             before = after
-        raise ValueError("the window ended after the last step")
+        raise ValueError("no step was completed after that time")
 
-    def _take(self) -> None:
-        wait, count = self._waiting.popleft()
+    def _wait_for_oldest(self) -> None:
+        wait, count = self._in_flight.popleft()
         self.done.append((wait(), count))
 
 
 def measure(
     cell: Cell,
     phase: str,
-    work: Work,
-    recorder: Recorder,
+    work: PhaseWork,
+    recorder: EnergyRecorder,
     *,
     gpu_name: str | None,
     idle_power_w: float | None,
@@ -109,50 +113,52 @@ def measure(
     trials: int,
     clock: Callable[[], float],
     stopped: Callable[[], bool],
-    tell: Callable[[str, int], None],
+    on_stage: Callable[[str, int], None],
 ) -> dict[str, Any]:
-    """The phase's record (`phases.<phase>` of `power_cell.schema.json`). `tell(stage, trial)` hears what begins.
+    """Measure a phase; its record is `phases.<phase>` of `power_cell.schema.json`.
+
+    `on_stage(stage, trial)` is called when a stage begins.
 
     Raises:
         Stopped: the operator ended the run.
     """
-    tokens_a_step = tokens_per_step(cell, phase) * work.copies
-    tell("warmup", 0)
-    pump = Pump(work, clock, stopped)
-    pump.calibrate()
+    step_tokens = tokens_per_step(cell, phase) * work.copies
+    on_stage("warmup", 0)
+    queue = StepQueue(work, clock, stopped)
+    queue.calibrate()
     began = clock()
     while clock() - began < warmup_s:
-        pump.unit()
-    warmed_s = clock() - began
-    windows: list[Window] = []
+        queue.enqueue_unit()
+    warmup_done_s = clock() - began
+    windows: list[EnergyWindow] = []
     with ThreadPoolExecutor(1, thread_name_prefix="power") as pool:
         for index in range(trials):
-            tell("measure", index + 1)
+            on_stage("measure", index + 1)
             recording = pool.submit(recorder.window, window_s)
             while not recording.done():
-                pump.unit()
+                queue.enqueue_unit()
             windows.append(recording.result())
-    pump.drain()
-    pump.unit()
-    pump.drain()  # so that a completion lies behind the last window
+    queue.drain()
+    queue.enqueue_unit()
+    queue.drain()  # this gives a completion after the end of the last window
     records = []
     for window in windows:
-        steps = pump.steps_at(window.end_s) - pump.steps_at(window.start_s)
-        records.append(_trial(window, steps, tokens_a_step))
+        steps = queue.steps_at(window.end_s) - queue.steps_at(window.start_s)
+        records.append(_trial(window, steps, step_tokens))
     missing = next((window.fault for window in windows if window.fault), None)
-    rules = validity.judge(records, warmup_s=warmed_s, energy_missing=missing, finite=work.finite())
+    rules = validity.judge(records, warmup_s=warmup_done_s, energy_missing=missing, finite=work.finite())
     rate = fmean(record["tokens_per_s"] for record in records)
-    wrong = validity.reasons(rules)
+    reasons = validity.reasons(rules)
     return {
-        "valid": not wrong,
-        "reasons": wrong,
+        "valid": not reasons,
+        "reasons": reasons,
         "rules": [rule.as_json() for rule in rules],
-        "tokens_per_step": tokens_a_step,
-        "step_ms": 1000 * tokens_a_step / rate,
+        "tokens_per_step": step_tokens,
+        "step_ms": 1000 * step_tokens / rate,
         "tokens_per_s": rate,
         **_energy(records, missing, idle_power_w, rate),
-        "warmup_s": warmed_s,
-        "baseline_grade": not wrong and min(record["window_s"] for record in records) >= validity.BASELINE_WINDOW_S,
+        "warmup_s": warmup_done_s,
+        "baseline_grade": not reasons and min(record["window_s"] for record in records) >= validity.BASELINE_WINDOW_S,
         "utilisation_of_peak": utilisation(cell, phase, gpu_name, rate / work.copies),
         "peak_memory_bytes": work.peak_memory_bytes(),
         "how": dict(work.description),
@@ -160,8 +166,8 @@ def measure(
     }
 
 
-def _trial(window: Window, steps: float, tokens_a_step: int) -> dict[str, Any]:
-    tokens, energy = steps * tokens_a_step, window.energy_j
+def _trial(window: EnergyWindow, steps: float, step_tokens: int) -> dict[str, Any]:
+    tokens, energy = steps * step_tokens, window.energy_j
     return {
         "window_s": window.seconds,
         "steps": steps,
@@ -178,7 +184,10 @@ def _trial(window: Window, steps: float, tokens_a_step: int) -> dict[str, Any]:
 
 
 def _energy(records: list[dict[str, Any]], missing: str | None, idle_w: float | None, rate: float) -> dict[str, Any]:
-    """Mean over the trials' energy and tokens together, so that tokens/J and J/token are each other's inverse."""
+    """Energy and tokens of all trials together, so that tokens/J is exactly the inverse of J/token.
+
+    `idle_w`: power of the idle GPUs; `rate`: tokens/s.
+    """
     if missing is not None or any(record["energy_j"] is None for record in records):
         blank = (
             "power_w",
@@ -198,7 +207,7 @@ def _energy(records: list[dict[str, Any]], missing: str | None, idle_w: float | 
         "power_w": energy / seconds,
         "tokens_per_joule": tokens / energy,
         "joules_per_token": energy / tokens,
-        # Idle power at or above the load's is a broken reading, not free tokens.
+        # Idle power at or above the load's means a broken reading, so there is no net figure.
         "tokens_per_joule_net": tokens / net if net is not None and net > 0 else None,
         "joules_per_token_net": net / tokens if net is not None and net > 0 else None,
         "idle_power_w": idle_w,

@@ -1,78 +1,79 @@
-"""The sweep's folder.
+"""The result folder of a sweep: one JSON file per cell, and `sweep.json`. Needs no torch.
 
-One JSON a cell and `sweep.json`, and which cells a resumed sweep still has to run. Needs no torch.
+Decides which cells a resumed sweep still has to run.
 """
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmval_runners.power.grid import Cell
-from llmval_runners.power.options import Settings
+from llmval_runners.power.options import SweepSettings
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.files import write_json
 
 MANIFEST = "sweep.json"
-_REPEATED = {"invalid", "failed"}  # whatever machine they are of, this one measures them again
+_REPEATED = {"invalid", "failed"}  # measured again, so they may be from another machine
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What a cell's file says so far."""
+class StoredCell:
+    """The present state of a cell's file."""
 
     status: str
     attempt: int
-    machine: dict[str, Any]  # what it was measured on, by name
+    machine: dict[str, Any]  # see `_machine`
 
 
 class Store:
-    """Results of one sweep."""
+    """The results of one sweep."""
 
-    def __init__(self, folder: Path, settings: Settings, cells: list[Cell]) -> None:
-        """Reads what is there.
+    def __init__(self, folder: Path, settings: SweepSettings, cells: list[Cell]) -> None:
+        """Read the existing results.
 
         Raises:
-            Refused: a file of a cell is of other settings, or not a cell's; nothing is changed.
+            Refused: a cell's file has other settings, or is not a cell's record; nothing is changed.
         """
         self.folder, self._settings = folder, settings
-        self.known: dict[str, Known] = {}
+        self.stored: dict[str, StoredCell] = {}
         for cell in cells:
             path = self.path(cell)
             if path.exists():
-                self.known[cell.name] = self._read(path, cell)
+                self.stored[cell.name] = self._read(path, cell)
 
     def path(self, cell: Cell) -> Path:
         return self.folder / f"{cell.name}.json"
 
     def remaining(self, cells: list[Cell], *, has_energy: bool, retry_refused: bool) -> list[Cell]:
-        """The cells without a result that stands.
+        """The cells that still need to run.
 
-        Valid and refused ones stand; a throughput without energy stands as long as there is still no energy to be had.
+        Valid and refused results are final. A throughput without energy is final as long as energy is unavailable.
         """
-        standing = {"valid"} | (set() if retry_refused else {"refused"}) | (set() if has_energy else {"no_energy"})
-        return [cell for cell in cells if cell.name not in self.known or self.known[cell.name].status not in standing]
+        final = {"valid"} | (set() if retry_refused else {"refused"}) | (set() if has_energy else {"no_energy"})
+        return [cell for cell in cells if cell.name not in self.stored or self.stored[cell.name].status not in final]
 
     def attempt(self, cell: Cell) -> int:
-        """The number of the attempt that comes next, from 1."""
-        return self.known[cell.name].attempt + 1 if cell.name in self.known else 1
+        """The number of the next attempt, from 1."""
+        return self.stored[cell.name].attempt + 1 if cell.name in self.stored else 1
 
     def save(self, cell: Cell, record: dict[str, Any]) -> Path:
         path = self.path(cell)
         write_json(path, record)
-        self.known[cell.name] = Known(record["status"], record["attempt"], _machine(record["identity"], cell.mode))
+        self.stored[cell.name] = StoredCell(
+            record["status"], record["attempt"], _machine(record["identity"], cell.mode)
+        )
         return path
 
     def write_manifest(self, cells: list[Cell], order: list[Cell], identity: dict[str, Any]) -> Path:
-        """`sweep.json`: every cell that was asked for, so that a reader knows what is missing.
+        """Write `sweep.json`. It lists every requested cell, so that a reader can tell which are missing.
 
         Raises:
-            Refused: a cell that stands is of another machine than `identity`'s; nothing is changed.
+            Refused: a final result is from a machine other than `identity`'s; nothing is changed.
         """
         for cell in cells:
-            if (known := self.known.get(cell.name)) is not None and known.status not in _REPEATED:
-                self._same_machine(cell, known, _machine(identity, cell.mode))
+            if (stored := self.stored.get(cell.name)) is not None and stored.status not in _REPEATED:
+                self._check_machine(cell, stored, _machine(identity, cell.mode))
         path = self.folder / MANIFEST
         planned = list(dict.fromkeys([*_planned(path), *(cell.name for cell in cells)]))
         manifest = {
@@ -86,25 +87,22 @@ class Store:
         write_json(path, manifest)
         return path
 
-    def counts(self) -> Counter[str]:
-        return Counter(known.status for known in self.known.values())
-
-    def _same_machine(self, cell: Cell, known: Known, here: dict[str, Any]) -> None:
+    def _check_machine(self, cell: Cell, stored: StoredCell, here: dict[str, Any]) -> None:
         for name, value in here.items():
-            before = known.machine[name]
+            before = stored.machine[name]
             if None not in (before, value) and before != value:
                 raise Refused(
                     f"{self.path(cell)} was measured on {name} {before} and this run is on {value}: pass another "
                     "--output-dir."
                 )
 
-    def _read(self, path: Path, cell: Cell) -> Known:
+    def _read(self, path: Path, cell: Cell) -> StoredCell:
         try:
             record = json.loads(path.read_text())
             if record["kind"] != "power_cell" or record["cell"] != cell.name:
                 raise ValueError("another kind")
             settings = record["settings"]
-            known = Known(record["status"], int(record["attempt"]), _machine(record["identity"], cell.mode))
+            stored = StoredCell(record["status"], int(record["attempt"]), _machine(record["identity"], cell.mode))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Refused(
                 f"{path} is not a result of this sweep: move it away, or pass another --output-dir."
@@ -113,16 +111,16 @@ class Store:
             if settings.get(key) != value:
                 raise Refused(
                     f"{path} was measured with {key} {settings.get(key)!r} and this run asks for {value!r}: pass "
-                    "another --output-dir, "
-                    f"or the same settings."
+                    "another --output-dir, or the same settings."
                 )
-        return known
+        return stored
 
 
 def _machine(identity: dict[str, Any], mode: str) -> dict[str, Any]:
-    """What a figure is of, beside the settings; None where it is not known.
+    """The parts of the machine that figures depend on; None for an unknown one.
 
-    Transformer Engine only where the mode runs in it: other cells stand when it is installed for --retry-refused.
+    Transformer Engine counts only for the mode that uses it, so that installing it (and --retry-refused) keeps the
+    results of other modes.
     """
     gpus = identity["gpus"]
     limits = [gpu["power_limit_w"] for gpu in gpus]
@@ -136,7 +134,7 @@ def _machine(identity: dict[str, Any], mode: str) -> dict[str, Any]:
 
 
 def _planned(path: Path) -> list[str]:
-    """The cells of an earlier manifest: a second call with other batches adds to the sweep."""
+    """The cells of an existing manifest. A second call with other batch sizes adds to the sweep."""
     try:
         return [str(name) for name in json.loads(path.read_text())["cells"]]
     except FileNotFoundError:

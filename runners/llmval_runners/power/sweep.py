@@ -1,4 +1,4 @@
-"""The sweep: cells in random order, each to its own file as it ends, told to the dashboard as it goes."""
+"""The sweep: runs the cells in random order, writes each to its own file, and reports progress to the dashboard."""
 
 import os
 import time
@@ -6,15 +6,16 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from llmval_runners.measure.nvml_meter import NoMeter, PowerMeter, open_meter
-from llmval_runners.power.cell import Bench, failed_record, free, run_cell
-from llmval_runners.power.energy import Recorder, Stopped
+from llmval_runners.power.energy import EnergyRecorder, Stopped
 from llmval_runners.power.grid import Cell, shuffled
 from llmval_runners.power.machine import devices_of, identity_of, uuids_of
-from llmval_runners.power.options import Settings
+from llmval_runners.power.options import SweepOptions, SweepSettings
+from llmval_runners.power.run_cell import SweepContext, failed_record, free_memory, run_cell
 from llmval_runners.power.store import Store
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
@@ -23,53 +24,52 @@ OpenMeter = Callable[[list[str]], PowerMeter | NoMeter]
 
 
 class Sweep:
-    """A sweep that is set up: devices, meter and folder are known to be right."""
+    """A sweep that is ready to run: devices, meter and folder are checked."""
 
     def __init__(
         self,
-        options: Any,
-        cells: list[Cell],
+        options: SweepOptions,
         events: EventLog,
         stopped: Callable[[], bool],
-        meter: OpenMeter = open_meter,
+        open_meter: OpenMeter = open_meter,
     ) -> None:
-        """Raises Refused for devices that are not there and a folder that holds something else."""
+        """Raises Refused if a device does not exist or the folder holds something else."""
         devices = devices_of(options.device, options.devices)
-        self.settings = Settings(
+        self.settings = SweepSettings(
             window_s=options.window_s,
             warmup_s=options.warmup_s,
             trials=options.trials,
-            phases=[phase for phase in ("prefill", "decode") if phase in options.phases],
+            phases=options.phases,
             attention_backend=options.attention_backend,
-            compile=not options.skip_compile,
+            compile=options.compile,
             device=devices[0].type,
             devices=[device.index for device in devices if device.type == "cuda"],
             seed=options.seed,
         )
-        self._prepare(options.output_dir)
-        self.cells, self.events, self._stopped = cells, events, stopped
-        self.store = Store(options.output_dir, self.settings, cells)
+        _make_folder(options.output_dir)
+        self.cells, self.events, self._stopped = options.cells, events, stopped
+        self.store = Store(options.output_dir, self.settings, self.cells)
         self._cooldown_s = options.cooldown_s
-        self._context(devices)
-        self.meter = meter(uuids_of(devices))
-        self._recorder = Recorder(
+        _create_cuda_contexts(devices)
+        self.meter = open_meter(uuids_of(devices))
+        self._recorder = EnergyRecorder(
             self.meter, len(devices), stopped=stopped, on_power=lambda watts: events.metrics({"power_w": watts})
         )
-        self._bench = Bench(
-            self.settings, devices, self._recorder, identity_of(devices, self.meter), stopped, tell=self._tell
+        self._context = SweepContext(
+            self.settings, devices, self._recorder, identity_of(devices, self.meter), stopped, on_stage=self._on_stage
         )
         self._retry_refused = options.retry_refused
 
     def run(self) -> int:
-        """Every cell that has no result yet. Returns the exit code: 1 where a cell broke, or all were refused.
+        """Run every cell without a final result. Returns the exit code: 1 if a cell failed or all were refused, else 0.
 
         Raises:
-            Stopped: the operator ended the run; what is done is on disk.
+            Stopped: the operator ended the run; finished cells are on disk.
         """
         has_energy = not isinstance(self.meter, NoMeter)
         order = shuffled(self.cells, self.settings.seed)
         todo = self.store.remaining(order, has_energy=has_energy, retry_refused=self._retry_refused)
-        self.store.write_manifest(self.cells, order, self._bench.identity)
+        self.store.write_manifest(self.cells, order, self._context.identity)
         if isinstance(self.meter, NoMeter):
             self.events.warning(
                 "no_energy", f"energy is not available ({self.meter.reason}): only throughput is measured."
@@ -77,13 +77,13 @@ class Sweep:
         total = len(self.cells)
         done = total - len(todo)
         if done:
-            self.events.warning("resumed", f"{done} of {total} cells have a result that stands; {len(todo)} are run.")
+            self.events.warning("resumed", f"{done} of {total} cells already have a result; {len(todo)} remain.")
         self.events.progress(done, total, "cells")
         began, measured = time.monotonic(), 0
         for position, cell in enumerate(todo):
             if position:
-                self._rest()
-            record = self._one(cell)
+                self._cool_down()
+            record = self._run_cell(cell)
             path = self.store.save(cell, record)
             done += 1
             measured += record["status"] != "refused"
@@ -92,47 +92,46 @@ class Sweep:
             self.events.metrics(self._figures(record, began, measured, len(todo) - position - 1))
             if record["status"] in ("refused", "failed"):
                 self.events.warning(f"cell_{record['status']}", f"{cell.name}: {record['reasons'][0]}")
-            if record["status"] == "failed" and not self._device_lives():
-                self.events.error(
-                    "device_lost", "the GPU does not answer after that: run the same command again to go on."
-                )
+            if record["status"] == "failed" and not self._devices_respond():
+                self.events.error("device_lost", "the GPU no longer responds: run the same command again to continue.")
                 break
-        return self._verdict(todo)
+        return self._exit_code()
 
     def close(self) -> None:
         if not isinstance(self.meter, NoMeter):
             self.meter.close()
 
-    def _one(self, cell: Cell) -> dict[str, Any]:
+    def _run_cell(self, cell: Cell) -> dict[str, Any]:
         attempt = self.store.attempt(cell)
         try:
-            return run_cell(cell, self._bench, attempt)
+            return run_cell(cell, self._context, attempt)
         except Stopped:
             raise
-        except Exception as error:  # noqa: BLE001  (one cell that breaks is a record, and not the end of the others)
+        except Exception as error:  # noqa: BLE001  (a failed cell is recorded, and the others still run)
             traceback.print_exc()
-            record = failed_record(cell, self._bench, attempt, error)
-        with suppress(
-            RuntimeError
-        ):  # a context that is lost raises its error again, and the record is still to be saved
-            free(self._bench.devices)  # only here has the traceback let go of the stack
+            record = failed_record(cell, self._context, attempt, error)
+        with suppress(RuntimeError):  # a lost CUDA context fails again here; the record must still be saved
+            free_memory(self._context.devices)  # not earlier: the traceback referred to the stack
         return record
 
-    def _verdict(self, todo: list[Cell]) -> int:
-        mine = [self.store.known[cell.name].status for cell in self.cells if cell.name in self.store.known]
-        counts = Counter(mine)
-        told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        print(f"{len(mine)} of {len(self.cells)} cells: {told}; {self.store.folder}", flush=True)
+    def _exit_code(self) -> int:
+        """Print the summary of the sweep's cells."""
+        statuses = [self.store.stored[cell.name].status for cell in self.cells if cell.name in self.store.stored]
+        counts = Counter(statuses)
+        summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        print(f"{len(statuses)} of {len(self.cells)} cells: {summary}; {self.store.folder}", flush=True)
         if counts["refused"] == len(self.cells):
             first = self.store.path(self.cells[0])
-            self.events.error("all_refused", f"every cell was refused; {first} and its neighbours say why.")
+            self.events.error(
+                "all_refused", f"every cell was refused; {first} and the files beside it give the reasons."
+            )
             return 1
-        return 1 if counts["failed"] or len(mine) < len(self.cells) else 0
+        return 1 if counts["failed"] or len(statuses) < len(self.cells) else 0
 
     def _figures(self, record: dict[str, Any], began: float, measured: int, left: int) -> dict[str, float | None]:
-        """What the dashboard draws of a cell that has ended.
+        """The metrics of a finished cell for the dashboard.
 
-        Refused cells cost no time and do not count for what is left.
+        Refused cells take no time, so the estimate of the time left ignores them.
         """
         figures: dict[str, float | None] = {}
         for name, phase in record["phases"].items():
@@ -145,11 +144,11 @@ class Sweep:
         figures["time_left_s"] = (time.monotonic() - began) / measured * left if measured else None
         return figures
 
-    def _tell(self, cell: Cell, phase: str, stage: str, trial: int) -> None:
-        of = f", trial {trial} of {self.settings.trials}" if trial else ""
-        self.events.phase(stage, f"{cell.name}{', ' + phase if phase else ''}{of}")
+    def _on_stage(self, cell: Cell, phase: str, stage: str, trial: int) -> None:
+        suffix = f", trial {trial} of {self.settings.trials}" if trial else ""
+        self.events.phase(stage, f"{cell.name}{', ' + phase if phase else ''}{suffix}")
 
-    def _rest(self) -> None:
+    def _cool_down(self) -> None:
         self.events.phase("cooldown", f"{self._cooldown_s:g} s")
         until = time.monotonic() + self._cooldown_s
         while (left := until - time.monotonic()) > 0:
@@ -157,30 +156,30 @@ class Sweep:
                 raise Stopped
             time.sleep(min(left, 0.2))
 
-    def _device_lives(self) -> bool:
-        """An illegal access ends the whole CUDA context; other failures leave it."""
+    def _devices_respond(self) -> bool:
+        """Whether the CUDA contexts still work: an illegal memory access ends them, other failures do not."""
         try:
-            for device in self._bench.devices:
+            for device in self._context.devices:
                 if device.type == "cuda":
                     torch.zeros(1, device=device).item()
         except RuntimeError:
             return False
         return True
 
-    @staticmethod
-    def _context(devices: list[torch.device]) -> None:
-        """Before anything is read: a CUDA context raises a GPU's idle power, and every cell runs with one."""
-        for device in devices:
-            if device.type == "cuda":
-                torch.zeros(1, device=device)
 
-    @staticmethod
-    def _prepare(folder: Any) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Refused(
-                f"--output-dir {folder} cannot be made ({error.strerror}): pass a folder that you may write."
-            ) from error
-        if not os.access(folder, os.W_OK):
-            raise Refused(f"--output-dir {folder} cannot be written: pass a folder that you may write.")
+def _create_cuda_contexts(devices: list[torch.device]) -> None:
+    """Create them before any reading: a CUDA context raises a GPU's idle power, and every cell runs with one."""
+    for device in devices:
+        if device.type == "cuda":
+            torch.zeros(1, device=device)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"--output-dir {folder} cannot be created ({error.strerror}): pass a folder that you may write to."
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise Refused(f"--output-dir {folder} is not writable: pass a folder that you may write to.")

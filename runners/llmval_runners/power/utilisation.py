@@ -69,9 +69,7 @@ def utilisation(cell: Cell, phase: str, gpu: str | None, tokens_per_s: float) ->
     achieved = flops * tokens_per_s / 1e12
     moved = (weight_bytes(cell) + kv_bytes(cell)) * tokens_per_s / tokens_per_step(cell, phase) / 1e12
     compute, bandwidth = compute_ceilings(gpu, cell.mode), bandwidth_ceilings(gpu)
-    missing = (
-        None if compute else f"no peak is known for {gpu or 'a CPU'} in {cell.mode}: no MFU and MBU"
-    )
+    missing = None if compute else f"no peak is known for {gpu or 'a CPU'} in {cell.mode}: no MFU and MBU"
     return {
         "flops_per_token": flops,
         "achieved_tflops_per_s": achieved,

@@ -1,4 +1,4 @@
-"""Whether a phase's figures may be believed: each rule with what was measured, its bound, and why it exists."""
+"""The rules that make a phase's figures valid. Each has a measured value, a bound and a reason."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,14 +12,14 @@ MIN_TRIALS = 3
 MAX_CV_PERCENT = 2.0
 MAX_DISAGREEMENT_PERCENT = 5.0
 MIN_UTILISATION_PERCENT = 70.0
-MIN_KNOWN_SHARE = 0.9  # of a window's readings: what was not read may be what would have made it invalid
-# hw_slowdown is the driver's word for either of the two that follow it; a software power cap is recorded, not failed.
+MIN_KNOWN_SHARE = 0.9  # of a window's readings: the missing ones may be those that would have made it invalid
+# hw_slowdown covers hw_thermal_slowdown and hw_power_brake. A software power cap is recorded but allowed.
 FORBIDDEN_THROTTLING = ("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One condition. `ok` False makes the figures invalid; `reason` is "" where it holds."""
+    """One rule. If `ok` is False, the figures are invalid; if it is True, `reason` is empty."""
 
     name: str
     measured: float | str | None
@@ -40,19 +40,19 @@ def cv_percent(values: Sequence[float]) -> float | None:
 
 
 def judge(trials: list[dict[str, Any]], *, warmup_s: float, energy_missing: str | None, finite: bool) -> list[Rule]:
-    """The rules over a phase's trials (as `phase.py` records them).
+    """Apply the rules to the trials of a phase (as recorded by `phase.py`).
 
-    Without energy, the rules that need it are one rule, "energy", which fails with the cause.
+    `energy_missing` is the reason if there is no energy. One failed rule, "energy", then replaces those that need it.
     """
     shortest = min(trial["window_s"] for trial in trials)
     rules = [
-        _least("window_s", shortest, MIN_WINDOW_S, "under {bound:g} s it is not long against the counter's steps"),
-        _least("warmup_s", warmup_s, MIN_WARMUP_S, "clocks and temperature are not steady before {bound:g} s of load"),
-        _least("trials", float(len(trials)), float(MIN_TRIALS), "fewer than {bound:g} trials say nothing about spread"),
-        _variation(trials),
+        _at_least("window_s", shortest, MIN_WINDOW_S, "below {bound:g} s it is too short for the counter's steps"),
+        _at_least("warmup_s", warmup_s, MIN_WARMUP_S, "clocks and temperature need {bound:g} s of load to settle"),
+        _at_least("trials", float(len(trials)), float(MIN_TRIALS), "fewer than {bound:g} trials do not show variation"),
+        _cv(trials),
         Rule(
             "output_finite", "yes" if finite else "no", "yes", finite,
-            "" if finite else "the model's output has NaN or infinite values, which draw another power than numbers do",
+            "" if finite else "the model's output has NaN or infinite values, which change the power draw",
         ),
     ]  # fmt: skip
     if energy_missing is not None:
@@ -67,15 +67,15 @@ def reasons(rules: list[Rule]) -> list[str]:
     return [rule.reason for rule in rules if not rule.ok]
 
 
-def _least(name: str, measured: float, bound: float, why: str) -> Rule:
+def _at_least(name: str, measured: float, bound: float, why: str) -> Rule:
     ok = measured >= bound
     return Rule(
         name, measured, f"≥ {bound:g}", ok, "" if ok else f"{name} is {measured:.4g}: {why.format(bound=bound)}"
     )
 
 
-def _variation(trials: list[dict[str, Any]]) -> Rule:
-    """Of tokens/s and, where there is energy, of tokens/J: the larger of the two."""
+def _cv(trials: list[dict[str, Any]]) -> Rule:
+    """The larger variation of tokens/s and (if there is energy) tokens/J."""
     found = {}
     for key in ("tokens_per_s", "tokens_per_joule"):
         values = [trial[key] for trial in trials if trial[key] is not None]
@@ -128,13 +128,13 @@ def _utilisation(trials: list[dict[str, Any]]) -> Rule:
 
 
 def _sparse(trials: list[dict[str, Any]], name: str) -> str:
-    """In how few of its readings the worst GPU and trial had a value, "" where they are enough.
+    """Describe the GPU and trial with the fewest known readings; "" if there are enough.
 
-    Records of before the count are judged as they were: without it.
+    Older records have no such count and are judged without it.
     """
     counts = [(gpu["known"][name], gpu["samples"]) for trial in trials for gpu in trial["gpus"] if "known" in gpu]
-    known, of = min(counts, key=lambda count: count[0] / count[1], default=(1, 1))
-    return "" if known >= MIN_KNOWN_SHARE * of else f"known in {known} of {of} readings, fewer than 90 %"
+    known, total = min(counts, key=lambda count: count[0] / count[1], default=(1, 1))
+    return "" if known >= MIN_KNOWN_SHARE * total else f"known in {known} of {total} readings, fewer than 90 %"
 
 
 def _throttling(trials: list[dict[str, Any]]) -> Rule:
@@ -148,11 +148,11 @@ def _throttling(trials: list[dict[str, Any]]) -> Rule:
     }
     if not found and (sparse := _sparse(trials, "throttle_share")):
         return Rule("throttling", sparse, "none thermal, no power brake", False, f"throttle reasons are {sparse}")
-    told = ", ".join(f"{name} in {100 * share:.0f} % of the samples" for name, share in found.items())
+    text = ", ".join(f"{name} in {100 * share:.0f} % of the samples" for name, share in found.items())
     return Rule(
         "throttling",
-        told or "none",
+        text or "none",
         "none thermal, no power brake",
         not found,
-        f"the GPU throttled: {told}" if found else "",
+        f"the GPU throttled: {text}" if found else "",
     )

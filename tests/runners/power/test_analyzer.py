@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llmval_runners.power.analysis import markdown, plot
 from llmval_runners.power.analysis.economics import cost_per_million_tokens
-from llmval_runners.power.analysis.record import NotUnderstood
+from llmval_runners.power.analysis.record import UnsupportedFile
 from llmval_runners.power.analysis.summary import read, read_all, summarise
 
 from tests.helpers.power_cells import cell, phase, write
@@ -219,21 +219,21 @@ def test_vllm_and_aiperf_are_listed_and_never_ranked(tmp_path):
         ({k: v for k, v in VLLM.items() if k != "gpu_energy_j"}, "without energy"),
         (VLLM | {"gpu_avg_power_w": 900.0}, "contradicts itself"),
         (VLLM | {"output_throughput": 500.0}, "contradicts itself"),
-        (VLLM | {"completed": 0}, "no request"),
+        (VLLM | {"completed": 0}, "no completed request"),
         (VLLM | {"gpu_energy_j": "many"}, "gpu_energy_j is not a number"),
         ({k: v for k, v in AIPERF.items() if k != "total_gpu_energy"}, "--gpu-telemetry"),
-        (AIPERF | {"total_gpu_energy": {"unit": "MJ", "avg": 0.06}}, "'MJ', and J is expected"),
+        (AIPERF | {"total_gpu_energy": {"unit": "MJ", "avg": 0.06}}, "'MJ', but J is expected"),
         (AIPERF | {"was_cancelled": True}, "cancelled"),
         (AIPERF | {"output_tokens_per_joule": {"unit": "tokens/J", "avg": 5.0}}, "contradicts itself"),
         (cell("bf16", 2, {"decode": phase(10, 1.0)}, schema=9), "schema 9"),
-        (cell("bf16", 2, {"decode": phase(10, None)}), "valid and has no tokens_per_joule"),
-        (cell("bf16", 2, {"decode": phase(10, 1.0, valid=False) | {"valid": True}}), "a rule of it is not kept"),
+        (cell("bf16", 2, {"decode": phase(10, None)}), "valid but has no tokens_per_joule"),
+        (cell("bf16", 2, {"decode": phase(10, 1.0, valid=False) | {"valid": True}}), "valid but breaks a rule"),
         (cell("bf16", 2, {"decode": {}}), "lacks"),
         (cell("bf16", 2, {}, status="fine"), "'fine'"),
     ],
 )
-def test_what_is_not_understood_is_refused_with_its_reason(tmp_path, record, said):
-    with pytest.raises(NotUnderstood) as caught:
+def test_an_unsupported_file_is_refused_with_its_reason(tmp_path, record, said):
+    with pytest.raises(UnsupportedFile) as caught:
         read(as_file(tmp_path, record))
     assert said in str(caught.value)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llmval_runners.measure.nvml_meter import NoMeter
 from llmval_runners.power import validity
-from llmval_runners.power.energy import Recorder, Stopped, Window, describe, integral
+from llmval_runners.power.energy import EnergyRecorder, EnergyWindow, Stopped, describe, integral
 from llmval_runners.power.phase import _trial
 
 from tests.helpers.fake_power import FakeMeter, VirtualTime, wave
@@ -19,8 +19,8 @@ waves = st.lists(st.tuples(st.floats(0, 80), st.floats(2, 30), st.floats(0, 6.3)
 curves = st.builds(wave, st.floats(120, 700), waves, st.floats(-2, 2))
 
 
-def record(meter: FakeMeter, time: VirtualTime, seconds: float = 10.0, **options: object) -> Window:
-    return Recorder(meter, len(meter.curves), clock=time.clock, sleep=time.sleep, **options).window(seconds)  # type: ignore[arg-type]
+def record(meter: FakeMeter, time: VirtualTime, seconds: float = 10.0, **options: object) -> EnergyWindow:
+    return EnergyRecorder(meter, len(meter.curves), clock=time.clock, sleep=time.sleep, **options).window(seconds)  # type: ignore[arg-type]
 
 
 def make(*given_curves, noise: float = 0.0, seed: int = 0) -> tuple[FakeMeter, VirtualTime]:
@@ -28,7 +28,7 @@ def make(*given_curves, noise: float = 0.0, seed: int = 0) -> tuple[FakeMeter, V
     return FakeMeter(time.clock, *given_curves, noise=noise, seed=seed, spend=time.sleep), time
 
 
-def wrong(windows: list[Window]) -> list[str]:
+def wrong(windows: list[EnergyWindow]) -> list[str]:
     trials = [_trial(window, window.seconds * 100, 10) for window in windows]
     missing = next((window.fault for window in windows if window.fault), None)
     return validity.reasons(validity.judge(trials, warmup_s=5.0, energy_missing=missing, finite=True))
@@ -144,7 +144,7 @@ def test_a_few_readings_do_not_speak_for_a_window(attribute, said, known_every, 
 
 def test_without_a_meter_the_window_passes_and_energy_is_absent_not_zero():
     time = VirtualTime()
-    window = Recorder(NoMeter("no NVML here"), 0, clock=time.clock, sleep=time.sleep).window(10)
+    window = EnergyRecorder(NoMeter("no NVML here"), 0, clock=time.clock, sleep=time.sleep).window(10)
     assert window.seconds >= 10
     trial = _trial(window, 100, 10)
     assert trial["tokens_per_s"] == pytest.approx(1000 / window.seconds)

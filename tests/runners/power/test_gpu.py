@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 from llmval_runners.measure.nvml_meter import NvmlMeter, open_meter
-from llmval_runners.power.energy import Recorder
+from llmval_runners.power.energy import EnergyRecorder
 from llmval_runners.power.grid import Cell, StackShape
 from llmval_runners.power.machine import uuids_of
 from llmval_runners.power.workload import build, work_of
@@ -26,7 +26,7 @@ def output(mode: str, phase: str, backend: str = "sdpa") -> torch.Tensor:
     work.mark()()
     assert work.finite()
     assert work.description["launch"] == ("CUDA graph" if phase == "decode" else "eager")
-    return work._runners[0].output.float()
+    return work._phases[0].output.float()
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
@@ -45,7 +45,7 @@ def test_every_mode_runs_and_stays_near_bf16(mode: str, phase: str) -> None:
 def test_a_captured_decode_step_is_the_eager_one() -> None:
     stacks = build(Cell(SHAPE, 3, "bf16", 256), [GPU], compiled=False, seed=0)
     work = work_of(stacks, "decode", "sdpa")
-    runner = work._runners[0]
+    runner = work._phases[0]
     work.step()
     work.mark()()
     captured = runner.output.clone()
@@ -80,6 +80,6 @@ def test_counter_and_integral_agree_under_load() -> None:
     while time.monotonic() < until:
         work.step()
         work.mark()()
-    window = Recorder(meter, 1, sleep=lambda seconds: (work.step(), work.mark()(), time.sleep(0))[-1]).window(5)
+    window = EnergyRecorder(meter, 1, sleep=lambda seconds: (work.step(), work.mark()(), time.sleep(0))[-1]).window(5)
     assert window.fault is None
     assert window.disagreement_percent < 5

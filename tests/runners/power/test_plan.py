@@ -25,10 +25,11 @@ def test_the_checklists_own_command_makes_eighteen_cells(tmp_path):
     command = line[
         line.index("precision_power_sweep.py") + len("precision_power_sweep.py") : line.index("--output-dir")
     ]
-    options, cells = parse(argv(f"{command} --output-dir {tmp_path}"))
+    options = parse(argv(f"{command} --output-dir {tmp_path}"))
+    cells = options.cells
     assert len(cells) == len({cell.name for cell in cells}) == 18
     assert {cell.shape for cell in cells} == {StackShape(32, 5120, 40, 20480), StackShape(48, 6144, 48, 24576)}
-    assert options.skip_compile and options.attention_backend == "sdpa" and options.window_s == 60
+    assert not options.compile and options.attention_backend == "sdpa" and options.window_s == 60
 
 
 @pytest.mark.parametrize(

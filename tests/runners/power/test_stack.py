@@ -10,11 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from llmval_runners.power import linear_modes as precision_module
 from llmval_runners.power.attention import choose
 from llmval_runners.power.grid import Cell, StackShape
-from llmval_runners.power.linear_modes import Precision, _ScaledLinear, quantise
-from llmval_runners.power.workload import _Runner, build, work_of
+from llmval_runners.power.linear_modes import LinearMode, _ScaledLinear, quantise
+from llmval_runners.power.workload import _StackPhase, build, work_of
 from llmval_runners.process.errors import Refused
 
 from tests.helpers import fake_te
@@ -42,7 +41,7 @@ def test_decode_continues_prefill(backend):
         stacks[0].cache[..., -1, :] = 30  # the step's own keys and values: it has to write them
         decode = work_of(stacks, "decode", backend)
         decode.step()
-    whole, last = prefill._runners[0].output, decode._runners[0].output
+    whole, last = prefill._phases[0].output, decode._phases[0].output
     assert whole.shape == (2, 128, 64) and last.shape == (2, 1, 64)
     torch.testing.assert_close(last[:, 0], whole[:, -1], rtol=1e-4, atol=1e-4)
 
@@ -52,10 +51,10 @@ def test_prefill_is_causal():
         stacks = stack_of()
         work = work_of(stacks, "prefill", "sdpa")
         work.step()
-        before = work._runners[0].output.clone()
+        before = work._phases[0].output.clone()
         stacks[0].prompt[:, -1] += 1
         work.step()
-    after = work._runners[0].output
+    after = work._phases[0].output
     assert torch.equal(before[:, :-1], after[:, :-1])
     assert not torch.equal(before[:, -1], after[:, -1])
 
@@ -95,7 +94,7 @@ def test_fp8_is_refused_on_a_cpu_and_on_an_old_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
     with pytest.raises(Refused, match=r"NVIDIA A100 has 8\.0"):
-        Precision(Cell(SHAPE, 2, "fp8_native", 16), torch.device("cuda", 0))
+        LinearMode(Cell(SHAPE, 2, "fp8_native", 16), torch.device("cuda", 0))
 
 
 @pytest.fixture
@@ -107,17 +106,17 @@ def hopper(monkeypatch):
 def test_a_missing_transformer_engine_is_named_with_what_to_install(monkeypatch, hopper):
     monkeypatch.setitem(sys.modules, "transformer_engine", None)
     with pytest.raises(Refused, match=r"needs Transformer Engine.*pip install 'transformer-engine\[pytorch\]>=2.20'"):
-        Precision(Cell(SHAPE, 2, "fp8_te", 16), hopper)
+        LinearMode(Cell(SHAPE, 2, "fp8_te", 16), hopper)
 
 
 def test_a_width_that_fp8_cannot_take_is_refused(hopper):
     with pytest.raises(Refused, match="divisible by 16"):
-        Precision(Cell(StackShape(1, 24, 2, 96), 2, "fp8_native", 16), hopper)
+        LinearMode(Cell(StackShape(1, 24, 2, 96), 2, "fp8_native", 16), hopper)
 
 
 def test_transformer_engine_runs_in_its_contexts_and_fills_rows(monkeypatch):
     te = fake_te.install(monkeypatch)
-    monkeypatch.setattr(precision_module.Precision, "_check_fp8", lambda self, cell: None)
+    monkeypatch.setattr(LinearMode, "_check_fp8", lambda self, cell: None)
     stacks = stack_of("fp8_te", batch=3)
     plain = stack_of("bf16", batch=3)
     for phase, padded in (("prefill", 0), ("decode", 13)):
@@ -133,7 +132,7 @@ def test_transformer_engine_runs_in_its_contexts_and_fills_rows(monkeypatch):
         reference.step()
         assert work.description["padded_rows"] == padded
         assert "2.20.2" in work.description["precision"]
-        ours, exact = work._runners[0].output.float(), reference._runners[0].output.float()
+        ours, exact = work._phases[0].output.float(), reference._phases[0].output.float()
         assert (ours - exact).norm() / exact.norm() < 0.1  # the activations' rounding to E4M3
     assert te.inside == [] and len(te.rows) > 0
 
@@ -169,10 +168,10 @@ def test_a_decode_step_on_cuda_is_captured_once_warm_and_then_replayed(monkeypat
     run = stack.run
     monkeypatch.setattr(stack, "run", lambda attend, decode: calls.append("run") or run(attend, decode))
     stack.device = SimpleNamespace(type="cuda")
-    runner = _Runner(stack, "decode", attention)
+    runner = _StackPhase(stack, "decode", attention)
     warm = ["wait", "enter side stream", "run", "run", "run", "leave side stream", "wait"]
     assert calls == [*warm, "enter capture", "run", "leave capture"]
     runner.step()
     assert calls[-1] == "replay" and calls.count("run") == 4
     assert runner.launch == "CUDA graph" and runner.output.shape == (2, 1, 64)
-    assert _Runner(stack, "prefill", attention).launch == "eager"
+    assert _StackPhase(stack, "prefill", attention).launch == "eager"

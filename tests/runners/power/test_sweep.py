@@ -1,173 +1,32 @@
-"""The sweep as a whole: measured figures are the true ones, results survive a kill, and every end has its exit code."""
+"""The sweep as a whole: results survive a kill, a resumed sweep runs the rest, and every end has its exit code."""
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import fastjsonschema
 import pytest
 import torch
 from llmval_runners.measure.nvml_meter import NoMeter
-from llmval_runners.power import cell as cell_module
-from llmval_runners.power import phase as phase_module
+from llmval_runners.power import run_cell as cell_module
 from llmval_runners.power import sweep as sweep_module
-from llmval_runners.power import validity
-from llmval_runners.power.energy import Recorder
-from llmval_runners.power.grid import Cell, StackShape
 from llmval_runners.power.options import parse
 from llmval_runners.power.sweep import Sweep
 from llmval_runners.process.errors import Refused
 
-from tests.helpers.fake_power import FakeMeter, VirtualTime, wave
+from tests.helpers.fake_power import FakeMeter, wave
 
 RUNNERS = Path(__file__).parents[3] / "runners"
 HELPERS = Path(__file__).parents[2] / "helpers"
-GRID = [
-    "--sequence-length",
-    "16",
-    "--model-layers",
-    "1",
-    "2",
-    "--model-d-model",
-    "32",
-    "48",
-    "--model-heads",
-    "2",
-    "3",
-    "--model-d-ff",
-    "64",
-    "96",
-    "--batch-size",
-    "2",
-    "3",
-    "4",
-    "--modes",
-    "fp16",
-    "bf16",
-    "fp8_te",
-    "--skip-compile",
-    "--cooldown-s",
-    "0",
-]
-
-
-class Steady:
-    """A phase whose steps take 5 ms each."""
-
-    copies = 1
-    description: ClassVar[dict[str, object]] = {
-        "precision": "none",
-        "attention_kernel": "none",
-        "launch": "eager",
-        "compiled": False,
-        "padded_rows": 0,
-    }
-
-    def __init__(self):
-        self.times = []
-
-    def step(self):
-        time.sleep(0.005)
-        self.times.append(time.perf_counter())
-
-    def mark(self):
-        done = time.perf_counter()
-        return lambda: done
-
-    def finite(self):
-        return True
-
-    def peak_memory_bytes(self):
-        return None
-
-
-def test_a_phase_has_the_tokens_and_the_energy_of_its_windows(monkeypatch):
-    monkeypatch.setattr(validity, "MIN_WINDOW_S", 0.2)
-    monkeypatch.setattr(phase_module, "UNIT_S", 0.01)
-    meter = FakeMeter(time.perf_counter, lambda at: 400.0)
-    told, steady = [], Steady()
-    found = phase_module.measure(
-        Cell(StackShape(1, 32, 2, 64), 4, "bf16", 16), "prefill", steady, Recorder(meter, 1), gpu_name="NVIDIA H200",
-        idle_power_w=100.0, window_s=0.3, warmup_s=0.05, trials=3, clock=time.perf_counter, stopped=lambda: False,
-        tell=lambda stage, trial: told.append((stage, trial)),
-    )  # fmt: skip
-    assert told == [("warmup", 0), ("measure", 1), ("measure", 2), ("measure", 3)]
-    true_rate = 64 * (len(steady.times) - 1) / (steady.times[-1] - steady.times[0])  # 4 × 16 tokens a step
-    assert found["tokens_per_s"] == pytest.approx(true_rate, rel=0.3)  # of a machine whose other work comes and goes
-    assert found["power_w"] == pytest.approx(400, rel=0.1)
-    assert found["tokens_per_joule"] == pytest.approx(found["tokens_per_s"] / 400, rel=0.1)
-    assert found["joules_per_token"] == pytest.approx(1 / found["tokens_per_joule"])
-    assert found["joules_per_token_net"] == pytest.approx(found["joules_per_token"] * 0.75, rel=0.1)
-    schema = json.loads((RUNNERS.parent / "docs" / "schemas" / "power_cell.schema.json").read_text())
-    fastjsonschema.compile(schema["definitions"]["phase"] | {"definitions": schema["definitions"]})(found)
-    assert all(trial["window_s"] >= 0.3 and trial["gpus"][0]["utilisation_percent"] == 99 for trial in found["trials"])
-
-
-def test_what_idles_is_taken_from_energy_as_watts_times_seconds():
-    trial = {"window_s": 20.0, "tokens": 1000.0, "energy_j": 8000.0}
-    found = phase_module._energy([trial, trial, trial], None, 100.0, 50.0)
-    assert (found["power_w"], found["tokens_per_joule"]) == (400.0, 0.125)
-    assert (found["joules_per_token_net"], found["tokens_per_joule_net"]) == (6.0, 1 / 6)
-
-
-def test_two_copies_make_twice_the_tokens_and_are_each_at_their_own_share_of_the_peak(monkeypatch):
-    monkeypatch.setattr(phase_module, "UNIT_S", 0.01)
-    work, meter = Steady(), FakeMeter(time.perf_counter, lambda at: 400.0, lambda at: 300.0)
-    work.copies = 2
-    found = phase_module.measure(
-        Cell(StackShape(1, 32, 2, 64), 4, "bf16", 16), "prefill", work, Recorder(meter, 2), gpu_name="NVIDIA H200",
-        idle_power_w=None, window_s=0.3, warmup_s=0.05, trials=2, clock=time.perf_counter, stopped=lambda: False,
-        tell=lambda stage, trial: None,
-    )  # fmt: skip
-    assert found["tokens_per_step"] == 2 * 4 * 16
-    assert [trial["tokens"] / trial["steps"] for trial in found["trials"]] == pytest.approx([128, 128])
-    assert found["step_ms"] == pytest.approx(1000 * 128 / found["tokens_per_s"])
-    peak = found["utilisation_of_peak"]
-    one = peak["flops_per_token"] * found["tokens_per_s"] / 2 / 1e12
-    assert peak["achieved_tflops_per_s"] == pytest.approx(one)
-    assert peak["mfu"][0]["value"] == pytest.approx(one / 989)
-
-
-class Queue:
-    """A GPU whose steps take 1 s, with a launch queue that a step and a half fill: enqueueing more blocks the host."""
-
-    def __init__(self, time_):
-        self._time, self._free_at = time_, time_.now
-
-    def step(self):
-        self._free_at = max(self._free_at, self._time.now) + 1.0
-        self._time.now = max(self._time.now, self._free_at - 1.5)
-
-    def mark(self):
-        done = self._free_at
-
-        def wait():
-            self._time.now = max(self._time.now, done)
-            return done
-
-        return wait
-
-
-def test_steps_count_from_when_the_gpu_ended_them_not_from_when_the_host_looked():
-    time_ = VirtualTime()
-    pump = phase_module.Pump(Queue(time_), time_.clock, stopped=lambda: False)
-    windows = []
-    for _ in range(2):  # the first begins with an empty queue, the second with a full one
-        start = time_.now
-        while time_.now < start + 10:
-            pump.unit()
-        windows.append((start, start + 10))
-    pump.drain()
-    assert [pump.steps_at(end) - pump.steps_at(start) for start, end in windows] == pytest.approx([10, 10])
-
-
-def options_of(folder, *more):
-    return parse([*GRID, "--output-dir", str(folder), *more])
+GRID = shlex.split(
+    "--sequence-length 16 --model-layers 1 2 --model-d-model 32 48 --model-heads 2 3 --model-d-ff 64 96 "
+    "--batch-size 2 3 4 --modes fp16 bf16 fp8_te --skip-compile --cooldown-s 0"
+)
 
 
 class Events:
@@ -179,17 +38,19 @@ class Events:
 
 
 def sweep_of(folder, *more, meter=None, events=None):
-    options, cells = options_of(folder, *more)
     return Sweep(
-        options, cells, events or Events(), stopped=lambda: False, meter=meter or (lambda uuids: NoMeter("none here"))
+        parse([*GRID, "--output-dir", str(folder), *more]),
+        events or Events(),
+        stopped=lambda: False,
+        open_meter=meter or (lambda uuids: NoMeter("none here")),
     )
 
 
 def quick(monkeypatch, status="valid", ran=None):
-    def run(cell, bench, attempt):
+    def run(cell, context, attempt):
         if ran is not None:
             ran.append(cell.name)
-        header = cell_module._header(cell, bench, attempt)
+        header = cell_module._header(cell, context, attempt)
         return header | {
             "status": status(cell) if callable(status) else status,
             "reasons": ["because"],
@@ -211,7 +72,7 @@ ran = []
 test_sweep.quick(Patch, ran=ran)
 whole, write = sweep.run_cell, sweep.Store.save
 def save(self, cell, record):
-    if len(ran) == 7:  # half written, as a kill in the middle of a write leaves it
+    if len(ran) == 7:  # half written, as after a kill in the middle of a write
         (self.folder / ".torn").write_text('{{"schema": 1, "ki')
         os.kill(os.getpid(), signal.SIGKILL)
     return write(self, cell, record)
@@ -236,7 +97,7 @@ test_sweep.sweep_of({str(tmp_path)!r}, "--seed", "5").run()
     assert len(list(tmp_path.glob("*.json"))) == 19
 
 
-def test_a_resumed_sweep_repeats_what_does_not_stand(tmp_path, monkeypatch):
+def test_a_resumed_sweep_repeats_results_that_are_not_final(tmp_path, monkeypatch):
     ran: list[str] = []
     quick(monkeypatch, lambda cell: {"fp16": "invalid", "bf16": "no_energy", "fp8_te": "refused"}[cell.mode], ran)
     assert sweep_of(tmp_path).run() == 0
@@ -246,7 +107,7 @@ def test_a_resumed_sweep_repeats_what_does_not_stand(tmp_path, monkeypatch):
     assert json.loads((tmp_path / f"{ran[0]}.json").read_text())["attempt"] == 2
     ran.clear()
     sweep_of(tmp_path, meter=lambda uuids: FakeMeter(time.perf_counter, wave(100, []))).run()
-    assert len(ran) == 12, "with energy to be had, a result without it does not stand"
+    assert len(ran) == 12, "once energy is available, a result without it is measured again"
     ran.clear()
     sweep_of(tmp_path, "--retry-refused").run()
     assert sum(name.endswith("fp8_te") for name in ran) == 6
@@ -268,7 +129,7 @@ GPU = {"index": 0, "uuid": "GPU-a", "name": "NVIDIA H200", "driver": "580.1", "p
 
 
 def on_machine(monkeypatch, **changes):
-    """This process sees one GPU; `changes` are of it, or of the identity."""
+    """Pretend to have one GPU; `changes` apply to it or to the identity."""
     gpu = GPU | {name: value for name, value in changes.items() if name in GPU}
     rest = {name: value for name, value in changes.items() if name not in GPU}
     identity = {"gpus": [gpu], "driver": gpu["driver"], "torch": "2.11.0", "transformer_engine": "2.20.2", **rest}
@@ -296,7 +157,7 @@ def test_cells_of_another_machine_are_refused_and_nothing_is_changed(tmp_path, m
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_what_this_machine_repeats_may_be_of_another_one(tmp_path, monkeypatch):
+def test_repeated_cells_may_be_from_another_machine(tmp_path, monkeypatch):
     on_machine(monkeypatch)
     quick(monkeypatch, lambda cell: "failed" if cell.batch == 2 else "invalid")
     sweep_of(tmp_path).run()
@@ -331,10 +192,10 @@ def test_a_cell_that_breaks_is_recorded_and_the_others_run(tmp_path, monkeypatch
     quick(monkeypatch, ran=ran)
     fine = sweep_module.run_cell
 
-    def breaks(cell, bench, attempt):
+    def breaks(cell, context, attempt):
         if cell.name.endswith("b3-bf16"):
             raise RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED\nwith a long story")
-        return fine(cell, bench, attempt)
+        return fine(cell, context, attempt)
 
     monkeypatch.setattr(sweep_module, "run_cell", breaks)
     assert sweep_of(tmp_path).run() == 1
@@ -347,18 +208,18 @@ def test_a_cell_that_breaks_is_recorded_and_the_others_run(tmp_path, monkeypatch
 
 
 def test_a_lost_gpu_ends_the_sweep_with_the_cells_record(tmp_path, monkeypatch):
-    """A dead context raises its error at every call, also at those that only tidy up."""
+    """A lost CUDA context raises its error at every call, also at those that only clean up."""
 
     def dead(*_, **__):
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nand advice")
 
     def never(*_, **__):
-        raise torch.AcceleratorError("CUDA error: unspecified launch failure, at the tidying")
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure, at the cleanup")
 
     monkeypatch.setattr(cell_module, "_phases", dead)
     for module in (cell_module, sweep_module):
-        monkeypatch.setattr(module, "free", never)
-    monkeypatch.setattr(Sweep, "_device_lives", lambda self: False)
+        monkeypatch.setattr(module, "free_memory", never)
+    monkeypatch.setattr(Sweep, "_devices_respond", lambda self: False)
     events = Events()
     assert sweep_of(tmp_path, events=events).run() == 1
     (path,) = (path for path in tmp_path.glob("*.json") if path.name != "sweep.json")
@@ -371,7 +232,7 @@ def test_a_lost_gpu_ends_the_sweep_with_the_cells_record(tmp_path, monkeypatch):
     assert told.count(("error", "device_lost")) == 1 and ("warning", "cell_failed") in told
 
 
-def test_what_does_not_fit_is_refused_with_the_bytes(tmp_path, monkeypatch):
+def test_a_cell_that_does_not_fit_is_refused_with_the_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(cell_module, "free_bytes", lambda device: 1000)
     sweep = sweep_of(tmp_path)
     assert sweep.run() == 1

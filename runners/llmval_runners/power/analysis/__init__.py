@@ -1,4 +1,1 @@
-"""From the cells of sweeps, and other tools' results, to one summary.
-
-JSON, Markdown and a plot. Standard library alone.
-"""
+"""Summarises the cells of sweeps and the results of other tools: JSON, Markdown and a plot. Standard library only."""

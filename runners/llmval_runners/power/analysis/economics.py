@@ -1,66 +1,63 @@
-"""What follows from valid figures: cost, comparisons between modes, the best cell, and the front that no cell beats."""
+"""Derived from valid figures: cost, comparisons between modes, best cells and Pareto fronts."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from llmval_runners.power.analysis.record import Entry
+from llmval_runners.power.analysis.record import ResultRow
 
 JOULES_PER_KWH = 3.6e6
 BASELINE_MODES = ("bf16", "fp16")
 
 
 def cost_per_million_tokens(joules_per_token: float, price_per_kwh: float, pue: float) -> float:
-    """J/token ÷ 3.6e6 J/kWh × 1e6 tokens × price × PUE: what the energy costs, and nothing else does."""
+    """J/token ÷ 3.6e6 J/kWh × 1e6 tokens × price × PUE: the cost of energy alone."""
     return joules_per_token / JOULES_PER_KWH * 1e6 * price_per_kwh * pue
 
 
-def groups(entries: Iterable[Entry]) -> dict[tuple[str, str, str, int | None], list[Entry]]:
-    """Valid entries by machine, model, phase and sequence length.
-
-    Only there are two cells alternatives to each other.
-    """
-    found: dict[tuple[str, str, str, int | None], list[Entry]] = {}
-    for entry in entries:
-        if entry.valid and entry.tokens_per_joule is not None and entry.tokens_per_s is not None:
-            found.setdefault(entry.group, []).append(entry)
+def groups(rows: Iterable[ResultRow]) -> dict[tuple[str, str, str, int | None], list[ResultRow]]:
+    """Valid rows by machine, model, phase and sequence length. Only rows of one group are alternatives."""
+    found: dict[tuple[str, str, str, int | None], list[ResultRow]] = {}
+    for row in rows:
+        if row.valid and row.tokens_per_joule is not None and row.tokens_per_s is not None:
+            found.setdefault(row.group, []).append(row)
     return found
 
 
-def front(entries: Sequence[Entry]) -> list[Entry]:
-    """Those that no other beats.
+def pareto_front(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """The Pareto front, by rising tokens/s.
 
-    None is at least as good in tokens/s and in tokens/J and better in one. By tokens/s, rising.
+    For a row on the front, no other is at least as good in both tokens/s and tokens/J and better in one.
     """
-    kept: list[Entry] = []
-    best = float("-inf")  # tokens/J of all that are faster
-    ranked = sorted(entries, key=lambda e: (-_rate(e), -_efficiency(e), e.cell))
-    for entry in ranked:
-        same = kept and _rate(entry) == _rate(kept[-1]) and _efficiency(entry) == _efficiency(kept[-1])
-        if _efficiency(entry) > best or same:
-            kept.append(entry)
-            best = _efficiency(entry)
-    return kept[::-1]
+    found: list[ResultRow] = []
+    best = float("-inf")  # tokens/J of all faster rows
+    ranked = sorted(rows, key=lambda e: (-_rate(e), -_efficiency(e), e.cell))
+    for row in ranked:
+        same = found and _rate(row) == _rate(found[-1]) and _efficiency(row) == _efficiency(found[-1])
+        if _efficiency(row) > best or same:
+            found.append(row)
+            best = _efficiency(row)
+    return found[::-1]
 
 
-def fronts(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+def pareto_fronts(rows: Iterable[ResultRow]) -> list[dict[str, Any]]:
     return [
-        {**_named(group), "cells": [entry.cell for entry in front(members)]}
-        for group, members in sorted(groups(entries).items(), key=str)
+        {**_labels(group), "cells": [row.cell for row in pareto_front(members)]}
+        for group, members in sorted(groups(rows).items(), key=str)
     ]
 
 
-def best(entries: Iterable[Entry], price_per_kwh: float, pue: float) -> list[dict[str, Any]]:
-    """A model's most efficient and its fastest cell, in each phase."""
+def best(rows: Iterable[ResultRow], price_per_kwh: float, pue: float) -> list[dict[str, Any]]:
+    """The most efficient and the fastest cell of each group."""
     found = []
-    for group, members in sorted(groups(entries).items(), key=str):
-        frugal = max(members, key=lambda e: (_efficiency(e), _rate(e)))
+    for group, members in sorted(groups(rows).items(), key=str):
+        efficient = max(members, key=lambda e: (_efficiency(e), _rate(e)))
         fastest = max(members, key=lambda e: (_rate(e), _efficiency(e)))
         found.append(
             {
-                **_named(group),
-                "most_efficient": frugal.cell,
-                "tokens_per_joule": frugal.tokens_per_joule,
-                "cost_per_million_tokens": cost_per_million_tokens(1 / _efficiency(frugal), price_per_kwh, pue),
+                **_labels(group),
+                "most_efficient": efficient.cell,
+                "tokens_per_joule": efficient.tokens_per_joule,
+                "cost_per_million_tokens": cost_per_million_tokens(1 / _efficiency(efficient), price_per_kwh, pue),
                 "fastest": fastest.cell,
                 "tokens_per_s": fastest.tokens_per_s,
             }
@@ -68,40 +65,40 @@ def best(entries: Iterable[Entry], price_per_kwh: float, pue: float) -> list[dic
     return found
 
 
-def comparisons(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """Each FP8 cell against bf16 and fp16 of the same model, batch, phase, machine and way of running; both valid."""
+def comparisons(rows: Iterable[ResultRow]) -> list[dict[str, Any]]:
+    """Each FP8 cell against bf16 and fp16 with the same model, batch size, phase, machine and `how`; both valid."""
     found = []
-    for group, members in sorted(groups(entries).items(), key=str):
-        by_key = {(entry.mode, entry.batch_size, entry.how): entry for entry in members}
-        for entry in sorted(members, key=lambda e: (e.mode or "", e.batch_size or 0, e.how)):
-            if not (entry.mode or "").startswith("fp8"):
+    for group, members in sorted(groups(rows).items(), key=str):
+        by_key = {(row.mode, row.batch_size, row.how): row for row in members}
+        for row in sorted(members, key=lambda e: (e.mode or "", e.batch_size or 0, e.how)):
+            if not (row.mode or "").startswith("fp8"):
                 continue
             for mode in BASELINE_MODES:
-                base = by_key.get((mode, entry.batch_size, entry.how))
+                base = by_key.get((mode, row.batch_size, row.how))
                 if base is not None:
                     found.append(
                         {
-                            **_named(group),
-                            "batch_size": entry.batch_size,
-                            "mode": entry.mode,
+                            **_labels(group),
+                            "batch_size": row.batch_size,
+                            "mode": row.mode,
                             "against": mode,
-                            "throughput_ratio": _rate(entry) / _rate(base),
-                            "tokens_per_joule_ratio": _efficiency(entry) / _efficiency(base),
-                            "same_gpus": entry.gpu_uuids == base.gpu_uuids,
+                            "throughput_ratio": _rate(row) / _rate(base),
+                            "tokens_per_joule_ratio": _efficiency(row) / _efficiency(base),
+                            "same_gpus": row.gpu_uuids == base.gpu_uuids,
                         }
                     )
     return found
 
 
-def _named(group: tuple[str, str, str, int | None]) -> dict[str, Any]:
+def _labels(group: tuple[str, str, str, int | None]) -> dict[str, Any]:
     return dict(zip(("machine", "model", "phase", "sequence_length"), group, strict=True))
 
 
-def _rate(entry: Entry) -> float:
-    assert entry.tokens_per_s is not None  # `groups` lets no other through
-    return entry.tokens_per_s
+def _rate(row: ResultRow) -> float:
+    assert row.tokens_per_s is not None  # `groups` filters out the others
+    return row.tokens_per_s
 
 
-def _efficiency(entry: Entry) -> float:
-    assert entry.tokens_per_joule is not None
-    return entry.tokens_per_joule
+def _efficiency(row: ResultRow) -> float:
+    assert row.tokens_per_joule is not None
+    return row.tokens_per_joule

@@ -16,14 +16,14 @@ PHASE_NAMES = {"prefill": "Prefill", "decode": "Decode", "serving": "Serving"}
 
 
 def render(summary: dict[str, Any], path: str, sha256: str) -> str:
-    """The whole block, markers included. `path` and `sha256` are those of the summary's JSON."""
+    """The whole block, markers included. `path` and `sha256` identify the summary's JSON."""
     lines: list[str] = []
     for machine in summary["machines"]:
         rows = [row for row in summary["cells"] if row["machine"] == machine["id"]]
         lines += [_identity(machine, path, sha256), ""]
         lines += _tables(rows, summary) if rows else ["No cell of this machine is valid.", ""]
     if not summary["machines"]:
-        lines += ["No cell of a sweep was summarised.", ""]
+        lines += ["The summary has no cells of a sweep.", ""]
     lines += _comparisons(summary) + _best(summary) + _external(summary) + _without_figures(summary)
     while lines and not lines[-1]:
         lines.pop()
@@ -45,14 +45,14 @@ def _tables(rows: list[dict[str, Any]], summary: dict[str, Any]) -> list[str]:
     lines = []
     for key in dict.fromkeys((row["model"], row["phase"], row["sequence_length"]) for row in rows):
         model, phase, length = key
-        mine = [row for row in rows if (row["model"], row["phase"], row["sequence_length"]) == key]
-        windows = min(row["window_s"] for row in mine)
-        what = "MBU" if phase == "decode" else "MFU"
+        group = [row for row in rows if (row["model"], row["phase"], row["sequence_length"]) == key]
+        windows = min(row["window_s"] for row in group)
+        utilisation = "MBU" if phase == "decode" else "MFU"
         head = f"**{PHASE_NAMES[phase]}, {_text(model)}, sequence {length}**"
-        short = "" if all(row["baseline_grade"] for row in mine) else " (short of a published baseline's 60 s)"
-        cards = len({uuid for row in mine for uuid in row["gpu_uuids"]})
+        note = "" if all(row["baseline_grade"] for row in group) else " (short of a published baseline's 60 s)"
+        cards = len({uuid for row in group for uuid in row["gpu_uuids"]})
         on = f", on {cards} cards" if cards > 1 else ""
-        lines += [f"{head}, windows of {windows:.0f} s{short}{on}, {_text(mine[0]['how'])}:", ""]
+        lines += [f"{head}, windows of {windows:.0f} s{note}{on}, {_text(group[0]['how'])}:", ""]
         lines += _table(
             (
                 "batch",
@@ -63,7 +63,7 @@ def _tables(rows: list[dict[str, Any]], summary: dict[str, Any]) -> list[str]:
                 "tokens/J, idle subtracted",
                 "J/token",
                 f"{summary['currency']} per million tokens",
-                what,
+                utilisation,
                 "variation",
             ),
             (
@@ -79,7 +79,7 @@ def _tables(rows: list[dict[str, Any]], summary: dict[str, Any]) -> list[str]:
                     _percent(row["mbu" if phase == "decode" else "mfu"]),
                     f"{row['cv_percent']:.2f} %" if row["cv_percent"] is not None else "–",
                 )
-                for row in mine
+                for row in group
             ),
         )
     price = f"{summary['price_per_kwh']:g} {summary['currency']}/kWh, PUE {summary['pue']:g}"
@@ -145,7 +145,7 @@ def _external(summary: dict[str, Any]) -> list[str]:
         for row in summary["external"]
     )
     head = ("tool", "model", "output tokens/s", "W", "output tokens/J", "file")
-    return ["**Measured by other tools**, not ranked: one run, no cross-check of the energy:", "", *_table(head, rows)]
+    return ["**Measured by other tools**, not ranked: one run, energy not cross-checked:", "", *_table(head, rows)]
 
 
 def _without_figures(summary: dict[str, Any]) -> list[str]:
@@ -153,7 +153,7 @@ def _without_figures(summary: dict[str, Any]) -> list[str]:
         (row["cell"], row["phase"], row["status"], "; ".join(row["reasons"])) for row in summary["invalid"]
     ]
     rows += [(row["cell"], "–", row["status"], "; ".join(row["reasons"])) for row in summary["refused"]]
-    rows += [(name, "–", "missing", "the sweep has no result of it") for name in summary["missing"]]
+    rows += [(name, "–", "missing", "the sweep has no result for it") for name in summary["missing"]]
     if not rows:
         return []
     return ["**Cells without a figure:**", "", *_table(("cell", "phase", "state", "reason"), rows)]
@@ -161,17 +161,17 @@ def _without_figures(summary: dict[str, Any]) -> list[str]:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    lines += [f"| {' | '.join(_text(cell) for cell in row)} |" for row in rows]
+    lines += [f"| {' | '.join(_text(value) for value in row)} |" for row in rows]
     return [*lines, ""]
 
 
 def _text(value: Any) -> str:
-    """One line that cannot break the table, or end the block: file names and hosts are not ours."""
+    """One line that cannot break the table or end the block: file and host names may contain anything."""
     return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _figure(value: float | None) -> str:
-    """Four significant digits, thousands separated; never in powers of ten."""
+    """Four significant digits with thousands separators, never in exponent form."""
     if value is None:
         return "–"
     if value == 0 or abs(value) >= 1000:

@@ -4,38 +4,40 @@ import hashlib
 from collections import Counter
 from typing import Any
 
-from llmval_runners.power.analysis.record import Entry, Machine, NotUnderstood, number
+from llmval_runners.power.analysis.record import Machine, ResultRow, UnsupportedFile, number
 
 SCHEMA = 1
 STATUSES = ("valid", "invalid", "no_energy", "refused", "failed")
 
 
-def read_cell(path: str, record: dict[str, Any]) -> tuple[list[Entry], Machine]:
-    """The cell's phases, and its machine. A refused or failed cell has no phases.
+def read_cell(path: str, record: dict[str, Any]) -> tuple[list[ResultRow], Machine]:
+    """One row per phase, and the machine. A refused or failed cell has no phases.
 
     Raises:
-        NotUnderstood: the record is of another schema, or lacks what one must have.
+        UnsupportedFile: the record has another schema, or lacks a required value.
     """
     if record.get("schema") != SCHEMA:
-        raise NotUnderstood(f"it is a cell of schema {record.get('schema')!r}, and this analyzer reads schema {SCHEMA}")
+        raise UnsupportedFile(
+            f"it is a cell of schema {record.get('schema')!r}, but this analyzer reads schema {SCHEMA}"
+        )
     if record.get("status") not in STATUSES:
-        raise NotUnderstood(f"its status is {record.get('status')!r}, which is none of {', '.join(STATUSES)}")
+        raise UnsupportedFile(f"its status is {record.get('status')!r}, which is not one of {', '.join(STATUSES)}")
     try:
         machine = _machine(record)
-        entries = [_entry(path, record, name, phase, machine) for name, phase in record["phases"].items()]
+        rows = [_row(path, record, name, phase, machine) for name, phase in record["phases"].items()]
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise NotUnderstood(f"it is a cell that lacks {error}") from error
-    return entries, machine
+        raise UnsupportedFile(f"it is a cell that lacks {error}") from error
+    return rows, machine
 
 
-def _entry(path: str, record: dict[str, Any], name: str, phase: dict[str, Any], machine: Machine) -> Entry:
-    settings, peaks = record["settings"], phase["utilisation_of_peak"]
+def _row(path: str, record: dict[str, Any], name: str, phase: dict[str, Any], machine: Machine) -> ResultRow:
+    settings, peak_shares = record["settings"], phase["utilisation_of_peak"]
     rules = {rule["name"]: rule["measured"] for rule in phase["rules"]}
     valid = phase["valid"] is True
     if valid and phase["tokens_per_joule"] is None:
-        raise NotUnderstood(f"its {name} is called valid and has no tokens_per_joule")
+        raise UnsupportedFile(f"its {name} is marked valid but has no tokens_per_joule")
     if valid and not all(rule["ok"] for rule in phase["rules"]):
-        raise NotUnderstood(f"its {name} is called valid and a rule of it is not kept")
+        raise UnsupportedFile(f"its {name} is marked valid but breaks a rule")
     figures = {
         key: None if phase[key] is None else number(phase[key], f"{name}.{key}")
         for key in (
@@ -47,7 +49,7 @@ def _entry(path: str, record: dict[str, Any], name: str, phase: dict[str, Any], 
             "joules_per_token_net",
         )
     }
-    return Entry(
+    return ResultRow(
         source=path,
         origin="llmval",
         cell=record["cell"],
@@ -63,8 +65,8 @@ def _entry(path: str, record: dict[str, Any], name: str, phase: dict[str, Any], 
         reasons=list(phase["reasons"]),
         cv_percent=rules.get("cv_percent"),
         disagreement_percent=rules.get("disagreement_percent"),
-        mfu=peaks["mfu"][0]["value"] if peaks["mfu"] else None,
-        mbu=peaks["mbu"][0]["value"] if peaks["mbu"] else None,
+        mfu=peak_shares["mfu"][0]["value"] if peak_shares["mfu"] else None,
+        mbu=peak_shares["mbu"][0]["value"] if peak_shares["mbu"] else None,
         window_s=min(trial["window_s"] for trial in phase["trials"]),
         baseline_grade=phase["baseline_grade"],
         gpu_uuids=tuple(gpu["uuid"] for gpu in record["identity"]["gpus"]),
@@ -76,17 +78,17 @@ def _machine(record: dict[str, Any]) -> Machine:
     identity = record["identity"]
     gpus = identity["gpus"]
     names = Counter(gpu["name"] for gpu in gpus)
-    told = ", ".join(f"{count} × {name}" for name, count in names.items()) or f"no GPU ({identity['cpu']})"
+    gpu_text = ", ".join(f"{count} × {name}" for name, count in names.items()) or f"no GPU ({identity['cpu']})"
     limits = [gpu["power_limit_w"] for gpu in gpus]
-    shown = ", ".join(sorted({"unknown" if limit is None else f"{limit:g} W" for limit in limits}))
-    everything = identity.get("host_gpu_uuids")  # absent from cells of earlier releases, null without NVML
-    gpu_set = hashlib.sha256("\n".join(sorted(everything)).encode()).hexdigest()[:8] if everything else None
+    limit_text = ", ".join(sorted({"unknown" if limit is None else f"{limit:g} W" for limit in limits}))
+    host_gpus = identity.get("host_gpu_uuids")  # absent in cells of earlier releases, null without NVML
+    gpu_set = hashlib.sha256("\n".join(sorted(host_gpus)).encode()).hexdigest()[:8] if host_gpus else None
     host = f"{identity['host']} (GPU set {gpu_set})" if gpu_set else identity["host"]
-    where = f"{host}: {told}" + (f" at {shown}" if gpus else "")
+    label = f"{host}: {gpu_text}" + (f" at {limit_text}" if gpus else "")
     return Machine(
-        f"{where}, driver {identity['driver']}, torch {identity['torch']}",
+        f"{label}, driver {identity['driver']}, torch {identity['torch']}",
         identity["host"],
-        told,
+        gpu_text,
         identity["driver"],
         limits,
         identity["torch"],

@@ -1,16 +1,17 @@
-"""What a result file says, in one form: a phase of a cell, or another tool's run."""
+"""The content of a result file in one form for all tools: rows of figures, and the machine."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 
-class NotUnderstood(Exception):
-    """A file that is no result the analyzer reads. The message says what it lacks; the caller names the file."""
+class UnsupportedFile(Exception):
+    """The analyzer cannot read this file. The message gives the reason and is worded to follow the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One row: figures of one phase of one cell (or of another tool's run), and whether they may be believed."""
+class ResultRow:
+    """The figures of one phase of one cell (or of another tool's run), and whether they are valid."""
 
     source: str  # path of the file
     origin: str  # llmval, vllm or aiperf
@@ -21,7 +22,7 @@ class Entry:
     sequence_length: int | None
     phase: str  # prefill, decode or serving
     machine: str
-    how: str  # attention and compilation: cells that differ in it are not compared
+    how: str  # attention and compilation; cells that differ in it are not compared
     valid: bool
     status: str
     reasons: list[str]
@@ -37,17 +38,17 @@ class Entry:
     mbu: float | None = None
     window_s: float | None = None
     baseline_grade: bool = False
-    gpu_uuids: tuple[str, ...] = ()  # the cards themselves: two of one kind differ by a few percent
+    gpu_uuids: tuple[str, ...] = ()  # two cards of one kind differ by a few percent
 
     @property
     def group(self) -> tuple[str, str, str, int | None]:
-        """Cells among which a best one and a front make sense."""
+        """Machine, model, phase, sequence length: best cells and fronts are found within one group."""
         return self.machine, self.model, self.phase, self.sequence_length
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where cells were measured. Figures of two machines, or of two power limits, are never compared."""
+    """The machine of a cell. Figures of different machines or power limits are never compared."""
 
     id: str
     host: str
@@ -56,33 +57,28 @@ class Machine:
     power_limit_w: list[float | None]
     torch: str | None
     date: str
-    gpu_set: str | None = None  # 8 hex digits for the UUIDs of all the host's GPUs: hosts may share a name
+    gpu_set: str | None = None  # hash of the UUIDs of all GPUs of the host (8 hex digits), since hosts may share a name
 
 
 @dataclass(slots=True)
-class Read:
-    """What one file gave."""
+class InputFile:
+    """The content of one input file."""
 
     path: str
     origin: str
     sha256: str
-    entries: list[Entry] = field(default_factory=list)
-    cell: dict[str, Any] | None = None  # the record of one of our cells
-    planned: list[str] = field(default_factory=list)  # cells that a sweep's manifest names
+    rows: list[ResultRow] = field(default_factory=list)
+    cell: dict[str, Any] | None = None  # the record, if it is a cell of a sweep
+    planned: list[str] = field(default_factory=list)  # cell names, if it is the manifest of a sweep
     machine: Machine | None = None
 
 
-def number(value: Any, what: str) -> float:
-    """A finite number.
+def number(value: Any, name: str) -> float:
+    """Check that a value is a finite number.
 
     Raises:
-        NotUnderstood: it is none.
+        UnsupportedFile: it is not.
     """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or value != value
-        or value in (float("inf"), float("-inf"))
-    ):
-        raise NotUnderstood(f"{what} is not a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UnsupportedFile(f"{name} is not a number")
     return float(value)

@@ -1,4 +1,4 @@
-"""Files in, one summary out (`docs/schemas/power_summary.schema.json`)."""
+"""Makes one summary (`docs/schemas/power_summary.schema.json`) from all input files."""
 
 import hashlib
 import json
@@ -12,65 +12,65 @@ from typing import Any
 from llmval_runners.power.analysis import economics
 from llmval_runners.power.analysis.read_cells import read_cell
 from llmval_runners.power.analysis.read_external import is_aiperf, is_vllm, read_aiperf, read_vllm
-from llmval_runners.power.analysis.record import Entry, Machine, NotUnderstood, Read
+from llmval_runners.power.analysis.record import InputFile, Machine, ResultRow, UnsupportedFile
 
 SCHEMA = 1
 
 
-def read(path: Path) -> Read:
-    """One file.
+def read(path: Path) -> InputFile:
+    """Read one file.
 
     Raises:
-        NotUnderstood: it is no result that the analyzer reads.
+        UnsupportedFile: the analyzer cannot read it.
     """
     try:
         data = path.read_bytes()
         record = json.loads(data)
     except OSError as error:
-        raise NotUnderstood(f"it cannot be read ({error.strerror})") from error
+        raise UnsupportedFile(f"it cannot be read ({error.strerror})") from error
     except ValueError as error:  # not UTF-8, or not JSON
-        raise NotUnderstood("it is not one JSON value") from error
+        raise UnsupportedFile("it is not one JSON value") from error
     if not isinstance(record, dict):
-        raise NotUnderstood("it is not a JSON object")
-    name, found = str(path), Read(str(path), "llmval", hashlib.sha256(data).hexdigest())
+        raise UnsupportedFile("it is not a JSON object")
+    name, found = str(path), InputFile(str(path), "llmval", hashlib.sha256(data).hexdigest())
     if record.get("kind") == "power_cell":
-        found.entries, found.machine = read_cell(name, record)
+        found.rows, found.machine = read_cell(name, record)
         found.cell = record
     elif record.get("kind") == "power_sweep":
         found.planned = [str(cell) for cell in record.get("cells", [])]
     elif is_vllm(record):
-        found.origin, found.entries = "vllm", [read_vllm(name, record)]
+        found.origin, found.rows = "vllm", [read_vllm(name, record)]
     elif is_aiperf(record):
-        found.origin, found.entries = "aiperf", [read_aiperf(name, record)]
+        found.origin, found.rows = "aiperf", [read_aiperf(name, record)]
     else:
-        raise NotUnderstood(
+        raise UnsupportedFile(
             "it is neither a cell of precision_power_sweep.py, nor a result of vLLM's bench serve, nor an AIPerf export"
         )
     return found
 
 
-def read_all(paths: Sequence[Path]) -> tuple[list[Read], list[dict[str, str]]]:
-    """All files, each once, and those that were refused, by name and reason."""
+def read_all(paths: Sequence[Path]) -> tuple[list[InputFile], list[dict[str, str]]]:
+    """Read all files, each once. Also returns the refused files with their reasons."""
     found, refused = [], []
     for path in dict.fromkeys(
         path.resolve() if not path.is_absolute() and ".." in path.parts else path for path in paths
     ):
         try:
             found.append(read(path))
-        except NotUnderstood as error:
+        except UnsupportedFile as error:
             refused.append({"path": str(path), "reason": str(error)})
     return found, refused
 
 
 def summarise(
-    reads: list[Read], refused_files: list[dict[str, str]], price_per_kwh: float, pue: float
+    inputs: list[InputFile], refused_files: list[dict[str, str]], price_per_kwh: float, pue: float
 ) -> dict[str, Any]:
-    """The summary. A cell that was measured twice on one machine counts by its newest result."""
-    cells, superseded = _newest([item for item in reads if item.cell is not None])
-    entries = [entry for item in cells for entry in item.entries]
-    external = [entry for item in reads if item.cell is None for entry in item.entries]
-    there = {item.cell["cell"] for item in cells if item.cell}
-    missing = sorted({name for item in reads for name in item.planned} - there)
+    """Make the summary. If a cell was measured twice on one machine, the newest result counts."""
+    cells, superseded = _newest([item for item in inputs if item.cell is not None])
+    rows = [row for item in cells for row in item.rows]
+    external = [row for item in inputs if item.cell is None for row in item.rows]
+    present = {item.cell["cell"] for item in cells if item.cell}
+    missing = sorted({name for item in inputs for name in item.planned} - present)
     statuses = Counter(item.cell["status"] for item in cells if item.cell)
     machines: dict[str, Machine] = {}
     for item in cells:
@@ -84,12 +84,12 @@ def summarise(
         "price_per_kwh": price_per_kwh,
         "pue": pue,
         "energy_scope": "GPU only: host, fans, network and cooling are not in it",
-        "inputs": [{"path": item.path, "origin": item.origin, "sha256": item.sha256} for item in reads],
+        "inputs": [{"path": item.path, "origin": item.origin, "sha256": item.sha256} for item in inputs],
         "refused_files": refused_files,
         "machines": [asdict(machine) for machine in machines.values()],
         "counts": {name: statuses[name] for name in ("valid", "invalid", "no_energy", "refused", "failed")}
         | {"missing": len(missing)},
-        "cells": [_row(entry, price_per_kwh, pue) for entry in sorted(entries, key=_order) if entry.valid],
+        "cells": [_row(row, price_per_kwh, pue) for row in sorted(rows, key=_order) if row.valid],
         "invalid": [
             {
                 "cell": e.cell,
@@ -99,7 +99,7 @@ def summarise(
                 "reasons": e.reasons,
                 "tokens_per_s": e.tokens_per_s,
             }
-            for e in sorted(entries, key=_order)
+            for e in sorted(rows, key=_order)
             if not e.valid
         ],
         "refused": [
@@ -114,16 +114,16 @@ def summarise(
         ],
         "missing": missing,
         "superseded": superseded,
-        "comparisons": economics.comparisons(entries),
-        "best": economics.best(entries, price_per_kwh, pue),
-        "pareto": economics.fronts(entries),
-        "external": [_row(entry, price_per_kwh, pue) for entry in external],
+        "comparisons": economics.comparisons(rows),
+        "best": economics.best(rows, price_per_kwh, pue),
+        "pareto": economics.pareto_fronts(rows),
+        "external": [_row(row, price_per_kwh, pue) for row in external],
     }
 
 
-def _newest(items: list[Read]) -> tuple[list[Read], list[dict[str, str]]]:
-    """One result for each cell, machine and way of running; the older ones, by name."""
-    latest: dict[tuple[str, str, str], Read] = {}
+def _newest(items: list[InputFile]) -> tuple[list[InputFile], list[dict[str, str]]]:
+    """The newest result for each cell, machine and way of running, and the paths of the older ones."""
+    latest: dict[tuple[str, str, str], InputFile] = {}
     superseded = []
     for item in sorted(items, key=lambda item: (item.cell or {})["ended_utc"]):
         cell = item.cell or {}
@@ -136,15 +136,15 @@ def _newest(items: list[Read]) -> tuple[list[Read], list[dict[str, str]]]:
     return sorted(latest.values(), key=lambda item: (item.cell or {})["cell"]), superseded
 
 
-def _row(entry: Entry, price_per_kwh: float, pue: float) -> dict[str, Any]:
-    row = asdict(entry)
+def _row(row: ResultRow, price_per_kwh: float, pue: float) -> dict[str, Any]:
+    value = asdict(row)
     for name in ("", "_net"):
-        joules = row[f"joules_per_token{name}"]
-        row[f"cost_per_million_tokens{name}"] = (
+        joules = value[f"joules_per_token{name}"]
+        value[f"cost_per_million_tokens{name}"] = (
             None if joules is None else economics.cost_per_million_tokens(joules, price_per_kwh, pue)
         )
-    return row
+    return value
 
 
-def _order(entry: Entry) -> tuple[Any, ...]:
-    return entry.machine, entry.model, entry.phase != "prefill", entry.batch_size or 0, entry.mode or ""
+def _order(row: ResultRow) -> tuple[Any, ...]:
+    return row.machine, row.model, row.phase != "prefill", row.batch_size or 0, row.mode or ""
