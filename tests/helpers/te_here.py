@@ -1,12 +1,12 @@
 """Whether Transformer Engine is here, asked as the runners ask: a bare import could mix two versions of cuDNN."""
 
 import pytest
-from llmval_runners.engine import te_linear
+from llmval_runners.engine import fp8
 from llmval_runners.process.errors import Refused
 
 
 def skip_without_transformer_engine() -> None:
     try:
-        te_linear.load()
+        fp8.load_transformer_engine()
     except Refused as refusal:
         pytest.skip(str(refusal))

@@ -28,7 +28,7 @@ class _Rank(Parallel):
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.copy_(self.all_gather(tensor).sum(0))
 
-    def smallest(self, value: int) -> int:
+    def min_over_ranks(self, value: int) -> int:
         return int(self.all_gather(torch.tensor(value)).min())
 
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from llmval_runners.engine.attention.reference import choose
-from llmval_runners.engine.engine import Engine, Link, Runner
+from llmval_runners.engine.attention.reference import reference_attention
+from llmval_runners.engine.cpu_executor import CpuExecutor
+from llmval_runners.engine.engine import Engine, PlanChannel
 from llmval_runners.engine.kv_cache import PageAllocator, PagedKVCache
 from llmval_runners.engine.model import Decoder
 from llmval_runners.engine.parallel import Parallel
@@ -37,10 +38,10 @@ def make_engine(tiny: Decoder) -> MakeEngine:
         cache = PagedKVCache(
             tiny.shape, tensor_parallel=1, pages=pages, page_size=page_size, dtype=torch.float32, device=CPU
         )
-        runner = Runner(tiny, cache, choose(backend), max_batch=max_batch, max_pages=pages)
+        runner = CpuExecutor(tiny, cache, reference_attention(backend), max_batch=max_batch, max_pages=pages)
         scheduler = Scheduler(
             tiny.shape, PageAllocator(pages, page_size), max_batch=max_batch, chunk=chunk, element_bytes=4
         )
-        return Engine(Link(runner, max_batch=max_batch), scheduler)
+        return Engine(PlanChannel(runner, max_batch=max_batch), scheduler)
 
     return make

@@ -11,8 +11,8 @@ from llmval_runners.benchmark.refusals import own_flags
 from llmval_runners.benchmark.rows import STEPS, Bench, Sizes, rows_of
 from llmval_runners.engine import loader as executor
 from llmval_runners.engine.config import Config, configure
-from llmval_runners.engine.engine import Link
-from llmval_runners.engine.gpu import all_reduce
+from llmval_runners.engine.engine import PlanChannel
+from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.engine.kv_cache import pages_for
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.weights import random_weights
@@ -63,9 +63,11 @@ class Benchmark:
         parallel = Parallel(device, self.rank, self.world_size)
         self.events.phase("setup", "ceilings of this device")
         # A step in lock-step waits for the slowest, so that one's ceilings count.
-        limits = {name: float(parallel.smallest(int(value))) for name, value in ceilings(device, first.dtype).items()}
+        limits = {
+            name: float(parallel.min_over_ranks(int(value))) for name, value in ceilings(device, first.dtype).items()
+        }
         self._print("  ".join(f"{name} {value:.4g}" for name, value in limits.items()))
-        if self.world_size > 1 and device.type == "cuda" and (why := parallel.unshared()):
+        if self.world_size > 1 and device.type == "cuda" and (why := parallel.symmetric_memory_error()):
             self._print(f"only NCCL is compared: {why}")
         if "all_reduce" in self.options.rows:
             for row in benchmark_collectives.table(parallel, first.dtype, self.options.repeats):
@@ -101,7 +103,7 @@ class Benchmark:
             self._print(f"compiled {made['what']}: {made['graphs']} graphs in {made['first_calls_s']:.1f} s")
         table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize
         bench = Bench(
-            Link(runner, max_batch=config.max_batch), parallel, config.shape, self.sizes,
+            PlanChannel(runner, max_batch=config.max_batch), parallel, config.shape, self.sizes,
             {"backend": backend, "precision": precision}, config.weight_bytes_per_rank - table, limits,
             self.options.repeats, self.options.seed,
         )  # fmt: skip
@@ -119,7 +121,7 @@ class Benchmark:
             )
         if "all_reduce" in self.options.rows and self.world_size == 1:
             raise Refused("the row all_reduce needs several ranks: pass --tensor-parallel-gpus 2, or leave it out.")
-        return asked or [all_reduce.asked()]
+        return asked or [all_reduce.from_environment()]
 
     def _check_compile(self) -> None:
         mode, wrong = self.options.compile_mode, [name for name in self.precisions if name in FP8_MODES]

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import torch
-from llmval_runners.engine.gpu import all_reduce
+from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.engine.parallel import Parallel
 
 CALLS = 32  # in a graph, which is replayed twice: the first aligns the ranks and hides what launching the second takes
@@ -18,7 +18,7 @@ def choices(parallel: Parallel) -> list[str]:
     """The all-reduces that can be compared here; NCCL alone where the GPUs' memory cannot be shared."""
     if parallel.device.type != "cuda":
         return ["gloo"]
-    shared = [] if parallel.unshared() else [all_reduce.ONE_SHOT, all_reduce.TWO_SHOT]
+    shared = [] if parallel.symmetric_memory_error() else [all_reduce.ONE_SHOT, all_reduce.TWO_SHOT]
     return [all_reduce.NCCL, *shared]
 
 
@@ -38,8 +38,8 @@ def all_reduce_seconds(parallel: Parallel, nbytes: int, choice: str, dtype: torc
                 parallel.all_reduce(tensor)
             taken.append((time.perf_counter() - begun) / 4)
         return statistics.median(taken[1:])
-    with parallel.using(choice):
-        if (served := parallel.all_reduce_of(tensor)) != choice:
+    with parallel.using_all_reduce(choice):
+        if (served := parallel.all_reduce_for(tensor)) != choice:
             raise ValueError(f"{nbytes} bytes are summed by {served}, not by {choice}")
         return statistics.median(_replays(parallel, tensor, repeats))
 
@@ -90,7 +90,7 @@ def roofline(
     times = {
         choice: all_reduce_seconds(parallel, all_reduce_bytes, choice, dtype, repeats)
         for choice in choices(parallel)
-        if choice in (ran, all_reduce.NCCL, "gloo") or all_reduce_bytes <= all_reduce.MOST_BYTES
+        if choice in (ran, all_reduce.NCCL, "gloo") or all_reduce_bytes <= all_reduce.MAX_BYTES
     }
     memory, sums = (weight_bytes + kv_bytes) / bytes_per_s, all_reduces * times[ran]
     return {

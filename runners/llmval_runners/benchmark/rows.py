@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from llmval_runners.benchmark import collectives
 from llmval_runners.benchmark.ceilings import seconds
-from llmval_runners.engine.engine import Link
+from llmval_runners.engine.attention.backend import Tokens
+from llmval_runners.engine.engine import PlanChannel
 from llmval_runners.engine.kv_cache import pages_for
 from llmval_runners.engine.loader import fp8_kernel
 from llmval_runners.engine.parallel import Parallel
@@ -41,7 +42,7 @@ class Sizes:
 class Bench:
     """A loaded engine, and what its rows are compared with. Rows are plain dictionaries, for the table and the JSON."""
 
-    link: Link
+    channel: PlanChannel
     parallel: Parallel
     shape: ModelShape
     sizes: Sizes
@@ -53,7 +54,7 @@ class Bench:
 
     @property
     def runner(self) -> Any:
-        return self.link.runner
+        return self.channel.executor
 
     @property
     def device(self) -> torch.device:
@@ -62,8 +63,8 @@ class Bench:
     def step(self, plan: StepPlan) -> Iterable[int]:
         """Start a step on every rank; the sampled tokens, on rank 0 only."""
         if self.parallel.rank == 0:
-            return self.link.lead(plan)
-        self.link.receive()
+            return self.channel.broadcast(plan)
+        self.channel.receive()
         return ()
 
     def decode(self, batch: int, context: int, row: str = "decode") -> dict[str, Any]:
@@ -94,7 +95,7 @@ class Bench:
         on_cuda, dtype, shape = self.device.type == "cuda", self.runner.model.embedding.dtype, self.shape
         rows = self.runner.batch_for(batch) if on_cuda else batch  # a graph's batch is filled up
         summed = torch.empty(rows, shape.hidden, dtype=dtype, device="meta")
-        ran = self.parallel.all_reduce_of(summed)
+        ran = self.parallel.all_reduce_for(summed)
         model = collectives.roofline(
             self.parallel, ran=ran, weight_bytes=self.weight_bytes, kv_bytes=kv_bytes, bytes_per_s=bytes_per_s,
             all_reduces=2 * shape.layers, all_reduce_bytes=summed.nbytes, dtype=dtype, repeats=self.repeats,
@@ -125,8 +126,6 @@ class Bench:
 
     def attention(self, batch: int, context: int) -> dict[str, Any]:
         """The decode attention kernel alone, in a graph over all layers: the bandwidth at which it reads the cache."""
-        from llmval_runners.engine.gpu.decoder import Tokens
-
         runner, shape = self.runner, self.shape
         per = pages_for(context, runner.cache.page_size)
         pages = self.pages(batch * per)

@@ -79,10 +79,10 @@ def saturated(bench: Bench) -> dict[str, Any]:
             raise ValueError(f"{sizes.requests} requests are too few to keep {batch} rows full")
         mean = round(window.context / window.decoded)
     else:
-        while bench.link.receive().kind != STOP:
+        while bench.channel.receive().kind != STOP:
             pass
         mean = _NOT_RANK_0
-    context = max(STEPS // 2 + 1, bench.parallel.smallest(mean))
+    context = max(STEPS // 2 + 1, bench.parallel.min_over_ranks(mean))
     step = bench.decode(batch, context)["value"] / 1e3
     if bench.parallel.rank != 0:
         return {}
@@ -102,7 +102,7 @@ def _lead(bench: Bench, window: Window) -> None:
         bench.shape, PageAllocator(cache.pages, cache.page_size), max_batch=window.batch, chunk=bench.sizes.chunk,
         element_bytes=cache.dtype.itemsize,
     )  # fmt: skip
-    engine = Engine(bench.link, scheduler)
+    engine = Engine(bench.channel, scheduler)
     for request in requests(bench):
         engine.submit(request)
     while not engine.idle:

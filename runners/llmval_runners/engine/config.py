@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from llmval_runners.engine import fp8, te_linear
+from llmval_runners.engine import fp8
 from llmval_runners.engine.kv_cache import GIB, check_gpu_page, kv_formula, pages_for, refuse_longer
 from llmval_runners.engine.shapes import CPU_PARAMETERS, ModelShape, shape_by_name
 from llmval_runners.engine.weights import checkpoint_shape
@@ -131,7 +131,7 @@ def kv_pages(config: Config, free_bytes: int) -> int:
     """
     page = config.shape.kv_bytes_per_token(config.kv_dtype.itemsize) * config.page_size // config.tensor_parallel
     if config.device.type == "cuda":
-        free_bytes -= page  # the spare page
+        free_bytes -= page  # the padding page
     if config.kv_tokens is not None:
         pages = pages_for(config.kv_tokens, config.page_size)
     elif config.kv_bytes is not None:
@@ -206,7 +206,7 @@ def _check_precision(options: argparse.Namespace, device: torch.device) -> None:
     if options.compile_mode != "off":
         _check_compile(options, on_cpu)
     if options.fp8_mode == "transformer-engine":
-        te_linear.load()
+        fp8.load_transformer_engine()
 
 
 def _check_compile(options: argparse.Namespace, on_cpu: bool) -> None:

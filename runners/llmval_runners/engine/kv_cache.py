@@ -62,12 +62,13 @@ class PagedKVCache:
         page_size: int,
         dtype: torch.dtype,
         device: torch.device,
-        spare: bool = False,
+        with_padding_page: bool = False,
     ) -> None:
-        """`spare`: one page more, which no request owns, for the rows that fill up a batch."""
+        """`with_padding_page`: add one page that no request owns, for the rows that pad a batch."""
         self.shape, self.pages, self.page_size, self.dtype = shape, pages, page_size, dtype
-        self.spare_page = pages
-        size = (shape.layers, 2, shape.kv_heads // tensor_parallel, (pages + spare) * page_size, shape.head_dim)
+        self.padding_page = pages
+        slots = (pages + with_padding_page) * page_size
+        size = (shape.layers, 2, shape.kv_heads // tensor_parallel, slots, shape.head_dim)
         # Zeros, not empty: an unfused kernel multiplies masked-out slots by 0, and 0 · NaN would be NaN.
         self.pool = torch.zeros(size, dtype=dtype, device=device)
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from llmval_runners.engine import te_linear
+from llmval_runners.engine import fp8
 from llmval_runners.engine.attention import reference as attention
 from llmval_runners.engine.compiled import CompiledDecoder
 from llmval_runners.engine.config import Config, free_memory, kv_pages
-from llmval_runners.engine.engine import Executor, Runner
+from llmval_runners.engine.cpu_executor import CpuExecutor
+from llmval_runners.engine.engine import Executor
 from llmval_runners.engine.fp8 import NATIVE_KERNEL, Fp8Weight
 from llmval_runners.engine.kv_cache import GIB, PagedKVCache, kv_formula, pages_for
 from llmval_runners.engine.model import Decoder, Linear
@@ -47,7 +48,7 @@ def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = T
         if on_cuda:
             torch.cuda.empty_cache()
         free = free_memory(config.device)
-        pages = parallel.smallest(kv_pages(config, free))
+        pages = parallel.min_over_ranks(kv_pages(config, free))
         cache = PagedKVCache(
             config.shape,
             tensor_parallel=config.tensor_parallel,
@@ -55,7 +56,7 @@ def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = T
             page_size=config.page_size,
             dtype=config.kv_dtype,
             device=config.device,
-            spare=on_cuda,
+            with_padding_page=on_cuda,
         )
         compiled = None if config.compile_mode == "off" else CompiledDecoder(model, cache, config.compile_mode)
         sizes: dict[str, Any] = {
@@ -66,11 +67,11 @@ def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = T
             "seed": config.options.seed,
         }
         if not on_cuda:
-            return Runner(model, cache, attention.choose(config.attention), **sizes)
-        from llmval_runners.engine.gpu.executor import GpuRunner  # needs Triton, which a CPU's torch does not bring
+            return CpuExecutor(model, cache, attention.reference_attention(config.attention), **sizes)
+        from llmval_runners.engine.gpu.executor import GpuExecutor  # needs Triton, which a CPU's torch does not bring
 
         backend = gpu_attention(config.attention, cache, model.heads)
-        return GpuRunner(model, cache, backend, **sizes, graphs=graphs, prompt_chunk=config.chunk)
+        return GpuExecutor(model, cache, backend, **sizes, graphs=graphs, prompt_chunk=config.chunk)
     except torch.OutOfMemoryError as error:
         raise Refused(out_of_memory(config, free, error)) from error
 
@@ -88,14 +89,14 @@ def out_of_memory(config: Config, free: int, error: Exception) -> str:
 def linear_maker(fp8_mode: str) -> Callable[[torch.Tensor], Any]:
     """What makes a block's layers of their weights [out, in]. Raises Refused where Transformer Engine is missing."""
     if fp8_mode == "transformer-engine":
-        return te_linear.load().linear
-    return Fp8Weight.of if fp8_mode == "native" else Linear
+        return fp8.load_transformer_engine().linear
+    return Fp8Weight.quantize if fp8_mode == "native" else Linear
 
 
 def fp8_kernel(model: Decoder) -> str | None:
     """How the layers' FP8 products run, read from the layers themselves; None where they are not FP8."""
     first = model.layers[0].qkv
-    if isinstance(first, te_linear.TeLinear):
+    if isinstance(first, fp8.TeLinear):
         return first.engine.kernel
     return NATIVE_KERNEL if isinstance(first, Fp8Weight) else None
 
@@ -103,7 +104,7 @@ def fp8_kernel(model: Decoder) -> str | None:
 def fp8_mode(model: Decoder) -> str:
     """The mode whose layers these are."""
     first = model.layers[0].qkv
-    if isinstance(first, te_linear.TeLinear):
+    if isinstance(first, fp8.TeLinear):
         return "transformer-engine"
     return "native" if isinstance(first, Fp8Weight) else "none"
 

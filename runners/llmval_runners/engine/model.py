@@ -1,9 +1,9 @@
-"""The decoder: Llama's arithmetic on plain tensors, split over the ranks as Megatron-LM does (arXiv:1909.08053).
+"""The decoder: Llama's arithmetic on plain tensors, sharded over the ranks as in Megatron-LM (arXiv:1909.08053).
 
 Query, key, value, gate and up projections are split by output features, output and down projections by input features,
-so a layer needs two all-reduces. The embedding table is whole on every rank: a look-up reads only its rows, so
-splitting it would save 1 to 2 GiB and cost one more all-reduce each step. The LM head, which is read whole each step,
-is split by vocabulary.
+so a layer needs two all-reduces. Every rank has the whole embedding table: a look-up reads only a few rows, so
+splitting it would save 1 to 2 GiB and cost one more all-reduce each step. The LM head is read completely each step, so
+it is split by vocabulary.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from llmval_runners.engine.attention.reference import AttentionBackend
+from llmval_runners.engine.attention.backend import CpuAttention
 from llmval_runners.engine.kv_cache import PagedKVCache
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.shapes import ModelShape
@@ -19,7 +19,7 @@ from llmval_runners.engine.shapes import ModelShape
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """x · Wᵀ with W [out, in]. The place where another precision comes in."""
+    """x · Wᵀ with W [out, in]. `fp8.Fp8Weight` and `fp8.TeLinear` replace it in the FP8 modes."""
 
     weight: torch.Tensor
 
@@ -58,17 +58,17 @@ class Decoder:
         self.kv_heads = shape.kv_heads // parallel.size
         self.frequencies = rope_frequencies(shape).to(embedding.device)
 
-    def hidden(
+    def forward(
         self,
         tokens: torch.Tensor,
         positions: torch.Tensor,
         slots: torch.Tensor,
         cache: PagedKVCache,
-        attention: AttentionBackend,
+        attention: CpuAttention,
     ) -> torch.Tensor:
-        """Final hidden states [tokens, hidden] of a flattened step, whose keys and values go to the cache at `slots`.
+        """Final hidden states [tokens, hidden] of a flattened step. Writes its keys and values to the cache.
 
-        `tokens`, `positions` and `slots` are int64 [tokens]; `attention.begin` has seen the step's layout.
+        `tokens`, `positions` and `slots` (of the cache) are int64 [tokens]. Call `attention.begin` before.
         """
         shape, eps = self.shape, self.shape.norm_eps
         x = F.embedding(tokens, self.embedding)
@@ -78,7 +78,7 @@ class Decoder:
             qkv = layer.qkv(F.rms_norm(x, (shape.hidden,), layer.attention_norm, eps)).view(
                 len(tokens), -1, shape.head_dim
             )
-            q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
+            q, k, v = qkv.split_with_sizes((self.heads, self.kv_heads, self.kv_heads), dim=1)
             cache.write(index, slots, rotate(k, cos, sin), v)
             attended = attention.attend(index, rotate(q, cos, sin), cache)
             x = x + self.parallel.all_reduce(layer.output(attended.flatten(1)))
@@ -93,25 +93,28 @@ class Decoder:
     def sample(self, hidden: torch.Tensor, temperature: float, generator: torch.Generator | None) -> torch.Tensor:
         """One token id for each row of `hidden` [rows, hidden]: int64 [rows], the same on every rank.
 
-        Temperature 0 is greedy. Above, Gumbel-max: argmax(logits / T + Gumbel noise) is a draw from the softmax, and an
-        argmax needs only each rank's best value and index, where a softmax would gather the whole vocabulary.
+        Temperature 0 is greedy, other temperatures use `gumbel_max`.
         """
         scores = self.logits(hidden)
         if temperature > 0:
-            return sampled(scores, temperature, generator, self.parallel)
+            return gumbel_max(scores, temperature, generator, self.parallel)
         return greedy(scores, self.parallel)
 
 
-def sampled(
+def gumbel_max(
     scores: torch.Tensor, temperature: float, generator: torch.Generator | None, parallel: Parallel
 ) -> torch.Tensor:
-    """A draw from the softmax of each row of this rank's `scores` [rows, vocab / ranks], float32: int64 [rows]."""
+    """Sample from the softmax of each row of `scores` [rows, vocab / ranks], float32, this rank's slice: int64 [rows].
+
+    argmax(scores / T + Gumbel noise) is a sample from the softmax. An argmax needs only each rank's best value and
+    index, but a softmax would gather the whole vocabulary.
+    """
     uniform = torch.rand(scores.shape, generator=generator, device=scores.device).clamp_(min=1e-20)
     return greedy(scores / temperature - torch.log(-torch.log(uniform)), parallel)
 
 
 def greedy(scores: torch.Tensor, parallel: Parallel) -> torch.Tensor:
-    """The best token of each row, by this rank's `scores` [rows, vocab / ranks]: int64 [rows], alike on all ranks."""
+    """The best token of each row of `scores` [rows, vocab / ranks], this rank's slice: int64 [rows], on every rank."""
     best, index = scores.max(dim=-1)
     if parallel.size == 1:
         return index
@@ -123,21 +126,21 @@ def greedy(scores: torch.Tensor, parallel: Parallel) -> torch.Tensor:
 
 
 def rope_frequencies(shape: ModelShape) -> torch.Tensor:
-    """Rotary frequencies float32 [head_dim / 2] (arXiv:2104.09864), with Llama 3.1's scaling where the shape has it.
+    """Rotary frequencies float32 [head_dim / 2] (arXiv:2104.09864), with Llama 3.1's scaling if the shape has it.
 
-    The scaling is that of Hugging Face's `rope_type: llama3`: long wavelengths are divided by `factor`, short ones
-    are kept, and those between are blended.
+    The scaling is Hugging Face's `rope_type: llama3`: low frequencies are divided by `factor`, high frequencies stay
+    unchanged, and those between are blended.
     """
     frequencies = 1.0 / shape.rope_theta ** (torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim)
     scaling = shape.rope_scaling
     if scaling is None:
         return frequencies
     turns = scaling.original_max_positions * frequencies / (2 * math.pi)  # within the original context
-    kept = ((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)).clamp(0, 1)
-    return frequencies * (kept + (1 - kept) / scaling.factor)
+    unscaled = ((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)).clamp(0, 1)
+    return frequencies * (unscaled + (1 - unscaled) / scaling.factor)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate `x` [tokens, heads, head dim]; halves are paired (first with second half), as in Hugging Face's Llama."""
+    """Rotate `x` [tokens, heads, head dim]. Pairs are (i, i + head dim / 2), as in Hugging Face's Llama."""
     first, second = x.float().chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)

@@ -1,4 +1,4 @@
-"""The ranks of one node: process group, the few collectives that the engine needs, and its end."""
+"""The ranks of one node: the process group, the few collectives that the engine needs, and the shutdown."""
 
 import os
 import re
@@ -8,46 +8,46 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from llmval_runners.engine.gpu import all_reduce
+from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.engine.profiler_ranges import ALL_GATHER, ALL_REDUCE, PLAN, mark
 from llmval_runners.process.errors import Refused
 
-TIMEOUT = timedelta(seconds=120)  # rank 0 sends at least an idle plan each second, so silence this long is a hang
-ENDING = timedelta(hours=1)  # at the end nobody sends plans: rank 0 writes the record, the others wait for it
+TIMEOUT = timedelta(seconds=120)  # rank 0 sends at least an idle plan each second, so this much silence is a hang
+SHUTDOWN_TIMEOUT = timedelta(hours=1)  # at the end, rank 0 writes the record and the others wait without plans
 
 
 class RankLost(RuntimeError):
-    """A collective failed: another rank ended, or hangs."""
+    """A collective failed because another rank ended or hangs."""
 
 
 class Parallel:
-    """This rank among `size`. With one rank there is no process group and every collective is the identity."""
+    """This rank among `size`. With one rank there is no process group, and every collective is the identity."""
 
     def __init__(self, device: torch.device, rank: int = 0, size: int = 1) -> None:
         self.device, self.rank, self.size = device, rank, size
         self._control: dist.ProcessGroup | None = None
-        self._ending: dist.ProcessGroup | None = None
+        self._shutdown_group: dist.ProcessGroup | None = None
         self._symmetric: all_reduce.SymmetricAllReduce | None = None
-        self._unshared: str | None = None
+        self._sharing_error: str | None = None
         self._choice = all_reduce.NCCL
         if size > 1:
-            if os.environ.get("LOCAL_WORLD_SIZE") == str(size):  # one node: its name need not resolve
+            if os.environ.get("LOCAL_WORLD_SIZE") == str(size):  # one node: its host name need not resolve
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
             with self._guarded("joining the process group"):
                 if device.type == "cuda":
                     dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
-                    # Plans travel over the CPU: a broadcast on the GPU would queue behind the step it should overlap.
+                    # Plans travel over the CPU: on the GPU, a broadcast would wait for the step that it should overlap.
                     self._control = dist.new_group(backend="gloo", timeout=TIMEOUT)
                 else:
                     dist.init_process_group("gloo", timeout=TIMEOUT)
-                self._ending = dist.new_group(backend="gloo", timeout=ENDING)
-            self.use_all_reduce(all_reduce.asked())
+                self._shutdown_group = dist.new_group(backend="gloo", timeout=SHUTDOWN_TIMEOUT)
+            self.use_all_reduce(all_reduce.from_environment())
 
     def use_all_reduce(self, choice: str) -> None:
-        """From now on sum small tensors by `choice`, one of `all_reduce.CHOICES`; every rank must call this alike.
+        """Sum small tensors by `choice`, one of `all_reduce.CHOICES`, from now on. Call it equally on every rank.
 
         Raises:
-            Refused: it needs GPUs that reach each other's memory.
+            Refused: the ranks are not GPUs that can access each other's memory.
         """
         if choice != all_reduce.NCCL and self.size > 1:
             if self.device.type != "cuda":
@@ -55,20 +55,20 @@ class Parallel:
             self._symmetric = self._symmetric or all_reduce.SymmetricAllReduce(self.device)
         self._choice = choice
 
-    def unshared(self) -> str | None:
-        """Why these ranks cannot sum in each other's memory; None where they can. Collective, tried once."""
+    def symmetric_memory_error(self) -> str | None:
+        """Why these ranks cannot sum in each other's memory; None if they can. Collective; the result is cached."""
         if self.size == 1 or self.device.type != "cuda":
             return "these ranks are not several GPUs"
-        if self._symmetric is None and self._unshared is None:
+        if self._symmetric is None and self._sharing_error is None:
             try:
                 self._symmetric = all_reduce.SymmetricAllReduce(self.device)
             except Refused as refusal:
-                self._unshared = str(refusal)
-        return self._unshared
+                self._sharing_error = str(refusal)
+        return self._sharing_error
 
     @contextmanager
-    def using(self, choice: str) -> Iterator[None]:
-        """`use_all_reduce`, and back at the end."""
+    def using_all_reduce(self, choice: str) -> Iterator[None]:
+        """`use_all_reduce` within a `with` block."""
         before = self._choice
         self.use_all_reduce(choice)
         try:
@@ -78,23 +78,23 @@ class Parallel:
 
     @property
     def all_reduce_name(self) -> str:
-        """What sums, by size: `nccl`, `one-shot up to 1 MiB, else nccl`, …"""
+        """The algorithms in use, by size: `nccl`, `one-shot up to 1 MiB, else nccl`, …"""
         return all_reduce.ALGORITHMS.get(self.all_reduce_choice, self.all_reduce_choice)
 
     @property
     def all_reduce_choice(self) -> str:
-        """What sums small tensors: `none` with one rank, `gloo`, or one of `all_reduce.CHOICES`."""
+        """The algorithm for small tensors: `none` with one rank, `gloo`, or one of `all_reduce.CHOICES`."""
         return "none" if self.size == 1 else "gloo" if self.device.type == "cpu" else self._choice
 
-    def all_reduce_of(self, tensor: torch.Tensor) -> str:
-        """What `all_reduce` runs for such a tensor: `none` with one rank, `gloo`, `nccl`, `one-shot` or `two-shot`."""
+    def all_reduce_for(self, tensor: torch.Tensor) -> str:
+        """The algorithm for such a tensor: `none` with one rank, `gloo`, `nccl`, `one-shot` or `two-shot`."""
         if self.size == 1:
             return "none"
         return "gloo" if self.device.type == "cpu" else all_reduce.algorithm(self._choice, tensor)
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Sum over the ranks: in place, in new memory, or in memory that is valid until the next call."""
-        if self._symmetric is not None and (how := self.all_reduce_of(tensor)) != all_reduce.NCCL:
+        """Sum over the ranks. Returns `tensor` itself, new memory, or memory that is valid until the next call."""
+        if self._symmetric is not None and (how := self.all_reduce_for(tensor)) != all_reduce.NCCL:
             with mark(ALL_REDUCE):
                 return self._symmetric(tensor, how)
         if self.size > 1:
@@ -102,10 +102,11 @@ class Parallel:
                 dist.all_reduce(tensor)
         return tensor
 
-    def connect(self, largest: int) -> None:
-        """Make NCCL take its buffers: it connects the ranks anew for each algorithm, and so for each order of size.
+    def warm_up_nccl(self, largest: int) -> None:
+        """Let NCCL allocate its buffers now. It connects the ranks separately for each algorithm, so for small and for
+        large tensors.
 
-        `largest`: elements of the largest tensor that will be summed, in 16 bits.
+        `largest`: the number of 16-bit elements in the largest tensor that will be summed.
         """
         if self.size == 1:
             return
@@ -126,14 +127,14 @@ class Parallel:
         return torch.stack(out)
 
     def broadcast_plan(self, wire: torch.Tensor) -> torch.Tensor:
-        """Rank 0's tensor to every rank, in place, over the CPU."""
+        """Copy rank 0's tensor to every rank, in place, over the CPU."""
         if self.size > 1:
             with self._guarded(PLAN):
                 dist.broadcast(wire, src=0, group=self._control)
         return wire
 
-    def smallest(self, value: int) -> int:
-        """The least of the ranks' values, over the CPU."""
+    def min_over_ranks(self, value: int) -> int:
+        """The smallest of the ranks' values, over the CPU."""
         tensor = torch.tensor([value], dtype=torch.int64)
         if self.size > 1:
             with self._guarded("agreement"):
@@ -141,15 +142,14 @@ class Parallel:
         return int(tensor)
 
     def close(self) -> None:
-        """All ranks have come to their end; only where all are alive, or it may wait for one that is gone.
+        """Wait for all ranks to finish. Call it only if all are alive: it would wait for a lost one.
 
-        NCCL's communicator is left to the end of the process, which the caller brings about by `os._exit`: to destroy
-        it, NCCL waits until no CUDA graph holds one of its calls (pytorch#115388), and an engine's graphs may live as
-        long as the process.
+        NCCL's communicator is not destroyed; the caller ends the process by `os._exit`. To destroy it, NCCL waits until
+        no CUDA graph holds one of its calls (pytorch#115388), but an engine's graphs may live as long as the process.
         """
         if self.size > 1 and dist.is_initialized():
             with self._guarded("the end"):
-                dist.barrier(group=self._ending)
+                dist.barrier(group=self._shutdown_group)
             if self.device.type != "cuda":
                 dist.destroy_process_group()
 
@@ -158,11 +158,11 @@ class Parallel:
         try:
             with mark(what):
                 yield
-        except (torch.OutOfMemoryError, torch.AcceleratorError):  # this rank's own, whatever it did meanwhile
+        except (torch.OutOfMemoryError, torch.AcceleratorError):  # this rank's own error, not another rank's end
             raise
-        except RuntimeError as error:  # gloo raises RuntimeError itself, NCCL a subclass
-            if "out of memory" in str(error):  # NCCL's own buffers, on this rank
+        except RuntimeError as error:  # from gloo; NCCL raises a subclass
+            if "out of memory" in str(error):  # for NCCL's buffers, on this rank
                 raise
-            text = re.sub(r"\[\S+:\d+\] ", "", str(error))  # the place in gloo's source
+            text = re.sub(r"\[\S+:\d+\] ", "", str(error))  # strip the position in gloo's source
             cause = (text.strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
             raise RankLost(f"rank {self.rank} lost another rank during {what} ({cause})") from error

@@ -1,4 +1,4 @@
-"""One request from its deadline to its last token."""
+"""A request, from its scheduled dispatch to its last token."""
 
 from array import array
 from dataclasses import dataclass, field
@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Times are seconds after the window opened, on the monotonic clock; None until it happened.
+    """Times are seconds since the window opened, on the monotonic clock; None before the event.
 
-    The number of output tokens is fixed beforehand and no token ends a sequence early (as vLLM's `ignore_eos`): load
-    does not depend on random weights, and the scheduler never has to wait for a token's value.
+    The number of output tokens is fixed beforehand, and no token ends a sequence early (as vLLM's `ignore_eos`). So the
+    load does not depend on random weights, and the scheduler never waits for a token's value.
     """
 
     index: int
@@ -17,13 +17,13 @@ class Request:
     output_tokens: int
     intended_s: float = 0.0
     dispatch_s: float | None = None
-    token_times: array = field(default_factory=lambda: array("d"))  # one a token, when its value was on the host
+    token_times: "array[float]" = field(default_factory=lambda: array("d"))  # when each token was on the host
     tokens: list[int] = field(default_factory=list)
     error: str = ""
 
     @property
     def context(self) -> int:
-        """Tokens the KV cache holds at the end: the last output token is never fed back."""
+        """Tokens in the KV cache at the end. The last output token is never fed back."""
         return len(self.prompt) + self.output_tokens - 1
 
     @property

@@ -1,8 +1,8 @@
-"""Continuous batching on rank 0: which sequences run, which wait, and what the next step does with each.
+"""Continuous batching on rank 0: which sequences run or wait, and what the next step does.
 
-Each step decodes one token of every running sequence and fills the rest of its budget with prompt chunks, first come,
-first served (as Sarathi-Serve, arXiv:2403.02310): a long prompt does not stall the others' next tokens for longer than
-one chunk takes.
+Each step decodes one token of every running sequence, and adds prompt chunks up to a fixed number of tokens, first
+come, first served (as Sarathi-Serve, arXiv:2403.02310). So a long prompt delays the other sequences' next tokens by no
+more than one chunk.
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ class _Sequence:
 
 
 class Scheduler:
-    """Rows and pages are given at admission and kept to the end; decisions need no token value, only counts."""
+    """A sequence gets its row and pages at admission and keeps them to its end. No decision needs a token's value."""
 
     def __init__(
         self, shape: ModelShape, allocator: PageAllocator, *, max_batch: int, chunk: int, element_bytes: int
@@ -36,7 +36,7 @@ class Scheduler:
         self._rows = list(range(max_batch - 1, -1, -1))
         self._refill = max(1, max_batch // 32)
         self._prefilling: deque[_Sequence] = deque()
-        self._decoding: dict[int, _Sequence] = {}  # by row, in order of their first token
+        self._decoding: dict[int, _Sequence] = {}  # by row, in the order of their first tokens
 
     @property
     def running(self) -> int:
@@ -50,13 +50,13 @@ class Scheduler:
         """Queue a request.
 
         Raises:
-            CacheTooSmall: it could never be admitted; says the bytes that it would need.
+            CacheTooSmall: it could never be admitted; the message states the bytes that it would need.
         """
         refuse_longer(request.context, self._shape, self._element_bytes, self.allocator.pages, self.allocator.page_size)
         self.waiting.append(request)
 
     def next_plan(self) -> StepPlan | None:
-        """Decide a step and assume it done; None where nothing waits or runs."""
+        """Decide the next step; None if nothing waits or runs. Call `complete` with it before the next call."""
         admits = self._admit()
         decodes = [Decode(row, sequence.position) for row, sequence in self._decoding.items()]
         prefills: list[Prefill] = []
@@ -73,22 +73,22 @@ class Scheduler:
         return StepPlan(admits=admits, decodes=decodes, prefills=prefills) if decodes or prefills else None
 
     def complete(self, plan: StepPlan) -> list[tuple[Request, bool]]:
-        """Account for a step: (request, whether it ended) of each token sampled, in the order of the samples."""
+        """Account for a step: (request, whether it ended) for each sampled token, in the order of the samples."""
         sampled = []
         for decode in plan.decodes:
             sequence = self._decoding[decode.row]
             sequence.position += 1
-            sampled.append(self._token(sequence))
+            sampled.append(self._add_token(sequence))
         for prefill in plan.prefills:
             sequence = self._prefilling[0]  # first come, first served: only the newest chunk can be unfinished
             sequence.position += len(prefill.tokens)
             if prefill.last:
                 self._prefilling.popleft()
                 self._decoding[sequence.row] = sequence
-                sampled.append(self._token(sequence))
+                sampled.append(self._add_token(sequence))
         return sampled
 
-    def _token(self, sequence: _Sequence) -> tuple[Request, bool]:
+    def _add_token(self, sequence: _Sequence) -> tuple[Request, bool]:
         sequence.produced += 1
         ended = sequence.produced == sequence.request.output_tokens
         if ended:
@@ -98,14 +98,14 @@ class Scheduler:
         return sequence.request, ended
 
     def _admit(self) -> list[Admit]:
-        admits = []
-        # A full batch with a queue behind it refills a few rows at a time: a prompt by itself costs a pass over all
-        # weights, and the queue's wait is far longer than that of some steps.
+        admits: list[Admit] = []
+        # A full batch with a queue refills several rows at a time: each prompt step costs a pass over all weights, and
+        # waiting a few steps adds little to the time in the queue.
         if self.running and len(self._rows) < self._refill and len(self.waiting) > len(self._rows):
             return admits
         while self.waiting and self._rows:
             pages = self.allocator.allocate(self.waiting[0].context)
-            if pages is None:  # the head waits for pages; nobody overtakes it, or a long request would starve
+            if pages is None:  # the first request waits for pages; no other overtakes it, or a long one would starve
                 break
             sequence = _Sequence(self.waiting.popleft(), self._rows.pop(), pages)
             self._prefilling.append(sequence)

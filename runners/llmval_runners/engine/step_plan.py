@@ -1,9 +1,8 @@
-"""One step of the engine as rank 0 decided it, and its form on the wire: flat integers behind their count.
+"""The plan of one engine step, decided by rank 0, and its wire format: a count followed by flat integers.
 
-The receivers must know how much comes. So a plan goes out as a head of one fixed size, which holds any step that only
-decodes, and whatever does not fit follows in a second broadcast. It holds no token that the model itself produced:
-those stay in the runner's buffer on the device. So rank 0 can decide and send step n+1 while the device still works at
-step n, and an engine without host synchronisation needs no other plan than this one.
+Receivers must know the size of a broadcast beforehand. So a plan is sent as a head of fixed size, which holds any step
+that only decodes; the remainder, if any, follows in a second broadcast. A plan contains no sampled tokens: these stay
+in the executors' buffers on the devices. So rank 0 can decide and send step n+1 while the device still computes step n.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ STEP, IDLE, STOP, TRACE = 0, 1, 2, 3
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """A new sequence takes a row of the batch and its pages."""
+    """A new sequence gets a row of the batch, and its pages."""
 
     row: int
     pages: list[int]
@@ -23,7 +22,7 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """A chunk of a prompt, tokens start … start + len(tokens); `last` chunks give the first output token."""
+    """A chunk of a prompt, at positions start … start + len(tokens). The `last` chunk yields the first output token."""
 
     row: int
     start: int
@@ -33,7 +32,7 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """One token of a running sequence: the row's last sampled token, at `position`."""
+    """The next token of a running sequence; the input is the row's last sampled token, at `position`."""
 
     row: int
     position: int
@@ -41,7 +40,7 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What every rank does next. `code`: of a STOP the exit code to end with, of a TRACE 1 to start and 0 to end it."""
+    """The next step of every rank. `code` is the exit code of a STOP; for a TRACE, 1 starts it and 0 ends it."""
 
     kind: int = STEP
     admits: list[Admit] = field(default_factory=list)
@@ -50,7 +49,7 @@ class StepPlan:
     code: int = 0
 
     def encode(self) -> torch.Tensor:
-        """Flat int64 [values], the first of which is their count."""
+        """Flat int64 [values]; the first value is their count."""
         flat = [0, self.kind, self.code, len(self.admits), len(self.decodes), len(self.prefills)]
         for admit in self.admits:
             flat += [admit.row, len(admit.pages), *admit.pages]
@@ -63,7 +62,7 @@ class StepPlan:
 
     @classmethod
     def decode(cls, wire: torch.Tensor) -> "StepPlan":
-        """Read back what `encode` made; what is behind the count is left alone."""
+        """Inverse of `encode`. Ignores values after the count."""
         count, *rest = wire.tolist()
         values = iter(rest[: count - 1])
         kind, code, admits, decodes, prefills = (next(values) for _ in range(5))
@@ -80,6 +79,6 @@ class StepPlan:
         )
 
 
-def head_for(max_batch: int) -> int:
-    """Values of a plan's head: as many as a step has in which all rows decode and nothing else happens."""
+def head_size(max_batch: int) -> int:
+    """The number of values in a plan's head: enough for a step in which all rows decode."""
     return 6 + max_batch * 2

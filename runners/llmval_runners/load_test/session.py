@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from llmval_runners.engine import loader as executor
 from llmval_runners.engine.config import Config, configure, free_memory
-from llmval_runners.engine.engine import Engine, Link
+from llmval_runners.engine.engine import Engine, PlanChannel
 from llmval_runners.engine.kv_cache import PageAllocator
 from llmval_runners.engine.parallel import TIMEOUT, Parallel
 from llmval_runners.engine.request import Request
@@ -68,20 +68,22 @@ class LoadTest:
         if self.config.device.type == "cuda":
             torch.cuda.set_device(self.config.device)
         self.profiler.prime()
-        link = self._set_up()
+        channel = self._set_up()
         if self.rank != 0:
-            return self._follow(link)
+            return self._follow(channel)
         scheduler = Scheduler(
             self.config.shape,
-            PageAllocator(link.runner.cache.pages, self.config.page_size),
+            PageAllocator(channel.executor.cache.pages, self.config.page_size),
             max_batch=self.config.max_batch,
             chunk=self.config.chunk,
             element_bytes=self.config.kv_dtype.itemsize,
         )
-        engine = Engine(link, scheduler)
+        engine = Engine(channel, scheduler)
         self.stop.on_signal.append(engine.wake.set)
         if self.world_size > 1:
-            HangWatch(lambda: getattr(link.runner, "waiting_since", None), TIMEOUT.total_seconds(), self._hung).start()
+            HangWatch(
+                lambda: getattr(channel.executor, "waiting_since", None), TIMEOUT.total_seconds(), self._hung
+            ).start()
         try:
             self._measure(engine)
         except Interrupted:
@@ -166,7 +168,7 @@ class LoadTest:
         finally:
             os._exit(1)
 
-    def _set_up(self) -> Link:
+    def _set_up(self) -> PlanChannel:
         """Everything up to the engine that is ready. The journal comes first: another load test may have it."""
         # One rank alone needs none: nobody is left to read it.
         if self.rank == 0 and self.world_size > 1 and self.config.options.output_json is not None:
@@ -174,13 +176,13 @@ class LoadTest:
         try:
             self.parallel = Parallel(self.config.device, self.rank, self.world_size)
             # torchrun's own run id is `none` for every run without --standalone.
-            self._run = self.parallel.smallest(secrets.randbits(RUN_BITS))
+            self._run = self.parallel.min_over_ranks(secrets.randbits(RUN_BITS))
             return self._load(self.parallel)
         except Refused:
             self._end_journal()
             raise
 
-    def _load(self, parallel: Parallel) -> Link:
+    def _load(self, parallel: Parallel) -> PlanChannel:
         config, options = self.config, self.config.options
         then = "" if config.compile_mode == "off" else f", then compiling ({config.compile_mode})"
         self.events.phase("load", f"{config.shape.name}, {config.shape.parameters / 1e9:.3g} B parameters{then}")
@@ -197,11 +199,11 @@ class LoadTest:
             "page_size": config.page_size,
             "dtype": _name(config.kv_dtype),
         }
-        return Link(runner, max_batch=config.max_batch, trace=self.profiler.switch)
+        return PlanChannel(runner, max_batch=config.max_batch, trace=self.profiler.switch)
 
-    def _follow(self, link: Link) -> int:
+    def _follow(self, channel: PlanChannel) -> int:
         self.events.phase_name = "follow"
-        while (plan := link.receive()).kind != STOP:
+        while (plan := channel.receive()).kind != STOP:
             self.events.step = (self.events.step or 0) + 1
         if plan.code:
             raise Interrupted

@@ -126,7 +126,7 @@ class Window:
 
     def empty(self) -> None:
         """Let what still runs end, unmeasured, and forget what waits: the next window finds an idle engine."""
-        self._engine.forget_waiting()
+        self._engine.drop_waiting()
         while not self._engine.idle:
             self._step(self._engine)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from llmval_runners.engine.attention import reference as attention
-from llmval_runners.engine.engine import Runner
+from llmval_runners.engine.cpu_executor import CpuExecutor
 from llmval_runners.engine.kv_cache import PagedKVCache, pages_for
 from llmval_runners.engine.loader import fp8_kernel, gpu_attention, linear_maker
 from llmval_runners.engine.model import Decoder, Linear
@@ -82,18 +82,20 @@ class Context:
             page_size=setup.page_size,
             dtype=DTYPES[setup.kv_dtype],
             device=parallel.device,
-            spare=setup.on_gpu,
+            with_padding_page=setup.on_gpu,
         )
         sizes = {"max_batch": setup.batch, "max_pages": self.each}
-        self._cpu: Runner | None = None
+        self._cpu: CpuExecutor | None = None
         if setup.on_gpu:
-            from llmval_runners.engine.gpu.executor import GpuRunner  # needs Triton, which a CPU's torch does not bring
+            from llmval_runners.engine.gpu.executor import (
+                GpuExecutor,
+            )  # needs Triton, which a CPU's torch does not bring
 
             self.attention: Any = _attention(setup, backend, self.cache, weights.model.heads)
-            self._gpu = GpuRunner(weights.model, self.cache, self.attention, **sizes)
+            self._gpu = GpuExecutor(weights.model, self.cache, self.attention, **sizes)
         else:
-            self.attention = attention.choose(backend)
-            self._cpu = Runner(weights.model, self.cache, self.attention, **sizes)
+            self.attention = attention.reference_attention(backend)
+            self._cpu = CpuExecutor(weights.model, self.cache, self.attention, **sizes)
         self._admitted: set[int] = set()
 
     def prefill(self, row: int, start: int, tokens: list[int], last: bool) -> Iterable[int]:
@@ -122,10 +124,10 @@ class Context:
         As a part of a chunk that is large enough for the attention under test, where it has such a size.
         """
         count = len(tokens) - start
-        start = max(0, min(start, len(tokens) - getattr(self.attention, "window", 0)))
+        start = max(0, min(start, len(tokens) - getattr(self.attention, "min_chunk_tokens", 0)))
         chunk = Prefill(0, start, tokens[start:], False)
         if self._cpu is None:
-            return self._gpu.prefill([chunk], every=True)[0][-count:]
+            return self._gpu.prefill([chunk], all_logits=True)[0][-count:]
         hidden, _, _ = self._cpu.forward(StepPlan(prefills=[chunk]))
         return self.model.logits(hidden)[-count:]
 

@@ -57,8 +57,8 @@ class Session:
         if self.rank == 0 and self.output is not None:
             failure.delete_rank_failures(self.output, self.world_size)  # of an earlier run that was killed
         self.parallel = Parallel(device, self.rank, self.world_size)
-        self.parallel.connect(settings.setup.chunk * settings.setup.shape.hidden)  # before memory is counted
-        self._free = self.parallel.smallest(free_bytes(settings))
+        self.parallel.warm_up_nccl(settings.setup.chunk * settings.setup.shape.hidden)  # before memory is counted
+        self._free = self.parallel.min_over_ranks(free_bytes(settings))
         predictions = [(length, predict(settings.setup, length)) for length in settings.lengths]
         self.result.add_predictions(predictions, self._free)
         if self.rank == 0:
@@ -209,7 +209,7 @@ class Session:
         reference, settings = self.settings.reference, self.settings
         if reference is None or self.parallel is None:
             return
-        free = self.parallel.smallest(free_bytes(settings))
+        free = self.parallel.min_over_ranks(free_bytes(settings))
         comparable = {length: predict(reference, length) for length in samples}
         for length in [length for length, parts in comparable.items() if parts.needed_bytes > free]:
             self.result.skip_fidelity(length, _too_large(comparable.pop(length), free))

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import torch
-from llmval_runners.engine import te_linear
+from llmval_runners.engine import fp8
+from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, CUDNN_MULTIPLE
 from llmval_runners.engine.config import check_output, free_memory
-from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
 from llmval_runners.engine.kv_cache import check_gpu_page
 from llmval_runners.engine.shapes import ModelShape, shape_by_name
 from llmval_runners.engine.weights import checkpoint_shape
@@ -97,7 +97,7 @@ def _setup(
     )
     _check_precision(options, mode, dtype, on_gpu, has_fp8, _divides(shape, world_size))
     if mode == "transformer-engine" and device.type == "cuda":
-        te_linear.load()
+        fp8.load_transformer_engine()
     default = "fp8" if mode != "none" else dtype
     setup = Setup(
         shape,
@@ -146,9 +146,9 @@ def _check_prefill_attention(setup: Setup, device: torch.device) -> None:
         refuse("reads an FP8 cache", "--kv-dtype fp8 with it")
     if setup.backend != "sdpa":
         refuse("is not flex attention's", "--attention-backend sdpa with it")
-    if CUDNN_MULTIPLE % setup.page_size or setup.chunk % CUDNN_MULTIPLE or setup.chunk < CUDNN_LEAST:
+    if CUDNN_MULTIPLE % setup.page_size or setup.chunk % CUDNN_MULTIPLE or setup.chunk < CUDNN_MIN_TOKENS:
         refuse(
-            f"takes chunks of multiples of {CUDNN_MULTIPLE} tokens from {CUDNN_LEAST}, in whole pages",
+            f"takes chunks of multiples of {CUDNN_MULTIPLE} tokens from {CUDNN_MIN_TOKENS}, in whole pages",
             f"--prefill-chunk 8192 --page-size 128 in place of {setup.chunk} and {setup.page_size}",
         )
     if device.type == "cuda" and importlib.util.find_spec("cudnn") is None:

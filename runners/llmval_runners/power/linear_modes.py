@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from llmval_runners.engine import fp8, te_linear
+from llmval_runners.engine import fp8
 from llmval_runners.power.grid import FP8_MULTIPLE, Cell
 from llmval_runners.process.errors import Refused
 
@@ -23,7 +23,7 @@ class LinearMode:
         self.mode, self.device = cell.mode, device
         self.dtype = torch.float16 if cell.mode == "fp16" else torch.bfloat16
         self.note = {"fp16": "torch.float16", "bf16": "torch.bfloat16"}.get(cell.mode, "")
-        self._engine: te_linear.TransformerEngine | None = None
+        self._engine: fp8.TransformerEngine | None = None
         if cell.mode.startswith("fp8"):
             self._check_fp8(cell)
         if cell.mode == "fp8_native":
@@ -40,7 +40,7 @@ class LinearMode:
 
     def context(self) -> AbstractContextManager[Any]:
         """To be entered once around a step, not around each layer."""
-        return nullcontext() if self._engine is None else self._engine.running()
+        return nullcontext() if self._engine is None else self._engine.autocast()
 
     def _check_fp8(self, cell: Cell) -> None:
         mode, shape = cell.mode, cell.shape
@@ -60,8 +60,8 @@ class LinearMode:
             raise Refused(f"torch {torch.__version__} has no torch._scaled_mm: install torch 2.11 or later")
 
     def _load_transformer_engine(self) -> None:
-        self._engine = te_linear.load("fp8_te", TE_INSTALL)
-        self.note = f"Transformer Engine {self._engine.version}, {te_linear.RECIPE}, FP8 weights, attention in bf16"
+        self._engine = fp8.load_transformer_engine("fp8_te", TE_INSTALL)
+        self.note = f"Transformer Engine {self._engine.version}, {fp8.TE_RECIPE}, FP8 weights, attention in bf16"
 
 
 class _Linear(torch.nn.Module):
@@ -113,7 +113,7 @@ def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 class _TransformerEngineLinear(torch.nn.Module):
     """The engine's Transformer Engine layer, for inputs with any number of dimensions."""
 
-    def __init__(self, inner: te_linear.TeLinear) -> None:
+    def __init__(self, inner: fp8.TeLinear) -> None:
         super().__init__()
         self.inner = inner
 

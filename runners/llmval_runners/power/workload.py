@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from llmval_runners.engine import te_linear
+from llmval_runners.engine import fp8
 from llmval_runners.measure.device_clock import GpuClock
 from llmval_runners.power.attention import Attend, Attention, choose
 from llmval_runners.power.grid import Cell
@@ -136,7 +136,7 @@ class StackWork:
         self._gpu_clocks = [GpuClock(device, time.perf_counter) for device in self._devices if device.type == "cuda"]
         first = stacks[0]
         rows = first.cell.batch * (first.cell.sequence_length if phase == "prefill" else 1)
-        padded_rows = -rows % te_linear.ROWS if first.cell.mode == "fp8_te" else 0
+        padded_rows = -rows % fp8.TE_ROWS if first.cell.mode == "fp8_te" else 0
         self.description: dict[str, Any] = {
             "precision": first.mode.note,
             "attention_kernel": attention.kernel,

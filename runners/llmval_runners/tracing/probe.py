@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import torch
-from llmval_runners.engine import fp8, te_linear
+from llmval_runners.engine import fp8
 
 
 def probe() -> dict[str, Any]:
@@ -13,7 +13,7 @@ def probe() -> dict[str, Any]:
     version, problem = None, None
     if gpus:
         try:
-            version = te_linear.load("a trace with --fp8-mode auto").version
+            version = fp8.load_transformer_engine("a trace with --fp8-mode auto").version
         except Exception as error:  # noqa: BLE001  (a broken installation raises anything; it is told, and named)
             problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     return {

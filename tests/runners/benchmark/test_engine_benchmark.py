@@ -19,11 +19,11 @@ from llmval_runners.benchmark.benchmark import Benchmark, _fill
 from llmval_runners.benchmark.options import parse, parser
 from llmval_runners.benchmark.refusals import own_flags
 from llmval_runners.benchmark.saturated import Window
+from llmval_runners.engine import fp8
 from llmval_runners.engine import loader as executor
-from llmval_runners.engine import te_linear
 from llmval_runners.engine.config import _check_fp8_shape, _check_precision, configure
 from llmval_runners.engine.engine import Engine
-from llmval_runners.engine.gpu import all_reduce
+from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.request import Request
 from llmval_runners.engine.shapes import shape_by_name
@@ -148,8 +148,8 @@ def old_gpu() -> None:
 
 
 def no_transformer_engine() -> None:
-    with patch.dict(sys.modules, {"transformer_engine.pytorch": None}), patch.object(te_linear, "load_torchs_cudnn"):
-        te_linear.load()
+    with patch.dict(sys.modules, {"transformer_engine.pytorch": None}), patch.object(fp8, "preload_torch_cudnn"):
+        fp8.load_transformer_engine()
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_a_lagging_runner_gives_each_token_once_one_step_later(make_engine: Call
     prompts, found = [[1, 2, 3], [4] * 30, [5]], []
     for lag in (0, 1):
         engine, tokens = make_engine(), {index: [] for index in range(3)}
-        engine.link.runner.lag = lag
+        engine.channel.executor.lag = lag
         requests = [Request(index, prompt, 5) for index, prompt in enumerate(prompts)]
         for request in requests:
             engine.submit(request)

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "runners"))
 
 import torch  # noqa: E402
-from llmval_runners.engine.engine import Link  # noqa: E402
-from llmval_runners.engine.gpu import all_reduce  # noqa: E402
-from llmval_runners.engine.gpu.executor import GpuRunner  # noqa: E402
+from llmval_runners.engine.engine import PlanChannel  # noqa: E402
+from llmval_runners.engine.gpu.executor import GpuExecutor  # noqa: E402
+from llmval_runners.engine.kernels import all_reduce  # noqa: E402
 from llmval_runners.engine.kv_cache import PagedKVCache  # noqa: E402
 from llmval_runners.engine.loader import gpu_attention  # noqa: E402
 from llmval_runners.engine.parallel import Parallel, RankLost  # noqa: E402
@@ -30,14 +30,14 @@ SIZES = [300, 5, 128]  # tokens of the prompts
 CALLS = 60
 
 
-def runner_of(parallel: Parallel, *, graphs: bool = True) -> GpuRunner:
+def runner_of(parallel: Parallel, *, graphs: bool = True) -> GpuExecutor:
     model = build(SHAPE, random_weights(3, parallel.device), parallel, torch.bfloat16)
     cache = PagedKVCache(
         SHAPE, tensor_parallel=parallel.size, pages=PAGES, page_size=PAGE, dtype=torch.bfloat16,
-        device=parallel.device, spare=True,
+        device=parallel.device, with_padding_page=True,
     )  # fmt: skip
     attention = gpu_attention("sdpa", cache, model.heads)
-    return GpuRunner(model, cache, attention, max_batch=8, max_pages=4, graphs=graphs)
+    return GpuExecutor(model, cache, attention, max_batch=8, max_pages=4, graphs=graphs)
 
 
 def plans() -> list[StepPlan]:
@@ -50,7 +50,7 @@ def plans() -> list[StepPlan]:
     return [first, *steps]
 
 
-def logits_of(runner: GpuRunner, parallel: Parallel) -> tuple[list[list[int]], torch.Tensor]:
+def logits_of(runner: GpuExecutor, parallel: Parallel) -> tuple[list[list[int]], torch.Tensor]:
     """Tokens of each step, and whole logits [rows, vocab] of a last one whose tokens are given."""
     tokens = [list(runner.execute(plan)) for plan in plans()]
     # The same history for every way to compute it: close logits may have given other tokens.
@@ -71,10 +71,10 @@ def logits(parallel: Parallel, choices: list[str]) -> dict[str, Any]:
         eager_tokens, eager = logits_of(runner_of(parallel, graphs=False), parallel)
         distance = float((graph.float() - expected.float()).norm() / expected.float().norm())
         found[choice] = {
-            "ran": parallel.all_reduce_of(torch.empty(8, SHAPE.hidden, dtype=torch.bfloat16, device="meta")),
+            "ran": parallel.all_reduce_for(torch.empty(8, SHAPE.hidden, dtype=torch.bfloat16, device="meta")),
             "distance": distance,
-            "bits": bool(parallel.smallest(int(torch.equal(graph, eager)))),
-            "tokens": bool(parallel.smallest(int(graph_tokens == eager_tokens))),
+            "bits": bool(parallel.min_over_ranks(int(torch.equal(graph, eager)))),
+            "tokens": bool(parallel.min_over_ranks(int(graph_tokens == eager_tokens))),
         }
     return found
 
@@ -90,7 +90,7 @@ def sums(parallel: Parallel, choices: list[str]) -> dict[str, Any]:
             shape = (CALLS, size // 2)
             given = torch.randint(-8, 9, shape, generator=generator, device=parallel.device).to(torch.bfloat16)
             expected = given.float()
-            with parallel.using(all_reduce.NCCL):
+            with parallel.using_all_reduce(all_reduce.NCCL):
                 expected = parallel.all_reduce(expected)
             out = torch.zeros_like(given)
 
@@ -109,8 +109,8 @@ def sums(parallel: Parallel, choices: list[str]) -> dict[str, Any]:
                 out.zero_()
                 graph.replay()
                 right &= torch.equal(out.float(), expected)
-            how = parallel.all_reduce_of(given[0])
-            found[f"{choice} {size}"] = {"ran": how, "right": bool(parallel.smallest(int(right)))}
+            how = parallel.all_reduce_for(given[0])
+            found[f"{choice} {size}"] = {"ran": how, "right": bool(parallel.min_over_ranks(int(right)))}
     return found
 
 
@@ -118,15 +118,15 @@ def die(parallel: Parallel, choices: list[str]) -> dict[str, Any]:
     """Rank 1 is killed in the middle of serving."""
     parallel.use_all_reduce(choices[0])
     runner = runner_of(parallel)
-    link = Link(runner, max_batch=8)
+    channel = PlanChannel(runner, max_batch=8)
     first, *steps = plans()
     for count, plan in enumerate([first, *(steps * 1000)]):
         if parallel.rank == 1 and count == 20:
             os.kill(os.getpid(), signal.SIGKILL)
         if parallel.rank == 0:
-            list(link.lead(plan))
+            list(channel.broadcast(plan))
         else:
-            link.receive()
+            channel.receive()
     return {}
 
 
@@ -144,7 +144,7 @@ def main() -> None:
         os._exit(1)
     if rank == 0:
         Path(out).write_text(json.dumps(found))
-    parallel.smallest(0)
+    parallel.min_over_ranks(0)
     os._exit(0)  # NCCL's end waits for graphs that still exist
 
 

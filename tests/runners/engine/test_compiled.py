@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from llmval_runners.engine.attention.reference import choose
+from llmval_runners.engine.attention.reference import reference_attention
 from llmval_runners.engine.compiled import CompiledDecoder
 from llmval_runners.engine.config import configure
-from llmval_runners.engine.engine import Engine, Link, Runner
-from llmval_runners.engine.gpu import all_reduce
+from llmval_runners.engine.cpu_executor import CpuExecutor
+from llmval_runners.engine.engine import Engine, PlanChannel
+from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.engine.kv_cache import PageAllocator, PagedKVCache
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.request import Request
@@ -50,7 +51,7 @@ class SharedBuffer(TwoRanks):
         super().__init__()
         self.buffer = torch.empty(2**16)
 
-    def all_reduce_of(self, tensor: torch.Tensor) -> str:
+    def all_reduce_for(self, tensor: torch.Tensor) -> str:
         return all_reduce.TWO_SHOT
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -59,12 +60,12 @@ class SharedBuffer(TwoRanks):
         return shared.copy_(tensor.mul(1.5))
 
 
-def runner(mode: str, *, backend: str = "sdpa", parallel: Parallel | None = None, kv=torch.float32) -> Runner:
+def runner(mode: str, *, backend: str = "sdpa", parallel: Parallel | None = None, kv=torch.float32) -> CpuExecutor:
     model = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.float32)
     model.parallel = parallel or model.parallel
     cache = PagedKVCache(TINY, tensor_parallel=1, pages=32, page_size=8, dtype=kv, device=CPU)
     compiled = None if mode == "off" else CompiledDecoder(model, cache, mode)
-    return Runner(model, cache, choose(backend), max_batch=8, max_pages=32, compiled=compiled)
+    return CpuExecutor(model, cache, reference_attention(backend), max_batch=8, max_pages=32, compiled=compiled)
 
 
 @pytest.mark.slow  # a C++ compiler's time
@@ -72,10 +73,10 @@ def runner(mode: str, *, backend: str = "sdpa", parallel: Parallel | None = None
 def test_requests_get_the_tokens_of_the_plain_engine(mode: str) -> None:
     """Prompts of one token and over page ends, chunked, decoding in changing company: steps of many sizes."""
 
-    def serve(mode: str, backend: str) -> tuple[list[list[int]], Runner]:
+    def serve(mode: str, backend: str) -> tuple[list[list[int]], CpuExecutor]:
         one = runner(mode, backend=backend)
         scheduler = Scheduler(TINY, PageAllocator(32, 8), max_batch=8, chunk=24, element_bytes=4)
-        engine = Engine(Link(one, max_batch=8), scheduler)
+        engine = Engine(PlanChannel(one, max_batch=8), scheduler)
         source = torch.Generator().manual_seed(9)
         sizes = [(1, 9), (8, 8), (7, 3), (9, 1), (50, 12), (24, 5), (25, 2), (16, 17)]
         requests = [

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from llmval_runners.engine.engine import Engine, Link
+from llmval_runners.engine.engine import Engine, PlanChannel
 from llmval_runners.engine.kv_cache import CacheTooSmall, PageAllocator
 from llmval_runners.engine.request import Request
-from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan, head_for
+from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan, head_size
 
 MakeEngine = Callable[..., Engine]
 
@@ -139,13 +139,13 @@ def test_a_decode_step_is_one_broadcast_and_a_larger_plan_two(tiny, monkeypatch,
     plan = StepPlan(admits=admits, decodes=[Decode(row, 5 + row) for row in range(decodes)])
     sent: list[torch.Tensor] = []
     runner = SimpleNamespace(model=SimpleNamespace(parallel=tiny.parallel), execute=lambda plan: [plan])
-    link = Link(runner, max_batch=8)
+    channel = PlanChannel(runner, max_batch=8)
     monkeypatch.setattr(tiny.parallel, "size", 2)
     monkeypatch.setattr(tiny.parallel, "broadcast_plan", sent.append)
-    assert list(link.lead(plan)) == [plan]
-    assert [len(wire) for wire in sent] == [head_for(8), rest][: 1 + bool(rest)]
+    assert list(channel.broadcast(plan)) == [plan]
+    assert [len(wire) for wire in sent] == [head_size(8), rest][: 1 + bool(rest)]
     monkeypatch.setattr(tiny.parallel, "broadcast_plan", lambda empty: empty.copy_(sent.pop(0)))
-    assert link.receive() == plan
+    assert channel.receive() == plan
     assert not sent
 
 

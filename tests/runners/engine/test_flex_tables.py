@@ -16,9 +16,7 @@ flex_attention(*torch.randn(3, 1, 1, 128, 16))  # loads Inductor, which must not
 import no_triton
 torch.compile = lambda function, **_: function
 
-from llmval_runners.engine.attention.reference import Span
-from llmval_runners.engine.gpu.decoder import Tokens
-from llmval_runners.engine.attention.sdpa import Prompts
+from llmval_runners.engine.attention.backend import Prompts, Tokens, TokenSpan
 from llmval_runners.engine.attention.flex import FlexAttention
 
 torch.manual_seed(0)
@@ -28,7 +26,7 @@ attention = FlexAttention(cache, HEADS)
 keys, values = cache.pool[0]
 page_table = torch.zeros(5, WIDE, dtype=torch.int32)
 kept = Tokens(*(torch.zeros(COUNT, dtype=kind) for kind in (torch.int64, torch.int32, torch.int32)))
-attend, fill = attention.captured(kept, page_table)
+attend, fill = attention.capturable_prefill(kept, page_table)
 order = torch.randperm(PAGES).tolist()
 
 def step(*chunks):
@@ -36,7 +34,7 @@ def step(*chunks):
     kept.rows.fill_(4)
     kept.positions.zero_()
     for row, (start, count) in enumerate(chunks):
-        spans.append(Span(row, offset, count, start))
+        spans.append(TokenSpan(row, offset, count, start))
         pages.append(order[3 * row : 3 * row + 3])
         kept.rows[offset : offset + count] = row
         kept.positions[offset : offset + count] = torch.arange(start, start + count)
@@ -53,16 +51,16 @@ for chunks in ([(0, 300), (0, 100)], [(130, 200)], [(0, 1), (0, 128), (0, 129)])
 
 long, rows = 1536, torch.tensor([0] * 300 + [1] * 380 + [4] * 856, dtype=torch.int32)
 positions = torch.cat((torch.arange(300), torch.arange(380), torch.zeros(856))).int()
-spans, pages = [Span(0, 0, 300, 0), Span(1, 300, 380, 0)], [order[:3], order[3:6]]
+spans, pages = [TokenSpan(0, 0, 300, 0), TokenSpan(1, 300, 380, 0)], [order[:3], order[3:6]]
 tokens, qkv = Tokens(rows.long(), rows, positions), torch.randn(long, HEADS + 2 * KV_HEADS, DIM)
 attended = []
-for attention.chunks in ([long], [512, 1024], [512]):
+for attention.prefill_sizes in ([long], [512, 1024], [512]):
     attended.append(attention.prefill(tokens, page_table, Prompts(spans, pages))(qkv, keys, values))
 assert attended[0][:680].abs().sum() > 0
 assert all(torch.allclose(attended[0][:680], found[:680], atol=1e-6) for found in attended)
 
-too_wide = Prompts([Span(0, 0, 128, 9 * PAGE)], [[page % PAGES for page in range(200)]])
-wider = Prompts([Span(0, 0, 128, 190 * PAGE)], [[page % PAGES for page in range(200)]])
+too_wide = Prompts([TokenSpan(0, 0, 128, 9 * PAGE)], [[page % PAGES for page in range(200)]])
+wider = Prompts([TokenSpan(0, 0, 128, 190 * PAGE)], [[page % PAGES for page in range(200)]])
 assert fill(too_wide) and not fill(wider)
 """
 

@@ -12,8 +12,7 @@ import torch
 import no_triton
 
 from llmval_runners.engine.attention import fp8_prefill
-from llmval_runners.engine.attention.reference import Span
-from llmval_runners.engine.attention.sdpa import Prompts
+from llmval_runners.engine.attention.backend import Prompts, TokenSpan
 
 E4M3 = torch.float8_e4m3fn
 
@@ -34,7 +33,7 @@ def merge(one, two, one_log, two_log, out):
     share = torch.sigmoid(two_log - one_log).t()[..., None]
     out.copy_(one.float() + (two.float() - one.float()) * share)
 
-fp8_prefill.merge, fp8_prefill.fp8_sdpa = merge, lambda device: fp8
+fp8_prefill.merge_attention, fp8_prefill.fp8_sdpa = merge, lambda device: fp8
 torch.manual_seed(0)
 HEADS, KV_HEADS, DIM, PAGE, CHUNKS = 4, 2, 32, 128, ((0, 2048), (2048, 3072))
 length = sum(count for _, count in CHUNKS)
@@ -49,7 +48,7 @@ for pool, new in zip(cache.pool[0], (k, v)):
     pool.view(torch.uint8)[:, slots] = new.to(E4M3).view(torch.uint8).transpose(0, 1)
 found = []
 for start, count in CHUNKS:
-    attend = attention.prefill(None, None, Prompts([Span(0, 0, count, start)], [pages]))
+    attend = attention.prefill(None, None, Prompts([TokenSpan(0, 0, count, start)], [pages]))
     step = torch.cat((q, k, v), 1)[start : start + count]
     found.append(attend(step, *cache.pool[0]))
     filled = attend(torch.cat((step, torch.full_like(step[:16], float("nan")))), *cache.pool[0])

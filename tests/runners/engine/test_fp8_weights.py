@@ -6,10 +6,9 @@ import pytest
 import torch
 from llmval_runners.engine import loader as executor
 from llmval_runners.engine.config import configure
-from llmval_runners.engine.fp8 import NATIVE_KERNEL, Fp8Weight
+from llmval_runners.engine.fp8 import NATIVE_KERNEL, Fp8Weight, TeLinear
 from llmval_runners.engine.model import Linear
 from llmval_runners.engine.parallel import Parallel
-from llmval_runners.engine.te_linear import TeLinear
 from llmval_runners.engine.weights import random_weights
 from llmval_runners.load_test.options import parse
 
@@ -45,7 +44,7 @@ def test_a_native_weight_is_as_near_as_three_bits_of_mantissa_get() -> None:
     """A scale an output feature: a small row is as exact as a large one, and a row of zeros stays zeros."""
     weight = torch.randn(48, 64, generator=torch.Generator().manual_seed(1)) * torch.logspace(-6, 3, 48)[:, None]
     weight[5] = 0
-    made = Fp8Weight.of(weight)
+    made = Fp8Weight.quantize(weight)
     assert (made.weight.dtype, made.scales.shape, made.scales.dtype) == (E4M3, (48,), torch.float32)
     error = (made.weight.float() * made.scales[:, None] - weight).abs()
     half_a_step = torch.maximum(weight.abs() / 16, made.scales[:, None] * 2**-10)  # of normal and subnormal values

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from llmval_runners.engine.attention.reference import choose
-from llmval_runners.engine.engine import Engine, Link, Runner
+from llmval_runners.engine.attention.reference import reference_attention
+from llmval_runners.engine.cpu_executor import CpuExecutor
+from llmval_runners.engine.engine import Engine, PlanChannel
 from llmval_runners.engine.fp8 import Fp8Weight
 from llmval_runners.engine.kv_cache import PageAllocator, PagedKVCache, pages_for
 from llmval_runners.engine.model import Decoder, Linear
@@ -43,7 +44,7 @@ def models() -> dict[str, Decoder]:
     state = {name: tensor.float().cpu() for name, tensor in export(bf16).items()}
     return {
         "bf16": bf16,
-        "fp8": build(SHAPE, from_state_dict(state), Parallel(GPU), torch.bfloat16, Fp8Weight.of),
+        "fp8": build(SHAPE, from_state_dict(state), Parallel(GPU), torch.bfloat16, Fp8Weight.quantize),
         "reference": build(SHAPE, from_state_dict(state), Parallel(CPU), torch.float32, Linear),
     }
 
@@ -78,16 +79,18 @@ def gpu_runner(
     prompt_chunk: int = 0,
 ):
     from llmval_runners.engine.compiled import CompiledDecoder
-    from llmval_runners.engine.gpu.executor import GpuRunner
+    from llmval_runners.engine.gpu.executor import GpuExecutor
     from llmval_runners.engine.loader import gpu_attention
 
     dtype = torch.bfloat16 if kv == "bf16" else torch.float8_e4m3fn
-    cache = PagedKVCache(SHAPE, tensor_parallel=1, pages=pages, page_size=PAGE, dtype=dtype, device=GPU, spare=True)
+    cache = PagedKVCache(
+        SHAPE, tensor_parallel=1, pages=pages, page_size=PAGE, dtype=dtype, device=GPU, with_padding_page=True
+    )
     attention = gpu_attention(backend, cache, model.heads)
     if backend == "flex":
-        attention.batches, attention.chunks = [1], [512]  # a size costs seconds of compiling
+        attention.decode_sizes, attention.prefill_sizes = [1], [512]  # a size costs seconds of compiling
     compiled = None if compile_mode == "off" else CompiledDecoder(model, cache, compile_mode)
-    return GpuRunner(
+    return GpuExecutor(
         model, cache, attention, max_batch=max_batch, max_pages=pages, graphs=graphs, temperature=temperature,
         compiled=compiled, prompt_chunk=prompt_chunk,
     )  # fmt: skip
@@ -108,7 +111,7 @@ def admit(sizes: list[int], pages: int = 40) -> list[Admit]:
 def reference(model: Decoder, tokens: list[int]) -> torch.Tensor:
     """Logits of every position, float32, by the CPU engine in one piece."""
     cache = PagedKVCache(SHAPE, tensor_parallel=1, pages=1, page_size=len(tokens), dtype=torch.float32, device=CPU)
-    runner = Runner(model, cache, choose("sdpa"), max_batch=1, max_pages=1)
+    runner = CpuExecutor(model, cache, reference_attention("sdpa"), max_batch=1, max_pages=1)
     hidden, _, _ = runner.forward(StepPlan(admits=[Admit(0, [0])], prefills=[Prefill(0, 0, tokens, True)]))
     return model.logits(hidden)
 
@@ -139,12 +142,12 @@ def test_prompts_and_decodes_equal_the_reference(
     prompts = [ids(size, size) for size in sizes]
     expected = [reference(models["reference"], [*prompt, 7, 9, 11]) for prompt in prompts]
     runner._admit(StepPlan(admits=admit([size + 3 for size in sizes])))
-    whole, _ = runner.prefill([Prefill(row, 0, prompt, True) for row, prompt in enumerate(prompts)], every=True)
+    whole, _ = runner.prefill([Prefill(row, 0, prompt, True) for row, prompt in enumerate(prompts)], all_logits=True)
     for part, size, logits in zip(whole.split(sizes), sizes, expected, strict=True):
         assert error(part, logits[:size]) < bound
     longest = prompts[4]
     for start, end in ((0, 100), (100, 230), (230, 300)):  # chunks that end within a page
-        part, _ = runner.prefill([Prefill(4, start, longest[start:end], end == 300)], every=True)
+        part, _ = runner.prefill([Prefill(4, start, longest[start:end], end == 300)], all_logits=True)
         assert error(part, expected[4][start:end]) < bound
     for step, token in enumerate((7, 9, 11)):
         runner.last_token[:5] = token
@@ -164,13 +167,13 @@ def test_long_chunks_by_cudnn_equal_one_piece_by_flash(models, weights: str) -> 
     prompt = ids(6144)
     runner._admit(StepPlan(admits=admit([6145], 60)))
     parts = [Prefill(0, start, prompt[start : start + 2048], True) for start in (0, 2048, 4096)]
-    chunks = [runner.prefill([part], every=True)[0] for part in parts]
-    whole, _ = runner.prefill([Prefill(0, 0, [*prompt, 5], True)], every=True)  # no multiple of 1024: flash
+    chunks = [runner.prefill([part], all_logits=True)[0] for part in parts]
+    whole, _ = runner.prefill([Prefill(0, 0, [*prompt, 5], True)], all_logits=True)  # no multiple of 1024: flash
     bound = BF16_BOUND if weights == "bf16" else FP8_BOUND
     assert error(torch.cat(chunks), whole[:-1]) < bound
     runner._admit(StepPlan(admits=admit([4096, 2048], 60)))
     first, second = Prefill(0, 0, prompt[:4096], True), Prefill(1, 0, prompt[:2048], True)
-    together, _ = runner.prefill([first, second], every=True)  # both fresh, of two lengths: nothing to merge with
+    together, _ = runner.prefill([first, second], all_logits=True)  # both fresh, of two lengths: nothing to merge with
     assert error(together, torch.cat((whole[:4096], whole[:2048]))) < bound
 
 
@@ -222,30 +225,31 @@ def test_captured_layers_compute_what_eager_ones_do(models, weights: str, backen
 
     def run() -> list[torch.Tensor]:
         runner.last_token.fill_(7)
-        found = [runner.prefill(prefills, decodes=decodes, every=True)[0].clone() for prefills, decodes in steps]
+        found = [runner.prefill(prefills, decodes=decodes, all_logits=True)[0].clone() for prefills, decodes in steps]
         return [*found, runner.cache.pool[:, :, :, :-PAGE].clone().view(torch.uint8)]
 
-    graphs = runner._prompt_graphs
-    replayed = graphs.hidden
+    graphs = runner._prefill_graphs
+    replayed = graphs.forward
 
     def counted(tokens, *rest):
         ran.append(len(tokens.ids))
         return replayed(tokens, *rest)
 
-    def eager(tokens, lead, prompts, wanted):
-        return runner.decoder.hidden(tokens, runner.page_table, runner._attend(tokens, lead, prompts), wanted)
+    def eager(tokens, num_decodes, prompts, output_indices):
+        attend = runner._attend(tokens, num_decodes, prompts)
+        return runner.decoder.forward(tokens, runner.page_table, attend, output_indices)
 
-    monkeypatch.setattr(graphs, "hidden", counted)
+    monkeypatch.setattr(graphs, "forward", counted)
     captured = run()
     assert ran == ([512, 512, 576] if backend == "flex" else [1024, 256, 384, 768])
-    monkeypatch.setattr(graphs, "hidden", eager)
+    monkeypatch.setattr(graphs, "forward", eager)
     for one, two in zip(captured, run(), strict=True):
         assert torch.equal(one, two)
 
 
 def serve(runner, requests: list[Request], pages: int = 40, chunk: int = 256, together: int = 8) -> list[list[int]]:
     scheduler = Scheduler(SHAPE, PageAllocator(pages, PAGE), max_batch=together, chunk=chunk, element_bytes=2)
-    engine = Engine(Link(runner, max_batch=together), scheduler)
+    engine = Engine(PlanChannel(runner, max_batch=together), scheduler)
     for request in requests:
         engine.submit(request)
     while not engine.idle:
@@ -270,7 +274,7 @@ def test_batch_composition_keeps_greedy_tokens_within_a_bucket(models) -> None:
     alone = [serve(runner, [request], chunk=1024, together=8)[0] for request in requests()]
     together = requests()
     scheduler = Scheduler(SHAPE, PageAllocator(40, PAGE), max_batch=8, chunk=1024, element_bytes=2)
-    engine = Engine(Link(runner, max_batch=8), scheduler)
+    engine = Engine(PlanChannel(runner, max_batch=8), scheduler)
     for request in together:
         engine.submit(request)
         for done, token, _ in engine.step():  # one prompt a step, while the others decode
@@ -318,7 +322,7 @@ def test_products_of_any_number_of_rows(models, rows: int, fp8: bool, split: boo
     decoder = FusedDecoder(model, cache)
     x = torch.randn(rows, SHAPE.ffn, device=GPU, dtype=torch.bfloat16)
     layer = model.layers[1].down
-    given = kernels.as_rows(x, fp8)
+    given = kernels.linear_input(x, fp8)
     values = given.values.double() * (given.scales[:, None] if fp8 else 1)
     weight = layer.weight.double() * (layer.scales[:, None] if fp8 else 1)
     found = decoder.linear(layer, given, split=split).double().sum(0)
@@ -332,7 +336,7 @@ def test_products_of_any_number_of_rows(models, rows: int, fp8: bool, split: boo
 @pytest.mark.parametrize("splits", [1, 4])
 def test_one_kernel_rotates_writes_and_attends_as_two_do(fp8: bool, parts: int, splits: int) -> None:
     """A first token, tokens around a tile's and a page's end, and rows that fill a batch up."""
-    from llmval_runners.engine.kernels.fused_ops import rotate_write
+    from llmval_runners.engine.kernels.fused_ops import rope_and_cache
     from llmval_runners.engine.kernels.paged_decode import paged_decode
     from llmval_runners.engine.model import rope_frequencies
 
@@ -348,7 +352,7 @@ def test_one_kernel_rotates_writes_and_attends_as_two_do(fp8: bool, parts: int, 
     frequencies = rope_frequencies(SHAPE).to(GPU)
     one, two = pools.clone(), pools.clone()
     sizes = {"heads": SHAPE.heads, "page_size": PAGE}
-    qkv = rotate_write(
+    qkv = rope_and_cache(
         projected.clone(), frequencies, rows, positions, table, *one, dtype=torch.bfloat16, **sizes
     )  # fmt: skip
     apart = paged_decode(qkv, *one, rows, positions, table, splits=splits, **sizes)

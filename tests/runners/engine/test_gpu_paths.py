@@ -48,8 +48,8 @@ from types import SimpleNamespace
 import torch
 import no_triton
 from llmval_runners.engine.attention import sdpa as gpu_attention
-from llmval_runners.engine.attention.reference import Span
-from llmval_runners.engine.attention.sdpa import Prompts, SdpaAttention
+from llmval_runners.engine.attention.backend import Prompts, TokenSpan
+from llmval_runners.engine.attention.sdpa import SdpaAttention
 
 def cudnn(q, k, v, causal):
     if not k.numel():
@@ -62,7 +62,7 @@ def cudnn(q, k, v, causal):
 def merge(one, two, one_log, two_log, out):
     out.copy_(one + (two - one) * torch.sigmoid(two_log - one_log).t()[..., None])
 
-gpu_attention._cudnn, gpu_attention.merge = cudnn, merge
+gpu_attention._cudnn, gpu_attention.merge_attention = cudnn, merge
 torch.manual_seed(0)
 pool = torch.randn(1, 2, 1, 80 * 128, 16)
 attention = SdpaAttention(SimpleNamespace(page_size=128, pool=pool), 1)
@@ -72,11 +72,11 @@ def step(*spans):
     pages = [list(range(20 * i, 20 * i + 40)) for i in range(len(spans))]
     return attention.prefill(None, None, Prompts(list(spans), pages))(qkv[: sum(s.count for s in spans)], *pool[0])
 
-fresh = step(Span(0, 0, 2048, 0))
-mixed = step(Span(0, 0, 2048, 2048), Span(1, 2048, 2048, 0))
+fresh = step(TokenSpan(0, 0, 2048, 0))
+mixed = step(TokenSpan(0, 0, 2048, 2048), TokenSpan(1, 2048, 2048, 0))
 assert mixed.isfinite().all()
 qkv[:2048] = qkv[2048:].clone()
-assert torch.allclose(mixed[2048:], step(Span(0, 0, 2048, 0)), atol=1e-6)
+assert torch.allclose(mixed[2048:], step(TokenSpan(0, 0, 2048, 0)), atol=1e-6)
 assert not torch.allclose(mixed[:2048], fresh, atol=1e-2), "what came before counts"
 """)
 
@@ -86,15 +86,15 @@ def test_what_is_compiled_for_large_steps_stays_within_the_page_table() -> None:
 from types import SimpleNamespace
 import torch
 import no_triton
-from llmval_runners.engine.gpu.executor import GpuRunner
+from llmval_runners.engine.gpu.executor import GpuExecutor
 
 ran = []
 runner = SimpleNamespace(
-    page_table=torch.zeros(3, 5, dtype=torch.int32), cache=SimpleNamespace(page_size=128, spare_page=7), spare_row=2,
-    _pages={},
+    page_table=torch.zeros(3, 5, dtype=torch.int32), cache=SimpleNamespace(page_size=128, padding_page=7),
+    padding_row=2, _pages={},
 )
 runner.prefill = lambda chunks: ran.append([(c.row, c.start, len(c.tokens), len(runner._pages[c.row])) for c in chunks])
-GpuRunner._compile_prompts(runner, [512, 1500])
+GpuExecutor._compile_prompts(runner, [512, 1500])
 assert ran == [[(2, 0, 512, 5)], [(2, 0, 640, 5), (2, 0, 640, 5), (2, 0, 220, 5)]], ran
 assert not runner._pages
 """)
@@ -103,7 +103,7 @@ assert not runner._pages
 def test_the_mode_in_the_result_is_that_of_the_layers() -> None:
     made = [
         build(SHAPES["tiny"], random_weights(0, CPU), Parallel(CPU), torch.float32, *how)
-        for how in ((), (Fp8Weight.of,))
+        for how in ((), (Fp8Weight.quantize,))
     ]
     assert [fp8_mode(model) for model in made] == ["none", "native"]
     te = SimpleNamespace(layers=[SimpleNamespace(qkv=object.__new__(te_layer()))])
@@ -111,6 +111,6 @@ def test_the_mode_in_the_result_is_that_of_the_layers() -> None:
 
 
 def te_layer() -> type:
-    from llmval_runners.engine.te_linear import TeLinear
+    from llmval_runners.engine.fp8 import TeLinear
 
     return TeLinear

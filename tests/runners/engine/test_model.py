@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from llmval_runners.engine.attention.reference import choose
-from llmval_runners.engine.engine import Runner
+from llmval_runners.engine.attention.reference import reference_attention
+from llmval_runners.engine.cpu_executor import CpuExecutor
 from llmval_runners.engine.kv_cache import PagedKVCache, pages_for
 from llmval_runners.engine.model import Decoder
 from llmval_runners.engine.parallel import Parallel
@@ -39,7 +39,7 @@ def logits(model: Decoder, backend: str, tokens: list[int], page_size: int = 8) 
         dtype=torch.float32,
         device=CPU,
     )
-    runner = Runner(model, cache, choose(backend), max_batch=2, max_pages=pages)
+    runner = CpuExecutor(model, cache, reference_attention(backend), max_batch=2, max_pages=pages)
     order = torch.randperm(pages, generator=torch.Generator().manual_seed(1)).tolist()
     plan = StepPlan(
         admits=[Admit(1, order[: pages_for(len(tokens), page_size)])], prefills=[Prefill(1, 0, tokens, True)]
@@ -93,7 +93,10 @@ def _rank(rank: int, rendezvous: str, out: str) -> None:
     hidden = torch.randn(5, 128, generator=torch.Generator().manual_seed(5))
     sampled = model.sample(hidden, 0.0, None)
     whole = parallel.all_gather(own).transpose(0, 1).flatten(1)
-    torch.save((whole, sampled, parallel.smallest(9 - 2 * rank), parallel.smallest(7 + 2 * rank)), f"{out}/{rank}.pt")
+    torch.save(
+        (whole, sampled, parallel.min_over_ranks(9 - 2 * rank), parallel.min_over_ranks(7 + 2 * rank)),
+        f"{out}/{rank}.pt",
+    )
     parallel.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from llmval_runners.engine.gpu import all_reduce
+from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.engine.parallel import Parallel, RankLost
 from llmval_runners.process import shutdown
 from llmval_runners.process.shutdown import HangWatch

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 from llmval_runners.engine import loader as executor
-from llmval_runners.engine.attention.reference import choose
+from llmval_runners.engine.attention.reference import reference_attention
 from llmval_runners.engine.config import configure
-from llmval_runners.engine.engine import Runner
+from llmval_runners.engine.cpu_executor import CpuExecutor
 from llmval_runners.engine.kv_cache import PagedKVCache
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.shapes import SHAPES
@@ -42,7 +42,9 @@ def test_ranks_draw_the_same_tokens_with_noise_of_their_own() -> None:
             model = build(TINY, random_weights(0, CPU), parallel, torch.float32)
             model.head.weight.zero_()
             cache = PagedKVCache(TINY, tensor_parallel=2, pages=BATCH, page_size=8, dtype=torch.float32, device=CPU)
-            runner = Runner(model, cache, choose("sdpa"), max_batch=BATCH, max_pages=1, temperature=0.7, seed=seed)
+            runner = CpuExecutor(
+                model, cache, reference_attention("sdpa"), max_batch=BATCH, max_pages=1, temperature=0.7, seed=seed
+            )
             admits = [Admit(row, [row]) for row in range(BATCH)]
             drawn = runner.execute(StepPlan(admits=admits, prefills=[Prefill(r, 0, [r], True) for r in range(BATCH)]))
             for position in range(1, 8):
@@ -67,14 +69,14 @@ class Begun(Exception):
 def begun(runner, batch):
     raise Begun(runner)
 
-gpu_runner.GpuSteps, gpu_runner._DecodeGraph = lambda compiled: None, begun
+gpu_runner.CompiledGpuDecoder, gpu_runner.DecodeGraph = lambda compiled: None, begun
 
 def draw(seed):
     def rank(parallel):
         model = SimpleNamespace(parallel=parallel, embedding=torch.empty(1))
-        cache, attention = SimpleNamespace(spare_page=0), SimpleNamespace(batches=[])
+        cache, attention = SimpleNamespace(padding_page=0), SimpleNamespace(decode_sizes=[])
         try:
-            gpu_runner.GpuRunner(
+            gpu_runner.GpuExecutor(
                 model, cache, attention, max_batch=64, max_pages=1, temperature=0.7, seed=seed, compiled=object()
             )
         except Begun as made:

@@ -1,22 +1,22 @@
 """Which steps with prompt tokens have graphs."""
 
 import pytest
-from llmval_runners.engine.gpu.step_sizes import MOST, SIZES, piece_sizes, step_sizes
+from llmval_runners.engine.gpu.step_sizes import GRAPH_SIZES, MAX_GRAPH_PROMPT, piece_sizes, step_sizes
 
-LEADS = [0, 64, 128, 256]
+DECODE_SIZES = [0, 64, 128, 256]
 
 
 def test_every_step_of_the_load_test_fits_one_of_them():
-    sizes = piece_sizes(LEADS, 2048, 16)
+    sizes = piece_sizes(DECODE_SIZES, 2048, 16)
     assert sizes == sorted(sizes) and sizes[-1] == 2048 + 256
-    assert all(any(size >= lead + tokens for size in sizes) for lead in LEADS for tokens in (1, 500, 2048))
+    assert all(any(size >= decodes + tokens for size in sizes) for decodes in DECODE_SIZES for tokens in (1, 500, 2048))
 
 
-@pytest.mark.parametrize(("chunk", "largest"), [(100, 368), (300, 560), (8192, MOST + 256)])
+@pytest.mark.parametrize(("chunk", "largest"), [(100, 368), (300, 560), (8192, MAX_GRAPH_PROMPT + 256)])
 def test_none_is_larger_than_a_step_can_be(chunk, largest):
-    sizes = piece_sizes(LEADS, chunk, 16)
+    sizes = piece_sizes(DECODE_SIZES, chunk, 16)
     assert sizes[-1] == largest
-    assert sizes[:-1] == [size for size in SIZES if size < largest]
+    assert sizes[:-1] == [size for size in GRAPH_SIZES if size < largest]
 
 
 def test_where_attention_has_few_sizes_there_is_one_for_each_number_of_decodes():

@@ -3,16 +3,19 @@
 What the library itself computes is for a GPU to show (`test_gpu.py`).
 """
 
+import ctypes
 import functools
+import importlib
+import os
 import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from llmval_runners.engine import te_linear
-from llmval_runners.engine.attention.reference import choose
+from llmval_runners.engine import fp8
+from llmval_runners.engine.attention.reference import reference_attention
 from llmval_runners.engine.config import configure
-from llmval_runners.engine.engine import Runner
+from llmval_runners.engine.cpu_executor import CpuExecutor
 from llmval_runners.engine.kv_cache import PagedKVCache
 from llmval_runners.engine.loader import fp8_kernel, linear_maker
 from llmval_runners.engine.model import Linear
@@ -51,11 +54,11 @@ def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("rows", [1, 8, 15, 16, 17, 48])
 def test_any_number_of_rows_is_filled_up_with_zeros_and_cut_again(monkeypatch, rows: int) -> None:
     te = fake_te.install(monkeypatch)
-    engine = te_linear.load()
+    engine = fp8.load_transformer_engine()
     with torch.inference_mode():
         weight, x = torch.randn(48, 32), torch.randn(rows, 32) * 0.01
         layer = engine.linear(weight)
-        with engine.running():
+        with engine.autocast():
             found = layer(x)
     assert te.rows == [-(-rows // 16) * 16]
     values, scale = fake_te.quantised(x)  # of the rows alone: what fills up does not move the scale
@@ -67,11 +70,11 @@ def test_any_number_of_rows_is_filled_up_with_zeros_and_cut_again(monkeypatch, r
 def test_weights_are_one_copy_in_fp8_also_where_gradients_are_on(monkeypatch) -> None:
     te = fake_te.install(monkeypatch)
     with torch.enable_grad():
-        layer = te_linear.load().linear(torch.randn(32, 16))
+        layer = fp8.load_transformer_engine().linear(torch.randn(32, 16))
     assert (layer.weight.dtype, layer.weight.shape, layer.scales.shape) == (torch.float8_e4m3fn, (32, 16), (1,))
     monkeypatch.setattr(te, "quantized_model_init", te.autocast)  # a library that silently keeps 16 bits
     with pytest.raises(RuntimeError, match="made a weight of Parameter, not one copy in FP8"):
-        te_linear.load().linear(torch.randn(32, 16))
+        fp8.load_transformer_engine().linear(torch.randn(32, 16))
 
 
 def test_a_model_of_such_layers_is_near_the_plain_one(monkeypatch) -> None:
@@ -84,9 +87,9 @@ def test_a_model_of_such_layers_is_near_the_plain_one(monkeypatch) -> None:
         hidden = []
         for one in (plain, model):
             cache = PagedKVCache(TINY, tensor_parallel=1, pages=1, page_size=64, dtype=torch.float32, device=CPU)
-            runner = Runner(one, cache, choose("sdpa"), max_batch=1, max_pages=1)
+            runner = CpuExecutor(one, cache, reference_attention("sdpa"), max_batch=1, max_pages=1)
             plan = StepPlan(admits=[Admit(0, [0])], prefills=[Prefill(0, 0, list(range(count)), True)])
-            with te.autocast(enabled=True, recipe=te_linear.load().recipe):
+            with te.autocast(enabled=True, recipe=fp8.load_transformer_engine().recipe):
                 hidden.append(runner.forward(plan)[0])
         assert 0 < float((hidden[1] - hidden[0]).norm() / hidden[0].norm()) < 0.2
     assert len(te.rows) == 2 * 4 * TINY.layers
@@ -110,7 +113,7 @@ def test_where_it_is_missing_or_does_not_load_one_sentence_says_what_to_do(monke
     def broken(name: str) -> None:
         raise OSError("libtransformer_engine.so: undefined symbol")
 
-    monkeypatch.setattr(te_linear.importlib, "import_module", broken)
+    monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.raises(Refused, match=r"installed but does not load .*undefined symbol"):
         ask()
 
@@ -119,7 +122,7 @@ def test_an_old_one_is_refused(monkeypatch) -> None:
     fake_te.install(monkeypatch)
     monkeypatch.delattr(fake_te.FakeTe, "autocast")
     with pytest.raises(Refused, match=r"2\.20 or later, and 2\.20\.2 has no te\.autocast"):
-        te_linear.load()
+        fp8.load_transformer_engine()
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
@@ -158,7 +161,7 @@ def test_the_result_says_library_version_and_recipe(monkeypatch, hopper) -> None
     config = configure(parse(FLAGS), world_size=1, local_rank=0)
     model = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16, linear_maker(config.fp8))
     cache = SimpleNamespace(dtype=torch.float8_e4m3fn)
-    ran = SimpleNamespace(model=model, cache=cache, attention=choose("sdpa"), compiled=None)
+    ran = SimpleNamespace(model=model, cache=cache, attention=reference_attention("sdpa"), compiled=None)
     identity = _identity(config, ran)
     assert (identity["fp8_mode"], identity["kv_dtype"]) == ("transformer-engine", "float8_e4m3fn")
     plain = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16)
@@ -173,8 +176,41 @@ def test_the_workspace_that_the_products_keep_can_be_given_back(monkeypatch) -> 
     gemm = ModuleType("gemm")
     gemm.get_cublas_workspace = functools.lru_cache(lambda device, ub, grouped_gemm: torch.empty(1))
     first = gemm.get_cublas_workspace(0, False, False)
-    te_linear.forget_workspace()  # the library is not loaded
+    fp8.free_workspace()  # the library is not loaded
     monkeypatch.setitem(sys.modules, "transformer_engine.pytorch.cpp_extensions.gemm", gemm)
     assert gemm.get_cublas_workspace(0, False, False) is first
-    te_linear.forget_workspace()
+    fp8.free_workspace()
     assert gemm.get_cublas_workspace(0, False, False) is not first
+
+
+@pytest.fixture
+def process(tmp_path, monkeypatch):
+    """A process that has mapped torch's cuDNN; returns the list of libraries that it loads."""
+    for name in fp8.CUDNN_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(fp8.CUDNN_VARIABLES[0], "")  # so that it is taken away again
+    for name in ("libcudnn.so.9", "libcudnn_graph.so.9", "libcudnn_cnn.so.9", "libcublas.so.13"):
+        (tmp_path / name).touch()
+    maps = tmp_path / "maps"
+    maps.write_text(f"7f00-7f01 r-xp 0 08:01 1  /lib/libc.so.6\n7f02-7f03 r-xp 0 08:01 2  {tmp_path}/libcudnn.so.9\n")
+    loaded = []
+    monkeypatch.setattr(fp8, "MAPS", maps)
+    monkeypatch.setattr(ctypes, "CDLL", lambda path, mode: loaded.append((path, mode)))
+    return loaded
+
+
+def test_all_parts_are_loaded_for_all_and_the_folder_is_named(process, tmp_path):
+    assert fp8.preload_torch_cudnn() == tmp_path
+    parts = ("libcudnn.so.9", "libcudnn_cnn.so.9", "libcudnn_graph.so.9")
+    assert process == [(str(tmp_path / name), ctypes.RTLD_GLOBAL) for name in parts]
+    assert os.environ["CUDNN_HOME"] == str(tmp_path)
+
+
+def test_a_cudnn_that_the_environment_names_is_left_alone(process, monkeypatch):
+    monkeypatch.setenv("CUDNN_PATH", "/opt/cudnn")
+    assert fp8.preload_torch_cudnn() is None and not process
+
+
+def test_without_a_cudnn_nothing_is_done(process):
+    fp8.MAPS.write_text("7f00-7f01 r-xp 0 08:01 1  /lib/libc.so.6\n")
+    assert fp8.preload_torch_cudnn() is None and not process

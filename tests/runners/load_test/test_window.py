@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from llmval_runners.engine import parallel
-from llmval_runners.engine.engine import Engine, Link
+from llmval_runners.engine.engine import Engine, PlanChannel
 from llmval_runners.engine.request import Request
 from llmval_runners.engine.step_plan import IDLE, STEP, StepPlan
 from llmval_runners.load_test import generator as loadgen
@@ -186,7 +186,7 @@ def test_followers_hear_of_rank_0_all_the_time_however_long_nobody_asks_for_anyt
         wires.append(wire)
 
     engine = slow_engine()
-    engine.link._parallel = SimpleNamespace(size=2, broadcast_plan=broadcast)
+    engine.channel._parallel = SimpleNamespace(size=2, broadcast_plan=broadcast)
     silence = 3 * parallel.TIMEOUT.total_seconds()
     window(engine, load(2, silence, output=2)).measure()
     longest = max(later - earlier for earlier, later in pairwise(heard))
@@ -196,6 +196,6 @@ def test_followers_hear_of_rank_0_all_the_time_however_long_nobody_asks_for_anyt
 
     ran: list[StepPlan] = []
     peer = SimpleNamespace(size=2, broadcast_plan=lambda empty: empty.copy_(wires.pop(0)))
-    follower = Link(SimpleNamespace(model=SimpleNamespace(parallel=peer), execute=ran.append), max_batch=8)
+    follower = PlanChannel(SimpleNamespace(model=SimpleNamespace(parallel=peer), execute=ran.append), max_batch=8)
     assert [follower.receive().kind for _ in plans] == plans
     assert len(ran) == 4

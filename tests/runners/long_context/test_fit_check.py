@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from llmval_runners.engine import te_linear
+from llmval_runners.engine import fp8
 from llmval_runners.engine.attention import cudnn_fp8
 from llmval_runners.engine.shapes import SHAPES
 from llmval_runners.engine.weights import random_weights
@@ -76,7 +76,7 @@ def test_what_does_not_load_is_not_drawn_and_said(monkeypatch, capsys):
         raise Refused("built for another torch")
 
     monkeypatch.setattr(fit_check.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(te_linear, "load", broken)
+    monkeypatch.setattr(fp8, "load_transformer_engine", broken)
     monkeypatch.setattr(cudnn_fp8, "fp8_sdpa", lambda device: device)
     assert fit_check._optional(CPU) == {"transformer_engine": False, "fp8_prefill": True}
     assert capsys.readouterr().err == "no combination uses transformer_engine: built for another torch\n"

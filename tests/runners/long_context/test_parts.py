@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_LEAST, cudnn_takes
+from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, cudnn_supports
 from llmval_runners.engine.parallel import Parallel, RankLost
 from llmval_runners.engine.shapes import SHAPES
 from llmval_runners.engine.weights import random_weights
@@ -93,17 +93,17 @@ def test_windows_of_a_long_prompt_are_computed_in_chunks_that_cudnn_takes(length
     """As FP8 attention of prompts needs them: else their logits would be those of bf16 without a word."""
     ran = []
 
-    def prefilled(chunks, every):
+    def prefilled(chunks, all_logits):
         ran.extend((len(chunk.tokens), chunk.start) for chunk in chunks)
         return [torch.zeros(len(chunks[0].tokens), 1)]
 
-    attention = SimpleNamespace(window=CUDNN_LEAST)
+    attention = SimpleNamespace(min_chunk_tokens=CUDNN_MIN_TOKENS)
     context = SimpleNamespace(attention=attention, _cpu=None, _gpu=SimpleNamespace(prefill=prefilled))
     found = fidelity.windows(length)
     for start, count in found:
         assert len(Context.window_logits(context, start, [0] * (start + count))) == count
     assert len(ran) == fidelity.WINDOWS
-    assert all(cudnn_takes(count, start, 128) for count, start in ran), ran
+    assert all(cudnn_supports(count, start, 128) for count, start in ran), ran
     assert length - 1024 < found[-1][0] + found[-1][1] <= length
 
 

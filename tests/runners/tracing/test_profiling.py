@@ -68,7 +68,7 @@ def test_ranges_cost_nothing_until_they_are_wanted() -> None:
     finally:
         ranges.use(None)
     assert opened == ["decode step"]
-    assert ranges.step_name(decodes=True, prefills=True) == ranges.TOGETHER
+    assert ranges.step_name(decodes=True, prefills=True) == ranges.MIXED
     assert ranges.step_name(decodes=False, prefills=True) == ranges.PREFILL
 
 

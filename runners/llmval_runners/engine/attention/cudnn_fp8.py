@@ -1,7 +1,7 @@
-"""cuDNN's FP8 attention for prompts, which PyTorch has no operator for: called through NVIDIA's own Python frontend.
+"""cuDNN's FP8 attention for prompts. PyTorch has no operator for it, so it is called through NVIDIA's Python frontend.
 
-On Hopper cuDNN takes E4M3 queries, keys and values with one scale each and gives an E4M3 result; a result in 16 bits,
-and causal masks that are aligned at the end, need Blackwell. Source: cudnn-frontend,
+On Hopper, cuDNN takes E4M3 queries, keys and values with one scale each, and returns E4M3. A result in 16 bits, and
+causal masks aligned at the end, need Blackwell. Source: cudnn-frontend,
 `include/cudnn_frontend/node/sdpa_support_surface.h`.
 """
 
@@ -15,37 +15,40 @@ from llmval_runners.process.errors import Refused
 PACKAGE = "nvidia-cudnn-frontend"
 CAPABILITY = (9, 0)
 E4M3 = torch.float8_e4m3fn
-# The softmax's numerators, at most 1, are rounded to E4M3 before they meet the values: by 256 they use its range.
+# The softmax's numerators are at most 1 and are rounded to E4M3 before the product with the values. Times 256 they use
+# its range.
 NUMERATOR_SCALE = 256.0
-# A result is a mean of values, so no larger than the largest of them; rounding to E4M3 can raise that one by 1/16.
+# A result is a weighted mean of values, so it is no larger than the largest value. Rounding to E4M3 can raise that
+# value by 1/16.
 RESULT_MAX = E4M3_MAX / (1 + 1 / 16)
 _SCALARS = ("descale_q", "descale_k", "descale_v", "descale_s", "scale_s", "scale_o")
 
 
 @functools.cache
 def fp8_sdpa(device: torch.device) -> "Fp8Sdpa":
-    """The one of a device, whose plans are worth keeping. Raises Refused as `Fp8Sdpa` does."""
+    """The device's only instance, because its plans are expensive. Raises Refused as `Fp8Sdpa` does."""
     return Fp8Sdpa(device)
 
 
 class Fp8Sdpa:
-    """Attention of one layout and scale; a plan for each new size, which cuDNN takes up to a second to make."""
+    """cuDNN's FP8 attention. Makes one plan per size, which takes up to a second."""
 
     def __init__(self, device: torch.device) -> None:
-        """Raises Refused where the frontend or the GPU cannot do it."""
+        """Raises Refused if the GPU is too old, or the frontend is not installed."""
         if torch.cuda.get_device_capability(device) < CAPABILITY:
             raise Refused(
                 f"FP8 attention needs compute capability {CAPABILITY[0]}.{CAPABILITY[1]} or later, and this GPU is "
                 f"{torch.cuda.get_device_name(device)}: pass --prefill-attention bf16."
             )
         try:
-            import cudnn  # after torch, whose cuDNN it then finds
+            import cudnn  # after torch, so that it finds torch's cuDNN
         except ImportError as error:
             raise Refused(
                 f"--prefill-attention fp8 needs the package {PACKAGE} ({error}): run `pip install {PACKAGE}`, or pass "
                 "--prefill-attention bf16."
             ) from None
-        self._cudnn, self._device = cudnn, device
+        self._cudnn: Any = cudnn
+        self._device = device
         self.version = cudnn.backend_version_string()
         with torch.cuda.device(device):
             self._handle = cudnn.create_handle()
@@ -53,9 +56,9 @@ class Fp8Sdpa:
         self._one = torch.ones(1, device=device)
         self._numerator = torch.full((1,), NUMERATOR_SCALE, device=device)
         self._numerator_back = self._numerator.reciprocal()
-        # The largest numerator, and the largest value of the result, which cuDNN must write.
+        # cuDNN must write the largest numerator and the largest value of the result somewhere.
         self._largest = (torch.empty(1, device=device), torch.empty(1, device=device))
-        self._plans: dict[tuple[Any, ...], tuple[Any, int]] = {}
+        self._plans: dict[tuple[torch.Size, torch.Size, bool], tuple[Any, int]] = {}
 
     def __call__(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: torch.Tensor, causal: bool
@@ -67,7 +70,7 @@ class Fp8Sdpa:
             k: E4M3 [KV heads, keys, head dim], contiguous, as is `v`.
             v: see `k`.
             scale: float32 [1], on the device: the result is stored times this.
-            causal: query i sees keys 0 to i; else all.
+            causal: query i attends to keys 0 to i; otherwise to all keys.
 
         Returns:
             The result, E4M3 as `q`, to be divided by `scale`; and the natural logarithm of the softmax's sum, float32
@@ -91,7 +94,7 @@ class Fp8Sdpa:
         return out, logs
 
     def _plan(self, q: torch.Size, k: torch.Size, causal: bool) -> tuple[Any, int]:
-        """A graph ready to run, and the bytes of its workspace. Raises Refused where cuDNN has none for it."""
+        """A graph ready to run, and the bytes of its workspace. Raises Refused if cuDNN does not support the sizes."""
         kinds = self._cudnn.data_type
         (queries, heads, dim), (kv_heads, keys, _) = q, k
         graph = self._cudnn.pygraph(
@@ -128,10 +131,10 @@ class Fp8Sdpa:
 
 
 def result_scale(largest: torch.Tensor) -> torch.Tensor:
-    """What to multiply a result by, float32 [1], whose values are no larger than `largest`: uses all of E4M3."""
+    """The factor, float32 [1], by which a result with values up to `largest` uses all of E4M3's range."""
     return RESULT_MAX / largest.float().clamp(min=1e-6).reshape(1)
 
 
 def as_e4m3(x: torch.Tensor) -> torch.Tensor:
-    """E4M3 with scale 1, contiguous: it has no infinity, so what is too large is cut off and does not become NaN."""
+    """E4M3 with scale 1, contiguous. E4M3 has no infinity: values too large are clamped, or they would become NaN."""
     return x.clamp(-E4M3_MAX, E4M3_MAX).to(E4M3, memory_format=torch.contiguous_format)

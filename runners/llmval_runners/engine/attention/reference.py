@@ -1,53 +1,23 @@
-"""Attention through the page table. A backend looks at a step once (`begin`) and then serves every layer (`attend`).
+"""Attention through the page table on a CPU: the reference for the GPU backends.
 
-The split is what keeps this open for CUDA graphs: all that depends on the batch is made in `begin`, into tensors;
-`attend` is pure device work on them.
+`begin` prepares a step once, and `attend` then serves every layer.
 """
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from llmval_runners.engine.attention.backend import CpuAttention, StepLayout, TokenSpan
 from llmval_runners.engine.kv_cache import PagedKVCache
 
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A run of one sequence's tokens in the flattened step."""
-
-    row: int  # of the batch, and of the page table
-    offset: int  # of its first token in the step
-    count: int
-    start: int  # position of that token in the sequence
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 
 @dataclass(frozen=True, slots=True)
-class StepLayout:
-    """Where the step's tokens belong: `decodes` one-token spans first, then prompt chunks."""
-
-    spans: list[Span]
-    decodes: int
-    positions: torch.Tensor  # [tokens], int64
-    page_table: torch.Tensor  # [rows, most pages of a sequence], int64
-
-
-class AttentionBackend(Protocol):
-    """`name` is what the result reports; `kernel` says how it ran."""
-
-    name: str
-    kernel: str
-
-    def begin(self, layout: StepLayout, cache: PagedKVCache) -> None:
-        """Make what all layers share."""
-
-    def attend(self, layer: int, queries: torch.Tensor, cache: PagedKVCache) -> torch.Tensor:
-        """Causal attention of `queries` [tokens, heads, head dim] to what the cache holds; same shape."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _PaddedGroup:
     """Spans computed together, padded to the longest: B sequences, Q queries, K slots of whole pages."""
 
     tokens: torch.Tensor  # [B, Q] indices into the step; a shorter span repeats its last token
@@ -55,7 +25,7 @@ class _Group:
     visible: torch.Tensor  # [B, Q, K] whether the slot holds a token at or before the query's position
 
     @classmethod
-    def of(cls, spans: list[Span], layout: StepLayout, page_size: int) -> "_Group":
+    def of(cls, spans: list[TokenSpan], layout: StepLayout, page_size: int) -> "_PaddedGroup":
         device = layout.page_table.device
         rows, offsets, counts = torch.tensor(
             [(span.row, span.offset, span.count) for span in spans], device=device
@@ -68,14 +38,14 @@ class _Group:
         return cls(tokens, slots, places <= layout.positions[tokens][..., None])
 
     def gather(self, pool: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """The pool's [KV heads, slots, head dim] as [B, KV heads, K, head dim]."""
+        """Gather from a pool [KV heads, slots, head dim]: [B, KV heads, K, head dim]."""
         return pool[:, self.slots].transpose(0, 1).to(dtype)
 
 
 class _Grouped:
-    """What both backends share: groups made in `begin`, and the way of each layer's queries through them."""
+    """Base of both backends: `begin` makes groups of spans, and `attend` computes one group after the other."""
 
-    _groups: list[_Group]
+    _groups: list[_PaddedGroup]
 
     def attend(self, layer: int, queries: torch.Tensor, cache: PagedKVCache) -> torch.Tensor:
         keys, values = cache.layer(layer)
@@ -83,15 +53,15 @@ class _Grouped:
         for index, group in enumerate(self._groups):
             k, v = group.gather(keys, queries.dtype), group.gather(values, queries.dtype)
             attended = self._attend(index, queries[group.tokens].transpose(1, 2), k, v)
-            out[group.tokens] = attended.transpose(1, 2)  # padding repeats a token, and writes its value again
+            out[group.tokens] = attended.transpose(1, 2)  # padding repeats a token, so the same value is written twice
         return out
 
     def _attend(self, index: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
 
-class SdpaAttention(_Grouped):
-    """`scaled_dot_product_attention`: all decodes as one padded batch, and each prompt chunk by itself."""
+class ReferenceSdpa(_Grouped):
+    """`scaled_dot_product_attention`: all decodes in one padded batch, each prompt chunk by itself."""
 
     name = "sdpa"
     kernel = "scaled_dot_product_attention over gathered pages"
@@ -99,35 +69,35 @@ class SdpaAttention(_Grouped):
     def begin(self, layout: StepLayout, cache: PagedKVCache) -> None:
         decodes = [layout.spans[: layout.decodes]] if layout.decodes else []
         chunks = [[span] for span in layout.spans[layout.decodes :]]
-        self._groups = [_Group.of(spans, layout, cache.page_size) for spans in decodes + chunks]
+        self._groups = [_PaddedGroup.of(spans, layout, cache.page_size) for spans in decodes + chunks]
 
     def _attend(self, index: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self._groups[index].visible[:, None], enable_gqa=True)
 
 
-class FlexAttention(_Grouped):
-    """`flex_attention`, its mask by page: all decodes in one call, and all prompt chunks, padded, in another.
+class ReferenceFlex(_Grouped):
+    """`flex_attention` with a mask by page: all decodes in one call, all prompt chunks, padded, in another.
 
-    Without a compiler flex materialises all scores, also those of pages that the mask skips. So the pages of each
-    sequence are gathered first; and since a call costs milliseconds of tracing, chunks share one in spite of padding.
+    Without a compiler, flex attention materialises all scores, also those of pages that the mask skips. So the pages of
+    each sequence are gathered first. A call costs milliseconds of tracing, so all chunks share one despite the padding.
     """
 
     name = "flex"
     kernel = "flex_attention, unfused (not compiled), over gathered pages"
 
     def __init__(self) -> None:
-        from torch.nn.attention.flex_attention import BlockMask, flex_attention  # slow to import, and not always needed
+        from torch.nn.attention.flex_attention import BlockMask, flex_attention  # slow to import, often not needed
 
-        # It says what `kernel` says, in ten lines, on every rank.
+        # The warning repeats `kernel` in ten lines, on every rank.
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile", category=UserWarning)
         self._flex, self._block_mask = flex_attention, BlockMask
 
     def begin(self, layout: StepLayout, cache: PagedKVCache) -> None:
-        parts = [spans for spans in (layout.spans[: layout.decodes], layout.spans[layout.decodes :]) if spans]
-        self._groups = [_Group.of(spans, layout, cache.page_size) for spans in parts]
+        groups = [spans for spans in (layout.spans[: layout.decodes], layout.spans[layout.decodes :]) if spans]
+        self._groups = [_PaddedGroup.of(spans, layout, cache.page_size) for spans in groups]
         self._masks = [self._mask(group.visible, cache.page_size) for group in self._groups]
 
-    def _mask(self, visible: torch.Tensor, page_size: int) -> Any:
+    def _mask(self, visible: torch.Tensor, page_size: int) -> "BlockMask":
         batch, queries, slots = visible.shape
         blocks = torch.arange(slots // page_size, dtype=torch.int32, device=visible.device)
 
@@ -144,14 +114,11 @@ class FlexAttention(_Grouped):
         )
 
     def _attend(self, index: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        # Called outside a compiler, flex traces itself with Dynamo for each new shape; eager is the same arithmetic.
+        # Outside a compiler, flex attention traces itself with Dynamo for each new shape. Eager gives the same result.
         with torch.compiler.set_stance("force_eager"):
             return self._flex(q, k, v, block_mask=self._masks[index], enable_gqa=True)
 
 
-BACKENDS: dict[str, type[SdpaAttention] | type[FlexAttention]] = {"sdpa": SdpaAttention, "flex": FlexAttention}
-
-
-def choose(name: str) -> AttentionBackend:
-    """The backend called `name`; `auto` is SDPA, as it needs no compiler to be fused."""
-    return BACKENDS["sdpa" if name == "auto" else name]()
+def reference_attention(name: str) -> CpuAttention:
+    """The backend `name`: auto, sdpa or flex. `auto` is SDPA, which is fused without a compiler."""
+    return ReferenceFlex() if name == "flex" else ReferenceSdpa()

@@ -1,30 +1,30 @@
-"""How many tokens the steps have that are captured (`layer_graphs`). No torch."""
+"""The sizes of prompt steps that are captured as CUDA graphs (`prefill_graphs`). No torch."""
 
 from collections.abc import Iterable
 
-SIZES = (64, 128, 256, 384, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304)
-MOST = 2048  # prompt tokens of a step; above, a GPU is busy for longer than its host
+GRAPH_SIZES = (64, 128, 256, 384, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304)
+MAX_GRAPH_PROMPT = 2048  # prompt tokens; in a larger step the GPU takes longer than its host's launches
 
 
-def piece_sizes(leads: Iterable[int], chunk: int, multiple: int) -> list[int]:
-    """Tokens of whole steps, in order, one of which each step is filled up to.
+def piece_sizes(decode_sizes: Iterable[int], chunk: int, multiple: int) -> list[int]:
+    """Total tokens of the captured steps, ascending. Each step is padded to one of these.
 
     Args:
-        leads: sizes to which the decodes beside a prompt are filled up, 0 for none.
+        decode_sizes: padded numbers of decodes in a step with prompt tokens; 0 for none.
         chunk: the most prompt tokens of a step.
-        multiple: to which the largest is rounded up.
+        multiple: the largest size is rounded up to a multiple of this.
     """
-    largest = -(-(min(chunk, MOST) + max(leads, default=0)) // multiple) * multiple
-    return [*(size for size in SIZES if size < largest), largest]
+    largest = -(-(min(chunk, MAX_GRAPH_PROMPT) + max(decode_sizes, default=0)) // multiple) * multiple
+    return [*(size for size in GRAPH_SIZES if size < largest), largest]
 
 
-def chunk_sizes(chunks: Iterable[int], chunk: int) -> list[int]:
-    """Those of `chunks` that steps of at most `chunk` prompt tokens are filled up to."""
-    ordered = sorted(chunks)
+def prompt_sizes(sizes: Iterable[int], chunk: int) -> list[int]:
+    """Those of `sizes` to which steps of at most `chunk` prompt tokens are padded."""
+    ordered = sorted(sizes)
     return [*(size for size in ordered if size < chunk), *[size for size in ordered if size >= chunk][:1]]
 
 
-def step_sizes(leads: Iterable[int], chunks: Iterable[int], chunk: int) -> list[tuple[int, int]]:
-    """(decodes, prompt tokens) of each step, where attention fills prompts up to one of `chunks`."""
-    sizes = [size for size in chunk_sizes(chunks, chunk) if size <= MOST]
-    return [(lead, size) for lead in leads for size in sizes]
+def step_sizes(decode_sizes: Iterable[int], sizes: Iterable[int], chunk: int) -> list[tuple[int, int]]:
+    """(decodes, prompt tokens) of each captured step, if attention pads prompts to one of `sizes`."""
+    captured = [size for size in prompt_sizes(sizes, chunk) if size <= MAX_GRAPH_PROMPT]
+    return [(decodes, size) for decodes in decode_sizes for size in captured]

@@ -1,7 +1,8 @@
-"""The small Triton kernels between a step's matrix products: norm, rotation with cache write, SiLU, quantisation.
+"""The small Triton kernels between a step's matrix products: norm, rotary embedding with cache write, SiLU, and
+quantisation.
 
-Each is one pass over its data. On Hopper they start while the kernel before them drains (programmatic dependent
-launch): every kernel waits for the one before it (`gdc_wait`) before it touches what that one wrote, so the order is
+Each kernel makes one pass over its data. On Hopper, a kernel starts while the previous one drains (programmatic
+dependent launch). It waits for the previous kernel (`gdc_wait`) before it reads that kernel's results, so the order is
 kept.
 """
 
@@ -10,18 +11,19 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-E4M3_MAX = 448.0  # the largest finite torch.float8_e4m3fn
 _TINY = tl.constexpr(1e-12)
 
 
-def pdl(device: torch.device) -> bool:
-    """Whether the device has programmatic dependent launch."""
+def has_pdl(device: torch.device) -> bool:
+    """Whether the device supports programmatic dependent launch."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
-@triton.jit
-def _store_rows(out, scales, row, places, mask, values, FP8: tl.constexpr):
-    """One row as it is, or in E4M3 with one scale for the row (value = stored · scale)."""
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _store_rows(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    out, scales, row, places, mask, values, FP8: tl.constexpr,
+):  # fmt: skip
+    """Store one row, unchanged or in E4M3 with one scale for the row (value = stored · scale)."""
     if FP8:
         scale = tl.maximum(tl.max(tl.abs(values)), _TINY) / 448.0
         tl.store(scales + row, scale)
@@ -29,30 +31,34 @@ def _store_rows(out, scales, row, places, mask, values, FP8: tl.constexpr):
     tl.store(out + places, values.to(out.dtype.element_ty), mask)
 
 
-@triton.jit
-def _norm(x, delta, weight, out, scales, width, eps, part_stride, PARTS: tl.constexpr, FP8: tl.constexpr,
-          BLOCK: tl.constexpr, PDL: tl.constexpr):  # fmt: skip
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _norm(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    x, residual_update, weight, out, scales, width, eps, part_stride, PARTS: tl.constexpr, FP8: tl.constexpr,
+    BLOCK: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
     if PDL:
         gdc_launch_dependents()
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     mask = columns < width
     places = row * width + columns
-    gain = tl.load(weight + columns, mask, 0.0).to(tl.float32)
+    norm_weight = tl.load(weight + columns, mask, 0.0).to(tl.float32)
     if PDL:
         gdc_wait()
     value = tl.load(x + places, mask, 0.0).to(tl.float32)
     for part in tl.static_range(PARTS):
-        value += tl.load(delta + part * part_stride + places, mask, 0.0).to(tl.float32)
+        value += tl.load(residual_update + part * part_stride + places, mask, 0.0).to(tl.float32)
     if PARTS > 0:
         value = value.to(x.dtype.element_ty).to(tl.float32)
         tl.store(x + places, value.to(x.dtype.element_ty), mask)
-    normed = value * tl.rsqrt(tl.sum(value * value) / width + eps) * gain
+    normed = value * tl.rsqrt(tl.sum(value * value) / width + eps) * norm_weight
     _store_rows(out, scales, row, places, mask, normed, FP8)
 
 
-@triton.jit
-def _silu_mul(gate_up, out, scales, width, FP8: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr):
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _silu_mul(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    gate_up, out, scales, width, FP8: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
@@ -64,8 +70,10 @@ def _silu_mul(gate_up, out, scales, width, FP8: tl.constexpr, BLOCK: tl.constexp
     _store_rows(out, scales, row, row * width + columns, mask, gate * tl.sigmoid(gate) * up, FP8)
 
 
-@triton.jit
-def _quantise(x, out, scales, width, BLOCK: tl.constexpr, PDL: tl.constexpr):
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _quantise(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    x, out, scales, width, BLOCK: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
@@ -77,19 +85,23 @@ def _quantise(x, out, scales, width, BLOCK: tl.constexpr, PDL: tl.constexpr):
 
 
 @triton.jit
-def as_cached(x, pool):
-    """As the cache holds it. E4M3 has no infinity: what is too large must be cut off, not become NaN."""
+def to_cache_dtype(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    x, pool,
+):  # fmt: skip
+    """Convert to the cache's type. E4M3 has no infinity: values too large are clamped, or they would become NaN."""
     if pool.dtype.element_ty == tl.float8e4nv:
         x = tl.minimum(tl.maximum(x, -448.0), 448.0)
     return x.to(pool.dtype.element_ty)
 
 
-@triton.jit
-def _rotate_write(parts, qkv, frequencies, rows, positions, page_table, keys, values, table_stride, head_stride,
-                  part_stride, PARTS: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr,
-                  HALF: tl.constexpr, HALF_P: tl.constexpr, BLOCK: tl.constexpr, PAGE: tl.constexpr,
-                  PDL: tl.constexpr):  # fmt: skip
-    """A token: add the parts of its projection, rotate queries and keys, write keys and values into the cache too."""
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _rotate_write(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    partial_sums, qkv, frequencies, rows, positions, page_table, keys, values, table_stride, head_stride,
+    part_stride, PARTS: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr,
+    HALF_P: tl.constexpr, BLOCK: tl.constexpr, PAGE: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """For one token: add the partial sums of its projection, rotate queries and keys, and write keys and values to the
+    cache."""
     if PDL:
         gdc_launch_dependents()
     token = tl.program_id(0).to(tl.int64)
@@ -109,8 +121,8 @@ def _rotate_write(parts, qkv, frequencies, rows, positions, page_table, keys, va
     first = tl.zeros((BLOCK, HALF_P), tl.float32)
     second = tl.zeros((BLOCK, HALF_P), tl.float32)
     for part in tl.static_range(PARTS):
-        first += tl.load(parts + part * part_stride + places, mask, 0.0).to(tl.float32)
-        second += tl.load(parts + part * part_stride + places + HALF, mask, 0.0).to(tl.float32)
+        first += tl.load(partial_sums + part * part_stride + places, mask, 0.0).to(tl.float32)
+        second += tl.load(partial_sums + part * part_stride + places + HALF, mask, 0.0).to(tl.float32)
     turned = tl.where(rotated, first * cos - second * sin, first)
     second = tl.where(rotated, second * cos + first * sin, second)
     changed = mask & (rotated | (PARTS > 1))
@@ -118,39 +130,47 @@ def _rotate_write(parts, qkv, frequencies, rows, positions, page_table, keys, va
     tl.store(qkv + places + HALF, second.to(qkv.dtype.element_ty), changed)
     is_key = rotated & (heads >= HEADS)
     cached = (heads - HEADS - tl.where(is_key, 0, KV_HEADS)).to(tl.int64) * head_stride + slot * 2 * HALF + dims
-    turned, second = as_cached(turned, keys), as_cached(second, keys)
+    turned, second = to_cache_dtype(turned, keys), to_cache_dtype(second, keys)
     tl.store(keys + cached, turned, mask & is_key)
     tl.store(keys + cached + HALF, second, mask & is_key)
     tl.store(values + cached, turned, mask & (heads >= HEADS + KV_HEADS))
     tl.store(values + cached + HALF, second, mask & (heads >= HEADS + KV_HEADS))
 
 
-class Rows:
-    """Activations that a linear layer takes: `values` [rows, width], with `scales` float32 [rows] where E4M3."""
+class LinearInput:
+    """The input of a linear layer: `values` [rows, width]; if they are E4M3, also `scales` float32 [rows]."""
 
     __slots__ = ("scales", "values")
 
-    def __init__(self, rows: int, width: int, like: torch.Tensor, fp8: bool) -> None:
-        self.values = torch.empty(rows, width, dtype=torch.float8_e4m3fn if fp8 else like.dtype, device=like.device)
-        self.scales = torch.empty(rows, dtype=torch.float32, device=like.device) if fp8 else None
+    def __init__(self, values: torch.Tensor, scales: torch.Tensor | None) -> None:
+        self.values, self.scales = values, scales
+
+    @classmethod
+    def empty(cls, rows: int, width: int, like: torch.Tensor, fp8: bool) -> "LinearInput":
+        """Uninitialised memory: E4M3 with scales if `fp8`, otherwise the type of `like`."""
+        values = torch.empty(rows, width, dtype=torch.float8_e4m3fn if fp8 else like.dtype, device=like.device)
+        return cls(values, torch.empty(rows, dtype=torch.float32, device=like.device) if fp8 else None)
 
 
-def norm(x: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, eps: float, fp8: bool) -> Rows:
-    """x += the sum of `delta` [parts, rows, width] in place, then RMSNorm of x [rows, width]."""
-    out = Rows(*x.shape, x, fp8)
-    width, launch = x.shape[1], pdl(x.device)
+def add_rms_norm(
+    x: torch.Tensor, residual_update: torch.Tensor | None, weight: torch.Tensor, eps: float, fp8: bool
+) -> LinearInput:
+    """Add the sum of `residual_update` [partial sums, rows, width] to x [rows, width] in place; RMSNorm of the sum."""
+    out = LinearInput.empty(x.shape[0], x.shape[1], x, fp8)
+    width, launch = x.shape[1], has_pdl(x.device)
     block = triton.next_power_of_2(width)
     _norm[(len(x),)](
-        x, delta, weight, out.values, out.scales, width, eps, x.numel(), PARTS=0 if delta is None else len(delta),
-        FP8=fp8, BLOCK=block, PDL=launch, num_warps=min(16, max(4, block // 512)), launch_pdl=launch,
+        x, residual_update, weight, out.values, out.scales, width, eps, x.numel(),
+        PARTS=0 if residual_update is None else len(residual_update), FP8=fp8, BLOCK=block, PDL=launch,
+        num_warps=min(16, max(4, block // 512)), launch_pdl=launch,
     )  # fmt: skip
     return out
 
 
-def silu_mul(gate_up: torch.Tensor, fp8: bool) -> Rows:
+def silu_mul(gate_up: torch.Tensor, fp8: bool) -> LinearInput:
     """silu(gate) · up of `gate_up` [rows, 2 · width]."""
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
-    out, launch = Rows(rows, width, gate_up, fp8), pdl(gate_up.device)
+    out, launch = LinearInput.empty(rows, width, gate_up, fp8), has_pdl(gate_up.device)
     block = triton.next_power_of_2(width) if fp8 else min(2048, triton.next_power_of_2(width))
     _silu_mul[(rows, triton.cdiv(width, block))](
         gate_up, out.values, out.scales, width, FP8=fp8, BLOCK=block, PDL=launch,
@@ -159,13 +179,11 @@ def silu_mul(gate_up: torch.Tensor, fp8: bool) -> Rows:
     return out
 
 
-def as_rows(x: torch.Tensor, fp8: bool) -> Rows:
-    """x [rows, width] as it is, or quantised."""
+def linear_input(x: torch.Tensor, fp8: bool) -> LinearInput:
+    """x [rows, width], quantised if `fp8`."""
     if not fp8:
-        out = Rows(0, 0, x, False)
-        out.values = x
-        return out
-    out, launch = Rows(*x.shape, x, True), pdl(x.device)
+        return LinearInput(x, None)
+    out, launch = LinearInput.empty(x.shape[0], x.shape[1], x, True), has_pdl(x.device)
     block = triton.next_power_of_2(x.shape[1])
     _quantise[(len(x),)](
         x, out.values, out.scales, x.shape[1], BLOCK=block, PDL=launch,
@@ -174,8 +192,8 @@ def as_rows(x: torch.Tensor, fp8: bool) -> Rows:
     return out
 
 
-def rotate_write(
-    parts: torch.Tensor,
+def rope_and_cache(
+    partial_sums: torch.Tensor,
     frequencies: torch.Tensor,
     rows: torch.Tensor,
     positions: torch.Tensor,
@@ -187,25 +205,40 @@ def rotate_write(
     page_size: int,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Queries and keys rotated, and values: [tokens, heads + 2 · KV heads, head dim]; the cache has the latter two.
+    """Rotate queries and keys by position, and write keys and values to the cache.
 
-    `parts` [parts, tokens, …] is the projection, changed in place where it is one part. `rows` and `positions` are
-    int32 [tokens], `page_table` int32 [rows, pages], `keys` and `values` a layer's pools [KV heads, slots, head dim].
+    Args:
+        partial_sums: [partial sums, tokens, …], the projection; changed in place if it is a single one.
+        frequencies: float32 [head dim / 2].
+        rows: int32 [tokens], of the page table.
+        positions: int32 [tokens].
+        page_table: int32 [rows, pages].
+        keys: a layer's pool [KV heads, slots, head dim], as is `values`.
+        values: see `keys`.
+
+    Returns:
+        Rotated queries, rotated keys, and values: [tokens, heads + 2 · KV heads, head dim].
     """
     kv_heads, _, dim = keys.shape
-    tokens, own, launch = parts.shape[1], heads + 2 * kv_heads, pdl(parts.device)
-    qkv = parts[0] if len(parts) == 1 else torch.empty(parts.shape[1:], dtype=dtype, device=parts.device)
+    tokens, all_heads, launch = partial_sums.shape[1], heads + 2 * kv_heads, has_pdl(partial_sums.device)
+    qkv = (
+        partial_sums[0]
+        if len(partial_sums) == 1
+        else torch.empty(partial_sums.shape[1:], dtype=dtype, device=partial_sums.device)
+    )
     _rotate_write[(tokens,)](
-        parts, qkv, frequencies, rows, positions, page_table, keys, values, page_table.stride(0), keys.stride(0),
-        qkv.numel(), PARTS=len(parts), HEADS=heads, KV_HEADS=kv_heads, HALF=dim // 2,
-        HALF_P=triton.next_power_of_2(dim // 2), BLOCK=triton.next_power_of_2(own), PAGE=page_size, PDL=launch,
+        partial_sums, qkv, frequencies, rows, positions, page_table, keys, values, page_table.stride(0), keys.stride(0),
+        qkv.numel(), PARTS=len(partial_sums), HEADS=heads, KV_HEADS=kv_heads, HALF=dim // 2,
+        HALF_P=triton.next_power_of_2(dim // 2), BLOCK=triton.next_power_of_2(all_heads), PAGE=page_size, PDL=launch,
         num_warps=4, launch_pdl=launch,
     )  # fmt: skip
-    return qkv.view(tokens, own, dim)
+    return qkv.view(tokens, all_heads, dim)
 
 
-@triton.jit
-def _merge(one, two, one_log, two_log, out, heads, length, one_stride, out_stride, DIM: tl.constexpr):
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _merge(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    one, two, one_log, two_log, out, heads, length, one_stride, out_stride, DIM: tl.constexpr,
+):  # fmt: skip
     place, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     dims = tl.arange(0, DIM)
     # Both are [token, head, dim] in memory; the logarithms are [head, token].
@@ -215,12 +248,12 @@ def _merge(one, two, one_log, two_log, out, heads, length, one_stride, out_strid
     tl.store(out + place * out_stride + head * DIM + dims, (first + (second - first) * share).to(out.dtype.element_ty))
 
 
-def merge(
+def merge_attention(
     one: torch.Tensor, two: torch.Tensor, one_log: torch.Tensor, two_log: torch.Tensor, out: torch.Tensor
 ) -> None:
-    """Attention to the union of two sets of keys from the attention to each, and the logarithms of their sums.
+    """Combine the attention to two sets of keys into the attention to their union, written to `out`.
 
-    `one`, `two` and `out` are [tokens, heads, head dim], the logarithms float32 [heads, tokens].
+    `one`, `two` and `out` are [tokens, heads, head dim]; the logarithms of the softmax sums float32 [heads, tokens].
     """
     tokens, heads, dim = one.shape
     _merge[(tokens, heads)](

@@ -1,9 +1,9 @@
-"""x · Wᵀ for a few rows: the time is that of reading W once, so the kernels are built around the stream of W.
+"""x · Wᵀ for 1 to 64 rows of x. The time is that of reading W once, so the kernels stream W.
 
-For one row each program reads a few rows of W from end to end and multiplies in float32. For 2 to 64 rows W is the left
-operand of the tensor cores, whose 64 rows it fills where x would not, and programs share the width of W between them
-(`splits`), so that all multiprocessors have work; the parts are added by the kernel that reads them. The first block of
-W is on its way before the kernel waits for the one that makes x.
+For one row, each program reads a few rows of W from end to end and multiplies in float32. For 2 to 64 rows, W is the
+left operand of the tensor cores, because it fills their 64 rows and x would not. Programs then share the width of W
+(`splits`), so that all multiprocessors have work; the next kernel adds their partial sums. Each kernel loads its first
+block of W before it waits for the kernel that computes x.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,17 @@ from dataclasses import dataclass
 import torch
 import triton
 import triton.language as tl
-from llmval_runners.engine.kernels.fused_ops import Rows, pdl
+from llmval_runners.engine.kernels.fused_ops import LinearInput, has_pdl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-MOST_ROWS = 64
+MAX_ROWS = 64
 
 
-@triton.jit
-def _one(x, w, out, x_scales, w_scales, width, FEATURES: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
-         FP8: tl.constexpr, PDL: tl.constexpr):  # fmt: skip
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _one(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    x, w, out, x_scales, w_scales, width, FEATURES: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
+    FP8: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
     if PDL:
         gdc_launch_dependents()
     feature = tl.program_id(0) * FEATURES + tl.arange(0, FEATURES)
@@ -38,9 +40,11 @@ def _one(x, w, out, x_scales, w_scales, width, FEATURES: tl.constexpr, BLOCK: tl
     tl.store(out + feature, result.to(out.dtype.element_ty))
 
 
-@triton.jit
-def _few(x, w, out, x_scales, w_scales, rows, features, width, ROWS: tl.constexpr, FEATURES: tl.constexpr,
-         BLOCK: tl.constexpr, SPLITS: tl.constexpr, FP8: tl.constexpr, PDL: tl.constexpr):  # fmt: skip
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _few(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    x, w, out, x_scales, w_scales, rows, features, width, ROWS: tl.constexpr, FEATURES: tl.constexpr,
+    BLOCK: tl.constexpr, SPLITS: tl.constexpr, FP8: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
     feature = tl.program_id(0) * FEATURES + tl.arange(0, FEATURES)
     split = tl.program_id(1)
     share = width // SPLITS
@@ -57,7 +61,7 @@ def _few(x, w, out, x_scales, w_scales, rows, features, width, ROWS: tl.constexp
         few = tl.load(inputs + start, row[None, :] < rows, 0.0)
         result = tl.dot(block, few, result)
     if PDL:
-        gdc_launch_dependents()  # not before: programs that only wait would take the memory's bandwidth from these
+        gdc_launch_dependents()  # not earlier: the next kernel's loads would take memory bandwidth from these
     if FP8:
         result = result * tl.load(x_scales + row, row < rows, 0.0)[None, :] * tl.load(w_scales + feature)[:, None]
     places = (split * rows + row[None, :]).to(tl.int64) * features + feature[:, None]
@@ -65,8 +69,8 @@ def _few(x, w, out, x_scales, w_scales, rows, features, width, ROWS: tl.constexp
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
-    """How one product is cut; found by trial on one H200 (docs/performance_notes.md)."""
+class TileConfig:
+    """How one product is tiled; the values were found by trial on one H200 (docs/performance.md)."""
 
     features: int
     block: int
@@ -75,28 +79,30 @@ class Tiles:
     splits: int = 1
 
 
-def tiles_for(rows: int, features: int, width: int, fp8: bool, processors: int, may_split: bool) -> Tiles | None:
-    """The cut for a product of this size; None where no cut divides it, and a library must serve."""
+def tiles_for(rows: int, features: int, width: int, fp8: bool, processors: int, may_split: bool) -> TileConfig | None:
+    """The tiling of a product of this size. Returns None if none divides it: a library must compute it then."""
     programs, splits = features // 64, 1
     if rows == 1:
-        choice = Tiles(8, 1024, 4, 4) if fp8 else Tiles(2, 2048, 4, 3)
+        choice = TileConfig(8, 1024, 4, 4) if fp8 else TileConfig(2, 2048, 4, 3)
     elif fp8:
-        choice = Tiles(64, 256, 4, 4)
+        choice = TileConfig(64, 256, 4, 4)
     elif programs > processors:
-        choice = Tiles(64, 128, 4, 3)
-    elif programs * 2 > processors:  # several programs a multiprocessor, with less memory each
-        choice = Tiles(64, 64, 4, 6, 2 if may_split else 1)
+        choice = TileConfig(64, 128, 4, 3)
+    elif programs * 2 > processors:  # several programs per multiprocessor, with less memory each
+        choice = TileConfig(64, 64, 4, 6, 2 if may_split else 1)
     else:
         while may_split and programs * splits * 2 <= processors and width % (splits * 256) == 0:
             splits *= 2
-        choice = Tiles(64, 128, 4, 4, splits)
+        choice = TileConfig(64, 128, 4, 4, splits)
     return choice if features % choice.features == 0 and width % (choice.block * choice.splits) == 0 else None
 
 
-def stream(x: Rows, w: torch.Tensor, w_scales: torch.Tensor | None, dtype: torch.dtype, tiles: Tiles) -> torch.Tensor:
-    """x · Wᵀ, [splits, rows, features]: in `dtype`, or float32 parts to be added where the width was split."""
+def small_batch_linear(
+    x: LinearInput, w: torch.Tensor, w_scales: torch.Tensor | None, dtype: torch.dtype, tiles: TileConfig
+) -> torch.Tensor:
+    """x · Wᵀ, [splits, rows, features]: in `dtype`, or float32 partial sums if the width was split."""
     (rows, width), features = x.values.shape, len(w)
-    launch, fp8 = pdl(w.device), x.scales is not None
+    launch, fp8 = has_pdl(w.device), x.scales is not None
     dtype = dtype if tiles.splits == 1 else torch.float32
     out = torch.empty(tiles.splits, rows, features, dtype=dtype, device=w.device)
     programs = features // tiles.features

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
-from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_MULTIPLE
+from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MULTIPLE
 from llmval_runners.long_context.fit_check.cases import FITS, FITS_NOT, Case, draw
 from llmval_runners.long_context.fit_check.options import FitCheckOptions, parse
 from llmval_runners.process.errors import USAGE_EXIT, Refused
@@ -56,9 +56,9 @@ def _check(options: FitCheckOptions, rank: int, ranks: int, local: int) -> int:
         torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     shared = Parallel(device, rank, ranks)
-    shared.connect(8192 * 8192 if device.type == "cuda" else 1)  # before memory is counted
+    shared.warm_up_nccl(8192 * 8192 if device.type == "cuda" else 1)  # before memory is counted
     on_gpu = device.type == "cuda"
-    more = {name: bool(shared.smallest(loads)) for name, loads in _optional(device).items()} if on_gpu else {}
+    more = {name: bool(shared.min_over_ranks(loads)) for name, loads in _optional(device).items()} if on_gpu else {}
     free_everything(device)
     cases = draw(options.combinations, options.seed, ranks, on_gpu=on_gpu, flex=options.flex, **more)
     trials = _Trials(options, shared, Parallel(device))
@@ -75,11 +75,11 @@ def _check(options: FitCheckOptions, rank: int, ranks: int, local: int) -> int:
 
 def _optional(device: "torch.device") -> dict[str, bool]:
     """Whether the optional features of `draw` are installed and load. Prints the reason if one is installed only."""
-    from llmval_runners.engine import te_linear
+    from llmval_runners.engine import fp8
     from llmval_runners.engine.attention import cudnn_fp8
 
     packages: dict[str, tuple[str, Callable[[], object]]] = {
-        "transformer_engine": ("transformer_engine", te_linear.load),
+        "transformer_engine": ("transformer_engine", fp8.load_transformer_engine),
         "fp8_prefill": ("cudnn", lambda: cudnn_fp8.fp8_sdpa(device)),
     }
     found = {name: importlib.util.find_spec(package) is not None for name, (package, _) in packages.items()}
@@ -127,8 +127,8 @@ class _Trials:
             self._warm_up(case, parallel)
             outcome = run(case, parallel, control)
             ran = outcome.out_of_memory is None
-            all_ran, any_ran = self._shared.smallest(ran), -self._shared.smallest(-ran)
-            peak = -self._shared.smallest(-outcome.peak_bytes)
+            all_ran, any_ran = self._shared.min_over_ranks(ran), -self._shared.min_over_ranks(-ran)
+            peak = -self._shared.min_over_ranks(-outcome.peak_bytes)
         seconds = time.perf_counter() - began
         self.rows.append(Row(case, FITS if all_ran else FITS_NOT, bool(all_ran == any_ran), outcome, peak, seconds))
         if self._shared.rank == 0:

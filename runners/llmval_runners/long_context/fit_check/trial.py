@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from llmval_runners.engine import te_linear
+from llmval_runners.engine import fp8
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.weights import random_weights
 from llmval_runners.long_context import failure
@@ -62,7 +62,7 @@ def free_everything(device: torch.device) -> None:
     """Free all unused memory, including reference cycles and cuBLAS workspaces."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        te_linear.forget_workspace()
+        fp8.free_workspace()
         torch._C._cuda_clearCublasWorkspaces()  # every combination must allocate its own, since predictions count them
     release(device)
 
@@ -70,4 +70,4 @@ def free_everything(device: torch.device) -> None:
 def whole_device(parallel: Parallel) -> int:
     """Free bytes of the fullest rank, in whole blocks."""
     free_everything(parallel.device)
-    return parallel.smallest(torch.cuda.mem_get_info(parallel.device)[0] // GRANULE * GRANULE - SPARE)
+    return parallel.min_over_ranks(torch.cuda.mem_get_info(parallel.device)[0] // GRANULE * GRANULE - SPARE)

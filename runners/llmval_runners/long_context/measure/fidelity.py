@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_LEAST, CUDNN_MULTIPLE
+from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, CUDNN_MULTIPLE
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.long_context.engine_adapter import Context
 
@@ -17,7 +17,7 @@ WINDOWS = 4  # spread over the context; the last one ends at or near its end
 WINDOW_TOKENS = 96  # above 64, so that the matrix products are those of a prefill
 # From this length on, a window ends at a multiple of `CUDNN_MULTIPLE`. cuDNN can then compute the window in the same
 # way as the prompt (`Context.window_logits`). A quarter of a shorter context is too short for such a chunk.
-ALIGNED_LENGTH = WINDOWS * CUDNN_LEAST
+ALIGNED_LENGTH = WINDOWS * CUDNN_MIN_TOKENS
 FORCED_STEPS = 32  # decode steps with given tokens, so that both precisions see the same context
 
 

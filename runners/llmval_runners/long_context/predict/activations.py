@@ -4,7 +4,7 @@ The tensors are those of `FusedDecoder` (engine/gpu/decoder.py) and of the backe
 variable keeps the previous layer's tensor until it is assigned again, so these tensors are counted too.
 """
 
-from llmval_runners.engine.gpu.cudnn_sizes import cudnn_takes
+from llmval_runners.engine.attention.cudnn_sizes import cudnn_supports
 from llmval_runners.long_context.setup import ELEMENT_BYTES, Setup, matrix_shapes
 
 FLEX_CHUNKS = (512, 2048, 8192)  # flex attention pads a step to one of these sizes
@@ -50,7 +50,7 @@ def _attention(setup: Setup, rows: int, count: int, start: int) -> int:
     token = setup.kv_heads * setup.shape.head_dim
     if setup.backend == "flex":  # reads pages in place; for an FP8 cache, queries and outputs are also in float16
         return result * (2 if cached == element else 4) + logs
-    if cudnn_takes(count, start, setup.page_size):
+    if cudnn_supports(count, start, setup.page_size):
         if setup.prefill_attention == "fp8":
             # Besides the output: the sliced queries and their FP8 copy; then FP8 queries, keys, values and the parts.
             parts = 2 if start else 1

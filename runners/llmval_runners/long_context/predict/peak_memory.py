@@ -8,7 +8,7 @@ moments when most of them live. The workspace is cuBLAS's, at the size that PyTo
 import math
 from dataclasses import asdict, dataclass
 
-from llmval_runners.engine.gpu.cudnn_sizes import CUDNN_MULTIPLE
+from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MULTIPLE
 from llmval_runners.engine.shapes import ModelShape
 from llmval_runners.long_context.predict.activations import activation_bytes
 from llmval_runners.long_context.setup import ELEMENT_BYTES, Setup, matrix_shapes
@@ -125,7 +125,7 @@ def load_bytes(setup: Setup) -> int:
     """Peak bytes while weights are loaded (`weights.build`): in the last layer, or at the table and head after it.
 
     Each tensor is drawn whole in float32, then sliced and converted; fused matrices are copied together. A matrix that
-    becomes FP8 exists twice more in float32 during the conversion (`Fp8Weight.of`), or once more in 16 bits
+    becomes FP8 exists twice more in float32 during the conversion (`Fp8Weight.quantize`), or once more in 16 bits
     (`TransformerEngine.linear`). A layer's originals live until those of the next layer.
     """
     shape, element, weights = setup.shape, ELEMENT_BYTES[setup.dtype], weights_bytes(setup)
