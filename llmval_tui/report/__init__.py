@@ -1,1 +1,1 @@
-"""What leaves the terminal: the report of runs as one file, and the comparison of two runs."""
+"""The report of runs as one file, and the comparison of two runs."""

@@ -1,4 +1,4 @@
-"""A report as blocks, before it is written as HTML or as Markdown. All text in them is plain: the writers escape it."""
+"""The blocks of a report: plain text and plots. `pages/` writes them as HTML, Markdown or text and escapes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A piece of text that is shown as it is: a path, a hash, a command."""
+    """Text in a fixed-width font: a path, a hash, a command."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A verdict's word, or a state's; `kind` is the outcome that it looks like."""
+    """An outcome or a state. `kind` selects its colour: pass, fail, invalid, inconclusive or open."""
 
     text: str
     kind: str
@@ -22,7 +22,7 @@ class Badge:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A jump to a heading of the same report."""
+    """A link to a heading of the same report."""
 
     text: str
     anchor: str
@@ -40,7 +40,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """A sentence or two; `caution` is something that the reader must not miss."""
+    """One or two sentences; with `caution` they are highlighted."""
 
     text: str
     caution: bool = False
@@ -48,7 +48,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; `numbers` are the columns that hold figures."""
+    """A table; `numbers` are the indices of its numeric columns."""
 
     caption: str
     columns: Sequence[str]
@@ -58,14 +58,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class CodeBlock:
-    """Lines as one would type them."""
+    """Lines in a fixed-width font."""
 
     lines: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Plots:
-    """One or several plots side by side; the caption says how to read them. The Markdown leaves them out."""
+    """Plots side by side, as SVG; only HTML shows them. The caption says how to read them."""
 
     caption: str
     svgs: Sequence[str]
@@ -73,9 +73,9 @@ class Plots:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A run's verdict with its sentence."""
+    """The verdict of a run and its summary."""
 
-    word: Badge
+    badge: Badge
     text: str
 
 

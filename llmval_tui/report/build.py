@@ -1,4 +1,4 @@
-"""The report as a text in the format that was asked for."""
+"""Renders a report as HTML, Markdown or JSON."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from llmval_tui.report.facts import ReportFacts, RunFacts
 from llmval_tui.report.pages.html_page import html_page
 from llmval_tui.report.pages.markdown_page import markdown_page
 from llmval_tui.report.recording import Recording, Track
-from llmval_tui.report.run_section import run_blocks
+from llmval_tui.report.run_section import run_section
 from llmval_tui.report.summary import summary_blocks, title_of
 
 FORMATS = ("html", "md", "json")
@@ -23,12 +23,12 @@ def render(facts: ReportFacts, form: str) -> str:
         return to_json(as_json(facts), indent=True).decode()
     blocks: list[Block] = summary_blocks(facts)
     for number, run in enumerate(facts.runs):
-        blocks += run_blocks(run, number, own_node=bool(facts.differing))
+        blocks += run_section(run, number, with_node=bool(facts.differences))
     return html_page(title_of(facts), blocks) if form == "html" else markdown_page(blocks)
 
 
 def as_json(facts: ReportFacts) -> dict[str, Any]:
-    """The facts by `docs/schemas/report.schema.json`; telemetry as summaries: its samples lie in the run folders."""
+    """The facts by `docs/schemas/report.schema.json`. Telemetry is summarised: its samples stay in the run folders."""
     return {
         "kind": KIND,
         "v": 1,
@@ -47,7 +47,7 @@ def as_json(facts: ReportFacts) -> dict[str, Any]:
             }
             for item in facts.steps
         ],
-        "differing": facts.differing,
+        "differing": facts.differences,
         "runs": [_run(run) for run in facts.runs],
     }
 
@@ -67,7 +67,7 @@ def _run(run: RunFacts) -> dict[str, Any]:
 
 
 def _telemetry(recording: Recording) -> dict[str, Any]:
-    def of(tracks: Mapping[str, Track]) -> dict[str, Any]:
+    def summaries(tracks: Mapping[str, Track]) -> dict[str, Any]:
         return {
             name: {
                 "unit": track.reading.unit,
@@ -83,10 +83,15 @@ def _telemetry(recording: Recording) -> dict[str, Any]:
         "end_s": recording.end_s,
         "gaps_s": [list(gap) for gap in recording.gaps],
         "gpus": [
-            {"index": gpu.index, "name": gpu.name, "lower_clock_reasons": gpu.throttled, "readings": of(gpu.tracks)}
+            {
+                "index": gpu.index,
+                "name": gpu.name,
+                "lower_clock_reasons": gpu.throttled,
+                "readings": summaries(gpu.tracks),
+            }
             for gpu in sorted(recording.gpus.values(), key=lambda gpu: gpu.index)
         ],
-        "host": of(recording.host),
+        "host": summaries(recording.host),
         "notes": recording.notes,
     }
 

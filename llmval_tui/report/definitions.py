@@ -1,16 +1,16 @@
-"""What each metric means, its unit and in which direction it is better. The report prints these beside the figures.
+"""The metrics: meaning, unit and better direction, as the report prints them beside the values.
 
 s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens of one request.
 """
 
 from dataclasses import dataclass
 
-_SCHED = "counted from the intended arrival, so that a late generator cannot hide queueing (coordinated omission)"
+_FROM_SCHEDULE = "counted from the intended arrival, so a late generator cannot hide queueing (coordinated omission)"
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A metric's unit, better direction ("higher", "lower", "" where neither), and meaning with its source."""
+    """A metric's unit, better direction ("higher", "lower" or "" for neither), and its meaning with the source."""
 
     unit: str
     better: str
@@ -19,44 +19,44 @@ class Definition:
 
 _BASE = {
     "offered_qps": Definition(
-        "requests/s", "", "(N−1) / last scheduled arrival of the schedule (MLPerf LoadGen); what was asked of the node"
+        "requests/s", "", "(N−1) / time of the last scheduled arrival (MLPerf LoadGen): the load that was requested"
     ),
     "achieved_qps": Definition(
-        "requests/s", "", "N / (span of the dispatches + one mean gap): what the load generator sent"
+        "requests/s", "", "N / (time from first to last dispatch + one mean gap): the load that was sent"
     ),
     "completed_qps": Definition("requests/s", "higher", "completed requests / time to the last completion"),
-    "goodput_qps": Definition("requests/s", "higher", "requests that met every stated service level / the same time"),
+    "goodput_qps": Definition("requests/s", "higher", "requests that met every SLO / time to the last completion"),
     "max_qps": Definition(
-        "requests/s", "higher", "the highest rate at which a trial held the service level, confirmed with another seed"
+        "requests/s", "higher", "the highest rate at which a trial met the SLO, confirmed with another seed"
     ),
     "lowest_not_held_qps": Definition(
-        "requests/s", "", "the lowest rate whose trial did not hold it: the upper bound of the highest rate"
+        "requests/s", "", "the lowest rate whose trial missed the SLO: the upper bound of the highest rate"
     ),
-    "search_trials": Definition("trials", "", "open-loop windows of the search for the highest rate"),
+    "search_trials": Definition("trials", "", "measurement windows of the search for the highest rate"),
     "output_tokens_per_s": Definition(
-        "tokens/s", "higher", "output tokens of completed requests / time to the last completion, all GPUs together"
+        "tokens/s", "higher", "output tokens of completed requests / time to the last completion, of all GPUs together"
     ),
     "requests": Definition("requests", "", "requests that were sent"),
-    "traced_s": Definition("s", "", "length of the traced window; start-up, warm-up and drain are outside"),
+    "traced_s": Definition("s", "", "length of the traced window, without start-up, warm-up and drain"),
     "communication_percent": Definition(
-        "%", "", "kernels of collectives, by name, of all kernels' summed time; holds their wait for other GPUs"
+        "%", "", "time of collective kernels (by name) / time of all kernels; includes waiting for other GPUs"
     ),
-    "attention_percent": Definition("%", "", "attention kernels, by name, of all kernels' summed time"),
-    "gemm_percent": Definition("%", "", "matrix-product kernels, by name, of all kernels' summed time"),
+    "attention_percent": Definition("%", "", "time of attention kernels (by name) / time of all kernels"),
+    "gemm_percent": Definition("%", "", "time of matrix-product kernels (by name) / time of all kernels"),
     "gpu_busy_percent": Definition(
-        "%", "", "part of the traced window in which at least one kernel ran, mean over the traced GPUs"
+        "%", "", "share of the traced window in which at least one kernel ran, mean of the traced GPUs"
     ),
-    "failed_requests": Definition("requests", "lower", "requests that were sent and did not complete"),
+    "failed_requests": Definition("requests", "lower", "requests that were sent but did not complete"),
 }
 _LATENCY = {
-    "schedule_delay": "d−s: how late the generator sent a request",
-    "ttft": "time to first token, f−d (as vLLM's benchmark counts)",
-    "ttft_sched": f"time to first token, f−s, {_SCHED}",
+    "schedule_delay": "d−s: how late the generator sent the request",
+    "ttft": "time to first token, f−d (as in vLLM's benchmark)",
+    "ttft_sched": f"time to first token, f−s, {_FROM_SCHEDULE}",
     "tpot": "time per output token after the first, (e−f)/(n−1) for n ≥ 2 (vLLM)",
     "e2e": "whole request, e−d (vLLM's E2EL)",
-    "e2e_sched": f"whole request, e−s, {_SCHED}",
+    "e2e_sched": f"whole request, e−s, {_FROM_SCHEDULE}",
 }
-# Longest first: `_tokens_per_s` also ends in `_s`.
+# Longer suffixes first: `_tokens_per_s` also ends in `_s`.
 _UNITS = (
     ("_tokens_per_s", "tokens/s"),
     ("_gb_per_s", "GB/s"),
@@ -74,15 +74,15 @@ _UNITS = (
     ("_c", "°C"),
     ("_s", "s"),
 )
-_VARIANTS = ("with_", "without_")  # a paired run's metrics carry their half's name
+_HALVES = ("with_", "without_")  # prefixes of the metrics of a paired run
 
 
 def define(metric: str) -> Definition:
-    """The definition of a metric by its name; one that is not known gets the unit that its name ends in."""
-    for variant in _VARIANTS:
-        if metric.startswith(variant):
-            found = define(metric.removeprefix(variant))
-            return Definition(found.unit, found.better, f"{variant.removesuffix('_')} the flags: {found.text}")
+    """The definition of a metric. An unknown metric gets the unit of its suffix."""
+    for half in _HALVES:
+        if metric.startswith(half):
+            whole = define(metric.removeprefix(half))
+            return Definition(whole.unit, whole.better, f"{half.removesuffix('_')} the flags: {whole.text}")
     if metric in _BASE:
         return _BASE[metric]
     stem, _, percentile = metric.removesuffix("_ms").rpartition("_p")
@@ -90,11 +90,11 @@ def define(metric: str) -> Definition:
         which = "median" if percentile == "50" else f"{percentile}th percentile"
         return Definition("ms", "lower", f"{which} of {_LATENCY[stem]}")
     unit = next((unit for ending, unit in _UNITS if metric.endswith(ending)), "")
-    return Definition(unit, "", "as the run's own artifact defines it")
+    return Definition(unit, "", "defined by the run's artifact")
 
 
 def figure(value: float | None) -> str:
-    """A number for people: four significant digits, thousands grouped; None is not 0."""
+    """A number with four significant digits and grouped thousands; "not available" for None."""
     if value is None:
         return "not available"
     if value == int(value) and abs(value) < 1e15:

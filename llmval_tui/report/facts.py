@@ -1,4 +1,4 @@
-"""Everything a report says, gathered once; the HTML, the Markdown and the JSON are three ways to write it down."""
+"""The facts of a report: which runs it is about, and everything that is read from them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,17 +20,17 @@ from llmval_tui.runs.store import Run, RunStore, recorded_path, same_list
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFacts:
-    """A file of a run: what was recorded of it, and what it is now."""
+    """An artifact of a run: its hash when it was judged, and its state now."""
 
     path: str
     schema: str | None
-    sha256: str | None  # as the verdict recorded it; None: the verdict names no hash
+    sha256: str | None  # from the verdict; None if the verdict has no hash of it
     bytes: int | None
-    state: str  # "intact", "kept": only the run's copy is, "changed", "missing", "no hash recorded"
-    copy: str | None = None  # the run's copy, relative to the workspace; only where the state is "kept"
+    state: str  # "intact", "kept" (only the run's copy is intact), "changed", "missing" or "no hash recorded"
+    copy: str | None = None  # the run's copy, relative to the workspace, if the state is "kept"
 
     def judged_path(self, workspace: Path) -> Path | None:
-        """Where the bytes lie that the verdict judged; None where they are gone, or no hash was recorded."""
+        """The file with the bytes that were judged; None if they are lost or have no recorded hash."""
         if self.state == "intact":
             return workspace / self.path
         return workspace / self.copy if self.copy is not None else None
@@ -38,7 +38,7 @@ class ArtifactFacts:
 
 @dataclass(frozen=True, slots=True)
 class LoadFacts:
-    """A load test's result, read from an artifact that is still what the verdict judged."""
+    """The result of a load test, from an artifact that is unchanged since the verdict."""
 
     path: str
     result: LoadResult
@@ -46,7 +46,7 @@ class LoadFacts:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """One run."""
+    """Everything about one run."""
 
     id: str
     intent: Intent
@@ -59,71 +59,70 @@ class RunFacts:
     recording: Recording
 
     @property
-    def word(self) -> str:
-        """The verdict, or how the run stands where there is none."""
+    def outcome(self) -> str:
+        """The verdict, or "not judged" with the run's state."""
         return self.verdict.outcome.value if self.verdict else f"not judged ({self.state.value})"
 
 
 @dataclass(frozen=True, slots=True)
 class ReportFacts:
-    """The report: the checklist as it stands, and the runs that were asked for."""
+    """Everything in the report: the checklist as it is now, and the chosen runs."""
 
     made_utc: str
     workspace: Path
     checklist: Checklist | None
     steps: list[StepStatus]
     runs: list[RunFacts]
-    differing: list[str] = field(default_factory=list)  # in what the runs' hosts are not the same
+    differences: list[str] = field(default_factory=list)  # host, driver or versions that are not the same in all runs
 
 
 def runs_for(store: RunStore, names: Sequence[str], checklist: Checklist | None) -> list[Run]:
-    """The named runs in the order given, or the newest run of each step in the checklist's order.
+    """The named runs in the given order, or else the newest run of each step in checklist order.
 
-    A step's number names its newest run. Runs whose step is no longer in the checklist come last, and so do those of
-    another checklist.
+    A step's number names its newest run. Runs of other checklists, or of steps that no longer exist, come last.
 
     Raises:
-        Refused: a name fits none or several runs, or there are no runs at all.
+        Refused: a name matches no run or several, or there are no runs at all.
     """
     if names:
         return list({run.id: run for run in (_named(store, name, checklist) for name in names)}.values())
-    found = newest_of_each_step(store.runs())
-    if not found:
-        raise Refused(f"there is no run in {store.root} to report on: start one with llmval run.")
+    newest = newest_of_each_step(store.runs())
+    if not newest:
+        raise Refused(f"there is no run in {store.root}: start one with llmval run.")
     keys = [step.key for step in checklist.steps] if checklist is not None else []
-    places: dict[StepKey | None, int] = {key: place for place, key in enumerate(keys)}
+    positions: dict[StepKey | None, int] = {key: at for at, key in enumerate(keys)}
 
-    def place(run: Run) -> tuple[int, tuple[int, str]]:
+    def position(run: Run) -> tuple[int, tuple[int, str]]:
         ref = run.intent.step
-        of_list = checklist is None or same_list(ref.checklist, recorded_path(checklist.path, store.workspace))
-        key = StepKey(ref.section, ref.text, ref.occurrence) if of_list else None
-        return places.get(key, len(places)), run.order
+        same = checklist is None or same_list(ref.checklist, recorded_path(checklist.path, store.workspace))
+        key = StepKey(ref.section, ref.text, ref.occurrence) if same else None
+        return positions.get(key, len(positions)), run.order
 
-    return sorted(found, key=place)
+    return sorted(newest, key=position)
 
 
 def _named(store: RunStore, name: str, checklist: Checklist | None) -> Run:
     step = next((step for step in checklist.steps if step.number == name), None) if checklist is not None else None
-    if checklist is None:  # the numbers are those of when the runs were made
+    if checklist is None:  # use the step numbers that the runs recorded
         runs = [run for run in store.runs() if run.intent.step.number == name]
     elif step is not None:
         runs = store.of_step(*step.key, checklist=recorded_path(checklist.path, store.workspace))
-        if not runs:  # and not the run of 11.2, of whose id 1.2 is a part
-            raise Refused(f"step {name} has no run to report on: start one with llmval run {name}.")
+        if not runs:  # do not fall back to run ids: 1.2 is also a part of the ids of 11.2
+            raise Refused(f"step {name} has no run: start one with llmval run {name}.")
     else:
         runs = []
     return runs[0] if runs else store.get(name)
 
 
 def gather(store: RunStore, runs: Sequence[Run], checklist: Checklist | None) -> ReportFacts:
-    """Read everything a report of these runs says. Nothing is written, and nothing is judged.
+    """Read everything that a report of these runs contains. Writes and judges nothing.
 
     Raises:
         Refused: a run's record cannot be read.
     """
-    found = [gather_run(run, store.workspace) for run in runs]
+    gathered = [gather_run(run, store.workspace) for run in runs]
     steps = step_statuses(checklist, store) if checklist is not None else []
-    return ReportFacts(utc_iso(), store.workspace, checklist, steps, found, _differing(found))
+    return ReportFacts(utc_iso(), store.workspace, checklist, steps, gathered, _differences(gathered))
 
 
 def gather_run(run: Run, workspace: Path) -> RunFacts:
@@ -143,35 +142,35 @@ def gather_run(run: Run, workspace: Path) -> RunFacts:
 
 
 def artifacts_of(run: Run, verdict: Verdict | None, workspace: Path) -> list[ArtifactFacts]:
-    """The files that back the verdict, hashed again, then those that were expected and are not among them."""
+    """The evidence of the verdict, hashed again, then the expected artifacts that are not part of it."""
     schemas = {artifact.path: artifact.schema for artifact in run.intent.artifacts}
     evidence = verdict.evidence if verdict else []
     found = []
     for item in evidence:
         now = find(workspace / item.path, item.sha256, run.folder)
-        # By the store's own names: `workspace` may be a link to where the run folder lies.
+        # Built from names: the run folder's own path may differ if `workspace` is a symbolic link.
         copy = f"artifacts/runs/{run.id}/{KEPT}/{now.path.name}" if now.path and now.state == "kept" else None
         found.append(ArtifactFacts(item.path, schemas.get(item.path), item.sha256, item.bytes, now.state, copy))
-    named = [item.path for item in evidence]
+    recorded = [item.path for item in evidence]
     for name, schema in schemas.items():
-        # A folder is backed by the files below it.
-        if name not in named and not any(other.startswith(name.rstrip("/") + "/") for other in named):
+        # The evidence of a folder is its files.
+        if name not in recorded and not any(other.startswith(name.rstrip("/") + "/") for other in recorded):
             state = "no hash recorded" if (workspace / name).exists() else "missing"
             found.append(ArtifactFacts(name, schema, None, None, state))
     return found
 
 
 def gpu_inventory_of(host: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The driver's part of a run's record of its host; empty where there is none."""
+    """The GPU part of a run's host record; empty if there is none."""
     inventory = host.get("gpu")
     return inventory if isinstance(inventory, dict) else {}
 
 
-def _differing(runs: Sequence[RunFacts]) -> list[str]:
-    """Where the runs were not all made on the same host with the same driver and versions."""
+def _differences(runs: Sequence[RunFacts]) -> list[str]:
+    """Host, GPUs, driver and versions that are not the same in all runs."""
     if len(runs) < 2:
         return []
-    looks = {
+    properties = {
         "host": [str(run.intent.host.get("name")) for run in runs],
         "driver": [str(gpu_inventory_of(run.intent.host).get("driver_version")) for run in runs],
         "GPUs": [_gpu_names(run) for run in runs],
@@ -180,7 +179,7 @@ def _differing(runs: Sequence[RunFacts]) -> list[str]:
     }
     return [
         f"{name}: {', '.join(dict.fromkeys(values))}"
-        for name, values in looks.items()
+        for name, values in properties.items()
         if len(dict.fromkeys(values)) > 1
     ]
 

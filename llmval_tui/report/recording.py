@@ -1,4 +1,4 @@
-"""A run's telemetry as bounded series: read as a stream, so that an 8-hour recording needs no more than a short one."""
+"""Reads the telemetry of a run as a stream into series of bounded size, so that 8 hours fit as well as a minute."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,17 +12,17 @@ from llmval_tui.telemetry.recording import SampleTail
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Sample
 from llmval_tui.terminal.units import GIB
 
-GAP_S = max(3 * TELEMETRY_INTERVAL_S, 5.0)  # the same bound by which the gates call a recording broken
+GAP_S = max(3 * TELEMETRY_INTERVAL_S, 5.0)  # the telemetry gates use the same bound
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is drawn of a sample: its name there, title, unit, and what it is divided by."""
+    """One value of a sample: its field, title, unit, and the divisor that converts it to the unit."""
 
     field: str
     title: str
     unit: str
-    scale: float = 1.0
+    divisor: float = 1.0
 
 
 GPU_READINGS = (
@@ -41,14 +41,14 @@ HOST_READINGS = (
 
 @dataclass(slots=True)
 class Track:
-    """One reading over the run, and its summary inside the measured windows."""
+    """One reading over the run, and its summary within the measured windows."""
 
     reading: Reading
     series: DownsampledSeries = field(default_factory=lambda: DownsampledSeries(gap_s=GAP_S))
     measured: Summary = field(default_factory=Summary)
 
     def add(self, time_s: float, raw: float | None, measured: bool) -> None:
-        value = None if raw is None else raw / self.reading.scale
+        value = None if raw is None else raw / self.reading.divisor
         self.series.add(time_s, value)
         if measured:
             self.measured.add(value)
@@ -56,7 +56,7 @@ class Track:
 
 @dataclass(slots=True)
 class GpuTracks:
-    """Everything drawn of one GPU."""
+    """The readings of one GPU."""
 
     index: int
     name: str = ""
@@ -64,12 +64,12 @@ class GpuTracks:
     memory_total_gib: float | None = None
     power_limit_w: float | None = None
     util_source: str | None = None
-    throttled: dict[str, int] = field(default_factory=dict)  # reason → samples that named it
+    throttled: dict[str, int] = field(default_factory=dict)  # reason → number of samples
 
 
 @dataclass(slots=True)
 class Recording:
-    """The whole telemetry of a run."""
+    """The telemetry of a run; times in seconds on the run's axis."""
 
     samples: int = 0
     start_s: float = 0.0
@@ -78,29 +78,29 @@ class Recording:
     gpus: dict[int, GpuTracks] = field(default_factory=dict)
     host: dict[str, Track] = field(default_factory=dict)
     host_memory_gib: float | None = None
-    notes: dict[str, int] = field(default_factory=dict)  # message → samples that carried it
+    notes: dict[str, int] = field(default_factory=dict)  # message → number of samples
 
     @property
     def bucket_s(self) -> float:
-        """What one point of the plots stands for; 0: every sample is drawn."""
+        """Seconds per point of the plots; 0 if every sample is drawn."""
         tracks = [*self.host.values(), *(track for gpu in self.gpus.values() for track in gpu.tracks.values())]
         return max((track.series.width_s for track in tracks), default=0.0)
 
 
 def first_sample(path: Path) -> tuple[int, int] | None:
-    """(monotonic, wall) time in ns of a recording's first sample."""
+    """Monotonic and wall time of the first sample, in ns; None without samples."""
     for sample in _stream(path):
         return sample.mono_ns, sample.t_ns
     return None
 
 
 def read_recording(path: Path, line: Timeline) -> Recording:
-    """The telemetry at `path` on the run's axis; a missing file is an empty recording."""
+    """Read the telemetry at `path`; a missing file gives an empty recording."""
     recording = Recording()
     for sample in _stream(path):
         time_s = line.seconds(sample.mono_ns)
         if recording.samples and time_s <= recording.end_s:
-            continue  # a second recorder's line, written late: time does not run backwards in a plot
+            continue  # from a second recorder, written late; a plot needs rising times
         if recording.samples and time_s - recording.end_s > GAP_S:
             recording.gaps.append((recording.end_s, time_s))
         if not recording.samples:
@@ -108,10 +108,10 @@ def read_recording(path: Path, line: Timeline) -> Recording:
         recording.samples += 1
         recording.end_s = time_s
         measured = line.is_measured(time_s)
-        _take_host(recording, sample.host, time_s, measured)
+        _add_host(recording, sample.host, time_s, measured)
         present = {gpu.index: gpu for gpu in sample.gpus}
         for index in present.keys() | recording.gpus.keys():
-            _take_gpu(recording, index, present.get(index), time_s, measured)
+            _add_gpu(recording, index, present.get(index), time_s, measured)
         for note in sample.notes:
             message = clean_line(note.message)
             recording.notes[message] = recording.notes.get(message, 0) + 1
@@ -125,7 +125,7 @@ def _stream(path: Path) -> Iterator[Sample]:
         yield from batch
 
 
-def _take_host(recording: Recording, host: HostSample | None, time_s: float, measured: bool) -> None:
+def _add_host(recording: Recording, host: HostSample | None, time_s: float, measured: bool) -> None:
     for reading in HOST_READINGS:
         track = recording.host.setdefault(reading.field, Track(reading))
         track.add(time_s, getattr(host, reading.field, None), measured)
@@ -133,18 +133,18 @@ def _take_host(recording: Recording, host: HostSample | None, time_s: float, mea
         recording.host_memory_gib = host.memory_total_bytes / GIB
 
 
-def _take_gpu(recording: Recording, index: int, gpu: GpuSample | None, time_s: float, measured: bool) -> None:
-    own = recording.gpus.setdefault(index, GpuTracks(index))
+def _add_gpu(recording: Recording, index: int, gpu: GpuSample | None, time_s: float, measured: bool) -> None:
+    entry = recording.gpus.setdefault(index, GpuTracks(index))
     for reading in GPU_READINGS:
-        track = own.tracks.setdefault(reading.field, Track(reading))
+        track = entry.tracks.setdefault(reading.field, Track(reading))
         track.add(time_s, getattr(gpu, reading.field, None), measured)
     if gpu is None:
         return
-    own.name = clean_line(gpu.name or own.name)
-    own.util_source = gpu.sm_util_source or own.util_source
+    entry.name = clean_line(gpu.name or entry.name)
+    entry.util_source = gpu.sm_util_source or entry.util_source
     if gpu.memory_total_bytes:
-        own.memory_total_gib = gpu.memory_total_bytes / GIB
-    own.power_limit_w = gpu.power_limit_w or own.power_limit_w
+        entry.memory_total_gib = gpu.memory_total_bytes / GIB
+    entry.power_limit_w = gpu.power_limit_w or entry.power_limit_w
     for reason in gpu.throttle_reasons or []:
         if reason != "gpu_idle":
-            own.throttled[reason] = own.throttled.get(reason, 0) + 1
+            entry.throttled[reason] = entry.throttled.get(reason, 0) + 1

@@ -1,38 +1,38 @@
-"""The part of the report that is about one run."""
+"""The section of the report about one run."""
 
 import shlex
 from collections.abc import Sequence
 
 from llmval_tui.actions.judges.load_test_result import percentile_ms
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, CodeBlock, Heading, Judgement, Paragraph, Table
-from llmval_tui.report.charts.axes import duration
 from llmval_tui.report.charts.plots import distribution_blocks, time_blocks
 from llmval_tui.report.definitions import define, figure
 from llmval_tui.report.facts import LoadFacts, RunFacts
 from llmval_tui.report.recording import Recording, Track
 from llmval_tui.report.summary import anchor_of, badge_of, node_blocks
 from llmval_tui.runs.records import State
+from llmval_tui.terminal.format import duration
 
 _PERCENTS = (50, 90, 95, 99)
 _KINDS = {"intact": "pass", "kept": "pass", "changed": "fail", "missing": "fail"}
 _STATES = {
     "intact": "intact: has this hash now",
-    "kept": "written over or removed since; the copy in the run's evidence/ has this hash",
+    "kept": "overwritten or deleted since; the copy in the run's evidence/ has this hash",
     "changed": "changed since it was judged",
 }
 
 
-def run_blocks(run: RunFacts, number: int, own_node: bool) -> list[Block]:
-    """Verdict, gates, metrics, plots, environment, commands and artifacts of a run.
+def run_section(run: RunFacts, number: int, with_node: bool) -> list[Block]:
+    """Verdict, gates, metrics, plots, environment, commands and artifacts of one run.
 
     Args:
-        number: its place in the report; makes the plots' ids unique.
-        own_node: repeat host and GPUs, because the runs of the report differ in them.
+        number: position in the report; makes the ids of the plots unique.
+        with_node: repeat the host and its GPUs, because they are not the same in all runs.
     """
     intent, status = run.intent, run.status
     blocks: list[Block] = [Heading(2, f"Item {intent.step.number}: run {run.id}", anchor_of(run))]
     blocks.append(Paragraph(f"{intent.step.section}. {intent.step.text}"))
-    blocks.append(Judgement(badge_of(run), _sentence(run)))
+    blocks.append(Judgement(badge_of(run), _summary(run)))
     rows: list[list[Cell]] = [
         ["action", intent.action],
         ["started", status.started_utc or "not recorded"],
@@ -42,7 +42,7 @@ def run_blocks(run: RunFacts, number: int, own_node: bool) -> list[Block]:
     ]
     if status.cancelled:
         rows.append(["cancelled by", status.cancelled])
-    blocks.append(Table("Course of the run", ("what", "value"), rows))
+    blocks.append(Table("Times and settings of the run", ("what", "value"), rows))
     if intent.deviations:
         text = "; ".join(intent.deviations)
         blocks.append(Paragraph(f"Deviations from the item as written: {text}.", caution=True))
@@ -55,18 +55,18 @@ def run_blocks(run: RunFacts, number: int, own_node: bool) -> list[Block]:
     blocks += time_blocks(run, number)
     blocks += _telemetry(run.recording)
     blocks += _problems(run)
-    blocks += _environment(run, own_node)
+    blocks += _environment(run, with_node)
     blocks += _commands(run)
     blocks += _artifacts(run)
     return blocks
 
 
-def _sentence(run: RunFacts) -> str:
+def _summary(run: RunFacts) -> str:
     if run.verdict is not None:
         return run.verdict.summary or f"{len(run.verdict.gates)} gates were judged."
     if run.state in (State.FINISHED, State.LOST):
-        return "The run has ended and nobody has judged it yet: llmval status does."
-    return "The run is still at work; this report shows what there is so far."
+        return "The run has ended but is not judged yet: llmval status judges it."
+    return "The run is still running; this report shows what it has recorded so far."
 
 
 def _gates(run: RunFacts) -> list[Block]:
@@ -78,7 +78,7 @@ def _gates(run: RunFacts) -> list[Block]:
     ]
     return [
         Heading(3, "Gates"),
-        Table("Gates; the worst decides", ("gate", "outcome", "measured", "asked", "reason"), rows),
+        Table("Gates; the worst outcome decides", ("gate", "outcome", "measured", "required", "reason"), rows),
     ]
 
 
@@ -94,9 +94,9 @@ def _metrics(run: RunFacts) -> list[Block]:
         Heading(3, "Metrics"),
         Paragraph(
             "s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens of one request; "
-            "N = requests sent. Percentiles are linear between closest ranks (NumPy's default)."
+            "N = requests sent. Percentiles interpolate linearly between closest ranks (NumPy's default)."
         ),
-        Table("Metrics, recomputed from the run's own records when it was judged", columns, rows, numbers=(1,)),
+        Table("Metrics, computed from the run's records when it was judged", columns, rows, numbers=(1,)),
     ]
 
 
@@ -113,7 +113,7 @@ def _load(load: LoadFacts) -> list[Block]:
     for name, values in latencies.items():
         figures = [figure(percentile_ms(values, percent)) for percent in (*_PERCENTS, 100)]
         rows.append([name, *figures])
-    columns = ("latency", *(f"p{percent}, ms" for percent in _PERCENTS), "greatest, ms")
+    columns = ("latency", *(f"p{percent}, ms" for percent in _PERCENTS), "maximum, ms")
     return [
         Heading(3, f"Load test: {load.path}"),
         Table(
@@ -133,7 +133,7 @@ def _plain(value: object) -> str:
 
 def _telemetry(recording: Recording) -> list[Block]:
     if not recording.samples:
-        return [Heading(3, "Telemetry"), Paragraph("No telemetry was recorded in this run.")]
+        return [Heading(3, "Telemetry"), Paragraph("This run has no telemetry.")]
     span = duration(recording.end_s - recording.start_s)
     gaps = (
         "no gap"
@@ -145,35 +145,35 @@ def _telemetry(recording: Recording) -> list[Block]:
     for gpu in sorted(recording.gpus.values(), key=lambda gpu: gpu.index):
         rows += [_row(f"GPU {gpu.index}", track) for track in gpu.tracks.values()]
     rows += [_row("host", track) for track in recording.host.values()]
-    columns = ("of", "what", "least", "mean", "greatest", "without a value")
+    columns = ("device", "reading", "minimum", "mean", "maximum", "without a value")
     blocks: list[Block] = [
-        Heading(3, "Telemetry in figures"),
+        Heading(3, "Telemetry summary"),
         Paragraph(f"{recording.samples} samples over {span}; {gaps}."),
         Table(
-            "In the measured window, where there was one; else over the whole run. “not available” is not zero.",
+            "Of the measured window, or of the whole run if there was none. “not available” is not zero.",
             columns,
             rows,
             numbers=(2, 3, 4, 5),
         ),
     ]
-    slowed = [
+    throttled = [
         f"GPU {gpu.index} {reason} in {count} of {recording.samples} samples"
         for gpu in recording.gpus.values()
         for reason, count in gpu.throttled.items()
     ]
-    if slowed:
-        blocks.append(Paragraph(f"Reasons for lower clocks that the driver named: {'; '.join(slowed)}."))
+    if throttled:
+        blocks.append(Paragraph(f"Throttle reasons from the driver: {'; '.join(throttled)}."))
     blocks += [
         Paragraph(f"{message} ({count} of {recording.samples} samples)") for message, count in recording.notes.items()
     ]
     return blocks
 
 
-def _row(who: str, track: Track) -> list[Cell]:
+def _row(device: str, track: Track) -> list[Cell]:
     summary = track.measured if track.measured.count or track.measured.missing else track.series.summary
-    whole = f"{track.reading.title}, {track.reading.unit}"
+    reading = f"{track.reading.title}, {track.reading.unit}"
     figures = [figure(value) for value in (summary.low, summary.mean, summary.high)]
-    return [who, whole, *figures, f"{summary.missing} of {summary.missing + summary.count}"]
+    return [device, reading, *figures, f"{summary.missing} of {summary.missing + summary.count}"]
 
 
 def _problems(run: RunFacts) -> list[Block]:
@@ -187,10 +187,10 @@ def _problems(run: RunFacts) -> list[Block]:
     return blocks
 
 
-def _environment(run: RunFacts, own_node: bool) -> list[Block]:
+def _environment(run: RunFacts, with_node: bool) -> list[Block]:
     intent = run.intent
     blocks: list[Block] = [Heading(3, "Environment")]
-    if own_node:
+    if with_node:
         blocks += node_blocks(run)
     rows: list[list[Cell]] = [["working folder", Code(intent.cwd)]]
     if intent.git:
@@ -202,8 +202,8 @@ def _environment(run: RunFacts, own_node: bool) -> list[Block]:
     for load in run.loads:
         parts = (load.result.identity, load.result.ours.get("workload") or {}, load.result.ours.get("slo") or {})
         ran = [[key, Code(_plain(value))] for part in parts for key, value in part.items() if value is not None]
-        blocks.append(Table(f"What ran, as {load.path} says", ("what", "value"), ran))
-    blocks.append(Table("Folder, revision and the variables that change what is measured", ("what", "value"), rows))
+        blocks.append(Table(f"What ran, from {load.path}", ("what", "value"), ran))
+    blocks.append(Table("Folder, revision, and variables that affect the measurement", ("what", "value"), rows))
     return blocks
 
 
@@ -217,25 +217,25 @@ def _commands(run: RunFacts) -> list[Block]:
         lines.append(f"{added} {command.display}{tee}".strip())
     rows: list[list[Cell]] = []
     for command in intent.commands:
-        how = ended.get(command.label)
-        code = "not seen" if how is None or how.exit_code is None else str(how.exit_code)
-        ranks = ", ".join(f"rank {rank}: {code}" for rank, code in (how.ranks if how else {}).items()) or "–"
+        status = ended.get(command.label)
+        code = "not recorded" if status is None or status.exit_code is None else str(status.exit_code)
+        ranks = ", ".join(f"rank {rank}: {code}" for rank, code in (status.ranks if status else {}).items()) or "–"
         rows.append([command.label, code, ranks])
     again = "llmval run " + shlex.quote(intent.step.number) + (f" --preset {intent.preset}" if intent.preset else "")
     return [
-        Heading(3, "To repeat it"),
+        Heading(3, "Reproduce"),
         Paragraph("By hand, without recording or verdict:"),
         CodeBlock(lines),
         Paragraph("With recording and verdict:"),
         CodeBlock([f"cd {shlex.quote(intent.cwd)}", again]),
-        Table("How the commands ended (negative: killed by that signal)", ("command", "exit code", "ranks"), rows),
+        Table("Exit codes of the commands (negative: killed by that signal)", ("command", "exit code", "ranks"), rows),
     ]
 
 
 def _artifacts(run: RunFacts) -> list[Block]:
     blocks: list[Block] = [Heading(3, "Artifacts")]
     if not run.artifacts:
-        return [*blocks, Paragraph("The run was to leave no artifact.")]
+        return [*blocks, Paragraph("This run writes no artifacts.")]
     rows: list[list[Cell]] = [
         [
             Code(artifact.path),
@@ -246,4 +246,4 @@ def _artifacts(run: RunFacts) -> list[Block]:
         for artifact in run.artifacts
     ]
     columns = ("file", "now", "bytes", "SHA-256 when judged")
-    return [*blocks, Table("Files that back the verdict", columns, rows, numbers=(2,))]
+    return [*blocks, Table("Files behind the verdict", columns, rows, numbers=(2,))]

@@ -1,4 +1,4 @@
-"""The report's beginning: what node this is, how its checklist stands, and which runs follow."""
+"""The beginning of the report: its runs, the node, and the state of the checklist."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +19,14 @@ _KINDS = {
 }
 _STATES = {
     StepState.OPEN: "open",
-    StepState.DONE: "done: ticked, backed",
-    StepState.TICKED: "ticked, nothing backs it",
-    StepState.ASKING: "waits for a decision",
+    StepState.DONE: "done: ticked, with evidence",
+    StepState.TICKED: "ticked, without evidence",
+    StepState.ASKING: "waiting for a decision",
 }
 
 
 def badge_of(run: RunFacts) -> Badge:
-    return Badge(run.word, run.verdict.outcome.value if run.verdict else "open")
+    return Badge(run.outcome, run.verdict.outcome.value if run.verdict else "open")
 
 
 def anchor_of(run: RunFacts) -> str:
@@ -34,18 +34,18 @@ def anchor_of(run: RunFacts) -> str:
 
 
 def title_of(facts: ReportFacts) -> str:
-    """The report's title: which host it is about."""
+    """The title of the report, with its hosts."""
     hosts = list(dict.fromkeys(str(run.intent.host.get("name") or "unnamed host") for run in facts.runs))
     return f"Validation of {', '.join(hosts)}" if hosts else "Validation report"
 
 
 def summary_blocks(facts: ReportFacts) -> list[Block]:
-    """Everything before the first run."""
+    """Everything before the section of the first run."""
     blocks: list[Block] = [Heading(1, title_of(facts))]
     counts: dict[str, int] = {}
     for run in facts.runs:
-        counts[run.word] = counts.get(run.word, 0) + 1
-    counted = ", ".join(f"{count} {word}" for word, count in counts.items())
+        counts[run.outcome] = counts.get(run.outcome, 0) + 1
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     blocks.append(
         Paragraph(
             f"Made {facts.made_utc} by llmval {__version__} from {facts.workspace}. "
@@ -70,17 +70,17 @@ def summary_blocks(facts: ReportFacts) -> list[Block]:
                     [f"{path} was changed since it was judged" for path in dict.fromkeys(changed)]
                     + [f"{path} is missing" for path in dict.fromkeys(missing)]
                 )
-                + ". The verdicts that rest on it are those of the files as they were.",
+                + ". The verdicts are about the files as they were when they were judged.",
                 caution=True,
             )
         )
     if facts.runs:
         blocks.append(Heading(2, "Node", "node"))
-        if facts.differing:
+        if facts.differences:
             blocks.append(
                 Paragraph(
-                    f"The runs were not all made alike: {'; '.join(facts.differing)}. "
-                    "The tables here are of the newest run; each run has its own below.",
+                    f"The runs were made under different conditions: {'; '.join(facts.differences)}. "
+                    "These tables show the newest run; each run has its own below.",
                     caution=True,
                 )
             )
@@ -97,15 +97,15 @@ def summary_blocks(facts: ReportFacts) -> list[Block]:
 def _runs_table(facts: ReportFacts) -> Table:
     rows: list[list[Cell]] = []
     for run in facts.runs:
-        said = run.verdict.summary if run.verdict else "no verdict yet"
+        summary = run.verdict.summary if run.verdict else "no verdict yet"
         if run.intent.deviations:
-            said += " (not as written: see its deviations)"
-        rows.append([Link(f"{run.intent.step.number} · {run.id}", anchor_of(run)), badge_of(run), said])
-    return Table("Runs in this report", ("item and run", "verdict", "what it showed"), rows)
+            summary += " (not as written: see its deviations)"
+        rows.append([Link(f"{run.intent.step.number} · {run.id}", anchor_of(run)), badge_of(run), summary])
+    return Table("Runs in this report", ("item and run", "verdict", "result"), rows)
 
 
 def node_blocks(run: RunFacts) -> list[Block]:
-    """Host, driver, GPUs and versions as the run recorded them before it started."""
+    """Host, driver, GPUs and versions, as recorded before the run started."""
     host, inventory = run.intent.host, gpu_inventory_of(run.intent.host)
     rows: list[list[Cell]] = [
         ["host", text_of(host.get("name"))],
@@ -113,7 +113,7 @@ def node_blocks(run: RunFacts) -> list[Block]:
         ["processors", text_of(host.get("cpu_count"))],
         ["memory", gib(host.get("memory_bytes"))],
         ["NVIDIA driver", text_of(inventory.get("driver_version"), "none")],
-        ["CUDA, as the driver has it", text_of(inventory.get("cuda_driver_version"), "none")],
+        ["CUDA version of the driver", text_of(inventory.get("cuda_driver_version"), "none")],
     ]
     rows += [[name, str(value)] for name, value in run.intent.versions.items()]
     blocks: list[Block] = [Table("Host and software", ("what", "value"), rows)]
@@ -140,8 +140,8 @@ def _gpu_table(gpus: list[dict[str, Any]]) -> Table:
                 text_of(gpu.get("name")),
                 gib(gpu.get("memory_total_bytes")),
                 f"{watts(gpu.get('power_limit_w'))} (default {watts(gpu.get('power_limit_default_w'))})",
-                "not told" if links is None else f"{active} of {links} active",
-                "not told" if gpu.get("mig_enabled") is None else "on" if gpu["mig_enabled"] else "off",
+                "not known" if links is None else f"{active} of {links} active",
+                "not known" if gpu.get("mig_enabled") is None else "on" if gpu["mig_enabled"] else "off",
                 text_of(gpu.get("pci_bus_id")),
                 Code(text_of(gpu.get("uuid"))),
             ]
@@ -153,11 +153,11 @@ def _gpu_table(gpus: list[dict[str, Any]]) -> Table:
 def _topology_table(topology: Mapping[str, Any]) -> Table:
     indices = [f"GPU {index}" for index in topology["gpus"]]
     rows: list[list[Cell]] = [
-        [name, *(text_of(link, "not told") for link in links)]
+        [name, *(text_of(link, "not known") for link in links)]
         for name, links in zip(indices, topology.get("links") or [], strict=False)
     ]
     return Table(
-        "How the GPUs are linked (NV<n>: n NVLinks; else the PCIe path as nvidia-smi names it)", ("", *indices), rows
+        "Links between the GPUs (NV<n>: n NVLinks; otherwise the PCIe path in nvidia-smi's words)", ("", *indices), rows
     )
 
 
@@ -167,24 +167,24 @@ def _checklist_table(facts: ReportFacts) -> Table:
     rows: list[list[Cell]] = []
     for item in facts.steps:
         run = reported.get(item.run.id) if item.run else None
-        backed: Cell = ""
+        newest: Cell = ""
         if run is not None:
-            backed = Link(run.id, anchor_of(run))
+            newest = Link(run.id, anchor_of(run))
         elif item.run is not None:
-            backed = Code(item.run.id)
+            newest = Code(item.run.id)
         deviation = f" [deviation: {item.step.deviation}]" if item.step.deviation else ""
-        rows.append([item.step.number, state_badge(item), item.step.text + deviation, backed])
-    return Table(f"{facts.checklist.title}, as it stands now", ("item", "state", "what", "newest run"), rows)
+        rows.append([item.step.number, state_badge(item), item.step.text + deviation, newest])
+    return Table(f"{facts.checklist.title}, as it is now", ("item", "state", "what", "newest run"), rows)
 
 
 def state_badge(item: StepStatus) -> Badge:
-    """An item's state in words."""
+    """The state of a step as a badge."""
     return Badge(_STATES.get(item.state, item.state.value), _KINDS.get(item.state, "open"))
 
 
-def text_of(value: Any, otherwise: str = "not known") -> str:
-    """A recorded value; what was not recorded is said to be so."""
-    return otherwise if value is None or value == "" else str(value)
+def text_of(value: Any, missing: str = "not known") -> str:
+    """A recorded value, or `missing` if it was not recorded."""
+    return missing if value is None or value == "" else str(value)
 
 
 def gib(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a run's events say over time: its phases, its live figures, its warnings; and the one time axis of its plots."""
+"""The events of a run over time: phases, live metrics and warnings; and the time axis that all its plots share."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,8 +9,8 @@ from llmval_tui.report.charts.downsample import DownsampledSeries
 from llmval_tui.runs.store import Run
 
 MEASURE = "measure"
-LIVE_GAP_S = 10.0  # the runners write figures twice a second; longer silence is not drawn over
-_MOST_PROBLEMS = 50
+LIVE_GAP_S = 10.0  # the runners write metrics twice a second; a longer silence breaks the line
+_MAX_PROBLEMS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class Phase:
 
 @dataclass(slots=True)
 class Timeline:
-    """The axis: zero is the earliest of the first event and the first sample, on the monotonic clock."""
+    """The run over time. Zero is the first event or sample, whichever is earlier, on the monotonic clock."""
 
     zero_ns: int = 0
-    zero_utc_ns: int | None = None  # wall clock at zero; None: nothing was recorded
+    zero_utc_ns: int | None = None  # wall clock at zero; None if nothing was recorded
     end_s: float = 0.0
     phases: list[Phase] = field(default_factory=list)
     live: dict[str, DownsampledSeries] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Timeline:
 
     @property
     def measured(self) -> list[tuple[float, float]]:
-        """The measured windows, s."""
+        """The measured windows, as (start, end) in seconds."""
         return [(phase.start_s, phase.end_s) for phase in self.phases if phase.name == MEASURE]
 
     def is_measured(self, time_s: float) -> bool:
@@ -48,7 +48,11 @@ class Timeline:
 
 
 def read_timeline(run: Run, first_sample: tuple[int, int] | None) -> Timeline:
-    """The timeline of a run; `first_sample` is its first telemetry sample's (monotonic, wall) time in ns."""
+    """The timeline of a run.
+
+    Args:
+        first_sample: monotonic and wall time of the first telemetry sample, in ns.
+    """
     events = [event for event in read_lines(run.events) if _is_event(event)]
     stamps = [(event["mono_ns"], event["t_ns"]) for event in events]
     if first_sample is not None:
@@ -69,13 +73,13 @@ def read_timeline(run: Run, first_sample: tuple[int, int] | None) -> Timeline:
                 open_phase = (name, time_s, message)
             case "metrics":
                 for name, value in data.items():
-                    envelope = line.live.setdefault(clean_line(str(name)), DownsampledSeries(gap_s=LIVE_GAP_S))
-                    envelope.add(time_s, _number(value))
+                    series = line.live.setdefault(clean_line(str(name)), DownsampledSeries(gap_s=LIVE_GAP_S))
+                    series.add(time_s, _number(value))
             case "warning" | "error":
                 line.problems_total += 1
                 text = clean_line(str(data.get("message") or data.get("code") or ""))
                 line.problems.append(f"{event['kind']} at {time_s:.1f} s, rank {event.get('rank')}: {text}")
-    del line.problems[_MOST_PROBLEMS:]
+    del line.problems[_MAX_PROBLEMS:]
     if open_phase is not None:
         line.phases.append(Phase(open_phase[0], open_phase[1], line.end_s, open_phase[2]))
     return line

@@ -1,4 +1,4 @@
-"""A workspace with finished load-test runs, made by hand, and the command line's options."""
+"""A workspace with finished load tests, and the options of the command line."""
 
 import argparse
 import json
@@ -38,9 +38,9 @@ WALL_NS = 1_767_323_045_000_000_000
 def result_json(
     count: int = 200, *, seed: int = 0, schedule: int = 0, slower: float = 1.0, **changes: Any
 ) -> dict[str, Any]:
-    """A load test of `count` requests: about 100 ms to the first token, 20 ms a token; `slower` stretches the latter.
+    """A load test of `count` requests: about 100 ms to the first token, then 20 ms × `slower` per token.
 
-    Results of one `schedule` have the same arrivals.
+    Results with the same `schedule` have the same arrivals.
     """
     arrivals, rng = random.Random(schedule), random.Random(seed)
     requests, now = [], 0.0
@@ -81,7 +81,7 @@ def result_json(
 
 
 class Workspace:
-    """The folder, and runs in it."""
+    """A workspace folder that can create runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -99,7 +99,7 @@ class Workspace:
         display: str = "python load.py",
         **intent: Any,
     ) -> Run:
-        """A finished run of item 1.1 with its result as evidence; `outcome` None: not judged."""
+        """A finished run of item 1.1 with its result as evidence; not judged if `outcome` is None."""
         self.count += 1
         run_id = f"20260102T0304{self.count:02d}Z-1.1-abc{self.count:03d}"
         artifact = f"artifacts/r{self.count}.json"
@@ -134,7 +134,7 @@ class Workspace:
         return Run(folder)
 
     def events(self, run: Run, *events: tuple[float, str, dict[str, Any]]) -> None:
-        """Events of rank 0 at seconds after `ZERO_NS`."""
+        """Write events of rank 0; times are seconds after `ZERO_NS`."""
         lines = [
             {
                 "v": 1, "t_ns": WALL_NS + int(at * 1e9), "mono_ns": ZERO_NS + int(at * 1e9), "rank": 0, "kind": kind,

@@ -1,4 +1,4 @@
-"""Comparison: like with like only, a word only where the interval excludes 0, the same answer every time."""
+"""Comparing load tests: only comparable runs, a verdict only if the interval excludes 0, always the same result."""
 
 import argparse
 import json
@@ -46,7 +46,7 @@ def test_slower_tokens_are_found_and_nothing_else(workspace: Workspace, schedule
 
 
 def test_the_same_requests_on_both_sides_are_compared_pairwise(workspace: Workspace) -> None:
-    """1 % is lost in the spread of the requests, unless each is held against itself."""
+    """A difference of 1 % shows only if each request is compared with itself."""
     assert words(sides(workspace, result_json(), result_json(slower=1.01)))["tpot_p50_ms"] == WORSE
     assert words(sides(workspace, result_json(), result_json(slower=1.01, schedule=1)))["tpot_p50_ms"] == SAME
 
@@ -54,7 +54,7 @@ def test_the_same_requests_on_both_sides_are_compared_pairwise(workspace: Worksp
 def test_direction_and_a_small_loss(workspace: Workspace) -> None:
     assert words(sides(workspace, result_json(slower=1.3), result_json(seed=1)))["tpot_p50_ms"] == BETTER
     small = sides(workspace, result_json(), result_json(slower=1.03))
-    assert words(small)["tpot_p50_ms"] == WORSE  # shown, and under 5 %: it does not fail
+    assert words(small)["tpot_p50_ms"] == WORSE  # significant but under 5 %, so it does not fail
     assert exit_code(small) == ExitCode.PASSED
 
 
@@ -107,7 +107,7 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
         (changed("workload", prompt_len="fixed:64"), {}, "prompt lengths is uniform:16:64 in A and fixed:64 in B"),
         (changed("workload", output_len="fixed:9"), {}, "output lengths is fixed:8 in A and fixed:9 in B"),
         (changed("workload", duration_s=60.0), {}, "duration (s) is 25 in A and 60 in B"),
-        (changed("slo", ttft_ms=150), {}, "service level is none in A and ttft<=150ms in B"),
+        (changed("slo", ttft_ms=150), {}, "SLO is none in A and ttft<=150ms in B"),
         (None, {"preset": "smoke"}, "preset is none in A and smoke in B"),
         (None, {"host": {"gpu": {"driver_version": "580.1"}}}, "driver is n/a in A and 580.1 in B"),
         (
@@ -118,7 +118,7 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
         (None, {"outcome": Outcome.INVALID}, "B was judged invalid"),
     ],
 )
-def test_unlike_runs_are_refused_with_both_values(
+def test_incomparable_runs_are_refused_with_both_values(
     workspace: Workspace, result: dict[str, Any] | None, intent: dict[str, Any], reason: str
 ) -> None:
     one, other = workspace.run(), workspace.run(result, **intent)
@@ -132,7 +132,7 @@ def test_unlike_runs_are_refused_with_both_values(
 
 
 def searched(found: float, above: float, ttft_ms: int = 150) -> dict[str, Any]:
-    """A search whose kept window is the one that confirmed the rate."""
+    """A rate search; its last window confirmed the rate."""
     result = result_json()
     result["llmval"]["workload"]["target_qps"] = found
     result["llmval"]["slo"]["ttft_ms"] = ttft_ms
@@ -150,7 +150,7 @@ def searched(found: float, above: float, ttft_ms: int = 150) -> dict[str, Any]:
         (searched(30.0, 31.0), BETTER, Interval(1.0, 3.0), ExitCode.PASSED),
     ],
 )
-def test_two_searches_are_compared_by_what_they_found(
+def test_two_searches_are_compared_by_their_highest_rates(
     workspace: Workspace, second: dict[str, Any], word: str, interval: Interval, code: ExitCode
 ) -> None:
     comparison = sides(workspace, searched(28.0, 29.0), second)
@@ -166,10 +166,12 @@ def test_two_searches_are_compared_by_what_they_found(
     ("second", "reason"),
     [
         (changed("workload", target_qps=28.0), "kind of test is a search for the highest rate in A and one window"),
-        (searched(28.0, 29.0, 5000), "service level is ttft<=150ms+for-99% in A and ttft<=5000ms+for-99% in B"),
+        (searched(28.0, 29.0, 5000), "SLO is ttft<=150ms+for-99% in A and ttft<=5000ms+for-99% in B"),
     ],
 )
-def test_a_search_is_compared_with_its_like(workspace: Workspace, second: dict[str, Any], reason: str) -> None:
+def test_a_search_is_only_compared_with_a_like_search(
+    workspace: Workspace, second: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(Refused) as refused:
         sides(workspace, searched(28.0, 29.0), second)
     assert reason in str(refused.value)
@@ -182,21 +184,21 @@ def test_a_run_is_not_compared_with_itself_nor_by_a_file_that_changed(workspace:
     with pytest.raises(Refused, match="same result"):
         compare_sides(mine, mine)
     (workspace.folder / "artifacts" / "r1.json").write_text(json.dumps(result_json(seed=9)))
-    with pytest.raises(Refused, match="written over"):
+    with pytest.raises(Refused, match="overwritten"):
         side(workspace.store, run.id, "A")
     with pytest.raises(Refused, match="not judged"):
         side(workspace.store, workspace.run(outcome=None).id, "A")
 
 
-def test_a_result_that_no_hash_is_recorded_of_is_refused_in_a_sentence(workspace: Workspace) -> None:
+def test_a_result_without_a_recorded_hash_is_refused(workspace: Workspace) -> None:
     run = workspace.run()
     verdict = json.loads((run.folder / "verdict.json").read_text())
     (run.folder / "verdict.json").write_text(json.dumps(verdict | {"evidence": []}))
-    with pytest.raises(Refused, match=r"the verdict of \S+ has no hash of artifacts/r1\.json, so nobody"):
+    with pytest.raises(Refused, match=r"the verdict of \S+ has no hash of artifacts/r1\.json, so its requests"):
         side(workspace.store, run.id, "A")
 
 
-def test_an_unknown_driver_on_gpus_is_no_equal_driver(workspace: Workspace) -> None:
+def test_two_unknown_drivers_are_not_equal_on_gpus(workspace: Workspace) -> None:
     on_gpu = changed("identity", device="cuda")
     with pytest.raises(Refused, match="driver is not known in either run"):
         sides(workspace, on_gpu, on_gpu)
@@ -229,8 +231,8 @@ def test_blocks_grow_with_correlation() -> None:
     assert block_length([1.0] * 50) == 4
 
 
-def test_the_interval_covers_what_it_says() -> None:
-    """Of 30 comparisons of correlated equals a few exclude 0; drawing the values one by one, very many do."""
+def test_the_interval_has_its_confidence() -> None:
+    """Of 30 comparisons of equal, correlated series only a few exclude 0; without blocks, very many do."""
     rng = random.Random(2)
 
     def series() -> list[float]:

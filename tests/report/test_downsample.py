@@ -1,11 +1,11 @@
-"""A series keeps its extremes and its gaps whatever its length."""
+"""A downsampled series keeps its minimum, maximum and gaps."""
 
 import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmval_tui.report.charts.axes import clock, tick_label, ticks, time_ticks
+from llmval_tui.report.charts.axes import tick_label, ticks, time_label, time_ticks
 from llmval_tui.report.charts.downsample import DownsampledSeries
 
 _SERIES = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_size=400)
@@ -13,37 +13,37 @@ _SERIES = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_s
 
 @given(_SERIES)
 def test_extremes_and_mean_survive_any_merging(values: list[float | None]) -> None:
-    envelope = DownsampledSeries(most=8)
+    series = DownsampledSeries(max_buckets=8)
     for at, value in enumerate(values):
-        envelope.add(float(at), value)
+        series.add(float(at), value)
     known = [value for value in values if value is not None]
-    assert len(envelope.buckets) < 16
-    assert sum(bucket.count for bucket in envelope.buckets) == len(known) == envelope.summary.count
-    assert envelope.summary.missing == len(values) - len(known)
+    assert len(series.buckets) < 16
+    assert sum(bucket.count for bucket in series.buckets) == len(known) == series.summary.count
+    assert series.summary.missing == len(values) - len(known)
     if known:
-        assert min(bucket.low for bucket in envelope.buckets) == min(known)
-        assert max(bucket.high for bucket in envelope.buckets) == max(known)
-        assert abs(sum(bucket.total for bucket in envelope.buckets) - sum(known)) < 1e-3
-    starts = [bucket.start_s for bucket in envelope.buckets]
+        assert min(bucket.low for bucket in series.buckets) == min(known)
+        assert max(bucket.high for bucket in series.buckets) == max(known)
+        assert abs(sum(bucket.total for bucket in series.buckets) - sum(known)) < 1e-3
+    starts = [bucket.start_s for bucket in series.buckets]
     assert starts == sorted(starts)
 
 
 @given(_SERIES)
 def test_no_line_crosses_a_missing_value_unless_inside_one_bucket(values: list[float | None]) -> None:
-    envelope = DownsampledSeries(most=8)
+    series = DownsampledSeries(max_buckets=8)
     for at, value in enumerate(values):
-        envelope.add(float(at), value)
+        series.add(float(at), value)
     missing = [at for at, value in enumerate(values) if value is None]
-    for segment in envelope.segments():
+    for segment in series.segments():
         for one, other in itertools.pairwise(segment):
             assert not any(one.end_s < at < other.start_s for at in missing)
 
 
 def test_a_missing_value_and_a_long_silence_break_the_line() -> None:
-    envelope = DownsampledSeries(gap_s=5.0)
+    series = DownsampledSeries(gap_s=5.0)
     for at, value in [(0, 1.0), (1, 2.0), (2, None), (3, 3.0), (9, 4.0)]:
-        envelope.add(at, value)
-    assert [[bucket.start_s for bucket in part] for part in envelope.segments()] == [[0, 1], [3], [9]]
+        series.add(at, value)
+    assert [[bucket.start_s for bucket in part] for part in series.segments()] == [[0, 1], [3], [9]]
 
 
 @given(st.floats(-1e9, 1e9), st.floats(0, 1e9))
@@ -58,5 +58,5 @@ def test_ticks_are_round_and_enclose(low: float, span: float) -> None:
 def test_labels_have_the_decimals_their_step_needs() -> None:
     assert [tick_label(value, 0.05) for value in (0.0, 0.05)] == ["0.00", "0.05"]
     assert tick_label(1500, 500) == "1,500"
-    assert [clock(second, 300) for second in time_ticks(300)][:2] == ["0:00", "1:00"]
-    assert clock(3661, 28800) == "1:01:01"
+    assert [time_label(second, 300) for second in time_ticks(300)][:2] == ["0:00", "1:00"]
+    assert time_label(3661, 28800) == "1:01:01"

@@ -1,4 +1,4 @@
-"""The report says what the run folder holds: the same facts in three formats, escaped, accessible, offline."""
+"""The report: the facts of the run folder in three formats, escaped, accessible and offline."""
 
 import argparse
 import itertools
@@ -30,7 +30,7 @@ EVIL = '<script>alert(1)</script> [/red] \x1b[31m\x1b]0;title\x07 "q" \u202eflip
 
 
 class Page(HTMLParser):
-    """The tags of a page as a tree would need them: balance, headings, tables, plots."""
+    """Parses a page and checks that its tags are balanced."""
 
     VOID = frozenset({"meta", "br", "link", "img", "hr"})
 
@@ -61,7 +61,7 @@ class Page(HTMLParser):
 
 
 def record(run: Run, count: int = 30, gpus: int = 2, **gpu: Any) -> None:
-    """Telemetry a second from `ZERO_NS`; samples 10 to 19 are missing, GPU 1 has no power reading."""
+    """Write one sample per second from `ZERO_NS`; samples 10 to 19 are missing, and GPU 1 has no power reading."""
     lines = []
     for second in range(count):
         if 10 <= second < 20:
@@ -84,7 +84,7 @@ def made(workspace: Workspace, form: str, names: tuple[str, ...] = ()) -> str:
 
 @pytest.fixture
 def full(workspace: Workspace) -> Run:
-    """A run with everything a report can show."""
+    """A run with everything that a report can show."""
     run = workspace.run(
         gates=[Gate("exit: main", Outcome.PASS, "exit 0", "exit 0"), Gate("rate", Outcome.FAIL, "7", "8", "too slow")],
         outcome=Outcome.FAIL,
@@ -106,16 +106,14 @@ def full(workspace: Workspace) -> Run:
 
 def test_a_steps_number_names_its_newest_run(workspace: Workspace) -> None:
     checklist = load(workspace.folder / "docs/llm_validation_checklist.md")
-    with pytest.raises(Refused, match=r"step 1\.1 has no run to report on"):
+    with pytest.raises(Refused, match=r"step 1\.1 has no run: "):
         runs_for(workspace.store, ["1.1"], checklist)
     first, newest = workspace.run(), workspace.run()
     for given in (checklist, None):
         assert [run.id for run in runs_for(workspace.store, ["1.1", first.id], given)] == [newest.id, first.id]
 
 
-def test_page_is_one_file_without_script_or_fetch_and_every_table_and_plot_speaks(
-    workspace: Workspace, full: Run
-) -> None:
+def test_the_page_is_self_contained_and_every_table_and_plot_has_a_description(workspace: Workspace, full: Run) -> None:
     text = made(workspace, "html")
     page = Page(text)
     assert not page.named("script", "link", "img", "iframe", "object")
@@ -144,15 +142,15 @@ def test_the_facts_are_in_all_three_formats(workspace: Workspace, full: Run) -> 
             assert shown in text, (form, fact)
 
 
-def test_a_missing_value_is_said_and_never_drawn_as_zero(workspace: Workspace, full: Run) -> None:
+def test_a_missing_value_is_named_and_never_drawn_as_zero(workspace: Workspace, full: Run) -> None:
     page = made(workspace, "html")
     power = next(svg for svg in re.findall(r"<svg.*?</svg>", page) if "GPU power" in svg)
-    assert "GPU 1 NVIDIA H200: not available" in power  # in the words of its description
+    assert "GPU 1 NVIDIA H200: not available" in power  # in the description of the plot
     assert power.count('class="line s0"') == 1 and "not available: no value was recorded" in power
     value = json.loads(made(workspace, "json"))["runs"][0]["telemetry"]
     assert value["gpus"][1]["readings"]["power_w"]["whole_run"]["mean"] is None
     assert value["gpus"][1]["readings"]["power_w"]["whole_run"]["without_value"] == 20
-    # goodput was not available in the verdict's metrics, failed requests were zero: they do not look alike
+    # an unavailable metric does not look like zero
     assert re.search(r"goodput_qps</code></th><td class=\"n\">not available<", page)
     assert re.search(r"failed_requests</code></th><td class=\"n\">0<", page)
 
@@ -183,7 +181,7 @@ def test_measured_figures_are_those_of_the_measured_window(workspace: Workspace,
     assert (reading["measured"]["least"], reading["measured"]["greatest"]) == (52.0, 75.0)
 
 
-def test_text_of_the_run_is_shown_and_never_obeyed(workspace: Workspace) -> None:
+def test_text_of_the_run_is_escaped(workspace: Workspace) -> None:
     run = workspace.run(
         gates=[Gate(EVIL, Outcome.FAIL, EVIL, EVIL, EVIL)], outcome=Outcome.FAIL, display=EVIL, deviations=[EVIL],
         environment={"NCCL_X": EVIL}, host={"name": EVIL, "gpu": {"gpus": [{"index": 0, "name": EVIL, "uuid": EVIL}]}},
@@ -203,7 +201,7 @@ def test_text_of_the_run_is_shown_and_never_obeyed(workspace: Workspace) -> None
     tables = [line for line in markdown.splitlines() if line.startswith("|")]
     for text in (page, markdown):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
-    # outside of code spans and code blocks, no tag and no bar of the text is left bare
+    # outside of code spans, every tag and bar of the text is escaped
     for line in tables:
         bare = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", line)
         assert not re.search(r"(?<!\\)<script", bare)
@@ -234,14 +232,14 @@ def test_changed_and_missing_evidence_is_named(workspace: Workspace) -> None:
     workspace.run()
     assert "intact: has this hash now" in made(workspace, "md")
     path = workspace.folder / "artifacts" / "r1.json"
-    path.write_text(json.dumps(result_json(seed=9)))  # a result as good as any, but not the one that was judged
+    path.write_text(json.dumps(result_json(seed=9)))  # a valid result, but not the judged one
     changed = made(workspace, "md")
     assert "was changed since it was judged" in changed and "Load test:" not in changed
     path.unlink()
     assert "r1.json is missing" in made(workspace, "md").replace("\\", "")
 
 
-def test_what_was_written_over_is_shown_from_the_runs_copy(workspace: Workspace) -> None:
+def test_an_overwritten_result_is_read_from_the_runs_copy(workspace: Workspace) -> None:
     run = workspace.run()
     verdict = run.verdict()
     assert verdict is not None
@@ -259,7 +257,7 @@ def test_what_was_written_over_is_shown_from_the_runs_copy(workspace: Workspace)
         assert side(workspace.store, run.id, "A").result.ours == result_json()["llmval"]
 
 
-def test_no_run_named_means_the_newest_of_each_step(workspace: Workspace) -> None:
+def test_the_default_is_the_newest_run_of_each_step(workspace: Workspace) -> None:
     workspace.run()
     newest = workspace.run()
     checklist = load(workspace.folder / "docs" / "llm_validation_checklist.md")
@@ -272,7 +270,7 @@ def test_an_unjudged_run_is_shown_as_such(workspace: Workspace) -> None:
     assert "not judged (finished)" in made(workspace, "md").replace("\\", "")
 
 
-def test_only_a_report_is_written_over(
+def test_only_a_report_is_overwritten(
     workspace: Workspace, options: Callable[..., argparse.Namespace], tmp_path: Path
 ) -> None:
     workspace.run()

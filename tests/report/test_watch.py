@@ -1,4 +1,4 @@
-"""Plain lines: every change once, nothing that moves a cursor, the run left alone."""
+"""`llmval watch` prints every change once, as plain text, and does not touch the run."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ sys.exit(watch(argparse.Namespace(workspace=sys.argv[1], every=0.1, json=False))
 
 
 def working(workspace: Workspace) -> tuple[Run, int]:
-    """A run at work: not judged, its supervisor's lock held by this process."""
+    """A running run: no verdict yet; this process holds its supervisor's lock."""
     run = workspace.run(outcome=None, display="python \x1b[31mload.py")
     write_json(run.folder / "status.json", Status(state=State.RUNNING))
     lock = take_lock(run.supervisor_lock)
@@ -85,7 +85,7 @@ def test_every_change_is_a_plain_line(
     for text in wanted:
         assert any(text in line for line in lines), text
     assert sum("phase measure" in line for line in lines) == 1
-    assert not any("completed" in line for line in lines)  # not available is not said as a number
+    assert not any("completed" in line for line in lines)  # an unavailable value is left out
     assert all(line.isprintable() for line in lines)
 
 

@@ -1,20 +1,20 @@
-"""Plots as inline SVG: one time axis for all of a run's plots, strips a GPU, lines, and cumulative distributions.
+"""Draws plots as inline SVG: strips (one row per GPU), lines and cumulative distributions.
 
-Every plot has a title and a description in words, and tells its lines apart by dash and marker as well as by colour.
-A value that is missing is not drawn; where samples are missing the line is broken.
+All plots of a run over time share one axis. Every plot has a title and a description in words. Lines differ in dash
+and marker, not only in colour. A missing value is not drawn: the line is broken there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llmval_tui.report.charts.axes import clock, tick_label, ticks, time_ticks
+from llmval_tui.report.charts.axes import tick_label, ticks, time_label, time_ticks
 from llmval_tui.report.charts.downsample import Bucket, DownsampledSeries
 from llmval_tui.report.pages.markup import esc
 from llmval_tui.report.timeline import MEASURE, Phase
 
 WIDTH, LEFT, RIGHT = 960, 84, 26
 _MARKERS = ("circle", "square", "triangle", "diamond", "cross")
-STYLES = 5  # line styles there are: colour, dash and marker each
+STYLES = 5  # line styles, each with a colour, a dash and a marker
 _MARK_EVERY_PX = 90
 
 
@@ -29,27 +29,27 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One row of a stack of strips: its label, its lines, and its figures in words."""
+    """One row of a stack of strips: a label, lines, and a note with the figures."""
 
     label: str
     lines: Sequence[Line]
     note: str = ""
-    limit: float | None = None  # a horizontal line: the power limit, the memory there is
+    limit: float | None = None  # drawn as a horizontal line, such as the power limit
 
 
 @dataclass(frozen=True, slots=True)
 class TimeAxis:
-    """The run's time axis, the same in all of its plots: seconds to pixels, and the phases behind the lines."""
+    """The time axis that all plots of a run share: converts seconds to pixels and draws the phases behind the lines."""
 
     end_s: float
     phases: Sequence[Phase]
-    zero: str  # wall clock at 0, in words
+    zero: str  # wall clock at 0, as text
 
     def x(self, time_s: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * time_s / (self.end_s or 1.0)
 
     def bands(self, top: float, bottom: float) -> str:
-        """The measured window as a hatched band, every phase's start as a line."""
+        """The measured window as a shaded band, and the start of every phase as a line."""
         parts = []
         for phase in self.phases:
             left, right = self.x(phase.start_s), self.x(phase.end_s)
@@ -66,14 +66,14 @@ class TimeAxis:
         for mark in marks:
             x = self.x(mark)
             parts.append(_rule("axis", x, top, x, top + 4))
-            parts.append(_text(x, top + 16, clock(mark, self.end_s), "middle"))
+            parts.append(_text(x, top + 16, time_label(mark, self.end_s), "middle"))
         unit = "s" if self.end_s < 60 else "m:ss" if self.end_s < 3600 else "h:mm:ss"
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, top + 31, f"time since {self.zero} ({unit})", "middle"))
         return "".join(parts)
 
 
 def phase_strip(name: str, axis: TimeAxis) -> str:
-    """The phases as labelled boxes on the time axis; a narrow one's label stands in a row of its own."""
+    """The phases as boxes on the time axis. Labels that would overlap go to further rows."""
     rows: list[float] = []  # where the last label of each row ends
     boxes, labels = [], []
     for phase in axis.phases:
@@ -86,9 +86,13 @@ def phase_strip(name: str, axis: TimeAxis) -> str:
         rows[row : row + 1] = [start + needed]
         labels.append(_rule("phase", left, 20, left, 24 + 14 * row) + _text(start + 2, 33 + 14 * row, phase.name))
     bottom = 42 + 14 * len(rows)
-    said = "; ".join(f"{phase.name} {phase.start_s:.1f} to {phase.end_s:.1f} s" for phase in axis.phases)
+    description = "; ".join(f"{phase.name} {phase.start_s:.1f} to {phase.end_s:.1f} s" for phase in axis.phases)
     return svg(
-        name, "Phases", said or "no phase was reported", bottom + 34, "".join(boxes + labels) + _frame(axis, bottom)
+        name,
+        "Phases",
+        description or "no phase was reported",
+        bottom + 34,
+        "".join(boxes + labels) + _frame(axis, bottom),
     )
 
 
@@ -97,12 +101,12 @@ def _frame(axis: TimeAxis, bottom: float) -> str:
 
 
 def strips(name: str, title: str, unit: str, rows: Sequence[Strip], axis: TimeAxis, bounds: tuple[float, float]) -> str:
-    """A row a GPU, one under the other on the same axes, so that the one that differs is seen at once."""
+    """One row per GPU, all on the same axes, so that a GPU that differs stands out."""
     height = {1: 110, 2: 76, 3: 60, 4: 54}.get(len(rows), 40)
     key, top = _legend(rows[0].lines, 8) if len(rows[0].lines) > 1 else ("", 6)
     low, high = _bounds(bounds, [line for row in rows for line in row.lines])
     parts = [key]
-    said = []
+    description = []
     for number, row in enumerate(rows):
         upper = top + number * (height + 24) + 18
         lower = upper + height
@@ -113,41 +117,41 @@ def strips(name: str, title: str, unit: str, rows: Sequence[Strip], axis: TimeAx
         if row.limit is not None and low <= row.limit <= high:
             y = _y(row.limit, low, high, upper, lower)
             parts.append(_rule("limit", LEFT, y, WIDTH - RIGHT, y))
-        drawn = [_line(line, axis, low, high, upper, lower, str(number)) for line in row.lines]
+        drawn = [_line(line, axis, low, high, upper, lower) for line in row.lines]
         parts += drawn
         if not any(drawn):
             parts.append(
                 _text((LEFT + WIDTH) / 2, (upper + lower) / 2 + 4, "not available: no value was recorded", "middle")
             )
-        said.append(f"{row.label}: {row.note}")
+        description.append(f"{row.label}: {row.note}")
     bottom = top + len(rows) * (height + 24) - 6
     parts.append(axis.labels(bottom))
-    return svg(name, f"{title} ({unit})", ". ".join(said), bottom + 36, "".join(parts))
+    return svg(name, f"{title} ({unit})", ". ".join(description), bottom + 36, "".join(parts))
 
 
 def lines(name: str, title: str, unit: str, drawn: Sequence[Line], axis: TimeAxis, low: float = 0.0) -> str:
-    """Several lines in one plot, told apart by dash and marker."""
+    """Several lines in one plot."""
     key, top = _legend(drawn, 12)
     top += 6
     bottom = top + 150
-    least, most = _bounds((low, low), drawn)
-    parts = [key, axis.bands(top, bottom), _y_axis(least, most, top, bottom, 5)]
-    parts += [_line(line, axis, least, most, top, bottom, str(at)) for at, line in enumerate(drawn)]
+    bottom_value, top_value = _bounds((low, low), drawn)
+    parts = [key, axis.bands(top, bottom), _y_axis(bottom_value, top_value, top, bottom, 5)]
+    parts += [_line(line, axis, bottom_value, top_value, top, bottom) for line in drawn]
     parts.append(axis.labels(bottom))
-    said = []
+    description = []
     for line in drawn:
         summary = line.series.summary
         if summary.count:
-            said.append(
-                f"{line.label}: least {summary.low:.4g}, mean {summary.mean:.4g}, greatest {summary.high:.4g} {unit}"
+            description.append(
+                f"{line.label}: minimum {summary.low:.4g}, mean {summary.mean:.4g}, maximum {summary.high:.4g} {unit}"
             )
         else:
-            said.append(f"{line.label}: not available")
-    return svg(name, f"{title} ({unit})", "; ".join(said), bottom + 36, "".join(parts))
+            description.append(f"{line.label}: not available")
+    return svg(name, f"{title} ({unit})", "; ".join(description), bottom + 36, "".join(parts))
 
 
 def distribution(name: str, title: str, unit: str, curves: Sequence[tuple[str, Sequence[float]]]) -> str:
-    """Cumulative shares of one or two sets of values (ascending), with p50, p90 and p99 marked on the first."""
+    """Cumulative distributions of one or two sets of ascending values; p50, p90 and p99 of the first are marked."""
     width, left, right, top, bottom = 470, 46, 24, 42, 216
     high = max(values[-1] for _, values in curves)
     marks = ticks(0.0, high, 6)
@@ -170,7 +174,7 @@ def distribution(name: str, title: str, unit: str, curves: Sequence[tuple[str, S
         _text(
             (left + width - right) / 2,
             bottom + 31,
-            f"{unit}: share of the requests that took at most so long",
+            f"{unit}: share of requests that took at most this long",
             "middle",
         )
     )
@@ -183,24 +187,28 @@ def distribution(name: str, title: str, unit: str, curves: Sequence[tuple[str, S
         parts.append(_rule(f"line s{style}", offset, 28, offset + 26, 28) + _text(offset + 31, 32, label))
         offset += 44 + 6.6 * len(label)
     values = curves[0][1]
-    said = []
+    description = []
     for number, percent in enumerate((50, 90, 99)):
-        value = _at(values, percent / 100)
+        value = _quantile(values, percent / 100)
         parts.append(marker(number, x(value), y(percent / 100), 0))
-        said.append(f"p{percent} {value:.4g} {unit}")
-    label = ", ".join(said)
+        description.append(f"p{percent} {value:.4g} {unit}")
+    label = ", ".join(description)
     parts.append(_text(width - right - 4, bottom - 8, label.replace(f" {unit}", ""), "end"))
     return svg(name, f"{title} ({unit})", f"{len(values)} requests: {label}", bottom + 38, "".join(parts), width)
 
 
-def _steps(values: Sequence[float], most: int = 200) -> list[tuple[float, float]]:
-    """Points of the cumulative share: every value of a few, evenly spaced ranks and the whole tail of many."""
+def _steps(values: Sequence[float], max_points: int = 200) -> list[tuple[float, float]]:
+    """Points of the cumulative distribution: all values, or evenly spaced ranks and the last 40 if there are many."""
     count = len(values)
-    ranks = range(count) if count <= most else sorted({*range(0, count, count // most), *range(count - 40, count)})
+    ranks = (
+        range(count)
+        if count <= max_points
+        else sorted({*range(0, count, count // max_points), *range(count - 40, count)})
+    )
     return [(values[0], 0.0), *((values[rank], (rank + 1) / count) for rank in ranks)]
 
 
-def _at(values: Sequence[float], share: float) -> float:
+def _quantile(values: Sequence[float], share: float) -> float:
     place = (len(values) - 1) * share
     low = int(place)
     high = min(low + 1, len(values) - 1)
@@ -218,9 +226,9 @@ def _y(value: float, low: float, high: float, top: float, bottom: float) -> floa
     return bottom - (bottom - top) * (value - low) / (high - low)
 
 
-def _y_axis(low: float, high: float, top: float, bottom: float, most: int) -> str:
-    marks = ticks(low, high, most)
-    if len(marks) > most:
+def _y_axis(low: float, high: float, top: float, bottom: float, max_ticks: int) -> str:
+    marks = ticks(low, high, max_ticks)
+    if len(marks) > max_ticks:
         marks = [low, high]
     parts = []
     for mark in marks:
@@ -232,8 +240,8 @@ def _y_axis(low: float, high: float, top: float, bottom: float, most: int) -> st
     return "".join(parts)
 
 
-def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, bottom: float, salt: str) -> str:
-    """A series: one path of its means, one of the bands between least and greatest, and a marker now and then."""
+def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, bottom: float) -> str:
+    """One series: a path of the means, a band from minimum to maximum, and a marker now and then."""
 
     def y(value: float) -> float:
         return _y(value, low, high, top, bottom)
@@ -242,7 +250,7 @@ def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, botto
     next_mark = -1.0
     for segment in line.series.segments():
         points = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.mean):.1f}" for bucket in segment]
-        # A single sample between two gaps is a short dash, for a path of one point draws nothing.
+        # A path of one point draws nothing, so a single sample between two gaps becomes a short dash.
         path.append("M" + "L".join(points) if len(points) > 1 else f"M{points[0]}h2.5")
         if any(bucket.high > bucket.low for bucket in segment):
             band.append(_band(segment, axis, y))
@@ -258,15 +266,14 @@ def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, botto
     return f'{shadow}<path class="line s{style}" d="{"".join(path)}"/>{"".join(marks)}'
 
 
-def _band(segment: Sequence[Bucket], axis: TimeAxis, y: object) -> str:
-    assert callable(y)
+def _band(segment: Sequence[Bucket], axis: TimeAxis, y: Callable[[float], float]) -> str:
     upper = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.high):.1f}" for bucket in segment]
     lower = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.low):.1f}" for bucket in reversed(segment)]
     return f"M{'L'.join(upper)}L{'L'.join(lower)}Z"
 
 
 def _legend(drawn: Sequence[Line], top: float) -> tuple[str, float]:
-    """The key above a plot, and where the plot may begin."""
+    """The legend above a plot, and the y coordinate below it."""
     parts = []
     x = float(LEFT)
     for line in drawn:
@@ -303,10 +310,10 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}"{place}>{esc(text)}</text>'
 
 
-def svg(name: str, title: str, said: str, height: float, body: str, width: int = WIDTH) -> str:
-    """An SVG element that says what it shows; `name` is unique on the page."""
+def svg(name: str, title: str, description: str, height: float, body: str, width: int = WIDTH) -> str:
+    """An SVG element with a title and a description; `name` must be unique on the page."""
     return (
         f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-labelledby="{name}-t {name}-d" '
         f'xmlns="http://www.w3.org/2000/svg"><title id="{name}-t">{esc(title)}</title>'
-        f'<desc id="{name}-d">{esc(said)}</desc>{body}</svg>'
+        f'<desc id="{name}-d">{esc(description)}</desc>{body}</svg>'
     )

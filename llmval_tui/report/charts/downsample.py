@@ -1,14 +1,14 @@
-"""A series of any length in bounded memory: neighbouring samples are merged, their minimum and maximum kept."""
+"""A series of any length in bounded memory: merges neighbouring samples and keeps their minimum and maximum."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-MAX_BUCKETS = 600  # buckets a series ends with at most; the plots are about 800 px wide
+MAX_BUCKETS = 600  # per series; the plots are about 800 px wide
 
 
 @dataclass(slots=True)
 class Bucket:
-    """Samples next to one another: when, how low, how high, and whether the series is broken at one of its ends."""
+    """Merged neighbouring samples. The line of a plot does not join buckets across a break."""
 
     start_s: float
     end_s: float
@@ -17,7 +17,7 @@ class Bucket:
     total: float
     count: int = 1
     broken_before: bool = False
-    broken_after: bool = False  # something is missing inside the bucket: the line stops behind it
+    broken_after: bool = False  # a value is missing inside the bucket, so the line stops after it
 
     @property
     def mean(self) -> float:
@@ -37,10 +37,10 @@ class Bucket:
 
 @dataclass(slots=True)
 class Summary:
-    """Least, mean and greatest of the samples that have a value; None of nothing."""
+    """Minimum, mean and maximum of the samples with a value; None if there are none."""
 
     count: int = 0
-    missing: int = 0  # samples whose value could not be had
+    missing: int = 0  # samples without a value
     low: float | None = None
     high: float | None = None
     total: float = 0.0
@@ -61,18 +61,18 @@ class Summary:
 
 @dataclass(slots=True)
 class DownsampledSeries:
-    """A series as buckets. Add samples in the order of their times; a value of None breaks the line.
+    """A series as buckets. Samples must be added in the order of time; a value of None breaks the line.
 
     Args:
-        gap_s: two samples farther apart than this are not joined.
-        most: buckets are merged in pairs of time whenever there are twice as many.
+        gap_s: a longer time between two samples breaks the line, in seconds.
+        max_buckets: neighbouring buckets are merged as soon as there are twice as many.
     """
 
     gap_s: float = 5.0
-    most: int = MAX_BUCKETS
+    max_buckets: int = MAX_BUCKETS
     buckets: list[Bucket] = field(default_factory=list)
     summary: Summary = field(default_factory=Summary)
-    width_s: float = 0.0  # of a bucket; 0: every sample stands for itself
+    width_s: float = 0.0  # seconds per bucket; 0 while every sample has its own
     _break: bool = False
 
     def add(self, time_s: float, value: float | None) -> None:
@@ -83,7 +83,7 @@ class DownsampledSeries:
         gap = bool(self.buckets) and time_s - self.buckets[-1].end_s > self.gap_s
         self._append(Bucket(time_s, time_s, value, value, value, broken_before=self._break or gap))
         self._break = False
-        if len(self.buckets) >= 2 * self.most:
+        if len(self.buckets) >= 2 * self.max_buckets:
             self._coarsen()
 
     def _append(self, bucket: Bucket) -> None:
@@ -99,12 +99,12 @@ class DownsampledSeries:
     def _coarsen(self) -> None:
         span = self.buckets[-1].end_s - self.buckets[0].start_s
         old, self.buckets = self.buckets, []
-        self.width_s = max(2 * self.width_s, span / self.most)
+        self.width_s = max(2 * self.width_s, span / self.max_buckets)
         for bucket in old:
             self._append(bucket)
 
     def segments(self) -> Iterator[list[Bucket]]:
-        """The buckets that may be joined by a line, run by run."""
+        """Groups of buckets between breaks; each group is one line."""
         current: list[Bucket] = []
         for bucket in self.buckets:
             if current and (bucket.broken_before or current[-1].broken_after):

@@ -1,4 +1,4 @@
-"""Which plots a run gets: telemetry and live figures on one time axis, then the distributions of its requests."""
+"""Chooses the plots of a run: live metrics and telemetry over time, and the distributions of its requests."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from llmval_tui.actions.judges.load_test_result import LoadResult
 from llmval_tui.report.blocks import Block, Heading, Paragraph, Plots
 from llmval_tui.report.charts import chart
-from llmval_tui.report.charts.axes import duration
 from llmval_tui.report.charts.chart import Line, Strip, TimeAxis
 from llmval_tui.report.charts.downsample import Summary
 from llmval_tui.report.definitions import figure
 from llmval_tui.report.facts import RunFacts
 from llmval_tui.report.recording import GpuTracks, Recording
+from llmval_tui.terminal.format import duration
 
-# Title, unit, (metric of the events, label) …: what is drawn where the run reported it.
+# Title, unit, and (metric in the events, label) of each line. A metric that the run did not report is left out.
 LIVE = (
-    ("Requests a second", "requests/s", (("offered_qps", "offered"), ("completed_qps", "completed"))),
+    ("Requests per second", "requests/s", (("offered_qps", "offered"), ("completed_qps", "completed"))),
     ("Output tokens", "tokens/s", (("output_tokens_per_s", "output tokens/s"),)),
     (
         "Time to first token, over the last 5 s",
@@ -25,7 +25,7 @@ LIVE = (
     ("Time per output token, over the last 5 s", "ms", (("tpot_p50_ms", "TPOT p50"), ("tpot_p99_ms", "TPOT p99"))),
     ("Requests in the engine", "requests", (("running", "running"), ("queued", "queued"))),
 )
-# Title, unit, fields and their labels, greatest value that the axis shows at least.
+# Title, unit, (field, label) of each line, and the smallest upper end of the axis.
 GPU_PLOTS = (
     ("GPU utilisation", "%", (("sm_util_percent", "utilisation"),), 100.0),
     ("GPU memory used", "GiB", (("memory_used_bytes", "used"),), 0.0),
@@ -36,7 +36,7 @@ GPU_PLOTS = (
 
 
 def time_blocks(run: RunFacts, number: int) -> list[Block]:
-    """The plots of a run over time; none where nothing was recorded."""
+    """The plots of a run over time; empty if nothing was recorded."""
     axis = _axis(run)
     blocks: list[Block] = []
     if axis is not None:
@@ -59,23 +59,23 @@ def _axis(run: RunFacts) -> TimeAxis | None:
 
 def _how_to_read(recording: Recording) -> str:
     text = (
-        "All plots of this run share one time axis. The shaded span is the measured window, dotted lines are where "
-        "phases begin. Where a line is broken, nothing was recorded or the value could not be had; that is not zero."
+        "All plots of this run share one time axis. The shaded span is the measured window; dotted lines mark where "
+        "phases begin. A broken line means that no value was recorded, not that it was zero."
     )
     if recording.bucket_s > 0:
         text += (
             f" The recording is long: each point of a telemetry line is the mean of {duration(recording.bucket_s)}, "
-            "and the pale band behind it reaches from the least to the greatest sample in it."
+            "and the pale band shows the minimum and maximum of its samples."
         )
     return text
 
 
 def _live(run: RunFacts, axis: TimeAxis, number: int) -> list[Block]:
     blocks: list[Block] = []
-    for at, (title, unit, wanted) in enumerate(LIVE):
+    for at, (title, unit, metrics) in enumerate(LIVE):
         drawn = [
             Line(label, run.timeline.live[name], style)
-            for style, (name, label) in enumerate(wanted)
+            for style, (name, label) in enumerate(metrics)
             if name in run.timeline.live and run.timeline.live[name].summary.count
         ]
         if drawn:
@@ -88,15 +88,17 @@ def _gpus(recording: Recording, axis: TimeAxis, number: int) -> list[Block]:
     if not gpus:
         return []
     blocks: list[Block] = []
-    for at, (title, unit, wanted, most) in enumerate(GPU_PLOTS):
+    for at, (title, unit, metrics, axis_end) in enumerate(GPU_PLOTS):
         rows = []
         for gpu in gpus:
-            drawn = [Line(label, gpu.tracks[name].series, style) for style, (name, label) in enumerate(wanted)]
-            notes = [_note(gpu.tracks[name].series.summary, label if len(wanted) > 1 else "") for name, label in wanted]
-            rows.append(Strip(_gpu_label(gpu), drawn, "; ".join(notes), _limit(gpu, wanted[0][0])))
+            drawn = [Line(label, gpu.tracks[name].series, style) for style, (name, label) in enumerate(metrics)]
+            notes = [
+                _note(gpu.tracks[name].series.summary, label if len(metrics) > 1 else "") for name, label in metrics
+            ]
+            rows.append(Strip(_gpu_label(gpu), drawn, "; ".join(notes), _limit(gpu, metrics[0][0])))
         limits = [row.limit for row in rows if row.limit is not None]
-        plot = chart.strips(f"r{number}-g{at}", title, unit, rows, axis, (0.0, max([most, *limits])))
-        blocks.append(Plots(f"{title} ({unit}){_remark(wanted[0][0], gpus)}", [plot]))
+        plot = chart.strips(f"r{number}-g{at}", title, unit, rows, axis, (0.0, max([axis_end, *limits])))
+        blocks.append(Plots(f"{title} ({unit}){_remark(metrics[0][0], gpus)}", [plot]))
     return blocks
 
 
@@ -110,7 +112,7 @@ def _limit(gpu: GpuTracks, name: str) -> float | None:
 
 def _remark(name: str, gpus: list[GpuTracks]) -> str:
     if name == "memory_used_bytes":
-        return "; the dashed line is the memory the GPU has"
+        return "; the dashed line is the memory of the GPU"
     if name == "power_w":
         return "; average over 1 s; the dashed line is the power limit"
     if name == "sm_util_percent":
@@ -125,7 +127,7 @@ def _remark(name: str, gpus: list[GpuTracks]) -> str:
 def _note(summary: Summary, label: str) -> str:
     if not summary.count:
         return f"{label} not available".strip()
-    figures = f"least {figure(summary.low)}, mean {figure(summary.mean)}, greatest {figure(summary.high)}"
+    figures = f"minimum {figure(summary.low)}, mean {figure(summary.mean)}, maximum {figure(summary.high)}"
     return f"{label} {figures}".strip()
 
 
@@ -138,13 +140,13 @@ def _host(recording: Recording, axis: TimeAxis, number: int) -> list[Block]:
         row = Strip("host", [Line(reading.title, track.series)], _note(track.series.summary, ""), limit)
         bounds = (0.0, 100.0 if percent else limit or 0.0)
         plot = chart.strips(f"r{number}-h{at}", reading.title, reading.unit, [row], axis, bounds)
-        remark = "" if limit is None else "; the dashed line is the memory there is"
+        remark = "" if limit is None else "; the dashed line is the memory of the host"
         blocks.append(Plots(f"{reading.title} ({reading.unit}){remark}", [plot]))
     return blocks
 
 
 def distribution_blocks(result: LoadResult, name: str) -> list[Block]:
-    """The distributions of a load test's requests; `name` makes the plots' ids unique."""
+    """The latency distributions of a load test; `name` makes the ids of the plots unique."""
     done = result.done
     sets: tuple[tuple[str, Mapping[str, Sequence[float | None]]], ...] = (
         (
@@ -171,7 +173,7 @@ def distribution_blocks(result: LoadResult, name: str) -> list[Block]:
     if not svgs:
         return []
     caption = (
-        f"Share of the {len(done)} completed requests that took at most so long; the circle is p50, "
-        "the square p90, the triangle p99 of the first line"
+        f"Share of the {len(done)} completed requests that took at most this long. On the first line, the circle "
+        "is p50, the square p90 and the triangle p99"
     )
     return [Plots(caption, svgs)]

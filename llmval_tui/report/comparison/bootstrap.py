@@ -1,11 +1,11 @@
-"""Confidence intervals of a difference between two runs, by resampling each run's requests.
+"""Confidence intervals of the difference between two runs, by resampling the requests of each run.
 
-Requests of one run are not independent: one that waits in a queue makes its neighbours wait. Drawing them one by one
-would make the interval too narrow, so blocks of neighbours are drawn: the circular block bootstrap (D. N. Politis,
+Requests of one run are not independent: if one waits in a queue, its neighbours wait as well. Drawing them one by one
+would make the interval too narrow. Blocks of neighbours are drawn instead: the circular block bootstrap (D. N. Politis,
 J. P. Romano: A circular block-resampling procedure for stationary data, in: Exploring the Limits of Bootstrap, 1992).
-The length of the blocks follows from how far the latencies' ranks are correlated: D. N. Politis, H. White: Automatic
+The block length depends on how far the ranks of the latencies are correlated: D. N. Politis, H. White: Automatic
 block-length selection for the dependent bootstrap, Econometric Reviews 23, 2004, with the correction by A. Patton,
-D. N. Politis and H. White, ibid. 28, 2009; never under n^(1/3). The interval is the percentile interval of the
+D. N. Politis and H. White, ibid. 28, 2009; at least n^(1/3). The interval is the percentile interval of the
 resampled differences (B. Efron, R. Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13).
 """
 
@@ -21,9 +21,9 @@ _T = TypeVar("_T", int, float)
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 SEED = 20240
-MIN_VALUES = 20  # values; fewer say nothing about their own spread
-MIN_TAIL_VALUES = 200  # values of which a 99th percentile is compared: two lie beyond it
-MIN_BLOCKS = 10  # of neighbours: fewer differ too little from one another for an interval
+MIN_VALUES = 20  # fewer values do not show their spread
+MIN_TAIL_VALUES = 200  # for a 99th percentile: two values lie beyond it
+MIN_BLOCKS = 10  # fewer blocks differ too little from one another
 METHOD = (
     f"circular block bootstrap over the requests in the order of their arrival, {RESAMPLES} resamples of each run, "
     f"blocks by Politis and White, seed {SEED}, percentile interval at {CONFIDENCE:.0%}"
@@ -43,11 +43,11 @@ class Interval:
 
 
 def block_length(values: Sequence[float]) -> int:
-    """The length of the blocks for a series in the order in which it was measured.
+    """The block length for a series in the order of measurement.
 
     Politis and White's rule for the circular block bootstrap: b = (2 G² / D)^(1/3) n^(1/3) with G = Σ λ(k/M) |k| R(k),
     D = 4/3 g², g = Σ λ(k/M) R(k), over the lags |k| ≤ M; λ is the flat-top window and M twice the lag beyond which the
-    correlation stays small. At least ⌈n^(1/3)⌉ and at most min(3 √n, n/3), their own bound.
+    correlation stays small. At least ⌈n^(1/3)⌉ and at most min(3 √n, n/3), as in their papers.
     """
     count = len(values)
     mean = sum(values) / count
@@ -58,7 +58,7 @@ def block_length(values: Sequence[float]) -> int:
     if variance <= 0:
         return least
     bound = 2 * math.sqrt(math.log10(count) / count)
-    quiet = max(5, math.ceil(math.sqrt(math.log10(count))))  # so many small ones in a row end the correlation
+    quiet = max(5, math.ceil(math.sqrt(math.log10(count))))  # this many small values in a row end the correlation
     covariances = [variance]
     silent = 0
     for lag in range(1, longest + quiet):
@@ -78,12 +78,12 @@ def block_length(values: Sequence[float]) -> int:
 
 
 def series_block_length(values: Sequence[float]) -> int:
-    """`block_length` of the values' ranks, so that a few very long requests do not hide how the others relate."""
+    """`block_length` of the ranks of the values, so that a few very long requests do not hide the correlation."""
     return block_length(_ranks(values))
 
 
 def _ranks(values: Sequence[float]) -> list[int]:
-    """Each value's place in the sorted series; equal values share one, for any of theirs stands for the same value."""
+    """The position of each value in the sorted series; equal values share one position."""
     rank = {value: at for at, value in enumerate(sorted(values))}
     return [rank[value] for value in values]
 
@@ -104,19 +104,22 @@ def resampled_percentiles(
     length: int | None = None,
     resamples: int = RESAMPLES,
 ) -> list[list[float]]:
-    """For each of `percents` the percentile (linear between closest ranks) of every resample of `values`.
+    """For each of `percents`, that percentile of every resample, interpolated linearly between closest ranks.
 
-    `values` are in the order in which they were measured, `length` is that of the blocks (`series_block_length` if
-    None). One resample serves all the percentiles; the same `rng` and `length` draw the same places of another series.
+    The percentiles come from the same resamples. The same `rng` and `length` draw the same positions of another series.
+
+    Args:
+        values: in the order of measurement.
+        length: of the blocks; None for `series_block_length`.
     """
     ordered = sorted(values)
-    ranks = _ranks(values)  # sort faster than floats, and pick the value in the end
+    ranks = _ranks(values)  # integers sort faster than floats
     length = length or block_length(ranks)
-    places = [_place(len(values), percent) for percent in percents]
+    positions = [_position(len(values), percent) for percent in percents]
     found: list[list[float]] = [[] for _ in percents]
     for _ in range(resamples):
         drawn = sorted(_draw(ranks, length, rng))
-        for out, (low, high, share) in zip(found, places, strict=True):
+        for out, (low, high, share) in zip(found, positions, strict=True):
             one, other = ordered[drawn[low]], ordered[drawn[high]]
             out.append(one + (other - one) * share)
     return found
@@ -125,9 +128,11 @@ def resampled_percentiles(
 def resampled_means(
     values: Sequence[float], rng: random.Random, length: int | None = None, resamples: int = RESAMPLES
 ) -> list[float]:
-    """The mean of every resample of `values`, which are in the order in which they were measured.
+    """The mean of every resample.
 
-    `length` is that of the blocks (`block_length` if None).
+    Args:
+        values: in the order of measurement.
+        length: of the blocks; None for `block_length`.
     """
     length = length or block_length(values)
     return [sum(_draw(values, length, rng)) / len(values) for _ in range(resamples)]
@@ -144,15 +149,16 @@ def _draw(values: Sequence[_T], length: int, rng: random.Random) -> list[_T]:
     return drawn
 
 
-def _place(count: int, percent: float) -> tuple[int, int, float]:
-    place = (count - 1) * percent / 100
-    low = math.floor(place)
-    return low, min(low + 1, count - 1), place - low
+def _position(count: int, percent: float) -> tuple[int, int, float]:
+    """The two ranks around a percentile, and the share of the upper one."""
+    position = (count - 1) * percent / 100
+    low = math.floor(position)
+    return low, min(low + 1, count - 1), position - low
 
 
 def interval_of(first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """The percentile interval of `second` − `first`, resample by resample; both are of one length."""
+    """The percentile interval of `second` − `first`; both hold one value per resample."""
     differences = sorted(b - a for a, b in zip(first, second, strict=True))
     tail = (1 - confidence) / 2
-    low, _, _ = _place(len(differences), 100 * tail)
+    low, _, _ = _position(len(differences), 100 * tail)
     return Interval(differences[low], differences[len(differences) - 1 - low])

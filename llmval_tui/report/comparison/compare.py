@@ -1,4 +1,4 @@
-"""Two load tests, metric by metric: the difference, its confidence interval, and a word only where that excludes 0."""
+"""Compares two load tests metric by metric. A metric is better or worse only if its interval excludes 0."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ from llmval_tui.report.comparison.bootstrap import (
 )
 from llmval_tui.report.comparison.sides import Side, other_differences, refusals
 
-WORSE_PERCENT = 5.0  # a gate metric that is worse by more fails the comparison
+WORSE_PERCENT = 5.0  # a gate metric that is worse by more than this fails the comparison
 SEARCH_METHOD = (
-    "the highest rate of a search lies between the one that held twice and the lowest that did not, and the interval "
-    "is of what both searches leave open; it is no confidence interval"
+    "the highest rate of a search lies between the rate that held twice and the lowest rate that did not hold. The "
+    "interval combines these ranges of both searches; it is no confidence interval"
 )
 BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "no difference shown", "no interval"
 
@@ -40,15 +40,15 @@ _SERIES: dict[str, Callable[[Record], float | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One metric on both sides."""
+    """One metric of both sides."""
 
     name: str
     unit: str
     better: str  # "higher" or "lower"
     first: float
     second: float
-    interval: Interval | None  # of second − first; None: too few values to say
-    word: str  # "" where the sides are not comparable
+    interval: Interval | None  # of second − first; None if there are too few values
+    word: str  # BETTER, WORSE, SAME or UNKNOWN; "" if the sides are not comparable
 
     @property
     def delta(self) -> float:
@@ -56,29 +56,29 @@ class Change:
 
     @property
     def percent(self) -> float | None:
-        """The difference in per cent of A; None where A is 0."""
+        """The difference in per cent of A; None if A is 0."""
         return 100 * self.delta / abs(self.first) if self.first else None
 
     @property
     def fails(self) -> bool:
-        """Whether it is shown to be worse, and by more than `WORSE_PERCENT`."""
+        """Whether it is significantly worse, and by more than `WORSE_PERCENT`."""
         return self.word == WORSE and (self.percent is None or abs(self.percent) > WORSE_PERCENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The whole comparison."""
+    """The comparison of two load tests."""
 
     first: Side
     second: Side
-    refused: list[str]  # why no verdict is given; empty where the sides are comparable
+    refused: list[str]  # why no verdict is given; empty if the sides are comparable
     other_differences: list[tuple[str, str, str]]
     changes: list[Change]
-    paired: bool  # the same requests at the same times on both sides
+    paired: bool  # both sides had the same requests at the same times
 
     @property
     def of_searches(self) -> bool:
-        """Whether two searches are compared: by the rates they found, not by the windows that they kept."""
+        """Whether two rate searches are compared: by their highest rates, not by their last windows."""
         return _searches(self.first.result, self.second.result)
 
 
@@ -86,27 +86,27 @@ def compare_sides(first: Side, second: Side, *, anyway: bool = False) -> Compari
     """Compare two load tests.
 
     Args:
-        anyway: give the figures, without a word, also where they may not be compared.
+        anyway: if the sides are not comparable, return the figures without a verdict.
 
     Raises:
-        Refused: the sides are not comparable and `anyway` is not set; the sentence has every reason.
+        Refused: the sides are not comparable and `anyway` is not set. The message has every reason.
     """
     reasons = refusals(first, second)
     if reasons and not anyway:
         raise Refused(
             f"{first.run_id} and {second.run_id} are not comparable: {'; '.join(reasons)}. Repeat one under the "
-            "other's conditions, or see the bare figures with --anyway."
+            "other's conditions, or show the figures with --anyway."
         )
     one, other = first.result, second.result
-    found = _found if _searches(one, other) else _changes
+    changes_of = _search_changes if _searches(one, other) else _changes
     same = paired(one, other) and not _searches(one, other)
     return Comparison(
-        first, second, reasons, other_differences(first, second), found(one, other, judged=not reasons), same
+        first, second, reasons, other_differences(first, second), changes_of(one, other, judged=not reasons), same
     )
 
 
 def exit_code(comparison: Comparison) -> ExitCode:
-    """0: nothing is shown to be over 5 % worse; 1: something is; 3: the figures were shown and nothing was judged."""
+    """0: nothing is more than 5 % worse; 1: something is; 3: the figures were not judged."""
     if comparison.refused:
         return ExitCode.UNDECIDED
     return ExitCode.FAILED if any(change.fails for change in comparison.changes) else ExitCode.PASSED
@@ -116,11 +116,10 @@ def _searches(first: LoadResult, second: LoadResult) -> bool:
     return first.search is not None and second.search is not None
 
 
-def _found(first: LoadResult, second: LoadResult, *, judged: bool) -> list[Change]:
-    """What two searches found. Latencies and throughput of the windows that they kept follow from the rate there.
+def _search_changes(first: LoadResult, second: LoadResult, *, judged: bool) -> list[Change]:
+    """The difference of two highest rates. Latencies are not compared: they depend on the rate of the last window.
 
-    The highest rate of each lies between the one found and the lowest that did not hold: the interval is of what both
-    leave open.
+    The true highest rate lies between the rate that held and the lowest that did not; the interval combines both sides.
     """
     one, other = search_metrics(first.search or {}), search_metrics(second.search or {})
     low_a, high_a, low_b, high_b = (
@@ -136,15 +135,15 @@ def _found(first: LoadResult, second: LoadResult, *, judged: bool) -> list[Chang
 
 def _changes(first: LoadResult, second: LoadResult, *, judged: bool) -> list[Change]:
     one, other = metrics_of(first), metrics_of(second)
-    spread_one, spread_other = _resampled(first, second)
+    resamples_one, resamples_other = _resampled(first, second)
     changes = []
     for name, better, unit in METRICS:
         a, b = one.get(name), other.get(name)
         if a is None or b is None:
             continue
         interval = None
-        if name in spread_one and name in spread_other:
-            interval = interval_of(spread_one[name], spread_other[name])
+        if name in resamples_one and name in resamples_other:
+            interval = interval_of(resamples_one[name], resamples_other[name])
         word = _word(b - a, better, interval) if judged else ""
         changes.append(Change(name, unit, better, a, b, interval, word))
     return changes
@@ -153,20 +152,20 @@ def _changes(first: LoadResult, second: LoadResult, *, judged: bool) -> list[Cha
 def _word(delta: float, better: str, interval: Interval | None) -> str:
     if interval is None:
         return UNKNOWN
-    # The interval and the difference itself must agree: a skewed resample alone proves nothing.
+    # The interval and the difference must agree: a skewed resample alone proves nothing.
     if not interval.excludes_zero or (interval.low > 0) != (delta > 0):
         return SAME
     return BETTER if (delta > 0) == (better == "higher") else WORSE
 
 
-_Spread: TypeAlias = dict[str, list[float]]  # a metric's resampled values by its name
+_Resamples: TypeAlias = dict[str, list[float]]  # metric → one value per resample
 
 
-def _resampled(first: LoadResult, second: LoadResult) -> tuple[_Spread, _Spread]:
-    """Each side's resampled metrics; a metric with too few values on either side is left out."""
+def _resampled(first: LoadResult, second: LoadResult) -> tuple[_Resamples, _Resamples]:
+    """The resampled metrics of each side, without metrics that have too few values on either side."""
     sides = [sorted(result.done, key=lambda record: record.intended_s) for result in (first, second)]
     pairs = paired(first, second)
-    found: tuple[_Spread, _Spread] = ({}, {})
+    found: tuple[_Resamples, _Resamples] = ({}, {})
     for stem in _SERIES:
         series = [_latencies(done, stem) for done in sides]
         fewest = min(map(len, series))
@@ -191,9 +190,9 @@ def _resampled(first: LoadResult, second: LoadResult) -> tuple[_Spread, _Spread]
 
 
 def paired(first: LoadResult, second: LoadResult) -> bool:
-    """Whether both sides had the same requests at the same times and completed them all: one seed, one schedule.
+    """Whether both sides had the same requests at the same times (one seed, one schedule) and completed them all.
 
-    Then the same places are drawn from both, and what the schedule alone makes of the latencies cancels out.
+    Then the same positions are drawn from both, and the influence of the schedule on the latencies cancels out.
     """
     one, other = ([(r.intended_s, r.output_tokens) for r in result.records] for result in (first, second))
     return one == other and all(record.done for result in (first, second) for record in result.records)
@@ -218,17 +217,14 @@ def _rng(name: str, label: str) -> random.Random:
 
 
 def _goodput(result: LoadResult, done: Sequence[Record]) -> list[float]:
-    """1 for each request that met every service level, else 0: a result of it alone has goodput or has none."""
+    """1 for each request that met every SLO, else 0; empty if the load test had no SLO."""
     if "goodput_qps" not in metrics_of(result):
         return []
     return [1.0 if metrics_of(replace(result, records=[record]))["goodput_qps"] else 0.0 for record in done]
 
 
 def _per_second(done: Sequence[Record], weights: Sequence[float], duration_s: float | None) -> list[float]:
-    """What was completed in each of about as many equal spans as the duration has seconds, a second.
-
-    Their mean is the rate over the whole duration.
-    """
+    """The sum of weights per second in equal spans of about a second; their mean is the rate of the whole test."""
     if not duration_s or len(weights) != len(done):
         return []
     count = max(1, round(duration_s))

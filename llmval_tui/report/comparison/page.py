@@ -1,4 +1,4 @@
-"""A comparison as text, Markdown, HTML or JSON."""
+"""Renders a comparison as text, Markdown, HTML or JSON."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def render(comparison: Comparison, form: str) -> str:
 
 
 def comparison_blocks(comparison: Comparison) -> list[Block]:
-    """What both sides are, what differs, and how the intervals were made."""
+    """Both sides, the metrics, other differences, and the method."""
     first, second = comparison.first, comparison.second
     blocks: list[Block] = [Heading(1, "Comparison of two load tests")]
     rows: list[list[Cell]] = [
@@ -58,9 +58,9 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
     columns = ["metric", "unit", "better is", "A", "B", "B − A", interval, "B − A, % of A"]
     judged = not comparison.refused
     table = [_row(change, judged) for change in comparison.changes]
-    caption = "B against A" + (f"; over {WORSE_PERCENT:g} % worse, and shown to be, fails" if judged else "")
+    caption = "B against A" + (f"; significantly worse by over {WORSE_PERCENT:g} % fails" if judged else "")
     blocks.append(Table(caption, [*columns, "B is"] if judged else columns, table, numbers=range(3, 8)))
-    blocks.append(Paragraph(_sentence(comparison)))
+    blocks.append(Paragraph(_conclusion(comparison)))
     if comparison.other_differences:
         blocks.append(Heading(2, "What else differs", "varied"))
         blocks.append(
@@ -78,21 +78,21 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
 
 
 def _method(comparison: Comparison) -> str:
-    """How the intervals were made, and what they do not hold."""
-    between = "what differs from run to run (temperature, placement, neighbours): for that, repeat each side."
+    """How the intervals were made, and what they do not include."""
+    between = "differences from run to run (temperature, placement, neighbours): for that, repeat each side."
     if comparison.of_searches:
-        return f"Interval: {SEARCH_METHOD}. It does not hold {between}"
+        return f"Interval: {SEARCH_METHOD}. It does not include {between}"
     draws = (
-        "both runs had the same requests at the same times, so the same places were drawn from both"
+        "both runs had the same requests at the same times, so the same positions were drawn from both"
         if comparison.paired
-        else "each run was drawn from on its own"
+        else "each run was resampled on its own"
     )
     return (
         f"Intervals: {METHOD}; {draws}. Rates are resampled over spans of about a second, each run on its own; "
         f"fewer than {MIN_VALUES} values ({MIN_TAIL_VALUES} of a p99), or than {MIN_BLOCKS} blocks, give no interval. "
-        f"An interval holds the chance within these two runs. It does not hold {between} "
-        f"Each interval excludes 0 by chance in about one of {1 / (1 - CONFIDENCE):.0f} comparisons of equals, in up "
-        f"to one of seven where requests queue behind one another, and there are {len(comparison.changes)} of them."
+        f"An interval covers the chance within these two runs. It does not include {between} "
+        f"If two runs are equal, an interval excludes 0 by chance in about one of {1 / (1 - CONFIDENCE):.0f} cases, or "
+        f"in up to one of seven if requests queue. There are {len(comparison.changes)} intervals here."
     )
 
 
@@ -119,25 +119,25 @@ def _signed(value: float) -> str:
     return ("+" if value > 0 else "−" if value < 0 else "") + figure(abs(value))
 
 
-def _sentence(comparison: Comparison) -> str:
+def _conclusion(comparison: Comparison) -> str:
     if comparison.refused:
-        return "The figures stand side by side and prove nothing about each other."
+        return "The figures are shown side by side; they do not prove a difference."
     groups = {
         word: [change.name for change in comparison.changes if change.word == word]
         for word in ("worse", "better", "no difference shown", "no interval")
     }
-    said = "; ".join(f"{word}: {', '.join(names)}" for word, names in groups.items() if names)
+    groups_text = "; ".join(f"{word}: {', '.join(names)}" for word, names in groups.items() if names)
     failed = [change.name for change in comparison.changes if change.fails]
     end = (
-        f"Over {WORSE_PERCENT:g} % worse: {', '.join(failed)}."
+        f"More than {WORSE_PERCENT:g} % worse: {', '.join(failed)}."
         if failed
-        else f"Nothing is shown to be over {WORSE_PERCENT:g} % worse."
+        else f"Nothing is significantly more than {WORSE_PERCENT:g} % worse."
     )
-    return f"{said}. {end}"
+    return f"{groups_text}. {end}"
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison for scripts."""
+    """The comparison as the object that --format json prints."""
     return {
         "kind": "llmval_compare",
         "v": 1,

@@ -1,4 +1,4 @@
-"""The two sides of a comparison, and whether they may be compared at all."""
+"""The two sides of a comparison, and the check that they are comparable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _LOAD_TEST = "load_test"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One load test of one run, read from a file that still is what the verdict judged."""
+    """One load test of one run, from a file that is unchanged since the verdict."""
 
     label: str  # "A" or "B"
     run_id: str
@@ -31,32 +31,32 @@ class Side:
 
 
 def side(store: RunStore, name: str, label: str) -> Side:
-    """The side that `RUN` names, or `RUN:with` and `RUN:without` for the halves of a paired run.
+    """The load test of `RUN`; `RUN:with` or `RUN:without` names one half of a paired run.
 
     Raises:
-        Refused: there is no such run, it is not judged, or it has no load test result that is still as judged.
+        Refused: there is no such run, it is not judged, or it has no unchanged load test result.
     """
     wanted, _, half = name.partition(":")
     run = store.get(wanted)
     verdict = run.verdict()
     if verdict is None:
-        raise Refused(f"{run.id} is not judged yet: wait for its end, then llmval status judges it.")
+        raise Refused(f"{run.id} is not judged yet: wait until it ends; llmval status then judges it.")
     artifact = _artifact(run, verdict, half, store)
     path = artifact.judged_path(store.workspace)
     if path is None:
         if artifact.sha256 is None and artifact.state != "missing":
             raise Refused(
-                f"the verdict of {run.id} has no hash of {artifact.path}, so nobody can say whether the requests in it "
-                "are those that were judged: name a run whose result is intact."
+                f"the verdict of {run.id} has no hash of {artifact.path}, so its requests may not be the judged ones: "
+                "name a run whose result is intact."
             )
-        how = {"changed": "was changed or written over since"}.get(artifact.state, f"is {artifact.state}")
+        state = {"changed": "was changed or overwritten since"}.get(artifact.state, f"is {artifact.state}")
         raise Refused(
-            f"{artifact.path} {how}, so the requests that {run.id} was judged on are gone: name a run whose result is "
-            "intact, and give each run an --output-json of its own."
+            f"{artifact.path} {state}, so the judged requests of {run.id} are lost: name a run whose result is intact, "
+            "and give each run its own --output-json."
         )
     result = read_result(path)
     if result is None:
-        raise Refused(f"{artifact.path} of {run.id} is not a load test's result: compare two load tests.")
+        raise Refused(f"{artifact.path} of {run.id} is not the result of a load test: compare two load tests.")
     return Side(label, run.id, run.intent, verdict, artifact, result)
 
 
@@ -74,38 +74,38 @@ def _artifact(run: Run, verdict: Verdict, half: str, store: RunStore) -> Artifac
     raise Refused(f"{run.id} has no load test result{which}: compare two runs of the load test.")
 
 
-def conditions(one: Side) -> dict[str, str]:
-    """What must be the same on both sides, by name."""
-    ran, load = one.result.identity, one.result.ours.get("workload") or {}
-    known = baseline_of(one.result, one.intent, one.artifact.path, one.artifact.sha256 or "").identity
-    searched = one.result.search is not None
+def conditions(side: Side) -> dict[str, str]:
+    """The conditions that must be the same on both sides, by name."""
+    identity, load = side.result.identity, side.result.ours.get("workload") or {}
+    known = baseline_of(side.result, side.intent, side.artifact.path, side.artifact.sha256 or "").identity
+    searched = side.result.search is not None
     return {
         "kind of test": "a search for the highest rate" if searched else "one window",
-        "model": _value(ran.get("model")),
-        "model shape": _value(ran.get("shape")),
+        "model": _value(identity.get("model")),
+        "model shape": _value(identity.get("shape")),
         "precision": known["precision"],
-        "GPUs": f"{_value(ran.get('tensor_parallel'))} × {_value(ran.get('device_name'))}",
+        "GPUs": f"{_value(identity.get('tensor_parallel'))} × {_value(identity.get('device_name'))}",
         "driver": known["driver"],
         "power limit (W)": known["power_limit_w"],
-        # Of a search the rate is its result, not a condition: that of the window that it kept.
+        # The rate of a search is its result, not a condition.
         **({} if searched else {"target QPS": _value(load.get("target_qps"))}),
         "duration (s)": _value(load.get("duration_s")),
         "burstiness": _value(load.get("burstiness")),
         "most requests in flight": _value(load.get("max_in_flight"), "no limit"),
         "prompt lengths": known["prompt_len"],
         "output lengths": known["output_len"],
-        "service level": known.get("slo", "none"),
-        "preset": _value(one.intent.preset, "none"),
+        "SLO": known.get("slo", "none"),
+        "preset": _value(side.intent.preset, "none"),
     }
 
 
 def refusals(first: Side, second: Side) -> list[str]:
-    """Why the two may not be compared, each reason with both values; empty where they may."""
+    """Why the two are not comparable, each reason with both values; empty if they are."""
     one, other = conditions(first), conditions(second)
     both = [name for name in one if name in other]
     reasons = [f"{name} is {one[name]} in A and {other[name]} in B" for name in both if one[name] != other[name]]
     if str(first.result.identity.get("device")) != "cpu":
-        # Two unknown values are not known to be the same.
+        # Two unknown values are not necessarily equal.
         reasons += [
             f"{name} is not known in either run"
             for name in ("driver", "power limit (W)")
@@ -120,8 +120,8 @@ def refusals(first: Side, second: Side) -> list[str]:
 
 
 def other_differences(first: Side, second: Side) -> list[tuple[str, str, str]]:
-    """What else differs, as (name, value in A, value in B): one of these is what the comparison is about."""
-    one, other = _rest(first), _rest(second)
+    """Further differences, as (name, value in A, value in B): usually the reason for the comparison."""
+    one, other = _settings(first), _settings(second)
     names = dict.fromkeys([*one, *other])
     return [
         (name, one.get(name, "not set"), other.get(name, "not set"))
@@ -130,7 +130,7 @@ def other_differences(first: Side, second: Side) -> list[tuple[str, str, str]]:
     ]
 
 
-def _rest(item: Side) -> dict[str, str]:
+def _settings(item: Side) -> dict[str, str]:
     intent, load = item.intent, item.result.ours.get("workload") or {}
     found = {"host": _value(intent.host.get("name")), "verdict": item.verdict.outcome.value}
     keys = ("attention_backend", "attention_kernel", "compile_mode", "torch_version")

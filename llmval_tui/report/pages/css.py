@@ -1,17 +1,17 @@
-"""The look of the report: light and dark by the reader's own setting, black on white in print, no script, no web font.
+"""The style sheet of the report: light or dark by the reader's setting, black on white in print.
 
-Line colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), darkened or lightened for the ground they stand on.
+The line colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), adjusted to each background.
 """
 
 CSS = """
-:root{color-scheme:light dark;--ground:#fff;--text:#1b1f24;--soft:#57606a;--line:#c9d1d9;--panel:#f6f8fa;
+:root{color-scheme:light dark;--bg:#fff;--text:#1b1f24;--soft:#57606a;--line:#c9d1d9;--panel:#f6f8fa;
 --s0:#0060a0;--s1:#b84a00;--s2:#00755a;--s3:#a0457f;--s4:#5a4fb0;--band:#dbe9f6;
 --pass:#116329;--fail:#a40e26;--invalid:#7d4e00;--open:#57606a}
-@media (prefers-color-scheme:dark){:root{--ground:#10141a;--text:#e3e8ee;--soft:#a3adb8;--line:#3a434d;--panel:#1a2028;
+@media (prefers-color-scheme:dark){:root{--bg:#10141a;--text:#e3e8ee;--soft:#a3adb8;--line:#3a434d;--panel:#1a2028;
 --s0:#6cb8f0;--s1:#f5a05a;--s2:#4fd0a8;--s3:#e598c8;--s4:#b3a8ff;--band:#1d3146;
 --pass:#56d384;--fail:#ff8a84;--invalid:#e8b04b;--open:#a3adb8}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:1.5rem 1.25rem 4rem;max-width:68rem;background:var(--ground);color:var(--text);
+body{margin:0 auto;padding:1.5rem 1.25rem 4rem;max-width:68rem;background:var(--bg);color:var(--text);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 h1{font-size:1.7rem;line-height:1.25;margin:.2rem 0 .4rem}
 h2{font-size:1.3rem;margin:2.4rem 0 .6rem;padding-bottom:.25rem;border-bottom:2px solid var(--line)}
@@ -51,11 +51,11 @@ svg .line.s2{stroke:var(--s2);stroke-dasharray:2 2}svg .line.s3{stroke:var(--s3)
 svg .line.s4{stroke:var(--s4);stroke-dasharray:5 2 1 2 1 2}
 svg .band.s0{fill:var(--s0)}svg .band.s1{fill:var(--s1)}svg .band.s2{fill:var(--s2)}svg .band.s3{fill:var(--s3)}
 svg .band.s4{fill:var(--s4)}
-svg .mark{fill:var(--ground);stroke-width:1.3}
+svg .mark{fill:var(--bg);stroke-width:1.3}
 svg .mark.s0{stroke:var(--s0)}svg .mark.s1{stroke:var(--s1)}svg .mark.s2{stroke:var(--s2)}svg .mark.s3{stroke:var(--s3)}
 svg .mark.s4{stroke:var(--s4)}
 footer{margin-top:3rem;color:var(--soft);font-size:.9rem;border-top:1px solid var(--line);padding-top:.6rem}
-@media print{:root{color-scheme:light;--ground:#fff;--text:#000;--soft:#444;--line:#bbb;--panel:#f4f4f4;
+@media print{:root{color-scheme:light;--bg:#fff;--text:#000;--soft:#444;--line:#bbb;--panel:#f4f4f4;
 --s0:#0060a0;--s1:#b84a00;--s2:#00755a;--s3:#a0457f;--s4:#5a4fb0;--band:#dbe9f6;
 --pass:#116329;--fail:#a40e26;--invalid:#7d4e00;--open:#444}
 body{max-width:none;padding:0;font-size:10pt}.scroll{overflow:visible}nav{display:none}

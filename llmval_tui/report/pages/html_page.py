@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no script, no network, no font."""
+"""Writes blocks as one self-contained HTML file: no script, no network, no web font."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ _GLYPHS = {"pass": "✔", "fail": "✘", "invalid": "⊘", "inconclusive": "?", 
 
 
 def html_page(title: str, blocks: Sequence[Block]) -> str:
-    """The whole page. A policy in its head forbids scripts and every fetch, should anything ever slip in."""
+    """The page. Its content security policy forbids scripts and requests, in case any text escapes the escaping."""
     contents = "".join(
         f'<li><a href="#{esc(block.anchor)}">{esc(block.text)}</a></li>'
         for block in blocks
@@ -44,8 +44,8 @@ def html_page(title: str, blocks: Sequence[Block]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{esc(title)}</title><style>{CSS}</style></head><body><main>\n"
         + "\n".join(parts)
-        + "\n</main><footer>Figures are of the runs named here, on the node and with the versions named here. "
-        "The hashes can be checked with sha256sum, or with llmval verify in the workspace.</footer></body></html>\n"
+        + "\n</main><footer>All figures are from the runs, the node and the versions named here. "
+        "Check the hashes with sha256sum, or with llmval verify in the workspace.</footer></body></html>\n"
     )
 
 
@@ -62,10 +62,10 @@ def _block(block: Block) -> str:
         case CodeBlock(lines):
             return "<pre>" + "\n".join(esc(line) for line in lines) + "</pre>"
         case Plots(caption, svgs):
-            wide = "" if len(svgs) == 1 else ' class="three"'
-            return f"<figure><figcaption>{esc(caption)}</figcaption><div{wide}>{''.join(svgs)}</div></figure>"
-        case Judgement(word, text):
-            return f'<div class="verdict {esc(word.kind)}"><p>Verdict: {_cell(word)}</p><p>{esc(text)}</p></div>'
+            columns = "" if len(svgs) == 1 else ' class="three"'
+            return f"<figure><figcaption>{esc(caption)}</figcaption><div{columns}>{''.join(svgs)}</div></figure>"
+        case Judgement(badge, text):
+            return f'<div class="verdict {esc(badge.kind)}"><p>Verdict: {_cell(badge)}</p><p>{esc(text)}</p></div>'
 
 
 def _cell(cell: Cell) -> str:

@@ -1,4 +1,4 @@
-"""The report as Markdown: the same facts in tables; the plots are left to the HTML, their figures are in the tables."""
+"""Writes blocks as Markdown, without the plots; their figures are in the tables."""
 
 from collections.abc import Sequence
 
@@ -21,18 +21,18 @@ MARKER = "<!-- llmval report -->"
 
 
 def markdown_page(blocks: Sequence[Block]) -> str:
-    """The whole document. A heading that would have nothing but plots below it is left out."""
-    kept = [block for block in blocks if not isinstance(block, Plots)]
+    """The document. Headings that have only plots below them are left out."""
+    shown = [block for block in blocks if not isinstance(block, Plots)]
     parts = [MARKER]
-    for at, block in enumerate(kept):
-        following = kept[at + 1] if at + 1 < len(kept) else None
-        if isinstance(block, Heading) and (following is None or _closes(block, following)):
+    for at, block in enumerate(shown):
+        following = shown[at + 1] if at + 1 < len(shown) else None
+        if isinstance(block, Heading) and (following is None or _is_empty(block, following)):
             continue
         parts.append(_block(block))
     return "\n\n".join(parts) + "\n"
 
 
-def _closes(heading: Heading, following: Block) -> bool:
+def _is_empty(heading: Heading, following: Block) -> bool:
     return isinstance(following, Heading) and following.level <= heading.level
 
 
@@ -48,8 +48,8 @@ def _block(block: Block) -> str:
             )
         case CodeBlock(lines):
             return "\n".join("    " + clean(line) for line in lines)
-        case Judgement(word, text):
-            return f"**Verdict: {md(word.text)}.** {md(text)}"
+        case Judgement(badge, text):
+            return f"**Verdict: {md(badge.text)}.** {md(text)}"
         case Plots():
             return ""
 

@@ -1,4 +1,4 @@
-"""Text from anywhere, made safe for HTML and for Markdown tables; and the few elements that pages are built of."""
+"""Escaping for HTML and Markdown, and their tables."""
 
 import html
 import re
@@ -10,14 +10,14 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~&])")
 
 
 def clean(text: object) -> str:
-    """Any value as one line of text: no control character, no escape sequence, no lone surrogate."""
-    # Line breaks become blanks first, for a carriage return would drop what is before it.
+    """Any value as one line of text, without control characters, escape sequences and lone surrogates."""
+    # Replace line breaks first: clean_line drops the text before a carriage return.
     plain = str(text).replace("\r", " ").replace("\n", " ")
     return clean_line(plain).encode("utf-8", "replace").decode()
 
 
 def esc(text: object) -> str:
-    """Any value as HTML text or attribute."""
+    """Any value as the text of an HTML element or attribute."""
     return html.escape(clean(text), quote=True)
 
 
@@ -27,19 +27,20 @@ def md(text: object) -> str:
 
 
 def md_code(text: object) -> str:
-    """Any value as a Markdown code span that also survives a table cell."""
+    """Any value as a Markdown code span, also inside a table cell."""
     plain = clean(text)
     longest = max((len(run) for run in re.findall(r"`+", plain)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if plain.startswith("`") or plain.endswith("`") or not plain else ""
-    # GitHub's tables take a bar inside a code span only with a backslash before it.
+    # In GitHub's tables a bar needs a backslash even inside a code span.
     return f"{fence}{pad}{plain.replace('|', chr(92) + '|')}{pad}{fence}"
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """An HTML table; the cells are HTML already, the first of each row is its header.
+    """An HTML table of cells that are HTML already. The first cell of a row is its header.
 
-    `numbers` are the columns that hold figures, set to the right.
+    Args:
+        numbers: indices of the right-aligned, numeric columns.
     """
     head = "".join(f'<th scope="col"{_number(at, numbers)}>{esc(name)}</th>' for at, name in enumerate(columns))
     body = []
@@ -58,7 +59,7 @@ def _number(at: int, numbers: Sequence[int]) -> str:
 
 
 def md_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the cells are Markdown already."""
+    """A Markdown table of cells that are Markdown already."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines)
