@@ -1,1 +1,1 @@
-"""Benchmarks of what the operator feels: `make bench`. They measure and print; they are not tests."""
+"""Benchmarks of the dashboard and the command line (`make bench`). They measure and print; they are not tests."""

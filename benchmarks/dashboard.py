@@ -1,11 +1,11 @@
-"""What an operator feels at the dashboard: first paint, keys under load, a lost line, bytes over the line."""
+"""The dashboard as the operator feels it: first paint, keys under load, a lost connection, bytes per second."""
 
-import math
+import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,28 +20,19 @@ from tests.helpers import synthetic
 COLUMNS, ROWS = 160, 50
 LLMVAL = [sys.executable, "-m", "llmval_tui"]
 
-NOISY = """import sys, time
-lines, start = 0, time.monotonic()
-while time.monotonic() - start < {seconds}:
-    due = int((time.monotonic() - start) * {rate})
-    sys.stdout.write("".join(f"line {{n}} of a run that logs a lot\\n" for n in range(lines, due)))
-    sys.stdout.flush()
-    lines = max(lines, due)
-    time.sleep(0.02)
-print(lines, "lines in all")
-"""
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 @contextmanager
-def scratch(checklist: str | None = None, **files: str) -> Iterator[Path]:
-    """A workspace that is gone afterwards, with whatever still runs in it."""
+def scratch(checklist: str | None = None, *programs: str) -> Iterator[Path]:
+    """A temporary workspace with copies of `programs`; at the end, everything that still runs there is stopped."""
     with tempfile.TemporaryDirectory(prefix="llmval-bench-") as name:
         folder = Path(name)
         prepare(folder)
         if checklist is not None:
             (folder / "docs/llm_validation_checklist.md").write_text(checklist)
-        for file, text in files.items():
-            (folder / f"{file}.py").write_text(text)
+        for program in programs:
+            shutil.copy(PROGRAMS / program, folder)
         try:
             yield folder
         finally:
@@ -49,6 +40,7 @@ def scratch(checklist: str | None = None, **files: str) -> Iterator[Path]:
 
 
 def stop_all(folder: Path) -> None:
+    """Stop the plan and the runs of a workspace, and wait for their end."""
     plan = active_plan(folder)
     identity = plan.status().identity if plan else None
     for run in RunStore(folder).active():
@@ -59,17 +51,21 @@ def stop_all(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def until(condition: object, seconds: float = 60) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for a condition.
+
+    Raises:
+        TimeoutError: it did not hold within `seconds`.
+    """
     deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("the benchmark waited in vain")
+            raise TimeoutError(f"the benchmark waited {seconds:.0f} s in vain")
         time.sleep(0.02)
 
 
 def first_paint(repeats: int = 7) -> list[Row]:
-    """From exec to the first step on the screen, on the project's own checklist; and, for the list is there before it
-    answers, to the move of a key that is pressed at once."""
+    """Time from exec until the checklist is on the screen, and until the cursor has moved after a key pressed then."""
     painted, answered = [], []
     with scratch() as folder:
         for _ in range(repeats):
@@ -93,23 +89,15 @@ def first_paint(repeats: int = 7) -> list[Row]:
     ]
 
 
-ECHO = """import os, tty
-tty.setraw(0)
-while key := os.read(0, 1):
-    os.write(1, b"\\r[%s]" % key)
-"""
-
-
 def key_latency(rate: int = 2000, bound_ms: float = 100, presses: int = 300, cpu_bound: float | None = None) -> Row:
-    """From a key to the change it makes on the screen, while the Log pane follows a run that logs `rate` lines/s.
+    """Time from a key to its change on the screen, while the Log pane follows a run that logs `rate` lines/s.
 
-    Beside it, over the same pty at the same moments, the latency of a program that only echoes: what the machine and
-    the harness add.
+    At the same moments, on another pty, a program that only echoes shows what the machine and the harness add.
     """
-    checklist = "## 1. Noise\n- [ ] Run: `python noisy.py`\n"
+    checklist = f"## 1. Noise\n- [ ] Run: `python noisy.py {presses * 0.2 + 30:g} {rate}`\n"
     latencies: list[float] = []
     echoes: list[float] = []
-    with scratch(checklist, noisy=NOISY.format(seconds=presses * 0.2 + 30, rate=rate), echo=ECHO) as folder:
+    with scratch(checklist, "noisy.py", "echo.py") as folder:
         with Terminal([*LLMVAL, "--workspace", str(folder), "run", "1.1", "--detach"], COLUMNS, ROWS) as starting:
             starting.process.wait(30)
         until(lambda: any(run.logs() for run in RunStore(folder).runs()))
@@ -122,24 +110,25 @@ def key_latency(rate: int = 2000, bound_ms: float = 100, presses: int = 300, cpu
             terminal.wait_for("1.1", 20)
             terminal.send("2")  # the Log tab
             terminal.wait_for("of a run that logs a lot", 10)
-            time.sleep(3)  # the start's own work is another row
-            cpu, began = terminal.own_cpu_seconds(), time.perf_counter()
+            time.sleep(3)  # the start is measured by another benchmark
+            cpu, start = terminal.own_cpu_seconds(), time.perf_counter()
             for count in range(presses):
-                # Between two panes and back: every press repaints a whole pane. (Esc is no measure: a terminal sends it
-                # as the first byte of other keys, so Textual waits 100 ms for more.)
+                # Switch between two panes: every key repaints a whole pane. (Esc is unsuitable: it is also the first
+                # byte of other keys, so Textual waits 100 ms for more.)
                 key, shown = ("1", "▌1 Run▐") if count % 2 == 0 else ("2", "▌2 Log▐")
                 latencies.append(terminal.press(key, 1, shown) * 1000)
                 echoes.append(echo.press("ab"[count % 2], 0, f"[{'ab'[count % 2]}]") * 1000)
-                time.sleep(max(0.0, began + 0.2 * (count + 1) - time.perf_counter()))
-            span = time.perf_counter() - began
+                time.sleep(max(0.0, start + 0.2 * (count + 1) - time.perf_counter()))
+            span = time.perf_counter() - start
             share = 100 * (terminal.own_cpu_seconds() - cpu) / span
         stop_all(folder)
         written = log.read_bytes().splitlines()
     lost = sum(line != b"line %d of a run that logs a lot" % n for n, line in enumerate(written[:-1]))
-    p99 = percentile(latencies, 99)
+    p99 = statistics.quantiles(latencies, n=100, method="inclusive")[98]
+    echo_p99 = statistics.quantiles(echoes, n=100, method="inclusive")[98]
     text = (
         f"p50 {statistics.median(latencies):.0f} ms, p99 {p99:.0f} ms of {presses} keys in {span:.0f} s "
-        f"(a bare echo: p99 {percentile(echoes, 99):.0f} ms); {share:.0f} % of a core; "
+        f"(a bare echo: p99 {echo_p99:.0f} ms); {share:.0f} % of a core; "
         f"{lost or 'no'} line{'s' * (lost != 1)} lost of {len(written)}"
     )
     bound = f"p99 ≤ {bound_ms:.0f} ms, no line lost" + (f", ≤ {cpu_bound:.0f} % of a core" if cpu_bound else "")
@@ -147,26 +136,14 @@ def key_latency(rate: int = 2000, bound_ms: float = 100, presses: int = 300, cpu
     return Row(f"key to change on the screen, {rate} log lines/s", text, bound, reached)
 
 
-def percentile(values: list[float], percent: float) -> float:
-    """By nearest rank."""
-    ordered = sorted(values)
-    return ordered[math.ceil(percent / 100 * len(ordered)) - 1]
-
-
-SLOW = """import pathlib, sys, time
-pathlib.Path("started").touch()
-time.sleep(6)
-pathlib.Path(sys.argv[-1]).write_text("it went on")
-"""
-
-
 def survival(how: str) -> Row:
-    """Start a run with the keys, take the dashboard away: does the run finish, is it judged, how soon is it seen?
+    """Start a run in the dashboard and end the dashboard: is the run judged, and how soon does the next start show it?
 
-    `how` is `line` (the pty is closed) or `kill` (SIGKILL to the dashboard).
+    Args:
+        how: "line" closes the pty, "kill" sends SIGKILL to the dashboard.
     """
     checklist = "## 1. Slow\n- [ ] Run: `python slow.py --output artifacts/slow.txt`\n"
-    with scratch(checklist, slow=SLOW) as folder:
+    with scratch(checklist, "slow.py") as folder:
         (folder / "artifacts").mkdir(exist_ok=True)
         with Terminal([*LLMVAL, "--workspace", str(folder)], COLUMNS, ROWS) as terminal:
             terminal.wait_for("1.1", 20)
@@ -179,7 +156,7 @@ def survival(how: str) -> Row:
                 terminal.hang_up()
             else:
                 terminal.process.kill()
-        # The next start must find it, running or done; nobody else looks after it meanwhile.
+        # Nothing else supervises the workspace now; the next start must find the run.
         with Terminal([*LLMVAL, "--workspace", str(folder)], COLUMNS, ROWS) as again:
             again.wait_for("running", 20)
             seen = time.perf_counter() - again.started
@@ -187,20 +164,22 @@ def survival(how: str) -> Row:
         run = RunStore(folder).runs()[0]
         verdict = run.verdict()
         ticked = "[x]" in (folder / "docs/llm_validation_checklist.md").read_text()
-    word = verdict.outcome.value if verdict else "not judged"
+    outcome = verdict.outcome.value if verdict else "not judged"
     names = {"line": "terminal closed mid-run", "kill": "dashboard SIGKILLed mid-run"}
     return Row(
         names[how],
-        f"run {word}, {'ticked' if ticked else 'not ticked'}; next start shows it after {seen:.2f} s",
+        f"run {outcome}, {'ticked' if ticked else 'not ticked'}; next start shows it after {seen:.2f} s",
         "judged; shown within 1 s",
-        word == "pass" and ticked and seen < 1.0,
+        outcome == "pass" and ticked and seen < 1.0,
     )
 
 
 def load_over_the_line(hertz: int = 1, cpu_bound: float = 8, seconds: float = 30, gpus: int = 8) -> Row:
-    """Bytes to the terminal and CPU of the dashboard while a recording of `gpus` GPUs plays, all charts moving.
+    """Bytes per second to the terminal and CPU of the dashboard while it replays a recording with all charts moving.
 
-    The recording has `hertz` samples a second, and so often the dashboard looks.
+    Args:
+        hertz: samples per second of the recording, and refreshes of the dashboard.
+        gpus: in the recording.
     """
     with scratch() as folder:
         recording = folder / "telemetry.jsonl"
@@ -210,9 +189,9 @@ def load_over_the_line(hertz: int = 1, cpu_bound: float = 8, seconds: float = 30
             terminal.wait_for("1.2", 20)
             terminal.send("3")  # Telemetry
             time.sleep(5)
-            cpu, count, began = terminal.own_cpu_seconds(), terminal.bytes_read, time.perf_counter()
+            cpu, count, start = terminal.own_cpu_seconds(), terminal.bytes_read, time.perf_counter()
             time.sleep(seconds)
-            span = time.perf_counter() - began
+            span = time.perf_counter() - start
             share = 100 * (terminal.own_cpu_seconds() - cpu) / span
             rate = (terminal.bytes_read - count) / span / 1000
             memory = terminal.rss_bytes() / 1e6

@@ -1,6 +1,6 @@
-"""The gallery of themes: `python -m benchmarks.gallery [FOLDER]` writes one picture a theme (docs/images/themes).
+"""`python -m benchmarks.gallery [FOLDER]`: writes one picture per theme (default: docs/images/themes).
 
-Everything in them is made up and the same each time, so that the pictures differ in nothing but the theme.
+All data is made up and always the same, so that the pictures differ only in the theme.
 """
 
 import argparse
@@ -22,7 +22,7 @@ SIZE = (110, 30)
 
 
 async def take(theme: str, out: Path) -> None:
-    """A load test at work beside a list in which every other step has come to an end."""
+    """Take the picture: a running load test, and a checklist with finished steps."""
     with tempfile.TemporaryDirectory() as name:
         workspace = builder.Workspace(Path(name))
         (workspace.run("1.2") / "events.jsonl").write_bytes(builder.load_events(142))
@@ -41,7 +41,7 @@ async def take(theme: str, out: Path) -> None:
 
 
 def main() -> None:
-    """Take all."""
+    """Take the pictures of all themes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gallery", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images/themes"))
     folder = parser.parse_args().folder

@@ -1,4 +1,4 @@
-"""What the command line promises: the demo without a terminal, the load test against its schedule, one byte a tick."""
+"""The command line: the demo without a terminal, the load test against its schedule, one byte per tick."""
 
 import json
 import subprocess
@@ -14,14 +14,14 @@ from llmval_tui.console.demo import prepare
 
 
 def demo() -> list[Row]:
-    """`llmval demo` headless: wall time, and what its load test achieved."""
+    """Run `llmval demo --headless`: its wall time, and the rate that its load test achieved."""
     with tempfile.TemporaryDirectory(prefix="llmval-bench-") as name:
-        began = time.perf_counter()
+        start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "llmval_tui", "demo", "--headless", "--dir", f"{name}/demo"],
             capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
-        wall = time.perf_counter() - began
+        wall = time.perf_counter() - start
         rows = [
             Row("headless demo: load test and its tick", f"{wall:.1f} s, exit {done.returncode}", "< 60 s",
                 wall < 60 and done.returncode == 0)
@@ -43,7 +43,7 @@ def demo() -> list[Row]:
 
 
 def one_byte() -> Row:
-    """Tick each item of the project's list in turn and count the bytes that differ."""
+    """Tick each item of the checklist in turn and count the bytes that differ."""
     with tempfile.TemporaryDirectory(prefix="llmval-bench-") as name:
         path = prepare(Path(name) / "demo") / "docs" / "llm_validation_checklist.md"
         most = 0

@@ -1,4 +1,4 @@
-"""What an operator meets late in the day: a log of a gigabyte, and a dashboard that has been open for eight hours."""
+"""Long sessions: a log of one gigabyte, and a dashboard that has been open for eight hours."""
 
 import os
 import statistics
@@ -19,9 +19,10 @@ RARE = "unicorn-7"
 
 
 def write_log(path: Path, size: int) -> int:
-    """A log of at least `size` bytes whose lines have their numbers, with one rare word near its beginning.
+    """Write a log of at least `size` bytes with numbered lines and one rare word near its beginning.
 
-    Returns the number of its lines.
+    Returns:
+        The number of lines.
     """
     with path.open("wb", buffering=0) as file:
         number = written = 0
@@ -38,7 +39,7 @@ def write_log(path: Path, size: int) -> int:
 
 
 def gigabyte_log() -> list[Row]:
-    """By keys: show the Log pane, go to the beginning and to the end, search upwards for a word at the beginning."""
+    """With keys: open the Log pane, go to the beginning and the end, search back for a word at the beginning."""
     with tempfile.TemporaryDirectory(prefix="llmval-bench-") as name:
         workspace = builder.Workspace(Path(name), CHECKLIST)
         folder = workspace.run("1.1", run_id="20260102T030405Z-1.1-abcdef", state=State.FINISHED)
@@ -63,52 +64,52 @@ def gigabyte_log() -> list[Row]:
                 searches.append(terminal.press("\r", None, f"the {RARE} was seen", 60))
                 spent.append(terminal.own_cpu_seconds() - cpu)
                 memory = terminal.rss_bytes() / 1e6
-    found = [
+    results = [
         ("opened", statistics.median(opened), "", 0.3),
         ("jump to its end", statistics.median(ends), "", 0.2),
         (
-            "search of a word, the whole file",
+            "search through the whole file",
             statistics.median(searches),
             f"; {statistics.median(spent):.2f} s of CPU, {memory:.0f} MB resident",
             2.0,
         ),
     ]
     return [
-        Row(f"1 GiB log: {what}", f"{took:.2f} s, median of 3{more}", f"≤ {bound} s", took <= bound)
-        for what, took, more, bound in found
+        Row(f"1 GiB log: {name}", f"{seconds:.2f} s, median of 3{more}", f"≤ {bound} s", seconds <= bound)
+        for name, seconds, more, bound in results
     ]
 
 
 def eight_hours(hours: float = 8, speed: int = 100, gpus: int = 8) -> Row:
-    """Memory while a recorded run plays, with events, samples and a log; the slope is fitted over its second half."""
+    """Memory while a recorded run with events, samples and a log replays; the slope is that of its second half."""
     seconds = round(hours * 3600)
-    with scratch() as name:
-        workspace = builder.Workspace(name / "recorded", CHECKLIST)
+    with scratch() as root:
+        workspace = builder.Workspace(root / "recorded", CHECKLIST)
         folder = workspace.run("1.1", run_id="20260102T030405Z-1.1-abcdef", state=State.FINISHED)
         (folder / "events.jsonl").write_bytes(builder.load_events(seconds, seconds))
         with (folder / "telemetry.jsonl").open("wb") as file:
             start_ns = builder.T0 * builder.SECOND - synthetic.EPOCH_NS
             file.writelines(sample.to_line() for sample in synthetic.synthetic(gpus, seconds, 0, start_ns=start_ns))
         write_log(folder / "logs" / "main.stdout.log", 64 << 20)
-        argv = [*LLMVAL, "--workspace", str(name), "--replay", str(folder)]
+        argv = [*LLMVAL, "--workspace", str(root), "--replay", str(folder)]
         points: list[tuple[float, float]] = []
         with Terminal(argv, COLUMNS, ROWS) as terminal:
             terminal.wait_for("REPLAY", 60)
             terminal.press("+" * 6, None, f"×{speed}")
             terminal.send("3")
-            began, cpu = time.perf_counter(), terminal.own_cpu_seconds()
-            while (played := (time.perf_counter() - began) * speed / 3600) < hours:
+            start, cpu = time.perf_counter(), terminal.own_cpu_seconds()
+            while (played := (time.perf_counter() - start) * speed / 3600) < hours:
                 time.sleep(1)
                 points.append((played, terminal.rss_bytes() / 1e6))
-                # From pane to pane, as an operator would.
+                # Switch panes, as an operator would.
                 terminal.send("1234"[len(points) // 10 % 4])
-            share = 100 * (terminal.own_cpu_seconds() - cpu) / (time.perf_counter() - began)
-    late = points[len(points) // 2 :]
-    slope = statistics.linear_regression(*zip(*late, strict=True)).slope
+            share = 100 * (terminal.own_cpu_seconds() - cpu) / (time.perf_counter() - start)
+    second_half = points[len(points) // 2 :]
+    slope = statistics.linear_regression(*zip(*second_half, strict=True)).slope
     peak = max(memory for _, memory in points)
     text = (
-        f"{points[5][1]:.0f} MB at first, at most {peak:.0f} MB, {slope * 1000:+.0f} kB a recorded hour in the second "
-        f"half; {share:.0f} % of a core"
+        f"{points[5][1]:.0f} MB at first, at most {peak:.0f} MB, {slope * 1000:+.0f} kB per recorded hour in the "
+        f"second half; {share:.0f} % of a core"
     )
-    bound = "≤ 150 MB, flat (≤ 250 kB an hour: 2 MB in eight)"
+    bound = "≤ 150 MB, flat (≤ 250 kB per hour: 2 MB in eight)"
     return Row(f"memory, {hours:g} h of replay at ×{speed}", text, bound, peak <= 150 and slope <= 0.25)

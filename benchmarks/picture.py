@@ -1,6 +1,6 @@
-"""Pictures of the dashboard from a real run: `python -m benchmarks.picture WORKSPACE OUT.svg [--keys "j 4"] …`.
+"""`python -m benchmarks.picture WORKSPACE OUT.svg [--keys "j 4"] …`: takes a picture of the dashboard.
 
-Or of a pane that was captured elsewhere, such as those of `benchmarks.recorded_run`: `… --ansi PANE.ansi OUT.svg`.
+`… --ansi PANE.ansi OUT.svg` draws a captured pane instead, such as those of `benchmarks.recorded_run`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from llmval_tui.tui.settings import Settings
 
 
 async def take(options: argparse.Namespace) -> None:
-    """Open the dashboard on the workspace, press the keys, wait, and export what is seen."""
+    """Open the dashboard on the workspace, press the keys, wait, and export the screen."""
     columns, rows = (int(number) for number in options.size.split("x"))
     settings = Settings(
         workspace=options.workspace.resolve(),
@@ -47,7 +47,7 @@ async def take(options: argparse.Namespace) -> None:
 
 
 def of_terminal(captured: str, columns: int) -> str:
-    """A terminal's text with its colours, as `tmux capture-pane -e` gives it, as SVG."""
+    """Draw the output of `tmux capture-pane -e` as SVG."""
     black, white = (0, 0, 0), (255, 255, 255)
     theme = TerminalTheme((16, 20, 26), (214, 220, 228), [black] * 8, [white] * 8)
     console = Console(
@@ -62,23 +62,23 @@ def of_terminal(captured: str, columns: int) -> str:
 
 
 def portable(svg: str) -> str:
-    """Textual's picture without web fonts, and with blanks that every renderer keeps."""
+    """The SVG without web fonts, and with spaces that every renderer keeps."""
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     return svg.replace("&#160;", " ").replace("<text ", '<text xml:space="preserve" ')
 
 
 def main() -> None:
-    """Parse and take the picture."""
+    """Parse the command line and take the picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.picture")
     parser.add_argument("workspace", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--keys", default="", help="keys to press, by Textual's names, separated by blanks")
+    parser.add_argument("--keys", default="", help="keys to press: Textual's names, separated by spaces")
     parser.add_argument("--size", default="160x50")
     parser.add_argument("--theme")
     parser.add_argument("--preset", choices=["smoke"])
     parser.add_argument("--replay", type=Path)
-    parser.add_argument("--wait", type=float, default=1.0, help="seconds between the last key and the picture")
-    parser.add_argument("--ansi", action="store_true", help="WORKSPACE is the file of a captured pane")
+    parser.add_argument("--wait", type=float, default=1.0, help="seconds from the last key to the picture")
+    parser.add_argument("--ansi", action="store_true", help="WORKSPACE is a file with a captured pane")
     options = parser.parse_args()
     if options.ansi:
         columns = int(options.size.split("x")[0])

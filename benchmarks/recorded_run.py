@@ -1,9 +1,9 @@
-"""A real load test with the dashboard open in tmux, brought home: `python -m benchmarks.recorded_run OUT`.
+"""`python -m benchmarks.recorded_run OUT`: records a real load test with the dashboard open in tmux.
 
-Makes a workspace with the project's checklist, opens the dashboard in a tmux of 160×50, completes the load test by its
-keys, walks through the panes meanwhile, and leaves in OUT one archive with the run's folder (for `llmval --replay`),
-the ticked documents, each pane as text with its colours, and the whole session as an asciicast (v2), which
-`asciinema play` shows. Needs tmux and, for a run that counts, GPUs; no network.
+Creates a workspace with the project's checklist, opens the dashboard in tmux at 160×50, completes the load test with
+keys and visits every pane meanwhile. OUT gets one archive with the run folder (for `llmval --replay`), the ticked
+documents, each pane as text with colours, and the session as an asciicast v2 (for `asciinema play`). Needs tmux and,
+for a valid run, GPUs; no network.
 """
 
 import argparse
@@ -23,7 +23,6 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from llmval_tui.foundation.paths import bundled
@@ -36,7 +35,7 @@ STEP = "1.2"
 
 
 class Session:
-    """tmux on a pty of our own: what it writes is the cast, what it shows is asked of it."""
+    """tmux on its own pty: records what it writes as an asciicast."""
 
     def __init__(self, command: list[str], cast: Path, environment: dict[str, str]) -> None:
         self._socket = f"llmval-{os.getpid()}"
@@ -47,7 +46,7 @@ class Session:
             argv, env=environment, start_new_session=True, preexec_fn=lambda: os.login_tty(slave), pass_fds=(slave,)
         )
         os.close(slave)
-        self._began = time.monotonic()
+        self._start = time.monotonic()
         self._cast = cast.open("w", encoding="utf-8")
         header = {"version": 2, "width": COLUMNS, "height": ROWS, "timestamp": int(time.time()), "title": "llmval"}
         self._cast.write(json.dumps(header) + "\n")
@@ -55,39 +54,41 @@ class Session:
         self._reader.start()
 
     def _record(self) -> None:
-        rest = b""
+        pending = b""
         while True:
             try:
                 if not select.select([self._master], [], [], 1.0)[0] and self._process.poll() is not None:
                     return
-                data = rest + os.read(self._master, 1 << 16)
+                data = pending + os.read(self._master, 1 << 16)
             except OSError:
                 return
-            whole = data.decode("utf-8", "ignore").encode()  # a character cut off by the read comes with the next one
-            text, rest = (data.decode(), b"") if whole == data else (whole.decode(), data[len(whole) :])
-            self._cast.write(json.dumps([round(time.monotonic() - self._began, 3), "o", text]) + "\n")
+            # A character that the read cut off is completed by the next read.
+            complete = data.decode("utf-8", "ignore").encode()
+            text, pending = (data.decode(), b"") if complete == data else (complete.decode(), data[len(complete) :])
+            self._cast.write(json.dumps([round(time.monotonic() - self._start, 3), "o", text]) + "\n")
 
     def _tmux(self, *words: str) -> str:
         done = subprocess.run(["tmux", "-L", self._socket, *words], capture_output=True, text=True, check=False)
         return done.stdout
 
     def keys(self, *keys: str) -> None:
-        """Type; by tmux's names."""
+        """Type keys, by their tmux names."""
         self._tmux("send-keys", *keys)
 
-    def shown(self, *, coloured: bool = False) -> str:
+    def screen(self, *, coloured: bool = False) -> str:
         """The screen as text, with escape sequences if `coloured`."""
         return self._tmux("capture-pane", "-p", *(["-e"] if coloured else []))
 
-    def wait_for(self, what: str | Callable[[str], bool], seconds: float) -> None:
-        """Raises:
-        SystemExit: the screen did not show it in time; the message has the screen.
+    def wait_for(self, pattern: str, seconds: float) -> None:
+        """Wait until the screen matches a regular expression.
+
+        Raises:
+            SystemExit: it did not match in time. The message contains the screen.
         """
-        there = what if callable(what) else lambda text: re.search(str(what), text) is not None
         deadline = time.monotonic() + seconds
-        while not there(self.shown()):
+        while not re.search(pattern, self.screen()):
             if time.monotonic() > deadline or self._process.poll() is not None:
-                raise SystemExit(f"the dashboard did not show {what!r} within {seconds:.0f} s:\n{self.shown()}")
+                raise SystemExit(f"the dashboard did not show {pattern!r} within {seconds:.0f} s:\n{self.screen()}")
             time.sleep(0.2)
 
     def close(self) -> None:
@@ -99,7 +100,7 @@ class Session:
 
 
 def make_workspace(folder: Path, gpus: int, duration: int, qps: float) -> None:
-    """The project's documents, with the load test's item written for this host."""
+    """Create a workspace with the project's documents; the item of the load test is adapted to this host."""
     (folder / "docs").mkdir(parents=True)
     for document in bundled("docs").glob("*.md"):
         shutil.copyfile(document, folder / "docs" / document.name)
@@ -114,14 +115,14 @@ def make_workspace(folder: Path, gpus: int, duration: int, qps: float) -> None:
 
 
 def main() -> int:
-    """Run it; 0 where the archive is there, whatever the verdict."""
+    """Record a run. Returns 0 if the archive was written, whatever the verdict."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recorded_run")
     parser.add_argument("out", type=Path)
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--duration", type=int, default=90, help="seconds of load (90)")
     parser.add_argument("--qps", type=float, default=28)
-    parser.add_argument("--preset", choices=["smoke"], help="try the script itself, on a CPU too")
-    parser.add_argument("--limit", type=float, default=420, help="seconds until the run is given up (420)")
+    parser.add_argument("--preset", choices=["smoke"], help="for a trial of this script, also on a CPU")
+    parser.add_argument("--limit", type=float, default=420, help="longest wait for the run, in seconds (420)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="llmval-recorded-") as name:
@@ -142,7 +143,7 @@ def main() -> int:
             subprocess.run([*command[:3], "cancel", "--workspace", str(folder)], capture_output=True, check=False)
         runs = RunStore(folder).runs()
         if not runs:
-            raise SystemExit("no run was made: the panes are not worth an archive.")
+            raise SystemExit("no run was started, so no archive is written.")
         verdict = runs[0].verdict()
         archive = options.out / "recorded_run.tar.gz"
         with tarfile.open(archive, "w:gz") as tar:
@@ -154,7 +155,7 @@ def main() -> int:
 
 
 def play(session: Session, folder: Path, panes: Path, limit: float) -> None:
-    """What an operator would do."""
+    """Run the load test and visit the panes, as an operator would."""
     session.wait_for(rf"{re.escape(STEP)} +Run", 60)
     time.sleep(3)
     session.keys("j")
@@ -170,14 +171,14 @@ def play(session: Session, folder: Path, panes: Path, limit: float) -> None:
         pane = PANES[turn % 4]  # run, log, telemetry, load
         session.keys(str(turn % 4 + 1))
         time.sleep(5)
-        # Later ones replace earlier ones: the last is from the middle of the load, not from its start.
-        (panes / f"running-{pane}.ansi").write_text(session.shown(coloured=True))
+        # Overwritten on every round: the last one is from the middle of the load, not from its start.
+        (panes / f"running-{pane}.ansi").write_text(session.screen(coloured=True))
         turn += 1
     time.sleep(3)
     for number, pane in enumerate(PANES, 1):
         session.keys(str(number))
         time.sleep(1.5)
-        (panes / f"ended-{pane}.ansi").write_text(session.shown(coloured=True))
+        (panes / f"ended-{pane}.ansi").write_text(session.screen(coloured=True))
     session.keys("q")
     time.sleep(1)
 

@@ -1,13 +1,14 @@
-"""A benchmark's outcome beside its bound."""
+"""The result of a benchmark beside its bound."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured figure. `reached` is None where the benchmark could not be made here; `measured` then says why.
+    """One measured figure as a row of the table.
 
-    A figure without a bound is for the record; `reached` then says that it was measured.
+    `reached` is None if the benchmark cannot run here; `measured` then says why. A figure without a bound is for the
+    record: `reached` is True once it is measured.
     """
 
     name: str

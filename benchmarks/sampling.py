@@ -1,6 +1,6 @@
-"""What telemetry costs: the dashboard's recorder at 2 Hz and a run's at 10 Hz, as processes of their own.
+"""The cost of telemetry: the recorder of the dashboard at 2 Hz and that of a run at 10 Hz, as separate processes.
 
-`python -m benchmarks sampling` needs nothing but psutil and, for figures that mean something, GPUs.
+`python -m benchmarks sampling` needs only psutil and, for meaningful figures, GPUs.
 """
 
 import statistics
@@ -24,15 +24,20 @@ BOUND_PERCENT = 5.0  # of one core, four GPUs
 
 
 def sampling(seconds: float = 30) -> list[Row]:
-    """CPU of both recorders together, after their start; samples that were due and came; the 10 Hz one's own readings.
+    """CPU of both recorders after their start, samples that were due and that came, and the cost of the slow readings.
 
-    At 10 Hz plain readings (utilisation, averaged power, clocks, GPM) come with every sample, dear ones (instant power,
-    processes, NVLink counters where GPM has none) once a second, the energy counter as rarely as each asks for it.
+    At 10 Hz, every sample has the fast readings (utilisation, average power, clocks, GPM). The slow readings (instant
+    power, processes, NVLink counters without GPM) come once per second, the energy counter at its own interval.
     """
     name = "telemetry sampling, 2 Hz display and 10 Hz record"
     with tempfile.TemporaryDirectory(prefix="llmval-bench-") as folder:
         files = {0.5: Path(folder) / "display.jsonl", 0.1: Path(folder) / "record.jsonl"}
-        run = ["--energy-interval", str(ENERGY_INTERVAL_S), "--mark", f"{RUN_ID_VARIABLE}=none"]  # as its supervisor
+        run = [
+            "--energy-interval",
+            str(ENERGY_INTERVAL_S),
+            "--mark",
+            f"{RUN_ID_VARIABLE}=none",
+        ]  # as the supervisor starts it
         children = [
             subprocess.Popen(
                 [*RECORDER, "--out", str(path), "--interval", str(interval), "--folder", folder, *flags],
@@ -42,10 +47,10 @@ def sampling(seconds: float = 30) -> list[Row]:
         ]
         try:
             time.sleep(3)
-            before, began = [_cpu(child) for child in children], time.perf_counter()
+            before, start = [_cpu(child) for child in children], time.perf_counter()
             counts = [_lines(path) for path in files.values()]
             time.sleep(seconds)
-            span = time.perf_counter() - began
+            span = time.perf_counter() - start
             shares = [100 * (_cpu(child) - used) / span for child, used in zip(children, before, strict=True)]
             came = [_lines(path) - count for path, count in zip(files.values(), counts, strict=True)]
         finally:
@@ -65,14 +70,14 @@ def sampling(seconds: float = 30) -> list[Row]:
     if not gpus:
         return [Row(name, f"{text} (no GPU: the host alone)", bound, None)]
     return [
-        # Sampling costs the same again for each GPU, so fewer are held to their share of the bound.
+        # The cost is proportional to the number of GPUs, and so is the bound.
         Row(name, text, f"{bound}, in proportion", sum(shares) <= BOUND_PERCENT * gpus / 4),
-        *_dear_calls(),
+        *_slow_readings(),
     ]
 
 
-def _dear_calls(calls: int = 40) -> Iterator[Row]:
-    """What each dear reading of one GPU costs by itself, and whether two fields in one call cost less than apart."""
+def _slow_readings(calls: int = 40) -> Iterator[Row]:
+    """The cost of each slow reading of one GPU, and of two fields in one call."""
     import pynvml
 
     pynvml.nvmlInit()
@@ -93,10 +98,10 @@ def _dear_calls(calls: int = 40) -> Iterator[Row]:
 def _cost(call: Callable[[], object], calls: int) -> str:
     times = []
     for _ in range(calls):
-        began = time.process_time()
+        start = time.process_time()
         call()
-        times.append((time.process_time() - began) * 1000)
-        time.sleep(0.11)  # what NVML keeps for 100 ms must not answer
+        times.append((time.process_time() - start) * 1000)
+        time.sleep(0.11)  # NVML caches readings for 100 ms
     return (
         f"mean {statistics.fmean(times):.2f} ms, median {statistics.median(times):.2f}, worst {max(times):.2f} of CPU "
         f"in {calls} readings 0.11 s apart"

@@ -1,4 +1,4 @@
-"""A terminal without a window: runs a program on a pty, counts its bytes, keeps its screen, times what it shows."""
+"""A terminal emulator without a window: runs a program on a pty, counts its bytes and times its screen."""
 
 import fcntl
 import os
@@ -22,15 +22,15 @@ import pyte
 class Terminal:
     """A program on a pty of `columns` × `rows`.
 
-    One thread reads it as fast as it writes, as a good terminal would, and notes when; another draws. The emulator
-    takes tens of milliseconds for a full screen, which are not the program's and must not hold up its writing.
+    One thread reads as fast as the program writes and notes the time; another draws. The emulator takes tens of
+    milliseconds for a full screen, which must not delay the program or count as its time.
     """
 
     def __init__(self, argv: list[str], columns: int, rows: int, environment: Mapping[str, str] | None = None) -> None:
         self.started = time.perf_counter()
         self.bytes_read = 0
         self.last_output = self.started
-        self.drawn_at = self.started  # when the newest bytes came that the screen shows
+        self.drawn_at = self.started  # arrival of the newest bytes that are drawn
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
@@ -71,12 +71,12 @@ class Terminal:
 
     def _draw(self) -> None:
         while (chunk := self._chunks.get()) is not None:
-            came, data = chunk
+            arrived, data = chunk
             with self._lock:
                 self._stream.feed(data)
-                self.drawn_at = came
+                self.drawn_at = arrived
                 if self._awaited is not None and self._shows(*self._awaited):
-                    self._awaited, self._seen_at = None, came
+                    self._awaited, self._seen_at = None, arrived
                     self._seen.set()
 
     def _shows(self, row: int | None, text: str) -> bool:
@@ -87,11 +87,13 @@ class Terminal:
         return "".join(cells[column].data for column in range(self._screen.columns))
 
     def press(self, key: str, row: int | None, shown: str, timeout_s: float = 10.0) -> float:
-        """Type a key and return the seconds until the bytes arrived that put `shown` into a row of the screen (any row
-        for None). Looked for as the bytes are drawn; their arrival counts.
+        """Type a key and return the seconds until the bytes arrived that put `shown` on the screen.
+
+        Args:
+            row: where `shown` must appear; None for any row.
 
         Raises:
-            TimeoutError: it did not come; the message has the screen.
+            TimeoutError: it did not appear. The message contains the screen.
         """
         with self._lock:
             self._seen.clear()
@@ -102,7 +104,7 @@ class Terminal:
         return self._seen_at - sent
 
     def send(self, keys: str | bytes) -> float:
-        """Type; returns the moment."""
+        """Type keys; returns the time of `time.perf_counter`."""
         now = time.perf_counter()
         os.write(self._master, keys if isinstance(keys, bytes) else keys.encode())
         return now
@@ -113,18 +115,18 @@ class Terminal:
             return "\n".join(self._screen.display)
 
     def wait_for(self, shown: str | Callable[[str], bool], timeout_s: float = 10.0) -> float:
-        """Seconds from now until the bytes came with which the screen shows it.
+        """Seconds from now until the bytes arrived that put `shown` on the screen.
 
         Raises:
-            TimeoutError: it did not; the message has the screen.
+            TimeoutError: it did not appear. The message contains the screen.
         """
         condition = shown if callable(shown) else (lambda text: shown in text)
         start = time.perf_counter()
         while True:
             with self._lock:
-                text, came = "\n".join(self._screen.display), self.drawn_at
+                text, arrived = "\n".join(self._screen.display), self.drawn_at
             if condition(text):
-                return max(0.0, came - start)
+                return max(0.0, arrived - start)
             if time.perf_counter() - start > timeout_s:
                 raise TimeoutError(f"not shown within {timeout_s} s:\n{self.text()}")
             time.sleep(0.01)
@@ -141,6 +143,7 @@ class Terminal:
         return total
 
     def own_cpu_seconds(self) -> float:
+        """User and system time of the program alone."""
         times = self._usage.cpu_times()
         return times.user + times.system
 
@@ -154,13 +157,13 @@ class Terminal:
         os.close(self._master)
 
     def end_children(self) -> None:
-        """Kill what the program has started and would leave behind."""
+        """Kill the processes that the program has started."""
         for process in self._usage.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def end(self) -> None:
-        """Kill the program if it still runs, and let go of the pty."""
+        """Kill the program if it still runs, and close the pty."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()

@@ -1,13 +1,13 @@
-"""What watching costs the watched: output tokens/s of one saturated load test, with a dashboard attached and without.
+"""How much the dashboard slows down the run that it watches: output tokens/s of a saturated load test with and without.
 
-One engine, one window, cut into slices: without, with, without, with, … In a slice “with”, a dashboard on a terminal of
-its own watches the run, with the telemetry recorder that it brings; in a slice “without” there is no process of llmval
-but the idle supervisor. Each slice is compared with the mean of its two neighbours, which takes out what drifts; two
-load tests one after the other would differ by their engines' start and the GPU's temperature, which is more than 0.5 %.
+One engine and one window are cut into slices: without, with, without, with, … In a slice “with”, a dashboard watches
+the run on its own terminal, with its own telemetry recorder. In a slice “without”, the idle supervisor is the only
+process of llmval. Each slice “with” is compared with the mean of its two neighbours, so a drift cancels out. Two
+separate load tests would differ by more than 0.5 % anyway, because of engine start and GPU temperature.
 
     python -m benchmarks.watching --nproc 2 --model llama-3.1-8b --target-qps 300 --pairs 5 --seconds 8
 
-needs no installation: PYTHONPATH with the repository, `runners` and the dashboard's packages will do.
+needs no installation, only a PYTHONPATH with the repository, `runners` and the packages of the dashboard.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sys
 import time
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks.dashboard import COLUMNS, LLMVAL, ROWS, scratch, until
 from benchmarks.report import Row
@@ -33,11 +33,11 @@ from llmval_tui.runs.records import Artifact, Command, Intent, StepRef
 from llmval_tui.runs.store import Run, RunStore
 
 BOUND = 0.995
-SETTLE_S = 1.5  # after a dashboard's first paint, and after its end
-START_S = 300.0  # longest wait for an engine
-SAVING_S = 180.0  # longest wait for the record, which holds every token's time
+SETTLE_S = 1.5  # after the first paint of a dashboard, and after its end
+START_S = 300.0  # longest wait for the engine
+SAVE_S = 180.0  # longest wait for the result, which has the time of every token
 CHECKLIST = "## 1. Load\n- [ ] Saturate the engine\n"
-Slice = tuple[float, float]  # from, to: seconds of the host's monotonic clock
+Slice: TypeAlias = tuple[float, float]  # start and end, in seconds of the monotonic clock
 
 
 def watching(
@@ -49,15 +49,15 @@ def watching(
     ramp: float = 6.0,
     flags: tuple[str, ...] = (),
 ) -> Row:
-    """The ratio of output tokens/s with a dashboard to without, as the median over the slices with one."""
-    most = ramp + (2 * pairs + 1) * (seconds + 2 * SETTLE_S + 2)
+    """The median ratio of output tokens/s with a dashboard to without."""
+    longest_s = ramp + (2 * pairs + 1) * (seconds + 2 * SETTLE_S + 2)
     argv = [
         "--model",
         model,
         "--target-qps",
         f"{target_qps:g}",
         "--duration",
-        f"{3 * most:.0f}",
+        f"{3 * longest_s:.0f}",
         "--warmup",
         "2",
         *flags,
@@ -66,12 +66,12 @@ def watching(
         run = _start(folder, nproc, argv)
         slices = _slices(run, folder, pairs, seconds, ramp)
         client.request_cancel(run, "end of benchmark")
-        client.wait(run, SAVING_S)
+        client.wait(run, SAVE_S)
         return _row(run, folder, slices, nproc, model)
 
 
 def _start(folder: Path, nproc: int, argv: list[str]) -> Run:
-    """The load test as a run of the workspace's one step; without a recorder of its own, which every dashboard has."""
+    """Start the load test as a run of the only step, without a telemetry recorder: each dashboard brings its own."""
     runners = bundled("runners")
     logs = ["--logs", "{run}/logs", "--label", "main", "--exit-codes", "{run}/ranks.main.json"]
     script = [f"--nproc_per_node={nproc}", str(runners / "inference_server_load_test.py"), *argv]
@@ -97,12 +97,12 @@ def _start(folder: Path, nproc: int, argv: list[str]) -> Run:
 
 
 def _slices(run: Run, folder: Path, pairs: int, seconds: float, ramp: float) -> list[Slice]:
-    """Wait for the window, then watch in every other slice."""
+    """Wait for the measurement window, then watch in every other slice."""
 
     def measuring() -> bool:
         if not run.alive():
-            raise RuntimeError(f"the load test ended before it measured: {_last_words(run)}")
-        return _opened(run) is not None
+            raise RuntimeError(f"the load test ended before it measured: {_last_error(run)}")
+        return _window_start(run) is not None
 
     until(measuring, START_S)
     time.sleep(ramp)
@@ -118,7 +118,7 @@ def _slices(run: Run, folder: Path, pairs: int, seconds: float, ramp: float) -> 
         time.sleep(SETTLE_S)
         slices.append(_slice(seconds))
         if not run.alive():
-            raise RuntimeError(f"the load test ended while it was watched: {_last_words(run)}")
+            raise RuntimeError(f"the load test ended while it was watched: {_last_error(run)}")
     return slices
 
 
@@ -128,8 +128,8 @@ def _slice(seconds: float) -> Slice:
     return start, time.monotonic()
 
 
-def _opened(run: Run) -> float | None:
-    """When the window opened: the monotonic clock of the `measure` event, which is sent in that moment."""
+def _window_start(run: Run) -> float | None:
+    """The monotonic time of the `measure` event, which is sent when the window opens; None if it is not open yet."""
     for event in read_lines(run.events):
         if event.get("kind") == "phase" and event["data"].get("name") == "measure":
             return float(event["mono_ns"]) / 1e9
@@ -139,18 +139,18 @@ def _opened(run: Run) -> float | None:
 def _row(run: Run, folder: Path, slices: list[Slice], nproc: int, model: str) -> Row:
     name = f"output tokens/s with the dashboard watching against without, {model} on {nproc}"
     bound = f"≥ {BOUND}"
-    opened = _opened(run)
+    start = _window_start(run)
     record = read_json(folder / "artifacts/watched.partial.json") or read_json(folder / "artifacts/watched.json")
-    if opened is None or not isinstance(record, dict):
-        return Row(name, f"no record was left: {_last_words(run)}", bound, None)
+    if start is None or not isinstance(record, dict):
+        return Row(name, f"there is no result: {_last_error(run)}", bound, None)
     if not _saturated(run, slices):
-        return Row(name, "the engine was not saturated all along: pass a higher --target-qps", bound, None)
-    rates = [rate(token_times(record), start - opened, end - opened) for start, end in slices]
+        return Row(name, "the engine was not saturated all the time: pass a higher --target-qps", bound, None)
+    rates = [token_rate(token_times(record), begin - start, end - start) for begin, end in slices]
     found = ratios(rates)
     ratio = statistics.median(found)
     text = (
         f"{ratio:.4f} (median of {len(found)}, {min(found):.4f} to {max(found):.4f}); "
-        f"{statistics.fmean(rates[::2]):,.0f} tokens/s without, which vary by {100 * variation(rates[::2]):.2f} %"
+        f"{statistics.fmean(rates[::2]):,.0f} tokens/s without, varying by {100 * variation(rates[::2]):.2f} %"
     )
     if record["llmval"]["identity"]["device"] == "cpu":
         return Row(name, f"{text}; on a CPU the engine and the dashboard share the cores", bound, None)
@@ -158,7 +158,7 @@ def _row(run: Run, folder: Path, slices: list[Slice], nproc: int, model: str) ->
 
 
 def _saturated(run: Run, slices: list[Slice]) -> bool:
-    """Whether requests waited at every look between the first slice and the last."""
+    """Whether requests were queued at every sample from the first slice to the last."""
     queued = [
         event["data"]["queued"]
         for event in read_lines(run.events)
@@ -168,7 +168,7 @@ def _saturated(run: Run, slices: list[Slice]) -> bool:
 
 
 def token_times(record: dict[str, Any]) -> list[float]:
-    """Every output token's time, seconds after the window opened, from vLLM's keys; sorted."""
+    """The times of all output tokens in seconds after the window opened, sorted; from the keys in vLLM's format."""
     times: list[float] = []
     for start, ttft, gaps, count in zip(
         record["start_times"], record["ttfts"], record["itls"], record["output_lens"], strict=True
@@ -178,13 +178,13 @@ def token_times(record: dict[str, Any]) -> list[float]:
     return sorted(times)
 
 
-def rate(times: list[float], start: float, end: float) -> float:
-    """Tokens a second between two moments."""
+def token_rate(times: list[float], start: float, end: float) -> float:
+    """Tokens per second from `start` to `end`."""
     return sum(start <= time_ < end for time_ in times) / (end - start)
 
 
 def ratios(rates: list[float]) -> list[float]:
-    """Each slice with the dashboard (every other one) against the mean of its two neighbours without."""
+    """Each slice with the dashboard (every second one) relative to the mean of its two neighbours without."""
     return [
         watched / statistics.fmean((before, after))
         for before, watched, after in zip(rates[0::2], rates[1::2], rates[2::2], strict=False)
@@ -192,18 +192,18 @@ def ratios(rates: list[float]) -> list[float]:
 
 
 def variation(values: list[float]) -> float:
-    """Standard deviation over mean."""
+    """Coefficient of variation: standard deviation / mean."""
     return statistics.stdev(values) / statistics.fmean(values)
 
 
-def _last_words(run: Run) -> str:
+def _last_error(run: Run) -> str:
     logs = [log.path for log in run.logs() if log.stream == "stderr"]
     lines = [line for path in logs for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "stderr is empty"
 
 
 def row() -> Row:
-    """As `make bench` runs it: the large model on every GPU that can share it, else a trial on the CPU."""
+    """As `make bench` runs it: the large model on 8, 4, 2 or 1 GPUs; without a GPU, a trial on the CPU."""
     gpus = len(gpu_inventory().get("gpus") or [])
     if not gpus:
         return watching(flags=("--device", "cpu", "--max-batch", "8", "--output-len", "uniform:16:48"))
@@ -214,13 +214,13 @@ def row() -> Row:
 
 
 def main(argv: list[str]) -> int:
-    """Print the row; 1 where the bound was not reached. What stands behind `--` goes to the load test."""
+    """Print the row. Returns 1 if the bound was missed. Arguments after `--` go to the load test."""
     own, flags = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     parser = argparse.ArgumentParser(prog="python -m benchmarks.watching", description=__doc__.splitlines()[0])
     parser.add_argument("--nproc", type=int, default=1)
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--target-qps", type=float, default=60.0, help="above what the engine can serve")
-    parser.add_argument("--pairs", type=int, default=3, help="slices with a dashboard")
+    parser.add_argument("--target-qps", type=float, default=60.0, help="more than the engine can serve")
+    parser.add_argument("--pairs", type=int, default=3, help="number of slices with a dashboard")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of a slice")
     parser.add_argument("--ramp", type=float, default=6.0, help="seconds until the first slice")
     parser.add_argument("--json", type=Path, help="also write the row here")

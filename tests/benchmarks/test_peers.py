@@ -1,4 +1,4 @@
-"""What the benchmarks look for in others' screens, and what becomes of the rest where one breaks."""
+"""How the benchmarks read the screens of other programs, and that a failed benchmark does not end the others."""
 
 import pytest
 
@@ -22,22 +22,22 @@ IDLE = """│   0  H200                  On │ 00000000:00:06.0 Off │ Disable
     [("", False), (HEAD, False), (HEAD + IDLE, True), ((HEAD + IDLE).replace("│", "|"), True), (IDLE, False)],
     ids=["nothing", "head", "idle GPU", "in ASCII", "another program"],
 )
-def test_nvitop_has_painted_where_an_idle_gpu_has_its_row(screen, painted):
+def test_nvitop_has_painted_once_an_idle_gpu_has_its_row(screen, painted):
     assert nvitop_painted(screen) is painted
 
 
-def test_a_benchmark_that_breaks_is_a_row_and_ends_no_other(monkeypatch, capsys):
-    def breaks():
+def test_a_failed_benchmark_is_a_row_and_does_not_end_the_others(monkeypatch, capsys):
+    def fails():
         yield Row("half", "1 s", "≤ 2 s", True)
         raise TimeoutError("not shown within 20 s:\na screen")
 
-    monkeypatch.setattr(benchmarks, "BENCHMARKS", {"a": breaks, "b": lambda: Row("b", "1 s", "≤ 2 s", True)})
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", {"a": fails, "b": lambda: Row("b", "1 s", "≤ 2 s", True)})
     monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
     assert benchmarks.main([]) == 1
     out = capsys.readouterr().out.splitlines()
     assert out[-3:] == [
         "| half | 1 s | ≤ 2 s | reached |",
-        "| a | it broke: TimeoutError: not shown within 20 s | – | not measured |",
+        "| a | failed: TimeoutError: not shown within 20 s | – | not measured |",
         "| b | 1 s | ≤ 2 s | reached |",
     ]
 

@@ -1,10 +1,10 @@
-"""The arithmetic by which watching is measured."""
+"""The arithmetic of the watching benchmark."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.watching import rate, ratios, token_times
+from benchmarks.watching import ratios, token_rate, token_times
 
 
 def test_token_times_are_those_of_the_record():
@@ -16,10 +16,10 @@ def test_token_times_are_those_of_the_record():
     }
     times = token_times(record)
     assert times == [1.25, 1.5, 1.5, 2.0]
-    assert rate(times, 1.5, 2.0) == 4, "two tokens in half a second; the end belongs to the next slice"
+    assert token_rate(times, 1.5, 2.0) == 4, "two tokens in half a second; the end belongs to the next slice"
 
 
 @given(st.floats(0.5, 1.5), st.floats(100, 1e5), st.floats(-0.01, 0.01), st.integers(1, 6))
-def test_a_drift_that_goes_on_throughout_is_taken_out(cost, base, drift, pairs):
+def test_a_steady_drift_cancels_out(cost, base, drift, pairs):
     rates = [base * (1 + drift * place) * (cost if place % 2 else 1) for place in range(2 * pairs + 1)]
     assert ratios(rates) == [pytest.approx(cost)] * pairs
