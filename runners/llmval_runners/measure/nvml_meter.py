@@ -1,12 +1,12 @@
-"""What is read from a GPU for its energy.
+"""Energy, power and state of GPUs: a protocol, and its implementation by NVML.
 
-A protocol, and NVML behind it. The only runner module that imports pynvml.
+The only runner module that imports pynvml.
 """
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-# nvml.h: fields of nvmlDeviceGetFieldValues, clock types, bits of the clocks-event reasons
+# From nvml.h: a field of nvmlDeviceGetFieldValues, clock types, temperature sensor, bits of the clock event reasons.
 _FIELD_POWER_INSTANT = 186
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2
 _TEMPERATURE_GPU = 0
@@ -19,15 +19,15 @@ _VALUE_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal"
 
 
 class MeterFault(Exception):
-    """A reading that should be there failed. The message says which, for the record."""
+    """A required reading failed. The message names it, for the record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One GPU at one instant; None where the driver does not tell."""
+    """One GPU at one moment; None for a value that the driver does not report."""
 
     power_w: float | None
-    utilisation_percent: float | None = None  # share of time in which any kernel ran
+    utilisation_percent: float | None = None  # share of time with at least one running kernel
     sm_clock_mhz: float | None = None
     memory_clock_mhz: float | None = None
     temperature_c: float | None = None
@@ -35,45 +35,45 @@ class Reading:
 
 
 class PowerMeter(Protocol):
-    """Reads the GPUs of a sweep, by their place in it (0 …)."""
+    """Reads the GPUs of a run; `gpu` is the index in the run (0 …)."""
 
-    power_source: str  # what `Reading.power_w` is
+    power_source: str  # origin of `Reading.power_w`
 
     def gpus(self) -> list[dict[str, Any]]:
-        """Who they are: index, uuid, name, power_limit_w."""
+        """Index, uuid, name, driver and power_limit_w of each GPU."""
 
     def energy_j(self, gpu: int) -> float:
-        """The total-energy counter. Raises MeterFault."""
+        """The total-energy counter in J. Raises MeterFault."""
 
     def read(self, gpu: int) -> Reading:
-        """Everything else, now. Raises MeterFault where nothing can be read any more."""
+        """All other values, now. Raises MeterFault if the power cannot be read."""
 
     def close(self) -> None:
-        """Let go of the driver."""
+        """Release the driver."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoMeter:
-    """Why there is no energy here."""
+    """No energy here, for this reason."""
 
     reason: str
 
 
 class NvmlMeter:
-    """NVML. GPUs are found by UUID: NVML knows nothing of CUDA_VISIBLE_DEVICES."""
+    """Reads by NVML. GPUs are found by UUID, since NVML ignores CUDA_VISIBLE_DEVICES."""
 
     def __init__(self, binding: Any, uuids: list[str]) -> None:
-        """Raises MeterFault where a GPU cannot be found or has no energy counter."""
+        """`binding` is the module pynvml. Raises MeterFault if a GPU is not found or has no energy counter."""
         self._nvml = binding
         self._handles = [self._call("nvmlDeviceGetHandleByUUID", uuid) for uuid in uuids]
         self._uuids = uuids
         for gpu in range(len(uuids)):
-            self.energy_j(gpu)  # Volta and later; said before a cell runs, not after
+            self.energy_j(gpu)  # needs Volta or later; check this before anything is measured
         try:
             self._instant(0)
             self._power, self.power_source = self._instant, "NVML field 186, instant"
         except MeterFault:
-            # Over a steady window the 1 s average integrates to the same energy; the record names it.
+            # Over a steady window, the 1 s average integrates to the same energy. The record names the source.
             self._power, self.power_source = self._average, "nvmlDeviceGetPowerUsage, 1 s average"
             self._average(0)
 
@@ -94,9 +94,9 @@ class NvmlMeter:
         return found
 
     def host_gpu_uuids(self) -> list[str] | None:
-        """All GPUs that the driver shows here, sorted, used or not; None where it does not tell.
+        """UUIDs of all GPUs that the driver shows on this host, sorted; None if it does not report them.
 
-        They tell hosts of one name apart, as images of virtual machines make them.
+        They distinguish hosts with the same name, which images of virtual machines often have.
         """
         try:
             handles = [self._call("nvmlDeviceGetHandleByIndex", n) for n in range(self._call("nvmlDeviceGetCount"))]
@@ -105,13 +105,13 @@ class NvmlMeter:
             return None
 
     def energy_j(self, gpu: int) -> float:
-        return self._call("nvmlDeviceGetTotalEnergyConsumption", self._handles[gpu]) / 1000
+        return float(self._call("nvmlDeviceGetTotalEnergyConsumption", self._handles[gpu])) / 1000
 
     def read(self, gpu: int) -> Reading:
         handle = self._handles[gpu]
         rates = self._optional("nvmlDeviceGetUtilizationRates", handle)
         bits = self._optional("nvmlDeviceGetCurrentClocksEventReasons", handle)
-        if bits is None:  # the call's name before driver 535
+        if bits is None:  # the name of the call before driver 535
             bits = self._optional("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
         return Reading(
             power_w=self._power(gpu),
@@ -134,7 +134,7 @@ class NvmlMeter:
         return float(getattr(value.value, _VALUE_MEMBERS[value.valueType])) / 1000
 
     def _average(self, gpu: int) -> float:
-        return self._call("nvmlDeviceGetPowerUsage", self._handles[gpu]) / 1000
+        return float(self._call("nvmlDeviceGetPowerUsage", self._handles[gpu])) / 1000
 
     def _call(self, function: str, *arguments: Any) -> Any:
         target = getattr(self._nvml, function, None)
@@ -153,12 +153,12 @@ class NvmlMeter:
 
 
 def throttle_names(bits: int) -> tuple[str, ...]:
-    """The reasons set in NVML's mask; a bit without a name appears as `bit_<n>`."""
+    """The reasons that are set in NVML's mask. A bit without a name becomes `bit_<n>`."""
     return tuple(_REASONS.get(1 << n, f"bit_{n}") for n in range(bits.bit_length()) if bits >> n & 1)
 
 
 def open_meter(uuids: list[str]) -> NvmlMeter | NoMeter:
-    """NVML for these GPUs, or why there is none. Never raises: a sweep without energy still measures throughput."""
+    """A meter for these GPUs, or the reason why there is none. Never raises: throughput needs no energy."""
     if not uuids:
         return NoMeter("energy is measured on NVIDIA GPUs only, and this run is on a CPU")
     try:

@@ -1,10 +1,10 @@
-"""The one exception for input that a runner will not act on."""
+"""The exception for input that a runner refuses."""
 
 USAGE_EXIT = 2
 
 
 class Refused(Exception):
-    """What was asked cannot be done here. The message is one clear sentence that says what to do instead.
+    """The requested run is not possible. The message is one clear sentence that says what to do instead.
 
-    Raised before any heavy work; the runner prints it once, on rank 0, and every rank exits with 2.
+    Raise it before any heavy work. The runner prints it once, on rank 0, and every rank exits with `USAGE_EXIT`.
     """

@@ -1,4 +1,4 @@
-"""What a runner tells while it runs: event lines for a dashboard, or one line on the terminal for a person."""
+"""Progress of a runner: event lines for the dashboard, or one line on the terminal for a person."""
 
 import json
 import os
@@ -10,15 +10,15 @@ from typing import Any, TextIO
 VARIABLE = "LLMVAL_EVENTS"
 VERSION = 1
 HEARTBEAT_S = 1.0
-PLAIN_INTERVAL_S = 5.0  # between progress lines where standard error is not a terminal
+PLAIN_INTERVAL_S = 5.0  # between progress lines if standard error is not a terminal
 EVERY_RANK = ("error", "heartbeat")
 
 
 class EventLog:
     """Events of one rank. Rank 0 writes all kinds; the other ranks write only `error` and `heartbeat`.
 
-    With `LLMVAL_EVENTS` set, each event is one JSON line appended by one `write` to an O_APPEND descriptor, so that
-    the lines of several ranks never mix. Without it rank 0 draws its progress on standard error.
+    If `LLMVAL_EVENTS` is set, each event is one JSON line, appended by one `write` to an O_APPEND descriptor, so that
+    lines of several ranks never mix. Otherwise rank 0 shows its progress on standard error.
     """
 
     def __init__(self, rank: int, path: str | None = None, terminal: TextIO | None = None) -> None:
@@ -32,7 +32,7 @@ class EventLog:
         self._beat: threading.Thread | None = None
 
     def start(self) -> "EventLog":
-        """Begin the heartbeats, one a second: they show that the process lives, and their `step` that it works."""
+        """Start the heartbeats, one per second. They show that the process lives; a growing `step` shows progress."""
         if self._descriptor is not None:
             self._beat = threading.Thread(target=self._heartbeats, name="heartbeat", daemon=True)
             self._beat.start()
@@ -40,7 +40,7 @@ class EventLog:
 
     @property
     def recording(self) -> bool:
-        """Whether events go to a file."""
+        """Whether events are written to a file."""
         return self._descriptor is not None
 
     def phase(self, name: str, message: str | None = None) -> None:
@@ -63,7 +63,7 @@ class EventLog:
         self._emit("error", {"code": code, "message": message})
 
     def close(self) -> None:
-        """End the heartbeats and the terminal line."""
+        """Stop the heartbeats and finish the terminal line."""
         self._closed.set()
         if self._beat is not None:
             self._beat.join()
@@ -93,27 +93,27 @@ class EventLog:
 
 
 class _Terminal:
-    """One line on standard error: redrawn in place on a terminal, printed now and then where it is a file or a pipe."""
+    """One line on standard error: redrawn in place on a terminal, printed every few seconds to a file or a pipe."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.live = stream.isatty()
+        self.is_terminal = stream.isatty()
         self.phase = ""
         self.progress = ""
-        self.figures = ""
-        self.shown_at = float("-inf")
+        self.metrics = ""
+        self.printed_at = float("-inf")
 
     def show(self, kind: str, data: dict[str, Any]) -> None:
         if kind == "phase":
             self.end()
-            self.phase, self.progress, self.figures = data["name"], data.get("message", ""), ""
-            self.shown_at = float("-inf")
+            self.phase, self.progress, self.metrics = data["name"], data.get("message", ""), ""
+            self.printed_at = float("-inf")
         elif kind == "progress":
             total = "" if data["total"] is None else f"/{data['total']:g}"
             self.progress = f"{data['done']:.0f}{total} {data['unit']}"
         elif kind == "metrics":
             shown = [f"{key} {value:.4g}" for key, value in data.items() if value is not None and key in _SHOWN]
-            self.figures = "  ".join(shown)
+            self.metrics = "  ".join(shown)
         elif kind in ("warning", "error"):
             self.end()
             self.stream.write(f"{kind}: {data['message']}\n")
@@ -122,14 +122,14 @@ class _Terminal:
             self.stream.write(f"result: {data['path']}\n")
             return
         now = time.monotonic()
-        if kind != "heartbeat" and (self.live or now - self.shown_at >= PLAIN_INTERVAL_S):
-            self.shown_at = now
-            line = f"{self.phase:8} {self.progress}  {self.figures}".rstrip()
-            self.stream.write(f"\r\x1b[2K{line}" if self.live else f"{line}\n")
+        if kind != "heartbeat" and (self.is_terminal or now - self.printed_at >= PLAIN_INTERVAL_S):
+            self.printed_at = now
+            line = f"{self.phase:8} {self.progress}  {self.metrics}".rstrip()
+            self.stream.write(f"\r\x1b[2K{line}" if self.is_terminal else f"{line}\n")
             self.stream.flush()
 
     def end(self) -> None:
-        if self.live and self.phase:
+        if self.is_terminal and self.phase:
             self.stream.write("\n")
             self.stream.flush()
 

@@ -1,1 +1,1 @@
-"""Capture of a GPU trace of the engine under load: what `capture_fp8_flexattention_traces.sh` runs."""
+"""Captures a GPU trace of the engine under load; run by `capture_fp8_flexattention_traces.sh`."""

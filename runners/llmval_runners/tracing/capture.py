@@ -1,6 +1,5 @@
-"""Capture a trace: decide what runs, run the load test under its profiler, and write the summary beside the trace."""
+"""Capture a trace: choose the settings, run the load test under a profiler, write the summary beside the trace."""
 
-import argparse
 import json
 import os
 import shlex
@@ -10,215 +9,234 @@ import subprocess
 import sys
 from typing import Any, Self
 
-from llmval_runners.load_test.options import parse as load_test_flags
+from llmval_runners.load_test.options import parse as parse_load_test_flags
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import VARIABLE, EventLog
 from llmval_runners.process.files import write_json
 from llmval_runners.tracing.chrome import read_chrome
-from llmval_runners.tracing.commands import Paths, Setup
+from llmval_runners.tracing.commands import CaptureSetup, Paths
 from llmval_runners.tracing.nsys import read_nsys
-from llmval_runners.tracing.summary import sentence, summary_of
+from llmval_runners.tracing.options import TraceOptions, parse
+from llmval_runners.tracing.summary import one_line, summary_of
 
 NO_NSYS = "nsys is not on the PATH"
 
 
-class Failed(Exception):
-    """A program of the capture ended badly. The message names it; `code` is the exit code to end with."""
+class CaptureFailed(Exception):
+    """A program of the capture failed. The message names it; `code` is the exit code of the capture."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
 
 
-class Stopping:
-    """The stopping signals of the whole capture: handed on to the program that runs, and kept in mind where none does.
+class SignalForwarder:
+    """Remembers SIGINT and SIGTERM during the capture, and forwards them to the running program if there is one.
 
-    A context: the handlers that were there before come back with its end.
+    A context manager; the previous handlers are restored at its end.
     """
 
     def __init__(self) -> None:
-        self.heard: list[int] = []
+        self.received: list[int] = []
         self.child: subprocess.Popen[bytes] | None = None
-        self._before: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}  # handlers, as `signal.signal` returns them
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _hear(self, number: int, _frame: object) -> None:
-        self.heard.append(number)
+    def _receive(self, number: int, _frame: object) -> None:
+        self.received.append(number)
         if self.child is not None and self.child.poll() is None:
             self.child.send_signal(number)
 
-    def check(self, what: str) -> None:
-        """Raises Failed where a signal was heard, whenever that was."""
-        if self.heard:
-            raise Failed(f"{what} was ended by {signal.Signals(self.heard[0]).name}.", 128 + self.heard[0])
+    def check(self, subject: str) -> None:
+        """Raises CaptureFailed if any signal was received so far. `subject` begins the message."""
+        if self.received:
+            raise CaptureFailed(
+                f"{subject} was ended by {signal.Signals(self.received[0]).name}.", 128 + self.received[0]
+            )
 
 
-def capture(options: argparse.Namespace, extra: list[str]) -> int:
-    """The whole capture; the exit code.
+def capture(options: TraceOptions) -> int:
+    """Run the whole capture; returns the exit code.
 
     Raises:
-        Refused: what was asked cannot be done here; nothing was run.
-        Failed: the load test or a tool failed; what it left stays.
+        Refused: the capture is not possible here; nothing was run.
+        CaptureFailed: the load test or a tool failed; its files are kept.
     """
     paths = Paths(options.output_dir.absolute())
-    why = _check(options, paths)
+    why_torch = _check(options, paths)
     node = _probe()
-    setup = decide(options, extra, node, paths, "torch" if why is not None else "nsys")
-    load_test_flags(setup.load_test()[1:])  # refused here, once, rather than by every rank and torchrun
+    setup = resolve(options, node, paths, "nsys" if why_torch is None else "torch")
+    parse_load_test_flags(setup.load_test_command()[1:])  # refused once here, and not by every rank and torchrun
     paths.folder.mkdir(parents=True, exist_ok=True)
-    with Stopping() as stopping:
-        return _captured(options, setup, node, why, stopping)
+    with SignalForwarder() as signals:
+        return _run_capture(setup, node, why_torch, signals)
 
 
-def _captured(
-    options: argparse.Namespace, setup: Setup, node: dict[str, Any], why: str | None, stopping: Stopping
-) -> int:
-    """The part that runs programs; the exit code."""
+def _run_capture(setup: CaptureSetup, node: dict[str, Any], why_torch: str | None, signals: SignalForwarder) -> int:
+    """Run the programs and write the summary; returns the exit code."""
     paths = setup.paths
     commands: list[str] = []
-    _run(setup.trace(), commands, "the load test under the profiler", stopping)
-    load, names = _result(setup)
-    tool = {"name": setup.profiler, "version": node["torch"], "why": why}
+    _run(setup.profile_command(), commands, "the load test under the profiler", signals)
+    load, range_names = _read_result(setup)
+    tool = {"name": setup.profiler, "version": node["torch"], "why": why_torch}
     if setup.profiler == "nsys":
-        _run(setup.export(), commands, "nsys export", stopping)
-        timeline, trace = read_nsys(paths.sqlite, names), paths.nsys
-        paths.sqlite.unlink()  # several times the report's size, and made again by the same command
+        _run(setup.export_command(), commands, "nsys export", signals)
+        timeline, trace = read_nsys(paths.sqlite, range_names), paths.nsys
+        paths.sqlite.unlink()  # several times larger than the report; the same command makes it again
         tool["version"] = _nsys_version()
     else:
-        timeline, trace = read_chrome(paths.chrome, names), paths.chrome
-    stopping.check("the capture")  # to read a trace takes minutes
+        timeline, trace = read_chrome(paths.chrome, range_names), paths.chrome
+    signals.check("the capture")  # reading a trace takes minutes
     files, problem = [trace, paths.result], None
-    if options.ncu:
-        problem = _kernels(setup, commands, stopping)
+    if setup.options.ncu:
+        problem = _run_ncu(setup, commands, signals)
         files += [] if problem else [paths.ncu]
     summary = summary_of(timeline, load, tool=tool, commands=commands, files=files)
     summary["versions"] = {name: node[name] for name in ("torch", "cuda", "transformer_engine")}
-    summary["notes"] = notes(options, setup, node) + ([problem] if problem else [])
+    summary["notes"] = notes(setup, node) + ([problem] if problem else [])
     write_json(paths.summary, summary)
     EventLog(0).result(str(paths.summary))
-    print(f"{sentence(summary)}\n{trace}\n{paths.summary}", flush=True)
+    print(f"{one_line(summary)}\n{trace}\n{paths.summary}", flush=True)
     if problem:
-        raise Failed(problem)
+        raise CaptureFailed(problem)
     return 0
 
 
-def _result(setup: Setup) -> tuple[dict[str, Any], list[str]]:
-    """The load test's result, and the names of the ranges in the trace.
+def _read_result(setup: CaptureSetup) -> tuple[dict[str, Any], list[str]]:
+    """The result of the load test, and the names of the ranges in the trace.
 
     Raises:
-        Failed: one of the two is not there.
+        CaptureFailed: the result or the trace is missing.
     """
     paths = setup.paths
     if not paths.result.is_file():
-        raise Failed(f"the load test left no {paths.result.name}: its last words are above.")
+        raise CaptureFailed(f"the load test wrote no {paths.result.name}: see its output above.")
     load: dict[str, Any] = json.loads(paths.result.read_text())
     window = load["llmval"].get("trace")
     if window is None:
-        raise Failed("the load ended before the traced part began: give it a higher --target-qps or --trace-seconds.")
+        raise CaptureFailed(
+            "the load ended before the traced part began: pass a higher --target-qps or --trace-seconds."
+        )
     trace = paths.nsys if setup.profiler == "nsys" else paths.chrome
     if not trace.is_file():
-        raise Failed(f"the profiler left no {trace.name}: its last words are above.")
+        raise CaptureFailed(f"the profiler wrote no {trace.name}: see its output above.")
     return load, window.pop("ranges")
 
 
-def _check(options: argparse.Namespace, paths: Paths) -> str | None:
-    """Refuse what needs no look at the GPUs; why PyTorch's profiler takes the place of nsys, None where it does not."""
+def _check(options: TraceOptions, paths: Paths) -> str | None:
+    """The reason to use PyTorch's profiler, or None to use nsys.
+
+    Raises:
+        Refused: the folder is not empty, or a tool is missing. (The GPUs are checked later.)
+    """
     if any(paths.folder.glob("*")):
-        raise Refused(f"{options.output_dir} is not empty: name another --output-dir, so that no trace is lost.")
+        raise Refused(f"{options.output_dir} is not empty: pass another --output-dir, so that no trace is lost.")
     if options.ncu and (shutil.which("ncu") is None or options.device == "cpu"):
-        missing = "a GPU" if options.device == "cpu" else "Nsight Compute, and ncu is not on the PATH"
+        missing = "a GPU" if options.device == "cpu" else "Nsight Compute, but ncu is not on the PATH"
         raise Refused(f"--ncu needs {missing}: leave it out, or install what is missing.")
     if options.device == "cpu":
         if options.profiler == "nsys":
-            raise Refused("--profiler nsys traces GPUs, and --device is cpu: pass --profiler torch.")
+            raise Refused("--profiler nsys traces GPUs, but --device is cpu: pass --profiler torch.")
         return "the run is on a CPU"
     if shutil.which("nsys") is None:
         if options.profiler == "nsys":
-            raise Refused(f"--profiler nsys was asked for, and {NO_NSYS}: install Nsight Systems, or pass torch.")
+            raise Refused(f"--profiler nsys was given, but {NO_NSYS}: install it, or pass --profiler torch.")
         return NO_NSYS
     return "asked for by --profiler torch" if options.profiler == "torch" else None
 
 
 def _probe() -> dict[str, Any]:
+    """The GPUs and versions of this node, see `probe.py`."""
     argv = [sys.executable, "-m", "llmval_runners.tracing.probe"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     try:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise Refused(f"{sys.executable} cannot run the engine ({last}): name another with --python.") from None
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise Refused(f"{sys.executable} cannot run the engine ({last}): pass another one with --python.") from None
     return found
 
 
-def decide(options: argparse.Namespace, extra: list[str], node: dict[str, Any], paths: Paths, profiler: str) -> Setup:
-    """Ranks and precision from what was asked and what `node` has.
+def resolve(options: TraceOptions, node: dict[str, Any], paths: Paths, profiler: str) -> CaptureSetup:
+    """Choose ranks and precision from the flags and the node.
 
     Raises:
-        Refused: there is no GPU, and no CPU was asked for.
+        Refused: there are too few GPUs.
     """
     gpus = 0 if options.device == "cpu" else node["gpus"]
     if not gpus and options.device != "cpu":
         raise Refused("torch finds no GPU here: run it on the GPU node, or try it with --device cpu --model tiny.")
     ranks = options.tensor_parallel_gpus or (1 << (gpus.bit_length() - 1) if gpus else 1)
     if gpus and ranks > gpus:
-        raise Refused(f"--tensor-parallel-gpus {ranks} was asked for, and there are {gpus}: pass {gpus} or fewer.")
-    fp8 = options.fp8_mode
-    if fp8 == "auto":
-        fp8 = "none" if not (gpus and node["fp8"]) else "transformer-engine" if node["transformer_engine"] else "native"
-    return Setup(options, extra, ranks, fp8, profiler, paths)
+        raise Refused(f"--tensor-parallel-gpus {ranks} was given, but there are {gpus} GPUs: pass {gpus} or fewer.")
+    fp8_mode = options.fp8_mode
+    if fp8_mode == "auto":
+        fp8_mode = (
+            "none" if not (gpus and node["fp8"]) else "transformer-engine" if node["transformer_engine"] else "native"
+        )
+    return CaptureSetup(options, ranks, fp8_mode, profiler, paths)
 
 
-def notes(options: argparse.Namespace, setup: Setup, node: dict[str, Any]) -> list[str]:
-    """What was decided here rather than asked for, a sentence each."""
-    found = []
+def notes(setup: CaptureSetup, node: dict[str, Any]) -> list[str]:
+    """One sentence for each setting that was chosen automatically."""
+    options, found = setup.options, []
     if setup.profiler == "torch":
-        found.append("PyTorch's profiler records rank 0 alone; the others are seen in what rank 0 waits for.")
+        found.append("PyTorch's profiler records only rank 0; the others show only as its waiting time.")
     if options.fp8_mode == "auto":
         problem = node["transformer_engine_problem"]
         why = f", since Transformer Engine does not load ({problem})" if problem else ""
         if node["gpus"] and not node["fp8"]:
             why = ", since the GPUs have no FP8 (compute capability below 8.9)"
-        found.append(f"--fp8-mode auto became {setup.fp8}{why}.")
+        found.append(f"--fp8-mode auto became {setup.fp8_mode}{why}.")
     if options.tensor_parallel_gpus is None and setup.ranks < (0 if options.device == "cpu" else node["gpus"]):
-        found.append(f"{setup.ranks} of {node['gpus']} GPUs: tensor parallelism divides heads by powers of two.")
+        found.append(f"{setup.ranks} of {node['gpus']} GPUs are used: tensor parallelism needs a power of two.")
     return found
 
 
 def _run(
-    argv: list[str], commands: list[str], what: str, stopping: Stopping, *, environment: dict[str, str] | None = None
+    argv: list[str],
+    commands: list[str],
+    name: str,
+    signals: SignalForwarder,
+    *,
+    environment: dict[str, str] | None = None,
 ) -> None:
-    """Run a program to its end; none is started once a stopping signal was heard."""
-    stopping.check(f"the capture, before {what},")
+    """Run a program to its end and append it to `commands`.
+
+    Raises:
+        CaptureFailed: it failed, or a signal was received before or meanwhile.
+    """
+    signals.check(f"the capture, before {name},")
     commands.append(shlex.join(argv))
     print(f"+ {commands[-1]}", file=sys.stderr, flush=True)
-    stopping.child = child = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL)
-    if stopping.heard:  # while it was being started
-        child.send_signal(stopping.heard[0])
+    signals.child = child = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL)
+    if signals.received:  # between the check and the start
+        child.send_signal(signals.received[0])
     code = child.wait()
-    stopping.child = None
-    stopping.check(what)
+    signals.child = None
+    signals.check(name)
     if code:
-        raise Failed(f"{what} ended with exit code {code}: its last words are above.", code if 0 < code < 126 else 1)
+        raise CaptureFailed(f"{name} ended with exit code {code}: see its output above.", code if 0 < code < 126 else 1)
 
 
-def _kernels(setup: Setup, commands: list[str], stopping: Stopping) -> str | None:
-    """The pass of Nsight Compute; what went wrong in it. The trace before it stands all the same."""
-    # Its load is no measurement: a dashboard must not take it for one.
+def _run_ncu(setup: CaptureSetup, commands: list[str], signals: SignalForwarder) -> str | None:
+    """Run the pass of Nsight Compute. Returns its problem, if any; the trace is valid without it."""
+    # Its load is no measurement, so the dashboard must not get its events.
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     try:
-        _run(setup.kernels(), commands, "the pass of Nsight Compute", stopping, environment=environment)
-    except Failed as failure:
+        _run(setup.ncu_command(), commands, "the pass of Nsight Compute", signals, environment=environment)
+    except CaptureFailed as failure:
         if failure.code > 128:
             raise
         return str(failure)
-    return None if setup.paths.ncu.is_file() else "the pass of Nsight Compute left no report."
+    return None if setup.paths.ncu.is_file() else "the pass of Nsight Compute wrote no report."
 
 
 def _nsys_version() -> str:
@@ -227,14 +245,12 @@ def _nsys_version() -> str:
 
 
 def main(argv: list[str]) -> int:
-    """The entry: 0 done, 1 failed, 2 refused, 130 and 143 ended by SIGINT and SIGTERM."""
-    from llmval_runners.tracing.options import parse
-
+    """Run the capture; the exit code is 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
     try:
-        return capture(*parse(argv))
+        return capture(parse(argv))
     except Refused as refusal:
         print(f"refused: {refusal}", file=sys.stderr, flush=True)
         return 2
-    except Failed as failure:
+    except CaptureFailed as failure:
         print(str(failure), file=sys.stderr, flush=True)
         return failure.code

@@ -1,22 +1,22 @@
-"""The command lines of a capture: the load test, and what goes in front of it and comes behind it."""
+"""The command lines of a capture: the load test, its profiler, and the export of the trace."""
 
-import argparse
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_runners.process.launcher import launcher
+from llmval_runners.tracing.options import TraceOptions
 
 RUNNERS = Path(__file__).resolve().parents[2]
 LOAD_TEST = RUNNERS / "inference_server_load_test.py"
-RUN_FOLDER = "LLMVAL_RUN_FOLDER"  # set by llmval: the ranks' logs and exit codes belong there
+RUN_FOLDER = "LLMVAL_RUN_FOLDER"  # set by llmval; the ranks' logs and exit codes belong there
 NCU_LAUNCHES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """What a capture leaves in its folder."""
+    """The files in the folder of a capture."""
 
     folder: Path
 
@@ -46,58 +46,60 @@ class Paths:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """What will run, decided."""
+class CaptureSetup:
+    """The resolved settings of a capture, and the commands that follow from them."""
 
-    options: argparse.Namespace
-    extra: list[str]
+    options: TraceOptions
     ranks: int
-    fp8: str
+    fp8_mode: str
     profiler: str  # nsys or torch
     paths: Paths
 
-    def load_test(self) -> list[str]:
-        """The load test with the flags of this capture; those that are only its own come last."""
+    def load_test_command(self) -> list[str]:
+        """The load test with the flags of this capture. Flags that only the load test knows come last."""
         options = self.options
-        words = [str(LOAD_TEST), "--duration", f"{options.duration:g}", "--target-qps", f"{options.target_qps:g}"]
+        argv = [str(LOAD_TEST), "--duration", f"{options.duration:g}", "--target-qps", f"{options.target_qps:g}"]
         for flag in ("model", "device", "attention_backend", "prompt_len", "output_len"):
             if (value := getattr(options, flag)) is not None:
-                words += [f"--{flag.replace('_', '-')}", value]
-        words += ["--fp8-mode", self.fp8, "--profile", self.profiler]
+                argv += [f"--{flag.replace('_', '-')}", value]
+        argv += ["--fp8-mode", self.fp8_mode, "--profile", self.profiler]
         if options.trace_seconds is not None:
-            words += ["--profile-seconds", f"{options.trace_seconds:g}"]
+            argv += ["--profile-seconds", f"{options.trace_seconds:g}"]
         if self.profiler == "torch":
-            words += ["--profile-output", str(self.paths.chrome)]
-        return [*words, "--output-json", str(self.paths.result), *self.extra]
+            argv += ["--profile-output", str(self.paths.chrome)]
+        return [*argv, "--output-json", str(self.paths.result), *options.load_test_flags]
 
-    def launch(self) -> list[str]:
-        """The load test under torchrun; within a run of llmval by its launcher, which records every rank's end."""
+    def launch_command(self) -> list[str]:
+        """The load test under torchrun; inside a run of llmval under its launcher, which records each rank's exit."""
         ranks = ["--nproc-per-node", str(self.ranks)]
         if folder := os.environ.get(RUN_FOLDER):
             run = Path(folder)
-            return launcher(run / "logs", run / "ranks.main.json", [*ranks, *self.load_test()], "main")
-        return [sys.executable, "-m", "torch.distributed.run", "--standalone", *ranks, *self.load_test()]
+            return launcher(run / "logs", run / "ranks.main.json", [*ranks, *self.load_test_command()], "main")
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", *ranks, *self.load_test_command()]
 
-    def trace(self) -> list[str]:
-        """The launch under its profiler. One nsys report holds torchrun's whole tree of processes."""
+    def profile_command(self) -> list[str]:
+        """The launch under its profiler. One nsys report covers the whole process tree of torchrun."""
         if self.profiler == "torch":
-            return self.launch()
+            return self.launch_command()
         nsys = ["nsys", "profile", "--trace=cuda,nvtx", "--sample=none", "--cpuctxsw=none", "--cuda-graph-trace=node"]
         window = ["--capture-range=cudaProfilerApi", "--capture-range-end=stop"]
-        report = self.paths.nsys.with_suffix("")  # nsys adds the suffix, as ncu does its own
-        return [*nsys, *window, "--force-overwrite=true", f"--output={report}", *self.launch()]
+        report = self.paths.nsys.with_suffix("")  # nsys adds the suffix, and so does ncu below
+        return [*nsys, *window, "--force-overwrite=true", f"--output={report}", *self.launch_command()]
 
-    def export(self) -> list[str]:
-        """The nsys report as the database that the summary is made from."""
+    def export_command(self) -> list[str]:
+        """Convert the nsys report to the SQLite database that the summary is made from."""
         to = ["--type=sqlite", "--force-overwrite=true", f"--output={self.paths.sqlite}"]
         return ["nsys", "export", *to, str(self.paths.nsys)]
 
-    def kernels(self) -> list[str]:
-        """Nsight Compute over some kernels on one GPU: it runs each of them many times, which ranks that wait for one
-        another in a collective cannot do."""
+    def ncu_command(self) -> list[str]:
+        """Nsight Compute for some kernels, on one GPU only.
+
+        It repeats each kernel many times, which does not work for ranks that wait for each other in a collective.
+        """
         ncu = ["ncu", "--profile-from-start", "off", "--graph-profiling", "node", "--target-processes", "all"]
         report = self.paths.ncu.with_suffix("")
         ncu += ["--launch-count", str(NCU_LAUNCHES), "--force-overwrite", "--export", str(report)]
-        words = [*self.load_test(), "--duration", "2", "--target-qps", "4", "--output-len", "16", "--warmup", "1"]
-        words += ["--drain-timeout", "600", "--profile", "nsys", "--output-json", str(self.paths.folder / "ncu.json")]
-        return [*ncu, sys.executable, *words]
+        argv = [*self.load_test_command(), "--duration", "2", "--target-qps", "4", "--output-len", "16"]
+        argv += ["--warmup", "1", "--drain-timeout", "600", "--profile", "nsys"]
+        argv += ["--output-json", str(self.paths.folder / "ncu.json")]
+        return [*ncu, sys.executable, *argv]

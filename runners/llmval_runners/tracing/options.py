@@ -1,7 +1,8 @@
-"""The flags of `capture_fp8_flexattention_traces.sh`; each default can be set by a variable of the environment."""
+"""The flags of `capture_fp8_flexattention_traces.sh`. Environment variables can set every default."""
 
 import argparse
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,13 +11,33 @@ from llmval_runners.load_test.options import Parser, count, positive
 PREFIX = "TRACE_"  # TRACE_DURATION=10 is --duration 10
 
 
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """The parsed flags."""
+
+    duration: float  # s
+    target_qps: float
+    prompt_len: str | None
+    output_len: str | None
+    model: str | None
+    tensor_parallel_gpus: int | None
+    attention_backend: str
+    fp8_mode: str  # auto, none, transformer-engine or native
+    device: str  # auto, cpu or cuda
+    profiler: str  # auto, nsys or torch
+    trace_seconds: float | None
+    ncu: bool
+    output_dir: Path
+    load_test_flags: tuple[str, ...]  # unknown flags, passed on to the load test
+
+
 def parser() -> argparse.ArgumentParser:
-    """Defaults: 28 requests a second of 512 to 1,024 prompt and 512 new tokens, as the list's load test, for 60 s."""
+    """The defaults are those of the checklist's load test: 28 requests/s of 512 to 1,024 prompt and 512 new tokens."""
     root = Parser(
         prog="capture_fp8_flexattention_traces.sh",
-        description="Trace the engine under load: with Nsight Systems where nsys is installed, else with PyTorch's "
-        "profiler. Flags that it does not know go to inference_server_load_test.py as they are.",
-        epilog=f"Every default can be set in the environment: {PREFIX}DURATION=10 is --duration 10.",
+        description="Trace the engine under load with Nsight Systems, or with PyTorch's profiler if nsys is not "
+        "installed. Other flags are passed on to inference_server_load_test.py.",
+        epilog=f"Environment variables can set every default: {PREFIX}DURATION=10 is --duration 10.",
         allow_abbrev=False,
     )
 
@@ -28,27 +49,27 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("--prompt-len", metavar="DIST", help="tokens (default uniform:512:1024; tiny uniform:16:64)")
     load.add_argument("--output-len", metavar="DIST", help="tokens (default 512; tiny 8)")
     engine = root.add_argument_group("engine")
-    engine.add_argument("--model", metavar="NAME", help="as of the load test (default llama-3.1-8b)")
+    engine.add_argument("--model", metavar="NAME", help="as in the load test (default llama-3.1-8b)")
     engine.add_argument(
         "--tensor-parallel-gpus", type=count, metavar="N",
-        help="ranks (default: all GPUs of the node, as many as are a power of two)",
+        help="ranks (default: the largest power of two that the node has GPUs for)",
     )  # fmt: skip
     engine.add_argument("--attention-backend", default="flex", metavar="NAME", help="flex (default), sdpa or auto")
     engine.add_argument(
         "--fp8-mode", default="auto", choices=("auto", "none", "transformer-engine", "native"),
-        help="auto (default): transformer-engine where it imports, else native; none on a CPU",
+        help="auto (default): transformer-engine if it can be imported, else native; none on a CPU",
     )  # fmt: skip
     engine.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     trace = root.add_argument_group("trace")
     trace.add_argument(
         "--profiler", default="auto", choices=("auto", "nsys", "torch"),
-        help="auto (default): nsys where it is on the PATH, else PyTorch's profiler on rank 0",
+        help="auto (default): nsys if it is on the PATH, else PyTorch's profiler on rank 0",
     )  # fmt: skip
     trace.add_argument(
         "--trace-seconds", type=positive, metavar="S",
-        help="trace the last S of the load (default: nsys all of it, PyTorch's profiler 3)",
+        help="trace the last S seconds of the load (default: all with nsys, 3 with PyTorch's profiler)",
     )  # fmt: skip
-    trace.add_argument("--ncu", action="store_true", help="then a short pass of Nsight Compute on one GPU")
+    trace.add_argument("--ncu", action="store_true", help="also run a short pass of Nsight Compute on one GPU")
     folder = f"artifacts/traces/{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     trace.add_argument(
         "--output-dir", default=Path(folder), type=Path, metavar="DIR", help="default artifacts/traces/<UTC>"
@@ -56,11 +77,12 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and the words that are for the load test; raises Refused for what is no value of a flag."""
+def parse(argv: list[str]) -> TraceOptions:
+    """Parse the flags; raises Refused for a bad value."""
     root = parser()
-    # As flags before the others, so that they are checked alike and a flag wins.
-    return root.parse_known_args([*_from_environment(root), *argv])
+    # Variables become flags before the given ones, so that they are checked alike and a given flag wins.
+    flags, unknown = root.parse_known_args([*_from_environment(root), *argv])
+    return TraceOptions(**vars(flags), load_test_flags=tuple(unknown))
 
 
 def _from_environment(root: argparse.ArgumentParser) -> list[str]:

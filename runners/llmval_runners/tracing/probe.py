@@ -1,4 +1,4 @@
-"""What this node has, as JSON, in a process of its own: asking CUDA takes memory of a GPU until the process ends."""
+"""Prints the GPUs and versions of this node as JSON. Run it as its own process: CUDA holds GPU memory until exit."""
 
 import json
 from typing import Any
@@ -8,13 +8,13 @@ from llmval_runners.engine import fp8
 
 
 def probe() -> dict[str, Any]:
-    """GPUs, versions, and whether Transformer Engine loads (installed is not enough: it must fit torch and CUDA)."""
+    """GPUs, versions, and whether Transformer Engine loads: an installed one may not match torch and CUDA."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     version, problem = None, None
     if gpus:
         try:
             version = fp8.load_transformer_engine("a trace with --fp8-mode auto").version
-        except Exception as error:  # noqa: BLE001  (a broken installation raises anything; it is told, and named)
+        except Exception as error:  # noqa: BLE001  (a broken installation may raise anything; it is reported)
             problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     return {
         "gpus": gpus,

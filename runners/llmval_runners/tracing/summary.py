@@ -1,15 +1,15 @@
-"""The figures of a trace: top kernels, shares of communication, attention and matrix products, GPUs' busy share."""
+"""The figures of a trace: top kernels, shares of communication, attention and matrix products, busy share of GPUs."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from llmval_runners.tracing.classify import GROUPS, group_of
-from llmval_runners.tracing.timeline import Timeline, Total
+from llmval_runners.tracing.timeline import CallTotal, Timeline
 
 SCHEMA_VERSION = 1
 TOP = 25
-NAME_LENGTH = 300  # of CUTLASS's names, which run to thousands of characters
+NAME_LENGTH = 300  # CUTLASS names can have thousands of characters
 
 
 def summary_of(
@@ -17,13 +17,13 @@ def summary_of(
 ) -> dict[str, Any]:
     """The record beside a trace; schema in `docs/schemas/trace_summary.schema.json`.
 
-    Shares are of the summed time of all kernels (two that overlap both count); of a run on a CPU, of all operators' own
-    time. The busy share of a GPU is the part of the traced window in which at least one kernel ran on it.
-    `load`: the result of the load test that ran meanwhile, with its `trace` record.
+    Shares are parts of the summed time of all kernels (overlapping kernels both count), or of the self time of all
+    operators in a run on a CPU. The busy share of a GPU is the part of the traced window with at least one kernel.
+    `load`: the result of the traced load test, with its `trace` record.
     """
     ours = load["llmval"]
     window = ours["trace"]
-    total = sum(one.ns for one in timeline.work.values())
+    total = sum(one.ns for one in timeline.totals.values())
     traced_ns = max([window["seconds"] * 1e9, *(device.span_ns for device in timeline.devices)])
     devices = [
         {
@@ -49,12 +49,12 @@ def summary_of(
             "output_tokens_per_s": load["output_throughput"],
         },
         "unit": timeline.unit,
-        "calls": sum(one.calls for one in timeline.work.values()),
+        "calls": sum(one.calls for one in timeline.totals.values()),
         "total_ms": total / 1e6,
-        "shares": _shares(timeline.work, total),
+        "shares": _shares(timeline.totals, total),
         "gpu_busy_share": sum(one["busy_share"] for one in devices) / len(devices) if devices else None,
         "devices": devices,
-        "top": _top(timeline.work, total),
+        "top": _top(timeline.totals, total),
         "ranges": [
             {"name": name, "calls": one.calls, "total_ms": one.ns / 1e6}
             for name, one in sorted(timeline.ranges.items())
@@ -64,15 +64,15 @@ def summary_of(
     }
 
 
-def _shares(work: dict[str, Total], total: float) -> dict[str, float | None]:
+def _shares(totals: dict[str, CallTotal], total: float) -> dict[str, float | None]:
     sums = dict.fromkeys(GROUPS, 0.0)
-    for name, one in work.items():
+    for name, one in totals.items():
         sums[group_of(name)] += one.ns
     return {group: ns / total if total else None for group, ns in sums.items()}
 
 
-def _top(work: dict[str, Total], total: float) -> list[dict[str, Any]]:
-    longest = sorted(work.items(), key=lambda item: item[1].ns, reverse=True)[:TOP]
+def _top(totals: dict[str, CallTotal], total: float) -> list[dict[str, Any]]:
+    longest = sorted(totals.items(), key=lambda item: item[1].ns, reverse=True)[:TOP]
     return [
         {
             "name": name[:NAME_LENGTH],
@@ -86,7 +86,7 @@ def _top(work: dict[str, Total], total: float) -> list[dict[str, Any]]:
     ]
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def one_line(summary: dict[str, Any]) -> str:
     """The summary in one line for a terminal."""
     shares = ", ".join(f"{group} {share:.1%}" for group, share in summary["shares"].items() if share is not None)
     busy = summary["gpu_busy_share"]

@@ -1,4 +1,4 @@
-"""What is read out of a trace, whichever tool made it."""
+"""The content of a trace in one form for all tools."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ KERNELS, OPERATORS = "kernels", "operators"
 
 
 @dataclass(slots=True)
-class Total:
-    """Calls of one name, and their time together."""
+class CallTotal:
+    """Number and total time of the calls with one name."""
 
     calls: int = 0
     ns: float = 0.0
@@ -20,34 +20,34 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU's kernels. `busy_ns` counts a moment once, however many kernels run in it."""
+    """The kernels of one GPU. `busy_ns` counts overlapping kernels once, `kernel_ns` each."""
 
     name: str
     kernels: int
     kernel_ns: float
     busy_ns: float
-    span_ns: float  # from the first kernel's start to the last one's end
+    span_ns: float  # from the start of the first kernel to the end of the last
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Kernels of all traced GPUs, or, of a run on a CPU, operators with the time that is their own."""
+    """Kernels of all traced GPUs, or operators with their self time for a run on a CPU."""
 
     unit: str
-    work: dict[str, Total]
+    totals: dict[str, CallTotal]  # by name
     devices: list[Device] = field(default_factory=list)
-    ranges: dict[str, Total] = field(default_factory=dict)
+    ranges: dict[str, CallTotal] = field(default_factory=dict)
 
 
-def device_of(name: str, intervals: Iterable[tuple[float, float]]) -> Device:
-    """A GPU's figures from its kernels' (start, end) in ns, in the order of their starts."""
+def device_time(name: str, intervals: Iterable[tuple[float, float]]) -> Device:
+    """The figures of one GPU from the (start, end) of its kernels in ns, sorted by start."""
     first: float | None = None
-    until, busy, total, count = 0.0, 0.0, 0.0, 0
+    last_end, busy, total, count = 0.0, 0.0, 0.0, 0
     for start, end in intervals:
         if first is None:
-            first = until = start
-        busy += max(0.0, end - max(start, until))
-        until = max(until, end)
+            first = last_end = start
+        busy += max(0.0, end - max(start, last_end))
+        last_end = max(last_end, end)
         total += end - start
         count += 1
-    return Device(name, count, total, busy, until - (first or 0.0) if count else 0.0)
+    return Device(name, count, total, busy, last_end - (first or 0.0) if count else 0.0)

@@ -1,4 +1,4 @@
-"""A trace of a GPU: kernels inside CUDA graphs have their names, and the ranges are there."""
+"""A trace of a GPU has the names of kernels inside CUDA graphs, and the ranges."""
 
 import json
 import subprocess

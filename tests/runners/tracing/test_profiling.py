@@ -1,4 +1,4 @@
-"""When the load test traces itself, and the ranges that a profiler sees."""
+"""When the load test traces itself, and the ranges in a trace."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_refusals_of_the_load_tests_own_flags() -> None:
         profiler_of(profile_output=None)
 
 
-def test_ranges_cost_nothing_until_they_are_wanted() -> None:
+def test_ranges_cost_nothing_unless_they_are_on() -> None:
     assert ranges.mark("a") is ranges.mark("b")
     opened: list[str] = []
 

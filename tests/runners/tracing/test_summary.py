@@ -1,4 +1,4 @@
-"""From a trace to its summary: what is read, how it is named and summed."""
+"""From a trace to its summary: reading, grouping and summing."""
 
 import ast
 from pathlib import Path
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from llmval_runners.engine import profiler_ranges as ranges
 from llmval_runners.process.errors import Refused
 from llmval_runners.tracing.chrome import read_chrome
-from llmval_runners.tracing.classify import ATTENTION, COMMUNICATION, GEMM, OTHER, OWN, group_of
+from llmval_runners.tracing.classify import ATTENTION, COMMUNICATION, ENGINE_KERNELS, GEMM, OTHER, group_of
 from llmval_runners.tracing.nsys import read_nsys
-from llmval_runners.tracing.summary import sentence, summary_of
-from llmval_runners.tracing.timeline import device_of
+from llmval_runners.tracing.summary import one_line, summary_of
+from llmval_runners.tracing.timeline import device_time
 
 from tests.helpers.traces import GPU_EVENTS, ROOT, chrome, event, load_result, nsys_export, schema
 
@@ -51,12 +51,12 @@ from tests.helpers.traces import GPU_EVENTS, ROOT, chrome, event, load_result, n
         ("my_decode", OTHER),
     ],
 )
-def test_what_a_name_says(name: str, group: str) -> None:
+def test_kernels_are_grouped_by_name(name: str, group: str) -> None:
     assert group_of(name) == group
 
 
 def kernels_of(file: str) -> set[str]:
-    """Triton functions that are started with a grid; others are parts of these, and no trace has them."""
+    """Triton functions that are launched with a grid. The others are inlined and appear in no trace."""
     tree = ast.parse((ROOT / "runners" / "llmval_runners" / "engine" / "kernels" / file).read_text())
     compiled = {
         node.name
@@ -68,16 +68,16 @@ def kernels_of(file: str) -> set[str]:
 
 
 def test_the_engines_own_kernels_are_known_by_their_functions_names() -> None:
-    """A renamed or added kernel of attention or of a product would else be counted as other."""
-    assert {name for name, group in OWN.items() if group == GEMM} == kernels_of("small_batch_linear.py")
-    attention = {name for name, group in OWN.items() if group == ATTENTION}
+    """Otherwise a renamed or added attention or GEMM kernel would count as other."""
+    assert {name for name, group in ENGINE_KERNELS.items() if group == GEMM} == kernels_of("small_batch_linear.py")
+    attention = {name for name, group in ENGINE_KERNELS.items() if group == ATTENTION}
     assert kernels_of("paged_decode.py") <= attention <= kernels_of("paged_decode.py") | kernels_of("fused_ops.py")
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1))
 def test_a_busy_moment_counts_once(found: list[tuple[int, int]]) -> None:
     intervals = sorted((start, start + length) for start, length in found)
-    device = device_of("0", intervals)
+    device = device_time("0", intervals)
     busy = {moment for start, end in intervals for moment in range(start, end)}
     assert device.busy_ns == len(busy)
     assert device.kernel_ns == sum(end - start for start, end in intervals)
@@ -101,10 +101,10 @@ def test_the_summary_of_a_chrome_trace(tmp_path: Path) -> None:
     top = summary["top"][0]
     assert (top["name"], top["calls"], top["mean_us"]) == ("nvjet_tst_64x8", 2, pytest.approx(35.0))
     assert [(one["name"], one["calls"]) for one in summary["ranges"]] == [("decode step", 1)]
-    assert "communication 22.2%" in sentence(summary)
+    assert "communication 22.2%" in one_line(summary)
 
 
-def test_operators_have_the_time_that_is_their_own(tmp_path: Path) -> None:
+def test_operators_have_their_self_time(tmp_path: Path) -> None:
     events = [
         event("cpu_op", "aten::linear", 0.0, 100.0),
         event("cpu_op", "aten::addmm", 10.0, 60.0),
@@ -116,7 +116,7 @@ def test_operators_have_the_time_that_is_their_own(tmp_path: Path) -> None:
     ]
     timeline = read_chrome(chrome(tmp_path, events), ranges.NAMES)
     assert timeline.unit == "operators"
-    us = {name: one.ns / 1e3 for name, one in timeline.work.items()}
+    us = {name: one.ns / 1e3 for name, one in timeline.totals.items()}
     assert us == {
         "aten::linear": 30.0, "aten::addmm": 55.0, "aten::copy_": 15.0, "aten::add": 10.0, "gloo:all_reduce": 30.0
     }  # fmt: skip
@@ -126,18 +126,18 @@ def test_operators_have_the_time_that_is_their_own(tmp_path: Path) -> None:
 def test_an_nsys_export_has_every_gpu(tmp_path: Path) -> None:
     kernels = [(1500, 2000, 1, "b"), (0, 1000, 0, "a"), (500, 1500, 0, "b"), (0, 1000, 1, "a")]
     timeline = read_nsys(nsys_export(tmp_path, kernels), ranges.NAMES)
-    assert {name: (one.calls, one.ns) for name, one in timeline.work.items()} == {"a": (2, 2000), "b": (2, 1500)}
+    assert {name: (one.calls, one.ns) for name, one in timeline.totals.items()} == {"a": (2, 2000), "b": (2, 1500)}
     assert [(one.name, one.busy_ns) for one in timeline.devices] == [("0", 1500), ("1", 1500)]
     assert {name: one.calls for name, one in timeline.ranges.items()} == {"decode step": 1, "prefill": 1}
 
 
-def test_a_trace_without_kernels_is_empty_and_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_trace_without_kernels_is_empty_and_another_file_is_refused(tmp_path: Path) -> None:
     path = nsys_export(tmp_path, [])
-    assert not read_nsys(path, ranges.NAMES).work
+    assert not read_nsys(path, ranges.NAMES).totals
     path.write_bytes(b"x" * 200)
-    with pytest.raises(Refused, match="no export of nsys"):
+    with pytest.raises(Refused, match="not an export of nsys"):
         read_nsys(path, ranges.NAMES)
     broken = chrome(tmp_path, GPU_EVENTS)
     broken.write_bytes(broken.read_bytes()[:-20])
-    with pytest.raises(Refused, match="no Chrome trace"):
+    with pytest.raises(Refused, match="not a Chrome trace"):
         read_chrome(broken, ranges.NAMES)
