@@ -27,10 +27,9 @@ from llmval_tui.foundation.files import read_json, read_lines
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
-from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.inventory import gpu_inventory
 from llmval_tui.runs.records import Artifact, Command, Intent, StepRef
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id
 
 BOUND = 0.995
 SETTLE_S = 1.5  # after the first paint of a dashboard, and after its end

@@ -7,9 +7,9 @@ from typing import Any
 
 from llmval_tui.actions.section_runs import workspace_of
 from llmval_tui.checklist.document import document_lock, replace_document
-from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import locked, read_json, sha256_of, write_json
+from llmval_tui.foundation.paths import inside
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.store import Run
 

@@ -11,7 +11,7 @@ from llmval_tui.actions.rules import documents
 from llmval_tui.checklist.model import Checklist
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import Artifact, Command, Outcome, State, Verdict
-from llmval_tui.runs.store import Run, RunStore, recorded_path, same_list
+from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
 COMMAND_ACTIONS = frozenset({"command", "paired_run", "trace_capture", "summary"})
 
@@ -61,7 +61,7 @@ def section_runs(store: RunStore, checklist: Checklist, section: str, actions: C
         run
         for run in store.runs()
         if run.intent.step.section == section
-        and same_list(run.intent.step.checklist, name)
+        and same_checklist(run.intent.step.checklist, name)
         and run.intent.action in actions
     ]
 
@@ -73,7 +73,7 @@ def newest_of_each_step(runs: list[Run]) -> list[Run]:
     for run in runs:
         ref = run.intent.step
         lists = seen.setdefault((ref.section, ref.text, ref.occurrence), set())
-        # As in `same_list`, a record that names no checklist is of every one.
+        # As in `same_checklist`, a record that names no checklist is of every one.
         if not lists or (ref.checklist and not lists & {ref.checklist, ""}):
             lists.add(ref.checklist)
             found.append(run)

@@ -10,12 +10,12 @@ from llmval_tui.actions.section_runs import workspace_of
 from llmval_tui.actions.step_state import ticks
 from llmval_tui.checklist.ledger import Entry, record
 from llmval_tui.checklist.model import StepKey, load
-from llmval_tui.checklist.write_mark import commentable, set_mark
+from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, locked, read_lines, write_json
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
-from llmval_tui.runs.evidence import keep
+from llmval_tui.runs.evidence import archive
 from llmval_tui.runs.inventory import host_inventory
 from llmval_tui.runs.records import Gate, Outcome, State, Verdict, worst
 from llmval_tui.runs.store import Run, RunStore, recorded_path
@@ -34,7 +34,7 @@ def settle(run: Run, store: RunStore) -> Verdict | None:
     """
     verdict = run.verdict()
     if verdict is None:
-        client.look_after(run)  # what lost its supervisor is cared for before anybody says how it ended
+        client.ensure_supervised(run)  # what lost its supervisor is cared for before anybody says how it ended
         if run.state() not in (State.FINISHED, State.LOST):
             return None
     if verdict is not None and not _answered(run, verdict) and not _unrecorded(run, verdict, store):
@@ -69,7 +69,7 @@ def settle_all(store: RunStore) -> list[str]:
 def _judged(run: Run) -> Verdict:
     try:
         verdict = judge(run)
-        keep(run.folder, verdict.evidence, workspace_of(run))
+        archive(run.folder, verdict.evidence, workspace_of(run))
         return verdict
     except Refused:
         raise
@@ -184,7 +184,7 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
         )
     checklist = store.workspace / ref.checklist
     # Without a deviation: the empty comment takes away that of an earlier run, which this tick no longer stands on.
-    deviation = commentable("; ".join(verdict.deviations))
+    deviation = safe_for_comment("; ".join(verdict.deviations))
     step = set_mark(checklist, StepKey(ref.section, ref.text, ref.occurrence), True, comment=deviation)
     main = verdict.evidence[0] if verdict.evidence else None
     answer = accepted(run)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.files import read_lines
 from llmval_tui.runs.records import Outcome, State, Verdict
-from llmval_tui.runs.store import Run, RunStore, recorded_path, same_list
+from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
 
 class StepState(StrEnum):
@@ -61,12 +61,12 @@ def step_statuses(checklist: Checklist, store: RunStore) -> list[StepStatus]:
     newest: dict[tuple[str, str, int], Run] = {}
     for run in store.runs():  # newest first: the first one seen for a step is its newest
         ref = run.intent.step
-        if same_list(ref.checklist, name):
+        if same_checklist(ref.checklist, name):
             newest.setdefault((ref.section, ref.text, ref.occurrence), run)
     recorded = {
         (line.get("section"), line.get("text"), line.get("occurrence"))
         for line in read_lines(store.ledger)
-        if same_list(line.get("checklist"), name)
+        if same_checklist(line.get("checklist"), name)
     }
     return [_status(step, newest.get(step.key), step.key in recorded) for step in checklist.steps]
 

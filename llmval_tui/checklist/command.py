@@ -92,7 +92,7 @@ class ParsedCommand:
             replace(self.output, path=filled(self.output.path)) if self.output else None,
         )
 
-    def display(self) -> str:
+    def shell_text(self) -> str:
         """The command as one line for bash, which `parse_command` reads back as the same command.
 
         The exception is a glob whose `<date>` was filled in: bash expands it, `parse_command` refuses it.

@@ -10,8 +10,8 @@ from urllib.parse import quote as percent
 
 from llmval_tui.checklist.document import decode, document_lock, read_document, replace_document
 from llmval_tui.checklist.model import StepKey
-from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.paths import inside
 from llmval_tui.foundation.text import clean_line
 
 BEGIN = b"<!-- llmval:ledger:begin -->"

@@ -19,7 +19,7 @@ from llmval_tui.checklist.entries import Entry, Heading, Item
 SLOTS = 16  # lists that can be kept: their names share them, so that no number of workspaces fills the folder
 
 
-class KeptEntries:
+class ParseCache:
     """The entries of one checklist: from the file of before where they are still right, else from the scanner."""
 
     def __init__(self, checklist: Path, environment: Mapping[str, str]) -> None:

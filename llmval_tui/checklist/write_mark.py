@@ -18,7 +18,7 @@ def set_mark(path: Path, key: StepKey, checked: bool, comment: str | None = None
     and what another program changed since the file was last read.
 
     Raises:
-        Refused: the step is gone, the comment cannot be held in an HTML comment (see `commentable`), or the file cannot
+        Refused: the step is gone, an HTML comment cannot hold the text (see `safe_for_comment`), or the file cannot
             be read, parsed or written. Nothing was changed then.
     """
     note = None if comment is None else _comment_text(comment)
@@ -40,7 +40,7 @@ def set_mark(path: Path, key: StepKey, checked: bool, comment: str | None = None
     return found
 
 
-def commentable(text: str) -> str:
+def safe_for_comment(text: str) -> str:
     """`text` as `set_mark` takes it: one line, and hyphens in a row, which a comment cannot hold, as one dash."""
     line = clean_line(" ".join(text.split()))
     return re.sub("-{2,}", "–", line).lstrip(">-").rstrip("-").strip()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from llmval_tui.console.options import checklist_path, gpu_numbers, runner_python, workspace_of
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.runs.workspace import is_demo
+from llmval_tui.runs.store import is_demo
 
 if TYPE_CHECKING:
     from llmval_tui.tui.data.workspace_view import FirstLook
@@ -84,10 +84,10 @@ def _first_look(settings: "Settings") -> "FirstLook":
     Raises:
         Refused: the checklist cannot be read, or is none.
     """
-    from llmval_tui.checklist.parse_cache import KeptEntries
+    from llmval_tui.checklist.parse_cache import ParseCache
     from llmval_tui.tui.data.workspace_view import FirstLook, Workspace, propose
 
-    kept = KeptEntries(settings.checklist, settings.environment)
+    kept = ParseCache(settings.checklist, settings.environment)
     workspace = Workspace(settings, propose, kept=kept)
     workspace.read()
     first = FirstLook(workspace)

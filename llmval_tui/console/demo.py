@@ -11,8 +11,7 @@ from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import write_atomic
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.plans.records import active_plan
-from llmval_tui.runs.store import RunStore
-from llmval_tui.runs.workspace import DEMO_MARKER, is_demo
+from llmval_tui.runs.store import DEMO_MARKER, RunStore, is_demo
 
 HEADLESS_STEP = "1.2"  # the load test
 

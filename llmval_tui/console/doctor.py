@@ -117,7 +117,7 @@ def _workspace(options: argparse.Namespace) -> list[Check]:
         if writable
         else Check("workspace", "missing", f"{workspace} is not writable", "choose another with --workspace")
     ]
-    if client.logout_kills():
+    if client.killed_at_logout():
         hint = (
             "run loginctl enable-linger"
             if not shutil.which("systemd-run")

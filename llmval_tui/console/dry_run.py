@@ -10,9 +10,9 @@ from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.console.options import plan_options, print_json, workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.plans.process import context_for, gpu_count_of
-from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
+from llmval_tui.plans.client import context_for, gpu_count_of
 from llmval_tui.runs.inventory import gpu_inventory
+from llmval_tui.runs.store import RUN_ID_PLACEHOLDER
 
 
 def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step]) -> int:
@@ -37,8 +37,8 @@ def _lines(step: Step, proposal: Proposal) -> list[str]:
         lines.append(f"  cannot run: {proposal.refusal}")
     for command in proposal.commands:
         lines.append(f"  $ {command.display}")
-        if command.unseen:
-            lines.append(f"    with {command.unseen}")
+        if command.hidden_env:
+            lines.append(f"    with {command.hidden_env}")
     lines += [f"  - {detail}" for detail in proposal.details]
     lines += [f"  writes {artifact.path.replace(RUN_ID_PLACEHOLDER, '<run id>')}" for artifact in proposal.artifacts]
     lines += [f"  deviation: {deviation}" for deviation in proposal.deviations]

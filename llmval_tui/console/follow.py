@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from llmval_tui.actions.step_state import ticks
-from llmval_tui.plans.process import cancel_plan
+from llmval_tui.plans.client import cancel_plan
 from llmval_tui.plans.records import Plan, PlanStatus, StepResult
 from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.records import Outcome, Verdict

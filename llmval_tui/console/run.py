@@ -25,7 +25,7 @@ from llmval_tui.console.options import (
 )
 from llmval_tui.console.status import print_table
 from llmval_tui.foundation.errors import ExitCode, Refused
-from llmval_tui.plans.process import cancel_plan, exit_code_of, make_plan, start_plan
+from llmval_tui.plans.client import cancel_plan, exit_code_of, make_plan, start_plan
 from llmval_tui.plans.records import Plan, PlanStatus, StepResult, active_plan, plans
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import software_versions

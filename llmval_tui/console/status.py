@@ -25,9 +25,9 @@ from llmval_tui.foundation.paths import bundled
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
-from llmval_tui.runs.evidence import Finding, check_ledger
+from llmval_tui.runs.evidence import CheckedFile, check_ledger
 from llmval_tui.runs.records import Outcome
-from llmval_tui.runs.store import RunStore, recorded_path, same_list
+from llmval_tui.runs.store import RunStore, recorded_path, same_checklist
 from llmval_tui.terminal.glyphs import STEP_SIGNS, glyphs
 
 GAP = 2  # terminal columns between the columns of the table
@@ -67,7 +67,7 @@ def status(options: argparse.Namespace) -> int:
 def settle_workspace(store: RunStore) -> None:
     """Give runs without a supervisor a new one, settle ended runs, and print what failed."""
     for run in store.runs():
-        client.look_after(run)
+        client.ensure_supervised(run)
     for problem in settle_all(store):
         print(problem, file=sys.stderr)
 
@@ -135,7 +135,7 @@ def _recorded_ticks(checklist: Checklist, store: RunStore) -> dict[StepKey, dict
     return {
         StepKey(line["section"], line["text"], line["occurrence"]): line
         for line in read_lines(store.ledger)
-        if {"section", "text", "occurrence"} <= line.keys() and same_list(line.get("checklist"), name)
+        if {"section", "text", "occurrence"} <= line.keys() and same_checklist(line.get("checklist"), name)
     }
 
 
@@ -216,7 +216,7 @@ def verify(options: argparse.Namespace) -> int:
     return ExitCode.UNDECIDED if unbacked else ExitCode.PASSED
 
 
-def _finding_line(finding: Finding) -> str:
+def _finding_line(finding: CheckedFile) -> str:
     where = f"  in {finding.copy}" if finding.copy else ""
     return f"{finding.state:<8} {finding.number}  {finding.path}  {finding.sha256[:12]}{where}"
 

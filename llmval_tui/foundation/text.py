@@ -3,6 +3,8 @@
 import re
 from datetime import UTC, datetime
 
+GIB = 1024**3  # bytes; memory sizes are shown in GiB, as the GPU vendor's tools show them
+
 # CSI, OSC / DCS / SOS / PM / APC (ended by BEL or ST, or cut off), two-byte escapes; then the 8-bit C1 forms of these.
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"

@@ -8,6 +8,8 @@ from llmval_tui.foundation.files import is_locked, read_json
 from llmval_tui.foundation.process import Identity
 from llmval_tui.runs.store import plans_folder
 
+CANCEL_FILE = "cancel.json"  # in the plan's folder, written by whoever wants the plan to end: {"by": …}
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:

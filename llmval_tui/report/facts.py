@@ -13,9 +13,9 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.report.recording import Recording, first_sample, read_recording
 from llmval_tui.report.timeline import Timeline, read_timeline
-from llmval_tui.runs.evidence import KEPT, find
+from llmval_tui.runs.evidence import ARCHIVE_FOLDER, locate
 from llmval_tui.runs.records import Intent, State, Status, Verdict
-from llmval_tui.runs.store import Run, RunStore, recorded_path, same_list
+from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def runs_for(store: RunStore, names: Sequence[str], checklist: Checklist | None)
 
     def position(run: Run) -> tuple[int, tuple[int, str]]:
         ref = run.intent.step
-        same = checklist is None or same_list(ref.checklist, recorded_path(checklist.path, store.workspace))
+        same = checklist is None or same_checklist(ref.checklist, recorded_path(checklist.path, store.workspace))
         key = StepKey(ref.section, ref.text, ref.occurrence) if same else None
         return positions.get(key, len(positions)), run.order
 
@@ -147,9 +147,9 @@ def artifacts_of(run: Run, verdict: Verdict | None, workspace: Path) -> list[Art
     evidence = verdict.evidence if verdict else []
     found = []
     for item in evidence:
-        now = find(workspace / item.path, item.sha256, run.folder)
+        now = locate(workspace / item.path, item.sha256, run.folder)
         # Built from names: the run folder's own path may differ if `workspace` is a symbolic link.
-        copy = f"artifacts/runs/{run.id}/{KEPT}/{now.path.name}" if now.path and now.state == "kept" else None
+        copy = f"artifacts/runs/{run.id}/{ARCHIVE_FOLDER}/{now.path.name}" if now.path and now.state == "kept" else None
         found.append(ArtifactFacts(item.path, schemas.get(item.path), item.sha256, item.bytes, now.state, copy))
     recorded = [item.path for item in evidence]
     for name, schema in schemas.items():

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llmval_tui.foundation.text import clean_line
+from llmval_tui.foundation.text import GIB, clean_line
 from llmval_tui.report.charts.downsample import DownsampledSeries, Summary
 from llmval_tui.report.timeline import Timeline
 from llmval_tui.runs.supervisor import TELEMETRY_INTERVAL_S
 from llmval_tui.telemetry.recording import SampleTail
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Sample
-from llmval_tui.terminal.units import GIB
 
 GAP_S = max(3 * TELEMETRY_INTERVAL_S, 5.0)  # the telemetry gates use the same bound
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from llmval_tui import __version__
 from llmval_tui.actions.step_state import StepState, StepStatus
+from llmval_tui.foundation.text import GIB
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, Heading, Link, Paragraph, Table
 from llmval_tui.report.facts import ReportFacts, RunFacts, gpu_inventory_of
-from llmval_tui.terminal.units import GIB
 
 _KINDS = {
     StepState.DONE: "pass",

@@ -16,9 +16,9 @@ from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.records import State
 from llmval_tui.runs.store import Run
 from llmval_tui.runs.supervisor import CANCEL_FILE
-from llmval_tui.runs.termination import RUN_ID_VARIABLE, strays
+from llmval_tui.runs.termination import RUN_ID_VARIABLE, leftover_processes
 
-PATIENCE_S = 60.0  # for a process to come up: imports over a busy network file system take their time
+START_TIMEOUT_S = 60.0  # for a process to come up: imports over a busy network file system take their time
 
 
 def spawn_detached(argv: list[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
@@ -41,7 +41,7 @@ def spawn_detached(argv: list[str], log: Path, environment: Mapping[str, str] | 
     return child.pid
 
 
-def logout_kills() -> bool:
+def killed_at_logout() -> bool:
     """Whether logind ends this user's processes at logout (`KillUserProcesses=yes` and no linger)."""
     if not shutil.which("loginctl") or "XDG_SESSION_ID" not in os.environ:
         return False
@@ -56,7 +56,7 @@ def lingers() -> bool:
 
 
 def _scope() -> list[str]:
-    if not logout_kills() or not shutil.which("systemd-run"):
+    if not killed_at_logout() or not shutil.which("systemd-run"):
         return []
     return ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--"]
 
@@ -77,7 +77,7 @@ def start(run: Run, environment: Mapping[str, str] | None = None) -> None:
     """
     log = run.folder / "supervisor.log"
     pid = spawn_detached([sys.executable, "-m", "llmval_tui.runs.supervisor", str(run.folder)], log, environment)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         living = Identity.of(pid) is not None  # before the look, so that the last word is seen
         status = run.status()
@@ -91,14 +91,14 @@ def start(run: Run, environment: Mapping[str, str] | None = None) -> None:
     raise Refused(f"the supervisor of {run.id} did not start: {tail[0] if tail else 'it said nothing'}; see {log}.")
 
 
-def look_after(run: Run) -> None:
+def ensure_supervised(run: Run) -> None:
     """Give a run whose supervisor died a new one, where its command lives on or left processes behind.
 
     A killed torchrun agent leaves its ranks on the GPUs; where the supervisor died too, the new one ends them.
     """
     if run.supervised():
         return
-    if run.alive() or (run.state() is State.LOST and run.verdict() is None and strays(run.id)):
+    if run.alive() or (run.state() is State.LOST and run.verdict() is None and leftover_processes(run.id)):
         start(run)
 
 
@@ -107,12 +107,12 @@ def request_cancel(run: Run, by: str) -> bool:
     if not run.alive():
         return False
     if not (run.folder / CANCEL_FILE).exists():
-        ask_to_end(run.folder / CANCEL_FILE, by, run.status().supervisor)
-    look_after(run)
+        request_end(run.folder / CANCEL_FILE, by, run.status().supervisor)
+    ensure_supervised(run)
     return True
 
 
-def ask_to_end(file: Path, by: str, process: Identity | None) -> None:
+def request_end(file: Path, by: str, process: Identity | None) -> None:
     """Leave the wish for an end where `process` looks for it; by a signal where the disk takes no more files.
 
     Raises:
@@ -129,7 +129,7 @@ def wait(run: Run, timeout_s: float | None = None) -> bool:
     """Wait until nothing of the run lives, looking after it meanwhile; False when the time is up before."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while run.alive():
-        look_after(run)
+        ensure_supervised(run)
         if deadline is not None and time.monotonic() >= deadline:
             return False
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The files that back ticks: copies of the small ones in the run folder, and whether all are still what they were."""
+"""The files behind ticks: copies of small ones in the run folder, and a check that all are still as recorded."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,84 +10,82 @@ from llmval_tui.foundation.files import read_lines, sha256_of, write_atomic
 from llmval_tui.runs.records import Evidence
 from llmval_tui.runs.store import RunStore
 
-KEPT = "evidence"  # below the run folder
-KEPT_BYTES = 5_000_000  # of one file
-KEPT_BYTES_OF_RUN = 50_000_000  # an item may promise a folder of many
+ARCHIVE_FOLDER = "evidence"  # below the run folder
+ARCHIVED_BYTES = 5_000_000  # limit for one file
+ARCHIVED_BYTES_OF_RUN = 50_000_000  # limit for all copies of a run: an item may promise a folder with many files
+ARCHIVED = "kept"  # the state of a `Location`; reports and `llmval verify --json` contain this word
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What became of a file that was hashed once."""
+class Location:
+    """The present location of recorded bytes."""
 
-    state: str  # "intact", "kept": only the run's copy is as recorded, "changed", "missing"
-    path: Path | None  # where the recorded bytes lie; None where nowhere
+    state: str  # "intact", "changed", "missing", or `ARCHIVED`: only the copy in the run folder is as recorded
+    path: Path | None  # None: the bytes are nowhere
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One file that backs a tick, looked at again."""
+class CheckedFile:
+    """One file behind a tick, checked again."""
 
     number: str  # of the step, when it was ticked
     run_id: str
     path: str
     sha256: str  # as recorded
-    state: str  # as in `Found`
-    copy: str | None = None  # relative to the workspace; only where the state is "kept"
+    state: str  # as in `Location`
+    copy: str | None = None  # relative to the workspace; only if the state is `ARCHIVED`
 
 
-def keep(folder: Path, evidence: Sequence[Evidence], workspace: Path) -> None:
-    """Copy small JSON evidence into the run folder, where no later run writes over it.
+def archive(folder: Path, evidence: Sequence[Evidence], workspace: Path) -> None:
+    """Copy small JSON evidence into the run folder, where no later run overwrites it.
 
-    An item that is run twice on one day may well name the same file both times. Large files stay where they are.
+    An item that runs twice on one day may name the same file both times. Large files are not copied.
 
     Raises:
-        Refused: a file is no longer what was just hashed, or a copy cannot be written.
+        Refused: a file changed since it was hashed, or a copy cannot be written.
     """
-    room = KEPT_BYTES_OF_RUN
+    room = ARCHIVED_BYTES_OF_RUN
     for item in evidence:
         path = workspace / item.path
-        small = path.suffix == ".json" and item.bytes <= min(KEPT_BYTES, room)
+        small = path.suffix == ".json" and item.bytes <= min(ARCHIVED_BYTES, room)
         if not small or path.resolve().is_relative_to(folder.resolve()):
             continue
         room -= item.bytes
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != item.sha256:
-            raise Refused(f"{item.path} was changed while it was judged: let what writes it end, then judge again.")
-        copy = copy_of(folder, item.sha256)
+            raise Refused(f"{item.path} changed while it was judged: wait for its writer to end, then judge again.")
+        copy = archive_path(folder, item.sha256)
         copy.parent.mkdir(exist_ok=True)
         write_atomic(copy, data)
 
 
-def find(path: Path, sha256: str, folder: Path | None) -> Found:
-    """Where the bytes with a recorded hash lie now: at their path, else in the run folder."""
-    there = path.is_file()
-    if there and sha256_of(path) == sha256:
-        return Found("intact", path)
-    copy = copy_of(folder, sha256) if folder is not None else None
+def locate(path: Path, sha256: str, folder: Path | None) -> Location:
+    """Find the bytes with a recorded hash: at their path, else in the run folder."""
+    exists = path.is_file()
+    if exists and sha256_of(path) == sha256:
+        return Location("intact", path)
+    copy = archive_path(folder, sha256) if folder is not None else None
     if copy is not None and copy.is_file() and sha256_of(copy) == sha256:
-        return Found("kept", copy)
-    return Found("changed" if there else "missing", None)
+        return Location(ARCHIVED, copy)
+    return Location("changed" if exists else "missing", None)
 
 
-def copy_of(folder: Path, sha256: str) -> Path:
-    """Where a run's folder has its copy of a file with this hash, if it has one."""
+def archive_path(folder: Path, sha256: str) -> Path:
+    """The path of the copy with this hash in a run folder; the copy need not exist."""
     # By hash, not by name: a run that is judged again may have another file of the same name.
-    return folder / KEPT / f"{sha256}.json"
+    return folder / ARCHIVE_FOLDER / f"{sha256}.json"
 
 
-def check_ledger(store: RunStore) -> list[Finding]:
-    """Hash every file that the newest tick of each item names.
-
-    A later tick of the same item replaces an earlier one: only the evidence that the tick stands on counts.
-    """
+def check_ledger(store: RunStore) -> list[CheckedFile]:
+    """Hash every file that the newest tick of each item names; an earlier tick of the same item no longer counts."""
     newest: dict[tuple[object, ...], dict[str, object]] = {}
     for line in read_lines(store.ledger):
         newest[line.get("checklist"), line.get("section"), line.get("text"), line.get("occurrence")] = line
-    findings = []
+    checked = []
     for line in newest.values():
-        evidence, run_id = line.get("evidence"), str(line.get("run_id"))
+        evidence, number, run_id = line.get("evidence"), str(line.get("number")), str(line.get("run_id"))
         for item in evidence if isinstance(evidence, list) else []:
-            found = find(store.workspace / item["path"], item["sha256"], store.root / run_id)
-            copy = str(found.path.relative_to(store.workspace)) if found.path and found.state == "kept" else None
-            findings.append(Finding(str(line.get("number")), run_id, item["path"], item["sha256"], found.state, copy))
-    return findings
+            found = locate(store.workspace / item["path"], item["sha256"], store.root / run_id)
+            copy = str(found.path.relative_to(store.workspace)) if found.path and found.state == ARCHIVED else None
+            checked.append(CheckedFile(number, run_id, item["path"], item["sha256"], found.state, copy))
+    return checked

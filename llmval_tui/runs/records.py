@@ -63,7 +63,7 @@ class Command(_FromJson):
     nproc: int | None = None  # ranks that torchrun starts; None where torchrun is not used
 
     @property
-    def unseen(self) -> str:
+    def hidden_env(self) -> str:
         """What `env` adds and `display` does not say, as `NAME=value …`; "" for nothing."""
         return " ".join(f"{name}={value}" for name, value in sorted(self.env.items()) if f"{name}=" not in self.display)
 

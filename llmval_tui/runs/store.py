@@ -1,15 +1,22 @@
 """The runs of a workspace, read from their folders. Files are the truth; only what cannot change is kept."""
 
 import re
-from dataclasses import dataclass
+import secrets
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import is_locked, read_json
-from llmval_tui.runs.records import Intent, State, Status, StepRef, Verdict
+from llmval_tui.foundation.files import is_locked, read_json, sync_folder, write_json
+from llmval_tui.foundation.text import utc_stamp
+from llmval_tui.runs.records import Artifact, Command, Intent, State, Status, StepRef, Verdict
 
 _LOG = re.compile(r"(?P<label>[A-Za-z0-9_-]+)(?:\.rank(?P<rank>\d+))?\.(?P<stream>stdout|stderr)\.log")
+
+RUN_PLACEHOLDER = "{run}"  # in a proposed command: the run folder, which is not known before it is made
+RUN_ID_PLACEHOLDER = "{run_id}"  # in a promised artifact's path
+DEMO_MARKER = ".llmval-demo"  # a workspace with this file is a scratch one, in which `smoke` may tick
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -196,7 +203,8 @@ class RunStore:
         return [
             run
             for run in self.runs()
-            if same_step(run.intent.step, section, text, occurrence) and same_list(run.intent.step.checklist, checklist)
+            if same_step(run.intent.step, section, text, occurrence)
+            and same_checklist(run.intent.step.checklist, checklist)
         ]
 
     def active(self) -> list[Run]:
@@ -209,7 +217,7 @@ def same_step(ref: StepRef, section: str, text: str, occurrence: int) -> bool:
     return (ref.section, ref.text, ref.occurrence) == (section, text, occurrence)
 
 
-def same_list(recorded: object, checklist: str) -> bool:
+def same_checklist(recorded: object, checklist: str) -> bool:
     """Whether a record is of this checklist; an old one that does not say of which counts for every list.
 
     Two lists of one workspace may have sections and items of the same words.
@@ -221,3 +229,55 @@ def recorded_path(path: Path, workspace: Path) -> str:
     """A path as records have it: below the workspace where it lies there, else absolute."""
     absolute, root = path.resolve(), workspace.resolve()
     return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
+
+
+def new_run_id(number: str) -> str:
+    """`<UTC time>-<step>-<short id>`: says when and what it is, and two made in one second differ."""
+    return f"{utc_stamp()}-{number}-{secrets.token_hex(3)}"
+
+
+def create_run(store: RunStore, intent: Intent) -> Run:
+    """Write `run.json` into a new folder named by the intent's run id, with its placeholders replaced.
+
+    Raises:
+        Refused: the folder cannot be made.
+    """
+    folder = store.root / intent.run_id
+    newest = next(iter(store.runs()), None)
+    frozen = replace(
+        intent,
+        # The newest run must stay the newest one where the clock was set back, or another was made in its second.
+        order_ns=max(time.time_ns(), newest.order[0] + 1 if newest else 0),
+        commands=[_placed(command, folder) for command in intent.commands],
+        artifacts=[resolve_artifact(item, folder.name) for item in intent.artifacts],
+    )
+    try:
+        (folder / "logs").mkdir(parents=True)
+        write_json(folder / "run.json", frozen)
+        sync_folder(store.root)
+    except OSError as error:
+        raise Refused(
+            f"{folder} cannot be made ({error.strerror}): free some space or choose another --workspace."
+        ) from error
+    return Run(folder)
+
+
+def resolve_artifact(artifact: Artifact, run_id: str) -> Artifact:
+    """The artifact with its path as it is for this run."""
+    return replace(artifact, path=artifact.path.replace(RUN_ID_PLACEHOLDER, run_id))
+
+
+def _placed(command: Command, folder: Path) -> Command:
+    def place(text: str) -> str:
+        return text.replace(RUN_PLACEHOLDER, str(folder))
+
+    return replace(
+        command,
+        argv=[place(word) for word in command.argv],
+        env={name: place(value) for name, value in command.env.items()},
+    )
+
+
+def is_demo(workspace: Path) -> bool:
+    """Whether the workspace is the demo's."""
+    return (workspace / DEMO_MARKER).is_file()

@@ -24,8 +24,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, take_lock, write_json
 from llmval_tui.foundation.process import Identity, processes_with
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.runs import artifact_snapshot as footprint
-from llmval_tui.runs import termination as ladder
+from llmval_tui.runs import artifact_snapshot, termination
 from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status
 from llmval_tui.runs.store import Run
 
@@ -68,7 +67,7 @@ class Supervisor:
         self.status.supervisor = Identity.of(os.getpid())
         self.status.started_utc = self.status.started_utc or utc_iso()
         if not self.status.commands:
-            footprint.note_before(self.run)
+            artifact_snapshot.record_before(self.run)
         write_json(self._status_file, self.status)
         try:
             for command in self.intent.commands:
@@ -83,7 +82,7 @@ class Supervisor:
         except (OSError, Refused) as error:
             self._note(f"the supervisor stopped early: {error}")
         finally:
-            for line in ladder.sweep(self.intent.run_id, self._spare()):
+            for line in termination.kill_leftovers(self.intent.run_id, self._spare()):
                 self._note(line)
             self._end_recorder()
             self.status.state = State.FINISHED
@@ -120,7 +119,7 @@ class Supervisor:
         status.exit_code = _exit_code(child)
         status.ended_utc = utc_iso()
         status.ranks = self.run.recorded_ranks(command.label)
-        for line in ladder.sweep(self.intent.run_id, self._spare()):
+        for line in termination.kill_leftovers(self.intent.run_id, self._spare()):
             self._note(line)
         self._tee(command)
         self._save()
@@ -129,7 +128,7 @@ class Supervisor:
         """A command that the supervisor before this one started, and was killed before it could write that down."""
         if not self.run.command_alive():
             return None
-        found = processes_with(ladder.RUN_ID_VARIABLE, self.intent.run_id)
+        found = processes_with(termination.RUN_ID_VARIABLE, self.intent.run_id)
         if not found:
             return None
         first = min(found, key=lambda identity: identity.start_ticks)
@@ -147,7 +146,7 @@ class Supervisor:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMVAL_")}
         environment |= command.env
         environment |= {
-            ladder.RUN_ID_VARIABLE: self.intent.run_id,
+            termination.RUN_ID_VARIABLE: self.intent.run_id,
             "LLMVAL_EVENTS": str(self.run.events),
             "LLMVAL_RUN_FOLDER": str(self.run.folder),
             "PYTHONUNBUFFERED": "1",
@@ -190,7 +189,7 @@ class Supervisor:
                 if asker := self._cancel_asked():
                     self.status.state, self.status.cancelled = State.CANCELLING, asker
                     self._save()
-                    for line in ladder.stop(self.intent.run_id, identity, self._spare()):
+                    for line in termination.terminate(self.intent.run_id, identity, self._spare()):
                         self._note(line)
                     return
         finally:
@@ -252,7 +251,7 @@ class Supervisor:
             options = ["--interval", str(TELEMETRY_INTERVAL_S), "--energy-interval", str(ENERGY_INTERVAL_S)]
             options += ["--folder", self.intent.cwd]
             # GPU processes that do not carry the run's id are somebody else's, and are recorded as such.
-            options += ["--mark", f"{ladder.RUN_ID_VARIABLE}={self.intent.run_id}"]
+            options += ["--mark", f"{termination.RUN_ID_VARIABLE}={self.intent.run_id}"]
             options += ["--parent", str(os.getpid())]
             return subprocess.Popen(
                 [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", str(self.run.telemetry), *options],
@@ -309,7 +308,7 @@ class Supervisor:
         self._stop_signal = None  # from here on a signal means to wait no longer
         while True:
             try:
-                footprint.note_after(self.run)
+                artifact_snapshot.record_after(self.run)
                 write_json(self._status_file, self.status)
                 return
             except (Refused, OSError):

@@ -24,26 +24,31 @@ SHELLS = frozenset({"bash", "dash", "ksh", "sh", "zsh"})
 SAVING, SAVING_S = "llmval-saving", 60.0
 
 
-def members(run_id: str, spare: frozenset[int] = frozenset()) -> list[Identity]:
+def run_processes(run_id: str, exclude: frozenset[int] = frozenset()) -> list[Identity]:
     """Every process of the run: those that carry its id, and this process' own descendants.
 
-    The supervisor is a subreaper, so a process that cleared its environment and lost its parent is its child. `spare`
+    The supervisor is a subreaper, so a process that cleared its environment and lost its parent is its child. `exclude`
     names pids that are not of the run (the recorder).
     """
     found = {identity.pid: identity for identity in processes_with(RUN_ID_VARIABLE, run_id)}
     for child in psutil.Process(os.getpid()).children(recursive=True):
         if identity := Identity.of(child.pid):
             found[child.pid] = identity
-    return [identity for pid, identity in found.items() if pid not in spare]
+    return [identity for pid, identity in found.items() if pid not in exclude]
 
 
-def strays(run_id: str) -> bool:
+def leftover_processes(run_id: str) -> bool:
     """Whether any process carries the run's id; for others than the supervisor, whose own children count too."""
     return bool(processes_with(RUN_ID_VARIABLE, run_id))
 
 
-def stop(
-    run_id: str, agent: Identity, spare: frozenset[int] = frozenset(), *, grace_s: float = GRACE_S, term_s: float = 5.0
+def terminate(
+    run_id: str,
+    agent: Identity,
+    exclude: frozenset[int] = frozenset(),
+    *,
+    grace_s: float = GRACE_S,
+    term_s: float = 5.0,
 ) -> list[str]:
     """Stop a run's command and everything it left; returns what was done, a sentence each."""
     done: list[str] = []
@@ -51,29 +56,29 @@ def stop(
         if not _send(agent, number):
             break
         done.append(f"sent {number.name} to the command (pid {agent.pid})")
-        if _wait(lambda: not agent.alive(), grace_s, lambda: _saves(members(run_id, spare))):
+        if _wait(lambda: not agent.alive(), grace_s, lambda: _saves(run_processes(run_id, exclude))):
             break
-    return done + sweep(run_id, spare, term_s=term_s)
+    return done + kill_leftovers(run_id, exclude, term_s=term_s)
 
 
-def sweep(run_id: str, spare: frozenset[int] = frozenset(), *, term_s: float = 5.0) -> list[str]:
+def kill_leftovers(run_id: str, exclude: frozenset[int] = frozenset(), *, term_s: float = 5.0) -> list[str]:
     """End every process that is left of the run: SIGTERM, then SIGKILL, until none is."""
-    left = members(run_id, spare)
+    left = run_processes(run_id, exclude)
     if not left:
         return []
     for identity in left:
         identity.send(signal.SIGTERM)
-    if _wait(lambda: not members(run_id, spare), term_s, lambda: _saves(members(run_id, spare))):
+    if _wait(lambda: not run_processes(run_id, exclude), term_s, lambda: _saves(run_processes(run_id, exclude))):
         return [f"stopped {_pids(left)}, which had outlived the command"]
     done: list[str] = []
     for _ in range(20):  # a process may fork while it is being killed: look again
-        left = members(run_id, spare)
+        left = run_processes(run_id, exclude)
         if not left:
             return done
         done.append(f"killed {_pids(left)}")
         for identity in left:
             identity.send(signal.SIGKILL)
-        _wait(lambda: not members(run_id, spare), 2.0)
+        _wait(lambda: not run_processes(run_id, exclude), 2.0)
     return [*done, f"could not kill {_pids(left)}: look at them with ps"]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import psutil
 
-from llmval_tui.telemetry.rates import CounterRate
 from llmval_tui.telemetry.sample import HostSample, Note, Reading
+from llmval_tui.telemetry.sampling import CounterRate
 
 _NETWORK = Path("/sys/class/net")
 

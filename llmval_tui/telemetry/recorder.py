@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from llmval_tui.telemetry.sample import Sample, Source
-from llmval_tui.telemetry.sampler import Schedule, take
+from llmval_tui.telemetry.sampling import Schedule, take_sample
 
 _WATCH_S = 0.5  # how often the parent is looked for
 _GRACE_S = 3.0  # for a driver call to return, once the end is wanted
@@ -146,7 +146,7 @@ def _live(sources: Sequence[Source], interval_s: float, ending: Ending) -> Itera
     try:
         schedule = Schedule(time.monotonic_ns(), int(interval_s * 1e9))
         while not ending.wanted:
-            yield take(sources)
+            yield take_sample(sources)
             if not ending.wait_until(schedule.next_after(time.monotonic_ns())):
                 break
     finally:
@@ -177,7 +177,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
             found.append(
                 NvmlSource(
                     options.gpus,
-                    dear_interval_s=options.dear_interval,
+                    slow_interval_s=options.slow_interval,
                     energy_interval_s=options.energy_interval,
                     is_foreign=is_foreign,
                 )
@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, help="file to append to; - is the standard output")
     parser.add_argument("--interval", type=_seconds, default=1.0, help="seconds between two samples (default 1)")
     parser.add_argument(
-        "--dear-interval",
+        "--slow-interval",
         type=_seconds,
         default=1.0,
         help="least seconds between two readings that cost milliseconds a GPU: processes, instant power, … (default 1)",

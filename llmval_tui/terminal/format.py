@@ -62,7 +62,7 @@ def age(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds < 86400 else f"{seconds / 86400:.0f} d"
 
 
-def instant(text: str | None) -> datetime | None:
+def parse_utc(text: str | None) -> datetime | None:
     """A UTC time as the records have it (`2026-01-02T03:04:05Z`); None where it is not one."""
     if not text:
         return None
@@ -84,7 +84,7 @@ def fit(text: str, width: int, ellipsis: str = "…") -> str:
     return set_cell_size(text, width - 1) + ellipsis if width > 1 else ellipsis[:width]
 
 
-def middle(text: str, width: int, ellipsis: str = "…") -> str:
+def fit_middle(text: str, width: int, ellipsis: str = "…") -> str:
     """`text` in exactly `width` cells; what is too much goes from the middle, for of paths the ends tell most."""
     length = cell_len(text)
     if length <= width or width < 3:
@@ -95,7 +95,7 @@ def middle(text: str, width: int, ellipsis: str = "…") -> str:
     return set_cell_size(text, width - 1 - cell_len(tail)) + ellipsis + tail
 
 
-def fold(text: str, width: int) -> list[str]:
+def hard_wrap(text: str, width: int) -> list[str]:
     """`text` with all its blanks in pieces of at most `width` cells: what is compared letter by letter."""
     pieces: list[str] = []
     while cell_len(text) > width > 1:

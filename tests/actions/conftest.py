@@ -15,7 +15,6 @@ from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import parse
 from llmval_tui.foundation.files import sha256_of, write_json
 from llmval_tui.foundation.paths import bundled
-from llmval_tui.runs.create import placed
 from llmval_tui.runs.records import (
     Artifact,
     Command,
@@ -29,7 +28,7 @@ from llmval_tui.runs.records import (
     StepRef,
     Verdict,
 )
-from llmval_tui.runs.store import Run, RunStore, recorded_path
+from llmval_tui.runs.store import Run, RunStore, recorded_path, resolve_artifact
 from tests.helpers.drift_lists import LIST as DRIFT_LIST
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -91,7 +90,7 @@ class Workspace:
             "host": {"name": "node1", "driver_version": "580.1", "gpus": []},
             **intent,
         }
-        values["artifacts"] = [placed(artifact, run_id) for artifact in values["artifacts"]]
+        values["artifacts"] = [resolve_artifact(artifact, run_id) for artifact in values["artifacts"]]
         record = Intent(
             v=1,
             run_id=run_id,

@@ -64,8 +64,8 @@ def test_a_copy_that_was_edited_backs_nothing(workspace) -> None:
 
 
 def test_only_small_json_outside_the_run_folder_is_copied(workspace, monkeypatch) -> None:
-    monkeypatch.setattr(evidence, "KEPT_BYTES", 30)
-    monkeypatch.setattr(evidence, "KEPT_BYTES_OF_RUN", 45)
+    monkeypatch.setattr(evidence, "ARCHIVED_BYTES", 30)
+    monkeypatch.setattr(evidence, "ARCHIVED_BYTES_OF_RUN", 45)
     files = {
         "a/small.json": json.dumps("s" * 20),
         "a/large.json": json.dumps("l" * 40),
@@ -79,14 +79,14 @@ def test_only_small_json_outside_the_run_folder_is_copied(workspace, monkeypatch
 
 
 def test_what_changes_while_it_is_judged_is_not_judged(workspace, monkeypatch) -> None:
-    real = evidence.keep
+    real = evidence.archive
 
     def late(folder: Path, found, root: Path) -> None:
         workspace.write("artifacts/today.json", '{"of": 2}')
         real(folder, found, root)
 
-    monkeypatch.setattr("llmval_tui.actions.settle.keep", late)
-    with pytest.raises(Refused, match=r"today\.json was changed while it was judged"):
+    monkeypatch.setattr("llmval_tui.actions.settle.archive", late)
+    with pytest.raises(Refused, match=r"today\.json changed while it was judged"):
         settled(workspace, {"artifacts/today.json": '{"of": 1}'})
     (run,) = workspace.store.runs()
     assert run.verdict() is None

@@ -63,7 +63,7 @@ def test_assignments_come_first_only() -> None:
 )
 def test_output_is_data(text: str, output: Output) -> None:
     assert read(text).output == output
-    assert read(read(text).display()) == read(text)
+    assert read(read(text).shell_text()) == read(text)
 
 
 def test_date_stays_a_placeholder_until_filled() -> None:
@@ -71,12 +71,12 @@ def test_date_stays_a_placeholder_until_filled() -> None:
     assert command.words[2:] == (
         Word("results/<date>/*.json", True, True), Word("--output"), Word("s_<date>.json", has_date=True),
     )  # fmt: skip
-    assert read(command.display()) == command
+    assert read(command.shell_text()) == command
     assert command.has_date
     with pytest.raises(Refused, match="still holds a pattern"):
         _ = command.argv
     filled = command.fill("20260102")
-    assert filled.display() == "D=20260102 python x.py results/20260102/*.json --output s_20260102.json"
+    assert filled.shell_text() == "D=20260102 python x.py results/20260102/*.json --output s_20260102.json"
     assert filled.words[2].has_glob and not filled.has_date
     for date in ("", "..", "a/b", "-x", "a b", "*", "<date>", "a\n"):
         with pytest.raises(Refused, match="cannot stand for"):
@@ -201,14 +201,14 @@ def test_display_reads_back(words: list[str], assignments: dict[str, str]) -> No
         tuple((name, Word(value, "<date>" in value)) for name, value in assignments.items()),
         Output(Word("o " + words[-1], "<date>" in "o " + words[-1]), kind="tee"),
     )
-    assert read(command.display()) == command
+    assert read(command.shell_text()) == command
 
 
 @pytest.mark.parametrize("word", ["if", "A=1", "a b", "[["])
 def test_a_program_with_a_name_that_bash_would_read_otherwise_is_quoted(word: str) -> None:
     command = ParsedCommand((Word(word), Word("if"), Word("A=1")))
-    assert command.display() == f"'{word}' if A=1"
-    assert read(command.display()) == command
+    assert command.shell_text() == f"'{word}' if A=1"
+    assert read(command.shell_text()) == command
 
 
 def test_display_means_the_same_to_bash(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_display_means_the_same_to_bash(tmp_path: Path) -> None:
         found.append(words)
 
     collect()
-    shown = [ParsedCommand((Word("x"), *(Word(word) for word in words))).display() for words in found]
+    shown = [ParsedCommand((Word("x"), *(Word(word) for word in words))).shell_text() for words in found]
     assert bash_words(shown, tmp_path) == [["x", *words] for words in found]
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from llmval_tui.checklist.ledger import Entry, entries, record
-from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.paths import inside
 
 ENTRY = Entry(
     number="1.2",

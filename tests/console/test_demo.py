@@ -10,7 +10,7 @@ import pytest
 from llmval_tui.console.demo import prepare
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import take_lock
-from llmval_tui.runs.workspace import DEMO_MARKER
+from llmval_tui.runs.store import DEMO_MARKER
 
 
 @pytest.fixture

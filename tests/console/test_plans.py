@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from llmval_tui.actions.api import Options
 from llmval_tui.checklist.model import load
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.plans.process import PlanProcess, make_plan
+from llmval_tui.plans.client import make_plan
+from llmval_tui.plans.process import PlanProcess
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import RunStore
 from tests.console.conftest import Workspace, until

@@ -20,7 +20,7 @@ from llmval_tui.foundation.paths import bundled
 from llmval_tui.report.build import render
 from llmval_tui.report.comparison.sides import side
 from llmval_tui.report.facts import gather, runs_for
-from llmval_tui.runs.evidence import keep
+from llmval_tui.runs.evidence import archive
 from llmval_tui.runs.records import Gate, Outcome
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
@@ -243,7 +243,7 @@ def test_an_overwritten_result_is_read_from_the_runs_copy(workspace: Workspace) 
     run = workspace.run()
     verdict = run.verdict()
     assert verdict is not None
-    keep(run.folder, verdict.evidence, workspace.folder)
+    archive(run.folder, verdict.evidence, workspace.folder)
     path = workspace.folder / "artifacts" / "r1.json"
     for damage in (lambda: path.write_text(json.dumps(result_json(seed=9))), path.unlink):
         damage()

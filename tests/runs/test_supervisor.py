@@ -15,12 +15,9 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import take_lock, write_json
 from llmval_tui.foundation.process import Identity, processes_with
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.runs import artifact_snapshot as footprint
-from llmval_tui.runs import client, supervisor
-from llmval_tui.runs import termination as ladder
-from llmval_tui.runs.create import create_run, new_run_id
+from llmval_tui.runs import artifact_snapshot, client, supervisor, termination
 from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, State, StepRef, Verdict
-from llmval_tui.runs.store import Run
+from llmval_tui.runs.store import Run, create_run, new_run_id
 
 ENDLESS = "while :; do sleep 0.1; done"
 
@@ -76,11 +73,11 @@ def test_a_shell_that_waits_for_a_program_is_ended_by_the_first_rung(make_run: C
     """It hears a signal only once that program has ended, which is therefore sent it too."""
     run = make_run("sleep 300; echo on")
     client.start(run)
-    until(lambda: len(processes_with(ladder.RUN_ID_VARIABLE, run.id)) == 2 and run.status().commands != [])
+    until(lambda: len(processes_with(termination.RUN_ID_VARIABLE, run.id)) == 2 and run.status().commands != [])
     began = time.monotonic()
     assert client.request_cancel(run, "operator")
     assert client.wait(run, 40)
-    assert time.monotonic() - began < ladder.GRACE_S, "the second rung was not needed"
+    assert time.monotonic() - began < termination.GRACE_S, "the second rung was not needed"
     assert run.status().commands[0].exit_code == -signal.SIGINT
     assert (run.logs_folder / "c0.stdout.log").read_text() == ""
 
@@ -93,13 +90,13 @@ def test_ladder_ends_in_sigkill(make_run: Callable[..., Run], tmp_path: Path) ->
     agent = run.status().commands[0].identity
     assert agent is not None
     os.kill(run.status().supervisor.pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
-    done = ladder.stop(run.id, agent, grace_s=0.3, term_s=0.3)
+    done = termination.terminate(run.id, agent, grace_s=0.3, term_s=0.3)
     assert [line.split()[0] for line in done] == ["sent", "sent", "killed"]
-    assert processes_with(ladder.RUN_ID_VARIABLE, run.id) == []
+    assert processes_with(termination.RUN_ID_VARIABLE, run.id) == []
 
 
 def test_the_ladder_waits_for_a_record_that_is_being_written(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    writes = f"echo {ladder.SAVING} > /proc/$$/comm; sleep 2; echo whole > $0; exit 130"
+    writes = f"echo {termination.SAVING} > /proc/$$/comm; sleep 2; echo whole > $0; exit 130"
     (tmp_path / "rank.sh").write_text(
         f"trap '' INT\ntrap '{writes.replace('$0', 'orphan')}' TERM\necho > up\n{ENDLESS}"
     )
@@ -109,7 +106,7 @@ def test_the_ladder_waits_for_a_record_that_is_being_written(make_run: Callable[
     agent = run.status().commands[0].identity
     assert agent is not None
     os.kill(run.status().supervisor.pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
-    done = ladder.stop(run.id, agent, grace_s=0.3, term_s=0.3)
+    done = termination.terminate(run.id, agent, grace_s=0.3, term_s=0.3)
     assert (tmp_path / "record").read_text() == (tmp_path / "orphan").read_text() == "whole\n"
     assert [line.split()[0] for line in done] == ["sent", "stopped"], "neither SIGTERM nor SIGKILL came in between"
 
@@ -124,7 +121,7 @@ def test_killed_supervisor_leaves_the_command_and_is_replaced(make_run: Callable
     until(lambda: not run.supervised())
     assert run.command_alive()
     assert run.state() is State.RUNNING
-    client.look_after(run)
+    client.ensure_supervised(run)
     assert run.supervised()
     until(lambda: run.status().supervisor != first)
     (tmp_path / "go").touch()
@@ -242,7 +239,7 @@ def test_a_command_that_was_started_and_not_recorded_is_adopted(make_run: Callab
     until(lambda: not run.supervised())
     status = json.loads((run.folder / "status.json").read_text())
     (run.folder / "status.json").write_text(json.dumps(status | {"commands": []}))  # as it was a moment before
-    client.look_after(run)
+    client.ensure_supervised(run)
     (tmp_path / "go").touch()
     assert client.wait(run, 30)
     assert (tmp_path / "end").exists()
@@ -295,7 +292,7 @@ def test_what_lay_there_before_and_after_is_noted(store) -> None:
     run = create_run(store, intent)
     client.start(run)
     assert client.wait(run, 30)
-    noted = footprint.read(run)
+    noted = artifact_snapshot.read_snapshots(run)
     assert list(noted.before) == ["out/old"]
     assert sorted(noted.after) == ["out/new", "out/old"]
     assert noted.before["out/old"] == noted.after["out/old"]
@@ -313,5 +310,5 @@ def test_ranks_left_by_a_double_kill_are_ended_by_whoever_looks_next(
     os.kill(status.commands[0].identity.pid, signal.SIGKILL)
     until(lambda: not run.supervised())
     assert rank is not None and rank.alive()
-    client.look_after(run)
+    client.ensure_supervised(run)
     until(lambda: not rank.alive() and run.state() is State.FINISHED)

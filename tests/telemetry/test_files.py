@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmval_tui.telemetry.rates import CounterRate
 from llmval_tui.telemetry.recording import SampleTail, load
 from llmval_tui.telemetry.replay import ReplaySource
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
-from llmval_tui.telemetry.sampler import Schedule
+from llmval_tui.telemetry.sampling import CounterRate, Schedule
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 COUNT = st.integers(0, 2**53)

@@ -57,7 +57,7 @@ def test_ampere_falls_back_to_fields_and_plain_utilisation(opened, clock, fake):
 
 
 def test_counters_that_fall_and_time_that_stands_give_no_rate(opened, clock, fake):
-    source, nvml = opened(fake.FakeGpu(0, gpm=False), dear_interval_s=0.0)
+    source, nvml = opened(fake.FakeGpu(0, gpm=False), slow_interval_s=0.0)
     nvml.gpus[0].nvlink_kib = [10**9, 10**9]
     source.read()
     assert source.read().gpus[0].nvlink_tx_gb_per_s is None  # the same instant
@@ -85,7 +85,7 @@ def test_gpm_at_one_instant_and_numbers_that_are_none(opened, clock, fake):
 
 
 def test_dear_readings_keep_their_own_interval(opened, clock, fake):
-    source, nvml = opened(fake.FakeGpu(0), dear_interval_s=1.0)
+    source, nvml = opened(fake.FakeGpu(0), slow_interval_s=1.0)
     stamps = []
     for _ in range(30):
         nvml.gpus[0].energy_mj += 100
@@ -97,7 +97,7 @@ def test_dear_readings_keep_their_own_interval(opened, clock, fake):
 
 
 def test_a_dear_reading_at_one_second_is_made_in_every_pass_of_a_jittery_second(opened, clock, fake):
-    source, nvml = opened(fake.FakeGpu(0), dear_interval_s=1.0)
+    source, nvml = opened(fake.FakeGpu(0), slow_interval_s=1.0)
     for number in range(10):
         source.read()
         clock.step(0.995 if number % 2 else 1.005)
@@ -105,7 +105,7 @@ def test_a_dear_reading_at_one_second_is_made_in_every_pass_of_a_jittery_second(
 
 
 def test_the_energy_counter_is_read_more_rarely_and_tells_its_age(opened, clock, fake):
-    source, nvml = opened(fake.FakeGpu(0), dear_interval_s=1.0, energy_interval_s=5.0)
+    source, nvml = opened(fake.FakeGpu(0), slow_interval_s=1.0, energy_interval_s=5.0)
     for tick in range(101):  # ten seconds, of passes that come early and late
         nvml.gpus[0].energy_mj = 1000 * tick
         gpu = source.read().gpus[0]

@@ -110,7 +110,8 @@ def test_bad_arguments_are_refused_in_words(tmp_path, arguments):
 
 def test_it_starts_light():
     code = (
-        "import sys, llmval_tui.telemetry.recorder, llmval_tui.telemetry.nvml.source, llmval_tui.telemetry.validity; "
+        "import sys, llmval_tui.telemetry.recorder, llmval_tui.telemetry.nvml.source; "
+        "import llmval_tui.telemetry.window_checks; "
         "print([name for name in ('textual', 'rich', 'torch', 'pynvml', 'psutil') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

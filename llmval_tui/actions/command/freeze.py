@@ -74,7 +74,7 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
     command = Command(
         label=label,
         argv=_frozen(shape, context, label, runner),
-        display=replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).display(),
+        display=replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).shell_text(),
         env=environment,
         tee=outputs.tee,
         nproc=_nproc(shape, context),

@@ -7,8 +7,8 @@ from llmval_tui.actions.command.argv import Shape, value_of, with_value
 from llmval_tui.actions.command.resolve import RUNNERS
 from llmval_tui.actions.command.runner_catalog import beside, in_folder, needs_folder
 from llmval_tui.checklist.command import Output, Word
-from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.paths import inside
 from llmval_tui.runs.records import Artifact
 
 _FILE_FLAGS = ("--output-json", "--output", "--output-file")

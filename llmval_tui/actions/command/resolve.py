@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of
-from llmval_tui.foundation.paths import bundled
+from llmval_tui.foundation.paths import bundled, inside
 
 # The runners of the project, each with the schema of the JSON that a flag names (None: it writes none, or a folder:
 # see `folder_results`).

@@ -4,9 +4,8 @@ from typing import Any
 
 from llmval_tui.actions.documents.marker_block import span_between
 from llmval_tui.actions.judges.long_context import LongContextResult, peak_bytes
-from llmval_tui.foundation.text import clean_line
+from llmval_tui.foundation.text import GIB, clean_line
 from llmval_tui.runs.records import Intent
-from llmval_tui.terminal.units import GIB
 
 BEGIN, END = "<!-- llmval:findings:begin -->", "<!-- llmval:findings:end -->"
 NEW_DOCUMENT = f"""# Long-context playbook

@@ -11,12 +11,11 @@ import fastjsonschema
 import orjson
 
 from llmval_tui.actions.section_runs import workspace_of
-from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of
-from llmval_tui.foundation.paths import bundled
-from llmval_tui.runs import artifact_snapshot as footprint
-from llmval_tui.runs.artifact_snapshot import Footprints
+from llmval_tui.foundation.paths import bundled, inside
+from llmval_tui.runs import artifact_snapshot
+from llmval_tui.runs.artifact_snapshot import Snapshots
 from llmval_tui.runs.records import Artifact, Evidence, Gate, Outcome
 from llmval_tui.runs.store import Run
 
@@ -76,7 +75,7 @@ class _Makers:
     """Who wrote a file: somebody before the run, the run, or somebody since its end."""
 
     workspace: Path
-    noted: Footprints
+    noted: Snapshots
     since: float  # the run's start: all there is to go by where nothing was noted
     shared: bool = True  # whether other runs may write there too
 
@@ -87,16 +86,16 @@ class _Makers:
     def was_there(self, file: Path) -> bool:
         if self.noted.before is None:
             return file.stat().st_mtime < self.since
-        return self.noted.before.get(str(file.relative_to(self.workspace))) == footprint.mark_of(file)
+        return self.noted.before.get(str(file.relative_to(self.workspace))) == artifact_snapshot.file_identity(file)
 
     def changed_since(self, file: Path) -> bool:
         if self.noted.after is None or not self.shared:
             return False
-        return self.noted.after.get(str(file.relative_to(self.workspace))) != footprint.mark_of(file)
+        return self.noted.after.get(str(file.relative_to(self.workspace))) != artifact_snapshot.file_identity(file)
 
 
 def _makers(run: Run) -> _Makers:
-    return _Makers(workspace_of(run).resolve(), footprint.read(run), _start(run))
+    return _Makers(workspace_of(run).resolve(), artifact_snapshot.read_snapshots(run), _start(run))
 
 
 def _judge(artifact: Artifact, path: Path, makers: _Makers) -> tuple[Gate, list[Path]]:

@@ -7,20 +7,20 @@ from llmval_tui.runs.records import Gate, Outcome, worst
 from llmval_tui.runs.store import Run
 from llmval_tui.runs.supervisor import TELEMETRY_INTERVAL_S
 from llmval_tui.telemetry.recording import load
-from llmval_tui.telemetry.validity import assess
+from llmval_tui.telemetry.window_checks import check_telemetry
 
 MEASURE = "measure"
 
 
 def telemetry_gates(run: Run) -> list[Gate]:
-    """The findings of `telemetry.validity.assess` as gates, over the measured windows, else over all."""
+    """The findings of `telemetry.window_checks.check_telemetry` as gates, over the measured windows, else over all."""
     samples = load(run.telemetry)
     gpus: list[int] | None = run.intent.params.get("gpu_indices")
     windows = measure_windows(run)
     found: dict[str, list[Gate]] = {}
     judged: list[tuple[int, int] | None] = [*windows] or [None]
     for window in judged:
-        for one in assess(samples, TELEMETRY_INTERVAL_S, window, gpus=gpus):
+        for one in check_telemetry(samples, TELEMETRY_INTERVAL_S, window, gpus=gpus):
             gate = Gate(one.name, Outcome(one.outcome), one.measured, one.bound, one.reason)
             found.setdefault(one.name, []).append(gate)
     return [_of_windows(gates) for gates in found.values()]

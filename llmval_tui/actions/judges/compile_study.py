@@ -13,10 +13,9 @@ from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_SCHEMA
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
 from llmval_tui.actions.judges.compile_bundle import packed
 from llmval_tui.actions.section_runs import command_of, workspace_of
-from llmval_tui.foundation.text import clean_line
+from llmval_tui.foundation.text import GIB, clean_line
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
-from llmval_tui.terminal.units import GIB
 
 DID_NOT_REPRODUCE, HANG, TIMEOUT = "did_not_reproduce", "hang", "timeout"
 _NOTHING_COMPILED = "nothing"  # how the runner begins `compiled.compiled` where all that was left was eager

@@ -9,9 +9,9 @@ from typing import Any
 from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
 from llmval_tui.actions.section_runs import command_of, workspace_of
+from llmval_tui.foundation.text import GIB
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
-from llmval_tui.terminal.units import GIB
 
 SCHEMA = "long_context"
 MEMORY_PERCENT = 2.0  # of the prediction, within which the allocator's peak is explained

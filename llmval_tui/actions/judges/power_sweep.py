@@ -10,7 +10,7 @@ from llmval_tui.actions.judges.power_cell import doubts, read_cell
 from llmval_tui.actions.section_runs import command_of, workspace_of
 from llmval_tui.foundation.files import read_json, sha256_of
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs import artifact_snapshot as footprint
+from llmval_tui.runs import artifact_snapshot
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore
 
@@ -196,14 +196,14 @@ def _machine(identity: dict[str, Any], mode: str) -> dict[str, Any]:
 def _measured_by(run: Run, folder: Path, names: list[str]) -> Gate:
     """Which runs the cells are of: this one, or an earlier one whose evidence has the very bytes that lie there."""
     workspace = workspace_of(run).resolve()
-    before = footprint.read(run).before or {}
+    before = artifact_snapshot.read_snapshots(run).before or {}
     earlier: Counter[str] = Counter()
     unknown = []
     backed = _evidence_of_others(run)
     for name in names:
         path = (folder / f"{name}.json").resolve()
         relative = str(path.relative_to(workspace))
-        if before.get(relative) != footprint.mark_of(path):
+        if before.get(relative) != artifact_snapshot.file_identity(path):
             continue
         source = backed.get((relative, sha256_of(path)))
         earlier.update([source] if source else [])

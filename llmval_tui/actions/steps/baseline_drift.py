@@ -28,9 +28,9 @@ from llmval_tui.actions.section_runs import (
 from llmval_tui.actions.steps.baseline_change import Change, baseline_of, differences
 from llmval_tui.actions.steps.baseline_compare import compare, near_metrics
 from llmval_tui.actions.steps.baseline_repeats import Repeats, plan_repeats, pooled, seen_spreads
-from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_atomic, write_json
+from llmval_tui.foundation.paths import inside
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore, recorded_path
 

@@ -21,9 +21,8 @@ from llmval_tui.actions.judges.load_test_result import LoadResult
 from llmval_tui.actions.section_runs import command_of
 from llmval_tui.actions.steps.baseline_change import Change
 from llmval_tui.foundation.files import read_json
-from llmval_tui.runs.create import RUN_ID_PLACEHOLDER, RUN_PLACEHOLDER
 from llmval_tui.runs.records import Artifact, Command
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, RUN_PLACEHOLDER, Run, RunStore
 
 RUNS = 3  # that a comparison near the bound rests on, the load test's own among them
 NEAR = 0.4  # of the bound, on each side: 3 % to 7 % of a bound of 5 %

@@ -11,10 +11,9 @@ from llmval_tui.actions.command.freeze import runner_python
 from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_REPRO, RESULT
 from llmval_tui.actions.judges.compile_bundle import bundles_of, packed
 from llmval_tui.actions.section_runs import ended_runs, inherited, perform_command, workspace_of
-from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_json
-from llmval_tui.foundation.paths import bundled
+from llmval_tui.foundation.paths import bundled, inside
 from llmval_tui.foundation.text import clean_line, utc_iso
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import LogFile, Run, RunStore

@@ -20,9 +20,9 @@ from llmval_tui.actions.section_runs import (
     unified_diff,
     workspace_of,
 )
-from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_atomic, write_json
+from llmval_tui.foundation.paths import inside
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore
 

@@ -19,7 +19,7 @@ from llmval_tui.actions.section_runs import (
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, write_json
-from llmval_tui.runs.evidence import find
+from llmval_tui.runs.evidence import locate
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore
 
@@ -65,7 +65,7 @@ class GatedTodo:
             print(f"{run_id}: {outcome}")
             evidence = []
             for item in verdict.evidence if verdict else ():
-                state = find(store.workspace / item.path, item.sha256, other.folder).state
+                state = locate(store.workspace / item.path, item.sha256, other.folder).state
                 print(f"  {state}: {item.path}")
                 evidence.append({"path": item.path, "sha256": item.sha256, "state": state})
             record.append({"run_id": run_id, "outcome": outcome, "evidence": evidence})
@@ -164,7 +164,7 @@ def covered(run: Run, *, demo: bool) -> set[int]:
         return {length for command in run.intent.commands for length in _asked(tuple(command.argv), demo)}
     verdict, workspace, found = run.verdict(), workspace_of(run), set[int]()
     for item in verdict.evidence if verdict else ():
-        path = find(workspace / item.path, item.sha256, run.folder).path if item.path in results else None
+        path = locate(workspace / item.path, item.sha256, run.folder).path if item.path in results else None
         result = read_long_context(path) if path is not None else None
         found |= set(passed_lengths(result)) if result is not None else set()
     return found

@@ -32,8 +32,8 @@ class PairedRun(CommandAction):
         parsed = parse_command(text, now=context.now, environment=context.environment)
         without = _without(parsed, flags)
         built = [
-            build(context, without.display(), label="with", extra=flags, variant="with"),
-            build(context, without.display(), label="without", variant="without"),
+            build(context, without.shell_text(), label="with", extra=flags, variant="with"),
+            build(context, without.shell_text(), label="without", variant="without"),
         ]
         name = Path(built[0].shape.script or built[0].shape.program).name
         summary = f"Runs {name} of item {number} twice, with and without {' '.join(flags)}, and sets them side by side."

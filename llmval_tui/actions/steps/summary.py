@@ -12,9 +12,9 @@ from llmval_tui.actions.section_runs import COMMAND_ACTIONS, inherited, section_
 from llmval_tui.actions.steps.command import CommandAction, proposal_of, the_command
 from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
 from llmval_tui.checklist.lexer import PLACEHOLDER
-from llmval_tui.foundation.checklist_paths import inside
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of
+from llmval_tui.foundation.paths import inside
 from llmval_tui.runs.store import Run
 
 
@@ -47,7 +47,7 @@ class Summary(CommandAction):
                 words += [Word(name) for name in found]
             else:
                 words.append(word)
-        built = build(context, ParsedCommand(tuple(words), parsed.assignments, parsed.output).display())
+        built = build(context, ParsedCommand(tuple(words), parsed.assignments, parsed.output).shell_text())
         folders = sorted({str(Path(name).parent) for name in files})
         summary = f"Summarises the {len(files)} files in {', '.join(folders)}" + (", the newest date." if date else ".")
         proposal = proposal_of(self.name, context, [built], summary, files=files, date=date)

@@ -6,8 +6,8 @@ from typing import Any
 
 from llmval_tui.telemetry.nvml.calls import Calls, Fault, Kind, field_value, field_values, throttle_names
 from llmval_tui.telemetry.nvml.gpm import Gpm
-from llmval_tui.telemetry.rates import CounterRate
 from llmval_tui.telemetry.sample import GpuSample, Note
+from llmval_tui.telemetry.sampling import CounterRate
 
 _FIELD_POWER_INSTANT = 186  # mW (nvml.h, NVML_FI_DEV_POWER_INSTANT)
 _NVLINK_DATA = [(138, 0xFFFFFFFF), (139, 0xFFFFFFFF)]  # KiB sent and received without protocol, all links together
@@ -37,7 +37,7 @@ class GpuReader:
         calls: Calls,
         index: int,
         *,
-        dear_interval_s: float = 1.0,
+        slow_interval_s: float = 1.0,
         energy_interval_s: float = 1.0,
         is_foreign: Callable[[int], bool] | None = None,
     ) -> None:
@@ -47,7 +47,7 @@ class GpuReader:
         self.name: str | None = None
         self._calls = calls
         self._is_foreign = is_foreign
-        self._dear_ns, self._energy_ns = _least_ns(dear_interval_s), _least_ns(energy_interval_s)
+        self._dear_ns, self._energy_ns = _least_ns(slow_interval_s), _least_ns(energy_interval_s)
         self._dear_read_ns: dict[str, int] = {}
         self._held: dict[str, Values] = {}
         self._missing: dict[Kind, list[str]] = {}

@@ -20,7 +20,7 @@ class NvmlSource:
 
     Args:
         gpus: indices as nvidia-smi shows them (CUDA_VISIBLE_DEVICES has no say in NVML); None: all.
-        dear_interval_s: the least time between two readings that cost milliseconds a GPU (fields 2.6 ms on H200);
+        slow_interval_s: the least time between two readings that cost milliseconds a GPU (fields 2.6 ms on H200);
             between them the last value stands. Cheap readings are made in every pass.
         energy_interval_s: the same for the energy counter, which costs 3.7 ms; None: as the other dear readings.
         is_foreign: whether a pid on a GPU is not of the run that is recorded; None: nobody asks.
@@ -32,13 +32,13 @@ class NvmlSource:
         self,
         gpus: Sequence[int] | None = None,
         *,
-        dear_interval_s: float = 1.0,
+        slow_interval_s: float = 1.0,
         energy_interval_s: float | None = None,
         is_foreign: Callable[[int], bool] | None = None,
     ) -> None:
         self._chosen = gpus
-        self._dear_interval_s = dear_interval_s
-        self._energy_interval_s = dear_interval_s if energy_interval_s is None else energy_interval_s
+        self._slow_interval_s = slow_interval_s
+        self._energy_interval_s = slow_interval_s if energy_interval_s is None else energy_interval_s
         self._is_foreign = is_foreign
         self._calls: Calls | None = None
         self._readers: list[GpuReader] = []
@@ -62,7 +62,7 @@ class NvmlSource:
             reader = GpuReader(
                 self._calls,
                 index,
-                dear_interval_s=self._dear_interval_s,
+                slow_interval_s=self._slow_interval_s,
                 energy_interval_s=self._energy_interval_s,
                 is_foreign=self._is_foreign,
             )

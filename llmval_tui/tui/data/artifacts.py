@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_tui.runs.evidence import copy_of
+from llmval_tui.runs.evidence import archive_path
 from llmval_tui.runs.store import RunStore
-from llmval_tui.terminal.format import instant
+from llmval_tui.terminal.format import parse_utc
 from llmval_tui.tui.data.run_follower import RunView
 
 
@@ -28,10 +28,10 @@ def artifact_lines(run: RunView, workspace: Path) -> tuple[ArtifactLine, ...]:
     """
     found = []
     folder = RunStore(workspace).root / run.id
-    judged = instant(run.verdict.judged_utc) if run.verdict else None
+    judged = parse_utc(run.verdict.judged_utc) if run.verdict else None
     evidence = run.verdict.evidence if run.verdict else []
     for item in evidence:
-        kept = copy_of(folder, item.sha256).is_file()
+        kept = archive_path(folder, item.sha256).is_file()
         try:
             status = (workspace / item.path).stat()
         except OSError:

@@ -16,7 +16,7 @@ from llmval_tui.runs.events import EventFollower
 from llmval_tui.runs.records import CommandStatus, Outcome, State, Status, Verdict
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import Sample
-from llmval_tui.terminal.format import instant
+from llmval_tui.terminal.format import parse_utc
 from llmval_tui.tui.data.artifacts import artifact_lines
 from llmval_tui.tui.data.history import LONGEST
 from llmval_tui.tui.data.replay_timeline import SECOND_NS, TimedLines, Timeline
@@ -63,7 +63,7 @@ def open_replay(path: Path) -> Replay:
     spans = [span for lines in (samples, events) if lines is not None and (span := lines.span_ns) is not None]
     if run is not None:
         status = run.status()
-        moments = [instant(status.started_utc), instant(status.ended_utc), instant(run.intent.created_utc)]
+        moments = [parse_utc(status.started_utc), parse_utc(status.ended_utc), parse_utc(run.intent.created_utc)]
         known = [round(moment.timestamp() * SECOND_NS) for moment in moments if moment is not None]
         spans += [(moment, moment) for moment in known]
     if not spans:

@@ -14,7 +14,7 @@ import orjson
 
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Command
-from llmval_tui.terminal.format import instant
+from llmval_tui.terminal.format import parse_utc
 
 SCRIPT = "precision_power_sweep.py"
 MANIFEST = "sweep.json"
@@ -151,7 +151,7 @@ class SweepFollower:
             known = self._cells.get(name)
             if known is None or known[0] != stamp:
                 known = self._cells[name] = (stamp, read_cell(path, bare))
-            ended = instant(known[1].ended_utc)
+            ended = parse_utc(known[1].ended_utc)
             later = self.until_ns is not None and ended is not None and ended.timestamp() * 1e9 > self.until_ns
             return bare if later else known[1]
         except OSError:

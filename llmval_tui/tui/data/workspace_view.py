@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.actions.step_state import StepStatus, step_statuses
 from llmval_tui.checklist.model import Checklist, Step, StepKey, load
-from llmval_tui.checklist.parse_cache import KeptEntries
+from llmval_tui.checklist.parse_cache import ParseCache
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
@@ -97,7 +97,7 @@ class Workspace:
     settings: Settings
     propose: Propose
     clock: Callable[[], datetime] = lambda: datetime.now().astimezone()
-    kept: KeptEntries | None = None
+    kept: ParseCache | None = None
     store: RunStore = field(init=False)
     _last: View = field(default_factory=View)
     _stamp: tuple[int, int, int] | None = None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.terminal.cell_width import cell_len
-from llmval_tui.terminal.format import NOT_AVAILABLE, duration, fit, instant, number, wrap
+from llmval_tui.terminal.format import NOT_AVAILABLE, duration, fit, number, parse_utc, wrap
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.labels import plain_text
@@ -109,7 +109,7 @@ def run_part(run: "RunView", now: float, width: int, glyphs: Glyphs, which: str)
             rows += command_rows(run.intent.commands, width, glyphs)
             rows += labelled("gates", "judged when the run has ended", "muted", width)
     rows += labelled("run", run.id, "code", width)
-    began, ended = instant(run.status.started_utc), instant(run.status.ended_utc)
+    began, ended = parse_utc(run.status.started_utc), parse_utc(run.status.ended_utc)
     if began:
         took = duration(((ended or datetime.fromtimestamp(now, UTC)) - began).total_seconds())
         at_work = run.alive and run.verdict is None

@@ -6,7 +6,7 @@ from llmval_tui.actions.api import Proposal
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Verdict
-from llmval_tui.terminal.format import fold
+from llmval_tui.terminal.format import hard_wrap
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.drawing.labels import short_text
 from llmval_tui.tui.drawing.rows import Row, row
@@ -53,7 +53,7 @@ def question_rows(verdict: Verdict, width: int, glyphs: Glyphs) -> list[Row]:
         rows += heading("Proposed change", width, glyphs)
         for line in diff.splitlines():
             role = {"+": "good", "-": "bad", "@": "accent"}.get(line[:1], "text")
-            pieces = fold(clean_line(line), width - 4)
+            pieces = hard_wrap(clean_line(line), width - 4)
             rows += [row((f"{'   ' if index else ' '}{piece}", role)) for index, piece in enumerate(pieces)]
     return rows
 

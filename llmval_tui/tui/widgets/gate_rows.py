@@ -6,7 +6,7 @@ from itertools import zip_longest
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Gate, Outcome
 from llmval_tui.terminal.cell_width import cell_len
-from llmval_tui.terminal.format import fit, middle, wrap
+from llmval_tui.terminal.format import fit, fit_middle, wrap
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.widgets.text_rows import paragraph
@@ -35,7 +35,7 @@ def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs) -> list[Row]:
         sign = OUTCOME_SIGNS[gate.outcome]
         head = (
             (f" {glyphs.sign(sign)} {fit(sign.word, word)}  ", sign.role),
-            (middle(clean_line(gate.name), name, glyphs.ellipsis) + "  ", "title"),
+            (fit_middle(clean_line(gate.name), name, glyphs.ellipsis) + "  ", "title"),
         )
         if columns:
             left, right = wrap(clean_line(str(gate.measured)), measured), wrap(clean_line(str(gate.bound)), asked)

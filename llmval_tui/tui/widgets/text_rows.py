@@ -38,7 +38,7 @@ def labelled(label: str, text: str, role: str, width: int) -> list[Row]:
 
 def artifact_rows(artifacts: "Sequence[Artifact]", width: int, label: str = "leaves") -> list[Row]:
     """What a proposal promises to leave; the run's id is not known before the run is made, and is said so."""
-    from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
+    from llmval_tui.runs.store import RUN_ID_PLACEHOLDER
 
     rows: list[Row] = []
     for artifact in artifacts:
@@ -52,8 +52,8 @@ def command_rows(commands: "Sequence[Command]", width: int, glyphs: Glyphs) -> l
     for command in commands:
         for index, line in enumerate(wrap(clean_line(command.display), width - 5)):
             rows.append(row((" $ " if not index else "   ", "key"), (line, "code")))
-        if command.unseen:
-            rows += labelled("with", command.unseen, "muted", width)
+        if command.hidden_env:
+            rows += labelled("with", command.hidden_env, "muted", width)
     return rows
 
 

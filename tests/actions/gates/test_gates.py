@@ -9,7 +9,7 @@ from llmval_tui.actions.gates.artifacts import schema_problem
 from llmval_tui.actions.gates.general import general_gates
 from llmval_tui.actions.gates.telemetry import measure_windows
 from llmval_tui.foundation.files import sha256_of
-from llmval_tui.runs import artifact_snapshot as footprint
+from llmval_tui.runs import artifact_snapshot
 from llmval_tui.runs.records import Artifact, Command, CommandStatus, Outcome, worst
 from llmval_tui.telemetry.sample import HostSample, Sample
 
@@ -184,10 +184,10 @@ def left_by(workspace, before, during, after=None, run_id_in_path=False):
     path = workspace.folder / run.intent.artifacts[0].path
     if before is not None:
         path.write_text(before)
-    footprint.note_before(run)
+    artifact_snapshot.record_before(run)
     if during is not None:
         path.write_text(during)
-    footprint.note_after(run)
+    artifact_snapshot.record_after(run)
     if after is not None:
         path.write_text(after)
     gates, evidence = general_gates(run)
@@ -207,10 +207,10 @@ def test_a_file_of_another_run_is_no_evidence_whatever_its_time(workspace):
 def test_a_file_with_an_old_time_counts_where_the_run_made_it(workspace):
     path = workspace.folder / "a.json"
     run = workspace.run(workspace.context("x"), artifacts=[Artifact("a.json")], telemetry=False)
-    footprint.note_before(run)
+    artifact_snapshot.record_before(run)
     path.write_text("copied with its time, or by a server whose clock is behind")
     os.utime(path, (1_000_000_000, 1_000_000_000))
-    footprint.note_after(run)
+    artifact_snapshot.record_after(run)
     assert gate(run, "artifact").outcome is Outcome.PASS
 
 
@@ -221,9 +221,9 @@ def test_a_report_of_the_runs_own_may_be_edited_before_it_is_filed(workspace):
 def test_a_folder_counts_without_what_others_wrote(workspace):
     run = workspace.run(workspace.context("x"), artifacts=[Artifact("out")], telemetry=False)
     workspace.write("out/before.json", "{}")
-    footprint.note_before(run)
+    artifact_snapshot.record_before(run)
     workspace.write("out/own.json", "{}")
-    footprint.note_after(run)
+    artifact_snapshot.record_after(run)
     workspace.write("out/later.json", "{}")
     gates, evidence = general_gates(run)
     assert worst(gates) is Outcome.PASS

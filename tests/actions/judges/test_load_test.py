@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from llmval_tui.actions.judges.load_test_result import metrics_of, percentile_ms, read_result
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.settle import judge
-from llmval_tui.runs import artifact_snapshot as footprint
+from llmval_tui.runs import artifact_snapshot
 from llmval_tui.runs.records import Outcome
 from tests.helpers.drift_lists import RUN_ITEM
 
@@ -180,7 +180,7 @@ def test_an_earlier_runs_figures_are_not_this_ones(load_run, result, workspace):
     """The artifact's name is the same all day: a run that was killed leaves the one before it in its place."""
     run = load_run(result)
     assert outcomes(run)[1]["ttft_p50_ms"] is not None
-    footprint.note_before(run)  # as where it lay there before this run began
+    artifact_snapshot.record_before(run)  # as where it lay there before this run began
     bad, metrics = outcomes(run)
     assert (bad, metrics) == ({}, {})
     verdict = judge(run)

@@ -13,7 +13,7 @@ from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.steps.command import judge_results
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
-from llmval_tui.runs.evidence import keep
+from llmval_tui.runs.evidence import archive
 from llmval_tui.runs.records import Outcome, worst
 
 COMMAND = (
@@ -331,7 +331,7 @@ def test_the_gated_item_counts_the_lengths_that_passed(workspace, run_of):
     assert workspace.propose(divided, "4.3", demo=True).runnable
     run = run_of()
     workspace.judge(run, Outcome.PASS)
-    keep(run.folder, run.verdict().evidence, workspace.folder)
+    archive(run.folder, run.verdict().evidence, workspace.folder)
     workspace.write(PATH, json.dumps(result))
     assert workspace.propose(LIST, "4.3").runnable, "the run's own copy is what it was judged by"
     next(run.folder.glob("evidence/*")).unlink()

@@ -16,7 +16,7 @@ from llmval_tui.actions.judges.power_cell import doubts
 from llmval_tui.actions.registry import action_named
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_json
-from llmval_tui.runs import artifact_snapshot as footprint
+from llmval_tui.runs import artifact_snapshot
 from llmval_tui.runs.records import Outcome, worst
 from llmval_tui.runs.store import Run
 from tests.helpers.study_results import MODEL, SETTINGS, power_cell, power_phase, write_sweep
@@ -251,7 +251,7 @@ def test_a_sweep_of_other_cells_than_asked_for_fails(workspace):
 def test_cells_of_an_earlier_run_need_its_evidence(workspace):
     first = swept(workspace, power_cell("bf16"), REFUSED)
     second = swept(workspace, power_cell("bf16"), REFUSED)
-    footprint.note_before(second)
+    artifact_snapshot.record_before(second)
     assert judged(second)[0]["measured by"].outcome is Outcome.INCONCLUSIVE
     workspace.judge(first, Outcome.INCONCLUSIVE)
     verdict = read_json(first.folder / "verdict.json")

@@ -11,7 +11,7 @@ from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.steps.gated_todo import covered
 from llmval_tui.console import doctor
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.runs.evidence import keep
+from llmval_tui.runs.evidence import archive
 from llmval_tui.runs.records import Artifact, Outcome, worst
 
 LIST = """# L
@@ -166,7 +166,7 @@ def test_a_record_rests_on_the_files_and_not_on_the_verdict_alone(workspace):
         return next(gate for gate in gates if gate.name == "evidence of the runs")
 
     assert judged().outcome is Outcome.PASS
-    keep(source.folder, source.verdict().evidence, workspace.folder)
+    archive(source.folder, source.verdict().evidence, workspace.folder)
     result.write_text('{"of": 2}')
     assert judged().outcome is Outcome.PASS, "the run's own copy is as it was judged"
     next(source.folder.glob("evidence/*")).unlink()

@@ -13,7 +13,7 @@ import pytest
 from llmval_runners.process import launch as launcher
 from llmval_runners.process import shutdown as stop
 
-from llmval_tui.runs import termination as ladder
+from llmval_tui.runs import termination
 
 ROOT = Path(__file__).parents[3]
 LAUNCH = ROOT / "runners" / "llmval_runners" / "process" / "launch.py"
@@ -165,7 +165,7 @@ sys.exit(launch.main(sys.argv[1:]))"""
 
 def test_all_who_stop_a_run_look_for_the_name_that_a_writer_has() -> None:
     assert len(stop.SAVING) <= 15, "the kernel cuts it there"
-    assert stop.SAVING == launcher.SAVING == ladder.SAVING
+    assert stop.SAVING == launcher.SAVING == termination.SAVING
 
 
 def _rank(pid: str) -> str:

@@ -8,10 +8,9 @@ import pytest
 
 from llmval_tui.actions.api import Proposal
 from llmval_tui.foundation.files import write_json
-from llmval_tui.runs.create import RUN_ID_PLACEHOLDER
-from llmval_tui.runs.evidence import copy_of
+from llmval_tui.runs.evidence import archive_path
 from llmval_tui.runs.records import Artifact, Command, CommandStatus, Evidence, Gate, Outcome, State, Status
-from llmval_tui.runs.store import Run
+from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, Run
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import UNICODE
 from llmval_tui.tui.data.artifacts import artifact_lines
@@ -161,7 +160,7 @@ def test_the_variables_of_a_command_stand_in_the_column_of_every_label() -> None
 
 def test_evidence_of_which_the_run_keeps_a_copy_is_not_called_lost(tmp_path: Path) -> None:
     kept, gone = "ab" * 32, "cd" * 32
-    copy = copy_of(tmp_path / "artifacts" / "runs" / "r", kept)
+    copy = archive_path(tmp_path / "artifacts" / "runs" / "r", kept)
     copy.parent.mkdir(parents=True)
     copy.write_text("{}")
     (tmp_path / "over.json").write_text("written over by a later run")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmval_tui.checklist import markdown
 from llmval_tui.checklist import parse_cache as kept
 from llmval_tui.checklist.model import load, parse
-from llmval_tui.checklist.parse_cache import SLOTS, KeptEntries
+from llmval_tui.checklist.parse_cache import SLOTS, ParseCache
 
 NAME = Path("list.md")
 TRICKY = """\ufeff# Title
@@ -40,7 +40,7 @@ class Scanner:
 
 def start(path: Path, cache: Path):
     """One start: the list as it is read, and kept afterwards."""
-    entries = KeptEntries(path, {"XDG_CACHE_HOME": str(cache)})
+    entries = ParseCache(path, {"XDG_CACHE_HOME": str(cache)})
     found = load(path, entries.scan)
     entries.save()
     return found
@@ -67,7 +67,7 @@ def test_the_second_start_reads_the_same_list_without_the_scanner(tricky: Path, 
 @given(st.lists(st.sampled_from([*TRICKY.splitlines(), "", "text", "> - [ ] quoted", "```", "- [ ] é `x`\r"])))
 def test_any_list_comes_back_as_it_was_scanned(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
     data = "\n".join(lines).encode()
-    first, second = (KeptEntries(NAME, {"XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp())}) for _ in range(2))
+    first, second = (ParseCache(NAME, {"XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp())}) for _ in range(2))
     found = first.scan(data, NAME)
     first.save()
     assert found == second.scan(data, NAME) == markdown.scan(data, NAME)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from llmval_tui.telemetry.sample import GpuSample, Note, Sample
-from llmval_tui.telemetry.validity import assess
+from llmval_tui.telemetry.window_checks import check_telemetry
 
 S = 1_000_000_000
 
@@ -26,7 +26,7 @@ def changed(samples, second, gpu, **values):
 
 
 def outcomes(samples, interval_s=1.0, window=None, own_pids=frozenset({100}), **options):
-    found = assess(samples, interval_s, window, own_pids, **options)
+    found = check_telemetry(samples, interval_s, window, own_pids, **options)
     return {finding.name.removeprefix("telemetry."): finding.outcome for finding in found}
 
 
@@ -43,14 +43,16 @@ def test_one_throttled_sample_makes_it_invalid(reason):
     assert outcomes(samples) == GOOD | {"throttling": "invalid"}
     assert outcomes(samples, window=(8 * S, 19 * S)) == GOOD
     assert outcomes(samples, gpus={0}) == GOOD
-    finding = next(item for item in assess(samples, 1, None, {100}) if item.outcome == "invalid")
+    finding = next(item for item in check_telemetry(samples, 1, None, {100}) if item.outcome == "invalid")
     assert finding.measured == f"GPU 1 {reason} in 1 of 20 samples"
 
 
 def test_a_power_cap_is_recorded_not_failed():
     samples = recording(throttle_reasons=["sw_power_cap", "gpu_idle"])
     assert outcomes(samples) == GOOD
-    measured = next(item.measured for item in assess(samples, 1, None, {100}) if item.name.endswith("throttling"))
+    measured = next(
+        item.measured for item in check_telemetry(samples, 1, None, {100}) if item.name.endswith("throttling")
+    )
     assert "GPU 0 sw_power_cap in 20 of 20 samples" in measured
 
 
@@ -65,7 +67,7 @@ def test_a_few_known_samples_do_not_speak_for_a_window(field, gate):
     samples = recording(30)
     for second in range(4, 30):
         changed(samples, second, 1, **{field: None})
-        found = next(item for item in assess(samples, 1, None, {100}) if item.name.endswith(gate))
+        found = next(item for item in check_telemetry(samples, 1, None, {100}) if item.name.endswith(gate))
         assert found.outcome == ("pass" if second < 7 else "inconclusive"), second
     assert found.measured == "GPU 1 known in 4 of 30 samples"
     assert outcomes(samples, window=(0, 3 * S)) == GOOD

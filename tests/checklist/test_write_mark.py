@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from llmval_tui.checklist.model import StepKey, load, parse
-from llmval_tui.checklist.write_mark import commentable, set_mark
+from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
 from llmval_tui.foundation.errors import Refused
 from tests.checklist.test_model import markdown_pieces
 
@@ -107,8 +107,8 @@ def test_a_comment_that_would_be_read_otherwise_is_refused(tmp_path: Path, tail:
 
 @pytest.mark.parametrize("text", ["--gpus 4 of 8", "->x", "a --- b --", "two\nlines\x1b[31m"])
 def test_commentable_text_is_accepted(path: Path, text: str) -> None:
-    step = set_mark(path, load(path).steps[0].key, True, commentable(text))
-    assert step.deviation == commentable(text)
+    step = set_mark(path, load(path).steps[0].key, True, safe_for_comment(text))
+    assert step.deviation == safe_for_comment(text)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

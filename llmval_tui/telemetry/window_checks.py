@@ -25,7 +25,7 @@ class Finding:
     reason: str = ""
 
 
-def assess(
+def check_telemetry(
     samples: Sequence[Sample],
     interval_s: float,
     window: tuple[int, int] | None = None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample, Source
 
 
-def take(sources: Sequence[Source]) -> Sample:
+def take_sample(sources: Sequence[Source]) -> Sample:
     """Read every source once. The sample's times are those before the first reading."""
     t_ns, mono_ns = time.time_ns(), time.monotonic_ns()
     host: HostSample | None = None
@@ -31,3 +31,25 @@ class Schedule:
     def next_after(self, now_ns: int) -> int:
         """The first deadline after `now_ns`; those missed meanwhile are left out, not made up for."""
         return self.start_ns + ((now_ns - self.start_ns) // self.interval_ns + 1) * self.interval_ns
+
+
+class CounterRate:
+    """The rate of a counter that only grows, between two readings of it.
+
+    A counter that fell was reset or has wrapped, and by how much it had grown is not known: the rate is None once, and
+    right again from the next reading on. Two readings at the same instant have no rate between them either.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int] | None = None
+
+    def update(self, value: float, now_ns: int) -> float | None:
+        """Units a second since the previous call; None at the first, after a reset, and where no time has passed."""
+        last, self._last = self._last, (value, now_ns)
+        if last is None:
+            return None
+        grown, elapsed_ns = value - last[0], now_ns - last[1]
+        if elapsed_ns <= 0:
+            self._last = last  # the earlier reading stays the base of the next rate
+            return None
+        return grown / elapsed_ns * 1e9 if grown >= 0 else None
