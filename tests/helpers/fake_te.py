@@ -1,4 +1,4 @@
-"""Transformer Engine's part that the engine uses, on a CPU: what 2.20.2's source does and demands, and no more."""
+"""The part of Transformer Engine that the engine uses, on a CPU: it does and checks what the source of 2.20.2 does."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def quantised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Float8Tensor:
-    """Data and inverse scale; a transposed copy only where gradients are on, as `reset_parameters` has it."""
+    """Data and inverse scale. If gradients are on, also a transposed copy, as in `reset_parameters`."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         self._data, self._scale_inv = quantised(weight)
@@ -42,7 +42,7 @@ class FakeTe(ModuleType):
                 assert not bias and not torch.is_inference_mode_enabled()
                 weight = torch.nn.Parameter(torch.empty(outputs, inputs, dtype=params_dtype, device=device))
                 init_method(weight)
-                self.weight = Float8Tensor(weight) if "quantized_model_init" in engine.inside else weight
+                self.weight: Any = Float8Tensor(weight) if "quantized_model_init" in engine.inside else weight
 
             def __call__(self, x: torch.Tensor) -> torch.Tensor:
                 assert "autocast" in engine.inside, "the product would not be FP8"
@@ -69,8 +69,10 @@ class FakeTe(ModuleType):
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> FakeTe:
-    """Make it what `import transformer_engine` finds."""
-    te, package, recipes = FakeTe(), ModuleType("transformer_engine"), ModuleType("transformer_engine.common.recipe")
+    """Make `import transformer_engine` find the fake."""
+    te = FakeTe()
+    package: Any = ModuleType("transformer_engine")
+    recipes: Any = ModuleType("transformer_engine.common.recipe")
     package.__version__ = VERSION
     recipes.Float8CurrentScaling = type("Float8CurrentScaling", (), {})
     for name, module in (("", package), (".pytorch", te), (".common.recipe", recipes)):

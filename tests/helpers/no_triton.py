@@ -1,4 +1,4 @@
-"""Importing this puts empty modules in Triton's place, which torch for CPUs does not bring: in a process of its own."""
+"""Puts empty modules in place of Triton, which torch for CPUs does not include. Import it in a separate process."""
 
 import sys
 import types

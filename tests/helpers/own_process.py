@@ -1,4 +1,4 @@
-"""Runs a script in a process of its own, where it may put empty modules in Triton's place (`no_triton`)."""
+"""Runs a script in its own process, where it may replace Triton by empty modules (`no_triton`)."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def run(script: str) -> str:
-    """What the script printed; fails with what it complained of. It finds the runners, and what lies here."""
+    """Run the script and return its output. It can import the runners and the modules of this folder."""
     here = Path(__file__).parent
     paths = f"{here.parents[1] / 'runners'}:{here}"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Whether Transformer Engine is here, asked as the runners ask: a bare import could mix two versions of cuDNN."""
+"""Skips without Transformer Engine. It is loaded as the runners load it: a bare import could mix two cuDNN versions."""
 
 import pytest
 from llmval_runners.engine import fp8

@@ -1,4 +1,4 @@
-"""Two ranks as two threads of one process: what they say to each other is exchanged between them."""
+"""Two ranks as two threads of one process, with collectives through shared memory."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from llmval_runners.engine.parallel import Parallel
 
 T = TypeVar("T")
-LOST_S = 60.0  # a rank whose peer fails, or asks for less than it does, must not wait for ever
+LOST_S = 60.0  # a rank must not wait forever if its peer fails or calls fewer collectives
 
 
 class _Rank(Parallel):
@@ -21,8 +21,8 @@ class _Rank(Parallel):
     def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
         self._table[self.rank] = tensor
         self._barrier.wait(LOST_S)
-        both = torch.stack(self._table)
-        self._barrier.wait(LOST_S)  # nobody writes the next one before both have read this one
+        both = torch.stack([tensor for tensor in self._table if tensor is not None])
+        self._barrier.wait(LOST_S)  # nobody writes the next tensor before both have read this one
         return both
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -33,13 +33,14 @@ class _Rank(Parallel):
 
 
 def together(rank: Callable[[Parallel], T]) -> list[T]:
-    """What `rank` gives on rank 0 and on rank 1."""
-    barrier, table = threading.Barrier(2), [None, None]
+    """Run `rank` on both ranks; its results on rank 0 and rank 1."""
+    barrier = threading.Barrier(2)
+    table: list[torch.Tensor | None] = [None, None]
 
     def one(parallel: Parallel) -> T:
         try:
             return rank(parallel)
-        except BaseException:  # whatever it was, the other rank waits for this one
+        except BaseException:  # whatever happened: the other rank waits for this one
             barrier.abort()
             raise
 

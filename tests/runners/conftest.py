@@ -38,10 +38,10 @@ def make_engine(tiny: Decoder) -> MakeEngine:
         cache = PagedKVCache(
             tiny.shape, tensor_parallel=1, pages=pages, page_size=page_size, dtype=torch.float32, device=CPU
         )
-        runner = CpuExecutor(tiny, cache, reference_attention(backend), max_batch=max_batch, max_pages=pages)
+        executor = CpuExecutor(tiny, cache, reference_attention(backend), max_batch=max_batch, max_pages=pages)
         scheduler = Scheduler(
             tiny.shape, PageAllocator(pages, page_size), max_batch=max_batch, chunk=chunk, element_bytes=4
         )
-        return Engine(PlanChannel(runner, max_batch=max_batch), scheduler)
+        return Engine(PlanChannel(executor, max_batch=max_batch), scheduler)
 
     return make

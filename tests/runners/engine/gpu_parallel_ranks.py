@@ -1,4 +1,4 @@
-"""One of the ranks that test_gpu_parallel.py starts: `gpu_parallel_ranks.py sums|logits|die FILE ALL_REDUCE...`."""
+"""One rank of test_gpu_parallel.py: `gpu_parallel_ranks.py sums|logits|die FILE ALL_REDUCE...`."""
 
 import json
 import os
@@ -30,7 +30,7 @@ SIZES = [300, 5, 128]  # tokens of the prompts
 CALLS = 60
 
 
-def runner_of(parallel: Parallel, *, graphs: bool = True) -> GpuExecutor:
+def executor_of(parallel: Parallel, *, graphs: bool = True) -> GpuExecutor:
     model = build(SHAPE, random_weights(3, parallel.device), parallel, torch.bfloat16)
     cache = PagedKVCache(
         SHAPE, tensor_parallel=parallel.size, pages=PAGES, page_size=PAGE, dtype=torch.bfloat16,
@@ -41,7 +41,7 @@ def runner_of(parallel: Parallel, *, graphs: bool = True) -> GpuExecutor:
 
 
 def plans() -> list[StepPlan]:
-    """Prompts, then decode steps whose tokens are given by the steps before."""
+    """Prompts, then decode steps on the tokens of the previous steps."""
     draw = random.Random(1)
     prompts = [draw.choices(range(SHAPE.vocab), k=size) for size in SIZES]
     admits = [Admit(row, list(range(row * 4, row * 4 + 4))) for row in range(len(SIZES))]
@@ -50,25 +50,25 @@ def plans() -> list[StepPlan]:
     return [first, *steps]
 
 
-def logits_of(runner: GpuExecutor, parallel: Parallel) -> tuple[list[list[int]], torch.Tensor]:
-    """Tokens of each step, and whole logits [rows, vocab] of a last one whose tokens are given."""
-    tokens = [list(runner.execute(plan)) for plan in plans()]
-    # The same history for every way to compute it: close logits may have given other tokens.
-    runner.execute(plans()[0])
-    runner.last_token[: len(SIZES)] = 7
-    own = runner.decode_logits(StepPlan(decodes=[Decode(row, size) for row, size in enumerate(SIZES)]))
+def logits_of(executor: GpuExecutor, parallel: Parallel) -> tuple[list[list[int]], torch.Tensor]:
+    """The tokens of each step, and the logits [rows, vocab] of a last step with fixed tokens."""
+    tokens = [list(executor.execute(plan)) for plan in plans()]
+    # Start again, so that every way to compute has the same history: close logits may have given other tokens.
+    executor.execute(plans()[0])
+    executor.last_token[: len(SIZES)] = 7
+    own = executor.decode_logits(StepPlan(decodes=[Decode(row, size) for row, size in enumerate(SIZES)]))
     return tokens, parallel.all_gather(own).permute(1, 0, 2).flatten(1)
 
 
 def logits(parallel: Parallel, choices: list[str]) -> dict[str, Any]:
-    """Of each all-reduce: distance from one GPU's logits, and whether a graph replays what eager computes."""
+    """For each all-reduce: the distance from one GPU's logits, and whether a graph gives the same as eager mode."""
     alone = Parallel(parallel.device)
-    _, expected = logits_of(runner_of(alone), alone)
+    _, expected = logits_of(executor_of(alone), alone)
     found = {}
     for choice in choices:
         parallel.use_all_reduce(choice)
-        graph_tokens, graph = logits_of(runner_of(parallel), parallel)
-        eager_tokens, eager = logits_of(runner_of(parallel, graphs=False), parallel)
+        graph_tokens, graph = logits_of(executor_of(parallel), parallel)
+        eager_tokens, eager = logits_of(executor_of(parallel, graphs=False), parallel)
         distance = float((graph.float() - expected.float()).norm() / expected.float().norm())
         found[choice] = {
             "ran": parallel.all_reduce_for(torch.empty(8, SHAPE.hidden, dtype=torch.bfloat16, device="meta")),
@@ -80,12 +80,12 @@ def logits(parallel: Parallel, choices: list[str]) -> dict[str, Any]:
 
 
 def sums(parallel: Parallel, choices: list[str]) -> dict[str, Any]:
-    """Whether consecutive all-reduces in a graph are exact while ranks are late in turn, by size in bytes."""
+    """Whether consecutive all-reduces in a graph are exact if the ranks are late in turn, for each size in bytes."""
     found: dict[str, Any] = {}
     for choice in choices:
         parallel.use_all_reduce(choice)
         for size in (16, 16 * 1024, 128 * 1024, 1024 * 1024, 2 * 1024 * 1024):
-            # Small whole numbers: bfloat16 holds them and their sums exactly, in any order.
+            # Small integers: bfloat16 holds them and their sums exactly, in any order.
             generator = torch.Generator(parallel.device).manual_seed(parallel.rank)
             shape = (CALLS, size // 2)
             given = torch.randint(-8, 9, shape, generator=generator, device=parallel.device).to(torch.bfloat16)
@@ -115,10 +115,10 @@ def sums(parallel: Parallel, choices: list[str]) -> dict[str, Any]:
 
 
 def die(parallel: Parallel, choices: list[str]) -> dict[str, Any]:
-    """Rank 1 is killed in the middle of serving."""
+    """Rank 1 is killed while both serve."""
     parallel.use_all_reduce(choices[0])
-    runner = runner_of(parallel)
-    channel = PlanChannel(runner, max_batch=8)
+    executor = executor_of(parallel)
+    channel = PlanChannel(executor, max_batch=8)
     first, *steps = plans()
     for count, plan in enumerate([first, *(steps * 1000)]):
         if parallel.rank == 1 and count == 20:
@@ -145,7 +145,7 @@ def main() -> None:
     if rank == 0:
         Path(out).write_text(json.dumps(found))
     parallel.min_over_ranks(0)
-    os._exit(0)  # NCCL's end waits for graphs that still exist
+    os._exit(0)  # NCCL's shutdown would wait for graphs that still exist
 
 
 if __name__ == "__main__":

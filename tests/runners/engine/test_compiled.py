@@ -1,4 +1,4 @@
-"""The compiled layers give what the plain ones give, and nothing is compiled while requests are served."""
+"""The compiled layers compute the same as the plain ones, and nothing is compiled while requests are served."""
 
 import gc
 import json
@@ -27,12 +27,12 @@ from llmval_runners.process.errors import Refused
 
 CPU = torch.device("cpu")
 TINY = SHAPES["tiny"]
-MODES = {"smart": 4, "default": 2}  # graphs: for one token and for any other number of them
+MODES = {"smart": 4, "default": 2}  # graphs: each function for one token, and for any other number of tokens
 ROOT = Path(__file__).parents[3]
 
 
 class TwoRanks(Parallel):
-    """What a rank of two sees of an all-reduce, in place, as NCCL does it: sums that are not its own alone."""
+    """A rank of two. Its all-reduce is in place, as NCCL's, and its sums differ from its own tensors."""
 
     def __init__(self) -> None:
         super().__init__(CPU)
@@ -45,7 +45,7 @@ class TwoRanks(Parallel):
 
 
 class SharedBuffer(TwoRanks):
-    """The same by a two-shot kernel: the sum lies in a buffer that the next call overwrites."""
+    """The same with a two-shot kernel: the next call overwrites the buffer that holds the sum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,9 @@ class SharedBuffer(TwoRanks):
         return shared.copy_(tensor.mul(1.5))
 
 
-def runner(mode: str, *, backend: str = "sdpa", parallel: Parallel | None = None, kv=torch.float32) -> CpuExecutor:
+def executor(
+    mode: str, *, backend: str = "sdpa", parallel: Parallel | None = None, kv: torch.dtype = torch.float32
+) -> CpuExecutor:
     model = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.float32)
     model.parallel = parallel or model.parallel
     cache = PagedKVCache(TINY, tensor_parallel=1, pages=32, page_size=8, dtype=kv, device=CPU)
@@ -68,13 +70,13 @@ def runner(mode: str, *, backend: str = "sdpa", parallel: Parallel | None = None
     return CpuExecutor(model, cache, reference_attention(backend), max_batch=8, max_pages=32, compiled=compiled)
 
 
-@pytest.mark.slow  # a C++ compiler's time
+@pytest.mark.slow  # compiles C++
 @pytest.mark.parametrize("mode", MODES)
 def test_requests_get_the_tokens_of_the_plain_engine(mode: str) -> None:
-    """Prompts of one token and over page ends, chunked, decoding in changing company: steps of many sizes."""
+    """Steps of many sizes: prompts of one token, prompts across page ends, chunks, and changing decode batches."""
 
     def serve(mode: str, backend: str) -> tuple[list[list[int]], CpuExecutor]:
-        one = runner(mode, backend=backend)
+        one = executor(mode, backend=backend)
         scheduler = Scheduler(TINY, PageAllocator(32, 8), max_batch=8, chunk=24, element_bytes=4)
         engine = Engine(PlanChannel(one, max_batch=8), scheduler)
         source = torch.Generator().manual_seed(9)
@@ -94,18 +96,18 @@ def test_requests_get_the_tokens_of_the_plain_engine(mode: str) -> None:
         found, one = serve(mode, backend)
         assert found == expected
         assert one.compiled is not None
-        said = one.compiled.as_json
-        assert (said["graphs"], said["graphs_after_start"]) == (MODES[mode], 0)
-        assert said["first_calls_s"] > 0
+        report = one.compiled.as_json
+        assert (report["graphs"], report["graphs_after_start"]) == (MODES[mode], 0)
+        assert report["first_calls_s"] > 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
-def test_all_reduces_in_place_and_a_smaller_cache_type_give_what_the_plain_pass_gives(mode: str) -> None:
+def test_the_compiled_pass_equals_the_plain_one_with_in_place_all_reduces_and_a_smaller_cache_type(mode: str) -> None:
     hidden = []
     for one, sums in (("off", TwoRanks), (mode, TwoRanks), (mode, SharedBuffer)):
         parallel = sums()
-        steps = runner(one, parallel=parallel, kv=torch.bfloat16)
+        steps = executor(one, parallel=parallel, kv=torch.bfloat16)
         parallel.calls = 0
         plan = StepPlan(admits=[Admit(3, [5, 1])], prefills=[Prefill(3, 0, list(range(11)), True)])
         first = steps.forward(plan)[0]
@@ -113,22 +115,22 @@ def test_all_reduces_in_place_and_a_smaller_cache_type_give_what_the_plain_pass_
         hidden.append(torch.cat((first, steps.forward(StepPlan(decodes=[Decode(3, 11)]))[0])))
         assert parallel.calls == 2 * 2 * TINY.layers
     for compiled in hidden[1:]:
-        torch.testing.assert_close(compiled, hidden[0], atol=2e-3, rtol=2e-3)  # a cache of 8 bits of mantissa
+        torch.testing.assert_close(compiled, hidden[0], atol=2e-3, rtol=2e-3)  # the cache has 8 bits of mantissa
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_an_engine_is_freed_with_its_compiled_layers(mode: str) -> None:
-    """Dynamo keeps what it compiled for the life of the process: an engine's weights must not hang on it."""
-    one = runner(mode)
-    kept = weakref.ref(one.compiled), weakref.ref(one.cache)
+    """Dynamo keeps compiled code for the life of the process; it must not keep an engine's weights alive."""
+    one = executor(mode)
+    references = weakref.ref(one.compiled), weakref.ref(one.cache)
     del one
     gc.collect()
-    assert [reference() for reference in kept] == [None, None]
+    assert [reference() for reference in references] == [None, None]
 
 
 @pytest.mark.slow
-def test_a_load_test_says_what_was_compiled(tmp_path: Path) -> None:
+def test_a_load_test_reports_what_was_compiled(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     flags = ["--model", "tiny", "--device", "cpu", "--duration", "2", "--target-qps", "4", "--compile-mode", "smart"]
     script = ROOT / "runners" / "inference_server_load_test.py"
@@ -139,11 +141,11 @@ def test_a_load_test_says_what_was_compiled(tmp_path: Path) -> None:
     assert (identity["compile"]["graphs"], identity["compile"]["graphs_after_start"]) == (4, 0)
 
 
-def test_what_cannot_be_compiled_is_refused_with_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_compile_modes_are_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import cpp_builder
     from torch._inductor.exc import InvalidCxxCompiler
 
-    asked = ["--model", "tiny", "--compile-mode", "default", "--duration", "1"]
+    arguments = ["--model", "tiny", "--compile-mode", "default", "--duration", "1"]
 
     def no_compiler() -> str:
         raise InvalidCxxCompiler
@@ -151,10 +153,10 @@ def test_what_cannot_be_compiled_is_refused_with_what_to_pass(monkeypatch: pytes
     with monkeypatch.context() as without:
         without.setattr(cpp_builder, "get_cpp_compiler", no_compiler)
         with pytest.raises(Refused, match=r"needs a C\+\+ compiler.*install g\+\+, or pass --compile-mode off"):
-            configure(parse(asked), world_size=1, local_rank=0)
+            configure(parse(arguments), world_size=1, local_rank=0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     for flags, instead in ((["--fp8-mode", "native"], "--fp8-mode none"), (["--kv-dtype", "fp8"], "--kv-dtype auto")):
         with pytest.raises(Refused, match=f"pass --compile-mode off, or {instead}"):
-            configure(parse([*asked, *flags]), world_size=1, local_rank=0)
+            configure(parse([*arguments, *flags]), world_size=1, local_rank=0)

@@ -1,7 +1,8 @@
-"""Paging, chunking and batching change when a token comes, never which."""
+"""Paging, chunking and batching change when a token arrives, but never which token."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ MakeEngine = Callable[..., Engine]
 
 
 def run(engine: Engine, requests: list[Request], arrivals: list[int] | None = None) -> list[list[int]]:
-    """Feed each request before the step that `arrivals` names; the tokens of each."""
+    """Submit each request before its step in `arrivals`; returns the tokens of each request."""
     arrivals = arrivals or [0] * len(requests)
     step, waiting = 0, sorted(zip(arrivals, requests, strict=True), key=lambda item: item[0])
     while waiting or not engine.idle:
@@ -46,7 +47,7 @@ SIZES = [
     (24, 5),
     (25, 2),
     (16, 17),
-]  # page 8, chunk 24: on, before and after each
+]  # with pages of 8 and chunks of 24: at, below and above each
 
 
 @pytest.mark.parametrize("backend", ["sdpa", "flex"])
@@ -94,7 +95,7 @@ def test_no_step_exceeds_the_chunk(make_engine: MakeEngine) -> None:
 
 
 def test_a_full_batch_refills_several_rows_at_once(make_engine: MakeEngine) -> None:
-    """Rows that become free one by one wait for each other while a queue stands; an idle engine never waits."""
+    """If there is a queue, rows that become free one by one wait for each other. An idle engine never waits."""
     engine = make_engine(max_batch=64, pages=640, chunk=512)
     served = requests([(3, 2 + index % 60) for index in range(150)])
     for request in served:
@@ -120,7 +121,7 @@ def test_a_full_batch_refills_several_rows_at_once(make_engine: MakeEngine) -> N
     ),
     code=st.integers(0, 255),
 )
-def test_a_plan_survives_the_wire(admits, decodes, prefills, code) -> None:
+def test_a_plan_survives_encoding(admits, decodes, prefills, code) -> None:
     plan = StepPlan(
         0,
         [Admit(*item) for item in admits],
@@ -135,14 +136,15 @@ def test_a_plan_survives_the_wire(admits, decodes, prefills, code) -> None:
 
 @pytest.mark.parametrize(("decodes", "admits", "rest"), [(8, [], 0), (7, [Admit(7, [3])], 1), (8, [Admit(8, [])], 2)])
 def test_a_decode_step_is_one_broadcast_and_a_larger_plan_two(tiny, monkeypatch, decodes, admits, rest) -> None:
-    """Rank 0's tensors, handed to another rank in the order in which they were sent, give it the same plan."""
+    """Another rank that receives rank 0's tensors in order decodes the same plan."""
     plan = StepPlan(admits=admits, decodes=[Decode(row, 5 + row) for row in range(decodes)])
     sent: list[torch.Tensor] = []
-    runner = SimpleNamespace(model=SimpleNamespace(parallel=tiny.parallel), execute=lambda plan: [plan])
-    channel = PlanChannel(runner, max_batch=8)
+    executor: Any = SimpleNamespace(model=SimpleNamespace(parallel=tiny.parallel), execute=lambda plan: [plan])
+    channel = PlanChannel(executor, max_batch=8)
     monkeypatch.setattr(tiny.parallel, "size", 2)
     monkeypatch.setattr(tiny.parallel, "broadcast_plan", sent.append)
-    assert list(channel.broadcast(plan)) == [plan]
+    returned: list[Any] = list(channel.broadcast(plan))
+    assert returned == [plan]
     assert [len(wire) for wire in sent] == [head_size(8), rest][: 1 + bool(rest)]
     monkeypatch.setattr(tiny.parallel, "broadcast_plan", lambda empty: empty.copy_(sent.pop(0)))
     assert channel.receive() == plan
@@ -151,15 +153,16 @@ def test_a_decode_step_is_one_broadcast_and_a_larger_plan_two(tiny, monkeypatch,
 
 @given(st.lists(st.integers(1, 70), max_size=30), st.randoms(use_true_random=False))
 def test_no_page_has_two_owners(sizes: list[int], source) -> None:
-    allocator, held = PageAllocator(20, 8), []
+    allocator = PageAllocator(20, 8)
+    allocated: list[list[int]] = []
     for size in sizes:
-        if held and source.random() < 0.4:
-            allocator.release(held.pop(source.randrange(len(held))))
+        if allocated and source.random() < 0.4:
+            allocator.release(allocated.pop(source.randrange(len(allocated))))
         if (pages := allocator.allocate(size)) is not None:
-            held.append(pages)
-        owned = [page for pages in held for page in pages]
+            allocated.append(pages)
+        owned = [page for pages in allocated for page in pages]
         assert len(owned) == len(set(owned)) == allocator.used
-    if held:
-        allocator.release(held[0])
+    if allocated:
+        allocator.release(allocated[0])
         with pytest.raises(ValueError, match="twice"):
-            allocator.release(held[0])
+            allocator.release(allocated[0])

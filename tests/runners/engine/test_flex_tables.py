@@ -1,6 +1,6 @@
-"""The tables that tell flex attention which pages a block of queries sees, by torch on a CPU.
+"""Flex attention's tables of the pages that a block of queries sees, checked by torch on a CPU.
 
-In a process of its own, where empty modules stand for Triton: torch for CPUs does not bring it.
+The scripts run in their own process, with empty modules in place of Triton, which torch for CPUs does not include.
 """
 
 from tests.helpers.own_process import run
@@ -11,7 +11,7 @@ import torch
 
 from torch.nn.attention.flex_attention import flex_attention
 
-flex_attention(*torch.randn(3, 1, 1, 128, 16))  # loads Inductor, which must not find the empty modules
+flex_attention(*torch.randn(3, 1, 1, 128, 16))  # loads Inductor before the empty modules are there
 
 import no_triton
 torch.compile = lambda function, **_: function
@@ -25,19 +25,19 @@ cache = SimpleNamespace(pool=torch.randn(1, 2, KV_HEADS, PAGES * PAGE, DIM), pag
 attention = FlexAttention(cache, HEADS)
 keys, values = cache.pool[0]
 page_table = torch.zeros(5, WIDE, dtype=torch.int32)
-kept = Tokens(*(torch.zeros(COUNT, dtype=kind) for kind in (torch.int64, torch.int32, torch.int32)))
-attend, fill = attention.capturable_prefill(kept, page_table)
+tokens_at = Tokens(*(torch.zeros(COUNT, dtype=kind) for kind in (torch.int64, torch.int32, torch.int32)))
+attend, fill = attention.capturable_prefill(tokens_at, page_table)
 order = torch.randperm(PAGES).tolist()
 
 def step(*chunks):
     spans, pages, offset = [], [], 0
-    kept.rows.fill_(4)
-    kept.positions.zero_()
+    tokens_at.rows.fill_(4)
+    tokens_at.positions.zero_()
     for row, (start, count) in enumerate(chunks):
         spans.append(TokenSpan(row, offset, count, start))
         pages.append(order[3 * row : 3 * row + 3])
-        kept.rows[offset : offset + count] = row
-        kept.positions[offset : offset + count] = torch.arange(start, start + count)
+        tokens_at.rows[offset : offset + count] = row
+        tokens_at.positions[offset : offset + count] = torch.arange(start, start + count)
         offset += count
     return Prompts(spans, pages), offset
 
@@ -46,7 +46,7 @@ for chunks in ([(0, 300), (0, 100)], [(130, 200)], [(0, 1), (0, 128), (0, 129)])
     qkv = torch.randn(COUNT, HEADS + 2 * KV_HEADS, DIM)
     assert fill(prompts)
     found = attend(qkv, keys, values)
-    once = attention.prefill(kept, page_table, prompts)(qkv, keys, values)
+    once = attention.prefill(tokens_at, page_table, prompts)(qkv, keys, values)
     assert torch.equal(found, once) and found[:used].isfinite().all() and found[:used].abs().sum() > 0
 
 long, rows = 1536, torch.tensor([0] * 300 + [1] * 380 + [4] * 856, dtype=torch.int32)
@@ -84,7 +84,7 @@ for splits in (1, 2, 3, 8, 64):
         for row in range(9):
             own = slice(row * splits, (row + 1) * splits)
             counts = zip(full[own].flatten().tolist(), pages[own].flatten(1).tolist())
-            seen = [page for count, held in counts for page in held[:count]]
+            seen = [page for count, used in counts for page in used[:count]]
             assert seen == table[row, : last[row]].tolist(), (splits, width, row)
             which = partial[own].flatten().nonzero().flatten().tolist()
             assert len(which) == 1 and int(partial[own].sum()) == 1
@@ -94,9 +94,9 @@ for splits in (1, 2, 3, 8, 64):
 """
 
 
-def test_tables_that_stay_give_what_a_step_s_own_give() -> None:
+def test_fixed_tables_give_the_same_as_a_steps_own_tables() -> None:
     run(_CAPTURED)
 
 
-def test_the_parts_of_a_context_have_each_of_its_pages_once() -> None:
+def test_the_parts_of_a_context_contain_each_page_once() -> None:
     run(_SPLIT)

@@ -1,6 +1,6 @@
-"""The chunks, pages, scales and merging around FP8 attention, with cuDNN's part and Triton's done by torch on a CPU.
+"""Chunks, pages, scales and merging of FP8 attention on a CPU, where torch does cuDNN's and Triton's part.
 
-In a process of its own, where empty modules stand for Triton: torch for CPUs does not bring it.
+The script runs in its own process, with empty modules in place of Triton, which torch for CPUs does not include.
 """
 
 from tests.helpers.own_process import run
@@ -52,7 +52,7 @@ for start, count in CHUNKS:
     step = torch.cat((q, k, v), 1)[start : start + count]
     found.append(attend(step, *cache.pool[0]))
     filled = attend(torch.cat((step, torch.full_like(step[:16], float("nan")))), *cache.pool[0])
-    assert torch.equal(filled[:count], found[-1]) and not filled[count:].any()  # rows that belong to nobody
+    assert torch.equal(filled[:count], found[-1]) and not filled[count:].any()  # padding rows
 expected = exact(q, k.transpose(0, 1), v.transpose(0, 1), True)[0]
 error = (torch.cat(found).view_as(expected).float() - expected).norm() / expected.norm()
 assert attention.chunks_in_fp8 == 2
@@ -60,5 +60,5 @@ print(float(error))
 """
 
 
-def test_two_chunks_are_the_attention_of_the_whole() -> None:
+def test_two_chunks_equal_attention_in_one_piece() -> None:
     assert 0.005 < float(run(_SCRIPT)) < 0.08, "E4M3 has 3 bits of mantissa: each value is off by 2.6 % on average"

@@ -1,11 +1,12 @@
-"""The GPU engine against a float32 reference, and against itself: by graph or eagerly, in chunks, in any batch."""
+"""The GPU engine compared with a float32 reference, and with itself: graphs and eager mode, chunks, batches."""
 
 import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -24,6 +25,9 @@ from llmval_runners.engine.weights import build, export, from_state_dict, random
 
 from tests.helpers.te_here import skip_without_transformer_engine
 
+if TYPE_CHECKING:
+    from llmval_runners.engine.gpu.executor import GpuExecutor
+
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here"),
@@ -39,7 +43,7 @@ PAGE = 128
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, Decoder]:
-    """The same weights three times: bf16 and FP8 on the GPU, and what bf16 holds, in float32, on the CPU."""
+    """The same weights three times: in bf16 and FP8 on the GPU, and the bf16 values in float32 on the CPU."""
     bf16 = build(SHAPE, random_weights(3, GPU), Parallel(GPU), torch.bfloat16)
     state = {name: tensor.float().cpu() for name, tensor in export(bf16).items()}
     return {
@@ -50,7 +54,7 @@ def models() -> dict[str, Decoder]:
 
 
 def model_of(models: dict[str, Decoder], weights: str) -> Decoder:
-    """One of `models`, or `transformer`: bf16's weights in Transformer Engine's layers, where it is installed."""
+    """One of `models`, or `transformer`: the bf16 weights in Transformer Engine's layers, or a skip without it."""
     if weights == "transformer" and weights not in models:
         from llmval_runners.engine.loader import linear_maker
 
@@ -66,7 +70,7 @@ def _no_grad() -> Iterator[None]:
         yield
 
 
-def gpu_runner(
+def gpu_executor(
     model: Decoder,
     backend: str = "sdpa",
     *,
@@ -77,7 +81,7 @@ def gpu_runner(
     temperature: float = 0.0,
     compile_mode: str = "off",
     prompt_chunk: int = 0,
-):
+) -> "GpuExecutor":
     from llmval_runners.engine.compiled import CompiledDecoder
     from llmval_runners.engine.gpu.executor import GpuExecutor
     from llmval_runners.engine.loader import gpu_attention
@@ -88,12 +92,20 @@ def gpu_runner(
     )
     attention = gpu_attention(backend, cache, model.heads)
     if backend == "flex":
-        attention.decode_sizes, attention.prefill_sizes = [1], [512]  # a size costs seconds of compiling
+        attention.decode_sizes, attention.prefill_sizes = [1], [512]  # each size takes seconds to compile
     compiled = None if compile_mode == "off" else CompiledDecoder(model, cache, compile_mode)
     return GpuExecutor(
         model, cache, attention, max_batch=max_batch, max_pages=pages, graphs=graphs, temperature=temperature,
         compiled=compiled, prompt_chunk=prompt_chunk,
     )  # fmt: skip
+
+
+def prefill(
+    executor: "GpuExecutor", prefills: list[Prefill], *, decodes: Sequence[Decode] = (), all_logits: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    outputs = executor.prefill(prefills, decodes=decodes, all_logits=all_logits)
+    assert outputs is not None
+    return outputs
 
 
 def ids(count: int, seed: int = 1) -> list[int]:
@@ -109,10 +121,10 @@ def admit(sizes: list[int], pages: int = 40) -> list[Admit]:
 
 
 def reference(model: Decoder, tokens: list[int]) -> torch.Tensor:
-    """Logits of every position, float32, by the CPU engine in one piece."""
+    """Logits of every position, float32, computed by the CPU engine in one piece."""
     cache = PagedKVCache(SHAPE, tensor_parallel=1, pages=1, page_size=len(tokens), dtype=torch.float32, device=CPU)
-    runner = CpuExecutor(model, cache, reference_attention("sdpa"), max_batch=1, max_pages=1)
-    hidden, _, _ = runner.forward(StepPlan(admits=[Admit(0, [0])], prefills=[Prefill(0, 0, tokens, True)]))
+    executor = CpuExecutor(model, cache, reference_attention("sdpa"), max_batch=1, max_pages=1)
+    hidden, _, _ = executor.forward(StepPlan(admits=[Admit(0, [0])], prefills=[Prefill(0, 0, tokens, True)]))
     return model.logits(hidden)
 
 
@@ -136,45 +148,50 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_prompts_and_decodes_equal_the_reference(
     models, backend: str, weights: str, kv: str, bound: float, compile_mode: str
 ) -> None:
-    """Prompts of one token, and around a page's end; in one piece and in chunks; then decodes over a page's end."""
-    runner = gpu_runner(model_of(models, weights), backend, kv=kv, compile_mode=compile_mode)
+    """Prompts of one token and around a page's end, in one piece and in chunks; then decodes across a page's end."""
+    executor = gpu_executor(model_of(models, weights), backend, kv=kv, compile_mode=compile_mode)
     sizes = [1, 127, 128, 129, 300]
     prompts = [ids(size, size) for size in sizes]
     expected = [reference(models["reference"], [*prompt, 7, 9, 11]) for prompt in prompts]
-    runner._admit(StepPlan(admits=admit([size + 3 for size in sizes])))
-    whole, _ = runner.prefill([Prefill(row, 0, prompt, True) for row, prompt in enumerate(prompts)], all_logits=True)
-    for part, size, logits in zip(whole.split(sizes), sizes, expected, strict=True):
+    executor._admit(StepPlan(admits=admit([size + 3 for size in sizes])))
+    pieces, _ = prefill(
+        executor, [Prefill(row, 0, prompt, True) for row, prompt in enumerate(prompts)], all_logits=True
+    )
+    for part, size, logits in zip(pieces.split(sizes), sizes, expected, strict=True):
         assert error(part, logits[:size]) < bound
     longest = prompts[4]
     for start, end in ((0, 100), (100, 230), (230, 300)):  # chunks that end within a page
-        part, _ = runner.prefill([Prefill(4, start, longest[start:end], end == 300)], all_logits=True)
+        part, _ = prefill(executor, [Prefill(4, start, longest[start:end], end == 300)], all_logits=True)
         assert error(part, expected[4][start:end]) < bound
     for step, token in enumerate((7, 9, 11)):
-        runner.last_token[:5] = token
-        logits = runner.decode_logits(StepPlan(decodes=[Decode(row, size + step) for row, size in enumerate(sizes)]))
+        executor.last_token[:5] = token
+        logits = executor.decode_logits(StepPlan(decodes=[Decode(row, size + step) for row, size in enumerate(sizes)]))
         for row, size in enumerate(sizes):
             assert error(logits[row], expected[row][size + step]) < bound
-        runner.last_token[3] = token
-        alone = runner.decode_logits(StepPlan(decodes=[Decode(3, sizes[3] + step)]))  # another bucket: other kernels
+        executor.last_token[3] = token
+        # Another batch size uses other kernels.
+        alone = executor.decode_logits(StepPlan(decodes=[Decode(3, sizes[3] + step)]))
         assert error(alone[0], expected[3][sizes[3] + step]) < bound
-    if runner.compiled is not None:
-        assert runner.compiled.as_json["graphs_after_start"] == 0
+    if executor.compiled is not None:
+        assert executor.compiled.as_json["graphs_after_start"] == 0
 
 
 @pytest.mark.parametrize("weights", ["bf16", "fp8", "transformer"])
 def test_long_chunks_by_cudnn_equal_one_piece_by_flash(models, weights: str) -> None:
-    runner = gpu_runner(model_of(models, weights), pages=60)
+    executor = gpu_executor(model_of(models, weights), pages=60)
     prompt = ids(6144)
-    runner._admit(StepPlan(admits=admit([6145], 60)))
+    executor._admit(StepPlan(admits=admit([6145], 60)))
     parts = [Prefill(0, start, prompt[start : start + 2048], True) for start in (0, 2048, 4096)]
-    chunks = [runner.prefill([part], all_logits=True)[0] for part in parts]
-    whole, _ = runner.prefill([Prefill(0, 0, [*prompt, 5], True)], all_logits=True)  # no multiple of 1024: flash
+    chunks = [prefill(executor, [part], all_logits=True)[0] for part in parts]
+    whole, _ = prefill(
+        executor, [Prefill(0, 0, [*prompt, 5], True)], all_logits=True
+    )  # not a multiple of 1024: FlashAttention
     bound = BF16_BOUND if weights == "bf16" else FP8_BOUND
     assert error(torch.cat(chunks), whole[:-1]) < bound
-    runner._admit(StepPlan(admits=admit([4096, 2048], 60)))
+    executor._admit(StepPlan(admits=admit([4096, 2048], 60)))
     first, second = Prefill(0, 0, prompt[:4096], True), Prefill(1, 0, prompt[:2048], True)
-    together, _ = runner.prefill([first, second], all_logits=True)  # both fresh, of two lengths: nothing to merge with
-    assert error(together, torch.cat((whole[:4096], whole[:2048]))) < bound
+    both, _ = prefill(executor, [first, second], all_logits=True)  # both fresh, of two lengths: nothing to merge
+    assert error(both, torch.cat((whole[:4096], whole[:2048]))) < bound
 
 
 @pytest.mark.parametrize(
@@ -187,20 +204,20 @@ def test_long_chunks_by_cudnn_equal_one_piece_by_flash(models, weights: str) -> 
         ("bf16", "default", 0.0),
     ],
 )
-def test_a_graph_replays_what_eager_computes(models, weights: str, compile_mode: str, temperature: float) -> None:
+def test_a_decode_graph_equals_eager_mode(models, weights: str, compile_mode: str, temperature: float) -> None:
     sizes = [300, 5, 128]
     tokens = []
     for graphs in (True, False):
         model = model_of(models, weights)
-        runner = gpu_runner(model, graphs=graphs, temperature=temperature, compile_mode=compile_mode)
-        if runner.generator is not None:
-            runner.generator.manual_seed(11)
+        executor = gpu_executor(model, graphs=graphs, temperature=temperature, compile_mode=compile_mode)
+        if executor.generator is not None:
+            executor.generator.manual_seed(11)
         prefills = [Prefill(row, 0, ids(size), True) for row, size in enumerate(sizes)]
         plans = [StepPlan(admits=admit([size + 9 for size in sizes]), prefills=prefills)]
         for step in range(8):
             plans += [StepPlan(decodes=[Decode(row, size + step) for row, size in enumerate(sizes)])]
-        got = [list(runner.execute(plan)) for plan in plans]
-        logits = runner.decode_logits(StepPlan(decodes=[Decode(row, size + 8) for row, size in enumerate(sizes)]))
+        got = [list(executor.execute(plan)) for plan in plans]
+        logits = executor.decode_logits(StepPlan(decodes=[Decode(row, size + 8) for row, size in enumerate(sizes)]))
         tokens.append((got, logits.cpu()))
     assert tokens[0][0] == tokens[1][0]
     assert torch.equal(tokens[0][1], tokens[1][1])
@@ -210,25 +227,30 @@ def test_a_graph_replays_what_eager_computes(models, weights: str, compile_mode:
     ("weights", "backend"),
     [("bf16", "sdpa"), ("fp8", "sdpa"), ("transformer", "sdpa"), ("bf16", "flex"), ("transformer", "flex")],
 )
-def test_captured_layers_compute_what_eager_ones_do(models, weights: str, backend: str, monkeypatch) -> None:
-    # With flex as many rows as a decode graph beside which prompts go into one pass.
-    runner = gpu_runner(model_of(models, weights), backend, prompt_chunk=1024, max_batch=64 if backend == "flex" else 8)
-    runner._admit(StepPlan(admits=admit([1030, 400, 600])))
+def test_captured_prompt_steps_equal_eager_ones(models, weights: str, backend: str, monkeypatch) -> None:
+    # With flex attention, enough rows for a decode batch that runs in one pass with prompts.
+    executor = gpu_executor(
+        model_of(models, weights), backend, prompt_chunk=1024, max_batch=64 if backend == "flex" else 8
+    )
+    executor._admit(StepPlan(admits=admit([1030, 400, 600])))
     prompt = ids(400)
-    steps = [
-        ([Prefill(0, 0, ids(1024), True)], []),  # whole steps by cuDNN, and filled up
+    steps: list[tuple[list[Prefill], list[Decode]]] = [
+        ([Prefill(0, 0, ids(1024), True)], []),  # without padding, by cuDNN
         ([Prefill(1, 0, prompt[:130], False)], []),
         ([Prefill(1, 130, prompt[130:], True), Prefill(2, 0, ids(77), True)], []),
     ]
     steps.append(([Prefill(2, 77, ids(512), True)], [Decode(0, 1024)] * (2 if backend == "flex" else 1)))
-    ran = []
+    ran: list[int] = []
 
     def run() -> list[torch.Tensor]:
-        runner.last_token.fill_(7)
-        found = [runner.prefill(prefills, decodes=decodes, all_logits=True)[0].clone() for prefills, decodes in steps]
-        return [*found, runner.cache.pool[:, :, :, :-PAGE].clone().view(torch.uint8)]
+        executor.last_token.fill_(7)
+        found = [
+            prefill(executor, prefills, decodes=decodes, all_logits=True)[0].clone() for prefills, decodes in steps
+        ]
+        return [*found, executor.cache.pool[:, :, :, :-PAGE].clone().view(torch.uint8)]
 
-    graphs = runner._prefill_graphs
+    graphs = executor._prefill_graphs
+    assert graphs is not None
     replayed = graphs.forward
 
     def counted(tokens, *rest):
@@ -236,8 +258,8 @@ def test_captured_layers_compute_what_eager_ones_do(models, weights: str, backen
         return replayed(tokens, *rest)
 
     def eager(tokens, num_decodes, prompts, output_indices):
-        attend = runner._attend(tokens, num_decodes, prompts)
-        return runner.decoder.forward(tokens, runner.page_table, attend, output_indices)
+        attend = executor._attend(tokens, num_decodes, prompts)
+        return executor.decoder.forward(tokens, executor.page_table, attend, output_indices)
 
     monkeypatch.setattr(graphs, "forward", counted)
     captured = run()
@@ -247,9 +269,11 @@ def test_captured_layers_compute_what_eager_ones_do(models, weights: str, backen
         assert torch.equal(one, two)
 
 
-def serve(runner, requests: list[Request], pages: int = 40, chunk: int = 256, together: int = 8) -> list[list[int]]:
+def serve(
+    executor: "GpuExecutor", requests: list[Request], pages: int = 40, chunk: int = 256, together: int = 8
+) -> list[list[int]]:
     scheduler = Scheduler(SHAPE, PageAllocator(pages, PAGE), max_batch=together, chunk=chunk, element_bytes=2)
-    engine = Engine(PlanChannel(runner, max_batch=together), scheduler)
+    engine = Engine(PlanChannel(executor, max_batch=together), scheduler)
     for request in requests:
         engine.submit(request)
     while not engine.idle:
@@ -263,18 +287,18 @@ def serve(runner, requests: list[Request], pages: int = 40, chunk: int = 256, to
 SIZES = [(1, 9), (128, 8), (127, 3), (129, 1), (700, 12), (256, 130), (2, 2)]
 
 
-def test_batch_composition_keeps_greedy_tokens_within_a_bucket(models) -> None:
-    """One decode bucket, every prompt a pass of its own: then a row's arithmetic is the same in any company."""
-    runner = gpu_runner(models["bf16"])
-    runner._sizes = [8]
+def test_batch_composition_keeps_greedy_tokens_within_one_batch_size(models) -> None:
+    """With one decode batch size and each prompt in its own pass, a row's arithmetic does not depend on the others."""
+    executor = gpu_executor(models["bf16"])
+    executor._sizes = [8]
 
     def requests() -> list[Request]:
         return [Request(index, ids(prompt, index), output) for index, (prompt, output) in enumerate(SIZES)]
 
-    alone = [serve(runner, [request], chunk=1024, together=8)[0] for request in requests()]
+    alone = [serve(executor, [request], chunk=1024, together=8)[0] for request in requests()]
     together = requests()
     scheduler = Scheduler(SHAPE, PageAllocator(40, PAGE), max_batch=8, chunk=1024, element_bytes=2)
-    engine = Engine(PlanChannel(runner, max_batch=8), scheduler)
+    engine = Engine(PlanChannel(executor, max_batch=8), scheduler)
     for request in together:
         engine.submit(request)
         for done, token, _ in engine.step():  # one prompt a step, while the others decode
@@ -286,27 +310,27 @@ def test_batch_composition_keeps_greedy_tokens_within_a_bucket(models) -> None:
 
 
 def test_a_pass_of_decodes_and_prompts_equals_the_reference(models) -> None:
-    """What a step of many sequences does (`MERGE_FROM`): decodes, a fresh prompt and a continued one in one pass."""
-    runner = gpu_runner(models["bf16"])
+    """A step of many sequences (`MERGE_FROM`) runs decodes and prompt chunks in one pass."""
+    executor = gpu_executor(models["bf16"])
     sizes, prompt = [300, 128], ids(200, 77)
     plan = StepPlan(admits=admit([301, 129, 201]))
-    runner._admit(plan)
+    executor._admit(plan)
     starting = [Prefill(row, 0, ids(size, size), False) for row, size in enumerate(sizes)]
-    runner.prefill([*starting, Prefill(2, 0, prompt[:90], False)])
-    runner.last_token[:2] = 7
+    executor.prefill([*starting, Prefill(2, 0, prompt[:90], False)])
+    executor.last_token[:2] = 7
     decodes = [Decode(0, 300), Decode(1, 128)]
-    logits, rows = runner.prefill([Prefill(2, 90, prompt[90:], True)], decodes=decodes)
+    logits, rows = prefill(executor, [Prefill(2, 90, prompt[90:], True)], decodes=decodes)
     assert rows.tolist() == [0, 1, 2]
-    wanted = [reference(models["reference"], [*ids(size, size), 7])[-1] for size in sizes]
-    wanted.append(reference(models["reference"], prompt)[-1])
-    for found, expected in zip(logits, wanted, strict=True):
+    expected_logits = [reference(models["reference"], [*ids(size, size), 7])[-1] for size in sizes]
+    expected_logits.append(reference(models["reference"], prompt)[-1])
+    for found, expected in zip(logits, expected_logits, strict=True):
         assert error(found, expected) < BF16_BOUND
 
 
 def test_a_full_cache_and_rows_that_wait(models) -> None:
-    runner = gpu_runner(models["bf16"], pages=7, max_batch=3)
+    executor = gpu_executor(models["bf16"], pages=7, max_batch=3)
     requests = [Request(0, ids(700), 197), Request(1, ids(20), 100), Request(2, ids(1), 128), Request(3, ids(256), 2)]
-    found = serve(runner, requests, pages=7, together=3)  # the first takes all 7 pages to the last slot
+    found = serve(executor, requests, pages=7, together=3)  # the first takes all 7 pages to the last slot
     assert [len(tokens) for tokens in found] == [197, 100, 128, 2]
 
 
@@ -315,15 +339,16 @@ def test_a_full_cache_and_rows_that_wait(models) -> None:
 @pytest.mark.parametrize("split", [False, True])
 def test_products_of_any_number_of_rows(models, rows: int, fp8: bool, split: bool) -> None:
     from llmval_runners.engine.gpu.decoder import FusedDecoder
-    from llmval_runners.engine.kernels import fused_ops as kernels
+    from llmval_runners.engine.kernels.fused_ops import linear_input
 
     model = models["fp8" if fp8 else "bf16"]
     cache = PagedKVCache(SHAPE, tensor_parallel=1, pages=1, page_size=PAGE, dtype=torch.bfloat16, device=GPU)
     decoder = FusedDecoder(model, cache)
     x = torch.randn(rows, SHAPE.ffn, device=GPU, dtype=torch.bfloat16)
-    layer = model.layers[1].down
-    given = kernels.linear_input(x, fp8)
-    values = given.values.double() * (given.scales[:, None] if fp8 else 1)
+    layer: Any = model.layers[1].down
+    given = linear_input(x, fp8)
+    assert (given.scales is not None) == fp8
+    values = given.values.double() * (1 if given.scales is None else given.scales[:, None])
     weight = layer.weight.double() * (layer.scales[:, None] if fp8 else 1)
     found = decoder.linear(layer, given, split=split).double().sum(0)
     expected = values @ weight.T
@@ -334,8 +359,8 @@ def test_products_of_any_number_of_rows(models, rows: int, fp8: bool, split: boo
 @pytest.mark.parametrize("fp8", [False, True])
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("splits", [1, 4])
-def test_one_kernel_rotates_writes_and_attends_as_two_do(fp8: bool, parts: int, splits: int) -> None:
-    """A first token, tokens around a tile's and a page's end, and rows that fill a batch up."""
+def test_the_fused_decode_kernel_equals_two_separate_kernels(fp8: bool, parts: int, splits: int) -> None:
+    """A first token, tokens around the end of a tile and of a page, and padding rows."""
     from llmval_runners.engine.kernels.fused_ops import rope_and_cache
     from llmval_runners.engine.kernels.paged_decode import paged_decode
     from llmval_runners.engine.model import rope_frequencies
@@ -351,27 +376,33 @@ def test_one_kernel_rotates_writes_and_attends_as_two_do(fp8: bool, parts: int, 
     projected = torch.randn(parts, 10, width, device=GPU).to(torch.float32 if parts > 1 else torch.bfloat16)
     frequencies = rope_frequencies(SHAPE).to(GPU)
     one, two = pools.clone(), pools.clone()
-    sizes = {"heads": SHAPE.heads, "page_size": PAGE}
+    heads = SHAPE.heads
     qkv = rope_and_cache(
-        projected.clone(), frequencies, rows, positions, table, *one, dtype=torch.bfloat16, **sizes
+        projected.clone(), frequencies, rows, positions, table, one[0], one[1], heads=heads, page_size=PAGE,
+        dtype=torch.bfloat16,
     )  # fmt: skip
-    apart = paged_decode(qkv, *one, rows, positions, table, splits=splits, **sizes)
-    whole = paged_decode(projected, *two, rows, positions, table, splits=splits, frequencies=frequencies, **sizes)
-    assert error(whole[:8], apart[:8]) < BF16_BOUND
-    one, two, before = (kept[:, :, : 24 * PAGE].float() for kept in (one, two, pools))  # not the page of the spare rows
+    separate = paged_decode(
+        qkv, one[0], one[1], rows, positions, table, heads=heads, page_size=PAGE, splits=splits
+    )  # fmt: skip
+    fused = paged_decode(
+        projected, two[0], two[1], rows, positions, table, heads=heads, page_size=PAGE, splits=splits,
+        frequencies=frequencies,
+    )  # fmt: skip
+    assert error(fused[:8], separate[:8]) < BF16_BOUND
+    one, two, before = (pool[:, :, : 24 * PAGE].float() for pool in (one, two, pools))  # without the padding page
     assert error(two, one) < 0.005 and error(two, before) > 0.05
 
 
-def test_transformer_engine_layers_hold_one_byte_a_weight(models) -> None:
-    layer = model_of(models, "transformer").layers[0].gate_up
+def test_transformer_engine_layers_take_one_byte_per_weight(models) -> None:
+    layer: Any = model_of(models, "transformer").layers[0].gate_up
     assert (layer.weight.dtype, layer.weight.element_size()) == (torch.float8_e4m3fn, 1)
-    assert layer.inner.weight._transpose is None  # a copy for training
+    assert layer.inner.weight._transpose is None  # it would be a copy for training
     dequantised = layer.weight.float() * layer.scales
     assert error(dequantised, models["bf16"].layers[0].gate_up.weight) < 0.04  # rounding to 3 bits of mantissa
 
 
 @pytest.mark.parametrize("flags", ["--fp8-mode transformer-engine --kv-dtype fp8", "--compile-mode smart"])
-def test_a_load_test_of_a_few_requests_says_what_ran(flags: str, tmp_path: Path) -> None:
+def test_a_short_load_test_reports_what_ran(flags: str, tmp_path: Path) -> None:
     if "transformer" in flags:
         skip_without_transformer_engine()
     out = tmp_path / "result.json"

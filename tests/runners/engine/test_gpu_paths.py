@@ -1,4 +1,4 @@
-"""What a GPU's paths decide on the host, checked on a CPU: sizes of pages, chunks that merge, what is compiled."""
+"""Host-side decisions of the GPU code, checked on a CPU: page sizes, merged chunks, compiled sizes."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ from tests.helpers.own_process import run
 CPU = torch.device("cpu")
 
 
-def test_pages_that_a_tile_does_not_divide_are_refused() -> None:
+def test_page_sizes_that_no_tile_divides_are_refused() -> None:
     for taken in (16, 32, 64, 128, 192, 256):
         check_gpu_page(taken)
     for size in (8, 48, 80, 96, 112, 160):
@@ -25,7 +25,7 @@ def test_pages_that_a_tile_does_not_divide_are_refused() -> None:
             check_gpu_page(size)
 
 
-def test_a_tile_is_never_larger_than_what_divides_the_page() -> None:
+def test_a_tile_always_divides_the_page() -> None:
     run("""
 import no_triton
 import torch
@@ -41,13 +41,13 @@ else:
 """)
 
 
-def test_a_fresh_prompt_beside_a_continued_one_is_not_merged_with_attention_to_nothing() -> None:
-    """Of no keys PyTorch returns memory as it was; here that is NaN."""
+def test_a_fresh_prompt_beside_a_continued_one_is_not_merged_with_attention_to_zero_keys() -> None:
+    """For zero keys PyTorch returns uninitialised memory; the stand-in returns NaN."""
     run("""
 from types import SimpleNamespace
 import torch
 import no_triton
-from llmval_runners.engine.attention import sdpa as gpu_attention
+from llmval_runners.engine.attention import sdpa
 from llmval_runners.engine.attention.backend import Prompts, TokenSpan
 from llmval_runners.engine.attention.sdpa import SdpaAttention
 
@@ -62,7 +62,7 @@ def cudnn(q, k, v, causal):
 def merge(one, two, one_log, two_log, out):
     out.copy_(one + (two - one) * torch.sigmoid(two_log - one_log).t()[..., None])
 
-gpu_attention._cudnn, gpu_attention.merge_attention = cudnn, merge
+sdpa._cudnn, sdpa.merge_attention = cudnn, merge
 torch.manual_seed(0)
 pool = torch.randn(1, 2, 1, 80 * 128, 16)
 attention = SdpaAttention(SimpleNamespace(page_size=128, pool=pool), 1)
@@ -77,11 +77,11 @@ mixed = step(TokenSpan(0, 0, 2048, 2048), TokenSpan(1, 2048, 2048, 0))
 assert mixed.isfinite().all()
 qkv[:2048] = qkv[2048:].clone()
 assert torch.allclose(mixed[2048:], step(TokenSpan(0, 0, 2048, 0)), atol=1e-6)
-assert not torch.allclose(mixed[:2048], fresh, atol=1e-2), "what came before counts"
+assert not torch.allclose(mixed[:2048], fresh, atol=1e-2), "earlier tokens count"
 """)
 
 
-def test_what_is_compiled_for_large_steps_stays_within_the_page_table() -> None:
+def test_compiling_for_large_steps_stays_within_the_page_table() -> None:
     run("""
 from types import SimpleNamespace
 import torch
@@ -89,18 +89,22 @@ import no_triton
 from llmval_runners.engine.gpu.executor import GpuExecutor
 
 ran = []
-runner = SimpleNamespace(
+executor = SimpleNamespace(
     page_table=torch.zeros(3, 5, dtype=torch.int32), cache=SimpleNamespace(page_size=128, padding_page=7),
     padding_row=2, _pages={},
 )
-runner.prefill = lambda chunks: ran.append([(c.row, c.start, len(c.tokens), len(runner._pages[c.row])) for c in chunks])
-GpuExecutor._compile_prompts(runner, [512, 1500])
+
+def prefill(chunks):
+    ran.append([(c.row, c.start, len(c.tokens), len(executor._pages[c.row])) for c in chunks])
+
+executor.prefill = prefill
+GpuExecutor._compile_prompts(executor, [512, 1500])
 assert ran == [[(2, 0, 512, 5)], [(2, 0, 640, 5), (2, 0, 640, 5), (2, 0, 220, 5)]], ran
-assert not runner._pages
+assert not executor._pages
 """)
 
 
-def test_the_mode_in_the_result_is_that_of_the_layers() -> None:
+def test_the_reported_fp8_mode_is_read_from_the_layers() -> None:
     made = [
         build(SHAPES["tiny"], random_weights(0, CPU), Parallel(CPU), torch.float32, *how)
         for how in ((), (Fp8Weight.quantize,))

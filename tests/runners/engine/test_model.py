@@ -1,4 +1,4 @@
-"""The model's numbers: against Hugging Face's Llama, sharded against whole, and by the parameter formula."""
+"""The model's results: compared with Hugging Face's Llama, sharded with unsharded, and sizes with the formula."""
 
 import os
 from dataclasses import replace
@@ -22,14 +22,15 @@ from llmval_runners.engine.weights import (
     tensor_shapes,
 )
 from llmval_runners.process.errors import Refused
+from torch.multiprocessing.spawn import start_processes
 
 CPU = torch.device("cpu")
 SCALED = replace(SHAPES["tiny"], rope_scaling=RopeScaling(factor=4.0, original_max_positions=32), rope_theta=1e4)
-TOKENS = list(range(3, 3 + 7 * 53, 7))  # 53 tokens: longer than the scaled shape's original context, and no whole page
+TOKENS = list(range(3, 3 + 7 * 53, 7))  # 53: above the scaled shape's original context, and no whole page
 
 
 def logits(model: Decoder, backend: str, tokens: list[int], page_size: int = 8) -> torch.Tensor:
-    """Logits of this rank for each position of one prompt, in shuffled pages."""
+    """This rank's logits for each position of one prompt, in shuffled pages."""
     pages = pages_for(len(tokens), page_size) + 3
     cache = PagedKVCache(
         model.shape,
@@ -39,12 +40,12 @@ def logits(model: Decoder, backend: str, tokens: list[int], page_size: int = 8) 
         dtype=torch.float32,
         device=CPU,
     )
-    runner = CpuExecutor(model, cache, reference_attention(backend), max_batch=2, max_pages=pages)
+    executor = CpuExecutor(model, cache, reference_attention(backend), max_batch=2, max_pages=pages)
     order = torch.randperm(pages, generator=torch.Generator().manual_seed(1)).tolist()
     plan = StepPlan(
         admits=[Admit(1, order[: pages_for(len(tokens), page_size)])], prefills=[Prefill(1, 0, tokens, True)]
     )
-    hidden, _, _ = runner.forward(plan)
+    hidden, _, _ = executor.forward(plan)
     return model.logits(hidden)
 
 
@@ -106,18 +107,18 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    torch.multiprocessing.start_processes(_rank, (port, str(tmp_path)), nprocs=2, start_method="fork")
+    start_processes(_rank, (port, str(tmp_path)), nprocs=2, start_method="fork")
     model = build(SHAPES["tiny"], random_weights(3, CPU), Parallel(CPU), torch.float32)
     expected = logits(model, "sdpa", TOKENS)
     hidden = torch.randn(5, 128, generator=torch.Generator().manual_seed(5))
     for rank in (0, 1):
-        whole, sampled, *least = torch.load(tmp_path / f"{rank}.pt")
+        whole, sampled, *minima = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(whole, expected, atol=2e-5, rtol=1e-4)
         assert sampled.tolist() == model.logits(hidden).argmax(-1).tolist()
-        assert least == [7, 7]
+        assert minima == [7, 7]
 
 
-def test_checkpoint_gives_the_weights_back(tmp_path: Path) -> None:
+def test_a_checkpoint_restores_the_weights(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
     transformers = pytest.importorskip("transformers")
     shape = SHAPES["tiny"]
@@ -153,7 +154,7 @@ def test_sampling_follows_the_softmax(tiny: Decoder) -> None:
         assert abs((drawn == token).float().mean() - probability) < 4 * (probability / 20_000) ** 0.5
 
 
-def test_parameters_are_those_of_the_tensors() -> None:
+def test_the_parameter_count_is_that_of_the_tensors() -> None:
     for shape in SHAPES.values():
         assert shape.parameters == sum(torch.Size(size).numel() for _, size in tensor_shapes(shape))
     assert 39e9 <= SHAPES["llama40b"].parameters <= 41e9
@@ -162,7 +163,7 @@ def test_parameters_are_those_of_the_tensors() -> None:
     assert SHAPES["llama40b"].kv_bytes_per_token(2) * 65536 == 12 * 1024**3
 
 
-def test_what_does_not_divide_is_refused_by_name() -> None:
+def test_a_shape_that_the_ranks_do_not_divide_is_refused_by_name() -> None:
     with pytest.raises(Refused, match=r"KV heads \(4\).*--nproc_per_node 1 or 2 or 4"):
         SHAPES["tiny"].check_tensor_parallel(8)
     with pytest.raises(Refused, match="--model tiny"):

@@ -1,4 +1,4 @@
-"""Ranks of one node: what counts as a lost one, one that hangs, and an end that takes its time."""
+"""The ranks of one node: errors that mean a lost rank, a hang, and a slow shutdown."""
 
 import json
 import os
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
         RuntimeError("NCCL error in: init.cc:1, unhandled cuda error. Cuda failure 2 'out of memory'"),
     ],
 )
-def test_what_happened_on_this_rank_is_not_another_ranks_end(mine: Exception) -> None:
+def test_an_error_of_this_rank_is_not_reported_as_a_lost_rank(mine: Exception) -> None:
     parallel = Parallel(CPU)
     with pytest.raises(type(mine)) as raised, parallel._guarded("all-reduce"):
         raise mine
@@ -38,7 +38,7 @@ def test_what_happened_on_this_rank_is_not_another_ranks_end(mine: Exception) ->
         raise RuntimeError("[/gloo/pair.cc:1] Connection closed")
 
 
-def test_the_result_names_what_sums_by_size() -> None:
+def test_the_reported_all_reduce_names_the_algorithm_for_each_size() -> None:
     parallel = Parallel(CPU)
     assert parallel.all_reduce_name == "none"
     parallel.size, parallel.device = 2, torch.device("meta")

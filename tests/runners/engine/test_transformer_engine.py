@@ -1,6 +1,6 @@
-"""Transformer Engine's layers: how they are made, filled up, run, counted and told, with a fake in the library's place.
+"""Transformer Engine's layers: made, padded, run, counted and reported, with a fake in place of the library.
 
-What the library itself computes is for a GPU to show (`test_gpu.py`).
+`test_gpu.py` checks the library's own results on a GPU.
 """
 
 import ctypes
@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ FLAGS = ["--fp8-mode", "transformer-engine", "--kv-tokens", "4096", "--duration"
 
 @pytest.fixture
 def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Enough of an H200 to decide what would run there."""
+    """Pretend to be an H200, as far as the configuration asks."""
     for name, value in {
         "is_available": lambda: True,
         "device_count": lambda: 8,
@@ -52,7 +53,7 @@ def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 8, 15, 16, 17, 48])
-def test_any_number_of_rows_is_filled_up_with_zeros_and_cut_again(monkeypatch, rows: int) -> None:
+def test_any_number_of_rows_is_padded_with_zeros_and_cut_again(monkeypatch, rows: int) -> None:
     te = fake_te.install(monkeypatch)
     engine = fp8.load_transformer_engine()
     with torch.inference_mode():
@@ -61,13 +62,13 @@ def test_any_number_of_rows_is_filled_up_with_zeros_and_cut_again(monkeypatch, r
         with engine.autocast():
             found = layer(x)
     assert te.rows == [-(-rows // 16) * 16]
-    values, scale = fake_te.quantised(x)  # of the rows alone: what fills up does not move the scale
+    values, scale = fake_te.quantised(x)  # of the real rows: padding does not change the scale
     expected = (values.view(torch.float8_e4m3fn).float() * scale) @ (layer.weight.float() * layer.scales).T
     torch.testing.assert_close(found, expected)
     assert found.is_contiguous() and float((found - x @ weight.T).norm() / (x @ weight.T).norm()) < 0.06
 
 
-def test_weights_are_one_copy_in_fp8_also_where_gradients_are_on(monkeypatch) -> None:
+def test_weights_are_one_copy_in_fp8_even_with_gradients_on(monkeypatch) -> None:
     te = fake_te.install(monkeypatch)
     with torch.enable_grad():
         layer = fp8.load_transformer_engine().linear(torch.randn(32, 16))
@@ -78,7 +79,7 @@ def test_weights_are_one_copy_in_fp8_also_where_gradients_are_on(monkeypatch) ->
 
 
 def test_a_model_of_such_layers_is_near_the_plain_one(monkeypatch) -> None:
-    """Every layer of every block, in steps of 1 and of 53 tokens, in one context a step."""
+    """Every linear layer of every block, in steps of 1 and of 53 tokens, with one context per step."""
     te = fake_te.install(monkeypatch)
     plain = build(TINY, random_weights(3, CPU), Parallel(CPU), torch.float32)
     model = build(TINY, random_weights(3, CPU), Parallel(CPU), torch.float32, linear_maker("transformer-engine"))
@@ -95,11 +96,11 @@ def test_a_model_of_such_layers_is_near_the_plain_one(monkeypatch) -> None:
     assert len(te.rows) == 2 * 4 * TINY.layers
     assert isinstance(model.head, Linear)
     assert fp8_kernel(plain) is None
-    assert "Transformer Engine 2.20.2, Float8CurrentScaling" in fp8_kernel(model)
+    assert "Transformer Engine 2.20.2, Float8CurrentScaling" in (fp8_kernel(model) or "")
 
 
 @pytest.mark.parametrize("asks", ["load test", "long context"])
-def test_where_it_is_missing_or_does_not_load_one_sentence_says_what_to_do(monkeypatch, hopper, asks: str) -> None:
+def test_a_missing_or_broken_library_is_refused_with_a_remedy(monkeypatch, hopper, asks: str) -> None:
     def ask() -> None:
         if asks == "load test":
             configure(parse(FLAGS), world_size=1, local_rank=0)
@@ -118,7 +119,7 @@ def test_where_it_is_missing_or_does_not_load_one_sentence_says_what_to_do(monke
         ask()
 
 
-def test_an_old_one_is_refused(monkeypatch) -> None:
+def test_an_old_library_is_refused(monkeypatch) -> None:
     fake_te.install(monkeypatch)
     monkeypatch.delattr(fake_te.FakeTe, "autocast")
     with pytest.raises(Refused, match=r"2\.20 or later, and 2\.20\.2 has no te\.autocast"):
@@ -126,23 +127,23 @@ def test_an_old_one_is_refused(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
-def test_what_the_list_asks_for_is_configured_at_half_the_bytes(monkeypatch, hopper, ranks: int) -> None:
+def test_fp8_weights_are_configured_at_half_the_bytes(monkeypatch, hopper, ranks: int) -> None:
     fake_te.install(monkeypatch)
     flags = [*FLAGS, "--attention-backend", "flex"]
     config = configure(parse(flags), world_size=ranks, local_rank=0)
     native = configure(parse(["--fp8-mode", "native", *flags[2:]]), world_size=ranks, local_rank=0)
     assert (config.fp8, config.attention, config.tensor_parallel) == ("transformer-engine", "flex", ranks)
     assert config.weight_bytes_per_rank == native.weight_bytes_per_rank
-    kept = config.shape.vocab * config.shape.hidden * 2  # table, and head over the ranks
+    unquantised = config.shape.vocab * config.shape.hidden * 2  # table, and head over the ranks
     layers = config.shape.parameters - 2 * config.shape.vocab * config.shape.hidden
-    assert config.weight_bytes_per_rank == kept + (layers + kept) // ranks
+    assert config.weight_bytes_per_rank == unquantised + (layers + unquantised) // ranks
     small = [*flags, "--heads", "4", "--kv-heads", "4", "--head-dim", "24", "--ffn", "1024"]
     if ranks == 4:
         with pytest.raises(Refused, match="divisible by 16, and the query width"):
             configure(parse(small), world_size=4, local_rank=0)
 
 
-def test_long_context_counts_its_bytes_and_says_what_ran(monkeypatch, hopper) -> None:
+def test_long_context_counts_its_bytes_and_reports_the_kernel(monkeypatch, hopper) -> None:
     fake_te.install(monkeypatch)
     settings = decide(long_context_options(FLAGS[:2]), world_size=1, local_rank=0)
     assert (settings.setup.fp8_mode, settings.setup.kv_dtype) == ("transformer-engine", "fp8")
@@ -151,10 +152,10 @@ def test_long_context_counts_its_bytes_and_says_what_ran(monkeypatch, hopper) ->
     weights = Weights(setup, random_weights(0, CPU), Parallel(CPU))
     assert weights.bytes == weights_bytes(setup)
     assert weights.matrix_dtype() == "float8_e4m3fn"
-    assert "2.20.2" in weights.fp8_kernel()
+    assert "2.20.2" in (weights.fp8_kernel() or "")
 
 
-def test_the_result_says_library_version_and_recipe(monkeypatch, hopper) -> None:
+def test_the_result_states_library_version_and_recipe(monkeypatch, hopper) -> None:
     from llmval_runners.load_test.session import _identity
 
     fake_te.install(monkeypatch)
@@ -166,14 +167,14 @@ def test_the_result_says_library_version_and_recipe(monkeypatch, hopper) -> None
     assert (identity["fp8_mode"], identity["kv_dtype"]) == ("transformer-engine", "float8_e4m3fn")
     plain = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16)
     ran.model = plain
-    assert _identity(config, ran)["fp8_mode"] == "none", "of what ran, whatever was asked for"
+    assert _identity(config, ran)["fp8_mode"] == "none", "it reports what ran, not what was requested"
     assert identity["fp8_kernel"].startswith("Transformer Engine 2.20.2, Float8CurrentScaling: E4M3 weights")
     assert (identity["compile_mode"], identity["compile"]) == ("off", None)
 
 
-def test_the_workspace_that_the_products_keep_can_be_given_back(monkeypatch) -> None:
+def test_the_products_workspace_can_be_freed(monkeypatch) -> None:
     """2.20.2's `get_cublas_workspace` is a function under `lru_cache`."""
-    gemm = ModuleType("gemm")
+    gemm: Any = ModuleType("gemm")
     gemm.get_cublas_workspace = functools.lru_cache(lambda device, ub, grouped_gemm: torch.empty(1))
     first = gemm.get_cublas_workspace(0, False, False)
     fp8.free_workspace()  # the library is not loaded
@@ -188,7 +189,7 @@ def process(tmp_path, monkeypatch):
     """A process that has mapped torch's cuDNN; returns the list of libraries that it loads."""
     for name in fp8.CUDNN_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(fp8.CUDNN_VARIABLES[0], "")  # so that it is taken away again
+    monkeypatch.setenv(fp8.CUDNN_VARIABLES[0], "")  # so that monkeypatch removes it afterwards
     for name in ("libcudnn.so.9", "libcudnn_graph.so.9", "libcudnn_cnn.so.9", "libcublas.so.13"):
         (tmp_path / name).touch()
     maps = tmp_path / "maps"
@@ -199,18 +200,18 @@ def process(tmp_path, monkeypatch):
     return loaded
 
 
-def test_all_parts_are_loaded_for_all_and_the_folder_is_named(process, tmp_path):
+def test_all_parts_of_torchs_cudnn_are_loaded_globally_and_the_folder_is_exported(process, tmp_path):
     assert fp8.preload_torch_cudnn() == tmp_path
     parts = ("libcudnn.so.9", "libcudnn_cnn.so.9", "libcudnn_graph.so.9")
     assert process == [(str(tmp_path / name), ctypes.RTLD_GLOBAL) for name in parts]
     assert os.environ["CUDNN_HOME"] == str(tmp_path)
 
 
-def test_a_cudnn_that_the_environment_names_is_left_alone(process, monkeypatch):
+def test_a_cudnn_in_the_environment_takes_precedence(process, monkeypatch):
     monkeypatch.setenv("CUDNN_PATH", "/opt/cudnn")
     assert fp8.preload_torch_cudnn() is None and not process
 
 
-def test_without_a_cudnn_nothing_is_done(process):
+def test_without_a_cudnn_nothing_is_loaded(process):
     fp8.MAPS.write_text("7f00-7f01 r-xp 0 08:01 1  /lib/libc.so.6\n")
     assert fp8.preload_torch_cudnn() is None and not process
