@@ -12,7 +12,6 @@ from llmval_tui.runs.store import is_demo
 
 if TYPE_CHECKING:
     from llmval_tui.tui.data.workspace_view import FirstLook
-    from llmval_tui.tui.held import HeldTerminal
     from llmval_tui.tui.settings import Settings
 
 T = TypeVar("T")
@@ -65,17 +64,13 @@ def dashboard(options: argparse.Namespace) -> int:
     )
     if checklist is None:
         return _run(settings)
-    first = _first_look(settings)
-    from llmval_tui.tui.opening import show_at_once
-
-    with show_at_once(settings, first) as held:
-        return _run(settings, first, held)
+    return _run(settings, _first_look(settings))
 
 
-def _run(settings: "Settings", first: "FirstLook | None" = None, held: "HeldTerminal | None" = None) -> int:
+def _run(settings: "Settings", first: "FirstLook | None" = None) -> int:
     from llmval_tui.tui.app import run
 
-    return run(settings, first, held)
+    return run(settings, first)
 
 
 def _first_look(settings: "Settings") -> "FirstLook":

@@ -1,6 +1,6 @@
-"""How many cells of the terminal a text takes, as Rich counts them, without Rich where each character takes one.
+"""How many cells of the terminal a text takes, as Rich counts them. Rich is imported only for unusual characters.
 
-The list is drawn before Rich is imported; most of what is ever drawn has only such characters.
+Most texts have only characters of one cell, so most commands print without importing Rich.
 """
 
 # One cell each in every version of Unicode's tables: Latin, Greek, Cyrillic, dashes and quotes, and our own signs.

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.driver import Driver
 from textual.notifications import SeverityLevel
 from textual.screen import ModalScreen
 
@@ -21,8 +20,6 @@ from llmval_tui.tui import gc_control as collecting
 from llmval_tui.tui.cli_client import Commands, LlmvalCommands
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.workspace_view import FirstLook, Workspace, propose
-from llmval_tui.tui.driver import taking_over
-from llmval_tui.tui.held import HeldTerminal
 from llmval_tui.tui.key_queue import TypingAhead
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.main import MainScreen
@@ -65,13 +62,12 @@ class Dashboard(StyledApp):
         workspace: Workspace | None = None,
         first: FirstLook | None = None,
         live: bool = True,
-        driver_class: type[Driver] | None = None,
     ) -> None:
         # What Textual does for NO_COLOR clashes with themes of the terminal's own colours (black on black); here the
         # theme `mono` does it, and the variable must not be seen by the constructor. Children still get it, from
         # `settings.environment`.
         os.environ.pop("NO_COLOR", None)
-        super().__init__(driver_class=driver_class)
+        super().__init__()
         self.settings = settings
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)
@@ -95,6 +91,10 @@ class Dashboard(StyledApp):
         self.main = MainScreen(state, workspace, commands or LlmvalCommands(settings), live, replay, first)
         self._held: dict[str, tuple[SeverityLevel, float | None]] = {}  # messages that wait for a dialog's end
         self._typing = TypingAhead(self, super().on_event, lambda: self.main.asking)
+
+    def on_load(self) -> None:
+        if not self.is_headless:
+            self.handle_signals()  # before the driver changes the terminal
 
     def on_mount(self) -> None:
         """After Ctrl-Z and fg the terminal shows the shell's lines, and only what changes would be drawn over them."""
@@ -144,7 +144,7 @@ class Dashboard(StyledApp):
                 self._unnotify(shown, refresh=False)
         super()._refresh_notifications()
 
-    def end_when_told(self) -> None:
+    def handle_signals(self) -> None:
         """SIGTERM and SIGHUP end the dashboard as a key would: the terminal gets its screen, mouse and cursor back."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.exit, None, ExitCode.INTERRUPTED)
@@ -164,15 +164,14 @@ class Dashboard(StyledApp):
             self.screen.dismiss(None)
 
 
-def run(settings: Settings, first: FirstLook | None = None, held: HeldTerminal | None = None) -> int:
+def run(settings: Settings, first: FirstLook | None = None) -> int:
     """Open the dashboard and stay until the operator leaves: 0, 130 after a signal, 1 after a defect of its own.
 
     Raises:
-        Refused: the theme or the recording is not there; said on the screen from before.
+        Refused: the theme or the recording does not exist. The terminal is not changed yet.
     """
     collecting.pause()
-    app = Dashboard(settings, first=first, driver_class=taking_over(held) if held is not None else None)
-    app.call_later(app.end_when_told)
+    app = Dashboard(settings, first=first)
     app.call_later(app.set_timer, SETTLED_S, collecting.settle)
     app.run(mouse=settings.mouse)
     if app.return_code == ExitCode.FAILED:  # Textual has written where; what matters now comes last, where it is seen

@@ -31,7 +31,7 @@ async def ready(pilot: Pilot[Any]) -> Dashboard:
 
 
 def text_of(widget: Painted) -> str:
-    return "\n".join(row.plain for row in widget._shown)
+    return widget.plain_text()
 
 
 def said(app: Dashboard) -> str:

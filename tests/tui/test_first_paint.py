@@ -15,40 +15,7 @@ from llmval_tui.tui.data.workspace_view import Workspace as Looker
 from tests.helpers.tui_builder import Workspace
 from tests.helpers.tui_pilot import WIDE, Make, text_of, until
 
-# The dashboard as the command line opens it, without a terminal; told is what stands when the first picture is drawn.
-CHILD = """
-import sys
-from argparse import Namespace
-from llmval_tui import cli
-
-tell = sys.stdout.write
-sys.stdin = sys.stdout = Namespace(isatty=lambda: True, flush=lambda: None)
-given = cli.import_module
-
-def opened(name):
-    module = given(name)
-    from llmval_tui.tui import gc_control as collecting
-    run_it = module._run
-    def then(*given):
-        from llmval_tui.tui import app
-        from textual.app import App
-        run, display = app.Dashboard.run, App._display
-        app.Dashboard.run = lambda self, **options: run(self, headless=True, size=(120, 40), **options)
-        def first(self, screen, renderable):
-            if renderable is None:
-                return display(self, screen, renderable)
-            shown = "".join(row.plain for row in self.main._steps._shown)
-            tell(f"{'1.2' in shown}\\n" + "\\n".join(sys.modules) + "\\n")
-            self.exit(0)
-            App._display = display
-        App._display = first
-        return run_it(*given)
-    module._run = then
-    return module
-
-cli.import_module = opened
-sys.exit(cli.main(["--workspace", sys.argv[1], "--checklist", sys.argv[2]]))
-"""
+CHILD = Path(__file__).parent / "children" / "first_paint.py"
 
 # None of it is small, and none is needed for a list.
 LATER = (
@@ -62,7 +29,7 @@ LATER = (
 
 def start(workspace: Workspace, cache: Path) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(workspace.root), str(workspace.checklist)],
+        [sys.executable, str(CHILD), str(workspace.root), str(workspace.checklist)],
         capture_output=True, text=True, timeout=60, check=False,
         env={**os.environ, "XDG_CACHE_HOME": str(cache), "TERM": "xterm-256color"},
     )  # fmt: skip

@@ -13,7 +13,6 @@ from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.watcher import LiveTelemetry, Looked, RecorderState, Sampled, Telemetry, Watcher
 from llmval_tui.tui.data.workspace_view import FirstLook, Workspace
 from llmval_tui.tui.drawing.compositor import TightCompositor
-from llmval_tui.tui.geometry import BOTH
 from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.panes.run import RunPane
 from llmval_tui.tui.screens.jumping import JumpingScreen
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from llmval_tui.tui.panes.log import LogPane
     from llmval_tui.tui.widgets.prompt import Prompt
 
+SPLIT_COLUMNS = 100  # from this width on, the list and a pane are side by side
 PAINTED_S = 0.02  # from the first list on: what has been drawn is on its way to the terminal
 LATEST_S = 0.5  # that everything else waits for a list that does not come
 
@@ -202,7 +202,7 @@ class MainScreen(JumpingScreen):
 
     def _arrange(self) -> None:
         """Show list and pane side by side where there is room, else the one that has the focus."""
-        both = self.size.width >= BOTH and not self.zoomed
+        both = self.size.width >= SPLIT_COLUMNS and not self.zoomed
         on_list = self._steps.has_focus or self.focused is None
         self.query_one("#left").display = both or on_list
         self.query_one("#right").display = both or not on_list

@@ -36,6 +36,10 @@ class Painted(Widget):
         """What is to be seen now, at most `height` rows."""
         raise NotImplementedError
 
+    def plain_text(self) -> str:
+        """The rows as they were last drawn, as text without styles."""
+        return "\n".join(row.plain for row in self._shown)
+
     @property
     def styled(self) -> StyledApp:
         return cast(StyledApp, self.app)
