@@ -1,4 +1,4 @@
-"""A GPU whose power is a function of time, seen through a counter that steps and a power reading with noise."""
+"""A fake GPU: power is a function of time, read by a stepwise energy counter and by noisy power readings."""
 
 import math
 import random
@@ -9,7 +9,7 @@ from llmval_runners.measure.nvml_meter import MeterFault, Reading
 
 
 class VirtualTime:
-    """A clock that moves only when somebody sleeps or a reading takes its time."""
+    """A clock that advances only while somebody sleeps or a reading takes time."""
 
     def __init__(self, start: float = 1000.0) -> None:
         self.now = start
@@ -22,9 +22,10 @@ class VirtualTime:
 
 
 class FakeMeter:
-    """A `PowerMeter` of GPUs with one power curve each (W over s).
+    """A `PowerMeter` of GPUs with one power curve (W over s) each.
 
-    The counter is the curve's exact integral, but moves only every 97 to 103 ms, as an H200's. Faults are attributes.
+    The counter is the exact integral of the curve, but changes only every 97 to 103 ms, as on an H200. Tests set
+    attributes to simulate faults.
     """
 
     power_source = "fake, instant"
@@ -56,7 +57,7 @@ class FakeMeter:
 
     def energy_j(self, gpu: int) -> float:
         self._spend(0.0037)
-        self._alive()
+        self._check_alive()
         now = self._clock()
         done, total, stepped, shown = self._state[gpu]
         while not self.stuck and now >= stepped + self._step[gpu]:
@@ -71,7 +72,7 @@ class FakeMeter:
 
     def read(self, gpu: int) -> Reading:
         self._spend(0.0003)
-        self._alive()
+        self._check_alive()
         power = self.curves[gpu](self._clock()) * self.power_factor * (1 + self._random.gauss(0, self.noise))
         return Reading(None if self.no_power else power, self.utilisation, 1980.0, 3201.0, 61.0, self.throttle)
 
@@ -79,20 +80,17 @@ class FakeMeter:
         self.closed = True
 
     def _integral(self, gpu: int, start: float, end: float) -> float:
-        """Simpson over a step: exact enough for curves that move over seconds."""
+        """Simpson's rule over a step: exact enough for curves that change over seconds."""
         curve, middle = self.curves[gpu], (start + end) / 2
         return (end - start) / 6 * (curve(start) + 4 * curve(middle) + curve(end)) * self.counter_factor
 
-    def _alive(self) -> None:
+    def _check_alive(self) -> None:
         if self.dead_at is not None and self._clock() >= self.dead_at:
             raise MeterFault("the GPU is lost")
 
 
 def wave(base: float, parts: list[tuple[float, float, float]], drift: float = 0.0) -> Callable[[float], float]:
-    """A steady load's power.
-
-    A base, slow waves of (amplitude W, period s, phase) and a drift in W/s; never below 30 W.
-    """
+    """A steady load in W: a base, slow waves of (amplitude W, period s, phase) and a drift in W/s; at least 30 W."""
 
     def power(at: float) -> float:
         waves = sum(a * math.sin(2 * math.pi * at / period + phase) for a, period, phase in parts)

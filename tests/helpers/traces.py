@@ -1,4 +1,4 @@
-"""Traces and results made small, as the profilers and the load test write them."""
+"""Small traces and results in the form that the profilers and the load test write."""
 
 import gzip
 import json

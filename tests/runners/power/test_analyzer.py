@@ -1,4 +1,4 @@
-"""The analyzer: exact by hand, true over generated sweeps, and clear about what it does not read."""
+"""The analyzer: exact on worked examples, correct on generated sweeps, and clear about unsupported files."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def summary_of(paths, price=0.16, pue=1.5):
     return summarise(*read_all(paths), price, pue)
 
 
-def test_by_hand(tmp_path):
+def test_figures_of_a_worked_example(tmp_path):
     records = [
         cell("bf16", 2, {"prefill": phase(20_000, 0.035), "decode": phase(200, 3.0)}),
         cell("fp16", 2, {"prefill": phase(16_000, 0.040), "decode": phase(220, 2.5)}),
@@ -93,28 +93,28 @@ def records_of(sweep):
 
 @settings(deadline=None)
 @given(sweeps, st.floats(0.01, 2), st.floats(1, 3))
-def test_over_generated_sweeps(tmp_path_factory, sweep, price, pue):
+def test_properties_of_generated_sweeps(tmp_path_factory, sweep, price, pue):
     paths = write(tmp_path_factory.mktemp("sweep"), *records_of(sweep))
     found = summary_of(paths, price, pue)
     rows = {(row["cell"], row["phase"]): row for row in found["cells"]}
     bad = {(row["cell"], row["phase"]) for row in found["invalid"]}
     assert len(rows) + len(bad) == 2 * len(sweep) and not rows.keys() & bad
     for front in found["pareto"]:
-        mine = [row for row in rows.values() if (row["model"], row["phase"]) == (front["model"], front["phase"])]
-        on = [row for row in mine if row["cell"] in front["cells"]]
-        assert len(on) == len(front["cells"]) > 0, "a cell that is not valid is on the front"
-        for row in mine:
+        group = [row for row in rows.values() if (row["model"], row["phase"]) == (front["model"], front["phase"])]
+        on_front = [row for row in group if row["cell"] in front["cells"]]
+        assert len(on_front) == len(front["cells"]) > 0, "a cell that is not valid is on the front"
+        for row in group:
             beaten = any(
                 other["tokens_per_s"] >= row["tokens_per_s"]
                 and other["tokens_per_joule"] >= row["tokens_per_joule"]
                 and (other["tokens_per_s"], other["tokens_per_joule"]) != (row["tokens_per_s"], row["tokens_per_joule"])
-                for other in mine
+                for other in group
             )
-            assert beaten != (row in on)
+            assert beaten != (row in on_front)
     for best in found["best"]:
-        mine = [row for row in rows.values() if (row["model"], row["phase"]) == (best["model"], best["phase"])]
-        assert best["tokens_per_joule"] == max(row["tokens_per_joule"] for row in mine)
-        assert rows[best["fastest"], best["phase"]]["tokens_per_s"] == max(row["tokens_per_s"] for row in mine)
+        group = [row for row in rows.values() if (row["model"], row["phase"]) == (best["model"], best["phase"])]
+        assert best["tokens_per_joule"] == max(row["tokens_per_joule"] for row in group)
+        assert rows[best["fastest"], best["phase"]]["tokens_per_s"] == max(row["tokens_per_s"] for row in group)
     for compared in found["comparisons"]:
         for mode in (compared["mode"], compared["against"]):
             assert (f"{compared['model']}-s4096-b{compared['batch_size']}-{mode}", compared["phase"]) in rows
@@ -143,7 +143,7 @@ def test_a_cell_measured_again_counts_once_by_its_newest_result(tmp_path):
     assert found["superseded"] == [{"path": str(paths[1]), "by": str(paths[0])}]
 
 
-def test_the_manifest_tells_which_cells_are_missing(tmp_path):
+def test_cells_of_the_manifest_without_a_result_are_missing(tmp_path):
     there = cell("bf16", 2, {"prefill": phase(10, 1.0)})
     manifest = tmp_path / "sweep.json"
     manifest.write_text(json.dumps({"schema": 1, "kind": "power_sweep", "cells": [there["cell"], "other"]}))
@@ -278,7 +278,7 @@ def test_the_output_is_never_one_of_the_inputs(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_it_needs_no_torch():
+def test_the_analyzer_needs_no_torch():
     code = (
         f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import llmval_runners.power.analysis.cli; "
         "sys.exit('torch' in sys.modules)"
@@ -286,7 +286,7 @@ def test_it_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_a_comparison_across_two_cards_of_a_kind_says_so(tmp_path):
+def test_a_comparison_across_two_cards_is_marked(tmp_path):
     bf16, fp8 = cell("bf16", 2, {"prefill": phase(20_000, 0.035)}), cell("fp8_te", 2, {"prefill": phase(30_000, 0.020)})
     fp8["identity"]["gpus"][0]["uuid"] = "GPU-b"
     fp8["phases"]["prefill"]["baseline_grade"] = False

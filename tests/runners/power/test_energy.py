@@ -1,7 +1,4 @@
-"""Energy over a window.
-
-The counter and the integral agree, unless the meter is broken, and then nobody calls it valid.
-"""
+"""Energy over a window: counter and integral agree, and a broken meter never gives a valid result."""
 
 import itertools
 
@@ -28,7 +25,7 @@ def make(*given_curves, noise: float = 0.0, seed: int = 0) -> tuple[FakeMeter, V
     return FakeMeter(time.clock, *given_curves, noise=noise, seed=seed, spend=time.sleep), time
 
 
-def wrong(windows: list[EnergyWindow]) -> list[str]:
+def reasons(windows: list[EnergyWindow]) -> list[str]:
     trials = [_trial(window, window.seconds * 100, 10) for window in windows]
     missing = next((window.fault for window in windows if window.fault), None)
     return validity.reasons(validity.judge(trials, warmup_s=5.0, energy_missing=missing, finite=True))
@@ -47,7 +44,7 @@ def test_counter_and_integral_agree_on_any_steady_power(load, noise, seed, secon
         meter._integral(gpu, t, t + 0.01) for gpu in range(len(load)) for t in _steps(window.start_s, window.end_s)
     )
     assert window.energy_j == pytest.approx(exact, rel=0.01)
-    assert time.now - began < seconds + 0.5, "the window did not end when it should"
+    assert time.now - began < seconds + 0.5, "the window ended too late"
 
 
 def _steps(start: float, end: float) -> list[float]:
@@ -59,7 +56,7 @@ def _steps(start: float, end: float) -> list[float]:
 def test_a_meter_that_is_wrong_by_more_than_the_bound_is_never_valid(load, which, factor, noise):
     meter, time = make(load, noise=noise)
     setattr(meter, f"{which}_factor", factor)
-    assert any("differ by" in reason for reason in wrong([record(meter, time) for _ in range(3)]))
+    assert any("differ by" in reason for reason in reasons([record(meter, time) for _ in range(3)]))
 
 
 def test_a_counter_reset_within_the_window_has_no_energy():
@@ -68,19 +65,19 @@ def test_a_counter_reset_within_the_window_has_no_energy():
     window = record(meter, time)
     assert window.energy_j is None
     assert "went back" in window.fault
-    assert any("went back" in reason for reason in wrong([window]))
+    assert any("went back" in reason for reason in reasons([window]))
 
 
-def test_a_reset_is_seen_even_where_the_counter_ends_higher_than_it_began():
+def test_a_reset_is_noticed_even_if_the_counter_ends_higher_than_it_began():
     meter, time = make(wave(500, []))
-    meter._state = [(1000.0, 100.0, 1000.0, 100.0)]  # a driver just loaded: 10 s at 500 W pass 100 J easily
+    meter._state = [(1000.0, 100.0, 1000.0, 100.0)]  # a driver just loaded: 10 s at 500 W far exceed 100 J
     meter.reset_at = 1003.0
     window = record(meter, time)
     assert window.gpus[0].end[1] > window.gpus[0].start[1]
     assert "went back" in window.fault
 
 
-def test_a_counter_that_stands_still_and_a_gpu_that_is_lost_are_told():
+def test_a_stuck_counter_and_a_lost_gpu_are_reported():
     meter, time = make(wave(500, []))
     meter.stuck = True
     window = record(meter, time)
@@ -97,10 +94,10 @@ def test_a_counter_that_stands_still_and_a_gpu_that_is_lost_are_told():
 def test_throttling_is_invalid_and_a_power_cap_is_only_recorded(reason):
     meter, time = make(wave(690, []))
     fine = [record(meter, time) for _ in range(3)]
-    assert wrong(fine) == []
+    assert reasons(fine) == []
     assert describe(fine[0])[0]["throttle_share"] == {"sw_power_cap": 1.0}
     meter.throttle = ("sw_power_cap", reason)
-    assert any(reason in text for text in wrong([record(meter, time) for _ in range(3)]))
+    assert any(reason in text for text in reasons([record(meter, time) for _ in range(3)]))
 
 
 @pytest.mark.parametrize(
@@ -112,17 +109,17 @@ def test_throttling_is_invalid_and_a_power_cap_is_only_recorded(reason):
         ("no_power", True, "cross-check"),
     ],
 )
-def test_what_cannot_be_read_is_not_taken_for_good(attribute, value, said):
+def test_unreadable_values_make_a_result_invalid(attribute, value, said):
     meter, time = make(wave(690, []))
     setattr(meter, attribute, value)
-    assert any(said in text for text in wrong([record(meter, time) for _ in range(3)]))
+    assert any(said in text for text in reasons([record(meter, time) for _ in range(3)]))
 
 
 @pytest.mark.parametrize(
     ("attribute", "said"), [("utilisation", "GPU utilisation is"), ("throttle", "throttle reasons are")]
 )
 @pytest.mark.parametrize(("known_every", "enough"), [(50, False), (2, False), (1, True)])
-def test_a_few_readings_do_not_speak_for_a_window(attribute, said, known_every, enough):
+def test_a_few_readings_do_not_represent_a_window(attribute, said, known_every, enough):
     meter, time = make(wave(690, []))
     value, count = getattr(meter, attribute), itertools.count()
 
@@ -132,9 +129,9 @@ def test_a_few_readings_do_not_speak_for_a_window(attribute, said, known_every, 
 
     meter.read = read
     windows = [record(meter, time) for _ in range(3)]
-    told = wrong(windows)
-    assert (told == []) is enough
-    assert enough or (len(told) == 1 and told[0].startswith(f"{said} known in ") and " of 101 readings" in told[0])
+    found = reasons(windows)
+    assert (found == []) is enough
+    assert enough or (len(found) == 1 and found[0].startswith(f"{said} known in ") and " of 101 readings" in found[0])
     gpu = describe(windows[0])[0]
     name = {"utilisation": "utilisation_percent", "throttle": "throttle_share"}[attribute]
     assert gpu["known"] == dict.fromkeys(("utilisation_percent", "throttle_share"), 101) | {
@@ -149,7 +146,7 @@ def test_without_a_meter_the_window_passes_and_energy_is_absent_not_zero():
     trial = _trial(window, 100, 10)
     assert trial["tokens_per_s"] == pytest.approx(1000 / window.seconds)
     assert trial["energy_j"] is trial["tokens_per_joule"] is trial["power_w"] is None
-    assert wrong([window, window, window]) == ["energy is not available: no NVML here"]
+    assert reasons([window, window, window]) == ["energy is not available: no NVML here"]
 
 
 def test_a_stop_ends_a_window_at_once():
@@ -159,7 +156,7 @@ def test_a_stop_ends_a_window_at_once():
     assert time.now < 1004
 
 
-def test_two_gpus_are_summed_and_the_worse_one_decides():
+def test_energy_of_two_gpus_is_summed_and_the_larger_disagreement_counts():
     meter, time = make(wave(300, []), wave(500, []))
     window = record(meter, time)
     assert window.energy_j == pytest.approx(800 * window.seconds, rel=0.005)

@@ -1,4 +1,4 @@
-"""Which cells are of one machine: hosts of one name are told apart where their cells have all the host's GPUs."""
+"""Which cells belong to one machine: hosts with the same name are distinguished by the UUIDs of all their GPUs."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def summary_of(paths):
 
 
 def pair(here, there):
-    """A 16-bit and an FP8 cell of two hosts that are both called `vm`, with the GPUs that NVML showed there."""
+    """A 16-bit and an FP8 cell from two hosts named `vm`; the arguments are the GPUs that NVML shows on each."""
     bf16, fp8 = cell("bf16", 2, {"prefill": phase(20_000, 0.035)}), cell("fp8_te", 2, {"prefill": phase(30_000, 0.020)})
     for record, gpus in ((bf16, here), (fp8, there)):
         record["identity"] |= {"host": "vm", "host_gpu_uuids": gpus}
@@ -30,7 +30,7 @@ def schema(name):
     return fastjsonschema.compile(json.loads((DOCS / "schemas" / f"{name}.schema.json").read_text()))
 
 
-def test_two_hosts_of_one_name_are_two_machines(tmp_path):
+def test_two_hosts_with_one_name_are_two_machines(tmp_path):
     records = pair(["GPU-a", "GPU-b"], ["GPU-c"])
     found = summary_of(write(tmp_path, *records))
     assert len({machine["id"] for machine in found["machines"]}) == 2
@@ -51,14 +51,14 @@ def test_two_cards_of_one_host_are_one_machine(tmp_path):
     assert [compared["same_gpus"] for compared in found["comparisons"]] == [False]
 
 
-def test_where_nvml_does_not_tell_the_name_decides(tmp_path):
+def test_without_gpu_uuids_the_host_name_identifies_a_machine(tmp_path):
     found = summary_of(write(tmp_path, *pair(None, None)))
     assert [(machine["host"], machine["gpu_set"]) for machine in found["machines"]] == [("vm", None)]
     assert "Host vm; 1 × NVIDIA H200;" in markdown.render(found, "summary.json", "0" * 64)
     assert len(found["comparisons"]) == 1
 
 
-def test_gpus_that_are_no_uuids_are_refused_by_name(tmp_path):
+def test_gpus_without_uuids_are_refused_by_file_name(tmp_path):
     _, refused = read_all(write(tmp_path, *pair([1, 2], ["GPU-c"])))
     assert [Path(item["path"]).name[:2] for item in refused] == ["00"]
     assert "lacks" in refused[0]["reason"]
@@ -66,11 +66,11 @@ def test_gpus_that_are_no_uuids_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("part", ["counts", "missing", "comparisons", "best", "pareto", "cells"])
 def test_the_recorded_cells_still_give_the_recorded_summary(part):
-    def told(summary):
+    def rows_of(summary):
         rows = [{**row, "source": None} for row in summary[part]] if part == "cells" else summary[part]
         return json.loads(json.dumps(rows))
 
     recorded = json.loads((RESULTS / "summary_20261123.json").read_text())
     found = summary_of(sorted((RESULTS / "cells").glob("*.json")))
-    assert told(found) == told(recorded)
+    assert rows_of(found) == rows_of(recorded)
     assert [machine["id"] for machine in found["machines"]] == [machine["id"] for machine in recorded["machines"]]

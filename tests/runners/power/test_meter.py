@@ -1,4 +1,4 @@
-"""NVML behind the meter: names, units and failures, against a stand-in that is checked against the real binding."""
+"""The NVML meter: names, units and failures, against a fake whose signatures are checked against the real binding."""
 
 import inspect
 import sys
@@ -19,12 +19,12 @@ class FakeNvml:
         self.field_code = 0
         self.open = 0
 
-    def _may(self, name: str) -> None:
+    def _maybe_fail(self, name: str) -> None:
         if name in self.fail:
             raise self.NVMLError(f"{name} broke")
 
     def nvmlInit(self):
-        self._may("nvmlInit")
+        self._maybe_fail("nvmlInit")
         self.open += 1
 
     def nvmlShutdown(self):
@@ -40,11 +40,11 @@ class FakeNvml:
         return f"GPU-{'cab'[index]}"
 
     def nvmlDeviceGetUUID(self, handle):
-        self._may("nvmlDeviceGetUUID")
+        self._maybe_fail("nvmlDeviceGetUUID")
         return handle
 
     def nvmlDeviceGetHandleByUUID(self, uuid):
-        self._may("nvmlDeviceGetHandleByUUID")
+        self._maybe_fail("nvmlDeviceGetHandleByUUID")
         return uuid
 
     def nvmlDeviceGetIndex(self, handle):
@@ -54,11 +54,11 @@ class FakeNvml:
         return "NVIDIA H200"
 
     def nvmlDeviceGetEnforcedPowerLimit(self, handle):
-        self._may("nvmlDeviceGetEnforcedPowerLimit")
+        self._maybe_fail("nvmlDeviceGetEnforcedPowerLimit")
         return 700_000
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle):
-        self._may("nvmlDeviceGetTotalEnergyConsumption")
+        self._maybe_fail("nvmlDeviceGetTotalEnergyConsumption")
         return 1_234_567
 
     def nvmlDeviceGetFieldValues(self, handle, fieldIds):
@@ -71,7 +71,7 @@ class FakeNvml:
         return 612_000
 
     def nvmlDeviceGetUtilizationRates(self, handle):
-        self._may("nvmlDeviceGetUtilizationRates")
+        self._maybe_fail("nvmlDeviceGetUtilizationRates")
         return SimpleNamespace(gpu=98, memory=40)
 
     def nvmlDeviceGetClockInfo(self, handle, type):
@@ -82,7 +82,7 @@ class FakeNvml:
         return 61
 
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle):
-        self._may("nvmlDeviceGetCurrentClocksEventReasons")
+        self._maybe_fail("nvmlDeviceGetCurrentClocksEventReasons")
         return 0x4
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
@@ -110,7 +110,7 @@ def test_units_are_watts_joules_and_percent(nvml):
     assert nvml.open == 0
 
 
-def test_the_hosts_gpus_are_all_that_nvml_shows_or_unknown(nvml):
+def test_the_hosts_gpus_are_all_that_nvml_shows(nvml):
     meter = open_meter(["GPU-a"])
     assert meter.host_gpu_uuids() == ["GPU-a", "GPU-b", "GPU-c"]
     assert identity_of([torch.device("cuda", 0)], meter)["host_gpu_uuids"] == ["GPU-a", "GPU-b", "GPU-c"]
@@ -118,14 +118,14 @@ def test_the_hosts_gpus_are_all_that_nvml_shows_or_unknown(nvml):
     assert meter.host_gpu_uuids() is None
 
 
-def test_an_average_stands_in_for_instant_power_by_name_only(nvml):
+def test_average_power_replaces_instant_power_and_is_named_so(nvml):
     nvml.field_code = 3
     meter = open_meter(["GPU-a"])
     assert meter.read(0).power_w == 612.0
     assert "average" in meter.power_source
 
 
-def test_what_a_driver_does_not_tell_is_none_and_never_zero(nvml):
+def test_unreported_values_are_none_and_never_zero(nvml):
     nvml.fail = {"nvmlDeviceGetUtilizationRates", "nvmlDeviceGetEnforcedPowerLimit"}
     meter = open_meter(["GPU-a"])
     assert meter.read(0).utilisation_percent is None
@@ -135,14 +135,14 @@ def test_what_a_driver_does_not_tell_is_none_and_never_zero(nvml):
 
 
 @pytest.mark.parametrize("broken", ["nvmlInit", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetTotalEnergyConsumption"])
-def test_no_nvml_is_a_reason_and_no_exception(nvml, broken):
+def test_without_nvml_there_is_a_reason_and_no_exception(nvml, broken):
     nvml.fail = {broken}
     meter = open_meter(["GPU-a"])
     assert isinstance(meter, NoMeter)
     assert "broke" in meter.reason
 
 
-def test_no_binding_and_no_gpu_say_what_is_missing(monkeypatch):
+def test_a_missing_binding_or_gpu_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert "pip install nvidia-ml-py" in open_meter(["GPU-a"]).reason
     assert "CPU" in open_meter([]).reason
@@ -166,7 +166,7 @@ def test_throttle_bits_have_nvmls_meanings():
     assert pynvml.NVML_FI_DEV_POWER_INSTANT == 186
 
 
-def test_the_stand_in_has_the_real_bindings_parameters():
+def test_the_fake_has_the_parameters_of_the_real_binding():
     pynvml = pytest.importorskip("pynvml")
     for name, fake in inspect.getmembers(FakeNvml, inspect.isfunction):
         if name.startswith("nvml"):

@@ -60,7 +60,7 @@ def test_a_phase_has_the_tokens_and_the_energy_of_its_windows(monkeypatch):
     )  # fmt: skip
     assert stages == [("warmup", 0), ("measure", 1), ("measure", 2), ("measure", 3)]
     true_rate = 64 * (len(steady.times) - 1) / (steady.times[-1] - steady.times[0])  # 4 × 16 tokens a step
-    assert found["tokens_per_s"] == pytest.approx(true_rate, rel=0.3)  # of a machine whose other work comes and goes
+    assert found["tokens_per_s"] == pytest.approx(true_rate, rel=0.3)  # the machine may have other work
     assert found["power_w"] == pytest.approx(400, rel=0.1)
     assert found["tokens_per_joule"] == pytest.approx(found["tokens_per_s"] / 400, rel=0.1)
     assert found["joules_per_token"] == pytest.approx(1 / found["tokens_per_joule"])
@@ -77,7 +77,7 @@ def test_net_energy_subtracts_idle_power_times_seconds():
     assert (found["joules_per_token_net"], found["tokens_per_joule_net"]) == (6.0, 1 / 6)
 
 
-def test_two_copies_make_twice_the_tokens_and_are_each_at_their_own_share_of_the_peak(monkeypatch):
+def test_two_copies_make_twice_the_tokens_and_the_share_of_the_peak_is_per_gpu(monkeypatch):
     monkeypatch.setattr(phase_module, "UNIT_S", 0.01)
     work, meter = Steady(), FakeMeter(time.perf_counter, lambda at: 400.0, lambda at: 300.0)
     work.copies = 2

@@ -1,4 +1,4 @@
-"""The grid, the flags, the arithmetic and the rules: plain numbers."""
+"""The grid, the flags, FLOPs and bytes, and the rules: plain numbers."""
 
 import json
 import shlex
@@ -48,7 +48,7 @@ def test_bad_input_is_refused_in_one_sentence(flags, said):
         parse(argv(flags))
 
 
-def test_the_order_is_random_by_seed_and_loses_nothing():
+def test_the_order_is_random_by_seed_and_complete():
     cells = [Cell(StackShape(2, 64, 4, 256), batch, mode, 64) for batch in range(1, 9) for mode in ("bf16", "fp16")]
     assert shuffled(cells, 1) == shuffled(cells, 1) != shuffled(cells, 2)
     assert set(shuffled(cells, 1)) == set(cells)
@@ -94,23 +94,23 @@ def trial(**changes):
     } | changes
 
 
-def judged(trials, warmup_s=5.0, finite=True):
+def broken_rules(trials, warmup_s=5.0, finite=True):
     rules = validity.judge(trials, warmup_s=warmup_s, energy_missing=None, finite=finite)
     return {rule.name for rule in rules if not rule.ok}
 
 
 def test_every_rule_at_its_bound_and_just_beyond():
-    assert judged([trial()] * 3) == set()
-    assert judged([trial()] * 2 + [trial(window_s=9.99)]) == {"window_s"}
-    assert judged([trial()] * 3, warmup_s=4.99) == {"warmup_s"}
-    assert judged([trial()] * 2) == {"trials"}
-    assert judged([trial()] * 3, finite=False) == {"output_finite"}
-    assert judged([trial(disagreement_percent=5.0)] * 3) == set()
-    assert judged([trial()] * 2 + [trial(disagreement_percent=5.01)]) == {"disagreement_percent"}
-    assert judged([trial(gpu={"utilisation_percent": 70.01})] * 3) == set()
-    assert judged([trial()] * 2 + [trial(gpu={"utilisation_percent": 70.0})]) == {"utilisation_percent"}
-    assert judged([trial()] * 2 + [trial(gpu={"throttle_share": {"hw_power_brake": 0.01}})]) == {"throttling"}
-    assert judged([trial(gpu={"throttle_share": {"sw_power_cap": 1.0}})] * 3) == set()
+    assert broken_rules([trial()] * 3) == set()
+    assert broken_rules([trial()] * 2 + [trial(window_s=9.99)]) == {"window_s"}
+    assert broken_rules([trial()] * 3, warmup_s=4.99) == {"warmup_s"}
+    assert broken_rules([trial()] * 2) == {"trials"}
+    assert broken_rules([trial()] * 3, finite=False) == {"output_finite"}
+    assert broken_rules([trial(disagreement_percent=5.0)] * 3) == set()
+    assert broken_rules([trial()] * 2 + [trial(disagreement_percent=5.01)]) == {"disagreement_percent"}
+    assert broken_rules([trial(gpu={"utilisation_percent": 70.01})] * 3) == set()
+    assert broken_rules([trial()] * 2 + [trial(gpu={"utilisation_percent": 70.0})]) == {"utilisation_percent"}
+    assert broken_rules([trial()] * 2 + [trial(gpu={"throttle_share": {"hw_power_brake": 0.01}})]) == {"throttling"}
+    assert broken_rules([trial(gpu={"throttle_share": {"sw_power_cap": 1.0}})] * 3) == set()
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_nine_of_ten_readings_must_be_known(name, rule):
         counts = {"utilisation_percent": 100, "throttle_share": 100} | {name: known}
         return trial(gpu={"samples": 100, "known": counts})
 
-    assert judged([of(90)] * 3) == set()
-    assert judged([of(100)] * 2 + [of(89)]) == {rule}
-    assert judged([of(100)] * 2 + [trial()]) == set(), "records of before the count are judged without it"
+    assert broken_rules([of(90)] * 3) == set()
+    assert broken_rules([of(100)] * 2 + [of(89)]) == {rule}
+    assert broken_rules([of(100)] * 2 + [trial()]) == set(), "older records without the count are judged without it"
 
 
 def test_recorded_cells_stay_valid():
@@ -140,11 +140,11 @@ def test_recorded_cells_stay_valid():
 def test_variation_is_the_sample_standard_deviation_over_the_mean():
     assert validity.cv_percent([98.0, 100.0, 102.0]) == pytest.approx(2.0)
     for key in ("tokens_per_s", "tokens_per_joule"):
-        assert judged([trial(**{key: value}) for value in (98.0, 100.0, 102.0)]) == set()
-        assert judged([trial(**{key: value}) for value in (97.9, 100.0, 102.1)]) == {"cv_percent"}
+        assert broken_rules([trial(**{key: value}) for value in (98.0, 100.0, 102.0)]) == set()
+        assert broken_rules([trial(**{key: value}) for value in (97.9, 100.0, 102.1)]) == {"cv_percent"}
 
 
-def test_each_rule_says_what_it_measured_its_bound_and_why():
+def test_each_rule_has_its_measured_value_bound_and_reason():
     rules = validity.judge([trial(window_s=3.0)] * 3, warmup_s=5.0, energy_missing=None, finite=True)
     rule = next(rule for rule in rules if rule.name == "window_s")
     assert (rule.measured, rule.bound, rule.ok) == (3.0, "≥ 10", False)

@@ -1,7 +1,4 @@
-"""The decoder stack and its linear layers.
-
-Numbers against a plain reference, and modes that are refused, not replaced.
-"""
+"""The decoder stack and its linear layers: results against a plain reference, and modes that are refused."""
 
 import contextlib
 import sys
@@ -28,7 +25,7 @@ def stack_of(mode="bf16", batch=2, length=16):
 
 @pytest.mark.parametrize("backend", ["sdpa", "flex"])
 def test_decode_continues_prefill(backend):
-    """The last position of a prefill, and a decode step over the cache that it left, are the same token."""
+    """The last position of a prefill equals a decode step over the cache of that prefill."""
     with torch.no_grad():
         stacks = stack_of(length=128)
         for module in [*stacks[0].blocks, stacks[0].norm]:
@@ -38,7 +35,7 @@ def test_decode_continues_prefill(backend):
         )  # fmt: skip
         prefill = work_of(stacks, "prefill", backend)
         prefill.step()
-        stacks[0].cache[..., -1, :] = 30  # the step's own keys and values: it has to write them
+        stacks[0].cache[..., -1, :] = 30  # the step must overwrite these with its own keys and values
         decode = work_of(stacks, "decode", backend)
         decode.step()
     whole, last = prefill._phases[0].output, decode._phases[0].output
@@ -60,12 +57,12 @@ def test_prefill_is_causal():
 
 
 @pytest.mark.parametrize("mode", ["fp16", "bf16"])
-def test_data_is_random_by_seed_finite_and_in_the_modes_type(mode):
+def test_data_is_random_by_seed_finite_and_has_the_modes_dtype(mode):
     one, two = stack_of(mode)[0], stack_of(mode)[0]
     assert one.prompt.dtype == {"fp16": torch.float16, "bf16": torch.bfloat16}[mode]
     for tensor in (one.prompt, one.cache, one.blocks[0].qkv.weight, one.blocks[1].down.weight):
         assert tensor.float().std() > 0.001
-        assert (tensor == 0).float().mean() < 0.01, "zeros run faster and draw less than data"
+        assert (tensor == 0).float().mean() < 0.01, "zeros run faster and draw less power than data"
     assert torch.equal(one.prompt, two.prompt)
     work = work_of([one], "prefill", "sdpa")
     work.step()
@@ -109,12 +106,12 @@ def test_a_missing_transformer_engine_is_named_with_what_to_install(monkeypatch,
         LinearMode(Cell(SHAPE, 2, "fp8_te", 16), hopper)
 
 
-def test_a_width_that_fp8_cannot_take_is_refused(hopper):
+def test_an_unsupported_width_for_fp8_is_refused(hopper):
     with pytest.raises(Refused, match="divisible by 16"):
         LinearMode(Cell(StackShape(1, 24, 2, 96), 2, "fp8_native", 16), hopper)
 
 
-def test_transformer_engine_runs_in_its_contexts_and_fills_rows(monkeypatch):
+def test_transformer_engine_runs_in_its_contexts_and_pads_rows(monkeypatch):
     te = fake_te.install(monkeypatch)
     monkeypatch.setattr(LinearMode, "_check_fp8", lambda self, cell: None)
     stacks = stack_of("fp8_te", batch=3)
@@ -138,7 +135,7 @@ def test_transformer_engine_runs_in_its_contexts_and_fills_rows(monkeypatch):
 
 
 def test_a_decode_step_on_cuda_is_captured_once_warm_and_then_replayed(monkeypatch):
-    """The order of calls, with the driver played by fakes: what a captured graph computes is for a GPU to show."""
+    """The order of calls, with a fake driver. The result of a captured graph is tested on a GPU."""
     calls: list[str] = []
 
     class Graph:
@@ -168,10 +165,10 @@ def test_a_decode_step_on_cuda_is_captured_once_warm_and_then_replayed(monkeypat
     run = stack.run
     monkeypatch.setattr(stack, "run", lambda attend, decode: calls.append("run") or run(attend, decode))
     stack.device = SimpleNamespace(type="cuda")
-    runner = _StackPhase(stack, "decode", attention)
+    decode = _StackPhase(stack, "decode", attention)
     warm = ["wait", "enter side stream", "run", "run", "run", "leave side stream", "wait"]
     assert calls == [*warm, "enter capture", "run", "leave capture"]
-    runner.step()
+    decode.step()
     assert calls[-1] == "replay" and calls.count("run") == 4
-    assert runner.launch == "CUDA graph" and runner.output.shape == (2, 1, 64)
+    assert decode.launch == "CUDA graph" and decode.output.shape == (2, 1, 64)
     assert _StackPhase(stack, "prefill", attention).launch == "eager"

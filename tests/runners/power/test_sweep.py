@@ -22,7 +22,7 @@ from llmval_runners.process.errors import Refused
 from tests.helpers.fake_power import FakeMeter, wave
 
 RUNNERS = Path(__file__).parents[3] / "runners"
-HELPERS = Path(__file__).parents[2] / "helpers"
+ROOT = RUNNERS.parent
 GRID = shlex.split(
     "--sequence-length 16 --model-layers 1 2 --model-d-model 32 48 --model-heads 2 3 --model-d-ff 64 96 "
     "--batch-size 2 3 4 --modes fp16 bf16 fp8_te --skip-compile --cooldown-s 0"
@@ -31,10 +31,10 @@ GRID = shlex.split(
 
 class Events:
     def __init__(self):
-        self.told = []
+        self.emitted = []
 
     def __getattr__(self, kind):
-        return lambda *data: self.told.append((kind, *data))
+        return lambda *data: self.emitted.append((kind, *data))
 
 
 def sweep_of(folder, *more, meter=None, events=None):
@@ -60,26 +60,10 @@ def quick(monkeypatch, status="valid", ran=None):
     monkeypatch.setattr(sweep_module, "run_cell", run)
 
 
-def test_killed_in_the_seventh_cell_six_are_whole_and_twelve_are_left(tmp_path, monkeypatch):
-    code = f"""
-import os, signal, sys
-sys.path[:0] = [{str(RUNNERS)!r}, {str(Path(__file__).parent)!r}, {str(HELPERS)!r}]
-import test_sweep
-from llmval_runners.power import sweep
-class Patch:
-    setattr = staticmethod(setattr)
-ran = []
-test_sweep.quick(Patch, ran=ran)
-whole, write = sweep.run_cell, sweep.Store.save
-def save(self, cell, record):
-    if len(ran) == 7:  # half written, as after a kill in the middle of a write
-        (self.folder / ".torn").write_text('{{"schema": 1, "ki')
-        os.kill(os.getpid(), signal.SIGKILL)
-    return write(self, cell, record)
-sweep.Store.save = save
-test_sweep.sweep_of({str(tmp_path)!r}, "--seed", "5").run()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+def test_after_a_kill_in_the_seventh_cell_six_are_complete_and_twelve_remain(tmp_path, monkeypatch):
+    program = [sys.executable, "-m", "tests.runners.power.killed_sweep", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(RUNNERS)}
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, cwd=ROOT, env=environment)
     assert done.returncode == -signal.SIGKILL, done.stderr
     results = {path.name: path.read_bytes() for path in tmp_path.glob("*.json") if path.name != "sweep.json"}
     assert len(results) == 6
@@ -180,14 +164,14 @@ def test_transformer_engine_may_be_installed_between_two_calls(tmp_path, monkeyp
     assert len(ran) == 6 and all(name.endswith("fp8_te") for name in ran)
 
 
-def test_all_refused_is_no_success(tmp_path, monkeypatch):
+def test_a_sweep_with_all_cells_refused_fails(tmp_path, monkeypatch):
     quick(monkeypatch, "refused")
     events = Events()
     assert sweep_of(tmp_path, events=events).run() == 1
-    assert ("error", "all_refused") in [told[:2] for told in events.told]
+    assert ("error", "all_refused") in [event[:2] for event in events.emitted]
 
 
-def test_a_cell_that_breaks_is_recorded_and_the_others_run(tmp_path, monkeypatch):
+def test_a_failing_cell_is_recorded_and_the_others_run(tmp_path, monkeypatch):
     ran: list[str] = []
     quick(monkeypatch, ran=ran)
     fine = sweep_module.run_cell
@@ -207,7 +191,7 @@ def test_a_cell_that_breaks_is_recorded_and_the_others_run(tmp_path, monkeypatch
     assert sweep_of(tmp_path).run() == 0
 
 
-def test_a_lost_gpu_ends_the_sweep_with_the_cells_record(tmp_path, monkeypatch):
+def test_a_lost_gpu_ends_the_sweep_after_the_cell_is_recorded(tmp_path, monkeypatch):
     """A lost CUDA context raises its error at every call, also at those that only clean up."""
 
     def dead(*_, **__):
@@ -228,8 +212,8 @@ def test_a_lost_gpu_ends_the_sweep_with_the_cells_record(tmp_path, monkeypatch):
     assert record["reasons"] == [
         "the cell failed with AcceleratorError: CUDA error: an illegal memory access was encountered"
     ]
-    told = [told[:2] for told in events.told]
-    assert told.count(("error", "device_lost")) == 1 and ("warning", "cell_failed") in told
+    kinds = [event[:2] for event in events.emitted]
+    assert kinds.count(("error", "device_lost")) == 1 and ("warning", "cell_failed") in kinds
 
 
 def test_a_cell_that_does_not_fit_is_refused_with_the_bytes(tmp_path, monkeypatch):
@@ -250,17 +234,17 @@ def test_running_out_of_memory_is_a_refusal_and_never_a_figure(tmp_path, monkeyp
     assert record["status"] == "refused" and "Tried to allocate 40 GiB" in record["reasons"][0]
 
 
-def test_the_dashboard_hears_cells_figures_and_paths(tmp_path, monkeypatch):
+def test_the_dashboard_gets_cells_figures_and_paths(tmp_path, monkeypatch):
     quick(monkeypatch)
     events = Events()
     sweep_of(tmp_path, events=events).run()
-    progress = [told for told in events.told if told[0] == "progress"]
+    progress = [event for event in events.emitted if event[0] == "progress"]
     assert progress[0] == ("progress", 0, 18, "cells")
     assert progress[-1][1:4] == (18, 18, "cells")
-    paths = {told[1] for told in events.told if told[0] == "result"}
+    paths = {event[1] for event in events.emitted if event[0] == "result"}
     assert paths == {str(path) for path in tmp_path.glob("*.json") if path.name != "sweep.json"}
     assert {"tokens_per_joule", "tokens_per_s", "time_left_s"} <= next(
-        told[1] for told in events.told if told[0] == "metrics"
+        event[1] for event in events.emitted if event[0] == "metrics"
     ).keys()
 
 
@@ -285,7 +269,7 @@ def test_the_script_answers_bad_input_and_runs_a_cell(tmp_path):
     fastjsonschema.compile(schema)(record)
     for phase in record["phases"].values():
         assert phase["tokens_per_s"] > 0 and phase["energy"] == "not available" and phase["tokens_per_joule"] is None
-    told = [json.loads(line) for line in events.read_text().splitlines()]
+    emitted = [json.loads(line) for line in events.read_text().splitlines()]
     check = fastjsonschema.compile(json.loads((RUNNERS.parent / "docs" / "schemas" / "event.schema.json").read_text()))
-    kinds = {check(event)["kind"] for event in told}
+    kinds = {check(event)["kind"] for event in emitted}
     assert {"phase", "progress", "metrics", "result", "warning", "heartbeat"} <= kinds

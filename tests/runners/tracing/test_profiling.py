@@ -21,8 +21,8 @@ def profiler_of(**changes: Any) -> Profiler:
 def test_the_traced_part_is_the_end_of_the_window() -> None:
     profiler = profiler_of()
     moments = [(now, profiler.due(now, True)) for now in (0.0, 6.9, 7.0, 8.0, 10.0, 11.0)]
-    assert [now for now, told in moments if told is True] == [7.0]
-    assert [now for now, told in moments if told is False] == [10.0]
+    assert [now for now, due in moments if due is True] == [7.0]
+    assert [now for now, due in moments if due is False] == [10.0]
     assert profiler.record is not None
     assert (profiler.record["seconds"], profiler.record["steps"]) == (3.0, 2)
     assert profiler.cut(12.0) is None
@@ -31,8 +31,8 @@ def test_the_traced_part_is_the_end_of_the_window() -> None:
 
 def test_a_trace_is_bounded_in_steps_and_ends_with_the_load() -> None:
     profiler = profiler_of(profile_seconds=10.0)
-    told = [profiler.due(0.001 * step, True) for step in range(MOST_STEPS + 5)]
-    assert told.index(False) == MOST_STEPS
+    due = [profiler.due(0.001 * step, True) for step in range(MOST_STEPS + 5)]
+    assert due.index(False) == MOST_STEPS
     assert profiler.record is not None
     assert str(MOST_STEPS) in profiler.record["ended_by"]
     short = profiler_of(profile_seconds=10.0)
@@ -72,6 +72,6 @@ def test_ranges_cost_nothing_unless_they_are_on() -> None:
     assert ranges.step_name(decodes=False, prefills=True) == ranges.PREFILL
 
 
-def test_every_rank_hears_when_to_trace() -> None:
+def test_every_rank_receives_when_to_trace() -> None:
     plan = StepPlan.decode(StepPlan(kind=TRACE, code=1).encode())
     assert (plan.kind, plan.code) == (TRACE, 1)
