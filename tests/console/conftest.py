@@ -1,6 +1,7 @@
-"""A workspace with a small checklist of real commands, and the real `llmval` beside it."""
+"""A workspace with a small checklist of real commands, in which tests run the real `llmval`."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,29 +23,18 @@ CHECKLIST = """# List
 - [ ] Ask the network team whether the cables are labelled.
 """
 
-OK = """import pathlib, sys
-path = pathlib.Path(sys.argv[-1]); path.parent.mkdir(parents=True, exist_ok=True)
-path.write_text('{"value": 1}')
-print("\\x1b[31m[/red] done\\x1b[0m")
-"""
-
-SLOW = """import pathlib, sys, time
-pathlib.Path("started").touch()
-while not pathlib.Path("go").exists():
-    time.sleep(0.05)
-pathlib.Path(sys.argv[-1]).write_text("slow")
-"""
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
+        assert time.monotonic() < deadline, f"did not happen within {seconds} s"
         time.sleep(0.05)
 
 
 class Workspace:
-    """The folder, and `llmval` started in it as an operator would."""
+    """A workspace folder; runs `llmval` in it as an operator would."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -73,9 +63,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Works
     folder = tmp_path / "ws"
     (folder / "docs").mkdir(parents=True)
     (folder / "docs" / "llm_validation_checklist.md").write_text(CHECKLIST)
-    (folder / "ok.py").write_text(OK)
-    (folder / "broken.py").write_text("raise SystemExit('boom')\n")
-    (folder / "slow.py").write_text(SLOW)
+    for program in ("ok.py", "broken.py", "slow.py"):
+        shutil.copy(PROGRAMS / program, folder)
     (folder / "artifacts").mkdir()
     made = Workspace(folder)
     yield made

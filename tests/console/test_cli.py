@@ -1,4 +1,4 @@
-"""The command line with real processes: what it does, its exit codes, and that a refusal changes no byte."""
+"""The command line with real processes: its effects and exit codes, and that a refusal changes no byte."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import pytest
 
 from llmval_tui.cli import COMMANDS, VALUE_OPTIONS, find_command, parser
 from llmval_tui.foundation.errors import Refused
+from tests.console.conftest import PROGRAMS
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ from llmval_tui.foundation.errors import Refused
         (["run", "1.2"], "run"),
     ],
 )
-def test_which_command(typed: list[str], command: str) -> None:
+def test_the_command_is_found_anywhere_on_the_command_line(typed: list[str], command: str) -> None:
     assert parser().parse_args(find_command(typed, COMMANDS, VALUE_OPTIONS)).command == command
 
 
@@ -71,7 +72,7 @@ def test_bad_words_are_refused_in_one_sentence(typed: str, complaint: str) -> No
 
 
 @pytest.mark.parametrize("word", ["reports", "./statsu", "/statsu", "checks.md"])
-def test_a_file_and_what_is_like_no_command_stay_checklists(word: str, tmp_path, monkeypatch) -> None:
+def test_a_file_or_a_word_unlike_any_command_is_a_checklist(word: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").touch()
     assert find_command([word], COMMANDS, VALUE_OPTIONS) == ["open", word]
@@ -118,7 +119,7 @@ def test_no_tick_judges_only(workspace) -> None:
     assert workspace.checklist.read_bytes() == before
     status = json.loads(workspace.llmval("status", "--json", check=0).stdout)
     assert status["steps"][0]["state"] == "passed"
-    assert workspace.checklist.read_bytes() == before  # looking does not tick what was asked only to be judged
+    assert workspace.checklist.read_bytes() == before  # status does not tick it either
 
 
 @pytest.mark.parametrize("words", [("1.1", "--all"), ("1.1", "--section", "1"), ("--section", "1", "--all")])
@@ -131,27 +132,27 @@ def test_two_ways_of_choosing_steps_are_refused(workspace, words: tuple[str, ...
 @pytest.mark.parametrize(
     "words", [("run", "--preset", "big"), ("status", "1.2"), ("tick", "1.1"), ("run", "--interval", "0")]
 )
-def test_a_usage_error_is_one_sentence_and_json_where_asked(workspace, words: tuple[str, ...]) -> None:
+def test_a_usage_error_is_one_sentence_or_json(workspace, words: tuple[str, ...]) -> None:
     told = json.loads(workspace.llmval(*words, "--json", check=2).stdout)
     assert told["ok"] is False
     assert "--help" in told["message"]
     assert workspace.llmval(*words, check=2).stderr.count("\n") == 1
 
 
-def test_a_tick_whose_note_cannot_be_recorded_does_not_stay(workspace) -> None:
+def test_a_tick_is_undone_if_its_note_cannot_be_recorded(workspace) -> None:
     before = workspace.checklist.read_bytes()
     (workspace.folder / "docs/TODO.md").mkdir()
     workspace.llmval("tick", "1.4", "--note", "seen", check=2)
     assert workspace.checklist.read_bytes() == before
 
 
-def test_verify_names_ticks_without_a_record_to_scripts_too(workspace) -> None:
+def test_verify_names_ticks_without_a_record_in_json_too(workspace) -> None:
     workspace.checklist.write_text(workspace.checklist.read_text().replace("- [ ] Ask", "- [x] Ask"))
     (line,) = json.loads(workspace.llmval("verify", "--json", check=3).stdout)["unbacked"]
     assert "1.4" in line
 
 
-def test_readonly_looks_and_leaves(workspace) -> None:
+def test_readonly_changes_nothing(workspace) -> None:
     refused = workspace.llmval("run", "1.1", "--readonly", check=2)
     assert "--readonly" in refused.stderr
     workspace.llmval("status", "--readonly", check=0)
@@ -213,7 +214,7 @@ def test_bad_checklists(workspace, content: bytes | None, said: str) -> None:
         assert path.read_bytes() == content
 
 
-def test_dashboard_without_a_terminal_says_what_to_use(workspace) -> None:
+def test_the_dashboard_without_a_terminal_names_other_commands(workspace) -> None:
     assert "needs a terminal" in workspace.llmval(check=2).stderr
 
 
@@ -242,12 +243,9 @@ def test_a_file_that_cannot_be_read_is_one_sentence(workspace, command: list[str
     assert workspace.checklist.read_bytes() == before
 
 
-def test_start_up_imports_nothing_heavy(workspace) -> None:
-    program = (
-        "import sys; from llmval_tui import cli; cli.parser();"
-        "print([m for m in ('textual', 'rich', 'torch', 'psutil', 'markdown_it') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path("/"))
+def test_start_up_imports_nothing_heavy() -> None:
+    command = [sys.executable, str(PROGRAMS / "heavy_imports.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path("/"))
     assert done.stdout.strip() == "[]"
 
 
@@ -264,13 +262,13 @@ def test_runner_python_that_cannot_run_the_runners_is_refused(workspace, tmp_pat
     assert workspace.store.runs() == []
 
 
-def test_run_takes_the_runners_interpreter_from_the_settings(workspace, tmp_path, monkeypatch) -> None:
+def test_run_takes_the_runners_python_from_the_settings(workspace, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     file = tmp_path / "llmval" / "config.toml"
     file.parent.mkdir()
     file.write_text("runner_python = '/no/such'\npreset = 'smoke'\n[keys]\nnonsense = 'x'\n")
     assert "/no/such cannot be started" in workspace.llmval("run", "1.1", check=2).stderr
-    # The command line wins; the preset is not taken from a file, for a smoke run would count as a deviation.
+    # The command line wins. The preset of the file is ignored: a smoke run would be a deviation.
     workspace.llmval("run", "1.1", "--runner-python", sys.executable, check=0)
     (run,) = workspace.store.runs()
     assert run.intent.deviations == []
@@ -292,7 +290,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(workspace) -> None:
     assert set(workspace.folder.rglob("*")) == before
 
 
-def test_doctor_and_attach_do_without_settings_that_are_wrong(workspace, tmp_path, monkeypatch) -> None:
+def test_doctor_and_attach_work_with_invalid_settings(workspace, tmp_path, monkeypatch) -> None:
     workspace.llmval("run", "1.1", check=0)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     file = tmp_path / "llmval" / "config.toml"

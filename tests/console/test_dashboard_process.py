@@ -1,4 +1,4 @@
-"""The dashboard as a process on a terminal of its own: what becomes of it, and of the work, when the line is lost."""
+"""The dashboard as a process on its own terminal: what happens to it and to its run when the connection is lost."""
 
 import os
 import select
@@ -23,7 +23,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 class Screen:
-    """`llmval` on a pseudo-terminal, as sshd would start it: the leader of a session whose terminal it is."""
+    """`llmval` on a pseudo-terminal, started as sshd does: as session leader with a controlling terminal."""
 
     def __init__(self, folder: str, *arguments: str, lead: Callable[[], None]) -> None:
         self.terminal, line = os.openpty()
@@ -72,7 +72,7 @@ def screen(workspace) -> Iterator[Callable[..., Screen]]:
 def test_a_run_outlives_the_dashboard_that_started_it(workspace, screen, loss: str) -> None:
     first = screen()
     until(lambda: first.shows("slow.py"), "the first picture")
-    os.write(first.terminal, b"jjcy")  # the third step; a burst, as a slow line brings it
+    os.write(first.terminal, b"jjcy")  # the third step; in one burst, as over a slow connection
     until(lambda: (workspace.folder / "started").exists(), "the run")
     if loss == "killed":
         first.process.send_signal(signal.SIGKILL)
@@ -90,26 +90,26 @@ def test_a_run_outlives_the_dashboard_that_started_it(workspace, screen, loss: s
     assert second.process.returncode == 0
 
 
-def lead_deaf() -> None:
+def lead_without_sighup() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lead()
 
 
-@pytest.mark.parametrize("begin", [lead_deaf, os.setsid], ids=["nohup", "no controlling terminal"])
-def test_a_lost_line_ends_it_also_where_no_signal_tells(workspace, screen, begin: Callable[[], None]) -> None:
+@pytest.mark.parametrize("begin", [lead_without_sighup, os.setsid], ids=["nohup", "no controlling terminal"])
+def test_a_closed_terminal_ends_it_without_a_signal(workspace, screen, begin: Callable[[], None]) -> None:
     opened = screen(lead=begin)
     until(lambda: opened.shows("slow.py"), "the first picture")
     os.close(opened.terminal)
     until(lambda: opened.process.poll() is not None, "the end")
 
 
-def test_kill_gives_the_terminal_back(workspace, screen) -> None:
+def test_sigterm_restores_the_terminal(workspace, screen) -> None:
     opened = screen()
     until(lambda: opened.shows("slow.py"), "the first picture")
     os.write(opened.terminal, b"?")
     until(lambda: opened.shows("Keys"), "a dialog")
     opened.process.terminate()
-    until(lambda: opened.shows("\x1b[?1049l"), "the screen from before")
+    until(lambda: opened.shows("\x1b[?1049l"), "the original screen")
     until(lambda: opened.process.poll() is not None, "the end")
     assert opened.process.returncode == 130
     assert opened.shows("\x1b[?25h") and opened.shows("\x1b[?1000l") and not opened.shows("defect")
@@ -124,4 +124,4 @@ def test_coming_back_from_the_shell_draws_the_whole_screen(workspace, screen) ->
     assert opened.shows("\x1b[?1049l")
     opened.seen = b""
     opened.process.send_signal(signal.SIGCONT)  # as the shell's fg does
-    until(lambda: opened.shows("slow.py"), "the list, of which nothing has changed")
+    until(lambda: opened.shows("slow.py"), "the unchanged list")

@@ -1,4 +1,4 @@
-"""The demo: its workspace is kept as it was left, made new only where that is asked for, and never by `--readonly`."""
+"""The demo: its workspace is kept, replaced only by `--reset`, and never created by `--readonly`."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from llmval_tui.runs.store import DEMO_MARKER
 
 
 @pytest.fixture
-def left(tmp_path: Path) -> Path:
+def used_demo(tmp_path: Path) -> Path:
     """A demo workspace with a tick, a record and a run."""
     folder = prepare(tmp_path / "demo")
     checklist = folder / "docs/llm_validation_checklist.md"
@@ -28,30 +28,30 @@ def bytes_of(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_is_there_is_kept_what_is_missing_comes_and_reset_makes_it_new(left: Path) -> None:
-    before = bytes_of(left)
-    (left / "docs/TODO.md").rename(left / "aside")
-    prepare(left)
-    assert (left / "docs/TODO.md").is_file()
-    (left / "aside").replace(left / "docs/TODO.md")
-    assert bytes_of(left) == before and (left / "artifacts/runs/one").is_dir()
-    prepare(left, reset=True)
-    assert b"[x]" not in (left / "docs/llm_validation_checklist.md").read_bytes()
-    assert (left / "docs/TODO.md").read_text() != "1.1 is done\n" and not (left / "artifacts").exists()
+def test_existing_documents_are_kept_missing_ones_are_added_and_reset_replaces_all(used_demo: Path) -> None:
+    before = bytes_of(used_demo)
+    (used_demo / "docs/TODO.md").rename(used_demo / "aside")
+    prepare(used_demo)
+    assert (used_demo / "docs/TODO.md").is_file()
+    (used_demo / "aside").replace(used_demo / "docs/TODO.md")
+    assert bytes_of(used_demo) == before and (used_demo / "artifacts/runs/one").is_dir()
+    prepare(used_demo, reset=True)
+    assert b"[x]" not in (used_demo / "docs/llm_validation_checklist.md").read_bytes()
+    assert (used_demo / "docs/TODO.md").read_text() != "1.1 is done\n" and not (used_demo / "artifacts").exists()
 
 
-def test_a_reset_spares_what_is_no_demo_and_what_is_at_work(left: Path) -> None:
-    plan = left / "artifacts/plans/one"
+def test_a_reset_is_refused_for_other_folders_and_while_something_runs(used_demo: Path) -> None:
+    plan = used_demo / "artifacts/plans/one"
     plan.mkdir(parents=True)
     (plan / "plan.json").write_text("{}")
     lock = take_lock(plan / "lock")
-    before = bytes_of(left)
+    before = bytes_of(used_demo)
     with pytest.raises(Refused, match="llmval cancel --workspace"):
-        prepare(left, reset=True)
-    assert lock is not None and bytes_of(left) == before
-    (left / DEMO_MARKER).unlink()
+        prepare(used_demo, reset=True)
+    assert lock is not None and bytes_of(used_demo) == before
+    (used_demo / DEMO_MARKER).unlink()
     with pytest.raises(Refused, match="not a demo workspace"):
-        prepare(left, reset=True)
+        prepare(used_demo, reset=True)
 
 
 @pytest.mark.parametrize(
@@ -63,22 +63,22 @@ def test_a_reset_spares_what_is_no_demo_and_what_is_at_work(left: Path) -> None:
         (["--checklist", "list.md", "--headless"], "--dir"),
     ],
 )
-def test_it_is_refused_before_anything_is_touched(workspace, left: Path, words: list[str], said: str) -> None:
-    before = bytes_of(left)
-    done = workspace.llmval("demo", "--dir", str(left), *words, check=2)
+def test_a_refusal_changes_nothing(workspace, used_demo: Path, words: list[str], said: str) -> None:
+    before = bytes_of(used_demo)
+    done = workspace.llmval("demo", "--dir", str(used_demo), *words, check=2)
     assert said in done.stderr and done.stderr.count("\n") == 1
-    assert bytes_of(left) == before
+    assert bytes_of(used_demo) == before
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_readonly_on_a_terminal_makes_nothing(left: Path, tmp_path: Path, there: bool) -> None:
-    folder, before = left if there else tmp_path / "new", bytes_of(tmp_path)
+@pytest.mark.parametrize("exists", [True, False])
+def test_readonly_on_a_terminal_creates_nothing(used_demo: Path, tmp_path: Path, exists: bool) -> None:
+    folder, before = used_demo if exists else tmp_path / "new", bytes_of(tmp_path)
     _, screen = os.openpty()
     done = subprocess.run(
         [sys.executable, "-m", "llmval_tui", "demo", "--readonly", "--dir", str(folder)],
         stdin=screen, stdout=screen, stderr=subprocess.PIPE, text=True, env={**os.environ, "TERM": "dumb"},
     )  # fmt: skip
-    assert done.returncode == 2 and ("without a cursor" if there else "creates none") in done.stderr
+    assert done.returncode == 2 and ("without a cursor" if exists else "creates none") in done.stderr
     assert bytes_of(tmp_path) == before
 
 

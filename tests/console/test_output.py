@@ -1,4 +1,4 @@
-"""What the command line prints: tables that fit, outputs that are full, closed, or know few characters."""
+"""The output of the command line: tables that fit, full disks, closed pipes, and encodings with few characters."""
 
 import io
 import json
@@ -19,11 +19,11 @@ def test_only_a_pass_is_shown_as_evidence(workspace) -> None:
     workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
     row = next(line for line in workspace.llmval("status", check=0).stdout.splitlines() if line.startswith("1.1"))
     assert "done" in row
-    assert workspace.store.runs()[0].verdict().evidence  # there is a file, of a run that failed
+    assert workspace.store.runs()[0].verdict().evidence  # the file exists, but its run failed
     assert "artifacts/ok.json " not in row.split("`")[-1]
 
 
-def test_a_tick_is_shown_with_what_it_rests_on_not_with_the_newest_run(workspace) -> None:
+def test_a_tick_is_shown_with_its_own_evidence_not_with_the_newest_run(workspace) -> None:
     workspace.llmval("run", "1.1", check=0)
     (workspace.folder / "ok.py").write_text("raise SystemExit(3)")
     workspace.llmval("run", "1.1", check=1)
@@ -64,9 +64,9 @@ def test_the_table_keeps_numbers_states_and_the_ends_of_evidence(workspace, monk
 
 @pytest.mark.parametrize("words", ["status", "status --json", "watch", "--help", "doctor"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_output_that_is_full_is_one_sentence(workspace, words: str, unbuffered: str) -> None:
+def test_a_full_disk_is_one_sentence(workspace, words: str, unbuffered: str) -> None:
     done = _piped(workspace, f"$llmval {words} > /dev/full", PYTHONUNBUFFERED=unbuffered)
-    if words == "--help" and unbuffered:  # argparse lets it go unsaid
+    if words == "--help" and unbuffered:  # argparse ignores the error
         assert done.stderr == ""
         return
     assert done.returncode == 2 and done.stderr.startswith("llmval: cannot write to standard output")
@@ -75,13 +75,13 @@ def test_output_that_is_full_is_one_sentence(workspace, words: str, unbuffered: 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", ["status", "status --json", "locate artifacts"])
-def test_a_closed_pipe_is_no_pass_and_no_complaint(workspace, words: str, unbuffered: str) -> None:
+def test_a_closed_pipe_is_not_a_pass_and_prints_nothing(workspace, words: str, unbuffered: str) -> None:
     line = f"{{ sleep 0.2; $llmval {words}; echo $? > code; }} | exec 0<&-; cat code"
     done = _piped(workspace, line, PYTHONUNBUFFERED=unbuffered)
     assert (done.stdout, done.stderr) == ("130\n", "")
 
 
-def test_output_that_cannot_take_a_character_gets_another(workspace) -> None:
+def test_a_character_that_the_output_cannot_encode_is_replaced(workspace) -> None:
     workspace.checklist.write_text("## 1. Only\n- [ ] Ask “Ada” – 名, 😀\n")
     plain = {"PYTHONIOENCODING": "ascii"}
     assert "1.1   ? open" in _piped(workspace, "$llmval status", **plain).stdout
@@ -94,7 +94,7 @@ def test_output_that_cannot_take_a_character_gets_another(workspace) -> None:
 
 
 def _piped(workspace, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A shell's line, in which $llmval is the command."""
+    """Run a shell command line in which $llmval is the command."""
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {line}"], cwd=workspace.folder, capture_output=True, text=True,
         stdin=subprocess.DEVNULL, env={**os.environ, "llmval": f"{sys.executable} -m llmval_tui", **environment},

@@ -1,4 +1,4 @@
-"""Plans from the command line, with real processes: they wait, are cancelled or killed, and are told of."""
+"""Plans from the command line, with real processes: they wait, are cancelled or killed, and are reported."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_ctrl_c_stops_the_run(workspace: Workspace) -> None:
     assert workspace.store.active() == []
 
 
-def test_killed_plan_and_watcher_leave_the_run_and_it_is_judged_and_ticked(workspace: Workspace) -> None:
+def test_a_run_survives_its_killed_plan_and_is_judged_and_ticked(workspace: Workspace) -> None:
     watching = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
     plan = active_plan(workspace.folder)
@@ -90,7 +90,7 @@ def test_new_plan_waits_for_the_run_that_is_in_flight(workspace: Workspace) -> N
     assert len(workspace.store.runs()) == 1
 
 
-def test_a_run_in_flight_with_other_options_is_waited_for_and_not_taken(workspace: Workspace) -> None:
+def test_a_run_with_other_options_is_waited_for_but_not_adopted(workspace: Workspace) -> None:
     workspace.llmval("run", "1.3", "--no-tick", "--detach", check=0)
     until((workspace.folder / "started").exists)
     kill_plan(workspace)
@@ -103,7 +103,7 @@ def test_a_run_in_flight_with_other_options_is_waited_for_and_not_taken(workspac
     assert workspace.checklist.read_text().count("[x]") == 1
 
 
-def test_another_runs_trouble_does_not_refuse_a_step(workspace: Workspace, monkeypatch, capfd) -> None:
+def test_an_unreadable_run_does_not_refuse_another_step(workspace: Workspace, monkeypatch, capfd) -> None:
     plan = make_plan(load(workspace.checklist), list(load(workspace.checklist).steps[:1]), workspace.folder, Options())
     process = PlanProcess(plan)
     other = SimpleNamespace(id="other", alive=lambda: False)
@@ -117,7 +117,7 @@ def test_another_runs_trouble_does_not_refuse_a_step(workspace: Workspace, monke
     assert "other: its file cannot be read" in capfd.readouterr().out
 
 
-def test_a_plan_that_was_killed_does_not_read_as_passed(workspace: Workspace) -> None:
+def test_a_killed_plan_is_not_reported_as_passed(workspace: Workspace) -> None:
     watching = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
     os.kill(pid_of_plan(workspace), signal.SIGKILL)
@@ -130,7 +130,7 @@ def test_a_plan_that_was_killed_does_not_read_as_passed(workspace: Workspace) ->
     assert "0 of 1 steps" in told["message"]
 
 
-def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(workspace: Workspace) -> None:
+def test_attach_without_a_running_plan_shows_how_the_last_one_ended(workspace: Workspace) -> None:
     workspace.llmval("run", "1.3", "--detach", check=0)
     until((workspace.folder / "started").exists)
     kill_plan(workspace)
@@ -140,7 +140,7 @@ def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(wo
     until(lambda: workspace.store.active() == [])
     assert f"{run.id} has ended and llmval status judges it" in workspace.llmval("attach", check=3).stderr
     workspace.llmval("status", check=0)
-    refused = workspace.folder / "artifacts/plans/99990101T000000Z-abcdef"  # begun beside the first, and told so
+    refused = workspace.folder / "artifacts/plans/99990101T000000Z-abcdef"  # refused, because the first was running
     refused.mkdir()
     (refused / "plan.json").write_bytes(next(refused.parent.glob("*/plan.json")).read_bytes())
     (refused / "status.json").write_text('{"state": "finished", "message": "another plan is at work"}')
@@ -151,11 +151,11 @@ def test_attach_with_nothing_at_work_tells_how_the_last_plan_that_began_ended(wo
     assert [(one["run_id"], one["outcome"]) for one in told["results"]] == [(run.id, "pass")] and not told["message"]
 
 
-def test_a_command_that_reports_no_phase_is_said_to_run_and_for_how_long(workspace: Workspace) -> None:
+def test_a_command_without_phases_is_shown_with_its_running_time(workspace: Workspace) -> None:
     following = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
     watching = workspace.start("watch", "--every", "1")
-    time.sleep(6)  # a quiet follower says something every 5 s
+    time.sleep(6)  # without a terminal, a line is printed every 5 s
     (workspace.folder / "go").touch()
     followed, watched = (process.communicate(timeout=60)[0] for process in (following, watching))
     said = [line.strip() for line in followed.splitlines() if line.startswith("    ")]
@@ -174,7 +174,7 @@ def test_a_new_plan_waits_for_the_run_of_another_step(workspace: Workspace) -> N
     (workspace.folder / "go").touch()
     output, _ = other.communicate(timeout=60)
     assert other.returncode == 0, output
-    assert workspace.checklist.read_text().count("[x]") == 2  # the run that was found is settled too
+    assert workspace.checklist.read_text().count("[x]") == 2  # the other run is settled too
 
 
 def _log(plan) -> str:

@@ -20,12 +20,7 @@ from llmval_tui.runs.records import Gate, Outcome, State, Status, Verdict
 from llmval_tui.runs.store import Run
 from tests.report.conftest import Workspace
 
-PROGRAM = """
-import argparse, signal, sys
-from llmval_tui.console.watch import watch
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background has it ignored
-sys.exit(watch(argparse.Namespace(workspace=sys.argv[1], every=0.1, json=False)))
-"""
+PROGRAM = Path(__file__).with_name("programs") / "watch.py"
 
 
 def working(workspace: Workspace) -> tuple[Run, int]:
@@ -104,7 +99,7 @@ def test_ctrl_c_stops_the_watching_only(workspace: Workspace, tmp_path: Path) ->
     run, lock = working(workspace)
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     watching = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(workspace.folder)],
+        [sys.executable, PROGRAM, str(workspace.folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
