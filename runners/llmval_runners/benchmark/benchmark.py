@@ -99,7 +99,7 @@ class Benchmark:
         if (products := executor.fp8_kernel(runner.model)) is not None:
             self.fp8_kernels[precision] = products
         if runner.compiled is not None:
-            made = runner.compiled.as_json
+            made = runner.compiled.as_json()
             self._print(f"compiled {made['what']}: {made['graphs']} graphs in {made['first_calls_s']:.1f} s")
         table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize
         bench = Bench(

@@ -9,7 +9,7 @@ stays a separate matrix product, as it has nothing to fuse with.
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,17 @@ _FIRST_SIZES = (1, 16)
 
 _Attend = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 """(qkv [tokens, heads + 2 · KV heads, head dim], the layer's pool, its index) → [tokens, heads · dim]."""
+
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class CompileReport(TypedDict):
+    what: str
+    graphs: int
+    graphs_after_start: int
+    first_calls_s: float
 
 
 class _Block(NamedTuple):
@@ -157,8 +168,7 @@ class CompiledDecoder:
         """How many compilations there were so far."""
         return len(self._compiled)
 
-    @property
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> CompileReport:
         """For the result file. A compilation after the start would have delayed a request."""
         return {
             "what": "two regions of a layer" if self.mode == "smart" else "the pass over all layers",
@@ -167,13 +177,11 @@ class CompiledDecoder:
             "first_calls_s": round(self.first_calls_s, 3),
         }
 
-    def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        inductor, compiled = torch._dynamo.lookup_backend("inductor"), self._compiled
+    def _compile(self, function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+        inductor, compiled, name = torch._dynamo.lookup_backend("inductor"), self._compiled, function.__name__
 
-        def backend(module: Any, inputs: Any, **options: Any) -> Any:
-            compiled.append(
-                function.__name__
-            )  # not via `self`: Dynamo keeps its backends alive, and an engine must be freed
+        def backend(module: torch.fx.GraphModule, inputs: list[torch.Tensor], **options: Any) -> Any:
+            compiled.append(name)  # not via `self`: Dynamo keeps its backends alive, and an engine must be freed
             return inductor(module, inputs, **options)
 
         # One per number of tokens and engine; a process can have several engines.

@@ -81,9 +81,7 @@ class LoadTest:
         engine = Engine(channel, scheduler)
         self.stop.on_signal.append(engine.wake.set)
         if self.world_size > 1:
-            HangWatch(
-                lambda: getattr(channel.executor, "waiting_since", None), TIMEOUT.total_seconds(), self._hung
-            ).start()
+            HangWatch(lambda: channel.executor.waiting_since, TIMEOUT.total_seconds(), self._hung).start()
         try:
             self._measure(engine)
         except Interrupted:
@@ -320,7 +318,7 @@ class LoadTest:
         }
         identity = self._identity or _identity(config, None)
         if self._runner is not None and self._runner.compiled is not None:
-            identity |= {"compile": self._runner.compiled.as_json}  # with what was compiled since the start
+            identity |= {"compile": self._runner.compiled.as_json()}  # with what was compiled since the start
         result = load_test_result(measured, identity, workload, self._cache, config.slo, search)
         if self.profiler.ran:
             reasons = [*result["llmval"]["invalid_reasons"], "a profiler ran, so the figures are not the node's"]
@@ -347,7 +345,7 @@ def _identity(config: Config, runner: executor.Loaded | None) -> dict[str, Any]:
         "fp8_mode": executor.fp8_mode(runner.model) if runner else config.fp8,
         "fp8_kernel": executor.fp8_kernel(runner.model) if runner else None,
         "compile_mode": compiled.mode if compiled else "off" if runner else config.compile_mode,
-        "compile": compiled.as_json if compiled else None,
+        "compile": compiled.as_json() if compiled else None,
         "tensor_parallel": runner.model.parallel.size if runner else config.tensor_parallel,
         "all_reduce": runner.model.parallel.all_reduce_name if runner else None,
         "device": config.device.type,

@@ -96,7 +96,7 @@ def test_requests_get_the_tokens_of_the_plain_engine(mode: str) -> None:
         found, one = serve(mode, backend)
         assert found == expected
         assert one.compiled is not None
-        report = one.compiled.as_json
+        report = one.compiled.as_json()
         assert (report["graphs"], report["graphs_after_start"]) == (MODES[mode], 0)
         assert report["first_calls_s"] > 0
 

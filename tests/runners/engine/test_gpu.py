@@ -173,7 +173,7 @@ def test_prompts_and_decodes_equal_the_reference(
         alone = executor.decode_logits(StepPlan(decodes=[Decode(3, sizes[3] + step)]))
         assert error(alone[0], expected[3][sizes[3] + step]) < bound
     if executor.compiled is not None:
-        assert executor.compiled.as_json["graphs_after_start"] == 0
+        assert executor.compiled.as_json()["graphs_after_start"] == 0
 
 
 @pytest.mark.parametrize("weights", ["bf16", "fp8", "transformer"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from llmval_runners.engine.kv_cache import PagedKVCache
@@ -136,7 +136,9 @@ def split_attention(decode: Attend, prefill: Attend, num_decodes: int) -> Attend
     )
 
 
-def upload(values: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def upload(
+    values: torch.Tensor | list[int] | list[list[int]], dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
     """Copy nested lists or a CPU tensor to `device` without waiting for the device.
 
     The copy is made from pinned memory: a copy from pageable memory first waits for all queued work of the stream.
