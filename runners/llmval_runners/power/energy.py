@@ -158,7 +158,7 @@ class EnergyRecorder:
                 samples[gpu].append((self._clock(), reading))
                 total += reading.power_w or 0.0
                 if count % COUNTER_CHECK_EVERY == 0:
-                    self._check(meter.energy_j(gpu), gpu, last_seen, faults)
+                    self._check_counter(meter.energy_j(gpu), gpu, last_seen, faults)
             if count % COUNTER_CHECK_EVERY == 0:
                 self._on_power(total)
             # By the clock, not by the last sample: one late sample must not delay all later ones.
@@ -167,7 +167,7 @@ class EnergyRecorder:
         ends = self._edges(meter)
         for gpu in self._gpus:
             samples[gpu].append((self._clock(), meter.read(gpu)))
-            self._check(ends[gpu][1], gpu, last_seen, faults)
+            self._check_counter(ends[gpu][1], gpu, last_seen, faults)
         gpus = [GpuEnergyWindow(*parts) for parts in zip(starts, ends, samples, faults, strict=True)]
         return EnergyWindow(first, min(at for at, _ in ends), gpus)
 
@@ -192,7 +192,7 @@ class EnergyRecorder:
                 raise MeterFault(f"the energy counter of GPU {missing} did not move for {EDGE_LIMIT_S:g} s")
         return [found[gpu] for gpu in self._gpus]
 
-    def _check(self, energy: float, gpu: int, last_seen: list[float], faults: list[str | None]) -> None:
+    def _check_counter(self, energy: float, gpu: int, last_seen: list[float], faults: list[str | None]) -> None:
         if energy < last_seen[gpu]:
             faults[gpu] = (
                 f"the energy counter of GPU {gpu} went back from {last_seen[gpu]:.1f} J to {energy:.1f} J within "

@@ -20,7 +20,7 @@ class SweepSettings:
     phases: list[str]
     attention_backend: str
     compile: bool
-    device: str  # cpu or cuda, as resolved
+    device: str  # cpu or cuda
     devices: list[int]  # CUDA indices; [] on a CPU
     seed: int  # of the weights, the inputs and the order
 
@@ -33,16 +33,9 @@ class SweepOptions:
     """The parsed flags."""
 
     cells: list[Cell]
-    phases: list[str]
-    window_s: float
-    warmup_s: float
-    trials: int
-    cooldown_s: float
-    seed: int
-    device: str  # auto, cpu or cuda
+    settings: SweepSettings  # its device may still be `auto`, and its devices are empty
     devices: list[str] | None  # CUDA indices, or ["all"]
-    attention_backend: str
-    compile: bool
+    cooldown_s: float
     output_dir: Path
     retry_refused: bool
 
@@ -146,18 +139,16 @@ def parse(argv: list[str]) -> SweepOptions:
         )
     if flags.output_dir.exists() and not flags.output_dir.is_dir():
         raise Refused(f"{flags.output_dir} is a file: pass a folder for --output-dir.")
-    return SweepOptions(
-        cells=cells_of(shapes, flags.batch_size, flags.modes, flags.sequence_length),
-        phases=[phase for phase in PHASES if phase in flags.phases],
+    settings = SweepSettings(
         window_s=flags.window_s,
         warmup_s=flags.warmup_s,
         trials=flags.trials,
-        cooldown_s=flags.cooldown_s,
-        seed=flags.seed,
-        device=flags.device,
-        devices=flags.devices,
+        phases=[phase for phase in PHASES if phase in flags.phases],
         attention_backend=flags.attention_backend,
         compile=not flags.skip_compile,
-        output_dir=flags.output_dir,
-        retry_refused=flags.retry_refused,
+        device=flags.device,
+        devices=[],
+        seed=flags.seed,
     )
+    cells = cells_of(shapes, flags.batch_size, flags.modes, flags.sequence_length)
+    return SweepOptions(cells, settings, flags.devices, flags.cooldown_s, flags.output_dir, flags.retry_refused)

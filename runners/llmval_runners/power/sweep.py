@@ -6,6 +6,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from llmval_runners.measure.nvml_meter import NoMeter, PowerMeter, open_meter
 from llmval_runners.power.energy import EnergyRecorder, Stopped
 from llmval_runners.power.grid import Cell, shuffled
 from llmval_runners.power.machine import devices_of, identity_of, uuids_of
-from llmval_runners.power.options import SweepOptions, SweepSettings
+from llmval_runners.power.options import SweepOptions
 from llmval_runners.power.run_cell import SweepContext, failed_record, free_memory, run_cell
 from llmval_runners.power.store import Store
 from llmval_runners.process.errors import Refused
@@ -34,18 +35,9 @@ class Sweep:
         open_meter: OpenMeter = open_meter,
     ) -> None:
         """Raises Refused if a device does not exist or the folder holds something else."""
-        devices = devices_of(options.device, options.devices)
-        self.settings = SweepSettings(
-            window_s=options.window_s,
-            warmup_s=options.warmup_s,
-            trials=options.trials,
-            phases=options.phases,
-            attention_backend=options.attention_backend,
-            compile=options.compile,
-            device=devices[0].type,
-            devices=[device.index for device in devices if device.type == "cuda"],
-            seed=options.seed,
-        )
+        devices = devices_of(options.settings.device, options.devices)
+        indices = [device.index for device in devices if device.type == "cuda"]
+        self.settings = replace(options.settings, device=devices[0].type, devices=indices)
         _make_folder(options.output_dir)
         self.cells, self.events, self._stopped = options.cells, events, stopped
         self.store = Store(options.output_dir, self.settings, self.cells)
@@ -115,7 +107,7 @@ class Sweep:
         return record
 
     def _exit_code(self) -> int:
-        """Print the summary of the sweep's cells."""
+        """Print the number of cells by status; return the exit code of the sweep."""
         statuses = [self.store.stored[cell.name].status for cell in self.cells if cell.name in self.store.stored]
         counts = Counter(statuses)
         summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))

@@ -29,7 +29,8 @@ def test_the_checklists_own_command_makes_eighteen_cells(tmp_path):
     cells = options.cells
     assert len(cells) == len({cell.name for cell in cells}) == 18
     assert {cell.shape for cell in cells} == {StackShape(32, 5120, 40, 20480), StackShape(48, 6144, 48, 24576)}
-    assert not options.compile and options.attention_backend == "sdpa" and options.window_s == 60
+    settings = options.settings
+    assert not settings.compile and settings.attention_backend == "sdpa" and settings.window_s == 60
 
 
 @pytest.mark.parametrize(
