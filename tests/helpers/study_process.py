@@ -1,4 +1,4 @@
-"""A small study as a process, for tests: two gloo ranks of the tiny model."""
+"""Starts a small study as a process: two gloo ranks of the tiny model."""
 
 import os
 import subprocess
@@ -13,6 +13,7 @@ from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
 from llmval_runners.process.files import read_json
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "compile_repro.schema.json"
+LIMIT_S = 600.0  # generous: the speed of the machine must not decide a test
 SMALL = "--model tiny --sequence-length 32 --batch-size 1 --tensor-parallel-gpus 2 --device cpu --steps 2"
 
 
@@ -23,28 +24,29 @@ def start(folder: Path, *flags: str, **environment: str) -> "subprocess.Popen[by
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = LIMIT_S) -> Any:
+    """Poll until `what` returns a true value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := what():
             return found
         time.sleep(0.2)
-    raise AssertionError("it did not come")
+    raise AssertionError(f"{what} stayed false for {seconds:g} s")
 
 
 def in_phase(layout: Layout, rank: int, phase: str) -> Callable[[], int | None]:
-    """The pid of a rank, once it is in a phase."""
+    """Returns the pid of a rank once it is in a phase."""
 
-    def look() -> int | None:
+    def pid() -> int | None:
         beat = read_json(layout.beat(rank))
         return beat["pid"] if beat and beat["phase"] == phase else None
 
-    return look
+    return pid
 
 
 def valid(layout: Layout) -> dict[str, Any]:
-    """The result, which keeps its schema."""
-    result = read_json(layout.result)
-    fastjsonschema.compile(read_json(SCHEMA))(result)
-    assert result is not None
+    """The result, checked against its schema."""
+    result, schema = read_json(layout.result), read_json(SCHEMA)
+    assert result is not None and schema is not None
+    fastjsonschema.compile(schema)(result)
     return result

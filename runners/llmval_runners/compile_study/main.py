@@ -1,14 +1,13 @@
-"""What `torch_compile_repro.py` does by how it is called: runner, rank, watchdog, self-test, repacker or table."""
+"""The modes of `torch_compile_repro.py`: runner, rank, watchdog, self-test, repacker or table."""
 
-import argparse
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
-from llmval_runners.compile_study.options import parse
+from llmval_runners.compile_study.options import StudyOptions, parse
 from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import read_json, replace_bytes
@@ -19,25 +18,7 @@ FOLLOWERS_WAIT_S = 60.0
 def main(argv: list[str]) -> NoReturn:
     """Run and exit, with the codes that `--help` lists."""
     try:
-        options = parse(argv)
-        if options.watch:
-            _watch(Layout(options.watch))
-            code = 0
-        elif options.repack:
-            code = _repack(options)
-        elif options.table:
-            from llmval_runners.compile_study.bundle.table import table
-
-            print(table(options.table), end="")
-            code = 0
-        elif options.self_test:
-            from llmval_runners.compile_study.selftest.selftest import self_test
-
-            code = self_test(options)
-        elif "RANK" in os.environ:
-            code = _rank(options, argv)
-        else:
-            code = _study(options, argv)
+        code = _run(parse(argv), argv)
     except Refused as refusal:
         print(f"refused: {refusal}", file=sys.stderr, flush=True)
         events = EventLog(int(os.environ.get("RANK", 0)), path=os.environ.get("LLMVAL_EVENTS") or os.devnull)
@@ -47,7 +28,24 @@ def main(argv: list[str]) -> NoReturn:
     sys.exit(code)
 
 
-def _study(options: argparse.Namespace, argv: list[str]) -> int:
+def _run(options: StudyOptions, argv: list[str]) -> int:
+    if options.watch:
+        return _watch(Layout(options.watch))
+    if options.repack:
+        return _repack(Layout(options.repack), include_model_code=options.include_model_code)
+    if options.table:
+        from llmval_runners.compile_study.bundle.table import table
+
+        print(table(options.table), end="")
+        return 0
+    if options.self_test:
+        from llmval_runners.compile_study.selftest.selftest import self_test
+
+        return self_test(options)
+    return _rank(options, argv) if "RANK" in os.environ else _study(options, argv)
+
+
+def _study(options: StudyOptions, argv: list[str]) -> int:
     from llmval_runners.compile_study.run.study import Study
 
     events = EventLog(0)
@@ -57,13 +55,14 @@ def _study(options: argparse.Namespace, argv: list[str]) -> int:
         events.close()
 
 
-def _rank(options: argparse.Namespace, argv: list[str]) -> int:
-    """A rank of the runner's own torchrun, or of the operator's: then local rank 0 prepares and starts the watchdog."""
+def _rank(options: StudyOptions, argv: list[str]) -> int:
+    """A rank of the runner's torchrun, or of the operator's. Under the operator's, local rank 0 prepares the study."""
     from llmval_runners.compile_study.run import rank
-    from llmval_runners.compile_study.run.study import OF_RUN
+    from llmval_runners.compile_study.run.study import FOLDER_VARIABLE
 
-    folder = os.environ.get(OF_RUN)
+    folder = os.environ.get(FOLDER_VARIABLE)
     if folder is None:
+        assert options.output_dir is not None  # `parse` refuses a study without it
         folder = str(options.output_dir.absolute())
         token = os.environ.get("TORCHELASTIC_RUN_ID", "") + os.environ.get("MASTER_PORT", "")
         if os.environ["RANK"] == "0":
@@ -74,13 +73,13 @@ def _rank(options: argparse.Namespace, argv: list[str]) -> int:
     run = read_json(layout.run)
     if run is None:
         raise Refused(
-            f"{layout.run} is not there: start torch_compile_repro.py by plain python, or without {OF_RUN} in the "
-            f"environment."
+            f"{layout.run} is missing: start torch_compile_repro.py by plain python, or without {FOLDER_VARIABLE} in "
+            f"the environment."
         )
-    return rank.run(_options_of(run), layout, run["cache_dir"])
+    return rank.run(StudyOptions.from_json(run["options"]), layout, run["cache_dir"])
 
 
-def _prepare_for_torchrun(options: argparse.Namespace, command: list[str], token: str) -> None:
+def _prepare_for_torchrun(options: StudyOptions, command: list[str], token: str) -> None:
     from llmval_runners.compile_study.run.prepare import prepare
     from llmval_runners.compile_study.run.study import start_watchdog
 
@@ -90,13 +89,13 @@ def _prepare_for_torchrun(options: argparse.Namespace, command: list[str], token
             f"torchrun started {size} ranks and --tensor-parallel-gpus is {options.tensor_parallel_gpus}: make "
             f"the two the same."
         )
-    layout = prepare(options, command)
-    replace_bytes(layout.watch / "torchrun.token", token.encode())
+    layout, _ = prepare(options, command)
+    replace_bytes(layout.torchrun_token, token.encode())
     start_watchdog(layout)
 
 
 def _await_preparation(layout: Layout, token: str) -> None:
-    path, deadline = layout.watch / "torchrun.token", time.monotonic() + FOLLOWERS_WAIT_S
+    path, deadline = layout.torchrun_token, time.monotonic() + FOLLOWERS_WAIT_S
     while time.monotonic() < deadline:
         if path.is_file() and path.read_text() == token:
             return
@@ -104,16 +103,8 @@ def _await_preparation(layout: Layout, token: str) -> None:
     raise Refused(f"rank 0 has not prepared {layout.root} in {FOLLOWERS_WAIT_S:g} s: its own log says why.")
 
 
-def _options_of(run: dict[str, Any]) -> argparse.Namespace:
-    """The options as the runner resolved them; paths are text in `run.json`."""
-    values = dict(run["options"])
-    for name in ("checkpoint", "cache_dir", "output_dir"):
-        values[name] = Path(values[name]) if values[name] else None
-    return argparse.Namespace(**values)
-
-
-def _watch(layout: Layout) -> None:
-    """Watch to the end; and finish the bundle where the runner that would have done it is gone, or never was."""
+def _watch(layout: Layout) -> int:
+    """Watch until the end. Complete the bundle if there is no runner to do it."""
     import signal
 
     from llmval_runners.compile_study.run.study import complete
@@ -122,41 +113,40 @@ def _watch(layout: Layout) -> None:
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     runner = read_process(os.getppid())
-    agent_is_ours = (layout.watch / "torchrun.token").is_file()
+    under_torchrun = layout.torchrun_token.is_file()
     Watchdog(layout).run()
-    now = read_process(os.getppid())
-    orphaned = runner is None or now is None or (now.pid, now.start) != (runner.pid, runner.start)
-    if agent_is_ours or orphaned:
-        run = read_json(layout.run) or {}
-        note = (
-            "packed by the watchdog: the run was started by torchrun"
-            if agent_is_ours
-            else "packed by the watchdog: the runner was gone"
-        )
+    parent = read_process(os.getppid())
+    orphaned = runner is None or parent is None or (parent.pid, parent.start) != (runner.pid, runner.start)
+    if under_torchrun or orphaned:
+        options = StudyOptions.from_json((read_json(layout.run) or {})["options"])
+        why = "the run was started by torchrun" if under_torchrun else "the runner was gone"
         complete(
-            layout, _options_of(run), signal_number=None, notes=[note], collect=not run["options"]["no_collect_env"]
+            layout,
+            include_model_code=options.include_model_code,
+            signal_number=None,
+            notes=[f"packed by the watchdog: {why}"],
+            collect=not options.no_collect_env,
         )
+    return 0
 
 
-def _repack(options: argparse.Namespace) -> int:
+def _repack(layout: Layout, *, include_model_code: bool) -> int:
     from llmval_runners.compile_study.bundle import bundle
 
-    layout = Layout(options.repack)
     if not layout.run.is_file():
-        raise Refused(f"{options.repack} holds no study (run.json): name the folder that --output-dir named.")
-    run = read_json(layout.run) or {}
-    if alive := _alive(layout):
+        raise Refused(f"{layout.root} holds no study (run.json): name a folder that was an --output-dir.")
+    if pids := _running_ranks(layout):
         raise Refused(
-            f"the study in {layout.root} still runs (pid {', '.join(map(str, alive))}): pack it when it ended."
+            f"the study in {layout.root} still runs (pid {', '.join(map(str, pids))}): pack it after it has ended."
         )
     if layout.partial.exists() or not layout.result.is_file():
         from llmval_runners.compile_study.run.study import complete
 
-        asked = _options_of(run)
-        asked.include_model_code = options.include_model_code
-        note = "packed by --repack: runner and watchdog were gone before all was written"
-        complete(layout, asked, signal_number=None, notes=[note], collect=False, gone=True)
-    manifest = bundle.pack(layout, include_model_code=options.include_model_code)
+        note = "packed by --repack: runner and watchdog ended before everything was written"
+        complete(
+            layout, include_model_code=include_model_code, signal_number=None, notes=[note], collect=False, gone=True
+        )
+    manifest = bundle.pack(layout, include_model_code=include_model_code)
     print(
         f"packed {len(manifest['files'])} files into {layout.archive}; redacted: "
         f"{', '.join(manifest['redacted']) or 'none'}"
@@ -164,8 +154,8 @@ def _repack(options: argparse.Namespace) -> int:
     return 0
 
 
-def _alive(layout: Layout) -> list[int]:
-    """The pids of its ranks that still run."""
+def _running_ranks(layout: Layout) -> list[int]:
+    """The pids of the study's ranks that still run."""
     from llmval_runners.compile_study.watch.processes import read_process
 
     beats = [beat for path in layout.watch.glob("rank*.heartbeat.json") if (beat := read_json(path)) is not None]

@@ -1,7 +1,9 @@
-"""The flags of `torch_compile_repro.py`. Parsing needs no torch, so that a mistyped flag is answered at once."""
+"""The flags of `torch_compile_repro.py`. Parsing needs no torch, so a mistyped flag is answered at once."""
 
 import argparse
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from llmval_runners.engine.shapes import SHAPES
 from llmval_runners.load_test.options import Parser, count, positive
@@ -19,17 +21,63 @@ INJECTIONS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """The flags as given; `prepare.resolve` decides the model and the device."""
+
+    model: str | None
+    checkpoint: Path | None
+    sequence_length: int
+    batch_size: int
+    tensor_parallel_gpus: int
+    device: str
+    steps: int
+    seed: int
+    compile_mode: str
+    backend: str
+    skip_compile: bool
+    skip_eager: bool
+    cache_dir: Path | None
+    stall_after: float
+    timeout: float
+    after_stall: str
+    stacks: str
+    no_native_stacks: bool
+    ablate: bool
+    output_dir: Path | None
+    include_model_code: bool
+    no_collect_env: bool
+    repack: Path | None
+    table: list[Path] | None
+    self_test: bool
+    clean_runs: int
+    jobs: int | None
+    inject_hang: str | None
+    inject_rank: int
+    watch: Path | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For `run.json`; paths become text."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "StudyOptions":
+        """The options in a study's `run.json`. Flags that its release did not have get today's defaults."""
+        known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
+        for name in ("checkpoint", "cache_dir", "output_dir"):
+            known[name] = Path(known[name]) if known.get(name) else None
+        return cls(**{**vars(parser().parse_args([])), **known})
+
+
 def parser() -> argparse.ArgumentParser:
     root = Parser(
         prog="torch_compile_repro.py",
-        description="Runs a tensor-parallel prefill eagerly and compiled, watches it from outside, "
-        "and leaves a bundle that says what hung "
-        "and where, or that nothing did. Plain Python starts its own torchrun.",
-        epilog="Exit code: 0 it did not hang; 3 it hung or ran out of time, and the bundle says where; "
-        "1 it failed; 2 refused; "
-        "130 and 143 ended by SIGINT and SIGTERM.",
+        description="Runs a tensor-parallel prefill eagerly and compiled, watches it from outside, and writes a bundle "
+        "that says what hung and where, or that nothing hung. Plain Python starts its own torchrun.",
+        epilog="Exit codes: 0 it did not hang, 1 it failed, 2 refused, 3 it hung or ran out of time (the bundle says "
+        "where), 130 and 143 ended by SIGINT and SIGTERM.",
         allow_abbrev=False,
-    )  # fmt: skip
+    )
     work = root.add_argument_group("workload")
     work.add_argument("--model", metavar="NAME", help=f"{', '.join(SHAPES)} (default llama40b); random seeded weights")
     work.add_argument(
@@ -47,15 +95,18 @@ def parser() -> argparse.ArgumentParser:
     work.add_argument("--seed", type=int, default=0)
 
     compiling = root.add_argument_group("compiling")
-    modes = "smart: one repeated block, fullgraph; the others: the whole model"
+    modes = "smart compiles the one repeated block, as one graph; the others compile the whole model"
     compiling.add_argument("--compile-mode", choices=COMPILE_MODES, default="default", help=modes)
     compiling.add_argument("--backend", choices=BACKENDS, default="inductor")
     compiling.add_argument("--skip-compile", action="store_true", help="eager only")
     compiling.add_argument(
-        "--skip-eager", action="store_true", help="compiled only; no speed-up and no numeric difference then"
+        "--skip-eager", action="store_true", help="compiled only; without a speed-up and a numeric difference"
     )
     compiling.add_argument(
-        "--cache-dir", type=Path, metavar="DIR", help="keep compile caches there (default: a fresh one, removed after)"
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep the compile caches there (default: a fresh folder, removed afterwards)",
     )
 
     watch = root.add_argument_group("watchdog")
@@ -65,20 +116,21 @@ def parser() -> argparse.ArgumentParser:
     watch.add_argument(
         "--timeout", type=positive, default=1800.0, metavar="S", help="seconds until the run is ended (default 1800)"
     )
-    after = "wait: it may only be slow, until --timeout (default); end: once the evidence is collected"
+    after = "wait: it may only be slow, wait until --timeout (default); end: end it after the evidence is collected"
     watch.add_argument("--after-stall", choices=("wait", "end"), default="wait", help=after)
     watch.add_argument(
-        "--stacks", choices=("auto", "faulthandler"), default="auto", help="auto: py-spy, faulthandler where it cannot"
+        "--stacks",
+        choices=("auto", "faulthandler"),
+        default="auto",
+        help="auto: py-spy, or faulthandler if py-spy fails",
     )
     watch.add_argument(
-        "--no-native-stacks",
-        action="store_true",
-        help="leave out C frames, which py-spy needs up to a minute a rank for",
+        "--no-native-stacks", action="store_true", help="leave out C frames, which take py-spy up to a minute a rank"
     )
     watch.add_argument(
         "--ablate",
         action="store_true",
-        help="afterwards again by backend, compile threads and cache, each under --timeout",
+        help="afterwards run it again with other backends, compile threads and caches, each under --timeout",
     )
 
     bundle = root.add_argument_group("bundle")
@@ -90,22 +142,21 @@ def parser() -> argparse.ArgumentParser:
         "--no-collect-env", action="store_true", help="leave out torch.utils.collect_env, which takes seconds"
     )
     bundle.add_argument(
-        "--repack", type=Path, metavar="DIR", help="redact and pack a bundle folder again, say after logs were added"
+        "--repack",
+        type=Path,
+        metavar="DIR",
+        help="redact and pack a bundle folder again, for example after you added logs",
     )
 
     bundle.add_argument(
-        "--table",
-        type=Path,
-        nargs="+",
-        metavar="DIR",
-        help="print finished studies side by side, as Markdown",
+        "--table", type=Path, nargs="+", metavar="DIR", help="print finished studies side by side, as Markdown"
     )
 
-    test = root.add_argument_group("self-test (proves on this host that the watchdog sees each kind of hang)")
+    test = root.add_argument_group("self-test (proves on this host that the watchdog recognises each kind of hang)")
     test.add_argument(
         "--self-test",
         action="store_true",
-        help="injects every kind, runs clean, prints the table; small, on 2 CPU ranks",
+        help="inject every kind of hang, run without one, and print the table; small, on 2 CPU ranks",
     )
     test.add_argument("--clean-runs", type=int, default=20, metavar="N", help="clean runs of --self-test (default 20)")
     test.add_argument(
@@ -117,21 +168,21 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse; raises Refused for what is no flag, no value of it, or no sense together."""
-    options = parser().parse_args(argv)
+def parse(argv: list[str]) -> StudyOptions:
+    """Raises Refused if a flag is unknown, a value is wrong, or two flags contradict each other."""
+    options = StudyOptions(**vars(parser().parse_args(argv)))
     if options.repack or options.watch or options.self_test or options.table:
         return options
     if options.output_dir is None:
-        raise Refused("--output-dir is missing: name the folder that the bundle goes to.")
+        raise Refused("--output-dir is missing: name the folder for the bundle.")
     if options.checkpoint is not None and options.model is not None:
         raise Refused("--checkpoint brings its own shape: leave --model out.")
     if options.skip_compile and options.skip_eager:
         raise Refused("--skip-compile and --skip-eager together leave nothing to run: leave one out.")
     if options.stall_after >= options.timeout:
         raise Refused(
-            f"--stall-after {options.stall_after:g} is not below --timeout {options.timeout:g}, so no stall would "
-            f"ever be seen: pass a shorter --stall-after."
+            f"--stall-after {options.stall_after:g} is not below --timeout {options.timeout:g}, so the run would end "
+            f"before a stall is noticed: pass a shorter --stall-after."
         )
     if options.ablate and options.skip_compile:
         raise Refused("--ablate compares ways to compile, and --skip-compile compiles nothing: leave one out.")

@@ -59,12 +59,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     root.add_argument(
-        "--sequence-lengths",
-        type=count,
-        nargs="+",
-        default=[],
-        metavar="N",
-        help="prompt tokens (default 32768 65536)",
+        "--sequence-lengths", type=count, nargs="+", default=[], metavar="N", help="prompt tokens (default 32768 65536)"
     )
     root.add_argument(
         "--length-divisor", type=count, default=1, metavar="N", help="divide every length by N: to try the chain out"
@@ -90,10 +85,7 @@ def parser() -> argparse.ArgumentParser:
     engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     engine.add_argument("--dtype", choices=_DTYPES, default="auto", help="auto: bfloat16 on CUDA, float32 on a CPU")
     engine.add_argument(
-        "--kv-dtype",
-        choices=("fp8", *_DTYPES),
-        default="auto",
-        help="auto: fp8 if the weights are FP8, else --dtype",
+        "--kv-dtype", choices=("fp8", *_DTYPES), default="auto", help="auto: fp8 if the weights are FP8, else --dtype"
     )
     engine.add_argument(
         "--fp8-mode",

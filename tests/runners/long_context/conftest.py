@@ -1,4 +1,4 @@
-"""The runner as an operator starts it, and its result read by its schema."""
+"""Starts the runner as an operator does, and checks its result against the schema."""
 
 import json
 import os
@@ -22,17 +22,17 @@ def _start(folder, *flags, model="tiny", **environment):
 
 @pytest.fixture
 def start():
-    """Starts the runner with flags; its process."""
+    """Starts the runner with flags. Returns the process."""
     return _start
 
 
 @pytest.fixture
 def finished():
-    """Runs the runner to its end: exit code, output, errors."""
+    """Runs the runner to its end. Returns exit code, output and errors."""
 
     def run(folder, *flags, **changes):
         process = _start(folder, *flags, **changes)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         return process.returncode, out, err
 
     return run
@@ -40,7 +40,7 @@ def finished():
 
 @pytest.fixture
 def read():
-    """A result, valid by its schema."""
+    """Reads a result and checks it against the schema."""
 
     def result(path):
         value = json.loads(path.read_text())

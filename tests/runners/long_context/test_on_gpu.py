@@ -1,4 +1,4 @@
-"""On a GPU: FP8 really runs, its memory is what was predicted, and its logits are near bfloat16's."""
+"""On a GPU: FP8 really runs, its memory is as predicted, and its logits are close to those of bfloat16."""
 
 import importlib.util
 import subprocess
@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.mark.parametrize(("mode", "workspaces"), [("native", 1), ("transformer-engine", 2)])
 def test_two_layers_of_the_8b_shape(tmp_path, finished, read, mode, workspaces):
-    """`workspaces` of 32 MiB may be there or not: cuBLAS takes its own when a product first needs it."""
+    """Up to `workspaces` of 32 MiB may be missing: cuBLAS allocates its own when a product first needs it."""
     if mode == "transformer-engine":
         skip_without_transformer_engine()
     result = tmp_path / "r.json"

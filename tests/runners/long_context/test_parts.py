@@ -1,4 +1,4 @@
-"""The parts: sampled logits, their distance, the needle, words about a failure, and what is refused."""
+"""The parts of the runner: sampled logits and their comparison, the needle test, failures, and refusals."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -64,7 +64,7 @@ def test_weights_and_cache_are_predicted_to_the_byte(weights):
 
 
 def test_sampled_logits_are_those_of_one_undivided_pass(weights):
-    """Windows and fed decode steps are re-run against a cache made chunk by chunk over scattered pages."""
+    """Windows and forced decode steps run against a cache that was filled chunk by chunk over shuffled pages."""
     context, prompt = filled(weights, 200)
     following = prompts(1, 4, 2048, 1)[0]
     samples = fidelity.collect_samples(context, prompt, following)
@@ -90,7 +90,7 @@ def test_windows_lie_inside_and_do_not_overlap(length):
 
 @pytest.mark.parametrize("length", [8192, 10000, 20000, 34816, 131071])
 def test_windows_of_a_long_prompt_are_computed_in_chunks_that_cudnn_takes(length):
-    """As FP8 attention of prompts needs them: else their logits would be those of bf16 without a word."""
+    """FP8 prompt attention needs such chunks. Otherwise the logits would silently be those of bf16."""
     ran = []
 
     def prefilled(chunks, all_logits):
@@ -123,7 +123,7 @@ def test_the_distance_is_what_torch_computes():
     assert found["positions"] == 40
 
 
-def test_equal_and_broken_logits_are_told_apart():
+def test_equal_and_broken_logits_are_distinguished():
     logits = torch.randn(4, 16)
     same, broken = fidelity.Comparison(Parallel(CPU)), fidelity.Comparison(Parallel(CPU))
     same.add(logits, logits.clone())
@@ -203,12 +203,12 @@ def test_a_failed_allocation_is_named_with_the_predictions_error():
         MemoryError(),
     ],
 )
-def test_memory_that_is_at_an_end_is_told_in_many_words(error):
+def test_out_of_memory_is_recognised_in_all_its_messages(error):
     assert failure.is_out_of_memory(error)
     assert failure.describe(error, 0, "prefill", 1, None)["message"]
 
 
-def test_a_collective_without_memory_is_no_lost_rank():
+def test_a_collective_that_ran_out_of_memory_is_not_a_lost_rank():
     nccl = torch.distributed.DistBackendError("NCCL error, unhandled cuda error\nCuda failure 2 'out of memory'")
     lost = RankLost("rank 0 lost another rank during the sum (NCCL error, unhandled cuda error)")
     assert not failure.is_out_of_memory(lost)
@@ -230,7 +230,7 @@ def test_other_failures_are_not_taken_for_it(error):
     assert not failure.is_out_of_memory(error)
 
 
-def test_words_of_a_failure_are_gathered_and_forgotten(tmp_path):
+def test_the_failures_of_ranks_are_read_and_deleted(tmp_path):
     output = tmp_path / "r.json"
     failure.write_rank_failure(output, {"rank": 1, "where": "x"})
     assert [one["rank"] for one in failure.read_rank_failures(output, 2)] == [1]
@@ -281,7 +281,7 @@ def test_refusals_say_what_to_do(flags, instead):
         (["--prefill-chunk", "1024"], "pass --prefill-chunk 8192 --page-size 128"),
     ],
 )
-def test_fp8_attention_is_refused_where_it_would_not_run(flags, instead):
+def test_fp8_attention_is_refused_if_it_would_not_run(flags, instead):
     plan = ["--model", "llama-3.1-8b", "--predict-only", "--memory-limit-gib", "139", "--prefill-attention", "fp8"]
     assert decide(parse(plan), world_size=1, local_rank=0).setup.prefill_attention == "fp8"
     assert decide(parse(plan), world_size=1, local_rank=0).reference.prefill_attention == "bf16"
@@ -290,7 +290,7 @@ def test_fp8_attention_is_refused_where_it_would_not_run(flags, instead):
 
 
 def test_fp8_attention_that_did_not_run_does_not_pass():
-    """A length in which it did is no excuse for a shorter one in which it did not."""
+    """It must have run in every length, also in the shorter ones."""
     result = Result(settled("--sequence-lengths", "64", "128"), 1)
     result.settings = replace(result.settings, setup=replace(result.settings.setup, prefill_attention="fp8"))
     for count, identity in ((0, "bf16+fp8"), (1, "fp8")):
@@ -306,7 +306,7 @@ def test_fp8_attention_that_did_not_run_does_not_pass():
         assert missed == ["64 tokens: prompts ran in bf16 attention instead of fp8"] * (count == 0)
 
 
-def test_a_thin_warm_up_leaves_the_model_whole(weights):
+def test_a_one_layer_warm_up_leaves_the_model_whole(weights):
     context, prompt = filled(weights, 64)
     before = context.window_logits(0, prompt)
     layers = weights.model.layers
@@ -318,7 +318,7 @@ def test_a_thin_warm_up_leaves_the_model_whole(weights):
     torch.testing.assert_close(context.window_logits(0, prompt), before)
 
 
-def test_the_reference_is_what_is_more_precise():
+def test_the_reference_is_the_more_precise_run():
     assert settled().reference is None
     assert settled("--dtype", "bf16").reference.dtype == "float32"
     assert settled("--dtype", "bf16", "--reference", "none").reference is None

@@ -65,7 +65,7 @@ def test_flops_and_bytes_by_hand():
 
 
 def test_transformer_engine_brings_its_own_workspace():
-    """The layers' products never reach the streaming kernels or PyTorch, whatever their widths; the head's do."""
+    """Only the head uses the streaming kernels or PyTorch; the layers' products never do, whatever their widths."""
     native = Setup(SHAPES["llama-3.1-8b"], weight_dtype="fp8", kv_dtype="fp8")
     odd = replace(native, shape=replace(native.shape, ffn=native.shape.ffn + 512))  # no multiple of 1,024
     narrow = replace(native, shape=replace(native.shape, hidden=3072))
@@ -120,7 +120,7 @@ def test_the_longest_fits_and_the_next_does_not(setup, free):
 
 
 @given(setups, lengths, st.integers(1 * GIB, 150 * GIB))
-def test_what_is_advised_does_fit(setup, length, free):
+def test_the_advice_fits(setup, length, free):
     if fits(setup, length, free):
         return
     ranks = enough_ranks(setup, length, free)

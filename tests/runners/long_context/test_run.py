@@ -67,7 +67,7 @@ def test_out_of_memory_at_the_second_length_keeps_the_first(tmp_path, finished, 
     assert list(tmp_path.glob(".*failure.json")) == []
 
 
-def test_what_cannot_fit_is_refused_before_anything_is_taken(tmp_path, finished, read):
+def test_a_length_that_cannot_fit_is_refused_before_anything_is_allocated(tmp_path, finished, read):
     result = tmp_path / "r.json"
     flags = ("--sequence-lengths", "64", "2048", "--memory-limit-gib", "0.01")
     code, out, err = finished(tmp_path, *flags, "--output-json", str(result))
@@ -97,13 +97,13 @@ def test_a_signal_ends_it_with_its_record(tmp_path, start, read):
     result = tmp_path / "r.json"
     flags = ("--sequence-lengths", "64", "100000", "--prefill-chunk", "64", "--output-json", str(result))
     process = start(tmp_path, *flags)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while (
         time.monotonic() < deadline and '"length":"2' not in (text := _text(tmp_path)) and "100,000 tokens" not in text
     ):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=600)
     assert process.returncode == 143
     value = read(result)
     assert [entry["status"] for entry in value["lengths"]] == ["passed", "not_run"]

@@ -1,6 +1,6 @@
-"""The bundle: what goes in, its manifest, and the archive.
+"""Packs the bundle: redacts the files, and writes the manifest and the archive.
 
-The folder is readable at any moment; the archive comes last.
+The folder is readable at any moment; the archive is written last.
 """
 
 import hashlib
@@ -20,14 +20,13 @@ from llmval_runners.process.files import read_json, replace_bytes, write_json
 def pack(
     layout: Layout, *, include_model_code: bool, partial: bool = False, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Redact, list and pack; the manifest. May be called again, say after logs were added.
+    """Redact the files and pack them. Returns the manifest. Can be called again, for example after logs were added.
 
-    `partial`: more is to come, and the archive says so by holding PARTIAL.txt.
-
-    A secret that lies in a file's name ends it: the name would go into the archive.
+    `partial`: the study has not ended, so the archive contains PARTIAL.txt.
 
     Raises:
-        ValueError: a file's name holds the value of a secret variable, or a JSON file would be none without one.
+        ValueError: a file name contains the value of a secret variable, and would go into the archive; or redaction
+            would break a JSON file.
     """
     environment = os.environ if environment is None else environment
     files = members(layout, include_model_code=include_model_code)
@@ -36,7 +35,7 @@ def pack(
     secrets, _ = secrets_of(environment)
     for path in files:
         if redact(str(path.relative_to(layout.root)).encode(), secrets)[1]:
-            raise ValueError("the name of a file in the bundle holds a secret: rename it and pack again with --repack")
+            raise ValueError("a file name in the bundle contains a secret: rename it and pack again with --repack")
     scan = redact_files(layout.root, files, environment)
     before = (read_json(layout.root / MANIFEST) or {}).get("redacted", {})
     manifest = {
@@ -59,7 +58,7 @@ def pack(
 
 
 def members(layout: Layout, *, include_model_code: bool) -> list[Path]:
-    """Regular files of the bundle and its ablations; no archives, no manifest, and `private/` only by consent."""
+    """Regular files of the bundle and its ablations, without archives and the manifest; `private/` only by consent."""
     found = []
     for path in sorted(layout.root.rglob("*")):
         relative = path.relative_to(layout.root)

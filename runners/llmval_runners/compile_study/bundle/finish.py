@@ -1,6 +1,6 @@
-"""From what lies in the folder to the result: outcome, figures, and the sentence that says both. Reads files only.
+"""The result of a study: outcome, figures and a summary, from the files in its folder.
 
-So whoever is left can write it: the runner, or the watchdog where the runner was killed.
+It reads only files, so the watchdog can write the result too if the runner was killed.
 """
 
 import json
@@ -15,27 +15,23 @@ from llmval_runners.process.files import read_json, write_json
 
 DID_NOT_REPRODUCE, HANG, TIMEOUT, FAILED, INTERRUPTED = "did_not_reproduce", "hang", "timeout", "failed", "interrupted"
 EXIT = {DID_NOT_REPRODUCE: 0, HANG: 3, TIMEOUT: 3, FAILED: 1, INTERRUPTED: 1}
-WORTH_PERCENT = 5.0  # a smaller gain is not worth the compile (docs/torch_compile_playbook.md)
+WORTH_IT_PERCENT = 5.0  # a smaller gain is not worth the compile (docs/torch_compile_playbook.md)
 
 
 def write_result(
     layout: Layout, *, signal_number: int | None = None, notes: list[str] | None = None, gone: bool = False
 ) -> dict[str, Any]:
-    """Write `result.json` and give it back. `gone`: runner and watchdog were killed, so an open end is no failure."""
+    """Write and return `result.json`. `gone`: runner and watchdog were killed, so an incomplete run is no failure."""
     run = read_json(layout.run) or {}
-    stalls = (read_json(layout.watch / "stalls.json") or {}).get("stalls", [])
+    stalls = (read_json(layout.stalls) or {}).get("stalls", [])
     ending, codes = read_json(layout.ending), read_json(layout.exit_codes) or {}
     ranks = [figures for rank in range(run["ranks"]) if (figures := read_json(layout.figures(rank))) is not None]
     beats = {rank: beat for rank in range(run["ranks"]) if (beat := read_json(layout.beat(rank))) is not None}
-    errors = [
-        error
-        for rank in range(run["ranks"])
-        if (error := read_json(layout.watch / f"rank{rank}.error.json")) is not None
-    ]
+    errors = [error for rank in range(run["ranks"]) if (error := read_json(layout.error(rank))) is not None]
     done = len(beats) == run["ranks"] and all(beat["phase"] == "done" for beat in beats.values())
     outcome = _outcome(done, ending, stalls, interrupted=gone or signal_number is not None)
     eager, compiled = _phase(ranks, "eager"), _phase(ranks, "compiled")
-    # Of several stalls the first that never moved again says what happened; one that recovered was only slow.
+    # The verdict is that of the first stall that did not recover. A stall that recovered was only slow.
     verdict = next((stall for stall in stalls if not stall["recovered"]), None)
     result = {
         "v": 1,
@@ -59,7 +55,7 @@ def write_result(
         "compiled": compiled,
         "speed_up": eager["median_step_s"] / compiled["median_step_s"] if eager and compiled else None,
         "worth_it": None,
-        "verdict": verdict and {key: verdict[key] for key in _VERDICT},
+        "verdict": verdict and {key: verdict[key] for key in _VERDICT_KEYS},
         "stalls": stalls,
         "ended_by": ending and ending["why"],
         "signal": signal_number,
@@ -77,14 +73,14 @@ def write_result(
         ),
     }
     if result["speed_up"] is not None:
-        result["worth_it"] = 100 * (result["speed_up"] - 1) >= WORTH_PERCENT and not not_finite(result)
+        result["worth_it"] = 100 * (result["speed_up"] - 1) >= WORTH_IT_PERCENT and not not_finite(result)
     result["summary"] = sentence(result)
     json.dumps(result, allow_nan=False)
     write_json(layout.result, result, indent=1)
     return result
 
 
-_VERDICT = (
+_VERDICT_KEYS = (
     "kind",
     "ranks",
     "operation",
@@ -103,7 +99,7 @@ def sentence(result: dict[str, Any]) -> str:
     if outcome in (HANG, TIMEOUT) and verdict:
         ranks = ", ".join(map(str, verdict["ranks"])) or "none named"
         what = f"{verdict['kind']}, rank {ranks}" + (f", {verdict['operation']}" if verdict["operation"] else "")
-        return ("hang: " if outcome == HANG else "not done in time: ") + what
+        return ("hang: " if outcome == HANG else "not finished in time: ") + what
     if outcome == FAILED:
         first, how = min(result["errors"], key=lambda error: error["t_ns"], default=None), result["first_failure"]
         if first is not None:
@@ -116,7 +112,7 @@ def sentence(result: dict[str, Any]) -> str:
         )
     if outcome == INTERRUPTED:
         by = "its runner and its watchdog were killed" if result["signal"] is None else f"by signal {result['signal']}"
-        return f"interrupted, {by}: what was measured until then is kept"
+        return f"interrupted, {by}: the figures measured before are kept"
     if result["compiled"] is None and result["eager"] is None:
         return "did not reproduce here: no figures"
     if result["compiled"] is None:
@@ -133,7 +129,7 @@ def sentence(result: dict[str, Any]) -> str:
 
 
 def headline(message: str, limit: int) -> str:
-    """The first line that says something; a line that ends in a colon, as Dynamo's do, with the one that follows."""
+    """The first line that is not empty; if it ends in a colon, as Dynamo's do, with the next line."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or ["no message"]
     return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])[:limit]
 
@@ -152,7 +148,7 @@ def _outcome(done: bool, ending: dict[str, Any] | None, stalls: list[dict[str, A
 
 
 def _phase(ranks: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
-    """Over the ranks that got there: the slowest rank's times (a step is as long as that), counts of the worst."""
+    """Merge the ranks that ran this phase: times of the slowest rank in each step, counts of the worst rank."""
     found = [figures["phases"][name] for figures in ranks if name in figures["phases"]]
     if not found:
         return None
@@ -187,28 +183,28 @@ def _phase(ranks: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
 
 
 def _worst(differences: list[dict[str, Any]]) -> dict[str, Any]:
-    """Over the ranks; a figure that one of them has not got, since its logits are not finite, none has."""
+    """The worst of all ranks. A figure is null if any rank has none, because its logits are not finite."""
 
-    def of(what: Callable[[list[float]], float], name: str) -> float | None:
+    def of(worst: Callable[[list[float]], float], name: str) -> float | None:
         values = [item[name] for item in differences]
-        return None if None in values else what(values)
+        return None if None in values else worst(values)
 
     return {
         "max_abs": of(max, "max_abs"),
         "max_relative": of(max, "max_relative"),
         "same_best_token": of(min, "same_best_token"),
-        # Studies of before these two were recorded had finite logits: with others they did not come to an end.
+        # Earlier studies did not record these two. They had finite logits, or they would not have finished.
         "finite": all(item.get("finite", True) for item in differences),
         "eager_finite": all(item.get("eager_finite", True) for item in differences),
     }
 
 
 def not_finite(result: dict[str, Any]) -> str:
-    """Which logits are NaN or infinite, in words; "" where none are, or none were compared."""
+    """Says which logits are NaN or infinite; "" if none are, or none were compared."""
     difference = (result["compiled"] or {}).get("difference_to_eager") or {}
     if not difference.get("eager_finite", True):
         return "the eager model's logits are NaN or infinite"
-    return "" if difference.get("finite", True) else "compiled logits are NaN or infinite where eager ones are not"
+    return "" if difference.get("finite", True) else "compiled logits are NaN or infinite, but eager ones are not"
 
 
 def _ablation(layout: Layout) -> list[dict[str, Any]]:

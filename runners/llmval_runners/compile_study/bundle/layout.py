@@ -1,7 +1,6 @@
-"""Where everything lies in the output folder.
+"""Paths in the output folder of a study, which is also the bundle.
 
-The folder is the bundle. `private/` is the one part that is never packed without consent: compile traces hold model
-code.
+`private/` is packed only with consent: compile traces contain model code.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ ARCHIVE = "bundle.tar.gz"
 MANIFEST = "manifest.json"
 PRIVATE = "private"
 PARTIAL = "PARTIAL.txt"
-SCRIPT = Path(__file__).resolve().parents[3] / "torch_compile_repro.py"  # what starts a study, a rank or the watchdog
+SCRIPT = Path(__file__).resolve().parents[3] / "torch_compile_repro.py"  # starts a study, a rank or the watchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Layout:
 
     @property
     def run(self) -> Path:
-        """What was asked, written before anything starts and never changed."""
+        """The settings, written before anything starts and never changed."""
         return self.root / "run.json"
 
     @property
@@ -31,7 +30,7 @@ class Layout:
 
     @property
     def verdict(self) -> Path:
-        """Newest stall, classified."""
+        """The verdict of the newest stall."""
         return self.root / "verdict.json"
 
     @property
@@ -42,6 +41,15 @@ class Layout:
     @property
     def exit_codes(self) -> Path:
         return self.root / "exit_codes.json"
+
+    @property
+    def partial(self) -> Path:
+        """Exists until the archive of the finished study does, and says in words that the bundle is partial."""
+        return self.root / PARTIAL
+
+    @property
+    def archive(self) -> Path:
+        return self.root / ARCHIVE
 
     @property
     def logs(self) -> Path:
@@ -64,13 +72,26 @@ class Layout:
         return self.root / PRIVATE
 
     @property
-    def partial(self) -> Path:
-        """There from the start until the archive of the finished study is; says so in words."""
-        return self.root / PARTIAL
+    def agent(self) -> Path:
+        """The process of torchrun's agent, if the runner started it."""
+        return self.watch / "agent.json"
 
     @property
-    def archive(self) -> Path:
-        return self.root / ARCHIVE
+    def torchrun_token(self) -> Path:
+        """Identifies the operator's torchrun that this folder was prepared for."""
+        return self.watch / "torchrun.token"
+
+    @property
+    def stalls(self) -> Path:
+        return self.watch / "stalls.json"
+
+    @property
+    def dump_request(self) -> Path:
+        """Tells the ranks to dump their flight recorders, which only they can do."""
+        return self.watch / "dump.request"
+
+    def evidence(self, stall: int) -> Path:
+        return self.root / f"evidence.stall{stall}.json"
 
     def beat(self, rank: int) -> Path:
         return self.watch / f"rank{rank}.heartbeat.json"
@@ -78,12 +99,15 @@ class Layout:
     def figures(self, rank: int) -> Path:
         return self.watch / f"rank{rank}.figures.json"
 
-    def request(self) -> Path:
-        """While it exists, ranks dump what only they can: their flight recorder."""
-        return self.watch / "dump.request"
+    def error(self, rank: int) -> Path:
+        return self.watch / f"rank{rank}.error.json"
 
     def flight_json(self, rank: int) -> Path:
         return self.flight / f"rank{rank}.json"
+
+    def flight_pickle(self, rank: int) -> Path:
+        """The name that PyTorch's `torchfrtrace` expects."""
+        return self.flight / "pickle" / f"rank_{rank}"
 
     def faults(self, rank: int) -> Path:
         return self.stacks / f"rank{rank}.faulthandler.txt"

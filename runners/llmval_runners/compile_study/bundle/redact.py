@@ -1,6 +1,6 @@
-"""No secret leaves with the bundle: values of secret-looking variables, and what looks like a token, are overwritten.
+"""Redaction: values of secret-looking variables, and strings that look like tokens, are overwritten in the bundle.
 
-Overwritten, byte for byte with as many `*`: so lengths and offsets inside of pickles and archives stay right.
+Each byte is replaced by `*`, so that lengths and offsets inside pickles and archives stay valid.
 """
 
 import base64
@@ -14,15 +14,15 @@ from pathlib import Path
 
 from llmval_runners.process.files import replace_bytes
 
-SHORTEST = 6  # a shorter value would be found in every file by chance
+SHORTEST = 6  # a shorter value would appear in many files by chance
 
-# TOKENS in the plural are counted more often than kept: they are secrets only where no word of a count is in the name.
+# TOKENS in the plural is usually a count. It is a secret only if the name has no word of a count.
 _NAMES = re.compile(
     r"TOKEN(?!S\b|S_|IZER)|^(?!(?:.*_)?(?:MAX|MIN|NUM|TOTAL|LIMIT)(?:_|$)).*TOKENS(?:\b|_)|SECRET|PASSW|PASSPHRASE|"
     r"(?:^|_|PG)PASS$|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|COOKIE|_PAT$|SESSION_KEY|_KEY$",
     re.IGNORECASE,
 )
-# user:password of a URL. No quotes and no control or high bytes: a match must not run on into what follows the URL.
+# user:password of a URL. No quotes, control bytes or high bytes, so that a match ends with the URL.
 _IN_URL = re.compile(rb"(?<=://)[^/\s:@\"'\x00-\x1f\x7f-\xff]*:[^/\s@\"'\x00-\x1f\x7f-\xff]+(?=@)")
 _PATTERNS = tuple(
     re.compile(pattern)
@@ -39,7 +39,7 @@ _PATTERNS = tuple(
         rb"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]{1,20000}?-----END [A-Z ]*PRIVATE KEY-----",
     )
 )
-# What of the environment goes in: what decides how torch compiles and communicates, and nothing else.
+# The variables that go into the bundle: only those that decide how torch compiles and communicates.
 _ALLOWED = re.compile(
     r"^(CUDA|NCCL|TORCH|PYTORCH|TRITON|GLOO|OMP|MKL|KMP|NVSHMEM|NVIDIA|UCX|TP_|PYTHON(HASHSEED|VERSION)|LD_LIBRARY_PATH$|CXX$|CC$|CFLAGS$|"
     r"RANK$|WORLD_SIZE$|LOCAL_RANK$|LOCAL_WORLD_SIZE$|MASTER_(ADDR|PORT)$|TOKENIZERS_PARALLELISM$)"
@@ -48,9 +48,9 @@ _ALLOWED = re.compile(
 
 @dataclass(slots=True)
 class Scan:
-    """What was found: file name → how many places were overwritten; and the variables that were not looked for.
+    """Overwritten places by file name, and the variables that were not searched for.
 
-    Too short, or no more than a number: either would be found by chance.
+    A value that is short or only a number is not searched for: it would be found by chance.
     """
 
     redacted: dict[str, int] = field(default_factory=dict)
@@ -69,9 +69,9 @@ def allowed(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[set[bytes], list[str]]:
-    """The values to look for, each in every form it may be written in; and the names whose values would hit by chance.
+    """The values to search for, in all their encodings; and the variables whose values are too short.
 
-    A password in a URL is one, whatever its variable is called: a log may name it without the URL.
+    A password in a URL counts whatever the variable's name is: a log may contain it without the URL.
     """
     found: set[bytes] = set()
     short = set()
@@ -100,7 +100,7 @@ def _forms(secret: str) -> set[bytes]:
 
 
 def redact(data: bytes, secrets: set[bytes]) -> tuple[bytes, int]:
-    """The data with every secret overwritten, and in how many places."""
+    """The data with every secret overwritten, and the number of overwritten places."""
     count = 0
     for secret in sorted(secrets, key=len, reverse=True):
         if secret in data:
@@ -113,28 +113,28 @@ def redact(data: bytes, secrets: set[bytes]) -> tuple[bytes, int]:
 
 
 def redact_files(root: Path, files: list[Path], environment: Mapping[str, str]) -> Scan:
-    """Overwrite secrets in the files in place, each replaced whole or not at all.
+    """Overwrite secrets in the files. Each file is replaced whole or not at all.
 
     Raises:
-        ValueError: a JSON file would be none any more; nothing was overwritten.
+        ValueError: a JSON file would no longer be valid; no file was changed.
     """
     secrets, short = secrets_of(environment)
     scan = Scan(too_short=short)
-    for last in (False, True):  # looked through before the first is written: what is overwritten cannot be had back
+    for write in (False, True):  # check all files before the first is written: redaction cannot be undone
         for path in files:
             before = path.read_bytes()
             data, count = redact(before, secrets)
             if not count:
                 continue
             name = str(path.relative_to(root))
-            if last:
+            if write:
                 replace_bytes(path, data)
                 scan.redacted[name] = count
             elif path.suffix == ".json" and _is_json(before) and not _is_json(data):
                 raise ValueError(
-                    f"{name} would be no JSON any more with its secrets overwritten, so nothing was packed: a "
-                    "secret-looking variable's value is a part of its format; unset the variable if it is no secret, "
-                    "or take the secret out of the file, and pack again with --repack"
+                    f"{name} would be no JSON any more after redaction, so nothing was packed: the value of a "
+                    "secret-looking variable is part of its format. Unset the variable if it is no secret, or remove "
+                    "the secret from the file, and pack again with --repack"
                 )
     return scan
 

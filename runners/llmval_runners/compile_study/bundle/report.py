@@ -1,4 +1,4 @@
-"""The bug report: Markdown with the headings of PyTorch's issue template, every line of it from the bundle's files."""
+"""The bug report: Markdown with the headings of PyTorch's issue template, made from the files of the bundle."""
 
 import re
 from typing import Any
@@ -12,22 +12,22 @@ VERSIONS_LIMIT = 20_000  # characters of collect_env; GitHub takes 65,536 in all
 
 
 def report(layout: Layout, result: dict[str, Any]) -> str:
-    """The whole text, for https://github.com/pytorch/pytorch/issues/new/choose."""
+    """The text, for https://github.com/pytorch/pytorch/issues/new/choose."""
     run = read_json(layout.run) or {}
     lines = [f"# {_title(result)}", "", "### 🐛 Describe the bug", ""]
     lines += [f"{result['summary'][:1].upper()}{result['summary'][1:]}.", ""]
     lines += _workload(result)
     lines += [
         "",
-        "To reproduce, with the attached `repro.py`, which needs torch alone:",
+        "To reproduce, run the attached `repro.py`, which needs torch only:",
         "",
         _fenced(run.get("standalone_command", ""), "bash"),
         "",
     ]
-    lines += ["What this run was, exactly:", "", _fenced(run.get("command", ""), "bash"), ""]
+    lines += ["The exact command of this run:", "", _fenced(run.get("command", ""), "bash"), ""]
     verdict = result["verdict"]
     if verdict:
-        lines += ["### Error logs", "", f"Classified as `{verdict['kind']}`, because:", ""]
+        lines += ["### Error logs", "", f"Classified as `{verdict['kind']}` because:", ""]
         lines += [f"- {reason}" for reason in verdict["reasons"]]
         lines += ["", *_stacks(layout, result)]
     for error in result["errors"]:
@@ -40,7 +40,7 @@ def report(layout: Layout, result: dict[str, Any]) -> str:
             "",
         ]
     if result["ablation"]:
-        lines += ["Ablation, each from a cold cache unless it says warm:", "", *_table(result["ablation"]), ""]
+        lines += ["Ablation (each variant has a cold cache, except the warm one):", "", *_table(result["ablation"]), ""]
     lines += ["### Versions", "", _fenced(_versions(layout, result), "text"), ""]
     lines.append("Attached: `bundle.tar.gz` with stacks of every rank, flight recorder, per-rank logs, and `repro.py`.")
     return "\n".join(lines) + "\n"
@@ -85,7 +85,7 @@ def _workload(result: dict[str, Any]) -> list[str]:
 def _stacks(layout: Layout, result: dict[str, Any]) -> list[str]:
     same = ("reasons", "started_after_s", "recovered")
     number = next((s["stall"] for s in result["stalls"] if all(s[key] == result["verdict"][key] for key in same)), 1)
-    evidence = read_json(layout.root / f"evidence.stall{number}.json") or {"ranks": []}
+    evidence = read_json(layout.evidence(number)) or {"ranks": []}
     lines = []
     for item in evidence["ranks"][:8]:
         frames = [f"{f['function']} ({f['file']}:{f['line']})" for f in item["stack"]["main"][:STACK_FRAMES]]
@@ -115,7 +115,7 @@ def _versions(layout: Layout, result: dict[str, Any]) -> str:
 
 
 def _fenced(text: str, language: str) -> str:
-    """A code block whose fence is longer than any in the text."""
+    """A code block. Its fence is longer than any run of backticks in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"

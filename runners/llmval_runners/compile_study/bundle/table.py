@@ -1,4 +1,4 @@
-"""Studies side by side, as Markdown for docs/torch_compile_playbook.md: every figure read from their results."""
+"""Studies side by side, as Markdown for docs/torch_compile_playbook.md. Every figure comes from their results."""
 
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,20 @@ _COLUMNS = (
     "mode", "compiled", "cache", "compile, s", "step, ms", "eager, ms", "speed-up", "peak, GiB", "eager peak, GiB",
     "graphs", "breaks", "recompilations",
 )  # fmt: skip
-FASTER, SLOWER_PERCENT = 5.0, 3.0  # what `smart` is built to reach against the whole model
+FASTER, SLOWER_PERCENT = 5.0, 3.0  # the goals of `smart` compared with the whole model
 
 
 def table(folders: list[Path]) -> str:
-    """A row for each study, its own eager steps beside the compiled ones; and how `smart` does against `default`.
+    """A row for each study, with its own eager steps; and a comparison of `smart` with `default`.
 
     Raises:
-        Refused: a folder without a result, studies of different workloads, or one without figures.
+        Refused: a folder has no result, a study has no figures, or the workloads differ.
     """
     studies = [_study(folder) for folder in folders]
     work = studies[0]["workload"]
     for folder, study in zip(folders, studies, strict=True):
         if study["workload"] != work or study["versions"]["torch"] != studies[0]["versions"]["torch"]:
-            raise Refused(
-                f"{folder} ran another workload, or another torch, than {folders[0]}: compare like with like."
-            )
+            raise Refused(f"{folder} ran another workload or another torch than {folders[0]}: compare like with like.")
     devices = f"{work['tensor_parallel_gpus']} × {work['device_name']}"
     ran = f"{work['model']} ({work['weights']}, {work['dtype']}), one prefill"
     size = f"{work['batch_size']} × {work['sequence_length']} tokens on {devices}"
@@ -39,7 +37,7 @@ def table(folders: list[Path]) -> str:
         f"|{'---|' * len(_COLUMNS)}",
     ]
     lines += [_row(study) for study in studies]
-    return "\n".join(lines + _smart(studies)) + "\n"
+    return "\n".join(lines + _smart_comparison(studies)) + "\n"
 
 
 def _study(folder: Path) -> dict[str, Any]:
@@ -75,7 +73,7 @@ def _peak(steps: dict[str, Any]) -> str:
     return "not known" if peak is None else f"{peak / _GIB:.1f}"
 
 
-def _smart(studies: list[dict[str, Any]]) -> list[str]:
+def _smart_comparison(studies: list[dict[str, Any]]) -> list[str]:
     by_mode = {study["compile"]["compile_mode"]: study for study in studies}
     if not {"smart", "default"} <= by_mode.keys():
         return []
@@ -85,5 +83,5 @@ def _smart(studies: list[dict[str, Any]]) -> list[str]:
     reached = faster >= FASTER and slower <= SLOWER_PERCENT and smart["compiled"]["fallback"] is None
     cold = all(study["compile"]["cache"] == "cold" for study in (smart, whole))
     figures = f"`smart` compiles {faster:.1f} times as fast as the whole model, and its step takes {slower:+.1f} %."
-    asked = f"Asked: at least {FASTER:g} times, at most +{SLOWER_PERCENT:g} %, from cold caches"
-    return ["", f"{figures} {asked}: **{'reached' if reached and cold else 'not reached'}**."]
+    goal = f"Goal: at least {FASTER:g} times, at most +{SLOWER_PERCENT:g} %, from cold caches"
+    return ["", f"{figures} {goal}: **{'reached' if reached and cold else 'not reached'}**."]

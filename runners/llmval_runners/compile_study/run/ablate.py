@@ -1,10 +1,9 @@
-"""The same study again by backend, compile threads and cache: which part of the compiler it takes for the hang.
+"""The ablation: the study again with other backends, compile threads and caches, to find the faulty compiler part.
 
-eager, aot_eager, aot_eager_decomp_partition, inductor is the order in which PyTorch's troubleshooting guide narrows
-down. Each variant is a study of its own in `ablation/<name>/`, with its own watchdog and deadline.
+PyTorch's troubleshooting guide narrows down by backend in this order: eager, aot_eager, aot_eager_decomp_partition,
+inductor. Each variant is a complete study in `ablation/<name>/`, with its own watchdog and deadline.
 """
 
-import argparse
 import os
 import signal
 import subprocess
@@ -16,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
+from llmval_runners.compile_study.options import StudyOptions
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import read_json, write_json
 
-END_S = 60.0  # from SIGTERM to SIGKILL of a variant's runner
-SPARE_S = 180.0  # on top of --timeout: start, collecting, packing
+TERMINATE_S = 60.0  # between SIGTERM and SIGKILL for a variant's runner
+EXTRA_S = 180.0  # on top of --timeout, for the start, the evidence and the bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ VARIANTS = (
     Variant("inductor_cold", "inductor", {}, shared_cache=True),
     Variant("inductor_warm", "inductor", {}, shared_cache=True),
 )
-_KEPT = (
+_COMMON_FLAGS = (
     "model",
     "checkpoint",
     "sequence_length",
@@ -57,10 +57,10 @@ _KEPT = (
 )
 
 
-def ablate(options: argparse.Namespace, layout: Layout, events: EventLog, stopped: Callable[[], bool]) -> None:
-    """Run the variants one after the other; `ablation.json` grows by one with each, so that a kill keeps the rest.
+def ablate(options: StudyOptions, layout: Layout, events: EventLog, stopped: Callable[[], bool]) -> None:
+    """Run the variants one after the other. `ablation.json` is rewritten after each, so a kill keeps the others.
 
-    `stopped` ends it: the variant under way gets SIGTERM, and no other is begun.
+    When `stopped` returns True, the running variant gets SIGTERM, and no other variant starts.
     """
     done: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="llmval-ablation-cache-") as cache:
@@ -68,12 +68,12 @@ def ablate(options: argparse.Namespace, layout: Layout, events: EventLog, stoppe
             if stopped():
                 return
             events.progress(index, len(VARIANTS), "variants", f"ablation: {variant.name}")
-            done.append(_one(options, layout, variant, cache, stopped))
+            done.append(_run_variant(options, layout, variant, cache, stopped))
             write_json(layout.root / "ablation.json", {"v": 1, "variants": done}, indent=1)
 
 
-def _one(
-    options: argparse.Namespace, layout: Layout, variant: Variant, cache: str, stopped: Callable[[], bool]
+def _run_variant(
+    options: StudyOptions, layout: Layout, variant: Variant, cache: str, stopped: Callable[[], bool]
 ) -> dict[str, Any]:
     folder = layout.root / "ablation" / variant.name
     command = [
@@ -93,16 +93,19 @@ def _one(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-        deadline = time.monotonic() + options.timeout + SPARE_S
+        deadline = time.monotonic() + options.timeout + EXTRA_S
         while process.poll() is None and time.monotonic() < deadline and not stopped():
             time.sleep(0.2)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(END_S)
+                process.wait(TERMINATE_S)
             except subprocess.TimeoutExpired:
-                process.kill()  # its watchdog goes on, and ends the ranks in time
-    result = read_json(Layout(folder).result)
+                process.kill()  # its watchdog continues, and ends the ranks in time
+    return _row(variant, read_json(Layout(folder).result))
+
+
+def _row(variant: Variant, result: dict[str, Any] | None) -> dict[str, Any]:
     if result is None:
         return {
             "name": variant.name,
@@ -123,9 +126,9 @@ def _one(
     }
 
 
-def _flags(options: argparse.Namespace) -> list[str]:
+def _flags(options: StudyOptions) -> list[str]:
     flags: list[str] = []
-    for name in _KEPT:
+    for name in _COMMON_FLAGS:
         value = getattr(options, name)
         if value is not None and not (name == "inject_rank" and options.inject_hang is None):
             flags += [f"--{name.replace('_', '-')}", str(value)]

@@ -1,4 +1,4 @@
-"""The ways to compile. `smart` compiles the one block that repeats, and says why where it could not."""
+"""The compile modes. `smart` compiles the one block that repeats, and records why if that fails."""
 
 import time
 from collections.abc import Callable
@@ -12,39 +12,39 @@ from llmval_runners.compile_study.run.figures import reset_figures
 from llmval_runners.compile_study.run.workload import Prefill
 from torch import nn
 
-AGREE_S = 30.0
+ALL_FAILED_S = 30.0
 
 
 def apply(model: Prefill, mode: str, backend: str) -> None:
-    """Set the model to compile at its next call: whole, or for `smart` block by block.
+    """Make the model compile at its next call: as a whole, or block by block for `smart`.
 
-    All blocks share one code object and, with parameters as graph inputs (`inline_inbuilt_nn_modules`, torch's
-    default), one set of guards: the first compiles, the others find its code. So the cost is that of one layer, not of
-    all.
+    All blocks share one code object. Parameters are graph inputs (`inline_inbuilt_nn_modules`, torch's default), so
+    the blocks also share one set of guards: the first block compiles, and the others reuse its code. The cost is that
+    of one layer.
     """
     if mode == "smart":
-        _blocks(model, fullgraph=True, dynamic=False, backend=backend)
+        _compile_blocks(model, fullgraph=True, dynamic=False, backend=backend)
     elif backend == "inductor":
         model.compile(mode=mode)
     else:
-        model.compile(backend=backend)  # modes are Inductor's
+        model.compile(backend=backend)  # only Inductor has modes
 
 
 def first_call(
     model: Prefill, mode: str, backend: str, call: Callable[[], torch.Tensor]
 ) -> tuple[torch.Tensor, float, dict[str, Any]]:
-    """Compile and run once: output, seconds, and what ran (`compiled`: what of the model, `fallback`: why not more).
+    """Compile and run once. Returns the output, the seconds, and what was compiled (`fallback`: why not more).
 
-    Only `smart` falls back, and only where every rank failed alike; otherwise the failure is the finding and is raised.
+    Only `smart` falls back, and only if every rank failed. Otherwise the failure is the finding, and is raised.
     """
     apply(model, mode, backend)
     began = time.monotonic()
     if mode != "smart":
         return call(), time.monotonic() - began, {"compiled": "whole model", "fallback": None}
-    ran = {"compiled": "one repeated block, fullgraph", "fallback": None}
+    ran: dict[str, Any] = {"compiled": "one repeated block, fullgraph", "fallback": None}
     weaker: list[tuple[str, Callable[[], None]]] = [
-        ("blocks with graph breaks", lambda: _blocks(model, fullgraph=False, dynamic=False, backend=backend)),
-        ("nothing: eager", lambda: _uncompiled(model)),
+        ("blocks with graph breaks", lambda: _compile_blocks(model, fullgraph=False, dynamic=False, backend=backend)),
+        ("nothing: eager", lambda: _uncompile(model)),
     ]
     while True:
         try:
@@ -60,21 +60,21 @@ def first_call(
             began = time.monotonic()
 
 
-def _blocks(model: Prefill, **settings: Any) -> None:
+def _compile_blocks(model: Prefill, **settings: Any) -> None:
     for block in model.blocks:
         block.compile(**settings)
 
 
-def _uncompiled(model: Prefill) -> None:
+def _uncompile(model: Prefill) -> None:
     modules: list[nn.Module] = [model, *model.blocks]
     for module in modules:
         module._compiled_call_impl = None
 
 
 def _all_failed(attempt: int) -> bool:
-    """Whether every rank failed here.
+    """Whether every rank failed at this attempt.
 
-    Over the store: a collective would wait for a rank that is inside the model's own.
+    The ranks agree through the store. A collective would pair up with one of the model's own on another rank.
     """
     if not dist.is_initialized():
         return True
@@ -82,7 +82,8 @@ def _all_failed(attempt: int) -> bool:
     store.set(f"llmval/failed/{attempt}/{dist.get_rank()}", "1")
     try:
         store.wait(
-            [f"llmval/failed/{attempt}/{rank}" for rank in range(dist.get_world_size())], timedelta(seconds=AGREE_S)
+            [f"llmval/failed/{attempt}/{rank}" for rank in range(dist.get_world_size())],
+            timedelta(seconds=ALL_FAILED_S),
         )
     except (dist.DistStoreError, RuntimeError):
         return False

@@ -1,4 +1,4 @@
-"""What a compile did, read from Dynamo's own counters; and peak memory, each with its source."""
+"""Figures of a compile, from Dynamo's counters; and peak memory with its source."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ import torch
 def compile_figures() -> dict[str, Any]:
     """Graphs, graph breaks and recompilations since the last reset.
 
-    A recompilation is a frame compiled again: compile id `frame/n` with n > 0 in `get_compilation_metrics()`, which
-    keeps the reason. Older and newer torch name other fields differently, so nothing else of it is read.
+    A recompilation is a frame that was compiled again: compile id `frame/n` with n > 0 in `get_compilation_metrics()`,
+    which also has the reason. Its other fields have different names in other torch releases, so they are not read.
     """
     from torch._dynamo.utils import counters, get_compilation_metrics
 
@@ -44,13 +44,13 @@ def reset_figures() -> None:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Start a new peak. On CPU that is the kernel's high-water mark, which 5 in `clear_refs` resets (man 5 proc)."""
+    """Start a new peak. On a CPU, the peak is the kernel's high-water mark; `clear_refs` resets it (man 5 proc)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # some containers forbid it: `peak_memory` says then that it is of the whole process
+    except OSError:  # some containers forbid it; `peak_memory` then names the whole process as the source
         global _peak_since
         _peak_since = "since the process started"
 

@@ -1,90 +1,148 @@
-"""Hangs made on purpose, so that the watchdog can be proved on the host it will be used on.
+"""Hangs on purpose, so that the watchdog can be tested on the host on which it will be used.
 
-Each hangs inside torch's own code path (Dynamo's interpreter, Inductor's scheduler, its worker pool, its benchmark of a
-kernel), so that stacks look as they would; only the innermost frame is ours.
+Each hangs inside torch's own code (Dynamo's interpreter, Inductor's scheduler, its worker pool, its kernel benchmark).
+The stacks therefore look as in a real hang; only the innermost frame is ours.
 """
 
 import os
 import signal
+import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+import torch
 from llmval_runners.compile_study.bundle.layout import Layout
+from llmval_runners.compile_study.run.workload import Block, Prefill
+from llmval_runners.compile_study.watch.heartbeat import Heartbeat
 from llmval_runners.compile_study.watch.processes import descendants
 
+TICK_S = 0.2
 
-def install(kind: str, study: Any, model: Any) -> None:
-    """Arrange for this rank to hang at `kind`'s place. `study` is the rank's `_Study`, `model` its `Prefill`."""
-    if kind == "dynamo_sleep":
-        from torch._dynamo.symbolic_convert import InstructionTranslatorBase
 
-        InstructionTranslatorBase.step = lambda self: _sleep()
-    elif kind == "codegen_loop":
-        from torch._inductor.scheduler import Scheduler
+class _Progress(threading.Thread):
+    """Shows progress until the hang is in place, so that a slow machine's compile is not taken for the stall.
 
-        Scheduler.codegen = lambda self: _spin()
-    elif kind == "stopped_worker":
-        from torch._inductor import config
-        from torch._inductor.async_compile import AsyncCompile
+    It counts an event in Dynamo's own counters, which the heartbeat reads.
+    """
 
-        config.compile_threads = max(2, config.compile_threads or 2)
-        config.worker_start_method = "subprocess"
-        wait = AsyncCompile.wait
-        AsyncCompile.wait = lambda self, scope: wait(
-            self, {**scope, "injected": _job_of_stopped_workers(AsyncCompile.process_pool())}
-        )
-    elif kind == "endless_autotune":
-        from torch._inductor import config
-        from torch._inductor.select_algorithm import ExternKernelCaller
+    def __init__(self) -> None:
+        super().__init__(name="progress until the hang", daemon=True)
+        self._in_place = threading.Event()
 
-        config.max_autotune = True
-        config.freezing = True  # on CPU there is a choice of kernels only for weights known to be constant
-        ExternKernelCaller.benchmark = lambda self, *args, out: _sleep()
-    elif kind == "skipped_collective":
-        _skip_last_reduce(study, model.blocks[-1])
-    elif kind != "blocked_read":
-        raise ValueError(kind)
+    def run(self) -> None:
+        from torch._dynamo.utils import counters
+
+        while not self._in_place.wait(TICK_S):
+            counters["llmval"]["before_the_hang"] += 1
+
+    def stop(self) -> None:
+        self._in_place.set()
+        self.join()
+
+
+def install(kind: str, heartbeat: Heartbeat, model: Prefill) -> None:
+    """Make this rank hang at the place that `kind` names."""
+    if kind == "blocked_read":  # `blocked_read` below, before there is a model
+        return
+    if kind == "skipped_collective":
+        _skip_last_reduce(heartbeat, cast(Block, model.blocks[-1]))
+        return
+    progress = _Progress()
+    _INSTALL[kind](progress)
+    progress.start()
 
 
 def blocked_read(layout: Layout) -> None:
-    """Read a file that never comes, as from a mount that is gone: a named pipe without a writer."""
+    """Read a file that never arrives, as from a lost mount: a named pipe without a writer."""
     path = layout.watch / "shard-that-never-comes"
     os.mkfifo(path)
     path.read_bytes()
 
 
-def _sleep() -> None:
+def _dynamo_sleep(progress: _Progress) -> None:
+    from torch._dynamo.symbolic_convert import InstructionTranslatorBase
+
+    _replace(InstructionTranslatorBase, "step", lambda self: _sleep(progress))
+
+
+def _codegen_loop(progress: _Progress) -> None:
+    from torch._inductor.scheduler import Scheduler
+
+    _replace(Scheduler, "codegen", lambda self: _spin(progress))
+
+
+def _stopped_worker(progress: _Progress) -> None:
+    from torch._inductor import config
+    from torch._inductor.async_compile import AsyncCompile
+
+    config.compile_threads = max(2, config.compile_threads or 2)
+    config.worker_start_method = "subprocess"
+    wait = AsyncCompile.wait
+
+    def wait_for_stopped(self: AsyncCompile, scope: dict[str, Any]) -> None:
+        job = _job_of_stopped_workers(AsyncCompile.process_pool())
+        progress.stop()
+        wait(self, {**scope, "injected": job})
+
+    _replace(AsyncCompile, "wait", wait_for_stopped)
+
+
+def _endless_autotune(progress: _Progress) -> None:
+    from torch._inductor import config
+    from torch._inductor.select_algorithm import ExternKernelCaller
+
+    config.max_autotune = True
+    config.freezing = True  # on a CPU, Inductor chooses between kernels only for constant weights
+    _replace(ExternKernelCaller, "benchmark", lambda self, *args, out: _sleep(progress))
+
+
+_INSTALL: dict[str, Callable[[_Progress], None]] = {
+    "dynamo_sleep": _dynamo_sleep,
+    "codegen_loop": _codegen_loop,
+    "stopped_worker": _stopped_worker,
+    "endless_autotune": _endless_autotune,
+}
+
+
+def _replace(owner: object, name: str, function: Callable[..., Any]) -> None:
+    setattr(owner, name, function)
+
+
+def _sleep(progress: _Progress) -> None:
+    progress.stop()
     while True:
         time.sleep(3600)
 
 
-def _spin() -> None:
+def _spin(progress: _Progress) -> None:
+    progress.stop()
     while True:
         pass
 
 
 def _job_of_stopped_workers(pool: Any) -> Any:
-    """The future of a job that Inductor's workers will not do, because they are stopped."""
-    pool.submit(os.getpid).result()  # the workers are up
+    """The future of a job that Inductor's workers never do, because they are stopped."""
+    pool.submit(os.getpid).result()  # waits until the workers run
     for process in descendants(os.getpid()):
         if process.compile_worker and not process.compiler:
             os.kill(process.pid, signal.SIGSTOP)
     return pool.submit(os.getpid)
 
 
-def _skip_last_reduce(study: Any, block: Any) -> None:
-    """Leave out the last all-reduce of one eager step.
+def _skip_last_reduce(heartbeat: Heartbeat, block: Block) -> None:
+    """Skip the last all-reduce of one eager step.
 
-    The next ones pair up with the wrong partners, and only the end hangs.
+    The later ones pair up with the wrong partners, so only the end hangs.
     """
     reduce, calls = block.reduce, 0
 
-    def skipping(x: Any) -> Any:
+    def skipping(x: torch.Tensor) -> torch.Tensor:
         nonlocal calls
-        if study.heart.phase == "eager" and study.heart.step == 1:
+        if heartbeat.phase == "eager" and heartbeat.step == 1:
             calls += 1
             if calls == 2:
                 return x
         return reduce(x)
 
-    block.reduce = skipping
+    _replace(block, "reduce", skipping)

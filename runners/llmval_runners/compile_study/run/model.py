@@ -1,27 +1,29 @@
-"""The workload at the size asked for, with seeded random weights or those of a checkpoint."""
+"""The workload in the requested size, with seeded random weights or those of a checkpoint."""
 
-import argparse
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
+from llmval_runners.compile_study.options import StudyOptions
 from llmval_runners.compile_study.run.workload import Block, Dimensions, Prefill, random_model, world_group
 from llmval_runners.engine import weights
 from llmval_runners.engine.model import rope_frequencies
+from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.shapes import SHAPES, ModelShape
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """What `weights.build` asks of a process group, which this study opens itself, with a timeout of its own."""
+class _RankPlace:
+    """The fields of `Parallel` that `weights.build` reads. The study opens its process group itself."""
 
     device: torch.device
     rank: int
     size: int
 
 
-def shape_of(options: argparse.Namespace) -> ModelShape:
-    return weights.checkpoint_shape(options.checkpoint) if options.checkpoint else SHAPES[options.model]
+def shape_of(options: StudyOptions) -> ModelShape:
+    """The shape of the checkpoint, or of the model that `options.model` names."""
+    return weights.checkpoint_shape(options.checkpoint) if options.checkpoint else SHAPES[options.model or ""]
 
 
 def dimensions(shape: ModelShape, ranks: int) -> Dimensions:
@@ -42,12 +44,12 @@ def dtype_for(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def make_model(options: argparse.Namespace, device: torch.device, rank: int, size: int) -> Prefill:
+def make_model(options: StudyOptions, device: torch.device, rank: int, size: int) -> Prefill:
     shape, group = shape_of(options), world_group(size)
     sizes = dimensions(shape, size)
     if options.checkpoint is None:
         return random_model(sizes, device, dtype_for(device), options.seed, rank, group)
-    place: Any = _Place(device, rank, size)
+    place = cast(Parallel, _RankPlace(device, rank, size))
     decoder = weights.build(shape, weights.from_checkpoint(options.checkpoint), place, dtype_for(device))
     blocks = [
         Block(sizes, {"attention_norm": layer.attention_norm, "qkv": layer.qkv.weight, "output": layer.output.weight,
@@ -60,7 +62,7 @@ def make_model(options: argparse.Namespace, device: torch.device, rank: int, siz
     )
 
 
-def tokens_for(options: argparse.Namespace, model: Prefill, device: torch.device) -> torch.Tensor:
+def tokens_for(options: StudyOptions, model: Prefill, device: torch.device) -> torch.Tensor:
     """int64 [batch, tokens], the same on every rank."""
     generator = torch.Generator().manual_seed(options.seed)
     vocabulary = model.embedding.shape[0]

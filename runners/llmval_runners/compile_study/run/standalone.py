@@ -1,6 +1,6 @@
-"""A script that reproduces by itself: torch and nothing else, from an empty folder.
+"""The standalone script of the bundle: it reproduces the run from an empty folder and needs torch only.
 
-The workload's own text is its middle.
+Its middle is the text of `workload.py`.
 """
 
 import pprint
@@ -13,8 +13,8 @@ _HEAD = '''"""Reproduction, standalone: {title}
 
     torchrun --nproc_per_node={ranks} repro.py
 
-Needs torch alone. Random weights; prints the seconds of each step, eager and compiled, or stands still where it hangs.
-With TORCH_TRACE=DIR it leaves traces for tlparse; TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 makes each run a cold one.
+Needs torch alone. Uses random weights, and prints the seconds of each step, eager and compiled, until it hangs.
+With TORCH_TRACE=DIR it writes traces for tlparse. TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 makes each run a cold one.
 """
 
 import faulthandler
@@ -32,7 +32,7 @@ _TAIL = """
 def main() -> None:
     s = SETTINGS
     faulthandler.enable()
-    faulthandler.dump_traceback_later(s["stall_after"], repeat=True)  # where it stands, again and again
+    faulthandler.dump_traceback_later(s["stall_after"], repeat=True)  # shows again and again where it hangs
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if size != s["dimensions"]["ranks"]:
         sys.exit(f"run it with: torchrun --nproc_per_node={s['dimensions']['ranks']} {sys.argv[0]}")
@@ -77,7 +77,7 @@ def main() -> None:
         dist.barrier()
     print(f"rank {rank}: done, it did not hang", flush=True)
     sys.stderr.flush()
-    os._exit(0)  # taking the process group down can itself wait (for CUDA graphs) or abort (where a peer has ended)
+    os._exit(0)  # destroying the process group can wait for CUDA graphs, or abort if another rank has ended
 
 
 if __name__ == "__main__":
@@ -86,9 +86,9 @@ if __name__ == "__main__":
 
 
 def script(settings: dict[str, Any], title: str) -> str:
-    """The whole text. `settings`: what `main` there reads; all of it plain values."""
+    """The text of the script. `settings`: plain values, as the script's `main` reads them."""
     text = Path(workload.__file__).read_text()
-    _, _, body = text.partition('"""\n\n')  # without its docstring, which speaks of this project's engine
+    _, _, body = text.partition('"""\n\n')  # without the docstring, which mentions this project's engine
     head = _HEAD.format(
         title=title,
         ranks=settings["dimensions"]["ranks"],

@@ -1,8 +1,8 @@
 """The workload: one dense causal prefill of a Llama-style decoder, tensor-parallel like Megatron-LM (arXiv:1909.08053).
 
-Needs torch alone and imports nothing of this project, because its text goes verbatim into the bundle's standalone
-script. The engine's own decoder is not used here: it is a serving loop over a paged cache, with Python lists that
-differ from step to step, and what is to be studied is how torch.compile takes a plain module with collectives inside.
+The text of this file goes verbatim into the bundle's standalone script, so it needs torch alone and imports nothing of
+this project. It does not use the engine's decoder, which is a serving loop over a paged cache with Python lists that
+differ from step to step: the study is about how torch.compile handles a plain module with collectives inside.
 """
 
 from dataclasses import dataclass
@@ -33,20 +33,28 @@ class Dimensions:
 class Block(nn.Module):
     """One rank's part of a decoder layer: attention and SwiGLU, an all-reduce after each."""
 
+    attention_norm: torch.Tensor
+    qkv: torch.Tensor
+    output: torch.Tensor
+    mlp_norm: torch.Tensor
+    gate_up: torch.Tensor
+    down: torch.Tensor
+
     def __init__(self, sizes: Dimensions, weights: dict[str, torch.Tensor], group: Any) -> None:
         super().__init__()
         self.heads, self.kv_heads = sizes.heads // sizes.ranks, sizes.kv_heads // sizes.ranks
         self.head_dim, self.hidden, self.eps = sizes.head_dim, sizes.hidden, sizes.norm_eps
-        self.group = group  # None: one rank, no collective
+        self.group = group  # None: one rank, so no collective
         for name, weight in weights.items():
             self.register_parameter(name, nn.Parameter(weight, requires_grad=False))
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        """[batch, tokens, hidden] to the same; `cos` and `sin` are [tokens, head dim / 2]."""
+        """[batch, tokens, hidden] to the same shape; `cos` and `sin` are [tokens, head dim / 2]."""
         batch, tokens, _ = x.shape
         qkv = F.linear(F.rms_norm(x, (self.hidden,), self.attention_norm, self.eps), self.qkv)
         qkv = qkv.view(batch, tokens, -1, self.head_dim).transpose(1, 2)
-        q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
+        heads = (self.heads, self.kv_heads, self.kv_heads)
+        q, k, v = qkv.split(heads, dim=1)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         x = x + self.reduce(F.linear(attended.transpose(1, 2).flatten(2), self.output))
@@ -58,7 +66,12 @@ class Block(nn.Module):
 
 
 class Prefill(nn.Module):
-    """The whole forward pass; the logits of each sequence's last token, as a server needs them."""
+    """The whole forward pass. Returns the logits of each sequence's last token only, as a server needs them."""
+
+    embedding: torch.Tensor
+    norm: torch.Tensor
+    head: torch.Tensor
+    frequencies: torch.Tensor
 
     def __init__(
         self,
@@ -95,7 +108,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 def random_model(
     sizes: Dimensions, device: torch.device, dtype: torch.dtype, seed: int, rank: int, group: Any
 ) -> Prefill:
-    """This rank's part with normal weights of variance 1/fan-in. What all ranks hold whole is the same on all."""
+    """This rank's part, with normal weights of variance 1/fan-in. Unsharded tensors are equal on all ranks."""
 
     def draw(rows: int, columns: int, generator: torch.Generator, fan_in: int) -> torch.Tensor:
         return torch.randn(rows, columns, generator=generator, device=device, dtype=dtype).mul_(fan_in**-0.5)
@@ -131,5 +144,5 @@ def random_model(
 
 
 def world_group(size: int) -> Any:
-    """What `Block` reduces over; None where there is one rank."""
+    """The group that `Block` reduces over; None for one rank."""
     return dist.group.WORLD if size > 1 else None

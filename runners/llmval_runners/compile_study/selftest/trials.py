@@ -1,4 +1,4 @@
-"""One run of the self-test: a hang made on purpose, or clean; and whether what was seen of it is right."""
+"""One run of the self-test, with an injected hang or clean, and whether the watchdog judged it right."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
 from llmval_runners.process.files import read_json
 
 STALL_AFTER_S = 12.0
-ANSWER_S = 10.0  # the verdict comes this long after the stall is one, at the latest
+ANSWER_S = 10.0  # limit for the verdict, from the moment when the stall is detected
 EXPECTED = {
     "dynamo_sleep": "dynamo_tracing",
     "codegen_loop": "inductor_codegen",
@@ -25,7 +25,7 @@ MODES = ("smart", "default")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One run to be made: a hang of a kind on a rank, or clean."""
+    """One planned run: a kind of hang on a rank, or clean."""
 
     name: str
     injected: str | None
@@ -35,7 +35,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One run: what was made, what was seen."""
+    """One finished run: the injected hang, and the watchdog's verdict."""
 
     name: str
     injected: str | None
@@ -44,7 +44,7 @@ class Judged:
     outcome: str
     kind: str | None
     ranks: list[int]
-    verdict_after_s: float | None  # from the last movement to the verdict
+    verdict_after_s: float | None  # from the last progress to the verdict
     limit_s: float | None
     source: str
     stalls: int
@@ -55,8 +55,8 @@ class Judged:
         after = "–" if self.verdict_after_s is None else f"{self.verdict_after_s:.1f} of {self.limit_s or 0:g}"
         expected = "no alarm" if self.injected is None else f"{self.expected_kind}, rank {self.expected_rank}"
         got = f"{self.kind}, rank {', '.join(map(str, self.ranks)) or '–'}" if self.kind else self.outcome
-        word = "right" if self.right else "WRONG"
-        cells = (self.name, expected, got, after, self.source, self.stalls, f"{self.took_s:.0f}", word)
+        mark = "right" if self.right else "WRONG"
+        cells = (self.name, expected, got, after, self.source, self.stalls, f"{self.took_s:.0f}", mark)
         return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -66,13 +66,13 @@ HEADER = (
 
 
 def planned(clean_runs: int) -> list[Trial]:
-    """Every kind, on either rank in turn, and the clean runs in either way to compile in turn."""
+    """A run for every kind of hang, alternating the rank; and the clean runs, alternating the compile mode."""
     hangs = [Trial(kind, kind, 1 - index % 2) for index, kind in enumerate(EXPECTED)]
     return hangs + [Trial(f"clean{index:02}", None, None, MODES[index % 2]) for index in range(clean_runs)]
 
 
 def inject(kind: str, folder: Path, *, rank: int = 1, extra: tuple[str, ...] = ()) -> Judged:
-    """One run with the hang `kind` on `rank`, from a cold cache; right where kind and rank are named in time."""
+    """One run with the hang `kind` on `rank`, from a cold cache. Right if kind and rank are named in time."""
     trial = Trial(folder.name, kind, rank)
     steps = ["--skip-eager"] if kind not in ("skipped_collective", "blocked_read") else []
     flags = ["--compile-mode", trial.mode, *steps, "--inject-hang", kind, "--inject-rank", str(rank), *extra]
@@ -80,30 +80,22 @@ def inject(kind: str, folder: Path, *, rank: int = 1, extra: tuple[str, ...] = (
 
 
 def clean(trial: Trial, folder: Path, cache: Path, extra: tuple[str, ...] = ()) -> Judged:
-    """One run that does not hang; right where it ends without a single stall."""
+    """One run that does not hang. Right if it ends without a single stall."""
     return judge(run(["--compile-mode", trial.mode, "--cache-dir", str(cache), *extra], folder), folder, trial)
 
 
 def run(flags: list[str], folder: Path) -> float:
-    """Seconds that the runner took, small and on two CPU ranks. Its own output goes beside the folder."""
+    """Run a small study on two CPU ranks. Returns its seconds. Its output goes into a log beside the folder."""
     small = "--model tiny --sequence-length 64 --batch-size 1 --tensor-parallel-gpus 2 --device cpu --steps 3"
     watched = f"--stall-after {STALL_AFTER_S} --timeout 300 --after-stall end --no-collect-env --no-native-stacks"
-    command = [
-        sys.executable,
-        str(SCRIPT),
-        *small.split(),
-        *watched.split(),
-        "--output-dir",
-        str(folder),
-        *flags,
-    ]
+    command = [sys.executable, str(SCRIPT), *small.split(), *watched.split(), "--output-dir", str(folder), *flags]
     folder.parent.mkdir(parents=True, exist_ok=True)
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("LLMVAL_EVENTS", "RANK", "WORLD_SIZE", "LOCAL_RANK")
     }
-    # On a node of many cores Inductor would start as many workers for each rank of each run.
+    # On a node with many cores, Inductor would start as many workers for each rank of each run.
     environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
     began = time.monotonic()
     with folder.with_suffix(".log").open("wb") as log:

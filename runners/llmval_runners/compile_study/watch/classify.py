@@ -1,38 +1,40 @@
-"""From the ranks' places to one verdict: what hangs, on which rank, and why it is thought so.
+"""From the evidence of all ranks to one verdict: the kind of stall, the ranks at fault, and the reasons.
 
-Pure, and able to say "unknown".
+Pure functions. The verdict can be "unknown".
 """
 
 from typing import Any
 
 from llmval_runners.compile_study.watch.stall_location import (
     COLLECTIVE,
+    COMPILED_CODE,
     GONE,
-    RUNNING,
     STOPPED,
     UNKNOWN,
     Finding,
-    place,
+    locate,
 )
 
 DESYNC = "collective_desync"
+Evidence = dict[str, Any]  # of one rank, as `evidence.collect` returns it
+Verdict = tuple[str, list[int], str, list[str]]  # kind, ranks at fault, operation, reasons
 
 
 def classify(evidence: dict[str, Any]) -> dict[str, Any]:
-    """The verdict: `kind`, `ranks` at fault, `operation` (of a collective), `reasons`, and every rank's own finding.
+    """The verdict: `kind`, `ranks` at fault, `operation` (of a collective), `reasons`, and the finding of every rank.
 
-    `evidence["ranks"]` holds the ranks that had not finished. A rank that waits for others (in a collective, or for a
-    device that may be in one) is blamed only when all wait, and then only if their records differ.
+    `evidence["ranks"]` holds the ranks that had not finished. A rank may wait for others, in a collective or for a
+    device that is in one. Such ranks are blamed only if all ranks wait and their records differ.
     """
     ranks = {item["rank"]: item for item in evidence["ranks"]}
-    findings = [place(item) for item in evidence["ranks"]]
-    own = [finding for finding in findings if not finding.waits]
-    if own:
-        kind, at_fault, operation, reasons = _own_fault(own, ranks, len(findings))
+    findings = [locate(item) for item in evidence["ranks"]]
+    stuck = [finding for finding in findings if not finding.waits]
+    if stuck:
+        kind, at_fault, operation, reasons = _stuck(stuck, ranks, len(findings))
     elif findings:
-        kind, at_fault, operation, reasons = _desync(findings, ranks)
+        kind, at_fault, operation, reasons = _all_wait(findings, ranks)
     else:
-        kind, at_fault, operation, reasons = UNKNOWN, [], "", ["no rank that was still running had left a heartbeat"]
+        kind, at_fault, operation, reasons = UNKNOWN, [], "", ["no unfinished rank had left a heartbeat"]
     return {
         "kind": kind,
         "ranks": at_fault,
@@ -51,95 +53,93 @@ def classify(evidence: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _own_fault(
-    own: list[Finding], ranks: dict[int, dict[str, Any]], count: int
-) -> tuple[str, list[int], str, list[str]]:
-    """Some ranks are stuck by themselves; of several kinds, the known one that moved last the longest ago."""
-    known = [f for f in own if f.kind not in (UNKNOWN, RUNNING)] or own
+def _stuck(stuck: list[Finding], ranks: dict[int, Evidence], unfinished: int) -> Verdict:
+    """Some ranks are stuck by themselves. Among known kinds, the rank that stopped moving first decides."""
+    known = [f for f in stuck if f.kind not in (UNKNOWN, COMPILED_CODE)] or stuck
     first = max(known, key=lambda f: ranks[f.rank]["idle_s"])
     same = sorted(f.rank for f in known if f.kind == first.kind)
     reasons = [f"rank {first.rank}: {reason}" for reason in first.reasons]
-    if count > len(own):
-        reasons.append(f"the other {count - len(own)} unfinished ranks wait for it in a collective or for their device")
-    others = [f"rank {f.rank} in {f.kind}" for f in own if f.kind != first.kind]
+    if unfinished > len(stuck):
+        waiting = unfinished - len(stuck)
+        reasons.append(f"the other {waiting} unfinished ranks wait for it in a collective or for their device")
+    others = [f"rank {f.rank} in {f.kind}" for f in stuck if f.kind != first.kind]
     if others:
-        reasons.append(f"also stuck, and moved more recently or less clearly: {', '.join(others)}")
+        reasons.append(f"also stuck, but moved more recently or with less evidence: {', '.join(others)}")
     if first.kind in (GONE, STOPPED):
         reasons.append("a rank that no longer runs is a cause outside of the compiler")
-    return (UNKNOWN if first.kind == RUNNING else first.kind), same, "", reasons
+    return (UNKNOWN if first.kind == COMPILED_CODE else first.kind), same, "", reasons
 
 
-def _desync(findings: list[Finding], ranks: dict[int, dict[str, Any]]) -> tuple[str, list[int], str, list[str]]:
-    """Everybody waits.
-
-    Who entered fewer collectives, or as many but at another place of the program, is out of step.
-    """
-    counted = {f.rank: ranks[f.rank]["beat"]["sequence"] for f in findings}
+def _all_wait(findings: list[Finding], ranks: dict[int, Evidence]) -> Verdict:
+    """All ranks wait. A rank is out of step if it entered fewer collectives, or as many at another place."""
+    entered = {f.rank: ranks[f.rank]["beat"]["sequence"] for f in findings}
     waiting = ", ".join(
-        f"rank {f.rank} in {f.operation or f.kind} (collective {counted[f.rank]}, {_position(ranks[f.rank])})"
+        f"rank {f.rank} in {f.operation or f.kind} (collective {entered[f.rank]}, {_position(ranks[f.rank])})"
         for f in findings
     )
     reasons = [f"every unfinished rank waits: {waiting}"]
-    if len(findings) < 2 or None in counted.values():
+    if len(findings) < 2 or None in entered.values():
         return UNKNOWN, [], "", [*reasons, "there is nothing to compare it with"]
-    if len(set(counted.values())) > 1:
-        least = min(counted.values())
-        behind = sorted(rank for rank, value in counted.items() if value == least)
-        reasons.append(f"rank {_list(behind)} entered {least} collectives, others up to {max(counted.values())}")
-        return DESYNC, behind, _missing(ranks, behind, least), reasons
-    # As many collectives each: a rank that is further in the program has left one out on the way.
+    if len(set(entered.values())) > 1:
+        least = min(entered.values())
+        late = sorted(rank for rank, value in entered.items() if value == least)
+        reasons.append(f"rank {_list(late)} entered {least} collectives, others up to {max(entered.values())}")
+        return DESYNC, late, _missing_operation(ranks, late, least), reasons
+    # With equal counts, a rank that is further in the program has skipped a collective on the way.
     farthest = max(ranks[f.rank]["beat"]["progress_order"] for f in findings)
     ahead = sorted(f.rank for f in findings if ranks[f.rank]["beat"]["progress_order"] == farthest)
     if len(ahead) < len(findings):
         behind = [f for f in findings if f.rank not in ahead]
         reasons.append(
-            f"all entered {next(iter(counted.values()))} collectives, yet rank {_list(ahead)} is already at "
+            f"all entered {next(iter(entered.values()))} collectives, but rank {_list(ahead)} is already at "
             f"{_position(ranks[ahead[0]])} and rank {_list([f.rank for f in behind])} still at "
-            f"{_position(ranks[behind[0].rank])}: "
-            f"rank {_list(ahead)} left one out"
+            f"{_position(ranks[behind[0].rank])}: rank {_list(ahead)} skipped one"
         )
         return DESYNC, ahead, behind[0].operation, reasons
-    differ = _first_difference(ranks)
-    if differ is not None:
-        sequence, odd, operation, text = differ
+    difference = _first_difference(ranks)
+    if difference is not None:
+        sequence, odd, operation, text = difference
         reasons.append(text)
         return DESYNC, odd, operation, [*reasons, f"the flight recorders differ first at collective {sequence}"]
-    kinds = {f.kind for f in findings}
-    what = (
+    suspect = (
         "a transport or a kernel that does not finish"
-        if kinds == {COLLECTIVE}
+        if {f.kind for f in findings} == {COLLECTIVE}
         else "a kernel on the device, or a transport, that does not finish"
     )
-    return UNKNOWN, [], findings[0].operation, [*reasons, f"all agree on what they wait for, which points to {what}"]
+    reasons.append(f"all ranks wait for the same operation, which points to {suspect}")
+    return UNKNOWN, [], findings[0].operation, reasons
 
 
-def _missing(ranks: dict[int, dict[str, Any]], behind: list[int], least: int) -> str:
-    """The first collective that the ranks behind did not enter, by another rank's flight recorder."""
+def _missing_operation(ranks: dict[int, Evidence], late: list[int], least: int) -> str:
+    """The first collective that the late ranks did not enter, from another rank's flight recorder."""
     for rank, item in ranks.items():
-        if rank not in behind:
+        if rank not in late:
             for entry in item["collectives"]:
                 if entry["sequence"] == least + 1:
-                    return entry["operation"]
+                    return str(entry["operation"])
     return ""
 
 
-def _first_difference(ranks: dict[int, dict[str, Any]]) -> tuple[int, list[int], str, str] | None:
-    """Where the flight recorders first disagree: sequence, ranks in the minority, the majority's, and in words."""
+def _first_difference(ranks: dict[int, Evidence]) -> tuple[int, list[int], str, str] | None:
+    """The first collective at which the flight recorders differ.
+
+    Returns its sequence number, the ranks in the minority, the majority's operation, and a description.
+    """
     records = {rank: {entry["sequence"]: entry for entry in item["collectives"]} for rank, item in ranks.items()}
     common = set.intersection(*(set(record) for record in records.values())) if records else set()
     for sequence in sorted(common):
-        said: dict[tuple[str, str], list[int]] = {}
+        by_call: dict[tuple[str, str], list[int]] = {}
         for rank, record in records.items():
-            said.setdefault((record[sequence]["operation"], str(record[sequence]["sizes"])), []).append(rank)
-        if len(said) > 1:
-            odd = min(said, key=lambda key: (len(said[key]), -said[key][0]))
-            most = max(said, key=lambda key: len(said[key]))
-            text = "; ".join(f"rank {_list(who)}: {operation} {sizes}" for (operation, sizes), who in said.items())
-            return sequence, sorted(said[odd]), most[0], text
+            by_call.setdefault((record[sequence]["operation"], str(record[sequence]["sizes"])), []).append(rank)
+        if len(by_call) > 1:
+            odd = min(by_call, key=lambda key: (len(by_call[key]), -by_call[key][0]))
+            most = max(by_call, key=lambda key: len(by_call[key]))
+            text = "; ".join(f"rank {_list(who)}: {operation} {sizes}" for (operation, sizes), who in by_call.items())
+            return sequence, sorted(by_call[odd]), most[0], text
     return None
 
 
-def _position(item: dict[str, Any]) -> str:
+def _position(item: Evidence) -> str:
     beat = item["beat"]
     return f"phase {beat['phase']}" + (f", step {beat['step']}" if beat["step"] else "")
 

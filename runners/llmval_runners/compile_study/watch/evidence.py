@@ -1,4 +1,4 @@
-"""Everything worth knowing of a run that does not move, collected while it goes on standing there."""
+"""Collects evidence of a stalled run: stacks, processes, collectives and GPUs. The run is not disturbed."""
 
 import json
 import time
@@ -14,11 +14,11 @@ DUMP_WAIT_S = 1.5
 
 
 def collect(layout: Layout, idle: dict[int, float], number: int, py_spy: str | None) -> dict[str, Any]:
-    """Evidence of stall `number`, of the ranks in `idle` (seconds since each moved). Kills nothing, changes nothing.
+    """Collect the evidence of stall `number` for the ranks in `idle` (seconds since each moved).
 
-    Takes a few seconds: short enough to answer within ten, long enough to see which process uses CPU time or grows.
+    Takes a few seconds: short enough for a verdict within ten, long enough to see which process uses CPU time or grows.
     """
-    layout.request().touch()
+    layout.dump_request.touch()
     devices = gpus.Reading()
     beats = {rank: beat for rank in idle if (beat := read_json(layout.beat(rank))) is not None}
     everybody = children_of_all()
@@ -40,7 +40,7 @@ def collect(layout: Layout, idle: dict[int, float], number: int, py_spy: str | N
                 "idle_s": round(idle[rank], 3),
                 "beat": beat,
                 "beat_age_s": round((time.monotonic_ns() - beat["mono_ns"]) / 1e9, 3),
-                "process": _grown(samples.get(beat["pid"], [])),
+                "process": _with_growth(samples.get(beat["pid"], [])),
                 "stack": found[rank],
                 "workers": [worker for worker in workers_seen if worker["rank"] == rank],
                 "collectives": flight_entries(layout, rank),
@@ -52,34 +52,34 @@ def collect(layout: Layout, idle: dict[int, float], number: int, py_spy: str | N
         "t_ns": time.time_ns(),
         "ranks": ranks,
         "gpus": devices.result(),
-        "trace": _trace(layout),
+        "trace": _trace_bytes(layout),
     }
-    layout.request().unlink(missing_ok=True)
-    write_json(layout.root / f"evidence.stall{number}.json", evidence, indent=1)
+    layout.dump_request.unlink(missing_ok=True)
+    write_json(layout.evidence(number), evidence, indent=1)
     return evidence
 
 
 def deepen(layout: Layout, evidence: dict[str, Any], py_spy: str | None, deadline: float, *, native: bool) -> list[str]:
-    """After the verdict: the workers' stacks, and native frames of ranks and workers. A sentence on each."""
+    """After the verdict: collect the workers' stacks and the native frames. Returns a note on each process."""
     number = evidence["stall"]
-    told = []
+    notes = []
     for item in evidence["ranks"]:
-        for pid, what in stacks.of_workers(layout, item["workers"], py_spy, number).items():
-            told.append(f"compile worker {pid} of rank {item['rank']}: {what}")
+        for pid, outcome in stacks.of_workers(layout, item["workers"], py_spy, number).items():
+            notes.append(f"compile worker {pid} of rank {item['rank']}: {outcome}")
         if native and py_spy is not None and item["process"] is not None and item["stack"]["source"] == "py-spy":
-            told.append(
+            notes.append(
                 stacks.native(layout, item["beat"]["pid"], f"rank{item['rank']}.stall{number}", py_spy, deadline)
             )
     if native and py_spy is not None:
-        told += _workers_native(layout, evidence, py_spy, deadline)
-    replace_bytes(layout.stacks / f"stall{number}.notes.txt", ("\n".join(told) + "\n").encode())
-    return told
+        notes += _workers_native(layout, evidence, py_spy, deadline)
+    replace_bytes(layout.stacks / f"stall{number}.notes.txt", ("\n".join(notes) + "\n").encode())
+    return notes
 
 
 def _workers_native(layout: Layout, evidence: dict[str, Any], py_spy: str, deadline: float) -> list[str]:
-    """Native frames of the compile workers, the busiest first, as long as there is time.
+    """Collect native frames of the compile workers until the deadline, the busiest first.
 
-    Not of a stopped one, which would have to go on to be read, nor of a C++ compiler.
+    Stopped workers and C++ compilers are left out: py-spy cannot read their native frames.
     """
     readable = [
         worker
@@ -95,12 +95,12 @@ def _workers_native(layout: Layout, evidence: dict[str, Any], py_spy: str, deadl
 
 
 def flight_entries(layout: Layout, rank: int, last: int = 64) -> list[dict[str, Any]]:
-    """The newest collectives that a rank's flight recorder holds, oldest first; [] where there is no recorder."""
+    """The newest collectives in a rank's flight recorder, oldest first; [] if there is no recorder."""
     try:
         entries = json.loads(layout.flight_json(rank).read_bytes()).get("entries", [])
     except (FileNotFoundError, json.JSONDecodeError):
         return []
-    kept = [entry for entry in entries if not entry.get("is_p2p")]
+    collectives = [entry for entry in entries if not entry.get("is_p2p")]
     return [
         {
             "sequence": entry.get("collective_seq_id"),
@@ -109,7 +109,7 @@ def flight_entries(layout: Layout, rank: int, last: int = 64) -> list[dict[str, 
             "state": entry.get("state"),
             "done": bool(entry.get("retired")) or entry.get("state") == "completed",
         }
-        for entry in kept[-last:]
+        for entry in collectives[-last:]
     ]
 
 
@@ -124,8 +124,8 @@ def _sample(pids: list[int]) -> dict[int, list[tuple[float, dict[str, Any]]]]:
     return samples
 
 
-def _grown(samples: list[tuple[float, dict[str, Any]]]) -> dict[str, Any] | None:
-    """The newest reading, with CPU use and memory growth since the oldest."""
+def _with_growth(samples: list[tuple[float, dict[str, Any]]]) -> dict[str, Any] | None:
+    """The newest reading, with the CPU use and memory growth since the oldest."""
     if not samples:
         return None
     (began, first), (ended, last) = samples[0], samples[-1]
@@ -137,7 +137,7 @@ def _grown(samples: list[tuple[float, dict[str, Any]]]) -> dict[str, Any] | None
 
 
 def _worker(rank: int, process: Process, samples: dict[int, list[tuple[float, dict[str, Any]]]]) -> dict[str, Any]:
-    seen = _grown(samples.get(process.pid, [])) or {}
+    seen = _with_growth(samples.get(process.pid, [])) or {}
     return {
         "rank": rank,
         "pid": process.pid,
@@ -151,8 +151,8 @@ def _worker(rank: int, process: Process, samples: dict[int, list[tuple[float, di
     }
 
 
-def _trace(layout: Layout) -> dict[str, int]:
-    """Bytes of compile trace so far, by rank's folder."""
+def _trace_bytes(layout: Layout) -> dict[str, int]:
+    """Bytes of compile trace so far, by the folder of each rank."""
     root = layout.private / "trace"
     return (
         {folder.name: sum(file.stat().st_size for file in folder.iterdir()) for folder in root.iterdir()}

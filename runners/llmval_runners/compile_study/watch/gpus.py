@@ -1,7 +1,7 @@
-"""GPU state at a stall, by NVML if pynvml is there. Run as a script: one JSON object on standard output.
+"""GPU state at a stall, read from NVML if pynvml is installed. Run as a script, it prints one JSON object.
 
-In a process of its own with a deadline, because NVML can block or crash on a device that was lost, and the watchdog has
-to give its verdict all the same; and it must open no CUDA context on a stuck device.
+NVML can block or crash on a lost device, and the watchdog must reach its verdict all the same. So NVML is read by a
+process of its own, with a deadline. It opens no CUDA context, which could hang on a stuck device.
 """
 
 import json
@@ -15,7 +15,7 @@ READ_S = 5.0
 
 
 class Reading:
-    """A reading under way; `result` waits for it, until `timeout` seconds from its start."""
+    """A reading in the background. `result` waits for it, until `timeout` seconds after its start."""
 
     def __init__(self, command: list[str] | None = None, timeout: float = READ_S) -> None:
         self._timeout, self._deadline = timeout, time.monotonic() + timeout
@@ -25,30 +25,28 @@ class Reading:
         )
 
     def result(self) -> dict[str, Any]:
-        """What `read` gives; where it did not come to that, `note` says why."""
+        """The result of `read`. If it failed, there are no devices and `note` says why."""
         try:
             output, _ = self._process.communicate(timeout=max(0.1, self._deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self._process.kill()  # not waited for: a process that a lost device holds does not end
-            return _nothing(
-                f"NVML did not answer in {self._timeout:g} s, as where a device was lost: dmesg shows its Xid"
-            )
+            self._process.kill()  # without a wait: a process that hangs on a lost device does not end
+            return _no_devices(f"NVML did not answer in {self._timeout:g} s; if a device was lost, dmesg shows its Xid")
         if self._process.returncode:
-            return _nothing(f"the process that asked NVML ended with {self._process.returncode}")
+            return _no_devices(f"the process that read NVML ended with {self._process.returncode}")
         value: dict[str, Any] = json.loads(output)
         return value
 
 
-def _nothing(note: str) -> dict[str, Any]:
+def _no_devices(note: str) -> dict[str, Any]:
     return {"source": None, "devices": [], "note": note}
 
 
 def read() -> dict[str, Any]:
-    """`{source, devices, note}`; each device with what it does and who uses it."""
+    """`{source, devices, note}`; for each device its load, memory, clocks, power and processes."""
     try:
         import pynvml
     except ImportError:
-        return _nothing("pynvml is not installed in this interpreter")
+        return _no_devices("pynvml is not installed in this interpreter")
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -72,7 +70,7 @@ def _device(nvml: Any, index: int) -> dict[str, Any]:
         try:
             return function(handle)
         except nvml.NVMLError:
-            return None  # not on this device: null, never 0
+            return None  # unknown on this device: null, never 0
 
     utilisation, memory, power = (
         ask(f) for f in (nvml.nvmlDeviceGetUtilizationRates, nvml.nvmlDeviceGetMemoryInfo, nvml.nvmlDeviceGetPowerUsage)

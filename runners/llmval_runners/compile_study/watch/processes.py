@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: state, where in the kernel, CPU time, memory. Never signals, never traces."""
+"""Processes as /proc shows them: state, kernel wait, CPU time, memory. This module never signals or traces them."""
 
 import os
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ _WITHOUT_DESCRIPTOR = ("open", "openat", "stat", "newfstatat")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One reading. `start` with `pid` is an identity that a reused pid does not share."""
+    """One reading. `pid` and `start` together identify a process, even if its pid is reused later."""
 
     pid: int
     parent: int
@@ -63,11 +63,11 @@ class Process:
 
 
 def read_process(pid: int) -> Process | None:
-    """None where there is no such process (any more), or none that this user may see."""
+    """Read a process. Returns None if it does not exist (any more), or if this user may not see it."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):  # the last: another user's, under hidepid
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # PermissionError: another user's, under hidepid
         return None
     fields = stat[stat.rindex(")") + 2 :].split()
     text = " ".join(part.decode("utf-8", "replace") for part in command.split(b"\0") if part)
@@ -83,7 +83,7 @@ def read_process(pid: int) -> Process | None:
 
 
 def children_of_all() -> dict[int, list[Process]]:
-    """Every process by its parent's pid, as of now. One pass over /proc: on a large node that is what costs."""
+    """Every process by its parent's pid. One pass over /proc, which is the expensive part on a large node."""
     children: dict[int, list[Process]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (process := read_process(int(entry.name))) is not None:
@@ -92,7 +92,7 @@ def children_of_all() -> dict[int, list[Process]]:
 
 
 def descendants(pid: int, children: dict[int, list[Process]] | None = None) -> list[Process]:
-    """Children, their children and so on; by `children_of_all()`, which may be given where several are asked for."""
+    """Children, their children and so on. Pass the result of `children_of_all()` to use one pass for several pids."""
     children = children_of_all() if children is None else children
     found: list[Process] = []
     pending = [pid]
@@ -103,14 +103,14 @@ def descendants(pid: int, children: dict[int, list[Process]] | None = None) -> l
     return found
 
 
-def same(process: Process) -> bool:
-    """Whether that very process still is there, and not as a zombie."""
+def is_alive(process: Process) -> bool:
+    """Whether this very process still exists, and is not a zombie."""
     now = read_process(process.pid)
     return now is not None and now.start == process.start and now.state != "Z"
 
 
 def describe(pid: int) -> dict[str, Any] | None:
-    """What /proc says of a process and its main thread; what may not be read is null, with the reason in `notes`."""
+    """The details of a process and its main thread. Unreadable values are null, with the reason in `notes`."""
     process = read_process(pid)
     if process is None:
         return None
@@ -137,16 +137,16 @@ def describe(pid: int) -> dict[str, Any] | None:
         "rss_peak_bytes": int(memory["VmHWM"]) * 1024 if "VmHWM" in memory else None,
         "wchan": text("wchan"),
         "syscall": text("syscall"),
-        "waits_for_file": _file_of(pid, text("syscall")),
+        "waits_for_file": _waited_file(pid, text("syscall")),
         "command": process.command[:400],
         "notes": notes,
     }
 
 
-def _file_of(pid: int, syscall: str | None) -> str | None:
-    """The file that the main thread's system call waits for, if that is what it does (x86-64 numbers); else None.
+def _waited_file(pid: int, syscall: str | None) -> str | None:
+    """The file that the main thread's system call waits for, or None (x86-64 numbers of system calls).
 
-    Pipes without a name and sockets are how processes wait for one another, so they are not files here.
+    Unnamed pipes and sockets do not count as files: processes use them to wait for one another.
     """
     words = (syscall or "").split()
     if (

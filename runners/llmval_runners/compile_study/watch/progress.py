@@ -1,4 +1,4 @@
-"""Who moves and who does not. Pure state over heartbeats; the clock is the caller's."""
+"""Which ranks make progress. Pure state over heartbeats; the caller passes the time."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,28 +8,28 @@ ENDED = ("done", "failed")
 
 @dataclass(slots=True)
 class Progress:
-    """When each rank last moved, in seconds of the caller's clock.
+    """The last time each rank moved, in seconds of the caller's clock.
 
     A rank moves when a number of its heartbeat's `progress` changes, or the set of its child processes does. A rank
-    that waits in a collective rightly stands still as long as another one moves, and sooner or later all wait for the
-    one that does not: so a stall is that no unfinished rank has moved for `stall_after`.
+    that waits in a collective does not move, and that is no stall as long as another rank moves. Sooner or later all
+    ranks wait for the one that is stuck. So the run is stalled when no unfinished rank has moved for `stall_after`.
     """
 
     stall_after: float
     moved: dict[int, float] = field(default_factory=dict)
-    moves: int = 0  # of all ranks together, first sights not counted
-    _seen: dict[int, Any] = field(default_factory=dict)
+    moves: int = 0  # of all ranks together, without each rank's first observation
+    _last: dict[int, Any] = field(default_factory=dict)
     _ended: set[int] = field(default_factory=set)
 
-    def see(self, rank: int, token: Any, phase: str, now: float) -> None:
+    def observe(self, rank: int, token: Any, phase: str, now: float) -> None:
         if phase in ENDED:
             self._ended.add(rank)
-        if rank not in self._seen or self._seen[rank] != token:
-            self.moves += rank in self._seen
-            self._seen[rank], self.moved[rank] = token, now
+        if rank not in self._last or self._last[rank] != token:
+            self.moves += rank in self._last
+            self._last[rank], self.moved[rank] = token, now
 
-    def gone(self, rank: int) -> None:
-        """Its process has ended: torchrun deals with it."""
+    def mark_ended(self, rank: int) -> None:
+        """The rank's process has ended; torchrun handles that."""
         self._ended.add(rank)
 
     @property

@@ -1,4 +1,4 @@
-"""Stacks of processes that go on running: py-spy from outside, else faulthandler by a signal to the rank."""
+"""Stacks of running processes: read by py-spy from outside, else by faulthandler after a signal to the rank."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from llmval_runners.compile_study.watch.heartbeat import DUMP_SIGNAL
 from llmval_runners.process.files import replace_bytes
 
 PYTHON_S = 5.0  # for the Python frames of one process
-NATIVE_S = 60.0  # reading libtorch's symbols takes py-spy this long on a slow disk
-FAULTS_S = 2.0
+NATIVE_S = 60.0  # py-spy takes this long to read libtorch's symbols from a slow disk
+FAULTHANDLER_S = 2.0
 
 
 def find_py_spy() -> str | None:
-    """Its executable, on the path or beside this interpreter."""
+    """The executable of py-spy, on the path or beside this interpreter; None if it is not installed."""
     beside = Path(sys.executable).with_name("py-spy")
     return shutil.which("py-spy") or (str(beside) if os.access(beside, os.X_OK) else None)
 
@@ -29,7 +29,7 @@ def find_py_spy() -> str | None:
 def of_ranks(
     layout: Layout, beats: dict[int, dict[str, Any]], py_spy: str | None, number: int
 ) -> dict[int, dict[str, Any]]:
-    """Python stacks of every rank at once: `{rank: {source, main, threads, notes}}`, and a text file each."""
+    """Read the Python stacks of all ranks at once: `{rank: {source, main, threads, notes}}`. Writes text files too."""
     with ThreadPoolExecutor(max(1, len(beats))) as pool:
         found = pool.map(lambda item: (item[0], _of_rank(layout, item[0], item[1], py_spy, number)), beats.items())
         return dict(found)
@@ -48,31 +48,33 @@ def _of_rank(layout: Layout, rank: int, beat: dict[str, Any], py_spy: str | None
                 threads[0]["frames"],
             )
             return {"source": "py-spy", "main": main, "threads": len(threads), "notes": notes}
-        notes.append(f"py-spy could not: {why}")
+        notes.append(f"py-spy failed: {why}")
     frames, count = _faulthandler(layout, rank, beat)
     if frames:
         return {"source": "faulthandler", "main": frames, "threads": count, "notes": notes}
-    notes.append("the rank did not answer the signal: its main interpreter is stopped, or never left C code")
+    notes.append("the rank did not answer the signal: its process is stopped, or its main thread stays in C code")
     return {"source": "heartbeat", "main": beat["where"], "threads": None, "notes": notes}
 
 
 def of_workers(layout: Layout, workers: list[dict[str, Any]], py_spy: str | None, number: int) -> dict[int, str]:
-    """Python stacks of compile workers, by pid: where they went, or why there is none."""
+    """Write the Python stacks of compile workers. Returns by pid the file, or why there is none."""
     found = {}
     for worker in workers:
         if py_spy is None or worker["compiler"]:
-            found[worker["pid"]] = "not Python" if worker["compiler"] else "no py-spy, and a worker answers no signal"
+            found[worker["pid"]] = (
+                "not Python" if worker["compiler"] else "py-spy is missing, and a worker answers no signal"
+            )
             continue
         threads, why = _py_spy(py_spy, worker["pid"], stopped=worker["state"] in "Tt")
         path = layout.stacks / f"rank{worker['rank']}.worker{worker['pid']}.stall{number}.py-spy.txt"
         if threads is not None:
             replace_bytes(path, _text(threads).encode())
-        found[worker["pid"]] = f"stacks/{path.name}" if threads is not None else f"py-spy could not: {why}"
+        found[worker["pid"]] = f"stacks/{path.name}" if threads is not None else f"py-spy failed: {why}"
     return found
 
 
 def native(layout: Layout, pid: int, name: str, py_spy: str, deadline: float) -> str:
-    """Python and C frames into a file; the sentence says what came of it. Slow, so it comes after the verdict."""
+    """Write Python and C frames into a file. Returns a sentence for the notes. Slow, so it runs after the verdict."""
     limit = min(NATIVE_S, deadline - time.monotonic())
     if limit <= 0:
         return f"{name}: no time was left for native frames"
@@ -81,7 +83,7 @@ def native(layout: Layout, pid: int, name: str, py_spy: str, deadline: float) ->
             [py_spy, "dump", "--native", "--pid", str(pid)], capture_output=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"{name}: py-spy --native was not done in {limit:.0f} s"
+        return f"{name}: py-spy --native did not finish in {limit:.0f} s"
     if done.returncode:
         return f"{name}: py-spy --native failed: {_last_line(done.stderr)}"
     path = layout.stacks / f"{name}.native.txt"
@@ -90,12 +92,15 @@ def native(layout: Layout, pid: int, name: str, py_spy: str, deadline: float) ->
 
 
 def _py_spy(py_spy: str, pid: int, *, stopped: bool = False) -> tuple[list[dict[str, Any]] | None, str]:
-    """A stopped process must be read without ptrace's own stop, which would wait for it to go on."""
+    """The threads of a process, or None and the reason.
+
+    A stopped process is read without ptrace, which would wait until the process continues.
+    """
     command = [py_spy, "dump", "--json", "--full-filenames", "--pid", str(pid), *(["--nonblocking"] if stopped else [])]
     try:
         done = subprocess.run(command, capture_output=True, timeout=PYTHON_S, check=False)
     except subprocess.TimeoutExpired:
-        return None, f"not done in {PYTHON_S:g} s"
+        return None, f"it did not finish in {PYTHON_S:g} s"
     except OSError as error:
         return None, str(error)
     if done.returncode:
@@ -126,8 +131,8 @@ _THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+)")
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
 
 
-def parse_faults(text: str) -> dict[int, list[dict[str, Any]]]:
-    """faulthandler's text as frames by thread, innermost first."""
+def parse_faulthandler(text: str) -> dict[int, list[dict[str, Any]]]:
+    """Parse faulthandler's output into frames by thread, innermost first."""
     threads: dict[int, list[dict[str, Any]]] = {}
     frames: list[dict[str, Any]] = []
     for line in text.splitlines():
@@ -145,12 +150,12 @@ def _faulthandler(layout: Layout, rank: int, beat: dict[str, Any]) -> tuple[list
         os.kill(beat["pid"], DUMP_SIGNAL)
     except ProcessLookupError:
         return [], 0
-    deadline, size = time.monotonic() + FAULTS_S, before
+    deadline, size = time.monotonic() + FAULTHANDLER_S, before
     while time.monotonic() < deadline:
         time.sleep(0.1)
         now = path.stat().st_size
         if now > before and now == size:
             break
         size = now
-    threads = parse_faults(path.read_bytes()[before:].decode("utf-8", "replace"))
+    threads = parse_faulthandler(path.read_bytes()[before:].decode("utf-8", "replace"))
     return threads.get(beat["main_thread"], []), len(threads)

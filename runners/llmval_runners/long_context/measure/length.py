@@ -64,10 +64,7 @@ class LengthRun:
             [rank[0] for rank in joules], times.prefill_s, setup.batch * length, times.prefill_joules[1]
         )
         decode_energy = energy_json(
-            [rank[1] for rank in joules],
-            times.decode_wall_s,
-            setup.decode_tokens * setup.batch,
-            times.decode_joules[1],
+            [rank[1] for rank in joules], times.decode_wall_s, setup.decode_tokens * setup.batch, times.decode_joules[1]
         )
         return {
             "status": "passed",

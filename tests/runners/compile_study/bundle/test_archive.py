@@ -1,4 +1,4 @@
-"""The archive at its receiver's: an empty folder, a fresh environment that has torch alone, and no secret in it."""
+"""The archive on another machine: it runs from an empty folder with torch only, and contains no secret."""
 
 import gzip
 import importlib.metadata
@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from llmval_runners.compile_study.bundle.layout import Layout
 
-from tests.helpers.study_process import start, valid
+from tests.helpers.study_process import LIMIT_S, start, valid
 
 pytestmark = pytest.mark.slow
 TOKEN = "hf_seeded0123456789abcdefghijklmnop"
 
 
 def torch_alone(folder: Path) -> Path:
-    """A Python with torch and what torch itself asks for, by links; nothing of this project can be imported there."""
+    """A Python environment with links to torch and its dependencies only. This project cannot be imported there."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     site = next((folder / "lib").glob("python*")) / "site-packages"
     pending, seen = ["torch"], set()
@@ -44,7 +44,7 @@ def torch_alone(folder: Path) -> Path:
 def test_it_runs_again_from_an_empty_folder_and_has_no_byte_of_a_seeded_token(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "study")
     flags = ("--backend", "aot_eager", "--compile-mode", "smart", "--include-model-code")
-    assert start(layout.root, *flags, HF_TOKEN=TOKEN, NCCL_DEBUG=f"x{TOKEN}").wait(120) == 0
+    assert start(layout.root, *flags, HF_TOKEN=TOKEN, NCCL_DEBUG=f"x{TOKEN}").wait(LIMIT_S) == 0
     assert valid(layout)["compile"]["cache"] == "cold"
     assert TOKEN.encode() not in gzip.decompress(layout.archive.read_bytes())
     assert not [path for path in layout.root.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
@@ -65,7 +65,9 @@ def test_it_runs_again_from_an_empty_folder_and_has_no_byte_of_a_seeded_token(tm
     empty = tmp_path / "empty"
     empty.mkdir()
     (folder / "repro.py").rename(empty / "repro.py")
-    again = subprocess.run(launch, cwd=empty, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    again = subprocess.run(
+        launch, cwd=empty, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
     assert again.returncode == 0, again.stderr[-2000:]
     assert again.stdout.count("done, it did not hang") == 2
     assert sysconfig.get_paths()["purelib"] not in again.stdout
@@ -73,7 +75,7 @@ def test_it_runs_again_from_an_empty_folder_and_has_no_byte_of_a_seeded_token(tm
 
 def test_without_consent_no_compile_trace_is_in_it(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "study")
-    assert start(layout.root, "--backend", "eager", "--skip-eager").wait(120) == 0
+    assert start(layout.root, "--backend", "eager", "--skip-eager").wait(LIMIT_S) == 0
     assert any(layout.trace(0).iterdir()), "it was recorded"
     with tarfile.open(layout.archive) as archive:
         assert not [name for name in archive.getnames() if "private" in name or "trace" in name]

@@ -1,4 +1,4 @@
-"""What leaves with the bundle, and what must not."""
+"""Redaction and packing: the bundle contains no secret, and no model code without consent."""
 
 import base64
 import json
@@ -99,7 +99,7 @@ def test_the_environment_goes_in_by_allow_list() -> None:
     assert redact.allowed(environment) == {"NCCL_DEBUG": "INFO", "TORCH_LOGS": "dynamo"}
 
 
-def test_a_secret_too_short_to_search_for_is_said(tmp_path: Path) -> None:
+def test_a_secret_too_short_to_search_for_is_reported(tmp_path: Path) -> None:
     assert bundle.pack(study(tmp_path), include_model_code=False, environment={"MY_TOKEN": "abc"})[
         "secrets_too_short_to_search"
     ] == ["MY_TOKEN"]
@@ -123,11 +123,11 @@ def test_names_of_secrets(name: str) -> None:
         "COMPASS", "NO_BYPASS", "TOKENIZERS_PARALLELISM", "PASS_MANAGER", "GIT_AUTHOR_NAME", "PATH",
     ],
 )  # fmt: skip
-def test_names_that_only_look_like_it(name: str) -> None:
+def test_names_that_only_look_like_secrets(name: str) -> None:
     assert not redact.secret_name(name)
 
 
-def test_a_number_is_not_overwritten_wherever_it_stands(tmp_path: Path) -> None:
+def test_a_number_is_never_overwritten(tmp_path: Path) -> None:
     layout = study(tmp_path)
     write_json(layout.result, {"sequence_length": 131072})
     numbers = {"VLLM_MAX_NUM_BATCHED_TOKENS": "131072", "MAX_TOTAL_TOKENS": "131072", "LIMIT_KEY": "131072"}
@@ -136,7 +136,7 @@ def test_a_number_is_not_overwritten_wherever_it_stands(tmp_path: Path) -> None:
     assert manifest["secrets_too_short_to_search"] == ["LIMIT_KEY"]
 
 
-def test_json_that_would_be_none_any_more_is_left_and_nothing_is_packed(tmp_path: Path) -> None:
+def test_if_redaction_would_break_json_nothing_is_changed_or_packed(tmp_path: Path) -> None:
     layout = study(tmp_path)
     write_json(layout.result, {"gain": -0.03125, "note": SECRET})
     before = {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()}
@@ -145,7 +145,7 @@ def test_json_that_would_be_none_any_more_is_left_and_nothing_is_packed(tmp_path
     assert {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()} == before
 
 
-def test_what_was_no_json_before_need_not_be_it_after(tmp_path: Path) -> None:
+def test_a_file_that_was_no_valid_json_is_redacted_all_the_same(tmp_path: Path) -> None:
     layout = study(tmp_path)
     (layout.logs / "torn.json").write_text(f'{{"note": "{SECRET}')
     assert (
@@ -161,7 +161,9 @@ def test_what_was_no_json_before_need_not_be_it_after(tmp_path: Path) -> None:
         ("REDIS_URL", "redis://:swordfish@cache:6379/0", "swordfish"),
     ],
 )
-def test_a_password_in_a_url_goes_by_itself_too(tmp_path: Path, name: str, value: str, password: str) -> None:
+def test_a_password_in_a_url_is_redacted_wherever_it_appears(
+    tmp_path: Path, name: str, value: str, password: str
+) -> None:
     layout = study(tmp_path)
     (layout.logs / "main.rank0.stdout.log").write_text(f"via {value}\nlogin with {password} failed\n")
     bundle.pack(layout, include_model_code=False, environment={name: value})
@@ -180,11 +182,11 @@ def test_a_password_in_a_url_goes_by_itself_too(tmp_path: Path, name: str, value
         ("sk-" + "a" * 20, "*" * 23),
     ],
 )
-def test_what_looks_like_a_token_goes_whatever_the_environment(text: str, left: str) -> None:
+def test_strings_that_look_like_tokens_are_redacted_without_a_variable(text: str, left: str) -> None:
     assert redact.redact(text.encode(), set()) == (left.encode(), 1)
 
 
-def test_a_private_key_goes_with_all_its_lines() -> None:
+def test_a_private_key_is_redacted_with_all_its_lines() -> None:
     key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAKC\n-----END RSA PRIVATE KEY-----"
     assert redact.redact(f"a\n{key}\nb".encode(), set()) == (f"a\n{'*' * len(key)}\nb".encode(), 1)
 

@@ -1,4 +1,4 @@
-"""What the result says of a study whose files lie there, whoever wrote them."""
+"""The result that is made from the files of a study."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -8,7 +8,7 @@ import torch
 from llmval_runners.compile_study.bundle import finish
 from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.bundle.report import report
-from llmval_runners.compile_study.run.rank import _difference
+from llmval_runners.compile_study.run.rank import difference
 from llmval_runners.process.files import write_json
 
 from llmval_tui.actions.judges import compile_study as compile_repro
@@ -19,7 +19,7 @@ from tests.helpers.study_results import study
 
 
 def folder(tmp_path: Path, phase: str = "done", stalls: tuple[dict[str, Any], ...] = ()) -> Layout:
-    """A study of two ranks that both came to `phase`."""
+    """A study of two ranks that both reached `phase`."""
     layout, like = Layout(tmp_path / "study"), study()
     layout.make()
     asked = {key: like["compile"][key] for key in ("compile_mode", "backend", "skip_compile", "skip_eager")}
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, phase: str = "done", stalls: tuple[dict[str, Any], ..
     write_json(layout.run, run)
     for rank in range(2):
         write_json(layout.beat(rank), {"phase": phase})
-    write_json(layout.watch / "stalls.json", {"v": 1, "stalls": list(stalls)})
+    write_json(layout.stalls, {"v": 1, "stalls": list(stalls)})
     return layout
 
 
@@ -46,7 +46,7 @@ def stall(number: int, kind: str, rank: int, *, recovered: bool) -> dict[str, An
 def evidence(layout: Layout, number: int, function: str) -> None:
     frame = {"function": function, "file": "f.py", "line": 1}
     found = {"ranks": [{"rank": 0, "stack": {"source": "faulthandler", "main": [frame]}}]}
-    write_json(layout.root / f"evidence.stall{number}.json", found)
+    write_json(layout.evidence(number), found)
 
 
 def test_the_verdict_is_of_the_stall_that_did_not_recover(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def figures(layout: Layout, rank: int, difference: dict[str, Any] | None) -> Non
 
 
 def judged(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Gate]:
-    """The gates of a result, but for those that ask the run and the bundle."""
+    """The gates of a result, without those that read the run and the bundle."""
     monkeypatch.setattr(compile_repro, "read_study", lambda run, artifact: result)
     for name in ("_exit_agrees", "_bundle", "_as_asked"):
         monkeypatch.setattr(compile_repro, name, lambda *_, name=name: Gate(name, Outcome.PASS, "", ""))
@@ -88,15 +88,15 @@ def judged(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str,
 
 @pytest.mark.parametrize("which", ["finite", "eager_finite"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_logits_that_are_not_finite_are_a_finding_and_no_crash(
+def test_logits_that_are_not_finite_are_a_finding_and_not_a_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str, value: float
 ) -> None:
     fine = torch.tensor([[1.0, 2.0], [4.0, 3.0]])
     broken = fine.clone()
     broken[1, 0] = value
     layout = folder(tmp_path)
-    figures(layout, 0, _difference(fine, fine + 0.5))
-    figures(layout, 1, _difference(fine, broken) if which == "finite" else _difference(broken, fine))
+    figures(layout, 0, difference(fine, fine + 0.5))
+    figures(layout, 1, difference(fine, broken) if which == "finite" else difference(broken, fine))
     result = finish.write_result(layout)
     assert valid(layout) == result
     found = result["compiled"]["difference_to_eager"]
@@ -114,8 +114,8 @@ def test_logits_that_are_not_finite_are_a_finding_and_no_crash(
 def test_the_difference_is_that_of_the_worst_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fine = torch.tensor([[1.0, 2.0], [4.0, 3.0]])
     layout = folder(tmp_path)
-    figures(layout, 0, _difference(fine, fine + 0.5))
-    figures(layout, 1, _difference(fine, torch.tensor([[1.0, 2.0], [2.0, 3.0]])))
+    figures(layout, 0, difference(fine, fine + 0.5))
+    figures(layout, 1, difference(fine, torch.tensor([[1.0, 2.0], [2.0, 3.0]])))
     result = finish.write_result(layout)
     assert valid(layout)["compiled"]["difference_to_eager"] == {
         "max_abs": 2.0, "max_relative": 0.5, "same_best_token": 0.5, "finite": True, "eager_finite": True,
@@ -129,5 +129,5 @@ def test_the_difference_is_that_of_the_worst_rank(tmp_path: Path, monkeypatch: p
 
 def test_a_difference_beyond_half_precision_is_a_number() -> None:
     most = torch.tensor([[60000.0, 0.0]], dtype=torch.float16)
-    assert (_difference(most, -most) or {})["max_abs"] == 120000.0
-    assert _difference(None, most) is None
+    assert (difference(most, -most) or {})["max_abs"] == 120000.0
+    assert difference(None, most) is None

@@ -1,4 +1,4 @@
-"""Studies side by side, and whether `smart` reaches what it is built for."""
+"""Studies side by side, and whether `smart` reaches its goals."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_smart_is_held_to_five_times_and_three_percent(
     assert len({row.count("|") for row in rows}) == 1
 
 
-def test_a_warm_cache_or_a_fallback_reaches_nothing(tmp_path: Path) -> None:
+def test_a_warm_cache_or_a_fallback_does_not_reach_the_goal(tmp_path: Path) -> None:
     default = made(tmp_path, "default", 60.0, 0.05)
     smart = made(tmp_path, "smart", 5.0, 0.05)
     assert "**reached**" in table([default, smart])
@@ -44,7 +44,7 @@ def test_a_warm_cache_or_a_fallback_reaches_nothing(tmp_path: Path) -> None:
         (smart / "result.json").write_text(json.dumps({**result, key: {**result[key], name: before}}))
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+def test_incomparable_studies_are_refused(tmp_path: Path) -> None:
     default = made(tmp_path, "default", 60.0, 0.05)
     other = made(tmp_path, "smart", 5.0, 0.05, workload={**study()["workload"], "steps": 9})
     with pytest.raises(Refused, match="like with like"):

@@ -1,4 +1,4 @@
-"""The ablation: what each variant is run with, what a hang in one says, and that a signal ends it."""
+"""The ablation: the flags of its variants, a hang in a variant, and a signal that ends it."""
 
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ from llmval_runners.compile_study.watch.processes import children_of_all
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import read_json
 
-from tests.helpers.study_process import SMALL, start, valid
+from tests.helpers.study_process import LIMIT_S, SMALL, start, valid
 
 QUIET = EventLog(0, path="/dev/null")
 
@@ -24,7 +24,7 @@ def test_the_variants_are_those_that_maintainers_ask_for() -> None:
     assert (one.shared_cache, cold.shared_cache, warm.shared_cache) == (False, True, True), "warm: what cold has left"
 
 
-def test_a_variant_is_run_with_the_workload_that_was_asked_for(tmp_path: Path) -> None:
+def test_a_variant_runs_the_requested_workload(tmp_path: Path) -> None:
     options = parse([*SMALL.split(), "--compile-mode", "smart", "--timeout", "90", "--stall-after", "20",
                      "--output-dir", str(tmp_path), "--ablate"])  # fmt: skip
     again = parse([*ablate._flags(options), "--output-dir", str(tmp_path)])
@@ -33,14 +33,21 @@ def test_a_variant_is_run_with_the_workload_that_was_asked_for(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_hang_is_found_again_in_the_variant_that_has_it_and_lands_in_result_and_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hang_is_found_in_each_variant_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = Layout(tmp_path / "study")
-    assert start(layout.root, "--backend", "eager", "--skip-eager").wait(100) == 0
+    assert start(layout.root, "--backend", "eager", "--skip-eager").wait(LIMIT_S) == 0
     layout.make()
     monkeypatch.setattr(ablate, "VARIANTS", ablate.VARIANTS[:2])
-    flags = ["--stall-after", "8", "--timeout", "90", "--inject-hang", "dynamo_sleep", "--output-dir", str(layout.root)]
+    flags = [
+        "--stall-after",
+        "10",
+        "--timeout",
+        "600",
+        "--inject-hang",
+        "dynamo_sleep",
+        "--output-dir",
+        str(layout.root),
+    ]
     ablate.ablate(parse([*SMALL.split(), *flags]), layout, QUIET, stopped=lambda: False)
     rows = (read_json(layout.root / "ablation.json") or {})["variants"]
     assert [(row["name"], row["outcome"], row["verdict"]) for row in rows] == [
@@ -52,14 +59,14 @@ def test_a_hang_is_found_again_in_the_variant_that_has_it_and_lands_in_result_an
 
 
 @pytest.mark.slow
-def test_a_signal_ends_the_variant_under_way_and_begins_no_other(tmp_path: Path) -> None:
+def test_a_signal_ends_the_running_variant_and_starts_no_other(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "study")
     layout.make()
     first = layout.root / "ablation" / "eager" / "watch" / "rank0.heartbeat.json"
-    flags = ["--timeout", "90", "--stall-after", "60", "--output-dir", str(layout.root)]
+    flags = ["--timeout", "900", "--stall-after", "600", "--output-dir", str(layout.root)]
     began = time.monotonic()
     ablate.ablate(parse([*SMALL.split(), *flags]), layout, QUIET, stopped=first.exists)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < LIMIT_S, "it did not wait for the deadline of the variant"
     rows = (read_json(layout.root / "ablation.json") or {})["variants"]
     assert [(row["name"], row["outcome"]) for row in rows] == [("eager", "interrupted")]
     assert not any(str(layout.root) in process.command for own in children_of_all().values() for process in own)

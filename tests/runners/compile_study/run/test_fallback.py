@@ -1,4 +1,4 @@
-"""What `smart` does where it cannot: weaker ways in turn, only if every rank failed, and always with the reason."""
+"""The fallbacks of `smart`: one after the other, only if every rank failed, and always with the reason."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +11,7 @@ from llmval_runners.compile_study.run import compiling
 from llmval_runners.compile_study.run.compiling import first_call
 from llmval_runners.compile_study.run.figures import compile_figures, reset_figures
 from llmval_runners.compile_study.run.workload import Block, Dimensions, Prefill, random_model
+from torch._C._distributed_c10d import HashStore
 
 SIZES = Dimensions(layers=4, hidden=32, heads=2, kv_heads=1, head_dim=16, ffn=64, vocab=64, ranks=1)
 TOKENS = torch.arange(8)[None]
@@ -53,7 +54,7 @@ def test_a_graph_break_makes_smart_fall_back_to_blocks_with_breaks(
     torch.testing.assert_close(out, eager)
 
 
-def test_a_backend_that_fails_leaves_eager_and_says_so(model: Prefill) -> None:
+def test_if_a_backend_fails_the_model_runs_eagerly_and_the_reason_is_recorded(model: Prefill) -> None:
     def failing(*_: Any) -> Any:
         raise ValueError("no such kernel")
 
@@ -67,8 +68,8 @@ def test_a_backend_that_fails_leaves_eager_and_says_so(model: Prefill) -> None:
 
 
 def test_a_rank_that_fails_alone_does_not_fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = dist.HashStore()
-    monkeypatch.setattr(compiling, "AGREE_S", 0.5)
+    store = HashStore()
+    monkeypatch.setattr(compiling, "ALL_FAILED_S", 0.5)
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)

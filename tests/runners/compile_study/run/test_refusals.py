@@ -19,7 +19,7 @@ TINY = ["--model", "tiny", "--sequence-length", "64", "--device", "cpu"]
         (["--model", "lama"], "there is no model shape called 'lama'"),
     ],
 )
-def test_what_cannot_run_here_is_refused(flags: list[str], said: str, tmp_path: Path) -> None:
+def test_a_study_that_cannot_run_here_is_refused(flags: list[str], said: str, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=said):
         resolve(parse([*flags, "--output-dir", str(tmp_path)]))
 
@@ -34,7 +34,7 @@ def test_what_cannot_run_here_is_refused(flags: list[str], said: str, tmp_path: 
         ["--output-dir", "x", "--compile-mode", "clever"],
     ],
 )
-def test_flags_without_sense_are_refused(flags: list[str]) -> None:
+def test_contradictory_flags_are_refused(flags: list[str]) -> None:
     with pytest.raises(Refused, match=":"):
         parse(flags)
 
@@ -48,7 +48,7 @@ def test_inductor_on_a_cpu_without_a_compiler_is_refused(tmp_path: Path, monkeyp
     resolve(parse([*flags, "--backend", "aot_eager"]))
 
 
-def test_a_folder_with_something_else_is_left_alone_and_an_earlier_study_is_moved_aside(tmp_path: Path) -> None:
+def test_a_foreign_folder_is_refused_and_an_earlier_study_is_moved_aside(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
@@ -56,8 +56,8 @@ def test_a_folder_with_something_else_is_left_alone_and_an_earlier_study_is_move
     with pytest.raises(Refused, match="holds no earlier study"):
         prepare(parse(flags), flags)
     (folder / "mine.txt").unlink()
-    first = prepare(parse(flags), flags)
+    first, _ = prepare(parse(flags), flags)
     (first.root / "mark").write_text("first")
-    second = prepare(parse(flags), flags)
+    second, _ = prepare(parse(flags), flags)
     assert not (second.root / "mark").exists()
     assert [path.read_text() for path in tmp_path.glob("out.earlier-*/mark")] == ["first"]

@@ -1,4 +1,4 @@
-"""The bundle's script runs by itself: from an empty folder, with none of this project on the path."""
+"""The standalone script runs from an empty folder, without this project on the path."""
 
 import os
 import subprocess
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from llmval_runners.compile_study.run.standalone import script
+
+from tests.helpers.study_process import LIMIT_S
 
 SETTINGS = {
     "dimensions": {
@@ -49,7 +51,7 @@ def test_it_runs_from_an_empty_folder(tmp_path: Path) -> None:
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "repro.py"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("done, it did not hang") == 2

@@ -1,4 +1,4 @@
-"""A study that does not hang, and one whose parts are killed."""
+"""A study that does not hang, and studies whose processes are killed."""
 
 import os
 import signal
@@ -8,15 +8,15 @@ import pytest
 from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.process.files import read_json
 
-from tests.helpers.study_process import in_phase, start, valid, wait_for
+from tests.helpers.study_process import LIMIT_S, in_phase, start, valid, wait_for
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_that_does_not_hang_is_an_answer_with_figures_and_without_secrets(tmp_path: Path) -> None:
+def test_a_run_that_does_not_hang_has_figures_and_no_secrets(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "study")
     study = start(layout.root, "--backend", "aot_eager", "--include-model-code", HF_TOKEN="a-token-that-must-not-leave")
-    assert study.wait(120) == 0
+    assert study.wait(LIMIT_S) == 0
     result = valid(layout)
     assert (
         result["outcome"] == "did_not_reproduce"
@@ -31,14 +31,14 @@ def test_a_run_that_does_not_hang_is_an_answer_with_figures_and_without_secrets(
     assert any(layout.trace(0).iterdir()), "TORCH_TRACE was written, a folder a rank"
 
 
-def test_the_runner_killed_leaves_the_watchdog_to_end_the_run_and_pack(tmp_path: Path) -> None:
+def test_if_the_runner_is_killed_the_watchdog_ends_the_run_and_packs(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "study")
     study = start(
-        layout.root, "--inject-hang", "blocked_read", "--stall-after", "5", "--timeout", "100", "--after-stall", "end"
+        layout.root, "--inject-hang", "blocked_read", "--stall-after", "15", "--timeout", "900", "--after-stall", "end"
     )
     pid = wait_for(in_phase(layout, 1, "load"))
     study.send_signal(signal.SIGKILL)
-    study.wait()
+    study.wait(LIMIT_S)
     assert read_json(layout.run) is not None
     wait_for(layout.archive.exists)
     result = valid(layout)
@@ -48,22 +48,22 @@ def test_the_runner_killed_leaves_the_watchdog_to_end_the_run_and_pack(tmp_path:
 
 def test_a_killed_watchdog_is_replaced_and_a_killed_rank_is_a_failure_with_its_signal(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "study")
-    study = start(layout.root, "--inject-hang", "blocked_read", "--stall-after", "60", "--timeout", "100")
+    study = start(layout.root, "--inject-hang", "blocked_read", "--stall-after", "600", "--timeout", "900")
     rank = wait_for(in_phase(layout, 1, "load"))
     first = int((layout.watch / "watchdog.pid").read_text())
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: (layout.watch / "watchdog.pid").read_text() != str(first))
     os.kill(rank, signal.SIGKILL)
-    assert study.wait(60) == 1
+    assert study.wait(LIMIT_S) == 1
     result = valid(layout)
     assert result["outcome"] == "failed" and result["rank_exit_codes"]["1"] == -9 and "SIGKILL" in result["summary"]
-    assert any("started again" in note for note in result["notes"]) and layout.archive.exists()
+    assert any("restarted" in note for note in result["notes"]) and layout.archive.exists()
 
 
-def test_an_interrupted_run_keeps_what_there_is(tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_its_files(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "study")
-    study = start(layout.root, "--inject-hang", "blocked_read", "--stall-after", "60", "--timeout", "100")
+    study = start(layout.root, "--inject-hang", "blocked_read", "--stall-after", "600", "--timeout", "900")
     wait_for(in_phase(layout, 1, "load"))
     study.send_signal(signal.SIGINT)
-    assert study.wait(60) == 130
+    assert study.wait(LIMIT_S) == 130
     assert valid(layout)["outcome"] == "interrupted" and layout.archive.exists()

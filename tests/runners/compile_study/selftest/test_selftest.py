@@ -1,4 +1,4 @@
-"""The self-test's own bookkeeping, with runs that are made up: what counts as right, and going on after a kill."""
+"""The self-test's bookkeeping with invented runs: which runs are right, and continuing after a kill."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from llmval_runners.process.files import write_json
 
 
 class Fake:
-    """Stands for the runner: leaves a result as the watchdog would, and remembers what it was asked for."""
+    """Stands for the runner: writes a result as the watchdog would, and records its calls."""
 
     def __init__(self) -> None:
         self.made: list[str] = []
@@ -39,7 +39,7 @@ class Fake:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     runs = Fake()
     monkeypatch.setattr(trials, "run", runs)
-    monkeypatch.setattr(selftest, "compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr(selftest, "cxx_compiler", lambda: "/usr/bin/g++")
     return runs
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_kind_a_wrong_rank_a_late_verdict_or_an_alarm_is_wrong(
     assert record["false_alarms"] == int("stalls" in answer)
 
 
-def test_started_again_it_makes_only_what_is_missing_and_a_wrong_run_stays_wrong(fake: Fake, tmp_path: Path) -> None:
+def test_started_again_it_runs_only_the_missing_trials_and_a_wrong_one_stays_wrong(fake: Fake, tmp_path: Path) -> None:
     fake.answers["blocked_read"] = {"kind": "unknown"}
     _, record = start(tmp_path / "out")
     record["rows"] = [row for row in record["rows"] if row["name"] not in ("dynamo_sleep", "clean01")]
@@ -102,12 +102,12 @@ def test_rows_of_other_conditions_or_another_folder_are_not_mixed(
         start(tmp_path / "mine")
 
 
-def test_without_a_compiler_or_where_even_a_clean_run_fails_it_is_refused(
+def test_without_a_compiler_or_if_a_clean_run_fails_it_is_refused(
     fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake.answers["warm-smart result"] = {"outcome": "failed"}
     with pytest.raises(Refused, match=r"warm-smart\.log says why"):
         start(tmp_path / "out")
-    monkeypatch.setattr(selftest, "compiler", lambda: None)
+    monkeypatch.setattr(selftest, "cxx_compiler", lambda: None)
     with pytest.raises(Refused, match="no C\\+\\+ compiler"):
         start(tmp_path / "other")

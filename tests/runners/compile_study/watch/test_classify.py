@@ -1,4 +1,4 @@
-"""The classifier against stacks as torch's own code paths leave them, without a process."""
+"""The classifier on stacks as torch's own code leaves them. Starts no process."""
 
 from typing import Any
 
@@ -66,22 +66,22 @@ def judged(*ranks: dict[str, Any]) -> tuple[str, list[int]]:
 
 @pytest.mark.parametrize("kind", STACKS)
 @pytest.mark.parametrize("guilty", [0, 1])
-def test_a_rank_stuck_by_itself_is_named_and_those_that_wait_for_it_are_not(kind: str, guilty: int) -> None:
+def test_a_stuck_rank_is_blamed_and_the_ranks_that_wait_for_it_are_not(kind: str, guilty: int) -> None:
     assert judged(*(rank(n, STACKS[kind] if n == guilty else IN_COLLECTIVE) for n in range(2))) == (kind, [guilty])
 
 
-def test_where_py_spy_may_not_look_faulthandler_names_give_the_same_answer() -> None:
+def test_the_function_names_of_faulthandler_give_the_same_verdict() -> None:
     plain = [(function.rpartition(".")[2], file) for function, file in STACKS["compile_worker"]]
     assert judged(rank(0, plain)) == judged(rank(0, STACKS["compile_worker"])) == ("compile_worker", [0])
 
 
-def test_a_wait_for_the_other_ranks_join_is_no_fault() -> None:
+def test_a_rank_that_waits_for_others_to_join_is_not_blamed() -> None:
     assert judged(
         rank(0, STACKS["dynamo_tracing"]), rank(1, [("rendezvous", f"{T}/distributed/distributed_c10d.py")])
     ) == ("dynamo_tracing", [0])
 
 
-def test_io_is_known_by_the_kernel_whatever_the_stack_says() -> None:
+def test_io_is_recognised_by_the_kernel_whatever_the_stack_is() -> None:
     assert judged(
         rank(0, STACKS["inductor_codegen"], process={"waits_for_file": "read /nfs/shard"}), rank(1, IN_COLLECTIVE)
     ) == ("io", [0])
@@ -92,7 +92,7 @@ def test_io_is_known_by_the_kernel_whatever_the_stack_says() -> None:
 
 
 @pytest.mark.parametrize("frames", [IN_COLLECTIVE, IN_SYNC])
-def test_fewer_collectives_means_behind(frames: list[tuple[str, str]]) -> None:
+def test_a_rank_with_fewer_collectives_is_late(frames: list[tuple[str, str]]) -> None:
     ahead = [
         {"sequence": n, "operation": "all_gather" if n == 6 else "all_reduce", "sizes": [[4]], "done": n < 6}
         for n in range(1, 8)
@@ -102,7 +102,7 @@ def test_fewer_collectives_means_behind(frames: list[tuple[str, str]]) -> None:
     assert (verdict["kind"], verdict["ranks"], verdict["operation"]) == ("collective_desync", [2], "all_gather")
 
 
-def test_as_many_collectives_but_further_on_means_one_was_left_out() -> None:
+def test_a_rank_with_as_many_collectives_but_further_on_skipped_one() -> None:
     further = rank(
         1,
         [("barrier", f"{T}/distributed/distributed_c10d.py")],
@@ -132,7 +132,7 @@ def test_compiled_code_is_a_wait_only_if_its_collective_has_not_ended() -> None:
     assert judged(rank(0, IN_COMPILED, collectives=ended))[0] == "unknown"
 
 
-def test_of_two_causes_the_older_one_is_the_verdict_and_the_other_is_told() -> None:
+def test_of_two_causes_the_older_is_the_verdict_and_the_other_is_mentioned() -> None:
     verdict = classify(
         {"ranks": [rank(0, STACKS["autotune"], idle_s=9.0), rank(1, STACKS["dynamo_tracing"], idle_s=60.0)]}
     )
@@ -140,7 +140,7 @@ def test_of_two_causes_the_older_one_is_the_verdict_and_the_other_is_told() -> N
     assert any("rank 0 in autotune" in reason for reason in verdict["reasons"])
 
 
-def test_what_is_not_understood_is_called_unknown() -> None:
+def test_an_unknown_stack_is_called_unknown() -> None:
     assert judged(rank(0, [("compute", "/opt/thing.py")])) == ("unknown", [0])
     assert judged(rank(0, [], process={"state": "T"})) == ("stopped", [0])
     assert classify({"ranks": []})["kind"] == "unknown"

@@ -1,4 +1,4 @@
-"""What is asked of the GPU libraries at a stall, with fakes at the thinnest edge: no GPU is needed."""
+"""The readings from GPU libraries at a stall. The libraries are fakes, so no GPU is needed."""
 
 import sys
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from llmval_runners.compile_study.watch import gpus, heartbeat
 def test_the_flight_recorder_is_that_of_the_backend(
     backend: str, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch has two; the one of the other backend is there in a CUDA build, and empty."""
+    """torch has two flight recorders. In a CUDA build, that of the unused backend exists and is empty."""
     dumps = {f"_dump_{name}_trace{kind}": lambda name=name: name.encode() for name in ("nccl", "fr") for kind in ("", "_json")}  # fmt: skip  # noqa: E501
     c10d = SimpleNamespace(is_initialized=lambda: True, get_backend=lambda: backend)
     monkeypatch.setitem(sys.modules, "torch.distributed.distributed_c10d", c10d)
@@ -23,14 +23,14 @@ def test_the_flight_recorder_is_that_of_the_backend(
     assert heartbeat.flight_records() == {}
 
 
-def test_a_device_that_holds_nvml_costs_a_note_and_not_the_verdict() -> None:
+def test_a_device_that_blocks_nvml_costs_a_note_and_not_the_verdict() -> None:
     assert "did not answer in 0.2 s" in gpus.Reading(["sleep", "30"], timeout=0.2).result()["note"]
     assert "ended with -11" in gpus.Reading(["sh", "-c", "kill -SEGV $$"]).result()["note"]
     real = gpus.Reading().result()  # whatever this machine has
     assert real["devices"] or real["note"]
 
 
-def test_what_a_device_does_not_have_is_null_and_not_zero() -> None:
+def test_an_unsupported_reading_is_null_and_not_zero() -> None:
     class Error(Exception):
         pass
 

@@ -1,4 +1,4 @@
-"""Native frames of compile workers: the busiest first, and never of one that is stopped or is no Python."""
+"""Native frames of compile workers: the busiest first, without stopped workers and C++ compilers."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ def worker(pid: int, state: str, cpu: float, *, compiler: bool = False) -> dict[
     return {"rank": 0, "pid": pid, "state": state, "cpu_fraction": cpu, "compiler": compiler}
 
 
-def test_the_busiest_first_and_not_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_busiest_workers_come_first_and_unreadable_ones_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[int] = []
 
     def native(_layout: Layout, pid: int, name: str, _py_spy: str, _deadline: float) -> str:
