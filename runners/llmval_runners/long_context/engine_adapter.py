@@ -1,7 +1,7 @@
-"""The engine as this runner uses it: weights once, then for each length a cache and an executor.
+"""The engine for this runner: weights once, then a cache and an executor for each length.
 
-The only module here that knows how the engine is built. Every rank makes the same plans from the same options, so
-nothing is broadcast.
+This is the only module of the runner that builds engine parts. Every rank makes the same plans from the same options,
+so nothing is broadcast.
 """
 
 import gc
@@ -24,7 +24,7 @@ from llmval_runners.long_context.setup import Setup
 DTYPES = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "fp8": torch.float8_e4m3fn
 }  # fmt: skip
-Sequences = Sequence[list[int]]  # the prompts, one a row of the batch
+Sequences = Sequence[list[int]]  # the prompts, one for each row of the batch
 
 
 class Weights:
@@ -37,7 +37,7 @@ class Weights:
         release(parallel.device)
 
     def tensors(self) -> Iterable[torch.Tensor]:
-        """Every tensor of the model that has storage of its own."""
+        """Every tensor of the model that has its own storage."""
         model = self.model
         yield from (model.embedding, model.norm, model.frequencies)
         if not self.setup.shape.tied_embeddings:
@@ -54,7 +54,7 @@ class Weights:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
 
     def matrix_dtype(self) -> str:
-        """The type that the layers' matrices really have: one name, or several where they differ."""
+        """The actual dtype of the layers' matrices; several names, joined by "+", if they differ."""
         kinds = Counter(
             str(matrix.weight.dtype).removeprefix("torch.")
             for layer in self.model.layers
@@ -63,49 +63,50 @@ class Weights:
         return "+".join(sorted(kinds))
 
     def fp8_kernel(self) -> str | None:
-        """How FP8 products run; None where they do not."""
+        """The kernel of FP8 products; None if the matrices are not FP8."""
         return fp8_kernel(self.model)
 
 
 class Context:
-    """A cache for `length` prompt tokens and the decoded ones, and what executes steps on it."""
+    """A cache for `length` prompt tokens and the decoded ones, with its executor."""
 
     def __init__(self, weights: Weights, length: int, backend: str) -> None:
-        """Raises torch.OutOfMemoryError (on a CPU RuntimeError), or Refused where the backend cannot take the cache."""
+        """Raises torch.OutOfMemoryError (RuntimeError on a CPU), or Refused if the backend cannot use this cache."""
         setup, parallel = weights.setup, weights.parallel
         self.setup, self.device, self.model = setup, parallel.device, weights.model
-        self.each = pages_for(length + setup.decode_tokens, setup.page_size)
+        self.pages_per_row = pages_for(length + setup.decode_tokens, setup.page_size)
         self.cache = PagedKVCache(
             setup.shape,
             tensor_parallel=parallel.size,
-            pages=self.each * setup.batch,
+            pages=self.pages_per_row * setup.batch,
             page_size=setup.page_size,
             dtype=DTYPES[setup.kv_dtype],
             device=parallel.device,
             with_padding_page=setup.on_gpu,
         )
-        sizes = {"max_batch": setup.batch, "max_pages": self.each}
         self._cpu: CpuExecutor | None = None
         if setup.on_gpu:
-            from llmval_runners.engine.gpu.executor import (
-                GpuExecutor,
-            )  # needs Triton, which a CPU's torch does not bring
+            from llmval_runners.engine.gpu.executor import GpuExecutor  # needs Triton, which torch for CPUs lacks
 
             self.attention: Any = _attention(setup, backend, self.cache, weights.model.heads)
-            self._gpu = GpuExecutor(weights.model, self.cache, self.attention, **sizes)
+            self._gpu = GpuExecutor(
+                weights.model, self.cache, self.attention, max_batch=setup.batch, max_pages=self.pages_per_row
+            )
         else:
             self.attention = attention.reference_attention(backend)
-            self._cpu = CpuExecutor(weights.model, self.cache, self.attention, **sizes)
+            self._cpu = CpuExecutor(
+                weights.model, self.cache, self.attention, max_batch=setup.batch, max_pages=self.pages_per_row
+            )
         self._admitted: set[int] = set()
 
     def prefill(self, row: int, start: int, tokens: list[int], last: bool) -> Iterable[int]:
-        """Start one chunk of a prompt; of the last one, the sampled token, which iterating waits for."""
+        """Start one chunk of a prompt. After the last chunk, iterating over the result waits for the sampled token."""
         plan = StepPlan(admits=self._admits([row]), prefills=[Prefill(row, start, tokens, last)])
         return (self._cpu or self._gpu).execute(plan)
 
     @contextmanager
     def first_layer_alone(self) -> Iterator[None]:
-        """Inside, prompts pass through one layer: every kernel and plan of every size, and a fraction of the work."""
+        """Run only the first layer inside: it uses the same kernels and plans, for a fraction of the work."""
         layers, self.model.layers = self.model.layers, self.model.layers[:1]
         try:
             yield
@@ -113,32 +114,34 @@ class Context:
             self.model.layers = layers
 
     def decode(self, position: int) -> Iterable[int]:
-        """Start one decode step of the whole batch, each row fed its last sampled token at `position`."""
+        """Start one decode step of the whole batch. Each row's input is its last sampled token, at `position`."""
         plan = StepPlan(decodes=[Decode(row, position) for row in range(self.setup.batch)])
         return (self._cpu or self._gpu).execute(plan)
 
     @torch.inference_mode()
     def window_logits(self, start: int, tokens: list[int]) -> torch.Tensor:
-        """This rank's logits [tokens - start, vocab / ranks] of row 0's `tokens` from `start` on, computed anew.
+        """Compute this rank's logits of row 0's `tokens` from `start` on again: [tokens - start, vocab / ranks].
 
-        As a part of a chunk that is large enough for the attention under test, where it has such a size.
+        If the attention under test has a minimum chunk, the tokens are computed as part of such a chunk.
         """
         count = len(tokens) - start
         start = max(0, min(start, len(tokens) - getattr(self.attention, "min_chunk_tokens", 0)))
         chunk = Prefill(0, start, tokens[start:], False)
         if self._cpu is None:
-            return self._gpu.prefill([chunk], all_logits=True)[0][-count:]
+            prefilled = self._gpu.prefill([chunk], all_logits=True)
+            assert prefilled is not None  # all logits were requested
+            return prefilled[0][-count:]
         hidden, _, _ = self._cpu.forward(StepPlan(prefills=[chunk]))
         return self.model.logits(hidden)[-count:]
 
     def prefill_attention(self) -> str | None:
-        """What prompts really ran in so far; None before the first one."""
+        """The precision of prompt attention so far; None if an FP8 backend has not computed a chunk in FP8 yet."""
         count = getattr(self.attention, "chunks_in_fp8", None)
         return "bf16" if count is None else "fp8" if count else None
 
     @torch.inference_mode()
     def forced_logits(self, position: int, token: int) -> torch.Tensor:
-        """This rank's logits [1, vocab / ranks] of a decode step of row 0 that is fed `token`."""
+        """This rank's logits [1, vocab / ranks] of a decode step of row 0 with the input `token`."""
         plan = StepPlan(decodes=[Decode(0, position)])
         if self._cpu is None:
             self._gpu.last_token[0] = token
@@ -153,8 +156,8 @@ class Context:
     def _admits(self, rows: list[int]) -> list[Admit]:
         new = [row for row in rows if row not in self._admitted]
         self._admitted.update(new)
-        # Scattered as in a server's life, so that nothing profits from pages that happen to be neighbours.
-        return [Admit(row, _scattered(self.each, row)) for row in new]
+        # Shuffled as in a running server, so that no kernel profits from adjacent pages.
+        return [Admit(row, _shuffled_pages(self.pages_per_row, row)) for row in new]
 
 
 def _attention(setup: Setup, backend: str, cache: PagedKVCache, heads: int) -> Any:
@@ -165,14 +168,14 @@ def _attention(setup: Setup, backend: str, cache: PagedKVCache, heads: int) -> A
     return gpu_attention(backend, cache, heads)
 
 
-def _scattered(count: int, row: int) -> list[int]:
+def _shuffled_pages(count: int, row: int) -> list[int]:
     """The row's `count` pages in a shuffled order, the same on every rank."""
     generator = torch.Generator().manual_seed(row)
     return [row * count + page for page in torch.randperm(count, generator=generator).tolist()]
 
 
 def release(device: torch.device) -> None:
-    """Give memory that nothing refers to back to the device."""
+    """Return unused memory to the device."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

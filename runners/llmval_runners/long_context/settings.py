@@ -1,4 +1,4 @@
-"""From what was asked to what this machine will do, or a refusal before any heavy work; never a silent fallback."""
+"""Decides the settings of a run from the flags and the machine. Refuses before any heavy work; never falls back."""
 
 import importlib.util
 from dataclasses import dataclass, replace
@@ -7,42 +7,37 @@ from typing import NoReturn
 import torch
 from llmval_runners.engine import fp8
 from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, CUDNN_MULTIPLE
-from llmval_runners.engine.config import check_output, free_memory
+from llmval_runners.engine.config import FLEX_ELEMENTS, check_output, free_memory
 from llmval_runners.engine.kv_cache import check_gpu_page
-from llmval_runners.engine.shapes import ModelShape, shape_by_name
+from llmval_runners.engine.shapes import CPU_PARAMETERS, ModelShape, shape_by_name
 from llmval_runners.engine.weights import checkpoint_shape
 from llmval_runners.long_context.options import DEFAULT_MODEL, LongContextOptions
 from llmval_runners.long_context.predict.advice import fits, refusal
 from llmval_runners.long_context.predict.peak_memory import pages
-from llmval_runners.long_context.setup import Setup
+from llmval_runners.long_context.setup import GIB, Setup
 from llmval_runners.process.errors import Refused
 
-CPU_PARAMETERS = 1_000_000_000  # above, a chunk takes minutes on a CPU
-FP8_CAPABILITY = (8, 9)
-FP8_MULTIPLE = 16  # cuBLASLt takes FP8 operands whose sizes are multiples of this
 FLEX_PAGE = 128  # a page must not be smaller than the mask's block (pytorch#182593)
-FLEX_ELEMENTS = 2**31 - 1  # of a layer's keys: the reach of its kernels' 32-bit offsets
-GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What will run."""
+    """The settings of a run."""
 
     setup: Setup
-    reference: Setup | None  # what the logits are compared with; None: nothing
-    no_reference: str | None  # why there is none
+    reference: Setup | None  # the setup that the logits are compared with
+    no_reference: str | None  # why there is no reference
     device: torch.device
     lengths: list[int]
-    backend: str  # as asked; the result has the name of the one that ran
+    backend: str  # as given; the result has the name of the attention backend that ran
     options: LongContextOptions
 
 
 def decide(options: LongContextOptions, *, world_size: int, local_rank: int) -> Settings:
-    """Decide everything that needs no memory.
+    """Decide the settings. Allocates no device memory.
 
     Raises:
-        Refused: the machine or this release cannot do what was asked; says what to pass instead.
+        Refused: the machine or this release cannot run it; says what to pass instead.
     """
     device = _device(options, local_rank, world_size)
     shape = checkpoint_shape(options.checkpoint) if options.checkpoint else _named(options)
@@ -62,21 +57,19 @@ def decide(options: LongContextOptions, *, world_size: int, local_rank: int) -> 
 
 
 def check_fits(settings: Settings, free_bytes: int) -> None:
-    """Raises Refused where a length does not fit; names the shortest such, and all that would."""
+    """Raises Refused if a length does not fit. Names the shortest such length, and what would fit."""
     for length in settings.lengths:
         if not fits(settings.setup, length, free_bytes):
             raise Refused(refusal(settings.setup, length, free_bytes))
 
 
 def free_bytes(settings: Settings) -> int:
-    """Free bytes that this rank may use: of its GPU, or its share of what the kernel calls available."""
+    """Free bytes that this rank may use: on its GPU, or its share of the CPU memory that is available."""
     limit = settings.options.memory_limit_gib
     if limit is not None and settings.setup.on_gpu and settings.device.type == "cpu":  # planning for a GPU elsewhere
         return round(limit * GIB)
     devices = [settings.device]
-    if (
-        settings.options.predict_only and settings.device.type == "cuda"
-    ):  # no ranks, of which each would look at its own
+    if settings.options.predict_only and settings.device.type == "cuda":  # there are no ranks that check their own GPU
         devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
         devices = devices[: settings.setup.tensor_parallel]
     free = min(map(free_memory, devices))
@@ -87,7 +80,7 @@ def _setup(
     options: LongContextOptions, shape: ModelShape, device: torch.device, world_size: int, on_gpu: bool
 ) -> Setup:
     dtype = options.dtype if options.dtype != "auto" else "bfloat16" if on_gpu else "float32"
-    has_fp8 = on_gpu and (device.type == "cpu" or torch.cuda.get_device_capability(device) >= FP8_CAPABILITY)
+    has_fp8 = on_gpu and (device.type == "cpu" or torch.cuda.get_device_capability(device) >= fp8.CAPABILITY)
     mode = (
         options.fp8_mode
         if options.fp8_mode != "auto"
@@ -163,12 +156,10 @@ def _check_precision(
         ("--kv-dtype fp8", options.kv_dtype == "fp8", "--kv-dtype auto"),
     ):
         if asked and not has_fp8:
-            where = "this GPU is older" if on_gpu else "this run is on a CPU"
-            raise Refused(
-                f"{flag} needs an NVIDIA GPU of compute capability 8.9 or later, and {where}: pass {instead}."
-            )
+            why = "this GPU is older" if on_gpu else "this run is on a CPU"
+            raise Refused(f"{flag} needs an NVIDIA GPU of compute capability 8.9 or later, and {why}: pass {instead}.")
     if mode != "none" and not divides:
-        raise Refused(f"FP8 products need sizes divisible by {FP8_MULTIPLE} on each GPU: pass --fp8-mode none.")
+        raise Refused(f"FP8 products need sizes divisible by {fp8.MULTIPLE} on each GPU: pass --fp8-mode none.")
     if on_gpu and dtype != "bfloat16":
         raise Refused(f"--dtype {dtype} is for CPU runs, and the GPU engine computes in bfloat16: leave it out.")
     if on_gpu and options.kv_dtype not in ("auto", "bfloat16", "fp8"):
@@ -177,11 +168,11 @@ def _check_precision(
 
 def _divides(shape: ModelShape, ranks: int) -> bool:
     widths = (shape.hidden, shape.heads * shape.head_dim // ranks, shape.kv_heads * shape.head_dim // ranks)
-    return not any(width % FP8_MULTIPLE for width in (*widths, shape.ffn // ranks))
+    return not any(width % fp8.MULTIPLE for width in (*widths, shape.ffn // ranks))
 
 
 def _reference(options: LongContextOptions, setup: Setup) -> tuple[Setup | None, str | None]:
-    """The same weights in the reference's precision; nothing where that is what runs."""
+    """The reference: the same weights in a higher precision. Returns None and the reason if there is no reference."""
     if options.reference == "none":
         return None, "not asked for (--reference none)"
     name = options.reference if options.reference != "auto" else "bfloat16" if setup.on_gpu else "float32"
@@ -191,12 +182,12 @@ def _reference(options: LongContextOptions, setup: Setup) -> tuple[Setup | None,
         setup, dtype=name, weight_dtype=name, kv_dtype=name, transformer_engine=False, prefill_attention="bf16"
     )
     if reference == setup:
-        return None, f"what runs is the reference itself ({name})"
+        return None, f"this run has the precision of the reference itself ({name})"
     return reference, None
 
 
 def check_devices(options: LongContextOptions, world_size: int) -> None:
-    """Raises Refused where the devices that were asked for are not there. Makes no CUDA context."""
+    """Raises Refused if the requested devices are missing. Makes no CUDA context."""
     _device(options, 0, world_size)
 
 
