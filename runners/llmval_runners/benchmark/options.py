@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from llmval_runners.engine.shapes import SHAPES
-from llmval_runners.load_test.options import DEFAULT_MODEL, Parser, count, natural
+from llmval_runners.load_test.options import DEFAULT_MODEL
+from llmval_runners.process.arguments import Parser, count, natural
 from llmval_runners.process.errors import Refused
 
 ROWS = ("decode", "prefill", "long", "attention", "saturated", "all_reduce")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmval_runners.engine.shapes import SHAPES
-from llmval_runners.load_test.options import Parser, count, positive
+from llmval_runners.process.arguments import Parser, count, positive
 from llmval_runners.process.errors import Refused
 
 COMPILE_MODES = ("default", "smart", "reduce-overhead", "max-autotune")

@@ -3,46 +3,13 @@
 import argparse
 import math
 from pathlib import Path
-from typing import NoReturn
 
 from llmval_runners.engine.shapes import OVERRIDES, SHAPES
+from llmval_runners.process.arguments import Parser, count, natural, positive, share
 from llmval_runners.process.errors import Refused
 
 DEFAULT_MODEL = "llama-3.1-8b"
 LEAST_REQUESTS = 8  # of a trial: two in each quarter of its window, or no trend can be seen
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message}: see --help for the flags and their values.")
-
-
-def positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share above 0 and up to 1")
-    return value
-
-
-def natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
 
 
 def parser() -> argparse.ArgumentParser:

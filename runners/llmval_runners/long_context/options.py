@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_runners.engine.shapes import OVERRIDES, SHAPES
-from llmval_runners.load_test.options import Parser, count, natural, positive
+from llmval_runners.process.arguments import Parser, count, natural, positive
 from llmval_runners.process.errors import Refused
 
 DEFAULT_MODEL = "llama-3.1-8b"

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.load_test.options import Parser, count, natural
 from llmval_runners.power.grid import MODES, PHASES, Cell, cells_of, shapes_of
+from llmval_runners.process.arguments import Parser, count, natural
 from llmval_runners.process.errors import Refused
 
 

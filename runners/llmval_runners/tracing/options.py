@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llmval_runners.load_test.options import Parser, count, positive
+from llmval_runners.process.arguments import Parser, count, positive
 
 PREFIX = "TRACE_"  # TRACE_DURATION=10 is --duration 10
 

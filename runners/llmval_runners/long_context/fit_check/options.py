@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_runners.load_test.options import Parser, count, natural
+from llmval_runners.process.arguments import Parser, count, natural
 
 _DESCRIPTION = """Draw combinations of shape, length, dtypes and GPUs, each with its own limit of memory. Predict
 whether each fits, with the code of long_context_validation.py, then run it with memory filled up to that limit.

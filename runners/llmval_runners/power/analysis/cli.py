@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from llmval_runners.load_test.options import Parser
 from llmval_runners.power.analysis import markdown, plot
 from llmval_runners.power.analysis.summary import read_all, summarise
+from llmval_runners.process.arguments import Parser
 from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import replace_bytes, write_json
