@@ -13,8 +13,8 @@ from benchmarks.picture import portable
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.data.watcher import Sampled
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.data.watcher import SamplesTaken
+from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers import tui_builder as builder
 
 THEMES = ("dark", "light", "contrast", "ansi", "mono")
@@ -30,11 +30,11 @@ async def take(theme: str, out: Path) -> None:
         for number, outcome in ended:
             run_id = f"20260101T000000Z-{number}-aaaaaa"
             workspace.run(number, run_id=run_id, state=State.FINISHED, verdict=builder.verdict(outcome))
-        settings = Settings(workspace.root, workspace.checklist, theme=theme)
+        settings = LaunchSettings(workspace.root, workspace.checklist, theme=theme)
         state = ScreenState(settings, now=lambda: builder.T0 + 142.4)
         app = Dashboard(settings, state=state, live=False)
         async with app.run_test(size=SIZE) as pilot:
-            app.main.post_message(Sampled("live", [builder.sample(second) for second in range(143)]))
+            app.main.post_message(SamplesTaken("live", [builder.sample(second) for second in range(143)]))
             await pilot.press("j", "1")
             await pilot.pause(1.5)
             out.write_text(portable(app.export_screenshot(title=f"llmval --theme {theme}")))

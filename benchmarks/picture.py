@@ -15,13 +15,13 @@ from rich.text import Text
 
 from llmval_tui.console.options import DEFAULT_CHECKLISTS
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.settings import LaunchSettings
 
 
 async def take(options: argparse.Namespace) -> None:
     """Open the dashboard on the workspace, press the keys, wait, and export the screen."""
     columns, rows = (int(number) for number in options.size.split("x"))
-    settings = Settings(
+    settings = LaunchSettings(
         workspace=options.workspace.resolve(),
         checklist=options.workspace.resolve() / DEFAULT_CHECKLISTS[0],
         preset=options.preset,

@@ -111,9 +111,9 @@ def parse_config(text: str, path: Path, *, keys: bool = True) -> Config:
 
 
 def _keys(table: Mapping[str, Any], refuse: Any) -> dict[str, Keys]:
-    from llmval_tui.tui.keys import KEYS, MOVES, conflict
+    from llmval_tui.tui.keys import KEYS, SCROLL_KEYS, find_conflict
 
-    known = {key.id: key for key in (*KEYS, *MOVES)}
+    known = {key.id: key for key in (*KEYS, *SCROLL_KEYS)}
     changed: dict[str, Keys] = {}
     for name, value in table.items():
         if name not in known:
@@ -138,7 +138,7 @@ def _keys(table: Mapping[str, Any], refuse: Any) -> dict[str, Keys]:
         if not made and name in ("quit", "back", "open", "palette", "help"):
             raise refuse(name, f"keys.{name} needs a key: without it there would be no way about.", "keys")
         changed[name] = tuple(made)
-    if (clash := conflict(changed)) is not None:
+    if (clash := find_conflict(changed)) is not None:
         name, other, word = clash
         raise refuse(
             name,

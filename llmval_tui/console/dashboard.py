@@ -11,8 +11,8 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.store import is_demo
 
 if TYPE_CHECKING:
-    from llmval_tui.tui.data.workspace_view import FirstLook
-    from llmval_tui.tui.settings import Settings
+    from llmval_tui.tui.data.workspace_view import InitialSnapshot
+    from llmval_tui.tui.settings import LaunchSettings
 
 T = TypeVar("T")
 LINE_TERMINALS = ("dumb", "unknown")  # terminfo names of terminals that only print lines; no TERM at all is allowed
@@ -31,19 +31,19 @@ def dashboard(options: argparse.Namespace) -> int:
             f"TERM={term} is a terminal without a cursor: set its real name (such as TERM=xterm-256color), or use "
             "llmval run, llmval status or llmval watch."
         )
-    from llmval_tui.tui import gc_control as collecting
+    from llmval_tui.tui import gc_control
 
-    collecting.pause()  # before the import of the screens, which takes most of the start
+    gc_control.pause_gc()  # before the import of the screens, which takes most of the start
     workspace = workspace_of(options)
     from llmval_tui.config import load_config
-    from llmval_tui.tui.settings import Settings
+    from llmval_tui.tui.settings import LaunchSettings
 
     config = load_config()
     replay, checklist = _recording(options, workspace), None
     if replay is None or replay.is_file():  # a run folder names its own step
         checklist = checklist_path(options)
     preset = options.preset or config.preset
-    settings = Settings(
+    settings = LaunchSettings(
         workspace=workspace,
         checklist=checklist or workspace / "replay",
         preset=None if preset == "none" else preset,
@@ -67,25 +67,25 @@ def dashboard(options: argparse.Namespace) -> int:
     return _run(settings, _first_look(settings))
 
 
-def _run(settings: "Settings", first: "FirstLook | None" = None) -> int:
+def _run(settings: "LaunchSettings", first: "InitialSnapshot | None" = None) -> int:
     from llmval_tui.tui.app import run
 
     return run(settings, first)
 
 
-def _first_look(settings: "Settings") -> "FirstLook":
+def _first_look(settings: "LaunchSettings") -> "InitialSnapshot":
     """Read the checklist, and begin to look at the rest of the workspace while more is imported.
 
     Raises:
         Refused: the checklist cannot be read, or is none.
     """
     from llmval_tui.checklist.parse_cache import ParseCache
-    from llmval_tui.tui.data.workspace_view import FirstLook, Workspace, propose
+    from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace, propose
 
-    kept = ParseCache(settings.checklist, settings.environment)
-    workspace = Workspace(settings, propose, kept=kept)
+    cache = ParseCache(settings.checklist, settings.environment)
+    workspace = Workspace(settings, propose, parse_cache=cache)
     workspace.read()
-    first = FirstLook(workspace)
+    first = InitialSnapshot(workspace)
     first.start()
     return first
 

@@ -16,14 +16,14 @@ from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.terminal.format import fit, wrap
 from llmval_tui.terminal.glyphs import glyphs
-from llmval_tui.tui import gc_control as collecting
-from llmval_tui.tui.cli_client import Commands, LlmvalCommands
+from llmval_tui.tui import gc_control
+from llmval_tui.tui.cli_client import CliClient, CommandClient
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.data.workspace_view import FirstLook, Workspace, propose
-from llmval_tui.tui.key_queue import TypingAhead
+from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace, propose
+from llmval_tui.tui.key_queue import KeyQueue
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.main import MainScreen
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.themed_app import StyledApp
 
 SETTLED_S = 2.0  # after the first paint everything that stays is there
@@ -55,12 +55,12 @@ class Dashboard(StyledApp):
 
     def __init__(
         self,
-        settings: Settings,
-        commands: Commands | None = None,
+        settings: LaunchSettings,
+        commands: CommandClient | None = None,
         *,
         state: ScreenState | None = None,
         workspace: Workspace | None = None,
-        first: FirstLook | None = None,
+        first: InitialSnapshot | None = None,
         live: bool = True,
     ) -> None:
         # What Textual does for NO_COLOR clashes with themes of the terminal's own colours (black on black); here the
@@ -73,7 +73,7 @@ class Dashboard(StyledApp):
         self.glyphs = glyphs(settings.ascii, settings.charts)
         replaying = settings.replay is not None
         self.keymap = Keymap(settings.keys, replaying, quiet=replaying and settings.readonly)
-        self.wear(settings.theme)
+        self.apply_theme(settings.theme)
         self.stylesheet.set_variables(self.get_css_variables())
         self.animation_level = "none"
         self.set_class(settings.ascii, "ascii")
@@ -88,9 +88,9 @@ class Dashboard(StyledApp):
                 state.now = lambda: timeline.now_s
                 workspace = ReplayWorkspace(settings, replay)
         workspace = workspace or (first.workspace if first is not None else Workspace(settings, propose))
-        self.main = MainScreen(state, workspace, commands or LlmvalCommands(settings), live, replay, first)
+        self.main = MainScreen(state, workspace, commands or CliClient(settings), live, replay, first)
         self._held: dict[str, tuple[SeverityLevel, float | None]] = {}  # messages that wait for a dialog's end
-        self._typing = TypingAhead(self, super().on_event, lambda: self.main.asking)
+        self._typing = KeyQueue(self, super().on_event, lambda: self.main.dialog_pending)
 
     def on_load(self) -> None:
         if not self.is_headless:
@@ -164,15 +164,15 @@ class Dashboard(StyledApp):
             self.screen.dismiss(None)
 
 
-def run(settings: Settings, first: FirstLook | None = None) -> int:
+def run(settings: LaunchSettings, first: InitialSnapshot | None = None) -> int:
     """Open the dashboard and stay until the operator leaves: 0, 130 after a signal, 1 after a defect of its own.
 
     Raises:
         Refused: the theme or the recording does not exist. The terminal is not changed yet.
     """
-    collecting.pause()
+    gc_control.pause_gc()
     app = Dashboard(settings, first=first)
-    app.call_later(app.set_timer, SETTLED_S, collecting.settle)
+    app.call_later(app.set_timer, SETTLED_S, gc_control.freeze_gc)
     app.run(mouse=settings.mouse)
     if app.return_code == ExitCode.FAILED:  # Textual has written where; what matters now comes last, where it is seen
         print(

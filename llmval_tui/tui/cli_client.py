@@ -13,35 +13,37 @@ from typing import Any, Protocol
 import orjson
 
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.settings import LaunchSettings
 
-PATIENCE_S = 90.0  # starting a plan takes a second or two, taking stock of a slow node longer
+TIMEOUT_S = 90.0  # starting a plan takes a second or two, taking stock of a slow node longer
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandResult:
     """What a command said: whether it did it, and its sentence."""
 
     ok: bool
     message: str
 
 
-class Commands(Protocol):
+class CommandClient(Protocol):
     """Everything that changes something. Each call blocks until the command has answered: never on the UI's thread."""
 
-    def run(self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool) -> Answer: ...
+    def run(
+        self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool
+    ) -> CommandResult: ...
 
-    def cancel(self, run_id: str | None) -> Answer: ...
+    def cancel(self, run_id: str | None) -> CommandResult: ...
 
-    def tick(self, step: str, note: str) -> Answer: ...
+    def tick(self, step: str, note: str) -> CommandResult: ...
 
-    def accept(self, run_id: str, link: str | None) -> Answer: ...
+    def accept(self, run_id: str, link: str | None) -> CommandResult: ...
 
-    def settle(self) -> Answer: ...
+    def settle(self) -> CommandResult: ...
 
 
 def argv_for_run(
-    settings: Settings, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool
+    settings: LaunchSettings, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool
 ) -> list[str]:
     """The arguments, after `llmval`, that do these steps; also what the dialog and `y` show."""
     words = ["run", *(["--all"] if everything else steps), *_place(settings)]
@@ -58,38 +60,38 @@ def argv_for_run(
     return words
 
 
-def _place(settings: Settings) -> list[str]:
+def _place(settings: LaunchSettings) -> list[str]:
     return ["--workspace", str(settings.workspace), "--checklist", str(settings.checklist)]
 
 
-class LlmvalCommands:
+class CliClient:
     """The commands for real."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: LaunchSettings) -> None:
         self._settings = settings
 
-    def run(self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool) -> Answer:
+    def run(self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool) -> CommandResult:
         """Start a plan over these steps; it goes on by itself."""
         words = argv_for_run(self._settings, steps, everything=everything, tick=tick, preset=preset, adapt=adapt)
         return self._ask([*words, "--detach"])
 
-    def cancel(self, run_id: str | None) -> Answer:
+    def cancel(self, run_id: str | None) -> CommandResult:
         """End one run, or with None the plan at work and its run."""
         return self._ask(["cancel", *([run_id] if run_id else []), *_place(self._settings)])
 
-    def tick(self, step: str, note: str) -> Answer:
+    def tick(self, step: str, note: str) -> CommandResult:
         """Tick a step on the operator's word."""
         return self._ask(["tick", step, f"--note={note}", *_place(self._settings)])
 
-    def accept(self, run_id: str, link: str | None) -> Answer:
-        """Answer the question of a verdict."""
+    def accept(self, run_id: str, link: str | None) -> CommandResult:
+        """CommandResult the question of a verdict."""
         return self._ask(["accept", run_id, *([f"--link={link}"] if link else []), *_place(self._settings)])
 
-    def settle(self) -> Answer:
+    def settle(self) -> CommandResult:
         """Have runs judged that ended while nobody looked; `status` does that."""
         return self._ask(["status", *_place(self._settings)])
 
-    def _ask(self, words: list[str]) -> Answer:
+    def _ask(self, words: list[str]) -> CommandResult:
         argv = [sys.executable, "-m", "llmval_tui", *words, "--json"]
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
@@ -102,19 +104,19 @@ class LlmvalCommands:
                     cwd=self._settings.workspace,
                     env=dict(self._settings.environment),
                 )
-                code = child.wait(PATIENCE_S)
+                code = child.wait(TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                return Answer(
-                    False, f"llmval {words[0]} has not answered for {PATIENCE_S:.0f} s; it goes on by itself."
+                return CommandResult(
+                    False, f"llmval {words[0]} has not answered for {TIMEOUT_S:.0f} s; it goes on by itself."
                 )
             except OSError as error:
-                return Answer(False, f"llmval {words[0]} could not be started: {error}")
+                return CommandResult(False, f"llmval {words[0]} could not be started: {error}")
             out.seek(0)
             err.seek(0)
-            return read_answer(words[0], code, out.read(), err.read())
+            return parse_result(words[0], code, out.read(), err.read())
 
 
-def read_answer(name: str, code: int, out: bytes, err: bytes) -> Answer:
+def parse_result(name: str, code: int, out: bytes, err: bytes) -> CommandResult:
     """The answer in what a command printed; one that printed none is reported with the end of its error output."""
     try:
         value: Any = orjson.loads(out)
@@ -125,4 +127,4 @@ def read_answer(name: str, code: int, out: bytes, err: bytes) -> Answer:
         last = err.decode("utf-8", "replace").strip().splitlines()[-1:]
         message = f"llmval {name} ended with exit code {code}: {last[0] if last else 'it said nothing'}"
     said_ok = value.get("ok", True) if isinstance(value, dict) else False
-    return Answer(code == 0 and bool(said_ok), clean_line(str(message).replace("\n", " ")))
+    return CommandResult(code == 0 and bool(said_ok), clean_line(str(message).replace("\n", " ")))

@@ -8,12 +8,12 @@ collection (`gc.freeze`). The thresholds stay as they are: with higher ones memo
 import gc
 
 
-def pause() -> None:
+def pause_gc() -> None:
     """No collection from now on: nothing that is made while a program starts is garbage."""
     gc.disable()
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """Collect again, leaving out all that is there by now."""
     gc.freeze()
     gc.enable()

@@ -22,26 +22,26 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 LONGEST_S = 2.0  # that a key waits for the one before it: a disk that hangs must not take the keyboard with it
 
 # Of Esc with a digit or a sign in one piece Textual makes the sign of a Mac's keyboard (`™`), or drops the Esc. Here it
-# passes on a character for private use, which `apart` knows. Not with `[`: the terminal's own sequences begin so.
-BEHIND_ESC = {chr(0xE000 + ord(sign)): sign for sign in string.digits + string.punctuation + " " if sign != "["}
-cast("dict[str, object]", ANSI_SEQUENCES_KEYS).update({f"\x1b{sign}": private for private, sign in BEHIND_ESC.items()})
+# passes on a private-use character, which `split_escape` knows. Not with `[`: a terminal's own sequences begin so.
+ESC_CODES = {chr(0xE000 + ord(sign)): sign for sign in string.digits + string.punctuation + " " if sign != "["}
+cast("dict[str, object]", ANSI_SEQUENCES_KEYS).update({f"\x1b{sign}": private for private, sign in ESC_CODES.items()})
 
 
-class TypingAhead:
+class KeyQueue:
     """Holds keys back while an earlier one is at work."""
 
     def __init__(
-        self, app: StyledApp, deliver: Callable[[events.Key], Awaitable[None]], asking: Callable[[], bool]
+        self, app: StyledApp, deliver: Callable[[events.Key], Awaitable[None]], dialog_pending: Callable[[], bool]
     ) -> None:
         self._app = app
         self._deliver = deliver
-        self._asking = asking  # whether a dialog is being made ready in a thread
+        self._dialog_pending = dialog_pending  # whether a dialog is being made ready in a thread
         self._waiting: deque[events.Key] = deque()
         self._task: asyncio.Task[None] | None = None
 
     async def take(self, key: events.Key) -> None:
         """Deliver the key now, or behind those that wait."""
-        for one in apart(key, self._app.keymap):
+        for one in split_escape(key, self._app.keymap):
             await self._take(one)
 
     async def _take(self, key: events.Key) -> None:
@@ -52,9 +52,9 @@ class TypingAhead:
         await self._deliver(key)
         if not self._moves(target, key):
             # A task, for the application's own queue has to go on: it carries out the actions.
-            self._task = asyncio.create_task(self._go_on(target))
+            self._task = asyncio.create_task(self._process(target))
 
-    async def _go_on(self, target: MessagePump) -> None:
+    async def _process(self, target: MessagePump) -> None:
         try:
             await self._settled(target)
             while self._waiting:
@@ -82,19 +82,19 @@ class TypingAhead:
 
     async def _done(self, target: MessagePump) -> None:
         """Wait until the key has been dealt with, and what it has put before the operator can take the next one."""
-        await _passed(target)
-        await _passed(self._target())  # a prompt or a dialog begins, and the focus moves
-        while self._asking():
+        await _drained(target)
+        await _drained(self._target())  # a prompt or a dialog begins, and the focus moves
+        while self._dialog_pending():
             await asyncio.sleep(0.01)
-        await _passed(self._target())
+        await _drained(self._target())
 
 
-def apart(key: events.Key, keymap: Keymap) -> list[events.Key]:
+def split_escape(key: events.Key, keymap: Keymap) -> list[events.Key]:
     """Esc and a key in one piece are what Alt sends, and mean that only where such a key is set: else `y` behind
     an Esc that leaves a dialog would be its answer."""
     character = key.character
-    if character in BEHIND_ESC:
-        character = BEHIND_ESC[character]
+    if character in ESC_CODES:
+        character = ESC_CODES[character]
         key = events.Key(f"alt+{_character_to_key(character)}", character)
     elif not key.key.startswith("alt+") or not character or not character.isalnum():
         return [key]
@@ -103,7 +103,7 @@ def apart(key: events.Key, keymap: Keymap) -> list[events.Key]:
     return [events.Key("escape", "\x1b"), events.Key(_character_to_key(character), character)]
 
 
-async def _passed(target: MessagePump) -> None:
+async def _drained(target: MessagePump) -> None:
     """Wait until a widget, and all that it passes a key on to, have dealt with what lies before them now."""
     pump: MessagePump | None = target
     while pump is not None:

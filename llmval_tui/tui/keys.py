@@ -18,7 +18,7 @@ PANE_TITLES = {
 }
 
 
-def places(where: Sequence[str]) -> str:
+def pane_names(where: Sequence[str]) -> str:
     """Panes by name, for people."""
     return "the panes" if tuple(where) == PANES else ", ".join(PANE_TITLES.get(name, "the list") for name in where)
 
@@ -39,7 +39,7 @@ class Key:
     replay: bool = False  # only while a recording is played
 
 
-SEARCHED = ("list", "log", "document")
+SEARCHABLE = ("list", "log", "document")
 KEYS: tuple[Key, ...] = (
     Key("open", "enter", "Enter", "open", "open", "Open the step, or what is under the cursor", foot=1),
     Key("complete", "c", "c", "complete", "complete", "Complete the item: run, judge, tick, record", (), True, 2),
@@ -47,10 +47,10 @@ KEYS: tuple[Key, ...] = (
     Key("run", "r", "r", "run", "run", "Run and judge the item, without a tick", (), True, 3),
     Key("cancel", "x", "x", "cancel", "cancel", "Stop the run, or the whole plan (asks)", (), True, 4),
     Key("tick", "t", "t", "tick", "tick", "Tick the item on your own word, with a note", ("list", "run"), True, 6),
-    Key("answer", "o", "o", "answer", "answer", "Answer what a verdict asks", ("list", "run"), True, 6),
+    Key("answer", "o", "o", "answer", "answer", "CommandResult what a verdict asks", ("list", "run"), True, 6),
     Key("mark", "space", "Space", "mark", "mark", "Mark steps: c and r take all that are marked", ("list",), foot=5),
     Key("options", "p", "p", "options", "options", "Choose the preset, and whether fewer GPUs will do", (), False, 6),
-    Key("find", "slash", "/", "find", "find", "Filter the list; search the text", SEARCHED, foot=4),
+    Key("find", "slash", "/", "find", "find", "Filter the list; search the text", SEARCHABLE, foot=4),
     Key("next", "n", "n", "find_next(1)", "next", "Next place found", ("log", "document"), foot=5),
     Key("previous", "N", "N", "find_next(-1)", "previous", "Place found before", ("log", "document")),
     Key("other_next", "right_square_bracket", "]", "other(1)", "other", "The next log, run or document", PANES, foot=3),
@@ -92,7 +92,7 @@ KEYS += (
 IDLE = ("mark", "options")  # of no use where nothing can be started
 
 # Every pane and dialog that scrolls has these.
-MOVES = (
+SCROLL_KEYS = (
     Key("move_down", "down,j", "↓ j", "move(1)", "down", "Move a line down"),
     Key("move_up", "up,k", "↑ k", "move(-1)", "up", "Move a line up"),
     Key("page_down", "pagedown,ctrl+f", "PgDn", "page(1)", "page", "Move a page down"),
@@ -130,7 +130,7 @@ class Keymap:
 
     def moves(self) -> Iterator[Key]:
         """The keys by which panes scroll."""
-        return (self._as_set(key) for key in MOVES)
+        return (self._as_set(key) for key in SCROLL_KEYS)
 
     def keys_for(self, pane: str) -> list[Key]:
         """The keys that do something in this pane."""
@@ -139,7 +139,7 @@ class Keymap:
 
     def rebind(self, bound: BindingsMap) -> None:
         """Change the bindings of a widget or screen. (Textual's own keymap drops every other use of a key as well.)"""
-        table = {key.id: key for key in (*KEYS, *MOVES)}
+        table = {key.id: key for key in (*KEYS, *SCROLL_KEYS)}
         for name, keys in self.changed.items():
             old = [binding for found in bound.key_to_bindings.values() for binding in found if binding.id == name]
             if not old:
@@ -162,9 +162,9 @@ class Keymap:
         return replace(key, keys=",".join(name for name, _ in keys), shown=" ".join(shown for _, shown in keys))
 
 
-def conflict(changed: Mapping[str, Keys]) -> tuple[str, str, str] | None:
+def find_conflict(changed: Mapping[str, Keys]) -> tuple[str, str, str] | None:
     """Two ids that a changed key would call in one place, and that key as written; None where every key is clear."""
-    table = {key.id: key for key in (*KEYS, *MOVES)}
+    table = {key.id: key for key in (*KEYS, *SCROLL_KEYS)}
     for name, keys in changed.items():
         for wanted, shown in keys:
             for other in table.values():

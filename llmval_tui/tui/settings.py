@@ -9,7 +9,7 @@ Keys = tuple[tuple[str, str], ...]  # of one action: each key as Textual names i
 
 
 @dataclass(frozen=True)
-class Settings:
+class LaunchSettings:
     """One start of the dashboard."""
 
     workspace: Path

@@ -7,7 +7,7 @@ from textual.pilot import Pilot
 
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.screens.dialog import Body
-from llmval_tui.tui.widgets.row_widget import Painted
+from llmval_tui.tui.widgets.row_widget import RowWidget
 
 Make = Callable[..., Dashboard]
 WIDE = (120, 40)
@@ -30,7 +30,7 @@ async def ready(pilot: Pilot[Any]) -> Dashboard:
     return app
 
 
-def text_of(widget: Painted) -> str:
+def text_of(widget: RowWidget) -> str:
     return widget.plain_text()
 
 

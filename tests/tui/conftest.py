@@ -9,10 +9,10 @@ import pytest
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.runs.records import Artifact, Command
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.cli_client import Answer
+from llmval_tui.tui.cli_client import CommandResult
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.workspace_view import Workspace as Looker
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers.tui_builder import T0, Workspace
 
 
@@ -21,24 +21,24 @@ class FakeCommands:
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
-        self.answer = Answer(True, "plan p1 is at work on 1.2.")
+        self.answer = CommandResult(True, "plan p1 is at work on 1.2.")
 
-    def run(self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool) -> Answer:
+    def run(self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool) -> CommandResult:
         return self._note("run", steps, everything, tick, preset, adapt)
 
-    def cancel(self, run_id: str | None) -> Answer:
+    def cancel(self, run_id: str | None) -> CommandResult:
         return self._note("cancel", run_id)
 
-    def tick(self, step: str, note: str) -> Answer:
+    def tick(self, step: str, note: str) -> CommandResult:
         return self._note("tick", step, note)
 
-    def accept(self, run_id: str, link: str | None) -> Answer:
+    def accept(self, run_id: str, link: str | None) -> CommandResult:
         return self._note("accept", run_id, link)
 
-    def settle(self) -> Answer:
+    def settle(self) -> CommandResult:
         return self._note("settle")
 
-    def _note(self, *call: object) -> Answer:
+    def _note(self, *call: object) -> CommandResult:
         self.calls.append(call)
         return self.answer
 
@@ -80,7 +80,7 @@ def dashboard(
 
     def make(second: float = 200.5, **changes: object) -> Dashboard:
         given = {"workspace": workspace.root, "checklist": workspace.checklist, "interval": 0.1, **changes}
-        settings = Settings(**given)  # type: ignore[arg-type]
+        settings = LaunchSettings(**given)  # type: ignore[arg-type]
         state = ScreenState(settings, now=lambda: T0 + second, preset=settings.preset, adapt=settings.adapt)
         looker = Looker(settings, propose, clock=lambda: datetime.fromtimestamp(T0 + second, UTC))
         return Dashboard(settings, commands, state=state, workspace=looker, live=False)

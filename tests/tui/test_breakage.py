@@ -16,7 +16,7 @@ async def test_an_edit_a_breakage_and_a_return_of_the_checklist(workspace: Works
         await until(pilot, lambda: "list not current" in text_of(app.main._header), "the loss")
         assert "1.1" in text_of(app.main._steps)
         path.write_text("no items here\n")
-        await until(pilot, lambda: app.main.state.view.trouble and "1.1" in text_of(app.main._steps))
+        await until(pilot, lambda: app.main.state.snapshot.problem and "1.1" in text_of(app.main._steps))
         path.write_text("# New\n- [ ] Only this.\n")
         await until(pilot, lambda: "Only this." in text_of(app.main._steps), "the new list")
         assert app.main.state.step is not None and app.main.state.step.text == "Only this."
@@ -39,9 +39,9 @@ async def test_a_run_folder_that_vanishes(workspace: Workspace, dashboard: Make)
 async def test_runs_that_cannot_be_read_at_the_first_look(workspace: Workspace, dashboard: Make) -> None:
     ledger = workspace.root / "artifacts" / "runs" / "ledger.jsonl"
     ledger.mkdir(parents=True)  # cannot be read as a file, by root either
-    async with dashboard().run_test(size=WIDE) as pilot:
-        app = pilot.app
-        await until(pilot, lambda: "not current" in text_of(app.main._steps), "the trouble")
+    app = dashboard()
+    async with app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: "not current" in text_of(app.main._steps), "the problem")
         assert "no step contains" not in text_of(app.main._steps)  # nobody has filtered
         assert "ledger.jsonl" in text_of(app.main.panes["run"])
         ledger.rmdir()

@@ -14,7 +14,7 @@ from llmval_tui.config import Config, key_name, load_config, parse_config
 from llmval_tui.console import dashboard as opening
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.keys import KEYS, MOVES, conflict
+from llmval_tui.tui.keys import KEYS, SCROLL_KEYS, find_conflict
 from llmval_tui.tui.screens.dialog import Body, Dialog
 
 FILE = Path("config.toml")
@@ -32,18 +32,18 @@ def test_the_documented_example_is_accepted_whole() -> None:
     config = parse_config(documented(), FILE)
     # It shows every setting, and every key there is.
     assert None not in [getattr(config, name) for name in Config.__dataclass_fields__]
-    assert set(config.keys) == {key.id for key in (*KEYS, *MOVES)}
+    assert set(config.keys) == {key.id for key in (*KEYS, *SCROLL_KEYS)}
 
 
 def test_the_example_shows_the_keys_as_they_are() -> None:
     changed = parse_config(documented(), FILE).keys
-    for key in (*KEYS, *MOVES):
+    for key in (*KEYS, *SCROLL_KEYS):
         assert {name for name, _ in changed[key.id]} == set(key.keys.split(",")), key.id
 
 
 def test_the_usual_keys_are_clear_of_each_other() -> None:
-    everything = {key.id: tuple((name, name) for name in key.keys.split(",")) for key in (*KEYS, *MOVES)}
-    assert conflict(everything) is None
+    everything = {key.id: tuple((name, name) for name in key.keys.split(",")) for key in (*KEYS, *SCROLL_KEYS)}
+    assert find_conflict(everything) is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,12 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, workspace: Any, mon
     monkeypatch.setattr("sys.stdin", Namespace(isatty=lambda: True))
     monkeypatch.setattr("sys.stdout", Namespace(isatty=lambda: True))
     seen: list[Any] = []
-    monkeypatch.setattr("llmval_tui.tui.app.run", lambda settings, *_: seen.append(settings) or 0)
+
+    def run(settings: Any, *_: Any) -> int:
+        seen.append(settings)
+        return 0
+
+    monkeypatch.setattr("llmval_tui.tui.app.run", run)
     place = ["open", "--workspace", str(workspace.root), "--checklist", str(workspace.checklist)]
     said = ["--theme", "mono", "--interval", "5", "--no-ascii", "--preset", "none", "--mouse", "--charts", "blocks"]
     said += ["--runner-python", "/other/py"]
@@ -150,10 +155,10 @@ async def test_a_changed_key_works_is_shown_and_the_old_one_does_nothing(
         assert app.screen is app.main
         await pilot.press("e")
         assert app.main.state.step.number == "1.2"
-        footer = "".join(row.plain for row in app.main._keys._shown)
+        footer = app.main._keys.plain_text()
         assert "f5 ! complete" in footer and "tick" not in footer
         await pilot.press("f1")
-        shown = "\n".join(row.plain for row in app.screen.query_one(Body)._shown)
+        shown = app.screen.query_one(Body).plain_text()
         assert "f5 !" in shown and "Move a line down" in shown
         await pilot.press("escape", "exclamation_mark")
         for _ in range(200):

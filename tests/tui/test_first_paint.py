@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.data.workspace_view import FirstLook
+from llmval_tui.tui.data.workspace_view import InitialSnapshot
 from llmval_tui.tui.data.workspace_view import Workspace as Looker
 from tests.helpers.tui_builder import Workspace
 from tests.helpers.tui_pilot import WIDE, Make, text_of, until
@@ -49,9 +49,10 @@ def test_the_first_picture_has_the_list_and_needs_little(workspace: Workspace, t
 async def test_a_key_for_a_pane_that_is_not_made_yet_makes_it(dashboard: Make, monkeypatch, key: str) -> None:
     monkeypatch.setattr("llmval_tui.tui.screens.main.PAINTED_S", 60)
     monkeypatch.setattr("llmval_tui.tui.screens.main.LATEST_S", 60)
-    async with dashboard().run_test(size=WIDE) as pilot:
-        main = pilot.app.main
-        await until(pilot, lambda: main.state.view.steps, "the list")
+    app = dashboard()
+    async with app.run_test(size=WIDE) as pilot:
+        main = app.main
+        await until(pilot, lambda: main.state.snapshot.steps, "the list")
         assert set(main.panes) == {"run"}
         await pilot.press(key, "j")
         await pilot.pause()
@@ -64,23 +65,24 @@ async def test_a_key_for_a_pane_that_is_not_made_yet_makes_it(dashboard: Make, m
 async def test_everything_is_there_also_where_the_disk_does_not_answer(dashboard: Make, monkeypatch) -> None:
     monkeypatch.setattr("llmval_tui.tui.screens.main.LATEST_S", 0.1)
     answers = threading.Event()
-    look = Looker.look
-    monkeypatch.setattr(Looker, "look", lambda self, wish: answers.wait(60) and look(self, wish))
-    async with dashboard().run_test(size=WIDE) as pilot:
-        await until(pilot, lambda: len(pilot.app.main.panes) == 6, "the other panes")
-        assert pilot.app.main.state.view.checklist is None
+    snapshot = Looker.snapshot
+    monkeypatch.setattr(Looker, "snapshot", lambda self, selection: answers.wait(60) and snapshot(self, selection))
+    app = dashboard()
+    async with app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: len(app.main.panes) == 6, "the other panes")
+        assert app.main.state.snapshot.checklist is None
         answers.set()
-        await until(pilot, lambda: pilot.app.main.state.detail, "the list after all")
+        await until(pilot, lambda: app.main.state.detail, "the list after all")
 
 
 async def test_a_first_look_that_breaks_is_told_by_the_next(workspace, commands, dashboard: Make, monkeypatch) -> None:
     app = dashboard()
     looker = app.main.workspace
-    monkeypatch.setattr(looker, "_standing", lambda view: 1 / 0)
-    first = FirstLook(looker)
+    monkeypatch.setattr(looker, "_step_states", lambda view: 1 / 0)
+    first = InitialSnapshot(looker)
     first.start()
     first.join()
-    assert first.view is None
+    assert first.snapshot is None
     app = Dashboard(app.settings, commands, first=first, live=False)
     async with app.run_test(size=WIDE) as pilot:
-        await until(pilot, lambda: "ZeroDivisionError" in (app.main.state.view.trouble or ""), "what is wrong")
+        await until(pilot, lambda: "ZeroDivisionError" in (app.main.state.snapshot.problem or ""), "what is wrong")

@@ -3,10 +3,10 @@
 import pytest
 from textual import events
 
-from llmval_tui.tui.keys import KEYS, MOVES, PANES, Key
+from llmval_tui.tui.keys import KEYS, PANES, SCROLL_KEYS, Key
 from llmval_tui.tui.screens.dialog import Choices, Dialog
 from llmval_tui.tui.screens.main import MainScreen
-from llmval_tui.tui.screens.palette import Offered, Palette
+from llmval_tui.tui.screens.palette import EntryList, Palette
 from llmval_tui.tui.settings import Keys
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from tests.helpers.tui_pilot import WIDE, Make, body, ready, said, text_of, until
@@ -46,12 +46,12 @@ async def test_the_palette_has_every_action_and_no_other(dashboard: Make) -> Non
         app = await ready(pilot)
         await pilot.press("colon")
         await until(pilot, lambda: isinstance(app.screen, Palette))
-        texts = [entry.text for entry in app.screen.query_one(Offered).offered]
+        texts = [entry.text for entry in app.screen.query_one(EntryList).offered]
         for key in KEYS:
             assert (key.help in texts) != (key.id in ("palette", "back") or key.replay)
         assert "Theme: mono" in texts
         assert "ctrl+p" not in app._bindings.key_to_bindings  # Textual's own palette quits without asking
-        shown = text_of(app.screen.query_one(Offered))
+        shown = text_of(app.screen.query_one(EntryList))
         assert "C         Complete everything that is left" in shown
         assert "Follow the end of the log" in shown and "in Log" in shown
 
@@ -65,9 +65,9 @@ async def test_the_palette_does_what_the_words_find(dashboard: Make) -> None:
             app.post_message(events.Key(name, character))
         await until(pilot, lambda: app.screen is app.main and app.main.pane == "log", "the pane")
         await pilot.press("colon", *"mono", "enter")
-        await until(pilot, lambda: app.look.name == "mono", "the theme")
+        await until(pilot, lambda: app.styled_theme.name == "mono", "the theme")
         await pilot.press("colon", *"no such", "enter")
-        await until(pilot, lambda: "no action" in text_of(app.screen.query_one(Offered)))
+        await until(pilot, lambda: "no action" in text_of(app.screen.query_one(EntryList)))
         await pilot.press("escape", "colon", "down", "enter")
         await until(pilot, lambda: isinstance(app.screen, Dialog), "the second entry: complete")
         await pilot.press("escape", "colon", *"mark steps", "enter")
@@ -89,7 +89,9 @@ def name_and_arguments(action: str) -> tuple[str, str]:
     return name, rest.rstrip(")")
 
 
-EVERY_KEY = [(key, name) for table in (KEYS, MOVES) for key in table for name in key.keys.split(",") if not key.replay]
+EVERY_KEY = [
+    (key, name) for table in (KEYS, SCROLL_KEYS) for key in table for name in key.keys.split(",") if not key.replay
+]
 
 
 @pytest.mark.parametrize(("key", "name"), EVERY_KEY, ids=[f"{key.id}-{name}" for key, name in EVERY_KEY])
@@ -98,15 +100,15 @@ async def test_every_key_does_what_the_table_says(
 ) -> None:
     called: list[str] = []
     action, arguments = name_and_arguments(key.action)
-    owner = ScrollPane if key in MOVES else MainScreen
+    owner = ScrollPane if key in SCROLL_KEYS else MainScreen
     # Panes have moves of their own (the log): each class that defines the action is watched.
     owners = [cls for cls in (owner, *all_subclasses(owner)) if f"action_{action}" in vars(cls)] or [owner]
     for cls in owners:
         monkeypatch.setattr(cls, f"action_{action}", lambda _self, *given: called.append(", ".join(map(str, given))))
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        places = key.where or ("list", *PANES)
-        for place in places:
+        pane_names = key.where or ("list", *PANES)
+        for place in pane_names:
             if place == "list":
                 app.main._focus_list()
             else:
@@ -118,5 +120,8 @@ async def test_every_key_does_what_the_table_says(
             assert called == [arguments], f"{name} in {place}"
 
 
-def all_subclasses(cls: type) -> list[type]:
-    return [found for sub in cls.__subclasses__() for found in (sub, *all_subclasses(sub))]
+def all_subclasses(cls: type[object]) -> list[type[object]]:
+    found: list[type[object]] = []
+    for subclass in cls.__subclasses__():
+        found += [subclass, *all_subclasses(subclass)]
+    return found

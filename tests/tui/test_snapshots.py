@@ -8,7 +8,7 @@ from textual.pilot import Pilot
 
 from llmval_tui.runs.records import Evidence, Outcome, State
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.data.watcher import Sampled
+from llmval_tui.tui.data.watcher import SamplesTaken
 from tests.helpers.tui_builder import Workspace, load_events, memory_events, sample, sweep_events, verdict, write_sweep
 from tests.helpers.tui_pilot import text_of, until
 
@@ -59,7 +59,7 @@ def test_the_screen(
     seen: list[object] = []
 
     async def before(pilot: Pilot[Any]) -> None:
-        app.main.post_message(Sampled("live", [sample(second) for second in range(201)]))
+        app.main.post_message(SamplesTaken("live", [sample(second) for second in range(201)]))
         await steady(pilot, app, keys)
         seen.append(app.main.state.detail)
 
@@ -74,7 +74,7 @@ async def steady(pilot: Pilot[Any], app: Dashboard, keys: Iterable[str]) -> None
         if key:
             await pilot.press(key)
         for _ in range(200):
-            if app.main.state.detail is not None and app.main.state.view.document is not None:
+            if app.main.state.detail is not None and app.main.state.snapshot.document is not None:
                 break
             await pilot.pause(0.02)
     await pilot.pause(0.1)

@@ -6,21 +6,21 @@ from pathlib import Path
 from llmval_tui.runs.evidence import archive_path
 from llmval_tui.runs.store import RunStore
 from llmval_tui.terminal.format import parse_utc
-from llmval_tui.tui.data.run_follower import RunView
+from llmval_tui.tui.data.run_follower import RunSnapshot
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactLine:
-    """One file. `state` is a word for people; `good` is None where nothing can be said yet."""
+    """One file. `state` is a word for people; `intact` is None where nothing can be said yet."""
 
     path: str
     state: str
-    good: bool | None
+    intact: bool | None
     bytes: int | None
     sha256: str | None
 
 
-def artifact_lines(run: RunView, workspace: Path) -> tuple[ArtifactLine, ...]:
+def artifact_lines(run: RunSnapshot, workspace: Path) -> tuple[ArtifactLine, ...]:
     """The judged files first, then those that are still to come.
 
     A judged file counts as unchanged here when its size is the judged one and it was not written since; only hashing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
 
-LONGEST = 720  # samples kept a series: more than two columns of dots for each cell of a 300-column terminal
+HISTORY_SAMPLES = 720  # samples kept a series: more than two columns of dots for each cell of a 300-column terminal
 
 
 class Series:
@@ -16,7 +16,7 @@ class Series:
 
     __slots__ = ("count", "peak", "values")
 
-    def __init__(self, longest: int = LONGEST) -> None:
+    def __init__(self, longest: int = HISTORY_SAMPLES) -> None:
         self.values: deque[float | None] = deque(maxlen=longest)
         self.count = 0  # values ever added
         self.peak: float | None = None  # highest value ever added
@@ -59,7 +59,7 @@ class TelemetryHistory:
                 self.host.clear()
                 self.step_ns = 0
             elif self.step_ns and step > 3 * self.step_ns:
-                for _ in range(min(step // self.step_ns - 1, LONGEST)):
+                for _ in range(min(step // self.step_ns - 1, HISTORY_SAMPLES)):
                     self._append({}, None)
             else:
                 self.step_ns = step

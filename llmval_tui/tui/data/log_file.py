@@ -18,7 +18,7 @@ _SEARCH_BLOCK = 256 << 10  # stays in the processor's cache while it is folded a
 _ONE_READ = 1 << 20
 
 
-Limit = Callable[[int], int]  # of a file's size: how many bytes of it may be seen
+SizeLimit = Callable[[int], int]  # of a file's size: how many bytes of it may be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class LogWindow:
     """Lines that follow each other, and where they lie in the file."""
 
     lines: tuple[LogLine, ...]
@@ -43,10 +43,10 @@ class Window:
         return self.lines[0].offset if self.lines else self.end
 
 
-class LogFile:
+class LogWindowFile:
     """One log file. Every method opens the file anew where it was replaced; a missing file is an empty one."""
 
-    def __init__(self, path: Path, limit: Limit | None = None) -> None:
+    def __init__(self, path: Path, limit: SizeLimit | None = None) -> None:
         self.path = path
         self._limit = limit
         self._real = 0  # size of the file, of which a limit may show less
@@ -56,9 +56,9 @@ class LogFile:
         self._descriptor: int | None = None
 
     def close(self) -> None:
-        self._let_go()
+        self._close_descriptor()
 
-    def _let_go(self) -> None:
+    def _close_descriptor(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -68,11 +68,11 @@ class LogFile:
         try:
             status = self.path.stat()
         except OSError:
-            self._let_go()
+            self._close_descriptor()
             self._inode, self.size, self._real = None, 0, 0
             return 0
         if status.st_ino != self._inode or status.st_size < self._real:
-            self._let_go()
+            self._close_descriptor()
             if self._inode is not None:
                 self.generation += 1
             try:
@@ -86,7 +86,7 @@ class LogFile:
             self.size = self.line_start(shown)  # no line is shown in part
         return self.size
 
-    def forward(self, offset: int, count: int) -> Window:
+    def forward(self, offset: int, count: int) -> LogWindow:
         """At most `count` lines from the line that begins at `offset` on."""
         offset = max(0, min(offset, self.size))
         data = self._read(offset, min(self.size, offset + count * 256))
@@ -97,7 +97,7 @@ class LogFile:
             data += more
         return self._window(offset, data, count)
 
-    def backward(self, end: int, count: int) -> Window:
+    def backward(self, end: int, count: int) -> LogWindow:
         """At most `count` lines that end at `end`, the offset of a line's beginning or the file's size."""
         end = max(0, min(end, self.size))
         start = end
@@ -119,7 +119,7 @@ class LogFile:
         start, data = start + cut + 1, data[cut + 1 :]
         found = self._window(start, data, 1 << 30)
         kept = found.lines[-count:]
-        return Window(kept, end, self.size, self.generation)
+        return LogWindow(kept, end, self.size, self.generation)
 
     def line_start(self, offset: int) -> int:
         """Where the line that holds this offset begins."""
@@ -128,7 +128,7 @@ class LogFile:
         found = window.rfind(b"\n")
         return offset - len(window) + found + 1
 
-    def newlines(self, start: int, end: int) -> int:
+    def count_newlines(self, start: int, end: int) -> int:
         """How many lines end between two offsets."""
         found = 0
         while start < end and (data := self._read(start, min(end, start + _SEARCH_BLOCK))):
@@ -176,7 +176,7 @@ class LogFile:
             start += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _window(self, offset: int, data: bytes, count: int) -> Window:
+    def _window(self, offset: int, data: bytes, count: int) -> LogWindow:
         lines: list[LogLine] = []
         position = 0
         while position < len(data) and len(lines) < count:
@@ -185,4 +185,4 @@ class LogFile:
             text = data[position:end].decode("utf-8", "replace")
             lines.append(LogLine(offset + position, clean_line(text)))
             position = end
-        return Window(tuple(lines), offset + position, self.size, self.generation)
+        return LogWindow(tuple(lines), offset + position, self.size, self.generation)

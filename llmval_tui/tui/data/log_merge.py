@@ -1,6 +1,6 @@
 """All logs of a run in one view, each line with its rank before it.
 
-Log lines carry no time of their own. What is written while one looks stands in the order in which it came; what was
+LogFile lines carry no time of their own. What is written while one looks stands in the order in which it came; what was
 there before is laid side by side by its share of each log's bytes, which is how ranks that work in step write.
 """
 
@@ -11,22 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_tui.foundation.tail import LineTail
-from llmval_tui.runs.store import LogFile as Log
-from llmval_tui.tui.data.log_file import Limit, LogFile
+from llmval_tui.runs.store import LogFile
+from llmval_tui.tui.data.log_file import LogWindowFile, SizeLimit
 
 BACKLOG = 2 << 20  # bytes of each log from before one looked
-LARGEST = 64 << 20  # bytes of the merged view; then it begins anew with what comes
-AT_ONCE = BACKLOG + 1  # bytes of each log that are merged in one go: at first the whole backlog, so that shares agree
+LARGEST = 64 << 20  # bytes of the merge_logs view; then it begins anew with what comes
+MERGE_BYTES = (
+    BACKLOG + 1
+)  # bytes of each log that are merge_logs in one go: at first the whole backlog, so that shares agree
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergedLogs:
     """Which logs: a tag that stands before the lines, and the file."""
 
     sources: tuple[tuple[str, Path], ...]
 
 
-def merged(logs: Sequence[Log]) -> Merged:
+def merge_logs(logs: Sequence[LogFile]) -> MergedLogs:
     """All of a run's logs; the tag has the command's label where there are several commands."""
     several = len({log.label for log in logs}) > 1
     tags = [
@@ -43,13 +45,13 @@ def merged(logs: Sequence[Log]) -> Merged:
         for log in logs
     ]
     width = max(map(len, tags), default=0)
-    return Merged(tuple((tag.ljust(width), log.path) for tag, log in zip(tags, logs, strict=True)))
+    return MergedLogs(tuple((tag.ljust(width), log.path) for tag, log in zip(tags, logs, strict=True)))
 
 
-class MergedFile(LogFile):
+class MergedLogFile(LogWindowFile):
     """The merged view as a file like any other, in a temporary file that nobody else sees."""
 
-    def __init__(self, what: Merged, limit: Limit | None = None) -> None:
+    def __init__(self, what: MergedLogs, limit: SizeLimit | None = None) -> None:
         self._spool = tempfile.NamedTemporaryFile(prefix="llmval-merged-", suffix=".log")  # noqa: SIM115  (see close)
         super().__init__(Path(self._spool.name), limit)
         self._tails = [(tag, LineTail(path, backlog_bytes=BACKLOG)) for tag, path in what.sources]
@@ -77,7 +79,7 @@ class MergedFile(LogFile):
         found: list[tuple[float, int, bytes]] = []
         for number, (tag, tail) in enumerate(self._tails):
             try:
-                lines = tail.poll(AT_ONCE)
+                lines = tail.poll(MERGE_BYTES)
             except OSError as error:
                 lines = [f"this log cannot be read: {error.strerror}".encode()]
             head = f"{tag} | ".encode()

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from llmval_tui.tui.data.log_file import Limit, LogFile, Window
+from llmval_tui.tui.data.log_file import LogWindow, LogWindowFile, SizeLimit
 
 if TYPE_CHECKING:
-    from llmval_tui.tui.data.log_merge import Merged
+    from llmval_tui.tui.data.log_merge import MergedLogs
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class LogRequest:
     """What the pane wants to see. `kind` is `end`, `from` (lines from `offset` on), `before` (lines up to `offset`),
     or `find` (the line with the next `needle` at or behind `offset`, before it with `up`)."""
 
@@ -30,7 +30,7 @@ class Ask:
 class LogRead(Message):
     """An answer: the window, and how many lines came behind it since it was read."""
 
-    def __init__(self, path: "Path | Merged", ask: Ask, window: Window, found: int | None = None) -> None:
+    def __init__(self, path: "Path | MergedLogs", ask: LogRequest, window: LogWindow, found: int | None = None) -> None:
         super().__init__()
         self.path = path
         self.ask = ask
@@ -41,7 +41,7 @@ class LogRead(Message):
 class LogGrew(Message):
     """The file is longer now, and the pane does not follow its end."""
 
-    def __init__(self, path: "Path | Merged", size: int, new_lines: int, generation: int) -> None:
+    def __init__(self, path: "Path | MergedLogs", size: int, new_lines: int, generation: int) -> None:
         super().__init__()
         self.path = path
         self.size = size
@@ -49,37 +49,37 @@ class LogGrew(Message):
         self.generation = generation
 
 
-def open_log(source: "Path | Merged", limit: Limit | None) -> LogFile:
+def open_log(source: "Path | MergedLogs", limit: SizeLimit | None) -> LogWindowFile:
     """One log, or all of a run's in one."""
     if isinstance(source, Path):
-        return LogFile(source, limit)
-    from llmval_tui.tui.data.log_merge import MergedFile
+        return LogWindowFile(source, limit)
+    from llmval_tui.tui.data.log_merge import MergedLogFile
 
-    return MergedFile(source, limit)
+    return MergedLogFile(source, limit)
 
 
 class LogReader(threading.Thread):
     """Polls one file at a time and answers the newest question about it."""
 
-    def __init__(self, post: Callable[[Message], object], interval: float, limit: Limit | None = None) -> None:
+    def __init__(self, post: Callable[[Message], object], interval: float, limit: SizeLimit | None = None) -> None:
         super().__init__(name="log-reader", daemon=True)
         self._post = post
         self._interval = interval
         self._limit = limit
         self._changed = threading.Condition()
-        self._path: Path | Merged | None = None
-        self._pending: Ask | None = None
+        self._path: Path | MergedLogs | None = None
+        self._pending: LogRequest | None = None
         self._follow = 0  # lines to show at the end while following, 0 where the pane does not follow
         self._ended = False
 
-    def show(self, path: "Path | Merged | None") -> None:
+    def show(self, path: "Path | MergedLogs | None") -> None:
         """Turn to another file, or to none."""
         with self._changed:
             self._path, self._pending = path, None
             self._changed.notify()
 
-    def ask(self, ask: Ask) -> None:
-        """Ask something; an earlier question that is not answered yet is dropped, a search under way is given up."""
+    def ask(self, ask: LogRequest) -> None:
+        """Ask for lines; an earlier request without an answer is dropped, a search in progress is abandoned."""
         with self._changed:
             self._pending = ask
             self._follow = ask.count if ask.kind == "end" else 0
@@ -91,8 +91,8 @@ class LogReader(threading.Thread):
             self._changed.notify()
 
     def run(self) -> None:
-        file: LogFile | None = None
-        source: Path | Merged | None = None  # what `file` was opened for
+        file: LogWindowFile | None = None
+        source: Path | MergedLogs | None = None  # what `file` was opened for
         shown = (-1, -1)  # generation and size that the pane knows
         counted = 0  # lines that came while the pane did not follow
         while True:
@@ -121,16 +121,16 @@ class LogReader(threading.Thread):
                 shown = now
             elif now != shown:
                 if follow:
-                    self._answer(file, path, Ask("end", follow))
+                    self._answer(file, path, LogRequest("end", follow))
                 else:
                     start = before[1] if before[0] == now[0] else 0
-                    counted += file.newlines(start, now[1])
+                    counted += file.count_newlines(start, now[1])
                     self._post(LogGrew(path, now[1], counted, now[0]))
                 shown = now
         if file is not None:
             file.close()
 
-    def _answer(self, file: LogFile, path: "Path | Merged", ask: Ask) -> None:
+    def _answer(self, file: LogWindowFile, path: "Path | MergedLogs", ask: LogRequest) -> None:
         if ask.kind == "end":
             window = file.backward(file.size, ask.count)
         elif ask.kind == "before":
@@ -142,7 +142,7 @@ class LogReader(threading.Thread):
             if found is None and self._interrupted():
                 return  # given up for a newer question, whose answer is the one that counts
             if found is None:
-                self._post(LogRead(path, ask, Window((), 0, file.size, file.generation)))
+                self._post(LogRead(path, ask, LogWindow((), 0, file.size, file.generation)))
                 return
             line = file.line_start(found)
             above = file.backward(line, ask.count // 3)

@@ -18,15 +18,15 @@ from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import Sample
 from llmval_tui.terminal.format import parse_utc
 from llmval_tui.tui.data.artifacts import artifact_lines
-from llmval_tui.tui.data.history import LONGEST
+from llmval_tui.tui.data.history import HISTORY_SAMPLES
 from llmval_tui.tui.data.replay_timeline import SECOND_NS, TimedLines, Timeline
-from llmval_tui.tui.data.run_follower import RunFollower, RunView
-from llmval_tui.tui.data.watcher import RecorderState, Sampled
-from llmval_tui.tui.data.workspace_view import Detail, Document, View, Wish, Workspace
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
+from llmval_tui.tui.data.watcher import RecorderStatus, SamplesTaken
+from llmval_tui.tui.data.workspace_view import Document, Selection, Snapshot, StepDetail, Workspace
+from llmval_tui.tui.settings import LaunchSettings
 
 Post = Callable[[Message], object]
-JUDGED = {
+STATE_OF_OUTCOME = {
     Outcome.PASS: StepState.PASSED,
     Outcome.FAIL: StepState.FAILED,
     Outcome.INVALID: StepState.INVALID,
@@ -45,7 +45,7 @@ class Replay:
 
     def log_limit(self, size: int) -> int:
         """How much of a log is on show: lines carry no time, so the share of time stands for the share of bytes."""
-        return round(size * self.timeline.share)
+        return round(size * self.timeline.fraction)
 
 
 def open_replay(path: Path) -> Replay:
@@ -100,17 +100,17 @@ class RecordedRun(RunFollower):
         self._events = RecordedEvents(replay.run.events, replay.events, lambda: self.at_ns)
         self._limit = replay.log_limit
 
-    def look_at(self, moment_ns: int) -> RunView:
+    def snapshot_at(self, moment_ns: int) -> RunSnapshot:
         """The run as it stood then."""
         self.at_ns = moment_ns
         if self._sweep is not None:
             self._sweep.until_ns = moment_ns
-        view = self.look()
+        view = self.snapshot()
         # The pane would otherwise offer the whole recording as something else than what plays.
         return replace(view, telemetry_bytes=0)
 
-    def _standing(self) -> tuple[State, Status, Verdict | None]:
-        state, status, verdict = super()._standing()
+    def _run_state(self) -> tuple[State, Status, Verdict | None]:
+        state, status, verdict = super()._run_state()
         if self.at_ns >= self._end_ns:
             return (state if state is State.FINISHED else State.LOST), status, verdict
         commands = [CommandStatus(command.label) for command in status.commands]
@@ -120,34 +120,34 @@ class RecordedRun(RunFollower):
 class ReplayWorkspace(Workspace):
     """A workspace of one step, made from the run's own record, so that a run from anywhere can be played."""
 
-    def __init__(self, settings: Settings, replay: Replay) -> None:
+    def __init__(self, settings: LaunchSettings, replay: Replay) -> None:
         super().__init__(settings, _nothing)
         assert replay.run is not None
         self._replay = replay
         self._shown = RecordedRun(replay)
-        self._list = checklist_of(replay.run)
+        self._list = checklist_for(replay.run)
         # artifacts/runs/<id>, as runs lie; what the run left is looked for there.
         self._root = replay.run.folder.absolute().parents[2]
 
-    def look(self, wish: Wish) -> View:
+    def snapshot(self, selection: Selection) -> Snapshot:
         now = self._replay.timeline.now_ns
         if now < self._shown.at_ns:
             self._shown = RecordedRun(self._replay)
-        run = self._shown.look_at(now)
+        run = self._shown.snapshot_at(now)
         step = self._list.steps[0]
         verdict = run.verdict
-        state = StepState.RUNNING if run.alive else JUDGED[verdict.outcome] if verdict else StepState.JUDGING
+        state = StepState.RUNNING if run.alive else STATE_OF_OUTCOME[verdict.outcome] if verdict else StepState.JUDGING
         status = StepStatus(step, state, self._replay.run, verdict)
         lines = tuple(self._list.source.decode().splitlines())
-        return View(
+        return Snapshot(
             checklist=self._list,
             steps=(status,),
-            detail=Detail(step.key, None, 1, 0, run, artifact_lines(run, self._root)),
+            detail=StepDetail(step.key, None, 1, 0, run, artifact_lines(run, self._root)),
             document=Document(self._list.path.name, lines, step.line, (self._list.path.name,)),
         )
 
 
-def checklist_of(run: Run) -> Checklist:
+def checklist_for(run: Run) -> Checklist:
     """The one step that a run was of."""
     ref = run.intent.step
     title = f"Replay of {run.id}"
@@ -171,7 +171,7 @@ class ReplayTelemetry(threading.Thread):
         self._wake = threading.Event()
         self._ended = False
 
-    def hurry(self) -> None:
+    def refresh_now(self) -> None:
         """The operator has sought: show it now."""
         self._wake.set()
 
@@ -186,13 +186,13 @@ class ReplayTelemetry(threading.Thread):
             now = self._replay.timeline.now_ns
             back = now < given
             try:
-                lines = self._replay.samples.between(0 if back else given, now, LONGEST)
+                lines = self._replay.samples.between(0 if back else given, now, HISTORY_SAMPLES)
             except OSError as error:
-                self._post(RecorderState(f"the recording cannot be read any more ({error.strerror})."))
+                self._post(RecorderStatus(f"the recording cannot be read any more ({error.strerror})."))
                 return
             samples = [sample for line in lines if (sample := Sample.from_line(line)) is not None]
             if samples or back:
-                self._post(Sampled("live", samples, restart=back))
+                self._post(SamplesTaken("live", samples, restart=back))
             given = now
             self._wake.wait(self._interval)
 

@@ -70,12 +70,12 @@ class Timeline:
         return self.now_ns >= self.end_ns
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """How much has been played, 0 to 1."""
         length = self.end_ns - self.start_ns
         return (self.now_ns - self.start_ns) / length if length else 1.0
 
-    def toggle(self) -> None:
+    def toggle_pause(self) -> None:
         """Pause, or go on; at the end, begin again."""
         with self._lock:
             now = self._now()
@@ -90,7 +90,7 @@ class Timeline:
         with self._lock:
             self._anchor(self._now() + round(seconds * SECOND_NS))
 
-    def seek_part(self, tenths: int) -> None:
+    def seek_tenths(self, tenths: int) -> None:
         """Go forward, or back, by tenths of the recording."""
         self.seek(tenths * (self.end_ns - self.start_ns) / 10 / SECOND_NS)
 

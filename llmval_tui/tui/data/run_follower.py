@@ -9,11 +9,10 @@ from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.records import Intent, State, Status, Verdict
 from llmval_tui.runs.store import LogFile, Run
 from llmval_tui.tui.data.history import Series
-from llmval_tui.tui.data.log_file import Limit
-from llmval_tui.tui.data.log_file import LogFile as LogFileReader
-from llmval_tui.tui.data.sweep import SweepFollower, SweepView, sweep_folder
+from llmval_tui.tui.data.log_file import LogWindowFile, SizeLimit
+from llmval_tui.tui.data.sweep import SweepFollower, SweepSnapshot, sweep_folder
 
-KEPT = 400  # values of each metric that a chart can show
+METRIC_HISTORY = 400  # values of each metric that a chart can show
 TAIL_LINES = 12
 ALIVE = (State.STARTING, State.RUNNING, State.CANCELLING)
 RATE_POINTS = 40  # progress events that the remaining time is taken from
@@ -30,7 +29,7 @@ class MetricSeries:
 
 
 @dataclass(frozen=True, slots=True)
-class RunView:
+class RunSnapshot:
     """What the panes show of one run; a picture that does not change."""
 
     id: str
@@ -45,7 +44,7 @@ class RunView:
     telemetry_bytes: int  # size of telemetry.jsonl, 0 where there is none
     tail: tuple[str, ...] = ()  # the last lines of what the run said
     tail_of: LogFile | None = None
-    sweep: SweepView | None = None
+    sweep: SweepSnapshot | None = None
     # Parts of each GPU's memory in bytes, by rank: `memory_…_bytes` as the run tells them.
     memory: tuple[tuple[int, Mapping[str, float | None]], ...] = ()
 
@@ -66,21 +65,21 @@ class RunFollower:
     _memory: dict[int, dict[str, float | None]] = field(default_factory=dict)
     _sweep: SweepFollower | None = None
     _left: tuple[float, int] | None = None  # seconds to the end as the run said, and when (ns)
-    _limit: Limit | None = None
+    _limit: SizeLimit | None = None
 
     def __post_init__(self) -> None:
         self._events = EventFollower(self.run.events)
         folder = sweep_folder(self.run.intent.commands, self.run.intent.cwd)
         self._sweep = SweepFollower(folder) if folder else None
 
-    def look(self) -> RunView:
+    def snapshot(self) -> RunSnapshot:
         """The run as it stands.
 
         Raises:
             Refused: `run.json` is gone or damaged.
         """
         # The state first: what ended in between is then seen whole at the next look.
-        state, status, verdict = self._standing()
+        state, status, verdict = self._run_state()
         fresh = False
         while events := self._events.poll():
             for event in events:
@@ -91,7 +90,7 @@ class RunFollower:
                 for name, series in self._series.items()
             )
         progress = self._events.progress
-        sweep = self._sweep.look(alive=state in ALIVE) if self._sweep else None
+        sweep = self._sweep.snapshot(alive=state in ALIVE) if self._sweep else None
         if sweep is not None and sweep.cells and progress.done is None:
             # Each phase of a cell begins progress anew; what counts is how many cells are done.
             progress = replace(progress, done=float(sweep.done), total=float(len(sweep.cells)), unit="cells")
@@ -100,8 +99,8 @@ class RunFollower:
         except OSError:
             recorded = 0
         logs = tuple(self.run.logs())
-        chosen = preferred(logs, failed=any(command.exit_code for command in status.commands))
-        return RunView(
+        chosen = preferred_log(logs, failed=any(command.exit_code for command in status.commands))
+        return RunSnapshot(
             id=self.run.id,
             intent=self.run.intent,
             state=state,
@@ -118,7 +117,7 @@ class RunFollower:
             memory=tuple((rank, dict(parts)) for rank, parts in sorted(self._memory.items())),
         )
 
-    def _standing(self) -> tuple[State, Status, Verdict | None]:
+    def _run_state(self) -> tuple[State, Status, Verdict | None]:
         return self.run.state(), self.run.status(), self.run.verdict()
 
     def _take(self, event: dict[str, object]) -> bool:
@@ -151,7 +150,7 @@ class RunFollower:
             self._left = (left, moment)
         for name, value in data.items():
             if name not in parts and name != "time_left_s":
-                self._series.setdefault(name, Series(KEPT)).add(value)
+                self._series.setdefault(name, Series(METRIC_HISTORY)).add(value)
 
     def _eta(self, progress: Progress) -> float | None:
         """Seconds to the end as the run says, else at the pace of the newest progress events; None where unknown."""
@@ -174,7 +173,7 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def preferred(logs: Sequence[LogFile], *, failed: bool = False) -> LogFile | None:
+def preferred_log(logs: Sequence[LogFile], *, failed: bool = False) -> LogFile | None:
     """The log that says most: rank 0's output, else the command's; after a failure what went to an error output."""
     order = [("stdout", 0), ("stdout", None), ("stderr", 0), ("stderr", None)]
     for stream, rank in sorted(order, key=lambda kind: kind[0] != "stderr") if failed else order:
@@ -191,9 +190,9 @@ def _filled(path: Path) -> bool:
         return False
 
 
-def last_lines(path: Path, count: int = TAIL_LINES, limit: Limit | None = None) -> tuple[str, ...]:
+def last_lines(path: Path, count: int = TAIL_LINES, limit: SizeLimit | None = None) -> tuple[str, ...]:
     """The last lines of a log, cleaned; of as much of it as `limit` lets see."""
-    file = LogFileReader(path, limit)
+    file = LogWindowFile(path, limit)
     try:
         file.poll()
         return tuple(line.text for line in file.backward(file.size, count).lines)

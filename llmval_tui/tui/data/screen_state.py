@@ -10,21 +10,21 @@ from llmval_tui.actions.step_state import StepState
 from llmval_tui.checklist.model import Step, StepKey
 from llmval_tui.terminal.glyphs import QUEUED, STEP_SIGNS, Sign
 from llmval_tui.tui.data.history import TelemetryHistory
-from llmval_tui.tui.data.workspace_view import Detail, View, Wish
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.data.workspace_view import Selection, Snapshot, StepDetail
+from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:
     from llmval_tui.tui.data.replay_timeline import Timeline
-    from llmval_tui.tui.data.run_follower import RunView
+    from llmval_tui.tui.data.run_follower import RunSnapshot
 
 
 @dataclass
 class ScreenState:
     """Shared by the panes of one screen; the screen changes it and asks them to repaint."""
 
-    settings: Settings
+    settings: LaunchSettings
     now: Callable[[], float] = time.time  # wall clock, seconds; tests give their own
-    view: View = field(default_factory=View)
+    snapshot: Snapshot = field(default_factory=Snapshot)
     key: StepKey | None = None  # the chosen step
     back: int = 0
     document: int = 0
@@ -35,22 +35,22 @@ class ScreenState:
     live: TelemetryHistory = field(default_factory=TelemetryHistory)
     recorded: TelemetryHistory = field(default_factory=TelemetryHistory)
     recorded_of: str | None = None  # id of the run whose recording is shown instead of the live hardware
-    recorder_trouble: str | None = None
-    files_trouble: str | None = None  # the disk does not answer
+    recorder_problem: str | None = None
+    files_problem: str | None = None  # the disk does not answer
     jump: dict[str, str] | None = None  # in jump mode: the target of each letter
     timeline: "Timeline | None" = None  # the clock of the recording that is played
 
-    def take(self, view: View) -> None:
+    def take(self, snapshot: Snapshot) -> None:
         """Show a newer picture; where the chosen step is not in it, as on the first, choose the first that is open."""
-        self.view = view
-        keys = [status.step.key for status in view.steps]
+        self.snapshot = snapshot
+        keys = [status.step.key for status in snapshot.steps]
         if self.key not in keys:
-            self.key = next((s.step.key for s in view.steps if not s.step.checked), keys[0] if keys else None)
+            self.key = next((s.step.key for s in snapshot.steps if not s.step.checked), keys[0] if keys else None)
         self.marks &= set(keys)
 
     @property
-    def wish(self) -> Wish:
-        return Wish(self.key, self.back, self.document, self.preset, self.adapt, self.gpu_count)
+    def selection(self) -> Selection:
+        return Selection(self.key, self.back, self.document, self.preset, self.adapt, self.gpu_count)
 
     @property
     def gpu_count(self) -> int | None:
@@ -65,23 +65,23 @@ class ScreenState:
         return max(there) + 1 if there else None
 
     @property
-    def detail(self) -> Detail | None:
+    def detail(self) -> StepDetail | None:
         """What is known of the chosen step; None until the newest picture has it."""
-        detail = self.view.detail
+        detail = self.snapshot.detail
         return detail if detail is not None and detail.key == self.key else None
 
     @property
-    def run(self) -> "RunView | None":
+    def run(self) -> "RunSnapshot | None":
         return self.detail.run if self.detail else None
 
     @property
     def step(self) -> Step | None:
-        status = self.view.status(self.key)
+        status = self.snapshot.status(self.key)
         return status.step if status else None
 
     def sign(self, step: Step, state: StepState) -> Sign:
         """The sign of a step as it stands in the plan at work and by itself."""
-        return QUEUED if step.number in self.view.queued and state is not StepState.RUNNING else STEP_SIGNS[state]
+        return QUEUED if step.number in self.snapshot.queued and state is not StepState.RUNNING else STEP_SIGNS[state]
 
     @property
     def telemetry(self) -> TelemetryHistory:

@@ -51,7 +51,7 @@ class SweepCell:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepView:
+class SweepSnapshot:
     """A sweep at one moment; a picture that does not change."""
 
     folder: str
@@ -60,7 +60,7 @@ class SweepView:
     doing: str = ""  # load, warmup, measure or cooldown, with phase and trial
     power: tuple[float | None, ...] = ()  # W of all its GPUs, oldest first
     power_first: int = 0  # number of the first of them since the cell began
-    trouble: str | None = None
+    problem: str | None = None
 
     @property
     def done(self) -> int:
@@ -118,7 +118,7 @@ class SweepFollower:
             self._power.append(float(value) if number else None)
             self._count += 1
 
-    def look(self, *, alive: bool) -> SweepView | None:
+    def snapshot(self, *, alive: bool) -> SweepSnapshot | None:
         """The sweep now; None until its manifest is there."""
         try:
             manifest = orjson.loads((self.folder / MANIFEST).read_bytes())
@@ -127,17 +127,17 @@ class SweepFollower:
             return None
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
             text = f"{self.folder / MANIFEST} is not a sweep's manifest ({type(error).__name__})."
-            return SweepView(str(self.folder), (), trouble=text)
+            return SweepSnapshot(str(self.folder), (), problem=text)
         cells = tuple(cell for name in names if (cell := self._cell(name)) is not None)
         unread = len(names) - len(cells)
-        return SweepView(
+        return SweepSnapshot(
             folder=str(self.folder),
             cells=cells,
             running=self.running if alive and self.doing != "ended" else None,
             doing=self.doing if alive else "",
             power=tuple(self._power),
             power_first=self._count - len(self._power),
-            trouble=f"{unread} cells have names that this version does not know." if unread else None,
+            problem=f"{unread} cells have names that this version does not know." if unread else None,
         )
 
     def _cell(self, name: str) -> SweepCell | None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from textual.message import Message
 
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.tui.data.workspace_view import FirstLook, View, Wish, Workspace
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.data.workspace_view import InitialSnapshot, Selection, Snapshot, Workspace
+from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:
     from llmval_tui.telemetry.recording import SampleTail
@@ -28,15 +28,15 @@ RESTART_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # waiting times before the recorder is 
 RECORDED_TAIL = 4 << 20  # bytes at the end of a recorded telemetry.jsonl that the charts are filled from
 
 
-class Looked(Message):
+class SnapshotTaken(Message):
     """A new picture of the workspace."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
-        self.view = view
+        self.snapshot = snapshot
 
 
-class Sampled(Message):
+class SamplesTaken(Message):
     """New telemetry samples: `source` is "live", or a run's id."""
 
     def __init__(self, source: str, samples: "list[Sample]", *, restart: bool = False) -> None:
@@ -46,38 +46,38 @@ class Sampled(Message):
         self.restart = restart  # what came before belongs to something else
 
 
-class RecorderState(Message):
+class RecorderStatus(Message):
     """How the live recorder is: None is well, else a sentence."""
 
-    def __init__(self, trouble: str | None) -> None:
+    def __init__(self, problem: str | None) -> None:
         super().__init__()
-        self.trouble = trouble
+        self.problem = problem
 
 
 class Watcher(threading.Thread):
-    """Looks at the workspace every interval, and at once when the wish changes."""
+    """Looks at the workspace every interval, and at once when the selection changes."""
 
-    def __init__(self, workspace: Workspace, post: Post, interval: float, first: FirstLook | None = None) -> None:
+    def __init__(self, workspace: Workspace, post: Post, interval: float, first: InitialSnapshot | None = None) -> None:
         super().__init__(name="watcher", daemon=True)
         self._workspace = workspace
         self._post = post
         self._interval = interval
         self._first = first
-        self.shown: View | None = None  # what the screen shows before the watcher starts
-        self._wish = Wish()
+        self.shown: Snapshot | None = None  # what the screen shows before the watcher starts
+        self._wish = Selection()
         self._wake = threading.Event()
         self._ended = False
         self._recorded: tuple[Path, SampleTail] | None = None
         self._wanted_telemetry: Path | None = None
-        self.last_look = time.monotonic()  # read by the UI to tell a disk that does not answer
+        self.last_snapshot_s = time.monotonic()  # read by the UI to tell a disk that does not answer
 
-    def wish(self, wish: Wish, telemetry: Path | None) -> None:
+    def selection(self, selection: Selection, telemetry: Path | None) -> None:
         """What to look at from now on; `telemetry` is the recorded file that a pane shows."""
-        if (wish, telemetry) != (self._wish, self._wanted_telemetry):
-            self._wish, self._wanted_telemetry = wish, telemetry
+        if (selection, telemetry) != (self._wish, self._wanted_telemetry):
+            self._wish, self._wanted_telemetry = selection, telemetry
             self._wake.set()
 
-    def hurry(self) -> None:
+    def refresh_now(self) -> None:
         """Look now."""
         self._wake.set()
 
@@ -94,16 +94,16 @@ class Watcher(threading.Thread):
         while not self._ended:
             self._wake.clear()
             try:
-                view = self._workspace.look(self._wish)
-                if view != before:
-                    before = view
-                    self._post(Looked(view))
+                snapshot = self._workspace.snapshot(self._wish)
+                if snapshot != before:
+                    before = snapshot
+                    self._post(SnapshotTaken(snapshot))
                 self._follow_recorded()
             except Exception as error:  # noqa: BLE001  (a defect in one look must not end all looking; it is shown)
-                trouble = clean_line(f"the files could not be read: {type(error).__name__}: {error}")
-                before = replace(before or View(), trouble=trouble)
-                self._post(Looked(before))
-            self.last_look = time.monotonic()
+                problem = clean_line(f"the files could not be read: {type(error).__name__}: {error}")
+                before = replace(before or Snapshot(), problem=problem)
+                self._post(SnapshotTaken(before))
+            self.last_snapshot_s = time.monotonic()
             self._wake.wait(self._interval)
 
     def _follow_recorded(self) -> None:
@@ -119,17 +119,17 @@ class Watcher(threading.Thread):
         assert self._recorded is not None
         samples = self._recorded[1].poll()
         if samples or restart:
-            self._post(Sampled(path.parent.name, samples, restart=restart))
+            self._post(SamplesTaken(path.parent.name, samples, restart=restart))
 
 
 class Telemetry(Protocol):
-    """Something that posts `Sampled("live", …)` in a thread of its own."""
+    """Something that posts `SamplesTaken("live", …)` in a thread of its own."""
 
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
 
-    def hurry(self) -> None: ...
+    def refresh_now(self) -> None: ...
 
 
 class LiveTelemetry(threading.Thread):
@@ -138,7 +138,7 @@ class LiveTelemetry(threading.Thread):
     A driver that crashes its caller takes the recorder along and nothing else.
     """
 
-    def __init__(self, settings: Settings, post: Post, argv: list[str] | None = None) -> None:
+    def __init__(self, settings: LaunchSettings, post: Post, argv: list[str] | None = None) -> None:
         super().__init__(name="live-telemetry", daemon=True)
         self._post = post
         self._environment = dict(settings.environment)
@@ -147,8 +147,8 @@ class LiveTelemetry(threading.Thread):
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def hurry(self) -> None:
-        """Nothing to hurry: samples come when the recorder takes them."""
+    def refresh_now(self) -> None:
+        """Nothing to refresh_now: samples come when the recorder takes them."""
 
     def stop(self) -> None:
         """End the recorder; waits for it no longer than a second."""
@@ -171,7 +171,7 @@ class LiveTelemetry(threading.Thread):
                 return
             failures = 0 if time.monotonic() - started > 60 else failures + 1
             pause = RESTART_S[min(failures, len(RESTART_S)) - 1] if failures else RESTART_S[0]
-            self._post(RecorderState(f"the telemetry recorder {reason}; it is started again in {pause:.0f} s."))
+            self._post(RecorderStatus(f"the telemetry recorder {reason}; it is started again in {pause:.0f} s."))
             self._ended.wait(pause)
 
     def _one_life(self) -> str:
@@ -199,13 +199,13 @@ class LiveTelemetry(threading.Thread):
                     continue
                 if not well:
                     well = True
-                    self._post(RecorderState(None))
-                self._post(Sampled("live", [sample]))
+                    self._post(RecorderStatus(None))
+                self._post(SamplesTaken("live", [sample]))
         code = child.wait()
         return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def recorder_argv(settings: Settings) -> list[str]:
+def recorder_argv(settings: LaunchSettings) -> list[str]:
     """The command whose standard output is samples."""
     argv = [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", "-", "--interval", str(settings.interval)]
     argv += ["--folder", str(settings.workspace)]

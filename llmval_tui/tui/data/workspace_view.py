@@ -18,12 +18,12 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import Run, RunStore, recorded_path
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:  # what concerns one step and its run is imported when one is chosen, after the first paint
     from llmval_tui.actions.api import Context, Proposal
     from llmval_tui.tui.data.artifacts import ArtifactLine
-    from llmval_tui.tui.data.run_follower import RunFollower, RunView
+    from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 
 Propose = Callable[["Context"], "Proposal"]
 PROPOSAL_AGE_S = 5.0  # a proposal looks at files and the clock, so it is asked for again now and then
@@ -38,7 +38,7 @@ def propose(context: "Context") -> "Proposal":
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Selection:
     """What the panes want to see: decided by the operator's keys."""
 
     key: StepKey | None = None
@@ -57,33 +57,33 @@ class Document:
     lines: tuple[str, ...]
     mark: int | None
     names: tuple[str, ...]  # all that can be chosen
-    trouble: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Detail:
+class StepDetail:
     """All about the chosen step."""
 
     key: StepKey
     proposal: "Proposal | None"
     runs: int  # how many runs there are for it
     back: int
-    run: "RunView | None"
+    run: "RunSnapshot | None"
     artifacts: "tuple[ArtifactLine, ...]"
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Snapshot:
     """The whole workspace at one moment."""
 
     checklist: Checklist | None = None
-    trouble: str | None = None  # why what is shown is not the newest
+    problem: str | None = None  # why what is shown is not the newest
     steps: tuple[StepStatus, ...] = ()
     queued: frozenset[str] = frozenset()  # numbers of steps that the active plan has still to do
     plan: str | None = None  # id of the active plan
     active: tuple[str, ...] = ()  # ids of runs in which something runs
     judging: bool = False  # a run has ended and nothing is there to judge it
-    detail: Detail | None = None
+    detail: StepDetail | None = None
     document: Document | None = None
 
     def status(self, key: StepKey | None) -> StepStatus | None:
@@ -94,12 +94,12 @@ class View:
 class Workspace:
     """Looks at one workspace and one checklist; keeps the last good picture where a file is broken."""
 
-    settings: Settings
+    settings: LaunchSettings
     propose: Propose
     clock: Callable[[], datetime] = lambda: datetime.now().astimezone()
-    kept: ParseCache | None = None
+    parse_cache: ParseCache | None = None
     store: RunStore = field(init=False)
-    _last: View = field(default_factory=View)
+    _last: Snapshot = field(default_factory=Snapshot)
     _stamp: tuple[int, int, int] | None = None
     _follower: "RunFollower | None" = None
     _proposal: "tuple[tuple[object, ...], datetime, Proposal] | None" = None
@@ -107,26 +107,26 @@ class Workspace:
     def __post_init__(self) -> None:
         self.store = RunStore(self.settings.workspace)
 
-    def look(self, wish: Wish) -> View:
+    def snapshot(self, selection: Selection) -> Snapshot:
         """One picture. A file that is missing or broken never raises: the picture says so and keeps what was there."""
-        view = self._last
-        trouble = None
+        snapshot = self._last
+        problem = None
         try:
-            view = replace(view, checklist=self._checklist(view.checklist))
+            snapshot = replace(snapshot, checklist=self._checklist(snapshot.checklist))
         except Refused as refusal:
-            trouble = str(refusal)
-        if view.checklist is not None:
+            problem = str(refusal)
+        if snapshot.checklist is not None:
             try:
-                view = self._standing(view)
-                view = replace(view, detail=self._detail(view, wish))
+                snapshot = self._step_states(snapshot)
+                snapshot = replace(snapshot, detail=self._detail(snapshot, selection))
             except (Refused, OSError) as error:  # a run folder that was moved away meanwhile
-                trouble = trouble or str(error)
-            view = replace(view, document=self._document(view, wish))
-        view = replace(view, trouble=trouble)
-        self._last = view
-        if self.kept is not None and not self.settings.readonly:
-            self.kept.save()
-        return view
+                problem = problem or str(error)
+            snapshot = replace(snapshot, document=self._document(snapshot, selection))
+        snapshot = replace(snapshot, problem=problem)
+        self._last = snapshot
+        if self.parse_cache is not None and not self.settings.readonly:
+            self.parse_cache.save()
+        return snapshot
 
     def read(self) -> None:
         """Read the checklist before there is a screen.
@@ -144,13 +144,13 @@ class Workspace:
         except OSError:
             stamp = None
         if before is None or stamp is None or stamp != self._stamp:
-            before = load(path, self.kept.scan if self.kept is not None else None)
+            before = load(path, self.parse_cache.scan if self.parse_cache is not None else None)
             self._stamp = stamp
         return before
 
-    def _standing(self, view: View) -> View:
-        assert view.checklist is not None
-        steps = tuple(step_statuses(view.checklist, self.store))
+    def _step_states(self, snapshot: Snapshot) -> Snapshot:
+        assert snapshot.checklist is not None
+        steps = tuple(step_statuses(snapshot.checklist, self.store))
         plan = active_plan(self.settings.workspace)
         queued: frozenset[str] = frozenset()
         if plan is not None:
@@ -161,7 +161,7 @@ class Workspace:
         waiting = [s for s in steps if s.run is not None and s.verdict is None]
         active = tuple(s.run.id for s in waiting if s.run is not None and s.run.alive())
         return replace(
-            view,
+            snapshot,
             steps=steps,
             queued=queued,
             plan=plan.id if plan else None,
@@ -169,40 +169,47 @@ class Workspace:
             judging=plan is None and len(waiting) > len(active),
         )
 
-    def _detail(self, view: View, wish: Wish) -> Detail | None:
-        assert view.checklist is not None
-        step = view.checklist.find(wish.key) if wish.key is not None else None
+    def _detail(self, snapshot: Snapshot, selection: Selection) -> StepDetail | None:
+        assert snapshot.checklist is not None
+        step = snapshot.checklist.find(selection.key) if selection.key is not None else None
         if step is None:
             return None
         from llmval_tui.tui.data.artifacts import artifact_lines
 
-        name = recorded_path(view.checklist.path, self.settings.workspace)
+        name = recorded_path(snapshot.checklist.path, self.settings.workspace)
         runs = self.store.of_step(*step.key, checklist=name)
-        back = max(0, min(wish.back, len(runs) - 1))
+        back = max(0, min(selection.back, len(runs) - 1))
         run = self._follow(runs[back]) if runs else None
         lines = artifact_lines(run, self.settings.workspace) if run else ()
-        return Detail(step.key, self._propose(view, step, wish), len(runs), back, run, lines)
+        return StepDetail(step.key, self._propose(snapshot, step, selection), len(runs), back, run, lines)
 
-    def _follow(self, run: Run) -> "RunView":
+    def _follow(self, run: Run) -> "RunSnapshot":
         from llmval_tui.tui.data.run_follower import RunFollower
 
         if self._follower is None or self._follower.run.id != run.id:
             self._follower = RunFollower(run)
-        return self._follower.look()
+        return self._follower.snapshot()
 
-    def _propose(self, view: View, step: Step, wish: Wish) -> "Proposal":
-        assert view.checklist is not None
+    def _propose(self, snapshot: Snapshot, step: Step, selection: Selection) -> "Proposal":
+        assert snapshot.checklist is not None
         now = self.clock()
-        key = (step.key, view.checklist.source, wish.preset, wish.adapt, wish.gpu_count, view.active)
+        key = (
+            step.key,
+            snapshot.checklist.source,
+            selection.preset,
+            selection.adapt,
+            selection.gpu_count,
+            snapshot.active,
+        )
         if (
             self._proposal is None
             or self._proposal[0] != key
             or (now - self._proposal[1]).total_seconds() > PROPOSAL_AGE_S
         ):
-            self._proposal = (key, now, self.propose(self.context(view.checklist, step, wish)))
+            self._proposal = (key, now, self.propose(self.context(snapshot.checklist, step, selection)))
         return self._proposal[2]
 
-    def context(self, checklist: Checklist, step: Step, wish: Wish) -> "Context":
+    def context(self, checklist: Checklist, step: Step, selection: Selection) -> "Context":
         """What an action looks at, with the options as they are set now."""
         from llmval_tui.actions.api import Context, Options
 
@@ -211,15 +218,15 @@ class Workspace:
             workspace=settings.workspace,
             checklist=checklist,
             step=step,
-            options=Options(wish.preset, wish.adapt, settings.gpus, settings.runner_python),
+            options=Options(selection.preset, selection.adapt, settings.gpus, settings.runner_python),
             store=self.store,
             now=self.clock(),
             environment=settings.environment,
-            gpu_count=wish.gpu_count,
+            gpu_count=selection.gpu_count,
             demo=settings.demo,
         )
 
-    def proposals(self, keys: tuple[StepKey, ...], wish: Wish) -> "list[tuple[Step, Proposal]]":
+    def proposals(self, keys: tuple[StepKey, ...], selection: Selection) -> "list[tuple[Step, Proposal]]":
         """What each of these steps would do, for a dialog that asks before it is done.
 
         Raises:
@@ -227,18 +234,18 @@ class Workspace:
         """
         checklist = load(self.settings.checklist)
         steps = [step for key in keys if (step := checklist.find(key)) is not None]
-        return [(step, self.propose(self.context(checklist, step, wish))) for step in steps]
+        return [(step, self.propose(self.context(checklist, step, selection))) for step in steps]
 
-    def _document(self, view: View, wish: Wish) -> Document:
-        assert view.checklist is not None
-        workspace, checklist = self.settings.workspace, view.checklist
-        step = checklist.find(wish.key) if wish.key is not None else None
+    def _document(self, snapshot: Snapshot, selection: Selection) -> Document:
+        assert snapshot.checklist is not None
+        workspace, checklist = self.settings.workspace, snapshot.checklist
+        step = checklist.find(selection.key) if selection.key is not None else None
         paths = [checklist.path, workspace / "docs" / "TODO.md"]
         for span in step.spans if step else ():
             named = workspace / span
             if span.endswith(".md") and named not in paths and named.is_file():
                 paths.append(named)
-        path = paths[wish.document % len(paths)]
+        path = paths[selection.document % len(paths)]
         names = tuple(p.name for p in paths)
         mark = step.line if step and path == checklist.path else None
         if path == checklist.path:
@@ -252,18 +259,18 @@ class Workspace:
         return Document(path.name, _lines(data), mark, names)
 
 
-class FirstLook(threading.Thread):
+class InitialSnapshot(threading.Thread):
     """The first picture, for the list that is drawn before there is a screen; in a thread, for a disk may hang."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(name="first-look", daemon=True)
         self.workspace = workspace
-        self.view: View | None = None  # None: not there yet, or no look could be taken
+        self.snapshot: Snapshot | None = None  # None: not there yet, or no look could be taken
 
     def run(self) -> None:
         # What the watcher, who looks again, meets too it can also show.
         with suppress(Exception):
-            self.view = self.workspace.look(Wish())
+            self.snapshot = self.workspace.snapshot(Selection())
 
 
 def _lines(data: bytes) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ _ATTRIBUTES = (
     ("strike", "9"),
 )
 # The names by which a Rich console tells its colours; none of them: no colours and no attributes.
-SYSTEMS = {
+COLOR_SYSTEMS = {
     "standard": ColorSystem.STANDARD,
     "256": ColorSystem.EIGHT_BIT,
     "truecolor": ColorSystem.TRUECOLOR,
@@ -31,20 +31,20 @@ SYSTEMS = {
 RESET = "\x1b[0m"
 
 
-class TightCompositor(Compositor):
+class DiffCompositor(Compositor):
     """Textual's compositor with a lighter partial update."""
 
     def render_partial_update(self) -> ChopsUpdate | None:
         update = super().render_partial_update()
-        return None if update is None else TightUpdate(update.chops, update.spans, update.chop_ends)
+        return None if update is None else DiffUpdate(update.chops, update.spans, update.chop_ends)
 
 
-class TightUpdate(ChopsUpdate):
+class DiffUpdate(ChopsUpdate):
     """The changed spans of the screen, and nothing beside them."""
 
     def render_segments(self, console: Console) -> str:
         out: list[str] = []
-        system = SYSTEMS.get(console.color_system or "")
+        system = COLOR_SYSTEMS.get(console.color_system or "")
         state = ("", "", "")
         for y, x1, x2 in self.spans:
             for end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
@@ -55,7 +55,7 @@ class TightUpdate(ChopsUpdate):
                 for text, style, control in strip.crop(start - x, stop - x):
                     if control or not text:
                         continue
-                    wanted = ("", "", "") if style is None or system is None else codes(style, system)
+                    wanted = ("", "", "") if style is None or system is None else sgr_codes(style, system)
                     if wanted != state:
                         out.append(transition(state, wanted))
                         state = wanted
@@ -66,7 +66,7 @@ class TightUpdate(ChopsUpdate):
 
 
 @lru_cache(maxsize=4096)
-def codes(style: Style, system: ColorSystem) -> tuple[str, str, str]:
+def sgr_codes(style: Style, system: ColorSystem) -> tuple[str, str, str]:
     """A style as its SGR parameters: attributes, foreground, background (ECMA-48, 8.3.117)."""
     attributes = ";".join(code for name, code in _ATTRIBUTES if getattr(style, name))
     return attributes, _colour(style.color, system, True), _colour(style.bgcolor, system, False)

@@ -12,21 +12,21 @@ _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _STRONG = re.compile(r"(\*\*|__)(.+?)\1")
 
 
-def plain_text(markdown: str) -> str:
+def strip_markdown(markdown: str) -> str:
     """The item's text without Markdown's signs."""
     text = _LINK.sub(r"\1", _SPAN.sub(r"\2", markdown))
     return clean_line(_STRONG.sub(r"\2", text))
 
 
-def short_text(markdown: str) -> str:
+def short_label(markdown: str) -> str:
     """The item's text with each command reduced to its script's name, and each path to its last part."""
     return clean_line(_STRONG.sub(r"\2", _LINK.sub(r"\1", _SPAN.sub(lambda m: _short_span(m[2]), markdown))))
 
 
 @lru_cache(maxsize=8)
-def told_apart(items: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def disambiguated_labels(items: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """The short text of each item of a list; with it, where others read the same, the arguments that only some have."""
-    labels = [short_text(item) for item in items]
+    labels = [short_label(item) for item in items]
     alike: dict[str, list[tuple[str, ...]]] = {}
     for label, item in zip(labels, items, strict=True):
         alike.setdefault(label, []).append(_arguments(item))

@@ -1,5 +1,4 @@
-"""Rows of text as the panes make them: spans, each in the role that it has, on a ground. Plain data: they can be made
-before there is a screen, and painted by whatever paints first."""
+"""Rows of text as the panes build them: spans, each with a role, on a background. Plain data, no Rich or Textual."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,10 @@ Span = tuple[str, str]  # text, role
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: spans from left to right on a ground; what is left of the width is filled."""
+    """One row: spans from left to right on a background; what is left of the width is filled."""
 
     spans: tuple[Span, ...] = ()
-    ground: str = "screen"
+    background: str = "screen"
     target: str | None = field(default=None)  # what a click on the row means to the widget that made it
 
     @property
@@ -23,12 +22,12 @@ class Row:
         return "".join(text for text, _ in self.spans)
 
 
-def row(*spans: Span, ground: str = "screen", target: str | None = None) -> Row:
-    return Row(tuple(span for span in spans if span[0]), ground, target)
+def row(*spans: Span, background: str = "screen", target: str | None = None) -> Row:
+    return Row(tuple(span for span in spans if span[0]), background, target)
 
 
-def fitted(spans: Sequence[Span], width: int) -> list[Span]:
-    """The spans in exactly `width` cells: cut off, or filled; the last one is the filling, which may be empty."""
+def fit_spans(spans: Sequence[Span], width: int) -> list[Span]:
+    """The spans in fit_rows `width` cells: cut off, or filled; the last one is the filling, which may be empty."""
     found: list[Span] = []
     room = width
     for text, role in spans:
@@ -42,11 +41,11 @@ def fitted(spans: Sequence[Span], width: int) -> list[Span]:
     return [*found, (" " * room, "text")]
 
 
-def exactly(rows: Sequence[Row], height: int, ascii_only: bool) -> list[Row]:
+def fit_rows(rows: Sequence[Row], height: int, ascii_only: bool) -> list[Row]:
     """The rows as they are painted: as many as there is height, and in ASCII where everything is."""
     shown = list(rows)[:height]
     if ascii_only:
-        shown = [Row(tuple((ascii_text(t), role) for t, role in r.spans), r.ground, r.target) for r in shown]
+        shown = [Row(tuple((to_ascii(t), role) for t, role in r.spans), r.background, r.target) for r in shown]
     return shown + [Row()] * (height - len(shown))
 
 
@@ -54,7 +53,7 @@ _PLAIN = str.maketrans("×°…“”‘’–—·→≤≥−", "x ~\"\"''--|>
 
 
 @lru_cache(maxsize=4096)
-def ascii_text(text: str) -> str:
+def to_ascii(text: str) -> str:
     """The text in ASCII, cell by cell: signs that have a likeness get it, everything else a question mark."""
     if text.isascii():
         return text

@@ -11,7 +11,7 @@ from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import fit, wrap
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.drawing.labels import plain_text, told_apart
+from llmval_tui.tui.drawing.labels import disambiguated_labels, strip_markdown
 from llmval_tui.tui.drawing.rows import Row, Span, row
 
 WORD = 12  # cells of the longest state's word
@@ -31,9 +31,9 @@ class Listing:
 
 def title_row(state: ScreenState, glyphs: Glyphs, width: int, focused: bool) -> Row:
     """Over the list: what it is, how much is done, what is marked or filtered."""
-    steps = state.view.steps
+    steps = state.snapshot.steps
     done = sum(status.step.checked for status in steps)
-    title = state.view.checklist.title if state.view.checklist else state.settings.checklist.name
+    title = state.snapshot.checklist.title if state.snapshot.checklist else state.settings.checklist.name
     extra = f" {done}/{len(steps)} ticked "
     if state.marks:
         extra = f" {len(state.marks)} marked" + extra
@@ -45,19 +45,19 @@ def title_row(state: ScreenState, glyphs: Glyphs, width: int, focused: bool) -> 
 
 def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
     """All rows of the list, whatever of them is in sight."""
-    if state.view.checklist is None:
-        text = state.view.trouble or "reading the checklist"
-        role = "bad" if state.view.trouble else "muted"
+    if state.snapshot.checklist is None:
+        text = state.snapshot.problem or "reading the checklist"
+        role = "bad" if state.snapshot.problem else "muted"
         return Listing([row(), *(row((f" {line}", role)) for line in wrap(text, width - 2))], {})
-    statuses = {status.step.key: status for status in state.view.steps}
+    statuses = {status.step.key: status for status in state.snapshot.steps}
     rows: list[Row] = []
     keys: dict[str, StepKey] = {}
-    texts = tuple(step.text for section in state.view.checklist.sections for step in section.steps)
-    labels = dict(zip(texts, told_apart(texts), strict=True))
+    texts = tuple(step.text for section in state.snapshot.checklist.sections for step in section.steps)
+    labels = dict(zip(texts, disambiguated_labels(texts), strict=True))
     letters = {target: letter for letter, target in (state.jump or {}).items()}
-    if state.view.trouble:
+    if state.snapshot.problem:
         rows.append(row((fit(" not current: see Run", width), "bad")))
-    for section in state.view.checklist.sections:
+    for section in state.snapshot.checklist.sections:
         steps = [step for step in section.steps if _wanted(state, step.text)]
         if not steps:
             continue
@@ -65,7 +65,7 @@ def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
         count = f" {done}/{len(section.steps)} "
         if rows:
             rows.append(row())
-        title = fit(f" {plain_text(section.title)}", width - cell_len(count), glyphs.ellipsis)
+        title = fit(f" {strip_markdown(section.title)}", width - cell_len(count), glyphs.ellipsis)
         rows.append(row((title, "title"), (count, "good" if done == len(section.steps) else "muted")))
         for step in steps:
             status = statuses.get(step.key)
@@ -90,13 +90,13 @@ def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
                     target=target,
                 )
             )
-    if not keys and state.view.steps:  # else it is not the filter's doing
+    if not keys and state.snapshot.steps:  # else it is not the filter's doing
         rows.append(row((f" no step contains “{state.filter}”; Esc shows all", "warn")))
     return Listing(rows, keys)
 
 
 def _label(name: str, different: str, room: int, glyphs: Glyphs) -> list[Span]:
-    """What an item is called in exactly `room` cells; what tells it from others has the half of them if it needs so."""
+    """The item's label in exactly `room` cells; the part that differs from similar items gets up to half of them."""
     share = min(cell_len(different), max(room // 2, room - cell_len(name) - 1))
     if not share:
         return [(fit(name, room, glyphs.ellipsis), "text")]
@@ -105,4 +105,4 @@ def _label(name: str, different: str, room: int, glyphs: Glyphs) -> list[Span]:
 
 
 def _wanted(state: ScreenState, text: str) -> bool:
-    return state.filter.casefold() in plain_text(text).casefold()
+    return state.filter.casefold() in strip_markdown(text).casefold()

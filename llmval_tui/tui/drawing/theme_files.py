@@ -10,26 +10,28 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
 
 ROLES = ("text", "muted", "title", "accent", "key", "code", "good", "warn", "bad", "busy", "chart", "chart2", "track")
-GROUNDS = ("screen", "bar", "cursor", "idle", "match")
+BACKGROUNDS = ("screen", "bar", "cursor", "idle", "match")
 KINDS = ("dark", "light", "ansi")
 
 
 @dataclass(frozen=True)
 class ThemeFile:
-    """One theme as it is written: `roles` are Rich styles without a background, `grounds` backgrounds or styles that
-    invert."""
+    """One theme as it is written.
+
+    `roles` are Rich styles without a background; `backgrounds` (table [grounds]) are colours or `reverse`.
+    """
 
     name: str
     kind: str
     roles: Mapping[str, str]
-    grounds: Mapping[str, str]
+    backgrounds: Mapping[str, str]
 
 
 def read_theme(path: Path) -> ThemeFile:
     """Read one theme.
 
     Raises:
-        Refused: not TOML, or a role or ground missing.
+        Refused: not TOML, or a role or background missing.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -38,11 +40,11 @@ def read_theme(path: Path) -> ThemeFile:
     kind = data.get("kind")
     if kind not in KINDS:
         raise Refused(f"the theme {path} has kind {kind!r}: write one of {', '.join(KINDS)}.")
-    roles, grounds = data.get("roles", {}), data.get("grounds", {})
-    for table, names, given in (("roles", ROLES, roles), ("grounds", GROUNDS, grounds)):
+    roles, backgrounds = data.get("roles", {}), data.get("grounds", {})
+    for table, names, given in (("roles", ROLES, roles), ("grounds", BACKGROUNDS, backgrounds)):
         if missing := [name for name in names if not isinstance(given.get(name), str)]:
             raise Refused(f"the theme {path} lacks {', '.join(missing)} in its table [{table}]: add what is missing.")
-    return ThemeFile(path.stem, kind, {n: roles[n] for n in ROLES}, {n: grounds[n] for n in GROUNDS})
+    return ThemeFile(path.stem, kind, {n: roles[n] for n in ROLES}, {n: backgrounds[n] for n in BACKGROUNDS})
 
 
 def theme_files(environment: Mapping[str, str]) -> dict[str, Path]:

@@ -1,7 +1,7 @@
-"""Themes as data: a TOML file names a colour for each role, and this module turns it into styles.
+"""The styles of a theme: a TOML file names a colour for each role, and this module makes Rich styles of them.
 
-A role is what a piece of text means (`bad`, `muted`, `key`); a ground is what it stands on (`screen`, `bar`, `cursor`).
-Widgets know roles and grounds only, so a theme can change every colour and no widget changes.
+A role is the meaning of a text (`bad`, `muted`, `key`); a background is the kind of row below it (`screen`, `bar`,
+`cursor`). Widgets know only roles and backgrounds, so a theme can change every colour without changing a widget.
 """
 
 import os
@@ -14,7 +14,7 @@ from rich.errors import StyleSyntaxError
 from rich.style import Style
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.tui.drawing.theme_files import GROUNDS, ROLES, ThemeFile, find_theme, read_theme
+from llmval_tui.tui.drawing.theme_files import BACKGROUNDS, ROLES, ThemeFile, find_theme, read_theme
 
 if TYPE_CHECKING:
     from textual.theme import Theme
@@ -25,21 +25,21 @@ MINIMUM_CONTRAST = 4.5
 
 
 @dataclass(frozen=True)
-class Look(ThemeFile):
+class StyledTheme(ThemeFile):
     """A theme in Rich's styles."""
 
     _styles: dict[tuple[str, str], Style] = field(default_factory=dict, compare=False, repr=False)
 
-    def style(self, role: str, ground: str = "screen") -> Style:
-        """The style of text of this role on this ground."""
-        found = self._styles.get((role, ground))
+    def style(self, role: str, background: str = "screen") -> Style:
+        """The style of text of this role on this background."""
+        found = self._styles.get((role, background))
         if found is None:
-            own, under = Style.parse(self.roles[role]), _ground_style(self.grounds[ground])
+            own, under = Style.parse(self.roles[role]), _background_style(self.backgrounds[background])
             if under.reverse:
                 # Inverted, a colour would become the background of each word; the row keeps the terminal's own pair.
                 own = Style(bold=own.bold, underline=own.underline)
             found = own + under
-            self._styles[role, ground] = found
+            self._styles[role, background] = found
         return found
 
     def textual(self) -> "Theme":
@@ -47,7 +47,9 @@ class Look(ThemeFile):
         from textual.theme import Theme
 
         colour = {role: _textual_colour(Style.parse(value)) for role, value in self.roles.items()}
-        screen, bar, cursor = (_textual_colour(_ground_style(self.grounds[name]), back=True) for name in GROUNDS[:3])
+        screen, bar, cursor = (
+            _textual_colour(_background_style(self.backgrounds[name]), back=True) for name in BACKGROUNDS[:3]
+        )
         cursor_text = colour["text"] if self.kind != "ansi" else "ansi_black"
         if self.kind == "ansi" and cursor == "ansi_default":
             cursor = "ansi_white"
@@ -85,8 +87,8 @@ class Look(ThemeFile):
             },
         )
 
-    def unreadable(self) -> list[str]:
-        """Every pair of text and ground below 4.5:1, said in words; empty where all can be read.
+    def contrast_problems(self) -> list[str]:
+        """Every pair of text and background below 4.5:1, said in words; empty where all can be read.
 
         A theme of the terminal's own colours cannot be computed; its rule is that text stands on the terminal's own
         background, or on an inverted row, in which it keeps the terminal's own pair.
@@ -94,16 +96,16 @@ class Look(ThemeFile):
         if self.kind == "ansi":
             return [
                 f"{name} must be `default` or `reverse` in an ansi theme, not {value!r}"
-                for name, value in self.grounds.items()
+                for name, value in self.backgrounds.items()
                 if not set(value.split()) <= {"default", "reverse", "underline", "bold"}
             ]
         found = []
         for role in (name for name in ROLES if name not in DECORATION):
-            for ground in GROUNDS:
-                style = self.style(role, ground)
+            for background in BACKGROUNDS:
+                style = self.style(role, background)
                 ratio = contrast(_rgb(style), _rgb(style, back=True))
                 if ratio < MINIMUM_CONTRAST:
-                    found.append(f"{role} on {ground} has a contrast of {ratio:.2f}:1")
+                    found.append(f"{role} on {background} has a contrast of {ratio:.2f}:1")
         return found
 
 
@@ -118,34 +120,34 @@ def _luminance(colour: tuple[int, int, int]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def parse_look(path: Path) -> Look:
+def parse_theme(path: Path) -> StyledTheme:
     """Read one theme.
 
     Raises:
         Refused: as `read_theme`, or a style that Rich does not understand.
     """
     theme = read_theme(path)
-    for table, given in (("roles", theme.roles), ("grounds", theme.grounds)):
+    for table, given in (("roles", theme.roles), ("grounds", theme.backgrounds)):
         for name, value in given.items():
             try:
                 Style.parse(value)
             except StyleSyntaxError as error:
                 raise Refused(f"the theme {path} has no valid style for {table}.{name}: {error}.") from error
-    return Look(theme.name, theme.kind, theme.roles, theme.grounds)
+    return StyledTheme(theme.name, theme.kind, theme.roles, theme.backgrounds)
 
 
-def choose_look(name: str | None, environment: Mapping[str, str] = os.environ) -> Look:
+def load_theme(name: str | None, environment: Mapping[str, str] = os.environ) -> StyledTheme:
     """The theme of that name, as `find_theme` finds it.
 
     Raises:
         Refused: there is no such theme, or it is not valid.
     """
-    return parse_look(find_theme(name, environment))
+    return parse_theme(find_theme(name, environment))
 
 
-def _ground_style(value: str) -> Style:
+def _background_style(value: str) -> Style:
     style = Style.parse(value)
-    # A ground is written as the plain name of its colour.
+    # A background is written as the plain name of its colour.
     return Style(bgcolor=style.color, reverse=style.reverse, underline=style.underline, bold=style.bold)
 
 

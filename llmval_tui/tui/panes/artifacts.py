@@ -37,9 +37,9 @@ class ArtifactsPane(ScrollPane):
 
     def _item(self, item: ArtifactLine, width: int) -> list[Row]:
         sign = {True: ("x" if self.glyphs.ascii else "✓"), False: ("!" if self.glyphs.ascii else "✗"), None: "-"}[
-            item.good
+            item.intact
         ]
-        role = {True: "good", False: "bad", None: "muted"}[item.good]
+        role = {True: "good", False: "bad", None: "muted"}[item.intact]
         lines = wrap(clean_line(item.path), width - 4)
         rows = [row(), row((f" {sign} ", role), (lines[0], "title"), target=item.path)]
         rows += [row((f"   {line}", "title")) for line in lines[1:]]

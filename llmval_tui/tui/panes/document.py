@@ -19,20 +19,20 @@ class DocumentPane(ScrollPane):
         self._shown_mark: tuple[str, int | None] | None = None
 
     def content(self, width: int) -> Sequence[Row]:
-        document = self.state.view.document
+        document = self.state.snapshot.document
         if document is None:
             return [row(), row((" nothing to show yet", "muted"))]
         place = document.names.index(document.name) + 1
         note = f" {place} of {len(document.names)}: [ ] for the others" if len(document.names) > 1 else ""
         rows = [row((f" {document.name}", "title"), (f" {note}", "muted"))]
-        if document.trouble:
-            rows.append(row((f" {document.trouble}", "warn")))
+        if document.problem:
+            rows.append(row((f" {document.problem}", "warn")))
         digits = len(str(len(document.lines)))
         for number, line in enumerate(document.lines, 1):
             marked = number == document.mark
             spans: list[Span] = [(f" {number:>{digits}} ", "accent" if marked else "muted")]
             spans += self._line(line, width - digits - 2)
-            rows.append(row(*spans, ground="idle" if marked else "screen"))
+            rows.append(row(*spans, background="idle" if marked else "screen"))
         mark = (document.name, document.mark)
         if mark != self._shown_mark:
             # Another item: bring it into view, once; after that the operator scrolls as he likes.
@@ -54,7 +54,7 @@ class DocumentPane(ScrollPane):
 
     def find(self, direction: int) -> bool:
         """Scroll to the next line with the needle; False where there is none."""
-        document = self.state.view.document
+        document = self.state.snapshot.document
         if document is None or not self.needle:
             return False
         wanted = self.needle.casefold()

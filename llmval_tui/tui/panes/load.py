@@ -6,7 +6,7 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Outcome
 from llmval_tui.terminal.format import number
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
-from llmval_tui.tui.data.run_follower import RunView
+from llmval_tui.tui.data.run_follower import RunSnapshot
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
@@ -47,7 +47,7 @@ class LoadPane(ScrollPane):
         return load_rows(self.state.run, width, self.size.height, self.glyphs)
 
 
-def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> list[Row]:
+def load_rows(run: RunSnapshot | None, width: int, height: int, glyphs: Glyphs) -> list[Row]:
     """The pane's rows; charts are two rows high where there is room."""
     if run is None:
         return [row(), row((" This step has no run yet: r runs it, c completes it.", "muted"))]
@@ -89,7 +89,7 @@ def load_rows(run: RunView | None, width: int, height: int, glyphs: Glyphs) -> l
     return rows
 
 
-def whole_run_rows(run: RunView, width: int, glyphs: Glyphs) -> list[Row]:
+def whole_run_rows(run: RunSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
     """The figures of a run that has ended, as its verdict has them: of all its requests, not of its last seconds."""
     verdict = run.verdict
     judged = verdict.metrics if verdict is not None else {}

@@ -10,18 +10,18 @@ from textual import events
 from llmval_tui.runs.store import LogFile
 from llmval_tui.terminal.cell_width import cell_len, set_cell_size
 from llmval_tui.terminal.format import size
-from llmval_tui.tui.data.log_file import LogLine, Window
-from llmval_tui.tui.data.log_reader import Ask, LogGrew, LogRead
-from llmval_tui.tui.data.run_follower import preferred
+from llmval_tui.tui.data.log_file import LogLine, LogWindow
+from llmval_tui.tui.data.log_reader import LogGrew, LogRead, LogRequest
+from llmval_tui.tui.data.run_follower import preferred_log
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
-from llmval_tui.tui.drawing.viewport import with_thumb
+from llmval_tui.tui.drawing.viewport import with_scrollbar
 from llmval_tui.tui.panes.document import cut_left
 from llmval_tui.tui.panes.run import log_name
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 if TYPE_CHECKING:
-    from llmval_tui.tui.data.log_merge import Merged
+    from llmval_tui.tui.data.log_merge import MergedLogs
 
 SEARCHING = "searching"
 
@@ -30,22 +30,22 @@ class LogPane(ScrollPane):
     """One log of the shown run at a time. Places are byte offsets; every read is a question to the reader's thread."""
 
     def __init__(
-        self, state: ScreenState, ask: Callable[[Ask], None], show: "Callable[[Path | Merged | None], None]"
+        self, state: ScreenState, ask: Callable[[LogRequest], None], show: "Callable[[Path | MergedLogs | None], None]"
     ) -> None:
         super().__init__(id="log")
         self.state = state
         self._ask = ask
-        self._search: Ask | None = None  # the search under way
+        self._search: LogRequest | None = None  # the search under way
         self._show = show
         self.following = True
-        self.window = Window((), 0, 0, 0)
+        self.window = LogWindow((), 0, 0, 0)
         self.new_lines = 0
         self.needle = ""
         self.message = ""
         self.left = 0
         self.file: LogFile | None = None
         self.all_ranks = False
-        self._source: Path | Merged | None = None  # what the reader was asked to show
+        self._source: Path | MergedLogs | None = None  # what the reader was asked to show
         self._file_size = 0
         self._found: int | None = None
         self._chosen: tuple[str, int | None, str] | None = None  # the log the operator turned to, kept from run to run
@@ -54,8 +54,8 @@ class LogPane(ScrollPane):
     def _count(self) -> int:
         return max(1, self.size.height - 1)
 
-    def _request(self, ask: Ask) -> None:
-        """Ask the reader; what was asked before is dropped, a search under way too."""
+    def _request(self, ask: LogRequest) -> None:
+        """LogRequest the reader; what was asked before is dropped, a search under way too."""
         if ask.kind == "find":
             self._search, self.message = ask, SEARCHING
         elif self._search is not None:
@@ -68,7 +68,7 @@ class LogPane(ScrollPane):
         chosen = next((log for log in logs if (log.label, log.rank, log.stream) == self._chosen), None)
         if chosen is None:
             chosen = next((log for log in logs if self.file is not None and log.path == self.file.path), None)
-        self._turn(chosen or preferred(logs))
+        self._turn(chosen or preferred_log(logs))
 
     def toggle_merged(self) -> None:
         """All logs of the run in one view, or one log again."""
@@ -88,23 +88,23 @@ class LogPane(ScrollPane):
         self._turn(log)
 
     def _turn(self, log: LogFile | None) -> None:
-        source: Path | Merged | None = log.path if log else None
+        source: Path | MergedLogs | None = log.path if log else None
         if self.all_ranks and self.state.run is not None and self.state.run.logs:
-            from llmval_tui.tui.data.log_merge import merged
+            from llmval_tui.tui.data.log_merge import merge_logs
 
-            source = merged(self.state.run.logs)
+            source = merge_logs(self.state.run.logs)
         self.file = log
         if source == self._source:
             return
         self._source = source
-        self.window, self.new_lines, self._found, self._file_size = Window((), 0, 0, 0), 0, None, 0
+        self.window, self.new_lines, self._found, self._file_size = LogWindow((), 0, 0, 0), 0, None, 0
         self.following, self.message, self._search = True, "", None
         self._show(source)
         if log is not None:
-            self._request(Ask("end", self._count))
+            self._request(LogRequest("end", self._count))
         self.repaint()
 
-    def take_read(self, read: LogRead) -> None:
+    def show_read(self, read: LogRead) -> None:
         """An answer of the reader."""
         if self.file is None or read.path != self._source:
             return
@@ -124,12 +124,12 @@ class LogPane(ScrollPane):
         self.window = read.window
         self._file_size = read.window.size
         if read.ask.kind == "find":
-            self._bring_into_sight()
+            self._scroll_sideways()
         if not self.following and read.ask.kind == "from" and self.window.end >= self.window.size:
             self.action_follow()
         self.repaint()
 
-    def take_growth(self, grown: LogGrew) -> None:
+    def show_growth(self, grown: LogGrew) -> None:
         """The file has grown behind what is shown, or begins anew."""
         if self.file is None or grown.path != self._source:
             return
@@ -148,7 +148,7 @@ class LogPane(ScrollPane):
         drawn = [self._line(line, room) for line in self.window.lines[-(height - 1) :]]
         if not drawn and not self._file_size:
             drawn = [row((" Nothing has been written to this log so far.", "muted"))]
-        return [self._title(width), *self._with_thumb(drawn, width, height - 1)]
+        return [self._title(width), *self._with_scrollbar(drawn, width, height - 1)]
 
     def _title(self, width: int) -> Row:
         """Which log, and how it is read; where room is short whole parts go from the end, where what says least is."""
@@ -171,7 +171,7 @@ class LogPane(ScrollPane):
             parts.append((f"  paused, {self.new_lines:,} new lines below" if self.new_lines else "  paused", "key"))
         if self.needle:
             parts.append((f"  /{self.needle}", "muted"))
-        keymap = self.styled.keymap
+        keymap = self.styled_app.keymap
         for keys, text in (
             ("" if self.following else keymap.shown("end"), "follow"),
             ("" if self.all_ranks else keymap.shown("other_previous", "other_next"), "others"),
@@ -187,19 +187,19 @@ class LogPane(ScrollPane):
                 break
             shown.append((text, role))
             room -= cell_len(text)
-        return row(*shown, ground="bar")
+        return row(*shown, background="bar")
 
     def _line(self, line: LogLine, width: int) -> Row:
         text = cut_left(line.text, self.left) if self.left else line.text
         if cell_len(text) > width:
             text = set_cell_size(text, max(1, width - 1)) + self.glyphs.ellipsis
-        ground = "idle" if line.offset == self._found else "screen"
+        background = "idle" if line.offset == self._found else "screen"
         spans: list[Span] = [(" ", "text")]
         done = 0
         for at in self._places(text):
             spans += [(text[done:at], "text"), (text[at : at + len(self.needle)], "key")]
             done = at + len(self.needle)
-        return row(*spans, (text[done:], "text"), ground=ground)
+        return row(*spans, (text[done:], "text"), background=background)
 
     def _places(self, text: str) -> list[int]:
         """Where the needle is in a line, by characters."""
@@ -214,7 +214,7 @@ class LogPane(ScrollPane):
             at = folded.find(self.needle, at + len(self.needle))
         return found
 
-    def _bring_into_sight(self) -> None:
+    def _scroll_sideways(self) -> None:
         """Shift the lines so that the place just found is not beyond the edge; back again where no shift is needed."""
         text = next((line.text for line in self.window.lines if line.offset == self._found), "")
         places = self._places(text)
@@ -226,7 +226,7 @@ class LogPane(ScrollPane):
             elif not self.left <= start <= end <= self.left + room:
                 self.left = max(0, start - room // 3)
 
-    def _with_thumb(self, drawn: list[Row], width: int, height: int) -> list[Row]:
+    def _with_scrollbar(self, drawn: list[Row], width: int, height: int) -> list[Row]:
         window = self.window
         if not window.lines or (window.start == 0 and window.end >= self._file_size):
             return drawn
@@ -234,7 +234,7 @@ class LogPane(ScrollPane):
         hidden = max(1, self._file_size - (window.end - window.start))
         top = min(1000, round(1000 * window.start / hidden))
         count = 1000 + height
-        return [with_thumb(r, y, width, height, top, count, self.glyphs.ascii) for y, r in enumerate(drawn)]
+        return [with_scrollbar(r, y, width, height, top, count, self.glyphs.ascii) for y, r in enumerate(drawn)]
 
     def on_resize(self) -> None:
         super().on_resize()
@@ -245,17 +245,19 @@ class LogPane(ScrollPane):
         self._ask_again()
 
     def _ask_again(self) -> None:
-        """Ask for what is shown, in as many lines as there is room for now."""
+        """LogRequest for what is shown, in as many lines as there is room for now."""
         if self._search is not None:  # the prompt that asked for it has just given its row back
             self._request(replace(self._search, count=self._count))
         elif self.file is not None:
-            kind = Ask("end", self._count) if self.following else Ask("from", self._count, self.window.start)
+            kind = (
+                LogRequest("end", self._count) if self.following else LogRequest("from", self._count, self.window.start)
+            )
             self._request(kind)
 
     def action_follow(self) -> None:
         """Follow the end from now on."""
         self.following, self.new_lines, self.message = True, 0, ""
-        self._request(Ask("end", self._count))
+        self._request(LogRequest("end", self._count))
         self.repaint()
 
     def action_move(self, rows: int) -> None:
@@ -266,22 +268,22 @@ class LogPane(ScrollPane):
         if rows > 0:
             # Counted in lines that are shown; from the last one on, the file says what follows.
             index = min(rows, len(lines) - 1)
-            self._request(Ask("from", self._count, lines[index].offset))
+            self._request(LogRequest("from", self._count, lines[index].offset))
             return
         self.following = False
         index = len(lines) + rows
         end = lines[index].offset if index > 0 else self.window.start
         if end == 0 or self.window.start == 0:
-            self._request(Ask("from", self._count, 0))
+            self._request(LogRequest("from", self._count, 0))
         else:
-            self._request(Ask("before", self._count, end))
+            self._request(LogRequest("before", self._count, end))
 
     def action_end(self, direction: int) -> None:
         if direction > 0:
             self.action_follow()
         else:
             self.following = False
-            self._request(Ask("from", self._count, 0))
+            self._request(LogRequest("from", self._count, 0))
 
     def find(self, direction: int) -> bool:
         """Search on from the place found last, or from what is shown."""
@@ -293,10 +295,10 @@ class LogPane(ScrollPane):
             found = self._found
             later = [line.offset for line in self.window.lines if found is not None and line.offset > found]
             start = self.window.start if found is None else later[0] if later else found + 1
-            self._request(Ask("find", self._count, start, self.needle))
+            self._request(LogRequest("find", self._count, start, self.needle))
         else:
             start = self.window.end if self._found is None else self._found
-            self._request(Ask("find", self._count, start, self.needle, up=True))
+            self._request(LogRequest("find", self._count, start, self.needle, up=True))
         self.repaint()
         return True
 
@@ -304,7 +306,7 @@ class LogPane(ScrollPane):
         """Back to plain reading."""
         self.needle, self._found = "", None
         if self._search is not None:
-            self._request(Ask("from", self._count, self.window.start))
+            self._request(LogRequest("from", self._count, self.window.start))
         self.message = ""
         self.repaint()
 

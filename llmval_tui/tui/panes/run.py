@@ -9,7 +9,7 @@ from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import NOT_AVAILABLE, duration, fit, number, parse_utc, wrap
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.drawing.labels import plain_text
+from llmval_tui.tui.drawing.labels import strip_markdown
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.text_rows import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llmval_tui.runs.records import Verdict
     from llmval_tui.runs.store import LogFile
     from llmval_tui.telemetry.sample import GpuSample
-    from llmval_tui.tui.data.run_follower import RunView
+    from llmval_tui.tui.data.run_follower import RunSnapshot
 
 UTC = timezone.utc  # noqa: UP017
 
@@ -46,20 +46,20 @@ class RunPane(ScrollPane):
 def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
     """The pane's rows."""
     rows: list[Row] = []
-    if state.view.trouble:
+    if state.snapshot.problem:
         rows += paragraph(
-            "The list on disk could not be read; what is shown is the last good one. " + state.view.trouble,
+            "The list on disk could not be read; what is shown is the last good one. " + state.snapshot.problem,
             "bad",
             width,
         )
         rows.append(row())
-    status = state.view.status(state.key)
+    status = state.snapshot.status(state.key)
     if status is None:
         rows.append(row((" choose a step", "muted")))
         return rows
     sign = state.sign(status.step, status.state)
     rows.append(row((f" {status.step.number} ", "title"), (f" {glyphs.sign(sign)} {sign.word}", sign.role)))
-    rows += paragraph(plain_text(status.step.text), "text", width)
+    rows += paragraph(strip_markdown(status.step.text), "text", width)
     if status.step.deviation:
         rows += labelled("deviation on record", status.step.deviation, "warn", width)
     detail = state.detail
@@ -67,18 +67,18 @@ def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
         return [*rows, row(), row((" looking it up", "muted"))]
     run = detail.run
     if run is not None and (run.alive or run.verdict is not None or detail.back):
-        rows += run_part(run, state.now(), width, glyphs, f"run {detail.runs - detail.back} of {detail.runs}")
+        rows += run_section(run, state.now(), width, glyphs, f"run {detail.runs - detail.back} of {detail.runs}")
         if run.alive:
-            rows += now_part(run, state, width, glyphs)
-        rows += tail_part(run, width, glyphs)
+            rows += now_section(run, state, width, glyphs)
+        rows += tail_section(run, width, glyphs)
     if run is None or not run.alive:
-        rows += proposal_part(detail.proposal, width, glyphs)
+        rows += proposal_section(detail.proposal, width, glyphs)
     if run is not None and not run.alive and run.verdict is None and not detail.back:
-        rows += run_part(run, state.now(), width, glyphs, f"run {detail.runs} of {detail.runs}")
+        rows += run_section(run, state.now(), width, glyphs, f"run {detail.runs} of {detail.runs}")
     return rows
 
 
-def proposal_part(proposal: "Proposal | None", width: int, glyphs: Glyphs) -> list[Row]:
+def proposal_section(proposal: "Proposal | None", width: int, glyphs: Glyphs) -> list[Row]:
     """What the item would do now."""
     if proposal is None:
         return []
@@ -98,7 +98,7 @@ def proposal_part(proposal: "Proposal | None", width: int, glyphs: Glyphs) -> li
     return rows
 
 
-def run_part(run: "RunView", now: float, width: int, glyphs: Glyphs, which: str) -> list[Row]:
+def run_section(run: "RunSnapshot", now: float, width: int, glyphs: Glyphs, which: str) -> list[Row]:
     """The run: how far it is while it lives, how it was judged afterwards."""
     rows = heading(f"Run {run.state}" if run.verdict is None else "Verdict", width, glyphs, which)
     if run.verdict is not None:
@@ -139,7 +139,7 @@ GLANCE = (
 )
 
 
-def now_part(run: "RunView", state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
+def now_section(run: "RunSnapshot", state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
     """What the run measures and what the hardware does, a row each; the panes Load and Telemetry have the rest."""
     from llmval_tui.tui.widgets.sparkline import nice_top
 
@@ -166,7 +166,7 @@ def gpu_summary(gpus: "Sequence[GpuSample]") -> str:
     return f"{len(gpus)}: " + ", ".join(parts)
 
 
-def tail_part(run: "RunView", width: int, glyphs: Glyphs) -> list[Row]:
+def tail_section(run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[Row]:
     """The last lines that the run wrote."""
     if not run.tail or run.tail_of is None:
         return []

@@ -14,7 +14,7 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.sparkline import bar, nice_top, strip
 
 LABEL = 9  # cells of a chart's name and of the blanks around it
-IDLE = "gpu_idle"  # a reason for lower clocks that is nobody's trouble
+IDLE = "gpu_idle"  # a reason for lower clocks that is nobody's problem
 FIGURE = 18  # cells of a chart's figures
 VALUE = 11  # of them for the newest value
 
@@ -34,8 +34,8 @@ def telemetry_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) 
     """The pane's rows, in the richest form in which all GPUs fit into `height`, else in the densest."""
     history = state.telemetry
     rows = [source_row(state, glyphs)]
-    if state.recorder_trouble and state.recorded_of is None:
-        rows += [row((f" {line}", "bad")) for line in wrap(state.recorder_trouble, width - 2)]
+    if state.recorder_problem and state.recorded_of is None:
+        rows += [row((f" {line}", "bad")) for line in wrap(state.recorder_problem, width - 2)]
     last = history.last
     if last is None:
         rows.append(row((" no sample yet", "muted")))
@@ -53,7 +53,7 @@ def telemetry_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) 
         rows += gpu_rows(gpu, history, width, glyphs, form, stale)
         rows += note_rows(last.notes, gpu.index, width)
     if form == 1:
-        rows += ill_rows(last.gpus, width)
+        rows += problem_rows(last.gpus, width)
     return [*rows, *tail]
 
 
@@ -92,10 +92,10 @@ def gpu_rows(
         # The title's row also carries what has no chart here; where it is short, it does without clock and name.
         extra = [heat, memory, links]
         for less in ({"clock": False}, {"clock": False, "name": False}):
-            if cell_len(title.plain) + cell_len(in_a_row(extra)) > width:
+            if cell_len(title.plain) + cell_len(join_parts(extra)) > width:
                 title = title_row(gpu, width, lost, stale, **less)
-        figures = in_a_row(extra, width - cell_len(title.plain))
-        half, other = halves(width)
+        figures = join_parts(extra, width - cell_len(title.plain))
+        half, other = half_widths(width)
         return [
             row(*title.spans, (figures, "muted" if stale else "text")),
             row(
@@ -103,7 +103,7 @@ def gpu_rows(
                 *chart("power", power_chart(gpu, series), other, glyphs, "chart2", stale),
             ),
         ]
-    half, other = halves(width)
+    half, other = half_widths(width)
     link_top = link_range(history)
     temperature = f"{number(gpu.temperature_c)} °C"
     rx, tx = series["nvlink_rx_gb_per_s"], series["nvlink_tx_gb_per_s"]
@@ -128,12 +128,12 @@ def gpu_rows(
     ]
 
 
-def halves(width: int) -> tuple[int, int]:
+def half_widths(width: int) -> tuple[int, int]:
     """The widths of two charts side by side, each with the blank before it."""
     return (width - 1) // 2, width // 2
 
 
-def in_a_row(parts: Sequence[str], room: int | None = None) -> str:
+def join_parts(parts: Sequence[str], room: int | None = None) -> str:
     """Parts of a title row, two blanks before each; of those at the end only as many as fit, for half a figure is a
     wrong one."""
     text = ""
@@ -204,7 +204,7 @@ def title_row(
     if more:
         figures += used_for(gpu)
     room = width - sum(cell_len(text) for text, _ in spans)
-    return row(*spans, (in_a_row(figures, room), "muted"))
+    return row(*spans, (join_parts(figures, room), "muted"))
 
 
 def slowed_by(gpu: GpuSample) -> list[str]:
@@ -248,11 +248,11 @@ def one_row(gpu: GpuSample, series: dict[str, Series], memory: str, width: int, 
     util = series["sm_util_percent"]
     values = list(util.values)[-2 * room - 2 :]
     drawn = strip(values, 100.0, room, glyphs, util.count - len(values))
-    flag: Span = ("!", "bad") if ills(gpu) else (" ", "text")
+    flag: Span = ("!", "bad") if gpu_problems(gpu) else (" ", "text")
     return row((f" GPU {gpu.index:<2}", "title"), flag, (drawn, "muted" if stale else "chart"), (figures, role))
 
 
-def ills(gpu: GpuSample) -> list[str]:
+def gpu_problems(gpu: GpuSample) -> list[str]:
     """What is the matter with a GPU, in a dense row a mere sign."""
     found = [] if gpu.xid is None else [f"XID {gpu.xid}"]
     found += [f"throttled: {reason}" for reason in slowed_by(gpu)]
@@ -260,11 +260,11 @@ def ills(gpu: GpuSample) -> list[str]:
     return found if gpu.sm_util_percent is not None else [*found, "no reading of its utilisation"]
 
 
-def ill_rows(gpus: Sequence[GpuSample], width: int) -> list[Row]:
+def problem_rows(gpus: Sequence[GpuSample], width: int) -> list[Row]:
     """What each sign in the dense rows means, one row a cause with the GPUs that have it."""
     having: dict[str, list[int]] = {}
     for gpu in gpus:
-        for ill in ills(gpu):
+        for ill in gpu_problems(gpu):
             having.setdefault(ill, []).append(gpu.index)
     return [
         row((" ! ", "bad"), (f"{ill}: ", "warn"), (fit(f"GPU {ranges(which)}", width - 5 - len(ill), ""), "text"))
@@ -285,13 +285,13 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def host_rows(host: HostSample, history: TelemetryHistory, width: int, glyphs: Glyphs, stale: bool) -> list[Row]:
     """Processor, memory, network and disk of the host."""
-    half, other = halves(width)
+    half, other = half_widths(width)
     series = history.host
     cores = f" of {host.cpu_count} cores" if host.cpu_count else ""
     title: list[Span] = [(" Host", "title"), (f"  load {number(host.load_1m)}{cores}", "text")]
     inward, outward = number(host.network_rx_mb_per_s), number(host.network_tx_mb_per_s)
     more = [f"network in {inward} out {outward} MB/s", f"disk free {gib(host.disk_free_bytes)} GiB"]
-    title.append((in_a_row(more, width - sum(cell_len(text) for text, _ in title)), "muted"))
+    title.append((join_parts(more, width - sum(cell_len(text) for text, _ in title)), "muted"))
     used, total = series["memory_gib"], host.memory_total_bytes
     top = total / 2**30 if total else nice_top(used.values, 1.0)
     memory = used, top, whole_gib(host.memory_used_bytes, total)

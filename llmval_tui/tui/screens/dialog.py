@@ -14,7 +14,7 @@ from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import fit
 from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.keys import Keymap
-from llmval_tui.tui.widgets.row_widget import Painted
+from llmval_tui.tui.widgets.row_widget import RowWidget
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Body(ScrollPane):
         return self._build(width)
 
 
-class DialogTitle(Painted):
+class DialogTitle(RowWidget):
     """What is asked."""
 
     def __init__(self, text: str) -> None:
@@ -53,8 +53,8 @@ class DialogTitle(Painted):
         return [Row(((fit(f" {self.text}", width, self.glyphs.ellipsis), "title"),), "cursor")]
 
 
-class Choices(Painted):
-    """The ways out; the one that Enter takes stands out by brackets as well as by its ground."""
+class Choices(RowWidget):
+    """The ways out; the one that Enter takes stands out by brackets as well as by its background."""
 
     class Made(Message):
         def __init__(self, choice: Choice) -> None:
@@ -88,7 +88,7 @@ class Choices(Painted):
                 self.post_message(self.Made(choice))
 
 
-class Boxed(ModalScreen[T]):
+class BoxScreen(ModalScreen[T]):
     """A screen above the others whose box is as wide as reading allows, on whatever size of terminal."""
 
     def on_mount(self) -> None:
@@ -107,7 +107,7 @@ class Boxed(ModalScreen[T]):
         raise NotImplementedError
 
 
-class Dialog(Boxed[str | None]):
+class Dialog(BoxScreen[str | None]):
     """Shows rows and waits for a choice; Esc means None, as does a choice without a value."""
 
     def __init__(self, title: str, build: Build, choices: Sequence[Choice], chosen: int = 0) -> None:

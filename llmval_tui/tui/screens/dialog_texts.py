@@ -8,7 +8,7 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Verdict
 from llmval_tui.terminal.format import hard_wrap
 from llmval_tui.terminal.glyphs import Glyphs
-from llmval_tui.tui.drawing.labels import short_text
+from llmval_tui.tui.drawing.labels import short_label
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.keys import PANE_TITLES, Keymap
 from llmval_tui.tui.widgets.text_rows import artifact_rows, command_rows, heading, labelled, paragraph
@@ -17,10 +17,10 @@ Planned = Sequence[tuple[Step, Proposal]]
 
 
 def work_rows(planned: Planned, effect: str, typed: str, width: int, glyphs: Glyphs) -> list[Row]:
-    """What exactly will be started: each step with its commands, deviations and refusals, then the command line."""
+    """What fit_rows will be started: each step with its commands, deviations and refusals, then the command line."""
     rows = paragraph(effect, "text", width) if effect else []
     for step, proposal in planned:
-        rows += [row(), row((f" {step.number} ", "title"), (short_text(step.text), "text"))]
+        rows += [row(), row((f" {step.number} ", "title"), (short_label(step.text), "text"))]
         rows += paragraph(proposal.summary, "muted", width, 3)
         if proposal.refusal:
             rows += labelled("cannot run", proposal.refusal, "warn", width)

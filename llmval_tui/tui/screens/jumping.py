@@ -31,11 +31,11 @@ class JumpingScreen(PlayingScreen):
         raise NotImplementedError
 
     def action_jump(self) -> None:
-        from llmval_tui.tui.widgets.jump_bar import JumpBar, labels
+        from llmval_tui.tui.widgets.jump_bar import JumpBar, assign_letters
 
         if self.state.jump is None:
-            in_sight = self._steps.targets_in_sight() if self.query_one("#left").display else []
-            self.state.jump = labels(in_sight)
+            in_sight = self._steps.visible_targets() if self.query_one("#left").display else []
+            self.state.jump = assign_letters(in_sight)
             self._came_from = self.focused
             self._keys.display = False
             self.mount(JumpBar(), after=self._keys)

@@ -7,12 +7,12 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 
-from llmval_tui.tui.cli_client import Commands
+from llmval_tui.tui.cli_client import CommandClient
 from llmval_tui.tui.data.history import TelemetryHistory
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.data.watcher import LiveTelemetry, Looked, RecorderState, Sampled, Telemetry, Watcher
-from llmval_tui.tui.data.workspace_view import FirstLook, Workspace
-from llmval_tui.tui.drawing.compositor import TightCompositor
+from llmval_tui.tui.data.watcher import LiveTelemetry, RecorderStatus, SamplesTaken, SnapshotTaken, Telemetry, Watcher
+from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace
+from llmval_tui.tui.drawing.compositor import DiffCompositor
 from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.panes.run import RunPane
 from llmval_tui.tui.screens.jumping import JumpingScreen
@@ -42,13 +42,13 @@ class MainScreen(JumpingScreen):
         self,
         state: ScreenState,
         workspace: Workspace,
-        commands: Commands,
+        commands: CommandClient,
         live: bool = True,
         replay: "Replay | None" = None,
-        first: FirstLook | None = None,
+        first: InitialSnapshot | None = None,
     ) -> None:
         super().__init__(state, workspace, commands)
-        self._compositor = TightCompositor()
+        self._compositor = DiffCompositor()
         settings = state.settings
         Keymap(settings.keys).rebind(self._bindings)
         self._watcher = Watcher(workspace, self.post_message, settings.interval, first)
@@ -83,9 +83,9 @@ class MainScreen(JumpingScreen):
         yield self._keys
 
     def on_mount(self) -> None:
-        if self._first is not None and self._first.view is not None:
-            self._watcher.shown = self._first.view
-            self.on_looked(Looked(self._first.view))
+        if self._first is not None and self._first.snapshot is not None:
+            self._watcher.shown = self._first.snapshot
+            self.on_snapshot_taken(SnapshotTaken(self._first.snapshot))
         self._watcher.start()
         self.set_timer(LATEST_S, self._complete)
         self.set_interval(max(0.5, min(1.0, self.state.settings.interval)), self._tick)
@@ -103,7 +103,7 @@ class MainScreen(JumpingScreen):
         self.panes.update(later_panes(self.state, self._reader))
         self.query_one("#right").mount(*(pane for name, pane in self.panes.items() if name != "run"))
         self._log.refresh_logs()
-        self._send_wish()
+        self._send_selection()
         if self._live is not None:
             self._live.start()
         _ = self._work  # its dialogs are imported now, and not when a key asks for one
@@ -127,22 +127,22 @@ class MainScreen(JumpingScreen):
 
     # What the threads found.
 
-    def on_looked(self, message: Looked) -> None:
-        before, state = self.state.view, self.state
-        state.take(message.view)
+    def on_snapshot_taken(self, message: SnapshotTaken) -> None:
+        before, state = self.state.snapshot, self.state
+        state.take(message.snapshot)
         self._steps.repaint()
         if self._reader is None:
             # What comes next takes the interpreter's time: not before the list is on the screen.
             self.call_after_refresh(self.set_timer, PAINTED_S, self._complete)
         else:
             self._log.refresh_logs()
-            self._send_wish()
-        self._tell_finished(before)
-        if state.view.judging and not state.settings.readonly:
+            self._send_selection()
+        self._announce_verdicts(before)
+        if state.snapshot.judging and not state.settings.readonly:
             self._settle()
         self._repaint()
 
-    def on_sampled(self, message: Sampled) -> None:
+    def on_samples_taken(self, message: SamplesTaken) -> None:
         state = self.state
         if message.source == "live":
             if message.restart:
@@ -156,23 +156,23 @@ class MainScreen(JumpingScreen):
             self.panes["telemetry"].repaint()
         self._header.repaint()
 
-    def on_recorder_state(self, message: RecorderState) -> None:
-        self.state.recorder_trouble = message.trouble
+    def on_recorder_status(self, message: RecorderStatus) -> None:
+        self.state.recorder_problem = message.problem
         self._repaint()
 
     def on_log_read(self, message: "LogRead") -> None:
-        self._log.take_read(message)
+        self._log.show_read(message)
 
     def on_log_grew(self, message: "LogGrew") -> None:
-        self._log.take_growth(message)
+        self._log.show_growth(message)
 
     def _tick(self) -> None:
         """Ages and the clock go on by themselves; a thread that hangs in the disk is told here."""
         import time
 
-        silent = time.monotonic() - self._watcher.last_look
+        silent = time.monotonic() - self._watcher.last_snapshot_s
         limit = 3 * self.state.settings.interval + 3
-        self.state.files_trouble = f"files: no answer for {silent:.0f} s" if silent > limit else None
+        self.state.files_problem = f"files: no answer for {silent:.0f} s" if silent > limit else None
         self._header.repaint()
         if self.shown in ("run", "telemetry"):
             self.panes[self.shown].repaint()
@@ -181,14 +181,14 @@ class MainScreen(JumpingScreen):
         for widget in (self._header, self._title, self._tabs, self._keys, self._steps, self.panes[self.shown]):
             widget.repaint()
 
-    def _send_wish(self) -> None:
-        self._watcher.wish(self.state.wish, self.state.recorded_file())
+    def _send_selection(self) -> None:
+        self._watcher.selection(self.state.selection, self.state.recorded_file())
 
-    def hurry(self) -> None:
+    def refresh_now(self) -> None:
         """Look at the files now."""
-        self._watcher.hurry()
+        self._watcher.refresh_now()
         if self._live is not None:
-            self._live.hurry()
+            self._live.refresh_now()
 
     # Moving between list and panes.
 
@@ -221,7 +221,7 @@ class MainScreen(JumpingScreen):
         self.panes["run"].top = 0
         if self._reader is not None:
             self._log.refresh_logs()
-        self._send_wish()
+        self._send_selection()
         self._repaint()
 
     def on_scroll_pane_opened(self, message: ScrollPane.Opened) -> None:
@@ -232,7 +232,7 @@ class MainScreen(JumpingScreen):
         if message.name in PANES:
             self._go(message.name)
             return
-        key = next((key for key in self.styled.keymap.all() if key.id == message.name), None)
+        key = next((key for key in self.styled_app.keymap.all() if key.id == message.name), None)
         if key is not None:
             self.call_later(self.run_action, key.action)
 
@@ -299,21 +299,21 @@ class MainScreen(JumpingScreen):
         if self.pane == "log":
             self._log.other(step)
         elif self.pane == "document":
-            names = state.view.document.names if state.view.document else ("",)
+            names = state.snapshot.document.names if state.snapshot.document else ("",)
             state.document = (state.document + step) % len(names)
             self._document.top = 0
         elif self.pane == "telemetry" and state.timeline is not None:
-            self.say("This is the recording that plays.")
+            self.toast("This is the recording that plays.")
         elif self.pane == "telemetry":
             recorded = state.run is not None and state.run.telemetry_bytes > 0
             state.recorded_of = state.run.id if recorded and state.run and state.recorded_of is None else None
             state.recorded = TelemetryHistory()
             if not recorded:
-                self.say("The run that is shown has no telemetry on record: this is the live hardware.")
+                self.toast("The run that is shown has no telemetry on record: this is the live hardware.")
         elif state.detail is not None and state.detail.runs:
             # `[` goes to older runs, `]` to newer ones, as time goes from left to right.
             state.back = max(0, min(state.back - step, state.detail.runs - 1))
-        self._send_wish()
+        self._send_selection()
         self._repaint()
 
     # Searching.
@@ -343,14 +343,14 @@ class MainScreen(JumpingScreen):
         elif message.pane == "document":
             self._document.needle = message.text
             if message.text and not self._document.find(1):
-                self.say(f"“{message.text}” is not in this document.", "warning")
+                self.toast(f"“{message.text}” is not in this document.", "warning")
         else:
             self._steps.filtered()
 
     def action_find_next(self, direction: int) -> None:
         pane = self._log if self.pane == "log" else self._document if self.pane == "document" else None
         if pane is not None and pane.needle and not pane.find(direction):
-            self.say(f"“{pane.needle}” is not found.", "warning")
+            self.toast(f"“{pane.needle}” is not found.", "warning")
 
     def action_follow(self) -> None:
         if self.pane == "log":
@@ -376,5 +376,5 @@ class MainScreen(JumpingScreen):
 
     def changed(self) -> None:
         """Ask for another picture, and repaint."""
-        self._send_wish()
+        self._send_selection()
         self._repaint()

@@ -7,14 +7,14 @@ from llmval_tui.tui.screens.dialog import Choice, Dialog
 from llmval_tui.tui.widgets.text_rows import paragraph
 
 
-class Options(Dialog):
+class OptionsDialog(Dialog):
     """`s` turns the smoke preset, `a` the adaptation; `preset` and `adapt` hold what was set."""
 
     def __init__(self, preset: str | None, adapt: bool) -> None:
         self.preset = preset
         self.adapt = adapt
         super().__init__(
-            "Options of the next run", self._rows, [Choice("y", "use these", "yes"), Choice("n", "cancel", "")]
+            "OptionsDialog of the next run", self._rows, [Choice("y", "use these", "yes"), Choice("n", "cancel", "")]
         )
 
     def _rows(self, width: int) -> list[Row]:

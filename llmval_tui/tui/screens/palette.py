@@ -14,13 +14,13 @@ from textual.widgets import Input
 
 from llmval_tui.terminal.format import fit
 from llmval_tui.tui.drawing.rows import Row, row
-from llmval_tui.tui.keys import Key, places
-from llmval_tui.tui.screens.dialog import Boxed, DialogTitle
+from llmval_tui.tui.keys import Key, pane_names
+from llmval_tui.tui.screens.dialog import BoxScreen, DialogTitle
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PaletteEntry:
     """One row: what it does, its key, the action, and the panes where it does something (none: everywhere)."""
 
     text: str
@@ -29,18 +29,18 @@ class Entry:
     where: tuple[str, ...] = ()
 
 
-def entries(keys: Iterable[Key], readonly: bool, themes: Iterable[str]) -> list[Entry]:
+def palette_entries(keys: Iterable[Key], readonly: bool, themes: Iterable[str]) -> list[PaletteEntry]:
     """Everything the palette offers: what the keys do, then the themes."""
     found = [
-        Entry(key.help, key.shown if key.keys else "", key.action, key.where)
+        PaletteEntry(key.help, key.shown if key.keys else "", key.action, key.where)
         for key in keys
         if key.id not in ("palette", "back") and not (key.changes and readonly)
     ]
-    return found + [Entry(f"Theme: {name}", "", f"theme({name!r})") for name in themes]
+    return found + [PaletteEntry(f"Theme: {name}", "", f"theme({name!r})") for name in themes]
 
 
-def matching(offered: Sequence[Entry], typed: str) -> list[Entry]:
-    """The entries that have every word that was typed; first those in which one begins with the first of them."""
+def matching_entries(offered: Sequence[PaletteEntry], typed: str) -> list[PaletteEntry]:
+    """The entries with every typed word; entries with a word that begins with the first one come first."""
     words = typed.casefold().split()
     found = [entry for entry in offered if all(word in entry.text.casefold() for word in words)]
     if not words:
@@ -48,10 +48,10 @@ def matching(offered: Sequence[Entry], typed: str) -> list[Entry]:
     return sorted(found, key=lambda entry: f" {words[0]}" not in f" {entry.text.casefold()}")
 
 
-class Offered(ScrollPane):
-    """The entries that match, with a cursor."""
+class EntryList(ScrollPane):
+    """The matching entries, with a cursor."""
 
-    def __init__(self, offered: Sequence[Entry], pane: str) -> None:
+    def __init__(self, offered: Sequence[PaletteEntry], pane: str) -> None:
         super().__init__(id="offered")
         self.can_focus = False  # keys go to the input
         self.offered = offered
@@ -60,12 +60,12 @@ class Offered(ScrollPane):
         self.cursor = 0
 
     def show(self, typed: str) -> None:
-        self.found = matching(self.offered, typed)
+        self.found = matching_entries(self.offered, typed)
         self.cursor = self.top = 0
         self.repaint()
 
     @property
-    def chosen(self) -> Entry | None:
+    def chosen(self) -> PaletteEntry | None:
         return self.found[self.cursor] if self.cursor is not None and self.cursor < len(self.found) else None
 
     def content(self, width: int) -> Sequence[Row]:
@@ -74,7 +74,7 @@ class Offered(ScrollPane):
         rows = []
         for index, entry in enumerate(self.found):
             there = not entry.where or self.pane in entry.where
-            elsewhere = "" if there else f" in {places(entry.where)}"
+            elsewhere = "" if there else f" in {pane_names(entry.where)}"
             sign = self.glyphs.cursor if index == self.cursor else " "
             shown = fit(self.glyphs.key(entry.shown), 10, self.glyphs.ellipsis)
             text = fit(self.glyphs.key(entry.text), max(8, width - 12 - len(elsewhere)), self.glyphs.ellipsis)
@@ -86,12 +86,12 @@ class Offered(ScrollPane):
         return Row(shown.spans, "cursor" if index == self.cursor else "screen", shown.target)
 
 
-class Palette(Boxed[Entry | None]):
+class Palette(BoxScreen[PaletteEntry | None]):
     """Words find actions, Enter gives the one under the cursor, Esc none."""
 
-    def __init__(self, offered: Sequence[Entry], pane: str) -> None:
+    def __init__(self, offered: Sequence[PaletteEntry], pane: str) -> None:
         super().__init__()
-        self._offered = Offered(offered, pane)
+        self._offered = EntryList(offered, pane)
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
@@ -103,7 +103,7 @@ class Palette(Boxed[Entry | None]):
         self.query_one(Input).focus()
 
     def fit_height(self, width: int) -> None:
-        # As high as all entries need, so that the box stays where it is while words are typed.
+        # As high as all palette_entries need, so that the box stays where it is while words are typed.
         self._offered.styles.height = max(1, min(len(self._offered.offered), self.size.height - 6))
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -113,7 +113,7 @@ class Palette(Boxed[Entry | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         # What stands in the input counts, not the list: its message may still be on the way.
         event.stop()
-        found = matching(self._offered.offered, event.value)
+        found = matching_entries(self._offered.offered, event.value)
         if found == self._offered.found:
             self.dismiss(self._offered.chosen) if found else None
         elif found:

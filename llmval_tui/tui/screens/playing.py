@@ -1,14 +1,14 @@
 """The keys of a replay: pause, seek, speed. Without a recording they do nothing."""
 
-from llmval_tui.tui.screens.actions import DeedScreen
+from llmval_tui.tui.screens.actions import ActionScreen
 
 
-class PlayingScreen(DeedScreen):
+class PlayingScreen(ActionScreen):
     """A screen that a recording may be played on."""
 
     def action_replay_pause(self) -> None:
         if self.state.timeline is not None:
-            self.state.timeline.toggle()
+            self.state.timeline.toggle_pause()
             self.played()
 
     def action_replay_seek(self, seconds: int) -> None:
@@ -18,7 +18,7 @@ class PlayingScreen(DeedScreen):
 
     def action_replay_part(self, tenths: int) -> None:
         if self.state.timeline is not None:
-            self.state.timeline.seek_part(tenths)
+            self.state.timeline.seek_tenths(tenths)
             self.played()
 
     def action_replay_speed(self, steps: int) -> None:
@@ -28,5 +28,5 @@ class PlayingScreen(DeedScreen):
 
     def played(self) -> None:
         """The clock of the replay was changed: show what is there now."""
-        self.hurry()
+        self.refresh_now()
         self.changed()

@@ -5,10 +5,10 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from llmval_tui.tui.screens.dialog import Body, Boxed, Build, DialogTitle
+from llmval_tui.tui.screens.dialog import Body, BoxScreen, Build, DialogTitle
 
 
-class Entry(Boxed[str | None]):
+class TextDialog(BoxScreen[str | None]):
     """Shows rows and an input; Enter gives the text, Esc gives None. An empty text is not taken."""
 
     def __init__(self, title: str, build: Build, hint: str) -> None:

@@ -1,4 +1,4 @@
-"""The keys that change something: each asks, says exactly what will happen, and starts a command."""
+"""The keys that change something: each asks, says fit_rows what will happen, and starts a command."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,49 +6,49 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.tui.cli_client import Answer, Commands, argv_for_run
-from llmval_tui.tui.drawing.labels import short_text
+from llmval_tui.tui.cli_client import CommandClient, CommandResult, argv_for_run
+from llmval_tui.tui.drawing.labels import short_label
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.screens.dialog import Choice, Dialog
 from llmval_tui.tui.screens.dialog_texts import Planned, question_rows, work_rows
-from llmval_tui.tui.screens.text_dialog import Entry
+from llmval_tui.tui.screens.text_dialog import TextDialog
 from llmval_tui.tui.widgets.text_rows import paragraph
 
 if TYPE_CHECKING:
-    from llmval_tui.tui.screens.actions import DeedScreen
+    from llmval_tui.tui.screens.actions import ActionScreen
 
 
 class Work:
     """Carries out what the operator asks for, one thing at a time."""
 
-    def __init__(self, screen: "DeedScreen", commands: Commands) -> None:
+    def __init__(self, screen: "ActionScreen", commands: CommandClient) -> None:
         self._screen = screen
         self._commands = commands
         self._busy: str | None = None
         self._settled: str | None = None
-        self.asking = False  # a dialog is being made ready: the next key is meant for it
+        self.dialog_pending = False  # a dialog is being made ready: the next key is meant for it
 
     async def start(self, *, tick: bool, everything: bool = False) -> None:
         """Ask, then run the marked steps, or the chosen one, or all that are left."""
         screen, state = self._screen, self._screen.state
         steps = self._steps(everything)
         if not steps:
-            screen.say(
+            screen.toast(
                 "Every step is ticked: nothing is left to do." if everything else "Choose a step first.", "warning"
             )
             return
-        if state.view.plan is not None:
-            screen.say(f"The plan {state.view.plan} is at work here: wait for it, or stop it with x.", "warning")
+        if state.snapshot.plan is not None:
+            screen.toast(f"The plan {state.snapshot.plan} is at work here: wait for it, or stop it with x.", "warning")
             return
         keys = tuple(step.key for step in steps)
-        self.asking = True
+        self.dialog_pending = True
         try:
-            planned = await asyncio.to_thread(screen.workspace.proposals, keys, state.wish)
+            planned = await asyncio.to_thread(screen.workspace.proposals, keys, state.selection)
         except Refused as refusal:
-            screen.say(str(refusal), "error")
+            screen.toast(str(refusal), "error")
             return
         finally:
-            self.asking = False
+            self.dialog_pending = False
         numbers = [step.number for step, _ in planned]
         words = argv_for_run(
             state.settings, numbers, everything=everything, tick=tick, preset=state.preset, adapt=state.adapt
@@ -78,7 +78,7 @@ class Work:
 
     def _steps(self, everything: bool) -> list[Step]:
         state = self._screen.state
-        steps = [status.step for status in state.view.steps]
+        steps = [status.step for status in state.snapshot.steps]
         if everything:
             return [step for step in steps if not step.checked]
         marked = [step for step in steps if step.key in state.marks]
@@ -101,14 +101,14 @@ class Work:
         """Ask, then stop the shown run or the whole plan."""
         screen, state = self._screen, self._screen.state
         run = state.run if state.run is not None and state.run.alive else None
-        if run is None and not state.view.active and state.view.plan is None:
-            screen.say("Nothing is at work here.", "information")
+        if run is None and not state.snapshot.active and state.snapshot.plan is None:
+            screen.toast("Nothing is at work here.", "information")
             return
         ladder = "The run gets SIGINT, then SIGTERM, then SIGKILL, until nothing of it is left. What it recorded stays."
         choices = []
         if run is not None:
             choices.append(Choice("y", f"stop run of {run.intent.step.number}", f"run {run.id}", True))
-        if state.view.plan is not None or run is None:
+        if state.snapshot.plan is not None or run is None:
             choices.append(Choice("a", "stop everything", "all", True))
         choices.append(Choice("n", "leave it", ""))
         answer = await screen.app.push_screen_wait(
@@ -124,7 +124,7 @@ class Work:
         if step is None:
             return
         if step.checked:
-            screen.say(f"{step.number} is ticked already.", "information")
+            screen.toast(f"{step.number} is ticked already.", "information")
             return
         text = (
             "You tick it on your own word: no run of llmval backs it. The note goes into docs/TODO.md with your tick. "
@@ -132,9 +132,9 @@ class Work:
         )
 
         def build(width: int) -> list[Row]:
-            return [row((f" {step.number} {short_text(step.text)}", "title")), *paragraph(text, "text", width)]
+            return [row((f" {step.number} {short_label(step.text)}", "title")), *paragraph(text, "text", width)]
 
-        note = await screen.app.push_screen_wait(Entry(f"Tick {step.number} by hand", build, "note"))
+        note = await screen.app.push_screen_wait(TextDialog(f"Tick {step.number} by hand", build, "note"))
         if note:
             await self.do(f"ticking {step.number}", lambda: self._commands.tick(step.number, note))
 
@@ -142,7 +142,7 @@ class Work:
         """Show what the verdict of the shown run asks, and pass on the answer."""
         screen, run = self._screen, self._screen.state.run
         if run is None or run.verdict is None or run.verdict.question is None:
-            screen.say("No verdict asks anything here.", "information")
+            screen.toast("No verdict asks anything here.", "information")
             return
         verdict, question = run.verdict, run.verdict.question
 
@@ -150,7 +150,7 @@ class Work:
             return question_rows(verdict, width, screen.glyphs)
 
         if question.get("kind") == "link":
-            link = await screen.app.push_screen_wait(Entry("Give the link", build, "https://…"))
+            link = await screen.app.push_screen_wait(TextDialog("Give the link", build, "https://…"))
             if link:
                 await self.do("recording the link", lambda: self._commands.accept(run.id, link))
             return
@@ -160,10 +160,14 @@ class Work:
 
     async def quit(self) -> bool:
         """Whether to leave; asks where work is under way."""
-        screen, view = self._screen, self._screen.state.view
-        if not view.active and view.plan is None:
+        screen, snapshot = self._screen, self._screen.state.snapshot
+        if not snapshot.active and snapshot.plan is None:
             return True
-        what = f"The plan {view.plan} is at work." if view.plan else f"{len(view.active)} run(s) are under way."
+        what = (
+            f"The plan {snapshot.plan} is at work."
+            if snapshot.plan
+            else f"{len(snapshot.active)} run(s) are under way."
+        )
         text = f"{what} It goes on without this screen; llmval attach watches it, and the dashboard finds it again."
         choices = [Choice("l", "leave it running", "leave")]
         if not screen.state.settings.readonly:
@@ -176,27 +180,27 @@ class Work:
 
     async def settle(self) -> None:
         """Have a run judged that ended while nothing was there to judge it; once for each such run."""
-        waiting = [s.run.id for s in self._screen.state.view.steps if s.run is not None and s.verdict is None]
+        waiting = [s.run.id for s in self._screen.state.snapshot.steps if s.run is not None and s.verdict is None]
         name = ",".join(waiting)
         if self._settled == name:
             return
         self._settled = name
         answer = await asyncio.to_thread(self._commands.settle)
-        self._screen.hurry()
+        self._screen.refresh_now()
         if not answer.ok and answer.message:
-            self._screen.say(answer.message, "warning")
+            self._screen.toast(answer.message, "warning")
 
-    async def do(self, what: str, command: Callable[[], Answer]) -> bool:
+    async def do(self, what: str, command: Callable[[], CommandResult]) -> bool:
         """Start a command in a thread and show its answer, one at a time."""
         screen = self._screen
         if self._busy is not None:
-            screen.say(f"Still {self._busy}: wait for it.", "warning")
+            screen.toast(f"Still {self._busy}: wait for it.", "warning")
             return False
         self._busy = what
         try:
             answer = await asyncio.to_thread(command)
         finally:
             self._busy = None
-        screen.hurry()
-        screen.say(answer.message or "Done.", "information" if answer.ok else "error")
+        screen.refresh_now()
+        screen.toast(answer.message or "Done.", "information" if answer.ok else "error")
         return answer.ok

@@ -16,12 +16,12 @@ from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span
 from llmval_tui.tui.drawing.step_rows import title_row
 from llmval_tui.tui.keys import PANE_TITLES, PANES, Key
-from llmval_tui.tui.widgets.row_widget import Painted
+from llmval_tui.tui.widgets.row_widget import RowWidget
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
-class Bar(Painted):
+class Bar(RowWidget):
     """One row; a click on a span that has a name sends it."""
 
     class Pressed(Message):
@@ -37,7 +37,7 @@ class Bar(Painted):
         self.state = state
         self._parts: list[tuple[int, int, str]] = []
 
-    def named(self, parts: Sequence[tuple[str, str, str | None]], ground: str = "bar") -> Row:
+    def named(self, parts: Sequence[tuple[str, str, str | None]], background: str = "bar") -> Row:
         """A row of parts `(text, role, name)`; those with a name can be clicked."""
         self._parts = []
         column = 0
@@ -46,7 +46,7 @@ class Bar(Painted):
             if name is not None:
                 self._parts.append((column, column + length, name))
             column += length
-        return Row(tuple((text, role) for text, role, _ in parts), ground)
+        return Row(tuple((text, role) for text, role, _ in parts), background)
 
     def on_click(self, event: events.Click) -> None:
         for start, end, name in self._parts:
@@ -87,8 +87,8 @@ class Header(Bar):
 
     def _work(self, room: int) -> list[Span]:
         state, glyphs = self.state, self.glyphs
-        running = next((s for s in state.view.steps if s.state is StepState.RUNNING), None)
-        if running is None and state.view.plan is None:
+        running = next((s for s in state.snapshot.steps if s.state is StepState.RUNNING), None)
+        if running is None and state.snapshot.plan is None:
             return []
         sign = state.sign(running.step, running.state) if running else None
         text = f"{glyphs.sign(sign)} {running.step.number} {sign.word}" if running and sign else "plan at work"
@@ -97,8 +97,8 @@ class Header(Bar):
             text += f" {run.progress.fraction:.0%}"
             if run.eta_s is not None:
                 text += f", {duration(run.eta_s)} left"
-        if state.view.queued:
-            text += f", {len(state.view.queued)} queued"
+        if state.snapshot.queued:
+            text += f", {len(state.snapshot.queued)} queued"
         return [(text + "  ", "busy")] if cell_len(text) + 2 <= room else []
 
     def _replay(self) -> list[Span]:
@@ -108,7 +108,7 @@ class Header(Bar):
             return []
         length = (timeline.end_ns - timeline.start_ns) / 1e9
         how = "ended" if timeline.ended else "paused" if timeline.paused else f"×{timeline.speed:g}"
-        return [("REPLAY ", "key"), (f"{clock(timeline.share * length)}/{clock(length)} {how}  ", "key")]
+        return [("REPLAY ", "key"), (f"{clock(timeline.fraction * length)}/{clock(length)} {how}  ", "key")]
 
     def _right(self) -> list[Span]:
         state = self.state
@@ -119,13 +119,13 @@ class Header(Bar):
             spans.append((f"{state.preset}  ", "key"))
         if state.adapt:
             spans.append(("adapt  ", "key"))
-        if state.files_trouble:
-            spans.append((f"{state.files_trouble}  ", "bad"))
-        elif state.view.trouble:
+        if state.files_problem:
+            spans.append((f"{state.files_problem}  ", "bad"))
+        elif state.snapshot.problem:
             spans.append(("list not current  ", "bad"))
         since = state.sample_age
         if since is None:
-            spans.append(("no samples  ", "warn" if state.recorder_trouble else "muted"))
+            spans.append(("no samples  ", "warn" if state.recorder_problem else "muted"))
         elif state.stale:
             spans.append((f"stale, {age(since)} old  ", "bad"))
         else:
@@ -172,7 +172,7 @@ class TabBar(Bar):
             title = PANE_TITLES[name]
             title = title[:4] if short and name != self.active else title
             if name == self.active:
-                left, right = ("[", "]") if self.glyphs.ascii or self.look.kind == "ansi" else ("▌", "▐")
+                left, right = ("[", "]") if self.glyphs.ascii or self.styled_theme.kind == "ansi" else ("▌", "▐")
                 parts.append((f"{left}{number} {title}{right}", "accent" if focused else "title", name))
             else:
                 parts.append((f" {number} {title} ", "muted", name))
@@ -188,7 +188,7 @@ class KeyBar(Bar):
         parts: list[tuple[str, str, str | None]] = [(" ", "text", None)]
         room = width - 1
         shown = sorted(
-            (key for key in self.styled.keymap.keys_for(self.pane) if key.foot < 9), key=lambda key: key.foot
+            (key for key in self.styled_app.keymap.keys_for(self.pane) if key.foot < 9), key=lambda key: key.foot
         )
         # Help and quit are always there; the others as far as they fit.
         last = [key for key in shown if key.id in ("help", "quit")]

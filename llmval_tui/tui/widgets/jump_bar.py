@@ -8,13 +8,13 @@ from textual.message import Message
 from llmval_tui.terminal.format import fit
 from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.keys import PANES
-from llmval_tui.tui.widgets.row_widget import Painted
+from llmval_tui.tui.widgets.row_widget import RowWidget
 
 # The home row first; then what is near it.
 LETTERS = "asdfghjklqwertyuiopzxcvbnmASDFGHJKLQWERTYUIOPZXCVBNM"
 
 
-class JumpBar(Painted, can_focus=True):
+class JumpBar(RowWidget, can_focus=True):
     """Takes the place of the keys at the bottom and waits for one key."""
 
     class Chosen(Message):
@@ -45,6 +45,6 @@ class JumpBar(Painted, can_focus=True):
             self.post_message(self.Chosen(None))
 
 
-def labels(targets: Sequence[str]) -> dict[str, str]:
+def assign_letters(targets: Sequence[str]) -> dict[str, str]:
     """A letter for each target, as far as letters go."""
     return dict(zip(LETTERS, targets, strict=False))

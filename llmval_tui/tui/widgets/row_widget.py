@@ -15,20 +15,20 @@ from textual.widget import Widget
 
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import Glyphs
-from llmval_tui.tui.drawing.rows import Row, exactly
-from llmval_tui.tui.drawing.theme_styles import Look
+from llmval_tui.tui.drawing.rows import Row, fit_rows
+from llmval_tui.tui.drawing.theme_styles import StyledTheme
 from llmval_tui.tui.themed_app import StyledApp
 
 # Two changed runs nearer than this are sent as one: moving the cursor costs as many bytes.
 NEAR = 8
 
 
-class Painted(Widget):
+class RowWidget(Widget):
     """A widget that draws `rows()`; call `repaint()` when something that they show has changed."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._shown: list[Row] = []
+        self.drawn_rows: list[Row] = []  # as last drawn, as many as the widget is high
         self._shown_width = 0
         self._strips: list[Strip | None] = []  # of the rows that are shown, as far as they were asked for
 
@@ -37,20 +37,20 @@ class Painted(Widget):
         raise NotImplementedError
 
     def plain_text(self) -> str:
-        """The rows as they were last drawn, as text without styles."""
-        return "\n".join(row.plain for row in self._shown)
+        """The text of the rows that were last drawn, one line each."""
+        return "\n".join(row.plain for row in self.drawn_rows)
 
     @property
-    def styled(self) -> StyledApp:
+    def styled_app(self) -> StyledApp:
         return cast(StyledApp, self.app)
 
     @property
-    def look(self) -> Look:
-        return self.styled.look
+    def styled_theme(self) -> StyledTheme:
+        return self.styled_app.styled_theme
 
     @property
     def glyphs(self) -> Glyphs:
-        return self.styled.glyphs
+        return self.styled_app.glyphs
 
     def repaint(self) -> None:
         """Draw again what differs from the last drawing."""
@@ -58,11 +58,11 @@ class Painted(Widget):
             return
         width = self.size.width
         if not self._fits():
-            self._take_rows()
+            self._rebuild()
             self.refresh()
             return
-        before, rows = self._shown, self._made_rows()
-        self._shown = rows
+        before, rows = self.drawn_rows, self._build_rows()
+        self.drawn_rows = rows
         self._strips = [
             strip if old is new or old == new else None
             for old, new, strip in zip(before, rows, self._strips, strict=True)
@@ -78,20 +78,20 @@ class Painted(Widget):
 
     def _fits(self) -> bool:
         """Whether the rows that were drawn last are for the size that the widget has now."""
-        return (self._shown_width, len(self._shown)) == self.size
+        return (self._shown_width, len(self.drawn_rows)) == self.size
 
-    def _take_rows(self) -> None:
-        self._shown, self._shown_width = self._made_rows(), self.size.width
-        self._strips = [None] * len(self._shown)
+    def _rebuild(self) -> None:
+        self.drawn_rows, self._shown_width = self._build_rows(), self.size.width
+        self._strips = [None] * len(self.drawn_rows)
 
-    def _made_rows(self) -> list[Row]:
+    def _build_rows(self) -> list[Row]:
         """The rows for the size that the widget has, as many as it is high."""
         width, height = self.size
-        return exactly(self.rows(width, height), height, self.glyphs.ascii)
+        return fit_rows(self.rows(width, height), height, self.glyphs.ascii)
 
-    def redraw(self) -> None:
+    def repaint_all(self) -> None:
         """Draw everything again: another theme, another size."""
-        self._shown = []
+        self.drawn_rows = []
         self.repaint()
 
     def on_resize(self) -> None:
@@ -101,11 +101,11 @@ class Painted(Widget):
         self.repaint()
 
     def render_line(self, y: int) -> Strip:
-        if y >= len(self._shown):
-            return to_strip(Row(), self.size.width, self.look)
+        if y >= len(self.drawn_rows):
+            return to_strip(Row(), self.size.width, self.styled_theme)
         strip = self._strips[y]
         if strip is None or strip.cell_length != self.size.width:
-            strip = self._strips[y] = to_strip(self._shown[y], self.size.width, self.look)
+            strip = self._strips[y] = to_strip(self.drawn_rows[y], self.size.width, self.styled_theme)
         return strip
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -115,21 +115,21 @@ class Painted(Widget):
         not have: half the cost of showing another pane.
         """
         if not self._fits():
-            self._take_rows()  # Textual draws a new size before it tells of it: else that picture would be an empty one
+            self._rebuild()  # Textual draws a new size before it tells of it: else that picture would be an empty one
         whole = crop.x == 0 and crop.width == self.size.width
         strips = [self.render_line(y) for y in crop.line_range]
         return strips if whole else [strip.crop(crop.x, crop.right) for strip in strips]
 
 
-def to_strip(shown: Row, width: int, look: Look) -> Strip:
+def to_strip(shown: Row, width: int, styled_theme: StyledTheme) -> Strip:
     """The row as Textual wants it, exactly `width` cells wide."""
-    segments = [Segment(text, look.style(role, shown.ground)) for text, role in shown.spans]
-    return Strip(segments).adjust_cell_length(width, look.style("text", shown.ground))
+    segments = [Segment(text, styled_theme.style(role, shown.background)) for text, role in shown.spans]
+    return Strip(segments).adjust_cell_length(width, styled_theme.style("text", shown.background))
 
 
 def changed_columns(old: Row, new: Row, width: int) -> Iterable[tuple[int, int]]:
     """The runs of columns, `(start, end)`, in which two rows differ; the whole row where it has wide characters."""
-    if old.ground != new.ground or not (_narrow(old) and _narrow(new)):
+    if old.background != new.background or not (_narrow(old) and _narrow(new)):
         return [(0, width)]
     first, second = _cells(old, width), _cells(new, width)
     runs: list[tuple[int, int]] = []

@@ -8,18 +8,18 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from llmval_tui.tui.drawing.rows import Row
-from llmval_tui.tui.drawing.viewport import in_sight, nearest, placed, under_cursor
-from llmval_tui.tui.keys import MOVES, bindings
-from llmval_tui.tui.widgets.row_widget import Painted
+from llmval_tui.tui.drawing.viewport import highlight, nearest_target, scroll_to_cursor, visible_rows
+from llmval_tui.tui.keys import SCROLL_KEYS, bindings
+from llmval_tui.tui.widgets.row_widget import RowWidget
 
 
-class ScrollPane(Painted, can_focus=True):
+class ScrollPane(RowWidget, can_focus=True):
     """Shows `content()`, which subclasses give; rows beyond the height are reached by scrolling.
 
     With `self.cursor` not None one row is selected, and moving moves it; rows without a target are stepped over.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings(MOVES)]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(SCROLL_KEYS)]
 
     class Chosen(Message):
         """The cursor came to another row."""
@@ -39,7 +39,7 @@ class ScrollPane(Painted, can_focus=True):
         self.content_rows: Sequence[Row] = ()
 
     def on_mount(self) -> None:
-        self.styled.keymap.rebind(self._bindings)
+        self.styled_app.keymap.rebind(self._bindings)
 
     def moves(self, key: str) -> bool:
         """Whether a key moves here and does nothing else."""
@@ -51,11 +51,11 @@ class ScrollPane(Painted, can_focus=True):
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         self.content_rows = self.content(width - 1)
-        self.top, self.cursor = placed(self.content_rows, self.top, self.cursor, height)
-        return in_sight(self.content_rows, self.top, width, height, self._marked, self.glyphs.ascii)
+        self.top, self.cursor = scroll_to_cursor(self.content_rows, self.top, self.cursor, height)
+        return visible_rows(self.content_rows, self.top, width, height, self._marked, self.glyphs.ascii)
 
     def _marked(self, index: int, shown: Row) -> Row:
-        return under_cursor(shown, self.has_focus) if index == self.cursor else shown
+        return highlight(shown, self.has_focus) if index == self.cursor else shown
 
     def choose(self, target: str) -> bool:
         """Put the cursor on the row with this target; False where there is none."""
@@ -85,7 +85,7 @@ class ScrollPane(Painted, can_focus=True):
             self.repaint()
         elif self.content_rows:
             wanted = max(0, min(self.cursor + rows, len(self.content_rows) - 1))
-            found = nearest(self.content_rows, wanted, rows)
+            found = nearest_target(self.content_rows, wanted, rows)
             # At either end, what lies beyond the last row that can be chosen is scrolled into view.
             if found == self.cursor:
                 self.top = 0 if rows < 0 and found < self.size.height else self.top

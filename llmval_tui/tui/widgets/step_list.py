@@ -23,7 +23,7 @@ class StepList(ScrollPane):
         """The chosen step."""
         return self._listing.keys.get(self.target or "")
 
-    def targets_in_sight(self) -> list[str]:
+    def visible_targets(self) -> list[str]:
         """The targets of the steps that are on the screen, from above."""
         rows = self.content_rows[self.top : self.top + self.size.height]
         return [shown.target for shown in rows if shown.target is not None]

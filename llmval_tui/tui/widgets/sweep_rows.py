@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from llmval_tui.terminal.format import NOT_AVAILABLE, fit, number, wrap
 from llmval_tui.terminal.glyphs import CELL_SIGNS, Glyphs, Sign
-from llmval_tui.tui.data.run_follower import MetricSeries, RunView
-from llmval_tui.tui.data.sweep import SweepCell, SweepView
+from llmval_tui.tui.data.run_follower import MetricSeries, RunSnapshot
+from llmval_tui.tui.data.sweep import SweepCell, SweepSnapshot
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.widgets.sparkline import nice_top
 from llmval_tui.tui.widgets.text_rows import heading, labelled, metric_rows, paragraph, progress_rows
@@ -16,12 +16,12 @@ NARROWEST = 15
 PHASES = ("prefill", "decode")
 
 
-def sweep_rows(run: RunView, sweep: SweepView, width: int, glyphs: Glyphs) -> list[Row]:
+def sweep_rows(run: RunSnapshot, sweep: SweepSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
     """All rows: progress, the cell at work with its power, the grids, the reasons."""
     # Without the row of the phase, which stands with the cell at work.
     rows = progress_rows(run, width, glyphs)[1:] if run.alive else []
-    if sweep.trouble:
-        rows += labelled("note", sweep.trouble, "warn", width)
+    if sweep.problem:
+        rows += labelled("note", sweep.problem, "warn", width)
     rows += running_rows(sweep, width, glyphs)
     models = list(dict.fromkeys(cell.model for cell in sweep.cells))
     for model in models:
@@ -29,7 +29,7 @@ def sweep_rows(run: RunView, sweep: SweepView, width: int, glyphs: Glyphs) -> li
     return rows + legend_rows(width, glyphs) + reason_rows(sweep.cells, width, glyphs)
 
 
-def running_rows(sweep: SweepView, width: int, glyphs: Glyphs) -> list[Row]:
+def running_rows(sweep: SweepSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
     """The cell at work: what it does, and the power it draws since it began."""
     if sweep.running is None:
         return labelled("cell", sweep.doing, "busy", width) if sweep.doing else []

@@ -11,7 +11,7 @@ from llmval_tui.tui.drawing.rows import Row, Span, row
 
 if TYPE_CHECKING:
     from llmval_tui.runs.records import Artifact, Command
-    from llmval_tui.tui.data.run_follower import MetricSeries, RunView
+    from llmval_tui.tui.data.run_follower import MetricSeries, RunSnapshot
 
 
 def heading(text: str, width: int, glyphs: Glyphs, note: str = "", role: str = "muted") -> list[Row]:
@@ -57,7 +57,7 @@ def command_rows(commands: "Sequence[Command]", width: int, glyphs: Glyphs) -> l
     return rows
 
 
-def progress_rows(run: "RunView", width: int, glyphs: Glyphs) -> list[Row]:
+def progress_rows(run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[Row]:
     """Phase, bar, time left."""
     from llmval_tui.runs.records import State
     from llmval_tui.tui.widgets.sparkline import bar

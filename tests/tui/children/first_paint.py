@@ -5,7 +5,6 @@ When the first picture is drawn, it prints whether the list is on it, then the n
 
 import sys
 from argparse import Namespace
-from types import ModuleType
 from typing import Any
 
 from llmval_tui import cli
@@ -13,19 +12,19 @@ from llmval_tui import cli
 write = sys.stdout.write
 terminal: Any = Namespace(isatty=lambda: True, flush=lambda: None)
 sys.stdin = sys.stdout = terminal
-import_module = cli.import_module
+cli_module: Any = cli
+import_module = cli_module.import_module
 
 
-def import_command(name: str) -> ModuleType:
-    command: Any = import_module(name)
+def import_command(name: str) -> Any:
+    command = import_module(name)
     open_dashboard = command._run
 
     def run_headless(*given: Any) -> Any:
-        from textual.app import App
+        from llmval_tui.tui.app import Dashboard
 
-        from llmval_tui.tui import app
-
-        run, display = app.Dashboard.run, App._display
+        dashboard: Any = Dashboard
+        run, display = dashboard.run, dashboard._display
 
         def display_first(self: Any, screen: Any, renderable: Any) -> None:
             if renderable is None:
@@ -33,19 +32,19 @@ def import_command(name: str) -> ModuleType:
             shown = self.main.query_one("#steps").plain_text()
             write(f"{'1.2' in shown}\n" + "\n".join(sys.modules) + "\n")
             self.exit(0)
-            App._display = display  # type: ignore[method-assign]  (only the first picture counts)
+            dashboard._display = display  # only the first picture counts
             return None
 
         def run_without_terminal(self: Any, **options: Any) -> Any:
             return run(self, headless=True, size=(120, 40), **options)
 
-        app.Dashboard.run = run_without_terminal  # type: ignore[method-assign]
-        App._display = display_first  # type: ignore[method-assign]
+        dashboard.run = run_without_terminal
+        dashboard._display = display_first
         return open_dashboard(*given)
 
     command._run = run_headless
-    return command  # type: ignore[no-any-return]
+    return command
 
 
-cli.import_module = import_command  # type: ignore[attr-defined]
+cli_module.import_module = import_command
 sys.exit(cli.main(["--workspace", sys.argv[1], "--checklist", sys.argv[2]]))

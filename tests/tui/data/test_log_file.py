@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmval_tui.tui.data.log_file import LONGEST_LINE, LogFile
+from llmval_tui.tui.data.log_file import LONGEST_LINE, LogWindowFile
 
 LINES = st.lists(st.text(st.sampled_from("abcX ü"), max_size=12), max_size=40)
 
@@ -24,7 +24,7 @@ def test_windows_are_what_splitting_gives(
     for piece in raw.splitlines(keepends=True):
         offsets.append((position, piece.decode().rstrip("\n")))
         position += len(piece)
-    file = LogFile(path)
+    file = LogWindowFile(path)
     file.poll()
     assert [(line.offset, line.text) for line in file.backward(file.size, count).lines] == offsets[-count:]
     if offsets:
@@ -33,7 +33,7 @@ def test_windows_are_what_splitting_gives(
         assert [(x.offset, x.text) for x in file.forward(start, count).lines] == offsets[index : index + count]
         assert [(x.offset, x.text) for x in file.backward(start, count).lines] == offsets[max(0, index - count) : index]
         assert file.line_start(start + len(offsets[index][1].encode())) == start
-        assert file.newlines(0, start) == index
+        assert file.count_newlines(0, start) == index
     file.close()
 
 
@@ -51,7 +51,7 @@ def test_search_finds_what_find_finds(
 ) -> None:
     path = tmp_path / "log"
     path.write_text(text)
-    file = LogFile(path)
+    file = LogWindowFile(path)
     file.poll()
     fold = needle == needle.lower()
     hay = text.lower() if fold else text
@@ -66,7 +66,7 @@ def test_search_crosses_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("llmval_tui.tui.data.log_file._SEARCH_BLOCK", 8)
     path = tmp_path / "log"
     path.write_bytes(b"x" * 21 + b"needle" + b"y" * 30)
-    file = LogFile(path)
+    file = LogWindowFile(path)
     file.poll()
     assert file.find("needle", 0) == 21
     assert file.find("needle", file.size, up=True) == 21
@@ -81,7 +81,7 @@ def test_a_huge_file_costs_what_is_shown(tmp_path: Path) -> None:
         out.truncate(1 << 40)  # a hole of a tebibyte: nobody could read it through
         out.seek(0, os.SEEK_END)
         out.write(b"\nlast but one\nlast\n")
-    file = LogFile(path)
+    file = LogWindowFile(path)
     assert file.poll() > 1 << 40
     assert [line.text for line in file.backward(file.size, 2).lines] == ["last but one", "last"]
     assert file.forward(0, 1).lines[0].text == "first"
@@ -90,7 +90,7 @@ def test_a_huge_file_costs_what_is_shown(tmp_path: Path) -> None:
 def test_a_line_without_end_is_shown_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"a" * (3 * LONGEST_LINE) + b"\nb\n")
-    file = LogFile(path)
+    file = LogWindowFile(path)
     file.poll()
     lines = file.forward(0, 10).lines
     assert [len(line.text) for line in lines[:3]] == [LONGEST_LINE] * 3
@@ -100,7 +100,7 @@ def test_a_line_without_end_is_shown_in_pieces(tmp_path: Path) -> None:
 def test_truncation_and_replacement_begin_anew(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("one\ntwo\n")
-    file = LogFile(path)
+    file = LogWindowFile(path)
     file.poll()
     path.write_text("x\n")
     file.poll()
@@ -118,7 +118,7 @@ def test_truncation_and_replacement_begin_anew(tmp_path: Path) -> None:
 def test_escape_sequences_never_come_out(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"\x1b[31mred\x1b[0m [/red] \x1b]0;title\x07\x9b2J ok\xff\n")
-    file = LogFile(path)
+    file = LogWindowFile(path)
     file.poll()
     text = file.forward(0, 1).lines[0].text
     assert "\x1b" not in text and "\x9b" not in text and "\x07" not in text

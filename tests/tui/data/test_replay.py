@@ -13,14 +13,14 @@ from textual.pilot import Pilot
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import State
-from llmval_tui.runs.store import LogFile as Log
+from llmval_tui.runs.store import LogFile
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.data.log_merge import MergedFile, merged
+from llmval_tui.tui.data.log_merge import MergedLogFile, merge_logs
 from llmval_tui.tui.data.replay_source import RecordedRun, ReplayTelemetry, open_replay
 from llmval_tui.tui.data.replay_timeline import SPEEDS, TimedLines, Timeline, find_recording
 from llmval_tui.tui.keys import KEYS
-from llmval_tui.tui.settings import Settings
-from llmval_tui.tui.widgets.row_widget import Painted
+from llmval_tui.tui.settings import LaunchSettings
+from llmval_tui.tui.widgets.row_widget import RowWidget
 from tests.helpers.tui_builder import (
     CELLS,
     SECOND,
@@ -78,17 +78,17 @@ def test_the_clock_pauses_seeks_and_never_leaves_the_recording() -> None:
     assert line.speed == 5
     real.now += 2
     assert line.now_ns == 15 * SECOND
-    line.toggle()
+    line.toggle_pause()
     real.now += 1000
     assert line.now_ns == 15 * SECOND and line.paused
     line.seek(-10)
     assert line.now_ns == 5 * SECOND
-    line.toggle()
-    line.seek_part(2)
+    line.toggle_pause()
+    line.seek_tenths(2)
     assert line.now_ns == 25 * SECOND
     real.now += 1000
-    assert line.now_ns == 100 * SECOND and line.ended and line.share == 1.0
-    line.toggle()  # at the end: again from the start
+    assert line.now_ns == 100 * SECOND and line.ended and line.fraction == 1.0
+    line.toggle_pause()  # at the end: again from the start
     assert line.now_ns == 0 and not line.paused
     for _ in SPEEDS:
         line.change_speed(1)
@@ -116,11 +116,11 @@ def test_playing_forward_gives_every_line_once(times: list[int], stops: list[int
 
 def test_the_run_is_shown_as_it_stood(recorded: Path) -> None:
     run = RecordedRun(open_replay(recorded))
-    early = run.look_at((T0 + 60) * SECOND)
+    early = run.snapshot_at((T0 + 60) * SECOND)
     assert early.alive and early.verdict is None and early.status.ended_utc is None
     assert early.progress.done == 60 and len(early.metrics[0].values) == 61
     assert early.status.commands[0].exit_code is None
-    late = run.look_at(10**19)
+    late = run.snapshot_at(10**19)
     assert not late.alive and late.verdict is not None and late.progress.done == 300
 
 
@@ -129,7 +129,7 @@ def test_the_sweep_fills_in_as_it_did(workspace: Workspace) -> None:
     write_sweep(workspace.root / "power_results" / "x", CELLS, TO_DO)
     (folder / "events.jsonl").write_bytes(sweep_events())
     run = RecordedRun(open_replay(folder))
-    before, after = run.look_at((T0 + 9) * SECOND), run.look_at((T0 + 11) * SECOND)
+    before, after = run.snapshot_at((T0 + 9) * SECOND), run.snapshot_at((T0 + 11) * SECOND)
     assert before.sweep is not None and before.sweep.done == 0  # they ended at second 10
     assert after.sweep is not None and after.sweep.done == 6
 
@@ -142,8 +142,8 @@ async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "it")
     raise AssertionError(f"{what} did not come")
 
 
-def text_of(widget: Painted) -> str:
-    return "\n".join(row.plain for row in widget._shown)
+def text_of(widget: RowWidget) -> str:
+    return widget.plain_text()
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def player(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> D
     monkeypatch.setenv("TZ", "UTC")
     away = tmp_path / "away" / "artifacts" / "runs" / recorded.name
     shutil.copytree(recorded, away)
-    return Dashboard(Settings(tmp_path, tmp_path / "none", interval=0.1, readonly=True, replay=away), live=False)
+    return Dashboard(LaunchSettings(tmp_path, tmp_path / "none", interval=0.1, readonly=True, replay=away), live=False)
 
 
 async def test_a_replay_is_steered_by_its_keys(player: Dashboard) -> None:
@@ -204,7 +204,7 @@ async def test_a_replay_changes_nothing_and_shows_logs_by_share(player: Dashboar
         assert "complete" not in text_of(app.main._keys) and "pause" in text_of(app.main._keys)
         await pilot.press("P", *["right_curly_bracket"] * 5, "2")
         log = app.main._log
-        share = timeline.share
+        share = timeline.fraction
         await until(pilot, lambda: "step" in text_of(log), "the log")
         await until(pilot, lambda: f"step {round(10_000 * share) // 10 - 1:04}" in text_of(log), "its share")
         assert "share of time" in text_of(log)
@@ -218,7 +218,7 @@ def test_all_ranks_in_one_view_in_step_and_as_they_come(tmp_path: Path) -> None:
     paths = [tmp_path / f"r{rank}.log" for rank in range(2)]
     paths[0].write_text("a1\na2\na3\na4\n")
     paths[1].write_text("b1\nb2\ntorn")
-    file = MergedFile(merged([Log("main", 0, "stdout", paths[0]), Log("main", 1, "stderr", paths[1])]))
+    file = MergedLogFile(merge_logs([LogFile("main", 0, "stdout", paths[0]), LogFile("main", 1, "stderr", paths[1])]))
     file.poll()
     lines = lambda: [line.text for line in file.forward(0, 99).lines]  # noqa: E731
     assert lines() == ["r0     | a1", "r1 err | b1", "r0     | a2", "r0     | a3", "r1 err | b2", "r0     | a4"]
@@ -233,7 +233,7 @@ def test_all_ranks_in_one_view_in_step_and_as_they_come(tmp_path: Path) -> None:
 
 def test_going_back_begins_the_charts_anew(recorded: Path) -> None:
     replay = open_replay(recorded)
-    replay.timeline.toggle()
+    replay.timeline.toggle_pause()
     replay.timeline.seek(100)
     posted: list[Any] = []
     thread = ReplayTelemetry(replay, posted.append, 60.0)
@@ -241,7 +241,7 @@ def test_going_back_begins_the_charts_anew(recorded: Path) -> None:
     wait(lambda: posted)
     assert len(posted[0].samples) == 101 and not posted[0].restart
     replay.timeline.seek(-60)
-    thread.hurry()
+    thread.refresh_now()
     wait(lambda: len(posted) == 2)
     assert len(posted[1].samples) == 41 and posted[1].restart
     thread.stop()

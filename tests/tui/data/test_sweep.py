@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmval_tui.runs.records import Command, State
 from llmval_tui.runs.store import Run
 from llmval_tui.terminal.glyphs import ASCII, UNICODE, Glyphs
-from llmval_tui.tui.data.run_follower import RunFollower, RunView
+from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 from llmval_tui.tui.data.sweep import parse_name, read_cell, sweep_folder
 from llmval_tui.tui.panes.load import load_rows
 from llmval_tui.tui.widgets.memory_rows import PARTS, bar_spans, memory_rows
@@ -30,13 +30,13 @@ def sweep(
     return folder
 
 
-def shown(view: RunView, width: int = 78, glyphs: Glyphs = UNICODE) -> str:
+def shown(view: RunSnapshot, width: int = 78, glyphs: Glyphs = UNICODE) -> str:
     return "\n".join(row.plain for row in load_rows(view, width, 40, glyphs))
 
 
 def test_the_grid_shows_every_state_with_its_word_and_reason(workspace: Workspace) -> None:
     folder = sweep(workspace, CELLS, sweep_events(), TO_DO)
-    view = RunFollower(Run(folder)).look()
+    view = RunFollower(Run(folder)).snapshot()
     text = shown(view)
     for words in (
         "✓ valid", "⊘ invalid", "◌ no energy", "◇ refused", "✗ failed", "▸ running", "○ to do", "32 layers, d 5120",
@@ -79,12 +79,12 @@ def test_a_file_that_is_no_cell_is_failed_and_says_so(tmp_path: Path, data: byte
 def test_a_cell_is_read_again_when_it_was_written_again(workspace: Workspace) -> None:
     folder = sweep(workspace, [cell("bf16", 2, "failed")])
     follower = RunFollower(Run(folder))
-    assert "failed" in shown(follower.look())
+    assert "failed" in shown(follower.snapshot())
     path = workspace.root / "power_results" / "x" / f"{MODEL}-b2-bf16.json"
     path.write_bytes(orjson.dumps(cell("bf16", 2, "valid", 10.0)))
-    assert "✓ valid" in shown(follower.look())
+    assert "✓ valid" in shown(follower.snapshot())
     (path.parent / "sweep.json").write_text("{")
-    assert "is not a sweep's manifest" in str(follower.look().sweep)
+    assert "is not a sweep's manifest" in str(follower.snapshot().sweep)
 
 
 def test_the_folder_is_that_of_the_command() -> None:
@@ -125,7 +125,7 @@ def test_memory_comes_from_every_rank_and_the_rest_from_the_first(workspace: Wor
         + event("metrics", memory | {"memory_free_bytes": 88 * GIB, "prefill_tokens_per_s": 31000.0}, 1)
         + event("metrics", memory | {"memory_free_bytes": 80 * GIB, "prefill_tokens_per_s": 1.0}, 1, rank=1)
     )
-    view = RunFollower(Run(folder)).look()
+    view = RunFollower(Run(folder)).snapshot()
     text = shown(view, 100)
     assert "8,192/32,768 tokens" in text and "rank 0" in text and "rank 1" in text
     assert "██ weights 40.0 GiB" in text and "░░ free 80.0 to 88.0 GiB" in text and "activations n/a" in text

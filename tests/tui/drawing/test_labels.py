@@ -1,6 +1,6 @@
 """Items named in few characters, and told apart where they would read alike."""
 
-from llmval_tui.tui.drawing.labels import told_apart
+from llmval_tui.tui.drawing.labels import disambiguated_labels
 from tests.helpers.tui_builder import Workspace
 from tests.helpers.tui_pilot import Make, ready, text_of
 
@@ -8,16 +8,21 @@ RUN = "Run: `python runners/long_context_validation.py --sequence-lengths {} --g
 
 
 def test_alike_items_get_the_arguments_that_differ() -> None:
-    items = (RUN.format("32768 65536", "b"), "Look at `x/y.md`.", RUN.format("8192", "b"), RUN.format("8192", "c"))
+    items = (
+        RUN.format("32768 65536", "b"),
+        "Look at `x/y.md`.",
+        RUN.format("8192", "b"),
+        RUN.format("8192", "c"),
+    )
     name = "Run: long_context_validation.py"
-    assert told_apart(items) == (
+    assert disambiguated_labels(items) == (
         (name, "32768 65536 b.json"),
         ("Look at y.md.", ""),
         (name, "8192 b.json"),
         (name, "8192 c.json"),
     )
-    assert told_apart(("`a.py --x 1`", "`a.py`")) == (("a.py", "--x 1"), ("a.py", ""))
-    assert told_apart(items[:1] * 2) == ((name, ""),) * 2
+    assert disambiguated_labels(("`a.py --x 1`", "`a.py`")) == (("a.py", "--x 1"), ("a.py", ""))
+    assert disambiguated_labels(items[:1] * 2) == ((name, ""),) * 2
 
 
 async def test_the_list_shows_what_differs_at_every_width(workspace: Workspace, dashboard: Make) -> None:

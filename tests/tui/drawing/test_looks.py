@@ -2,9 +2,9 @@
 
 import pytest
 
-from llmval_tui.tui.data.watcher import Sampled
+from llmval_tui.tui.data.watcher import SamplesTaken
 from llmval_tui.tui.screens.dialog import Dialog
-from llmval_tui.tui.screens.text_dialog import Entry
+from llmval_tui.tui.screens.text_dialog import TextDialog
 from tests.helpers.tui_builder import CHECKLIST, Workspace, load_events, sample
 from tests.helpers.tui_pilot import WIDE, Make, body, ready, said, text_of, until
 
@@ -34,16 +34,16 @@ async def test_every_theme_can_be_worn(dashboard: Make, theme: str) -> None:
         await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, Dialog))
         await pilot.press("n", "t")
-        await until(pilot, lambda: isinstance(app.screen, Entry))
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
         await pilot.press("escape", "colon")
         await until(pilot, lambda: app.screen is not app.main)
         await pilot.press("escape")
         app.main.action_theme("light")
         await pilot.pause()
-        assert app.look.name == "light"
+        assert app.styled_theme.name == "light"
         app.main.action_theme("no such theme")
         await until(pilot, lambda: "there is no theme" in said(app))
-        assert app.look.name == "light"
+        assert app.styled_theme.name == "light"
 
 
 async def test_ascii_is_ascii_everywhere(workspace: Workspace, dashboard: Make) -> None:
@@ -52,7 +52,7 @@ async def test_ascii_is_ascii_everywhere(workspace: Workspace, dashboard: Make) 
     app = dashboard(ascii=True)
     async with app.run_test(size=WIDE) as pilot:
         await ready(pilot)
-        app.main.post_message(Sampled("live", [sample(s) for s in range(20)]))
+        app.main.post_message(SamplesTaken("live", [sample(s) for s in range(20)]))
         await pilot.press("j")
         for key in (*"123456", "colon"):
             await pilot.press(key)
@@ -66,15 +66,15 @@ async def test_another_theme_reaches_rows_that_were_drawn_before(dashboard: Make
         app = await ready(pilot)
         steps = app.main._steps
 
-        def grounds() -> set[str]:
+        def backgrounds() -> set[str]:
             strips = steps.render_lines(steps.size.region)
             return {str(segment.style.bgcolor) for strip in strips for segment in strip if segment.style}
 
-        dark = grounds()
-        assert grounds() == dark
+        dark = backgrounds()
+        assert backgrounds() == dark
         app.main.action_theme("light")
         await pilot.pause()
-        assert not grounds() & dark
+        assert not backgrounds() & dark
 
 
 async def test_ascii_names_the_arrows(dashboard: Make) -> None:

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from llmval_tui.tui.data.log_file import LogFile, LogLine, Window
-from llmval_tui.tui.data.log_reader import Ask, LogRead, LogReader
+from llmval_tui.tui.data.log_file import LogLine, LogWindow, LogWindowFile
+from llmval_tui.tui.data.log_reader import LogRead, LogReader, LogRequest
 from tests.helpers.tui_builder import Workspace
 from tests.helpers.tui_pilot import WIDE, Make, ready, text_of, until
 
@@ -86,11 +86,11 @@ async def test_a_place_beyond_the_edge_is_shifted_into_sight(workspace: Workspac
         await until(pilot, lambda: "Error near" in text_of(pane))
         await pilot.press("slash", *"error", "enter")
         await until(pilot, lambda: "then an error, and" in text_of(pane), "the place")
-        marked = [text for shown in pane._shown for text, role in shown.spans if role == "key"]
+        marked = [text for shown in pane.drawn_rows for text, role in shown.spans if role == "key"]
         assert marked.count("error") == 2  # each in the line, not only the first
         await pilot.press("N")
         await until(pilot, lambda: "Error near" in text_of(pane), "the line above, shifted back")
-        assert all(shown.plain.startswith(" ") for shown in pane._shown if shown.plain)
+        assert all(shown.plain.startswith(" ") for shown in pane.drawn_rows if shown.plain)
 
 
 async def test_an_empty_log_says_so(workspace: Workspace, dashboard: Make) -> None:
@@ -113,7 +113,7 @@ async def test_a_search_outlives_the_prompt_it_was_typed_into(workspace: Workspa
         pane = app.main._log
         await pilot.press("j", "2")
         await until(pilot, lambda: "line" in text_of(pane))
-        asked: list[Ask] = []
+        asked: list[LogRequest] = []
         pane._ask = asked.append  # a reader that has much to search and has not answered yet
         await pilot.press("slash", *"needle", "enter")
         await until(pilot, lambda: asked and not app.screen.query("#prompt"))
@@ -124,8 +124,9 @@ async def test_a_search_outlives_the_prompt_it_was_typed_into(workspace: Workspa
         await pilot.press("escape")
         await pilot.pause()
         assert asked[-1].kind == "from" and "searching" not in text_of(pane)
-        found = LogRead(pane._source, replace(asked[0], kind="find"), Window((LogLine(5, "late"),), 10, 20, 0), 5)
-        pane.take_read(found)  # an answer to what nobody asks any more
+        assert pane._source is not None
+        found = LogRead(pane._source, replace(asked[0], kind="find"), LogWindow((LogLine(5, "late"),), 10, 20, 0), 5)
+        pane.show_read(found)  # an answer to what nobody asks any more
         assert "late" not in text_of(pane)
 
 
@@ -134,10 +135,10 @@ def test_a_search_that_was_given_up_is_not_told_as_not_found(tmp_path: Path) -> 
     path.write_bytes(b"x" * (3 << 20))
     told: list[object] = []
     reader = LogReader(told.append, 0.1)
-    file = LogFile(path)
+    file = LogWindowFile(path)
     file.poll()
-    reader.ask(Ask("end", 10))  # a newer question
-    reader._answer(file, path, Ask("find", 10, file.size, "needle", up=True))
+    reader.ask(LogRequest("end", 10))  # a newer question
+    reader._answer(file, path, LogRequest("find", 10, file.size, "needle", up=True))
     assert told == []
 
 

@@ -15,10 +15,10 @@ from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import UNICODE
 from llmval_tui.tui.data.artifacts import artifact_lines
 from llmval_tui.tui.data.run_follower import RunFollower
-from llmval_tui.tui.data.watcher import Sampled
+from llmval_tui.tui.data.watcher import SamplesTaken
 from llmval_tui.tui.panes.artifacts import ArtifactsPane
 from llmval_tui.tui.panes.load import load_rows
-from llmval_tui.tui.panes.run import run_part
+from llmval_tui.tui.panes.run import run_section
 from llmval_tui.tui.widgets.gate_rows import gate_rows
 from llmval_tui.tui.widgets.text_rows import command_rows, labelled
 from tests.helpers.tui_builder import T0, Workspace, event, load_events, sample, verdict
@@ -33,7 +33,7 @@ async def test_telemetry_tells_live_stale_and_recorded_apart(workspace: Workspac
         await ready(pilot)
         await pilot.press("j")
         await until(pilot, lambda: app.main.state.run is not None)
-        app.main.post_message(Sampled("live", [sample(s, 8) for s in range(101)]))
+        app.main.post_message(SamplesTaken("live", [sample(s, 8) for s in range(101)]))
         await pilot.press("3")
         pane = app.main.panes["telemetry"]
         await until(pilot, lambda: "GPU 7" in text_of(pane))
@@ -92,7 +92,7 @@ def test_the_whole_run_s_figures_stand_under_its_outcome(
 ) -> None:
     folder = workspace.run("1.2", state=State.FINISHED, verdict=verdict(outcome))
     (folder / "events.jsonl").write_bytes(load_events(3))
-    rows = load_rows(RunFollower(Run(folder)).look(), 78, 22, UNICODE)
+    rows = load_rows(RunFollower(Run(folder)).snapshot(), 78, 22, UNICODE)
     (head,) = (shown for shown in rows if "The whole run" in shown.plain)
     assert (f" {said} ", role) in head.spans
 
@@ -124,12 +124,12 @@ async def test_artifacts_show_what_changed(workspace: Workspace, dashboard: Make
         assert "changed since it was judged" in shown and "missing" in shown and "ab" * 32 in shown
 
 
-async def test_copy_sends_the_command_through_the_terminal(dashboard: Make) -> None:
+async def test_copy_sends_the_command_through_the_terminal(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         written: list[str] = []
         assert app._driver is not None
-        app._driver.write = written.append  # type: ignore[method-assign]
+        monkeypatch.setattr(app._driver, "write", written.append)
         await pilot.press("j")
         await until(pilot, lambda: app.main.state.detail is not None)
         await pilot.press("y")
@@ -138,14 +138,16 @@ async def test_copy_sends_the_command_through_the_terminal(dashboard: Make) -> N
 
 
 @pytest.mark.parametrize(("bell", "notify"), [(False, False), (True, False), (False, True)])
-async def test_a_finished_run_is_told_as_asked(workspace: Workspace, dashboard: Make, bell: bool, notify: bool) -> None:
+async def test_a_finished_run_is_told_as_asked(
+    workspace: Workspace, dashboard: Make, monkeypatch: pytest.MonkeyPatch, bell: bool, notify: bool
+) -> None:
     folder = workspace.run("1.2")
     async with dashboard(bell=bell, notify=notify).run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        await until(pilot, lambda: app.main.state.view.active)
+        await until(pilot, lambda: app.main.state.snapshot.active)
         written: list[str] = []
         assert app._driver is not None
-        app._driver.write = written.append  # type: ignore[method-assign]
+        monkeypatch.setattr(app._driver, "write", written.append)
         write_json(folder / "verdict.json", verdict(Outcome.FAIL))
         await until(pilot, lambda: "1.2 failed: 27.9 QPS" in said(app), "the toast")
         assert any(text == "\a" for text in written) is bell
@@ -167,7 +169,7 @@ def test_evidence_of_which_the_run_keeps_a_copy_is_not_called_lost(tmp_path: Pat
     evidence = [Evidence(name, sha, 2) for sha in (kept, gone) for name in ("over.json", "absent.json")]
     verdict = SimpleNamespace(judged_utc="2026-01-02T00:00:00Z", evidence=evidence)
     run: Any = SimpleNamespace(id="r", verdict=verdict, intent=SimpleNamespace(artifacts=()), alive=False)
-    assert [(line.state, line.good) for line in artifact_lines(run, tmp_path)] == [
+    assert [(line.state, line.intact) for line in artifact_lines(run, tmp_path)] == [
         ("written over since; the run keeps a copy", True),
         ("missing; the run keeps a copy", True),
         ("changed since it was judged", False),
@@ -176,7 +178,9 @@ def test_evidence_of_which_the_run_keeps_a_copy_is_not_called_lost(tmp_path: Pat
 
 
 def shown_of(folder: Path, second: float) -> str:
-    return "\n".join(row.plain for row in run_part(RunFollower(Run(folder)).look(), T0 + second, 100, UNICODE, ""))
+    return "\n".join(
+        row.plain for row in run_section(RunFollower(Run(folder)).snapshot(), T0 + second, 100, UNICODE, "")
+    )
 
 
 def test_a_run_whose_end_nobody_saw_does_not_go_on_for_ever(workspace: Workspace) -> None:
@@ -222,7 +226,7 @@ def test_the_exit_of_a_command_is_told_apart_from_its_name(workspace: Workspace)
 
 
 def test_a_load_without_figures_says_what_brings_them(workspace: Workspace) -> None:
-    rows = load_rows(RunFollower(Run(workspace.run("1.2"))).look(), 78, 22, UNICODE)
+    rows = load_rows(RunFollower(Run(workspace.run("1.2"))).snapshot(), 78, 22, UNICODE)
     assert any("they come with the measured window" in shown.plain for shown in rows)
 
 

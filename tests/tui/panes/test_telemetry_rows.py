@@ -8,7 +8,7 @@ from llmval_tui.telemetry.sample import Sample
 from llmval_tui.terminal.glyphs import UNICODE
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.panes.telemetry import telemetry_rows
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers.tui_builder import T0, Workspace, sample
 
 
@@ -29,7 +29,7 @@ def figures(text: str) -> set[str]:
 
 @pytest.mark.parametrize("height", [50, 22, 12])
 def test_no_figure_is_cut_and_no_row_touches_the_edge(workspace: Workspace, height: int) -> None:
-    state = ScreenState(Settings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
     state.telemetry.extend([hot(second) for second in range(10)])
 
     def shown(width: int) -> list[str]:
@@ -46,7 +46,7 @@ def test_no_figure_is_cut_and_no_row_touches_the_edge(workspace: Workspace, heig
 
 
 def test_what_does_not_fit_is_left_out_whole_from_the_end(workspace: Workspace) -> None:
-    state = ScreenState(Settings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
     state.telemetry.extend([hot(second) for second in range(10)])
     rows = [row.plain for row in telemetry_rows(state, 79, 22, UNICODE)]
     first, ill = (next(row for row in rows if row.startswith(f" GPU {index}")) for index in (0, 5))
@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_left_out_whole_from_the_end(workspace: Workspace) 
 
 
 def dense_rows(workspace: Workspace, gpus: int, height: int, width: int = 79) -> list[str]:
-    state = ScreenState(Settings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
     found = [sample(second, gpus) for second in range(10)]
     lame = [replace(gpu, throttle_reasons=["sw_power_cap"] if gpu.index in (2, 3, 5) else []) for gpu in found[-1].gpus]
     lame[1] = replace(lame[1], xid=79, nvlink_rx_gb_per_s=1.0, nvlink_tx_gb_per_s=2.0)
@@ -96,7 +96,7 @@ def test_an_idle_gpu_is_not_throttled_and_who_is_on_a_gpu_is_said(workspace: Wor
     gpus[0] = replace(gpus[0], throttle_reasons=["gpu_idle"], processes=[])
     gpus[1] = replace(gpus[1], tensor_util_percent=34.0, dram_util_percent=29.0, processes=[11, 12])
     gpus[2] = replace(gpus[2], processes=[11], foreign_processes=[4242])
-    state = ScreenState(Settings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
     state.telemetry.extend([replace(found, gpus=gpus)])
     rows = [row.plain for row in telemetry_rows(state, 100, 60, UNICODE)]
     idle, busy, shared = (next(row for row in rows if row.startswith(f" GPU {index}")) for index in range(3))
@@ -109,7 +109,7 @@ def test_an_idle_gpu_is_not_throttled_and_who_is_on_a_gpu_is_said(workspace: Wor
 
 
 def test_the_host_s_memory_has_its_peak_in_the_unit_of_its_figure(workspace: Workspace) -> None:
-    state = ScreenState(Settings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
     for second, used in ((8, 420), (9, 7)):
         one = sample(second)
         assert one.host is not None

@@ -5,7 +5,7 @@ from typing import Any
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.tui.keys import PANES
 from llmval_tui.tui.screens.dialog import Dialog
-from llmval_tui.tui.widgets.row_widget import Painted
+from llmval_tui.tui.widgets.row_widget import RowWidget
 from tests.helpers.tui_builder import Workspace, load_events, verdict
 from tests.helpers.tui_pilot import WIDE, Make, ready, text_of, until
 
@@ -113,7 +113,7 @@ async def test_jump_goes_to_a_step_a_pane_or_nowhere(dashboard: Make) -> None:
         app = await ready(pilot)
         main = app.main
         await pilot.press("l", "semicolon")
-        await until(pilot, lambda: "letter goes to its step" in text_of(app.screen.query_one("#jump", Painted)))
+        await until(pilot, lambda: "letter goes to its step" in text_of(app.screen.query_one("#jump", RowWidget)))
         assert "d 1.3" in text_of(main._steps)
         await pilot.press("d")
         await until(pilot, lambda: main.pane == "list")

@@ -3,18 +3,18 @@
 from textual.widgets._toast import Toast
 
 from llmval_tui.tui.screens.dialog import DialogTitle
-from llmval_tui.tui.screens.text_dialog import Entry
+from llmval_tui.tui.screens.text_dialog import TextDialog
 from tests.helpers.tui_pilot import WIDE, Make, ready, said, text_of, until
 
 
 async def test_a_message_waits_while_a_dialog_is_open(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE, notifications=True) as pilot:
         app = await ready(pilot)
-        app.main.say("before")
+        app.main.toast("before")
         await until(pilot, lambda: app.screen.query(Toast))
         await pilot.press("t")
-        await until(pilot, lambda: isinstance(app.screen, Entry))
-        app.main.say("meanwhile")
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
+        app.main.toast("meanwhile")
         await pilot.press("enter")
         await pilot.pause()
         assert not app.screen.query(Toast) and "meanwhile" not in said(app)
@@ -28,7 +28,7 @@ async def test_a_message_is_three_lines_and_stands_there_once(dashboard: Make) -
     async with dashboard().run_test(size=WIDE, notifications=True) as pilot:
         app = await ready(pilot)
         for _ in range(3):
-            app.main.say("word [/red] " * 60)
+            app.main.toast("word [/red] " * 60)
         await until(pilot, lambda: app.screen.query(Toast))
         await pilot.pause()
         (toast,) = app.main.query(Toast)

@@ -8,11 +8,11 @@ import pytest
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import UNICODE
-from llmval_tui.tui.cli_client import Answer
+from llmval_tui.tui.cli_client import CommandResult
 from llmval_tui.tui.keys import KEYS
 from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.screens.dialog_texts import question_rows
-from llmval_tui.tui.screens.text_dialog import Entry
+from llmval_tui.tui.screens.text_dialog import TextDialog
 from tests.helpers.tui_builder import Workspace, verdict
 from tests.helpers.tui_pilot import WIDE, Make, body, ready, said, text_of, until
 
@@ -85,7 +85,7 @@ async def test_a_step_that_cannot_run_is_not_started(dashboard: Make, commands: 
 
 
 async def test_a_refusal_is_shown_as_it_is(dashboard: Make, commands: Any) -> None:
-    commands.answer = Answer(False, "the item asks for 8 GPUs [/red] and 4 are there: pass --adapt.")
+    commands.answer = CommandResult(False, "the item asks for 8 GPUs [/red] and 4 are there: pass --adapt.")
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("c")
@@ -98,9 +98,9 @@ async def test_tick_wants_a_note(dashboard: Make, commands: Any) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("t")
-        await until(pilot, lambda: isinstance(app.screen, Entry))
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
         await pilot.press("enter")
-        assert isinstance(app.screen, Entry) and commands.calls == []
+        assert isinstance(app.screen, TextDialog) and commands.calls == []
         await pilot.press(*"seen q")
         await pilot.press("enter")
         await until(pilot, lambda: commands.calls)
@@ -142,7 +142,7 @@ async def test_quit_asks_with_work_in_flight(
     app = dashboard()
     async with app.run_test(size=WIDE) as pilot:
         await ready(pilot)
-        await until(pilot, lambda: app.main.state.view.active)
+        await until(pilot, lambda: app.main.state.snapshot.active)
         await pilot.press("ctrl+q")  # Textual's own would leave without a word
         await until(pilot, lambda: isinstance(app.screen, Dialog))
         await pilot.press(key)
@@ -172,7 +172,7 @@ async def test_a_question_for_a_link_takes_a_link(workspace: Workspace, dashboar
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("o")
-        await until(pilot, lambda: isinstance(app.screen, Entry))
+        await until(pilot, lambda: isinstance(app.screen, TextDialog))
         await pilot.press(*"http", "enter")
         await until(pilot, lambda: commands.calls)
         assert commands.calls[0][2] == "http"

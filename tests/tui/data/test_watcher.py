@@ -13,13 +13,20 @@ from llmval_tui.actions.api import Proposal
 from llmval_tui.runs.records import State
 from llmval_tui.telemetry.sample import GpuSample
 from llmval_tui.terminal.osc import osc9, osc52
-from llmval_tui.tui.cli_client import Answer, argv_for_run, read_answer
+from llmval_tui.tui.cli_client import CommandResult, argv_for_run, parse_result
 from llmval_tui.tui.data import watcher as bridge
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.data.watcher import LiveTelemetry, Looked, RecorderState, Sampled, Watcher, recorder_argv
-from llmval_tui.tui.data.workspace_view import View, Wish
+from llmval_tui.tui.data.watcher import (
+    LiveTelemetry,
+    RecorderStatus,
+    SamplesTaken,
+    SnapshotTaken,
+    Watcher,
+    recorder_argv,
+)
+from llmval_tui.tui.data.workspace_view import Selection, Snapshot
 from llmval_tui.tui.data.workspace_view import Workspace as Looker
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers.tui_builder import CHECKLIST, Workspace, sample, verdict
 
 
@@ -31,8 +38,8 @@ def until(true: Callable[[], object]) -> None:
     raise AssertionError("it did not come")
 
 
-def settings_for(workspace: Workspace, **changes: object) -> Settings:
-    return Settings(workspace.root, workspace.checklist, **changes)  # type: ignore[arg-type]
+def settings_for(workspace: Workspace, **changes: object) -> LaunchSettings:
+    return LaunchSettings(workspace.root, workspace.checklist, **changes)  # type: ignore[arg-type]
 
 
 def looker(workspace: Workspace) -> Looker:
@@ -49,11 +56,11 @@ def test_a_recorder_that_crashes_is_started_again(
     posted: list[Message] = []
     live = LiveTelemetry(settings_for(workspace), posted.append, [sys.executable, "-c", program, str(lines)])
     live.start()
-    until(lambda: sum(isinstance(m, Sampled) for m in posted) >= 4)
+    until(lambda: sum(isinstance(m, SamplesTaken) for m in posted) >= 4)
     live.stop()
     live.join(5)
     assert not live.is_alive()
-    states = [m.trouble for m in posted if isinstance(m, RecorderState)]
+    states = [m.problem for m in posted if isinstance(m, RecorderStatus)]
     assert states[:2] == [None, "the telemetry recorder was ended by signal 11; it is started again in 0 s."]
 
 
@@ -64,17 +71,17 @@ def test_a_recorder_that_cannot_be_started_is_told(workspace: Workspace, monkeyp
     live.start()
     until(lambda: posted)
     live.stop()
-    assert isinstance(posted[0], RecorderState) and "could not be started" in str(posted[0].trouble)
+    assert isinstance(posted[0], RecorderStatus) and "could not be started" in str(posted[0].problem)
 
 
 def test_a_look_that_fails_is_shown_and_looking_goes_on(workspace: Workspace) -> None:
     class Broken(Looker):
         failing = True
 
-        def look(self, wish: Wish) -> View:
+        def snapshot(self, selection: Selection) -> Snapshot:
             if self.failing:
                 raise RuntimeError("disk on fire")
-            return super().look(wish)
+            return super().snapshot(selection)
 
     broken = Broken(settings_for(workspace), lambda context: Proposal("x", ""))
     posted: list[Message] = []
@@ -82,10 +89,10 @@ def test_a_look_that_fails_is_shown_and_looking_goes_on(workspace: Workspace) ->
     watcher.start()
     until(lambda: posted)
     broken.failing = False
-    until(lambda: any(isinstance(m, Looked) and m.view.checklist for m in posted))
+    until(lambda: any(isinstance(m, SnapshotTaken) and m.snapshot.checklist for m in posted))
     watcher.stop()
     first = posted[0]
-    assert isinstance(first, Looked) and "disk on fire" in str(first.view.trouble)
+    assert isinstance(first, SnapshotTaken) and "disk on fire" in str(first.snapshot.problem)
 
 
 def test_nothing_new_is_not_posted(workspace: Workspace) -> None:
@@ -100,34 +107,34 @@ def test_nothing_new_is_not_posted(workspace: Workspace) -> None:
 
 def test_the_last_good_checklist_stays(workspace: Workspace) -> None:
     look = looker(workspace)
-    step = look.look(Wish()).steps[0].step
+    step = look.snapshot(Selection()).steps[0].step
     workspace.checklist.write_bytes(b"\xff\xfe broken")
-    view = look.look(Wish(step.key))
-    assert view.trouble and len(view.steps) == 5 and view.detail is not None
+    view = look.snapshot(Selection(step.key))
+    assert view.problem and len(view.steps) == 5 and view.detail is not None
     workspace.checklist.write_text(CHECKLIST.replace("- [ ] Export", "- [x] Export"))
-    view = look.look(Wish(step.key))
-    assert view.trouble is None and view.steps[0].step.checked
+    view = look.snapshot(Selection(step.key))
+    assert view.problem is None and view.steps[0].step.checked
 
 
 def test_a_broken_run_folder_does_not_blind(workspace: Workspace) -> None:
     look = looker(workspace)
-    look.look(Wish())
+    look.snapshot(Selection())
     folder = workspace.run("1.2")
     (folder / "run.json").write_text("{")
-    view = look.look(Wish())
+    view = look.snapshot(Selection())
     assert len(view.steps) == 5
-    assert view.trouble is None or "run.json" in view.trouble
+    assert view.problem is None or "run.json" in view.problem
 
 
 def test_older_runs_can_be_looked_at(workspace: Workspace) -> None:
     workspace.run("1.2", run_id="20260101T000000Z-1.2-old", state=State.FINISHED, verdict=verdict())
     workspace.run("1.2", run_id="20260102T000000Z-1.2-new", state=State.FINISHED, alive=False)
     look = looker(workspace)
-    key = look.look(Wish()).steps[1].step.key
-    newest, oldest = look.look(Wish(key)).detail, look.look(Wish(key, back=1)).detail
+    key = look.snapshot(Selection()).steps[1].step.key
+    newest, oldest = look.snapshot(Selection(key)).detail, look.snapshot(Selection(key, back=1)).detail
     assert newest and newest.run and newest.run.id.endswith("new") and newest.runs == 2
     assert oldest and oldest.run and oldest.run.id.endswith("old")
-    assert look.look(Wish(key)).judging
+    assert look.snapshot(Selection(key)).judging
 
 
 @pytest.mark.parametrize(
@@ -145,18 +152,18 @@ def test_gpus_are_counted_by_what_the_host_has(
     state = ScreenState(settings_for(workspace, gpus=asked))
     state.live.add(taken)
     look = looker(workspace)
-    checklist = look.look(Wish()).checklist
+    checklist = look.snapshot(Selection()).checklist
     assert checklist is not None
     context = Looker(state.settings, lambda context: Proposal("x", "")).context(
-        checklist, checklist.steps[0], state.wish
+        checklist, checklist.steps[0], state.selection
     )
     assert context.gpu_count == count
 
 
 def test_an_empty_workspace_says_what_is_missing(tmp_path: Path) -> None:
-    settings = Settings(tmp_path, tmp_path / "none.md")
-    view = Looker(settings, lambda context: Proposal("x", "")).look(Wish())
-    assert view.checklist is None and view.trouble and "none.md" in view.trouble
+    settings = LaunchSettings(tmp_path, tmp_path / "none.md")
+    view = Looker(settings, lambda context: Proposal("x", "")).snapshot(Selection())
+    assert view.checklist is None and view.problem and "none.md" in view.problem
 
 
 def test_the_command_line_that_is_started(workspace: Workspace) -> None:
@@ -180,15 +187,15 @@ def test_the_command_line_that_is_started(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("code", "out", "err", "answer"),
     [
-        (0, b'{"ok": true, "message": "done"}', b"", Answer(True, "done")),
-        (2, b'{"ok": false, "message": "no [/x]\\u001b[2J\\nway"}', b"", Answer(False, "no [/x] way")),
-        (1, b"", b"Traceback\nboom\n", Answer(False, "llmval run ended with exit code 1: boom")),
-        (1, b'{"ok": true, "message": "x"}', b"", Answer(False, "x")),
-        (0, b'{"workspace": "w", "steps": []}', b"", Answer(True, "")),
+        (0, b'{"ok": true, "message": "done"}', b"", CommandResult(True, "done")),
+        (2, b'{"ok": false, "message": "no [/x]\\u001b[2J\\nway"}', b"", CommandResult(False, "no [/x] way")),
+        (1, b"", b"Traceback\nboom\n", CommandResult(False, "llmval run ended with exit code 1: boom")),
+        (1, b'{"ok": true, "message": "x"}', b"", CommandResult(False, "x")),
+        (0, b'{"workspace": "w", "steps": []}', b"", CommandResult(True, "")),
     ],
 )
-def test_what_a_command_answers(code: int, out: bytes, err: bytes, answer: Answer) -> None:
-    assert read_answer("run", code, out, err) == answer
+def test_what_a_command_answers(code: int, out: bytes, err: bytes, answer: CommandResult) -> None:
+    assert parse_result("run", code, out, err) == answer
 
 
 def test_the_recorder_knows_the_disk_of_the_workspace(workspace: Workspace) -> None:

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from llmval_tui.tui.drawing.compositor import TightUpdate, codes, transition
+from llmval_tui.tui.drawing.compositor import DiffUpdate, sgr_codes, transition
 
 WIDTH, HEIGHT = 24, 4
 STYLES = ["red on #102030", "bold #ffcc00 on #102030", "#a0b0c0", "reverse", "underline green on blue", ""]
@@ -47,7 +47,7 @@ def test_the_spans_become_new_and_the_rest_stays(
     old: list[Strip], new: list[Strip], where: list[tuple[int, int, int]], cut: int
 ) -> None:
     chops = [{0: strip.crop(0, cut), cut: strip.crop(cut, WIDTH)} for strip in new]
-    update = TightUpdate(chops, where, [[cut, WIDTH]] * HEIGHT).render_segments(CONSOLE)
+    update = DiffUpdate(chops, where, [[cut, WIDTH]] * HEIGHT).render_segments(CONSOLE)
     wanted, fresh = shown(full(old)), shown(full(new))
     for y, x1, x2 in where:
         wanted[y][x1:x2] = fresh[y][x1:x2]
@@ -55,8 +55,8 @@ def test_the_spans_become_new_and_the_rest_stays(
 
 
 def test_only_the_difference_of_styles_is_sent() -> None:
-    first = codes(Style.parse("red on blue"), ColorSystem.STANDARD)
-    second = codes(Style.parse("green on blue"), ColorSystem.STANDARD)
+    first = sgr_codes(Style.parse("red on blue"), ColorSystem.STANDARD)
+    second = sgr_codes(Style.parse("green on blue"), ColorSystem.STANDARD)
     assert transition(("", "", ""), first) == "\x1b[31;44m"
     assert transition(first, second) == "\x1b[32m"
     assert transition(second, ("", "", "")) == "\x1b[0m"
@@ -66,7 +66,7 @@ def test_only_the_difference_of_styles_is_sent() -> None:
 def test_colours_come_down_to_what_the_terminal_can(system: str | None) -> None:
     console = Console(color_system=system, force_terminal=True)  # type: ignore[arg-type]
     strip = Strip([Segment("ab", Style.parse("#ff0000 on #000000"))])
-    text = TightUpdate([{0: strip}], [(0, 1, 2)], [[2]]).render_segments(console)
+    text = DiffUpdate([{0: strip}], [(0, 1, 2)], [[2]]).render_segments(console)
     assert text.startswith("\x1b[1;2H") and "b" in text and "a" not in text.replace("\x1b[", "")
     assert ("38;2" in text) == (system == "truecolor")
     assert ("\x1b[0m" in text) == (system is not None)

@@ -1,21 +1,23 @@
 """Keys that come in one piece, as a slow line brings them: each meets what the one before it has opened."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 from textual import events
 from textual._xterm_parser import XTermParser
+from textual.screen import Screen
 from textual.widgets import Input
 
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.tui import app as application
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.key_queue import TypingAhead, apart
+from llmval_tui.tui.key_queue import KeyQueue, split_escape
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.screens.palette import Palette
-from llmval_tui.tui.screens.text_dialog import Entry
-from llmval_tui.tui.settings import Settings
+from llmval_tui.tui.screens.text_dialog import TextDialog
+from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers.tui_builder import Workspace
 from tests.helpers.tui_pilot import WIDE, Make, ready, said, until
 
@@ -25,6 +27,10 @@ def burst(app: Dashboard, *keys: str | tuple[str, str]) -> None:
     for key in keys:
         name, character = key if isinstance(key, tuple) else (key, key if len(key) == 1 else None)
         app.post_message(events.Key(name, character))
+
+
+def shows_screen(app: Dashboard, kind: type[Screen[Any]]) -> bool:
+    return isinstance(app.screen, kind)
 
 
 SLASH = ("slash", "/")
@@ -53,9 +59,10 @@ async def test_the_answer_typed_behind_a_question_answers_it(dashboard: Make, co
 async def test_a_key_pressed_twice_opens_one_dialog(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        for key, kind in (("c", Dialog), (("colon", ":"), Palette)):
+        kinds: tuple[tuple[Any, type[Screen[Any]]], ...] = (("c", Dialog), (("colon", ":"), Palette))
+        for key, kind in kinds:
             burst(app, key, key)
-            await until(pilot, lambda kind=kind: isinstance(app.screen, kind), str(key))
+            await until(pilot, partial(shows_screen, app, kind), str(key))
             await pilot.pause(0.2)
             assert len(app.screen_stack) == 2
             burst(app, "escape")
@@ -66,7 +73,7 @@ async def test_text_goes_into_the_field_that_its_key_has_opened(dashboard: Make)
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         burst(app, "t", *"text")
-        await until(pilot, lambda: isinstance(app.screen, Entry) and app.screen.query_one(Input).value == "text")
+        await until(pilot, lambda: isinstance(app.screen, TextDialog) and app.screen.query_one(Input).value == "text")
 
 
 async def test_esc_and_a_letter_in_one_piece_are_no_answer(dashboard: Make, commands: Any) -> None:
@@ -88,26 +95,26 @@ async def test_esc_and_a_letter_in_one_piece_are_no_answer(dashboard: Make, comm
 def test_esc_and_a_digit_or_a_sign_in_one_piece_are_two_keys(sent: str, name: str | None, character: str) -> None:
     keys = [key for key in XTermParser().feed(f"\x1b{sent}j") if isinstance(key, events.Key)]
     name = name or "right_square_bracket"
-    told = [(one.key, one.character) for key in keys for one in apart(key, Keymap({}))]
+    told = [(one.key, one.character) for key in keys for one in split_escape(key, Keymap({}))]
     assert told == [("escape", "\x1b"), (name, character), ("j", "j")]
     alt = f"alt+{name}"
-    assert [one.key for one in apart(keys[0], Keymap({"run": ((alt, alt),)}))] == [alt]
+    assert [one.key for one in split_escape(keys[0], Keymap({"run": ((alt, alt),)}))] == [alt]
 
 
 def test_what_a_terminal_sends_stays_whole() -> None:
     (up,) = (key for key in XTermParser().feed("\x1b[A") if isinstance(key, events.Key))
-    assert up.key == "up" and apart(up, Keymap({})) == [up]
+    assert up.key == "up" and split_escape(up, Keymap({})) == [up]
 
 
 async def test_no_key_waits_for_one_that_only_moves(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[object] = []
 
-    async def settled(self: TypingAhead, target: object) -> None:
+    async def settled(self: KeyQueue, target: object) -> None:
         waited.append(target)
 
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        monkeypatch.setattr(TypingAhead, "_settled", settled)
+        monkeypatch.setattr(KeyQueue, "_settled", settled)
         burst(app, "j", "j", "k", "pagedown", "G", "g", "down")
         await until(pilot, lambda: app.main.state.step is not None and app.main.state.step.number == "1.2")
         assert waited == []  # else each row passed over would be drawn
@@ -119,7 +126,7 @@ async def test_a_key_waits_no_longer_than_it_must(dashboard: Make, monkeypatch: 
     monkeypatch.setattr("llmval_tui.tui.key_queue.LONGEST_S", 0.05)
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        app.main._work.asking = True  # a disk that does not answer
+        app.main._work.dialog_pending = True  # a disk that does not answer
         burst(app, "j", "2")
         await until(pilot, lambda: app.main.pane == "log", "the key behind it")
 
@@ -131,6 +138,6 @@ def test_a_defect_gives_an_exit_code_and_says_that_work_goes_on(
         self._return_code = 1  # as Textual leaves it after an exception
 
     monkeypatch.setattr(Dashboard, "run", breaks)
-    monkeypatch.setattr(application.collecting, "pause", lambda: None)
-    assert application.run(Settings(workspace.root, workspace.checklist)) == ExitCode.FAILED
+    monkeypatch.setattr("llmval_tui.tui.gc_control.pause_gc", lambda: None)
+    assert application.run(LaunchSettings(workspace.root, workspace.checklist)) == ExitCode.FAILED
     assert "llmval attach" in capsys.readouterr().err

@@ -6,20 +6,20 @@ import pytest
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
-from llmval_tui.tui.drawing.theme_files import GROUNDS, ROLES
-from llmval_tui.tui.drawing.theme_styles import choose_look, contrast, parse_look
+from llmval_tui.tui.drawing.theme_files import BACKGROUNDS, ROLES
+from llmval_tui.tui.drawing.theme_styles import contrast, load_theme, parse_theme
 
 THEMES = sorted(bundled("themes").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", THEMES, ids=[path.stem for path in THEMES])
 def test_every_theme_that_ships_can_be_read(path: Path) -> None:
-    look = parse_look(path)
-    assert look.unreadable() == []
+    styled_theme = parse_theme(path)
+    assert styled_theme.contrast_problems() == []
     for role in ROLES:
-        for ground in GROUNDS:
-            look.style(role, ground)
-    look.textual()
+        for background in BACKGROUNDS:
+            styled_theme.style(role, background)
+    styled_theme.textual()
 
 
 def test_the_five_themes_are_there() -> None:
@@ -35,28 +35,30 @@ def test_contrast_is_that_of_wcag() -> None:
 def test_a_faint_theme_is_named_with_its_pair(tmp_path: Path) -> None:
     faint = tmp_path / "faint.toml"
     faint.write_text((bundled("themes") / "dark.toml").read_text().replace("#a9b4bf", "#3a4450"))
-    assert any(line.startswith("muted on screen has a contrast of 1.") for line in parse_look(faint).unreadable())
+    assert any(
+        line.startswith("muted on screen has a contrast of 1.") for line in parse_theme(faint).contrast_problems()
+    )
 
 
 def test_mono_uses_no_colour() -> None:
-    look = choose_look("mono", {})
+    styled_theme = load_theme("mono", {})
     for role in ROLES:
-        for ground in GROUNDS:
-            style = look.style(role, ground)
+        for background in BACKGROUNDS:
+            style = styled_theme.style(role, background)
             assert all(colour is None or colour.is_default for colour in (style.color, style.bgcolor))
 
 
 def test_no_color_takes_the_theme_without_colours() -> None:
-    assert choose_look(None, {"NO_COLOR": "1"}).name == "mono"
-    assert choose_look("dark", {"NO_COLOR": "1"}).name == "dark"
-    assert choose_look(None, {}).name == "dark"
+    assert load_theme(None, {"NO_COLOR": "1"}).name == "mono"
+    assert load_theme("dark", {"NO_COLOR": "1"}).name == "dark"
+    assert load_theme(None, {}).name == "dark"
 
 
 def test_the_operators_own_theme_wins(tmp_path: Path) -> None:
     folder = tmp_path / "llmval" / "themes"
     folder.mkdir(parents=True)
     (folder / "dark.toml").write_text((bundled("themes") / "light.toml").read_text())
-    assert choose_look("dark", {"XDG_CONFIG_HOME": str(tmp_path)}).kind == "light"
+    assert load_theme("dark", {"XDG_CONFIG_HOME": str(tmp_path)}).kind == "light"
 
 
 @pytest.mark.parametrize(
@@ -72,9 +74,9 @@ def test_a_broken_theme_is_refused(tmp_path: Path, old: str, new: str, said: str
     broken = tmp_path / "broken.toml"
     broken.write_text((bundled("themes") / "dark.toml").read_text().replace(old, new))
     with pytest.raises(Refused, match=said):
-        parse_look(broken)
+        parse_theme(broken)
 
 
 def test_an_unknown_theme_is_refused_with_those_there_are() -> None:
     with pytest.raises(Refused, match=r"choose one of .*dark.*mono"):
-        choose_look("neon", {})
+        load_theme("neon", {})

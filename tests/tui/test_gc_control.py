@@ -1,0 +1,19 @@
+"""When garbage is collected. It runs in a process of its own, because these settings are for a whole process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.helpers.tui_builder import Workspace
+
+CHILD = Path(__file__).parent / "children" / "garbage.py"
+
+
+def test_garbage_is_not_collected_while_the_dashboard_opens_and_is_once_it_stands(workspace: Workspace) -> None:
+    done = subprocess.run(
+        [sys.executable, str(CHILD), str(workspace.root), str(workspace.checklist)],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = done.stdout.splitlines()
+    assert "opens False" in told and "stands True True" in told, done.stdout + done.stderr
