@@ -4,7 +4,6 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -24,14 +23,6 @@ class Identity:
         if fields is None or fields[0] in ("Z", "X"):
             return None
         return cls(BOOT_ID.read_text().strip(), pid, int(fields[19]))
-
-    @classmethod
-    def from_json(cls, value: Any) -> "Identity | None":
-        """Read back what JSON made of an identity; None where it is not one."""
-        try:
-            return cls(str(value["boot_id"]), int(value["pid"]), int(value["start_ticks"]))
-        except (TypeError, KeyError, ValueError):
-            return None
 
     def alive(self) -> bool:
         """Whether this very process still runs."""

@@ -1,9 +1,10 @@
 """Plans: which steps were asked for in one go, and how far they are. One plan at a time works on a workspace."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmval_tui.foundation.decode import decode
 from llmval_tui.foundation.files import is_locked, read_json
 from llmval_tui.foundation.process import Identity
 from llmval_tui.runs.store import plans_folder
@@ -33,11 +34,6 @@ class PlanIntent:
     options: dict[str, Any]
     created_utc: str
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "PlanIntent":
-        steps = [PlannedStep(**step) for step in value["steps"]]
-        return cls(value["v"], value["plan_id"], value["checklist"], steps, value["options"], value["created_utc"])
-
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
@@ -63,14 +59,6 @@ class PlanStatus:
     cancelled: bool = False
     message: str | None = None  # why the plan could not do its work at all
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "PlanStatus":
-        known = {item.name for item in fields(cls)}
-        value = {key: item for key, item in value.items() if key in known}
-        value["identity"] = Identity.from_json(value.get("identity"))
-        value["results"] = [StepResult(**item) for item in value.get("results", [])]
-        return cls(**value)
-
 
 class Plan:
     """One plan folder, `artifacts/plans/<id>/`."""
@@ -81,11 +69,11 @@ class Plan:
 
     @property
     def intent(self) -> PlanIntent:
-        return PlanIntent.from_json(read_json(self.folder / "plan.json") or {})
+        return decode(PlanIntent, read_json(self.folder / "plan.json") or {})
 
     def status(self) -> PlanStatus:
         value = read_json(self.folder / "status.json")
-        return PlanStatus.from_json(value) if isinstance(value, dict) else PlanStatus()
+        return decode(PlanStatus, value) if isinstance(value, dict) else PlanStatus()
 
     @property
     def lock(self) -> Path:

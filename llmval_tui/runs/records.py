@@ -1,9 +1,9 @@
 """The records of a run folder as types: what was intended, how it stands, how it was judged."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 from llmval_tui.foundation.process import Identity
 
@@ -31,17 +31,8 @@ class Outcome(StrEnum):
 SEVERITY = (Outcome.FAIL, Outcome.INVALID, Outcome.INCONCLUSIVE, Outcome.PASS)
 
 
-class _FromJson:
-    """Reading back a flat dataclass: unknown keys are ignored, so that an older llmval can read a newer run."""
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
-        return cls(**{key: item for key, item in value.items() if key in known})
-
-
 @dataclass(frozen=True, slots=True)
-class StepRef(_FromJson):
+class StepRef:
     """The step a run is for: its number as shown (`1.2`) and the key that survives edits elsewhere in the file."""
 
     number: str
@@ -52,7 +43,7 @@ class StepRef(_FromJson):
 
 
 @dataclass(frozen=True, slots=True)
-class Command(_FromJson):
+class Command:
     """One command, frozen: what is executed, and what the operator would type by hand to do the same."""
 
     label: str  # names the logs: `main`, `with`, `without`
@@ -69,7 +60,7 @@ class Command(_FromJson):
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact(_FromJson):
+class Artifact:
     """A file the run must produce: where, by which schema it is valid (`load_test`, …), or just present."""
 
     path: str  # relative to the workspace
@@ -77,7 +68,7 @@ class Artifact(_FromJson):
 
 
 @dataclass(frozen=True, slots=True)
-class Intent(_FromJson):
+class Intent:
     """`run.json`: everything decided before the start."""
 
     v: int
@@ -105,14 +96,6 @@ class Intent(_FromJson):
         """What runs are sorted by: older ones are less. Old records have only the time in their id."""
         return self.order_ns or _named_ns(self.run_id), self.run_id
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Intent":
-        value = dict(value)
-        value["step"] = StepRef.from_json(value["step"])
-        value["commands"] = [Command.from_json(item) for item in value["commands"]]
-        value["artifacts"] = [Artifact.from_json(item) for item in value.get("artifacts", [])]
-        return super(Intent, cls).from_json(value)
-
 
 def _named_ns(run_id: str) -> int:
     try:
@@ -123,7 +106,7 @@ def _named_ns(run_id: str) -> int:
 
 
 @dataclass(slots=True)
-class CommandStatus(_FromJson):
+class CommandStatus:
     """How one command of the run went."""
 
     label: str
@@ -135,7 +118,7 @@ class CommandStatus(_FromJson):
 
 
 @dataclass(slots=True)
-class Status(_FromJson):
+class Status:
     """`status.json`: how the run stands, replaced whole at every change."""
 
     v: int = 1
@@ -147,22 +130,9 @@ class Status(_FromJson):
     cancelled: str | None = None  # who asked, where the run was cancelled
     notes: list[str] = field(default_factory=list)
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Status":
-        value = dict(value)
-        value["state"] = State(value.get("state", State.STARTING))
-        value["supervisor"] = Identity.from_json(value.get("supervisor"))
-        commands = []
-        for item in value.get("commands", []):
-            command = CommandStatus.from_json(item)
-            command.identity = Identity.from_json(item.get("identity"))
-            commands.append(command)
-        value["commands"] = commands
-        return super(Status, cls).from_json(value)
-
 
 @dataclass(frozen=True, slots=True)
-class Gate(_FromJson):
+class Gate:
     """One judgement with what was measured, what was asked, and why it came out as it did."""
 
     name: str
@@ -173,7 +143,7 @@ class Gate(_FromJson):
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence(_FromJson):
+class Evidence:
     """A file that backs a verdict."""
 
     path: str  # relative to the workspace
@@ -182,7 +152,7 @@ class Evidence(_FromJson):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict(_FromJson):
+class Verdict:
     """`verdict.json`: the judgement, written once."""
 
     v: int
@@ -197,16 +167,6 @@ class Verdict(_FromJson):
     question: dict[str, Any] | None = (
         None  # what the operator must decide: {"kind": "accept" | "link", "text", "diff"?}
     )
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Verdict":
-        value = dict(value)
-        value["outcome"] = Outcome(value["outcome"])
-        value["gates"] = [
-            Gate.from_json({**item, "outcome": Outcome(item["outcome"])}) for item in value.get("gates", [])
-        ]
-        value["evidence"] = [Evidence.from_json(item) for item in value.get("evidence", [])]
-        return super(Verdict, cls).from_json(value)
 
 
 def worst(gates: list[Gate]) -> Outcome:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llmval_tui.foundation.decode import decode
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import is_locked, read_json, sync_folder, write_json
 from llmval_tui.foundation.text import utc_stamp
@@ -48,8 +49,8 @@ class Run:
         if self._intent is None:
             value: Any = read_json(self.folder / "run.json")
             try:
-                self._intent = Intent.from_json(value)
-            except (TypeError, KeyError, AttributeError, ValueError) as error:
+                self._intent = decode(Intent, value)
+            except (TypeError, AttributeError, ValueError) as error:
                 raise Refused(f"{self.folder}/run.json is not a run's record: move the folder away.") from error
         return self._intent
 
@@ -63,12 +64,12 @@ class Run:
     def status(self) -> Status:
         """How the run stood when the supervisor last wrote; a fresh `Status` before it wrote at all."""
         value = read_json(self.folder / "status.json")
-        return Status.from_json(value) if isinstance(value, dict) else Status()
+        return decode(Status, value) if isinstance(value, dict) else Status()
 
     def verdict(self) -> Verdict | None:
         """The judgement, or None where nobody judged yet."""
         value = read_json(self.folder / "verdict.json")
-        return Verdict.from_json(value) if isinstance(value, dict) else None
+        return decode(Verdict, value) if isinstance(value, dict) else None
 
     def state(self) -> State:
         """Where the run is: what the supervisor wrote, or LOST where that is not `finished` and nobody is left."""

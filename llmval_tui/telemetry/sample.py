@@ -3,12 +3,12 @@
 A value that cannot be had is None, never 0; a note says why.
 """
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import orjson
 
-_T = TypeVar("_T")
+from llmval_tui.foundation.decode import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,6 @@ class GpuSample:
     foreign_processes: list[int] | None = None  # those that do not carry the run's mark; None: no mark was given
     xid: int | None = None  # the newest XID seen since the recorder started
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        return _known(cls, value)
-
 
 @dataclass(frozen=True, slots=True)
 class HostSample:
@@ -69,10 +65,6 @@ class HostSample:
     network_tx_mb_per_s: float | None = None
     network_rx_mb_per_s: float | None = None
     disk_free_bytes: int | None = None  # of the file system that holds the workspace
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        return _known(cls, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +86,10 @@ class Sample:
     def from_line(cls, line: bytes | str) -> "Sample | None":
         """Read one line back; None where it is torn or not a sample. Unknown keys are ignored."""
         try:
-            value = orjson.loads(line)
-            return cls(
-                t_ns=int(value["t_ns"]),
-                mono_ns=int(value["mono_ns"]),
-                host=HostSample.from_json(value["host"]) if value.get("host") else None,
-                gpus=[GpuSample.from_json(item) for item in value.get("gpus", [])],
-                notes=[_known(Note, item) for item in value.get("notes", [])],
-                v=int(value.get("v", 1)),
-            )
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+            sample = decode(cls, orjson.loads(line))
+        except (orjson.JSONDecodeError, TypeError, ValueError, AttributeError):
             return None
+        return sample if isinstance(sample.t_ns, int) and isinstance(sample.mono_ns, int) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +117,3 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of the driver."""
-
-
-def _known(cls: type[_T], value: dict[str, Any]) -> _T:
-    names = {item.name for item in fields(cls)}  # type: ignore[arg-type]
-    return cls(**{key: item for key, item in value.items() if key in names})
