@@ -16,7 +16,6 @@ from llmval_tui.foundation.files import write_json
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso, utc_stamp
 from llmval_tui.plans.records import (
-    CANCEL_FILE,
     Plan,
     PlanIntent,
     PlannedStep,
@@ -29,7 +28,7 @@ from llmval_tui.runs.store import RunStore, is_demo, plans_folder, recorded_path
 
 
 def gpu_count_of(inventory: dict[str, Any]) -> int | None:
-    """How many GPUs an inventory lists; None where the driver gave no answer."""
+    """The number of GPUs in an inventory; None if the driver did not answer."""
     count = inventory.get("gpu_count")
     return count if isinstance(count, int) else None
 
@@ -42,7 +41,7 @@ def context_for(
     gpu_count: int | None,
     store: RunStore | None = None,
 ) -> Context:
-    """What an action may look at, gathered for one step."""
+    """Build the context of an action for one step."""
     return Context(
         workspace=workspace,
         checklist=checklist,
@@ -57,16 +56,16 @@ def context_for(
 
 
 def make_plan(checklist: Checklist, steps: list[Step], workspace: Path, options: Options) -> Plan:
-    """Write down which steps are wanted.
+    """Write the plan folder.
 
     Raises:
-        Refused: another plan works on this workspace, or its folder cannot be written.
+        Refused: another plan is working on this workspace, or the folder cannot be written.
     """
     if other := active_plan(workspace):
         current = other.status().current
         at = f" (at step {current})" if current else ""
         raise Refused(
-            f"plan {other.id}{at} is at work on {workspace}: wait for it, watch it with `llmval attach`, "
+            f"plan {other.id}{at} is working on {workspace}: wait for it, watch it with `llmval attach`, "
             "or end it with `llmval cancel`."
         )
     folder = plans_folder(workspace) / f"{utc_stamp()}-{secrets.token_hex(3)}"
@@ -83,34 +82,34 @@ def make_plan(checklist: Checklist, steps: list[Step], workspace: Path, options:
 
 
 def start_plan(plan: Plan) -> None:
-    """Start the plan's process and wait until it is at work.
+    """Start the plan's process and wait until it is running.
 
     Raises:
-        Refused: it ended before that; the reason is its own.
+        Refused: the process ended first; the message gives its reason.
     """
     log = plan.folder / "plan.log"
     pid = client.spawn_detached([sys.executable, "-m", "llmval_tui.plans.process", str(plan.folder)], log)
     deadline = time.monotonic() + client.START_TIMEOUT_S
-    living = True
-    while living and time.monotonic() < deadline:
-        living = Identity.of(pid) is not None  # before the look, so that the last word is seen
+    alive = True
+    while alive and time.monotonic() < deadline:
+        alive = Identity.of(pid) is not None  # before the status is read, so that the final status is seen
         status = plan.status()
         if status.message:
             raise Refused(status.message)
         if status.state != "starting":
             return
         time.sleep(0.02)
-    raise Refused(f"plan {plan.id} did not start; {log} may say why.")
+    raise Refused(f"plan {plan.id} did not start; see {log}.")
 
 
 def cancel_plan(plan: Plan, by: str) -> None:
-    """Ask for the end of a plan and of the run it is at; asking again changes nothing."""
-    if not (plan.folder / CANCEL_FILE).exists():
-        client.request_end(plan.folder / CANCEL_FILE, by, plan.status().identity)
+    """Request the end of a plan and of its present run; repeated requests change nothing."""
+    if not plan.cancel_file.exists():
+        client.request_end(plan.cancel_file, by, plan.status().identity)
 
 
 def exit_code_of(results: list[StepResult], cancelled: bool) -> ExitCode:
-    """One code for a whole plan: interrupted, else the gravest of failed, refused, undecided, passed."""
+    """The exit code of a plan: interrupted, else the worst of failed, refused, undecided, passed."""
     if cancelled:
         return ExitCode.INTERRUPTED
     outcomes = {result.outcome for result in results}

@@ -1,7 +1,7 @@
-"""A plan: one or many steps in order, each proposed, run, judged, ticked and recorded; resumes where it stopped.
+"""The process of one plan: `python -m llmval_tui.plans.process PLAN`.
 
-A plan is always a process of its own, `python -m llmval_tui.plans.process PLAN`, in a session of its own: a closed
-line, Ctrl-C or the end of the dashboard cannot take it along. Its runs outlive it in turn; see `runs/supervisor.py`.
+It proposes, runs, judges, ticks and records the steps in order. It has its own session, so that a closed connection,
+Ctrl-C or the end of the dashboard does not end it. Its runs outlive it in turn; see `runs/supervisor.py`.
 """
 
 import os
@@ -23,7 +23,6 @@ from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.plans.client import context_for, exit_code_of, gpu_count_of
 from llmval_tui.plans.records import (
-    CANCEL_FILE,
     Plan,
     PlannedStep,
     PlanStatus,
@@ -43,7 +42,7 @@ from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id
 
 
 class PlanProcess:
-    """The loop over the steps, in the plan's own process."""
+    """The loop over the steps."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -55,14 +54,14 @@ class PlanProcess:
         self._stop: str | None = None
 
     def work(self) -> None:
-        """Carry out every step; a step that fails does not stop those after it, a cancel does."""
+        """Carry out every step. A failed step does not stop the next ones; a cancel does."""
         self.status.state = "running"
         self._save()
         inventory = gpu_inventory()
         for problem in settle_all(self.store):
             print(problem, flush=True)
         for planned in self.intent.steps:
-            if self._cancel_asked():
+            if self._cancelled_by():
                 break
             self.status.current = planned.number
             self._save()
@@ -70,7 +69,7 @@ class PlanProcess:
                 result = self._carry_out(planned, inventory)
             except Refused as refusal:
                 result = StepResult(planned.number, "refused", self.status.run_id, str(refusal))
-            except Exception as error:  # noqa: BLE001  (a defect met in one step must not cost the night's other steps)
+            except Exception as error:  # noqa: BLE001  (a defect in one step must not cost a night's other steps)
                 traceback.print_exc()
                 message = f"internal error: {type(error).__name__}: {error}; see {self.plan.folder / 'plan.log'}."
                 result = StepResult(planned.number, "refused", self.status.run_id, message)
@@ -81,12 +80,12 @@ class PlanProcess:
             self._save()
 
     def finish(self, message: str | None = None) -> None:
-        """The last word: nothing follows.
+        """Write the final status.
 
         Raises:
-            Refused: it cannot be written, so that who watches will say that the plan did not reach its end.
+            Refused: it cannot be written; `llmval attach` then reports that the plan did not reach its end.
         """
-        self.status.cancelled = self._cancel_asked() is not None
+        self.status.cancelled = self._cancelled_by() is not None
         self.status.state, self.status.current, self.status.message = "finished", None, message
         write_json(self._status_file, self.status)
 
@@ -94,18 +93,20 @@ class PlanProcess:
         self._stop = signal.Signals(number).name
 
     def _carry_out(self, planned: PlannedStep, inventory: dict[str, Any]) -> StepResult | None:
-        """One step from proposal to record; None where the plan was cancelled before it began."""
-        checklist = load(self.workspace / self.intent.checklist)  # read anew: the operator may have edited it
+        """One step from proposal to record; None if the plan was cancelled before the step began."""
+        checklist = load(self.workspace / self.intent.checklist)  # read again: the operator may have edited it
         key = StepKey(planned.section, planned.text, planned.occurrence)
         step = checklist.find(key)
         if step is None:
             raise Refused(f"step {planned.number} ({planned.text[:60]}) is no longer in {checklist.path.name}.")
-        if step.checked and not planned.checked and (backing := self._passed(key)):
-            # A run that an earlier plan left behind has been settled since: it is the answer.
-            return StepResult(step.number, Outcome.PASS.value, backing.id, "completed by a run found in flight", True)
-        run = self._in_flight(key)
+        if step.checked and not planned.checked and (backing := self._passed_run(key)):
+            # A run of an earlier plan has been settled in the meantime: its verdict is the result.
+            return StepResult(
+                step.number, Outcome.PASS.value, backing.id, "completed by a run of an earlier plan", True
+            )
+        run = self._running_run(key)
         if run is None:
-            if not self._wait_for_others():
+            if not self._wait_for_other_runs():
                 return None
             context = context_for(checklist, step, self.workspace, self.options, gpu_count_of(inventory), self.store)
             proposal = propose(context)
@@ -118,49 +119,49 @@ class PlanProcess:
         self.status.run_id = run.id
         self._save()
         while not client.wait(run, 0.2):
-            if asker := self._cancel_asked():
-                client.request_cancel(run, asker)
+            if requester := self._cancelled_by():
+                client.request_cancel(run, requester)
         verdict = settle(run, self.store)
         if verdict is None:
-            raise Refused(f"{run.id} ended and cannot be judged; look at {run.folder}.")
+            raise Refused(f"{run.id} ended and cannot be judged; see {run.folder}.")
         if run.status().cancelled and self._stop is None:
             self._stop = f"run {run.id} was cancelled"
         ticked = ticks(run, verdict)
         return StepResult(step.number, verdict.outcome.value, run.id, verdict.summary, ticked)
 
-    def _wait_for_others(self) -> bool:
-        """Wait for runs of other steps that an earlier plan left at work, and settle them; False on a cancel.
+    def _wait_for_other_runs(self) -> bool:
+        """Wait for running runs of an earlier plan, and settle them; returns False on a cancel.
 
-        Two runs at once would share GPUs, cores and perhaps an output's path, and neither's figures would be its own.
+        Two runs at once would share GPUs, cores and perhaps an output path, and disturb each other's measurement.
         """
         for other in self.store.active():
-            print(f"waiting for {other.id}, which an earlier plan left at work", flush=True)
+            print(f"waiting for {other.id}, a running run of an earlier plan", flush=True)
             while not client.wait(other, 0.2):
-                if self._cancel_asked():
+                if self._cancelled_by():
                     return False
             try:
                 settle(other, self.store)
-            except Refused as refusal:  # that run's own trouble, of which this step is not to suffer
+            except Refused as refusal:  # a problem of that run, not of this step
                 print(f"{other.id}: {refusal}", flush=True)
         return True
 
-    def _in_flight(self, key: StepKey) -> Run | None:
-        """A run of this step that an earlier plan left at work: it is waited for, not started twice.
+    def _running_run(self, key: StepKey) -> Run | None:
+        """A running run of this step from an earlier plan: the plan waits for it and does not start a second one.
 
-        One with other options (a trial, say) is not what was asked for: it is waited for as any other.
+        A run with other options (a trial, say) does not count; the plan waits for it as for any other run.
         """
-        return next((run for run in self._of_step(key) if run.alive() and self._as_wanted(run)), None)
+        return next((run for run in self._runs_of_step(key) if run.alive() and self._has_our_options(run)), None)
 
-    def _as_wanted(self, run: Run) -> bool:
+    def _has_our_options(self, run: Run) -> bool:
         intent = run.intent
         return (intent.preset, intent.tick) == (self.options.preset, self.options.tick)
 
-    def _passed(self, key: StepKey) -> Run | None:
-        newest = next(iter(self._of_step(key)), None)
+    def _passed_run(self, key: StepKey) -> Run | None:
+        newest = next(iter(self._runs_of_step(key)), None)
         verdict = newest.verdict() if newest else None
         return newest if newest and verdict and ticks(newest, verdict) else None
 
-    def _of_step(self, key: StepKey) -> list[Run]:
+    def _runs_of_step(self, key: StepKey) -> list[Run]:
         return self.store.of_step(*key, checklist=self.intent.checklist)
 
     def _freeze(self, context: Context, proposal: Proposal, inventory: dict[str, Any]) -> Intent:
@@ -191,10 +192,12 @@ class PlanProcess:
         try:
             return software_versions(python)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
-            raise Refused(f"{python} does not say its versions ({error}): name another by --runner-python.") from error
+            raise Refused(
+                f"{python} does not report its versions ({error}): name another by --runner-python."
+            ) from error
 
-    def _cancel_asked(self) -> str | None:
-        request = read_json(self.plan.folder / CANCEL_FILE)
+    def _cancelled_by(self) -> str | None:
+        request = read_json(self.plan.cancel_file)
         return str(request.get("by", "somebody")) if isinstance(request, dict) else self._stop
 
     @property
@@ -202,7 +205,7 @@ class PlanProcess:
         return self.plan.folder / "status.json"
 
     def _save(self) -> None:
-        """Write how far the plan is; where that fails, go on: what it does is recorded with its runs."""
+        """Write the plan's progress. If that fails, go on: its runs have their own records."""
         try:
             write_json(self._status_file, self.status)
         except Refused as refusal:
@@ -215,21 +218,21 @@ def _options(value: dict[str, Any]) -> Options:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Be the process of one plan; 2 where another plan has the workspace."""
+    """Run the process of one plan; returns 2 if another plan holds the workspace."""
     folder = Path((arguments or sys.argv[1:])[0])
     for ignored in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_IGN)
     process = PlanProcess(Plan(folder))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, process.ask_to_stop)
-    # Both locks last as long as this process: one for the workspace, one by which others see that the plan lives.
+    # This process holds both locks until it ends: the workspace's, and the one that shows that the plan is alive.
     try:
         held = take_lock(process.plan.lock) is not None and try_lock(workspace_lock(process.workspace)) is not None
     except Refused as refusal:
         process.finish(str(refusal))
         return ExitCode.REFUSED
     if not held:
-        process.finish(f"another plan is at work on {process.workspace}: wait for it or end it with `llmval cancel`.")
+        process.finish(f"another plan is working on {process.workspace}: wait for it or end it with `llmval cancel`.")
         return ExitCode.REFUSED
     try:
         process.work()

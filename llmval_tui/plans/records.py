@@ -1,4 +1,4 @@
-"""Plans: which steps were asked for in one go, and how far they are. One plan at a time works on a workspace."""
+"""Plans: the steps of one request, and their progress. Only one plan at a time works on a workspace."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,23 +9,21 @@ from llmval_tui.foundation.files import is_locked, read_json
 from llmval_tui.foundation.process import Identity
 from llmval_tui.runs.store import plans_folder
 
-CANCEL_FILE = "cancel.json"  # in the plan's folder, written by whoever wants the plan to end: {"by": …}
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """A step as asked for: its number then, and the key that finds it again."""
+    """A requested step: its number at that time, and the key that finds it again."""
 
     number: str
     section: str
     text: str
     occurrence: int
-    checked: bool = False  # as it stood when it was asked for
+    checked: bool = False  # at the time of the request
 
 
 @dataclass(frozen=True, slots=True)
 class PlanIntent:
-    """`plan.json`: what was asked for; never changed."""
+    """`plan.json`: the request; never changed."""
 
     v: int
     plan_id: str
@@ -37,7 +35,7 @@ class PlanIntent:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """How one step of a plan ended: `outcome` is a verdict's word, `refused` or `skipped`."""
+    """The end of one step: `outcome` is an `Outcome`, `refused` or `skipped`."""
 
     number: str
     outcome: str
@@ -48,16 +46,16 @@ class StepResult:
 
 @dataclass(slots=True)
 class PlanStatus:
-    """`status.json` of a plan: how far it is."""
+    """`status.json` of a plan: its progress."""
 
     v: int = 1
     state: str = "starting"  # starting, running, cancelling, finished
     identity: Identity | None = None
-    current: str | None = None  # number of the step being worked on
+    current: str | None = None  # number of the present step
     run_id: str | None = None  # its run
     results: list[StepResult] = field(default_factory=list)
     cancelled: bool = False
-    message: str | None = None  # why the plan could not do its work at all
+    message: str | None = None  # why the plan as a whole failed
 
 
 class Plan:
@@ -76,8 +74,13 @@ class Plan:
         return decode(PlanStatus, value) if isinstance(value, dict) else PlanStatus()
 
     @property
+    def cancel_file(self) -> Path:
+        """Written by whoever wants the plan to end: `{"by": …}`."""
+        return self.folder / "cancel.json"
+
+    @property
     def lock(self) -> Path:
-        """Held by the plan process as long as it lives."""
+        """The lock that the plan process holds as long as it is alive."""
         return self.folder / "lock"
 
     def alive(self) -> bool:
@@ -98,6 +101,6 @@ def plans(workspace: Path) -> list[Plan]:
 
 
 def active_plan(workspace: Path) -> Plan | None:
-    """The plan that works on the workspace now, or None."""
-    # All are looked at: where the clock was set back, the newest plan has not the newest name.
+    """The plan that is working on the workspace now, or None."""
+    # All plans are checked: after a clock was set back, the newest plan does not have the newest name.
     return next((plan for plan in plans(workspace) if plan.alive()), None)

@@ -1,4 +1,4 @@
-"""What others do with a run: start it, see that it is cared for, cancel it, wait for it."""
+"""Starting, cancelling and waiting for a run, from any other process."""
 
 import os
 import shutil
@@ -15,16 +15,15 @@ from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.records import State
 from llmval_tui.runs.store import Run
-from llmval_tui.runs.supervisor import CANCEL_FILE
 from llmval_tui.runs.termination import RUN_ID_VARIABLE, leftover_processes
 
-START_TIMEOUT_S = 60.0  # for a process to come up: imports over a busy network file system take their time
+START_TIMEOUT_S = 60.0  # imports over a busy network file system are slow
 
 
 def spawn_detached(argv: list[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
-    """Start a process that outlives its starter: a session of its own, nothing on stdin, output appended to `log`.
+    """Start a process that outlives its parent: in its own session, without stdin, its output appended to `log`.
 
-    Where logind kills what a user leaves behind at logout, it goes into a scope of its own if systemd-run is there.
+    If logind kills a user's processes at logout and systemd-run exists, the process gets its own scope.
     Returns the pid.
     """
     with log.open("ab") as out:
@@ -36,7 +35,7 @@ def spawn_detached(argv: list[str], log: Path, environment: Mapping[str, str] | 
             start_new_session=True,
             env={name: value for name, value in (environment or os.environ).items() if name != RUN_ID_VARIABLE},
         )
-    # It is nobody's child to wait for; without this, Python warns when the handle is collected.
+    # Nobody waits for this child; without this line Python warns when the handle is collected.
     child.returncode = 0
     return child.pid
 
@@ -70,31 +69,31 @@ def _output(argv: list[str]) -> str:
 
 
 def start(run: Run, environment: Mapping[str, str] | None = None) -> None:
-    """Start the supervisor of a run and wait until it holds the run and has said so.
+    """Start the supervisor of a run and wait until its status says that it holds the run.
 
     Raises:
-        Refused: it did not come up; its log says why.
+        Refused: it did not start; its log says why.
     """
     log = run.folder / "supervisor.log"
     pid = spawn_detached([sys.executable, "-m", "llmval_tui.runs.supervisor", str(run.folder)], log, environment)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        living = Identity.of(pid) is not None  # before the look, so that the last word is seen
+        alive = Identity.of(pid) is not None  # before the status is read, so that the final status is seen
         status = run.status()
-        # A short run may be over before it was seen to be held.
+        # A short run may finish before anybody sees its supervisor alive.
         if status.state is State.FINISHED or (status.supervisor is not None and status.supervisor.alive()):
             return
-        if not living:
+        if not alive:
             break
         time.sleep(0.02)
     tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-    raise Refused(f"the supervisor of {run.id} did not start: {tail[0] if tail else 'it said nothing'}; see {log}.")
+    raise Refused(f"the supervisor of {run.id} did not start: {tail[0] if tail else 'its log is empty'}; see {log}.")
 
 
 def ensure_supervised(run: Run) -> None:
-    """Give a run whose supervisor died a new one, where its command lives on or left processes behind.
+    """Start a new supervisor for a run whose supervisor died, if its command is alive or left processes behind.
 
-    A killed torchrun agent leaves its ranks on the GPUs; where the supervisor died too, the new one ends them.
+    A killed torchrun agent leaves its ranks on the GPUs. If its supervisor died too, the new supervisor ends them.
     """
     if run.supervised():
         return
@@ -103,20 +102,20 @@ def ensure_supervised(run: Run) -> None:
 
 
 def request_cancel(run: Run, by: str) -> bool:
-    """Ask for the run's end; asking again changes nothing. False where nothing of it runs any more."""
+    """Request the end of the run; repeated requests change nothing. Returns False if the run has already ended."""
     if not run.alive():
         return False
-    if not (run.folder / CANCEL_FILE).exists():
-        request_end(run.folder / CANCEL_FILE, by, run.status().supervisor)
+    if not run.cancel_file.exists():
+        request_end(run.cancel_file, by, run.status().supervisor)
     ensure_supervised(run)
     return True
 
 
 def request_end(file: Path, by: str, process: Identity | None) -> None:
-    """Leave the wish for an end where `process` looks for it; by a signal where the disk takes no more files.
+    """Write the cancel file that `process` polls; if the disk is full, send SIGTERM instead.
 
     Raises:
-        Refused: neither can be done.
+        Refused: both failed.
     """
     try:
         write_json(file, {"by": by, "utc": utc_iso()})
@@ -126,7 +125,7 @@ def request_end(file: Path, by: str, process: Identity | None) -> None:
 
 
 def wait(run: Run, timeout_s: float | None = None) -> bool:
-    """Wait until nothing of the run lives, looking after it meanwhile; False when the time is up before."""
+    """Wait until the run has ended, and replace its supervisor if that dies; returns False on a timeout."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while run.alive():
         ensure_supervised(run)

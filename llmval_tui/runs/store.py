@@ -1,4 +1,4 @@
-"""The runs of a workspace, read from their folders. Files are the truth; only what cannot change is kept."""
+"""The run folders of a workspace: making them, and reading them. Only `run.json`, which never changes, is cached."""
 
 import re
 import secrets
@@ -15,14 +15,14 @@ from llmval_tui.runs.records import Artifact, Command, Intent, State, Status, St
 
 _LOG = re.compile(r"(?P<label>[A-Za-z0-9_-]+)(?:\.rank(?P<rank>\d+))?\.(?P<stream>stdout|stderr)\.log")
 
-RUN_PLACEHOLDER = "{run}"  # in a proposed command: the run folder, which is not known before it is made
-RUN_ID_PLACEHOLDER = "{run_id}"  # in a promised artifact's path
-DEMO_MARKER = ".llmval-demo"  # a workspace with this file is a scratch one, in which `smoke` may tick
+RUN_PLACEHOLDER = "{run}"  # in a proposed command: the run folder, whose name is not known yet
+RUN_ID_PLACEHOLDER = "{run_id}"  # in the path of an expected artifact
+DEMO_MARKER = ".llmval-demo"  # a workspace with this file is a scratch workspace: `smoke` may tick there
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class LogFile:
-    """One log of a run. `rank` is None for the command's own output (of torchrun: the agent's)."""
+    """One log of a run. `rank` is None for the command's own output (with torchrun: the agent's)."""
 
     label: str
     rank: int | None
@@ -31,7 +31,7 @@ class LogFile:
 
 
 class Run:
-    """One run folder. Cheap to make; every method reads the files anew, but for `run.json`, which never changes."""
+    """One run folder. Every method reads the files again, except `run.json`, which never changes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class Run:
 
     @property
     def intent(self) -> Intent:
-        """What was decided before the start.
+        """The content of `run.json`.
 
         Raises:
             Refused: the folder has no readable `run.json`.
@@ -56,59 +56,64 @@ class Run:
 
     @property
     def order(self) -> tuple[int, str]:
-        """What runs are sorted by: older ones are less."""
+        """Sort key: older runs are smaller."""
         if self._order is None:
             self._order = self.intent.order
         return self._order
 
     def status(self) -> Status:
-        """How the run stood when the supervisor last wrote; a fresh `Status` before it wrote at all."""
+        """The status that the supervisor wrote last; a new `Status` before the first."""
         value = read_json(self.folder / "status.json")
         return decode(Status, value) if isinstance(value, dict) else Status()
 
     def verdict(self) -> Verdict | None:
-        """The judgement, or None where nobody judged yet."""
+        """The verdict; None if the run is not judged yet."""
         value = read_json(self.folder / "verdict.json")
         return decode(Verdict, value) if isinstance(value, dict) else None
 
     def state(self) -> State:
-        """Where the run is: what the supervisor wrote, or LOST where that is not `finished` and nobody is left."""
+        """The recorded state; LOST if that is not `finished` and neither supervisor nor command is alive."""
         state = self.status().state
         if state is State.FINISHED or self.supervised() or self.command_alive() or self._about_to_start():
             return state
-        # The supervisor may have finished between the two looks: its last word counts.
+        # The supervisor may have finished after the first read: read its final state.
         state = self.status().state
         return state if state is State.FINISHED else State.LOST
 
     def _about_to_start(self) -> bool:
-        """Whether the plan that made the run lives and its supervisor has not spoken yet: not lost, only new."""
+        """Whether the run's plan is alive and its supervisor has written nothing yet: the run is new, not lost."""
         plan_id = self.intent.plan_id
         if plan_id is None or (self.folder / "status.json").exists():
             return False
         return is_locked(plan_lock(self.folder.parents[2], plan_id))
 
     def supervised(self) -> bool:
-        """Whether a supervisor owns the run now."""
+        """Whether a supervisor holds the run now."""
         return is_locked(self.supervisor_lock)
 
     def command_alive(self) -> bool:
-        """Whether the command (the torchrun agent) runs, supervised or not."""
+        """Whether the command (the torchrun agent) is running, supervised or not."""
         return is_locked(self.command_lock)
 
     def alive(self) -> bool:
-        """Whether anything of the run is still to end.
+        """Whether the supervisor or the command is still running.
 
-        A run that is finished is over also where a process that nobody could kill still holds the command's lock.
+        A finished run counts as ended even if a process that cannot be killed still holds the command's lock.
         """
         return self.supervised() or (self.command_alive() and self.status().state is not State.FINISHED)
 
     def recorded_ranks(self, label: str) -> dict[str, int]:
-        """Every rank's exit code as the torchrun agent wrote it, without those it never learned; empty without it."""
+        """Exit code by rank, from the torchrun agent; without ranks whose code the agent never learned."""
         value = read_json(self.folder / f"ranks.{label}.json")
         ranks = value.get("ranks") if isinstance(value, dict) else None
         if not isinstance(ranks, dict):
             return {}
         return {rank: code for rank, code in ranks.items() if rank.isdecimal() and isinstance(code, int)}
+
+    @property
+    def cancel_file(self) -> Path:
+        """Written by whoever wants the run to end: `{"by": …}`."""
+        return self.folder / "cancel.json"
 
     @property
     def supervisor_lock(self) -> Path:
@@ -131,7 +136,7 @@ class Run:
         return self.folder / "logs"
 
     def logs(self) -> list[LogFile]:
-        """The logs there are, by label, the command's own before its ranks'."""
+        """The existing logs, sorted by label; a command's own logs come before its ranks'."""
         if not self.logs_folder.is_dir():
             return []
         found = []
@@ -147,7 +152,7 @@ def plans_folder(workspace: Path) -> Path:
 
 
 def plan_lock(workspace: Path, plan_id: str) -> Path:
-    """Held by the plan process as long as it lives."""
+    """The lock that the plan process holds as long as it is alive."""
     return plans_folder(workspace) / plan_id / "lock"
 
 
@@ -158,19 +163,19 @@ class RunStore:
         self.workspace = workspace
         self.root = workspace / "artifacts" / "runs"
         self._known: dict[str, Run] = {}
-        self.unreadable: list[str] = []  # a sentence for each folder that is no run, since the last `runs()`
+        self.unreadable: list[str] = []  # from the last `runs()`: one sentence for each folder that is no run
 
     @property
     def ledger(self) -> Path:
-        """Every tick and record with whole hashes, one JSON line each."""
+        """Every tick with full hashes, one JSON line each."""
         return self.root / "ledger.jsonl"
 
     def runs(self) -> list[Run]:
-        """All runs, newest first. A folder whose record cannot be read is left out, and `unreadable` says so."""
+        """All runs, newest first. Folders without a readable record are listed in `unreadable` instead."""
         known: dict[str, Run] = {}
         self.unreadable = []
         for name in sorted(path.parent.name for path in self.root.glob("*/run.json")):
-            # One `Run` a folder for good, so that each run.json is parsed once however often a screen asks.
+            # One `Run` per folder for good, so that each run.json is parsed only once.
             run = self._known.get(name) or Run(self.root / name)
             try:
                 _ = run.intent
@@ -194,13 +199,13 @@ class RunStore:
         if len(found) == 1:
             return found[0]
         if not found:
-            raise Refused(f"no run is called {name!r} in {self.root}; `llmval status` lists the runs there are.")
+            raise Refused(f"no run is called {name!r} in {self.root}; `llmval status` lists the runs.")
         raise Refused(
             f"{name!r} fits {len(found)} runs ({', '.join(run.id for run in found[:4])} …): give more of the id."
         )
 
     def of_step(self, section: str, text: str, occurrence: int, *, checklist: str) -> list[Run]:
-        """The runs for one step, newest first; `checklist` as records have it (`recorded_path`)."""
+        """The runs of one step, newest first; `checklist` is a `recorded_path`."""
         return [
             run
             for run in self.runs()
@@ -209,36 +214,36 @@ class RunStore:
         ]
 
     def active(self) -> list[Run]:
-        """The runs in which something still runs, newest first."""
+        """The runs that have not ended, newest first."""
         return [run for run in self.runs() if run.alive()]
 
 
 def same_step(ref: StepRef, section: str, text: str, occurrence: int) -> bool:
-    """Whether a run's step is the one with this key; the number does not count, for edits move it."""
+    """Whether a run's step has this key. The number does not count, because edits change it."""
     return (ref.section, ref.text, ref.occurrence) == (section, text, occurrence)
 
 
 def same_checklist(recorded: object, checklist: str) -> bool:
-    """Whether a record is of this checklist; an old one that does not say of which counts for every list.
+    """Whether a record belongs to this checklist; an old record without a checklist belongs to all.
 
-    Two lists of one workspace may have sections and items of the same words.
+    Two checklists of one workspace may have sections and items with the same text.
     """
     return not recorded or recorded == checklist
 
 
 def recorded_path(path: Path, workspace: Path) -> str:
-    """A path as records have it: below the workspace where it lies there, else absolute."""
+    """A path as records contain it: relative to the workspace if it lies inside, else absolute."""
     absolute, root = path.resolve(), workspace.resolve()
     return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
 
 
 def new_run_id(number: str) -> str:
-    """`<UTC time>-<step>-<short id>`: says when and what it is, and two made in one second differ."""
+    """`<UTC time>-<step>-<random>`; the random part separates two runs made in one second."""
     return f"{utc_stamp()}-{number}-{secrets.token_hex(3)}"
 
 
 def create_run(store: RunStore, intent: Intent) -> Run:
-    """Write `run.json` into a new folder named by the intent's run id, with its placeholders replaced.
+    """Make the run folder and write `run.json`, with all placeholders replaced, before anything starts.
 
     Raises:
         Refused: the folder cannot be made.
@@ -247,9 +252,9 @@ def create_run(store: RunStore, intent: Intent) -> Run:
     newest = next(iter(store.runs()), None)
     frozen = replace(
         intent,
-        # The newest run must stay the newest one where the clock was set back, or another was made in its second.
+        # The newest run must sort last even if the clock was set back or two runs were made in one second.
         order_ns=max(time.time_ns(), newest.order[0] + 1 if newest else 0),
-        commands=[_placed(command, folder) for command in intent.commands],
+        commands=[_resolve_command(command, folder) for command in intent.commands],
         artifacts=[resolve_artifact(item, folder.name) for item in intent.artifacts],
     )
     try:
@@ -264,21 +269,21 @@ def create_run(store: RunStore, intent: Intent) -> Run:
 
 
 def resolve_artifact(artifact: Artifact, run_id: str) -> Artifact:
-    """The artifact with its path as it is for this run."""
+    """The artifact with the run's id in its path."""
     return replace(artifact, path=artifact.path.replace(RUN_ID_PLACEHOLDER, run_id))
 
 
-def _placed(command: Command, folder: Path) -> Command:
-    def place(text: str) -> str:
+def _resolve_command(command: Command, folder: Path) -> Command:
+    def resolve(text: str) -> str:
         return text.replace(RUN_PLACEHOLDER, str(folder))
 
     return replace(
         command,
-        argv=[place(word) for word in command.argv],
-        env={name: place(value) for name, value in command.env.items()},
+        argv=[resolve(word) for word in command.argv],
+        env={name: resolve(value) for name, value in command.env.items()},
     )
 
 
 def is_demo(workspace: Path) -> bool:
-    """Whether the workspace is the demo's."""
+    """Whether the workspace was made by `llmval demo`."""
     return (workspace / DEMO_MARKER).is_file()

@@ -1,16 +1,15 @@
 """The process that owns one run: `python -m llmval_tui.runs.supervisor RUN`.
 
 It starts the run's commands one after the other, keeps the telemetry recorder alive beside them, writes `status.json`,
-climbs the cancel ladder when asked, and leaves no process behind. It judges nothing.
+terminates the command on a cancel, and leaves no process behind. It does not judge the run.
 
-It runs in a session of its own with SIGHUP and SIGPIPE ignored and writes only to files, so that it outlives the
-terminal, the dashboard and the plan. If it is killed itself, the command goes on, holding `command.lock`, and a new
-supervisor, started for the same run, takes it over.
+It runs in its own session, ignores SIGHUP and SIGPIPE, and writes only to files. It therefore outlives the terminal,
+the dashboard and the plan. If it is killed itself, the command goes on and holds `command.lock`; a new supervisor for
+the same run takes the command over.
 """
 
 import argparse
 import ctypes
-import math
 import os
 import select
 import shutil
@@ -27,18 +26,14 @@ from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import artifact_snapshot, termination
 from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status
 from llmval_tui.runs.store import Run
+from llmval_tui.telemetry.recorder_process import Restarts, recorder_argv
 
-CANCEL_FILE = "cancel.json"  # made by whoever wants the run stopped; {"by": …}
-# Waiting times before the recorder is started again: a driver that has just died answers nobody for a while, and each
-# attempt costs the host a start of Python beside the measurement. After the last one it is left alone.
-RECORDER_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
-RECORDER_STEADY_S = 60.0  # one that recorded for so long begins with the first waiting time again
 TELEMETRY_INTERVAL_S = 1.0
-# Of the energy counter, which costs 3.7 ms a GPU. Every figure of tokens a joule is made by its runner's own meter; in
-# the recording the counter stands for whoever reads it later, each value with its time.
+# For the energy counter, which costs 3.7 ms per GPU. Runners measure tokens per joule with their own meter, so the
+# recording does not need a value in every sample; each value has its own time stamp.
 ENERGY_INTERVAL_S = 5.0
 FIRST_SAMPLE_S = 5.0
-LAST_WORD_S = 600.0  # how long the end of a run waits to be written where the disk is full
+FINAL_SAVE_S = 600.0  # how long the final status waits for space on a full disk
 _POLL_S = 0.2
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -51,17 +46,17 @@ class Supervisor:
         self.intent: Intent = run.intent
         self.status: Status = run.status()
         self._recorder: subprocess.Popen[bytes] | None = None
-        self._recorder_failures = 0
-        self._recorder_began = 0.0  # monotonic, as is the next
-        self._recorder_due = 0.0
+        self._recorder_restarts = Restarts()
+        self._recorder_started_s = 0.0  # monotonic clock
+        self._recorder_due_s: float | None = 0.0  # monotonic clock; None: not started again
         self._stop_signal: str | None = None
         self._unsaved = False
 
     def supervise(self) -> None:
-        """Do the run, or what is left of it.
+        """Carry out the run, or the rest of it.
 
         Raises:
-            Refused: nothing can be recorded, so nothing was started.
+            Refused: nothing can be recorded; nothing was started.
         """
         self.status.state = State.RUNNING
         self.status.supervisor = Identity.of(os.getpid())
@@ -71,39 +66,39 @@ class Supervisor:
         write_json(self._status_file, self.status)
         try:
             for command in self.intent.commands:
-                if not self._wanted(command):
+                if not self._is_unfinished(command):
                     continue
-                if self._of(command) is None and (asker := self._cancel_asked()):
-                    self.status.cancelled = asker
+                if self._status_of(command) is None and (requester := self._cancelled_by()):
+                    self.status.cancelled = requester
                     break
-                self._carry_out(command)
+                self._run_command(command)
                 if self.status.cancelled:
                     break
         except (OSError, Refused) as error:
             self._note(f"the supervisor stopped early: {error}")
         finally:
-            for line in termination.kill_leftovers(self.intent.run_id, self._spare()):
+            for line in termination.kill_leftovers(self.intent.run_id, self._recorder_pids()):
                 self._note(line)
             self._end_recorder()
             self.status.state = State.FINISHED
             self.status.ended_utc = utc_iso()
-            self._save_at_last()
+            self._save_final()
 
     def ask_to_stop(self, number: int, _frame: object) -> None:
-        """Signal handler: a signal to the supervisor means to cancel the run, however often it comes."""
+        """Signal handler: a signal to the supervisor cancels the run; repeated signals change nothing."""
         self._stop_signal = signal.Signals(number).name
 
-    def _wanted(self, command: Command) -> bool:
-        status = self._of(command)
+    def _is_unfinished(self, command: Command) -> bool:
+        status = self._status_of(command)
         return status is None or status.ended_utc is None
 
-    def _of(self, command: Command) -> CommandStatus | None:
+    def _status_of(self, command: Command) -> CommandStatus | None:
         return next((item for item in self.status.commands if item.label == command.label), None)
 
-    def _carry_out(self, command: Command) -> None:
-        status = self._of(command) or self._unrecorded(command)
+    def _run_command(self, command: Command) -> None:
+        status = self._status_of(command) or self._adopt_unrecorded(command)
         child: subprocess.Popen[bytes] | None = None
-        if status is None:  # else: an adopted command, started by a supervisor that is gone
+        if status is None:  # otherwise the command was started by an earlier supervisor
             status = CommandStatus(command.label, started_utc=utc_iso())
             self.status.commands.append(status)
             try:
@@ -119,13 +114,13 @@ class Supervisor:
         status.exit_code = _exit_code(child)
         status.ended_utc = utc_iso()
         status.ranks = self.run.recorded_ranks(command.label)
-        for line in termination.kill_leftovers(self.intent.run_id, self._spare()):
+        for line in termination.kill_leftovers(self.intent.run_id, self._recorder_pids()):
             self._note(line)
         self._tee(command)
         self._save()
 
-    def _unrecorded(self, command: Command) -> CommandStatus | None:
-        """A command that the supervisor before this one started, and was killed before it could write that down."""
+    def _adopt_unrecorded(self, command: Command) -> CommandStatus | None:
+        """Adopt a command whose supervisor was killed after it started the command and before it recorded that."""
         if not self.run.command_alive():
             return None
         found = processes_with(termination.RUN_ID_VARIABLE, self.intent.run_id)
@@ -137,8 +132,8 @@ class Supervisor:
         return self.status.commands[-1]
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
-        self._await_recorder()
-        for artifact in self.intent.artifacts:  # a command that writes into a new folder need not make it itself
+        self._wait_for_first_sample()
+        for artifact in self.intent.artifacts:  # so that a command may write into a new folder
             (Path(self.intent.cwd) / artifact.path).parent.mkdir(parents=True, exist_ok=True)
         lock = take_lock(self.run.command_lock)
         if lock is None:
@@ -171,7 +166,7 @@ class Supervisor:
                 os.close(lock)  # the command's inherited copy keeps it
 
     def _wait(self, status: CommandStatus) -> None:
-        """Wait for the command to end; climb the ladder, once, when a stop is asked for."""
+        """Wait for the command to end; terminate it, once, on a cancel."""
         identity = status.identity
         if identity is None:
             return
@@ -180,31 +175,31 @@ class Supervisor:
         except ProcessLookupError:
             return
         try:
-            if not identity.alive():  # asked after opening: the pid may be another's by now
+            if not identity.alive():  # checked after opening: the pid may be reused
                 return
             while not select.select([descriptor], [], [], _POLL_S)[0]:
-                self._keep_recorder()
+                self._ensure_recorder()
                 if self._unsaved:
                     self._save()
-                if asker := self._cancel_asked():
-                    self.status.state, self.status.cancelled = State.CANCELLING, asker
+                if requester := self._cancelled_by():
+                    self.status.state, self.status.cancelled = State.CANCELLING, requester
                     self._save()
-                    for line in termination.terminate(self.intent.run_id, identity, self._spare()):
+                    for line in termination.terminate(self.intent.run_id, identity, self._recorder_pids()):
                         self._note(line)
                     return
         finally:
             os.close(descriptor)
 
-    def _cancel_asked(self) -> str | None:
-        if self.status.cancelled:  # by way of a supervisor that is gone
+    def _cancelled_by(self) -> str | None:
+        if self.status.cancelled:  # an earlier supervisor of this run was asked
             return self.status.cancelled
         if self._stop_signal:
             return f"{self._stop_signal} to the supervisor"
-        request = read_json(self.run.folder / CANCEL_FILE)
+        request = read_json(self.run.cancel_file)
         return str(request.get("by", "somebody")) if isinstance(request, dict) else None
 
     def _tee(self, command: Command) -> None:
-        """What `| tee PATH` asks for: the command's standard output, the ranks' after the agent's."""
+        """Write the file of `| tee PATH`: the command's standard output, then the ranks'."""
         if command.tee is None:
             return
         target = Path(self.intent.cwd) / command.tee
@@ -218,59 +213,56 @@ class Supervisor:
         except OSError as error:
             self._note(f"the output could not be copied to {command.tee}: {error.strerror}")
 
-    def _keep_recorder(self) -> None:
-        """Start the recorder, and start it again when it died, later and later: a driver may kill who asks it."""
+    def _ensure_recorder(self) -> None:
+        """Start the recorder, and start it again with growing delays after a crash: a driver may kill its caller."""
         if not self.intent.telemetry or (self._recorder is not None and self._recorder.poll() is None):
             return
         if self._recorder is not None:
             code, self._recorder = self._recorder.returncode, None
             self._recorder_failed(f"ended with code {code}")
-        if time.monotonic() < self._recorder_due:
+        if self._recorder_due_s is None or time.monotonic() < self._recorder_due_s:
             return
-        self._recorder_began = time.monotonic()
+        self._recorder_started_s = time.monotonic()
         try:
             self._recorder = self._start_recorder()
-        except OSError as error:  # no telemetry is a finding of the gates, no reason to end the command
+        except OSError as error:  # the gates report missing telemetry; it does not end the command
             self._recorder_failed(f"could not be started: {error.strerror}")
 
     def _recorder_failed(self, how: str) -> None:
         now = time.monotonic()
-        if now - self._recorder_began > RECORDER_STEADY_S:
-            self._recorder_failures = 0
-        if self._recorder_failures == len(RECORDER_PAUSES_S):
-            self._recorder_due = math.inf
-            self._note(f"the telemetry recorder {how}; it is not started again")
-            return
-        pause = RECORDER_PAUSES_S[self._recorder_failures]
-        self._recorder_failures += 1
-        self._recorder_due = now + pause
-        self._note(f"the telemetry recorder {how}; it is started again in {pause:.0f} s")
+        delay_s = self._recorder_restarts.next_delay_s(now - self._recorder_started_s)
+        self._recorder_due_s = None if delay_s is None else now + delay_s
+        next_start = "not started again" if delay_s is None else f"started again in {delay_s:.0f} s"
+        self._note(f"the telemetry recorder {how}; it is {next_start}")
 
     def _start_recorder(self) -> subprocess.Popen[bytes]:
+        argv = recorder_argv(
+            self.run.telemetry,
+            interval_s=TELEMETRY_INTERVAL_S,
+            energy_interval_s=ENERGY_INTERVAL_S,
+            folder=Path(self.intent.cwd),
+            # GPU processes without the run's id are recorded as foreign.
+            mark=f"{termination.RUN_ID_VARIABLE}={self.intent.run_id}",
+        )
         with (self.run.folder / "recorder.log").open("ab") as log:
-            options = ["--interval", str(TELEMETRY_INTERVAL_S), "--energy-interval", str(ENERGY_INTERVAL_S)]
-            options += ["--folder", self.intent.cwd]
-            # GPU processes that do not carry the run's id are somebody else's, and are recorded as such.
-            options += ["--mark", f"{termination.RUN_ID_VARIABLE}={self.intent.run_id}"]
-            options += ["--parent", str(os.getpid())]
             return subprocess.Popen(
-                [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", str(self.run.telemetry), *options],
+                [*argv, "--parent", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
 
-    def _await_recorder(self) -> None:
-        """Start the command only after the first sample: even a short run then has its telemetry."""
-        self._keep_recorder()
+    def _wait_for_first_sample(self) -> None:
+        """Delay the command until the first sample, so that even a short run has telemetry."""
+        self._ensure_recorder()
         deadline = time.monotonic() + FIRST_SAMPLE_S
         while self._recorder is not None and self._recorder.poll() is None and time.monotonic() < deadline:
             if self.run.telemetry.exists() and self.run.telemetry.stat().st_size > 0:
                 return
             time.sleep(0.02)
         if self._recorder is not None:
-            self._note(f"no telemetry sample came within {FIRST_SAMPLE_S:.0f} s; the command was started all the same")
+            self._note(f"no telemetry sample came within {FIRST_SAMPLE_S:.0f} s; the command was started without it")
 
     def _end_recorder(self) -> None:
         if self._recorder is None or self._recorder.poll() is not None:
@@ -281,7 +273,7 @@ class Supervisor:
         except subprocess.TimeoutExpired:  # stuck in a driver call
             self._recorder.kill()
 
-    def _spare(self) -> frozenset[int]:
+    def _recorder_pids(self) -> frozenset[int]:
         return frozenset({self._recorder.pid}) if self._recorder is not None else frozenset()
 
     def _note(self, line: str) -> None:
@@ -293,7 +285,7 @@ class Supervisor:
         return self.run.folder / "status.json"
 
     def _save(self) -> None:
-        """Write the status; where that fails, go on and write it later: a full disk must not end an hour's run."""
+        """Write the status. If that fails, go on and write it later: a full disk must not end a long run."""
         try:
             write_json(self._status_file, self.status)
             self._unsaved = False
@@ -302,10 +294,10 @@ class Supervisor:
                 self.status.notes.append(f"{utc_iso()} {refusal}")
             self._unsaved = True
 
-    def _save_at_last(self) -> None:
-        """The last word, and what was left behind; waits for room on the disk."""
-        deadline = time.monotonic() + LAST_WORD_S
-        self._stop_signal = None  # from here on a signal means to wait no longer
+    def _save_final(self) -> None:
+        """Write the final status and the final snapshot; waits for space on the disk."""
+        deadline = time.monotonic() + FINAL_SAVE_S
+        self._stop_signal = None  # from here on, a signal ends the wait
         while True:
             try:
                 artifact_snapshot.record_after(self.run)
@@ -318,7 +310,7 @@ class Supervisor:
 
 
 def _exit_code(child: subprocess.Popen[bytes] | None) -> int | None:
-    """The command's exit code; None where it is not this process' child, or hangs in the kernel and cannot end."""
+    """The command's exit code; None if it is not a child of this process, or hangs in the kernel."""
     try:
         return child.wait(30) if child is not None else None
     except subprocess.TimeoutExpired:
@@ -326,7 +318,7 @@ def _exit_code(child: subprocess.Popen[bytes] | None) -> int | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Take the run's lock and supervise it; 2 where another supervisor has it."""
+    """Take the run's lock and supervise it; returns 2 if another supervisor holds the lock."""
     parser = argparse.ArgumentParser(prog="python -m llmval_tui.runs.supervisor")
     parser.add_argument("run", type=Path)
     options = parser.parse_args(arguments)
@@ -338,12 +330,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{run.id} already has a supervisor", file=sys.stderr)
         return 2
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        print("cannot become a subreaper: orphaned ranks are found by their environment alone", file=sys.stderr)
+        print("cannot become a subreaper: orphaned ranks are found only by their environment", file=sys.stderr)
     supervisor = Supervisor(run)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, supervisor.ask_to_stop)
     if supervisor.status.state is State.FINISHED or run.verdict() is not None:
-        return 0  # over, or given up for lost and judged before this process came up
+        return 0  # finished, or judged as lost before this process started
     try:
         supervisor.supervise()
     except Refused as refusal:

@@ -43,7 +43,7 @@ def test_a_second_plan_is_refused_and_a_cancel_ends_the_first(workspace: Workspa
     first = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
     second = workspace.llmval("run", "1.1", check=2)
-    assert "is at work" in second.stderr
+    assert "is working on" in second.stderr
     workspace.llmval("cancel", check=0)
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 130, output

@@ -14,7 +14,7 @@ def ids(store: RunStore) -> list[str]:
 
 def rename(run, name: str, **intent) -> None:
     """Give a run another id and other values in its record, as an earlier release or another clock would have."""
-    value = {**read_json(run.folder / "run.json"), "run_id": name, **intent}
+    value = {**(read_json(run.folder / "run.json") or {}), "run_id": name, **intent}
     write_json(run.folder / "run.json", {key: item for key, item in value.items() if item is not None})
     run.folder.rename(run.folder.with_name(name))
 

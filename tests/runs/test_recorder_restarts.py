@@ -8,6 +8,7 @@ import pytest
 
 from llmval_tui.runs import supervisor
 from llmval_tui.runs.store import Run
+from llmval_tui.telemetry.recorder_process import RESTART_DELAYS_S
 
 
 class Clock:
@@ -31,7 +32,7 @@ def keep(owner: supervisor.Supervisor, clock: Clock, seconds: float) -> None:
     """What the supervisor's loop does for so long."""
     for _ in range(round(seconds / 0.2)):
         clock.now += 0.2
-        owner._keep_recorder()
+        owner._ensure_recorder()
 
 
 def test_a_recorder_that_dies_is_started_later_and_later(
@@ -47,8 +48,8 @@ def test_a_recorder_that_dies_is_started_later_and_later(
     monkeypatch.setattr(owner, "_start_recorder", start)
     keep(owner, clock, 600)
     gaps = [later - earlier for earlier, later in pairwise(starts)]
-    assert len(starts) == 1 + len(supervisor.RECORDER_PAUSES_S)
-    for gap, pause in zip(gaps, supervisor.RECORDER_PAUSES_S, strict=True):
+    assert len(starts) == 1 + len(RESTART_DELAYS_S)
+    for gap, pause in zip(gaps, RESTART_DELAYS_S, strict=True):
         assert pause <= gap < pause + 0.5
     assert "ended with code -11; it is started again in 1 s" in owner.status.notes[0]
     assert "it is not started again" in owner.status.notes[-1]

@@ -29,6 +29,12 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
+def supervisor_of(run: Run) -> Identity:
+    identity = run.status().supervisor
+    assert identity is not None
+    return identity
+
+
 def test_commands_run_in_order_with_their_logs_and_codes(make_run: Callable[..., Run], store) -> None:
     run = make_run("echo one; echo warn >&2; exit 3", "echo $LLMVAL_RUN_ID; test -t 0; echo tty=$?", tee="out/both.txt")
     assert run.state() is State.LOST  # nothing holds it yet: never started
@@ -89,7 +95,7 @@ def test_ladder_ends_in_sigkill(make_run: Callable[..., Run], tmp_path: Path) ->
     until(lambda: (tmp_path / "up").exists() and run.status().commands != [])
     agent = run.status().commands[0].identity
     assert agent is not None
-    os.kill(run.status().supervisor.pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
+    os.kill(supervisor_of(run).pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
     done = termination.terminate(run.id, agent, grace_s=0.3, term_s=0.3)
     assert [line.split()[0] for line in done] == ["sent", "sent", "killed"]
     assert processes_with(termination.RUN_ID_VARIABLE, run.id) == []
@@ -105,7 +111,7 @@ def test_the_ladder_waits_for_a_record_that_is_being_written(make_run: Callable[
     until(lambda: (tmp_path / "up").exists() and run.status().commands != [])
     agent = run.status().commands[0].identity
     assert agent is not None
-    os.kill(run.status().supervisor.pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
+    os.kill(supervisor_of(run).pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
     done = termination.terminate(run.id, agent, grace_s=0.3, term_s=0.3)
     assert (tmp_path / "record").read_text() == (tmp_path / "orphan").read_text() == "whole\n"
     assert [line.split()[0] for line in done] == ["sent", "stopped"], "neither SIGTERM nor SIGKILL came in between"
@@ -138,8 +144,10 @@ def test_whole_run_killed_is_lost(make_run: Callable[..., Run]) -> None:
     client.start(run)
     until(lambda: run.status().commands != [])
     status = run.status()
-    os.kill(status.supervisor.pid, signal.SIGKILL)
-    os.kill(status.commands[0].identity.pid, signal.SIGKILL)
+    os.kill(supervisor_of(run).pid, signal.SIGKILL)
+    agent = status.commands[0].identity
+    assert agent is not None
+    os.kill(agent.pid, signal.SIGKILL)
     until(lambda: not run.alive())
     assert run.state() is State.LOST
 
@@ -179,12 +187,11 @@ def test_second_supervisor_is_refused(make_run: Callable[..., Run]) -> None:
     )
     assert second.returncode == 2
     assert "already has a supervisor" in second.stderr
-    assert json.loads((run.folder / "status.json").read_text())["supervisor"]["pid"] == run.status().supervisor.pid
+    assert json.loads((run.folder / "status.json").read_text())["supervisor"]["pid"] == supervisor_of(run).pid
 
 
 def test_a_full_disk_does_not_end_the_run(make_run: Callable[..., Run], tmp_path: Path, monkeypatch) -> None:
     run = make_run("touch started; sleep 0.3; exit 0", "echo second")
-    real = supervisor.write_json
 
     def write(path: Path, value: object) -> None:
         if (tmp_path / "started").exists() and not (tmp_path / "room").exists():
@@ -192,11 +199,11 @@ def test_a_full_disk_does_not_end_the_run(make_run: Callable[..., Run], tmp_path
             if (run.logs_folder / "c1.stdout.log").exists() and len(refused) > 3:
                 (tmp_path / "room").touch()
             raise Refused(f"{path} cannot be written (No space left on device).")
-        real(path, value)
+        write_json(path, value)
 
     refused: list[str] = []
     monkeypatch.setattr(supervisor, "write_json", write)
-    monkeypatch.setattr(supervisor.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     supervisor.Supervisor(run).supervise()
     assert refused
     status = run.status()
@@ -224,7 +231,7 @@ def test_a_rank_whose_end_nobody_learned_does_not_stop_the_run(make_run: Callabl
 
 def test_a_cancel_before_the_command_starts_nothing(make_run: Callable[..., Run], tmp_path: Path) -> None:
     run = make_run("touch started")
-    (run.folder / supervisor.CANCEL_FILE).write_text('{"by": "operator"}')
+    run.cancel_file.write_text('{"by": "operator"}')
     client.start(run)
     assert client.wait(run, 30)
     assert run.status().cancelled == "operator"
@@ -235,7 +242,7 @@ def test_a_command_that_was_started_and_not_recorded_is_adopted(make_run: Callab
     run = make_run("touch started; while [ ! -e go ]; do sleep 0.1; done; touch end")
     client.start(run)
     until((tmp_path / "started").exists)
-    run.status().supervisor.send(signal.SIGKILL)  # before or after it wrote that down: made the former below
+    supervisor_of(run).send(signal.SIGKILL)  # before or after it wrote that down: made the former below
     until(lambda: not run.supervised())
     status = json.loads((run.folder / "status.json").read_text())
     (run.folder / "status.json").write_text(json.dumps(status | {"commands": []}))  # as it was a moment before
@@ -293,6 +300,7 @@ def test_what_lay_there_before_and_after_is_noted(store) -> None:
     client.start(run)
     assert client.wait(run, 30)
     noted = artifact_snapshot.read_snapshots(run)
+    assert noted.before is not None and noted.after is not None
     assert list(noted.before) == ["out/old"]
     assert sorted(noted.after) == ["out/new", "out/old"]
     assert noted.before["out/old"] == noted.after["out/old"]
@@ -306,8 +314,10 @@ def test_ranks_left_by_a_double_kill_are_ended_by_whoever_looks_next(
     until(lambda: (tmp_path / "rank").exists() and run.status().commands != [])
     rank = Identity.of(int((tmp_path / "rank").read_text()))
     status = run.status()
-    os.kill(status.supervisor.pid, signal.SIGKILL)
-    os.kill(status.commands[0].identity.pid, signal.SIGKILL)
+    os.kill(supervisor_of(run).pid, signal.SIGKILL)
+    agent = status.commands[0].identity
+    assert agent is not None
+    os.kill(agent.pid, signal.SIGKILL)
     until(lambda: not run.supervised())
     assert rank is not None and rank.alive()
     client.ensure_supervised(run)
