@@ -113,7 +113,7 @@ def test_an_unreadable_run_does_not_refuse_another_step(workspace: Workspace, mo
         raise Refused("its file cannot be read")
 
     monkeypatch.setattr("llmval_tui.plans.process.settle", settled)
-    assert process._wait_for_others()
+    assert process._wait_for_other_runs()
     assert "other: its file cannot be read" in capfd.readouterr().out
 
 
