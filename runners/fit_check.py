@@ -1,4 +1,4 @@
-"""Is "fits" or "does not fit" right? Tried on a card made small: `python runners/fit_check.py --help`."""
+"""Checks the memory prediction by running combinations with limited memory: `python runners/fit_check.py --help`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a context length costs in memory, time and accuracy: `python runners/long_context_validation.py --help`."""
+"""Predicts and measures memory, time and accuracy of long contexts: `python long_context_validation.py --help`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Does torch.compile hang on this node, and where: `python runners/torch_compile_repro.py --help`."""
+"""Finds out if torch.compile hangs on this node, and where: `python runners/torch_compile_repro.py --help`."""
 
 import sys
 

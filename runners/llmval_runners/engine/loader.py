@@ -15,6 +15,7 @@ from llmval_runners.engine.fp8 import NATIVE_KERNEL, Fp8Weight
 from llmval_runners.engine.kv_cache import GIB, PagedKVCache, kv_formula, pages_for
 from llmval_runners.engine.model import Decoder, Linear
 from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.shapes import ModelShape
 from llmval_runners.engine.weights import Source, build
 from llmval_runners.process.errors import Refused
 
@@ -44,7 +45,7 @@ def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = T
     gc.collect()  # an earlier engine's memory is in reference cycles
     free = free_memory(config.device)
     try:
-        model = build(config.shape, source, parallel, config.dtype, linear_maker(config.fp8))
+        model = load_model(config.shape, source, parallel, config.dtype, config.fp8)
         if on_cuda:
             torch.cuda.empty_cache()
         free = free_memory(config.device)
@@ -59,21 +60,91 @@ def load(config: Config, source: Source, parallel: Parallel, *, graphs: bool = T
             with_padding_page=on_cuda,
         )
         compiled = None if config.compile_mode == "off" else CompiledDecoder(model, cache, config.compile_mode)
-        sizes: dict[str, Any] = {
-            "compiled": compiled,
-            "max_batch": config.max_batch,
-            "max_pages": pages_for(config.longest, config.page_size),
-            "temperature": config.options.temperature,
-            "seed": config.options.seed,
-        }
-        if not on_cuda:
-            return CpuExecutor(model, cache, attention.reference_attention(config.attention), **sizes)
-        from llmval_runners.engine.gpu.executor import GpuExecutor  # needs Triton, which a CPU's torch does not bring
-
-        backend = gpu_attention(config.attention, cache, model.heads)
-        return GpuExecutor(model, cache, backend, **sizes, graphs=graphs, prompt_chunk=config.chunk)
+        return make_executor(
+            model,
+            cache,
+            config.attention,
+            compiled=compiled,
+            max_batch=config.max_batch,
+            max_pages=pages_for(config.longest, config.page_size),
+            temperature=config.options.temperature,
+            seed=config.options.seed,
+            graphs=graphs,
+            prompt_chunk=config.chunk,
+        )
     except torch.OutOfMemoryError as error:
         raise Refused(out_of_memory(config, free, error)) from error
+
+
+def load_model(shape: ModelShape, source: Source, parallel: Parallel, dtype: torch.dtype, fp8_mode: str) -> Decoder:
+    """One rank's weights on its device. `fp8_mode` (none, native or transformer-engine) decides the layers' matrices.
+
+    Raises:
+        Refused: Transformer Engine is missing.
+    """
+    return build(shape, source, parallel, dtype, linear_maker(fp8_mode))
+
+
+def make_executor(
+    model: Decoder,
+    cache: PagedKVCache,
+    backend: str,
+    *,
+    max_batch: int,
+    max_pages: int,
+    compiled: CompiledDecoder | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    graphs: bool = True,
+    prompt_chunk: int = 0,
+    fp8_prompts: bool = False,
+) -> Loaded:
+    """The executor for the model's device, with its attention backend. On a GPU it captures the graphs.
+
+    Args:
+        model: this rank's weights.
+        cache: on the same device.
+        backend: auto, sdpa or flex.
+        max_batch: the most sequences.
+        max_pages: the most pages of a sequence.
+        compiled: the same model's layers, compiled.
+        temperature: 0 for greedy sampling.
+        seed: of the sampling noise.
+        graphs: on a GPU, capture graphs.
+        prompt_chunk: on a GPU, the most prompt tokens of a captured step; 0: capture no steps with prompts.
+        fp8_prompts: on a GPU, compute the attention of prompts in FP8, in place of `backend`.
+    """
+    if model.embedding.device.type != "cuda":
+        return CpuExecutor(
+            model,
+            cache,
+            attention.reference_attention(backend),
+            compiled=compiled,
+            max_batch=max_batch,
+            max_pages=max_pages,
+            temperature=temperature,
+            seed=seed,
+        )
+    from llmval_runners.engine.gpu.executor import GpuExecutor  # needs Triton, which a CPU's torch does not bring
+
+    return GpuExecutor(
+        model,
+        cache,
+        _fp8_prompt_attention(cache, model.heads) if fp8_prompts else gpu_attention(backend, cache, model.heads),
+        compiled=compiled,
+        max_batch=max_batch,
+        max_pages=max_pages,
+        temperature=temperature,
+        seed=seed,
+        graphs=graphs,
+        prompt_chunk=prompt_chunk,
+    )
+
+
+def _fp8_prompt_attention(cache: PagedKVCache, heads: int) -> Any:
+    from llmval_runners.engine.attention.fp8_prefill import Fp8PrefillAttention
+
+    return Fp8PrefillAttention(cache, heads)
 
 
 def out_of_memory(config: Config, free: int, error: Exception) -> str:

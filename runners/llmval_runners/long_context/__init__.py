@@ -1,1 +1,1 @@
-"""Long-context validation: what a context length costs in memory and time, predicted first, then measured."""
+"""Long-context validation: memory, time and accuracy of a context length, predicted first, then measured."""

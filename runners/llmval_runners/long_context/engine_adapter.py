@@ -8,18 +8,20 @@ import gc
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
-from llmval_runners.engine.attention import reference as attention
 from llmval_runners.engine.cpu_executor import CpuExecutor
 from llmval_runners.engine.kv_cache import PagedKVCache, pages_for
-from llmval_runners.engine.loader import fp8_kernel, gpu_attention, linear_maker
+from llmval_runners.engine.loader import fp8_kernel, load_model, make_executor
 from llmval_runners.engine.model import Decoder, Linear
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
-from llmval_runners.engine.weights import Source, build
+from llmval_runners.engine.weights import Source
 from llmval_runners.long_context.setup import Setup
+
+if TYPE_CHECKING:
+    from llmval_runners.engine.gpu.executor import GpuExecutor  # needs Triton, which torch for CPUs lacks
 
 DTYPES = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "fp8": torch.float8_e4m3fn
@@ -32,8 +34,7 @@ class Weights:
 
     def __init__(self, setup: Setup, source: Source, parallel: Parallel) -> None:
         self.setup, self.parallel = setup, parallel
-        linear = linear_maker(setup.fp8_mode)
-        self.model: Decoder = build(setup.shape, source, parallel, DTYPES[setup.dtype], linear)
+        self.model: Decoder = load_model(setup.shape, source, parallel, DTYPES[setup.dtype], setup.fp8_mode)
         release(parallel.device)
 
     def tensors(self) -> Iterable[torch.Tensor]:
@@ -84,25 +85,21 @@ class Context:
             device=parallel.device,
             with_padding_page=setup.on_gpu,
         )
-        self._cpu: CpuExecutor | None = None
-        if setup.on_gpu:
-            from llmval_runners.engine.gpu.executor import GpuExecutor  # needs Triton, which torch for CPUs lacks
-
-            self.attention: Any = _attention(setup, backend, self.cache, weights.model.heads)
-            self._gpu = GpuExecutor(
-                weights.model, self.cache, self.attention, max_batch=setup.batch, max_pages=self.pages_per_row
-            )
-        else:
-            self.attention = attention.reference_attention(backend)
-            self._cpu = CpuExecutor(
-                weights.model, self.cache, self.attention, max_batch=setup.batch, max_pages=self.pages_per_row
-            )
+        self.executor = make_executor(
+            weights.model,
+            self.cache,
+            backend,
+            max_batch=setup.batch,
+            max_pages=self.pages_per_row,
+            fp8_prompts=setup.prefill_attention == "fp8",
+        )
+        self.attention = self.executor.attention
         self._admitted: set[int] = set()
 
     def prefill(self, row: int, start: int, tokens: list[int], last: bool) -> Iterable[int]:
         """Start one chunk of a prompt. After the last chunk, iterating over the result waits for the sampled token."""
         plan = StepPlan(admits=self._admits([row]), prefills=[Prefill(row, start, tokens, last)])
-        return (self._cpu or self._gpu).execute(plan)
+        return self.executor.execute(plan)
 
     @contextmanager
     def first_layer_alone(self) -> Iterator[None]:
@@ -116,7 +113,7 @@ class Context:
     def decode(self, position: int) -> Iterable[int]:
         """Start one decode step of the whole batch. Each row's input is its last sampled token, at `position`."""
         plan = StepPlan(decodes=[Decode(row, position) for row in range(self.setup.batch)])
-        return (self._cpu or self._gpu).execute(plan)
+        return self.executor.execute(plan)
 
     @torch.inference_mode()
     def window_logits(self, start: int, tokens: list[int]) -> torch.Tensor:
@@ -127,12 +124,12 @@ class Context:
         count = len(tokens) - start
         start = max(0, min(start, len(tokens) - getattr(self.attention, "min_chunk_tokens", 0)))
         chunk = Prefill(0, start, tokens[start:], False)
-        if self._cpu is None:
-            prefilled = self._gpu.prefill([chunk], all_logits=True)
-            assert prefilled is not None  # all logits were requested
-            return prefilled[0][-count:]
-        hidden, _, _ = self._cpu.forward(StepPlan(prefills=[chunk]))
-        return self.model.logits(hidden)[-count:]
+        if isinstance(self.executor, CpuExecutor):
+            hidden, _, _ = self.executor.forward(StepPlan(prefills=[chunk]))
+            return self.model.logits(hidden)[-count:]
+        prefilled = cast("GpuExecutor", self.executor).prefill([chunk], all_logits=True)
+        assert prefilled is not None  # all logits were requested
+        return prefilled[0][-count:]
 
     def prefill_attention(self) -> str | None:
         """The precision of prompt attention so far; None if an FP8 backend has not computed a chunk in FP8 yet."""
@@ -143,12 +140,13 @@ class Context:
     def forced_logits(self, position: int, token: int) -> torch.Tensor:
         """This rank's logits [1, vocab / ranks] of a decode step of row 0 with the input `token`."""
         plan = StepPlan(decodes=[Decode(0, position)])
-        if self._cpu is None:
-            self._gpu.last_token[0] = token
-            return self._gpu.decode_logits(plan)
-        self._cpu._last_token[0] = token
-        hidden, _, _ = self._cpu.forward(plan)
-        return self.model.logits(hidden)
+        if isinstance(self.executor, CpuExecutor):
+            self.executor._last_token[0] = token
+            hidden, _, _ = self.executor.forward(plan)
+            return self.model.logits(hidden)
+        executor = cast("GpuExecutor", self.executor)
+        executor.last_token[0] = token
+        return executor.decode_logits(plan)
 
     def kv_dtype(self) -> str:
         return str(self.cache.pool.dtype).removeprefix("torch.")
@@ -158,14 +156,6 @@ class Context:
         self._admitted.update(new)
         # Shuffled as in a running server, so that no kernel profits from adjacent pages.
         return [Admit(row, _shuffled_pages(self.pages_per_row, row)) for row in new]
-
-
-def _attention(setup: Setup, backend: str, cache: PagedKVCache, heads: int) -> Any:
-    if setup.prefill_attention == "fp8":
-        from llmval_runners.engine.attention.fp8_prefill import Fp8PrefillAttention
-
-        return Fp8PrefillAttention(cache, heads)
-    return gpu_attention(backend, cache, heads)
 
 
 def _shuffled_pages(count: int, row: int) -> list[int]:

@@ -53,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
     """The flags of `long_context_validation.py`."""
     root = Parser(
         prog="long_context_validation.py",
-        description="What a context length costs in memory and time on this node, predicted first, then measured; and "
-        "what FP8 costs in accuracy. Plain Python starts torchrun itself if --tensor-parallel-gpus is above 1.",
+        description="Predicts and then measures memory and time of a context length on this node, and the loss of "
+        "accuracy by FP8. Plain Python starts torchrun itself if --tensor-parallel-gpus is above 1.",
         epilog="Exit codes: 0 all lengths passed, 1 one failed (those before it are kept), 2 refused.",
         allow_abbrev=False,
     )
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "--sequence-lengths", type=count, nargs="+", default=[], metavar="N", help="prompt tokens (default 32768 65536)"
     )
     root.add_argument(
-        "--length-divisor", type=count, default=1, metavar="N", help="divide every length by N: to try the chain out"
+        "--length-divisor", type=count, default=1, metavar="N", help="divide every length by N, for a quick trial"
     )
     root.add_argument("--tensor-parallel-gpus", type=count, metavar="N", help="GPUs that share the model (default 1)")
     root.add_argument("--batch-size", type=count, default=1, metavar="N", help="sequences at once (default 1)")
@@ -71,9 +71,9 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--output-json", type=Path, metavar="FILE", help="where the result goes; its folders are made")
     root.add_argument(
-        "--find-max", action="store_true", help="find the longest context that fits, and prove it by a step"
+        "--find-max", action="store_true", help="find the longest context that fits, and prove it by running a step"
     )
-    root.add_argument("--predict-only", action="store_true", help="say what fits and end; allocates nothing")
+    root.add_argument("--predict-only", action="store_true", help="print what fits, and end; allocates nothing")
 
     model = root.add_argument_group("model")
     model.add_argument("--model", metavar="NAME", help=f"{', '.join(SHAPES)} (default {DEFAULT_MODEL}); random weights")
@@ -115,13 +115,15 @@ def parser() -> argparse.ArgumentParser:
         "--memory-limit-gib", type=positive, metavar="GIB", help="use no more of each GPU, as if it were that small"
     )
     memory.add_argument(
-        "--ignore-prediction", action="store_true", help="run also what is predicted not to fit, to test the prediction"
+        "--ignore-prediction",
+        action="store_true",
+        help="also run lengths that should not fit, to test the prediction",
     )
     memory.add_argument(
         "--reference",
         choices=("auto", "none", "bfloat16", "float32"),
         default="auto",
-        help="precision that the logits are compared with; auto: bfloat16 on CUDA, float32 on a CPU; none: do not",
+        help="compare logits with this precision; auto: bfloat16 on CUDA, float32 on a CPU; none: skip it",
     )
     return root
 

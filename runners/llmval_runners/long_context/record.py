@@ -89,7 +89,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def prediction_table(setup: Setup, found: list[tuple[int, Parts]], free_bytes: int) -> str:
-    """A line for each length that is to be run: what it needs, and whether it fits."""
+    """A line for each planned length: the memory that it needs, and whether it fits."""
     kind = "GPU" if setup.on_gpu else "rank"
     head = (
         f"{setup.shape.name}, {setup.tensor_parallel} {kind}{'s' if setup.tensor_parallel > 1 else ''}, weights "

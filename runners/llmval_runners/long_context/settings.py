@@ -125,7 +125,7 @@ def _check_pages(setup: Setup, lengths: list[int]) -> None:
         if (pages(setup, length) + 1) * setup.page_size > reach:
             raise Refused(
                 f"flex attention's 32-bit offsets reach {reach:,} tokens of this cache, and {length:,} × {setup.batch} "
-                "were asked for: pass --attention-backend sdpa, or more --tensor-parallel-gpus."
+                "were requested: pass --attention-backend sdpa, or more --tensor-parallel-gpus."
             )
 
 
@@ -174,7 +174,7 @@ def _divides(shape: ModelShape, ranks: int) -> bool:
 def _reference(options: LongContextOptions, setup: Setup) -> tuple[Setup | None, str | None]:
     """The reference: the same weights in a higher precision. Returns None and the reason if there is no reference."""
     if options.reference == "none":
-        return None, "not asked for (--reference none)"
+        return None, "switched off (--reference none)"
     name = options.reference if options.reference != "auto" else "bfloat16" if setup.on_gpu else "float32"
     if setup.on_gpu and name != "bfloat16":
         raise Refused(f"--reference {name} is for CPU runs, and the GPU engine computes in bfloat16: leave it out.")

@@ -98,7 +98,7 @@ def test_windows_of_a_long_prompt_are_computed_in_chunks_that_cudnn_takes(length
         return [torch.zeros(len(chunks[0].tokens), 1)]
 
     attention = SimpleNamespace(min_chunk_tokens=CUDNN_MIN_TOKENS)
-    context = SimpleNamespace(attention=attention, _cpu=None, _gpu=SimpleNamespace(prefill=prefilled))
+    context = SimpleNamespace(attention=attention, executor=SimpleNamespace(prefill=prefilled))
     found = fidelity.windows(length)
     for start, count in found:
         assert len(Context.window_logits(context, start, [0] * (start + count))) == count

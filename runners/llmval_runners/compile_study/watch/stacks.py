@@ -38,7 +38,7 @@ def of_ranks(
 def _of_rank(layout: Layout, rank: int, beat: dict[str, Any], py_spy: str | None, number: int) -> dict[str, Any]:
     notes: list[str] = []
     if py_spy is None:
-        notes.append("py-spy is not installed or was not asked for")
+        notes.append("py-spy is not installed or not requested")
     else:
         threads, why = _py_spy(py_spy, beat["pid"])
         if threads is not None:

@@ -61,8 +61,8 @@ def test_a_secret_is_in_no_byte_of_the_folder_or_the_archive(tmp_path: Path) -> 
 
 def test_compile_traces_go_in_only_with_consent(tmp_path: Path) -> None:
     layout = study(tmp_path)
-    told = bundle.pack(layout, include_model_code=False, environment={})
-    assert not any("private" in name for name in contents(layout)) and told["left_out"]
+    manifest = bundle.pack(layout, include_model_code=False, environment={})
+    assert not any("private" in name for name in contents(layout)) and manifest["left_out"]
     assert (layout.trace(0) / "trace.log").is_file(), "it stays where it is"
     bundle.pack(layout, include_model_code=True, environment={})
     assert "study/private/trace/rank0/trace.log" in contents(layout)

@@ -22,10 +22,10 @@ def folder(tmp_path: Path, phase: str = "done", stalls: tuple[dict[str, Any], ..
     """A study of two ranks that both reached `phase`."""
     layout, like = Layout(tmp_path / "study"), study()
     layout.make()
-    asked = {key: like["compile"][key] for key in ("compile_mode", "backend", "skip_compile", "skip_eager")}
+    options = {key: like["compile"][key] for key in ("compile_mode", "backend", "skip_compile", "skip_eager")}
     run = {
         "ranks": 2, "started_utc": like["started_utc"], "started_mono_s": 0.0, "boot_id": finish.boot_id(),
-        "workload": like["workload"], "options": asked, "keep_cache": False, "versions": like["versions"],
+        "workload": like["workload"], "options": options, "keep_cache": False, "versions": like["versions"],
     }  # fmt: skip
     write_json(layout.run, run)
     for rank in range(2):
@@ -59,8 +59,8 @@ def test_the_verdict_is_of_the_stall_that_did_not_recover(tmp_path: Path) -> Non
     assert valid(layout) == result
     assert (result["outcome"], result["summary"]) == ("hang", "hang: collective_desync, rank 1")
     assert not result["verdict"]["recovered"] and [item["stall"] for item in result["stalls"]] == [1, 2]
-    told = report(layout, result)
-    assert "all_reduce (f.py:1)" in told and "codegen (f.py:1)" not in told, "the stacks are those of that stall"
+    text = report(layout, result)
+    assert "all_reduce (f.py:1)" in text and "codegen (f.py:1)" not in text, "the stacks are those of that stall"
 
 
 def figures(layout: Layout, rank: int, difference: dict[str, Any] | None) -> None:

@@ -19,14 +19,14 @@ def made(folder: Path, mode: str, compile_s: float, step_s: float, **changes: An
 
 
 @pytest.mark.parametrize(
-    ("compile_s", "step_s", "said"),
+    ("compile_s", "step_s", "expected"),
     [(10.0, 0.0515, "**reached**"), (12.1, 0.05, "**not reached**"), (10.0, 0.0516, "**not reached**")],
 )
 def test_smart_is_held_to_five_times_and_three_percent(
-    compile_s: float, step_s: float, said: str, tmp_path: Path
+    compile_s: float, step_s: float, expected: str, tmp_path: Path
 ) -> None:
     text = table([made(tmp_path, "default", 60.0, 0.05), made(tmp_path, "smart", compile_s, step_s)])
-    assert said in text and f"| {compile_s:.1f} |" in text
+    assert expected in text and f"| {compile_s:.1f} |" in text
     assert "| default | whole model | cold | 60.0 | 50.0 | 60.0 | 1.20× | 2.0 | 2.0 | 1 | 0 | 0 |" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1

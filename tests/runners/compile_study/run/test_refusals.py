@@ -11,7 +11,7 @@ TINY = ["--model", "tiny", "--sequence-length", "64", "--device", "cpu"]
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--device", "cpu"], "llama40b has 39.5 B parameters, 158,195,548,160 bytes"),
         ([*TINY, "--tensor-parallel-gpus", "3"], "pass --tensor-parallel-gpus"),
@@ -19,8 +19,8 @@ TINY = ["--model", "tiny", "--sequence-length", "64", "--device", "cpu"]
         (["--model", "lama"], "there is no model shape called 'lama'"),
     ],
 )
-def test_a_study_that_cannot_run_here_is_refused(flags: list[str], said: str, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=said):
+def test_a_study_that_cannot_run_here_is_refused(flags: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=message):
         resolve(parse([*flags, "--output-dir", str(tmp_path)]))
 
 

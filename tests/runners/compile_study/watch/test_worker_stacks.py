@@ -25,8 +25,8 @@ def test_the_busiest_workers_come_first_and_unreadable_ones_are_left_out(
     monkeypatch.setattr(stacks, "of_workers", lambda *_: {})
     workers = [worker(1, "S", 0.0), worker(2, "T", 0.9), worker(3, "R", 0.9), worker(4, "R", 1.0, compiler=True)]
     rank = {"rank": 0, "stack": {"source": "faulthandler"}, "process": None, "workers": workers}
-    told = evidence.deepen(Layout(tmp_path), {"stall": 2, "ranks": [rank]}, "py-spy", 0.0, native=True)
-    assert read == [3, 1] and told == ["rank0.worker3.stall2", "rank0.worker1.stall2"]
+    notes = evidence.deepen(Layout(tmp_path), {"stall": 2, "ranks": [rank]}, "py-spy", 0.0, native=True)
+    assert read == [3, 1] and notes == ["rank0.worker3.stall2", "rank0.worker1.stall2"]
     read.clear()
     evidence.deepen(Layout(tmp_path), {"stall": 2, "ranks": [rank]}, "py-spy", 0.0, native=False)
     assert read == []
