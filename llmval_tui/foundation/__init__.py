@@ -1,1 +1,1 @@
-"""What every room needs and no room owns: errors, atomic files, locks, clean text, process identity."""
+"""Shared by all rooms: errors, atomic files, locks, JSON decoding, clean text, process identity."""

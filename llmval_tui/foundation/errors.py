@@ -1,4 +1,4 @@
-"""The one exception that reaches the operator as a sentence, and the exit codes of the command line."""
+"""The exception whose message the operator reads, and the exit codes of the command line."""
 
 from enum import IntEnum
 
@@ -14,7 +14,7 @@ class ExitCode(IntEnum):
 
 
 class Refused(Exception):
-    """Input that llmval will not act on. The message is one clear sentence that says what to do instead.
+    """Input that llmval refuses. The message is one clear sentence that says what to do instead.
 
-    Raised before anything was changed; the command line prints it and exits with 2.
+    It is raised before anything is changed; the command line prints it and exits with 2.
     """

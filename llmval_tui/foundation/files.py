@@ -1,4 +1,4 @@
-"""Files that survive a crash: atomic replacement, whole-line appends, locks that die with their holder, hashes."""
+"""Crash-safe files: atomic replacement, whole-line appends, locks that end with their holder, hashes."""
 
 import errno
 import fcntl
@@ -17,15 +17,14 @@ from llmval_tui.foundation.errors import Refused
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, wholly or not at all.
+    """Replace the content of `path` atomically.
 
-    The temporary file lies in the same folder; it is synced, takes over the old file's mode
-    (and its owner, where that may be done), is renamed over it, and
-    the folder is synced, so that a power cut leaves either the old bytes or the new ones. A symbolic link is followed,
-    so that a linked file is replaced where it lies and the link stays.
+    A temporary file in the same folder is synced, gets the old file's mode (and its owner, if allowed) and is renamed
+    over it; then the folder is synced. A power cut leaves either the old bytes or the new ones. Symbolic links are
+    followed: the linked file is replaced and the link stays.
 
     Raises:
-        Refused: the folder or the file cannot be written, or the disk is full; the old bytes are untouched.
+        Refused: the folder or the file cannot be written, or the disk is full; the old bytes are unchanged.
     """
     target = path.resolve()
     temporary: str | None = None
@@ -53,7 +52,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable; file systems that cannot sync a folder are left as they are."""
+    """Sync the folder's entries; file systems that cannot sync a folder are ignored."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -65,12 +64,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` atomically by `value` as indented JSON; dataclasses and paths are understood."""
+    """Replace `path` atomically by `value` as indented JSON; see `to_json`."""
     write_atomic(path, to_json(value, indent=True))
 
 
 def to_json(value: Any, *, indent: bool = False) -> bytes:
-    """`value` as JSON with a newline at the end; dataclasses and paths are understood, NaN becomes null."""
+    """`value` as JSON with a final newline; it may hold dataclasses and paths, and NaN becomes null."""
     options = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
     return orjson.dumps(value, default=_plain, option=options)
 
@@ -82,26 +81,26 @@ def _plain(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any | None:
-    """The JSON in `path`, or None where the file is missing or not (yet) whole."""
+    """The JSON in `path`; None if the file is missing or incomplete."""
     try:
         try:
             data = path.read_bytes()
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-            data = path.read_bytes()  # replaced by another NFS client between open and read: the new one is there
+            data = path.read_bytes()  # another NFS client replaced the file between open and read
         return orjson.loads(data)
     except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
         return None
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Append `value` as one JSON line, wholly or not at all, and sync it; lines of several writers never mix.
+    """Append `value` as one JSON line, completely or not at all, and sync it; lines of several writers never mix.
 
-    A torn line that a crash left at the end is closed first, so that it does not take the new line along.
+    A partial line that a crash left at the end is ended first, so that it does not spoil the new line.
 
     Raises:
-        Refused: the file cannot be written or the disk is full; it ends as it did before.
+        Refused: the file cannot be written or the disk is full; the file is unchanged.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -112,7 +111,7 @@ def append_line(path: Path, value: Any) -> None:
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line
             try:
-                while line:  # a full disk takes a part first and refuses the rest
+                while line:  # a full disk accepts a part and refuses the rest
                     line = line[os.write(descriptor, line) :]
                 os.fsync(descriptor)
             except OSError:
@@ -125,7 +124,7 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole JSON object in a file of lines; a torn last line is left out, a missing file is empty."""
+    """The JSON objects in a file of lines; partial lines are skipped, a missing file is empty."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -143,40 +142,40 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
-    import hashlib  # it loads all of OpenSSL, which a dashboard that opens has no use for
+    import hashlib  # it loads OpenSSL, which the start of the dashboard does not need
 
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def try_lock(path: Path) -> int | None:
-    """Take an exclusive flock on `path` (made if absent) without waiting.
+    """Take an exclusive flock on `path` (created if absent) without waiting.
 
-    Returns the open descriptor, which holds the lock until it and every inherited copy are closed; None where another
-    process holds it.
+    Returns the open descriptor, which holds the lock until it and every inherited copy are closed; None if another
+    process holds the lock.
 
     Raises:
-        Refused: the file cannot be made, or its file system has no locks.
+        Refused: the file cannot be created, or its file system has no locks.
     """
     descriptor = _open_lock(path)
-    held = False
+    locked = False
     try:
-        held = _flock(descriptor, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = _flock(descriptor, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
-        if not held:
+        if not locked:
             os.close(descriptor)
-    return descriptor if held else None
+    return descriptor if locked else None
 
 
 def _open_lock(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise Refused(f"{path} cannot be locked ({error.strerror}): see that you may write there.") from error
+        raise Refused(f"{path} cannot be locked ({error.strerror}): check that you may write there.") from error
 
 
 def _flock(descriptor: int, path: Path, operation: int) -> bool:
-    """Take the lock; False where another process holds it and `operation` says not to wait."""
+    """Take the lock; returns False if another process holds it and `operation` does not wait."""
     try:
         fcntl.flock(descriptor, operation)
     except BlockingIOError:
@@ -189,7 +188,7 @@ def _flock(descriptor: int, path: Path, operation: int) -> bool:
 
 
 def take_lock(path: Path, patience_s: float = 1.0) -> int | None:
-    """`try_lock`, tried again for a while: somebody who only looks (`is_locked`) holds the lock for an instant."""
+    """`try_lock`, repeated for up to `patience_s`, because `is_locked` holds the lock for a moment."""
     deadline = time.monotonic() + patience_s
     while (descriptor := try_lock(path)) is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -197,7 +196,7 @@ def take_lock(path: Path, patience_s: float = 1.0) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the flock on `path`: tried with a shared lock for an instant; never makes the file."""
+    """Whether a process holds the flock on `path`. Takes a shared lock for a moment; never creates the file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -210,7 +209,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the exclusive flock on `path` (made if absent), waiting for it as long as it takes."""
+    """Hold the exclusive flock on `path` (created if absent); waits as long as necessary."""
     descriptor = _open_lock(path)
     try:
         _flock(descriptor, path, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Processes known beyond their pid, and signals that cannot hit a stranger."""
+"""Process identities that survive the reuse of pids, and signals that cannot hit another process."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process for good: a pid alone is reused, pid with boot id and start time (clock ticks since boot) is not."""
+    """A unique process: pids are reused, but not together with boot id and start time (clock ticks since boot)."""
 
     boot_id: str
     pid: int
@@ -18,18 +18,18 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> "Identity | None":
-        """The identity of a running process; None where there is none (a zombie counts as none)."""
+        """The identity of a running process; None if there is none (a zombie does not count)."""
         fields = _stat_fields(pid)
         if fields is None or fields[0] in ("Z", "X"):
             return None
         return cls(BOOT_ID.read_text().strip(), pid, int(fields[19]))
 
     def alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Whether this process is still running."""
         return Identity.of(self.pid) == self
 
     def send(self, number: signal.Signals) -> bool:
-        """Signal this very process through a pidfd; False where it is gone, or another user's."""
+        """Signal this process through a pidfd; returns False if it has ended or belongs to another user."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -39,7 +39,7 @@ class Identity:
             if not self.alive():
                 return False
             signal.pidfd_send_signal(descriptor, number)
-        except (ProcessLookupError, PermissionError):  # what `sudo` started may be ours to see and not to end
+        except (ProcessLookupError, PermissionError):  # after `sudo`, we may see it and not signal it
             return False
         finally:
             os.close(descriptor)
@@ -47,7 +47,7 @@ class Identity:
 
 
 def _stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from `state` on (field 3); the name before them may hold spaces and brackets."""
+    """The fields of /proc/PID/stat from `state` (field 3) on; the name before them may contain spaces and brackets."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -56,7 +56,7 @@ def _stat_fields(pid: int) -> list[str] | None:
 
 
 def processes_with(variable: str, value: str) -> list[Identity]:
-    """Every process of this user whose start environment has `variable=value`, this process left out."""
+    """Every other process of this user that was started with `variable=value` in its environment."""
     wanted = f"{variable}={value}".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -64,7 +64,7 @@ def processes_with(variable: str, value: str) -> list[Identity]:
             continue
         try:
             environment = (entry / "environ").read_bytes()
-        except OSError:  # gone meanwhile, or another user's
+        except OSError:  # it has ended, or belongs to another user
             continue
         if wanted in environment.split(b"\0") and (identity := Identity.of(int(entry.name))):
             found.append(identity)

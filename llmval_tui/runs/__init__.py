@@ -1,1 +1,1 @@
-"""Runs: their folder, the supervisor that owns one, the client that starts, follows and cancels it, and its hashes."""
+"""Runs: the run folder, the supervisor process of a run, the client that starts and cancels it, and its evidence."""

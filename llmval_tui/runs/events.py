@@ -1,4 +1,4 @@
-"""The events of a run, as far as they have come: what it is doing, how far it is, what it measures."""
+"""The events of a run: its phase, progress and live metrics."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from llmval_tui.foundation.text import clean_line
 
 @dataclass(slots=True)
 class Progress:
-    """What the events say, taken together; unknown is None."""
+    """The state after all events so far; unknown values are None."""
 
     phase: str | None = None
     phase_index: int | None = None
     phase_total: int | None = None
     done: float | None = None
-    total: float | None = None  # None: the end is not known
+    total: float | None = None  # None: unknown
     unit: str = ""
     metrics: dict[str, float | None] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)  # warnings and errors, newest last
@@ -27,25 +27,24 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """How much is done, 0 to 1."""
+        """The finished share, 0 to 1."""
         if self.done is None or not self.total or self.total <= 0:
             return None
         return min(1.0, max(0.0, self.done / self.total))
 
 
 class EventFollower:
-    """Follows `events.jsonl`; lines that are not events are passed over, for anything may write into a file."""
+    """Follows `events.jsonl`; lines that are not events are skipped."""
 
     def __init__(self, path: Path) -> None:
         self._tail = LineTail(path)
         self.progress = Progress()
 
     def poll(self) -> list[dict[str, Any]]:
-        """The new events, already taken into `progress`."""
-        return self._taken(self._tail.poll())
+        """The new events, already applied to `progress`."""
+        return self._apply_lines(self._tail.poll())
 
-    def _taken(self, lines: Iterable[bytes]) -> list[dict[str, Any]]:
-        """The events among these lines, taken into `progress`."""
+    def _apply_lines(self, lines: Iterable[bytes]) -> list[dict[str, Any]]:
         found = []
         for line in lines:
             try:
@@ -54,10 +53,10 @@ class EventFollower:
                 continue
             if isinstance(event, dict) and isinstance(event.get("data"), dict):
                 found.append(event)
-                self._take(event)
+                self._apply(event)
         return found
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _apply(self, event: dict[str, Any]) -> None:
         progress, data = self.progress, event["data"]
         if isinstance(event.get("t_ns"), int):
             progress.last_t_ns = event["t_ns"]

@@ -1,4 +1,4 @@
-"""What a run's record says of the machine and the software: read once, before the start."""
+"""The machine and the software of a run, recorded once before its start."""
 
 import os
 import platform
@@ -17,10 +17,10 @@ from llmval_tui import __version__
 
 # Packages whose version changes what a run measures.
 PACKAGES = ("torch", "triton", "transformer-engine", "transformers", "nvidia-nccl-cu13", "nvidia-cudnn-cu13")
-# Variables that change what a run measures; everything else stays out of the record.
+# Only variables that change what a run measures are recorded…
 NOT_RECORDED = "(set; not recorded)"
 RECORDED_PREFIXES = ("NCCL_", "CUDA_", "NVIDIA_", "NVSHMEM_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "OMP_", "NVTE_")
-# …and so does what looks like a secret (NVIDIA_API_KEY): a run's record ends up in bug reports.
+# …and of these no value that looks like a secret (NVIDIA_API_KEY): bug reports contain run records.
 _SECRET = re.compile(r"(^|_)(API)?(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|AUTH)(_|$)")
 
 _GPU_PROGRAM = """
@@ -31,7 +31,7 @@ source.open()
 sys.stdout.buffer.write(orjson.dumps(source.inventory()))
 source.close()
 """
-# Runs in the runners' interpreter, which need not have anything of ours.
+# Runs in the runners' interpreter, which need not have llmval installed.
 _VERSIONS_PROGRAM = """
 import json, platform, sys
 from importlib.metadata import PackageNotFoundError, version
@@ -46,7 +46,7 @@ print(json.dumps(found))
 
 
 def gpu_inventory(timeout_s: float = 20.0) -> dict[str, Any]:
-    """What NVML says of driver and GPUs, asked in a child process: a broken driver may crash or hang whoever asks.
+    """NVML's inventory of driver and GPUs, read in a child process: a broken driver may crash or hang its caller.
 
     Returns the inventory of `NvmlSource`, or `{"error": sentence}`.
     """
@@ -62,13 +62,13 @@ def gpu_inventory(timeout_s: float = 20.0) -> dict[str, Any]:
         return {"error": f"the NVIDIA driver did not answer within {timeout_s:.0f} s"}
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        return {"error": f"asking the NVIDIA driver ended with code {done.returncode}: {last[0]}"}
+        return {"error": f"the query of the NVIDIA driver ended with code {done.returncode}: {last[0]}"}
     value = orjson.loads(done.stdout)
     return value if isinstance(value, dict) else {"error": "the NVIDIA driver gave no inventory"}
 
 
 def host_inventory() -> dict[str, Any]:
-    """Name, kernel, processors and memory of this host."""
+    """Name, kernel, CPU count and memory of this host."""
     return {
         "name": platform.node(),
         "kernel": platform.release(),
@@ -79,7 +79,7 @@ def host_inventory() -> dict[str, Any]:
 
 
 def software_versions(runner_python: str) -> dict[str, str]:
-    """Versions of llmval, of the runners' interpreter and of what it has installed, by package name."""
+    """Versions of llmval, of the runners' Python and of its installed `PACKAGES`, by name."""
     found = {"llmval": __version__}
     if Path(runner_python).resolve() == Path(sys.executable).resolve() and runner_python == sys.executable:
         found["python"] = platform.python_version()
@@ -102,7 +102,7 @@ def software_versions(runner_python: str) -> dict[str, str]:
 
 
 def git_revision(folder: Path) -> dict[str, Any]:
-    """Commit and cleanness of the checkout that holds `folder`; empty where there is none, or no git."""
+    """`commit` and `dirty` of the Git checkout around `folder`; empty without a checkout or without git."""
     try:
         head = _git(folder, "rev-parse", "HEAD")
         return {"commit": head, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
@@ -118,7 +118,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def recorded_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that belong in the record; of what looks like a secret only the name."""
+    """The variables for the record; the values of possible secrets are left out."""
     return {
         name: NOT_RECORDED if _SECRET.search(name) else value
         for name, value in sorted(environment.items())

@@ -1,4 +1,4 @@
-"""The records of a run folder as types: what was intended, how it stands, how it was judged."""
+"""The records of a run folder: intent, status and verdict. Read them with `foundation.decode.decode`."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,17 +9,17 @@ from llmval_tui.foundation.process import Identity
 
 
 class State(StrEnum):
-    """Where a run is in its life; only the supervisor moves it."""
+    """The state of a run; only the supervisor changes it."""
 
     STARTING = "starting"
     RUNNING = "running"
     CANCELLING = "cancelling"
     FINISHED = "finished"
-    LOST = "lost"  # derived, never stored: not finished, and nothing holds its locks
+    LOST = "lost"  # derived, never stored: not finished, and no process holds its locks
 
 
 class Outcome(StrEnum):
-    """What a gate, or a verdict as a whole, says."""
+    """The outcome of a gate or of a whole verdict."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -27,41 +27,41 @@ class Outcome(StrEnum):
     INVALID = "invalid"
 
 
-# The worst gate decides; `fail` first, because a defect seen stays a defect in a run that was also badly measured.
+# The worst gate decides. `fail` comes first: a defect stays a defect even if the run was also measured badly.
 SEVERITY = (Outcome.FAIL, Outcome.INVALID, Outcome.INCONCLUSIVE, Outcome.PASS)
 
 
 @dataclass(frozen=True, slots=True)
 class StepRef:
-    """The step a run is for: its number as shown (`1.2`) and the key that survives edits elsewhere in the file."""
+    """The step of a run: its number as shown (`1.2`), and the key that survives edits elsewhere in the file."""
 
     number: str
     section: str
     text: str
     occurrence: int
-    checklist: str = ""  # relative to the workspace where it lies inside; old records may not say it
+    checklist: str = ""  # relative to the workspace if it lies inside; empty in old records
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command, frozen: what is executed, and what the operator would type by hand to do the same."""
+    """One frozen command: the executed words, and the line that an operator would type for the same."""
 
     label: str  # names the logs: `main`, `with`, `without`
     argv: list[str]
     display: str
     env: dict[str, str] = field(default_factory=dict)  # added to the supervisor's own environment
     tee: str | None = None  # a file, relative to the workspace, that also gets the standard output
-    nproc: int | None = None  # ranks that torchrun starts; None where torchrun is not used
+    nproc: int | None = None  # ranks that torchrun starts; None without torchrun
 
     @property
     def hidden_env(self) -> str:
-        """What `env` adds and `display` does not say, as `NAME=value …`; "" for nothing."""
+        """The part of `env` that `display` does not show, as `NAME=value …`."""
         return " ".join(f"{name}={value}" for name, value in sorted(self.env.items()) if f"{name}=" not in self.display)
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file the run must produce: where, by which schema it is valid (`load_test`, …), or just present."""
+    """A file that the run must produce. It must match its schema (`load_test`, …), or exist if there is none."""
 
     path: str  # relative to the workspace
     schema: str | None = None
@@ -69,7 +69,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """`run.json`: everything decided before the start."""
+    """`run.json`: every decision made before the start."""
 
     v: int
     run_id: str
@@ -79,25 +79,25 @@ class Intent:
     cwd: str
     created_utc: str
     artifacts: list[Artifact] = field(default_factory=list)
-    tick: bool = True  # complete the item on a pass, or only judge
+    tick: bool = True  # whether a pass ticks the item
     preset: str | None = None
     deviations: list[str] = field(default_factory=list)
     telemetry: bool = True
-    params: dict[str, Any] = field(default_factory=dict)  # what the action itself wants to remember
+    params: dict[str, Any] = field(default_factory=dict)  # the action's own values
     plan_id: str | None = None
-    order_ns: int = 0  # when it was made, but never before a run that lay there already; 0 in old records
+    order_ns: int = 0  # creation time, but later than every existing run; 0 in old records
     host: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, str] = field(default_factory=dict)  # the allow-listed part of what the commands inherit
+    environment: dict[str, str] = field(default_factory=dict)  # recorded part of the inherited environment
 
     @property
     def order(self) -> tuple[int, str]:
-        """What runs are sorted by: older ones are less. Old records have only the time in their id."""
-        return self.order_ns or _named_ns(self.run_id), self.run_id
+        """Sort key: older runs are smaller. Old records have only the time in their id."""
+        return self.order_ns or _id_time_ns(self.run_id), self.run_id
 
 
-def _named_ns(run_id: str) -> int:
+def _id_time_ns(run_id: str) -> int:
     try:
         moment = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
@@ -107,19 +107,19 @@ def _named_ns(run_id: str) -> int:
 
 @dataclass(slots=True)
 class CommandStatus:
-    """How one command of the run went."""
+    """The status of one command."""
 
     label: str
     identity: Identity | None = None
     started_utc: str | None = None
     ended_utc: str | None = None
-    exit_code: int | None = None  # negative: killed by that signal; None: not ended, or nobody saw it end
-    ranks: dict[str, int] = field(default_factory=dict)  # rank → exit code, as the torchrun agent saw them
+    exit_code: int | None = None  # negative: killed by that signal; None: running, or nobody saw the end
+    ranks: dict[str, int] = field(default_factory=dict)  # rank → exit code, from the torchrun agent
 
 
 @dataclass(slots=True)
 class Status:
-    """`status.json`: how the run stands, replaced whole at every change."""
+    """`status.json`: replaced at every change."""
 
     v: int = 1
     state: State = State.STARTING
@@ -127,13 +127,13 @@ class Status:
     started_utc: str | None = None
     ended_utc: str | None = None
     commands: list[CommandStatus] = field(default_factory=list)
-    cancelled: str | None = None  # who asked, where the run was cancelled
+    cancelled: str | None = None  # who cancelled the run
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One judgement with what was measured, what was asked, and why it came out as it did."""
+    """One check: the measured value, the bound, and the reason for the outcome."""
 
     name: str
     outcome: Outcome
@@ -153,23 +153,22 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`verdict.json`: the judgement, written once."""
+    """`verdict.json`: written once."""
 
     v: int
     run_id: str
     outcome: Outcome
     gates: list[Gate]
     judged_utc: str
-    summary: str  # one sentence with the figures that matter
+    summary: str  # one sentence with the important figures
     evidence: list[Evidence] = field(default_factory=list)
     deviations: list[str] = field(default_factory=list)
     metrics: dict[str, float | None] = field(default_factory=dict)
-    question: dict[str, Any] | None = (
-        None  # what the operator must decide: {"kind": "accept" | "link", "text", "diff"?}
-    )
+    # The decision that the operator must make: {"kind": "accept" | "link", "text", "diff"?}
+    question: dict[str, Any] | None = None
 
 
 def worst(gates: list[Gate]) -> Outcome:
-    """The verdict that gates give together; no gate at all proves nothing."""
+    """The outcome of all gates together; without gates it is inconclusive."""
     outcomes = {gate.outcome for gate in gates}
     return next((outcome for outcome in SEVERITY if outcome in outcomes), Outcome.INCONCLUSIVE)

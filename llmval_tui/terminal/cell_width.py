@@ -3,7 +3,7 @@
 Most texts have only characters of one cell, so most commands print without importing Rich.
 """
 
-# One cell each in every version of Unicode's tables: Latin, Greek, Cyrillic, dashes and quotes, and our own signs.
+# One cell each in every Unicode version: Latin, Greek, Cyrillic, dashes and quotes, and our own signs.
 _RANGES = (
     (0x20, 0x7E), (0xA0, 0xAC), (0xAE, 0x2FF), (0x370, 0x482), (0x2010, 0x2027), (0x2030, 0x205E), (0x2190, 0x2199),
     (0x2200, 0x22FF), (0x2500, 0x25FC), (0x2713, 0x2713), (0x2717, 0x2717), (0x276F, 0x276F), (0x2800, 0x28FF),
@@ -21,7 +21,7 @@ def cell_len(text: str) -> int:
 
 
 def set_cell_size(text: str, total: int) -> str:
-    """The text in exactly `total` cells: cut, or filled with spaces."""
+    """The text cut or padded with spaces to exactly `total` cells."""
     if _narrow(text):
         return text[: max(0, total)].ljust(total)
     from rich import cells

@@ -1,4 +1,4 @@
-"""Figures as people read them, each with its unit; what is not there reads `n/a`, never 0."""
+"""Numbers, times and text formatted for people. A missing value is `n/a`, never 0."""
 
 from datetime import UTC, datetime
 
@@ -8,8 +8,8 @@ NOT_AVAILABLE = "n/a"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure with about `digits` significant digits and thousands apart: `0.52`, `28.1`, `14,960`."""
-    if value is None or value != value:  # NaN is "not available" as well
+    """A number with about `digits` significant digits and thousands separators: `0.52`, `28.1`, `14,960`."""
+    if value is None or value != value:  # NaN too
         return NOT_AVAILABLE
     size = abs(value)
     if size >= 99.95 or value == int(value):
@@ -18,7 +18,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def gib(value: float | None) -> str:
-    """Bytes in GiB, without the unit."""
+    """Bytes as GiB, without the unit."""
     if value is None:
         return NOT_AVAILABLE
     return f"{value / 2**30:.0f}" if value >= 1000 * 2**30 else f"{value / 2**30:.1f}"
@@ -36,7 +36,7 @@ def size(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A span: `0.4 s`, `42 s`, `3 min 05 s`, `2 h 07 min`, `4 d 3 h`."""
+    """A time span: `0.4 s`, `42 s`, `3 min 05 s`, `2 h 07 min`, `4 d 3 h`."""
     if seconds is None or seconds < 0:
         return NOT_AVAILABLE
     if seconds < 10:
@@ -52,7 +52,7 @@ def duration(seconds: float | None) -> str:
 
 
 def age(seconds: float) -> str:
-    """How long ago, coarse, so that it does not flicker: `now`, `5 s`, `3 min`, `2 h`."""
+    """A rounded age that does not flicker: `now`, `5 s`, `3 min`, `2 h`."""
     if seconds < 2:
         return "now"
     if seconds < 60:
@@ -63,7 +63,7 @@ def age(seconds: float) -> str:
 
 
 def parse_utc(text: str | None) -> datetime | None:
-    """A UTC time as the records have it (`2026-01-02T03:04:05Z`); None where it is not one."""
+    """The time of a record (`2026-01-02T03:04:05Z`) in UTC; None if the text is not a time."""
     if not text:
         return None
     try:
@@ -73,7 +73,7 @@ def parse_utc(text: str | None) -> datetime | None:
 
 
 def fit(text: str, width: int, ellipsis: str = "…") -> str:
-    """`text` in exactly `width` cells: cut with an ellipsis, or filled with spaces."""
+    """`text` in exactly `width` cells: cut with an ellipsis, or padded with spaces."""
     if width <= 0:
         return ""
     length = cell_len(text)
@@ -85,7 +85,7 @@ def fit(text: str, width: int, ellipsis: str = "…") -> str:
 
 
 def fit_middle(text: str, width: int, ellipsis: str = "…") -> str:
-    """`text` in exactly `width` cells; what is too much goes from the middle, for of paths the ends tell most."""
+    """`text` in exactly `width` cells, cut in the middle: the ends of a path are its important parts."""
     length = cell_len(text)
     if length <= width or width < 3:
         return fit(text, width, ellipsis)
@@ -96,18 +96,18 @@ def fit_middle(text: str, width: int, ellipsis: str = "…") -> str:
 
 
 def hard_wrap(text: str, width: int) -> list[str]:
-    """`text` with all its blanks in pieces of at most `width` cells: what is compared letter by letter."""
+    """`text` in pieces of at most `width` cells, all spaces kept: for text that is compared letter by letter."""
     pieces: list[str] = []
     while cell_len(text) > width > 1:
         head = set_cell_size(text, width)
-        head = head if text.startswith(head) else head[:-1]  # a blank for half of a wide character
+        head = head if text.startswith(head) else head[:-1]  # `head` may end in a space for half of a wide character
         pieces.append(head)
         text = text[len(head) :]
     return [*pieces, text]
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` cells, broken at spaces, inside a word only where it must be."""
+    """`text` in lines of at most `width` cells, broken at spaces; only a word that is too long is broken itself."""
     width = max(width, 8)
     lines: list[str] = []
     line = ""

@@ -1,4 +1,4 @@
-"""The one set of signs. Each state is a sign and a word; colour only repeats what they say."""
+"""Signs for states, and characters for lines and charts. A state has a sign and a word; colour only repeats them."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,7 @@ from llmval_tui.runs.records import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """How a state looks: a sign for each character set, the word, and the theme's role."""
+    """A state's sign in both character sets, its word, and its theme role."""
 
     unicode: str
     ascii: str
@@ -19,7 +19,7 @@ class Sign:
 STEP_SIGNS = {
     StepState.OPEN: Sign("○", ".", "open", "muted"),
     StepState.DONE: Sign("✓", "x", "done", "good"),
-    StepState.TICKED: Sign("◇", "v", "ticked", "warn"),  # ticked with nothing recorded behind it: not the sign of done
+    StepState.TICKED: Sign("◇", "v", "ticked", "warn"),  # ticked without a record: not the sign of done
     StepState.RUNNING: Sign("▸", ">", "running", "busy"),
     StepState.JUDGING: Sign("◔", "~", "judging", "busy"),
     StepState.PASSED: Sign("●", "+", "passed", "good"),
@@ -55,7 +55,7 @@ _ARROWS = {"↑": "up", "↓": "down", "←": "left", "→": "right", "×": "x"}
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """Signs, lines and chart ramps for one character set."""
+    """Signs, lines and chart characters of one character set."""
 
     ascii: bool
     cursor: str
@@ -67,19 +67,19 @@ class Glyphs:
     border: str  # between list and pane, as Textual draws it
     peak: str
     bar_full: str
-    bar_parts: str  # eighths of a cell, thinnest first; "" where the set has none
+    bar_parts: str  # eighths of a cell, thinnest first; "" if the set has none
     bar_empty: str
-    gap: str  # a chart's cell where no sample was taken
+    gap: str  # a chart cell without a sample
     dash: str
     dot: str
-    ramp: str  # chart levels of one cell, from zero to full; zero looks unlike the lowest level and unlike a gap
-    braille: bool = False  # charts in braille: two samples a cell side by side, four levels
+    ramp: str  # chart levels of one cell, from zero to full; zero differs from the lowest level and from a gap
+    braille: bool = False  # charts in braille: two samples per cell, four levels
 
     def sign(self, sign: Sign) -> str:
         return sign.ascii if self.ascii else sign.unicode
 
     def key(self, text: str) -> str:
-        """Text that names keys; in ASCII an arrow is a word, for `?` would be read as the key for help."""
+        """Text that names keys. In ASCII an arrow becomes a word, because `?` would look like the help key."""
         if self.ascii:
             for arrow, word in _ARROWS.items():
                 text = text.replace(arrow, word)
@@ -91,7 +91,7 @@ ASCII = Glyphs(True, ">", "*", "-", "~", "-", "|", "|", "^", "#", "", ".", " ", 
 
 
 def glyphs(ascii_only: bool, charts: str = "blocks") -> Glyphs:
-    """The signs to draw with. `charts` is blocks, braille or ascii, and is ascii wherever everything is."""
+    """The character set. `charts` is blocks, braille or ascii; with `ascii_only` it is always ascii."""
     if ascii_only:
         return ASCII
     return replace(UNICODE, braille=charts == "braille", ramp=ASCII.ramp if charts == "ascii" else UNICODE.ramp)

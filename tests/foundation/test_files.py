@@ -164,7 +164,7 @@ def test_tail_drops_an_endless_line_and_stays_small(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 5000)
     for _ in range(60):
         assert tail.poll(most=90) == []
-        assert len(tail._torn) <= 100
+        assert len(tail._partial) <= 100
     with path.open("ab") as file:
         file.write(b"yyy\nnext\n")
     assert tail.poll() == [b"next"]

@@ -84,7 +84,7 @@ class RecordedEvents(EventFollower):
     def poll(self) -> list[dict[str, Any]]:
         """The events since the last call."""
         until = self._clock()
-        found = self._taken(self._lines.between(self._given_ns, until))
+        found = self._apply_lines(self._lines.between(self._given_ns, until))
         self._given_ns = until
         return found
 
