@@ -133,9 +133,9 @@ def test_two_ways_of_choosing_steps_are_refused(workspace, words: tuple[str, ...
     "words", [("run", "--preset", "big"), ("status", "1.2"), ("tick", "1.1"), ("run", "--interval", "0")]
 )
 def test_a_usage_error_is_one_sentence_or_json(workspace, words: tuple[str, ...]) -> None:
-    told = json.loads(workspace.llmval(*words, "--json", check=2).stdout)
-    assert told["ok"] is False
-    assert "--help" in told["message"]
+    answer = json.loads(workspace.llmval(*words, "--json", check=2).stdout)
+    assert answer["ok"] is False
+    assert "--help" in answer["message"]
     assert workspace.llmval(*words, check=2).stderr.count("\n") == 1
 
 
@@ -195,20 +195,20 @@ def test_refused_commands_change_no_byte(workspace, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "does not exist"),
         (b"# No tasks\n", "no task items"),
         (b"- [ ] bad \xff byte\n", "line 1"),
     ],
 )
-def test_bad_checklists(workspace, content: bytes | None, said: str) -> None:
+def test_bad_checklists(workspace, content: bytes | None, message: str) -> None:
     path = workspace.folder / "list.md"
     if content is not None:
         path.write_bytes(content)
     for command in (["run", "--all"], ["status"]):
         done = workspace.llmval(*command, "--checklist", "list.md", check=2)
-        assert said in done.stderr
+        assert message in done.stderr
         assert done.stderr.count("\n") == 1
     if content is not None:
         assert path.read_bytes() == content
@@ -238,8 +238,8 @@ def test_a_file_that_cannot_be_read_is_one_sentence(workspace, command: list[str
     (workspace.folder / "artifacts" / "runs" / "ledger.jsonl").unlink()
     (workspace.folder / "artifacts" / "runs" / "ledger.jsonl").mkdir()
     done = workspace.llmval(*command, check=2)
-    said = done.stdout if "--json" in command else done.stderr
-    assert "ledger.jsonl cannot be" in said and said.count("\n") == 1
+    message = done.stdout if "--json" in command else done.stderr
+    assert "ledger.jsonl cannot be" in message and message.count("\n") == 1
     assert workspace.checklist.read_bytes() == before
 
 
@@ -252,13 +252,13 @@ def test_start_up_imports_nothing_heavy() -> None:
 def test_runner_python_that_cannot_run_the_runners_is_refused(workspace, tmp_path) -> None:
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
-    for python, said in (
+    for python, message in (
         ("/bin/ls", "not a Python"),
         ("/no/such", "cannot be started"),
         (bare / "bin/python", "no torch"),
     ):
         done = workspace.llmval("run", "1.1", "--runner-python", str(python), check=2)
-        assert said in done.stderr
+        assert message in done.stderr
     assert workspace.store.runs() == []
 
 
@@ -278,9 +278,9 @@ def test_run_takes_the_runners_python_from_the_settings(workspace, tmp_path, mon
 
 def test_a_dry_run_says_what_would_happen_and_does_nothing(workspace) -> None:
     before = set(workspace.folder.rglob("*"))
-    said = workspace.llmval("run", "1.1", "1.2", "--dry-run", "--readonly", check=0).stdout
-    assert "1.1  Run: `python ok.py" in said and "  $ python ok.py" in said and "1.2  Run" in said
-    assert "  writes artifacts/ok.json" in said
+    message = workspace.llmval("run", "1.1", "1.2", "--dry-run", "--readonly", check=0).stdout
+    assert "1.1  Run: `python ok.py" in message and "  $ python ok.py" in message and "1.2  Run" in message
+    assert "  writes artifacts/ok.json" in message
     refused = workspace.llmval("run", "--all", "--dry-run", "--json", check=2)
     steps = json.loads(refused.stdout)["steps"]
     assert [(step["step"], step["refusal"] is None) for step in steps] == [
@@ -295,14 +295,14 @@ def test_doctor_and_attach_work_with_invalid_settings(workspace, tmp_path, monke
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     file = tmp_path / "llmval" / "config.toml"
     file.parent.mkdir()
-    for text, said in (("bel = true\n", "line 1: there is no setting 'bel'"), ("bell = \n", "is not TOML")):
+    for text, message in (("bel = true\n", "line 1: there is no setting 'bel'"), ("bell = \n", "is not TOML")):
         file.write_text(text)
         checks = json.loads(workspace.llmval("doctor", "--json", check=0).stdout)["checks"]
         (bad,) = (check for check in checks if check["name"] == "settings")
-        assert bad["state"] == "missing" and said in bad["found"]
+        assert bad["state"] == "missing" and message in bad["found"]
         assert {"runner python", "torch", "workspace"} <= {check["name"] for check in checks}
         attached = workspace.llmval("attach", "--json", check=0)
-        assert said in attached.stderr and json.loads(attached.stdout)["ok"] is True
+        assert message in attached.stderr and json.loads(attached.stdout)["ok"] is True
     file.write_text("bell = true\n")
     checks = json.loads(workspace.llmval("doctor", "--json", check=0).stdout)["checks"]
     assert "settings" not in {check["name"] for check in checks}

@@ -55,7 +55,7 @@ def test_a_reset_is_refused_for_other_folders_and_while_something_runs(used_demo
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--readonly"], "--readonly was given"),
         (["--readonly", "--headless"], "--readonly was given"),
@@ -63,10 +63,10 @@ def test_a_reset_is_refused_for_other_folders_and_while_something_runs(used_demo
         (["--checklist", "list.md", "--headless"], "--dir"),
     ],
 )
-def test_a_refusal_changes_nothing(workspace, used_demo: Path, words: list[str], said: str) -> None:
+def test_a_refusal_changes_nothing(workspace, used_demo: Path, words: list[str], message: str) -> None:
     before = bytes_of(used_demo)
     done = workspace.llmval("demo", "--dir", str(used_demo), *words, check=2)
-    assert said in done.stderr and done.stderr.count("\n") == 1
+    assert message in done.stderr and done.stderr.count("\n") == 1
     assert bytes_of(used_demo) == before
 
 

@@ -88,8 +88,8 @@ def test_a_character_that_the_output_cannot_encode_is_replaced(workspace) -> Non
     for environment in ({}, plain):
         done = _piped(workspace, "$llmval status --ascii", **environment)
         assert done.returncode == 0 and '1.1   . open  Ask "Ada" - ?, ?' in done.stdout and done.stdout.isascii()
-        told = _piped(workspace, "$llmval status --ascii --json", **environment).stdout
-        assert told.isascii() and json.loads(told)["steps"][0]["text"] == "Ask “Ada” – 名, 😀"
+        answer = _piped(workspace, "$llmval status --ascii --json", **environment).stdout
+        assert answer.isascii() and json.loads(answer)["steps"][0]["text"] == "Ask “Ada” – 名, 😀"
     assert "has no step ?x?;" in _piped(workspace, "$llmval tick x --note y", **plain).stderr
 
 

@@ -125,9 +125,9 @@ def test_a_killed_plan_is_not_reported_as_passed(workspace: Workspace) -> None:
     assert watching.returncode == 3, output
     assert "was killed" in output
     assert workspace.store.active()[0].id in output
-    told = json.loads(workspace.llmval("attach", "--json", check=3).stdout)
-    assert told["ok"] is False
-    assert "0 of 1 steps" in told["message"]
+    answer = json.loads(workspace.llmval("attach", "--json", check=3).stdout)
+    assert answer["ok"] is False
+    assert "0 of 1 steps" in answer["message"]
 
 
 def test_attach_without_a_running_plan_shows_how_the_last_one_ended(workspace: Workspace) -> None:
@@ -147,8 +147,10 @@ def test_attach_without_a_running_plan_shows_how_the_last_one_ended(workspace: W
     done = workspace.llmval("attach", check=0)
     assert done.stdout.startswith("nothing is running; the last plan:\n▸ 1.3") and done.stderr == ""
     assert "✓ 1.3  pass, ticked" in done.stdout and "starting" not in done.stdout
-    told = json.loads(workspace.llmval("attach", "--json", check=0).stdout)
-    assert [(one["run_id"], one["outcome"]) for one in told["results"]] == [(run.id, "pass")] and not told["message"]
+    answer = json.loads(workspace.llmval("attach", "--json", check=0).stdout)
+    assert [(one["run_id"], one["outcome"]) for one in answer["results"]] == [(run.id, "pass")] and not answer[
+        "message"
+    ]
 
 
 def test_a_command_without_phases_is_shown_with_its_running_time(workspace: Workspace) -> None:
@@ -158,8 +160,8 @@ def test_a_command_without_phases_is_shown_with_its_running_time(workspace: Work
     time.sleep(6)  # without a terminal, a line is printed every 5 s
     (workspace.folder / "go").touch()
     followed, watched = (process.communicate(timeout=60)[0] for process in (following, watching))
-    said = [line.strip() for line in followed.splitlines() if line.startswith("    ")]
-    assert said.count("starting") <= 1 and re.search(r"^running [5-9]", "\n".join(said), re.MULTILINE), followed
+    lines = [line.strip() for line in followed.splitlines() if line.startswith("    ")]
+    assert lines.count("starting") <= 1 and re.search(r"^running [5-9]", "\n".join(lines), re.MULTILINE), followed
     assert "is running step 1.3." in watched
     assert re.search(r"^Step 1.3: running for [2-6] seconds$", watched, re.MULTILINE), watched
 

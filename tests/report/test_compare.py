@@ -29,14 +29,14 @@ def sides(workspace: Workspace, first: dict[str, Any], second: dict[str, Any], *
     return compare_sides(side(workspace.store, one.id, "A"), side(workspace.store, other.id, "B"), anyway=anyway)
 
 
-def words(comparison: Comparison) -> dict[str, str]:
-    return {change.name: change.word for change in comparison.changes}
+def verdicts(comparison: Comparison) -> dict[str, str]:
+    return {change.name: change.verdict for change in comparison.changes}
 
 
 @pytest.mark.parametrize("schedule", [0, 1])  # the same arrivals on both sides, and others
 def test_slower_tokens_are_found_and_nothing_else(workspace: Workspace, schedule: int) -> None:
     comparison = sides(workspace, result_json(), result_json(seed=1, schedule=schedule, slower=1.3))
-    found = words(comparison)
+    found = verdicts(comparison)
     assert found["tpot_p50_ms"] == found["tpot_p99_ms"] == WORSE
     assert found["ttft_sched_p50_ms"] == SAME
     assert comparison.paired == (schedule == 0)
@@ -47,20 +47,20 @@ def test_slower_tokens_are_found_and_nothing_else(workspace: Workspace, schedule
 
 def test_the_same_requests_on_both_sides_are_compared_pairwise(workspace: Workspace) -> None:
     """A difference of 1 % shows only if each request is compared with itself."""
-    assert words(sides(workspace, result_json(), result_json(slower=1.01)))["tpot_p50_ms"] == WORSE
-    assert words(sides(workspace, result_json(), result_json(slower=1.01, schedule=1)))["tpot_p50_ms"] == SAME
+    assert verdicts(sides(workspace, result_json(), result_json(slower=1.01)))["tpot_p50_ms"] == WORSE
+    assert verdicts(sides(workspace, result_json(), result_json(slower=1.01, schedule=1)))["tpot_p50_ms"] == SAME
 
 
 def test_direction_and_a_small_loss(workspace: Workspace) -> None:
-    assert words(sides(workspace, result_json(slower=1.3), result_json(seed=1)))["tpot_p50_ms"] == BETTER
+    assert verdicts(sides(workspace, result_json(slower=1.3), result_json(seed=1)))["tpot_p50_ms"] == BETTER
     small = sides(workspace, result_json(), result_json(slower=1.03))
-    assert words(small)["tpot_p50_ms"] == WORSE  # significant but under 5 %, so it does not fail
+    assert verdicts(small)["tpot_p50_ms"] == WORSE  # significant but under 5 %, so it does not fail
     assert exit_code(small) == ExitCode.PASSED
 
 
 def test_equals_differ_by_chance_alone(workspace: Workspace) -> None:
     comparison = sides(workspace, result_json(400, seed=2), result_json(400, seed=3))
-    assert set(words(comparison).values()) == {SAME}
+    assert set(verdicts(comparison).values()) == {SAME}
     assert exit_code(comparison) == ExitCode.PASSED
 
 
@@ -71,11 +71,11 @@ def test_the_answer_is_the_same_every_time(workspace: Workspace) -> None:
 
 def test_too_few_requests_give_no_interval_and_no_word(workspace: Workspace) -> None:
     comparison = sides(workspace, result_json(15), result_json(15, slower=2.0))
-    assert all(change.interval is None and change.word == "no interval" for change in comparison.changes)
+    assert all(change.interval is None and change.verdict == "no interval" for change in comparison.changes)
 
 
 def test_a_tail_of_few_requests_and_a_queue_of_few_blocks_give_no_interval(workspace: Workspace) -> None:
-    found = words(sides(workspace, result_json(199), result_json(199, seed=1, slower=1.3)))
+    found = verdicts(sides(workspace, result_json(199), result_json(199, seed=1, slower=1.3)))
     assert (found["tpot_p50_ms"], found["tpot_p99_ms"]) == (WORSE, "no interval")
 
     def queued(seed: int) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def test_a_tail_of_few_requests_and_a_queue_of_few_blocks_give_no_interval(works
             record["last_token_s"] += wait
         return result
 
-    found = words(sides(workspace, queued(1), queued(2)))
+    found = verdicts(sides(workspace, queued(1), queued(2)))
     assert (found["ttft_sched_p50_ms"], found["tpot_p50_ms"]) == ("no interval", SAME)
 
 
@@ -127,7 +127,7 @@ def test_incomparable_runs_are_refused_with_both_values(
         compare_sides(first, second)
     assert reason in str(refused.value)
     shown = compare_sides(first, second, anyway=True)
-    assert shown.changes and not any(change.word or change.fails for change in shown.changes)
+    assert shown.changes and not any(change.verdict or change.fails for change in shown.changes)
     assert exit_code(shown) == ExitCode.UNDECIDED
 
 
@@ -143,7 +143,7 @@ def searched(found: float, above: float, ttft_ms: int = 150) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("second", "word", "interval", "code"),
+    ("second", "verdict", "interval", "code"),
     [
         (searched(27.0, 28.0), SAME, Interval(-2.0, 0.0), ExitCode.PASSED),  # the true rates may both be 28
         (searched(14.0, 14.5), WORSE, Interval(-15.0, -13.5), ExitCode.FAILED),
@@ -151,11 +151,11 @@ def searched(found: float, above: float, ttft_ms: int = 150) -> dict[str, Any]:
     ],
 )
 def test_two_searches_are_compared_by_their_highest_rates(
-    workspace: Workspace, second: dict[str, Any], word: str, interval: Interval, code: ExitCode
+    workspace: Workspace, second: dict[str, Any], verdict: str, interval: Interval, code: ExitCode
 ) -> None:
     comparison = sides(workspace, searched(28.0, 29.0), second)
     (change,) = comparison.changes
-    assert (change.name, change.word, change.interval) == ("max_qps", word, interval)
+    assert (change.name, change.verdict, change.interval) == ("max_qps", verdict, interval)
     assert exit_code(comparison) == code
     text = render(comparison, "text")
     assert "no confidence interval" in " ".join(text.split()) and "bootstrap" not in text

@@ -105,10 +105,10 @@ def test_ctrl_c_stops_the_watching_only(workspace: Workspace, tmp_path: Path) ->
         text=True,
     )
     assert watching.stdout is not None
-    said = watching.stdout.readline()
+    first_line = watching.stdout.readline()
     watching.send_signal(signal.SIGINT)
     rest, _ = watching.communicate(timeout=20)
-    assert watching.returncode == 130, said + rest
+    assert watching.returncode == 130, first_line + rest
     assert "The run goes on" in rest and "Traceback" not in rest
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
     finish(run, lock)

@@ -118,15 +118,18 @@ def read_result(path: Path) -> LoadResult | None:
     return LoadResult(records, value, ours)
 
 
-def percentile_ms(seconds: Sequence[float | None], percent: float) -> float | None:
-    """A percentile in ms, linear between closest ranks (NumPy's default); what is None is left out, None of nothing."""
-    ordered = sorted(value for value in seconds if value is not None)
-    if not ordered:
-        return None
-    place = (len(ordered) - 1) * percent / 100
-    low = math.floor(place)
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """A percentile of ascending values, interpolated linearly between closest ranks (NumPy's default)."""
+    position = (len(ordered) - 1) * percent / 100
+    low = math.floor(position)
     high = min(low + 1, len(ordered) - 1)
-    return 1e3 * (ordered[low] + (ordered[high] - ordered[low]) * (place - low))
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def percentile_ms(seconds: Sequence[float | None], percent: float) -> float | None:
+    """A percentile in ms of the values that are not None; None if there are none."""
+    ordered = sorted(value for value in seconds if value is not None)
+    return 1e3 * percentile(ordered, percent) if ordered else None
 
 
 def metrics_of(result: LoadResult) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ and marker, not only in colour. A missing value is not drawn: the line is broken
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from llmval_tui.actions.judges.load_test_result import percentile
 from llmval_tui.report.charts.axes import tick_label, ticks, time_label, time_ticks
 from llmval_tui.report.charts.downsample import Bucket, DownsampledSeries
 from llmval_tui.report.pages.markup import esc
@@ -189,7 +190,7 @@ def distribution(name: str, title: str, unit: str, curves: Sequence[tuple[str, S
     values = curves[0][1]
     description = []
     for number, percent in enumerate((50, 90, 99)):
-        value = _quantile(values, percent / 100)
+        value = percentile(values, percent)
         parts.append(marker(number, x(value), y(percent / 100), 0))
         description.append(f"p{percent} {value:.4g} {unit}")
     label = ", ".join(description)
@@ -206,13 +207,6 @@ def _steps(values: Sequence[float], max_points: int = 200) -> list[tuple[float, 
         else sorted({*range(0, count, count // max_points), *range(count - 40, count)})
     )
     return [(values[0], 0.0), *((values[rank], (rank + 1) / count) for rank in ranks)]
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    place = (len(values) - 1) * share
-    low = int(place)
-    high = min(low + 1, len(values) - 1)
-    return values[low] + (values[high] - values[low]) * (place - low)
 
 
 def _bounds(bounds: tuple[float, float], drawn: Sequence[Line]) -> tuple[float, float]:

@@ -48,7 +48,7 @@ class Change:
     first: float
     second: float
     interval: Interval | None  # of second − first; None if there are too few values
-    word: str  # BETTER, WORSE, SAME or UNKNOWN; "" if the sides are not comparable
+    verdict: str  # BETTER, WORSE, SAME or UNKNOWN; "" if the sides are not comparable
 
     @property
     def delta(self) -> float:
@@ -62,7 +62,7 @@ class Change:
     @property
     def fails(self) -> bool:
         """Whether it is significantly worse, and by more than `WORSE_PERCENT`."""
-        return self.word == WORSE and (self.percent is None or abs(self.percent) > WORSE_PERCENT)
+        return self.verdict == WORSE and (self.percent is None or abs(self.percent) > WORSE_PERCENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ def _search_changes(first: LoadResult, second: LoadResult, *, judged: bool) -> l
         return []
     interval = None if high_a is None or high_b is None else Interval(low_b - high_a, high_b - low_a)
     name, better, unit = next(metric for metric in METRICS if metric[0] in SEARCH_METRICS)
-    word = _word(low_b - low_a, better, interval) if judged else ""
-    return [Change(name, unit, better, low_a, low_b, interval, word)]
+    verdict = _verdict(low_b - low_a, better, interval) if judged else ""
+    return [Change(name, unit, better, low_a, low_b, interval, verdict)]
 
 
 def _changes(first: LoadResult, second: LoadResult, *, judged: bool) -> list[Change]:
@@ -144,12 +144,12 @@ def _changes(first: LoadResult, second: LoadResult, *, judged: bool) -> list[Cha
         interval = None
         if name in resamples_one and name in resamples_other:
             interval = interval_of(resamples_one[name], resamples_other[name])
-        word = _word(b - a, better, interval) if judged else ""
-        changes.append(Change(name, unit, better, a, b, interval, word))
+        verdict = _verdict(b - a, better, interval) if judged else ""
+        changes.append(Change(name, unit, better, a, b, interval, verdict))
     return changes
 
 
-def _word(delta: float, better: str, interval: Interval | None) -> str:
+def _verdict(delta: float, better: str, interval: Interval | None) -> str:
     if interval is None:
         return UNKNOWN
     # The interval and the difference must agree: a skewed resample alone proves nothing.

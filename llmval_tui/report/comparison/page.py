@@ -13,14 +13,24 @@ from llmval_tui.report.comparison.bootstrap import (
     RESAMPLES,
     SEED,
 )
-from llmval_tui.report.comparison.compare import SEARCH_METHOD, WORSE_PERCENT, Change, Comparison, exit_code
+from llmval_tui.report.comparison.compare import (
+    BETTER,
+    SAME,
+    SEARCH_METHOD,
+    UNKNOWN,
+    WORSE,
+    WORSE_PERCENT,
+    Change,
+    Comparison,
+    exit_code,
+)
 from llmval_tui.report.definitions import define, figure
 from llmval_tui.report.pages.html_page import html_page
 from llmval_tui.report.pages.markdown_page import markdown_page
 from llmval_tui.report.pages.text_page import text_page
 
 FORMATS = ("text", "md", "html", "json")
-_KINDS = {"better": "pass", "worse": "fail"}
+_KINDS = {BETTER: "pass", WORSE: "fail"}
 
 
 def render(comparison: Comparison, form: str) -> str:
@@ -110,8 +120,8 @@ def _row(change: Change, judged: bool) -> list[Cell]:
         percent,
     ]
     if judged:
-        text = f"{change.word}, fails" if change.fails else change.word
-        row.append(Badge(text, _KINDS.get(change.word, "open")))
+        text = f"{change.verdict}, fails" if change.fails else change.verdict
+        row.append(Badge(text, _KINDS.get(change.verdict, "open")))
     return row
 
 
@@ -123,10 +133,10 @@ def _conclusion(comparison: Comparison) -> str:
     if comparison.refused:
         return "The figures are shown side by side; they do not prove a difference."
     groups = {
-        word: [change.name for change in comparison.changes if change.word == word]
-        for word in ("worse", "better", "no difference shown", "no interval")
+        verdict: [change.name for change in comparison.changes if change.verdict == verdict]
+        for verdict in (WORSE, BETTER, SAME, UNKNOWN)
     }
-    groups_text = "; ".join(f"{word}: {', '.join(names)}" for word, names in groups.items() if names)
+    groups_text = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in groups.items() if names)
     failed = [change.name for change in comparison.changes if change.fails]
     end = (
         f"More than {WORSE_PERCENT:g} % worse: {', '.join(failed)}."
@@ -165,7 +175,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "delta": change.delta,
                 "percent": change.percent,
                 "interval": None if change.interval is None else [change.interval.low, change.interval.high],
-                "word": change.word or None,
+                "word": change.verdict or None,
                 "fails": change.fails,
             }
             for change in comparison.changes
