@@ -79,7 +79,7 @@ def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) 
     Raises:
         Refused: the machine or this release cannot do what was asked; says what to pass instead.
     """
-    device = _device(options.device, local_rank, world_size)
+    device = choose_device(options.device, ranks=world_size, local_rank=local_rank)
     _check_precision(options, device)
     _check_backend(options, device)
     shape = checkpoint_shape(options.checkpoint) if options.checkpoint else _named_shape(options)
@@ -164,7 +164,12 @@ def free_memory(device: torch.device) -> int:
     raise OSError("/proc/meminfo has no line MemAvailable")
 
 
-def _device(asked: str, local_rank: int, world_size: int) -> torch.device:
+def choose_device(asked: str, *, ranks: int, local_rank: int, ranks_flag: str = "--nproc_per_node") -> torch.device:
+    """The device of a rank for `--device`. Makes no CUDA context.
+
+    Raises:
+        Refused: there are no GPUs, or fewer than ranks; names `ranks_flag`, by which the caller's ranks are set.
+    """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if asked == "cpu" or (asked == "auto" and count == 0):
         return torch.device("cpu")
@@ -173,10 +178,8 @@ def _device(asked: str, local_rank: int, world_size: int) -> torch.device:
             "--device cuda was asked for, and torch finds no CUDA device here: pass --device cpu, or see what "
             "nvidia-smi says of the driver."
         )
-    if world_size > count:  # asked of the number, not of this rank's place, so that every rank refuses alike
-        raise Refused(
-            f"torchrun started more ranks than the {count} CUDA devices here: pass --nproc_per_node {count} or fewer."
-        )
+    if ranks > count:  # compares the number of ranks, not this rank's index, so that every rank refuses
+        raise Refused(f"{ranks} ranks need {ranks} GPUs, and {count} can be used: pass {ranks_flag} {count} or fewer.")
     return torch.device("cuda", local_rank)
 
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 import torch
 from llmval_runners.engine import fp8
 from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, CUDNN_MULTIPLE
-from llmval_runners.engine.config import FLEX_ELEMENTS, check_output, free_memory
+from llmval_runners.engine.config import FLEX_ELEMENTS, check_output, choose_device, free_memory
 from llmval_runners.engine.kv_cache import check_gpu_page
 from llmval_runners.engine.shapes import CPU_PARAMETERS, ModelShape, shape_by_name
 from llmval_runners.engine.weights import checkpoint_shape
@@ -192,19 +192,10 @@ def check_devices(options: LongContextOptions, world_size: int) -> None:
 
 
 def _device(options: LongContextOptions, local_rank: int, world_size: int) -> torch.device:
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if options.device == "cpu" or (options.device == "auto" and count == 0) or (options.predict_only and count == 0):
-        return torch.device("cpu")
-    if count == 0:
-        raise Refused(
-            "--device cuda was asked for, and torch finds no CUDA device here: pass --device cpu, or see what "
-            "nvidia-smi says of the driver."
-        )
-    if world_size > count and not options.predict_only:
-        raise Refused(
-            f"{world_size} GPUs were asked for and {count} can be used: pass --tensor-parallel-gpus {count} or fewer."
-        )
-    return torch.device("cuda", local_rank)
+    if options.predict_only and not torch.cuda.is_available():
+        return torch.device("cpu")  # predicts for a GPU elsewhere, whatever --device is
+    ranks = 1 if options.predict_only else world_size
+    return choose_device(options.device, ranks=ranks, local_rank=local_rank, ranks_flag="--tensor-parallel-gpus")
 
 
 def _named(options: LongContextOptions) -> ModelShape:

@@ -45,11 +45,12 @@ def main(argv: list[str]) -> NoReturn:
 
 def _check(options: FitCheckOptions, rank: int, ranks: int, local: int) -> int:
     import torch
+    from llmval_runners.engine.config import choose_device
     from llmval_runners.engine.parallel import Parallel
     from llmval_runners.long_context.fit_check.report import summary
     from llmval_runners.long_context.fit_check.trial import free_everything
 
-    device = _device(options.device, local)
+    device = choose_device(options.device, ranks=ranks, local_rank=local)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
@@ -91,18 +92,6 @@ def _optional(device: "torch.device") -> dict[str, bool]:
             found[name] = False
             print(f"no combination uses {package}: {refusal}", file=sys.stderr, flush=True)
     return found
-
-
-def _device(asked: str, local: int) -> "torch.device":
-    import torch
-
-    if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise Refused("--device cuda was asked for, and torch finds no CUDA device here: pass --device cpu.")
-    if local >= torch.cuda.device_count():
-        raise Refused(f"torchrun started more ranks than there are GPUs: pass --nproc_per_node {local} or fewer.")
-    return torch.device("cuda", local)
 
 
 class _Trials:
