@@ -162,8 +162,8 @@ def test_every_flag_that_a_variable_sets_is_known_with_its_default(monkeypatch: 
             assert default is None if theirs_of_flag is None else same_value(default or "", str(theirs_of_flag))
         value = "auto" if flag in ("--fp8-mode", "--device", "--profiler") else "3"
         monkeypatch.setenv(variable(flag), value)
-    chosen = vars(options.parse([])[0])
-    assert str(chosen["trace_seconds"]) == "3.0" and chosen["model"] == "3", "the variables are the script's own"
+    chosen = options.parse([])
+    assert str(chosen.trace_seconds) == "3.0" and chosen.model == "3", "the variables are the script's own"
     assert DEFAULT_MODEL == MODEL
 
 
