@@ -1,1 +1,1 @@
-"""What the hardware does: sources of samples, their record and its replay."""
+"""Hardware telemetry: sources of samples, the recorder, recordings and their replay."""

@@ -1,4 +1,4 @@
-"""The host through psutil: processors, memory, network, and the disk that takes the artifacts. Nothing here waits."""
+"""The host through psutil: CPUs, memory, network, and the disk of the artifacts. No call blocks."""
 
 import os
 import time
@@ -14,10 +14,10 @@ _NETWORK = Path("/sys/class/net")
 
 
 class HostSource:
-    """The host's own figures; see `Source`.
+    """The host's own telemetry; see `Source`.
 
     Args:
-        folder: the file system of this folder is the one whose free space counts; None: not asked.
+        folder: the free space of its file system is reported; None: no free space.
     """
 
     name = "host"
@@ -28,10 +28,10 @@ class HostSource:
         self._rates: dict[str, tuple[CounterRate, CounterRate]] = {}
 
     def open(self) -> None:
-        """Nothing to get ready. The first `read` has no processor load and no rates: there is no interval before it."""
+        """Does nothing. The first `read` has no CPU load and no rates, because there is no interval before it."""
 
     def read(self) -> Reading:
-        """The host, now; rates and processor time are over the time since the previous call."""
+        """Read the host; rates and CPU load cover the time since the previous call."""
         values: dict[str, Any] = {}
         notes: list[Note] = []
         now_ns = time.monotonic_ns()
@@ -48,7 +48,7 @@ class HostSource:
         return Reading(host=HostSample(**values), notes=notes)
 
     def inventory(self) -> dict[str, Any]:
-        """Processors (logical and physical) and memory in bytes."""
+        """CPU counts (logical and physical) and memory in bytes."""
         return {
             "cpu_count": psutil.cpu_count(),
             "cpu_count_physical": psutil.cpu_count(logical=False),
@@ -56,11 +56,11 @@ class HostSource:
         }
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing."""
 
     def _cpu(self) -> dict[str, Any]:
         percent = psutil.cpu_percent(interval=None)
-        # psutil's first answer in a process is 0.0 by definition, which is no measurement.
+        # psutil's first answer in a process is always 0.0; it is not a measurement.
         started, self._cpu_started = self._cpu_started, True
         return {
             "cpu_percent": percent if started else None,
@@ -70,7 +70,7 @@ class HostSource:
 
     def _memory(self) -> dict[str, Any]:
         memory = psutil.virtual_memory()
-        # What cannot be given to a new process: the page cache can, so psutil's `used` alone would mislead.
+        # Used: memory that a new process cannot get. psutil's `used` would mislead: the page cache can be freed.
         return {"memory_used_bytes": memory.total - memory.available, "memory_total_bytes": memory.total}
 
     def _network(self, now_ns: int) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class HostSource:
 
 
 def _interfaces(names: list[str]) -> list[str]:
-    """The interfaces with hardware under them, since bridges and bonds count the same bytes again; in a container,
-    where none has, all but the loopback."""
+    """The hardware interfaces, because bridges and bonds count the same bytes again; without any (in a container), all
+    interfaces except the loopback."""
     physical = [name for name in names if (_NETWORK / name / "device").exists()]
     return physical or [name for name in names if name != "lo"]

@@ -1,4 +1,4 @@
-"""Whose processes are on the GPUs: those that carry the run's mark in their environment, and strangers."""
+"""Which GPU processes belong to the run: those with the run's mark in their environment."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 
 
 class Ownership:
-    """Tells processes of a run by `VARIABLE=value` in their start environment, which every child inherits.
+    """Recognises processes of a run by `VARIABLE=value` in their start environment, which every child inherits.
 
-    A process whose environment may not be read belongs to another user and is a stranger. One that is gone is none,
-    except where process numbers are not the host's: there it may well run, unseen.
+    A process with an unreadable environment belongs to another user and is foreign. A process that has ended is not
+    foreign, except in a container with its own pids: there it may be running unseen on the host.
     """
 
     def __init__(self, mark: str) -> None:
@@ -19,20 +19,20 @@ class Ownership:
         self._unseen_is_foreign = in_own_pid_namespace()
 
     def is_foreign(self, pid: int) -> bool:
-        """Whether `pid` runs here and does not carry the mark."""
+        """Whether `pid` is running without the mark."""
         try:
             environment = (_PROC / str(pid) / "environ").read_bytes()
         except PermissionError:
             return True
         except OSError:
             return self._unseen_is_foreign
-        if not environment:  # a zombie, or a process that wrote over its environment
+        if not environment:  # a zombie, or a process that overwrote its environment
             return not _gone(pid)
         return self._mark not in environment.split(b"\0")
 
 
 def in_own_pid_namespace() -> bool:
-    """Whether this process has other process numbers than the host, as in most containers."""
+    """Whether this process has other pids than the host, as in most containers."""
     try:
         return str((_PROC / "self" / "ns" / "pid").readlink()) != _FIRST_PID_NAMESPACE
     except OSError:

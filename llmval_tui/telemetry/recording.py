@@ -1,4 +1,4 @@
-"""Reading `telemetry.jsonl`: following one that grows, and loading a finished one."""
+"""Reading `telemetry.jsonl`: following a growing file, and loading a finished one."""
 
 import os
 from pathlib import Path
@@ -6,29 +6,29 @@ from pathlib import Path
 from llmval_tui.foundation.tail import LineTail
 from llmval_tui.telemetry.sample import Sample
 
-_LONGEST_LINE = 1 << 20  # 64 GPUs with all their notes stay far below; more without a newline is no sample
+_LONGEST_LINE = 1 << 20  # bytes; 64 GPUs with all their notes need far less
 _BLOCK = 1 << 20
 
 
 class SampleTail:
-    """Follows a recording that may not be there yet, be cut off, or be replaced; see `LineTail`."""
+    """Follows a recording that may not exist yet, or may be truncated or replaced; see `LineTail`."""
 
     def __init__(self, path: Path, *, backlog_bytes: int | None = None) -> None:
         self._lines = LineTail(path, backlog_bytes=backlog_bytes, longest=_LONGEST_LINE)
 
     def poll(self) -> list[Sample]:
-        """The samples that have become whole since the last call; lines that are no samples are passed over.
+        """The new samples since the last call; lines that are no samples are skipped.
 
         Raises:
-            OSError: the file is there but cannot be read.
+            OSError: the file exists and cannot be read.
         """
         return [sample for line in self._lines.poll() if (sample := Sample.from_line(line)) is not None]
 
 
 def load(path: Path, last_seconds: float | None = None) -> list[Sample]:
-    """The samples of a recording in their order, or those of its last seconds without reading what is before.
+    """The samples of a recording in order; with `last_seconds` only the end of the file is read.
 
-    A missing file is empty; torn lines are left out.
+    A missing file is empty; partial lines are skipped.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -40,7 +40,7 @@ def load(path: Path, last_seconds: float | None = None) -> list[Sample]:
         while True:
             file.seek(size - length)
             lines = file.read(length).split(b"\n")
-            # The first piece is the tail of a line unless the file was read from its start.
+            # Unless the file was read from its start, the first piece is the end of a line.
             samples = [found for line in lines[0 if length == size else 1 :] if (found := Sample.from_line(line))]
             if last_seconds is None:
                 return samples

@@ -1,4 +1,4 @@
-"""A recorded run as a source: its samples in their own rhythm, on today's clock."""
+"""A recording as a source: its samples with their original spacing, at the present time."""
 
 import time
 from bisect import bisect_right
@@ -13,15 +13,15 @@ from llmval_tui.telemetry.sample import GpuSample, Note, Reading, Sample
 
 
 class ReplaySource:
-    """Plays `telemetry.jsonl` of an earlier run; see `Source`. Every sample says in a note that it is a replay.
+    """Replays `telemetry.jsonl` of an earlier run; see `Source`. Every sample has a note that says so.
 
-    Rates and powers are those recorded; only time runs `speed` times as fast, so a counter's slope is steeper by that.
+    Rates and powers stay as recorded; only time runs `speed` times as fast, so counters rise that much faster.
 
     Args:
         path: the recording.
-        speed: recorded seconds in one second, over 0.
-        loop: begin again after the end; otherwise the end is the end.
-        monotonic_ns, wall_ns: the clocks to play on.
+        speed: recorded seconds per second, above 0.
+        loop: start again after the end.
+        monotonic_ns, wall_ns: the present clocks.
     """
 
     name = "replay"
@@ -41,15 +41,15 @@ class ReplaySource:
         self._speed = speed
         self._loop = loop
         self._monotonic_ns, self._wall_ns = monotonic_ns, wall_ns
-        # The lines stay as bytes: an hour of eight GPUs is 20 MB so and several times that as objects.
+        # The lines stay bytes: an hour of eight GPUs takes 20 MB as bytes and several times that as objects.
         self._lines: list[bytes] = []
-        self._offsets_ns: list[int] = []  # recorded time since the first sample, never falling
-        self._period_ns = 0  # length of one turn of a loop
-        self._start_ns = 0  # on the monotonic clock: when offset 0 of turn 0 is played
-        self._next = 0  # samples given by `next_sample`, counted through all turns
+        self._offsets_ns: list[int] = []  # recorded time since the first sample, non-decreasing
+        self._period_ns = 0  # length of one loop
+        self._start_ns = 0  # monotonic time of offset 0 in the first loop
+        self._next = 0  # number of samples returned by `next_sample`, over all loops
 
     def open(self) -> None:
-        """Load the recording and start the clock; a recording that is missing or empty is told by every `read`."""
+        """Load the recording and start the clock. If it is missing or empty, every `read` says so."""
         try:
             lines = self._path.read_bytes().split(b"\n")
         except OSError:
@@ -62,7 +62,7 @@ class ReplaySource:
                 self._lines.append(line)
                 times.append(sample.mono_ns)
         self._offsets_ns = [0] if times else []
-        for earlier, later in pairwise(times):  # a restart of the node between two samples is no time at all
+        for earlier, later in pairwise(times):  # a reboot between two samples counts as no time
             self._offsets_ns.append(self._offsets_ns[-1] + max(0, later - earlier))
         gaps = [later - earlier for earlier, later in pairwise(self._offsets_ns)]
         last_gap_ns = int(median(gaps)) if gaps else 0
@@ -75,20 +75,20 @@ class ReplaySource:
 
     @property
     def ended(self) -> bool:
-        """Whether `next_sample` has nothing more to give."""
+        """Whether `next_sample` has no more samples."""
         return not self._lines or (not self._loop and self._next >= len(self._lines))
 
     def seek(self, fraction: float) -> None:
-        """Go on from this share of the recording, 0 to 1, from now."""
+        """Continue from this fraction of the recording, 0 to 1."""
         if not self._lines:
             return
         target_ns = int(min(max(fraction, 0.0), 1.0) * self._offsets_ns[-1])
         self._start_ns = self._monotonic_ns() - int(target_ns / self._speed)
-        # The sample on show at that time comes (again) at once.
+        # The sample of that time is returned (again) at once.
         self._next = max(0, bisect_right(self._offsets_ns, target_ns) - 1)
 
     def next_due_ns(self) -> int | None:
-        """When, on the monotonic clock, the next sample is due; None after the end."""
+        """The monotonic time at which the next sample is due; None after the end."""
         if self.ended:
             return None
         turn, position = divmod(self._next, len(self._lines))
@@ -96,7 +96,7 @@ class ReplaySource:
         return self._start_ns + int(recorded_ns / self._speed)
 
     def next_sample(self) -> Sample | None:
-        """The next sample, with the times at which it is due, whether or not that has come; None after the end."""
+        """The next sample, with the times at which it is due, even if those lie ahead; None after the end."""
         due_ns = self.next_due_ns()
         if due_ns is None:
             return None
@@ -105,7 +105,7 @@ class ReplaySource:
         return self._rebased(position, due_ns)
 
     def read(self) -> Reading:
-        """What was on show in the recording at this moment of the replay; after the end its last sample, said so."""
+        """The recorded sample for the present time; after the end the last sample, with a note."""
         if not self._lines:
             return Reading(notes=[Note("replay", "no_recording", f"{self._path} holds no telemetry samples.")])
         played_ns = max(0, int((self._monotonic_ns() - self._start_ns) * self._speed))
@@ -124,7 +124,7 @@ class ReplaySource:
         return {"replay": str(self._path), "samples": len(self._lines), "seconds": length_ns / 1e9}
 
     def close(self) -> None:
-        """Let go of the recording."""
+        """Forget the recording."""
         self._lines, self._offsets_ns = [], []
 
     def _rebased(self, position: int, due_ns: int) -> Sample:

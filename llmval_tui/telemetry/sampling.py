@@ -1,4 +1,4 @@
-"""One sample out of several sources, and when the next one is due."""
+"""One sample from several sources, the time of the next one, and rates from counters."""
 
 import time
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample, Sou
 
 
 def take_sample(sources: Sequence[Source]) -> Sample:
-    """Read every source once. The sample's times are those before the first reading."""
+    """Read every source once. The sample gets the time before the first reading."""
     t_ns, mono_ns = time.time_ns(), time.monotonic_ns()
     host: HostSample | None = None
     gpus: list[GpuSample] = []
@@ -23,28 +23,28 @@ def take_sample(sources: Sequence[Source]) -> Sample:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Deadlines on a fixed grid, so that the time a reading takes never adds up to a drift."""
+    """Deadlines on a fixed grid, so that the duration of readings does not add up to a drift."""
 
     start_ns: int
     interval_ns: int
 
     def next_after(self, now_ns: int) -> int:
-        """The first deadline after `now_ns`; those missed meanwhile are left out, not made up for."""
+        """The first deadline after `now_ns`; missed deadlines are skipped."""
         return self.start_ns + ((now_ns - self.start_ns) // self.interval_ns + 1) * self.interval_ns
 
 
 class CounterRate:
-    """The rate of a counter that only grows, between two readings of it.
+    """The rate of a monotonic counter between two readings.
 
-    A counter that fell was reset or has wrapped, and by how much it had grown is not known: the rate is None once, and
-    right again from the next reading on. Two readings at the same instant have no rate between them either.
+    If the counter fell, it was reset or has wrapped and its growth is unknown: the rate is None once and right again
+    from the next reading on. Two readings at the same time have no rate either.
     """
 
     def __init__(self) -> None:
         self._last: tuple[float, int] | None = None
 
     def update(self, value: float, now_ns: int) -> float | None:
-        """Units a second since the previous call; None at the first, after a reset, and where no time has passed."""
+        """Units per second since the previous call; None at the first call, after a reset, or if no time has passed."""
         last, self._last = self._last, (value, now_ns)
         if last is None:
             return None

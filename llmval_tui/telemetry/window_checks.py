@@ -1,4 +1,4 @@
-"""Whether a recording lets a measurement stand: gaps, throttling, XIDs, lost GPUs, strangers on the GPUs."""
+"""Checks of a run's telemetry: gaps, throttling, XIDs, lost GPUs, and foreign processes on the GPUs."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -7,16 +7,16 @@ from itertools import pairwise
 
 from llmval_tui.telemetry.sample import GpuSample, Sample
 
-# Heat and the power supply decide then, not the work. A software power cap is the operator's own limit: it is recorded.
-SLOWED_BY_FAULT = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake"})
-_NO_GPUS_HERE = frozenset({"no_driver", "no_gpu"})
-_UNKNOWN = 0.1  # of a GPU's samples in the window, in which a reading may be missing; one always may
-_LOST = frozenset({"gpu_lost", "reset_required"})
+# These slow a GPU down for heat or power supply. A software power cap is the operator's own limit: only recorded.
+FAULT_THROTTLING = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake"})
+_NO_GPU_CODES = frozenset({"no_driver", "no_gpu"})
+_MAX_UNKNOWN = 0.1  # share of a GPU's samples in which a reading may be missing; one may always be missing
+_LOST_CODES = frozenset({"gpu_lost", "reset_required"})
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One judgement: `outcome` is "pass", "fail", "invalid" or "inconclusive"."""
+    """One check: `outcome` is "pass", "fail", "invalid" or "inconclusive"."""
 
     name: str
     outcome: str
@@ -33,40 +33,40 @@ def check_telemetry(
     *,
     gpus: Collection[int] | None = None,
 ) -> list[Finding]:
-    """Judge a run's telemetry.
+    """Check a run's telemetry.
 
     Args:
         samples: the run's recording.
-        interval_s: the interval it was to be recorded at.
+        interval_s: the intended interval between samples.
         window: start and end of the measurement on the monotonic clock, ns; None: the whole recording. Gaps,
-            throttling and strangers count inside it; an XID or a lost GPU counts whenever it was seen.
-        own_pids: the run's own processes; None: go by what the recorder found by the run's mark (`--mark`).
-        gpus: indices of the GPUs the run used; None: all that were recorded.
+            throttling and foreign processes count only inside; an XID or a lost GPU always counts.
+        own_pids: the run's own processes; None: use the recorder's result for the run's mark (`--mark`).
+        gpus: indices of the run's GPUs; None: all recorded GPUs.
     """
     samples = sorted(samples, key=lambda sample: sample.mono_ns)
-    findings = [_presence(samples, interval_s, window)]
+    findings = [_sample_gaps(samples, interval_s, window)]
     if not samples:
         return findings
-    inside = _inside(samples, window)
+    inside = _samples_in(samples, window)
     seen = {gpu.index for sample in samples for gpu in sample.gpus}
     used = seen if gpus is None else set(gpus)
     if not seen and not gpus:
         return [*findings, _no_gpus(samples)]
-    findings.append(_lost(samples, used))
+    findings.append(_lost_gpus(samples, used))
     findings.append(_xids(samples, used))
     findings.append(_throttling(inside, used))
-    findings.append(_strangers(inside, used, own_pids))
+    findings.append(_foreign_processes(inside, used, own_pids))
     return findings
 
 
-def _inside(samples: Sequence[Sample], window: tuple[int, int] | None) -> list[Sample]:
+def _samples_in(samples: Sequence[Sample], window: tuple[int, int] | None) -> list[Sample]:
     if window is None:
         return list(samples)
     start, end = window
     return [sample for sample in samples if start <= sample.mono_ns <= end]
 
 
-def _presence(samples: Sequence[Sample], interval_s: float, window: tuple[int, int] | None) -> Finding:
+def _sample_gaps(samples: Sequence[Sample], interval_s: float, window: tuple[int, int] | None) -> Finding:
     most_s = max(3 * interval_s, 5.0)
     bound = f"no gap over {most_s:g} s"
     name = "telemetry.samples"
@@ -74,23 +74,25 @@ def _presence(samples: Sequence[Sample], interval_s: float, window: tuple[int, i
         return Finding(name, "inconclusive", "no samples", bound, "nothing was recorded")
     times = [sample.mono_ns for sample in samples]
     if window is not None:
-        # A gap counts as far as it lies inside the window, also where no sample does.
+        # Only the part of a gap inside the window counts, even if no sample lies inside.
         start, end = window
         times = [start, *(time for time in times if start <= time <= end), end]
         inside = len(times) - 2
         if inside == 0 and not _watched_around(samples, start, end, most_s):
-            return Finding(name, "invalid", "no samples in the measured window", bound, "the window was not watched")
+            return Finding(
+                name, "invalid", "no samples in the measured window", bound, "no telemetry covers the window"
+            )
     else:
         inside = len(times)
     longest_s = max((later - earlier for earlier, later in pairwise(times)), default=0) / 1e9
     measured = f"{inside} sample{'' if inside == 1 else 's'}, longest gap {longest_s:.1f} s"
     if longest_s > most_s:
-        return Finding(name, "invalid", measured, bound, "what the hardware did in the gap is not known")
+        return Finding(name, "invalid", measured, bound, "the state of the hardware during the gap is unknown")
     return Finding(name, "pass", measured, bound)
 
 
 def _watched_around(samples: Sequence[Sample], start: int, end: int, most_s: float) -> bool:
-    """Whether a window that fell between two samples has them near enough on both sides."""
+    """Whether a window between two samples has one close enough on both sides."""
     before = max((sample.mono_ns for sample in samples if sample.mono_ns < start), default=None)
     after = min((sample.mono_ns for sample in samples if sample.mono_ns > end), default=None)
     if before is None or after is None:
@@ -100,26 +102,26 @@ def _watched_around(samples: Sequence[Sample], start: int, end: int, most_s: flo
 
 def _no_gpus(samples: Sequence[Sample]) -> Finding:
     notes = {note.code: note.message for sample in samples for note in sample.notes if note.source == "nvml"}
-    host_only = not notes or bool(_NO_GPUS_HERE & notes.keys())
-    reason = "; ".join(notes.values()) or "GPUs were not asked for"
+    host_only = not notes or bool(_NO_GPU_CODES & notes.keys())
+    reason = "; ".join(notes.values()) or "GPUs were not recorded"
     if host_only:
-        return Finding("telemetry.gpus", "pass", "host only", "GPUs watched where there are any", reason)
-    return Finding("telemetry.gpus", "inconclusive", "not readable", "GPUs watched where there are any", reason)
+        return Finding("telemetry.gpus", "pass", "host only", "all GPUs recorded", reason)
+    return Finding("telemetry.gpus", "inconclusive", "not readable", "all GPUs recorded", reason)
 
 
-def _lost(samples: Sequence[Sample], used: Collection[int]) -> Finding:
+def _lost_gpus(samples: Sequence[Sample], used: Collection[int]) -> Finding:
     lost = {
         note.gpu
         for sample in samples
         for note in sample.notes
-        if note.code in _LOST and note.gpu is not None and note.gpu in used
+        if note.code in _LOST_CODES and note.gpu is not None and note.gpu in used
     }
-    # A restarted recorder may no longer list a GPU that the driver has dropped.
+    # A restarted recorder may no longer list a GPU that the driver dropped.
     last = {gpu.index for sample in samples[-1:] for gpu in sample.gpus}
     lost |= set(used) - last
     if lost:
         return Finding("telemetry.gpu_lost", "fail", f"{_gpus(lost)} lost or not listed", "no GPU lost")
-    return Finding("telemetry.gpu_lost", "pass", f"{len(used)} of {len(used)} GPUs there to the end", "no GPU lost")
+    return Finding("telemetry.gpu_lost", "pass", f"{len(used)} of {len(used)} GPUs present to the end", "no GPU lost")
 
 
 def _xids(samples: Sequence[Sample], used: Collection[int]) -> Finding:
@@ -127,9 +129,9 @@ def _xids(samples: Sequence[Sample], used: Collection[int]) -> Finding:
     if found:
         listed = ", ".join(f"XID {xid} on GPU {index}" for index, xid in sorted(found))
         return Finding("telemetry.xid", "fail", listed, "no XID", "look up the XID in NVIDIA's list and in dmesg")
-    unwatched = [note.message for note in samples[-1].notes if note.code == "xid_unavailable"]
-    if unwatched:
-        return Finding("telemetry.xid", "inconclusive", "not watched", "no XID", unwatched[0])
+    unavailable = [note.message for note in samples[-1].notes if note.code == "xid_unavailable"]
+    if unavailable:
+        return Finding("telemetry.xid", "inconclusive", "not recorded", "no XID", unavailable[0])
     return Finding("telemetry.xid", "pass", "none", "no XID")
 
 
@@ -137,30 +139,30 @@ def _throttling(samples: Sequence[Sample], used: Collection[int]) -> Finding:
     name, bound = "telemetry.throttling", "no thermal or power-brake throttling"
     known = [gpu for gpu in _gpus_of(samples, used) if gpu.throttle_reasons is not None]
     unknown = set(used) - {gpu.index for gpu in known}
-    bad = _share(known, lambda gpu: [name for name in gpu.throttle_reasons or [] if name in SLOWED_BY_FAULT])
+    bad = _counts(known, lambda gpu: [name for name in gpu.throttle_reasons or [] if name in FAULT_THROTTLING])
     if bad:
-        return Finding(name, "invalid", bad, bound, "the figures are those of a GPU that was slowed down")
+        return Finding(name, "invalid", bad, bound, "the GPU was slowed down during the measurement")
     if unknown and samples:
         return Finding(name, "inconclusive", f"not readable on {_gpus(unknown)}", bound)
     if unknown:
         return Finding(name, "inconclusive", "no samples in the measured window", bound)
-    if sparse := _sparse(samples, Counter(gpu.index for gpu in known), used):
-        return Finding(name, "inconclusive", sparse, bound, "it was not readable in the others")
-    capped = _share(known, lambda gpu: [name for name in gpu.throttle_reasons or [] if name == "sw_power_cap"])
+    if sparse := _rarely_known(samples, Counter(gpu.index for gpu in known), used):
+        return Finding(name, "inconclusive", sparse, bound, "the other samples have no value")
+    capped = _counts(known, lambda gpu: [name for name in gpu.throttle_reasons or [] if name == "sw_power_cap"])
     return Finding(name, "pass", f"none; recorded: {capped}" if capped else "none", bound)
 
 
-def _sparse(samples: Sequence[Sample], known: Counter[int], used: Collection[int]) -> str:
-    """The GPUs of which a reading is known in too few samples to speak for the window; "" for none."""
+def _rarely_known(samples: Sequence[Sample], known: Counter[int], used: Collection[int]) -> str:
+    """The GPUs for which a reading is missing in too many samples; "" for none."""
     totals = Counter(gpu.index for gpu in _gpus_of(samples, used))
     return ", ".join(
         f"GPU {index} known in {known[index]} of {total} samples"
         for index, total in sorted(totals.items())
-        if total - known[index] > max(1, _UNKNOWN * total)
+        if total - known[index] > max(1, _MAX_UNKNOWN * total)
     )
 
 
-def _share(gpus: Sequence[GpuSample], reasons: Callable[[GpuSample], list[str]]) -> str:
+def _counts(gpus: Sequence[GpuSample], reasons: Callable[[GpuSample], list[str]]) -> str:
     totals = Counter(gpu.index for gpu in gpus)
     counts = Counter((gpu.index, reason) for gpu in gpus for reason in reasons(gpu))
     return ", ".join(
@@ -169,7 +171,7 @@ def _share(gpus: Sequence[GpuSample], reasons: Callable[[GpuSample], list[str]])
     )
 
 
-def _strangers(samples: Sequence[Sample], used: Collection[int], own_pids: Collection[int] | None) -> Finding:
+def _foreign_processes(samples: Sequence[Sample], used: Collection[int], own_pids: Collection[int] | None) -> Finding:
     name, bound = "telemetry.foreign_processes", "only the run's own processes on its GPUs"
     known: Counter[int] = Counter()
     found: set[tuple[int, int]] = set()
@@ -177,27 +179,29 @@ def _strangers(samples: Sequence[Sample], used: Collection[int], own_pids: Colle
         if gpu.processes is None:
             continue
         if own_pids is not None:
-            strangers = [pid for pid in gpu.processes if pid not in own_pids]
+            foreign = [pid for pid in gpu.processes if pid not in own_pids]
         elif gpu.foreign_processes is not None:
-            strangers = gpu.foreign_processes
+            foreign = gpu.foreign_processes
         elif gpu.processes:
-            continue  # there are some, and whose they are nobody can say
+            continue  # there are processes, and their owner is unknown
         else:
-            strangers = []
+            foreign = []
         known[gpu.index] += 1
-        found |= {(gpu.index, pid) for pid in strangers}
-    renumbered = [note.message for sample in samples[-1:] for note in sample.notes if note.code == "pid_namespace"]
+        found |= {(gpu.index, pid) for pid in foreign}
+    own_namespace = [note.message for sample in samples[-1:] for note in sample.notes if note.code == "pid_namespace"]
     listed = ", ".join(f"pid {pid} on GPU {index}" for index, pid in sorted(found))
-    if found and not renumbered:
-        return Finding(name, "invalid", listed, bound, "another process shared the GPU while it was measured")
+    if found and not own_namespace:
+        return Finding(name, "invalid", listed, bound, "another process used the GPU during the measurement")
     if found:
-        return Finding(name, "inconclusive", listed, bound, renumbered[0])
+        return Finding(name, "inconclusive", listed, bound, own_namespace[0])
     if set(used) - known.keys():
         unknown = _gpus(set(used) - known.keys())
-        return Finding(name, "inconclusive", f"not known on {unknown}", bound, "the processes there could not be told")
-    if sparse := _sparse(samples, known, used):
-        return Finding(name, "inconclusive", sparse, bound, "the processes could not be told in the others")
-    return Finding(name, "pass", "none", bound, *renumbered[:1])
+        return Finding(
+            name, "inconclusive", f"not known on {unknown}", bound, "the owners of its processes are unknown"
+        )
+    if sparse := _rarely_known(samples, known, used):
+        return Finding(name, "inconclusive", sparse, bound, "the owners of the processes are unknown in the others")
+    return Finding(name, "pass", "none", bound, *own_namespace[:1])
 
 
 def _gpus_of(samples: Sequence[Sample], used: Collection[int]) -> list[GpuSample]:

@@ -1,4 +1,4 @@
-"""NVML through a fake binding: what is read, from where, how often, and what is said when it cannot be."""
+"""NVML through a fake binding: the source and interval of each reading, and the notes on failures."""
 
 import inspect
 import math
@@ -60,7 +60,7 @@ def test_counters_that_fall_and_time_that_stands_give_no_rate(opened, clock, fak
     source, nvml = opened(fake.FakeGpu(0, gpm=False), slow_interval_s=0.0)
     nvml.gpus[0].nvlink_kib = [10**9, 10**9]
     source.read()
-    assert source.read().gpus[0].nvlink_tx_gb_per_s is None  # the same instant
+    assert source.read().gpus[0].nvlink_tx_gb_per_s is None  # the same time
     clock.step(1)
     nvml.gpus[0].nvlink_kib = [5, 10**9 + 1000]
     gpu = source.read().gpus[0]
@@ -84,7 +84,7 @@ def test_gpm_at_one_instant_and_numbers_that_are_none(opened, clock, fake):
     assert gpu.sm_util_percent == 1.0 and gpu.nvlink_tx_gb_per_s is None
 
 
-def test_dear_readings_keep_their_own_interval(opened, clock, fake):
+def test_slow_readings_keep_their_own_interval(opened, clock, fake):
     source, nvml = opened(fake.FakeGpu(0), slow_interval_s=1.0)
     stamps = []
     for _ in range(30):
@@ -93,10 +93,10 @@ def test_dear_readings_keep_their_own_interval(opened, clock, fake):
         clock.step(0.1)
     assert nvml.calls.count("nvmlDeviceGetPowerUsage") == 30
     assert nvml.calls.count("nvmlDeviceGetTotalEnergyConsumption") in (3, 4)
-    assert len(set(stamps)) in (3, 4) and None not in stamps  # the held value says how old it is
+    assert len(set(stamps)) in (3, 4) and None not in stamps  # the repeated value has its own time
 
 
-def test_a_dear_reading_at_one_second_is_made_in_every_pass_of_a_jittery_second(opened, clock, fake):
+def test_a_slow_reading_at_one_second_is_made_in_every_pass_of_a_jittery_second(opened, clock, fake):
     source, nvml = opened(fake.FakeGpu(0), slow_interval_s=1.0)
     for number in range(10):
         source.read()
@@ -113,10 +113,10 @@ def test_the_energy_counter_is_read_more_rarely_and_tells_its_age(opened, clock,
         assert 0 <= age_s < 5 and gpu.energy_j == pytest.approx(tick - age_s / 0.1, abs=0.5), "the value of that time"
         clock.step(0.099 if tick % 2 else 0.101)
     assert nvml.calls.count("nvmlDeviceGetTotalEnergyConsumption") == 3
-    assert nvml.calls.count("nvmlDeviceGetComputeRunningProcesses") in (10, 11), "the other dear readings go on"
+    assert nvml.calls.count("nvmlDeviceGetComputeRunningProcesses") in (10, 11), "the other slow readings go on"
 
 
-def test_mig_says_what_is_not_readable_there(opened, clock, fake):
+def test_mig_lists_its_missing_readings(opened, clock, fake):
     source, _ = opened(fake.FakeGpu(0, mig=True, gpm=False), fake.FakeGpu(1))
     source.read()
     reading = source.read()
@@ -212,7 +212,7 @@ def test_a_passing_failure_is_noted_once_and_tried_again(opened, clock, fake):
     assert reading.gpus[0].temperature_c == 61 and reading.notes == []
 
 
-def test_a_dear_reading_that_fails_does_not_live_on_as_its_old_value(opened, clock, fake):
+def test_a_slow_reading_that_fails_does_not_live_on_as_its_old_value(opened, clock, fake):
     source, nvml = opened(fake.FakeGpu(0))
     source.read()
     nvml.fail["nvmlDeviceGetTotalEnergyConsumption", 0] = 999
@@ -230,7 +230,7 @@ def test_what_a_gpu_does_not_offer_is_one_note(opened, clock, fake):
     assert [note.code for note in reading.notes] == ["not_supported"]
     assert "energy counter, NVLink traffic" in reading.notes[0].message
     assert reading.gpus[0].nvlink_tx_gb_per_s is None
-    assert nvml.calls.count("nvmlDeviceGetTotalEnergyConsumption") == 1  # a refusal is not asked for again
+    assert nvml.calls.count("nvmlDeviceGetTotalEnergyConsumption") == 1  # not tried again after a refusal
 
 
 def test_gpm_refused_in_mid_run_falls_back(opened, clock, fake):
@@ -241,7 +241,7 @@ def test_gpm_refused_in_mid_run_falls_back(opened, clock, fake):
     assert "may not" in reading.notes[0].message
 
 
-def test_an_older_driver_tells_throttling_under_its_old_name(opened, fake):
+def test_an_older_driver_has_throttling_under_its_old_name(opened, fake):
     source, _ = opened(fake.FakeGpu(0, throttle=0x88), fail={("nvmlDeviceGetCurrentClocksEventReasons", 0): 13})
     assert source.read().gpus[0].throttle_reasons == ["hw_slowdown", "hw_power_brake"]
 
@@ -269,7 +269,7 @@ def test_chosen_gpus_and_one_that_is_not_there(opened, fake):
     assert [(note.code, note.gpu) for note in reading.notes] == [("gpu_not_found", 9)]
 
 
-def test_strangers_on_a_gpu_are_told_apart(opened, fake):
+def test_foreign_processes_on_a_gpu_are_recognised(opened, fake):
     source, _ = opened(fake.FakeGpu(0, pids=[10, 11]), is_foreign=lambda pid: pid == 11)
     assert source.read().gpus[0].foreign_processes == [11]
 
@@ -296,7 +296,7 @@ def test_inventory_and_topology(opened, fake):
     assert nvml.open_count == 0
 
 
-def test_each_links_state_is_told(opened, fake):
+def test_each_links_state_is_listed(opened, fake):
     gpus = [fake.FakeGpu(index, links=4) for index in range(3)]
     gpus[0].down, gpus[1].untold, gpus[2].untold = {2}, {1}, {0, 1, 2, 3}
     source, _ = opened(*gpus)

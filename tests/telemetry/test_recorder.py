@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from llmval_tui.telemetry import process_ownership as ownership
+from llmval_tui.telemetry import process_ownership
 from llmval_tui.telemetry.host import HostSource
 from llmval_tui.telemetry.process_ownership import Ownership
 from llmval_tui.telemetry.recording import load
@@ -63,7 +63,7 @@ def test_it_ends_when_its_parent_dies(tmp_path):
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert until(lambda: ownership._gone(recorder), 10)
+    assert until(lambda: process_ownership._gone(recorder), 10)
 
 
 def test_a_file_that_takes_no_more_keeps_its_whole_lines(tmp_path):
@@ -128,7 +128,7 @@ def test_host_rates_and_a_folder_that_is_gone(tmp_path):
     assert source.read().host.cpu_percent is not None
 
 
-def test_processes_are_told_by_the_runs_mark(monkeypatch):
+def test_processes_are_recognised_by_the_runs_mark(monkeypatch):
     ours = subprocess.Popen(["sleep", "60"], env={**os.environ, "LLMVAL_RUN_ID": "one"})
     strange = subprocess.Popen(["sleep", "60"], env={**os.environ, "LLMVAL_RUN_ID": "other"})
     try:
@@ -137,12 +137,12 @@ def test_processes_are_told_by_the_runs_mark(monkeypatch):
         assert owner.is_foreign(strange.pid)
         for process in (ours, strange):
             process.kill()
-        assert until(lambda: ownership._gone(strange.pid))
+        assert until(lambda: process_ownership._gone(strange.pid))
         assert not owner.is_foreign(strange.pid)  # a zombie holds no GPU
     finally:
         for process in (ours, strange):
             process.kill()
             process.wait()
     for elsewhere in (False, True):
-        monkeypatch.setattr(ownership, "in_own_pid_namespace", lambda elsewhere=elsewhere: elsewhere)
+        monkeypatch.setattr(process_ownership, "in_own_pid_namespace", lambda elsewhere=elsewhere: elsewhere)
         assert Ownership("A=b").is_foreign(strange.pid) is elsewhere

@@ -119,7 +119,7 @@ def test_a_lost_gpu_fails_by_its_note_or_by_its_absence():
     assert outcomes(recording(gpus=2), gpus={0, 5})["gpu_lost"] == "fail"
 
 
-def test_strangers():
+def test_foreign_processes():
     samples = changed(recording(), 5, 0, processes=[100, 666])
     assert outcomes(samples) == GOOD | {"foreign_processes": "invalid"}
     assert outcomes(samples, own_pids={100, 666}) == GOOD

@@ -1,11 +1,11 @@
-"""Calls into NVML that end in a value or in one kind of `Fault`, whatever went wrong below."""
+"""Calls into NVML that return a value or raise `Fault`, whatever the cause."""
 
 from enum import StrEnum
 from typing import Any
 
 
 class Kind(StrEnum):
-    """What a failed call means for whoever reads the dashboard; also the `code` of its note."""
+    """The meaning of a failed call; also the `code` of its note."""
 
     NO_DRIVER = "no_driver"
     LIBRARY_NOT_FOUND = "library_not_found"
@@ -18,7 +18,7 @@ class Kind(StrEnum):
     FAILED = "read_failed"
 
 
-# Return codes of nvml.h (nvmlReturn_t). Those that are not here are passing failures of one call.
+# Return codes of nvml.h (nvmlReturn_t). All others are temporary failures of one call.
 _KINDS = {
     2: Kind.NOT_SUPPORTED,  # INVALID_ARGUMENT: the driver does not know this field, link or metric of this GPU
     3: Kind.NOT_SUPPORTED,
@@ -37,7 +37,7 @@ _FUNCTION_NOT_FOUND = 13
 
 
 class Fault(Exception):
-    """A call into NVML that failed: which one, NVML's return code, and what that means."""
+    """A failed NVML call: its name, NVML's return code, and the meaning."""
 
     def __init__(self, function: str, number: int) -> None:
         self.function = function
@@ -49,7 +49,7 @@ class Fault(Exception):
 class Calls:
     """The binding's functions by name.
 
-    Every failure is a `Fault`; a function that an older binding lacks is NVML's own "function not found".
+    Every failure is a `Fault`. A function that an older binding does not have gives NVML's "function not found".
     """
 
     def __init__(self, binding: Any) -> None:
@@ -59,7 +59,7 @@ class Calls:
         """The function's result.
 
         Raises:
-            Fault: NVML, the binding or its decoding of the answer failed.
+            Fault: NVML, the binding or the decoding of the result failed.
         """
         target = getattr(self.binding, function, None)
         if target is None:
@@ -68,18 +68,18 @@ class Calls:
             return target(*arguments, **named)
         except self.binding.NVMLError as error:
             raise Fault(function, int(error.value)) from error
-        except (ValueError, OSError) as error:  # bytes that are not UTF-8 in a name; a library that cannot be mapped
+        except (ValueError, OSError) as error:  # a name that is not UTF-8; a library that cannot be mapped
             raise Fault(function, 999) from error
 
     def optional(self, function: str, *arguments: Any) -> Any | None:
-        """The function's result, or None where it failed: for what is shown if there and is nobody's decision."""
+        """The function's result, or None if it failed: for values that are only displayed."""
         try:
             return self(function, *arguments)
         except Fault:
             return None
 
 
-# Bits of nvmlDeviceGetCurrentClocksEventReasons (nvml.h); the last two came with newer drivers.
+# Bits of nvmlDeviceGetCurrentClocksEventReasons (nvml.h); the last two need newer drivers.
 _THROTTLE_BITS = {
     0x001: "gpu_idle",
     0x002: "applications_clocks",
@@ -96,7 +96,7 @@ _THROTTLE_BITS = {
 
 
 def throttle_names(bits: int) -> list[str]:
-    """The reasons set in NVML's mask, in the order of its bits; a bit without a name appears as `bit_<n>`."""
+    """The throttle reasons in NVML's mask, in bit order; an unknown bit is `bit_<n>`."""
     return [
         _THROTTLE_BITS.get(1 << position, f"bit_{position}")
         for position in range(bits.bit_length())
@@ -111,13 +111,13 @@ def field_value(calls: Calls, handle: Any, field_id: int, scope: int = 0) -> flo
     """One field of nvmlDeviceGetFieldValues, in the field's own unit.
 
     Raises:
-        Fault: the call failed, or the field's own return code says so.
+        Fault: the call failed, or the field has an error code.
     """
     return field_values(calls, handle, [(field_id, scope)])[0]
 
 
 def field_values(calls: Calls, handle: Any, wanted: list[tuple[int, int]]) -> list[float]:
-    """Several fields (id, scope) in one call, which costs 2.6 ms for NVLink counters however many are asked."""
+    """Several fields (id, scope) in one call; for NVLink counters a call takes 2.6 ms for any number of fields."""
     found = []
     for item in calls("nvmlDeviceGetFieldValues", handle, wanted):
         if item.nvmlReturn != 0:

@@ -21,12 +21,12 @@ _METRICS_GET_VERSION = 1
 
 
 class Gpm:
-    """A pair of GPM samples of one GPU, of which the older is written over at each reading (0.15 ms)."""
+    """Two GPM samples of one GPU; each reading (0.15 ms) overwrites the older one."""
 
     def __init__(self, calls: Calls, handle: Any) -> None:
         """
         Raises:
-            Fault: this GPU, this driver or this binding has no GPM.
+            Fault: the GPU, the driver or the binding has no GPM.
         """
         self._calls = calls
         self._handle = handle
@@ -45,16 +45,16 @@ class Gpm:
 
     @property
     def waiting(self) -> bool:
-        """Whether no pair of samples has been complete yet, so that what GPM gives here is not known."""
+        """Whether there has been no complete pair of samples yet, so that GPM's available metrics are unknown."""
         return not self._complete
 
     def read(self, now_ns: int) -> dict[str, float | None]:
-        """The metrics since the previous call; empty at the first, and the last ones again where no time has passed.
+        """The metrics since the previous call; empty at the first call, and repeated if no time has passed.
 
-        A metric this GPU does not have is left out; one that came out as no number is None.
+        Metrics that the GPU does not have are left out; a metric that is NaN or infinite is None.
 
         Raises:
-            Fault: the sample could not be taken or the metrics could not be worked out.
+            Fault: NVML could not take the sample or compute the metrics.
         """
         if self._newer_ns is not None and now_ns <= self._newer_ns:
             return self._last
@@ -77,6 +77,6 @@ class Gpm:
         return self._last
 
     def close(self) -> None:
-        """Give both samples back to NVML."""
+        """Free both samples."""
         for sample in (self._older, self._newer):
             self._calls.optional("nvmlGpmSampleFree", sample)

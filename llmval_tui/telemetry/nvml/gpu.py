@@ -1,4 +1,4 @@
-"""One GPU read through NVML: cheap readings in every pass, dear ones at their own interval, and what went wrong."""
+"""One GPU through NVML: fast readings in every pass, slow readings at their own interval, and notes on failures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ _NVLINK_DATA = [(138, 0xFFFFFFFF), (139, 0xFFFFFFFF)]  # KiB sent and received w
 _ALL_LINKS_KIB = 1024
 _MEMORY_V2 = 0x02000028  # nvmlMemory_v2: `used` without what the driver reserves, as nvidia-smi shows it
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2
-_GONE = (Kind.GPU_LOST, Kind.RESET_REQUIRED)
-_FOR_GOOD = (Kind.NOT_SUPPORTED, Kind.NO_PERMISSION)
+_LOST_KINDS = (Kind.GPU_LOST, Kind.RESET_REQUIRED)
+_PERMANENT_KINDS = (Kind.NOT_SUPPORTED, Kind.NO_PERMISSION)
 
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One reading: what the operator calls it, the sample's fields it fills, and the least time between two of it."""
+    """One reading: its label for the operator, its function, and the least time between two calls."""
 
     label: str
     read: Callable[[int], Values]
-    interval_ns: int = 0  # of the dear ones (see docs): between two of them the last value stands
+    interval_ns: int = 0  # of slow readings; in between, the last value is repeated
 
 
 class GpuReader:
-    """Reads one GPU. Nothing raises out of `read`: a reading that fails is None and has a note."""
+    """Reads one GPU. `read` never raises: a failed reading is None and has a note."""
 
     def __init__(
         self,
@@ -47,11 +47,11 @@ class GpuReader:
         self.name: str | None = None
         self._calls = calls
         self._is_foreign = is_foreign
-        self._dear_ns, self._energy_ns = _least_ns(slow_interval_s), _least_ns(energy_interval_s)
-        self._dear_read_ns: dict[str, int] = {}
-        self._held: dict[str, Values] = {}
+        self._slow_ns, self._energy_ns = _tolerant_ns(slow_interval_s), _tolerant_ns(energy_interval_s)
+        self._slow_read_ns: dict[str, int] = {}
+        self._last_values: dict[str, Values] = {}
         self._missing: dict[Kind, list[str]] = {}
-        self._gone: Fault | None = None
+        self._lost: Fault | None = None
         self._gpm: Gpm | None = None
         self._gpm_fault: Fault | None = None
         self._gpm_nvlink = False
@@ -60,11 +60,11 @@ class GpuReader:
         self._items = self._all_items()
 
     def open(self) -> None:
-        """Find the GPU and what it can do."""
+        """Find the GPU and its capabilities."""
         try:
             self.handle = self._calls("nvmlDeviceGetHandleByIndex", self.index)
         except Fault as fault:
-            self._gone = fault
+            self._lost = fault
             return
         self.uuid = self._calls.optional("nvmlDeviceGetUUID", self.handle)
         self.name = self._calls.optional("nvmlDeviceGetName", self.handle)
@@ -76,43 +76,43 @@ class GpuReader:
             self._gpm_fault = fault
 
     def read(self, now_ns: int, xid: int | None = None) -> tuple[GpuSample, list[Note]]:
-        """One reading at monotonic time `now_ns`, with the newest XID as the event watch knows it.
+        """One reading at monotonic time `now_ns`; `xid` is the newest XID of the event watch.
 
-        A GPU that is lost is never touched again: drivers have crashed their caller there (nvitop#139).
+        A lost GPU is never accessed again: drivers have crashed their caller then (nvitop#139).
         """
         values: Values = {}
         notes: list[Note] = []
-        if self._gone is None:
+        if self._lost is None:
             for item in list(self._items):
                 try:
                     values |= self._one(item, now_ns)
                 except Fault as fault:
-                    if fault.kind in _GONE:
-                        self._gone, values = fault, {}
+                    if fault.kind in _LOST_KINDS:
+                        self._lost, values = fault, {}
                         break
                     self._failed(item, fault, notes)
         sample = GpuSample(index=self.index, uuid=self.uuid, name=self.name, xid=xid, **values)
         return sample, [*self._standing_notes(), *notes]
 
     def close(self) -> None:
-        """Give NVML's samples back, unless the GPU is lost."""
-        if self._gpm is not None and self._gone is None:
+        """Free NVML's samples, unless the GPU is lost."""
+        if self._gpm is not None and self._lost is None:
             self._gpm.close()
         self._gpm = None
 
     def _one(self, item: Item, now_ns: int) -> Values:
         if not item.interval_ns:
             return item.read(now_ns)
-        last = self._dear_read_ns.get(item.label)
+        last = self._slow_read_ns.get(item.label)
         if last is not None and 0 <= now_ns - last < item.interval_ns:
-            return self._held.get(item.label, {})
-        self._dear_read_ns[item.label] = now_ns
-        self._held.pop(item.label, None)  # a reading that fails now must not go on as its old value
-        self._held[item.label] = values = item.read(now_ns)
+            return self._last_values.get(item.label, {})
+        self._slow_read_ns[item.label] = now_ns
+        self._last_values.pop(item.label, None)  # after a failure the old value must not be repeated
+        self._last_values[item.label] = values = item.read(now_ns)
         return values
 
     def _failed(self, item: Item, fault: Fault, notes: list[Note]) -> None:
-        if fault.kind in _FOR_GOOD:
+        if fault.kind in _PERMANENT_KINDS:
             self._items.remove(item)
             self._missing.setdefault(fault.kind, []).append(item.label)
         else:
@@ -125,13 +125,13 @@ class GpuReader:
         def add(code: str, message: str) -> None:
             found.append(Note("nvml", code, message, index))
 
-        if self._gone is not None:
-            add(*_gone_words(index, self._gone))
+        if self._lost is not None:
+            add(*_lost_note(index, self._lost))
             return found
         missing = ", ".join(self._missing.get(Kind.NOT_SUPPORTED, []))
         if self._mig:
             lacks = f"; not readable there: {missing}" if missing else ""
-            add("mig", f"GPU {index} is in MIG mode: figures are of the whole GPU, none of an instance{lacks}.")
+            add("mig", f"GPU {index} is in MIG mode: values are of the whole GPU, not of an instance{lacks}.")
         elif missing:
             add(Kind.NOT_SUPPORTED, f"GPU {index} or its driver does not offer: {missing}.")
         if self._gpm is None and self._gpm_fault is not None:
@@ -144,7 +144,7 @@ class GpuReader:
             )
             add(
                 "gpm_missing",
-                f"GPU {index} has no GPM ({cause}): no occupancy, tensor, DRAM and PCIe figures, and its "
+                f"GPU {index} has no GPM ({cause}): no occupancy, tensor, DRAM and PCIe values, and its "
                 "utilisation is the share of time in which any kernel ran.",
             )
         denied = self._missing.get(Kind.NO_PERMISSION)
@@ -161,13 +161,13 @@ class GpuReader:
             Item("SM clock", lambda _: {"sm_clock_mhz": self._ask("nvmlDeviceGetClockInfo", _CLOCK_SM)}),
             Item("memory clock", lambda _: {"memory_clock_mhz": self._ask("nvmlDeviceGetClockInfo", _CLOCK_MEMORY)}),
             Item("throttle reasons", self._throttle),
-            Item("power limit", self._power_limit, self._dear_ns),
-            Item("instant power", self._power_instant, self._dear_ns),
-            # The dearest. Its value has its own time beside it, so one that is carried over tells its age.
+            Item("power limit", self._power_limit, self._slow_ns),
+            Item("instant power", self._power_instant, self._slow_ns),
+            # The slowest. Its value has its own time stamp, so a repeated value shows its age.
             Item("energy counter", self._energy, self._energy_ns),
-            Item("compute processes", self._processes, self._dear_ns),
-            # After utilisation: read only where GPM did not give the traffic.
-            Item("NVLink traffic", self._nvlink, self._dear_ns),
+            Item("compute processes", self._processes, self._slow_ns),
+            # After utilisation: only read if GPM did not give the traffic.
+            Item("NVLink traffic", self._nvlink, self._slow_ns),
         ]
 
     def _ask(self, function: str, *arguments: Any) -> Any:
@@ -178,7 +178,7 @@ class GpuReader:
             try:
                 found = self._gpm.read(now_ns)
             except Fault as fault:
-                if fault.kind not in _FOR_GOOD:
+                if fault.kind not in _PERMANENT_KINDS:
                     raise
                 self._gpm.close()
                 self._gpm, self._gpm_fault, self._gpm_nvlink = None, fault, False
@@ -186,7 +186,7 @@ class GpuReader:
                 self._gpm_nvlink = "nvlink_tx_gb_per_s" in found
                 if not found or found.get("sm_util_percent") is not None:
                     return {**found, "sm_util_source": "gpm"} if found else {}
-                # GPM without SM utilisation: the plain figure, named as such, beside what GPM has.
+                # GPM without SM utilisation: NVML's utilisation, marked as such, beside the GPM metrics.
                 return {**found, **self._plain_utilisation()}
         return self._plain_utilisation()
 
@@ -209,7 +209,7 @@ class GpuReader:
         except Fault as fault:
             if fault.kind is not Kind.NOT_SUPPORTED:
                 raise
-            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")  # the call's name before driver 535
+            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")  # the function's name before driver 535
         return {"throttle_reasons": throttle_names(bits)}
 
     def _power_limit(self, _now_ns: int) -> Values:
@@ -236,15 +236,15 @@ class GpuReader:
         return {"nvlink_tx_gb_per_s": tx, "nvlink_rx_gb_per_s": rx}
 
 
-def _least_ns(interval_s: float) -> int:
-    """A pass that comes a moment early must not put a dear reading off by a whole pass."""
+def _tolerant_ns(interval_s: float) -> int:
+    """The interval with a tolerance, so that a pass that is a little early does not delay a slow reading by a pass."""
     return int((interval_s - min(0.1 * interval_s, 0.1)) * 1e9)
 
 
-def _gone_words(index: int, fault: Fault) -> tuple[str, str]:
+def _lost_note(index: int, fault: Fault) -> tuple[str, str]:
     if fault.kind is Kind.GPU_LOST:
         return Kind.GPU_LOST, (
-            f"GPU {index} is lost (fallen off the bus): it is not asked again. Look for its XID with "
+            f"GPU {index} is lost (fallen off the bus): it is not read again. Look for its XID with "
             "`dmesg | grep -i xid`, then reset it or restart the node."
         )
     if fault.kind is Kind.RESET_REQUIRED:

@@ -1,4 +1,4 @@
-"""What does not change about the GPUs of a host: versions, limits, places on the bus, and how they are linked."""
+"""Constant facts about the GPUs of a host: versions, limits, bus addresses and links."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from typing import Any
 
 from llmval_tui.telemetry.nvml.calls import Calls, Fault
 
-# Topology levels of nvml.h (nvmlGpuTopologyLevel_t) in the words of `nvidia-smi topo -m`.
+# Topology levels of nvml.h (nvmlGpuTopologyLevel_t), named as in `nvidia-smi topo -m`.
 _LEVELS = {0: "PIX", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
-_P2P_READ, _P2P_NVLINK = 0, 2  # nvmlGpuP2PCapsIndex_t; the binding's own READ constant is a tuple by mistake
+_P2P_READ, _P2P_NVLINK = 0, 2  # nvmlGpuP2PCapsIndex_t; the binding's own READ constant is wrongly a tuple
 _P2P_STATUS = {
     0: "ok",
     1: "chipset_not_supported",
@@ -19,15 +19,15 @@ _P2P_STATUS = {
 }
 _REMOTE_GPU, _REMOTE_SWITCH = 0, 2  # nvmlIntNvLinkDeviceType_t
 _NO_SUCH_LINK, _NOT_SUPPORTED = 2, 3  # nvmlReturn_t
-_MOST_LINKS = 36  # NVML_NVLINK_MAX_LINKS; a GPU with fewer says "invalid argument" beyond its own
+_MOST_LINKS = 36  # NVML_NVLINK_MAX_LINKS; a GPU with fewer links returns "invalid argument" beyond its last
 
 
 def describe(calls: Calls, chosen: Sequence[int] | None = None) -> dict[str, Any]:
-    """The inventory as plain JSON values; whatever the driver does not tell is None.
+    """The inventory as plain JSON values; unknown values are None.
 
-    Keys: `driver_version`, `cuda_driver_version` ("13.0"), `nvml_version`, `gpu_count` (on the host), `gpus` (a
-    dictionary a GPU), and `topology`: `gpus` (indices in the matrix's order), `links` (a matrix of "X", "NV<links>" or
-    the PCIe path as `nvidia-smi topo -m` writes it) and `p2p` (whether peer reads work: "ok" or why not).
+    Keys: `driver_version`, `cuda_driver_version` ("13.0"), `nvml_version`, `gpu_count` (on the host), `gpus` (one
+    dictionary per GPU), and `topology`: `gpus` (indices in matrix order), `links` (a matrix of "X", "NV<links>" or the
+    PCIe path as in `nvidia-smi topo -m`) and `p2p` (whether peer reads work: "ok" or the reason why not).
     """
     count = calls.optional("nvmlDeviceGetCount")
     indices = list(chosen) if chosen is not None else list(range(count or 0))
@@ -70,27 +70,27 @@ def _gpu(calls: Calls, index: int, handle: Any | None) -> dict[str, Any]:
 
 
 def _nvlinks(calls: Calls, handle: Any | None) -> dict[str, Any]:
-    """`nvlink_links` and `nvlink_links_active` (None: not told); `nvlink_states`, by link number "active", "inactive",
-    "not supported" or None (not told); `nvlink_remote`: what the active links lead to, as "switch", a peer's PCI bus id
-    or "unknown" → number of links."""
+    """`nvlink_links` and `nvlink_links_active` (None: unknown); `nvlink_states`, by link number: "active", "inactive",
+    "not supported" or None (unknown); `nvlink_remote`: number of active links by their other end, which is "switch", a
+    peer's PCI bus id or "unknown"."""
     states: list[str | None] = []
     remote = Counter[str]()
-    untold: dict[str, Any] = {
+    unknown: dict[str, Any] = {
         "nvlink_links": None,
         "nvlink_links_active": None,
         "nvlink_states": [],
         "nvlink_remote": {},
     }
     if handle is None:
-        return untold
+        return unknown
     for link in range(_MOST_LINKS):
         try:
             state = calls("nvmlDeviceGetNvLinkState", handle, link)
         except Fault as fault:
             if fault.number == _NO_SUCH_LINK:
                 break
-            if fault.number != _NOT_SUPPORTED and link == 0:  # not known, rather than none
-                return untold
+            if fault.number != _NOT_SUPPORTED and link == 0:  # unknown, which is not the same as none
+                return unknown
             states.append("not supported" if fault.number == _NOT_SUPPORTED else None)
             continue
         states.append("active" if state else "inactive")
@@ -99,7 +99,7 @@ def _nvlinks(calls: Calls, handle: Any | None) -> dict[str, Any]:
         kind = calls.optional("nvmlDeviceGetNvLinkRemoteDeviceType", handle, link)
         pci = calls.optional("nvmlDeviceGetNvLinkRemotePciInfo", handle, link) if kind == _REMOTE_GPU else None
         remote["switch" if kind == _REMOTE_SWITCH else "unknown" if pci is None else _text(pci.busId)] += 1
-    while states and states[-1] == "not supported":  # beyond the last; a GPU without NVLink says so of all of them
+    while states and states[-1] == "not supported":  # beyond the last link; a GPU without NVLink has only such links
         states.pop()
     return {
         "nvlink_links": len(states),
@@ -129,12 +129,12 @@ def _topology(calls: Calls, handles: dict[int, Any], gpus: dict[int, dict[str, A
 
 
 def _path(calls: Calls, one: Any, other: Any, first: dict[str, Any], second: dict[str, Any]) -> str | None:
-    """`NV<n>` for n NVLinks straight between the two, or through a switch as many as the GPU with fewer has."""
+    """`NV<n>` for n direct NVLinks; through a switch, n is that of the GPU with fewer links. Else the PCIe path."""
     direct = first["nvlink_remote"].get(second["pci_bus_id"], 0)
     through = min(first["nvlink_remote"].get("switch", 0), second["nvlink_remote"].get("switch", 0))
     if direct:
         return f"NV{direct}"
-    # A switch that is not set up (no fabric manager) has active links and no NVLink between its GPUs.
+    # Without a fabric manager, links to the switch are active but its GPUs have no NVLink between them.
     if through and _p2p(calls, one, other, _P2P_NVLINK) == "ok":
         return f"NV{through}"
     level = calls.optional("nvmlDeviceGetTopologyCommonAncestor", one, other)

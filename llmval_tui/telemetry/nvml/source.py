@@ -1,4 +1,4 @@
-"""NVIDIA GPUs through NVML. The only module that imports pynvml, and only once a source is opened or GPUs counted."""
+"""NVIDIA GPUs through NVML. Only this module imports pynvml, and only after a source is opened or GPUs are counted."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ _KERNEL_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class NvmlSource:
-    """All GPUs, or those chosen, through NVML; see `Source`.
+    """All or some GPUs through NVML; see `Source`.
 
     Args:
-        gpus: indices as nvidia-smi shows them (CUDA_VISIBLE_DEVICES has no say in NVML); None: all.
-        slow_interval_s: the least time between two readings that cost milliseconds a GPU (fields 2.6 ms on H200);
-            between them the last value stands. Cheap readings are made in every pass.
-        energy_interval_s: the same for the energy counter, which costs 3.7 ms; None: as the other dear readings.
-        is_foreign: whether a pid on a GPU is not of the run that is recorded; None: nobody asks.
+        gpus: indices as in nvidia-smi (NVML ignores CUDA_VISIBLE_DEVICES); None: all.
+        slow_interval_s: the least time between two slow readings, which take milliseconds per GPU (fields 2.6 ms on
+            H200); in between, the last value is repeated. Fast readings are made in every pass.
+        energy_interval_s: the same for the energy counter, which takes 3.7 ms; None: as the other slow readings.
+        is_foreign: whether a pid on a GPU does not belong to the recorded run; None: not checked.
     """
 
     name = "nvml"
@@ -46,11 +46,11 @@ class NvmlSource:
         self._notes: list[Note] = []
 
     def open(self) -> None:
-        """Load the library and find the GPUs; what fails is told by every `read`."""
+        """Load the library and find the GPUs; every `read` reports a failure."""
         self.close()
         self._notes = []
         try:
-            self._calls = _initialised()
+            self._calls = _start_nvml()
             count = int(self._calls("nvmlDeviceGetCount"))
         except Fault as fault:
             self._notes.append(_start_note(fault))
@@ -73,15 +73,15 @@ class NvmlSource:
                 Note(
                     "nvml",
                     "pid_namespace",
-                    "This container has its own process numbers: processes on the GPUs may be missing or carry other "
-                    "numbers; start it with --pid=host to have them told apart.",
+                    "This container has its own pids: processes on the GPUs may be missing or have other pids. "
+                    "Start it with --pid=host to see them.",
                 )
             )
         self._xids = XidWatch(self._calls)
         self._xids.open(self._readers)
 
     def read(self) -> Reading:
-        """Every GPU, now. A lost GPU stays listed, with None for every value."""
+        """Read every GPU. A lost GPU stays listed, with None for every value."""
         now_ns = time.monotonic_ns()
         samples, notes = [], list(self._notes)
         xids: dict[int, int] = {}
@@ -95,7 +95,7 @@ class NvmlSource:
         return Reading(gpus=samples, notes=notes)
 
     def inventory(self) -> dict[str, Any]:
-        """Driver, CUDA driver and NVML versions, GPUs and their links; see `nvml_inventory.describe`."""
+        """Driver, CUDA driver and NVML versions, GPUs and their links; see `inventory.describe`."""
         if self._calls is None:
             return {"gpu_count": None, "gpus": [], "notes": [note.message for note in self._notes]}
         value = describe(self._calls, self._chosen)
@@ -103,7 +103,7 @@ class NvmlSource:
         return value
 
     def close(self) -> None:
-        """Give back what NVML holds for us."""
+        """Release NVML."""
         for reader in self._readers:
             reader.close()
         self._readers = []
@@ -116,9 +116,9 @@ class NvmlSource:
 
 
 def gpu_count() -> int | None:
-    """The number of GPUs NVML shows on this host; None where there is no driver or it cannot be asked."""
+    """The number of GPUs on this host, by NVML; None without a working driver."""
     try:
-        calls = _initialised()
+        calls = _start_nvml()
     except Fault:
         return None
     count = calls.optional("nvmlDeviceGetCount")
@@ -126,11 +126,11 @@ def gpu_count() -> int | None:
     return None if count is None else int(count)
 
 
-def _initialised() -> Calls:
-    """NVML, started.
+def _start_nvml() -> Calls:
+    """Start NVML.
 
     Raises:
-        Fault: the binding, the library or the driver is missing or they do not fit.
+        Fault: the binding, the library or the driver is missing, or they do not match.
     """
     try:
         import pynvml
@@ -142,7 +142,7 @@ def _initialised() -> Calls:
 
 
 def _start_note(fault: Fault) -> Note:
-    """Why NVML did not start, and what to do about it."""
+    """The reason why NVML did not start, and the remedy."""
     if fault.kind is Kind.LIBRARY_NOT_FOUND and fault.function == "import pynvml":
         return Note("nvml", "no_binding", "The Python package nvidia-ml-py is missing: pip install nvidia-ml-py.")
     if fault.kind is Kind.LIBRARY_NOT_FOUND and _KERNEL_DRIVER.exists():
@@ -153,7 +153,7 @@ def _start_note(fault: Fault) -> Note:
             "`utility` (NVIDIA_DRIVER_CAPABILITIES=compute,utility).",
         )
     if fault.kind in (Kind.NO_DRIVER, Kind.LIBRARY_NOT_FOUND):
-        return Note("nvml", Kind.NO_DRIVER, "No NVIDIA driver on this host: only the host is watched.")
+        return Note("nvml", Kind.NO_DRIVER, "No NVIDIA driver on this host: only the host is recorded.")
     if fault.kind is Kind.VERSION_MISMATCH:
         return Note(
             "nvml",

@@ -1,4 +1,4 @@
-"""Critical XID errors (the driver's fault reports) as NVML's event set tells them."""
+"""Critical XID errors (the driver's fault reports) from NVML's event set."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,11 +8,11 @@ from llmval_tui.telemetry.nvml.gpu import GpuReader
 from llmval_tui.telemetry.sample import Note
 
 _XID_CRITICAL = 0x8  # nvmlEventTypeXidCriticalError
-_MOST_IN_A_PASS = 64  # a GPU that dies can report faster than one pass should listen
+_MOST_IN_A_PASS = 64  # a dying GPU can report faster than one pass should read
 
 
 class XidWatch:
-    """Collects XIDs since `open`; those from before are in the kernel log alone."""
+    """Collects XIDs since `open`; earlier ones are only in the kernel log."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -21,7 +21,7 @@ class XidWatch:
         self._newest: dict[int, int] = {}
 
     def open(self, readers: Sequence[GpuReader]) -> None:
-        """Ask for the events of every GPU; where that is refused a note says so."""
+        """Register for the events of every GPU; a refusal becomes a note."""
         try:
             self._set = self._calls("nvmlEventSetCreate")
         except Fault as fault:
@@ -36,14 +36,14 @@ class XidWatch:
                 self.notes.append(_note(fault, reader.index))
 
     def read(self, readers: Sequence[GpuReader]) -> dict[int, int]:
-        """The newest XID of each GPU that had one since `open`, without waiting for more."""
+        """The newest XID of each GPU that had one since `open`; does not block."""
         for _ in range(_MOST_IN_A_PASS):
             if self._set is None:
                 break
             try:
                 event = self._calls("nvmlEventSetWait_v2", self._set, 0)
             except Fault as fault:
-                if fault.kind is not Kind.TIMEOUT:  # which GPU it was is not told; each one's own readings will
+                if fault.kind is not Kind.TIMEOUT:  # the GPU is unknown here; its own readings will show it
                     self.notes.append(_note(fault, None))
                     self.close()
                 break
@@ -53,14 +53,14 @@ class XidWatch:
         return self._newest
 
     def close(self) -> None:
-        """Give the event set back."""
+        """Free the event set."""
         if self._set is not None:
             self._calls.optional("nvmlEventSetFree", self._set)
             self._set = None
 
     def _index_of(self, device: Any, readers: Sequence[GpuReader]) -> int | None:
         uuid = self._calls.optional("nvmlDeviceGetUUID", device)
-        if uuid is None:  # a lost GPU may not tell even that
+        if uuid is None:  # a lost GPU may not answer
             index = self._calls.optional("nvmlDeviceGetIndex", device)
             return None if index is None else int(index)
         return next((reader.index for reader in readers if reader.uuid == uuid), None)
