@@ -166,7 +166,9 @@ def _run(command: argparse.ArgumentParser) -> None:
 
 
 def _cancel(command: argparse.ArgumentParser) -> None:
-    command.add_argument("run", nargs="?", metavar="RUN", help="run id or a part of it (default: the running plan)")
+    command.add_argument(
+        "run", nargs="?", metavar="RUN", help="run id or a part of it (default: everything that is running)"
+    )
 
 
 def _tick(command: argparse.ArgumentParser) -> None:
@@ -182,7 +184,9 @@ def _accept(command: argparse.ArgumentParser) -> None:
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dir", metavar="DIR", help="workspace of the demo (default: ~/.local/state/llmval/demo)")
     command.add_argument("--headless", action="store_true", help="no dashboard: run the load test and print the table")
-    command.add_argument("--reset", action="store_true", help="start over: delete the runs and ticks of the demo")
+    command.add_argument(
+        "--reset", action="store_true", help="start over: delete the runs of the demo and restore its documents"
+    )
 
 
 def _report(command: argparse.ArgumentParser) -> None:

@@ -1,1 +1,1 @@
-"""The command line's commands, one module each; they print, the rooms below do the work."""
+"""The commands of the command line. They parse options and print; other packages do the work."""

@@ -74,10 +74,10 @@ def _run(settings: "LaunchSettings", first: "InitialSnapshot | None" = None) -> 
 
 
 def _first_look(settings: "LaunchSettings") -> "InitialSnapshot":
-    """Read the checklist, and begin to look at the rest of the workspace while more is imported.
+    """Read the checklist, and start reading the rest of the workspace in a thread during the imports.
 
     Raises:
-        Refused: the checklist cannot be read, or is none.
+        Refused: the file cannot be read or is not a checklist.
     """
     from llmval_tui.checklist.parse_cache import ParseCache
     from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace, propose
