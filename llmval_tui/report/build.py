@@ -5,7 +5,7 @@ from typing import Any
 
 from llmval_tui.foundation.files import to_json
 from llmval_tui.report.blocks import Block
-from llmval_tui.report.charts.downsample import Summary
+from llmval_tui.report.downsample import Summary
 from llmval_tui.report.facts import ReportFacts, RunFacts
 from llmval_tui.report.pages.html_page import html_page
 from llmval_tui.report.pages.markdown_page import markdown_page

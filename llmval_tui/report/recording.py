@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmval_tui.foundation.text import GIB, clean_line
-from llmval_tui.report.charts.downsample import DownsampledSeries, Summary
+from llmval_tui.report.downsample import DownsampledSeries, Summary
 from llmval_tui.report.timeline import Timeline
 from llmval_tui.runs.supervisor import TELEMETRY_INTERVAL_S
 from llmval_tui.telemetry.recording import SampleTail

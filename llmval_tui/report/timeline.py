@@ -5,7 +5,7 @@ from typing import Any
 
 from llmval_tui.foundation.files import read_lines
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.report.charts.downsample import DownsampledSeries
+from llmval_tui.report.downsample import DownsampledSeries
 from llmval_tui.runs.store import Run
 
 MEASURE = "measure"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmval_tui.report.charts.axes import tick_label, ticks, time_label, time_ticks
-from llmval_tui.report.charts.downsample import DownsampledSeries
+from llmval_tui.report.downsample import DownsampledSeries
 
 _SERIES = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_size=400)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from llmval_tui.actions.judges.load_test_result import percentile
 from llmval_tui.report.charts.axes import tick_label, ticks, time_label, time_ticks
-from llmval_tui.report.charts.downsample import Bucket, DownsampledSeries
+from llmval_tui.report.downsample import Bucket, DownsampledSeries
 from llmval_tui.report.pages.markup import esc
 from llmval_tui.report.timeline import MEASURE, Phase
 
