@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PAGE = 128
 _BLOCK = 128  # of queries
-# Found by trial (docs/performance.md). A split by flex attention itself would split the pools, not a sequence.
+# Found by trial (docs/lab). A split by flex attention itself would split the pools, not a sequence.
 # A cast, because torch's typed options lack SPLIT_KV.
 _DECODE_OPTIONS = cast(
     "FlexKernelOptions", {"BLOCK_M": 16, "BLOCK_N": 64, "SPLIT_KV": 1, "num_warps": 4, "num_stages": 3}

@@ -166,7 +166,7 @@ def splits_for(batch: int, kv_heads: int) -> int:
 
 
 def tiles_for(programs: int, splits: int, fp8: bool) -> tuple[int, int, int]:
-    """(tokens per tile, warps, stages), found by trial (docs/performance.md). `programs`: sequences · KV heads."""
+    """(tokens per tile, warps, stages), found by trial (docs/lab). `programs`: sequences · KV heads."""
     if splits > 1:
         return 64, 2, 3
     if programs < 1024:

@@ -70,7 +70,7 @@ def _few(  # type: ignore[no-untyped-def]  # the arguments are Triton's
 
 @dataclass(frozen=True, slots=True)
 class TileConfig:
-    """How one product is tiled; the values were found by trial on one H200 (docs/performance.md)."""
+    """How one product is tiled; the values were found by trial on one H200 (docs/lab)."""
 
     features: int
     block: int
