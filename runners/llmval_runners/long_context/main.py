@@ -11,16 +11,15 @@ from llmval_runners.long_context.options import LongContextOptions, parse
 from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
 
-FOLLOWERS_WAIT_S = 10.0  # torchrun would end rank 0 before it has said why
-PEERS_WAIT_S = 1.0  # another rank writes why it failed, before torchrun ends this one
+FOLLOWERS_WAIT_S = 10.0  # so that torchrun does not end rank 0 before it has printed the refusal
+PEERS_WAIT_S = 1.0  # time for another rank to write why it failed, before torchrun ends this one
 
 
 def main(argv: list[str]) -> NoReturn:
     """Run and exit: 0 all lengths passed, 1 one failed, 2 refused, 130 and 143 ended by SIGINT and SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-            number, signal.SIG_DFL
-        )  # until there is something to save; an import can swallow KeyboardInterrupt
+        # Until there is something to save, signals end the process. An import could swallow KeyboardInterrupt.
+        signal.signal(number, signal.SIG_DFL)
     rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
     try:
         options = parse(argv)
@@ -65,7 +64,7 @@ def _launch(argv: list[str], options: LongContextOptions, ranks: int) -> int:
     from llmval_runners.process.launch_ranks import launch
 
     check_devices(options, ranks)
-    if not torch.cuda.is_available():  # else the ranks decide: this process must hold no context on a GPU they measure
+    if not torch.cuda.is_available():  # on GPUs the ranks decide: this process must not hold a CUDA context there
         decide(options, world_size=ranks, local_rank=0)
     return launch(argv, ranks)
 
@@ -74,7 +73,7 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
     from llmval_runners.engine.parallel import RankLost
     from llmval_runners.long_context import failure
     from llmval_runners.long_context.measure.timing import Interrupted
-    from llmval_runners.long_context.session import Session  # imports torch: after the flags are known to be right
+    from llmval_runners.long_context.session import Session  # imports torch, so after the flags are checked
     from llmval_runners.long_context.settings import decide
 
     session = None
@@ -96,7 +95,7 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
         events.error("dead_rank", str(error))
         session.save_partial(str(error))
         code = 1
-    except Exception as error:  # noqa: BLE001  (the one place that turns any failure into a record and an exit code)
+    except Exception as error:  # noqa: BLE001  (any failure becomes a record and an exit code)
         code = 1
         if session is not None and failure.is_out_of_memory(error):
             why = session.record_out_of_memory(error)
@@ -115,10 +114,10 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
 
 
 def _refused(refusal: Refused, rank: int) -> int:
-    """Say it once, on rank 0; the others wait to be ended by torchrun, which would otherwise end rank 0 unheard."""
+    """Print the refusal once, on rank 0. The others wait: if they ended first, torchrun would end rank 0 too early."""
     if rank == 0:
         print(f"refused: {refusal}", file=sys.stderr, flush=True)
-        if os.environ.get("LLMVAL_EVENTS"):  # on a terminal the line above has said it
+        if os.environ.get("LLMVAL_EVENTS"):  # on a terminal, the line above is enough
             events = EventLog(0)
             events.error("refused", str(refusal))
             events.close()
