@@ -1,4 +1,4 @@
-"""Commands as an operator writes them in a checklist, read by a small grammar; never by a shell."""
+"""Commands as an operator writes them in a checklist, parsed by a small grammar and never by a shell."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,16 +27,16 @@ DEFAULT_VARIABLES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One argument. `value` is what the program gets, but for `<date>` and, where `has_glob`, `*`, `?` and `[…]`."""
+    """One argument. `value` is the program's argument, except for `<date>` and, with `has_glob`, `*`, `?` and `[…]`."""
 
     value: str
-    has_date: bool = False  # holds the placeholder <date>
-    has_glob: bool = False  # holds unquoted glob characters; only in a word that was written with <date>
+    has_date: bool = False  # contains the placeholder <date>
+    has_glob: bool = False  # contains unquoted glob characters; only in a word with <date>
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where the standard output also goes, as data: `> PATH`, `>> PATH` or `| tee [-a] PATH`."""
+    """The destination of the standard output: `> PATH`, `>> PATH` or `| tee [-a] PATH`."""
 
     path: Word
     append: bool = False
@@ -45,7 +45,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class ParsedCommand:
-    """A command read: assignments before it, its words, and where its output goes."""
+    """A parsed command: the assignments before it, its words, and the destination of its output."""
 
     words: tuple[Word, ...]
     assignments: tuple[tuple[str, Word], ...] = ()
@@ -53,29 +53,29 @@ class ParsedCommand:
 
     @property
     def has_date(self) -> bool:
-        """Whether `<date>` is still to be filled in somewhere."""
+        """Whether any part still contains `<date>`."""
         words = [*self.words, *(word for _, word in self.assignments)]
         return any(word.has_date for word in words) or (self.output is not None and self.output.path.has_date)
 
     @property
     def argv(self) -> list[str]:
-        """The words as a program gets them.
+        """The words as program arguments.
 
         Raises:
-            Refused: a date or a glob is still to be filled in.
+            Refused: a word still contains a date or a glob.
         """
         for word in self.words:
             if word.has_date or word.has_glob:
-                raise Refused(f"“{word.value}” still holds a pattern: there is no file yet that it could stand for.")
+                raise Refused(f"“{word.value}” still contains a pattern: no file matches it yet.")
         return [word.value for word in self.words]
 
     @property
     def environment(self) -> dict[str, str]:
-        """The assignments, a later one of the same name winning."""
+        """The assignments; a later one replaces an earlier one of the same name."""
         return {name: word.value for name, word in self.assignments}
 
     def fill(self, date: str) -> "ParsedCommand":
-        """The command with `<date>` replaced everywhere; globs stay for the caller to expand.
+        """The command with `<date>` replaced everywhere; the caller expands globs.
 
         Raises:
             Refused: `date` is not one path component of letters, digits and `._:-`.
@@ -93,9 +93,9 @@ class ParsedCommand:
         )
 
     def shell_text(self) -> str:
-        """The command as one line for bash, which `parse_command` reads back as the same command.
+        """The command as one line for bash; `parse_command` parses it back to the same command.
 
-        The exception is a glob whose `<date>` was filled in: bash expands it, `parse_command` refuses it.
+        The exception is a glob after its `<date>` was filled in: bash expands it, `parse_command` refuses it.
         """
         parts = [f"{name}={quote(word.value, word.has_glob)}" for name, word in self.assignments]
         for index, word in enumerate(self.words):
@@ -116,14 +116,14 @@ def parse_command(
     environment: Mapping[str, str],
     allowed_variables: frozenset[str] = DEFAULT_VARIABLES,
 ) -> ParsedCommand:
-    """Read one command.
+    """Parse one command.
 
-    Understood are words with quotes and backslashes, `$(date +FORMAT)` (the time is `now`; numeric formats only), `~`,
+    The grammar has words with quotes and backslashes, `$(date +FORMAT)` (the time is `now`; only numeric formats), `~`,
     `$NAME` and `${NAME}` of `allowed_variables` with their values in `environment`, `NAME=value` before the command,
     and, at the end, `> PATH`, `>> PATH` or `| tee [-a] PATH`. `<date>` stays a placeholder, quoted or not.
 
     Raises:
-        Refused: everything else, with the character, its column (from 1) and what to write instead.
+        Refused: anything else; the message has the character, its column (from 1) and the alternative.
     """
     tokens = Lexer(text, now, environment, allowed_variables).tokens()
     body, output = _split_output(tokens)
@@ -168,7 +168,7 @@ def _check_command_word(token: Token) -> None:
     if token.glob_column is not None:
         raise _refused(token.glob, token.glob_column, "write the program's own name")
     if token.quoted:
-        return  # bash sees neither syntax nor assignments in a quoted word
+        return  # for bash a quoted word is neither syntax nor an assignment
     if token.value in RESERVED:
         raise _refused(token.value, token.column, "it is shell syntax; write one command, or put a script into a file")
     if looks_like_assignment(token.value):
@@ -176,7 +176,7 @@ def _check_command_word(token: Token) -> None:
 
 
 def _split_output(tokens: list[Token]) -> tuple[list[Token], Output | None]:
-    """The tokens before the output's operator, and the output."""
+    """The tokens before the output operator, and the output."""
     at = next((index for index, token in enumerate(tokens) if token.operator), None)
     if at is None:
         return tokens, None
@@ -190,7 +190,7 @@ def _split_output(tokens: list[Token]) -> tuple[list[Token], Output | None]:
         if rest and rest[0].value in ("-a", "--append"):
             append, rest = True, rest[1:]
         if rest and not rest[0].operator and rest[0].value.startswith("-"):
-            raise _refused(rest[0].value, rest[0].column, "tee is given -a and one path only")
+            raise _refused(rest[0].value, rest[0].column, "tee may only have -a and one path")
     if not rest or rest[0].operator or not rest[0].value:
         raise _refused(operator.value, operator.column, "one path must follow")
     if len(rest) > 1:

@@ -1,4 +1,4 @@
-"""The operator's Markdown files on disk: read with clear refusals, replaced whole, one writer at a time."""
+"""Reading, locking and replacing the operator's Markdown files."""
 
 import os
 import stat
@@ -9,14 +9,14 @@ from pathlib import Path
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import locked, write_atomic
 
-MAX_BYTES = 2 * 2**20  # fifty times the longest checklist imaginable; bounds what parsing may cost
+MAX_BYTES = 2 * 2**20  # far above any checklist; bounds the cost of parsing
 
 
 def read_document(path: Path, what: str = "a Markdown document") -> bytes:
     """The bytes of a regular file of at most `MAX_BYTES`.
 
     Raises:
-        Refused: missing, not readable, a folder, a device or pipe (reading one could block), or too large.
+        Refused: the file is missing, unreadable, a folder, a device or pipe (these could block), or too large.
     """
     try:
         status = path.stat()
@@ -36,10 +36,10 @@ def read_document(path: Path, what: str = "a Markdown document") -> bytes:
 
 
 def decode(data: bytes, path: Path) -> str:
-    """`data` as text, a byte order mark left out.
+    """Decode UTF-8 and remove a byte order mark.
 
     Raises:
-        Refused: invalid UTF-8 or a NUL byte, with line and byte.
+        Refused: invalid UTF-8 or a NUL byte; the message has the line and the byte.
     """
     if (nul := data.find(b"\0")) >= 0:
         raise Refused(f"{path}, line {line_of(data, nul)}: a NUL byte at offset {nul}; this is not a text file.")
@@ -54,18 +54,18 @@ def decode(data: bytes, path: Path) -> str:
 
 
 def line_of(data: bytes, offset: int) -> int:
-    """The 1-based line of a byte offset; LF, CRLF and CR end a line."""
+    """The line number (from 1) of a byte offset; LF, CRLF and CR end a line."""
     before = data[:offset]
     return before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n") + 1
 
 
 def replace_document(path: Path, data: bytes) -> None:
-    """Replace the file atomically, mode kept.
+    """Replace the file atomically and keep its mode.
 
-    A file without any write permission is refused for root too: the mode says that the owner wants it left alone.
+    A file without any write permission is refused for root too: its owner does not want it changed.
 
     Raises:
-        Refused: read-only, or it cannot be written; nothing was changed.
+        Refused: the file is read-only or cannot be written; nothing was changed.
     """
     try:
         read_only = not path.stat().st_mode & 0o222
@@ -80,20 +80,20 @@ def replace_document(path: Path, data: bytes) -> None:
 
 @contextmanager
 def document_lock(path: Path) -> Iterator[None]:
-    """Hold the one writer's lock of a document.
+    """Hold the writer lock of a document.
 
-    The lock file lies in the user's state folder, named by a hash of the document's real path. Not beside the document,
-    where it would litter the operator's repository; not in the workspace, because a checklist may be shared by several;
-    not in XDG_RUNTIME_DIR, which a detached process and the next login need not have in common. The document itself
-    cannot be locked, since every atomic replacement makes it another inode.
+    The lock file is in the user's state folder, named by a hash of the document's real path. Beside the document it
+    would litter the operator's repository. In a workspace it would not lock a checklist that several workspaces share,
+    and a detached process and the next login may have different XDG_RUNTIME_DIRs. The document itself cannot be locked,
+    because every atomic replacement makes a new inode.
 
     Raises:
         Refused: the state folder cannot be written.
     """
-    import hashlib  # it loads all of OpenSSL, which reading has no use for
+    import hashlib  # it loads OpenSSL, which reading does not need
 
     state = os.environ.get("XDG_STATE_HOME", "")
-    # The base directory specification: a relative path there is to be ignored.
+    # The base directory specification: a relative path must be ignored.
     root = Path(state) if state.startswith("/") else Path(os.path.expanduser("~"), ".local", "state")  # noqa: PTH111
     folder = root / "llmval" / "locks"
     lock = folder / f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]}.lock"

@@ -1,4 +1,4 @@
-"""What the scanner finds in a checklist's Markdown; apart from it, for the scanner imports markdown-it-py."""
+"""The scanner's results. They are not in `markdown.py`, because that imports markdown-it-py, which is slow."""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ class Item:
     end_offset: int
     directives: dict[str, str] = field(default_factory=dict)
     deviation: str | None = None
-    deviation_range: tuple[int, int] | None = None  # bytes of the comment with the blanks before it
+    deviation_range: tuple[int, int] | None = None  # bytes of the comment and the spaces before it
 
 
 Entry = Heading | Item

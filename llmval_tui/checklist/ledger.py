@@ -1,4 +1,4 @@
-"""The ledger for people in `docs/TODO.md`: one Markdown line an item, in a block that is llmval's; the rest is not."""
+"""The ledger for people in `docs/TODO.md`: one Markdown line per item in llmval's own block."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from llmval_tui.foundation.text import clean_line
 BEGIN = b"<!-- llmval:ledger:begin -->"
 END = b"<!-- llmval:ledger:end -->"
 HEADING = "## Validation ledger"
-SHOWN_HEX = 12  # digits of the SHA-256 shown to people; the ledger beside the runs has all
+SHOWN_HEX = 12  # shown digits of the SHA-256; the ledger beside the runs has all
 
 _LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
 _ITEM = re.compile(rb"<!-- llmval:item ([0-9a-f]{12})#(\d+) -->\s*$")
@@ -29,7 +29,7 @@ _ENTITIES = {"middot": "·", "rsaquo": "›"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the ledger says of one item; as read back, `sha256` has the twelve digits that are shown."""
+    """The ledger line of one item. After reading, `sha256` has only the shown digits."""
 
     number: str  # "1.2"
     section: str
@@ -51,14 +51,13 @@ class Entry:
 
 
 def record(todo: Path, entry: Entry, workspace: Path) -> None:
-    """Write the entry's line into the ledger of `todo`, in place of the same item's earlier one.
+    """Write the entry's line into the ledger of `todo`; it replaces an earlier line of the same item.
 
-    The block is appended under a heading where there is none, and the file is made where it is absent. Every byte
-    outside of the block stays.
+    A missing block is appended under a heading, and a missing file is created. Every byte outside the block stays.
 
     Raises:
-        Refused: the artifact lies outside of the workspace, the block's markers are damaged, or the file cannot be read
-            or written. Nothing was changed then.
+        Refused: the artifact lies outside the workspace, the block's markers are damaged, or the file cannot be read or
+            written. Nothing was changed.
     """
     line = _line(entry, todo, workspace)
     with document_lock(todo):
@@ -82,12 +81,12 @@ def record(todo: Path, entry: Entry, workspace: Path) -> None:
 
 
 def entries(todo: Path) -> list[Entry]:
-    """What the ledger in `todo` holds, in its order; empty where there is no file or no block.
+    """The entries of the ledger in `todo` in order; empty if there is no file or no block.
 
-    Lines of the block that do not carry llmval's item comment are the operator's and are passed over.
+    Lines in the block without llmval's item comment belong to the operator and are skipped.
 
     Raises:
-        Refused: the file cannot be read, its markers are damaged, or an item's line was edited beyond reading.
+        Refused: the file cannot be read, its markers are damaged, or an edited line cannot be parsed.
     """
     if not os.path.lexists(todo):
         return []
@@ -113,19 +112,19 @@ def entries(todo: Path) -> list[Entry]:
 
 
 def key_hash(key: StepKey) -> str:
-    """The short hash by which a line is known to be an item's: 12 hex digits of SHA-256 over section and text."""
+    """The hash that identifies an item's line: 12 hex digits of SHA-256 over section and text."""
     return hashlib.sha256("\0".join((key.section, key.text)).encode()).hexdigest()[:12]
 
 
 def escape(text: str) -> str:
-    """`text` on one line of Markdown, shown as it is: no markup, link, table cell or comment can come of it."""
+    """`text` as one line of literal Markdown: it cannot become markup, a link, a table cell or a comment."""
     text = " ".join(clean_line(" ".join(text.split())).split())
     text = _SPECIAL.sub(lambda match: "\\" + match[0], text)
     return text.replace("·", "&middot;").replace("›", "&rsaquo;")
 
 
 def unescape(text: str) -> str:
-    """The text that `escape` was given, on one line."""
+    """The inverse of `escape`, on one line."""
     return _ESCAPED.sub(lambda match: match[1] or _ENTITIES[match[2]], text)
 
 
@@ -155,7 +154,7 @@ def _line(entry: Entry, todo: Path, workspace: Path) -> bytes:
 
 
 def _link(link: str) -> str:
-    """An autolink where the text is an address, else the text itself."""
+    """An autolink if the text is a URL, else the escaped text."""
     return f"<{link}>" if re.fullmatch(r"https?://[!-;=?-~]+", link) else escape(link)
 
 
@@ -174,7 +173,7 @@ def _entry(text: str, occurrence: int) -> Entry:
         elif label in ("host", "run", "artifact", "sha256", "note", "link") and label not in values:
             values[label] = value
         else:
-            raise ValueError(f"“{part[:40]}” is no part of such a line, or is there twice")
+            raise ValueError(f"“{part[:40]}” is unknown or occurs twice")
     artifact = values.get("artifact")
     if artifact is not None:
         shown = re.fullmatch(r"\[((?:[^\\\]]|\\.)*)\]\(.*\)", artifact)
@@ -203,21 +202,21 @@ def _entry(text: str, occurrence: int) -> Entry:
 
 
 def _block(data: bytes, todo: Path) -> tuple[int, int] | None:
-    """The bytes between the two markers' lines; None where there are no markers."""
+    """Start and end of the bytes between the two marker lines; None without markers."""
     begins = list(_marker_lines(data, BEGIN))
     ends = list(_marker_lines(data, END))
     if not begins and not ends:
         return None
     if len(begins) != 1 or len(ends) != 1 or ends[0][0] < begins[0][1]:
         raise Refused(
-            f"{todo} must hold the line {BEGIN.decode()} once and {END.decode()} once below it, and has "
+            f"{todo} must contain the line {BEGIN.decode()} once and {END.decode()} once below it, but has "
             f"{len(begins)} and {len(ends)}: repair or delete these lines; nothing was changed."
         )
     return begins[0][1], ends[0][0]
 
 
 def _marker_lines(data: bytes, marker: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end, its line end included, of every line that is the marker."""
+    """Start and end (after the line end) of every marker line."""
     at = 0
     for raw in _LINE_END.split(data):
         if raw.strip() == marker:
@@ -226,14 +225,14 @@ def _marker_lines(data: bytes, marker: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _merged(block: bytes, line: bytes, newline: bytes) -> bytes:
-    """The block's lines with this item's replaced, or put in by its number."""
+    """The block with this item's line replaced, or inserted by its number."""
     known = _ITEM.search(line)
     assert known is not None
     lines = [raw for raw in _LINE_END.split(block) if raw]
     same = [index for index, raw in enumerate(lines) if (item := _ITEM.search(raw)) and item.groups() == known.groups()]
     if same:
         lines[same[0]] = line + newline
-        # Two lines for one item come from a merge of two branches; the new one answers for both.
+        # Two lines for one item come from a merge of two branches; the new line replaces both.
         return b"".join(raw for index, raw in enumerate(lines) if index not in same[1:])
     number = _order(line)
     at = next((index for index, raw in enumerate(lines) if _ITEM.search(raw) and _order(raw) > number), len(lines))

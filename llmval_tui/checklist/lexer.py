@@ -1,4 +1,4 @@
-"""The words of a command, character by character; whatever a shell would do beyond them is refused."""
+"""Splitting a command into words, character by character; other shell syntax is refused."""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ _DATE_CALL = re.compile(
 )
 # Numeric and the same in every locale, so that bash's `date` and strftime agree.
 _DIRECTIVES = frozenset("YmdHMSFTjyVGuIDRC%")
-# What shlex.quote leaves bare, but for `=` and `~`, which have a meaning at some places.
+# The characters that shlex.quote leaves bare, without `=` and `~`, which are special in some places.
 _BARE = re.compile(r"[A-Za-z0-9_@%+:,./-]+")
 _GLOB = "*?["
 
@@ -74,18 +74,18 @@ def is_date(text: str) -> bool:
 
 
 def looks_like_assignment(text: str) -> bool:
-    """Whether bash would take the word for an assignment in front of a command, also one llmval does not allow."""
+    """Whether bash would read the word as an assignment before a command, even one that llmval does not allow."""
     return _ASSIGNMENT.match(text) is not None
 
 
 def quote(value: str, has_glob: bool = False, *, command: bool = False) -> str:
-    """A word for bash: bare where that is safe, else in single quotes; glob characters stay bare if they are active."""
+    """Quote a word for bash: bare if that is safe, else in single quotes; active glob characters stay bare."""
     if has_glob:
-        # `]`, `^` and `-` too: inside brackets they have a meaning that quotes would take away.
+        # `]`, `^` and `-` too: they are special inside brackets, and quotes would change that.
         pieces = re.split(r"([*?\[\]^-]+)", value)
         return "".join(piece if index % 2 else quote(piece) if piece else "" for index, piece in enumerate(pieces))
     special = command and value in RESERVED
-    # An `=` is special only behind a name in front of the command; options (`--a=b`) stay readable.
+    # `=` is special only after a name before the command; options (`--a=b`) stay readable.
     bare = value if command else value.replace("=", "")
     if value and not special and (_BARE.fullmatch(bare) or (not bare and not command)):
         return value
@@ -93,7 +93,7 @@ def quote(value: str, has_glob: bool = False, *, command: bool = False) -> str:
 
 
 class Lexer:
-    """One pass over a command's text; `tokens()` gives its words and operators."""
+    """One pass over a command's text; `tokens()` returns its words and operators."""
 
     def __init__(self, text: str, now: datetime, environment: Mapping[str, str], allowed: frozenset[str]) -> None:
         self.text = text
@@ -103,7 +103,7 @@ class Lexer:
         self.at = 0
 
     def tokens(self) -> list[Token]:
-        """Raises Refused for everything outside of the grammar."""
+        """The words and operators; raises `Refused` for everything outside the grammar."""
         found: list[Token] = []
         while self.at < len(self.text):
             character = self.text[self.at]
@@ -133,7 +133,7 @@ class Lexer:
     def _word(self, leading: bool) -> Token:
         start = self.at
         token = Token("", start + 1, assigns=_PLAIN_ASSIGNMENT.match(self.text, start) is not None)
-        literal: set[str] = set()  # quoted or escaped characters, for the clash with active globs
+        literal: set[str] = set()  # quoted or escaped characters, which must not clash with active globs
         active: set[str] = set()
         while self.at < len(self.text) and (character := self.text[self.at]) not in " \t|>":
             if self.text.startswith(PLACEHOLDER, self.at):
@@ -146,7 +146,7 @@ class Lexer:
             elif character == "\\":
                 self._escape(token, literal)
             elif character == "$":
-                # In front of the command bash does not split what an assignment's value expands to.
+                # Before the command, bash does not split the expanded value of an assignment.
                 self._dollar(token, literal, whole=token.assigns and leading)
             elif character == "~" and self._tilde_here(token, start):
                 self._tilde(token, literal)
@@ -159,7 +159,7 @@ class Lexer:
                 self._plain(token, start)
         clash = literal & set("*?[]^-!" if "[" in active else _GLOB if active else "")
         if clash:
-            self._refuse(min(clash), start, "a word cannot hold this character both as itself and in a pattern")
+            self._refuse(min(clash), start, "a word cannot contain this character both literally and in a pattern")
         return token
 
     def _take(self, token: Token) -> None:
@@ -168,7 +168,7 @@ class Lexer:
 
     def _printable(self, character: str, at: int) -> None:
         if not (character.isprintable() or character == " "):
-            self._refuse(f"U+{ord(character):04X}", at, "take the control or invisible character out")
+            self._refuse(f"U+{ord(character):04X}", at, "remove the control or invisible character")
 
     def _plain(self, token: Token, start: int) -> None:
         character = self.text[self.at]
@@ -215,7 +215,7 @@ class Lexer:
 
     def _escape(self, token: Token, literal: set[str]) -> None:
         if self.at + 1 == len(self.text):
-            self._refuse("\\", self.at, "write the character it is to protect, or quote it")
+            self._refuse("\\", self.at, "write the character after it, or quote it")
         self.at += 1
         self._printable(self.text[self.at], self.at)
         literal.add(self.text[self.at])
@@ -225,7 +225,7 @@ class Lexer:
     def _tilde_here(self, token: Token, start: int) -> bool:
         if self.at == start:
             return True
-        # In an assignment bash also expands it behind the = and behind each unquoted colon.
+        # In an assignment bash also expands it after the = and after each unquoted colon.
         before = self.text[self.at - 1]
         first = before == "=" and token.value.count("=") == 1
         return token.assigns and (first or (before == ":" and self.text[self.at - 2] != "\\"))
@@ -236,7 +236,7 @@ class Lexer:
         value = self._variable("HOME", self.at, token)
         literal.update(value)
         token.value += value
-        token.quoted = True  # its value is one word whatever it holds
+        token.quoted = True  # its value is always one word
         self.at += 1
 
     def _dollar(self, token: Token, literal: set[str], *, whole: bool) -> None:
@@ -253,7 +253,7 @@ class Lexer:
             value = self._variable(name[0], at, token)
             self.at = name.end() + braced
         if not whole and (not value or set(value) & set(" \t*?[\\")):
-            # bash would drop an empty value, and split and expand another.
+            # bash would drop an empty value, and split and expand others.
             self._refuse(self.text[at : self.at], at, f"its value is “{value}”: put it in double quotes")
         literal.update(value)
         token.quoted = True
@@ -266,7 +266,7 @@ class Lexer:
         if value is None:
             self._refuse(f"${name}", at, "it is not set: set it before you start llmval, or write its value")
         if not all(character.isprintable() for character in value):
-            self._refuse(f"${name}", at, "its value holds control or invisible characters: write the value")
+            self._refuse(f"${name}", at, "its value contains control or invisible characters: write the value")
         token.variables.add(name)
         return value
 
@@ -276,7 +276,9 @@ class Lexer:
             self._refuse("$(", at, "write $(date +%Y%m%d) or another format; no other command is run for its output")
         for sign in re.finditer(r"%(.?)", call["form"]):
             if not sign[1] or sign[1] not in _DIRECTIVES:
-                self._refuse(sign[0], call.start("form") + sign.start(), f"of date's formats use {self._formats()}")
+                self._refuse(
+                    sign[0], call.start("form") + sign.start(), f"use only these formats of date: {self._formats()}"
+                )
         self.at = call.end()
         moment = self.now.astimezone(UTC) if call["utc"] else self.now
         return moment.strftime(call["form"])

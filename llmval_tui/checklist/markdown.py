@@ -1,4 +1,4 @@
-"""What Markdown says and where its bytes lie: headings and task-list items, by markdown-it-py's line maps."""
+"""The scanner: headings and task-list items of a Markdown file with their byte offsets, from markdown-it-py."""
 
 import re
 import shlex
@@ -13,14 +13,14 @@ from llmval_tui.checklist.entries import Entry, Heading, Item
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 
-# Far beyond any list that people read, and what keeps a hostile file at seconds of parsing.
+# Far above any real checklist; a hostile file then takes only seconds to parse.
 MAX_DOCUMENT_BYTES = 512 * 1024
 MAX_LINES = 10_000
 MAX_ITEM_CHARS = 20_000
-MAX_NESTING = 40  # containers in one another; a list and its item are two
+MAX_NESTING = 40  # nested containers; a list and its item count as two
 
 _NEWLINE = re.compile(rb"\r\n?|\n")
-# GitHub's task list item: a box, white space, and something to do.
+# GitHub's task list item: a box, white space, and text.
 _BOX = re.compile(r"\[([ xX])\](?=\s)")
 _COMMENT = re.compile(r"<!--\s*llmval:\s(.*?)\s*-->", re.DOTALL)
 _DEVIATION = "deviation:"
@@ -28,16 +28,16 @@ _DIRECTIVE = re.compile(r"([a-z][a-z0-9_-]*)=(.*)", re.DOTALL)
 
 
 def scan(data: bytes, path: Path) -> list[Entry]:
-    """Headings and task-list items of a Markdown document, in its order; nested items follow the one they are in.
+    """Headings and task-list items of a Markdown document in order; nested items follow their parent.
 
     Raises:
-        Refused: not text, an item beyond the limit, or an llmval comment that cannot be read; with the line.
+        Refused: not text, an item that is too long, or an invalid llmval comment; the message has the line.
     """
     return _Scanner(data, path).scan()
 
 
 def _recording_html_inline(state: StateInline, silent: bool) -> bool:
-    """markdown-it-py's own rule; its token also says where in the item's source it lies."""
+    """markdown-it-py's own rule; the token also gets its position in the item's source."""
     start = state.pos
     matched = html_inline(state, silent)
     if matched and not silent:
@@ -46,8 +46,8 @@ def _recording_html_inline(state: StateInline, silent: bool) -> bool:
 
 
 def _parser() -> MarkdownIt:
-    # Tables as on GitHub, since they end an item's paragraph. Inline parsing is done for items only, and knows only
-    # what can hold or hide a code span or a comment: links and emphasis change neither, and cost most on hostile input.
+    # With tables as on GitHub, since they end an item's paragraph. Only items get inline parsing, and only for syntax
+    # that can contain or hide a code span or a comment. Links and emphasis cannot, and are slowest on hostile input.
     parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table")
     parser.disable(["inline", "text_join", "link", "image", "emphasis", "entity", "balance_pairs", "fragments_join"])
     parser.inline.ruler.at("html_inline", _recording_html_inline)
@@ -63,7 +63,7 @@ class _Scanner:
         self.lines: list[str] = []
         self.starts: list[int] = []  # byte offset of each line
         start = 0
-        # A byte order mark stays in the first line here, though not in the text: lines are aligned at their right ends.
+        # A byte order mark stays in the first line here, though not in `text`: lines are aligned at their right ends.
         for end in _NEWLINE.finditer(data):
             self._add_line(data, start, end.start())
             start = end.end()
@@ -81,10 +81,10 @@ class _Scanner:
 
     def scan(self) -> list[Entry]:
         found: list[Entry] = []
-        open_items: list[tuple[int, Item | None]] = []  # level of the list item, and the step it is, if any
+        open_items: list[tuple[int, Item | None]] = []  # level of the list item, and its step, if it is one
         for index, token in enumerate(self.tokens):
             if token.nesting == 1 and token.level + 1 >= MAX_NESTING:
-                # markdown-it leaves out what is deeper, without a word.
+                # markdown-it silently drops deeper content.
                 raise Refused(
                     f"{self.path}, line {_first_line(token)}: lists or quotations are nested too deep: flatten them."
                 )
@@ -108,7 +108,7 @@ class _Scanner:
         return clean_line(" ".join(inline.content.split()))
 
     def _item(self, index: int) -> Item | None:
-        """The step that the list item opened by the token at `index` is; None where it has no box."""
+        """The step of the list item that starts at token `index`; None if it has no box."""
         if index + 2 >= len(self.tokens) or self.tokens[index + 1].type != "paragraph_open":
             return None
         inline = self.tokens[index + 2]
@@ -121,7 +121,7 @@ class _Scanner:
                 f"{self.path}, line {line}: this item has {len(inline.content)} characters; "
                 f"{MAX_ITEM_CHARS} are allowed: shorten it."
             )
-        place = _Place(self, inline)
+        offsets = _OffsetMap(self, inline)
         children: list[Token] = []
         self.parser.inline.parse(inline.content, self.parser, self.env, children)
         item = Item(
@@ -129,8 +129,8 @@ class _Scanner:
             spans=tuple(child.content for child in children if child.type == "code_inline"),
             checked=box[1] != " ",
             line=line,
-            mark_offset=place.offset(box.start(1)),
-            end_offset=place.offset(len(inline.content)),
+            mark_offset=offsets.offset(box.start(1)),
+            end_offset=offsets.offset(len(inline.content)),
         )
         pieces, at = [], box.end()
         for child in children:
@@ -140,14 +140,14 @@ class _Scanner:
                 pieces.append(before.rstrip())
                 at = end
                 blanks = len(before) - len(before.rstrip(" \t"))
-                self._comment(item, comment[1], (place.offset(start - blanks), place.offset(end)), line)
+                self._comment(item, comment[1], (offsets.offset(start - blanks), offsets.offset(end)), line)
         pieces.append(inline.content[at:])
         item.text = clean_line(re.sub(r"[ \t]*\n[ \t]*", " ", "".join(pieces)).strip())
-        # A box with only a comment behind it names nothing to do.
+        # A box with only a comment after it is no step.
         return item if item.text else None
 
     def _block_comments(self, token: Token, item: Item) -> None:
-        """The llmval comments that stand on lines of their own inside the item."""
+        """Read the llmval comments on their own lines inside the item."""
         assert token.map is not None
         for number in range(*token.map):
             for comment in _COMMENT.finditer(self.lines[number]):
@@ -167,7 +167,7 @@ class _Scanner:
             match = _DIRECTIVE.fullmatch(word)
             if match is None:
                 raise Refused(
-                    f"{self.path}, line {line}: the llmval comment holds “{clean_line(' '.join(word.split()))}”; "
+                    f"{self.path}, line {line}: the llmval comment contains “{clean_line(' '.join(word.split()))}”; "
                     'write key=value words, as in <!-- llmval: action=findings_note document="docs/my notes.md" -->.'
                 )
             item.directives[match[1]] = match[2]
@@ -177,11 +177,11 @@ class _Scanner:
         return self.starts[line] + len(self.lines[line][:column].encode())
 
 
-class _Place:
-    """From a position in a paragraph's content to the byte in the file.
+class _OffsetMap:
+    """Maps a position in a paragraph's content to a byte offset in the file.
 
-    The content's lines are the file's without the containers' prefixes (indentation, `>`, list markers), so the two are
-    aligned at their right ends.
+    The content's lines are the file's lines without the prefixes of their containers (indentation, `>`, list markers),
+    so both are aligned at their right ends.
     """
 
     def __init__(self, scanner: _Scanner, inline: Token) -> None:

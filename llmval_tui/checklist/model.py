@@ -1,4 +1,4 @@
-"""The checklist as data: sections, steps, and the exact bytes where a step's mark and text lie."""
+"""The checklist as data: sections, steps, and the byte offsets of each step's mark and text."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ _LEADING_NUMBER = re.compile(r"(\d{1,6})(?:[.):\s]|$)")
 
 
 class StepKey(NamedTuple):
-    """What a step is known by; it survives edits elsewhere in the file, renumbering and ticks."""
+    """The identity of a step; it survives edits elsewhere in the file, renumbering and ticks."""
 
     section: str  # the heading's title as written
     text: str  # the item's own inline Markdown, see `Step.text`
@@ -26,8 +26,8 @@ class StepKey(NamedTuple):
 class Step:
     """One task-list item.
 
-    `text` is the item's own inline Markdown with soft line breaks folded to one space and llmval's HTML comments left
-    out, so that a recorded deviation does not make it another step.
+    `text` is the item's own inline Markdown, with one space for each soft line break and without llmval's HTML
+    comments, so that a recorded deviation does not change the step's identity.
     """
 
     number: str  # as shown: "1.2"
@@ -38,11 +38,11 @@ class Step:
     occurrence: int
     line: int  # 1-based
     mark_offset: int  # byte offset in the file of the character between the brackets
-    end_offset: int  # byte offset just behind the last visible character of the item's own text
-    # From `<!-- llmval: action=… key="two words" -->`; left out of the hash, which a mapping has not.
+    end_offset: int  # byte offset just after the last visible character of the item's own text
+    # From `<!-- llmval: action=… key="two words" -->`. Not in the hash, because a mapping has none.
     directives: Mapping[str, str] = field(hash=False)
     deviation: str | None = None  # from `<!-- llmval: deviation: … -->`, which `set_mark` writes
-    deviation_range: tuple[int, int] | None = None  # bytes of that comment and the blanks before it
+    deviation_range: tuple[int, int] | None = None  # bytes of that comment and the spaces before it
 
     @property
     def key(self) -> StepKey:
@@ -53,15 +53,15 @@ class Step:
 class Section:
     """A heading with at least one step below it, before the next heading."""
 
-    number: int  # the number its title starts with, where all sections have distinct ones; else its position from 1
+    number: int  # from its title, if all titles start with different numbers; else its position from 1
     title: str  # as written, "1. Multi-GPU …"
-    line: int  # 1-based, of the heading; of the first step where there is no heading above
+    line: int  # 1-based, of the heading; of the first step if there is no heading
     steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Checklist:
-    """A parsed checklist with the bytes it was parsed from."""
+    """A parsed checklist with its source bytes."""
 
     path: Path
     title: str  # the first heading of level 1, else the file's name
@@ -70,18 +70,18 @@ class Checklist:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """Every step, in the document's order."""
+        """Every step in document order."""
         return tuple(step for section in self.sections for step in section.steps)
 
     def find(self, key: StepKey) -> Step | None:
-        """The step with that key; None where it is gone."""
+        """The step with that key; None if it no longer exists."""
         return next((step for step in self.steps if step.key == key), None)
 
     def step(self, number_or_text: str) -> Step:
-        """The step with that number (`1.2`), that text, or the only one whose text contains it (case ignored).
+        """The step with that number (`1.2`) or text, or the only step that contains the text (case ignored).
 
         Raises:
-            Refused: no step, or more than one, fits; the sentence names those there are.
+            Refused: no step or several steps match; the message lists them.
         """
         wanted = " ".join(number_or_text.split())
         steps = self.steps
@@ -95,7 +95,9 @@ class Checklist:
         if len(found) == 1:
             return found[0]
         if found:
-            raise Refused(f"“{wanted}” fits {len(found)} steps of {self.path.name}: {_names(found)}; give the number.")
+            raise Refused(
+                f"“{wanted}” matches {len(found)} steps of {self.path.name}: {_names(found)}; give the number."
+            )
         raise Refused(f"{self.path.name} has no step “{wanted}”; it has {_names(steps)}.")
 
 
@@ -108,11 +110,11 @@ Scan = Callable[[bytes, Path], list[Entry]]
 
 
 def parse(data: bytes, path: Path, scan: Scan | None = None) -> Checklist:
-    """The checklist in `data`; `path` is only for its name in titles and messages, `scan` in place of the scanner.
+    """Parse a checklist. `path` is only used in titles and messages; `scan` replaces the scanner.
 
     Raises:
-        Refused: no task items, invalid UTF-8, NUL bytes, a malformed llmval comment, or an item beyond the limit; with
-            the line.
+        Refused: there are no task items, or the file has invalid UTF-8, NUL bytes, a malformed llmval comment or an
+            item that is too long; the message has the line.
     """
     if scan is None:
         from llmval_tui.checklist import markdown
@@ -156,7 +158,7 @@ def parse(data: bytes, path: Path, scan: Scan | None = None) -> Checklist:
 
 
 def _numbers(titles: list[str]) -> list[int]:
-    """The numbers that the titles start with, where all have one and no two the same; else their positions from 1."""
+    """The leading numbers of the titles, if all have one and all differ; else their positions from 1."""
     matches = [_LEADING_NUMBER.match(title) for title in titles]
     numbers = [int(match[1]) for match in matches if match]
     if len(numbers) == len(titles) == len(set(numbers)):
@@ -168,6 +170,6 @@ def load(path: Path, scan: Scan | None = None) -> Checklist:
     """Read and parse the checklist at `path`.
 
     Raises:
-        Refused: as `parse`, and for a missing or unreadable file, a folder, a device, or more than 2 MiB.
+        Refused: as `parse`, and if the file is missing, unreadable, a folder, a device, or larger than 2 MiB.
     """
     return parse(read_document(path, "a checklist"), path, scan)

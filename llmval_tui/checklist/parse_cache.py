@@ -1,7 +1,7 @@
-"""What was found in a checklist, kept for the next start: markdown-it-py takes longer to import than a list to show.
+"""A cache of the entries of a checklist, because importing markdown-it-py takes longer than showing the list.
 
-Nothing is taken on trust: what is kept lies beside the whole source it was found in, and counts only where that is,
-byte for byte, what the file says now, and where the parser is the one that found it.
+The cache file contains the whole source. It is used only if that equals the present file byte for byte and the parser
+is the same.
 """
 
 import os
@@ -16,15 +16,15 @@ import orjson
 
 from llmval_tui.checklist.entries import Entry, Heading, Item
 
-SLOTS = 16  # lists that can be kept: their names share them, so that no number of workspaces fills the folder
+SLOTS = 16  # cache files, shared by hash, so that many workspaces do not fill the folder
 
 
 class ParseCache:
-    """The entries of one checklist: from the file of before where they are still right, else from the scanner."""
+    """The entries of one checklist, from the cache file if it is valid, else from the scanner."""
 
     def __init__(self, checklist: Path, environment: Mapping[str, str]) -> None:
         cache = environment.get("XDG_CACHE_HOME", "")
-        # The base directory specification: a relative path there is to be ignored.
+        # The base directory specification: a relative path must be ignored.
         root = Path(cache) if cache.startswith("/") else Path(environment.get("HOME", "/nowhere"), ".cache")
         slot = zlib.crc32(os.fsencode(checklist)) % SLOTS
         self._file = root / "llmval" / f"list-{slot:02}.json"
@@ -34,9 +34,9 @@ class ParseCache:
         """As `markdown.scan`.
 
         Raises:
-            Refused: as `markdown.scan`; such a list is never kept.
+            Refused: as `markdown.scan`; such a list is not cached.
         """
-        with suppress(OSError, ValueError, TypeError, KeyError):  # not there, torn, or of another llmval
+        with suppress(OSError, ValueError, TypeError, KeyError):  # missing, incomplete, or from another llmval
             value = orjson.loads(self._file.read_bytes())
             if value["parser"] == _parser() and value["source"].encode() == data:
                 return [_entry(kind, fields) for kind, fields in value["entries"]]
@@ -47,29 +47,32 @@ class ParseCache:
         return entries
 
     def save(self) -> None:
-        """Keep what the scanner found since; where that cannot be, the next start is slower and nothing else."""
+        """Write the scanner's entries to the cache file; a failure only makes the next start slower."""
         if self._new is None:
             return
         (data, entries), self._new = self._new, None
         with suppress(OSError):
-            kept = [(type(entry).__name__, entry) for entry in entries]
-            value = orjson.dumps({"parser": _parser(), "source": data.decode(), "entries": kept})
+            named = [(type(entry).__name__, entry) for entry in entries]
+            value = orjson.dumps({"parser": _parser(), "source": data.decode(), "entries": named})
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            # Not synced, unlike records: a file that a power cut has torn is one that is not there.
-            made = self._file.with_suffix(f".{os.getpid()}")
-            made.write_bytes(value)
-            made.replace(self._file)
+            # Not synced, unlike records: an incomplete file after a power cut is ignored.
+            temporary = self._file.with_suffix(f".{os.getpid()}")
+            temporary.write_bytes(value)
+            temporary.replace(self._file)
 
 
 def _entry(kind: str, fields: dict[str, Any]) -> Entry:
     if kind == Heading.__name__:
         return Heading(**fields)
-    place = fields.pop("deviation_range")
-    return Item(**{**fields, "spans": tuple(fields["spans"])}, deviation_range=tuple(place) if place else None)
+    deviation_range = fields.pop("deviation_range")
+    return Item(
+        **{**fields, "spans": tuple(fields["spans"])},
+        deviation_range=tuple(deviation_range) if deviation_range else None,
+    )
 
 
 def _parser() -> list[list[int]]:
-    """What tells one parser from another: which files it consists of, as far as an update changes them all."""
+    """The parser's identity: inode, size and change time of two of its files, which every update changes."""
     library = find_spec("markdown_it")
     files = [Path(__file__).with_name("markdown.py"), Path(library.origin if library and library.origin else "/")]
     return [[status.st_ino, status.st_size, status.st_ctime_ns] for status in map(Path.stat, files)]

@@ -1,4 +1,4 @@
-"""The one write that llmval makes to a checklist: a step's mark, and beside it what the tick does not cover."""
+"""Writing to a checklist: the mark of a step, and a comment with the deviations of the tick."""
 
 import re
 from pathlib import Path
@@ -10,16 +10,16 @@ from llmval_tui.foundation.text import clean_line
 
 
 def set_mark(path: Path, key: StepKey, checked: bool, comment: str | None = None) -> Step:
-    """Tick or untick the step with that key, in the file as it is now; return the step as it then stands.
+    """Tick or untick the step with that key in the present file; returns the step after the change.
 
-    Without `comment` at most the one byte between the brackets changes, and nothing is written where the mark is
-    already right. A `comment` is put behind the item's text as `<!-- llmval: deviation: … -->`, in place of an earlier
-    one; an empty one takes the earlier one away. Every other byte stays: line ends, byte order mark, trailing blanks,
-    and what another program changed since the file was last read.
+    Without `comment`, at most the byte between the brackets changes; if the mark is already right, nothing is written.
+    A `comment` is put after the item's text as `<!-- llmval: deviation: … -->` and replaces an earlier one; an empty
+    comment removes it. Every other byte stays: line ends, byte order mark, trailing spaces, and changes that another
+    program made after the file was last read.
 
     Raises:
         Refused: the step is gone, an HTML comment cannot hold the text (see `safe_for_comment`), or the file cannot
-            be read, parsed or written. Nothing was changed then.
+            be read, parsed or written. Nothing was changed.
     """
     note = None if comment is None else _comment_text(comment)
     with document_lock(path):
@@ -41,7 +41,7 @@ def set_mark(path: Path, key: StepKey, checked: bool, comment: str | None = None
 
 
 def safe_for_comment(text: str) -> str:
-    """`text` as `set_mark` takes it: one line, and hyphens in a row, which a comment cannot hold, as one dash."""
+    """`text` as a valid comment for `set_mark`: one line, with a dash for repeated hyphens."""
     line = clean_line(" ".join(text.split()))
     return re.sub("-{2,}", "–", line).lstrip(">-").rstrip("-").strip()
 
@@ -51,13 +51,13 @@ def _comment_text(comment: str) -> str:
     if "--" in text or text.startswith((">", "->")) or text.endswith("-"):
         raise Refused(f"“{text}” cannot stand in an HTML comment: leave out “--”, a leading “>” and a trailing “-”.")
     if not all(character.isprintable() for character in text):
-        raise Refused("The comment holds control or invisible characters: write plain text.")
+        raise Refused("The comment contains control or invisible characters: write plain text.")
     return text
 
 
 def _with_mark(checklist: Checklist, step: Step, checked: bool) -> bytes:
     source, at = checklist.source, step.mark_offset
-    # The parser's line maps gave the offset; a defect there must not cost the operator a byte.
+    # The offset comes from the parser's line maps; a defect there must not damage the operator's file.
     if source[at - 1 : at] != b"[" or source[at + 1 : at + 2] != b"]" or source[at : at + 1] not in b" xX":
         raise Refused(f"{checklist.path}, line {step.line}: no box at byte {at}; nothing was changed.")
     if checked == step.checked:
@@ -74,7 +74,7 @@ def _with_comment(source: bytes, step: Step, note: str) -> bytes:
 
 
 def _check(before: Checklist, after: Checklist, step: Step, checked: bool, note: str | None) -> None:
-    """Refuse a change that reads otherwise than meant, as where the item's text ends in an open code span."""
+    """Refuse a change with side effects, for instance if the item's text ends in an open code span."""
     expected = [
         (other.key, checked if other.key == step.key else other.checked, _deviation(other, step, note))
         for other in before.steps

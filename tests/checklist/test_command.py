@@ -73,7 +73,7 @@ def test_date_stays_a_placeholder_until_filled() -> None:
     )  # fmt: skip
     assert read(command.shell_text()) == command
     assert command.has_date
-    with pytest.raises(Refused, match="still holds a pattern"):
+    with pytest.raises(Refused, match="still contains a pattern"):
         _ = command.argv
     filled = command.fill("20260102")
     assert filled.shell_text() == "D=20260102 python x.py results/20260102/*.json --output s_20260102.json"
@@ -140,7 +140,7 @@ REFUSED = [
     ("a *.py", "“*” at column 3"),
     ("a b?", "“?” at column 4"),
     ("a [b]", "“[” at column 3"),
-    ("a <date>'*'*", "both as itself and in a pattern"),
+    ("a <date>'*'*", "both literally and in a pattern"),
     ("A=* b", "not a file pattern"),
     ("a 'b", "“'” at column 3"),
     ('a "b', "“\"” at column 3"),

@@ -131,7 +131,7 @@ def test_line_ends_and_byte_order_mark(newline: str, mark: bytes) -> None:
         (b"- [ ] a\r- [ ] b\xff", "line 2: byte 0xff at offset 15"),
         (b"\xef\xbb\xbf- [ ] a\n\xe2\x82", "line 2: byte 0xe2 at offset 11"),
         (b"- [ ] a\n\0", "line 2: a NUL byte at offset 8"),
-        (b"- [ ] a\n- [ ] b <!-- llmval: what is this -->\n", "line 2: the llmval comment holds"),
+        (b"- [ ] a\n- [ ] b <!-- llmval: what is this -->\n", "line 2: the llmval comment contains"),
         (b"- [ ] a " + b"b" * 30_000, "line 1: this item has"),
         (b"- [ ] a\n" + b"> " * 100 + b"- [ ] lost\n", "line 2: lists or quotations are nested too deep"),
         (b"- [ ] a\n" * 20_000, "20001 lines"),
@@ -169,7 +169,7 @@ def test_step_by_text(operator_list: Path) -> None:
     checklist = load(operator_list)
     assert checklist.step("nsight").number == "1.3"
     assert checklist.step(checklist.steps[5].text).number == "2.2"
-    with pytest.raises(Refused, match=r"fits 2 steps .*: 2\.4, 4\.3"):
+    with pytest.raises(Refused, match=r"matches 2 steps .*: 2\.4, 4\.3"):
         checklist.step("todo.md")
     for wanted in ("9.9", "", "no such words"):
         with pytest.raises(Refused, match=r"it has 1\.1, 1\.2"):

@@ -1,4 +1,4 @@
-"""What is kept of a checklist between starts is what the scanner would find, or it is not taken."""
+"""The parse cache gives exactly what the scanner would find, or it is not used."""
 
 import sys
 from pathlib import Path
@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmval_tui.checklist import markdown
-from llmval_tui.checklist import parse_cache as kept
+from llmval_tui.checklist import markdown, parse_cache
 from llmval_tui.checklist.model import load, parse
 from llmval_tui.checklist.parse_cache import SLOTS, ParseCache
 
@@ -39,7 +38,7 @@ class Scanner:
 
 
 def start(path: Path, cache: Path):
-    """One start: the list as it is read, and kept afterwards."""
+    """One start: the list is read, then the cache is written."""
     entries = ParseCache(path, {"XDG_CACHE_HOME": str(cache)})
     found = load(path, entries.scan)
     entries.save()
@@ -86,7 +85,7 @@ def test_a_byte_that_is_another_is_scanned_again(tricky: Path, cache: Path, monk
 def test_another_parser_scans_again(tricky: Path, cache: Path, monkeypatch) -> None:
     start(tricky, cache)
     scanner = Scanner(monkeypatch)
-    monkeypatch.setattr(kept, "_parser", lambda: [[1, 2, 3]])
+    monkeypatch.setattr(parse_cache, "_parser", lambda: [[1, 2, 3]])
     start(tricky, cache)
     assert scanner.scans == 1
 
@@ -101,7 +100,7 @@ def test_a_file_that_is_no_use_is_as_none(tricky: Path, cache: Path, damage: byt
     assert start(tricky, cache) == expected
 
 
-def test_where_nothing_can_be_written_nothing_is_kept(tricky: Path, tmp_path: Path) -> None:
+def test_an_unwritable_folder_keeps_no_cache(tricky: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     assert start(tricky, tmp_path / "cache") == load(tricky)
 

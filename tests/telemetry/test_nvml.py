@@ -222,7 +222,7 @@ def test_a_slow_reading_that_fails_does_not_live_on_as_its_old_value(opened, clo
     assert source.read().gpus[0].energy_j is None
 
 
-def test_what_a_gpu_does_not_offer_is_one_note(opened, clock, fake):
+def test_missing_readings_of_a_gpu_are_one_note(opened, clock, fake):
     source, nvml = opened(fake.FakeGpu(0, links=0), fail={("nvmlDeviceGetTotalEnergyConsumption", 0): 3})
     for _ in range(3):
         reading = source.read()
