@@ -227,11 +227,11 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, process.ask_to_stop)
     # This process holds both locks until it ends: the workspace's, and the one that shows that the plan is alive.
     try:
-        held = take_lock(process.plan.lock) is not None and try_lock(workspace_lock(process.workspace)) is not None
+        locked = take_lock(process.plan.lock) is not None and try_lock(workspace_lock(process.workspace)) is not None
     except Refused as refusal:
         process.finish(str(refusal))
         return ExitCode.REFUSED
-    if not held:
+    if not locked:
         process.finish(f"another plan is working on {process.workspace}: wait for it or end it with `llmval cancel`.")
         return ExitCode.REFUSED
     try:

@@ -1,4 +1,4 @@
-"""The files behind ticks: copies of small ones in the run folder, and a check that all are still as recorded."""
+"""The evidence of ticks: copies of small ones in the run folder, and a check that all are still as recorded."""
 
 import hashlib
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """One file behind a tick, checked again."""
+    """One file of a tick's evidence, checked again."""
 
     number: str  # of the step, when it was ticked
     run_id: str
