@@ -5,7 +5,6 @@ import hashlib
 import re
 from typing import Any
 
-from llmval_tui.actions.section_runs import workspace_of
 from llmval_tui.checklist.document import document_lock, replace_document
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import locked, read_json, sha256_of, write_json
@@ -55,7 +54,7 @@ def _link(link: str | None) -> dict[str, Any]:
 
 
 def _apply(run: Run, question: dict[str, Any]) -> dict[str, Any]:
-    workspace = workspace_of(run)
+    workspace = run.workspace
     target = inside(workspace, question["file"])
     source = inside(workspace, question["new_text_path"])
     if not source.is_file() or sha256_of(source) != question["new_sha256"]:

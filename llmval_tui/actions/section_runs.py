@@ -1,48 +1,14 @@
-"""What several actions need: the workspace of a run, the section's runs, and the command that performs an action."""
+"""The runs of a section that other steps rest on, and the command that performs an action."""
 
-import difflib
 import sys
-from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection
 
 from llmval_tui.actions.api import Context
-from llmval_tui.actions.rules import documents
 from llmval_tui.checklist.model import Checklist
-from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import Artifact, Command, Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
 COMMAND_ACTIONS = frozenset({"command", "paired_run", "trace_capture", "summary"})
-
-
-def workspace_of(run: Run) -> Path:
-    """The workspace that a run folder lies in: `WORKSPACE/artifacts/runs/ID`."""
-    return run.folder.absolute().parents[2]
-
-
-def accept_question(run: Run, record: Mapping[str, Any], proposed: str, text: str) -> dict[str, Any]:
-    """The question whether a proposed document may replace the one there is; `accept` answers it.
-
-    `record` has the document's path, the diff, and the SHA-256 of both texts; `proposed` is the new text's file in the
-    run folder.
-    """
-    return {
-        "kind": "accept",
-        "text": text,
-        "diff": record["diff"],
-        "file": record["document"],
-        "new_text_path": str((run.folder / proposed).absolute().relative_to(workspace_of(run))),
-        "old_sha256": record["document_sha256"],
-        "new_sha256": record["proposed_sha256"],
-    }
-
-
-def unified_diff(old: str, new: str, name: str) -> str:
-    """What changes in a document, as `diff -u` shows it; `old` is "" where the document is new."""
-    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
-    lines = difflib.unified_diff(before, after, f"a/{name}" if old else "/dev/null", f"b/{name}")
-    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
 
 
 def perform_command(context: Context) -> Command:
@@ -113,18 +79,3 @@ def inherited(runs: list[Run]) -> tuple[str, ...]:
 
 def passed(verdict: Verdict | None) -> bool:
     return verdict is not None and verdict.outcome is Outcome.PASS
-
-
-def the_document(context: Context, what: str) -> str:
-    """The one Markdown file that the step names.
-
-    Raises:
-        Refused: none, or several.
-    """
-    named = context.step.directives.get("document")
-    found = [named] if named else documents(context.step)
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise Refused(f"the item names no document {what}: write its path as a code span, such as `docs/NAME.md`.")
-    raise Refused(f"the item names {len(found)} documents ({', '.join(found)}): leave the one {what}.")

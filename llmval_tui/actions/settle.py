@@ -6,7 +6,6 @@ from typing import Any
 from llmval_tui.actions.accept import accepted
 from llmval_tui.actions.gates.general import general_gates
 from llmval_tui.actions.registry import action_named
-from llmval_tui.actions.section_runs import workspace_of
 from llmval_tui.actions.step_state import ticks
 from llmval_tui.checklist.ledger import Entry, record
 from llmval_tui.checklist.model import StepKey, load
@@ -42,7 +41,7 @@ def settle(run: Run, store: RunStore) -> Verdict | None:
     with locked(run.folder / "settle.lock"):
         verdict = run.verdict()
         if verdict is not None and _answered(run, verdict):
-            _put_aside(run)  # somebody accepted, and was interrupted before it was judged again
+            _archive_verdict(run)  # somebody accepted, and was interrupted before it was judged again
             verdict = None
         if verdict is None:
             verdict = _judged(run)
@@ -69,7 +68,7 @@ def settle_all(store: RunStore) -> list[str]:
 def _judged(run: Run) -> Verdict:
     try:
         verdict = judge(run)
-        archive(run.folder, verdict.evidence, workspace_of(run))
+        archive(run.folder, verdict.evidence, run.workspace)
         return verdict
     except Refused:
         raise
@@ -122,11 +121,11 @@ def rejudge(run: Run, store: RunStore) -> Verdict | None:
     """Judge again after the operator answered a question; the earlier verdict is kept beside the new one."""
     with locked(run.folder / "settle.lock"):
         if run.verdict() is not None:
-            _put_aside(run)
+            _archive_verdict(run)
     return settle(run, store)
 
 
-def _put_aside(run: Run) -> None:
+def _archive_verdict(run: Run) -> None:
     number = len(list(run.folder.glob("verdict.*.json"))) + 1
     (run.folder / "verdict.json").rename(run.folder / f"verdict.{number}.json")
 

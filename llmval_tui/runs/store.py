@@ -55,6 +55,11 @@ class Run:
         return self._intent
 
     @property
+    def workspace(self) -> Path:
+        """The workspace that the run folder `WORKSPACE/artifacts/runs/ID` lies in."""
+        return self.folder.absolute().parents[2]
+
+    @property
     def order(self) -> tuple[int, str]:
         """Sort key: older runs are smaller."""
         if self._order is None:
@@ -85,7 +90,7 @@ class Run:
         plan_id = self.intent.plan_id
         if plan_id is None or (self.folder / "status.json").exists():
             return False
-        return is_locked(plan_lock(self.folder.parents[2], plan_id))
+        return is_locked(plan_lock(self.workspace, plan_id))
 
     def supervised(self) -> bool:
         """Whether a supervisor holds the run now."""

@@ -17,7 +17,7 @@ _PYTHON = re.compile(r"python(?:\d(?:\.\d+)?)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ParsedArgv:
     """A command taken apart: `launcher` is torchrun, python, bash or exec (the program itself)."""
 
     launcher: str
@@ -26,11 +26,11 @@ class Shape:
     script: str | None  # None: a Python module (`-m name`, kept in `options`), or the program itself
     arguments: tuple[str, ...]  # of the script
 
-    def with_script(self, script: str) -> "Shape":
+    def with_script(self, script: str) -> "ParsedArgv":
         return replace(self, script=script)
 
 
-def shape_of(words: list[str]) -> Shape:
+def parse_argv(words: list[str]) -> ParsedArgv:
     """Take a command apart.
 
     Raises:
@@ -50,15 +50,15 @@ def shape_of(words: list[str]) -> Shape:
     if name in ("bash", "sh"):
         return _split("bash", program, rest, lambda word: word in ("-o", "-O"))
     if program.endswith(".py"):
-        return Shape("python", "python", (), program, tuple(rest))
+        return ParsedArgv("python", "python", (), program, tuple(rest))
     if program.endswith(".sh"):
-        return Shape("bash", "bash", (), program, tuple(rest))
+        return ParsedArgv("bash", "bash", (), program, tuple(rest))
     if "/" not in program and name not in PROGRAMS:
         raise Refused(
             f"{program} is not a program that llmval starts from a list: it starts python, torchrun, bash and their "
             f"scripts, programs of the workspace (./name), and {', '.join(sorted(PROGRAMS))}; put it into a script."
         )
-    return Shape("exec", program, (), None, tuple(rest))
+    return ParsedArgv("exec", program, (), None, tuple(rest))
 
 
 def _module(rest: list[str]) -> str | None:
@@ -69,7 +69,7 @@ def _torchrun_value(word: str) -> bool:
     return word.replace("_", "-") not in _TORCHRUN_SWITCHES
 
 
-def _split(launcher: str, program: str, rest: list[str], takes_value: Callable[[str], bool]) -> Shape:
+def _split(launcher: str, program: str, rest: list[str], takes_value: Callable[[str], bool]) -> ParsedArgv:
     index = 0
     while index < len(rest) and rest[index].startswith("-") and rest[index] != "--":
         word = rest[index]
@@ -81,7 +81,7 @@ def _split(launcher: str, program: str, rest: list[str], takes_value: Callable[[
             if index + 1 >= len(rest):
                 raise Refused(f"{word} needs the name of a Python module behind it.")
             if launcher == "python":
-                return Shape(launcher, program, tuple(rest[: index + 2]), None, tuple(rest[index + 2 :]))
+                return ParsedArgv(launcher, program, tuple(rest[: index + 2]), None, tuple(rest[index + 2 :]))
         index += 2 if "=" not in word and takes_value(word) else 1
     if index < len(rest) and rest[index] == "--":
         index += 1
@@ -89,8 +89,8 @@ def _split(launcher: str, program: str, rest: list[str], takes_value: Callable[[
         raise Refused(f"{program} has no script to run: name one behind its flags.")
     options = tuple(rest[:index])
     if launcher == "torchrun" and {"-m", "--module"} & set(options):
-        return Shape(launcher, program, (*options, rest[index]), None, tuple(rest[index + 1 :]))
-    return Shape(launcher, program, options, rest[index], tuple(rest[index + 1 :]))
+        return ParsedArgv(launcher, program, (*options, rest[index]), None, tuple(rest[index + 1 :]))
+    return ParsedArgv(launcher, program, options, rest[index], tuple(rest[index + 1 :]))
 
 
 def same_flag(word: str, name: str) -> bool:

@@ -3,6 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llmval_tui.actions.section_runs import section_runs
+from llmval_tui.checklist.model import Checklist, Step
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.records import Outcome
+from llmval_tui.runs.store import Run, RunStore
+
+ENV_EXPORT = "env_export"  # the action that exports an environment
 # NVLink multicast stays off unless the operator's own shell has it on: the value that keeps it off, by variable.
 MULTICAST_OFF = {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "NVSHMEM_DISABLE_NVLS": "1"}
 
@@ -48,3 +55,39 @@ def _change(name: str, value: str, old: str | None) -> Change:
 def applied(found: list[Change]) -> dict[str, str]:
     """The variables that a run is given."""
     return {change.name: change.new for change in found if change.applied}
+
+
+def newest_export(store: RunStore, checklist: Checklist, section: str) -> Run | None:
+    """The section's newest export of an environment, where it did not fail (no GPU to look at is no failure).
+
+    No older one stands in for it: that may be of another document, or of a topology that is no longer there.
+    """
+    run = _newest(store, checklist, section)
+    return run if run is not None and _holds(run) else None
+
+
+def withheld_export(store: RunStore, checklist: Checklist, section: str) -> str | None:
+    """Why the section's commands get no variables though an export was run; None where they do, or none was."""
+    run = _newest(store, checklist, section)
+    if run is None or _holds(run):
+        return None
+    verdict = run.verdict()
+    word = f"was judged {verdict.outcome}" if verdict else "is not judged yet"
+    return f"without the section's environment: its newest export, run {run.id}, {word}"
+
+
+def _newest(store: RunStore, checklist: Checklist, section: str) -> Run | None:
+    return next(iter(section_runs(store, checklist, section, {ENV_EXPORT})), None)
+
+
+def _holds(run: Run) -> bool:
+    verdict = run.verdict()
+    return verdict is not None and verdict.outcome in (Outcome.PASS, Outcome.INCONCLUSIVE)
+
+
+def section_environment(store: RunStore, checklist: Checklist, step: Step) -> dict[str, str]:
+    """The variables that the section's newest environment export gives to the commands of `step`; empty without one."""
+    if checklist.find(step.key) is None:
+        raise Refused(f"step {step.number} is not in {checklist.path.name} any more: reload the checklist.")
+    run = newest_export(store, checklist, step.section)
+    return dict(run.intent.params["variables"]) if run is not None else {}

@@ -7,14 +7,18 @@ from pathlib import Path
 
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.command import presets
-from llmval_tui.actions.command.argv import Shape, shape_of, value_of
-from llmval_tui.actions.command.environment import applied, changes
-from llmval_tui.actions.command.gpu_count import NPROC, fit, gpus_there, implied_gpus
+from llmval_tui.actions.command.argv import ParsedArgv, parse_argv, value_of
+from llmval_tui.actions.command.environment import (
+    applied,
+    changes,
+    newest_export,
+    section_environment,
+    withheld_export,
+)
+from llmval_tui.actions.command.gpu_count import NPROC, adapt_to_gpus, available_gpus, implied_gpus
 from llmval_tui.actions.command.outputs import Outputs, redirected, take_outputs
 from llmval_tui.actions.command.resolve import Script, resolve_script
-from llmval_tui.actions.command.runner_catalog import COMPILE_REPRO, TRACE
-from llmval_tui.actions.command.runner_notes import runner_details, runner_deviations
-from llmval_tui.actions.steps.env_export import newest_export, section_environment, withheld_export
+from llmval_tui.actions.command.runner_catalog import COMPILE_REPRO, TRACE, runner_details, runner_deviations
 from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
@@ -29,7 +33,7 @@ class Built:
 
     command: Command
     script: Script | None
-    shape: Shape
+    argv: ParsedArgv
     outputs: Outputs
     deviations: list[str]
     details: list[str]
@@ -44,42 +48,42 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
     parsed = parse_command(text, now=context.now, environment=context.environment)
     if parsed.has_date:
         parsed = parsed.fill(context.now.strftime("%Y%m%d"))
-    shape = shape_of([*parsed.argv, *extra])
-    script = resolve_script(shape.script, context.workspace) if shape.script is not None else None
+    argv = parse_argv([*parsed.argv, *extra])
+    script = resolve_script(argv.script, context.workspace) if argv.script is not None else None
     details = [script.note] if script else []
     deviations: list[str] = []
     runner = script.runner if script else None
-    if runner == COMPILE_REPRO and shape.launcher == "torchrun":
+    if runner == COMPILE_REPRO and argv.launcher == "torchrun":
         raise Refused(
             f"{COMPILE_REPRO} starts its own ranks, and packs the bundle when they have ended: write python in place "
             "of torchrun and its flags."
         )
     if script:
-        shape = shape.with_script(script.word)
+        argv = argv.with_script(script.word)
     if context.options.preset is not None:
-        shape, found = presets.apply(context.options.preset, runner, shape, gpus_there(context))
+        argv, found = presets.apply(context.options.preset, runner, argv, available_gpus(context))
         deviations += found
     else:
-        shape, found = fit(shape, context, needs_gpu=runner is not None, implied=implied_gpus(runner, shape))
+        argv, found = adapt_to_gpus(argv, context, needs_gpu=runner is not None, implied=implied_gpus(runner, argv))
         deviations += found
-    details += runner_details(runner, shape)
-    deviations += runner_deviations(runner, shape, context.step)
+    details += runner_details(runner, argv)
+    deviations += runner_deviations(runner, argv, context.step)
     suffix = "".join(f".{part}" for part in (variant, _preset_suffix(context)) if part)
-    shape, output = redirected(shape, parsed.output, suffix)
-    outputs = take_outputs(shape, output, runner, context.workspace)
+    argv, output = redirected(argv, parsed.output, suffix)
+    outputs = take_outputs(argv, output, runner, context.workspace)
     environment, notes = _environment(context, parsed)
     if withheld := withheld_export(context.store, context.checklist, context.step.section):
         deviations.append(withheld)
-    written = replace(parsed, words=tuple(Word(word) for word in _by_hand(shape)), output=output)
+    written = replace(parsed, words=tuple(Word(word) for word in _by_hand(argv)), output=output)
     command = Command(
         label=label,
-        argv=_frozen(shape, context, label, runner),
+        argv=_frozen(argv, context, label, runner),
         display=replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).shell_text(),
         env=environment,
         tee=outputs.tee,
-        nproc=_nproc(shape, context),
+        nproc=_nproc(argv, context),
     )
-    return Built(command, script, shape, outputs, deviations, details + notes)
+    return Built(command, script, argv, outputs, deviations, details + notes)
 
 
 def _preset_suffix(context: Context) -> str:
@@ -103,30 +107,30 @@ def _environment(context: Context, parsed: ParsedCommand) -> tuple[dict[str, str
     return environment, notes
 
 
-def _by_hand(shape: Shape) -> list[str]:
+def _by_hand(argv: ParsedArgv) -> list[str]:
     """The words that an operator would type."""
-    script = [shape.script] if shape.script is not None else []
-    return [shape.program, *shape.options, *script, *shape.arguments]
+    script = [argv.script] if argv.script is not None else []
+    return [argv.program, *argv.options, *script, *argv.arguments]
 
 
-def _frozen(shape: Shape, context: Context, label: str, runner: str | None) -> list[str]:
+def _frozen(argv: ParsedArgv, context: Context, label: str, runner: str | None) -> list[str]:
     """The words that are executed: torchrun by llmval's launcher, which records every rank's exit code."""
-    script = [shape.script] if shape.script is not None else []
-    rest = [*shape.options, *script, *shape.arguments]
-    if shape.launcher == "torchrun":
+    script = [argv.script] if argv.script is not None else []
+    rest = [*argv.options, *script, *argv.arguments]
+    if argv.launcher == "torchrun":
         launcher = bundled("runners") / "llmval_runners" / "process" / "launch.py"
         logs = ["--logs", "{run}/logs", "--label", label, "--exit-codes", f"{{run}}/ranks.{label}.json"]
         return [runner_python(context), str(launcher), *logs, "--", *rest]
-    if shape.launcher == "python":
-        plain = shape.program in _PLAIN_PYTHON
-        return [runner_python(context) if plain else _program(shape.program, context.workspace), *rest]
-    if shape.launcher == "bash":
-        if runner == TRACE and shape.arguments[:1] != (
+    if argv.launcher == "python":
+        plain = argv.program in _PLAIN_PYTHON
+        return [runner_python(context) if plain else _program(argv.program, context.workspace), *rest]
+    if argv.launcher == "bash":
+        if runner == TRACE and argv.arguments[:1] != (
             "--python",
         ):  # it starts the engine itself, and takes the interpreter before its other flags
-            rest = [*shape.options, *script, "--python", runner_python(context), *shape.arguments]
-        return [_program(shape.program, context.workspace), *rest]
-    return [_program(shape.program, context.workspace), *rest]
+            rest = [*argv.options, *script, "--python", runner_python(context), *argv.arguments]
+        return [_program(argv.program, context.workspace), *rest]
+    return [_program(argv.program, context.workspace), *rest]
 
 
 def runner_python(context: Context) -> str:
@@ -158,13 +162,13 @@ def _program(name: str, workspace: Path) -> str:
     return name
 
 
-def _nproc(shape: Shape, context: Context) -> int | None:
+def _nproc(argv: ParsedArgv, context: Context) -> int | None:
     """Ranks that torchrun starts here; torchrun's own default is 1."""
-    if shape.launcher != "torchrun":
+    if argv.launcher != "torchrun":
         return None
-    value = value_of(shape.options, NPROC)
+    value = value_of(argv.options, NPROC)
     if value is None:
         return 1
     if value.isdecimal():
         return int(value)
-    return gpus_there(context) or None
+    return available_gpus(context) or None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from llmval_tui.actions.api import Context
-from llmval_tui.actions.command.argv import Shape, value_of, values_of, with_value
+from llmval_tui.actions.command.argv import ParsedArgv, value_of, values_of, with_value
 from llmval_tui.actions.command.runner_catalog import COMPILE_REPRO, POWER_SWEEP
 from llmval_tui.foundation.errors import Refused
 
@@ -12,7 +12,7 @@ TENSOR_PARALLEL = ("--tensor-parallel-gpus", "--tensor-parallel-size", "--tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class GpuDemand:
     """What a command asks for, place by place; `gpus` is the largest of them."""
 
     places: dict[str, int]
@@ -22,7 +22,7 @@ class Demand:
         return max(self.places.values(), default=0)
 
 
-def demand_of(shape: Shape) -> Demand:
+def demand_of(argv: ParsedArgv) -> GpuDemand:
     """The GPU counts in a command.
 
     Raises:
@@ -30,28 +30,28 @@ def demand_of(shape: Shape) -> Demand:
     """
     places = {}
     for flag in (NPROC, *TENSOR_PARALLEL):
-        value = value_of(shape.options if flag == NPROC else shape.arguments, flag)
+        value = value_of(argv.options if flag == NPROC else argv.arguments, flag)
         if value is None or (flag == NPROC and value in ("gpu", "auto", "cpu")):
             continue
         if not value.isdecimal() or int(value) < 1:
             raise Refused(f"{flag} {value} is not a number of GPUs: write a whole number of at least 1.")
         places[flag] = int(value)
-    return Demand(places)
+    return GpuDemand(places)
 
 
-def implied_gpus(runner: str | None, shape: Shape) -> int:
+def implied_gpus(runner: str | None, argv: ParsedArgv) -> int:
     """The GPUs that a runner of llmval uses where the command does not count them; 0 where it does, or on a CPU."""
-    if value_of(shape.arguments, "--device") == "cpu" or demand_of(shape).places:
+    if value_of(argv.arguments, "--device") == "cpu" or demand_of(argv).places:
         return 0
     if runner == COMPILE_REPRO:
         return 8  # its default of --tensor-parallel-gpus
     if runner == POWER_SWEEP:
-        devices = values_of(shape.arguments, "--devices")
+        devices = values_of(argv.arguments, "--devices")
         return 1 + max((int(one) for one in devices if one.isdecimal()), default=0)
     return 0
 
 
-def gpus_there(context: Context) -> int:
+def available_gpus(context: Context) -> int:
     """How many GPUs the command may use: `--gpus`, else CUDA_VISIBLE_DEVICES, else all of them.
 
     Raises:
@@ -72,18 +72,20 @@ def gpus_there(context: Context) -> int:
     return min(count, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
 
 
-def rewritten(shape: Shape, count: int) -> Shape:
+def with_gpu_count(argv: ParsedArgv, count: int) -> ParsedArgv:
     """The command with every GPU count above `count` set to it."""
-    demand = demand_of(shape)
-    options, arguments = shape.options, shape.arguments
+    demand = demand_of(argv)
+    options, arguments = argv.options, argv.arguments
     for flag, value in demand.places.items():
         if value > count:
             options = with_value(options, flag, str(count), add=False)
             arguments = with_value(arguments, flag, str(count), add=False)
-    return replace(shape, options=options, arguments=arguments)
+    return replace(argv, options=options, arguments=arguments)
 
 
-def fit(shape: Shape, context: Context, *, needs_gpu: bool, implied: int = 0) -> tuple[Shape, list[str]]:
+def adapt_to_gpus(
+    argv: ParsedArgv, context: Context, *, needs_gpu: bool, implied: int = 0
+) -> tuple[ParsedArgv, list[str]]:
     """The command as it can run here, and the deviations that it took.
 
     `needs_gpu` is whether the script is known to need the GPUs it asks for; a foreign script may be content with none.
@@ -92,13 +94,13 @@ def fit(shape: Shape, context: Context, *, needs_gpu: bool, implied: int = 0) ->
     Raises:
         Refused: fewer GPUs are there than asked for, and `--adapt` was not given or does not help.
     """
-    asked = max(demand_of(shape).gpus, implied)
-    there = gpus_there(context)
-    on_cpu = value_of(shape.arguments, "--device") == "cpu"
-    if there == 0 and value_of(shape.options, NPROC) == "gpu":
+    asked = max(demand_of(argv).gpus, implied)
+    there = available_gpus(context)
+    on_cpu = value_of(argv.arguments, "--device") == "cpu"
+    if there == 0 and value_of(argv.options, NPROC) == "gpu":
         raise Refused(f"the item asks for a rank on every GPU ({NPROC} gpu) and this machine has none: write a number.")
     if asked <= there or on_cpu or (there == 0 and not needs_gpu):
-        return shape, []
+        return argv, []
     if there == 0:
         raise Refused(
             f"the item asks for {_gpus(asked)} and this machine has none: run it on the GPU node, or try the list out "
@@ -115,7 +117,7 @@ def fit(shape: Shape, context: Context, *, needs_gpu: bool, implied: int = 0) ->
             f"the item asks for {_gpus(asked)} and {_gpus(there)} can be used here: pass --adapt to run it on {count}, "
             "recorded as a deviation."
         )
-    return rewritten(shape, count), [f"{_gpus(count)} instead of {asked}"]
+    return with_gpu_count(argv, count), [f"{_gpus(count)} instead of {asked}"]
 
 
 def largest_power_of_two(count: int) -> int:

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from llmval_tui.actions.command.argv import Shape, value_of, with_value
-from llmval_tui.actions.command.resolve import RUNNERS
-from llmval_tui.actions.command.runner_catalog import beside, in_folder, needs_folder
+from llmval_tui.actions.command.argv import ParsedArgv, value_of, with_value
+from llmval_tui.actions.command.runner_catalog import artifacts_beside, artifacts_in, runner_of
 from llmval_tui.checklist.command import Output, Word
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import inside
@@ -24,17 +23,17 @@ class Outputs:
     tee: str | None
 
 
-def redirected(shape: Shape, output: Output | None, suffix: str) -> tuple[Shape, Output | None]:
+def redirected(argv: ParsedArgv, output: Output | None, suffix: str) -> tuple[ParsedArgv, Output | None]:
     """The command with `suffix` in the name of everything it writes: `x.json` becomes `x.smoke.json`."""
     if not suffix:
-        return shape, output
-    arguments = shape.arguments
+        return argv, output
+    arguments = argv.arguments
     for flag in (*_FILE_FLAGS, *_FOLDER_FLAGS):
         if value := value_of(arguments, flag):
             arguments = with_value(arguments, flag, _suffixed(value, suffix, folder=flag in _FOLDER_FLAGS))
     if output is not None:
         output = replace(output, path=Word(_suffixed(output.path.value, suffix, folder=False)))
-    return replace(shape, arguments=arguments), output
+    return replace(argv, arguments=arguments), output
 
 
 def _suffixed(path: str, suffix: str, *, folder: bool) -> str:
@@ -42,16 +41,17 @@ def _suffixed(path: str, suffix: str, *, folder: bool) -> str:
     return str(pure.with_name(pure.name + suffix if folder else pure.stem + suffix + pure.suffix))
 
 
-def take_outputs(shape: Shape, output: Output | None, runner: str | None, workspace: Path) -> Outputs:
+def take_outputs(argv: ParsedArgv, output: Output | None, runner: str | None, workspace: Path) -> Outputs:
     """The artifacts that a command promises.
 
     Raises:
         Refused: one lies outside the workspace, or the output would be appended to a file.
     """
+    known = runner_of(runner)
     artifacts: list[Artifact] = []
     folders: list[str] = []
     for flag in (*_FILE_FLAGS, *_FOLDER_FLAGS):
-        value = value_of(shape.arguments, flag)
+        value = value_of(argv.arguments, flag)
         if value is None:
             continue
         path = _relative(value, workspace)
@@ -59,12 +59,12 @@ def take_outputs(shape: Shape, output: Output | None, runner: str | None, worksp
             raise Refused(f"{flag} {value} is the workspace itself: name a folder in it, such as artifacts/NAME.")
         if flag in _FOLDER_FLAGS:
             folders.append(path)
-            artifacts += in_folder(runner, path)
+            artifacts += artifacts_in(path, runner)
         else:
-            artifacts += [Artifact(path, schema_of(runner)), *beside(runner, path)]
-    if not folders and needs_folder(runner):
+            artifacts += [Artifact(path, known.schema), *artifacts_beside(path, runner)]
+    if not folders and known.in_folder:
         raise Refused(f"{runner} would leave no result to judge: add --output-dir artifacts/NAME to the command.")
-    if not artifacts and schema_of(runner) is not None:
+    if not artifacts and known.schema is not None:
         raise Refused(f"{runner} would leave no result to judge: add --output-json artifacts/NAME.json to the command.")
     tee = None
     if output is not None:
@@ -76,11 +76,6 @@ def take_outputs(shape: Shape, output: Output | None, runner: str | None, worksp
         tee = _relative(output.path.value, workspace)
         artifacts.append(Artifact(tee))
     return Outputs(artifacts, folders, tee)
-
-
-def schema_of(runner: str | None) -> str | None:
-    """The schema of the JSON that one of llmval's runners writes; None for other scripts."""
-    return RUNNERS.get(runner or "")
 
 
 def _relative(value: str, workspace: Path) -> str:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from llmval_tui.actions.command.argv import Shape, value_of, values_of, with_value, with_values, without
+from llmval_tui.actions.command.argv import ParsedArgv, value_of, values_of, with_value, with_values, without
 from llmval_tui.actions.command.gpu_count import (
     NPROC,
     TENSOR_PARALLEL,
     demand_of,
     implied_gpus,
     largest_power_of_two,
-    rewritten,
+    with_gpu_count,
 )
 from llmval_tui.foundation.errors import Refused
 
@@ -90,7 +90,7 @@ _SMOKE: dict[str, Preset] = {
 }
 
 
-def apply(preset: str, runner: str | None, shape: Shape, gpus: int) -> tuple[Shape, list[str]]:
+def apply(preset: str, runner: str | None, argv: ParsedArgv, gpus: int) -> tuple[ParsedArgv, list[str]]:
     """The command under a preset, and one deviation that names all that changed.
 
     Raises:
@@ -100,11 +100,11 @@ def apply(preset: str, runner: str | None, shape: Shape, gpus: int) -> tuple[Sha
         raise Refused(f"there is no preset {preset!r}: the one there is is called smoke.")
     found = _SMOKE.get(runner or "")
     if found is None:
-        what = runner or shape.script or shape.program
+        what = runner or argv.script or argv.program
         raise Refused(f"the smoke preset does not know {what}: run the item without --preset smoke.")
     changed: list[str] = []
-    shape = _ranks(shape, runner, gpus, found.always.get("--model") == TINY, changed.append)
-    arguments = shape.arguments
+    argv = _ranks(argv, runner, gpus, found.always.get("--model") == TINY, changed.append)
+    arguments = argv.arguments
     for flag in found.dropped:
         if values_of(arguments, flag):
             arguments = without(arguments, flag)
@@ -116,7 +116,7 @@ def apply(preset: str, runner: str | None, shape: Shape, gpus: int) -> tuple[Sha
             continue
         arguments = with_values(arguments, flag, value.split())
         changed.append(f"{_plain(flag)} {value}" + (f" instead of {old}" if old is not None else ""))
-    return replace(shape, arguments=arguments), [f"smoke preset: {', '.join(changed) or 'nothing had to change'}"]
+    return replace(argv, arguments=arguments), [f"smoke preset: {', '.join(changed) or 'nothing had to change'}"]
 
 
 def _plain(flag: str) -> str:
@@ -129,21 +129,21 @@ def most_ranks(gpus: int) -> int:
     return min(largest_power_of_two(gpus), TINY_RANKS) if gpus else CPU_RANKS
 
 
-def _ranks(shape: Shape, runner: str | None, gpus: int, tiny: bool, changed: Callable[[str], None]) -> Shape:
+def _ranks(argv: ParsedArgv, runner: str | None, gpus: int, tiny: bool, changed: Callable[[str], None]) -> ParsedArgv:
     """The same launch on what is there: two ranks on a CPU, else no more than GPUs, nor than tiny can be split into."""
-    places = demand_of(shape).places
+    places = demand_of(argv).places
     most = most_ranks(gpus) if tiny or not gpus else largest_power_of_two(gpus)
-    if value_of(shape.options, NPROC) == "gpu" and gpus > most:
-        shape = replace(shape, options=with_value(shape.options, NPROC, str(most)))
+    if value_of(argv.options, NPROC) == "gpu" and gpus > most:
+        argv = replace(argv, options=with_value(argv.options, NPROC, str(most)))
         changed(f"{_plain(NPROC)} {most} instead of gpu")
-    asked = demand_of(shape).gpus
+    asked = demand_of(argv).gpus
     count = min(asked, most)
     if tiny and count:
         count = largest_power_of_two(count)
     if count < asked:
-        shape = rewritten(shape, count)
+        argv = with_gpu_count(argv, count)
         changed(f"{_plain(NPROC if NPROC in places else next(iter(places)))} {count} instead of {asked}")
-    if tiny and gpus and implied_gpus(runner, shape) > most:
-        shape = replace(shape, arguments=with_value(shape.arguments, TENSOR_PARALLEL[0], str(most)))
+    if tiny and gpus and implied_gpus(runner, argv) > most:
+        argv = replace(argv, arguments=with_value(argv.arguments, TENSOR_PARALLEL[0], str(most)))
         changed(f"{_plain(TENSOR_PARALLEL[0])} {most}")
-    return shape
+    return argv

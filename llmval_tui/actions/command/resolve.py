@@ -1,22 +1,13 @@
 """Scripts and documents that a step names: the workspace's own, or those that llmval brings."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmval_tui.actions.command.runner_catalog import RUNNERS
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of
 from llmval_tui.foundation.paths import bundled, inside
-
-# The runners of the project, each with the schema of the JSON that a flag names (None: it writes none, or a folder:
-# see `folder_results`).
-RUNNERS: dict[str, str | None] = {
-    "inference_server_load_test.py": "load_test",
-    "torch_compile_repro.py": None,
-    "precision_power_sweep.py": None,
-    "power_efficiency_analyzer.py": "power_summary",
-    "long_context_validation.py": "long_context",
-    "capture_fp8_flexattention_traces.sh": None,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +60,20 @@ def _is_ours(path: Path, runners: Path) -> bool:
 class Document:
     """A document that a step names."""
 
-    name: str  # as the step has it
-    path: Path  # in the workspace, whether it is there or not
-    text: str  # "" where there is none
-    source: str  # "workspace", "bundled" (llmval's own of the same name stands in), "absent"
+    name: str  # as written in the step
+    path: Path  # in the workspace; the file may not exist
+    text: str  # "" if absent
+    source: str  # "workspace", "bundled" (llmval's own document of the same name) or "absent"
+
+    @property
+    def workspace_text(self) -> str:
+        """The text of the workspace's own file; "" if it does not exist."""
+        return self.text if self.source == "workspace" else ""
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 of the workspace's own file; None if it does not exist."""
+        return hashlib.sha256(self.text.encode()).hexdigest() if self.source == "workspace" else None
 
 
 def resolve_document(name: str, workspace: Path) -> Document:

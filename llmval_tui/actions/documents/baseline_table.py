@@ -1,10 +1,10 @@
-"""The baseline tables of a document: what stands between two markers, read and rewritten; nothing else."""
+"""The baseline tables between two markers of a document: read and rewritten."""
 
 import math
 import re
 from dataclasses import dataclass
 
-from llmval_tui.actions.documents.marker_block import span_between
+from llmval_tui.actions.documents.marker_block import newline_of, span_between, with_markers
 from llmval_tui.foundation.errors import Refused
 
 BEGIN, END = "<!-- llmval:baseline:begin -->", "<!-- llmval:baseline:end -->"
@@ -15,7 +15,7 @@ _NOTHING_YET = "Not measured yet."
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One row: `direction` says which is better, `higher` or `lower`."""
+    """One row; `direction` is the better one, `higher` or `lower`."""
 
     name: str
     direction: str
@@ -25,7 +25,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """One configuration: its name for people, its identity, its rows."""
+    """One configuration: a name for people, its identity and its rows."""
 
     name: str
     identity: dict[str, str]
@@ -33,7 +33,7 @@ class Baseline:
 
     @property
     def compared(self) -> dict[str, str]:
-        """The part of the identity that must be the same in two runs that are compared."""
+        """The part of the identity that must agree in two runs to compare them."""
         return {key: value for key, value in self.identity.items() if key not in NOT_COMPARED}
 
     def lines(self) -> list[str]:
@@ -45,7 +45,7 @@ class Baseline:
 
 
 def plain(value: str) -> str:
-    """A value as it may stand in the identity line: no blank, no backtick, no line break."""
+    """A value for the identity line, without blanks, backticks and line breaks."""
     return re.sub(r"[\s`|]+", "-", value.strip()) or "-"
 
 
@@ -57,31 +57,24 @@ def decimal(value: float) -> str:
 
 
 def read_baselines(text: str, document: str) -> list[Baseline]:
-    """The configurations between the markers; none where the document has no markers.
+    """The configurations between the markers; [] if the document has no markers.
 
     Raises:
-        Refused: markers that do not pair up, or a configuration that is not in the format; the sentence names it.
+        Refused: the markers do not pair up, or a configuration is not in the format; the message names it.
     """
-    span = _span(text, document)
+    span = span_between(text, BEGIN, END, document)
     if span is None:
         return []
     return [_read(chunk, document) for chunk in _chunks(text[slice(*span)])[1:]]
 
 
 def with_baseline(text: str, new: Baseline, document: str) -> str:
-    """The document with `new` in place of the configuration of the same identity, else behind the others.
+    """The document with `new` in place of the configuration with the same identity, or after the others.
 
-    Every byte outside the markers stays; a document without markers gets them at its end.
+    Every byte outside the markers stays.
     """
-    newline = "\r\n" if "\r\n" in text else "\n"
-    span = _span(text, document)
-    if span is None:
-        gap = "" if not text or text.endswith("\n") else newline
-        head = f"{gap}{newline}## Baselines of this node{newline}{newline}" if text else ""
-        text += f"{head}{BEGIN}{newline}{END}{newline}"
-        span = _span(text, document)
-        assert span is not None
-    start, end = span
+    text, (start, end) = with_markers(text, BEGIN, END, "## Baselines of this node", document)
+    newline = newline_of(text)
     first, *chunks = _chunks(text[start:end])
     kept = [line for line in first.splitlines() if line.strip() and not line.startswith(_NOTHING_YET)]
     mine = newline.join(new.lines())
@@ -94,11 +87,6 @@ def with_baseline(text: str, new: Baseline, document: str) -> str:
     head = "".join(line + newline for line in kept) + (newline if kept else "")
     inner = newline + head + newline.join(blocks)
     return text[:start] + inner + text[end:]
-
-
-def _span(text: str, document: str) -> tuple[int, int] | None:
-    """Where the text between the markers begins and ends."""
-    return span_between(text, BEGIN, END, document)
 
 
 def _chunks(inner: str) -> list[str]:

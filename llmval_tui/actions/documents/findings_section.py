@@ -1,8 +1,8 @@
-"""A long-context result as a dated section of Markdown, and its place between a document's markers."""
+"""A long-context result as a dated section of Markdown, added between the markers of a document."""
 
 from typing import Any
 
-from llmval_tui.actions.documents.marker_block import span_between
+from llmval_tui.actions.documents.marker_block import newline_of, with_markers
 from llmval_tui.actions.judges.long_context import LongContextResult, peak_bytes
 from llmval_tui.foundation.text import GIB, clean_line
 from llmval_tui.runs.records import Intent
@@ -10,7 +10,7 @@ from llmval_tui.runs.records import Intent
 BEGIN, END = "<!-- llmval:findings:begin -->", "<!-- llmval:findings:end -->"
 NEW_DOCUMENT = f"""# Long-context playbook
 
-What each context length cost on this node, one section for each accepted run.
+The cost of each context length on this node, one section for each accepted run.
 
 {BEGIN}
 {END}
@@ -23,7 +23,7 @@ _COLUMNS = (
 
 
 def section_of(result: LongContextResult, intent: Intent, artifact: str, sha256: str) -> list[str]:
-    """The section's lines. A figure that was not measured is a dash; percentages are of the first peak named."""
+    """The lines of the section. An unmeasured figure is a dash; percentages relate to the first peak named."""
     identity, setup = result.identity, result.value["setup"]
     device = f"{identity['tensor_parallel']} × {identity['device_name']}" if result.on_gpu else "CPU"
     date = str(result.value["started_utc"])[:10]
@@ -94,27 +94,19 @@ def _number(value: float | None, digits: int, *, sign: bool = False) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text from a result or a host as it may stand in a line of Markdown: no control character, no markup."""
+    """Text of a result or a host, safe for a line of Markdown: no control characters, no markup."""
     return clean_line(text.replace("\n", " ")).replace("<", "‹").replace(">", "›").replace("|", "/")
 
 
 def with_section(text: str, section: list[str], document: str) -> str:
-    """The document with a section more between its markers, behind those that are there.
-
-    Every byte outside the markers stays; a document without markers gets them at its end.
+    """The document with one more section between its markers, after the existing ones; every other byte stays.
 
     Raises:
         Refused: the markers do not pair up.
     """
-    newline = "\r\n" if "\r\n" in text else "\n"
-    span = span_between(text, BEGIN, END, document)
-    if span is None:
-        gap = "" if not text or text.endswith("\n") else newline
-        text += f"{gap}{newline}## Findings{newline}{newline}{BEGIN}{newline}{END}{newline}"
-        span = span_between(text, BEGIN, END, document)
-        assert span is not None
-    start, end = span
-    # Exactly the placeholder's line goes; what an operator wrote beside it stays.
+    text, (start, end) = with_markers(text, BEGIN, END, "## Findings", document)
+    newline = newline_of(text)
+    # Only the placeholder's line is removed; anything that an operator wrote beside it stays.
     kept = "".join(line for line in text[start:end].splitlines(keepends=True) if not line.startswith(_NOTHING_YET))
     kept = kept.rstrip("\r\n")
     before = f"{kept}{newline}{newline}" if kept.strip() else newline

@@ -10,7 +10,6 @@ from typing import Any
 import fastjsonschema
 import orjson
 
-from llmval_tui.actions.section_runs import workspace_of
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of
 from llmval_tui.foundation.paths import bundled, inside
@@ -24,8 +23,8 @@ _SINCE = "it was written or changed after the run had ended, so it is not what t
 
 def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     """A gate an artifact, and the evidence: every new file among them."""
-    workspace = workspace_of(run)
-    makers = _makers(run)
+    workspace = run.workspace
+    provenance = _provenance(run)
     gates: list[Gate] = []
     evidence: dict[str, Evidence] = {}
     for artifact in run.intent.artifacts:
@@ -34,7 +33,7 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
         except Refused as refusal:  # a link made meanwhile
             gates.append(_gate(artifact, Outcome.FAIL, "outside the workspace", str(refusal)))
             continue
-        gate, files = _judge(artifact, path, makers.of(run, artifact))
+        gate, files = _judge(artifact, path, provenance.of(run, artifact))
         gates.append(gate)
         for file in files:
             name = str(file.relative_to(workspace.resolve()))
@@ -42,20 +41,20 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     return gates, list(evidence.values())
 
 
-def others_work(run: Run, artifact: Artifact) -> bool:
+def written_by_another_run(run: Run, artifact: Artifact) -> bool:
     """Whether what lies there is not what this run left: the figures in it are another's."""
-    workspace = workspace_of(run)
+    workspace = run.workspace
     try:
         path = inside(workspace, artifact.path)
     except Refused:
         return True
-    makers = _makers(run).of(run, artifact)
-    return path.is_file() and (makers.was_there(path) or makers.changed_since(path))
+    provenance = _provenance(run).of(run, artifact)
+    return path.is_file() and (provenance.existed_before(path) or provenance.modified_after(path))
 
 
 def log_evidence(run: Run) -> list[Evidence]:
     """The run's logs that hold anything."""
-    workspace = workspace_of(run).resolve()
+    workspace = run.workspace.resolve()
     paths = [log.path.resolve() for log in run.logs()]
     return [
         Evidence(str(path.relative_to(workspace)), sha256_of(path), path.stat().st_size)
@@ -71,7 +70,7 @@ def _start(run: Run) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class _Makers:
+class Provenance:
     """Who wrote a file: somebody before the run, the run, or somebody since its end."""
 
     workspace: Path
@@ -79,30 +78,30 @@ class _Makers:
     since: float  # the run's start: all there is to go by where nothing was noted
     shared: bool = True  # whether other runs may write there too
 
-    def of(self, run: Run, artifact: Artifact) -> "_Makers":
+    def of(self, run: Run, artifact: Artifact) -> "Provenance":
         """What carries the run's id no other run writes; the operator may edit a report before filing it."""
         return replace(self, shared=run.id not in artifact.path)
 
-    def was_there(self, file: Path) -> bool:
+    def existed_before(self, file: Path) -> bool:
         if self.noted.before is None:
             return file.stat().st_mtime < self.since
         return self.noted.before.get(str(file.relative_to(self.workspace))) == artifact_snapshot.file_identity(file)
 
-    def changed_since(self, file: Path) -> bool:
+    def modified_after(self, file: Path) -> bool:
         if self.noted.after is None or not self.shared:
             return False
         return self.noted.after.get(str(file.relative_to(self.workspace))) != artifact_snapshot.file_identity(file)
 
 
-def _makers(run: Run) -> _Makers:
-    return _Makers(workspace_of(run).resolve(), artifact_snapshot.read_snapshots(run), _start(run))
+def _provenance(run: Run) -> Provenance:
+    return Provenance(run.workspace.resolve(), artifact_snapshot.read_snapshots(run), _start(run))
 
 
-def _judge(artifact: Artifact, path: Path, makers: _Makers) -> tuple[Gate, list[Path]]:
+def _judge(artifact: Artifact, path: Path, provenance: Provenance) -> tuple[Gate, list[Path]]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
-        new = [file for file in files if not makers.was_there(file) and file.stat().st_size > 0]
-        own = [file for file in new if not makers.changed_since(file)]
+        new = [file for file in files if not provenance.existed_before(file) and file.stat().st_size > 0]
+        own = [file for file in new if not provenance.modified_after(file)]
         if not new:
             reason = f"its {len(files)} files are empty or older than the run" if files else "the folder is empty"
             return _gate(artifact, Outcome.FAIL, "nothing new", reason), []
@@ -111,9 +110,9 @@ def _judge(artifact: Artifact, path: Path, makers: _Makers) -> tuple[Gate, list[
         return _gate(artifact, Outcome.PASS, f"{len(own)} new files"), own
     if not path.is_file():
         return _gate(artifact, Outcome.FAIL, "missing", "the command did not write it"), []
-    if makers.was_there(path):
+    if provenance.existed_before(path):
         return _gate(artifact, Outcome.FAIL, "older than the run", "an earlier run wrote it; this one did not"), []
-    if makers.changed_since(path):
+    if provenance.modified_after(path):
         return _gate(artifact, Outcome.INVALID, "changed since the run", _SINCE), []
     stat = path.stat()
     if stat.st_size == 0:

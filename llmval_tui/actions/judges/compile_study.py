@@ -12,7 +12,7 @@ from llmval_tui.actions.command.argv import value_of
 from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_SCHEMA
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
 from llmval_tui.actions.judges.compile_bundle import packed
-from llmval_tui.actions.section_runs import command_of, workspace_of
+from llmval_tui.actions.section_runs import command_of
 from llmval_tui.foundation.text import GIB, clean_line
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
@@ -26,10 +26,10 @@ Judged = tuple[list[Gate], dict[str, float | None], str]
 
 def read_study(run: Run, artifact: Artifact) -> dict[str, Any] | None:
     """A study's result; None where there is none, or one that is not in its format."""
-    return read_valid(workspace_of(run) / artifact.path, COMPILE_SCHEMA)
+    return read_valid(run.workspace / artifact.path, COMPILE_SCHEMA)
 
 
-def judge_compile(run: Run, artifact: Artifact) -> Judged:
+def judge_compile_study(run: Run, artifact: Artifact) -> Judged:
     """Gates, metrics and a sentence for one study."""
     result = read_study(run, artifact)
     if result is None:
@@ -155,7 +155,7 @@ def _exit_agrees(run: Run, artifact: Artifact, result: dict[str, Any]) -> Gate:
 
 def _bundle(run: Run, artifact: Artifact, result: dict[str, Any]) -> Gate:
     folder = PurePosixPath(artifact.path).parent
-    found = packed(workspace_of(run) / folder)
+    found = packed(run.workspace / folder)
     bound = "an archive that holds what its manifest says"
     problem = found.problem
     if not problem and result["outcome"] in (HANG, TIMEOUT) and not any(n.startswith("stacks/") for n in found.files):

@@ -16,11 +16,9 @@ from llmval_tui.actions.judges.rate_search import (
     search_sentence,
     undecided,
 )
-from llmval_tui.actions.section_runs import workspace_of
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
-SCHEMA = "load_test"
 FIND_MAX = "--find-max-qps"
 _KV_DTYPES = {"fp8": "float8_e4m3fn"}  # as the flag has it, and as PyTorch does
 _ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
@@ -28,7 +26,7 @@ _ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
 
 def judge_load_test(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
     """Gates, metrics and a sentence for one load test's result."""
-    result = read_result(workspace_of(run) / artifact.path)
+    result = read_result(run.workspace / artifact.path)
     if result is None:
         gate = Gate(
             "result", Outcome.INVALID, "not readable", "a load test's result", f"{artifact.path} is missing or none"

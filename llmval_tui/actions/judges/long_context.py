@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.command.argv import value_of, values_of
+from llmval_tui.actions.command.runner_catalog import LONG_CONTEXT_SCHEMA
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
-from llmval_tui.actions.section_runs import command_of, workspace_of
+from llmval_tui.actions.section_runs import command_of
 from llmval_tui.foundation.text import GIB
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
-SCHEMA = "long_context"
 MEMORY_PERCENT = 2.0  # of the prediction, within which the allocator's peak is explained
 # Random weights give near ties, so of them only distances are judged; of a checkpoint also the choice of the token.
 # FP8 weights and cache of the 8B shape measured 0.22 and 0.025 nats on an H200; scales that are wrong give 1 and more.
@@ -50,13 +50,13 @@ class LongContextResult:
 
 def read_long_context(path: Path) -> LongContextResult | None:
     """The result in `path`; None where there is none, or it is not valid by its schema."""
-    value = read_valid(path, SCHEMA)
+    value = read_valid(path, LONG_CONTEXT_SCHEMA)
     return LongContextResult(value) if value is not None else None
 
 
 def judge_long_context(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
     """Gates, metrics and a sentence for one long-context result."""
-    result = read_long_context(workspace_of(run) / artifact.path)
+    result = read_long_context(run.workspace / artifact.path)
     if result is None:
         gate = unreadable(artifact, "result", "a long-context result", "no result of long_context_validation.py")
         return [gate], {}, "nothing to judge"

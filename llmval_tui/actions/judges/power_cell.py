@@ -27,15 +27,15 @@ def read_cell(path: Path) -> tuple[dict[str, Any] | None, str]:
     return (value, "") if isinstance(value, dict) else (None, "its file is not a cell's")
 
 
-def doubts(cell: dict[str, Any]) -> list[str]:
+def problems_of(cell: dict[str, Any]) -> list[str]:
     """Where a cell that calls itself valid is not, by its own trials; [] where it is."""
     found = [] if cell["identity"]["gpus"] else ["it names no GPU that it was measured on"]
     if set(cell["phases"]) != set(wanted := cell["settings"]["phases"]):
         found.append(f"{' and '.join(cell['phases'])} measured, {' and '.join(wanted)} asked for")
-    return found + [f"{name}: {doubt}" for name in cell["phases"] for doubt in phase_doubts(cell, name)]
+    return found + [f"{name}: {doubt}" for name in cell["phases"] for doubt in phase_problems(cell, name)]
 
 
-def phase_doubts(cell: dict[str, Any], name: str) -> list[str]:
+def phase_problems(cell: dict[str, Any], name: str) -> list[str]:
     """As `doubts`, of one phase of a cell."""
     phase, gpus = cell["phases"][name], len(cell["identity"]["gpus"])
     trials = phase["trials"]

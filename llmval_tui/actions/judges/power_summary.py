@@ -6,8 +6,7 @@ from typing import Any
 
 from llmval_tui.actions.command.runner_catalog import POWER_SUMMARY_SCHEMA
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
-from llmval_tui.actions.judges.power_cell import phase_doubts, read_cell
-from llmval_tui.actions.section_runs import workspace_of
+from llmval_tui.actions.judges.power_cell import phase_problems, read_cell
 from llmval_tui.foundation.files import sha256_of
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Artifact, Gate, Outcome
@@ -19,7 +18,7 @@ _JOULES_PER_KWH = 3.6e6
 
 def judge_power_summary(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
     """Gates, metrics and a sentence for a summary."""
-    summary = read_valid(workspace_of(run) / artifact.path, POWER_SUMMARY_SCHEMA)
+    summary = read_valid(run.workspace / artifact.path, POWER_SUMMARY_SCHEMA)
     if summary is None:
         return [unreadable(artifact, "summary", "a power summary")], {}, "no summary to judge"
     gates = [_inputs(run, summary), _cells(summary), _figures(run, summary)]
@@ -49,7 +48,7 @@ def _sentence(summary: dict[str, Any]) -> str:
 
 def _inputs(run: Run, summary: dict[str, Any]) -> Gate:
     """Every file that the item's pattern found was read, as it lies there now."""
-    workspace = workspace_of(run)
+    workspace = run.workspace
     asked = set(run.intent.params.get("files", []))
     read = {str(item["path"]): str(item["sha256"]) for item in summary["inputs"]}
     refused = {str(item["path"]): str(item["reason"]) for item in summary["refused_files"]}
@@ -88,12 +87,12 @@ def _figures(run: Run, summary: dict[str, Any]) -> Gate:
     price, pue = float(summary["price_per_kwh"]), float(summary["pue"])
     wrong = []
     for row in summary["cells"]:
-        cell, problem = read_cell(workspace_of(run) / row["source"])
+        cell, problem = read_cell(run.workspace / row["source"])
         phase = cell["phases"].get(row["phase"]) if cell else None
         if cell is None or phase is None:
             wrong.append(f"{row['cell']}: {problem or 'its file has no such phase'}")
             continue
-        wrong += [f"{row['cell']}, {row['phase']}: {doubt}" for doubt in phase_doubts(cell, row["phase"])[:1]]
+        wrong += [f"{row['cell']}, {row['phase']}: {doubt}" for doubt in phase_problems(cell, row["phase"])[:1]]
         cost = float(row["joules_per_token"]) / _JOULES_PER_KWH * 1e6 * price * pue
         same = all(phase[name] is not None and math.isclose(row[name], phase[name]) for name in _FROM_CELL)
         if not same or not math.isclose(row["cost_per_million_tokens"], cost):

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.command.argv import value_of, values_of
-from llmval_tui.actions.judges.power_cell import doubts, read_cell
-from llmval_tui.actions.section_runs import command_of, workspace_of
+from llmval_tui.actions.judges.power_cell import problems_of, read_cell
+from llmval_tui.actions.section_runs import command_of
 from llmval_tui.foundation.files import read_json, sha256_of
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs import artifact_snapshot
@@ -26,14 +26,14 @@ _SETTINGS = {*("window_s", "warmup_s", "trials", "phases", "attention_backend", 
 _GPU = {"uuid", "power_limit_w"}
 
 
-def judge_sweep(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+def judge_power_sweep(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
     """Gates, metrics and a sentence for a sweep, of which `artifact` is the manifest."""
-    manifest = _manifest(workspace_of(run) / artifact.path)
+    manifest = _manifest(run.workspace / artifact.path)
     if manifest is None:
         reason = f"{artifact.path} is missing, or not in the format"
         gate = Gate("sweep", Outcome.INVALID, "not readable", "a sweep's manifest", reason)
         return [gate], {}, "no sweep to judge"
-    folder = workspace_of(run) / Path(artifact.path).parent
+    folder = run.workspace / Path(artifact.path).parent
     cells: dict[str, dict[str, Any]] = {}
     gates = []
     for name in map(str, manifest["order"]):
@@ -79,7 +79,7 @@ def _status_gate(cell: dict[str, Any]) -> Gate | None:
     told = sorted(cell["reasons"], key=lambda reason: "energy is not available" not in reason)
     reasons = "; ".join(told[:3])
     if status == "valid":
-        wrong = doubts(cell)
+        wrong = problems_of(cell)
         if not wrong:
             return None
         return _cell_gate(cell["cell"], Outcome.INVALID, "called valid", f"it is not: {'; '.join(wrong[:3])}")
@@ -195,7 +195,7 @@ def _machine(identity: dict[str, Any], mode: str) -> dict[str, Any]:
 
 def _measured_by(run: Run, folder: Path, names: list[str]) -> Gate:
     """Which runs the cells are of: this one, or an earlier one whose evidence has the very bytes that lie there."""
-    workspace = workspace_of(run).resolve()
+    workspace = run.workspace.resolve()
     before = artifact_snapshot.read_snapshots(run).before or {}
     earlier: Counter[str] = Counter()
     unknown = []
@@ -222,7 +222,7 @@ def _measured_by(run: Run, folder: Path, names: list[str]) -> Gate:
 def _evidence_of_others(run: Run) -> dict[tuple[str, str], str]:
     """Path and SHA-256 → the run whose verdict has it, of runs of the same preset."""
     found: dict[tuple[str, str], str] = {}
-    for other in RunStore(workspace_of(run)).runs():
+    for other in RunStore(run.workspace).runs():
         verdict = other.verdict() if other.order < run.order and other.intent.preset == run.intent.preset else None
         for item in verdict.evidence if verdict else ():
             found.setdefault((item.path, item.sha256), other.id)

@@ -1,14 +1,19 @@
-"""The gates of a trace: that it is there, that it holds the work of every GPU that it should, and what it shows."""
+"""The gates of a trace, recomputed from its summary, and the flags of the script that captures it.
+
+The script also takes every default from the environment (`TRACE_DURATION=10` is `--duration 10`), and a run's shell can
+set that environment. Each such variable becomes a flag of the frozen command, so the command shows what runs.
+"""
 
 import math
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from llmval_tui.actions.command.argv import value_of
+from llmval_tui.actions.command.argv import same_flag, value_of
+from llmval_tui.actions.command.gpu_count import TENSOR_PARALLEL
 from llmval_tui.actions.command.runner_catalog import TRACE_SCHEMA
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
-from llmval_tui.actions.judges.trace_options import unlike
-from llmval_tui.actions.section_runs import command_of, workspace_of
+from llmval_tui.actions.section_runs import command_of
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
@@ -17,10 +22,32 @@ _TOOLS = {"nsys": "Nsight Systems", "torch": "PyTorch's profiler"}
 _DECODING = ("decode step", "prefill and decode")  # ranges of the engine
 _TOP = 3
 
+PREFIX = "TRACE_"
+# By flag what the script takes without it; None: decided by the node, the model or the clock.
+DEFAULTS: dict[str, str | None] = {
+    "--duration": "60",
+    "--target-qps": "28",
+    "--prompt-len": None,
+    "--output-len": None,
+    "--model": None,
+    TENSOR_PARALLEL[0]: None,
+    "--attention-backend": "flex",
+    "--fp8-mode": "auto",
+    "--device": "auto",
+    "--profiler": "auto",
+    "--trace-seconds": None,
+    "--output-dir": None,
+}
+MODEL = "llama-3.1-8b"  # the load test's own
+LENGTHS = {True: ("uniform:16:64", "8"), False: ("uniform:512:1024", "512")}  # prompt and output; of tiny, of others
+_FP8 = {"cuda": ("transformer-engine", "native"), "cpu": ("none",)}  # what `auto` may become
+_SHAPE = ("--layers", "--hidden", "--heads", "--kv-heads", "--head-dim", "--ffn", "--vocab")
+_CUSTOM = "-custom"  # how the load test calls a shape of which a flag changed a number
+
 
 def judge_trace(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
     """Gates, metrics and a sentence for one trace, by its summary."""
-    summary = read_valid(workspace_of(run) / artifact.path, TRACE_SCHEMA)
+    summary = read_valid(run.workspace / artifact.path, TRACE_SCHEMA)
     if summary is None:
         return [unreadable(artifact, "summary", "a trace's summary")], {}, "no trace to judge"
     gates = [
@@ -54,7 +81,7 @@ def _gate(name: str, problem: str, otherwise: Outcome, measured: str, bound: str
 
 
 def _files(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
-    folder = workspace_of(run) / PurePosixPath(artifact.path).parent
+    folder = run.workspace / PurePosixPath(artifact.path).parent
     problem, told = "", []
     for file in summary["files"]:
         path = folder / PurePosixPath(file["name"]).name
@@ -77,7 +104,7 @@ def _profiler(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
 
 def _as_asked(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
     ran, load = summary["identity"], summary["workload"]
-    other = unlike(tuple(command_of(run, artifact).argv), summary)
+    other = mismatches(tuple(command_of(run, artifact).argv), summary)
     names = ("model", "tensor_parallel", "attention_backend", "fp8_mode", "device")
     measured = ", ".join(f"{name} {ran[name]}" for name in names)
     measured += f", {load['duration_s']:g} s at {load['target_qps']:g} requests/s"
@@ -166,3 +193,70 @@ def _short(name: str, limit: int = 40) -> str:
     """A demangled name without what comes before it and its arguments."""
     bare = name.removeprefix("void ").replace("(anonymous namespace)::", "").partition("(")[0].partition("<")[0]
     return bare if len(bare) <= limit else bare[: limit - 1] + "…"
+
+
+def variable(flag: str) -> str:
+    """The variable that sets a flag's default."""
+    return PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The flags that variables set, with their values."""
+    return {flag: environment[name] for flag in DEFAULTS if (name := variable(flag)) in environment}
+
+
+def default_of(flag: str, arguments: tuple[str, ...]) -> str | None:
+    """What the script takes without a flag; None where that is not known before it runs."""
+    model = value_of(arguments, "--model") or MODEL
+    if value_of(arguments, "--checkpoint") is not None or any(_is_given(arguments, name) for name in _SHAPE):
+        return DEFAULTS[flag]
+    prompt, output = LENGTHS[model == "tiny"]
+    return {"--model": MODEL, "--prompt-len": prompt, "--output-len": output}.get(flag, DEFAULTS[flag])
+
+
+def mismatches(arguments: tuple[str, ...], summary: Mapping[str, Any]) -> list[str]:
+    """What ran otherwise than the command says, or than the script does by itself where the command says nothing."""
+    ran, load = summary["identity"], summary["workload"]
+    model = str(ran["model"])
+    if any(_is_given(arguments, name) for name in _SHAPE):
+        model = model.removesuffix(_CUSTOM)
+    found = {
+        "--model": ("model", model),
+        TENSOR_PARALLEL[0]: ("tensor_parallel", ran["tensor_parallel"]),
+        "--attention-backend": ("attention_backend", ran["attention_backend"]),
+        "--fp8-mode": ("fp8_mode", ran["fp8_mode"]),
+        "--device": ("device", ran["device"]),
+        "--duration": ("duration_s", load["duration_s"]),
+        "--target-qps": ("target_qps", load["target_qps"]),
+        "--prompt-len": ("prompt_len", load["prompt_len"]),
+        "--output-len": ("output_len", load["output_len"]),
+    }
+    told = []
+    for flag, (name, value) in found.items():
+        asked = value_of(arguments, flag)
+        wanted = default_of(flag, arguments) if asked is None else asked
+        if flag == "--fp8-mode" and wanted == "auto":
+            if value not in _FP8[ran["device"]]:
+                told.append(f"{name} {value} instead of {' or '.join(_FP8[ran['device']])}")
+        elif wanted not in (None, "auto") and not same_flag_value(str(value), wanted):
+            told.append(f"{name} {value} instead of {wanted}")
+    return told
+
+
+def same_flag_value(one: str, other: str) -> bool:
+    """Whether two values of a flag mean the same: `60` and `60.0`, `512` and `fixed:512`."""
+    return _parsed_value(one) == _parsed_value(other)
+
+
+def _parsed_value(value: str) -> tuple[float | str, ...]:
+    found: list[float | str] = []
+    for part in value.removeprefix("fixed:").split(":"):
+        try:
+            found.append(float(part))
+        except ValueError:
+            found.append(part)
+    return tuple(found)
+
+
+def _is_given(arguments: tuple[str, ...], flag: str) -> bool:
+    return any(same_flag(word, flag) for word in arguments)

@@ -1,40 +1,36 @@
 """Compare the section's newest load test with the baseline of a document; propose the new table where they differ."""
 
-import hashlib
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.accept import accepted
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.command.resolve import resolve_document
+from llmval_tui.actions.command.runner_catalog import LOAD_TEST_SCHEMA
 from llmval_tui.actions.documents.baseline_table import BEGIN, END, Baseline, read_baselines, with_baseline
-from llmval_tui.actions.judges.load_test import SCHEMA, judge_load_test
+from llmval_tui.actions.documents.proposal import (
+    accept_question,
+    acceptance,
+    newest_result,
+    propose_text,
+    required_document,
+    unchanged_sha256,
+)
+from llmval_tui.actions.judges.load_test import judge_load_test
 from llmval_tui.actions.judges.load_test_result import read_result
 from llmval_tui.actions.rules import prose
-from llmval_tui.actions.section_runs import (
-    COMMAND_ACTIONS,
-    accept_question,
-    command_of,
-    inherited,
-    passed,
-    perform_command,
-    section_runs,
-    the_document,
-    unified_diff,
-    workspace_of,
-)
+from llmval_tui.actions.section_runs import command_of, inherited, perform_command
 from llmval_tui.actions.steps.baseline_change import Change, baseline_of, differences
 from llmval_tui.actions.steps.baseline_compare import compare, near_metrics
 from llmval_tui.actions.steps.baseline_repeats import Repeats, plan_repeats, pooled, seen_spreads
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import read_json, sha256_of, write_atomic, write_json
+from llmval_tui.foundation.files import read_json, sha256_of, write_json
 from llmval_tui.foundation.paths import inside
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore, recorded_path
 
-COMPARISON, PROPOSED = "comparison.json", "proposed.md"
+COMPARISON = "comparison.json"
 PROPOSAL = "proposal.json"  # the diff and its hashes: a baseline of medians holds the comparison's own hash
 DEFAULT_PERCENT = 5.0
 SHORT = (
@@ -60,11 +56,11 @@ class BaselineDrift:
     directives = frozenset({"document"})
 
     def propose(self, context: Context) -> Proposal:
-        name = the_document(context, "with the baseline")
+        name = required_document(context, "with the baseline")
         document = resolve_document(name, context.workspace)
-        text = document.text if document.source == "workspace" else ""
+        text = document.workspace_text
         known = read_baselines(text, name)
-        source, artifact = _newest_result(context)
+        source, artifact = newest_result(context, LOAD_TEST_SCHEMA, kind="load test", makes="baseline")
         percent = threshold_percent(prose(context.step))
         near, repeats = _to_repeat(context, source, artifact, known, percent)
         again = f" after repeating its load test {len(repeats.commands)} times" if repeats.commands else ""
@@ -95,29 +91,22 @@ class BaselineDrift:
         )
 
     def perform(self, run: Run) -> int:
-        params, workspace = run.intent.params, workspace_of(run)
+        params, workspace = run.intent.params, run.workspace
         source = RunStore(workspace).get(params["source_run"])
-        path = inside(workspace, params["result"])
-        verdict = source.verdict()
-        backed = {item.path: item.sha256 for item in verdict.evidence} if verdict else {}
-        if not path.is_file() or backed.get(params["result"]) != sha256_of(path):
-            raise Refused(
-                f"{params['result']} is not what run {source.id} was judged by any more: run the load test again."
-            )
-        result = read_result(path)
+        sha256 = unchanged_sha256(source, params["result"])
+        result = read_result(inside(workspace, params["result"]))
         if result is None:
             raise Refused(f"{params['result']} is not a load test's result: run the load test again.")
         document = resolve_document(params["document"], workspace)
-        there = document.source == "workspace"
-        text = document.text if there else ""
-        mine = baseline_of(result, source.intent, params["result"], backed[params["result"]])
+        text = document.workspace_text
+        mine = baseline_of(result, source.intent, params["result"], sha256)
         runs = [mine, *_repeated(run, mine)]
         single = SHORT if params["repeats"] and len(runs) == 1 else params["single"]
         pool = pooled(runs)
         spreads = seen_spreads(RunStore(workspace), mine.compared)
         record = compare(pool, read_baselines(text, params["document"]), params["percent"], spreads, single)
         record |= {"v": 1, "source_run": source.id, "document": params["document"], "identity": pool.baseline.identity}
-        record["document_sha256"] = hashlib.sha256(text.encode()).hexdigest() if there else None
+        record["document_sha256"] = document.sha256
         record["results"] = [
             {"identity": one.identity, "metrics": [asdict(row) for row in one.metrics]} for one in runs
         ]
@@ -126,10 +115,7 @@ class BaselineDrift:
         if record["propose"]:
             baseline = pool.backed_by(recorded_path(comparison, workspace), sha256_of(comparison))
             new = with_baseline(text or _NEW_DOCUMENT, baseline, params["document"])
-            write_atomic(run.folder / PROPOSED, new.encode())
-            diff = unified_diff(text, new, params["document"])
-            write_json(run.folder / PROPOSAL, {"proposed_sha256": sha256_of(run.folder / PROPOSED), "diff": diff})
-            print(diff, end="")
+            write_json(run.folder / PROPOSAL, propose_text(run, params["document"], text, new))
         for change in record["changes"]:
             print(f"{change['name']}: {change['value']:.4g}, baseline {change['baseline']:.4g} {change['unit']}")
         print(record["reason"])
@@ -149,9 +135,8 @@ class BaselineDrift:
                 )
             ]
         metrics: dict[str, float | None] = {f"{change.name}_worse_percent": change.worse_percent for change in found}
-        answer = accepted(run)
-        if answer is not None:
-            word = f"accepted by {answer.get('by')} at {answer.get('at_utc')}"
+        word = acceptance(run)
+        if word is not None:
             gates = [
                 gate if gate.outcome is Outcome.PASS else replace(gate, outcome=Outcome.PASS, reason=word)
                 for gate in gates
@@ -198,7 +183,7 @@ def _single(context: Context, source: Run, artifact: Artifact, repeats: Repeats)
 
 
 def _repeat_artifacts(run: Run) -> list[Artifact]:
-    return [artifact for artifact in run.intent.artifacts if artifact.schema == SCHEMA]
+    return [artifact for artifact in run.intent.artifacts if artifact.schema == LOAD_TEST_SCHEMA]
 
 
 def _repeated(run: Run, mine: Baseline) -> list[Baseline]:
@@ -211,7 +196,7 @@ def _repeated(run: Run, mine: Baseline) -> list[Baseline]:
     """
     found = []
     for artifact in _repeat_artifacts(run):
-        path = workspace_of(run) / artifact.path
+        path = run.workspace / artifact.path
         result = read_result(path)
         if result is None or result.ours.get("partial"):
             print(f"{artifact.path} is missing or not whole: there are no repeats to compare")
@@ -247,36 +232,10 @@ def _question(run: Run, record: dict[str, Any], repeats: list[Gate]) -> dict[str
         record = record | proposal
     if "proposed_sha256" not in record:  # it ended before its proposal was written; its exit code says so
         return None
-    return accept_question(
-        run, record, PROPOSED, f"{record['reason']}. Accept this run as the baseline in {record['document']}?"
-    )
+    return accept_question(run, record, f"{record['reason']}. Accept this run as the baseline in {record['document']}?")
 
 
 def threshold_percent(text: str) -> float:
     """The drift that a step's words allow (`>5%`); 5 where they name none."""
     match = _PERCENT.search(text)
     return float(match[1]) if match else DEFAULT_PERCENT
-
-
-def _newest_result(context: Context) -> tuple[Run, Artifact]:
-    """The newest passing load test of the section, and its result.
-
-    Raises:
-        Refused: there is none, or only smoke runs outside a demo workspace.
-    """
-    smoke = False
-    for run in section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS):
-        artifact = next((item for item in run.intent.artifacts if item.schema == SCHEMA), None)
-        if artifact is None or not passed(run.verdict()):
-            continue
-        if run.intent.preset is not None and not context.demo:
-            smoke = True
-            continue
-        if not Path(context.workspace / artifact.path).is_file():
-            raise Refused(f"{artifact.path} of run {run.id} is gone: run the load test again.")
-        return run, artifact
-    if smoke:
-        raise Refused(
-            "this section has passed only as a smoke run, which makes no baseline: run the load test in full."
-        )
-    raise Refused("no load test of this section has passed yet, so there is nothing to compare: run it first.")

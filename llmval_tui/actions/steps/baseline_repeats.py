@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.command.argv import value_of, with_value
-from llmval_tui.actions.command.gpu_count import gpus_there
+from llmval_tui.actions.command.gpu_count import available_gpus
 from llmval_tui.actions.documents.baseline_table import Baseline, plain
 from llmval_tui.actions.judges.load_test_result import LoadResult
 from llmval_tui.actions.section_runs import command_of
@@ -84,7 +84,7 @@ def _refusal(context: Context, command: Command, artifact: Artifact, result: Loa
         return f"{missing[0]} is not there any more"
     if str(result.identity.get("device")) == "cpu":
         return ""
-    needed, there = int(result.identity.get("tensor_parallel") or 1), gpus_there(context)
+    needed, there = int(result.identity.get("tensor_parallel") or 1), available_gpus(context)
     return f"it needs {needed} GPUs and this machine has {there}" if there < needed else ""
 
 

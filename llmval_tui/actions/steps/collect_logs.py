@@ -10,7 +10,7 @@ from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.command.freeze import runner_python
 from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_REPRO, RESULT
 from llmval_tui.actions.judges.compile_bundle import bundles_of, packed
-from llmval_tui.actions.section_runs import ended_runs, inherited, perform_command, workspace_of
+from llmval_tui.actions.section_runs import ended_runs, inherited, perform_command
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_json
 from llmval_tui.foundation.paths import bundled, inside
@@ -73,7 +73,7 @@ class CollectLogs:
         )
 
     def perform(self, run: Run) -> int:
-        workspace = workspace_of(run)
+        workspace = run.workspace
         store = RunStore(workspace)
         for target in run.intent.params["targets"]:
             folder = inside(workspace, target["folder"])
@@ -95,7 +95,7 @@ class CollectLogs:
     def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
         gates, total, size = [], 0, 0
         for target in run.intent.params["targets"]:
-            folder = workspace_of(run) / target["folder"]
+            folder = run.workspace / target["folder"]
             manifest = read_json(folder / LOG_MANIFEST)
             files: list[dict[str, Any]] = manifest.get("files", []) if isinstance(manifest, dict) else []
             gates.append(_logs_gate(folder, files))

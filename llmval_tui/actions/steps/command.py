@@ -1,6 +1,5 @@
 """Run a command of the checklist; its exit code, its artifacts and the figures in them are the judgement."""
 
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -8,21 +7,9 @@ from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.command.freeze import Built, build
 from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
-from llmval_tui.actions.command.runner_catalog import (
-    COMPILE_SCHEMA,
-    POWER_SUMMARY_SCHEMA,
-    POWER_SWEEP,
-    SWEEP,
-    TRACE_SCHEMA,
-)
-from llmval_tui.actions.gates.artifacts import others_work
-from llmval_tui.actions.judges.compile_study import judge_compile
-from llmval_tui.actions.judges.load_test import SCHEMA, judge_load_test
-from llmval_tui.actions.judges.long_context import SCHEMA as LONG_CONTEXT_SCHEMA
-from llmval_tui.actions.judges.long_context import judge_long_context
-from llmval_tui.actions.judges.power_summary import judge_power_summary
-from llmval_tui.actions.judges.power_sweep import judge_sweep
-from llmval_tui.actions.judges.trace import judge_trace
+from llmval_tui.actions.command.runner_catalog import POWER_SWEEP_SCHEMA
+from llmval_tui.actions.gates.artifacts import written_by_another_run
+from llmval_tui.actions.judges.by_schema import JUDGES
 from llmval_tui.actions.rules import command_spans
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import Artifact, Gate
@@ -37,7 +24,7 @@ class CommandAction:
     about = "Runs the item's command and judges its exit code, its artifacts and the figures in them."
 
     def propose(self, context: Context) -> Proposal:
-        built = build(context, the_command(context))
+        built = build(context, required_command(context))
         return proposal_of(self.name, context, [built], summary_of(built))
 
     def perform(self, run: Run) -> int:
@@ -56,11 +43,13 @@ def judge_results(
     summaries = []
     artifacts = run.intent.artifacts if artifacts is None else artifacts
     for artifact in artifacts:
-        judge = judge_of(run, artifact)
-        # A sweep goes on from cells of an earlier run, and says of each which run measured it.
-        if judge not in (None, judge_sweep) and others_work(run, artifact):
-            summaries.append(f"{artifact.path} is not what this run left, so nothing in it was judged")
-        elif judge is not None:
+        judge = JUDGES.get(artifact.schema or "")
+        if judge is None:
+            continue
+        # A sweep resumes the cells of an earlier run; its judge says which run measured each cell.
+        if artifact.schema != POWER_SWEEP_SCHEMA and written_by_another_run(run, artifact):
+            summaries.append(f"{artifact.path} is not the file that this run left, so its figures were not judged")
+        else:
             found, values, text = judge(run, artifact)
             gates += found
             metrics |= values
@@ -71,18 +60,7 @@ def judge_results(
     return gates, metrics, "; ".join(summaries), None
 
 
-def judge_of(
-    run: Run, artifact: Artifact
-) -> Callable[[Run, Artifact], tuple[list[Gate], dict[str, float | None], str]] | None:
-    """What judges the figures in an artifact; None where the format has none of its own."""
-    if run.intent.params.get("runner") == POWER_SWEEP and artifact.path.endswith(f"/{SWEEP}"):
-        return judge_sweep
-    by_schema = {SCHEMA: judge_load_test, COMPILE_SCHEMA: judge_compile, POWER_SUMMARY_SCHEMA: judge_power_summary}
-    by_schema |= {LONG_CONTEXT_SCHEMA: judge_long_context, TRACE_SCHEMA: judge_trace}
-    return by_schema.get(artifact.schema or "")
-
-
-def the_command(context: Context) -> str:
+def required_command(context: Context) -> str:
     """The one code span of the step that is a command.
 
     Raises:
@@ -146,7 +124,7 @@ def gpu_indices(built: list[Built], context: Context) -> list[int] | None:
 
     Ranks take the visible GPUs in order, as torch numbers them by their local rank.
     """
-    if all(value_of(one.shape.arguments, "--device") == "cpu" for one in built):
+    if all(value_of(one.argv.arguments, "--device") == "cpu" for one in built):
         return []
     chosen = context.options.gpus
     visible: list[int] = list(dict.fromkeys(chosen)) if chosen is not None else list(range(context.gpu_count or 0))
@@ -156,15 +134,15 @@ def gpu_indices(built: list[Built], context: Context) -> list[int] | None:
         if not all(part.isdecimal() for part in parts):  # UUIDs or MIG instances
             return None
         visible = [int(part) for part in parts]
-    if any(devices := [values_of(one.shape.arguments, "--devices") for one in built]):
+    if any(devices := [values_of(one.argv.arguments, "--devices") for one in built]):
         wanted = [word for words in devices for word in words]
         if "all" in wanted:
             return visible or None
         return sorted({visible[int(word)] for word in wanted if word.isdecimal() and int(word) < len(visible)}) or None
     counts = [
         one.command.nproc
-        or demand_of(one.shape).gpus
-        or implied_gpus(one.script.runner if one.script else None, one.shape)
+        or demand_of(one.argv).gpus
+        or implied_gpus(one.script.runner if one.script else None, one.argv)
         for one in built
     ]
     return visible[: max(counts)] if all(counts) and visible else None
@@ -172,19 +150,17 @@ def gpu_indices(built: list[Built], context: Context) -> list[int] | None:
 
 def summary_of(built: Built) -> str:
     """One sentence that says what will run, on what, for how long."""
-    name = Path(built.shape.script or built.shape.program).name
+    name = Path(built.argv.script or built.argv.program).name
     count = built.command.nproc
-    duration = value_of(built.shape.arguments, "--duration")
+    duration = value_of(built.argv.arguments, "--duration")
     parts = [f"Runs {name}"]
     if count:
-        on_cpu = value_of(built.shape.arguments, "--device") == "cpu"
+        on_cpu = value_of(built.argv.arguments, "--device") == "cpu"
         parts.append(f"in {count} ranks on the CPU" if on_cpu else f"on {count} GPU{'s' if count > 1 else ''}")
-    elif value_of(built.shape.arguments, "--device") == "cpu":
-        ranks = demand_of(built.shape).gpus
+    elif value_of(built.argv.arguments, "--device") == "cpu":
+        ranks = demand_of(built.argv).gpus
         parts.append(f"in {ranks} ranks on the CPU" if ranks else "on the CPU")
-    elif gpus := demand_of(built.shape).gpus or implied_gpus(
-        built.script.runner if built.script else None, built.shape
-    ):
+    elif gpus := demand_of(built.argv).gpus or implied_gpus(built.script.runner if built.script else None, built.argv):
         parts.append(f"on {gpus} GPU{'s' if gpus > 1 else ''}")
     if duration:
         parts.append(f"for {duration} s")

@@ -3,19 +3,19 @@
 from typing import Any
 
 from llmval_tui.actions.api import Context, Proposal
-from llmval_tui.actions.command.environment import MULTICAST_OFF, applied, changes
+from llmval_tui.actions.command.environment import ENV_EXPORT, MULTICAST_OFF, applied, changes
 from llmval_tui.actions.command.resolve import resolve_document
 from llmval_tui.actions.documents.env_block import environment_block
+from llmval_tui.actions.documents.proposal import required_document
 from llmval_tui.actions.gates.topology import judge_topology, topology_lines
-from llmval_tui.actions.section_runs import perform_command, section_runs, the_document, workspace_of
+from llmval_tui.actions.section_runs import perform_command
 from llmval_tui.checklist.lexer import quote
-from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, write_atomic, write_json
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.inventory import gpu_inventory
 from llmval_tui.runs.records import Artifact, Gate, Outcome
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run
 
 _FOLDER = "artifacts/env"
 _SAYS = {"NCCL_P2P_DISABLE": "1", "NCCL_P2P_LEVEL": "PCI"}  # left over from a PCIe fallback: they hide NVLink
@@ -24,13 +24,13 @@ _SAYS = {"NCCL_P2P_DISABLE": "1", "NCCL_P2P_LEVEL": "PCI"}  # left over from a P
 class EnvExport:
     """Variables from a document's block, applied to the runs of the same section and to nothing else."""
 
-    name = "env_export"
+    name = ENV_EXPORT
     title = "export an environment"
     about = "Reads the variables from the document's block and gives them to this section's runs."
     directives = frozenset({"document", "env"})
 
     def propose(self, context: Context) -> Proposal:
-        name = the_document(context, "with the environment block")
+        name = required_document(context, "with the environment block")
         document = resolve_document(name, context.workspace)
         if document.source == "absent":
             raise Refused(f"there is no {name} in {context.workspace}: write it, or correct the path.")
@@ -70,7 +70,7 @@ class EnvExport:
             print(f"{change['name']}: {change['old'] or '(not set)'} → {state}")
         for line in params["conflicts"]:
             print(f"note: {line}")
-        base = workspace_of(run) / _FOLDER
+        base = run.workspace / _FOLDER
         base.mkdir(parents=True, exist_ok=True)
         record = {
             "v": 1,
@@ -94,7 +94,7 @@ class EnvExport:
 
     def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
         params = run.intent.params
-        record = read_json(workspace_of(run) / _FOLDER / f"{run.id}.json")
+        record = read_json(run.workspace / _FOLDER / f"{run.id}.json")
         wanted: dict[str, str] = params["variables"]
         if not isinstance(record, dict):
             gate = Gate("variables", Outcome.FAIL, "no record", f"{len(wanted)} variables written")
@@ -124,39 +124,3 @@ def leftover_lines(wanted: dict[str, str], context: Context) -> list[str]:
         if context.environment.get(name) == value and name not in wanted:
             lines.append(f"{name}={value} is kept: NVLink multicast stays off")
     return lines
-
-
-def newest_export(store: RunStore, checklist: Checklist, section: str) -> Run | None:
-    """The section's newest export of an environment, where it did not fail (no GPU to look at is no failure).
-
-    No older one stands in for it: that may be of another document, or of a topology that is no longer there.
-    """
-    run = _newest(store, checklist, section)
-    return run if run is not None and _holds(run) else None
-
-
-def withheld_export(store: RunStore, checklist: Checklist, section: str) -> str | None:
-    """Why the section's commands get no variables though an export was run; None where they do, or none was."""
-    run = _newest(store, checklist, section)
-    if run is None or _holds(run):
-        return None
-    verdict = run.verdict()
-    word = f"was judged {verdict.outcome}" if verdict else "is not judged yet"
-    return f"without the section's environment: its newest export, run {run.id}, {word}"
-
-
-def _newest(store: RunStore, checklist: Checklist, section: str) -> Run | None:
-    return next(iter(section_runs(store, checklist, section, {EnvExport.name})), None)
-
-
-def _holds(run: Run) -> bool:
-    verdict = run.verdict()
-    return verdict is not None and verdict.outcome in (Outcome.PASS, Outcome.INCONCLUSIVE)
-
-
-def section_environment(store: RunStore, checklist: Checklist, step: Step) -> dict[str, str]:
-    """The variables that the section's newest environment export gives to the commands of `step`; empty without one."""
-    if checklist.find(step.key) is None:
-        raise Refused(f"step {step.number} is not in {checklist.path.name} any more: reload the checklist.")
-    run = newest_export(store, checklist, step.section)
-    return dict(run.intent.params["variables"]) if run is not None else {}

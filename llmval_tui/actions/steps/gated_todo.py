@@ -5,7 +5,8 @@ from typing import Any
 
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.command.argv import value_of, values_of
-from llmval_tui.actions.judges.long_context import SCHEMA, passed_lengths, read_long_context
+from llmval_tui.actions.command.runner_catalog import LONG_CONTEXT_SCHEMA
+from llmval_tui.actions.judges.long_context import passed_lengths, read_long_context
 from llmval_tui.actions.rules import choose, prose
 from llmval_tui.actions.section_runs import (
     COMMAND_ACTIONS,
@@ -14,7 +15,6 @@ from llmval_tui.actions.section_runs import (
     passed,
     perform_command,
     section_runs,
-    workspace_of,
 )
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
@@ -56,7 +56,7 @@ class GatedTodo:
         )
 
     def perform(self, run: Run) -> int:
-        store = RunStore(workspace_of(run))
+        store = RunStore(run.workspace)
         record: list[dict[str, Any]] = []
         for run_id in run.intent.params["runs"]:
             other = store.get(run_id)
@@ -73,7 +73,7 @@ class GatedTodo:
         return 0
 
     def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
-        store = RunStore(workspace_of(run))
+        store = RunStore(run.workspace)
         gates = []
         for run_id in run.intent.params["runs"]:
             verdict = store.get(run_id).verdict()
@@ -159,10 +159,10 @@ def covered(run: Run, *, demo: bool) -> set[int]:
 
     Lengths count as they ran, divided by --length-divisor, except in a demo workspace: its trials stand for the real.
     """
-    results = {artifact.path for artifact in run.intent.artifacts if artifact.schema == SCHEMA}
+    results = {artifact.path for artifact in run.intent.artifacts if artifact.schema == LONG_CONTEXT_SCHEMA}
     if not results or demo:
         return {length for command in run.intent.commands for length in _asked(tuple(command.argv), demo)}
-    verdict, workspace, found = run.verdict(), workspace_of(run), set[int]()
+    verdict, workspace, found = run.verdict(), run.workspace, set[int]()
     for item in verdict.evidence if verdict else ():
         path = locate(workspace / item.path, item.sha256, run.folder).path if item.path in results else None
         result = read_long_context(path) if path is not None else None

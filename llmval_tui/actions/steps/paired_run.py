@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.api import Context, Proposal
-from llmval_tui.actions.command.argv import same_flag, shape_of
+from llmval_tui.actions.command.argv import parse_argv, same_flag
 from llmval_tui.actions.command.freeze import build
 from llmval_tui.actions.command.runner_catalog import COMPILE_SCHEMA
-from llmval_tui.actions.gates.artifacts import others_work
+from llmval_tui.actions.gates.artifacts import written_by_another_run
 from llmval_tui.actions.judges.compile_study import Judged, read_study, side_by_side
 from llmval_tui.actions.rules import choose, command_spans, flag_spans
 from llmval_tui.actions.steps.command import CommandAction, judge_results, proposal_of
@@ -35,7 +35,7 @@ class PairedRun(CommandAction):
             build(context, without.shell_text(), label="with", extra=flags, variant="with"),
             build(context, without.shell_text(), label="without", variant="without"),
         ]
-        name = Path(built[0].shape.script or built[0].shape.program).name
+        name = Path(built[0].argv.script or built[0].argv.program).name
         summary = f"Runs {name} of item {number} twice, with and without {' '.join(flags)}, and sets them side by side."
         return proposal_of(self.name, context, built, summary, flags=list(flags), base=number)
 
@@ -63,7 +63,7 @@ def _side_by_side(run: Run) -> list[Judged]:
     halves = []
     for variant in ("with", "without"):
         own = [item for item in run.intent.artifacts if item.path in outputs[variant] and item.schema == COMPILE_SCHEMA]
-        result = read_study(run, own[0]) if own and not others_work(run, own[0]) else None
+        result = read_study(run, own[0]) if own and not written_by_another_run(run, own[0]) else None
         if result is None:
             return []
         halves.append(result)
@@ -120,5 +120,5 @@ def _without(parsed: ParsedCommand, flags: tuple[str, ...]) -> ParsedCommand:
             kept.append(word)
         elif name in takes_value and "=" not in word.value and words:
             words.pop(0)
-    shape_of([word.value for word in kept])  # the flags may not have been the command itself
+    parse_argv([word.value for word in kept])  # the flags may not have been the command itself
     return replace(parsed, words=tuple(kept))

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmval_tui.actions.api import Context, Proposal
-from llmval_tui.actions.command.argv import shape_of
+from llmval_tui.actions.command.argv import parse_argv
 from llmval_tui.actions.command.freeze import build
 from llmval_tui.actions.command.resolve import resolve_script
 from llmval_tui.actions.section_runs import COMMAND_ACTIONS, inherited, section_runs
-from llmval_tui.actions.steps.command import CommandAction, proposal_of, the_command
+from llmval_tui.actions.steps.command import CommandAction, proposal_of, required_command
 from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
 from llmval_tui.checklist.lexer import PLACEHOLDER
 from llmval_tui.foundation.errors import Refused
@@ -26,9 +26,9 @@ class Summary(CommandAction):
     about = "Finds the newest results, runs the item's analyzer over exactly those files, and judges its summary."
 
     def propose(self, context: Context) -> Proposal:
-        parsed = parse_command(the_command(context), now=context.now, environment=context.environment)
+        parsed = parse_command(required_command(context), now=context.now, environment=context.environment)
         # What cannot run is told before any file is looked for: the missing runner is the nearer reason.
-        script = shape_of([word.value for word in parsed.words]).script
+        script = parse_argv([word.value for word in parsed.words]).script
         if script is not None:
             resolve_script(script, context.workspace)
         if context.options.preset is not None and not context.demo:

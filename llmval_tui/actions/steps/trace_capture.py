@@ -6,15 +6,15 @@ from datetime import UTC
 
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.command import presets
-from llmval_tui.actions.command.argv import shape_of, value_of
+from llmval_tui.actions.command.argv import parse_argv, value_of
+from llmval_tui.actions.command.environment import section_environment
 from llmval_tui.actions.command.freeze import build
-from llmval_tui.actions.command.gpu_count import TENSOR_PARALLEL, gpus_there, largest_power_of_two
+from llmval_tui.actions.command.gpu_count import TENSOR_PARALLEL, available_gpus, largest_power_of_two
 from llmval_tui.actions.command.resolve import resolve_script
 from llmval_tui.actions.command.runner_catalog import TRACE
-from llmval_tui.actions.judges.trace_options import from_environment, own_value, same_value, variable
+from llmval_tui.actions.judges.trace import default_of, from_environment, same_flag_value, variable
 from llmval_tui.actions.rules import prose
-from llmval_tui.actions.steps.command import CommandAction, proposal_of, the_command
-from llmval_tui.actions.steps.env_export import section_environment
+from llmval_tui.actions.steps.command import CommandAction, proposal_of, required_command
 from llmval_tui.checklist.command import parse_command
 
 _PROFILER, _FOLDER = "--profiler", "--output-dir"
@@ -29,15 +29,15 @@ class TraceCapture(CommandAction):
     about = "Runs the item's profiling script on the GPUs and keeps the trace it writes."
 
     def propose(self, context: Context) -> Proposal:
-        text = the_command(context)
+        text = required_command(context)
         parsed = parse_command(text, now=context.now, environment=context.environment)
         if parsed.has_date:
             parsed = parsed.fill(context.now.strftime("%Y%m%d"))
-        shape = shape_of(list(parsed.argv))
-        script = resolve_script(shape.script, context.workspace) if shape.script is not None else None
+        argv = parse_argv(list(parsed.argv))
+        script = resolve_script(argv.script, context.workspace) if argv.script is not None else None
         if script is None or script.runner != TRACE:
             built = build(context, text)
-            name = built.shape.script or built.shape.program
+            name = built.argv.script or built.argv.program
             return proposal_of(self.name, context, [built], f"Runs {name} and keeps the trace it writes.")
         own = from_environment(parsed.environment)
         around = {**context.environment, **section_environment(context.store, context.checklist, context.step)}
@@ -46,23 +46,23 @@ class TraceCapture(CommandAction):
         if set_so.get(_PROFILER) == "auto":
             del set_so[_PROFILER]  # decided here, as the script would
         wanted = {**decided, **set_so}
-        extra = [word for flag, value in wanted.items() if value_of(shape.arguments, flag) is None
+        extra = [word for flag, value in wanted.items() if value_of(argv.arguments, flag) is None
                  for word in (flag, value)]  # fmt: skip
         built = build(context, text, extra=tuple(extra))
-        by_nsys = value_of(built.shape.arguments, "--profiler") == "nsys"
+        by_nsys = value_of(built.argv.arguments, "--profiler") == "nsys"
         asked = [flag for flag in set_so if flag in extra and flag not in own]
         if not by_nsys and _NSIGHT.search(prose(context.step)):
             why = "as TRACE_PROFILER says" if _PROFILER in asked else _why(context)
             built.deviations.append(f"a trace by PyTorch's profiler instead of Nsight Systems ({why})")
             asked = [flag for flag in asked if flag != _PROFILER]
-        built.deviations.extend(_deviations(asked, wanted, decided, built.shape.arguments))
+        built.deviations.extend(_deviations(asked, wanted, decided, built.argv.arguments))
         tool = "Nsight Systems" if by_nsys else "PyTorch's profiler"
         return proposal_of(self.name, context, [built], f"Traces the engine under load with {tool}.")
 
 
 def _decided(context: Context) -> dict[str, str]:
     """The script's own defaults, decided now: what is proposed is what runs, and where it writes is known."""
-    gpus = gpus_there(context)
+    gpus = available_gpus(context)
     found = {
         _FOLDER: f"artifacts/traces/{context.now.astimezone(UTC):%Y%m%dT%H%M%SZ}",
         _PROFILER: "nsys" if gpus and _nsys(context) else "torch",
@@ -80,9 +80,9 @@ def _deviations(
     found = []
     for flag in asked:
         value = wanted[flag]
-        default = decided.get(flag) or own_value(flag, arguments)
+        default = decided.get(flag) or default_of(flag, arguments)
         replaced = value_of(arguments, flag) != value  # by a preset, which says so itself
-        if flag != _FOLDER and not replaced and (default is None or not same_value(value, default)):
+        if flag != _FOLDER and not replaced and (default is None or not same_flag_value(value, default)):
             instead = f" instead of {default}" if default is not None else ""
             found.append(f"{flag.removeprefix('--')} {value}{instead} ({variable(flag)} is set)")
     return found
@@ -93,6 +93,6 @@ def _nsys(context: Context) -> bool:
 
 
 def _why(context: Context) -> str:
-    if not gpus_there(context):
+    if not available_gpus(context):
         return "the run is on a CPU"
     return "as the command asks" if _nsys(context) else "nsys is not on the PATH"

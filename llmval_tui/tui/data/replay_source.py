@@ -127,7 +127,7 @@ class ReplayWorkspace(Workspace):
         self._shown = RecordedRun(replay)
         self._list = checklist_for(replay.run)
         # artifacts/runs/<id>, as runs lie; what the run left is looked for there.
-        self._root = replay.run.folder.absolute().parents[2]
+        self._root = replay.run.workspace
 
     def snapshot(self, selection: Selection) -> Snapshot:
         now = self._replay.timeline.now_ns

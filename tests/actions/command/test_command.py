@@ -8,8 +8,8 @@ import pytest
 from llmval_runners.engine.shapes import SHAPES
 
 from llmval_tui.actions.api import Options
-from llmval_tui.actions.command.argv import shape_of, value_of, with_value
-from llmval_tui.actions.command.gpu_count import gpus_there
+from llmval_tui.actions.command.argv import parse_argv, value_of, with_value
+from llmval_tui.actions.command.gpu_count import available_gpus
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
 
@@ -77,7 +77,7 @@ def test_a_runner_of_a_later_release_is_refused_by_name(workspace, no_runners):
 def test_a_gpu_that_is_not_there_is_named(workspace, gpus: int, said: str) -> None:
     context = workspace.context("Run `python inference_server_load_test.py`", gpus=gpus)
     with pytest.raises(Refused, match=re.escape(said)):
-        gpus_there(replace(context, options=Options(gpus=(9, 9))))
+        available_gpus(replace(context, options=Options(gpus=(9, 9))))
 
 
 def test_fewer_gpus_are_refused_then_adapted_everywhere(workspace):
@@ -209,8 +209,8 @@ def test_multicast_is_never_turned_on(workspace):
     ],
 )
 def test_shapes(words, launcher, script):
-    shape = shape_of(words)
-    assert (shape.launcher, shape.script) == (launcher, script)
+    argv = parse_argv(words)
+    assert (argv.launcher, argv.script) == (launcher, script)
 
 
 def test_flags_are_replaced_in_place():

@@ -428,7 +428,7 @@ def test_an_edit_meanwhile_and_a_changed_artifact_are_refused(workspace, noted):
 
 
 def test_nothing_to_note_is_said(workspace, run_of):
-    assert "nothing to note" in (workspace.propose(LIST, "4.2").refusal or "")
+    assert "no long-context run of this section has passed yet" in (workspace.propose(LIST, "4.2").refusal or "")
     workspace.write("docs/f.md", f"{END}\n{BEGIN}\n")
     workspace.judge(run_of(), Outcome.PASS)
     assert "repair its markers" in (workspace.propose(LIST, "4.2").refusal or "")

@@ -11,9 +11,9 @@ from llmval_runners.tracing import options
 
 from llmval_tui.actions.command.argv import value_of
 from llmval_tui.actions.gates.artifacts import artifact_gates, schema_problem
-from llmval_tui.actions.judges.trace_options import DEFAULTS, MODEL, same_value, variable
+from llmval_tui.actions.judges.trace import DEFAULTS, MODEL, same_flag_value, variable
 from llmval_tui.actions.registry import action_named
-from llmval_tui.actions.steps.command import the_command
+from llmval_tui.actions.steps.command import required_command
 from llmval_tui.runs.records import Outcome, worst
 from llmval_tui.runs.store import Run
 
@@ -159,7 +159,7 @@ def test_every_flag_that_a_variable_sets_is_known_with_its_default(monkeypatch: 
         if flag == "--output-dir":
             assert default is None
         else:
-            assert default is None if theirs_of_flag is None else same_value(default or "", str(theirs_of_flag))
+            assert default is None if theirs_of_flag is None else same_flag_value(default or "", str(theirs_of_flag))
         value = "auto" if flag in ("--fp8-mode", "--device", "--profiler") else "3"
         monkeypatch.setenv(variable(flag), value)
     chosen = options.parse([])
@@ -293,5 +293,5 @@ def test_a_summary_out_of_its_format_is_no_trace(trace_run) -> None:
 def test_the_bundled_list_has_the_item_too(workspace) -> None:
     text = (Path(__file__).parents[3] / "docs" / "llm_validation_checklist.md").read_text()
     context = workspace.context(text, "1.3")
-    assert the_command(context).endswith("capture_fp8_flexattention_traces.sh")
+    assert required_command(context).endswith("capture_fp8_flexattention_traces.sh")
     assert action_named("trace_capture").propose(context).deviations == (INSTEAD,)

@@ -155,7 +155,7 @@ def test_a_result_that_changed_since_it_was_judged_is_refused(workspace, load_ru
     run = workspace.run(workspace.context(LIST, "1.2"), workspace.propose(LIST, "1.2"))
     workspace.write("artifacts/r.json", json.dumps({}))
     assert perform.main([str(run.folder)]) == 2
-    assert "run the load test again" in capsys.readouterr().err
+    assert "changed after run" in capsys.readouterr().err
 
 
 def test_what_is_no_evidence_makes_no_baseline(workspace, load_run):

@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from llmval_tui.actions import perform
+from llmval_tui.actions.command.environment import newest_export, section_environment
 from llmval_tui.actions.documents.env_block import environment_block
 from llmval_tui.actions.gates.topology import judge_topology
 from llmval_tui.actions.registry import action_named
-from llmval_tui.actions.steps.env_export import newest_export, section_environment
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs.records import Outcome

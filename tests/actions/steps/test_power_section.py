@@ -9,10 +9,10 @@ import pytest
 
 from llmval_tui.actions import perform
 from llmval_tui.actions.accept import accept
-from llmval_tui.actions.command.runner_catalog import COMPILE_REPRO, POWER_SWEEP, TRACE, in_folder
-from llmval_tui.actions.documents.power_tables import BEGIN, END, with_tables
+from llmval_tui.actions.command.runner_catalog import COMPILE_REPRO, POWER_SWEEP, TRACE, artifacts_in
+from llmval_tui.actions.documents.marker_block import POWER_BEGIN, POWER_END, with_power_tables
 from llmval_tui.actions.gates.artifacts import schema_problem
-from llmval_tui.actions.judges.power_cell import doubts
+from llmval_tui.actions.judges.power_cell import problems_of
 from llmval_tui.actions.registry import action_named
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_json
@@ -54,7 +54,7 @@ def judged(run):
 def test_every_schema_that_an_item_promises_is_there(tmp_path):
     path = tmp_path / "empty.json"
     path.write_text("{}")
-    promised = {item.schema for runner in (COMPILE_REPRO, POWER_SWEEP, TRACE) for item in in_folder(runner, "x")}
+    promised = {item.schema for runner in (COMPILE_REPRO, POWER_SWEEP, TRACE) for item in artifacts_in("x", runner)}
     assert len(promised - {None}) == 3
     for schema in promised - {None}:
         assert "lacks" not in schema_problem(path, schema)
@@ -126,12 +126,12 @@ def test_a_cell_that_is_missing_or_damaged_is_told(workspace):
 )
 def test_the_word_valid_is_not_trusted(workspace, path, value, said):
     cell = power_cell("bf16")
-    assert doubts(cell) == []
+    assert problems_of(cell) == []
     place = cell["phases"]["prefill"]
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    assert said in " ".join(doubts(cell))
+    assert said in " ".join(problems_of(cell))
     assert judged(swept(workspace, cell, REFUSED))[1] is Outcome.INVALID
 
 
@@ -144,16 +144,16 @@ def test_energy_is_what_the_gpus_own_counters_say(workspace):
     for trial in phase["trials"]:
         trial["energy_j"] /= 10
     phase["joules_per_token"] /= 10
-    assert doubts(cell) == ["prefill: a trial's energy_j is 3000.0 and its steps, window and counters give 30000"]
+    assert problems_of(cell) == ["prefill: a trial's energy_j is 3000.0 and its steps, window and counters give 30000"]
     assert judged(swept(workspace, cell, REFUSED))[1] is Outcome.INVALID
 
 
 def test_a_cell_without_gpus_or_without_a_phase_is_doubted():
     cell = power_cell("bf16")
     cell["identity"]["gpus"] = []
-    assert "it names no GPU" in doubts(cell)[0]
+    assert "it names no GPU" in problems_of(cell)[0]
     cell = power_cell("bf16", settings={**SETTINGS, "phases": ["prefill", "decode"]})
-    assert doubts(cell) == ["prefill measured, prefill and decode asked for"]
+    assert problems_of(cell) == ["prefill measured, prefill and decode asked for"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_the_published_cells_hold():
     cells = [read_json(path) for path in sorted(PUBLISHED.glob("*L-*.json"))]
     valid = [cell for cell in cells if cell["status"] == "valid"]
     assert (len(cells), len(valid)) == (18, 15)
-    assert [doubts(cell) for cell in valid] == [[]] * 15
+    assert [problems_of(cell) for cell in valid] == [[]] * 15
     settings = read_json(PUBLISHED / "sweep.json")["settings"]
     assert all(cell["settings"] == settings for cell in cells)
 
@@ -344,7 +344,7 @@ def test_the_newest_folder_is_shown_and_trials_look_at_trials(workspace):
     assert trial.artifacts[0].path == "artifacts/s_20260103.smoke.json"
 
 
-DOCUMENT = f"# Mine\r\n\r\nprose\r\n{BEGIN}\r\nold\r\n{END}\r\n\r\nmore\r\n"
+DOCUMENT = f"# Mine\r\n\r\nprose\r\n{POWER_BEGIN}\r\nold\r\n{POWER_END}\r\n\r\nmore\r\n"
 
 
 def test_tables_are_proposed_and_only_the_block_changes(workspace):
@@ -378,14 +378,14 @@ def test_tables_of_a_changed_summary_are_refused(workspace, capsys):
     workspace.write("docs/power.md", DOCUMENT)
     summarised(workspace)
     run = workspace.run(workspace.context(LIST, "3.3"), workspace.propose(LIST, "3.3"))
-    workspace.write("artifacts/s_20260102.md", f"{BEGIN}\n| forged |\n{END}\n")
+    workspace.write("artifacts/s_20260102.md", f"{POWER_BEGIN}\n| forged |\n{POWER_END}\n")
     assert perform.main([str(run.folder)]) == 2
-    assert "is not what run" in capsys.readouterr().err
+    assert "changed after run" in capsys.readouterr().err
 
 
 def test_markers_that_do_not_pair_up_are_refused(workspace):
-    workspace.write("docs/power.md", f"{BEGIN}\n")
+    workspace.write("docs/power.md", f"{POWER_BEGIN}\n")
     assert "repair its markers" in (workspace.propose(LIST, "3.3").refusal or "")
     with pytest.raises(Refused, match="repair"):
-        with_tables(f"{END}\n{BEGIN}\n", "x\n", "d.md")
-    assert with_tables("", "x\n", "d.md").endswith(f"{BEGIN}\nx\n{END}\n")
+        with_power_tables(f"{POWER_END}\n{POWER_BEGIN}\n", "x\n", "d.md")
+    assert with_power_tables("", "x\n", "d.md").endswith(f"{POWER_BEGIN}\nx\n{POWER_END}\n")
