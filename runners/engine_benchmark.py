@@ -2,7 +2,7 @@
 
 import sys
 
-from llmval_runners.process.rank_main import run_engine_benchmark
+from llmval_runners.benchmark.main import main
 
 if __name__ == "__main__":
-    run_engine_benchmark(sys.argv[1:])
+    main(sys.argv[1:])

@@ -2,7 +2,7 @@
 
 import sys
 
-from llmval_runners.process.rank_main import run_load_test
+from llmval_runners.load_test.main import main
 
 if __name__ == "__main__":
-    run_load_test(sys.argv[1:])
+    main(sys.argv[1:])

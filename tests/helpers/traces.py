@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fastjsonschema
-from llmval_runners.engine import profiler_ranges as ranges
+from llmval_runners.measure import profiler_ranges as ranges
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,22 +1,21 @@
 """The engine benchmark from start to end: ceilings, then an engine for each precision, backend and all-reduce."""
 
-import argparse
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 from llmval_runners.benchmark import collectives as benchmark_collectives
 from llmval_runners.benchmark.ceilings import ceilings
-from llmval_runners.benchmark.refusals import own_flags
+from llmval_runners.benchmark.options import BenchmarkOptions
 from llmval_runners.benchmark.rows import STEPS, Bench, Sizes, rows_of
-from llmval_runners.engine import loader as executor
-from llmval_runners.engine.config import Config, configure
+from llmval_runners.engine import loader
+from llmval_runners.engine.config import EngineConfig, configure, model_shape
 from llmval_runners.engine.engine import PlanChannel
 from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.engine.kv_cache import pages_for
 from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.settings import EngineSettings, FlagNames
 from llmval_runners.engine.weights import random_weights
-from llmval_runners.load_test.options import parse as load_test_options
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import write_json
@@ -24,13 +23,33 @@ from llmval_runners.process.files import write_json
 SCHEMA_VERSION = 1
 FP8_MODES = {"fp8": "native", "fp8-weights": "native", "transformer-engine": "transformer-engine"}
 FP8_KV = ("fp8", "transformer-engine")
+_SIZES = "--batches, --context, --prompts, --prompt or --long"
+
+
+def flag_names(precision: str) -> FlagNames:
+    """How this runner names the engine's settings; `precision` is the one of --precisions that is being set up."""
+    smaller = f"smaller {_SIZES}"
+    return FlagNames(
+        fp8=f"--precisions {precision}",
+        without_fp8="--precisions bf16",
+        native_fp8="--precisions fp8",
+        fp8_cache=f"--precisions {precision}",
+        without_fp8_cache="--precisions bf16",
+        ranks="--tensor-parallel-gpus",
+        smaller_cache=smaller,
+        larger_cache=smaller,
+        shorter_requests=smaller,
+        less_memory=f"a smaller --chunk, {_SIZES}",
+        or_checkpoint="",
+        tiny_model="--model tiny to try it on a CPU",
+    )
 
 
 class Benchmark:
     """One rank's benchmark. All ranks run it in lock-step; rank 0 prints and writes."""
 
     def __init__(
-        self, options: argparse.Namespace, events: EventLog, *, rank: int, world_size: int, local_rank: int
+        self, options: BenchmarkOptions, events: EventLog, *, rank: int, world_size: int, local_rank: int
     ) -> None:
         """Decides everything, does nothing heavy; raises Refused."""
         self.options, self.events = options, events
@@ -92,11 +111,10 @@ class Benchmark:
         """All rows of one engine."""
         config = self.configs[precision, backend]
         self.events.phase("load", f"{config.shape.name}, {precision}, {backend}")
-        with own_flags(precision):
-            runner = executor.load(config, random_weights(self.options.seed, config.device), parallel)
+        runner = loader.load(config, random_weights(self.options.seed, config.device), parallel)
         _fill(runner.cache.pool)
         self.kernels[f"{backend} {precision}"] = runner.attention.kernel
-        if (products := executor.fp8_kernel(runner.model)) is not None:
+        if (products := loader.fp8_kernel(runner.model)) is not None:
             self.fp8_kernels[precision] = products
         if runner.compiled is not None:
             made = runner.compiled.as_json()
@@ -160,7 +178,7 @@ class Benchmark:
             f"{row['context']:6} {row['value']:12.3f} {row['unit']:10} {rate}  {share}"
         )
 
-    def _write(self, config: Config, limits: dict[str, float]) -> None:
+    def _write(self, config: EngineConfig, limits: dict[str, float]) -> None:
         path = self.options.json
         if path is None or self.rank != 0:
             return
@@ -187,8 +205,16 @@ class Benchmark:
         )
         self.events.result(str(path))
 
-    def _config(self, precision: str, backend: str) -> Config:
-        """The load test's own configuration, so that the same decisions and refusals hold."""
+    def save_partial(self, why: str) -> None:
+        """Nothing is kept: the rows are printed as they come."""
+
+    def describe_error(self, error: Exception) -> str:
+        return str(error)
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+    def _config(self, precision: str, backend: str) -> EngineConfig:
         sizes, options = self.sizes, self.options
         page = 128 if precision != "float32" else 16
         batch, rows = max(sizes.batches), {*options.rows}
@@ -200,18 +226,24 @@ class Benchmark:
             (batch, max(served, sizes.context) + STEPS, rows & {"saturated"}),
             (1, 1, rows & {"all_reduce"}),
         ]
-        pages = max(count * pages_for(tokens, page) for count, tokens, wanted in loads if wanted)
-        longest = max(tokens for _, tokens, wanted in loads if wanted)
-        flags = [
-            "--model", options.model, "--device", options.device, "--attention-backend", backend, "--warmup", "0",
-            "--prompt-len", str(longest), "--output-len", "1", "--target-qps", "2", "--duration", "1", "--page-size",
-            str(page), "--kv-tokens", str(pages * page), "--max-batch", str(max(*sizes.batches, sizes.prompts)),
-            "--prefill-chunk", str(sizes.chunk), "--fp8-mode", FP8_MODES.get(precision, "none"), "--kv-dtype",
-            "fp8" if precision in FP8_KV else "auto", "--seed", str(options.seed),
-            "--compile-mode", options.compile_mode,
-        ]  # fmt: skip
-        with own_flags(precision):
-            return configure(load_test_options(flags), world_size=self.world_size, local_rank=self.local_rank)
+        pages = max(count * pages_for(tokens, page) for count, tokens, chosen in loads if chosen)
+        longest = max(tokens for _, tokens, chosen in loads if chosen)
+        flags = flag_names(precision)
+        settings = EngineSettings(
+            model=options.model,
+            device=options.device,
+            kv_dtype="fp8" if precision in FP8_KV else "auto",
+            fp8_mode=FP8_MODES.get(precision, "none"),
+            compile_mode=options.compile_mode,
+            attention_backend=backend,
+            max_batch=max(*sizes.batches, sizes.prompts),
+            prefill_chunk=sizes.chunk,
+            page_size=page,
+            kv_tokens=pages * page,
+            seed=options.seed,
+        )
+        shape = model_shape(settings, flags)
+        return configure(settings, shape, longest, world_size=self.world_size, local_rank=self.local_rank, flags=flags)
 
 
 def _fill(pool: torch.Tensor) -> None:

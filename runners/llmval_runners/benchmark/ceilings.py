@@ -11,15 +11,15 @@ import torch
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
     """Median time of `work`, by CUDA events on a GPU; one run before, not counted."""
     work()
-    taken = []
+    taken: list[float] = []
     for _ in range(repeats):
         if device.type == "cuda":
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # torch leaves it untyped
             start.record()
             work()
             end.record()
             end.synchronize()
-            taken.append(start.elapsed_time(end) / 1e3)
+            taken.append(float(start.elapsed_time(end)) / 1e3)
         else:
             begun = time.perf_counter()
             work()

@@ -54,7 +54,7 @@ def _replays(parallel: Parallel, tensor: torch.Tensor, repeats: int) -> list[flo
                 parallel.all_reduce(tensor)
         taken = []
         for _ in range(repeats + 1):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # torch leaves it untyped
             tensor.normal_().mul_(_FIRST)
             graph.replay()
             start.record()

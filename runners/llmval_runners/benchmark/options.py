@@ -1,10 +1,11 @@
 """The engine benchmark's flags; parsing needs no torch."""
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_runners.engine.shapes import SHAPES
-from llmval_runners.load_test.options import DEFAULT_MODEL
+from llmval_runners.engine.shapes import DEFAULT_MODEL, SHAPES
 from llmval_runners.process.arguments import Parser, count, natural
 from llmval_runners.process.errors import Refused
 
@@ -53,31 +54,73 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse; lists become lists, and what is not given gets the model's default. Raises Refused."""
-    options = parser().parse_args(argv)
-    lists = (("rows", ROWS), ("backends", BACKENDS), ("precisions", PRECISIONS), ("all_reduce", ALL_REDUCES))
-    for name, allowed in lists:
-        if getattr(options, name) is None:
-            continue
-        values = getattr(options, name).split(",")
-        if wrong := [value for value in values if value not in allowed]:
-            flag = f"--{name.replace('_', '-')}"
-            raise Refused(f"{flag} {wrong[0]!r} is none of {', '.join(allowed)}: pass some of these, between commas.")
-        setattr(options, name, values)
-    small = options.model == "tiny"
-    defaults = {
-        "context": (1088, 32), "prompts": (16, 2), "prompt": (4096, 64), "chunk": (8192, 64), "long": (65536, 128),
-    }  # fmt: skip
-    for name, (large, tiny) in defaults.items():
-        if getattr(options, name) is None:
-            setattr(options, name, tiny if small else large)
-    try:
-        options.batches = [int(part) for part in (options.batches or ("1,4" if small else "1,32,256")).split(",")]
-    except ValueError:
-        raise Refused(f"--batches {options.batches} is no list of numbers: pass one such as 1,32,256.") from None
-    if min(options.batches) < 1:
-        raise Refused(f"a batch of {min(options.batches)} is no batch: pass --batches of 1 or more.")
+@dataclass(frozen=True, slots=True)
+class BenchmarkOptions:
+    """The parsed flags, with the model's default sizes filled in; lengths in tokens."""
+
+    rows: list[str]
+    backends: list[str]
+    precisions: list[str]
+    all_reduce: list[str] | None
+    tensor_parallel_gpus: int | None
+    model: str
+    compile_mode: str
+    device: str
+    batches: list[int]
+    context: int
+    prompts: int
+    prompt: int
+    chunk: int
+    long: int
+    repeats: int
+    seed: int
+    json: Path | None
+
+
+def parse(argv: list[str]) -> BenchmarkOptions:
+    """Parse; raises Refused."""
+    found = parser().parse_args(argv)
+    small = found.model == "tiny"
+
+    def size(value: int | None, large: int, tiny: int) -> int:
+        return value if value is not None else tiny if small else large
+
+    options = BenchmarkOptions(
+        rows=_choices("--rows", found.rows, ROWS),
+        backends=_choices("--backends", found.backends, BACKENDS),
+        precisions=_choices("--precisions", found.precisions, PRECISIONS),
+        all_reduce=None if found.all_reduce is None else _choices("--all-reduce", found.all_reduce, ALL_REDUCES),
+        tensor_parallel_gpus=found.tensor_parallel_gpus,
+        model=found.model,
+        compile_mode=found.compile_mode,
+        device=found.device,
+        batches=_batches(found.batches or ("1,4" if small else "1,32,256")),
+        context=size(found.context, 1088, 32),
+        prompts=size(found.prompts, 16, 2),
+        prompt=size(found.prompt, 4096, 64),
+        chunk=size(found.chunk, 8192, 64),
+        long=size(found.long, 65536, 128),
+        repeats=found.repeats,
+        seed=found.seed,
+        json=found.json,
+    )
     if options.context <= 16 or options.long <= 16:
         raise Refused("a context moves by 32 tokens while it is measured: pass --context and --long above 16.")
     return options
+
+
+def _choices(flag: str, text: str, allowed: Sequence[str]) -> list[str]:
+    values = text.split(",")
+    if wrong := [value for value in values if value not in allowed]:
+        raise Refused(f"{flag} {wrong[0]!r} is none of {', '.join(allowed)}: pass some of these, between commas.")
+    return values
+
+
+def _batches(text: str) -> list[int]:
+    try:
+        batches = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise Refused(f"--batches {text} is no list of numbers: pass one such as 1,32,256.") from None
+    if min(batches) < 1:
+        raise Refused(f"a batch of {min(batches)} is no batch: pass --batches of 1 or more.")
+    return batches

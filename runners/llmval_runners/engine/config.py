@@ -1,133 +1,127 @@
-"""From what was asked to what this machine will do, or a refusal before any heavy work; never a silent fallback."""
+"""The engine's configuration: from the settings of a runner's flags to what this machine will do.
 
-import argparse
+Everything is decided here, or refused, before heavy work begins. Nothing falls back silently.
+"""
+
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from llmval_runners.engine import fp8
 from llmval_runners.engine.kv_cache import GIB, check_gpu_page, kv_formula, pages_for, refuse_longer
-from llmval_runners.engine.shapes import CPU_PARAMETERS, ModelShape, shape_by_name
+from llmval_runners.engine.settings import EngineSettings, FlagNames
+from llmval_runners.engine.shapes import CPU_PARAMETERS, DEFAULT_MODEL, ModelShape, shape_by_name
 from llmval_runners.engine.weights import checkpoint_shape
-from llmval_runners.load_test.arrivals import Lengths, Load, arrival_times, schedule
-from llmval_runners.load_test.metrics import Slo
-from llmval_runners.load_test.options import DEFAULT_MODEL, OVERRIDES
 from llmval_runners.process.errors import Refused
 
 FLEX_ELEMENTS = 2**31 - 1  # of a layer's keys: the reach of the 32-bit offsets of flex attention's kernels
+FLEX_PAGE = 128  # a page must not be smaller than the mask's block (pytorch#182593)
 CUDA_RESERVE = 0.10  # of the free memory, for activations and the allocator
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """What will run."""
+class EngineConfig:
+    """What the engine will run. `longest_context`: tokens of the longest context that a request will hold."""
 
     shape: ModelShape
     checkpoint: Path | None
     device: torch.device
     dtype: torch.dtype
     kv_dtype: torch.dtype
-    fp8: str  # none, native or transformer-engine
+    fp8_mode: str  # none, native or transformer-engine
     compile_mode: str  # off, smart or default
-    attention: str  # auto, flex or sdpa: the backend's own name goes into the result
+    attention_backend: str  # auto, flex or sdpa: the result has the name of the one that ran
     tensor_parallel: int
-    prompt: Lengths
-    output: Lengths
-    slo: Slo
     max_batch: int
-    chunk: int
+    prefill_chunk: int
     page_size: int
-    kv_tokens: int | None  # None: from `kv_bytes`, or from what is free once the weights are there
+    kv_tokens: int | None  # None: from `kv_bytes`, or from the free memory after the weights are loaded
     kv_bytes: int | None  # of each rank
-    options: argparse.Namespace  # for the rest: plain numbers that need no decision
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest context that any request will hold; of a search, whose trials draw anew, can hold."""
-        if self.options.find_max_qps:
-            return self.prompt.most + self.output.most - 1
-        load = self.load()
-        return max(a.input_tokens + a.output_tokens - 1 for a in load.arrivals + load.warmup)
-
-    def load(self, qps: float | None = None, seed: int | None = None) -> Load:
-        """The requests of one window: at the rate and from the seed asked for, or at those of a trial of a search.
-
-        Raises:
-            Refused: fewer than two requests.
-        """
-        options = self.options
-        qps, seed = options.target_qps if qps is None else qps, options.seed if seed is None else seed
-        times = arrival_times(qps, options.duration, options.burstiness, seed)
-        warmup = schedule([0.0] * options.warmup, self.prompt, self.output, seed + 1)
-        return Load(schedule(times, self.prompt, self.output, seed), warmup, qps, options.duration, seed)
+    longest_context: int
+    temperature: float
+    seed: int
+    flags: FlagNames
 
     @property
     def weight_bytes_per_rank(self) -> int:
-        """The embedding table is whole on each rank, the rest is shared; of FP8, table and head keep `dtype`."""
+        """The embedding table is whole on each rank, the rest is shared. In FP8, table and head keep `dtype`."""
         table = self.shape.vocab * self.shape.hidden
         head = 0 if self.shape.tied_embeddings else table
         layers = self.shape.parameters - table - head
-        share = layers * (1 if self.fp8 != "none" else self.dtype.itemsize) + head * self.dtype.itemsize
+        share = layers * (1 if self.fp8_mode != "none" else self.dtype.itemsize) + head * self.dtype.itemsize
         return table * self.dtype.itemsize + share // self.tensor_parallel
 
 
-def configure(options: argparse.Namespace, *, world_size: int, local_rank: int) -> Config:
+def model_shape(settings: EngineSettings, flags: FlagNames) -> ModelShape:
+    """The shape of the checkpoint or of the named model.
+
+    Raises:
+        Refused: there is no such model, or the checkpoint is not supported.
+    """
+    if settings.checkpoint is not None:
+        return checkpoint_shape(settings.checkpoint)
+    return shape_by_name(settings.model or DEFAULT_MODEL, settings.shape_overrides, flags.or_checkpoint)
+
+
+def configure(
+    settings: EngineSettings,
+    shape: ModelShape,
+    longest_context: int,
+    *,
+    world_size: int,
+    local_rank: int,
+    flags: FlagNames | None = None,
+) -> EngineConfig:
     """Decide everything that needs no weights.
 
     Raises:
-        Refused: the machine or this release cannot do what was asked; says what to pass instead.
+        Refused: the machine or this release cannot do it; the message names the flag to pass instead.
     """
-    device = choose_device(options.device, ranks=world_size, local_rank=local_rank)
-    _check_precision(options, device)
-    _check_backend(options, device)
-    shape = checkpoint_shape(options.checkpoint) if options.checkpoint else _named_shape(options)
-    shape.check_tensor_parallel(world_size)
-    if options.fp8_mode != "none":
-        _check_fp8_shape(shape, world_size)
+    flags = flags or FlagNames()
+    device = choose_device(settings.device, ranks=world_size, local_rank=local_rank, ranks_flag=flags.ranks)
+    _check_precision(settings, device, flags)
+    _check_backend(settings, device)
+    shape.check_tensor_parallel(world_size, flags.ranks)
+    if settings.fp8_mode != "none":
+        _check_fp8_shape(shape, world_size, flags)
     on_cpu = device.type == "cpu"
     if on_cpu and shape.parameters > CPU_PARAMETERS:
-        asked = "" if options.model or options.checkpoint else ", the default model,"
+        default = "" if settings.model or settings.checkpoint else ", the default model,"
         raise Refused(
-            f"{shape.name}{asked} has {shape.parameters / 1e9:.1f} B parameters, and this run is on a CPU: "
-            "pass --model tiny to try the load test on a CPU."
+            f"{shape.name}{default} has {shape.parameters / 1e9:.1f} B parameters, and this run is on a CPU: "
+            f"pass {flags.tiny_model}."
         )
-    small = shape.parameters < 100_000_000
-    prompt = Lengths.parse(options.prompt_len or ("uniform:16:64" if small else "uniform:512:1024"))
-    output = Lengths.parse(options.output_len or ("8" if small else "512"))
-    dtype = _dtype(options.dtype, torch.float32 if on_cpu else torch.bfloat16)
-    config = Config(
+    dtype = _dtype(settings.dtype, torch.float32 if on_cpu else torch.bfloat16)
+    config = EngineConfig(
         shape=shape,
-        checkpoint=options.checkpoint,
+        checkpoint=settings.checkpoint,
         device=device,
         dtype=dtype,
-        kv_dtype=torch.float8_e4m3fn if options.kv_dtype == "fp8" else _dtype(options.kv_dtype, dtype),
-        fp8=options.fp8_mode,
-        compile_mode=options.compile_mode,
-        attention=options.attention_backend,
+        kv_dtype=torch.float8_e4m3fn if settings.kv_dtype == "fp8" else _dtype(settings.kv_dtype, dtype),
+        fp8_mode=settings.fp8_mode,
+        compile_mode=settings.compile_mode,
+        attention_backend=settings.attention_backend,
         tensor_parallel=world_size,
-        prompt=prompt,
-        output=output,
-        slo=Slo(options.slo_ttft_ms, options.slo_tpot_ms, options.slo_e2e_ms),
-        max_batch=options.max_batch or (64 if on_cpu else 256),
-        chunk=options.prefill_chunk or (256 if on_cpu else 2048),
-        page_size=options.page_size or (16 if on_cpu else 128),
-        kv_tokens=options.kv_tokens,
-        kv_bytes=round(options.kv_cache_gib * GIB) if options.kv_cache_gib else None,
-        options=options,
+        max_batch=settings.max_batch or (64 if on_cpu else 256),
+        prefill_chunk=settings.prefill_chunk or (256 if on_cpu else 2048),
+        page_size=settings.page_size or (16 if on_cpu else 128),
+        kv_tokens=settings.kv_tokens,
+        kv_bytes=round(settings.kv_cache_gib * GIB) if settings.kv_cache_gib else None,
+        longest_context=longest_context,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        flags=flags,
     )
-    _check_lengths(config)
-    if options.output_json is not None:
-        check_output(options.output_json)
+    _check_memory(config)
     return config
 
 
-def kv_pages(config: Config, free_bytes: int) -> int:
-    """Pages of this rank's cache. `free_bytes`: of its device, after the weights.
+def kv_pages(config: EngineConfig, free_bytes: int) -> int:
+    """Pages of this rank's cache. `free_bytes`: of its device, after the weights are loaded.
 
     Raises:
-        Refused: the memory does not hold what was asked; says the bytes.
+        Refused: the memory does not hold the cache; the message has the bytes.
     """
     page = config.shape.kv_bytes_per_token(config.kv_dtype.itemsize) * config.page_size // config.tensor_parallel
     if config.device.type == "cuda":
@@ -137,91 +131,102 @@ def kv_pages(config: Config, free_bytes: int) -> int:
     elif config.kv_bytes is not None:
         pages = config.kv_bytes // page
     elif config.device.type == "cpu":
-        pages = config.max_batch * pages_for(config.longest, config.page_size)
+        pages = config.max_batch * pages_for(config.longest_context, config.page_size)
     else:
         pages = int(free_bytes * (1 - CUDA_RESERVE)) // page
-        if config.attention == "flex":
+        if config.attention_backend == "flex":
             kv_heads = config.shape.kv_heads // config.tensor_parallel
             pages = min(pages, FLEX_ELEMENTS // (kv_heads * config.shape.head_dim * config.page_size) - 1)
     if pages * page > free_bytes:
         a_token = kv_formula(config.shape, config.kv_dtype.itemsize, config.tensor_parallel)
-        tokens = pages * config.page_size
+        smaller = config.flags.smaller_cache.format(tokens=free_bytes // page * config.page_size)
         raise Refused(
-            f"the KV cache needs {pages * page:,} bytes on each rank ({tokens:,} tokens, {a_token} each) "
-            f"and {free_bytes:,} are free: pass --kv-tokens {free_bytes // page * config.page_size} or less."
+            f"the KV cache needs {pages * page:,} bytes on each rank ({pages * config.page_size:,} tokens, {a_token} "
+            f"each) and {free_bytes:,} are free: pass {smaller}."
         )
-    refuse_longer(config.longest, config.shape, config.kv_dtype.itemsize, pages, config.page_size)
+    element_bytes, larger = config.kv_dtype.itemsize, config.flags.larger_cache
+    refuse_longer(config.longest_context, config.shape, element_bytes, pages, config.page_size, larger)
     return pages
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of the device; of a CPU, what the kernel calls available, shared evenly by this node's ranks."""
+    """Free bytes of the device. On a CPU: what the kernel calls available, shared evenly by the ranks of this node."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return int(torch.cuda.mem_get_info(device)[0])
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     raise OSError("/proc/meminfo has no line MemAvailable")
 
 
-def choose_device(asked: str, *, ranks: int, local_rank: int, ranks_flag: str = "--nproc_per_node") -> torch.device:
+def choose_device(name: str, *, ranks: int, local_rank: int, ranks_flag: str = "--nproc_per_node") -> torch.device:
     """The device of a rank for `--device`. Makes no CUDA context.
 
     Raises:
         Refused: there are no GPUs, or fewer than ranks; names `ranks_flag`, by which the caller's ranks are set.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "cpu" or (asked == "auto" and count == 0):
+    if name == "cpu" or (name == "auto" and count == 0):
         return torch.device("cpu")
     if count == 0:
         raise Refused(
-            "--device cuda was asked for, and torch finds no CUDA device here: pass --device cpu, or see what "
-            "nvidia-smi says of the driver."
+            "--device cuda was passed, and torch finds no CUDA device here: pass --device cpu, or see what nvidia-smi "
+            "says of the driver."
         )
     if ranks > count:  # compares the number of ranks, not this rank's index, so that every rank refuses
         raise Refused(f"{ranks} ranks need {ranks} GPUs, and {count} can be used: pass {ranks_flag} {count} or fewer.")
     return torch.device("cuda", local_rank)
 
 
-def _check_precision(options: argparse.Namespace, device: torch.device) -> None:
-    """FP8 needs a GPU of a certain age; and a GPU's kernels here are written for bfloat16."""
-    instead = "pass --fp8-mode none"
+def _check_precision(settings: EngineSettings, device: torch.device, flags: FlagNames) -> None:
+    """FP8 needs a recent GPU, and the kernels for GPUs are written for bfloat16."""
     on_cpu = device.type == "cpu"
-    for flag, asked, without in (
-        (f"--fp8-mode {options.fp8_mode}", options.fp8_mode != "none", instead),
-        ("--kv-dtype fp8", options.kv_dtype == "fp8", "pass --kv-dtype auto"),
-    ):
-        if asked and on_cpu:
+    for flag, wanted, without in _fp8_flags(settings, flags):
+        if wanted and on_cpu:
             needs = "Transformer Engine and " if "transformer" in flag else ""
             raise Refused(
                 f"{flag} needs {needs}an NVIDIA GPU of compute capability 8.9 or later, and this run is on a CPU: "
-                f"{without}."
+                f"pass {without}."
             )
-        if asked and (found := torch.cuda.get_device_capability(device)) < fp8.CAPABILITY:
+        if wanted and (found := torch.cuda.get_device_capability(device)) < fp8.CAPABILITY:
             raise Refused(
                 f"{flag} needs an NVIDIA GPU of compute capability 8.9 or later, and "
-                f"{torch.cuda.get_device_name(device)} has {found[0]}.{found[1]}: {without}."
+                f"{torch.cuda.get_device_name(device)} has {found[0]}.{found[1]}: pass {without}."
             )
-    if not on_cpu and options.dtype not in ("auto", "bfloat16"):
-        raise Refused(f"--dtype {options.dtype} is for CPU runs; the GPU engine computes in bfloat16: leave it out.")
-    if not on_cpu and options.kv_dtype not in ("auto", "bfloat16", "fp8"):
-        raise Refused(f"--kv-dtype {options.kv_dtype} is for CPU runs: pass --kv-dtype bfloat16 or fp8.")
-    if options.compile_mode != "off":
-        _check_compile(options, on_cpu)
-    if options.fp8_mode == "transformer-engine":
-        fp8.load_transformer_engine()
+    if not on_cpu and settings.dtype not in ("auto", "bfloat16"):
+        raise Refused(f"--dtype {settings.dtype} is for CPU runs; the GPU engine computes in bfloat16: leave it out.")
+    if not on_cpu and settings.kv_dtype not in ("auto", "bfloat16", "fp8"):
+        raise Refused(f"--kv-dtype {settings.kv_dtype} is for CPU runs: pass --kv-dtype bfloat16 or fp8.")
+    if settings.compile_mode != "off":
+        _check_compile(settings, on_cpu, flags)
+    if settings.fp8_mode == "transformer-engine":
+        load_transformer_engine(flags)
 
 
-def _check_compile(options: argparse.Namespace, on_cpu: bool) -> None:
-    """Inductor gets plain weights and a plain cache; on a CPU it writes C++."""
-    for flag, asked, without in (
-        (f"--fp8-mode {options.fp8_mode}", options.fp8_mode != "none", "--fp8-mode none"),
-        ("--kv-dtype fp8", options.kv_dtype == "fp8", "--kv-dtype auto"),
-    ):
-        if asked:
+def load_transformer_engine(flags: FlagNames) -> fp8.TransformerEngine:
+    """Import Transformer Engine. Raises Refused, in the flags of the runner, if it is missing or too old."""
+    return fp8.load_transformer_engine(
+        flags.fp8.format(mode="transformer-engine"),
+        f"run `pip install 'transformer-engine[pytorch]'`, or pass {flags.native_fp8}.",
+    )
+
+
+def _fp8_flags(settings: EngineSettings, flags: FlagNames) -> tuple[tuple[str, bool, str], ...]:
+    """(flag, whether it was passed, the flag to pass instead) of what needs FP8."""
+    return (
+        (flags.fp8.format(mode=settings.fp8_mode), settings.fp8_mode != "none", flags.without_fp8),
+        (flags.fp8_cache, settings.kv_dtype == "fp8", flags.without_fp8_cache),
+    )
+
+
+def _check_compile(settings: EngineSettings, on_cpu: bool, flags: FlagNames) -> None:
+    """Inductor needs plain weights and a plain cache; on a CPU it needs a C++ compiler."""
+    mode = settings.compile_mode
+    for flag, wanted, without in _fp8_flags(settings, flags):
+        if wanted:
             raise Refused(
-                f"--compile-mode {options.compile_mode} compiles the engine in bfloat16 only, and {flag} needs its own "
-                f"fused kernels: pass --compile-mode off, or {without}."
+                f"--compile-mode {mode} compiles the engine in bfloat16 only, and {flag} needs its own fused kernels: "
+                f"pass --compile-mode off, or {without}."
             )
     if on_cpu:
         from torch._inductor.cpp_builder import get_cpp_compiler
@@ -231,51 +236,54 @@ def _check_compile(options: argparse.Namespace, on_cpu: bool) -> None:
             get_cpp_compiler()
         except InvalidCxxCompiler:
             raise Refused(
-                f"--compile-mode {options.compile_mode} on a CPU needs a C++ compiler, and there is none: install g++, "
-                "or pass --compile-mode off."
+                f"--compile-mode {mode} on a CPU needs a C++ compiler, and there is none: install g++, or pass "
+                "--compile-mode off."
             ) from None
 
 
-def _check_backend(options: argparse.Namespace, device: torch.device) -> None:
-    if device.type == "cuda" and options.page_size:
-        check_gpu_page(options.page_size)
-        if options.attention_backend == "flex" and options.page_size % 128:
+def _check_backend(settings: EngineSettings, device: torch.device) -> None:
+    if device.type == "cuda" and settings.page_size:
+        check_gpu_page(settings.page_size)
+        if settings.attention_backend == "flex" and settings.page_size % FLEX_PAGE:
             raise Refused(
-                "flex attention gives wrong results for pages smaller than its blocks of 128 tokens, and --page-size "
-                f"is {options.page_size}: pass --page-size 128, or --attention-backend sdpa."
+                f"flex attention gives wrong results for pages smaller than its blocks of {FLEX_PAGE} tokens, and "
+                f"--page-size is {settings.page_size}: pass --page-size {FLEX_PAGE}, or --attention-backend sdpa."
             )
 
 
-def _check_fp8_shape(shape: ModelShape, world_size: int) -> None:
-    sizes = {
-        "hidden size": shape.hidden,
-        "query width": shape.heads * shape.head_dim // world_size,
-        "KV width": shape.kv_heads * shape.head_dim // world_size,
-        "FFN width": shape.ffn // world_size,
-    }
-    for what, size in sizes.items():
+def _check_fp8_shape(shape: ModelShape, world_size: int, flags: FlagNames) -> None:
+    for what, size in fp8_widths(shape, world_size).items():
         if size % fp8.MULTIPLE:
             raise Refused(
                 f"FP8 products need sizes divisible by {fp8.MULTIPLE}, and the {what} of {shape.name} on each of "
-                f"{world_size} ranks is {size}: pass --fp8-mode none."
+                f"{world_size} ranks is {size}: pass {flags.without_fp8}."
             )
 
 
-def _named_shape(options: argparse.Namespace) -> ModelShape:
-    return shape_by_name(options.model or DEFAULT_MODEL, {name: getattr(options, name) for name in OVERRIDES})
+def fp8_widths(shape: ModelShape, ranks: int) -> dict[str, int]:
+    """The sizes of a rank's products, each of which must be a multiple of `fp8.MULTIPLE`."""
+    return {
+        "hidden size": shape.hidden,
+        "query width": shape.heads * shape.head_dim // ranks,
+        "KV width": shape.kv_heads * shape.head_dim // ranks,
+        "FFN width": shape.ffn // ranks,
+    }
 
 
 def _dtype(name: str, default: torch.dtype) -> torch.dtype:
-    return default if name == "auto" else getattr(torch, name)
+    if name == "auto":
+        return default
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
-def _check_lengths(config: Config) -> None:
-    if config.longest > config.shape.max_positions:
+def _check_memory(config: EngineConfig) -> None:
+    if config.longest_context > config.shape.max_positions:
         raise Refused(
-            f"the longest request has {config.longest} tokens and {config.shape.name} has {config.shape.max_positions} "
-            "positions: pass shorter --prompt-len or --output-len."
+            f"the longest request has {config.longest_context} tokens and {config.shape.name} has "
+            f"{config.shape.max_positions} positions: pass {config.flags.shorter_requests}."
         )
-    if config.kv_tokens is not None or config.kv_bytes is not None:  # known before the weights are
+    if config.kv_tokens is not None or config.kv_bytes is not None:  # known before the weights are loaded
         kv_pages(config, free_memory(config.device))
     free = free_memory(config.device)
     if config.weight_bytes_per_rank > free:
@@ -283,20 +291,3 @@ def _check_lengths(config: Config) -> None:
             f"the weights of {config.shape.name} need {config.weight_bytes_per_rank:,} bytes on each of "
             f"{config.tensor_parallel} ranks and {free:,} are free: use more ranks, or another --model."
         )
-
-
-def check_output(path: Path) -> None:
-    """Make the result's folder and try to write there: permissions alone do not tell (root, read-only mounts).
-
-    Raises:
-        Refused: it is a folder, or cannot be written.
-    """
-    if path.is_dir():
-        raise Refused(f"{path} is a folder: pass a file for --output-json.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise Refused(
-            f"--output-json {path} cannot be written ({error.strerror}): pass a path in a folder that you may write."
-        ) from None

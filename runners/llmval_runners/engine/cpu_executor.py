@@ -5,8 +5,8 @@ from llmval_runners.engine.attention.backend import CpuAttention, FlatPrompts, S
 from llmval_runners.engine.compiled import CompiledCpuDecoder, CompiledDecoder
 from llmval_runners.engine.kv_cache import PagedKVCache
 from llmval_runners.engine.model import Decoder
-from llmval_runners.engine.profiler_ranges import mark, step_name
 from llmval_runners.engine.step_plan import StepPlan
+from llmval_runners.measure.profiler_ranges import mark, step_name
 
 
 class CpuExecutor:
@@ -36,7 +36,7 @@ class CpuExecutor:
         rank_seed = seed * 1024 + model.parallel.rank
         self._generator = torch.Generator(self._device).manual_seed(rank_seed) if temperature > 0 else None
         self._page_table = torch.zeros((max_batch, max_pages), dtype=torch.int64)
-        self._last_token = torch.zeros(max_batch, dtype=torch.int64, device=self._device)
+        self.last_token = torch.zeros(max_batch, dtype=torch.int64, device=self._device)
 
     @torch.inference_mode()
     def execute(self, plan: StepPlan) -> list[int]:
@@ -46,7 +46,7 @@ class CpuExecutor:
             if not outputs:
                 return []
             tokens = self.model.sample(hidden[outputs], self._temperature, self._generator)
-            self._last_token[rows] = tokens
+            self.last_token[rows] = tokens
             sampled: list[int] = tokens.tolist()
             return sampled
 
@@ -68,7 +68,7 @@ class CpuExecutor:
         slots = self._page_table[token_rows, positions // size] * size + positions % size
         positions, slots = positions.to(self._device), slots.to(self._device)
         tokens = torch.cat(
-            (self._last_token[rows[:decodes]], torch.tensor(prompts.ids, dtype=torch.int64, device=self._device))
+            (self.last_token[rows[:decodes]], torch.tensor(prompts.ids, dtype=torch.int64, device=self._device))
         )
         layout = StepLayout(spans, decodes, positions, self._page_table.to(self._device))
         self.attention.begin(layout, self.cache)

@@ -34,7 +34,12 @@ def kv_formula(shape: ModelShape, element_bytes: int, ranks: int) -> str:
     )
 
 
-def refuse_longer(tokens: int, shape: ModelShape, element_bytes: int, pages: int, page_size: int) -> None:
+LARGER_CACHE = "--kv-tokens {tokens} or more, or shorter --prompt-len and --output-len"
+
+
+def refuse_longer(
+    tokens: int, shape: ModelShape, element_bytes: int, pages: int, page_size: int, remedy: str = LARGER_CACHE
+) -> None:
     """Raises CacheTooSmall, with the bytes it would need, where `tokens` can never fit into `pages`."""
     if pages_for(tokens, page_size) > pages:
         per_token = shape.kv_bytes_per_token(element_bytes)
@@ -42,7 +47,7 @@ def refuse_longer(tokens: int, shape: ModelShape, element_bytes: int, pages: int
         raise CacheTooSmall(
             f"a request of {tokens} tokens needs {need * per_token:,} bytes of KV cache over all ranks ({need} tokens "
             f"in whole pages), and the cache has {pages * page_size * per_token:,} ({pages * page_size} tokens): "
-            f"pass --kv-tokens {need} or more, or shorter --prompt-len and --output-len."
+            f"pass {remedy.format(tokens=need)}."
         )
 
 

@@ -9,15 +9,11 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from llmval_runners.engine.kernels import all_reduce
-from llmval_runners.engine.profiler_ranges import ALL_GATHER, ALL_REDUCE, PLAN, mark
-from llmval_runners.process.errors import Refused
+from llmval_runners.measure.profiler_ranges import ALL_GATHER, ALL_REDUCE, PLAN, mark
+from llmval_runners.process.errors import RankLost, Refused
 
 TIMEOUT = timedelta(seconds=120)  # rank 0 sends at least an idle plan each second, so this much silence is a hang
 SHUTDOWN_TIMEOUT = timedelta(hours=1)  # at the end, rank 0 writes the record and the others wait without plans
-
-
-class RankLost(RuntimeError):
-    """A collective failed because another rank ended or hangs."""
 
 
 class Parallel:

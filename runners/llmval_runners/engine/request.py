@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Times are seconds since the window opened, on the monotonic clock; None before the event.
+    """Times are seconds since the window opened, on the monotonic clock.
 
     The number of output tokens is fixed beforehand, and no token ends a sequence early (as vLLM's `ignore_eos`). So the
     load does not depend on random weights, and the scheduler never waits for a token's value.
@@ -16,7 +16,7 @@ class Request:
     prompt: list[int]
     output_tokens: int
     intended_s: float = 0.0
-    dispatch_s: float | None = None
+    dispatch_s: float = 0.0
     token_times: "array[float]" = field(default_factory=lambda: array("d"))  # when each token was on the host
     tokens: list[int] = field(default_factory=list)
     error: str = ""

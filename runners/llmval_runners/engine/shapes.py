@@ -72,15 +72,15 @@ class ModelShape:
         if self.head_dim % 2:
             raise Refused(f"a head dimension of {self.head_dim} cannot be rotated in pairs: pass an even --head-dim.")
 
-    def check_tensor_parallel(self, size: int) -> None:
-        """Raises Refused where `size` ranks cannot share the model evenly; says what does not divide, and what does."""
+    def check_tensor_parallel(self, size: int, flag: str = "--nproc_per_node") -> None:
+        """Raises Refused if `size` ranks cannot share the model evenly; the message says what does, and the flag."""
         parts = {"KV heads": self.kv_heads, "query heads": self.heads, "FFN width": self.ffn, "vocabulary": self.vocab}
         for what, count in parts.items():
             if count % size:
                 fits = [str(n) for n in range(1, 9) if not any(value % n for value in parts.values())]
                 raise Refused(
                     f"{self.name} cannot be split over {size} ranks, because its {what} ({count}) are not divisible by "
-                    f"{size}: pass --nproc_per_node {' or '.join(fits)}."
+                    f"{size}: pass {flag} {' or '.join(fits)}."
                 )
 
 
@@ -107,19 +107,20 @@ SHAPES = {
     ),
 }  # fmt: skip
 
+DEFAULT_MODEL = "llama-3.1-8b"
 OVERRIDES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab")
 
 
-def shape_by_name(name: str, overrides: dict[str, int | None]) -> ModelShape:
+def shape_by_name(
+    name: str, overrides: dict[str, int | None], or_checkpoint: str = ", or --checkpoint DIR"
+) -> ModelShape:
     """The shape called `name`, with single numbers replaced; a changed shape is called `<name>-custom`.
 
     Raises:
         Refused: no such name, or the numbers do not make a decoder.
     """
     if name not in SHAPES:
-        raise Refused(
-            f"there is no model shape called {name!r}: pass --model {', '.join(SHAPES)}, or --checkpoint DIR."
-        )
+        raise Refused(f"there is no model shape called {name!r}: pass --model {', '.join(SHAPES)}{or_checkpoint}.")
     shape = SHAPES[name]
     changes = {key: value for key, value in overrides.items() if value is not None and value != getattr(shape, key)}
     if changes:

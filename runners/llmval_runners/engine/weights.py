@@ -134,7 +134,7 @@ def export(model: Decoder) -> dict[str, torch.Tensor]:
         state["lm_head.weight"] = model.head.weight
     keys = shape.kv_heads * shape.head_dim
     for index, layer in enumerate(model.layers):
-        q, k, v = layer.qkv.weight.split((shape.heads * shape.head_dim, keys, keys))
+        q, k, v = torch.split(layer.qkv.weight, [shape.heads * shape.head_dim, keys, keys])
         gate, up = layer.gate_up.weight.chunk(2)
         own = {
             "input_layernorm": layer.attention_norm, "self_attn.q_proj": q, "self_attn.k_proj": k,
@@ -207,7 +207,7 @@ def from_checkpoint(folder: Path) -> Source:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise Refused(f"{folder} has no .safetensors file: pass a checkpoint saved in that format.")
-    handles = [safe_open(file, framework="pt") for file in files]
+    handles: list[Any] = [safe_open(file, framework="pt") for file in files]  # safetensors has no types
     place = {name: handle for handle in handles for name in handle.keys()}  # noqa: SIM118  (the handle is no dict)
 
     def source(name: str, size: tuple[int, ...]) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""The window's requests in a file while it runs: what is left when rank 0, which has them, is killed."""
+"""The requests of a window in a file while it runs, in case that rank 0 is killed, whose memory holds them.
+
+`python -m llmval_runners.load_test.recovery` makes a partial record of the file.
+"""
 
 import base64
 import fcntl
@@ -19,63 +22,63 @@ FLUSH_S = 1.0
 
 
 def journal_path(path: Path) -> Path:
-    """Beside the result: `x.json` → `x.partial.jsonl`. It is there only while the load test runs, or where it died."""
+    """Beside the result: `x.json` → `x.partial.jsonl`. It exists during the load test, and stays after a kill."""
     return path.with_name(f"{path.stem}.partial.jsonl")
 
 
 class Journal:
-    """Appended to once a second by a thread of its own; locked as long as its writer lives, and removed at its end."""
+    """A thread of its own appends to it once a second. It is locked while its writer lives, and removed at its end."""
 
     def __init__(self, path: Path) -> None:
-        """Raises Refused where another load test has it, whose lines stay as they are."""
+        """Raises Refused if another load test has the file, whose lines stay as they are."""
         self.path = path
         self._file = path.open("ab", buffering=0)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel, whatever ends the process
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it, whatever ends the process
         except BlockingIOError:
             self._file.close()
             raise Refused(f"another load test writes {path}: pass another --output-json.") from None
         self._file.truncate(0)
         self._sent: Sequence[Request] = []
-        self._told = 0
+        self._written = 0
         self._broken = False
         self._ended: deque[Request] = deque()
-        self._over = threading.Event()
+        self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
     def begin(self, header: dict[str, Any], sent: Sequence[Request]) -> None:
-        """A new window: the file begins anew. `sent` is appended to by whoever sends, and only read here.
+        """Begin the file anew for a window. `sent` grows while requests are sent; it is only read here.
 
-        `header` needs `run`, by which the other ranks know the journal as their own.
+        `header` is everything of the record but the requests; `recovery.py` reads it.
         """
         with self._lock:
             self._file.truncate(0)
-            self._sent, self._told = sent, 0
+            self._sent, self._written = sent, 0
             self._ended.clear()
             self._write([{"window": header}])
 
     def ended(self, request: Request) -> None:
-        """A request has its last token."""
+        """Note a request that has its last token."""
         self._ended.append(request)
 
     def remove(self) -> None:
-        """The record is written elsewhere: the journal has done its work."""
-        self._over.set()
+        """Remove the file: the record is written elsewhere."""
+        self._stop.set()
         self._thread.join()
-        self.path.unlink(missing_ok=True)  # before the lock is let go
+        self.path.unlink(missing_ok=True)  # before the lock is released
         self._file.close()
 
     def _run(self) -> None:
-        while not self._over.wait(FLUSH_S):
+        while not self._stop.wait(FLUSH_S):
             with self._lock:
                 self._flush()
 
     def _flush(self) -> None:
-        # Before `fresh` is taken: what has ended by now was sent before, so its index line is there or is in `fresh`.
+        # Taken before `fresh`: a request that has ended was sent earlier, so its index line is written or in `fresh`.
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
-        fresh = self._sent[self._told :]
+        fresh = self._sent[self._written :]
         lines: list[dict[str, Any]] = [
             {
                 "index": request.index,
@@ -86,7 +89,7 @@ class Journal:
             }
             for request in fresh
         ]
-        self._told += len(fresh)
+        self._written += len(fresh)
         for request in ended:
             times = base64.b64encode(request.token_times.tobytes()).decode()
             lines.append({"index": request.index, "tokens": times})
@@ -98,25 +101,25 @@ class Journal:
             return
         try:
             self._file.write(b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines))
-        except OSError as error:  # a full disk: the measurement goes on, and its result may find room again
+        except OSError as error:  # a full disk: the measurement goes on, and there may be room for its result
             self._broken = True
             print(f"warning: {self.path} cannot be written any more ({error.strerror})", file=sys.stderr, flush=True)
 
 
-def left_behind(path: Path, run: int) -> tuple[dict[str, Any], list[Request]] | None:
-    """The header and the requests of a journal whose writer is dead; None where it lives, or left none of this `run`.
+def read_dead_journal(path: Path) -> tuple[dict[str, Any], list[Request]] | None:
+    """Read the header and the requests of a journal whose writer is dead. None if it lives, or began no window.
 
-    A request that had not ended has no tokens here: its times were only in the memory of the process that died.
+    A request that had not ended has no tokens here: its times were only in the memory of the dead process.
     """
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_nlink == 0:  # removed meanwhile: its writer has written the record
+            if os.fstat(file.fileno()).st_nlink == 0:  # removed just now: its writer has written the record
                 return None
             lines = [json.loads(line) for line in file if line.endswith(b"\n")]
     except (BlockingIOError, FileNotFoundError):
         return None
-    if not lines or lines[0]["window"].get("run") != run:  # of an earlier run, that lost all its ranks
+    if not lines:
         return None
     found: dict[int, Request] = {}
     for line in lines[1:]:

@@ -17,6 +17,7 @@ from llmval_runners.engine.request import Request
 MIN_ACHIEVED = 0.95
 MAX_DELAY_P99_MS = 500.0
 MAX_TTFT_SLOPE = 0.1  # seconds a second of load: the engine serves 91 % of what arrives
+LEAST_REQUESTS = 8  # for a trend: two in each quarter of the window
 LIVE_WINDOW_S = 5.0
 
 

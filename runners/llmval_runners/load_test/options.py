@@ -2,14 +2,14 @@
 
 import argparse
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_runners.engine.shapes import OVERRIDES, SHAPES
+from llmval_runners.engine.settings import EngineSettings
+from llmval_runners.engine.shapes import DEFAULT_MODEL, OVERRIDES, SHAPES
+from llmval_runners.load_test.metrics import LEAST_REQUESTS, Slo
 from llmval_runners.process.arguments import Parser, count, natural, positive, share
 from llmval_runners.process.errors import Refused
-
-DEFAULT_MODEL = "llama-3.1-8b"
-LEAST_REQUESTS = 8  # of a trial: two in each quarter of its window, or no trend can be seen
 
 
 def parser() -> argparse.ArgumentParser:
@@ -146,43 +146,121 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse; raises Refused for what is no flag or no value of it."""
-    options = parser().parse_args(argv)
-    if not 0 <= options.temperature < math.inf:
-        raise Refused(f"a temperature of {options.temperature:g} means nothing: pass 0 for greedy, or more.")
-    if options.checkpoint is not None and (options.model or any(getattr(options, name) for name in OVERRIDES)):
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """The search for the highest rate; rates in requests/s, `precision` relative, `min_goodput` a share of 1."""
+
+    max_qps: float | None
+    precision: float
+    min_goodput: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileOptions:
+    """The profiled part of a window; `kind` is none, nsys or torch."""
+
+    kind: str = "none"
+    seconds: float | None = None
+    output: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTestOptions:
+    """The parsed flags. Lengths are still text, because their defaults depend on the model."""
+
+    engine: EngineSettings
+    prompt_len: str | None
+    output_len: str | None
+    target_qps: float
+    duration_s: float
+    burstiness: float
+    warmup: int
+    drain_timeout_s: float
+    max_in_flight: int | None
+    slo: Slo
+    search: SearchOptions | None
+    profile: ProfileOptions
+    output_json: Path | None
+
+
+def parse(argv: list[str]) -> LoadTestOptions:
+    """Parse. Raises Refused for an unknown flag, a wrong value, or flags that exclude each other."""
+    found = parser().parse_args(argv)
+    if not 0 <= found.temperature < math.inf:
+        raise Refused(f"a temperature of {found.temperature:g} means nothing: pass 0 for greedy, or more.")
+    overrides = {name: getattr(found, name) for name in OVERRIDES}
+    if found.checkpoint is not None and (found.model or any(overrides.values())):
         raise Refused("--checkpoint brings its own shape: leave --model and the shape flags out.")
-    _check_search(options)
-    return options
+    slo = Slo(found.slo_ttft_ms, found.slo_tpot_ms, found.slo_e2e_ms)
+    search = _search(found, slo)
+    return LoadTestOptions(
+        engine=EngineSettings(
+            model=found.model,
+            checkpoint=found.checkpoint,
+            shape_overrides=overrides,
+            device=found.device,
+            dtype=found.dtype,
+            kv_dtype=found.kv_dtype,
+            fp8_mode=found.fp8_mode,
+            compile_mode=found.compile_mode,
+            attention_backend=found.attention_backend,
+            max_batch=found.max_batch,
+            prefill_chunk=found.prefill_chunk,
+            page_size=found.page_size,
+            kv_tokens=found.kv_tokens,
+            kv_cache_gib=found.kv_cache_gib,
+            temperature=found.temperature,
+            seed=found.seed,
+        ),
+        prompt_len=found.prompt_len,
+        output_len=found.output_len,
+        target_qps=found.target_qps,
+        duration_s=_duration(found),
+        burstiness=found.burstiness,
+        warmup=found.warmup,
+        drain_timeout_s=found.drain_timeout,
+        max_in_flight=found.max_in_flight,
+        slo=slo,
+        search=search,
+        profile=ProfileOptions(found.profile, found.profile_seconds, found.profile_output),
+        output_json=found.output_json,
+    )
 
 
-def _check_search(options: argparse.Namespace) -> None:
-    if not options.find_max_qps:
-        flags = {"--trial-duration": options.trial_duration, "--max-qps": options.max_qps}
-        flags |= {"--precision": options.precision, "--min-goodput": options.min_goodput}
+def _duration(found: argparse.Namespace) -> float:
+    seconds: float = (found.find_max_qps and found.trial_duration) or found.duration
+    return seconds
+
+
+def _search(found: argparse.Namespace, slo: Slo) -> SearchOptions | None:
+    if not found.find_max_qps:
+        flags = {"--trial-duration": found.trial_duration, "--max-qps": found.max_qps}
+        flags |= {"--precision": found.precision, "--min-goodput": found.min_goodput}
         if given := [flag for flag, value in flags.items() if value is not None]:
             raise Refused(
                 f"{given[0]} is for the search of the highest rate: pass --find-max-qps too, or leave it out."
             )
-        return
-    if options.profile != "none":
+        return None
+    if found.profile != "none":
         raise Refused("--profile traces one window, and --find-max-qps runs many: leave one of the two out.")
-    if not any((options.slo_ttft_ms, options.slo_tpot_ms, options.slo_e2e_ms)):
+    if not slo.stated:
         raise Refused(
             "--find-max-qps looks for the highest rate that holds a service level: pass --slo-ttft-ms, --slo-tpot-ms "
             "or --slo-e2e-ms."
         )
-    if options.max_qps is not None and options.max_qps < options.target_qps:
+    if found.max_qps is not None and found.max_qps < found.target_qps:
         raise Refused(
-            f"--max-qps {options.max_qps:g} is below --target-qps {options.target_qps:g}, where the search begins: "
+            f"--max-qps {found.max_qps:g} is below --target-qps {found.target_qps:g}, where the search begins: "
             "pass a lower --target-qps."
         )
-    options.duration = options.trial_duration or options.duration
-    options.precision = 0.05 if options.precision is None else options.precision
-    options.min_goodput = 0.99 if options.min_goodput is None else options.min_goodput
-    if options.target_qps * options.duration < LEAST_REQUESTS:
+    duration = _duration(found)
+    if found.target_qps * duration < LEAST_REQUESTS:
         raise Refused(
-            f"{options.target_qps:g} requests a second for {options.duration:g} s are fewer than {LEAST_REQUESTS} "
+            f"{found.target_qps:g} requests a second for {duration:g} s are fewer than {LEAST_REQUESTS} "
             "requests, too few to see whether a queue grows: pass a longer --trial-duration or a higher --target-qps."
         )
+    return SearchOptions(
+        found.max_qps,
+        0.05 if found.precision is None else found.precision,
+        0.99 if found.min_goodput is None else found.min_goodput,
+    )

@@ -4,13 +4,13 @@ With Nsight Systems the window is marked for `nsys profile --capture-range=cudaP
 rank 0 records with PyTorch's profiler and writes a Chrome trace. Start-up, warm-up and drain are never in the trace.
 """
 
-import argparse
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from llmval_runners.engine import profiler_ranges as ranges
+from llmval_runners.load_test.options import ProfileOptions
+from llmval_runners.measure import profiler_ranges as ranges
 from llmval_runners.process.errors import Refused
 
 NONE, NSYS, TORCH = "none", "nsys", "torch"
@@ -23,22 +23,22 @@ MOST_STEPS = 500
 class Profiler:
     """One rank's part of a trace; does nothing where none was asked for."""
 
-    def __init__(self, options: argparse.Namespace, device: torch.device, rank: int) -> None:
-        """Decides, does nothing.
+    def __init__(self, options: ProfileOptions, duration_s: float, device: torch.device, rank: int) -> None:
+        """Decides, and does nothing yet. `duration_s`: of the window.
 
         Raises:
             Refused: nsys without a GPU, or no place for the trace of PyTorch's profiler.
         """
-        self.kind: str = options.profile
+        self.kind = options.kind
         self._device, self._rank = device, rank
-        self._path: Path | None = options.profile_output
+        self._path: Path | None = options.output
         if self.kind == NSYS and device.type != "cuda":
             raise Refused("--profile nsys marks a window of GPU work, and this run is on a CPU: pass --profile torch.")
         if self.kind == TORCH and (self._path is None or not self._path.name.endswith((".json", ".json.gz"))):
             raise Refused("--profile torch needs a file for its trace: pass --profile-output NAME.json.gz.")
-        seconds = options.profile_seconds or (TORCH_SECONDS if self.kind == TORCH else options.duration)
+        seconds = options.seconds or (TORCH_SECONDS if self.kind == TORCH else duration_s)
         # The last part of the window: by then the batch is as full as it gets, and ending costs no later request.
-        self._begin, self._end = max(0.0, options.duration - seconds), options.duration
+        self._begin, self._end = max(0.0, duration_s - seconds), duration_s
         self._waiting, self._tracing, self._steps = self.kind != NONE, False, 0
         self._started = 0.0
         self._torch: torch.profiler.profile | None = None
@@ -76,9 +76,9 @@ class Profiler:
             torch.cuda.synchronize(self._device)
             if on:
                 ranges.use(torch.cuda.nvtx.range)
-                torch.cuda.profiler.start()
+                torch.cuda.profiler.start()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             else:
-                torch.cuda.profiler.stop()
+                torch.cuda.profiler.stop()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 ranges.use(None)
         elif self._records_here:
             if on:

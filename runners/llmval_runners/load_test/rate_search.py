@@ -1,16 +1,112 @@
 """The highest rate that holds the service level: which trial comes next, and what the trials together say.
 
 Rates double from the first one until a trial does not hold, or a cap is reached; then the geometric middle of the
-highest rate that held and the lowest that did not is tried, until the two are as close as asked. All these trials draw
+highest rate that held and the lowest that did not is tried, until the two are as close as config. All these trials draw
 the same lengths and gaps, so that they differ by their rate alone. The rate found is then tried again with another
 seed: one that holds by the luck of one draw takes its place as the upper bound, and the search goes on below it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmval_runners.load_test.trial import FAILS, HOLDS, Trial
+from llmval_runners.load_test import metrics
+from llmval_runners.load_test.metrics import LEAST_REQUESTS, Rates, Slo
+from llmval_runners.load_test.result import Measured
+
+HOLDS, FAILS, INVALID = "holds", "fails", "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Rates in requests/s, percentiles in ms of the requests that completed, `goodput_share` of those that were due."""
+
+    number: int
+    purpose: str
+    seed: int
+    target_qps: float
+    offered_qps: float | None
+    achieved_qps: float | None
+    completed_qps: float
+    goodput_qps: float | None
+    goodput_share: float
+    requests: int
+    completed: int
+    output_tokens_per_s: float
+    ttft_slope: float | None
+    schedule_delay: dict[str, float | None]
+    ttft_sched: dict[str, float | None]
+    tpot: dict[str, float | None]
+    e2e_sched: dict[str, float | None]
+    ended_s: float
+    verdict: str
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def allowed_misses(min_goodput: float, planned: int) -> int:
+    """How many of `planned` requests may miss the service level without the trial failing by `judge_trial`."""
+    return planned - math.ceil(min_goodput * planned - 1e-9)  # 0.55 * 100 is a little over 55
+
+
+def judge_trial(
+    measured: Measured, slo: Slo, min_goodput: float, *, number: int, purpose: str, seed: int, target_qps: float
+) -> Trial:
+    """The figures of a drained window, and its verdict.
+
+    `invalid`: the generator was late, so that the rate was not offered. `fails`: fewer than `min_goodput` of the
+    requests that were due kept every limit, or the queue grew. `holds`: neither.
+    """
+    sent, planned = measured.sent, len(measured.arrivals)
+    done = [request for request in sent if request.done]
+    duration = max(measured.duration_s, 1e-9)
+    rates = Rates.of(sent, planned, measured.arrivals[-1].intended_s, duration, slo)
+    good = sum(map(slo.met, done)) / planned
+    slope = metrics.ttft_slope(done)
+    verdict, reason = _verdict(metrics.generator_reasons(sent, planned, rates), good, min_goodput, slope, measured)
+    return Trial(
+        number=number,
+        purpose=purpose,
+        seed=seed,
+        target_qps=target_qps,
+        offered_qps=rates.offered_qps,
+        achieved_qps=rates.achieved_qps,
+        completed_qps=rates.completed_qps,
+        goodput_qps=rates.goodput_qps,
+        goodput_share=good,
+        requests=planned,
+        completed=len(done),
+        output_tokens_per_s=sum(len(request.token_times) for request in done) / duration,
+        ttft_slope=slope,
+        schedule_delay=metrics.percentiles([r.dispatch_s - r.intended_s for r in sent]),
+        ttft_sched=metrics.percentiles([r.token_times[0] - r.intended_s for r in done]),
+        tpot=metrics.percentiles([value for r in done if (value := metrics.tpot(r)) is not None]),
+        e2e_sched=metrics.percentiles([r.token_times[-1] - r.intended_s for r in done]),
+        ended_s=measured.duration_s,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _verdict(
+    generator: list[str], good: float, min_goodput: float, slope: float | None, measured: Measured
+) -> tuple[str, str]:
+    if generator:
+        return INVALID, "; ".join(generator)
+    reasons = []
+    planned = len(measured.arrivals)
+    if good < min_goodput:
+        unfinished = sum(not request.done for request in measured.sent)
+        left = f" ({unfinished} did not finish)" if unfinished else ""
+        reasons.append(f"{good:.1%} of {planned} requests kept the service level, under {min_goodput:.1%}{left}")
+    if slope is not None and slope > metrics.MAX_TTFT_SLOPE:
+        reasons.append(f"the queue grew: TTFT rose by {slope:.2f} s a second of load, over {metrics.MAX_TTFT_SLOPE:g}")
+    if not reasons and slope is None:
+        reasons.append(f"fewer than {LEAST_REQUESTS} requests completed, too few to see whether the queue grew")
+    return (FAILS, "; ".join(reasons)) if reasons else (HOLDS, "")
+
 
 GROWTH = 2.0
 CONFIRMATIONS = 4  # each moves the bound down by about the precision
@@ -26,7 +122,7 @@ FOUND, CAP, GENERATOR, LOWEST_FAILS, UNCONFIRMED, INTERRUPTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class NextTrial:
     """The next trial: its rate in requests/s, what it is for (`bracket`, `bisect`, `confirm`), and its seed."""
 
     number: int
@@ -36,8 +132,8 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked of the search; rates in requests/s, `precision` relative, `min_goodput` a share of 1."""
+class SearchConfig:
+    """What to search for: rates in requests/s, `precision` relative, `min_goodput` a share of 1."""
 
     first_qps: float
     max_qps: float | None
@@ -48,10 +144,10 @@ class Asked:
 
 
 class Search:
-    """Give each trial that `next` plans to `took`, until `next` is None."""
+    """Run each trial that `next` plans and `record` it, until `next` is None."""
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
+    def __init__(self, config: SearchConfig) -> None:
+        self.config = config
         self.trials: list[Trial] = []
         self.lower: float | None = None  # the highest rate that held, below everything that did not
         self.upper: float | None = None  # the lowest rate that did not hold
@@ -59,16 +155,16 @@ class Search:
         self._held: list[float] = []
         self._confirmations = 0
 
-    def next(self) -> Planned | None:
+    def next(self) -> NextTrial | None:
         """The next trial; None once the outcome is known."""
         if self.outcome != INTERRUPTED:
             return None
         qps, purpose = self._choose()
-        seed = self.asked.seed + (1 + self._confirmations if purpose == "confirm" else 0)
-        return Planned(len(self.trials) + 1, qps, purpose, seed)
+        seed = self.config.seed + (1 + self._confirmations if purpose == "confirm" else 0)
+        return NextTrial(len(self.trials) + 1, qps, purpose, seed)
 
-    def took(self, trial: Trial) -> None:
-        """Account for the trial that was planned last."""
+    def record(self, trial: Trial) -> None:
+        """Record the trial that was planned last."""
         self.trials.append(trial)
         held = trial.verdict == HOLDS
         if trial.purpose == "confirm":
@@ -94,14 +190,16 @@ class Search:
         return last.target_qps if last and last.purpose == "confirm" and last.verdict == HOLDS else None
 
     def _choose(self) -> tuple[float, str]:
-        asked, lower, upper = self.asked, self.lower, self.upper
+        config, lower, upper = self.config, self.lower, self.upper
         if lower is None:
-            return asked.first_qps, "bracket"
+            return config.first_qps, "bracket"
         if upper is not None:
-            return (math.sqrt(lower * upper), "bisect") if upper > lower * (1 + asked.precision) else (lower, "confirm")
-        if asked.max_qps is not None and lower >= asked.max_qps:
+            return (
+                (math.sqrt(lower * upper), "bisect") if upper > lower * (1 + config.precision) else (lower, "confirm")
+            )
+        if config.max_qps is not None and lower >= config.max_qps:
             return lower, "confirm"
-        return min(lower * GROWTH, asked.max_qps or math.inf), "bracket"
+        return min(lower * GROWTH, config.max_qps or math.inf), "bracket"
 
     def _confirmed(self) -> str:
         if self.upper is None:
@@ -109,19 +207,19 @@ class Search:
         bound = [trial.verdict for trial in self.trials if trial.target_qps == self.upper]
         return FOUND if FAILS in bound else GENERATOR
 
-    def record(self) -> dict[str, Any]:
-        """The search as the result has it."""
-        asked = self.asked
+    def as_json(self) -> dict[str, Any]:
+        """The search as it stands in the result."""
+        config = self.config
         return {
             "outcome": self.outcome,
             "sentence": self.sentence(),
             "max_qps": self.max_qps,
             "lowest_not_held_qps": self.upper,
-            "first_qps": asked.first_qps,
-            "cap_qps": asked.max_qps,
-            "precision": asked.precision,
-            "min_goodput": asked.min_goodput,
-            "trial_duration_s": asked.trial_s,
+            "first_qps": config.first_qps,
+            "cap_qps": config.max_qps,
+            "precision": config.precision,
+            "min_goodput": config.min_goodput,
+            "trial_duration_s": config.trial_s,
             "trials": [trial.as_json() for trial in self.trials],
         }
 

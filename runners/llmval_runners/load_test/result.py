@@ -10,10 +10,11 @@ from typing import Any
 
 from llmval_runners.engine.request import Request
 from llmval_runners.load_test import metrics
-from llmval_runners.load_test.arrivals import Arrival
+from llmval_runners.load_test.generator import Arrival
 from llmval_runners.load_test.metrics import Rates, Slo
 
 SCHEMA_VERSION = 1
+PROFILED = "a profiler ran, so the figures are not the node's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,12 @@ def load_test_result(
             "requests": [_record(request) for request in sent],
         },
     }
+
+
+def mark_invalid(record: dict[str, Any], reason: str) -> None:
+    """Add a reason for which the measurement does not count."""
+    ours = record["llmval"]
+    ours |= {"valid": False, "invalid_reasons": [*ours["invalid_reasons"], reason]}
 
 
 def _flat(

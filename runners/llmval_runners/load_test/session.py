@@ -1,16 +1,15 @@
 """The load test from start to end: set-up, weights, one measured window or the trials of a search, report."""
 
-import argparse
 import os
-import secrets
+import signal
 import threading
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from llmval_runners.engine import loader as executor
-from llmval_runners.engine.config import Config, configure, free_memory
+from llmval_runners.engine import loader
+from llmval_runners.engine.config import EngineConfig, free_memory
 from llmval_runners.engine.engine import Engine, PlanChannel
 from llmval_runners.engine.kv_cache import PageAllocator
 from llmval_runners.engine.parallel import TIMEOUT, Parallel
@@ -18,50 +17,61 @@ from llmval_runners.engine.request import Request
 from llmval_runners.engine.scheduler import Scheduler
 from llmval_runners.engine.step_plan import STOP
 from llmval_runners.engine.weights import from_checkpoint, random_weights
-from llmval_runners.load_test.arrivals import Load
-from llmval_runners.load_test.journal import Journal, journal_path, left_behind
-from llmval_runners.load_test.profiler import Profiler
-from llmval_runners.load_test.rate_search import Asked, Search
-from llmval_runners.load_test.result import Measured, load_test_result, partial_path
-from llmval_runners.load_test.trial import Trial, allowed_misses, judge_trial
-from llmval_runners.load_test.window import Window
+from llmval_runners.load_test.config import configure_load_test
+from llmval_runners.load_test.generator import Load
+from llmval_runners.load_test.journal import Journal, journal_path
+from llmval_runners.load_test.options import LoadTestOptions, SearchOptions
+from llmval_runners.load_test.profiler import NONE, Profiler
+from llmval_runners.load_test.rate_search import Search, SearchConfig, Trial, allowed_misses, judge_trial
+from llmval_runners.load_test.recovery import recovery_command
+from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid, partial_path
+from llmval_runners.load_test.window import MeasurementWindow
+from llmval_runners.process import on_failure
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import write_json
 from llmval_runners.process.shutdown import HangWatch, StopSignals
 
-LAST_LOOK_S = 2.0
-RUN_BITS = 63  # of an int64
-
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM was heard."""
+    """SIGINT or SIGTERM arrived."""
 
 
 class LoadTest:
-    """One rank's load test. `run` measures; `keep_partial` saves what there is when it ends early."""
+    """One rank's load test. `run` measures; `save_partial` saves the record so far if it ends early."""
 
     def __init__(
-        self, options: argparse.Namespace, events: EventLog, *, rank: int, world_size: int, local_rank: int
+        self, options: LoadTestOptions, events: EventLog, *, rank: int, world_size: int, local_rank: int
     ) -> None:
-        """Decides everything, does nothing heavy; raises Refused."""
+        """Decides everything and does nothing heavy; raises Refused."""
         self.events, self.rank, self.world_size = events, rank, world_size
-        self.config: Config = configure(options, world_size=world_size, local_rank=local_rank)
-        self.profiler = Profiler(options, self.config.device, rank)
+        self.config, self.load = configure_load_test(options, world_size=world_size, local_rank=local_rank)
+        self.profiler = Profiler(self.load.profile, self.load.duration_s, self.config.device, rank)
         self.stop = StopSignals(self._emergency_save)
         self.parallel: Parallel | None = None
-        self.window: Window | None = None  # the one under way, or the last one
+        self.window: MeasurementWindow | None = None  # the present one, or the last one
         self.search: Search | None = None
         self._journal: Journal | None = None
-        self._run: int | None = None  # the same on all ranks, and of no other run
+        self._executor: loader.Loaded | None = None
         self._identity: dict[str, Any] = {}
-        self._runner: executor.Loaded | None = None
         self._cache: dict[str, Any] = {}
         self._saving = threading.Lock()
-        self._whole = False  # the result is written: whatever comes now, there is no partial one
+        self._complete = False  # the result is written: from now on there is no partial one
 
     def run(self) -> int:
-        """Measure and write the result; the exit code. Raises Interrupted, RankLost, or what went wrong."""
+        """Measure, write the result and return the exit code. Raises RankLost, or whatever went wrong."""
+        try:
+            code = self._run()
+        except Interrupted:
+            code = self.stop.exit_code if self.stop.number else 128 + signal.SIGTERM
+            self.save_partial(f"ended by signal {code - 128}")
+        else:
+            self.stop.done()
+            if self.parallel is not None:
+                self.parallel.close()
+        return code
+
+    def _run(self) -> int:
         self.stop.install()
         self.events.phase("setup", f"{self.world_size} ranks on {self.config.device.type}")
         torch.set_grad_enabled(False)
@@ -75,37 +85,35 @@ class LoadTest:
             self.config.shape,
             PageAllocator(channel.executor.cache.pages, self.config.page_size),
             max_batch=self.config.max_batch,
-            chunk=self.config.chunk,
+            chunk=self.config.prefill_chunk,
             element_bytes=self.config.kv_dtype.itemsize,
         )
         engine = Engine(channel, scheduler)
         self.stop.on_signal.append(engine.wake.set)
         if self.world_size > 1:
-            HangWatch(lambda: channel.executor.waiting_since, TIMEOUT.total_seconds(), self._hung).start()
+            HangWatch(lambda: channel.executor.waiting_since, TIMEOUT.total_seconds(), self._on_hang).start()
         try:
             self._measure(engine)
         except Interrupted:
             engine.end(self.stop.exit_code)
             raise
-        # Before the report, which may take minutes: nobody sends idle plans meanwhile. The others wait in `close`.
+        # Before the report, which may take minutes without any idle plan. The other ranks wait in `Parallel.close`.
         engine.end(0)
         self._save()
         return 0
 
-    def close(self) -> None:
-        """After a whole run: leave the process group."""
+    def finish(self) -> None:
+        """Tell the signal guard that the record is written."""
         self.stop.done()
-        if self.parallel is not None:
-            self.parallel.close()
 
-    def keep_partial(self, why: str) -> None:
-        """Save what was measured until now beside where the result would have been."""
-        path = self.config.options.output_json
+    def save_partial(self, why: str) -> None:
+        """Save the measurement so far beside the path of the result."""
+        path = self.load.output_json
         if self.rank != 0 or path is None:
             return
         try:
             with self.stop.protect_write(), self._saving:
-                if self._whole:
+                if self._complete:
                     return
                 write_json(partial_path(path), self._result(why))
                 self._end_journal()
@@ -114,82 +122,48 @@ class LoadTest:
             return
         self.events.result(str(partial_path(path)))
 
-    def keep_for_rank_0(self, why: str) -> None:
-        """Where rank 0 is dead, whose memory held the record: rank 1 makes it from the journal."""
-        path = self.config.options.output_json
-        if self.rank != 1 or path is None or self._run is None:
-            return
-        try:
-            with self.stop.protect_write():
-                self._take_journal(path, why, self._run)
-        except (OSError, ValueError, KeyError) as error:
-            what = f"{type(error).__name__}: {error}"
-            self.events.error("record_lost", f"{journal_path(path)} cannot be made a record ({what})")
-
-    def _take_journal(self, path: Path, why: str, run: int) -> None:
-        deadline = time.monotonic() + LAST_LOOK_S  # a collective may fail before the kernel is done with rank 0
-        while (found := left_behind(journal_path(path), run)) is None:
-            if time.monotonic() > deadline:  # rank 0 lives, or has written its record
-                return
-            time.sleep(0.1)
-        header, sent = found
-        load = self.config.load(header["target_qps"], header["seed"])
-        times = [request.token_times[-1] if request.done else request.dispatch_s for request in sent]
-        for request in sent:
-            if not request.done:
-                request.error = why
-        measured = Measured(sent, load.arrivals, max(times, default=0.0), why)
-        write_json(partial_path(path), self._record(measured, load, header["search"]))
-        journal_path(path).unlink(missing_ok=True)
-        self.events.error("rank_0_lost", f"rank 1 kept the {len(sent)} requests that rank 0 had noted")
-
-    def explain(self, error: Exception) -> str:
-        """What went wrong, in one sentence: of memory that ran out, what was needed and what is free."""
+    def describe_error(self, error: Exception) -> str:
+        """The error in one sentence. If memory ran out: what was needed, and what is free."""
         if isinstance(error, torch.OutOfMemoryError):
-            return executor.out_of_memory(self.config, free_memory(self.config.device), error)
+            return loader.out_of_memory(self.config, free_memory(self.config.device), error)
         return str(error)
 
     def _emergency_save(self, number: int) -> None:
         self.events.error(
-            "interrupted", f"rank {self.rank} was sent signal {number} and was stuck: the record ends here"
+            "interrupted", f"rank {self.rank} received signal {number} and was stuck: the record ends here"
         )
-        self.keep_partial(f"ended by signal {number}")
-        # A rank may be stuck because rank 0 is dead: not every collective notices.
-        self.keep_for_rank_0(f"rank 1 waited for rank 0 in vain until signal {number} ended it")
+        self.save_partial(f"ended by signal {number}")
 
-    def _hung(self, waited_s: float) -> None:
-        """Another rank hangs, and this one waits for its GPU, which waits for the other's."""
+    def _on_hang(self, waited_s: float) -> None:
+        """Another rank hangs, and this rank's GPU waits for that rank's."""
         why = f"rank 0 waited {waited_s:.0f} s for a step to end: another rank, or its GPU, hangs"
         self.events.error("dead_rank", why)
         try:
-            self.keep_partial(why)
+            self.save_partial(why)
         finally:
             os._exit(1)
 
     def _set_up(self) -> PlanChannel:
-        """Everything up to the engine that is ready. The journal comes first: another load test may have it."""
-        # One rank alone needs none: nobody is left to read it.
-        if self.rank == 0 and self.world_size > 1 and self.config.options.output_json is not None:
-            self._journal = Journal(journal_path(self.config.options.output_json))
+        """Everything until the engine is ready. The journal comes first: another load test may hold it."""
+        path = self.load.output_json
+        if self.rank == 0 and self.world_size > 1 and path is not None:  # a single rank leaves nobody to read it
+            self._journal = Journal(journal_path(path))
+            on_failure.register(recovery_command(path))
         try:
             self.parallel = Parallel(self.config.device, self.rank, self.world_size)
-            # torchrun's own run id is `none` for every run without --standalone.
-            self._run = self.parallel.min_over_ranks(secrets.randbits(RUN_BITS))
             return self._load(self.parallel)
         except Refused:
             self._end_journal()
             raise
 
     def _load(self, parallel: Parallel) -> PlanChannel:
-        config, options = self.config, self.config.options
+        config = self.config
         then = "" if config.compile_mode == "off" else f", then compiling ({config.compile_mode})"
         self.events.phase("load", f"{config.shape.name}, {config.shape.parameters / 1e9:.3g} B parameters{then}")
-        source = (
-            from_checkpoint(config.checkpoint) if config.checkpoint else random_weights(options.seed, config.device)
-        )
-        runner = executor.load(config, source, parallel)
-        cache = runner.cache
-        self._runner, self._identity = runner, _identity(config, runner)
+        source = from_checkpoint(config.checkpoint) if config.checkpoint else random_weights(config.seed, config.device)
+        executor = loader.load(config, source, parallel)
+        cache = executor.cache
+        self._executor, self._identity = executor, _identity(config, executor)
         self._cache = {
             "bytes_per_rank": cache.bytes_per_rank,
             "bytes_total": cache.bytes_per_rank * self.world_size,
@@ -197,7 +171,7 @@ class LoadTest:
             "page_size": config.page_size,
             "dtype": _name(config.kv_dtype),
         }
-        return PlanChannel(runner, max_batch=config.max_batch, trace=self.profiler.switch)
+        return PlanChannel(executor, max_batch=config.max_batch, trace=self.profiler.switch)
 
     def _follow(self, channel: PlanChannel) -> int:
         self.events.phase_name = "follow"
@@ -214,45 +188,43 @@ class LoadTest:
         self.events.step = (self.events.step or 0) + bool(sampled)
         return sampled
 
-    def _window(self, engine: Engine, load: Load, label: str | None = None) -> Window:
-        options = self.config.options
-        self.window = Window(
+    def _window(self, engine: Engine, load: Load, label: str | None = None) -> MeasurementWindow:
+        self.window = MeasurementWindow(
             engine, load, self.events, self._step, vocab=self.config.shape.vocab,
-            drain_timeout_s=options.drain_timeout, max_in_flight=options.max_in_flight, label=label,
-            journal=self._journal, noted={"run": self._run, "search": self._searched()},
+            drain_timeout_s=self.load.drain_timeout_s, max_in_flight=self.load.max_in_flight, label=label,
+            journal=self._journal, journal_header=self._journal_header(load),
         )  # fmt: skip
         self.window.warm_up()
         return self.window
 
     def _measure(self, engine: Engine) -> None:
-        if self.config.options.find_max_qps:
-            self._find_max_qps(engine)
+        if self.load.search is not None:
+            self._find_max_qps(engine, self.load.search)
         else:
-            self._window(engine, self.config.load()).measure(profiler=self.profiler)
+            self._window(engine, self.load.load()).measure(profiler=self.profiler)
             self.profiler.export()
 
-    def _find_max_qps(self, engine: Engine) -> None:
-        """Trial after trial on the one engine; the last one, which confirms, is the window that the result keeps."""
-        config, options = self.config, self.config.options
+    def _find_max_qps(self, engine: Engine, options: SearchOptions) -> None:
+        """Trial after trial on the one engine. The last one confirms the rate; the result keeps its window."""
         search = self.search = Search(
-            Asked(
-                options.target_qps, options.max_qps, options.precision, options.min_goodput, options.duration,
-                options.seed,
+            SearchConfig(
+                self.load.target_qps, options.max_qps, options.precision, options.min_goodput, self.load.duration_s,
+                self.load.seed,
             )
         )  # fmt: skip
         while (planned := search.next()) is not None:
-            load = config.load(planned.qps, planned.seed)
+            load = self.load.load(planned.qps, planned.seed)
             window = self._window(engine, load, f"trial {planned.number}")
-            window.measure(config.slo, misses=allowed_misses(options.min_goodput, len(load.arrivals)))
+            window.measure(self.load.slo, misses=allowed_misses(options.min_goodput, len(load.arrivals)))
             trial = judge_trial(
-                window.measured(), config.slo, options.min_goodput, number=planned.number, purpose=planned.purpose,
+                window.measured(), self.load.slo, options.min_goodput, number=planned.number, purpose=planned.purpose,
                 seed=planned.seed, target_qps=planned.qps,
             )  # fmt: skip
-            search.took(trial)
-            self._tell(search, trial)
-            window.empty()
+            search.record(trial)
+            self._report_trial(search, trial)
+            window.drain()
 
-    def _tell(self, search: Search, trial: Trial) -> None:
+    def _report_trial(self, search: Search, trial: Trial) -> None:
         self.events.metrics(
             {
                 "trial_qps": trial.target_qps,
@@ -275,14 +247,14 @@ class LoadTest:
 
     def _report(self) -> None:
         result = self._result(None)
-        path = self.config.options.output_json
+        path = self.load.output_json
         print(_sentence(result))
         if self.search is not None:
             print(self.search.sentence())
         if path is not None:
             with self._saving:
                 write_json(path, result)
-                self._whole = True
+                self._complete = True
                 self._end_journal()
             self.events.result(str(path))
 
@@ -290,68 +262,81 @@ class LoadTest:
         if self._journal is not None:
             self._journal.remove()
             self._journal = None
+            on_failure.withdraw()
 
     def _result(self, ended_early: str | None) -> dict[str, Any]:
-        config, window = self.config, self.window
-        load = window.load if window else config.load()
+        window = self.window
+        load = window.load if window else self.load.load()
         measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
-        return self._record(measured, load, self._searched())
-
-    def _searched(self) -> dict[str, Any] | None:
-        """The search until now, where there is one."""
-        return self.search.record() if self.search is not None else None
-
-    def _record(self, measured: Measured, load: Load, search: dict[str, Any] | None) -> dict[str, Any]:
-        config, options = self.config, self.config.options
-        workload = {
-            "target_qps": load.target_qps,
-            "duration_s": load.duration_s,
-            "burstiness": options.burstiness,
-            "prompt_len": str(config.prompt),
-            "output_len": str(config.output),
-            "warmup_requests": len(load.warmup),
-            "max_in_flight": options.max_in_flight,
-            "temperature": options.temperature,
-            "seed": load.seed,
-            "max_batch": config.max_batch,
-            "prefill_chunk": config.chunk,
-        }
-        identity = self._identity or _identity(config, None)
-        if self._runner is not None and self._runner.compiled is not None:
-            identity |= {"compile": self._runner.compiled.as_json()}  # with what was compiled since the start
-        result = load_test_result(measured, identity, workload, self._cache, config.slo, search)
+        identity = self._current_identity()
+        result = load_test_result(
+            measured, identity, self._workload(load), self._cache, self.load.slo, self._search_record()
+        )
         if self.profiler.ran:
-            reasons = [*result["llmval"]["invalid_reasons"], "a profiler ran, so the figures are not the node's"]
-            result["llmval"] |= {"valid": False, "invalid_reasons": reasons}
+            mark_invalid(result, PROFILED)
         if self.profiler.record is not None:
             result["llmval"]["trace"] = self.profiler.record
         return result
 
+    def _search_record(self) -> dict[str, Any] | None:
+        return self.search.as_json() if self.search is not None else None
 
-def _identity(config: Config, runner: executor.Loaded | None) -> dict[str, Any]:
-    """What ran, never what was asked; null where it did not come to run."""
-    backend: executor.Attention | None = runner.attention if runner else None
-    compiled = runner.compiled if runner else None
+    def _current_identity(self) -> dict[str, Any]:
+        identity = self._identity or _identity(self.config, None)
+        if self._executor is not None and self._executor.compiled is not None:
+            identity |= {"compile": self._executor.compiled.as_json()}  # with the graphs compiled since the start
+        return identity
+
+    def _journal_header(self, load: Load) -> dict[str, Any]:
+        """Everything of the record but the requests, for `recovery.py`."""
+        return {
+            "identity": self._current_identity(),
+            "workload": self._workload(load),
+            "kv_cache": self._cache,
+            "slo": asdict(self.load.slo),
+            "search": self._search_record(),
+            "profiled": self.profiler.kind != NONE,
+        }
+
+    def _workload(self, load: Load) -> dict[str, Any]:
+        return {
+            "target_qps": load.target_qps,
+            "duration_s": load.duration_s,
+            "burstiness": self.load.burstiness,
+            "prompt_len": str(self.load.prompt),
+            "output_len": str(self.load.output),
+            "warmup_requests": len(load.warmup),
+            "max_in_flight": self.load.max_in_flight,
+            "temperature": self.config.temperature,
+            "seed": load.seed,
+            "max_batch": self.config.max_batch,
+            "prefill_chunk": self.config.prefill_chunk,
+        }
+
+
+def _identity(config: EngineConfig, executor: loader.Loaded | None) -> dict[str, Any]:
+    """What ran, not what was asked for; null if it did not come to run."""
+    compiled = executor.compiled if executor else None
     on_cuda = config.device.type == "cuda"
     return {
         "model": config.shape.name,
         "parameters": config.shape.parameters,
         "weights": str(config.checkpoint) if config.checkpoint else "random",
         "tokenizer": "none: random token ids",
-        "dtype": _name(runner.model.embedding.dtype if runner else config.dtype),
-        "kv_dtype": _name(runner.cache.dtype if runner else config.kv_dtype),
-        "attention_backend": backend.name if backend else None,
-        "attention_kernel": backend.kernel if backend else None,
-        "fp8_mode": executor.fp8_mode(runner.model) if runner else config.fp8,
-        "fp8_kernel": executor.fp8_kernel(runner.model) if runner else None,
-        "compile_mode": compiled.mode if compiled else "off" if runner else config.compile_mode,
+        "dtype": _name(executor.model.embedding.dtype if executor else config.dtype),
+        "kv_dtype": _name(executor.cache.dtype if executor else config.kv_dtype),
+        "attention_backend": executor.attention.name if executor else None,
+        "attention_kernel": executor.attention.kernel if executor else None,
+        "fp8_mode": loader.fp8_mode(executor.model) if executor else config.fp8_mode,
+        "fp8_kernel": loader.fp8_kernel(executor.model) if executor else None,
+        "compile_mode": compiled.mode if compiled else "off" if executor else config.compile_mode,
         "compile": compiled.as_json() if compiled else None,
-        "tensor_parallel": runner.model.parallel.size if runner else config.tensor_parallel,
-        "all_reduce": runner.model.parallel.all_reduce_name if runner else None,
+        "tensor_parallel": executor.model.parallel.size if executor else config.tensor_parallel,
+        "all_reduce": executor.model.parallel.all_reduce_name if executor else None,
         "device": config.device.type,
         "device_name": torch.cuda.get_device_name(config.device) if on_cuda else _cpu_name(),
         "torch_version": torch.__version__,
-        "seed": config.options.seed,
+        "seed": config.seed,
         "shape": {
             name: getattr(config.shape, name)
             for name in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab")

@@ -1,12 +1,11 @@
-"""One open-loop window on an engine that is there: warm-up, arrivals at their deadlines, drain."""
+"""One open-loop window on a running engine: warm-up, arrivals at their deadlines, drain."""
 
 from collections.abc import Callable
 from typing import Any
 
 from llmval_runners.engine.engine import Engine
 from llmval_runners.engine.request import Request
-from llmval_runners.load_test.arrivals import Load
-from llmval_runners.load_test.generator import LoadGenerator, prompt_tokens
+from llmval_runners.load_test.generator import Load, LoadGenerator, prompt_tokens
 from llmval_runners.load_test.journal import Journal
 from llmval_runners.load_test.metrics import LiveMetrics, Slo
 from llmval_runners.load_test.profiler import Profiler
@@ -17,8 +16,8 @@ REPORT_S = 0.5
 Step = Callable[[Engine], list[tuple[Request, int, bool]]]
 
 
-class Window:
-    """Measures one load; afterwards `sent` holds its requests and nothing of it is left in the engine."""
+class MeasurementWindow:
+    """Measures one load. Afterwards `sent` holds its requests, and none of them is left in the engine."""
 
     def __init__(
         self,
@@ -32,12 +31,9 @@ class Window:
         max_in_flight: int | None,
         label: str | None = None,
         journal: Journal | None = None,
-        noted: dict[str, Any] | None = None,
+        journal_header: dict[str, Any] | None = None,
     ) -> None:
-        """`step` advances the engine; it may raise to end the window, which then keeps what was measured.
-
-        `noted`: what the journal's header says beside the load.
-        """
+        """`step` advances the engine. It may raise to end the window, which keeps the measurement so far."""
         self.load = load
         self._engine, self._events, self._step = engine, events, step
         self._vocab, self._drain_timeout_s, self._label = vocab, drain_timeout_s, label
@@ -46,8 +42,7 @@ class Window:
         )
         self._journal = journal
         if journal is not None:
-            header = {"target_qps": load.target_qps, "seed": load.seed} | (noted or {})
-            journal.begin(header, self._generator.sent)
+            journal.begin(journal_header or {}, self._generator.sent)
         self._live = LiveMetrics([arrival.intended_s for arrival in load.arrivals])
         self._ended_s: float | None = None
         self._completed = 0
@@ -58,13 +53,13 @@ class Window:
 
     @property
     def now(self) -> float:
-        """Seconds since the window opened, to its end; 0 before it opened."""
+        """Seconds since the window opened, at most until its end; 0 before it opened."""
         if self._ended_s is not None:
             return self._ended_s
         return self._generator.now() if self._generator.origin_ns else 0.0
 
     def warm_up(self) -> None:
-        """Run the warm-up requests to their end; nothing of them is kept."""
+        """Run the warm-up requests to their end, without keeping anything of them."""
         total, done = len(self.load.warmup), 0
         if not total:
             return
@@ -79,8 +74,8 @@ class Window:
     def measure(self, slo: Slo | None = None, misses: int = 0, profiler: Profiler | None = None) -> None:
         """Offer the load and wait for the answers, at most the drain timeout; `profiler` traces a part of it.
 
-        With `slo`, the wait ends as soon as more than `misses` requests have missed it: the verdict is known then, and
-        a queue of minutes need not be served.
+        With `slo`, the wait ends as soon as more than `misses` requests have missed it. The verdict is known then, and
+        there is no need to serve a queue of minutes.
         """
         engine, generator = self._engine, self._generator
         offer = f"{len(self.load.arrivals)} requests at {self.load.target_qps:.4g} a second"
@@ -114,7 +109,7 @@ class Window:
                 request.error = request.error or f"not finished {waited:.3g} s after the window closed"
 
     def measured(self, ended_early: str | None = None) -> Measured:
-        """What the window gave, to the last answer; `ended_early` says why it was cut short, if it was."""
+        """The measurement until the last answer. `ended_early` is the reason if the window was cut short."""
         sent = self.sent
         if ended_early:
             for request in sent:
@@ -124,14 +119,14 @@ class Window:
         duration = self.now if ended_early else max(ends, default=self.now)
         return Measured(sent, self.load.arrivals, duration, ended_early)
 
-    def empty(self) -> None:
-        """Let what still runs end, unmeasured, and forget what waits: the next window finds an idle engine."""
+    def drain(self) -> None:
+        """Drop waiting requests and let running ones end unmeasured, so that the next window finds an idle engine."""
         self._engine.drop_waiting()
         while not self._engine.idle:
             self._step(self._engine)
 
     def _take(self, now: float, sampled: list[tuple[Request, int, bool]], slo: Slo | None) -> int:
-        """Account for a step's tokens; how many of the requests that ended missed the service level."""
+        """Record the tokens of a step. Returns how many of the requests that ended missed the service level."""
         missed = 0
         self._live.tokens(now, len(sampled))
         for request, token, ended in sampled:
@@ -155,7 +150,7 @@ class Window:
             duration = self.load.duration_s
             self._events.progress(min(now, duration), duration, "s", self._label)
         allocator = self._engine.scheduler.allocator
-        load = {
+        load: dict[str, float | None] = {
             "running": self._engine.scheduler.running,
             "queued": self._engine.queued,
             "kv_used_percent": 100 * allocator.used / allocator.pages,

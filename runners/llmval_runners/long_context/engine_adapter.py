@@ -8,12 +8,12 @@ import gc
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from llmval_runners.engine.cpu_executor import CpuExecutor
-from llmval_runners.engine.kv_cache import PagedKVCache, pages_for
-from llmval_runners.engine.loader import fp8_kernel, load_model, make_executor
+from llmval_runners.engine.kv_cache import pages_for
+from llmval_runners.engine.loader import fp8_kernel, load_model, make_executor, new_cache
 from llmval_runners.engine.model import Decoder, Linear
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
@@ -21,7 +21,7 @@ from llmval_runners.engine.weights import Source
 from llmval_runners.long_context.setup import Setup
 
 if TYPE_CHECKING:
-    from llmval_runners.engine.gpu.executor import GpuExecutor  # needs Triton, which torch for CPUs lacks
+    pass  # needs Triton, which torch for CPUs lacks
 
 DTYPES = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "fp8": torch.float8_e4m3fn
@@ -76,15 +76,10 @@ class Context:
         setup, parallel = weights.setup, weights.parallel
         self.setup, self.device, self.model = setup, parallel.device, weights.model
         self.pages_per_row = pages_for(length + setup.decode_tokens, setup.page_size)
-        self.cache = PagedKVCache(
-            setup.shape,
-            tensor_parallel=parallel.size,
-            pages=self.pages_per_row * setup.batch,
-            page_size=setup.page_size,
+        self.cache = new_cache(
+            setup.shape, parallel, pages=self.pages_per_row * setup.batch, page_size=setup.page_size,
             dtype=DTYPES[setup.kv_dtype],
-            device=parallel.device,
-            with_padding_page=setup.on_gpu,
-        )
+        )  # fmt: skip
         self.executor = make_executor(
             weights.model,
             self.cache,
@@ -127,7 +122,7 @@ class Context:
         if isinstance(self.executor, CpuExecutor):
             hidden, _, _ = self.executor.forward(StepPlan(prefills=[chunk]))
             return self.model.logits(hidden)[-count:]
-        prefilled = cast("GpuExecutor", self.executor).prefill([chunk], all_logits=True)
+        prefilled = self.executor.prefill([chunk], all_logits=True)
         assert prefilled is not None  # all logits were requested
         return prefilled[0][-count:]
 
@@ -141,12 +136,11 @@ class Context:
         """This rank's logits [1, vocab / ranks] of a decode step of row 0 with the input `token`."""
         plan = StepPlan(decodes=[Decode(0, position)])
         if isinstance(self.executor, CpuExecutor):
-            self.executor._last_token[0] = token
+            self.executor.last_token[0] = token
             hidden, _, _ = self.executor.forward(plan)
             return self.model.logits(hidden)
-        executor = cast("GpuExecutor", self.executor)
-        executor.last_token[0] = token
-        return executor.decode_logits(plan)
+        self.executor.last_token[0] = token
+        return self.executor.decode_logits(plan)
 
     def kv_dtype(self) -> str:
         return str(self.cache.pool.dtype).removeprefix("torch.")

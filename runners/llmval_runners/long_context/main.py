@@ -70,11 +70,11 @@ def _launch(argv: list[str], options: LongContextOptions, ranks: int) -> int:
 
 
 def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank: int) -> int:
-    from llmval_runners.engine.parallel import RankLost
     from llmval_runners.long_context import failure
     from llmval_runners.long_context.measure.timing import Interrupted
     from llmval_runners.long_context.session import Session  # imports torch, so after the flags are checked
     from llmval_runners.long_context.settings import decide
+    from llmval_runners.process.errors import RankLost
 
     session = None
     events = EventLog(rank).start()

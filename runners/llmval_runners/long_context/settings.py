@@ -7,7 +7,7 @@ from typing import NoReturn
 import torch
 from llmval_runners.engine import fp8
 from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, CUDNN_MULTIPLE
-from llmval_runners.engine.config import FLEX_ELEMENTS, check_output, choose_device, free_memory
+from llmval_runners.engine.config import FLEX_ELEMENTS, FLEX_PAGE, choose_device, free_memory
 from llmval_runners.engine.kv_cache import check_gpu_page
 from llmval_runners.engine.shapes import CPU_PARAMETERS, ModelShape, shape_by_name
 from llmval_runners.engine.weights import checkpoint_shape
@@ -16,8 +16,7 @@ from llmval_runners.long_context.predict.advice import fits, refusal
 from llmval_runners.long_context.predict.peak_memory import pages
 from llmval_runners.long_context.setup import GIB, Setup
 from llmval_runners.process.errors import Refused
-
-FLEX_PAGE = 128  # a page must not be smaller than the mask's block (pytorch#182593)
+from llmval_runners.process.files import check_writable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def decide(options: LongContextOptions, *, world_size: int, local_rank: int) -> 
     planned = on_gpu or (options.predict_only and options.memory_limit_gib is not None and options.device != "cpu")
     setup = _setup(options, shape, device, world_size, planned)
     if options.output_json is not None:
-        check_output(options.output_json)
+        check_writable(options.output_json, "--output-json")
     reference, why = _reference(options, setup)
     return Settings(setup, reference, why, device, options.lengths, options.attention_backend, options)
 

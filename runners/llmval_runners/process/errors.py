@@ -1,4 +1,4 @@
-"""The exception for input that a runner refuses."""
+"""The exceptions that a runner turns into a sentence and an exit code."""
 
 USAGE_EXIT = 2
 
@@ -8,3 +8,7 @@ class Refused(Exception):
 
     Raise it before any heavy work. The runner prints it once, on rank 0, and every rank exits with `USAGE_EXIT`.
     """
+
+
+class RankLost(RuntimeError):
+    """Another rank ended or hangs, so a collective cannot end."""

@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from llmval_runners.process.errors import Refused
+
 
 def replace_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace the content of `path` by `data`. The file is readable by all (mode 0644); missing folders are created.
@@ -44,3 +46,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def check_writable(path: Path, flag: str) -> None:
+    """Make the folder of a result and try to write there. Permissions alone are no proof (root, read-only mounts).
+
+    Raises:
+        Refused: it is a folder, or cannot be written; the message names `flag`.
+    """
+    if path.is_dir():
+        raise Refused(f"{path} is a folder: pass a file for {flag}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise Refused(
+            f"{flag} {path} cannot be written ({error.strerror}): pass a path in a folder that you may write."
+        ) from None

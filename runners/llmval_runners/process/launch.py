@@ -1,31 +1,42 @@
-"""torchrun with a record: every rank's output straight into its own file, and every rank's exit code as JSON.
+"""torchrun with a record: the output of every rank in its own file, and the exit code of every rank as JSON.
 
     python launch.py --logs DIR --label main --exit-codes FILE -- <torchrun arguments>
 
-Why not torchrun itself: it exits with 1 for any failed rank and forgets which and how, nests its logs three folders
-deep, and further signals while it shuts down leave ranks running. This is torchrun's own parser, configuration and
-agent, with a place for the logs, one more thing remembered, and a shutdown that cannot be interrupted.
+torchrun itself exits with 1 for any failed rank and forgets which one and how. It nests its logs three folders deep,
+and further signals during its shutdown leave ranks running. This uses torchrun's own parser, configuration and agent.
+It adds a place for the logs, the exit codes, and a shutdown that cannot be interrupted. After a failed launch it runs
+the command that a rank has registered (`on_failure.py`): a dead rank 0 cannot save its own record.
 
-Exit code: 0, 1 where a rank failed, 2 where the arguments make no launch or the ranks refused theirs (exit code 2 of
-the first that failed), 128 + signal where one ended it.
+Exit code: 0; 1 if a rank failed; 2 if the arguments make no launch, or if the first rank that failed refused its own
+arguments (exit code 2); 128 + signal if a signal ended it.
 """
 
 import argparse
 import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-REFUSED = 2
+LAUNCH = Path(__file__).resolve()
+if __name__ == "__main__":
+    # Run by path, Python puts this folder first on the path, where torch would find our modules under common names.
+    sys.path[:] = [
+        str(LAUNCH.parents[2]), *(entry for entry in sys.path if Path(entry or ".").resolve() != LAUNCH.parent)
+    ]  # fmt: skip
+
+from llmval_runners.process import on_failure  # noqa: E402  (the path has to be right before)
+from llmval_runners.process.errors import USAGE_EXIT  # noqa: E402
+from llmval_runners.process.files import write_json  # noqa: E402
+from llmval_runners.process.shutdown import SAVING_S, is_saving  # noqa: E402
+
 SHUTDOWN_S = 5  # from the signal to SIGKILL of ranks that ignore it; torchrun's default is 30
-SAVING, SAVING_S = "llmval-saving", 60.0  # a rank of this name writes its record (stop.py) and is given so long
+RECOVERY_S = 300.0
 OWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 
@@ -33,25 +44,53 @@ class Ended(SystemExit):
     """A signal came before there were ranks."""
 
 
+def launch_command(logs: Path, exit_codes: Path, torchrun: Sequence[str], label: str | None = None) -> list[str]:
+    """The command line that runs `torchrun` (its flags, then the script with its own flags) by this module."""
+    named = ["--label", label] if label is not None else []
+    own = ["--logs", str(logs), *named, "--exit-codes", str(exit_codes)]
+    return [sys.executable, str(LAUNCH), *own, "--", *torchrun]
+
+
 def main(argv: list[str]) -> int:
+    """Launch, keep the record, and return the exit code."""
     own, torchrun = _split(argv)
-    record = {"ranks": {}, "first_failure": None}
-    for number in _heard():  # until torchrun installs its own
+    record: dict[str, Any] = {"ranks": {}, "first_failure": None}
+    for number in _signals_in_use():  # until torchrun installs its own handlers
         signal.signal(number, _end)
+    registered = own.logs / f"{own.label}.on_failure.json"
+    os.environ[on_failure.VARIABLE] = str(registered)
     try:
-        return _launch(own, torchrun, record)
+        code = _launch(own, torchrun, record)
     finally:
-        _write(own.exit_codes, record)
+        write_json(own.exit_codes, record)
+    _run_registered(registered, record, code)
+    return code
+
+
+def _run_registered(file: Path, record: dict[str, Any], code: int) -> None:
+    """All ranks have ended: run the command that one of them left."""
+    command = on_failure.take(file)
+    if command is None or code == 0:
+        return
+    for number in OWN_SIGNALS:  # its time is limited, and a second signal must not cost the record
+        signal.signal(number, signal.SIG_IGN)
+    first = record["first_failure"]
+    why = f"rank {first['rank']} ended first: {first['how']}" if first else f"ended by signal {code - 128}"
+    try:
+        subprocess.run([*command, why], check=False, timeout=RECOVERY_S, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"{command[0]} could not save the record of the dead rank: {error}", file=sys.stderr)
 
 
 def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]) -> int:
     from torch.distributed import run
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import api
 
     class RankLogs(LogsSpecs):
-        """`DIR/<label>.rank<N>.stdout.log` and `.stderr.log`."""
+        """Writes `DIR/<label>.rank<N>.stdout.log` and `.stderr.log`."""
 
         @property
         def root_log_dir(self) -> str:
@@ -67,25 +106,31 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
                 record["ranks"][env["RANK"]] = None
             return LogsDest(stdouts=paths("stdout.log"), stderrs=paths("stderr.log"), error_files=errors)
 
-    class Agent(api.LocalElasticAgent):
-        """Remembers how every rank ended, also after a signal, when torchrun tells nobody."""
+    def processes(context: Any) -> dict[int, Any]:
+        """The ranks that were started, by local rank; torch's types do not know that it starts them as processes."""
+        handlers: dict[int, Any] = getattr(context, "subprocess_handlers", {})
+        return handlers
+
+    class Agent(LocalElasticAgent):
+        """Records how every rank ended, also after a signal, which torchrun does not report."""
 
         def _start_workers(self, worker_group: Any) -> dict[int, Any]:
-            started = super()._start_workers(worker_group)
-            for handler in self._pcontext.subprocess_handlers.values():
-                for log in (handler._stdout, handler._stderr):  # the flag belongs to the description that both share
+            started: dict[int, Any] = super()._start_workers(worker_group)
+            for handler in processes(self._pcontext).values():
+                for log in (handler._stdout, handler._stderr):  # the ranks share the open file, and so the flag
                     fcntl.fcntl(log, fcntl.F_SETFL, fcntl.fcntl(log, fcntl.F_GETFL) | os.O_APPEND)
             return started
 
         def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, *_: Any, **__: Any) -> None:
-            # A second signal would break off the very loop that ends the ranks, which are in sessions of their own.
+            # A second signal would interrupt the loop that ends the ranks, and they are in sessions of their own.
             for number in OWN_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             if self._pcontext is not None:
-                _end_ranks([handler.proc for handler in self._pcontext.subprocess_handlers.values()], death_sig)
-                self._pcontext.close(signal.SIGKILL, timeout=SHUTDOWN_S)  # those that are left
+                _end_ranks([handler.proc for handler in processes(self._pcontext).values()], death_sig)
+                self._pcontext.close(signal.SIGKILL, timeout=SHUTDOWN_S)  # the ranks that are left
             super()._shutdown(death_sig)
-            for local, handler in getattr(self._pcontext, "subprocess_handlers", {}).items():
+            for local, handler in processes(self._pcontext).items():
+                assert self._pcontext is not None
                 record["ranks"][self._pcontext.envs[local]["RANK"]] = handler.proc.poll()
 
     config, command, arguments = run.config_from_args(_single_node(run.get_args_parser(), torchrun))
@@ -94,8 +139,8 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
     if not isinstance(command, str):
         _refuse("--run-path runs the script inside torchrun's own children: leave it out.")
     if hasattr(config, "signals_to_handle"):
-        config.signals_to_handle = ",".join(number.name for number in _heard())
-    api.LocalElasticAgent = Agent  # launch_agent has no parameter for it
+        config.signals_to_handle = ",".join(number.name for number in _signals_in_use())
+    setattr(api, "LocalElasticAgent", Agent)  # noqa: B010  (launch_agent has no parameter for it, and mypy no export)
     try:
         api.elastic_launch(config, command)(*arguments)
     except ChildFailedError as error:
@@ -103,7 +148,7 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
         how = signal.Signals(-first.exitcode).name if first.exitcode < 0 else f"exit code {first.exitcode}"
         record["first_failure"] = {"rank": rank, "exit_code": first.exitcode, "how": how}
         print(f"rank {rank} failed first: {how}; its output is in {own.logs}", file=sys.stderr)
-        return REFUSED if first.exitcode == REFUSED else 1
+        return USAGE_EXIT if first.exitcode == USAGE_EXIT else 1
     except SignalException as error:
         print(f"ended by {error.sigval.name}", file=sys.stderr)
         return 128 + error.sigval
@@ -111,34 +156,27 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
 
 
 def _end_ranks(ranks: list[subprocess.Popen[bytes]], number: signal.Signals) -> None:
-    """Signal the ranks and wait for their end: `SHUTDOWN_S`, and longer as long as one of them writes its record."""
+    """Signal the ranks and wait `SHUTDOWN_S` for their end, or longer while one of them writes its record."""
     for rank in ranks:
         if rank.poll() is None:
             os.killpg(rank.pid, number)  # each is the leader of its own session
     began = time.monotonic()
-    saved = began  # when one was last seen to write
+    last_saving = began
     while any(rank.poll() is None for rank in ranks):
         now = time.monotonic()
-        if now - began < SAVING_S and any(_saves(rank.pid) for rank in ranks):
-            saved = now
-        if now - saved >= SHUTDOWN_S:
+        if now - began < SAVING_S and any(is_saving(rank.pid) for rank in ranks):
+            last_saving = now
+        if now - last_saving >= SHUTDOWN_S:
             return
         time.sleep(0.05)
-
-
-def _saves(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() == SAVING
-    except OSError:  # it has ended
-        return False
 
 
 def _first(failures: dict[int, Any]) -> tuple[int, Any]:
     """The failure that explains the others.
 
-    torchrun's times are whole seconds, and a rank that is killed takes its peers along within milliseconds, so among
-    the failures of the first second a signal comes before an exit code. SIGTERM comes last: with it torchrun ends the
-    ranks that are left, and a runner that is sent one from elsewhere exits with 143.
+    torchrun's times are whole seconds, and the peers of a killed rank fail within milliseconds. So in the first second
+    of failures a signal comes before an exit code. SIGTERM comes last: torchrun ends the remaining ranks with it, and a
+    runner that receives one from elsewhere exits with 143.
     """
     start = min(failure.timestamp for failure in failures.values())
 
@@ -150,15 +188,15 @@ def _first(failures: dict[int, Any]) -> tuple[int, Any]:
 
 
 def _single_node(parser: argparse.ArgumentParser, torchrun: list[str]) -> argparse.Namespace:
-    """torchrun's arguments, made a rendezvous of one node on a free loopback port, without restarts."""
+    """Parse torchrun's arguments; the rendezvous becomes one node on a free loopback port, without restarts."""
     args = parser.parse_args(torchrun)
     if args.nnodes not in ("1", "1:1"):
-        _refuse(f"--nnodes {args.nnodes} needs several nodes, and this launches on one: leave it out.")
+        _refuse(f"--nnodes {args.nnodes} needs several nodes, and this launcher uses one: leave it out.")
     if args.max_restarts:
-        _refuse("--max-restarts hides the cause of a failure, which is what a validation looks for: leave it out.")
+        _refuse("--max-restarts hides the cause of a failure, and a validation must find it: leave it out.")
     args.standalone = True
     args.rdzv_backend, args.rdzv_endpoint, args.rdzv_id = "c10d", "localhost:0", str(uuid.uuid4())
-    args.log_dir = os.devnull  # or torchrun makes a temporary folder that stays behind
+    args.log_dir = os.devnull  # else torchrun makes a temporary folder and leaves it
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, without its banner
     return args
 
@@ -184,8 +222,8 @@ def _split(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return own, argv[place + 1 :]
 
 
-def _heard() -> list[signal.Signals]:
-    """An ignored SIGHUP stays ignored (nohup); the others are how a run is cancelled."""
+def _signals_in_use() -> list[signal.Signals]:
+    """The signals that cancel a launch. An ignored SIGHUP stays ignored (nohup)."""
     return [number for number in OWN_SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
@@ -198,19 +236,5 @@ def _refuse(sentence: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _write(path: Path, record: dict[str, Any]) -> None:
-    """Atomically: a reader sees the whole record or none."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(record, file)
-        file.write("\n")
-        file.flush()
-        os.fchmod(file.fileno(), 0o644)
-        os.fsync(file.fileno())
-    Path(temporary).replace(path)
-
-
 if __name__ == "__main__":
-    # Run by path, Python puts this folder first on the path, where torch would find our modules under common names.
-    sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
     sys.exit(main(sys.argv[1:]))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmval_runners.process.errors import USAGE_EXIT
-from llmval_runners.process.launcher import launcher
+from llmval_runners.process.launch import launch_command
 
 ENTRY = Path(__file__).resolve().parents[2] / "long_context_validation.py"
 RUN_FOLDER = "LLMVAL_RUN_FOLDER"  # set where a dashboard runs this: the ranks' output belongs to its logs
@@ -37,7 +37,7 @@ def launch(argv: list[str], ranks: int, entry: Path = ENTRY) -> int:
 
 
 def _run(command_line: list[str], ranks: int, logs: Path, codes: Path, *, show: bool) -> int:
-    command = launcher(logs, codes, [f"--nproc_per_node={ranks}", *command_line], LABEL)
+    command = launch_command(logs, codes, [f"--nproc_per_node={ranks}", *command_line], LABEL)
     heard: list[int] = []
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:

@@ -55,15 +55,12 @@ class StopSignals:
     @contextmanager
     def protect_write(self) -> Iterator[None]:
         """Show, while the record is written, that the process is not stuck, so that others wait for it."""
-        comm = Path(f"/proc/{os.getpid()}/comm")  # the name of the main thread, whichever thread writes
-        name = comm.read_text().strip()
         self._writing.set()
-        comm.write_text(SAVING)
         try:
-            yield
+            with name_as_saving():
+                yield
         finally:
             self._writing.clear()
-            comm.write_text(name)
 
     def done(self) -> None:
         """Tell the guard that the record is written and the main thread is about to end."""
@@ -81,6 +78,18 @@ class StopSignals:
             self._emergency_save(number)
         finally:
             os._exit(self.exit_code)
+
+
+@contextmanager
+def name_as_saving() -> Iterator[None]:
+    """Rename this process to `SAVING` while it writes a record."""
+    comm = Path(f"/proc/{os.getpid()}/comm")  # the name of the main thread, whichever thread writes
+    name = comm.read_text().strip()
+    comm.write_text(SAVING)
+    try:
+        yield
+    finally:
+        comm.write_text(name)
 
 
 def is_saving(pid: int) -> bool:

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_runners.process.launcher import launcher
+from llmval_runners.process import launch
 from llmval_runners.tracing.options import TraceOptions
 
 RUNNERS = Path(__file__).resolve().parents[2]
@@ -74,7 +74,9 @@ class CaptureSetup:
         ranks = ["--nproc-per-node", str(self.ranks)]
         if folder := os.environ.get(RUN_FOLDER):
             run = Path(folder)
-            return launcher(run / "logs", run / "ranks.main.json", [*ranks, *self.load_test_command()], "main")
+            return launch.launch_command(
+                run / "logs", run / "ranks.main.json", [*ranks, *self.load_test_command()], "main"
+            )
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", *ranks, *self.load_test_command()]
 
     def profile_command(self) -> list[str]:

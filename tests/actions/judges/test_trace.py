@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llmval_runners.load_test.options import DEFAULT_MODEL
+from llmval_runners.engine.shapes import DEFAULT_MODEL
 from llmval_runners.tracing import options
 
 from llmval_tui.actions.command.argv import value_of

@@ -15,24 +15,24 @@ from unittest.mock import patch
 import fastjsonschema
 import pytest
 import torch
-from llmval_runners.benchmark.benchmark import Benchmark, _fill
+from llmval_runners.benchmark.benchmark import Benchmark, _fill, flag_names
 from llmval_runners.benchmark.options import parse, parser
-from llmval_runners.benchmark.refusals import own_flags
 from llmval_runners.benchmark.saturated import Window
 from llmval_runners.engine import fp8
 from llmval_runners.engine import loader as executor
-from llmval_runners.engine.config import _check_fp8_shape, _check_precision, configure
+from llmval_runners.engine.config import _check_fp8_shape, _check_precision, load_transformer_engine
 from llmval_runners.engine.engine import Engine
 from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.request import Request
+from llmval_runners.engine.settings import EngineSettings
 from llmval_runners.engine.shapes import shape_by_name
-from llmval_runners.load_test.options import parse as load_test_options
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.launch import _first
 
 ROOT = Path(__file__).parents[3]
+FLAGS = flag_names("fp8")
 
 
 def start(*flags: str) -> "subprocess.CompletedProcess[str]":
@@ -75,7 +75,7 @@ def test_two_ranks_by_plain_python_say_what_the_model_of_a_step_is_made_of(tmp_p
     assert [row["row"] for row in result["rows"][len(sums) :]] == ["decode", "prefill", "saturated"]
     row, load = result["rows"][len(sums)], result["rows"][-1]
     model = row["roofline"]
-    config = configure(load_test_options(["--model", "tiny", "--device", "cpu"]), world_size=1, local_rank=0)
+    config = benchmark("--model", "tiny", "--device", "cpu").configs["float32", "sdpa"]
     table = config.shape.vocab * config.shape.hidden * 4
     assert model["weight_bytes"] == (config.weight_bytes_per_rank - table) // 2
     assert model["kv_bytes"] == config.shape.kv_bytes_per_token(4) * 4 * 32 // 2
@@ -134,22 +134,22 @@ def test_what_is_measured_reads_a_cache_of_random_keys_and_values(monkeypatch, b
 
 
 def out_of_memory() -> None:
-    config = configure(load_test_options(["--model", "tiny", "--device", "cpu"]), world_size=1, local_rank=0)
+    config = benchmark("--model", "tiny", "--device", "cpu").configs["float32", "sdpa"]
     raise Refused(executor.out_of_memory(config, 2**30, torch.OutOfMemoryError("Tried to allocate 2 GiB")))
 
 
 def old_gpu() -> None:
-    options = load_test_options(["--fp8-mode", "native", "--kv-dtype", "fp8"])
+    settings = EngineSettings(fp8_mode="native", kv_dtype="fp8")
     with (
         patch.object(torch.cuda, "get_device_capability", lambda _: (8, 0)),
         patch.object(torch.cuda, "get_device_name", lambda _: "A100"),
     ):
-        _check_precision(options, torch.device("cuda"))
+        _check_precision(settings, torch.device("cuda"), FLAGS)
 
 
 def no_transformer_engine() -> None:
     with patch.dict(sys.modules, {"transformer_engine.pytorch": None}), patch.object(fp8, "preload_torch_cudnn"):
-        fp8.load_transformer_engine()
+        load_transformer_engine(FLAGS)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +169,11 @@ def no_transformer_engine() -> None:
         (out_of_memory, "pass a smaller --chunk, --batches, --context, --prompts, --prompt or --long "),
         (old_gpu, "--precisions fp8 needs an NVIDIA GPU .* A100 has 8.0: pass --precisions bf16"),
         (no_transformer_engine, "--precisions fp8 needs Transformer Engine.* or pass --precisions fp8"),
-        (lambda: _check_fp8_shape(shape_by_name("tiny", {"ffn": 12}), 1), "is 12: pass --precisions bf16"),
+        (lambda: _check_fp8_shape(shape_by_name("tiny", {"ffn": 12}), 1, FLAGS), "is 12: pass --precisions bf16"),
     ],
 )
 def test_what_the_engine_refuses_names_flags_that_the_benchmark_has(refuse: Callable[[], object], says: str) -> None:
-    with pytest.raises(Refused, match=says) as refusal, own_flags("fp8"):
+    with pytest.raises(Refused, match=says) as refusal:
         refuse()
     known = {flag for action in parser()._actions for flag in action.option_strings}
     assert set(re.findall(r"--[a-z][\w-]+", str(refusal.value))) <= known
@@ -260,7 +260,8 @@ def test_what_means_nothing_is_refused(flags: str, says: str) -> None:
 def test_a_lagging_runner_gives_each_token_once_one_step_later(make_engine: Callable[..., Engine]) -> None:
     prompts, found = [[1, 2, 3], [4] * 30, [5]], []
     for lag in (0, 1):
-        engine, tokens = make_engine(), {index: [] for index in range(3)}
+        engine = make_engine()
+        tokens: dict[int, list[int]] = {index: [] for index in range(3)}
         engine.channel.executor.lag = lag
         requests = [Request(index, prompt, 5) for index, prompt in enumerate(prompts)]
         for request in requests:

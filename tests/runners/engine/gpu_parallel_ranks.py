@@ -17,10 +17,11 @@ from llmval_runners.engine.gpu.executor import GpuExecutor  # noqa: E402
 from llmval_runners.engine.kernels import all_reduce  # noqa: E402
 from llmval_runners.engine.kv_cache import PagedKVCache  # noqa: E402
 from llmval_runners.engine.loader import gpu_attention  # noqa: E402
-from llmval_runners.engine.parallel import Parallel, RankLost  # noqa: E402
+from llmval_runners.engine.parallel import Parallel  # noqa: E402
 from llmval_runners.engine.shapes import ModelShape  # noqa: E402
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan  # noqa: E402
 from llmval_runners.engine.weights import build, random_weights  # noqa: E402
+from llmval_runners.process.errors import RankLost  # noqa: E402
 
 SHAPE = ModelShape(
     "test", layers=3, hidden=1024, heads=8, kv_heads=2, head_dim=128, ffn=2048, vocab=4096, max_positions=16384

@@ -11,7 +11,6 @@ import pytest
 import torch
 from llmval_runners.engine.attention.reference import reference_attention
 from llmval_runners.engine.compiled import CompiledDecoder
-from llmval_runners.engine.config import configure
 from llmval_runners.engine.cpu_executor import CpuExecutor
 from llmval_runners.engine.engine import Engine, PlanChannel
 from llmval_runners.engine.kernels import all_reduce
@@ -22,6 +21,7 @@ from llmval_runners.engine.scheduler import Scheduler
 from llmval_runners.engine.shapes import SHAPES
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
 from llmval_runners.engine.weights import build, random_weights
+from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.options import parse
 from llmval_runners.process.errors import Refused
 
@@ -111,7 +111,7 @@ def test_the_compiled_pass_equals_the_plain_one_with_in_place_all_reduces_and_a_
         parallel.calls = 0
         plan = StepPlan(admits=[Admit(3, [5, 1])], prefills=[Prefill(3, 0, list(range(11)), True)])
         first = steps.forward(plan)[0]
-        steps._last_token[3] = 77
+        steps.last_token[3] = 77
         hidden.append(torch.cat((first, steps.forward(StepPlan(decodes=[Decode(3, 11)]))[0])))
         assert parallel.calls == 2 * 2 * TINY.layers
     for compiled in hidden[1:]:
@@ -153,10 +153,10 @@ def test_unsupported_compile_modes_are_refused_with_a_remedy(monkeypatch: pytest
     with monkeypatch.context() as without:
         without.setattr(cpp_builder, "get_cpp_compiler", no_compiler)
         with pytest.raises(Refused, match=r"needs a C\+\+ compiler.*install g\+\+, or pass --compile-mode off"):
-            configure(parse(arguments), world_size=1, local_rank=0)
+            configure_load_test(parse(arguments), world_size=1, local_rank=0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     for flags, instead in ((["--fp8-mode", "native"], "--fp8-mode none"), (["--kv-dtype", "fp8"], "--kv-dtype auto")):
         with pytest.raises(Refused, match=f"pass --compile-mode off, or {instead}"):
-            configure(parse([*arguments, *flags]), world_size=1, local_rank=0)
+            configure_load_test(parse([*arguments, *flags]), world_size=1, local_rank=0)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from llmval_runners.engine.kernels import all_reduce
-from llmval_runners.engine.parallel import Parallel, RankLost
+from llmval_runners.engine.parallel import Parallel
 from llmval_runners.process import shutdown
+from llmval_runners.process.errors import RankLost
 from llmval_runners.process.shutdown import HangWatch
 
 ROOT = Path(__file__).parents[3]
@@ -95,8 +96,8 @@ def slow(self):
     report(self)
 
 LoadTest._report = slow
-from llmval_runners.process.rank_main import run_load_test
-run_load_test(sys.argv[1:])
+from llmval_runners.load_test.main import main
+main(sys.argv[1:])
 """
 
 

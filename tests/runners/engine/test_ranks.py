@@ -8,13 +8,13 @@ import pytest
 import torch
 from llmval_runners.engine import loader
 from llmval_runners.engine.attention.reference import reference_attention
-from llmval_runners.engine.config import configure
 from llmval_runners.engine.cpu_executor import CpuExecutor
 from llmval_runners.engine.kv_cache import PagedKVCache
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.shapes import SHAPES
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
 from llmval_runners.engine.weights import build, random_weights
+from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.options import parse
 
 from tests.helpers.own_process import run
@@ -101,7 +101,7 @@ def test_every_rank_has_as_many_pages_as_the_one_with_the_least_memory(own: tupl
     options = parse(["--model", "tiny", "--device", "cpu", "--duration", "9"])
 
     def rank(parallel: Parallel) -> int:
-        config = configure(options, world_size=2, local_rank=parallel.rank)
+        config = configure_load_test(options, world_size=2, local_rank=parallel.rank)[0]
         config = replace(config, kv_tokens=own[parallel.rank] * config.page_size)
         return loader.load(config, random_weights(0, CPU), parallel).cache.pages
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 from llmval_runners.engine import fp8
 from llmval_runners.engine.attention.reference import reference_attention
-from llmval_runners.engine.config import configure
 from llmval_runners.engine.cpu_executor import CpuExecutor
 from llmval_runners.engine.kv_cache import PagedKVCache
 from llmval_runners.engine.loader import fp8_kernel, linear_maker
@@ -24,6 +23,7 @@ from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.shapes import SHAPES
 from llmval_runners.engine.step_plan import Admit, Prefill, StepPlan
 from llmval_runners.engine.weights import build, random_weights
+from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.options import parse
 from llmval_runners.long_context.engine_adapter import Weights
 from llmval_runners.long_context.options import parse as long_context_options
@@ -103,7 +103,7 @@ def test_a_model_of_such_layers_is_near_the_plain_one(monkeypatch) -> None:
 def test_a_missing_or_broken_library_is_refused_with_a_remedy(monkeypatch, hopper, asks: str) -> None:
     def ask() -> None:
         if asks == "load test":
-            configure(parse(FLAGS), world_size=1, local_rank=0)
+            configure_load_test(parse(FLAGS), world_size=1, local_rank=0)[0]
         else:
             decide(long_context_options(FLAGS[:2]), world_size=1, local_rank=0)
 
@@ -130,9 +130,9 @@ def test_an_old_library_is_refused(monkeypatch) -> None:
 def test_fp8_weights_are_configured_at_half_the_bytes(monkeypatch, hopper, ranks: int) -> None:
     fake_te.install(monkeypatch)
     flags = [*FLAGS, "--attention-backend", "flex"]
-    config = configure(parse(flags), world_size=ranks, local_rank=0)
-    native = configure(parse(["--fp8-mode", "native", *flags[2:]]), world_size=ranks, local_rank=0)
-    assert (config.fp8, config.attention, config.tensor_parallel) == ("transformer-engine", "flex", ranks)
+    config = configure_load_test(parse(flags), world_size=ranks, local_rank=0)[0]
+    native = configure_load_test(parse(["--fp8-mode", "native", *flags[2:]]), world_size=ranks, local_rank=0)[0]
+    assert (config.fp8_mode, config.attention_backend, config.tensor_parallel) == ("transformer-engine", "flex", ranks)
     assert config.weight_bytes_per_rank == native.weight_bytes_per_rank
     unquantised = config.shape.vocab * config.shape.hidden * 2  # table, and head over the ranks
     layers = config.shape.parameters - 2 * config.shape.vocab * config.shape.hidden
@@ -140,7 +140,7 @@ def test_fp8_weights_are_configured_at_half_the_bytes(monkeypatch, hopper, ranks
     small = [*flags, "--heads", "4", "--kv-heads", "4", "--head-dim", "24", "--ffn", "1024"]
     if ranks == 4:
         with pytest.raises(Refused, match="divisible by 16, and the query width"):
-            configure(parse(small), world_size=4, local_rank=0)
+            configure_load_test(parse(small), world_size=4, local_rank=0)[0]
 
 
 def test_long_context_counts_its_bytes_and_reports_the_kernel(monkeypatch, hopper) -> None:
@@ -159,8 +159,8 @@ def test_the_result_states_library_version_and_recipe(monkeypatch, hopper) -> No
     from llmval_runners.load_test.session import _identity
 
     fake_te.install(monkeypatch)
-    config = configure(parse(FLAGS), world_size=1, local_rank=0)
-    model = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16, linear_maker(config.fp8))
+    config = configure_load_test(parse(FLAGS), world_size=1, local_rank=0)[0]
+    model = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16, linear_maker(config.fp8_mode))
     cache = SimpleNamespace(dtype=torch.float8_e4m3fn)
     ran = SimpleNamespace(model=model, cache=cache, attention=reference_attention("sdpa"), compiled=None)
     identity = _identity(config, ran)

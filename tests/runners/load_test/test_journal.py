@@ -1,22 +1,26 @@
 """What is left of the requests when the process that has them is killed."""
 
 import json
+import subprocess
+import sys
 import time
 from array import array
 from collections.abc import Callable
 from pathlib import Path
 
+import fastjsonschema
 import pytest
 from llmval_runners.engine.engine import Engine
 from llmval_runners.engine.request import Request
-from llmval_runners.load_test import journal
-from llmval_runners.load_test.arrivals import Arrival
-from llmval_runners.load_test.journal import Journal, journal_path, left_behind
+from llmval_runners.load_test import journal, recovery
+from llmval_runners.load_test.generator import Arrival
+from llmval_runners.load_test.journal import Journal, journal_path, read_dead_journal
 from llmval_runners.load_test.options import parse
-from llmval_runners.load_test.rate_search import Asked, Search
+from llmval_runners.load_test.rate_search import Search, SearchConfig, judge_trial
+from llmval_runners.load_test.recovery import recovery_command
 from llmval_runners.load_test.result import Measured, partial_path
 from llmval_runners.load_test.session import LoadTest
-from llmval_runners.load_test.trial import judge_trial
+from llmval_runners.process import launch, on_failure
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
 
@@ -31,18 +35,9 @@ def load_test(path: Path, rank: int = 1, ranks: int = 2, *flags: str) -> LoadTes
     return LoadTest(options, events, rank=rank, world_size=ranks, local_rank=rank)
 
 
-def noted(out: Path) -> Journal:
-    """The journal of run 5 beside `out`, with one request in it."""
-    writer = Journal(journal_path(out))
-    writer.begin({"run": 5, "search": None, "target_qps": 4.0, "seed": 0}, [sent(0)])
-    with writer._lock:
-        writer._flush()
-    return writer
-
-
 def left(writer: Journal) -> None:
     """Let go of it as the kernel does of a process that was killed."""
-    writer._over.set()
+    writer._stop.set()
     writer._thread.join()
     writer._file.close()
 
@@ -64,11 +59,11 @@ def test_a_journal_speaks_only_for_the_dead(tmp_path: Path, monkeypatch) -> None
     while b'"index":3' not in path.read_bytes():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert left_behind(path, 5) is None, "its writer lives"
+    assert read_dead_journal(path) is None, "its writer lives"
     left(writer)
     with path.open("ab") as file:
         file.write(b'{"index":3,"tok')  # torn by the kill
-    found = left_behind(path, 5)
+    found = read_dead_journal(path)
     assert found is not None
     header, kept = found
     assert header == {"run": 5, "seed": 2, "target_qps": 4.0}
@@ -83,7 +78,7 @@ def test_a_journal_goes_with_the_record(tmp_path: Path) -> None:
     writer.begin({}, [])
     writer.remove()
     assert not path.exists()
-    assert left_behind(path, 5) is None
+    assert read_dead_journal(path) is None
 
 
 def test_two_load_tests_do_not_write_one_journal(tmp_path: Path) -> None:
@@ -139,81 +134,87 @@ def test_a_request_sent_and_ended_during_a_flush_has_its_index_line_first(tmp_pa
         writer._flush()
         writer._flush()
     left(writer)
-    found = left_behind(writer.path, 5)
+    found = read_dead_journal(writer.path)
     assert found is not None
     assert [(r.index, list(r.token_times)) for r in found[1]] == [(0, []), (1, [0.2, 0.3])]
 
 
 @pytest.mark.parametrize(
-    "lines", ["no JSON\n", '{"window":{"run":5}}\n{"index":0,"tokens":""}\n', '{"window":{"run":5}}\n']
+    "lines", ["no JSON\n", '{"window":{"seed":5}}\n{"index":0,"tokens":""}\n', '{"window":{"seed":5}}\n']
 )
-def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path, lines: str) -> None:
-    test = load_test(tmp_path / "out.json")
-    test._run = 5
-    journal_path(tmp_path / "out.json").write_text(lines)
-    test.keep_for_rank_0("rank 0 is gone")
-    assert [event["code"] for event in told(tmp_path / "out.json")] == ["record_lost"]
-    assert not (tmp_path / "out.partial.json").exists()
-
-
-def test_the_journal_of_an_earlier_run_is_not_taken(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("llmval_runners.load_test.session.LAST_LOOK_S", 0.0)
+def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch, lines: str) -> None:
     out = tmp_path / "out.json"
-    writer = noted(out)
-    left(writer)
-    test = load_test(out)
-    for run in (None, 6):  # lost before the ranks met, and after
-        test._run = run
-        test.keep_for_rank_0("rank 0 is gone")
-        assert not partial_path(out).exists() and journal_path(out).exists()
-    test._run = 5
-    test.keep_for_rank_0("rank 0 is gone")
-    assert [event["code"] for event in told(out)] == ["rank_0_lost"]
-    assert json.loads(partial_path(out).read_text())["errors"] == ["rank 0 is gone"]
+    journal_path(out).write_text(lines)
+    monkeypatch.setenv("LLMVAL_EVENTS", str(tmp_path / "events.jsonl"))
+    assert recovery.main([str(journal_path(out)), str(out), "rank 0 is gone"]) == 1
+    assert [event["code"] for event in told(out)] == ["record_lost"]
+    assert not partial_path(out).exists()
 
 
-def test_a_rank_that_is_stuck_when_it_is_ended_keeps_the_record_of_a_dead_rank_0(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("llmval_runners.load_test.session.LAST_LOOK_S", 0.0)
+def test_a_journal_without_a_window_and_one_whose_writer_lives_are_left_alone(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    writer = noted(out)
-    test = load_test(out)
-    test._run = 5
-    test._emergency_save(15)
-    assert not partial_path(out).exists(), "rank 0 lives and keeps its own"
+    writer = Journal(journal_path(out))
+    assert recovery.recover(journal_path(out), out, "rank 0 is gone") is None
     left(writer)
-    test._emergency_save(15)
-    assert [event["code"] for event in told(out)] == ["interrupted", "interrupted", "rank_0_lost"]
-    assert "until signal 15 ended it" in json.loads(partial_path(out).read_text())["errors"][0]
+    assert recovery.recover(journal_path(out), out, "rank 0 is gone") is None, "killed before its first window"
+    assert not partial_path(out).exists() and journal_path(out).exists()
 
 
 def test_the_trials_of_a_search_and_a_profile_outlive_rank_0(
-    tmp_path: Path, make_engine: Callable[..., Engine]
+    tmp_path: Path, make_engine: Callable[..., Engine], monkeypatch
 ) -> None:
     out = tmp_path / "out.json"
-    search = ["--find-max-qps", "--slo-ttft-ms", "60000", "--max-qps", "8"]
-    first, second = load_test(out, 0, 2, *search), load_test(out, 1, 2, *search)
-    first._run = second._run = 5
-    first._journal = Journal(journal_path(out))
-    first.search = Search(Asked(4, 8, 0.05, 0.99, 9, 0))
+    test = load_test(out, 0, 2, "--find-max-qps", "--slo-ttft-ms", "60000", "--max-qps", "8")
+    test._journal = Journal(journal_path(out))
+    test.profiler.kind = "torch"
+    test._cache = {"bytes_per_rank": 1, "bytes_total": 2, "tokens": 3, "page_size": 4, "dtype": "float32"}
+    test.search = Search(SearchConfig(4, 8, 0.05, 0.99, 9, 0))
     requests = [sent(index, index / 10 + 0.01, index / 10 + 0.02) for index in range(9)]
     arrivals = [Arrival(r.index, r.intended_s, 1, 2) for r in requests]
-    planned = first.search.next()
+    planned = test.search.next()
     assert planned is not None
-    first.search.took(
+    test.search.record(
         judge_trial(
-            Measured(requests, arrivals, 1.0), first.config.slo, 0.99, number=planned.number, purpose=planned.purpose,
+            Measured(requests, arrivals, 1.0), test.load.slo, 0.99, number=planned.number, purpose=planned.purpose,
             seed=planned.seed, target_qps=planned.qps,
         )
     )  # fmt: skip
-    first._window(make_engine(), first.config.load(8, 0), "trial 2")
-    left(first._journal)
-    second.profiler.switch(True)
-    second.keep_for_rank_0("rank 0 is gone")
-    ours = json.loads(partial_path(out).read_text())["llmval"]
+    load = test.load.load(8, 0)
+    window = test._window(make_engine(), load, "trial 2")
+    window._generator.sent.append(sent(0))
+    with test._journal._lock:
+        test._journal._flush()
+    left(test._journal)
+    monkeypatch.setenv("LLMVAL_EVENTS", str(tmp_path / "events.jsonl"))
+    assert subprocess.run([*recovery_command(out), "rank 0 is gone"], check=False, timeout=120).returncode == 0
+    assert told(out)[-1]["code"] == "rank_0_lost"
+    record = json.loads(partial_path(out).read_text())
+    ours = record["llmval"]
+    assert record["errors"] == ["rank 0 is gone"] and ours["partial"] and not journal_path(out).exists()
     assert ours["workload"]["target_qps"] == 8, "the record is the second trial's"
     assert [(trial["target_qps"], trial["verdict"]) for trial in ours["search"]["trials"]] == [(4, "holds")]
     assert ours["search"]["outcome"] == "interrupted"
     assert any("a profiler ran" in reason for reason in ours["invalid_reasons"])
+    assert f"only 1 of {len(load.arrivals)} requests were sent" in ours["invalid_reasons"]
+    schema = json.loads((Path(__file__).parents[3] / "docs/schemas/load_test.schema.json").read_text())
+    fastjsonschema.compile(schema)(record)
+
+
+def test_launch_runs_what_a_rank_left_only_after_a_failure(tmp_path: Path, monkeypatch, capfd) -> None:
+    file = tmp_path / "left.json"
+    monkeypatch.setenv(on_failure.VARIABLE, str(file))
+    echo = [sys.executable, "-c", "import sys; print('why:', sys.argv[1])"]
+    for code, first, says in (
+        (1, {"rank": 0, "how": "SIGKILL"}, "rank 0 ended first: SIGKILL"),
+        (143, None, "15"),
+        (0, None, ""),
+    ):
+        on_failure.register(echo)
+        launch._run_registered(file, {"first_failure": first}, code)
+        assert not file.exists() and says in capfd.readouterr().out
+    on_failure.register(echo)
+    on_failure.withdraw()
+    assert on_failure.take(file) is None
 
 
 def test_one_rank_alone_writes_no_journal(tmp_path: Path, monkeypatch) -> None:

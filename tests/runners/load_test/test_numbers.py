@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llmval_runners.engine.request import Request
 from llmval_runners.load_test import metrics
-from llmval_runners.load_test.arrivals import Arrival, Lengths, arrival_times, schedule
+from llmval_runners.load_test.generator import Arrival, Lengths, arrival_times, schedule
 from llmval_runners.load_test.metrics import Rates, Slo, percentile
 from llmval_runners.load_test.options import parse
 from llmval_runners.load_test.result import Measured, load_test_result, partial_path
@@ -87,7 +87,7 @@ def test_rates_and_validity() -> None:
     arrivals = [Arrival(i, i * 0.1, 3, 2) for i in range(100)]
     punctual = [request(i, i * 0.1, i * 0.1 + 0.001, i * 0.1 + 0.05, i * 0.1 + 0.06) for i in range(100)]
     rates = Rates.of(punctual, 100, 9.9, 10.0, Slo(ttft_ms=60))
-    assert (rates.offered_qps, rates.achieved_qps) == (pytest.approx(10), pytest.approx(10))
+    assert [rates.offered_qps, rates.achieved_qps] == pytest.approx([10, 10])
     assert (rates.completed_qps, rates.goodput_qps) == (10, 10)
     assert metrics.invalid_reasons(punctual, 100, rates) == []
 

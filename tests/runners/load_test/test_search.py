@@ -10,16 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llmval_runners.engine.request import Request
-from llmval_runners.load_test.arrivals import Arrival
+from llmval_runners.load_test.generator import Arrival
 from llmval_runners.load_test.metrics import Slo, ttft_slope
 from llmval_runners.load_test.options import parse
-from llmval_runners.load_test.rate_search import Asked, Planned, Search
+from llmval_runners.load_test.rate_search import NextTrial, Search, SearchConfig, Trial, allowed_misses, judge_trial
 from llmval_runners.load_test.result import Measured
-from llmval_runners.load_test.trial import Trial, allowed_misses, judge_trial
 from llmval_runners.process.errors import Refused
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/schemas/load_test.schema.json").read_text())
-ASKED = Asked(first_qps=4, max_qps=None, precision=0.05, min_goodput=0.99, trial_s=30, seed=7)
+CONFIG = SearchConfig(first_qps=4, max_qps=None, precision=0.05, min_goodput=0.99, trial_s=30, seed=7)
 
 
 def window(qps: float, served: float | None = None, late: float = 0.0, count: int = 200) -> Measured:
@@ -34,29 +33,29 @@ def window(qps: float, served: float | None = None, late: float = 0.0, count: in
     return Measured(requests, arrivals, requests[-1].token_times[-1])
 
 
-def judged(planned: Planned, measured: Measured, slo: Slo | None = None) -> Trial:
+def judged(planned: NextTrial, measured: Measured, slo: Slo | None = None) -> Trial:
     return judge_trial(
         measured, slo or Slo(ttft_ms=100), 0.99,
         number=planned.number, purpose=planned.purpose, seed=planned.seed, target_qps=planned.qps,
     )  # fmt: skip
 
 
-def found(node, asked: Asked = ASKED) -> Search:
-    search = Search(asked)
+def found(node, config: SearchConfig = CONFIG) -> Search:
+    search = Search(config)
     while (planned := search.next()) is not None:
-        search.took(node(planned))
+        search.record(node(planned))
         assert len(search.trials) < 60, "a search ends"
-    fastjsonschema.compile(SCHEMA["properties"]["llmval"]["properties"]["search"])(search.record())
+    fastjsonschema.compile(SCHEMA["properties"]["llmval"]["properties"]["search"])(search.as_json())
     return search
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.floats(4, 3000), st.floats(0.01, 0.3))
 def test_it_finds_the_capacity_to_the_precision_asked(capacity: float, precision: float) -> None:
-    def node(planned: Planned) -> Trial:
+    def node(planned: NextTrial) -> Trial:
         return judged(planned, window(planned.qps, None if planned.qps <= capacity else 1, count=40))
 
-    search = found(node, replace(ASKED, precision=precision))
+    search = found(node, replace(CONFIG, precision=precision))
     assert search.outcome == "found"
     assert search.max_qps is not None and search.upper is not None
     assert search.max_qps <= capacity < search.upper <= search.max_qps * (1 + precision) * (1 + 1e-9)
@@ -65,7 +64,7 @@ def test_it_finds_the_capacity_to_the_precision_asked(capacity: float, precision
 
 
 def test_a_cap_that_holds_is_no_upper_bound() -> None:
-    search = found(lambda planned: judged(planned, window(planned.qps)), replace(ASKED, max_qps=10))
+    search = found(lambda planned: judged(planned, window(planned.qps)), replace(CONFIG, max_qps=10))
     assert [(t.target_qps, t.purpose) for t in search.trials] == [
         (4, "bracket"), (8, "bracket"), (10, "bracket"), (10, "confirm"),
     ]  # fmt: skip
@@ -89,7 +88,7 @@ def test_a_late_generator_bounds_itself_and_not_the_node() -> None:
 
 
 def test_a_rate_that_held_by_luck_is_not_believed() -> None:
-    def node(planned: Planned) -> Trial:
+    def node(planned: NextTrial) -> Trial:
         holds = planned.qps <= (20 if planned.purpose == "confirm" else 21)
         return judged(planned, window(planned.qps, None if holds else planned.qps / 2))
 
@@ -104,7 +103,7 @@ def test_a_rate_that_held_by_luck_is_not_believed() -> None:
 
 
 def test_what_makes_a_trial_fail() -> None:
-    plan = Planned(1, 100, "bracket", 0)
+    plan = NextTrial(1, 100, "bracket", 0)
     assert judged(plan, window(100)).verdict == "holds"
     slow = window(100)
     for request in slow.sent[:3]:  # 1.5 %
@@ -144,8 +143,9 @@ def test_the_slope_is_the_share_that_is_not_served() -> None:
 def test_flags() -> None:
     search = ["--find-max-qps", "--slo-ttft-ms", "200"]
     options = parse([*search, "--duration", "9"])
-    assert (options.duration, options.precision, options.min_goodput) == (9, 0.05, 0.99)
-    assert parse([*search, "--trial-duration", "20"]).duration == 20
+    assert options.search is not None
+    assert (options.duration_s, options.search.precision, options.search.min_goodput) == (9, 0.05, 0.99)
+    assert parse([*search, "--trial-duration", "20"]).duration_s == 20
     for flags, words in (
         (["--find-max-qps"], "pass --slo-ttft-ms, --slo-tpot-ms or --slo-e2e-ms"),
         (["--max-qps", "9"], "--max-qps is for the search"),

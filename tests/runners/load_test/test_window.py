@@ -16,12 +16,11 @@ from llmval_runners.engine.request import Request
 from llmval_runners.engine.step_plan import IDLE, STEP, StepPlan
 from llmval_runners.load_test import generator as loadgen
 from llmval_runners.load_test import metrics
-from llmval_runners.load_test.arrivals import Arrival, Load
-from llmval_runners.load_test.generator import LoadGenerator
+from llmval_runners.load_test.generator import Arrival, Load, LoadGenerator
 from llmval_runners.load_test.metrics import Slo
 from llmval_runners.load_test.options import parse
 from llmval_runners.load_test.session import LoadTest
-from llmval_runners.load_test.window import Window
+from llmval_runners.load_test.window import MeasurementWindow
 from llmval_runners.process.events import EventLog
 
 from tests.helpers.virtual_time import Clock
@@ -51,7 +50,8 @@ def slow_engine(make_engine: Callable[..., Engine], clock: Clock) -> Callable[..
             clock.sleep(STEP_S if found else 0)
             return found
 
-        engine.step, engine.wake = timed, clock.Event()
+        setattr(engine, "step", timed)  # noqa: B010  (mypy: a method)
+        setattr(engine, "wake", clock.Event())  # noqa: B010
         return engine
 
     return make
@@ -63,8 +63,8 @@ def load(count: int, gap: float = GAP_S, output: int = 3) -> Load:
 
 def window(
     engine: Engine, offered: Load, drain: float = 1000, cap: int | None = None, events: EventLog | None = None
-) -> Window:
-    return Window(
+) -> MeasurementWindow:
+    return MeasurementWindow(
         engine, offered, events or EventLog(1), lambda engine: engine.step(), vocab=100, drain_timeout_s=drain,
         max_in_flight=cap,
     )  # fmt: skip
@@ -129,14 +129,20 @@ def test_a_generator_that_is_stopped_sends_nothing_more(clock: Clock, cap: int |
 
 def test_the_drain_ends_in_time_and_the_next_window_finds_an_idle_engine(slow_engine) -> None:
     """Pages for one request: three wait. The one that runs is finished unmeasured, those that wait are forgotten."""
-    engine, served = slow_engine(pages=6), set()
+    engine, served = slow_engine(pages=6), set[int]()
+
+    def step(engine: Engine) -> list[tuple[Request, int, bool]]:
+        tokens = engine.step()
+        served.update(request.index for request, *_ in tokens)
+        return tokens
+
     measured = window(engine, load(4, output=40), drain=2.0)
     measured.measure()
     assert measured.now == 3.0, "the first step that ends more than 2 s after the 0.5 s of the load"
     assert [len(request.token_times) for request in measured.sent] == [6, 0, 0, 0]
     assert all(request.error == "not finished 2.5 s after the window closed" for request in measured.sent)
-    measured._step = lambda engine: [served.add(request.index) for request, *_ in engine.step()]
-    measured.empty()
+    measured._step = step
+    measured.drain()
     assert engine.idle and engine.scheduler.allocator.used == 0
     assert served == {0}
     assert len(measured.sent[0].token_times) == 6

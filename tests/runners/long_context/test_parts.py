@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, cudnn_supports
-from llmval_runners.engine.parallel import Parallel, RankLost
+from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.shapes import SHAPES
 from llmval_runners.engine.weights import random_weights
 from llmval_runners.long_context import failure
@@ -18,7 +18,7 @@ from llmval_runners.long_context.predict.peak_memory import kv_bytes, predict, w
 from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import decide
 from llmval_runners.long_context.setup import Setup
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import RankLost, Refused
 
 CPU = torch.device("cpu")
 TINY = Setup(

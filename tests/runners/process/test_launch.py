@@ -10,7 +10,6 @@ from pathlib import Path
 
 import fastjsonschema
 import pytest
-from llmval_runners.process import launch as launcher
 from llmval_runners.process import shutdown as stop
 
 from llmval_tui.runs import termination
@@ -165,7 +164,7 @@ sys.exit(launch.main(sys.argv[1:]))"""
 
 def test_all_who_stop_a_run_look_for_the_name_that_a_writer_has() -> None:
     assert len(stop.SAVING) <= 15, "the kernel cuts it there"
-    assert stop.SAVING == launcher.SAVING == termination.SAVING
+    assert stop.SAVING == termination.SAVING
 
 
 def _rank(pid: str) -> str:
@@ -194,7 +193,7 @@ def _rank(pid: str) -> str:
 def test_what_cannot_be_done_is_refused_in_one_sentence(
     flags: str, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llmval_runners.process import rank_main as entry
+    from llmval_runners.load_test.main import main
 
     class Exit(Exception):
         pass
@@ -206,7 +205,7 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.delenv("LLMVAL_EVENTS", raising=False)
     with pytest.raises(Exit, match="2"):
-        entry.run_load_test(flags.split())
+        main(flags.split())
     said = capsys.readouterr().err
     assert said.count("refused:") == 1 and says in said
 
@@ -226,21 +225,22 @@ def test_a_refusal_of_the_ranks_is_told_as_one(tmp_path: Path) -> None:
 
 def test_a_shape_that_fp8_cannot_take_is_refused_with_the_size() -> None:
     from llmval_runners.engine.config import _check_fp8_shape
+    from llmval_runners.engine.settings import FlagNames
     from llmval_runners.engine.shapes import shape_by_name
     from llmval_runners.process.errors import Refused
 
-    _check_fp8_shape(shape_by_name("llama-3.1-8b", {}), 8)
+    _check_fp8_shape(shape_by_name("llama-3.1-8b", {}), 8, FlagNames())
     with pytest.raises(Refused, match=r"FFN width of llama-3\.1-8b-custom on each of 2 ranks is 7172: pass --fp8-mode"):
-        _check_fp8_shape(shape_by_name("llama-3.1-8b", {"ffn": 14344}), 2)
+        _check_fp8_shape(shape_by_name("llama-3.1-8b", {"ffn": 14344}), 2, FlagNames())
 
 
 def test_memory_that_runs_out_is_told_by_the_kv_formula() -> None:
     import torch
     from llmval_runners.engine import loader as executor
-    from llmval_runners.engine.config import configure
+    from llmval_runners.load_test.config import configure_load_test
     from llmval_runners.load_test.options import parse
 
-    config = configure(parse(["--model", "tiny", "--device", "cpu"]), world_size=2, local_rank=0)
+    config = configure_load_test(parse(["--model", "tiny", "--device", "cpu"]), world_size=2, local_rank=0)[0]
     said = executor.out_of_memory(config, 3 * 2**30, torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore"))
     assert "2 × 2 layers × 4 KV heads × 16 × 4 bytes / 2 ranks = 512 bytes of KV cache a token" in said
     assert "3.0 GiB were free" in said and said.endswith("(CUDA out of memory. Tried 2 GiB).")

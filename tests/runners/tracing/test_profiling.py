@@ -1,21 +1,18 @@
 """When the load test traces itself, and the ranges in a trace."""
 
-from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from llmval_runners.engine import profiler_ranges as ranges
+import torch
 from llmval_runners.engine.step_plan import TRACE, StepPlan
+from llmval_runners.load_test.options import ProfileOptions
 from llmval_runners.load_test.profiler import MOST_STEPS, Profiler
+from llmval_runners.measure import profiler_ranges as ranges
 from llmval_runners.process.errors import Refused
 
 
-def profiler_of(**changes: Any) -> Profiler:
-    values = {"profile": "torch", "profile_output": Path("t.json.gz"), "profile_seconds": None, "duration": 10.0}
-    import torch
-
-    return Profiler(Namespace(**values | changes), torch.device("cpu"), 0)
+def profiler_of(kind: str = "torch", seconds: float | None = None, output: Path | None = Path("t.json.gz")) -> Profiler:
+    return Profiler(ProfileOptions(kind, seconds, output), 10.0, torch.device("cpu"), 0)
 
 
 def test_the_traced_part_is_the_end_of_the_window() -> None:
@@ -26,16 +23,16 @@ def test_the_traced_part_is_the_end_of_the_window() -> None:
     assert profiler.record is not None
     assert (profiler.record["seconds"], profiler.record["steps"]) == (3.0, 2)
     assert profiler.cut(12.0) is None
-    assert profiler_of(profile="none").due(9.0, True) is None
+    assert profiler_of(kind="none").due(9.0, True) is None
 
 
 def test_a_trace_is_bounded_in_steps_and_ends_with_the_load() -> None:
-    profiler = profiler_of(profile_seconds=10.0)
+    profiler = profiler_of(seconds=10.0)
     due = [profiler.due(0.001 * step, True) for step in range(MOST_STEPS + 5)]
     assert due.index(False) == MOST_STEPS
     assert profiler.record is not None
     assert str(MOST_STEPS) in profiler.record["ended_by"]
-    short = profiler_of(profile_seconds=10.0)
+    short = profiler_of(seconds=10.0)
     assert short.due(1.0, True) is True
     assert short.cut(4.0) is False
     assert short.record is not None
@@ -44,9 +41,9 @@ def test_a_trace_is_bounded_in_steps_and_ends_with_the_load() -> None:
 
 def test_refusals_of_the_load_tests_own_flags() -> None:
     with pytest.raises(Refused, match="--profile torch"):
-        profiler_of(profile="nsys")
+        profiler_of(kind="nsys")
     with pytest.raises(Refused, match=r"NAME\.json\.gz"):
-        profiler_of(profile_output=None)
+        profiler_of(output=None)
 
 
 def test_ranges_cost_nothing_unless_they_are_on() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llmval_runners.engine import profiler_ranges as ranges
+from llmval_runners.measure import profiler_ranges as ranges
 from llmval_runners.process.errors import Refused
 from llmval_runners.tracing.chrome import read_chrome
 from llmval_runners.tracing.classify import ATTENTION, COMMUNICATION, ENGINE_KERNELS, GEMM, OTHER, group_of

@@ -18,7 +18,7 @@ from llmval_runners.compile_study.run.prepare import prepare
 from llmval_runners.compile_study.watch.processes import read_process
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import read_json, replace_bytes, write_json
-from llmval_runners.process.launcher import launcher
+from llmval_runners.process.launch import launch_command
 
 COLLECT_ENV, COLLECT_ENV_S = "collect_env.txt", 120.0
 FOLDER_VARIABLE = "LLMVAL_COMPILE_STUDY"  # tells a rank the folder of its study
@@ -64,7 +64,7 @@ class Study:
     def _start_agent(self) -> subprocess.Popen[bytes]:
         ranks = f"--nproc_per_node={self.options.tensor_parallel_gpus}"
         torchrun = [ranks, str(SCRIPT), "--output-dir", str(self.layout.root)]
-        command = launcher(self.layout.logs, self.layout.exit_codes, torchrun)
+        command = launch_command(self.layout.logs, self.layout.exit_codes, torchrun)
         environment = {**os.environ, FOLDER_VARIABLE: str(self.layout.root)}
         agent = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
         process = read_process(agent.pid)

@@ -27,8 +27,8 @@ from llmval_runners.engine.gpu.prefill_graphs import FullStepGraphs, PiecewiseGr
 from llmval_runners.engine.gpu.step_sizes import MAX_GRAPH_PROMPT, piece_sizes, prompt_sizes, step_sizes
 from llmval_runners.engine.kv_cache import PagedKVCache
 from llmval_runners.engine.model import Decoder, greedy, gumbel_max
-from llmval_runners.engine.profiler_ranges import DECODE, mark, step_name
 from llmval_runners.engine.step_plan import Decode, Prefill, StepPlan
+from llmval_runners.measure.profiler_ranges import DECODE, mark, step_name
 
 if TYPE_CHECKING:
     from torch.cuda import _POOL_HANDLE as PoolHandle

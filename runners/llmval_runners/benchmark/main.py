@@ -1,0 +1,35 @@
+"""The process of `engine_benchmark.py`; with several GPUs asked for, plain Python starts torchrun."""
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from llmval_runners.benchmark.options import BenchmarkOptions, parse
+from llmval_runners.process.errors import Refused
+from llmval_runners.process.events import EventLog
+from llmval_runners.process.launch_ranks import launch
+from llmval_runners.process.rank_main import Program, Rank, rank_main
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Run the engine benchmark and exit: 0 done, 1 failed, 2 refused; a signal ends it at once."""
+    here = Rank.of_this_process()
+
+    def parse_for_ranks() -> BenchmarkOptions:
+        options = parse(argv)
+        gpus = options.tensor_parallel_gpus
+        if gpus is not None and gpus > 1 and not here.under_torchrun:
+            sys.exit(launch(argv, gpus, Path(sys.argv[0]).resolve()))
+        if gpus is not None and gpus != here.world_size:
+            raise Refused(
+                f"torchrun started {here.world_size} ranks and --tensor-parallel-gpus is {gpus}: make the two the "
+                "same, or start this by plain python, which starts torchrun itself."
+            )
+        return options
+
+    def make(options: BenchmarkOptions, events: EventLog, rank: Rank) -> Program:
+        from llmval_runners.benchmark.benchmark import Benchmark
+
+        return Benchmark(options, events, rank=rank.rank, world_size=rank.world_size, local_rank=rank.local_rank)
+
+    rank_main(parse_for_ranks, make)

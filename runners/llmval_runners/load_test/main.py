@@ -1,0 +1,18 @@
+"""The process of `inference_server_load_test.py`."""
+
+from typing import NoReturn
+
+from llmval_runners.load_test.options import LoadTestOptions, parse
+from llmval_runners.process.events import EventLog
+from llmval_runners.process.rank_main import Program, Rank, rank_main
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Run the load test and exit: 0 done, 1 failed, 2 refused, 130 and 143 ended by SIGINT and SIGTERM."""
+
+    def make(options: LoadTestOptions, events: EventLog, rank: Rank) -> Program:
+        from llmval_runners.load_test.session import LoadTest
+
+        return LoadTest(options, events, rank=rank.rank, world_size=rank.world_size, local_rank=rank.local_rank)
+
+    rank_main(lambda: parse(argv), make)

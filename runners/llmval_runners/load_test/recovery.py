@@ -1,0 +1,92 @@
+"""The partial record of a load test whose rank 0 was killed, made from its journal after all ranks have ended.
+
+    python -m llmval_runners.load_test.recovery JOURNAL RESULT [WHY]
+
+launch.py runs it by itself. After plain torchrun a person can run it with the `x.partial.jsonl` beside the result.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmval_runners.load_test.generator import Arrival, Lengths, arrival_times, schedule
+from llmval_runners.load_test.journal import journal_path, read_dead_journal
+from llmval_runners.load_test.metrics import Slo
+from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid, partial_path
+from llmval_runners.process.errors import USAGE_EXIT, Refused
+from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import write_json
+from llmval_runners.process.shutdown import name_as_saving
+
+
+def recovery_command(result: Path) -> list[str]:
+    """The command line for launch.py, which appends the reason of the failure."""
+    runners = Path(__file__).resolve().parents[2]
+    code = f"import sys; sys.path.insert(0, {str(runners)!r}); from llmval_runners.load_test import recovery; "
+    return [
+        sys.executable,
+        "-c",
+        f"{code}sys.exit(recovery.main(sys.argv[1:]))",
+        str(journal_path(result)),
+        str(result),
+    ]
+
+
+def recover(journal: Path, result: Path, why: str) -> int | None:
+    """Write the partial record beside `result` and remove the journal.
+
+    Returns the number of requests in it, or None if there is nothing to recover: the writer lives or began no window.
+
+    Raises:
+        OSError, ValueError, KeyError: the journal cannot be read, or the record cannot be written.
+    """
+    found = read_dead_journal(journal)
+    if found is None:
+        return None
+    header, sent = found
+    for request in sent:
+        if not request.done:
+            request.error = why
+    ends = [request.token_times[-1] if request.done else request.dispatch_s for request in sent]
+    measured = Measured(sent, _arrivals(header["workload"]), max(ends, default=0.0), why)
+    record = load_test_result(
+        measured, header["identity"], header["workload"], header["kv_cache"], Slo(**header["slo"]), header["search"]
+    )
+    if header["profiled"]:
+        mark_invalid(record, PROFILED)
+    write_json(partial_path(result), record)
+    journal.unlink(missing_ok=True)
+    return len(sent)
+
+
+def _arrivals(workload: dict[str, Any]) -> list[Arrival]:
+    """The schedule again: it follows from the seed."""
+    times = arrival_times(workload["target_qps"], workload["duration_s"], workload["burstiness"], workload["seed"])
+    prompt, output = Lengths.parse(workload["prompt_len"]), Lengths.parse(workload["output_len"])
+    return schedule(times, prompt, output, workload["seed"])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Recover, and report it as an event: exit code 0, 1 if the record is lost, 2 for wrong arguments."""
+    if len(argv) not in (2, 3):
+        print("usage: python -m llmval_runners.load_test.recovery JOURNAL RESULT [WHY]", file=sys.stderr)
+        return USAGE_EXIT
+    journal, result = map(Path, argv[:2])
+    why = argv[2] if len(argv) == 3 else "rank 0 was killed"
+    events = EventLog(0)
+    try:
+        with name_as_saving():
+            count = recover(journal, result, why)
+    except (OSError, ValueError, KeyError, TypeError, Refused) as error:
+        what = f"{type(error).__name__}: {error}"
+        events.error("record_lost", f"{journal} cannot be made a record ({what})")
+        return 1
+    if count is not None:
+        events.error("rank_0_lost", f"{partial_path(result)} has the {count} requests that rank 0 had noted ({why})")
+    events.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
