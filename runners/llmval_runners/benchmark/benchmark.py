@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from llmval_runners.benchmark import collectives as benchmark_collectives
+from llmval_runners.benchmark.bench import STEPS, Bench, Sizes
 from llmval_runners.benchmark.ceilings import ceilings
 from llmval_runners.benchmark.options import BenchmarkOptions
-from llmval_runners.benchmark.rows import STEPS, Bench, Sizes, rows_of
+from llmval_runners.benchmark.rows import rows_of
 from llmval_runners.engine import loader
 from llmval_runners.engine.config import EngineConfig, configure, model_shape
 from llmval_runners.engine.engine import PlanChannel

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmval_runners.benchmark.rows import STEPS, Bench
+from llmval_runners.benchmark.bench import STEPS, Bench
 from llmval_runners.engine.engine import Engine
 from llmval_runners.engine.kv_cache import PageAllocator
 from llmval_runners.engine.request import Request
@@ -17,7 +17,7 @@ _NOT_RANK_0 = 2**40  # where the least of all ranks' values is to be rank 0's
 
 
 @dataclass(slots=True)
-class Window:
+class SaturatedWindow:
     """What happened between the first moment when all rows have begun and the last when a request waited."""
 
     batch: int
@@ -72,7 +72,7 @@ def saturated(bench: Bench) -> dict[str, Any]:
     # Several steps in a row: one alone is over before the power limit has lowered the clocks.
     prompts = min(batch, max(1, PREFILL_STEPS * sizes.chunk // sizes.short))
     prefill = bench.prefill(prompts, sizes.short)["tokens_per_s"]
-    window = Window(batch)
+    window = SaturatedWindow(batch)
     if bench.parallel.rank == 0:
         _lead(bench, window)
         if not window.seconds > 0 or not window.decoded:
@@ -96,7 +96,7 @@ def saturated(bench: Bench) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _lead(bench: Bench, window: Window) -> None:
+def _lead(bench: Bench, window: SaturatedWindow) -> None:
     cache = bench.runner.cache
     scheduler = Scheduler(
         bench.shape, PageAllocator(cache.pages, cache.page_size), max_batch=window.batch, chunk=bench.sizes.chunk,

@@ -17,7 +17,7 @@ import pytest
 import torch
 from llmval_runners.benchmark.benchmark import Benchmark, _fill, flag_names
 from llmval_runners.benchmark.options import parse, parser
-from llmval_runners.benchmark.saturated import Window
+from llmval_runners.benchmark.saturated import SaturatedWindow
 from llmval_runners.engine import fp8
 from llmval_runners.engine import loader as executor
 from llmval_runners.engine.config import _check_fp8_shape, _check_precision, load_transformer_engine
@@ -238,7 +238,7 @@ def test_the_all_reduce_goes_by_size_alone() -> None:
 
 def test_a_window_counts_only_what_came_while_all_rows_were_full_and_others_waited() -> None:
     one, two, three = (Request(index, [0] * prompt, 9) for index, prompt in enumerate((10, 20, 30)))
-    window = Window(batch=2)
+    window = SaturatedWindow(batch=2)
     window.step([one], 1.0, True)
     window.step([one, two], 2.0, True)  # both rows have begun: it opens behind these
     window.step([one, two], 3.0, True)
