@@ -1,45 +1,38 @@
-"""The operator's own settings: `~/.config/llmval/config.toml`, read once before the screen is taken over.
+"""The operator's own settings: `~/.config/llmval/config.toml`, read once at the start.
 
-The command line wins over the file. What the file says wrong is refused with its line and what is allowed, for a key
-that silently does nothing is worse than one that is not there.
+The command line wins over the file. A wrong entry is refused with its line and the allowed values: a setting that
+silently does nothing is worse than a missing one.
 """
 
 import os
 import re
 import tomllib
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.tui.settings import Keys
 
 CHARTS = ("blocks", "braille", "ascii")
 PRESETS = ("smoke",)
 SHORTEST_S, LONGEST_S = 0.1, 60.0
-# Keys with a name, as people write them and as Textual calls them.
-NAMED = {
-    name: name
-    for name in (
-        "enter", "escape", "tab", "shift+tab", "space", "backspace", "delete", "insert", "home", "end",
-        "pageup", "pagedown", "up", "down", "left", "right", *(f"f{n}" for n in range(1, 13)),
-    )
-} | {"esc": "escape", "pgup": "pageup", "pgdn": "pagedown", "return": "enter"}  # fmt: skip
-# Not compiled here: few settings files name a key, and it takes a while.
-_COMBINED = r"(?:ctrl|alt|shift)\+(?:[a-z0-9]|" + "|".join(sorted(NAMED, key=len, reverse=True)) + ")"
-RESERVED = ("ctrl+c", "ctrl+q")  # leave, whatever else is changed
-# Names that Textual shortens.
-_SHORT = {
-    "solidus": "slash", "reverse_solidus": "backslash", "commercial_at": "at", "hyphen_minus": "minus",
-    "plus_sign": "plus", "low_line": "underscore",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """What the file says; None and empty where it says nothing."""
+class KeyTable:
+    """The table [keys], which only the dashboard uses; `tui.keys.read_keys` checks it, with Textual's names of keys."""
+
+    entries: Mapping[str, object]
+    text: str  # of the whole file, for line numbers
+    path: Path
+
+    def refusal(self, name: str, reason: str) -> Refused:
+        return _refusal(self.path, self.text, name, reason, "keys")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """The settings of the file; None for a setting that it does not have."""
 
     theme: str | None = None
     interval: float | None = None
@@ -50,7 +43,7 @@ class Config:
     charts: str | None = None
     bell: bool | None = None
     notify: bool | None = None
-    keys: Mapping[str, Keys] = field(default_factory=dict)
+    keys: KeyTable | None = None
 
 
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
@@ -59,115 +52,52 @@ def config_file(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "llmval" / "config.toml"
 
 
-def load_config(environment: Mapping[str, str] = os.environ, *, keys: bool = True) -> Config:
-    """The operator's file; an empty `Config` where there is none.
-
-    `keys=False` leaves out the table [keys], which only the dashboard has a use for and only Textual can check.
+def load_config(environment: Mapping[str, str] = os.environ) -> ConfigFile:
+    """The operator's file; an empty `ConfigFile` if it does not exist.
 
     Raises:
-        Refused: it cannot be read, is not TOML, or says something that llmval does not know.
+        Refused: it cannot be read, is not TOML, or has an unknown or invalid setting.
     """
     path = config_file(environment)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return Config()
+        return ConfigFile()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"{path} cannot be read ({error}): make it readable UTF-8, or move it away.") from error
-    return parse_config(text, path, keys=keys)
+    return parse_config(text, path)
 
 
-def parse_config(text: str, path: Path, *, keys: bool = True) -> Config:
+def parse_config(text: str, path: Path) -> ConfigFile:
     """The settings in `text`.
 
     Raises:
-        Refused: as `load_config`; the sentence has the file and the line.
+        Refused: like `load_config`; the message names the file and the line.
     """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Refused(f"{path} is not TOML: {error}.") from error
-
-    def refuse(name: str, why: str, table: str = "") -> Refused:
-        line = line_of(text, name, table)
-        return Refused(f"{path}{f', line {line}' if line else ''}: {why}")
-
-    found: dict[str, Any] = {}
+    table = data.pop("keys", {})
     for name, value in data.items():
-        if name == "keys":
-            continue
         if name not in _CHECKS:
-            raise refuse(name, f"there is no setting {name!r}; there are {', '.join((*_CHECKS, '[keys]'))}.")
-        good, allowed = _CHECKS[name]
-        if not good(value):
-            raise refuse(name, f"{name} = {_said(value)} will not do: {allowed}.")
-        found[name] = value
-    table = data.get("keys", {})
+            names = ", ".join((*_CHECKS, "[keys]"))
+            raise _refusal(path, text, name, f"there is no setting {name!r}; the settings are {names}.")
+        valid, allowed = _CHECKS[name]
+        if not valid(value):
+            raise _refusal(path, text, name, f"{name} = {_toml(value)} is not valid: {allowed}.")
     if not isinstance(table, dict):
-        raise refuse("keys", 'keys is a table: write [keys] and below it a line such as complete = "c".')
-    if table and keys:
-        found["keys"] = _keys(table, refuse)
-    return Config(**found)
-
-
-def _keys(table: Mapping[str, Any], refuse: Any) -> dict[str, Keys]:
-    from llmval_tui.tui.keys import KEYS, SCROLL_KEYS, find_conflict
-
-    known = {key.id: key for key in (*KEYS, *SCROLL_KEYS)}
-    changed: dict[str, Keys] = {}
-    for name, value in table.items():
-        if name not in known:
-            raise refuse(name, f"there is no key {name!r}; there are {', '.join(known)}.", "keys")
-        words = [value] if isinstance(value, str) else value
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise refuse(name, f'keys.{name} is a key or a list of keys, such as "c" or ["c", "f5"].', "keys")
-        made = []
-        for word in words:
-            if not word:
-                continue  # no key at all: the palette still has the action
-            key = key_name(word)
-            if key is None or key in RESERVED:
-                why = "always leaves" if key else "is no key"
-                raise refuse(
-                    name,
-                    f"keys.{name}: {word!r} {why}; write one character, ctrl+ or alt+ with a letter, or one of "
-                    f"{', '.join(NAMED)}.",
-                    "keys",
-                )
-            made.append((key, word))
-        if not made and name in ("quit", "back", "open", "palette", "help"):
-            raise refuse(name, f"keys.{name} needs a key: without it there would be no way about.", "keys")
-        changed[name] = tuple(made)
-    if (clash := find_conflict(changed)) is not None:
-        name, other, word = clash
-        raise refuse(
-            name,
-            f"keys.{name} = {word!r} is taken by {other} ({known[other].help.lower()}): choose another key, or give "
-            f"{other} another one too.",
-            "keys",
+        raise _refusal(
+            path, text, "keys", 'keys must be a table: write [keys] and below it a line such as complete = "c".'
         )
-    return changed
-
-
-def key_name(word: str) -> str | None:
-    """A key as Textual names it: `?` is `question_mark`; None where there is no such key."""
-    if len(word) == 1 and word.isprintable() and word != " ":
-        if word.isalnum():
-            return word
-        try:
-            name = unicodedata.name(word).lower().replace("-", "_").replace(" ", "_")
-        except ValueError:
-            return None
-        return _SHORT.get(name, name)
-    lower = word.lower()
-    if lower in NAMED:
-        return NAMED[lower]
-    return lower if re.fullmatch(_COMBINED, lower) else None
+    return ConfigFile(**data, keys=KeyTable(table, text, path) if table else None)
 
 
 def line_of(text: str, name: str, table: str = "") -> int | None:
-    """The line, from 1, on which a TOML text sets `name` in `table`; None where it is written in a way not looked for
-    (TOML's parser does not tell lines)."""
+    """The line, from 1, on which a TOML text sets `name` in `table`; None if it is written in an unusual way.
+
+    TOML's parser gives no line numbers.
+    """
     inside = ""
     quoted = rf"(?:{re.escape(name)}|\"{re.escape(name)}\"|'{re.escape(name)}')"
     for number, line in enumerate(text.splitlines(), 1):
@@ -183,16 +113,22 @@ def line_of(text: str, name: str, table: str = "") -> int | None:
     return None
 
 
-def _said(value: Any) -> str:
+def _refusal(path: Path, text: str, name: str, reason: str, table: str = "") -> Refused:
+    line = line_of(text, name, table)
+    return Refused(f"{path}{f', line {line}' if line else ''}: {reason}")
+
+
+def _toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def _is_interval(value: Any) -> bool:
+def _is_interval(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and SHORTEST_S <= value <= LONGEST_S
 
 
-_FLAG = (lambda value: isinstance(value, bool), "write true or false")
-_CHECKS: dict[str, tuple[Any, str]] = {
+_Check = tuple[Callable[[object], bool], str]  # whether a value is valid, and the advice if it is not
+_FLAG: _Check = (lambda value: isinstance(value, bool), "write true or false")
+_CHECKS: dict[str, _Check] = {
     "theme": (lambda value: isinstance(value, str) and bool(value), 'write the name of a theme, such as "light"'),
     "interval": (_is_interval, f"write seconds from {SHORTEST_S} to {LONGEST_S:.0f}"),
     "preset": (lambda value: value in PRESETS, f"write {' or '.join(map(repr, PRESETS))}, or leave it out"),

@@ -39,6 +39,11 @@ def dashboard(options: argparse.Namespace) -> int:
     from llmval_tui.tui.settings import LaunchSettings
 
     config = load_config()
+    keys = {}
+    if config.keys is not None:
+        from llmval_tui.tui.keys import read_keys
+
+        keys = read_keys(config.keys)
     replay, checklist = _recording(options, workspace), None
     if replay is None or replay.is_file():  # a run folder names its own step
         checklist = checklist_path(options)
@@ -58,22 +63,22 @@ def dashboard(options: argparse.Namespace) -> int:
         charts=_first(options.charts, config.charts, "blocks"),
         bell=_first(config.bell, False),
         notify=_first(config.notify, False),
-        keys=config.keys,
+        keys=keys,
         demo=is_demo(workspace),
         replay=replay,
     )
     if checklist is None:
         return _run(settings)
-    return _run(settings, _first_look(settings))
+    return _run(settings, _initial_snapshot(settings))
 
 
-def _run(settings: "LaunchSettings", first: "InitialSnapshot | None" = None) -> int:
+def _run(settings: "LaunchSettings", initial: "InitialSnapshot | None" = None) -> int:
     from llmval_tui.tui.app import run
 
-    return run(settings, first)
+    return run(settings, initial)
 
 
-def _first_look(settings: "LaunchSettings") -> "InitialSnapshot":
+def _initial_snapshot(settings: "LaunchSettings") -> "InitialSnapshot":
     """Read the checklist, and start reading the rest of the workspace in a thread during the imports.
 
     Raises:
@@ -85,9 +90,9 @@ def _first_look(settings: "LaunchSettings") -> "InitialSnapshot":
     cache = ParseCache(settings.checklist, settings.environment)
     workspace = Workspace(settings, propose, parse_cache=cache)
     workspace.read()
-    first = InitialSnapshot(workspace)
-    first.start()
-    return first
+    initial = InitialSnapshot(workspace)
+    initial.start()
+    return initial
 
 
 def _recording(options: argparse.Namespace, workspace: Path) -> Path | None:

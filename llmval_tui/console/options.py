@@ -11,7 +11,7 @@ from llmval_tui.foundation.files import to_json
 if TYPE_CHECKING:
     from llmval_tui.actions.api import Options
     from llmval_tui.checklist.model import Checklist
-    from llmval_tui.config import Config
+    from llmval_tui.config import ConfigFile
 
 DEFAULT_CHECKLISTS = ("docs/llm_validation_checklist.md", "llm_validation_checklist.md")
 
@@ -86,7 +86,7 @@ def plan_options(options: argparse.Namespace) -> "Options":
     )
 
 
-def apply_config(options: argparse.Namespace) -> "Config":
+def apply_config(options: argparse.Namespace) -> "ConfigFile":
     """Fill in `runner_python` from config.toml if the command line leaves it open.
 
     The preset is not taken from the file: it decides if a run counts, so it must be visible on the command line.
@@ -96,25 +96,25 @@ def apply_config(options: argparse.Namespace) -> "Config":
     """
     from llmval_tui.config import load_config
 
-    config = load_config(keys=False)
+    config = load_config()
     options.runner_python = runner_python(options, config)
     return config
 
 
-def config_or_error(options: argparse.Namespace) -> tuple["Config", str | None]:
-    """Like `apply_config`, for commands that work without settings: an invalid file gives an empty `Config` and the
+def config_or_error(options: argparse.Namespace) -> tuple["ConfigFile", str | None]:
+    """Like `apply_config`, for commands that work without settings: an invalid file gives an empty `ConfigFile` and the
     error message."""
     try:
         return apply_config(options), None
     except Refused as refusal:
-        from llmval_tui.config import Config
+        from llmval_tui.config import ConfigFile
 
-        config = Config()
+        config = ConfigFile()
         options.runner_python = runner_python(options, config)
         return config, str(refusal)
 
 
-def runner_python(options: argparse.Namespace, config: "Config") -> str | None:
+def runner_python(options: argparse.Namespace, config: "ConfigFile") -> str | None:
     """The Python of the runners, from the command line or config.toml; None means the one that runs llmval."""
     python = options.runner_python or config.runner_python
     return str(Path(python).expanduser()) if python else None

@@ -32,7 +32,7 @@ from llmval_tui.runs.inventory import software_versions
 from llmval_tui.runs.store import RunStore
 
 if TYPE_CHECKING:
-    from llmval_tui.config import Config
+    from llmval_tui.config import ConfigFile
 
 
 def run(options: argparse.Namespace) -> int:
@@ -126,7 +126,7 @@ def _began(plan: Plan) -> bool:
     return not status.message or bool(status.results)
 
 
-def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: Path, config: "Config") -> int:
+def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: Path, config: "ConfigFile") -> int:
     was_running = plan.alive()
     Follower(plan, store, sys.stderr if options.json else sys.stdout).follow()
     if plan.alive():
@@ -159,7 +159,7 @@ def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: 
     return code
 
 
-def _ring(config: "Config", results: Sequence[StepResult]) -> None:
+def _ring(config: "ConfigFile", results: Sequence[StepResult]) -> None:
     """Ring the bell and send the notification if config.toml asks for them and stderr is a terminal."""
     if not sys.stderr.isatty():
         return

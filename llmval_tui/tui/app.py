@@ -1,4 +1,4 @@
-"""The application: settings in, exit code out. Everything to be seen is in `screens/main.py`."""
+"""The application: launch settings in, exit code out. The visible parts are in `screens/main.py`."""
 
 import asyncio
 import os
@@ -24,30 +24,32 @@ from llmval_tui.tui.key_queue import KeyQueue
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import LaunchSettings
-from llmval_tui.tui.themed_app import StyledApp
+from llmval_tui.tui.themed_app import ThemedApp
 
-SETTLED_S = 2.0  # after the first paint everything that stays is there
-LINE_S = 2.0  # between looks whether the terminal is still there
-TOAST_LINES, TOAST_WIDTH = 3, 57  # cells of a message's text; `app.tcss` has the rest
+SETTLED_S = 2.0  # after this time everything that stays in memory has been made
+LINE_CHECK_S = 2.0  # between checks whether the terminal still exists
+TOAST_LINES, TOAST_WIDTH = 3, 57  # size of a toast's text in cells; must match `app.tcss`
 
 
 def end_with_the_line() -> None:
-    """End as by SIGHUP where the terminal is gone and no signal told: nohup has it ignored, or the terminal does not
-    control this process. Textual would go on reading its end, as fast as it can; runs go on anyway.
+    """End as if by SIGHUP if the terminal is gone.
+
+    No signal tells this if nohup ignores it, or if the terminal does not control this process. Textual would go on
+    reading the end of the file as fast as it can. Runs go on anyway.
     """
-    look = select.poll()
-    look.register(0, 0)  # a lost line is told unasked
-    if any(event & (select.POLLHUP | select.POLLERR) for _, event in look.poll(0)):
+    poll = select.poll()
+    poll.register(0, 0)  # a lost line is always reported
+    if any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0)):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.raise_signal(signal.SIGHUP)
 
 
-class Dashboard(StyledApp):
+class Dashboard(ThemedApp):
     """The dashboard."""
 
     CSS_PATH = "app.tcss"
     TITLE = "llmval"
-    ENABLE_COMMAND_PALETTE = False  # Textual's own; `screens/palette.py` is ours
+    ENABLE_COMMAND_PALETTE = False  # Textual's own; `screens/palette.py` replaces it
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "leave", show=False, priority=True),
         Binding("ctrl+q", "leave", show=False, priority=True),
@@ -60,11 +62,11 @@ class Dashboard(StyledApp):
         *,
         state: ScreenState | None = None,
         workspace: Workspace | None = None,
-        first: InitialSnapshot | None = None,
+        initial: InitialSnapshot | None = None,
         live: bool = True,
     ) -> None:
-        # What Textual does for NO_COLOR clashes with themes of the terminal's own colours (black on black); here the
-        # theme `mono` does it, and the variable must not be seen by the constructor. Children still get it, from
+        # Textual's handling of NO_COLOR clashes with themes of the terminal's own colours (black on black). The theme
+        # `mono` handles it here, so Textual's constructor must not see the variable. Commands still get it, from
         # `settings.environment`.
         os.environ.pop("NO_COLOR", None)
         super().__init__()
@@ -72,7 +74,7 @@ class Dashboard(StyledApp):
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)
         replaying = settings.replay is not None
-        self.keymap = Keymap(settings.keys, replaying, quiet=replaying and settings.readonly)
+        self.keymap = Keymap(settings.keys, replaying, hide_changes=replaying and settings.readonly)
         self.apply_theme(settings.theme)
         self.stylesheet.set_variables(self.get_css_variables())
         self.animation_level = "none"
@@ -87,27 +89,27 @@ class Dashboard(StyledApp):
             if replay.run is not None:
                 state.now = lambda: timeline.now_s
                 workspace = ReplayWorkspace(settings, replay)
-        workspace = workspace or (first.workspace if first is not None else Workspace(settings, propose))
-        self.main = MainScreen(state, workspace, commands or CliClient(settings), live, replay, first)
-        self._held: dict[str, tuple[SeverityLevel, float | None]] = {}  # messages that wait for a dialog's end
-        self._typing = KeyQueue(self, super().on_event, lambda: self.main.dialog_pending)
+        workspace = workspace or (initial.workspace if initial is not None else Workspace(settings, propose))
+        self.main = MainScreen(state, workspace, commands or CliClient(settings), live, replay, initial)
+        self._waiting_toasts: dict[str, tuple[SeverityLevel, float | None]] = {}  # shown when the dialog closes
+        self._key_queue = KeyQueue(self, super().on_event, lambda: self.main.dialog_pending)
 
     def on_load(self) -> None:
         if not self.is_headless:
             self.handle_signals()  # before the driver changes the terminal
 
     def on_mount(self) -> None:
-        """After Ctrl-Z and fg the terminal shows the shell's lines, and only what changes would be drawn over them."""
+        # After Ctrl-Z and fg the terminal shows the shell's lines; without a refresh only changed cells would be drawn.
         self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh())
         if not self.is_headless:
-            self.set_interval(LINE_S, end_with_the_line)
+            self.set_interval(LINE_CHECK_S, end_with_the_line)
 
     def get_default_screen(self) -> MainScreen:
         return self.main
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Key) and not event.is_forwarded:
-            await self._typing.take(event)
+            await self._key_queue.put(event)
         else:
             await super().on_event(event)
 
@@ -120,9 +122,9 @@ class Dashboard(StyledApp):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Three lines at most, as plain text; over a dialog it would hide what is asked, so it waits for its end."""
+        """Show at most three lines of plain text. A toast would hide a dialog, so it waits until the dialog closes."""
         if isinstance(self.screen, ModalScreen):
-            self._held[message] = severity, timeout
+            self._waiting_toasts[message] = severity, timeout
             return
         room = max(8, min(TOAST_WIDTH, self.size.width - 3))
         lines = wrap(clean_line(message), room)
@@ -131,28 +133,29 @@ class Dashboard(StyledApp):
             lines[TOAST_LINES - 1 :] = [fit(rest, room, self.glyphs.ellipsis)]
         super().notify("\n".join(lines), title=title, severity=severity, timeout=timeout, markup=False)
 
-    def _refresh_notifications(self) -> None:
-        """Textual shows them on whatever screen comes up: here on no dialog, and of the same message one."""
-        if not self._screen_stack or isinstance(self.screen, ModalScreen):
-            return
-        held, self._held = self._held, {}
-        for message, (severity, timeout) in held.items():
+    def prepare_toasts(self) -> bool:
+        """Show no toasts on a dialog, and each message once."""
+        if isinstance(self.screen, ModalScreen):
+            return False
+        waiting, self._waiting_toasts = self._waiting_toasts, {}
+        for message, (severity, timeout) in waiting.items():
             self.notify(message, severity=severity, timeout=timeout)
-        newest = {shown.message: shown for shown in self._notifications}
-        for shown in list(self._notifications):
-            if newest[shown.message] is not shown:
-                self._unnotify(shown, refresh=False)
-        super()._refresh_notifications()
+        toasts = self.toasts()
+        newest = {toast.message: toast for toast in toasts}
+        for toast in toasts:
+            if newest[toast.message] is not toast:
+                self.drop_toast(toast)
+        return True
 
     def handle_signals(self) -> None:
-        """SIGTERM and SIGHUP end the dashboard as a key would: the terminal gets its screen, mouse and cursor back."""
+        """Let SIGTERM and SIGHUP end the dashboard as a key would: the terminal gets screen, mouse and cursor back."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.exit, None, ExitCode.INTERRUPTED)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it unheard
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
             loop.add_signal_handler(signal.SIGHUP, self._hung_up)
 
     def _hung_up(self) -> None:
-        """Where the line is lost there is nothing to give back, and writing to it could hang."""
+        """If the line is lost, there is no terminal to restore, and writing to it could hang."""
         end_with_the_line()
         self.exit(None, ExitCode.INTERRUPTED)
 
@@ -164,20 +167,21 @@ class Dashboard(StyledApp):
             self.screen.dismiss(None)
 
 
-def run(settings: LaunchSettings, first: InitialSnapshot | None = None) -> int:
-    """Open the dashboard and stay until the operator leaves: 0, 130 after a signal, 1 after a defect of its own.
+def run(settings: LaunchSettings, initial: InitialSnapshot | None = None) -> int:
+    """Open the dashboard until the operator leaves. Returns 0, 130 after a signal, or 1 after an internal error.
 
     Raises:
         Refused: the theme or the recording does not exist. The terminal is not changed yet.
     """
     gc_control.pause_gc()
-    app = Dashboard(settings, first=first)
+    app = Dashboard(settings, initial=initial)
     app.call_later(app.set_timer, SETTLED_S, gc_control.freeze_gc)
     app.run(mouse=settings.mouse)
-    if app.return_code == ExitCode.FAILED:  # Textual has written where; what matters now comes last, where it is seen
+    if app.return_code == ExitCode.FAILED:
+        # Textual has printed a traceback; the important part comes last.
         print(
-            "llmval: a defect ended the dashboard, as written above; please report it. Work goes on without it: "
-            "llmval attach watches it, and the dashboard finds it again.",
+            "llmval: an internal error ended the dashboard, see above; please report it. Runs go on without it: "
+            "llmval attach watches them, and the dashboard finds them again.",
             file=sys.stderr,
         )
     return app.return_code or 0

@@ -1,7 +1,7 @@
-"""What the dashboard does: it starts the same commands that a person would type, and passes on what they answer.
+"""Runs `llmval …` commands for the dashboard, the same that a person would type, and returns their results.
 
-Each command runs in a session of its own with its output in a file, so that neither the dashboard's end nor a closed
-terminal reaches it.
+Each command runs in a session of its own with its output in a file, so that it survives the end of the dashboard and
+of the terminal.
 """
 
 import subprocess
@@ -15,19 +15,19 @@ import orjson
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.tui.settings import LaunchSettings
 
-TIMEOUT_S = 90.0  # starting a plan takes a second or two, taking stock of a slow node longer
+TIMEOUT_S = 90.0  # starting a plan takes a second or two, the inventory of a slow node longer
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a command said: whether it did it, and its sentence."""
+    """The result of a command: whether it succeeded, and its message."""
 
     ok: bool
     message: str
 
 
 class CommandClient(Protocol):
-    """Everything that changes something. Each call blocks until the command has answered: never on the UI's thread."""
+    """The commands that change something. Each call blocks until the command ends; never call it in the UI thread."""
 
     def run(
         self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool
@@ -45,8 +45,8 @@ class CommandClient(Protocol):
 def argv_for_run(
     settings: LaunchSettings, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool
 ) -> list[str]:
-    """The arguments, after `llmval`, that do these steps; also what the dialog and `y` show."""
-    words = ["run", *(["--all"] if everything else steps), *_place(settings)]
+    """The arguments after `llmval` that run these steps; dialogs show them, too."""
+    words = ["run", *(["--all"] if everything else steps), *_workspace_arguments(settings)]
     if preset:
         words += ["--preset", preset]
     if adapt:
@@ -60,38 +60,40 @@ def argv_for_run(
     return words
 
 
-def _place(settings: LaunchSettings) -> list[str]:
+def _workspace_arguments(settings: LaunchSettings) -> list[str]:
     return ["--workspace", str(settings.workspace), "--checklist", str(settings.checklist)]
 
 
 class CliClient:
-    """The commands for real."""
+    """The real commands, each in a child process."""
 
     def __init__(self, settings: LaunchSettings) -> None:
         self._settings = settings
 
     def run(self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool) -> CommandResult:
-        """Start a plan over these steps; it goes on by itself."""
+        """Start a plan over these steps; it runs detached."""
         words = argv_for_run(self._settings, steps, everything=everything, tick=tick, preset=preset, adapt=adapt)
-        return self._ask([*words, "--detach"])
+        return self._call([*words, "--detach"])
 
     def cancel(self, run_id: str | None) -> CommandResult:
-        """End one run, or with None the plan at work and its run."""
-        return self._ask(["cancel", *([run_id] if run_id else []), *_place(self._settings)])
+        """Cancel one run, or with None the active plan and its run."""
+        return self._call(["cancel", *([run_id] if run_id else []), *_workspace_arguments(self._settings)])
 
     def tick(self, step: str, note: str) -> CommandResult:
-        """Tick a step on the operator's word."""
-        return self._ask(["tick", step, f"--note={note}", *_place(self._settings)])
+        """Tick a step by hand."""
+        return self._call(["tick", step, f"--note={note}", *_workspace_arguments(self._settings)])
 
     def accept(self, run_id: str, link: str | None) -> CommandResult:
-        """CommandResult the question of a verdict."""
-        return self._ask(["accept", run_id, *([f"--link={link}"] if link else []), *_place(self._settings)])
+        """Answer the question of a verdict."""
+        return self._call(
+            ["accept", run_id, *([f"--link={link}"] if link else []), *_workspace_arguments(self._settings)]
+        )
 
     def settle(self) -> CommandResult:
-        """Have runs judged that ended while nobody looked; `status` does that."""
-        return self._ask(["status", *_place(self._settings)])
+        """Judge the runs that have ended without a plan to judge them; `status` does that."""
+        return self._call(["status", *_workspace_arguments(self._settings)])
 
-    def _ask(self, words: list[str]) -> CommandResult:
+    def _call(self, words: list[str]) -> CommandResult:
         argv = [sys.executable, "-m", "llmval_tui", *words, "--json"]
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
@@ -117,7 +119,7 @@ class CliClient:
 
 
 def parse_result(name: str, code: int, out: bytes, err: bytes) -> CommandResult:
-    """The answer in what a command printed; one that printed none is reported with the end of its error output."""
+    """The result in a command's output; a failure without a message gets the last line of its error output."""
     try:
         value: Any = orjson.loads(out)
     except orjson.JSONDecodeError:
@@ -125,6 +127,6 @@ def parse_result(name: str, code: int, out: bytes, err: bytes) -> CommandResult:
     message = value.get("message", "") if isinstance(value, dict) else ""
     if not message and code:
         last = err.decode("utf-8", "replace").strip().splitlines()[-1:]
-        message = f"llmval {name} ended with exit code {code}: {last[0] if last else 'it said nothing'}"
-    said_ok = value.get("ok", True) if isinstance(value, dict) else False
-    return CommandResult(code == 0 and bool(said_ok), clean_line(str(message).replace("\n", " ")))
+        message = f"llmval {name} ended with exit code {code}: {last[0] if last else 'it printed nothing'}"
+    ok = value.get("ok", True) if isinstance(value, dict) else False
+    return CommandResult(code == 0 and bool(ok), clean_line(str(message).replace("\n", " ")))

@@ -1,10 +1,13 @@
-"""Every key in one table: the bindings, the footer, the help and the palette are all made from it."""
+"""All keys in one table: bindings, footer, help and palette are made from it. Also checks [keys] of config.toml."""
 
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from textual.binding import Binding, BindingsMap
 
+from llmval_tui.config import KeyTable
 from llmval_tui.tui.settings import Keys
 
 PANES = ("run", "log", "telemetry", "load", "artifacts", "document")
@@ -18,69 +21,69 @@ PANE_TITLES = {
 }
 
 
-def pane_names(where: Sequence[str]) -> str:
-    """Panes by name, for people."""
-    return "the panes" if tuple(where) == PANES else ", ".join(PANE_TITLES.get(name, "the list") for name in where)
+def pane_names(names: Sequence[str]) -> str:
+    """The titles of panes, for messages."""
+    return "the panes" if tuple(names) == PANES else ", ".join(PANE_TITLES.get(name, "the list") for name in names)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: `id` names it in a keymap, `where` the panes it is for (none: everywhere)."""
+    """One action and its keys; `id` is its name in config.toml."""
 
     id: str
-    keys: str  # as Textual names them, comma separated
-    shown: str  # as people read it
+    keys: str  # Textual's names, separated by commas
+    display: str  # the keys as people read them
     action: str
     label: str  # a word for the footer
     help: str  # a sentence for help and palette
-    where: tuple[str, ...] = ()
-    changes: bool = False  # it changes something: grey in read-only mode
-    foot: int = 9  # its rank in the footer; 9 is not shown there
-    replay: bool = False  # only while a recording is played
+    panes: tuple[str, ...] = ()  # the panes where it works; empty: everywhere
+    changes: bool = False  # it changes something, so it is grey in read-only mode
+    footer: int = 9  # 9 is not shown in the footer
+    replay: bool = False  # works only while a recording is played
 
 
 SEARCHABLE = ("list", "log", "document")
 KEYS: tuple[Key, ...] = (
-    Key("open", "enter", "Enter", "open", "open", "Open the step, or what is under the cursor", foot=1),
+    Key("open", "enter", "Enter", "open", "open", "Open the step, or what is under the cursor", footer=1),
     Key("complete", "c", "c", "complete", "complete", "Complete the item: run, judge, tick, record", (), True, 2),
-    Key("complete_all", "C", "C", "complete_all", "all", "Complete everything that is left", ("list",), True, 5),
+    Key("complete_all", "C", "C", "complete_all", "all", "Complete all steps that are left", ("list",), True, 5),
     Key("run", "r", "r", "run", "run", "Run and judge the item, without a tick", (), True, 3),
     Key("cancel", "x", "x", "cancel", "cancel", "Stop the run, or the whole plan (asks)", (), True, 4),
-    Key("tick", "t", "t", "tick", "tick", "Tick the item on your own word, with a note", ("list", "run"), True, 6),
-    Key("answer", "o", "o", "answer", "answer", "CommandResult what a verdict asks", ("list", "run"), True, 6),
-    Key("mark", "space", "Space", "mark", "mark", "Mark steps: c and r take all that are marked", ("list",), foot=5),
-    Key("options", "p", "p", "options", "options", "Choose the preset, and whether fewer GPUs will do", (), False, 6),
-    Key("find", "slash", "/", "find", "find", "Filter the list; search the text", SEARCHABLE, foot=4),
-    Key("next", "n", "n", "find_next(1)", "next", "Next place found", ("log", "document"), foot=5),
-    Key("previous", "N", "N", "find_next(-1)", "previous", "Place found before", ("log", "document")),
-    Key("other_next", "right_square_bracket", "]", "other(1)", "other", "The next log, run or document", PANES, foot=3),
-    Key("other_previous", "left_square_bracket", "[", "other(-1)", "other", "The log, run or document before", PANES),
-    Key("end", "f", "f", "follow", "follow", "Follow the end of the log", ("log",), foot=2),
+    Key("tick", "t", "t", "tick", "tick", "Tick the item by hand, with a note", ("list", "run"), True, 6),
+    Key("answer", "o", "o", "answer", "answer", "Answer the question of a verdict", ("list", "run"), True, 6),
+    Key("mark", "space", "Space", "mark", "mark", "Mark steps: c and r apply to all marked ones", ("list",), footer=5),
+    Key("options", "p", "p", "options", "options", "Choose the preset; adapt to fewer GPUs or not", (), False, 6),
+    Key("find", "slash", "/", "find", "find", "Filter the list; search the text", SEARCHABLE, footer=4),
+    Key("next", "n", "n", "find_next(1)", "next", "Next match", ("log", "document"), footer=5),
+    Key("previous", "N", "N", "find_next(-1)", "previous", "Previous match", ("log", "document")),
+    Key("other_next", "right_square_bracket", "]", "other(1)", "other", "Next log, run or document", PANES, footer=3),
+    Key("other_previous", "left_square_bracket", "[", "other(-1)", "other", "Previous log, run or document", PANES),
+    Key("end", "f", "f", "follow", "follow", "Follow the end of the log", ("log",), footer=2),
     Key("shift_left", "H", "H", "shift(-1)", "left", "Shift long lines to the left", ("log", "document")),
     Key("shift_right", "L", "L", "shift(1)", "right", "Shift long lines to the right", ("log", "document")),
-    Key("artifacts", "a", "a", "tab(5)", "artifacts", "Show the artifacts", foot=7),
-    Key("copy", "y", "y", "copy", "copy", "Copy the exact command, or the path under the cursor", foot=7),
+    Key("artifacts", "a", "a", "tab(5)", "artifacts", "Show the artifacts", footer=7),
+    Key("copy", "y", "y", "copy", "copy", "Copy the exact command, or the path under the cursor", footer=7),
     Key("list", "h,left", "h ←", "side(0)", "list", "Go to the list"),
     Key("detail", "l,right", "l →", "side(1)", "detail", "Go to the panes"),
-    Key("switch", "tab,shift+tab", "Tab", "switch", "switch", "Change between the list and the panes"),
+    Key("switch", "tab,shift+tab", "Tab", "switch", "switch", "Switch between the list and the panes"),
     *(
         Key(f"tab{n}", str(n), str(n), f"tab({n})", name, f"Show the pane {PANE_TITLES[name]}")
         for n, name in enumerate(PANES, 1)
     ),
-    Key("merged", "m", "m", "merged", "merged", "All ranks in one view, and back to one log", ("log",), foot=4),
-    Key("jump", "semicolon", ";", "jump", "jump", "Jump: one key goes to a step or a pane", foot=7),
-    Key("zoom", "z", "z", "zoom", "zoom", "Give the pane the whole screen, and back", foot=7),
+    Key("merged", "m", "m", "merged", "merged", "All ranks in one view, and back to one log", ("log",), footer=4),
+    Key("jump", "semicolon", ";", "jump", "jump", "Jump: one key goes to a step or a pane", footer=7),
+    Key("zoom", "z", "z", "zoom", "zoom", "Give the pane the whole screen, and back", footer=7),
     Key("redraw", "ctrl+l", "ctrl+l", "redraw", "redraw", "Draw the whole screen again"),
     Key("suspend", "ctrl+z", "ctrl+z", "suspend", "suspend", "Suspend to the shell; fg comes back"),
     Key("back", "escape", "Esc", "back", "back", "Back: leave the search, the zoom, the pane"),
-    Key("palette", "colon,ctrl+p", ":", "palette", "palette", "Every action by name", foot=8),
-    Key("help", "question_mark", "?", "help", "help", "The keys of the pane you are in", foot=8),
-    Key("quit", "q", "q", "quit", "quit", "Quit; asks where work is under way", foot=8),
+    Key("palette", "colon,ctrl+p", ":", "palette", "palette", "Every action by name", footer=8),
+    Key("help", "question_mark", "?", "help", "help", "The keys of the pane you are in", footer=8),
+    Key("quit", "q", "q", "quit", "quit", "Quit; asks if something is running", footer=8),
 )  # fmt: skip
 
-# Played recordings only. A tenth is of the whole recording.
+# Only while a recording is played. A tenth is one of the whole recording.
 KEYS += (
-    Key("replay_pause", "P", "P", "replay_pause", "pause", "Pause, go on (Space does it too)", (), False, 2, True),
+    Key("replay_pause", "P", "P", "replay_pause", "pause", "Pause, go on (also Space)", (), False, 2, True),
     Key("replay_back", "less_than_sign", "<", "replay_seek(-10)", "-10 s", "Go back 10 s", (), False, 3, True),
     Key("replay_forward", "greater_than_sign", ">", "replay_seek(10)", "+10 s", "Go forward 10 s", (), False, 3, True),
     Key("replay_back_far", "left_curly_bracket", "{", "replay_part(-1)", "-1/10", "Go back a tenth", replay=True),
@@ -89,7 +92,7 @@ KEYS += (
     Key("replay_faster", "plus,equals_sign", "+", "replay_speed(1)", "faster", "Faster, to ×100", (), False, 4, True),
 )
 
-IDLE = ("mark", "options")  # of no use where nothing can be started
+USELESS_IN_REPLAY = ("mark", "options")  # they only prepare a start
 
 # Every pane and dialog that scrolls has these.
 SCROLL_KEYS = (
@@ -104,41 +107,60 @@ SCROLL_KEYS = (
 )
 
 
+# Keys with a name: as people write them, and as Textual calls them.
+NAMED = {
+    name: name
+    for name in (
+        "enter", "escape", "tab", "shift+tab", "space", "backspace", "delete", "insert", "home", "end",
+        "pageup", "pagedown", "up", "down", "left", "right", *(f"f{n}" for n in range(1, 13)),
+    )
+} | {"esc": "escape", "pgup": "pageup", "pgdn": "pagedown", "return": "enter"}  # fmt: skip
+# Not compiled here: few settings files name a key, and compiling takes time.
+_COMBINED = r"(?:ctrl|alt|shift)\+(?:[a-z0-9]|" + "|".join(sorted(NAMED, key=len, reverse=True)) + ")"
+RESERVED = ("ctrl+c", "ctrl+q")  # they always leave the dashboard
+NEEDED = ("quit", "back", "open", "palette", "help")  # nobody could find a way without these
+# Textual shortens these Unicode names.
+_SHORT = {
+    "solidus": "slash", "reverse_solidus": "backslash", "commercial_at": "at", "hyphen_minus": "minus",
+    "plus_sign": "plus", "low_line": "underscore",
+}  # fmt: skip
+
+
 def bindings(keys: Sequence[Key] = KEYS) -> list[Binding]:
-    """The bindings of the main screen; each has its id, so that a keymap can change its key."""
+    """The bindings of these keys; each has its id, so that a keymap can change it."""
     return [Binding(key.keys, key.action, key.label, show=False, id=key.id) for key in keys]
 
 
 @dataclass(frozen=True)
 class Keymap:
-    """The keys as the operator has them: `changed` maps an id to its keys, which may be none."""
+    """The keys as the operator has set them: `changed` maps an id to its keys, which may be none."""
 
     changed: Mapping[str, Keys]
     replaying: bool = False
-    quiet: bool = False  # a replay of a run: nothing can be changed, so the keys for it are not even shown
+    hide_changes: bool = False  # a replay of a run changes nothing, so it does not show the keys for changes
 
     def all(self) -> Iterator[Key]:
         """The keys of the main screen."""
         for key in KEYS:
             if self.replaying or not key.replay:
-                yield self._as_set(key)
+                yield self._configured(key)
 
-    def shown(self, *names: str) -> str:
-        """The keys of these actions as people read them, for hints; those without a key are left out."""
-        table = {key.id: key.shown for key in self.all() if key.keys}
+    def hint(self, *names: str) -> str:
+        """The keys of these actions as people read them; actions without a key are left out."""
+        table = {key.id: key.display for key in self.all() if key.keys}
         return " ".join(table[name] for name in names if name in table)
 
-    def moves(self) -> Iterator[Key]:
-        """The keys by which panes scroll."""
-        return (self._as_set(key) for key in SCROLL_KEYS)
+    def scroll_keys(self) -> Iterator[Key]:
+        return (self._configured(key) for key in SCROLL_KEYS)
 
     def keys_for(self, pane: str) -> list[Key]:
         """The keys that do something in this pane."""
-        keys = (key for key in self.all() if key.keys and not (self.quiet and (key.changes or key.id in IDLE)))
-        return [key for key in keys if not key.where or pane in key.where]
+        hidden = [key.id for key in KEYS if key.changes or key.id in USELESS_IN_REPLAY] if self.hide_changes else []
+        keys = (key for key in self.all() if key.keys and key.id not in hidden)
+        return [key for key in keys if not key.panes or pane in key.panes]
 
     def rebind(self, bound: BindingsMap) -> None:
-        """Change the bindings of a widget or screen. (Textual's own keymap drops every other use of a key as well.)"""
+        """Change the bindings of a widget or screen. (Textual's own keymap would also drop other uses of a key.)"""
         table = {key.id: key for key in (*KEYS, *SCROLL_KEYS)}
         for name, keys in self.changed.items():
             old = [binding for found in bound.key_to_bindings.values() for binding in found if binding.id == name]
@@ -150,32 +172,87 @@ class Keymap:
                     bound.key_to_bindings[key] = left
                 else:
                     del bound.key_to_bindings[key]
-            for name_of_key, _ in keys:
-                made = Binding(name_of_key, table[name].action, table[name].label, show=False, id=name)
-                # A new list, for the old one is shared by every widget of the class.
-                bound.key_to_bindings[name_of_key] = [*bound.key_to_bindings.get(name_of_key, []), made]
+            for textual_name, _ in keys:
+                made = Binding(textual_name, table[name].action, table[name].label, show=False, id=name)
+                # A new list, because all widgets of the class share the old one.
+                bound.key_to_bindings[textual_name] = [*bound.key_to_bindings.get(textual_name, []), made]
 
-    def _as_set(self, key: Key) -> Key:
+    def _configured(self, key: Key) -> Key:
         if key.id not in self.changed:
             return key
         keys = self.changed[key.id]
-        return replace(key, keys=",".join(name for name, _ in keys), shown=" ".join(shown for _, shown in keys))
+        return replace(key, keys=",".join(name for name, _ in keys), display=" ".join(display for _, display in keys))
+
+
+def read_keys(table: KeyTable) -> dict[str, Keys]:
+    """The keys that config.toml changes, by the id of their action.
+
+    Raises:
+        Refused: an action or a key is unknown, or two actions would have the same key in one pane.
+    """
+    known = {key.id: key for key in (*KEYS, *SCROLL_KEYS)}
+    changed: dict[str, Keys] = {}
+    for name, value in table.entries.items():
+        if name not in known:
+            raise table.refusal(name, f"there is no key {name!r}; the keys are {', '.join(known)}.")
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise table.refusal(name, f'keys.{name} must be a key or a list of keys, such as "c" or ["c", "f5"].')
+        keys = []
+        for word in words:
+            if not word:
+                continue  # no key: the palette still offers the action
+            key = key_name(word)
+            if key is None or key in RESERVED:
+                reason = "always leaves the dashboard" if key else "is not a key"
+                raise table.refusal(
+                    name,
+                    f"keys.{name}: {word!r} {reason}; write one character, ctrl+ or alt+ with a letter, or one of "
+                    f"{', '.join(NAMED)}.",
+                )
+            keys.append((key, word))
+        if not keys and name in NEEDED:
+            raise table.refusal(name, f"keys.{name} needs a key: the dashboard cannot be used without it.")
+        changed[name] = tuple(keys)
+    if (clash := find_conflict(changed)) is not None:
+        name, other, word = clash
+        raise table.refusal(
+            name,
+            f"keys.{name} = {word!r} is taken by {other} ({known[other].help.lower()}): choose another key, or also "
+            f"change the key of {other}.",
+        )
+    return changed
+
+
+def key_name(word: str) -> str | None:
+    """A key as Textual names it (`?` is `question_mark`); None if there is no such key."""
+    if len(word) == 1 and word.isprintable() and word != " ":
+        if word.isalnum():
+            return word
+        try:
+            name = unicodedata.name(word).lower().replace("-", "_").replace(" ", "_")
+        except ValueError:
+            return None
+        return _SHORT.get(name, name)
+    lower = word.lower()
+    if lower in NAMED:
+        return NAMED[lower]
+    return lower if re.fullmatch(_COMBINED, lower) else None
 
 
 def find_conflict(changed: Mapping[str, Keys]) -> tuple[str, str, str] | None:
-    """Two ids that a changed key would call in one place, and that key as written; None where every key is clear."""
+    """Two ids with the same key in one pane, and that key as written; None without a conflict."""
     table = {key.id: key for key in (*KEYS, *SCROLL_KEYS)}
     for name, keys in changed.items():
-        for wanted, shown in keys:
+        for wanted, display in keys:
             for other in table.values():
-                if other.id == name or not _meet(table[name], other):
+                if other.id == name or not _share_a_pane(table[name], other):
                     continue
                 taken = [k for k, _ in changed[other.id]] if other.id in changed else other.keys.split(",")
                 if wanted in taken:
-                    return name, other.id, shown
+                    return name, other.id, display
     return None
 
 
-def _meet(first: Key, second: Key) -> bool:
-    """Whether both can be meant in some pane."""
-    return not first.where or not second.where or bool(set(first.where) & set(second.where))
+def _share_a_pane(first: Key, second: Key) -> bool:
+    return not first.panes or not second.panes or bool(set(first.panes) & set(second.panes))

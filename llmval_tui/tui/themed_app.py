@@ -1,16 +1,15 @@
-"""What every widget may ask of the application: the theme and the signs it draws with."""
+"""The application as every widget sees it: its theme, its glyphs and its keys."""
 
 from collections.abc import Mapping
-
-from textual.app import App
 
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.drawing.theme_styles import StyledTheme, load_theme
 from llmval_tui.tui.keys import Keymap
+from llmval_tui.tui.textual_private import ToastApp
 
 
-class StyledApp(App[int]):
-    """An application that has a styled_theme and a set of glyphs."""
+class ThemedApp(ToastApp):
+    """An application with a theme, a set of glyphs and a keymap."""
 
     styled_theme: StyledTheme
     glyphs: Glyphs
@@ -18,12 +17,12 @@ class StyledApp(App[int]):
     environment: Mapping[str, str]
 
     def apply_theme(self, name: str | None) -> None:
-        """Put on a theme.
+        """Change the theme; None is the default one.
 
         Raises:
-            Refused: there is no such theme, or it is not valid.
+            Refused: the theme does not exist or is not valid.
         """
         self.styled_theme = load_theme(name, self.environment)
-        theme = self.styled_theme.textual()
+        theme = self.styled_theme.to_textual()
         self.register_theme(theme)
         self.theme = theme.name

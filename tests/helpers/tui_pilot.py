@@ -6,7 +6,7 @@ from typing import Any
 from textual.pilot import Pilot
 
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.screens.dialog import Body
+from llmval_tui.tui.screens.dialog import DialogBody
 from llmval_tui.tui.widgets.row_widget import RowWidget
 
 Make = Callable[..., Dashboard]
@@ -34,10 +34,10 @@ def text_of(widget: RowWidget) -> str:
     return widget.plain_text()
 
 
-def said(app: Dashboard) -> str:
+def toasts_of(app: Dashboard) -> str:
     """The messages in the corner, each in one line."""
-    return "\n".join(str(note.message).replace("\n", " ") for note in app._notifications)
+    return "\n".join(str(note.message).replace("\n", " ") for note in app.toasts())
 
 
 def body(app: Dashboard) -> str:
-    return text_of(app.screen.query_one(Body))
+    return text_of(app.screen.query_one(DialogBody))

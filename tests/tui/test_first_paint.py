@@ -22,7 +22,7 @@ LATER = (
     "markdown_it", "importlib.metadata", "psutil", "pynvml", "fastjsonschema", "filelock",
     "llmval_tui.actions.registry", "llmval_tui.actions.api", "llmval_tui.tui.data.run_follower",
     "llmval_tui.telemetry.sample",
-    "llmval_tui.tui.screens.dialog", "llmval_tui.tui.screens.work", "llmval_tui.tui.widgets.deferred_panes",
+    "llmval_tui.tui.screens.dialog", "llmval_tui.tui.screens.command_dialogs", "llmval_tui.tui.panes.telemetry",
     "llmval_tui.tui.panes.log", "llmval_tui.tui.data.log_reader",
 )  # fmt: skip
 
@@ -83,6 +83,6 @@ async def test_a_first_look_that_breaks_is_told_by_the_next(workspace, commands,
     first.start()
     first.join()
     assert first.snapshot is None
-    app = Dashboard(app.settings, commands, first=first, live=False)
+    app = Dashboard(app.settings, commands, initial=first, live=False)
     async with app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: "ZeroDivisionError" in (app.main.state.snapshot.problem or ""), "what is wrong")

@@ -19,7 +19,7 @@ from llmval_tui.tui.screens.palette import Palette
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers.tui_builder import Workspace
-from tests.helpers.tui_pilot import WIDE, Make, ready, said, until
+from tests.helpers.tui_pilot import WIDE, Make, ready, toasts_of, until
 
 
 def burst(app: Dashboard, *keys: str | tuple[str, str]) -> None:
@@ -82,7 +82,7 @@ async def test_esc_and_a_letter_in_one_piece_are_no_answer(dashboard: Make, comm
         await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, Dialog))
         app.post_message(events.Key("alt+y", "y"))  # as Textual reads ESC y
-        await until(pilot, lambda: "clipboard" in said(app), "what y means on the screen below")
+        await until(pilot, lambda: "clipboard" in toasts_of(app), "what y means on the screen below")
         assert app.screen is app.main and commands.calls == []
         app.post_message(events.Key("alt+r", "r"))  # a key that the operator has set
         await until(pilot, lambda: isinstance(app.screen, Dialog), "the question")
@@ -114,7 +114,7 @@ async def test_no_key_waits_for_one_that_only_moves(dashboard: Make, monkeypatch
 
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        monkeypatch.setattr(KeyQueue, "_settled", settled)
+        monkeypatch.setattr(KeyQueue, "_wait", settled)
         burst(app, "j", "j", "k", "pagedown", "G", "g", "down")
         await until(pilot, lambda: app.main.state.step is not None and app.main.state.step.number == "1.2")
         assert waited == []  # else each row passed over would be drawn
@@ -126,7 +126,7 @@ async def test_a_key_waits_no_longer_than_it_must(dashboard: Make, monkeypatch: 
     monkeypatch.setattr("llmval_tui.tui.key_queue.LONGEST_S", 0.05)
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        app.main._work.dialog_pending = True  # a disk that does not answer
+        app.main._dialogs.dialog_pending = True  # a disk that does not answer
         burst(app, "j", "2")
         await until(pilot, lambda: app.main.pane == "log", "the key behind it")
 

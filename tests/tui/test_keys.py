@@ -9,7 +9,7 @@ from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.screens.palette import EntryList, Palette
 from llmval_tui.tui.settings import Keys
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
-from tests.helpers.tui_pilot import WIDE, Make, body, ready, said, text_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
 
 
 async def test_help_is_that_of_the_pane(dashboard: Make) -> None:
@@ -52,7 +52,7 @@ async def test_the_palette_has_every_action_and_no_other(dashboard: Make) -> Non
         assert "Theme: mono" in texts
         assert "ctrl+p" not in app._bindings.key_to_bindings  # Textual's own palette quits without asking
         shown = text_of(app.screen.query_one(EntryList))
-        assert "C         Complete everything that is left" in shown
+        assert "C         Complete all steps that are left" in shown
         assert "Follow the end of the log" in shown and "in Log" in shown
 
 
@@ -71,7 +71,7 @@ async def test_the_palette_does_what_the_words_find(dashboard: Make) -> None:
         await pilot.press("escape", "colon", "down", "enter")
         await until(pilot, lambda: isinstance(app.screen, Dialog), "the second entry: complete")
         await pilot.press("escape", "colon", *"mark steps", "enter")
-        await until(pilot, lambda: "works in the list" in said(app), "why it does nothing here")
+        await until(pilot, lambda: "works in the list" in toasts_of(app), "why it does nothing here")
         assert app.main.state.marks == set()
 
 
@@ -107,7 +107,7 @@ async def test_every_key_does_what_the_table_says(
         monkeypatch.setattr(cls, f"action_{action}", lambda _self, *given: called.append(", ".join(map(str, given))))
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        pane_names = key.where or ("list", *PANES)
+        pane_names = key.panes or ("list", *PANES)
         for place in pane_names:
             if place == "list":
                 app.main._focus_list()

@@ -1,4 +1,4 @@
-"""The files behind a run: what it must leave, what was judged, and whether that is still so."""
+"""The artifacts of a run: the judged files and whether they have changed, and the files that are still expected."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from llmval_tui.tui.data.run_follower import RunSnapshot
 
 @dataclass(frozen=True, slots=True)
 class ArtifactLine:
-    """One file. `state` is a word for people; `intact` is None where nothing can be said yet."""
+    """One file; `state` is for people, and `intact` is None if it is not known yet."""
 
     path: str
     state: str
@@ -21,10 +21,10 @@ class ArtifactLine:
 
 
 def artifact_lines(run: RunSnapshot, workspace: Path) -> tuple[ArtifactLine, ...]:
-    """The judged files first, then those that are still to come.
+    """The judged files first, then the expected ones.
 
-    A judged file counts as unchanged here when its size is the judged one and it was not written since; only hashing
-    it again (`llmval verify`) proves it, and the words say so.
+    A judged file counts as unchanged if it has the judged size and was not written since. Only hashing it again
+    (`llmval verify`) proves that, and the text says so.
     """
     found = []
     folder = RunStore(workspace).root / run.id

@@ -1,4 +1,4 @@
-"""What the charts draw: bounded series of figures, filled as samples and events arrive."""
+"""Bounded series of values for the charts, filled as samples and events arrive."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
 
-HISTORY_SAMPLES = 720  # samples kept a series: more than two columns of dots for each cell of a 300-column terminal
+HISTORY_SAMPLES = 720  # per series: more than two for each cell of a 300-column terminal
 
 
 class Series:
-    """The newest values of one figure; None where it was not to be had."""
+    """The newest values of one quantity; None for a missing value."""
 
     __slots__ = ("count", "peak", "values")
 
@@ -33,7 +33,7 @@ class Series:
 
     @property
     def first(self) -> int:
-        """The number, since the start, of the oldest value kept."""
+        """The number, since the start, of the oldest value in `values`."""
         return self.count - len(self.values)
 
 
@@ -43,18 +43,18 @@ HOST_FIELDS = ("cpu_percent", "load_1m", "network_tx_mb_per_s", "network_rx_mb_p
 
 @dataclass(slots=True)
 class TelemetryHistory:
-    """Series of every GPU and of the host, with the newest sample as it came."""
+    """Series of every GPU and of the host, and the newest sample."""
 
     gpus: dict[int, dict[str, Series]] = field(default_factory=dict)
     host: dict[str, Series] = field(default_factory=dict)
     last: "Sample | None" = None
-    step_ns: int = 0  # time between the last two samples that followed each other
+    step_ns: int = 0  # time between the last two consecutive samples
 
     def add(self, sample: "Sample") -> None:
-        """Take in one sample; where several are missing before it, the charts get a gap."""
+        """Append one sample; the charts get a gap if several samples are missing before it."""
         if self.last is not None:
             step = sample.mono_ns - self.last.mono_ns
-            if step <= 0:  # another recorder, another boot, or a replay that went back: start again
+            if step <= 0:  # another recorder, a reboot, or a replay that went back: start again
                 self.gpus.clear()
                 self.host.clear()
                 self.step_ns = 0
@@ -79,7 +79,7 @@ class TelemetryHistory:
             for name in HOST_FIELDS:
                 self.host[name].add(getattr(host, name) if host else None)
             used = host.memory_used_bytes if host else None
-            self.host["memory_gib"].add(None if used is None else used / 2**30)  # as the figure beside the chart has it
+            self.host["memory_gib"].add(None if used is None else used / 2**30)  # the unit of the text beside the chart
 
     def extend(self, samples: "Iterable[Sample]") -> None:
         for sample in samples:

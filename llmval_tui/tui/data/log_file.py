@@ -1,8 +1,8 @@
-"""A log of any size, read in windows around a byte position; knows nothing of the terminal.
+"""A log of any size, read in windows around a byte position.
 
-Nothing is read but what is shown, so a file of a gigabyte opens at once and takes no memory. A place in the file is the
-byte offset of a line's first byte; line numbers would need the whole file to be read first. The file may grow, be
-truncated or be replaced at any moment.
+Only the shown lines are read, so a file of a gigabyte opens at once and takes no memory. A position is the byte offset
+of a line's first byte, because line numbers would require reading the whole file. The file may grow, be truncated or be
+replaced at any moment.
 """
 
 import os
@@ -12,18 +12,18 @@ from pathlib import Path
 
 from llmval_tui.foundation.text import clean_line
 
-LONGEST_LINE = 16 << 10  # bytes of one line that are shown; a longer one is continued in a line of its own
+LONGEST_LINE = 16 << 10  # bytes; a longer line is continued in a line of its own
 _BLOCK = 64 << 10
-_SEARCH_BLOCK = 256 << 10  # stays in the processor's cache while it is folded and searched: twice as fast as 1 MiB
+_SEARCH_BLOCK = 256 << 10  # fits into the processor's cache while it is searched: twice as fast as 1 MiB
 _ONE_READ = 1 << 20
 
 
-SizeLimit = Callable[[int], int]  # of a file's size: how many bytes of it may be seen
+SizeLimit = Callable[[int], int]  # from a file's size to the number of bytes that may be shown
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line: where it begins, and its cleaned text."""
+    """One line: its offset and its cleaned text."""
 
     offset: int
     text: str
@@ -31,12 +31,12 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class LogWindow:
-    """Lines that follow each other, and where they lie in the file."""
+    """Consecutive lines and their position in the file."""
 
     lines: tuple[LogLine, ...]
-    end: int  # offset behind the last line
-    size: int  # of the file at that moment
-    generation: int  # another number: the file was truncated or replaced since
+    end: int  # offset after the last line
+    size: int  # of the file when it was read
+    generation: int  # changes if the file is truncated or replaced
 
     @property
     def start(self) -> int:
@@ -44,12 +44,12 @@ class LogWindow:
 
 
 class LogWindowFile:
-    """One log file. Every method opens the file anew where it was replaced; a missing file is an empty one."""
+    """One log file. A missing file counts as empty; `poll` opens a replaced file again."""
 
     def __init__(self, path: Path, limit: SizeLimit | None = None) -> None:
         self.path = path
         self._limit = limit
-        self._real = 0  # size of the file, of which a limit may show less
+        self._real = 0  # size of the file; with a limit, `size` may be smaller
         self.generation = 0
         self.size = 0
         self._inode: int | None = None
@@ -64,7 +64,7 @@ class LogWindowFile:
             self._descriptor = None
 
     def poll(self) -> int:
-        """Look at the file; returns its size in bytes. A file that shrank or was replaced begins a new generation."""
+        """Update and return the size in bytes. A file that shrank or was replaced begins a new generation."""
         try:
             status = self.path.stat()
         except OSError:
@@ -87,7 +87,7 @@ class LogWindowFile:
         return self.size
 
     def forward(self, offset: int, count: int) -> LogWindow:
-        """At most `count` lines from the line that begins at `offset` on."""
+        """At most `count` lines from the line that begins at `offset`."""
         offset = max(0, min(offset, self.size))
         data = self._read(offset, min(self.size, offset + count * 256))
         while data.count(b"\n") < count and offset + len(data) < self.size and len(data) < count * LONGEST_LINE:
@@ -98,11 +98,11 @@ class LogWindowFile:
         return self._window(offset, data, count)
 
     def backward(self, end: int, count: int) -> LogWindow:
-        """At most `count` lines that end at `end`, the offset of a line's beginning or the file's size."""
+        """At most `count` lines before `end`, which is the offset of a line or the file's size."""
         end = max(0, min(end, self.size))
         start = end
         data = b""
-        # One more newline than lines are wanted: it is the one that ends the line before the first.
+        # One more newline than lines: it ends the line before the first.
         while start > 0 and data.count(b"\n", 0, max(0, len(data) - 1)) < count and len(data) < count * LONGEST_LINE:
             step = max(0, start - _BLOCK)
             data = self._read(step, start) + data
@@ -110,7 +110,7 @@ class LogWindowFile:
         if start > 0:
             cut = data.find(b"\n") + 1
             start, data = start + cut, data[cut:]
-        # Only what is wanted is made into text: a block holds a thousand lines, and a pane shows fifty.
+        # Decode only the requested lines: a block holds a thousand, and a pane shows fifty.
         cut = len(data)
         for _ in range(count + 1):
             cut = data.rfind(b"\n", 0, cut)
@@ -122,14 +122,14 @@ class LogWindowFile:
         return LogWindow(kept, end, self.size, self.generation)
 
     def line_start(self, offset: int) -> int:
-        """Where the line that holds this offset begins."""
+        """The offset of the line that contains this offset."""
         offset = max(0, min(offset, self.size))
         window = self._read(max(0, offset - LONGEST_LINE), offset)
         found = window.rfind(b"\n")
         return offset - len(window) + found + 1
 
     def count_newlines(self, start: int, end: int) -> int:
-        """How many lines end between two offsets."""
+        """The number of lines that end between two offsets."""
         found = 0
         while start < end and (data := self._read(start, min(end, start + _SEARCH_BLOCK))):
             found += data.count(b"\n")
@@ -139,10 +139,10 @@ class LogWindowFile:
     def find(
         self, needle: str, offset: int, *, up: bool = False, stop: Callable[[], bool] = lambda: False
     ) -> int | None:
-        """Where the needle occurs next, at or behind `offset`, or before it with `up`.
+        """The offset of the needle's next occurrence at or after `offset`, or before it with `up`; None if not found.
 
-        A needle without capitals finds both cases (ASCII letters), as in less -i. `stop` is asked between blocks;
-        once it says yes the search is given up. Returns the offset of the occurrence, or None.
+        A needle without capitals also matches capitals (ASCII letters), as in less -i. The search stops between two
+        blocks as soon as `stop` returns True.
         """
         wanted = needle.encode("utf-8", "surrogateescape")
         if not wanted:

@@ -1,7 +1,7 @@
-"""All logs of a run in one view, each line with its rank before it.
+"""All logs of a run in one view; each line begins with its rank.
 
-LogFile lines carry no time of their own. What is written while one looks stands in the order in which it came; what was
-there before is laid side by side by its share of each log's bytes, which is how ranks that work in step write.
+Log lines have no time. Lines written while the view is open are in order of arrival. Older lines are interleaved by
+their relative position in their log, which suits ranks that write in step.
 """
 
 import os
@@ -14,51 +14,41 @@ from llmval_tui.foundation.tail import LineTail
 from llmval_tui.runs.store import LogFile
 from llmval_tui.tui.data.log_file import LogWindowFile, SizeLimit
 
-BACKLOG = 2 << 20  # bytes of each log from before one looked
-LARGEST = 64 << 20  # bytes of the merge_logs view; then it begins anew with what comes
-MERGE_BYTES = (
-    BACKLOG + 1
-)  # bytes of each log that are merge_logs in one go: at first the whole backlog, so that shares agree
+BACKLOG = 2 << 20  # bytes that are read from the end of each existing log
+LARGEST = 64 << 20  # bytes of the merged file; then it is emptied
+MERGE_BYTES = BACKLOG + 1  # bytes of each log that are merged at once: the whole backlog, so that positions agree
 
 
 @dataclass(frozen=True, slots=True)
 class MergedLogs:
-    """Which logs: a tag that stands before the lines, and the file."""
+    """The logs to merge, each with the tag that its lines begin with."""
 
     sources: tuple[tuple[str, Path], ...]
 
 
 def merge_logs(logs: Sequence[LogFile]) -> MergedLogs:
-    """All of a run's logs; the tag has the command's label where there are several commands."""
+    """All logs of a run; a tag includes the command's label if there are several commands."""
     several = len({log.label for log in logs}) > 1
-    tags = [
-        " ".join(
-            filter(
-                None,
-                [
-                    log.label if several else "",
-                    "cmd" if log.rank is None else f"r{log.rank}",
-                    "err" if log.stream == "stderr" else "",
-                ],
-            )
-        )
-        for log in logs
-    ]
+    tags = []
+    for log in logs:
+        parts = [log.label if several else "", "cmd" if log.rank is None else f"r{log.rank}"]
+        parts.append("err" if log.stream == "stderr" else "")
+        tags.append(" ".join(filter(None, parts)))
     width = max(map(len, tags), default=0)
     return MergedLogs(tuple((tag.ljust(width), log.path) for tag, log in zip(tags, logs, strict=True)))
 
 
 class MergedLogFile(LogWindowFile):
-    """The merged view as a file like any other, in a temporary file that nobody else sees."""
+    """The merged logs in a temporary file that no other process sees."""
 
-    def __init__(self, what: MergedLogs, limit: SizeLimit | None = None) -> None:
+    def __init__(self, logs: MergedLogs, limit: SizeLimit | None = None) -> None:
         self._spool = tempfile.NamedTemporaryFile(prefix="llmval-merged-", suffix=".log")  # noqa: SIM115  (see close)
         super().__init__(Path(self._spool.name), limit)
-        self._tails = [(tag, LineTail(path, backlog_bytes=BACKLOG)) for tag, path in what.sources]
+        self._tails = [(tag, LineTail(path, backlog_bytes=BACKLOG)) for tag, path in logs.sources]
         self._written = 0
 
     def poll(self) -> int:
-        """Take in what the logs have more, then look at the merged file."""
+        """Append the logs' new lines, then poll the merged file."""
         while lines := self._new_lines():
             data = b"".join(lines)
             if self._written + len(data) > LARGEST:
@@ -75,7 +65,7 @@ class MergedLogFile(LogWindowFile):
         self._spool.close()
 
     def _new_lines(self) -> list[bytes]:
-        """The new lines of every log, those of each spread evenly among the others'."""
+        """The new lines of all logs, those of each log spread evenly over the result."""
         found: list[tuple[float, int, bytes]] = []
         for number, (tag, tail) in enumerate(self._tails):
             try:
@@ -83,6 +73,6 @@ class MergedLogFile(LogWindowFile):
             except OSError as error:
                 lines = [f"this log cannot be read: {error.strerror}".encode()]
             head = f"{tag} | ".encode()
-            found += [((place + 0.5) / len(lines), number, head + line + b"\n") for place, line in enumerate(lines)]
+            found += [((index + 0.5) / len(lines), number, head + line + b"\n") for index, line in enumerate(lines)]
         found.sort(key=lambda entry: entry[:2])
         return [line for _, _, line in found]

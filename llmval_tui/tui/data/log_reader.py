@@ -1,4 +1,4 @@
-"""The thread that reads a log for the pane that shows it: the pane asks, the newest question is answered."""
+"""The thread that reads a log for the Log pane. The pane sends requests; only the newest one is answered."""
 
 import threading
 import time
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LogRequest:
-    """What the pane wants to see. `kind` is `end`, `from` (lines from `offset` on), `before` (lines up to `offset`),
-    or `find` (the line with the next `needle` at or behind `offset`, before it with `up`)."""
+    """A request for at most `count` lines.
+
+    `kind` is `end` (the last lines), `from` (lines from `offset` on), `before` (lines up to `offset`), or `find` (the
+    line with the next `needle` at or after `offset`, or before it with `up`). Offsets are bytes.
+    """
 
     kind: str
     count: int
@@ -28,18 +31,20 @@ class LogRequest:
 
 
 class LogRead(Message):
-    """An answer: the window, and how many lines came behind it since it was read."""
+    """The answer to a request."""
 
-    def __init__(self, path: "Path | MergedLogs", ask: LogRequest, window: LogWindow, found: int | None = None) -> None:
+    def __init__(
+        self, path: "Path | MergedLogs", request: LogRequest, window: LogWindow, found: int | None = None
+    ) -> None:
         super().__init__()
         self.path = path
-        self.ask = ask
+        self.request = request
         self.window = window
-        self.found = found  # of `find`: the offset of the line found
+        self.found = found  # of `find`: the offset of the line
 
 
 class LogGrew(Message):
-    """The file is longer now, and the pane does not follow its end."""
+    """The file has grown, and the pane does not follow its end."""
 
     def __init__(self, path: "Path | MergedLogs", size: int, new_lines: int, generation: int) -> None:
         super().__init__()
@@ -50,7 +55,7 @@ class LogGrew(Message):
 
 
 def open_log(source: "Path | MergedLogs", limit: SizeLimit | None) -> LogWindowFile:
-    """One log, or all of a run's in one."""
+    """One log, or all logs of a run merged into one."""
     if isinstance(source, Path):
         return LogWindowFile(source, limit)
     from llmval_tui.tui.data.log_merge import MergedLogFile
@@ -59,7 +64,7 @@ def open_log(source: "Path | MergedLogs", limit: SizeLimit | None) -> LogWindowF
 
 
 class LogReader(threading.Thread):
-    """Polls one file at a time and answers the newest question about it."""
+    """Polls one file at a time and answers the newest request."""
 
     def __init__(self, post: Callable[[Message], object], interval: float, limit: SizeLimit | None = None) -> None:
         super().__init__(name="log-reader", daemon=True)
@@ -69,20 +74,20 @@ class LogReader(threading.Thread):
         self._changed = threading.Condition()
         self._path: Path | MergedLogs | None = None
         self._pending: LogRequest | None = None
-        self._follow = 0  # lines to show at the end while following, 0 where the pane does not follow
+        self._follow = 0  # number of lines at the end to show when the file grows; 0: the pane does not follow
         self._ended = False
 
     def show(self, path: "Path | MergedLogs | None") -> None:
-        """Turn to another file, or to none."""
+        """Change to another file, or to none."""
         with self._changed:
             self._path, self._pending = path, None
             self._changed.notify()
 
-    def ask(self, ask: LogRequest) -> None:
-        """Ask for lines; an earlier request without an answer is dropped, a search in progress is abandoned."""
+    def request(self, request: LogRequest) -> None:
+        """Replace an unanswered request; a search in progress is given up."""
         with self._changed:
-            self._pending = ask
-            self._follow = ask.count if ask.kind == "end" else 0
+            self._pending = request
+            self._follow = request.count if request.kind == "end" else 0
             self._changed.notify()
 
     def stop(self) -> None:
@@ -92,16 +97,16 @@ class LogReader(threading.Thread):
 
     def run(self) -> None:
         file: LogWindowFile | None = None
-        source: Path | MergedLogs | None = None  # what `file` was opened for
-        shown = (-1, -1)  # generation and size that the pane knows
-        counted = 0  # lines that came while the pane did not follow
+        source: Path | MergedLogs | None = None  # the source of `file`
+        known = (-1, -1)  # generation and size that the pane knows
+        new_lines = 0  # lines since the pane stopped following
         while True:
             with self._changed:
                 if self._pending is None and not self._ended and self._path == source:
                     self._changed.wait(self._interval)
                 if self._ended:
                     break
-                path, ask, follow = self._path, self._pending, self._follow
+                path, request, follow = self._path, self._pending, self._follow
                 self._pending = None
             if path is None:
                 if file is not None:
@@ -111,49 +116,49 @@ class LogReader(threading.Thread):
             if file is None or source != path:
                 if file is not None:
                     file.close()
-                file, source, shown = open_log(path, self._limit), path, (-1, -1)
+                file, source, known = open_log(path, self._limit), path, (-1, -1)
             before = (file.generation, file.size)
             file.poll()
             now = (file.generation, file.size)
-            if ask is not None:
-                counted = 0
-                self._answer(file, path, ask)
-                shown = now
-            elif now != shown:
+            if request is not None:
+                new_lines = 0
+                self._answer(file, path, request)
+                known = now
+            elif now != known:
                 if follow:
                     self._answer(file, path, LogRequest("end", follow))
                 else:
                     start = before[1] if before[0] == now[0] else 0
-                    counted += file.count_newlines(start, now[1])
-                    self._post(LogGrew(path, now[1], counted, now[0]))
-                shown = now
+                    new_lines += file.count_newlines(start, now[1])
+                    self._post(LogGrew(path, now[1], new_lines, now[0]))
+                known = now
         if file is not None:
             file.close()
 
-    def _answer(self, file: LogWindowFile, path: "Path | MergedLogs", ask: LogRequest) -> None:
-        if ask.kind == "end":
-            window = file.backward(file.size, ask.count)
-        elif ask.kind == "before":
-            window = file.backward(ask.offset, ask.count)
-            if len(window.lines) < ask.count:  # the top of the file: fill the pane from there
-                window = file.forward(0, ask.count)
-        elif ask.kind == "find":
-            found = file.find(ask.needle, ask.offset, up=ask.up, stop=self._interrupted)
+    def _answer(self, file: LogWindowFile, path: "Path | MergedLogs", request: LogRequest) -> None:
+        if request.kind == "end":
+            window = file.backward(file.size, request.count)
+        elif request.kind == "before":
+            window = file.backward(request.offset, request.count)
+            if len(window.lines) < request.count:  # the top of the file: fill the pane from there
+                window = file.forward(0, request.count)
+        elif request.kind == "find":
+            found = file.find(request.needle, request.offset, up=request.up, stop=self._interrupted)
             if found is None and self._interrupted():
-                return  # given up for a newer question, whose answer is the one that counts
+                return  # a newer request is answered instead
             if found is None:
-                self._post(LogRead(path, ask, LogWindow((), 0, file.size, file.generation)))
+                self._post(LogRead(path, request, LogWindow((), 0, file.size, file.generation)))
                 return
             line = file.line_start(found)
-            above = file.backward(line, ask.count // 3)
-            self._post(LogRead(path, ask, file.forward(above.start, ask.count), line))
+            above = file.backward(line, request.count // 3)
+            self._post(LogRead(path, request, file.forward(above.start, request.count), line))
             return
         else:
-            window = file.forward(ask.offset, ask.count)
-            if len(window.lines) < ask.count and window.end >= file.size:
-                window = file.backward(file.size, ask.count)
-        self._post(LogRead(path, ask, window))
+            window = file.forward(request.offset, request.count)
+            if len(window.lines) < request.count and window.end >= file.size:
+                window = file.backward(file.size, request.count)
+        self._post(LogRead(path, request, window))
 
     def _interrupted(self) -> bool:
-        time.sleep(0)  # let the screen's thread in between two blocks
+        time.sleep(0)  # let the UI thread run between two blocks
         return self._ended or self._pending is not None

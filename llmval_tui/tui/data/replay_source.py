@@ -1,9 +1,8 @@
-"""A recorded run as the panes see it: the run as it stood at the moment that the replay's clock shows."""
+"""A recorded run as the panes show it: its state at the moment of the replay's clock."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ STATE_OF_OUTCOME = {
 
 @dataclass(frozen=True)
 class Replay:
-    """A recording that is open: its clock, its samples, and the run it is of, where it is of one."""
+    """An open recording: its clock, its samples, and its run if it has one."""
 
     timeline: Timeline
     samples: TimedLines
@@ -44,7 +43,7 @@ class Replay:
     run: Run | None = None
 
     def log_limit(self, size: int) -> int:
-        """How much of a log is on show: lines carry no time, so the share of time stands for the share of bytes."""
+        """The number of visible bytes of a log. Lines have no time, so the fraction of the time is used instead."""
         return round(size * self.timeline.fraction)
 
 
@@ -52,7 +51,7 @@ def open_replay(path: Path) -> Replay:
     """Index a run folder or a telemetry.jsonl.
 
     Raises:
-        Refused: it is not there, damaged, or holds nothing that could be played.
+        Refused: it does not exist, is damaged, or has nothing to play.
     """
     run = Run(path) if path.is_dir() else None
     try:
@@ -68,29 +67,29 @@ def open_replay(path: Path) -> Replay:
         spans += [(moment, moment) for moment in known]
     if not spans:
         raise Refused(f"{path} holds no samples and no events: name a run that was recorded.")
-    # A second more, so that the last thing that happened is seen and not only reached.
+    # One second more, so that the last event is shown and not only reached.
     timeline = Timeline(min(span[0] for span in spans), max(span[1] for span in spans) + SECOND_NS)
     return Replay(timeline, samples, events, run)
 
 
 class RecordedEvents(EventFollower):
-    """The events up to the replay's moment, each given once."""
+    """The events up to the moment of the replay, each returned once."""
 
     def __init__(self, path: Path, lines: TimedLines, clock: Callable[[], int]) -> None:
         super().__init__(path)
         self._lines, self._clock = lines, clock
-        self._given_ns = -1
+        self._delivered_ns = -1
 
     def poll(self) -> list[dict[str, Any]]:
         """The events since the last call."""
         until = self._clock()
-        found = self._apply_lines(self._lines.between(self._given_ns, until))
-        self._given_ns = until
+        found = self._apply_lines(self._lines.between(self._delivered_ns, until))
+        self._delivered_ns = until
         return found
 
 
 class RecordedRun(RunFollower):
-    """One recorded run at a moment that only goes forward; to go back, make another."""
+    """A recorded run at a moment that only moves forward; make another one to go back."""
 
     def __init__(self, replay: Replay) -> None:
         assert replay.run is not None and replay.events is not None
@@ -101,12 +100,12 @@ class RecordedRun(RunFollower):
         self._limit = replay.log_limit
 
     def snapshot_at(self, moment_ns: int) -> RunSnapshot:
-        """The run as it stood then."""
+        """The run at that moment."""
         self.at_ns = moment_ns
         if self._sweep is not None:
             self._sweep.until_ns = moment_ns
         view = self.snapshot()
-        # The pane would otherwise offer the whole recording as something else than what plays.
+        # 0, because the telemetry pane would otherwise offer the whole recording beside the one that plays.
         return replace(view, telemetry_bytes=0)
 
     def _run_state(self) -> tuple[State, Status, Verdict | None]:
@@ -118,16 +117,15 @@ class RecordedRun(RunFollower):
 
 
 class ReplayWorkspace(Workspace):
-    """A workspace of one step, made from the run's own record, so that a run from anywhere can be played."""
+    """A workspace of one step, made from the run's own records, so that a run of any workspace can be played."""
 
     def __init__(self, settings: LaunchSettings, replay: Replay) -> None:
-        super().__init__(settings, _nothing)
+        super().__init__(settings, _refuse)
         assert replay.run is not None
         self._replay = replay
         self._shown = RecordedRun(replay)
         self._list = checklist_for(replay.run)
-        # artifacts/runs/<id>, as runs lie; what the run left is looked for there.
-        self._root = replay.run.workspace
+        self._root = replay.run.workspace  # the run's artifacts are there
 
     def snapshot(self, selection: Selection) -> Snapshot:
         now = self._replay.timeline.now_ns
@@ -148,7 +146,7 @@ class ReplayWorkspace(Workspace):
 
 
 def checklist_for(run: Run) -> Checklist:
-    """The one step that a run was of."""
+    """A checklist with only the step of a run."""
     ref = run.intent.step
     title = f"Replay of {run.id}"
     source = f"# {title}\n\n## {ref.section}\n- [ ] {ref.text}\n".encode()
@@ -157,12 +155,12 @@ def checklist_for(run: Run) -> Checklist:
     return Checklist(Path(ref.checklist), title, (section,), source)
 
 
-def _nothing(context: object) -> Any:
+def _refuse(context: object) -> Any:
     raise Refused("A replay starts nothing: open the dashboard without --replay.")
 
 
 class ReplayTelemetry(threading.Thread):
-    """Posts the recorded samples as the replay's clock reaches them; takes the live recorder's place."""
+    """Posts the recorded samples when the replay's clock reaches them, in place of the live recorder."""
 
     def __init__(self, replay: Replay, post: Post, interval: float) -> None:
         super().__init__(name="replay", daemon=True)
@@ -172,7 +170,7 @@ class ReplayTelemetry(threading.Thread):
         self._ended = False
 
     def refresh_now(self) -> None:
-        """The operator has sought: show it now."""
+        """The operator has moved the clock: post the samples at once."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -180,23 +178,18 @@ class ReplayTelemetry(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
-        given = self._replay.timeline.start_ns - 1
+        delivered = self._replay.timeline.start_ns - 1
         while not self._ended:
             self._wake.clear()
             now = self._replay.timeline.now_ns
-            back = now < given
+            back = now < delivered
             try:
-                lines = self._replay.samples.between(0 if back else given, now, HISTORY_SAMPLES)
+                lines = self._replay.samples.between(0 if back else delivered, now, HISTORY_SAMPLES)
             except OSError as error:
                 self._post(RecorderStatus(f"the recording cannot be read any more ({error.strerror})."))
                 return
             samples = [sample for line in lines if (sample := Sample.from_line(line)) is not None]
             if samples or back:
                 self._post(SamplesTaken("live", samples, restart=back))
-            given = now
+            delivered = now
             self._wake.wait(self._interval)
-
-
-def telemetry_of(replay: Replay) -> Callable[[Post, float], ReplayTelemetry]:
-    """What the main screen starts in place of the live recorder."""
-    return partial(ReplayTelemetry, replay)

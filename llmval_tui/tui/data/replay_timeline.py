@@ -1,4 +1,4 @@
-"""A recording to be played: where it lies, the clock it is played on, and its lines by their time."""
+"""A recording to be played: finding it, the clock of the replay, and its lines by time."""
 
 import re
 import threading
@@ -13,16 +13,16 @@ from llmval_tui.runs.store import RunStore
 
 SPEEDS = (1, 2, 5, 10, 20, 50, 100)
 SECOND_NS = 1_000_000_000
-# Both formats write their time first; a line without one is not of them.
+# Both formats write the time near the start of the line; other lines are skipped.
 _TIME = re.compile(rb'"t_ns":\s*(\d{1,19})')
 _LONGEST_LINE = 4 << 20
 
 
 def find_recording(name: str, workspace: Path) -> Path:
-    """What `--replay` means: a telemetry.jsonl, a run folder, or the id (or a part of it) of a run of the workspace.
+    """The path for `--replay`: a telemetry.jsonl, a run folder, or the id (or a part of it) of a run of the workspace.
 
     Raises:
-        Refused: nothing is called so, or it has no recording.
+        Refused: there is no such path or run, or it has no recording.
     """
     path = Path(name).expanduser()
     if not path.exists() and "/" not in name:
@@ -37,7 +37,7 @@ def find_recording(name: str, workspace: Path) -> Path:
 
 
 class Timeline:
-    """The clock of a replay: recorded time, which may be paused, sped up and sought in. Any thread may ask it."""
+    """The clock of a replay: recorded time that can be paused, sped up and set. Thread-safe."""
 
     def __init__(self, start_ns: int, end_ns: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.start_ns, self.end_ns = start_ns, max(start_ns, end_ns)
@@ -49,7 +49,7 @@ class Timeline:
 
     @property
     def now_ns(self) -> int:
-        """The recorded moment that is on show (Unix time in ns)."""
+        """The shown moment of the recording (Unix time in ns)."""
         with self._lock:
             return self._now()
 
@@ -71,12 +71,12 @@ class Timeline:
 
     @property
     def fraction(self) -> float:
-        """How much has been played, 0 to 1."""
+        """The part that has been played, 0 to 1."""
         length = self.end_ns - self.start_ns
         return (self.now_ns - self.start_ns) / length if length else 1.0
 
     def toggle_pause(self) -> None:
-        """Pause, or go on; at the end, begin again."""
+        """Pause or go on; at the end, start again."""
         with self._lock:
             now = self._now()
             if now >= self.end_ns:
@@ -86,16 +86,16 @@ class Timeline:
             self._anchor(now)
 
     def seek(self, seconds: float) -> None:
-        """Go forward, or back, by recorded seconds."""
+        """Go forward (or back if negative) by recorded seconds."""
         with self._lock:
             self._anchor(self._now() + round(seconds * SECOND_NS))
 
     def seek_tenths(self, tenths: int) -> None:
-        """Go forward, or back, by tenths of the recording."""
+        """Go forward (or back if negative) by tenths of the recording."""
         self.seek(tenths * (self.end_ns - self.start_ns) / 10 / SECOND_NS)
 
     def change_speed(self, steps: int) -> None:
-        """The next faster speed, or slower ones for a negative number."""
+        """Go up in `SPEEDS`, or down if negative."""
         with self._lock:
             now = self._now()
             place = min(range(len(SPEEDS)), key=lambda i: abs(SPEEDS[i] - self._speed))
@@ -112,11 +112,11 @@ class Timeline:
 
 
 class TimedLines:
-    """The lines of a JSON-lines recording by their `t_ns`. Only times and offsets are kept, so hours cost little."""
+    """The lines of a JSON-lines recording by their `t_ns`. Only times and offsets are in memory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._times = array("q")  # never falling: a clock that was set back stands still here
+        self._times = array("q")  # never decreasing: if the clock was set back, the time stands still
         self._offsets = array("q")  # one more than times: the end of the last line
         offset, latest = 0, 0
         try:
@@ -137,18 +137,18 @@ class TimedLines:
 
     @property
     def span_ns(self) -> tuple[int, int] | None:
-        """Time of the first line and of the last; None where there is none."""
+        """The times of the first and the last line; None without lines."""
         return (self._times[0], self._times[-1]) if self._times else None
 
-    def between(self, after_ns: int, until_ns: int, most: int | None = None) -> list[bytes]:
-        """The lines with `after_ns` < time ≤ `until_ns`, of many only the last `most`.
+    def between(self, after_ns: int, until_ns: int, limit: int | None = None) -> list[bytes]:
+        """The lines with `after_ns` < time ≤ `until_ns`, at most the last `limit`.
 
         Raises:
             OSError: the file cannot be read any more.
         """
         start, end = bisect_right(self._times, after_ns), bisect_right(self._times, until_ns)
-        if most is not None:
-            start = max(start, end - most)
+        if limit is not None:
+            start = max(start, end - limit)
         if start >= end:
             return []
         with self.path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""One run as its files tell it, kept up to date by polling; used in the watcher's thread only."""
+"""Follows the files of one run by polling. Used in the watcher's thread only."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from llmval_tui.tui.data.history import Series
 from llmval_tui.tui.data.log_file import LogWindowFile, SizeLimit
 from llmval_tui.tui.data.sweep import SweepFollower, SweepSnapshot, sweep_folder
 
-METRIC_HISTORY = 400  # values of each metric that a chart can show
+METRIC_HISTORY = 400  # values of each metric that are kept for the charts
 TAIL_LINES = 12
 ALIVE = (State.STARTING, State.RUNNING, State.CANCELLING)
-RATE_POINTS = 40  # progress events that the remaining time is taken from
+RATE_POINTS = 40  # progress events from which the remaining time is computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class MetricSeries:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """What the panes show of one run; a picture that does not change."""
+    """One run at one moment, for the panes."""
 
     id: str
     intent: Intent
@@ -41,11 +41,11 @@ class RunSnapshot:
     eta_s: float | None
     metrics: tuple[MetricSeries, ...]
     logs: tuple[LogFile, ...]
-    telemetry_bytes: int  # size of telemetry.jsonl, 0 where there is none
-    tail: tuple[str, ...] = ()  # the last lines of what the run said
+    telemetry_bytes: int  # size of telemetry.jsonl, 0 without one
+    tail: tuple[str, ...] = ()  # the last lines of the log `tail_of`
     tail_of: LogFile | None = None
     sweep: SweepSnapshot | None = None
-    # Parts of each GPU's memory in bytes, by rank: `memory_…_bytes` as the run tells them.
+    # By rank, the parts of the GPU's memory in bytes: the metrics `memory_…_bytes`.
     memory: tuple[tuple[int, Mapping[str, float | None]], ...] = ()
 
     @property
@@ -55,7 +55,7 @@ class RunSnapshot:
 
 @dataclass
 class RunFollower:
-    """Follows the events of one run and draws the picture of it when asked."""
+    """Follows the events of one run and makes snapshots of it."""
 
     run: Run
     _events: EventFollower = field(init=False)
@@ -64,7 +64,7 @@ class RunFollower:
     _metrics: tuple[MetricSeries, ...] = ()
     _memory: dict[int, dict[str, float | None]] = field(default_factory=dict)
     _sweep: SweepFollower | None = None
-    _left: tuple[float, int] | None = None  # seconds to the end as the run said, and when (ns)
+    _left: tuple[float, int] | None = None  # seconds to the end, and when the run reported them (ns)
     _limit: SizeLimit | None = None
 
     def __post_init__(self) -> None:
@@ -73,12 +73,12 @@ class RunFollower:
         self._sweep = SweepFollower(folder) if folder else None
 
     def snapshot(self) -> RunSnapshot:
-        """The run as it stands.
+        """The run now.
 
         Raises:
             Refused: `run.json` is gone or damaged.
         """
-        # The state first: what ended in between is then seen whole at the next look.
+        # The state first: a run that ends in between is then complete in the next snapshot.
         state, status, verdict = self._run_state()
         fresh = False
         while events := self._events.poll():
@@ -92,7 +92,7 @@ class RunFollower:
         progress = self._events.progress
         sweep = self._sweep.snapshot(alive=state in ALIVE) if self._sweep else None
         if sweep is not None and sweep.cells and progress.done is None:
-            # Each phase of a cell begins progress anew; what counts is how many cells are done.
+            # Each phase of a cell restarts the progress; the number of finished cells is the useful figure.
             progress = replace(progress, done=float(sweep.done), total=float(len(sweep.cells)), unit="cells")
         try:
             recorded = self.run.telemetry.stat().st_size
@@ -122,7 +122,7 @@ class RunFollower:
 
     def _take(self, event: dict[str, object]) -> bool:
         data = event["data"]
-        assert isinstance(data, dict)  # EventFollower passes on no other
+        assert isinstance(data, dict)  # EventFollower returns no other
         kind = event.get("kind")
         if self._sweep is not None:
             self._sweep.take(str(kind), data)
@@ -144,7 +144,7 @@ class RunFollower:
         if parts := {name: value for name, value in data.items() if is_memory(name)}:
             self._memory.setdefault(rank if isinstance(rank, int) else 0, {}).update(parts)
         if rank:
-            return  # every rank tells its memory; what the run measures is told by the first
+            return  # every rank reports its memory, but only the first one the metrics of the run
         left = data.get("time_left_s")
         if left is not None and isinstance(moment, int):
             self._left = (left, moment)
@@ -153,7 +153,7 @@ class RunFollower:
                 self._series.setdefault(name, Series(METRIC_HISTORY)).add(value)
 
     def _eta(self, progress: Progress) -> float | None:
-        """Seconds to the end as the run says, else at the pace of the newest progress events; None where unknown."""
+        """Seconds to the end as the run reports, else from the pace of its progress; None if unknown."""
         if self._left is not None and progress.last_t_ns is not None:
             seconds, said_ns = self._left
             return max(0.0, seconds - (progress.last_t_ns - said_ns) / 1e9)
@@ -165,7 +165,7 @@ class RunFollower:
 
 
 def is_memory(name: str) -> bool:
-    """Whether a metric is a part of a GPU's memory, or the whole of it."""
+    """Whether a metric is a GPU's memory or a part of it."""
     return name.startswith("memory_") and name.endswith("_bytes")
 
 
@@ -174,16 +174,16 @@ def _number(value: object) -> float | None:
 
 
 def preferred_log(logs: Sequence[LogFile], *, failed: bool = False) -> LogFile | None:
-    """The log that says most: rank 0's output, else the command's; after a failure what went to an error output."""
+    """The most useful log: rank 0's output, else the command's; after a failure an error output."""
     order = [("stdout", 0), ("stdout", None), ("stderr", 0), ("stderr", None)]
     for stream, rank in sorted(order, key=lambda kind: kind[0] != "stderr") if failed else order:
         for log in logs:
-            if (log.stream, log.rank) == (stream, rank) and _filled(log.path):
+            if (log.stream, log.rank) == (stream, rank) and _has_content(log.path):
                 return log
     return logs[0] if logs else None
 
 
-def _filled(path: Path) -> bool:
+def _has_content(path: Path) -> bool:
     try:
         return path.stat().st_size > 0
     except OSError:
@@ -191,7 +191,7 @@ def _filled(path: Path) -> bool:
 
 
 def last_lines(path: Path, count: int = TAIL_LINES, limit: SizeLimit | None = None) -> tuple[str, ...]:
-    """The last lines of a log, cleaned; of as much of it as `limit` lets see."""
+    """The last lines of a log, cleaned; `limit` hides the end of the file in a replay."""
     file = LogWindowFile(path, limit)
     try:
         file.poll()

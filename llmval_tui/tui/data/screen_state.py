@@ -1,7 +1,7 @@
-"""What the screen shows now: the newest picture, the charts' series and the operator's choices. UI thread only."""
+"""The state behind the main screen: the newest snapshot, the telemetry and the operator's choices. UI thread only."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from llmval_tui.tui.data.workspace_view import Selection, Snapshot, StepDetail
 from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:
+    from llmval_tui.telemetry.sample import Sample
     from llmval_tui.tui.data.replay_timeline import Timeline
     from llmval_tui.tui.data.run_follower import RunSnapshot
 
@@ -23,10 +24,10 @@ class ScreenState:
     """Shared by the panes of one screen; the screen changes it and asks them to repaint."""
 
     settings: LaunchSettings
-    now: Callable[[], float] = time.time  # wall clock, seconds; tests give their own
+    now: Callable[[], float] = time.time  # wall clock in seconds; tests replace it
     snapshot: Snapshot = field(default_factory=Snapshot)
     key: StepKey | None = None  # the chosen step
-    back: int = 0
+    back: int = 0  # the shown run of the step: 0 is the newest, 1 the one before, …
     document: int = 0
     preset: str | None = None
     adapt: bool = False
@@ -40,13 +41,30 @@ class ScreenState:
     jump: dict[str, str] | None = None  # in jump mode: the target of each letter
     timeline: "Timeline | None" = None  # the clock of the recording that is played
 
-    def take(self, snapshot: Snapshot) -> None:
-        """Show a newer picture; where the chosen step is not in it, as on the first, choose the first that is open."""
+    def update(self, snapshot: Snapshot) -> None:
+        """Show a newer snapshot. If the chosen step is not in it, choose the first open one."""
         self.snapshot = snapshot
         keys = [status.step.key for status in snapshot.steps]
         if self.key not in keys:
             self.key = next((s.step.key for s in snapshot.steps if not s.step.checked), keys[0] if keys else None)
         self.marks &= set(keys)
+
+    def add_samples(self, source: str, samples: "Sequence[Sample]", *, restart: bool) -> None:
+        """Append samples of a source, "live" or a run's id; `restart` drops the ones before."""
+        if source == "live":
+            self.live = TelemetryHistory() if restart else self.live
+            self.live.extend(samples)
+        elif source == self.recorded_of:
+            self.recorded = TelemetryHistory() if restart else self.recorded
+            self.recorded.extend(samples)
+
+    def toggle_recorded(self) -> bool:
+        """Change between live telemetry and the shown run's recording; False if the run has none."""
+        run = self.run
+        recorded = run is not None and run.telemetry_bytes > 0
+        self.recorded_of = run.id if recorded and run is not None and self.recorded_of is None else None
+        self.recorded = TelemetryHistory()
+        return recorded
 
     @property
     def selection(self) -> Selection:
@@ -54,19 +72,19 @@ class ScreenState:
 
     @property
     def gpu_count(self) -> int | None:
-        """How many GPUs the host has, as far as the samples tell; None where there is none, or no sample yet.
+        """The number of GPUs of the host according to the samples; None without a GPU or a sample.
 
-        With `--gpus` the samples hold only those, under their own numbers, and one that is not there without a value.
+        With `--gpus`, the samples hold only those GPUs under their own numbers; a missing one has no values.
         """
         gpus = self.live.last.gpus if self.live.last else []
         if self.settings.gpus is None:
             return len(gpus) or None
-        there = [gpu.index for gpu in gpus if gpu.uuid is not None or gpu.memory_total_bytes is not None]
-        return max(there) + 1 if there else None
+        present = [gpu.index for gpu in gpus if gpu.uuid is not None or gpu.memory_total_bytes is not None]
+        return max(present) + 1 if present else None
 
     @property
     def detail(self) -> StepDetail | None:
-        """What is known of the chosen step; None until the newest picture has it."""
+        """The details of the chosen step; None until the newest snapshot has them."""
         detail = self.snapshot.detail
         return detail if detail is not None and detail.key == self.key else None
 
@@ -80,29 +98,30 @@ class ScreenState:
         return status.step if status else None
 
     def sign(self, step: Step, state: StepState) -> Sign:
-        """The sign of a step as it stands in the plan at work and by itself."""
-        return QUEUED if step.number in self.snapshot.queued and state is not StepState.RUNNING else STEP_SIGNS[state]
+        """The sign of a step: "queued" if the active plan still has to run it, else the sign of its state."""
+        queued = step.number in self.snapshot.queued and state is not StepState.RUNNING
+        return QUEUED if queued else STEP_SIGNS[state]
 
     @property
     def telemetry(self) -> TelemetryHistory:
-        """What the telemetry pane draws."""
+        """The history that the telemetry pane draws."""
         return self.recorded if self.recorded_of else self.live
 
     def recorded_file(self) -> Path | None:
-        """The recording that the pane shows, where it shows one."""
+        """The recording that the telemetry pane shows; None if it shows live telemetry."""
         if self.recorded_of is None:
             return None
         return self.settings.workspace / "artifacts" / "runs" / self.recorded_of / "telemetry.jsonl"
 
     @property
     def sample_age(self) -> float | None:
-        """Seconds since the newest live sample; None where none ever came."""
+        """Seconds since the newest live sample; None if there has been none."""
         now = self.timeline.now_s if self.timeline else self.now()
         return None if self.live.last is None else max(0.0, now - self.live.last.t_ns / 1e9)
 
     @property
     def stale(self) -> bool:
-        """Whether live values are too old to be taken for the present."""
+        """Whether the newest live sample is too old to be shown as current."""
         age = self.sample_age
         speed = self.timeline.speed if self.timeline else 1
         return age is not None and age > (3 * self.settings.interval + 2) * speed

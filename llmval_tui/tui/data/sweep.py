@@ -1,4 +1,4 @@
-"""A power sweep as its folder tells it: `sweep.json` names the cells, a file appears as each ends.
+"""Follows the folder of a power sweep: `sweep.json` names the cells, and each cell has a file when it ends.
 
 Used in the watcher's thread only. The formats are those of `docs/schemas/power_cell.schema.json`.
 """
@@ -19,14 +19,14 @@ from llmval_tui.terminal.format import parse_utc
 SCRIPT = "precision_power_sweep.py"
 MANIFEST = "sweep.json"
 LARGEST_CELL = 4 << 20
-TRACE = 720  # readings of power kept of the cell at work
+TRACE = 720  # readings of the running cell's power that are kept
 STATUSES = ("valid", "invalid", "no_energy", "refused", "failed")
 _NAME = re.compile(r"(?P<model>\d+L-d\d+-h\d+-ff\d+-s\d+)-b(?P<batch>\d+)-(?P<mode>[a-z0-9_]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class CellPhase:
-    """Prefill or decode of a cell. Tokens per joule are None where the phase is not valid."""
+    """Prefill or decode of a cell. Tokens per joule are None if the phase is not valid."""
 
     tokens_per_s: float | None
     tokens_per_joule: float | None
@@ -35,7 +35,7 @@ class CellPhase:
 
 @dataclass(frozen=True, slots=True)
 class SweepCell:
-    """One cell. `status` is one of `STATUSES`, or None as long as it has no result."""
+    """One cell. `status` is one of `STATUSES`, or None without a result."""
 
     name: str
     model: str
@@ -52,14 +52,14 @@ class SweepCell:
 
 @dataclass(frozen=True, slots=True)
 class SweepSnapshot:
-    """A sweep at one moment; a picture that does not change."""
+    """A sweep at one moment."""
 
     folder: str
     cells: tuple[SweepCell, ...]
-    running: str | None = None  # the cell at work
+    running: str | None = None  # name of the running cell
     doing: str = ""  # load, warmup, measure or cooldown, with phase and trial
     power: tuple[float | None, ...] = ()  # W of all its GPUs, oldest first
-    power_first: int = 0  # number of the first of them since the cell began
+    power_first: int = 0  # number of the first reading since the cell began
     problem: str | None = None
 
     @property
@@ -68,13 +68,13 @@ class SweepSnapshot:
 
 
 def parse_name(name: str) -> SweepCell | None:
-    """The cell that a name stands for: `32L-d5120-h40-ff20480-s4096-b2-bf16`."""
+    """The cell of a name such as `32L-d5120-h40-ff20480-s4096-b2-bf16`; None if it is not a cell's name."""
     match = _NAME.fullmatch(name)
     return SweepCell(name, match["model"], int(match["batch"]), match["mode"]) if match else None
 
 
 def sweep_folder(commands: Sequence[Command], cwd: str) -> Path | None:
-    """Where the sweep among these commands writes; None where none is one."""
+    """The output folder of the sweep among these commands; None if there is no sweep."""
     for command in commands:
         argv = list(command.argv)
         if not any(Path(word).name == SCRIPT for word in argv):
@@ -89,10 +89,10 @@ def sweep_folder(commands: Sequence[Command], cwd: str) -> Path | None:
 
 @dataclass(slots=True)
 class SweepFollower:
-    """Follows one sweep: its folder, and what the run's events say of the cell at work."""
+    """Follows one sweep: its folder, and the run's events about the running cell."""
 
     folder: Path
-    until_ns: int | None = None  # in a replay: results written later are not there yet
+    until_ns: int | None = None  # in a replay, later results are hidden
     running: str | None = None
     doing: str = ""
     _power: deque[float | None] = field(default_factory=lambda: deque(maxlen=TRACE))
@@ -100,7 +100,7 @@ class SweepFollower:
     _cells: dict[str, tuple[tuple[int, int], SweepCell]] = field(default_factory=dict)
 
     def take(self, kind: str, data: dict[str, Any]) -> None:
-        """One event of the run."""
+        """Update from one event of the run."""
         if kind == "phase":
             stage = clean_line(str(data.get("name", "")))
             name, _, rest = clean_line(str(data.get("message", ""))).partition(", ")
@@ -108,7 +108,7 @@ class SweepFollower:
             if cell is not None and cell.name != self.running:
                 self.running, self._count = cell.name, 0
                 self._power.clear()
-            # Between two cells the last one is over, though its trace may be looked at until the next begins.
+            # Between two cells the last one is over, but its power stays visible until the next one begins.
             self.doing = f"{stage}{', ' + rest if rest else ''}" if cell else f"{stage} {name}".strip()
         elif kind == "progress" and data.get("label") == self.running:
             self.doing = "ended"
@@ -119,7 +119,7 @@ class SweepFollower:
             self._count += 1
 
     def snapshot(self, *, alive: bool) -> SweepSnapshot | None:
-        """The sweep now; None until its manifest is there."""
+        """The sweep now; None before its manifest exists."""
         try:
             manifest = orjson.loads((self.folder / MANIFEST).read_bytes())
             names = [str(name) for name in manifest["cells"]]
@@ -159,7 +159,7 @@ class SweepFollower:
 
 
 def read_cell(path: Path, bare: SweepCell) -> SweepCell:
-    """The cell with what its file says; one that cannot be understood is `failed`, and says so."""
+    """The cell with the result of its file; a file that cannot be read as a result gives `failed` with the reason."""
     try:
         with path.open("rb") as file:
             record = orjson.loads(file.read(LARGEST_CELL))
@@ -175,7 +175,7 @@ def read_cell(path: Path, bare: SweepCell) -> SweepCell:
 
 
 def _phase(value: dict[str, Any]) -> CellPhase:
-    # A phase whose measurement does not count has no tokens per joule, whatever the file says.
+    # An invalid phase has no tokens per joule, even if the file has a value.
     efficiency = value["tokens_per_joule"] if value.get("valid", True) else None
     return CellPhase(_number(value["tokens_per_s"]), _number(efficiency), _number(value["power_w"]))
 

@@ -1,11 +1,10 @@
-"""The only place where threads meet the screen: each thread waits for files or for a child process and posts messages.
+"""The threads that watch files and the recorder, and post what they find to the screen as messages.
 
-The UI's thread never reads a file that may be big and never waits for a process. What a thread finds is a picture that
-does not change, posted as a message; what a pane wants to see next is put into a slot that the thread reads.
+The UI thread never reads a large file and never waits for a process. A thread posts immutable snapshots; the UI writes
+its selection into a slot that the thread reads.
 """
 
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from textual.message import Message
 
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.telemetry import recorder_process
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Selection, Snapshot, Workspace
 from llmval_tui.tui.settings import LaunchSettings
 
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from llmval_tui.telemetry.sample import Sample
 
 Post = Callable[[Message], object]
-RESTART_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # waiting times before the recorder is started again
-RECORDED_TAIL = 4 << 20  # bytes at the end of a recorded telemetry.jsonl that the charts are filled from
+RECORDED_TAIL = 4 << 20  # bytes at the end of a recorded telemetry.jsonl that fill the charts
 
 
 class SnapshotTaken(Message):
-    """A new picture of the workspace."""
+    """A new snapshot of the workspace."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
@@ -37,17 +36,17 @@ class SnapshotTaken(Message):
 
 
 class SamplesTaken(Message):
-    """New telemetry samples: `source` is "live", or a run's id."""
+    """New telemetry samples of a source: "live", or a run's id."""
 
     def __init__(self, source: str, samples: "list[Sample]", *, restart: bool = False) -> None:
         super().__init__()
         self.source = source
         self.samples = samples
-        self.restart = restart  # what came before belongs to something else
+        self.restart = restart  # drop the earlier samples: they belong to another recording
 
 
 class RecorderStatus(Message):
-    """How the live recorder is: None is well, else a sentence."""
+    """The state of the live recorder: None if it works, else a sentence."""
 
     def __init__(self, problem: str | None) -> None:
         super().__init__()
@@ -55,30 +54,32 @@ class RecorderStatus(Message):
 
 
 class Watcher(threading.Thread):
-    """Looks at the workspace every interval, and at once when the selection changes."""
+    """Takes a snapshot of the workspace every `interval` seconds, and at once when the selection changes."""
 
-    def __init__(self, workspace: Workspace, post: Post, interval: float, first: InitialSnapshot | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, post: Post, interval: float, initial: InitialSnapshot | None = None
+    ) -> None:
         super().__init__(name="watcher", daemon=True)
         self._workspace = workspace
         self._post = post
         self._interval = interval
-        self._first = first
-        self.shown: Snapshot | None = None  # what the screen shows before the watcher starts
-        self._wish = Selection()
+        self._initial = initial
+        self.shown: Snapshot | None = None  # the snapshot that the screen shows before the watcher starts
+        self._selection = Selection()
         self._wake = threading.Event()
         self._ended = False
         self._recorded: tuple[Path, SampleTail] | None = None
-        self._wanted_telemetry: Path | None = None
-        self.last_snapshot_s = time.monotonic()  # read by the UI to tell a disk that does not answer
+        self._recorded_file: Path | None = None
+        self.last_snapshot_s = time.monotonic()  # the UI reads it to detect a disk that does not answer
 
-    def selection(self, selection: Selection, telemetry: Path | None) -> None:
-        """What to look at from now on; `telemetry` is the recorded file that a pane shows."""
-        if (selection, telemetry) != (self._wish, self._wanted_telemetry):
-            self._wish, self._wanted_telemetry = selection, telemetry
+    def select(self, selection: Selection, recorded_file: Path | None) -> None:
+        """Set the contents of the next snapshots; `recorded_file` is the telemetry.jsonl that a pane shows."""
+        if (selection, recorded_file) != (self._selection, self._recorded_file):
+            self._selection, self._recorded_file = selection, recorded_file
             self._wake.set()
 
     def refresh_now(self) -> None:
-        """Look now."""
+        """Take a snapshot at once."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -86,20 +87,20 @@ class Watcher(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
-        if self._first is not None:
-            self._first.join()  # one thread at a time looks at a workspace
+        if self._initial is not None:
+            self._initial.join()  # only one thread at a time may use a workspace
         before = self.shown
         if before is not None:
             self._wake.wait(self._interval)
         while not self._ended:
             self._wake.clear()
             try:
-                snapshot = self._workspace.snapshot(self._wish)
+                snapshot = self._workspace.snapshot(self._selection)
                 if snapshot != before:
                     before = snapshot
                     self._post(SnapshotTaken(snapshot))
                 self._follow_recorded()
-            except Exception as error:  # noqa: BLE001  (a defect in one look must not end all looking; it is shown)
+            except Exception as error:  # noqa: BLE001  (an error in one snapshot must not end the thread; it is shown)
                 problem = clean_line(f"the files could not be read: {type(error).__name__}: {error}")
                 before = replace(before or Snapshot(), problem=problem)
                 self._post(SnapshotTaken(before))
@@ -107,7 +108,7 @@ class Watcher(threading.Thread):
             self._wake.wait(self._interval)
 
     def _follow_recorded(self) -> None:
-        path = self._wanted_telemetry
+        path = self._recorded_file
         if path is None:
             self._recorded = None
             return
@@ -123,7 +124,7 @@ class Watcher(threading.Thread):
 
 
 class Telemetry(Protocol):
-    """Something that posts `SamplesTaken("live", …)` in a thread of its own."""
+    """A source that posts `SamplesTaken("live", …)` from a thread of its own."""
 
     def start(self) -> None: ...
 
@@ -133,25 +134,27 @@ class Telemetry(Protocol):
 
 
 class LiveTelemetry(threading.Thread):
-    """Reads the samples of a recorder process of its own and starts another one, later and later, when it dies.
+    """Reads samples from a recorder process and restarts it with growing delays when it dies.
 
-    A driver that crashes its caller takes the recorder along and nothing else.
+    The process is separate because a GPU driver may crash its caller.
     """
 
     def __init__(self, settings: LaunchSettings, post: Post, argv: list[str] | None = None) -> None:
         super().__init__(name="live-telemetry", daemon=True)
         self._post = post
         self._environment = dict(settings.environment)
-        self._argv = argv or recorder_argv(settings)
+        self.argv = argv or recorder_process.recorder_argv(
+            None, interval_s=settings.interval, folder=settings.workspace, gpus=settings.gpus or ()
+        )
         self._ended = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     def refresh_now(self) -> None:
-        """Nothing to refresh_now: samples come when the recorder takes them."""
+        """Nothing to do: the recorder decides when it takes samples."""
 
     def stop(self) -> None:
-        """End the recorder; waits for it no longer than a second."""
+        """End the recorder; wait for it at most a second."""
         with self._lock:
             self._ended.set()
             child = self._child
@@ -163,18 +166,18 @@ class LiveTelemetry(threading.Thread):
                 child.kill()
 
     def run(self) -> None:
-        failures = 0
+        restarts = recorder_process.Restarts()
         while not self._ended.is_set():
             started = time.monotonic()
-            reason = self._one_life()
+            reason = self._run_recorder()
             if self._ended.is_set():
                 return
-            failures = 0 if time.monotonic() - started > 60 else failures + 1
-            pause = RESTART_S[min(failures, len(RESTART_S)) - 1] if failures else RESTART_S[0]
-            self._post(RecorderStatus(f"the telemetry recorder {reason}; it is started again in {pause:.0f} s."))
-            self._ended.wait(pause)
+            delay = restarts.next_delay_s(time.monotonic() - started) or recorder_process.RESTART_DELAYS_S[-1]
+            self._post(RecorderStatus(f"the telemetry recorder {reason}; it is started again in {delay:.0f} s."))
+            self._ended.wait(delay)
 
-    def _one_life(self) -> str:
+    def _run_recorder(self) -> str:
+        """Run one recorder until it ends; returns the reason."""
         from llmval_tui.telemetry.sample import Sample
 
         with self._lock:
@@ -182,7 +185,7 @@ class LiveTelemetry(threading.Thread):
                 return "was stopped"
             try:
                 self._child = child = subprocess.Popen(
-                    self._argv,
+                    self.argv,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
@@ -191,24 +194,15 @@ class LiveTelemetry(threading.Thread):
             except OSError as error:
                 return f"could not be started ({error.strerror})"
         assert child.stdout is not None
-        well = False
+        reported = False
         with child.stdout:
             for line in child.stdout:
                 sample = Sample.from_line(line)
                 if sample is None:
                     continue
-                if not well:
-                    well = True
+                if not reported:
+                    reported = True
                     self._post(RecorderStatus(None))
                 self._post(SamplesTaken("live", [sample]))
         code = child.wait()
         return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-
-
-def recorder_argv(settings: LaunchSettings) -> list[str]:
-    """The command whose standard output is samples."""
-    argv = [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", "-", "--interval", str(settings.interval)]
-    argv += ["--folder", str(settings.workspace)]
-    if settings.gpus:
-        argv += ["--gpus", ",".join(str(gpu) for gpu in settings.gpus)]
-    return argv

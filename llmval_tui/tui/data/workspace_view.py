@@ -1,6 +1,6 @@
-"""The workspace as the panes show it: one look over its files gives one picture that does not change any more.
+"""Snapshots of the workspace for the panes: one pass over its files gives one immutable snapshot.
 
-Used in the watcher's thread only: every method may wait for a slow disk.
+Used in the watcher's thread only, because every method may wait for a slow disk.
 """
 
 import os
@@ -20,18 +20,18 @@ from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import Run, RunStore, recorded_path
 from llmval_tui.tui.settings import LaunchSettings
 
-if TYPE_CHECKING:  # what concerns one step and its run is imported when one is chosen, after the first paint
+if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
     from llmval_tui.actions.api import Context, Proposal
     from llmval_tui.tui.data.artifacts import ArtifactLine
     from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 
 Propose = Callable[["Context"], "Proposal"]
-PROPOSAL_AGE_S = 5.0  # a proposal looks at files and the clock, so it is asked for again now and then
+PROPOSAL_AGE_S = 5.0  # a proposal depends on files and the clock, so it is made again after this time
 LARGEST_DOCUMENT = 2 << 20
 
 
 def propose(context: "Context") -> "Proposal":
-    """What a step would do; the actions are imported when the first one is asked, after the first paint."""
+    """The proposal of a step. The actions are imported with the first proposal, after the first paint."""
     from llmval_tui.actions import registry
 
     return registry.propose(context)
@@ -39,11 +39,11 @@ def propose(context: "Context") -> "Proposal":
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the panes want to see: decided by the operator's keys."""
+    """The operator's choices that decide the contents of a snapshot."""
 
     key: StepKey | None = None
     back: int = 0  # 0: the step's newest run, 1: the one before, …
-    document: int = 0  # 0: the checklist, then docs/TODO.md, then what the step names
+    document: int = 0  # 0: the checklist, then docs/TODO.md, then the documents that the step names
     preset: str | None = None
     adapt: bool = False
     gpu_count: int | None = None
@@ -51,22 +51,22 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text file of the workspace, cleaned, as lines; `mark` is the line to show, counted from 1."""
+    """A text file of the workspace as cleaned lines."""
 
     name: str
     lines: tuple[str, ...]
-    mark: int | None
-    names: tuple[str, ...]  # all that can be chosen
+    mark: int | None  # the line of the chosen step, from 1
+    names: tuple[str, ...]  # of all documents that can be chosen
     problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StepDetail:
-    """All about the chosen step."""
+    """The chosen step, with its proposal and its shown run."""
 
     key: StepKey
     proposal: "Proposal | None"
-    runs: int  # how many runs there are for it
+    runs: int  # number of runs of the step
     back: int
     run: "RunSnapshot | None"
     artifacts: "tuple[ArtifactLine, ...]"
@@ -77,12 +77,12 @@ class Snapshot:
     """The whole workspace at one moment."""
 
     checklist: Checklist | None = None
-    problem: str | None = None  # why what is shown is not the newest
+    problem: str | None = None  # why the snapshot is not current
     steps: tuple[StepStatus, ...] = ()
-    queued: frozenset[str] = frozenset()  # numbers of steps that the active plan has still to do
+    queued: frozenset[str] = frozenset()  # numbers of the steps that the active plan still has to run
     plan: str | None = None  # id of the active plan
-    active: tuple[str, ...] = ()  # ids of runs in which something runs
-    judging: bool = False  # a run has ended and nothing is there to judge it
+    active: tuple[str, ...] = ()  # ids of runs with live processes
+    judging: bool = False  # a run has ended, and no plan is there to judge it
     detail: StepDetail | None = None
     document: Document | None = None
 
@@ -92,7 +92,7 @@ class Snapshot:
 
 @dataclass
 class Workspace:
-    """Looks at one workspace and one checklist; keeps the last good picture where a file is broken."""
+    """Takes snapshots of one workspace and one checklist; keeps the last good one if a file is broken."""
 
     settings: LaunchSettings
     propose: Propose
@@ -108,7 +108,7 @@ class Workspace:
         self.store = RunStore(self.settings.workspace)
 
     def snapshot(self, selection: Selection) -> Snapshot:
-        """One picture. A file that is missing or broken never raises: the picture says so and keeps what was there."""
+        """Take a snapshot. If a file is missing or broken, the snapshot keeps the old contents and has a `problem`."""
         snapshot = self._last
         problem = None
         try:
@@ -119,7 +119,7 @@ class Workspace:
             try:
                 snapshot = self._step_states(snapshot)
                 snapshot = replace(snapshot, detail=self._detail(snapshot, selection))
-            except (Refused, OSError) as error:  # a run folder that was moved away meanwhile
+            except (Refused, OSError) as error:  # a run folder was moved away
                 problem = problem or str(error)
             snapshot = replace(snapshot, document=self._document(snapshot, selection))
         snapshot = replace(snapshot, problem=problem)
@@ -129,7 +129,7 @@ class Workspace:
         return snapshot
 
     def read(self) -> None:
-        """Read the checklist before there is a screen.
+        """Read the checklist before the screen opens.
 
         Raises:
             Refused: it cannot be read, or is no checklist.
@@ -210,7 +210,7 @@ class Workspace:
         return self._proposal[2]
 
     def context(self, checklist: Checklist, step: Step, selection: Selection) -> "Context":
-        """What an action looks at, with the options as they are set now."""
+        """The input of an action, with the current options."""
         from llmval_tui.actions.api import Context, Options
 
         settings = self.settings
@@ -227,7 +227,7 @@ class Workspace:
         )
 
     def proposals(self, keys: tuple[StepKey, ...], selection: Selection) -> "list[tuple[Step, Proposal]]":
-        """What each of these steps would do, for a dialog that asks before it is done.
+        """The proposals of these steps, for the dialog that asks for confirmation.
 
         Raises:
             Refused: the checklist cannot be read.
@@ -260,15 +260,15 @@ class Workspace:
 
 
 class InitialSnapshot(threading.Thread):
-    """The first picture, for the list that is drawn before there is a screen; in a thread, for a disk may hang."""
+    """Takes the first snapshot in a thread while the screens are imported; a disk may hang."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(name="first-look", daemon=True)
         self.workspace = workspace
-        self.snapshot: Snapshot | None = None  # None: not there yet, or no look could be taken
+        self.snapshot: Snapshot | None = None  # None: not ready yet, or it failed
 
     def run(self) -> None:
-        # What the watcher, who looks again, meets too it can also show.
+        # The watcher tries again and shows the error if there is one.
         with suppress(Exception):
             self.snapshot = self.workspace.snapshot(Selection())
 

@@ -1,8 +1,8 @@
-"""Fewer bytes to the terminal: only the cells that changed, and only what changes in their style.
+"""Sends fewer bytes to the terminal: only changed cells, and only the differences between styles.
 
-Textual 8 sends each changed row from the left edge of its widget on, and sets both colours anew for each piece of
-text. A dashboard with forty moving charts is several times lighter with the two things done here: rows are cropped on
-both sides (Textual's own code has this as a TODO), and a style is sent as its difference from the one before.
+Textual 8 sends each changed row from the left edge of its widget, and both colours for each piece of text. Here rows
+are cropped on both sides (a TODO in Textual's own code), and a style is sent as the difference from the one before.
+With forty moving charts this is several times less.
 """
 
 from functools import lru_cache
@@ -10,7 +10,8 @@ from functools import lru_cache
 from rich.color import Color, ColorSystem
 from rich.console import Console
 from rich.style import Style
-from textual._compositor import ChopsUpdate, Compositor
+
+from llmval_tui.tui.textual_private import ChopsUpdate, Compositor
 
 _ATTRIBUTES = (
     ("bold", "1"),
@@ -21,7 +22,7 @@ _ATTRIBUTES = (
     ("reverse", "7"),
     ("strike", "9"),
 )
-# The names by which a Rich console tells its colours; none of them: no colours and no attributes.
+# By the name that a Rich console has for its colours. Any other name: no colours and no attributes.
 COLOR_SYSTEMS = {
     "standard": ColorSystem.STANDARD,
     "256": ColorSystem.EIGHT_BIT,
@@ -32,7 +33,7 @@ RESET = "\x1b[0m"
 
 
 class DiffCompositor(Compositor):
-    """Textual's compositor with a lighter partial update."""
+    """Textual's compositor with smaller partial updates."""
 
     def render_partial_update(self) -> ChopsUpdate | None:
         update = super().render_partial_update()
@@ -40,7 +41,7 @@ class DiffCompositor(Compositor):
 
 
 class DiffUpdate(ChopsUpdate):
-    """The changed spans of the screen, and nothing beside them."""
+    """The changed spans of the screen only."""
 
     def render_segments(self, console: Console) -> str:
         out: list[str] = []
@@ -82,7 +83,7 @@ def _colour(colour: Color | None, system: ColorSystem, foreground: bool) -> str:
 def transition(before: tuple[str, str, str], after: tuple[str, str, str]) -> str:
     """The shortest sequence that turns one style into another."""
     if before[0] != after[0] or any(old and not new for old, new in zip(before[1:], after[1:], strict=True)):
-        # An attribute or a colour is taken away: begin anew.
+        # An attribute or a colour is removed: reset first.
         rest = ";".join(part for part in after if part)
         return f"\x1b[0;{rest}m" if rest else RESET
     return f"\x1b[{';'.join(new for old, new in zip(before, after, strict=True) if new != old)}m"

@@ -1,4 +1,4 @@
-"""Steps named in few characters: a checklist's items are whole commands, a list has room for their names."""
+"""Short labels for steps: an item may be a whole command, but the list has room only for a name."""
 
 import re
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ _STRONG = re.compile(r"(\*\*|__)(.+?)\1")
 
 
 def strip_markdown(markdown: str) -> str:
-    """The item's text without Markdown's signs."""
+    """The item's text without Markdown markup."""
     text = _LINK.sub(r"\1", _SPAN.sub(r"\2", markdown))
     return clean_line(_STRONG.sub(r"\2", text))
 
 
 def short_label(markdown: str) -> str:
-    """The item's text with each command reduced to its script's name, and each path to its last part."""
+    """The item's text with only the script's name of each command and the last part of each path."""
     return clean_line(_STRONG.sub(r"\2", _LINK.sub(r"\1", _SPAN.sub(lambda m: _short_span(m[2]), markdown))))
 
 
 @lru_cache(maxsize=8)
 def disambiguated_labels(items: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The short text of each item of a list; with it, where others read the same, the arguments that only some have."""
+    """The short label of each item, and the arguments that tell it from items with the same label."""
     labels = [short_label(item) for item in items]
     alike: dict[str, list[tuple[str, ...]]] = {}
     for label, item in zip(labels, items, strict=True):
@@ -34,7 +34,7 @@ def disambiguated_labels(items: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _different(own: tuple[str, ...], of_all: Sequence[tuple[str, ...]]) -> str:
-    """Those that not all have; of an option that all have the values, for a list has little room."""
+    """The arguments that not all items have. Of an option that all have, only the values, to save room."""
     everywhere = set(of_all[0]).intersection(*of_all)
     options = [{argument.partition(" ")[0] for argument in arguments} for arguments in of_all]
     shared = options[0].intersection(*options[1:])
@@ -47,7 +47,7 @@ def _different(own: tuple[str, ...], of_all: Sequence[tuple[str, ...]]) -> str:
 
 
 def _arguments(markdown: str) -> tuple[str, ...]:
-    """The words of an item's commands, each option with its values, paths by their last part."""
+    """The words of an item's commands: each option with its values, paths by their last part."""
     found: list[str] = []
     for span in _SPAN.finditer(markdown):
         option = False

@@ -11,11 +11,11 @@ Span = tuple[str, str]  # text, role
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: spans from left to right on a background; what is left of the width is filled."""
+    """One row: spans from left to right on a background, which also fills the rest of the width."""
 
     spans: tuple[Span, ...] = ()
     background: str = "screen"
-    target: str | None = field(default=None)  # what a click on the row means to the widget that made it
+    target: str | None = field(default=None)  # the widget's name for the row, for clicks and the cursor
 
     @property
     def plain(self) -> str:
@@ -27,7 +27,7 @@ def row(*spans: Span, background: str = "screen", target: str | None = None) -> 
 
 
 def fit_spans(spans: Sequence[Span], width: int) -> list[Span]:
-    """The spans in fit_rows `width` cells: cut off, or filled; the last one is the filling, which may be empty."""
+    """The spans cut or filled to exactly `width` cells; the last span is the filling, which may be empty."""
     found: list[Span] = []
     room = width
     for text, role in spans:
@@ -42,7 +42,7 @@ def fit_spans(spans: Sequence[Span], width: int) -> list[Span]:
 
 
 def fit_rows(rows: Sequence[Row], height: int, ascii_only: bool) -> list[Row]:
-    """The rows as they are painted: as many as there is height, and in ASCII where everything is."""
+    """Exactly `height` rows, cut or filled with empty ones; in ASCII with `ascii_only`."""
     shown = list(rows)[:height]
     if ascii_only:
         shown = [Row(tuple((to_ascii(t), role) for t, role in r.spans), r.background, r.target) for r in shown]
@@ -54,8 +54,8 @@ _PLAIN = str.maketrans("×°…“”‘’–—·→≤≥−", "x ~\"\"''--|>
 
 @lru_cache(maxsize=4096)
 def to_ascii(text: str) -> str:
-    """The text in ASCII, cell by cell: signs that have a likeness get it, everything else a question mark."""
+    """The text in ASCII with the same width: similar signs where they exist, else question marks."""
     if text.isascii():
         return text
-    likened = text.translate(_PLAIN)
-    return "".join(c if c.isascii() else "?" * cell_len(c) for c in likened)
+    replaced = text.translate(_PLAIN)
+    return "".join(c if c.isascii() else "?" * cell_len(c) for c in replaced)

@@ -1,7 +1,4 @@
-"""The checklist as rows: its title, sections with how far they are, steps with their state as a sign and a word.
-
-Made of plain data, so that the list that is drawn before there is a screen is the list that the screen shows.
-"""
+"""The checklist as rows: its title, the sections with their progress, the steps with their state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,23 +11,23 @@ from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.labels import disambiguated_labels, strip_markdown
 from llmval_tui.tui.drawing.rows import Row, Span, row
 
-WORD = 12  # cells of the longest state's word
+WORD = 12  # cells of the longest word for a state
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The rows of the list, and the step that each row's target means."""
+    """The rows of the list, and the step of each target."""
 
     rows: Sequence[Row]
     keys: dict[str, StepKey]
 
     def row_of(self, key: StepKey | None) -> int | None:
-        """Where a step stands; None where the list does not show it."""
+        """The row of a step; None if the list does not show it."""
         return next((i for i, r in enumerate(self.rows) if r.target and self.keys.get(r.target) == key), None)
 
 
 def title_row(state: ScreenState, glyphs: Glyphs, width: int, focused: bool) -> Row:
-    """Over the list: what it is, how much is done, what is marked or filtered."""
+    """The row above the list: title, number of ticked steps, marks, filter."""
     steps = state.snapshot.steps
     done = sum(status.step.checked for status in steps)
     title = state.snapshot.checklist.title if state.snapshot.checklist else state.settings.checklist.name
@@ -44,7 +41,7 @@ def title_row(state: ScreenState, glyphs: Glyphs, width: int, focused: bool) -> 
 
 
 def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
-    """All rows of the list, whatever of them is in sight."""
+    """All rows of the list."""
     if state.snapshot.checklist is None:
         text = state.snapshot.problem or "reading the checklist"
         role = "bad" if state.snapshot.problem else "muted"
@@ -58,7 +55,7 @@ def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
     if state.snapshot.problem:
         rows.append(row((fit(" not current: see Run", width), "bad")))
     for section in state.snapshot.checklist.sections:
-        steps = [step for step in section.steps if _wanted(state, step.text)]
+        steps = [step for step in section.steps if _matches_filter(state, step.text)]
         if not steps:
             continue
         done = sum(step.checked for step in section.steps)
@@ -90,7 +87,7 @@ def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
                     target=target,
                 )
             )
-    if not keys and state.snapshot.steps:  # else it is not the filter's doing
+    if not keys and state.snapshot.steps:  # otherwise the filter is not the reason
         rows.append(row((f" no step contains “{state.filter}”; Esc shows all", "warn")))
     return Listing(rows, keys)
 
@@ -104,5 +101,5 @@ def _label(name: str, different: str, room: int, glyphs: Glyphs) -> list[Span]:
     return [(head, "text"), (fit(f" {different}", room - cell_len(head), glyphs.ellipsis), "text")]
 
 
-def _wanted(state: ScreenState, text: str) -> bool:
+def _matches_filter(state: ScreenState, text: str) -> bool:
     return state.filter.casefold() in strip_markdown(text).casefold()

@@ -1,4 +1,4 @@
-"""Themes as files: which there are, and what one says. What its styles look like is for whoever paints with them."""
+"""Theme files: finding and reading them. The styles are made in `theme_styles.py`."""
 
 import os
 import tomllib
@@ -9,6 +9,8 @@ from pathlib import Path
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
 
+# The names in theme files and in the code: `track` is faint decoration, such as the empty part of a bar; `idle` is the
+# background of the cursor in a list without the focus.
 ROLES = ("text", "muted", "title", "accent", "key", "code", "good", "warn", "bad", "busy", "chart", "chart2", "track")
 BACKGROUNDS = ("screen", "bar", "cursor", "idle", "match")
 KINDS = ("dark", "light", "ansi")
@@ -48,7 +50,7 @@ def read_theme(path: Path) -> ThemeFile:
 
 
 def theme_files(environment: Mapping[str, str]) -> dict[str, Path]:
-    """Every theme there is, by name: those that come with llmval, then the user's own, which win."""
+    """All themes by name: the bundled ones, then the user's own, which win."""
     config = environment.get("XDG_CONFIG_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".config")
     found: dict[str, Path] = {}
     for folder in (bundled("themes"), Path(config) / "llmval" / "themes"):
@@ -58,10 +60,10 @@ def theme_files(environment: Mapping[str, str]) -> dict[str, Path]:
 
 
 def find_theme(name: str | None, environment: Mapping[str, str] = os.environ) -> Path:
-    """The theme of that name; `dark` without one, or `mono` where NO_COLOR is set (https://no-color.org).
+    """The theme of that name; without a name `dark`, or `mono` if NO_COLOR is set (https://no-color.org).
 
     Raises:
-        Refused: there is no such theme.
+        Refused: the theme does not exist.
     """
     wanted = name or ("mono" if environment.get("NO_COLOR") else "dark")
     files = theme_files(environment)

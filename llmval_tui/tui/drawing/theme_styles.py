@@ -19,14 +19,14 @@ from llmval_tui.tui.drawing.theme_files import BACKGROUNDS, ROLES, ThemeFile, fi
 if TYPE_CHECKING:
     from textual.theme import Theme
 
-# Not read as text: the empty part of a bar. Everything else must reach 4.5:1 (WCAG 2.2, success criterion 1.4.3).
+# Roles that are not text. Everything else must reach 4.5:1 (WCAG 2.2, success criterion 1.4.3).
 DECORATION = frozenset({"track"})
 MINIMUM_CONTRAST = 4.5
 
 
 @dataclass(frozen=True)
 class StyledTheme(ThemeFile):
-    """A theme in Rich's styles."""
+    """A theme with Rich's styles."""
 
     _styles: dict[tuple[str, str], Style] = field(default_factory=dict, compare=False, repr=False)
 
@@ -36,14 +36,14 @@ class StyledTheme(ThemeFile):
         if found is None:
             own, under = Style.parse(self.roles[role]), _background_style(self.backgrounds[background])
             if under.reverse:
-                # Inverted, a colour would become the background of each word; the row keeps the terminal's own pair.
+                # Inverted, the colour of a word would become its background, so the row keeps the default ones.
                 own = Style(bold=own.bold, underline=own.underline)
             found = own + under
             self._styles[role, background] = found
         return found
 
-    def textual(self) -> "Theme":
-        """The same theme for Textual's own widgets: inputs, scroll bars, toasts, the palette."""
+    def to_textual(self) -> "Theme":
+        """The same theme for Textual's own widgets, such as inputs and toasts."""
         from textual.theme import Theme
 
         colour = {role: _textual_colour(Style.parse(value)) for role, value in self.roles.items()}
@@ -81,17 +81,17 @@ class StyledTheme(ThemeFile):
                 "scrollbar-corner-color": screen,
                 "input-selection-background": cursor,
                 "text-muted": colour["muted"],
-                # Textual's style sheets name these two wherever a theme is of the terminal's own colours.
+                # Textual's style sheets use these two in themes of the terminal's own colours.
                 "ansi-background": "ansi_default",
                 "ansi-foreground": "ansi_default",
             },
         )
 
     def contrast_problems(self) -> list[str]:
-        """Every pair of text and background below 4.5:1, said in words; empty where all can be read.
+        """A sentence for each text on a background with a contrast below 4.5:1.
 
-        A theme of the terminal's own colours cannot be computed; its rule is that text stands on the terminal's own
-        background, or on an inverted row, in which it keeps the terminal's own pair.
+        The contrast of the terminal's own colours is unknown. Such a theme may only use the terminal's own background
+        or inverted rows.
         """
         if self.kind == "ansi":
             return [
@@ -147,7 +147,7 @@ def load_theme(name: str | None, environment: Mapping[str, str] = os.environ) ->
 
 def _background_style(value: str) -> Style:
     style = Style.parse(value)
-    # A background is written as the plain name of its colour.
+    # Theme files have the plain name of the colour, without "on".
     return Style(bgcolor=style.color, reverse=style.reverse, underline=style.underline, bold=style.bold)
 
 

@@ -1,4 +1,4 @@
-"""The Artifacts pane: each file that backs the run, with size, SHA-256 and whether it is still what was judged."""
+"""The Artifacts pane: each file of the run with size, SHA-256, and whether it has changed since it was judged."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from llmval_tui.tui.widgets.text_rows import artifact_rows, heading, labelled
 
 
 class ArtifactsPane(ScrollPane):
-    """The files of the run that is shown; `y` copies the path under the cursor."""
+    """The files of the shown run; `y` copies the path under the cursor."""
 
     def __init__(self, state: ScreenState) -> None:
         super().__init__(id="artifacts")

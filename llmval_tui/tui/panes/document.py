@@ -1,4 +1,4 @@
-"""The Document pane: the Markdown as it lies on disk, with the chosen item marked."""
+"""The Document pane: Markdown as it is on disk, with the chosen item marked."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 
 class DocumentPane(ScrollPane):
-    """The checklist's source, docs/TODO.md, or a document that the item names."""
+    """The checklist's source, docs/TODO.md, or a document named by the item."""
 
     def __init__(self, state: ScreenState) -> None:
         super().__init__(id="document")
         self.state = state
         self.left = 0
         self.needle = ""
-        self._shown_mark: tuple[str, int | None] | None = None
+        self._last_mark: tuple[str, int | None] | None = None
 
     def content(self, width: int) -> Sequence[Row]:
         document = self.state.snapshot.document
@@ -34,9 +34,9 @@ class DocumentPane(ScrollPane):
             spans += self._line(line, width - digits - 2)
             rows.append(row(*spans, background="idle" if marked else "screen"))
         mark = (document.name, document.mark)
-        if mark != self._shown_mark:
-            # Another item: bring it into view, once; after that the operator scrolls as he likes.
-            self._shown_mark = mark
+        if mark != self._last_mark:
+            # Scroll to a new item once; after that the operator scrolls.
+            self._last_mark = mark
             if document.mark is not None:
                 self.top = max(0, document.mark + 1 - self.size.height // 3)
         return rows
@@ -53,16 +53,16 @@ class DocumentPane(ScrollPane):
         return [(line, role)]
 
     def find(self, direction: int) -> bool:
-        """Scroll to the next line with the needle; False where there is none."""
+        """Scroll to the next line with the needle; False if there is none."""
         document = self.state.snapshot.document
         if document is None or not self.needle:
             return False
         wanted = self.needle.casefold()
-        places = [index + 1 for index, line in enumerate(document.lines) if wanted in line.casefold()]
-        later = [p for p in places if p > self.top] if direction > 0 else [p for p in places if p < self.top]
-        if not places:
+        matches = [index + 1 for index, line in enumerate(document.lines) if wanted in line.casefold()]
+        later = [p for p in matches if p > self.top] if direction > 0 else [p for p in matches if p < self.top]
+        if not matches:
             return False
-        self.top = (later or places)[0 if direction > 0 else -1]
+        self.top = (later or matches)[0 if direction > 0 else -1]
         self.repaint()
         return True
 
@@ -72,7 +72,7 @@ class DocumentPane(ScrollPane):
 
 
 def cut_left(line: str, columns: int) -> str:
-    """The line without its first columns."""
+    """The line without its first `columns` terminal columns."""
     if line.isascii():
         return line[columns:]
     taken = 0

@@ -1,4 +1,4 @@
-"""The Load pane: the metrics that a run reports, each as a chart with its unit, newest value and peak."""
+"""The Load pane: each metric of a run as a chart with its unit, newest value and peak."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.sparkline import nice_top
 from llmval_tui.tui.widgets.text_rows import heading, metric_rows, paragraph, progress_rows
 
-# Groups share one range, so that their lines can be compared: offered with completed, p50 with p99.
+# The charts of a group share one range, so that they can be compared: offered with completed, p50 with p99.
 GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Rate", "QPS", (("offered_qps", "offered"), ("achieved_qps", "achieved"), ("completed_qps", "completed"))),
     ("Prefill", "tokens/s", (("prefill_tokens_per_s", "rate"),)),
@@ -32,12 +32,12 @@ _UNITS = (
     ("_w", "W"),
     ("_s", "s"),
 )
-# What an outcome says of the figures themselves; a fail is a measurement as good as a pass.
-_MEANING = {Outcome.INVALID: ": not a measurement", Outcome.INCONCLUSIVE: ": not enough to say"}
+# A pass and a fail are both valid measurements; these are not.
+_MEANING = {Outcome.INVALID: ": not a measurement", Outcome.INCONCLUSIVE: ": not enough data"}
 
 
 class LoadPane(ScrollPane):
-    """What the chosen step's run measures while it runs, and what it had measured when it ended."""
+    """The metrics of the shown run while it runs and after its end."""
 
     def __init__(self, state: ScreenState) -> None:
         super().__init__(id="load")
@@ -48,7 +48,7 @@ class LoadPane(ScrollPane):
 
 
 def load_rows(run: RunSnapshot | None, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """The pane's rows; charts are two rows high where there is room."""
+    """The pane's rows; charts are higher if there is room."""
     if run is None:
         return [row(), row((" This step has no run yet: r runs it, c completes it.", "muted"))]
     if run.sweep is not None and run.sweep.cells:
@@ -90,12 +90,12 @@ def load_rows(run: RunSnapshot | None, width: int, height: int, glyphs: Glyphs) 
 
 
 def whole_run_rows(run: RunSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
-    """The figures of a run that has ended, as its verdict has them: of all its requests, not of its last seconds."""
+    """The verdict's figures of an ended run: over all its requests, not over its last seconds."""
     verdict = run.verdict
     judged = verdict.metrics if verdict is not None else {}
-    past = "The charts show the run as it went; the value behind each is the last one reported, not the run's."
+    past = "The charts show the course of the run; each value is the last reported one, not that of the whole run."
     if not run.metrics and not run.memory:
-        past = "The run reported no metrics as it went, so there are no charts."
+        past = "The run reported no metrics while it ran, so there are no charts."
     if verdict is None or not judged:
         why = "It is not judged yet." if verdict is None else "Its verdict has no figures of the whole run."
         return paragraph(f"{why} {past}", "muted", width)
@@ -120,7 +120,7 @@ def whole_run_rows(run: RunSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
 
 
 def figure_rows(label: str, figures: Sequence[str], role: str, width: int, column: int) -> list[Row]:
-    """Figures beside a label, as many in a row as fit; none is broken in two."""
+    """Figures beside a label, as many in a row as fit, never split."""
     lines: list[str] = []
     for figure in figures:
         if lines and column + len(lines[-1]) + 3 + len(figure) < width:

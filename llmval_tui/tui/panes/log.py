@@ -1,4 +1,4 @@
-"""The Log pane: a window into a file of any size, which follows the end until one scrolls up."""
+"""The Log pane: a window into a file of any size that follows the end until the operator scrolls up."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,15 +27,18 @@ SEARCHING = "searching"
 
 
 class LogPane(ScrollPane):
-    """One log of the shown run at a time. Places are byte offsets; every read is a question to the reader's thread."""
+    """Shows one log of the shown run, or all of them merged. Positions are byte offsets; the reader's thread reads."""
 
     def __init__(
-        self, state: ScreenState, ask: Callable[[LogRequest], None], show: "Callable[[Path | MergedLogs | None], None]"
+        self,
+        state: ScreenState,
+        request: Callable[[LogRequest], None],
+        show: "Callable[[Path | MergedLogs | None], None]",
     ) -> None:
         super().__init__(id="log")
         self.state = state
-        self._ask = ask
-        self._search: LogRequest | None = None  # the search under way
+        self._send = request
+        self._search: LogRequest | None = None  # the search in progress
         self._show = show
         self.following = True
         self.window = LogWindow((), 0, 0, 0)
@@ -45,25 +48,25 @@ class LogPane(ScrollPane):
         self.left = 0
         self.file: LogFile | None = None
         self.all_ranks = False
-        self._source: Path | MergedLogs | None = None  # what the reader was asked to show
+        self._source: Path | MergedLogs | None = None  # the source that the reader shows
         self._file_size = 0
         self._found: int | None = None
-        self._chosen: tuple[str, int | None, str] | None = None  # the log the operator turned to, kept from run to run
+        self._chosen: tuple[str, int | None, str] | None = None  # the operator's choice, which stays from run to run
 
     @property
     def _count(self) -> int:
         return max(1, self.size.height - 1)
 
-    def _request(self, ask: LogRequest) -> None:
-        """LogRequest the reader; what was asked before is dropped, a search under way too."""
-        if ask.kind == "find":
-            self._search, self.message = ask, SEARCHING
+    def _request(self, request: LogRequest) -> None:
+        """Send a request to the reader; it drops earlier ones, also a search in progress."""
+        if request.kind == "find":
+            self._search, self.message = request, SEARCHING
         elif self._search is not None:
             self._search, self.message = None, ""
-        self._ask(ask)
+        self._send(request)
 
     def refresh_logs(self) -> None:
-        """Take the logs of the shown run; keep the chosen one, else the one with most to say."""
+        """Show a log of the current run: the chosen one, else the most useful one."""
         logs = self.state.run.logs if self.state.run else ()
         chosen = next((log for log in logs if (log.label, log.rank, log.stream) == self._chosen), None)
         if chosen is None:
@@ -71,12 +74,12 @@ class LogPane(ScrollPane):
         self._turn(chosen or preferred_log(logs))
 
     def toggle_merged(self) -> None:
-        """All logs of the run in one view, or one log again."""
+        """Change between all logs of the run in one view and a single log."""
         self.all_ranks = not self.all_ranks
         self._turn(self.file)
 
     def other(self, step: int) -> None:
-        """Turn to the next log of the run."""
+        """Change to the next log of the run."""
         logs = list(self.state.run.logs) if self.state.run else []
         if not logs:
             return
@@ -105,32 +108,32 @@ class LogPane(ScrollPane):
         self.repaint()
 
     def show_read(self, read: LogRead) -> None:
-        """An answer of the reader."""
+        """Show an answer of the reader."""
         if self.file is None or read.path != self._source:
             return
-        if read.ask.kind == "find":
+        if read.request.kind == "find":
             if self._search is None:
-                return  # something else was asked meanwhile
+                return  # another request was sent meanwhile
             self._search = None
             if read.found is None:
-                self.message = f"“{self.needle}” is not found {'above' if read.ask.up else 'below'}"
+                self.message = f"“{self.needle}” is not found {'above' if read.request.up else 'below'}"
                 self.repaint()
                 return
             self._found, self.following, self.message = read.found, False, ""
-        if read.ask.kind == "end":
+        if read.request.kind == "end":
             if not self.following:
                 return
             self.new_lines = 0
         self.window = read.window
         self._file_size = read.window.size
-        if read.ask.kind == "find":
+        if read.request.kind == "find":
             self._scroll_sideways()
-        if not self.following and read.ask.kind == "from" and self.window.end >= self.window.size:
+        if not self.following and read.request.kind == "from" and self.window.end >= self.window.size:
             self.action_follow()
         self.repaint()
 
     def show_growth(self, grown: LogGrew) -> None:
-        """The file has grown behind what is shown, or begins anew."""
+        """The file has grown after the shown lines, or has begun a new generation."""
         if self.file is None or grown.path != self._source:
             return
         self._file_size, self.new_lines = grown.size, grown.new_lines
@@ -144,14 +147,14 @@ class LogPane(ScrollPane):
             none = self.state.run is None
             text = "This step has no run yet, so no log." if none else "The run has written no log yet."
             return [row(), row((f" {text}", "muted"))]
-        room = width - 2  # a blank before, the scroll bar behind
+        room = width - 2  # a blank at the left, the scroll bar at the right
         drawn = [self._line(line, room) for line in self.window.lines[-(height - 1) :]]
         if not drawn and not self._file_size:
             drawn = [row((" Nothing has been written to this log so far.", "muted"))]
         return [self._title(width), *self._with_scrollbar(drawn, width, height - 1)]
 
     def _title(self, width: int) -> Row:
-        """Which log, and how it is read; where room is short whole parts go from the end, where what says least is."""
+        """The title row. In a narrow pane the last parts, which matter least, are left out."""
         assert self.file is not None
         logs = self.state.run.logs if self.state.run else ()
         place = next((i for i, log in enumerate(logs, 1) if log.path == self.file.path), 1)
@@ -171,11 +174,11 @@ class LogPane(ScrollPane):
             parts.append((f"  paused, {self.new_lines:,} new lines below" if self.new_lines else "  paused", "key"))
         if self.needle:
             parts.append((f"  /{self.needle}", "muted"))
-        keymap = self.styled_app.keymap
+        keymap = self.themed_app.keymap
         for keys, text in (
-            ("" if self.following else keymap.shown("end"), "follow"),
-            ("" if self.all_ranks else keymap.shown("other_previous", "other_next"), "others"),
-            (keymap.shown("merged"), "one log" if self.all_ranks else "all in one"),
+            ("" if self.following else keymap.hint("end"), "follow"),
+            ("" if self.all_ranks else keymap.hint("other_previous", "other_next"), "others"),
+            (keymap.hint("merged"), "one log" if self.all_ranks else "all in one"),
         ):
             if keys:
                 parts.append((f"  {keys}: {text}", "muted"))
@@ -196,17 +199,17 @@ class LogPane(ScrollPane):
         background = "idle" if line.offset == self._found else "screen"
         spans: list[Span] = [(" ", "text")]
         done = 0
-        for at in self._places(text):
+        for at in self._matches(text):
             spans += [(text[done:at], "text"), (text[at : at + len(self.needle)], "key")]
             done = at + len(self.needle)
         return row(*spans, (text[done:], "text"), background=background)
 
-    def _places(self, text: str) -> list[int]:
-        """Where the needle is in a line, by characters."""
+    def _matches(self, text: str) -> list[int]:
+        """The positions of the needle in a line, in characters."""
         if not self.needle:
             return []
         folded = text if self.needle != self.needle.lower() else text.lower()
-        if len(folded) != len(text):  # a capital that becomes two letters: no place could be told
+        if len(folded) != len(text):  # a capital became two letters, so positions would be wrong
             return []
         found, at = [], folded.find(self.needle)
         while at >= 0:
@@ -215,12 +218,12 @@ class LogPane(ScrollPane):
         return found
 
     def _scroll_sideways(self) -> None:
-        """Shift the lines so that the place just found is not beyond the edge; back again where no shift is needed."""
+        """Shift the lines so that the match is visible; back to the left if it is visible there."""
         text = next((line.text for line in self.window.lines if line.offset == self._found), "")
-        places = self._places(text)
+        matches = self._matches(text)
         room = self.size.width - 3
-        if places:
-            start, end = (cell_len(text[:at]) for at in (places[0], places[0] + len(self.needle)))
+        if matches:
+            start, end = (cell_len(text[:at]) for at in (matches[0], matches[0] + len(self.needle)))
             if end <= room:
                 self.left = 0
             elif not self.left <= start <= end <= self.left + room:
@@ -238,15 +241,15 @@ class LogPane(ScrollPane):
 
     def on_resize(self) -> None:
         super().on_resize()
-        self._ask_again()
+        self._reload()
 
     def on_show(self) -> None:
         super().on_show()
-        self._ask_again()
+        self._reload()
 
-    def _ask_again(self) -> None:
-        """LogRequest for what is shown, in as many lines as there is room for now."""
-        if self._search is not None:  # the prompt that asked for it has just given its row back
+    def _reload(self) -> None:
+        """Request the shown lines again, as many as fit now."""
+        if self._search is not None:  # the prompt has just closed, so the pane has one more row
             self._request(replace(self._search, count=self._count))
         elif self.file is not None:
             kind = (
@@ -255,7 +258,7 @@ class LogPane(ScrollPane):
             self._request(kind)
 
     def action_follow(self) -> None:
-        """Follow the end from now on."""
+        """Follow the end of the file."""
         self.following, self.new_lines, self.message = True, 0, ""
         self._request(LogRequest("end", self._count))
         self.repaint()
@@ -264,9 +267,9 @@ class LogPane(ScrollPane):
         lines = self.window.lines
         if not lines or (rows > 0 and self.following):
             return
-        self.message = ""  # it was about what is left now
+        self.message = ""  # it was about the old position
         if rows > 0:
-            # Counted in lines that are shown; from the last one on, the file says what follows.
+            # Counted in shown lines; after the last one, the file continues.
             index = min(rows, len(lines) - 1)
             self._request(LogRequest("from", self._count, lines[index].offset))
             return
@@ -286,12 +289,12 @@ class LogPane(ScrollPane):
             self._request(LogRequest("from", self._count, 0))
 
     def find(self, direction: int) -> bool:
-        """Search on from the place found last, or from what is shown."""
+        """Search from the last match, or from the shown lines; False without a needle."""
         if not self.needle or self.file is None:
             return False
         self.following = False
         if direction > 0:
-            # Behind the line found last: the same line again would be no progress.
+            # After the line of the last match, because the same line would be no progress.
             found = self._found
             later = [line.offset for line in self.window.lines if found is not None and line.offset > found]
             start = self.window.start if found is None else later[0] if later else found + 1
@@ -303,7 +306,7 @@ class LogPane(ScrollPane):
         return True
 
     def forget_search(self) -> None:
-        """Back to plain reading."""
+        """End the search."""
         self.needle, self._found = "", None
         if self._search is not None:
             self._request(LogRequest("from", self._count, self.window.start))

@@ -1,4 +1,4 @@
-"""The Run pane: what the item will do before it does it; then how far it is; then how it was judged."""
+"""The Run pane: what the item will do, then its progress, then its verdict."""
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -15,6 +15,7 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.text_rows import (
     artifact_rows,
     command_rows,
+    gate_rows,
     heading,
     labelled,
     metric_rows,
@@ -33,7 +34,7 @@ UTC = timezone.utc  # noqa: UP017
 
 
 class RunPane(ScrollPane):
-    """All about the chosen step and the run that is shown of it."""
+    """The chosen step and its shown run."""
 
     def __init__(self, state: ScreenState) -> None:
         super().__init__(id="run")
@@ -48,7 +49,7 @@ def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
     rows: list[Row] = []
     if state.snapshot.problem:
         rows += paragraph(
-            "The list on disk could not be read; what is shown is the last good one. " + state.snapshot.problem,
+            "The list on disk could not be read; this is the last good one. " + state.snapshot.problem,
             "bad",
             width,
         )
@@ -79,7 +80,7 @@ def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
 
 
 def proposal_section(proposal: "Proposal | None", width: int, glyphs: Glyphs) -> list[Row]:
-    """What the item would do now."""
+    """The proposal: the effect of running the item now."""
     if proposal is None:
         return []
     rows = heading("What it will do", width, glyphs, proposal.action)
@@ -99,7 +100,7 @@ def proposal_section(proposal: "Proposal | None", width: int, glyphs: Glyphs) ->
 
 
 def run_section(run: "RunSnapshot", now: float, width: int, glyphs: Glyphs, which: str) -> list[Row]:
-    """The run: how far it is while it lives, how it was judged afterwards."""
+    """The run: its progress while it runs, then its verdict."""
     rows = heading(f"Run {run.state}" if run.verdict is None else "Verdict", width, glyphs, which)
     if run.verdict is not None:
         rows += verdict_rows(run.verdict, width, glyphs)
@@ -129,7 +130,7 @@ def run_section(run: "RunSnapshot", now: float, width: int, glyphs: Glyphs, whic
     return rows
 
 
-# The figures of a load that are worth a chart beside the progress, with label and unit.
+# The metrics with a chart beside the progress, each with label and unit.
 GLANCE = (
     ("completed_qps", "completed", "QPS"),
     ("output_tokens_per_s", "output", "tokens/s"),
@@ -140,7 +141,7 @@ GLANCE = (
 
 
 def now_section(run: "RunSnapshot", state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
-    """What the run measures and what the hardware does, a row each; the panes Load and Telemetry have the rest."""
+    """The main metrics and the hardware, a row each; the panes Load and Telemetry have the rest."""
     from llmval_tui.tui.widgets.sparkline import nice_top
 
     rows: list[Row] = []
@@ -156,18 +157,18 @@ def now_section(run: "RunSnapshot", state: ScreenState, width: int, glyphs: Glyp
 
 
 def gpu_summary(gpus: "Sequence[GpuSample]") -> str:
-    """All GPUs in one line: range of utilisation, power together, highest temperature."""
+    """All GPUs in one line: range of utilisation, total power, highest temperature."""
     util = [gpu.sm_util_percent for gpu in gpus if gpu.sm_util_percent is not None]
     power = [gpu.power_w for gpu in gpus if gpu.power_w is not None]
     heat = [gpu.temperature_c for gpu in gpus if gpu.temperature_c is not None]
     parts = [f"util {min(util):.0f} to {max(util):.0f} %" if util else f"util {NOT_AVAILABLE}"]
-    parts.append(f"power {sum(power):,.0f} W together" if len(power) == len(gpus) else f"power {NOT_AVAILABLE}")
+    parts.append(f"power {sum(power):,.0f} W in total" if len(power) == len(gpus) else f"power {NOT_AVAILABLE}")
     parts.append(f"hottest {max(heat):.0f} °C" if heat else f"temperature {NOT_AVAILABLE}")
     return f"{len(gpus)}: " + ", ".join(parts)
 
 
 def tail_section(run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[Row]:
-    """The last lines that the run wrote."""
+    """The last lines of the run's log."""
     if not run.tail or run.tail_of is None:
         return []
     rows = heading("Last lines", width, glyphs, log_name(run.tail_of))
@@ -177,7 +178,7 @@ def tail_section(run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[Row]:
 
 
 def log_name(log: "LogFile") -> str:
-    """A log as people name it: `main, rank 3, stderr`."""
+    """The name of a log for people: `main, rank 3, stderr`."""
     rank = "command" if log.rank is None else f"rank {log.rank}"
     return f"{log.label}, {rank}, {log.stream}"
 
@@ -190,9 +191,7 @@ def exit_text(code: int) -> str:
 
 
 def verdict_rows(verdict: "Verdict", width: int, glyphs: Glyphs) -> list[Row]:
-    """The verdict and each gate: sign, word, name, measured, bound, reason."""
-    from llmval_tui.tui.widgets.gate_rows import gate_rows
-
+    """The verdict and its gates."""
     sign = OUTCOME_SIGNS[verdict.outcome]
     rows = [row((f" {glyphs.sign(sign)} {sign.word} ", sign.role))]
     rows += paragraph(verdict.summary, "text", width)

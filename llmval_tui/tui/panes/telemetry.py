@@ -1,4 +1,4 @@
-"""The Telemetry pane: every GPU with its charts, the host below; denser where there are many GPUs or few rows."""
+"""The Telemetry pane: every GPU with its charts, then the host; denser with many GPUs or few rows."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ from llmval_tui.tui.data.history import Series, TelemetryHistory
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
-from llmval_tui.tui.widgets.sparkline import bar, nice_top, strip
+from llmval_tui.tui.widgets.sparkline import bar, nice_top, sparkline
 
-LABEL = 9  # cells of a chart's name and of the blanks around it
-IDLE = "gpu_idle"  # a reason for lower clocks that is nobody's problem
-FIGURE = 18  # cells of a chart's figures
-VALUE = 11  # of them for the newest value
+LABEL = 9  # width of a chart's name with the blanks around it
+IDLE = "gpu_idle"  # a harmless reason for lower clocks
+FIGURE = 18  # width of a chart's figures
+VALUE = 11  # of these for the newest value
 
 
 class TelemetryPane(ScrollPane):
-    """Live hardware, or the recording of the run that is shown."""
+    """Live hardware, or the recording of the shown run."""
 
     def __init__(self, state: ScreenState) -> None:
         super().__init__(id="telemetry")
@@ -31,7 +31,7 @@ class TelemetryPane(ScrollPane):
 
 
 def telemetry_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """The pane's rows, in the richest form in which all GPUs fit into `height`, else in the densest."""
+    """The pane's rows, in the richest form in which all GPUs fit into `height`, or else in the densest form."""
     history = state.telemetry
     rows = [source_row(state, glyphs)]
     if state.recorder_problem and state.recorded_of is None:
@@ -47,7 +47,7 @@ def telemetry_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) 
     room = height - len(rows) - len(tail)
     count = max(1, len(last.gpus))
     form = next((lines for lines in (4, 2, 1) if count * lines <= room), 1)
-    if form == 1 and count != room:  # where all fit but for the heading, it gives way
+    if form == 1 and count != room:  # no heading if only without it all GPUs fit
         rows.append(dense_heading(width))
     for gpu in last.gpus:
         rows += gpu_rows(gpu, history, width, glyphs, form, stale)
@@ -58,7 +58,7 @@ def telemetry_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) 
 
 
 def source_row(state: ScreenState, glyphs: Glyphs) -> Row:
-    """Where the figures come from and how old they are."""
+    """The source of the figures and their age."""
     if state.recorded_of is not None:
         text: Span = (f" recorded with run {state.recorded_of}", "text")
     elif state.settings.replay is not None:
@@ -77,7 +77,7 @@ def source_row(state: ScreenState, glyphs: Glyphs) -> Row:
 def gpu_rows(
     gpu: GpuSample, history: TelemetryHistory, width: int, glyphs: Glyphs, form: int, stale: bool
 ) -> list[Row]:
-    """One GPU in four rows, two or one."""
+    """One GPU in `form` rows: 4, 2 or 1."""
     series = history.gpus[gpu.index]
     lost = gpu.sm_util_percent is None and gpu.memory_used_bytes is None and gpu.power_w is None
     memory = used_of(gpu.memory_used_bytes, gpu.memory_total_bytes)
@@ -89,7 +89,7 @@ def gpu_rows(
     if form == 2:
         heat = f"{number(gpu.temperature_c)} °C"
         links = f"NVLink in {number(gpu.nvlink_rx_gb_per_s)} out {number(gpu.nvlink_tx_gb_per_s)} GB/s"
-        # The title's row also carries what has no chart here; where it is short, it does without clock and name.
+        # The title row also has the values without a chart; in a narrow pane it omits clock and name.
         extra = [heat, memory, links]
         for less in ({"clock": False}, {"clock": False, "name": False}):
             if cell_len(title.plain) + cell_len(join_parts(extra)) > width:
@@ -134,8 +134,8 @@ def half_widths(width: int) -> tuple[int, int]:
 
 
 def join_parts(parts: Sequence[str], room: int | None = None) -> str:
-    """Parts of a title row, two blanks before each; of those at the end only as many as fit, for half a figure is a
-    wrong one."""
+    """Parts of a title row with two blanks before each. Parts that do not fit are omitted: half a figure is a wrong
+    one."""
     text = ""
     for part in parts:
         if room is not None and cell_len(text) + 2 + cell_len(part) > room:
@@ -148,14 +148,14 @@ Chart = tuple[Series, float, str]
 
 
 def chart(label: str, what: Chart, width: int, glyphs: Glyphs, role: str, stale: bool) -> list[Span]:
-    """A name, a strip, the newest value with its unit, and the highest value ever seen."""
+    """A name, a sparkline, the newest value with its unit, and the peak."""
     series, top, value = what
     peak = "" if series.peak is None else f"{glyphs.peak}{number(series.peak)}"
     room = width - LABEL - FIGURE
-    if room < 4:  # too narrow for the highest value
+    if room < 4:  # too narrow for the peak
         peak, room = "", max(4, width - LABEL - VALUE - 1)
     values = list(series.values)[-2 * room - 2 :]
-    drawn = strip(values, top, room, glyphs, series.count - len(values))
+    drawn = sparkline(values, top, room, glyphs, series.count - len(values))
     return [
         (fit(f" {label}", LABEL), "muted"),
         (drawn, "muted" if stale else role),
@@ -167,7 +167,7 @@ def chart(label: str, what: Chart, width: int, glyphs: Glyphs, role: str, stale:
 def power_chart(gpu: GpuSample, series: dict[str, Series]) -> Chart:
     limit = gpu.power_limit_w
     figure = f"{number(gpu.power_w)}/{number(limit)} W" if limit else ""
-    if not 0 < cell_len(figure) <= VALUE:  # from 1,000 W on both are too wide
+    if not 0 < cell_len(figure) <= VALUE:  # from 1,000 W, both are too wide
         figure = f"{number(gpu.power_w)} W"
     return series["power_w"], limit or nice_top(series["power_w"].values, 100.0), figure
 
@@ -181,9 +181,9 @@ def link_range(history: TelemetryHistory) -> float:
 def title_row(
     gpu: GpuSample, width: int, lost: bool, stale: bool, *, name: bool = True, clock: bool = True, more: bool = False
 ) -> Row:
-    """Which GPU, and what is the matter with it; with `more` also who uses it, and what of it, as far as there is room.
+    """The GPU and its problems; with `more` also its utilisation, as far as it fits.
 
-    What has no chart stands here as a figure, and where it cannot be had it is left out: it changes no verdict.
+    Values without a chart are shown here as figures. Unknown ones are hidden, because they change no verdict.
     """
     spans: list[Span] = [(f" GPU {gpu.index}", "title")]
     if name:
@@ -208,12 +208,12 @@ def title_row(
 
 
 def slowed_by(gpu: GpuSample) -> list[str]:
-    """Why its clocks are lowered, where that is worth a look."""
+    """The reasons for lower clocks, without the harmless ones."""
     return [clean_line(reason) for reason in gpu.throttle_reasons or () if reason != IDLE]
 
 
 def used_for(gpu: GpuSample) -> list[str]:
-    """What the GPU does, and for how many processes, as far as that can be had."""
+    """The known values of utilisation, PCIe traffic and number of processes."""
     shares = [("tensor", gpu.tensor_util_percent), ("DRAM", gpu.dram_util_percent)]
     found = [f"{name} {pct(value)}" for name, value in shares if value is not None]
     if gpu.pcie_rx_gb_per_s is not None and gpu.pcie_tx_gb_per_s is not None:
@@ -224,17 +224,17 @@ def used_for(gpu: GpuSample) -> list[str]:
     return found
 
 
-LINKS = 15  # cells of both NVLink figures in a dense row
+LINKS = 15  # width of both NVLink figures in a dense row
 
 
 def dense(width: int, figures: str, links: str) -> tuple[int, str]:
-    """The cells of a dense row's chart, and its figures, each in cells of its own; the links where there is room."""
+    """The width of a dense row's chart, and its figures, with the links if there is room."""
     room = width - 8 - cell_len(figures)
     return (room - LINKS, f"{figures} {links:>{LINKS - 1}}") if room - LINKS >= 4 else (max(4, room), figures)
 
 
 def dense_heading(width: int) -> Row:
-    """What the columns of dense rows are; without it, nothing says of what the chart is."""
+    """The heading of the columns of dense rows."""
     room, names = dense(width, f" {'':>6} {'memory':>17} {'power':>7} {'temp':>7}", "NVLink in/out")
     chart = next((name for name in ("util 0 to 100 %", "util %") if len(name) <= room + 7), "")
     return row((fit(" GPU", 8) + fit(chart, room + 7) + names[7:], "muted"))
@@ -247,13 +247,13 @@ def one_row(gpu: GpuSample, series: dict[str, Series], memory: str, width: int, 
     room, figures = dense(width, f" {pct(gpu.sm_util_percent):>6} {memory:>17} {heat}", links)
     util = series["sm_util_percent"]
     values = list(util.values)[-2 * room - 2 :]
-    drawn = strip(values, 100.0, room, glyphs, util.count - len(values))
+    drawn = sparkline(values, 100.0, room, glyphs, util.count - len(values))
     flag: Span = ("!", "bad") if gpu_problems(gpu) else (" ", "text")
     return row((f" GPU {gpu.index:<2}", "title"), flag, (drawn, "muted" if stale else "chart"), (figures, role))
 
 
 def gpu_problems(gpu: GpuSample) -> list[str]:
-    """What is the matter with a GPU, in a dense row a mere sign."""
+    """The problems of a GPU, for which a dense row has only a sign."""
     found = [] if gpu.xid is None else [f"XID {gpu.xid}"]
     found += [f"throttled: {reason}" for reason in slowed_by(gpu)]
     found += ["processes that are not of this run"] if gpu.foreign_processes else []
@@ -261,19 +261,23 @@ def gpu_problems(gpu: GpuSample) -> list[str]:
 
 
 def problem_rows(gpus: Sequence[GpuSample], width: int) -> list[Row]:
-    """What each sign in the dense rows means, one row a cause with the GPUs that have it."""
+    """The meaning of the signs in dense rows: one row for each problem, with its GPUs."""
     having: dict[str, list[int]] = {}
     for gpu in gpus:
-        for ill in gpu_problems(gpu):
-            having.setdefault(ill, []).append(gpu.index)
+        for problem in gpu_problems(gpu):
+            having.setdefault(problem, []).append(gpu.index)
     return [
-        row((" ! ", "bad"), (f"{ill}: ", "warn"), (fit(f"GPU {ranges(which)}", width - 5 - len(ill), ""), "text"))
-        for ill, which in having.items()
+        row(
+            (" ! ", "bad"),
+            (f"{problem}: ", "warn"),
+            (fit(f"GPU {ranges(which)}", width - 5 - len(problem), ""), "text"),
+        )
+        for problem, which in having.items()
     ]
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, those in a row as first and last: `0-3, 7`."""
+    """Ascending numbers with ranges: `0-3, 7`."""
     runs: list[list[int]] = []
     for index in numbers:
         if runs and index == runs[-1][-1] + 1:
@@ -305,7 +309,7 @@ def host_rows(host: HostSample, history: TelemetryHistory, width: int, glyphs: G
 
 
 def note_rows(notes: Sequence[Note], gpu: int | None, width: int) -> list[Row]:
-    """Why something is not there."""
+    """The reasons for missing values."""
     rows: list[Row] = []
     for note in notes:
         if note.gpu == gpu:
@@ -321,7 +325,7 @@ def used_of(used: float | None, total: float | None) -> str:
 
 
 def whole_gib(used: float | None, total: float | None) -> str:
-    """A host's memory; without decimals, for a host may have thousands of GiB."""
+    """A host's memory, without decimals, because a host may have thousands of GiB."""
     if used is None or not total:
         return NOT_AVAILABLE if used is None else f"{used / 2**30:.0f} GiB"
     return f"{used / 2**30:.0f}/{total / 2**30:.0f}G"

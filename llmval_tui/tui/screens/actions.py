@@ -1,7 +1,7 @@
-"""What the keys of the main screen do besides moving about: work, options, help, copying, themes, quitting."""
+"""The actions of the main screen besides moving: work, replay, options, help, copying, themes, quitting."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from textual import work
 from textual.notifications import SeverityLevel
@@ -18,14 +18,17 @@ from llmval_tui.tui.data.workspace_view import Snapshot, Workspace
 from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.drawing.theme_files import theme_files
 from llmval_tui.tui.keys import pane_names
-from llmval_tui.tui.themed_app import StyledApp
+from llmval_tui.tui.textual_private import write_to_terminal
+from llmval_tui.tui.themed_app import ThemedApp
 from llmval_tui.tui.widgets.row_widget import RowWidget
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 if TYPE_CHECKING:
-    from llmval_tui.tui.screens.work import Work
+    from llmval_tui.tui.data.replay_timeline import Timeline
+    from llmval_tui.tui.screens.command_dialogs import CommandDialogs
 
-FINISHED = {
+T = TypeVar("T")
+SEVERITIES = {
     StepState.DONE: "information",
     StepState.PASSED: "information",
     StepState.FAILED: "error",
@@ -36,9 +39,9 @@ FINISHED = {
 
 
 class ActionScreen(Screen[None]):
-    """A screen with deeds; where things stand on it is for the main screen to know."""
+    """A screen with the actions of the keys; the main screen adds widgets, threads and moving."""
 
-    # Textual draws the whole screen again whenever the focus moves; here each widget that shows the focus draws itself.
+    # Textual repaints the whole screen when the focus moves; here each widget that shows the focus repaints itself.
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
 
     def __init__(self, state: ScreenState, workspace: Workspace, commands: CommandClient) -> None:
@@ -47,115 +50,120 @@ class ActionScreen(Screen[None]):
         self.workspace = workspace
         self.panes: dict[str, ScrollPane] = {}
         self._commands = commands
-        self._made: Work | None = None
+        self._made_dialogs: CommandDialogs | None = None
 
     @property
-    def _work(self) -> "Work":
-        """Made with the first deed: none is before the first paint, and the dialogs are no small import."""
-        if self._made is None:
-            from llmval_tui.tui.screens.work import Work
+    def _dialogs(self) -> "CommandDialogs":
+        """Made late: the dialogs take time to import, and the first paint does not need them."""
+        if self._made_dialogs is None:
+            from llmval_tui.tui.screens.command_dialogs import CommandDialogs
 
-            self._made = Work(self, self._commands)
-        return self._made
+            self._made_dialogs = CommandDialogs(self, self._commands)
+        return self._made_dialogs
 
     @property
     def pane(self) -> str:
-        """Where the operator is: `list`, or a pane's name."""
+        """The place of the focus: `list`, or the name of a pane."""
         raise NotImplementedError
 
     @property
     def dialog_pending(self) -> bool:
-        """Whether a dialog is about to come."""
-        return self._made is not None and self._made.dialog_pending
+        """Whether a dialog is about to open."""
+        return self._made_dialogs is not None and self._made_dialogs.dialog_pending
 
     def refresh_now(self) -> None:
-        """Look at the files now."""
+        """Take a snapshot of the files at once."""
         raise NotImplementedError
 
-    def changed(self) -> None:
-        """The operator chose something else: ask for another picture, and repaint."""
+    def selection_changed(self) -> None:
+        """The operator has chosen something else: request a matching snapshot, and repaint."""
         raise NotImplementedError
 
     @property
-    def styled_app(self) -> StyledApp:
-        return cast(StyledApp, self.app)
+    def themed_app(self) -> ThemedApp:
+        return cast(ThemedApp, self.app)
 
     @property
     def glyphs(self) -> Glyphs:
-        return self.styled_app.glyphs
+        return self.themed_app.glyphs
+
+    async def ask(self, dialog: Screen[T]) -> T | None:
+        """Open a dialog and wait for its result."""
+        return await self.app.push_screen_wait(dialog)
 
     def toast(self, text: str, severity: SeverityLevel = "information") -> None:
         """A message in the corner, as plain text."""
         self.notify(text, severity=severity, markup=False, timeout=12 if severity == "error" else 6)
 
     def alert(self, text: str) -> None:
-        """Tell whoever looks elsewhere, as far as the operator asked for it."""
-        settings, driver = self.state.settings, self.app._driver
-        if driver is None or self.state.timeline is not None:
+        """Ring the bell and send a desktop notification, if the operator has configured them."""
+        settings = self.state.settings
+        if self.state.timeline is not None:
             return
         if settings.bell:
-            driver.write("\a")
+            write_to_terminal(self.app, "\a")
         if settings.notify:
             from llmval_tui.terminal.osc import osc9
 
-            driver.write(osc9(f"llmval {text}", settings.environment))
+            write_to_terminal(self.app, osc9(f"llmval {text}", settings.environment))
 
     def _announce_verdicts(self, before: Snapshot) -> None:
-        """Say what has been judged since that picture."""
+        """Announce each verdict that the snapshot `before` did not have."""
         old = {status.step.key: status for status in before.steps}
         for status in self.state.snapshot.steps:
-            was = old.get(status.step.key)
-            if was is None or was.verdict is not None or was.run is None or status.verdict is None:
+            previous = old.get(status.step.key)
+            if previous is None or previous.verdict is not None or previous.run is None or status.verdict is None:
                 continue
-            severity = cast(SeverityLevel, FINISHED.get(status.state, "information"))
+            severity = cast(SeverityLevel, SEVERITIES.get(status.state, "information"))
             text = f"{status.step.number} {status.state}: {status.verdict.summary}"
             self.toast(text, severity)
             self.alert(text)
 
     def _allow_change(self) -> bool:
+        """Whether the dashboard may change something; if not, say why."""
         if self.state.settings.readonly:
-            why = "plays a recording" if self.state.timeline is not None else "was started with --readonly"
-            self.toast(f"Read-only: this dashboard {why} and changes nothing.", "warning")
+            reason = "plays a recording" if self.state.timeline is not None else "was started with --readonly"
+            self.toast(f"Read-only: this dashboard {reason} and changes nothing.", "warning")
             return False
         return True
 
     @work
     async def action_complete(self) -> None:
         if self._allow_change():
-            await self._work.start(tick=True)
+            await self._dialogs.start(tick=True)
 
     @work
     async def action_complete_all(self) -> None:
         if self._allow_change():
-            await self._work.start(tick=True, everything=True)
+            await self._dialogs.start(tick=True, everything=True)
 
     @work
     async def action_run(self) -> None:
         if self._allow_change():
-            await self._work.start(tick=False)
+            await self._dialogs.start(tick=False)
 
     @work
     async def action_cancel(self) -> None:
         if self._allow_change():
-            await self._work.cancel()
+            await self._dialogs.cancel()
 
     @work
     async def action_tick(self) -> None:
         if self._allow_change():
-            await self._work.tick()
+            await self._dialogs.tick()
 
     @work
     async def action_answer(self) -> None:
         if self._allow_change():
-            await self._work.answer()
+            await self._dialogs.answer()
 
     @work(exclusive=True, group="settle")
     async def _settle(self) -> None:
-        await self._work.settle()
+        await self._dialogs.settle()
 
     @work
     async def action_quit(self) -> None:
-        if await self._work.quit():
+        if await self._dialogs.quit():
             self.app.exit(0)
 
     @work
@@ -163,9 +171,9 @@ class ActionScreen(Screen[None]):
         from llmval_tui.tui.screens.options import OptionsDialog
 
         options = OptionsDialog(self.state.preset, self.state.adapt)
-        if await self.app.push_screen_wait(options) is not None:
+        if await self.ask(options) is not None:
             self.state.preset, self.state.adapt = options.preset, options.adapt
-            self.changed()
+            self.selection_changed()
 
     def action_help(self) -> None:
         from llmval_tui.tui.screens.dialog import Help
@@ -174,21 +182,21 @@ class ActionScreen(Screen[None]):
         pane, readonly = self.pane, self.state.settings.readonly
 
         def build(width: int) -> Sequence[Row]:
-            return help_rows(pane, width, readonly, self.glyphs, self.styled_app.keymap)
+            return help_rows(pane, width, readonly, self.glyphs, self.themed_app.keymap)
 
-        self.app.push_screen(Help(build, self.styled_app.keymap))
+        self.app.push_screen(Help(build, self.themed_app.keymap))
 
     @work
     async def action_palette(self) -> None:
         from llmval_tui.tui.screens.palette import Palette, palette_entries
 
         pane = self.pane
-        offered = palette_entries(self.styled_app.keymap.all(), self.state.settings.readonly, self.theme_names())
-        chosen = await self.app.push_screen_wait(Palette(offered, pane))
+        entries = palette_entries(self.themed_app.keymap.all(), self.state.settings.readonly, self.theme_names())
+        chosen = await self.ask(Palette(entries, pane))
         if chosen is None:
             return
-        if chosen.where and pane not in chosen.where:
-            self.toast(f"“{chosen.text}” works in {pane_names(chosen.where)}: go there first.", "warning")
+        if chosen.panes and pane not in chosen.panes:
+            self.toast(f"“{chosen.text}” works in {pane_names(chosen.panes)}: go there first.", "warning")
             return
         await self.run_action(chosen.action)
 
@@ -197,27 +205,26 @@ class ActionScreen(Screen[None]):
         self.refresh()
 
     def action_suspend(self) -> None:
-        """To the shell, as any program; the work is of other processes."""
+        """Suspend to the shell. Runs go on, because other processes own them."""
         self.app.action_suspend_process()
 
     def action_copy(self) -> None:
-        """The path under the cursor in the artifacts, else the exact command of the step."""
+        """Copy the path under the cursor in the artifacts, else the exact command of the step."""
         detail = self.state.detail
         text = self.panes["artifacts"].target if self.pane == "artifacts" else None
         if text is None and detail is not None:
             proposed = detail.proposal.commands if detail.proposal else ()
-            # In a replay nothing is proposed: there the recorded command is the step's, also when the run has ended.
-            done = self.state.timeline is not None and detail.proposal is None
-            commands = detail.run.intent.commands if detail.run and (detail.run.alive or done) else proposed
+            # A replay proposes nothing: the step's command is the recorded one, also after the run's end.
+            replayed = self.state.timeline is not None and detail.proposal is None
+            commands = detail.run.intent.commands if detail.run and (detail.run.alive or replayed) else proposed
             text = "\n".join(command.display for command in commands) or None
         if text is None:
             self.toast("This step has no command to copy.", "warning")
             return
         from llmval_tui.terminal.osc import osc52
 
-        driver = self.app._driver  # Textual's copy_to_clipboard does not know tmux
-        if driver is not None:
-            driver.write(osc52(text, self.state.settings.environment))
+        # Textual's copy_to_clipboard does not support tmux.
+        write_to_terminal(self.app, osc52(text, self.state.settings.environment))
         self.toast(f"Sent to the terminal's clipboard: {text.splitlines()[0]}")
 
     def theme_names(self) -> list[str]:
@@ -225,9 +232,29 @@ class ActionScreen(Screen[None]):
 
     def action_theme(self, name: str) -> None:
         try:
-            self.styled_app.apply_theme(name)
+            self.themed_app.apply_theme(name)
         except Refused as refusal:
             self.toast(str(refusal), "error")
             return
         for widget in self.query(RowWidget):
             widget.repaint_all()
+
+    # Replay. These keys do nothing without a recording.
+
+    def action_replay_pause(self) -> None:
+        self._change_replay(lambda timeline: timeline.toggle_pause())
+
+    def action_replay_seek(self, seconds: int) -> None:
+        self._change_replay(lambda timeline: timeline.seek(seconds))
+
+    def action_replay_part(self, tenths: int) -> None:
+        self._change_replay(lambda timeline: timeline.seek_tenths(tenths))
+
+    def action_replay_speed(self, steps: int) -> None:
+        self._change_replay(lambda timeline: timeline.change_speed(steps))
+
+    def _change_replay(self, change: "Callable[[Timeline], None]") -> None:
+        if self.state.timeline is not None:
+            change(self.state.timeline)
+            self.refresh_now()
+            self.selection_changed()

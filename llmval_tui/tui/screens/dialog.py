@@ -1,4 +1,4 @@
-"""Dialogs: a title, text that can be scrolled, and choices with a key each."""
+"""Dialogs: a title, scrollable text, and choices with a key each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Build = Callable[[int], Sequence[Row]]  # width → rows
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way out of a dialog."""
+    """One of the answers of a dialog."""
 
     key: str
     label: str
@@ -31,7 +31,7 @@ class Choice:
     danger: bool = False
 
 
-class Body(ScrollPane):
+class DialogBody(ScrollPane):
     """The dialog's text."""
 
     def __init__(self, build: Build) -> None:
@@ -43,7 +43,7 @@ class Body(ScrollPane):
 
 
 class DialogTitle(RowWidget):
-    """What is asked."""
+    """The title row."""
 
     def __init__(self, text: str) -> None:
         super().__init__(id="title")
@@ -54,9 +54,9 @@ class DialogTitle(RowWidget):
 
 
 class Choices(RowWidget):
-    """The ways out; the one that Enter takes stands out by brackets as well as by its background."""
+    """The answers in a row; a cursor sign marks the one that Enter takes."""
 
-    class Made(Message):
+    class Selected(Message):
         def __init__(self, choice: Choice) -> None:
             super().__init__()
             self.choice = choice
@@ -65,11 +65,11 @@ class Choices(RowWidget):
         super().__init__(id="choices")
         self.choices = choices
         self.chosen = chosen
-        self._places: list[tuple[int, int, Choice]] = []
+        self._columns: list[tuple[int, int, Choice]] = []
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         spans: list[tuple[str, str]] = []
-        self._places = []
+        self._columns = []
         column = 0
         for index, choice in enumerate(self.choices):
             left, right = (f"{self.glyphs.cursor} ", " ") if index == self.chosen else ("  ", " ")
@@ -78,18 +78,18 @@ class Choices(RowWidget):
             role = "bad" if choice.danger else "title" if index == self.chosen else "text"
             spans += [(text, "key"), (label, role)]
             length = cell_len(text + label)
-            self._places.append((column, column + length, choice))
+            self._columns.append((column, column + length, choice))
             column += length
         return [Row(tuple(spans), "bar")]
 
     def on_click(self, event: events.Click) -> None:
-        for start, end, choice in self._places:
+        for start, end, choice in self._columns:
             if start <= event.x < end:
-                self.post_message(self.Made(choice))
+                self.post_message(self.Selected(choice))
 
 
 class BoxScreen(ModalScreen[T]):
-    """A screen above the others whose box is as wide as reading allows, on whatever size of terminal."""
+    """A modal screen with a box that fits into any terminal and is not too wide to read."""
 
     def on_mount(self) -> None:
         self.fit_box()
@@ -103,12 +103,12 @@ class BoxScreen(ModalScreen[T]):
         self.fit_height(width)
 
     def fit_height(self, width: int) -> None:
-        """Make what the box of this width holds as high as it needs, and no higher than the terminal allows."""
+        """Set the height of the contents for this width: as high as needed, but no higher than the terminal."""
         raise NotImplementedError
 
 
 class Dialog(BoxScreen[str | None]):
-    """Shows rows and waits for a choice; Esc means None, as does a choice without a value."""
+    """Shows rows and waits for a choice; Esc and a choice without a value give None."""
 
     def __init__(self, title: str, build: Build, choices: Sequence[Choice], chosen: int = 0) -> None:
         super().__init__()
@@ -120,30 +120,30 @@ class Dialog(BoxScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
             yield DialogTitle(self._title)
-            yield Body(self._build)
+            yield DialogBody(self._build)
             yield Choices(self._choices, self._chosen)
 
     def on_mount(self) -> None:
-        self.query_one(Body).focus()
+        self.query_one(DialogBody).focus()
 
     def fit_height(self, width: int) -> None:
         rows = len(self._build(width - 5))
-        self.query_one(Body).styles.height = max(1, min(rows, self.size.height - 6))
+        self.query_one(DialogBody).styles.height = max(1, min(rows, self.size.height - 6))
 
     def rebuild(self) -> None:
-        """The text has changed."""
+        """Show changed text."""
         self.fit_box()
-        self.query_one(Body).repaint()
+        self.query_one(DialogBody).repaint()
 
     def on_key(self, event: events.Key) -> None:
         choices = self.query_one(Choices)
         match = next((c for c in choices.choices if event.character == c.key), None)
-        if match is not None:  # first, for a choice may have a key that otherwise moves
-            self.chose(match)
+        if match is not None:  # first, because the key of a choice may also be one that moves
+            self.select(match)
         elif event.key == "escape":
             self.dismiss(None)
         elif event.key == "enter":
-            self.chose(choices.choices[choices.chosen])
+            self.select(choices.choices[choices.chosen])
         elif event.key in ("left", "right", "tab", "shift+tab", "h", "l"):
             step = 1 if event.key in ("right", "tab", "l") else -1
             choices.chosen = (choices.chosen + step) % len(choices.choices)
@@ -153,25 +153,25 @@ class Dialog(BoxScreen[str | None]):
         event.stop()
         event.prevent_default()
 
-    def on_choices_made(self, message: Choices.Made) -> None:
-        self.chose(message.choice)
+    def on_choices_selected(self, message: Choices.Selected) -> None:
+        self.select(message.choice)
 
-    def chose(self, choice: Choice) -> None:
-        """A choice was made."""
+    def select(self, choice: Choice) -> None:
+        """Close with the value of this choice."""
         self.dismiss(choice.value or None)
 
 
 class Help(Dialog):
-    """The keys, closed by the key that opened them too, and by the one that quits."""
+    """The keys of a pane; the keys for help and for quitting also close it."""
 
     def __init__(self, build: Build, keymap: Keymap) -> None:
-        ways = {key.id: key for key in keymap.all() if key.id in ("help", "quit") and key.keys}
-        self._ends = [name for key in ways.values() for name in key.keys.split(",")]
-        shown = keymap.shown("help") or keymap.shown("quit") or "Esc"
+        closing = {key.id: key for key in keymap.all() if key.id in ("help", "quit") and key.keys}
+        self._closing_keys = [name for key in closing.values() for name in key.keys.split(",")]
+        shown = keymap.hint("help") or keymap.hint("quit") or "Esc"
         super().__init__("Keys", build, [Choice(shown.split()[0], "close", "")])
 
-    def on_key(self, event: events.Key) -> None:  # what it lets pass goes to the one above
-        if event.key in self._ends:
+    def on_key(self, event: events.Key) -> None:  # other keys go to the base class
+        if event.key in self._closing_keys:
             event.stop()
             event.prevent_default()
             self.dismiss(None)

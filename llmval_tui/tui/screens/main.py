@@ -1,21 +1,23 @@
 """The main screen: the list at the left, the panes at the right, and the keys that move between them."""
 
+import time
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
 
 from llmval_tui.tui.cli_client import CommandClient
-from llmval_tui.tui.data.history import TelemetryHistory
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.watcher import LiveTelemetry, RecorderStatus, SamplesTaken, SnapshotTaken, Telemetry, Watcher
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace
 from llmval_tui.tui.drawing.compositor import DiffCompositor
 from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.panes.run import RunPane
-from llmval_tui.tui.screens.jumping import JumpingScreen
+from llmval_tui.tui.screens.actions import ActionScreen
+from llmval_tui.tui.textual_private import bindings_of, set_compositor
 from llmval_tui.tui.widgets.bars import Bar, Header, KeyBar, ListTitle, TabBar
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.step_list import StepList
@@ -25,15 +27,16 @@ if TYPE_CHECKING:
     from llmval_tui.tui.data.replay_source import Replay
     from llmval_tui.tui.panes.document import DocumentPane
     from llmval_tui.tui.panes.log import LogPane
+    from llmval_tui.tui.widgets.jump_bar import JumpBar
     from llmval_tui.tui.widgets.prompt import Prompt
 
 SPLIT_COLUMNS = 100  # from this width on, the list and a pane are side by side
-PAINTED_S = 0.02  # from the first list on: what has been drawn is on its way to the terminal
-LATEST_S = 0.5  # that everything else waits for a list that does not come
+PAINTED_S = 0.02  # after the first list has been painted: its bytes are on their way to the terminal
+LATEST_S = 0.5  # everything else starts after this time, even if there is no list yet
 
 
-class MainScreen(JumpingScreen):
-    """Keeps the shared state, gives what the threads find to the panes, and turns keys into deeds."""
+class MainScreen(ActionScreen):
+    """Owns the widgets and the threads, gives the threads' messages to the panes, and moves the focus."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
     AUTO_FOCUS = "#steps"
@@ -45,15 +48,15 @@ class MainScreen(JumpingScreen):
         commands: CommandClient,
         live: bool = True,
         replay: "Replay | None" = None,
-        first: InitialSnapshot | None = None,
+        initial: InitialSnapshot | None = None,
     ) -> None:
         super().__init__(state, workspace, commands)
-        self._compositor = DiffCompositor()
+        set_compositor(self, DiffCompositor())
         settings = state.settings
-        Keymap(settings.keys).rebind(self._bindings)
-        self._watcher = Watcher(workspace, self.post_message, settings.interval, first)
-        self._first = first
-        self._limit = replay.log_limit if replay is not None and replay.run is not None else None
+        Keymap(settings.keys).rebind(bindings_of(self))
+        self._watcher = Watcher(workspace, self.post_message, settings.interval, initial)
+        self._initial = initial
+        self._log_limit = replay.log_limit if replay is not None and replay.run is not None else None
         self._reader: LogReader | None = None
         self._live: Telemetry | None = None
         if replay is not None:
@@ -68,6 +71,7 @@ class MainScreen(JumpingScreen):
         self._title = ListTitle(state, id="list-title")
         self._tabs = TabBar(state, id="tabs")
         self._keys = KeyBar(state, id="keys")
+        self._focus_before_jump: Widget | None = None
         self.shown = "run"
         self.zoomed = False
 
@@ -83,30 +87,31 @@ class MainScreen(JumpingScreen):
         yield self._keys
 
     def on_mount(self) -> None:
-        if self._first is not None and self._first.snapshot is not None:
-            self._watcher.shown = self._first.snapshot
-            self.on_snapshot_taken(SnapshotTaken(self._first.snapshot))
+        if self._initial is not None and self._initial.snapshot is not None:
+            self._watcher.shown = self._initial.snapshot
+            self.on_snapshot_taken(SnapshotTaken(self._initial.snapshot))
         self._watcher.start()
         self.set_timer(LATEST_S, self._complete)
         self.set_interval(max(0.5, min(1.0, self.state.settings.interval)), self._tick)
         self._arrange()
 
     def _complete(self) -> None:
-        """Make and start what the first paint does not need: the other panes, the log's reader, the recorder."""
+        """Make and start the parts that the first paint does not need: other panes, log reader, recorder, dialogs."""
         if self._reader is not None:
             return
         from llmval_tui.tui.data.log_reader import LogReader
-        from llmval_tui.tui.widgets.deferred_panes import later_panes
+        from llmval_tui.tui.panes.deferred import deferred_panes
 
-        self._reader = LogReader(self.post_message, min(0.25, self.state.settings.interval), self._limit)
+        self._reader = LogReader(self.post_message, min(0.25, self.state.settings.interval), self._log_limit)
         self._reader.start()
-        self.panes.update(later_panes(self.state, self._reader))
-        self.query_one("#right").mount(*(pane for name, pane in self.panes.items() if name != "run"))
+        panes = deferred_panes(self.state, self._reader)
+        self.panes.update(panes)
+        self.query_one("#right").mount(*panes.values())
         self._log.refresh_logs()
         self._send_selection()
         if self._live is not None:
             self._live.start()
-        _ = self._work  # its dialogs are imported now, and not when a key asks for one
+        _ = self._dialogs  # imported now, so that the first key that needs them does not wait
 
     @property
     def _log(self) -> "LogPane":
@@ -125,14 +130,14 @@ class MainScreen(JumpingScreen):
         if self._live is not None:
             self._live.stop()
 
-    # What the threads found.
+    # Messages of the threads.
 
     def on_snapshot_taken(self, message: SnapshotTaken) -> None:
         before, state = self.state.snapshot, self.state
-        state.take(message.snapshot)
+        state.update(message.snapshot)
         self._steps.repaint()
         if self._reader is None:
-            # What comes next takes the interpreter's time: not before the list is on the screen.
+            # The other parts take the interpreter's time, so they wait until the list is on the screen.
             self.call_after_refresh(self.set_timer, PAINTED_S, self._complete)
         else:
             self._log.refresh_logs()
@@ -143,15 +148,7 @@ class MainScreen(JumpingScreen):
         self._repaint()
 
     def on_samples_taken(self, message: SamplesTaken) -> None:
-        state = self.state
-        if message.source == "live":
-            if message.restart:
-                state.live = TelemetryHistory()
-            state.live.extend(message.samples)
-        elif message.source == state.recorded_of:
-            if message.restart:
-                state.recorded = TelemetryHistory()
-            state.recorded.extend(message.samples)
+        self.state.add_samples(message.source, message.samples, restart=message.restart)
         if self.shown == "telemetry":
             self.panes["telemetry"].repaint()
         self._header.repaint()
@@ -167,9 +164,7 @@ class MainScreen(JumpingScreen):
         self._log.show_growth(message)
 
     def _tick(self) -> None:
-        """Ages and the clock go on by themselves; a thread that hangs in the disk is told here."""
-        import time
-
+        """Update ages and the clock, and report a disk that does not answer."""
         silent = time.monotonic() - self._watcher.last_snapshot_s
         limit = 3 * self.state.settings.interval + 3
         self.state.files_problem = f"files: no answer for {silent:.0f} s" if silent > limit else None
@@ -182,10 +177,13 @@ class MainScreen(JumpingScreen):
             widget.repaint()
 
     def _send_selection(self) -> None:
-        self._watcher.selection(self.state.selection, self.state.recorded_file())
+        self._watcher.select(self.state.selection, self.state.recorded_file())
+
+    def selection_changed(self) -> None:
+        self._send_selection()
+        self._repaint()
 
     def refresh_now(self) -> None:
-        """Look at the files now."""
         self._watcher.refresh_now()
         if self._live is not None:
             self._live.refresh_now()
@@ -194,14 +192,13 @@ class MainScreen(JumpingScreen):
 
     @property
     def pane(self) -> str:
-        """Where the operator is: `list`, or a pane's name."""
         return "list" if self._steps.has_focus else self.shown
 
     def on_resize(self, event: events.Resize) -> None:
         self._arrange()
 
     def _arrange(self) -> None:
-        """Show list and pane side by side where there is room, else the one that has the focus."""
+        """Show list and pane side by side if there is room, else only the one with the focus."""
         both = self.size.width >= SPLIT_COLUMNS and not self.zoomed
         on_list = self._steps.has_focus or self.focused is None
         self.query_one("#left").display = both or on_list
@@ -210,7 +207,7 @@ class MainScreen(JumpingScreen):
 
     def on_descendant_focus(self) -> None:
         if self.focused is not self._steps and self.focused not in self.panes.values():
-            return  # the prompt: what is shown stays
+            return  # the prompt: the layout stays
         self._arrange()
         self._keys.pane = self.pane
         self._repaint()
@@ -221,8 +218,7 @@ class MainScreen(JumpingScreen):
         self.panes["run"].top = 0
         if self._reader is not None:
             self._log.refresh_logs()
-        self._send_selection()
-        self._repaint()
+        self.selection_changed()
 
     def on_scroll_pane_opened(self, message: ScrollPane.Opened) -> None:
         if message.pane is self._steps:
@@ -232,7 +228,7 @@ class MainScreen(JumpingScreen):
         if message.name in PANES:
             self._go(message.name)
             return
-        key = next((key for key in self.styled_app.keymap.all() if key.id == message.name), None)
+        key = next((key for key in self.themed_app.keymap.all() if key.id == message.name), None)
         if key is not None:
             self.call_later(self.run_action, key.action)
 
@@ -274,7 +270,7 @@ class MainScreen(JumpingScreen):
         self._arrange()
 
     def action_back(self) -> None:
-        """One step back: search, filter, zoom, pane."""
+        """Leave the search, the zoom, the pane, the filter or the marks: the first of them that applies."""
         state = self.state
         if self.pane == "log" and self._log.needle:
             self._log.forget_search()
@@ -287,14 +283,14 @@ class MainScreen(JumpingScreen):
             self._focus_list()
         elif state.filter:
             state.filter = ""
-            self._steps.filtered()
+            self._steps.filter_changed()
             self._title.repaint()
         elif state.marks:
             state.marks.clear()
             self._repaint()
 
     def action_other(self, step: int) -> None:
-        """What `[` and `]` mean in this pane: another log, document, source, run."""
+        """`[` and `]`: another log, document, telemetry source or run, depending on the pane."""
         state = self.state
         if self.pane == "log":
             self._log.other(step)
@@ -305,15 +301,46 @@ class MainScreen(JumpingScreen):
         elif self.pane == "telemetry" and state.timeline is not None:
             self.toast("This is the recording that plays.")
         elif self.pane == "telemetry":
-            recorded = state.run is not None and state.run.telemetry_bytes > 0
-            state.recorded_of = state.run.id if recorded and state.run and state.recorded_of is None else None
-            state.recorded = TelemetryHistory()
-            if not recorded:
-                self.toast("The run that is shown has no telemetry on record: this is the live hardware.")
+            if not state.toggle_recorded():
+                self.toast("The run that is shown has no recorded telemetry: this is the live hardware.")
         elif state.detail is not None and state.detail.runs:
-            # `[` goes to older runs, `]` to newer ones, as time goes from left to right.
+            # `[` goes to older runs and `]` to newer ones, as on a time axis.
             state.back = max(0, min(state.back - step, state.detail.runs - 1))
-        self._send_selection()
+        self.selection_changed()
+
+    def action_mark(self) -> None:
+        if self.state.timeline is not None:
+            self.action_replay_pause()  # a replay starts nothing, so there is nothing to mark
+        elif self.pane == "list" and self.state.key is not None:
+            self.state.marks ^= {self.state.key}
+            self._steps.action_move(1)
+            self._repaint()
+
+    def action_jump(self) -> None:
+        """Give each visible step a letter; the next key goes to a step or to a pane."""
+        from llmval_tui.tui.widgets.jump_bar import JumpBar, assign_letters
+
+        if self.state.jump is None:
+            visible = self._steps.visible_targets() if self.query_one("#left").display else []
+            self.state.jump = assign_letters(visible)
+            self._focus_before_jump = self.focused
+            self._keys.display = False
+            self.mount(JumpBar(), after=self._keys)
+            self._repaint()
+
+    def on_jump_bar_chosen(self, message: "JumpBar.Chosen") -> None:
+        letters, self.state.jump = self.state.jump, None
+        if letters is None:
+            return  # answered already: the bar lost the focus when it was removed
+        self.query("#jump").remove()
+        self._keys.display = True
+        (self._focus_before_jump or self._steps).focus()
+        key = message.key or ""
+        if key in letters:
+            self._steps.choose(letters[key])
+            self._focus_list()
+        elif key.isdecimal() and 1 <= int(key) <= len(PANES):
+            self._go(PANES[int(key) - 1])
         self._repaint()
 
     # Searching.
@@ -329,11 +356,11 @@ class MainScreen(JumpingScreen):
     def on_prompt_typed(self, message: "Prompt.Typed") -> None:
         if message.pane == "list":
             self.state.filter = message.text
-            self._steps.filtered()
+            self._steps.filter_changed()
             self._title.repaint()
 
     def on_prompt_ended(self, message: "Prompt.Ended") -> None:
-        """The prompt is gone: back to where it was asked for, and search."""
+        """The prompt is closed: give the focus back to its pane, and search."""
         (self._steps if message.pane == "list" else self.panes[message.pane]).focus()
         if message.text is None:
             return
@@ -345,12 +372,22 @@ class MainScreen(JumpingScreen):
             if message.text and not self._document.find(1):
                 self.toast(f"“{message.text}” is not in this document.", "warning")
         else:
-            self._steps.filtered()
+            self._steps.filter_changed()
+
+    @property
+    def _searchable(self) -> "LogPane | DocumentPane | None":
+        """The pane with the focus, if its text can be searched and shifted."""
+        return self._log if self.pane == "log" else self._document if self.pane == "document" else None
 
     def action_find_next(self, direction: int) -> None:
-        pane = self._log if self.pane == "log" else self._document if self.pane == "document" else None
+        pane = self._searchable
         if pane is not None and pane.needle and not pane.find(direction):
             self.toast(f"“{pane.needle}” is not found.", "warning")
+
+    def action_shift(self, direction: int) -> None:
+        pane = self._searchable
+        if pane is not None:
+            pane.shift(16 * direction)
 
     def action_follow(self) -> None:
         if self.pane == "log":
@@ -359,22 +396,3 @@ class MainScreen(JumpingScreen):
     def action_merged(self) -> None:
         if self.pane == "log":
             self._log.toggle_merged()
-
-    def action_shift(self, direction: int) -> None:
-        pane = self._log if self.pane == "log" else self._document if self.pane == "document" else None
-        if pane is not None:
-            pane.shift(16 * direction)
-
-    def action_mark(self) -> None:
-        if self.state.timeline is not None:
-            self.action_replay_pause()  # in a replay nothing is started, so nothing is marked
-        if self.pane != "list" or self.state.key is None or self.state.timeline is not None:
-            return
-        self.state.marks ^= {self.state.key}
-        self._steps.action_move(1)
-        self._repaint()
-
-    def changed(self) -> None:
-        """Ask for another picture, and repaint."""
-        self._send_selection()
-        self._repaint()

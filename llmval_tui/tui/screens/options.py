@@ -1,4 +1,4 @@
-"""The options that a plan takes from here: preset and adaptation."""
+"""The options of the next plan: preset and adaptation."""
 
 from textual import events
 
@@ -8,7 +8,7 @@ from llmval_tui.tui.widgets.text_rows import paragraph
 
 
 class OptionsDialog(Dialog):
-    """`s` turns the smoke preset, `a` the adaptation; `preset` and `adapt` hold what was set."""
+    """`s` toggles the smoke preset, `a` the adaptation; the result is in `preset` and `adapt`."""
 
     def __init__(self, preset: str | None, adapt: bool) -> None:
         self.preset = preset
@@ -34,7 +34,7 @@ class OptionsDialog(Dialog):
                 "a",
                 "adapt",
                 self.adapt,
-                "Use fewer GPUs than the item says where the node has fewer; recorded as a deviation.",
+                "Use fewer GPUs than the item says if the node has fewer; recorded as a deviation.",
             ),
         ]
 

@@ -1,7 +1,7 @@
-"""The palette: every action by name, and the themes, one row each with its key.
+"""The palette: every action and theme by name, one row each with its key.
 
-Not Textual's own: that one gathers its rows in the background, so that Enter behind quickly typed words meets the list
-of what was typed before, and its first sign is an emoji, whose width terminals disagree about.
+Textual's own palette is not used. It collects its rows in the background, so Enter after quickly typed words may choose
+from the rows of an earlier text. It also begins with an emoji, whose width differs between terminals.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,18 +21,18 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 @dataclass(frozen=True, slots=True)
 class PaletteEntry:
-    """One row: what it does, its key, the action, and the panes where it does something (none: everywhere)."""
+    """One row: text, key, action, and the panes where the action works (none: everywhere)."""
 
     text: str
-    shown: str
+    display: str
     action: str
-    where: tuple[str, ...] = ()
+    panes: tuple[str, ...] = ()
 
 
 def palette_entries(keys: Iterable[Key], readonly: bool, themes: Iterable[str]) -> list[PaletteEntry]:
-    """Everything the palette offers: what the keys do, then the themes."""
+    """All entries: the actions of the keys, then the themes."""
     found = [
-        PaletteEntry(key.help, key.shown if key.keys else "", key.action, key.where)
+        PaletteEntry(key.help, key.display if key.keys else "", key.action, key.panes)
         for key in keys
         if key.id not in ("palette", "back") and not (key.changes and readonly)
     ]
@@ -73,21 +73,21 @@ class EntryList(ScrollPane):
             return [row((" no action has these words", "warn"))]
         rows = []
         for index, entry in enumerate(self.found):
-            there = not entry.where or self.pane in entry.where
-            elsewhere = "" if there else f" in {pane_names(entry.where)}"
+            works = not entry.panes or self.pane in entry.panes
+            elsewhere = "" if works else f" in {pane_names(entry.panes)}"
             sign = self.glyphs.cursor if index == self.cursor else " "
-            shown = fit(self.glyphs.key(entry.shown), 10, self.glyphs.ellipsis)
+            shown = fit(self.glyphs.key(entry.display), 10, self.glyphs.ellipsis)
             text = fit(self.glyphs.key(entry.text), max(8, width - 12 - len(elsewhere)), self.glyphs.ellipsis)
-            role = "text" if there else "muted"
+            role = "text" if works else "muted"
             rows.append(row((sign, "accent"), (shown, "key"), (text, role), (elsewhere, "muted"), target=entry.action))
         return rows
 
-    def _marked(self, index: int, shown: Row) -> Row:
+    def _highlighted(self, index: int, shown: Row) -> Row:
         return Row(shown.spans, "cursor" if index == self.cursor else "screen", shown.target)
 
 
 class Palette(BoxScreen[PaletteEntry | None]):
-    """Words find actions, Enter gives the one under the cursor, Esc none."""
+    """Typed words filter the actions, Enter gives the one under the cursor, Esc none."""
 
     def __init__(self, offered: Sequence[PaletteEntry], pane: str) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Palette(BoxScreen[PaletteEntry | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
-            yield DialogTitle("Every action: words find it, Enter does it")
+            yield DialogTitle("Every action: type words to find it, Enter runs it")
             yield Input(placeholder="part of its name", id="entry", compact=True)
             yield self._offered
 
@@ -103,7 +103,7 @@ class Palette(BoxScreen[PaletteEntry | None]):
         self.query_one(Input).focus()
 
     def fit_height(self, width: int) -> None:
-        # As high as all palette_entries need, so that the box stays where it is while words are typed.
+        # High enough for all entries, so that the box does not move while words are typed.
         self._offered.styles.height = max(1, min(len(self._offered.offered), self.size.height - 6))
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -111,7 +111,7 @@ class Palette(BoxScreen[PaletteEntry | None]):
         self._offered.show(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        # What stands in the input counts, not the list: its message may still be on the way.
+        # The text of the input decides, because the list may not have received the last change yet.
         event.stop()
         found = matching_entries(self._offered.offered, event.value)
         if found == self._offered.found:

@@ -1,15 +1,15 @@
-"""A dialog that asks for one line of text: the note of a tick, the link of a report."""
+"""A dialog that asks for one line of text, such as the note of a tick."""
 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from llmval_tui.tui.screens.dialog import Body, BoxScreen, Build, DialogTitle
+from llmval_tui.tui.screens.dialog import BoxScreen, Build, DialogBody, DialogTitle
 
 
 class TextDialog(BoxScreen[str | None]):
-    """Shows rows and an input; Enter gives the text, Esc gives None. An empty text is not taken."""
+    """Shows rows and an input; Enter gives the text, Esc gives None. An empty text is not accepted."""
 
     def __init__(self, title: str, build: Build, hint: str) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class TextDialog(BoxScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
             yield DialogTitle(self._title)
-            yield Body(self._build)
+            yield DialogBody(self._build)
             yield Input(placeholder=self._hint, id="entry", compact=True)
 
     def on_mount(self) -> None:
@@ -28,10 +28,10 @@ class TextDialog(BoxScreen[str | None]):
 
     def fit_height(self, width: int) -> None:
         rows = len(self._build(width - 5))
-        self.query_one(Body).styles.height = max(1, min(rows, self.size.height - 7))
+        self.query_one(DialogBody).styles.height = max(1, min(rows, self.size.height - 7))
 
     def on_key(self, event: events.Key) -> None:
-        body = self.query_one(Body)
+        body = self.query_one(DialogBody)
         if event.key == "escape":
             self.dismiss(None)
         elif event.key in ("down", "up"):
@@ -46,6 +46,6 @@ class TextDialog(BoxScreen[str | None]):
         if text := event.value.strip():
             self.dismiss(text)
         else:
-            title = self.query_one(DialogTitle)  # a message in the corner would wait for the dialog's end
+            title = self.query_one(DialogTitle)  # a toast would wait until the dialog closes
             title.text = f"{self._title}: write something, or leave with Esc"
             title.repaint()

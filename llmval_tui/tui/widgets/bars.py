@@ -1,4 +1,4 @@
-"""The one-row widgets: header, the title over the list, the tabs, the keys at the bottom."""
+"""The widgets of one row: header, title of the list, tabs, keys at the bottom."""
 
 import platform
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class Bar(RowWidget):
-    """One row; a click on a span that has a name sends it."""
+    """One row; a click on a part with a name posts that name."""
 
     class Pressed(Message):
         """A named part of a bar was clicked."""
@@ -37,8 +37,8 @@ class Bar(RowWidget):
         self.state = state
         self._parts: list[tuple[int, int, str]] = []
 
-    def named(self, parts: Sequence[tuple[str, str, str | None]], background: str = "bar") -> Row:
-        """A row of parts `(text, role, name)`; those with a name can be clicked."""
+    def clickable_row(self, parts: Sequence[tuple[str, str, str | None]], background: str = "bar") -> Row:
+        """A row of parts `(text, role, name)`; parts with a name can be clicked."""
         self._parts = []
         column = 0
         for text, _role, name in parts:
@@ -56,7 +56,7 @@ class Bar(RowWidget):
 
 
 class Header(Bar):
-    """Host, driver, GPUs, what is at work, how old the newest sample is, the time."""
+    """Host, driver, GPUs, running work, age of the newest sample, time."""
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         right = self._right()
@@ -102,7 +102,7 @@ class Header(Bar):
         return [(text + "  ", "busy")] if cell_len(text) + 2 <= room else []
 
     def _replay(self) -> list[Span]:
-        """How far the recording is, and how fast it plays."""
+        """The position and the speed of the replay."""
         timeline = self.state.timeline
         if timeline is None:
             return []
@@ -135,7 +135,7 @@ class Header(Bar):
 
 
 def clock(seconds: float) -> str:
-    """A span as players show it: `3:05`, `2:03:05`."""
+    """A duration as media players show it: `3:05`, `2:03:05`."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
@@ -143,7 +143,7 @@ def clock(seconds: float) -> str:
 
 @cache
 def driver_version() -> str | None:
-    """The NVIDIA kernel driver's version; None where there is none."""
+    """The version of the NVIDIA kernel driver; None without a driver."""
     try:
         words = DRIVER.read_text().split("\n", 1)[0].split()
     except OSError:
@@ -152,7 +152,7 @@ def driver_version() -> str | None:
 
 
 class ListTitle(Bar):
-    """Over the list; lit up where the list has the focus."""
+    """The title of the list; highlighted if the list has the focus."""
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         focused = bool(self.screen.focused and self.screen.focused.id == "steps")
@@ -160,7 +160,7 @@ class ListTitle(Bar):
 
 
 class TabBar(Bar):
-    """The panes by number; the one that is shown stands out, more so when it has the focus."""
+    """The panes by number; the shown one is highlighted, and more so if it has the focus."""
 
     active = "run"
 
@@ -176,11 +176,11 @@ class TabBar(Bar):
                 parts.append((f"{left}{number} {title}{right}", "accent" if focused else "title", name))
             else:
                 parts.append((f" {number} {title} ", "muted", name))
-        return [self.named(parts)]
+        return [self.clickable_row(parts)]
 
 
 class KeyBar(Bar):
-    """The keys that matter in the pane that has the focus; grey ones need more than read-only mode."""
+    """The most useful keys of the pane with the focus; read-only mode disables the grey ones."""
 
     pane = "list"
 
@@ -188,9 +188,10 @@ class KeyBar(Bar):
         parts: list[tuple[str, str, str | None]] = [(" ", "text", None)]
         room = width - 1
         shown = sorted(
-            (key for key in self.styled_app.keymap.keys_for(self.pane) if key.foot < 9), key=lambda key: key.foot
+            (key for key in self.themed_app.keymap.keys_for(self.pane) if key.footer < 9),
+            key=lambda key: key.footer,
         )
-        # Help and quit are always there; the others as far as they fit.
+        # Help and quit are always shown, the others if they fit.
         last = [key for key in shown if key.id in ("help", "quit")]
         room -= sum(self._length(key) for key in last)
         for key in [key for key in shown if key not in last]:
@@ -199,12 +200,15 @@ class KeyBar(Bar):
                 parts += self._part(key)
         for key in last:
             parts += self._part(key)
-        return [self.named(parts)]
+        return [self.clickable_row(parts)]
 
     @staticmethod
     def _length(key: Key) -> int:
-        return cell_len(key.shown) + cell_len(key.label) + 3
+        return cell_len(key.display) + cell_len(key.label) + 3
 
     def _part(self, key: Key) -> list[tuple[str, str, str | None]]:
         off = key.changes and self.state.settings.readonly
-        return [(key.shown, "track" if off else "key", key.id), (f" {key.label}  ", "track" if off else "text", key.id)]
+        return [
+            (key.display, "track" if off else "key", key.id),
+            (f" {key.label}  ", "track" if off else "text", key.id),
+        ]

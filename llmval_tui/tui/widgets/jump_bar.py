@@ -1,4 +1,4 @@
-"""Jump mode: every step in sight has a letter, every pane its digit, and the next key goes there."""
+"""Jump mode: every visible step has a letter, every pane its digit, and the next key goes there."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.keys import PANES
 from llmval_tui.tui.widgets.row_widget import RowWidget
 
-# The home row first; then what is near it.
+# The home row first, then the keys near it.
 LETTERS = "asdfghjklqwertyuiopzxcvbnmASDFGHJKLQWERTYUIOPZXCVBNM"
 
 
 class JumpBar(RowWidget, can_focus=True):
-    """Takes the place of the keys at the bottom and waits for one key."""
+    """Replaces the keys at the bottom and waits for one key."""
 
     class Chosen(Message):
-        """A key was pressed; None: leave things as they are."""
+        """A key was pressed; None: do not jump."""
 
         def __init__(self, key: str | None) -> None:
             super().__init__()
@@ -46,5 +46,5 @@ class JumpBar(RowWidget, can_focus=True):
 
 
 def assign_letters(targets: Sequence[str]) -> dict[str, str]:
-    """A letter for each target, as far as letters go."""
+    """The target of each letter; targets beyond the last letter get none."""
     return dict(zip(LETTERS, targets, strict=False))

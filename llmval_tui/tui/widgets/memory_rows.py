@@ -1,4 +1,4 @@
-"""The memory of each GPU as a stacked bar: parts differ by their fill as well as by colour, and the legend has GiB."""
+"""The memory of each GPU as a stacked bar: parts differ in fill and colour, and the legend has their GiB."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Part:
     role: str
 
 
-# From left to right. Fills grow lighter to the right, and no two that can be neighbours are alike.
+# From left to right. Fills become lighter to the right, and neighbours differ.
 PARTS = (
     Part("memory_weights_bytes", "weights", "█", "#", "chart"),
     Part("memory_kv_bytes", "KV cache", "▓", "=", "chart2"),
@@ -35,31 +35,31 @@ Memory = Mapping[str, float | None]
 
 
 def memory_rows(memory: Sequence[tuple[int, Memory]], width: int, glyphs: Glyphs) -> list[Row]:
-    """A bar for each rank's GPU, and one legend with the figures of the first and the range of the others."""
+    """A bar for each rank's GPU, and one legend with the range over all ranks."""
     if not memory:
         return []
     rows = heading("Memory a GPU", width, glyphs, "one bar, one rank")
     for rank, parts in memory:
-        total = whole(parts)
+        total = total_bytes(parts)
         head, tail = fit(f" rank {rank}", 9), fit(f" {gib(total)} GiB", 12)
         rows.append(row((head, "title"), *bar_spans(parts, width - len(head) - len(tail), glyphs), (tail, "text")))
     return rows + legend_rows(memory, width, glyphs)
 
 
-def whole(parts: Memory) -> float:
-    """The GPU's memory in bytes: as told, else the sum of what is known."""
+def total_bytes(parts: Memory) -> float:
+    """The GPU's memory in bytes as reported, else the sum of the known parts."""
     known = sum(value for part in PARTS if (value := parts.get(part.metric)) is not None)
     return max(parts.get(TOTAL) or 0.0, known)
 
 
 def bar_spans(parts: Memory, width: int, glyphs: Glyphs) -> list[Span]:
-    """The bar in `width` cells; a part that is there has a cell at least, however small it is."""
-    total = whole(parts)
+    """The bar in `width` cells; every part has at least one cell."""
+    total = total_bytes(parts)
     shown = [(part, value) for part in PARTS if (value := parts.get(part.metric))]
     if total <= 0 or width < len(shown):
         return [(" " * max(0, width), "text")]
     cells = [max(1, int(value / total * width)) for _, value in shown]
-    # What rounding left goes to the largest remainders; what single cells took too much is given by the longest.
+    # Cells left over by rounding go to the largest remainders; the longest parts give cells to the smallest ones.
     remainders = sorted(range(len(shown)), key=lambda i: -(shown[i][1] / total * width % 1))
     covered = sum(value for _, value in shown) / total
     wanted = min(width, round(covered * width)) if covered < 1 else width
@@ -76,7 +76,7 @@ def bar_spans(parts: Memory, width: int, glyphs: Glyphs) -> list[Span]:
 
 
 def legend_rows(memory: Sequence[tuple[int, Memory]], width: int, glyphs: Glyphs) -> list[Row]:
-    """Each part's fill, name and GiB, as many beside each other as fit."""
+    """Each part's fill, name and GiB, as many in a row as fit."""
     rows: list[Row] = []
     spans: list[Span] = []
     used = 0
@@ -85,7 +85,7 @@ def legend_rows(memory: Sequence[tuple[int, Memory]], width: int, glyphs: Glyphs
         if not values:
             continue
         fill = (part.ascii if glyphs.ascii else part.unicode) * 2
-        text = f" {part.label} {amount(values)}   "
+        text = f" {part.label} {gib_range(values)}   "
         if used and used + 3 + cell_len(text) > width:
             rows.append(row(*spans))
             spans, used = [], 0
@@ -94,8 +94,8 @@ def legend_rows(memory: Sequence[tuple[int, Memory]], width: int, glyphs: Glyphs
     return [*rows, row(*spans)] if spans else rows
 
 
-def amount(values: Sequence[float | None]) -> str:
-    """GiB of one GPU, or from the least to the most of several."""
+def gib_range(values: Sequence[float | None]) -> str:
+    """The GiB of one GPU, or the range over several."""
     known = [value for value in values if value is not None]
     if not known:
         return NOT_AVAILABLE

@@ -1,4 +1,4 @@
-"""The line at the bottom into which a filter or a search is typed."""
+"""The line at the bottom for a filter or a search."""
 
 from textual import events
 from textual.message import Message
@@ -8,10 +8,10 @@ HINTS = {"list": "filter the steps", "log": "search the log", "document": "searc
 
 
 class Prompt(Input):
-    """One line; Enter ends it with its text, Esc with None; every change is told."""
+    """One line of input; posts every change, and at the end the text (Enter) or None (Esc)."""
 
     class Typed(Message):
-        """The text is another."""
+        """The text has changed."""
 
         def __init__(self, pane: str, text: str) -> None:
             super().__init__()
@@ -46,7 +46,7 @@ class Prompt(Input):
         if event.key == "escape":
             event.stop()
             event.prevent_default()
-            self.screen.post_message(self.Typed(self.pane, self.before))  # what was typed here is cancelled
+            self.screen.post_message(self.Typed(self.pane, self.before))  # cancel the changes
             await self._end(None)
 
     async def on_blur(self) -> None:
@@ -54,7 +54,7 @@ class Prompt(Input):
             await self.remove()
 
     async def _end(self, text: str | None) -> None:
-        # Told to the parent, for this widget is gone before the message is read.
+        # Posted to the screen, because this widget is removed before the message is handled.
         if self.parent is not None:
             self.screen.post_message(self.Ended(self.pane, text))
         await self.remove()

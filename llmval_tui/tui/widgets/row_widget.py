@@ -1,8 +1,7 @@
 """Widgets that draw rows of text themselves and repaint only the columns that changed.
 
-Textual repaints a whole widget where anything in it changes. Over SSH that is what makes a dashboard heavy, so the
-widgets here compare each row with what the terminal already shows and refresh only the runs of cells that differ.
-Text reaches the screen as plain segments: nothing in it is ever read as markup.
+Textual repaints a whole widget if anything in it changes, which is expensive over SSH. These widgets compare each row
+with the last drawing and refresh only the runs of cells that differ. Text is drawn as plain segments, never as markup.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,23 +16,23 @@ from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.drawing.rows import Row, fit_rows
 from llmval_tui.tui.drawing.theme_styles import StyledTheme
-from llmval_tui.tui.themed_app import StyledApp
+from llmval_tui.tui.themed_app import ThemedApp
 
 # Two changed runs nearer than this are sent as one: moving the cursor costs as many bytes.
 NEAR = 8
 
 
 class RowWidget(Widget):
-    """A widget that draws `rows()`; call `repaint()` when something that they show has changed."""
+    """A widget that draws `rows()`; call `repaint()` when their contents may have changed."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.drawn_rows: list[Row] = []  # as last drawn, as many as the widget is high
         self._shown_width = 0
-        self._strips: list[Strip | None] = []  # of the rows that are shown, as far as they were asked for
+        self._strips: list[Strip | None] = []  # of `drawn_rows`, as far as they have been rendered
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
-        """What is to be seen now, at most `height` rows."""
+        """The current rows, at most `height`."""
         raise NotImplementedError
 
     def plain_text(self) -> str:
@@ -41,23 +40,23 @@ class RowWidget(Widget):
         return "\n".join(row.plain for row in self.drawn_rows)
 
     @property
-    def styled_app(self) -> StyledApp:
-        return cast(StyledApp, self.app)
+    def themed_app(self) -> ThemedApp:
+        return cast(ThemedApp, self.app)
 
     @property
     def styled_theme(self) -> StyledTheme:
-        return self.styled_app.styled_theme
+        return self.themed_app.styled_theme
 
     @property
     def glyphs(self) -> Glyphs:
-        return self.styled_app.glyphs
+        return self.themed_app.glyphs
 
     def repaint(self) -> None:
-        """Draw again what differs from the last drawing."""
+        """Draw the cells that differ from the last drawing."""
         if not self.is_mounted or not self.size.area:
             return
         width = self.size.width
-        if not self._fits():
+        if not self._is_current():
             self._rebuild()
             self.refresh()
             return
@@ -76,8 +75,8 @@ class RowWidget(Widget):
         if regions:
             self.refresh(*regions)
 
-    def _fits(self) -> bool:
-        """Whether the rows that were drawn last are for the size that the widget has now."""
+    def _is_current(self) -> bool:
+        """Whether the last drawing has the widget's current size."""
         return (self._shown_width, len(self.drawn_rows)) == self.size
 
     def _rebuild(self) -> None:
@@ -85,17 +84,17 @@ class RowWidget(Widget):
         self._strips = [None] * len(self.drawn_rows)
 
     def _build_rows(self) -> list[Row]:
-        """The rows for the size that the widget has, as many as it is high."""
+        """The rows for the widget's current size, exactly as many as it is high."""
         width, height = self.size
         return fit_rows(self.rows(width, height), height, self.glyphs.ascii)
 
     def repaint_all(self) -> None:
-        """Draw everything again: another theme, another size."""
+        """Draw everything again, for example in another theme."""
         self.drawn_rows = []
         self.repaint()
 
     def on_resize(self) -> None:
-        self.repaint()  # which draws everything where the size is another one
+        self.repaint()  # draws everything if the size has changed
 
     def on_show(self) -> None:
         self.repaint()
@@ -109,27 +108,27 @@ class RowWidget(Widget):
         return strip
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """The rows of a region, made once each.
+        """The rows of a region, each rendered once.
 
-        Textual would style, filter and cache each row again for borders, paddings and opacity that these widgets do
-        not have: half the cost of showing another pane.
+        Textual would style, filter and cache each row again for borders, padding and opacity, which these widgets do
+        not have. That is half the cost of showing another pane.
         """
-        if not self._fits():
-            self._rebuild()  # Textual draws a new size before it tells of it: else that picture would be an empty one
+        if not self._is_current():
+            self._rebuild()  # Textual draws a new size before `on_resize`, which would give an empty picture
         whole = crop.x == 0 and crop.width == self.size.width
         strips = [self.render_line(y) for y in crop.line_range]
         return strips if whole else [strip.crop(crop.x, crop.right) for strip in strips]
 
 
 def to_strip(shown: Row, width: int, styled_theme: StyledTheme) -> Strip:
-    """The row as Textual wants it, exactly `width` cells wide."""
+    """The row as a strip of exactly `width` cells."""
     segments = [Segment(text, styled_theme.style(role, shown.background)) for text, role in shown.spans]
     return Strip(segments).adjust_cell_length(width, styled_theme.style("text", shown.background))
 
 
 def changed_columns(old: Row, new: Row, width: int) -> Iterable[tuple[int, int]]:
-    """The runs of columns, `(start, end)`, in which two rows differ; the whole row where it has wide characters."""
-    if old.background != new.background or not (_narrow(old) and _narrow(new)):
+    """The runs of columns `(start, end)` in which two rows differ; the whole row if it has wide characters."""
+    if old.background != new.background or not (_single_width(old) and _single_width(new)):
         return [(0, width)]
     first, second = _cells(old, width), _cells(new, width)
     runs: list[tuple[int, int]] = []
@@ -143,7 +142,7 @@ def changed_columns(old: Row, new: Row, width: int) -> Iterable[tuple[int, int]]
     return runs
 
 
-def _narrow(shown: Row) -> bool:
+def _single_width(shown: Row) -> bool:
     """Whether each character is one cell wide, so that columns can be counted as characters."""
     plain = shown.plain
     return plain.isascii() or (cell_len(plain) == len(plain) and "\u200d" not in plain)

@@ -1,4 +1,4 @@
-"""A pane of rows longer than the screen: scrolled by keys and wheel, with or without a cursor."""
+"""A pane of rows that scrolls by keys and wheel, with or without a cursor."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -10,19 +10,20 @@ from textual.message import Message
 from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.drawing.viewport import highlight, nearest_target, scroll_to_cursor, visible_rows
 from llmval_tui.tui.keys import SCROLL_KEYS, bindings
+from llmval_tui.tui.textual_private import bindings_of
 from llmval_tui.tui.widgets.row_widget import RowWidget
 
 
 class ScrollPane(RowWidget, can_focus=True):
-    """Shows `content()`, which subclasses give; rows beyond the height are reached by scrolling.
+    """Shows the rows of `content()`.
 
-    With `self.cursor` not None one row is selected, and moving moves it; rows without a target are stepped over.
+    If `cursor` is not None, it is the selected row, and moving moves it; rows without a target are skipped.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(SCROLL_KEYS)]
 
     class Chosen(Message):
-        """The cursor came to another row."""
+        """The cursor has moved to another row."""
 
         def __init__(self, pane: "ScrollPane", target: str) -> None:
             super().__init__()
@@ -30,7 +31,7 @@ class ScrollPane(RowWidget, can_focus=True):
             self.target = target
 
     class Opened(Chosen):
-        """A row was opened, by Enter or a second click."""
+        """A row was opened by Enter or a double click."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -39,11 +40,11 @@ class ScrollPane(RowWidget, can_focus=True):
         self.content_rows: Sequence[Row] = ()
 
     def on_mount(self) -> None:
-        self.styled_app.keymap.rebind(self._bindings)
+        self.themed_app.keymap.rebind(bindings_of(self))
 
-    def moves(self, key: str) -> bool:
-        """Whether a key moves here and does nothing else."""
-        return key in self._bindings.key_to_bindings
+    def is_scroll_key(self, key: str) -> bool:
+        """Whether a key only scrolls here."""
+        return key in bindings_of(self).key_to_bindings
 
     def content(self, width: int) -> Sequence[Row]:
         """All rows for this width, without the scroll bar's column."""
@@ -52,13 +53,13 @@ class ScrollPane(RowWidget, can_focus=True):
     def rows(self, width: int, height: int) -> Sequence[Row]:
         self.content_rows = self.content(width - 1)
         self.top, self.cursor = scroll_to_cursor(self.content_rows, self.top, self.cursor, height)
-        return visible_rows(self.content_rows, self.top, width, height, self._marked, self.glyphs.ascii)
+        return visible_rows(self.content_rows, self.top, width, height, self._highlighted, self.glyphs.ascii)
 
-    def _marked(self, index: int, shown: Row) -> Row:
+    def _highlighted(self, index: int, shown: Row) -> Row:
         return highlight(shown, self.has_focus) if index == self.cursor else shown
 
     def choose(self, target: str) -> bool:
-        """Put the cursor on the row with this target; False where there is none."""
+        """Put the cursor on the row with this target; False if there is none."""
         for index, shown in enumerate(self.content_rows):
             if shown.target == target:
                 self._set_cursor(index)
@@ -86,7 +87,7 @@ class ScrollPane(RowWidget, can_focus=True):
         elif self.content_rows:
             wanted = max(0, min(self.cursor + rows, len(self.content_rows) - 1))
             found = nearest_target(self.content_rows, wanted, rows)
-            # At either end, what lies beyond the last row that can be chosen is scrolled into view.
+            # At either end, also show the rows without a target beyond the last row with one.
             if found == self.cursor:
                 self.top = 0 if rows < 0 and found < self.size.height else self.top
             self._set_cursor(found)

@@ -1,8 +1,8 @@
-"""Strip charts and bars as text: a fixed range, two samples a cell, so that one new sample changes little.
+"""Sparklines and bars as text, with a fixed range and two samples per cell, so that a new sample changes few cells.
 
-A strip shows the newest value at its right end. Samples are paired by their number since the start, not by their place
-on the screen, so that a cell once drawn keeps its picture and the strip moves only with every second sample. In blocks
-a cell shows the higher of its two samples in eighths; in braille both side by side in quarters.
+The newest value is at the right end. Samples are paired by their number since the start and not by their position on
+the screen, so that a drawn cell does not change, and the sparkline moves only with every second sample. In blocks, a
+cell shows the higher of its two samples in eighths; in braille, both side by side in quarters.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ _RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
 
 
 def level(value: float, top: float, steps: int) -> int:
-    """The value as a step from 0 to `steps`; anything above zero is at least 1, for zero must look different."""
+    """The value as a step from 0 to `steps`; above zero it is at least 1, because zero must look different."""
     if top <= 0 or value <= 0:
         return 0
     return max(1, min(steps, round(value / top * steps)))
 
 
-def strip(values: Sequence[float | None], top: float, width: int, glyphs: Glyphs, first: int = 0) -> str:
+def sparkline(values: Sequence[float | None], top: float, width: int, glyphs: Glyphs, first: int = 0) -> str:
     """One row of chart, `width` cells.
 
     Args:
-        values: the samples, oldest first; None where there was none, which is drawn as a gap.
+        values: the samples, oldest first; None is drawn as a gap.
         top: the value at the upper end of the range; the lower end is 0.
         first: the number of `values[0]` since the start of the series, which fixes the pairs.
     """
@@ -49,7 +49,7 @@ def _braille(pair: Sequence[float | None], top: float, glyphs: Glyphs) -> str:
     if not seen:
         return glyphs.gap
     if max(seen) <= 0:
-        return glyphs.ramp[0]  # measured, and nothing
+        return glyphs.ramp[0]  # a measured zero
     dots = 0
     for value, column in zip(pair, (_LEFT, _RIGHT), strict=True):
         if value is not None:
@@ -57,24 +57,24 @@ def _braille(pair: Sequence[float | None], top: float, glyphs: Glyphs) -> str:
     return chr(0x2800 + dots)
 
 
-def tall(
+def tall_sparkline(
     values: Sequence[float | None], top: float, width: int, height: int, glyphs: Glyphs, first: int = 0
 ) -> list[str]:
-    """A chart of several rows, the upper row first; the range is shared out evenly."""
+    """A chart of `height` rows, the top one first; each row has an equal part of the range."""
     if height <= 1:
-        return [strip(values, top, width, glyphs, first)]
+        return [sparkline(values, top, width, glyphs, first)]
     share = top / height
     found = []
     for number in range(height - 1, -1, -1):
         floor = number * share
-        # Above the lowest row nothing is drawn where the value ends below: there the space says so.
+        # Above the lowest row, nothing is drawn if the value ends below.
         part = [None if v is None or (number and v <= floor) else min(share, max(0.0, v - floor)) for v in values]
-        found.append(strip(part, share, width, glyphs, first))
+        found.append(sparkline(part, share, width, glyphs, first))
     return found
 
 
 def bar(fraction: float | None, width: int, glyphs: Glyphs) -> tuple[str, str]:
-    """A bar of `width` cells as its filled and its empty part; no fraction gives an empty one."""
+    """The filled and the empty part of a bar of `width` cells; None gives an empty bar."""
     if fraction is None or width <= 0:
         return "", glyphs.bar_empty * max(0, width)
     cells = min(1.0, max(0.0, fraction)) * width
@@ -88,7 +88,7 @@ def bar(fraction: float | None, width: int, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def nice_top(values: Sequence[float | None], least: float = 1.0) -> float:
-    """The upper end of a range that holds all values: 1, 2 or 5 times a power of ten, so that it rarely changes."""
+    """The upper end of a range with all values: 1, 2 or 5 times a power of ten, so that it rarely changes."""
     peak = max((v for v in values if v is not None), default=0.0)
     wanted = max(peak, least)
     power = 1.0

@@ -1,4 +1,4 @@
-"""The list at the left, whose rows are made in `listing.py`."""
+"""The list of steps; `drawing/step_rows.py` makes its rows."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 
 class StepList(ScrollPane):
-    """The list at the left; its cursor is the chosen step, wherever an edit of the file has moved it."""
+    """The list at the left. Its cursor follows the chosen step when an edit of the file moves it."""
 
     def __init__(self, state: ScreenState) -> None:
         super().__init__(id="steps")
@@ -24,7 +24,7 @@ class StepList(ScrollPane):
         return self._listing.keys.get(self.target or "")
 
     def visible_targets(self) -> list[str]:
-        """The targets of the steps that are on the screen, from above."""
+        """The targets of the visible steps, from the top."""
         rows = self.content_rows[self.top : self.top + self.size.height]
         return [shown.target for shown in rows if shown.target is not None]
 
@@ -36,15 +36,15 @@ class StepList(ScrollPane):
         return self._listing.rows
 
     def _set_cursor(self, index: int) -> None:
-        # At once, not by message: a key pressed right after the move must act on the step that is seen chosen.
+        # At once, not by message: a key pressed right after the move must act on the step under the cursor.
         shown = self.content_rows[index] if 0 <= index < len(self.content_rows) else None
         key = self._listing.keys.get(shown.target or "") if shown is not None else None
         if key is not None and key != self.state.key:
             self.state.key, self.state.back, self.state.document = key, 0, 0
         super()._set_cursor(index)
 
-    def filtered(self) -> None:
-        """The filter is another: what is chosen must be in sight, for keys act on it."""
+    def filter_changed(self) -> None:
+        """Repaint after the filter has changed, and choose a visible step, because keys act on the chosen one."""
         self.repaint()
         if self._listing.row_of(self.state.key) is None and self.cursor is not None:
             self._set_cursor(self.cursor)

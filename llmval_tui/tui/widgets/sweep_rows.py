@@ -1,4 +1,4 @@
-"""The power sweep as a grid: modes down, batches across, for each model; then why cells do not count."""
+"""The power sweep: a grid of modes and batches for each model, then the reasons of invalid cells."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.widgets.sparkline import nice_top
 from llmval_tui.tui.widgets.text_rows import heading, labelled, metric_rows, paragraph, progress_rows
 
-MODE = 12  # cells of a mode's name
-WIDEST = 26  # cells of a grid's cell, where there is room
+MODE = 12  # terminal columns of a mode's name
+WIDEST = 26  # terminal columns of a grid cell, if there is room
 NARROWEST = 15
 PHASES = ("prefill", "decode")
 
 
 def sweep_rows(run: RunSnapshot, sweep: SweepSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
-    """All rows: progress, the cell at work with its power, the grids, the reasons."""
-    # Without the row of the phase, which stands with the cell at work.
+    """All rows: progress, the running cell with its power, the grids, the reasons."""
+    # Without the row of the phase, which is shown with the running cell.
     rows = progress_rows(run, width, glyphs)[1:] if run.alive else []
     if sweep.problem:
         rows += labelled("note", sweep.problem, "warn", width)
@@ -30,19 +30,19 @@ def sweep_rows(run: RunSnapshot, sweep: SweepSnapshot, width: int, glyphs: Glyph
 
 
 def running_rows(sweep: SweepSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
-    """The cell at work: what it does, and the power it draws since it began."""
+    """The running cell: its phase, and its power since it began."""
     if sweep.running is None:
         return labelled("cell", sweep.doing, "busy", width) if sweep.doing else []
     rows = labelled("cell", sweep.running, "title", width) + labelled("doing", sweep.doing, "busy", width)
     if not sweep.power:
-        return [*rows, *labelled("power", "no reading yet (without NVML there is none)", "muted", width)]
+        return [*rows, *labelled("power", "no reading yet (NVML is needed)", "muted", width)]
     seen = [value for value in sweep.power if value is not None]
     trace = MetricSeries("power_w", sweep.power, sweep.power_first, max(seen, default=None))
     return rows + metric_rows(trace, "power", "W", nice_top([trace.peak], 100.0), width, glyphs, 2)
 
 
 def grid_rows(model: str, cells: Sequence[SweepCell], running: str | None, width: int, glyphs: Glyphs) -> list[Row]:
-    """One model: a row of cells for each mode, in as many bands of batches as the width asks for."""
+    """One model: a row of cells for each mode; in a narrow pane the batches are split into several bands."""
     name, note = model_name(model), "prefill / decode"
     rows = heading(name, width, glyphs, note if len(name) + len(note) + 6 <= width else "")
     modes = list(dict.fromkeys(cell.mode for cell in cells))
@@ -63,7 +63,7 @@ def grid_rows(model: str, cells: Sequence[SweepCell], running: str | None, width
             for batch in band:
                 cell = by_place.get((mode, batch))
                 sign = sign_of(cell, running)
-                text = f"{glyphs.sign(sign)} {sign.word}" if cell else "not asked"
+                text = f"{glyphs.sign(sign)} {sign.word}" if cell else "not in the sweep"
                 first.append((fit(text, share), sign.role if cell else "muted"))
                 second.append((fit("  " + figures(cell, best, glyphs), share, glyphs.ellipsis), "text"))
             rows += [row(*first), row(*second)]
@@ -77,18 +77,18 @@ def sign_of(cell: SweepCell | None, running: str | None) -> Sign:
 
 
 def figures(cell: SweepCell | None, best: dict[str, float | None], glyphs: Glyphs) -> str:
-    """Tokens per joule of prefill and decode; tokens per second, with the unit, where there is no energy."""
+    """Tokens per joule of prefill and decode; tokens per second with the unit if energy was not measured."""
     if cell is None or not cell.phases:
         return ""
     parts = [cell.phase(name) for name in PHASES]
     if cell.status == "no_energy":
         return " / ".join(number(part.tokens_per_s) if part else glyphs.dash for part in parts) + " tok/s"
-    told = []
+    texts = []
     for name, part in zip(PHASES, parts, strict=True):
         value = part.tokens_per_joule if part else None
         peak = glyphs.peak if value is not None and value == best[name] else ""
-        told.append(glyphs.dash if part is None else f"{number(value)}{peak}")
-    return " / ".join(told)
+        texts.append(glyphs.dash if part is None else f"{number(value)}{peak}")
+    return " / ".join(texts)
 
 
 def best_of(cells: Sequence[SweepCell], phase: str) -> float | None:
@@ -99,33 +99,33 @@ def best_of(cells: Sequence[SweepCell], phase: str) -> float | None:
 
 def legend_rows(width: int, glyphs: Glyphs) -> list[Row]:
     text = (
-        f"{glyphs.peak} is the best of its model; {NOT_AVAILABLE}: the phase does not count; "
-        "tok/s: no energy was to be had, so only tokens per second"
+        f"{glyphs.peak} is the best of its model; {NOT_AVAILABLE}: the phase is not valid; "
+        "tok/s: energy was not measured, so only tokens per second"
     )
     return [row(), *paragraph(text, "muted", width)]
 
 
 def reason_rows(cells: Sequence[SweepCell], width: int, glyphs: Glyphs) -> list[Row]:
-    """Why cells do not count, those with the same reasons together."""
+    """The reasons of invalid cells; cells with the same reasons are grouped."""
     groups: dict[tuple[str, tuple[str, ...]], list[SweepCell]] = {}
     for cell in cells:
         if cell.status not in (None, "valid"):
             groups.setdefault((str(cell.status), cell.reasons), []).append(cell)
-    rows = heading("Why they do not count", width, glyphs) if groups else []
+    rows = heading("Why cells are not valid", width, glyphs) if groups else []
     for (status, reasons), same in groups.items():
         sign = CELL_SIGNS[status]
         names = ", ".join(cell.name for cell in same)
         for index, line in enumerate(wrap(names, width - 16)):
             head = f" {glyphs.sign(sign)} {sign.word}" if not index else ""
             rows.append(row((fit(head, 14), sign.role), (line, "title")))
-        for reason in together(reasons) or ["no reason was given"]:
+        for reason in merge_reasons(reasons) or ["no reason was given"]:
             for index, line in enumerate(wrap(reason, width - 19)):
                 rows.append(row((" " * 14 + (f"{glyphs.bullet} " if not index else "  "), "muted"), (line, "text")))
     return rows
 
 
-def together(reasons: Sequence[str]) -> list[str]:
-    """Reasons that prefill and decode share, said once: `prefill, decode: …`."""
+def merge_reasons(reasons: Sequence[str]) -> list[str]:
+    """Merge equal reasons of prefill and decode: `prefill, decode: …`."""
     found: dict[str, list[str]] = {}
     for reason in reasons:
         phase, colon, rest = reason.partition(": ")
@@ -135,7 +135,7 @@ def together(reasons: Sequence[str]) -> list[str]:
 
 
 def model_name(model: str) -> str:
-    """`32L-d5120-h40-ff20480-s4096` as people say it."""
+    """`32L-d5120-h40-ff20480-s4096` in words."""
     layers, d_model, heads, d_ff, length = model.split("-")
     stack = "1 layer" if layers == "1L" else f"{layers[:-1]} layers"
     return f"{stack}, d {d_model[1:]}, {heads[1:]} heads, ff {d_ff[2:]}, {int(length[1:]):,} tokens"

@@ -1,12 +1,14 @@
-"""Rows that several panes and dialogs are made of: headings, paragraphs, labels, commands, progress, metrics."""
+"""Rows that several panes and dialogs use: headings, paragraphs, labels, commands, progress, metrics, gates."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.runs.records import Gate, Outcome, State
 from llmval_tui.terminal.cell_width import cell_len
-from llmval_tui.terminal.format import duration, fit, number, wrap
-from llmval_tui.terminal.glyphs import Glyphs
+from llmval_tui.terminal.format import duration, fit, fit_middle, number, wrap
+from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.drawing.rows import Row, Span, row
 
 if TYPE_CHECKING:
@@ -14,8 +16,13 @@ if TYPE_CHECKING:
     from llmval_tui.tui.data.run_follower import MetricSeries, RunSnapshot
 
 
+LEAST_GATE_NAME = 28  # columns of a gate's name; more in a wide pane
+LONGEST_MEASURED = 36
+LEAST_REQUIRED = 24
+
+
 def heading(text: str, width: int, glyphs: Glyphs, note: str = "", role: str = "muted") -> list[Row]:
-    """A heading with a rule behind it, then a note in its role; a blank row before it."""
+    """A blank row, then a heading with a rule and a note at its end."""
     rule = glyphs.rule * max(0, width - cell_len(text) - cell_len(note) - 4 - (1 if note else 0))
     spans: list[Span] = [(f" {text} ", "accent"), (rule, "track")]
     if note:
@@ -29,7 +36,7 @@ def paragraph(text: str, role: str, width: int, indent: int = 1) -> list[Row]:
 
 
 def labelled(label: str, text: str, role: str, width: int) -> list[Row]:
-    """A label in a column of its own with text beside it, wrapped there."""
+    """A label in the left column with wrapped text beside it."""
     head = f" {label} ".ljust(12)
     room = max(12, width - len(head) - 1)
     lines = wrap(clean_line(text), room)
@@ -37,7 +44,7 @@ def labelled(label: str, text: str, role: str, width: int) -> list[Row]:
 
 
 def artifact_rows(artifacts: "Sequence[Artifact]", width: int, label: str = "leaves") -> list[Row]:
-    """What a proposal promises to leave; the run's id is not known before the run is made, and is said so."""
+    """The artifacts of a proposal, with `<run id>` in place of the id that is not known yet."""
     from llmval_tui.runs.store import RUN_ID_PLACEHOLDER
 
     rows: list[Row] = []
@@ -59,19 +66,18 @@ def command_rows(commands: "Sequence[Command]", width: int, glyphs: Glyphs) -> l
 
 def progress_rows(run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[Row]:
     """Phase, bar, time left."""
-    from llmval_tui.runs.records import State
     from llmval_tui.tui.widgets.sparkline import bar
 
     progress = run.progress
-    at_work = run.state is not State.STARTING  # most commands are no runner, and report nothing all their life
-    phase = progress.phase or (("running" if at_work else "starting") if run.alive else "no phase seen")
+    running = run.state is not State.STARTING  # most commands are not runners and never report progress
+    phase = progress.phase or (("running" if running else "starting") if run.alive else "no phase seen")
     if progress.phase_index is not None and progress.phase_total:
         phase += f" ({progress.phase_index} of {progress.phase_total})"
     rows = [row((" phase".ljust(12), "muted"), (phase, "busy" if run.alive else "text"))]
     if progress.done is None:
-        # The row is there from the start, so that nothing jumps when the first figure comes.
-        told = "none reported in this phase so far" if progress.phase else "none reported so far"
-        waiting = told if run.alive else "nothing was reported"
+        # Always shown, so that nothing moves when the first value arrives.
+        none_yet = "none reported in this phase so far" if progress.phase else "none reported so far"
+        waiting = none_yet if run.alive else "nothing was reported"
         return [*rows, row((" progress".ljust(12), "muted"), (waiting, "muted"))]
     unit = f" {progress.unit}" if progress.unit else ""
     if progress.fraction is None or progress.total is None:
@@ -96,8 +102,8 @@ def metric_rows(
     *,
     past: bool = False,
 ) -> list[Row]:
-    """One metric: its name, its chart, its newest value and its peak. `past`: the run is over, the value an old one."""
-    from llmval_tui.tui.widgets.sparkline import tall
+    """One metric: name, chart, newest value, peak. `past`: the run has ended, so the value is muted."""
+    from llmval_tui.tui.widgets.sparkline import tall_sparkline
 
     last = metric.values[-1] if metric.values else None
     name = 12 if len(label) <= 11 else 24
@@ -105,7 +111,7 @@ def metric_rows(
     room = max(8, width - name - 25)
     values = metric.values[-2 * room - 2 :]
     first = metric.first + len(metric.values) - len(values)
-    drawn = tall(values, top, room, height, glyphs, first)
+    drawn = tall_sparkline(values, top, room, height, glyphs, first)
     role = "chart2" if label in ("completed", "p99", "queued") else "chart"
     value = number(last) if last is None else f"{number(last)} {unit}"
     rows = [row((" " * name, "text"), (line, role)) for line in drawn[:-1]]
@@ -117,4 +123,39 @@ def metric_rows(
             (fit(peak, 8), "muted"),
         )
     )
+    return rows
+
+
+def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs) -> list[Row]:
+    """The gates of a verdict as a table (short lines in a narrow pane), with a reason for each that did not pass."""
+    if not gates:
+        return []
+    word = max(cell_len(OUTCOME_SIGNS[gate.outcome].word) for gate in gates)
+    longest = max(cell_len(clean_line(str(gate.measured))) for gate in gates)
+    beside = 3 + word + 2 + 2 + min(LONGEST_MEASURED, max(longest, len("measured"))) + 3 + LEAST_REQUIRED
+    name = min(max(LEAST_GATE_NAME, width - beside), max(cell_len(clean_line(gate.name)) for gate in gates))
+    lead = 3 + word + 2 + name + 2
+    measured = min(LONGEST_MEASURED, max(longest, len("measured")), (width - lead) // 2)
+    required = width - lead - measured - 3
+    columns = required >= LEAST_REQUIRED
+    rows = [row()]
+    if columns:
+        rows.append(row((" " * lead + fit("measured", measured + 2) + "required", "muted")))
+    for gate in gates:
+        sign = OUTCOME_SIGNS[gate.outcome]
+        head = (
+            (f" {glyphs.sign(sign)} {fit(sign.word, word)}  ", sign.role),
+            (fit_middle(clean_line(gate.name), name, glyphs.ellipsis) + "  ", "title"),
+        )
+        if columns:
+            left, right = wrap(clean_line(str(gate.measured)), measured), wrap(clean_line(str(gate.bound)), required)
+            lines = [(fit(a or "", measured + 2), b or "") for a, b in zip_longest(left, right)]
+        else:
+            text = clean_line(f"{gate.measured}  (required: {gate.bound})")
+            lines = [(line, "") for line in wrap(text, max(16, width - lead - 1))]
+        for index, (first, second) in enumerate(lines):
+            start = head if not index else ((" " * lead, "text"),)
+            rows.append(row(*start, (first, "text"), (second, "muted")))
+        if gate.reason and gate.outcome is not Outcome.PASS:
+            rows += paragraph(gate.reason, sign.role, width, 5)
     return rows

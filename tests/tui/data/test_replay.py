@@ -33,7 +33,7 @@ from tests.helpers.tui_builder import (
     verdict,
     write_sweep,
 )
-from tests.helpers.tui_pilot import said
+from tests.helpers.tui_pilot import toasts_of
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ async def test_a_replay_is_steered_by_its_keys(player: Dashboard) -> None:
         await until(pilot, lambda: "passed" in text_of(app.main._steps), "the verdict")
         assert "ended" in text_of(header)
         await pilot.press("1", "y")
-        await until(pilot, lambda: "clipboard: torchrun --nproc_per_node=8" in said(app), "the recorded command")
+        await until(pilot, lambda: "clipboard: torchrun --nproc_per_node=8" in toasts_of(app), "the recorded command")
 
 
 async def test_a_replay_changes_nothing_and_shows_logs_by_share(player: Dashboard) -> None:
@@ -200,7 +200,7 @@ async def test_a_replay_changes_nothing_and_shows_logs_by_share(player: Dashboar
                 await pilot.press(key.keys)
         await pilot.pause(0.1)
         assert app.screen is app.main
-        assert "plays a recording" in "".join(str(note.message) for note in app._notifications)
+        assert "plays a recording" in "".join(str(note.message) for note in app.toasts())
         assert "complete" not in text_of(app.main._keys) and "pause" in text_of(app.main._keys)
         await pilot.press("P", *["right_curly_bracket"] * 5, "2")
         log = app.main._log

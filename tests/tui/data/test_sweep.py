@@ -17,7 +17,7 @@ from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 from llmval_tui.tui.data.sweep import parse_name, read_cell, sweep_folder
 from llmval_tui.tui.panes.load import load_rows
 from llmval_tui.tui.widgets.memory_rows import PARTS, bar_spans, memory_rows
-from llmval_tui.tui.widgets.sweep_rows import together
+from llmval_tui.tui.widgets.sweep_rows import merge_reasons
 from tests.helpers.tui_builder import CELLS, MODEL, TO_DO, Workspace, cell, event, sweep_events, write_sweep
 
 
@@ -62,7 +62,7 @@ def test_an_invalid_phase_has_no_tokens_per_joule_whatever_the_file_says(tmp_pat
 
 
 def test_reasons_that_both_phases_share_are_said_once() -> None:
-    assert together(["prefill: trials is 2", "prefill: hot", "decode: trials is 2", "no: such phase"]) == [
+    assert merge_reasons(["prefill: trials is 2", "prefill: hot", "decode: trials is 2", "no: such phase"]) == [
         "prefill, decode: trials is 2", "prefill: hot", "no: such phase",
     ]  # fmt: skip
 

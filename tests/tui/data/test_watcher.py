@@ -11,10 +11,10 @@ from textual.message import Message
 
 from llmval_tui.actions.api import Proposal
 from llmval_tui.runs.records import State
+from llmval_tui.telemetry import recorder_process
 from llmval_tui.telemetry.sample import GpuSample
 from llmval_tui.terminal.osc import osc9, osc52
 from llmval_tui.tui.cli_client import CommandResult, argv_for_run, parse_result
-from llmval_tui.tui.data import watcher as bridge
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.watcher import (
     LiveTelemetry,
@@ -22,7 +22,6 @@ from llmval_tui.tui.data.watcher import (
     SamplesTaken,
     SnapshotTaken,
     Watcher,
-    recorder_argv,
 )
 from llmval_tui.tui.data.workspace_view import Selection, Snapshot
 from llmval_tui.tui.data.workspace_view import Workspace as Looker
@@ -49,7 +48,7 @@ def looker(workspace: Workspace) -> Looker:
 def test_a_recorder_that_crashes_is_started_again(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bridge, "RESTART_S", (0.01,))
+    monkeypatch.setattr(recorder_process, "RESTART_DELAYS_S", (0.01,))
     lines = tmp_path / "lines"
     lines.write_bytes(sample(1).to_line() + b"not a sample\n" + sample(2).to_line())
     program = "import os,sys; sys.stdout.write(open(sys.argv[1]).read()); sys.stdout.flush(); os.kill(os.getpid(), 11)"
@@ -65,7 +64,7 @@ def test_a_recorder_that_crashes_is_started_again(
 
 
 def test_a_recorder_that_cannot_be_started_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bridge, "RESTART_S", (5.0,))
+    monkeypatch.setattr(recorder_process, "RESTART_DELAYS_S", (5.0,))
     posted: list[Message] = []
     live = LiveTelemetry(settings_for(workspace), posted.append, ["/does/not/exist"])
     live.start()
@@ -199,7 +198,7 @@ def test_what_a_command_answers(code: int, out: bytes, err: bytes, answer: Comma
 
 
 def test_the_recorder_knows_the_disk_of_the_workspace(workspace: Workspace) -> None:
-    argv = recorder_argv(settings_for(workspace, gpus=(1, 2), interval=0.5))
+    argv = LiveTelemetry(settings_for(workspace, gpus=(1, 2), interval=0.5), print).argv
     assert argv[2:] == [
         "llmval_tui.telemetry.recorder", "--out", "-", "--interval", "0.5",
         "--folder", str(workspace.root), "--gpus", "1,2",

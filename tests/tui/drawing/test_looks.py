@@ -6,7 +6,7 @@ from llmval_tui.tui.data.watcher import SamplesTaken
 from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from tests.helpers.tui_builder import CHECKLIST, Workspace, load_events, sample
-from tests.helpers.tui_pilot import WIDE, Make, body, ready, said, text_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
 
 HOSTILE = CHECKLIST.replace("Note the driver's version.", "Note [/red] \x1b]0;x\x07 👩‍🚀 日本 " + "long " * 400)
 
@@ -42,7 +42,7 @@ async def test_every_theme_can_be_worn(dashboard: Make, theme: str) -> None:
         await pilot.pause()
         assert app.styled_theme.name == "light"
         app.main.action_theme("no such theme")
-        await until(pilot, lambda: "there is no theme" in said(app))
+        await until(pilot, lambda: "there is no theme" in toasts_of(app))
         assert app.styled_theme.name == "light"
 
 

@@ -19,7 +19,7 @@ def test_every_theme_that_ships_can_be_read(path: Path) -> None:
     for role in ROLES:
         for background in BACKGROUNDS:
             styled_theme.style(role, background)
-    styled_theme.textual()
+    styled_theme.to_textual()
 
 
 def test_the_five_themes_are_there() -> None:

@@ -114,7 +114,7 @@ async def test_a_search_outlives_the_prompt_it_was_typed_into(workspace: Workspa
         await pilot.press("j", "2")
         await until(pilot, lambda: "line" in text_of(pane))
         asked: list[LogRequest] = []
-        pane._ask = asked.append  # a reader that has much to search and has not answered yet
+        pane._send = asked.append  # a reader that has much to search and has not answered yet
         await pilot.press("slash", *"needle", "enter")
         await until(pilot, lambda: asked and not app.screen.query("#prompt"))
         await pilot.pause(0.1)
@@ -137,7 +137,7 @@ def test_a_search_that_was_given_up_is_not_told_as_not_found(tmp_path: Path) -> 
     reader = LogReader(told.append, 0.1)
     file = LogWindowFile(path)
     file.poll()
-    reader.ask(LogRequest("end", 10))  # a newer question
+    reader.request(LogRequest("end", 10))  # a newer question
     reader._answer(file, path, LogRequest("find", 10, file.size, "needle", up=True))
     assert told == []
 

@@ -19,10 +19,9 @@ from llmval_tui.tui.data.watcher import SamplesTaken
 from llmval_tui.tui.panes.artifacts import ArtifactsPane
 from llmval_tui.tui.panes.load import load_rows
 from llmval_tui.tui.panes.run import run_section
-from llmval_tui.tui.widgets.gate_rows import gate_rows
-from llmval_tui.tui.widgets.text_rows import command_rows, labelled
+from llmval_tui.tui.widgets.text_rows import command_rows, gate_rows, labelled
 from tests.helpers.tui_builder import T0, Workspace, event, load_events, sample, verdict
-from tests.helpers.tui_pilot import WIDE, Make, ready, said, text_of, until
+from tests.helpers.tui_pilot import WIDE, Make, ready, text_of, toasts_of, until
 
 
 async def test_telemetry_tells_live_stale_and_recorded_apart(workspace: Workspace, dashboard: Make) -> None:
@@ -75,7 +74,7 @@ async def test_load_of_a_run_that_has_ended_shows_the_whole_run(workspace: Works
         await until(pilot, lambda: "The whole run" in text_of(pane))
         shown = text_of(pane)
         assert "output 14,960 tokens/s" in shown and "p99 1,240 ms" in shown and "goodput_qps 26.4 QPS" in shown
-        assert "The charts show the run as it went" in shown
+        assert "The charts show the course of the run" in shown
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ async def test_load_of_a_run_that_has_ended_shows_the_whole_run(workspace: Works
         (Outcome.PASS, "✓ judged pass", "good"),
         (Outcome.FAIL, "✗ judged fail", "bad"),
         (Outcome.INVALID, "⊘ judged invalid: not a measurement", "warn"),
-        (Outcome.INCONCLUSIVE, "◌ judged inconclusive: not enough to say", "warn"),
+        (Outcome.INCONCLUSIVE, "◌ judged inconclusive: not enough data", "warn"),
     ],
 )
 def test_the_whole_run_s_figures_stand_under_its_outcome(
@@ -149,7 +148,7 @@ async def test_a_finished_run_is_told_as_asked(
         assert app._driver is not None
         monkeypatch.setattr(app._driver, "write", written.append)
         write_json(folder / "verdict.json", verdict(Outcome.FAIL))
-        await until(pilot, lambda: "1.2 failed: 27.9 QPS" in said(app), "the toast")
+        await until(pilot, lambda: "1.2 failed: 27.9 QPS" in toasts_of(app), "the toast")
         assert any(text == "\a" for text in written) is bell
         assert any("]9;llmval 1.2 failed: 27.9 QPS" in text for text in written) is notify
 

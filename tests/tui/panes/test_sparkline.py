@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llmval_tui.terminal.glyphs import ASCII, UNICODE, Glyphs
 from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.widgets.row_widget import _cells, changed_columns
-from llmval_tui.tui.widgets.sparkline import bar, nice_top, strip, tall
+from llmval_tui.tui.widgets.sparkline import bar, nice_top, sparkline, tall_sparkline
 
 BRAILLE = replace(UNICODE, braille=True)
 SETS = pytest.mark.parametrize("glyphs", [UNICODE, ASCII, BRAILLE], ids=["block", "ascii", "braille"])
@@ -17,7 +17,7 @@ SETS = pytest.mark.parametrize("glyphs", [UNICODE, ASCII, BRAILLE], ids=["block"
 
 @SETS
 def test_zero_missing_and_small_look_different(glyphs: Glyphs) -> None:
-    zero, missing, small = (strip([v, v], 100.0, 1, glyphs) for v in (0.0, None, 30.0))
+    zero, missing, small = (sparkline([v, v], 100.0, 1, glyphs) for v in (0.0, None, 30.0))
     assert len({zero, missing, small}) == 3
 
 
@@ -30,8 +30,8 @@ def test_zero_missing_and_small_look_different(glyphs: Glyphs) -> None:
 def test_a_cell_once_drawn_keeps_its_picture(
     glyphs: Glyphs, values: list[float | None], more: list[float], width: int
 ) -> None:
-    before = strip(values, 100.0, width, glyphs)
-    after = strip([*values, *more], 100.0, width, glyphs)
+    before = sparkline(values, 100.0, width, glyphs)
+    after = sparkline([*values, *more], 100.0, width, glyphs)
     assert len(before) == len(after) == width
     # Two samples more move it by one cell; only the newest cell, if it was half full, may change besides.
     settled = width - 1 if len(values) % 2 == 0 else width - 2
@@ -40,13 +40,13 @@ def test_a_cell_once_drawn_keeps_its_picture(
 
 def test_the_window_does_not_depend_on_how_much_history_is_handed_in() -> None:
     values = [float(v % 37) for v in range(101)]
-    assert strip(values[-41:], 40.0, 20, UNICODE, first=60) == strip(values, 40.0, 20, UNICODE)
+    assert sparkline(values[-41:], 40.0, 20, UNICODE, first=60) == sparkline(values, 40.0, 20, UNICODE)
 
 
 def test_a_tall_chart_fills_from_below() -> None:
-    assert tall([100.0] * 4, 100.0, 2, 2, UNICODE) == ["██", "██"]
-    assert tall([50.0] * 4, 100.0, 2, 2, UNICODE) == ["  ", "██"]
-    assert tall([0.0] * 4, 100.0, 2, 2, UNICODE) == ["  ", "__"]
+    assert tall_sparkline([100.0] * 4, 100.0, 2, 2, UNICODE) == ["██", "██"]
+    assert tall_sparkline([50.0] * 4, 100.0, 2, 2, UNICODE) == ["  ", "██"]
+    assert tall_sparkline([0.0] * 4, 100.0, 2, 2, UNICODE) == ["  ", "__"]
 
 
 @given(fraction=st.floats(-1, 2), width=st.integers(0, 40), glyphs=st.sampled_from([UNICODE, ASCII]))

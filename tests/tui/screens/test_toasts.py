@@ -4,7 +4,7 @@ from textual.widgets._toast import Toast
 
 from llmval_tui.tui.screens.dialog import DialogTitle
 from llmval_tui.tui.screens.text_dialog import TextDialog
-from tests.helpers.tui_pilot import WIDE, Make, ready, said, text_of, until
+from tests.helpers.tui_pilot import WIDE, Make, ready, text_of, toasts_of, until
 
 
 async def test_a_message_waits_while_a_dialog_is_open(dashboard: Make) -> None:
@@ -17,11 +17,11 @@ async def test_a_message_waits_while_a_dialog_is_open(dashboard: Make) -> None:
         app.main.toast("meanwhile")
         await pilot.press("enter")
         await pilot.pause()
-        assert not app.screen.query(Toast) and "meanwhile" not in said(app)
+        assert not app.screen.query(Toast) and "meanwhile" not in toasts_of(app)
         assert "write something" in text_of(app.screen.query_one(DialogTitle))
         await pilot.press("escape")
         await until(pilot, lambda: len(app.main.query(Toast)) == 2)
-        assert said(app).split("\n") == ["before", "meanwhile"]
+        assert toasts_of(app).split("\n") == ["before", "meanwhile"]
 
 
 async def test_a_message_is_three_lines_and_stands_there_once(dashboard: Make) -> None:

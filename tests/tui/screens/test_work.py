@@ -14,7 +14,7 @@ from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.screens.dialog_texts import question_rows
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from tests.helpers.tui_builder import Workspace, verdict
-from tests.helpers.tui_pilot import WIDE, Make, body, ready, said, text_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
 
 
 async def test_complete_asks_and_says_everything(dashboard: Make, commands: Any) -> None:
@@ -38,7 +38,7 @@ async def test_complete_asks_and_says_everything(dashboard: Make, commands: Any)
         await pilot.press("enter")
         await until(pilot, lambda: commands.calls)
         assert commands.calls == [("run", ["1.2"], False, True, "smoke", True)]
-        await until(pilot, lambda: "plan p1 is at work" in said(app))
+        await until(pilot, lambda: "plan p1 is at work" in toasts_of(app))
 
 
 async def test_run_does_not_tick_and_all_takes_all(dashboard: Make, commands: Any) -> None:
@@ -91,7 +91,7 @@ async def test_a_refusal_is_shown_as_it_is(dashboard: Make, commands: Any) -> No
         await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, Dialog))
         await pilot.press("y")
-        await until(pilot, lambda: commands.answer.message in said(app))
+        await until(pilot, lambda: commands.answer.message in toasts_of(app))
 
 
 async def test_tick_wants_a_note(dashboard: Make, commands: Any) -> None:
@@ -188,7 +188,7 @@ async def test_readonly_changes_nothing_and_says_so(workspace: Workspace, dashbo
         await pilot.pause(0.3)
         assert app.screen is app.main
         assert commands.calls == []
-        assert "--readonly" in said(app)
+        assert "--readonly" in toasts_of(app)
         assert "read-only" in text_of(app.main._header)
 
 

@@ -1,6 +1,4 @@
-"""The panes that the first paint does not show; imported and made once it is there, or when a key asks for one."""
-
-from collections.abc import Mapping
+"""The panes that the first paint does not show. Importing them takes time, so that is done after the first paint."""
 
 from llmval_tui.tui.data.log_reader import LogReader
 from llmval_tui.tui.data.screen_state import ScreenState
@@ -12,10 +10,10 @@ from llmval_tui.tui.panes.telemetry import TelemetryPane
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 
-def later_panes(state: ScreenState, reader: LogReader) -> Mapping[str, ScrollPane]:
+def deferred_panes(state: ScreenState, reader: LogReader) -> dict[str, ScrollPane]:
     """All panes but Run by name, hidden, in the order of their tabs."""
     panes: dict[str, ScrollPane] = {
-        "log": LogPane(state, reader.ask, reader.show),
+        "log": LogPane(state, reader.request, reader.show),
         "telemetry": TelemetryPane(state),
         "load": LoadPane(state),
         "artifacts": ArtifactsPane(state),

@@ -1,0 +1,226 @@
+"""The keys that change something: each asks in a dialog, shows exactly what will happen, and starts a command."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from textual.notifications import SeverityLevel
+from textual.screen import Screen
+
+from llmval_tui.checklist.model import Step
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.terminal.glyphs import Glyphs
+from llmval_tui.tui.cli_client import CommandClient, CommandResult, argv_for_run
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.workspace_view import Workspace
+from llmval_tui.tui.drawing.labels import short_label
+from llmval_tui.tui.drawing.rows import Row, row
+from llmval_tui.tui.screens.dialog import Choice, Dialog
+from llmval_tui.tui.screens.dialog_texts import Proposals, question_rows, start_rows
+from llmval_tui.tui.screens.text_dialog import TextDialog
+from llmval_tui.tui.widgets.text_rows import paragraph
+
+T = TypeVar("T")
+
+
+class Host(Protocol):
+    """The main screen, as far as the dialogs need it."""
+
+    state: ScreenState
+    workspace: Workspace
+
+    @property
+    def glyphs(self) -> Glyphs: ...
+
+    def toast(self, text: str, severity: SeverityLevel = "information") -> None: ...
+
+    def refresh_now(self) -> None: ...
+
+    async def ask(self, dialog: Screen[T]) -> T | None: ...
+
+
+class CommandDialogs:
+    """Asks, then runs one command at a time."""
+
+    def __init__(self, host: Host, commands: CommandClient) -> None:
+        self._host = host
+        self._commands = commands
+        self._busy: str | None = None  # the command that runs now, in words
+        self._settled: str | None = None  # ids of the runs that were given to `settle` last
+        self.dialog_pending = False  # a dialog is being prepared in a thread: the next key is meant for it
+
+    async def start(self, *, tick: bool, everything: bool = False) -> None:
+        """Ask, then run the marked steps, or the chosen one, or all that are left."""
+        host, state = self._host, self._host.state
+        steps = self._steps(everything)
+        if not steps:
+            host.toast(
+                "Every step is ticked: nothing is left to do." if everything else "Choose a step first.", "warning"
+            )
+            return
+        if state.snapshot.plan is not None:
+            host.toast(f"The plan {state.snapshot.plan} is running here: wait for it, or stop it with x.", "warning")
+            return
+        keys = tuple(step.key for step in steps)
+        self.dialog_pending = True
+        try:
+            proposals = await asyncio.to_thread(host.workspace.proposals, keys, state.selection)
+        except Refused as refusal:
+            host.toast(str(refusal), "error")
+            return
+        finally:
+            self.dialog_pending = False
+        numbers = [step.number for step, _ in proposals]
+        arguments = argv_for_run(
+            state.settings, numbers, everything=everything, tick=tick, preset=state.preset, adapt=state.adapt
+        )
+        runnable = sum(proposal.runnable for _, proposal in proposals)
+        effect = self._effect(proposals, tick) if runnable else ""
+        command = " ".join(["llmval", *arguments]) if runnable else ""
+        verb = "Complete" if tick else "Run"
+        title = f"{verb} {numbers[0]}?" if len(numbers) == 1 else f"{verb} {len(numbers)} steps?"
+
+        def build(width: int) -> list[Row]:
+            return start_rows(proposals, effect, command, width, host.glyphs)
+
+        if not runnable:
+            await host.ask(Dialog(f"{verb}: it cannot run now", build, [Choice("n", "close", "")]))
+            return
+        choices = [Choice("y", verb.lower(), "yes"), Choice("n", "not now", "")]
+        if await host.ask(Dialog(title, build, choices)) is None:
+            return
+        state.marks.clear()
+        await self._execute(
+            f"starting {', '.join(numbers[:6])}",
+            lambda: self._commands.run(
+                numbers, everything=everything, tick=tick, preset=state.preset, adapt=state.adapt
+            ),
+        )
+
+    def _steps(self, everything: bool) -> list[Step]:
+        state = self._host.state
+        steps = [status.step for status in state.snapshot.steps]
+        if everything:
+            return [step for step in steps if not step.checked]
+        marked = [step for step in steps if step.key in state.marks]
+        return marked or [step for step in steps if step.key == state.key]
+
+    def _effect(self, proposals: Proposals, tick: bool) -> str:
+        state = self._host.state
+        runnable = sum(proposal.runnable for _, proposal in proposals)
+        count = len(proposals)
+        subject = "It runs" if count == 1 else f"{runnable} of {count} steps run, one after the other: each runs"
+        if not tick:
+            end = ", is judged, and is not ticked."
+        elif state.preset == "smoke" and not state.settings.demo:
+            end = ", is judged, and is not ticked: the smoke preset never ticks a real checklist."
+        else:
+            end = ", is judged, and is ticked and recorded in docs/TODO.md if it passes."
+        return f"{subject} detached from this screen{end}"
+
+    async def cancel(self) -> None:
+        """Ask, then stop the shown run or the whole plan."""
+        host, state = self._host, self._host.state
+        run = state.run if state.run is not None and state.run.alive else None
+        if run is None and not state.snapshot.active and state.snapshot.plan is None:
+            host.toast("Nothing is running here.", "information")
+            return
+        text = "The run gets SIGINT, then SIGTERM, then SIGKILL, until nothing of it is left. Its records stay."
+        choices = []
+        if run is not None:
+            choices.append(Choice("y", f"stop run of {run.intent.step.number}", f"run {run.id}", True))
+        if state.snapshot.plan is not None or run is None:
+            choices.append(Choice("a", "stop everything", "all", True))
+        choices.append(Choice("n", "leave it", ""))
+        choice = await host.ask(
+            Dialog("Stop it?", lambda width: paragraph(text, "text", width), choices, len(choices) - 1)
+        )
+        if choice is not None:
+            run_id = choice.removeprefix("run ") if choice.startswith("run ") else None
+            await self._execute("stopping", lambda: self._commands.cancel(run_id))
+
+    async def tick(self) -> None:
+        """Tick the chosen step with a note."""
+        host, step = self._host, self._host.state.step
+        if step is None:
+            return
+        if step.checked:
+            host.toast(f"{step.number} is ticked already.", "information")
+            return
+        text = (
+            "You tick it by hand: no run of llmval proves it. The note goes into docs/TODO.md with your tick. "
+            "Write down the proof."
+        )
+
+        def build(width: int) -> list[Row]:
+            return [row((f" {step.number} {short_label(step.text)}", "title")), *paragraph(text, "text", width)]
+
+        note = await host.ask(TextDialog(f"Tick {step.number} by hand", build, "note"))
+        if note:
+            await self._execute(f"ticking {step.number}", lambda: self._commands.tick(step.number, note))
+
+    async def answer(self) -> None:
+        """Show the question of the shown run's verdict, and pass on the answer."""
+        host, run = self._host, self._host.state.run
+        if run is None or run.verdict is None or run.verdict.question is None:
+            host.toast("This run has no question to answer.", "information")
+            return
+        verdict, question = run.verdict, run.verdict.question
+
+        def build(width: int) -> list[Row]:
+            return question_rows(verdict, width, host.glyphs)
+
+        if question.get("kind") == "link":
+            link = await host.ask(TextDialog("Give the link", build, "https://…"))
+            if link:
+                await self._execute("recording the link", lambda: self._commands.accept(run.id, link))
+            return
+        choices = [Choice("y", "accept the change", "yes"), Choice("n", "leave it open", "")]
+        if await host.ask(Dialog("Accept this?", build, choices, 1)) is not None:
+            await self._execute("accepting", lambda: self._commands.accept(run.id, None))
+
+    async def quit(self) -> bool:
+        """Whether to leave; asks if something is running."""
+        host, snapshot = self._host, self._host.state.snapshot
+        if not snapshot.active and snapshot.plan is None:
+            return True
+        subject = f"The plan {snapshot.plan} is" if snapshot.plan else f"{len(snapshot.active)} run(s) are"
+        text = (
+            f"{subject} running and will go on without this screen. llmval attach watches it, "
+            "and the dashboard finds it again."
+        )
+        choices = [Choice("l", "leave it running", "leave")]
+        if not host.state.settings.readonly:
+            choices.append(Choice("s", "stop it and quit", "stop", True))
+        choices.append(Choice("n", "stay", ""))
+        choice = await host.ask(Dialog("Quit?", lambda width: paragraph(text, "text", width), choices))
+        if choice == "stop":
+            return await self._execute("stopping", lambda: self._commands.cancel(None))
+        return choice == "leave"
+
+    async def settle(self) -> None:
+        """Have runs judged that ended without a plan to judge them; once for each set of such runs."""
+        waiting = [s.run.id for s in self._host.state.snapshot.steps if s.run is not None and s.verdict is None]
+        ids = ",".join(waiting)
+        if self._settled == ids:
+            return
+        self._settled = ids
+        result = await asyncio.to_thread(self._commands.settle)
+        self._host.refresh_now()
+        if not result.ok and result.message:
+            self._host.toast(result.message, "warning")
+
+    async def _execute(self, activity: str, command: Callable[[], CommandResult]) -> bool:
+        """Run a command in a thread and show its result. Refuses while another one runs."""
+        host = self._host
+        if self._busy is not None:
+            host.toast(f"Still {self._busy}: wait for it.", "warning")
+            return False
+        self._busy = activity
+        try:
+            result = await asyncio.to_thread(command)
+        finally:
+            self._busy = None
+        host.refresh_now()
+        host.toast(result.message or "Done.", "information" if result.ok else "error")
+        return result.ok
