@@ -1,4 +1,4 @@
-"""How the dashboard's tests drive it: waiting for what threads bring about, reading what is shown."""
+"""Helpers that drive the dashboard in tests: waiting for threads, reading the screen."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ WIDE = (120, 40)
 
 
 async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "it") -> None:
-    """Wait for something that a thread brings about."""
+    """Wait for an effect of a thread."""
     for _ in range(200):
         if true():
             return
@@ -35,7 +35,7 @@ def text_of(widget: RowWidget) -> str:
 
 
 def toasts_of(app: Dashboard) -> str:
-    """The messages in the corner, each in one line."""
+    """The toasts, each in one line."""
     return "\n".join(str(note.message).replace("\n", " ") for note in app.toasts())
 
 

@@ -1,4 +1,4 @@
-"""What the dashboard's tests share: fake commands, fixed clock, an application on a built workspace."""
+"""Fixtures of the dashboard's tests: fake commands, a fixed clock, an application on a generated workspace."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from tests.helpers.tui_builder import T0, Workspace
 
 
 class FakeCommands:
-    """Remembers what was asked for, and answers as told."""
+    """Records the calls and returns a fixed result."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
@@ -44,7 +44,7 @@ class FakeCommands:
 
 
 def propose(context: Context) -> Proposal:
-    """A proposal that depends on the step and the options alone."""
+    """A proposal that depends only on the step and the options."""
     step = context.step
     if step.number == "2.2":
         return Proposal("table_update", "Updates the tables.", refusal="there is no summary yet: complete 2.1 first.")
@@ -73,7 +73,7 @@ def commands() -> FakeCommands:
 def dashboard(
     workspace: Workspace, commands: FakeCommands, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Dashboard]:
-    """Makes a dashboard that sees a fixed time, no live hardware, and fake commands."""
+    """Makes dashboards with a fixed time, without live hardware, and with fake commands."""
     monkeypatch.setattr("platform.node", lambda: "node-7")
     monkeypatch.setattr("llmval_tui.tui.widgets.bars.driver_version", lambda: "580.159.04")
     monkeypatch.setenv("TZ", "UTC")

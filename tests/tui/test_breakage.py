@@ -36,7 +36,7 @@ async def test_a_run_folder_that_vanishes(workspace: Workspace, dashboard: Make)
         await until(pilot, lambda: "no run yet" in text_of(app.main._log))
 
 
-async def test_runs_that_cannot_be_read_at_the_first_look(workspace: Workspace, dashboard: Make) -> None:
+async def test_runs_that_cannot_be_read_in_the_first_snapshot(workspace: Workspace, dashboard: Make) -> None:
     ledger = workspace.root / "artifacts" / "runs" / "ledger.jsonl"
     ledger.mkdir(parents=True)  # cannot be read as a file, by root either
     app = dashboard()

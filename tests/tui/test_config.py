@@ -1,4 +1,4 @@
-"""The settings file: everything in the documented example is accepted, everything else is refused with its line."""
+"""The settings file: the documented example is accepted, and wrong entries are refused with their line."""
 
 import re
 from argparse import Namespace
@@ -35,20 +35,20 @@ def keys_in(text: str) -> dict[str, Keys]:
     return {} if table is None else read_keys(table)
 
 
-def test_the_documented_example_is_accepted_whole() -> None:
+def test_the_documented_example_is_accepted() -> None:
     config = parse_config(documented(), FILE)
     # It shows every setting, and every key there is.
     assert None not in [getattr(config, name) for name in ConfigFile.__dataclass_fields__]
     assert set(keys_in(documented())) == {key.id for key in (*KEYS, *SCROLL_KEYS)}
 
 
-def test_the_example_shows_the_keys_as_they_are() -> None:
+def test_the_example_shows_the_default_keys() -> None:
     changed = keys_in(documented())
     for key in (*KEYS, *SCROLL_KEYS):
         assert {name for name, _ in changed[key.id]} == set(key.keys.split(",")), key.id
 
 
-def test_the_usual_keys_are_clear_of_each_other() -> None:
+def test_the_default_keys_have_no_conflict() -> None:
     everything = {key.id: tuple((name, name) for name in key.keys.split(",")) for key in (*KEYS, *SCROLL_KEYS)}
     assert find_conflict(everything) is None
 
@@ -74,20 +74,20 @@ def test_the_usual_keys_are_clear_of_each_other() -> None:
         ("keys = 'vim'\n", "line 1: keys must be a table"),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_line(text: str, says: str) -> None:
+def test_a_wrong_entry_is_refused_with_its_line(text: str, says: str) -> None:
     with pytest.raises(Refused, match=re.escape(says)):
         keys_in(text)
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_read_or_refused_in_a_sentence(text: str) -> None:
+def test_any_text_is_read_or_refused_with_a_message(text: str) -> None:
     try:
         keys_in(text)
     except Refused as refusal:
         assert str(refusal).startswith("config.toml")
 
 
-def test_keys_may_change_places_and_share_a_key_where_they_never_meet() -> None:
+def test_keys_may_be_swapped_and_shared_between_panes() -> None:
     swapped = keys_in("[keys]\ncomplete = 'r'\nrun = 'c'\n")
     assert swapped["complete"] == (("r", "r"),)
     # `find` is for list, log and document; `shift_left` for log and document; `mark` for the list.
@@ -104,7 +104,7 @@ def test_keys_are_named_as_the_terminal_library_names_them() -> None:
     ]  # fmt: skip
 
 
-def test_no_file_changes_nothing_and_one_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_changes_nothing_and_an_unreadable_one_is_refused(tmp_path: Path) -> None:
     assert load_config({"XDG_CONFIG_HOME": str(tmp_path)}) == ConfigFile()
     (tmp_path / "llmval").mkdir()
     (tmp_path / "llmval" / "config.toml").write_bytes(b"theme = '\xff'")
@@ -146,7 +146,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, workspace: Any, mon
     )  # fmt: skip
 
 
-async def test_a_changed_key_works_is_shown_and_the_old_one_does_nothing(
+async def test_a_changed_key_works_and_is_shown_and_the_old_one_does_nothing(
     dashboard: Callable[..., Dashboard], commands: Any
 ) -> None:
     keys = keys_in("[keys]\ncomplete = ['f5', '!']\nmove_down = 'e'\ntick = ''\nhelp = 'f1'\n")

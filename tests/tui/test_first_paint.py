@@ -1,5 +1,4 @@
-"""What has to be done before the first step of the list is on the screen, and what must not; in processes of their own,
-for modules stay imported."""
+"""The work before the first paint, and the work after it. Child processes are used, because modules stay imported."""
 
 import os
 import subprocess
@@ -37,7 +36,7 @@ def start(workspace: Workspace, cache: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_first_picture_has_the_list_and_needs_little(workspace: Workspace, tmp_path: Path) -> None:
+def test_the_first_picture_has_the_list_and_few_imports(workspace: Workspace, tmp_path: Path) -> None:
     start(workspace, tmp_path / "cache")  # which keeps what it found in the list
     has_list, *modules = start(workspace, tmp_path / "cache")
     assert has_list == "True"
@@ -46,7 +45,7 @@ def test_the_first_picture_has_the_list_and_needs_little(workspace: Workspace, t
 
 
 @pytest.mark.parametrize("key", ["2", "3", "6"])
-async def test_a_key_for_a_pane_that_is_not_made_yet_makes_it(dashboard: Make, monkeypatch, key: str) -> None:
+async def test_a_key_makes_a_pane_that_does_not_exist_yet(dashboard: Make, monkeypatch, key: str) -> None:
     monkeypatch.setattr("llmval_tui.tui.screens.main.PAINTED_S", 60)
     monkeypatch.setattr("llmval_tui.tui.screens.main.LATEST_S", 60)
     app = dashboard()
@@ -62,7 +61,7 @@ async def test_a_key_for_a_pane_that_is_not_made_yet_makes_it(dashboard: Make, m
         await until(pilot, lambda: text_of(pane).strip(), "the pane")
 
 
-async def test_everything_is_there_also_where_the_disk_does_not_answer(dashboard: Make, monkeypatch) -> None:
+async def test_all_panes_appear_even_if_the_disk_does_not_answer(dashboard: Make, monkeypatch) -> None:
     monkeypatch.setattr("llmval_tui.tui.screens.main.LATEST_S", 0.1)
     answers = threading.Event()
     snapshot = Looker.snapshot
@@ -75,7 +74,9 @@ async def test_everything_is_there_also_where_the_disk_does_not_answer(dashboard
         await until(pilot, lambda: app.main.state.detail, "the list after all")
 
 
-async def test_a_first_look_that_breaks_is_told_by_the_next(workspace, commands, dashboard: Make, monkeypatch) -> None:
+async def test_a_failed_initial_snapshot_is_reported_by_the_next_one(
+    workspace, commands, dashboard: Make, monkeypatch
+) -> None:
     app = dashboard()
     looker = app.main.workspace
     monkeypatch.setattr(looker, "_step_states", lambda view: 1 / 0)

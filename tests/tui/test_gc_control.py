@@ -9,7 +9,7 @@ from tests.helpers.tui_builder import Workspace
 CHILD = Path(__file__).parent / "children" / "garbage.py"
 
 
-def test_garbage_is_not_collected_while_the_dashboard_opens_and_is_once_it_stands(workspace: Workspace) -> None:
+def test_garbage_is_collected_only_after_the_dashboard_has_opened(workspace: Workspace) -> None:
     done = subprocess.run(
         [sys.executable, str(CHILD), str(workspace.root), str(workspace.checklist)],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False,

@@ -1,4 +1,4 @@
-"""Keys that come in one piece, as a slow line brings them: each meets what the one before it has opened."""
+"""Keys that arrive in one piece over a slow line: each acts on the result of the one before it."""
 
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ def shows_screen(app: Dashboard, kind: type[Screen[Any]]) -> bool:
 SLASH = ("slash", "/")
 
 
-async def test_what_is_typed_behind_a_slash_is_text_and_no_action(dashboard: Make, commands: Any) -> None:
+async def test_text_typed_after_a_slash_is_no_action(dashboard: Make, commands: Any) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         burst(app, SLASH, *"cycle", SLASH)
@@ -47,7 +47,7 @@ async def test_what_is_typed_behind_a_slash_is_text_and_no_action(dashboard: Mak
         assert len(app.main.query("#prompt")) == 0
 
 
-async def test_the_answer_typed_behind_a_question_answers_it(dashboard: Make, commands: Any) -> None:
+async def test_an_answer_typed_ahead_answers_the_question(dashboard: Make, commands: Any) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         burst(app, "j", "c", "y")
@@ -69,7 +69,7 @@ async def test_a_key_pressed_twice_opens_one_dialog(dashboard: Make) -> None:
             await until(pilot, lambda: app.screen is app.main)
 
 
-async def test_text_goes_into_the_field_that_its_key_has_opened(dashboard: Make) -> None:
+async def test_text_typed_ahead_goes_into_the_opened_field(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         burst(app, "t", *"text")
@@ -101,12 +101,12 @@ def test_esc_and_a_digit_or_a_sign_in_one_piece_are_two_keys(sent: str, name: st
     assert [one.key for one in split_escape(keys[0], Keymap({"run": ((alt, alt),)}))] == [alt]
 
 
-def test_what_a_terminal_sends_stays_whole() -> None:
+def test_sequences_of_the_terminal_stay_whole() -> None:
     (up,) = (key for key in XTermParser().feed("\x1b[A") if isinstance(key, events.Key))
     assert up.key == "up" and split_escape(up, Keymap({})) == [up]
 
 
-async def test_no_key_waits_for_one_that_only_moves(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_key_waits_for_a_key_that_only_scrolls(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[object] = []
 
     async def settled(self: KeyQueue, target: object) -> None:
@@ -122,7 +122,7 @@ async def test_no_key_waits_for_one_that_only_moves(dashboard: Make, monkeypatch
         await until(pilot, lambda: len(waited) == 1)
 
 
-async def test_a_key_waits_no_longer_than_it_must(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_waits_only_for_a_limited_time(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmval_tui.tui.key_queue.LONGEST_S", 0.05)
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
@@ -131,7 +131,7 @@ async def test_a_key_waits_no_longer_than_it_must(dashboard: Make, monkeypatch: 
         await until(pilot, lambda: app.main.pane == "log", "the key behind it")
 
 
-def test_a_defect_gives_an_exit_code_and_says_that_work_goes_on(
+def test_an_internal_error_gives_an_exit_code_and_says_that_runs_go_on(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def breaks(self: Dashboard, **_: object) -> None:

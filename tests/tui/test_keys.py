@@ -12,7 +12,7 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
 
 
-async def test_help_is_that_of_the_pane(dashboard: Make) -> None:
+async def test_help_shows_the_keys_of_the_pane(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("2", "question_mark")
@@ -56,7 +56,7 @@ async def test_the_palette_has_every_action_and_no_other(dashboard: Make) -> Non
         assert "Follow the end of the log" in shown and "in Log" in shown
 
 
-async def test_the_palette_does_what_the_words_find(dashboard: Make) -> None:
+async def test_the_palette_runs_the_action_that_the_words_find(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         # All in one piece: Enter must not meet the list of what was typed before.

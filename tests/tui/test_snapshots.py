@@ -1,4 +1,4 @@
-"""What the screen looks like at three sizes in three themes; look at the report before accepting a change."""
+"""Pictures of the screen at three sizes in three themes. Read the report before you accept a change."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -160,7 +160,7 @@ def test_a_refusal_leaves_the_terminal_alone(start: Start) -> None:
     assert ENTER not in opened.seen and b"llmval: there is no theme 'mine'" in opened.seen
 
 
-async def test_a_hang_up_that_nohup_has_ignored_stays_ignored(dashboard: Make) -> None:
+async def test_nohup_keeps_sighup_ignored(dashboard: Make) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

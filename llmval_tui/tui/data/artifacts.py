@@ -31,18 +31,18 @@ def artifact_lines(run: RunSnapshot, workspace: Path) -> tuple[ArtifactLine, ...
     judged = parse_utc(run.verdict.judged_utc) if run.verdict else None
     evidence = run.verdict.evidence if run.verdict else []
     for item in evidence:
-        kept = archive_path(folder, item.sha256).is_file()
+        archived = archive_path(folder, item.sha256).is_file()
         try:
             status = (workspace / item.path).stat()
         except OSError:
-            state = "missing; the run keeps a copy" if kept else "missing"
-            found.append(ArtifactLine(item.path, state, kept, item.bytes, item.sha256))
+            state = "missing; the run keeps a copy" if archived else "missing"
+            found.append(ArtifactLine(item.path, state, archived, item.bytes, item.sha256))
             continue
         same = status.st_size == item.bytes and (judged is None or status.st_mtime <= judged.timestamp() + 1)
         state = "as judged (by size and time)" if same else "changed since it was judged"
-        if kept and not same:
+        if archived and not same:
             state = "written over since; the run keeps a copy"
-        found.append(ArtifactLine(item.path, state, same or kept, status.st_size, item.sha256))
+        found.append(ArtifactLine(item.path, state, same or archived, status.st_size, item.sha256))
     known = {item.path for item in evidence}
     for expected in run.intent.artifacts:
         if expected.path in known:

@@ -66,10 +66,10 @@ class TelemetryHistory:
         self.last = sample
         self._append({gpu.index: gpu for gpu in sample.gpus}, sample.host)
 
-    def _append(self, seen: "dict[int, GpuSample]", host: "HostSample | None") -> None:
-        for index in seen.keys() | self.gpus.keys():
+    def _append(self, sampled: "dict[int, GpuSample]", host: "HostSample | None") -> None:
+        for index in sampled.keys() | self.gpus.keys():
             series = self.gpus.setdefault(index, {name: Series() for name in (*GPU_FIELDS, "memory_percent")})
-            gpu = seen.get(index)
+            gpu = sampled.get(index)
             for name in GPU_FIELDS:
                 series[name].add(getattr(gpu, name) if gpu else None)
             series["memory_percent"].add(_percent(gpu.memory_used_bytes, gpu.memory_total_bytes) if gpu else None)

@@ -118,8 +118,7 @@ class LogWindowFile:
                 break
         start, data = start + cut + 1, data[cut + 1 :]
         found = self._window(start, data, 1 << 30)
-        kept = found.lines[-count:]
-        return LogWindow(kept, end, self.size, self.generation)
+        return LogWindow(found.lines[-count:], end, self.size, self.generation)
 
     def line_start(self, offset: int) -> int:
         """The offset of the line that contains this offset."""

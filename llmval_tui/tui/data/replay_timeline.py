@@ -98,8 +98,8 @@ class Timeline:
         """Go up in `SPEEDS`, or down if negative."""
         with self._lock:
             now = self._now()
-            place = min(range(len(SPEEDS)), key=lambda i: abs(SPEEDS[i] - self._speed))
-            self._speed = SPEEDS[max(0, min(place + steps, len(SPEEDS) - 1))]
+            index = min(range(len(SPEEDS)), key=lambda i: abs(SPEEDS[i] - self._speed))
+            self._speed = SPEEDS[max(0, min(index + steps, len(SPEEDS) - 1))]
             self._anchor(now)
 
     def _anchor(self, now_ns: int) -> None:

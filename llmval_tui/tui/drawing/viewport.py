@@ -24,10 +24,10 @@ def scroll_to_cursor(rows: Sequence[Row], top: int, cursor: int | None, height: 
 
 
 def visible_rows(
-    rows: Sequence[Row], top: int, width: int, height: int, mark: Callable[[int, Row], Row], ascii_only: bool
+    rows: Sequence[Row], top: int, width: int, height: int, decorate: Callable[[int, Row], Row], ascii_only: bool
 ) -> list[Row]:
-    """The visible rows from `top` on, each changed by `mark(index, row)`, with the scroll bar."""
-    shown = [mark(top + y, r) for y, r in enumerate(rows[top : top + height])]
+    """The visible rows from `top` on, each changed by `decorate(index, row)`, with the scroll bar."""
+    shown = [decorate(top + y, r) for y, r in enumerate(rows[top : top + height])]
     return [with_scrollbar(r, y, width, height, top, len(rows), ascii_only) for y, r in enumerate(shown)]
 
 

@@ -100,8 +100,8 @@ def whole_run_rows(run: RunSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
         why = "It is not judged yet." if verdict is None else "Its verdict has no figures of the whole run."
         return paragraph(f"{why} {past}", "muted", width)
     sign = OUTCOME_SIGNS[verdict.outcome]
-    standing = f"{glyphs.sign(sign)} judged {sign.word}{_MEANING.get(verdict.outcome, '')}"
-    rows = heading("The whole run", width, glyphs, standing, sign.role)[1:]
+    outcome = f"{glyphs.sign(sign)} judged {sign.word}{_MEANING.get(verdict.outcome, '')}"
+    rows = heading("The whole run", width, glyphs, outcome, sign.role)[1:]
     column = max(len(title) for title, _, _ in GROUPS) + 3
     named: set[str] = set()
     for title, unit, names in GROUPS:

@@ -112,9 +112,9 @@ def run_section(run: "RunSnapshot", now: float, width: int, glyphs: Glyphs, whic
     rows += labelled("run", run.id, "code", width)
     began, ended = parse_utc(run.status.started_utc), parse_utc(run.status.ended_utc)
     if began:
-        took = duration(((ended or datetime.fromtimestamp(now, UTC)) - began).total_seconds())
-        at_work = run.alive and run.verdict is None
-        lasted = f"took {took}" if ended else f"for {took}" if at_work else "end not seen"
+        elapsed = duration(((ended or datetime.fromtimestamp(now, UTC)) - began).total_seconds())
+        running = run.alive and run.verdict is None
+        lasted = f"took {elapsed}" if ended else f"for {elapsed}" if running else "end not seen"
         rows += labelled("began", f"{began:%Y-%m-%d %H:%M:%S} UTC, {lasted}", "text", width)
     for command in run.status.commands:
         if command.exit_code is not None:

@@ -40,15 +40,15 @@ def sparkline(values: Sequence[float | None], top: float, width: int, glyphs: Gl
 
 
 def _block(pair: Sequence[float | None], top: float, glyphs: Glyphs) -> str:
-    seen = [value for value in pair if value is not None]
-    return glyphs.ramp[level(max(seen), top, len(glyphs.ramp) - 1)] if seen else glyphs.gap
+    known = [value for value in pair if value is not None]
+    return glyphs.ramp[level(max(known), top, len(glyphs.ramp) - 1)] if known else glyphs.gap
 
 
 def _braille(pair: Sequence[float | None], top: float, glyphs: Glyphs) -> str:
-    seen = [value for value in pair if value is not None]
-    if not seen:
+    known = [value for value in pair if value is not None]
+    if not known:
         return glyphs.gap
-    if max(seen) <= 0:
+    if max(known) <= 0:
         return glyphs.ramp[0]  # a measured zero
     dots = 0
     for value, column in zip(pair, (_LEFT, _RIGHT), strict=True):

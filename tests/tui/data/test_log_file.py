@@ -1,4 +1,4 @@
-"""The log model against plain splitting of the same bytes, and files that change under it."""
+"""Windows of a log compared with plain splitting of the same bytes, and files that change."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ LINES = st.lists(st.text(st.sampled_from("abcX ü"), max_size=12), max_size=40)
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(lines=LINES, torn=st.booleans(), count=st.integers(1, 12), data=st.data())
-def test_windows_are_what_splitting_gives(
+def test_windows_equal_plain_splitting(
     tmp_path: Path, lines: list[str], torn: bool, count: int, data: st.DataObject
 ) -> None:
     raw = "\n".join(lines).encode() + (b"" if torn else b"\n" if lines else b"")
@@ -43,7 +43,7 @@ def test_windows_are_what_splitting_gives(
     needle=st.text(st.sampled_from("abAB"), min_size=1, max_size=3),
     start=st.integers(0, 60),
 )
-def test_search_finds_what_find_finds(
+def test_search_equals_find_on_bytes(
     tmp_path: Path,
     text: str,
     needle: str,
@@ -74,7 +74,7 @@ def test_search_crosses_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert file.find("needle", 0, stop=lambda: True) is None
 
 
-def test_a_huge_file_costs_what_is_shown(tmp_path: Path) -> None:
+def test_only_the_shown_part_of_a_huge_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("wb") as out:
         out.write(b"first\n")
@@ -97,7 +97,7 @@ def test_a_line_without_end_is_shown_in_pieces(tmp_path: Path) -> None:
     assert lines[-1].text == "b"
 
 
-def test_truncation_and_replacement_begin_anew(tmp_path: Path) -> None:
+def test_truncation_and_replacement_begin_a_new_generation(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("one\ntwo\n")
     file = LogWindowFile(path)

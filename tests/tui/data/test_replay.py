@@ -1,4 +1,4 @@
-"""A recorded run is played: what is shown is what was there at that moment, forward, back, and at the end."""
+"""A replay shows the recorded run at the moment of its clock: forward, back, and at the end."""
 
 import shutil
 import time
@@ -55,7 +55,7 @@ class Clock:
         return self.now
 
 
-def test_what_replay_means(recorded: Path, workspace: Workspace, tmp_path: Path) -> None:
+def test_the_argument_of_replay(recorded: Path, workspace: Workspace, tmp_path: Path) -> None:
     assert find_recording(str(recorded), workspace.root) == recorded
     assert find_recording("last", workspace.root).name == recorded.name
     assert find_recording("abcdef", workspace.root).name == recorded.name
@@ -114,7 +114,7 @@ def test_playing_forward_gives_every_line_once(times: list[int], stops: list[int
         assert b"".join(given_) == path.read_bytes()[: -len('{"t_ns": 3')]
 
 
-def test_the_run_is_shown_as_it_stood(recorded: Path) -> None:
+def test_the_run_is_shown_at_the_moment_of_the_replay(recorded: Path) -> None:
     run = RecordedRun(open_replay(recorded))
     early = run.snapshot_at((T0 + 60) * SECOND)
     assert early.alive and early.verdict is None and early.status.ended_utc is None
@@ -124,7 +124,7 @@ def test_the_run_is_shown_as_it_stood(recorded: Path) -> None:
     assert not late.alive and late.verdict is not None and late.progress.done == 300
 
 
-def test_the_sweep_fills_in_as_it_did(workspace: Workspace) -> None:
+def test_the_sweep_fills_in_over_time(workspace: Workspace) -> None:
     folder = workspace.run("2.1", state=State.FINISHED, verdict=verdict())
     write_sweep(workspace.root / "power_results" / "x", CELLS, TO_DO)
     (folder / "events.jsonl").write_bytes(sweep_events())
@@ -155,7 +155,7 @@ def player(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> D
     return Dashboard(LaunchSettings(tmp_path, tmp_path / "none", interval=0.1, readonly=True, replay=away), live=False)
 
 
-async def test_a_replay_is_steered_by_its_keys(player: Dashboard) -> None:
+async def test_keys_control_a_replay(player: Dashboard) -> None:
     app = player
     async with app.run_test(size=(160, 50)) as pilot:
         await until(pilot, lambda: app.main.state.detail is not None)
@@ -189,7 +189,7 @@ async def test_a_replay_is_steered_by_its_keys(player: Dashboard) -> None:
         await until(pilot, lambda: "clipboard: torchrun --nproc_per_node=8" in toasts_of(app), "the recorded command")
 
 
-async def test_a_replay_changes_nothing_and_shows_logs_by_share(player: Dashboard) -> None:
+async def test_a_replay_changes_nothing_and_shows_logs_by_fraction(player: Dashboard) -> None:
     app = player
     async with app.run_test(size=(160, 50)) as pilot:
         await until(pilot, lambda: app.main.state.detail is not None)
@@ -214,7 +214,7 @@ async def test_a_replay_changes_nothing_and_shows_logs_by_share(player: Dashboar
         await until(pilot, lambda: "step 0300" not in text_of(log) and "truncated" not in text_of(log))
 
 
-def test_all_ranks_in_one_view_in_step_and_as_they_come(tmp_path: Path) -> None:
+def test_merged_logs_are_interleaved_and_then_in_order_of_arrival(tmp_path: Path) -> None:
     paths = [tmp_path / f"r{rank}.log" for rank in range(2)]
     paths[0].write_text("a1\na2\na3\na4\n")
     paths[1].write_text("b1\nb2\ntorn")
@@ -231,7 +231,7 @@ def test_all_ranks_in_one_view_in_step_and_as_they_come(tmp_path: Path) -> None:
     assert not spool.exists()
 
 
-def test_going_back_begins_the_charts_anew(recorded: Path) -> None:
+def test_going_back_restarts_the_charts(recorded: Path) -> None:
     replay = open_replay(recorded)
     replay.timeline.toggle_pause()
     replay.timeline.seek(100)

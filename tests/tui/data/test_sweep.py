@@ -1,4 +1,4 @@
-"""The sweep's grid and the memory bar: what files and events say is what is drawn, and broken ones are said."""
+"""The sweep's grid and the memory bar show files and events correctly, and report broken ones."""
 
 import re
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def test_the_grid_shows_every_state_with_its_word_and_reason(workspace: Workspac
     assert shown(view, 60, ASCII).isascii()
 
 
-def test_an_invalid_phase_has_no_tokens_per_joule_whatever_the_file_says(tmp_path: Path) -> None:
+def test_an_invalid_phase_has_no_tokens_per_joule(tmp_path: Path) -> None:
     record = cell("bf16", 2, "invalid", 99.0)
     record["phases"]["prefill"]["valid"] = False
     (tmp_path / "c.json").write_bytes(orjson.dumps(record))
@@ -61,14 +61,14 @@ def test_an_invalid_phase_has_no_tokens_per_joule_whatever_the_file_says(tmp_pat
     assert phase is not None and phase.tokens_per_joule is None and phase.tokens_per_s == 9000.0
 
 
-def test_reasons_that_both_phases_share_are_said_once() -> None:
+def test_reasons_of_both_phases_are_merged() -> None:
     assert merge_reasons(["prefill: trials is 2", "prefill: hot", "decode: trials is 2", "no: such phase"]) == [
         "prefill, decode: trials is 2", "prefill: hot", "no: such phase",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"kind": "power_cell", "status": "odd"}', b"null"])
-def test_a_file_that_is_no_cell_is_failed_and_says_so(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_a_cell_gives_failed_with_a_reason(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "c.json").write_bytes(data)
     bare = parse_name(f"{MODEL}-b2-bf16")
     assert bare is not None
@@ -76,7 +76,7 @@ def test_a_file_that_is_no_cell_is_failed_and_says_so(tmp_path: Path, data: byte
     assert found.status == "failed" and "is not a cell's result" in found.reasons[0]
 
 
-def test_a_cell_is_read_again_when_it_was_written_again(workspace: Workspace) -> None:
+def test_a_rewritten_cell_is_read_again(workspace: Workspace) -> None:
     folder = sweep(workspace, [cell("bf16", 2, "failed")])
     follower = RunFollower(Run(folder))
     assert "failed" in shown(follower.snapshot())
@@ -87,7 +87,7 @@ def test_a_cell_is_read_again_when_it_was_written_again(workspace: Workspace) ->
     assert "is not a sweep's manifest" in str(follower.snapshot().sweep)
 
 
-def test_the_folder_is_that_of_the_command() -> None:
+def test_the_folder_comes_from_the_command() -> None:
     argv = ["python", "runners/precision_power_sweep.py", "--output-dir", "a/b"]
     assert sweep_folder([Command("main", argv, "")], "/w") == Path("/w/a/b")
     assert sweep_folder([Command("main", [*argv[:2], "--output-dir=/c"], "")], "/w") == Path("/c")
@@ -113,11 +113,11 @@ def test_the_bar_has_its_width_and_a_cell_for_each_part(values: list[int | None]
 def test_the_bar_is_to_scale() -> None:
     parts = {"memory_weights_bytes": 35.0, "memory_kv_bytes": 25.0, "memory_free_bytes": 40.0}
     assert [len(text) for text, _ in bar_spans(parts, 100, UNICODE)][:3] == [35, 25, 40]
-    # What is not told stays blank: the parts here are half of the whole.
+    # Unreported parts stay blank: the parts here are half of the total.
     assert bar_spans(parts | {"memory_total_bytes": 200.0}, 100, UNICODE)[-1] == (" " * 50, "text")
 
 
-def test_memory_comes_from_every_rank_and_the_rest_from_the_first(workspace: Workspace) -> None:
+def test_memory_comes_from_every_rank_and_other_metrics_from_the_first(workspace: Workspace) -> None:
     memory = {"memory_weights_bytes": 40 * GIB, "memory_kv_bytes": 12 * GIB, "memory_activation_bytes": None}
     folder = workspace.run("1.2")
     (folder / "events.jsonl").write_bytes(

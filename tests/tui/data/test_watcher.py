@@ -1,4 +1,4 @@
-"""Threads: a recorder that dies is started again, a look that fails is shown and does not end the looking."""
+"""Threads: a recorder that dies is started again, and a failed snapshot is shown and does not end the watcher."""
 
 import sys
 import time
@@ -63,7 +63,7 @@ def test_a_recorder_that_crashes_is_started_again(
     assert states[:2] == [None, "the telemetry recorder was ended by signal 11; it is started again in 0 s."]
 
 
-def test_a_recorder_that_cannot_be_started_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recorder_that_cannot_be_started_is_reported(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_process, "RESTART_DELAYS_S", (5.0,))
     posted: list[Message] = []
     live = LiveTelemetry(settings_for(workspace), posted.append, ["/does/not/exist"])
@@ -73,7 +73,7 @@ def test_a_recorder_that_cannot_be_started_is_told(workspace: Workspace, monkeyp
     assert isinstance(posted[0], RecorderStatus) and "could not be started" in str(posted[0].problem)
 
 
-def test_a_look_that_fails_is_shown_and_looking_goes_on(workspace: Workspace) -> None:
+def test_a_failed_snapshot_is_shown_and_the_watcher_goes_on(workspace: Workspace) -> None:
     class Broken(Looker):
         failing = True
 
@@ -94,7 +94,7 @@ def test_a_look_that_fails_is_shown_and_looking_goes_on(workspace: Workspace) ->
     assert isinstance(first, SnapshotTaken) and "disk on fire" in str(first.snapshot.problem)
 
 
-def test_nothing_new_is_not_posted(workspace: Workspace) -> None:
+def test_an_unchanged_snapshot_is_not_posted(workspace: Workspace) -> None:
     posted: list[Message] = []
     watcher = Watcher(looker(workspace), posted.append, 0.005)
     watcher.start()
@@ -115,7 +115,7 @@ def test_the_last_good_checklist_stays(workspace: Workspace) -> None:
     assert view.problem is None and view.steps[0].step.checked
 
 
-def test_a_broken_run_folder_does_not_blind(workspace: Workspace) -> None:
+def test_a_broken_run_folder_does_not_hide_the_list(workspace: Workspace) -> None:
     look = looker(workspace)
     look.snapshot(Selection())
     folder = workspace.run("1.2")
@@ -125,7 +125,7 @@ def test_a_broken_run_folder_does_not_blind(workspace: Workspace) -> None:
     assert view.problem is None or "run.json" in view.problem
 
 
-def test_older_runs_can_be_looked_at(workspace: Workspace) -> None:
+def test_older_runs_can_be_selected(workspace: Workspace) -> None:
     workspace.run("1.2", run_id="20260101T000000Z-1.2-old", state=State.FINISHED, verdict=verdict())
     workspace.run("1.2", run_id="20260102T000000Z-1.2-new", state=State.FINISHED, alive=False)
     look = looker(workspace)
@@ -137,18 +137,18 @@ def test_older_runs_can_be_looked_at(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "count"),
+    ("selected", "present", "count"),
     [(None, 8, 8), ((4, 5), 8, 6), ((9,), 8, None), ((0,), 0, None), (None, 0, None)],
 )
-def test_gpus_are_counted_by_what_the_host_has(
-    workspace: Workspace, asked: tuple[int, ...] | None, there: int, count: int | None
+def test_the_gpus_of_the_host_are_counted(
+    workspace: Workspace, selected: tuple[int, ...] | None, present: int, count: int | None
 ) -> None:
-    """`--gpus 4,5` must find GPUs 4 and 5, and `--gpus 0` must not make one up where there is none."""
-    taken = sample(1, there)
-    if asked is not None and there:  # one that is asked for and not there is listed without a value
-        absent = [GpuSample(index) for index in asked if index >= there]
-        taken = replace(taken, gpus=[gpu for gpu in taken.gpus if gpu.index in asked] + absent)
-    state = ScreenState(settings_for(workspace, gpus=asked))
+    """`--gpus 4,5` must find GPUs 4 and 5, and `--gpus 0` must not make one up where present is none."""
+    taken = sample(1, present)
+    if selected is not None and present:  # a selected GPU that does not exist is listed without values
+        absent = [GpuSample(index) for index in selected if index >= present]
+        taken = replace(taken, gpus=[gpu for gpu in taken.gpus if gpu.index in selected] + absent)
+    state = ScreenState(settings_for(workspace, gpus=selected))
     state.live.add(taken)
     look = looker(workspace)
     checklist = look.snapshot(Selection()).checklist
@@ -193,7 +193,7 @@ def test_the_command_line_that_is_started(workspace: Workspace) -> None:
         (0, b'{"workspace": "w", "steps": []}', b"", CommandResult(True, "")),
     ],
 )
-def test_what_a_command_answers(code: int, out: bytes, err: bytes, answer: CommandResult) -> None:
+def test_the_result_of_a_command(code: int, out: bytes, err: bytes, answer: CommandResult) -> None:
     assert parse_result("run", code, out, err) == answer
 
 
@@ -210,7 +210,7 @@ def test_tmux_gets_the_clipboard_wrapped_as_well() -> None:
     assert osc52("a", {"TMUX": "/tmp/x"}) == "\x1b]52;c;YQ==\x07\x1bPtmux;\x1b\x1b]52;c;YQ==\x07\x1b\\"
 
 
-def test_tmux_hands_a_notification_on_and_nothing_in_it_is_obeyed() -> None:
+def test_tmux_passes_a_notification_on_and_no_sequence_in_it_is_executed() -> None:
     assert osc9("1.2 failed\x07\x1b[2J", {}) == "\x1b]9;1.2 failed\x07"
     assert osc9("a", {"TMUX": "/tmp/x"}) == "\x1bPtmux;\x1b\x1b]9;a\x07\x1b\\"
 

@@ -1,4 +1,4 @@
-"""The lighter update must leave on the screen exactly what Textual's own would."""
+"""The smaller update must give exactly the same screen as Textual's own."""
 
 import pyte
 import pytest
@@ -43,7 +43,7 @@ def full(strips: list[Strip]) -> str:
 
 @settings(deadline=None)
 @given(old=screens, new=screens, where=spans, cut=st.integers(1, WIDTH - 1))
-def test_the_spans_become_new_and_the_rest_stays(
+def test_only_the_changed_spans_are_updated(
     old: list[Strip], new: list[Strip], where: list[tuple[int, int, int]], cut: int
 ) -> None:
     chops = [{0: strip.crop(0, cut), cut: strip.crop(cut, WIDTH)} for strip in new]
@@ -63,7 +63,7 @@ def test_only_the_difference_of_styles_is_sent() -> None:
 
 
 @pytest.mark.parametrize("system", ["standard", "256", "truecolor", None])
-def test_colours_come_down_to_what_the_terminal_can(system: str | None) -> None:
+def test_colours_are_reduced_to_those_of_the_terminal(system: str | None) -> None:
     console = Console(color_system=system, force_terminal=True)  # type: ignore[arg-type]
     strip = Strip([Segment("ab", Style.parse("#ff0000 on #000000"))])
     text = DiffUpdate([{0: strip}], [(0, 1, 2)], [[2]]).render_segments(console)

@@ -1,4 +1,4 @@
-"""Items named in few characters, and told apart where they would read alike."""
+"""Short labels for items, with the differing arguments of similar ones."""
 
 from llmval_tui.tui.drawing.labels import disambiguated_labels
 from tests.helpers.tui_builder import Workspace
@@ -7,7 +7,7 @@ from tests.helpers.tui_pilot import Make, ready, text_of
 RUN = "Run: `python runners/long_context_validation.py --sequence-lengths {} --gpus 8 --output-json a/{}.json`"
 
 
-def test_alike_items_get_the_arguments_that_differ() -> None:
+def test_similar_items_get_the_arguments_that_differ() -> None:
     items = (
         RUN.format("32768 65536", "b"),
         "Look at `x/y.md`.",

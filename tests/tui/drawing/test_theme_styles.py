@@ -1,4 +1,4 @@
-"""Themes: every one that ships can be read, and a broken one is refused with a sentence."""
+"""Themes: every bundled one is readable, and a broken one is refused with a message."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ THEMES = sorted(bundled("themes").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", THEMES, ids=[path.stem for path in THEMES])
-def test_every_theme_that_ships_can_be_read(path: Path) -> None:
+def test_every_bundled_theme_is_readable(path: Path) -> None:
     styled_theme = parse_theme(path)
     assert styled_theme.contrast_problems() == []
     for role in ROLES:
@@ -26,13 +26,13 @@ def test_the_five_themes_are_there() -> None:
     assert {path.stem for path in THEMES} >= {"dark", "light", "contrast", "ansi", "mono"}
 
 
-def test_contrast_is_that_of_wcag() -> None:
+def test_contrast_follows_wcag() -> None:
     # The lightest grey on white that passes 4.5:1, after WebAIM's contrast checker: #767676 has 4.54:1.
     assert contrast((0x76, 0x76, 0x76), (255, 255, 255)) == pytest.approx(4.54, abs=0.005)
     assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
 
 
-def test_a_faint_theme_is_named_with_its_pair(tmp_path: Path) -> None:
+def test_a_theme_with_low_contrast_is_reported_with_the_pair(tmp_path: Path) -> None:
     faint = tmp_path / "faint.toml"
     faint.write_text((bundled("themes") / "dark.toml").read_text().replace("#a9b4bf", "#3a4450"))
     assert any(
@@ -77,6 +77,6 @@ def test_a_broken_theme_is_refused(tmp_path: Path, old: str, new: str, said: str
         parse_theme(broken)
 
 
-def test_an_unknown_theme_is_refused_with_those_there_are() -> None:
+def test_an_unknown_theme_is_refused_with_the_existing_ones() -> None:
     with pytest.raises(Refused, match=r"choose one of .*dark.*mono"):
         load_theme("neon", {})

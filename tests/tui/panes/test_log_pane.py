@@ -42,7 +42,7 @@ async def test_log_follows_pauses_searches(workspace: Workspace, dashboard: Make
         assert "rank 1" in text_of(pane)
 
 
-async def test_a_truncated_log_is_followed_anew(workspace: Workspace, dashboard: Make) -> None:
+async def test_a_truncated_log_is_followed_again(workspace: Workspace, dashboard: Make) -> None:
     log = workspace.run("1.2") / "logs" / "main.stdout.log"
     log.write_text("old\n" * 100)
     async with dashboard().run_test(size=WIDE) as pilot:
@@ -53,7 +53,7 @@ async def test_a_truncated_log_is_followed_anew(workspace: Workspace, dashboard:
         await until(pilot, lambda: "fresh" in text_of(app.main._log) and "old" not in text_of(app.main._log))
 
 
-async def test_what_matters_in_the_title_is_whole_where_room_is_short(workspace: Workspace, dashboard: Make) -> None:
+async def test_a_narrow_title_keeps_its_important_parts_whole(workspace: Workspace, dashboard: Make) -> None:
     log = workspace.run("1.2") / "logs" / "main.rank0.stdout.log"
     log.write_text("line\n" * 100)
     keys = {"merged": (("f5", "F5"),)}
@@ -76,7 +76,7 @@ async def test_what_matters_in_the_title_is_whole_where_room_is_short(workspace:
         await until(pilot, lambda: "truncated" not in text_of(pane), "the end of the news")
 
 
-async def test_a_place_beyond_the_edge_is_shifted_into_sight(workspace: Workspace, dashboard: Make) -> None:
+async def test_a_match_beyond_the_edge_is_scrolled_into_view(workspace: Workspace, dashboard: Make) -> None:
     log = workspace.run("1.2") / "logs" / "main.rank0.stdout.log"
     log.write_text("Error near\n" + "x" * 300 + " then an error, and another error\n" + "end\n" * 3)
     async with dashboard().run_test(size=(100, 24)) as pilot:
@@ -105,7 +105,7 @@ async def test_an_empty_log_says_so(workspace: Workspace, dashboard: Make) -> No
         assert "Nothing has been written" not in text_of(app.main._log)
 
 
-async def test_a_search_outlives_the_prompt_it_was_typed_into(workspace: Workspace, dashboard: Make) -> None:
+async def test_a_search_goes_on_after_its_prompt_closes(workspace: Workspace, dashboard: Make) -> None:
     """The prompt gives its row back, so the pane asks for its lines again: that must not take the search's place."""
     (workspace.run("1.2") / "logs" / "main.stdout.log").write_text("line\n" * 500)
     async with dashboard().run_test(size=WIDE) as pilot:
@@ -130,7 +130,7 @@ async def test_a_search_outlives_the_prompt_it_was_typed_into(workspace: Workspa
         assert "late" not in text_of(pane)
 
 
-def test_a_search_that_was_given_up_is_not_told_as_not_found(tmp_path: Path) -> None:
+def test_an_abandoned_search_is_not_reported_as_not_found(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"x" * (3 << 20))
     told: list[object] = []

@@ -1,4 +1,4 @@
-"""What Telemetry, Load and Artifacts show, and what a finished run tells."""
+"""The contents of the panes Telemetry, Load and Artifacts, and the announcement of a finished run."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ from tests.helpers.tui_builder import T0, Workspace, event, load_events, sample,
 from tests.helpers.tui_pilot import WIDE, Make, ready, text_of, toasts_of, until
 
 
-async def test_telemetry_tells_live_stale_and_recorded_apart(workspace: Workspace, dashboard: Make) -> None:
+async def test_telemetry_distinguishes_live_stale_and_recorded(workspace: Workspace, dashboard: Make) -> None:
     folder = workspace.run("1.2")
     (folder / "telemetry.jsonl").write_bytes(b"".join(sample(s, 2).to_line() for s in range(30)))
     app = dashboard(second=100.2)
@@ -86,7 +86,7 @@ async def test_load_of_a_run_that_has_ended_shows_the_whole_run(workspace: Works
         (Outcome.INCONCLUSIVE, "◌ judged inconclusive: not enough data", "warn"),
     ],
 )
-def test_the_whole_run_s_figures_stand_under_its_outcome(
+def test_the_figures_of_the_whole_run_are_below_its_outcome(
     workspace: Workspace, outcome: Outcome, said: str, role: str
 ) -> None:
     folder = workspace.run("1.2", state=State.FINISHED, verdict=verdict(outcome))
@@ -96,7 +96,7 @@ def test_the_whole_run_s_figures_stand_under_its_outcome(
     assert (f" {said} ", role) in head.spans
 
 
-async def test_load_of_a_judged_run_that_told_nothing_as_it_went(workspace: Workspace, dashboard: Make) -> None:
+async def test_load_of_a_judged_run_that_reported_nothing(workspace: Workspace, dashboard: Make) -> None:
     folder = workspace.run("1.2", state=State.FINISHED, verdict=verdict())
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
@@ -137,7 +137,7 @@ async def test_copy_sends_the_command_through_the_terminal(dashboard: Make, monk
 
 
 @pytest.mark.parametrize(("bell", "notify"), [(False, False), (True, False), (False, True)])
-async def test_a_finished_run_is_told_as_asked(
+async def test_a_finished_run_is_announced_as_configured(
     workspace: Workspace, dashboard: Make, monkeypatch: pytest.MonkeyPatch, bell: bool, notify: bool
 ) -> None:
     folder = workspace.run("1.2")
@@ -153,13 +153,13 @@ async def test_a_finished_run_is_told_as_asked(
         assert any("]9;llmval 1.2 failed: 27.9 QPS" in text for text in written) is notify
 
 
-def test_the_variables_of_a_command_stand_in_the_column_of_every_label() -> None:
+def test_the_variables_of_a_command_are_in_the_column_of_the_labels() -> None:
     _, variables = command_rows([Command("main", ["true"], "true", {"NCCL_P2P_LEVEL": "NVL"})], 80, UNICODE)
     (other,) = labelled("leaves", "NCCL", "code", 80)
     assert variables.plain.index("NCCL") == other.plain.index("NCCL")
 
 
-def test_evidence_of_which_the_run_keeps_a_copy_is_not_called_lost(tmp_path: Path) -> None:
+def test_evidence_with_an_archived_copy_is_not_lost(tmp_path: Path) -> None:
     kept, gone = "ab" * 32, "cd" * 32
     copy = archive_path(tmp_path / "artifacts" / "runs" / "r", kept)
     copy.parent.mkdir(parents=True)
@@ -182,18 +182,18 @@ def shown_of(folder: Path, second: float) -> str:
     )
 
 
-def test_a_run_whose_end_nobody_saw_does_not_go_on_for_ever(workspace: Workspace) -> None:
+def test_a_run_with_an_unknown_end_does_not_count_on(workspace: Workspace) -> None:
     folder = workspace.run("1.2", alive=False)
     assert "UTC, end not seen" in shown_of(folder, 8)
     write_json(folder / "verdict.json", verdict(Outcome.INCONCLUSIVE))
     assert "UTC, end not seen" in shown_of(folder, 8)
 
 
-def test_a_run_that_is_at_work_says_for_how_long(workspace: Workspace) -> None:
+def test_a_running_run_shows_its_duration(workspace: Workspace) -> None:
     assert "UTC, for 8.0 s" in shown_of(workspace.run("1.2"), 8)
 
 
-def test_a_command_that_reports_nothing_runs_all_the_same(workspace: Workspace) -> None:
+def test_a_command_without_reports_is_shown_as_running(workspace: Workspace) -> None:
     folder = workspace.run("1.2", state=State.STARTING)
     assert "phase      starting" in shown_of(folder, 8)
     write_json(folder / "status.json", Status(state=State.RUNNING, started_utc="2026-01-02T03:04:05Z"))
@@ -205,7 +205,7 @@ def test_a_command_that_reports_nothing_runs_all_the_same(workspace: Workspace) 
     assert "phase      write" in shown and "none reported in this phase so far" in shown
 
 
-def test_the_name_of_a_gate_shows_its_end_and_takes_the_room_there_is() -> None:
+def test_the_name_of_a_gate_shows_its_end_and_uses_the_room() -> None:
     names = [f"artifact: artifacts/env/20260102T030405Z-1.1-abcdef/{part}.json" for part in ("env", "driver")]
     gates = [Gate(name, Outcome.PASS, "12 B", "there") for name in names]
     wide = "\n".join(row.plain for row in gate_rows(gates, 160, UNICODE))
@@ -217,14 +217,14 @@ def test_the_name_of_a_gate_shows_its_end_and_takes_the_room_there_is() -> None:
         assert all(cell_len(line.rstrip()) <= max(width, 56) for line in shown)
 
 
-def test_the_exit_of_a_command_is_told_apart_from_its_name(workspace: Workspace) -> None:
+def test_the_exit_of_a_command_differs_from_its_name(workspace: Workspace) -> None:
     folder = workspace.run("1.2", state=State.FINISHED)
     status = Status(state=State.FINISHED, commands=[CommandStatus("with", exit_code=0)])
     write_json(folder / "status.json", status)
     assert "with: ended with 0" in shown_of(folder, 8)
 
 
-def test_a_load_without_figures_says_what_brings_them(workspace: Workspace) -> None:
+def test_a_load_pane_without_metrics_says_when_they_come(workspace: Workspace) -> None:
     rows = load_rows(RunFollower(Run(workspace.run("1.2"))).snapshot(), 78, 22, UNICODE)
     assert any("they come with the measured window" in shown.plain for shown in rows)
 

@@ -1,4 +1,4 @@
-"""Charts: what is zero, what is missing and what is small look different, and a chart only moves by whole cells."""
+"""Charts: zero, missing and small values look different, and a chart moves only by whole cells."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def test_zero_missing_and_small_look_different(glyphs: Glyphs) -> None:
     more=st.lists(st.floats(0, 100), min_size=2, max_size=2),
     width=st.integers(1, 20),
 )
-def test_a_cell_once_drawn_keeps_its_picture(
+def test_a_drawn_cell_does_not_change(
     glyphs: Glyphs, values: list[float | None], more: list[float], width: int
 ) -> None:
     before = sparkline(values, 100.0, width, glyphs)
@@ -38,7 +38,7 @@ def test_a_cell_once_drawn_keeps_its_picture(
     assert after[: max(0, settled)] == before[1 : 1 + max(0, settled)]
 
 
-def test_the_window_does_not_depend_on_how_much_history_is_handed_in() -> None:
+def test_the_drawing_does_not_depend_on_the_length_of_the_history() -> None:
     values = [float(v % 37) for v in range(101)]
     assert sparkline(values[-41:], 40.0, 20, UNICODE, first=60) == sparkline(values, 40.0, 20, UNICODE)
 

@@ -1,4 +1,4 @@
-"""The rows of the Telemetry pane at every width: a figure is whole or not there, and nothing touches the left edge."""
+"""The rows of the Telemetry pane at every width: no figure is cut, and nothing touches the left edge."""
 
 from dataclasses import replace
 
@@ -45,7 +45,7 @@ def test_no_figure_is_cut_and_no_row_touches_the_edge(workspace: Workspace, heig
             assert figures(row[:width]) <= figures(full), row
 
 
-def test_what_does_not_fit_is_left_out_whole_from_the_end(workspace: Workspace) -> None:
+def test_parts_that_do_not_fit_are_omitted_from_the_end(workspace: Workspace) -> None:
     state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
     state.telemetry.extend([hot(second) for second in range(10)])
     rows = [row.plain for row in telemetry_rows(state, 79, 22, UNICODE)]
@@ -66,7 +66,7 @@ def dense_rows(workspace: Workspace, gpus: int, height: int, width: int = 79) ->
 
 
 @pytest.mark.parametrize("width", [60, 79, 120])
-def test_dense_rows_have_named_columns_that_stand_below_one_another(workspace: Workspace, width: int) -> None:
+def test_dense_rows_have_aligned_columns_with_names(workspace: Workspace, width: int) -> None:
     rows = dense_rows(workspace, 16, 24, width)
     heading = next(row for row in rows if "util 0 to 100 %" in row)
     gpus = [row for row in rows if row.startswith(" GPU ")][1:]
@@ -84,13 +84,13 @@ def test_each_sign_in_dense_rows_is_explained(workspace: Workspace) -> None:
     assert " ! throttled: sw_power_cap: GPU 2-3, 5" in [row.rstrip() for row in rows]
 
 
-def test_the_heading_gives_way_to_the_last_gpu(workspace: Workspace) -> None:
+def test_the_heading_is_omitted_for_the_last_gpu(workspace: Workspace) -> None:
     # 16 GPUs, the source above, the host in two rows below: 19 rows are just enough for all of them.
     assert not any("util 0 to 100 %" in row for row in dense_rows(workspace, 16, 19))
     assert any("util 0 to 100 %" in row for row in dense_rows(workspace, 16, 20))
 
 
-def test_an_idle_gpu_is_not_throttled_and_who_is_on_a_gpu_is_said(workspace: Workspace) -> None:
+def test_an_idle_gpu_is_not_throttled_and_its_processes_are_counted(workspace: Workspace) -> None:
     found = sample(9.0)
     gpus = list(found.gpus)
     gpus[0] = replace(gpus[0], throttle_reasons=["gpu_idle"], processes=[])
@@ -108,7 +108,7 @@ def test_an_idle_gpu_is_not_throttled_and_who_is_on_a_gpu_is_said(workspace: Wor
     assert any(row.startswith(" ! processes that are not of this run: GPU 2") for row in narrow)
 
 
-def test_the_host_s_memory_has_its_peak_in_the_unit_of_its_figure(workspace: Workspace) -> None:
+def test_the_peak_of_host_memory_has_the_unit_of_its_figure(workspace: Workspace) -> None:
     state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
     for second, used in ((8, 420), (9, 7)):
         one = sample(second)

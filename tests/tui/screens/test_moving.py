@@ -1,4 +1,4 @@
-"""Moving about: list, panes, filter, jump, sizes."""
+"""Moving: list, panes, filter, jump, sizes."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ async def test_moving_and_panes(dashboard: Make) -> None:
         assert main.pane == "artifacts"
 
 
-async def test_a_key_right_behind_a_move_acts_on_the_step_that_is_seen(dashboard: Make, commands: Any) -> None:
+async def test_a_key_right_after_a_move_acts_on_the_visible_step(dashboard: Make, commands: Any) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         steps = app.main._steps

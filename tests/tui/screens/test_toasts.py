@@ -1,4 +1,4 @@
-"""Messages in the corner: short, none twice, and none over a dialog."""
+"""Toasts: short, none twice, and none over a dialog."""
 
 from textual.widgets._toast import Toast
 
@@ -7,7 +7,7 @@ from llmval_tui.tui.screens.text_dialog import TextDialog
 from tests.helpers.tui_pilot import WIDE, Make, ready, text_of, toasts_of, until
 
 
-async def test_a_message_waits_while_a_dialog_is_open(dashboard: Make) -> None:
+async def test_a_toast_waits_while_a_dialog_is_open(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE, notifications=True) as pilot:
         app = await ready(pilot)
         app.main.toast("before")
@@ -24,7 +24,7 @@ async def test_a_message_waits_while_a_dialog_is_open(dashboard: Make) -> None:
         assert toasts_of(app).split("\n") == ["before", "meanwhile"]
 
 
-async def test_a_message_is_three_lines_and_stands_there_once(dashboard: Make) -> None:
+async def test_a_toast_has_three_lines_and_appears_once(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE, notifications=True) as pilot:
         app = await ready(pilot)
         for _ in range(3):

@@ -28,7 +28,7 @@ async def test_hostile_text_is_shown_and_harmless(workspace: Workspace, dashboar
 
 
 @pytest.mark.parametrize("theme", ["dark", "light", "contrast", "ansi", "mono"])
-async def test_every_theme_can_be_worn(dashboard: Make, theme: str) -> None:
+async def test_every_theme_can_be_applied(dashboard: Make, theme: str) -> None:
     async with dashboard(theme=theme).run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("c")

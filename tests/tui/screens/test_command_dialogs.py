@@ -17,7 +17,7 @@ from tests.helpers.tui_builder import Workspace, verdict
 from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
 
 
-async def test_complete_asks_and_says_everything(dashboard: Make, commands: Any) -> None:
+async def test_complete_asks_and_shows_everything(dashboard: Make, commands: Any) -> None:
     async with dashboard(adapt=True, preset="smoke", gpus=(0, 1)).run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("j", "c")
@@ -94,7 +94,7 @@ async def test_a_refusal_is_shown_as_it_is(dashboard: Make, commands: Any) -> No
         await until(pilot, lambda: commands.answer.message in toasts_of(app))
 
 
-async def test_tick_wants_a_note(dashboard: Make, commands: Any) -> None:
+async def test_tick_needs_a_note(dashboard: Make, commands: Any) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("t")
@@ -125,7 +125,7 @@ async def test_cancel_asks_and_leaving_it_is_the_default(workspace: Workspace, d
         assert commands.calls == [("cancel", "20260102T030405Z-1.2-abcdef")]
 
 
-async def test_quit_is_at_once_when_nothing_is_at_work(dashboard: Make) -> None:
+async def test_quit_is_immediate_if_nothing_is_running(dashboard: Make) -> None:
     app = dashboard()
     async with app.run_test(size=WIDE) as pilot:
         await ready(pilot)
@@ -192,7 +192,7 @@ async def test_readonly_changes_nothing_and_says_so(workspace: Workspace, dashbo
         assert "read-only" in text_of(app.main._header)
 
 
-async def test_a_run_that_ended_unwatched_is_settled_once(workspace: Workspace, dashboard: Make, commands: Any) -> None:
+async def test_an_unjudged_run_is_settled_once(workspace: Workspace, dashboard: Make, commands: Any) -> None:
     workspace.run("1.2", state=State.FINISHED, alive=False)
     async with dashboard().run_test(size=WIDE) as pilot:
         await ready(pilot)
@@ -211,7 +211,7 @@ async def test_options_change_the_next_run(dashboard: Make, commands: Any) -> No
         assert app.main.state.preset == "smoke"
 
 
-def test_a_question_comes_first_its_reason_once_and_its_change_whole() -> None:
+def test_a_question_is_first_with_its_reason_once_and_its_whole_change() -> None:
     why = "docs/performance_baseline.md has no table of such a run"
     line = "+|  " + " ".join(f"column{n}  |" for n in range(20)) + " 消費電力を |"
     question = {"kind": "accept", "text": f"{why}. Accept this run as the baseline?", "diff": line}
