@@ -1,1 +1,1 @@
-"""Actions: what a step does, inferred from its words; gates, verdicts, and settling (judge, tick, record)."""
+"""The action of each step, inferred from its words; gates and verdicts; settling a run (judge, tick, record)."""

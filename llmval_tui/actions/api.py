@@ -1,10 +1,10 @@
-"""What an action is to the rest of llmval: it proposes, it may perform, and it knows its gates."""
+"""The interface of an action: it proposes, it may perform its own work, and it judges the run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from llmval_tui.checklist.model import Checklist, Step
@@ -12,45 +12,50 @@ if TYPE_CHECKING:
     from llmval_tui.runs.store import Run, RunStore
 
 
+# Gates, metrics by name, and a summary in one sentence; `Judgement` adds a question for the operator, or None.
+Judged: TypeAlias = "tuple[list[Gate], dict[str, float | None], str]"
+Judgement: TypeAlias = "tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the operator chose for this plan; the same for every step in it."""
+    """The operator's choices for a plan; the same for every step in it."""
 
     preset: str | None = None  # "smoke"
-    adapt: bool = False  # fewer GPUs than the item says: rewrite every place and record it
-    gpus: tuple[int, ...] | None = None  # restrict to these (`--gpus 0,1`)
-    runner_python: str | None = None  # interpreter of the runners; the dashboard's own if None
+    adapt: bool = False  # if there are fewer GPUs than the item asks for: rewrite every count and record it
+    gpus: tuple[int, ...] | None = None  # use only these (`--gpus 0,1`)
+    runner_python: str | None = None  # interpreter of the runners; None: the dashboard's own
     tick: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """All that an action may look at when it proposes."""
+    """The input of a proposal."""
 
     workspace: Path
     checklist: "Checklist"
     step: "Step"
     options: Options
     store: "RunStore"
-    now: datetime  # local time: `$(date +%Y%m%d)` means the operator's day
+    now: datetime  # local time: `$(date +%Y%m%d)` is the operator's day
     environment: Mapping[str, str]
-    gpu_count: int | None  # None: not known (no driver)
-    demo: bool = False  # a scratch workspace, in which `smoke` may tick
+    gpu_count: int | None  # None: unknown (no driver)
+    demo: bool = False  # a scratch workspace, where a `smoke` run may tick
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a step will do, said before it does it."""
+    """The description of a step's work before it starts."""
 
     action: str
     summary: str  # one sentence: "Runs the load test on 8 GPUs for 300 s and judges its JSON."
-    details: tuple[str, ...] = ()  # a line each: reads, writes, changes, gates
+    details: tuple[str, ...] = ()  # one line each: reads, writes, changes, gates
     commands: "tuple[Command, ...]" = ()
     artifacts: "tuple[Artifact, ...]" = ()
     deviations: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     telemetry: bool = True
-    refusal: str | None = None  # why it will not run as things stand, and what to do; None: it can run now
+    refusal: str | None = None  # why it cannot run now, and the remedy; None: it can run
 
     @property
     def runnable(self) -> bool:
@@ -62,19 +67,21 @@ class Action(Protocol):
 
     name: str
     title: str  # for people: "run a command"
-    about: str  # one sentence, shown where a step cannot be proposed in full
-    # It may have `directives: frozenset[str]`, the keys of an item's llmval comment that it reads beside `action`; any
-    # other key there is refused. And `matches(step)` with `refines`: see `registry`.
+    about: str  # one sentence, shown if a step cannot be proposed in full
+    # Optional: `directives: frozenset[str]`, the keys that it reads in an item's llmval comment besides `action`
+    # (other keys are refused), and `matches(step)` with `refines` (see `registry`).
 
     def propose(self, context: Context) -> Proposal:
-        """What the step would do now. Never raises for the operator's input: a `refusal` says what is wrong."""
+        """The work that the step would do now. May raise `Refused`; `registry.propose` turns it into a `refusal`."""
 
     def perform(self, run: "Run") -> int:
-        """The work itself, inside `python -m llmval_tui.actions.perform RUN`; the exit code. Only for actions whose
-        proposal names that command; the others' work is done by their commands."""
+        """Do the work, inside `python -m llmval_tui.actions.perform RUN`; returns the exit code.
 
-    def judge(self, run: "Run") -> "tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]":
-        """The action's own gates, metrics, one sentence of summary, and a question for the operator or None.
+        Only called if the proposal contains that command; otherwise the proposal's commands do the work.
+        """
 
-        Exit status, presence and schema of artifacts, and telemetry are judged by the caller for every action.
+    def judge(self, run: "Run") -> Judgement:
+        """The action's own gates, metrics, a summary in one sentence, and a question for the operator or None.
+
+        The caller judges exit codes, artifacts and telemetry for every action.
         """

@@ -1,4 +1,4 @@
-"""`python -m llmval_tui.actions.perform RUN_FOLDER`: an action's own work, as a process with logs and an exit code."""
+"""`python -m llmval_tui.actions.perform RUN_FOLDER`: does an action's own work in a process of its own."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from llmval_tui.runs.store import Run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Load the run's intent and perform its action; 2 with one sentence where it cannot be done."""
+    """Perform the action of a run; returns its exit code, or 2 after printing why it cannot be done."""
     given = sys.argv[1:] if arguments is None else arguments
     if len(given) != 1:
         print("usage: python -m llmval_tui.actions.perform RUN_FOLDER", file=sys.stderr)

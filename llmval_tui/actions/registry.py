@@ -1,4 +1,4 @@
-"""The actions there are, which of them a step gets, and its proposal."""
+"""All actions, the choice of the action for a step, and its proposal."""
 
 from dataclasses import replace
 from functools import cache
@@ -35,7 +35,7 @@ def _own() -> dict[str, Action]:
 
 @cache
 def actions() -> dict[str, Action]:
-    """Every action by name: llmval's own, then those of plugins, which cannot replace one of llmval's."""
+    """All actions by name. A plugin cannot replace one of llmval's own."""
     found = _own()
     for name, action in _plugins()[0].items():
         found.setdefault(name, action)
@@ -44,7 +44,7 @@ def actions() -> dict[str, Action]:
 
 @cache
 def _plugins() -> tuple[dict[str, Action], dict[str, str]]:
-    """Plugin actions by name, and why those that could not be loaded were not."""
+    """Plugin actions by name, and the error of each plugin that could not be loaded."""
     found: dict[str, Action] = {}
     broken: dict[str, str] = {}
     for entry in entry_points(group=PLUGIN_GROUP):
@@ -54,21 +54,21 @@ def _plugins() -> tuple[dict[str, Action], dict[str, str]]:
             if not (action.name and callable(action.propose) and callable(action.judge)):
                 raise TypeError("it is not an action")
             found[action.name] = action
-        except Exception as error:  # noqa: BLE001  (a stranger's code may raise anything; it is told to the operator)
+        except Exception as error:  # noqa: BLE001  (a plugin may raise anything; the operator sees the error)
             broken[entry.name] = f"{type(error).__name__}: {error}"
     return found, broken
 
 
 def plugin_problems() -> dict[str, str]:
-    """Plugins that could not be loaded, each with the reason."""
+    """Plugins that could not be loaded, with the reasons."""
     return dict(_plugins()[1])
 
 
 def action_named(name: str) -> Action:
-    """The action with that name.
+    """The action with this name.
 
     Raises:
-        Refused: there is none; the sentence lists those there are.
+        Refused: it does not exist or could not be loaded.
     """
     if name in actions():
         return actions()[name]
@@ -78,30 +78,30 @@ def action_named(name: str) -> Action:
 
 
 def choice_for(step: Step) -> Choice:
-    """The name of the action that a step gets, and why.
+    """The name of the action for a step, and the reason.
 
     Raises:
-        Refused: two actions fit, or the step states one that does not exist.
+        Refused: two actions match, or the step names one that does not exist.
     """
     stated = step.directives.get("action")
     if stated is not None:
         action_named(stated)
-        return Choice(stated, "the item states it in its llmval comment")
+        return Choice(stated, "the item names it in its llmval comment")
     return choose(step, (*RULES, *_plugin_rules()))
 
 
 def _check_directives(step: Step, action: Action) -> None:
-    """Raise Refused where the step's llmval comment has a key that nobody reads: its writer meant something by it."""
+    """Raise Refused if the step's llmval comment has a key that the action does not read."""
     known = {"action", *getattr(action, "directives", ())}
     if unread := sorted(set(step.directives) - known):
         raise Refused(
-            f"the item's llmval comment says {unread[0]}=, and to {action.title} llmval reads only "
-            f"{', '.join(f'{key}=' for key in sorted(known))} there: correct or remove it."
+            f"the item's llmval comment contains {unread[0]}=, but to {action.title} llmval reads only "
+            f"{', '.join(f'{key}=' for key in sorted(known))}: correct or remove it."
         )
 
 
 def _plugin_rules() -> list[Rule]:
-    """A plugin joins the rules by a method `matches(step) -> str | None`, and may name what it `refines`."""
+    """The rules of plugins: their `matches(step) -> str | None`, and the optional `refines`."""
     return [
         Rule(name, action.matches, frozenset(getattr(action, "refines", ())))
         for name, action in _plugins()[0].items()
@@ -113,17 +113,17 @@ def action_for(step: Step) -> Action:
     """The action of a step.
 
     Raises:
-        Refused: as `choice_for`.
+        Refused: see `choice_for`.
     """
     return action_named(choice_for(step).action)
 
 
 def propose(context: Context) -> Proposal:
-    """What the step would do now. What keeps it from running is its `refusal`; nothing is raised for operator input."""
+    """The work that the step would do now. If it cannot run, `refusal` says why; `Refused` is never raised."""
     try:
         choice = choice_for(context.step)
     except Refused as refusal:
-        return Proposal("undecided", "Not known what this item asks for.", telemetry=False, refusal=str(refusal))
+        return Proposal("undecided", "It is unclear what this item asks for.", telemetry=False, refusal=str(refusal))
     action = action_named(choice.action)
     reason = f"taken as “{action.title}” because {choice.reason}"
     try:

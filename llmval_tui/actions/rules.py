@@ -1,7 +1,7 @@
-"""Which action a step's words ask for, and why. Rules are data: each names what it needs to see, and says what it saw.
+"""Rules that infer the action of a step from its words.
 
-Two rules that both fit are an ambiguity, which is told and never guessed away; only where one action is the other and
-more (a trace capture is a command, and looks into its result) does it take precedence, by `refines`.
+If two rules match, the step is ambiguous and refused. An exception: an action that `refines` another one takes
+precedence over it. For example, a trace capture is a command that also judges the trace.
 """
 
 import re
@@ -19,7 +19,7 @@ _IMPERATIVE = re.compile(r"\b(?:run|execute|launch|start|use|invoke)\b[\s:]*$", 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An action's name and what in the step's words led to it."""
+    """The name of an action, and the words of the step that led to it."""
 
     action: str
     reason: str
@@ -27,7 +27,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An action and its test: what was recognised, as part of a sentence, or None where it does not fit."""
+    """An action and its test, which returns the recognised words as part of a sentence, or None."""
 
     action: str
     test: Callable[[Step], str | None]
@@ -35,18 +35,18 @@ class Rule:
 
 
 def prose(step: Step) -> str:
-    """The step's text without its code spans, so that a file name's words are not taken for the step's own."""
+    """The step's text without its code spans: words of a file name must not match a rule."""
     return re.sub(r"(`+).*?\1", " ", step.text)
 
 
 def documents(step: Step) -> list[str]:
-    """The Markdown files that the step names in code spans or links, in order."""
+    """The Markdown files in the code spans and links of the step, in order."""
     linked = re.findall(r"\]\(([^()\s#]+\.md)(?:#[^()\s]*)?\)", step.text)
     return list(dict.fromkeys([span for span in step.spans if re.fullmatch(r"\S+\.md", span)] + linked))
 
 
 def command_spans(step: Step) -> list[str]:
-    """The code spans that are commands: an interpreter or a script with a path first, or told to run just before."""
+    """The code spans that are commands: they begin with an interpreter or a script, or follow a word such as “run”."""
     found = []
     for span in step.spans:
         words = [word for word in span.split() if not _ASSIGNMENT.fullmatch(word)]
@@ -55,13 +55,13 @@ def command_spans(step: Step) -> list[str]:
         first = words[0]
         interpreter = len(words) > 1 and _INTERPRETER.fullmatch(first.rsplit("/", 1)[-1])
         script = first.endswith((".py", ".sh")) or first.startswith("./")
-        if interpreter or script or _told_to_run(step, span):
+        if interpreter or script or _follows_imperative(step, span):
             found.append(span)
     return found
 
 
-def _told_to_run(step: Step, span: str) -> bool:
-    """Whether the words directly before the span tell to run it (“Run `nvidia-smi topo -m`”)."""
+def _follows_imperative(step: Step, span: str) -> bool:
+    """Whether the words directly before the span ask to run it (“Run `nvidia-smi topo -m`”)."""
     before = step.text.partition(f"`{span}`")[0]
     if span.startswith("-") or re.fullmatch(r"\S+\.(?:md|json|txt|ya?ml|toml|csv)", span):
         return False
@@ -69,7 +69,7 @@ def _told_to_run(step: Step, span: str) -> bool:
 
 
 def flag_spans(step: Step) -> list[str]:
-    """The code spans that are flags alone, such as `--compile-mode smart`."""
+    """The code spans that hold only flags, such as `--compile-mode smart`."""
     return [span for span in step.spans if re.match(r"--?[A-Za-z]", span)]
 
 
@@ -148,20 +148,20 @@ RULES: tuple[Rule, ...] = (
 
 
 def choose(step: Step, rules: tuple[Rule, ...] = RULES) -> Choice:
-    """The action that the step's words ask for; `manual` where no rule fits.
+    """The action that the step's words ask for; `manual` if no rule matches.
 
     Raises:
-        Refused: two rules fit, of which neither refines the other.
+        Refused: two rules match, and neither refines the other.
     """
     seen = {rule.action: reason for rule in rules if (reason := rule.test(step))}
     refined = {name for rule in rules if rule.action in seen for name in rule.refines}
     left = [name for name in seen if name not in refined]
     if not left:
-        return Choice(MANUAL, "nothing in its words names something that llmval can do")
+        return Choice(MANUAL, "its words match nothing that llmval can do")
     if len(left) > 1:
         both = " and as ".join(f"{name} (it {seen[name]})" for name in left)
         raise Refused(
-            f"the item can be read as {both}: split it into two items, or say which is meant by writing "
-            f"<!-- llmval: action={left[0]} --> behind its text."
+            f"the item can be read as {both}: split it into two items, or choose one by writing "
+            f"<!-- llmval: action={left[0]} --> after its text."
         )
     return Choice(left[0], f"the item {seen[left[0]]}")

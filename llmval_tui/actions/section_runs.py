@@ -12,7 +12,7 @@ COMMAND_ACTIONS = frozenset({"command", "paired_run", "trace_capture", "summary"
 
 
 def perform_command(context: Context) -> Command:
-    """The command by which llmval does an action's own work, so that it has logs and an exit code like any other."""
+    """The command that does an action's own work in a process with logs and an exit code."""
     return Command(
         label="main",
         argv=[sys.executable, "-m", "llmval_tui.actions.perform", "{run}"],
@@ -21,7 +21,7 @@ def perform_command(context: Context) -> Command:
 
 
 def section_runs(store: RunStore, checklist: Checklist, section: str, actions: Collection[str]) -> list[Run]:
-    """The runs by these actions of the steps of a checklist's section, newest first."""
+    """The runs of the section's steps by these actions, newest first."""
     name = recorded_path(checklist.path, store.workspace)
     return [
         run
@@ -33,13 +33,13 @@ def section_runs(store: RunStore, checklist: Checklist, section: str, actions: C
 
 
 def newest_of_each_step(runs: list[Run]) -> list[Run]:
-    """Of each step only its newest run; the order is kept."""
-    seen: dict[tuple[str, str, int], set[str]] = {}  # the checklists of the runs found for a key
+    """Only the newest run of each step, in the same order."""
+    seen: dict[tuple[str, str, int], set[str]] = {}  # step -> the checklists of the runs found for it
     found = []
     for run in runs:
         ref = run.intent.step
         lists = seen.setdefault((ref.section, ref.text, ref.occurrence), set())
-        # As in `same_checklist`, a record that names no checklist is of every one.
+        # As in `same_checklist`, a record without a checklist belongs to all of them.
         if not lists or (ref.checklist and not lists & {ref.checklist, ""}):
             lists.add(ref.checklist)
             found.append(run)
@@ -47,7 +47,7 @@ def newest_of_each_step(runs: list[Run]) -> list[Run]:
 
 
 def command_of(run: Run, artifact: Artifact) -> Command:
-    """The command of a run that promised an artifact; the first one where none is noted."""
+    """The command of a run that writes the artifact; the first command if that is not recorded."""
     for label, paths in run.intent.params.get("outputs", {}).items():
         if artifact.path in paths:
             return next(command for command in run.intent.commands if command.label == label)
@@ -55,9 +55,9 @@ def command_of(run: Run, artifact: Artifact) -> Command:
 
 
 def ended_runs(context: Context) -> list[Run]:
-    """The newest ended command run of each of the section's steps, newest first, that a step may rest on.
+    """The newest ended command run of each step in the section, newest first.
 
-    Outside a demo workspace a full step rests on full runs, and a trial on trials: else a trial would tick the list.
+    Outside a demo workspace only runs with the same preset count: a full step must not rest on a trial.
     """
     preset = context.options.preset
     runs = [
@@ -69,7 +69,7 @@ def ended_runs(context: Context) -> list[Run]:
 
 
 def inherited(runs: list[Run]) -> tuple[str, ...]:
-    """The deviations of the runs that a result rests on: it deviates as they did."""
+    """The deviations of the runs that a result rests on; the result has them too."""
     return tuple(
         dict.fromkeys(
             f"rests on item {run.intent.step.number}: {line}" for run in runs for line in run.intent.deviations

@@ -1,4 +1,4 @@
-"""Settling a run: judge it, tick its item, record it. Whoever looks next does it; doing it again changes nothing."""
+"""Settling a run: judge it, tick its item, record it. Any process may do it; settling twice changes nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -28,20 +28,20 @@ def settle(run: Run, store: RunStore) -> Verdict | None:
     Idempotent and safe to call from several processes at once.
 
     Raises:
-        Refused: the run cannot be judged as things stand, or the checklist or the ledger cannot be written; a verdict
-            that was written stands, and settling again goes on where this stopped.
+        Refused: the run cannot be judged now, or the checklist or the ledger cannot be written. A verdict that was
+            written stays, and settling again continues from there.
     """
     verdict = run.verdict()
     if verdict is None:
-        client.ensure_supervised(run)  # what lost its supervisor is cared for before anybody says how it ended
+        client.ensure_supervised(run)  # a run without a supervisor gets one before it is judged
         if run.state() not in (State.FINISHED, State.LOST):
             return None
     if verdict is not None and not _answered(run, verdict) and not _unrecorded(run, verdict, store):
-        return verdict  # nothing is left to do: also where nothing may be written
+        return verdict  # nothing to do, so this also works in a read-only workspace
     with locked(run.folder / "settle.lock"):
         verdict = run.verdict()
         if verdict is not None and _answered(run, verdict):
-            _archive_verdict(run)  # somebody accepted, and was interrupted before it was judged again
+            _archive_verdict(run)  # accepted, but interrupted before it was judged again
             verdict = None
         if verdict is None:
             verdict = _judged(run)
@@ -52,9 +52,9 @@ def settle(run: Run, store: RunStore) -> Verdict | None:
 
 
 def settle_all(store: RunStore) -> list[str]:
-    """Settle every run that nobody settled; returns a sentence for each that could not be.
+    """Settle every run that is not settled; returns a sentence for each run that could not be.
 
-    The oldest first, so that of two runs of one item the newer one has the last word in the ledgers.
+    The oldest comes first: if an item ran twice, the newer run must be the last in the ledgers.
     """
     problems = []
     for run in reversed(store.runs()):
@@ -73,13 +73,13 @@ def _judged(run: Run) -> Verdict:
     except Refused:
         raise
     except Exception as error:
-        # A file that cannot be read, a plugin's or our own defect: a verdict is for good, so better none than a wrong
-        # one. Once the cause is mended, whoever looks next judges the run.
+        # An unreadable file, or a defect of a plugin or of llmval. A verdict is final, so write none. The run is judged
+        # once the cause is repaired.
         raise Refused(f"run {run.id} cannot be judged yet ({type(error).__name__}: {error}).") from error
 
 
 def judge(run: Run) -> Verdict:
-    """The verdict over a run that has ended: the general gates and the action's own; nothing is written."""
+    """The verdict on a run that has ended, from the general gates and the action's own; writes nothing."""
     gates, evidence = general_gates(run)
     metrics: dict[str, float | None] = {}
     summary = ""
@@ -91,7 +91,7 @@ def judge(run: Run) -> Verdict:
     except Refused as refusal:
         gates.append(Gate(intent.action, Outcome.INCONCLUSIVE, "not judged", "judged", str(refusal)))
     status = run.status()
-    # A run that somebody ended proves nothing, neither good nor bad: what is missing from it is not the node's fault.
+    # A cancelled run proves nothing about the node: its missing output is not the node's fault.
     outcome = Outcome.INCONCLUSIVE if status.cancelled else worst(gates)
     blamed = next((gate for gate in gates if gate.outcome is outcome and outcome is not Outcome.PASS), None)
     return Verdict(
@@ -109,7 +109,7 @@ def judge(run: Run) -> Verdict:
 
 
 def _blame(gate: Gate | None, cancelled: str | None) -> str:
-    """Why it is no pass, in one sentence; empty where it is one."""
+    """The reason why the run did not pass, in one sentence; "" if it passed."""
     if cancelled:
         return f"cancelled ({cancelled})"
     if gate is None:
@@ -118,7 +118,7 @@ def _blame(gate: Gate | None, cancelled: str | None) -> str:
 
 
 def rejudge(run: Run, store: RunStore) -> Verdict | None:
-    """Judge again after the operator answered a question; the earlier verdict is kept beside the new one."""
+    """Judge again after the operator answered a question; the earlier verdict is archived beside the new one."""
     with locked(run.folder / "settle.lock"):
         if run.verdict() is not None:
             _archive_verdict(run)
@@ -131,19 +131,19 @@ def _archive_verdict(run: Run) -> None:
 
 
 def _answered(run: Run, verdict: Verdict) -> bool:
-    """Whether the verdict asks what the operator has answered since."""
+    """Whether the operator has answered the question of the verdict."""
     answer = accepted(run) if verdict.question is not None else None
     return answer is not None and verdict.judged_utc <= str(answer.get("at_utc"))
 
 
 def tick_by_hand(checklist: Path, key: StepKey, note: str, store: RunStore) -> None:
-    """Tick an item on the operator's own word, and record that it was so.
+    """Tick an item because the operator says so, and record the operator's note.
 
     Raises:
-        Refused: there is no note, the item is gone, or a file cannot be written; the item is then as it was.
+        Refused: the note is empty, the item is gone, or a file cannot be written; the item is then unchanged.
     """
     if not note.strip():
-        raise Refused("a tick by hand needs a note that says what backs it: llmval tick STEP --note TEXT.")
+        raise Refused("a tick by hand needs a note with its reason: llmval tick STEP --note TEXT.")
     host = str(host_inventory()["name"])
     before = load(checklist).find(key)
     step = set_mark(checklist, key, True)
@@ -168,21 +168,19 @@ def tick_by_hand(checklist: Path, key: StepKey, note: str, store: RunStore) -> N
         where = recorded_path(checklist, store.workspace)
         append_line(store.ledger, {"v": 1, "kind": "operator", "checklist": where, **_entry_json(entry)})
     except (Refused, OSError):
-        # No run stands behind this tick that could be settled again: without its note it must not stay.
+        # No run can be settled to repeat this tick, so it must not stay without its note.
         if before is not None and not before.checked:
             set_mark(checklist, key, False)
         raise
 
 
 def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
-    """Mark, ledger for people, ledger for machines, in this order: the last one says that all of it is done."""
+    """Write the mark, the ledger for people, and last the ledger for machines, which proves that all is done."""
     ref = run.intent.step
     if not ref.checklist:
-        raise Refused(
-            f"run {run.id} does not say which checklist it is of: run its item again, or tick it with a note."
-        )
+        raise Refused(f"run {run.id} does not name its checklist: run its item again, or tick it with a note.")
     checklist = store.workspace / ref.checklist
-    # Without a deviation: the empty comment takes away that of an earlier run, which this tick no longer stands on.
+    # Without a deviation, the empty comment removes the comment of an earlier run.
     deviation = safe_for_comment("; ".join(verdict.deviations))
     step = set_mark(checklist, StepKey(ref.section, ref.text, ref.occurrence), True, comment=deviation)
     main = verdict.evidence[0] if verdict.evidence else None
@@ -214,7 +212,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
 
 
 def _unrecorded(run: Run, verdict: Verdict, store: RunStore) -> bool:
-    """Whether the verdict ticks its item and the ledger does not say yet that it did."""
+    """Whether the verdict ticks its item and the ledger does not contain that tick yet."""
     if not ticks(run, verdict):
         return False
     return not any(line.get("run_id") == run.id and line.get("kind") == "tick" for line in read_lines(store.ledger))

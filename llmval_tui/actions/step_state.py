@@ -1,4 +1,4 @@
-"""How each step stands, for the dashboard and `llmval status` alike: derived from checklist and runs, never stored."""
+"""The state of each step, for the dashboard and `llmval status`. Derived from checklist and runs, never stored."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,23 +10,23 @@ from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
 
 class StepState(StrEnum):
-    """One word a step; the dashboard shows it with a glyph."""
+    """The state of a step; the dashboard shows it with a glyph."""
 
     OPEN = "open"
-    DONE = "done"  # ticked, and a passing run or an operator's note backs it
-    TICKED = "ticked"  # ticked, but nothing that llmval recorded backs it
+    DONE = "done"  # ticked, with a passing run or an operator's note on record
+    TICKED = "ticked"  # ticked, without a record of llmval
     RUNNING = "running"
-    JUDGING = "judging"  # ended, not yet judged
+    JUDGING = "judging"  # ended, not judged yet
     PASSED = "passed"  # passed, not ticked
     FAILED = "failed"
     INVALID = "invalid"
     INCONCLUSIVE = "inconclusive"
-    ASKING = "asking"  # waits for the operator's decision
+    ASKING = "asking"  # waits for the operator's answer
 
 
 @dataclass(frozen=True, slots=True)
 class StepStatus:
-    """A step, its word, and the run that the word comes from."""
+    """A step, its state, and the run that decides the state."""
 
     step: Step
     state: StepState
@@ -43,9 +43,9 @@ _BY_OUTCOME = {
 
 
 def ticks(run: Run, verdict: Verdict) -> bool:
-    """Whether this verdict may tick its item: a pass, asked to tick, and no trial preset outside a demo.
+    """Whether this verdict may tick its item: it passed, ticking is on, and it is no smoke run outside a demo.
 
-    Whether it was a demo is as frozen in the run: a workspace that is marked as one later ticks nothing of before.
+    The run itself records whether it was a demo, so marking a workspace as a demo later does not affect older runs.
     """
     intent = run.intent
     return (
@@ -59,7 +59,7 @@ def step_statuses(checklist: Checklist, store: RunStore) -> list[StepStatus]:
     """The state of every step, in the list's order."""
     name = recorded_path(checklist.path, store.workspace)
     newest: dict[tuple[str, str, int], Run] = {}
-    for run in store.runs():  # newest first: the first one seen for a step is its newest
+    for run in store.runs():  # newest first: the first run of a step is its newest
         ref = run.intent.step
         if same_checklist(ref.checklist, name):
             newest.setdefault((ref.section, ref.text, ref.occurrence), run)
@@ -72,7 +72,7 @@ def step_statuses(checklist: Checklist, store: RunStore) -> list[StepStatus]:
 
 
 def _status(step: Step, run: Run | None, recorded: bool) -> StepStatus:
-    """`recorded`: the ledger has a tick of this step, by a run or by the operator."""
+    """`recorded`: the ledger contains a tick of this step, by a run or by the operator."""
     ticked = StepState.DONE if recorded else StepState.TICKED
     if run is None:
         return StepStatus(step, ticked if step.checked else StepState.OPEN)
@@ -81,7 +81,7 @@ def _status(step: Step, run: Run | None, recorded: bool) -> StepStatus:
         waiting = run.state() in (State.FINISHED, State.LOST)
         return StepStatus(step, StepState.JUDGING if waiting else StepState.RUNNING, run)
     if step.checked:
-        # Between the tick and its line in the ledger the run alone backs it.
+        # Between the tick and its line in the ledger, only the run proves it.
         return StepStatus(step, StepState.DONE if ticks(run, verdict) else ticked, run, verdict)
     if verdict.question is not None:
         return StepStatus(step, StepState.ASKING, run, verdict)

@@ -103,7 +103,7 @@ def test_unknown_stated_action_is_a_refusal(workspace):
 )
 def test_a_key_that_nobody_reads_is_refused(workspace, comment, key):
     refusal = workspace.propose(f"Run `./go.sh` <!-- llmval: {comment} -->").refusal
-    assert f"says {key}, and to run a command llmval reads only action= there" in refusal
+    assert f"contains {key}, but to run a command llmval reads only action=" in refusal
 
 
 def test_manual_can_only_be_ticked_with_a_note(workspace):

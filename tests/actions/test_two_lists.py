@@ -31,7 +31,7 @@ def run_of(workspace, checklist, outcome=Outcome.PASS, number="1.1"):
 
 
 def forget_list(run):
-    """Make the run's record one that does not say which checklist it is of."""
+    """Make the run's record one that does not name its checklist it is of."""
     value = read_json(run.folder / "run.json")
     del value["step"]["checklist"]
     write_json(run.folder / "run.json", value)
@@ -84,7 +84,7 @@ def test_a_record_without_a_list_counts_for_every_list_and_ticks_none(workspace,
     assert [run.id for run in store.runs()] == [old.id]
     assert store.unreadable == []
     assert states(workspace, node)[0] is states(workspace, rack)[0] is StepState.PASSED
-    with pytest.raises(Refused, match="does not say which checklist"):
+    with pytest.raises(Refused, match="does not name its checklist"):
         settle(store.get(old.id), store)
     newer = run_of(workspace, rack, Outcome.FAIL)
     assert [run.id for run in newest_of_each_step(RunStore(workspace.folder).runs())] == [newer.id]

@@ -1,4 +1,4 @@
-"""Argument lists: the shape of a command, and its flags, read and rewritten without a shell."""
+"""Argument lists: parse a command, and read and rewrite its flags, without a shell."""
 
 import re
 from collections.abc import Callable
@@ -7,21 +7,21 @@ from pathlib import PurePosixPath
 
 from llmval_tui.foundation.errors import Refused
 
-# torch.distributed.run's flags without a value (torch 2.11 and 2.13); every other flag of it takes one.
+# The flags of torch.distributed.run without a value (torch 2.11 and 2.13); all others take one.
 _TORCHRUN_SWITCHES = {"--standalone", "--module", "-m", "--no-python", "--run-path", "--virtual-local-rank"}
 _PYTHON_WITH_VALUE = {"-X", "-W", "--check-hash-based-pycs"}
-# Programs that lists like ours name. Anything else on the PATH is refused: a list is a document that many people edit,
-# and a slip in it must not become `rm`.
+# The programs on PATH that a list may start. All others are refused: many people edit a list, and a slip must not
+# become `rm`.
 PROGRAMS = frozenset({"aiperf", "dcgmi", "genai-perf", "make", "mpirun", "ncu", "nsys", "nvidia-smi", "srun", "vllm"})
 _PYTHON = re.compile(r"python(?:\d(?:\.\d+)?)?")
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedArgv:
-    """A command taken apart: `launcher` is torchrun, python, bash or exec (the program itself)."""
+    """The parts of a command; `launcher` is torchrun, python, bash or exec (the program itself)."""
 
     launcher: str
-    program: str  # the first word as written
+    program: str  # the first word, as written
     options: tuple[str, ...]  # of the launcher, before the script
     script: str | None  # None: a Python module (`-m name`, kept in `options`), or the program itself
     arguments: tuple[str, ...]  # of the script
@@ -31,11 +31,11 @@ class ParsedArgv:
 
 
 def parse_argv(words: list[str]) -> ParsedArgv:
-    """Take a command apart.
+    """Split a command into its parts.
 
     Raises:
-        Refused: nothing to run in it, a program that lists may not start, or inline code (`python -c`), which no file
-            could back.
+        Refused: it is empty, starts a program that a list may not start, or runs inline code (`python -c`), of which
+            no file would remain.
     """
     if not words:
         raise Refused("the code span holds no command: write the command to run between the backticks.")
@@ -74,19 +74,19 @@ def _split(launcher: str, program: str, rest: list[str], takes_value: Callable[[
     while index < len(rest) and rest[index].startswith("-") and rest[index] != "--":
         word = rest[index]
         if launcher != "torchrun" and word == "-c":
-            raise Refused(f"{program} -c runs code that no file holds: put it into a script and name the script.")
+            raise Refused(f"{program} -c runs code that is in no file: put it into a script and name the script.")
         if word in ("-m", "--module"):
             if launcher == "bash":
                 break
             if index + 1 >= len(rest):
-                raise Refused(f"{word} needs the name of a Python module behind it.")
+                raise Refused(f"{word} needs the name of a Python module after it.")
             if launcher == "python":
                 return ParsedArgv(launcher, program, tuple(rest[: index + 2]), None, tuple(rest[index + 2 :]))
         index += 2 if "=" not in word and takes_value(word) else 1
     if index < len(rest) and rest[index] == "--":
         index += 1
     if index >= len(rest):
-        raise Refused(f"{program} has no script to run: name one behind its flags.")
+        raise Refused(f"{program} has no script to run: name one after its flags.")
     options = tuple(rest[:index])
     if launcher == "torchrun" and {"-m", "--module"} & set(options):
         return ParsedArgv(launcher, program, (*options, rest[index]), None, tuple(rest[index + 1 :]))
@@ -94,12 +94,12 @@ def _split(launcher: str, program: str, rest: list[str], takes_value: Callable[[
 
 
 def same_flag(word: str, name: str) -> bool:
-    """Whether `word` is the flag `name`, with or without `=value`; `-` and `_` inside count as the same."""
+    """Whether `word` is the flag `name`, with or without `=value`; `-` and `_` inside the name are equal."""
     return word.startswith("-") and word.partition("=")[0].replace("_", "-") == name
 
 
 def value_of(arguments: tuple[str, ...], name: str) -> str | None:
-    """The value of a flag, the last where it is given twice; None where it is not given or has no value."""
+    """The value of a flag, the last one if it is given twice; None if it is not given or has no value."""
     found = None
     for index, word in enumerate(arguments):
         if same_flag(word, name):
@@ -111,7 +111,7 @@ def value_of(arguments: tuple[str, ...], name: str) -> str | None:
 
 
 def with_value(arguments: tuple[str, ...], name: str, value: str, *, add: bool = True) -> tuple[str, ...]:
-    """The arguments with a flag's value replaced at each place it stands; appended where it is not there and `add`."""
+    """The arguments with every value of a flag replaced; an absent flag is appended unless `add` is False."""
     result: list[str] = []
     seen = False
     index = 0
@@ -146,7 +146,7 @@ def without(arguments: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def values_of(arguments: tuple[str, ...], name: str) -> list[str]:
-    """The values of a flag that takes several, as argparse's `nargs="+"` reads them; [] where it is not given."""
+    """The values of a flag with `nargs="+"` of argparse; [] if it is not given."""
     found: list[str] = []
     for index, word in enumerate(arguments):
         if same_flag(word, name):
@@ -159,7 +159,7 @@ def values_of(arguments: tuple[str, ...], name: str) -> list[str]:
 
 
 def with_values(arguments: tuple[str, ...], name: str, values: list[str]) -> tuple[str, ...]:
-    """The arguments with all values of a flag replaced, at its first place; appended where it is not there."""
+    """The arguments with all values of a flag replaced, at its first position; appended if it is absent."""
     result: list[str] = []
     placed = skipping = False
     for word in arguments:

@@ -1,4 +1,4 @@
-"""Freezing a command: what a checklist writes becomes an argument list, an environment and promised artifacts."""
+"""Freeze a command of a checklist into an argument list, an environment and the artifacts it must write."""
 
 import shutil
 import sys
@@ -29,7 +29,7 @@ _PLAIN_PYTHON = ("python", "python3")
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A command frozen, with what it leaves behind and how it differs from what is written."""
+    """A frozen command, its outputs, and its deviations from the text of the checklist."""
 
     command: Command
     script: Script | None
@@ -40,10 +40,10 @@ class Built:
 
 
 def build(context: Context, text: str, *, label: str = "main", extra: tuple[str, ...] = (), variant: str = "") -> Built:
-    """Freeze a command as written in a checklist. `extra` flags go behind it; `variant` sets its outputs apart.
+    """Freeze a command as written in a checklist. `extra` flags are appended; `variant` goes into the output names.
 
     Raises:
-        Refused: whatever keeps it from running here, before anything was changed.
+        Refused: the command cannot run here; nothing was changed.
     """
     parsed = parse_command(text, now=context.now, environment=context.environment)
     if parsed.has_date:
@@ -55,7 +55,7 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
     runner = script.runner if script else None
     if runner == COMPILE_REPRO and argv.launcher == "torchrun":
         raise Refused(
-            f"{COMPILE_REPRO} starts its own ranks, and packs the bundle when they have ended: write python in place "
+            f"{COMPILE_REPRO} starts its own ranks, and packs the bundle after they end: write python instead "
             "of torchrun and its flags."
         )
     if script:
@@ -74,7 +74,7 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
     environment, notes = _environment(context, parsed)
     if withheld := withheld_export(context.store, context.checklist, context.step.section):
         deviations.append(withheld)
-    written = replace(parsed, words=tuple(Word(word) for word in _by_hand(argv)), output=output)
+    written = replace(parsed, words=tuple(Word(word) for word in _shell_words(argv)), output=output)
     command = Command(
         label=label,
         argv=_frozen(argv, context, label, runner),
@@ -87,34 +87,34 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
 
 
 def _preset_suffix(context: Context) -> str:
-    # Outside a demo workspace a smoke result must not replace the day's real one, whose hash may back a tick.
+    # Outside a demo workspace a smoke result must not replace the real one of the day, which may back a tick.
     return "" if context.options.preset is None or context.demo else context.options.preset
 
 
 def _environment(context: Context, parsed: ParsedCommand) -> tuple[dict[str, str], list[str]]:
-    """The variables the command is given: the section's, then its own assignments, then `--gpus`."""
+    """The variables of the command, and notes: the section's, then its own assignments, then `--gpus`."""
     section = section_environment(context.store, context.checklist, context.step)
     source = newest_export(context.store, context.checklist, context.step.section)
     found = changes({**section, **parsed.environment}, context.environment)
     notes = []
     if section and source is not None:
-        notes.append(f"gives the command the {len(section)} variables that run {source.id} exported")
+        notes.append(f"the command gets the {len(section)} variables that run {source.id} exported")
     notes += [change.line for change in found if change.note]
     environment = applied(found)
     if context.options.gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in dict.fromkeys(context.options.gpus))
-        notes.append(f"uses GPU {environment['CUDA_VISIBLE_DEVICES']} only (--gpus)")
+        notes.append(f"uses only GPU {environment['CUDA_VISIBLE_DEVICES']} (--gpus)")
     return environment, notes
 
 
-def _by_hand(argv: ParsedArgv) -> list[str]:
-    """The words that an operator would type."""
+def _shell_words(argv: ParsedArgv) -> list[str]:
+    """The words that an operator would type in a shell."""
     script = [argv.script] if argv.script is not None else []
     return [argv.program, *argv.options, *script, *argv.arguments]
 
 
 def _frozen(argv: ParsedArgv, context: Context, label: str, runner: str | None) -> list[str]:
-    """The words that are executed: torchrun by llmval's launcher, which records every rank's exit code."""
+    """The words to execute. llmval's launcher replaces torchrun and records the exit code of every rank."""
     script = [argv.script] if argv.script is not None else []
     rest = [*argv.options, *script, *argv.arguments]
     if argv.launcher == "torchrun":
@@ -125,9 +125,8 @@ def _frozen(argv: ParsedArgv, context: Context, label: str, runner: str | None) 
         plain = argv.program in _PLAIN_PYTHON
         return [runner_python(context) if plain else _program(argv.program, context.workspace), *rest]
     if argv.launcher == "bash":
-        if runner == TRACE and argv.arguments[:1] != (
-            "--python",
-        ):  # it starts the engine itself, and takes the interpreter before its other flags
+        # The trace script starts the engine itself; it takes the interpreter before its other flags.
+        if runner == TRACE and argv.arguments[:1] != ("--python",):
             rest = [*argv.options, *script, "--python", runner_python(context), *argv.arguments]
         return [_program(argv.program, context.workspace), *rest]
     return [_program(argv.program, context.workspace), *rest]
@@ -137,7 +136,7 @@ def runner_python(context: Context) -> str:
     """The interpreter of the runners.
 
     Raises:
-        Refused: `--runner-python` names none.
+        Refused: `--runner-python` is not a program.
     """
     wanted = context.options.runner_python
     if wanted is None:
@@ -149,7 +148,7 @@ def runner_python(context: Context) -> str:
 
 
 def _program(name: str, workspace: Path) -> str:
-    """A program that can be executed, by path or from PATH."""
+    """The name of a program that can be executed, by path or from PATH."""
     if "/" in name:
         path = workspace / Path(name).expanduser()
         if not path.is_file():
@@ -158,12 +157,12 @@ def _program(name: str, workspace: Path) -> str:
             raise Refused(f"{name} is not executable: make it so with chmod +x {name}.")
         return name
     if shutil.which(name) is None:
-        raise Refused(f"{name} is not installed, or not on PATH: install it, or give its path.")
+        raise Refused(f"{name} is not installed or not on PATH: install it, or give its path.")
     return name
 
 
 def _nproc(argv: ParsedArgv, context: Context) -> int | None:
-    """Ranks that torchrun starts here; torchrun's own default is 1."""
+    """The number of ranks that torchrun starts; None for other launchers. Its default is 1."""
     if argv.launcher != "torchrun":
         return None
     value = value_of(argv.options, NPROC)

@@ -1,4 +1,4 @@
-"""How many GPUs a command asks for, how many there are, and every place that says so rewritten together."""
+"""The GPUs that a command asks for, the GPUs of the machine, and fitting the one to the other."""
 
 from dataclasses import dataclass, replace
 
@@ -13,35 +13,35 @@ TENSOR_PARALLEL = ("--tensor-parallel-gpus", "--tensor-parallel-size", "--tensor
 
 @dataclass(frozen=True, slots=True)
 class GpuDemand:
-    """What a command asks for, place by place; `gpus` is the largest of them."""
+    """The GPU counts in a command, by flag; `gpus` is the largest."""
 
-    places: dict[str, int]
+    flags: dict[str, int]
 
     @property
     def gpus(self) -> int:
-        return max(self.places.values(), default=0)
+        return max(self.flags.values(), default=0)
 
 
 def demand_of(argv: ParsedArgv) -> GpuDemand:
     """The GPU counts in a command.
 
     Raises:
-        Refused: a count that is not a positive number.
+        Refused: a count is not a positive number.
     """
-    places = {}
+    flags = {}
     for flag in (NPROC, *TENSOR_PARALLEL):
         value = value_of(argv.options if flag == NPROC else argv.arguments, flag)
         if value is None or (flag == NPROC and value in ("gpu", "auto", "cpu")):
             continue
         if not value.isdecimal() or int(value) < 1:
             raise Refused(f"{flag} {value} is not a number of GPUs: write a whole number of at least 1.")
-        places[flag] = int(value)
-    return GpuDemand(places)
+        flags[flag] = int(value)
+    return GpuDemand(flags)
 
 
 def implied_gpus(runner: str | None, argv: ParsedArgv) -> int:
-    """The GPUs that a runner of llmval uses where the command does not count them; 0 where it does, or on a CPU."""
-    if value_of(argv.arguments, "--device") == "cpu" or demand_of(argv).places:
+    """The GPUs that one of llmval's runners uses if the command has no count; 0 if it has one, or runs on a CPU."""
+    if value_of(argv.arguments, "--device") == "cpu" or demand_of(argv).flags:
         return 0
     if runner == COMPILE_REPRO:
         return 8  # its default of --tensor-parallel-gpus
@@ -52,10 +52,10 @@ def implied_gpus(runner: str | None, argv: ParsedArgv) -> int:
 
 
 def available_gpus(context: Context) -> int:
-    """How many GPUs the command may use: `--gpus`, else CUDA_VISIBLE_DEVICES, else all of them.
+    """The number of GPUs that the command may use: by `--gpus`, else by CUDA_VISIBLE_DEVICES, else all.
 
     Raises:
-        Refused: `--gpus` names one that is not there.
+        Refused: `--gpus` names a GPU that does not exist.
     """
     count = context.gpu_count or 0
     chosen = context.options.gpus
@@ -64,7 +64,7 @@ def available_gpus(context: Context) -> int:
         if missing or not chosen:
             there = f"has {count} (0–{count - 1})" if count else "has none"
             names = ", ".join(map(str, dict.fromkeys(missing))) or "(none)"
-            raise Refused(f"--gpus names GPU {names}, and this machine {there}: name GPUs that are there.")
+            raise Refused(f"--gpus names GPU {names}, but this machine {there}: name GPUs that exist.")
         return len(set(chosen))
     visible = context.environment.get("CUDA_VISIBLE_DEVICES")
     if visible is None or not count:
@@ -76,7 +76,7 @@ def with_gpu_count(argv: ParsedArgv, count: int) -> ParsedArgv:
     """The command with every GPU count above `count` set to it."""
     demand = demand_of(argv)
     options, arguments = argv.options, argv.arguments
-    for flag, value in demand.places.items():
+    for flag, value in demand.flags.items():
         if value > count:
             options = with_value(options, flag, str(count), add=False)
             arguments = with_value(arguments, flag, str(count), add=False)
@@ -86,42 +86,42 @@ def with_gpu_count(argv: ParsedArgv, count: int) -> ParsedArgv:
 def adapt_to_gpus(
     argv: ParsedArgv, context: Context, *, needs_gpu: bool, implied: int = 0
 ) -> tuple[ParsedArgv, list[str]]:
-    """The command as it can run here, and the deviations that it took.
+    """The command with a GPU count that this machine has, and the deviations.
 
-    `needs_gpu` is whether the script is known to need the GPUs it asks for; a foreign script may be content with none.
-    `implied` are those it uses without a count in the command.
+    `needs_gpu`: the script is known to need the GPUs; a script that llmval does not know may run without one.
+    `implied`: the GPUs that it uses without a count in the command.
 
     Raises:
-        Refused: fewer GPUs are there than asked for, and `--adapt` was not given or does not help.
+        Refused: the machine has too few GPUs, and `--adapt` was not given or does not help.
     """
     asked = max(demand_of(argv).gpus, implied)
     there = available_gpus(context)
     on_cpu = value_of(argv.arguments, "--device") == "cpu"
     if there == 0 and value_of(argv.options, NPROC) == "gpu":
-        raise Refused(f"the item asks for a rank on every GPU ({NPROC} gpu) and this machine has none: write a number.")
+        raise Refused(f"the item asks for a rank on every GPU ({NPROC} gpu); this machine has none: write a number.")
     if asked <= there or on_cpu or (there == 0 and not needs_gpu):
         return argv, []
     if there == 0:
         raise Refused(
-            f"the item asks for {_gpus(asked)} and this machine has none: run it on the GPU node, or try the list out "
+            f"the item asks for {_gpus(asked)}, but this machine has none: run it on the GPU node, or try the list "
             "here with --preset smoke."
         )
     if implied:
         raise Refused(
-            f"the item uses {_gpus(asked)} without counting them and {_gpus(there)} can be used here: name those to "
-            "use with the script's own flag (--tensor-parallel-gpus N, --devices 0)."
+            f"the item uses {_gpus(asked)} without a count; {_gpus(there)} can be used here: set the count with the "
+            "script's own flag (--tensor-parallel-gpus N, --devices 0)."
         )
     count = largest_power_of_two(there)
     if not context.options.adapt:
         raise Refused(
-            f"the item asks for {_gpus(asked)} and {_gpus(there)} can be used here: pass --adapt to run it on {count}, "
+            f"the item asks for {_gpus(asked)}; {_gpus(there)} can be used here: pass --adapt to run it on {count}, "
             "recorded as a deviation."
         )
     return with_gpu_count(argv, count), [f"{_gpus(count)} instead of {asked}"]
 
 
 def largest_power_of_two(count: int) -> int:
-    """The largest power of two that is at most `count` (≥ 1): tensor parallelism divides heads by powers of two."""
+    """The largest power of two up to `count` (≥ 1): tensor parallelism divides the heads by powers of two."""
     return 1 << (count.bit_length() - 1)
 
 

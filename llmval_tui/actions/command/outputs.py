@@ -1,4 +1,4 @@
-"""What a command leaves behind: the files and folders that its flags and its redirection name."""
+"""The outputs of a command: the files and folders in its flags and its redirection."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ _FOLDER_FLAGS = ("--output-dir",)
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Paths relative to the workspace."""
+    """The outputs of a command; paths are relative to the workspace."""
 
     artifacts: list[Artifact]
     folders: list[str]
@@ -24,7 +24,7 @@ class Outputs:
 
 
 def redirected(argv: ParsedArgv, output: Output | None, suffix: str) -> tuple[ParsedArgv, Output | None]:
-    """The command with `suffix` in the name of everything it writes: `x.json` becomes `x.smoke.json`."""
+    """The command with `suffix` in the name of every output: `x.json` becomes `x.smoke.json`."""
     if not suffix:
         return argv, output
     arguments = argv.arguments
@@ -42,10 +42,10 @@ def _suffixed(path: str, suffix: str, *, folder: bool) -> str:
 
 
 def take_outputs(argv: ParsedArgv, output: Output | None, runner: str | None, workspace: Path) -> Outputs:
-    """The artifacts that a command promises.
+    """The artifacts that a command must write.
 
     Raises:
-        Refused: one lies outside the workspace, or the output would be appended to a file.
+        Refused: one lies outside the workspace, there would be no result, or the output would be appended to a file.
     """
     known = runner_of(runner)
     artifacts: list[Artifact] = []
@@ -70,8 +70,8 @@ def take_outputs(argv: ParsedArgv, output: Output | None, runner: str | None, wo
     if output is not None:
         if output.append:
             raise Refused(
-                f"the output would be appended to {output.path.value}, which has no hash of its own then: write to a "
-                "file of its own with > or tee without -a."
+                f"the output would be appended to {output.path.value}, so it would have no hash of its own: write to a "
+                "separate file with > or with tee without -a."
             )
         tee = _relative(output.path.value, workspace)
         artifacts.append(Artifact(tee))

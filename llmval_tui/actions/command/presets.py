@@ -1,4 +1,4 @@
-"""Presets: a command made small enough to try the chain in seconds. Always a deviation, never evidence."""
+"""Presets: make a command so small that a trial takes seconds. Always a deviation, never evidence."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,25 +16,25 @@ from llmval_tui.foundation.errors import Refused
 
 SMOKE = "smoke"
 TINY = "tiny"
-TINY_RANKS = 4  # the tiny model has 4 KV heads, and no rank may be without one
-CPU_RANKS = 2  # enough for a real all-reduce, on the smallest machine that shows one
+TINY_RANKS = 4  # the tiny model has 4 KV heads, and every rank needs one
+CPU_RANKS = 2  # the smallest number with a real all-reduce
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """What a runner's flags become; several values of one flag are set apart by blanks."""
+    """The flags of a runner under a preset; several values of one flag are separated by blanks."""
 
     always: Mapping[str, str]
-    where_given: Mapping[str, str]  # replaced only where the item has the flag: the runner's default fits
+    if_given: Mapping[str, str]  # replaced only if the command has the flag; otherwise the runner's default fits
     without_gpu: Mapping[str, str]
-    dropped: frozenset[str] = frozenset()  # flags with values that cannot go with the rest
+    dropped: frozenset[str] = frozenset()  # flags that do not work with the preset; removed with their values
 
 
 _SMOKE: dict[str, Preset] = {
-    # The tiny model (1 M parameters) has no shape that FP8 or a compiler gains from; its lengths are short.
+    # FP8 and a compiler gain nothing on the tiny model (1 M parameters), and its lengths are short.
     "inference_server_load_test.py": Preset(
-        always={"--model": TINY, "--duration": "8", "--target-qps": "14"},  # a busy pair of cores keeps up with it
-        where_given={
+        always={"--model": TINY, "--duration": "8", "--target-qps": "14"},  # two busy cores keep up with this rate
+        if_given={
             "--fp8-mode": "none",
             "--kv-dtype": "auto",
             "--compile-mode": "off",
@@ -46,12 +46,12 @@ _SMOKE: dict[str, Preset] = {
     ),
     "torch_compile_repro.py": Preset(
         always={"--model": TINY, "--sequence-length": "64", "--batch-size": "1", "--steps": "3"},
-        where_given={},
+        if_given={},
         without_gpu={"--device": "cpu", "--tensor-parallel-gpus": str(CPU_RANKS)},
         dropped=frozenset({"--checkpoint"}),
     ),
-    # One window of a second is long enough to see every part at work, and never enough to be valid. The modes stay:
-    # what a machine cannot do is refused by the runner with its reason, which is a part worth seeing.
+    # One window of a second shows every part at work, and is never long enough to be valid. The modes stay: the runner
+    # refuses a mode that the machine cannot run, and the trial should show that too.
     "precision_power_sweep.py": Preset(
         always={
             "--sequence-length": "64",
@@ -65,17 +65,17 @@ _SMOKE: dict[str, Preset] = {
             "--trials": "1",
             "--cooldown-s": "0",
         },
-        where_given={},
+        if_given={},
         without_gpu={"--device": "cpu"},
         dropped=frozenset({"--devices"}),
     ),
     "long_context_validation.py": Preset(
         always={"--model": TINY, "--length-divisor": "128"},  # 32768 becomes 256: the list's lengths stay as written
-        where_given={"--fp8-mode": "none", "--kv-dtype": "auto"},
+        if_given={"--fp8-mode": "none", "--kv-dtype": "auto"},
         without_gpu={"--device": "cpu", "--tensor-parallel-gpus": str(CPU_RANKS)},
         dropped=frozenset({"--checkpoint"}),
     ),
-    "power_efficiency_analyzer.py": Preset(always={}, where_given={}, without_gpu={}),
+    "power_efficiency_analyzer.py": Preset(always={}, if_given={}, without_gpu={}),
     "capture_fp8_flexattention_traces.sh": Preset(
         always={
             "--model": TINY,
@@ -84,20 +84,20 @@ _SMOKE: dict[str, Preset] = {
             "--trace-seconds": "2",
             "--fp8-mode": "none",
         },
-        where_given={"--prompt-len": "uniform:16:64", "--output-len": "8"},
+        if_given={"--prompt-len": "uniform:16:64", "--output-len": "8"},
         without_gpu={"--device": "cpu", "--tensor-parallel-gpus": str(CPU_RANKS)},
     ),
 }
 
 
 def apply(preset: str, runner: str | None, argv: ParsedArgv, gpus: int) -> tuple[ParsedArgv, list[str]]:
-    """The command under a preset, and one deviation that names all that changed.
+    """The command under a preset, and one deviation that names all changes.
 
     Raises:
-        Refused: no such preset, or none for this command.
+        Refused: the preset does not exist, or has no values for this command.
     """
     if preset != SMOKE:
-        raise Refused(f"there is no preset {preset!r}: the one there is is called smoke.")
+        raise Refused(f"there is no preset {preset!r}: the only one is smoke.")
     found = _SMOKE.get(runner or "")
     if found is None:
         what = runner or argv.script or argv.program
@@ -109,7 +109,7 @@ def apply(preset: str, runner: str | None, argv: ParsedArgv, gpus: int) -> tuple
         if values_of(arguments, flag):
             arguments = without(arguments, flag)
             changed.append(f"no {_plain(flag)}")
-    given = {flag: value for flag, value in found.where_given.items() if value_of(arguments, flag) is not None}
+    given = {flag: value for flag, value in found.if_given.items() if value_of(arguments, flag) is not None}
     for flag, value in {**found.always, **given, **({} if gpus else found.without_gpu)}.items():
         old = " ".join(values_of(arguments, flag)) or None
         if old == value:
@@ -120,18 +120,18 @@ def apply(preset: str, runner: str | None, argv: ParsedArgv, gpus: int) -> tuple
 
 
 def _plain(flag: str) -> str:
-    """A flag's name without its dashes: a deviation is written into an HTML comment, which may not hold `--`."""
+    """A flag's name without its dashes: a deviation goes into an HTML comment, which must not contain `--`."""
     return flag.lstrip("-")
 
 
 def most_ranks(gpus: int) -> int:
-    """The most ranks of a smoke run of the tiny model: two on a CPU, else what the GPUs and its heads allow."""
+    """The maximum number of ranks for the tiny model: two on a CPU, otherwise as the GPUs and the KV heads allow."""
     return min(largest_power_of_two(gpus), TINY_RANKS) if gpus else CPU_RANKS
 
 
 def _ranks(argv: ParsedArgv, runner: str | None, gpus: int, tiny: bool, changed: Callable[[str], None]) -> ParsedArgv:
-    """The same launch on what is there: two ranks on a CPU, else no more than GPUs, nor than tiny can be split into."""
-    places = demand_of(argv).places
+    """The command with a number of ranks that this machine and the tiny model allow."""
+    flags = demand_of(argv).flags
     most = most_ranks(gpus) if tiny or not gpus else largest_power_of_two(gpus)
     if value_of(argv.options, NPROC) == "gpu" and gpus > most:
         argv = replace(argv, options=with_value(argv.options, NPROC, str(most)))
@@ -142,7 +142,7 @@ def _ranks(argv: ParsedArgv, runner: str | None, gpus: int, tiny: bool, changed:
         count = largest_power_of_two(count)
     if count < asked:
         argv = with_gpu_count(argv, count)
-        changed(f"{_plain(NPROC if NPROC in places else next(iter(places)))} {count} instead of {asked}")
+        changed(f"{_plain(NPROC if NPROC in flags else next(iter(flags)))} {count} instead of {asked}")
     if tiny and gpus and implied_gpus(runner, argv) > most:
         argv = replace(argv, arguments=with_value(argv.arguments, TENSOR_PARALLEL[0], str(most)))
         changed(f"{_plain(TENSOR_PARALLEL[0])} {most}")

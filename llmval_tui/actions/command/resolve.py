@@ -1,4 +1,4 @@
-"""Scripts and documents that a step names: the workspace's own, or those that llmval brings."""
+"""The scripts and documents in a step: the workspace's own, or the ones that llmval brings."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from llmval_tui.foundation.paths import bundled, inside
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a script's name stands for."""
+    """The script that a command runs."""
 
-    word: str  # what goes on the command line
+    word: str  # its path on the command line
     path: Path
-    runner: str | None  # the runner's name where this is llmval's own code; None: somebody else's script
+    runner: str | None  # the runner's name if it is llmval's own code; None for any other script
     note: str  # one line for the operator
 
 
 def resolve_script(word: str, workspace: Path) -> Script:
-    """The script that `word` names: the workspace's file, else the bundled runner of that name.
+    """The script at `word`: the workspace's file, else the bundled runner of that name.
 
     Raises:
-        Refused: outside the workspace, a runner that this version does not bring, or nowhere to be found.
+        Refused: it is outside the workspace, does not exist, or is a runner that this version does not bring.
     """
     name = Path(word).name
     runners = bundled("runners")
@@ -34,7 +34,7 @@ def resolve_script(word: str, workspace: Path) -> Script:
     if path.is_file():
         path = inside(workspace, word)
         if _is_ours(path, runners):
-            return Script(word, path, name, f"runs {word} of the workspace, the same as llmval's own runner")
+            return Script(word, path, name, f"runs {word} of the workspace, identical to llmval's own runner")
         return Script(word, path, None, f"runs {word} of the workspace")
     if name in RUNNERS:
         bundled_path = runners / name
@@ -42,12 +42,12 @@ def resolve_script(word: str, workspace: Path) -> Script:
             return Script(
                 str(bundled_path), bundled_path, name, f"{word} is not in the workspace: runs llmval's own {name}"
             )
-        raise Refused(f"this version of llmval does not bring {name} yet; the item cannot be run or ticked by it.")
+        raise Refused(f"this version of llmval does not include {name}, so it cannot run or tick the item.")
     raise Refused(f"there is no {word} in {workspace}, and llmval brings no runner called {name}: correct the path.")
 
 
 def _is_ours(path: Path, runners: Path) -> bool:
-    """Whether a workspace's script is the project's: the same bytes, or in a checkout of the project's `runners/`."""
+    """Whether a script of the workspace is llmval's own: the same bytes, or in a checkout's `runners/`."""
     if path.name not in RUNNERS:
         return False
     if (path.parent / "llmval_runners").is_dir():
@@ -58,7 +58,7 @@ def _is_ours(path: Path, runners: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document that a step names."""
+    """A document of a step."""
 
     name: str  # as written in the step
     path: Path  # in the workspace; the file may not exist
@@ -77,10 +77,10 @@ class Document:
 
 
 def resolve_document(name: str, workspace: Path) -> Document:
-    """The document that a step names: the workspace's, else llmval's own of the same name to read from.
+    """The document of this name: the workspace's, else llmval's own, which is only read.
 
     Raises:
-        Refused: outside the workspace, a folder, or not readable as UTF-8 text.
+        Refused: it is outside the workspace, a folder, or not readable as UTF-8 text.
     """
     path = inside(workspace, name)
     if path.is_file():
@@ -98,7 +98,7 @@ def resolve_document(name: str, workspace: Path) -> Document:
 
 def _read(path: Path, name: str) -> str:
     try:
-        # Bytes first: universal newlines would lose a CRLF document's line ends when it is written back.
+        # Read bytes: universal newlines would change the line endings of a CRLF document when it is written back.
         return path.read_bytes().decode("utf-8")
     except OSError as error:
         raise Refused(f"{name} cannot be read ({error.strerror}): make it readable.") from error

@@ -1,4 +1,4 @@
-"""What a run left behind: present, not empty, its own work, valid by its schema; and hashed."""
+"""The gates on the files of a run: present, not empty, written by this run, valid by their schema. Hashes them too."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ from llmval_tui.runs.artifact_snapshot import Snapshots
 from llmval_tui.runs.records import Artifact, Evidence, Gate, Outcome
 from llmval_tui.runs.store import Run
 
-_SINCE = "it was written or changed after the run had ended, so it is not what this run left"
+_CHANGED_SINCE = "it was changed after the run ended, so it is not the file that this run left"
 
 
 def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
-    """A gate an artifact, and the evidence: every new file among them."""
+    """One gate for each artifact, and the evidence: every new file among them."""
     workspace = run.workspace
     provenance = _provenance(run)
     gates: list[Gate] = []
@@ -30,7 +30,7 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     for artifact in run.intent.artifacts:
         try:
             path = inside(workspace, artifact.path)
-        except Refused as refusal:  # a link made meanwhile
+        except Refused as refusal:  # a symbolic link was made meanwhile
             gates.append(_gate(artifact, Outcome.FAIL, "outside the workspace", str(refusal)))
             continue
         gate, files = _judge(artifact, path, provenance.of(run, artifact))
@@ -42,7 +42,7 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
 
 
 def written_by_another_run(run: Run, artifact: Artifact) -> bool:
-    """Whether what lies there is not what this run left: the figures in it are another's."""
+    """Whether the file was not left by this run, so its figures belong to another one."""
     workspace = run.workspace
     try:
         path = inside(workspace, artifact.path)
@@ -53,7 +53,7 @@ def written_by_another_run(run: Run, artifact: Artifact) -> bool:
 
 
 def log_evidence(run: Run) -> list[Evidence]:
-    """The run's logs that hold anything."""
+    """The logs of the run that are not empty."""
     workspace = run.workspace.resolve()
     paths = [log.path.resolve() for log in run.logs()]
     return [
@@ -64,33 +64,33 @@ def log_evidence(run: Run) -> list[Evidence]:
 
 
 def _start(run: Run) -> float:
-    """When the run started, seconds since the epoch, rounded down to the second that its record has."""
+    """The start of the run in seconds since the epoch; its record is rounded down to whole seconds."""
     text = run.status().started_utc or run.intent.created_utc
     return datetime.fromisoformat(text).timestamp()
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Who wrote a file: somebody before the run, the run, or somebody since its end."""
+    """Tells whether a file is older than the run, or was changed after it."""
 
     workspace: Path
-    noted: Snapshots
-    since: float  # the run's start: all there is to go by where nothing was noted
-    shared: bool = True  # whether other runs may write there too
+    snapshots: Snapshots
+    start: float  # of the run; used if there are no snapshots
+    shared: bool = True  # whether other runs may write the file too
 
     def of(self, run: Run, artifact: Artifact) -> "Provenance":
-        """What carries the run's id no other run writes; the operator may edit a report before filing it."""
+        """For one artifact. No other run writes a path with this run's id, and the operator may edit a report there."""
         return replace(self, shared=run.id not in artifact.path)
 
     def existed_before(self, file: Path) -> bool:
-        if self.noted.before is None:
-            return file.stat().st_mtime < self.since
-        return self.noted.before.get(str(file.relative_to(self.workspace))) == artifact_snapshot.file_identity(file)
+        if self.snapshots.before is None:
+            return file.stat().st_mtime < self.start
+        return self.snapshots.before.get(str(file.relative_to(self.workspace))) == artifact_snapshot.file_identity(file)
 
     def modified_after(self, file: Path) -> bool:
-        if self.noted.after is None or not self.shared:
+        if self.snapshots.after is None or not self.shared:
             return False
-        return self.noted.after.get(str(file.relative_to(self.workspace))) != artifact_snapshot.file_identity(file)
+        return self.snapshots.after.get(str(file.relative_to(self.workspace))) != artifact_snapshot.file_identity(file)
 
 
 def _provenance(run: Run) -> Provenance:
@@ -103,17 +103,17 @@ def _judge(artifact: Artifact, path: Path, provenance: Provenance) -> tuple[Gate
         new = [file for file in files if not provenance.existed_before(file) and file.stat().st_size > 0]
         own = [file for file in new if not provenance.modified_after(file)]
         if not new:
-            reason = f"its {len(files)} files are empty or older than the run" if files else "the folder is empty"
+            reason = f"all {len(files)} files are empty or older than the run" if files else "the folder is empty"
             return _gate(artifact, Outcome.FAIL, "nothing new", reason), []
         if not own:
-            return _gate(artifact, Outcome.INVALID, "changed since the run", _SINCE), []
+            return _gate(artifact, Outcome.INVALID, "changed since the run", _CHANGED_SINCE), []
         return _gate(artifact, Outcome.PASS, f"{len(own)} new files"), own
     if not path.is_file():
         return _gate(artifact, Outcome.FAIL, "missing", "the command did not write it"), []
     if provenance.existed_before(path):
-        return _gate(artifact, Outcome.FAIL, "older than the run", "an earlier run wrote it; this one did not"), []
+        return _gate(artifact, Outcome.FAIL, "older than the run", "an earlier run wrote it, not this one"), []
     if provenance.modified_after(path):
-        return _gate(artifact, Outcome.INVALID, "changed since the run", _SINCE), []
+        return _gate(artifact, Outcome.INVALID, "changed since the run", _CHANGED_SINCE), []
     stat = path.stat()
     if stat.st_size == 0:
         return _gate(artifact, Outcome.FAIL, "empty"), []
@@ -131,7 +131,7 @@ def _gate(artifact: Artifact, outcome: Outcome, measured: str, reason: str = "")
 
 
 def schema_problem(path: Path, schema: str) -> str | None:
-    """Why a JSON file is not valid by a schema of `docs/schemas`; None where it is."""
+    """The reason why a JSON file is not valid by a schema of `docs/schemas`; None if it is valid."""
     try:
         value = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
@@ -139,7 +139,7 @@ def schema_problem(path: Path, schema: str) -> str | None:
     try:
         _validator(schema)(value)
     except fastjsonschema.JsonSchemaValueException as error:
-        # Without the value: a list of a thousand requests says nothing.
+        # Without the value: it may be a list of a thousand requests.
         return f"{error.name}: {error.rule} {error.rule_definition!s:.80}"
     except FileNotFoundError as error:
         return str(error)
@@ -147,14 +147,14 @@ def schema_problem(path: Path, schema: str) -> str | None:
 
 
 def read_valid(path: Path, schema: str) -> dict[str, Any] | None:
-    """The JSON object in a file; None where it is missing, or not valid by a schema of `docs/schemas`."""
+    """The JSON object in a file; None if it is missing or not valid by a schema of `docs/schemas`."""
     value = read_json(path) if path.is_file() else None
     return value if isinstance(value, dict) and schema_problem(path, schema) is None else None
 
 
-def unreadable(artifact: Artifact, name: str, bound: str, instead: str = "not in the format") -> Gate:
-    """The one gate of a result that cannot be judged because `read_valid` does not read it."""
-    reason = f"{artifact.path} is missing, or {instead}"
+def unreadable(artifact: Artifact, name: str, bound: str, problem: str = "not in the format") -> Gate:
+    """The gate of a result that `read_valid` cannot read."""
+    reason = f"{artifact.path} is missing, or {problem}"
     return Gate(name, Outcome.INVALID, "not readable", bound, reason)
 
 

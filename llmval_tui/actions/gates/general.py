@@ -1,4 +1,4 @@
-"""The gates that every action has: how its commands ended, what they left, what the hardware did meanwhile."""
+"""The gates of every run: exit codes, artifacts, and telemetry."""
 
 from llmval_tui.actions.gates.artifacts import artifact_gates, log_evidence
 from llmval_tui.actions.gates.exit import exit_gates
@@ -8,19 +8,18 @@ from llmval_tui.runs.store import Run
 
 
 def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
-    """Judge a run by what holds for every action, and hash the artifacts that back it.
+    """Judge a run by the gates that hold for every action, and hash its artifacts.
 
-    The evidence holds each artifact that is there and new, also of a run that failed: it is what was found.
+    The evidence contains every new artifact, also of a run that failed.
     """
     gates = exit_gates(run)
     found, evidence = artifact_gates(run)
     gates += found
     if not run.intent.artifacts:
-        # A command that promises no file is backed by what it said.
+        # Without artifacts, the output of the command is the evidence.
         evidence = log_evidence(run)
         if not evidence:
-            asked = "let it print what it found, or name a file with > PATH"
-            reason = f"it promised no file and said nothing: {asked}"
+            reason = "it names no file and printed nothing: let it print its findings, or name a file with > PATH"
             gates.append(Gate("evidence", Outcome.INCONCLUSIVE, "none", "a file or output to hash", reason))
     if run.intent.telemetry:
         gates += telemetry_gates(run)

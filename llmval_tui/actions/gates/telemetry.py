@@ -1,4 +1,4 @@
-"""Whether what the hardware did lets a run's figures stand: telemetry, judged over the measured window."""
+"""The gates on the telemetry of a run: whether the state of the hardware makes its figures invalid."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ MEASURE = "measure"
 
 
 def telemetry_gates(run: Run) -> list[Gate]:
-    """The findings of `telemetry.window_checks.check_telemetry` as gates, over the measured windows, else over all."""
+    """The findings of `check_telemetry` as gates, over the measured windows, or over the whole run without one."""
     samples = load(run.telemetry)
     gpus: list[int] | None = run.intent.params.get("gpu_indices")
     windows = measure_windows(run)
@@ -27,7 +27,7 @@ def telemetry_gates(run: Run) -> list[Gate]:
 
 
 def _of_windows(gates: list[Gate]) -> Gate:
-    """One gate for all windows, the worst of them: a sweep has a hundred, and each has the same five gates."""
+    """One gate for all windows, the worst of them. A sweep has a hundred windows, each with the same gates."""
     if len(gates) == 1:
         return gates[0]
     outcome = worst(gates)
@@ -38,13 +38,13 @@ def _of_windows(gates: list[Gate]) -> Gate:
 
 
 def measure_windows(run: Run) -> list[tuple[int, int]]:
-    """Start and end, on the monotonic clock in ns, of each `measure` phase that rank 0 reported and that ended."""
+    """Start and end in ns of the monotonic clock, of each `measure` phase of rank 0 that ended."""
     found = []
     start: int | None = None
     for event in read_lines(run.events):
         data, mono_ns = event.get("data"), event.get("mono_ns")
         kind = event.get("kind")
-        # A result ends a window as the next phase does: a sweep's last one has no phase behind it.
+        # A result ends a window like the next phase does: no phase follows the last window of a sweep.
         if kind not in ("phase", "result") or not isinstance(data, dict) or not isinstance(mono_ns, int):
             continue
         if start is not None:

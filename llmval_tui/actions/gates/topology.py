@@ -1,4 +1,4 @@
-"""How the GPUs of a node reach one another, judged from the driver's inventory."""
+"""The gate on the links between the GPUs of a node, from the driver's inventory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +10,10 @@ _BOUND = "NVLink between every pair, every link active"
 
 
 def judge_topology(inventory: Mapping[str, Any], chosen: Sequence[int] | None = None) -> Gate:
-    """Whether every pair of GPUs (of `chosen`, if given) is joined by NVLink.
+    """Whether NVLink connects every pair of GPUs (of `chosen`, if given).
 
-    `inventory` is what `NvmlSource.inventory` gives, or `{"error": sentence}`. A pair whose path is PIX, PXB, PHB,
-    NODE or SYS (`nvidia-smi topo -m`) falls back to PCIe.
+    `inventory` comes from `NvmlSource.inventory`, or is `{"error": sentence}`. A pair with the path PIX, PXB, PHB, NODE
+    or SYS (as in `nvidia-smi topo -m`) falls back to PCIe.
     """
     if error := inventory.get("error"):
         return Gate(_NAME, Outcome.INCONCLUSIVE, "not available", _BOUND, str(error))
@@ -22,7 +22,7 @@ def judge_topology(inventory: Mapping[str, Any], chosen: Sequence[int] | None = 
         why = "no NVIDIA driver, or no GPU, on this machine" if not inventory.get("gpus") else "none of the chosen GPUs"
         return Gate(_NAME, Outcome.INCONCLUSIVE, "not available", _BOUND, why)
     if len(gpus) == 1:
-        return Gate(_NAME, Outcome.INCONCLUSIVE, "1 GPU", _BOUND, "there is no pair to look at")
+        return Gate(_NAME, Outcome.INCONCLUSIVE, "1 GPU", _BOUND, "there is no pair of GPUs")
     topology = inventory.get("topology") or {}
     order: list[int] = topology.get("gpus") or []
     links: list[list[str | None]] = topology.get("links") or []
@@ -51,7 +51,7 @@ def _judge(
     fallback = {pair: path for pair, path in pairs.items() if path is not None and not path.startswith("NV")}
     unknown = [pair for pair, path in pairs.items() if path is None]
     kinds = ", ".join(sorted({path for path in pairs.values() if path}))
-    measured = f"{len(pairs)} pairs: {kinds or 'not known'}"
+    measured = f"{len(pairs)} pairs: {kinds or 'unknown'}"
     if fallback:
         named = ", ".join(f"{one}–{other} {path}" for (one, other), path in list(fallback.items())[:6])
         return Gate(_NAME, Outcome.FAIL, measured, _BOUND, f"PCIe fallback between {len(fallback)} pairs: {named}")
@@ -60,10 +60,11 @@ def _judge(
     if fewer := _fewer(gpus):
         return Gate(_NAME, Outcome.FAIL, measured, _BOUND, f"fewer links than on GPUs of the same kind: {fewer}")
     if unknown or not pairs:
-        return Gate(_NAME, Outcome.INCONCLUSIVE, measured, _BOUND, f"the driver tells nothing of {len(unknown)} pairs")
+        reason = f"the driver reports no link for {len(unknown)} pairs"
+        return Gate(_NAME, Outcome.INCONCLUSIVE, measured, _BOUND, reason)
     if closed:
         named = ", ".join(f"{one}–{other} {why}" for (one, other), why in list(closed.items())[:6])
-        reason = f"by the driver, {len(closed)} pairs cannot read one another's memory: {named}"
+        reason = f"the driver reports that {len(closed)} pairs cannot access each other's memory: {named}"
         return Gate(_NAME, Outcome.INCONCLUSIVE, measured, _BOUND, reason)
     return Gate(_NAME, Outcome.PASS, measured, _BOUND)
 
@@ -76,7 +77,7 @@ def _dead(gpu: Mapping[str, Any]) -> str:
 
 
 def _fewer(gpus: list[dict[str, Any]]) -> str:
-    """GPUs that tell of fewer links than others of their kind: one that is gone altogether is not told as inactive."""
+    """The GPUs that report fewer links than others of their kind: a missing link is not reported as inactive."""
     most: dict[Any, int] = {}
     for gpu in gpus:
         most[gpu.get("name")] = max(most.get(gpu.get("name"), 0), gpu.get("nvlink_links") or 0)
@@ -88,7 +89,7 @@ def _fewer(gpus: list[dict[str, Any]]) -> str:
 
 
 def topology_lines(inventory: Mapping[str, Any]) -> list[str]:
-    """The matrix as `nvidia-smi topo -m` shows it, and each GPU's links; [] where nothing is known."""
+    """The matrix in the format of `nvidia-smi topo -m`, and the links of each GPU; [] if unknown."""
     topology = inventory.get("topology") or {}
     order = [f"GPU{index}" for index in topology.get("gpus") or []]
     if not order:
@@ -99,6 +100,6 @@ def topology_lines(inventory: Mapping[str, Any]) -> list[str]:
     for gpu in inventory.get("gpus") or []:
         links, active = gpu.get("nvlink_links"), gpu.get("nvlink_links_active")
         lines.append(
-            f"GPU{gpu['index']}: " + ("links not known" if links is None else f"{active} of {links} links active")
+            f"GPU{gpu['index']}: " + ("links unknown" if links is None else f"{active} of {links} links active")
         )
     return lines

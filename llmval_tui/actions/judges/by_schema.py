@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.runner_catalog import (
     COMPILE_SCHEMA,
     LOAD_TEST_SCHEMA,
@@ -16,11 +17,10 @@ from llmval_tui.actions.judges.long_context import judge_long_context
 from llmval_tui.actions.judges.power_summary import judge_power_summary
 from llmval_tui.actions.judges.power_sweep import judge_power_sweep
 from llmval_tui.actions.judges.trace import judge_trace
-from llmval_tui.runs.records import Artifact, Gate
+from llmval_tui.runs.records import Artifact
 from llmval_tui.runs.store import Run
 
-# Gates, metrics by name, and a summary in one sentence.
-Judge = Callable[[Run, Artifact], tuple[list[Gate], dict[str, float | None], str]]
+Judge = Callable[[Run, Artifact], Judged]
 JUDGES: dict[str, Judge] = {
     LOAD_TEST_SCHEMA: judge_load_test,
     COMPILE_SCHEMA: judge_compile_study,

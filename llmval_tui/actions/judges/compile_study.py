@@ -8,6 +8,7 @@ endless, and nobody can say which, so it is inconclusive. A hang that was made o
 from pathlib import PurePosixPath
 from typing import Any
 
+from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.argv import value_of
 from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_SCHEMA
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
@@ -20,8 +21,6 @@ from llmval_tui.runs.store import Run
 DID_NOT_REPRODUCE, HANG, TIMEOUT = "did_not_reproduce", "hang", "timeout"
 _NOTHING_COMPILED = "nothing"  # how the runner begins `compiled.compiled` where all that was left was eager
 _STALLED_IN = "compil"  # the phases from the first compiled call on: "compile", "compiled warm-up", "compiled"
-
-Judged = tuple[list[Gate], dict[str, float | None], str]
 
 
 def read_study(run: Run, artifact: Artifact) -> dict[str, Any] | None:

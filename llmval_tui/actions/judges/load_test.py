@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
+from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.argv import value_of
 from llmval_tui.actions.command.gpu_count import NPROC
 from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of, percentile_ms, read_result
@@ -24,7 +25,7 @@ _KV_DTYPES = {"fp8": "float8_e4m3fn"}  # as the flag has it, and as PyTorch does
 _ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
 
 
-def judge_load_test(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+def judge_load_test(run: Run, artifact: Artifact) -> Judged:
     """Gates, metrics and a sentence for one load test's result."""
     result = read_result(run.workspace / artifact.path)
     if result is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.command.runner_catalog import LONG_CONTEXT_SCHEMA
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
@@ -54,7 +55,7 @@ def read_long_context(path: Path) -> LongContextResult | None:
     return LongContextResult(value) if value is not None else None
 
 
-def judge_long_context(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+def judge_long_context(run: Run, artifact: Artifact) -> Judged:
     """Gates, metrics and a sentence for one long-context result."""
     result = read_long_context(run.workspace / artifact.path)
     if result is None:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.runner_catalog import POWER_SUMMARY_SCHEMA
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
 from llmval_tui.actions.judges.power_cell import phase_problems, read_cell
@@ -16,7 +17,7 @@ _FROM_CELL = ("tokens_per_s", "power_w", "tokens_per_joule", "joules_per_token")
 _JOULES_PER_KWH = 3.6e6
 
 
-def judge_power_summary(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+def judge_power_summary(run: Run, artifact: Artifact) -> Judged:
     """Gates, metrics and a sentence for a summary."""
     summary = read_valid(run.workspace / artifact.path, POWER_SUMMARY_SCHEMA)
     if summary is None:

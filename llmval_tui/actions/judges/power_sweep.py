@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.judges.power_cell import problems_of, read_cell
 from llmval_tui.actions.section_runs import command_of
@@ -26,7 +27,7 @@ _SETTINGS = {*("window_s", "warmup_s", "trials", "phases", "attention_backend", 
 _GPU = {"uuid", "power_limit_w"}
 
 
-def judge_power_sweep(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+def judge_power_sweep(run: Run, artifact: Artifact) -> Judged:
     """Gates, metrics and a sentence for a sweep, of which `artifact` is the manifest."""
     manifest = _manifest(run.workspace / artifact.path)
     if manifest is None:

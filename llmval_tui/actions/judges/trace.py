@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.argv import same_flag, value_of
 from llmval_tui.actions.command.gpu_count import TENSOR_PARALLEL
 from llmval_tui.actions.command.runner_catalog import TRACE_SCHEMA
@@ -45,7 +46,7 @@ _SHAPE = ("--layers", "--hidden", "--heads", "--kv-heads", "--head-dim", "--ffn"
 _CUSTOM = "-custom"  # how the load test calls a shape of which a flag changed a number
 
 
-def judge_trace(run: Run, artifact: Artifact) -> tuple[list[Gate], dict[str, float | None], str]:
+def judge_trace(run: Run, artifact: Artifact) -> Judged:
     """Gates, metrics and a sentence for one trace, by its summary."""
     summary = read_valid(run.workspace / artifact.path, TRACE_SCHEMA)
     if summary is None:

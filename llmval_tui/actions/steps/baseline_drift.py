@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.resolve import resolve_document
 from llmval_tui.actions.command.runner_catalog import LOAD_TEST_SCHEMA
 from llmval_tui.actions.documents.baseline_table import BEGIN, END, Baseline, read_baselines, with_baseline
@@ -121,7 +121,7 @@ class BaselineDrift:
         print(record["reason"])
         return 0
 
-    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: Run) -> Judgement:
         record = read_json(run.folder / COMPARISON)
         if not isinstance(record, dict):
             return [Gate("comparison", Outcome.INCONCLUSIVE, "none", "a comparison")], {}, "nothing was compared", None

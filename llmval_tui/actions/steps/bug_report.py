@@ -3,10 +3,9 @@
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from llmval_tui.actions.accept import accepted
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_SCHEMA, REPORT
 from llmval_tui.actions.judges.compile_bundle import bundles_of, packed
 from llmval_tui.actions.judges.compile_study import DID_NOT_REPRODUCE, HANG, TIMEOUT, finding, read_study
@@ -83,7 +82,7 @@ class BugReport:
         print(f"wrote {run.folder / REPORT}, {len(text.splitlines())} lines")
         return 0
 
-    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: Run) -> Judgement:
         path = run.folder / REPORT
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         missing = [heading for heading in _SECTIONS if heading not in text]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.freeze import runner_python
 from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_REPRO, RESULT
 from llmval_tui.actions.judges.compile_bundle import bundles_of, packed
@@ -92,7 +92,7 @@ class CollectLogs:
                 print(f"packed {folder.name}/{ARCHIVE} again")
         return 0
 
-    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: Run) -> Judgement:
         gates, total, size = [], 0, 0
         for target in run.intent.params["targets"]:
             folder = run.workspace / target["folder"]

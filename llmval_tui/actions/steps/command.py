@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.command.freeze import Built, build
 from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
@@ -30,13 +30,11 @@ class CommandAction:
     def perform(self, run: Run) -> int:
         raise Refused(f"{self.name} is done by its command; there is nothing else to perform.")
 
-    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: Run) -> Judgement:
         return judge_results(run)
 
 
-def judge_results(
-    run: Run, artifacts: list[Artifact] | None = None
-) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+def judge_results(run: Run, artifacts: list[Artifact] | None = None) -> Judgement:
     """The gates that the formats of a run's artifacts bring with them; a format without figures of its own has none."""
     gates: list[Gate] = []
     metrics: dict[str, float | None] = {}

@@ -1,8 +1,6 @@
 """Export the environment that a document prescribes: shown first, kept as an artifact, given to the section's runs."""
 
-from typing import Any
-
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.environment import ENV_EXPORT, MULTICAST_OFF, applied, changes
 from llmval_tui.actions.command.resolve import resolve_document
 from llmval_tui.actions.documents.env_block import environment_block
@@ -92,7 +90,7 @@ class EnvExport:
         print(f"topology: {gate.measured}" + (f"; {gate.reason}" if gate.reason else ""))
         return 0
 
-    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: Run) -> Judgement:
         params = run.intent.params
         record = read_json(run.workspace / _FOLDER / f"{run.id}.json")
         wanted: dict[str, str] = params["variables"]

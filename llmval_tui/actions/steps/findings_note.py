@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.resolve import resolve_document
 from llmval_tui.actions.command.runner_catalog import LONG_CONTEXT_SCHEMA
 from llmval_tui.actions.documents.findings_section import BEGIN, END, NEW_DOCUMENT, section_of, with_section
@@ -84,7 +84,7 @@ class FindingsNote:
         write_json(run.folder / FINDINGS, record)
         return 0
 
-    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: Run) -> Judgement:
         record = read_json(run.folder / FINDINGS)
         if not isinstance(record, dict):
             return [Gate("findings", Outcome.INCONCLUSIVE, "none", "a section")], {}, "nothing was proposed", None

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.command.runner_catalog import LONG_CONTEXT_SCHEMA
 from llmval_tui.actions.judges.long_context import passed_lengths, read_long_context
@@ -72,7 +72,7 @@ class GatedTodo:
         write_json(run.folder / _RECORD, {"v": 1, "rests_on": record})
         return 0
 
-    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: Run) -> Judgement:
         store = RunStore(run.workspace)
         gates = []
         for run_id in run.intent.params["runs"]:

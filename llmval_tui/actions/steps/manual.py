@@ -1,10 +1,7 @@
 """A step that only a person can do: it is ticked by the operator with a note, and says so."""
 
-from typing import Any
-
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.runs.records import Gate
 from llmval_tui.runs.store import Run
 
 
@@ -28,5 +25,5 @@ class ManualAction:
     def perform(self, run: Run) -> int:
         raise Refused("this item is done by hand; there is nothing to perform.")
 
-    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: Run) -> Judgement:
         raise Refused("this item is done by hand; there is no run to judge.")

@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Context, Judged, Judgement, Proposal
 from llmval_tui.actions.command.argv import parse_argv, same_flag
 from llmval_tui.actions.command.freeze import build
 from llmval_tui.actions.command.runner_catalog import COMPILE_SCHEMA
 from llmval_tui.actions.gates.artifacts import written_by_another_run
-from llmval_tui.actions.judges.compile_study import Judged, read_study, side_by_side
+from llmval_tui.actions.judges.compile_study import read_study, side_by_side
 from llmval_tui.actions.rules import choose, command_spans, flag_spans
 from llmval_tui.actions.steps.command import CommandAction, judge_results, proposal_of
 from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
@@ -39,7 +38,7 @@ class PairedRun(CommandAction):
         summary = f"Runs {name} of item {number} twice, with and without {' '.join(flags)}, and sets them side by side."
         return proposal_of(self.name, context, built, summary, flags=list(flags), base=number)
 
-    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: Run) -> Judgement:
         gates: list[Gate] = []
         metrics: dict[str, float | None] = {}
         summaries = []

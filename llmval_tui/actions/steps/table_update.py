@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Any
 
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.resolve import resolve_document
 from llmval_tui.actions.command.runner_catalog import POWER_SUMMARY_SCHEMA
 from llmval_tui.actions.documents.marker_block import POWER_BEGIN, power_tables_of, with_power_tables
@@ -87,7 +87,7 @@ class TableUpdate:
         print(_sentence(record))
         return 0
 
-    def judge(self, run: Run) -> tuple[list[Gate], dict[str, float | None], str, dict[str, Any] | None]:
+    def judge(self, run: Run) -> Judgement:
         record = read_json(run.folder / _RECORD)
         if not isinstance(record, dict):
             return [Gate("tables", Outcome.INCONCLUSIVE, "none", "tables")], {}, "nothing was proposed", None

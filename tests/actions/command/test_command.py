@@ -70,10 +70,10 @@ def test_refusals_say_what_to_do(workspace, text, words):
 
 def test_a_runner_of_a_later_release_is_refused_by_name(workspace, no_runners):
     proposal = workspace.propose("Run `python tools/precision_power_sweep.py --skip-compile`")
-    assert "does not bring precision_power_sweep.py yet" in (proposal.refusal or "")
+    assert "does not include precision_power_sweep.py" in (proposal.refusal or "")
 
 
-@pytest.mark.parametrize(("gpus", "said"), [(0, "GPU 9, and this machine has none"), (8, "this machine has 8 (0–7)")])
+@pytest.mark.parametrize(("gpus", "said"), [(0, "GPU 9, but this machine has none"), (8, "this machine has 8 (0–7)")])
 def test_a_gpu_that_is_not_there_is_named(workspace, gpus: int, said: str) -> None:
     context = workspace.context("Run `python inference_server_load_test.py`", gpus=gpus)
     with pytest.raises(Refused, match=re.escape(said)):

@@ -38,8 +38,8 @@ def test_a_clean_run_passes_with_hashed_evidence(workspace):
         (1, {"0": -15, "1": -11}, Outcome.FAIL, "rank 1: killed by SIGSEGV"),
         (1, {}, Outcome.FAIL, "exit 1"),
         (-9, {}, Outcome.FAIL, "killed by SIGKILL"),
-        (None, {}, Outcome.INCONCLUSIVE, "not known"),
-        (None, {"0": 0}, Outcome.INCONCLUSIVE, "not known"),  # the other rank's end is not known
+        (None, {}, Outcome.INCONCLUSIVE, "unknown"),
+        (None, {"0": 0}, Outcome.INCONCLUSIVE, "unknown"),  # the other rank's end is not known
     ],
 )
 def test_exit(workspace, code, ranks, outcome, measured):

@@ -419,7 +419,7 @@ def test_an_edit_meanwhile_and_a_changed_artifact_are_refused(workspace, noted):
     path = workspace.write("docs/f.md", f"{BEGIN}\n{END}\n")
     run, *_ = noted()
     path.write_text(path.read_text() + "vim\n")
-    with pytest.raises(Refused, match="was edited since"):
+    with pytest.raises(Refused, match="was edited after"):
         accept(run)
     workspace.write(PATH, json.dumps(result_of(32768)))
     proposal = workspace.propose(LIST, "4.2")

@@ -110,7 +110,7 @@ def test_a_study_is_proposed_as_it_will_end(workspace):
     # Packing again must not spoil a tick.
     assert not any("bundle.tar.gz" in artifact.path for artifact in proposal.artifacts)
     refusal = workspace.propose(LIST.replace("python tools", "torchrun --nproc_per_node=2 tools"), "2.2").refusal
-    assert "in place of torchrun" in (refusal or "")
+    assert "instead of torchrun" in (refusal or "")
 
 
 def test_smoke_makes_a_study_small_on_a_cpu(workspace):

@@ -136,7 +136,7 @@ def test_an_edited_document_is_not_overwritten(workspace, compare):
     run = compare()
     judged(workspace, run)
     path.write_text(path.read_text() + "edited in vim\n")
-    with pytest.raises(Refused, match="was edited since"):
+    with pytest.raises(Refused, match="was edited after"):
         accept(run)
     assert path.read_text().endswith("edited in vim\n")
     assert accepted(run) is None

@@ -123,7 +123,7 @@ def test_export_is_shown_performed_judged_and_given_to_its_section(workspace, mo
     assert inside.commands[0].env == wanted
     assert inside.commands[0].display.startswith("NCCL_P2P_LEVEL=NVL ")
     assert any(run.id in line for line in inside.details)
-    assert any("the environment says 1, the run gets 0" in line for line in inside.details)
+    assert any("the shell has 1, the run gets 0" in line for line in inside.details)
     assert workspace.propose(LIST, "2.1").commands[0].env == {}, "another section gets nothing"
     workspace.judge(run, Outcome.FAIL)
     assert newest_export(workspace.store, checklist, "1. A") is None
@@ -214,7 +214,7 @@ def inventory(*rows, active=18):
     [
         (inventory(("X", "NV18"), ("NV18", "X")), None, Outcome.PASS, ""),
         (inventory(("X", "PHB"), ("PHB", "X")), None, Outcome.FAIL, "PCIe fallback between 1 pairs: 0–1 PHB"),
-        (inventory(("X", None), (None, "X")), None, Outcome.INCONCLUSIVE, "tells nothing"),
+        (inventory(("X", None), (None, "X")), None, Outcome.INCONCLUSIVE, "reports no link"),
         (inventory(("X", "NV18"), ("NV18", "X"), active=17), None, Outcome.FAIL, "GPU 0: 17 of 18"),
         (inventory(("X",)), None, Outcome.INCONCLUSIVE, "no pair"),
         ({"gpus": []}, None, Outcome.INCONCLUSIVE, "no GPU"),
