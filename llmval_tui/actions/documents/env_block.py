@@ -14,12 +14,12 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def environment_block(text: str, document: str, name: str | None = None) -> dict[str, str]:
-    """The variables of the block marked `<!-- llmval:env NAME -->`, else of the first block with `export` lines.
+    """The variables of the block marked `<!-- llmval:env NAME -->`.
 
-    Without `name`, the block marked `nvlink` counts, else the first marked one.
+    Without `name`: the block marked `nvlink`, else the first marked block, else the first with `export` lines.
 
     Raises:
-        Refused: no such block, or a line in it that is more than `export NAME=value`.
+        Refused: the block does not exist, or a line in it is more than `export NAME=value`.
     """
     marked, plain = _blocks(text)
     if name is not None:
@@ -55,14 +55,14 @@ def _blocks(text: str) -> tuple[dict[str, Token], list[Token]]:
 
 
 def _variables(block: Token, document: str) -> dict[str, str]:
-    first = (block.map[0] if block.map else 0) + 2  # 1-based, behind the opening fence
+    first = (block.map[0] if block.map else 0) + 2  # 1-based; the line after the opening fence
     found: dict[str, str] = {}
     for offset, line in enumerate(block.content.splitlines()):
         where = f"{document}, line {first + offset}"
         try:
             words = shlex.split(line, comments=True)
         except ValueError as error:
-            raise Refused(f"{where}: the quotes do not close; write export NAME=value.") from error
+            raise Refused(f"{where}: a quote is not closed; write export NAME=value.") from error
         if not words:
             continue
         if words[0] != "export" or len(words) < 2:
@@ -72,7 +72,7 @@ def _variables(block: Token, document: str) -> dict[str, str]:
             if not equals or not _NAME.fullmatch(name):
                 raise Refused(f"{where}: “{word}” is not NAME=value.")
             if "$" in value or "`" in value:
-                raise Refused(f"{where}: {name} would be computed by a shell; write its value.")
+                raise Refused(f"{where}: only a shell could compute {name}; write its value.")
             found[name] = value
     if not found:
         raise Refused(f"{document}, line {first}: the block exports nothing; write export NAME=value.")

@@ -1,4 +1,4 @@
-"""A compile study's bundle as it was packed: its archive against its own manifest. Reads only."""
+"""The packed bundle of a compile study, checked against its manifest. Reads only."""
 
 import hashlib
 import tarfile
@@ -9,20 +9,20 @@ from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_REPRO, CO
 from llmval_tui.foundation.files import read_json, sha256_of
 from llmval_tui.runs.store import Run
 
-_RECORD = "run.json"  # the study's own: without it a folder holds no study, and cannot be packed
+_RECORD = "run.json"  # of the study: a folder without it holds no study and cannot be packed
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What the archive holds: file → SHA-256, and the archive's own."""
+    """The content of an archive (file → SHA-256), and the SHA-256 of the archive."""
 
     files: dict[str, str]
     sha256: str
-    problem: str  # "" where archive and manifest agree
+    problem: str  # "" if archive and manifest agree
 
 
 def packed(folder: Path) -> Packed:
-    """The bundle of a folder; `problem` says why it is none that could be handed on."""
+    """The bundle in a folder; `problem` is the reason if it cannot be handed on."""
     manifest, archive = read_json(folder / MANIFEST), folder / ARCHIVE
     if not archive.is_file() or not isinstance(manifest, dict):
         return Packed({}, "", f"there is no {ARCHIVE} with its {MANIFEST}")
@@ -43,7 +43,7 @@ def packed(folder: Path) -> Packed:
 
 
 def bundles_of(run: Run, workspace: Path) -> dict[str, str]:
-    """The bundle folders of a run that there are, by the label of the command that made each."""
+    """The existing bundle folders of a run, by the label of the command that made each."""
     if run.intent.params.get("runner") != COMPILE_REPRO:
         return {}
     found = {}

@@ -1,8 +1,8 @@
-"""The gates of a compile study: what it found, whether it is evidence, and two studies side by side.
+"""The gates of a compile study: its finding, whether it is evidence, and the comparison of two studies.
 
-Two ends answer the question, and both pass: "did not reproduce here", with the figures of what was compiled; and a
-hang, with the bundle that says which kind and which rank. Out of time without a stall is neither: it was slow or
-endless, and nobody can say which, so it is inconclusive. A hang that was made on purpose is never evidence.
+Two findings answer the question, and both pass: "did not reproduce here" with figures of the compiled model, and a hang
+with a bundle that names kind and rank. A study that runs out of time without a stall was slow or endless, which cannot
+be told apart: it is inconclusive. An injected hang is never evidence.
 """
 
 from pathlib import PurePosixPath
@@ -19,12 +19,12 @@ from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
 DID_NOT_REPRODUCE, HANG, TIMEOUT = "did_not_reproduce", "hang", "timeout"
-_NOTHING_COMPILED = "nothing"  # how the runner begins `compiled.compiled` where all that was left was eager
+_NOTHING_COMPILED = "nothing"  # `compiled.compiled` begins with it if only eager was left
 _STALLED_IN = "compil"  # the phases from the first compiled call on: "compile", "compiled warm-up", "compiled"
 
 
 def read_study(run: Run, artifact: Artifact) -> dict[str, Any] | None:
-    """A study's result; None where there is none, or one that is not in its format."""
+    """The result of a study; None if it is missing or not in the format."""
     return read_valid(run.workspace / artifact.path, COMPILE_SCHEMA)
 
 
@@ -46,7 +46,7 @@ def judge_compile_study(run: Run, artifact: Artifact) -> Judged:
 
 
 def finding(result: dict[str, Any]) -> str:
-    """What the study found, in one sentence."""
+    """The finding of the study in one sentence."""
     verdict = result["verdict"]
     if result["outcome"] == HANG and verdict:
         return f"reproduced: {_where(verdict)}"
@@ -54,7 +54,7 @@ def finding(result: dict[str, Any]) -> str:
 
 
 def metrics_of(result: dict[str, Any]) -> dict[str, float | None]:
-    """The figures of a study by name with unit; None where it has none."""
+    """The figures of a study, by name with unit; a missing figure is None."""
     eager, compiled = result["eager"] or {}, result["compiled"] or {}
     difference = compiled.get("difference_to_eager") or {}
     values: dict[str, Any] = {
@@ -82,37 +82,37 @@ def _where(verdict: dict[str, Any]) -> str:
 
 
 def _not_injected(result: dict[str, Any]) -> Gate:
-    injected, bound = result["injected"], "no hang made on purpose"
+    injected, bound = result["injected"], "no injected hang"
     if injected is None:
         return Gate("not injected", Outcome.PASS, "none", bound)
-    return Gate("not injected", Outcome.INVALID, str(injected), bound, "a hang made on purpose is no evidence")
+    return Gate("not injected", Outcome.INVALID, str(injected), bound, "an injected hang is no evidence")
 
 
 def _answer(result: dict[str, Any]) -> Gate:
     name, bound = "answer", "a hang with kind and rank, or “did not reproduce here” with figures"
-    outcome, verdict, said = result["outcome"], result["verdict"], clean_line(str(result["summary"]))
+    outcome, verdict, summary = result["outcome"], result["verdict"], clean_line(str(result["summary"]))
     if outcome == DID_NOT_REPRODUCE:
-        return Gate(name, Outcome.PASS, said, bound)
+        return Gate(name, Outcome.PASS, summary, bound)
     if outcome == HANG:
         if verdict is None:
-            return Gate(name, Outcome.INCONCLUSIVE, said, bound, "it hung, and nothing says where")
+            return Gate(name, Outcome.INCONCLUSIVE, summary, bound, "it hung at an unknown location")
         if not any(str(phase).startswith(_STALLED_IN) for phase in result["last_phase"].values()):
             reason = "it hung before anything was compiled, so torch.compile is not what hung"
             return Gate(name, Outcome.INCONCLUSIVE, finding(result), bound, reason)
         return Gate(name, Outcome.PASS, finding(result), bound, clean_line("; ".join(verdict["reasons"][:2])))
     if outcome == TIMEOUT:
-        reason = "it moved until --timeout: slow or endless, which cannot be told apart; give it a longer --timeout"
-        return Gate(name, Outcome.INCONCLUSIVE, said, bound, reason)
+        reason = "it made progress until --timeout, so it was slow or endless: pass a longer --timeout"
+        return Gate(name, Outcome.INCONCLUSIVE, summary, bound, reason)
     if outcome == "interrupted":
-        return Gate(name, Outcome.INCONCLUSIVE, said, bound, "it did not come to its end")
-    return Gate(name, Outcome.FAIL, said, bound, "the study broke: its logs say why")
+        return Gate(name, Outcome.INCONCLUSIVE, summary, bound, "it did not run to its end")
+    return Gate(name, Outcome.FAIL, summary, bound, "the study failed: see its logs")
 
 
 def _compiled(result: dict[str, Any]) -> Gate:
-    name, bound = "compiled", "something was compiled, or reached, as asked"
+    name, bound = "compiled", "a compiled step was timed, as the command asks"
     compiled = result["compiled"]
     if result["outcome"] != DID_NOT_REPRODUCE:
-        return Gate(name, Outcome.PASS, "it did not come to the end of it", bound)
+        return Gate(name, Outcome.PASS, "not reached", bound)
     if compiled is None:
         if result["compile"]["skip_compile"]:
             return Gate(name, Outcome.PASS, "eager only, as --skip-compile asks", bound)
@@ -123,42 +123,42 @@ def _compiled(result: dict[str, Any]) -> Gate:
 
 
 def _finite(result: dict[str, Any]) -> Gate:
-    """A step that computes NaN is no step, however fast; the runner itself ends as if all were well."""
+    """The runner accepts NaN logits, but a step that computes NaN proves nothing, however fast it is."""
     name, bound = "logits finite", "no logit is NaN or infinite"
     difference = (result["compiled"] or {}).get("difference_to_eager")
     if difference is None:
         return Gate(name, Outcome.PASS, "not compared", bound)
     if not difference.get("eager_finite", True):
-        reason = "the eager model's logits are not finite, so the model or its weights are broken, compiled or not"
-        return Gate(name, Outcome.FAIL, "eager logits are not", bound, reason)
+        reason = "the logits of the eager model are not finite, so the model or its weights are broken"
+        return Gate(name, Outcome.FAIL, "not in the eager model", bound, reason)
     if not difference.get("finite", True):
-        reason = "compiled, the model computes NaN or infinite logits where the eager one does not"
-        return Gate(name, Outcome.FAIL, "compiled logits are not", bound, reason)
+        reason = "the compiled model computes NaN or infinite logits, the eager one does not"
+        return Gate(name, Outcome.FAIL, "not in the compiled model", bound, reason)
     return Gate(name, Outcome.PASS, "yes", bound)
 
 
 def _exit_agrees(run: Run, artifact: Artifact, result: dict[str, Any]) -> Gate:
-    """The exit code and the result are written by one program, and must tell the same."""
+    """One program writes the exit code and the result, so they must agree."""
     label = command_of(run, artifact).label
     code = next((item.exit_code for item in run.status().commands if item.label == label), None)
-    told = {0: (DID_NOT_REPRODUCE,), 3: (HANG, TIMEOUT)}.get(code) if code is not None else None
-    agrees = told is None or result["outcome"] in told
+    allowed = {0: (DID_NOT_REPRODUCE,), 3: (HANG, TIMEOUT)}.get(code) if code is not None else None
+    agrees = allowed is None or result["outcome"] in allowed
     return Gate(
         "exit and result agree",
         Outcome.PASS if agrees else Outcome.INVALID,
-        f"exit {'not known' if code is None else code}, {result['outcome']}",
+        f"exit {'unknown' if code is None else code}, {result['outcome']}",
         "0 with no hang, 3 with a hang or out of time",
-        "" if agrees else "the result is not of this run, or the runner contradicts itself",
+        "" if agrees else "the result belongs to another run, or the runner contradicts itself",
     )
 
 
 def _bundle(run: Run, artifact: Artifact, result: dict[str, Any]) -> Gate:
     folder = PurePosixPath(artifact.path).parent
     found = packed(run.workspace / folder)
-    bound = "an archive that holds what its manifest says"
+    bound = "an archive that agrees with its manifest"
     problem = found.problem
     if not problem and result["outcome"] in (HANG, TIMEOUT) and not any(n.startswith("stacks/") for n in found.files):
-        problem = "it holds no stacks, so nothing shows where it hung"
+        problem = "it contains no stacks, so nothing shows where it hung"
     measured = f"{len(found.files)} files, {ARCHIVE} SHA-256 {found.sha256[:12]}" if found.sha256 else "none"
     return Gate("bundle", Outcome.FAIL if problem else Outcome.PASS, measured, bound, problem)
 
@@ -178,11 +178,11 @@ def _as_asked(run: Run, artifact: Artifact, result: dict[str, Any]) -> Gate:
         stated["weights"] = checkpoint
     other = [f"{name} {ran.get(name)} instead of {value}" for name, value in stated.items() if str(ran[name]) != value]
     measured = "; ".join(other) or ", ".join(f"{name} {ran[name]}" for name in stated)
-    return Gate("ran as asked", Outcome.FAIL if other else Outcome.PASS, measured, "what ran is what was asked")
+    return Gate("ran as asked", Outcome.FAIL if other else Outcome.PASS, measured, "it ran as the command asks")
 
 
 def side_by_side(flags: str, one: dict[str, Any], other: dict[str, Any]) -> Judged:
-    """Two studies, `one` with the flags and `other` without: whether they may be compared, and the comparison."""
+    """Compare two studies, `one` with the flags and `other` without, and judge whether they are comparable."""
     differing = [
         f"{name} {one['workload'].get(name)} against {other['workload'].get(name)}"
         for name in sorted(one["workload"].keys() | other["workload"].keys())
@@ -195,7 +195,7 @@ def side_by_side(flags: str, one: dict[str, Any], other: dict[str, Any]) -> Judg
         Outcome.INVALID if differing else Outcome.PASS,
         "; ".join(differing) or "yes",
         "both studies ran the same on the same machine",
-        "a difference would be that of the workload" if differing else "",
+        "a difference may come from the workload" if differing else "",
     )
     left, right = metrics_of(one), metrics_of(other)
     ratios = {f"{name}_ratio": _ratio(left[name], right[name]) for name in _COMPARED}
@@ -221,5 +221,5 @@ def _ratio(one: float | None, other: float | None) -> float | None:
 
 def _show(value: float | None, unit: str) -> str:
     if value is None:
-        return "not known"
+        return "unknown"
     return f"{value:.2f}×" if unit == "×" else f"{value:.4g} {unit}"

@@ -1,4 +1,4 @@
-"""The gates of a load test, recomputed from its request records: a flag that says "valid" is not trusted."""
+"""The gates of a load test, recomputed from its request records; the file's own "valid" is not trusted."""
 
 import statistics
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
 FIND_MAX = "--find-max-qps"
-_KV_DTYPES = {"fp8": "float8_e4m3fn"}  # as the flag has it, and as PyTorch does
+_KV_DTYPES = {"fp8": "float8_e4m3fn"}  # name in the flag -> name in PyTorch
 _ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
 
 
@@ -30,7 +30,11 @@ def judge_load_test(run: Run, artifact: Artifact) -> Judged:
     result = read_result(run.workspace / artifact.path)
     if result is None:
         gate = Gate(
-            "result", Outcome.INVALID, "not readable", "a load test's result", f"{artifact.path} is missing or none"
+            "result",
+            Outcome.INVALID,
+            "not readable",
+            "a load test's result",
+            f"{artifact.path} is missing or not in the format",
         )
         return [gate], {}, "no result to judge"
     metrics = metrics_of(result) | (search_metrics(result.search) if result.search is not None else {})
@@ -41,7 +45,7 @@ def judge_load_test(run: Run, artifact: Artifact) -> Judged:
         _kept_up(result) if result.search is None else undecided(result.search, _kept_up(result)),
         _order(result),
         _sums(result),
-        _own_word(result),
+        _runner_checks(result),
         *(search_gates(result, result.search) if result.search is not None else _slos(result)),
         *_as_asked(run, artifact, result),
     ]
@@ -57,21 +61,23 @@ def _generator_rate(result: LoadResult) -> Gate:
     name, bound = "generator rate", f"at least {MIN_ACHIEVED:.0%} of the offered rate was sent"
     offered, achieved = result.offered_qps, result.achieved_qps
     if not offered or achieved is None:
-        return Gate(name, Outcome.INVALID, "not known", bound, "fewer than two requests were sent")
+        return Gate(name, Outcome.INVALID, "unknown", bound, "fewer than two requests were sent")
     share = achieved / offered
     return Gate(
         name,
         _verdict(share >= MIN_ACHIEVED, Outcome.INVALID),
         f"{achieved:.2f} of {offered:.2f} requests/s, {share:.1%}",
         bound,
-        "" if share >= MIN_ACHIEVED else "the load generator was too slow: the figures are its own, not the node's",
+        ""
+        if share >= MIN_ACHIEVED
+        else "the load generator was too slow, so the figures describe it instead of the node",
     )
 
 
 def _schedule_delay(result: LoadResult) -> Gate:
     late = percentile_ms([record.dispatch_s - record.intended_s for record in result.records], 99)
     good = late is not None and late <= MAX_DELAY_P99_MS
-    measured = "not known" if late is None else f"p99 {late:.1f} ms"
+    measured = "unknown" if late is None else f"p99 {late:.1f} ms"
     return Gate("schedule delay", _verdict(good, Outcome.INVALID), measured, f"p99 ≤ {MAX_DELAY_P99_MS:g} ms")
 
 
@@ -80,17 +86,23 @@ def _failed(result: LoadResult) -> Gate:
     reason = next((record.error for record in failed if record.error), "") or ""
     measured = f"{len(failed)} of {len(result.records)}"
     good = not failed and bool(result.records)
-    return Gate("failed requests", _verdict(good, Outcome.FAIL), measured, "0 of at least 1", reason[:200])
+    return Gate(
+        "failed requests",
+        _verdict(good, Outcome.FAIL),
+        measured,
+        "no failed request, at least one request",
+        reason[:200],
+    )
 
 
 def _kept_up(result: LoadResult) -> Gate:
-    """Whether the node kept up with the offered load, which shows without any service level too.
+    """Whether the node kept up with the offered load; this needs no service level.
 
-    Of a node that serves only the share r of what arrives, the queue grows, and the time to first token of a request
-    that arrives at t is about t · (1 − r) / r: its slope over t is the measure. Medians of the first and the last
-    quarter of the arrivals, three quarters of the window apart, give the slope.
+    If the node serves only the share r of the load, the queue grows, and the time to first token of a request that
+    arrives at time t is about t · (1 − r) / r. The gate limits the slope over t. The slope is computed from the medians
+    of the first and the last quarter of the arrivals, which are three quarters of the window apart.
     """
-    name, bound = "kept up", f"TTFT from schedule grows by at most {MAX_TTFT_SLOPE:g} s a second of load"
+    name, bound = "kept up", f"TTFT from schedule grows by at most {MAX_TTFT_SLOPE:g} s per second of load"
     records = sorted(result.done, key=lambda record: record.intended_s)
     quarter = len(records) // 4
     if quarter < 2:
@@ -106,12 +118,12 @@ def _kept_up(result: LoadResult) -> Gate:
     good = slope <= MAX_TTFT_SLOPE
     measured = f"{early * 1000:.0f} ms in the first quarter, {late * 1000:.0f} ms in the last"
     served = (result.offered_qps or 0.0) / (1 + max(slope, 0.0))
-    reason = "" if good else f"the queue grew all along: the node serves about {served:.1f} requests/s of this kind"
+    reason = "" if good else f"the queue grew all the time: the node serves about {served:.1f} requests/s of this load"
     return Gate(name, _verdict(good, Outcome.FAIL), measured, bound, reason)
 
 
 def _order(result: LoadResult) -> Gate:
-    """TTFT_sched ≥ TTFT, which is d ≥ s, and d ≤ f ≤ e, in every record: else the clock or the records are wrong."""
+    """s ≤ d ≤ f ≤ e in every record (so TTFT_sched ≥ TTFT); otherwise the clock or the records are wrong."""
     wrong = 0
     for record in result.records:
         times = [record.intended_s, record.dispatch_s, record.first_s, record.last_s]
@@ -126,7 +138,7 @@ def _order(result: LoadResult) -> Gate:
 
 
 def _sums(result: LoadResult) -> Gate:
-    """The totals that the file states, against its records."""
+    """The totals in the file against its records."""
     done = result.done
     own = {
         "num_prompts": len(result.records),
@@ -141,18 +153,20 @@ def _sums(result: LoadResult) -> Gate:
     return Gate("totals", _verdict(not wrong, Outcome.INVALID), measured, "every total equals the sum of the records")
 
 
-def _own_word(result: LoadResult) -> Gate:
-    """What the runner itself found: it also knows of requests that it never sent. Its "valid" alone proves nothing."""
-    said = result.ours.get("invalid_reasons")
-    reasons = [str(reason) for reason in said] if isinstance(said, list) else ["the result does not say"]
+def _runner_checks(result: LoadResult) -> Gate:
+    """The problems that the runner reports. Only it knows of requests that it never sent."""
+    reported = result.ours.get("invalid_reasons")
+    reasons = [str(reason) for reason in reported] if isinstance(reported, list) else ["the result has no such list"]
     if result.ours.get("partial"):
         reasons.append("the run ended early")
-    measured = "; ".join(reasons) or "no objection"
-    return Gate("runner's own word", _verdict(not reasons, Outcome.INVALID), measured, "no objection")
+    measured = "; ".join(reasons) or "no problem"
+    return Gate(
+        "runner's own checks", _verdict(not reasons, Outcome.INVALID), measured, "the runner reports no problem"
+    )
 
 
 def _slos(result: LoadResult) -> list[Gate]:
-    """A gate for each service level that was stated: its p99 over the completed requests."""
+    """A gate for the p99 of each service level with a limit, over the completed requests."""
     slo = result.ours.get("slo") or {}
     values: dict[str, Sequence[float | None]] = {
         "ttft_ms": [record.ttft_sched_s for record in result.done],
@@ -165,7 +179,7 @@ def _slos(result: LoadResult) -> list[Gate]:
         if limit is None:
             continue
         p99 = percentile_ms(seconds, 99)
-        measured = "not known" if p99 is None else f"p99 {p99:.2f} ms"
+        measured = "unknown" if p99 is None else f"p99 {p99:.2f} ms"
         good = p99 is not None and p99 <= limit
         gates.append(
             Gate(f"SLO {name.removesuffix('_ms')}", _verdict(good, Outcome.FAIL), measured, f"p99 ≤ {limit:g} ms")
@@ -174,7 +188,7 @@ def _slos(result: LoadResult) -> list[Gate]:
 
 
 def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
-    """What ran against what the command asked for: a runner that falls back in silence fails here."""
+    """The run against its command: a runner that silently falls back fails here."""
     command = next(
         (command for command in run.intent.commands if any(artifact.path in word for word in command.argv)),
         run.intent.commands[0],
@@ -201,12 +215,12 @@ def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
         other.append(f"{'no' if FIND_MAX in words else 'a'} search for the highest rate")
     ran = ", ".join(f"{key} {identity.get(key)}" for key in stated)
     return [
-        Gate("ran as asked", _verdict(not other, Outcome.FAIL), "; ".join(other) or ran, "what ran is what was asked")
+        Gate("ran as asked", _verdict(not other, Outcome.FAIL), "; ".join(other) or ran, "it ran as the command asks")
     ]
 
 
 def _other_load(words: tuple[str, ...], result: LoadResult) -> list[str]:
-    """Where rate or duration are not the command's; a search finds its own rate."""
+    """Differences in rate or duration between the command and the run; a search finds its own rate."""
     workload = result.ours.get("workload") or {}
     numbers = {"--target-qps": "target_qps", "--duration": "duration_s"} if result.search is None else {}
     return [
@@ -226,7 +240,7 @@ def _equal(asked: str, ran: object) -> bool:
 def _sentence(metrics: dict[str, float | None]) -> str:
     def show(name: str, digits: int = 1) -> str:
         value = metrics.get(name)
-        return "not known" if value is None else f"{value:.{digits}f}"
+        return "unknown" if value is None else f"{value:.{digits}f}"
 
     return (
         f"{show('completed_qps', 2)} of {show('offered_qps', 2)} requests/s completed, "

@@ -1,7 +1,7 @@
-"""A load test's result as request records, and the figures recomputed from them.
+"""The request records of a load test's result, and the figures recomputed from them.
 
 Definitions: s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens; all in seconds from
-the start of the window. TTFT = f−d, TTFT_sched = f−s, E2E_sched = e−s; TPOT = (e−f)/(n−1) for n ≥ 2, as vLLM has it.
+the start of the window. TTFT = f−d, TTFT_sched = f−s, E2E_sched = e−s; TPOT = (e−f)/(n−1) for n ≥ 2, as in vLLM.
 Offered rate = (N−1)/last intended arrival (MLPerf LoadGen); achieved = N/(span of the dispatches + one mean gap).
 """
 
@@ -16,7 +16,7 @@ from llmval_tui.foundation.files import read_json
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One request that was sent; times in seconds."""
+    """A request that was sent; times in seconds."""
 
     intended_s: float
     dispatch_s: float
@@ -50,7 +50,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """A result file: its records, and the rest as it says it."""
+    """A result file: its records, and its other content unchanged."""
 
     records: list[Record]
     flat: dict[str, Any]  # vLLM's keys
@@ -62,22 +62,22 @@ class LoadResult:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What ran: model, dtype, fp8_mode, attention_backend, tensor_parallel, …"""
+        """The configuration: model, dtype, fp8_mode, attention_backend, tensor_parallel, …"""
         return dict(self.ours.get("identity") or {})
 
     @property
     def search(self) -> dict[str, Any] | None:
-        """The search for the highest rate that this record's window confirms; None of a single load test."""
+        """The search for the highest rate, if this result is the confirming window of one."""
         search = self.ours.get("search")
         return search if isinstance(search, dict) else None
 
     @property
     def offered_qps(self) -> float | None:
-        """From the records; the schedule's own figure where that is higher, for it also counts what was never sent."""
+        """From the records, or from the schedule if that is higher: it also counts requests that were never sent."""
         last = max((record.intended_s for record in self.records), default=0.0)
         own = (len(self.records) - 1) / last if len(self.records) > 1 and last > 0 else None
-        said = (self.ours.get("rates") or {}).get("offered_qps")
-        return max((rate for rate in (own, said) if rate is not None), default=None)
+        scheduled = (self.ours.get("rates") or {}).get("offered_qps")
+        return max((rate for rate in (own, scheduled) if rate is not None), default=None)
 
     @property
     def achieved_qps(self) -> float | None:
@@ -89,12 +89,12 @@ class LoadResult:
 
     @property
     def duration_s(self) -> float | None:
-        """To the last completion; None where nothing completed."""
+        """Until the last completion; None if no request completed."""
         return max((record.last_s for record in self.done if record.last_s is not None), default=None)
 
 
 def read_result(path: Path) -> LoadResult | None:
-    """The result in a file; None where it is not one."""
+    """The load test's result in a file; None if the file is not one."""
     value = read_json(path)
     if not isinstance(value, dict):
         return None
@@ -133,7 +133,7 @@ def percentile_ms(seconds: Sequence[float | None], percent: float) -> float | No
 
 
 def metrics_of(result: LoadResult) -> dict[str, float | None]:
-    """The figures of a load test by name with unit, all from the records."""
+    """The figures of a load test, by name with unit, all computed from the records."""
     done, duration = result.done, result.duration_s
     tokens = sum(record.output_tokens for record in done)
     figures: dict[str, float | None] = {
@@ -158,13 +158,13 @@ def metrics_of(result: LoadResult) -> dict[str, float | None]:
 
 
 def _goodput_qps(result: LoadResult) -> float | None:
-    """Requests a second that met every stated service level; None where none was stated or nothing completed."""
+    """Requests per second that met every service level; None without a service level or a completed request."""
     stated = any(limit is not None for limit in (result.ours.get("slo") or {}).values())
     return good_requests(result) / result.duration_s if stated and result.duration_s else None
 
 
 def good_requests(result: LoadResult) -> int:
-    """How many completed requests met every stated service level."""
+    """The number of completed requests that met every service level with a limit."""
     slo = {name: limit for name, limit in (result.ours.get("slo") or {}).items() if limit is not None}
 
     def met(record: Record) -> bool:

@@ -1,4 +1,4 @@
-"""The gates of a long-context validation, from the figures of its result: a file that says "passed" is not trusted."""
+"""The gates of a long-context validation, recomputed from its figures; the file's own "passed" is not trusted."""
 
 import math
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from llmval_tui.foundation.text import GIB
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
-MEMORY_PERCENT = 2.0  # of the prediction, within which the allocator's peak is explained
-# Random weights give near ties, so of them only distances are judged; of a checkpoint also the choice of the token.
-# FP8 weights and cache of the 8B shape measured 0.22 and 0.025 nats on an H200; scales that are wrong give 1 and more.
+MEMORY_PERCENT = 2.0  # largest difference between the allocator's peak and the prediction
+# Random weights give near ties, so only distances are judged; with a checkpoint also the chosen token. FP8 weights and
+# cache of the 8B shape measured a relative error of 0.22 and 0.025 nats on an H200; wrong scales give 1 and more.
 RELATIVE_ERROR = 0.3
 KL_NATS = 0.1
 TOP1 = 0.9
@@ -44,13 +44,13 @@ class LongContextResult:
         return bool(self.identity["device"] == "cuda")
 
     @property
-    def reduced(self) -> bool:
-        """Whether anything ran in FP8, so that a comparison with more precise numbers is due."""
+    def uses_fp8(self) -> bool:
+        """Whether anything ran in FP8, so a comparison with a higher precision is required."""
         return _FP8 in (self.identity["matrix_dtype"], self.identity["kv_dtype"])
 
 
 def read_long_context(path: Path) -> LongContextResult | None:
-    """The result in `path`; None where there is none, or it is not valid by its schema."""
+    """The result in `path`; None if it is missing or not valid by its schema."""
     value = read_valid(path, LONG_CONTEXT_SCHEMA)
     return LongContextResult(value) if value is not None else None
 
@@ -59,10 +59,10 @@ def judge_long_context(run: Run, artifact: Artifact) -> Judged:
     """Gates, metrics and a sentence for one long-context result."""
     result = read_long_context(run.workspace / artifact.path)
     if result is None:
-        gate = unreadable(artifact, "result", "a long-context result", "no result of long_context_validation.py")
+        gate = unreadable(artifact, "result", "a long-context result", "not a result of long_context_validation.py")
         return [gate], {}, "nothing to judge"
     gates = [
-        _own_word(result),
+        _runner_checks(result),
         _as_asked(run, artifact, result),
         _precision(result),
         _asked_lengths(run, artifact, result),
@@ -76,16 +76,19 @@ def _gate(name: str, good: bool, otherwise: Outcome, measured: str, bound: str, 
     return Gate(name, Outcome.PASS if good else otherwise, measured, bound, "" if good else reason)
 
 
-def _own_word(result: LongContextResult) -> Gate:
-    """What the runner itself found. Its silence alone proves nothing."""
-    said = [str(reason) for reason in result.value["reasons"]] + (["it is partial"] if result.value["partial"] else [])
-    return _gate("runner's own word", not said, Outcome.FAIL, "; ".join(said)[:300] or "no objection", "no objection")
+def _runner_checks(result: LongContextResult) -> Gate:
+    """The problems that the runner reports. Their absence alone proves nothing."""
+    reasons = [str(reason) for reason in result.value["reasons"]] + (
+        ["the result is partial"] if result.value["partial"] else []
+    )
+    measured = "; ".join(reasons)[:300] or "no problem"
+    return _gate("runner's own checks", not reasons, Outcome.FAIL, measured, "the runner reports no problem")
 
 
 def _as_asked(run: Run, artifact: Artifact, result: LongContextResult) -> Gate:
-    """What ran against what the command asked for: a runner that falls back in silence fails here."""
+    """The run against its command: a runner that silently falls back fails here."""
     words, setup = tuple(command_of(run, artifact).argv), result.value["setup"]
-    # Results from before prompts could run in FP8 do not tell of `prefill_attention`.
+    # Results of older versions, without FP8 prompts, have no `prefill_attention`.
     identity = {"prefill_attention": None, "batch": setup["batch"], "decode_tokens": setup["decode_tokens"]}
     identity |= result.identity
     mode, kv, checkpoint = (value_of(words, name) for name in ("--fp8-mode", "--kv-dtype", "--checkpoint"))
@@ -107,12 +110,12 @@ def _as_asked(run: Run, artifact: Artifact, result: LongContextResult) -> Gate:
     ]
     if mode == "none" and identity["matrix_dtype"] == _FP8:
         other.append(f"matrix_dtype {_FP8} although --fp8-mode is none")
-    ran = ", ".join(f"{name} {identity[name]}" for name in asked) or "nothing was asked for by name"
-    return _gate("ran as asked", not other, Outcome.FAIL, "; ".join(other) or ran, "what ran is what was asked")
+    ran = ", ".join(f"{name} {identity[name]}" for name in asked) or "the command sets none of these flags"
+    return _gate("ran as asked", not other, Outcome.FAIL, "; ".join(other) or ran, "it ran as the command asks")
 
 
 def _precision(result: LongContextResult) -> Gate:
-    """The types of the tensors that ran against those that were decided on and predicted."""
+    """The data types of the tensors against the ones that the setup chose."""
     setup, identity = result.value["setup"], result.identity
     wanted = {"matrix_dtype": setup["weight_dtype"], "kv_dtype": setup["kv_dtype"]}
     other = [
@@ -122,7 +125,7 @@ def _precision(result: LongContextResult) -> Gate:
     ]
     ran = ", ".join(f"{name} {identity[name]}" for name in wanted)
     return _gate(
-        "precision", not other, Outcome.FAIL, "; ".join(other) or ran, "the tensors have the types that were set"
+        "precision", not other, Outcome.FAIL, "; ".join(other) or ran, "the tensors have the types of the setup"
     )
 
 
@@ -144,7 +147,7 @@ def _asked_lengths(run: Run, artifact: Artifact, result: LongContextResult) -> G
 
 
 def passed_lengths(result: LongContextResult) -> list[int]:
-    """The lengths that ran to their end without running out of memory."""
+    """The lengths that ran to the end without running out of memory."""
     return [entry["sequence_length"] for entry in result.lengths if entry["status"] == "passed"]
 
 
@@ -154,7 +157,7 @@ def _length_gates(result: LongContextResult, entry: dict[str, Any]) -> list[Gate
         first = (entry["failure"] or [{}])[0]
         return [Gate(f"{at}: memory", Outcome.FAIL, entry["status"], "passed", str(first.get("message", ""))[:200])]
     found = [
-        _held(at, result, entry),
+        _weights_and_cache(at, result, entry),
         _peak(at, result, entry),
         _times(at, result, entry),
         *_fidelity(at, result, entry),
@@ -162,10 +165,10 @@ def _length_gates(result: LongContextResult, entry: dict[str, Any]) -> list[Gate
     return found + ([_needle(at, entry["needle"])] if entry["needle"] is not None else [])
 
 
-def _held(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
-    """Weights and cache are known to the byte beforehand; tensors of another size are another model or another type.
+def _weights_and_cache(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
+    """The size of weights and cache is predicted to the byte: another size means another model or another type.
 
-    Every rank tells its own: one that is missing may be the one that held more.
+    Every rank must report, because a missing rank may be the one with more memory.
     """
     predicted = {name: entry["prediction"][name] for name in ("weights_bytes", "kv_bytes")}
     other = [
@@ -174,11 +177,11 @@ def _held(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
         for name, value in predicted.items()
         if rank[name] != value
     ]
-    told, ranks = sorted(rank["rank"] for rank in entry["memory"]), result.identity["tensor_parallel"]
-    if told != list(range(ranks)):
-        other.append(f"told by {', '.join(f'rank {rank}' for rank in told) or 'no rank'} of {ranks}")
-    held = f"weights {predicted['weights_bytes']:,}, KV cache {predicted['kv_bytes']:,} bytes on each of "
-    measured = "; ".join(other)[:300] or f"{held}{len(entry['memory'])}"
+    reported, ranks = sorted(rank["rank"] for rank in entry["memory"]), result.identity["tensor_parallel"]
+    if reported != list(range(ranks)):
+        other.append(f"reported by {', '.join(f'rank {rank}' for rank in reported) or 'no rank'} of {ranks}")
+    sizes = f"weights {predicted['weights_bytes']:,}, KV cache {predicted['kv_bytes']:,} bytes on each of "
+    measured = "; ".join(other)[:300] or f"{sizes}{len(entry['memory'])}"
     return _gate(f"{at}: weights and cache", not other, Outcome.INVALID, measured, "as predicted, to the byte")
 
 
@@ -187,7 +190,7 @@ def _peak(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
     total = entry["prediction"]["total_bytes"]
     peaks = [rank["allocated_peak_bytes"] for rank in entry["memory"]]
     if not peaks or None in peaks:
-        reason = str(entry["memory"][0]["missing"]) if entry["memory"] else "no rank told its memory"
+        reason = str(entry["memory"][0]["missing"]) if entry["memory"] else "no rank reported its memory"
         return _gate(
             name, not result.on_gpu, Outcome.INCONCLUSIVE, "not available", bound if result.on_gpu else reason, reason
         )
@@ -198,35 +201,35 @@ def _peak(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
         Outcome.INCONCLUSIVE,
         f"{max(peaks) / GIB:.2f} GiB, {worst:+.2f} % of {total / GIB:.2f}",
         bound,
-        "the length passed, but its memory is not explained: what it needs at other lengths cannot be told from this",
+        "the length passed, but the prediction does not explain its memory, so it cannot predict other lengths",
     )
 
 
 def _times(at: str, result: LongContextResult, entry: dict[str, Any]) -> Gate:
-    """Rates follow from times, and no GPU is faster than its datasheet."""
+    """Rates agree with times, and no GPU is faster than its datasheet."""
     prefill, decode, setup = entry["prefill"], entry["decode"], result.value["setup"]
     wrong = []
     rate = setup["batch"] * entry["sequence_length"] / prefill["seconds"]
     if not math.isclose(rate, prefill["tokens_per_s"], rel_tol=1e-6):
-        wrong.append(f"{prefill['tokens_per_s']:.1f} tokens/s do not follow from {prefill['seconds']:.4f} s")
+        wrong.append(f"{prefill['tokens_per_s']:.1f} tokens/s do not agree with {prefill['seconds']:.4f} s")
     if not math.isclose(1000 * setup["batch"] / decode["step_ms"], decode["tokens_per_s"], rel_tol=1e-6):
-        wrong.append(f"{decode['tokens_per_s']:.1f} tokens/s do not follow from {decode['step_ms']:.3f} ms a step")
+        wrong.append(f"{decode['tokens_per_s']:.1f} tokens/s do not agree with {decode['step_ms']:.3f} ms a step")
     if decode["steps"] != setup["decode_tokens"]:
         wrong.append(f"{decode['steps']} decode steps instead of {setup['decode_tokens']}")
     if prefill["ttft_ms"] < 0.9 * 1000 * prefill["seconds"] / setup["batch"]:
-        wrong.append("the first token came before its prompt was read")
+        wrong.append("the first token came before its prompt was processed")
     shares = [share["percent"] for share in (*prefill["mfu"], *decode["mbu"]) if "datasheet" in share["peak_source"]]
-    wrong += [f"{share:.0f} % of a datasheet's peak" for share in shares if share > 100]
+    wrong += [f"{share:.0f} % of the peak in the datasheet" for share in shares if share > 100]
     measured = "; ".join(wrong) or f"prefill {prefill['seconds']:.3f} s, decode step {decode['step_ms']:.2f} ms"
     return _gate(
-        f"{at}: times", not wrong, Outcome.INVALID, measured, "rates follow from times, within the hardware's peak"
+        f"{at}: times", not wrong, Outcome.INVALID, measured, "rates agree with times, within the hardware's peak"
     )
 
 
 def _fidelity(at: str, result: LongContextResult, entry: dict[str, Any]) -> list[Gate]:
     found, name = entry["fidelity"], f"{at}: fidelity"
-    if found["status"] == "not_compared" and not result.reduced:
-        return [Gate(name, Outcome.PASS, "not compared", "only FP8 must be compared", str(found["reason"]))]
+    if found["status"] == "not_compared" and not result.uses_fp8:
+        return [Gate(name, Outcome.PASS, "not compared", "only FP8 needs a comparison", str(found["reason"]))]
     if found["status"] != "compared":
         reason = str(found["reason"])
         return [Gate(name, Outcome.INCONCLUSIVE, found["status"], "compared with the reference", reason)]
@@ -246,7 +249,7 @@ def _distance(name: str, found: dict[str, Any], result: LongContextResult) -> Ga
         reason = "the logits are the reference's, bit for bit: the reduced precision was not what ran"
         return Gate(name, Outcome.FAIL, measured, bound, reason)
     good = error <= RELATIVE_ERROR and kl <= KL_NATS and (top1 >= TOP1 or not trained)
-    return _gate(name, good, Outcome.FAIL, measured, bound, "too far from the reference to serve with")
+    return _gate(name, good, Outcome.FAIL, measured, bound, "too far from the reference to use for serving")
 
 
 def _needle(at: str, found: dict[str, Any]) -> Gate:
@@ -260,7 +263,7 @@ def _needle(at: str, found: dict[str, Any]) -> Gate:
 
 def _metrics(result: LongContextResult) -> dict[str, float | None]:
     values: dict[str, float | None] = {}
-    pick: dict[str, Callable[[dict[str, Any]], Any]] = {
+    readers: dict[str, Callable[[dict[str, Any]], Any]] = {
         "prefill_tokens_per_s": lambda entry: entry["prefill"]["tokens_per_s"],
         "ttft_ms": lambda entry: entry["prefill"]["ttft_ms"],
         "decode_step_ms": lambda entry: entry["decode"]["step_ms"],
@@ -268,12 +271,12 @@ def _metrics(result: LongContextResult) -> dict[str, float | None]:
     }
     for entry in result.lengths:
         if entry["status"] == "passed":
-            values |= {f"{name}_{entry['sequence_length']}": take(entry) for name, take in pick.items()}
+            values |= {f"{name}_{entry['sequence_length']}": read(entry) for name, read in readers.items()}
     return values
 
 
 def peak_bytes(entry: dict[str, Any]) -> int | None:
-    """The allocator's peak of the fullest GPU; None where a rank has none."""
+    """The allocator's peak on the GPU with the highest one; None if a rank has no peak."""
     peaks = [rank["allocated_peak_bytes"] for rank in entry["memory"]]
     return max(peaks) if peaks and None not in peaks else None
 

@@ -1,4 +1,4 @@
-"""The gates of a power summary: it rests on the very files that are there, and each figure is that of its cell."""
+"""The gates of a power summary: it read exactly the present files, and each figure agrees with its cell."""
 
 import math
 from pathlib import Path
@@ -48,43 +48,43 @@ def _sentence(summary: dict[str, Any]) -> str:
 
 
 def _inputs(run: Run, summary: dict[str, Any]) -> Gate:
-    """Every file that the item's pattern found was read, as it lies there now."""
+    """Every file of the item's pattern was read, and none of them changed."""
     workspace = run.workspace
     asked = set(run.intent.params.get("files", []))
     read = {str(item["path"]): str(item["sha256"]) for item in summary["inputs"]}
     refused = {str(item["path"]): str(item["reason"]) for item in summary["refused_files"]}
-    name, bound = "inputs", "every file of the pattern, as it lies there"
-    changed = [path for path, sha256 in read.items() if not _is(workspace / path, sha256)]
+    name, bound = "inputs", "every file of the pattern, unchanged"
+    changed = [path for path, sha256 in read.items() if not _has_sha256(workspace / path, sha256)]
     unread = sorted(asked - read.keys() - refused.keys())
     measured = f"{len(read)} files"
     if changed or unread:
-        reason = f"changed or gone since: {', '.join(changed[:3])}" if changed else f"not read: {', '.join(unread[:3])}"
+        reason = f"changed or missing: {', '.join(changed[:3])}" if changed else f"not read: {', '.join(unread[:3])}"
         return Gate(name, Outcome.INVALID, measured, bound, f"{reason}; run the item again")
     if refused:
         path, reason = next(iter(refused.items()))
-        text = f"{path} was not understood: {clean_line(reason)}; mend it or move it away"
+        text = f"{path} could not be used: {clean_line(reason)}; repair it or move it away"
         return Gate(name, Outcome.INCONCLUSIVE, f"{measured}, {len(refused)} refused", bound, text)
     return Gate(name, Outcome.PASS, measured, bound)
 
 
-def _is(path: Path, sha256: str) -> bool:
+def _has_sha256(path: Path, sha256: str) -> bool:
     return path.is_file() and sha256_of(path) == sha256
 
 
 def _cells(summary: dict[str, Any]) -> Gate:
     counts: dict[str, int] = summary["counts"]
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+    counted = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
     reason = ""
     if not counts["valid"]:
         reason = "no cell is valid, so there is no figure"
     elif counts["missing"] or counts["failed"]:
-        reason = "the sweep is not whole: run its item again, which goes on with the cells that are left"
+        reason = "the sweep is incomplete: run its item again, which continues with the missing cells"
     bound = "at least one valid cell, none missing or failed"
-    return Gate("cells", Outcome.INCONCLUSIVE if reason else Outcome.PASS, told, bound, reason)
+    return Gate("cells", Outcome.INCONCLUSIVE if reason else Outcome.PASS, counted, bound, reason)
 
 
 def _figures(run: Run, summary: dict[str, Any]) -> Gate:
-    """Each row again from its cell's file, and its cost from the price: a row that differs spoils the summary."""
+    """Compute each row again from the file of its cell, and its cost from the price; no row may differ."""
     price, pue = float(summary["price_per_kwh"]), float(summary["pue"])
     wrong = []
     for row in summary["cells"]:
@@ -93,15 +93,15 @@ def _figures(run: Run, summary: dict[str, Any]) -> Gate:
         if cell is None or phase is None:
             wrong.append(f"{row['cell']}: {problem or 'its file has no such phase'}")
             continue
-        wrong += [f"{row['cell']}, {row['phase']}: {doubt}" for doubt in phase_problems(cell, row["phase"])[:1]]
+        wrong += [f"{row['cell']}, {row['phase']}: {problem}" for problem in phase_problems(cell, row["phase"])[:1]]
         cost = float(row["joules_per_token"]) / _JOULES_PER_KWH * 1e6 * price * pue
         same = all(phase[name] is not None and math.isclose(row[name], phase[name]) for name in _FROM_CELL)
         if not same or not math.isclose(row["cost_per_million_tokens"], cost):
-            wrong.append(f"{row['cell']}, {row['phase']}: a figure is not that of its file")
+            wrong.append(f"{row['cell']}, {row['phase']}: a figure differs from its file")
     return Gate(
         "figures",
         Outcome.INVALID if wrong else Outcome.PASS,
         f"{len(summary['cells'])} rows",
-        "each as its cell's trials give it",
+        "each row agrees with the trials of its cell",
         clean_line("; ".join(wrong[:3])),
     )

@@ -1,4 +1,4 @@
-"""The gates of a power sweep: every cell that was asked for, valid or refused with its reason, and whose it is."""
+"""The gates of a power sweep: every cell is valid or refused with a reason, and its origin is known."""
 
 from collections import Counter
 from itertools import product
@@ -17,7 +17,7 @@ from llmval_tui.runs.store import Run, RunStore
 
 _BY_STATUS = {
     "valid": Outcome.PASS,
-    "refused": Outcome.PASS,  # the machine cannot do it, and the reason says why: that is known now
+    "refused": Outcome.PASS,  # the machine cannot run it; the reason is the result
     "invalid": Outcome.INVALID,
     "no_energy": Outcome.INCONCLUSIVE,
     "failed": Outcome.FAIL,
@@ -28,7 +28,7 @@ _GPU = {"uuid", "power_limit_w"}
 
 
 def judge_power_sweep(run: Run, artifact: Artifact) -> Judged:
-    """Gates, metrics and a sentence for a sweep, of which `artifact` is the manifest."""
+    """Gates, metrics and a sentence for a sweep; `artifact` is its manifest."""
     manifest = _manifest(run.workspace / artifact.path)
     if manifest is None:
         reason = f"{artifact.path} is missing, or not in the format"
@@ -48,14 +48,14 @@ def judge_power_sweep(run: Run, artifact: Artifact) -> Judged:
         if (found := _status_gate(cell)) is not None:
             gates.append(found)
     counts = Counter(cell["status"] for cell in cells.values())
-    told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
-    gates.insert(0, _some_valid(counts, told))
+    counted = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
+    gates.insert(0, _some_valid(counts, counted))
     gates += [
         _as_asked(run, artifact, manifest, cells),
         _one_machine(run, manifest["identity"], cells),
         _measured_by(run, folder, list(cells)),
     ]
-    return gates, _metrics(cells, counts), f"{len(cells)} of {len(manifest['order'])} cells: {told}"
+    return gates, _metrics(cells, counts), f"{len(cells)} of {len(manifest['order'])} cells: {counted}"
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:
@@ -74,32 +74,34 @@ def _cell_gate(name: str, outcome: Outcome, measured: str, reason: str) -> Gate:
 
 
 def _status_gate(cell: dict[str, Any]) -> Gate | None:
-    """None for a cell that is valid: eighteen gates that all say so would hide the one that does not."""
+    """None for a valid cell: eighteen gates that pass would hide the one that does not."""
     status = cell["status"]
-    # Where there is no energy, that is the reason that matters: it stands last in the file.
-    told = sorted(cell["reasons"], key=lambda reason: "energy is not available" not in reason)
-    reasons = "; ".join(told[:3])
+    # Missing energy is the most important reason, but comes last in the file.
+    ordered = sorted(cell["reasons"], key=lambda reason: "energy is not available" not in reason)
+    reasons = "; ".join(ordered[:3])
     if status == "valid":
-        wrong = problems_of(cell)
-        if not wrong:
+        problems = problems_of(cell)
+        if not problems:
             return None
-        return _cell_gate(cell["cell"], Outcome.INVALID, "called valid", f"it is not: {'; '.join(wrong[:3])}")
+        return _cell_gate(cell["cell"], Outcome.INVALID, "claims to be valid", f"it is not: {'; '.join(problems[:3])}")
     return _cell_gate(cell["cell"], _BY_STATUS[status], status, reasons)
 
 
-def _some_valid(counts: Counter[str], told: str) -> Gate:
+def _some_valid(counts: Counter[str], counted: str) -> Gate:
     good = counts["valid"] > 0
-    reason = "" if good else "no cell has a figure for energy that can be defended"
-    return Gate("cells", Outcome.PASS if good else Outcome.INCONCLUSIVE, told, "at least one valid cell", reason)
+    reason = "" if good else "no cell has a valid figure for energy"
+    return Gate("cells", Outcome.PASS if good else Outcome.INCONCLUSIVE, counted, "at least one valid cell", reason)
 
 
 def _as_asked(run: Run, artifact: Artifact, manifest: dict[str, Any], cells: dict[str, dict[str, Any]]) -> Gate:
-    """The cells and settings of the manifest against the command's flags, and each cell's against the manifest's."""
+    """The manifest against the flags of the command, and the settings of each cell against the manifest."""
     words, settings = tuple(command_of(run, artifact).argv), manifest["settings"]
     asked, ran = _asked_cells(words), {str(name) for name in manifest["order"]}
     other = []
     if asked != ran:
-        other.append(f"{len(asked - ran)} cells that were asked for are missing, {len(ran - asked)} were not asked for")
+        other.append(
+            f"{len(asked - ran)} cells of the command are missing, {len(ran - asked)} cells are not in the command"
+        )
     stated = {
         "window_s": value_of(words, "--window-s"),
         "warmup_s": value_of(words, "--warmup-s"),
@@ -117,17 +119,17 @@ def _as_asked(run: Run, artifact: Artifact, manifest: dict[str, Any], cells: dic
         other.append(f"device {settings['device']} instead of {device}")
     if settings["compile"] is ("--skip-compile" in words):
         other.append("compiled, which --skip-compile forbids" if settings["compile"] else "not compiled")
-    other += _own_settings(run, words, settings)
+    other += _setting_mismatches(run, words, settings)
     other += [f"{name} has other settings than the sweep" for name in cells if cells[name]["settings"] != settings][:3]
     measured = "; ".join(other) or (
         f"{len(ran)} cells, windows of {settings['window_s']:g} s, {settings['trials']} a phase, "
         f"{settings['attention_backend']}, {'compiled' if settings['compile'] else 'not compiled'}"
     )
-    return Gate("ran as asked", Outcome.FAIL if other else Outcome.PASS, measured, "what ran is what was asked")
+    return Gate("ran as asked", Outcome.FAIL if other else Outcome.PASS, measured, "it ran as the command asks")
 
 
-def _own_settings(run: Run, words: tuple[str, ...], settings: dict[str, Any]) -> list[str]:
-    """Where phases, GPUs and seed are not the command's, or the runner's own defaults where it names none."""
+def _setting_mismatches(run: Run, words: tuple[str, ...], settings: dict[str, Any]) -> list[str]:
+    """The differences in phases, GPUs and seed between the command (or the runner's defaults) and the settings."""
     phases = values_of(words, "--phases") or ["prefill", "decode"]
     devices, on_gpu = values_of(words, "--devices"), settings["device"] == "cuda"
     planned = run.intent.params.get("gpu_indices")
@@ -143,7 +145,7 @@ def _own_settings(run: Run, words: tuple[str, ...], settings: dict[str, Any]) ->
 
 
 def _asked_cells(words: tuple[str, ...]) -> set[str]:
-    """The names of the cells that a command asks for, as the runner names them; its own defaults where no flag is."""
+    """The names of the cells in a command, with the runner's defaults for missing flags."""
     models = zip(
         *(values_of(words, f"--model-{name}") for name in ("layers", "d-model", "heads", "d-ff")), strict=False
     )
@@ -156,33 +158,33 @@ def _asked_cells(words: tuple[str, ...]) -> set[str]:
 
 
 def _one_machine(run: Run, identity: dict[str, Any], cells: dict[str, dict[str, Any]]) -> Gate:
-    """The cells' machine against the sweep's, and the sweep's against the node that the run was started on."""
+    """The machine of the cells against the machine of the sweep, and that against the node of the run."""
     other = []
     for name, cell in cells.items():
         own, sweep = _machine(cell["identity"], cell["mode"]), _machine(identity, cell["mode"])
         other += [
-            f"{name} is of {what} {own[what]} instead of {sweep[what]}"
+            f"{name} was measured with {what} {own[what]} instead of {sweep[what]}"
             for what in own
             if None not in (own[what], sweep[what]) and own[what] != sweep[what]
         ]
     node, host = run.intent.host.get("name"), identity.get("host")
     if node and host and node != host:
-        other.append(f"the sweep is of host {host}, the run of {node}")
+        other.append(f"the sweep was measured on host {host}, the run on {node}")
     there = {gpu.get("uuid") for gpu in (run.intent.host.get("gpu") or {}).get("gpus") or ()} - {None}
-    strange = [uuid for gpu in identity["gpus"] if (uuid := str(gpu["uuid"])).startswith("GPU-") and uuid not in there]
-    if there and strange:  # a MIG instance is not among a node's GPUs
-        other.append(f"the node of the run has no {', '.join(strange)}")
+    foreign = [uuid for gpu in identity["gpus"] if (uuid := str(gpu["uuid"])).startswith("GPU-") and uuid not in there]
+    if there and foreign:  # a MIG instance is not in the node's list of GPUs
+        other.append(f"the node of the run has no {', '.join(foreign)}")
     return Gate(
         "machine",
         Outcome.INVALID if other else Outcome.PASS,
         clean_line("; ".join(other[:3])) or f"{host}, {_machine(identity, '')['GPU'] or 'no GPU'}",
-        "every cell of the machine that the run is of",
-        "measure the other machine's cells again, into another --output-dir" if other else "",
+        "every cell measured on the machine of the run",
+        "measure these cells again into another --output-dir" if other else "",
     )
 
 
 def _machine(identity: dict[str, Any], mode: str) -> dict[str, Any]:
-    """As the runner compares cells that it resumes: Transformer Engine only where the mode runs in it."""
+    """The same fields that the runner compares to resume cells; Transformer Engine only for modes that use it."""
     gpus = identity["gpus"]
     limits = [gpu["power_limit_w"] for gpu in gpus]
     found = {
@@ -195,7 +197,7 @@ def _machine(identity: dict[str, Any], mode: str) -> dict[str, Any]:
 
 
 def _measured_by(run: Run, folder: Path, names: list[str]) -> Gate:
-    """Which runs the cells are of: this one, or an earlier one whose evidence has the very bytes that lie there."""
+    """The runs that measured the cells: this one, or an earlier one whose evidence has the same hash."""
     workspace = run.workspace.resolve()
     before = artifact_snapshot.read_snapshots(run).before or {}
     earlier: Counter[str] = Counter()
@@ -215,13 +217,13 @@ def _measured_by(run: Run, folder: Path, names: list[str]) -> Gate:
         "measured by",
         Outcome.INCONCLUSIVE if unknown else Outcome.PASS,
         ", ".join(parts),
-        "each cell by this run, or by an earlier one that it resumes",
-        f"nobody recorded who measured {', '.join(unknown[:3])}" if unknown else "",
+        "each cell by this run, or by an earlier run that it resumed",
+        f"no run is on record for {', '.join(unknown[:3])}" if unknown else "",
     )
 
 
 def _evidence_of_others(run: Run) -> dict[tuple[str, str], str]:
-    """Path and SHA-256 → the run whose verdict has it, of runs of the same preset."""
+    """(Path, SHA-256) → the earlier run with that evidence, among runs of the same preset."""
     found: dict[tuple[str, str], str] = {}
     for other in RunStore(run.workspace).runs():
         verdict = other.verdict() if other.order < run.order and other.intent.preset == run.intent.preset else None

@@ -1,4 +1,4 @@
-"""The gates of a search for the highest rate that holds a service level, recomputed from its trials' figures."""
+"""The gates of a search for the highest rate that holds a service level, recomputed from its trials."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,14 +7,14 @@ from typing import Any
 from llmval_tui.actions.judges.load_test_result import LoadResult, good_requests
 from llmval_tui.runs.records import Gate, Outcome
 
-MIN_ACHIEVED = 0.95  # of the offered rate; below, the generator measured itself
+MIN_ACHIEVED = 0.95  # of the offered rate; below it, the generator is the limit
 MAX_DELAY_P99_MS = 500.0
-MAX_TTFT_SLOPE = 0.1  # a node that serves 91 % of what arrives
+MAX_TTFT_SLOPE = 0.1  # of a node that serves 91 % of the load
 
-# Outcomes whose kept window says something of the node at the service level. Of the others it may be one that did not
-# hold by construction: it is the last trial, and the search went on, or ended, because of it.
+# The outcomes whose last window describes the node at the service level. With any other outcome the last trial may have
+# failed by construction: the search continued, or ended, because of it.
 _DECIDED = ("found", "lowest_fails")
-# What an outcome of the search means for the node, where it is not `found`.
+# The meaning of the other outcomes for the node.
 _OTHERWISE = {
     "cap_holds": (Outcome.INCONCLUSIVE, "no upper bound was found below the cap: pass a higher --max-qps"),
     "generator_limited": (Outcome.INCONCLUSIVE, "the load generator was the limit, not the node"),
@@ -25,23 +25,23 @@ _OTHERWISE = {
 
 
 def search_gates(result: LoadResult, search: Mapping[str, Any]) -> list[Gate]:
-    """What the trials show; the records of the result are the last trial's, which confirms the rate found."""
+    """The gates on the trials. The records of the result belong to the last trial, which confirms the rate."""
     try:
         return [_highest(search), _consistent(result, search), undecided(search, _attained(result, search))]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        why = f"the search's record is not whole ({type(error).__name__}: {error})"
+        why = f"the search's record is incomplete ({type(error).__name__}: {error})"
         return [Gate("highest rate", Outcome.INVALID, "not readable", "a search with its trials", why)]
 
 
 def undecided(search: Mapping[str, Any], gate: Gate) -> Gate:
-    """A gate on the kept window: where the search decided nothing, a window that did not hold fails nothing either."""
+    """A gate on the last window. If the search decided nothing, a failure there is inconclusive."""
     if gate.outcome is not Outcome.FAIL or search.get("outcome") in _DECIDED:
         return gate
     return replace(gate, outcome=Outcome.INCONCLUSIVE, reason="the last trial of a search that found no highest rate")
 
 
 def search_metrics(search: Mapping[str, Any]) -> dict[str, float | None]:
-    """`max_qps` (None: none was found), the lowest rate that did not hold, and the number of trials."""
+    """`max_qps` (None if not found), the lowest rate that did not hold, and the number of trials."""
     return {
         "max_qps": search.get("max_qps"),
         "lowest_not_held_qps": search.get("lowest_not_held_qps"),
@@ -50,7 +50,7 @@ def search_metrics(search: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def search_sentence(search: Mapping[str, Any]) -> str:
-    """What the search found, for people."""
+    """The result of the search in one sentence."""
     found = search.get("max_qps")
     if found is None:
         return f"no highest rate was found in {len(search.get('trials') or [])} trials"
@@ -66,12 +66,14 @@ def _highest(search: Mapping[str, Any]) -> Gate:
         outcome, reason = _OTHERWISE[search["outcome"]]
         return Gate(name, outcome, search_sentence(search), bound, reason)
     close = found is not None and above is not None and found < above <= found * (1 + search["precision"]) * (1 + 1e-9)
-    reason = "" if close else "the rate that holds and the one that does not are further apart than asked"
+    reason = (
+        "" if close else "the rate that holds and the one that does not are further apart than the precision allows"
+    )
     return Gate(name, Outcome.PASS if close else Outcome.INVALID, search_sentence(search), bound, reason)
 
 
 def _consistent(result: LoadResult, search: Mapping[str, Any]) -> Gate:
-    """Every trial's verdict against its own figures, and what was found against the trials."""
+    """The verdict of every trial against its own figures, and the result against the trials."""
     wrong = []
     trials = search["trials"]
     for trial in trials:
@@ -86,14 +88,12 @@ def _consistent(result: LoadResult, search: Mapping[str, Any]) -> Gate:
             wrong.append(f"a rate up to {found:.4g} requests/s did not hold")
         offered = result.offered_qps
         if offered is None or abs(offered - found) > 0.01 * found:
-            wrong.append(f"the requests were offered at {offered or 0:.4g} a second, not at the rate found")
+            wrong.append(f"the requests were offered at {offered or 0:.4g} requests/s, not at the rate found")
     not_held = [trial["target_qps"] for trial in trials if trial["verdict"] != "holds"]
     if search["lowest_not_held_qps"] != min(not_held, default=None):
-        wrong.append("the lowest rate that did not hold is another one")
+        wrong.append("the lowest rate that did not hold is wrong")
     outcome = Outcome.INVALID if wrong else Outcome.PASS
-    return Gate(
-        "trials", outcome, "; ".join(wrong) or f"{len(trials)} trials agree", "verdicts follow from the figures"
-    )
+    return Gate("trials", outcome, "; ".join(wrong) or f"{len(trials)} trials agree", "verdicts agree with the figures")
 
 
 def _verdict(trial: Mapping[str, Any], min_goodput: float) -> str:
@@ -110,4 +110,4 @@ def _attained(result: LoadResult, search: Mapping[str, Any]) -> Gate:
     good, count = good_requests(result), len(result.records)
     measured = f"{good} of {count} requests" + (f", {good / count:.1%}" if count else "")
     held = count > 0 and good >= share * count
-    return Gate("SLO attainment", Outcome.PASS if held else Outcome.FAIL, measured, f"{share:.1%} keep every limit")
+    return Gate("SLO attainment", Outcome.PASS if held else Outcome.FAIL, measured, f"{share:.1%} meet every limit")

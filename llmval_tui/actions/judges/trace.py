@@ -24,7 +24,7 @@ _DECODING = ("decode step", "prefill and decode")  # ranges of the engine
 _TOP = 3
 
 PREFIX = "TRACE_"
-# By flag what the script takes without it; None: decided by the node, the model or the clock.
+# The script's default of each flag; None: it depends on the node, the model or the clock.
 DEFAULTS: dict[str, str | None] = {
     "--duration": "60",
     "--target-qps": "28",
@@ -39,15 +39,18 @@ DEFAULTS: dict[str, str | None] = {
     "--trace-seconds": None,
     "--output-dir": None,
 }
-MODEL = "llama-3.1-8b"  # the load test's own
-LENGTHS = {True: ("uniform:16:64", "8"), False: ("uniform:512:1024", "512")}  # prompt and output; of tiny, of others
-_FP8 = {"cuda": ("transformer-engine", "native"), "cpu": ("none",)}  # what `auto` may become
+MODEL = "llama-3.1-8b"  # of the load test
+LENGTHS = {
+    True: ("uniform:16:64", "8"),
+    False: ("uniform:512:1024", "512"),
+}  # prompt and output lengths; is the model tiny?
+_FP8 = {"cuda": ("transformer-engine", "native"), "cpu": ("none",)}  # possible results of `auto`
 _SHAPE = ("--layers", "--hidden", "--heads", "--kv-heads", "--head-dim", "--ffn", "--vocab")
-_CUSTOM = "-custom"  # how the load test calls a shape of which a flag changed a number
+_CUSTOM = "-custom"  # suffix of a model name if a flag changed its shape
 
 
 def judge_trace(run: Run, artifact: Artifact) -> Judged:
-    """Gates, metrics and a sentence for one trace, by its summary."""
+    """Gates, metrics and a sentence for one trace, from its summary."""
     summary = read_valid(run.workspace / artifact.path, TRACE_SCHEMA)
     if summary is None:
         return [unreadable(artifact, "summary", "a trace's summary")], {}, "no trace to judge"
@@ -66,7 +69,7 @@ def judge_trace(run: Run, artifact: Artifact) -> Judged:
 
 
 def metrics_of(summary: dict[str, Any]) -> dict[str, float | None]:
-    """The figures of a trace by name with unit."""
+    """The figures of a trace, by name with unit."""
     busy = summary["gpu_busy_share"]
     figures: dict[str, float | None] = {
         "traced_s": float(summary["window"]["seconds"]),
@@ -83,16 +86,14 @@ def _gate(name: str, problem: str, otherwise: Outcome, measured: str, bound: str
 
 def _files(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
     folder = run.workspace / PurePosixPath(artifact.path).parent
-    problem, told = "", []
+    problem, sizes = "", []
     for file in summary["files"]:
         path = folder / PurePosixPath(file["name"]).name
         size = path.stat().st_size if path.is_file() else None
-        told.append(f"{path.name} {'missing' if size is None else f'{size:,} bytes'}")
+        sizes.append(f"{path.name} {'missing' if size is None else f'{size:,} bytes'}")
         if not size or size != file["bytes"]:
-            problem = (
-                problem or f"{path.name} is not the file of {file['bytes']:,} bytes that the summary was made from"
-            )
-    return _gate("trace", problem, Outcome.FAIL, ", ".join(told), "the files of the summary, not empty")
+            problem = problem or f"{path.name} is not the file of {file['bytes']:,} bytes that was summarised"
+    return _gate("trace", problem, Outcome.FAIL, ", ".join(sizes), "the files of the summary, not empty")
 
 
 def _profiler(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
@@ -100,7 +101,7 @@ def _profiler(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
     tool = summary["tool"]
     problem = "" if asked in (None, "auto", tool["name"]) else f"{_TOOLS.get(str(asked), asked)} was asked for"
     measured = f"{_TOOLS[tool['name']]} {tool['version'] or ''}".strip() + (f" ({tool['why']})" if tool["why"] else "")
-    return _gate("profiler", problem, Outcome.FAIL, measured, "the one that was proposed")
+    return _gate("profiler", problem, Outcome.FAIL, measured, "the profiler that was proposed")
 
 
 def _as_asked(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
@@ -109,21 +110,21 @@ def _as_asked(run: Run, artifact: Artifact, summary: dict[str, Any]) -> Gate:
     names = ("model", "tensor_parallel", "attention_backend", "fp8_mode", "device")
     measured = ", ".join(f"{name} {ran[name]}" for name in names)
     measured += f", {load['duration_s']:g} s at {load['target_qps']:g} requests/s"
-    return _gate("ran as asked", "; ".join(other), Outcome.FAIL, measured, "what ran is what was asked")
+    return _gate("ran as asked", "; ".join(other), Outcome.FAIL, measured, "it ran as the command asks")
 
 
 def _load(summary: dict[str, Any]) -> Gate:
     load, window = summary["load"], summary["window"]
     problem = ""
     if load["partial"] or not load["completed"]:
-        problem = "the load test did not come to its end"
+        problem = "the load test did not run to its end"
     elif not window["steps"]:
-        problem = "no step of the engine fell into the traced window"
+        problem = "the traced window contains no step of the engine"
     measured = (
         f"{window['steps']} steps in {window['seconds']:.2f} s, until {window['ended_by']}; "
         f"{load['completed']} requests completed, {load['failed']} failed"
     )
-    return _gate("load", problem, Outcome.INVALID, measured, "at least one step, of a whole load test")
+    return _gate("load", problem, Outcome.INVALID, measured, "at least one step, of a complete load test")
 
 
 def _captured(summary: dict[str, Any]) -> Gate:
@@ -150,64 +151,70 @@ def _gpus(summary: dict[str, Any]) -> Gate:
 
 def _decoding(summary: dict[str, Any]) -> Gate:
     ranges = {one["name"]: one["calls"] for one in summary["ranges"]}
-    problem = "" if any(ranges.get(name) for name in _DECODING) else "nothing was decoded while it was traced"
+    problem = "" if any(ranges.get(name) for name in _DECODING) else "nothing was decoded in the traced window"
     measured = ", ".join(f"{calls} × {name}" for name, calls in ranges.items()) or "none"
-    return _gate("ranges", problem, Outcome.INCONCLUSIVE, measured, "at least one step that decodes")
+    return _gate("ranges", problem, Outcome.INCONCLUSIVE, measured, "at least one decode step")
 
 
 def _communication(summary: dict[str, Any]) -> Gate:
     ranks, share = summary["identity"]["tensor_parallel"], summary["shares"]["communication"]
-    problem = "" if ranks == 1 or share else f"{ranks} ranks must sum each layer's output, and no collective is seen"
-    measured = "not known" if share is None else f"{share:.1%} of the {summary['unit']}' time"
+    problem = (
+        ""
+        if ranks == 1 or share
+        else f"{ranks} ranks must sum the output of each layer, but the trace has no collective"
+    )
+    measured = "unknown" if share is None else f"{share:.1%} of the {summary['unit']}' time"
     bound = "more than 0 with several ranks; the share itself is recorded, not judged"
     return _gate("communication", problem, Outcome.FAIL, measured, bound)
 
 
 def _sums(summary: dict[str, Any]) -> Gate:
-    """The shares are of one whole, and the top of the list is a part of it."""
+    """The shares add up to 1, and the top entries are a part of the total."""
     shares = [share for share in summary["shares"].values() if share is not None]
     total, top = summary["total_ms"], sum(one["total_ms"] for one in summary["top"])
     problem = ""
     if shares and not math.isclose(sum(shares), 1, abs_tol=1e-6):
         problem = f"the shares add up to {sum(shares):.4f}"
     elif top > total * (1 + 1e-6):
-        problem = f"the top {summary['unit']} have {top:.3f} ms of {total:.3f} in all"
-    return _gate("totals", problem, Outcome.INVALID, f"{total:,.1f} ms", "shares add up to 1, the top is part of all")
+        problem = f"the top {summary['unit']} have {top:.3f} ms, more than the total of {total:.3f} ms"
+    return _gate(
+        "totals", problem, Outcome.INVALID, f"{total:,.1f} ms", "the shares add up to 1, the top is a part of the total"
+    )
 
 
 def _sentence(summary: dict[str, Any]) -> str:
     shares = summary["shares"]
-    told = [f"{name} {share:.1%}" for name, share in shares.items() if share is not None and name != "other"]
+    parts = [f"{name} {share:.1%}" for name, share in shares.items() if share is not None and name != "other"]
     busy = summary["gpu_busy_share"]
     if busy is not None:
-        told.append(f"GPUs busy {busy:.1%}")
+        parts.append(f"GPUs busy {busy:.1%}")
     top = ", ".join(f"{_short(one['name'])} {one['share'] or 0:.1%}" for one in summary["top"][:_TOP])
     ran = summary["identity"]
     return clean_line(
         f"{ran['model']}, {ran['attention_backend']}, FP8 {ran['fp8_mode']}, TP {ran['tensor_parallel']}, "
-        f"{summary['window']['seconds']:.1f} s by {_TOOLS[summary['tool']['name']]}: {', '.join(told)}; "
+        f"{summary['window']['seconds']:.1f} s by {_TOOLS[summary['tool']['name']]}: {', '.join(parts)}; "
         f"top {summary['unit']}: {top or 'none'}"
     )
 
 
 def _short(name: str, limit: int = 40) -> str:
-    """A demangled name without what comes before it and its arguments."""
+    """A demangled function name without its return type and arguments."""
     bare = name.removeprefix("void ").replace("(anonymous namespace)::", "").partition("(")[0].partition("<")[0]
     return bare if len(bare) <= limit else bare[: limit - 1] + "…"
 
 
 def variable(flag: str) -> str:
-    """The variable that sets a flag's default."""
+    """The environment variable that sets the default of a flag."""
     return PREFIX + flag.removeprefix("--").replace("-", "_").upper()
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The flags that variables set, with their values."""
+    """The flags that environment variables set, with their values."""
     return {flag: environment[name] for flag in DEFAULTS if (name := variable(flag)) in environment}
 
 
 def default_of(flag: str, arguments: tuple[str, ...]) -> str | None:
-    """What the script takes without a flag; None where that is not known before it runs."""
+    """The script's default of a flag; None if that is unknown before it runs."""
     model = value_of(arguments, "--model") or MODEL
     if value_of(arguments, "--checkpoint") is not None or any(_is_given(arguments, name) for name in _SHAPE):
         return DEFAULTS[flag]
@@ -216,7 +223,7 @@ def default_of(flag: str, arguments: tuple[str, ...]) -> str | None:
 
 
 def mismatches(arguments: tuple[str, ...], summary: Mapping[str, Any]) -> list[str]:
-    """What ran otherwise than the command says, or than the script does by itself where the command says nothing."""
+    """The differences between the run and the flags of its command, or the defaults of missing flags."""
     ran, load = summary["identity"], summary["workload"]
     model = str(ran["model"])
     if any(_is_given(arguments, name) for name in _SHAPE):
@@ -232,20 +239,20 @@ def mismatches(arguments: tuple[str, ...], summary: Mapping[str, Any]) -> list[s
         "--prompt-len": ("prompt_len", load["prompt_len"]),
         "--output-len": ("output_len", load["output_len"]),
     }
-    told = []
+    different = []
     for flag, (name, value) in found.items():
         asked = value_of(arguments, flag)
         wanted = default_of(flag, arguments) if asked is None else asked
         if flag == "--fp8-mode" and wanted == "auto":
             if value not in _FP8[ran["device"]]:
-                told.append(f"{name} {value} instead of {' or '.join(_FP8[ran['device']])}")
+                different.append(f"{name} {value} instead of {' or '.join(_FP8[ran['device']])}")
         elif wanted not in (None, "auto") and not same_flag_value(str(value), wanted):
-            told.append(f"{name} {value} instead of {wanted}")
-    return told
+            different.append(f"{name} {value} instead of {wanted}")
+    return different
 
 
 def same_flag_value(one: str, other: str) -> bool:
-    """Whether two values of a flag mean the same: `60` and `60.0`, `512` and `fixed:512`."""
+    """Whether two values of a flag are equal, such as `60` and `60.0`, or `512` and `fixed:512`."""
     return _parsed_value(one) == _parsed_value(other)
 
 

@@ -206,8 +206,8 @@ SECOND = ("lengths", 1)
 @pytest.mark.parametrize(
     ("path", "value", "gate", "outcome"),
     [
-        (("partial",), True, "runner's own word", Outcome.FAIL),
-        (("reasons",), ["no"], "runner's own word", Outcome.FAIL),
+        (("partial",), True, "runner's own checks", Outcome.FAIL),
+        (("reasons",), ["no"], "runner's own checks", Outcome.FAIL),
         (("identity", "matrix_dtype"), "bfloat16", "precision", Outcome.FAIL),
         (("identity", "kv_dtype"), "bfloat16", "precision", Outcome.FAIL),
         (("lengths",), [entry(32768)], "lengths", Outcome.FAIL),

@@ -66,10 +66,10 @@ def test_the_bundled_playbook_is_read():
 @pytest.mark.parametrize(
     ("block", "words"),
     [
-        ("export A=$(curl x)", "line 2: A would be computed"),
+        ("export A=$(curl x)", "line 2: only a shell could compute A"),
         ("export A=1\nrm -rf /", "line 3: “rm -rf /” is not an export line"),
         ("export A", "“A” is not NAME=value"),
-        ("export A='x", "quotes do not close"),
+        ("export A='x", "a quote is not closed"),
         ("ls", "no code block with export lines"),
     ],
 )

@@ -114,9 +114,9 @@ def test_a_cell_that_is_missing_or_damaged_is_told(workspace):
         (("trials", 2, "gpus", 0, "utilisation_percent"), 70.0, "utilisation 70"),
         (("trials", 1, "gpus", 0, "throttle_share"), {"sw_thermal_slowdown": 0.01}, "throttled"),
         (("trials", 1, "energy_j"), None, "no energy"),
-        (("trials",), power_phase()["trials"][:2], "2 trials, 3 are needed"),
-        (("trials",), [{**trial, "gpus": []} for trial in power_phase()["trials"]], "tells of 0 GPUs, 1 were"),
-        (("trials",), [{**trial, "gpus": trial["gpus"] * 2} for trial in power_phase()["trials"]], "tells of 2 GPUs"),
+        (("trials",), power_phase()["trials"][:2], "2 trials instead of at least 3"),
+        (("trials",), [{**trial, "gpus": []} for trial in power_phase()["trials"]], "reports 0 GPUs instead of 1"),
+        (("trials",), [{**trial, "gpus": trial["gpus"] * 2} for trial in power_phase()["trials"]], "reports 2 GPUs"),
         (("trials", 1, "steps"), 93.75, "a trial's tokens is 60000.0"),
         (("trials", 1, "tokens_per_s"), 1001.0, "a trial's tokens_per_s is 1001.0"),
         (("trials", 1, "tokens_per_joule"), 2.01, "a trial's tokens_per_joule is 2.01"),
@@ -144,7 +144,7 @@ def test_energy_is_what_the_gpus_own_counters_say(workspace):
     for trial in phase["trials"]:
         trial["energy_j"] /= 10
     phase["joules_per_token"] /= 10
-    assert problems_of(cell) == ["prefill: a trial's energy_j is 3000.0 and its steps, window and counters give 30000"]
+    assert problems_of(cell) == ["prefill: a trial's energy_j is 3000.0, but its steps, window and counters give 30000"]
     assert judged(swept(workspace, cell, REFUSED))[1] is Outcome.INVALID
 
 
@@ -205,7 +205,7 @@ def test_a_cell_of_another_machine_is_not_this_sweeps(workspace, place, value, s
         part = part[key]
     part[place[-1]] = value
     gates, outcome, *_ = judged(swept(workspace, power_cell("bf16"), other))
-    assert gates["machine"].measured == f"{other['cell']} is of {said}"
+    assert gates["machine"].measured == f"{other['cell']} was measured with {said}"
     assert outcome is Outcome.INVALID
 
 
@@ -214,7 +214,10 @@ def test_transformer_engine_is_part_of_the_machine_where_a_cell_runs_in_it(works
     for cell, version in zip(cells, ("2.20.2", "2.20.2", "2.21.0"), strict=True):
         cell["identity"]["transformer_engine"] = version
     run = swept(workspace, *cells)
-    assert judged(run)[0]["machine"].measured == f"{cells[2]['cell']} is of transformer_engine 2.21.0 instead of 2.20.2"
+    assert (
+        judged(run)[0]["machine"].measured
+        == f"{cells[2]['cell']} was measured with transformer_engine 2.21.0 instead of 2.20.2"
+    )
     cells[0]["identity"]["transformer_engine"] = None
     assert judged(swept(workspace, cells[1], cells[0]))[0]["machine"].outcome is Outcome.PASS
 
@@ -229,7 +232,7 @@ def test_a_sweep_of_another_node_than_the_runs_is_invalid(workspace):
 
     assert gate(name="node1", gpu={"gpus": [{"uuid": "GPU-a"}]}).outcome is Outcome.PASS
     assert gate().outcome is Outcome.PASS, "not known, not held against it"
-    assert gate(name="node2").measured == "the sweep is of host node1, the run of node2"
+    assert gate(name="node2").measured == "the sweep was measured on host node1, the run on node2"
     assert gate(name="node1", gpu={"gpus": [{"uuid": "GPU-c"}]}).measured == "the node of the run has no GPU-a"
 
 
