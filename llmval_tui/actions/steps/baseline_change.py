@@ -1,4 +1,4 @@
-"""A load test's result against a baseline, metric by metric, each with the direction in which it is better."""
+"""The change of each metric of a load test from a baseline, with the direction in which it is better."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of
 from llmval_tui.actions.judges.rate_search import search_metrics
 from llmval_tui.runs.records import Gate, Intent, Outcome
 
-# Name, direction, unit: what a baseline holds of a load test, where the result has it.
+# The metrics of a baseline: name, better direction, unit.
 METRICS = (
     ("max_qps", "higher", "requests/s"),
     ("completed_qps", "higher", "requests/s"),
@@ -21,17 +21,17 @@ METRICS = (
     ("tpot_p99_ms", "lower", "ms"),
     ("e2e_sched_p99_ms", "lower", "ms"),
 )
-# Of a search, whose window lies at another rate each time: latencies and throughput there follow from the rate found.
+# The metrics of a search. Its window has a different rate each time, on which latencies and throughput depend.
 SEARCH_METRICS = ("max_qps",)
 NOT_AVAILABLE = "n/a"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One metric then and now; `worse_percent` is positive where it got worse.
+    """The change of one metric; `worse_percent` is positive if it got worse.
 
-    `value` is the median of `runs` runs, which lie `spread_percent` of it apart. `undecided` says why a single run so
-    near to the bound was not repeated, and what to do; "" where nothing is open.
+    `value` is the median of `runs` runs; `spread_percent` is their range as a share of it. `undecided` is a reason with
+    its remedy if one run is so close to the bound that it needs repeats; "" otherwise.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Change:
     undecided: str = ""
 
     def gate(self, threshold_percent: float) -> Gate:
-        """Worse by more than the threshold fails; better by more is inconclusive: it asks for a look."""
+        """Fails if worse by more than the threshold; better by more is inconclusive, because the load may differ."""
         if self.undecided:
             outcome, reason = Outcome.INCONCLUSIVE, self.undecided
         elif self.worse_percent > threshold_percent:
             outcome, reason = Outcome.FAIL, "worse than the baseline"
         elif self.worse_percent < -threshold_percent:
-            outcome, reason = Outcome.INCONCLUSIVE, "better than the baseline: see that the load was the same"
+            outcome, reason = Outcome.INCONCLUSIVE, "better than the baseline: check that the load was the same"
         else:
             outcome, reason = Outcome.PASS, ""
         better = "better" if self.worse_percent < 0 else "worse"
@@ -62,7 +62,7 @@ class Change:
 
 
 def baseline_of(result: LoadResult, intent: Intent, artifact: str, sha256: str) -> Baseline:
-    """The baseline that a run would make: what ran where, and its figures."""
+    """The baseline that a run would make: its configuration, machine and figures."""
     ran, workload = result.identity, result.ours.get("workload") or {}
     inventory = _inventory(intent.host)
     identity = {
@@ -74,7 +74,7 @@ def baseline_of(result: LoadResult, intent: Intent, artifact: str, sha256: str) 
         "driver": str(inventory.get("driver_version") or NOT_AVAILABLE),
         "power_limit_w": _power_limit(inventory, intent.params.get("gpu_indices")),
         "target_qps": "max" if result.search else f"{float(workload.get('target_qps') or 0):g}",
-        # Throughput counts until the last request is done, so the same rate reads lower over a shorter window.
+        # Throughput counts until the last request ends, so a shorter window gives a lower figure at the same rate.
         "duration_s": _number(workload.get("duration_s")),
         "burstiness": _number(workload.get("burstiness")),
         "max_in_flight": _number(workload.get("max_in_flight")),
@@ -100,7 +100,7 @@ def baseline_of(result: LoadResult, intent: Intent, artifact: str, sha256: str) 
 
 
 def _model(ran: Mapping[str, Any]) -> str:
-    """Its name; of a shape that flags have changed, which all have one name, the dimensions too."""
+    """The name of the model. Shapes that were changed by flags share a name, so their dimensions are added."""
     name, shape = str(ran.get("model")), ran.get("shape") or {}
     if not name.endswith("-custom"):
         return name
@@ -112,7 +112,7 @@ def _number(value: float | None) -> str:
 
 
 def _service_level(result: LoadResult) -> dict[str, str]:
-    """The limits that goodput and the highest rate are counted by: without the same ones they do not compare."""
+    """The limits that goodput and the highest rate depend on; only results with equal limits are comparable."""
     limits = {key: value for key, value in (result.ours.get("slo") or {}).items() if value is not None}
     if not limits:
         return {}
@@ -134,7 +134,7 @@ def _precision(ran: Mapping[str, Any]) -> str:
 
 
 def _inventory(host: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The driver's inventory in a run's record of its host, wherever it lies there."""
+    """The driver's inventory in the host record of a run, at the top level or one level below."""
     if "driver_version" in host:
         return host
     return next((part for part in host.values() if isinstance(part, dict) and "driver_version" in part), {})
@@ -148,7 +148,7 @@ def _power_limit(inventory: Mapping[str, Any], used: Sequence[int] | None) -> st
 
 
 def differences(mine: Baseline, other: Baseline) -> list[str]:
-    """What keeps two configurations from being compared, as `driver 580.1 instead of 570.2`."""
+    """The differences that make two configurations incomparable, such as `driver 580.1 instead of 570.2`."""
     keys = list(dict.fromkeys([*other.compared, *mine.compared]))
     return [
         f"{key} {mine.compared.get(key, NOT_AVAILABLE)} instead of {other.compared.get(key, NOT_AVAILABLE)}"
@@ -158,7 +158,7 @@ def differences(mine: Baseline, other: Baseline) -> list[str]:
 
 
 def changes(mine: Baseline, other: Baseline) -> list[Change]:
-    """Every metric of the baseline `other` that `mine` has too; a baseline of 0 cannot be a base for per cent."""
+    """The changes of all metrics that both have; without those whose baseline is 0, which has no percentage."""
     now = {metric.name: metric for metric in mine.metrics}
     found = []
     for then in other.metrics:

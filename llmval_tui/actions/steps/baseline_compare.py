@@ -1,4 +1,4 @@
-"""A load test's figures against the baselines of a document: the record that the verdict and the proposal rest on."""
+"""Compare a load test with the baselines of a document; verdict and proposal rest on the resulting record."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -10,12 +10,12 @@ from llmval_tui.actions.steps.baseline_repeats import Pooled, near_bound
 
 
 def same_configuration(mine: Baseline, known: list[Baseline]) -> Baseline | None:
-    """The baseline that may be compared with `mine`; None where there is none."""
+    """The baseline with the same configuration as `mine`, or None."""
     return next((baseline for baseline in known if baseline.compared == mine.compared), None)
 
 
 def near_metrics(mine: Baseline, known: list[Baseline], percent: float, spread: Mapping[str, float]) -> list[str]:
-    """The metrics for which one run does not decide whether they drifted."""
+    """The metrics so close to the bound that one run cannot decide whether they drifted."""
     same = same_configuration(mine, known)
     if same is None:
         return []
@@ -25,17 +25,17 @@ def near_metrics(mine: Baseline, known: list[Baseline], percent: float, spread: 
 def compare(
     mine: Pooled, known: list[Baseline], percent: float, spread: Mapping[str, float], single: str
 ) -> dict[str, Any]:
-    """The comparison as it is kept: the baseline's name or None, every change, a reason, and whether to propose.
+    """The record of the comparison: the baseline's name or None, all changes, a reason, and whether to propose.
 
-    `single` says what to do about a metric near the bound of which there is only one run.
+    `single` is the remedy for a metric near the bound that has only one run.
     """
     same = same_configuration(mine.baseline, known)
-    kept = {"compared": mine.baseline.compared, "runs": mine.runs}
+    record = {"compared": mine.baseline.compared, "runs": mine.runs}
     if same is None:
         nearest = min((differences(mine.baseline, other) for other in known), key=len, default=[])
         reason = f"no baseline of this configuration ({'; '.join(nearest)})" if nearest else "no baseline yet"
         reason += "; this run can become one"
-        return {**kept, "baseline": None, "changes": [], "reason": reason, "propose": True}
+        return {**record, "baseline": None, "changes": [], "reason": reason, "propose": True}
     found = [
         replace(
             change,
@@ -51,17 +51,17 @@ def compare(
         reason = "the baseline and the result have no metric in common"
     elif outside:
         worst = max(outside, key=lambda change: abs(change.worse_percent))
-        word = "worse" if worst.worse_percent > 0 else "better"
+        direction = "worse" if worst.worse_percent > 0 else "better"
         reason = (
-            f"{len(outside)} of {len(found)} metrics drifted by more than {percent:g} %; most of all {worst.name}, "
-            f"{abs(worst.worse_percent):.1f} % {word}"
+            f"{len(outside)} of {len(found)} metrics drifted by more than {percent:g} %; the most is {worst.name}, "
+            f"{abs(worst.worse_percent):.1f} % {direction}"
         )
     elif undecided:
-        reason = f"{', '.join(undecided)} so near to {percent:g} % that one run does not decide"
+        reason = f"{', '.join(undecided)} too close to {percent:g} % to decide from one run"
     else:
         reason = f"all {len(found)} metrics are within {percent:g} % of the baseline"
     if mine.runs > 1:
         reason += f" (medians of {mine.runs} runs)"
     propose = bool(outside) or not found
     values = [asdict(change) for change in found]
-    return {**kept, "baseline": same.name, "changes": values, "reason": reason, "propose": propose}
+    return {**record, "baseline": same.name, "changes": values, "reason": reason, "propose": propose}

@@ -1,4 +1,4 @@
-"""Compare the section's newest load test with the baseline of a document; propose the new table where they differ."""
+"""Compare the section's newest load test with the baseline in a document; propose a new table if they differ."""
 
 import re
 from dataclasses import asdict, replace
@@ -31,16 +31,18 @@ from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore, recorded_path
 
 COMPARISON = "comparison.json"
-PROPOSAL = "proposal.json"  # the diff and its hashes: a baseline of medians holds the comparison's own hash
+PROPOSAL = (
+    "proposal.json"  # diff and hashes, apart from the comparison: a baseline of medians contains the comparison's hash
+)
 DEFAULT_PERCENT = 5.0
-SHORT = (
-    "one run so near to the bound does not decide, and a repeat left no result, or one that its own gates do not take "
-    "for a measurement: see its log, and run this item again"
+NO_REPEATS = (
+    "one run this close to the bound does not decide, and a repeat left no valid result: see its log, and run this "
+    "item again"
 )
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _NEW_DOCUMENT = f"""# Performance baseline
 
-What this node did in its accepted runs, one table a configuration.
+The results of the accepted runs on this node, one table for each configuration.
 
 {BEGIN}
 {END}
@@ -48,7 +50,7 @@ What this node did in its accepted runs, one table a configuration.
 
 
 class BaselineDrift:
-    """Compares only like with like; a document changes only by the operator's word."""
+    """Compares only equal configurations. The document changes only after the operator accepts."""
 
     name = "baseline_drift"
     title = "compare with the baseline"
@@ -64,13 +66,13 @@ class BaselineDrift:
         percent = threshold_percent(prose(context.step))
         near, repeats = _to_repeat(context, source, artifact, known, percent)
         again = f" after repeating its load test {len(repeats.commands)} times" if repeats.commands else ""
-        state = f"has {len(known)} baselines" if text else "is not there yet and would be made"
+        state = f"has {len(known)} baselines" if text else "does not exist yet and would be created"
         return Proposal(
             action=self.name,
             summary=f"Compares run {source.id} with the baseline in {name}, within {percent:g} %{again}.",
             details=(
                 f"reads {artifact.path}",
-                f"{name} {state}; nothing in it changes before you accept the diff",
+                f"{name} {state}; it changes only after you accept the diff",
                 "compares only with the same model, precision, GPUs, driver, power limit and load",
                 *_near_lines(near, repeats, percent),
             ),
@@ -101,7 +103,7 @@ class BaselineDrift:
         text = document.workspace_text
         mine = baseline_of(result, source.intent, params["result"], sha256)
         runs = [mine, *_repeated(run, mine)]
-        single = SHORT if params["repeats"] and len(runs) == 1 else params["single"]
+        single = NO_REPEATS if params["repeats"] and len(runs) == 1 else params["single"]
         pool = pooled(runs)
         spreads = seen_spreads(RunStore(workspace), mine.compared)
         record = compare(pool, read_baselines(text, params["document"]), params["percent"], spreads, single)
@@ -124,14 +126,23 @@ class BaselineDrift:
     def judge(self, run: Run) -> Judgement:
         record = read_json(run.folder / COMPARISON)
         if not isinstance(record, dict):
-            return [Gate("comparison", Outcome.INCONCLUSIVE, "none", "a comparison")], {}, "nothing was compared", None
+            return (
+                [Gate("comparison", Outcome.INCONCLUSIVE, "missing", "a comparison")],
+                {},
+                "nothing was compared",
+                None,
+            )
         percent = run.intent.params["percent"]
         found = [Change(**change) for change in record["changes"]]
         gates = [change.gate(percent) for change in found]
         if not gates:
             gates = [
                 Gate(
-                    "baseline", Outcome.INCONCLUSIVE, "none to compare with", "the same configuration", record["reason"]
+                    "baseline",
+                    Outcome.INCONCLUSIVE,
+                    "not found",
+                    "a baseline of the same configuration",
+                    record["reason"],
                 )
             ]
         metrics: dict[str, float | None] = {f"{change.name}_worse_percent": change.worse_percent for change in found}
@@ -149,9 +160,9 @@ class BaselineDrift:
 def _to_repeat(
     context: Context, source: Run, artifact: Artifact, known: list[Baseline], percent: float
 ) -> tuple[list[str], Repeats]:
-    """The metrics for which one run is too little, and the repeats for them."""
+    """The metrics that one run cannot decide, and the repeats for them."""
     result = read_result(context.workspace / artifact.path)
-    if result is None:  # the work itself will say so
+    if result is None:  # the run itself reports it
         return [], Repeats()
     mine = baseline_of(result, source.intent, artifact.path, "")
     near = near_metrics(mine, known, percent, seen_spreads(context.store, mine.compared))
@@ -161,24 +172,22 @@ def _to_repeat(
 def _near_lines(near: list[str], repeats: Repeats, percent: float) -> list[str]:
     if not near:
         return []
-    line = f"{', '.join(near)} so near to {percent:g} % that one run does not decide"
+    line = f"{', '.join(near)} too close to {percent:g} % to decide from one run"
     if repeats.refusal:
-        return [f"{line}, and the load test cannot be repeated here: {repeats.refusal}"]
-    return [
-        f"{line}: repeats the load test as it was run, and compares the medians of {len(repeats.commands) + 1} runs"
-    ]
+        return [f"{line}, but the load test cannot be repeated here: {repeats.refusal}"]
+    return [f"{line}: repeats the load test, and compares the medians of {len(repeats.commands) + 1} runs"]
 
 
 def _single(context: Context, source: Run, artifact: Artifact, repeats: Repeats) -> str:
-    """What to do where a metric near the bound has only one run."""
+    """The remedy if a metric near the bound has only one run."""
     here, there = f"llmval run {context.step.number}", f"llmval run {source.intent.step.number}"
-    start = "one run so near to the bound does not decide"
+    start = "one run this close to the bound does not decide"
     if not repeats.refusal:
         return f"{start}: {here} repeats the load test"
     shown = command_of(source, artifact).display
     return (
-        f"{start}, and the load test cannot be repeated ({repeats.refusal}): on the node that is to be judged, run "
-        f"`{there}`, which is `{shown}`, then `{here}`"
+        f"{start}, and the load test cannot be repeated ({repeats.refusal}): on the node to judge, run `{there}`, "
+        f"which is `{shown}`, then `{here}`"
     )
 
 
@@ -187,35 +196,36 @@ def _repeat_artifacts(run: Run) -> list[Artifact]:
 
 
 def _repeated(run: Run, mine: Baseline) -> list[Baseline]:
-    """The figures of the repeats; none of them where one is missing or measures nothing by its own gates.
+    """The figures of the repeats; [] if one of them is missing or invalid by its own gates.
 
-    Two of three would be chosen by what broke. A repeat that fails a gate is a measurement, of a node that is worse.
+    A failure must not select which runs count, so there is no median of the remaining two. A repeat that only fails a
+    gate is valid: it measured a worse node.
 
     Raises:
-        Refused: a repeat ran under another configuration, so that it repeats nothing.
+        Refused: a repeat ran with another configuration.
     """
     found = []
     for artifact in _repeat_artifacts(run):
         path = run.workspace / artifact.path
         result = read_result(path)
         if result is None or result.ours.get("partial"):
-            print(f"{artifact.path} is missing or not whole: there are no repeats to compare")
+            print(f"{artifact.path} is missing or incomplete: the repeats are not used")
             return []
         own, _, _ = judge_load_test(run, artifact)
-        if void := [gate for gate in own if gate.outcome not in (Outcome.PASS, Outcome.FAIL)]:
-            print(f"{artifact.path} measures nothing ({', '.join(gate.name for gate in void)}): there are no repeats")
+        if invalid := [gate for gate in own if gate.outcome not in (Outcome.PASS, Outcome.FAIL)]:
+            print(f"{artifact.path} is invalid ({', '.join(gate.name for gate in invalid)}): the repeats are not used")
             return []
         again = baseline_of(result, run.intent, artifact.path, sha256_of(path))
         if again.compared != mine.compared:
             raise Refused(
-                f"{artifact.path} repeats nothing: {'; '.join(differences(again, mine))}. Run the load test again."
+                f"{artifact.path} is not a repeat: {'; '.join(differences(again, mine))}. Run the load test again."
             )
         found.append(again)
     return found
 
 
 def _repeat_gates(run: Run) -> list[Gate]:
-    """The load test's own gates of every repeat that says something against it."""
+    """The load test's gates that did not pass in a repeat."""
     gates = []
     for artifact in _repeat_artifacts(run):
         own, _, _ = judge_load_test(run, artifact)
@@ -225,17 +235,17 @@ def _repeat_gates(run: Run) -> list[Gate]:
 
 
 def _question(run: Run, record: dict[str, Any], repeats: list[Gate]) -> dict[str, Any] | None:
-    if not record["propose"] or repeats:  # what its own gates speak against becomes no baseline
+    if not record["propose"] or repeats:  # a repeat with a failed gate makes no baseline
         return None
     proposal = read_json(run.folder / PROPOSAL)
-    if isinstance(proposal, dict):  # runs of an earlier release have it in the comparison
+    if isinstance(proposal, dict):  # runs of earlier releases have it in the comparison
         record = record | proposal
-    if "proposed_sha256" not in record:  # it ended before its proposal was written; its exit code says so
+    if "proposed_sha256" not in record:  # it ended before the proposal was written; its exit code shows that
         return None
     return accept_question(run, record, f"{record['reason']}. Accept this run as the baseline in {record['document']}?")
 
 
 def threshold_percent(text: str) -> float:
-    """The drift that a step's words allow (`>5%`); 5 where they name none."""
+    """The drift in per cent that the step allows (`>5%`); 5 if it names none."""
     match = _PERCENT.search(text)
     return float(match[1]) if match else DEFAULT_PERCENT

@@ -1,11 +1,9 @@
-"""When one run is too little to say whether a metric drifted, and how its load test is repeated.
+"""Repeats of a load test if one run cannot decide whether a metric drifted.
 
-A drift of 4.8 % passes and one of 5.2 % fails, and the same node gives both on two days. Where a metric lies that near
-to the bound, the comparison rests on the median of several runs instead. The repeats are commands of the comparison's
-own run, in front of the one that compares: that they are needed is known when the step is proposed, for the result and
-the baseline are there by then. So the operator sees them before the start, and the supervisor gives them what it gives
-every command: logs, exit codes of all ranks, telemetry, the cancel ladder. A process of the comparison that started
-torchrun itself would need all of this a second time.
+A drift of 4.8 % passes and one of 5.2 % fails, and the same node can show both on two days. If a metric is that close
+to the bound, the comparison uses the median of several runs. The repeats are commands of the comparison's own run,
+before the command that compares: result and baseline exist when the step is proposed, so the need is known then. The
+operator sees the repeats before the start, and they have logs, exit codes, telemetry and cancellation like any command.
 """
 
 import statistics
@@ -24,14 +22,14 @@ from llmval_tui.foundation.files import read_json
 from llmval_tui.runs.records import Artifact, Command
 from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, RUN_PLACEHOLDER, Run, RunStore
 
-RUNS = 3  # that a comparison near the bound rests on, the load test's own among them
-NEAR = 0.4  # of the bound, on each side: 3 % to 7 % of a bound of 5 %
+RUNS = 3  # number of runs in a comparison near the bound, including the load test's own
+NEAR = 0.4  # share of the bound, on each side: 3 % to 7 % for a bound of 5 %
 _OUTPUT = "--output-json"
 
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """The repeats of a load test: commands and what each must leave, or `refusal`, why there can be none."""
+    """The repeats of a load test: commands and their artifacts, or the reason why it cannot be repeated."""
 
     commands: tuple[Command, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
@@ -39,17 +37,16 @@ class Repeats:
 
 
 def near_bound(change: Change, percent: float, spread_percent: float | None = None) -> bool:
-    """Whether a drift lies so near to the bound that another run might fall on its other side.
+    """Whether a drift is so close to the bound that another run might lie on the other side.
 
-    That is within 0.4 of the bound, or within `spread_percent`, by which runs of this configuration were seen to
-    differ, where that is more.
+    That is within the larger of 0.4 of the bound and `spread_percent`, the known range of runs of this configuration.
     """
     margin = max(NEAR * percent, spread_percent or 0.0)
     return abs(abs(change.worse_percent) - percent) <= margin
 
 
 def seen_spreads(store: RunStore, compared: Mapping[str, str]) -> dict[str, float]:
-    """By how many per cent the runs of this configuration differed in the newest comparison that repeated them."""
+    """The range in per cent of each metric, from the newest comparison with repeats of this configuration."""
     for run in store.runs():
         record = read_json(run.folder / "comparison.json")
         if isinstance(record, dict) and record.get("runs", 1) > 1 and record.get("compared") == compared:
@@ -62,7 +59,7 @@ def seen_spreads(store: RunStore, compared: Mapping[str, str]) -> dict[str, floa
 
 
 def plan_repeats(context: Context, source: Run, artifact: Artifact, result: LoadResult) -> Repeats:
-    """The load test of `source` as it was run, twice more, each with an output of its own."""
+    """Two repeats of the load test of `source`, unchanged except for their outputs."""
     command = command_of(source, artifact)
     refusal = _refusal(context, command, artifact, result)
     if refusal:
@@ -76,29 +73,29 @@ def plan_repeats(context: Context, source: Run, artifact: Artifact, result: Load
 
 
 def _refusal(context: Context, command: Command, artifact: Artifact, result: LoadResult) -> str:
-    """Why the command cannot be run again here and now; "" where it can."""
+    """The reason why the command cannot be repeated here now; "" if it can."""
     value = value_of(tuple(command.argv), _OUTPUT)
     if value is None or (context.workspace / value).resolve() != (context.workspace / artifact.path).resolve():
-        return f"its command does not say by {_OUTPUT} where {artifact.path} comes from"
+        return f"its command does not write {artifact.path} by {_OUTPUT}"
     if missing := [word for word in command.argv[:2] if "/" in word and not (context.workspace / word).is_file()]:
-        return f"{missing[0]} is not there any more"
+        return f"{missing[0]} no longer exists"
     if str(result.identity.get("device")) == "cpu":
         return ""
-    needed, there = int(result.identity.get("tensor_parallel") or 1), available_gpus(context)
-    return f"it needs {needed} GPUs and this machine has {there}" if there < needed else ""
+    needed, available = int(result.identity.get("tensor_parallel") or 1), available_gpus(context)
+    return f"it needs {needed} GPUs and this machine has {available}" if available < needed else ""
 
 
 def _repeat(source: Run, command: Command, label: str) -> Command:
-    """The command with its output, its logs and its record of exit codes in the new run's folder."""
+    """The command with output, logs and exit codes in the folder of the new run."""
     old_codes = f"{RUN_PLACEHOLDER}/ranks.{command.label}.json"
     argv = [word.replace(str(source.folder), RUN_PLACEHOLDER) for word in command.argv]
     argv = [f"{RUN_PLACEHOLDER}/ranks.{label}.json" if word == old_codes else word for word in argv]
-    if "--" in argv:  # in front of it, what llmval's own launcher is told
+    if "--" in argv:  # before it: the flags of llmval's own launcher
         place = argv.index("--")
         argv = [*with_value(tuple(argv[:place]), "--label", label, add=False), *argv[place:]]
     output = f"{RUN_PLACEHOLDER}/{label}.json"
     written = value_of(tuple(command.argv), _OUTPUT) or ""
-    by_hand = str(PurePosixPath(written).with_suffix(f".{label}.json"))  # so that nobody writes over the evidence
+    by_hand = str(PurePosixPath(written).with_suffix(f".{label}.json"))  # must not overwrite the evidence
     return replace(
         command,
         label=label,
@@ -110,14 +107,14 @@ def _repeat(source: Run, command: Command, label: str) -> Command:
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Several runs of one configuration as one: the median of each metric, and how far the runs lie apart."""
+    """Several runs of one configuration: the median of each metric, and the range of the runs."""
 
-    baseline: Baseline  # of several runs without an artifact: what backs the medians is written after them
-    spread_percent: dict[str, float]  # (largest − smallest) / median of each metric; {} of a single run
+    baseline: Baseline  # without an artifact if there are several runs: the file with the medians is written later
+    spread_percent: dict[str, float]  # (largest − smallest) / median of each metric; {} for a single run
     runs: int
 
     def backed_by(self, artifact: str, sha256: str) -> Baseline:
-        """The baseline with the file that its medians stand in; a single run's is that run's own result."""
+        """The baseline with the file that contains its medians; for a single run, its own result."""
         if self.runs == 1:
             return self.baseline
         identity = {**self.baseline.identity, "artifact": plain(artifact), "sha256": sha256}
@@ -125,9 +122,9 @@ class Pooled:
 
 
 def pooled(runs: Sequence[Baseline]) -> Pooled:
-    """The medians over all runs; a metric that one of them lacks is left out.
+    """The medians over all runs, without metrics that a run lacks.
 
-    Date, host and run are the last one's, which the comparison itself made: it has all of the figures.
+    Date, host and run id come from the last run, the comparison itself, which has all figures.
     """
     first = runs[0]
     if len(runs) == 1:

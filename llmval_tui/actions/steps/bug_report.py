@@ -1,4 +1,4 @@
-"""Write a bug report in the form of PyTorch's issue template from the section's newest runs; the operator files it."""
+"""Write a bug report with PyTorch's issue template from the section's newest runs; the operator files it."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -18,22 +18,22 @@ from llmval_tui.runs.store import Run, RunStore
 
 _TAIL_BYTES, _TAIL_LINES = 32_768, 40
 _SECTIONS = ("### 🐛 Describe the bug", "### Versions")  # the headings of PyTorch's bug-report template
-_TELLS = {HANG: 0, TIMEOUT: 1, DID_NOT_REPRODUCE: 3}  # a study that broke stands before one in which nothing happened
+_ORDER = {HANG: 0, TIMEOUT: 1, DID_NOT_REPRODUCE: 3}  # by outcome; a failed study comes before one without a hang
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A bundle that can be reported."""
+    """A bundle for a report."""
 
     run_id: str
     folder: str  # relative to the workspace
     outcome: str
     finding: str
-    command: str  # as an operator types it
+    command: str  # for a shell
 
 
 class BugReport:
-    """The report is written here; filing it, and giving back its link, is the operator's."""
+    """Writes the report. The operator files it and enters its link."""
 
     name = "bug_report"
     title = "write a bug report"
@@ -45,9 +45,7 @@ class BugReport:
             raise Refused("no run of this section has ended yet, so there is nothing to report: run its command first.")
         studies = studies_of(ended, context.workspace)
         if not studies and any(bundles_of(run, context.workspace) for run in ended):
-            raise Refused(
-                "the section's only bundles are of hangs made on purpose, or have no result: run the study as it is."
-            )
+            raise Refused("the section's bundles have an injected hang or no result: run the study without injection.")
         summary = f"Writes a bug report from {len(ended)} run{'s' if len(ended) > 1 else ''} and asks for its link."
         if studies:
             summary = f"Takes the bug report of {studies[0].folder} and asks for the link of the filed issue."
@@ -57,8 +55,8 @@ class BugReport:
             details=(
                 *(f"run {study.run_id}, {study.folder}: {study.finding}" for study in studies),
                 *(f"from run {run.id}" for run in ended if not studies),
-                *(["the bundle that has most to tell is reported, the others are named in it"] if studies[1:] else []),
-                "nothing is sent: you file the text, and give back the issue's link",
+                *(["reports the most informative bundle, and names the others in it"] if studies[1:] else []),
+                "sends nothing: you file the text and enter the link of the issue",
             ),
             commands=(perform_command(context),),
             artifacts=(Artifact(f"artifacts/runs/{{run_id}}/{REPORT}"),),
@@ -91,16 +89,18 @@ class BugReport:
             Outcome.FAIL if missing else Outcome.PASS,
             f"{len(text.splitlines())} lines",
             "a report with every section of the template",
-            f"without {', '.join(missing)}" if missing else "",
+            f"{', '.join(missing)} missing" if missing else "",
         )
         answer = accepted(run)
         if missing:
-            return [gate], {}, "the report is not whole", None
+            return [gate], {}, "the report is incomplete", None
         if answer is not None:
             link = str(answer.get("link"))
             filed = Gate("filed", Outcome.PASS, link, "the link of the filed report", f"given by {answer.get('by')}")
             return [gate, filed], {}, f"filed as {link}", None
-        waiting = Gate("filed", Outcome.INCONCLUSIVE, "not yet", "the link of the filed report", "it is yours to file")
+        waiting = Gate(
+            "filed", Outcome.INCONCLUSIVE, "not yet", "the link of the filed report", "waits for you to file it"
+        )
         studies = [Study(**study) for study in run.intent.params.get("studies", [])]
         question = {
             "kind": "link",
@@ -113,18 +113,18 @@ class BugReport:
 def _what_to_file(study: Study | None) -> str:
     where = "https://github.com/pytorch/pytorch/issues/new/choose"
     if study is None:
-        return f"File this report at {where} (or update the issue there is), then give its link."
+        return f"File this report at {where} (or update an existing issue), then give its link."
     attach = f"attach {study.folder}/{ARCHIVE}"
     if study.outcome in (HANG, TIMEOUT):
-        return f"File this report at {where} (or update the issue there is), {attach}, then give its link."
+        return f"File this report at {where} (or update an existing issue), {attach}, then give its link."
     return (
-        f"Nothing hung here. Where there is an issue for it, add this report to it and {attach}, then give its link; "
-        f"where there is none, tick the item by hand with a note."
+        f"Nothing hung here. If an issue exists, add this report to it and {attach}, then give its link; if not, "
+        f"tick the item by hand with a note."
     )
 
 
 def studies_of(runs: list[Run], workspace: Path) -> list[Study]:
-    """The bundles of runs (newest first), the one with most to tell first; one of a hang made on purpose is none."""
+    """The bundles of the runs, the most informative first, without those of an injected hang."""
     found = []
     for run in runs:
         folders = set(bundles_of(run, workspace).values())
@@ -134,26 +134,22 @@ def studies_of(runs: list[Run], workspace: Path) -> list[Study]:
             if result is not None and result["injected"] is None:
                 display = command_of(run, artifact).display
                 found.append(Study(run.id, folder, result["outcome"], finding(result), display))
-    return sorted(found, key=lambda study: _TELLS.get(study.outcome, 2))
+    return sorted(found, key=lambda study: _ORDER.get(study.outcome, 2))
 
 
 def study_report(studies: list[Study], workspace: Path) -> str:
-    """The first study's report as its bundle has it, with a line for each of the others.
+    """The report in the bundle of the first study, with a line for each of the other studies.
 
     Raises:
-        Refused: the report is gone, or not the one that was packed.
+        Refused: the report is missing, or differs from the packed one.
     """
     first, *others = studies
     folder = workspace / first.folder
     path, archive = folder / REPORT, packed(folder)
     if archive.problem:
-        raise Refused(
-            f"{first.folder}: {archive.problem}. Attach the logs again, which packs it, or run the study again."
-        )
+        raise Refused(f"{first.folder}: {archive.problem}. Attach the logs again to pack it, or run the study again.")
     if not path.is_file() or archive.files.get(REPORT) != sha256_of(path):
-        raise Refused(
-            f"{first.folder}/{REPORT} is not the one that {ARCHIVE} holds: attach the logs again, which packs it anew."
-        )
+        raise Refused(f"{first.folder}/{REPORT} differs from the one in {ARCHIVE}: attach the logs again to pack it.")
     text = path.read_text(encoding="utf-8", errors="replace").rstrip("\n") + "\n"
     if others:
         lines = [f"- {clean_line(other.finding)}: `{clean_line(other.command).replace('`', ' ')}`" for other in others]
@@ -162,22 +158,22 @@ def study_report(studies: list[Study], workspace: Path) -> str:
 
 
 def report(runs: list[Run], title: str) -> str:
-    """The report as Markdown."""
+    """The report of runs without a compile study, as Markdown."""
     lines = [f"# {title}", "", _SECTIONS[0], ""]
     for run in runs:
         verdict = run.verdict()
-        lines += [f"**Item {run.intent.step.number}**, run `{run.id}`: {_how(verdict)}", ""]
+        lines += [f"**Item {run.intent.step.number}**, run `{run.id}`: {_outcome_line(verdict)}", ""]
         for deviation in run.intent.deviations:
             lines.append(f"- deviates from the item: {deviation}")
         for command in run.intent.commands:
             lines += ["", _fenced(command.display, "bash")]
         if verdict:
-            lines += [f"- {gate.name}: {gate.outcome}, {gate.measured} (asked: {gate.bound}) {gate.reason}".rstrip()
+            lines += [f"- {gate.name}: {gate.outcome}, {gate.measured} (required: {gate.bound}) {gate.reason}".rstrip()
                       for gate in verdict.gates if gate.outcome is not Outcome.PASS]  # fmt: skip
         for log in run.logs():
             if log.stream == "stderr" and (tail := _tail(log.path.read_bytes()[-_TAIL_BYTES:])):
-                who = "" if log.rank is None else f", rank {log.rank}"
-                lines += ["", f"End of the standard error of `{log.label}`{who}:", "", _fenced(tail, "text")]
+                rank = "" if log.rank is None else f", rank {log.rank}"
+                lines += ["", f"End of the standard error of `{log.label}`{rank}:", "", _fenced(tail, "text")]
         lines.append("")
     lines += [_SECTIONS[1], ""]
     first = runs[0].intent
@@ -191,7 +187,7 @@ def report(runs: list[Run], title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _how(verdict: Verdict | None) -> str:
+def _outcome_line(verdict: Verdict | None) -> str:
     return f"{verdict.outcome}. {verdict.summary}" if verdict else "ended, not judged"
 
 
@@ -201,7 +197,7 @@ def _tail(data: bytes) -> str:
 
 
 def _fenced(text: str, language: str) -> str:
-    """A code block whose fence is longer than any in the text."""
+    """A code block; its fence is longer than any in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"

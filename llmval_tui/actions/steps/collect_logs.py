@@ -1,4 +1,4 @@
-"""Attach the logs of a section's newest runs to its reproduction bundles, with a manifest of hashes, and pack again."""
+"""Attach the logs of a section's newest runs to its bundles, with a manifest of hashes, and pack the bundles again."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ REPACK_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A folder that logs go to: run and label of each part (label None: all of the run), and whether to pack it."""
+    """A folder that gets logs: run and label of each part (label None: all logs), and whether to pack it."""
 
     folder: str
     parts: list[tuple[str, str | None]] = field(default_factory=list)
@@ -32,12 +32,12 @@ class _Target:
 
 
 class CollectLogs:
-    """Standard output and error of every command and rank, copied and hashed; nothing is moved."""
+    """Copies and hashes standard output and error of every command and rank."""
 
     name = "collect_logs"
     title = "collect logs"
     about = (
-        "Copies the logs of the section's newest runs into its bundle folder, with their SHA-256, and packs it again."
+        "Copies the logs of the section's newest runs into the bundle folder, with their SHA-256, and packs it again."
     )
     directives = frozenset({"bundle"})
 
@@ -54,10 +54,7 @@ class CollectLogs:
             details=(
                 *(f"from run {run.id} (item {run.intent.step.number}): {len(run.logs())} logs" for run in runs),
                 *(f"writes {manifest.path} with the SHA-256 of each" for manifest in manifests),
-                *(
-                    f"overwrites what looks like a secret in {folder}, then replaces {folder}/{ARCHIVE}"
-                    for folder in studies
-                ),
+                *(f"overwrites likely secrets in {folder}, then replaces {folder}/{ARCHIVE}" for folder in studies),
             ),
             commands=(perform_command(context),),
             artifacts=(*(Artifact(f"{folder}/{ARCHIVE}") for folder in studies), *manifests),
@@ -83,7 +80,7 @@ class CollectLogs:
                 for log in store.get(run_id).logs()
                 if label is None or log.label == label
             ]
-            # Packed twice: the first time overwrites secrets in the copies, so that the hashes below stay true.
+            # Packing overwrites secrets in the copies. So pack before hashing too: then the hashes stay true.
             if target["study"]:
                 _repack(folder, run.intent.params["python"])
             _write_manifest(folder, copies)
@@ -136,22 +133,24 @@ def _repack(folder: Path, python: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=REPACK_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Refused(f"{folder.name} could not be packed again ({error}): the logs lie in its logs/.") from error
+        raise Refused(f"{folder.name} could not be packed again ({error}): the logs are in its logs/.") from error
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        raise Refused(f"{folder.name} could not be packed again: {clean_line(said[-1]) if said else 'no reason given'}")
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise Refused(
+            f"{folder.name} could not be packed again: {clean_line(lines[-1]) if lines else 'no reason given'}"
+        )
 
 
 def _logs_gate(folder: Path, files: list[dict[str, Any]]) -> Gate:
     wrong = [entry["path"] for entry in files if not _intact(folder / "logs" / entry["path"], entry["sha256"])]
     total = sum(entry["bytes"] for entry in files)
     ok = total > 0 and not wrong
-    reason = f"changed or gone: {', '.join(wrong[:4])}" if wrong else "" if ok else "there was no output to collect"
+    reason = f"changed or missing: {', '.join(wrong[:4])}" if wrong else "" if ok else "the commands had no output"
     return Gate(
         f"logs: {folder.name}",
         Outcome.PASS if ok else Outcome.FAIL,
         f"{len(files)} logs, {total} bytes",
-        "at least one log with output, each as its hash says",
+        "at least one log with output, all with the recorded hash",
         reason,
     )
 
@@ -163,12 +162,12 @@ def _archive_gate(folder: Path, files: list[dict[str, Any]]) -> Gate:
     result = read_json(folder / RESULT)
     injected = isinstance(result, dict) and result.get("injected") is not None
     if injected and not problem:
-        problem = "its hang was made on purpose, which is no evidence"
+        problem = "its hang was injected, so it is no evidence"
     return Gate(
         f"bundle: {folder.name}",
         Outcome.PASS if not problem else Outcome.INVALID if injected else Outcome.FAIL,
         f"{len(found.files)} files, SHA-256 {found.sha256[:12]}" if found.sha256 else "none",
-        "an archive with every log, as its hash says",
+        "an archive with every log, with the recorded hash",
         problem,
     )
 
@@ -178,10 +177,10 @@ def _intact(path: Path, sha256: str) -> bool:
 
 
 def _targets(context: Context, runs: list[Run]) -> list[_Target]:
-    """Where the logs go: those of a study into its own bundle, all others into the newest one.
+    """The folders for the logs: a study's own bundle, and the newest bundle for all other logs.
 
     Raises:
-        Refused: no ended run in the section, or none of them has an output folder.
+        Refused: no run of the section has ended, or none has an output folder.
     """
     if not runs:
         raise Refused("no run of this section has ended yet, so there are no logs to collect: run its command first.")
@@ -193,12 +192,12 @@ def _targets(context: Context, runs: list[Run]) -> list[_Target]:
     targets = {folder: _Target(folder, study=True) for _, found in bundles for folder in found.values()}
     if not targets:
         if any(run.intent.params.get("runner") == COMPILE_REPRO for run in runs):
-            raise Refused("none of the section's studies left a bundle: run the item that makes one again.")
+            raise Refused("none of the section's studies left a bundle: run the item of the study again.")
         folders = [name for run in runs for name in run.intent.params.get("output_folders", [])]
         if not folders:
             raise Refused(
                 "none of the section's runs wrote a bundle folder (--output-dir): name one by "
-                "<!-- llmval: bundle=artifacts/NAME --> behind the item's text."
+                "<!-- llmval: bundle=artifacts/NAME --> after the item's text."
             )
         main = str(inside(context.workspace, folders[0]).relative_to(context.workspace.resolve()))
         return [_Target(main, [(run.id, None) for run in runs])]

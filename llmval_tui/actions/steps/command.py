@@ -1,4 +1,4 @@
-"""Run a command of the checklist; its exit code, its artifacts and the figures in them are the judgement."""
+"""Run a command of the checklist, and judge its exit code, its artifacts and their figures."""
 
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,7 @@ from llmval_tui.runs.store import Run
 
 
 class CommandAction:
-    """A step that is a command: its exit code, its artifacts and the figures in them are the judgement."""
+    """A step with one command."""
 
     name = "command"
     title = "run a command"
@@ -28,14 +28,14 @@ class CommandAction:
         return proposal_of(self.name, context, [built], summary_of(built))
 
     def perform(self, run: Run) -> int:
-        raise Refused(f"{self.name} is done by its command; there is nothing else to perform.")
+        raise Refused(f"the command does the work of {self.name}; there is nothing else to perform.")
 
     def judge(self, run: Run) -> Judgement:
         return judge_results(run)
 
 
 def judge_results(run: Run, artifacts: list[Artifact] | None = None) -> Judgement:
-    """The gates that the formats of a run's artifacts bring with them; a format without figures of its own has none."""
+    """The gates, metrics and summary of a run's artifacts; only formats in `JUDGES` have them."""
     gates: list[Gate] = []
     metrics: dict[str, float | None] = {}
     summaries = []
@@ -53,7 +53,7 @@ def judge_results(run: Run, artifacts: list[Artifact] | None = None) -> Judgemen
             metrics |= values
             summaries.append(text)
     if not summaries:
-        names = ", ".join(artifact.path for artifact in artifacts) or "none were asked for"
+        names = ", ".join(artifact.path for artifact in artifacts) or "none"
         summaries.append(f"judged by exit code and artifacts ({names})")
     return gates, metrics, "; ".join(summaries), None
 
@@ -62,7 +62,7 @@ def required_command(context: Context) -> str:
     """The one code span of the step that is a command.
 
     Raises:
-        Refused: none, or several.
+        Refused: there is none, or several.
     """
     found = command_spans(context.step)
     if not found and context.step.directives.get("action"):
@@ -70,12 +70,12 @@ def required_command(context: Context) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise Refused("the item holds no command: write it as a code span, such as `torchrun … script.py …`.")
-    raise Refused(f"the item holds {len(found)} commands: give each an item of its own.")
+        raise Refused("the item contains no command: write it as a code span, such as `torchrun … script.py …`.")
+    raise Refused(f"the item contains {len(found)} commands: give each its own item.")
 
 
 def proposal_of(action: str, context: Context, built: list[Built], summary: str, **params: Any) -> Proposal:
-    """The proposal that runs these commands one after the other."""
+    """The proposal to run these commands one after the other."""
     artifacts: dict[str, Artifact] = {}
     for one in built:
         artifacts |= {artifact.path: artifact for artifact in one.outputs.artifacts}
@@ -102,25 +102,25 @@ def proposal_of(action: str, context: Context, built: list[Built], summary: str,
 
 
 def _writes(workspace: Path, paths: list[str], folders: list[str]) -> list[str]:
-    """A line for each file or folder that is written; the files of one output folder share a line."""
+    """A line for each output; the files of one output folder share a line."""
     lines = []
     for folder in folders:
         inside = ", ".join(
             str(PurePosixPath(path).relative_to(folder)) for path in paths if path.startswith(f"{folder}/")
         )
-        there = " (it is there already)" if (workspace / folder).exists() else ""
+        there = " (it exists already)" if (workspace / folder).exists() else ""
         lines.append(f"writes into {folder}{there}" + (f": {inside}" if inside else ""))
     for path in paths:
         if path not in folders and not any(path.startswith(f"{folder}/") for folder in folders):
             exists = (workspace / path).exists()
-            lines.append(f"replaces {path}, which is there" if exists else f"writes {path}")
+            lines.append(f"replaces {path}" if exists else f"writes {path}")
     return lines
 
 
 def gpu_indices(built: list[Built], context: Context) -> list[int] | None:
-    """The GPUs that the commands use, so that a stranger on another one does not spoil the run; None: not known.
+    """The GPUs that the commands use: a foreign process on another GPU does not invalidate the run. None: unknown.
 
-    Ranks take the visible GPUs in order, as torch numbers them by their local rank.
+    Local rank i uses the visible GPU i.
     """
     if all(value_of(one.argv.arguments, "--device") == "cpu" for one in built):
         return []
@@ -147,7 +147,7 @@ def gpu_indices(built: list[Built], context: Context) -> list[int] | None:
 
 
 def summary_of(built: Built) -> str:
-    """One sentence that says what will run, on what, for how long."""
+    """One sentence with the script, its devices and its duration."""
     name = Path(built.argv.script or built.argv.program).name
     count = built.command.nproc
     duration = value_of(built.argv.arguments, "--duration")

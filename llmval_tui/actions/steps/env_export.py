@@ -1,4 +1,4 @@
-"""Export the environment that a document prescribes: shown first, kept as an artifact, given to the section's runs."""
+"""Export the environment of a document: show it, store it as an artifact, and give it to the section's runs."""
 
 from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.environment import ENV_EXPORT, MULTICAST_OFF, applied, changes
@@ -16,11 +16,11 @@ from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
 _FOLDER = "artifacts/env"
-_SAYS = {"NCCL_P2P_DISABLE": "1", "NCCL_P2P_LEVEL": "PCI"}  # left over from a PCIe fallback: they hide NVLink
+_HIDES_NVLINK = {"NCCL_P2P_DISABLE": "1", "NCCL_P2P_LEVEL": "PCI"}  # often left over from a PCIe fallback
 
 
 class EnvExport:
-    """Variables from a document's block, applied to the runs of the same section and to nothing else."""
+    """Reads variables from a document and gives them to the runs of the same section only."""
 
     name = ENV_EXPORT
     title = "export an environment"
@@ -31,16 +31,17 @@ class EnvExport:
         name = required_document(context, "with the environment block")
         document = resolve_document(name, context.workspace)
         if document.source == "absent":
-            raise Refused(f"there is no {name} in {context.workspace}: write it, or correct the path.")
+            raise Refused(f"there is no {name} in {context.workspace}: create it, or correct the path.")
         wanted = environment_block(document.text, name, context.step.directives.get("env"))
         found = changes(wanted, context.environment)
         leftovers = leftover_lines(wanted, context)
         chosen = context.options.gpus
         details = [
-            f"reads {name}" + (" (llmval's own: the workspace has none)" if document.source == "bundled" else "")
+            f"reads {name}"
+            + (" (llmval's own, because the workspace has none)" if document.source == "bundled" else "")
         ]
         details += [change.line for change in found] + leftovers
-        details += ["asks the driver how the GPUs are linked", f"writes {_FOLDER}/<run>.json and .sh"]
+        details += ["reads the links between the GPUs from the driver", f"writes {_FOLDER}/<run>.json and .sh"]
         return Proposal(
             action=self.name,
             summary=f"Gives {len(applied(found))} variables of {name} to this section's runs and checks the topology.",
@@ -112,12 +113,14 @@ class EnvExport:
 
 
 def leftover_lines(wanted: dict[str, str], context: Context) -> list[str]:
-    """Variables of the present environment that hide NVLink, or keep multicast off without the block."""
+    """Notes on variables of the present environment that hide NVLink, or keep multicast off."""
     lines = []
-    for name, value in _SAYS.items():
+    for name, value in _HIDES_NVLINK.items():
         if context.environment.get(name) == value:
-            does = "the block sets it otherwise for this section" if name in wanted else "unset it: the block does not"
-            lines.append(f"{name}={value} is left over in the environment and hides NVLink; {does}")
+            remedy = (
+                "the block changes it for this section" if name in wanted else "unset it: the block does not set it"
+            )
+            lines.append(f"{name}={value} is left over in the environment and hides NVLink; {remedy}")
     for name, value in MULTICAST_OFF.items():
         if context.environment.get(name) == value and name not in wanted:
             lines.append(f"{name}={value} is kept: NVLink multicast stays off")

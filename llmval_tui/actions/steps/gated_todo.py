@@ -1,4 +1,4 @@
-"""A step that may be ticked once the runs of its section have passed, and covered what it names."""
+"""Tick a step after the runs of its section have passed and covered the context lengths that it names."""
 
 import re
 from typing import Any
@@ -23,17 +23,17 @@ from llmval_tui.runs.evidence import locate
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore
 
-_SIZE = re.compile(r"\b(\d+)\s*([KkM])\b")  # 5 m are metres or minutes
+_SIZE = re.compile(r"\b(\d+)\s*([KkM])\b")  # no lower-case m: 5 m are metres or minutes
 _RECORD = "rests_on.json"
 _UNIT = {"K": 1024, "M": 1024 * 1024}
 
 
 class GatedTodo:
-    """Looks at verdicts that are there; it runs nothing on the GPUs."""
+    """Reads existing verdicts; runs nothing on the GPUs."""
 
     name = "gated_todo"
-    title = "record once the runs passed"
-    about = "Records the item once the section's runs have passed and covered what it names."
+    title = "record after the runs passed"
+    about = "Records the item after the section's runs have passed and covered the lengths that it names."
 
     def propose(self, context: Context) -> Proposal:
         runs = _required(context)
@@ -92,8 +92,8 @@ class GatedTodo:
 
 
 def _evidence_gate(run: Run) -> Gate:
-    """Whether the files that the runs were judged by were still those when they were hashed again for this item."""
-    name, bound = "evidence of the runs", "every file as it was judged"
+    """Whether the evidence of the runs was unchanged when it was hashed again for this item."""
+    name, bound = "evidence of the runs", "every file unchanged since it was judged"
     record = read_json(run.folder / _RECORD)
     rests_on = record.get("rests_on") if isinstance(record, dict) else None
     if not isinstance(rests_on, list):
@@ -101,18 +101,18 @@ def _evidence_gate(run: Run) -> Gate:
     files = [
         (one["run_id"], item["path"], item.get("state", "not hashed")) for one in rests_on for item in one["evidence"]
     ]
-    gone = [f"{path} of run {run_id}: {state}" for run_id, path, state in files if state not in ("intact", "kept")]
-    if gone:
-        reason = f"{'; '.join(gone[:3])}; run {'its item' if len(gone) == 1 else 'their items'} again"
-        return Gate(name, Outcome.INVALID, f"{len(gone)} of {len(files)} files are not", bound, reason)
+    changed = [f"{path} of run {run_id}: {state}" for run_id, path, state in files if state not in ("intact", "kept")]
+    if changed:
+        reason = f"{'; '.join(changed[:3])}; run {'its item' if len(changed) == 1 else 'their items'} again"
+        return Gate(name, Outcome.INVALID, f"{len(changed)} of {len(files)} files changed", bound, reason)
     return Gate(name, Outcome.PASS, f"{len(files)} files", bound)
 
 
 def _required(context: Context) -> list[Run]:
-    """The newest run of every command step of the section, all of them passing.
+    """The newest run of every command step in the section; all of them passed.
 
     Raises:
-        Refused: there is no such step, or one has no passing run; the sentence says which.
+        Refused: there is no such step, or one has no passing run; the message names it.
     """
     steps = [
         step
@@ -120,7 +120,7 @@ def _required(context: Context) -> list[Run]:
         if step.section == context.step.section and _action(step) in COMMAND_ACTIONS
     ]
     if not steps:
-        raise Refused("the section has no item with a run that this one could wait for: tick it with a note.")
+        raise Refused("the section has no item with a run to wait for: tick this one with a note.")
     newest = {
         (run.intent.step.text, run.intent.step.occurrence): run
         for run in newest_of_each_step(
@@ -131,11 +131,11 @@ def _required(context: Context) -> list[Run]:
     for step in steps:
         run = newest.get((step.text, step.occurrence))
         if run is None:
-            raise Refused(f"item {step.number} has not run yet; this one is recorded once it has passed.")
+            raise Refused(f"item {step.number} has not run yet; this item is recorded after it passes.")
         verdict = run.verdict()
         if not passed(verdict):
-            word = verdict.outcome if verdict else "not judged yet"
-            raise Refused(f"the newest run of item {step.number} is {word}; this one is recorded once it has passed.")
+            state = verdict.outcome if verdict else "not judged yet"
+            raise Refused(f"the newest run of item {step.number} is {state}; this item is recorded after it passes.")
         if run.intent.preset is not None and not context.demo:
             raise Refused(f"the newest run of item {step.number} was a {run.intent.preset} run: run the item in full.")
         found.append(run)
@@ -155,13 +155,13 @@ def sizes(step: Step) -> list[int]:
 
 
 def covered(run: Run, *, demo: bool) -> set[int]:
-    """The sequence lengths that passed in the results that a run was judged by; of a run without one, those asked for.
+    """The sequence lengths that passed in the judged results of a run, or else the lengths in its command.
 
-    Lengths count as they ran, divided by --length-divisor, except in a demo workspace: its trials stand for the real.
+    They are divided by --length-divisor, except in a demo workspace, where trials count as full runs.
     """
     results = {artifact.path for artifact in run.intent.artifacts if artifact.schema == LONG_CONTEXT_SCHEMA}
     if not results or demo:
-        return {length for command in run.intent.commands for length in _asked(tuple(command.argv), demo)}
+        return {length for command in run.intent.commands for length in _lengths_in(tuple(command.argv), demo)}
     verdict, workspace, found = run.verdict(), run.workspace, set[int]()
     for item in verdict.evidence if verdict else ():
         path = locate(workspace / item.path, item.sha256, run.folder).path if item.path in results else None
@@ -170,7 +170,7 @@ def covered(run: Run, *, demo: bool) -> set[int]:
     return found
 
 
-def _asked(words: tuple[str, ...], demo: bool) -> list[int]:
+def _lengths_in(words: tuple[str, ...], demo: bool) -> list[int]:
     divisor = value_of(words, "--length-divisor") or "1"
     divided = int(divisor) if divisor.isdecimal() and int(divisor) and not demo else 1
     return [int(word) // divided for word in values_of(words, "--sequence-lengths") if word.isdecimal()]

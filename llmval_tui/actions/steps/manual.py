@@ -1,4 +1,4 @@
-"""A step that only a person can do: it is ticked by the operator with a note, and says so."""
+"""A step that only a person can do; the operator ticks it with a note."""
 
 from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.foundation.errors import Refused
@@ -6,11 +6,11 @@ from llmval_tui.runs.store import Run
 
 
 class ManualAction:
-    """Nothing here runs; the operator's note is the record."""
+    """Runs nothing; the operator's note is the record."""
 
     name = "manual"
     title = "do by hand"
-    about = "Nothing that llmval can do by itself: done by hand, and ticked with a note."
+    about = "llmval cannot do this item: do it by hand, and tick it with a note."
 
     def propose(self, context: Context) -> Proposal:
         number = context.step.number

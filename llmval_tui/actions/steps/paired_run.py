@@ -1,4 +1,4 @@
-"""Run a command twice, with and without some flags, and set the two side by side."""
+"""Run a command twice, with and without some flags, and compare the results."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from llmval_tui.runs.store import Run
 
 
 class PairedRun(CommandAction):
-    """`with` and `without` a flag; the command is the item's own, else the one command of its section."""
+    """Runs the command of the item, or else the only command of its section, `with` and `without` the flags."""
 
     name = "paired_run"
     title = "run with and without a flag"
@@ -35,7 +35,7 @@ class PairedRun(CommandAction):
             build(context, without.shell_text(), label="without", variant="without"),
         ]
         name = Path(built[0].argv.script or built[0].argv.program).name
-        summary = f"Runs {name} of item {number} twice, with and without {' '.join(flags)}, and sets them side by side."
+        summary = f"Runs {name} of item {number} twice, with and without {' '.join(flags)}, and compares them."
         return proposal_of(self.name, context, built, summary, flags=list(flags), base=number)
 
     def judge(self, run: Run) -> Judgement:
@@ -57,28 +57,28 @@ class PairedRun(CommandAction):
 
 
 def _side_by_side(run: Run) -> list[Judged]:
-    """The two halves of a pair against one another, where both left a result of a kind that can be compared."""
+    """The comparison of both runs, if both left a comparable result."""
     outputs = run.intent.params["outputs"]
-    halves = []
+    results = []
     for variant in ("with", "without"):
         own = [item for item in run.intent.artifacts if item.path in outputs[variant] and item.schema == COMPILE_SCHEMA]
         result = read_study(run, own[0]) if own and not written_by_another_run(run, own[0]) else None
         if result is None:
             return []
-        halves.append(result)
-    return [side_by_side(" ".join(run.intent.params["flags"]), *halves)]
+        results.append(result)
+    return [side_by_side(" ".join(run.intent.params["flags"]), *results)]
 
 
 def _flags(context: Context) -> tuple[str, ...]:
     found = flag_spans(context.step)
     if len(found) != 1:
-        raise Refused(f"the item names {len(found)} sets of flags: leave the one to run with and without.")
+        raise Refused(f"the item names {len(found)} sets of flags: keep only the one to run with and without.")
     parsed = parse_command(f"program {found[0]}", now=context.now, environment=context.environment)
     return tuple(parsed.argv[1:])
 
 
 def _base(context: Context) -> tuple[str, str]:
-    """The command to run twice: number of its step, and its text."""
+    """The command to run twice: the number of its step, and its text."""
     own = command_spans(context.step)
     if len(own) == 1:
         return context.step.number, own[0]
@@ -90,7 +90,7 @@ def _base(context: Context) -> tuple[str, str]:
     if len(found) == 1:
         return found[0]
     raise Refused(
-        f"the section has {len(found)} items with a command, and the item itself holds none: write the command to run "
+        f"the section has {len(found)} items with a command, and this item has none: write the command to run "
         "with and without the flags into this item as a code span."
     )
 
@@ -105,7 +105,7 @@ def _is_command(step: Step) -> bool:
 
 
 def _without(parsed: ParsedCommand, flags: tuple[str, ...]) -> ParsedCommand:
-    """The command without the flags, where it has them already."""
+    """The command without the flags, in case it has them."""
     names = [word.partition("=")[0] for word in flags if word.startswith("-")]
     takes_value = {
         word for word, following in zip(flags, [*flags[1:], "-"], strict=True) if not following.startswith("-")
@@ -119,5 +119,5 @@ def _without(parsed: ParsedCommand, flags: tuple[str, ...]) -> ParsedCommand:
             kept.append(word)
         elif name in takes_value and "=" not in word.value and words:
             words.pop(0)
-    parse_argv([word.value for word in kept])  # the flags may not have been the command itself
+    parse_argv([word.value for word in kept])  # refuses if nothing to run is left
     return replace(parsed, words=tuple(kept))

@@ -1,4 +1,4 @@
-"""Summarise a folder of results: find the newest dated folder, expand the pattern, freeze the list of files."""
+"""Summarise results: find the newest dated folder, expand the pattern, and freeze the list of files."""
 
 import re
 from dataclasses import replace
@@ -19,7 +19,7 @@ from llmval_tui.runs.store import Run
 
 
 class Summary(CommandAction):
-    """A command over files that exist already; `<date>` is the newest date that has any."""
+    """Runs a command on existing files; `<date>` is the newest date with files."""
 
     name = "summary"
     title = "summarise results"
@@ -27,7 +27,7 @@ class Summary(CommandAction):
 
     def propose(self, context: Context) -> Proposal:
         parsed = parse_command(required_command(context), now=context.now, environment=context.environment)
-        # What cannot run is told before any file is looked for: the missing runner is the nearer reason.
+        # A missing runner is a better reason than missing files, so check it first.
         script = parse_argv([word.value for word in parsed.words]).script
         if script is not None:
             resolve_script(script, context.workspace)
@@ -42,7 +42,7 @@ class Summary(CommandAction):
             if word.has_glob:
                 found = matching(word.value, context.workspace)
                 if not found:
-                    raise Refused(f"no file fits {word.value}: run the item that writes them first.")
+                    raise Refused(f"no file matches {word.value}: run the item that writes the files first.")
                 files += found
                 words += [Word(name) for name in found]
             else:
@@ -61,7 +61,7 @@ class Summary(CommandAction):
 
 
 def _of_trials(parsed: ParsedCommand, preset: str) -> ParsedCommand:
-    """The command over the folders of trial runs: they write beside the real ones, under the preset's name."""
+    """The command on the folders of trial runs, whose names end with the preset."""
     words = [
         replace(word, value=re.sub(rf"({re.escape(PLACEHOLDER)})(?=/)", rf"\1.{preset}", word.value))
         if word.has_glob
@@ -72,7 +72,7 @@ def _of_trials(parsed: ParsedCommand, preset: str) -> ParsedCommand:
 
 
 def _writers(context: Context, files: list[str]) -> list[Run]:
-    """The section's runs that left one of the files as it lies there: what they deviated in, a summary of it does."""
+    """The section's runs that left one of the files, unchanged; the summary inherits their deviations."""
     wanted = {(name, sha256_of(context.workspace / name)) for name in files}
     found = []
     for run in section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS):
@@ -83,12 +83,12 @@ def _writers(context: Context, files: list[str]) -> list[Run]:
 
 
 def _date(parsed: ParsedCommand, workspace: Path) -> str:
-    """The newest date for which the command's input files are there."""
+    """The newest date with input files of the command."""
     inputs = [word.value for word in parsed.words if word.has_date and word.has_glob]
     if not inputs:
         inputs = [word.value for word in parsed.words if word.has_date][:1]
     if not inputs:
-        raise Refused(f"{PLACEHOLDER} stands only where output goes: write $(date +%Y%m%d) there.")
+        raise Refused(f"{PLACEHOLDER} is used only for output: write $(date +%Y%m%d) there.")
     pattern = inputs[0]
     folder, _, _ = pattern.partition(PLACEHOLDER)
     dates: set[str] = set()
@@ -101,7 +101,7 @@ def _date(parsed: ParsedCommand, workspace: Path) -> str:
         if match and matching(pattern.replace(PLACEHOLDER, match[1]), workspace):
             dates.add(match[1])
     if not dates:
-        raise Refused(f"no file fits {pattern} for any date: run the item that writes them first.")
+        raise Refused(f"no file matches {pattern} for any date: run the item that writes the files first.")
     return max(dates)
 
 
@@ -110,10 +110,10 @@ def _as_regex(glob: str) -> str:
 
 
 def matching(pattern: str, workspace: Path) -> list[str]:
-    """The workspace's files that fit a pattern, sorted; links that lead outside are left out.
+    """The files in the workspace that match a pattern, sorted, without links to the outside.
 
     Raises:
-        Refused: the pattern itself leads outside the workspace.
+        Refused: the pattern leads outside the workspace.
     """
     root = workspace.resolve()
     fixed = pattern.split("*", 1)[0].split("?", 1)[0].split("[", 1)[0]

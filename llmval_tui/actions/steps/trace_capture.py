@@ -1,4 +1,4 @@
-"""Capture a trace: llmval's own script with everything decided beforehand, or any other script that profiles."""
+"""Capture a trace: with llmval's own script, whose defaults are decided beforehand, or with any other script."""
 
 import re
 import shutil
@@ -22,11 +22,11 @@ _NSIGHT = re.compile(r"\b(?:nsight|nsys)\b", re.IGNORECASE)
 
 
 class TraceCapture(CommandAction):
-    """A command whose result is a trace rather than figures."""
+    """A step with a command that writes a trace."""
 
     name = "trace_capture"
     title = "capture a trace"
-    about = "Runs the item's profiling script on the GPUs and keeps the trace it writes."
+    about = "Runs the item's profiling script on the GPUs and stores its trace."
 
     def propose(self, context: Context) -> Proposal:
         text = required_command(context)
@@ -38,30 +38,30 @@ class TraceCapture(CommandAction):
         if script is None or script.runner != TRACE:
             built = build(context, text)
             name = built.argv.script or built.argv.program
-            return proposal_of(self.name, context, [built], f"Runs {name} and keeps the trace it writes.")
-        own = from_environment(parsed.environment)
+            return proposal_of(self.name, context, [built], f"Runs {name} and stores its trace.")
+        in_command = from_environment(parsed.environment)
         around = {**context.environment, **section_environment(context.store, context.checklist, context.step)}
         decided = _decided(context)
-        set_so = {**from_environment(around), **own}
-        if set_so.get(_PROFILER) == "auto":
-            del set_so[_PROFILER]  # decided here, as the script would
-        wanted = {**decided, **set_so}
+        by_variable = {**from_environment(around), **in_command}
+        if by_variable.get(_PROFILER) == "auto":
+            del by_variable[_PROFILER]  # decided here, like the script would
+        wanted = {**decided, **by_variable}
         extra = [word for flag, value in wanted.items() if value_of(argv.arguments, flag) is None
                  for word in (flag, value)]  # fmt: skip
         built = build(context, text, extra=tuple(extra))
         by_nsys = value_of(built.argv.arguments, "--profiler") == "nsys"
-        asked = [flag for flag in set_so if flag in extra and flag not in own]
+        changed = [flag for flag in by_variable if flag in extra and flag not in in_command]
         if not by_nsys and _NSIGHT.search(prose(context.step)):
-            why = "as TRACE_PROFILER says" if _PROFILER in asked else _why(context)
+            why = "as TRACE_PROFILER says" if _PROFILER in changed else _why(context)
             built.deviations.append(f"a trace by PyTorch's profiler instead of Nsight Systems ({why})")
-            asked = [flag for flag in asked if flag != _PROFILER]
-        built.deviations.extend(_deviations(asked, wanted, decided, built.argv.arguments))
+            changed = [flag for flag in changed if flag != _PROFILER]
+        built.deviations.extend(_deviations(changed, wanted, decided, built.argv.arguments))
         tool = "Nsight Systems" if by_nsys else "PyTorch's profiler"
         return proposal_of(self.name, context, [built], f"Traces the engine under load with {tool}.")
 
 
 def _decided(context: Context) -> dict[str, str]:
-    """The script's own defaults, decided now: what is proposed is what runs, and where it writes is known."""
+    """The script's defaults, decided now: the proposal then shows the exact command and its output folder."""
     gpus = available_gpus(context)
     found = {
         _FOLDER: f"artifacts/traces/{context.now.astimezone(UTC):%Y%m%dT%H%M%SZ}",
@@ -74,14 +74,14 @@ def _decided(context: Context) -> dict[str, str]:
 
 
 def _deviations(
-    asked: list[str], wanted: dict[str, str], decided: dict[str, str], arguments: tuple[str, ...]
+    changed: list[str], wanted: dict[str, str], decided: dict[str, str], arguments: tuple[str, ...]
 ) -> list[str]:
-    """What variables of the environment, and not the item, make of the script's defaults."""
+    """The defaults of the script that environment variables change, not the item."""
     found = []
-    for flag in asked:
+    for flag in changed:
         value = wanted[flag]
         default = decided.get(flag) or default_of(flag, arguments)
-        replaced = value_of(arguments, flag) != value  # by a preset, which says so itself
+        replaced = value_of(arguments, flag) != value  # by a preset, which has its own deviation
         if flag != _FOLDER and not replaced and (default is None or not same_flag_value(value, default)):
             instead = f" instead of {default}" if default is not None else ""
             found.append(f"{flag.removeprefix('--')} {value}{instead} ({variable(flag)} is set)")
@@ -94,5 +94,5 @@ def _nsys(context: Context) -> bool:
 
 def _why(context: Context) -> str:
     if not available_gpus(context):
-        return "the run is on a CPU"
+        return "the run uses the CPU"
     return "as the command asks" if _nsys(context) else "nsys is not on the PATH"

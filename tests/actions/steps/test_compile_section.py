@@ -186,7 +186,7 @@ def test_the_report_is_that_of_the_bundle(workspace):
 
 def test_a_hang_made_on_purpose_is_neither_reported_nor_a_bundle_to_tick_on(workspace):
     studied(workspace, hang(injected="dynamo_sleep"), exit_code=3)
-    assert "made on purpose" in (workspace.propose(LIST, "2.4").refusal or "")
+    assert "injected hang" in (workspace.propose(LIST, "2.4").refusal or "")
     run = workspace.run(workspace.context(LIST, "2.3"), workspace.propose(LIST, "2.3"))
     assert perform.main([str(run.folder)]) == 0
     assert judged(run)[1] is Outcome.INVALID
