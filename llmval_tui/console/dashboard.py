@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmval_tui.tui.settings import LaunchSettings
 
 T = TypeVar("T")
+SNAPSHOT_S = 0.2  # after this time the screens are imported while the disk is read
 LINE_TERMINALS = ("dumb", "unknown")  # terminfo names of terminals that only print lines; no TERM at all is allowed
 
 
@@ -79,7 +80,7 @@ def _run(settings: "LaunchSettings", initial: "InitialSnapshot | None" = None) -
 
 
 def _initial_snapshot(settings: "LaunchSettings") -> "InitialSnapshot":
-    """Read the checklist, and start reading the rest of the workspace in a thread during the imports.
+    """Read the checklist, then the rest of the workspace; a disk that hangs does not delay the imports for long.
 
     Raises:
         Refused: the file cannot be read or is not a checklist.
@@ -92,6 +93,7 @@ def _initial_snapshot(settings: "LaunchSettings") -> "InitialSnapshot":
     workspace.read()
     initial = InitialSnapshot(workspace)
     initial.start()
+    initial.join(SNAPSHOT_S)  # at the same time as the imports, both would take longer
     return initial
 
 
