@@ -1,4 +1,4 @@
-"""Workspaces, steps and finished run folders, made small."""
+"""Workspaces, steps and finished runs for the tests of actions."""
 
 import json
 from collections.abc import Callable
@@ -13,29 +13,17 @@ from llmval_tui.actions import perform
 from llmval_tui.actions.api import Context, Options, Proposal
 from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import parse
-from llmval_tui.foundation.files import sha256_of, write_json
 from llmval_tui.foundation.paths import bundled
-from llmval_tui.runs.records import (
-    Artifact,
-    Command,
-    CommandStatus,
-    Evidence,
-    Gate,
-    Intent,
-    Outcome,
-    State,
-    Status,
-    StepRef,
-    Verdict,
-)
+from llmval_tui.runs.records import Artifact, Command, Outcome, StepRef
 from llmval_tui.runs.store import Run, RunStore, recorded_path, resolve_artifact
 from tests.helpers.drift_lists import LIST as DRIFT_LIST
+from tests.helpers.workspace import load_test_json, request_json, run_id_of, write_run, write_verdict
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 class Workspace:
-    """A folder with a checklist, and runs made by hand."""
+    """A workspace folder that can create contexts, proposals and runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +39,7 @@ class Workspace:
     def context(
         self, text: str, number: str = "1.1", gpus: int | None = 8, name: str = "list.md", **changes: Any
     ) -> Context:
-        """The context of a step in a checklist; a text without a heading becomes the one item of a section."""
+        """The context of a step in a checklist; a text without a heading becomes the only item of a section."""
         if not text.lstrip().startswith("#"):
             text = f"# List\n\n## 1. Part\n- [ ] {text}\n"
         checklist = parse(text.encode(), self.folder / name)
@@ -74,13 +62,10 @@ class Workspace:
         status: dict[str, Any] | None = None,
         **intent: Any,
     ) -> Run:
-        """A finished run of the context's step, as its proposal (or `intent`) has it."""
+        """A finished run of the context's step, from its proposal and `intent`."""
         proposal = proposal or Proposal("command", "", commands=(Command("main", ["true"], "true"),), telemetry=False)
         self.count += 1
-        run_id = f"20260102T0304{self.count:02d}Z-{context.step.number}-abc{self.count:03d}"
-        folder = self.store.root / run_id
-        (folder / "logs").mkdir(parents=True)
-        step = context.step
+        step, run_id = context.step, run_id_of(self.count, context.step.number)
         values: dict[str, Any] = {
             "commands": list(proposal.commands),
             "artifacts": proposal.artifacts,
@@ -88,46 +73,20 @@ class Workspace:
             "telemetry": proposal.telemetry,
             "params": json.loads(json.dumps(dict(proposal.params))),
             "host": {"name": "node1", "driver_version": "580.1", "gpus": []},
+            "preset": context.options.preset,
             **intent,
         }
         values["artifacts"] = [resolve_artifact(artifact, run_id) for artifact in values["artifacts"]]
-        record = Intent(
-            v=1,
-            run_id=run_id,
-            action=proposal.action,
-            step=StepRef(
-                step.number,
-                step.section,
-                step.text,
-                step.occurrence,
-                recorded_path(context.checklist.path, self.folder),
-            ),
-            cwd=str(self.folder),
-            created_utc="2026-01-02T03:04:05Z",
-            preset=context.options.preset,
-            **values,
-        )
-        write_json(folder / "run.json", record)
-        commands = [CommandStatus(command.label, exit_code=exit_code) for command in record.commands]
-        state = Status(state=State.FINISHED, started_utc="2026-01-02T03:04:05Z", commands=commands)
-        for name, value in (status or {}).items():
-            setattr(state, name, value)
-        write_json(folder / "status.json", state)
-        run = Run(folder)
+        checklist = recorded_path(context.checklist.path, self.folder)
+        ref = StepRef(step.number, step.section, step.text, step.occurrence, checklist)
+        run = write_run(self.folder, run_id, ref, exit_code=exit_code, status=status, action=proposal.action, **values)
         if outcome is not None:
             self.judge(run, outcome)
         return run
 
     def judge(self, run: Run, outcome: Outcome, question: dict[str, Any] | None = None) -> None:
-        """A verdict with the run's artifacts as evidence."""
-        evidence = []
-        for artifact in run.intent.artifacts:
-            path = self.folder / artifact.path
-            if path.is_file():
-                evidence.append(Evidence(artifact.path, sha256_of(path), path.stat().st_size))
-        gates = [Gate("gate", outcome, "1", "2")]
-        verdict = Verdict(1, run.id, outcome, gates, "2026-01-02T04:00:00Z", "sum", evidence, question=question)
-        write_json(run.folder / "verdict.json", verdict)
+        """Write a verdict with the run's artifacts as evidence."""
+        write_verdict(run, outcome, question=question)
 
 
 @pytest.fixture
@@ -136,53 +95,12 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def load_result_json(count: int = 60, qps: float = 28.0, **changes: Any) -> dict[str, Any]:
-    """A load test's result of `count` evenly spaced requests: 100 ms to the first token, 20 ms a token."""
+    """A load test of `count` evenly spaced requests: 100 ms to the first token, then 20 ms per token."""
     requests = [
-        {
-            "index": index,
-            "intended_s": index / qps,
-            "dispatch_s": index / qps + 0.001,
-            "first_token_s": index / qps + 0.101,
-            "last_token_s": index / qps + 0.101 + 0.020 * 7,
-            "input_tokens": 32,
-            "output_tokens": 8,
-            "error": None,
-        }
-        for index in range(count)
+        request_json(index, index / qps, index / qps + 0.101, index / qps + 0.101 + 0.020 * 7) for index in range(count)
     ]
-    return {
-        "num_prompts": count,
-        "completed": count,
-        "failed": 0,
-        "total_output_tokens": 8 * count,
-        "llmval": {
-            "schema": 1,
-            "kind": "load_test",
-            "valid": True,
-            "invalid_reasons": [],
-            "partial": False,
-            "identity": {
-                "model": "tiny",
-                "dtype": "float32",
-                "kv_dtype": "float32",
-                "weights": "random",
-                "fp8_mode": "none",
-                "compile_mode": "off",
-                "attention_backend": "flex",
-                "tensor_parallel": 2,
-                "device": "cpu",
-                "device_name": "Test CPU",
-            },
-            "workload": {
-                "target_qps": qps, "duration_s": 8.0, "burstiness": 1.0, "max_in_flight": None,
-                "prompt_len": "uniform:16:64", "output_len": "8",
-            },
-            "rates": {"offered_qps": qps, "achieved_qps": qps},
-            "slo": {"ttft_ms": None, "tpot_ms": None, "e2e_ms": None},
-            "requests": requests,
-            **changes,
-        },
-    }  # fmt: skip
+    workload = {"target_qps": qps, "duration_s": 8.0, "output_len": "8"}
+    return load_test_json(requests, workload, **changes)
 
 
 LOAD_COMMAND = (
@@ -193,7 +111,7 @@ LOAD_COMMAND = (
 
 @pytest.fixture
 def load_run(workspace: Workspace) -> Callable[..., Run]:
-    """Makes a finished load-test run whose result is given."""
+    """Creates a finished load test with a result."""
 
     def make(result: dict[str, Any] | None = None, text: str = LOAD_COMMAND, **changes: Any) -> Run:
         context = workspace.context(text, demo=changes.pop("demo", False))
@@ -213,7 +131,7 @@ def result_json() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def no_runners(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An llmval that knows its runners' names and brings none of them."""
+    """An installation of llmval without its runners."""
     empty = tmp_path_factory.mktemp("no-runners")
     monkeypatch.setattr(
         "llmval_tui.actions.command.resolve.bundled", lambda name: empty if name == "runners" else bundled(name)
@@ -222,7 +140,7 @@ def no_runners(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def compare(workspace: Workspace, load_run: Callable[..., Run]) -> Callable[..., Run]:
-    """Judges a load test with this result, then runs the drift item, whose repeats measure the same; its run."""
+    """Judges a load test with a result, then runs the drift item, whose repeats measure the same; returns its run."""
 
     def make(result: dict[str, Any] | None = None, **run_changes: Any) -> Run:
         source = load_run(result, DRIFT_LIST, **run_changes)

@@ -10,20 +10,9 @@ import orjson
 
 from llmval_tui.checklist.model import load
 from llmval_tui.foundation.files import try_lock, write_json
-from llmval_tui.runs.records import (
-    Artifact,
-    Command,
-    CommandStatus,
-    Evidence,
-    Gate,
-    Intent,
-    Outcome,
-    State,
-    Status,
-    StepRef,
-    Verdict,
-)
+from llmval_tui.runs.records import Artifact, Command, Evidence, Gate, Outcome, State, StepRef, Verdict
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
+from tests.helpers.workspace import write_run
 
 T0 = 1_767_323_045  # 2026-01-02T03:04:05Z
 SECOND = 1_000_000_000
@@ -67,27 +56,18 @@ class Workspace:
     ) -> Path:
         """Add a run of a step; `alive` holds its lock, as a supervisor would."""
         step = load(self.checklist).step(number)
-        folder = self.root / "artifacts" / "runs" / run_id
-        (folder / "logs").mkdir(parents=True)
         ref = StepRef(step.number, step.section, step.text, step.occurrence, self.checklist.name)
         display = step.spans[0] if step.spans else "true"
-        command = Command("main", display.split(), display, {"NCCL_P2P_LEVEL": "NVL"}, nproc=8)
-        intent = Intent(
-            1,
+        run = write_run(
+            self.root,
             run_id,
-            "command",
             ref,
-            [command],
-            str(self.root),
-            "2026-01-02T03:04:05Z",
-            [Artifact(p) for p in artifacts],
+            [Command("main", display.split(), display, {"NCCL_P2P_LEVEL": "NVL"}, nproc=8)],
+            state=state,
+            status={"ended_utc": "2026-01-02T03:09:11Z"} if state is State.FINISHED else None,
+            artifacts=[Artifact(path) for path in artifacts],
         )
-        write_json(folder / "run.json", intent)
-        status = Status(state=state, started_utc="2026-01-02T03:04:05Z")
-        if state is State.FINISHED:
-            status.ended_utc = "2026-01-02T03:09:11Z"
-            status.commands = [CommandStatus("main", exit_code=0)]
-        write_json(folder / "status.json", status)
+        folder = run.folder
         if verdict is not None:
             write_json(folder / "verdict.json", replace(verdict, run_id=run_id))
         if alive if alive is not None else state is not State.FINISHED:

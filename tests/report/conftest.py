@@ -9,21 +9,9 @@ from typing import Any
 
 import pytest
 
-from llmval_tui.foundation.files import sha256_of, write_json
-from llmval_tui.runs.records import (
-    Artifact,
-    Command,
-    CommandStatus,
-    Evidence,
-    Gate,
-    Intent,
-    Outcome,
-    State,
-    Status,
-    StepRef,
-    Verdict,
-)
+from llmval_tui.runs.records import Artifact, Command, Gate, Outcome, StepRef
 from llmval_tui.runs.store import Run, RunStore
+from tests.helpers.workspace import load_test_json, request_json, run_id_of, write_run, write_verdict
 
 CHECKLIST = """# List
 
@@ -46,38 +34,11 @@ def result_json(
     requests, now = [], 0.0
     for index in range(count):
         first = now + 0.001 + 0.1 * rng.lognormvariate(0, 0.2)
-        requests.append(
-            {
-                "index": index,
-                "intended_s": now,
-                "dispatch_s": now + 0.001,
-                "first_token_s": first,
-                "last_token_s": first + 7 * 0.020 * slower * rng.lognormvariate(0, 0.05),
-                "input_tokens": 32,
-                "output_tokens": 8,
-                "error": None,
-            }
-        )
+        last = first + 7 * 0.020 * slower * rng.lognormvariate(0, 0.05)
+        requests.append(request_json(index, now, first, last))
         now += arrivals.expovariate(8)
-    return {
-        "llmval": {
-            "schema": 1,
-            "kind": "load_test",
-            "identity": {
-                "model": "tiny", "dtype": "float32", "kv_dtype": "float32", "weights": "random", "fp8_mode": "none",
-                "attention_backend": "flex", "compile_mode": "off", "tensor_parallel": 2, "device": "cpu",
-                "device_name": "Test CPU",
-            },
-            "workload": {
-                "target_qps": 8.0, "duration_s": 25.0, "burstiness": 1.0, "prompt_len": "uniform:16:64",
-                "output_len": "fixed:8", "max_in_flight": None,
-            },
-            "rates": {"offered_qps": 8.0},
-            "slo": {"ttft_ms": None, "tpot_ms": None, "e2e_ms": None},
-            "requests": requests,
-            **changes,
-        }
-    }  # fmt: skip
+    workload = {"target_qps": 8.0, "duration_s": 25.0, "output_len": "fixed:8"}
+    return load_test_json(requests, workload, **changes)
 
 
 class Workspace:
@@ -101,37 +62,29 @@ class Workspace:
     ) -> Run:
         """A finished run of item 1.1 with its result as evidence; not judged if `outcome` is None."""
         self.count += 1
-        run_id = f"20260102T0304{self.count:02d}Z-1.1-abc{self.count:03d}"
         artifact = f"artifacts/r{self.count}.json"
-        folder = self.store.root / run_id
-        (folder / "logs").mkdir(parents=True)
         path = self.folder / artifact
+        path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(result_json() if result is None else result))
         values: dict[str, Any] = {
+            "artifacts": [Artifact(artifact, "load_test")],
             "host": {"name": "node1", "cpu_count": 8, "memory_bytes": 1 << 34, "gpu": {"gpus": [], "notes": []}},
             "versions": {"llmval": "0.1.0", "torch": "2.11.0"},
             **intent,
         }
-        record = Intent(
-            v=1, run_id=run_id, action="command",
-            step=StepRef("1.1", "1. Load", "Run: `python load.py`", 1, "docs/llm_validation_checklist.md"),
-            commands=[Command("main", ["python", "load.py"], display)],
-            cwd=str(self.folder), created_utc="2026-01-02T03:04:05Z", artifacts=[Artifact(artifact, "load_test")],
+        run = write_run(
+            self.folder,
+            run_id_of(self.count, "1.1"),
+            StepRef("1.1", "1. Load", "Run: `python load.py`", 1, "docs/llm_validation_checklist.md"),
+            [Command("main", ["python", "load.py"], display)],
+            status={"ended_utc": "2026-01-02T03:05:05Z"},
             **values,
-        )  # fmt: skip
-        write_json(folder / "run.json", record)
-        status = Status(state=State.FINISHED, started_utc="2026-01-02T03:04:05Z", ended_utc="2026-01-02T03:05:05Z")
-        status.commands = [CommandStatus("main", exit_code=0)]
-        write_json(folder / "status.json", status)
+        )
         if outcome is not None:
-            verdict = Verdict(
-                v=1, run_id=run_id, outcome=outcome, gates=gates or [Gate("exit: main", outcome, "exit 0", "exit 0")],
-                judged_utc="2026-01-02T04:00:00Z", summary="as it went",
-                evidence=[Evidence(artifact, sha256_of(path), path.stat().st_size)],
-                metrics={"ttft_sched_p99_ms": 123.25, "failed_requests": 0.0, "goodput_qps": None},
-            )  # fmt: skip
-            write_json(folder / "verdict.json", verdict)
-        return Run(folder)
+            metrics = {"ttft_sched_p99_ms": 123.25, "failed_requests": 0.0, "goodput_qps": None}
+            gates = gates or [Gate("exit: main", outcome, "exit 0", "exit 0")]
+            write_verdict(run, outcome, gates, summary="as it went", metrics=metrics)
+        return run
 
     def events(self, run: Run, *events: tuple[float, str, dict[str, Any]]) -> None:
         """Write events of rank 0; times are seconds after `ZERO_NS`."""
