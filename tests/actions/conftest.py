@@ -17,6 +17,9 @@ from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs.records import Artifact, Command, Outcome, StepRef
 from llmval_tui.runs.store import Run, RunStore, recorded_path, resolve_artifact
 from tests.helpers.drift_lists import LIST as DRIFT_LIST
+from tests.helpers.long_context_results import LIST as LONG_CONTEXT_LIST
+from tests.helpers.long_context_results import PATH as LONG_CONTEXT_PATH
+from tests.helpers.long_context_results import result_of
 from tests.helpers.workspace import load_test_json, request_json, run_id_of, write_run, write_verdict
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -152,5 +155,18 @@ def compare(workspace: Workspace, load_run: Callable[..., Run]) -> Callable[...,
             (run.folder / f"{command.label}.json").write_bytes((workspace.folder / "artifacts/r.json").read_bytes())
         assert perform.main([str(run.folder)]) == 0
         return run
+
+    return make
+
+
+@pytest.fixture
+def long_context_run(workspace: Workspace) -> Callable[..., Run]:
+    """Creates a finished run of item 4.1 with a result."""
+
+    def make(result: dict[str, Any] | None = None, text: str = LONG_CONTEXT_LIST, **changes: Any) -> Run:
+        proposal = workspace.propose(text, "4.1")
+        assert proposal.refusal is None, proposal.refusal
+        workspace.write(LONG_CONTEXT_PATH, json.dumps(result or result_of(32768, 65536)))
+        return workspace.run(workspace.context(text, "4.1"), proposal, telemetry=False, **changes)
 
     return make

@@ -53,14 +53,20 @@ def test_a_run_that_is_about_to_start_is_not_lost(workspace) -> None:
     assert settle(run, workspace.store) is None
     assert run.verdict() is None
     (run.folder / "status.json").write_bytes(status)
-    assert settle(run, workspace.store).outcome is Outcome.PASS
+    assert outcome_of(run, workspace) is Outcome.PASS
     os.close(lock)
+
+
+def outcome_of(run: Run, workspace: Any) -> Outcome:
+    verdict = settle(run, workspace.store)
+    assert verdict is not None
+    return verdict.outcome
 
 
 def test_a_run_whose_plan_died_before_it_started_is_lost(workspace) -> None:
     run = passing(workspace, plan_id="20260102T030400Z-abc")
     (run.folder / "status.json").unlink()
-    assert settle(run, workspace.store).outcome is not Outcome.PASS
+    assert outcome_of(run, workspace) is not Outcome.PASS
 
 
 def test_settling_again_changes_nothing_and_takes_no_lock(workspace) -> None:
@@ -138,15 +144,16 @@ def test_what_cannot_be_judged_now_is_judged_once_the_cause_is_mended(workspace,
     assert run.verdict() is None
     monkeypatch.undo()
     assert settle_all(workspace.store) == []
-    assert run.verdict().outcome is Outcome.PASS
+    verdict = run.verdict()
+    assert verdict is not None and verdict.outcome is Outcome.PASS
 
 
 def test_an_acceptance_that_was_interrupted_is_judged_by_the_next_look(workspace, monkeypatch) -> None:
     run = passing(workspace)
     workspace.judge(run, Outcome.INCONCLUSIVE, {"kind": "link", "text": "its link?"})
-    assert settle(run, workspace.store).outcome is Outcome.INCONCLUSIVE
+    assert outcome_of(run, workspace) is Outcome.INCONCLUSIVE
     accept(run, "https://example.org/1")  # and the power goes before it is judged again
-    assert settle(run, workspace.store).outcome is Outcome.PASS
+    assert outcome_of(run, workspace) is Outcome.PASS
     assert (run.folder / "verdict.1.json").exists()
     assert text(workspace).count("[x]") == 1
     assert settling._answered(run, run.verdict()) is False
@@ -176,7 +183,7 @@ def test_a_run_that_may_not_tick_backs_no_tick(workspace) -> None:
     for name, value, expected in (
         ("tick", True, StepState.DONE), ("tick", False, StepState.TICKED), ("preset", "smoke", StepState.TICKED),
     ):  # fmt: skip
-        intent = read_json(run.folder / "run.json") | {"tick": True, "preset": None} | {name: value}
+        intent = {**read_json(run.folder / "run.json"), "tick": True, "preset": None, name: value}
         write_json(run.folder / "run.json", intent)
         workspace.judge(run, Outcome.PASS)
         assert state() is expected, (name, value)
@@ -185,7 +192,7 @@ def test_a_run_that_may_not_tick_backs_no_tick(workspace) -> None:
 def test_a_verdict_is_written_once(workspace) -> None:
     run = passing(workspace)
     workspace.judge(run, Outcome.FAIL)
-    assert settle(run, workspace.store).outcome is Outcome.FAIL
+    assert outcome_of(run, workspace) is Outcome.FAIL
     assert text(workspace) == LIST
     write_json(run.folder / "status.json", {})
-    assert settle(run, workspace.store).outcome is Outcome.FAIL
+    assert outcome_of(run, workspace) is Outcome.FAIL

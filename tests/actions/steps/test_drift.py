@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,10 @@ def test_other_configurations_are_not_compared_but_named(workspace, compare, res
     assert [baseline.identity["driver"] for baseline in read_baselines(text, "b")] == ["580.1", "590"]
 
 
-HOST = {"name": "node1", "gpu": {"driver_version": "580.1", "gpus": [{"index": 0, "power_limit_w": 700.0}]}}
+HOST: dict[str, Any] = {
+    "name": "node1",
+    "gpu": {"driver_version": "580.1", "gpus": [{"index": 0, "power_limit_w": 700.0}]},
+}
 
 
 @pytest.mark.parametrize(

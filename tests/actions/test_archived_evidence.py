@@ -30,7 +30,8 @@ def settled(workspace, files: dict[str, str], number="1.1"):
     run = workspace.run(workspace.context(LIST, number), proposal)
     for name, text in files.items():
         workspace.write(name.replace("{run_id}", run.id), text)
-    assert settle(run, workspace.store).outcome.value == "pass"
+    verdict = settle(run, workspace.store)
+    assert verdict is not None and verdict.outcome.value == "pass"
     return run
 
 
