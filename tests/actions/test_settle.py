@@ -1,8 +1,9 @@
-"""Settling: once, by whoever looks, and healed by the next look where it was interrupted."""
+"""Settling happens once, in any process; after an interruption the next process completes it."""
 
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, read_lines, try_lock, write_json
 from llmval_tui.runs.evidence import check_ledger
 from llmval_tui.runs.records import Artifact, Command, Outcome, State
-from llmval_tui.runs.store import RunStore, plans_folder
+from llmval_tui.runs.store import Run, RunStore, plans_folder
 
 LIST = "# L\n\n## 1. Part\n- [ ] same\n- [ ] same\n"
 TRUE = Command("main", ["true"], "true")
@@ -183,8 +184,8 @@ def test_a_run_that_may_not_tick_backs_no_tick(workspace) -> None:
     for name, value, expected in (
         ("tick", True, StepState.DONE), ("tick", False, StepState.TICKED), ("preset", "smoke", StepState.TICKED),
     ):  # fmt: skip
-        intent = {**read_json(run.folder / "run.json"), "tick": True, "preset": None, name: value}
-        write_json(run.folder / "run.json", intent)
+        intent: dict[str, Any] = read_json(run.folder / "run.json") or {}
+        write_json(run.folder / "run.json", {**intent, "tick": True, "preset": None, name: value})
         workspace.judge(run, Outcome.PASS)
         assert state() is expected, (name, value)
 
