@@ -11,14 +11,14 @@ async def test_an_edit_a_breakage_and_a_return_of_the_checklist(workspace: Works
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         path.write_text(CHECKLIST.replace("- [ ] Export", "- [x] Export"))
-        await until(pilot, lambda: "2/5 ticked" in text_of(app.main._title), "the edit")
+        await until(pilot, lambda: "2/5 ticked" in text_of(app.main.list_title), "the edit")
         path.unlink()
-        await until(pilot, lambda: "list not current" in text_of(app.main._header), "the loss")
-        assert "1.1" in text_of(app.main._steps)
+        await until(pilot, lambda: "list not current" in text_of(app.main.header), "the loss")
+        assert "1.1" in text_of(app.main.steps)
         path.write_text("no items here\n")
-        await until(pilot, lambda: app.main.state.snapshot.problem and "1.1" in text_of(app.main._steps))
+        await until(pilot, lambda: app.main.state.snapshot.problem and "1.1" in text_of(app.main.steps))
         path.write_text("# New\n- [ ] Only this.\n")
-        await until(pilot, lambda: "Only this." in text_of(app.main._steps), "the new list")
+        await until(pilot, lambda: "Only this." in text_of(app.main.steps), "the new list")
         assert app.main.state.step is not None and app.main.state.step.text == "Only this."
 
 
@@ -33,7 +33,7 @@ async def test_a_run_folder_that_vanishes(workspace: Workspace, dashboard: Make)
         await until(pilot, lambda: app.main.state.run is not None)
         shutil.rmtree(folder)
         await until(pilot, lambda: app.main.state.detail is not None and app.main.state.run is None, "the loss")
-        await until(pilot, lambda: "no run yet" in text_of(app.main._log))
+        await until(pilot, lambda: "no run yet" in text_of(app.main.log_pane))
 
 
 async def test_runs_that_cannot_be_read_in_the_first_snapshot(workspace: Workspace, dashboard: Make) -> None:
@@ -41,8 +41,8 @@ async def test_runs_that_cannot_be_read_in_the_first_snapshot(workspace: Workspa
     ledger.mkdir(parents=True)  # cannot be read as a file, by root either
     app = dashboard()
     async with app.run_test(size=WIDE) as pilot:
-        await until(pilot, lambda: "not current" in text_of(app.main._steps), "the problem")
-        assert "no step contains" not in text_of(app.main._steps)  # nobody has filtered
+        await until(pilot, lambda: "not current" in text_of(app.main.steps), "the problem")
+        assert "no step contains" not in text_of(app.main.steps)  # nobody has filtered
         assert "ledger.jsonl" in text_of(app.main.panes["run"])
         ledger.rmdir()
-        await until(pilot, lambda: "1.1" in text_of(app.main._steps), "the list")
+        await until(pilot, lambda: "1.1" in text_of(app.main.steps), "the list")

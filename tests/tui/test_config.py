@@ -162,7 +162,7 @@ async def test_a_changed_key_works_and_is_shown_and_the_old_one_does_nothing(
         assert app.screen is app.main
         await pilot.press("e")
         assert app.main.state.step.number == "1.2"
-        footer = app.main._keys.plain_text()
+        footer = app.main.key_bar.plain_text()
         assert "f5 ! complete" in footer and "tick" not in footer
         await pilot.press("f1")
         shown = app.screen.query_one(DialogBody).plain_text()

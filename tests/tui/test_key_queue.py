@@ -126,7 +126,7 @@ async def test_a_key_waits_only_for_a_limited_time(dashboard: Make, monkeypatch:
     monkeypatch.setattr("llmval_tui.tui.key_queue.LONGEST_S", 0.05)
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        app.main._dialogs.dialog_pending = True  # a disk that does not answer
+        app.main.dialogs.dialog_pending = True  # a disk that does not answer
         burst(app, "j", "2")
         await until(pilot, lambda: app.main.pane == "log", "the key behind it")
 

@@ -10,7 +10,7 @@ from llmval_tui.runs.records import Intent, State, Status, Verdict
 from llmval_tui.runs.store import LogFile, Run
 from llmval_tui.tui.data.history import Series
 from llmval_tui.tui.data.log_file import LogWindowFile, SizeLimit
-from llmval_tui.tui.data.sweep import SweepFollower, SweepSnapshot, sweep_folder
+from llmval_tui.tui.data.sweep import SweepFollower, SweepSnapshot, as_number, sweep_folder
 
 METRIC_HISTORY = 400  # values of each metric that are kept for the charts
 TAIL_LINES = 12
@@ -135,7 +135,7 @@ class RunFollower:
                     self._points.clear()
                 self._points.append((moment, float(done)))
         elif kind == "metrics":
-            self._take_metrics({str(name): _number(value) for name, value in data.items()}, event)
+            self._take_metrics({str(name): as_number(value) for name, value in data.items()}, event)
             return True
         return False
 
@@ -167,10 +167,6 @@ class RunFollower:
 def is_memory(name: str) -> bool:
     """Whether a metric is a GPU's memory or a part of it."""
     return name.startswith("memory_") and name.endswith("_bytes")
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def preferred_log(logs: Sequence[LogFile], *, failed: bool = False) -> LogFile | None:

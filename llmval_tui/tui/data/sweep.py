@@ -113,9 +113,7 @@ class SweepFollower:
         elif kind == "progress" and data.get("label") == self.running:
             self.doing = "ended"
         elif kind == "metrics" and "power_w" in data:
-            value = data["power_w"]
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            self._power.append(float(value) if number else None)
+            self._power.append(as_number(data["power_w"]))
             self._count += 1
 
     def snapshot(self, *, alive: bool) -> SweepSnapshot | None:
@@ -177,8 +175,9 @@ def read_cell(path: Path, bare: SweepCell) -> SweepCell:
 def _phase(value: dict[str, Any]) -> CellPhase:
     # An invalid phase has no tokens per joule, even if the file has a value.
     efficiency = value["tokens_per_joule"] if value.get("valid", True) else None
-    return CellPhase(_number(value["tokens_per_s"]), _number(efficiency), _number(value["power_w"]))
+    return CellPhase(as_number(value["tokens_per_s"]), as_number(efficiency), as_number(value["power_w"]))
 
 
-def _number(value: Any) -> float | None:
+def as_number(value: object) -> float | None:
+    """The value of a JSON number; None for anything else."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -15,7 +15,7 @@ WORD = 12  # cells of the longest word for a state
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class StepRows:
     """The rows of the list, and the step of each target."""
 
     rows: Sequence[Row]
@@ -40,12 +40,12 @@ def title_row(state: ScreenState, glyphs: Glyphs, width: int, focused: bool) -> 
     return Row(((name, "title" if focused else "muted"), (extra, "text")), "cursor" if focused else "bar")
 
 
-def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
+def step_rows(state: ScreenState, glyphs: Glyphs, width: int) -> StepRows:
     """All rows of the list."""
     if state.snapshot.checklist is None:
         text = state.snapshot.problem or "reading the checklist"
         role = "bad" if state.snapshot.problem else "muted"
-        return Listing([row(), *(row((f" {line}", role)) for line in wrap(text, width - 2))], {})
+        return StepRows([row(), *(row((f" {line}", role)) for line in wrap(text, width - 2))], {})
     statuses = {status.step.key: status for status in state.snapshot.steps}
     rows: list[Row] = []
     keys: dict[str, StepKey] = {}
@@ -89,7 +89,7 @@ def listing(state: ScreenState, glyphs: Glyphs, width: int) -> Listing:
             )
     if not keys and state.snapshot.steps:  # otherwise the filter is not the reason
         rows.append(row((f" no step contains “{state.filter}”; Esc shows all", "warn")))
-    return Listing(rows, keys)
+    return StepRows(rows, keys)
 
 
 def _label(name: str, different: str, room: int, glyphs: Glyphs) -> list[Span]:

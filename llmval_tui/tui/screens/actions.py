@@ -53,7 +53,7 @@ class ActionScreen(Screen[None]):
         self._made_dialogs: CommandDialogs | None = None
 
     @property
-    def _dialogs(self) -> "CommandDialogs":
+    def dialogs(self) -> "CommandDialogs":
         """Made late: the dialogs take time to import, and the first paint does not need them."""
         if self._made_dialogs is None:
             from llmval_tui.tui.screens.command_dialogs import CommandDialogs
@@ -130,40 +130,40 @@ class ActionScreen(Screen[None]):
     @work
     async def action_complete(self) -> None:
         if self._allow_change():
-            await self._dialogs.start(tick=True)
+            await self.dialogs.start(tick=True)
 
     @work
     async def action_complete_all(self) -> None:
         if self._allow_change():
-            await self._dialogs.start(tick=True, everything=True)
+            await self.dialogs.start(tick=True, everything=True)
 
     @work
     async def action_run(self) -> None:
         if self._allow_change():
-            await self._dialogs.start(tick=False)
+            await self.dialogs.start(tick=False)
 
     @work
     async def action_cancel(self) -> None:
         if self._allow_change():
-            await self._dialogs.cancel()
+            await self.dialogs.cancel()
 
     @work
     async def action_tick(self) -> None:
         if self._allow_change():
-            await self._dialogs.tick()
+            await self.dialogs.tick()
 
     @work
     async def action_answer(self) -> None:
         if self._allow_change():
-            await self._dialogs.answer()
+            await self.dialogs.answer()
 
     @work(exclusive=True, group="settle")
     async def _settle(self) -> None:
-        await self._dialogs.settle()
+        await self.dialogs.settle()
 
     @work
     async def action_quit(self) -> None:
-        if await self._dialogs.quit():
+        if await self.dialogs.quit():
             self.app.exit(0)
 
     @work

@@ -65,26 +65,26 @@ class MainScreen(ActionScreen):
             self._live = ReplayTelemetry(replay, self.post_message, settings.interval)
         elif live:
             self._live = LiveTelemetry(settings, self.post_message)
-        self._steps = StepList(state)
+        self.steps = StepList(state)
         self.panes = {"run": RunPane(state)}
-        self._header = Header(state, id="header")
-        self._title = ListTitle(state, id="list-title")
-        self._tabs = TabBar(state, id="tabs")
-        self._keys = KeyBar(state, id="keys")
+        self.header = Header(state, id="header")
+        self.list_title = ListTitle(state, id="list-title")
+        self.tabs = TabBar(state, id="tabs")
+        self.key_bar = KeyBar(state, id="keys")
         self._focus_before_jump: Widget | None = None
         self.shown = "run"
         self.zoomed = False
 
     def compose(self) -> ComposeResult:
-        yield self._header
+        yield self.header
         with Horizontal(id="main"):
             with Vertical(id="left"):
-                yield self._title
-                yield self._steps
+                yield self.list_title
+                yield self.steps
             with Vertical(id="right"):
-                yield self._tabs
+                yield self.tabs
                 yield self.panes["run"]
-        yield self._keys
+        yield self.key_bar
 
     def on_mount(self) -> None:
         if self._initial is not None and self._initial.snapshot is not None:
@@ -107,19 +107,19 @@ class MainScreen(ActionScreen):
         panes = deferred_panes(self.state, self._reader)
         self.panes.update(panes)
         self.query_one("#right").mount(*panes.values())
-        self._log.refresh_logs()
+        self.log_pane.refresh_logs()
         self._send_selection()
         if self._live is not None:
             self._live.start()
-        _ = self._dialogs  # imported now, so that the first key that needs them does not wait
+        _ = self.dialogs  # imported now, so that the first key that needs them does not wait
 
     @property
-    def _log(self) -> "LogPane":
+    def log_pane(self) -> "LogPane":
         self._complete()
         return cast("LogPane", self.panes["log"])
 
     @property
-    def _document(self) -> "DocumentPane":
+    def document_pane(self) -> "DocumentPane":
         self._complete()
         return cast("DocumentPane", self.panes["document"])
 
@@ -135,12 +135,12 @@ class MainScreen(ActionScreen):
     def on_snapshot_taken(self, message: SnapshotTaken) -> None:
         before, state = self.state.snapshot, self.state
         state.update(message.snapshot)
-        self._steps.repaint()
+        self.steps.repaint()
         if self._reader is None:
             # The other parts take the interpreter's time, so they wait until the list is on the screen.
             self.call_after_refresh(self.set_timer, PAINTED_S, self._complete)
         else:
-            self._log.refresh_logs()
+            self.log_pane.refresh_logs()
             self._send_selection()
         self._announce_verdicts(before)
         if state.snapshot.judging and not state.settings.readonly:
@@ -151,29 +151,29 @@ class MainScreen(ActionScreen):
         self.state.add_samples(message.source, message.samples, restart=message.restart)
         if self.shown == "telemetry":
             self.panes["telemetry"].repaint()
-        self._header.repaint()
+        self.header.repaint()
 
     def on_recorder_status(self, message: RecorderStatus) -> None:
         self.state.recorder_problem = message.problem
         self._repaint()
 
     def on_log_read(self, message: "LogRead") -> None:
-        self._log.show_read(message)
+        self.log_pane.show_read(message)
 
     def on_log_grew(self, message: "LogGrew") -> None:
-        self._log.show_growth(message)
+        self.log_pane.show_growth(message)
 
     def _tick(self) -> None:
         """Update ages and the clock, and report a disk that does not answer."""
         silent = time.monotonic() - self._watcher.last_snapshot_s
         limit = 3 * self.state.settings.interval + 3
         self.state.files_problem = f"files: no answer for {silent:.0f} s" if silent > limit else None
-        self._header.repaint()
+        self.header.repaint()
         if self.shown in ("run", "telemetry"):
             self.panes[self.shown].repaint()
 
     def _repaint(self) -> None:
-        for widget in (self._header, self._title, self._tabs, self._keys, self._steps, self.panes[self.shown]):
+        for widget in (self.header, self.list_title, self.tabs, self.key_bar, self.steps, self.panes[self.shown]):
             widget.repaint()
 
     def _send_selection(self) -> None:
@@ -192,7 +192,7 @@ class MainScreen(ActionScreen):
 
     @property
     def pane(self) -> str:
-        return "list" if self._steps.has_focus else self.shown
+        return "list" if self.steps.has_focus else self.shown
 
     def on_resize(self, event: events.Resize) -> None:
         self._arrange()
@@ -200,28 +200,28 @@ class MainScreen(ActionScreen):
     def _arrange(self) -> None:
         """Show list and pane side by side if there is room, else only the one with the focus."""
         both = self.size.width >= SPLIT_COLUMNS and not self.zoomed
-        on_list = self._steps.has_focus or self.focused is None
+        on_list = self.steps.has_focus or self.focused is None
         self.query_one("#left").display = both or on_list
         self.query_one("#right").display = both or not on_list
         self.query_one("#left").set_class(not both, "alone")
 
     def on_descendant_focus(self) -> None:
-        if self.focused is not self._steps and self.focused not in self.panes.values():
+        if self.focused is not self.steps and self.focused not in self.panes.values():
             return  # the prompt: the layout stays
         self._arrange()
-        self._keys.pane = self.pane
+        self.key_bar.pane = self.pane
         self._repaint()
 
     def on_scroll_pane_chosen(self, message: ScrollPane.Chosen) -> None:
-        if message.pane is not self._steps:
+        if message.pane is not self.steps:
             return
         self.panes["run"].top = 0
         if self._reader is not None:
-            self._log.refresh_logs()
+            self.log_pane.refresh_logs()
         self.selection_changed()
 
     def on_scroll_pane_opened(self, message: ScrollPane.Opened) -> None:
-        if message.pane is self._steps:
+        if message.pane is self.steps:
             self._go(self.shown)
 
     def on_bar_pressed(self, message: Bar.Pressed) -> None:
@@ -235,7 +235,7 @@ class MainScreen(ActionScreen):
     def _go(self, name: str) -> None:
         """Show a pane and give it the focus."""
         self._complete()
-        self.shown = self._tabs.active = name
+        self.shown = self.tabs.active = name
         self.query_one("#right").display = True
         for other, pane in self.panes.items():
             pane.display = other == name
@@ -263,7 +263,7 @@ class MainScreen(ActionScreen):
     def _focus_list(self) -> None:
         self.zoomed = False
         self.query_one("#left").display = True
-        self._steps.focus()
+        self.steps.focus()
 
     def action_zoom(self) -> None:
         self.zoomed = not self.zoomed
@@ -272,19 +272,19 @@ class MainScreen(ActionScreen):
     def action_back(self) -> None:
         """Leave the search, the zoom, the pane, the filter or the marks: the first of them that applies."""
         state = self.state
-        if self.pane == "log" and self._log.needle:
-            self._log.forget_search()
-        elif self.pane == "document" and self._document.needle:
-            self._document.needle = ""
-            self._document.repaint()
+        if self.pane == "log" and self.log_pane.needle:
+            self.log_pane.forget_search()
+        elif self.pane == "document" and self.document_pane.needle:
+            self.document_pane.needle = ""
+            self.document_pane.repaint()
         elif self.zoomed:
             self.action_zoom()
         elif self.pane != "list":
             self._focus_list()
         elif state.filter:
             state.filter = ""
-            self._steps.filter_changed()
-            self._title.repaint()
+            self.steps.filter_changed()
+            self.list_title.repaint()
         elif state.marks:
             state.marks.clear()
             self._repaint()
@@ -293,11 +293,11 @@ class MainScreen(ActionScreen):
         """`[` and `]`: another log, document, telemetry source or run, depending on the pane."""
         state = self.state
         if self.pane == "log":
-            self._log.other(step)
+            self.log_pane.other(step)
         elif self.pane == "document":
             names = state.snapshot.document.names if state.snapshot.document else ("",)
             state.document = (state.document + step) % len(names)
-            self._document.top = 0
+            self.document_pane.top = 0
         elif self.pane == "telemetry" and state.timeline is not None:
             self.toast("This is the recording that plays.")
         elif self.pane == "telemetry":
@@ -313,7 +313,7 @@ class MainScreen(ActionScreen):
             self.action_replay_pause()  # a replay starts nothing, so there is nothing to mark
         elif self.pane == "list" and self.state.key is not None:
             self.state.marks ^= {self.state.key}
-            self._steps.action_move(1)
+            self.steps.action_move(1)
             self._repaint()
 
     def action_jump(self) -> None:
@@ -321,11 +321,11 @@ class MainScreen(ActionScreen):
         from llmval_tui.tui.widgets.jump_bar import JumpBar, assign_letters
 
         if self.state.jump is None:
-            visible = self._steps.visible_targets() if self.query_one("#left").display else []
+            visible = self.steps.visible_targets() if self.query_one("#left").display else []
             self.state.jump = assign_letters(visible)
             self._focus_before_jump = self.focused
-            self._keys.display = False
-            self.mount(JumpBar(), after=self._keys)
+            self.key_bar.display = False
+            self.mount(JumpBar(), after=self.key_bar)
             self._repaint()
 
     def on_jump_bar_chosen(self, message: "JumpBar.Chosen") -> None:
@@ -333,11 +333,11 @@ class MainScreen(ActionScreen):
         if letters is None:
             return  # answered already: the bar lost the focus when it was removed
         self.query("#jump").remove()
-        self._keys.display = True
-        (self._focus_before_jump or self._steps).focus()
+        self.key_bar.display = True
+        (self._focus_before_jump or self.steps).focus()
         key = message.key or ""
         if key in letters:
-            self._steps.choose(letters[key])
+            self.steps.choose(letters[key])
             self._focus_list()
         elif key.isdecimal() and 1 <= int(key) <= len(PANES):
             self._go(PANES[int(key) - 1])
@@ -351,33 +351,33 @@ class MainScreen(ActionScreen):
         from llmval_tui.tui.widgets.prompt import Prompt
 
         start = self.state.filter if self.pane == "list" else ""
-        await self.mount(Prompt(self.pane, start), before=self._keys)
+        await self.mount(Prompt(self.pane, start), before=self.key_bar)
 
     def on_prompt_typed(self, message: "Prompt.Typed") -> None:
         if message.pane == "list":
             self.state.filter = message.text
-            self._steps.filter_changed()
-            self._title.repaint()
+            self.steps.filter_changed()
+            self.list_title.repaint()
 
     def on_prompt_ended(self, message: "Prompt.Ended") -> None:
         """The prompt is closed: give the focus back to its pane, and search."""
-        (self._steps if message.pane == "list" else self.panes[message.pane]).focus()
+        (self.steps if message.pane == "list" else self.panes[message.pane]).focus()
         if message.text is None:
             return
         if message.pane == "log":
-            self._log.needle = message.text
-            self._log.find(-1 if self._log.following else 1)
+            self.log_pane.needle = message.text
+            self.log_pane.find(-1 if self.log_pane.following else 1)
         elif message.pane == "document":
-            self._document.needle = message.text
-            if message.text and not self._document.find(1):
+            self.document_pane.needle = message.text
+            if message.text and not self.document_pane.find(1):
                 self.toast(f"“{message.text}” is not in this document.", "warning")
         else:
-            self._steps.filter_changed()
+            self.steps.filter_changed()
 
     @property
     def _searchable(self) -> "LogPane | DocumentPane | None":
         """The pane with the focus, if its text can be searched and shifted."""
-        return self._log if self.pane == "log" else self._document if self.pane == "document" else None
+        return self.log_pane if self.pane == "log" else self.document_pane if self.pane == "document" else None
 
     def action_find_next(self, direction: int) -> None:
         pane = self._searchable
@@ -391,8 +391,8 @@ class MainScreen(ActionScreen):
 
     def action_follow(self) -> None:
         if self.pane == "log":
-            self._log.action_follow()
+            self.log_pane.action_follow()
 
     def action_merged(self) -> None:
         if self.pane == "log":
-            self._log.toggle_merged()
+            self.log_pane.toggle_merged()

@@ -159,9 +159,9 @@ async def test_keys_control_a_replay(player: Dashboard) -> None:
     app = player
     async with app.run_test(size=(160, 50)) as pilot:
         await until(pilot, lambda: app.main.state.detail is not None)
-        timeline, header = app.main.state.timeline, app.main._header
+        timeline, header = app.main.state.timeline, app.main.header
         assert timeline is not None
-        assert "1.2" in text_of(app.main._steps) and "REPLAY 0:0" in text_of(header)
+        assert "1.2" in text_of(app.main.steps) and "REPLAY 0:0" in text_of(header)
         await pilot.press("space")
         assert timeline.paused
         start = timeline.now_s
@@ -183,7 +183,7 @@ async def test_keys_control_a_replay(player: Dashboard) -> None:
         assert timeline.speed == 5 and not timeline.paused
         for _ in range(11):
             await pilot.press("right_curly_bracket")
-        await until(pilot, lambda: "passed" in text_of(app.main._steps), "the verdict")
+        await until(pilot, lambda: "passed" in text_of(app.main.steps), "the verdict")
         assert "ended" in text_of(header)
         await pilot.press("1", "y")
         await until(pilot, lambda: "clipboard: torchrun --nproc_per_node=8" in toasts_of(app), "the recorded command")
@@ -201,9 +201,9 @@ async def test_a_replay_changes_nothing_and_shows_logs_by_fraction(player: Dashb
         await pilot.pause(0.1)
         assert app.screen is app.main
         assert "plays a recording" in "".join(str(note.message) for note in app.toasts())
-        assert "complete" not in text_of(app.main._keys) and "pause" in text_of(app.main._keys)
+        assert "complete" not in text_of(app.main.key_bar) and "pause" in text_of(app.main.key_bar)
         await pilot.press("P", *["right_curly_bracket"] * 5, "2")
-        log = app.main._log
+        log = app.main.log_pane
         share = timeline.fraction
         await until(pilot, lambda: "step" in text_of(log), "the log")
         await until(pilot, lambda: f"step {round(10_000 * share) // 10 - 1:04}" in text_of(log), "its share")

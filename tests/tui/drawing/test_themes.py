@@ -64,7 +64,7 @@ async def test_ascii_is_ascii_everywhere(workspace: Workspace, dashboard: Make) 
 async def test_another_theme_reaches_rows_that_were_drawn_before(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        steps = app.main._steps
+        steps = app.main.steps
 
         def backgrounds() -> set[str]:
             strips = steps.render_lines(steps.size.region)

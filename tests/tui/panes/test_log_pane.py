@@ -17,7 +17,7 @@ async def test_log_follows_pauses_searches(workspace: Workspace, dashboard: Make
     other.write_text("from rank one\n")
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        pane = app.main._log
+        pane = app.main.log_pane
         await pilot.press("j", "2")
         await until(pilot, lambda: "line 1999" in text_of(pane), "the end of the log")
         assert "following" in text_of(pane)
@@ -48,9 +48,9 @@ async def test_a_truncated_log_is_followed_again(workspace: Workspace, dashboard
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("j", "2")
-        await until(pilot, lambda: "old" in text_of(app.main._log))
+        await until(pilot, lambda: "old" in text_of(app.main.log_pane))
         log.write_text("fresh\n")
-        await until(pilot, lambda: "fresh" in text_of(app.main._log) and "old" not in text_of(app.main._log))
+        await until(pilot, lambda: "fresh" in text_of(app.main.log_pane) and "old" not in text_of(app.main.log_pane))
 
 
 async def test_a_narrow_title_keeps_its_important_parts_whole(workspace: Workspace, dashboard: Make) -> None:
@@ -59,7 +59,7 @@ async def test_a_narrow_title_keeps_its_important_parts_whole(workspace: Workspa
     keys = {"merged": (("f5", "F5"),)}
     async with dashboard(keys=keys).run_test(size=(100, 24)) as pilot:
         app = await ready(pilot)
-        pane = app.main._log
+        pane = app.main.log_pane
         await pilot.press("j", "2")
         await until(pilot, lambda: "following" in text_of(pane))
         await pilot.press("k", "k")
@@ -81,7 +81,7 @@ async def test_a_match_beyond_the_edge_is_scrolled_into_view(workspace: Workspac
     log.write_text("Error near\n" + "x" * 300 + " then an error, and another error\n" + "end\n" * 3)
     async with dashboard().run_test(size=(100, 24)) as pilot:
         app = await ready(pilot)
-        pane = app.main._log
+        pane = app.main.log_pane
         await pilot.press("j", "2")
         await until(pilot, lambda: "Error near" in text_of(pane))
         await pilot.press("slash", *"error", "enter")
@@ -99,10 +99,10 @@ async def test_an_empty_log_says_so(workspace: Workspace, dashboard: Make) -> No
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("j", "2")
-        await until(pilot, lambda: "Nothing has been written" in text_of(app.main._log))
+        await until(pilot, lambda: "Nothing has been written" in text_of(app.main.log_pane))
         log.write_text("something\n")
-        await until(pilot, lambda: "something" in text_of(app.main._log))
-        assert "Nothing has been written" not in text_of(app.main._log)
+        await until(pilot, lambda: "something" in text_of(app.main.log_pane))
+        assert "Nothing has been written" not in text_of(app.main.log_pane)
 
 
 async def test_a_search_goes_on_after_its_prompt_closes(workspace: Workspace, dashboard: Make) -> None:
@@ -110,7 +110,7 @@ async def test_a_search_goes_on_after_its_prompt_closes(workspace: Workspace, da
     (workspace.run("1.2") / "logs" / "main.stdout.log").write_text("line\n" * 500)
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        pane = app.main._log
+        pane = app.main.log_pane
         await pilot.press("j", "2")
         await until(pilot, lambda: "line" in text_of(pane))
         asked: list[LogRequest] = []
@@ -148,7 +148,7 @@ async def test_the_title_names_a_run_that_is_not_the_newest(workspace: Workspace
         (folder / "logs" / "main.rank0.stdout.log").write_text(f"log of {name}\n")
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        pane = app.main._log
+        pane = app.main.log_pane
         await pilot.press("j", "2")
         await until(pilot, lambda: "bbbbbb" in text_of(pane), "the newest")
         assert "run 2 of 2" not in text_of(pane)

@@ -44,7 +44,7 @@ async def test_telemetry_distinguishes_live_stale_and_recorded(workspace: Worksp
         await pilot.press("right_square_bracket")
         app.main.state.now = lambda: 1_767_323_045 + 160.0
         await until(pilot, lambda: "stale" in text_of(pane))
-        assert "60 s old" not in text_of(pane) or "stale" in text_of(app.main._header)
+        assert "60 s old" not in text_of(pane) or "stale" in text_of(app.main.header)
 
 
 async def test_load_shows_unit_value_and_peak(workspace: Workspace, dashboard: Make) -> None:

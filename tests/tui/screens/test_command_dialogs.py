@@ -64,7 +64,7 @@ async def test_marked_steps_go_together(dashboard: Make, commands: Any) -> None:
         app = await ready(pilot)
         await pilot.press("space", "space")
         assert len(app.main.state.marks) == 2
-        assert "2 marked" in text_of(app.main._title)
+        assert "2 marked" in text_of(app.main.list_title)
         await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, Dialog))
         await pilot.press("y")
@@ -158,7 +158,7 @@ async def test_a_question_is_shown_with_its_change_and_answered(
     workspace.run("1.1", state=State.FINISHED, verdict=verdict(Outcome.INCONCLUSIVE, question=question))
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        assert "? asking" in text_of(app.main._steps)
+        assert "? asking" in text_of(app.main.steps)
         await pilot.press("enter", "enter")
         await until(pilot, lambda: isinstance(app.screen, Dialog))
         assert "+| [/bold] 14,960 |" in body(app)
@@ -189,7 +189,7 @@ async def test_readonly_changes_nothing_and_says_so(workspace: Workspace, dashbo
         assert app.screen is app.main
         assert commands.calls == []
         assert "--readonly" in toasts_of(app)
-        assert "read-only" in text_of(app.main._header)
+        assert "read-only" in text_of(app.main.header)
 
 
 async def test_an_unjudged_run_is_settled_once(workspace: Workspace, dashboard: Make, commands: Any) -> None:

@@ -16,7 +16,7 @@ async def test_the_list_shows_each_state_as_a_word(workspace: Workspace, dashboa
     workspace.run("2.1", run_id="20260101T000001Z-2.1-b", state=State.FINISHED, verdict=verdict())
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        shown = text_of(app.main._steps)
+        shown = text_of(app.main.steps)
         for words in ("1.1", "✗ failed", "▸ running", "◇ ticked", "● passed", "○ open"):
             assert words in shown
 
@@ -51,7 +51,7 @@ async def test_moving_and_panes(dashboard: Make) -> None:
 async def test_a_key_right_after_a_move_acts_on_the_visible_step(dashboard: Make, commands: Any) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        steps = app.main._steps
+        steps = app.main.steps
         # Both in one go, with no turn of the loop between them, as a paste or a fast hand gives them.
         steps.action_move(1)
         app.main.action_complete()
@@ -84,7 +84,7 @@ async def test_filter_and_its_end(dashboard: Make) -> None:
         app = await ready(pilot)
         await pilot.press("slash", *"power_eff")
         await pilot.pause()
-        shown = text_of(app.main._steps)
+        shown = text_of(app.main.steps)
         assert "2.2" in shown and "1.1" not in shown
         # The step that keys act on is one that is seen.
         assert app.main.state.step is not None and app.main.state.step.number == "2.2"
@@ -93,7 +93,7 @@ async def test_filter_and_its_end(dashboard: Make) -> None:
         assert app.main.pane == "list"
         await pilot.press("escape")
         await pilot.pause()
-        assert "1.1" in text_of(app.main._steps)
+        assert "1.1" in text_of(app.main.steps)
 
 
 async def test_esc_cancels_the_filter_that_is_being_typed(dashboard: Make) -> None:
@@ -103,7 +103,7 @@ async def test_esc_cancels_the_filter_that_is_being_typed(dashboard: Make) -> No
         await until(pilot, lambda: app.main.state.filter == "zzz")
         await pilot.press("escape")
         await until(pilot, lambda: not app.main.state.filter and app.main.pane == "list")
-        assert "1.1" in text_of(app.main._steps) and "/zzz" not in text_of(app.main._title)
+        assert "1.1" in text_of(app.main.steps) and "/zzz" not in text_of(app.main.list_title)
         await pilot.press("slash", *"power", "enter", "slash", *"zzz", "escape")
         await until(pilot, lambda: app.main.state.filter == "power" and app.main.pane == "list")
 
@@ -114,12 +114,12 @@ async def test_jump_goes_to_a_step_a_pane_or_nowhere(dashboard: Make) -> None:
         main = app.main
         await pilot.press("l", "semicolon")
         await until(pilot, lambda: "letter goes to its step" in text_of(app.screen.query_one("#jump", RowWidget)))
-        assert "d 1.3" in text_of(main._steps)
+        assert "d 1.3" in text_of(main.steps)
         await pilot.press("d")
         await until(pilot, lambda: main.pane == "list")
         assert main.state.step is not None and main.state.step.number == "1.3"
-        assert "d 1.3" not in text_of(main._steps)
-        await until(pilot, lambda: main._keys.display and not app.screen.query("#jump"))
+        assert "d 1.3" not in text_of(main.steps)
+        await until(pilot, lambda: main.key_bar.display and not app.screen.query("#jump"))
         await pilot.press("semicolon", "4")
         await until(pilot, lambda: main.pane == "load")
         await pilot.press("semicolon", "escape")
