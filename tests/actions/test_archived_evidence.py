@@ -1,4 +1,4 @@
-"""Evidence that a later run writes over: the small files' copies, and what they do not stand in for."""
+"""Evidence that a later run overwrites: the archived copies of small files, and their limits."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def own_locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def settled(workspace, files: dict[str, str], number="1.1"):
-    """A run that left these files and passed; a name may have `{run_id}` in it, which is then its own folder's."""
+    """A passed run with these files; `{run_id}` in a name is replaced by its id."""
     if not (workspace.folder / "list.md").exists():
         workspace.write("list.md", LIST)
     command = Command("main", ["true"], "true")
@@ -79,7 +79,7 @@ def test_only_small_json_outside_the_run_folder_is_copied(workspace, monkeypatch
     assert copies(run) == ['"fffffffffffffff"', '"ssssssssssssssssssss"']
 
 
-def test_what_changes_while_it_is_judged_is_not_judged(workspace, monkeypatch) -> None:
+def test_a_file_that_changes_while_it_is_judged_is_not_judged(workspace, monkeypatch) -> None:
     real = evidence.archive
 
     def late(folder: Path, found, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every item of the operator's list, and of other people's, gets the right action, or a question instead of a guess."""
+"""Every item of the operator's list and of other lists gets the right action; an ambiguous item is refused."""
 
 import pytest
 
@@ -73,7 +73,7 @@ def test_own_list():
         ("Run `python bench.py` with and without `--compile`", "paired_run"),
         ("Anything at all <!-- llmval: action=manual -->", "manual"),
         ("Look at `python x.py` <!-- llmval: action=collect_logs -->", "collect_logs"),
-        ("Update `docs/x_tables.md`", "manual"),  # a file's name is not the item's words
+        ("Update `docs/x_tables.md`", "manual"),  # words in a file name do not count
     ],
 )
 def test_other_lists(workspace, text, action):
@@ -89,7 +89,7 @@ def test_two_that_fit_are_asked_about_and_not_guessed(workspace):
     assert "action=" in (proposal.refusal or "")
 
 
-def test_the_proposal_says_why(workspace):
+def test_the_proposal_names_the_reason(workspace):
     assert "has the command" in workspace.propose("Run `nvidia-smi topo -m`").details[0]
 
 
@@ -101,7 +101,7 @@ def test_unknown_stated_action_is_a_refusal(workspace):
 @pytest.mark.parametrize(
     ("comment", "key"), [("acton=command", "acton="), ("action=command bundle=artifacts/x", "bundle=")]
 )
-def test_a_key_that_nobody_reads_is_refused(workspace, comment, key):
+def test_an_unknown_key_is_refused(workspace, comment, key):
     refusal = workspace.propose(f"Run `./go.sh` <!-- llmval: {comment} -->").refusal
     assert f"contains {key}, but to run a command llmval reads only action=" in refusal
 
@@ -116,5 +116,5 @@ def test_propose_answers_for_every_item_without_raising(tmp_path, workspace, no_
     for step in parse(OPERATOR.encode(), tmp_path / "list.md").steps:
         proposal = propose(workspace.context(OPERATOR, step.number, gpus=None))
         assert proposal.action == EXPECTED[step.number]
-        # An environment can be exported anywhere, from llmval's own playbook; nothing else has what it needs here.
+        # Only the environment item can run here: llmval brings its playbook.
         assert proposal.runnable is (step.number == "1.1"), (step.number, proposal.refusal)

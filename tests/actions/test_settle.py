@@ -29,7 +29,7 @@ def own_locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def passing(workspace, number="1.1", artifact=None, **intent):
-    """A run that ended well, of a step of `list.md` in the workspace, not judged yet."""
+    """A run of a step in `list.md` that ended well and is not judged yet."""
     if not (workspace.folder / "list.md").exists():
         workspace.write("list.md", LIST)
     name = artifact or f"artifacts/{number}.json"
@@ -77,7 +77,7 @@ def test_settling_again_changes_nothing_and_takes_no_lock(workspace) -> None:
     (run.folder / "settle.lock").unlink()
     settle(run, workspace.store)
     assert workspace.store.ledger.read_bytes() == ledger
-    assert not (run.folder / "settle.lock").exists()  # so that a look by another user needs no write
+    assert not (run.folder / "settle.lock").exists()  # so another user without write access can settle
 
 
 def test_the_newest_of_two_unsettled_runs_has_the_last_word(workspace) -> None:
@@ -133,7 +133,7 @@ def test_a_full_disk_in_the_ledger_is_healed_by_the_next_look(workspace, monkeyp
     assert text(workspace).count("[x]") == 1
 
 
-def test_what_cannot_be_judged_now_is_judged_once_the_cause_is_mended(workspace, monkeypatch) -> None:
+def test_a_run_is_judged_after_the_cause_of_a_refusal_is_repaired(workspace, monkeypatch) -> None:
     run = passing(workspace)
 
     def denied(_path: Path) -> str:
@@ -149,11 +149,11 @@ def test_what_cannot_be_judged_now_is_judged_once_the_cause_is_mended(workspace,
     assert verdict is not None and verdict.outcome is Outcome.PASS
 
 
-def test_an_acceptance_that_was_interrupted_is_judged_by_the_next_look(workspace, monkeypatch) -> None:
+def test_an_interrupted_acceptance_is_judged_by_the_next_settling(workspace, monkeypatch) -> None:
     run = passing(workspace)
     workspace.judge(run, Outcome.INCONCLUSIVE, {"kind": "link", "text": "its link?"})
     assert outcome_of(run, workspace) is Outcome.INCONCLUSIVE
-    accept(run, "https://example.org/1")  # and the power goes before it is judged again
+    accept(run, "https://example.org/1")  # and the power fails before it is judged again
     assert outcome_of(run, workspace) is Outcome.PASS
     assert (run.folder / "verdict.1.json").exists()
     assert text(workspace).count("[x]") == 1

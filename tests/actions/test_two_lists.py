@@ -1,4 +1,4 @@
-"""Two checklists of the same words in one workspace: neither is ticked, shown or judged by the other's runs."""
+"""Two checklists with the same items in one workspace: runs of one do not affect the other."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def run_of(workspace, checklist, outcome=Outcome.PASS, number="1.1"):
 
 
 def forget_list(run):
-    """Make the run's record one that does not name its checklist it is of."""
+    """Remove the name of the checklist from the record of the run."""
     value = read_json(run.folder / "run.json")
     del value["step"]["checklist"]
     write_json(run.folder / "run.json", value)

@@ -1,4 +1,4 @@
-"""The list by which a load test is compared with its baseline, and the judgement of a comparison."""
+"""A list with a load test and its comparison with a baseline, and a helper to judge the comparison."""
 
 from llmval_tui.actions.registry import action_named
 from llmval_tui.runs.records import worst

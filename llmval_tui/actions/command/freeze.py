@@ -59,7 +59,7 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
             "of torchrun and its flags."
         )
     if script:
-        argv = argv.with_script(script.word)
+        argv = argv.with_script(script.path_in_command)
     if context.options.preset is not None:
         argv, found = presets.apply(context.options.preset, runner, argv, available_gpus(context))
         deviations += found

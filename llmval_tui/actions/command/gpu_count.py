@@ -95,26 +95,26 @@ def adapt_to_gpus(
         Refused: the machine has too few GPUs, and `--adapt` was not given or does not help.
     """
     asked = max(demand_of(argv).gpus, implied)
-    there = available_gpus(context)
+    available = available_gpus(context)
     on_cpu = value_of(argv.arguments, "--device") == "cpu"
-    if there == 0 and value_of(argv.options, NPROC) == "gpu":
+    if available == 0 and value_of(argv.options, NPROC) == "gpu":
         raise Refused(f"the item asks for a rank on every GPU ({NPROC} gpu); this machine has none: write a number.")
-    if asked <= there or on_cpu or (there == 0 and not needs_gpu):
+    if asked <= available or on_cpu or (available == 0 and not needs_gpu):
         return argv, []
-    if there == 0:
+    if available == 0:
         raise Refused(
             f"the item asks for {_gpus(asked)}, but this machine has none: run it on the GPU node, or try the list "
             "here with --preset smoke."
         )
     if implied:
         raise Refused(
-            f"the item uses {_gpus(asked)} without a count; {_gpus(there)} can be used here: set the count with the "
+            f"the item uses {_gpus(asked)} without a count; {_gpus(available)} can be used: set the count with the "
             "script's own flag (--tensor-parallel-gpus N, --devices 0)."
         )
-    count = largest_power_of_two(there)
+    count = largest_power_of_two(available)
     if not context.options.adapt:
         raise Refused(
-            f"the item asks for {_gpus(asked)}; {_gpus(there)} can be used here: pass --adapt to run it on {count}, "
+            f"the item asks for {_gpus(asked)}; {_gpus(available)} can be used: pass --adapt to run it on {count}, "
             "recorded as a deviation."
         )
     return with_gpu_count(argv, count), [f"{_gpus(count)} instead of {asked}"]

@@ -14,7 +14,7 @@ from llmval_tui.foundation.paths import bundled, inside
 class Script:
     """The script that a command runs."""
 
-    word: str  # its path on the command line
+    path_in_command: str
     path: Path
     runner: str | None  # the runner's name if it is llmval's own code; None for any other script
     note: str  # one line for the operator

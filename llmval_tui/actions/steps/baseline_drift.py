@@ -146,13 +146,13 @@ class BaselineDrift:
                 )
             ]
         metrics: dict[str, float | None] = {f"{change.name}_worse_percent": change.worse_percent for change in found}
-        word = acceptance(run)
-        if word is not None:
+        accepted_by = acceptance(run)
+        if accepted_by is not None:
             gates = [
-                gate if gate.outcome is Outcome.PASS else replace(gate, outcome=Outcome.PASS, reason=word)
+                gate if gate.outcome is Outcome.PASS else replace(gate, outcome=Outcome.PASS, reason=accepted_by)
                 for gate in gates
             ]
-            return gates + _repeat_gates(run), metrics, f"{record['reason']}; {word}", None
+            return gates + _repeat_gates(run), metrics, f"{record['reason']}; {accepted_by}", None
         repeats = _repeat_gates(run)
         return gates + repeats, metrics, record["reason"], _question(run, record, repeats)
 

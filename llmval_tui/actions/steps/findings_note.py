@@ -94,10 +94,10 @@ class FindingsNote:
         if record["noted_already"]:
             text = f"{document} has the {what} already"
             return [Gate("findings", Outcome.PASS, "noted before", "in the document")], metrics, text, None
-        word = acceptance(run)
-        if word is not None:
-            gate = Gate("findings", Outcome.PASS, lengths, "in the document", word)
-            return [gate], metrics, f"{what} are in {document}; {word}", None
+        accepted_by = acceptance(run)
+        if accepted_by is not None:
+            gate = Gate("findings", Outcome.PASS, lengths, "in the document", accepted_by)
+            return [gate], metrics, f"{what} are in {document}; {accepted_by}", None
         gate = Gate("findings", Outcome.INCONCLUSIVE, "proposed", "in the document", "the diff waits for your answer")
         question = accept_question(run, record, f"Add the {what} to {document}?")
         return [gate], metrics, f"{what} ({lengths} tokens) wait for your answer", question

@@ -110,14 +110,14 @@ def _without(parsed: ParsedCommand, flags: tuple[str, ...]) -> ParsedCommand:
     takes_value = {
         word for word, following in zip(flags, [*flags[1:], "-"], strict=True) if not following.startswith("-")
     }
-    kept: list[Word] = []
+    remaining: list[Word] = []
     words = list(parsed.words)
     while words:
         word = words.pop(0)
         name = next((name for name in names if same_flag(word.value, name.replace("_", "-"))), None)
         if name is None:
-            kept.append(word)
+            remaining.append(word)
         elif name in takes_value and "=" not in word.value and words:
             words.pop(0)
-    parse_argv([word.value for word in kept])  # refuses if nothing to run is left
-    return replace(parsed, words=tuple(kept))
+    parse_argv([word.value for word in remaining])  # refuses if nothing to run is left
+    return replace(parsed, words=tuple(remaining))

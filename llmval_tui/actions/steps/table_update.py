@@ -102,13 +102,13 @@ class TableUpdate:
         if not record["propose"]:
             gates = [rows, Gate("tables", Outcome.PASS, "up to date", bound)]
             return gates, metrics, f"{record['document']} has these tables already", None
-        word = acceptance(run)
-        if word is None:
+        accepted_by = acceptance(run)
+        if accepted_by is None:
             gates = [rows, Gate("tables", Outcome.INCONCLUSIVE, "proposed", bound, "the diff waits for your answer")]
             question = accept_question(run, record, f"{_sentence(record)}. Write them into {record['document']}?")
             return gates, metrics, _sentence(record), question
-        gates = [rows, Gate("tables", Outcome.PASS, "written", bound, word)]
-        return gates, metrics, f"{_sentence(record)}; {word}", None
+        gates = [rows, Gate("tables", Outcome.PASS, "written", bound, accepted_by)]
+        return gates, metrics, f"{_sentence(record)}; {accepted_by}", None
 
 
 def _sentence(record: dict[str, Any]) -> str:

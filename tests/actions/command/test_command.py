@@ -1,4 +1,4 @@
-"""A command as written becomes a frozen one: script, GPUs, outputs, environment."""
+"""Freezing a command: script, GPUs, outputs, environment."""
 
 import re
 import sys
@@ -40,7 +40,7 @@ def test_the_workspaces_own_script_wins(workspace):
     proposal = workspace.propose(ITEM)
     assert "ch16/inference_server_load_test.py" in proposal.commands[0].argv
     assert proposal.params["runner"] is None
-    assert proposal.artifacts[0].schema is None, "a stranger's JSON is not judged by our schema"
+    assert proposal.artifacts[0].schema is None, "the JSON of an unknown script is not judged by our schema"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_runner_of_a_later_release_is_refused_by_name(workspace, no_runners):
 
 
 @pytest.mark.parametrize(("gpus", "said"), [(0, "GPU 9, but this machine has none"), (8, "this machine has 8 (0–7)")])
-def test_a_gpu_that_is_not_there_is_named(workspace, gpus: int, said: str) -> None:
+def test_a_gpu_that_does_not_exist_is_named(workspace, gpus: int, said: str) -> None:
     context = workspace.context("Run `python inference_server_load_test.py`", gpus=gpus)
     with pytest.raises(Refused, match=re.escape(said)):
         available_gpus(replace(context, options=Options(gpus=(9, 9))))
@@ -98,7 +98,7 @@ def test_fewer_gpus_are_refused_then_adapted_everywhere(workspace):
     assert proposal.params["gpu_indices"] == [0, 1, 2, 3]
 
 
-def test_a_rank_on_every_gpu_where_there_is_none(workspace):
+def test_a_rank_on_every_gpu_of_a_machine_without_one(workspace):
     workspace.write("own.py", "")
     text = "Run `torchrun --nproc_per_node=gpu own.py`"
     assert "has none" in (workspace.propose(text, gpus=None).refusal or "")
@@ -135,14 +135,14 @@ def test_smoke_on_a_cpu(workspace):
     assert "nproc-per-node 2 instead of 8" in deviation
     assert "duration 8 instead of 300" in deviation
     assert "--" not in deviation
-    assert proposal.artifacts[0].path == "artifacts/inference/full_20260102.smoke.json", "the day's result is not lost"
+    assert proposal.artifacts[0].path == "artifacts/inference/full_20260102.smoke.json", "the result of the day stays"
     demo = workspace.propose(ITEM, gpus=None, preset="smoke", demo=True)
     assert demo.artifacts[0].path == "artifacts/inference/full_20260102.json"
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 4, 8])
 def test_smoke_takes_as_many_ranks_as_the_tiny_model_can_be_split_into(workspace, gpus):
-    """The bundled list, and the ways to ask for ranks without a number."""
+    """The bundled list, and rank counts that are not numbers."""
     text = (bundled("docs") / "llm_validation_checklist.md").read_text(encoding="utf-8")
     proposals = [workspace.propose(text, number, gpus, preset="smoke") for number in ("1.2", "1.3", "2.2", "4.1")]
     proposals += [
@@ -171,7 +171,7 @@ def test_smoke_of_the_unknown_is_refused(workspace):
     assert "does not know bench.py" in (workspace.propose("Run `python bench.py`", preset="smoke").refusal or "")
 
 
-def test_what_would_be_replaced_is_said(workspace):
+def test_replaced_outputs_are_announced(workspace):
     assert any("writes artifacts/inference/full" in line for line in workspace.propose(ITEM).details)
     workspace.write("artifacts/inference/full_20260102.json", "{}")
     assert any("replaces artifacts/inference/full" in line for line in workspace.propose(ITEM).details)

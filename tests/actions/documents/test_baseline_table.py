@@ -1,4 +1,4 @@
-"""The baseline's tables: what is written is read back, and each metric has its direction."""
+"""Baseline tables: reading returns the written values, and each metric has a direction."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def test_the_bundled_document_is_understood():
         st.tuples(st.text("abc-.", min_size=1), st.floats(1e-6, 1e9)), min_size=1, max_size=4, unique_by=lambda x: x[0]
     )
 )
-def test_what_is_written_is_read_back(values):
+def test_written_baselines_are_read_back(values):
     text = "# T\n"
     for model, value in values:
         text = with_baseline(text, Baseline(model, {"model": model}, (Metric("m", "higher", value, "x"),)), "t")

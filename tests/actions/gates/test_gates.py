@@ -1,4 +1,4 @@
-"""The general gates: how it ended, what it left, what is not known. Each case is a run folder made by hand."""
+"""The general gates: exit codes, artifacts and unknown ends. Each case is a hand-made run folder."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def test_a_clean_run_passes_with_hashed_evidence(workspace):
         (1, {}, Outcome.FAIL, "exit 1"),
         (-9, {}, Outcome.FAIL, "killed by SIGKILL"),
         (None, {}, Outcome.INCONCLUSIVE, "unknown"),
-        (None, {"0": 0}, Outcome.INCONCLUSIVE, "unknown"),  # the other rank's end is not known
+        (None, {"0": 0}, Outcome.INCONCLUSIVE, "unknown"),  # the end of the other rank is unknown
     ],
 )
 def test_exit(workspace, code, ranks, outcome, measured):
@@ -49,7 +49,7 @@ def test_exit(workspace, code, ranks, outcome, measured):
     assert (found.outcome, found.measured) == (outcome, measured)
 
 
-def test_the_agents_own_record_counts_where_the_supervisor_died(workspace):
+def test_the_agents_record_counts_if_the_supervisor_died(workspace):
     run = workspace.run(workspace.context("x"), commands=[TORCHRUN], exit_code=None, telemetry=False)
     (run.folder / "ranks.main.json").write_text('{"ranks": {"0": 0, "1": 0}}')
     assert gate(run, "exit").outcome is Outcome.PASS
@@ -65,7 +65,7 @@ def test_the_reason_is_the_failing_ranks_last_line(workspace):
     assert gate(run, "exit").reason == "no memory: use 4 GPUs"
 
 
-def test_the_rank_that_failed_first_says_why(workspace):
+def test_the_reason_comes_from_the_rank_that_failed_first(workspace):
     status = {"commands": [CommandStatus("main", exit_code=1, ranks={"0": 1, "1": 1})]}
     run = workspace.run(workspace.context("x"), commands=[TORCHRUN], status=status, telemetry=False)
     run.logs_folder.joinpath("main.rank0.stderr.log").write_text("connection closed by peer\n")
@@ -126,7 +126,7 @@ def test_a_command_without_artifacts_is_backed_by_its_output(workspace):
 
 
 def test_nothing_to_hash_is_no_evidence(workspace):
-    """A tick names what backs it: a command that exits with 0 and leaves nothing shows nothing."""
+    """A tick needs evidence: a command that exits with 0 and leaves nothing has none."""
     run = workspace.run(workspace.context("x"), telemetry=False)
     run.logs_folder.joinpath("main.stdout.log").touch()
     gates, evidence = general_gates(run)
@@ -178,7 +178,7 @@ def test_telemetry_is_judged_over_the_measured_window_only(workspace):
 
 
 def left_by(workspace, before, during, after=None, run_id_in_path=False):
-    """The artifact gate of a run, with what others and it itself wrote at its artifact's path."""
+    """The artifact gate of a run, after it and other runs wrote at the path of its artifact."""
     artifact = Artifact("a.{run_id}.json" if run_id_in_path else "a.json")
     run = workspace.run(workspace.context("x"), artifacts=[artifact], telemetry=False)
     path = workspace.folder / run.intent.artifacts[0].path
@@ -195,8 +195,8 @@ def left_by(workspace, before, during, after=None, run_id_in_path=False):
     return found.outcome, len(evidence)
 
 
-def test_a_file_of_another_run_is_no_evidence_whatever_its_time(workspace):
-    # The earlier run's file has a time after this run's start: the same second, or a clock that was set back.
+def test_a_file_of_another_run_is_never_evidence(workspace):
+    # The earlier run's file is newer than this run's start: the same second, or a clock that was set back.
     assert left_by(workspace, "an earlier run", None) == (Outcome.FAIL, 0)
     assert left_by(workspace, "an earlier run", "this one's own") == (Outcome.PASS, 1)
     # A later run wrote there before this one was judged.
@@ -204,7 +204,7 @@ def test_a_file_of_another_run_is_no_evidence_whatever_its_time(workspace):
     assert left_by(workspace, None, None, "some later run") == (Outcome.INVALID, 0)
 
 
-def test_a_file_with_an_old_time_counts_where_the_run_made_it(workspace):
+def test_a_file_with_an_old_time_counts_if_the_run_wrote_it(workspace):
     path = workspace.folder / "a.json"
     run = workspace.run(workspace.context("x"), artifacts=[Artifact("a.json")], telemetry=False)
     artifact_snapshot.record_before(run)
@@ -218,7 +218,7 @@ def test_a_report_of_the_runs_own_may_be_edited_before_it_is_filed(workspace):
     assert left_by(workspace, None, "a report", "a better report", run_id_in_path=True) == (Outcome.PASS, 1)
 
 
-def test_a_folder_counts_without_what_others_wrote(workspace):
+def test_a_folder_counts_without_files_of_others(workspace):
     run = workspace.run(workspace.context("x"), artifacts=[Artifact("out")], telemetry=False)
     workspace.write("out/before.json", "{}")
     artifact_snapshot.record_before(run)

@@ -1,4 +1,4 @@
-"""A load test is judged by its request records: each way to be wrong is found, whatever the file says of itself."""
+"""The judge of load tests finds every defect in the request records, whatever the file claims."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -84,7 +84,7 @@ def fewer_ranks(value):
 
 
 def saturated(value):
-    """A node that serves half of what arrives: each request waits as long as it took until it arrived."""
+    """A node that serves half of the load: each request waits as long as the time until its arrival."""
     for record in value["llmval"]["requests"]:
         for key in ("first_token_s", "last_token_s"):
             record[key] += record["intended_s"]
@@ -120,7 +120,7 @@ def nothing_sent(value):
         (saturated, {"kept up": Outcome.FAIL}),
     ],
 )
-def test_what_is_wrong_is_found_by_its_own_gate(load_run, result, spoil, gates):
+def test_each_defect_is_found_by_its_own_gate(load_run, result, spoil, gates):
     spoil(result)
     assert outcomes(load_run(result))[0] == gates
 
@@ -133,7 +133,7 @@ def test_what_is_wrong_is_found_by_its_own_gate(load_run, result, spoil, gates):
         ("--duration 300", "duration_s 8.0 instead of 300"),
     ],
 )
-def test_rate_and_duration_are_those_of_the_command(load_run, result, flags, said):
+def test_rate_and_duration_must_match_the_command(load_run, result, flags, said):
     run = load_run(result, f"- [ ] {RUN_ITEM[:-1]} {flags}`")
     gate = next(gate for gate in action_named("command").judge(run)[0] if gate.name == "ran as asked")
     assert (gate.outcome, gate.measured) == (Outcome.FAIL, said) if said else gate.outcome is Outcome.PASS
@@ -163,7 +163,7 @@ def test_percentile_lies_between_and_keeps_order(values, percent):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(delays=st.lists(st.floats(0, 0.4), min_size=2, max_size=40))
 def test_ttft_from_the_schedule_is_never_shorter(load_run, workspace, result_json, delays):
-    """No coordinated omission: whatever the generator's delay, waiting counts from the schedule."""
+    """No coordinated omission: waiting counts from the schedule, whatever the delay of the generator."""
     value = result_json(len(delays))
     for record, delay in zip(value["llmval"]["requests"], delays, strict=True):
         for key in ("dispatch_s", "first_token_s", "last_token_s"):
@@ -177,10 +177,10 @@ def test_ttft_from_the_schedule_is_never_shorter(load_run, workspace, result_jso
 
 
 def test_an_earlier_runs_figures_are_not_this_ones(load_run, result, workspace):
-    """The artifact's name is the same all day: a run that was killed leaves the one before it in its place."""
+    """The artifact has the same name all day, so after a killed run the file of the previous run is there."""
     run = load_run(result)
     assert outcomes(run)[1]["ttft_p50_ms"] is not None
-    artifact_snapshot.record_before(run)  # as where it lay there before this run began
+    artifact_snapshot.record_before(run)  # the file existed before this run
     bad, metrics = outcomes(run)
     assert (bad, metrics) == ({}, {})
     verdict = judge(run)

@@ -117,7 +117,7 @@ def test_out_of_memory_fails_and_keeps_the_first_length(long_context_run, worksp
         ("--prefill-attention fp8", "ran as asked"),
     ],
 )
-def test_what_was_asked_by_name_must_have_run(long_context_run, flags, gate):
+def test_flags_of_the_command_must_have_run(long_context_run, flags, gate):
     assert bad(
         long_context_run(text=LIST.replace("--tensor-parallel-gpus 8", f"--tensor-parallel-gpus 8 {flags}"))
     ) == {gate: Outcome.FAIL}
@@ -131,7 +131,7 @@ def test_fewer_ranks_than_asked_for_fail_and_their_memory_is_not_explained(long_
     }
 
 
-def test_what_was_asked_and_ran_passes(long_context_run):
+def test_a_run_as_the_command_asks_passes(long_context_run):
     result = result_of(32768, 65536)
     result["identity"] |= {"weights": "/models/x", "prefill_attention": "fp8"}
     result["setup"] |= {"batch": 2, "decode_tokens": 64}

@@ -1,4 +1,4 @@
-"""A search for the highest rate is judged from its trials' figures and its last window's records, not by its word."""
+"""The judge of rate searches uses the figures of the trials and the records of the last window."""
 
 from copy import deepcopy
 
@@ -28,7 +28,7 @@ def trial(number, qps, purpose="bisect", seed=0, verdict="holds", **figures):
 
 @pytest.fixture
 def searched(result_json):
-    """A search that found 28 requests/s, whose records are the confirming window's."""
+    """A search that found 28 requests/s; its records belong to the confirming window."""
 
     def make(outcome="found", max_qps=28.0, above=29.0, trials=None):
         value = result_json()
@@ -51,7 +51,7 @@ def outcomes(run):
     return {gate.name: gate.outcome for gate in gates if gate.outcome is not Outcome.PASS}, metrics, summary
 
 
-def test_what_was_found_passes_with_its_figures(load_run, searched):
+def test_a_found_rate_passes_with_its_figures(load_run, searched):
     bad, metrics, summary = outcomes(load_run(searched(), LIST))
     assert bad == {}
     assert (metrics["max_qps"], metrics["lowest_not_held_qps"], metrics["search_trials"]) == (28, 29, 5)
@@ -66,10 +66,10 @@ def test_what_was_found_passes_with_its_figures(load_run, searched):
         ({"outcome": "unconfirmed", "max_qps": None}, Outcome.INCONCLUSIVE),
         ({"outcome": "interrupted", "max_qps": None}, Outcome.INCONCLUSIVE),
         ({"outcome": "lowest_fails", "max_qps": None, "above": 14.0}, Outcome.FAIL),
-        ({"above": 40.0}, Outcome.INVALID),  # found, and yet not to the precision that was asked
+        ({"above": 40.0}, Outcome.INVALID),  # found, but not to the required precision
     ],
 )
-def test_what_was_not_found_is_no_pass(load_run, searched, changes, outcome):
+def test_without_a_found_rate_nothing_passes(load_run, searched, changes, outcome):
     value = searched(**changes)
     search = value["llmval"]["search"]
     kept = [t for t in search["trials"] if t["verdict"] == "holds"]
@@ -90,7 +90,7 @@ def test_what_was_not_found_is_no_pass(load_run, searched, changes, outcome):
 def test_a_last_trial_that_did_not_hold_is_no_failure_of_the_node(
     load_run, searched, ended, late_s, attainment, verdict
 ):
-    """The window that such a search keeps: its queue grows, and no request is within the limit in the end."""
+    """The last window of such a search: its queue grows until no request meets the limit."""
     value = searched(ended, max_qps=None, above=28.0)
     value["llmval"]["search"]["trials"] = [trial(1, 28.0, verdict="invalid" if late_s else "fails")]
     for record in value["llmval"]["requests"]:
@@ -137,7 +137,7 @@ def test_attainment_is_counted_in_the_records(load_run, searched):
     assert outcomes(load_run(value, LIST))[0] == {"SLO attainment": Outcome.FAIL}
 
 
-def test_one_window_where_a_search_was_asked_for_fails(load_run, searched, result_json):
+def test_one_window_instead_of_a_search_fails(load_run, searched, result_json):
     assert outcomes(load_run(result_json(), LIST))[0] == {"ran as asked": Outcome.FAIL}
     torn = searched()
     del torn["llmval"]["search"]["trials"][0]["verdict"]

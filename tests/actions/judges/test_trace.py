@@ -1,4 +1,4 @@
-"""The trace item: proposed with everything decided, judged by what the trace holds."""
+"""The trace item: its proposal decides every default, and its judge reads the content of the trace."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ INSTEAD = "a trace by PyTorch's profiler instead of Nsight Systems (nsys is not 
 
 
 def trace_json(tool: str = "torch", **changes: Any) -> dict[str, Any]:
-    """A summary of eight H200s, of which PyTorch's profiler saw rank 0's."""
+    """A summary of eight H200s; PyTorch's profiler recorded rank 0."""
     devices = ["0"] if tool == "torch" else [str(number) for number in range(8)]
     return {
         "schema": 1,
@@ -65,7 +65,7 @@ def trace_json(tool: str = "torch", **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def trace_run(workspace) -> Callable[..., Run]:
-    """A finished run of the item whose summary is given; the trace beside it has five bytes."""
+    """Creates a finished run with a summary; the trace beside it has five bytes."""
 
     def make(summary: dict[str, Any], **changes: Any) -> Run:
         proposal = workspace.propose(ITEM)
@@ -106,11 +106,11 @@ def test_the_operators_item_is_decided_before_it_runs(workspace) -> None:
 
 
 def test_the_load_test_under_a_profiler_is_no_baseline(workspace) -> None:
-    """Whatever takes load tests takes them by this schema."""
+    """Other code recognises load tests by this schema."""
     assert all(one.schema != "load_test" for one in workspace.propose(ITEM).artifacts)
 
 
-def test_with_nsys_there_is_no_deviation_and_what_the_item_says_stays(workspace) -> None:
+def test_with_nsys_there_is_no_deviation_and_the_items_flags_stay(workspace) -> None:
     environment = with_nsys(workspace.folder)
     proposal = workspace.propose(ITEM, environment=environment)
     assert "--profiler nsys" in " ".join(proposal.commands[0].argv)
@@ -125,8 +125,8 @@ def test_with_nsys_there_is_no_deviation_and_what_the_item_says_stays(workspace)
     assert not plain.deviations, "the item does not ask for Nsight Systems"
 
 
-def test_what_the_shell_sets_is_frozen_and_told(workspace) -> None:
-    """Else a load of a second on the smallest model ticks the item: the script reads these variables."""
+def test_variables_of_the_shell_are_frozen_and_shown(workspace) -> None:
+    """The script reads these variables; otherwise one second of the smallest model could tick the item."""
     shell = {"PATH": "/usr/bin:/bin", "TRACE_MODEL": "tiny", "TRACE_DURATION": "1", "TRACE_TARGET_QPS": "1"}
     shell |= {"TRACE_TENSOR_PARALLEL_GPUS": "2", "TRACE_FP8_MODE": "auto", "TRACE_PROFILER": "auto"}
     proposal = workspace.propose(ITEM, environment=shell)
@@ -143,11 +143,13 @@ def test_what_the_shell_sets_is_frozen_and_told(workspace) -> None:
     said = ITEM.replace(".sh`", ".sh --model llama40b`").replace("`scripts", "`TRACE_DURATION=30 scripts")
     proposal = workspace.propose(said, environment=shell)
     words = tuple(proposal.commands[0].argv)
-    assert (value_of(words, "--model"), value_of(words, "--duration")) == ("llama40b", "30"), "the item's word counts"
+    assert (value_of(words, "--model"), value_of(words, "--duration")) == ("llama40b", "30"), (
+        "the item's own flags count"
+    )
     assert not any(word in line for line in proposal.deviations for word in ("model", "duration"))
     smoke = workspace.propose(ITEM, environment=shell, preset="smoke")
     assert value_of(tuple(smoke.commands[0].argv), "--duration") == "6"
-    assert not any("TRACE_DURATION" in line for line in smoke.deviations), "it set nothing: the preset did"
+    assert not any("TRACE_DURATION" in line for line in smoke.deviations), "the preset set it, not the variable"
 
 
 def test_every_flag_that_a_variable_sets_is_known_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,13 +165,13 @@ def test_every_flag_that_a_variable_sets_is_known_with_its_default(monkeypatch: 
         value = "auto" if flag in ("--fp8-mode", "--device", "--profiler") else "3"
         monkeypatch.setenv(variable(flag), value)
     chosen = options.parse([])
-    assert str(chosen.trace_seconds) == "3.0" and chosen.model == "3", "the variables are the script's own"
+    assert str(chosen.trace_seconds) == "3.0" and chosen.model == "3", "the variables of the script itself"
     assert DEFAULT_MODEL == MODEL
 
 
 @pytest.mark.parametrize("where", ["shell", "item"])
 @pytest.mark.parametrize(("backend", "outcome"), [("sdpa", Outcome.PASS), ("flex", Outcome.FAIL)])
-def test_a_backend_that_a_variable_names_is_what_is_judged(workspace, where: str, backend: str, outcome) -> None:
+def test_a_backend_set_by_a_variable_is_judged(workspace, where: str, backend: str, outcome) -> None:
     item = ITEM if where == "shell" else ITEM.replace("`scripts", "`TRACE_ATTENTION_BACKEND=sdpa scripts")
     shell = {"TRACE_ATTENTION_BACKEND": "sdpa"} if where == "shell" else {}
     context = workspace.context(item, environment={"PATH": "/usr/bin:/bin", **shell})
@@ -263,7 +265,7 @@ def changed(**parts: dict[str, Any]) -> dict[str, Any]:
         (trace_json(total_ms=1000.0), "totals", Outcome.INVALID),
     ],
 )
-def test_what_spoils_a_trace(trace_run, summary: dict[str, Any], gate: str, outcome: Outcome) -> None:
+def test_each_defect_of_a_trace_has_its_gate(trace_run, summary: dict[str, Any], gate: str, outcome: Outcome) -> None:
     gates, _, _, _ = action_named("trace_capture").judge(trace_run(summary))
     bad = {one.name: one.outcome for one in gates if one.outcome is not Outcome.PASS}
     assert bad[gate] is outcome

@@ -1,4 +1,4 @@
-"""The compile section: what a study's end counts for, the pair, its logs in the bundle, and its report."""
+"""The compile section: the verdict on a study, the pair, the logs in the bundle, and the report."""
 
 import json
 import tarfile
@@ -25,7 +25,7 @@ LIST = f"""# L
 
 
 def studied(workspace, result, *, exit_code=0, outcome=None, stacks=True, **changes):
-    """A finished run of item 2.2 whose bundle holds this result."""
+    """A finished run of item 2.2 with this result in its bundle."""
     context = workspace.context(LIST, "2.2", **changes)
     proposal = workspace.propose(LIST, "2.2", **changes)
     assert proposal.refusal is None, proposal.refusal
@@ -47,7 +47,7 @@ def test_the_examples_are_as_the_runner_writes_them(tmp_path):
         assert schema_problem(path, "compile_repro") is None
 
 
-def test_both_answers_pass_and_say_what_was_found(workspace):
+def test_both_answers_pass_and_name_the_finding(workspace):
     _, outcome, metrics, summary = judged(studied(workspace, study()))
     assert outcome is Outcome.PASS
     assert summary.startswith("did not reproduce here: compiled in 60.0 s")
@@ -74,13 +74,13 @@ def test_both_answers_pass_and_say_what_was_found(workspace):
         (study(workload={**study()["workload"], "tensor_parallel_gpus": 1}), 0, "ran as asked", Outcome.FAIL),
     ],
 )  # fmt: skip
-def test_what_is_no_answer_does_not_pass(workspace, result, code, gate, outcome):
+def test_other_outcomes_do_not_pass(workspace, result, code, gate, outcome):
     gates, verdict, _, _ = judged(studied(workspace, result, exit_code=code))
     assert gates[gate].outcome is outcome
     assert verdict is not Outcome.PASS
 
 
-def test_a_hang_needs_a_whole_bundle_with_stacks(workspace):
+def test_a_hang_needs_a_complete_bundle_with_stacks(workspace):
     assert judged(studied(workspace, hang(), exit_code=3, stacks=False))[0]["bundle"].outcome is Outcome.FAIL
     run = studied(workspace, hang(), exit_code=3)
     manifest = workspace.folder / "artifacts/repro/manifest.json"
@@ -107,7 +107,7 @@ def test_a_study_is_proposed_as_it_will_end(workspace):
     proposal = workspace.propose(LIST, "2.2")
     assert proposal.artifacts[0].path == "artifacts/repro/result.json"
     assert proposal.artifacts[0].schema == "compile_repro"
-    # Packing again must not spoil a tick.
+    # Packing again must not invalidate a tick.
     assert not any("bundle.tar.gz" in artifact.path for artifact in proposal.artifacts)
     refusal = workspace.propose(LIST.replace("python tools", "torchrun --nproc_per_node=2 tools"), "2.2").refusal
     assert "instead of torchrun" in (refusal or "")
@@ -154,7 +154,7 @@ def test_logs_go_into_the_bundle_which_is_packed_again(workspace):
         names = archive.getnames()
     assert f"repro/logs/{source.id}/main.stderr.log" in names
     assert "repro/logs/manifest.json" in names
-    assert judged(source)[1] is Outcome.PASS, "packing again leaves the study's own verdict as it was"
+    assert judged(source)[1] is Outcome.PASS, "packing again does not change the study's verdict"
     (workspace.folder / "artifacts/repro/bundle.tar.gz").write_bytes(b"")
     assert judged(run)[0]["bundle: repro"].outcome is Outcome.FAIL
 
@@ -184,7 +184,7 @@ def test_the_report_is_that_of_the_bundle(workspace):
     assert perform.main([str(run.folder)]) == 2
 
 
-def test_a_hang_made_on_purpose_is_neither_reported_nor_a_bundle_to_tick_on(workspace):
+def test_an_injected_hang_is_neither_reported_nor_evidence(workspace):
     studied(workspace, hang(injected="dynamo_sleep"), exit_code=3)
     assert "injected hang" in (workspace.propose(LIST, "2.4").refusal or "")
     run = workspace.run(workspace.context(LIST, "2.3"), workspace.propose(LIST, "2.3"))

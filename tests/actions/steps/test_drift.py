@@ -1,4 +1,4 @@
-"""The baseline: compared only with its like, changed only by the operator's word, and only where the markers are."""
+"""The baseline: compared only with an equal configuration; changed only between the markers and after acceptance."""
 
 import json
 from dataclasses import replace
@@ -23,7 +23,7 @@ def test_from_no_baseline_to_accepted_to_within_to_drifted(workspace, compare, r
     assert gates == {"baseline": Outcome.INCONCLUSIVE}
     assert question["kind"] == "accept"
     assert "+### tiny, float32, 2xTest-CPU, 28 requests/s" in question["diff"]
-    assert path.read_bytes() == document.encode(), "nothing changes before the operator says so"
+    assert path.read_bytes() == document.encode(), "nothing changes before the operator accepts"
 
     assert "was updated" in accept(run)
     new = path.read_bytes().decode()
@@ -154,7 +154,7 @@ def test_a_missing_document_is_made_on_acceptance(workspace, compare):
     assert len(read_baselines((workspace.folder / "docs/b.md").read_text(), "b")) == 1
 
 
-def test_a_result_that_changed_since_it_was_judged_is_refused(workspace, load_run, capsys):
+def test_a_result_that_changed_after_its_verdict_is_refused(workspace, load_run, capsys):
     workspace.judge(load_run(None, LIST), Outcome.PASS)
     run = workspace.run(workspace.context(LIST, "1.2"), workspace.propose(LIST, "1.2"))
     workspace.write("artifacts/r.json", json.dumps({}))
@@ -162,7 +162,7 @@ def test_a_result_that_changed_since_it_was_judged_is_refused(workspace, load_ru
     assert "changed after run" in capsys.readouterr().err
 
 
-def test_what_is_no_evidence_makes_no_baseline(workspace, load_run):
+def test_without_evidence_there_is_no_baseline(workspace, load_run):
     assert "has passed yet" in (workspace.propose(LIST, "1.2").refusal or "")
     workspace.judge(load_run(None, LIST), Outcome.FAIL)
     assert "has passed yet" in (workspace.propose(LIST, "1.2").refusal or "")

@@ -1,4 +1,4 @@
-"""A drift near its bound: the load test is repeated as it was run, and the medians decide."""
+"""A drift near its bound: the load test is repeated, and the medians decide."""
 
 import json
 
@@ -16,7 +16,7 @@ from tests.helpers.drift_lists import LIST, judged
 
 
 def based(workspace, compare):
-    """A baseline, accepted."""
+    """Accept a baseline."""
     workspace.write("docs/b.md", f"{BEGIN}\n{END}\n")
     run = compare()
     judged(workspace, run)
@@ -24,7 +24,7 @@ def based(workspace, compare):
 
 
 def slower(value, share, key="last_token_s"):
-    """TPOT worse by a share."""
+    """A result with a TPOT worse by a share."""
     for record in value["llmval"]["requests"]:
         record[key] += 0.020 * 7 * share
     return value
@@ -36,7 +36,7 @@ FROZEN += ["--", "--nproc_per_node=2", "x.py", "--device", "cpu", "--output-json
 
 @pytest.fixture
 def near(workspace, compare, load_run, result_json):
-    """A run 6 % worse than the accepted baseline, whose frozen command is known; the proposal to compare it."""
+    """The proposal to compare a run that is 6 % worse than the accepted baseline, with a known command."""
 
     def make(identity=None, argv=FROZEN, gpus=8):
         based(workspace, compare)
@@ -58,7 +58,7 @@ def near(workspace, compare, load_run, result_json):
 
 
 def finish(workspace, proposal, *repeats, **changes):
-    """The comparison's run, with what its repeats left."""
+    """The run of the comparison, with the results of its repeats."""
     run = workspace.run(workspace.context(LIST, "1.2"), proposal, **changes)
     for number, value in enumerate(repeats, 2):
         (run.folder / f"repeat{number}.json").write_text(json.dumps(value))
@@ -94,7 +94,7 @@ def test_near_the_bound_the_load_test_is_repeated_as_it_was_run(workspace, near,
     assert "+| tpot_p50_ms | lower | 21.20 | ms |" in question["diff"]
     assert "`runs=3`" in question["diff"]
 
-    # The medians are backed by the file that has all three runs' figures, each with the file that backs it.
+    # The evidence of the medians is the file with the figures of all three runs, each with its own evidence.
     workspace.judge(run, Outcome.FAIL, question)
     accept(run)
     (baseline,) = read_baselines((workspace.folder / "docs/b.md").read_text(), "b")
@@ -109,7 +109,7 @@ def test_near_the_bound_the_load_test_is_repeated_as_it_was_run(workspace, near,
     assert sorted(tpot)[1] == pytest.approx(21.2)
 
 
-def test_a_repeat_that_broke_leaves_the_question_open(workspace, near, result_json):
+def test_a_failed_repeat_leaves_the_decision_open(workspace, near, result_json):
     proposal = near()
     run, code = finish(workspace, proposal, slower(result_json(), 0.02))
     assert code == 0
@@ -128,7 +128,7 @@ def test_a_repeat_of_another_configuration_is_refused(workspace, near, result_js
     assert "driver 590.2 instead of 580.1" in capsys.readouterr().err
 
 
-def test_a_repeat_that_measured_nothing_is_none(workspace, near, result_json):
+def test_an_invalid_repeat_is_not_used(workspace, near, result_json):
     late = slower(result_json(), 0.5)
     for record in late["llmval"]["requests"]:
         for key in ("dispatch_s", "first_token_s", "last_token_s"):
@@ -143,7 +143,7 @@ def test_a_repeat_that_measured_nothing_is_none(workspace, near, result_json):
 
 
 def test_no_baseline_is_made_of_a_repeat_that_failed(workspace, near, result_json):
-    """Its figures count, for they are the node's; what failed is accepted by nobody."""
+    """Its figures describe the node, so they count; but nobody can accept a failed gate."""
     broken = slower(result_json(), 0.5)
     broken["llmval"]["requests"][7]["error"] = "the engine lost it"
     broken.update(completed=59, failed=1, total_output_tokens=8 * 59)
@@ -165,7 +165,7 @@ def test_no_baseline_is_made_of_a_repeat_that_failed(workspace, near, result_jso
         ({"argv": ["python3", "gone/launch.py", *FROZEN[2:]]}, "gone/launch.py no longer exists"),
     ],
 )
-def test_what_cannot_be_repeated_says_which_command_to_run(workspace, near, changes, says):
+def test_without_repeats_the_command_to_run_is_named(workspace, near, changes, says):
     proposal = near(**changes)
     assert [command.label for command in proposal.commands] == ["main"]
     assert any(says in line for line in proposal.details)
@@ -179,7 +179,7 @@ def test_what_cannot_be_repeated_says_which_command_to_run(workspace, near, chan
     assert reason.endswith("then `llmval run 1.2`")
 
 
-def test_near_the_bound_is_also_within_what_runs_were_seen_to_differ_by():
+def test_the_known_spread_of_runs_widens_the_margin():
     def near(worse, spread=None):
         return near_bound(Change("m", "ms", 100, 100 + worse, worse), 5, spread)
 
@@ -188,7 +188,7 @@ def test_near_the_bound_is_also_within_what_runs_were_seen_to_differ_by():
     ]  # fmt: skip
     assert near(1, spread=4.1)
     assert not near(0.8, spread=4.1)
-    assert near(3, spread=0.1), "a small spread does not narrow it"
+    assert near(3, spread=0.1), "a small spread does not narrow the margin"
 
 
 def test_the_spread_that_was_seen_decides_later(workspace, near, result_json):

@@ -1,4 +1,4 @@
-"""The environment item: what the document says, what changes, what is never changed, and who gets it."""
+"""The environment item: the document's block, applied and refused changes, and the runs that get the variables."""
 
 import json
 import subprocess
@@ -170,7 +170,7 @@ def test_a_record_that_was_changed_fails(workspace, monkeypatch):
     ],
 )
 def test_from_the_driver_to_the_verdict(workspace, monkeypatch, capsys, change, outcome, words):
-    """The item over a stand-in for NVML, as the driver tells it: every pair, every link."""
+    """The item with a fake NVML that reports every pair and every link."""
     fake = fake_pynvml
     gpus = [fake.FakeGpu(index) for index in range(4)]
     change(gpus)

@@ -1,4 +1,4 @@
-"""The power section: cells, the summary of them, and the tables of a document."""
+"""The power section: cells, their summary, and the tables of a document."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ def judged(run):
     return {gate.name: gate for gate in gates}, worst(gates), metrics, summary, question
 
 
-def test_every_schema_that_an_item_promises_is_there(tmp_path):
+def test_every_promised_schema_exists(tmp_path):
     path = tmp_path / "empty.json"
     path.write_text("{}")
     promised = {item.schema for runner in (COMPILE_REPRO, POWER_SWEEP, TRACE) for item in artifacts_in("x", runner)}
@@ -95,7 +95,7 @@ def test_cells_that_are_all_refused_are_no_sweep(workspace):
     assert judged(swept(workspace, other, REFUSED))[1] is Outcome.INCONCLUSIVE
 
 
-def test_a_cell_that_is_missing_or_damaged_is_told(workspace):
+def test_a_missing_or_damaged_cell_has_its_gate(workspace):
     run = swept(workspace, power_cell("bf16"), order=[f"{MODEL}-s64-b1-bf16", f"{MODEL}-s64-b1-fp8_te"])
     gate = judged(run)[0][f"cell {MODEL}-s64-b1-fp8_te"]
     assert (gate.outcome, gate.measured) == (Outcome.INCONCLUSIVE, "missing")
@@ -124,7 +124,7 @@ def test_a_cell_that_is_missing_or_damaged_is_told(workspace):
         (("tokens_per_step",), 640, "640 tokens a step, its batch makes 64"),
     ],
 )
-def test_the_word_valid_is_not_trusted(workspace, path, value, said):
+def test_a_claim_to_be_valid_is_not_trusted(workspace, path, value, said):
     cell = power_cell("bf16")
     assert problems_of(cell) == []
     place = cell["phases"]["prefill"]
@@ -135,7 +135,7 @@ def test_the_word_valid_is_not_trusted(workspace, path, value, said):
     assert judged(swept(workspace, cell, REFUSED))[1] is Outcome.INVALID
 
 
-def test_energy_is_what_the_gpus_own_counters_say(workspace):
+def test_energy_must_agree_with_the_gpus_counters(workspace):
     cell = power_cell("bf16")
     phase = cell["phases"]["prefill"]
     for place in (phase, *phase["trials"]):
@@ -169,7 +169,7 @@ def test_a_cell_without_gpus_or_without_a_phase_is_doubted():
         ("--skip", "--trials 5 --skip", "trials 3 instead of 5"),
     ],
 )
-def test_what_ran_is_held_against_the_flags_and_their_defaults(workspace, old, new, said):
+def test_the_settings_are_compared_with_flags_and_defaults(workspace, old, new, said):
     gate = judged(swept(workspace, power_cell("bf16"), REFUSED, text=LIST.replace(old, new, 1)))[0]["ran as asked"]
     assert (gate.outcome, gate.measured) == (Outcome.FAIL, said)
 
@@ -198,7 +198,7 @@ def test_the_published_cells_hold():
         (("torch",), "2.13.0", "torch 2.13.0 instead of 2.11.0"),
     ],
 )
-def test_a_cell_of_another_machine_is_not_this_sweeps(workspace, place, value, said):
+def test_a_cell_of_another_machine_is_invalid(workspace, place, value, said):
     other = power_cell("fp8_te")
     part = other["identity"]
     for key in place[:-1]:
@@ -209,7 +209,7 @@ def test_a_cell_of_another_machine_is_not_this_sweeps(workspace, place, value, s
     assert outcome is Outcome.INVALID
 
 
-def test_transformer_engine_is_part_of_the_machine_where_a_cell_runs_in_it(workspace):
+def test_transformer_engine_is_part_of_the_machine_if_a_cell_uses_it(workspace):
     cells = [power_cell("bf16"), power_cell("fp8_te"), power_cell("fp8_te", 2)]
     for cell, version in zip(cells, ("2.20.2", "2.20.2", "2.21.0"), strict=True):
         cell["identity"]["transformer_engine"] = version
@@ -231,7 +231,7 @@ def test_a_sweep_of_another_node_than_the_runs_is_invalid(workspace):
         return judged(run)[0]["machine"]
 
     assert gate(name="node1", gpu={"gpus": [{"uuid": "GPU-a"}]}).outcome is Outcome.PASS
-    assert gate().outcome is Outcome.PASS, "not known, not held against it"
+    assert gate().outcome is Outcome.PASS, "an unknown value is no difference"
     assert gate(name="node2").measured == "the sweep was measured on host node1, the run on node2"
     assert gate(name="node1", gpu={"gpus": [{"uuid": "GPU-c"}]}).measured == "the node of the run has no GPU-a"
 
@@ -267,7 +267,9 @@ def test_cells_of_an_earlier_run_need_its_evidence(workspace):
     assert gate.outcome is Outcome.PASS
     assert f"2 by run {first.id}" in gate.measured
     write_json(first.folder / "run.json", replace(first.intent, preset="smoke"))
-    assert judged(Run(second.folder))[0]["measured by"].outcome is Outcome.INCONCLUSIVE, "a trial backs no full run"
+    assert judged(Run(second.folder))[0]["measured by"].outcome is Outcome.INCONCLUSIVE, (
+        "a trial is no evidence of a full run"
+    )
 
 
 def test_a_sweep_needs_a_gpu_or_smoke(workspace):
@@ -285,11 +287,11 @@ def test_a_sweep_needs_a_gpu_or_smoke(workspace):
         workspace.propose(LIST.replace("--modes", "--devices 2 3 --modes"), "3.1", preset="smoke").commands[0].argv
     )
     assert "--devices" not in dropped
-    assert dropped[dropped.index("--modes") - 1] == "2", "its values go with it, and no others"
+    assert dropped[dropped.index("--modes") - 1] == "2", "only its own values are removed"
 
 
 def summarised(workspace, outcome=Outcome.PASS):
-    """A run of item 3.2, by the real analyzer."""
+    """A run of item 3.2 with the real analyzer."""
     swept(workspace, power_cell("bf16"), REFUSED)
     proposal = workspace.propose(LIST, "3.2")
     assert proposal.refusal is None, proposal.refusal
@@ -358,7 +360,7 @@ def test_tables_are_proposed_and_only_the_block_changes(workspace):
     assert proposal.refusal is None, proposal.refusal
     run = workspace.run(workspace.context(LIST, "3.3"), proposal)
     assert perform.main([str(run.folder)]) == 0
-    assert path.read_bytes() == DOCUMENT.encode(), "nothing changes before the operator says so"
+    assert path.read_bytes() == DOCUMENT.encode(), "nothing changes before the operator accepts"
     _, outcome, _, _, question = judged(run)
     assert outcome is Outcome.INCONCLUSIVE
     assert "-old" in question["diff"]
@@ -374,7 +376,7 @@ def test_tables_are_proposed_and_only_the_block_changes(workspace):
     again = workspace.run(workspace.context(LIST, "3.3"), workspace.propose(LIST, "3.3"))
     assert perform.main([str(again.folder)]) == 0
     assert judged(again)[1] is Outcome.PASS
-    assert judged(again)[4] is None, "the same tables ask nothing"
+    assert judged(again)[4] is None, "equal tables have no question"
 
 
 def test_tables_of_a_changed_summary_are_refused(workspace, capsys):

@@ -117,10 +117,10 @@ def test_the_bug_report_waits_for_its_link(workspace):
     assert "### 🐛 Describe the bug" in text
     assert "- torch: 2.13.0" in text
     assert "\x1b" not in text
-    assert "````text" in text, "a fence in the log must not close the report's own"
+    assert "````text" in text, "a fence in the log must not close the fence of the report"
     judge = action_named("bug_report").judge
     gates, _, _, question = judge(run)
-    assert worst(gates) is Outcome.INCONCLUSIVE, "a report that nobody filed is not done"
+    assert worst(gates) is Outcome.INCONCLUSIVE, "a report must be filed"
     workspace.judge(run, Outcome.INCONCLUSIVE, question)
     for bad in (None, "javascript:alert(1)", "https://x y", "see the tracker"):
         with pytest.raises(Refused, match="https://"):
@@ -132,7 +132,7 @@ def test_the_bug_report_waits_for_its_link(workspace):
     assert summary.endswith("/issues/1")
 
 
-def test_a_run_that_asks_nothing_accepts_nothing(workspace):
+def test_a_run_without_a_question_accepts_nothing(workspace):
     run = command_run(workspace, "2.2", outcome=Outcome.PASS)
     with pytest.raises(Refused, match="has no question"):
         accept(run)
@@ -168,7 +168,7 @@ def test_a_record_rests_on_the_files_and_not_on_the_verdict_alone(workspace):
     assert judged().outcome is Outcome.PASS
     archive(source.folder, source.verdict().evidence, workspace.folder)
     result.write_text('{"of": 2}')
-    assert judged().outcome is Outcome.PASS, "the run's own copy is as it was judged"
+    assert judged().outcome is Outcome.PASS, "the run's own copy is the judged one"
     next(source.folder.glob("evidence/*")).unlink()
     gate = judged()
     assert gate.outcome is Outcome.INVALID
@@ -191,7 +191,7 @@ def test_a_smoke_run_does_not_open_the_gate(workspace):
     assert workspace.propose(LIST, "4.2", demo=True).runnable
 
 
-def test_gated_record_covers_what_it_names(workspace):
+def test_a_gated_record_covers_the_lengths_that_it_names(workspace):
     workspace.write("long.py", "")
     other = LIST.replace("32K/64K", "32K/128K")
     run = workspace.run(workspace.context(other, "4.1"), workspace.propose(other, "4.1"))
@@ -201,7 +201,7 @@ def test_gated_record_covers_what_it_names(workspace):
     assert workspace.propose(other.replace("32K/128K", "32k"), "4.2").runnable
 
 
-def test_a_divided_length_covers_what_ran_and_a_demo_counts_as_asked(workspace):
+def test_a_divided_length_covers_its_result_except_in_a_demo(workspace):
     workspace.write("long.py", "")
     divided = LIST.replace("65536`", "65536 --length-divisor 64`")
     run = workspace.run(workspace.context(divided, "4.1"), workspace.propose(divided, "4.1"), outcome=Outcome.PASS)
@@ -231,7 +231,7 @@ def test_summary_takes_the_newest_date_that_has_files(workspace):
 
 
 @pytest.mark.usefixtures("no_runners")
-def test_what_a_later_release_brings_is_said_and_cannot_run(workspace):
+def test_a_runner_of_a_later_release_cannot_run(workspace):
     for text in (
         "Summarise with `python power_efficiency_analyzer.py power/<date>/*.json`",
         "Capture a trace via `capture_fp8_flexattention_traces.sh`",
