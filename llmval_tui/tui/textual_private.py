@@ -4,8 +4,7 @@ import string
 from typing import cast
 
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
-from textual._compositor import ChopsUpdate as ChopsUpdate
-from textual._compositor import Compositor as Compositor
+from textual._compositor import ChopsUpdate, Compositor
 from textual.app import App
 from textual.binding import BindingsMap
 from textual.dom import DOMNode
@@ -14,7 +13,17 @@ from textual.message_pump import MessagePump
 from textual.notifications import Notification
 from textual.screen import Screen
 
-__all__ = ["ESC_CODES", "ChopsUpdate", "Compositor", "ToastApp", "character_to_key"]
+__all__ = [
+    "ESC_CODES",
+    "ChopsUpdate",
+    "Compositor",
+    "ToastApp",
+    "bindings_of",
+    "character_to_key",
+    "parent_of",
+    "set_compositor",
+    "write_to_terminal",
+]
 
 # A terminal sends Alt and a key as Esc and the key in one piece, and so does a slow line for two keys. Textual turns
 # Esc with a digit or a sign into the sign of a Mac's keyboard (`™`), or drops the Esc. Here it gives a private-use

@@ -80,7 +80,7 @@ def dashboard(
 
     def make(second: float = 200.5, **changes: object) -> Dashboard:
         given = {"workspace": workspace.root, "checklist": workspace.checklist, "interval": 0.1, **changes}
-        settings = LaunchSettings(**given)  # type: ignore[arg-type]
+        settings = LaunchSettings(**given)  # type: ignore[arg-type]  # any field
         state = ScreenState(settings, now=lambda: T0 + second, preset=settings.preset, adapt=settings.adapt)
         looker = Looker(settings, propose, clock=lambda: datetime.fromtimestamp(T0 + second, UTC))
         return Dashboard(settings, commands, state=state, workspace=looker, live=False)

@@ -108,16 +108,16 @@ async def test_every_key_does_what_the_table_says(
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         pane_names = key.panes or ("list", *PANES)
-        for place in pane_names:
-            if place == "list":
-                app.main._focus_list()
+        for pane in pane_names:
+            if pane == "list":
+                app.main.focus_list()
             else:
-                app.main._go(place)
+                app.main.show_pane(pane)
             await pilot.pause()
             called.clear()
             await pilot.press(name)
             await pilot.pause()
-            assert called == [arguments], f"{name} in {place}"
+            assert called == [arguments], f"{name} in {pane}"
 
 
 def all_subclasses(cls: type[object]) -> list[type[object]]:

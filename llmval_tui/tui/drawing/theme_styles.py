@@ -155,7 +155,7 @@ def _rgb(style: Style, *, back: bool = False) -> tuple[int, int, int]:
     colour = style.bgcolor if back else style.color
     if colour is None or colour.triplet is None:
         raise Refused("a dark or light theme needs its colours as #rrggbb.")
-    return tuple(colour.triplet)  # type: ignore[return-value]
+    return colour.triplet.red, colour.triplet.green, colour.triplet.blue
 
 
 def _textual_colour(style: Style, *, back: bool = False) -> str:

@@ -33,7 +33,7 @@ def start_rows(proposals: Proposals, effect: str, command_line: str, width: int,
         for deviation in proposal.deviations:
             rows += labelled("deviation", deviation, "warn", width)
     if command_line:
-        rows += [row(), *labelled("the same", command_line, "code", width)]
+        rows += [row(), *labelled("command", command_line, "code", width)]
     return rows
 
 

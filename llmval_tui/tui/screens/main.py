@@ -222,17 +222,17 @@ class MainScreen(ActionScreen):
 
     def on_scroll_pane_opened(self, message: ScrollPane.Opened) -> None:
         if message.pane is self.steps:
-            self._go(self.shown)
+            self.show_pane(self.shown)
 
     def on_bar_pressed(self, message: Bar.Pressed) -> None:
         if message.name in PANES:
-            self._go(message.name)
+            self.show_pane(message.name)
             return
         key = next((key for key in self.themed_app.keymap.all() if key.id == message.name), None)
         if key is not None:
             self.call_later(self.run_action, key.action)
 
-    def _go(self, name: str) -> None:
+    def show_pane(self, name: str) -> None:
         """Show a pane and give it the focus."""
         self._complete()
         self.shown = self.tabs.active = name
@@ -243,24 +243,24 @@ class MainScreen(ActionScreen):
         self._repaint()
 
     def action_tab(self, number: int) -> None:
-        self._go(PANES[number - 1])
+        self.show_pane(PANES[number - 1])
 
     def action_open(self) -> None:
         if self.pane == "list":
-            self._go(self.shown)
+            self.show_pane(self.shown)
         elif self.pane == "run" and self.state.run and self.state.run.verdict and self.state.run.verdict.question:
             self.action_answer()
 
     def action_side(self, side: int) -> None:
         if side:
-            self._go(self.shown)
+            self.show_pane(self.shown)
         else:
-            self._focus_list()
+            self.focus_list()
 
     def action_switch(self) -> None:
         self.action_side(1 if self.pane == "list" else 0)
 
-    def _focus_list(self) -> None:
+    def focus_list(self) -> None:
         self.zoomed = False
         self.query_one("#left").display = True
         self.steps.focus()
@@ -280,7 +280,7 @@ class MainScreen(ActionScreen):
         elif self.zoomed:
             self.action_zoom()
         elif self.pane != "list":
-            self._focus_list()
+            self.focus_list()
         elif state.filter:
             state.filter = ""
             self.steps.filter_changed()
@@ -338,9 +338,9 @@ class MainScreen(ActionScreen):
         key = message.key or ""
         if key in letters:
             self.steps.choose(letters[key])
-            self._focus_list()
+            self.focus_list()
         elif key.isdecimal() and 1 <= int(key) <= len(PANES):
-            self._go(PANES[int(key) - 1])
+            self.show_pane(PANES[int(key) - 1])
         self._repaint()
 
     # Searching.

@@ -17,5 +17,5 @@ def query_and_signal(self: LinuxDriver) -> None:
 
 
 # Among the last things that the driver does at its start.
-LinuxDriver._query_in_band_window_resize = query_and_signal  # type: ignore[method-assign]
+LinuxDriver._query_in_band_window_resize = query_and_signal  # type: ignore[method-assign]  # a patch
 sys.exit(cli.main(sys.argv[1:]))

@@ -175,8 +175,12 @@ async def test_keys_control_a_replay(player: Dashboard) -> None:
         await until(pilot, lambda: samples.last and abs(samples.last.t_ns / 1e9 - timeline.now_s) < 1.1)
         await pilot.press("left_curly_bracket", "left_curly_bracket")
         await until(pilot, lambda: app.main.state.run and (app.main.state.run.progress.done or 0) < 15, "the way back")
-        last = lambda: app.main.state.live.last  # noqa: E731
-        await until(pilot, lambda: last() and last().t_ns / 1e9 <= timeline.now_s, "older samples")  # type: ignore[union-attr]
+
+        def went_back() -> bool:
+            last = app.main.state.live.last
+            return last is not None and last.t_ns / 1e9 <= timeline.now_s
+
+        await until(pilot, went_back, "older samples")
         await pilot.press("plus", "plus", "plus")
         assert timeline.speed == 10
         await pilot.press("minus", "P")

@@ -38,7 +38,7 @@ def until(true: Callable[[], object]) -> None:
 
 
 def settings_for(workspace: Workspace, **changes: object) -> LaunchSettings:
-    return LaunchSettings(workspace.root, workspace.checklist, **changes)  # type: ignore[arg-type]
+    return LaunchSettings(workspace.root, workspace.checklist, **changes)  # type: ignore[arg-type]  # any field
 
 
 def looker(workspace: Workspace) -> Looker:

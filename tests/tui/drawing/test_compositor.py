@@ -64,7 +64,7 @@ def test_only_the_difference_of_styles_is_sent() -> None:
 
 @pytest.mark.parametrize("system", ["standard", "256", "truecolor", None])
 def test_colours_are_reduced_to_those_of_the_terminal(system: str | None) -> None:
-    console = Console(color_system=system, force_terminal=True)  # type: ignore[arg-type]
+    console = Console(color_system=system, force_terminal=True)  # type: ignore[arg-type]  # names from parametrize
     strip = Strip([Segment("ab", Style.parse("#ff0000 on #000000"))])
     text = DiffUpdate([{0: strip}], [(0, 1, 2)], [[2]]).render_segments(console)
     assert text.startswith("\x1b[1;2H") and "b" in text and "a" not in text.replace("\x1b[", "")
