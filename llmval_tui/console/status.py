@@ -208,7 +208,7 @@ def verify(options: argparse.Namespace) -> int:
         for line in unbacked:
             print(line)
         intact = len(findings) - len(stale) - len(kept)
-        copies = f"{len(kept)} intact only as the run's copy, " if kept else ""
+        copies = f"{len(kept)} intact only as a copy in the run folder, " if kept else ""
         files = "file" if len(findings) == 1 else "files"
         print(f"{len(findings)} {files} of evidence: {intact} intact, {copies}{len(stale)} changed or missing.")
     if stale:

@@ -96,7 +96,7 @@ def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:
     kept = workspace.llmval("verify", check=0).stdout
     assert (
         "kept     1.1  artifacts/ok.json" in kept
-        and "0 intact, 1 intact only as the run's copy, 0 changed or missing" in kept
+        and "0 intact, 1 intact only as a copy in the run folder, 0 changed or missing" in kept
     )
     (copy,) = workspace.store.runs()[0].folder.glob("evidence/*")
     copy.write_text('{"value": 2}')
