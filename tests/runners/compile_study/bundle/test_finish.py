@@ -82,7 +82,7 @@ def judged(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str,
     monkeypatch.setattr(compile_repro, "read_study", lambda run, artifact: result)
     for name in ("_exit_agrees", "_bundle", "_as_asked"):
         monkeypatch.setattr(compile_repro, name, lambda *_, name=name: Gate(name, Outcome.PASS, "", ""))
-    gates, _, _ = compile_repro.judge_compile(cast(Run, None), cast(Artifact, None))
+    gates, _, _ = compile_repro.judge_compile_study(cast(Run, None), cast(Artifact, None))
     return {gate.name: gate for gate in gates}
 
 
@@ -107,7 +107,7 @@ def test_logits_that_are_not_finite_are_a_finding_and_not_a_crash(
     gate = judged(result, monkeypatch)["logits finite"]
     assert (
         gate.outcome is Outcome.FAIL
-        and ("compiled, the model" if which == "finite" else "eager model's") in gate.reason
+        and ("the compiled model computes" if which == "finite" else "logits of the eager model") in gate.reason
     )
 
 
