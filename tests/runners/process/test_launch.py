@@ -15,6 +15,7 @@ from llmval_runners.process import shutdown as stop
 from llmval_tui.runs import termination
 
 ROOT = Path(__file__).parents[3]
+PATIENT = Path(__file__).with_name("children") / "patient_load_test.py"
 LAUNCH = ROOT / "runners" / "llmval_runners" / "process" / "launch.py"
 LOAD_TEST = ROOT / "runners" / "inference_server_load_test.py"
 
@@ -56,10 +57,10 @@ def test_a_load_test_over_two_ranks(tmp_path: Path) -> None:
 
 def test_a_search_over_two_ranks(tmp_path: Path) -> None:
     events, out = tmp_path / "events.jsonl", tmp_path / "out.json"
-    load = [str(LOAD_TEST), "--model", "tiny", "--device", "cpu", "--target-qps", "6", "--trial-duration", "2"]
+    load = [str(PATIENT), "--model", "tiny", "--device", "cpu", "--target-qps", "6", "--trial-duration", "2"]
     search = ["--find-max-qps", "--max-qps", "9", "--slo-e2e-ms", "60000", "--output-json", str(out)]
     environment = os.environ | {"LLMVAL_EVENTS": str(events)}
-    ended = subprocess.run(launch(tmp_path, *load, *search), env=environment, timeout=120, check=False)
+    ended = subprocess.run(launch(tmp_path, *load, *search), env=environment, timeout=600, check=False)
     assert ended.returncode == 0
     schema = json.loads((ROOT / "docs/schemas/load_test.schema.json").read_text())
     ours = fastjsonschema.compile(schema)(json.loads(out.read_text()))["llmval"]
