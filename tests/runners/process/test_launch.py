@@ -15,7 +15,7 @@ from llmval_runners.process import shutdown as stop
 from llmval_tui.runs import termination
 
 ROOT = Path(__file__).parents[3]
-PATIENT = Path(__file__).with_name("children") / "patient_load_test.py"
+WITHOUT_LIMITS = Path(__file__).with_name("children") / "without_limits.py"
 LAUNCH = ROOT / "runners" / "llmval_runners" / "process" / "launch.py"
 LOAD_TEST = ROOT / "runners" / "inference_server_load_test.py"
 
@@ -57,7 +57,7 @@ def test_a_load_test_over_two_ranks(tmp_path: Path) -> None:
 
 def test_a_search_over_two_ranks(tmp_path: Path) -> None:
     events, out = tmp_path / "events.jsonl", tmp_path / "out.json"
-    load = [str(PATIENT), "--model", "tiny", "--device", "cpu", "--target-qps", "6", "--trial-duration", "2"]
+    load = [str(WITHOUT_LIMITS), "--model", "tiny", "--device", "cpu", "--target-qps", "6", "--trial-duration", "2"]
     search = ["--find-max-qps", "--max-qps", "9", "--slo-e2e-ms", "60000", "--output-json", str(out)]
     environment = os.environ | {"LLMVAL_EVENTS": str(events)}
     ended = subprocess.run(launch(tmp_path, *load, *search), env=environment, timeout=600, check=False)
