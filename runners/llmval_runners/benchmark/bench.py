@@ -1,7 +1,7 @@
-"""The rows of the engine's table: what is run for each, and what it says of the hardware.
+"""The measurement of each row of the engine's table, and its comparison with the limits of the hardware.
 
-With several ranks each of them calls the same methods in the same order: what a step does is rank 0's plan, which it
-sends as the engine does, and bytes, FLOPs and shares of a ceiling are those of one rank.
+With several ranks, each calls the same methods in the same order. Rank 0 makes the plan of a step and sends it, as the
+engine does. Bytes, FLOPs and shares of a ceiling are those of one rank.
 """
 
 import random
@@ -20,12 +20,12 @@ from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.shapes import ModelShape
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
 
-STEPS = 32  # of a decode measurement: its context moves by as many tokens around the one that is named
+STEPS = 32  # of a decode measurement: the context grows by as many tokens, centred on the named one
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What the rows are run at."""
+    """The sizes at which the rows are measured; lengths in tokens."""
 
     batches: list[int]
     context: int
@@ -33,14 +33,14 @@ class Sizes:
     prompt: int
     chunk: int
     long: int
-    requests: int  # of the saturated row, with `short` ± half prompt and `output` ± half output tokens
+    requests: int  # of the saturated row: prompts of `short` ± 50 % tokens, outputs of `output` ± 50 %
     short: int
     output: int
 
 
 @dataclass(slots=True)
 class Bench:
-    """A loaded engine, and what its rows are compared with. Rows are plain dictionaries, for the table and the JSON."""
+    """A loaded engine and the ceilings for its rows. Rows are plain dictionaries, for the table and the JSON."""
 
     channel: PlanChannel
     parallel: Parallel
@@ -61,14 +61,14 @@ class Bench:
         return self.parallel.device
 
     def step(self, plan: StepPlan) -> Iterable[int]:
-        """Start a step on every rank; the sampled tokens, on rank 0 only."""
+        """Start a step on every rank. Returns the sampled tokens on rank 0, nothing on the others."""
         if self.parallel.rank == 0:
             return self.channel.broadcast(plan)
         self.channel.receive()
         return ()
 
     def decode(self, batch: int, context: int, row: str = "decode") -> dict[str, Any]:
-        """One step for `batch` sequences of about `context` tokens, host work included, as the engine runs it."""
+        """Time a decode step for `batch` sequences of about `context` tokens, with the host's work, as the engine does."""
         per = pages_for(context + STEPS, self.runner.cache.page_size)
         pages = self.pages(batch * per)
         self.admit(StepPlan(admits=[Admit(i, pages[i * per : (i + 1) * per]) for i in range(batch)]))
@@ -91,7 +91,7 @@ class Bench:
         return found | self._roofline(batch, kv, rate, taken) if self.parallel.size > 1 else found
 
     def _roofline(self, batch: int, kv_bytes: int, bytes_per_s: float, taken: float) -> dict[str, Any]:
-        """Beside a step's time, what the model makes of it where ranks share the work."""
+        """The modelled time of a decode step of several ranks, and the share of the measured time that it explains."""
         on_cuda, dtype, shape = self.device.type == "cuda", self.runner.model.embedding.dtype, self.shape
         rows = self.runner.batch_for(batch) if on_cuda else batch  # a graph's batch is filled up
         summed = torch.empty(rows, shape.hidden, dtype=dtype, device="meta")
@@ -105,7 +105,7 @@ class Bench:
         return more if bound is None else more | {"bound": bound}
 
     def prefill(self, prompts: int, length: int, row: str = "prefill") -> dict[str, Any]:
-        """`prompts` of `length` tokens, in steps of at most `chunk` tokens, to the last one's first token."""
+        """Time `prompts` prompts of `length` tokens until all have a first token, at most `chunk` tokens per step."""
         per = pages_for(length, self.runner.cache.page_size)
         pages = self.pages(prompts * per)
         self.admit(StepPlan(admits=[Admit(i, pages[i * per : (i + 1) * per]) for i in range(prompts)]))
@@ -125,7 +125,7 @@ class Bench:
         return self.row(row, taken, "s", batch=prompts, context=length, tokens_per_s=prompts * length / taken, **share)
 
     def attention(self, batch: int, context: int) -> dict[str, Any]:
-        """The decode attention kernel alone, in a graph over all layers: the bandwidth at which it reads the cache."""
+        """Time only the decode attention of all layers, in a CUDA graph. `of_copy` is its bandwidth on the cache."""
         runner, shape = self.runner, self.shape
         per = pages_for(context, runner.cache.page_size)
         pages = self.pages(batch * per)
@@ -156,12 +156,12 @@ class Bench:
         return {"row": row, **self.label, "value": value, "unit": unit, **more}
 
     def admit(self, plan: StepPlan) -> None:
-        """Admit, which by itself samples nothing."""
+        """Admit the requests of `plan`, in a step that samples nothing."""
         last = plan.admits[-1]
         list(self.step(StepPlan(admits=plan.admits, prefills=[Prefill(last.row, 0, [1], False)])))
 
     def pages(self, count: int) -> list[int]:
-        """Pages in arbitrary order, as a cache that has served for a while gives them."""
+        """`count` pages in random order, as from a cache that has served requests for a while."""
         if count > self.runner.cache.pages:
             raise ValueError(f"{count} pages are more than the cache's {self.runner.cache.pages}")
         return random.Random(self.seed).sample(range(self.runner.cache.pages), count)
@@ -185,5 +185,5 @@ class Bench:
         return self.shape.kv_bytes_per_token(self.runner.cache.dtype.itemsize) * tokens // self.parallel.size
 
     def _attention_flops(self, prompts: int, length: int) -> int:
-        """Causal: half of 4 · queries · keys · width a layer."""
+        """FLOPs of causal attention: half of 4 · queries · keys · width per layer."""
         return 2 * prompts * length * length * self.shape.heads * self.shape.head_dim * self.shape.layers

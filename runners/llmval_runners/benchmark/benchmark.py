@@ -28,7 +28,7 @@ _SIZES = "--batches, --context, --prompts, --prompt or --long"
 
 
 def flag_names(precision: str) -> FlagNames:
-    """How this runner names the engine's settings; `precision` is the one of --precisions that is being set up."""
+    """The names of the engine's settings in this runner. `precision`: the value of --precisions for this engine."""
     smaller = f"smaller {_SIZES}"
     return FlagNames(
         fp8=f"--precisions {precision}",
@@ -52,7 +52,7 @@ class Benchmark:
     def __init__(
         self, options: BenchmarkOptions, events: EventLog, *, rank: int, world_size: int, local_rank: int
     ) -> None:
-        """Decides everything, does nothing heavy; raises Refused."""
+        """Decide everything without heavy work. Raises Refused."""
         self.options, self.events = options, events
         self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
         self.sizes = Sizes(
@@ -70,11 +70,11 @@ class Benchmark:
             for backend in options.backends
         }
         self.rows: list[dict[str, Any]] = []
-        self.kernels: dict[str, str] = {}  # of attention, by backend and precision
+        self.kernels: dict[str, str] = {}  # attention kernels by backend and precision
         self.fp8_kernels: dict[str, str] = {}  # by precision
 
     def run(self) -> int:
-        """Measure, print the table, write the JSON; the exit code. Raises Refused or RankLost."""
+        """Measure, print the table, write the JSON and return the exit code. Raises Refused or RankLost."""
         first = next(iter(self.configs.values()))
         device = first.device
         torch.set_grad_enabled(False)
@@ -82,7 +82,7 @@ class Benchmark:
             torch.cuda.set_device(device)
         parallel = Parallel(device, self.rank, self.world_size)
         self.events.phase("setup", "ceilings of this device")
-        # A step in lock-step waits for the slowest, so that one's ceilings count.
+        # All ranks wait for the slowest one in each step, so the lowest ceilings count.
         limits = {
             name: float(parallel.min_over_ranks(int(value))) for name, value in ceilings(device, first.dtype).items()
         }
@@ -105,11 +105,11 @@ class Benchmark:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
         self._write(first, limits)
-        parallel.close()  # nobody ends before rank 0 has written: a rank that is gone ends the others
+        parallel.close()  # wait until rank 0 has written: the first rank that exits ends the others
         return 0
 
     def _engine(self, precision: str, backend: str, parallel: Parallel, limits: dict[str, float]) -> None:
-        """All rows of one engine."""
+        """Load one engine and measure all its rows."""
         config = self.configs[precision, backend]
         self.events.phase("load", f"{config.shape.name}, {precision}, {backend}")
         runner = loader.load(config, random_weights(self.options.seed, config.device), parallel)
@@ -133,7 +133,9 @@ class Benchmark:
     def _all_reduces(self, on_cpu: bool) -> list[str]:
         asked = self.options.all_reduce
         if asked is not None and self.world_size == 1:
-            raise Refused("--all-reduce compares how several ranks sum: pass --tensor-parallel-gpus, or leave it out.")
+            raise Refused(
+                "--all-reduce compares ways to sum over several ranks: pass --tensor-parallel-gpus, or leave it out."
+            )
         if on_cpu and asked and asked != [all_reduce.NCCL]:
             raise Refused(
                 "one-shot and two-shot all-reduces need GPUs, and this run is on a CPU: leave --all-reduce out."
@@ -207,19 +209,19 @@ class Benchmark:
         self.events.result(str(path))
 
     def save_partial(self, why: str) -> None:
-        """Nothing is kept: the rows are printed as they come."""
+        """Save nothing: the rows so far are already printed."""
 
     def describe_error(self, error: Exception) -> str:
         return str(error)
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
     def _config(self, precision: str, backend: str) -> EngineConfig:
         sizes, options = self.sizes, self.options
         page = 128 if precision != "float32" else 16
         batch, rows = max(sizes.batches), {*options.rows}
-        served = 2 * (sizes.short + sizes.output)  # more than the saturated row's longest request
+        served = 2 * (sizes.short + sizes.output)  # tokens; more than the longest request of the saturated row
         loads = [
             (batch, sizes.context + STEPS, rows & {"decode", "attention"}),
             (sizes.prompts, sizes.prompt, rows & {"prefill"}),
@@ -248,6 +250,6 @@ class Benchmark:
 
 
 def _fill(pool: torch.Tensor) -> None:
-    """Normal random keys and values: a cache of zeros reads faster, and a softmax over them says nothing."""
+    """Fill the cache with normal random keys and values: zeros are read faster, and their softmax is unrealistic."""
     for layer in pool:
         layer.copy_(torch.randn(layer.shape, device=pool.device))

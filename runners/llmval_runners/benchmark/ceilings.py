@@ -1,4 +1,4 @@
-"""What the device does at best, measured in the same process as what is compared with it."""
+"""The best rates of the device, measured in the same process as the rows that are compared with them."""
 
 import statistics
 import time
@@ -9,7 +9,7 @@ import torch
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """Median time of `work`, by CUDA events on a GPU; one run before, not counted."""
+    """Median seconds of `work` over `repeats` runs, after one warm-up run; measured by CUDA events on a GPU."""
     work()
     taken: list[float] = []
     for _ in range(repeats):
@@ -28,9 +28,10 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) 
 
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """`copy_bytes_per_s`, counting bytes read and written, and `gemm_flops` in `dtype`, on random data.
+    """The rates on random data: `copy_bytes_per_s` (bytes read plus written) and `gemm_flops` in `dtype`.
 
-    The copy moves far more than a cache holds; on a CPU both are small, as they only show that the path works.
+    GPUs with FP8 also get `gemm_fp8_flops`. On a GPU the copy is far larger than a hardware cache. On a CPU all sizes
+    are small: they only show that the code works.
     """
     on_cuda = device.type == "cuda"
     source = torch.randn(2**30 if on_cuda else 2**22, device=device).to(dtype)

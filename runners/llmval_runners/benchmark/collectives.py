@@ -1,4 +1,4 @@
-"""What the all-reduces of a step cost by themselves, and the step's time that memory and all-reduces allow."""
+"""The time of a step's all-reduces alone, and the decode step's time modelled from memory reads and all-reduces."""
 
 import statistics
 import time
@@ -8,14 +8,14 @@ import torch
 from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.engine.parallel import Parallel
 
-CALLS = 32  # in a graph, which is replayed twice: the first aligns the ranks and hides what launching the second takes
+CALLS = 32  # per graph. It is replayed twice: the first replay aligns the ranks and hides the second's launch
 SIZES = tuple(2**power * 1024 for power in range(4, 11))  # bytes: 16 KiB … 1 MiB
-BOUNDS = {2: 0.75, 4: 0.70}  # of the modelled step, by GPUs: what the decode row is to reach
-_FIRST = 2.0**-100  # of the values: NCCL sums in place, and 8 ranks multiply them by 2^192 over 64 calls
+BOUNDS = {2: 0.75, 4: 0.70}  # by GPUs: the least share of the measured step that the model must explain
+_FIRST = 2.0**-100  # scale of the values: NCCL sums in place, so 64 calls on 8 ranks multiply them by 2^192
 
 
 def choices(parallel: Parallel) -> list[str]:
-    """The all-reduces that can be compared here; NCCL alone where the GPUs' memory cannot be shared."""
+    """The all-reduces that can be compared here; only NCCL if the GPUs cannot share memory."""
     if parallel.device.type != "cuda":
         return ["gloo"]
     shared = [] if parallel.symmetric_memory_error() else [all_reduce.ONE_SHOT, all_reduce.TWO_SHOT]
@@ -23,9 +23,10 @@ def choices(parallel: Parallel) -> list[str]:
 
 
 def all_reduce_seconds(parallel: Parallel, nbytes: int, choice: str, dtype: torch.dtype, repeats: int) -> float:
-    """Median time of one call for `nbytes` as the engine makes it, copy into the shared buffer included; collective.
+    """Median seconds of one call for `nbytes`, made as in the engine, with the copy into the shared buffer.
 
-    On GPUs in a CUDA graph of `CALLS` calls. `choice` is one of `choices`; afterwards the one before holds again.
+    Every rank must call it. On GPUs it times a CUDA graph of `CALLS` calls. `choice` is one of `choices`; the previous
+    choice is restored at the end.
     """
     device, count = parallel.device, nbytes // dtype.itemsize
     tensor = torch.empty(count, dtype=dtype, device=device)
@@ -46,7 +47,7 @@ def all_reduce_seconds(parallel: Parallel, nbytes: int, choice: str, dtype: torc
 
 def _replays(parallel: Parallel, tensor: torch.Tensor, repeats: int) -> list[float]:
     with torch.inference_mode():
-        parallel.all_reduce(tensor.fill_(0))  # outside the capture: buffers and connections are made
+        parallel.all_reduce(tensor.fill_(0))  # before the capture: creates buffers and connections
         torch.cuda.synchronize(parallel.device)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -66,7 +67,7 @@ def _replays(parallel: Parallel, tensor: torch.Tensor, repeats: int) -> list[flo
 
 
 def table(parallel: Parallel, dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
-    """A row a size and all-reduce."""
+    """One row per size and all-reduce."""
     return [
         {
             "row": "all_reduce", "all_reduce": choice, "value": 1e6 * taken, "unit": "us a call", "bytes": size,
@@ -82,10 +83,11 @@ def roofline(
     parallel: Parallel, *, ran: str, weight_bytes: int, kv_bytes: int, bytes_per_s: float, all_reduces: int,
     all_reduce_bytes: int, dtype: torch.dtype, repeats: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """The modelled time of a decode step, term by term: what one rank reads at the copy's rate, then the all-reduces.
+    """The modelled time of a decode step and its terms: one rank's reads at the copy's rate, plus the all-reduces.
 
-    `all_reduces` of `all_reduce_bytes` each are charged at what this call measures for `ran`, the one that the step
-    uses; the others' times are there to compare. Nothing overlaps in it: a sum is needed before the next product.
+    This call measures an all-reduce of `all_reduce_bytes` and counts it `all_reduces` times. The sum has the time of
+    `ran`, which the step uses; the times of the other all-reduces are for comparison. The model has no overlap, because
+    each sum is needed before the next product.
     """
     times = {
         choice: all_reduce_seconds(parallel, all_reduce_bytes, choice, dtype, repeats)

@@ -1,4 +1,4 @@
-"""The process of `engine_benchmark.py`; with several GPUs asked for, plain Python starts torchrun."""
+"""The process of `engine_benchmark.py`. If --tensor-parallel-gpus is above 1, plain Python starts torchrun."""
 
 import sys
 from pathlib import Path
@@ -22,8 +22,8 @@ def main(argv: list[str]) -> NoReturn:
             sys.exit(launch(argv, gpus, Path(sys.argv[0]).resolve()))
         if gpus is not None and gpus != here.world_size:
             raise Refused(
-                f"torchrun started {here.world_size} ranks and --tensor-parallel-gpus is {gpus}: make the two the "
-                "same, or start this by plain python, which starts torchrun itself."
+                f"torchrun started {here.world_size} ranks and --tensor-parallel-gpus is {gpus}: make them "
+                "equal, or start this with plain Python, which starts torchrun itself."
             )
         return options
 

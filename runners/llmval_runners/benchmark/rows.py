@@ -1,4 +1,4 @@
-"""The rows of the engine benchmark: which are measured, and in which order."""
+"""Measures the chosen rows of the engine benchmark, in a fixed order."""
 
 from collections.abc import Callable
 from typing import Any

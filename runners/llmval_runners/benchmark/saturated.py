@@ -1,4 +1,4 @@
-"""The saturated row: a queue that is never empty, through scheduler and engine, against the engine's own figures."""
+"""The saturated row: scheduler and engine with a queue that is never empty, compared with the engine's own figures."""
 
 import random
 import time
@@ -12,25 +12,25 @@ from llmval_runners.engine.request import Request
 from llmval_runners.engine.scheduler import Scheduler
 from llmval_runners.engine.step_plan import STOP
 
-PREFILL_STEPS = 8  # of the prefill that the row is compared with
-_NOT_RANK_0 = 2**40  # where the least of all ranks' values is to be rank 0's
+PREFILL_STEPS = 8  # of the prefill measurement for the comparison
+_NOT_RANK_0 = 2**40  # above any value of rank 0, so that the minimum over the ranks is rank 0's value
 
 
 @dataclass(slots=True)
 class SaturatedWindow:
-    """What happened between the first moment when all rows have begun and the last when a request waited."""
+    """The tokens of the window that opens when all rows are in use and closes when no request waits any more."""
 
     batch: int
     opened_s: float = 0.0
     closed_s: float = 0.0
-    first: int = 0  # tokens that a prompt's last chunk gave
-    decoded: int = 0  # tokens that a decode step gave
-    prompt: int = 0  # tokens of the prompts that gave a first token
-    context: int = 0  # of the decoded tokens, summed up
-    seen: dict[int, int] = field(default_factory=dict)  # tokens by request
+    first: int = 0  # tokens sampled by the last chunk of a prompt
+    decoded: int = 0  # tokens sampled by decode steps
+    prompt: int = 0  # tokens of the prompts that have a first token
+    context: int = 0  # sum of the context lengths of the decoded tokens
+    seen: dict[int, int] = field(default_factory=dict)  # tokens of each request, by its index
 
     def step(self, tokens: list[Request], now: float, waiting: bool) -> None:
-        """Account for the requests whose tokens arrived by `now`, and whether others still wait."""
+        """Count the tokens of a step that ended at `now`. `tokens`: their requests. `waiting`: other requests wait."""
         for request in tokens:
             before = self.seen.get(request.index, 0)
             self.seen[request.index] = before + 1
@@ -52,7 +52,7 @@ class SaturatedWindow:
 
 
 def requests(bench: Bench) -> list[Request]:
-    """Of `short` ± half prompt and `output` ± half output tokens."""
+    """Requests with prompts of `short` ± 50 % tokens and outputs of `output` ± 50 % tokens."""
     sizes, source = bench.sizes, random.Random(bench.seed)
     made = []
     for index in range(sizes.requests):
@@ -62,14 +62,14 @@ def requests(bench: Bench) -> list[Request]:
 
 
 def saturated(bench: Bench) -> dict[str, Any]:
-    """More requests than fit at once; tokens/s while all rows are in use and others wait.
+    """Serve more requests than fit at once, and measure tokens/s while all rows are in use and others wait.
 
-    `modelled` is what the engine's own figures make of the same tokens: each decoded token its share of a full decode
-    step at the window's mean context, each prompt its share of a full prefill step, whose product its first token is.
-    A step that has both reads the weights once, so a share a little above 1 is possible.
+    `modelled` is the rate for the same tokens by the engine's own figures. A decoded token costs its share of a full
+    decode step at the window's mean context. A prompt costs its share of a full prefill step, which also gives its
+    first token. A step with both reads the weights only once, so `of_modelled` can be a little above 1.
     """
     sizes, batch = bench.sizes, max(bench.sizes.batches)
-    # Several steps in a row: one alone is over before the power limit has lowered the clocks.
+    # Several steps in a row: a single one ends before the power limit lowers the clocks.
     prompts = min(batch, max(1, PREFILL_STEPS * sizes.chunk // sizes.short))
     prefill = bench.prefill(prompts, sizes.short)["tokens_per_s"]
     window = SaturatedWindow(batch)

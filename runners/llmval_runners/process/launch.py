@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 LAUNCH = Path(__file__).resolve()
 if __name__ == "__main__":
-    # Run by path, Python puts this folder first on the path, where torch would find our modules under common names.
+    # Python puts the folder of a script first on sys.path, so torch could import our modules in place of others.
     sys.path[:] = [
         str(LAUNCH.parents[2]), *(entry for entry in sys.path if Path(entry or ".").resolve() != LAUNCH.parent)
     ]  # fmt: skip
@@ -218,7 +218,7 @@ def _split(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     own.logs.mkdir(parents=True, exist_ok=True)
     own.exit_codes.parent.mkdir(parents=True, exist_ok=True)
     if taken := next(own.logs.glob(f"{own.label}.rank*.log"), None):
-        _refuse(f"{taken} is there already: pass another --label or another --logs, so that no output is lost.")
+        _refuse(f"{taken} already exists: pass another --label or --logs, so that no output is lost.")
     return own, argv[place + 1 :]
 
 

@@ -1,4 +1,4 @@
-"""Plain `python` with several GPUs asked for: torchrun is started here, by the launcher that keeps exit codes."""
+"""Starts torchrun for a runner that plain Python was told to run on several GPUs, through our launcher."""
 
 import json
 import os
@@ -15,23 +15,21 @@ from llmval_runners.process.errors import USAGE_EXIT
 from llmval_runners.process.launch import launch_command
 
 ENTRY = Path(__file__).resolve().parents[2] / "long_context_validation.py"
-RUN_FOLDER = "LLMVAL_RUN_FOLDER"  # set where a dashboard runs this: the ranks' output belongs to its logs
+RUN_FOLDER = "LLMVAL_RUN_FOLDER"  # set by the dashboard: the output of the ranks goes into its logs
 LABEL = "main"
 POLL_S = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def launch(argv: list[str], ranks: int, entry: Path = ENTRY) -> int:
-    """Run `entry` with `argv` on `ranks` ranks; the exit code: 0, 1 a rank failed, 2 refused, 128 + signal."""
+    """Run `entry` with `argv` on `ranks` ranks. Returns 0, 1 if a rank failed, 2 if it refused, or 128 + signal."""
     folder = os.environ.get(RUN_FOLDER)
     if folder is not None and not any((Path(folder) / "logs").glob(f"{LABEL}.rank*.log")):
         return _run([str(entry), *argv], ranks, Path(folder) / "logs", Path(folder) / f"ranks.{LABEL}.json", show=False)
     own = Path(tempfile.mkdtemp(prefix=f"llmval-{entry.stem.replace('_', '-')}-"))
     code = _run([str(entry), *argv], ranks, own / "logs", own / "ranks.json", show=True)
-    if code in (
-        0,
-        USAGE_EXIT,
-    ):  # of a failure, the other ranks' output is worth keeping, and the launcher has said where
+    # After a failure the output of the other ranks is kept, and the launcher has printed its place.
+    if code in (0, USAGE_EXIT):
         shutil.rmtree(own, ignore_errors=True)
     return code
 
@@ -42,7 +40,7 @@ def _run(command_line: list[str], ranks: int, logs: Path, codes: Path, *, show: 
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda got, _frame: heard.append(got))
-    # A session of its own: a Ctrl-C of the terminal would reach the launcher a second time beside the one passed on.
+    # In its own session: a Ctrl-C in the terminal would otherwise reach the launcher twice, directly and passed on.
     agent = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     mirrors = [_Mirror(logs / f"{LABEL}.rank0.{name}.log", stream) for name, stream in _STREAMS] if show else []
     passed_on = False
@@ -61,7 +59,7 @@ def _run(command_line: list[str], ranks: int, logs: Path, codes: Path, *, show: 
 
 
 def _exit_code(codes: Path, agent: int) -> int:
-    """torchrun says 1 for any failed rank; a rank that refused says 2, and so does the whole then."""
+    """The exit code of the launch: 2 if the first failed rank refused its arguments, else the launcher's own code."""
     if agent == 0:
         return 0
     try:
@@ -75,7 +73,7 @@ _STREAMS: tuple[tuple[str, BinaryIO], ...] = (("stdout", sys.stdout.buffer), ("s
 
 
 class _Mirror:
-    """A rank's log file, copied to one of this process's own streams as it grows."""
+    """Copies a growing log file of a rank to one of this process's streams."""
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self._path, self._stream, self._at = path, stream, 0

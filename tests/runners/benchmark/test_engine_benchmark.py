@@ -250,7 +250,7 @@ def test_a_window_counts_only_what_came_while_all_rows_were_full_and_others_wait
 
 @pytest.mark.parametrize(
     ("flags", "says"),
-    [("--rows decode,prefil", "'prefil'"), ("--batches 1,x", "no list of numbers"), ("--context 9", "above 16")],
+    [("--rows decode,prefil", "'prefil'"), ("--batches 1,x", "not a list of numbers"), ("--context 9", "above 16")],
 )
 def test_what_means_nothing_is_refused(flags: str, says: str) -> None:
     with pytest.raises(Refused, match=says):
