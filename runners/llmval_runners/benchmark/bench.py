@@ -68,7 +68,7 @@ class Bench:
         return ()
 
     def decode(self, batch: int, context: int, row: str = "decode") -> dict[str, Any]:
-        """Time a decode step for `batch` sequences of about `context` tokens, with the host's work, as the engine does."""
+        """Time a decode step of the engine, with the host's work, for `batch` sequences of about `context` tokens."""
         per = pages_for(context + STEPS, self.runner.cache.page_size)
         pages = self.pages(batch * per)
         self.admit(StepPlan(admits=[Admit(i, pages[i * per : (i + 1) * per]) for i in range(batch)]))

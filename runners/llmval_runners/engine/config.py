@@ -1,6 +1,6 @@
-"""The engine's configuration: from the settings of a runner's flags to what this machine will do.
+"""Turns the settings from a runner's flags into the engine's configuration on this machine.
 
-Everything is decided here, or refused, before heavy work begins. Nothing falls back silently.
+All decisions and refusals happen here, before any heavy work. Nothing falls back silently.
 """
 
 import os
@@ -15,14 +15,14 @@ from llmval_runners.engine.shapes import CPU_PARAMETERS, DEFAULT_MODEL, ModelSha
 from llmval_runners.engine.weights import checkpoint_shape
 from llmval_runners.process.errors import Refused
 
-FLEX_ELEMENTS = 2**31 - 1  # of a layer's keys: the reach of the 32-bit offsets of flex attention's kernels
+FLEX_ELEMENTS = 2**31 - 1  # most elements in a layer's keys: the kernels of flex attention use 32-bit offsets
 FLEX_PAGE = 128  # a page must not be smaller than the mask's block (pytorch#182593)
 CUDA_RESERVE = 0.10  # of the free memory, for activations and the allocator
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What the engine will run. `longest_context`: tokens of the longest context that a request will hold."""
+    """The engine's configuration on this machine. `longest_context`: the longest context of a request, in tokens."""
 
     shape: ModelShape
     checkpoint: Path | None
@@ -31,12 +31,12 @@ class EngineConfig:
     kv_dtype: torch.dtype
     fp8_mode: str  # none, native or transformer-engine
     compile_mode: str  # off, smart or default
-    attention_backend: str  # auto, flex or sdpa: the result has the name of the one that ran
+    attention_backend: str  # auto, flex or sdpa; the result names the one that ran
     tensor_parallel: int
     max_batch: int
     prefill_chunk: int
     page_size: int
-    kv_tokens: int | None  # None: from `kv_bytes`, or from the free memory after the weights are loaded
+    kv_tokens: int | None  # None: computed from `kv_bytes`, or from the free memory after the weights are loaded
     kv_bytes: int | None  # of each rank
     longest_context: int
     temperature: float
@@ -45,7 +45,7 @@ class EngineConfig:
 
     @property
     def weight_bytes_per_rank(self) -> int:
-        """The embedding table is whole on each rank, the rest is shared. In FP8, table and head keep `dtype`."""
+        """Each rank has the whole embedding table and its share of the rest. In FP8, table and head keep `dtype`."""
         table = self.shape.vocab * self.shape.hidden
         head = 0 if self.shape.tied_embeddings else table
         layers = self.shape.parameters - table - head
@@ -76,7 +76,7 @@ def configure(
     """Decide everything that needs no weights.
 
     Raises:
-        Refused: the machine or this release cannot do it; the message names the flag to pass instead.
+        Refused: this machine or this release cannot run it; the message names the flag to pass instead.
     """
     flags = flags or FlagNames()
     device = choose_device(settings.device, ranks=world_size, local_rank=local_rank, ranks_flag=flags.ranks)
@@ -118,10 +118,10 @@ def configure(
 
 
 def kv_pages(config: EngineConfig, free_bytes: int) -> int:
-    """Pages of this rank's cache. `free_bytes`: of its device, after the weights are loaded.
+    """The number of pages in this rank's cache. `free_bytes`: free on its device after the weights are loaded.
 
     Raises:
-        Refused: the memory does not hold the cache; the message has the bytes.
+        Refused: the cache does not fit into the memory; the message states the bytes.
     """
     page = config.shape.kv_bytes_per_token(config.kv_dtype.itemsize) * config.page_size // config.tensor_parallel
     if config.device.type == "cuda":
@@ -150,7 +150,7 @@ def kv_pages(config: EngineConfig, free_bytes: int) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of the device. On a CPU: what the kernel calls available, shared evenly by the ranks of this node."""
+    """Free bytes of the device. On a CPU: the kernel's MemAvailable, divided by the number of ranks on this node."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     for line in Path("/proc/meminfo").read_text().splitlines():
@@ -160,18 +160,18 @@ def free_memory(device: torch.device) -> int:
 
 
 def choose_device(name: str, *, ranks: int, local_rank: int, ranks_flag: str = "--nproc_per_node") -> torch.device:
-    """The device of a rank for `--device`. Makes no CUDA context.
+    """The device of a rank for `--device`. Creates no CUDA context.
 
     Raises:
-        Refused: there are no GPUs, or fewer than ranks; names `ranks_flag`, by which the caller's ranks are set.
+        Refused: there are no GPUs, or fewer GPUs than ranks. The message names `ranks_flag`, which sets the ranks.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and count == 0):
         return torch.device("cpu")
     if count == 0:
         raise Refused(
-            "--device cuda was passed, and torch finds no CUDA device here: pass --device cpu, or see what nvidia-smi "
-            "says of the driver."
+            "--device cuda was passed, and torch finds no CUDA device here: pass --device cpu, or check the driver "
+            "with nvidia-smi."
         )
     if ranks > count:  # compares the number of ranks, not this rank's index, so that every rank refuses
         raise Refused(f"{ranks} ranks need {ranks} GPUs, and {count} can be used: pass {ranks_flag} {count} or fewer.")
@@ -179,7 +179,7 @@ def choose_device(name: str, *, ranks: int, local_rank: int, ranks_flag: str = "
 
 
 def _check_precision(settings: EngineSettings, device: torch.device, flags: FlagNames) -> None:
-    """FP8 needs a recent GPU, and the kernels for GPUs are written for bfloat16."""
+    """Refuse a precision that the device lacks: FP8 needs a recent GPU, and the GPU kernels need bfloat16."""
     on_cpu = device.type == "cpu"
     for flag, wanted, without in _fp8_flags(settings, flags):
         if wanted and on_cpu:
@@ -204,7 +204,7 @@ def _check_precision(settings: EngineSettings, device: torch.device, flags: Flag
 
 
 def load_transformer_engine(flags: FlagNames) -> fp8.TransformerEngine:
-    """Import Transformer Engine. Raises Refused, in the flags of the runner, if it is missing or too old."""
+    """Import Transformer Engine. Raises Refused, with the runner's flag names, if it is missing or too old."""
     return fp8.load_transformer_engine(
         flags.fp8.format(mode="transformer-engine"),
         f"run `pip install 'transformer-engine[pytorch]'`, or pass {flags.native_fp8}.",
@@ -212,7 +212,7 @@ def load_transformer_engine(flags: FlagNames) -> fp8.TransformerEngine:
 
 
 def _fp8_flags(settings: EngineSettings, flags: FlagNames) -> tuple[tuple[str, bool, str], ...]:
-    """(flag, whether it was passed, the flag to pass instead) of what needs FP8."""
+    """For each flag that needs FP8: the flag, whether it was passed, and the flag to pass instead."""
     return (
         (flags.fp8.format(mode=settings.fp8_mode), settings.fp8_mode != "none", flags.without_fp8),
         (flags.fp8_cache, settings.kv_dtype == "fp8", flags.without_fp8_cache),
@@ -220,7 +220,7 @@ def _fp8_flags(settings: EngineSettings, flags: FlagNames) -> tuple[tuple[str, b
 
 
 def _check_compile(settings: EngineSettings, on_cpu: bool, flags: FlagNames) -> None:
-    """Inductor needs plain weights and a plain cache; on a CPU it needs a C++ compiler."""
+    """Refuse FP8 with torch.compile; on a CPU, also refuse if there is no C++ compiler, which Inductor needs."""
     mode = settings.compile_mode
     for flag, wanted, without in _fp8_flags(settings, flags):
         if wanted:
@@ -261,7 +261,7 @@ def _check_fp8_shape(shape: ModelShape, world_size: int, flags: FlagNames) -> No
 
 
 def fp8_widths(shape: ModelShape, ranks: int) -> dict[str, int]:
-    """The sizes of a rank's products, each of which must be a multiple of `fp8.MULTIPLE`."""
+    """The sizes of a rank's matrix products. Each must be a multiple of `fp8.MULTIPLE`."""
     return {
         "hidden size": shape.hidden,
         "query width": shape.heads * shape.head_dim // ranks,
@@ -283,7 +283,7 @@ def _check_memory(config: EngineConfig) -> None:
             f"the longest request has {config.longest_context} tokens and {config.shape.name} has "
             f"{config.shape.max_positions} positions: pass {config.flags.shorter_requests}."
         )
-    if config.kv_tokens is not None or config.kv_bytes is not None:  # known before the weights are loaded
+    if config.kv_tokens is not None or config.kv_bytes is not None:  # the cache size is known before loading
         kv_pages(config, free_memory(config.device))
     free = free_memory(config.device)
     if config.weight_bytes_per_rank > free:

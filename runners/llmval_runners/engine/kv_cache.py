@@ -1,4 +1,4 @@
-"""The paged KV cache: pools of fixed-size pages on every rank, and the free list, which only rank 0 keeps."""
+"""The paged KV cache: every rank has pools of fixed-size pages, and rank 0 has the list of free pages."""
 
 import torch
 from llmval_runners.engine.shapes import ModelShape
@@ -12,12 +12,12 @@ class CacheTooSmall(Refused):
 
 
 def pages_for(tokens: int, page_size: int) -> int:
-    """Whole pages that hold `tokens`."""
+    """The number of pages for `tokens`, rounded up."""
     return -(-tokens // page_size)
 
 
 def check_gpu_page(page_size: int) -> None:
-    """Raises Refused for pages that the decode kernel's tiles do not divide: it would read beyond a page's end."""
+    """Raises Refused if the decode kernel's tiles do not divide a page: it would read beyond the end of the page."""
     if page_size not in (16, 32) and page_size % 64:
         raise Refused(
             f"--page-size {page_size} is not 16, 32 or a multiple of 64 tokens: pass one that is, such as 128."
@@ -25,7 +25,7 @@ def check_gpu_page(page_size: int) -> None:
 
 
 def kv_formula(shape: ModelShape, element_bytes: int, ranks: int) -> str:
-    """A rank's KV bytes a token, with the sum they come from."""
+    """The KV bytes per token on a rank, with their formula."""
     each = shape.kv_bytes_per_token(element_bytes) // ranks
     over = f" / {ranks} ranks" if ranks > 1 else ""
     return (
@@ -40,7 +40,7 @@ LARGER_CACHE = "--kv-tokens {tokens} or more, or shorter --prompt-len and --outp
 def refuse_longer(
     tokens: int, shape: ModelShape, element_bytes: int, pages: int, page_size: int, remedy: str = LARGER_CACHE
 ) -> None:
-    """Raises CacheTooSmall, with the bytes it would need, where `tokens` can never fit into `pages`."""
+    """Raises CacheTooSmall, with the needed bytes, if `tokens` can never fit into `pages`."""
     if pages_for(tokens, page_size) > pages:
         per_token = shape.kv_bytes_per_token(element_bytes)
         need = pages_for(tokens, page_size) * page_size
@@ -52,10 +52,10 @@ def refuse_longer(
 
 
 class PagedKVCache:
-    """Keys and values of one rank, a pool a layer: [KV heads of this rank, pages · page size, head dim].
+    """The keys and values of one rank. Each layer has a pool [KV heads of this rank, pages · page size, head dim].
 
-    Heads come first, so that the pool is [1, heads, slots, head dim] to a kernel that reads it through a page table.
-    The pages' order is arbitrary; a slot is page · page_size + offset.
+    Heads come first, so a kernel that uses a page table can read the pool as [1, heads, slots, head dim]. The order of
+    pages is arbitrary; a slot is page · page_size + offset.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class PagedKVCache:
         device: torch.device,
         with_padding_page: bool = False,
     ) -> None:
-        """`with_padding_page`: add one page that no request owns, for the rows that pad a batch."""
+        """`with_padding_page`: add one page that belongs to no request, for the rows that pad a batch."""
         self.shape, self.pages, self.page_size, self.dtype = shape, pages, page_size, dtype
         self.padding_page = pages
         slots = (pages + with_padding_page) * page_size
         size = (shape.layers, 2, shape.kv_heads // tensor_parallel, slots, shape.head_dim)
-        # Zeros, not empty: an unfused kernel multiplies masked-out slots by 0, and 0 · NaN would be NaN.
+        # Zeros, not uninitialized: an unfused kernel multiplies masked-out slots by 0, and 0 · NaN would be NaN.
         self.pool = torch.zeros(size, dtype=dtype, device=device)
 
     @property
     def bytes_per_rank(self) -> int:
-        """What this rank's pools hold, exactly."""
+        """The exact size of this rank's pools."""
         return self.pool.numel() * self.pool.element_size()
 
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,19 +94,19 @@ class PagedKVCache:
 
 
 class PageAllocator:
-    """The free list. A request gets all its pages at admission, as its length is known: nothing is ever evicted."""
+    """The list of free pages. A request gets all its pages at admission, when its length is known: none is evicted."""
 
     def __init__(self, pages: int, page_size: int) -> None:
         self.pages, self.page_size = pages, page_size
         self._free = list(range(pages - 1, -1, -1))
-        self._given = bytearray(pages)  # 1 where a page is a request's: the free list would have to be searched
+        self._given = bytearray(pages)  # 1 if a page belongs to a request; avoids a search of the free list
 
     @property
     def used(self) -> int:
         return self.pages - len(self._free)
 
     def allocate(self, tokens: int) -> list[int] | None:
-        """Pages for `tokens`, or None while too few are free."""
+        """Pages for `tokens`, or None if too few are free."""
         count = pages_for(tokens, self.page_size)
         if count > len(self._free):
             return None
@@ -119,7 +119,7 @@ class PageAllocator:
         """Give pages back.
 
         Raises:
-            ValueError: a page is free already, which would hand it to two requests.
+            ValueError: a page is already free; two requests could get it.
         """
         if len(set(pages)) < len(pages) or not all(self._given[page] for page in pages):
             raise ValueError(f"pages {pages} are given back twice")

@@ -1,6 +1,6 @@
-"""From a configuration to an engine: the weights, cache and executor of one rank on its device.
+"""Makes an engine from a configuration: the weights, cache and executor of one rank on its device.
 
-`load` makes all three. The long-context runner loads its weights once, and a cache and an executor for each length.
+`load` makes all three. The long-context runner makes its weights once, and a new cache and executor for each length.
 """
 
 import gc
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Attention(Protocol):
-    """What the result says about an attention backend."""
+    """The names of an attention backend and its kernel for the result."""
 
     name: str
     kernel: str
@@ -47,13 +47,13 @@ class Loaded(Executor, Protocol):
 def load(
     config: EngineConfig, source: Source, parallel: Parallel, *, graphs: bool = True
 ) -> "CpuExecutor | GpuExecutor":
-    """Make everything that takes memory, in the order in which its size is known: weights, cache, graphs.
+    """Make everything that takes memory: first the weights, then the cache from the free memory, then the graphs.
 
     Raises:
-        Refused: the device's memory does not hold it; the message says what was needed and what was free.
+        Refused: it does not fit into the device's memory; the message states the needed and the free memory.
     """
     on_cuda = config.device.type == "cuda"
-    gc.collect()  # the memory of an earlier engine is in reference cycles
+    gc.collect()  # reference cycles still keep the memory of an earlier engine
     free = free_memory(config.device)
     try:
         model = load_model(config.shape, source, parallel, config.dtype, config.fp8_mode, config.flags)
@@ -80,12 +80,12 @@ def load_model(
     fp8_mode: str,
     flags: FlagNames | None = None,
 ) -> Decoder:
-    """This rank's weights on its device."""
+    """Load this rank's weights onto its device."""
     return build(shape, source, parallel, dtype, linear_maker(fp8_mode, flags))
 
 
 def new_cache(shape: ModelShape, parallel: Parallel, *, pages: int, page_size: int, dtype: torch.dtype) -> PagedKVCache:
-    """This rank's KV cache on its device. On a GPU it has a padding page, which graphs of a fixed batch need."""
+    """Make this rank's KV cache on its device. On a GPU it has a padding page for graphs with a fixed batch size."""
     return PagedKVCache(
         shape,
         tensor_parallel=parallel.size,
@@ -111,16 +111,16 @@ def make_executor(
     prompt_chunk: int = 0,
     fp8_prompts: bool = False,
 ) -> "CpuExecutor | GpuExecutor":
-    """The executor for the cache's device, with its attention backend. On a GPU it captures the graphs.
+    """Make the executor for the cache's device, with its attention backend. On a GPU it captures the graphs.
 
     Args:
         model: this rank's weights.
-        cache: on the same device.
+        cache: this rank's cache, on the same device.
         attention_backend: auto, sdpa or flex.
-        max_batch: the most sequences.
+        max_batch: the most sequences in a step.
         max_pages: the most pages of a sequence.
         temperature: 0 for greedy sampling.
-        seed: of the sampling noise.
+        seed: for the sampling noise.
         compiled: the same model's layers, compiled.
         graphs: on a GPU, capture graphs.
         prompt_chunk: on a GPU, the most prompt tokens of a captured step; 0: capture no steps with prompts.
@@ -132,7 +132,7 @@ def make_executor(
             model, cache, attention, max_batch=max_batch, max_pages=max_pages, temperature=temperature, seed=seed,
             compiled=compiled,
         )  # fmt: skip
-    from llmval_runners.engine.gpu.executor import GpuExecutor  # needs Triton, which torch for CPUs does not bring
+    from llmval_runners.engine.gpu.executor import GpuExecutor  # needs Triton, which the CPU build of torch lacks
 
     return GpuExecutor(
         model, cache, gpu_attention(attention_backend, cache, model.heads, fp8_prompts=fp8_prompts),
@@ -142,7 +142,7 @@ def make_executor(
 
 
 def out_of_memory(config: EngineConfig, free: int, error: Exception) -> str:
-    """What an engine needs of each GPU's memory, and what was free, in one sentence."""
+    """One sentence with the memory that the engine needs on each GPU and the memory that was free."""
     shape, size, ranks = config.shape, config.kv_dtype.itemsize, config.tensor_parallel
     return (
         f"the GPU ran out of memory: each of {ranks} ranks needs {config.weight_bytes_per_rank / GIB:.1f} GiB for "
@@ -152,7 +152,7 @@ def out_of_memory(config: EngineConfig, free: int, error: Exception) -> str:
 
 
 def linear_maker(fp8_mode: str, flags: FlagNames | None = None) -> Callable[[torch.Tensor], Any]:
-    """The function that makes a block's layer of its weights [out, in].
+    """The function that makes a linear layer from its weights [out, in].
 
     Raises:
         Refused: Transformer Engine is missing or too old.
@@ -163,7 +163,7 @@ def linear_maker(fp8_mode: str, flags: FlagNames | None = None) -> Callable[[tor
 
 
 def fp8_kernel(model: Decoder) -> str | None:
-    """How the layers' FP8 products run, read from the layers themselves; None where they are not FP8."""
+    """The kernel of the FP8 products, as found in the layers; None if the layers are not in FP8."""
     first = model.layers[0].qkv
     if isinstance(first, fp8.TeLinear):
         return first.engine.kernel
@@ -171,7 +171,7 @@ def fp8_kernel(model: Decoder) -> str | None:
 
 
 def fp8_mode(model: Decoder) -> str:
-    """The mode whose layers these are."""
+    """The FP8 mode of the model, as found in its layers: none, native or transformer-engine."""
     first = model.layers[0].qkv
     if isinstance(first, fp8.TeLinear):
         return "transformer-engine"
@@ -179,7 +179,7 @@ def fp8_mode(model: Decoder) -> str:
 
 
 def gpu_attention(name: str, cache: PagedKVCache, heads: int, *, fp8_prompts: bool = False) -> Any:
-    """The backend called `name` on a GPU. `auto` is `sdpa`, which measured faster at every size."""
+    """The GPU attention backend called `name`. `auto` is `sdpa`, which was faster at every measured size."""
     if fp8_prompts:
         from llmval_runners.engine.attention.fp8_prefill import Fp8PrefillAttention
 

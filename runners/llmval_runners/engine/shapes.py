@@ -1,11 +1,11 @@
-"""Model shapes by name, and what follows from a shape alone: parameters, KV bytes, tensor-parallel sizes."""
+"""Model shapes by name, and the figures that depend only on a shape: parameters, KV bytes, tensor-parallel sizes."""
 
 from dataclasses import dataclass, replace
 
 from llmval_runners.process.errors import Refused
 
-# More are refused on a CPU. A step reads every weight (4 GB in float32): at some 10 GB/s that takes half a second, so
-# that a load test does not keep up, a power window holds too few steps and a study takes hours.
+# Larger models are refused on a CPU. A step reads every weight (4 GB in float32), which takes about half a second at
+# 10 GB/s. A load test would not keep up, a power window would have too few steps, and a study would take hours.
 CPU_PARAMETERS = 1_000_000_000
 
 
@@ -46,15 +46,15 @@ class ModelShape:
         return self.layers * layer + embeddings + self.hidden
 
     def kv_bytes_per_token(self, element_bytes: int) -> int:
-        """Bytes of keys and values that one token holds over all GPUs: 2 · layers · KV heads · head dim · bytes.
+        """Bytes of keys and values of one token on all GPUs together: 2 · layers · KV heads · head dim · bytes.
 
         Source: Pope et al., "Efficiently Scaling Transformer Inference" (arXiv:2211.05102), section 3.3, with KV heads
-        in place of heads for grouped-query attention. Under tensor parallelism a GPU holds 1/TP of it.
+        in place of heads for grouped-query attention. Under tensor parallelism a GPU has 1/TP of it.
         """
         return 2 * self.layers * self.kv_heads * self.head_dim * element_bytes
 
     def check(self) -> None:
-        """Raises Refused where the numbers do not make a decoder."""
+        """Raises Refused if the numbers do not make a valid decoder."""
         small = [
             field
             for field in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab")
@@ -73,7 +73,7 @@ class ModelShape:
             raise Refused(f"a head dimension of {self.head_dim} cannot be rotated in pairs: pass an even --head-dim.")
 
     def check_tensor_parallel(self, size: int, flag: str = "--nproc_per_node") -> None:
-        """Raises Refused if `size` ranks cannot share the model evenly; the message says what does, and the flag."""
+        """Raises Refused if `size` ranks cannot share the model evenly; the message names the flag and valid sizes."""
         parts = {"KV heads": self.kv_heads, "query heads": self.heads, "FFN width": self.ffn, "vocabulary": self.vocab}
         for what, count in parts.items():
             if count % size:
@@ -87,7 +87,7 @@ class ModelShape:
 _LLAMA_31 = RopeScaling()
 
 SHAPES = {
-    # For trials on a CPU: every mechanism of the large shapes, three orders of magnitude smaller.
+    # For trials on a CPU: it has all mechanisms of the large shapes, three orders of magnitude smaller.
     "tiny": ModelShape(
         "tiny", layers=2, hidden=128, heads=8, kv_heads=4, head_dim=16, ffn=384, vocab=2048, max_positions=4096
     ),
@@ -114,10 +114,10 @@ OVERRIDES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab"
 def shape_by_name(
     name: str, overrides: dict[str, int | None], or_checkpoint: str = ", or --checkpoint DIR"
 ) -> ModelShape:
-    """The shape called `name`, with single numbers replaced; a changed shape is called `<name>-custom`.
+    """The shape called `name`, with some numbers replaced. A changed shape is called `<name>-custom`.
 
     Raises:
-        Refused: no such name, or the numbers do not make a decoder.
+        Refused: the name is unknown, or the numbers do not make a valid decoder.
     """
     if name not in SHAPES:
         raise Refused(f"there is no model shape called {name!r}: pass --model {', '.join(SHAPES)}{or_checkpoint}.")

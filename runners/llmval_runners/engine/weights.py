@@ -1,7 +1,7 @@
-"""Where weights come from: a seed, a state dict, or a checkpoint folder; always by Hugging Face's names, then sliced.
+"""Sources of weights, by Hugging Face's names: a seed, a state dict, or a checkpoint folder.
 
-A tensor is drawn whole from a generator seeded by the seed and the tensor's own name, and each rank keeps its slice: so
-the sharded model has exactly the weights of the whole one, for every number of ranks.
+A random tensor is drawn whole, from a generator that is seeded by the seed and the tensor's name. Each rank keeps its
+slice, so a sharded model has exactly the weights of the whole one, for every number of ranks.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from llmval_runners.engine.shapes import ModelShape, RopeScaling
 from llmval_runners.process.errors import Refused
 
 Source = Callable[[str, tuple[int, ...]], torch.Tensor]
-"""The whole tensor of a name; raises Refused where it is missing or has another shape."""
+"""Returns the whole tensor for a name and shape. Raises Refused if it is missing or has another shape."""
 
 _ROWS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "lm_head")
 _COLUMNS = ("o_proj", "down_proj")
 
 
 def tensor_shapes(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor of the model by its Hugging Face name, with its whole shape."""
+    """The Hugging Face name and the unsharded shape of every tensor of the model."""
     yield "model.embed_tokens.weight", (shape.vocab, shape.hidden)
     for index in range(shape.layers):
         yield from ((f"model.layers.{index}.{name}.weight", size) for name, size in _layer_shapes(shape).items())
@@ -49,7 +49,7 @@ def _layer_shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
 
 
 def random_weights(seed: int, device: torch.device) -> Source:
-    """Normal weights of variance 1/fan-in (so that activations keep their size), norms of one; made on `device`."""
+    """Normal weights with variance 1/fan-in, which keeps the size of activations, and norms of 1; made on `device`."""
 
     def source(name: str, size: tuple[int, ...]) -> torch.Tensor:
         if len(size) == 1:
@@ -119,7 +119,7 @@ def build(
 
 
 def _axis(name: str) -> int | None:
-    """The axis that tensor parallelism cuts; None for what every rank keeps whole."""
+    """The axis along which tensor parallelism cuts a tensor; None if every rank keeps it whole."""
     module = name.split(".")[-2]
     return 0 if module in _ROWS else 1 if module in _COLUMNS else None
 
@@ -127,7 +127,7 @@ def _axis(name: str) -> int | None:
 def export(model: Decoder) -> dict[str, torch.Tensor]:
     """The state dict of an unsharded model, by Hugging Face's names."""
     if model.parallel.size != 1:
-        raise ValueError("only an unsharded model holds every weight")
+        raise ValueError("only an unsharded model has every weight")
     shape = model.shape
     state = {"model.embed_tokens.weight": model.embedding, "model.norm.weight": model.norm}
     if not shape.tied_embeddings:
@@ -150,7 +150,7 @@ def checkpoint_shape(folder: Path) -> ModelShape:
     """The shape that a Hugging Face folder's config.json states.
 
     Raises:
-        Refused: no readable config.json there, another architecture, or a rotary scaling that is not Llama 3's.
+        Refused: there is no readable config.json, another architecture, or a rotary scaling that is not Llama 3's.
     """
     try:
         config = json.loads((folder / "config.json").read_text())

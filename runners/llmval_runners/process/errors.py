@@ -11,4 +11,4 @@ class Refused(Exception):
 
 
 class RankLost(RuntimeError):
-    """Another rank ended or hangs, so a collective cannot end."""
+    """Another rank ended or hangs, so a collective can never finish."""

@@ -1,4 +1,4 @@
-"""torchrun with a record: the output of every rank in its own file, and the exit code of every rank as JSON.
+"""torchrun with records: a file with the output of each rank, and the exit codes of all ranks as JSON.
 
     python launch.py --logs DIR --label main --exit-codes FILE -- <torchrun arguments>
 
@@ -30,7 +30,7 @@ if __name__ == "__main__":
         str(LAUNCH.parents[2]), *(entry for entry in sys.path if Path(entry or ".").resolve() != LAUNCH.parent)
     ]  # fmt: skip
 
-from llmval_runners.process import on_failure  # noqa: E402  (the path has to be right before)
+from llmval_runners.process import on_failure  # noqa: E402  (sys.path must be right first)
 from llmval_runners.process.errors import USAGE_EXIT  # noqa: E402
 from llmval_runners.process.files import write_json  # noqa: E402
 from llmval_runners.process.shutdown import SAVING_S, is_saving  # noqa: E402
@@ -41,11 +41,11 @@ OWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 
 class Ended(SystemExit):
-    """A signal came before there were ranks."""
+    """A signal came before the ranks were started."""
 
 
 def launch_command(logs: Path, exit_codes: Path, torchrun: Sequence[str], label: str | None = None) -> list[str]:
-    """The command line that runs `torchrun` (its flags, then the script with its own flags) by this module."""
+    """The command line for this module. `torchrun`: torchrun's flags, then the script and its flags."""
     named = ["--label", label] if label is not None else []
     own = ["--logs", str(logs), *named, "--exit-codes", str(exit_codes)]
     return [sys.executable, str(LAUNCH), *own, "--", *torchrun]
@@ -107,7 +107,7 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
             return LogsDest(stdouts=paths("stdout.log"), stderrs=paths("stderr.log"), error_files=errors)
 
     def processes(context: Any) -> dict[int, Any]:
-        """The ranks that were started, by local rank; torch's types do not know that it starts them as processes."""
+        """The started ranks by local rank. Torch's types do not state that they are processes."""
         handlers: dict[int, Any] = getattr(context, "subprocess_handlers", {})
         return handlers
 
@@ -122,12 +122,12 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
             return started
 
         def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, *_: Any, **__: Any) -> None:
-            # A second signal would interrupt the loop that ends the ranks, and they are in sessions of their own.
+            # A second signal would interrupt the loop that ends the ranks. They would go on in their own sessions.
             for number in OWN_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             if self._pcontext is not None:
                 _end_ranks([handler.proc for handler in processes(self._pcontext).values()], death_sig)
-                self._pcontext.close(signal.SIGKILL, timeout=SHUTDOWN_S)  # the ranks that are left
+                self._pcontext.close(signal.SIGKILL, timeout=SHUTDOWN_S)  # the remaining ranks
             super()._shutdown(death_sig)
             for local, handler in processes(self._pcontext).items():
                 assert self._pcontext is not None

@@ -1,4 +1,4 @@
-"""Starts torchrun for a runner that plain Python was told to run on several GPUs, through our launcher."""
+"""Starts torchrun, through our launcher, if plain Python starts a runner for several GPUs."""
 
 import json
 import os

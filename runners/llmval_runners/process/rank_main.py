@@ -1,4 +1,4 @@
-"""The frame of a runner's process: bad input is refused in one sentence, and each end has its exit code.
+"""The main function of all runner processes: refuses bad input in one sentence and sets the exit code.
 
 0 done, 1 failed, 2 refused, 128 + signal if a signal ended it.
 """
@@ -21,7 +21,7 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """This process among the ranks that torchrun started; plain Python is the only rank."""
+    """The place of this process among torchrun's ranks. Under plain Python it is the only rank."""
 
     rank: int
     world_size: int
@@ -41,7 +41,7 @@ class Program(Protocol):
         """Do the work, handle its own signals, and return the exit code."""
 
     def save_partial(self, why: str) -> None:
-        """Keep the result so far; `why` is the reason for which the run ended."""
+        """Save the result so far. `why`: the reason why the run ended."""
 
     def describe_error(self, error: Exception) -> str:
         """The error in one sentence."""
