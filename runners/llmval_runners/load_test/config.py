@@ -1,4 +1,4 @@
-"""The load of a load test: lengths, rate, service level, search and profile, apart from the engine that serves it."""
+"""The load of a load test: lengths, rate, service level, search and profile. The engine has its own configuration."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from llmval_runners.load_test.metrics import Slo
 from llmval_runners.load_test.options import LoadTestOptions, ProfileOptions, SearchOptions
 from llmval_runners.process.files import check_writable
 
-SMALL_MODEL = 100_000_000  # parameters: below, prompts and outputs are short by default
+SMALL_MODEL = 100_000_000  # parameters; smaller models have short prompts and outputs by default
 
 
 @dataclass(frozen=True, slots=True)
 class LoadConfig:
-    """What the load test offers, and what it holds the answers against. Rates in requests/s, lengths in tokens."""
+    """The offered load and the limits for its answers. Rates in requests/s, lengths in tokens."""
 
     prompt: Lengths
     output: Lengths
@@ -34,7 +34,7 @@ class LoadConfig:
 
     @classmethod
     def of(cls, options: LoadTestOptions, shape: ModelShape) -> "LoadConfig":
-        """The load for a model. Raises Refused if a length is no distribution."""
+        """The load for a model. Raises Refused if a length is not a distribution."""
         small = shape.parameters < SMALL_MODEL
         return cls(
             prompt=Lengths.parse(options.prompt_len or ("uniform:16:64" if small else "uniform:512:1024")),
@@ -54,14 +54,14 @@ class LoadConfig:
 
     @property
     def longest_context(self) -> int:
-        """Tokens of the longest context that a request will hold. The trials of a search draw anew: their maximum."""
+        """The longest context of a request, in tokens. For a search, the longest possible: each trial draws again."""
         if self.search is not None:
             return self.prompt.most + self.output.most - 1
         load = self.load()
         return max(a.input_tokens + a.output_tokens - 1 for a in load.arrivals + load.warmup)
 
     def load(self, qps: float | None = None, seed: int | None = None) -> Load:
-        """The requests of one window, at its own rate and seed or at those of a trial.
+        """The requests of one window. `qps` and `seed`: of a trial; None: the configured ones.
 
         Raises:
             Refused: fewer than two requests.
@@ -78,7 +78,7 @@ def configure_load_test(
     """Decide everything that needs no weights.
 
     Raises:
-        Refused: the machine or this release cannot do it, or the result cannot be written.
+        Refused: this machine or this release cannot run it, or the result cannot be written.
     """
     shape = model_shape(options.engine, FlagNames())
     load = LoadConfig.of(options, shape)

@@ -1,7 +1,7 @@
 """The load of a window and its open-loop generator.
 
-Arrival times and lengths are drawn from one seed before the clock starts. The generator is a thread of its own: it
-sends each request when it is due, however slow the answers are.
+Arrival times and lengths are drawn from one seed before the clock starts. The generator has its own thread, which sends
+each request when it is due, even if the answers are slow.
 """
 
 import math
@@ -76,7 +76,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a window offers: drawn from `seed` before its clock starts."""
+    """The requests of a window, drawn from `seed` before its clock starts."""
 
     arrivals: list[Arrival]
     warmup: list[Arrival]
@@ -86,12 +86,12 @@ class Load:
 
 
 def arrival_times(rate: float, duration_s: float, burstiness: float, seed: int) -> list[float]:
-    """Absolute deadlines in seconds, the first at 0: round(rate · duration) of them.
+    """round(rate · duration) absolute deadlines in seconds; the first is 0.
 
     Gaps are gamma-distributed with shape = burstiness and mean 1/rate; burstiness 1 is the exponential gap of a Poisson
     process, above 1 is more regular, below 1 more bursty (as vLLM's `--burstiness`). They are then stretched so that
-    the last of N deadlines lies at (N−1)/rate: the offered rate by MLPerf LoadGen's formula, (N−1)/last, is exactly the
-    rate asked for, and two seeds offer equal load. For exponential gaps this is the Poisson process given its count.
+    the last of N deadlines is (N−1)/rate. MLPerf LoadGen's offered rate, (N−1)/last, is then exactly `rate`, and two
+    seeds offer equal load. With exponential gaps this is a Poisson process conditioned on its count.
 
     Raises:
         Refused: fewer than two requests, or gaps that are all 0.
@@ -99,7 +99,7 @@ def arrival_times(rate: float, duration_s: float, burstiness: float, seed: int) 
     count = round(rate * duration_s)
     if count < 2:
         raise Refused(
-            f"{rate:g} requests a second for {duration_s:g} s make fewer than 2 requests, and a rate needs 2: "
+            f"{rate:g} requests/s for {duration_s:g} s are fewer than 2 requests, and a rate needs 2: "
             "pass a longer --duration."
         )
     source = random.Random(f"arrivals {seed}")
@@ -120,15 +120,15 @@ def schedule(times: list[float], prompt: Lengths, output: Lengths, seed: int) ->
 
 
 def prompt_tokens(seed: int, index: int, count: int, vocab: int) -> list[int]:
-    """Random token ids [count] below `vocab`, the same for a seed and request index whatever the rate."""
+    """Random token ids [count] below `vocab`. They depend only on seed and request index, not on the rate."""
     return random.Random(f"prompt {seed} {index}").choices(range(vocab), k=count)
 
 
 class LoadGenerator:
-    """Sends `arrivals` to `submit` at their absolute deadlines; a late request does not shift the ones after it.
+    """Sends `arrivals` to `submit` at their absolute deadlines; a late request does not delay the later ones.
 
-    No cap on requests in flight by default: a cap hides queueing (coordinated omission). With one, a request waits here
-    until an earlier one ends, and its schedule delay shows it.
+    By default there is no cap on requests in flight, because a cap hides queueing (coordinated omission). With a cap, a
+    request waits here until an earlier one ends, and its schedule delay includes the wait.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class LoadGenerator:
         self._thread = threading.Thread(target=self._run, name="load generator", daemon=True)
 
     def start(self) -> None:
-        """Open the window: deadlines count from here."""
+        """Open the window: deadlines count from this moment."""
         self.origin_ns = time.perf_counter_ns()
         self._thread.start()
 
@@ -161,7 +161,7 @@ class LoadGenerator:
         return (time.perf_counter_ns() - self.origin_ns) / 1e9
 
     def answered(self) -> None:
-        """A request ended; only a cap on requests in flight needs to know."""
+        """Note that a request ended. It only matters with a cap on requests in flight."""
         if self._slots is not None:
             self._slots.release()
 

@@ -1,6 +1,6 @@
-"""The requests of a window in a file while it runs, in case that rank 0 is killed, whose memory holds them.
+"""A file with the requests of a running window, because they are lost from memory if rank 0 is killed.
 
-`python -m llmval_runners.load_test.recovery` makes a partial record of the file.
+`python -m llmval_runners.load_test.recovery` makes a partial record from the file.
 """
 
 import base64
@@ -22,19 +22,19 @@ FLUSH_S = 1.0
 
 
 def journal_path(path: Path) -> Path:
-    """Beside the result: `x.json` → `x.partial.jsonl`. It exists during the load test, and stays after a kill."""
+    """The journal for the result `x.json` is `x.partial.jsonl`. It exists during the load test and after a kill."""
     return path.with_name(f"{path.stem}.partial.jsonl")
 
 
 class Journal:
-    """A thread of its own appends to it once a second. It is locked while its writer lives, and removed at its end."""
+    """A file that a thread extends once per second. It is locked while its writer is alive, and removed at the end."""
 
     def __init__(self, path: Path) -> None:
-        """Raises Refused if another load test has the file, whose lines stay as they are."""
+        """Raises Refused, without changing the file, if another load test writes it."""
         self.path = path
         self._file = path.open("ab", buffering=0)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it, whatever ends the process
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it however the process ends
         except BlockingIOError:
             self._file.close()
             raise Refused(f"another load test writes {path}: pass another --output-json.") from None
@@ -49,9 +49,9 @@ class Journal:
         self._thread.start()
 
     def begin(self, header: dict[str, Any], sent: Sequence[Request]) -> None:
-        """Begin the file anew for a window. `sent` grows while requests are sent; it is only read here.
+        """Empty the file and begin a window. `sent` grows while requests are sent; the journal only reads it.
 
-        `header` is everything of the record but the requests; `recovery.py` reads it.
+        `header` is the record without the requests, for `recovery.py`.
         """
         with self._lock:
             self._file.truncate(0)
@@ -60,11 +60,11 @@ class Journal:
             self._write([{"window": header}])
 
     def ended(self, request: Request) -> None:
-        """Note a request that has its last token."""
+        """Note that a request has its last token."""
         self._ended.append(request)
 
     def remove(self) -> None:
-        """Remove the file: the record is written elsewhere."""
+        """Remove the file, because the whole record is written elsewhere."""
         self._stop.set()
         self._thread.join()
         self.path.unlink(missing_ok=True)  # before the lock is released
@@ -107,9 +107,9 @@ class Journal:
 
 
 def read_dead_journal(path: Path) -> tuple[dict[str, Any], list[Request]] | None:
-    """Read the header and the requests of a journal whose writer is dead. None if it lives, or began no window.
+    """Read the header and requests of a dead writer's journal. None if the writer is alive or began no window.
 
-    A request that had not ended has no tokens here: its times were only in the memory of the dead process.
+    A request that had not ended has no tokens here: their times were only in the memory of the dead process.
     """
     try:
         with path.open("rb") as file:

@@ -1,8 +1,8 @@
-"""What the numbers mean. s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens.
+"""The metrics. s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens.
 
 TTFT = f−d, TTFT_sched = f−s, E2E = e−d, E2E_sched = e−s, TPOT = (E2E−TTFT)/(n−1) for n ≥ 2, ITL = all gaps between
 tokens, pooled. TTFT, TPOT and ITL are as vLLM's benchmark defines them; the _sched forms start at the schedule, so that
-a late generator cannot hide queueing (coordinated omission), and judgements of latency use them.
+a late generator cannot hide queueing (coordinated omission). Latency limits are checked against the _sched forms.
 """
 
 import math
@@ -16,13 +16,13 @@ from llmval_runners.engine.request import Request
 
 MIN_ACHIEVED = 0.95
 MAX_DELAY_P99_MS = 500.0
-MAX_TTFT_SLOPE = 0.1  # seconds a second of load: the engine serves 91 % of what arrives
-LEAST_REQUESTS = 8  # for a trend: two in each quarter of the window
+MAX_TTFT_SLOPE = 0.1  # seconds per second of load; at 0.1 the engine serves 91 % of the load
+LEAST_REQUESTS = 8  # for a trend: two in each quarter of the requests
 LIVE_WINDOW_S = 5.0
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Linear interpolation between closest ranks (NumPy's default); None of nothing. `values` need not be sorted."""
+    """Linear interpolation between closest ranks (NumPy's default). None without values, which need not be sorted."""
     return _of_sorted(sorted(values), percent)
 
 
@@ -41,7 +41,7 @@ def ttft(request: Request) -> float:
 
 
 def tpot(request: Request) -> float | None:
-    """Seconds a token after the first; None of a single token."""
+    """Mean seconds per token after the first; None for a single token."""
     count = len(request.token_times)
     return (request.token_times[-1] - request.token_times[0]) / (count - 1) if count >= 2 else None
 
@@ -59,7 +59,7 @@ def gaps(request: Request) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """Limits that a request must keep, milliseconds; None: no limit. TTFT and E2E count from the intended arrival."""
+    """Limits for each request in milliseconds; None: no limit. TTFT and E2E count from the intended arrival."""
 
     ttft_ms: float | None = None
     tpot_ms: float | None = None
@@ -70,7 +70,7 @@ class Slo:
         return any(limit is not None for limit in (self.ttft_ms, self.tpot_ms, self.e2e_ms))
 
     def met(self, request: Request) -> bool:
-        """Whether a finished request keeps every limit; a single token has no TPOT to exceed."""
+        """Whether a finished request keeps every limit. A single token has no TPOT, so it keeps that limit."""
         late = request.dispatch_s - request.intended_s
         measured = (
             (late + ttft(request), self.ttft_ms),
@@ -82,7 +82,7 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Requests a second: offered by the schedule, achieved by the generator, completed by the engine."""
+    """Requests per second: offered by the schedule, achieved by the generator, completed by the engine."""
 
     offered_qps: float | None
     achieved_qps: float | None
@@ -91,9 +91,10 @@ class Rates:
 
     @classmethod
     def of(cls, sent: list[Request], planned: int, last_intended_s: float, duration_s: float, slo: Slo) -> "Rates":
-        """Offered = (N−1)/last scheduled time (MLPerf LoadGen). Achieved = N/send span, which is the span from first to
-        last dispatch plus one mean gap of the schedule: N arrivals have N gaps, so that a punctual generator achieves
-        exactly what is offered. Completed and goodput count per second of `duration_s`, to the last completion.
+        """Offered = (N−1)/last scheduled time (MLPerf LoadGen). Achieved = N/send span. The send span is the time from
+        the first to the last dispatch plus one mean gap of the schedule: N arrivals have N gaps, so a punctual
+        generator achieves exactly the offered rate. Completed and goodput are per second of `duration_s`, which lasts
+        to the last completion.
         """
         offered = (planned - 1) / last_intended_s if planned > 1 else None
         achieved = None
@@ -105,7 +106,7 @@ class Rates:
 
 
 def invalid_reasons(sent: list[Request], planned: int, rates: Rates) -> list[str]:
-    """Why the measurement does not count; empty where it does."""
+    """The reasons why the measurement does not count; empty if it counts."""
     reasons = generator_reasons(sent, planned, rates)
     if not any(request.done for request in sent):
         reasons.insert(int(len(sent) < planned), "no request completed")
@@ -113,7 +114,7 @@ def invalid_reasons(sent: list[Request], planned: int, rates: Rates) -> list[str
 
 
 def generator_reasons(sent: list[Request], planned: int, rates: Rates) -> list[str]:
-    """Where the generator did not offer what was planned, so that the figures are its own and not the engine's."""
+    """The reasons why the generator missed its plan, so that the figures describe it and not the engine."""
     reasons = []
     if len(sent) < planned:
         reasons.append(f"only {len(sent)} of {planned} requests were sent")
@@ -131,11 +132,11 @@ def generator_reasons(sent: list[Request], planned: int, rates: Rates) -> list[s
 
 
 def ttft_slope(done: Sequence[Request]) -> float | None:
-    """By how many seconds the time to first token, from the schedule, grows in a second of load; None under 8 requests.
+    """The growth of TTFT_sched in seconds per second of load; None for fewer than 8 requests.
 
-    Of an engine that serves only the share r of what arrives, the queue grows, and the time to first token of a request
-    that arrives at t is about t · (1 − r) / r: a slope of 0.1 is an engine that serves 91 % of what arrives. Taken from
-    the medians of the first and the last quarter of the arrivals.
+    If an engine serves only the share r of the load, its queue grows. A request that arrives at t then has a time to
+    first token of about t · (1 − r) / r, so a slope of 0.1 means that the engine serves 91 % of the load. The slope is
+    computed from the medians of the first and the last quarter of the arrivals.
     """
     ordered = sorted(done, key=lambda request: request.intended_s)
     quarter = len(ordered) // 4
@@ -152,10 +153,10 @@ def ttft_slope(done: Sequence[Request]) -> float | None:
 
 
 def summary(values: Sequence[float], name: str) -> dict[str, float]:
-    """vLLM's statistics of seconds, in ms: mean, median, std and percentiles; zeros of nothing, as vLLM has them.
+    """vLLM's statistics in ms from values in seconds: mean, median, std and percentiles. Without values all are 0.
 
-    Sorted once, and not by `statistics.pstdev`, which reckons in fractions: a load test pools millions of gaps, and who
-    ends one early waits for its record.
+    A load test has millions of gaps, and an operator who ends it early waits for its record. So the values are sorted
+    once, and `statistics.pstdev` is avoided: it computes with fractions.
     """
     ms = sorted(value * 1e3 for value in values)
     mean = statistics.fmean(ms) if ms else 0.0
@@ -168,7 +169,7 @@ def summary(values: Sequence[float], name: str) -> dict[str, float]:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float | None]:
-    """Of seconds, in ms: p50, p90, p95, p99, max; None of nothing."""
+    """p50, p90, p95, p99 and max in ms, from values in seconds. None without values."""
     ms = sorted(value * 1e3 for value in values)
     return {f"p{percent}_ms": _of_sorted(ms, percent) for percent in (50, 90, 95, 99)} | {
         "max_ms": ms[-1] if ms else None
@@ -192,7 +193,7 @@ def peaks(sent: list[Request]) -> tuple[int, int]:
 
 
 class LiveMetrics:
-    """The last five seconds, for a person who watches; the result's own figures are computed from the records."""
+    """Metrics of the last five seconds, for the display. The result's figures are computed from the records instead."""
 
     def __init__(self, schedule: list[float]) -> None:
         self._schedule = schedule
@@ -212,7 +213,7 @@ class LiveMetrics:
         self._ended.append((now, tpot(request)))
 
     def snapshot(self, now: float, sent: list[Request]) -> dict[str, float | None]:
-        """Rates and percentiles over the last five seconds, or since the start where that is less."""
+        """Rates and percentiles of the last five seconds, or since the start if that is less."""
         span = min(now, LIVE_WINDOW_S)
         since = now - span
         for entries in (self._tokens, self._first, self._ended):

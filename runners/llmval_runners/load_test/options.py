@@ -1,4 +1,4 @@
-"""The load test's flags. Parsing needs no torch, so that a mistyped flag is answered at once."""
+"""The load test's flags. Parsing does not import torch, so a mistyped flag is refused at once."""
 
 import argparse
 import math
@@ -16,13 +16,13 @@ def parser() -> argparse.ArgumentParser:
     """The flags of `inference_server_load_test.py`."""
     root = Parser(
         prog="inference_server_load_test.py",
-        description="Open-loop load test of an LLM engine on this node's GPUs, or, small, on its CPU. Run it under "
-        "torchrun for tensor parallelism; plain Python is one rank.",
+        description="Open-loop load test of an LLM engine on this node's GPUs, or with a small model on its CPU. Run "
+        "it under torchrun for tensor parallelism; plain Python runs one rank.",
         allow_abbrev=False,
     )
     load = root.add_argument_group("load")
     load.add_argument("--duration", type=positive, default=60.0, metavar="S", help="seconds of arrivals (default 60)")
-    load.add_argument("--target-qps", type=positive, default=4.0, metavar="RATE", help="requests a second (default 4)")
+    load.add_argument("--target-qps", type=positive, default=4.0, metavar="RATE", help="requests/s (default 4)")
     load.add_argument(
         "--burstiness", type=positive, default=1.0, help="shape of the gamma-distributed gaps; 1 is Poisson (default)"
     )
@@ -57,16 +57,16 @@ def parser() -> argparse.ArgumentParser:
         "--trial-duration", type=positive, metavar="S", help="seconds of arrivals of each trial (default: --duration)"
     )
     search.add_argument(
-        "--max-qps", type=positive, metavar="RATE", help="try no higher rate (default: until one does not hold)"
+        "--max-qps", type=positive, metavar="RATE", help="highest rate to try (default: until a rate does not hold)"
     )
     search.add_argument(
         "--precision",
         type=share,
         metavar="SHARE",
-        help="stop where the lowest rate that fails is at most this much above the found one (default 0.05)",
+        help="stop if the lowest rate that fails is at most this much above the found one (default 0.05)",
     )
     search.add_argument(
-        "--min-goodput", type=share, metavar="SHARE", help="of the requests, that must keep every limit (default 0.99)"
+        "--min-goodput", type=share, metavar="SHARE", help="share of requests that must keep every limit (default 0.99)"
     )
 
     slo = root.add_argument_group("service level (a request that keeps all counts as goodput)")
@@ -101,15 +101,15 @@ def parser() -> argparse.ArgumentParser:
         "--fp8-mode",
         choices=("none", "transformer-engine", "native"),
         default="none",
-        help="of a block's weights and products: te.Linear with current scaling, or torch._scaled_mm and Triton "
-        "(default none)",
+        help="FP8 weights and products in the layers, by te.Linear with current scaling, or by torch._scaled_mm and "
+        "Triton (default none)",
     )
     engine.add_argument(
         "--compile-mode",
         choices=("default", "smart", "off"),
         default="off",
-        help="default: the pass over all layers compiled as one; smart: two regions that all layers share; off: the "
-        "engine's own kernels (default off)",
+        help="default: compile the pass over all layers as one graph; smart: compile two regions that all layers "
+        "share; off: use the engine's own kernels (default off)",
     )
     engine.add_argument(
         "--kv-dtype", choices=("auto", "bfloat16", "float16", "float32", "fp8"), default="auto", help="auto: as --dtype"
@@ -118,15 +118,15 @@ def parser() -> argparse.ArgumentParser:
         "--max-batch", type=count, metavar="N", help="sequences running at once (default 256; on CPU 64)"
     )
     engine.add_argument(
-        "--prefill-chunk", type=count, metavar="N", help="prompt tokens a step (default 2048; on CPU 256)"
+        "--prefill-chunk", type=count, metavar="N", help="prompt tokens per step (default 2048; on CPU 256)"
     )
-    engine.add_argument("--page-size", type=count, metavar="N", help="tokens a KV page (default 128; on CPU 16)")
+    engine.add_argument("--page-size", type=count, metavar="N", help="tokens per KV page (default 128; on CPU 16)")
     size = engine.add_mutually_exclusive_group()
     size.add_argument(
         "--kv-cache-gib",
         type=positive,
         metavar="GIB",
-        help="KV cache of each rank (default: what is free, less a reserve)",
+        help="KV cache of each rank (default: the free memory minus a reserve)",
     )
     size.add_argument("--kv-tokens", type=count, metavar="N", help="KV cache in tokens, in place of --kv-cache-gib")
 
@@ -142,13 +142,13 @@ def parser() -> argparse.ArgumentParser:
     )
     trace.add_argument("--profile-output", type=Path, metavar="FILE", help="Chrome trace of --profile torch, .json.gz")
 
-    root.add_argument("--output-json", type=Path, metavar="FILE", help="where the result goes; its folders are made")
+    root.add_argument("--output-json", type=Path, metavar="FILE", help="the result; missing folders are created")
     return root
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """The search for the highest rate; rates in requests/s, `precision` relative, `min_goodput` a share of 1."""
+    """The search for the highest rate. Rates in requests/s; `precision` is relative; `min_goodput` is from 0 to 1."""
 
     max_qps: float | None
     precision: float
@@ -187,7 +187,7 @@ def parse(argv: list[str]) -> LoadTestOptions:
     """Parse. Raises Refused for an unknown flag, a wrong value, or flags that exclude each other."""
     found = parser().parse_args(argv)
     if not 0 <= found.temperature < math.inf:
-        raise Refused(f"a temperature of {found.temperature:g} means nothing: pass 0 for greedy, or more.")
+        raise Refused(f"a temperature of {found.temperature:g} is not possible: pass 0 for greedy, or more.")
     overrides = {name: getattr(found, name) for name in OVERRIDES}
     if found.checkpoint is not None and (found.model or any(overrides.values())):
         raise Refused("--checkpoint brings its own shape: leave --model and the shape flags out.")
@@ -238,7 +238,7 @@ def _search(found: argparse.Namespace, slo: Slo) -> SearchOptions | None:
         flags |= {"--precision": found.precision, "--min-goodput": found.min_goodput}
         if given := [flag for flag, value in flags.items() if value is not None]:
             raise Refused(
-                f"{given[0]} is for the search of the highest rate: pass --find-max-qps too, or leave it out."
+                f"{given[0]} is for the search for the highest rate: pass --find-max-qps too, or leave it out."
             )
         return None
     if found.profile != "none":

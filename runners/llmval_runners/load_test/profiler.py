@@ -1,4 +1,4 @@
-"""The profiled part of a load test: when it begins and ends, and what each rank does then.
+"""The profiled part of a load test: its begin and end, and the actions of each rank.
 
 With Nsight Systems the window is marked for `nsys profile --capture-range=cudaProfilerApi`, on every rank. Without it
 rank 0 records with PyTorch's profiler and writes a Chrome trace. Start-up, warm-up and drain are never in the trace.
@@ -15,16 +15,16 @@ from llmval_runners.process.errors import Refused
 
 NONE, NSYS, TORCH = "none", "nsys", "torch"
 TORCH_SECONDS = 3.0
-# Of 32 layers a decode step is some 300 kernels and 900 events, a prefill step some 3,000, of 300 bytes each: this many
-# steps are 0.2 GB before gzip, which Perfetto still opens in a browser.
+# With 32 layers, a decode step has about 300 kernels and 900 events, a prefill step about 3,000 events, of 300 bytes
+# each. So this many steps are 0.2 GB before gzip, which Perfetto can still open in a browser.
 MOST_STEPS = 500
 
 
 class Profiler:
-    """One rank's part of a trace; does nothing where none was asked for."""
+    """One rank's part of a trace. Does nothing if no trace was requested."""
 
     def __init__(self, options: ProfileOptions, duration_s: float, device: torch.device, rank: int) -> None:
-        """Decides, and does nothing yet. `duration_s`: of the window.
+        """Check the options without starting anything. `duration_s`: of the window.
 
         Raises:
             Refused: nsys without a GPU, or no place for the trace of PyTorch's profiler.
@@ -37,24 +37,24 @@ class Profiler:
         if self.kind == TORCH and (self._path is None or not self._path.name.endswith((".json", ".json.gz"))):
             raise Refused("--profile torch needs a file for its trace: pass --profile-output NAME.json.gz.")
         seconds = options.seconds or (TORCH_SECONDS if self.kind == TORCH else duration_s)
-        # The last part of the window: by then the batch is as full as it gets, and ending costs no later request.
+        # The last part of the window: the batch is fullest then, and ending the trace slows down no later request.
         self._begin, self._end = max(0.0, duration_s - seconds), duration_s
         self._waiting, self._tracing, self._steps = self.kind != NONE, False, 0
         self._started = 0.0
         self._torch: torch.profiler.profile | None = None
-        self.ran = False  # on any rank: every rank is told, and all are slower for it
-        self.record: dict[str, Any] | None = None  # of rank 0, once it has ended
+        self.ran = False  # whether any rank traced: all ranks receive the switch, and all are slower
+        self.record: dict[str, Any] | None = None  # of rank 0; set when the trace ends
 
     def prime(self) -> None:
-        """Before any CUDA graph is captured: kernels of graphs from before CUPTI was there would have no names."""
+        """Start CUPTI before any CUDA graph is captured: kernels of earlier graphs would have no names."""
         if not self._records_here or self._device.type != "cuda":
             return
-        os.environ.setdefault("TEARDOWN_CUPTI", "0")  # Kineto's: a second start of CUPTI does not go with CUDA graphs
+        os.environ.setdefault("TEARDOWN_CUPTI", "0")  # for Kineto: CUPTI cannot start twice with CUDA graphs
         with torch.profiler.profile(activities=self._activities()):
             torch.ones(1, device=self._device).sum().item()
 
     def due(self, now: float, stepped: bool) -> bool | None:
-        """Whether to start (True) or to end (False) the trace now; None: neither. `now`: seconds into the window."""
+        """True: start the trace now. False: end it now. None: neither. `now`: seconds since the window opened."""
         if self._waiting and now >= self._begin:
             self._waiting, self._tracing, self._started = False, True, now
             return True
@@ -65,12 +65,12 @@ class Profiler:
         return self._over(now, full) if full or now >= self._end else None
 
     def cut(self, now: float) -> bool | None:
-        """The window is over: False where the trace has to end with it, None where there is none."""
+        """Note that the window is over. False: end the trace now. None: no trace is running."""
         self._waiting = False
         return self._over(now, False) if self._tracing else None
 
     def switch(self, on: bool) -> None:
-        """Start or end, on this rank; every rank is told at the same step."""
+        """Start or end the trace on this rank. All ranks do it at the same step."""
         self.ran = True
         if self.kind == NSYS:
             torch.cuda.synchronize(self._device)
@@ -90,7 +90,7 @@ class Profiler:
                 self._torch.stop()
 
     def export(self) -> None:
-        """Write the Chrome trace, if there is one to write; takes seconds."""
+        """Write the Chrome trace, if there is one. Takes seconds."""
         if self._torch is None or self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)

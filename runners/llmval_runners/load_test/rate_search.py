@@ -1,9 +1,9 @@
-"""The highest rate that holds the service level: which trial comes next, and what the trials together say.
+"""The search for the highest rate that holds the service level: the order of the trials, and their joint outcome.
 
-Rates double from the first one until a trial does not hold, or a cap is reached; then the geometric middle of the
-highest rate that held and the lowest that did not is tried, until the two are as close as config. All these trials draw
-the same lengths and gaps, so that they differ by their rate alone. The rate found is then tried again with another
-seed: one that holds by the luck of one draw takes its place as the upper bound, and the search goes on below it.
+Rates double from the first one until a trial does not hold or the cap is reached. Then the search bisects: it tries the
+geometric mean of the highest rate that held and the lowest that did not, until the two are within `precision`. All
+these trials draw the same lengths and gaps, so they differ only in their rate. The found rate is then tried again with
+another seed. If it does not hold again, it held by luck: it becomes the upper bound, and the search goes on below it.
 """
 
 import math
@@ -19,7 +19,7 @@ HOLDS, FAILS, INVALID = "holds", "fails", "invalid"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Rates in requests/s, percentiles in ms of the requests that completed, `goodput_share` of those that were due."""
+    """One trial. Rates in requests/s, percentiles in ms over completed requests, `goodput_share` over due requests."""
 
     number: int
     purpose: str
@@ -47,7 +47,7 @@ class Trial:
 
 
 def allowed_misses(min_goodput: float, planned: int) -> int:
-    """How many of `planned` requests may miss the service level without the trial failing by `judge_trial`."""
+    """The most of `planned` requests that may miss the service level without a failure in `judge_trial`."""
     return planned - math.ceil(min_goodput * planned - 1e-9)  # 0.55 * 100 is a little over 55
 
 
@@ -56,8 +56,8 @@ def judge_trial(
 ) -> Trial:
     """The figures of a drained window, and its verdict.
 
-    `invalid`: the generator was late, so that the rate was not offered. `fails`: fewer than `min_goodput` of the
-    requests that were due kept every limit, or the queue grew. `holds`: neither.
+    `invalid`: the generator was late, so it did not offer the rate. `fails`: the share of due requests that kept every
+    limit is below `min_goodput`, or the queue grew. `holds`: neither.
     """
     sent, planned = measured.sent, len(measured.arrivals)
     done = [request for request in sent if request.done]
@@ -109,7 +109,7 @@ def _verdict(
 
 
 GROWTH = 2.0
-CONFIRMATIONS = 4  # each moves the bound down by about the precision
+CONFIRMATIONS = 4  # most failed confirmations; each lowers the bound by about the precision
 
 FOUND, CAP, GENERATOR, LOWEST_FAILS, UNCONFIRMED, INTERRUPTED = (
     "found",
@@ -123,7 +123,7 @@ FOUND, CAP, GENERATOR, LOWEST_FAILS, UNCONFIRMED, INTERRUPTED = (
 
 @dataclass(frozen=True, slots=True)
 class NextTrial:
-    """The next trial: its rate in requests/s, what it is for (`bracket`, `bisect`, `confirm`), and its seed."""
+    """The next trial: its rate in requests/s, its purpose (`bracket`, `bisect`, `confirm`), and its seed."""
 
     number: int
     qps: float
@@ -133,7 +133,7 @@ class NextTrial:
 
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
-    """What to search for: rates in requests/s, `precision` relative, `min_goodput` a share of 1."""
+    """The settings of a search: rates in requests/s; `precision` is relative; `min_goodput` is a share, 0 to 1."""
 
     first_qps: float
     max_qps: float | None
@@ -144,14 +144,14 @@ class SearchConfig:
 
 
 class Search:
-    """Run each trial that `next` plans and `record` it, until `next` is None."""
+    """Plans the trials. The caller runs each trial from `next` and calls `record`, until `next` returns None."""
 
     def __init__(self, config: SearchConfig) -> None:
         self.config = config
         self.trials: list[Trial] = []
-        self.lower: float | None = None  # the highest rate that held, below everything that did not
+        self.lower: float | None = None  # the highest rate that held, below all rates that did not
         self.upper: float | None = None  # the lowest rate that did not hold
-        self.outcome = INTERRUPTED  # until there is another
+        self.outcome = INTERRUPTED  # until the search ends
         self._held: list[float] = []
         self._confirmations = 0
 
@@ -185,7 +185,7 @@ class Search:
 
     @property
     def max_qps(self) -> float | None:
-        """The highest rate that held twice; None where none did."""
+        """The highest rate that held twice; None if there is none."""
         last = self.trials[-1] if self.trials else None
         return last.target_qps if last and last.purpose == "confirm" and last.verdict == HOLDS else None
 
@@ -208,7 +208,7 @@ class Search:
         return FOUND if FAILS in bound else GENERATOR
 
     def as_json(self) -> dict[str, Any]:
-        """The search as it stands in the result."""
+        """The search in the form of the result."""
         config = self.config
         return {
             "outcome": self.outcome,
@@ -224,7 +224,7 @@ class Search:
         }
 
     def sentence(self) -> str:
-        """What was found, for people."""
+        """The outcome in one sentence."""
         bound = next((t for t in reversed(self.trials) if t.target_qps == self.upper and t.verdict != HOLDS), None)
         above = f"{bound.target_qps:.4g} requests/s does not hold: {bound.reason}" if bound else ""
         best = f"the highest rate that holds the service level is {self.max_qps or 0:.4g} requests/s"
@@ -237,7 +237,7 @@ class Search:
             case "generator_limited" if self.max_qps is not None:
                 return f"{best} that this generator can offer; above it, the generator is the limit ({above})"
             case "generator_limited":
-                return f"nothing is known of the node, for the generator was the limit at the lowest rate ({above})"
+                return f"the generator was the limit at the lowest rate ({above}), so nothing is known about the node"
             case "lowest_fails":
                 return f"even the lowest rate does not hold ({above}): pass a lower --target-qps"
             case "unconfirmed":

@@ -1,8 +1,8 @@
-"""The partial record of a load test whose rank 0 was killed, made from its journal after all ranks have ended.
+"""Makes the partial record of a load test after its rank 0 was killed, from the journal, when all ranks have ended.
 
     python -m llmval_runners.load_test.recovery JOURNAL RESULT [WHY]
 
-launch.py runs it by itself. After plain torchrun a person can run it with the `x.partial.jsonl` beside the result.
+launch.py runs it automatically. After plain torchrun, run it by hand with the `x.partial.jsonl` beside the result.
 """
 
 import sys
@@ -21,7 +21,7 @@ from llmval_runners.process.shutdown import name_as_saving
 
 
 def recovery_command(result: Path) -> list[str]:
-    """The command line for launch.py, which appends the reason of the failure."""
+    """The command line for launch.py, which appends the reason for the failure."""
     runners = Path(__file__).resolve().parents[2]
     code = f"import sys; sys.path.insert(0, {str(runners)!r}); from llmval_runners.load_test import recovery; "
     return [
@@ -61,14 +61,14 @@ def recover(journal: Path, result: Path, why: str) -> int | None:
 
 
 def _arrivals(workload: dict[str, Any]) -> list[Arrival]:
-    """The schedule again: it follows from the seed."""
+    """Draw the schedule again from its seed."""
     times = arrival_times(workload["target_qps"], workload["duration_s"], workload["burstiness"], workload["seed"])
     prompt, output = Lengths.parse(workload["prompt_len"]), Lengths.parse(workload["output_len"])
     return schedule(times, prompt, output, workload["seed"])
 
 
 def main(argv: Sequence[str]) -> int:
-    """Recover, and report it as an event: exit code 0, 1 if the record is lost, 2 for wrong arguments."""
+    """Recover the record and report it as an event. Returns 0, 1 if the record is lost, or 2 for wrong arguments."""
     if len(argv) not in (2, 3):
         print("usage: python -m llmval_runners.load_test.recovery JOURNAL RESULT [WHY]", file=sys.stderr)
         return USAGE_EXIT
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
             count = recover(journal, result, why)
     except (OSError, ValueError, KeyError, TypeError, Refused) as error:
         what = f"{type(error).__name__}: {error}"
-        events.error("record_lost", f"{journal} cannot be made a record ({what})")
+        events.error("record_lost", f"no record can be made from {journal} ({what})")
         return 1
     if count is not None:
         events.error("rank_0_lost", f"{partial_path(result)} has the {count} requests that rank 0 had noted ({why})")

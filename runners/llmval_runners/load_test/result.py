@@ -1,4 +1,4 @@
-"""The result JSON: vLLM's flat benchmark keys, so that other tools read it, and one `llmval` object with what is ours.
+"""The result JSON: vLLM's flat benchmark keys, which other tools can read, and one object `llmval` with our data.
 
 Flat keys as `vllm bench serve --save-result --save-detailed` writes them (lists in seconds, statistics in ms).
 """
@@ -19,7 +19,7 @@ PROFILED = "a profiler ran, so the figures are not the node's"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a window gave, whole or cut short (`ended_early` says why)."""
+    """The measurement of a window. `ended_early`: the reason if the window was cut short."""
 
     sent: list[Request]
     arrivals: list[Arrival]
@@ -37,7 +37,7 @@ def load_test_result(
 ) -> dict[str, Any]:
     """The whole record of a load test; schema in `docs/schemas/load_test.schema.json`.
 
-    Of a search it is the record of the last trial's window, with all trials under `search`.
+    For a search it is the record of the last trial's window, with all trials under `search`.
     """
     sent, duration = sorted(measured.sent, key=lambda request: request.dispatch_s), max(measured.duration_s, 1e-9)
     done = [request for request in sent if request.done]
@@ -69,7 +69,7 @@ def load_test_result(
 
 
 def mark_invalid(record: dict[str, Any], reason: str) -> None:
-    """Add a reason for which the measurement does not count."""
+    """Add a reason why the measurement does not count."""
     ours = record["llmval"]
     ours |= {"valid": False, "invalid_reasons": [*ours["invalid_reasons"], reason]}
 
@@ -133,10 +133,10 @@ def _record(request: Request) -> dict[str, Any]:
 
 
 def _us(seconds: float | None) -> float | None:
-    """Whole microseconds: what the clock is good for, and a third of the file."""
+    """Round to whole microseconds: the clock is not more precise, and the file has a third of the size."""
     return None if seconds is None else round(seconds, 6)
 
 
 def partial_path(path: Path) -> Path:
-    """Where a run that ended early leaves its record: `x.json` → `x.partial.json`."""
+    """The path for the record of a run that ended early: `x.json` → `x.partial.json`."""
     return path.with_name(f"{path.stem}.partial.json")

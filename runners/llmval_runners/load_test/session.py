@@ -43,23 +43,23 @@ class LoadTest:
     def __init__(
         self, options: LoadTestOptions, events: EventLog, *, rank: int, world_size: int, local_rank: int
     ) -> None:
-        """Decides everything and does nothing heavy; raises Refused."""
+        """Decide everything without heavy work. Raises Refused."""
         self.events, self.rank, self.world_size = events, rank, world_size
         self.config, self.load = configure_load_test(options, world_size=world_size, local_rank=local_rank)
         self.profiler = Profiler(self.load.profile, self.load.duration_s, self.config.device, rank)
         self.stop = StopSignals(self._emergency_save)
         self.parallel: Parallel | None = None
-        self.window: MeasurementWindow | None = None  # the present one, or the last one
+        self.window: MeasurementWindow | None = None  # the current one, or else the last one
         self.search: Search | None = None
         self._journal: Journal | None = None
         self._executor: loader.Loaded | None = None
         self._identity: dict[str, Any] = {}
         self._cache: dict[str, Any] = {}
         self._saving = threading.Lock()
-        self._complete = False  # the result is written: from now on there is no partial one
+        self._complete = False  # True: the result is written, so no partial one is needed
 
     def run(self) -> int:
-        """Measure, write the result and return the exit code. Raises RankLost, or whatever went wrong."""
+        """Measure, write the result and return the exit code. Raises RankLost, or any error of the work."""
         try:
             code = self._run()
         except Interrupted:
@@ -97,7 +97,7 @@ class LoadTest:
         except Interrupted:
             engine.end(self.stop.exit_code)
             raise
-        # Before the report, which may take minutes without any idle plan. The other ranks wait in `Parallel.close`.
+        # Before the report, which may take minutes and sends no idle plans. The other ranks wait in `Parallel.close`.
         engine.end(0)
         self._save()
         return 0
@@ -135,7 +135,7 @@ class LoadTest:
         self.save_partial(f"ended by signal {number}")
 
     def _on_hang(self, waited_s: float) -> None:
-        """Another rank hangs, and this rank's GPU waits for that rank's."""
+        """Save the record and exit: another rank hangs, and this rank's GPU waits for it."""
         why = f"rank 0 waited {waited_s:.0f} s for a step to end: another rank, or its GPU, hangs"
         self.events.error("dead_rank", why)
         try:
@@ -144,9 +144,10 @@ class LoadTest:
             os._exit(1)
 
     def _set_up(self) -> PlanChannel:
-        """Everything until the engine is ready. The journal comes first: another load test may hold it."""
+        """Prepare the engine. The journal comes first, because another load test may have locked it."""
         path = self.load.output_json
-        if self.rank == 0 and self.world_size > 1 and path is not None:  # a single rank leaves nobody to read it
+        # A single rank needs no journal: if it dies, nobody is left to read the file.
+        if self.rank == 0 and self.world_size > 1 and path is not None:
             self._journal = Journal(journal_path(path))
             on_failure.register(recovery_command(path))
         try:
@@ -205,7 +206,7 @@ class LoadTest:
             self.profiler.export()
 
     def _find_max_qps(self, engine: Engine, options: SearchOptions) -> None:
-        """Trial after trial on the one engine. The last one confirms the rate; the result keeps its window."""
+        """Run the trials one after the other on one engine. The last confirms the rate; the result has its window."""
         search = self.search = Search(
             SearchConfig(
                 self.load.target_qps, options.max_qps, options.precision, options.min_goodput, self.load.duration_s,
@@ -284,11 +285,11 @@ class LoadTest:
     def _current_identity(self) -> dict[str, Any]:
         identity = self._identity or _identity(self.config, None)
         if self._executor is not None and self._executor.compiled is not None:
-            identity |= {"compile": self._executor.compiled.as_json()}  # with the graphs compiled since the start
+            identity |= {"compile": self._executor.compiled.as_json()}  # adds the graphs compiled since the start
         return identity
 
     def _journal_header(self, load: Load) -> dict[str, Any]:
-        """Everything of the record but the requests, for `recovery.py`."""
+        """The record without the requests, for `recovery.py`."""
         return {
             "identity": self._current_identity(),
             "workload": self._workload(load),
@@ -315,7 +316,7 @@ class LoadTest:
 
 
 def _identity(config: EngineConfig, executor: loader.Loaded | None) -> dict[str, Any]:
-    """What ran, not what was asked for; null if it did not come to run."""
+    """The settings that really ran; without an executor the configured ones, or null."""
     compiled = executor.compiled if executor else None
     on_cuda = config.device.type == "cuda"
     return {

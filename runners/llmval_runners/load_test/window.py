@@ -17,7 +17,7 @@ Step = Callable[[Engine], list[tuple[Request, int, bool]]]
 
 
 class MeasurementWindow:
-    """Measures one load. Afterwards `sent` holds its requests, and none of them is left in the engine."""
+    """Measures one load. Its requests are in `sent`."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class MeasurementWindow:
         journal: Journal | None = None,
         journal_header: dict[str, Any] | None = None,
     ) -> None:
-        """`step` advances the engine. It may raise to end the window, which keeps the measurement so far."""
+        """`step` advances the engine. If it raises, the window ends and keeps the measurement so far."""
         self.load = load
         self._engine, self._events, self._step = engine, events, step
         self._vocab, self._drain_timeout_s, self._label = vocab, drain_timeout_s, label
@@ -59,7 +59,7 @@ class MeasurementWindow:
         return self._generator.now() if self._generator.origin_ns else 0.0
 
     def warm_up(self) -> None:
-        """Run the warm-up requests to their end, without keeping anything of them."""
+        """Run the warm-up requests to their end, without recording them."""
         total, done = len(self.load.warmup), 0
         if not total:
             return
@@ -72,13 +72,13 @@ class MeasurementWindow:
             self._events.progress(done, total, "requests", self._label)
 
     def measure(self, slo: Slo | None = None, misses: int = 0, profiler: Profiler | None = None) -> None:
-        """Offer the load and wait for the answers, at most the drain timeout; `profiler` traces a part of it.
+        """Offer the load and wait for the answers, at most until the drain timeout. `profiler` traces a part of it.
 
-        With `slo`, the wait ends as soon as more than `misses` requests have missed it. The verdict is known then, and
-        there is no need to serve a queue of minutes.
+        With `slo`, the wait ends as soon as more than `misses` requests have missed it. The verdict is then known, and
+        serving the rest of a long queue could take minutes.
         """
         engine, generator = self._engine, self._generator
-        offer = f"{len(self.load.arrivals)} requests at {self.load.target_qps:.4g} a second"
+        offer = f"{len(self.load.arrivals)} requests at {self.load.target_qps:.4g} per second"
         self._events.phase("measure", f"{self._label}: {offer}" if self._label else offer)
         generator.start()
         reported, missed, draining = 0.0, 0, False
@@ -120,7 +120,7 @@ class MeasurementWindow:
         return Measured(sent, self.load.arrivals, duration, ended_early)
 
     def drain(self) -> None:
-        """Drop waiting requests and let running ones end unmeasured, so that the next window finds an idle engine."""
+        """Drop waiting requests and let running ones end unmeasured, so that the engine is idle for the next window."""
         self._engine.drop_waiting()
         while not self._engine.idle:
             self._step(self._engine)
