@@ -92,7 +92,7 @@ def first_paint(repeats: int = 7) -> list[Row]:
 def key_latency(rate: int = 2000, bound_ms: float = 100, presses: int = 300, cpu_bound: float | None = None) -> Row:
     """Time from a key to its change on the screen, while the Log pane follows a run that logs `rate` lines/s.
 
-    At the same moments, on another pty, a program that only echoes shows what the machine and the harness add.
+    At the same moments, a program that only echoes runs on another pty: it shows the share of machine and harness.
     """
     checklist = f"## 1. Noise\n- [ ] Run: `python noisy.py {presses * 0.2 + 30:g} {rate}`\n"
     latencies: list[float] = []

@@ -1,4 +1,4 @@
-"""How much the dashboard slows down the run that it watches: output tokens/s of a saturated load test with and without.
+"""The slowdown of a run by a dashboard that watches it: output tokens/s of a saturated load test with and without.
 
 One engine and one window are cut into slices: without, with, without, with, … In a slice “with”, a dashboard watches
 the run on its own terminal, with its own telemetry recorder. In a slice “without”, the idle supervisor is the only

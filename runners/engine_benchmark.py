@@ -1,4 +1,4 @@
-"""The engine's figures beside the device's ceilings, in one table: `python engine_benchmark.py --help`."""
+"""Measures the engine and the best rates of the device, in one table: `python engine_benchmark.py --help`."""
 
 import sys
 

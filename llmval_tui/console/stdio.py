@@ -46,7 +46,7 @@ def describe_write_error(error: OSError) -> str | None:
         flush()
     except OSError:
         return "standard output"  # its buffer still cannot be written
-    # If standard output is unbuffered, flushing tells nothing: it may have been a file.
+    # If standard output is unbuffered, the flush does not show which of the two failed.
     return "standard output or a file" if error.errno in DISK_ERRORS else None
 
 

@@ -34,8 +34,8 @@ TOAST_LINES, TOAST_WIDTH = 3, 57  # size of a toast's text in cells; must match 
 def end_with_the_line() -> None:
     """End as if by SIGHUP if the terminal is gone.
 
-    No signal tells this if nohup ignores it, or if the terminal does not control this process. Textual would go on
-    reading the end of the file as fast as it can. Runs go on anyway.
+    No signal arrives if nohup ignores it, or if the terminal does not control this process. Textual would then read
+    the end of the file in a busy loop. Runs go on anyway.
     """
     poll = select.poll()
     poll.register(0, 0)  # a lost line is always reported

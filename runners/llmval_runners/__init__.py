@@ -1,1 +1,1 @@
-"""What the runners share. Runs on torch and the standard library alone, and knows nothing of the dashboard."""
+"""The runners and the code that they share. Needs only torch and the standard library, never the dashboard."""

@@ -47,7 +47,7 @@ class FakeNvml:
     def __init__(self, *gpus: FakeGpu) -> None:
         self.gpus = list(gpus)
         self.fail: dict[tuple[str, int | None], int] = {}
-        self.xids: list[tuple[int, int]] = []  # (GPU, XID) not yet told
+        self.xids: list[tuple[int, int]] = []  # (GPU, XID) not yet reported
         self.calls: list[str] = []
         self.open_count = 0
         self._samples_taken = 0

@@ -1,4 +1,4 @@
-"""The part of Transformer Engine that the engine uses, on a CPU: it does and checks what the source of 2.20.2 does."""
+"""A stand-in on a CPU for the part of Transformer Engine that the engine uses, with the checks of 2.20.2."""
 
 import contextlib
 from collections.abc import Iterator

@@ -94,7 +94,7 @@ def write_bundle(folder: Path, result: dict[str, Any], *, stacks: bool = True) -
 def power_phase(
     rate: float = 1000.0, joules: float = 0.5, seconds: float = 60.0, tokens_per_step: int = 64
 ) -> dict[str, Any]:
-    """A phase of one GPU at `rate` tokens/s and `joules` a token, that keeps every rule."""
+    """A valid phase of one GPU with `rate` tokens/s and `joules` per token."""
     spread = {"min": 1.0, "mean": 1.0, "max": 1.0}
     energy = rate * seconds * joules
     gpu = {

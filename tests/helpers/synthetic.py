@@ -1,4 +1,4 @@
-"""A made-up recording in which every value moves: for tests, screenshots and benchmarks of what draws telemetry."""
+"""A made-up recording with moving values, for tests, screenshots and benchmarks of the telemetry display."""
 
 import argparse
 import math
@@ -15,7 +15,7 @@ EPOCH_NS = 1_760_000_000_000_000_000  # wall clock at monotonic 0
 def synthetic(
     gpus: int, seconds: float, seed: int, *, interval_s: float = 1.0, start_ns: int = 10**12
 ) -> Iterator[Sample]:
-    """Samples of a busy node of `gpus` GPUs, the same for the same seed."""
+    """Samples of a busy node with `gpus` GPUs. They depend only on the seed."""
     rng = random.Random(seed)
     phases = [rng.uniform(0, 6.28) for _ in range(gpus)]
     energy_j = [rng.uniform(1e6, 9e6) for _ in range(gpus)]

@@ -96,7 +96,7 @@ def event(kind: str, data: dict[str, Any], second: float, rank: int = 0) -> byte
 
 
 def load_events(seconds: int, total: int = 300) -> bytes:
-    """What a load test writes: phase, progress and metrics once a second."""
+    """The events of a load test: phase, progress and metrics, once per second."""
     lines = [event("phase", {"name": "measure", "index": 3, "total": 5}, 0)]
     for second in range(seconds + 1):
         wave = math.sin(second / 7)
@@ -118,7 +118,7 @@ def load_events(seconds: int, total: int = 300) -> bytes:
 
 
 def sample(second: float, gpus: int = 8, notes: Sequence[Note] = ()) -> Sample:
-    """One sample of a node with that many busy GPUs; deterministic."""
+    """One sample of a node with that many busy GPUs, always the same."""
     moment = int((T0 + second) * SECOND)
     found = []
     for index in range(gpus):
@@ -150,7 +150,7 @@ MODEL = "32L-d5120-h40-ff20480-s4096"
 
 
 def cell(mode: str, batch: int, status: str, prefill: float | None = None, model: str = MODEL) -> dict[str, Any]:
-    """The record of one cell of a power sweep, as far as it is read here."""
+    """The record of one cell of a power sweep, with only the keys that the dashboard reads."""
     phase = {"valid": prefill is not None, "tokens_per_s": 9000.0, "tokens_per_joule": prefill, "power_w": 640.0}
     decode = phase | {"tokens_per_joule": None if prefill is None else prefill / 8}
     return {
@@ -176,7 +176,7 @@ TO_DO = (AT_WORK, f"{MODEL}-b4-bf16", f"{MODEL}-b4-fp8_te")
 
 
 def write_sweep(folder: Path, cells: Sequence[dict[str, Any]] = CELLS, more: Sequence[str] = TO_DO) -> None:
-    """A sweep's folder in which `cells` have ended and `more` are to come."""
+    """Write a sweep's folder: `cells` have ended, `more` have not begun."""
     folder.mkdir(parents=True)
     names = [*(str(record["cell"]) for record in cells), *more]
     (folder / "sweep.json").write_bytes(orjson.dumps({"kind": "power_sweep", "cells": names, "order": names}))
@@ -185,7 +185,7 @@ def write_sweep(folder: Path, cells: Sequence[dict[str, Any]] = CELLS, more: Seq
 
 
 def sweep_events() -> bytes:
-    """What the sweep wrote until it was 20 s into measuring `AT_WORK`."""
+    """The events of the sweep until 20 s after it began to measure `AT_WORK`."""
     last = f"{MODEL}-b3-bf16"
     lines = [
         event("phase", {"name": "measure", "message": f"{last}, decode, trial 3 of 3"}, 1),
@@ -201,7 +201,7 @@ def sweep_events() -> bytes:
 
 
 def memory_events(ranks: int = 4, seconds: int = 60) -> bytes:
-    """What a long-context run writes while it fills its cache."""
+    """The events of a long-context run while it fills its cache."""
     gib = 2**30
     lines = [event("phase", {"name": "prefill", "message": "32,768 tokens"}, 0)]
     for second in range(seconds):

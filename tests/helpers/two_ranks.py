@@ -33,7 +33,7 @@ class _Rank(Parallel):
 
 
 def together(rank: Callable[[Parallel], T]) -> list[T]:
-    """Run `rank` on both ranks; its results on rank 0 and rank 1."""
+    """Run `rank` on both ranks. Returns the results of rank 0 and rank 1."""
     barrier = threading.Barrier(2)
     table: list[torch.Tensor | None] = [None, None]
 

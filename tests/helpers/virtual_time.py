@@ -1,7 +1,7 @@
-"""Time that passes only while somebody waits for it, so that what is measured in it is exact on the busiest machine.
+"""Virtual time, which passes only while a thread waits for it, so that measurements are exact on a busy machine.
 
-The test's thread and the load generator's take turns: the generator's runs when it is due, and everything stands still
-until it waits again. A `Clock` stands in the place of the modules `time` and `threading`.
+The test's thread and the load generator's thread take turns. The generator runs when it is due, and the test stands
+still until the generator waits again. A `Clock` replaces the modules `time` and `threading`.
 """
 
 import math
@@ -9,16 +9,16 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-STUCK_S = 60.0  # real seconds, after which the other thread waits for something that is not of this clock
+STUCK_S = 60.0  # real seconds; after this, the other thread must be waiting for something outside this clock
 
 
 class Clock:
     def __init__(self) -> None:
-        self.ns = 10**9  # not 0: a difference that lacks its origin must not pass for right
+        self.ns = 10**9  # not 0, so that a test notices if the origin is not subtracted
         self._turn = threading.Condition()
-        self._other: threading.Thread | None = None  # while it lives
+        self._other: threading.Thread | None = None  # while it is alive
         self._others_turn = False
-        self._due = math.inf  # when the other goes on by itself
+        self._due = math.inf  # the time when the other thread continues by itself
 
     def perf_counter_ns(self) -> int:
         return self.ns
@@ -27,7 +27,7 @@ class Clock:
         self.wait(lambda: False, seconds)
 
     def wait(self, ready: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Let time pass until `ready`, at most `seconds`; whether it is."""
+        """Let time pass until `ready`, for at most `seconds`. Returns the last value of `ready`."""
         until = math.inf if seconds is None else self.ns + math.ceil(seconds * 1e9)
         if threading.current_thread() is self._other:
             while not ready() and self.ns < until:
@@ -39,13 +39,13 @@ class Clock:
             if due > until:
                 self.ns = int(until)
                 break
-            assert due < math.inf, "nobody is left to wake who waits here"
+            assert due < math.inf, "no thread is left that could end this wait"
             self.ns = int(due)
             self._pass_turn(to_other=True)
         return ready()
 
     def look(self) -> None:
-        """Something happened: the other thread may be waiting for it."""
+        """Let the other thread check its condition, after something happened."""
         if self._other is not None and threading.current_thread() is not self._other:
             self._pass_turn(to_other=True)
 
@@ -54,7 +54,7 @@ class Clock:
             self._others_turn = to_other
             self._turn.notify_all()
             back = self._turn.wait_for(lambda: self._others_turn != to_other, STUCK_S if to_other else None)
-            assert back, "the other thread does not wait for anything of this clock"
+            assert back, "the other thread does not wait on this clock"
 
     def Event(self) -> "Event":
         return Event(self)
@@ -98,14 +98,14 @@ class Semaphore:
 
 
 class _Thread(threading.Thread):
-    """Begins at once, and is behind its first wait, or at its end, when `start` returns."""
+    """Runs at once: when `start` returns, the thread waits for the first time, or has ended."""
 
     def __init__(self, clock: Clock, **given: Any) -> None:
         super().__init__(**given)
         self._clock = clock
 
     def start(self) -> None:
-        assert self._clock._other is None, "one other thread at a time"
+        assert self._clock._other is None, "only one other thread at a time"
         self._clock._other = self
         super().start()
         self._clock._pass_turn(to_other=True)

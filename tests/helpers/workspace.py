@@ -23,7 +23,7 @@ CREATED_UTC = "2026-01-02T03:04:05Z"
 
 
 def run_id_of(count: int, number: str) -> str:
-    """The id of the `count`-th run of a workspace, of the step with this number."""
+    """The id of the `count`-th run of a workspace, for the step with this number."""
     return f"20260102T0304{count:02d}Z-{number}-abc{count:03d}"
 
 

@@ -34,8 +34,8 @@ def parse_argv(words: list[str]) -> ParsedArgv:
     """Split a command into its parts.
 
     Raises:
-        Refused: it is empty, starts a program that a list may not start, or runs inline code (`python -c`), of which
-            no file would remain.
+        Refused: it is empty, starts a program that a list may not start, or runs inline code (`python -c`), which
+            would be in no file.
     """
     if not words:
         raise Refused("the code span holds no command: write the command to run between the backticks.")

@@ -50,7 +50,7 @@ _SMOKE: dict[str, Preset] = {
         without_gpu={"--device": "cpu", "--tensor-parallel-gpus": str(CPU_RANKS)},
         dropped=frozenset({"--checkpoint"}),
     ),
-    # One window of a second shows every part at work, and is never long enough to be valid. The modes stay: the runner
+    # One window of a second exercises every part, and is never long enough to be valid. The modes stay: the runner
     # refuses a mode that the machine cannot run, and the trial should show that too.
     "precision_power_sweep.py": Preset(
         always={

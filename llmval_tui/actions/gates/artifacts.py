@@ -71,7 +71,7 @@ def _start(run: Run) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Tells whether a file is older than the run, or was changed after it."""
+    """Finds out if a file is older than the run, or was changed after it."""
 
     workspace: Path
     snapshots: Snapshots

@@ -1,8 +1,8 @@
 """The gates of a compile study: its finding, whether it is evidence, and the comparison of two studies.
 
 Two findings answer the question, and both pass: "did not reproduce here" with figures of the compiled model, and a hang
-with a bundle that names kind and rank. A study that runs out of time without a stall was slow or endless, which cannot
-be told apart: it is inconclusive. An injected hang is never evidence.
+with a bundle that names kind and rank. A study that runs out of time without a stall was slow or endless. Nobody can
+tell which, so it is inconclusive. An injected hang is never evidence.
 """
 
 from pathlib import PurePosixPath
@@ -97,7 +97,7 @@ def _answer(result: dict[str, Any]) -> Gate:
         if verdict is None:
             return Gate(name, Outcome.INCONCLUSIVE, summary, bound, "it hung at an unknown location")
         if not any(str(phase).startswith(_STALLED_IN) for phase in result["last_phase"].values()):
-            reason = "it hung before anything was compiled, so torch.compile is not what hung"
+            reason = "it hung before anything was compiled, so it was not torch.compile that hung"
             return Gate(name, Outcome.INCONCLUSIVE, finding(result), bound, reason)
         return Gate(name, Outcome.PASS, finding(result), bound, clean_line("; ".join(verdict["reasons"][:2])))
     if outcome == TIMEOUT:

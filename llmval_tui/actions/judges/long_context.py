@@ -246,7 +246,7 @@ def _distance(name: str, found: dict[str, Any], result: LongContextResult) -> Ga
         return Gate(name, Outcome.FAIL, "not finite", bound, "a logit is no finite number, or none was sampled")
     measured = f"relative error {error:.4f}, KL {kl:.5f} nats, top-1 {top1:.1%} over {found['positions']} positions"
     if error == 0:
-        reason = "the logits are the reference's, bit for bit: the reduced precision was not what ran"
+        reason = "the logits are the reference's, bit for bit, so the reduced precision did not run"
         return Gate(name, Outcome.FAIL, measured, bound, reason)
     good = error <= RELATIVE_ERROR and kl <= KL_NATS and (top1 >= TOP1 or not trained)
     return _gate(name, good, Outcome.FAIL, measured, bound, "too far from the reference to use for serving")

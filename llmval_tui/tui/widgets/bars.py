@@ -91,7 +91,7 @@ class Header(Bar):
         if running is None and state.snapshot.plan is None:
             return []
         sign = state.sign(running.step, running.state) if running else None
-        text = f"{glyphs.sign(sign)} {running.step.number} {sign.word}" if running and sign else "plan at work"
+        text = f"{glyphs.sign(sign)} {running.step.number} {sign.word}" if running and sign else "plan running"
         run = state.run
         if running and run and running.run and run.id == running.run.id and run.progress.fraction is not None:
             text += f" {run.progress.fraction:.0%}"

@@ -73,7 +73,7 @@ def _rank(options: StudyOptions, argv: list[str]) -> int:
     run = read_json(layout.run)
     if run is None:
         raise Refused(
-            f"{layout.run} is missing: start torch_compile_repro.py by plain python, or without {FOLDER_VARIABLE} in "
+            f"{layout.run} is missing: start torch_compile_repro.py with plain Python, or without {FOLDER_VARIABLE} in "
             f"the environment."
         )
     return rank.run(StudyOptions.from_json(run["options"]), layout, run["cache_dir"])
@@ -87,7 +87,7 @@ def _prepare_for_torchrun(options: StudyOptions, command: list[str], token: str)
     if size != options.tensor_parallel_gpus:
         raise Refused(
             f"torchrun started {size} ranks and --tensor-parallel-gpus is {options.tensor_parallel_gpus}: make "
-            f"the two the same."
+            "them equal."
         )
     layout, _ = prepare(options, command)
     replace_bytes(layout.torchrun_token, token.encode())
@@ -134,7 +134,7 @@ def _repack(layout: Layout, *, include_model_code: bool) -> int:
     from llmval_runners.compile_study.bundle import bundle
 
     if not layout.run.is_file():
-        raise Refused(f"{layout.root} holds no study (run.json): name a folder that was an --output-dir.")
+        raise Refused(f"{layout.root} has no study (run.json): name the --output-dir of a study.")
     if pids := _running_ranks(layout):
         raise Refused(
             f"the study in {layout.root} still runs (pid {', '.join(map(str, pids))}): pack it after it has ended."

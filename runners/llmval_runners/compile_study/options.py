@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         "--checkpoint", type=Path, metavar="DIR", help="Hugging Face folder with safetensors, in place of --model"
     )
     work.add_argument(
-        "--sequence-length", type=count, default=8192, metavar="N", help="tokens a sequence (default 8192)"
+        "--sequence-length", type=count, default=8192, metavar="N", help="tokens per sequence (default 8192)"
     )
     work.add_argument("--batch-size", type=count, default=4, metavar="N", help="sequences (default 4)")
     work.add_argument("--tensor-parallel-gpus", type=count, default=8, metavar="N", help="ranks (default 8)")

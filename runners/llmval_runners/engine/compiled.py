@@ -165,7 +165,7 @@ class CompiledDecoder:
 
     @property
     def graphs(self) -> int:
-        """How many compilations there were so far."""
+        """The number of compilations so far."""
         return len(self._compiled)
 
     def as_json(self) -> CompileReport:

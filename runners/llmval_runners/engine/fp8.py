@@ -52,7 +52,7 @@ class Fp8Weight:
 
 
 class TransformerEngine:
-    """The library, and the recipe that all layers are made and run with."""
+    """The library, and its recipe, which makes and runs all layers."""
 
     def __init__(self, te: Any, recipe: Any, version: str) -> None:
         self.te, self.recipe, self.version = te, recipe, version

@@ -1,4 +1,4 @@
-"""The engine's settings as the flags of a runner give them, and the names of those flags; needs no torch."""
+"""The engine's settings from the flags of a runner, and the names of those flags. Needs no torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """The engine's settings as a runner's flags give them; None and "auto" leave the choice to `configure`."""
+    """The engine's settings from a runner's flags. None and "auto" leave the choice to `configure`."""
 
     model: str | None = None
     checkpoint: Path | None = None
@@ -28,9 +28,9 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class FlagNames:
-    """How the runner that was started names these settings; the defaults are the load test's flags.
+    """The flag names for these settings in the runner that was started. The defaults are those of the load test.
 
-    The fields stand in sentences such as "… needs an NVIDIA GPU: pass {without_fp8}."
+    The fields are used in sentences such as "… needs an NVIDIA GPU: pass {without_fp8}."
     """
 
     fp8: str = "--fp8-mode {mode}"

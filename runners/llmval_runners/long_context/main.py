@@ -46,8 +46,8 @@ def _ranks(options: LongContextOptions, world_size: int, under_torchrun: bool) -
     asked = options.tensor_parallel_gpus
     if under_torchrun and asked is not None and asked != world_size:
         raise Refused(
-            f"torchrun started {world_size} ranks and --tensor-parallel-gpus is {asked}: make the two the same, or "
-            "start this by plain python, which starts torchrun itself."
+            f"torchrun started {world_size} ranks and --tensor-parallel-gpus is {asked}: make them equal, or "
+            "start this with plain Python, which starts torchrun itself."
         )
     return world_size if under_torchrun else asked or 1
 

@@ -69,11 +69,11 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument(
         "--decode-tokens", type=count, metavar="N", help="decode steps after each prefill (default 128; on a CPU 8)"
     )
-    root.add_argument("--output-json", type=Path, metavar="FILE", help="where the result goes; its folders are made")
+    root.add_argument("--output-json", type=Path, metavar="FILE", help="the result; missing folders are created")
     root.add_argument(
         "--find-max", action="store_true", help="find the longest context that fits, and prove it by running a step"
     )
-    root.add_argument("--predict-only", action="store_true", help="print what fits, and end; allocates nothing")
+    root.add_argument("--predict-only", action="store_true", help="print the predictions and exit; allocates nothing")
 
     model = root.add_argument_group("model")
     model.add_argument("--model", metavar="NAME", help=f"{', '.join(SHAPES)} (default {DEFAULT_MODEL}); random weights")
@@ -91,29 +91,27 @@ def parser() -> argparse.ArgumentParser:
         "--fp8-mode",
         choices=("auto", "none", "native", "transformer-engine"),
         default="auto",
-        help="of the weights; auto: native if the GPU has FP8 (compute capability 8.9), else none",
+        help="FP8 of the weights; auto: native if the GPU has FP8 (compute capability 8.9), else none",
     )
     engine.add_argument("--attention-backend", choices=("auto", "flex", "sdpa"), default="auto")
-    engine.add_argument("--prefill-chunk", type=count, metavar="N", help="prompt tokens a step (default 8192; CPU 128)")
-    engine.add_argument("--page-size", type=count, metavar="N", help="tokens a KV page (default 128; on a CPU 16)")
+    engine.add_argument("--prefill-chunk", type=count, metavar="N", help="prompt tokens/step (default 8192; CPU 128)")
+    engine.add_argument("--page-size", type=count, metavar="N", help="tokens per KV page (default 128; on a CPU 16)")
     engine.add_argument(
         "--prefill-attention",
         choices=("bf16", "fp8"),
         default="bf16",
-        help="fp8: cuDNN's, by the package nvidia-cudnn-frontend, on Hopper or later, with an FP8 cache (default bf16)",
+        help="fp8: by cuDNN (package nvidia-cudnn-frontend), on Hopper or later, with an FP8 cache (default bf16)",
     )
     engine.add_argument(
         "--warm-up",
         choices=("whole", "one-layer"),
         default="whole",
-        help="of each length; one-layer takes a fraction of the time, for prefills of minutes (default whole)",
+        help="warm-up of each length; one-layer is much faster, for prefills of minutes (default whole)",
     )
     engine.add_argument("--seed", type=natural, default=0)
 
     memory = root.add_argument_group("memory and fidelity")
-    memory.add_argument(
-        "--memory-limit-gib", type=positive, metavar="GIB", help="use no more of each GPU, as if it were that small"
-    )
+    memory.add_argument("--memory-limit-gib", type=positive, metavar="GIB", help="use at most this memory of each GPU")
     memory.add_argument(
         "--ignore-prediction",
         action="store_true",

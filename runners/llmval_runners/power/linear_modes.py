@@ -39,7 +39,7 @@ class LinearMode:
         return _ScaledLinear(weight) if self.mode == "fp8_native" else _Linear(weight)
 
     def context(self) -> AbstractContextManager[Any]:
-        """To be entered once around a step, not around each layer."""
+        """Enter this once around a step, not around each layer."""
         return nullcontext() if self._engine is None else self._engine.autocast()
 
     def _check_fp8(self, cell: Cell) -> None:

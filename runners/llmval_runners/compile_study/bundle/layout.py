@@ -44,7 +44,7 @@ class Layout:
 
     @property
     def partial(self) -> Path:
-        """Exists until the archive of the finished study does, and says in words that the bundle is partial."""
+        """A note that the bundle is partial. It exists until the archive of the finished study is written."""
         return self.root / PARTIAL
 
     @property

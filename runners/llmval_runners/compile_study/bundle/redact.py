@@ -132,8 +132,8 @@ def redact_files(root: Path, files: list[Path], environment: Mapping[str, str]) 
                 scan.redacted[name] = count
             elif path.suffix == ".json" and _is_json(before) and not _is_json(data):
                 raise ValueError(
-                    f"{name} would be no JSON any more after redaction, so nothing was packed: the value of a "
-                    "secret-looking variable is part of its format. Unset the variable if it is no secret, or remove "
+                    f"{name} would no longer be JSON after redaction, so nothing was packed: the value of a "
+                    "secret-looking variable is part of its format. Unset the variable if it is not secret, or remove "
                     "the secret from the file, and pack again with --repack"
                 )
     return scan

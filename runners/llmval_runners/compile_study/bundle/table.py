@@ -43,7 +43,7 @@ def table(folders: list[Path]) -> str:
 def _study(folder: Path) -> dict[str, Any]:
     result = read_json(Layout(folder).result)
     if result is None or result.get("kind") != "compile_repro":
-        raise Refused(f"{folder} has no result of a study: name the folder that --output-dir named.")
+        raise Refused(f"{folder} has no result of a study: name the --output-dir of a study.")
     if result["injected"] is not None or result["compiled"] is None:
         raise Refused(f"{folder} has no figures of a compile to show: {result['summary']}.")
     return result

@@ -1,4 +1,4 @@
-"""Hangs on purpose, so that the watchdog can be tested on the host on which it will be used.
+"""Hangs on purpose, to test the watchdog on the host that will use it.
 
 Each hangs inside torch's own code (Dynamo's interpreter, Inductor's scheduler, its worker pool, its kernel benchmark).
 The stacks therefore look as in a real hang; only the innermost frame is ours.

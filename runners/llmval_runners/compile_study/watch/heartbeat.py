@@ -80,7 +80,7 @@ class Heartbeat:
         write_json(self.layout.beat(self.rank), beat, durable=False, indent=1)
 
     def _compile_events(self) -> int:
-        """How many events Dynamo, AOTAutograd and Inductor have counted or timed."""
+        """The number of events that Dynamo, AOTAutograd and Inductor have counted or timed."""
         utils = sys.modules.get("torch._dynamo.utils")
         if utils is None:
             return 0
@@ -92,7 +92,7 @@ class Heartbeat:
         return self._compiled
 
     def _where(self) -> list[dict[str, Any]]:
-        """The main thread's innermost frames, in case that no tool may read the process from outside."""
+        """The main thread's innermost frames, in case no tool may read the process from outside."""
         frame = sys._current_frames().get(self._main or 0)
         found: list[dict[str, Any]] = []
         while frame is not None and len(found) < _FRAMES:

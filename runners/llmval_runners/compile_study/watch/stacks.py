@@ -57,7 +57,7 @@ def _of_rank(layout: Layout, rank: int, beat: dict[str, Any], py_spy: str | None
 
 
 def of_workers(layout: Layout, workers: list[dict[str, Any]], py_spy: str | None, number: int) -> dict[int, str]:
-    """Write the Python stacks of compile workers. Returns by pid the file, or why there is none."""
+    """Write the Python stacks of compile workers. Returns for each pid the file, or the reason why there is none."""
     found = {}
     for worker in workers:
         if py_spy is None or worker["compiler"]:

@@ -33,9 +33,9 @@ from llmval_runners.measure.profiler_ranges import DECODE, mark, step_name
 if TYPE_CHECKING:
     from torch.cuda import _POOL_HANDLE as PoolHandle
 
-_ROWS_MULTIPLE = 16  # FP8 products need this of the tokens of a prompt step
-# From this many decoding sequences on, a step with prompt tokens is one pass, which reads the weights once. Below, the
-# decode graph runs separately, so that a sequence's tokens do not depend on the prompts that happen to be beside it.
+_ROWS_MULTIPLE = 16  # FP8 products need a multiple of this many tokens in a prompt step
+# With this many decoding sequences or more, a step with prompt tokens is one pass, which reads the weights once. With
+# fewer, the decode graph runs separately, so that a sequence's tokens do not depend on the prompts in the same step.
 MERGE_FROM = 64
 
 

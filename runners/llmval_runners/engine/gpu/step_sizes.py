@@ -19,7 +19,7 @@ def piece_sizes(decode_sizes: Iterable[int], chunk: int, multiple: int) -> list[
 
 
 def prompt_sizes(sizes: Iterable[int], chunk: int) -> list[int]:
-    """Those of `sizes` to which steps of at most `chunk` prompt tokens are padded."""
+    """The sizes that occur if steps of at most `chunk` prompt tokens are padded to one of `sizes`."""
     ordered = sorted(sizes)
     return [*(size for size in ordered if size < chunk), *[size for size in ordered if size >= chunk][:1]]
 

@@ -37,8 +37,8 @@ class CappedGpu:
             free = self._free + self._excess()
             self.__exit__()
             raise Refused(
-                f"{self._free:,} bytes were to be left free on {self._device} and {free:,} are: let no other process "
-                "use the GPU meanwhile, and use one with more memory if nothing does."
+                f"{free:,} bytes are free on {self._device} instead of {self._free:,}: end other processes on "
+                "this GPU, or use a GPU with more memory."
             )
         torch.cuda.reset_peak_memory_stats(self._device)
         self._allocated_before = torch.cuda.memory_allocated(self._device)

@@ -140,7 +140,7 @@ def test_if_redaction_would_break_json_nothing_is_changed_or_packed(tmp_path: Pa
     layout = study(tmp_path)
     write_json(layout.result, {"gain": -0.03125, "note": SECRET})
     before = {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match=r"result\.json would be no JSON any more"):
+    with pytest.raises(ValueError, match=r"result\.json would no longer be JSON"):
         bundle.pack(layout, include_model_code=True, environment={"HF_TOKEN": SECRET, "MY_KEY": "-0.03125"})
     assert {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()} == before
 
