@@ -191,7 +191,7 @@ class Supervisor:
             os.close(descriptor)
 
     def _cancelled_by(self) -> str | None:
-        if self.status.cancelled:  # an earlier supervisor of this run was asked
+        if self.status.cancelled:  # an earlier supervisor of this run got the request
             return self.status.cancelled
         if self._stop_signal:
             return f"{self._stop_signal} to the supervisor"

@@ -28,7 +28,7 @@ class Setup:
 
     @property
     def kv_heads(self) -> int:
-        """KV heads on one GPU. With more GPUs than KV heads, each head is held by several GPUs."""
+        """KV heads on one GPU. With more GPUs than KV heads, several GPUs have the same head."""
         return max(1, self.shape.kv_heads // self.tensor_parallel)
 
     @property

@@ -1,4 +1,4 @@
-"""From the evidence of all ranks to one verdict: the kind of stall, the ranks at fault, and the reasons.
+"""Makes one verdict from the evidence of all ranks: the kind of stall, the ranks at fault, and the reasons.
 
 Pure functions. The verdict can be "unknown".
 """

@@ -1,4 +1,4 @@
-"""Where one rank is stuck: the kinds of stall, and the rules that find the kind from the evidence. Pure functions."""
+"""Finds where one rank is stuck: the kinds of stall, and the rules that derive the kind from evidence. Pure."""
 
 import re
 from collections.abc import Callable

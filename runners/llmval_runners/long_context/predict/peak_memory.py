@@ -88,7 +88,7 @@ def sequence_kv_bytes(shape: ModelShape, tokens: int, kv_dtype: str) -> int:
 
 
 def kv_bytes_per_token(setup: Setup) -> int:
-    """KV bytes that one GPU holds of one token."""
+    """KV bytes of one token on one GPU."""
     return 2 * setup.shape.layers * setup.kv_heads * setup.shape.head_dim * ELEMENT_BYTES[setup.kv_dtype]
 
 
