@@ -135,8 +135,13 @@ def kv_pages(config: EngineConfig, free_bytes: int) -> int:
     else:
         pages = int(free_bytes * (1 - CUDA_RESERVE)) // page
         if config.attention_backend == "flex":
-            kv_heads = config.shape.kv_heads // config.tensor_parallel
-            pages = min(pages, FLEX_ELEMENTS // (kv_heads * config.shape.head_dim * config.page_size) - 1)
+            pages = min(pages, _flex_pages(config))
+    if config.attention_backend == "flex" and config.device.type == "cuda" and pages > _flex_pages(config):
+        reach = _flex_pages(config) * config.page_size
+        raise Refused(
+            f"flex attention's 32-bit offsets reach {reach:,} tokens of this cache, and it would have "
+            f"{pages * config.page_size:,}: pass {config.flags.smaller_cache.format(tokens=reach)}, or sdpa attention."
+        )
     if pages * page > free_bytes:
         a_token = kv_formula(config.shape, config.kv_dtype.itemsize, config.tensor_parallel)
         smaller = config.flags.smaller_cache.format(tokens=free_bytes // page * config.page_size)
@@ -147,6 +152,12 @@ def kv_pages(config: EngineConfig, free_bytes: int) -> int:
     element_bytes, larger = config.kv_dtype.itemsize, config.flags.larger_cache
     refuse_longer(config.longest_context, config.shape, element_bytes, pages, config.page_size, larger)
     return pages
+
+
+def _flex_pages(config: EngineConfig) -> int:
+    """The most pages that flex attention's offsets reach, without the padding page."""
+    kv_heads = config.shape.kv_heads // config.tensor_parallel
+    return FLEX_ELEMENTS // (kv_heads * config.shape.head_dim * config.page_size) - 1
 
 
 def free_memory(device: torch.device) -> int:

@@ -12,6 +12,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,10 @@ def read_dead_journal(path: Path) -> tuple[dict[str, Any], list[Request]] | None
                 line["index"], [0] * line["prompt"], line["output"], line["due"], line["sent"]
             )
     return lines[0]["window"], list(found.values())
+
+
+def remove_dead_journal(path: Path) -> None:
+    """Remove the journal after its requests are saved, unless another load test has begun to write there."""
+    with suppress(OSError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()

@@ -1,8 +1,8 @@
 """Makes the partial record of a load test after its rank 0 was killed, from the journal, when all ranks have ended.
 
-    python -m llmval_runners.load_test.recovery JOURNAL RESULT [WHY]
+    PYTHONPATH=…/runners python -m llmval_runners.load_test.recovery x.partial.jsonl x.json [WHY]
 
-launch.py runs it automatically. After plain torchrun, run it by hand with the `x.partial.jsonl` beside the result.
+launch.py runs it automatically. After plain torchrun, run it by hand with the journal beside the result.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmval_runners.load_test.generator import Arrival, Lengths, arrival_times, schedule
-from llmval_runners.load_test.journal import journal_path, read_dead_journal
+from llmval_runners.load_test.journal import journal_path, read_dead_journal, remove_dead_journal
 from llmval_runners.load_test.metrics import Slo
 from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid, partial_path
 from llmval_runners.process.errors import USAGE_EXIT, Refused
@@ -56,7 +56,7 @@ def recover(journal: Path, result: Path, why: str) -> int | None:
     if header["profiled"]:
         mark_invalid(record, PROFILED)
     write_json(partial_path(result), record)
-    journal.unlink(missing_ok=True)
+    remove_dead_journal(journal)
     return len(sent)
 
 
@@ -82,7 +82,9 @@ def main(argv: Sequence[str]) -> int:
         what = f"{type(error).__name__}: {error}"
         events.error("record_lost", f"no record can be made from {journal} ({what})")
         return 1
-    if count is not None:
+    if count is None:
+        print(f"{journal} has nothing to recover: its writer lives, or no window had begun.", file=sys.stderr)
+    else:
         events.error("rank_0_lost", f"{partial_path(result)} has the {count} requests that rank 0 had noted ({why})")
     events.close()
     return 0

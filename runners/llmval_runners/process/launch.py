@@ -58,12 +58,16 @@ def main(argv: list[str]) -> int:
     for number in _signals_in_use():  # until torchrun installs its own handlers
         signal.signal(number, _end)
     registered = own.logs / f"{own.label}.on_failure.json"
+    registered.unlink(missing_ok=True)  # of an earlier launch that was killed
     os.environ[on_failure.VARIABLE] = str(registered)
+    code = 1  # if the launch itself raises
     try:
         code = _launch(own, torchrun, record)
     finally:
-        write_json(own.exit_codes, record)
-    _run_registered(registered, record, code)
+        try:
+            write_json(own.exit_codes, record)
+        finally:  # the record of a dead rank is worth more than the exit codes, for which the disk may have no room
+            _run_registered(registered, record, code)
     return code
 
 
@@ -75,7 +79,9 @@ def _run_registered(file: Path, record: dict[str, Any], code: int) -> None:
     for number in OWN_SIGNALS:  # its time is limited, and a second signal must not cost the record
         signal.signal(number, signal.SIG_IGN)
     first = record["first_failure"]
-    why = f"rank {first['rank']} ended first: {first['how']}" if first else f"ended by signal {code - 128}"
+    why = f"the launch ended with {code}"
+    if first or code > 128:
+        why = f"rank {first['rank']} ended first: {first['how']}" if first else f"ended by signal {code - 128}"
     try:
         subprocess.run([*command, why], check=False, timeout=RECOVERY_S, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as error:

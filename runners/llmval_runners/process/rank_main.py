@@ -70,7 +70,9 @@ def rank_main(parse: Callable[[], Options], make: Callable[[Options, EventLog, R
     except Refused as refusal:
         refuse(refusal, events, rank.rank)
     except RankLost as error:
-        events.error("dead_rank", str(error))
+        print(f"rank {rank.rank} ends: {error}", file=sys.stderr, flush=True)
+        if events.recording:  # on a terminal the line above has reported it
+            events.error("dead_rank", str(error))
         program.save_partial(str(error))
         code = 1
     except Exception as error:  # noqa: BLE001  (the one place that turns any failure into a record and an exit code)

@@ -3,7 +3,7 @@
 The scripts run in their own process, with empty modules in place of Triton, which torch for CPUs does not include.
 """
 
-from tests.helpers.own_process import run
+from tests.helpers.runners.own_process import run
 
 _CAPTURED = """
 from types import SimpleNamespace

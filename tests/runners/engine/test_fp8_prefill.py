@@ -3,7 +3,7 @@
 The script runs in its own process, with empty modules in place of Triton, which torch for CPUs does not include.
 """
 
-from tests.helpers.own_process import run
+from tests.helpers.runners.own_process import run
 
 _SCRIPT = """
 from types import SimpleNamespace

@@ -12,7 +12,7 @@ from llmval_runners.engine.weights import random_weights
 from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.options import parse
 
-from tests.helpers import fake_te
+from tests.helpers.runners import fake_te
 
 CPU = torch.device("cpu")
 E4M3 = torch.float8_e4m3fn

@@ -23,7 +23,7 @@ from llmval_runners.engine.shapes import ModelShape, RopeScaling
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
 from llmval_runners.engine.weights import build, export, from_state_dict, random_weights
 
-from tests.helpers.te_here import skip_without_transformer_engine
+from tests.helpers.runners.te_here import skip_without_transformer_engine
 
 if TYPE_CHECKING:
     from llmval_runners.engine.gpu.executor import GpuExecutor

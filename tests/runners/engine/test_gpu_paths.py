@@ -12,7 +12,7 @@ from llmval_runners.engine.shapes import SHAPES
 from llmval_runners.engine.weights import build, random_weights
 from llmval_runners.process.errors import Refused
 
-from tests.helpers.own_process import run
+from tests.helpers.runners.own_process import run
 
 CPU = torch.device("cpu")
 

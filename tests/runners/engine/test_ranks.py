@@ -17,8 +17,8 @@ from llmval_runners.engine.weights import build, random_weights
 from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.options import parse
 
-from tests.helpers.own_process import run
-from tests.helpers.two_ranks import together
+from tests.helpers.runners.own_process import run
+from tests.helpers.runners.two_ranks import together
 
 CPU = torch.device("cpu")
 TINY = SHAPES["tiny"]

@@ -32,7 +32,7 @@ from llmval_runners.long_context.settings import decide
 from llmval_runners.long_context.setup import Setup
 from llmval_runners.process.errors import Refused
 
-from tests.helpers import fake_te
+from tests.helpers.runners import fake_te
 
 CPU = torch.device("cpu")
 TINY = SHAPES["tiny"]

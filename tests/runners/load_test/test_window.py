@@ -23,7 +23,7 @@ from llmval_runners.load_test.session import LoadTest
 from llmval_runners.load_test.window import MeasurementWindow
 from llmval_runners.process.events import EventLog
 
-from tests.helpers.virtual_time import Clock
+from tests.helpers.runners.virtual_time import Clock
 
 STEP_S = 0.5
 GAP_S = 0.125  # far below a step: the engine is always busy when a request is due

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from tests.helpers.te_here import skip_without_transformer_engine
+from tests.helpers.runners.te_here import skip_without_transformer_engine
 from tests.runners.long_context.conftest import ROOT
 
 pytestmark = [

@@ -15,7 +15,7 @@ from llmval_runners.power.analysis.economics import cost_per_million_tokens
 from llmval_runners.power.analysis.record import UnsupportedFile
 from llmval_runners.power.analysis.summary import read, read_all, summarise
 
-from tests.helpers.power_cells import cell, phase, write
+from tests.helpers.runners.power_cells import cell, phase, write
 
 SCRIPT = Path(__file__).parents[3] / "runners" / "power_efficiency_analyzer.py"
 BASELINES = Path(__file__).parents[3] / "docs" / "power_efficiency_baselines.md"

@@ -10,7 +10,7 @@ from llmval_runners.power import validity
 from llmval_runners.power.energy import EnergyRecorder, EnergyWindow, Stopped, describe, integral
 from llmval_runners.power.phase import _trial
 
-from tests.helpers.fake_power import FakeMeter, VirtualTime, wave
+from tests.helpers.runners.fake_power import FakeMeter, VirtualTime, wave
 
 waves = st.lists(st.tuples(st.floats(0, 80), st.floats(2, 30), st.floats(0, 6.3)), max_size=4)
 curves = st.builds(wave, st.floats(120, 700), waves, st.floats(-2, 2))

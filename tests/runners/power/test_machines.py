@@ -8,7 +8,7 @@ import pytest
 from llmval_runners.power.analysis import markdown
 from llmval_runners.power.analysis.summary import read_all, summarise
 
-from tests.helpers.power_cells import cell, phase, write
+from tests.helpers.runners.power_cells import cell, phase, write
 
 DOCS = Path(__file__).parents[3] / "docs"
 RESULTS = DOCS / "results" / "h200-power-2026-11-23"

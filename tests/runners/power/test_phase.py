@@ -12,7 +12,7 @@ from llmval_runners.power import validity
 from llmval_runners.power.energy import EnergyRecorder
 from llmval_runners.power.grid import Cell, StackShape
 
-from tests.helpers.fake_power import FakeMeter, VirtualTime
+from tests.helpers.runners.fake_power import FakeMeter, VirtualTime
 
 CELL = Cell(StackShape(1, 32, 2, 64), 4, "bf16", 16)
 SCHEMA = Path(__file__).parents[3] / "docs" / "schemas" / "power_cell.schema.json"

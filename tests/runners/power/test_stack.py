@@ -13,7 +13,7 @@ from llmval_runners.power.linear_modes import LinearMode, _ScaledLinear, quantis
 from llmval_runners.power.workload import _StackPhase, build, work_of
 from llmval_runners.process.errors import Refused
 
-from tests.helpers import fake_te
+from tests.helpers.runners import fake_te
 
 CPU = torch.device("cpu")
 SHAPE = StackShape(2, 64, 4, 256)

@@ -19,7 +19,7 @@ from llmval_runners.power.options import parse
 from llmval_runners.power.sweep import Sweep
 from llmval_runners.process.errors import Refused
 
-from tests.helpers.fake_power import FakeMeter, wave
+from tests.helpers.runners.fake_power import FakeMeter, wave
 
 RUNNERS = Path(__file__).parents[3] / "runners"
 ROOT = RUNNERS.parent

@@ -16,7 +16,7 @@ from llmval_runners.tracing import capture, options
 from llmval_runners.tracing.commands import CaptureSetup, Paths
 from llmval_runners.tracing.options import TraceOptions
 
-from tests.helpers.traces import ROOT, load_result, nsys_export, schema
+from tests.helpers.runners.traces import ROOT, load_result, nsys_export, schema
 
 SCRIPT = ROOT / "runners" / "capture_fp8_flexattention_traces.sh"
 

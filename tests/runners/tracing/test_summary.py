@@ -14,7 +14,7 @@ from llmval_runners.tracing.nsys import read_nsys
 from llmval_runners.tracing.summary import one_line, summary_of
 from llmval_runners.tracing.timeline import device_time
 
-from tests.helpers.traces import GPU_EVENTS, ROOT, chrome, event, load_result, nsys_export, schema
+from tests.helpers.runners.traces import GPU_EVENTS, ROOT, chrome, event, load_result, nsys_export, schema
 
 
 @pytest.mark.parametrize(

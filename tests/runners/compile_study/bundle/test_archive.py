@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from llmval_runners.compile_study.bundle.layout import Layout
 
-from tests.helpers.study_process import LIMIT_S, start, valid
+from tests.helpers.runners.study_process import LIMIT_S, start, valid
 
 pytestmark = pytest.mark.slow
 TOKEN = "hf_seeded0123456789abcdefghijklmnop"

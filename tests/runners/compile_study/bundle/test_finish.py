@@ -14,7 +14,7 @@ from llmval_runners.process.files import write_json
 from llmval_tui.actions.judges import compile_study as compile_repro
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
-from tests.helpers.study_process import valid
+from tests.helpers.runners.study_process import valid
 from tests.helpers.study_results import study
 
 

@@ -11,7 +11,7 @@ from llmval_runners.compile_study.watch.processes import children_of_all
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import read_json
 
-from tests.helpers.study_process import LIMIT_S, SMALL, start, valid
+from tests.helpers.runners.study_process import LIMIT_S, SMALL, start, valid
 
 QUIET = EventLog(0, path="/dev/null")
 

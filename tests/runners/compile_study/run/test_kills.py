@@ -17,7 +17,7 @@ from llmval_runners.compile_study.watch.processes import descendants
 from llmval_runners.process.files import read_json
 
 from llmval_tui.actions.judges.compile_bundle import packed
-from tests.helpers.study_process import LIMIT_S, start, valid, wait_for
+from tests.helpers.runners.study_process import LIMIT_S, start, valid, wait_for
 
 pytestmark = pytest.mark.slow
 SEED, MOMENTS, LONGEST_S = 6, 4, 16.0  # the study takes about as long, from its first file to its archive

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from llmval_runners.compile_study.run.standalone import script
 
-from tests.helpers.study_process import LIMIT_S
+from tests.helpers.runners.study_process import LIMIT_S
 
 SETTINGS = {
     "dimensions": {

@@ -8,7 +8,7 @@ import pytest
 from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.process.files import read_json
 
-from tests.helpers.study_process import LIMIT_S, in_phase, start, valid, wait_for
+from tests.helpers.runners.study_process import LIMIT_S, in_phase, start, valid, wait_for
 
 pytestmark = pytest.mark.slow
 

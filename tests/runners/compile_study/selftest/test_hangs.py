@@ -8,7 +8,7 @@ import pytest
 from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.selftest import trials
 
-from tests.helpers.study_process import valid
+from tests.helpers.runners.study_process import valid
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 def run(script: str) -> str:
     """Run the script and return its output. It can import the runners and the modules of this folder."""
     here = Path(__file__).parent
-    paths = f"{here.parents[1] / 'runners'}:{here}"
+    paths = f"{here.parents[2] / 'runners'}:{here}"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
         capture_output=True, text=True, timeout=120, check=False, env={"PYTHONPATH": paths},

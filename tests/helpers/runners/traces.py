@@ -9,7 +9,7 @@ from typing import Any
 import fastjsonschema
 from llmval_runners.measure import profiler_ranges as ranges
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def event(cat: str, name: str, ts: float, dur: float, **rest: Any) -> dict[str, Any]:

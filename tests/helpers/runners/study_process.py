@@ -12,7 +12,7 @@ import fastjsonschema
 from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
 from llmval_runners.process.files import read_json
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "compile_repro.schema.json"
+SCHEMA = Path(__file__).parents[3] / "docs" / "schemas" / "compile_repro.schema.json"
 LIMIT_S = 600.0  # generous: the speed of the machine must not decide a test
 SMALL = "--model tiny --sequence-length 32 --batch-size 1 --tensor-parallel-gpus 2 --device cpu --steps 2"
 
