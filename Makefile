@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Workers of the test suite: many tests wait for processes, so more workers than cores pay off.
+WORKERS ?= 4
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test bench check clean
@@ -10,7 +12,7 @@ demo: $(VENV)/.app  ## the dashboard on a scratch workspace; without a terminal 
 	@$(BIN)/llmval demo --dir artifacts/demo
 
 test: $(VENV)/.dev check  ## everything: lint, format, types, import contracts, the whole suite
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
