@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from llmval_tui.actions.reading.model import Reading
     from llmval_tui.checklist.model import Checklist, Step
     from llmval_tui.runs.records import Artifact, Command, Gate
     from llmval_tui.runs.store import Run, RunStore
@@ -56,6 +57,9 @@ class Proposal:
     params: Mapping[str, Any] = field(default_factory=dict)
     telemetry: bool = True
     refusal: str | None = None  # why it cannot run now, and the remedy; None: it can run
+    reading: "Reading | None" = None  # what the item asks for
+    # The open question of a first use, or why it needs the operator's confirmation each time; None: it may start.
+    unreviewed: str | None = None
 
     @property
     def runnable(self) -> bool:

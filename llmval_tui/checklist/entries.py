@@ -1,6 +1,7 @@
 """The scanner's results. They are not in `markdown.py`, because that imports markdown-it-py, which is slow."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +11,26 @@ class Heading:
     level: int
     title: str
     line: int  # 1-based
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A code span inside a paragraph."""
+
+    content: str
+    start: int  # of its first backtick in the paragraph's text
+    end: int  # just after its last backtick
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of an item's own content. Task items nested in it are steps of their own and not part of it."""
+
+    kind: Literal["paragraph", "bullet", "fence", "quote"]
+    text: str  # inline Markdown with its line breaks and without llmval's comments; of a fence its code as written
+    line: int  # 1-based
+    spans: tuple[Span, ...] = ()
+    language: str = ""  # of a fence, the first word of its info string
 
 
 @dataclass(slots=True)
@@ -22,6 +43,8 @@ class Item:
     line: int
     mark_offset: int
     end_offset: int
+    blocks: tuple[Block, ...] = ()  # the first one is the paragraph that `text` comes from
+    depth: int = 0  # the number of task items that contain it
     directives: dict[str, str] = field(default_factory=dict)
     deviation: str | None = None
     deviation_range: tuple[int, int] | None = None  # bytes of the comment and the spaces before it

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llmval_tui.checklist.document import read_document
-from llmval_tui.checklist.entries import Entry, Heading, Item
+from llmval_tui.checklist.entries import Block, Entry, Heading, Item
 from llmval_tui.foundation.errors import Refused
 
 _LEADING_NUMBER = re.compile(r"(\d{1,6})(?:[.):\s]|$)")
@@ -41,6 +41,8 @@ class Step:
     end_offset: int  # byte offset just after the last visible character of the item's own text
     # From `<!-- llmval: action=… key="two words" -->`. Not in the hash, because a mapping has none.
     directives: Mapping[str, str] = field(hash=False)
+    blocks: tuple[Block, ...] = field(default=(), hash=False)  # its whole content, the first paragraph included
+    parent: str | None = None  # the number of the task item that directly contains it
     deviation: str | None = None  # from `<!-- llmval: deviation: … -->`, which `set_mark` writes
     deviation_range: tuple[int, int] | None = None  # bytes of that comment and the spaces before it
 
@@ -148,6 +150,7 @@ def parse(data: bytes, path: Path, scan: Scan | None = None) -> Checklist:
                     mark_offset=item.mark_offset,
                     end_offset=item.end_offset,
                     directives=item.directives,
+                    blocks=item.blocks,
                     deviation=item.deviation,
                     deviation_range=item.deviation_range,
                 )
