@@ -5,6 +5,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from llmval_tui.actions.api import Action, Context, Proposal
+from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.rules import RULES, Choice, Rule, choose
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
@@ -120,10 +121,17 @@ def action_for(step: Step) -> Action:
 
 def propose(context: Context) -> Proposal:
     """The work that the step would do now. If it cannot run, `refusal` says why; `Refused` is never raised."""
+    reading = read_item(context.step, context.checklist.section_of(context.step), context.checklist)
     try:
         choice = choice_for(context.step)
     except Refused as refusal:
-        return Proposal("undecided", "It is unclear what this item asks for.", telemetry=False, refusal=str(refusal))
+        return Proposal(
+            "undecided",
+            "It is unclear what this item asks for.",
+            telemetry=False,
+            refusal=str(refusal),
+            reading=reading,
+        )
     action = action_named(choice.action)
     reason = f"taken as “{action.title}” because {choice.reason}"
     try:
@@ -132,4 +140,4 @@ def propose(context: Context) -> Proposal:
     except Refused as refusal:
         about = getattr(action, "about", f"Would {action.title}.")
         proposal = Proposal(choice.action, about, telemetry=False, refusal=str(refusal))
-    return replace(proposal, details=(reason, *proposal.details))
+    return replace(proposal, details=(reason, *proposal.details), reading=reading)

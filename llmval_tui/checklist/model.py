@@ -75,6 +75,17 @@ class Checklist:
         """Every step in document order."""
         return tuple(step for section in self.sections for step in section.steps)
 
+    def section_of(self, step: Step) -> Section:
+        """The section that contains the step.
+
+        Raises:
+            Refused: the step is from an earlier version of the list and no longer in it.
+        """
+        for section in self.sections:
+            if any(one.key == step.key for one in section.steps):
+                return section
+        raise Refused(f"step {step.number} is no longer in {self.path.name}: reload the checklist.")
+
     def find(self, key: StepKey) -> Step | None:
         """The step with that key; None if it no longer exists."""
         return next((step for step in self.steps if step.key == key), None)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from llmval_tui.actions.api import Proposal
+from llmval_tui.actions.reading.model import Kind
 from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.console.options import plan_options, print_json, workspace_of
@@ -28,7 +29,17 @@ def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step]
 
 
 def _as_json(step: Step, proposal: Proposal) -> dict[str, Any]:
-    return {"step": step.number, "text": step.text, **asdict(proposal)}
+    """The proposal with the fields of its reading beside it; `ask` is the question of an item that a person decides."""
+    reading = proposal.reading
+    read: dict[str, Any] = {
+        "kind": reading.kind if reading else None,
+        "criteria": [asdict(one) for one in reading.criteria] if reading else [],
+        "placeholders": list(reading.placeholders) if reading else [],
+        "evidence": list(reading.evidence) if reading else [],
+        "reason": reading.reason if reading else None,
+        "ask": reading.question if reading and reading.kind is Kind.ASK else None,
+    }
+    return {"step": step.number, "text": step.text, **asdict(proposal), **read}
 
 
 def _lines(step: Step, proposal: Proposal) -> list[str]:
