@@ -24,7 +24,9 @@ class Criterion:
 
     text: str  # as in the item, or the whole `expect`
     stated_by: StatedBy
-    source: str  # "stdout", "stderr", "result" (the tool's own result file) or a path relative to the workspace
+    # "stdout", "stderr", "exit", "result" (the tool's own result file), a path relative to the workspace, or "output":
+    # the words of an item do not say where the value is, so its result, its files and its output are searched.
+    source: str
     comparison: str
     bound: float | str | None = None
     unit: str | None = None  # as written: "ms", "GB/s", "°C"
@@ -32,4 +34,5 @@ class Criterion:
     metric: str | None = None  # the words that name the value: "ttft p99", "memory.used", "failed requests"
     which: str = "all"  # which of several matches must hold: "all", "any", "last", or "count": their number is compared
     ignore_case: bool = False
+    command: int | None = None  # the position of the command that it speaks of, from 0; None: any of them
     unreadable: str | None = None  # why no gate can read it, and the sentence to write instead
