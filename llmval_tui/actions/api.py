@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from llmval_tui.actions.reading.model import Reading
+    from llmval_tui.actions.review.settings import ListSettings
     from llmval_tui.checklist.model import Checklist, Step
     from llmval_tui.runs.records import Artifact, Command, Gate
     from llmval_tui.runs.store import Run, RunStore
@@ -27,6 +28,8 @@ class Options:
     gpus: tuple[int, ...] | None = None  # use only these (`--gpus 0,1`)
     runner_python: str | None = None  # interpreter of the runners; None: the dashboard's own
     tick: bool = True
+    values: Mapping[str, str] = field(default_factory=dict)  # of placeholders (`--set name=value`)
+    confirmed: tuple[str, ...] = ()  # codes of the questions that were answered for this plan alone (`--confirm`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Context:
     environment: Mapping[str, str]
     gpu_count: int | None  # None: unknown (no driver)
     demo: bool = False  # a scratch workspace, where a `smoke` run may tick
+    settings: "ListSettings | None" = None  # of the file beside the list; None: there is none
 
 
 @dataclass(frozen=True, slots=True)

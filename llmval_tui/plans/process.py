@@ -214,7 +214,8 @@ class PlanProcess:
 
 def _options(value: dict[str, Any]) -> Options:
     gpus = value.get("gpus")
-    return Options(**{**value, "gpus": tuple(gpus) if gpus is not None else None})
+    confirmed = tuple(value.get("confirmed", ()))
+    return Options(**{**value, "gpus": tuple(gpus) if gpus is not None else None, "confirmed": confirmed})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,101 @@
+"""The TOML file beside a list: its site settings, and the answers to the questions of a first use.
+
+`acceptance.md` has `acceptance.llmval.toml`. The file is meant for git. This module reads it; `record.py` writes it.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmval_tui.foundation.errors import Refused
+
+if TYPE_CHECKING:
+    from llmval_tui.checklist.model import Step
+
+SUFFIX = ".llmval.toml"
+
+
+class Decision(StrEnum):
+    """What the operator decided about an item."""
+
+    RUN = "run"
+    MANUAL = "manual"  # a person does it
+    SKIP = "skip"  # it is left out of every plan
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to the question of one item."""
+
+    section: str
+    item: str  # the item's text, `Step.text`
+    occurrence: int
+    decision: Decision
+    sha256: str  # of the item's text, see `item_sha256`
+    commands: tuple[str, ...] = ()  # as the item wrote them
+    scripts: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of each script file by its path
+    by: str = ""
+    when: str = ""  # UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Criteria that the file states for an item."""
+
+    item: str
+    expect: tuple[str, ...]  # in the grammar of `expect=`
+    section: str | None = None  # None: the item's text is enough
+
+
+@dataclass(frozen=True, slots=True)
+class ListSettings:
+    """The content of the file; everything is empty if there is no file."""
+
+    path: Path = Path()
+    workspace: Path = Path()
+    values: Mapping[str, str] = field(default_factory=dict)  # of placeholders, by their names
+    env: Mapping[str, str] = field(default_factory=dict)  # for every command
+    python: str | None = None  # the interpreter of the workspace's scripts; None: `python` of PATH
+    folder: str | None = None  # the working folder of the commands, relative to the workspace; None: the workspace
+    never_ask: frozenset[str] = frozenset()  # programs that start without a question
+    bounds: tuple[Bound, ...] = ()
+    answers: tuple[Answer, ...] = ()
+
+    def answer_of(self, step: "Step") -> Answer | None:
+        """The answer to this item's question; it may be out of date, see `questions.py`."""
+        key = tuple(step.key)
+        return next((one for one in self.answers if (one.section, one.item, one.occurrence) == key), None)
+
+    def expects_of(self, step: "Step") -> tuple[str, ...]:
+        """The criteria that the file states for this item, in the grammar of `expect=`."""
+        found = [one for one in self.bounds if one.item == step.text and one.section in (None, step.section)]
+        return tuple(text for one in found for text in one.expect)
+
+
+def settings_path(checklist: Path) -> Path:
+    """The file beside a list: `acceptance.md` has `acceptance.llmval.toml`."""
+    return checklist.with_name(checklist.name.removesuffix(".md") + SUFFIX)
+
+
+def settings_of(checklist_path: Path, workspace: Path) -> ListSettings:
+    """The settings of a list; empty ones if it has no file.
+
+    Raises:
+        Refused: the file cannot be read, is not TOML, has an unknown or invalid setting, or two answers for one item;
+            the message names the file and the line.
+    """
+    path = settings_path(checklist_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ListSettings(path, workspace)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"{path} cannot be read ({error}): make it readable UTF-8, or move it away.") from error
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Refused(f"{path} is not TOML: {error}; nothing was started.") from error
+    return ListSettings(path, workspace)
