@@ -43,15 +43,38 @@ class StepRef:
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenScript:
+    """A script of the checklist as it runs: a file in the run folder, written before the start and never changed."""
+
+    name: str  # of the file in the run folder
+    text: str
+    sha256: str  # of the file's bytes, the text in UTF-8
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """One frozen command: the executed words, and the line that an operator would type for the same."""
 
-    label: str  # names the logs: `main`, `with`, `without`
+    label: str  # names the logs: `main`, `main2`, `with`, `without`
     argv: list[str]
     display: str
     env: dict[str, str] = field(default_factory=dict)  # added to the supervisor's own environment
     tee: str | None = None  # a file, relative to the workspace, that also gets the standard output
     nproc: int | None = None  # ranks that torchrun starts; None without torchrun
+    cwd: str | None = None  # its working folder, relative to the workspace; None: the workspace
+    merge_stderr: bool = False  # `2>&1`: the standard error goes into the log of the standard output, and into `tee`
+    append: bool = False  # `tee` gets the output after its present content; `appended_file` holds the appended bytes
+    script: FrozenScript | None = None  # the script that `argv` runs
+    line: int | None = None  # in the checklist, from 1
+    timeout_s: float | None = None  # it fails if it runs longer
+    retries: int = 0  # how often it is started again after a failure
+    needs_success: bool = False  # starts only if every command before it succeeded
+    findings: list[int] = field(default_factory=list)  # exit codes besides 0 that are results, not failures
+
+    @property
+    def appended_file(self) -> str | None:
+        """The file in the run folder that holds the bytes that this run appended to `tee`; None without `append`."""
+        return f"appended.{self.label}.txt" if self.append and self.tee is not None else None
 
     @property
     def hidden_env(self) -> str:
@@ -115,6 +138,9 @@ class CommandStatus:
     ended_utc: str | None = None
     exit_code: int | None = None  # negative: killed by that signal; None: running, or nobody saw the end
     ranks: dict[str, int] = field(default_factory=dict)  # rank → exit code, from the torchrun agent
+    timed_out: bool = False  # it was ended because it ran longer than its `timeout_s`
+    # How each earlier attempt failed, oldest first; the other fields are those of the newest attempt.
+    failed_attempts: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -140,6 +166,7 @@ class Gate:
     measured: str
     bound: str
     reason: str = ""
+    line: int | None = None  # of the checklist, from 1: the command or the criterion that the gate judges
 
 
 @dataclass(frozen=True, slots=True)
