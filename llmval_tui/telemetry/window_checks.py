@@ -2,16 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
-from llmval_tui.telemetry.sample import GpuSample, Sample
+from llmval_tui.telemetry.sample import GpuSample, Note, Sample
 
 # These slow a GPU down for heat or power supply. A software power cap is the operator's own limit: only recorded.
 FAULT_THROTTLING = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake"})
 _NO_GPU_CODES = frozenset({"no_driver", "no_gpu"})
 _MAX_UNKNOWN = 0.1  # share of a GPU's samples in which a reading may be missing; one may always be missing
-_LOST_CODES = frozenset({"gpu_lost", "reset_required"})
+_LOST_CODES = frozenset({"gpu_lost", "reset_required", "gpu_not_found"})
+_SILENT_SAMPLES = 3  # at the end, without any value: the GPU no longer answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +111,42 @@ def _no_gpus(samples: Sequence[Sample]) -> Finding:
 
 
 def _lost_gpus(samples: Sequence[Sample], used: Collection[int]) -> Finding:
-    lost = {
-        note.gpu
-        for sample in samples
-        for note in sample.notes
-        if note.code in _LOST_CODES and note.gpu is not None and note.gpu in used
-    }
-    # A restarted recorder may no longer list a GPU that the driver dropped.
-    last = {gpu.index for sample in samples[-1:] for gpu in sample.gpus}
-    lost |= set(used) - last
+    """Whether every GPU of the run answered to the end.
+
+    A GPU dies in several ways: its note says so, it is no longer listed (the driver dropped it, perhaps before a
+    restart of the recorder), another GPU has taken its index, or it is listed and no reading of it has a value.
+    """
+    name, bound = "telemetry.gpu_lost", "no GPU lost"
+    noted = [note for sample in samples for note in sample.notes if note.gpu in used]
+    lost = {note.gpu: "lost" for note in noted if note.code in _LOST_CODES and note.gpu is not None}
+    listed = [{gpu.index: gpu for gpu in sample.gpus} for sample in samples]
+    silent, denied = set(), {note.gpu for note in noted if note.code == "no_permission"}
+    for index in set(used) - lost.keys():
+        seen = [gpus[index] for gpus in listed if index in gpus]
+        first = next((place for place, gpus in enumerate(listed) if index in gpus), 0)
+        if any(index not in gpus for gpus in listed[first:]):
+            lost[index] = "not listed"
+        elif len({gpu.uuid for gpu in seen if gpu.uuid is not None}) > 1:
+            lost[index] = "replaced by another GPU"
+        elif not any(map(_has_reading, seen[-_SILENT_SAMPLES:])):
+            silent.add(index)
+    lost |= dict.fromkeys(silent - denied, "without any reading")
     if lost:
-        return Finding("telemetry.gpu_lost", "fail", f"{_gpus(lost)} lost or not listed", "no GPU lost")
-    return Finding("telemetry.gpu_lost", "pass", f"{len(used)} of {len(used)} GPUs present to the end", "no GPU lost")
+        how = ", ".join(f"GPU {index} {what}" for index, what in sorted(lost.items()))
+        return Finding(name, "fail", how, bound, _first_message(noted, _LOST_CODES))
+    if silent:
+        return Finding(name, "inconclusive", f"{_gpus(silent)} not readable", bound, "this user may not read it")
+    return Finding(name, "pass", f"{len(used)} of {len(used)} GPUs present to the end", bound)
+
+
+def _has_reading(gpu: GpuSample) -> bool:
+    """Whether any reading of the GPU has a value; its identity and its last XID are none."""
+    identity = ("index", "uuid", "name", "xid")
+    return any(getattr(gpu, item.name) is not None for item in fields(gpu) if item.name not in identity)
+
+
+def _first_message(notes: Sequence[Note], codes: Collection[str]) -> str:
+    return next((note.message for note in notes if note.code in codes), "")
 
 
 def _xids(samples: Sequence[Sample], used: Collection[int]) -> Finding:

@@ -39,11 +39,15 @@ _FUNCTION_NOT_FOUND = 13
 class Fault(Exception):
     """A failed NVML call: its name, NVML's return code, and the meaning."""
 
-    def __init__(self, function: str, number: int) -> None:
+    def __init__(self, function: str, number: int, kind: Kind | None = None) -> None:
         self.function = function
         self.number = number
-        self.kind = _KINDS.get(number, Kind.FAILED)
+        self.kind = kind or _KINDS.get(number, Kind.FAILED)
         super().__init__(f"{function} returned {number}")
+
+    def as_kind(self, kind: Kind) -> "Fault":
+        """The same failure, where the circumstances give its code another meaning."""
+        return Fault(self.function, self.number, kind)
 
 
 class Calls:

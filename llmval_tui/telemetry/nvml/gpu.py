@@ -6,6 +6,7 @@ from typing import Any
 
 from llmval_tui.telemetry.nvml.calls import Calls, Fault, Kind, field_value, field_values, throttle_names
 from llmval_tui.telemetry.nvml.gpm import Gpm
+from llmval_tui.telemetry.nvml.plausible import PLACEHOLDERS, without_placeholders
 from llmval_tui.telemetry.sample import GpuSample, Note
 from llmval_tui.telemetry.sampling import CounterRate
 
@@ -16,6 +17,7 @@ _MEMORY_V2 = 0x02000028  # nvmlMemory_v2: `used` without what the driver reserve
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2
 _LOST_KINDS = (Kind.GPU_LOST, Kind.RESET_REQUIRED)
 _PERMANENT_KINDS = (Kind.NOT_SUPPORTED, Kind.NO_PERMISSION)
+_SILENT_PASSES = 3  # in a row, without one answer: the GPU is lost, whatever code its driver returns
 
 Values = dict[str, Any]
 
@@ -51,6 +53,9 @@ class GpuReader:
         self._slow_read_ns: dict[str, int] = {}
         self._last_values: dict[str, Values] = {}
         self._missing: dict[Kind, list[str]] = {}
+        self._implausible: dict[str, str] = {}  # field -> its newest value, if no GPU can have it
+        self._answers: dict[str, int] = {}  # label of an item -> how often it was read
+        self._silent_passes = 0
         self._lost: Fault | None = None
         self._gpm: Gpm | None = None
         self._gpm_fault: Fault | None = None
@@ -59,12 +64,14 @@ class GpuReader:
         self._nvlink_rates = (CounterRate(), CounterRate())
         self._items = self._all_items()
 
-    def open(self) -> None:
-        """Find the GPU and its capabilities."""
+    def open(self, *, listed: bool = True) -> None:
+        """Find the GPU and its capabilities. `listed`: whether the driver counts a GPU with this index."""
         try:
             self.handle = self._calls("nvmlDeviceGetHandleByIndex", self.index)
         except Fault as fault:
-            self._lost = fault
+            # A GPU that the driver counts and does not hand out has fallen off the bus, whatever the code: 15, 999 …
+            gone = listed and fault.kind not in (*_LOST_KINDS, Kind.NO_PERMISSION)
+            self._lost = fault.as_kind(Kind.GPU_LOST) if gone else fault
             return
         self.uuid = self._calls.optional("nvmlDeviceGetUUID", self.handle)
         self.name = self._calls.optional("nvmlDeviceGetName", self.handle)
@@ -83,6 +90,8 @@ class GpuReader:
         values: Values = {}
         notes: list[Note] = []
         if self._lost is None:
+            newest: Fault | None = None
+            before = sum(self._answers.values())
             for item in list(self._items):
                 try:
                     values |= self._one(item, now_ns)
@@ -90,7 +99,13 @@ class GpuReader:
                     if fault.kind in _LOST_KINDS:
                         self._lost, values = fault, {}
                         break
+                    newest = fault
                     self._failed(item, fault, notes)
+            if self._lost is None and newest is not None and sum(self._answers.values()) == before:
+                values = {}
+                self._no_answer(newest)
+            else:
+                self._silent_passes = 0
         sample = GpuSample(index=self.index, uuid=self.uuid, name=self.name, xid=xid, **values)
         return sample, [*self._standing_notes(), *notes]
 
@@ -100,19 +115,43 @@ class GpuReader:
             self._gpm.close()
         self._gpm = None
 
+    def _no_answer(self, fault: Fault) -> None:
+        """No call of a pass had an answer. Ask for the handle again; after a few such passes the GPU is lost."""
+        self._silent_passes += 1
+        try:
+            self._calls("nvmlDeviceGetHandleByIndex", self.index)
+        except Fault as refused:
+            self._lost = refused if refused.kind in _LOST_KINDS else refused.as_kind(Kind.GPU_LOST)
+        else:
+            if self._silent_passes >= _SILENT_PASSES:
+                self._lost = fault.as_kind(Kind.GPU_LOST)
+
+    def _believable(self, values: Values) -> Values:
+        kept, refused = without_placeholders(values)
+        for name in values:
+            self._implausible.pop(name, None)
+        self._implausible |= refused
+        return kept
+
     def _one(self, item: Item, now_ns: int) -> Values:
         if not item.interval_ns:
-            return item.read(now_ns)
+            return self._read_now(item, now_ns)
         last = self._slow_read_ns.get(item.label)
         if last is not None and 0 <= now_ns - last < item.interval_ns:
             return self._last_values.get(item.label, {})
         self._slow_read_ns[item.label] = now_ns
         self._last_values.pop(item.label, None)  # after a failure the old value must not be repeated
-        self._last_values[item.label] = values = item.read(now_ns)
+        self._last_values[item.label] = values = self._read_now(item, now_ns)
+        return values
+
+    def _read_now(self, item: Item, now_ns: int) -> Values:
+        values = self._believable(item.read(now_ns))
+        if any(value is not None for value in values.values()):
+            self._answers[item.label] = self._answers.get(item.label, 0) + 1
         return values
 
     def _failed(self, item: Item, fault: Fault, notes: list[Note]) -> None:
-        if fault.kind in _PERMANENT_KINDS:
+        if fault.kind in _PERMANENT_KINDS and item.label not in self._answers:
             self._items.remove(item)
             self._missing.setdefault(fault.kind, []).append(item.label)
         else:
@@ -147,6 +186,9 @@ class GpuReader:
                 f"GPU {index} has no GPM ({cause}): no occupancy, tensor, DRAM and PCIe values, and its "
                 "utilisation is the share of time in which any kernel ran.",
             )
+        if self._implausible:
+            refused = ", ".join(self._implausible.values())
+            add("implausible", f"GPU {index}: the driver reports {refused}. No GPU has that, so it counts as unknown.")
         denied = self._missing.get(Kind.NO_PERMISSION)
         if denied:
             add(Kind.NO_PERMISSION, f"GPU {index}: the driver does not let this user read {', '.join(denied)}.")
@@ -176,7 +218,7 @@ class GpuReader:
     def _utilisation(self, now_ns: int) -> Values:
         if self._gpm is not None:
             try:
-                found = self._gpm.read(now_ns)
+                found = self._believable(self._gpm.read(now_ns))
             except Fault as fault:
                 if fault.kind not in _PERMANENT_KINDS:
                     raise
@@ -230,8 +272,12 @@ class GpuReader:
     def _nvlink(self, now_ns: int) -> Values:
         if self._gpm_nvlink or (self._gpm is not None and self._gpm.waiting):
             return {}
-        sent, received = field_values(self._calls, self.handle, _NVLINK_DATA)
-        rates = [rate.update(kib, now_ns) for rate, kib in zip(self._nvlink_rates, (sent, received), strict=True)]
+        counters = field_values(self._calls, self.handle, _NVLINK_DATA)
+        if unknown := [kib for kib in counters if kib in PLACEHOLDERS]:
+            self._implausible["nvlink"] = f"an NVLink counter of {unknown[0]:g} KiB"
+            return {}
+        self._implausible.pop("nvlink", None)
+        rates = [rate.update(kib, now_ns) for rate, kib in zip(self._nvlink_rates, counters, strict=True)]
         tx, rx = (None if rate is None else rate * _ALL_LINKS_KIB / 1e9 for rate in rates)
         return {"nvlink_tx_gb_per_s": tx, "nvlink_rx_gb_per_s": rx}
 
@@ -244,7 +290,7 @@ def _tolerant_ns(interval_s: float) -> int:
 def _lost_note(index: int, fault: Fault) -> tuple[str, str]:
     if fault.kind is Kind.GPU_LOST:
         return Kind.GPU_LOST, (
-            f"GPU {index} is lost (fallen off the bus): it is not read again. Look for its XID with "
+            f"GPU {index} is lost (fallen off the bus; {fault}): it is not read again. Look for its XID with "
             "`dmesg | grep -i xid`, then reset it or restart the node."
         )
     if fault.kind is Kind.RESET_REQUIRED:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmval_tui.telemetry.nvml.calls import Calls, Fault
+from llmval_tui.telemetry.nvml.plausible import known
 
 # Topology levels of nvml.h (nvmlGpuTopologyLevel_t), named as in `nvidia-smi topo -m`.
 _LEVELS = {0: "PIX", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
@@ -56,7 +57,7 @@ def _gpu(calls: Calls, index: int, handle: Any | None) -> dict[str, Any]:
         "index": index,
         "name": ask("nvmlDeviceGetName"),
         "uuid": ask("nvmlDeviceGetUUID"),
-        "memory_total_bytes": None if memory is None else memory.total,
+        "memory_total_bytes": None if memory is None else known("memory_total_bytes", memory.total),
         "power_limit_w": _watts(ask("nvmlDeviceGetEnforcedPowerLimit")),
         "power_limit_default_w": _watts(ask("nvmlDeviceGetPowerManagementDefaultLimit")),
         "power_limit_min_w": _watts(limits[0]),
@@ -147,7 +148,7 @@ def _p2p(calls: Calls, one: Any, other: Any, capability: int) -> str | None:
 
 
 def _watts(milliwatts: int | None) -> float | None:
-    return None if milliwatts is None else milliwatts / 1000
+    return None if milliwatts is None else known("power_limit_w", milliwatts / 1000)
 
 
 def _cuda_version(number: int | None) -> str | None:

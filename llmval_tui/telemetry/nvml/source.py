@@ -66,7 +66,7 @@ class NvmlSource:
                 energy_interval_s=self._energy_interval_s,
                 is_foreign=self._is_foreign,
             )
-            reader.open()
+            reader.open(listed=index < count)
             self._readers.append(reader)
         if self._readers and in_own_pid_namespace():
             self._notes.append(

@@ -18,6 +18,10 @@ _REASONS = {
 _VALUE_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by nvmlValueType_t
 
 
+_PLACEHOLDERS = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, -1)  # what a driver returns, as a success, if it has no value
+_MOST_MILLIWATTS = 10_000_000
+
+
 class MeterFault(Exception):
     """A required reading failed. The message names it, for the record."""
 
@@ -105,7 +109,10 @@ class NvmlMeter:
             return None
 
     def energy_j(self, gpu: int) -> float:
-        return float(self._call("nvmlDeviceGetTotalEnergyConsumption", self._handles[gpu])) / 1000
+        millijoules = self._call("nvmlDeviceGetTotalEnergyConsumption", self._handles[gpu])
+        if millijoules in _PLACEHOLDERS:
+            raise MeterFault(f"the energy counter reads {millijoules} mJ, which means that the driver has no value")
+        return float(millijoules) / 1000
 
     def read(self, gpu: int) -> Reading:
         handle = self._handles[gpu]
@@ -131,10 +138,10 @@ class NvmlMeter:
             raise MeterFault(
                 f"NVML field {_FIELD_POWER_INSTANT} (instant power) is not readable (code {value.nvmlReturn})"
             )
-        return float(getattr(value.value, _VALUE_MEMBERS[value.valueType])) / 1000
+        return _watts(getattr(value.value, _VALUE_MEMBERS[value.valueType]))
 
     def _average(self, gpu: int) -> float:
-        return float(self._call("nvmlDeviceGetPowerUsage", self._handles[gpu])) / 1000
+        return _watts(self._call("nvmlDeviceGetPowerUsage", self._handles[gpu]))
 
     def _call(self, function: str, *arguments: Any) -> Any:
         target = getattr(self._nvml, function, None)
@@ -150,6 +157,13 @@ class NvmlMeter:
             return self._call(function, *arguments)
         except MeterFault:
             return None
+
+
+def _watts(milliwatts: float) -> float:
+    """Raises MeterFault for a power that no GPU has: 0xFFFFFFFF mW stands for "no value"."""
+    if not 0 <= milliwatts <= _MOST_MILLIWATTS:
+        raise MeterFault(f"the power reads {milliwatts / 1000:g} W, which means that the driver has no value")
+    return float(milliwatts) / 1000
 
 
 def throttle_names(bits: int) -> tuple[str, ...]:

@@ -173,3 +173,14 @@ def test_the_fake_has_the_parameters_of_the_real_binding():
             real = getattr(pynvml, name)
             real = getattr(real, "__wrapped__", real)
             assert list(inspect.signature(fake).parameters)[1:] == list(inspect.signature(real).parameters), name
+
+
+@pytest.mark.parametrize("name", ["nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"])
+@pytest.mark.parametrize("value", [0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, -1])
+def test_a_placeholder_of_the_driver_is_no_energy_and_no_power(monkeypatch, name, value):
+    binding = FakeNvml()
+    binding.field_code = 3  # no instant power, so the average is read
+    meter = NvmlMeter(binding, ["GPU-a"])
+    monkeypatch.setattr(binding, name, lambda handle: value)
+    with pytest.raises(MeterFault, match="the driver has no value"):
+        meter.energy_j(0) if "Energy" in name else meter.read(0)
