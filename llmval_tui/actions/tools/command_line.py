@@ -1,0 +1,72 @@
+"""The tool inside a command line, whatever starts it, and the values of its flags."""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+# Programs that start another program on this machine.
+_STARTERS = frozenset(
+    {
+        "chrt", "conda", "env", "ionice", "micromamba", "mpiexec", "mpiexec.hydra", "mpirun", "nice", "nohup", "nsys",
+        "numactl", "orterun", "pdm", "pipx", "pixi", "poetry", "prterun", "prun", "python", "setarch", "setsid", "srun",
+        "stdbuf", "sudo", "taskset", "time", "timeout", "unbuffer", "uv", "uvx",
+    }
+)  # fmt: skip
+# Programs that start it in a container or on another host.
+_REMOTE = frozenset(
+    {"apptainer", "clush", "docker", "enroot", "kubectl", "nerdctl", "pdsh", "podman", "singularity", "ssh"}
+)
+
+
+def is_python(word: str) -> bool:
+    """Whether a word names a Python interpreter: python, python3, python3.12, also with a path."""
+    name = PurePosixPath(word).name
+    return name == "python" or (name.startswith("python") and name[6:].replace(".", "").isdecimal())
+
+
+def starts(words: Sequence[str]) -> list[tuple[list[str], bool]]:
+    """Every rest of the command that may be a program with its arguments, and whether it runs elsewhere.
+
+    The first is the command itself. `mpirun -np 8 ./all_reduce_perf -b 8` gives the rest at each word, because the
+    flags of the starters differ from version to version; a caller takes the first rest that is a known tool.
+    """
+    found: list[tuple[list[str], bool]] = []
+    elsewhere = False
+    position = 0
+    while position < len(words):
+        name = PurePosixPath(words[position]).name
+        found.append((list(words[position:]), elsewhere))
+        if position == 0 and name not in _STARTERS and name not in _REMOTE and not is_python(name):
+            break
+        elsewhere |= name in _REMOTE
+        position += 1
+    return found
+
+
+def option(arguments: Sequence[str], *names: str) -> str | None:
+    """The value of a flag under any of its names, the last one if it is given twice; None without the flag.
+
+    `--a-b` and `--a_b` are one flag; `-b8` and `-b=8` give `8`. A flag without a value gives "".
+    """
+    wanted = {_plain(name) for name in names}
+    found: str | None = None
+    for index, word in enumerate(arguments):
+        flag, sign, value = word.partition("=")
+        if _plain(flag) in wanted and flag.startswith("-"):
+            following = arguments[index + 1] if index + 1 < len(arguments) else ""
+            found = value if sign else "" if _is_flag(following) else following
+        elif word.startswith("-") and not word.startswith("--") and word[:2] in wanted and len(word) > 2:
+            found = word[2:]
+    return found
+
+
+def has(arguments: Sequence[str], *names: str) -> bool:
+    """Whether a flag is given under any of its names."""
+    return option(arguments, *names) is not None
+
+
+def _plain(flag: str) -> str:
+    return flag.replace("_", "-") if flag.startswith("--") else flag
+
+
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and not word.lstrip("-").replace(".", "").isdecimal()

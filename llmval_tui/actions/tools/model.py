@@ -1,0 +1,67 @@
+"""The interface of a reader: which files a tool's command promises, and what its result says."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from llmval_tui.runs.records import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One value of a result; None with the reason if the result does not tell it."""
+
+    value: float | None
+    unit: str  # "ms", "requests", "requests/s", "tokens/s", "GB/s", "MiB", …; "" for a plain number
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A file or a folder that the flags of a command promise; the path is as written."""
+
+    path: str
+    folder: bool = False
+    replaces: bool = True  # False: the tool writes elsewhere if the file exists
+
+
+@dataclass(frozen=True, slots=True)
+class LeftFiles:
+    """What a command of a run left: the files at its promised paths that this run wrote, and its logs."""
+
+    files: tuple[Path, ...] = ()
+    stdout: Path | None = None
+    stderr: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """A result as read: gates, metrics by name (`ttft.p99`), and one sentence."""
+
+    gates: list[Gate]
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    summary: str = ""
+
+
+class Tool(ABC):
+    """One command of a known tool; `tool_of` finds it."""
+
+    name: ClassVar[str]  # for people: "vllm bench serve"
+    versions: ClassVar[str]  # that the reader was tried with
+
+    def __init__(self, arguments: tuple[str, ...], *, elsewhere: bool = False) -> None:
+        self.arguments = arguments  # after the words that name the tool
+        self.elsewhere = elsewhere  # it runs in a container or on another host, where its files are not ours to read
+
+    @abstractmethod
+    def outputs(self) -> tuple[Promise, ...]:
+        """The files and folders that the command writes."""
+
+    @abstractmethod
+    def missing_flag(self) -> str | None:
+        """What the result will not tell because of a missing flag, and the flag to add; None if nothing is missing."""
+
+    @abstractmethod
+    def read(self, left: LeftFiles) -> ToolResult:
+        """The result of a finished command. Never raises: an unreadable result is a gate with the reason."""
