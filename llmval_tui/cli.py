@@ -157,7 +157,7 @@ def _open(command: argparse.ArgumentParser) -> None:
 
 def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("steps", nargs="*", metavar="STEP", help="number (1.2) or text of a step")
-    command.add_argument("--section", type=int, metavar="N", help="run every unticked step of section N")
+    command.add_argument("--section", metavar="N", help="run every unticked step of section N")
     command.add_argument("--all", action="store_true", help="run every unticked step of the checklist")
     command.add_argument("--detach", action="store_true", help="return at once; llmval attach shows the progress")
     command.add_argument("--no-tick", action="store_true", help="run and judge, but do not tick")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+BlockKind = Literal["paragraph", "bullet", "fence", "quote", "table"]
+
 
 @dataclass(frozen=True, slots=True)
 class Heading:
@@ -17,7 +19,7 @@ class Heading:
 class Span:
     """A code span inside a paragraph."""
 
-    content: str
+    content: str  # with its line breaks
     start: int  # of its first backtick in the paragraph's text
     end: int  # just after its last backtick
 
@@ -26,8 +28,8 @@ class Span:
 class Block:
     """One block of an item's own content. Task items nested in it are steps of their own and not part of it."""
 
-    kind: Literal["paragraph", "bullet", "fence", "quote"]
-    text: str  # inline Markdown with its line breaks and without llmval's comments; of a fence its code as written
+    kind: BlockKind
+    text: str  # inline Markdown with its line breaks and without HTML comments; of a fence its code as written
     line: int  # 1-based
     spans: tuple[Span, ...] = ()
     language: str = ""  # of a fence, the first word of its info string
@@ -45,6 +47,7 @@ class Item:
     end_offset: int
     blocks: tuple[Block, ...] = ()  # the first one is the paragraph that `text` comes from
     depth: int = 0  # the number of task items that contain it
+    ordinal: int | None = None  # its number in an ordered list, as a browser shows it
     directives: dict[str, str] = field(default_factory=dict)
     deviation: str | None = None
     deviation_range: tuple[int, int] | None = None  # bytes of the comment and the spaces before it

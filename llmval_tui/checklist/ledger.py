@@ -21,7 +21,7 @@ SHOWN_HEX = 12  # shown digits of the SHA-256; the ledger beside the runs has al
 
 _LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
 _ITEM = re.compile(rb"<!-- llmval:item ([0-9a-f]{12})#(\d+) -->\s*$")
-_NUMBER = re.compile(rb"- \*\*(\d+)\.(\d+)\*\*")
+_NUMBER = re.compile(rb"- \*\*([A-Z]?)(\d*(?:\.\d+)*)\*\*")
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~&!$]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])|#")
 _ESCAPED = re.compile(r"\\([\\`*\[\]<>|~&!$_#])|&(middot|rsaquo);")
 _ENTITIES = {"middot": "·", "rsaquo": "›"}
@@ -239,6 +239,6 @@ def _merged(block: bytes, line: bytes, newline: bytes) -> bytes:
     return b"".join([*lines[:at], line + newline, *lines[at:]])
 
 
-def _order(line: bytes) -> tuple[int, int]:
+def _order(line: bytes) -> tuple[bytes, list[int]]:
     match = _NUMBER.match(line)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
+    return (match[1], [int(part) for part in match[2].split(b".") if part]) if match else (b"", [])

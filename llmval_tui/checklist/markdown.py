@@ -2,14 +2,16 @@
 
 import re
 import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_it import MarkdownIt
-from markdown_it.rules_inline import StateInline, html_inline
+from markdown_it.rules_inline import StateInline, backtick, html_inline
 from markdown_it.token import Token
 
 from llmval_tui.checklist.document import decode
-from llmval_tui.checklist.entries import Entry, Heading, Item
+from llmval_tui.checklist.entries import Block, BlockKind, Entry, Heading, Item, Span
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 
@@ -20,11 +22,16 @@ MAX_ITEM_CHARS = 20_000
 MAX_NESTING = 40  # nested containers; a list and its item count as two
 
 _NEWLINE = re.compile(rb"\r\n?|\n")
-# GitHub's task list item: a box, white space, and text.
-_BOX = re.compile(r"\[([ xX])\](?=\s)")
+# GitHub's task list item: a box, white space as cmark-gfm defines it, and text.
+_BOX = re.compile(r"\[([ xX])\](?=[ \t\v\f\r\n])")
 _COMMENT = re.compile(r"<!--\s*llmval:\s(.*?)\s*-->", re.DOTALL)
 _DEVIATION = "deviation:"
 _DIRECTIVE = re.compile(r"([a-z][a-z0-9_-]*)=(.*)", re.DOTALL)
+_LINES = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+$")
+_YAML_LINE = re.compile(r"[\w.\"'-][\w .\"'-]*:(?:\s|$)|[-#\]}]|\s|$")
+_YAML_KEY = re.compile(r"^[\w.\"'-][\w .\"'-]*:(?:\s|$)", re.MULTILINE)
+_TASK = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+\[[ xX]\]\s")
+_CONTAINERS: dict[str, BlockKind] = {"blockquote_open": "quote", "table_open": "table"}
 
 
 def scan(data: bytes, path: Path) -> list[Entry]:
@@ -36,13 +43,17 @@ def scan(data: bytes, path: Path) -> list[Entry]:
     return _Scanner(data, path).scan()
 
 
-def _recording_html_inline(state: StateInline, silent: bool) -> bool:
-    """markdown-it-py's own rule; the token also gets its position in the item's source."""
-    start = state.pos
-    matched = html_inline(state, silent)
-    if matched and not silent:
-        state.tokens[-1].meta = {"start": start, "end": state.pos}
-    return matched
+def _recording(rule: Callable[[StateInline, bool], bool], kind: str) -> Callable[[StateInline, bool], bool]:
+    """A rule of markdown-it-py whose tokens also get their position in the paragraph's source."""
+
+    def recording(state: StateInline, silent: bool) -> bool:
+        start, before = state.pos, len(state.tokens)
+        matched = rule(state, silent)
+        if len(state.tokens) > before and state.tokens[-1].type == kind:
+            state.tokens[-1].meta = {"start": start, "end": state.pos}
+        return matched
+
+    return recording
 
 
 def _parser() -> MarkdownIt:
@@ -50,8 +61,19 @@ def _parser() -> MarkdownIt:
     # that can contain or hide a code span or a comment. Links and emphasis cannot, and are slowest on hostile input.
     parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table")
     parser.disable(["inline", "text_join", "link", "image", "emphasis", "entity", "balance_pairs", "fragments_join"])
-    parser.inline.ruler.at("html_inline", _recording_html_inline)
+    parser.inline.ruler.at("html_inline", _recording(html_inline, "html_inline"))
+    parser.inline.ruler.at("backticks", _recording(backtick, "code_inline"))
     return parser
+
+
+@dataclass(slots=True)
+class _Container:
+    """An open list item, quotation or table."""
+
+    kind: "BlockKind"  # of a paragraph in it
+    level: int
+    item: Item | None = None  # of a task item, and
+    first: Token | None = None  # the text beside its box
 
 
 class _Scanner:
@@ -73,7 +95,7 @@ class _Scanner:
                 f"{path} has {len(data)} bytes in {len(self.lines)} lines; a checklist may have {MAX_DOCUMENT_BYTES} "
                 f"bytes and {MAX_LINES} lines: split it, or check the name."
             )
-        self.tokens = self.parser.parse(text, self.env)
+        self.tokens = self.parser.parse(_without_front_matter(text), self.env)
 
     def _add_line(self, data: bytes, start: int, end: int) -> None:
         self.starts.append(start)
@@ -81,7 +103,8 @@ class _Scanner:
 
     def scan(self) -> list[Entry]:
         found: list[Entry] = []
-        open_items: list[tuple[int, Item | None]] = []  # level of the list item, and its step, if it is one
+        containers: list[_Container] = []
+        ordinals: list[int | None] = []  # of each open list, the next item's number; None for bullets
         for index, token in enumerate(self.tokens):
             if token.nesting == 1 and token.level + 1 >= MAX_NESTING:
                 # markdown-it silently drops deeper content.
@@ -91,18 +114,50 @@ class _Scanner:
             if token.type == "heading_open" and token.level == 0:
                 inline = self.tokens[index + 1]
                 found.append(Heading(int(token.tag[1:]), self._title(inline), _first_line(token)))
+            elif token.type in ("bullet_list_open", "ordered_list_open"):
+                ordinals.append(int(token.attrs.get("start", 1)) if token.type == "ordered_list_open" else None)
+            elif token.type in ("bullet_list_close", "ordered_list_close"):
+                ordinals.pop()
             elif token.type == "list_item_open":
                 item = self._item(index)
-                open_items.append((token.level, item))
+                ordinal = ordinals[-1]
+                if ordinal is not None:
+                    ordinals[-1] = ordinal + 1
                 if item is not None:
+                    item.depth, item.ordinal = sum(one.item is not None for one in containers), ordinal
                     found.append(item)
-            elif token.type == "list_item_close":
-                open_items.pop()
-            elif token.type == "html_block" and open_items:
-                level, item = open_items[-1]
-                if item is not None and token.level == level + 1:
-                    self._block_comments(token, item)
+                containers.append(_Container("bullet", token.level, item, self.tokens[index + 2] if item else None))
+            elif token.type in _CONTAINERS:
+                containers.append(_Container(_CONTAINERS[token.type], token.level))
+            elif token.type in ("list_item_close", "blockquote_close", "table_close"):
+                containers.pop()
+            elif containers:
+                self._content(token, containers)
         return found
+
+    def _content(self, token: Token, containers: "list[_Container]") -> None:
+        """Add a token's content to the innermost task item that contains it."""
+        kind: BlockKind = "paragraph"
+        for container in reversed(containers):
+            if container.item is not None:
+                break
+            if kind != "quote":
+                kind = container.kind
+        else:
+            return
+        item = container.item
+        if token.type == "html_block" and token.level == container.level + 1:
+            self._block_comments(token, item)
+        elif token.type in ("fence", "code_block"):
+            words = token.info.split()
+            kind = "quote" if kind == "quote" else "fence"
+            item.blocks += (Block(kind, token.content, _first_line(token), (), words[0] if words else ""),)
+        elif token.type == "inline" and token is not container.first and token.map:
+            block, comments = self._inline(token, 0, kind)
+            if kind == "paragraph":
+                self._inline_comments(token, comments, item)
+            if block.text:
+                item.blocks += (block,)
 
     def _title(self, inline: Token) -> str:
         return clean_line(" ".join(inline.content.split()))
@@ -122,29 +177,56 @@ class _Scanner:
                 f"{MAX_ITEM_CHARS} are allowed: shorten it."
             )
         offsets = _OffsetMap(self, inline)
-        children: list[Token] = []
-        self.parser.inline.parse(inline.content, self.parser, self.env, children)
+        block, comments = self._inline(inline, box.end(), "paragraph")
         item = Item(
             text="",
-            spans=tuple(child.content for child in children if child.type == "code_inline"),
+            spans=tuple(_rendered(span.content) for span in block.spans),
             checked=box[1] != " ",
             line=line,
             mark_offset=offsets.offset(box.start(1)),
             end_offset=offsets.offset(len(inline.content)),
+            blocks=(block,),
         )
         pieces, at = [], box.end()
-        for child in children:
-            if child.type == "html_inline" and (comment := _COMMENT.fullmatch(child.content)):
-                start, end = child.meta["start"], child.meta["end"]
-                before = inline.content[at:start]
-                pieces.append(before.rstrip())
+        for comment, start, end in comments:
+            if _COMMENT.fullmatch(comment):
+                pieces.append(inline.content[at:start].rstrip())
                 at = end
-                blanks = len(before) - len(before.rstrip(" \t"))
-                self._comment(item, comment[1], (offsets.offset(start - blanks), offsets.offset(end)), line)
+        self._inline_comments(inline, comments, item)
         pieces.append(inline.content[at:])
         item.text = clean_line(re.sub(r"[ \t]*\n[ \t]*", " ", "".join(pieces)).strip())
         # A box with only a comment after it is no step.
         return item if item.text else None
+
+    def _inline(self, inline: Token, start: int, kind: "BlockKind") -> tuple[Block, list[tuple[str, int, int]]]:
+        """The block of a paragraph from position `start` on, and its HTML comments with their positions."""
+        source = inline.content
+        children: list[Token] = []
+        self.parser.inline.parse(source, self.parser, self.env, children)
+        comments: list[tuple[str, int, int]] = []
+        spans: list[Span] = []
+        text, at = "", len(source) - len(source[start:].lstrip())
+        for child in children:
+            if child.type == "html_inline" and child.content.startswith("<!--"):
+                comments.append((child.content, child.meta["start"], child.meta["end"]))
+                text += source[at : child.meta["start"]].rstrip(" \t")
+                at = child.meta["end"]
+            elif child.type == "code_inline":
+                first, last = (len(text) + child.meta[name] - at for name in ("start", "end"))
+                spans.append(Span(_code(source[child.meta["start"] : child.meta["end"]], child.markup), first, last))
+        text = (text + source[at:]).rstrip()
+        return Block(kind, text, _first_line(inline), tuple(spans)), comments
+
+    def _inline_comments(self, inline: Token, comments: list[tuple[str, int, int]], item: Item) -> None:
+        """Read the llmval comments of a paragraph."""
+        offsets = _OffsetMap(self, inline)
+        for text, start, end in comments:
+            if comment := _COMMENT.fullmatch(text):
+                before = inline.content[:start]
+                blanks = len(before) - len(before.rstrip(" \t"))
+                self._comment(
+                    item, comment[1], (offsets.offset(start - blanks), offsets.offset(end)), _first_line(inline)
+                )
 
     def _block_comments(self, token: Token, item: Item) -> None:
         """Read the llmval comments on their own lines inside the item."""
@@ -197,6 +279,35 @@ class _OffsetMap:
         source = self.scanner.lines[self.first + before].rstrip()
         column = min(position - start, len(line))
         return self.scanner.byte_at(self.first + before, len(source) - len(line) + column)
+
+
+def _without_front_matter(text: str) -> str:
+    """The text with its YAML front matter blanked out; line numbers stay.
+
+    It is the lines between `---` at the start of the file and the next `---` or `...`, if they look like YAML and have
+    no task item.
+    """
+    lines = _LINES.findall(text) if text.startswith("---") else []
+    if not lines or lines[0].strip() != "---":
+        return text
+    end = next((index for index, line in enumerate(lines[1:], 1) if line.rstrip() in ("---", "...")), None)
+    inner = lines[1:end]
+    looks = all(_YAML_LINE.match(line) and not _TASK.match(line) for line in inner) and _YAML_KEY.search("".join(inner))
+    if end is None or not looks:
+        return text
+    return "".join("\n" for _ in lines[: end + 1]) + "".join(lines[end + 1 :])
+
+
+def _code(source: str, fence: str) -> str:
+    """The content of a code span between its backticks, with its line breaks."""
+    content = source[len(fence) : -len(fence)]
+    ends = content[:1] in (" ", "\n") and content[-1:] in (" ", "\n")
+    return content[1:-1] if ends and content.strip(" \n") else content
+
+
+def _rendered(content: str) -> str:
+    """A code span as Markdown shows it: a line break is a space."""
+    return content.replace("\n", " ")
 
 
 def _first_line(token: Token) -> int:

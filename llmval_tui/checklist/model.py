@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from llmval_tui.checklist.document import read_document
 from llmval_tui.checklist.entries import Block, Entry, Heading, Item
+from llmval_tui.checklist.numbering import numbers_of
 from llmval_tui.foundation.errors import Refused
 
-_LEADING_NUMBER = re.compile(r"(\d{1,6})(?:[.):\s]|$)")
+_STEP_WORD = re.compile(r"(?:step|task|item|check|no\.|#)\s*(?=\d)", re.IGNORECASE)
 
 
 class StepKey(NamedTuple):
@@ -30,7 +31,7 @@ class Step:
     comments, so that a recorded deviation does not change the step's identity.
     """
 
-    number: str  # as shown: "1.2"
+    number: str  # as shown: "1.2"; `numbering` has the rules
     section: str
     text: str
     spans: tuple[str, ...]  # the code spans of the text, in order, without their backticks
@@ -43,6 +44,7 @@ class Step:
     directives: Mapping[str, str] = field(hash=False)
     blocks: tuple[Block, ...] = field(default=(), hash=False)  # its whole content, the first paragraph included
     parent: str | None = None  # the number of the task item that directly contains it
+    written_number: str | None = None  # the number that the list itself gives it: "7" of an ordered list, "7.5"
     deviation: str | None = None  # from `<!-- llmval: deviation: … -->`, which `set_mark` writes
     deviation_range: tuple[int, int] | None = None  # bytes of that comment and the spaces before it
 
@@ -55,7 +57,7 @@ class Step:
 class Section:
     """A heading with at least one step below it, before the next heading."""
 
-    number: int  # from its title, if all titles start with different numbers; else its position from 1
+    number: str  # from its title, else its position from 1 or a letter; `numbering` has the rules
     title: str  # as written, "1. Multi-GPU …"
     line: int  # 1-based, of the heading; of the first step if there is no heading
     steps: tuple[Step, ...]
@@ -91,14 +93,18 @@ class Checklist:
         return next((step for step in self.steps if step.key == key), None)
 
     def step(self, number_or_text: str) -> Step:
-        """The step with that number (`1.2`) or text, or the only step that contains the text (case ignored).
+        """The step with that number (`1.2`, or the list's own: `7`, `Step 7.5`) or text.
+
+        If there is none, the only step that contains the text; case is ignored.
 
         Raises:
             Refused: no step or several steps match; the message lists them.
         """
         wanted = " ".join(number_or_text.split())
         steps = self.steps
-        by_number = [step for step in steps if step.number == wanted]
+        number = _STEP_WORD.sub("", wanted, count=1) if _STEP_WORD.match(wanted) else wanted
+        by_number = [step for step in steps if step.number == number]
+        by_number = by_number or [step for step in steps if step.written_number == number.rstrip(".)")]
         if len(by_number) == 1:
             return by_number[0]
         folded = [(step, " ".join(step.text.split())) for step in steps]
@@ -145,13 +151,16 @@ def parse(data: bytes, path: Path, scan: Scan | None = None) -> Checklist:
         raise Refused(f"{path} has no task items from line 1 to its end: add lines such as “- [ ] Run: `…`”.")
     seen: Counter[tuple[str, str]] = Counter()
     sections = []
-    for number, (heading, items) in zip(_numbers([heading.title for heading, _ in groups]), groups, strict=True):
+    numbered = numbers_of([(heading.title, items) for heading, items in groups])
+    for numbers, (heading, items) in zip(numbered, groups, strict=True):
         steps = []
-        for position, item in enumerate(items, start=1):
+        path_to: list[str] = []  # the numbers of the items that contain the present one, the outermost first
+        for number, written, item in zip(numbers.items, numbers.written, items, strict=True):
             seen[heading.title, item.text] += 1
+            del path_to[item.depth :]
             steps.append(
                 Step(
-                    number=f"{number}.{position}",
+                    number=number,
                     section=heading.title,
                     text=item.text,
                     spans=item.spans,
@@ -162,22 +171,16 @@ def parse(data: bytes, path: Path, scan: Scan | None = None) -> Checklist:
                     end_offset=item.end_offset,
                     directives=item.directives,
                     blocks=item.blocks,
+                    parent=path_to[-1] if path_to else None,
+                    written_number=written,
                     deviation=item.deviation,
                     deviation_range=item.deviation_range,
                 )
             )
+            path_to.append(number)
         line = heading.line if heading.level else items[0].line
-        sections.append(Section(number, heading.title, line, tuple(steps)))
+        sections.append(Section(numbers.section, heading.title, line, tuple(steps)))
     return Checklist(path, title, tuple(sections), data)
-
-
-def _numbers(titles: list[str]) -> list[int]:
-    """The leading numbers of the titles, if all have one and all differ; else their positions from 1."""
-    matches = [_LEADING_NUMBER.match(title) for title in titles]
-    numbers = [int(match[1]) for match in matches if match]
-    if len(numbers) == len(titles) == len(set(numbers)):
-        return numbers
-    return list(range(1, len(titles) + 1))
 
 
 def load(path: Path, scan: Scan | None = None) -> Checklist:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from llmval_tui.checklist.entries import Entry, Heading, Item
+from llmval_tui.checklist.entries import Block, Entry, Heading, Item, Span
 
 SLOTS = 16  # cache files, shared by hash, so that many workspaces do not fill the folder
 
@@ -65,8 +65,12 @@ def _entry(kind: str, fields: dict[str, Any]) -> Entry:
     if kind == Heading.__name__:
         return Heading(**fields)
     deviation_range = fields.pop("deviation_range")
+    blocks = tuple(
+        Block(**{**block, "spans": tuple(Span(**span) for span in block["spans"])}) for block in fields.pop("blocks")
+    )
     return Item(
         **{**fields, "spans": tuple(fields["spans"])},
+        blocks=blocks,
         deviation_range=tuple(deviation_range) if deviation_range else None,
     )
 

@@ -93,7 +93,7 @@ def chosen_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step
     if options.section is not None:
         section = next((section for section in checklist.sections if section.number == options.section), None)
         if section is None:
-            numbers = ", ".join(str(section.number) for section in checklist.sections)
+            numbers = ", ".join(section.number for section in checklist.sections)
             raise Refused(f"{checklist.path.name} has no section {options.section}; it has {numbers}.")
         return [step for step in section.steps if not step.checked]
     if not options.steps:

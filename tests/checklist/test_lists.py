@@ -55,7 +55,7 @@ def path(request: pytest.FixtureRequest, operator_list: Path, tmp_path: Path) ->
 
 def test_four_sections_fourteen_items(path: Path) -> None:
     checklist = load(path)
-    assert [section.number for section in checklist.sections] == [1, 2, 3, 4]
+    assert [section.number for section in checklist.sections] == ["1", "2", "3", "4"]
     assert [step.number for step in checklist.steps] == NUMBERS
     assert not any(step.checked for step in checklist.steps)
     for number, span in FIRST_SPAN.items():

@@ -91,21 +91,6 @@ def test_key_survives_renumbering_and_counts_equal_items() -> None:
     assert len(set(checklist.steps)) == 4
 
 
-@pytest.mark.parametrize(
-    ("titles", "numbers"),
-    [
-        (["2. Two", "7) Seven"], [2, 7]),
-        (["2. Two", "2. Again"], [1, 2]),
-        (["2. Two", "None"], [1, 2]),
-        (["40B models", "8 GPUs"], [1, 2]),
-    ],
-)
-def test_section_numbers(titles: list[str], numbers: list[int]) -> None:
-    checklist = read("## Empty\n\n" + "".join(f"## {title}\n- [ ] x\n" for title in titles))
-    assert [section.number for section in checklist.sections] == numbers
-    assert [section.title for section in checklist.sections] == titles
-
-
 def test_items_before_any_heading_and_below_setext_headings() -> None:
     checklist = read("- [ ] a\n\nSetext\n------\n- [ ] b\n\n> # Quoted\n\n- [ ] c\n")
     assert [(s.title, s.line, len(s.steps)) for s in checklist.sections] == [("list.md", 1, 1), ("Setext", 3, 2)]
@@ -200,3 +185,9 @@ def test_offsets_are_right_whatever_the_document(text: str) -> None:
         assert at < step.end_offset <= len(data)
         assert not data[at + 2 : step.end_offset].decode()[-1].isspace()
     assert len({step.key for step in checklist.steps}) == len(checklist.steps)
+    assert len({step.number for step in checklist.steps}) == len(checklist.steps)
+    for step in checklist.steps:
+        for block in step.blocks:
+            for span in block.spans:
+                written = block.text[span.start : span.end]
+                assert written.startswith("`") and written.endswith("`") and span.content in written

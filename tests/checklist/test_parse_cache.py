@@ -17,6 +17,12 @@ TRICKY = """\ufeff# Title
 - [x] Done `a b` <!-- llmval: deviation: 4 GPUs where the item says 8 -->
   <!-- llmval: action=command label="two words" -->
   - [ ] “nested” ☃ ``c ` d``
+
+    Second `paragraph`
+
+    ```bash
+    make test
+    ```
 ## 2. Two
 - [ ] again
 - [ ] again

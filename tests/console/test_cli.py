@@ -60,7 +60,6 @@ def test_options_may_stand_between_words(typed: str, name: str, words: list[str]
         ("locate --json moon", "argument what: invalid choice"),
         ("run --interval abc", "--interval abc is not a number of seconds from 0.1 to 60;"),
         ("watch --every nan", "--every nan is not a number of seconds from 0.1 to 60;"),
-        ("run --section it's", "--section it's is not a whole number;"),
         ("sttaus", "no file 'sttaus': did you mean llmval status?"),
         ("--workspace x rnu 1.2", "no file 'rnu': did you mean llmval run?"),
     ],

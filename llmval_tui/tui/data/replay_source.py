@@ -151,7 +151,7 @@ def checklist_for(run: Run) -> Checklist:
     title = f"Replay of {run.id}"
     source = f"# {title}\n\n## {ref.section}\n- [ ] {ref.text}\n".encode()
     step = Step(ref.number, ref.section, ref.text, (), False, ref.occurrence, 4, len(source), len(source), {})
-    section = Section(1, ref.section, 3, (step,))
+    section = Section("1", ref.section, 3, (step,))
     return Checklist(Path(ref.checklist), title, (section,), source)
 
 
