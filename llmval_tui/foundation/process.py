@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,10 @@ class Identity:
     def alive(self) -> bool:
         """Whether this process is still running."""
         return Identity.of(self.pid) == self
+
+    def age_s(self) -> float:
+        """The time since the process started, in seconds."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.start_ticks / os.sysconf("SC_CLK_TCK")
 
     def send(self, number: signal.Signals) -> bool:
         """Signal this process through a pidfd; returns False if it has ended or belongs to another user."""

@@ -6,7 +6,7 @@ written by somebody else.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,13 @@ class Snapshots:
     after: Snapshot | None = None
 
 
-def take_snapshot(run: Run) -> dict[str, list[int]]:
-    """The present files at the paths that the run promises to write."""
+def take_snapshot(run: Run, paths: Collection[str] | None = None) -> dict[str, list[int]]:
+    """The present files at the paths that the run promises to write, or at some of these paths."""
     workspace = Path(run.intent.cwd).resolve()
     found: dict[str, list[int]] = {}
     for artifact in run.intent.artifacts:
+        if paths is not None and artifact.path not in paths:
+            continue
         path = workspace / artifact.path
         for file in path.rglob("*") if path.is_dir() else (path,):
             identity = file_identity(file)
@@ -49,6 +51,12 @@ def file_identity(file: Path) -> list[int] | None:
 def record_before(run: Run) -> None:
     """Record the snapshot before the first command."""
     write_json(run.folder / "artifacts.json", {"v": 1, "before": take_snapshot(run), "after": None})
+
+
+def record_before_retry(run: Run, paths: Collection[str]) -> None:
+    """Add the files at these paths to the snapshot: a failed attempt wrote them, the next one must write its own."""
+    before = {**(read_snapshots(run).before or {}), **take_snapshot(run, paths)}
+    write_json(run.folder / "artifacts.json", {"v": 1, "before": before, "after": None})
 
 
 def record_after(run: Run) -> None:

@@ -1,5 +1,6 @@
 """The run folders of a workspace: making them, and reading them. Only `run.json`, which never changes, is cached."""
 
+import os
 import re
 import secrets
 import time
@@ -9,9 +10,9 @@ from typing import Any
 
 from llmval_tui.foundation.decode import decode
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import is_locked, read_json, sync_folder, write_json
+from llmval_tui.foundation.files import is_locked, read_json, sha256_of, sync_folder, write_json
 from llmval_tui.foundation.text import utc_stamp
-from llmval_tui.runs.records import Artifact, Command, Intent, State, Status, StepRef, Verdict
+from llmval_tui.runs.records import Artifact, Command, FrozenScript, Intent, State, Status, StepRef, Verdict
 
 _LOG = re.compile(r"(?P<label>[A-Za-z0-9_-]+)(?:\.rank(?P<rank>\d+))?\.(?P<stream>stdout|stderr)\.log")
 
@@ -264,6 +265,8 @@ def create_run(store: RunStore, intent: Intent) -> Run:
     )
     try:
         (folder / "logs").mkdir(parents=True)
+        for script in (command.script for command in frozen.commands if command.script is not None):
+            _write_script(folder / script.name, script)
         write_json(folder / "run.json", frozen)
         sync_folder(store.root)
     except OSError as error:
@@ -271,6 +274,23 @@ def create_run(store: RunStore, intent: Intent) -> Run:
             f"{folder} cannot be made ({error.strerror}): free some space or choose another --workspace."
         ) from error
     return Run(folder)
+
+
+def _write_script(path: Path, script: FrozenScript) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o500)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o500)  # whatever the umask: its owner may run it, nobody may change it
+        file.write(script.text.encode())
+        file.flush()
+        os.fsync(descriptor)
+
+
+def intact(run: Run, script: FrozenScript) -> bool:
+    """Whether the file in the run folder still is the frozen script."""
+    try:
+        return sha256_of(run.folder / script.name) == script.sha256
+    except OSError:
+        return False
 
 
 def resolve_artifact(artifact: Artifact, run_id: str) -> Artifact:

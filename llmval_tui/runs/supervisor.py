@@ -12,7 +12,6 @@ import argparse
 import ctypes
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,8 +23,9 @@ from llmval_tui.foundation.files import read_json, take_lock, write_json
 from llmval_tui.foundation.process import Identity, processes_with
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import artifact_snapshot, termination
+from llmval_tui.runs.command_end import failure_of, set_aside, succeeded, write_output
 from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status
-from llmval_tui.runs.store import Run
+from llmval_tui.runs.store import Run, intact
 from llmval_tui.telemetry.recorder_process import Restarts, recorder_argv
 
 TELEMETRY_INTERVAL_S = 1.0
@@ -68,8 +68,8 @@ class Supervisor:
             for command in self.intent.commands:
                 if not self._is_unfinished(command):
                     continue
-                if self._status_of(command) is None and (requester := self._cancelled_by()):
-                    self.status.cancelled = requester
+                if self._status_of(command) is None and (reason := self._not_started(command)):
+                    self._note(reason)
                     break
                 self._run_command(command)
                 if self.status.cancelled:
@@ -95,41 +95,85 @@ class Supervisor:
     def _status_of(self, command: Command) -> CommandStatus | None:
         return next((item for item in self.status.commands if item.label == command.label), None)
 
+    def _not_started(self, command: Command) -> str | None:
+        """Why a command does not start: the run was cancelled, or an earlier command that it needs did not succeed."""
+        if requester := self._cancelled_by():
+            self.status.cancelled = requester
+            return f"{command.label} was not started: the run was cancelled"
+        if not command.needs_success or self.run.command_alive():  # a command that runs already is adopted
+            return None
+        for earlier in self.intent.commands[: self.intent.commands.index(command)]:
+            status = self._status_of(earlier)
+            success = succeeded(earlier, status) if status is not None else None
+            if not success:
+                ended = "failed" if success is False else "ended in a way that nobody saw"
+                return f"{command.label} was not started: {earlier.label} {ended}"
+        return None
+
     def _run_command(self, command: Command) -> None:
-        status = self._status_of(command) or self._adopt_unrecorded(command)
-        child: subprocess.Popen[bytes] | None = None
-        if status is None:  # otherwise the command was started by an earlier supervisor
-            status = CommandStatus(command.label, started_utc=utc_iso())
+        """Carry out one command, and again after a failure as often as it may; adopts one that is running."""
+        status = self._status_of(command)
+        if status is None:
+            status = CommandStatus(command.label)
             self.status.commands.append(status)
+        while True:
+            self._attempt(command, status)
+            self._save()
+            if self.status.cancelled or succeeded(command, status) is not False:
+                return
+            if len(status.failed_attempts) >= command.retries:
+                return
+            if requester := self._cancelled_by():
+                self.status.cancelled = requester
+                return
+            self._prepare_retry(command, status)
+
+    def _attempt(self, command: Command, status: CommandStatus) -> None:
+        child: subprocess.Popen[bytes] | None = None
+        if status.identity is None:  # otherwise an earlier supervisor started it
+            status.started_utc = utc_iso()
+            status.identity = self._running_command()
+        if status.identity is None:
             try:
                 child = self._start(command)
             except OSError as error:
                 status.exit_code, status.ended_utc = 127, utc_iso()
                 self._note(f"{command.argv[0]} could not be started: {error.strerror}")
-                self._save()
                 return
             status.identity = Identity.of(child.pid)
-            self._save()
-        self._wait(status)
+        self._save()
+        self._wait(command, status)
         status.exit_code = _exit_code(child)
         status.ended_utc = utc_iso()
         status.ranks = self.run.recorded_ranks(command.label)
         for line in termination.kill_leftovers(self.intent.run_id, self._recorder_pids()):
             self._note(line)
-        self._tee(command)
+        try:
+            write_output(self.run, command)
+        except OSError as error:
+            self._note(f"the output could not be copied to {command.tee}: {error.strerror}")
+
+    def _prepare_retry(self, command: Command, status: CommandStatus) -> None:
+        """Record the failed attempt and make room for the next; saved before that starts, so that it can be adopted."""
+        status.failed_attempts.append(failure_of(command, status))
+        attempt = len(status.failed_attempts)
+        self._note(f"{command.label} failed ({status.failed_attempts[-1]}): attempt {attempt + 1} starts")
+        try:
+            set_aside(self.run, command, attempt)
+        except OSError as error:
+            self._note(f"the logs of attempt {attempt} could not be renamed: {error.strerror}")
+        # A file of the failed attempt must not count as written by the next one.
+        artifact_snapshot.record_before_retry(self.run, self.intent.params.get("outputs", {}).get(command.label, ()))
+        status.identity = status.started_utc = status.ended_utc = status.exit_code = None
+        status.timed_out, status.ranks = False, {}
         self._save()
 
-    def _adopt_unrecorded(self, command: Command) -> CommandStatus | None:
-        """Adopt a command whose supervisor was killed after it started the command and before it recorded that."""
+    def _running_command(self) -> Identity | None:
+        """The command, if its supervisor was killed after it started the command and before it recorded that."""
         if not self.run.command_alive():
             return None
         found = processes_with(termination.RUN_ID_VARIABLE, self.intent.run_id)
-        if not found:
-            return None
-        first = min(found, key=lambda identity: identity.start_ticks)
-        self.status.commands.append(CommandStatus(command.label, identity=first, started_utc=utc_iso()))
-        self._save()
-        return self.status.commands[-1]
+        return min(found, key=lambda identity: identity.start_ticks, default=None)
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
         self._wait_for_first_sample()
@@ -138,6 +182,8 @@ class Supervisor:
         lock = take_lock(self.run.command_lock)
         if lock is None:
             raise OSError(0, "another command of this run is still running")
+        if command.script is not None and not intact(self.run, command.script):
+            raise OSError(0, f"{command.script.name} in the run folder is not the script that was frozen")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMVAL_")}
         environment |= command.env
         environment |= {
@@ -154,19 +200,19 @@ class Supervisor:
             try:
                 return subprocess.Popen(
                     command.argv,
-                    cwd=self.intent.cwd,
+                    cwd=Path(self.intent.cwd) / (command.cwd or ""),
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
-                    stderr=err,
+                    stderr=out if command.merge_stderr else err,
                     start_new_session=True,
                     pass_fds=(lock,),
                 )
             finally:
                 os.close(lock)  # the command's inherited copy keeps it
 
-    def _wait(self, status: CommandStatus) -> None:
-        """Wait for the command to end; terminate it, once, on a cancel."""
+    def _wait(self, command: Command, status: CommandStatus) -> None:
+        """Wait for the command to end; terminate it, once, on a cancel or when its time is up."""
         identity = status.identity
         if identity is None:
             return
@@ -183,10 +229,16 @@ class Supervisor:
                     self._save()
                 if requester := self._cancelled_by():
                     self.status.state, self.status.cancelled = State.CANCELLING, requester
-                    self._save()
-                    for line in termination.terminate(self.intent.run_id, identity, self._recorder_pids()):
-                        self._note(line)
-                    return
+                # Measured from the start of the process, so that a new supervisor does not grant the time again.
+                elif command.timeout_s is not None and identity.age_s() >= command.timeout_s:
+                    status.timed_out = True
+                    self._note(f"{command.label} timed out after {command.timeout_s:g} s")
+                else:
+                    continue
+                self._save()
+                for line in termination.terminate(self.intent.run_id, identity, self._recorder_pids()):
+                    self._note(line)
+                return
         finally:
             os.close(descriptor)
 
@@ -197,21 +249,6 @@ class Supervisor:
             return f"{self._stop_signal} to the supervisor"
         request = read_json(self.run.cancel_file)
         return str(request.get("by", "somebody")) if isinstance(request, dict) else None
-
-    def _tee(self, command: Command) -> None:
-        """Write the file of `| tee PATH`: the command's standard output, then the ranks'."""
-        if command.tee is None:
-            return
-        target = Path(self.intent.cwd) / command.tee
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as out:
-                for log in self.run.logs():
-                    if log.label == command.label and log.stream == "stdout":
-                        with log.path.open("rb") as file:
-                            shutil.copyfileobj(file, out)
-        except OSError as error:
-            self._note(f"the output could not be copied to {command.tee}: {error.strerror}")
 
     def _ensure_recorder(self) -> None:
         """Start the recorder, and start it again with growing delays after a crash: a driver may kill its caller."""

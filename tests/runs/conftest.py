@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,12 +21,15 @@ def store(tmp_path: Path) -> RunStore:
 
 @pytest.fixture
 def make_run(store: RunStore) -> Iterator[MakeRun]:
-    """`make_run(script, …)`: a run of one bash script a command; what is left of it at the end is stopped."""
+    """`make_run(script, …)`: a run of one bash script a command; what is left of it at the end is stopped.
+
+    A script may also be a `Command`; `settings` are fields of all the others.
+    """
     made: list[Run] = []
 
-    def make(*scripts: str, telemetry: bool = False, tee: str | None = None) -> Run:
+    def make(*scripts: str | Command, telemetry: bool = False, **settings: Any) -> Run:
         commands = [
-            Command(label=f"c{number}", argv=["bash", "-c", script], display=script, tee=tee)
+            script if isinstance(script, Command) else Command(f"c{number}", ["bash", "-c", script], script, **settings)
             for number, script in enumerate(scripts)
         ]
         step = StepRef("1.1", "1. Section", "text", 1, "list.md")

@@ -18,21 +18,9 @@ from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import artifact_snapshot, client, supervisor, termination
 from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, State, StepRef, Verdict
 from llmval_tui.runs.store import Run, create_run, new_run_id
+from tests.helpers.processes import supervisor_of, until
 
 ENDLESS = "while :; do sleep 0.1; done"
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
-
-
-def supervisor_of(run: Run) -> Identity:
-    identity = run.status().supervisor
-    assert identity is not None
-    return identity
 
 
 def test_commands_run_in_order_with_their_logs_and_codes(make_run: Callable[..., Run], store) -> None:

@@ -33,13 +33,15 @@ class Runner:
     # File and schema of the files in --output-dir, the main evidence first; "" is the folder with all of its new files.
     in_folder: tuple[tuple[str, str | None], ...] = ()
     beside: tuple[str, ...] = ()  # suffixes of the files beside the JSON
+    findings: tuple[int, ...] = ()  # exit codes besides 0 that are a result; the gates of the result judge it
 
 
 RUNNERS = {
     "inference_server_load_test.py": Runner(LOAD_TEST_SCHEMA),
     # Without manifest and archive: attaching logs packs both again, and the hashes of a tick must stay true.
     COMPILE_REPRO: Runner(
-        in_folder=((RESULT, COMPILE_SCHEMA), (REPORT, None), ("repro.py", None), ("commands.txt", None))
+        in_folder=((RESULT, COMPILE_SCHEMA), (REPORT, None), ("repro.py", None), ("commands.txt", None)),
+        findings=(3,),  # it hung or ran out of time
     ),
     POWER_SWEEP: Runner(in_folder=((SWEEP, POWER_SWEEP_SCHEMA), ("", None))),
     POWER_ANALYZER: Runner(POWER_SUMMARY_SCHEMA, beside=(".md", ".svg")),

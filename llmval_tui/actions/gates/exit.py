@@ -1,17 +1,16 @@
 """The gates on the exit codes of a run's commands and ranks."""
 
-import signal
+from dataclasses import replace
 
-from llmval_tui.actions.command.runner_catalog import COMPILE_REPRO
+from llmval_tui.actions.command.runner_catalog import runner_of
 from llmval_tui.foundation.files import read_json
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs.records import Command, Gate, Outcome, Status
+from llmval_tui.runs.command_end import code_text, failed_ranks, failure_of, succeeded
+from llmval_tui.runs.records import Command, CommandStatus, Gate, Outcome, Status
 from llmval_tui.runs.store import Run
 
 _TAIL_BYTES = 8192
 _BOUND = "exit code 0"
-# The exit codes that mean a finding instead of a failure; the gates of the result judge it.
-_FINDINGS = {COMPILE_REPRO: {3: "it hung or ran out of time: a finding, described in the result"}}
 
 
 def exit_gates(run: Run) -> list[Gate]:
@@ -27,21 +26,49 @@ def exit_gates(run: Run) -> list[Gate]:
     return gates
 
 
+def retry_sentence(run: Run) -> str:
+    """How often the run's commands failed before their last attempt: "passed at attempt 3"; "" without a retry."""
+    retried = [item for item in run.status().commands if item.failed_attempts]
+    several = len(run.intent.commands) > 1
+    return "; ".join(
+        f"{item.label + ': ' if several else ''}attempt {len(item.failed_attempts) + 1}, after {_failures(item)}"
+        for item in retried
+    )
+
+
+def _failures(status: CommandStatus) -> str:
+    count = len(status.failed_attempts)
+    ways = ", ".join(dict.fromkeys(status.failed_attempts))
+    return f"{count} failed attempt{'s' if count > 1 else ''} ({ways})"
+
+
 def _command_gate(run: Run, status: Status, command: Command) -> Gate:
-    name = f"exit: {command.label}"
     known = next((item for item in status.commands if item.label == command.label), None)
-    ranks = (known.ranks if known else {}) or run.recorded_ranks(command.label)
-    code = known.exit_code if known else None
-    bad = {rank: value for rank, value in ranks.items() if value != 0}
+    gate = _gate_of_end(run, status, command, known)
+    if known is not None and known.failed_attempts:
+        gate = replace(gate, measured=f"{gate.measured}, after {_failures(known)}")
+    return replace(gate, line=command.line)
+
+
+def _gate_of_end(run: Run, status: Status, command: Command, known: CommandStatus | None) -> Gate:
+    name = f"exit: {command.label}"
+    if known is None:
+        failed = next((item.label for item in status.commands if not _succeeded(run, item)), None)
+        reason = f"{failed} did not succeed" if failed is not None and command.needs_success else "it did not start"
+        return Gate(name, Outcome.INCONCLUSIVE, "not started", _BOUND, reason)
+    if known.timed_out:
+        reason = last_error_line(run, command.label, None)
+        return Gate(name, Outcome.FAIL, failure_of(command, known), f"{_BOUND} within {command.timeout_s:g} s", reason)
+    ranks = known.ranks or run.recorded_ranks(command.label)
+    code = known.exit_code
+    bad = failed_ranks(ranks)
     if status.cancelled and (code != 0 or bad):
         # A cancelled command may end in any way.
-        return Gate(name, Outcome.INCONCLUSIVE, _ended(code), _BOUND, "the run was cancelled")
+        return Gate(name, Outcome.INCONCLUSIVE, code_text(code), _BOUND, "the run was cancelled")
     if bad:
-        # torchrun ends the remaining ranks with SIGTERM, so the other ones failed first.
-        root = {rank: value for rank, value in bad.items() if value != -signal.SIGTERM} or bad
-        measured = ", ".join(f"rank {rank}: {_ended(value)}" for rank, value in sorted(root.items(), key=_by_rank))
+        measured = ", ".join(f"rank {rank}: {code_text(value)}" for rank, value in bad.items())
         first = _first_failure(run, command.label)
-        rank = first if first in bad else min(root, key=int)
+        rank = first if first in ranks and ranks[first] != 0 else next(iter(bad))
         return Gate(name, Outcome.FAIL, measured, _BOUND, last_error_line(run, command.label, rank))
     if code is None:
         if command.nproc is not None and len(ranks) == command.nproc:
@@ -52,18 +79,23 @@ def _command_gate(run: Run, status: Status, command: Command) -> Gate:
                 _BOUND,
                 "from the ranks; torchrun's end was not observed",
             )
-        reason = "it did not start" if known is None else "its end was not observed"
-        return Gate(name, Outcome.INCONCLUSIVE, "unknown", _BOUND, reason)
-    finding = _FINDINGS.get(str(run.intent.params.get("runner")), {}).get(code)
-    if finding is not None:
-        return Gate(name, Outcome.PASS, _ended(code), f"{_BOUND}, or {code} with a finding", finding)
+        return Gate(name, Outcome.INCONCLUSIVE, "unknown", _BOUND, "its end was not observed")
+    if code in _findings(run, command):
+        reason = "a finding, described in the result"
+        return Gate(name, Outcome.PASS, code_text(code), f"{_BOUND}, or {code} with a finding", reason)
     if code != 0:
-        return Gate(name, Outcome.FAIL, _ended(code), _BOUND, last_error_line(run, command.label, None))
+        return Gate(name, Outcome.FAIL, code_text(code), _BOUND, last_error_line(run, command.label, None))
     return Gate(name, Outcome.PASS, f"exit 0, {len(ranks)} ranks" if ranks else "exit 0", _BOUND)
 
 
-def _by_rank(item: tuple[str, int]) -> int:
-    return int(item[0])
+def _succeeded(run: Run, status: CommandStatus) -> bool:
+    command = next((item for item in run.intent.commands if item.label == status.label), None)
+    return command is not None and succeeded(command, status) is True
+
+
+def _findings(run: Run, command: Command) -> list[int]:
+    """The exit codes that are findings. Runs of an older llmval record only the runner, not its exit codes."""
+    return command.findings or list(runner_of(run.intent.params.get("runner")).findings)
 
 
 def _first_failure(run: Run, label: str) -> str | None:
@@ -73,21 +105,10 @@ def _first_failure(run: Run, label: str) -> str | None:
     return str(first.get("rank")) if isinstance(first, dict) else None
 
 
-def _ended(code: int | None) -> str:
-    if code is None:
-        return "unknown"
-    if code >= 0:
-        return f"exit {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
-
-
 def last_error_line(run: Run, label: str, rank: str | int | None) -> str:
     """The last line that a command or rank wrote to standard error, which usually names the cause."""
     wanted = None if rank is None else int(rank)
-    logs = [log for log in run.logs() if log.label == label and log.stream == "stderr"]
+    logs = [log for log in run.logs() if log.label == label and log.stream == _error_stream(run, label)]
     # A rank's own message is closer to the cause than the agent's report about it.
     for log in sorted(logs, key=lambda log: (log.rank != wanted, log.rank is None)):
         with log.path.open("rb") as file:
@@ -98,3 +119,9 @@ def last_error_line(run: Run, label: str, rank: str | int | None) -> str:
         if written:
             return written[-1][:300]
     return ""
+
+
+def _error_stream(run: Run, label: str) -> str:
+    """The stream with the command's error messages: with `2>&1` they are in its standard output."""
+    merged = any(command.merge_stderr for command in run.intent.commands if command.label == label)
+    return "stdout" if merged else "stderr"
