@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,7 +209,7 @@ def test_a_script_that_was_changed_is_not_started(make_run: MakeRun, tmp_path: P
 
 
 def test_records_of_an_older_version_can_be_read() -> None:
-    old = {"label": "main", "argv": ["true"], "display": "true", "env": {}, "tee": None, "nproc": None}
+    old: dict[str, Any] = {"label": "main", "argv": ["true"], "display": "true", "env": {}, "tee": None, "nproc": None}
     step = {"number": "1.1", "section": "s", "text": "t", "occurrence": 1}
     record = {"v": 1, "run_id": "r", "action": "command", "step": step, "cwd": "/w", "created_utc": ""}
     command = decode(Intent, {**record, "commands": [old]}).commands[0]
