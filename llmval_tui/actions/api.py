@@ -45,6 +45,8 @@ class Context:
     environment: Mapping[str, str]
     gpu_count: int | None  # None: unknown (no driver)
     demo: bool = False  # a scratch workspace, where a `smoke` run may tick
+    reading: "Reading | None" = None  # what the item asks for; `registry.propose` fills it in
+    values: Mapping[str, str] = field(default_factory=dict)  # of the item's placeholders, by their names
     settings: "ListSettings | None" = None  # of the file beside the list; None: there is none
 
 

@@ -122,6 +122,7 @@ def action_for(step: Step) -> Action:
 def propose(context: Context) -> Proposal:
     """The work that the step would do now. If it cannot run, `refusal` says why; `Refused` is never raised."""
     reading = read_item(context.step, context.checklist.section_of(context.step), context.checklist)
+    context = replace(context, reading=reading)
     try:
         choice = choice_for(context.step)
     except Refused as refusal:

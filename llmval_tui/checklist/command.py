@@ -50,6 +50,7 @@ class ParsedCommand:
     words: tuple[Word, ...]
     assignments: tuple[tuple[str, Word], ...] = ()
     output: Output | None = None
+    merge_stderr: bool = False  # `2>&1`: the standard error goes where the standard output goes
 
     @property
     def has_date(self) -> bool:
@@ -90,6 +91,7 @@ class ParsedCommand:
             tuple(filled(word) for word in self.words),
             tuple((name, filled(word)) for name, word in self.assignments),
             replace(self.output, path=filled(self.output.path)) if self.output else None,
+            self.merge_stderr,
         )
 
     def shell_text(self) -> str:
@@ -100,12 +102,17 @@ class ParsedCommand:
         parts = [f"{name}={quote(word.value, word.has_glob)}" for name, word in self.assignments]
         for index, word in enumerate(self.words):
             parts.append(quote(word.value, word.has_glob, command=index == 0))
+        is_redirect = self.output is not None and self.output.kind == "redirect"
+        if self.merge_stderr and not is_redirect:  # after `| tee`, it would be tee's own standard error
+            parts.append("2>&1")
         if self.output is not None:
             path = quote(self.output.path.value, self.output.path.has_glob)
             if self.output.kind == "tee":
                 parts += ["| tee -a" if self.output.append else "| tee", path]
             else:
                 parts += [">>" if self.output.append else ">", path]
+        if self.merge_stderr and is_redirect:  # before `> PATH`, it would stay on the terminal
+            parts.append("2>&1")
         return " ".join(parts)
 
 
