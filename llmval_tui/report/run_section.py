@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from llmval_tui.actions.judges.load_test_result import percentile_ms
+from llmval_tui.actions.request_records import percentile_ms
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, CodeBlock, Heading, Judgement, Paragraph, Table
 from llmval_tui.report.charts.plots import distribution_blocks, time_blocks
 from llmval_tui.report.definitions import define, figure

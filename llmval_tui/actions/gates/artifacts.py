@@ -1,8 +1,6 @@
 """The gates on the files of a run: present, not empty, written by this run, valid by their schema. Hashes them too."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,7 @@ import orjson
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of
 from llmval_tui.foundation.paths import bundled, inside
-from llmval_tui.runs import artifact_snapshot
-from llmval_tui.runs.artifact_snapshot import Snapshots
+from llmval_tui.runs.file_origin import FileOrigin, file_origin, files_in
 from llmval_tui.runs.records import Artifact, Evidence, Gate, Outcome
 from llmval_tui.runs.store import Run
 
@@ -24,7 +21,7 @@ _CHANGED_SINCE = "it was changed after the run ended, so it is not the file that
 def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     """One gate for each artifact, and the evidence: every new file among them."""
     workspace = run.workspace
-    provenance = _provenance(run)
+    origin = file_origin(run)
     gates: list[Gate] = []
     evidence: dict[str, Evidence] = {}
     for artifact in run.intent.artifacts:
@@ -33,23 +30,12 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
         except Refused as refusal:  # a symbolic link was made meanwhile
             gates.append(_gate(artifact, Outcome.FAIL, "outside the workspace", str(refusal)))
             continue
-        gate, files = _judge(artifact, path, provenance.of(run, artifact))
+        gate, files = _judge(artifact, path, origin.of(run, artifact))
         gates.append(gate)
         for file in files:
             name = str(file.relative_to(workspace.resolve()))
             evidence[name] = Evidence(name, sha256_of(file), file.stat().st_size)
     return gates, list(evidence.values())
-
-
-def written_by_another_run(run: Run, artifact: Artifact) -> bool:
-    """Whether the file was not left by this run, so its figures belong to another one."""
-    workspace = run.workspace
-    try:
-        path = inside(workspace, artifact.path)
-    except Refused:
-        return True
-    provenance = _provenance(run).of(run, artifact)
-    return path.is_file() and (provenance.existed_before(path) or provenance.modified_after(path))
 
 
 def log_evidence(run: Run) -> list[Evidence]:
@@ -63,45 +49,11 @@ def log_evidence(run: Run) -> list[Evidence]:
     ]
 
 
-def _start(run: Run) -> float:
-    """The start of the run in seconds since the epoch; its record is rounded down to whole seconds."""
-    text = run.status().started_utc or run.intent.created_utc
-    return datetime.fromisoformat(text).timestamp()
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Finds out if a file is older than the run, or was changed after it."""
-
-    workspace: Path
-    snapshots: Snapshots
-    start: float  # of the run; used if there are no snapshots
-    shared: bool = True  # whether other runs may write the file too
-
-    def of(self, run: Run, artifact: Artifact) -> "Provenance":
-        """For one artifact. No other run writes a path with this run's id, and the operator may edit a report there."""
-        return replace(self, shared=run.id not in artifact.path)
-
-    def existed_before(self, file: Path) -> bool:
-        if self.snapshots.before is None:
-            return file.stat().st_mtime < self.start
-        return self.snapshots.before.get(str(file.relative_to(self.workspace))) == artifact_snapshot.file_identity(file)
-
-    def modified_after(self, file: Path) -> bool:
-        if self.snapshots.after is None or not self.shared:
-            return False
-        return self.snapshots.after.get(str(file.relative_to(self.workspace))) != artifact_snapshot.file_identity(file)
-
-
-def _provenance(run: Run) -> Provenance:
-    return Provenance(run.workspace.resolve(), artifact_snapshot.read_snapshots(run), _start(run))
-
-
-def _judge(artifact: Artifact, path: Path, provenance: Provenance) -> tuple[Gate, list[Path]]:
+def _judge(artifact: Artifact, path: Path, origin: FileOrigin) -> tuple[Gate, list[Path]]:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
-        new = [file for file in files if not provenance.existed_before(file) and file.stat().st_size > 0]
-        own = [file for file in new if not provenance.modified_after(file)]
+        files = files_in(path)
+        new = [file for file in files if not origin.existed_before(file) and file.stat().st_size > 0]
+        own = [file for file in new if not origin.modified_after(file)]
         if not new:
             reason = f"all {len(files)} files are empty or older than the run" if files else "the folder is empty"
             return _gate(artifact, Outcome.FAIL, "nothing new", reason), []
@@ -110,9 +62,9 @@ def _judge(artifact: Artifact, path: Path, provenance: Provenance) -> tuple[Gate
         return _gate(artifact, Outcome.PASS, f"{len(own)} new files"), own
     if not path.is_file():
         return _gate(artifact, Outcome.FAIL, "missing", "the command did not write it"), []
-    if provenance.existed_before(path):
+    if origin.existed_before(path):
         return _gate(artifact, Outcome.FAIL, "older than the run", "an earlier run wrote it, not this one"), []
-    if provenance.modified_after(path):
+    if origin.modified_after(path):
         return _gate(artifact, Outcome.INVALID, "changed since the run", _CHANGED_SINCE), []
     stat = path.stat()
     if stat.st_size == 0:

@@ -1,13 +1,12 @@
 """The gates of a load test, recomputed from its request records; the file's own "valid" is not trusted."""
 
-import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
 from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.argv import value_of
 from llmval_tui.actions.command.gpu_count import NPROC
-from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of, percentile_ms, read_result
+from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of, read_result
 from llmval_tui.actions.judges.rate_search import (
     MAX_DELAY_P99_MS,
     MAX_TTFT_SLOPE,
@@ -17,6 +16,7 @@ from llmval_tui.actions.judges.rate_search import (
     search_sentence,
     undecided,
 )
+from llmval_tui.actions.request_records import percentile_ms, ttft_growth
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
@@ -96,28 +96,15 @@ def _failed(result: LoadResult) -> Gate:
 
 
 def _kept_up(result: LoadResult) -> Gate:
-    """Whether the node kept up with the offered load; this needs no service level.
-
-    If the node serves only the share r of the load, the queue grows, and the time to first token of a request that
-    arrives at time t is about t · (1 − r) / r. The gate limits the slope over t. The slope is computed from the medians
-    of the first and the last quarter of the arrivals, which are three quarters of the window apart.
-    """
+    """Whether the node kept up with the offered load; this needs no service level (see `ttft_growth`)."""
     name, bound = "kept up", f"TTFT from schedule grows by at most {MAX_TTFT_SLOPE:g} s per second of load"
-    records = sorted(result.done, key=lambda record: record.intended_s)
-    quarter = len(records) // 4
-    if quarter < 2:
-        return Gate(
-            name, Outcome.INCONCLUSIVE, f"{len(records)} requests", bound, "fewer than 8 requests show no trend"
-        )
-    first, last = records[:quarter], records[-quarter:]
-    apart = statistics.median(record.intended_s for record in last) - statistics.median(
-        record.intended_s for record in first
-    )
-    early, late = (statistics.median(record.ttft_sched_s or 0.0 for record in part) for part in (first, last))
-    slope = (late - early) / apart if apart > 0 else 0.0
-    good = slope <= MAX_TTFT_SLOPE
-    measured = f"{early * 1000:.0f} ms in the first quarter, {late * 1000:.0f} ms in the last"
-    served = (result.offered_qps or 0.0) / (1 + max(slope, 0.0))
+    growth = ttft_growth(result.done)
+    if growth is None:
+        reason = "fewer than 8 requests show no trend"
+        return Gate(name, Outcome.INCONCLUSIVE, f"{len(result.done)} requests", bound, reason)
+    good = growth.slope <= MAX_TTFT_SLOPE
+    measured = f"{growth.early_s * 1000:.0f} ms in the first quarter, {growth.late_s * 1000:.0f} ms in the last"
+    served = (result.offered_qps or 0.0) / (1 + max(growth.slope, 0.0))
     reason = "" if good else f"the queue grew all the time: the node serves about {served:.1f} requests/s of this load"
     return Gate(name, _verdict(good, Outcome.FAIL), measured, bound, reason)
 

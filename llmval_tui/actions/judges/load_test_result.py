@@ -1,51 +1,14 @@
-"""The request records of a load test's result, and the figures recomputed from them.
+"""The result of a load test, and the figures recomputed from its request records.
 
-Definitions: s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens; all in seconds from
-the start of the window. TTFT = f−d, TTFT_sched = f−s, E2E_sched = e−s; TPOT = (e−f)/(n−1) for n ≥ 2, as in vLLM.
 Offered rate = (N−1)/last intended arrival (MLPerf LoadGen); achieved = N/(span of the dispatches + one mean gap).
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmval_tui.actions.request_records import Record, percentile_ms
 from llmval_tui.foundation.files import read_json
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A request that was sent; times in seconds."""
-
-    intended_s: float
-    dispatch_s: float
-    first_s: float | None
-    last_s: float | None
-    output_tokens: int
-    error: str | None
-
-    @property
-    def done(self) -> bool:
-        return self.error is None and self.last_s is not None and self.first_s is not None
-
-    @property
-    def ttft_s(self) -> float | None:
-        return None if self.first_s is None else self.first_s - self.dispatch_s
-
-    @property
-    def ttft_sched_s(self) -> float | None:
-        return None if self.first_s is None else self.first_s - self.intended_s
-
-    @property
-    def e2e_sched_s(self) -> float | None:
-        return None if self.last_s is None else self.last_s - self.intended_s
-
-    @property
-    def tpot_s(self) -> float | None:
-        if self.first_s is None or self.last_s is None or self.output_tokens < 2:
-            return None
-        return (self.last_s - self.first_s) / (self.output_tokens - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +79,6 @@ def read_result(path: Path) -> LoadResult | None:
     except (KeyError, TypeError, ValueError):
         return None
     return LoadResult(records, value, ours)
-
-
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """A percentile of ascending values, interpolated linearly between closest ranks (NumPy's default)."""
-    position = (len(ordered) - 1) * percent / 100
-    low = math.floor(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
-
-
-def percentile_ms(seconds: Sequence[float | None], percent: float) -> float | None:
-    """A percentile in ms of the values that are not None; None if there are none."""
-    ordered = sorted(value for value in seconds if value is not None)
-    return 1e3 * percentile(ordered, percent) if ordered else None
 
 
 def metrics_of(result: LoadResult) -> dict[str, float | None]:

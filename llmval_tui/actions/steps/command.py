@@ -8,10 +8,10 @@ from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.command.freeze import Built, build
 from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
 from llmval_tui.actions.command.runner_catalog import POWER_SWEEP_SCHEMA
-from llmval_tui.actions.gates.artifacts import written_by_another_run
 from llmval_tui.actions.judges.by_schema import JUDGES
 from llmval_tui.actions.rules import command_spans
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.file_origin import written_by_another_run
 from llmval_tui.runs.records import Artifact, Gate
 from llmval_tui.runs.store import Run
 

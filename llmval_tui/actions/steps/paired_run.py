@@ -7,13 +7,13 @@ from llmval_tui.actions.api import Context, Judged, Judgement, Proposal
 from llmval_tui.actions.command.argv import parse_argv, same_flag
 from llmval_tui.actions.command.freeze import build
 from llmval_tui.actions.command.runner_catalog import COMPILE_SCHEMA
-from llmval_tui.actions.gates.artifacts import written_by_another_run
 from llmval_tui.actions.judges.compile_study import read_study, side_by_side
 from llmval_tui.actions.rules import choose, command_spans, flag_spans
 from llmval_tui.actions.steps.command import CommandAction, judge_results, proposal_of
 from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.file_origin import written_by_another_run
 from llmval_tui.runs.records import Gate
 from llmval_tui.runs.store import Run
 

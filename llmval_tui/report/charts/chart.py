@@ -7,7 +7,7 @@ and marker, not only in colour. A missing value is not drawn: the line is broken
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llmval_tui.actions.judges.load_test_result import percentile
+from llmval_tui.actions.request_records import percentile
 from llmval_tui.report.charts.axes import tick_label, ticks, time_label, time_ticks
 from llmval_tui.report.downsample import Bucket, DownsampledSeries
 from llmval_tui.report.pages.markup import esc

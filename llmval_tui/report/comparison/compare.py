@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from llmval_tui.actions.judges.load_test_result import LoadResult, Record, metrics_of
+from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of
 from llmval_tui.actions.judges.rate_search import search_metrics
+from llmval_tui.actions.request_records import Record
 from llmval_tui.actions.steps.baseline_change import METRICS, SEARCH_METRICS
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.report.comparison.bootstrap import (

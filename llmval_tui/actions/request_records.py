@@ -1,0 +1,84 @@
+"""The record of one request of a load test, from any load generator, and percentiles of such records.
+
+Definitions: s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens; all in seconds from
+the start of the window. TTFT = f−d, TTFT_sched = f−s, E2E_sched = e−s; TPOT = (e−f)/(n−1) for n ≥ 2, as in vLLM.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A request that was sent; times in seconds."""
+
+    intended_s: float
+    dispatch_s: float
+    first_s: float | None
+    last_s: float | None
+    output_tokens: int
+    error: str | None
+
+    @property
+    def done(self) -> bool:
+        return self.error is None and self.last_s is not None and self.first_s is not None
+
+    @property
+    def ttft_s(self) -> float | None:
+        return None if self.first_s is None else self.first_s - self.dispatch_s
+
+    @property
+    def ttft_sched_s(self) -> float | None:
+        return None if self.first_s is None else self.first_s - self.intended_s
+
+    @property
+    def e2e_sched_s(self) -> float | None:
+        return None if self.last_s is None else self.last_s - self.intended_s
+
+    @property
+    def tpot_s(self) -> float | None:
+        if self.first_s is None or self.last_s is None or self.output_tokens < 2:
+            return None
+        return (self.last_s - self.first_s) / (self.output_tokens - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How the time to first token, from the intended arrival, grew over a run."""
+
+    early_s: float  # median of the first quarter of the arrivals
+    late_s: float  # median of the last quarter
+    slope: float  # seconds per second of load
+
+
+def ttft_growth(done: Sequence[Record]) -> Growth | None:
+    """The growth over completed requests; None if fewer than eight show no trend.
+
+    If a server takes only the share r of the load, the queue grows, and the time to first token of a request that
+    arrives at time t is about t · (1 − r) / r. The slope is computed from the medians of the first and the last quarter
+    of the arrivals, which are three quarters of the window apart.
+    """
+    records = sorted(done, key=lambda record: record.intended_s)
+    quarter = len(records) // 4
+    if quarter < 2:
+        return None
+    first, last = records[:quarter], records[-quarter:]
+    start, end = (statistics.median(record.intended_s for record in part) for part in (first, last))
+    early, late = (statistics.median(record.ttft_sched_s or 0.0 for record in part) for part in (first, last))
+    return Growth(early, late, (late - early) / (end - start) if end > start else 0.0)
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """A percentile of ascending values, interpolated linearly between closest ranks (NumPy's default)."""
+    position = (len(ordered) - 1) * percent / 100
+    low = math.floor(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def percentile_ms(seconds: Sequence[float | None], percent: float) -> float | None:
+    """A percentile in ms of the values that are not None; None if there are none."""
+    ordered = sorted(value for value in seconds if value is not None)
+    return 1e3 * percentile(ordered, percent) if ordered else None
