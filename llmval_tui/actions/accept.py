@@ -5,7 +5,7 @@ import hashlib
 import re
 from typing import Any
 
-from llmval_tui.checklist.document import document_lock, replace_document
+from llmval_tui.checklist.edit import edit_document
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import locked, read_json, sha256_of, write_json
 from llmval_tui.foundation.paths import inside
@@ -60,16 +60,17 @@ def _apply(run: Run, question: dict[str, Any]) -> dict[str, Any]:
     if not source.is_file() or sha256_of(source) != question["new_sha256"]:
         raise Refused(f"{question['new_text_path']} is missing or was changed: run the item again.")
     new = source.read_bytes()
-    with document_lock(target):  # two runs may propose changes to the same document
-        current = hashlib.sha256(target.read_bytes()).hexdigest() if target.is_file() else None
-        # After a crash between the two writes, the document has the new text already and only the record is missing.
-        if current not in (question["old_sha256"], question["new_sha256"]):
+    # After a crash between the two writes, the document has the new text already and only the record is missing.
+    expected = {question["old_sha256"] or hashlib.sha256(b"").hexdigest(), question["new_sha256"]}
+
+    def change(data: bytes) -> bytes:
+        if hashlib.sha256(data).hexdigest() not in expected:
             raise Refused(
                 f"{question['file']} was edited after the diff was made, so it was not changed: run the item again."
             )
-        if current != question["new_sha256"]:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            replace_document(target, new)
+        return new
+
+    edit_document(target, change, missing=None if question["old_sha256"] else b"")
     return {"kind": "accept", "file": question["file"], "sha256": question["new_sha256"]}
 
 

@@ -1,4 +1,4 @@
-"""Reading, locking and replacing the operator's Markdown files."""
+"""Reading and locking the operator's Markdown files; `edit.py` changes them."""
 
 import os
 import stat
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import locked, write_atomic
+from llmval_tui.foundation.files import locked
 
 MAX_BYTES = 2 * 2**20  # far above any checklist; bounds the cost of parsing
 
@@ -57,25 +57,6 @@ def line_of(data: bytes, offset: int) -> int:
     """The line number (from 1) of a byte offset; LF, CRLF and CR end a line."""
     before = data[:offset]
     return before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n") + 1
-
-
-def replace_document(path: Path, data: bytes) -> None:
-    """Replace the file atomically and keep its mode.
-
-    A file without any write permission is refused for root too: its owner does not want it changed.
-
-    Raises:
-        Refused: the file is read-only or cannot be written; nothing was changed.
-    """
-    try:
-        read_only = not path.stat().st_mode & 0o222
-    except FileNotFoundError:
-        read_only = False
-    except OSError as error:
-        raise Refused(f"{path} cannot be written ({error.strerror}); nothing in it was changed.") from error
-    if read_only:
-        raise Refused(f"{path} is read-only; nothing in it was changed: chmod u+w it to let llmval write.")
-    write_atomic(path, data)
 
 
 @contextmanager

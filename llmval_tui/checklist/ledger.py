@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote as percent
 
-from llmval_tui.checklist.document import decode, document_lock, read_document, replace_document
+from llmval_tui.checklist.document import decode, read_document
+from llmval_tui.checklist.edit import edit_document
 from llmval_tui.checklist.model import StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import inside
@@ -60,24 +61,17 @@ def record(todo: Path, entry: Entry, workspace: Path) -> None:
             written. Nothing was changed.
     """
     line = _line(entry, todo, workspace)
-    with document_lock(todo):
-        data = read_document(todo) if os.path.lexists(todo) else b"# TODO\n"
-        newline = b"\r\n" if b"\r\n" in data else b"\n"
-        block = _block(data, todo)
-        if block is None:
-            gap = b"" if data.endswith((b"\n", b"\r")) or not data else newline
-            heading = newline.join([b"", HEADING.encode(), b"", BEGIN, line, END, b""])
-            replaced = data + gap + heading
-        else:
-            start, end = block
-            replaced = data[:start] + _merged(data[start:end], line, newline) + data[end:]
-        if replaced == data:
-            return
-        try:
-            todo.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Refused(f"{todo.parent} cannot be made ({error.strerror}): make it, or check the path.") from error
-        replace_document(todo, replaced)
+    edit_document(todo, lambda data: _with_line(data, line, todo), missing=b"# TODO\n")
+
+
+def _with_line(data: bytes, line: bytes, todo: Path) -> bytes:
+    newline = b"\r\n" if b"\r\n" in data else b"\n"
+    block = _block(data, todo)
+    if block is None:
+        gap = b"" if data.endswith((b"\n", b"\r")) or not data else newline
+        return data + gap + newline.join([b"", HEADING.encode(), b"", BEGIN, line, END, b""])
+    start, end = block
+    return data[:start] + _merged(data[start:end], line, newline) + data[end:]
 
 
 def entries(todo: Path) -> list[Entry]:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from llmval_tui.checklist.document import document_lock, read_document, replace_document
+from llmval_tui.checklist.edit import edit_document
 from llmval_tui.checklist.model import Checklist, Step, StepKey, parse
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
@@ -22,22 +22,32 @@ def set_mark(path: Path, key: StepKey, checked: bool, comment: str | None = None
             be read, parsed or written. Nothing was changed.
     """
     note = None if comment is None else _comment_text(comment)
-    with document_lock(path):
-        before = parse(read_document(path, "a checklist"), path)
-        step = before.find(key)
-        if step is None:
-            raise Refused(f"{path} no longer has the step “{key.text}” under “{key.section}”; nothing was changed.")
-        source = _with_mark(before, step, checked)
-        if note is not None:
-            source = _with_comment(source, step, note)
-        if source == before.source:
-            return step
-        after = parse(source, path)
-        _check(before, after, step, checked, note)
-        replace_document(path, source)
-    found = after.find(key)
+
+    def change(source: bytes) -> bytes:
+        return marked(parse(source, path), key, checked, note)
+
+    found = parse(edit_document(path, change, "a checklist"), path).find(key)
     assert found is not None
     return found
+
+
+def marked(checklist: Checklist, key: StepKey, checked: bool, note: str | None = None) -> bytes:
+    """The bytes of the checklist with this mark, and this comment if there is one; writes nothing.
+
+    Raises:
+        Refused: as `set_mark`.
+    """
+    step = checklist.find(key)
+    if step is None:
+        raise Refused(
+            f"{checklist.path} no longer has the step “{key.text}” under “{key.section}”; nothing was changed."
+        )
+    source = _with_mark(checklist, step, checked)
+    if note is not None:
+        source = _with_comment(source, step, note)
+    if source != checklist.source:
+        _check(checklist, parse(source, checklist.path), step, checked, note)
+    return source
 
 
 def safe_for_comment(text: str) -> str:

@@ -3,10 +3,10 @@
 import errno
 import fcntl
 import os
+import secrets
 import stat
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,40 +15,95 @@ import orjson
 
 from llmval_tui.foundation.errors import Refused
 
+TEMPORARY_PREFIX = ".llmval-new-"  # of files that are not complete yet, where they need a name
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace the content of `path` atomically.
 
-    A temporary file in the same folder is synced, gets the old file's mode (and its owner, if allowed) and is renamed
-    over it; then the folder is synced. A power cut leaves either the old bytes or the new ones. Symbolic links are
-    followed: the linked file is replaced and the link stays.
+    A new file in the same folder is synced, gets the old file's mode (and its owner and group, if allowed) and is
+    renamed over it; then the folder is synced. A power cut leaves either the old bytes or the new ones. Symbolic links
+    are followed: the linked file is replaced and the link stays.
 
     Raises:
-        Refused: the folder or the file cannot be written, or the disk is full; the old bytes are unchanged.
+        Refused: the folder or the file cannot be written, or the disk is full. The old bytes are unchanged, unless the
+            message says that the disk did not confirm the change.
     """
     target = path.resolve()
-    temporary: str | None = None
+    temporary: Path | None = None
     try:
         before = target.stat() if target.exists() else None
         if before is not None and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            if before is not None and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                with suppress(PermissionError):  # only root may keep another's file that other's
-                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode) if before is not None else 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(target)
+        temporary = stage(target.parent, data, lambda inode: f".{target.name}.{inode:x}", before)
+        temporary.replace(target)
         temporary = None
-        sync_folder(target.parent)
     except OSError as error:
         raise Refused(f"{path} cannot be written ({error.strerror}); nothing in it was changed.") from error
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
+    try:
+        sync_folder(target.parent)
+    except OSError as error:
+        raise Refused(f"{path} was written, but the disk did not confirm it ({error.strerror}).") from error
+
+
+def stage(folder: Path, data: bytes, name: Callable[[int], str], like: os.stat_result | None = None) -> Path:
+    """Write `data` into a new file of `folder` and sync it; returns its path.
+
+    The file gets its name last, so that a killed process leaves nothing behind. File systems without nameless files
+    (NFS) get a temporary name first.
+
+    Args:
+        name: makes the file's name from its inode number.
+        like: the file that it will replace; its mode, and if allowed its owner and group, are copied. A new file gets
+            0666 without the bits of the umask, so that a group can share a workspace.
+
+    Raises:
+        OSError: the file cannot be written; it is removed.
+    """
+    path: Path | None = None
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
+            raise
+        path = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        if like is not None:
+            _copy_owner(descriptor, like)
+            os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
+        os.fsync(descriptor)
+        named = folder / name(os.fstat(descriptor).st_ino)
+        if path is None:
+            named.unlink(missing_ok=True)  # of an earlier file with the same inode, left by a killed process
+            # With a descriptor of a folder Python follows the link in /proc; without one it would link the link.
+            os.link(f"/proc/self/fd/{descriptor}", named, src_dir_fd=descriptor)
+        else:
+            path.rename(named)
+        return named
+    except BaseException:
+        if path is not None:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _copy_owner(descriptor: int, like: os.stat_result) -> None:
+    mine = os.fstat(descriptor)
+    if (like.st_uid, like.st_gid) == (mine.st_uid, mine.st_gid):
+        return
+    try:
+        os.fchown(descriptor, like.st_uid, like.st_gid)
+    except PermissionError:  # only root may give a file to another user; a member may give it to a group
+        with suppress(PermissionError):
+            os.fchown(descriptor, -1, like.st_gid)
 
 
 def sync_folder(folder: Path) -> None:
@@ -103,7 +158,7 @@ def append_line(path: Path, value: Any) -> None:
         Refused: the file cannot be written or the disk is full; the file is unchanged.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             _flock(descriptor, path, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
@@ -168,8 +223,13 @@ def try_lock(path: Path) -> int | None:
 
 
 def _open_lock(path: Path) -> int:
+    """Open a lock file. Another user's file may be read-only for us; a local file system locks it all the same."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with suppress(FileNotFoundError, PermissionError):
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise Refused(f"{path} cannot be locked ({error.strerror}): check that you may write there.") from error
 
