@@ -3,11 +3,13 @@
 Pure functions. The verdict can be "unknown".
 """
 
+from dataclasses import replace
 from typing import Any
 
 from llmval_runners.compile_study.watch.stall_location import (
     COLLECTIVE,
     COMPILED_CODE,
+    DEVICE,
     GONE,
     STOPPED,
     UNKNOWN,
@@ -27,7 +29,7 @@ def classify(evidence: dict[str, Any]) -> dict[str, Any]:
     device that is in one. Such ranks are blamed only if all ranks wait and their records differ.
     """
     ranks = {item["rank"]: item for item in evidence["ranks"]}
-    findings = [locate(item) for item in evidence["ranks"]]
+    findings = _behind_others([locate(item) for item in evidence["ranks"]], ranks)
     stuck = [finding for finding in findings if not finding.waits]
     if stuck:
         kind, at_fault, operation, reasons = _stuck(stuck, ranks, len(findings))
@@ -53,6 +55,20 @@ def classify(evidence: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _behind_others(findings: list[Finding], ranks: dict[int, Evidence]) -> list[Finding]:
+    """Measuring a kernel waits for the device. If a collective is open there, another rank may be what it waits for.
+
+    It is not if every other unfinished rank has entered that collective and waits in it: then the kernel is.
+    """
+    measuring = [f for f in findings if f.behind_collective]
+    others = [f for f in findings if not f.behind_collective]
+    entered = {f.rank: ranks[f.rank]["beat"]["sequence"] or 0 for f in findings}
+    most = max((entered[f.rank] for f in measuring), default=0)
+    if others and all(f.kind == COLLECTIVE and entered[f.rank] >= most for f in others):
+        return findings
+    return [replace(f, kind=COLLECTIVE, waits=True) if f.behind_collective else f for f in findings]
+
+
 def _stuck(stuck: list[Finding], ranks: dict[int, Evidence], unfinished: int) -> Verdict:
     """Some ranks are stuck by themselves. Among known kinds, the rank that stopped moving first decides."""
     known = [f for f in stuck if f.kind not in (UNKNOWN, COMPILED_CODE)] or stuck
@@ -67,7 +83,7 @@ def _stuck(stuck: list[Finding], ranks: dict[int, Evidence], unfinished: int) ->
         reasons.append(f"also stuck, but moved more recently or with less evidence: {', '.join(others)}")
     if first.kind in (GONE, STOPPED):
         reasons.append("a rank that no longer runs is a cause outside of the compiler")
-    return (UNKNOWN if first.kind == COMPILED_CODE else first.kind), same, "", reasons
+    return first.kind, same, first.operation, reasons
 
 
 def _all_wait(findings: list[Finding], ranks: dict[int, Evidence]) -> Verdict:
@@ -78,8 +94,20 @@ def _all_wait(findings: list[Finding], ranks: dict[int, Evidence]) -> Verdict:
         for f in findings
     )
     reasons = [f"every unfinished rank waits: {waiting}"]
-    if len(findings) < 2 or None in entered.values():
-        return UNKNOWN, [], "", [*reasons, "there is nothing to compare it with"]
+    place = findings[0].kind if len({f.kind for f in findings}) == 1 else UNKNOWN
+    if len(findings) < 2:
+        # A device that waits alone is this rank's own. A collective has other ranks, and nothing is known of them.
+        at_fault = [findings[0].rank] if place == DEVICE else []
+        return place, at_fault, findings[0].operation, [*reasons, "there is nothing to compare it with"]
+    own_kernel = [f.rank for f in findings if f.kind == DEVICE and _all_done(ranks[f.rank])]
+    if own_kernel and all(f.kind == COLLECTIVE for f in findings if f.rank not in own_kernel):
+        reasons.append(
+            f"rank {_list(own_kernel)} waits for its device although each of its collectives has ended: one of its own "
+            "kernels does not finish, and the other ranks wait for it"
+        )
+        return DEVICE, own_kernel, "", reasons
+    if None in entered.values():
+        return place, [], findings[0].operation, [*reasons, "not every rank counts its collectives"]
     if len(set(entered.values())) > 1:
         least = min(entered.values())
         late = sorted(rank for rank, value in entered.items() if value == least)
@@ -107,7 +135,12 @@ def _all_wait(findings: list[Finding], ranks: dict[int, Evidence]) -> Verdict:
         else "a kernel on the device, or a transport, that does not finish"
     )
     reasons.append(f"all ranks wait for the same operation, which points to {suspect}")
-    return UNKNOWN, [], findings[0].operation, reasons
+    return place, [], findings[0].operation, reasons
+
+
+def _all_done(item: Evidence) -> bool:
+    """Whether the rank's flight recorder has collectives, and all of them have ended."""
+    return bool(item["collectives"]) and all(entry["done"] for entry in item["collectives"])
 
 
 def _missing_operation(ranks: dict[int, Evidence], late: list[int], least: int) -> str:

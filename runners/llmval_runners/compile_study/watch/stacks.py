@@ -1,6 +1,7 @@
 """Stacks of running processes: read by py-spy from outside, else by faulthandler after a signal to the rank."""
 
 import json
+import linecache
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.watch.heartbeat import DUMP_SIGNAL
+from llmval_runners.compile_study.watch.stall_location import is_generated
 from llmval_runners.process.files import replace_bytes
 
 PYTHON_S = 5.0  # for the Python frames of one process
@@ -107,8 +109,15 @@ def _py_spy(py_spy: str, pid: int, *, stopped: bool = False) -> tuple[list[dict[
         return None, _last_line(done.stderr)
     threads = json.loads(done.stdout)
     for thread in threads:
-        thread["frames"] = [{"function": f["name"], "file": f["filename"], "line": f["line"]} for f in thread["frames"]]
+        thread["frames"] = [_with_text(f["name"], f["filename"], f["line"]) for f in thread["frames"]]
     return threads or None, "no threads"
+
+
+def _with_text(function: str, file: str, line: int) -> dict[str, Any]:
+    """A frame; in code that Inductor wrote also the text of its line, which names the operation that it calls."""
+    frame = {"function": function, "file": file, "line": line}
+    text = linecache.getline(file, line).strip() if is_generated(file) else ""
+    return frame | ({"text": text[:200]} if text else {})
 
 
 def _last_line(text: bytes) -> str:
@@ -139,7 +148,7 @@ def parse_faulthandler(text: str) -> dict[int, list[dict[str, Any]]]:
         if match := _THREAD.match(line):
             frames = threads[int(match[1], 16)] = []
         elif match := _FRAME.match(line):
-            frames.append({"function": match[3], "file": match[1], "line": int(match[2])})
+            frames.append(_with_text(match[3], match[1], int(match[2])))
     return threads
 
 

@@ -1,7 +1,6 @@
 """Finds where one rank is stuck: the kinds of stall, and the rules that derive the kind from evidence. Pure."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,22 +10,13 @@ AOT = "aot_autograd"
 CODEGEN = "inductor_codegen"
 WORKER = "compile_worker"
 AUTOTUNE = "autotune"
-COMPILED_CODE = "compiled_code"
+COMPILED_CODE = "compiled_code"  # code that torch.compile made runs, or a CUDA graph is recorded: nothing compiles
 COLLECTIVE = "collective"
 DEVICE = "device"
 IO = "io"
 STOPPED = "stopped"
 GONE = "gone"
 UNKNOWN = "unknown"
-WAITS = (COLLECTIVE, DEVICE)
-
-_COLLECTIVES = re.compile(
-    r"wait_tensor|trigger_wait|rendezvous|init_process_group|barrier|all_reduce|allreduce|all_gather|allgather|reduce_scatter|broadcast|all_to_all|^(send|recv|scatter|gather|reduce)$"
-)
-_AUTOTUNERS = re.compile(r"autotun|benchmark", re.IGNORECASE)
-_WORKER_WAITS = re.compile(r"^(wait|_wait_futures|result|load_by_key_path|wait_for_compile|_communicate|communicate)$")
-_DYNAMO_RUNTIME = re.compile(r"_dynamo/(eval_frame|external_utils|decorators)")  # frames of calls, not of tracing
-_FILE_READERS = re.compile(r"^(open|_open|read|read_bytes|read_text|readinto|readline|load|get_tensor|safe_open)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +28,16 @@ class Finding:
     where: str = ""  # the frame that decided, if any
     operation: str = ""  # of a collective
     reasons: list[str] = field(default_factory=list)
-
-    @property
-    def waits(self) -> bool:
-        return self.kind in WAITS
+    waits: bool = False  # perhaps for another rank: inside a collective, or for a device that may be in one
+    # It measures a kernel, which waits for all work of the device, and a collective is part of that work.
+    behind_collective: bool = False
 
 
 def locate(evidence: dict[str, Any]) -> Finding:
     """Find where one rank is stuck. The rules are ordered from the surest to the weakest; the first match decides."""
     rank, process, frames = evidence["rank"], evidence["process"], evidence["stack"]["main"]
     innermost = _frame_text(frames[0]) if frames else ""
-    if process is None:
+    if process is None or process["state"] in "ZX":
         return Finding(rank, GONE, reasons=["its process has ended"])
     state, wchan = process["state"], process["wchan"]
     if state in "Tt":
@@ -63,7 +52,8 @@ def locate(evidence: dict[str, Any]) -> Finding:
         kind = _kind_of_frame(frame)
         if kind is not None:
             return _finding_of_frame(evidence, depth, kind)
-    if frames and _FILE_READERS.match(_function(frames[0])):
+    idle = state != "R" and process["cpu_fraction"] < _BUSY
+    if frames and idle and _FILE_READERS.match(_function(frames[0])):
         reading = f"its innermost frame is {innermost}, outside of torch's compiler"
         return Finding(rank, IO, innermost, reasons=[reading])
     no_match = f"no frame belongs to the compiler, a collective or the device; innermost {innermost or 'unknown'}"
@@ -74,7 +64,16 @@ def _finding_of_frame(evidence: dict[str, Any], depth: int, kind: str) -> Findin
     stack, collectives = evidence["stack"], evidence["collectives"]
     where = _frame_text(stack["main"][depth])
     reasons = [f"frame {depth} from the innermost is {where} (by {stack['source']})"]
-    if kind == COMPILED_CODE and collectives and not collectives[-1]["done"]:
+    unfinished = bool(collectives) and not collectives[-1]["done"]
+    starts_driver = kind == DEVICE and _function(stack["main"][depth]) in _DRIVER_START
+    behind_collective = False
+    if kind in (DEVICE, COMPILED_CODE) and (outer := _frame_of(AUTOTUNE, stack["main"][depth + 1 :])):
+        # The benchmark of a kernel runs the kernel and waits for the device: the benchmark is the place.
+        kind, behind_collective = AUTOTUNE, unfinished
+        reasons.append(f"that is inside a benchmark of the choice of kernels, {outer}")
+        if unfinished:
+            reasons.append("it waits for all work of the device, and a collective there has not ended")
+    elif kind == COMPILED_CODE and unfinished:
         kind = COLLECTIVE
         reasons.append("that is compiled code, and the newest collective of its flight recorder has not ended")
     operation = ""
@@ -83,16 +82,27 @@ def _finding_of_frame(evidence: dict[str, Any], depth: int, kind: str) -> Findin
     if kind == WORKER:
         reasons.append(_worker_states(evidence["workers"]))
     reasons.append(_cpu_use(evidence["process"]))
-    return Finding(evidence["rank"], kind, where, operation, reasons)
+    waits = kind in (COLLECTIVE, DEVICE) and not starts_driver
+    return Finding(evidence["rank"], kind, where, operation, reasons, waits, behind_collective)
+
+
+def _frame_of(kind: str, frames: list[dict[str, Any]]) -> str:
+    return next((_frame_text(frame) for frame in frames if _kind_of_frame(frame) == kind), "")
 
 
 def _kind_of_frame(frame: dict[str, Any]) -> str | None:
     """The kind of stall that a frame stands for; None if the frames further out must decide."""
     file, function = frame["file"], _function(frame)
-    for matches, kind in _RULES:
-        if matches(file, function):
-            return kind
-    return None
+    if _GENERATED.search(file) and _COLLECTIVE_CALLS.search(frame.get("text") or ""):
+        return COLLECTIVE
+    return next(
+        (
+            kind
+            for files, functions, kind in _RULES
+            if files.search(file) and (functions is None or functions.search(function))
+        ),
+        None,
+    )
 
 
 def _function(frame: dict[str, Any]) -> str:
@@ -100,52 +110,71 @@ def _function(frame: dict[str, Any]) -> str:
     return str(frame["function"]).rpartition(".")[2]
 
 
-def _in(*parts: str) -> Callable[[str, str], bool]:
-    return lambda file, function: any(part in file for part in parts)
+def is_generated(file: str) -> bool:
+    """Whether Inductor wrote this file: the cache has it as `ab/cab….py`, in whichever folder the cache is."""
+    return bool(_GENERATED.search(file))
 
 
-_RULES: tuple[tuple[Callable[[str, str], bool], str], ...] = (
-    (
-        lambda file, function: (
-            "torch/_inductor" in file and "cache" not in function and bool(_AUTOTUNERS.search(function))
-        ),
-        AUTOTUNE,
-    ),
-    (
-        _in(
-            "torch/_inductor/autotune_process",
-            "torch/_inductor/select_algorithm",
-            "torch/_inductor/runtime/benchmarking",
-        ),
-        AUTOTUNE,
-    ),
-    (_in("torch/_inductor/compile_worker"), WORKER),
-    (lambda file, function: "torch/_inductor/async_compile" in file and bool(_WORKER_WAITS.match(function)), WORKER),
-    (
-        lambda file, function: (
-            "torch/_inductor/cpp_builder" in file
-            or ("torch/_inductor/codecache" in file and bool(_WORKER_WAITS.match(function)))
-        ),
-        WORKER,
-    ),
-    (_in("torch/_inductor/output_code", "<eval_with_key>"), COMPILED_CODE),
-    (lambda file, function: "torch/_inductor/" in file and "/runtime/" not in file, CODEGEN),
-    (lambda file, function: "torch/distributed/" in file and bool(_COLLECTIVES.search(function)), COLLECTIVE),
-    (lambda file, function: "torch/cuda/" in file and function == "synchronize", DEVICE),
-    (lambda file, function: "torch/_functorch/" in file and "runtime_wrappers" not in file, AOT),
-    (lambda file, function: "torch/_dynamo/" in file and not _DYNAMO_RUNTIME.search(file), DYNAMO),
+_BUSY = 0.5  # of a core
+_GENERATED = re.compile(r"/([a-z0-9]{2})/c\1[a-z0-9]*\.(?:py|main\.py)$")
+# In the source line of generated code.
+_COLLECTIVE_CALLS = re.compile(r"_c10d_functional|wait_tensor|all_reduce|all_gather|reduce_scatter|all_to_all")
+_DRIVER_START = ("_lazy_init", "_lazy_call", "set_device", "_cuda_init", "init")
+_FILE_READERS = re.compile(r"^(open|_open|read|read_bytes|read_text|readinto|readline|load|get_tensor|safe_open)$")
+
+_DRIVER_CALLS = r"^(synchronize|_lazy_init|_lazy_call|set_device|_cuda_init|init|empty_cache|mem_get_info)$"
+_WORKER_WAITS = r"^(wait|_wait_futures|result|load_by_key_path|wait_for_compile|_communicate|communicate)$"
+_AOT_RUNTIME = r"^(call_func_at_runtime_with_args|call_and_expect_output_aliases)$"
+_COLLECTIVE_NAMES = r"wait_tensor|rendezvous|barrier|all_?reduce|all_?gather|reduce_scatter|broadcast|all_to_all"
+
+# File, function (None: any) -> kind, both as regular expressions. The first match of the innermost matching frame
+# decides. Frames of calls that only pass control on (eval_frame, _ops, a launcher) are not here on purpose.
+_RULE_TABLE: tuple[tuple[str, str | None, str], ...] = (
+    # Waits for another process's lock or for the network; before the compiler, which takes such locks.
+    (r"/filelock/|torch/utils/file_baton|torch/utils/_filelock", None, IO),
+    (r"/(socket|ssl|selectors)\.py$|/http/client\.py$|torch/_inductor/remote_cache", r"recv|read|connect|get", IO),
+    # CUDA graphs. Their trees record and replay at run time, so nothing compiles there.
+    (r"torch/cuda/graphs\.py", None, DEVICE),
+    (r"torch/_inductor/cudagraph_(trees|utils)", None, COMPILED_CODE),
+    (r"torch/cuda/", _DRIVER_CALLS, DEVICE),
+    # The choice between kernels, which runs each candidate.
+    (r"torch/_inductor/(autotune_process|select_algorithm|runtime/benchmarking|autoheuristic)", None, AUTOTUNE),
+    (r"triton/testing|triton/runtime/autotuner", None, AUTOTUNE),
+    (r"torch/_inductor/", r"^(?!.*cache).*([Aa]utotun|[Bb]enchmark|coordinate_descent)", AUTOTUNE),
+    (r"torch/_inductor/runtime/triton_heuristics", r"^(bench|benchmark_.*|autotune_.*)$", AUTOTUNE),
+    # Waits for a compiler in another process.
+    (r"torch/_inductor/compile_worker", None, WORKER),
+    (r"torch/_inductor/(async_compile|codecache)", _WORKER_WAITS, WORKER),
+    (r"torch/_inductor/async_compile", r"^(process_pool|warm_pool|shutdown_compile_workers)$", WORKER),
+    (r"torch/_inductor/cpp_builder", None, WORKER),
+    # Compiled code runs: calls it, or launches its kernels.
+    (r"torch/_inductor/runtime/triton_heuristics", r"precompile|^_?make_launcher|^compile$", CODEGEN),
+    (r"torch/_inductor/runtime/(triton_heuristics|static_cuda_launcher)", r"^(run|launcher|__call__)$", COMPILED_CODE),
+    (r"torch/_inductor/(output_code|utils|compile_fx)\.py", r"^(run|__call__)$", COMPILED_CODE),
+    (r"torch/_inductor/output_code|<eval_with_key>", None, COMPILED_CODE),
+    (_GENERATED.pattern, r"^(call|benchmark_compiled_module|forward|\w*_kernel\w*)$", COMPILED_CODE),
+    (r"torch/_functorch/_aot_autograd/utils", _AOT_RUNTIME, COMPILED_CODE),
+    (r"torch/_functorch/aot_autograd\.py", r"^(forward|boxed_forward|compiled_fn|__call__)$", COMPILED_CODE),
+    (r"torch/_dynamo/compiled_autograd", r"^(__call__|runtime_wrapper|_exec_final_callbacks_stub)$", COMPILED_CODE),
+    # The parts of the compiler.
+    (r"torch/_inductor/(?!runtime/)", None, CODEGEN),
+    (r"torch/_functorch/(?!.*runtime_wrappers)", None, AOT),
+    (r"torch/_dynamo/(?!eval_frame|external_utils|decorators)", None, DYNAMO),
+    # Collectives, and joining or leaving a group.
+    (r"torch/distributed/(distributed_c10d|rendezvous|_functional_collectives|_symmetric_memory)", None, COLLECTIVE),
+    (r"torch/distributed/", _COLLECTIVE_NAMES, COLLECTIVE),
+)
+_RULES = tuple(
+    (re.compile(files), None if functions is None else re.compile(functions), kind)
+    for files, functions, kind in _RULE_TABLE
 )
 
 
 def _operation(frames: list[dict[str, Any]], collectives: list[dict[str, Any]]) -> str:
-    """The name of the collective: the newest in the flight recorder, else the name of the outermost matching frame."""
-    if collectives:
+    """The name of the collective: the unfinished one of the flight recorder, else that of the outermost such frame."""
+    if collectives and not collectives[-1]["done"]:
         return str(collectives[-1]["operation"])
-    named = [
-        _function(frame)
-        for frame in frames
-        if "torch/distributed/" in frame["file"] and _COLLECTIVES.search(_function(frame))
-    ]
+    named = [_function(frame) for frame in frames if _kind_of_frame(frame) == COLLECTIVE]
     return named[-1] if named else ""
 
 

@@ -120,8 +120,9 @@ def test_another_operation_at_the_same_place_is_found_in_the_flight_recorder() -
 
 
 def test_ranks_that_agree_on_all_are_not_blamed() -> None:
-    assert judged(rank(0, IN_SYNC), rank(1, IN_SYNC)) == ("unknown", [])
-    assert judged(rank(0, IN_COLLECTIVE, beat={"sequence": None}), rank(1, IN_COLLECTIVE)) == ("unknown", [])
+    assert judged(rank(0, IN_SYNC), rank(1, IN_SYNC)) == ("device", [])
+    assert judged(rank(0, IN_SYNC), rank(1, IN_COLLECTIVE)) == ("unknown", [])
+    assert judged(rank(0, IN_COLLECTIVE, beat={"sequence": None}), rank(1, IN_COLLECTIVE)) == ("collective", [])
 
 
 def test_compiled_code_is_a_wait_only_if_its_collective_has_not_ended() -> None:
@@ -129,7 +130,7 @@ def test_compiled_code_is_a_wait_only_if_its_collective_has_not_ended() -> None:
         [{"sequence": 7, "operation": "all_reduce", "sizes": [[4]], "done": done}] for done in (False, True)
     )
     assert judged(rank(0, IN_COMPILED, collectives=pending), rank(1, STACKS["autotune"])) == ("autotune", [1])
-    assert judged(rank(0, IN_COMPILED, collectives=ended))[0] == "unknown"
+    assert judged(rank(0, IN_COMPILED, collectives=ended))[0] == "compiled_code"
 
 
 def test_of_two_causes_the_older_is_the_verdict_and_the_other_is_mentioned() -> None:
