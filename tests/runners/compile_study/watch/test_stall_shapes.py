@@ -45,7 +45,9 @@ def rank(*frames: str, **changes: Any) -> dict[str, Any]:
     process = {"state": "S", "wchan": "futex", "waits_for_file": None, "cpu_fraction": 0.0} | changes.get("process", {})
     return {
         "idle_s": 30.0,
-        "beat": {"operation": "", "sequence": changes.get("sequence", 5), "progress_order": [3, 2], "phase": "p", "step": 1},
+        "beat": {
+            "operation": "", "sequence": changes.get("sequence", 5), "progress_order": [3, 2], "phase": "p", "step": 1
+        },
         "process": process,
         "stack": {"source": "py-spy", "main": main},
         "workers": [],
@@ -74,7 +76,8 @@ SHAPES: dict[str, tuple[str, list[int], list[dict[str, Any]]]] = {
     "wait in generated code on all ranks, collective open": ("collective", [], [
         rank(*WAIT_IN_GENERATED, collectives=OPEN), rank(*WAIT_IN_GENERATED, collectives=OPEN)]),
     "wait in generated code, one rank is late": ("collective_desync", [1], [
-        rank(*WAIT_IN_GENERATED, collectives=OPEN, sequence=8), rank(*WAIT_IN_GENERATED, collectives=OPEN, sequence=5)]),
+        rank(*WAIT_IN_GENERATED, collectives=OPEN, sequence=8),
+        rank(*WAIT_IN_GENERATED, collectives=OPEN, sequence=5)]),
     "wait in generated code, known by its source line alone": ("collective_desync", [0], [
         rank(*WAIT_IN_GENERATED, text="buf3 = torch.ops._c10d_functional.wait_tensor.default(buf1)", sequence=4),
         rank(GATHER, sequence=6)]),
@@ -95,7 +98,8 @@ SHAPES: dict[str, tuple[str, list[int], list[dict[str, Any]]]] = {
         rank(*DO_BENCH, "benchmark_in_current_process torch/_inductor/select_algorithm.py", *INDUCTOR)]),
     "benchmark launches a kernel": ("autotune", [0], [
         rank("run torch/_inductor/runtime/triton_heuristics.py", *DO_BENCH[1:], *INDUCTOR)]),
-    "Triton's own tuner in eager code": ("autotune", [0], [rank(*DO_BENCH[:2], "run triton/runtime/autotuner.py", USER)]),
+    "Triton's own tuner in eager code": ("autotune", [0], [
+        rank(*DO_BENCH[:2], "run triton/runtime/autotuner.py", USER)]),
     "wait for candidate kernels": ("autotune", [0], [
         rank(*FUTURE, "wait_on_futures torch/_inductor/select_algorithm.py", *INDUCTOR)]),
     "wait for the workers": ("compile_worker", [0], [
@@ -106,8 +110,8 @@ SHAPES: dict[str, tuple[str, list[int], list[dict[str, Any]]]] = {
         rank("wait subprocess.py", "shutdown torch/_inductor/compile_worker/subproc_pool.py",
              "shutdown_compile_workers torch/_inductor/async_compile.py")]),
     "Triton compiles in the rank's process": ("inductor_codegen", [0], [
-        rank("make_llir triton/backends/nvidia/compiler.py", "compile triton/compiler/compiler.py", *PRECOMPILE, *MODULE,
-             *INDUCTOR, process=SPINS)]),
+        rank("make_llir triton/backends/nvidia/compiler.py", "compile triton/compiler/compiler.py", *PRECOMPILE,
+             *MODULE, *INDUCTOR, process=SPINS)]),
     "kernel that is compiled at its first launch": ("inductor_codegen", [0], [
         rank("make_cubin triton/backends/nvidia/compiler.py", *PRECOMPILE[:2],
              "run torch/_inductor/runtime/triton_heuristics.py", *GENERATED)]),
@@ -122,7 +126,8 @@ SHAPES: dict[str, tuple[str, list[int], list[dict[str, Any]]]] = {
         rank("sort sympy/core/expr.py", "evaluate_expr torch/fx/experimental/symbolic_shapes.py",
              "wrap_tensor torch/_dynamo/variables/builder.py", *DYNAMO, process=SPINS)]),
     "partitioner": ("aot_autograd", [0], [
-        rank("minimum_cut networkx/algorithms/flow/maxflow.py", "solve_min_cut torch/_functorch/partitioners.py", *DYNAMO)]),
+        rank("minimum_cut networkx/algorithms/flow/maxflow.py", "solve_min_cut torch/_functorch/partitioners.py",
+             *DYNAMO)]),
     "guards that are checked": ("dynamo_tracing", [0], [
         rank("check_verbose torch/_dynamo/guards.py", "compile_wrapper torch/_dynamo/eval_frame.py", process=SPINS)]),
     "compiled autograd runs": ("compiled_code", [0], [
