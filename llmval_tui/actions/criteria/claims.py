@@ -1,16 +1,239 @@
-"""What an item demands of its run in its own words: "p99 TTFT < 200 ms", "prints nothing", "all 8 GPUs listed"."""
+"""What an item demands of its run in its own words: "p99 TTFT < 200 ms", "prints nothing", "all 8 GPUs listed".
 
+The words become criteria by the tables below and in `comparisons`. What a table does not know gives no criterion; words
+that state a demand which no table can read give an unreadable one, so that exit code 0 alone never ticks the item.
+"""
+
+import re
 from typing import TYPE_CHECKING
 
-from llmval_tui.actions.criteria.model import Criterion
+from llmval_tui.actions.criteria.comparisons import Comparison, comparisons_in, turned
+from llmval_tui.actions.criteria.model import Criterion, StatedBy
+from llmval_tui.actions.criteria.printed import printed_claims
+from llmval_tui.actions.criteria.prose import COMMAND, LITERAL, Marked, marked
+from llmval_tui.actions.criteria.text_claims import text_claim, version_claim
+from llmval_tui.actions.criteria.units import unit_named
 
 if TYPE_CHECKING:
     from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript
     from llmval_tui.checklist.model import Step
+
+_I = re.IGNORECASE
+_CONDITION = re.compile(r"\b(?:if|when|whenever|unless|in case|falls|wenn)\b|もし|場合|如果", _I)
+_FAULT = re.compile(
+    r"\b(?:fail(?:s|ed|ure)?|abort|reject(?:ed)?|stop|red|bad|broken|defect(?:ive)?|not ok|return(?:ed)? to"
+    r"|replace)\b",
+    _I,
+)
+_EACH = re.compile(r"\b(?:each|every|per|all|both)\b|\bpro\b|\bje\b|各|每|すべて", _I)
+_DURATION = re.compile(r"\b(?:takes?|finish(?:es)?|completes?|ends?|done|lasts?|runs? for|dauert|returns?)\b[^.]*$", _I)
+# Verbs that demand something which the run must show.
+_DEMANDS = re.compile(
+    r"\b(?:verif(?:y|ies)|make sure|ensures?|confirm|validate|assert|double-check|check (?:that|whether|if"
+    r"|for)|see (?:that|whether)"
+    r"|must|should|shall|has to|have to|(?<!no )needs? to|ought to|expect(?:s|ed)?|is expected)\b",
+    _I,
+)
+# The same in other languages. Clauses are told apart less well there, so these words count for a whole sentence.
+_OTHER_DEMANDS = re.compile(
+    r"\b(?:prüfen|prüfe|überprüfen|sicherstellen|stelle? sicher|muss|müssen|soll(?:en|te)?|vérifie[rz]"
+    r"|assure[rz]|doit|doivent"
+    r"|verificar|verifique|asegúrese|debe|deben|garanta|deve|controleer|moet)\b|確認|こと。?$|检查|確保|确认|确保|必须|확인"
+    r"|убедиться|убедитесь|проверить|должн",
+    _I,
+)
+# Words that describe a good outcome without a value.
+_WEAK = re.compile(
+    r"\b(?:looks? (?:good|ok|okay|fine|right|sane|healthy|clean|normal|reasonable|correct)|healthy|sane"
+    r"|as expected|as before"
+    r"|(?:is|are|be|stays?|remains?) (?:clean|stable|correct|normal|identical|consistent|reasonable|plausible"
+    r"|acceptable|fine|ok|okay"
+    r"|green|up|active|online|trained|ready|unchanged|visible|balanced)|match(?:es)?|identical to|the same as"
+    r"|same \w+ as"
+    r"|comparable|within tolerance|goes (?:down|up)|(?:de|in)creas(?:es|ing)|improves?|converges?|no sign of|±|\+/-"
+    r"|within \S+ (?:%|percent) of)",
+    _I,
+)
+_EVERY_IS = re.compile(r"^\W*(?:every|each|all)\b.*\b(?:is|are)\b", _I)
+# A demand for nothing but success, which the exit code answers.
+_SUCCESS_WORDS = (
+    "that it this they to also still the command script test tests run job cleanly successfully again then and on "
+    "a an all of both must should shall has have need needs make sure verify verifies check confirm ensure expect "
+    "expected whether if is pass passes succeed succeeds work works complete completes finish finishes runs exit "
+    "exits end ends return returns with code status 0 zero ok successful through without failing be in repo "
+    "folder clean clone suite build builds compile compiles green"
+)
+_SUCCESS = frozenset(_SUCCESS_WORDS.split())
+# Demands on the operator: how and when something is run.
+_PROCEDURE = re.compile(
+    r"\b(?:must|should|shall|has to|have to|needs? to|needs?)\s+(?:not\s+)?(?:be\s+)?(?:run|ran|started?|done"
+    r"|executed|installed|used|called|repeated"
+    r"|booked|drained|logged|built|set|exported|loaded|mounted|copied|root|replaced|changed|edited|on the"
+    r"|in the|from|as root)\b",
+    _I,
+)
+# "Verify GPU visibility with `…`", "Check the topology: `…`": the command is the check.
+_MEANS = re.compile(
+    r"\b(?:verify|validate|confirm|check|test|prüfen|vérifier)\b(?P<object>[^\ue000-\ue0ff]{0,80}?)"
+    r"(?:\b(?:with|using|via|by running|by|through|mit|avec|con)\b)[^\ue000-\ue0ff]{0,20}" + COMMAND,
+    _I,
+)
+_STATED = re.compile(r"\b(?:that|whether|if|is|are|has|have|all|every|each|match(?:es)?|against|dass|que)\b", _I)
+_QUALIFIERS = re.compile(
+    r"\b(?:and|then|verify|that|make|sure|ensure|confirm|check|expect|expects?|expected|the|a|an|of|must"
+    r"|should|shall|has|have|to"
+    r"|need|needs|be|is|are|was|were|may|can|will|not|never|does|do|stays?|remains?|keeps?|back|it|its|well"
+    r"|reach(?:es)?|reports?"
+    r"|shows?|gives?|prints?|returns?|draws?|has|with|results?|on|in|for|at|after|before|during|run|each|every"
+    r"|per|all|gpus?"
+    r"|nodes?|links?|available|from|value|go|goes|fall|drop|get|gets|always|observed|measured|single|via|by"
+    r"|with|line|lines)\b",
+    _I,
+)  # fmt: skip
 
 
 def claims_of(
     step: "Step", commands: "tuple[WrittenCommand, ...]", script: "WrittenScript | None"
 ) -> tuple[Criterion, ...]:
     """The criteria that the item's words state besides exit code 0, in order; () if it runs nothing."""
-    return ()
+    if not commands and script is None:
+        return ()
+    texts = [block.text for block in step.blocks if block.kind in ("paragraph", "bullet")] or [step.text]
+    found: list[Criterion] = []
+    for text in texts:
+        words = marked(text, commands)
+        for sentence in words.sentences:
+            found += _of_sentence(words, _joined(sentence))
+    found += printed_claims(step, commands)
+    return tuple(dict.fromkeys(found))
+
+
+def _joined(clauses: tuple[str, ...]) -> list[str]:
+    """The clauses of a sentence; a bare "make sure" and a bare "expect:" belong to the next clause."""
+    found: list[str] = []
+    for clause in clauses:
+        if found and _bare_demand(found[-1]):
+            found[-1] = f"{found[-1]} {clause}"
+        else:
+            found.append(clause)
+    return found
+
+
+def _bare_demand(clause: str) -> bool:
+    if not _DEMANDS.search(clause):
+        return False
+    rest = _DEMANDS.sub(" ", re.sub(COMMAND, " ", clause))
+    return not re.sub(
+        r"\b(?:run|and|then|that|please|mit|with|using|via|the|output|following|result)\b|\W", "", rest, flags=_I
+    )
+
+
+def _of_sentence(words: Marked, clauses: list[str]) -> list[Criterion]:
+    found: list[Criterion] = []
+    open_demands: list[str] = []
+    whole = " ".join(clauses)
+    for clause in clauses:
+        read = _of_clause(words, clause, whole)
+        if not read and _demands(clause, whole):
+            open_demands.append(clause)
+        found += read
+    found += [unreadable(words.plain(clause), words.command_near(clause)) for clause in open_demands]
+    if not found and _OTHER_DEMANDS.search(whole):
+        found.append(unreadable(words.plain(whole), words.command_near(whole)))
+    if not found and (_WEAK.search(whole) or _EVERY_IS.search(whole)) and not _only_success(whole):
+        weak = next((one for one in clauses if _WEAK.search(one) or _EVERY_IS.search(one)), whole)
+        found.append(unreadable(words.plain(weak), words.command_near(weak)))
+    return found
+
+
+def _of_clause(words: Marked, clause: str, sentence: str) -> list[Criterion]:
+    for rule in (version_claim, text_claim):
+        if found := rule(words, clause):
+            return [found]
+    compared = comparisons_in(clause)
+    if not compared:
+        return []
+    condition = _CONDITION.search(sentence)
+    at = sentence.find(clause)
+    if condition and condition.start() <= at + len(clause):
+        if _FAULT.search(sentence) and len(compared) == 1:
+            one = compared[0]
+            compared = [Comparison(turned(one.comparison), one.bound, one.unit, one.before, one.after)]
+        elif re.search(r"\b(?:ignore|harmless|fine|ok)\b", sentence, _I):
+            return []
+        else:
+            return [unreadable(words.plain(clause), words.command_near(clause))]
+    return [_criterion(words, clause, one) for one in compared]
+
+
+def _criterion(words: Marked, clause: str, one: Comparison) -> Criterion:
+    text, command = words.plain(clause), words.command_near(clause)
+    unit = unit_named(one.unit) if one.unit else None
+    if (
+        unit
+        and unit.dimension == "time"
+        and _DURATION.search(one.before)
+        and not re.search(r"p\d\d|latency", one.before)
+    ):
+        return Criterion(
+            text, StatedBy.WORDS, "duration", one.comparison, one.bound, one.unit, metric="duration", command=command
+        )
+    if re.search(r"\b(?:exit|return) (?:code|status)\b|\brc\b", clause, _I):
+        return Criterion(text, StatedBy.WORDS, "exit", one.comparison, one.bound, command=command)
+    metric = _metric(words, one)
+    each = bool(_EACH.search(clause))
+    return Criterion(
+        text,
+        StatedBy.WORDS,
+        "output",
+        one.comparison,
+        one.bound,
+        one.unit,
+        metric=metric,
+        which="all" if each else "one",
+        command=command,
+    )
+
+
+def _metric(words: Marked, one: Comparison) -> str | None:
+    """The words that name the value: those before the comparison, else those after it."""
+    for text in (one.before, one.after):
+        named = re.sub(LITERAL, lambda mark: f" {words.literal(mark[0])} ", text)
+        rest = " ".join(
+            re.sub(r"[^\w.%@/ -]|[ぁ-んァ-ヶ]", " ", _QUALIFIERS.sub(" ", re.sub(COMMAND, " ", named))).split()
+        )
+        if re.search(r"\w", rest):
+            return rest
+    return None
+
+
+def _demands(clause: str, sentence: str) -> bool:
+    """Whether a clause without a readable claim demands something other than success."""
+    if not _DEMANDS.search(clause):
+        return False
+    if _only_success(clause) or _PROCEDURE.search(clause):
+        return False
+    means = _MEANS.search(sentence)
+    if means and not _STATED.search(means["object"]):
+        return False
+    after = sentence[sentence.find(clause) + len(clause) :]
+    names_only = re.match(r"\W*(?:verify|validate|confirm|prüfen)\b(?P<object>.*)", clause, _I)
+    return not (names_only and re.match(rf"\s*{COMMAND}", after) and not _STATED.search(names_only["object"]))
+
+
+def _only_success(clause: str) -> bool:
+    """Whether the words ask for nothing but success, which the exit code answers."""
+    return all(word in _SUCCESS for word in re.findall(rf"\w+|{LITERAL}", re.sub(COMMAND, " ", clause).lower()))
+
+
+def unreadable(text: str, command: int | None = None) -> Criterion:
+    """A demand that no gate can judge."""
+    return Criterion(
+        text,
+        StatedBy.WORDS,
+        "output",
+        "unreadable",
+        command=command,
+        unreadable=f"llmval cannot judge “{text}”: say what the output must show in the item's llmval comment, such as "
+        'expect="stdout ~ /WORDS/", or expect="exit == 0" if the exit code is enough',
+    )

@@ -18,7 +18,7 @@ class Criterion:
     """What must hold, where the value is, and the bound.
 
     `comparison` is one of `==`, `!=`, `<`, `<=`, `>`, `>=`, `contains`, `not contains`, `matches`, `not matches`,
-    `empty`, `not empty`, `begins with`, `ends with`, `last line contains`, `version >=`.
+    `empty`, `not empty`, `begins with`, `ends with`, `last line contains`, `version >=`, or `unreadable`.
     If `unreadable` is set, no gate can judge the criterion, and a run of the item is inconclusive at best.
     """
 
@@ -32,7 +32,9 @@ class Criterion:
     unit: str | None = None  # as written: "ms", "GB/s", "°C"
     selector: str | None = None  # "/regex/" with one group, or a JMESPath expression; None: the whole text
     metric: str | None = None  # the words that name the value: "ttft p99", "memory.used", "failed requests"
-    which: str = "all"  # which of several matches must hold: "all", "any", "last", or "count": their number is compared
+    # Which of several matches must hold: "all", "any", "last"; "count": their number is compared; "one": the words
+    # speak of one value, so several that disagree are inconclusive.
+    which: str = "all"
     ignore_case: bool = False
     command: int | None = None  # the position of the command that it speaks of, from 0; None: any of them
     unreadable: str | None = None  # why no gate can read it, and the sentence to write instead

@@ -1,0 +1,232 @@
+"""Comparisons with numbers in a clause: "p99 TTFT < 200 ms", "at least 200 TiB", "83 °C or lower", "8 以上"."""
+
+import re
+from dataclasses import dataclass
+
+from llmval_tui.actions.criteria.units import NUMBER_TEXT, UNIT_TEXT, number_of, suffix_named, unit_named
+
+# Each row: words, and the comparison that they state between the value and the bound. The first match counts.
+_BEFORE: tuple[tuple[str, str], ...] = (
+    (r"<=|=<|≤|⩽", "<="),
+    (r">=|=>|≥|⩾", ">="),
+    (r"!=|≠|<>", "!="),
+    (r"==?", "=="),
+    (r"(?<![-=])<", "<"),
+    (r"(?<![-=])>", ">"),
+    ((r"(?:not|never|n't)(?: \w+)? (?:exceed\w*|surpass\w*|(?:go(?:es)?|be|is|rise|rises|climb\w*"
+      r"|get)? ?(?:above|over|beyond|past)"
+      r"|(?:be )?(?:higher|more|greater|larger|hotter|longer|slower) than)"), "<="),
+    ((r"(?:not|never|n't)(?: \w+)? (?:(?:fall|falls|drop|drops|go|goes|sink|dip|be|is|get)? ?(?:below|under|beneath)"
+      r"|(?:be )?(?:lower|less|smaller|fewer|slower) than)"), ">="),
+    ((r"no (?:more|greater|higher|larger|longer|later|hotter) than|not (?:more|greater|higher|longer|above"
+      r"|over) than"
+      r"|at (?:the )?most|at max(?:imum)?|not (?:above|over)|maximum(?: of)?|max(?: of)?|up to a maximum of"
+      r"|capped at|<≈"), "<="),
+    ((r"no (?:less|fewer|lower|smaller|worse) than|not (?:less|fewer|lower) than|at (?:the )?least|at min(?:imum)?"
+      r"|not (?:below|under)|minimum(?: of)?|min(?: of)?|a floor of"), ">="),
+    (r"(?:greater|more|higher|larger) than or equal(?: to)?|greater or equal(?: to)?", ">="),
+    (r"(?:less|lower|smaller|fewer) than or equal(?: to)?|less or equal(?: to)?", "<="),
+    (r"(?:less|fewer|lower|smaller|shorter|faster|cooler|quicker) than|below|under|beneath|short of", "<"),
+    ((r"(?:more|greater|higher|larger|longer|better|bigger) than|above|exceed(?:s|ed|ing)?|over|beyond"
+      r"|surpass(?:es)?|tops"), ">"),
+    (r"within", "<="),
+    (r"equal(?:s)?(?: to)?|exactly", "=="),
+    # German
+    (r"nicht (?:mehr|höher|größer|länger|wärmer) als|höchstens|maximal|nicht über|bis zu", "<="),
+    (r"nicht (?:weniger|kleiner|niedriger) als|mindestens|wenigstens|minimal|nicht unter", ">="),
+    (r"(?:weniger|kleiner|niedriger|kürzer|schneller) als|unter", "<"),
+    (r"(?:mehr|größer|höher|länger) als|über", ">"),
+    # French, Spanish, Portuguese, Italian, Dutch
+    ((r"pas plus de|au plus|au maximum|no más de|como máximo|a lo sumo|no máximo|al massimo|hoogstens"
+      r"|ten hoogste|não mais de"), "<="),
+    ((r"pas moins de|au moins|au minimum|no menos de|al menos|por lo menos|como mínimo|pelo menos|no mínimo|almeno"
+      r"|minstens|ten minste|não menos de"), ">="),
+    (r"moins de|inférieure? à|menos de|menor (?:que|a)|inferior a|meno di|inferiore a|minder dan|lager dan", "<"),
+    ((r"plus de|supérieure? à|más de|mayor (?:que|a)|superior a|mais de|maior que|più di|superiore a|meer dan"
+      r"|hoger dan"), ">"),
+    # Russian, Chinese
+    (r"не более|не больше|не выше|максимум|不超过|不超過|不高于|不高於|不大于|最多|至多", "<="),
+    (r"не менее|не меньше|не ниже|минимум|不低于|不低於|不少于|不少於|不小于|至少|最少", ">="),
+    (r"менее|меньше|ниже|小于|小於|低于|低於|少于", "<"),
+    (r"более|больше|выше|大于|大於|高于|高於|超过|超過", ">"),
+)  # fmt: skip
+_AFTER: tuple[tuple[str, str], ...] = (
+    ((r"\s*(?:or|and|oder|und|ou|o)\s+(?:more|better|higher|above|greater|larger|up|over|mehr|besser|höher|plus"
+      r"|más)\b"), ">="),
+    ((r"\s*(?:or|and|oder|und|ou|o)\s+(?:less|lower|below|fewer|smaller|under|cooler|faster|quicker|weniger"
+      r"|niedriger"
+      r"|schneller|moins|menos)\b"), "<="),
+    (r"\+(?!\d)|\s*(?:(?:at|as a)\s+)?(?:minimum|min\b|at least)|\s*이상|\s*(?:個)?以上", ">="),
+    (r"\s*(?:(?:at|as a)\s+)?(?:maximum|max\b|at most)|\s*이하|\s*以下|\s*以内", "<="),
+    (r"\s*미만|\s*未満|\s*以内", "<"),
+    (r"\s*초과|\s*を?超|\s*より大き", ">"),
+)  # fmt: skip
+_TURNED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}  # what must hold if the condition fails
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}  # the bound stands on the left
+_LETTER = r"[A-Za-zÀ-ɏ]"
+_VALUE = rf"(?P<number>{NUMBER_TEXT})(?:\s?(?P<unit>{UNIT_TEXT}(?:\s+per second)?))?"
+_FIRST = re.compile(
+    "|".join(
+        rf"(?P<b{index}>(?:(?<!{_LETTER})(?:{words})(?!{_LETTER})|(?:{words})(?<!\w)))"
+        for index, (words, _) in enumerate(_BEFORE)
+    ),
+    re.IGNORECASE,
+)
+_FILLERS = r"\s*(?:(?:a|an|the|or|total of|about|roughly|approximately|around|version|about the|ca|von|de|auf)\s+)*"
+_THEN_VALUE = re.compile(rf"{_FILLERS}(?:[$€]?){_VALUE}", re.IGNORECASE)
+_LAST = re.compile("|".join(f"(?P<a{index}>{words})" for index, (words, _) in enumerate(_AFTER)), re.IGNORECASE)
+_VALUE_ALONE = re.compile(rf"(?<![\w.,])(?:{_VALUE})", re.IGNORECASE)
+_RANGE = re.compile(
+    rf"\b(?:between|zwischen|entre|from|von"
+    rf"|range(?: of)?)\s+(?P<low>{NUMBER_TEXT})\s*(?P<lowunit>{UNIT_TEXT})?\s*(?:…|to|bis|à|a|-|–)\s*"
+    rf"(?P<number>{NUMBER_TEXT})(?:\s?(?P<unit>{UNIT_TEXT}))?",
+    re.IGNORECASE,
+)
+_SHARE_OF = re.compile(
+    rf"(?:within|±|\+/-)\s*(?P<share>{NUMBER_TEXT})\s*(?:%|percent)\s+(?:of|around|from)\s+{_VALUE}", re.IGNORECASE
+)
+_UNIT = re.compile(rf"\s?(?P<unit>{UNIT_TEXT})")
+# Words between a preposition and a number that say how long or on what something runs, not what must hold.
+_SPAN = re.compile(r"(?:over|under|above|within)$", re.IGNORECASE)
+_SPAN_UNITS = re.compile(
+    r"(?:seconds?|secs?|s|minutes?|min|hours?|h|days?|runs?|iterations?|steps?|samples?|trials?|streams?"
+    r"|clients?|users?"
+    r"|processes|threads|ranks|tcp|ib|rdma|roce|ethernet|gbe|nodes?|gpus?)",
+    re.IGNORECASE,
+)
+_STATES = re.compile(
+    r"\b(?:is|are|be|been|stays?|remains?|keeps?|holds?|was|were|well|just|back|goes|go|rises?|falls?|drops?"
+    r"|drop|latency"
+    r"|p\d\d[\d.]*|time|takes?|finish(?:es)?|completes?|done|in|than|temperature|power|usage|bandwidth|error"
+    r"|loss|rate)"
+    r"\s*(?:\w+\s+)?$",
+    re.IGNORECASE,
+)  # fmt: skip
+# Before the comparison: what the run needs, or how it is started; not what it must show.
+_PRECONDITION = re.compile(
+    r"\b(?:requires?|needs?|use|using|set|setting|choose|pick|allow|reserve|book|wait(?:ing)?|sleep|give it"
+    r"|leave it"
+    r"|takes? up to|on (?:a|an|any|every|each|one) (?:node|machine|host|box|server|system|instance) with"
+    r"|(?:run|start|launch|execute|call)(?:\s+it)?(?:\s+[\ue000-\ue0ff])?\s+(?:with|on|over|under|for))\b"
+    r"[^\ue000-\ue0ff]*$|\b(?:benötigt|braucht)\b[^\ue000-\ue0ff]*$",
+    re.IGNORECASE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A comparison in a clause: the value that the words before and after it name, against a bound."""
+
+    comparison: str
+    bound: float
+    unit: str | None
+    before: str  # the words that may name the value
+    after: str
+
+
+def turned(comparison: str) -> str:
+    """The comparison that must hold if the opposite one is a fault: "fails if p99 > 200 ms"."""
+    return _TURNED[comparison]
+
+
+def comparisons_in(clause: str) -> list[Comparison]:
+    """The comparisons that a clause states, usually none or one; a range gives two."""
+    if share := _SHARE_OF.search(clause):
+        number, part = number_of(share["number"]), number_of(share["share"])
+        if number is not None and part is not None:
+            return [
+                _made(sign, number * factor, share, clause)
+                for sign, factor in ((">=", 1 - part / 100), ("<=", 1 + part / 100))
+            ]
+    if found := _RANGE.search(clause):
+        low, high = number_of(found["low"]), number_of(found["number"])
+        before = clause[: found.start()]
+        if low is not None and high is not None and low <= high and (found["unit"] or _STATES.search(before + " ")):
+            return [_made(">=", low, found, clause), _made("<=", high, found, clause)]
+    for match in _FIRST.finditer(clause):
+        value = _THEN_VALUE.match(clause, match.end())
+        if value is None or _PRECONDITION.search(clause[: match.start()]):
+            continue
+        sign = next(_BEFORE[int(name[1:])][1] for name, text in match.groupdict().items() if text)
+        if _SPAN.search(match[0]) and not _STATES.search(clause[: match.start()]):
+            noun = value["unit"] or next(iter(clause[value.end() :].split()), "")
+            if _SPAN_UNITS.fullmatch(noun) or (match[0].lower() != "under" and not value["unit"]):
+                continue
+        number = number_of(value["number"])
+        if number is None or (value["unit"] in ("%", "percent") and re.match(r"\s*of\b", clause[value.end() :])):
+            continue
+        left = _VALUE_ALONE.match(clause.strip()) if len(match[0]) <= 2 else None
+        if left and not clause[left.end() : match.start()].strip():
+            continue
+        return [_made(sign, number, value, clause, start=match.start())]
+    if mirrored := _mirrored(clause):
+        return [mirrored]
+    for value in _VALUE_ALONE.finditer(clause):
+        after = _LAST.match(clause, value.end())
+        number = number_of(value["number"])
+        text, unit = value, value["unit"]
+        if after is None and unit:  # "18 or more", where the first word looks like a unit
+            after = _LAST.match(clause, value.end("number"))
+            unit = None if after else unit
+        if after is None:  # "18 links or more"
+            noun = re.compile(r"\s*[A-Za-z][\w-]*").match(clause, value.end())
+            after = _LAST.match(clause, noun.end()) if noun else None
+        if after is None or number is None or _PRECONDITION.search(clause[: value.start()]):
+            continue
+        sign = next(_AFTER[int(name[1:])][1] for name, found_text in after.groupdict().items() if found_text)
+        if after[0] == "+" and (plus := _UNIT.match(clause, after.end())):  # "400+ GB/s"
+            text, unit = plus, plus["unit"]
+        return [_made(sign, number, text, clause, start=value.start(), end=after.end(), unit=unit)]
+    return []
+
+
+def _mirrored(clause: str) -> Comparison | None:
+    """A comparison with the bound on its left: "200 ms > p99 TTFT"."""
+    match = re.match(
+        rf"\s*{_VALUE}\s*(?P<sign><=|>=|≤|≥|<|>)\s*(?P<name>[A-Za-z]\S*(?:\s+\S+){{0,3}})\s*$", clause, re.I
+    )
+    number = number_of(match["number"]) if match else None
+    if match is None or number is None:
+        return None
+    sign = _MIRRORED[{"≤": "<=", "≥": ">="}.get(match["sign"], match["sign"])]
+    bound, unit = _scaled(number, match["unit"])
+    return Comparison(sign, bound, unit, match["name"], "")
+
+
+def _made(
+    sign: str,
+    number: float,
+    value: "re.Match[str]",
+    clause: str,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    unit: str | None = "",
+) -> Comparison:
+    bound, name = _scaled(number, value["unit"] if unit == "" else unit)
+    before = clause[: value.start() if start is None else start]
+    after = clause[max(value.end(), end or 0) :]
+    if value["unit"] and name is None and suffix_named(value["unit"]) is None:
+        after = f"{value['unit']} {after}"
+    return Comparison(sign, round(bound, 12), name, before, after)
+
+
+def _scaled(number: float, unit: str | None) -> tuple[float, str | None]:
+    """The bound and its unit: `1.2 M` is 1,200,000; a noun ("retries") is kept as the unit of a count."""
+    if unit is None:
+        return number, None
+    if unit_named(unit) is not None:
+        return number, unit
+    if factor := suffix_named(unit):
+        return number * factor, None
+    return (number, unit) if not _STOP.fullmatch(unit) else (number, None)
+
+
+_STOP = re.compile(
+    r"or|and|of|on|in|at|per|for|from|with|to|the|a|an|after|before|during|when|if|by|over|under|than|each"
+    r"|every|all|is|as"
+    r"|are|while|but|once|total|available|free|left|used|better|more|less|expected|minimum|maximum|max|min|und"
+    r"|oder|auf|bei"
+    r"|steht|pro|je",
+    re.IGNORECASE,
+)

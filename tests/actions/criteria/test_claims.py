@@ -1,0 +1,43 @@
+"""What an item demands in its own words."""
+
+import re
+
+import pytest
+
+from llmval_tui.actions.criteria.claims import claims_of
+from llmval_tui.actions.criteria.model import Criterion
+from llmval_tui.actions.reading.model import WrittenCommand
+from llmval_tui.checklist.model import Step
+from tests.helpers.phrasings import PHRASINGS
+
+
+def step_of(text, *blocks):
+    spans = tuple(re.findall(r"`([^`]+)`", text))
+    return Step("1.1", "S", text, spans, False, 1, 1, 0, 0, {}, blocks)
+
+
+def commands_of(text):
+    return tuple(WrittenCommand(span, 1) for span in re.findall(r"`([^`]+)`", text) if span.startswith("./"))
+
+
+def said(criterion: Criterion) -> str:
+    """A criterion in the words of the table."""
+    if criterion.unreadable:
+        return "unreadable"
+    kind = criterion.comparison
+    if kind == "not contains" and criterion.metric:
+        kind = "none"
+    if criterion.which == "count":
+        kind = f"count {kind}"
+    elif kind == "==" and criterion.source == "stdout" and criterion.which == "all":
+        kind = "all =="
+    if criterion.source == "duration":
+        kind = f"duration {kind}"
+    bound = criterion.bound
+    shown = f"{bound:.10g}" if isinstance(bound, float) else bound
+    return " ".join(str(part) for part in (kind, shown, criterion.unit) if part is not None)
+
+
+@pytest.mark.parametrize(("text", "expected"), PHRASINGS, ids=[text[:60] for text, _ in PHRASINGS])
+def test_phrasing(text, expected):
+    assert [said(one) for one in claims_of(step_of(text), commands_of(text), None)] == expected
