@@ -102,17 +102,15 @@ class ParsedCommand:
         parts = [f"{name}={quote(word.value, word.has_glob)}" for name, word in self.assignments]
         for index, word in enumerate(self.words):
             parts.append(quote(word.value, word.has_glob, command=index == 0))
-        is_redirect = self.output is not None and self.output.kind == "redirect"
-        if self.merge_stderr and not is_redirect:  # after `| tee`, it would be tee's own standard error
-            parts.append("2>&1")
-        if self.output is not None:
+        merge = ["2>&1"] if self.merge_stderr else []
+        if self.output is None:
+            parts += merge
+        else:
             path = quote(self.output.path.value, self.output.path.has_glob)
             if self.output.kind == "tee":
-                parts += ["| tee -a" if self.output.append else "| tee", path]
+                parts += [*merge, "| tee -a" if self.output.append else "| tee", path]
             else:
-                parts += [">>" if self.output.append else ">", path]
-        if self.merge_stderr and is_redirect:  # before `> PATH`, it would stay on the terminal
-            parts.append("2>&1")
+                parts += [">>" if self.output.append else ">", path, *merge]
         return " ".join(parts)
 
 
@@ -122,18 +120,22 @@ def parse_command(
     now: datetime,
     environment: Mapping[str, str],
     allowed_variables: frozenset[str] = DEFAULT_VARIABLES,
+    values: Mapping[str, str] | None = None,
 ) -> ParsedCommand:
     """Parse one command.
 
     The grammar has words with quotes and backslashes, `$(date +FORMAT)` (the time is `now`; only numeric formats), `~`,
     `$NAME` and `${NAME}` of `allowed_variables` with their values in `environment`, `NAME=value` before the command,
-    and, at the end, `> PATH`, `>> PATH` or `| tee [-a] PATH`. `<date>` stays a placeholder, quoted or not.
+    and, at the end, `> PATH`, `>> PATH` or `| tee [-a] PATH`, with `2>&1` where it sends both streams there (`&>` and
+    `|&` mean the same). `<date>` stays a placeholder, quoted or not. `<name>`, `{name}`, `X.Y.Z` and other variables
+    get their value from `values`, as one piece of a word.
 
     Raises:
         Refused: anything else; the message has the character, its column (from 1) and the alternative.
     """
-    tokens = Lexer(text, now, environment, allowed_variables).tokens()
-    body, output = _split_output(tokens)
+    lexer = Lexer(text, now, environment, allowed_variables, values or {})
+    tokens = lexer.tokens()
+    body, output, merge_stderr = _split_output(tokens)
     assignments: list[tuple[str, Word]] = []
     words: list[Word] = []
     for token in body:
@@ -150,9 +152,11 @@ def parse_command(
     for token in tokens:
         for name in sorted(token.variables & assigned):
             raise _refused(f"${name}", token.column, "write its value, since this command also assigns it")
+    for name, at in lexer.missing.items():
+        raise _refused(f"${name}", at + 1, f"it has no value: give one with --set {name}=VALUE")
     if not words:
         raise Refused("There is no command: write the program and its arguments.")
-    return ParsedCommand(tuple(words), tuple(assignments), output)
+    return ParsedCommand(tuple(words), tuple(assignments), output, merge_stderr)
 
 
 def _refused(what: str, column: int, instead: str) -> Refused:
@@ -182,17 +186,28 @@ def _check_command_word(token: Token) -> None:
         raise _refused(token.value, token.column, "write NAME=value with a plain name and one =")
 
 
-def _split_output(tokens: list[Token]) -> tuple[list[Token], Output | None]:
-    """The tokens before the output operator, and the output."""
+def _split_output(tokens: list[Token]) -> tuple[list[Token], Output | None, bool]:
+    """The tokens before the output operators, the output, and whether the standard error goes there too."""
     at = next((index for index, token in enumerate(tokens) if token.operator), None)
     if at is None:
-        return tokens, None
-    operator, rest = tokens[at], tokens[at + 1 :]
-    append = operator.value == ">>"
+        return tokens, None, False
+    body, rest = tokens[:at], tokens[at:]
+    merge = rest[0].value == "2>&1"
+    if merge:
+        rest = rest[1:]
+        if rest and rest[0].operator and rest[0].value != "|":
+            raise _refused("2>&1", tokens[at].column, "write it after the file: > FILE 2>&1")
+        if rest and not rest[0].operator:
+            raise _refused(rest[0].value, rest[0].column, "2>&1 must be the last word, or stand before | tee PATH")
+        if not rest:
+            return body, None, True
+    operator, rest = rest[0], rest[1:]
+    merge = merge or "&" in operator.value
+    append = operator.value in (">>", "&>>")
     kind: Literal["redirect", "tee"] = "redirect"
-    if operator.value == "|":
+    if operator.value.startswith("|"):
         if not rest or rest[0].operator or rest[0].value != "tee":
-            raise _refused("|", operator.column, "the only pipe is | tee PATH, at the end")
+            raise _refused("|", operator.column, "put the line into a fenced block, which bash runs as a script")
         kind, rest = "tee", rest[1:]
         if rest and rest[0].value in ("-a", "--append"):
             append, rest = True, rest[1:]
@@ -200,6 +215,8 @@ def _split_output(tokens: list[Token]) -> tuple[list[Token], Output | None]:
             raise _refused(rest[0].value, rest[0].column, "tee may only have -a and one path")
     if not rest or rest[0].operator or not rest[0].value:
         raise _refused(operator.value, operator.column, "one path must follow")
+    if kind == "redirect" and len(rest) == 2 and rest[1].operator and rest[1].value == "2>&1":
+        merge, rest = True, rest[:1]
     if len(rest) > 1:
         raise _refused(rest[1].value, rest[1].column, "the output's path must be the last word")
-    return tokens[:at], Output(_word(rest[0], path=True), append, kind)
+    return body, Output(_word(rest[0], path=True), append, kind), merge

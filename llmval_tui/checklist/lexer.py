@@ -25,6 +25,13 @@ BUILTINS = frozenset(
     ]
 )  # fmt: skip
 
+# The name of a value that somebody must give: <node>, {node}, {{ node }}, X.Y.Z.
+STAND_IN = re.compile(
+    r"<(?P<angle>[A-Za-z][\w.-]*(?: [\w.-]+){0,3})>"
+    r"|\{\{ ?(?P<double>[A-Za-z_][\w.-]*) ?\}\}|(?<!\$)\{(?P<brace>[A-Za-z_][\w-]*)\}"
+    r"|(?<![A-Za-z])(?P<letters>X\.Y(?:\.Z)?|x\.y\.z|YYYY-?MM-?DD|X{2,}|N{2,})(?![A-Za-z])"
+    r"|(?<=v)(?P<version>X\.Y(?:\.Z)?|x\.y\.z)(?![A-Za-z])"
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[[^\]]*\])?\+?=")
 _PLAIN_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
@@ -39,13 +46,15 @@ _DIRECTIVES = frozenset("YmdHMSFTjyVGuIDRC%")
 _BARE = re.compile(r"[A-Za-z0-9_@%+:,./-]+")
 _GLOB = "*?["
 
+_MERGE = "2>&1"
+_IN_A_BLOCK = "put the line into a fenced block, which bash runs as a script"
 _INSTEAD = {
-    ";": "write one command to an item",
-    "&": "write one command to an item; llmval itself keeps it running in the background",
-    "(": "quote it, or write $(date +FORMAT) for the time",
-    ")": "quote it, or write $(date +FORMAT) for the time",
-    "<": f"give the file as an argument; {PLACEHOLDER} is the only placeholder",
-    "`": "write $(date +FORMAT) for the time; no other command is run for its output",
+    ";": _IN_A_BLOCK,
+    "&": f"llmval itself keeps a run going in the background; leave it out, or {_IN_A_BLOCK}",
+    "(": f"quote it, or {_IN_A_BLOCK}",
+    ")": f"quote it, or {_IN_A_BLOCK}",
+    "<": f"give the file as an argument, or {_IN_A_BLOCK}",
+    "`": f"write $(date +FORMAT) for the time, or {_IN_A_BLOCK}",
     "{": "write the words out, or quote it",
     "}": "write the words out, or quote it",
     "!": "put it in single quotes",
@@ -56,7 +65,7 @@ _INSTEAD = {
 
 @dataclass(slots=True)
 class Token:
-    """A word, or one of the operators `|`, `>`, `>>`."""
+    """A word, or one of the operators `|`, `>`, `>>`, `|&`, `&>`, `&>>`, `2>&1`."""
 
     value: str
     column: int  # from 1
@@ -71,6 +80,11 @@ class Token:
 def is_date(text: str) -> bool:
     """Whether `text` may stand for `<date>`: one harmless path component."""
     return _DATE.fullmatch(text) is not None
+
+
+def stand_in_name(match: re.Match[str]) -> str:
+    """The name of the value that a match of `STAND_IN` stands for."""
+    return next(text for text in match.groups() if text)
 
 
 def looks_like_assignment(text: str) -> bool:
@@ -95,11 +109,20 @@ def quote(value: str, has_glob: bool = False, *, command: bool = False) -> str:
 class Lexer:
     """One pass over a command's text; `tokens()` returns its words and operators."""
 
-    def __init__(self, text: str, now: datetime, environment: Mapping[str, str], allowed: frozenset[str]) -> None:
+    def __init__(
+        self,
+        text: str,
+        now: datetime,
+        environment: Mapping[str, str],
+        allowed: frozenset[str],
+        values: Mapping[str, str],
+    ) -> None:
         self.text = text
         self.now = now
         self.environment = environment
         self.allowed = allowed
+        self.values = values
+        self.missing: dict[str, int] = {}  # variables without a value, and where they stand
         self.at = 0
 
     def tokens(self) -> list[Token]:
@@ -109,8 +132,11 @@ class Lexer:
             character = self.text[self.at]
             if character in " \t":
                 self.at += 1
-            elif character == "|" or character == ">":
+            elif character in "|>" or self.text.startswith("&>", self.at):
                 found.append(self._operator(found))
+            elif self.text.startswith(_MERGE, self.at) and self.text[self.at - 1 : self.at] in ("", " ", "\t"):
+                found.append(Token(_MERGE, self.at + 1, operator=True))
+                self.at += len(_MERGE)
             else:
                 found.append(self._word(leading=all(token.assigns for token in found)))
         return found
@@ -120,13 +146,13 @@ class Lexer:
 
     def _operator(self, before: list[Token]) -> Token:
         at = self.at
-        for sign in ("||", "|&", ">&", ">|", ">("):
+        for sign in ("||", ">&", ">|", ">("):
             if self.text.startswith(sign, at):
-                self._refuse(sign, at, "write one command; only > PATH, >> PATH and | tee PATH are read")
+                self._refuse(sign, at, _IN_A_BLOCK)
         last = before[-1] if before else None
         if self.text[at] == ">" and last and at and self.text[at - 1] not in " \t|>" and last.value.isdecimal():
             self._refuse(f"{last.value}>", last.column - 1, "llmval keeps standard error in its own log; leave it out")
-        sign = ">>" if self.text.startswith(">>", at) else self.text[at]
+        sign = next(sign for sign in ("&>>", "&>", "|&", ">>", ">", "|") if self.text.startswith(sign, at))
         self.at += len(sign)
         return Token(sign, at + 1, operator=True)
 
@@ -139,6 +165,8 @@ class Lexer:
             if self.text.startswith(PLACEHOLDER, self.at):
                 token.value += PLACEHOLDER
                 self.at += len(PLACEHOLDER)
+            elif stand_in := self._stand_in(token):
+                literal.update(stand_in)
             elif character == "'":
                 self._single(token, literal)
             elif character == '"':
@@ -166,6 +194,27 @@ class Lexer:
         token.value += self.text[self.at]
         self.at += 1
 
+    def _stand_in(self, token: Token) -> str:
+        """Replace the name of a value at the present position by its value; returns the value, "" if there is none."""
+        if self.text[self.at] not in "<{XxYN":  # the first characters of `STAND_IN`
+            return ""
+        match = STAND_IN.match(self.text, self.at)
+        if match is None or match[0] == PLACEHOLDER:
+            return ""
+        name = stand_in_name(match)
+        value = self.values.get(name)
+        if value is None:
+            self._refuse(match[0], self.at, f"it has no value: give one with --set {quote(name)}=VALUE")
+        self._check_value(match[0], self.at, value)
+        self.at = match.end()
+        token.value += value
+        token.quoted = True
+        return value
+
+    def _check_value(self, name: str, at: int, value: str) -> None:
+        if not value or not all(character.isprintable() for character in value):
+            self._refuse(name, at, "its value is empty or has control characters: give another one")
+
     def _printable(self, character: str, at: int) -> None:
         if not (character.isprintable() or character == " "):
             self._refuse(f"U+{ord(character):04X}", at, "remove the control or invisible character")
@@ -183,12 +232,18 @@ class Lexer:
         end = self.text.find("'", self.at + 1)
         if end < 0:
             self._refuse("'", self.at, "close the quote")
-        for at in range(self.at + 1, end):
-            self._printable(self.text[at], at)
-        inner = self.text[self.at + 1 : end]
-        literal.update(inner.replace(PLACEHOLDER, ""))
-        token.value += inner
+        self.at += 1
         token.quoted = True
+        while self.at < end:
+            if self.text.startswith(PLACEHOLDER, self.at):
+                token.value += PLACEHOLDER
+                self.at += len(PLACEHOLDER)
+            elif self.text[self.at] == "<" and (stand_in := self._stand_in(token)):
+                literal.update(stand_in)
+            else:
+                self._printable(self.text[self.at], self.at)
+                literal.add(self.text[self.at])
+                self._take(token)
         self.at = end + 1
 
     def _double(self, token: Token, literal: set[str]) -> None:
@@ -202,6 +257,8 @@ class Lexer:
                 return
             if character == "$":
                 self._dollar(token, literal, whole=True)
+                continue
+            if character == "<" and not self.text.startswith(PLACEHOLDER, self.at) and self._stand_in(token):
                 continue
             if character in "`!":
                 self._refuse(character, self.at, _INSTEAD[character])
@@ -252,6 +309,7 @@ class Lexer:
                 self._refuse("${" if braced else "$", at, "write $NAME or ${NAME}, or put a bare $ in single quotes")
             value = self._variable(name[0], at, token)
             self.at = name.end() + braced
+            whole = whole or name[0] not in self.allowed  # a given value is always one piece of a word
         if not whole and (not value or set(value) & set(" \t*?[\\")):
             # bash would drop an empty value, and split and expand others.
             self._refuse(self.text[at : self.at], at, f"its value is “{value}”: put it in double quotes")
@@ -261,7 +319,14 @@ class Lexer:
 
     def _variable(self, name: str, at: int, token: Token) -> str:
         if name not in self.allowed:
-            self._refuse(f"${name}", at, f"write its value; the variables read are {', '.join(sorted(self.allowed))}")
+            given = self.values.get(name)
+            if given is None:
+                token.variables.add(name)
+                self.missing.setdefault(name, at)
+                return "x"
+            self._check_value(f"${name}", at, given)
+            token.variables.add(name)
+            return given
         value = self.environment.get(name)
         if value is None:
             self._refuse(f"${name}", at, "it is not set: set it before you start llmval, or write its value")
@@ -273,7 +338,7 @@ class Lexer:
     def _date(self, at: int) -> str:
         call = _DATE_CALL.match(self.text, at)
         if call is None or call["open"].strip("+") != call["close"] or (" " in call["form"] and not call["close"]):
-            self._refuse("$(", at, "write $(date +%Y%m%d) or another format; no other command is run for its output")
+            self._refuse("$(", at, f"write $(date +%Y%m%d) for the day, or {_IN_A_BLOCK}")
         for sign in re.finditer(r"%(.?)", call["form"]):
             if not sign[1] or sign[1] not in _DIRECTIVES:
                 self._refuse(
