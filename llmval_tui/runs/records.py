@@ -74,12 +74,17 @@ class Command:
     @property
     def appended_file(self) -> str | None:
         """The file in the run folder that holds the bytes that this run appended to `tee`; None without `append`."""
-        return f"appended.{self.label}.txt" if self.append and self.tee is not None else None
+        return appended_name(self.label) if self.append and self.tee is not None else None
 
     @property
     def hidden_env(self) -> str:
         """The part of `env` that `display` does not show, as `NAME=value …`."""
         return " ".join(f"{name}={value}" for name, value in sorted(self.env.items()) if f"{name}=" not in self.display)
+
+
+def appended_name(label: str) -> str:
+    """The name of the file in the run folder that holds the bytes that a command appended elsewhere."""
+    return f"appended.{label}.txt"
 
 
 @dataclass(frozen=True, slots=True)

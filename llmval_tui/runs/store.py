@@ -16,6 +16,7 @@ from llmval_tui.runs.records import Artifact, Command, FrozenScript, Intent, Sta
 
 _LOG = re.compile(r"(?P<label>[A-Za-z0-9_-]+)(?:\.rank(?P<rank>\d+))?\.(?P<stream>stdout|stderr)\.log")
 
+RUNS_FOLDER = "artifacts/runs"  # relative to the workspace
 RUN_PLACEHOLDER = "{run}"  # in a proposed command: the run folder, whose name is not known yet
 RUN_ID_PLACEHOLDER = "{run_id}"  # in the path of an expected artifact
 DEMO_MARKER = ".llmval-demo"  # a workspace with this file is a scratch workspace: `smoke` may tick there
@@ -167,7 +168,7 @@ class RunStore:
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
-        self.root = workspace / "artifacts" / "runs"
+        self.root = workspace / RUNS_FOLDER
         self._known: dict[str, Run] = {}
         self.unreadable: list[str] = []  # from the last `runs()`: one sentence for each folder that is no run
 

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +19,15 @@ from llmval_tui.actions.command.environment import (
 from llmval_tui.actions.command.gpu_count import NPROC, adapt_to_gpus, available_gpus, implied_gpus
 from llmval_tui.actions.command.outputs import Outputs, redirected, take_outputs
 from llmval_tui.actions.command.resolve import Script, resolve_script
-from llmval_tui.actions.command.runner_catalog import COMPILE_REPRO, TRACE, runner_details, runner_deviations
-from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
+from llmval_tui.actions.command.runner_catalog import (
+    COMPILE_REPRO,
+    TRACE,
+    runner_details,
+    runner_deviations,
+    runner_of,
+)
+from llmval_tui.checklist.command import Word, parse_command
+from llmval_tui.checklist.lexer import quote
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs.records import Command
@@ -39,8 +47,19 @@ class Built:
     details: list[str]
 
 
-def build(context: Context, text: str, *, label: str = "main", extra: tuple[str, ...] = (), variant: str = "") -> Built:
-    """Freeze a command as written in a checklist. `extra` flags are appended; `variant` goes into the output names.
+def build(
+    context: Context,
+    text: str,
+    *,
+    label: str = "main",
+    extra: tuple[str, ...] = (),
+    variant: str = "",
+    folder: str | None = None,
+) -> Built:
+    """Freeze a command as written in a checklist.
+
+    `extra` flags are appended; `variant` goes into the output names; `folder` is the working folder, relative to the
+    workspace.
 
     Raises:
         Refused: the command cannot run here; nothing was changed.
@@ -49,7 +68,7 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
     if parsed.has_date:
         parsed = parsed.fill(context.now.strftime("%Y%m%d"))
     argv = parse_argv([*parsed.argv, *extra])
-    script = resolve_script(argv.script, context.workspace) if argv.script is not None else None
+    script = resolve_script(argv.script, context.workspace, folder) if argv.script is not None else None
     details = [script.note] if script else []
     deviations: list[str] = []
     runner = script.runner if script else None
@@ -70,18 +89,23 @@ def build(context: Context, text: str, *, label: str = "main", extra: tuple[str,
     deviations += runner_deviations(runner, argv, context.step)
     suffix = "".join(f".{part}" for part in (variant, _preset_suffix(context)) if part)
     argv, output = redirected(argv, parsed.output, suffix)
-    outputs = take_outputs(argv, output, runner, context.workspace)
-    environment, notes = _environment(context, parsed)
+    outputs = take_outputs(argv, output, runner, context.workspace, folder=folder, label=label)
+    environment, notes = environment_of(context, parsed.environment)
     if withheld := withheld_export(context.store, context.checklist, context.step.section):
         deviations.append(withheld)
     written = replace(parsed, words=tuple(Word(word) for word in _shell_words(argv)), output=output)
+    shown = replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).shell_text()
     command = Command(
         label=label,
-        argv=_frozen(argv, context, label, runner),
-        display=replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).shell_text(),
+        argv=_frozen(argv, context, label, runner, folder),
+        display=f"cd {quote(folder)} && {shown}" if folder else shown,
         env=environment,
         tee=outputs.tee,
         nproc=_nproc(argv, context),
+        cwd=folder,
+        merge_stderr=parsed.merge_stderr,
+        append=output is not None and output.append,
+        findings=list(runner_of(runner).findings),
     )
     return Built(command, script, argv, outputs, deviations, details + notes)
 
@@ -91,11 +115,11 @@ def _preset_suffix(context: Context) -> str:
     return "" if context.options.preset is None or context.demo else context.options.preset
 
 
-def _environment(context: Context, parsed: ParsedCommand) -> tuple[dict[str, str], list[str]]:
-    """The variables of the command, and notes: the section's, then its own assignments, then `--gpus`."""
+def environment_of(context: Context, assigned: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The variables of a command, and notes: the section's, then its own assignments, then `--gpus`."""
     section = section_environment(context.store, context.checklist, context.step)
     source = newest_export(context.store, context.checklist, context.step.section)
-    found = changes({**section, **parsed.environment}, context.environment)
+    found = changes({**section, **assigned}, context.environment)
     notes = []
     if section and source is not None:
         notes.append(f"the command gets the {len(section)} variables that run {source.id} exported")
@@ -113,7 +137,7 @@ def _shell_words(argv: ParsedArgv) -> list[str]:
     return [argv.program, *argv.options, *script, *argv.arguments]
 
 
-def _frozen(argv: ParsedArgv, context: Context, label: str, runner: str | None) -> list[str]:
+def _frozen(argv: ParsedArgv, context: Context, label: str, runner: str | None, folder: str | None) -> list[str]:
     """The words to execute. llmval's launcher replaces torchrun and records the exit code of every rank."""
     script = [argv.script] if argv.script is not None else []
     rest = [*argv.options, *script, *argv.arguments]
@@ -121,15 +145,13 @@ def _frozen(argv: ParsedArgv, context: Context, label: str, runner: str | None) 
         launcher = bundled("runners") / "llmval_runners" / "process" / "launch.py"
         logs = ["--logs", "{run}/logs", "--label", label, "--exit-codes", f"{{run}}/ranks.{label}.json"]
         return [runner_python(context), str(launcher), *logs, "--", *rest]
-    if argv.launcher == "python":
-        plain = argv.program in _PLAIN_PYTHON
-        return [runner_python(context) if plain else _program(argv.program, context.workspace), *rest]
-    if argv.launcher == "bash":
-        # The trace script starts the engine itself; it takes the interpreter before its other flags.
-        if runner == TRACE and argv.arguments[:1] != ("--python",):
-            rest = [*argv.options, *script, "--python", runner_python(context), *argv.arguments]
-        return [_program(argv.program, context.workspace), *rest]
-    return [_program(argv.program, context.workspace), *rest]
+    if argv.launcher == "python" and argv.program in _PLAIN_PYTHON:
+        return [runner_python(context), *rest]
+    program = _program(argv.program, context.workspace / (folder or ""))
+    # The trace script starts the engine itself; it takes the interpreter before its other flags.
+    if argv.launcher == "bash" and runner == TRACE and argv.arguments[:1] != ("--python",):
+        rest = [*argv.options, *script, "--python", runner_python(context), *argv.arguments]
+    return [program, *rest]
 
 
 def runner_python(context: Context) -> str:
@@ -147,12 +169,12 @@ def runner_python(context: Context) -> str:
     return found
 
 
-def _program(name: str, workspace: Path) -> str:
-    """The name of a program that can be executed, by path or from PATH."""
+def _program(name: str, folder: Path) -> str:
+    """The name of a program that can be executed, by its path from the working folder or from PATH."""
     if "/" in name:
-        path = workspace / Path(name).expanduser()
+        path = folder / Path(name).expanduser()
         if not path.is_file():
-            raise Refused(f"there is no {name} in {workspace}: correct the path.")
+            raise Refused(f"there is no {name} in {folder}: correct the path.")
         if shutil.which(str(path)) is None:
             raise Refused(f"{name} is not executable: make it so with chmod +x {name}.")
         return name

@@ -8,7 +8,8 @@ from llmval_tui.actions.command.runner_catalog import artifacts_beside, artifact
 from llmval_tui.checklist.command import Output, Word
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import inside
-from llmval_tui.runs.records import Artifact
+from llmval_tui.runs.records import Artifact, appended_name
+from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, RUNS_FOLDER
 
 _FILE_FLAGS = ("--output-json", "--output", "--output-file")
 _FOLDER_FLAGS = ("--output-dir",)
@@ -41,11 +42,19 @@ def _suffixed(path: str, suffix: str, *, folder: bool) -> str:
     return str(pure.with_name(pure.name + suffix if folder else pure.stem + suffix + pure.suffix))
 
 
-def take_outputs(argv: ParsedArgv, output: Output | None, runner: str | None, workspace: Path) -> Outputs:
-    """The artifacts that a command must write.
+def take_outputs(
+    argv: ParsedArgv,
+    output: Output | None,
+    runner: str | None,
+    workspace: Path,
+    *,
+    folder: str | None = None,
+    label: str = "main",
+) -> Outputs:
+    """The artifacts that a command must write; its paths are relative to `folder`, and `folder` to the workspace.
 
     Raises:
-        Refused: one lies outside the workspace, there would be no result, or the output would be appended to a file.
+        Refused: one lies outside the workspace, or there would be no result.
     """
     known = runner_of(runner)
     artifacts: list[Artifact] = []
@@ -54,7 +63,7 @@ def take_outputs(argv: ParsedArgv, output: Output | None, runner: str | None, wo
         value = value_of(argv.arguments, flag)
         if value is None:
             continue
-        path = _relative(value, workspace)
+        path = _relative(value, workspace, folder)
         if path == ".":
             raise Refused(f"{flag} {value} is the workspace itself: name a folder in it, such as artifacts/NAME.")
         if flag in _FOLDER_FLAGS:
@@ -68,15 +77,15 @@ def take_outputs(argv: ParsedArgv, output: Output | None, runner: str | None, wo
         raise Refused(f"{runner} would leave no result to judge: add --output-json artifacts/NAME.json to the command.")
     tee = None
     if output is not None:
-        if output.append:
-            raise Refused(
-                f"the output would be appended to {output.path.value}, so it would have no hash of its own: write to a "
-                "separate file with > or with tee without -a."
-            )
-        tee = _relative(output.path.value, workspace)
-        artifacts.append(Artifact(tee))
+        tee = _relative(output.path.value, workspace, folder)
+        artifacts.append(Artifact(appended_path(label) if output.append else tee))
     return Outputs(artifacts, folders, tee)
 
 
-def _relative(value: str, workspace: Path) -> str:
-    return str(inside(workspace, value).relative_to(workspace.resolve()))
+def appended_path(label: str) -> str:
+    """The evidence of an appended output: the run's own copy of the bytes that it appended."""
+    return f"{RUNS_FOLDER}/{RUN_ID_PLACEHOLDER}/{appended_name(label)}"
+
+
+def _relative(value: str, workspace: Path, folder: str | None) -> str:
+    return str(inside(workspace, Path(folder or "") / value).relative_to(workspace.resolve()))

@@ -20,19 +20,21 @@ class Script:
     note: str  # one line for the operator
 
 
-def resolve_script(word: str, workspace: Path) -> Script:
+def resolve_script(word: str, workspace: Path, folder: str | None = None) -> Script:
     """The script at `word`: the workspace's file, else the bundled runner of that name.
+
+    `word` is relative to `folder`, and `folder` to the workspace.
 
     Raises:
         Refused: it is outside the workspace, does not exist, or is a runner that this version does not bring.
     """
     name = Path(word).name
     runners = bundled("runners")
-    path = workspace / word
+    path = workspace / (folder or "") / word
     if path.is_file() and path.resolve().is_relative_to(runners.resolve()):
         return Script(word, path.resolve(), name if name in RUNNERS else None, f"runs {word}, llmval's own runner")
     if path.is_file():
-        path = inside(workspace, word)
+        path = inside(workspace, path)
         if _is_ours(path, runners):
             return Script(word, path, name, f"runs {word} of the workspace, identical to llmval's own runner")
         return Script(word, path, None, f"runs {word} of the workspace")
@@ -43,7 +45,8 @@ def resolve_script(word: str, workspace: Path) -> Script:
                 str(bundled_path), bundled_path, name, f"{word} is not in the workspace: runs llmval's own {name}"
             )
         raise Refused(f"this version of llmval does not include {name}, so it cannot run or tick the item.")
-    raise Refused(f"there is no {word} in {workspace}, and llmval brings no runner called {name}: correct the path.")
+    where = workspace / (folder or "")
+    raise Refused(f"there is no {word} in {where}, and llmval brings no runner called {name}: correct the path.")
 
 
 def _is_ours(path: Path, runners: Path) -> bool:

@@ -1,37 +1,67 @@
 """Run a command of the checklist, and judge its exit code, its artifacts and their figures."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.argv import value_of, values_of
-from llmval_tui.actions.command.freeze import Built, build
+from llmval_tui.actions.command.freeze import Built
 from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
+from llmval_tui.actions.command.item import build_item, promised
 from llmval_tui.actions.command.runner_catalog import POWER_SWEEP_SCHEMA
 from llmval_tui.actions.judges.by_schema import JUDGES
+from llmval_tui.actions.reading.model import WrittenCommand
+from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.rules import command_spans
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.file_origin import written_by_another_run
 from llmval_tui.runs.records import Artifact, Gate
-from llmval_tui.runs.store import Run
+from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, Run
 
 
 class CommandAction:
-    """A step with one command."""
+    """A step with one command, several commands, or a script."""
 
     name = "command"
     title = "run a command"
     about = "Runs the item's command and judges its exit code, its artifacts and the figures in them."
 
     def propose(self, context: Context) -> Proposal:
-        built = build(context, required_command(context))
-        return proposal_of(self.name, context, [built], summary_of(built))
+        reading = context.reading or read_item(
+            context.step, context.checklist.section_of(context.step), context.checklist
+        )
+        if not reading.commands and reading.script is None:
+            reading = replace(reading, commands=(WrittenCommand(required_command(context), context.step.line),))
+        built = build_item(context, reading)
+        proposal = proposal_of(self.name, context, built, _summary_of_all(built))
+        more = promised(context, reading, built)
+        return replace(proposal, artifacts=(*proposal.artifacts, *more))
 
     def perform(self, run: Run) -> int:
         raise Refused(f"the command does the work of {self.name}; there is nothing else to perform.")
 
     def judge(self, run: Run) -> Judgement:
-        return judge_results(run)
+        commands = run.intent.commands
+        if len(commands) < 2:
+            return judge_results(run)
+        return judge_each(run, {command.label: command.line for command in commands})
+
+
+def judge_each(run: Run, lines: Mapping[str, int | None]) -> Judgement:
+    """The gates of the results of each command, with its label and its line in the checklist."""
+    gates: list[Gate] = []
+    metrics: dict[str, float | None] = {}
+    summaries = []
+    for label, line in lines.items():
+        own = run.intent.params["outputs"][label]
+        part = [artifact for artifact in run.intent.artifacts if artifact.path in own]
+        found, values, text, _ = judge_results(run, part)
+        gates += [replace(gate, name=f"{label}: {gate.name}", line=gate.line or line) for gate in found]
+        metrics |= {f"{label}_{name}": value for name, value in values.items()}
+        summaries.append(f"{label}: {text}")
+    return gates, metrics, "; ".join(summaries), None
 
 
 def judge_results(run: Run, artifacts: list[Artifact] | None = None) -> Judgement:
@@ -81,7 +111,8 @@ def proposal_of(action: str, context: Context, built: list[Built], summary: str,
         artifacts |= {artifact.path: artifact for artifact in one.outputs.artifacts}
     details = [line for one in built for line in one.details]
     folders = [folder for one in built for folder in one.outputs.folders]
-    details += _writes(context.workspace, list(artifacts), folders)
+    details += [f"appends to {one.command.tee}" for one in built if one.command.append]
+    details += _writes(context.workspace, [path for path in artifacts if RUN_ID_PLACEHOLDER not in path], folders)
     deviations = list(dict.fromkeys(line for one in built for line in one.deviations))
     return Proposal(
         action=action,
@@ -146,8 +177,18 @@ def gpu_indices(built: list[Built], context: Context) -> list[int] | None:
     return visible[: max(counts)] if all(counts) and visible else None
 
 
+def _summary_of_all(built: list[Built]) -> str:
+    if len(built) == 1:
+        return summary_of(built[0])
+    names = [Path(one.argv.script or one.argv.program).name for one in built]
+    return f"Runs {len(built)} commands in order ({', '.join(names)}); all must pass."
+
+
 def summary_of(built: Built) -> str:
     """One sentence with the script, its devices and its duration."""
+    if built.command.script is not None:
+        lines = len(built.command.script.text.splitlines())
+        return f"Runs a script of {lines} line{'s' if lines > 1 else ''} with bash and judges its exit code."
     name = Path(built.argv.script or built.argv.program).name
     count = built.command.nproc
     duration = value_of(built.argv.arguments, "--duration")

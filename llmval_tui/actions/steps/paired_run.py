@@ -9,12 +9,11 @@ from llmval_tui.actions.command.freeze import build
 from llmval_tui.actions.command.runner_catalog import COMPILE_SCHEMA
 from llmval_tui.actions.judges.compile_study import read_study, side_by_side
 from llmval_tui.actions.rules import choose, command_spans, flag_spans
-from llmval_tui.actions.steps.command import CommandAction, judge_results, proposal_of
+from llmval_tui.actions.steps.command import CommandAction, judge_each, proposal_of
 from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.file_origin import written_by_another_run
-from llmval_tui.runs.records import Gate
 from llmval_tui.runs.store import Run
 
 
@@ -39,16 +38,8 @@ class PairedRun(CommandAction):
         return proposal_of(self.name, context, built, summary, flags=list(flags), base=number)
 
     def judge(self, run: Run) -> Judgement:
-        gates: list[Gate] = []
-        metrics: dict[str, float | None] = {}
-        summaries = []
-        for variant in ("with", "without"):
-            own = run.intent.params["outputs"][variant]
-            part = [artifact for artifact in run.intent.artifacts if artifact.path in own]
-            found, values, text, _ = judge_results(run, part)
-            gates += [replace(gate, name=f"{variant}: {gate.name}") for gate in found]
-            metrics |= {f"{variant}_{name}": value for name, value in values.items()}
-            summaries.append(f"{variant}: {text}")
+        gates, metrics, summary, _ = judge_each(run, {"with": None, "without": None})
+        summaries = [summary]
         for found, values, text in _side_by_side(run):
             gates += found
             metrics |= values
