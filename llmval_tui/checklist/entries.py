@@ -5,14 +5,18 @@ from typing import Literal
 
 BlockKind = Literal["paragraph", "bullet", "fence", "quote", "table"]
 
+ON_FAIL = "on-fail"  # the key in an llmval comment of an item, a section or a list
+ON_FAIL_VALUES = ("stop", "continue")
+
 
 @dataclass(frozen=True, slots=True)
 class Heading:
     """A heading outside of any list or quotation."""
 
-    level: int
-    title: str
+    level: int  # 0: what stands before the first heading
+    title: str  # without llmval's comments
     line: int  # 1-based
+    directives: dict[str, str] = field(default_factory=dict)  # of an llmval comment in it or below it, outside of items
 
 
 @dataclass(frozen=True, slots=True)

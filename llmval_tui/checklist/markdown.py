@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -11,7 +11,7 @@ from markdown_it.rules_inline import StateInline, backtick, html_inline
 from markdown_it.token import Token
 
 from llmval_tui.checklist.document import decode
-from llmval_tui.checklist.entries import Block, BlockKind, Entry, Heading, Item, Span
+from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES, Block, BlockKind, Entry, Heading, Item, Span
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 
@@ -113,7 +113,9 @@ class _Scanner:
                 )
             if token.type == "heading_open" and token.level == 0:
                 inline = self.tokens[index + 1]
-                found.append(Heading(int(token.tag[1:]), self._title(inline), _first_line(token)))
+                found.append(self._heading(int(token.tag[1:]), inline))
+            elif token.type == "html_block" and token.level == 0:
+                self._section_comments(token, found)
             elif token.type in ("bullet_list_open", "ordered_list_open"):
                 ordinals.append(int(token.attrs.get("start", 1)) if token.type == "ordered_list_open" else None)
             elif token.type in ("bullet_list_close", "ordered_list_close"):
@@ -159,8 +161,43 @@ class _Scanner:
             if block.text:
                 item.blocks += (block,)
 
-    def _title(self, inline: Token) -> str:
-        return clean_line(" ".join(inline.content.split()))
+    def _heading(self, level: int, inline: Token) -> Heading:
+        _, comments = self._inline(inline, 0, "paragraph")
+        heading = Heading(level, "", _first_line(inline))
+        title = inline.content
+        for text, start, end in reversed(comments):
+            comment = _COMMENT.fullmatch(text)
+            if comment and self._section_comment(heading, comment[1], heading.line):
+                title = title[:start] + title[end:]
+        return replace(heading, title=clean_line(" ".join(title.split())))
+
+    def _section_comments(self, token: Token, found: list[Entry]) -> None:
+        """Read the llmval comments outside of items; they belong to the heading above them."""
+        assert token.map is not None
+        for number in range(*token.map):
+            for comment in _COMMENT.finditer(self.lines[number]):
+                heading = next((entry for entry in reversed(found) if isinstance(entry, Heading)), None)
+                if heading is None:
+                    heading = Heading(0, self.path.name, 1)
+                    found.insert(0, heading)
+                self._section_comment(heading, comment[1], number + 1)
+
+    def _section_comment(self, heading: Heading, body: str, line: int) -> bool:
+        """Read a comment of a heading; False if it is not made of key=value words: markers of other documents are not.
+
+        Raises:
+            Refused: a key or a value that a heading cannot have.
+        """
+        words = [_DIRECTIVE.fullmatch(word) for word in body.split()]
+        for match in words if all(words) else ():
+            assert match is not None
+            if match[1] != ON_FAIL or match[2] not in ON_FAIL_VALUES:
+                raise Refused(
+                    f"{self.path}, line {line}: the llmval comment of a section contains “{clean_line(match[0])}”; "
+                    f"a section can have {ON_FAIL}={' or '.join(ON_FAIL_VALUES)}: correct it, or put it into an item."
+                )
+            heading.directives[match[1]] = match[2]
+        return all(words)
 
     def _item(self, index: int) -> Item | None:
         """The step of the list item that starts at token `index`; None if it has no box."""

@@ -61,6 +61,8 @@ class Section:
     title: str  # as written, "1. Multi-GPU …"
     line: int  # 1-based, of the heading; of the first step if there is no heading
     steps: tuple[Step, ...]
+    # Of the comments of its heading and of the headings that contain it; the innermost counts.
+    directives: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +148,12 @@ def parse(data: bytes, path: Path, scan: Scan | None = None) -> Checklist:
         else:
             groups[-1][1].append(entry)
     title = next((heading.title for heading, _ in groups if heading.level == 1), "") or path.name
-    groups = [(heading, items) for heading, items in groups if items]
+    all_groups, groups = groups, [(heading, items) for heading, items in groups if items]
     if not groups:
         raise Refused(f"{path} has no task items from line 1 to its end: add lines such as “- [ ] Run: `…`”.")
     seen: Counter[tuple[str, str]] = Counter()
     sections = []
+    inherited = _inherited([heading for heading, _ in all_groups])
     numbered = numbers_of([(heading.title, items) for heading, items in groups])
     for numbers, (heading, items) in zip(numbered, groups, strict=True):
         steps = []
@@ -179,8 +182,20 @@ def parse(data: bytes, path: Path, scan: Scan | None = None) -> Checklist:
             )
             path_to.append(number)
         line = heading.line if heading.level else items[0].line
-        sections.append(Section(numbers.section, heading.title, line, tuple(steps)))
+        sections.append(Section(numbers.section, heading.title, line, tuple(steps), inherited[id(heading)]))
     return Checklist(path, title, tuple(sections), data)
+
+
+def _inherited(headings: list[Heading]) -> dict[int, dict[str, str]]:
+    """The directives of each heading, by its `id`: those of the headings that contain it, then its own."""
+    found: dict[int, dict[str, str]] = {}
+    containing: list[Heading] = []
+    for heading in headings:
+        # Level 0 contains all: a comment before the first heading is about the whole list.
+        containing = [one for one in containing if one.level < heading.level]
+        containing.append(heading)
+        found[id(heading)] = {key: value for one in containing for key, value in one.directives.items()}
+    return found
 
 
 def load(path: Path, scan: Scan | None = None) -> Checklist:
