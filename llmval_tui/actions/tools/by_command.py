@@ -4,12 +4,24 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from llmval_tui.actions.tools.command_line import is_python, starts
+from llmval_tui.actions.tools.load.aiperf import Aiperf, GenaiPerf
+from llmval_tui.actions.tools.load.guidellm import Guidellm
+from llmval_tui.actions.tools.load.sglang_bench import SglangServing
+from llmval_tui.actions.tools.load.vllm_bench import VllmLatency, VllmServe, VllmThroughput
 from llmval_tui.actions.tools.model import Tool
-from llmval_tui.actions.tools.vllm_bench import VllmServe
 
 # The words that name a tool → its reader. `python -m MODULE` counts as the word `MODULE`.
 _TOOLS: dict[tuple[str, ...], type[Tool]] = {
     ("vllm", "bench", "serve"): VllmServe,
+    ("vllm", "bench", "throughput"): VllmThroughput,
+    ("vllm", "bench", "latency"): VllmLatency,
+    ("benchmark_serving.py",): VllmServe,
+    ("sglang.bench_serving",): SglangServing,
+    ("aiperf", "profile"): Aiperf,
+    ("genai-perf", "profile"): GenaiPerf,
+    ("guidellm", "run"): Guidellm,
+    ("guidellm", "benchmark", "run"): Guidellm,
+    ("guidellm", "benchmark"): Guidellm,
 }
 
 

@@ -42,21 +42,27 @@ def starts(words: Sequence[str]) -> list[tuple[list[str], bool]]:
     return found
 
 
-def option(arguments: Sequence[str], *names: str) -> str | None:
-    """The value of a flag under any of its names, the last one if it is given twice; None without the flag.
+def options(arguments: Sequence[str], *names: str) -> list[str]:
+    """The values of a flag under any of its names, in order; a flag without a value gives "".
 
-    `--a-b` and `--a_b` are one flag; `-b8` and `-b=8` give `8`. A flag without a value gives "".
+    `--a-b` and `--a_b` are one flag; `-b8` and `-b=8` give `8`.
     """
     wanted = {_plain(name) for name in names}
-    found: str | None = None
+    found = []
     for index, word in enumerate(arguments):
         flag, sign, value = word.partition("=")
-        if _plain(flag) in wanted and flag.startswith("-"):
+        if flag.startswith("-") and _plain(flag) in wanted:
             following = arguments[index + 1] if index + 1 < len(arguments) else ""
-            found = value if sign else "" if _is_flag(following) else following
-        elif word.startswith("-") and not word.startswith("--") and word[:2] in wanted and len(word) > 2:
-            found = word[2:]
+            found.append(value if sign else "" if _is_flag(following) else following)
+        elif word.startswith("-") and not word.startswith("--") and len(word) > 2 and word[:2] in wanted:
+            found.append(word[2:])
     return found
+
+
+def option(arguments: Sequence[str], *names: str) -> str | None:
+    """The value of a flag, the last one if it is given twice; None without the flag. See `options`."""
+    found = options(arguments, *names)
+    return found[-1] if found else None
 
 
 def has(arguments: Sequence[str], *names: str) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from llmval_tui.runs.records import Gate
+from llmval_tui.runs.records import Gate, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +65,14 @@ class Tool(ABC):
     @abstractmethod
     def read(self, left: LeftFiles) -> ToolResult:
         """The result of a finished command. Never raises: an unreadable result is a gate with the reason."""
+
+
+def format_gate(tool: Tool, measured: str, outcome: Outcome = Outcome.PASS, reason: str = "") -> Gate:
+    """The gate that names the version of a result, and the versions that the reader knows."""
+    return Gate("result format", outcome, measured, f"{tool.name} {tool.versions}", reason)
+
+
+def unreadable(tool: Tool, measured: str, reason: str) -> ToolResult:
+    """The result of a command that left nothing to judge: never a pass, whatever its exit code says."""
+    gate = Gate(f"{tool.name} result", Outcome.INCONCLUSIVE, measured, "a complete result to judge", reason)
+    return ToolResult([gate], {}, f"the result of {tool.name} was not judged: {reason}")
