@@ -26,6 +26,8 @@ from llmval_tui.actions.command.runner_catalog import (
     runner_deviations,
     runner_of,
 )
+from llmval_tui.actions.tools.by_command import tool_of
+from llmval_tui.actions.tools.model import Tool
 from llmval_tui.checklist.command import Word, parse_command
 from llmval_tui.checklist.lexer import quote
 from llmval_tui.foundation.errors import Refused
@@ -89,7 +91,9 @@ def build(
     deviations += runner_deviations(runner, argv, context.step)
     suffix = "".join(f".{part}" for part in (variant, _preset_suffix(context)) if part)
     argv, output = redirected(argv, parsed.output, suffix)
-    outputs = take_outputs(argv, output, runner, context.workspace, folder=folder, label=label)
+    tool = tool_of(_shell_words(argv))
+    details += _tool_details(tool)
+    outputs = take_outputs(argv, output, runner, context.workspace, folder=folder, label=label, tool=tool)
     environment, notes = environment_of(context, parsed.environment)
     if withheld := withheld_export(context.store, context.checklist, context.step.section):
         deviations.append(withheld)
@@ -108,6 +112,14 @@ def build(
         findings=list(runner_of(runner).findings),
     )
     return Built(command, script, argv, outputs, deviations, details + notes)
+
+
+def _tool_details(tool: Tool | None) -> list[str]:
+    """What is read of a known tool's result, and the flag without which something of it is not judged."""
+    if tool is None:
+        return []
+    missing = tool.missing_flag()
+    return [f"judges the result of {tool.name}", *([missing] if missing else [])]
 
 
 def _preset_suffix(context: Context) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from llmval_tui.actions.command.argv import ParsedArgv, value_of, with_value
 from llmval_tui.actions.command.runner_catalog import artifacts_beside, artifacts_in, runner_of
+from llmval_tui.actions.tools.model import Tool
 from llmval_tui.checklist.command import Output, Word
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import inside
@@ -50,16 +51,27 @@ def take_outputs(
     *,
     folder: str | None = None,
     label: str = "main",
+    tool: Tool | None = None,
 ) -> Outputs:
     """The artifacts that a command must write; its paths are relative to `folder`, and `folder` to the workspace.
 
+    A known tool says itself which files its flags promise.
+
     Raises:
-        Refused: one lies outside the workspace, or there would be no result.
+        Refused: one lies outside the workspace, there would be no result, or the tool would not replace a file.
     """
     known = runner_of(runner)
     artifacts: list[Artifact] = []
     folders: list[str] = []
-    for flag in (*_FILE_FLAGS, *_FOLDER_FLAGS):
+    for promise in tool.outputs() if tool is not None and not tool.elsewhere else ():
+        path = _relative(promise.path, workspace, folder)
+        if path == ".":
+            raise Refused(f"{promise.path} is the workspace itself: name a folder in it, such as artifacts/NAME.")
+        if not promise.replaces and (workspace / path).exists():
+            raise Refused(f"{path} exists, and the tool never replaces a file: remove it, or name a new file.")
+        folders += [path] if promise.folder else []
+        artifacts.append(Artifact(path))
+    for flag in () if tool is not None else (*_FILE_FLAGS, *_FOLDER_FLAGS):
         value = value_of(argv.arguments, flag)
         if value is None:
             continue

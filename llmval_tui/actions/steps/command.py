@@ -15,6 +15,7 @@ from llmval_tui.actions.judges.by_schema import JUDGES
 from llmval_tui.actions.reading.model import WrittenCommand
 from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.rules import command_spans
+from llmval_tui.actions.tools.results import tool_result, verdict_metrics
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.file_origin import written_by_another_run
 from llmval_tui.runs.records import Artifact, Gate
@@ -45,7 +46,7 @@ class CommandAction:
     def judge(self, run: Run) -> Judgement:
         commands = run.intent.commands
         if len(commands) < 2:
-            return judge_results(run)
+            return with_tool(run, judge_results(run), "main")
         return judge_each(run, {command.label: command.line for command in commands})
 
 
@@ -57,11 +58,21 @@ def judge_each(run: Run, lines: Mapping[str, int | None]) -> Judgement:
     for label, line in lines.items():
         own = run.intent.params["outputs"][label]
         part = [artifact for artifact in run.intent.artifacts if artifact.path in own]
-        found, values, text, _ = judge_results(run, part)
+        found, values, text, _ = with_tool(run, judge_results(run, part), label)
         gates += [replace(gate, name=f"{label}: {gate.name}", line=gate.line or line) for gate in found]
         metrics |= {f"{label}_{name}": value for name, value in values.items()}
         summaries.append(f"{label}: {text}")
     return gates, metrics, "; ".join(summaries), None
+
+
+def with_tool(run: Run, judgement: Judgement, label: str) -> Judgement:
+    """A judgement and the result of the known tool that the command with this label starts."""
+    command = next((command for command in run.intent.commands if command.label == label), None)
+    result = tool_result(run, command) if command is not None else None
+    if result is None:
+        return judgement
+    gates, metrics, _, question = judgement
+    return [*gates, *result.gates], metrics | verdict_metrics(result.metrics), result.summary, question
 
 
 def judge_results(run: Run, artifacts: list[Artifact] | None = None) -> Judgement:

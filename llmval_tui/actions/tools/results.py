@@ -1,15 +1,49 @@
 """The results that the known tools of a run left."""
 
+from pathlib import Path
+
 from llmval_tui.actions.tools.by_command import tool_of
-from llmval_tui.actions.tools.model import LeftFiles, ToolResult
+from llmval_tui.actions.tools.model import LeftFiles, Metric, ToolResult
+from llmval_tui.runs.file_origin import own_files
+from llmval_tui.runs.records import Command
 from llmval_tui.runs.store import Run
 
+# Unit of a metric → the end of its name in a verdict.
+_UNIT_ENDS = {
+    "requests": "",
+    "requests/s": "_per_s",
+    "tokens/s": "_tokens_per_s",
+    "%": "_percent",
+    "GB/s": "_gb_per_s",
+    "": "",
+}
 
-def tool_results(run: Run) -> dict[str, ToolResult]:
-    """Label of a command → the result of its tool, for every command of a known tool."""
-    found = {}
-    for command in run.intent.commands:
-        tool = tool_of(command.argv)
-        if tool is not None:
-            found[command.label] = tool.read(LeftFiles())
-    return found
+
+def tool_result(run: Run, command: Command) -> ToolResult | None:
+    """The result of the known tool that a command of a run starts; None for another program."""
+    tool = tool_of(command.argv)
+    return None if tool is None else tool.read(left_files(run, command))
+
+
+def left_files(run: Run, command: Command) -> LeftFiles:
+    """The files at the promised paths of a command that this run wrote, and its logs.
+
+    The file that gets the standard output is left out: its text is in the log too.
+    """
+    promised = run.intent.params.get("outputs", {}).get(command.label)
+    artifacts = [item for item in run.intent.artifacts if promised is None or item.path in promised]
+    files = [file for item in artifacts if item.path != command.tee for file in own_files(run, item)]
+    return LeftFiles(tuple(dict.fromkeys(files)), _log(run, command, "stdout"), _log(run, command, "stderr"))
+
+
+def _log(run: Run, command: Command, stream: str) -> Path | None:
+    path = run.logs_folder / f"{command.label}.{stream}.log"
+    return path if path.is_file() else None
+
+
+def verdict_metrics(metrics: dict[str, Metric]) -> dict[str, float | None]:
+    """The metrics with the unit in the name, as a verdict has them: `ttft.p99` in ms becomes `ttft_p99_ms`."""
+    return {
+        name.replace(".", "_") + _UNIT_ENDS.get(metric.unit, f"_{metric.unit}"): metric.value
+        for name, metric in metrics.items()
+    }
