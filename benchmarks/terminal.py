@@ -23,12 +23,21 @@ class Terminal:
     """A program on a pty of `columns` × `rows`.
 
     One thread reads as fast as the program writes and notes the time; another draws. The emulator takes tens of
-    milliseconds for a full screen, which must not delay the program or count as its time.
+    milliseconds for a full screen, which must not delay the program or count as its time. With `bytes_per_s` the line
+    is slow.
     """
 
-    def __init__(self, argv: list[str], columns: int, rows: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        columns: int,
+        rows: int,
+        environment: Mapping[str, str] | None = None,
+        bytes_per_s: float | None = None,
+    ) -> None:
         self.started = time.perf_counter()
         self.bytes_read = 0
+        self.bytes_per_s = bytes_per_s
         self.last_output = self.started
         self.drawn_at = self.started  # arrival of the newest bytes that are drawn
         self._screen = pyte.Screen(columns, rows)
@@ -59,13 +68,17 @@ class Terminal:
             try:
                 if not select.select([self._master], [], [], 0.1)[0]:
                     continue
-                data = os.read(self._master, 1 << 16)
+                data = os.read(self._master, 1 << 16 if self.bytes_per_s is None else 64)
             except OSError:
                 break
             if not data:
                 break
             self.last_output = time.perf_counter()
             self.bytes_read += len(data)
+            if requests := data.count(b"\x1b[5n"):  # a terminal says that it has drawn everything before the request
+                os.write(self._master, b"\x1b[0n" * requests)
+            if self.bytes_per_s is not None:
+                time.sleep(len(data) / self.bytes_per_s)
             self._chunks.put((self.last_output, data))
         self._chunks.put(None)
 

@@ -11,6 +11,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
 from textual.screen import ModalScreen
+from textual.timer import Timer
 
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.text import clean_line
@@ -20,28 +21,35 @@ from llmval_tui.tui import gc_control
 from llmval_tui.tui.cli_client import CliClient, CommandClient
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace, propose
+from llmval_tui.tui.drawing.terminal_screen import TerminalScreen
 from llmval_tui.tui.key_queue import KeyQueue
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import LaunchSettings
+from llmval_tui.tui.terminal_driver import TerminalDriver, erases_with_colour
 from llmval_tui.tui.themed_app import ThemedApp
 
 SETTLED_S = 2.0  # after this time everything that stays in memory has been made
+FRAME_S = 0.05  # between looks whether the line has become free
 LINE_CHECK_S = 2.0  # between checks whether the terminal still exists
 TOAST_LINES, TOAST_WIDTH = 3, 57  # size of a toast's text in cells; must match `app.tcss`
 
 
-def end_with_the_line() -> None:
+def end_if_line_is_lost() -> None:
     """End as if by SIGHUP if the terminal is gone.
 
-    No signal arrives if nohup ignores it, or if the terminal does not control this process. Textual would then read
-    the end of the file in a busy loop. Runs go on anyway.
+    No signal arrives if nohup ignores it, or if the terminal does not control this process. Runs go on anyway.
     """
     poll = select.poll()
     poll.register(0, 0)  # a lost line is always reported
     if any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0)):
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGHUP)
+        end_by_sighup()
+
+
+def end_by_sighup() -> None:
+    """End at once: there is no terminal to restore, and writing to it could hang."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGHUP)
 
 
 class Dashboard(ThemedApp):
@@ -69,7 +77,10 @@ class Dashboard(ThemedApp):
         # `mono` handles it here, so Textual's constructor must not see the variable. Commands still get it, from
         # `settings.environment`.
         os.environ.pop("NO_COLOR", None)
-        super().__init__()
+        super().__init__(driver_class=TerminalDriver)
+        self.terminal_screen = TerminalScreen(erases_with_colour=erases_with_colour(os.environ.get("TERM", "")))
+        self._next_frame: Timer | None = None
+        self._loop_of_signals: asyncio.AbstractEventLoop | None = None
         self.settings = settings
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)
@@ -98,16 +109,46 @@ class Dashboard(ThemedApp):
         if not self.is_headless:
             self.handle_signals()  # before the driver changes the terminal
 
+    def redraw(self) -> None:
+        """Send every cell again: another program has written over the screen."""
+        self.terminal_screen.forget()
+        self.screen.refresh()
+
+    def wait_for_line(self) -> bool:
+        """Whether earlier frames are still on their way; then the next one is drawn soon."""
+        driver = self._driver
+        if not isinstance(driver, TerminalDriver) or not driver.busy:
+            return False
+        if self._next_frame is None:
+            self._next_frame = self.set_timer(FRAME_S, self._draw_next_frame)
+        return True
+
+    def _draw_next_frame(self) -> None:
+        self._next_frame = None
+        self.draw_changes()
+
+    def line_lost(self) -> None:
+        if self._loop_of_signals is not None:
+            self._loop_of_signals.call_soon_threadsafe(end_by_sighup)
+
+    def send_frame(self, frame: str) -> None:
+        if isinstance(self._driver, TerminalDriver):
+            self._driver.send_frame(frame)
+        else:
+            super().send_frame(frame)
+
     def on_mount(self) -> None:
-        # After Ctrl-Z and fg the terminal shows the shell's lines; without a refresh only changed cells would be drawn.
-        self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh())
+        # After Ctrl-Z and fg the terminal shows the shell's lines.
+        self.app_resume_signal.subscribe(self, lambda _: self.redraw())
         if not self.is_headless:
-            self.set_interval(LINE_CHECK_S, end_with_the_line)
+            self.set_interval(LINE_CHECK_S, end_if_line_is_lost)
 
     def get_default_screen(self) -> MainScreen:
         return self.main
 
     async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Resize):
+            self.terminal_screen.forget()  # the terminal may have moved its lines
         if isinstance(event, events.Key) and not event.is_forwarded:
             await self._key_queue.put(event)
         else:
@@ -150,13 +191,13 @@ class Dashboard(ThemedApp):
     def handle_signals(self) -> None:
         """Let SIGTERM and SIGHUP end the dashboard as a key would: the terminal gets screen, mouse and cursor back."""
         loop = asyncio.get_running_loop()
+        self._loop_of_signals = loop
         loop.add_signal_handler(signal.SIGTERM, self.exit, None, ExitCode.INTERRUPTED)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
             loop.add_signal_handler(signal.SIGHUP, self._hung_up)
 
     def _hung_up(self) -> None:
-        """If the line is lost, there is no terminal to restore, and writing to it could hang."""
-        end_with_the_line()
+        end_if_line_is_lost()
         self.exit(None, ExitCode.INTERRUPTED)
 
     def action_leave(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from textual import events
 from textual.message_pump import MessagePump
+from textual.widgets import Input
 
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.textual_private import ESC_CODES, character_to_key, parent_of
@@ -30,6 +31,7 @@ class KeyQueue:
         self._dialog_pending = dialog_pending  # whether a dialog is being prepared in a thread
         self._waiting: deque[events.Key] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._typed = ""  # for the line of input that has the focus
 
     async def put(self, key: events.Key) -> None:
         """Deliver the key now, or after the ones that wait."""
@@ -41,16 +43,35 @@ class KeyQueue:
             self._waiting.append(key)
             return
         target = self._target()
+        if isinstance(target, Input) and _is_text(key):
+            if not self._typed:
+                self._app.call_later(self._insert_typed)  # after all keys that have arrived by now
+            self._typed += key.character or ""
+            return
+        self._insert_typed()
         await self._deliver(key)
         if not self._only_scrolls(target, key):
             # A task, because the application's own queue must go on: it executes the actions.
             self._task = asyncio.create_task(self._process(target))
+
+    def _insert_typed(self) -> None:
+        """Insert the typed text in one piece: a thousand characters pasted without bracketed paste take one frame."""
+        text, self._typed = self._typed, ""
+        target = self._target()
+        if text and isinstance(target, Input):
+            target.insert_text_at_cursor(text)
 
     async def _process(self, target: MessagePump) -> None:
         try:
             await self._wait(target)
             while self._waiting:
                 target, key = self._target(), self._waiting.popleft()
+                if isinstance(target, Input) and _is_text(key):
+                    self._typed = key.character or ""
+                    while self._waiting and _is_text(self._waiting[0]):
+                        self._typed += self._waiting.popleft().character or ""
+                    self._insert_typed()
+                    continue
                 await self._deliver(key)
                 if not self._only_scrolls(target, key):
                     await self._wait(target)
@@ -98,6 +119,10 @@ def split_escape(key: events.Key, keymap: Keymap) -> list[events.Key]:
     if any(key.key in bound.keys.split(",") for bound in (*keymap.all(), *keymap.scroll_keys())):
         return [key]
     return [events.Key("escape", "\x1b"), events.Key(character_to_key(character), character)]
+
+
+def _is_text(key: events.Key) -> bool:
+    return key.is_printable and bool(key.character)
 
 
 async def _drained(target: MessagePump) -> None:

@@ -1,27 +1,43 @@
 """Every private name of Textual that the dashboard uses. Read this file again with each new version of Textual."""
 
 import string
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
+from rich.console import RenderableType
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
-from textual._compositor import ChopsUpdate, Compositor
+from textual._compositor import ChopsUpdate, Compositor, CompositorUpdate, LayoutUpdate
+from textual._context import active_app
+from textual._xterm_parser import XTermParser
 from textual.app import App
 from textual.binding import BindingsMap
 from textual.dom import DOMNode
+from textual.drivers import linux_driver
+from textual.drivers._writer_thread import WriterThread
+from textual.drivers.linux_driver import LinuxDriver
 from textual.keys import _character_to_key as character_to_key
 from textual.message_pump import MessagePump
 from textual.notifications import Notification
 from textual.screen import Screen
 
+if TYPE_CHECKING:
+    from llmval_tui.tui.drawing.terminal_screen import TerminalScreen
+
 __all__ = [
     "ESC_CODES",
     "ChopsUpdate",
     "Compositor",
-    "ToastApp",
+    "FrameApp",
+    "LayoutUpdate",
+    "LinuxDriver",
+    "WriterThread",
+    "XTermParser",
+    "add_whole_screen",
     "bindings_of",
     "character_to_key",
     "parent_of",
+    "running_app",
     "set_compositor",
+    "set_writer",
     "write_to_terminal",
 ]
 
@@ -33,8 +49,48 @@ ESC_CODES = {chr(0xE000 + ord(sign)): sign for sign in string.digits + string.pu
 cast("dict[str, object]", ANSI_SEQUENCES_KEYS).update({f"\x1b{sign}": private for private, sign in ESC_CODES.items()})
 
 
-class ToastApp(App[int]):
-    """An application that decides which toasts are shown, and when."""
+SYNC_START, SYNC_END = "\x1b[?2026h", "\x1b[?2026l"
+
+
+class FrameApp(App[int]):
+    """An application that decides which toasts are shown and when, and sends nothing for a frame without changes."""
+
+    terminal_screen: "TerminalScreen"
+    _cursor_sent: tuple[int, int] | None = None
+
+    def wait_for_line(self) -> bool:
+        """Whether earlier frames are still on their way. If so, the application draws the next one later by itself."""
+        return False
+
+    def line_lost(self) -> None:
+        """The terminal is gone. Called from any thread."""
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        driver = self._driver
+        drawn = isinstance(renderable, CompositorUpdate) and not self._batch_count and self._running
+        if not drawn or self._closed or self.is_headless or driver is None:
+            super()._display(screen, renderable)
+            return
+        assert isinstance(renderable, CompositorUpdate)
+        cursor = self.screen.outer_size.clamp_offset(self.cursor_position)
+        try:
+            cells = renderable.render_segments(self.console)
+        except Exception as error:  # noqa: BLE001  (as Textual does: it ends the application and shows the error)
+            self._handle_exception(error)
+            return
+        if cells or cursor != self._cursor_sent:
+            frame = f"{cells}\x1b[{cursor.y + 1};{cursor.x + 1}H"
+            self.send_frame(f"{SYNC_START}{frame}{SYNC_END}" if self._sync_available else frame)
+            self._cursor_sent = cursor
+        self.post_display_hook()
+
+    def send_frame(self, frame: str) -> None:
+        """Send one frame to the terminal."""
+        write_to_terminal(self, frame)
+
+    def draw_changes(self) -> None:
+        """Draw what has changed since the last frame."""
+        self.screen._compositor_refresh()
 
     def prepare_toasts(self) -> bool:
         """Called before toasts are shown, also on a screen that has just come up. False: show none now."""
@@ -58,8 +114,24 @@ def write_to_terminal(app: App[int], sequence: str) -> None:
         app._driver.write(sequence)
 
 
-def set_compositor(screen: Screen[None], compositor: Compositor) -> None:
+def running_app() -> FrameApp | None:
+    """The application of the current task; None in a test with another kind of application."""
+    app = active_app.get(None)
+    return app if isinstance(app, FrameApp) else None
+
+
+def add_whole_screen(compositor: Compositor) -> None:
+    """The compositor's next update is the whole screen."""
+    compositor._dirty_regions.add(compositor.size.region)
+
+
+def set_compositor(screen: Screen[Any], compositor: Compositor) -> None:
     screen._compositor = compositor
+
+
+def set_writer(writer: type[WriterThread]) -> None:
+    """The class of the thread that writes to the terminal, for drivers that start from now on."""
+    setattr(linux_driver, "WriterThread", writer)  # noqa: B010  (Textual has no other place to name it)
 
 
 def bindings_of(node: DOMNode) -> BindingsMap:

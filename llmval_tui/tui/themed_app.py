@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.drawing.theme_styles import StyledTheme, load_theme
 from llmval_tui.tui.keys import Keymap
-from llmval_tui.tui.textual_private import ToastApp
+from llmval_tui.tui.textual_private import FrameApp
 
 
-class ThemedApp(ToastApp):
+class ThemedApp(FrameApp):
     """An application with a theme, a set of glyphs and a keymap."""
 
     styled_theme: StyledTheme

@@ -141,3 +141,16 @@ def test_an_internal_error_gives_an_exit_code_and_says_that_runs_go_on(
     monkeypatch.setattr("llmval_tui.tui.gc_control.pause_gc", lambda: None)
     assert application.run(LaunchSettings(workspace.root, workspace.checklist)) == ExitCode.FAILED
     assert "llmval attach" in capsys.readouterr().err
+
+
+async def test_a_long_text_is_inserted_in_one_piece(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    inserted: list[str] = []
+    insert = Input.insert_text_at_cursor
+    monkeypatch.setattr(Input, "insert_text_at_cursor", lambda self, text: (inserted.append(text), insert(self, text)))
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        burst(app, SLASH)
+        await until(pilot, lambda: len(app.main.query("#prompt")) == 1, "the prompt")
+        burst(app, *"abcdefghij" * 100, "enter")
+        await until(pilot, lambda: app.main.state.filter == "abcdefghij" * 100, "the filter")
+        assert len(inserted) <= 20

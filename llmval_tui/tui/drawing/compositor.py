@@ -1,89 +1,68 @@
-"""Sends fewer bytes to the terminal: only changed cells, and only the differences between styles.
+"""Draws through `TerminalScreen`: only cells that differ reach the terminal, and no frame waits behind another.
 
-Textual 8 sends each changed row from the left edge of its widget, and both colours for each piece of text. Here rows
-are cropped on both sides (a TODO in Textual's own code), and a style is sent as the difference from the one before.
-With forty moving charts this is several times less.
+Textual 8 sends each changed row from the left edge of its widget, and the whole screen at the start and while a dialog
+is open. On a line that is slower than the frames, it queues up to 30 of them: the screen is then a minute old.
 """
 
-from functools import lru_cache
+from collections.abc import Iterator
 
-from rich.color import Color, ColorSystem
-from rich.console import Console
-from rich.style import Style
+from rich.console import Console, RenderableType
+from textual.geometry import Size
+from textual.screen import Screen
 
-from llmval_tui.tui.textual_private import ChopsUpdate, Compositor
-
-_ATTRIBUTES = (
-    ("bold", "1"),
-    ("dim", "2"),
-    ("italic", "3"),
-    ("underline", "4"),
-    ("blink", "5"),
-    ("reverse", "7"),
-    ("strike", "9"),
-)
-# By the name that a Rich console has for its colours. Any other name: no colours and no attributes.
-COLOR_SYSTEMS = {
-    "standard": ColorSystem.STANDARD,
-    "256": ColorSystem.EIGHT_BIT,
-    "truecolor": ColorSystem.TRUECOLOR,
-    "windows": ColorSystem.WINDOWS,
-}
-RESET = "\x1b[0m"
+from llmval_tui.tui.drawing.terminal_screen import Span, TerminalScreen, cells_of
+from llmval_tui.tui.textual_private import ChopsUpdate, Compositor, LayoutUpdate, add_whole_screen, running_app
 
 
 class DiffCompositor(Compositor):
-    """Textual's compositor with smaller partial updates."""
+    """Textual's compositor with smaller updates, and none while the line is busy."""
 
-    def render_partial_update(self) -> ChopsUpdate | None:
-        update = super().render_partial_update()
-        return None if update is None else DiffUpdate(update.chops, update.spans, update.chop_ends)
+    def render_update(
+        self, full: bool = False, screen_stack: list[Screen[object]] | None = None, simplify: bool = False
+    ) -> RenderableType | None:
+        app = running_app()
+        if full or simplify or app is None:  # a picture of the screen, not for the terminal
+            return super().render_update(full, screen_stack, simplify)
+        if app.wait_for_line():
+            return None  # the changed regions stay noted and are in the next frame
+        if not app.terminal_screen.knows(self.size):
+            add_whole_screen(self)
+        update = super().render_update(full, screen_stack, simplify)
+        if isinstance(update, ChopsUpdate):
+            return DiffUpdate(update, self.size, app.terminal_screen)
+        return FullUpdate(update, self.size, app.terminal_screen) if isinstance(update, LayoutUpdate) else update
 
 
 class DiffUpdate(ChopsUpdate):
     """The changed spans of the screen only."""
 
+    def __init__(self, update: ChopsUpdate, size: Size, terminal: TerminalScreen) -> None:
+        super().__init__(update.chops, update.spans, update.chop_ends)
+        self._size = size
+        self._terminal = terminal
+
     def render_segments(self, console: Console) -> str:
-        out: list[str] = []
-        system = COLOR_SYSTEMS.get(console.color_system or "")
-        state = ("", "", "")
+        return self._terminal.draw(self._size, self._changed(console))
+
+    def _changed(self, console: Console) -> Iterator[Span]:
         for y, x1, x2 in self.spans:
             for end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
                 start, stop = max(x, x1), min(end, x2)
-                if strip is None or start >= stop:
-                    continue
-                out.append(f"\x1b[{y + 1};{start + 1}H")
-                for text, style, control in strip.crop(start - x, stop - x):
-                    if control or not text:
-                        continue
-                    wanted = ("", "", "") if style is None or system is None else sgr_codes(style, system)
-                    if wanted != state:
-                        out.append(transition(state, wanted))
-                        state = wanted
-                    out.append(text)
-        if state != ("", "", ""):
-            out.append(RESET)
-        return "".join(out)
+                if strip is not None and start < stop:
+                    yield y, start, cells_of(strip.crop(start - x, stop - x), console)
 
 
-@lru_cache(maxsize=4096)
-def sgr_codes(style: Style, system: ColorSystem) -> tuple[str, str, str]:
-    """A style as its SGR parameters: attributes, foreground, background (ECMA-48, 8.3.117)."""
-    attributes = ";".join(code for name, code in _ATTRIBUTES if getattr(style, name))
-    return attributes, _colour(style.color, system, True), _colour(style.bgcolor, system, False)
+class FullUpdate(LayoutUpdate):
+    """The whole screen; still only the cells that differ are sent."""
 
+    def __init__(self, update: LayoutUpdate, size: Size, terminal: TerminalScreen) -> None:
+        super().__init__(update.strips, update.region)
+        self._size = size
+        self._terminal = terminal
 
-def _colour(colour: Color | None, system: ColorSystem, foreground: bool) -> str:
-    if colour is None:
-        return ""
-    return ";".join(colour.downgrade(system).get_ansi_codes(foreground=foreground))
-
-
-@lru_cache(maxsize=16384)
-def transition(before: tuple[str, str, str], after: tuple[str, str, str]) -> str:
-    """The shortest sequence that turns one style into another."""
-    if before[0] != after[0] or any(old and not new for old, new in zip(before[1:], after[1:], strict=True)):
-        # An attribute or a colour is removed: reset first.
-        rest = ";".join(part for part in after if part)
-        return f"\x1b[0;{rest}m" if rest else RESET
-    return f"\x1b[{';'.join(new for old, new in zip(before, after, strict=True) if new != old)}m"
+    def render_segments(self, console: Console) -> str:
+        rows = enumerate(self.strips, self.region.y)
+        return self._terminal.draw(
+            self._size,
+            [(y, self.region.x, [cell for strip in strips for cell in cells_of(strip, console)]) for y, strips in rows],
+        )

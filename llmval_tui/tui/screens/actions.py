@@ -202,6 +202,7 @@ class ActionScreen(Screen[None]):
 
     def action_redraw(self) -> None:
         """Send every cell again: another program has written over the screen."""
+        self.themed_app.terminal_screen.forget()
         self.refresh()
 
     def action_suspend(self) -> None:

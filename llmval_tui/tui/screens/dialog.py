@@ -12,8 +12,10 @@ from textual.screen import ModalScreen
 
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import fit
+from llmval_tui.tui.drawing.compositor import DiffCompositor
 from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.keys import Keymap
+from llmval_tui.tui.textual_private import set_compositor
 from llmval_tui.tui.widgets.row_widget import RowWidget
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
@@ -90,6 +92,10 @@ class Choices(RowWidget):
 
 class BoxScreen(ModalScreen[T]):
     """A modal screen with a box that fits into any terminal and is not too wide to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        set_compositor(self, DiffCompositor())
 
     def on_mount(self) -> None:
         self.fit_box()

@@ -1,0 +1,204 @@
+"""The cells that the terminal shows, so that only cells that differ are sent.
+
+Textual repaints whole widgets: the whole screen at the start and while a dialog is open. Most of these cells are
+blank or already on the terminal.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import groupby
+
+from rich.color import Color, ColorSystem
+from rich.console import Console
+from rich.style import Style
+from textual.strip import Strip
+
+from llmval_tui.terminal.cell_width import cell_len
+
+_ATTRIBUTES = (
+    ("bold", "1"),
+    ("dim", "2"),
+    ("italic", "3"),
+    ("underline", "4"),
+    ("blink", "5"),
+    ("reverse", "7"),
+    ("strike", "9"),
+)
+# By the name that a Rich console has for its colours. Any other name: no colours and no attributes.
+COLOR_SYSTEMS = {
+    "standard": ColorSystem.STANDARD,
+    "256": ColorSystem.EIGHT_BIT,
+    "truecolor": ColorSystem.TRUECOLOR,
+    "windows": ColorSystem.WINDOWS,
+}
+RESET = "\x1b[0m"
+SGR = tuple[str, str, str]  # attributes, foreground, background as SGR parameters
+PLAIN: SGR = ("", "", "")
+Cell = tuple[str, SGR]  # "" is the right half of a wide character
+Span = tuple[int, int, Sequence[Cell]]  # row, first column, cells
+BLANK: Cell = (" ", PLAIN)
+UNKNOWN: Cell = ("\0", PLAIN)  # differs from every cell that is drawn
+GAP = 4  # unchanged cells between two changed ones: sending them costs no more than moving the cursor
+ERASE_FROM = 8  # blank cells at the end of a row from which on an erase is shorter
+
+
+class TerminalScreen:
+    """What the terminal shows, as far as it is known."""
+
+    def __init__(self, *, erases_with_colour: bool = False) -> None:
+        self.erases_with_colour = erases_with_colour  # terminfo's `bce`: an erased cell gets the background colour
+        self._rows: list[list[Cell]] = []
+        self._known = False
+
+    def forget(self) -> None:
+        """The terminal may show anything now; the next drawing sends every cell."""
+        self._known = False
+
+    def knows(self, size: tuple[int, int]) -> bool:
+        """Whether the contents of the terminal are known, and it has this size (columns, rows)."""
+        width, height = size
+        return self._known and len(self._rows) == height and all(len(row) == width for row in self._rows[:1])
+
+    def draw(self, size: tuple[int, int], spans: Iterable[Span]) -> str:
+        """The bytes that make the terminal of this size (columns, rows) show the spans.
+
+        If the terminal's contents are unknown, the spans must be the whole screen.
+        """
+        width, height = size
+        spans = list(spans)
+        out: list[str] = []
+        state = PLAIN
+        if not self.knows(size):
+            background = self._commonest_background(spans)
+            out.append(f"{RESET}{transition(PLAIN, background)}\x1b[2J")
+            state = background
+            self._rows = [[(" ", background)] * width for _ in range(height)]
+            self._known = True
+        for y, x, cells in spans:
+            if 0 <= y < height and x < width:
+                state = self._draw_row(y, x, cells[: width - x], state, out)
+        if state != PLAIN:
+            out.append(RESET)
+        return "".join(out)
+
+    def _commonest_background(self, spans: Sequence[Span]) -> SGR:
+        """The style of most blank cells, if the terminal can erase with it."""
+        if not self.erases_with_colour:
+            return PLAIN
+        count: dict[SGR, int] = {}
+        for _, _, cells in spans:
+            for (text, style), run in groupby(cells):
+                if text == " " and not style[0]:
+                    plain = ("", "", style[2])
+                    count[plain] = count.get(plain, 0) + sum(1 for _ in run)
+        return max(count, key=lambda style: count[style], default=PLAIN)
+
+    def _draw_row(self, y: int, x: int, cells: Sequence[Cell], state: SGR, out: list[str]) -> SGR:
+        row = self._rows[y]
+        wanted = list(cells)
+        shown = row[x : x + len(wanted)]
+        if wanted == shown:
+            return state
+        changed = [index for index, (new, old) in enumerate(zip(wanted, shown, strict=True)) if new != old]
+        erased = self._erased_from(wanted, x, changed, len(row))
+        runs: list[list[int]] = []  # first, end (exclusive)
+        for index in changed:
+            if index >= erased:
+                break
+            if runs and index - runs[-1][1] <= GAP:
+                runs[-1][1] = index + 1
+            else:
+                runs.append([index, index + 1])
+        for start, end in runs:
+            while start > 0 and not wanted[start][0]:
+                start -= 1  # the left half of a wide character
+            out.append(f"\x1b[{y + 1};{x + start + 1}H")
+            for text, style in wanted[start:end]:
+                if style != state and text and not (text == " " and _same_blank(style, state)):
+                    out.append(transition(state, style))
+                    state = style
+                out.append(text)
+        if erased < len(wanted):
+            style = wanted[erased][1]
+            out.append(f"\x1b[{y + 1};{x + erased + 1}H")
+            if style != state:
+                out.append(transition(state, style))
+                state = style
+            out.append("\x1b[K")
+        end = x + len(wanted)
+        if shown[0][0] == "" and x > 0:
+            row[x - 1] = UNKNOWN  # it was the left half of a wide character
+        if end < len(row) and row[end][0] == "":
+            row[end] = UNKNOWN
+        row[x:end] = wanted
+        return state
+
+    def _erased_from(self, wanted: Sequence[Cell], x: int, changed: Sequence[int], width: int) -> int:
+        """The first cell of the blank end of the row, if erasing it is shorter than writing it; else the row's end."""
+        end = len(wanted)
+        if x + end != width or wanted[-1][0] != " ":
+            return end
+        style = wanted[-1][1]
+        if style[0] or (style[2] and not self.erases_with_colour):
+            return end
+        first = end
+        while first > 0 and wanted[first - 1] == wanted[-1]:
+            first -= 1
+        return first if sum(1 for index in changed if index >= first) >= ERASE_FROM else end
+
+
+@lru_cache(maxsize=4096)
+def _same_blank(wanted: SGR, state: SGR) -> bool:
+    """Whether a blank written in the style `state` looks like one in the style `wanted`."""
+    visible = {"4", "7", "9"}  # underline, reverse, strike
+    return wanted[2] == state[2] and not wanted[0] and visible.isdisjoint(state[0].split(";"))
+
+
+def cells_of(strip: Strip, console: Console) -> list[Cell]:
+    """The cells of a strip in the colours of the console."""
+    system = COLOR_SYSTEMS.get(console.color_system or "")
+    cells: list[Cell] = []
+    for text, style, control in strip:
+        if control or not text:
+            continue
+        codes = PLAIN if style is None or system is None else sgr_codes(style, system)
+        # A blank without attributes looks the same in every foreground colour.
+        blank = (" ", codes if codes[0] else ("", "", codes[2]))
+        if text.isascii():
+            cells += [blank if character == " " else (character, codes) for character in text]
+            continue
+        for character in text:
+            if character == " ":
+                cells.append(blank)
+                continue
+            width = cell_len(character)
+            if width == 0 and cells:
+                cells[-1] = (cells[-1][0] + character, cells[-1][1])
+            else:
+                cells += [(character, codes), ("", codes)] if width == 2 else [(character, codes)]
+    return cells
+
+
+@lru_cache(maxsize=4096)
+def sgr_codes(style: Style, system: ColorSystem) -> SGR:
+    """A style as its SGR parameters: attributes, foreground, background (ECMA-48, 8.3.117)."""
+    attributes = ";".join(code for name, code in _ATTRIBUTES if getattr(style, name))
+    return attributes, _colour(style.color, system, True), _colour(style.bgcolor, system, False)
+
+
+def _colour(colour: Color | None, system: ColorSystem, foreground: bool) -> str:
+    if colour is None or colour.is_default:
+        return ""
+    return ";".join(colour.downgrade(system).get_ansi_codes(foreground=foreground))
+
+
+@lru_cache(maxsize=16384)
+def transition(before: SGR, after: SGR) -> str:
+    """The shortest sequence that turns one style into another."""
+    if before == after:
+        return ""
+    if before[0] != after[0] or any(old and not new for old, new in zip(before[1:], after[1:], strict=True)):
+        # An attribute or a colour is removed: reset first.
+        rest = ";".join(part for part in after if part)
+        return f"\x1b[0;{rest}m" if rest else RESET
+    return f"\x1b[{';'.join(new for old, new in zip(before, after, strict=True) if new != old)}m"
