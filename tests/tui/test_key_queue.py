@@ -146,7 +146,12 @@ def test_an_internal_error_gives_an_exit_code_and_says_that_runs_go_on(
 async def test_a_long_text_is_inserted_in_one_piece(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     inserted: list[str] = []
     insert = Input.insert_text_at_cursor
-    monkeypatch.setattr(Input, "insert_text_at_cursor", lambda self, text: (inserted.append(text), insert(self, text)))
+
+    def counted(line: Input, text: str) -> None:
+        inserted.append(text)
+        insert(line, text)
+
+    monkeypatch.setattr(Input, "insert_text_at_cursor", counted)
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         burst(app, SLASH)
