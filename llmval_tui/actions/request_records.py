@@ -53,20 +53,30 @@ class Growth:
     slope: float  # seconds per second of load
 
 
-def ttft_growth(done: Sequence[Record]) -> Growth | None:
-    """The growth over completed requests; None if fewer than eight show no trend.
+def ttft_growth(sent: Sequence[Record], ended_s: float | None = None) -> Growth | None:
+    """The growth over the requests; None if fewer than eight show no trend.
+
+    A request without a first token has waited until the window ended, at `ended_s`. Without these requests, a server
+    that answers only the first ones would seem to keep up. Where `ended_s` is unknown, they are left out.
 
     If a server takes only the share r of the load, the queue grows, and the time to first token of a request that
     arrives at time t is about t · (1 − r) / r. The slope is computed from the medians of the first and the last quarter
     of the arrivals, which are three quarters of the window apart.
     """
-    records = sorted(done, key=lambda record: record.intended_s)
+
+    def wait(record: Record) -> float:
+        if record.ttft_sched_s is not None:
+            return record.ttft_sched_s
+        return max((ended_s or 0.0) - record.intended_s, 0.0)
+
+    known = [record for record in sent if ended_s is not None or record.ttft_sched_s is not None]
+    records = sorted(known, key=lambda record: record.intended_s)
     quarter = len(records) // 4
     if quarter < 2:
         return None
     first, last = records[:quarter], records[-quarter:]
     start, end = (statistics.median(record.intended_s for record in part) for part in (first, last))
-    early, late = (statistics.median(record.ttft_sched_s or 0.0 for record in part) for part in (first, last))
+    early, late = (statistics.median(map(wait, part)) for part in (first, last))
     return Growth(early, late, (late - early) / (end - start) if end > start else 0.0)
 
 
@@ -75,6 +85,8 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     position = (len(ordered) - 1) * percent / 100
     low = math.floor(position)
     high = min(low + 1, len(ordered) - 1)
+    if position == low or ordered[low] == ordered[high]:  # also where a value is infinite: a request that failed
+        return ordered[low]
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 

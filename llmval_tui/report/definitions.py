@@ -17,6 +17,7 @@ class Definition:
     text: str
 
 
+_WINDOW = "window (the schedule, until the last completion or the end of the wait for it)"
 _BASE = {
     "offered_qps": Definition(
         "requests/s", "", "(N−1) / time of the last scheduled arrival (MLPerf LoadGen): the load that was requested"
@@ -24,8 +25,9 @@ _BASE = {
     "achieved_qps": Definition(
         "requests/s", "", "N / (time from first to last dispatch + one mean gap): the load that was sent"
     ),
-    "completed_qps": Definition("requests/s", "higher", "completed requests / time to the last completion"),
-    "goodput_qps": Definition("requests/s", "higher", "requests that met every SLO / time to the last completion"),
+    "completed_qps": Definition("requests/s", "higher", f"completed requests / {_WINDOW}"),
+    "goodput_qps": Definition("requests/s", "higher", f"requests that met every SLO / {_WINDOW}"),
+    "slo_attainment_percent": Definition("%", "higher", "share of the sent requests that completed and met every SLO"),
     "max_qps": Definition(
         "requests/s", "higher", "the highest rate at which a trial met the SLO, confirmed with another seed"
     ),
@@ -34,7 +36,7 @@ _BASE = {
     ),
     "search_trials": Definition("trials", "", "measurement windows of the search for the highest rate"),
     "output_tokens_per_s": Definition(
-        "tokens/s", "higher", "output tokens of completed requests / time to the last completion, of all GPUs together"
+        "tokens/s", "higher", f"output tokens of completed requests / {_WINDOW}, of all GPUs together"
     ),
     "requests": Definition("requests", "", "requests that were sent"),
     "traced_s": Definition("s", "", "length of the traced window, without start-up, warm-up and drain"),

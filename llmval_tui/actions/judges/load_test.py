@@ -1,5 +1,6 @@
 """The gates of a load test, recomputed from its request records; the file's own "valid" is not trusted."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -98,10 +99,10 @@ def _failed(result: LoadResult) -> Gate:
 def _kept_up(result: LoadResult) -> Gate:
     """Whether the node kept up with the offered load; this needs no service level (see `ttft_growth`)."""
     name, bound = "kept up", f"TTFT from schedule grows by at most {MAX_TTFT_SLOPE:g} s per second of load"
-    growth = ttft_growth(result.done)
+    growth = ttft_growth(result.records, result.duration_s)
     if growth is None:
         reason = "fewer than 8 requests show no trend"
-        return Gate(name, Outcome.INCONCLUSIVE, f"{len(result.done)} requests", bound, reason)
+        return Gate(name, Outcome.INCONCLUSIVE, f"{len(result.records)} requests", bound, reason)
     good = growth.slope <= MAX_TTFT_SLOPE
     measured = f"{growth.early_s * 1000:.0f} ms in the first quarter, {growth.late_s * 1000:.0f} ms in the last"
     served = (result.offered_qps or 0.0) / (1 + max(growth.slope, 0.0))
@@ -153,24 +154,26 @@ def _runner_checks(result: LoadResult) -> Gate:
 
 
 def _slos(result: LoadResult) -> list[Gate]:
-    """A gate for the p99 of each service level with a limit, over the completed requests."""
+    """A gate for the p99 of each service level with a limit, over all requests. One that failed misses every limit."""
     slo = result.ours.get("slo") or {}
     values: dict[str, Sequence[float | None]] = {
         "ttft_ms": [record.ttft_sched_s for record in result.done],
         "tpot_ms": [record.tpot_s for record in result.done],
         "e2e_ms": [record.e2e_sched_s for record in result.done],
     }
+    failed = len(result.records) - len(result.done)
     gates = []
     for name, seconds in values.items():
         limit = slo.get(name)
         if limit is None:
             continue
-        p99 = percentile_ms(seconds, 99)
+        p99 = percentile_ms([*seconds, *[math.inf] * failed], 99)
         measured = "unknown" if p99 is None else f"p99 {p99:.2f} ms"
+        if p99 is not None and math.isinf(p99):
+            measured = f"{failed} of {len(result.records)} requests failed"
         good = p99 is not None and p99 <= limit
-        gates.append(
-            Gate(f"SLO {name.removesuffix('_ms')}", _verdict(good, Outcome.FAIL), measured, f"p99 ≤ {limit:g} ms")
-        )
+        gate = Gate(f"SLO {name.removesuffix('_ms')}", _verdict(good, Outcome.FAIL), measured, f"p99 ≤ {limit:g} ms")
+        gates.append(gate)
     return gates
 
 

@@ -1,6 +1,7 @@
 """The result of a load test, and the figures recomputed from its request records.
 
 Offered rate = (N−1)/last intended arrival (MLPerf LoadGen); achieved = N/(span of the dispatches + one mean gap).
+Completed and goodput are per second of the window (`LoadResult.duration_s`), so completed is never above offered.
 """
 
 from dataclasses import dataclass
@@ -37,10 +38,22 @@ class LoadResult:
     @property
     def offered_qps(self) -> float | None:
         """From the records, or from the schedule if that is higher: it also counts requests that were never sent."""
+        if self.partial:  # what was due until the end; at least what was sent
+            own = len(self.records) / self.duration_s if self.duration_s else None
+            return max((rate for rate in (own, self._scheduled_qps) if rate is not None), default=None)
         last = max((record.intended_s for record in self.records), default=0.0)
         own = (len(self.records) - 1) / last if len(self.records) > 1 and last > 0 else None
-        scheduled = (self.ours.get("rates") or {}).get("offered_qps")
-        return max((rate for rate in (own, scheduled) if rate is not None), default=None)
+        return max((rate for rate in (own, self._scheduled_qps) if rate is not None), default=None)
+
+    @property
+    def _scheduled_qps(self) -> float | None:
+        rate = (self.ours.get("rates") or {}).get("offered_qps")
+        return float(rate) if isinstance(rate, int | float) else None
+
+    @property
+    def partial(self) -> bool:
+        """Whether the run ended early."""
+        return bool(self.ours.get("partial"))
 
     @property
     def achieved_qps(self) -> float | None:
@@ -52,13 +65,24 @@ class LoadResult:
 
     @property
     def duration_s(self) -> float | None:
-        """Until the last completion; None if no request completed."""
-        return max((record.last_s for record in self.done if record.last_s is not None), default=None)
+        """The window: at least the N gaps of the schedule, until the last completion, and until the end of the wait for
+        requests that did not finish, which only the file itself knows. None if nothing is known."""
+        ends = [record.last_s for record in self.done if record.last_s is not None]
+        stated = self.flat.get("duration")
+        if isinstance(stated, int | float):
+            ends.append(float(stated))
+        if not self.partial and self.records and (offered := self.offered_qps):
+            ends.append(len(self.records) / offered)
+        return max((end for end in ends if end > 0), default=None)
 
 
 def read_result(path: Path) -> LoadResult | None:
     """The load test's result in a file; None if the file is not one."""
-    value = read_json(path)
+    return result_in(read_json(path))
+
+
+def result_in(value: Any) -> LoadResult | None:
+    """The load test's result in a JSON value; None if it is not one."""
     if not isinstance(value, dict):
         return None
     ours = value.get("llmval")
@@ -96,6 +120,9 @@ def metrics_of(result: LoadResult) -> dict[str, float | None]:
     }
     if (goodput := _goodput_qps(result)) is not None:
         figures["goodput_qps"] = goodput
+        figures["slo_attainment_percent"] = (
+            100 * good_requests(result) / len(result.records) if result.records else None
+        )
     for name, values in {
         "ttft": [record.ttft_s for record in done],
         "ttft_sched": [record.ttft_sched_s for record in done],
@@ -107,7 +134,7 @@ def metrics_of(result: LoadResult) -> dict[str, float | None]:
 
 
 def _goodput_qps(result: LoadResult) -> float | None:
-    """Requests per second that met every service level; None without a service level or a completed request."""
+    """Requests per second that met every service level; None without a service level or a window."""
     stated = any(limit is not None for limit in (result.ours.get("slo") or {}).values())
     return good_requests(result) / result.duration_s if stated and result.duration_s else None
 

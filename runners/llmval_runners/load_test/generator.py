@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from llmval_runners.engine.request import Request
 from llmval_runners.process.errors import Refused
 
+MOST_REQUESTS = 5_000_000  # about 10 kB each, with the prompt and the times of 1000 tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
@@ -94,8 +96,13 @@ def arrival_times(rate: float, duration_s: float, burstiness: float, seed: int) 
     seeds offer equal load. With exponential gaps this is a Poisson process conditioned on its count.
 
     Raises:
-        Refused: fewer than two requests, or gaps that are all 0.
+        Refused: fewer than two requests, too many to hold in memory, or gaps that are all 0.
     """
+    if rate * duration_s > MOST_REQUESTS:
+        raise Refused(
+            f"{rate:g} requests/s for {duration_s:g} s are {rate * duration_s:,.0f} requests, and a test holds all of "
+            f"them in memory, so it takes at most {MOST_REQUESTS:,}: pass a shorter --duration or a lower --target-qps."
+        )
     count = round(rate * duration_s)
     if count < 2:
         raise Refused(

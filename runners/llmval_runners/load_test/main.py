@@ -8,7 +8,7 @@ from llmval_runners.process.rank_main import Program, Rank, rank_main
 
 
 def main(argv: list[str]) -> NoReturn:
-    """Run the load test and exit: 0 done, 1 failed, 2 refused, 130 and 143 ended by SIGINT and SIGTERM."""
+    """Run the load test and exit with the code of `options.EXIT_CODES`."""
 
     def make(options: LoadTestOptions, events: EventLog, rank: Rank) -> Program:
         from llmval_runners.load_test.session import LoadTest

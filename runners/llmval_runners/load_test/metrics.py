@@ -32,6 +32,8 @@ def _of_sorted(ordered: Sequence[float], percent: float) -> float | None:
     place = (len(ordered) - 1) * percent / 100
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)
+    if place == low or ordered[low] == ordered[high]:  # also where a value is infinite: a request that failed
+        return ordered[low]
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
@@ -86,16 +88,36 @@ class Rates:
 
     offered_qps: float | None
     achieved_qps: float | None
-    completed_qps: float
+    completed_qps: float | None
     goodput_qps: float | None
 
     @classmethod
-    def of(cls, sent: list[Request], planned: int, last_intended_s: float, duration_s: float, slo: Slo) -> "Rates":
+    def of(
+        cls,
+        sent: list[Request],
+        planned: int,
+        last_intended_s: float,
+        duration_s: float,
+        slo: Slo,
+        due: int | None = None,
+    ) -> "Rates":
         """Offered = (N−1)/last scheduled time (MLPerf LoadGen). Achieved = N/send span. The send span is the time from
         the first to the last dispatch plus one mean gap of the schedule: N arrivals have N gaps, so a punctual
-        generator achieves exactly the offered rate. Completed and goodput are per second of `duration_s`, which lasts
-        to the last completion.
+        generator achieves exactly the offered rate.
+
+        Completed and goodput are per second of the window, `duration_s`: at least the N gaps of the schedule, until the
+        last completion, and, if a request did not finish, until the wait for it ended. So completed is never above
+        offered.
+
+        `due`: the arrivals due until a window ended early, and all rates are then per second of that time. A window
+        that never opened has no rates.
         """
+        if duration_s <= 0:
+            return cls(None, None, None, None)
+        if due is not None:
+            done = [request for request in sent if request.done]
+            good = sum(map(slo.met, done)) / duration_s if slo.stated else None
+            return cls(due / duration_s, len(sent) / duration_s, len(done) / duration_s, good)
         offered = (planned - 1) / last_intended_s if planned > 1 else None
         achieved = None
         if offered and len(sent) > 1:
@@ -131,14 +153,17 @@ def generator_reasons(sent: list[Request], planned: int, rates: Rates) -> list[s
     return reasons
 
 
-def ttft_slope(done: Sequence[Request]) -> float | None:
+def ttft_slope(sent: Sequence[Request], ended_s: float = 0.0) -> float | None:
     """The growth of TTFT_sched in seconds per second of load; None for fewer than 8 requests.
+
+    A request without a first token has waited at least until the end of the window, `ended_s`: that is its wait here.
+    Without these requests, a node that answers only the first ones would seem to keep up.
 
     If an engine serves only the share r of the load, its queue grows. A request that arrives at t then has a time to
     first token of about t · (1 − r) / r, so a slope of 0.1 means that the engine serves 91 % of the load. The slope is
     computed from the medians of the first and the last quarter of the arrivals.
     """
-    ordered = sorted(done, key=lambda request: request.intended_s)
+    ordered = sorted(sent, key=lambda request: request.intended_s)
     quarter = len(ordered) // 4
     if quarter < 2:
         return None
@@ -147,25 +172,31 @@ def ttft_slope(done: Sequence[Request]) -> float | None:
     if late <= early:
         return 0.0
     waits = [
-        statistics.median(request.token_times[0] - request.intended_s for request in part) for part in (first, last)
+        statistics.median(
+            (request.token_times[0] if request.token_times else max(ended_s, request.intended_s)) - request.intended_s
+            for request in part
+        )
+        for part in (first, last)
     ]
     return (waits[1] - waits[0]) / (late - early)
 
 
-def summary(values: Sequence[float], name: str) -> dict[str, float]:
-    """vLLM's statistics in ms from values in seconds: mean, median, std and percentiles. Without values all are 0.
+def summary(values: Sequence[float], name: str) -> dict[str, float | None]:
+    """vLLM's statistics in ms from values in seconds: mean, median, std and percentiles. Without values all are None.
 
     A load test has millions of gaps, and an operator who ends it early waits for its record. So the values are sorted
     once, and `statistics.pstdev` is avoided: it computes with fractions.
     """
     ms = sorted(value * 1e3 for value in values)
-    mean = statistics.fmean(ms) if ms else 0.0
+    mean = statistics.fmean(ms) if ms else None
     out = {
         f"mean_{name}_ms": mean,
-        f"median_{name}_ms": _of_sorted(ms, 50) or 0.0,
-        f"std_{name}_ms": math.sqrt(math.fsum((value - mean) ** 2 for value in ms) / len(ms)) if ms else 0.0,
+        f"median_{name}_ms": _of_sorted(ms, 50),
+        f"std_{name}_ms": math.sqrt(math.fsum((value - mean) ** 2 for value in ms) / len(ms))
+        if mean is not None
+        else None,
     }
-    return out | {f"p{percent}_{name}_ms": _of_sorted(ms, percent) or 0.0 for percent in (50, 90, 95, 99)}
+    return out | {f"p{percent}_{name}_ms": _of_sorted(ms, percent) for percent in (50, 90, 95, 99)}
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float | None]:

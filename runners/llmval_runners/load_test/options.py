@@ -11,6 +11,12 @@ from llmval_runners.load_test.metrics import LEAST_REQUESTS, Slo
 from llmval_runners.process.arguments import Parser, count, natural, positive, share
 from llmval_runners.process.errors import Refused
 
+EXIT_CODES = (
+    "Exit code: 0 ok; 1 overloaded, a request failed, a service level was missed, or the test itself failed; "
+    "2 refused; 3 invalid or inconclusive; 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP. Plain torchrun makes 1 of "
+    "every code but 0. Under llmval, which judges the record itself, and with --profile: 0 if the record was written."
+)
+
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `inference_server_load_test.py`."""
@@ -18,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
         prog="inference_server_load_test.py",
         description="Open-loop load test of an LLM engine on this node's GPUs, or with a small model on its CPU. Run "
         "it under torchrun for tensor parallelism; plain Python runs one rank.",
+        epilog=EXIT_CODES,
         allow_abbrev=False,
     )
     load = root.add_argument_group("load")

@@ -27,7 +27,7 @@ class Trial:
     target_qps: float
     offered_qps: float | None
     achieved_qps: float | None
-    completed_qps: float
+    completed_qps: float | None
     goodput_qps: float | None
     goodput_share: float
     requests: int
@@ -64,7 +64,7 @@ def judge_trial(
     duration = max(measured.duration_s, 1e-9)
     rates = Rates.of(sent, planned, measured.arrivals[-1].intended_s, duration, slo)
     good = sum(map(slo.met, done)) / planned
-    slope = metrics.ttft_slope(done)
+    slope = metrics.ttft_slope(sent, measured.duration_s)
     verdict, reason = _verdict(metrics.generator_reasons(sent, planned, rates), good, min_goodput, slope, measured)
     return Trial(
         number=number,

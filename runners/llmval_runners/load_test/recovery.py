@@ -48,7 +48,7 @@ def recover(journal: Path, result: Path, why: str) -> int | None:
     for request in sent:
         if not request.done:
             request.error = why
-    ends = [request.token_times[-1] if request.done else request.dispatch_s for request in sent]
+    ends = [max([request.dispatch_s, *request.token_times[-1:]]) for request in sent]
     measured = Measured(sent, _arrivals(header["workload"]), max(ends, default=0.0), why)
     record = load_test_result(
         measured, header["identity"], header["workload"], header["kv_cache"], Slo(**header["slo"]), header["search"]

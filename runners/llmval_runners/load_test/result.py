@@ -3,7 +3,7 @@
 Flat keys as `vllm bench serve --save-result --save-detailed` writes them (lists in seconds, statistics in ms).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from llmval_runners.engine.request import Request
 from llmval_runners.load_test import metrics
 from llmval_runners.load_test.generator import Arrival
 from llmval_runners.load_test.metrics import Rates, Slo
+from llmval_runners.load_test.verdict import UNDECIDED, Verdict, verdict_of
 
 SCHEMA_VERSION = 1
 PROFILED = "a profiler ran, so the figures are not the node's"
@@ -19,12 +20,17 @@ PROFILED = "a profiler ran, so the figures are not the node's"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The measurement of a window. `ended_early`: the reason if the window was cut short."""
+    """The measurement of a window. `ended_early`: the reason if the window was cut short.
+
+    `duration_s` is the window: at least the schedule's N gaps, until the last completion, and until the wait for
+    unfinished requests ended. 0: it never opened.
+    """
 
     sent: list[Request]
     arrivals: list[Arrival]
     duration_s: float
     ended_early: str | None = None
+    extras: dict[str, Any] = field(default_factory=dict)  # `queue`, `memory` and `energy` of the record
 
 
 def load_test_result(
@@ -39,13 +45,17 @@ def load_test_result(
 
     For a search it is the record of the last trial's window, with all trials under `search`.
     """
-    sent, duration = sorted(measured.sent, key=lambda request: request.dispatch_s), max(measured.duration_s, 1e-9)
+    sent, duration = sorted(measured.sent, key=lambda request: request.dispatch_s), measured.duration_s
     done = [request for request in sent if request.done]
     last = measured.arrivals[-1].intended_s if measured.arrivals else 0.0
-    rates = Rates.of(sent, len(measured.arrivals), last, duration, slo)
+    due = None
+    if measured.ended_early:
+        due = max(len(sent), sum(arrival.intended_s <= duration for arrival in measured.arrivals))
+    rates = Rates.of(sent, len(measured.arrivals), last, duration, slo, due)
     reasons = metrics.invalid_reasons(sent, len(measured.arrivals), rates)
     if measured.ended_early:
         reasons.insert(0, measured.ended_early)
+    verdict = verdict_of(sent, duration, rates.offered_qps, slo, reasons, measured.ended_early, search)
     return {
         **_flat(sent, done, duration, rates, identity, workload),
         "llmval": {
@@ -54,11 +64,15 @@ def load_test_result(
             "valid": not reasons,
             "invalid_reasons": reasons,
             "partial": measured.ended_early is not None,
+            "verdict": verdict.as_json(),
             "identity": identity,
             "workload": workload,
             "rates": asdict(rates),
             "slo": asdict(slo),
+            "slo_attainment": sum(map(slo.met, done)) / len(sent) if slo.stated and sent else None,
+            "ttft_slope": metrics.ttft_slope(sent, duration),
             "kv_cache": cache,
+            **measured.extras,
             "schedule_delay": metrics.percentiles([r.dispatch_s - r.intended_s for r in sent]),
             "ttft_sched": metrics.percentiles([r.token_times[0] - r.intended_s for r in done]),
             "e2e_sched": metrics.percentiles([r.token_times[-1] - r.intended_s for r in done]),
@@ -72,6 +86,8 @@ def mark_invalid(record: dict[str, Any], reason: str) -> None:
     """Add a reason why the measurement does not count."""
     ours = record["llmval"]
     ours |= {"valid": False, "invalid_reasons": [*ours["invalid_reasons"], reason]}
+    if not ours["partial"]:
+        ours["verdict"] = Verdict("invalid", "; ".join(ours["invalid_reasons"]), UNDECIDED).as_json()
 
 
 def _flat(
@@ -84,6 +100,10 @@ def _flat(
 ) -> dict[str, Any]:
     inputs, outputs = sum(len(r.prompt) for r in done), sum(len(r.token_times) for r in done)
     per_second, in_flight = metrics.peaks(sent)
+
+    def rate(count: int) -> float | None:
+        return count / duration if duration > 0 else None
+
     gaps = [metrics.gaps(request) for request in sent]
     pooled = [gap for request, found in zip(sent, gaps, strict=True) if request.done for gap in found]
     return {
@@ -102,8 +122,8 @@ def _flat(
         "total_output_tokens": outputs,
         "request_throughput": rates.completed_qps,
         "request_goodput": rates.goodput_qps,
-        "output_throughput": outputs / duration,
-        "total_token_throughput": (inputs + outputs) / duration,
+        "output_throughput": rate(outputs),
+        "total_token_throughput": rate(inputs + outputs),
         "max_output_tokens_per_s": per_second,
         "max_concurrent_requests": in_flight,
         **metrics.summary([metrics.ttft(request) for request in done], "ttft"),
@@ -112,7 +132,7 @@ def _flat(
         **metrics.summary([metrics.e2e(request) for request in done], "e2el"),
         "input_lens": [len(request.prompt) for request in sent],
         "output_lens": [len(request.token_times) for request in sent],
-        "ttfts": [_us(metrics.ttft(request)) if request.token_times else 0.0 for request in sent],
+        "ttfts": [_us(metrics.ttft(request)) if request.token_times else None for request in sent],
         "itls": [[round(gap, 6) for gap in found] for found in gaps],
         "start_times": [_us(request.dispatch_s) for request in sent],
         "errors": [request.error for request in sent],

@@ -18,8 +18,10 @@ from llmval_runners.engine.scheduler import Scheduler
 from llmval_runners.engine.step_plan import STOP
 from llmval_runners.engine.weights import from_checkpoint, random_weights
 from llmval_runners.load_test.config import configure_load_test
+from llmval_runners.load_test.energy import WindowEnergy
 from llmval_runners.load_test.generator import Load
 from llmval_runners.load_test.journal import Journal, journal_path
+from llmval_runners.load_test.last_screen import last_screen
 from llmval_runners.load_test.options import LoadTestOptions, SearchOptions
 from llmval_runners.load_test.profiler import NONE, Profiler
 from llmval_runners.load_test.rate_search import Search, SearchConfig, Trial, allowed_misses, judge_trial
@@ -55,6 +57,7 @@ class LoadTest:
         self._executor: loader.Loaded | None = None
         self._identity: dict[str, Any] = {}
         self._cache: dict[str, Any] = {}
+        self.energy = WindowEnergy()
         self._saving = threading.Lock()
         self._complete = False  # True: the result is written, so no partial one is needed
 
@@ -99,28 +102,33 @@ class LoadTest:
             raise
         # Before the report, which may take minutes and sends no idle plans. The other ranks wait in `Parallel.close`.
         engine.end(0)
-        self._save()
-        return 0
+        return self._save()
 
     def finish(self) -> None:
         """Tell the signal guard that the record is written."""
         self.stop.done()
 
     def save_partial(self, why: str) -> None:
-        """Save the measurement so far beside the path of the result."""
+        """Save the measurement so far beside the path of the result, and show it."""
         path = self.load.output_json
-        if self.rank != 0 or path is None:
+        if self.rank != 0:
             return
-        try:
-            with self.stop.protect_write(), self._saving:
-                if self._complete:
-                    return
-                write_json(partial_path(path), self._result(why))
+        with self.stop.protect_write(), self._saving:
+            if self._complete:
+                return
+            self._complete = True
+            result = self._result(why)
+            partial = None if path is None else partial_path(path)
+            try:
+                if partial is not None:
+                    write_json(partial, result)
                 self._end_journal()
-        except OSError as error:
-            self.events.error("record_lost", f"{partial_path(path)} cannot be written ({error.strerror})")
-            return
-        self.events.result(str(partial_path(path)))
+            except OSError as error:
+                self.events.error("record_lost", f"{partial} cannot be written ({error.strerror})")
+                partial = None
+        if partial is not None:
+            self.events.result(str(partial), shown=False)
+        self._show(result, partial)
 
     def describe_error(self, error: Exception) -> str:
         """The error in one sentence. If memory ran out: what was needed, and what is free."""
@@ -202,7 +210,12 @@ class LoadTest:
         if self.load.search is not None:
             self._find_max_qps(engine, self.load.search)
         else:
-            self._window(engine, self.load.load()).measure(profiler=self.profiler)
+            window = self._window(engine, self.load.load())
+            self.energy.begin(self.config.device, self.world_size)
+            try:
+                window.measure(profiler=self.profiler)
+            finally:
+                self.energy.end()
             self.profiler.export()
 
     def _find_max_qps(self, engine: Engine, options: SearchOptions) -> None:
@@ -234,6 +247,7 @@ class LoadTest:
                 "highest_held_qps": search.lower,
             }
         )
+        self.events.clear()
         print(
             f"trial {trial.number} ({trial.purpose}): {trial.target_qps:.4g} requests/s, "
             f"{trial.goodput_share:.1%} kept the service level: {trial.verdict}"
@@ -241,23 +255,28 @@ class LoadTest:
             flush=True,
         )
 
-    def _save(self) -> None:
+    def _save(self) -> int:
+        """Write the record, show the last screen, and return the exit code."""
         self.events.phase("report")
-        with self.stop.protect_write():
-            self._report()
-
-    def _report(self) -> None:
-        result = self._result(None)
         path = self.load.output_json
-        print(_sentence(result))
-        if self.search is not None:
-            print(self.search.sentence())
-        if path is not None:
+        with self.stop.protect_write():
+            result = self._result(None)
             with self._saving:
-                write_json(path, result)
+                if path is not None:
+                    write_json(path, result)
                 self._complete = True
                 self._end_journal()
-            self.events.result(str(path))
+        if path is not None:
+            self.events.result(str(path), shown=False)
+        self._show(result, path)
+        # The dashboard judges the record itself and reads the exit code as "did it measure". A trace is no measurement.
+        if self.events.recording or self.profiler.ran:
+            return 0
+        return int(result["llmval"]["verdict"]["exit_code"])
+
+    def _show(self, result: dict[str, Any], path: Path | None) -> None:
+        self.events.clear()
+        print(last_screen(result, path, self.energy.reason), flush=True)
 
     def _end_journal(self) -> None:
         if self._journal is not None:
@@ -269,6 +288,8 @@ class LoadTest:
         window = self.window
         load = window.load if window else self.load.load()
         measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
+        if window is not None:
+            self._add_machine(measured)
         identity = self._current_identity()
         result = load_test_result(
             measured, identity, self._workload(load), self._cache, self.load.slo, self._search_record()
@@ -278,6 +299,15 @@ class LoadTest:
         if self.profiler.record is not None:
             result["llmval"]["trace"] = self.profiler.record
         return result
+
+    def _add_machine(self, measured: Measured) -> None:
+        """Add the memory and energy of the window's GPUs to the record."""
+        if self.config.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.config.device)
+            measured.extras["memory"] = measured.extras.get("memory", {}) | {"peak_allocated_bytes": peak}
+        tokens = sum(len(request.token_times) for request in measured.sent)
+        if (energy := self.energy.record(tokens)) is not None:
+            measured.extras["energy"] = energy
 
     def _search_record(self) -> dict[str, Any] | None:
         return self.search.as_json() if self.search is not None else None
@@ -352,15 +382,3 @@ def _cpu_name() -> str:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _sentence(result: dict[str, Any]) -> str:
-    ours = result["llmval"]
-    rates = ours["rates"]
-    state = "valid" if ours["valid"] else "INVALID: " + "; ".join(ours["invalid_reasons"])
-    return (
-        f"offered {rates['offered_qps']:.2f} QPS, achieved {rates['achieved_qps'] or 0:.2f}, "
-        f"completed {rates['completed_qps']:.2f}; {result['completed']} of {result['num_prompts']} requests, "
-        f"{result['output_throughput']:.1f} output tokens/s; TTFT p50 {result['p50_ttft_ms']:.1f} ms, "
-        f"p99 {result['p99_ttft_ms']:.1f}; TPOT p50 {result['p50_tpot_ms']:.2f} ms; {state}"
-    )

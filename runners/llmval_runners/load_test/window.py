@@ -46,6 +46,7 @@ class MeasurementWindow:
         self._live = LiveMetrics([arrival.intended_s for arrival in load.arrivals])
         self._ended_s: float | None = None
         self._completed = 0
+        self._most_waiting = self._most_pages = 0  # sampled with the metrics
 
     @property
     def sent(self) -> list[Request]:
@@ -115,9 +116,23 @@ class MeasurementWindow:
             for request in sent:
                 if not request.done:
                     request.error = request.error or ended_early
-        ends = [request.token_times[-1] for request in sent if request.done]
-        duration = self.now if ended_early else max(ends, default=self.now)
-        return Measured(sent, self.load.arrivals, duration, ended_early)
+        return Measured(sent, self.load.arrivals, self._duration_s(sent, ended_early), ended_early, self._extras())
+
+    def _duration_s(self, sent: list[Request], ended_early: str | None) -> float:
+        if ended_early or not all(request.done for request in sent):
+            last = self.now
+        else:
+            last = max((request.token_times[-1] for request in sent), default=self.now)
+        if ended_early:
+            return last
+        return max(last, self.load.duration_s, len(self.load.arrivals) / self.load.target_qps)
+
+    def _extras(self) -> dict[str, Any]:
+        cache = self._engine.scheduler.allocator
+        return {
+            "queue": {"most_waiting": self._most_waiting},
+            "memory": {"kv_used_percent": 100 * self._most_pages / cache.pages},
+        }
 
     def drain(self) -> None:
         """Drop waiting requests and let running ones end unmeasured, so that the engine is idle for the next window."""
@@ -150,6 +165,8 @@ class MeasurementWindow:
             duration = self.load.duration_s
             self._events.progress(min(now, duration), duration, "s", self._label)
         allocator = self._engine.scheduler.allocator
+        self._most_waiting = max(self._most_waiting, self._engine.queued)
+        self._most_pages = max(self._most_pages, allocator.used)
         load: dict[str, float | None] = {
             "running": self._engine.scheduler.running,
             "queued": self._engine.queued,

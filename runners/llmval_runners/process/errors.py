@@ -1,6 +1,7 @@
 """The exceptions that a runner turns into a sentence and an exit code."""
 
 USAGE_EXIT = 2
+UNDECIDED_EXIT = 3  # measured, but invalid or inconclusive
 
 
 class Refused(Exception):

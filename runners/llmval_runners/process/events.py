@@ -10,6 +10,7 @@ from typing import Any, TextIO
 VARIABLE = "LLMVAL_EVENTS"
 VERSION = 1
 HEARTBEAT_S = 1.0
+DEFAULT_WIDTH = 80  # columns of a terminal that does not tell
 PLAIN_INTERVAL_S = 5.0  # between progress lines if standard error is not a terminal
 EVERY_RANK = ("error", "heartbeat")
 
@@ -53,8 +54,14 @@ class EventLog:
     def metrics(self, values: dict[str, float | None]) -> None:
         self._emit("metrics", dict(values))
 
-    def result(self, path: str) -> None:
-        self._emit("result", {"path": path})
+    def result(self, path: str, *, shown: bool = True) -> None:
+        """A result was written. `shown`: also say so on the terminal."""
+        self._emit("result", {"path": path}, shown=shown)
+
+    def clear(self) -> None:
+        """Remove the progress line from the terminal, so that other output begins on a line of its own."""
+        if self._terminal is not None:
+            self._terminal.end()
 
     def warning(self, code: str, message: str) -> None:
         self._emit("warning", {"code": code, "message": message})
@@ -79,10 +86,10 @@ class EventLog:
             if self._closed.wait(HEARTBEAT_S):
                 return
 
-    def _emit(self, kind: str, data: dict[str, Any]) -> None:
+    def _emit(self, kind: str, data: dict[str, Any], *, shown: bool = True) -> None:
         if self.rank != 0 and kind not in EVERY_RANK:
             return
-        if self._terminal is not None:
+        if self._terminal is not None and shown:
             self._terminal.show(kind, data)
         if self._descriptor is not None:
             event = {
@@ -125,13 +132,27 @@ class _Terminal:
         if kind != "heartbeat" and (self.is_terminal or now - self.printed_at >= PLAIN_INTERVAL_S):
             self.printed_at = now
             line = f"{self.phase:8} {self.progress}  {self.metrics}".rstrip()
+            if self.is_terminal:
+                line = _fitted(line, self._width())
             self.stream.write(f"\r\x1b[2K{line}" if self.is_terminal else f"{line}\n")
             self.stream.flush()
 
     def end(self) -> None:
+        """Remove the progress line: it was of the moment, and what comes next stands on a line of its own."""
         if self.is_terminal and self.phase:
-            self.stream.write("\n")
+            self.stream.write("\r\x1b[2K")
             self.stream.flush()
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or DEFAULT_WIDTH
+        except (OSError, ValueError):  # not a terminal after all, or closed
+            return DEFAULT_WIDTH
+
+
+def _fitted(line: str, width: int) -> str:
+    """The line without what does not fit; a line of the full width would wrap on some terminals."""
+    return line if len(line) < width else f"{line[: max(width - 2, 0)]}…"
 
 
 _SHOWN = ("offered_qps", "completed_qps", "output_tokens_per_s", "running", "queued", "ttft_p50_ms", "ttft_p99_ms")

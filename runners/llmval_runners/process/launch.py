@@ -8,7 +8,7 @@ It adds a place for the logs, the exit codes, and a shutdown that cannot be inte
 the command that a rank has registered (`on_failure.py`): a dead rank 0 cannot save its own record.
 
 Exit code: 0; 1 if a rank failed; 2 if the arguments make no launch, or if the first rank that failed refused its own
-arguments (exit code 2); 128 + signal if a signal ended it.
+arguments (exit code 2); 3 if it called its measurement invalid or inconclusive (3); 128 + signal if a signal ended it.
 """
 
 import argparse
@@ -31,7 +31,7 @@ if __name__ == "__main__":
     ]  # fmt: skip
 
 from llmval_runners.process import on_failure  # noqa: E402  (sys.path must be right first)
-from llmval_runners.process.errors import USAGE_EXIT  # noqa: E402
+from llmval_runners.process.errors import UNDECIDED_EXIT, USAGE_EXIT  # noqa: E402
 from llmval_runners.process.files import write_json  # noqa: E402
 from llmval_runners.process.shutdown import SAVING_S, is_saving  # noqa: E402
 
@@ -154,7 +154,7 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
         how = signal.Signals(-first.exitcode).name if first.exitcode < 0 else f"exit code {first.exitcode}"
         record["first_failure"] = {"rank": rank, "exit_code": first.exitcode, "how": how}
         print(f"rank {rank} failed first: {how}; its output is in {own.logs}", file=sys.stderr)
-        return USAGE_EXIT if first.exitcode == USAGE_EXIT else 1
+        return first.exitcode if first.exitcode in (USAGE_EXIT, UNDECIDED_EXIT) else 1
     except SignalException as error:
         print(f"ended by {error.sigval.name}", file=sys.stderr)
         return 128 + error.sigval

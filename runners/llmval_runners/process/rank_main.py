@@ -1,6 +1,6 @@
 """The main function of all runner processes: refuses bad input in one sentence and sets the exit code.
 
-0 done, 1 failed, 2 refused, 128 + signal if a signal ended it.
+0 good, 1 failed, 2 refused, 3 invalid or inconclusive, 128 + signal if a signal ended it.
 """
 
 import os
