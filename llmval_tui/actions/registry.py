@@ -5,6 +5,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from llmval_tui.actions.api import Action, Context, Proposal
+from llmval_tui.actions.criteria.frozen import with_criteria
 from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.rules import RULES, Choice, Rule, choose
 from llmval_tui.checklist.model import Step
@@ -137,7 +138,8 @@ def propose(context: Context) -> Proposal:
     reason = f"taken as “{action.title}” because {choice.reason}"
     try:
         _check_directives(context.step, action)
-        proposal = action.propose(context)
+        proposal, criteria = with_criteria(context, action.propose(context))
+        reading = replace(reading, criteria=criteria)
     except Refused as refusal:
         about = getattr(action, "about", f"Would {action.title}.")
         proposal = Proposal(choice.action, about, telemetry=False, refusal=str(refusal))

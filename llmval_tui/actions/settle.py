@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.accept import accepted
+from llmval_tui.actions.criteria.evaluate import criteria_gates
+from llmval_tui.actions.criteria.frozen import frozen_criteria
 from llmval_tui.actions.gates.general import general_gates
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.step_state import ticks
@@ -90,6 +92,7 @@ def judge(run: Run) -> Verdict:
         gates = gates + own
     except Refused as refusal:
         gates.append(Gate(intent.action, Outcome.INCONCLUSIVE, "not judged", "judged", str(refusal)))
+    gates += criteria_gates(run, frozen_criteria(run), metrics)
     status = run.status()
     # A cancelled run proves nothing about the node: its missing output is not the node's fault.
     outcome = Outcome.INCONCLUSIVE if status.cancelled else worst(gates)

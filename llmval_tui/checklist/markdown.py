@@ -26,6 +26,7 @@ _NEWLINE = re.compile(rb"\r\n?|\n")
 _BOX = re.compile(r"\[([ xX])\](?=[ \t\v\f\r\n])")
 _COMMENT = re.compile(r"<!--\s*llmval:\s(.*?)\s*-->", re.DOTALL)
 _DEVIATION = "deviation:"
+REPEATABLE = frozenset({"artifact", "expect"})  # keys of a comment that may be repeated; their values become lines
 _DIRECTIVE = re.compile(r"([a-z][a-z0-9_-]*)=(.*)", re.DOTALL)
 _LINES = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+$")
 _YAML_LINE = re.compile(r"[\w.\"'-][\w .\"'-]*:(?:\s|$)|[-#\]}]|\s|$")
@@ -289,7 +290,11 @@ class _Scanner:
                     f"{self.path}, line {line}: the llmval comment contains “{clean_line(' '.join(word.split()))}”; "
                     'write key=value words, as in <!-- llmval: action=findings_note document="docs/my notes.md" -->.'
                 )
-            item.directives[match[1]] = match[2]
+            key, value = match[1], match[2]
+            if key in REPEATABLE:
+                value = " ".join(value.splitlines())
+                value = f"{item.directives[key]}\n{value}" if key in item.directives else value
+            item.directives[key] = value
 
     def byte_at(self, line: int, column: int) -> int:
         """The byte offset in the file of a 0-based column in a 0-based line."""

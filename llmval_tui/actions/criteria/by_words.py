@@ -1,18 +1,15 @@
 """Criteria from the words of an item, whose value must first be found: numbers, counts, and "no errors"."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from llmval_tui.actions.criteria.measured import Measured, Unfound, gate_name, gate_of, place_of, remedy, shown_bound
 from llmval_tui.actions.criteria.model import Criterion
+from llmval_tui.actions.criteria.results import Results
 from llmval_tui.actions.criteria.search import TooMany, Value, certain, names, tokens, values_in, values_in_document
 from llmval_tui.actions.criteria.sources import NotThere, Sources, Text, parsed_json, read_document, read_text
 from llmval_tui.actions.criteria.units import suffix_named, unit_named
 from llmval_tui.runs.records import Gate, Outcome
-
-if TYPE_CHECKING:
-    from llmval_tui.actions.tools.model import Metric
 
 _DOCUMENTS = (".json", ".jsonl", ".ndjson")
 _TEXTS = (".csv", ".tsv", ".txt", ".log", ".out", "")
@@ -24,7 +21,7 @@ _LOUD = re.compile(
 )
 
 
-def number_gate(sources: Sources, one: Criterion, metrics: "Mapping[str, Metric]", tool: str | None) -> Gate:
+def number_gate(sources: Sources, one: Criterion, results: Results) -> Gate:
     """The gate of a comparison in words.
 
     Raises:
@@ -32,7 +29,7 @@ def number_gate(sources: Sources, one: Criterion, metrics: "Mapping[str, Metric]
     """
     if one.which == "count":
         return _count_gate(sources, one)
-    if (measured := _from_metrics(one, metrics, tool)) is not None:
+    if (measured := results.named(one)) is not None:
         return gate_of(one, [measured])
     found, whole = _candidates(sources, one)
     wanted = tokens(one.metric or "")
@@ -52,26 +49,6 @@ def number_gate(sources: Sources, one: Criterion, metrics: "Mapping[str, Metric]
     if gate.outcome is Outcome.PASS and not whole:
         raise Unfound("the output is longer than the 64 MiB at its end that llmval reads, so the rest is unknown")
     return gate
-
-
-def _from_metrics(one: Criterion, metrics: "Mapping[str, Metric]", tool: str | None) -> Measured | None:
-    """The metric of a known tool's result that the words name; None if they name none."""
-    if not metrics or not one.metric:
-        return None
-    from llmval_tui.actions.tools.metric_names import metric_named
-
-    name = metric_named(one.metric, tool, one.unit)
-    if name is None or name not in metrics:
-        wanted = tokens(one.metric)
-        named = [key for key in metrics if names(wanted, key)]
-        exact = [key for key in named if set(tokens(key)) <= set(wanted)]
-        name = (exact or named)[0] if len(exact or named) == 1 else None
-    if name is None:
-        return None
-    metric = metrics[name]
-    if metric.value is None:
-        raise Unfound(f"{name} is unknown: {metric.reason or 'the result does not have it'}")
-    return Measured(metric.value, unit_named(metric.unit) if metric.unit else None, f"result {name}", "")
 
 
 def _candidates(sources: Sources, one: Criterion) -> tuple[list[Value], bool]:
@@ -182,13 +159,13 @@ def _count_gate(sources: Sources, one: Criterion) -> Gate:
     return gate_of(one, [Measured(float(len(found)), None, where, "; ".join(lines[:3])[:160])])
 
 
-def absence_gate(sources: Sources, one: Criterion, metrics: "Mapping[str, Metric]", tool: str | None) -> Gate:
+def absence_gate(sources: Sources, one: Criterion, results: Results) -> Gate:
     """ "No errors", "no XID": a counter that is not zero fails, a line that reports one too; a mention decides nothing.
 
     Raises:
         Unfound, NotThere: a line mentions the word and may or may not report one.
     """
-    if metrics and (measured := _from_metrics(one, metrics, tool)) is not None and isinstance(measured.value, float):
+    if (measured := results.named(one)) is not None and isinstance(measured.value, float):
         outcome = Outcome.PASS if measured.value == 0 else Outcome.FAIL
         return Gate(gate_name(one), outcome, f"{measured.value:g}", shown_bound(one), measured.where)
     word = str(one.bound)

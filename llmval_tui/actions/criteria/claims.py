@@ -7,12 +7,12 @@ that state a demand which no table can read give an unreadable one, so that exit
 import re
 from typing import TYPE_CHECKING
 
-from llmval_tui.actions.criteria.comparisons import Comparison, comparisons_in, turned
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
-from llmval_tui.actions.criteria.printed import printed_claims
-from llmval_tui.actions.criteria.prose import COMMAND, LITERAL, Marked, marked
-from llmval_tui.actions.criteria.text_claims import text_claim, version_claim
 from llmval_tui.actions.criteria.units import unit_named
+from llmval_tui.actions.criteria.wording.comparisons import Comparison, comparisons_in, turned
+from llmval_tui.actions.criteria.wording.printed import printed_claims
+from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL, Marked, marked
+from llmval_tui.actions.criteria.wording.text_claims import text_claim, version_claim
 
 if TYPE_CHECKING:
     from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript

@@ -13,6 +13,7 @@ from llmval_tui.actions.criteria.by_words import absence_gate, number_gate
 from llmval_tui.actions.criteria.expect import compiled
 from llmval_tui.actions.criteria.measured import Measured, Unfound, gate_name, gate_of, shown_bound
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
+from llmval_tui.actions.criteria.results import Results
 from llmval_tui.actions.criteria.sources import NotThere, Sources, Text, parsed_json, read_document
 from llmval_tui.actions.criteria.text_gates import text_gate, too_long
 from llmval_tui.actions.criteria.units import number_of, suffix_named, unit_named
@@ -20,7 +21,6 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Gate, Outcome
 
 if TYPE_CHECKING:
-    from llmval_tui.actions.tools.model import Metric
     from llmval_tui.runs.store import Run
 
 _ORDER = ("<", "<=", ">", ">=")
@@ -30,18 +30,15 @@ _MOST_SHOWN = 3
 
 
 def criteria_gates(
-    run: "Run", criteria: Sequence[Criterion], metrics: "Mapping[str, Metric] | None" = None, tool: str | None = None
+    run: "Run", criteria: Sequence[Criterion], own_metrics: Mapping[str, float | None] | None = None
 ) -> list[Gate]:
-    """One gate for each criterion.
-
-    `metrics` are the values by name from the result of a known tool or from llmval's own judges; `tool` is the name of
-    the tool's reader.
-    """
+    """One gate for each criterion. `own_metrics` are those of llmval's own judges, with the unit in the name."""
     sources = Sources(run)
-    return [_gate(run, sources, one, metrics or {}, tool) for one in criteria]
+    results = Results(run, own_metrics or {})
+    return [_gate(run, sources, results, one) for one in criteria]
 
 
-def _gate(run: "Run", sources: Sources, one: Criterion, metrics: "Mapping[str, Metric]", tool: str | None) -> Gate:
+def _gate(run: "Run", sources: Sources, results: Results, one: Criterion) -> Gate:
     if one.unreadable:
         return Gate(gate_name(one), Outcome.INCONCLUSIVE, "not judged", clean_line(one.text), one.unreadable)
     try:
@@ -50,12 +47,12 @@ def _gate(run: "Run", sources: Sources, one: Criterion, metrics: "Mapping[str, M
         if one.source == "duration":
             return _duration_gate(run, one)
         if one.source == "result":
-            return gate_of(one, [_metric(one, metrics)])
+            return gate_of(one, [results.stated(one)])
         if one.stated_by is StatedBy.WORDS and one.source == "output":
             if one.comparison in _NUMERIC:
-                return number_gate(sources, one, metrics, tool)
+                return number_gate(sources, one, results)
             if one.comparison == "not contains" and one.metric:
-                return absence_gate(sources, one, metrics, tool)
+                return absence_gate(sources, one, results)
         if one.selector is not None:
             return _selected_gate(sources, one)
         return text_gate(_texts(sources, one), one)
@@ -89,19 +86,6 @@ def _duration_gate(run: "Run", one: Criterion) -> Gate:
     if len(outcomes) > 1:
         raise Unfound(f"it took {seconds:.0f} s, and the times of a run are exact to a second only")
     return gate_of(one, [Measured(seconds, unit_named("s"), "start and end of the run", "")])
-
-
-def _metric(one: Criterion, metrics: "Mapping[str, Metric]") -> Measured:
-    name = one.selector or ""
-    metric = metrics.get(name)
-    if metric is None:
-        there = (
-            f"its metrics are {', '.join(sorted(metrics)[:12])}" if metrics else "no reader of llmval knows this result"
-        )
-        raise Unfound(f"the result has no metric {name}: {there}")
-    if metric.value is None:
-        raise Unfound(f"{name} is unknown: {metric.reason or 'the result does not have it'}")
-    return Measured(metric.value, unit_named(metric.unit) if metric.unit else None, f"result {name}", "")
 
 
 def _texts(sources: Sources, one: Criterion) -> list[Text]:

@@ -11,6 +11,7 @@ from llmval_tui.actions.command.freeze import Built
 from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
 from llmval_tui.actions.command.item import build_item, promised
 from llmval_tui.actions.command.runner_catalog import POWER_SWEEP_SCHEMA
+from llmval_tui.actions.criteria.directives import COMMAND_KEYS
 from llmval_tui.actions.judges.by_schema import JUDGES
 from llmval_tui.actions.reading.model import WrittenCommand
 from llmval_tui.actions.reading.read import read_item
@@ -28,6 +29,7 @@ class CommandAction:
     name = "command"
     title = "run a command"
     about = "Runs the item's command and judges its exit code, its artifacts and the figures in them."
+    directives = COMMAND_KEYS
 
     def propose(self, context: Context) -> Proposal:
         reading = context.reading or read_item(

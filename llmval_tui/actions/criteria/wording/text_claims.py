@@ -3,8 +3,8 @@
 import re
 
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
-from llmval_tui.actions.criteria.prose import LITERAL, Marked
 from llmval_tui.actions.criteria.units import NUMBER_TEXT, number_of
+from llmval_tui.actions.criteria.wording.prose import LITERAL, Marked
 
 _I = re.IGNORECASE
 _SAYS = (

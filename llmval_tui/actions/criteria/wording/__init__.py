@@ -1,0 +1,1 @@
+"""The words of an item: what they demand of its run."""
