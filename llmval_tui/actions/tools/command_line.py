@@ -65,6 +65,20 @@ def option(arguments: Sequence[str], *names: str) -> str | None:
     return found[-1] if found else None
 
 
+def values_after(arguments: Sequence[str], *names: str) -> list[str]:
+    """All values of a flag that takes several words: those up to the next flag."""
+    found: list[str] = []
+    taking = False
+    for word in arguments:
+        if _is_flag(word):
+            flag, sign, value = word.partition("=")
+            taking = _plain(flag) in names
+            found += [value] if taking and sign else []
+        elif taking:
+            found.append(word)
+    return found
+
+
 def has(arguments: Sequence[str], *names: str) -> bool:
     """Whether a flag is given under any of its names."""
     return option(arguments, *names) is not None

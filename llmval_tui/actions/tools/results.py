@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from llmval_tui.actions.tools.by_command import tool_of
+from llmval_tui.actions.tools.by_command import tool_of, tool_of_files
 from llmval_tui.actions.tools.model import LeftFiles, Metric, ToolResult
 from llmval_tui.runs.file_origin import own_files
 from llmval_tui.runs.records import Command
@@ -21,8 +21,9 @@ _UNIT_ENDS = {
 
 def tool_result(run: Run, command: Command) -> ToolResult | None:
     """The result of the known tool that a command of a run starts; None for another program."""
-    tool = tool_of(command.argv)
-    return None if tool is None else tool.read(left_files(run, command))
+    left = left_files(run, command)
+    tool = tool_of(command.argv) or tool_of_files(left.files)
+    return None if tool is None else tool.read(left)
 
 
 def left_files(run: Run, command: Command) -> LeftFiles:
