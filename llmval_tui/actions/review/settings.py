@@ -1,16 +1,14 @@
 """The TOML file beside a list: its site settings, and the answers to the questions of a first use.
 
-`acceptance.md` has `acceptance.llmval.toml`. The file is meant for git. This module reads it; `record.py` writes it.
+`acceptance.md` has `acceptance.llmval.toml`. The file is meant for git. This module has its records; `read.py` reads
+the file and `record.py` writes it.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from llmval_tui.foundation.errors import Refused
 
 if TYPE_CHECKING:
     from llmval_tui.checklist.model import Step
@@ -34,7 +32,7 @@ class Answer:
     item: str  # the item's text, `Step.text`
     occurrence: int
     decision: Decision
-    sha256: str  # of the item's text, see `item_sha256`
+    sha256: str  # of the item's text, see `questions.item_sha256`
     commands: tuple[str, ...] = ()  # as the item wrote them
     scripts: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of each script file by its path
     by: str = ""
@@ -88,14 +86,8 @@ def settings_of(checklist_path: Path, workspace: Path) -> ListSettings:
             the message names the file and the line.
     """
     path = settings_path(checklist_path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         return ListSettings(path, workspace)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{path} cannot be read ({error}): make it readable UTF-8, or move it away.") from error
-    try:
-        tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise Refused(f"{path} is not TOML: {error}; nothing was started.") from error
-    return ListSettings(path, workspace)
+    from llmval_tui.actions.review.read import read_settings  # most lists have no file, so they do not pay for TOML
+
+    return read_settings(path, workspace)

@@ -1,0 +1,203 @@
+"""Programs that only read: the diagnostics that start without a question.
+
+The tables list what is known to be harmless, by program and by subcommand or flags; anything else asks. A program with
+an option that starts another program (`find -exec`) or that reads such a program from a file of the workspace (`git`)
+is not listed, or not with that option.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmval_tui.actions.review.wrappers import name_of, names
+
+SYSTEM_FOLDERS = re.compile(r"/(?:usr/)?(?:local/)?s?bin|/usr/local/cuda[^/]*/bin|/opt/(?:mellanox|slurm|nvidia)/.*bin")
+
+# With any arguments.
+ANY = names(
+    "arch cat cmp cut df du echo egrep false fgrep fi_info findmnt free getconf getent grep groups head "
+    "ibdev2netdev ibstat ibstatus ibv_devices ibv_devinfo id jq ls lsblk lscpu lsmem lsmod lsns lspci lsusb "
+    "md5sum modinfo nproc numastat pgrep printenv printf ps pwd readlink realpath sacct sha1sum sha256sum "
+    "sha512sum sinfo sleep sprio squeue sshare stat tail test tr true ucx_info uname uptime wc whereis which "
+    "whoami"
+)
+# Only to report a version.
+VERSION = names(
+    "python python3 nvcc gcc g++ cmake docker podman kubectl helm git pip pip3 make bash torchrun vllm dcgmi nsys "
+    "ncu mpirun srun conda uv go rustc node npm perf nv-fabricmanager aiperf genai-perf trtllm-serve ofed_info"
+)
+_VERSION_WORDS = {"--version", "-V", "-version"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """The subcommands that only read, and the options with a value that may stand before or between their words."""
+
+    verbs: tuple[str, ...]
+    values: frozenset[str] = frozenset()
+    never: re.Pattern[str] | None = None  # an option that makes it something else
+
+
+_KUBE = frozenset(["-n", "--namespace", "--context", "--cluster", "--user", "-s", "--server", "--request-timeout"])
+_KUBE_NEVER = re.compile(r"--kubeconfig|--output-directory|--raw|--post-renderer|--token")
+_DOCKER = Verbs(("ps", "images", "image ls", "inspect", "info", "version", "port", "container ls"),
+                frozenset(["-c", "--context"]))  # fmt: skip
+VERBS: dict[str, Verbs] = {
+    "kubectl": Verbs(
+        ("get", "describe", "logs", "top", "version", "api-resources", "api-versions", "explain", "wait",
+         "cluster-info", "rollout status", "rollout history", "config view", "config current-context", "config get-contexts",
+         "auth can-i"), _KUBE, _KUBE_NEVER,
+    ),
+    "oc": Verbs(("get", "describe", "logs", "version", "whoami", "status"), _KUBE, _KUBE_NEVER),
+    "helm": Verbs(("list", "ls", "status", "history", "get", "version"),
+                  frozenset(["-n", "--namespace", "--kube-context"]), _KUBE_NEVER),
+    "docker": _DOCKER,
+    "podman": _DOCKER,
+    "scontrol": Verbs(("show", "ping", "version", "listpids")),
+    "sacctmgr": Verbs(("show", "list")),
+    "systemctl": Verbs(("status", "is-active", "is-enabled", "is-failed", "list-units", "list-unit-files", "show",
+                        "cat", "list-dependencies", "list-timers")),
+    "pip": Verbs(("list", "show", "freeze", "check")),
+    "pip3": Verbs(("list", "show", "freeze", "check")),
+    "apt": Verbs(("list", "show", "policy")),
+    "apt-cache": Verbs(("show", "policy", "search", "depends")),
+    "dcgmi": Verbs(("discovery", "topo", "nvlink", "modules -l", "group -l"), never=re.compile(r"-[sed]$|--set")),
+    "ipmitool": Verbs(
+        ("sdr", "sensor list", "sensor get", "fru print", "sel list", "sel elist", "sel info", "chassis status",
+         "mc info", "lan print", "power status", "chassis power status"), frozenset(["-I", "-H", "-U", "-P", "-L", "-p", "-t"]),
+    ),
+    "ip": Verbs(("addr show", "address show", "a show", "link show", "route show", "neigh show", "-br addr")),
+    "rdma": Verbs(("link show", "dev show", "link", "dev", "statistic show"), never=re.compile(r"(?:add|delete|set)$")),
+    "mst": Verbs(("status",)),
+    "mlxconfig": Verbs(("query", "q"), frozenset(["-d"])),
+    "lfs": Verbs(("getstripe", "df", "quota", "osts", "mdts", "check")),
+    "lctl": Verbs(("get_param", "list_nids")),
+    "nvme": Verbs(("list", "smart-log", "id-ctrl", "id-ns", "error-log")),
+    "cpupower": Verbs(("frequency-info", "idle-info"), frozenset(["-c"])),
+    "timedatectl": Verbs(("status", "show")),
+    "chronyc": Verbs(("sources", "tracking", "sourcestats")),
+    "loginctl": Verbs(("list-sessions", "list-users")),
+    "conda": Verbs(("list", "info", "env list")),
+    "virsh": Verbs(("list", "nodeinfo")),
+}  # fmt: skip
+
+# All words must match; the words after a flag in the pattern's own value position are free.
+ONLY: dict[str, re.Pattern[str]] = {
+    name: re.compile(pattern)
+    for name, pattern in {
+        "date": r"\+.*|-u|--utc|-I\w*|-R|--iso-8601.*|--rfc-.*",
+        "hostname": r"-[fsidAIy]|--(?:fqdn|long|short|ip-address|all-ip-addresses|domain)",
+        "dmesg": r"-[THkxrtuLePwW]+|--(?:level|facility|ctime|human|kernel|decode|time-format|since|until)(?:=.*)?"
+        r"|[a-z,]+",
+        "mount": r"-l",
+        "swapon": r"--show(?:=.*)?|-s",
+        "numactl": r"-H|--hardware|-s|--show",
+        "sysctl": r"-[an]|[a-z0-9_][a-z0-9_./-]*",
+        "ethtool": r"-[iSkgclamTxnPd]|--(?:driver|statistics|show-\w[\w-]*|module-info)|[a-z][\w.@-]*",
+        "ibnetdiscover": r".*",
+        "iblinkinfo": r".*",
+        "perfquery": r"-[xaCPlG]|--(?:extended|all_ports)|\w+",
+        "dpkg": r"-[lLsS]|--(?:list|status|listfiles|search)|[\w.+:*/][\w.+:*/-]*",
+        "rpm": r"-q\w*|--(?:query|qf|queryformat)(?:=.*)?|[\w.+*/][\w.+*/-]*",
+        "lsof": r"-[ipunPcdt].*|[/\w].*",
+        "nvtop": r"--version",
+        "smartctl": r"-[aixHAc]|-l|--(?:all|info|health|attributes|xall|json)(?:=.*)?|(?:error|selftest)|/dev/[\w/]+",
+        "find": r"(?!-(?:exec|ok|delete|fprint|fls)).*",
+        "sort": r"(?!-\w*[oTS]|--output|--compress-program|--temp).*",
+        "diff": r"(?!--output).*",
+        "journalctl": r"(?!--(?:rotate|vacuum|flush|sync|relinquish|smart|setup|update|cursor-file)).*",
+        "ss": r"(?!-\w*[KD]|--kill|--diag).*",
+    }.items()
+}
+# nvidia-smi: queries. The words of `topo`, `nvlink`, `mig` and `dmon` follow their own flags.
+_SMI = re.compile(
+    r"-L|-q|-x|-h|-B|-[di]|-l|-lms|-u|--(?:list-gpus|query|xml-format|help|list-excluded-gpus|version|id|display|unit|"
+    r"query-[\w-]+|format|loop|loop-ms|help-query-[\w-]+)(?:=.*)?|--version"
+)
+_SMI_VALUES = frozenset(["-i", "--id", "-d", "--display", "-l", "--loop", "-lms", "--loop-ms", "--format"])
+_SMI_SUBCOMMANDS = {
+    "topo": re.compile(r"-m|-mp|-c|-n|-p2p|-i|-g|--matrix|--p2p|[\w,]+"),
+    "nvlink": re.compile(r"-[sceihRp]|--(?:status|capabilities|errorcounters|id|remotelinkinfo|pcibusid)|[\d,]+"),
+    "mig": re.compile(r"-lgip|-lgi|-lcip|-lci|-lgipp|-i|-gi|--(?:list-[\w-]+|id)|[\d,]+"),
+    "dmon": re.compile(r"-[siocdg]|--(?:select|count|delay|id|gpm-metrics)|[\w,.]+"),
+    "pmon": re.compile(r"-[siocd]|[\w,.]+"),
+    "c2c": re.compile(r"-s|-l|--status"),
+    "vgpu": re.compile(r"-q|-s|-c|--query"),
+    "clocks": re.compile(r"-q"),
+}  # fmt: skip
+_DCGMI_HEALTH = re.compile(r"health|-[cfgj]|--(?:check|fetch|group|json)|\d+")
+
+
+# Variables that cannot change which code a program runs. `PATH`, `LD_PRELOAD`, `PYTHONPATH`, `KUBECONFIG` … can.
+_HARMLESS_VARIABLE = re.compile(
+    r"(?:NCCL|CUDA|TORCH|OMP|MKL|NVSHMEM|UCX|LC|HF_HUB|VLLM|NVIDIA|GLOO|TF32)_\w+|LANG|TZ|TERM|COLUMNS|LINES|NO_COLOR"
+)
+
+
+def is_harmless_variable(name: str) -> bool:
+    """Whether a variable of this name may be set for a command that starts without a question."""
+    return _HARMLESS_VARIABLE.fullmatch(name) is not None and not name.endswith(
+        ("_PLUGIN", "_PATH", "_PRELOAD", "_LIB")
+    )
+
+
+def is_read_only(argv: Sequence[str], workspace: Path, found: str | None) -> bool:
+    """Whether the command is a known diagnostic that changes nothing.
+
+    Args:
+        found: the path of the program that would start; None if it is not installed.
+    """
+    program, words = argv[0], list(argv[1:])
+    if not _is_of_the_system(program, workspace, found):
+        return False
+    name = name_of(program)
+    if name in ANY:
+        return True
+    if name in VERSION and len(words) == 1 and words[0] in _VERSION_WORDS:
+        return True
+    if name in ("docker", "kubectl", "helm", "podman") and words[:1] == ["version"]:
+        return True
+    if name == "nvidia-smi":
+        return _smi_reads(words)
+    if name == "dcgmi" and "health" in words[:1]:
+        return bool({"-c", "--check", "-f", "--fetch"} & set(words)) and all(map(_DCGMI_HEALTH.fullmatch, words))
+    if name in ONLY:
+        return all(ONLY[name].fullmatch(word) for word in words)
+    return name in VERBS and _verb_reads(words, VERBS[name])
+
+
+def _is_of_the_system(program: str, workspace: Path, found: str | None) -> bool:
+    """Whether the name means the known program: not a file of that name in the workspace."""
+    if "/" in program:
+        return SYSTEM_FOLDERS.fullmatch(str(Path(program).parent)) is not None and ".." not in Path(program).parts
+    if found is None:
+        return True  # it cannot start, so the name alone is judged
+    return not Path(found).absolute().is_relative_to(workspace.absolute())
+
+
+def _smi_reads(words: list[str]) -> bool:
+    if words and (pattern := _SMI_SUBCOMMANDS.get(words[0])):
+        return all(pattern.fullmatch(word) for word in words[1:])
+    index = 0
+    while index < len(words):
+        if not _SMI.fullmatch(words[index]):
+            return False
+        index += 2 if words[index] in _SMI_VALUES else 1
+    return True
+
+
+def _verb_reads(words: list[str], spec: Verbs) -> bool:
+    if spec.never and any(spec.never.match(word) for word in words):
+        return False
+    said: list[str] = []
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if word in spec.values:
+            index += 1
+        elif not word.startswith("-") or len(said) == 1 or word == "-br":
+            said.append(word)
+        index += 1
+    text = " ".join(said) + " "
+    return any(text.startswith(verb + " ") for verb in spec.verbs)
