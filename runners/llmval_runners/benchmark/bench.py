@@ -132,7 +132,7 @@ class Bench:
         self.admit(StepPlan(admits=[Admit(i, pages[i * per : (i + 1) * per]) for i in range(batch)]))
         rows = torch.arange(batch, dtype=torch.int32, device=self.device)
         tokens = Tokens(rows.long(), rows, torch.full_like(rows, context - 1))
-        heads = (shape.heads + 2 * shape.kv_heads) // self.parallel.size
+        heads = shape.heads // self.parallel.size + 2 * shape.kv_heads_on(self.parallel.size)
         qkv = torch.randn(batch, heads, shape.head_dim, device=self.device).bfloat16()
 
         def layers() -> None:
@@ -182,7 +182,7 @@ class Bench:
             yield StepPlan(prefills=prefills)
 
     def _kv_bytes(self, tokens: int) -> int:
-        return self.shape.kv_bytes_per_token(self.runner.cache.dtype.itemsize) * tokens // self.parallel.size
+        return self.shape.kv_bytes_per_token_on(self.parallel.size, self.runner.cache.dtype.itemsize) * tokens
 
     def _attention_flops(self, prompts: int, length: int) -> int:
         """FLOPs of causal attention: half of 4 · queries · keys · width per layer."""

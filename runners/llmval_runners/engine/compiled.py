@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from llmval_runners.engine.attention.backend import Attend, CpuAttention, Tokens
 from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.engine.kv_cache import PagedKVCache
-from llmval_runners.engine.model import Decoder, rotate
+from llmval_runners.engine.model import Decoder, activate, add_bias, norm_heads, rotate
 
 # The compiler specialises on one token. With a second number it makes the number dynamic (torch's automatic dynamic
 # shapes), so there are never more than two versions.
@@ -38,7 +38,11 @@ class CompileReport(TypedDict):
 
 
 class _Block(NamedTuple):
-    """A layer's weights, and its `pool` of keys and values [2, KV heads, slots, head dim]."""
+    """A layer's weights, and its `pool` of keys and values [2, KV heads, slots, head dim].
+
+    `small` has its biases and norms of queries and keys, or None for each: (qkv, output, gate and up, down, query norm,
+    key norm).
+    """
 
     layer: int  # its index
     attention_norm: torch.Tensor
@@ -48,6 +52,7 @@ class _Block(NamedTuple):
     gate_up: torch.Tensor
     down: torch.Tensor
     pool: torch.Tensor
+    small: tuple[torch.Tensor | None, ...]
 
 
 class _Pass(NamedTuple):
@@ -59,6 +64,7 @@ class _Pass(NamedTuple):
     reduce: Callable[[torch.Tensor], torch.Tensor] | None  # None: there is one rank
     heads: int
     eps: float
+    activation: str
 
 
 def _pre_attention(
@@ -70,14 +76,17 @@ def _pre_attention(
     sin: torch.Tensor,
     slots: torch.Tensor,
     pool: torch.Tensor,
+    small: tuple[torch.Tensor | None, ...],
     heads: int,
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x + residual_update; and its rotated queries, rotated keys, and values. Writes keys and values to the cache."""
     x = x + residual_update
     kv_heads, dim = pool.shape[1], pool.shape[3]
-    qkv = F.linear(F.rms_norm(x, (x.shape[1],), norm_weight, eps), weight).view(x.shape[0], -1, dim)
+    bias, _, _, _, query_norm, key_norm = small
+    qkv = add_bias(F.linear(F.rms_norm(x, (x.shape[1],), norm_weight, eps), weight), bias).view(x.shape[0], -1, dim)
     q, k, v = qkv.split_with_sizes((heads, kv_heads, kv_heads), dim=1)
+    q, k = norm_heads(q, query_norm, eps), norm_heads(k, key_norm, eps)
     q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     pool[:, :, slots] = torch.stack((k, v)).transpose(1, 2).to(pool.dtype)
     return x, torch.cat((q, k, v), dim=1)
@@ -89,12 +98,15 @@ def _post_attention(
     norm_weight: torch.Tensor,
     gate_up: torch.Tensor,
     down: torch.Tensor,
+    small: tuple[torch.Tensor | None, ...],
     eps: float,
+    activation: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x + residual_update, and the MLP's output for it."""
     x = x + residual_update
-    gate, up = F.linear(F.rms_norm(x, (x.shape[1],), norm_weight, eps), gate_up).chunk(2, dim=-1)
-    return x, F.linear(F.silu(gate) * up, down)
+    _, _, bias, down_bias, _, _ = small
+    gate, up = add_bias(F.linear(F.rms_norm(x, (x.shape[1],), norm_weight, eps), gate_up), bias).chunk(2, dim=-1)
+    return x, add_bias(F.linear(activate(activation, gate) * up, down), down_bias)
 
 
 def _layers(
@@ -105,12 +117,14 @@ def _layers(
     eps = functions.eps
     for block in blocks:
         x, qkv = functions.pre_attention(
-            x, residual_update, block.attention_norm, block.qkv, cos, sin, slots, block.pool, functions.heads, eps
-        )
-        projected = F.linear(functions.attend(qkv, block.pool, block.layer), block.output)
+            x, residual_update, block.attention_norm, block.qkv, cos, sin, slots, block.pool, block.small,
+            functions.heads, eps,
+        )  # fmt: skip
+        projected = add_bias(F.linear(functions.attend(qkv, block.pool, block.layer), block.output), block.small[1])
         x, residual_update = functions.post_attention(
-            x, projected if reduce is None else reduce(projected), block.mlp_norm, block.gate_up, block.down, eps
-        )
+            x, projected if reduce is None else reduce(projected), block.mlp_norm, block.gate_up, block.down,
+            block.small, eps, functions.activation,
+        )  # fmt: skip
         residual_update = residual_update if reduce is None else reduce(residual_update)
     return x, residual_update
 
@@ -126,6 +140,8 @@ class CompiledDecoder:
             _Block(
                 index, layer.attention_norm, layer.qkv.weight, layer.output.weight, layer.mlp_norm,
                 layer.gate_up.weight, layer.down.weight, cache.pool[index],
+                (layer.qkv_bias, layer.output_bias, layer.gate_up_bias, layer.down_bias, layer.query_norm,
+                 layer.key_norm),
             )
             for index, layer in enumerate(model.layers)
         ]  # fmt: skip
@@ -139,6 +155,7 @@ class CompiledDecoder:
             None if model.parallel.size == 1 else reduce,
             model.heads,
             model.shape.norm_eps,
+            model.shape.activation,
         )
         self._layers = self._compile(_layers) if one_graph else _layers
         begun = time.perf_counter()

@@ -4,15 +4,15 @@ All decisions and refusals happen here, before any heavy work. Nothing falls bac
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from llmval_runners.engine import fp8
+from llmval_runners.engine.checkpoint.gate import Checkpoint, read_checkpoint
 from llmval_runners.engine.kv_cache import GIB, check_gpu_page, kv_formula, pages_for, refuse_longer
 from llmval_runners.engine.settings import EngineSettings, FlagNames
-from llmval_runners.engine.shapes import CPU_PARAMETERS, DEFAULT_MODEL, ModelShape, shape_by_name
-from llmval_runners.engine.weights import checkpoint_shape
+from llmval_runners.engine.shapes import CPU_PARAMETERS, DEFAULT_MODEL, ModelShape, shape_by_name, weight_bytes_on
 from llmval_runners.process.errors import Refused
 
 FLEX_ELEMENTS = 2**31 - 1  # most elements in a layer's keys: the kernels of flex attention use 32-bit offsets
@@ -25,7 +25,7 @@ class EngineConfig:
     """The engine's configuration on this machine. `longest_context`: the longest context of a request, in tokens."""
 
     shape: ModelShape
-    checkpoint: Path | None
+    checkpoint: Checkpoint | None
     device: torch.device
     dtype: torch.dtype
     kv_dtype: torch.dtype
@@ -46,11 +46,8 @@ class EngineConfig:
     @property
     def weight_bytes_per_rank(self) -> int:
         """Each rank has the whole embedding table and its share of the rest. In FP8, table and head keep `dtype`."""
-        table = self.shape.vocab * self.shape.hidden
-        head = 0 if self.shape.tied_embeddings else table
-        layers = self.shape.parameters - table - head
-        share = layers * (1 if self.fp8_mode != "none" else self.dtype.itemsize) + head * self.dtype.itemsize
-        return table * self.dtype.itemsize + share // self.tensor_parallel
+        element = 1 if self.fp8_mode != "none" else self.dtype.itemsize
+        return weight_bytes_on(self.shape, self.tensor_parallel, self.dtype.itemsize, element)
 
 
 def model_shape(settings: EngineSettings, flags: FlagNames) -> ModelShape:
@@ -60,7 +57,7 @@ def model_shape(settings: EngineSettings, flags: FlagNames) -> ModelShape:
         Refused: there is no such model, or the checkpoint is not supported.
     """
     if settings.checkpoint is not None:
-        return checkpoint_shape(settings.checkpoint)
+        return read_checkpoint(settings.checkpoint).shape
     return shape_by_name(settings.model or DEFAULT_MODEL, settings.shape_overrides, flags.or_checkpoint)
 
 
@@ -80,6 +77,9 @@ def configure(
     """
     flags = flags or FlagNames()
     device = choose_device(settings.device, ranks=world_size, local_rank=local_rank, ranks_flag=flags.ranks)
+    checkpoint = None if settings.checkpoint is None else read_checkpoint(settings.checkpoint)
+    if settings.fp8_mode == "auto":
+        settings = replace(settings, fp8_mode=_automatic_fp8(settings, checkpoint, device, world_size))
     _check_precision(settings, device, flags)
     _check_backend(settings, device)
     shape.check_tensor_parallel(world_size, flags.ranks)
@@ -95,7 +95,7 @@ def configure(
     dtype = _dtype(settings.dtype, torch.float32 if on_cpu else torch.bfloat16)
     config = EngineConfig(
         shape=shape,
-        checkpoint=settings.checkpoint,
+        checkpoint=checkpoint,
         device=device,
         dtype=dtype,
         kv_dtype=torch.float8_e4m3fn if settings.kv_dtype == "fp8" else _dtype(settings.kv_dtype, dtype),
@@ -123,7 +123,7 @@ def kv_pages(config: EngineConfig, free_bytes: int) -> int:
     Raises:
         Refused: the cache does not fit into the memory; the message states the bytes.
     """
-    page = config.shape.kv_bytes_per_token(config.kv_dtype.itemsize) * config.page_size // config.tensor_parallel
+    page = config.shape.kv_bytes_per_token_on(config.tensor_parallel, config.kv_dtype.itemsize) * config.page_size
     if config.device.type == "cuda":
         free_bytes -= page  # the padding page
     if config.kv_tokens is not None:
@@ -156,7 +156,7 @@ def kv_pages(config: EngineConfig, free_bytes: int) -> int:
 
 def _flex_pages(config: EngineConfig) -> int:
     """The most pages that flex attention's offsets reach, without the padding page."""
-    kv_heads = config.shape.kv_heads // config.tensor_parallel
+    kv_heads = config.shape.kv_heads_on(config.tensor_parallel)
     return FLEX_ELEMENTS // (kv_heads * config.shape.head_dim * config.page_size) - 1
 
 
@@ -187,6 +187,16 @@ def choose_device(name: str, *, ranks: int, local_rank: int, ranks_flag: str = "
     if ranks > count:  # compares the number of ranks, not this rank's index, so that every rank refuses
         raise Refused(f"{ranks} ranks need {ranks} GPUs, and {count} can be used: pass {ranks_flag} {count} or fewer.")
     return torch.device("cuda", local_rank)
+
+
+def _automatic_fp8(
+    settings: EngineSettings, checkpoint: Checkpoint | None, device: torch.device, world_size: int
+) -> str:
+    """`native` if the checkpoint is in FP8 and this run can compute in FP8, else `none`."""
+    if checkpoint is None or not checkpoint.in_fp8 or device.type == "cpu" or settings.compile_mode != "off":
+        return "none"
+    divides = not any(size % fp8.MULTIPLE for size in fp8_widths(checkpoint.shape, world_size).values())
+    return "native" if divides and torch.cuda.get_device_capability(device) >= fp8.CAPABILITY else "none"
 
 
 def _check_precision(settings: EngineSettings, device: torch.device, flags: FlagNames) -> None:
@@ -276,7 +286,7 @@ def fp8_widths(shape: ModelShape, ranks: int) -> dict[str, int]:
     return {
         "hidden size": shape.hidden,
         "query width": shape.heads * shape.head_dim // ranks,
-        "KV width": shape.kv_heads * shape.head_dim // ranks,
+        "KV width": shape.kv_heads_on(ranks) * shape.head_dim,
         "FFN width": shape.ffn // ranks,
     }
 
@@ -294,6 +304,7 @@ def _check_memory(config: EngineConfig) -> None:
             f"the longest request has {config.longest_context} tokens and {config.shape.name} has "
             f"{config.shape.max_positions} positions: pass {config.flags.shorter_requests}."
         )
+    config.shape.check_context(config.longest_context, config.flags.shorter_requests)
     if config.kv_tokens is not None or config.kv_bytes is not None:  # the cache size is known before loading
         kv_pages(config, free_memory(config.device))
     free = free_memory(config.device)

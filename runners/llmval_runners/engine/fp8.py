@@ -50,6 +50,10 @@ class Fp8Weight:
         values = (weight.float() / scales[:, None]).clamp_(-E4M3_MAX, E4M3_MAX)
         return cls(values.to(torch.float8_e4m3fn), scales)
 
+    def multiplied_out(self, dtype: torch.dtype) -> torch.Tensor:
+        """W [out, in] in `dtype`."""
+        return (self.weight.float() * self.scales[:, None]).to(dtype)
+
 
 class TransformerEngine:
     """The library, and its recipe, which makes and runs all layers."""

@@ -26,8 +26,9 @@ def check_gpu_page(page_size: int) -> None:
 
 def kv_formula(shape: ModelShape, element_bytes: int, ranks: int) -> str:
     """The KV bytes per token on a rank, with their formula."""
-    each = shape.kv_bytes_per_token(element_bytes) // ranks
-    over = f" / {ranks} ranks" if ranks > 1 else ""
+    each = shape.kv_bytes_per_token_on(ranks, element_bytes)
+    shared = min(ranks, shape.kv_heads)
+    over = f" / {shared} ranks" if shared > 1 else ""
     return (
         f"2 × {shape.layers} layers × {shape.kv_heads} KV heads × {shape.head_dim} × {element_bytes} bytes{over} = "
         f"{each:,} bytes"
@@ -73,7 +74,7 @@ class PagedKVCache:
         self.shape, self.pages, self.page_size, self.dtype = shape, pages, page_size, dtype
         self.padding_page = pages
         slots = (pages + with_padding_page) * page_size
-        size = (shape.layers, 2, shape.kv_heads // tensor_parallel, slots, shape.head_dim)
+        size = (shape.layers, 2, shape.kv_heads_on(tensor_parallel), slots, shape.head_dim)
         # Zeros, not uninitialized: an unfused kernel multiplies masked-out slots by 0, and 0 · NaN would be NaN.
         self.pool = torch.zeros(size, dtype=dtype, device=device)
 

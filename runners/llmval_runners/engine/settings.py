@@ -14,7 +14,7 @@ class EngineSettings:
     device: str = "auto"
     dtype: str = "auto"
     kv_dtype: str = "auto"
-    fp8_mode: str = "none"
+    fp8_mode: str = "none"  # "auto": native for a checkpoint in FP8 on a GPU that has FP8, else none
     compile_mode: str = "off"
     attention_backend: str = "auto"
     max_batch: int | None = None

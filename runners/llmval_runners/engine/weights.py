@@ -1,59 +1,38 @@
-"""Sources of weights, by Hugging Face's names: a seed, a state dict, or a checkpoint folder.
+"""Sources of weights, by Hugging Face's names: a seed or a state dict; and the model that is made from a source.
+
+`checkpoint/load.py` is the source for a folder.
 
 A random tensor is drawn whole, from a generator that is seeded by the seed and the tensor's name. Each rank keeps its
 slice, so a sharded model has exactly the weights of the whole one, for every number of ranks.
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from llmval_runners.engine.fp8 import Fp8Weight
 from llmval_runners.engine.model import Decoder, Layer, Linear
 from llmval_runners.engine.parallel import Parallel
-from llmval_runners.engine.shapes import ModelShape, RopeScaling
+from llmval_runners.engine.shapes import EMBEDDING, HEAD, ModelShape, layer_shapes
 from llmval_runners.process.errors import Refused
 
-Source = Callable[[str, tuple[int, ...]], torch.Tensor]
+Source = Callable[[str, tuple[int, ...]], "torch.Tensor | Fp8Weight"]
 """Returns the whole tensor for a name and shape. Raises Refused if it is missing or has another shape."""
 
 _ROWS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "lm_head")
 _COLUMNS = ("o_proj", "down_proj")
-
-
-def tensor_shapes(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The Hugging Face name and the unsharded shape of every tensor of the model."""
-    yield "model.embed_tokens.weight", (shape.vocab, shape.hidden)
-    for index in range(shape.layers):
-        yield from ((f"model.layers.{index}.{name}.weight", size) for name, size in _layer_shapes(shape).items())
-    yield "model.norm.weight", (shape.hidden,)
-    if not shape.tied_embeddings:
-        yield "lm_head.weight", (shape.vocab, shape.hidden)
-
-
-def _layer_shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
-    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    return {
-        "input_layernorm": (shape.hidden,),
-        "self_attn.q_proj": (queries, shape.hidden),
-        "self_attn.k_proj": (keys, shape.hidden),
-        "self_attn.v_proj": (keys, shape.hidden),
-        "self_attn.o_proj": (shape.hidden, queries),
-        "post_attention_layernorm": (shape.hidden,),
-        "mlp.gate_proj": (shape.ffn, shape.hidden),
-        "mlp.up_proj": (shape.ffn, shape.hidden),
-        "mlp.down_proj": (shape.hidden, shape.ffn),
-    }
+_KV = ("k_proj", "v_proj")
+_SUMMED_BIASES = ("o_proj.bias", "down_proj.bias")  # on the first rank only, because the ranks' results are summed
 
 
 def random_weights(seed: int, device: torch.device) -> Source:
-    """Normal weights with variance 1/fan-in, which keeps the size of activations, and norms of 1; made on `device`."""
+    """Normal weights with variance 1/fan-in, which keeps the size of activations, norms of 1 and biases of 0; made on
+    `device`."""
 
     def source(name: str, size: tuple[int, ...]) -> torch.Tensor:
         if len(size) == 1:
-            return torch.ones(size, device=device)
+            return torch.zeros(size, device=device) if name.endswith(".bias") else torch.ones(size, device=device)
         digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
         generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
         return torch.randn(size, generator=generator, device=device).mul_(size[1] ** -0.5)
@@ -84,44 +63,102 @@ def build(
     dtype: torch.dtype,
     linear: Callable[[torch.Tensor], Any] = Linear,
 ) -> Decoder:
-    """This rank's part of the model, on the rank's device, in `dtype`; `linear` makes the layers of a block."""
+    """This rank's part of the model, on the rank's device, in `dtype`; `linear` makes the layers of a block.
 
-    def part(name: str, size: tuple[int, ...]) -> torch.Tensor:
-        whole = source(name, size)
-        axis = _axis(name)
-        if axis is not None and parallel.size > 1:
-            whole = whole.chunk(parallel.size, dim=axis)[parallel.rank]
+    A matrix that the source has in FP8 is kept as it is if `linear` is `Fp8Weight.quantize`.
+    """
+    keep_fp8 = linear == Fp8Weight.quantize
+
+    def part(name: str, size: tuple[int, ...]) -> torch.Tensor | Fp8Weight:
+        found = source(name, size)
+        scale = shape.query_scale if name.endswith(_queries(shape)) else 1.0
+        if isinstance(found, Fp8Weight):
+            scales = _slice(name, found.scales, shape, parallel) if _axis(name) == 0 else found.scales
+            weight = _slice(name, found.weight, shape, parallel)
+            own = Fp8Weight(weight.to(parallel.device).contiguous(), scales.to(parallel.device) * scale)
+            return own if keep_fp8 else own.multiplied_out(dtype)
+        whole = _slice(name, found, shape, parallel)
+        if name.endswith(_SUMMED_BIASES) and parallel.rank:
+            whole = torch.zeros_like(whole)
+        if scale != 1.0:
+            whole = whole.float() * scale
         return whole.to(device=parallel.device, dtype=dtype).contiguous()
 
+    def tensor(name: str, size: tuple[int, ...]) -> torch.Tensor:
+        return _whole(part(name, size), dtype)
+
+    def made(matrix: torch.Tensor | Fp8Weight) -> Any:
+        return matrix if isinstance(matrix, Fp8Weight) else linear(matrix)
+
     layers = []
-    sizes = _layer_shapes(shape)
+    sizes = layer_shapes(shape)
     for index in range(shape.layers):
-        own = {name: part(f"model.layers.{index}.{name}.weight", size) for name, size in sizes.items()}
-        qkv = torch.cat([own.pop(f"self_attn.{which}_proj") for which in "qkv"])
-        gate_up = torch.cat([own.pop(f"mlp.{which}_proj") for which in ("gate", "up")])
+        own = {name: part(f"model.layers.{index}.{name}", size) for name, size in sizes.items()}
+
+        def below(*names: str, own: dict[str, torch.Tensor | Fp8Weight] = own) -> torch.Tensor | Fp8Weight:
+            return _below([own.pop(f"{name}.weight") for name in names], dtype)
+
+        def vector(*names: str, own: dict[str, torch.Tensor | Fp8Weight] = own) -> torch.Tensor | None:
+            return torch.cat([_whole(own.pop(name), dtype) for name in names]) if names[0] in own else None
+
+        qkv = below("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+        gate_up = below("mlp.gate_proj", "mlp.up_proj")
         layers.append(
             Layer(
-                attention_norm=own["input_layernorm"],
-                qkv=linear(qkv),
-                output=linear(own["self_attn.o_proj"]),
-                mlp_norm=own["post_attention_layernorm"],
-                gate_up=linear(gate_up),
-                down=linear(own["mlp.down_proj"]),
+                attention_norm=_whole(own["input_layernorm.weight"], dtype),
+                qkv=made(qkv),
+                output=made(own["self_attn.o_proj.weight"]),
+                mlp_norm=_whole(own["post_attention_layernorm.weight"], dtype),
+                gate_up=made(gate_up),
+                down=made(own["mlp.down_proj.weight"]),
+                qkv_bias=vector("self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"),
+                output_bias=vector("self_attn.o_proj.bias"),
+                gate_up_bias=vector("mlp.gate_proj.bias", "mlp.up_proj.bias"),
+                down_bias=vector("mlp.down_proj.bias"),
+                query_norm=vector("self_attn.q_norm.weight"),
+                key_norm=vector("self_attn.k_norm.weight"),
             )
         )
-    embedding = part("model.embed_tokens.weight", (shape.vocab, shape.hidden))
+    embedding = tensor(EMBEDDING, (shape.vocab, shape.hidden))
     if shape.tied_embeddings:
         head = embedding.chunk(parallel.size)[parallel.rank]
     else:
-        head = part("lm_head.weight", (shape.vocab, shape.hidden))
-    norm = part("model.norm.weight", (shape.hidden,))
+        head = tensor(HEAD, (shape.vocab, shape.hidden))
+    norm = tensor("model.norm.weight", (shape.hidden,))
     return Decoder(shape, parallel, embedding=embedding, layers=layers, norm=norm, head=Linear(head))
+
+
+def _whole(part: torch.Tensor | Fp8Weight, dtype: torch.dtype) -> torch.Tensor:
+    return part.multiplied_out(dtype) if isinstance(part, Fp8Weight) else part
+
+
+def _below(parts: list[torch.Tensor | Fp8Weight], dtype: torch.dtype) -> torch.Tensor | Fp8Weight:
+    """One matrix of several below each other."""
+    fp8 = [part for part in parts if isinstance(part, Fp8Weight)]
+    if len(fp8) == len(parts):
+        return Fp8Weight(torch.cat([part.weight for part in fp8]), torch.cat([part.scales for part in fp8]))
+    return torch.cat([_whole(part, dtype) for part in parts])
+
+
+def _queries(shape: ModelShape) -> tuple[str, ...]:
+    """The tensors that `query_scale` multiplies: the last ones before the rotation."""
+    return ("q_norm.weight",) if shape.qk_norm else ("q_proj.weight", "q_proj.bias")
+
+
+def _slice(name: str, whole: torch.Tensor, shape: ModelShape, parallel: Parallel) -> torch.Tensor:
+    """This rank's part of a tensor. If there are fewer KV heads than ranks, several ranks have the same head."""
+    axis = _axis(name)
+    if axis is None or parallel.size == 1:
+        return whole
+    parts = min(parallel.size, shape.kv_heads) if name.split(".")[-2] in _KV else parallel.size
+    return whole.chunk(parts, dim=axis)[parallel.rank * parts // parallel.size]
 
 
 def _axis(name: str) -> int | None:
     """The axis along which tensor parallelism cuts a tensor; None if every rank keeps it whole."""
-    module = name.split(".")[-2]
-    return 0 if module in _ROWS else 1 if module in _COLUMNS else None
+    module, _, kind = name.rpartition(".")
+    module = module.rpartition(".")[2]
+    return 0 if module in _ROWS else 1 if module in _COLUMNS and kind != "bias" else None
 
 
 def export(model: Decoder) -> dict[str, torch.Tensor]:
@@ -129,89 +166,28 @@ def export(model: Decoder) -> dict[str, torch.Tensor]:
     if model.parallel.size != 1:
         raise ValueError("only an unsharded model has every weight")
     shape = model.shape
-    state = {"model.embed_tokens.weight": model.embedding, "model.norm.weight": model.norm}
+    state = {EMBEDDING: model.embedding, "model.norm.weight": model.norm}
     if not shape.tied_embeddings:
-        state["lm_head.weight"] = model.head.weight
-    keys = shape.kv_heads * shape.head_dim
+        state[HEAD] = model.head.weight
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     for index, layer in enumerate(model.layers):
-        q, k, v = torch.split(layer.qkv.weight, [shape.heads * shape.head_dim, keys, keys])
-        gate, up = layer.gate_up.weight.chunk(2)
-        own = {
-            "input_layernorm": layer.attention_norm, "self_attn.q_proj": q, "self_attn.k_proj": k,
-            "self_attn.v_proj": v,
-            "self_attn.o_proj": layer.output.weight, "post_attention_layernorm": layer.mlp_norm, "mlp.gate_proj": gate,
-            "mlp.up_proj": up, "mlp.down_proj": layer.down.weight,
+        own: dict[str, torch.Tensor | None] = {
+            "input_layernorm.weight": layer.attention_norm, "post_attention_layernorm.weight": layer.mlp_norm,
+            "self_attn.o_proj.weight": layer.output.weight, "self_attn.o_proj.bias": layer.output_bias,
+            "mlp.down_proj.weight": layer.down.weight, "mlp.down_proj.bias": layer.down_bias,
+            "self_attn.q_norm.weight": layer.query_norm, "self_attn.k_norm.weight": layer.key_norm,
         }  # fmt: skip
-        state |= {f"model.layers.{index}.{name}.weight": tensor for name, tensor in own.items()}
+        for kind, qkv, gate_up in (
+            ("weight", layer.qkv.weight, layer.gate_up.weight),
+            ("bias", layer.qkv_bias, layer.gate_up_bias),
+        ):
+            if qkv is not None:
+                for name, tensor in zip("qkv", torch.split(qkv, [queries, keys, keys]), strict=True):
+                    own[f"self_attn.{name}_proj.{kind}"] = tensor
+            if gate_up is not None:
+                own[f"mlp.gate_proj.{kind}"], own[f"mlp.up_proj.{kind}"] = gate_up.chunk(2)
+        for name, value in own.items():
+            if value is not None:
+                scaled = shape.query_scale != 1.0 and name.endswith(_queries(shape))
+                state[f"model.layers.{index}.{name}"] = value / shape.query_scale if scaled else value
     return state
-
-
-def checkpoint_shape(folder: Path) -> ModelShape:
-    """The shape that a Hugging Face folder's config.json states.
-
-    Raises:
-        Refused: there is no readable config.json, another architecture, or a rotary scaling that is not Llama 3's.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise Refused(
-            f"{folder} has no readable config.json ({error}): pass the folder of a Hugging Face checkpoint."
-        ) from None
-    architectures = config.get("architectures") or ["none"]
-    if "LlamaForCausalLM" not in architectures:
-        raise Refused(
-            f"{folder} holds a {architectures[0]}, and only LlamaForCausalLM is supported: pass a Llama checkpoint."
-        )
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type", "default")
-    if kind not in ("default", "llama3"):
-        raise Refused(f"{folder} wants the rotary scaling {kind!r}: pass a checkpoint with 'llama3' or none.")
-    scaling = None
-    if kind == "llama3":
-        scaling = RopeScaling(
-            rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"], rope["original_max_position_embeddings"]
-        )
-    heads = config["num_attention_heads"]
-    shape = ModelShape(
-        folder.resolve().name,
-        layers=config["num_hidden_layers"],
-        hidden=config["hidden_size"],
-        heads=heads,
-        kv_heads=config.get("num_key_value_heads", heads),
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        ffn=config["intermediate_size"],
-        vocab=config["vocab_size"],
-        max_positions=config["max_position_embeddings"],
-        rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))),
-        rope_scaling=scaling,
-        norm_eps=config["rms_norm_eps"],
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
-    )
-    shape.check()
-    return shape
-
-
-def from_checkpoint(folder: Path) -> Source:
-    """Tensors of a folder of safetensors files, read one at a time.
-
-    Raises:
-        Refused: safetensors is not installed, or the folder has none of its files.
-    """
-    try:
-        from safetensors import safe_open
-    except ImportError:
-        raise Refused(
-            "--checkpoint needs the package safetensors: run `pip install safetensors`, or leave --checkpoint out."
-        ) from None
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise Refused(f"{folder} has no .safetensors file: pass a checkpoint saved in that format.")
-    handles: list[Any] = [safe_open(file, framework="pt") for file in files]  # safetensors has no types
-    place = {name: handle for handle in handles for name in handle.keys()}  # noqa: SIM118  (the handle is no dict)
-
-    def source(name: str, size: tuple[int, ...]) -> torch.Tensor:
-        tensors = {name: place[name].get_tensor(name)} if name in place else {}
-        return from_state_dict(tensors)(name, size)
-
-    return source

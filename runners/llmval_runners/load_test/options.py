@@ -106,10 +106,10 @@ def parser() -> argparse.ArgumentParser:
     )
     engine.add_argument(
         "--fp8-mode",
-        choices=("none", "transformer-engine", "native"),
-        default="none",
+        choices=("auto", "none", "transformer-engine", "native"),
+        default="auto",
         help="FP8 weights and products in the layers, by te.Linear with current scaling, or by torch._scaled_mm and "
-        "Triton (default none)",
+        "Triton; auto: native for a checkpoint in FP8 on a GPU that has FP8, else none (default auto)",
     )
     engine.add_argument(
         "--compile-mode",

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from llmval_runners.engine import loader
+from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.engine.config import EngineConfig, free_memory
 from llmval_runners.engine.engine import Engine, PlanChannel
 from llmval_runners.engine.kv_cache import PageAllocator
@@ -16,7 +17,7 @@ from llmval_runners.engine.parallel import TIMEOUT, Parallel
 from llmval_runners.engine.request import Request
 from llmval_runners.engine.scheduler import Scheduler
 from llmval_runners.engine.step_plan import STOP
-from llmval_runners.engine.weights import from_checkpoint, random_weights
+from llmval_runners.engine.weights import random_weights
 from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.energy import WindowEnergy
 from llmval_runners.load_test.generator import Load
@@ -169,7 +170,11 @@ class LoadTest:
         config = self.config
         then = "" if config.compile_mode == "off" else f", then compiling ({config.compile_mode})"
         self.events.phase("load", f"{config.shape.name}, {config.shape.parameters / 1e9:.3g} B parameters{then}")
-        source = from_checkpoint(config.checkpoint) if config.checkpoint else random_weights(config.seed, config.device)
+        source = (
+            from_checkpoint(config.checkpoint, config.device)
+            if config.checkpoint
+            else random_weights(config.seed, config.device)
+        )
         executor = loader.load(config, source, parallel)
         cache = executor.cache
         self._executor, self._identity = executor, _identity(config, executor)
@@ -352,7 +357,7 @@ def _identity(config: EngineConfig, executor: loader.Loaded | None) -> dict[str,
     return {
         "model": config.shape.name,
         "parameters": config.shape.parameters,
-        "weights": str(config.checkpoint) if config.checkpoint else "random",
+        "weights": str(config.checkpoint.folder) if config.checkpoint else "random",
         "tokenizer": "none: random token ids",
         "dtype": _name(executor.model.embedding.dtype if executor else config.dtype),
         "kv_dtype": _name(executor.cache.dtype if executor else config.kv_dtype),

@@ -45,6 +45,9 @@ class Weights:
             yield model.head.weight
         for layer in model.layers:
             yield from (layer.attention_norm, layer.mlp_norm)
+            small = (layer.qkv_bias, layer.output_bias, layer.gate_up_bias, layer.down_bias, layer.query_norm,
+                     layer.key_norm)  # fmt: skip
+            yield from (tensor for tensor in small if tensor is not None)
             for matrix in (layer.qkv, layer.output, layer.gate_up, layer.down):
                 yield matrix.weight
                 if not isinstance(matrix, Linear):

@@ -5,8 +5,10 @@ import time
 from typing import Any
 
 import torch
+from llmval_runners.engine.checkpoint.gate import read_checkpoint
+from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.engine.parallel import Parallel
-from llmval_runners.engine.weights import Source, from_checkpoint, random_weights
+from llmval_runners.engine.weights import Source, random_weights
 from llmval_runners.long_context import failure
 from llmval_runners.long_context.engine_adapter import Context, Weights, release
 from llmval_runners.long_context.measure import fidelity, needle
@@ -130,7 +132,7 @@ class Session:
         assert self.parallel is not None
         options = self.settings.options
         source: Source = (
-            from_checkpoint(options.checkpoint)
+            from_checkpoint(read_checkpoint(options.checkpoint), self.settings.device)
             if options.checkpoint
             else random_weights(options.seed, self.settings.device)
         )
@@ -164,7 +166,9 @@ class Session:
     def _find_max(self, weights: Weights) -> None:
         """Predict the longest context, then prove it by its most memory-hungry step."""
         setup, device = self.settings.setup, self.settings.device
-        longest = longest_fit(setup, self._free)
+        limit = setup.shape.context_limit
+        most = [] if limit is None else [max(limit.tokens - setup.decode_tokens, 0)]
+        longest = min([longest_fit(setup, self._free), *most])
         found: dict[str, Any] = {"length": longest, "free_bytes": self._free, "proved": False}
         if longest:
             parts = predict(setup, longest)

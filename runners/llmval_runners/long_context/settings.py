@@ -7,10 +7,10 @@ from typing import NoReturn
 import torch
 from llmval_runners.engine import fp8
 from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, CUDNN_MULTIPLE
+from llmval_runners.engine.checkpoint.gate import read_checkpoint
 from llmval_runners.engine.config import FLEX_ELEMENTS, FLEX_PAGE, choose_device, free_memory
 from llmval_runners.engine.kv_cache import check_gpu_page
 from llmval_runners.engine.shapes import CPU_PARAMETERS, ModelShape, shape_by_name
-from llmval_runners.engine.weights import checkpoint_shape
 from llmval_runners.long_context.options import DEFAULT_MODEL, LongContextOptions
 from llmval_runners.long_context.predict.advice import fits, refusal
 from llmval_runners.long_context.predict.peak_memory import pages
@@ -39,8 +39,8 @@ def decide(options: LongContextOptions, *, world_size: int, local_rank: int) -> 
         Refused: the machine or this release cannot run it; says what to pass instead.
     """
     device = _device(options, local_rank, world_size)
-    shape = checkpoint_shape(options.checkpoint) if options.checkpoint else _named(options)
-    shape.check_tensor_parallel(world_size)
+    shape = read_checkpoint(options.checkpoint).shape if options.checkpoint else _named(options)
+    shape.check_tensor_parallel(world_size, "--tensor-parallel-gpus")
     on_gpu = device.type == "cuda"
     if not on_gpu and shape.parameters > CPU_PARAMETERS and not options.predict_only:
         raise Refused(
@@ -49,6 +49,8 @@ def decide(options: LongContextOptions, *, world_size: int, local_rank: int) -> 
         )
     planned = on_gpu or (options.predict_only and options.memory_limit_gib is not None and options.device != "cpu")
     setup = _setup(options, shape, device, world_size, planned)
+    for length in options.lengths:
+        shape.check_context(length + setup.decode_tokens, "shorter --sequence-lengths")
     if options.output_json is not None:
         check_writable(options.output_json, "--output-json")
     reference, why = _reference(options, setup)
@@ -166,7 +168,7 @@ def _check_precision(
 
 
 def _divides(shape: ModelShape, ranks: int) -> bool:
-    widths = (shape.hidden, shape.heads * shape.head_dim // ranks, shape.kv_heads * shape.head_dim // ranks)
+    widths = (shape.hidden, shape.heads * shape.head_dim // ranks, shape.kv_heads_on(ranks) * shape.head_dim)
     return not any(width % fp8.MULTIPLE for width in (*widths, shape.ffn // ranks))
 
 

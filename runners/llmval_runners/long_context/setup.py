@@ -28,8 +28,8 @@ class Setup:
 
     @property
     def kv_heads(self) -> int:
-        """KV heads on one GPU. With more GPUs than KV heads, several GPUs have the same head."""
-        return max(1, self.shape.kv_heads // self.tensor_parallel)
+        """KV heads on one GPU."""
+        return self.shape.kv_heads_on(self.tensor_parallel)
 
     @property
     def fp8_mode(self) -> str:

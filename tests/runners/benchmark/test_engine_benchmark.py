@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -77,7 +78,7 @@ def test_two_ranks_by_plain_python_say_what_the_model_of_a_step_is_made_of(tmp_p
     model = row["roofline"]
     config = benchmark("--model", "tiny", "--device", "cpu").configs["float32", "sdpa"]
     table = config.shape.vocab * config.shape.hidden * 4
-    assert model["weight_bytes"] == (config.weight_bytes_per_rank - table) // 2
+    assert model["weight_bytes"] == replace(config, tensor_parallel=2).weight_bytes_per_rank - table
     assert model["kv_bytes"] == config.shape.kv_bytes_per_token(4) * 4 * 32 // 2
     assert (model["all_reduces"], model["all_reduce_bytes"]) == (2 * 2, 4 * 128 * 4)
     memory_ms = 1e3 * (model["weight_bytes"] + model["kv_bytes"]) / result["ceilings"]["copy_bytes_per_s"]

@@ -11,16 +11,9 @@ from llmval_runners.engine.cpu_executor import CpuExecutor
 from llmval_runners.engine.kv_cache import PagedKVCache, pages_for
 from llmval_runners.engine.model import Decoder
 from llmval_runners.engine.parallel import Parallel
-from llmval_runners.engine.shapes import SHAPES, ModelShape, RopeScaling, shape_by_name
+from llmval_runners.engine.shapes import SHAPES, ModelShape, RopeScaling, shape_by_name, tensor_shapes
 from llmval_runners.engine.step_plan import Admit, Prefill, StepPlan
-from llmval_runners.engine.weights import (
-    build,
-    checkpoint_shape,
-    export,
-    from_checkpoint,
-    random_weights,
-    tensor_shapes,
-)
+from llmval_runners.engine.weights import build, export, random_weights
 from llmval_runners.process.errors import Refused
 from torch.multiprocessing.spawn import start_processes
 
@@ -54,8 +47,7 @@ def logits(model: Decoder, backend: str, tokens: list[int], page_size: int = 8) 
 def test_logits_equal_hugging_face(backend: str, shape: ModelShape) -> None:
     transformers = pytest.importorskip("transformers")
     rope: dict[str, object] = {"rope_type": "default", "rope_theta": shape.rope_theta}
-    if shape.rope_scaling is not None:
-        scaling = shape.rope_scaling
+    if isinstance(scaling := shape.rope_scaling, RopeScaling):
         rope |= {
             "rope_type": "llama3",
             "factor": scaling.factor,
@@ -118,33 +110,6 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
         assert minima == [7, 7]
 
 
-def test_a_checkpoint_restores_the_weights(tmp_path: Path) -> None:
-    safetensors = pytest.importorskip("safetensors.torch")
-    transformers = pytest.importorskip("transformers")
-    shape = SHAPES["tiny"]
-    model = build(shape, random_weights(3, CPU), Parallel(CPU), torch.float32)
-    safetensors.save_file(
-        {name: tensor.contiguous() for name, tensor in export(model).items()}, tmp_path / "model.safetensors"
-    )
-    transformers.LlamaConfig(
-        vocab_size=shape.vocab,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.ffn,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        rms_norm_eps=shape.norm_eps,
-        max_position_embeddings=shape.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        architectures=["LlamaForCausalLM"],
-    ).save_pretrained(tmp_path)
-    found = checkpoint_shape(tmp_path)
-    assert replace(found, name="tiny") == shape
-    again = export(build(found, from_checkpoint(tmp_path), Parallel(CPU), torch.float32))
-    assert all(torch.equal(again[name], tensor) for name, tensor in export(model).items())
-
-
 def test_sampling_follows_the_softmax(tiny: Decoder) -> None:
     hidden = torch.randn(1, tiny.shape.hidden, generator=torch.Generator().manual_seed(0)).expand(20_000, -1)
     drawn = tiny.sample(hidden, 0.5, torch.Generator().manual_seed(1))
@@ -164,8 +129,11 @@ def test_the_parameter_count_is_that_of_the_tensors() -> None:
 
 
 def test_a_shape_that_the_ranks_do_not_divide_is_refused_by_name() -> None:
-    with pytest.raises(Refused, match=r"KV heads \(4\).*--nproc_per_node 1 or 2 or 4"):
-        SHAPES["tiny"].check_tensor_parallel(8)
+    with pytest.raises(Refused, match=r"query heads \(8\).*--nproc_per_node 1 or 2 or 4 or 8"):
+        SHAPES["tiny"].check_tensor_parallel(16)
+    six = replace(SHAPES["tiny"], heads=12, kv_heads=6, ffn=384, vocab=2048)
+    with pytest.raises(Refused, match=r"KV heads \(6\) neither divide 4 nor .*--nproc_per_node 1 or 2"):
+        six.check_tensor_parallel(4)
     with pytest.raises(Refused, match="--model tiny"):
         shape_by_name("tinny", {})
     assert shape_by_name("tiny", {"layers": 3}).name == "tiny-custom"

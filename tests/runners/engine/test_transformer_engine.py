@@ -135,8 +135,9 @@ def test_fp8_weights_are_configured_at_half_the_bytes(monkeypatch, hopper, ranks
     assert (config.fp8_mode, config.attention_backend, config.tensor_parallel) == ("transformer-engine", "flex", ranks)
     assert config.weight_bytes_per_rank == native.weight_bytes_per_rank
     unquantised = config.shape.vocab * config.shape.hidden * 2  # table, and head over the ranks
-    layers = config.shape.parameters - 2 * config.shape.vocab * config.shape.hidden
-    assert config.weight_bytes_per_rank == unquantised + (layers + unquantised) // ranks
+    norms = (2 * config.shape.layers + 1) * config.shape.hidden
+    matrices = config.shape.parameters - 2 * config.shape.vocab * config.shape.hidden - norms
+    assert config.weight_bytes_per_rank == unquantised + 2 * norms + (matrices + unquantised) // ranks
     small = [*flags, "--heads", "4", "--kv-heads", "4", "--head-dim", "24", "--ffn", "1024"]
     if ranks == 4:
         with pytest.raises(Refused, match="divisible by 16, and the query width"):

@@ -5,8 +5,10 @@ from typing import cast
 
 import torch
 from llmval_runners.compile_study.options import StudyOptions
-from llmval_runners.compile_study.run.workload import Block, Dimensions, Prefill, random_model, world_group
+from llmval_runners.compile_study.run.workload import OPTIONAL, Block, Dimensions, Prefill, random_model, world_group
 from llmval_runners.engine import weights
+from llmval_runners.engine.checkpoint.gate import read_checkpoint
+from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.engine.model import rope_frequencies
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.shapes import SHAPES, ModelShape
@@ -23,7 +25,7 @@ class _RankPlace:
 
 def shape_of(options: StudyOptions) -> ModelShape:
     """The shape of the checkpoint, or of the model that `options.model` names."""
-    return weights.checkpoint_shape(options.checkpoint) if options.checkpoint else SHAPES[options.model or ""]
+    return read_checkpoint(options.checkpoint).shape if options.checkpoint else SHAPES[options.model or ""]
 
 
 def dimensions(shape: ModelShape, ranks: int) -> Dimensions:
@@ -37,6 +39,11 @@ def dimensions(shape: ModelShape, ranks: int) -> Dimensions:
         shape.vocab,
         ranks,
         shape.norm_eps,
+        shape.qkv_bias,
+        shape.output_bias,
+        shape.mlp_bias,
+        shape.qk_norm,
+        shape.activation,
     )
 
 
@@ -50,10 +57,12 @@ def make_model(options: StudyOptions, device: torch.device, rank: int, size: int
     if options.checkpoint is None:
         return random_model(sizes, device, dtype_for(device), options.seed, rank, group)
     place = cast(Parallel, _RankPlace(device, rank, size))
-    decoder = weights.build(shape, weights.from_checkpoint(options.checkpoint), place, dtype_for(device))
+    source = from_checkpoint(read_checkpoint(options.checkpoint), device)
+    decoder = weights.build(shape, source, place, dtype_for(device))
     blocks = [
         Block(sizes, {"attention_norm": layer.attention_norm, "qkv": layer.qkv.weight, "output": layer.output.weight,
-                      "mlp_norm": layer.mlp_norm, "gate_up": layer.gate_up.weight, "down": layer.down.weight}, group)
+                      "mlp_norm": layer.mlp_norm, "gate_up": layer.gate_up.weight, "down": layer.down.weight,
+                      **{name: getattr(layer, name) for name in OPTIONAL}}, group)
         for layer in decoder.layers
     ]  # fmt: skip
     frequencies = rope_frequencies(shape).to(device)

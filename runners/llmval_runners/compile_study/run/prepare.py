@@ -14,7 +14,7 @@ from typing import Any
 from llmval_runners.compile_study.bundle import finish, redact
 from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.options import StudyOptions
-from llmval_runners.engine.shapes import CPU_PARAMETERS, SHAPES, ModelShape
+from llmval_runners.engine.shapes import CPU_PARAMETERS, SHAPES, ModelShape, weight_bytes_on
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.files import replace_bytes, write_json
 
@@ -83,9 +83,11 @@ def resolve(options: StudyOptions) -> tuple[StudyOptions, ModelShape]:
             f"--sequence-length {options.sequence_length} is longer than the {shape.max_positions} positions of "
             f"{shape.name}: pass at most that."
         )
+    shape.check_context(options.sequence_length, "a shorter --sequence-length")
     if options.device == "cuda":
         # Compare with the device's total memory: reading its free memory would open a CUDA context on each GPU.
-        needed = shape.parameters * dtype_for(torch.device(options.device)).itemsize // ranks
+        element = dtype_for(torch.device(options.device)).itemsize
+        needed = weight_bytes_on(shape, ranks, element, element)
         memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(ranks))
         if needed > memory:
             raise Refused(
@@ -183,6 +185,11 @@ def _standalone_script(options: StudyOptions, shape: ModelShape) -> str:
             "vocab": shape.vocab,
             "ranks": options.tensor_parallel_gpus,
             "norm_eps": shape.norm_eps,
+            "qkv_bias": shape.qkv_bias,
+            "output_bias": shape.output_bias,
+            "mlp_bias": shape.mlp_bias,
+            "qk_norm": shape.qk_norm,
+            "activation": shape.activation,
         },
         **{name: getattr(options, name) for name in _STANDALONE_SETTINGS},
     }

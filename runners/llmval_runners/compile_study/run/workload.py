@@ -28,6 +28,14 @@ class Dimensions:
     vocab: int
     ranks: int
     norm_eps: float = 1e-5
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    activation: str = "silu"
+
+
+OPTIONAL = ("qkv_bias", "output_bias", "gate_up_bias", "down_bias", "query_norm", "key_norm")
 
 
 class Block(nn.Module):
@@ -39,27 +47,45 @@ class Block(nn.Module):
     mlp_norm: torch.Tensor
     gate_up: torch.Tensor
     down: torch.Tensor
+    qkv_bias: torch.Tensor | None
+    output_bias: torch.Tensor | None
+    gate_up_bias: torch.Tensor | None
+    down_bias: torch.Tensor | None
+    query_norm: torch.Tensor | None
+    key_norm: torch.Tensor | None
 
-    def __init__(self, sizes: Dimensions, weights: dict[str, torch.Tensor], group: Any) -> None:
+    def __init__(self, sizes: Dimensions, weights: dict[str, torch.Tensor | None], group: Any) -> None:
         super().__init__()
-        self.heads, self.kv_heads = sizes.heads // sizes.ranks, sizes.kv_heads // sizes.ranks
+        self.heads, self.kv_heads = sizes.heads // sizes.ranks, max(1, sizes.kv_heads // sizes.ranks)
         self.head_dim, self.hidden, self.eps = sizes.head_dim, sizes.hidden, sizes.norm_eps
+        self.activation = sizes.activation
         self.group = group  # None: one rank, so no collective
-        for name, weight in weights.items():
-            self.register_parameter(name, nn.Parameter(weight, requires_grad=False))
+        for name, weight in (dict.fromkeys(OPTIONAL) | weights).items():
+            self.register_parameter(name, None if weight is None else nn.Parameter(weight, requires_grad=False))
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         """[batch, tokens, hidden] to the same shape; `cos` and `sin` are [tokens, head dim / 2]."""
         batch, tokens, _ = x.shape
-        qkv = F.linear(F.rms_norm(x, (self.hidden,), self.attention_norm, self.eps), self.qkv)
+        qkv = F.linear(F.rms_norm(x, (self.hidden,), self.attention_norm, self.eps), self.qkv, self.qkv_bias)
         qkv = qkv.view(batch, tokens, -1, self.head_dim).transpose(1, 2)
         heads = (self.heads, self.kv_heads, self.kv_heads)
         q, k, v = qkv.split(heads, dim=1)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if self.query_norm is not None:
+            q = F.rms_norm(q, (self.head_dim,), self.query_norm, self.eps)
+            k = F.rms_norm(k, (self.head_dim,), self.key_norm, self.eps)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        x = x + self.reduce(F.linear(attended.transpose(1, 2).flatten(2), self.output))
-        gate, up = F.linear(F.rms_norm(x, (self.hidden,), self.mlp_norm, self.eps), self.gate_up).chunk(2, dim=-1)
-        return x + self.reduce(F.linear(F.silu(gate) * up, self.down))
+        x = x + self.reduce(F.linear(attended.transpose(1, 2).flatten(2), self.output, self.output_bias))
+        normed = F.rms_norm(x, (self.hidden,), self.mlp_norm, self.eps)
+        gate, up = F.linear(normed, self.gate_up, self.gate_up_bias).chunk(2, dim=-1)
+        return x + self.reduce(F.linear(self.activate(gate) * up, self.down, self.down_bias))
+
+    def activate(self, gate: torch.Tensor) -> torch.Tensor:
+        if self.activation == "silu":
+            return F.silu(gate)
+        if self.activation == "relu":
+            return F.relu(gate)
+        return F.gelu(gate, approximate="tanh" if self.activation == "gelu_tanh" else "none")
 
     def reduce(self, x: torch.Tensor) -> torch.Tensor:
         return x if self.group is None else funcol.all_reduce(x, "sum", self.group)
@@ -114,9 +140,15 @@ def random_model(
         return torch.randn(rows, columns, generator=generator, device=device, dtype=dtype).mul_(fan_in**-0.5)
 
     common, own = torch.Generator(device).manual_seed(seed), torch.Generator(device).manual_seed(seed + 1 + rank)
-    queries, keys = sizes.heads * sizes.head_dim // sizes.ranks, sizes.kv_heads * sizes.head_dim // sizes.ranks
+    queries = sizes.heads * sizes.head_dim // sizes.ranks
+    keys = max(1, sizes.kv_heads // sizes.ranks) * sizes.head_dim
     ffn, whole = sizes.ffn // sizes.ranks, sizes.heads * sizes.head_dim
     ones = torch.ones(sizes.hidden, device=device, dtype=dtype)
+
+    def zeros(width: int, wanted: bool) -> torch.Tensor | None:
+        return torch.zeros(width, device=device, dtype=dtype) if wanted else None
+
+    head_norm = torch.ones(sizes.head_dim, device=device, dtype=dtype) if sizes.qk_norm else None
     blocks = [
         Block(
             sizes,
@@ -127,6 +159,12 @@ def random_model(
                 "mlp_norm": ones.clone(),
                 "gate_up": draw(2 * ffn, sizes.hidden, own, sizes.hidden),
                 "down": draw(sizes.hidden, ffn, own, sizes.ffn),
+                "qkv_bias": zeros(queries + 2 * keys, sizes.qkv_bias),
+                "output_bias": zeros(sizes.hidden, sizes.output_bias),
+                "gate_up_bias": zeros(2 * ffn, sizes.mlp_bias),
+                "down_bias": zeros(sizes.hidden, sizes.mlp_bias),
+                "query_norm": head_norm,
+                "key_norm": head_norm,
             },
             group,
         )

@@ -20,7 +20,7 @@ from llmval_runners.engine.kernels.fused_ops import (
 )
 from llmval_runners.engine.kernels.small_batch_linear import MAX_ROWS, small_batch_linear, tiles_for
 from llmval_runners.engine.kv_cache import PagedKVCache
-from llmval_runners.engine.model import Decoder, Linear
+from llmval_runners.engine.model import Decoder, Layer, Linear, activate, norm_heads
 
 
 class FusedDecoder:
@@ -93,19 +93,41 @@ class FusedDecoder:
         """Layer `index` up to its query, key and value projection: [partial sums, tokens, …]. Changes `x` in place."""
         layer = self.model.layers[index]
         normed = add_rms_norm(x, residual_update, layer.attention_norm, self.model.shape.norm_eps, self.fp8)
-        return self.linear(layer.qkv, normed, split=True)
+        if layer.query_norm is None:
+            return _biased(self.linear(layer.qkv, normed, split=True), layer.qkv_bias)
+        return self._norm_heads(layer, _biased(self.linear(layer.qkv, normed, split=False), layer.qkv_bias))
+
+    def _norm_heads(self, layer: Layer, qkv: torch.Tensor) -> torch.Tensor:
+        """RMSNorm of each head's query and key in qkv [1, tokens, …]; the values stay as they are."""
+        model, eps = self.model, self.model.shape.norm_eps
+        q, k, v = (
+            qkv[0]
+            .view(qkv.shape[1], -1, model.shape.head_dim)
+            .split_with_sizes((model.heads, model.kv_heads, model.kv_heads), dim=1)
+        )
+        q, k = norm_heads(q, layer.query_norm, eps), norm_heads(k, layer.key_norm, eps)
+        return torch.cat((q, k, v), dim=1).view(qkv.shape)
 
     def post_attention(self, index: int, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """Layer `index` after its attention: the partial sums of its MLP. Adds the attention's output to `x`."""
         layer, fp8 = self.model.layers[index], self.fp8
-        attention_update = self._reduced(layer.output, linear_input(attended, fp8))
+        attention_update = self._reduced(layer.output, linear_input(attended, fp8), layer.output_bias)
         # The norm's result is not named, so that its memory is free again for the next products.
         gate_up = self.linear(
             layer.gate_up,
             add_rms_norm(x, attention_update, layer.mlp_norm, self.model.shape.norm_eps, fp8),
             split=False,
         )
-        return self._reduced(layer.down, silu_mul(gate_up[0], fp8))
+        gate_up = _biased(gate_up, layer.gate_up_bias)
+        return self._reduced(layer.down, self._activated(gate_up[0]), layer.down_bias)
+
+    def _activated(self, gate_up: torch.Tensor) -> LinearInput:
+        """activation(gate) · up of gate_up [rows, 2 · width]. The fused kernel has SiLU only."""
+        name = self.model.shape.activation
+        if name == "silu":
+            return silu_mul(gate_up, self.fp8)
+        gate, up = gate_up.chunk(2, dim=-1)
+        return linear_input(activate(name, gate) * up, self.fp8)
 
     def last_layer(
         self, x: torch.Tensor, attended: torch.Tensor, output_indices: torch.Tensor | None
@@ -141,7 +163,14 @@ class FusedDecoder:
         )  # fmt: skip
         return product[None]
 
-    def _reduced(self, layer: Linear | Fp8Weight | TeLinear, x: LinearInput) -> torch.Tensor:
-        """The product summed over the ranks. Each rank holds a slice of its inputs."""
-        partial_sums = self.linear(layer, x, split=self._keep_partial_sums)
+    def _reduced(self, layer: Linear | Fp8Weight | TeLinear, x: LinearInput, bias: torch.Tensor | None) -> torch.Tensor:
+        """The product plus `bias`, summed over the ranks. Each rank holds a slice of its inputs."""
+        partial_sums = _biased(self.linear(layer, x, split=self._keep_partial_sums), bias)
         return partial_sums if self._keep_partial_sums else self.model.parallel.all_reduce(partial_sums)
+
+
+def _biased(partial_sums: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Add `bias` [features] to the first of the partial sums [partial sums, rows, features], in place."""
+    if bias is not None:
+        partial_sums[0].add_(bias)
+    return partial_sums

@@ -31,7 +31,8 @@ def _gpu_step(setup: Setup, count: int, start: int) -> int:
     # At both peaks: residual stream, residual update, QKV, and the previous layer's attention and MLP outputs.
     both = 2 * hidden + qkv + queries + gate_up
     mlp = max(hidden * row + gate_up * element, ffn * row + hidden * element)
-    return max(rows * (both * element + mlp), rows * both * element + _attention(setup, rows, count, start))
+    norms = 2 * qkv * element if setup.shape.qk_norm else 0  # normed queries and keys, and QKV joined again
+    return max(rows * (both * element + max(mlp, norms)), rows * both * element + _attention(setup, rows, count, start))
 
 
 def filled(setup: Setup, count: int) -> int:

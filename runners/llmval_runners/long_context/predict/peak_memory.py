@@ -105,8 +105,9 @@ def kv_bytes(setup: Setup, length: int) -> int:
 def weights_bytes(setup: Setup) -> int:
     """Bytes of one GPU's weights.
 
-    Every GPU has the whole embedding table and a slice of the head. Both, and the norms, stay in `dtype`. An FP8 matrix
-    has a float32 scale for each output feature; Transformer Engine's has one scale. Rotary frequencies are float32.
+    Every GPU has the whole embedding table and a slice of the head. Both, and norms and biases, stay in `dtype`. An FP8
+    matrix has a float32 scale for each output feature; Transformer Engine's has one scale. Rotary frequencies are
+    float32.
     """
     shape, element = setup.shape, ELEMENT_BYTES[setup.dtype]
     matrices = sum(out * width for out, width in matrix_shapes(setup)) * ELEMENT_BYTES[setup.weight_dtype]
@@ -115,7 +116,7 @@ def weights_bytes(setup: Setup) -> int:
         "native": 4 * sum(out for out, _ in matrix_shapes(setup)),
         "transformer-engine": 4 * len(matrix_shapes(setup)),
     }[setup.fp8_mode]
-    norms = 2 * shape.hidden * element
+    norms = (2 * shape.hidden + shape.small_parameters(setup.tensor_parallel)) * element
     head = 0 if shape.tied_embeddings else shape.vocab // setup.tensor_parallel * shape.hidden * element
     table = shape.vocab * shape.hidden * element
     return shape.layers * (matrices + scales + norms) + table + head + shape.hidden * element + shape.head_dim // 2 * 4

@@ -1,0 +1,144 @@
+"""The field `quantization_config`: the formats that are read, and those that are refused by name. No torch.
+
+Which tensor is quantised, and with how many scales, is read from the tensors (`tensors.py`). The field only has to
+name a format in which a weight is `stored value · scale`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmval_runners.engine.checkpoint.fields import ELSEWHERE, Fields
+from llmval_runners.engine.checkpoint.safetensors_header import short
+
+_FP8, _INT8 = "F8_E4M3", "I8"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """How the matrices of a checkpoint are stored: in `dtype`, times scales. `block`: rows and columns of a scale's
+    block, if it has such scales."""
+
+    method: str  # of `quantization_config`
+    dtype: str  # F8_E4M3 or I8
+    block: tuple[int, int] | None = None
+
+
+def read_quantization(config: Fields) -> Quantization | None:
+    """The format of the checkpoint's matrices; None if they are not quantised.
+
+    Raises:
+        Refused: the format is not one of those above, or the field is malformed.
+    """
+    values = config.raw("quantization_config")
+    compression = config.raw("compression_config")  # the earlier name of compressed-tensors
+    values = values if values is not None else compression
+    if values is None:
+        return None
+    if not isinstance(values, dict):
+        raise config.refusal(f"quantization_config is {short(values)} and must be an object", "correct the file")
+    own = Fields(values, f"{config.where}, quantization_config")
+    method = own.text("quant_method") if own.given("quant_method") else own.raw("quant_method")
+    read = _METHODS.get(str(method))
+    if read is None:
+        raise own.refusal(
+            f"{short(method)} quantisation is not one of {', '.join(_METHODS)}, which this engine reads",
+            f"pass a checkpoint in 16 bits or FP8, or {ELSEWHERE}",
+        )
+    found = read(own)
+    own.refuse_rest(())
+    return found
+
+
+def _fp8(own: Fields) -> Quantization:
+    """FP8 by AutoFP8, vLLM's llm-compressor before compressed-tensors, DeepSeek (in blocks) and transformers."""
+    own.only("activation_scheme", ("static", "dynamic"), "other schemes for activations")
+    own.only("fmt", ("e4m3",), "other 8-bit formats than E4M3")
+    own.only("scale_fmt", ("float",), "scales that are powers of two")
+    own.only("dequantize", (False, True), "it")
+    own.only("weight_per_tensor", (True, False), "it")
+    for name in ("ignored_layers", "modules_to_not_convert", "kv_cache_scheme", "kv_cache_quant_method"):
+        own.raw(name)  # the tensors themselves show what is quantised; the KV cache here has no scale
+    return Quantization("fp8", _FP8, _block(own, own.raw("weight_block_size")))
+
+
+def _compressed_tensors(own: Fields) -> Quantization:
+    """vLLM's llm-compressor: `float-quantized` (FP8) and `int-quantized` (int8)."""
+    formats = {"float-quantized": _FP8, "int-quantized": _INT8, "naive-quantized": None}
+    name = own.text("format")
+    if name not in formats:
+        raise own.refusal(f"format {short(name)} is not one of {', '.join(formats)}, which this engine reads")
+    own.only("quantization_status", ("compressed",), "a checkpoint that is not compressed yet")
+    for irrelevant in ("ignore", "kv_cache_scheme", "global_compression_ratio", "version"):
+        own.raw(irrelevant)
+    for sparse in ("sparsity_config", "transform_config"):
+        value = own.raw(sparse)
+        if value not in (None, {}) and not (isinstance(value, dict) and value.get("format") == "dense"):
+            raise own.refusal(f"{sparse} is {short(value)}: this engine reads dense, untransformed weights")
+    groups = own.raw("config_groups")
+    if not isinstance(groups, dict) or not groups:
+        raise own.refusal("config_groups must be an object with a group", "correct the file")
+    kinds = {_group(own, group, str(key)) for key, group in groups.items()}
+    if len(kinds) > 1:
+        raise own.refusal("its groups have different formats of weights")
+    dtype, block = kinds.pop()
+    if formats[name] not in (None, dtype):
+        raise own.refusal(f"format {name} does not have weights in {dtype}", "correct the file")
+    return Quantization("compressed-tensors", dtype, block)
+
+
+def _group(own: Fields, group: Any, key: str) -> tuple[str, tuple[int, int] | None]:
+    if not isinstance(group, dict) or not isinstance(group.get("weights"), dict):
+        raise own.refusal(f"the group {short(key)} must be an object with weights", "correct the file")
+    fields = Fields(group, f"{own.where}, {short(key)}")
+    weights = Fields(fields.raw("weights"), f"{fields.where}, weights")
+    for irrelevant in ("targets", "format"):
+        fields.raw(irrelevant)
+    # Activations are quantised by the engine's own rule, one scale a row, or not at all.
+    for activations in ("input_activations", "output_activations"):
+        value = fields.raw(activations)
+        if value is not None and not (isinstance(value, dict) and value.get("num_bits") == 8):
+            raise fields.refusal(f"{activations} is {short(value)}: this engine has activations of 8 or 16 bits")
+    fields.refuse_rest(())
+    kind = weights.text("type", "int")
+    if weights.integer("num_bits") != 8 or kind not in ("float", "int"):
+        raise weights.refusal(
+            f"weights are {short(weights.values['num_bits'])}-bit {short(kind)}, not 8-bit float or int"
+        )
+    weights.only("strategy", ("tensor", "channel", "block"), "scales for groups of a row")
+    weights.only("symmetric", (True,), "zero points")
+    weights.only("dynamic", (False,), "weights that are quantised at run time")
+    weights.only("actorder", (), "reordered columns")
+    weights.only("group_size", (), "scales for groups of a row")
+    for irrelevant in ("observer", "observer_kwargs", "scale_dtype", "zp_dtype"):
+        weights.raw(irrelevant)
+    block = _block(weights, weights.raw("block_structure")) if weights.values.get("strategy") == "block" else None
+    if block is None:
+        weights.raw("block_structure")
+    weights.refuse_rest(())
+    return (_FP8 if kind == "float" else _INT8), block
+
+
+def _block(own: Fields, value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not (isinstance(value, list) and len(value) == 2 and all(type(n) is int and 0 < n < 2**20 for n in value)):
+        raise own.refusal(f"the block of a scale is {short(value)} and must be two sizes", "correct the file")
+    return value[0], value[1]
+
+
+def _modelopt(own: Fields) -> Quantization:
+    """NVIDIA's ModelOpt, in FP8 with one scale a matrix."""
+    own.only("quant_algo", ("FP8",), "ModelOpt's other formats than FP8")
+    if not own.given("quant_algo"):
+        raise own.refusal("quant_algo is missing", "correct the file")
+    for name in ("producer", "ignore", "exclude_modules", "kv_cache_quant_algo", "kv_cache_scheme", "config_groups"):
+        own.raw(name)
+    return Quantization("modelopt", _FP8)
+
+
+_METHODS: dict[str, Callable[[Fields], Quantization]] = {
+    "fp8": _fp8,
+    "compressed-tensors": _compressed_tensors,
+    "modelopt": _modelopt,
+}

@@ -1,0 +1,289 @@
+"""The gate refuses, in one sentence that names the fault, what the engine would compute wrongly or cannot read."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from llmval_runners.engine.checkpoint.gate import read_checkpoint
+from llmval_runners.engine.checkpoint.load import from_checkpoint
+from llmval_runners.process.errors import Refused
+
+from tests.helpers.runners import checkpoints as made
+
+pytest.importorskip("transformers")
+E4M3 = torch.float8_e4m3fn
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> made.State:
+    """The tensors of the plain configuration."""
+    return made.model_state(made.save(tmp_path_factory.mktemp("state"), made.config_of()))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(Refused) as raised:
+        read_checkpoint(folder)
+    text = str(raised.value)
+    assert "\n" not in text and text.endswith(".") and len(text) < 700
+    return text
+
+
+CONFIGS: list[tuple[Any, str]] = [
+    ([], "holds a list and not an object"),
+    (None, "holds a NoneType"),
+    ("llama", "holds a str"),
+    (made.config_of(architectures=...), ""),
+    (made.config_of(architectures=[], model_type="llama"), "architectures must be a list"),
+    (made.config_of(architectures="LlamaForCausalLM"), "architectures must be a list"),
+    (made.config_of(architectures=["LlamaForSequenceClassification"]), "LlamaForSequenceClassification"),
+    (made.config_of(model_type=7), "model_type"),
+    (made.config_of(architectures=..., model_type=...), "neither architectures nor model_type"),
+    (made.config_of(rms_norm_eps=...), "has no rms_norm_eps"),
+    (made.config_of(rms_norm_eps=0), "rms_norm_eps is 0"),
+    (made.config_of(rms_norm_eps="1e-5"), "rms_norm_eps is 1e-5"),
+    (made.config_of(num_key_value_heads=None), "num_key_value_heads is None"),
+    (made.config_of(num_key_value_heads=3), "cannot share 3 KV heads"),
+    (made.config_of(hidden_size=-64), "hidden_size is -64"),
+    (made.config_of(hidden_size=64.0), "hidden_size is 64.0"),
+    (made.config_of(hidden_size=True), "hidden_size is True"),
+    (made.config_of(hidden_size=65), "not divisible by 8 heads"),
+    (made.config_of(head_dim=7), "cannot be rotated in pairs"),
+    (made.config_of(num_hidden_layers=0), "num_hidden_layers is 0"),
+    (made.config_of(num_hidden_layers=10**9), "lacks model.layers.2."),
+    (made.config_of(vocab_size=10**400), "vocab_size is 1000"),
+    (made.config_of(hidden_act="quick_gelu"), "hidden_act quick_gelu"),
+    (made.config_of(attention_bias="yes"), "attention_bias is yes"),
+    (made.config_of(attention_bias=True), "lacks model.layers.0.self_attn.q_proj.bias"),
+    (made.config_of(tie_word_embeddings=None), "tie_word_embeddings is None"),
+    (made.config_of(partial_rotary_factor=0.5), "a part of each head"),
+    (made.config_of(rope_theta=-1), "rope_theta is -1"),
+    (made.config_of(rope_scaling="linear"), "must be an object or null"),
+    (made.config_of(rope_scaling={"factor": 4.0}), "without rope_type"),
+    (made.config_of(rope_scaling={"type": "ntk-by-parts", "factor": 4.0}), "ntk-by-parts is not one of"),
+    (made.config_of(rope_scaling={"type": "linear", "rope_type": "yarn", "factor": 4.0}), "keep one of the two"),
+    (made.config_of(rope_scaling={"type": "linear"}), "has no factor"),
+    (made.config_of(rope_scaling={"type": "linear", "factor": 0}), "factor is 0"),
+    (made.config_of(rope_scaling={"type": "linear", "factor": 2.0, "base": 3}), "base is 3"),
+    (made.config_of(rope_scaling={"rope_type": "default", "mrope_section": [2, 1, 1]}), "mrope_section"),
+    (made.config_of(rope_scaling={"type": "mrope", "mrope_section": [2, 1, 1]}), "mrope is not one of"),
+    (made.config_of(rope_scaling={"type": "longrope", "short_factor": [1], "long_factor": [1]}), "short_factor"),
+    (made.config_of(rope_scaling={"type": "linear", "factor": 2}, rope_parameters={"rope_type": "default"}), "differ"),
+    (made.config_of(rope_parameters={"full_attention": {"rope_type": "default"}}), "without rope_type"),
+    (made.config_of(attn_logit_softcapping=50.0), "soft caps of scores"),
+    (made.config_of(auto_map={"AutoModelForCausalLM": "modeling_x.X"}), "code of its own"),
+    (made.config_of(layer_types=["full_attention", "linear_attention"]), "linear_attention"),
+    (made.config_of(embedding_multiplier=12.0), "embedding_multiplier is 12.0"),
+    (made.config_of(no_rope_layers=[1, 0]), "no_rope_layers"),
+    (made.config_of(quantization_config=7), "must be an object"),
+    (made.config_of(quantization_config={"quant_method": "gptq", "bits": 4}), "gptq quantisation"),
+    (made.config_of(quantization_config={"quant_method": "awq", "bits": 4}), "awq quantisation"),
+    (made.config_of(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}), "bitsandbytes"),
+    (made.config_of(quantization_config={"load_in_8bit": True}), "None quantisation"),
+    (made.config_of(quantization_config={"quant_method": "mxfp4"}), "mxfp4 quantisation"),
+    (made.config_of(quantization_config={"quant_method": "fp8"}), "declares fp8, and no tensor"),
+    (made.config_of(quantization_config={"quant_method": "fp8", "scale_fmt": "ue8m0"}), "powers of two"),
+    (made.config_of(quantization_config={"quant_method": "fp8", "fmt": "e5m2"}), "E4M3"),
+    (made.config_of(quantization_config={"quant_method": "modelopt", "quant_algo": "NVFP4"}), "ModelOpt"),
+    (
+        made.config_of(quantization_config={"quant_method": "compressed-tensors", "format": "pack-quantized"}),
+        "pack-quantized is not one of",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "names"), CONFIGS, ids=range(len(CONFIGS)))
+def test_a_configuration_is_refused_by_name(config: Any, names: str, state: made.State, tmp_path: Path) -> None:
+    made.store(made.write_config(tmp_path, config), state)
+    if not names:  # a model type alone is enough
+        read_checkpoint(tmp_path)
+        return
+    assert names in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (b"", "is not valid JSON"),
+        (b"{", "is not valid JSON"),
+        (b'{"a": 1, "a": 2}', "a is there twice"),
+        (b'{"rms_norm_eps": NaN}', "NaN is not a number"),
+        (b"[" * 200_000 + b"]" * 200_000, "nested too deeply"),
+        (b'{"a":' * 3_000 + b"1" + b"}" * 3_000, "nested too deeply"),
+        (b'{"hidden_size": ' + b"9" * 10_000 + b"}", "is not valid JSON"),
+        (b"\xff\xfe\x00", "is not valid JSON"),
+        (LFS, "Git LFS pointer"),
+        (b"{" + b" " * 20_000_000 + b"}", "larger than 20,000,000 bytes"),
+    ],
+    ids=range(10),
+)
+def test_a_damaged_config_json_is_refused(data: bytes, names: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(data)
+    text = refusal(tmp_path)
+    assert names in text or (names == "nested too deeply" and "neither architectures" in text)
+
+
+def header(entries: dict[str, Any], data: bytes = b"") -> bytes:
+    text = json.dumps(entries).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def entry(shape: Any = (2,), offsets: Any = (0, 8), dtype: Any = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": list(shape) if isinstance(shape, tuple) else shape, "data_offsets": offsets}
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (b"", "is truncated or is not a safetensors file"),
+        (b"\x01\x02", "is truncated or is not a safetensors file"),
+        (LFS, "Git LFS pointer"),
+        (struct.pack("<Q", 2**63) + b"{}", "is truncated or is not"),
+        (struct.pack("<Q", 99_000_000) + b"{}", "is truncated or is not"),
+        (struct.pack("<Q", 2) + b"[]", "holds a list"),
+        (struct.pack("<Q", 4) + b"\xff\xff\xff\xff", "is not valid JSON"),
+        (header({"a": 1}), "no dtype, shape and data_offsets"),
+        (header({"a": entry(dtype="F7")}, b"0" * 8), "the dtype F7"),
+        (header({"a": entry(dtype=None)}, b"0" * 8), "the dtype None"),
+        (header({"a": entry(shape=(-2,))}, b"0" * 8), "not a short list of sizes"),
+        (header({"a": entry(shape=[1] * 1_000)}, b"0" * 8), "not a short list of sizes"),
+        (header({"a": entry(shape=(2**60,))}, b"0" * 8), "not a short list of sizes"),
+        (header({"a": entry(shape="2")}, b"0" * 8), "not a short list of sizes"),
+        (header({"a": entry(offsets=[0])}, b"0" * 8), "not two positions"),
+        (header({"a": entry(offsets=[8, 0])}, b"0" * 8), "which is not the size"),
+        (header({"a": entry(offsets=[0, 12])}, b"0" * 12), "which is not the size"),
+        (header({"a": entry()}, b"0" * 7), "is truncated: 1 bytes are missing"),
+        (header({"a": entry()}, b"0" * 9), "1 bytes after its last tensor"),
+        (header({"a": entry(), "b": entry(offsets=[4, 12])}, b"0" * 12), "does not begin where"),
+        (header({"a": entry(), "b": entry(offsets=[12, 20])}, b"0" * 20), "does not begin where"),
+        (header({"\ud800\n": entry(dtype="F7")}, b"0" * 8), "entry for ?? has"),
+    ],
+    ids=range(22),
+)
+def test_a_damaged_safetensors_file_is_refused(data: bytes, names: str, tmp_path: Path) -> None:
+    made.write_config(tmp_path, made.config_of())
+    (tmp_path / "model.safetensors").write_bytes(data)
+    assert names in refusal(tmp_path)
+
+
+def test_a_truncated_download_is_refused(state: made.State, tmp_path: Path) -> None:
+    made.store(made.write_config(tmp_path, made.config_of()), state)
+    file = tmp_path / "model.safetensors"
+    whole = file.read_bytes()
+    for size in (len(whole) - 1, len(whole) // 2, 100, 7):
+        file.write_bytes(whole[:size])
+        assert "truncated" in refusal(tmp_path)
+
+
+Q = "model.layers.1.self_attn.q_proj.weight"
+FP8 = {"quant_method": "fp8", "activation_scheme": "static"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "quantization", "names"),
+    [
+        ({Q: None}, None, f"lacks {Q}"),
+        ({"lm_head.weight": None}, None, "lacks lm_head.weight"),
+        ({Q: torch.zeros(64, 63)}, None, f"{Q} is [64, 63]"),
+        ({"model.layers.1.self_attn.q_proj.bias": torch.zeros(64)}, None, "has model.layers.1.self_attn.q_proj.bias"),
+        ({"model.layers.2.input_layernorm.weight": torch.zeros(64)}, None, "has model.layers.2."),
+        ({"model.layers.0.self_attn.q_norm.weight": torch.zeros(8)}, None, "self_attn.q_norm.weight"),
+        ({"model.layers.0.self_attn.q_proj.weight_scale": torch.ones(1)}, None, "it is unclear how to read it"),
+        ({"model.layers.0.mlp.input_scale": torch.ones(1)}, None, "has model.layers.0.mlp.input_scale"),
+        ({Q: torch.zeros(64, 64, dtype=E4M3)}, None, "is in F8_E4M3, and config.json"),
+        ({Q: torch.zeros(64, 64, dtype=torch.int8)}, None, "is in I8"),
+        ({Q: torch.zeros(64, 64, dtype=torch.int8)}, FP8, "is in I8"),
+        ({Q: torch.zeros(64, 64, dtype=E4M3)}, FP8, "has 0 scales instead of one"),
+        ({Q: torch.zeros(64, 64, dtype=torch.float8_e5m2)}, FP8, "is in F8_E5M2"),
+        ({Q: torch.zeros(64, 64, dtype=E4M3), f"{Q}_scale": torch.ones(3)}, FP8, "which does not fit [64, 64]"),
+        ({Q: torch.zeros(64, 64, dtype=E4M3), f"{Q}_scale": torch.ones(1, 64)}, FP8, "which does not fit [64, 64]"),
+        (
+            {Q: torch.zeros(64, 64, dtype=E4M3), f"{Q}_scale": torch.ones(1, dtype=torch.int32)},
+            FP8,
+            "q_proj.weight_scale is I32",
+        ),
+        (
+            {
+                Q: torch.zeros(64, 64, dtype=E4M3),
+                f"{Q}_scale": torch.ones(1),
+                f"{Q}_zero_point": torch.ones(1),
+            },
+            FP8,
+            "zero point",
+        ),
+        (
+            {Q: None, Q.replace("weight", "weight_packed"): torch.zeros(64, 8, dtype=torch.int32)},
+            FP8,
+            "it has packed weights",
+        ),
+        ({"model.embed_tokens.weight": torch.zeros(128, 64, dtype=E4M3)}, FP8, "embed_tokens.weight is in F8_E4M3"),
+    ],
+    ids=range(19),
+)
+def test_every_tensor_is_used_or_refused(
+    changes: dict[str, Any], quantization: Any, names: str, state: made.State, tmp_path: Path
+) -> None:
+    made.write_config(tmp_path, made.config_of(quantization_config=quantization))
+    made.store(tmp_path, {name: tensor for name, tensor in (state | changes).items() if tensor is not None})
+    assert names in refusal(tmp_path)
+
+
+def test_what_does_not_matter_is_accepted(state: made.State, tmp_path: Path) -> None:
+    made.write_config(
+        tmp_path,
+        made.config_of(
+            bos_token_id=1, torch_dtype="bfloat16", attention_dropout=0.1, use_cache=False, unknown_but_unset=None,
+            auto_map={"AutoTokenizer": "tokenization_x.X"}, pretraining_tp=4, rope_scaling=None,
+        ),
+    )  # fmt: skip
+    made.store(tmp_path, state | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)})
+    read_checkpoint(tmp_path)
+
+
+def test_the_index_decides_which_files_count(state: made.State, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    made.write_config(tmp_path, made.config_of())
+    names = sorted(state)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, own in parts.items():
+        save_file({name: state[name].contiguous() for name in own}, tmp_path / file)
+    save_file({"tok_embeddings.weight": torch.zeros(2)}, tmp_path / "consolidated.safetensors")
+    assert "consolidated.safetensors" in refusal(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    weight_map = {name: file for file, own in parts.items() for name in own}
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    assert len(read_checkpoint(tmp_path).weights) == len(names)
+    for broken in ({}, {"a": 7}, {"a": "../x.safetensors"}, {"a": "\ud800.safetensors"}, []):
+        index.write_text(json.dumps({"weight_map": broken}))
+        assert "weight_map" in refusal(tmp_path)
+    index.write_text(json.dumps({"weight_map": weight_map | {"more.weight": next(iter(parts))}}))
+    assert "names more.weight, which no file has" in refusal(tmp_path)
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    assert "model-00002-of-00002.safetensors is missing" in refusal(tmp_path)
+
+
+def test_a_tied_head_with_other_values_is_refused(state: made.State, tmp_path: Path) -> None:
+    made.write_config(tmp_path, made.config_of(tie_word_embeddings=True))
+    made.store(tmp_path, state | {"lm_head.weight": state["model.embed_tokens.weight"].clone()})
+    from_checkpoint(read_checkpoint(tmp_path), made.CPU)
+    made.store(tmp_path, state)
+    with pytest.raises(Refused, match=r"lm_head\.weight with other values than the embedding"):
+        from_checkpoint(read_checkpoint(tmp_path), made.CPU)
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    assert "is not a folder" in refusal(tmp_path / "none")
+    assert "has no config.json:" in refusal(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert "only a LoRA adapter" in refusal(tmp_path)
+    made.write_config(tmp_path, made.config_of())
+    assert "has no .safetensors file:" in refusal(tmp_path)
+    (tmp_path / "pytorch_model.bin").touch()
+    assert "it has pytorch_model.bin" in refusal(tmp_path)
+    (tmp_path / "model.safetensors").mkdir()
+    assert "not a regular file" in refusal(tmp_path)
