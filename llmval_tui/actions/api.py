@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from llmval_tui.actions.reading.model import Reading
-    from llmval_tui.actions.review.settings import ListSettings
+    from llmval_tui.actions.review.model import ListSettings
     from llmval_tui.checklist.model import Checklist, Step
     from llmval_tui.runs.records import Artifact, Command, Gate
     from llmval_tui.runs.store import Run, RunStore

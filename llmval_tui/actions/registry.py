@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from llmval_tui.actions.api import Action, Context, Proposal
 from llmval_tui.actions.criteria.frozen import with_criteria
 from llmval_tui.actions.reading.read import read_item
+from llmval_tui.actions.review.proposals import decided_proposal, known_values, unfilled_proposal, with_question
 from llmval_tui.actions.rules import RULES, Choice, Rule, choose
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
@@ -121,9 +122,12 @@ def action_for(step: Step) -> Action:
 
 
 def propose(context: Context) -> Proposal:
-    """The work that the step would do now. If it cannot run, `refusal` says why; `Refused` is never raised."""
+    """The work that the step would do now. If it cannot run, `refusal` says why; `Refused` is never raised.
+
+    If a question about it is open, `unreviewed` says which one; everybody who starts steps looks at it.
+    """
     reading = read_item(context.step, context.checklist.section_of(context.step), context.checklist)
-    context = replace(context, reading=reading)
+    context = replace(context, reading=reading, values=known_values(context))
     try:
         choice = choice_for(context.step)
     except Refused as refusal:
@@ -138,8 +142,10 @@ def propose(context: Context) -> Proposal:
     reason = f"taken as “{action.title}” because {choice.reason}"
     try:
         _check_directives(context.step, action)
-        proposal, criteria = with_criteria(context, action.propose(context))
+        waiting = decided_proposal(context) or unfilled_proposal(context, choice.action)
+        proposal, criteria = (waiting, reading.criteria) if waiting else with_criteria(context, action.propose(context))
         reading = replace(reading, criteria=criteria)
+        proposal = with_question(context, replace(proposal, reading=reading))
     except Refused as refusal:
         about = getattr(action, "about", f"Would {action.title}.")
         proposal = Proposal(choice.action, about, telemetry=False, refusal=str(refusal))

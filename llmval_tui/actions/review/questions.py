@@ -1,22 +1,238 @@
-"""The question that an item must have answered before it starts."""
+"""The question that an item must have answered before it starts, and the answer that still holds."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmval_tui.actions.review.settings import ListSettings
+from llmval_tui.actions.command.argv import parse_argv, value_of
+from llmval_tui.actions.command.resolve import resolve_script
+from llmval_tui.actions.command.runner_catalog import TRACE
+from llmval_tui.actions.reading.model import Kind
+from llmval_tui.actions.review.model import Answer, Decision, ListSettings
+from llmval_tui.actions.review.programs import Needed, Trust, at_least_once, trust_needed, trust_needed_by_script
+from llmval_tui.actions.review.wrappers import name_of
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import sha256_of
+from llmval_tui.foundation.paths import bundled
+from llmval_tui.runs.store import RUN_PLACEHOLDER
 
 if TYPE_CHECKING:
     from llmval_tui.actions.reading.model import Reading
     from llmval_tui.checklist.model import Step
     from llmval_tui.runs.records import Command
 
+CODE_LENGTH = 16  # hex digits of the code of a question
+_ARTIFACTS = "artifacts"
+_SCRIPTS = (".py", ".sh", ".bash", ".zsh", ".pl", ".rb", ".js", ".lua", ".r", ".jl", ".slurm", ".sbatch", ".mk")
+_MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
+_OWN_MODULE = ("-m", "llmval_tui.actions.perform")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An open question about an item's commands."""
+
+    text: str  # one sentence
+    each_time: bool  # an answer is not remembered
+    code: str  # changes with the item, its commands and its scripts; `--confirm CODE` answers it for one plan
+
+
+def item_sha256(step: "Step") -> str:
+    """SHA-256 of the item's whole text: its blocks without HTML comments. Where its lines break does not matter."""
+    blocks = [
+        (block.kind, block.language, block.text if block.kind == "fence" else " ".join(block.text.split()))
+        for block in step.blocks
+    ]
+    return _sha256(blocks or [step.text])
+
+
+def written_commands(reading: "Reading | None") -> tuple[str, ...]:
+    """The commands of an item as it writes them, for the answer."""
+    if reading is None:
+        return ()
+    commands = [f"cd {one.folder} && {one.text}" if one.folder else one.text for one in reading.commands]
+    return (*commands, *([reading.script.text] if reading.script else ()))
+
+
+def scripts_of(commands: "Sequence[Command]", workspace: Path) -> dict[str, str]:
+    """The SHA-256 of each file of the workspace that the commands run, by its path relative to the workspace.
+
+    A word counts if it names a file that is executable or has a script's suffix; for make, its makefile.
+    """
+    found: dict[str, str] = {}
+    for command in commands:
+        folder = workspace / (command.cwd or ".")
+        words = [word for argument in command.argv for word in (argument, argument.partition("=")[2])]
+        if any(name_of(word) in ("make", "gmake") for word in command.argv):
+            words += _MAKEFILES
+        for word in words:
+            path = _script_in(word, folder, workspace)
+            if path is not None:
+                found[path] = _cached_sha256(workspace / path)
+    return found
+
+
+def _script_in(word: str, folder: Path, workspace: Path) -> str | None:
+    """The path of a script that a word names, relative to the workspace; None if it is none."""
+    if not word or len(word) > 1000 or word.startswith("-") or "\0" in word:
+        return None
+    for start in (folder, workspace):
+        try:
+            path = Path(os.path.normpath(start / word))
+            if not path.is_file() or not path.is_relative_to(workspace):
+                continue
+            if path.suffix.lower() in _SCRIPTS or word in _MAKEFILES or os.access(path, os.X_OK):
+                return str(path.relative_to(workspace))
+        except OSError:  # too long a name, or a folder that may not be entered
+            continue
+    return None
+
+
+def _cached_sha256(path: Path) -> str:
+    status = path.stat()
+    return _sha256_of_version(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256_of_version(path: Path, inode: int, size: int, modified_ns: int, changed_ns: int) -> str:
+    return sha256_of(path)
+
+
+def answer_now(
+    step: "Step", reading: "Reading | None", commands: "Sequence[Command]", settings: ListSettings
+) -> Answer | None:
+    """The answer that still holds: neither the item nor its commands nor their scripts have changed since."""
+    answer = settings.answer_of(step)
+    return answer if answer and _changed_since(answer, step, reading, commands, settings) is None else None
+
+
+def decided(step: "Step", settings: ListSettings) -> Answer | None:
+    """The answer "manual" or "skip" to an unchanged item. It starts nothing, so its commands do not matter."""
+    answer = settings.answer_of(step)
+    if answer is None or answer.decision is Decision.RUN or answer.sha256 != item_sha256(step):
+        return None
+    return answer
+
+
+def _changed_since(
+    answer: Answer, step: "Step", reading: "Reading | None", commands: "Sequence[Command]", settings: ListSettings
+) -> str | None:
+    """What has changed since the answer; None if nothing has."""
+    if answer.sha256 != item_sha256(step):
+        return "the item has changed"
+    if answer.decision is not Decision.RUN:
+        return None
+    if answer.commands != written_commands(reading):
+        return "its commands are read differently"
+    now = scripts_of(commands, settings.workspace)
+    if now != dict(answer.scripts):
+        changed = sorted(path for path in {*now, *answer.scripts} if now.get(path) != answer.scripts.get(path))
+        return f"{changed[0]} has changed"
+    return None
+
 
 def question_for(
     step: "Step", reading: "Reading | None", commands: "Sequence[Command]", settings: ListSettings
 ) -> str | None:
-    """Why these commands must not start yet, in one sentence; None if they may.
+    """Why these commands must not start yet, in one sentence; None if they may. See `question_of`."""
+    question = question_of(step, reading, commands, settings)
+    return question.text if question else None
+
+
+def question_of(
+    step: "Step",
+    reading: "Reading | None",
+    commands: "Sequence[Command]",
+    settings: ListSettings,
+    *,
+    runner_python: str | None = None,
+    confirmed: Sequence[str] = (),
+) -> Question | None:
+    """The open question about commands that would start; None if they may start.
 
     Args:
         commands: as they would start, with all values filled in.
+        runner_python: the interpreter of llmval's own runners, which is trusted.
+        confirmed: the codes of questions that were answered for this plan alone.
     """
-    return None
+    if not commands:
+        return None
+    needed = max((_needed(one, settings, runner_python) for one in commands), key=lambda one: one.trust)
+    asks = reading is not None and reading.kind is Kind.ASK
+    if needed.trust is Trust.NONE and not asks:
+        return None
+    scripts = scripts_of(commands, settings.workspace)
+    frozen = [[one.argv, one.env, one.tee, one.cwd, one.script.sha256 if one.script else None] for one in commands]
+    code = _sha256([item_sha256(step), written_commands(reading), frozen, scripts])[:CODE_LENGTH]
+    if code in confirmed:
+        return None
+    if needed.trust is Trust.EACH_TIME:
+        return Question(f"It runs {needed.because}, which can damage something, so it asks each time.", True, code)
+    answer = settings.answer_of(step)
+    if answer is None:
+        asked = reading.question if reading is not None and asks else None
+        return Question(asked or f"It runs {needed.because}, which nobody has confirmed yet.", False, code)
+    changed = _changed_since(answer, step, reading, commands, settings)
+    if changed is None and answer.decision is Decision.RUN:
+        return None
+    by = f"{answer.by or 'somebody'} answered “{answer.decision}”" + (f" on {answer.when[:10]}" if answer.when else "")
+    return Question(f"{by}, and {changed or 'it would run now'}: answer again.", False, code)
+
+
+def _needed(command: "Command", settings: ListSettings, runner_python: str | None) -> Needed:
+    """The trust that one command needs, with its variables, its output and the programs that never ask."""
+    workspace = settings.workspace
+    if command.script is not None:
+        needed = trust_needed_by_script(command.script.text, workspace)
+    elif own := _own_work(command, workspace, runner_python):
+        needed = Needed(Trust.NONE, own)
+    else:
+        needed = trust_needed(command.argv, workspace)
+    needed = at_least_once(needed, command.env)
+    if command.tee is not None and not command.tee.startswith(f"{_ARTIFACTS}/") and needed.trust is Trust.NONE:
+        needed = Needed(Trust.ONCE, f"{needed.because} and writes {command.tee}")
+    # The program's name counts, or the path of a script: `never_ask = ["pytest", "scripts/check.py"]`.
+    names = {name_of(command.argv[0]), *command.argv[:2]}
+    if needed.trust is Trust.ONCE and command.script is None and settings.never_ask & names:
+        return Needed(Trust.NONE, needed.because)
+    return needed
+
+
+def _own_work(command: "Command", workspace: Path, runner_python: str | None) -> str | None:
+    """The name of llmval's own action or runner that the command starts; None if it starts anything else."""
+    program, *words = command.argv
+    trusted = (sys.executable, runner_python)
+    launcher = str(bundled("runners") / "llmval_runners" / "process" / "launch.py")
+    if program in trusted and words == [*_OWN_MODULE, RUN_PLACEHOLDER]:
+        return "llmval"
+    if program in trusted and words[:1] == [launcher] and "--" in words:
+        words = ["torchrun", *words[words.index("--") + 1 :]]
+    elif program in trusted:
+        words = ["python", *words]
+    elif program == "bash":
+        words = command.argv
+    else:
+        return None
+    try:
+        argv = parse_argv(words)
+        runner = resolve_script(argv.script, workspace).runner if argv.script is not None else None
+    except Refused:
+        return None
+    if runner == TRACE:  # it starts the interpreter that it is given
+        return runner if {value_of(argv.arguments, "--python")} <= set(trusted) else None
+    return runner if program in trusted else None
+
+
+def missing_values(reading: "Reading | None", values: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of the item's placeholders that have no value yet."""
+    return tuple(name for name in reading.placeholders if name not in values) if reading is not None else ()
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()

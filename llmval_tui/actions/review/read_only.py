@@ -46,8 +46,8 @@ _DOCKER = Verbs(("ps", "images", "image ls", "inspect", "info", "version", "port
 VERBS: dict[str, Verbs] = {
     "kubectl": Verbs(
         ("get", "describe", "logs", "top", "version", "api-resources", "api-versions", "explain", "wait",
-         "cluster-info", "rollout status", "rollout history", "config view", "config current-context", "config get-contexts",
-         "auth can-i"), _KUBE, _KUBE_NEVER,
+         "cluster-info", "rollout status", "rollout history", "config view", "config current-context",
+         "config get-contexts", "auth can-i"), _KUBE, _KUBE_NEVER,
     ),
     "oc": Verbs(("get", "describe", "logs", "version", "whoami", "status"), _KUBE, _KUBE_NEVER),
     "helm": Verbs(("list", "ls", "status", "history", "get", "version"),
@@ -65,7 +65,8 @@ VERBS: dict[str, Verbs] = {
     "dcgmi": Verbs(("discovery", "topo", "nvlink", "modules -l", "group -l"), never=re.compile(r"-[sed]$|--set")),
     "ipmitool": Verbs(
         ("sdr", "sensor list", "sensor get", "fru print", "sel list", "sel elist", "sel info", "chassis status",
-         "mc info", "lan print", "power status", "chassis power status"), frozenset(["-I", "-H", "-U", "-P", "-L", "-p", "-t"]),
+         "mc info", "lan print", "power status", "chassis power status"),
+        frozenset(["-I", "-H", "-U", "-P", "-L", "-p", "-t"]),
     ),
     "ip": Verbs(("addr show", "address show", "a show", "link show", "route show", "neigh show", "-br addr")),
     "rdma": Verbs(("link show", "dev show", "link", "dev", "statistic show"), never=re.compile(r"(?:add|delete|set)$")),

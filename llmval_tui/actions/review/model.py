@@ -1,0 +1,67 @@
+"""The site settings and the answers beside a list, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmval_tui.checklist.model import Step
+
+
+class Decision(StrEnum):
+    """What the operator decided about an item."""
+
+    RUN = "run"
+    MANUAL = "manual"  # a person does it
+    SKIP = "skip"  # it is left out of every plan
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to the question of one item."""
+
+    section: str
+    item: str  # the item's text, `Step.text`
+    occurrence: int
+    decision: Decision
+    sha256: str  # of the item's text, see `questions.item_sha256`
+    commands: tuple[str, ...] = ()  # as the item wrote them
+    scripts: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of each script file by its path
+    by: str = ""
+    when: str = ""  # UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Criteria that the file states for an item."""
+
+    item: str
+    expect: tuple[str, ...]  # in the grammar of `expect=`
+    section: str | None = None  # None: the item's text is enough
+
+
+@dataclass(frozen=True, slots=True)
+class ListSettings:
+    """The content of the file; everything is empty if there is no file."""
+
+    path: Path = Path()
+    workspace: Path = Path()
+    values: Mapping[str, str] = field(default_factory=dict)  # of placeholders, by their names
+    env: Mapping[str, str] = field(default_factory=dict)  # for every command
+    python: str | None = None  # the interpreter of the workspace's scripts; None: `python` of PATH
+    folder: str | None = None  # the working folder of the commands, relative to the workspace; None: the workspace
+    never_ask: frozenset[str] = frozenset()  # programs that start without a question
+    bounds: tuple[Bound, ...] = ()
+    answers: tuple[Answer, ...] = ()
+
+    def answer_of(self, step: "Step") -> Answer | None:
+        """The answer to this item's question; it may be out of date, see `questions.py`."""
+        key = tuple(step.key)
+        return next((one for one in self.answers if (one.section, one.item, one.occurrence) == key), None)
+
+    def expects_of(self, step: "Step") -> tuple[str, ...]:
+        """The criteria that the file states for this item, in the grammar of `expect=`."""
+        found = [one for one in self.bounds if one.item == step.text and one.section in (None, step.section)]
+        return tuple(text for one in found for text in one.expect)
