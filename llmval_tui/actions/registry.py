@@ -8,6 +8,7 @@ from llmval_tui.actions.api import Action, Context, Proposal
 from llmval_tui.actions.criteria.frozen import with_criteria
 from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.review.proposals import decided_proposal, known_values, unfilled_proposal, with_question
+from llmval_tui.actions.review.questions import COMMENT_KEYS
 from llmval_tui.actions.rules import RULES, Choice, Rule, choose
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
@@ -96,7 +97,7 @@ def choice_for(step: Step) -> Choice:
 def _check_directives(step: Step, action: Action) -> None:
     """Raise Refused if the step's llmval comment has a key that the action does not read."""
     known = {"action", *getattr(action, "directives", ())}
-    if unread := sorted(set(step.directives) - known):
+    if unread := sorted(set(step.directives) - known - COMMENT_KEYS):
         raise Refused(
             f"the item's llmval comment contains {unread[0]}=, but to {action.title} llmval reads only "
             f"{', '.join(f'{key}=' for key in sorted(known))}: correct or remove it."

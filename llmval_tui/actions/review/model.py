@@ -31,6 +31,9 @@ class Answer:
     scripts: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of each script file by its path
     by: str = ""
     when: str = ""  # UTC
+    in_list: bool = (
+        False  # an llmval comment of the item holds it; then `sha256` is short, see `questions.comment_hash`
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,6 @@ class ListSettings:
     never_ask: frozenset[str] = frozenset()  # programs that start without a question
     bounds: tuple[Bound, ...] = ()
     answers: tuple[Answer, ...] = ()
-
-    def answer_of(self, step: "Step") -> Answer | None:
-        """The answer to this item's question; it may be out of date, see `questions.py`."""
-        key = tuple(step.key)
-        return next((one for one in self.answers if (one.section, one.item, one.occurrence) == key), None)
 
     def expects_of(self, step: "Step") -> tuple[str, ...]:
         """The criteria that the file states for this item, in the grammar of `expect=`."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from llmval_tui.runs.records import Command
 
 CODE_LENGTH = 16  # hex digits of the code of a question
+COMMENT_HASH_LENGTH = 32
+COMMENT_KEYS = frozenset({"answer", "hash", "by", "on"})  # of an answer in an item's llmval comment
 _ARTIFACTS = "artifacts"
 _SCRIPTS = (".py", ".sh", ".bash", ".zsh", ".pl", ".rb", ".js", ".lua", ".r", ".jl", ".slurm", ".sbatch", ".mk")
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
@@ -104,36 +107,62 @@ def _sha256_of_version(path: Path, inode: int, size: int, modified_ns: int, chan
     return sha256_of(path)
 
 
-def answer_now(
-    step: "Step", reading: "Reading | None", commands: "Sequence[Command]", settings: ListSettings
-) -> Answer | None:
-    """The answer that still holds: neither the item nor its commands nor their scripts have changed since."""
-    answer = settings.answer_of(step)
-    return answer if answer and _changed_since(answer, step, reading, commands, settings) is None else None
+def comment_hash(step: "Step", reading: "Reading | None", scripts: Mapping[str, str], decision: Decision) -> str:
+    """The hash in the llmval comment of an answer: of all that the answer rests on."""
+    of_commands = [written_commands(reading), dict(sorted(scripts.items()))] if decision is Decision.RUN else []
+    return _sha256([item_sha256(step), *of_commands])[:COMMENT_HASH_LENGTH]
+
+
+def answer_for(step: "Step", settings: ListSettings) -> Answer | None:
+    """The answer to the item's question, from the file beside the list or from the item's llmval comment.
+
+    Raises:
+        Refused: both have one, or the comment's is invalid.
+    """
+    in_file = next((one for one in settings.answers if (one.section, one.item, one.occurrence) == step.key), None)
+    said = step.directives.get("answer")
+    if said is None:
+        return in_file
+    if in_file is not None:
+        raise Refused(f"the item has an answer in its llmval comment and one in {settings.path.name}: remove one.")
+    given = step.directives.get("hash", "")
+    if said not in set(Decision) or not re.fullmatch(rf"[0-9a-f]{{{COMMENT_HASH_LENGTH}}}", given):
+        raise Refused(
+            "the answer in the item's llmval comment is not one that llmval wrote: remove it, and use llmval review."
+        )
+    return Answer(
+        *step.key, Decision(said), given,
+        by=step.directives.get("by", ""), when=step.directives.get("on", ""), in_list=True,
+    )  # fmt: skip
 
 
 def decided(step: "Step", settings: ListSettings) -> Answer | None:
-    """The answer "manual" or "skip" to an unchanged item. It starts nothing, so its commands do not matter."""
-    answer = settings.answer_of(step)
-    if answer is None or answer.decision is Decision.RUN or answer.sha256 != item_sha256(step):
+    """The answer "manual" or "skip" to an unchanged item. It starts nothing, so its commands do not matter.
+
+    Raises:
+        Refused: see `answer_for`.
+    """
+    answer = answer_for(step, settings)
+    if answer is None or answer.decision is Decision.RUN:
         return None
-    return answer
+    now = comment_hash(step, None, {}, answer.decision) if answer.in_list else item_sha256(step)
+    return answer if answer.sha256 == now else None
 
 
-def _changed_since(
-    answer: Answer, step: "Step", reading: "Reading | None", commands: "Sequence[Command]", settings: ListSettings
-) -> str | None:
+def _changed_since(answer: Answer, step: "Step", reading: "Reading | None", scripts: Mapping[str, str]) -> str | None:
     """What has changed since the answer; None if nothing has."""
+    if answer.in_list:
+        same = answer.sha256 == comment_hash(step, reading, scripts, answer.decision)
+        return None if same else "the item or a script of it has changed since"
     if answer.sha256 != item_sha256(step):
-        return "the item has changed"
+        return "the item has changed since"
     if answer.decision is not Decision.RUN:
         return None
     if answer.commands != written_commands(reading):
-        return "its commands are read differently"
-    now = scripts_of(commands, settings.workspace)
-    if now != dict(answer.scripts):
-        changed = sorted(path for path in {*now, *answer.scripts} if now.get(path) != answer.scripts.get(path))
-        return f"{changed[0]} has changed"
+        return "its commands are read differently now"
+    if scripts != answer.scripts:
+        changed = sorted(path for path in {*scripts, *answer.scripts} if scripts.get(path) != answer.scripts.get(path))
+        return f"{changed[0]} has changed since"
     return None
 
 
@@ -174,11 +203,11 @@ def question_of(
         return None
     if needed.trust is Trust.EACH_TIME:
         return Question(f"It runs {needed.because}, which can damage something, so it asks each time.", True, code)
-    answer = settings.answer_of(step)
+    answer = answer_for(step, settings)
     if answer is None:
         asked = reading.question if reading is not None and asks else None
         return Question(asked or f"It runs {needed.because}, which nobody has confirmed yet.", False, code)
-    changed = _changed_since(answer, step, reading, commands, settings)
+    changed = _changed_since(answer, step, reading, scripts)
     if changed is None and answer.decision is Decision.RUN:
         return None
     by = f"{answer.by or 'somebody'} answered “{answer.decision}”" + (f" on {answer.when[:10]}" if answer.when else "")
