@@ -33,6 +33,10 @@ VALUE_OPTIONS = {
     "--output",
     "--format",
     "--every",
+    "--set",
+    "--confirm",
+    "--answer",
+    "--again",
 }
 
 # argparse names the converter function in its message ("invalid _seconds value"); say what the value must be instead.
@@ -162,7 +166,42 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--detach", action="store_true", help="return at once; llmval attach shows the progress")
     command.add_argument("--no-tick", action="store_true", help="run and judge, but do not tick")
     command.add_argument("--dry-run", action="store_true", help="print what each step would do; start nothing")
+    _value_flag(command)
+    command.add_argument(
+        "--skip-unreviewed", action="store_true", help="leave out the steps that have an open question; run the rest"
+    )
+    command.add_argument(
+        "--confirm",
+        action="append",
+        default=[],
+        metavar="CODE",
+        help="answer the open question with this code by yes, for this plan alone",
+    )
     _plan_flags(command)
+
+
+def _value_flag(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="the value of a placeholder such as <NAME>"
+    )
+
+
+def _review(command: argparse.ArgumentParser) -> None:
+    command.add_argument("checklist_file", nargs="?", metavar="LIST", help="Markdown checklist")
+    _value_flag(command)
+    command.add_argument(
+        "--answer",
+        action="append",
+        default=[],
+        metavar="CODE=DECISION",
+        help="answer the open question with this code: run, manual or skip",
+    )
+    command.add_argument(
+        "--again", action="append", default=[], metavar="STEP", help="forget the answer of this step and ask anew"
+    )
+    command.add_argument(
+        "--write", action="store_true", help="put the answers into the list as comments, not into the file beside it"
+    )
 
 
 def _cancel(command: argparse.ArgumentParser) -> None:
@@ -244,6 +283,7 @@ class CommandSpec(NamedTuple):
 COMMANDS = {
     "open": CommandSpec("dashboard:dashboard", "open the dashboard (the same as llmval [CHECKLIST])", _open),
     "run": CommandSpec("run:run", "run steps: execute, judge, tick, record", _run),
+    "review": CommandSpec("review:review", "answer what items ask before their first run", _review),
     "status": CommandSpec("status:status", "show the state of every step", _no_arguments),
     "attach": CommandSpec("run:attach", "watch the running plan", _no_arguments),
     "cancel": CommandSpec("run:cancel", "stop one run, or everything that is running", _cancel),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from llmval_tui.actions.reading.model import Reading
-    from llmval_tui.actions.review.model import ListSettings
+    from llmval_tui.actions.review.model import ListSettings, Question
     from llmval_tui.checklist.model import Checklist, Step
     from llmval_tui.runs.records import Artifact, Command, Gate
     from llmval_tui.runs.store import Run, RunStore
@@ -66,10 +66,16 @@ class Proposal:
     reading: "Reading | None" = None  # what the item asks for
     # The open question of a first use, or why it needs the operator's confirmation each time; None: it may start.
     unreviewed: str | None = None
+    open_question: "Question | None" = None  # the same with what an answer needs
 
     @property
     def runnable(self) -> bool:
         return self.refusal is None
+
+    @property
+    def may_start(self) -> bool:
+        """Whether it can run, and no question about it is open."""
+        return self.refusal is None and self.unreviewed is None
 
 
 class Action(Protocol):

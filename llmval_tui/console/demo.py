@@ -72,6 +72,7 @@ def demo(options: argparse.Namespace) -> int:
     print(f"demo workspace: {folder}", file=sys.stderr)
     options.steps, options.section, options.all = [HEADLESS_STEP], None, False
     options.detach = options.adapt = options.no_tick = options.dry_run = False
+    options.skip_unreviewed, options.confirm, options.set = False, [], []
     code = run(options)
     if code == ExitCode.PASSED and not options.json:
         print(f"\nThe tick and its record: {folder}/docs/llm_validation_checklist.md, {folder}/docs/TODO.md")

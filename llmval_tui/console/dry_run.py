@@ -7,6 +7,7 @@ from typing import Any
 from llmval_tui.actions.api import Proposal
 from llmval_tui.actions.reading.model import Kind
 from llmval_tui.actions.registry import propose
+from llmval_tui.actions.review.settings import settings_of
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.console.options import plan_options, print_json, workspace_of
 from llmval_tui.foundation.errors import ExitCode
@@ -17,15 +18,18 @@ from llmval_tui.runs.store import RUN_ID_PLACEHOLDER
 
 
 def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step]) -> int:
-    """Print the steps' proposals; exit code 0 if all could run, 2 if one would be refused."""
+    """Print the steps' proposals; exit code 0 if all could start, 2 if one would be refused or has an open question."""
     workspace, choices = workspace_of(options), plan_options(options)
     gpus = gpu_count_of(gpu_inventory())
-    proposals = [(step, propose(context_for(checklist, step, workspace, choices, gpus))) for step in steps]
+    settings = settings_of(checklist.path, workspace)
+    proposals = [
+        (step, propose(context_for(checklist, step, workspace, choices, gpus, settings=settings))) for step in steps
+    ]
     if options.json:
         print_json({"steps": [_as_json(step, proposal) for step, proposal in proposals]})
     else:
         print("\n\n".join("\n".join(_lines(step, proposal)) for step, proposal in proposals))
-    return ExitCode.PASSED if all(proposal.runnable for _, proposal in proposals) else ExitCode.REFUSED
+    return ExitCode.PASSED if all(proposal.may_start for _, proposal in proposals) else ExitCode.REFUSED
 
 
 def _as_json(step: Step, proposal: Proposal) -> dict[str, Any]:
@@ -46,6 +50,8 @@ def _lines(step: Step, proposal: Proposal) -> list[str]:
     lines = [f"{step.number}  {step.text}", f"  {proposal.action}: {proposal.summary}"]
     if proposal.refusal:
         lines.append(f"  cannot run: {proposal.refusal}")
+    if proposal.unreviewed:
+        lines.append(f"  asks first: {proposal.unreviewed}")
     for command in proposal.commands:
         lines.append(f"  $ {command.display}")
         if command.hidden_env:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def plan_options(options: argparse.Namespace) -> "Options":
     """The options that actions read, from the command line.
 
     Raises:
-        Refused: `--gpus` is not a list of numbers.
+        Refused: `--gpus` is not a list of numbers, or `--set` is not understood.
     """
     from llmval_tui.actions.api import Options
 
@@ -83,7 +84,30 @@ def plan_options(options: argparse.Namespace) -> "Options":
         gpus=gpu_numbers(options),
         runner_python=options.runner_python,
         tick=not getattr(options, "no_tick", False),
+        values=values_of_arguments(getattr(options, "set", [])),
+        confirmed=tuple(getattr(options, "confirm", [])),
     )
+
+
+def values_of_arguments(words: Sequence[str]) -> dict[str, str]:
+    """The values of `--set NAME=VALUE`.
+
+    Raises:
+        Refused: a word has no `=`, or the name or the value is not valid.
+    """
+    if not words:
+        return {}
+    from llmval_tui.actions.review.settings import VALUE_NAME
+
+    found = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not VALUE_NAME.fullmatch(name) or name == "date":
+            raise Refused(f"--set {word} is not understood: write --set NAME=VALUE with the name of a placeholder.")
+        if not value.isprintable():
+            raise Refused(f"--set {name}: the value contains control or invisible characters: remove them.")
+        found[name] = value
+    return found
 
 
 def apply_config(options: argparse.Namespace) -> "ConfigFile":

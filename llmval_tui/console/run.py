@@ -9,6 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmval_tui.actions.api import Options
+from llmval_tui.actions.review.questions import is_skipped
+from llmval_tui.actions.review.settings import settings_of
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.console.dry_run import dry_run
 from llmval_tui.console.follow import Follower, belongs_to, settled_status
@@ -23,6 +26,7 @@ from llmval_tui.console.options import (
     refuse_readonly,
     workspace_of,
 )
+from llmval_tui.console.review import Opened, Reviewer, on_terminal, print_questions, walk
 from llmval_tui.console.status import print_table
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.plans.client import cancel_plan, exit_code_of, make_plan, start_plan
@@ -51,12 +55,70 @@ def run(options: argparse.Namespace) -> int:
     choices = plan_options(options)
     if choices.runner_python is not None:
         _require_torch(choices.runner_python)
+    steps, choices = _reviewed(options, _without_skipped(options, steps), choices)
     plan = make_plan(checklist, steps, workspace, choices)
     start_plan(plan)
     if options.detach:
         print_result(options, f"plan {plan.id} is running {', '.join(step.number for step in steps)}.", plan_id=plan.id)
         return ExitCode.PASSED
     return _watch(options, plan, RunStore(workspace), checklist_path(options), config)
+
+
+def _reviewed(options: argparse.Namespace, steps: list[Step], choices: Options) -> tuple[list[Step], Options]:
+    """The steps that may start, and the choices with what the operator confirmed for this plan.
+
+    Raises:
+        Refused: a question is open, and nobody can answer it here or somebody quit. Nothing was started.
+    """
+    reviewer = Reviewer(options, choices)
+    opened = reviewer.open_questions(steps)
+    if not opened:
+        return steps, choices
+    if options.skip_unreviewed:
+        return _without(options, steps, opened), choices
+    if options.json or options.detach or not on_terminal():
+        if not options.json:
+            print_questions(opened, reviewer)
+        count = "1 question is" if len(opened) == 1 else f"{len(opened)} questions are"
+        first = f"{opened[0][0].number}: {opened[0][2].text}"
+        raise Refused(
+            f"{count} open, so nothing was started ({first}) Answer with llmval review {reviewer.path}, or leave those "
+            "steps out with --skip-unreviewed."
+        )
+    left = walk(reviewer, steps, for_plan=True)
+    if left:
+        raise Refused(f"{_numbers(left)} still open, so nothing was started: run it again to answer the rest.")
+    return _without_skipped(options, steps), reviewer.choices
+
+
+def _without_skipped(options: argparse.Namespace, steps: list[Step]) -> list[Step]:
+    """The steps of `--all` and `--section` without those that somebody decided to skip.
+
+    Raises:
+        Refused: no step is left, or the file beside the list is invalid.
+    """
+    if options.steps:
+        return steps
+    settings = settings_of(checklist_path(options), workspace_of(options))
+    left = [step for step in steps if not is_skipped(step, settings)]
+    if skipped := [step.number for step in steps if step not in left]:
+        print(f"llmval: {', '.join(skipped)} skipped, as answered in the review.", file=sys.stderr)
+    if not left:
+        raise Refused("every chosen step is answered “skip”: llmval review --again STEP asks anew.")
+    return left
+
+
+def _without(options: argparse.Namespace, steps: list[Step], opened: Sequence[Opened]) -> list[Step]:
+    skipped = {step.key for step, _, _ in opened}
+    print(f"llmval: {_numbers(opened)} skipped, because a question is open.", file=sys.stderr)
+    left = [step for step in steps if step.key not in skipped]
+    if not left:
+        raise Refused("every chosen step has an open question: answer them with llmval review.")
+    return left
+
+
+def _numbers(opened: Sequence[Opened]) -> str:
+    return ", ".join(step.number for step, _, _ in opened) + (" is" if len(opened) == 1 else " are")
 
 
 def _require_torch(python: str) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.api import Context, Options
+from llmval_tui.actions.review.model import ListSettings
+from llmval_tui.actions.review.settings import settings_of
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import write_json
@@ -40,8 +42,13 @@ def context_for(
     options: Options,
     gpu_count: int | None,
     store: RunStore | None = None,
+    settings: ListSettings | None = None,
 ) -> Context:
-    """Build the context of an action for one step."""
+    """Build the context of an action for one step.
+
+    Raises:
+        Refused: the file beside the list is invalid; it is read if `settings` is None.
+    """
     return Context(
         workspace=workspace,
         checklist=checklist,
@@ -52,6 +59,7 @@ def context_for(
         environment=dict(os.environ),
         gpu_count=gpu_count,
         demo=is_demo(workspace),
+        settings=settings or settings_of(checklist.path, workspace),
     )
 
 

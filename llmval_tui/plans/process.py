@@ -112,6 +112,8 @@ class PlanProcess:
             proposal = propose(context)
             if proposal.refusal:
                 return StepResult(step.number, "refused", None, proposal.refusal)
+            if proposal.unreviewed:  # the list, a script or the answers changed after the plan was made
+                return StepResult(step.number, "refused", None, f"{proposal.unreviewed} It was not started.")
             run = create_run(self.store, self._freeze(context, proposal, inventory))
             self.status.run_id = run.id
             self._save()

@@ -13,6 +13,7 @@ import pytest
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
 from llmval_tui.runs.store import RunStore
+from tests.helpers.trusted import trust
 
 CHECKLIST = """# List
 
@@ -63,6 +64,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Works
     folder = tmp_path / "ws"
     (folder / "docs").mkdir(parents=True)
     (folder / "docs" / "llm_validation_checklist.md").write_text(CHECKLIST)
+    trust(folder / "docs" / "llm_validation_checklist.md")
     for program in ("ok.py", "broken.py", "slow.py"):
         shutil.copy(PROGRAMS / program, folder)
     (folder / "artifacts").mkdir()

@@ -10,9 +10,8 @@ from llmval_tui.foundation.errors import Refused
 # The flags of torch.distributed.run without a value (torch 2.11 and 2.13); all others take one.
 _TORCHRUN_SWITCHES = {"--standalone", "--module", "-m", "--no-python", "--run-path", "--virtual-local-rank"}
 _PYTHON_WITH_VALUE = {"-X", "-W", "--check-hash-based-pycs"}
-# The programs on PATH that a list may start. All others are refused: many people edit a list, and a slip must not
-# become `rm`.
-PROGRAMS = frozenset({"aiperf", "dcgmi", "genai-perf", "make", "mpirun", "ncu", "nsys", "nvidia-smi", "srun", "vllm"})
+_INLINE_CODE = {"python": re.compile(r"-[bBdEiIOqsSuvx]*c"), "bash": re.compile(r"-[a-zA-Z]*c")}
+_REPORTS = {"--version", "-V", "-VV", "--help", "-h"}
 _PYTHON = re.compile(r"python(?:\d(?:\.\d+)?)?")
 
 
@@ -34,8 +33,7 @@ def parse_argv(words: list[str]) -> ParsedArgv:
     """Split a command into its parts.
 
     Raises:
-        Refused: it is empty, starts a program that a list may not start, or runs inline code (`python -c`), which
-            would be in no file.
+        Refused: it is empty, or an interpreter without a script, module or code.
     """
     if not words:
         raise Refused("the code span holds no command: write the command to run between the backticks.")
@@ -53,11 +51,6 @@ def parse_argv(words: list[str]) -> ParsedArgv:
         return ParsedArgv("python", "python", (), program, tuple(rest))
     if program.endswith(".sh"):
         return ParsedArgv("bash", "bash", (), program, tuple(rest))
-    if "/" not in program and name not in PROGRAMS:
-        raise Refused(
-            f"{program} is not a program that llmval starts from a list: it starts python, torchrun, bash and their "
-            f"scripts, programs of the workspace (./name), and {', '.join(sorted(PROGRAMS))}; put it into a script."
-        )
     return ParsedArgv("exec", program, (), None, tuple(rest))
 
 
@@ -70,11 +63,15 @@ def _torchrun_value(word: str) -> bool:
 
 
 def _split(launcher: str, program: str, rest: list[str], takes_value: Callable[[str], bool]) -> ParsedArgv:
+    if rest and set(rest) <= _REPORTS:
+        return ParsedArgv("exec", program, (), None, tuple(rest))
     index = 0
     while index < len(rest) and rest[index].startswith("-") and rest[index] != "--":
         word = rest[index]
-        if launcher != "torchrun" and word == "-c":
-            raise Refused(f"{program} -c runs code that is in no file: put it into a script and name the script.")
+        if launcher in _INLINE_CODE and _INLINE_CODE[launcher].fullmatch(word):
+            if index + 1 >= len(rest):
+                raise Refused(f"{program} {word} needs code after it.")
+            return ParsedArgv(launcher, program, tuple(rest[: index + 2]), None, tuple(rest[index + 2 :]))
         if word in ("-m", "--module"):
             if launcher == "bash":
                 break

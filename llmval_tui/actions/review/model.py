@@ -37,6 +37,16 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """An open question about a step."""
+
+    text: str  # one sentence
+    each_time: bool = False  # an answer is not remembered
+    code: str = ""  # changes with the item, its commands and its scripts; `--confirm CODE` answers it for one plan
+    missing: tuple[str, ...] = ()  # placeholders without a value; only their values are asked for
+
+
+@dataclass(frozen=True, slots=True)
 class Bound:
     """Criteria that the file states for an item."""
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.command.freeze import runner_python
-from llmval_tui.actions.review.model import Decision, ListSettings
-from llmval_tui.actions.review.questions import Question, decided, missing_values, question_of
+from llmval_tui.actions.review.model import Decision, ListSettings, Question
+from llmval_tui.actions.review.questions import decided, missing_values, question_of
 
 
 def list_settings(context: Context) -> ListSettings:
@@ -45,7 +45,8 @@ def unfilled_proposal(context: Context, action: str) -> Proposal | None:
     missing = missing_values(context.reading, context.values)
     if not missing:
         return None
-    return Proposal(action, f"Waits for {_values(missing)}.", unreviewed=_needs_values(missing))
+    question = Question(_needs_values(missing), missing=missing)
+    return Proposal(action, f"Waits for {_values(missing)}.", unreviewed=question.text, open_question=question)
 
 
 def with_question(context: Context, proposal: Proposal) -> Proposal:
@@ -53,7 +54,7 @@ def with_question(context: Context, proposal: Proposal) -> Proposal:
     if proposal.refusal is not None or proposal.unreviewed is not None:
         return proposal
     question = proposal_question(context, proposal)
-    return replace(proposal, unreviewed=question.text) if question else proposal
+    return replace(proposal, unreviewed=question.text, open_question=question) if question else proposal
 
 
 def proposal_question(context: Context, proposal: Proposal) -> Question | None:

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from llmval_tui.actions.command.argv import parse_argv, value_of
 from llmval_tui.actions.command.resolve import resolve_script
 from llmval_tui.actions.command.runner_catalog import TRACE
 from llmval_tui.actions.reading.model import Kind
-from llmval_tui.actions.review.model import Answer, Decision, ListSettings
+from llmval_tui.actions.review.model import Answer, Decision, ListSettings, Question
 from llmval_tui.actions.review.programs import Needed, Trust, at_least_once, trust_needed, trust_needed_by_script
 from llmval_tui.actions.review.wrappers import name_of
 from llmval_tui.foundation.errors import Refused
@@ -35,15 +34,6 @@ _ARTIFACTS = "artifacts"
 _SCRIPTS = (".py", ".sh", ".bash", ".zsh", ".pl", ".rb", ".js", ".lua", ".r", ".jl", ".slurm", ".sbatch", ".mk")
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 _OWN_MODULE = ("-m", "llmval_tui.actions.perform")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """An open question about an item's commands."""
-
-    text: str  # one sentence
-    each_time: bool  # an answer is not remembered
-    code: str  # changes with the item, its commands and its scripts; `--confirm CODE` answers it for one plan
 
 
 def item_sha256(step: "Step") -> str:
@@ -147,6 +137,15 @@ def decided(step: "Step", settings: ListSettings) -> Answer | None:
         return None
     now = comment_hash(step, None, {}, answer.decision) if answer.in_list else item_sha256(step)
     return answer if answer.sha256 == now else None
+
+
+def is_skipped(step: "Step", settings: ListSettings) -> bool:
+    """Whether somebody decided to skip the item, and it has not changed since."""
+    try:
+        answer = decided(step, settings)
+    except Refused:  # its proposal says why
+        return False
+    return answer is not None and answer.decision is Decision.SKIP
 
 
 def _changed_since(answer: Answer, step: "Step", reading: "Reading | None", scripts: Mapping[str, str]) -> str | None:

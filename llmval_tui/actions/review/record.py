@@ -5,6 +5,7 @@ Comments and the order of a TOML file that a person edited are kept.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,51 @@ def write_into_list(path: Path, step: Step, answer: Answer) -> None:
     edit_document(path, change, "a checklist")
 
 
+def forget_answers(checklist: Path, workspace: Path, steps: Sequence[Step]) -> None:
+    """Remove the answers of these steps from the list and from the file beside it.
+
+    Raises:
+        Refused: one of the two cannot be parsed or written.
+    """
+    keys = {tuple(step.key) for step in steps}
+    path = settings_path(checklist)
+    if path.exists():
+        import tomlkit
+
+        def change(data: bytes) -> bytes:
+            text = data.decode("utf-8")
+            parse_settings(text, path, workspace)
+            document = tomlkit.parse(text)
+            entries: Any = document.get("answer", [])
+            for index in reversed(range(len(entries))):
+                one = entries[index]
+                if (one["section"], one["item"], one.get("occurrence", 1)) in keys:
+                    del entries[index]
+            return document.as_string().encode()
+
+        edit_document(path, change, "the file beside the list")
+    for step in steps:
+        if "answer" in step.directives:
+            edit_document(checklist, partial(_without_comment, path=checklist, step=step), "a checklist")
+
+
+def _without_comment(data: bytes, path: Path, step: Step) -> bytes:
+    before = parse(data, path)
+    found = before.find(step.key)
+    if found is None or "answer" not in found.directives:
+        return data
+    old = _COMMENT.search(data, found.mark_offset, _end_of(before, found))
+    return data[: old.start()] + data[old.end() :] if old else data
+
+
+def _end_of(checklist: Checklist, step: Step) -> int:
+    """Where the next item begins, in bytes."""
+    later = [one.mark_offset for one in checklist.steps if one.mark_offset > step.mark_offset]
+    return min(later, default=len(checklist.source))
+
+
 def _with_comment(data: bytes, checklist: Checklist, step: Step, comment: bytes) -> bytes:
-    following = min(
-        (one.mark_offset for one in checklist.steps if one.mark_offset > step.mark_offset), default=len(data)
-    )
-    old = _COMMENT.search(data, step.mark_offset, following) if "answer" in step.directives else None
+    old = _COMMENT.search(data, step.mark_offset, _end_of(checklist, step)) if "answer" in step.directives else None
     if old is not None:
         return data[: old.start()] + comment + data[old.end() :]
     return data[: step.end_offset] + comment + data[step.end_offset :]

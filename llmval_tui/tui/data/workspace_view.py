@@ -193,8 +193,10 @@ class Workspace:
     def _propose(self, snapshot: Snapshot, step: Step, selection: Selection) -> "Proposal":
         assert snapshot.checklist is not None
         now = self.clock()
+        context = self.context(snapshot.checklist, step, selection)
         key = (
             step.key,
+            context.settings,
             snapshot.checklist.source,
             selection.preset,
             selection.adapt,
@@ -206,12 +208,17 @@ class Workspace:
             or self._proposal[0] != key
             or (now - self._proposal[1]).total_seconds() > PROPOSAL_AGE_S
         ):
-            self._proposal = (key, now, self.propose(self.context(snapshot.checklist, step, selection)))
+            self._proposal = (key, now, self.propose(context))
         return self._proposal[2]
 
     def context(self, checklist: Checklist, step: Step, selection: Selection) -> "Context":
-        """The input of an action, with the current options."""
+        """The input of an action, with the current options.
+
+        Raises:
+            Refused: the file beside the list is invalid.
+        """
         from llmval_tui.actions.api import Context, Options
+        from llmval_tui.actions.review.settings import settings_of
 
         settings = self.settings
         return Context(
@@ -224,6 +231,7 @@ class Workspace:
             environment=settings.environment,
             gpu_count=selection.gpu_count,
             demo=settings.demo,
+            settings=settings_of(checklist.path, settings.workspace),
         )
 
     def proposals(self, keys: tuple[StepKey, ...], selection: Selection) -> "list[tuple[Step, Proposal]]":

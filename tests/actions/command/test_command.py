@@ -48,7 +48,8 @@ def test_the_workspaces_own_script_wins(workspace):
     [
         ("Run `python tools/mine.py`", "there is no tools/mine.py"),
         ("Run `python ../x.py`", "no ../x.py"),
-        ("Run `python -c 'print(1)'`", "put it into a script"),
+        ("Run `python -c`", "needs code after it"),
+        ("Run `python -u`", "no script to run"),
         ("Run `torchrun --nproc_per_node=8`", "no script to run"),
         ("Run `torchrun --nproc_per_node=none inference_server_load_test.py`", "not a number"),
         ("Run `python inference_server_load_test.py --output-json ../x.json`", "outside of the workspace"),
@@ -56,7 +57,6 @@ def test_the_workspaces_own_script_wins(workspace):
         ("Run `python own.py --output-dir .`", "the workspace itself"),
         ("Run `python inference_server_load_test.py; rm -rf /`", "“;”"),
         ("Run `vllm bench serve --now`", "not installed"),
-        ("Run `rm -rf artifacts`", "put it into a script"),
     ],
 )
 def test_refusals_say_what_to_do(workspace, text, words):

@@ -1,0 +1,28 @@
+"""Makes the record of an answer from what the operator saw."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmval_tui.actions.review.model import Answer, Decision
+from llmval_tui.actions.review.questions import comment_hash, item_sha256, scripts_of, written_commands
+
+if TYPE_CHECKING:
+    from llmval_tui.actions.api import Proposal
+    from llmval_tui.checklist.model import Step
+
+
+def answer_to(
+    step: "Step",
+    proposal: "Proposal",
+    decision: Decision,
+    workspace: Path,
+    *,
+    by: str,
+    when: str,
+    in_list: bool = False,
+) -> Answer:
+    """The answer to the open question of a proposal. `in_list`: it goes into the list as an llmval comment."""
+    scripts = scripts_of(proposal.commands, workspace) if decision is Decision.RUN else {}
+    commands = written_commands(proposal.reading) if decision is Decision.RUN else ()
+    sha256 = comment_hash(step, proposal.reading, scripts, decision) if in_list else item_sha256(step)
+    return Answer(*step.key, decision, sha256, commands, scripts, by, when, in_list)
