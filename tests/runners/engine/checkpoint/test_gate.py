@@ -257,7 +257,8 @@ def test_the_index_decides_which_files_count(state: made.State, tmp_path: Path) 
     weight_map = {name: file for file, own in parts.items() for name in own}
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     assert len(read_checkpoint(tmp_path).weights) == len(names)
-    for broken in ({}, {"a": 7}, {"a": "../x.safetensors"}, {"a": "\ud800.safetensors"}, []):
+    wrong: list[Any] = [{}, {"a": 7}, {"a": "../x.safetensors"}, {"a": "\ud800.safetensors"}, []]
+    for broken in wrong:
         index.write_text(json.dumps({"weight_map": broken}))
         assert "weight_map" in refusal(tmp_path)
     index.write_text(json.dumps({"weight_map": weight_map | {"more.weight": next(iter(parts))}}))
