@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from llmval_tui import __version__
 from llmval_tui.console import stdio
 from llmval_tui.foundation.errors import ExitCode, Refused
+from llmval_tui.foundation.text import clean_line
 
 EPILOG = (
     "exit codes: 0 all passed · 1 something failed · 2 usage or refused · 3 inconclusive or invalid · 130 interrupted"
@@ -337,6 +338,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code. A refusal is one sentence on stderr (JSON on stdout) and code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments  # before parsing: a usage error must be JSON as well
+    with stdio.clean_output(as_json=as_json):
+        return _run_and_flush(arguments, as_json)
+
+
+def _run_and_flush(arguments: list[str], as_json: bool) -> int:
     stdio.tolerate_encoding(as_json=as_json)
     try:
         code = _run_command(arguments, as_json)
@@ -385,5 +391,5 @@ def _refuse(reason: str, as_json: bool) -> int:
 
         print(json.dumps({"ok": False, "message": reason}))
     else:
-        print(f"llmval: {reason}", file=sys.stderr)
+        print(f"llmval: {clean_line(reason)}", file=sys.stderr)
     return ExitCode.REFUSED

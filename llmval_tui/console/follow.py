@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from llmval_tui.actions.step_state import ticks
+from llmval_tui.console.stdio import terminal_of
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.client import cancel_plan
 from llmval_tui.plans.records import Plan, PlanStatus, StepResult
 from llmval_tui.runs.events import EventFollower, Progress
@@ -112,7 +114,7 @@ class Follower:
         text = describe(progress, stage if elapsed_s is None else f"{stage} {duration(elapsed_s)}")
         if self.live:
             width = shutil.get_terminal_size().columns
-            self.out.write("\r\x1b[K" + f"    {text}"[: width - 1])
+            terminal_of(self.out).write("\r\x1b[K" + f"    {clean_line(text)}"[: width - 1])
             self.out.flush()
         elif stage != self._phase or (text and time.monotonic() >= self._next_line):
             self._phase = stage
@@ -136,12 +138,12 @@ class Follower:
 
     def _line(self, text: str) -> None:
         self._clear()
-        self.out.write(text + "\n")
+        self.out.write(clean_line(text) + "\n")
         self.out.flush()
 
     def _clear(self) -> None:
         if self.live:
-            self.out.write("\r\x1b[K")
+            terminal_of(self.out).write("\r\x1b[K")
             self.out.flush()
 
 

@@ -28,6 +28,7 @@ from llmval_tui.console.options import (
 )
 from llmval_tui.console.review import Opened, Reviewer, on_terminal, print_questions, walk
 from llmval_tui.console.status import print_table
+from llmval_tui.console.stdio import terminal_of
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.plans.client import cancel_plan, exit_code_of, make_plan, start_plan
 from llmval_tui.plans.records import Plan, PlanStatus, StepResult, active_plan, plans
@@ -226,12 +227,12 @@ def _ring(config: "ConfigFile", results: Sequence[StepResult]) -> None:
     if not sys.stderr.isatty():
         return
     if config.bell:
-        sys.stderr.write("\a")
+        terminal_of(sys.stderr).write("\a")
     if config.notify:
         from llmval_tui.terminal.osc import osc9
 
         outcomes = ", ".join(f"{result.number} {result.outcome}" for result in results)
-        sys.stderr.write(osc9(f"llmval {outcomes or 'the plan has ended'}", os.environ))
+        terminal_of(sys.stderr).write(osc9(f"llmval {outcomes or 'the plan has ended'}", os.environ))
     sys.stderr.flush()
 
 

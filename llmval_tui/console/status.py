@@ -218,7 +218,7 @@ def verify(options: argparse.Namespace) -> int:
 
 def _finding_line(finding: CheckedFile) -> str:
     where = f"  in {finding.copy}" if finding.copy else ""
-    return f"{finding.state:<8} {finding.number}  {finding.path}  {finding.sha256[:12]}{where}"
+    return clean_line(f"{finding.state:<8} {finding.number}  {finding.path}  {finding.sha256[:12]}{where}")
 
 
 def _ticks_without_record(options: argparse.Namespace, store: RunStore) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 GIB = 1024**3  # bytes; memory sizes are shown in GiB, as the GPU vendor's tools show them
 
 # CSI, OSC / DCS / SOS / PM / APC (ended by BEL or ST, or incomplete), two-byte escapes; then their 8-bit C1 forms.
-_ESCAPES = re.compile(
+ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"
     r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"
     r"|\x1b[ -/]*[0-~]"
@@ -14,7 +14,7 @@ _ESCAPES = re.compile(
     r"|[\x90\x98\x9d-\x9f][^\x07\x9c]*(?:\x07|\x9c|$)"
 )
 # Control characters except tab; bidirectional overrides and isolates (they reorder a line); line separators.
-_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 
 
 def clean_line(text: str, *, tab: int = 4) -> str:
@@ -27,7 +27,7 @@ def clean_line(text: str, *, tab: int = 4) -> str:
         text = text.rsplit("\r", 1)[1]
     if text.isascii() and text.isprintable():
         return text
-    return _CONTROLS.sub("", _ESCAPES.sub("", text)).expandtabs(tab)
+    return CONTROLS.sub("", ESCAPES.sub("", text)).expandtabs(tab)
 
 
 def utc_stamp(moment: datetime | None = None) -> str:
