@@ -31,7 +31,7 @@ from llmval_tui.actions.tools.model import Tool
 from llmval_tui.checklist.command import Word, parse_command
 from llmval_tui.checklist.lexer import quote
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.paths import bundled
+from llmval_tui.foundation.paths import bundled, inside
 from llmval_tui.runs.records import Command
 
 _PLAIN_PYTHON = ("python", "python3")
@@ -61,12 +61,13 @@ def build(
     """Freeze a command as written in a checklist.
 
     `extra` flags are appended; `variant` goes into the output names; `folder` is the working folder, relative to the
-    workspace.
+    workspace; without it, that of the settings beside the list.
 
     Raises:
         Refused: the command cannot run here; nothing was changed.
     """
-    parsed = parse_command(text, now=context.now, environment=context.environment)
+    folder = folder or default_folder(context)
+    parsed = parse_command(text, now=context.now, environment=context.environment, values=context.values)
     if parsed.has_date:
         parsed = parsed.fill(context.now.strftime("%Y%m%d"))
     argv = parse_argv([*parsed.argv, *extra])
@@ -99,9 +100,12 @@ def build(
         deviations.append(withheld)
     written = replace(parsed, words=tuple(Word(word) for word in _shell_words(argv)), output=output)
     shown = replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).shell_text()
+    frozen = _frozen(argv, context, label, runner, folder)
+    if argv.program in _PLAIN_PYTHON and runner is None:
+        details.append(f"{argv.program} is {frozen[0]}")
     command = Command(
         label=label,
-        argv=_frozen(argv, context, label, runner, folder),
+        argv=frozen,
         display=f"cd {quote(folder)} && {shown}" if folder else shown,
         env=environment,
         tee=outputs.tee,
@@ -128,11 +132,15 @@ def _preset_suffix(context: Context) -> str:
 
 
 def environment_of(context: Context, assigned: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The variables of a command, and notes: the section's, then its own assignments, then `--gpus`."""
+    """The variables of a command, and notes: those of the settings beside the list, the section's, its own assignments,
+    then `--gpus`; a later one wins."""
+    of_list = context.settings.env if context.settings is not None else {}
     section = section_environment(context.store, context.checklist, context.step)
     source = newest_export(context.store, context.checklist, context.step.section)
-    found = changes({**section, **assigned}, context.environment)
+    found = changes({**of_list, **section, **assigned}, context.environment)
     notes = []
+    if of_list and context.settings is not None:
+        notes.append(f"the command gets {', '.join(of_list)} from {context.settings.path.name}")
     if section and source is not None:
         notes.append(f"the command gets the {len(section)} variables that run {source.id} exported")
     notes += [change.line for change in found if change.note]
@@ -156,9 +164,10 @@ def _frozen(argv: ParsedArgv, context: Context, label: str, runner: str | None, 
     if argv.launcher == "torchrun":
         launcher = bundled("runners") / "llmval_runners" / "process" / "launch.py"
         logs = ["--logs", "{run}/logs", "--label", label, "--exit-codes", f"{{run}}/ranks.{label}.json"]
-        return [runner_python(context), str(launcher), *logs, "--", *rest]
+        python = runner_python(context) if runner is not None else _torchrun_python(context)
+        return [python, str(launcher), *logs, "--", *rest]
     if argv.launcher == "python" and argv.program in _PLAIN_PYTHON:
-        return [runner_python(context), *rest]
+        return [runner_python(context) if runner is not None else site_python(context, argv.program), *rest]
     program = _program(argv.program, context.workspace / (folder or ""))
     # The trace script starts the engine itself; it takes the interpreter before its other flags.
     if argv.launcher == "bash" and runner == TRACE and argv.arguments[:1] != ("--python",):
@@ -179,6 +188,52 @@ def runner_python(context: Context) -> str:
     if found is None:
         raise Refused(f"--runner-python {wanted} is not a program: give the path of a Python interpreter.")
     return found
+
+
+def site_python(context: Context, name: str = "python") -> str:
+    """The path of the interpreter of the workspace's own scripts: that of the settings, else `name` of PATH.
+
+    Raises:
+        Refused: there is none.
+    """
+    file = context.settings.path.name if context.settings is not None else "the file beside the list"
+    wanted = context.settings.python if context.settings is not None else None
+    if wanted is not None:
+        found = shutil.which(str(context.workspace / Path(wanted).expanduser()) if "/" in wanted else wanted)
+        if found is None:
+            raise Refused(f"{wanted} is not a program: correct path below [python] in {file}.")
+        return found
+    found = shutil.which(name)
+    if found is None:
+        raise Refused(f"{name} is not on PATH: install it, or name an interpreter as path below [python] in {file}.")
+    return found
+
+
+def _torchrun_python(context: Context) -> str:
+    """The interpreter for torchrun with a script of the workspace: that of the settings, else the one beside the
+    `torchrun` of PATH, else that of llmval's runners."""
+    if context.settings is not None and context.settings.python is not None:
+        return site_python(context)
+    torchrun = shutil.which("torchrun")
+    beside = [Path(torchrun).parent / name for name in _PLAIN_PYTHON] if torchrun is not None else []
+    return next((str(path) for path in beside if shutil.which(str(path))), None) or runner_python(context)
+
+
+def default_folder(context: Context) -> str | None:
+    """The working folder of the settings beside the list; None: the workspace.
+
+    Raises:
+        Refused: it is no folder of the workspace.
+    """
+    folder = context.settings.folder if context.settings is not None else None
+    if folder in (None, "."):
+        return None
+    path = inside(context.workspace, folder)
+    if not path.is_dir():
+        raise Refused(
+            f"there is no folder {folder} in {context.workspace}: correct folder in the file beside the list."
+        )
+    return str(path.relative_to(context.workspace.resolve()))
 
 
 def _program(name: str, folder: Path) -> str:

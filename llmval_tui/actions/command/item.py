@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.command.argv import ParsedArgv
 from llmval_tui.actions.command.environment import withheld_export
-from llmval_tui.actions.command.freeze import Built, build, environment_of
+from llmval_tui.actions.command.freeze import Built, build, default_folder, environment_of
 from llmval_tui.actions.command.outputs import Outputs
 from llmval_tui.actions.reading.model import Reading, WrittenCommand, WrittenScript
 from llmval_tui.checklist.lexer import quote
@@ -75,6 +75,7 @@ def _build_script(context: Context, written: WrittenScript) -> Built:
         argv=[*SHELL, f"{RUN_PLACEHOLDER}/{file.name}"],
         display=" ".join([*(f"{name}={quote(value)}" for name, value in environment.items()), *words]),
         env=environment,
+        cwd=default_folder(context),
         script=file,
         line=written.line,
     )

@@ -16,6 +16,7 @@ from llmval_tui.actions.command.runner_catalog import TRACE
 from llmval_tui.actions.reading.model import Kind
 from llmval_tui.actions.review.model import Answer, Decision, ListSettings, Question
 from llmval_tui.actions.review.programs import Needed, Trust, at_least_once, trust_needed, trust_needed_by_script
+from llmval_tui.actions.review.read_only import may_change_code
 from llmval_tui.actions.review.wrappers import name_of
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of
@@ -222,7 +223,9 @@ def _needed(command: "Command", settings: ListSettings, runner_python: str | Non
         needed = Needed(Trust.NONE, own)
     else:
         needed = trust_needed(command.argv, workspace)
-    needed = at_least_once(needed, command.env)
+    # The variables of the site settings are trusted, unless they are known to change which code runs.
+    of_site = {name for name, value in settings.env.items() if command.env.get(name) == value}
+    needed = at_least_once(needed, [name for name in command.env if name not in of_site or may_change_code(name)])
     if command.tee is not None and not command.tee.startswith(f"{_ARTIFACTS}/") and needed.trust is Trust.NONE:
         needed = Needed(Trust.ONCE, f"{needed.because} and writes {command.tee}")
     # The program's name counts, or the path of a script: `never_ask = ["pytest", "scripts/check.py"]`.

@@ -136,6 +136,19 @@ _HARMLESS_VARIABLE = re.compile(
 )
 
 
+# The variables of the site settings are trusted more than those of an item, but not with these.
+_CODE_VARIABLE = re.compile(
+    r"PATH|LD_\w+|DYLD_\w+|PYTHON\w*|PERL\w*|RUBY\w*|NODE_\w+|JAVA_\w+|BASH_ENV|ENV|IFS|SHELLOPTS|BASHOPTS|HOME|XDG_\w+"
+    r"|KUBECONFIG|DOCKER_\w+|GIT_\w+|SSH_\w+|\w*PAGER|\w*EDITOR|LESSOPEN|GCONV_PATH|GLIBC_TUNABLES|\w*PRELOAD\w*"
+    r"|\w*PLUGIN\w*|\w*INJECTION\w*|VIRTUAL_ENV|CONDA_\w+"
+)
+
+
+def may_change_code(name: str) -> bool:
+    """Whether a variable of this name is known to change which code a program runs."""
+    return _CODE_VARIABLE.fullmatch(name) is not None
+
+
 def is_harmless_variable(name: str) -> bool:
     """Whether a variable of this name may be set for a command that starts without a question."""
     return _HARMLESS_VARIABLE.fullmatch(name) is not None and not name.endswith(
