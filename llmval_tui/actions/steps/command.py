@@ -12,10 +12,13 @@ from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
 from llmval_tui.actions.command.item import build_item, promised
 from llmval_tui.actions.command.runner_catalog import POWER_SWEEP_SCHEMA
 from llmval_tui.actions.criteria.directives import COMMAND_KEYS
+from llmval_tui.actions.criteria.frozen import frozen_criteria
 from llmval_tui.actions.judges.by_schema import JUDGES
 from llmval_tui.actions.reading.model import WrittenCommand
 from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.rules import command_spans
+from llmval_tui.actions.tools.load.facts import FAILED_GATE, FAILURE_METRICS
+from llmval_tui.actions.tools.metric_names import metric_named
 from llmval_tui.actions.tools.results import tool_result, verdict_metrics
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.file_origin import written_by_another_run
@@ -74,7 +77,17 @@ def with_tool(run: Run, judgement: Judgement, label: str) -> Judgement:
     if result is None:
         return judgement
     gates, metrics, _, question = judgement
-    return [*gates, *result.gates], metrics | verdict_metrics(result.metrics), result.summary, question
+    found = [gate for gate in result.gates if gate.name != FAILED_GATE or not _states_failures(run)]
+    return [*gates, *found], metrics | verdict_metrics(result.metrics), result.summary, question
+
+
+def _states_failures(run: Run) -> bool:
+    """Whether the item itself says how many requests of a load test may fail; its criterion replaces the bound of 0."""
+    return any(
+        one.selector in FAILURE_METRICS or metric_named(one.metric or "", None, one.unit) in FAILURE_METRICS
+        for one in frozen_criteria(run)
+        if not one.unreadable
+    )
 
 
 def judge_results(run: Run, artifacts: list[Artifact] | None = None) -> Judgement:

@@ -70,16 +70,21 @@ class DcgmDiag(Tool):
         outcome = Outcome.PASS if known else Outcome.INCONCLUSIVE
         gates = [format_gate(self, f"DCGM {found.version}", outcome, reason), _tests(found.statuses)]
         tests = {one.test for one in found.statuses}
-        entities = {one.entity for one in found.statuses if one.entity}
+        entities = {part for one in found.statuses for part in _entities(one.entity)}
         metrics = {
             f"tests.{name}": Metric(len(_tests_with(found.statuses, name)), "tests")
             for name in ("pass", "fail", "skip", "warn")
         }
         metrics["tests.total"] = Metric(len(tests), "tests")
         if entities:
-            metrics["entities"] = Metric(len(entities), "")
+            metrics["gpus"] = Metric(len(entities), "GPUs")
         passed = len(tests) - len({one.test for one in found.statuses if one.status != _PASS})
         return ToolResult(gates, metrics | found.measured, f"dcgmi diag: {passed} of {len(tests)} tests passed")
+
+
+def _entities(text: str) -> list[str]:
+    """The GPUs in `GPU 0,1`, `GPUs: 0, 1` or `GPU0`; other entities are left out."""
+    return re.findall(r"\d+", text) if text.startswith("GPU") else []
 
 
 def _tests_with(statuses: list[_Status], status: str) -> set[str]:

@@ -9,6 +9,7 @@ from llmval_tui.actions.tools.model import Metric, ToolResult
 from llmval_tui.runs.records import Gate, Outcome
 
 FAILED_GATE = "failed requests"  # its bound is 0, unless the item states another
+FAILURE_METRICS = ("requests.failed", "requests.failed_share", "requests.completed_share")
 MIN_ACHIEVED = 0.95  # of the offered rate
 MAX_TTFT_SLOPE = 0.1  # s per s of load, as for llmval's own load test
 LATENCIES = ("ttft", "e2e", "tpot", "itl")
