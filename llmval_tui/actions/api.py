@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from llmval_tui.foundation.errors import Refused
 
 if TYPE_CHECKING:
     from llmval_tui.actions.reading.model import Reading
@@ -12,6 +15,29 @@ if TYPE_CHECKING:
     from llmval_tui.checklist.model import Checklist, Step
     from llmval_tui.runs.records import Artifact, Command, Gate
     from llmval_tui.runs.store import Run, RunStore
+
+
+class NotYet(Refused):
+    """A refusal that ends when an earlier step of the section has run."""
+
+
+class Condition(StrEnum):
+    """What must happen to the earlier steps that a step rests on."""
+
+    PASSES = "passes"  # otherwise the step does not run
+    ENDS = "ends"
+    NOT_FAILED = "has not failed"  # otherwise the step runs without it
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What an action takes from the earlier steps of its section."""
+
+    actions: frozenset[str]  # of those steps
+    condition: Condition
+    schema: str | None = None  # only steps with a result of this schema
+    every: bool = False  # all of them; else one is enough
+    full_run: bool = False  # outside a demo workspace, a run with a preset does not count
 
 
 # Gates, metrics by name, and a summary in one sentence; `Judgement` adds a question for the operator, or None.
@@ -28,6 +54,7 @@ class Options:
     gpus: tuple[int, ...] | None = None  # use only these (`--gpus 0,1`)
     runner_python: str | None = None  # interpreter of the runners; None: the dashboard's own
     tick: bool = True
+    fail_fast: bool = False  # the first failure ends the plan
     values: Mapping[str, str] = field(default_factory=dict)  # of placeholders (`--set name=value`)
     confirmed: tuple[str, ...] = ()  # codes of the questions that were answered for this plan alone (`--confirm`)
 
@@ -67,6 +94,7 @@ class Proposal:
     # The open question of a first use, or why it needs the operator's confirmation each time; None: it may start.
     unreviewed: str | None = None
     open_question: "Question | None" = None  # the same with what an answer needs
+    not_yet: bool = False  # `refusal` ends when an earlier step of the section has run
 
     @property
     def runnable(self) -> bool:
@@ -85,7 +113,8 @@ class Action(Protocol):
     title: str  # for people: "run a command"
     about: str  # one sentence, shown if a step cannot be proposed in full
     # Optional: `directives: frozenset[str]`, the keys that it reads in an item's llmval comment besides `action`
-    # (other keys are refused), and `matches(step)` with `refines` (see `registry`).
+    # (other keys are refused), `matches(step)` with `refines` (see `registry`), and `needs: tuple[Need, ...]`, what it
+    # takes from earlier steps.
 
     def propose(self, context: Context) -> Proposal:
         """The work that the step would do now. May raise `Refused`; `registry.propose` turns it into a `refusal`."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 
-from llmval_tui.actions.api import Action, Context, Proposal
+from llmval_tui.actions.api import Action, Context, Need, NotYet, Proposal
 from llmval_tui.actions.criteria.frozen import with_criteria
 from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.review.proposals import decided_proposal, known_values, unfilled_proposal, with_question
@@ -81,6 +81,11 @@ def action_named(name: str) -> Action:
     raise Refused(f"there is no action {name!r}: use one of {', '.join(sorted(actions()))}.")
 
 
+def needs_of(name: str) -> tuple[Need, ...]:
+    """What the action of this name takes from the earlier steps of its section; () if it does not exist."""
+    return tuple(getattr(actions().get(name), "needs", ()))
+
+
 def choice_for(step: Step) -> Choice:
     """The name of the action for a step, and the reason.
 
@@ -149,5 +154,6 @@ def propose(context: Context) -> Proposal:
         proposal = with_question(context, replace(proposal, reading=reading))
     except Refused as refusal:
         about = getattr(action, "about", f"Would {action.title}.")
-        proposal = Proposal(choice.action, about, telemetry=False, refusal=str(refusal))
+        not_yet = isinstance(refusal, NotYet)
+        proposal = Proposal(choice.action, about, telemetry=False, refusal=str(refusal), not_yet=not_yet)
     return replace(proposal, details=(reason, *proposal.details), reading=reading)

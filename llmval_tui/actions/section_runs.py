@@ -9,6 +9,7 @@ from llmval_tui.runs.records import Artifact, Command, Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
 COMMAND_ACTIONS = frozenset({"command", "paired_run", "trace_capture", "summary"})
+ENV_EXPORT = "env_export"  # the action that exports an environment
 
 
 def perform_command(context: Context) -> Command:

@@ -6,35 +6,41 @@ from typing import Any
 
 from llmval_tui.actions.api import Proposal
 from llmval_tui.actions.reading.model import Kind
-from llmval_tui.actions.registry import propose
-from llmval_tui.actions.review.settings import settings_of
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.console.options import plan_options, print_json, workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.plans.client import context_for, gpu_count_of
-from llmval_tui.runs.inventory import gpu_inventory
+from llmval_tui.plans.client import plan_preview
+from llmval_tui.plans.preview import Expected, PlanItem
+from llmval_tui.runs.command_end import limits_of
 from llmval_tui.runs.store import RUN_ID_PLACEHOLDER
 
 
-def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step]) -> int:
-    """Print the steps' proposals; exit code 0 if all could start, 2 if one would be refused or has an open question."""
+def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step], ticked: list[Step]) -> int:
+    """Print what a plan of the steps would do; exit code 0 if all would run, 2 if one is refused or asks first.
+
+    Steps by hand do not count, unless there is nothing else.
+    """
     workspace, choices = workspace_of(options), plan_options(options)
-    gpus = gpu_count_of(gpu_inventory())
-    settings = settings_of(checklist.path, workspace)
-    proposals = [
-        (step, propose(context_for(checklist, step, workspace, choices, gpus, settings=settings))) for step in steps
-    ]
+    items = plan_preview(checklist, steps, workspace, choices, ticked=ticked, whole=not options.steps)
     if options.json:
-        print_json({"steps": [_as_json(step, proposal) for step, proposal in proposals]})
+        left_out = [{"step": item.step.number, "text": item.step.text, "expected": item.sentence}
+                    for item in items if item.proposal is None]  # fmt: skip
+        planned = [_as_json(item, item.proposal) for item in items if item.proposal is not None]
+        print_json({"steps": planned, "skipped": left_out})
     else:
-        print("\n\n".join("\n".join(_lines(step, proposal)) for step, proposal in proposals))
-    return ExitCode.PASSED if all(proposal.may_start for _, proposal in proposals) else ExitCode.REFUSED
+        print("\n\n".join("\n".join(_lines(item)) for item in items))
+    expected = {item.expected for item in items if item.is_planned}
+    blocked = expected & {Expected.REFUSED, Expected.ASKS} or expected == {Expected.BY_HAND}
+    return ExitCode.REFUSED if blocked else ExitCode.PASSED
 
 
-def _as_json(step: Step, proposal: Proposal) -> dict[str, Any]:
-    """The proposal with the fields of its reading beside it; `ask` is the question of an item that a person decides."""
-    reading = proposal.reading
+def _as_json(item: PlanItem, proposal: Proposal) -> dict[str, Any]:
+    """The proposal with the fields of its reading beside it; `ask` is the question of an item that a person decides.
+
+    `refusal` is why the step could not run now, alone; `expected` is what the plan will do with it.
+    """
+    step, reading = item.step, proposal.reading
     read: dict[str, Any] = {
         "kind": reading.kind if reading else None,
         "criteria": [asdict(one) for one in reading.criteria] if reading else [],
@@ -43,19 +49,26 @@ def _as_json(step: Step, proposal: Proposal) -> dict[str, Any]:
         "reason": reading.reason if reading else None,
         "ask": reading.question if reading and reading.kind is Kind.ASK else None,
     }
-    return {"step": step.number, "text": step.text, **asdict(proposal), **read}
+    plan = {"expected": item.sentence, "rests": [asdict(rest) for rest in item.rests]}
+    return {"step": step.number, "text": step.text, **asdict(proposal), **read, **plan}
 
 
-def _lines(step: Step, proposal: Proposal) -> list[str]:
-    lines = [f"{step.number}  {step.text}", f"  {proposal.action}: {proposal.summary}"]
-    if proposal.refusal:
-        lines.append(f"  cannot run: {proposal.refusal}")
-    if proposal.unreviewed:
-        lines.append(f"  asks first: {proposal.unreviewed}")
+def _lines(item: PlanItem) -> list[str]:
+    step, proposal = item.step, item.proposal
+    lines = [f"{step.number}  {step.text}", f"  plan: {item.sentence}"]
+    if proposal is None:
+        return [clean_line(line) for line in lines]
+    lines.append(f"  {proposal.action}: {proposal.summary}")
     for command in proposal.commands:
         lines.append(f"  $ {command.display}")
         if command.hidden_env:
             lines.append(f"    with {command.hidden_env}")
+        if command.script is not None:
+            lines.append(
+                f"    {command.script.name}, line {command.line} of the list, SHA-256 {command.script.sha256}:"
+            )
+            lines += [f"    | {line}" for line in command.script.text.splitlines()]
+        lines += [f"    {line}" for line in limits_of(command)]
     lines += [f"  - {detail}" for detail in proposal.details]
     lines += [f"  writes {artifact.path.replace(RUN_ID_PLACEHOLDER, '<run id>')}" for artifact in proposal.artifacts]
     lines += [f"  deviation: {deviation}" for deviation in proposal.deviations]

@@ -10,7 +10,7 @@ from llmval_tui.actions.step_state import ticks
 from llmval_tui.console.stdio import terminal_of
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.client import cancel_plan
-from llmval_tui.plans.records import Plan, PlanStatus, StepResult
+from llmval_tui.plans.records import REFUSED, Plan, PlanStatus, StepResult
 from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.records import Outcome, Verdict
 from llmval_tui.runs.store import Run, RunStore, same_step
@@ -58,6 +58,7 @@ class Follower:
         self.store = store
         self.out = out
         self.live = out.isatty()
+        self._several = len(plan.intent.steps) > 1  # then each line begins with its step's number
         self._events: EventFollower | None = None
         self._run: Run | None = None
         self._printed = 0
@@ -88,53 +89,71 @@ class Follower:
 
     def _update(self, *, alive: bool) -> None:
         status = self.plan.status() if alive else settled_status(self.plan, self.store)
-        if status.run_id and (self._run is None or self._run.id != status.run_id):
-            self._run = self.store.get(status.run_id)
-            self._events, self._phase = EventFollower(self._run.events), None
-            intent = self._run.intent
-            self._line(f"▸ {intent.step.number}  {intent.action}  run {self._run.id}")
-            for command in intent.commands:
-                self._line(f"    $ {command.display}")
-            for deviation in intent.deviations:
-                self._line(f"    deviation: {deviation}")
-        if self._events is not None:
-            problems = len(self._events.progress.problems)
-            self._events.poll()
-            for problem in self._events.progress.problems[problems:]:
-                self._line(f"    ! {problem}")
-            killed = not alive and status.state != "finished"
-            if self._run is not None and (not killed or self._run.alive()):
-                self._show(self._run, self._events.progress)
-        for result in status.results[self._printed :]:
+        for result in status.results[self._printed :]:  # first: the plan may be at the next step already
             self._result(result)
             self._printed += 1
+        if status.run_id:
+            self._begin(status.run_id)
+        if self._events is not None and self._run is not None:
+            self._poll(self._run, self._events)
+            killed = not alive and status.state != "finished"
+            if not killed or self._run.alive():
+                self._show(self._run, self._events.progress)
+
+    def _begin(self, run_id: str) -> None:
+        """Print the head of a run, unless that is done already."""
+        if self._run is not None and self._run.id == run_id:
+            return
+        self._run = self.store.get(run_id)
+        self._events, self._phase = EventFollower(self._run.events), None
+        intent = self._run.intent
+        self._line(f"▸ {intent.step.number}  {intent.action}  run {self._run.id}")
+        for command in intent.commands:
+            self._detail(f"$ {command.display}")
+        for deviation in intent.deviations:
+            self._detail(f"deviation: {deviation}")
+
+    def _poll(self, run: Run, events: EventFollower) -> None:
+        problems = len(events.progress.problems)
+        events.poll()
+        for problem in events.progress.problems[problems:]:
+            self._detail(f"! {problem}")
 
     def _show(self, run: Run, progress: Progress) -> None:
         stage, elapsed_s = (progress.phase, None) if progress.phase else stage_of(run)
         text = describe(progress, stage if elapsed_s is None else f"{stage} {duration(elapsed_s)}")
         if self.live:
             width = shutil.get_terminal_size().columns
-            terminal_of(self.out).write("\r\x1b[K" + f"    {clean_line(text)}"[: width - 1])
+            terminal_of(self.out).write("\r\x1b[K" + f"{self._indent(run)}{clean_line(text)}"[: width - 1])
             self.out.flush()
         elif stage != self._phase or (text and time.monotonic() >= self._next_line):
             self._phase = stage
             self._next_line = time.monotonic() + QUIET_INTERVAL_S
             if text:
-                self._line(f"    {text}")
+                self._detail(text)
 
     def _result(self, result: StepResult) -> None:
-        if self._events is not None:
-            self._events.poll()
-        self._events = None
         if result.run_id is None:
             self._line(f"{_sign(result.outcome)} {result.number}  {result.outcome}: {result.message}")
             return
-        verdict = self.store.get(result.run_id).verdict()
+        self._begin(result.run_id)
+        assert self._run is not None
+        if self._events is not None:
+            self._poll(self._run, self._events)
+        self._events = None
+        verdict = self._run.verdict()
         if verdict is not None:
             for line in verdict_lines(verdict):
-                self._line(f"    {line}")
+                self._detail(line)
         outcome = f"{result.outcome}, ticked" if result.ticked else result.outcome
         self._line(f"{_sign(result.outcome)} {result.number}  {outcome}: {result.message}")
+
+    def _detail(self, text: str) -> None:
+        """Print a line about the present run."""
+        self._line(self._indent(self._run) + text)
+
+    def _indent(self, run: Run | None) -> str:
+        return f"{run.intent.step.number} │ " if self._several and run is not None else "    "
 
     def _line(self, text: str) -> None:
         self._clear()
@@ -148,7 +167,9 @@ class Follower:
 
 
 def _sign(outcome: str) -> str:
-    return OUTCOME_SIGNS[Outcome(outcome)].unicode if outcome in set(Outcome) else "⊘"
+    if outcome in set(Outcome):
+        return OUTCOME_SIGNS[Outcome(outcome)].unicode
+    return "⊘" if outcome == REFUSED else "○"
 
 
 def stage_of(run: Run) -> tuple[str, float | None]:

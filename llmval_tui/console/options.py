@@ -86,6 +86,7 @@ def plan_options(options: argparse.Namespace) -> "Options":
         tick=not getattr(options, "no_tick", False),
         values=values_of_arguments(getattr(options, "set", [])),
         confirmed=tuple(getattr(options, "confirm", [])),
+        fail_fast=getattr(options, "fail_fast", False),
     )
 
 

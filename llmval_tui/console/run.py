@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.api import Options
+from llmval_tui.actions.groups import run_instead
 from llmval_tui.actions.review.questions import is_skipped
 from llmval_tui.actions.review.settings import settings_of
 from llmval_tui.checklist.model import Checklist, Step
@@ -30,7 +31,7 @@ from llmval_tui.console.review import Opened, Reviewer, on_terminal, print_quest
 from llmval_tui.console.status import print_table
 from llmval_tui.console.stdio import terminal_of
 from llmval_tui.foundation.errors import ExitCode, Refused
-from llmval_tui.plans.client import cancel_plan, exit_code_of, make_plan, start_plan
+from llmval_tui.plans.client import cancel_plan, exit_code_of, make_plan, plan_preview, start_plan
 from llmval_tui.plans.records import Plan, PlanStatus, StepResult, active_plan, plans
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import software_versions
@@ -52,12 +53,16 @@ def run(options: argparse.Namespace) -> int:
         return ExitCode.PASSED
     config = apply_config(options)
     if options.dry_run:
-        return dry_run(options, checklist, steps)
+        return dry_run(options, checklist, steps, ticked_steps(options, checklist))
     choices = plan_options(options)
     if choices.runner_python is not None:
         _require_torch(choices.runner_python)
     steps, choices = _reviewed(options, _without_skipped(options, steps), choices)
-    plan = make_plan(checklist, steps, workspace, choices)
+    items = plan_preview(checklist, steps, workspace, choices)
+    if not any(item.is_planned for item in items):
+        print_result(options, "nothing to do: every step below the chosen groups is already ticked.")
+        return ExitCode.PASSED
+    plan = make_plan(checklist, items, workspace, choices)
     start_plan(plan)
     if options.detach:
         print_result(options, f"plan {plan.id} is running {', '.join(step.number for step in steps)}.", plan_id=plan.id)
@@ -144,6 +149,8 @@ def _require_torch(python: str) -> None:
 def chosen_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step]:
     """The steps that the command line names, in checklist order; `--all` and `--section` skip ticked steps.
 
+    A group stands for the unticked steps below it.
+
     Raises:
         Refused: no step is named, a step does not exist, or steps are chosen in two ways at once.
     """
@@ -151,18 +158,30 @@ def chosen_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step
     ways += ["--all"] if options.all else []
     if len(ways) > 1:
         raise Refused(f"{' and '.join(ways)} choose steps in different ways: give only one of them.")
-    if options.all:
-        return [step for step in checklist.steps if not step.checked]
-    if options.section is not None:
-        section = next((section for section in checklist.sections if section.number == options.section), None)
-        if section is None:
-            numbers = ", ".join(section.number for section in checklist.sections)
-            raise Refused(f"{checklist.path.name} has no section {options.section}; it has {numbers}.")
-        return [step for step in section.steps if not step.checked]
+    if options.all or options.section is not None:
+        return [step for step in _scope(options, checklist) if not step.checked]
     if not options.steps:
         raise Refused("no step is named: use llmval run 1.2, llmval run --section 1, or llmval run --all.")
-    named = {checklist.step(name).number for name in options.steps}
+    named = {step.number for name in options.steps for step in run_instead(checklist, checklist.step(name))}
     return [step for step in checklist.steps if step.number in named]
+
+
+def ticked_steps(options: argparse.Namespace, checklist: Checklist) -> list[Step]:
+    """The steps that `--all` or `--section` leaves out because they are ticked."""
+    return [step for step in _scope(options, checklist) if step.checked]
+
+
+def _scope(options: argparse.Namespace, checklist: Checklist) -> tuple[Step, ...]:
+    """The steps of `--all` or `--section`; () without these options."""
+    if options.all:
+        return checklist.steps
+    if options.section is None:
+        return ()
+    section = next((section for section in checklist.sections if section.number == options.section), None)
+    if section is None:
+        numbers = ", ".join(section.number for section in checklist.sections)
+        raise Refused(f"{checklist.path.name} has no section {options.section}; it has {numbers}.")
+    return section.steps
 
 
 def attach(options: argparse.Namespace) -> int:

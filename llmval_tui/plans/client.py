@@ -4,20 +4,27 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.api import Context, Options
+from llmval_tui.actions.registry import propose
 from llmval_tui.actions.review.model import ListSettings
+from llmval_tui.actions.review.questions import is_skipped
 from llmval_tui.actions.review.settings import settings_of
+from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import write_json
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso, utc_stamp
+from llmval_tui.plans.preview import PlanItem, preview
 from llmval_tui.plans.records import (
+    BY_HAND,
+    REFUSED,
     Plan,
     PlanIntent,
     PlannedStep,
@@ -25,6 +32,7 @@ from llmval_tui.plans.records import (
     active_plan,
 )
 from llmval_tui.runs import client
+from llmval_tui.runs.inventory import gpu_inventory
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import RunStore, is_demo, plans_folder, recorded_path
 
@@ -63,8 +71,38 @@ def context_for(
     )
 
 
-def make_plan(checklist: Checklist, steps: list[Step], workspace: Path, options: Options) -> Plan:
-    """Write the plan folder.
+def plan_preview(
+    checklist: Checklist,
+    steps: Sequence[Step],
+    workspace: Path,
+    options: Options,
+    *,
+    ticked: Sequence[Step] = (),
+    whole: bool = False,
+) -> list[PlanItem]:
+    """What a plan of these steps would do now.
+
+    `ticked` are the steps that it leaves out because they are ticked. `whole`: the steps are those of a section or of
+    the list, so that those that somebody decided to skip are left out too.
+
+    Raises:
+        Refused: the settings of the list are invalid.
+    """
+    store, settings = RunStore(workspace), settings_of(checklist.path, workspace)
+    gpus = gpu_count_of(gpu_inventory())
+    skipped = [(step, "ticked") for step in ticked]
+    left_out = [step for step in steps if is_skipped(step, settings)] if whole else []
+    skipped += [(step, "as answered in the review") for step in left_out]
+    proposals = [
+        (step, propose(context_for(checklist, step, workspace, options, gpus, store, settings)))
+        for step in steps
+        if step not in left_out
+    ]
+    return preview(proposals, options, demo=is_demo(workspace), skipped=skipped)
+
+
+def make_plan(checklist: Checklist, items: Sequence[PlanItem], workspace: Path, options: Options) -> Plan:
+    """Write the plan folder. The items are those of `plan_preview`.
 
     Raises:
         Refused: another plan is working on this workspace, or the folder cannot be written.
@@ -84,7 +122,18 @@ def make_plan(checklist: Checklist, steps: list[Step], workspace: Path, options:
             f"{folder} cannot be made ({error.strerror}): choose a --workspace that you can write."
         ) from error
     relative = recorded_path(checklist.path, workspace)
-    planned = [PlannedStep(step.number, *step.key, checked=step.checked) for step in steps]
+    planned = [
+        PlannedStep(
+            item.step.number,
+            *item.step.key,
+            checked=item.step.checked,
+            expected=item.sentence,
+            rests=list(item.rests),
+            stops=options.fail_fast or stops_on_failure(checklist, item.step),
+        )
+        for item in items
+        if item.is_planned
+    ]
     write_json(folder / "plan.json", PlanIntent(1, folder.name, relative, planned, asdict(options), utc_iso()))
     return Plan(folder)
 
@@ -116,14 +165,24 @@ def cancel_plan(plan: Plan, by: str) -> None:
         client.request_end(plan.cancel_file, by, plan.status().identity)
 
 
+def stops_on_failure(checklist: Checklist, step: Step) -> bool:
+    """Whether a failure of the step ends a plan: by its own llmval comment, else by the one of its section or list."""
+    stated = step.directives.get(ON_FAIL) or checklist.section_of(step).directives.get(ON_FAIL)
+    return stated == ON_FAIL_VALUES[0]
+
+
 def exit_code_of(results: list[StepResult], cancelled: bool) -> ExitCode:
-    """The exit code of a plan: interrupted, else the worst of failed, refused, undecided, passed."""
+    """The exit code of a plan: interrupted, else the worst of failed, refused, undecided, passed.
+
+    Steps by hand do not count, unless there is nothing else: then nothing was run. A step that was not run does not
+    count either; the step that is the reason for it does.
+    """
     if cancelled:
         return ExitCode.INTERRUPTED
     outcomes = {result.outcome for result in results}
     if Outcome.FAIL in outcomes:
         return ExitCode.FAILED
-    if "refused" in outcomes:
+    if REFUSED in outcomes or outcomes == {BY_HAND}:
         return ExitCode.REFUSED
     if outcomes & {Outcome.INCONCLUSIVE, Outcome.INVALID}:
         return ExitCode.UNDECIDED

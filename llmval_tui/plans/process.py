@@ -12,8 +12,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.api import Context, Options, Proposal
+from llmval_tui.actions.api import Condition, Context, Options, Proposal
 from llmval_tui.actions.registry import propose
+from llmval_tui.actions.rules import MANUAL
 from llmval_tui.actions.settle import settle, settle_all
 from llmval_tui.actions.step_state import ticks
 from llmval_tui.checklist.model import StepKey, load
@@ -23,6 +24,9 @@ from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.plans.client import context_for, exit_code_of, gpu_count_of
 from llmval_tui.plans.records import (
+    BY_HAND,
+    NOT_RUN,
+    REFUSED,
     Plan,
     PlannedStep,
     PlanStatus,
@@ -54,7 +58,7 @@ class PlanProcess:
         self._stop: str | None = None
 
     def work(self) -> None:
-        """Carry out every step. A failed step does not stop the next ones; a cancel does."""
+        """Carry out every step. A failed step stops the next ones only if it was asked to; a cancel does."""
         self.status.state = "running"
         self._save()
         inventory = gpu_inventory()
@@ -63,21 +67,39 @@ class PlanProcess:
         for planned in self.intent.steps:
             if self._cancelled_by():
                 break
+            if reason := self._not_run(planned):
+                self.status.results.append(StepResult(planned.number, NOT_RUN, None, reason))
+                self._save()
+                continue
             self.status.current = planned.number
             self._save()
             try:
                 result = self._carry_out(planned, inventory)
             except Refused as refusal:
-                result = StepResult(planned.number, "refused", self.status.run_id, str(refusal))
+                result = StepResult(planned.number, REFUSED, self.status.run_id, str(refusal))
             except Exception as error:  # noqa: BLE001  (a defect in one step must not cost a night's other steps)
                 traceback.print_exc()
                 message = f"internal error: {type(error).__name__}: {error}; see {self.plan.folder / 'plan.log'}."
-                result = StepResult(planned.number, "refused", self.status.run_id, message)
+                result = StepResult(planned.number, REFUSED, self.status.run_id, message)
             if result is None:
                 break
             self.status.results.append(result)
             self.status.run_id = None
             self._save()
+
+    def _not_run(self, planned: PlannedStep) -> str | None:
+        """Why a step does not begin: an earlier one failed and ends the plan, or one that it rests on did not pass."""
+        outcomes = {result.number: result.outcome for result in self.status.results}
+        stops = {step.number for step in self.intent.steps if step.stops}
+        if failed := next(
+            (number for number in outcomes if number in stops and outcomes[number] == Outcome.FAIL), None
+        ):
+            return f"{failed} failed"
+        for rest in planned.rests:
+            missing = [number for number in rest.numbers if outcomes.get(number) != Outcome.PASS]
+            if rest.condition == Condition.PASSES and missing and (rest.every or len(missing) == len(rest.numbers)):
+                return f"it rests on {missing[0]}, which {_in_words(outcomes.get(missing[0]))}"
+        return None
 
     def finish(self, message: str | None = None) -> None:
         """Write the final status.
@@ -110,10 +132,12 @@ class PlanProcess:
                 return None
             context = context_for(checklist, step, self.workspace, self.options, gpu_count_of(inventory), self.store)
             proposal = propose(context)
+            if proposal.action == MANUAL:
+                return StepResult(step.number, BY_HAND, None, proposal.refusal or proposal.summary)
             if proposal.refusal:
-                return StepResult(step.number, "refused", None, proposal.refusal)
+                return StepResult(step.number, REFUSED, None, proposal.refusal)
             if proposal.unreviewed:  # the list, a script or the answers changed after the plan was made
-                return StepResult(step.number, "refused", None, f"{proposal.unreviewed} It was not started.")
+                return StepResult(step.number, REFUSED, None, f"{proposal.unreviewed} It was not started.")
             run = create_run(self.store, self._freeze(context, proposal, inventory))
             self.status.run_id = run.id
             self._save()
@@ -212,6 +236,11 @@ class PlanProcess:
             write_json(self._status_file, self.status)
         except Refused as refusal:
             print(refusal, flush=True)
+
+
+def _in_words(outcome: str | None) -> str:
+    words = {Outcome.FAIL.value: "failed", REFUSED: "was refused", NOT_RUN: "was not run", None: "has no result"}
+    return words.get(outcome, f"is {outcome}")
 
 
 def _options(value: dict[str, Any]) -> Options:

@@ -11,6 +11,15 @@ from llmval_tui.runs.store import plans_folder
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """Earlier steps of the plan that a step rests on, and what must happen to them."""
+
+    numbers: list[str]
+    condition: str  # an `actions.api.Condition`
+    every: bool = False  # it must happen to all of them; else to one
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedStep:
     """A requested step: its number at that time, and the key that finds it again."""
 
@@ -19,6 +28,9 @@ class PlannedStep:
     text: str
     occurrence: int
     checked: bool = False  # at the time of the request
+    expected: str = ""  # what was expected of it before the start, as the dry run shows it
+    rests: list[Rest] = field(default_factory=list)
+    stops: bool = False  # a failure of it ends the plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +45,12 @@ class PlanIntent:
     created_utc: str
 
 
+BY_HAND, REFUSED, NOT_RUN = "by hand", "refused", "not run"  # results of steps without a verdict
+
+
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """The end of one step: `outcome` is an `Outcome`, `refused` or `skipped`."""
+    """The end of one step: `outcome` is an `Outcome`, `refused`, `by hand` or `not run`."""
 
     number: str
     outcome: str

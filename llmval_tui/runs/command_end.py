@@ -45,6 +45,14 @@ def code_text(code: int | None) -> str:
         return f"killed by signal {-code}"
 
 
+def limits_of(command: Command) -> list[str]:
+    """The limits of a command, one line each, for people: "fails after 30 s"."""
+    lines = [f"fails after {command.timeout_s:g} s"] if command.timeout_s is not None else []
+    if command.retries:
+        lines.append(f"is started again up to {command.retries} time{'s' if command.retries > 1 else ''} if it fails")
+    return lines
+
+
 def write_output(run: Run, command: Command) -> None:
     """Write `tee`: the command's standard output, then the ranks'; with `merge_stderr` also the standard error.
 

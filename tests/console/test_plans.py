@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from llmval_tui.actions.api import Options
 from llmval_tui.checklist.model import load
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.plans.client import make_plan
+from llmval_tui.plans.client import make_plan, plan_preview
 from llmval_tui.plans.process import PlanProcess
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import RunStore
@@ -35,7 +35,7 @@ def test_all_goes_on_after_a_failure_and_a_refusal(workspace: Workspace) -> None
     (workspace.folder / "go").touch()
     done = workspace.llmval("run", "--all", "--json", check=1)
     results = {item["number"]: item["outcome"] for item in json.loads(done.stdout)["results"]}
-    assert results == {"1.1": "pass", "1.2": "fail", "1.3": "pass", "1.4": "refused"}
+    assert results == {"1.1": "pass", "1.2": "fail", "1.3": "pass", "1.4": "by hand"}
     assert workspace.checklist.read_text().count("[x]") == 2
 
 
@@ -104,7 +104,9 @@ def test_a_run_with_other_options_is_waited_for_but_not_adopted(workspace: Works
 
 
 def test_an_unreadable_run_does_not_refuse_another_step(workspace: Workspace, monkeypatch, capfd) -> None:
-    plan = make_plan(load(workspace.checklist), list(load(workspace.checklist).steps[:1]), workspace.folder, Options())
+    checklist = load(workspace.checklist)
+    items = plan_preview(checklist, checklist.steps[:1], workspace.folder, Options())
+    plan = make_plan(checklist, items, workspace.folder, Options())
     process = PlanProcess(plan)
     other = SimpleNamespace(id="other", alive=lambda: False)
     monkeypatch.setattr(process.store, "active", lambda: [other])

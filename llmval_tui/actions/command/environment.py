@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmval_tui.actions.section_runs import section_runs
+from llmval_tui.actions.section_runs import ENV_EXPORT, section_runs
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import Run, RunStore
 
-ENV_EXPORT = "env_export"  # the action that exports an environment
 # By variable, the value that keeps NVLink multicast off. It stays off unless the operator's own shell turns it on.
 MULTICAST_OFF = {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "NVSHMEM_DISABLE_NVLS": "1"}
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from llmval_tui.actions.accept import accepted
-from llmval_tui.actions.api import Context
+from llmval_tui.actions.api import Context, NotYet
 from llmval_tui.actions.rules import documents
 from llmval_tui.actions.section_runs import COMMAND_ACTIONS, passed, section_runs
 from llmval_tui.foundation.errors import Refused
@@ -56,11 +56,11 @@ def newest_result(
             other_preset = True
             continue
         if not (context.workspace / artifact.path).is_file():
-            raise Refused(f"{artifact.path} of run {run.id} is gone: run the {kind} again.")
+            raise NotYet(f"{artifact.path} of run {run.id} is gone: run the {kind} again.")
         return run, artifact
     if other_preset:
-        raise Refused(f"this section has passed only as a smoke run, which makes no {makes}: run the {kind} in full.")
-    raise Refused(f"no {kind} of this section has passed yet{newest}: run it first.")
+        raise NotYet(f"this section has passed only as a smoke run, which makes no {makes}: run the {kind} in full.")
+    raise NotYet(f"no {kind} of this section has passed yet{newest}: run it first.")
 
 
 def unchanged_sha256(source: Run, path: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.api import Context, Judgement, Proposal
+from llmval_tui.actions.api import Condition, Context, Judgement, Need, Proposal
 from llmval_tui.actions.command.resolve import resolve_document
 from llmval_tui.actions.command.runner_catalog import LOAD_TEST_SCHEMA
 from llmval_tui.actions.documents.baseline_table import BEGIN, END, Baseline, read_baselines, with_baseline
@@ -20,7 +20,7 @@ from llmval_tui.actions.documents.proposal import (
 from llmval_tui.actions.judges.load_test import judge_load_test
 from llmval_tui.actions.judges.load_test_result import read_result
 from llmval_tui.actions.rules import prose
-from llmval_tui.actions.section_runs import command_of, inherited, perform_command
+from llmval_tui.actions.section_runs import COMMAND_ACTIONS, command_of, inherited, perform_command
 from llmval_tui.actions.steps.baseline_change import Change, baseline_of, differences
 from llmval_tui.actions.steps.baseline_compare import compare, near_metrics
 from llmval_tui.actions.steps.baseline_repeats import Repeats, plan_repeats, pooled, seen_spreads
@@ -56,6 +56,7 @@ class BaselineDrift:
     title = "compare with the baseline"
     about = "Compares the section's newest load test with the document's baseline and proposes a new one on drift."
     directives = frozenset({"document"})
+    needs = (Need(COMMAND_ACTIONS, Condition.PASSES, LOAD_TEST_SCHEMA, full_run=True),)
 
     def propose(self, context: Context) -> Proposal:
         name = required_document(context, "with the baseline")

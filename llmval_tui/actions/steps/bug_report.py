@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from llmval_tui.actions.accept import accepted
-from llmval_tui.actions.api import Context, Judgement, Proposal
+from llmval_tui.actions.api import Condition, Context, Judgement, Need, NotYet, Proposal
 from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_SCHEMA, REPORT
 from llmval_tui.actions.judges.compile_bundle import bundles_of, packed
 from llmval_tui.actions.judges.compile_study import DID_NOT_REPRODUCE, HANG, TIMEOUT, finding, read_study
-from llmval_tui.actions.section_runs import command_of, ended_runs, inherited, perform_command
+from llmval_tui.actions.section_runs import COMMAND_ACTIONS, command_of, ended_runs, inherited, perform_command
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of, write_atomic
 from llmval_tui.foundation.text import clean_line
@@ -38,11 +38,12 @@ class BugReport:
     name = "bug_report"
     title = "write a bug report"
     about = "Writes a bug report from the section's newest runs and asks for the link of the filed issue."
+    needs = (Need(COMMAND_ACTIONS, Condition.ENDS),)
 
     def propose(self, context: Context) -> Proposal:
         ended = ended_runs(context)
         if not ended:
-            raise Refused("no run of this section has ended yet, so there is nothing to report: run its command first.")
+            raise NotYet("no run of this section has ended yet, so there is nothing to report: run its command first.")
         studies = studies_of(ended, context.workspace)
         if not studies and any(bundles_of(run, context.workspace) for run in ended):
             raise Refused("the section's bundles have an injected hang or no result: run the study without injection.")

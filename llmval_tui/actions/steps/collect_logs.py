@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.api import Context, Judgement, Proposal
+from llmval_tui.actions.api import Condition, Context, Judgement, Need, NotYet, Proposal
 from llmval_tui.actions.command.freeze import runner_python
 from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_REPRO, RESULT
 from llmval_tui.actions.judges.compile_bundle import bundles_of, packed
-from llmval_tui.actions.section_runs import ended_runs, inherited, perform_command
+from llmval_tui.actions.section_runs import COMMAND_ACTIONS, ended_runs, inherited, perform_command
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_json
 from llmval_tui.foundation.paths import bundled, inside
@@ -40,6 +40,7 @@ class CollectLogs:
         "Copies the logs of the section's newest runs into the bundle folder, with their SHA-256, and packs it again."
     )
     directives = frozenset({"bundle"})
+    needs = (Need(COMMAND_ACTIONS, Condition.ENDS),)
 
     def propose(self, context: Context) -> Proposal:
         runs = ended_runs(context)
@@ -183,7 +184,7 @@ def _targets(context: Context, runs: list[Run]) -> list[_Target]:
         Refused: no run of the section has ended, or none has an output folder.
     """
     if not runs:
-        raise Refused("no run of this section has ended yet, so there are no logs to collect: run its command first.")
+        raise NotYet("no run of this section has ended yet, so there are no logs to collect: run its command first.")
     stated = context.step.directives.get("bundle")
     if stated is not None:
         folder = str(inside(context.workspace, stated).relative_to(context.workspace.resolve()))
@@ -192,7 +193,7 @@ def _targets(context: Context, runs: list[Run]) -> list[_Target]:
     targets = {folder: _Target(folder, study=True) for _, found in bundles for folder in found.values()}
     if not targets:
         if any(run.intent.params.get("runner") == COMPILE_REPRO for run in runs):
-            raise Refused("none of the section's studies left a bundle: run the item of the study again.")
+            raise NotYet("none of the section's studies left a bundle: run the item of the study again.")
         folders = [name for run in runs for name in run.intent.params.get("output_folders", [])]
         if not folders:
             raise Refused(

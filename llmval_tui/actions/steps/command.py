@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from llmval_tui.actions.api import Context, Judgement, Proposal
+from llmval_tui.actions.api import Condition, Context, Judgement, Need, Proposal
 from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.command.freeze import Built
 from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
@@ -17,6 +17,7 @@ from llmval_tui.actions.judges.by_schema import JUDGES
 from llmval_tui.actions.reading.model import WrittenCommand
 from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.rules import command_spans
+from llmval_tui.actions.section_runs import ENV_EXPORT
 from llmval_tui.actions.tools.load.facts import FAILED_GATE, FAILURE_METRICS
 from llmval_tui.actions.tools.metric_names import metric_named
 from llmval_tui.actions.tools.results import tool_result, verdict_metrics
@@ -33,6 +34,7 @@ class CommandAction:
     title = "run a command"
     about = "Runs the item's command and judges its exit code, its artifacts and the figures in them."
     directives = COMMAND_KEYS
+    needs: tuple[Need, ...] = (Need(frozenset({ENV_EXPORT}), Condition.NOT_FAILED),)
 
     def propose(self, context: Context) -> Proposal:
         reading = context.reading or read_item(

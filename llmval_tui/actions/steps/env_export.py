@@ -1,12 +1,12 @@
 """Export the environment of a document: show it, store it as an artifact, and give it to the section's runs."""
 
 from llmval_tui.actions.api import Context, Judgement, Proposal
-from llmval_tui.actions.command.environment import ENV_EXPORT, MULTICAST_OFF, applied, changes
+from llmval_tui.actions.command.environment import MULTICAST_OFF, applied, changes
 from llmval_tui.actions.command.resolve import resolve_document
 from llmval_tui.actions.documents.env_block import environment_block
 from llmval_tui.actions.documents.proposal import required_document
 from llmval_tui.actions.gates.topology import judge_topology, topology_lines
-from llmval_tui.actions.section_runs import perform_command
+from llmval_tui.actions.section_runs import ENV_EXPORT, perform_command
 from llmval_tui.checklist.lexer import quote
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, write_atomic, write_json

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llmval_tui.actions.api import Context, Judgement, Proposal
+from llmval_tui.actions.api import Condition, Context, Judgement, Need, Proposal
 from llmval_tui.actions.command.resolve import resolve_document
 from llmval_tui.actions.command.runner_catalog import LONG_CONTEXT_SCHEMA
 from llmval_tui.actions.documents.findings_section import BEGIN, END, NEW_DOCUMENT, section_of, with_section
@@ -16,7 +16,7 @@ from llmval_tui.actions.documents.proposal import (
     unchanged_sha256,
 )
 from llmval_tui.actions.judges.long_context import passed_lengths, read_long_context
-from llmval_tui.actions.section_runs import inherited, perform_command
+from llmval_tui.actions.section_runs import COMMAND_ACTIONS, inherited, perform_command
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, write_json
 from llmval_tui.foundation.paths import inside
@@ -33,6 +33,7 @@ class FindingsNote:
     title = "note findings"
     about = "Proposes a dated section with the newest long-context findings for the document, as a diff to accept."
     directives = frozenset({"document"})
+    needs = (Need(COMMAND_ACTIONS, Condition.PASSES, LONG_CONTEXT_SCHEMA),)
 
     def propose(self, context: Context) -> Proposal:
         name = required_document(context, "to write to")

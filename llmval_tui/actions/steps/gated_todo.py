@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from llmval_tui.actions.api import Context, Judgement, Proposal
+from llmval_tui.actions.api import Condition, Context, Judgement, Need, NotYet, Proposal
 from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.command.runner_catalog import LONG_CONTEXT_SCHEMA
 from llmval_tui.actions.judges.long_context import passed_lengths, read_long_context
@@ -34,6 +34,7 @@ class GatedTodo:
     name = "gated_todo"
     title = "record after the runs passed"
     about = "Records the item after the section's runs have passed and covered the lengths that it names."
+    needs = (Need(COMMAND_ACTIONS, Condition.PASSES, every=True, full_run=True),)
 
     def propose(self, context: Context) -> Proposal:
         runs = _required(context)
@@ -131,13 +132,13 @@ def _required(context: Context) -> list[Run]:
     for step in steps:
         run = newest.get((step.text, step.occurrence))
         if run is None:
-            raise Refused(f"item {step.number} has not run yet; this item is recorded after it passes.")
+            raise NotYet(f"item {step.number} has not run yet; this item is recorded after it passes.")
         verdict = run.verdict()
         if not passed(verdict):
             state = verdict.outcome if verdict else "not judged yet"
-            raise Refused(f"the newest run of item {step.number} is {state}; this item is recorded after it passes.")
+            raise NotYet(f"the newest run of item {step.number} is {state}; this item is recorded after it passes.")
         if run.intent.preset is not None and not context.demo:
-            raise Refused(f"the newest run of item {step.number} was a {run.intent.preset} run: run the item in full.")
+            raise NotYet(f"the newest run of item {step.number} was a {run.intent.preset} run: run the item in full.")
         found.append(run)
     return found
 

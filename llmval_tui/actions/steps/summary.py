@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.actions.api import Condition, Context, Need, NotYet, Proposal
 from llmval_tui.actions.command.argv import parse_argv
 from llmval_tui.actions.command.freeze import build
 from llmval_tui.actions.command.resolve import resolve_script
@@ -23,6 +23,7 @@ class Summary(CommandAction):
 
     name = "summary"
     title = "summarise results"
+    needs = (*CommandAction.needs, Need(COMMAND_ACTIONS - {"summary"}, Condition.ENDS))
     about = "Finds the newest results, runs the item's analyzer over exactly those files, and judges its summary."
 
     def propose(self, context: Context) -> Proposal:
@@ -42,7 +43,7 @@ class Summary(CommandAction):
             if word.has_glob:
                 found = matching(word.value, context.workspace)
                 if not found:
-                    raise Refused(f"no file matches {word.value}: run the item that writes the files first.")
+                    raise NotYet(f"no file matches {word.value}: run the item that writes the files first.")
                 files += found
                 words += [Word(name) for name in found]
             else:
@@ -101,7 +102,7 @@ def _date(parsed: ParsedCommand, workspace: Path) -> str:
         if match and matching(pattern.replace(PLACEHOLDER, match[1]), workspace):
             dates.add(match[1])
     if not dates:
-        raise Refused(f"no file matches {pattern} for any date: run the item that writes the files first.")
+        raise NotYet(f"no file matches {pattern} for any date: run the item that writes the files first.")
     return max(dates)
 
 

@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Any
 
-from llmval_tui.actions.api import Context, Judgement, Proposal
+from llmval_tui.actions.api import Condition, Context, Judgement, Need, Proposal
 from llmval_tui.actions.command.resolve import resolve_document
 from llmval_tui.actions.command.runner_catalog import POWER_SUMMARY_SCHEMA
 from llmval_tui.actions.documents.marker_block import POWER_BEGIN, power_tables_of, with_power_tables
@@ -15,7 +15,7 @@ from llmval_tui.actions.documents.proposal import (
     required_document,
     unchanged_sha256,
 )
-from llmval_tui.actions.section_runs import inherited, perform_command
+from llmval_tui.actions.section_runs import COMMAND_ACTIONS, inherited, perform_command
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, write_json
 from llmval_tui.runs.records import Artifact, Gate, Outcome
@@ -31,6 +31,7 @@ class TableUpdate:
     title = "update tables"
     about = "Proposes the tables of the section's newest summary for the document, as a diff to accept."
     directives = frozenset({"document"})
+    needs = (Need(COMMAND_ACTIONS, Condition.PASSES, POWER_SUMMARY_SCHEMA, full_run=True),)
 
     def propose(self, context: Context) -> Proposal:
         name = required_document(context, "to write to")
