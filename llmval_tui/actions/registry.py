@@ -5,6 +5,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from llmval_tui.actions.api import Action, Context, Need, NotYet, Proposal
+from llmval_tui.actions.criteria.claims import claims_of
 from llmval_tui.actions.criteria.frozen import with_criteria
 from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.review.proposals import decided_proposal, known_values, unfilled_proposal, with_question
@@ -133,6 +134,8 @@ def propose(context: Context) -> Proposal:
     If a question about it is open, `unreviewed` says which one; everybody who starts steps looks at it.
     """
     reading = read_item(context.step, context.checklist.section_of(context.step), context.checklist)
+    if not reading.criteria:
+        reading = replace(reading, criteria=claims_of(context.step, reading.commands, reading.script))
     context = replace(context, reading=reading, values=known_values(context))
     try:
         choice = choice_for(context.step)

@@ -8,7 +8,7 @@ from llmval_tui.actions.criteria.model import Criterion
 from llmval_tui.actions.criteria.results import Results
 from llmval_tui.actions.criteria.search import TooMany, Value, certain, names, tokens, values_in, values_in_document
 from llmval_tui.actions.criteria.sources import NotThere, Sources, Text, parsed_json, read_document, read_text
-from llmval_tui.actions.criteria.units import suffix_named, unit_named
+from llmval_tui.actions.criteria.units import Unit, suffix_named, unit_named
 from llmval_tui.runs.records import Gate, Outcome
 
 _DOCUMENTS = (".json", ".jsonl", ".ndjson")
@@ -37,18 +37,24 @@ def number_gate(sources: Sources, one: Criterion, results: Results) -> Gate:
         matching = [value for value in found if names(wanted, value.name)]
         if not matching:
             raise Unfound(f"no number in the output is named “{one.metric}”: {remedy(one)}")
-        matching = certain(matching, wanted)
     else:
         unit = unit_named(one.unit) if one.unit else None
         if unit is None:
             raise Unfound(f"the words do not name the value: {remedy(one)}")
-        matching = [value for value in found if value.unit and value.unit.dimension == unit.dimension]
+        matching = [value for value in found if _has_dimension(value, unit)]
         if not matching:
             raise Unfound(f"no number in the output has a unit like {one.unit}: {remedy(one)}")
+    matching = certain(matching, wanted, sources.run.intent.step.text)
     gate = gate_of(one, _fitting(one, matching))
     if gate.outcome is Outcome.PASS and not whole:
         raise Unfound("the output is longer than the 64 MiB at its end that llmval reads, so the rest is unknown")
     return gate
+
+
+def _has_dimension(value: Value, unit: Unit) -> bool:
+    if value.unit is None:
+        return value.suffix is not None and unit.dimension == "bytes"
+    return value.unit.dimension == unit.dimension
 
 
 def _candidates(sources: Sources, one: Criterion) -> tuple[list[Value], bool]:

@@ -86,7 +86,7 @@ _QUALIFIERS = re.compile(
     r"|reach(?:es)?|reports?"
     r"|shows?|gives?|prints?|returns?|draws?|has|with|results?|on|in|for|at|after|before|during|run|each|every"
     r"|per|all|gpus?"
-    r"|nodes?|links?|available|from|value|go|goes|fall|drop|get|gets|always|observed|measured|single|via|by"
+    r"|nodes?|links?|from|value|go|goes|fall|drop|get|gets|always|observed|measured|single|via|by"
     r"|with|line|lines)\b",
     _I,
 )  # fmt: skip

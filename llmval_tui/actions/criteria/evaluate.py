@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmval_tui.actions.criteria.by_words import absence_gate, number_gate
 from llmval_tui.actions.criteria.expect import compiled
-from llmval_tui.actions.criteria.measured import Measured, Unfound, gate_name, gate_of, shown_bound
+from llmval_tui.actions.criteria.measured import Measured, Unfound, gate_name, gate_of, remedy, shown_bound
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
 from llmval_tui.actions.criteria.results import Results
 from llmval_tui.actions.criteria.sources import NotThere, Sources, Text, parsed_json, read_document
@@ -57,7 +57,10 @@ def _gate(run: "Run", sources: Sources, results: Results, one: Criterion) -> Gat
             return _selected_gate(sources, one)
         return text_gate(_texts(sources, one), one)
     except (Unfound, NotThere) as problem:
-        return Gate(gate_name(one), Outcome.INCONCLUSIVE, "unknown", shown_bound(one), str(problem))
+        reason = str(problem)
+        if one.stated_by is StatedBy.WORDS and "expect=" not in reason:
+            reason = f"{reason}: {remedy(one)}"
+        return Gate(gate_name(one), Outcome.INCONCLUSIVE, "unknown", shown_bound(one), reason)
 
 
 def _exit_gate(run: "Run", one: Criterion) -> Gate:

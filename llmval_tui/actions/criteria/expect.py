@@ -91,7 +91,7 @@ def compiled(criterion: Criterion) -> re.Pattern[str] | None:
 
 
 def _refused(text: str, problem: str) -> Refused:
-    return Refused(f"expect={clean_line(text)!r}: {problem}.")
+    return Refused(f"expect=“{clean_line(text)}”: {problem}.")
 
 
 def _which_and_source(text: str) -> tuple[str | None, str, int]:

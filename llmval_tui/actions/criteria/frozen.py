@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from llmval_tui.actions.criteria.directives import stated_directives
 from llmval_tui.actions.criteria.expect import SOURCES, parse_expect, stated_criteria
+from llmval_tui.actions.criteria.measured import shown_bound
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
 from llmval_tui.actions.criteria.units import number_of, unit_named
 from llmval_tui.checklist.command import parse_command
 from llmval_tui.foundation.decode import decode
 from llmval_tui.foundation.paths import inside
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Artifact
 
 if TYPE_CHECKING:
@@ -40,7 +42,19 @@ def with_criteria(context: "Context", proposal: "Proposal") -> tuple["Proposal",
         if not any(path == known or path.startswith(f"{known}/") for known in artifacts):
             artifacts[path] = Artifact(path)
     params = {**proposal.params, PARAMETER: as_params(criteria)}
-    return replace(proposal, artifacts=tuple(artifacts.values()), params=params), criteria
+    details = (*proposal.details, *(_detail(one) for one in criteria))
+    return replace(proposal, artifacts=tuple(artifacts.values()), params=params, details=details), criteria
+
+
+def _detail(one: Criterion) -> str:
+    """A line of the proposal: what is judged, or that it cannot be."""
+    if one.unreadable:
+        return f"cannot judge “{one.text}”, so the verdict is inconclusive at best"
+    by = {StatedBy.WORDS: f"“{one.text}”", StatedBy.SETTINGS: "the settings beside the list"}.get(
+        one.stated_by, "expect="
+    )
+    what = one.metric or one.selector or ("" if one.source == "output" else one.source)
+    return clean_line(f"requires {what} {shown_bound(one)} ({by})".replace("  ", " "))
 
 
 def _path(written: str, context: "Context") -> str:
@@ -94,6 +108,12 @@ def as_params(criteria: Sequence[Criterion]) -> list[dict[str, Any]]:
 def frozen_criteria(run: "Run") -> list[Criterion]:
     """The criteria that were decided before the run started; [] for records of an older llmval."""
     return [decode(Criterion, item) for item in run.intent.params.get(PARAMETER, ())]
+
+
+def demands_silence(run: "Run") -> bool:
+    """Whether a run that prints nothing can meet a criterion: "prints nothing", "no errors"."""
+    silent = ("empty", "not contains", "not matches")
+    return any(one.comparison in silent and not one.unreadable for one in frozen_criteria(run))
 
 
 def files_of(criteria: Sequence[Criterion]) -> list[str]:

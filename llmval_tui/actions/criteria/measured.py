@@ -162,8 +162,13 @@ def shown_bound(one: Criterion) -> str:
 
 def remedy(one: Criterion) -> str:
     """The sentence to write if the words of an item do not say where its value is."""
+    if one.comparison == "version >=":
+        return rf'write expect="stdout /NAME (\S+)/ version >= {one.bound}"'
+    if one.comparison not in _OPERATORS or isinstance(one.bound, str):
+        return f'write expect="FILE {one.comparison} {clean_line(bound_text(one))}"'
     sign = one.comparison if one.comparison in _OPERATORS else "=="
     bound = short(one.bound) if isinstance(one.bound, float) else "VALUE"
     unit = f" {one.unit}" if one.unit and unit_named(one.unit) else ""
-    name, rest = clean_line(one.metric or "NAME"), f"{sign} {bound}{unit}"
+    name = re.sub(r"([^\w\s%°-])", r"\\\1", clean_line(one.metric or "NAME"))
+    rest = f"{sign} {bound}{unit}"
     return rf'write expect="stdout /{name}\W+([\d.]+)/ {rest}", or expect="FILE.json PATH {rest}"'

@@ -251,6 +251,8 @@ def values_in_document(document: Any, name: str) -> list[Value]:
     for path, number in _walk(document, ""):
         keys = re.findall(r"[^\W_]+", path.lower())
         unit = _KEY_UNITS.get(keys[-1]) if keys else None
+        if keys[-2:] == ["bw", "bytes"]:  # fio's bandwidth
+            unit = "B/s"
         percentile = re.search(r"percentiles?\W+(\d+(?:\.\d+)?)$", path)
         named = f"{path} p{float(percentile[1]):g}" if percentile else path
         if percentile and unit is None:
@@ -274,8 +276,17 @@ def _walk(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, float]]:
             yield from _walk(item, f"{path}[{index}]", depth + 1)
 
 
-def certain(found: Sequence[Value], wanted: Sequence[str]) -> list[Value]:
-    """The values that have exactly the wanted name, or all if none has; of a table with a row "total", that row."""
+def certain(found: Sequence[Value], wanted: Sequence[str], item: str) -> list[Value]:
+    """The values that have exactly the wanted name, or all if none has; of a table with a row "total", that row.
+
+    `item` is the item's text: where values differ by a word of it ("Random read": `read.iops`, not `write.iops`), those
+    with that word count.
+    """
     exact = [value for value in found if set(tokens(value.name.rsplit(".", 1)[-1])) <= set(wanted)]
     chosen = exact or list(found)
-    return [value for value in chosen if re.search(r"\btotal\b", value.name, re.IGNORECASE)] or chosen
+    if totals := [value for value in chosen if re.search(r"\btotal\b", value.name, re.IGNORECASE)]:
+        return totals
+    words = [set(tokens(value.name)) for value in chosen]
+    common = set.intersection(*words) if words else set()
+    spoken = set(tokens(item))
+    return [value for value, have in zip(chosen, words, strict=True) if have - common <= spoken] or chosen

@@ -38,14 +38,14 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     return gates, list(evidence.values())
 
 
-def log_evidence(run: Run) -> list[Evidence]:
-    """The logs of the run that are not empty."""
+def log_evidence(run: Run, *, empty_too: bool = False) -> list[Evidence]:
+    """The logs of the run that are not empty; with `empty_too` all of them, if silence is what the item demands."""
     workspace = run.workspace.resolve()
     paths = [log.path.resolve() for log in run.logs()]
     return [
         Evidence(str(path.relative_to(workspace)), sha256_of(path), path.stat().st_size)
         for path in paths
-        if path.stat().st_size
+        if empty_too or path.stat().st_size
     ]
 
 

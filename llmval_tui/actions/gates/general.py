@@ -1,5 +1,6 @@
 """The gates of every run: exit codes, artifacts, and telemetry."""
 
+from llmval_tui.actions.criteria.frozen import demands_silence
 from llmval_tui.actions.gates.artifacts import artifact_gates, log_evidence
 from llmval_tui.actions.gates.exit import exit_gates
 from llmval_tui.actions.gates.telemetry import telemetry_gates
@@ -17,7 +18,7 @@ def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     gates += found
     if not run.intent.artifacts:
         # Without artifacts, the output of the command is the evidence.
-        evidence = log_evidence(run)
+        evidence = log_evidence(run, empty_too=demands_silence(run))
         if not evidence:
             reason = "it names no file and printed nothing: let it print its findings, or name a file with > PATH"
             gates.append(Gate("evidence", Outcome.INCONCLUSIVE, "none", "a file or output to hash", reason))
