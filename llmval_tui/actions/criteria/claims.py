@@ -25,7 +25,11 @@ _FAULT = re.compile(
     r"|replace)\b",
     _I,
 )
-_EACH = re.compile(r"\b(?:each|every|per|all|both)\b|\bpro\b|\bje\b|各|每|すべて", _I)
+# Words by which all values must hold, not only one.
+_EACH = re.compile(
+    r"\b(?:each|every|per|all|both|not|never|exceeds?|always|stays?|remains?|throughout|any)\b|\bpro\b|\bje\b|各|每|すべて",
+    _I,
+)
 _DURATION = re.compile(r"\b(?:takes?|finish(?:es)?|completes?|ends?|done|lasts?|runs? for|dauert|returns?)\b[^.]*$", _I)
 # Verbs that demand something which the run must show.
 _DEMANDS = re.compile(

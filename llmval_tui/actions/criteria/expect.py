@@ -105,7 +105,7 @@ def _which_and_source(text: str) -> tuple[str | None, str, int]:
         match = re.compile(r"\S+").match(text, at)
         assert match is not None
         word = match[0]
-        if word in _WHICH and which is None:
+        if word in _WHICH and which is None and not text.startswith("last line contains", at):
             which = word
         elif source is None and _is_source(word):
             source = word
@@ -228,7 +228,7 @@ def _bound(text: str, comparison: str, raw: str) -> tuple[float | str | None, st
                 text, f"“{clean_line(raw[end:].strip())}” after the regular expression means nothing: remove it"
             )
         body, flags = _regex(text, raw[:end])
-        return body, None, flags
+        return body[1:-1], None, flags
     if raw[0] in "'\"":
         if len(raw) < 2 or raw[-1] != raw[0]:
             raise _refused(text, f"the text {clean_line(raw)} has no end: close it with {raw[0]}")

@@ -176,10 +176,11 @@ def _table_values(text: Text) -> Iterator[Value]:
     """The columns of tables with a header: separated by commas, or by two or more spaces, or aligned like `df`."""
     header: list[str] | None = None
     comma = False
+    columns: list[tuple[int, int]] = []
     for index, line in enumerate(text.lines[:_MOST_VALUES]):
         if line.strip() and not line.strip().strip("-=+|: "):
             continue  # the rule below a header
-        cells, by_comma = _cells(line)
+        cells, by_comma, places = _cells(line)
         wordy = (
             len(cells) >= 2
             and not any(number_of(cell) is not None for cell in cells)
@@ -188,8 +189,8 @@ def _table_values(text: Text) -> Iterator[Value]:
                 for cell in cells
             )
         )
-        if header is None or len(cells) != len(header) or by_comma != comma:
-            header, comma = (cells, by_comma) if wordy else (None, False)
+        if header is None or len(cells) != len(header) or by_comma != comma or not _aligned(columns, places):
+            header, comma, columns = (cells, by_comma, places) if wordy else (None, False, [])
             continue
         found = [
             value
@@ -197,7 +198,7 @@ def _table_values(text: Text) -> Iterator[Value]:
             if (value := _cell(cell, _row_name(name, cells[0]), text.where(index), line)) is not None
         ]
         if not found and wordy:
-            header, comma = cells, by_comma
+            header, comma, columns = cells, by_comma, places
         yield from found
 
 
@@ -205,16 +206,25 @@ def _row_name(column: str, first: str) -> str:
     return f"{column} {first}" if re.match(r"[A-Za-z]", first) and first != column else column
 
 
-def _cells(line: str) -> tuple[list[str], bool]:
+def _cells(line: str) -> tuple[list[str], bool, list[tuple[int, int]]]:
+    """The cells of a line, whether commas separate them, and the columns of cells that white space separates."""
     if line.count(",") >= 1 and "  " not in line.strip():
         try:
-            return [cell.strip() for cell in next(csv.reader([line]))], True
+            return [cell.strip() for cell in next(csv.reader([line]))], True, []
         except (csv.Error, StopIteration):
-            return [], True
+            return [], True, []
     body = line.strip().strip("|").strip()
     if "|" in body:
-        return [cell.strip() for cell in body.split("|")], False
-    return body.split(), False
+        return [cell.strip() for cell in body.split("|")], False, []
+    found = list(re.finditer(r"\S+", line))
+    return [match[0] for match in found], False, [match.span() for match in found]
+
+
+def _aligned(header: list[tuple[int, int]], row: list[tuple[int, int]]) -> bool:
+    """Whether the cells of a row begin or end below those of the header; a sentence with as many words does not."""
+    return len(header) == len(row) and all(
+        one[0] == other[0] or one[1] == other[1] for one, other in zip(header, row, strict=True)
+    )
 
 
 def _line_values(text: Text, index: int, line: str) -> Iterator[Value]:
@@ -235,7 +245,9 @@ def _line_values(text: Text, index: int, line: str) -> Iterator[Value]:
         bracket = _IN_BRACKETS.search(before)
         if unit is None and bracket:
             unit = bracket["unit"]
-        label = before if re.search(r"[^\W\d]", before) else line[: match.start()]
+        last = re.split(r"[,;|]", before)[-1]
+        counts = not re.search(r"[^\W\d]", last) and re.match(r"\s*[^\W\d]", after)
+        label = last if counts or re.search(r"[^\W\d]", last) else line[: match.start()]
         # "p99 = 912 ms": a sign or colon before the number says that the words before it are its name.
         named = bool(re.search(r"[:=]\s*$|[:=]\s*[$€]?$", before)) or not re.search(r"[^\W\d_]", after)
         yield _value(number, unit, label if named else f"{label} ⟶ {after}", text.where(index), line)
