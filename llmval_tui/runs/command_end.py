@@ -4,6 +4,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from llmval_tui.foundation.files import open_output
 from llmval_tui.runs.records import Command, CommandStatus
 from llmval_tui.runs.store import Run
 
@@ -68,13 +69,13 @@ def write_output(run: Run, command: Command) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     streams = ("stdout", "stderr") if command.merge_stderr else ("stdout",)
     own = run.folder / command.appended_file if command.appended_file else target
-    with own.open("wb") as out:
+    with open_output(own) as out:
         for log in run.logs():
             if log.label == command.label and log.stream in streams:
                 with log.path.open("rb") as file:
                     shutil.copyfileobj(file, out)
     if own != target:
-        with own.open("rb") as file, target.open("ab") as out:
+        with own.open("rb") as file, open_output(target, append=True) as out:
             shutil.copyfileobj(file, out)
 
 

@@ -22,7 +22,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, take_lock, write_json
 from llmval_tui.foundation.process import Identity, processes_with
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.runs import artifact_snapshot, termination
+from llmval_tui.runs import artifact_snapshot, out_of_memory, termination
 from llmval_tui.runs.command_end import failure_of, set_aside, succeeded, write_output
 from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status
 from llmval_tui.runs.store import Run, intact
@@ -130,6 +130,7 @@ class Supervisor:
 
     def _attempt(self, command: Command, status: CommandStatus) -> None:
         child: subprocess.Popen[bytes] | None = None
+        kills = out_of_memory.kills()
         if status.identity is None:  # otherwise an earlier supervisor started it
             status.started_utc = utc_iso()
             status.identity = self._running_command()
@@ -145,13 +146,14 @@ class Supervisor:
         self._wait(command, status)
         status.exit_code = _exit_code(child)
         status.ended_utc = utc_iso()
+        status.out_of_memory = out_of_memory.kills().since(kills)
         status.ranks = self.run.recorded_ranks(command.label)
         for line in termination.kill_leftovers(self.intent.run_id, self._recorder_pids()):
             self._note(line)
         try:
             write_output(self.run, command)
         except OSError as error:
-            self._note(f"the output could not be copied to {command.tee}: {error.strerror}")
+            self._note(f"the output could not be copied to {command.tee}: {error.strerror or error}")
 
     def _prepare_retry(self, command: Command, status: CommandStatus) -> None:
         """Record the failed attempt and make room for the next; saved before that starts, so that it can be adopted."""
@@ -165,7 +167,7 @@ class Supervisor:
         # A file of the failed attempt must not count as written by the next one.
         artifact_snapshot.record_before_retry(self.run, self.intent.params.get("outputs", {}).get(command.label, ()))
         status.identity = status.started_utc = status.ended_utc = status.exit_code = None
-        status.timed_out, status.ranks = False, {}
+        status.timed_out, status.ranks, status.out_of_memory = False, {}, None
         self._save()
 
     def _running_command(self) -> Identity | None:

@@ -215,3 +215,14 @@ def test_records_of_an_older_version_can_be_read() -> None:
     command = decode(Intent, {**record, "commands": [old]}).commands[0]
     assert (command.cwd, command.retries, command.timeout_s, command.needs_success) == (None, 0, None, False)
     assert decode(CommandStatus, {"label": "main"}).failed_attempts == []
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_a_pipe_or_a_link_at_the_output_path_is_not_written(make_run: MakeRun, tmp_path: Path, append: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "other").write_text("kept")
+    (tmp_path / "link").symlink_to("other")
+    for name in ("pipe", "link"):
+        run = run_to_its_end(make_run("echo 1", tee=name, append=append))
+        assert f"the output could not be copied to {name}: " in run.status().notes[-1]
+    assert (tmp_path / "other").read_text() == "kept"

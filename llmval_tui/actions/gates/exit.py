@@ -1,5 +1,6 @@
 """The gates on the exit codes of a run's commands and ranks."""
 
+import signal
 from dataclasses import replace
 
 from llmval_tui.actions.command.runner_catalog import runner_of
@@ -69,7 +70,8 @@ def _gate_of_end(run: Run, status: Status, command: Command, known: CommandStatu
         measured = ", ".join(f"rank {rank}: {code_text(value)}" for rank, value in bad.items())
         first = _first_failure(run, command.label)
         rank = first if first in ranks and ranks[first] != 0 else next(iter(bad))
-        return Gate(name, Outcome.FAIL, measured, _BOUND, last_error_line(run, command.label, rank))
+        reason = _killed(known, ranks[rank]) or last_error_line(run, command.label, rank)
+        return Gate(name, Outcome.FAIL, measured, _BOUND, reason)
     if code is None:
         if command.nproc is not None and len(ranks) == command.nproc:
             return Gate(
@@ -84,8 +86,16 @@ def _gate_of_end(run: Run, status: Status, command: Command, known: CommandStatu
         reason = "a finding, described in the result"
         return Gate(name, Outcome.PASS, code_text(code), f"{_BOUND}, or {code} with a finding", reason)
     if code != 0:
-        return Gate(name, Outcome.FAIL, code_text(code), _BOUND, last_error_line(run, command.label, None))
+        reason = _killed(known, code) or last_error_line(run, command.label, None)
+        return Gate(name, Outcome.FAIL, code_text(code), _BOUND, reason)
     return Gate(name, Outcome.PASS, f"exit 0, {len(ranks)} ranks" if ranks else "exit 0", _BOUND)
+
+
+def _killed(status: CommandStatus, code: int) -> str | None:
+    """Why a process was killed by SIGKILL; None if it was not. Its own last line says nothing about that."""
+    if code not in (-signal.SIGKILL, 128 + signal.SIGKILL):  # the second one is a shell's report of a killed child
+        return None
+    return status.out_of_memory or "the kernel reports no lack of memory: somebody else sent SIGKILL"
 
 
 def _succeeded(run: Run, status: CommandStatus) -> bool:

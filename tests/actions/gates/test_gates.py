@@ -65,6 +65,16 @@ def test_the_reason_is_the_failing_ranks_last_line(workspace):
     assert gate(run, "exit").reason == "no memory: use 4 GPUs"
 
 
+@pytest.mark.parametrize("code", [-9, 137])
+def test_a_killed_command_is_not_explained_by_its_last_line(workspace, code):
+    memory = "out of memory (cgroup limit of 2.0 GiB)"
+    for known in (memory, None):
+        status = {"commands": [CommandStatus("main", exit_code=code, out_of_memory=known)]}
+        run = workspace.run(workspace.context("x"), commands=[TORCHRUN], status=status, telemetry=False)
+        run.logs_folder.joinpath("main.stderr.log").write_text("cpu = _conversion_method_template(device)\n")
+        assert gate(run, "exit").reason.startswith(memory if known else "the kernel reports no lack of memory")
+
+
 def test_the_reason_comes_from_the_rank_that_failed_first(workspace):
     status = {"commands": [CommandStatus("main", exit_code=1, ranks={"0": 1, "1": 1})]}
     run = workspace.run(workspace.context("x"), commands=[TORCHRUN], status=status, telemetry=False)
