@@ -11,7 +11,7 @@ from llmval_tui.console.options import plan_options, print_json, workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.client import plan_preview
-from llmval_tui.plans.preview import Expected, PlanItem
+from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.runs.command_end import limits_of
 from llmval_tui.runs.store import RUN_ID_PLACEHOLDER
 

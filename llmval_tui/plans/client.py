@@ -21,7 +21,8 @@ from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import write_json
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso, utc_stamp
-from llmval_tui.plans.preview import PlanItem, preview
+from llmval_tui.plans.items import PlanItem
+from llmval_tui.plans.preview import preview
 from llmval_tui.plans.records import (
     BY_HAND,
     REFUSED,

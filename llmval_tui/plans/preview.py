@@ -1,49 +1,14 @@
 """What a plan will do, item by item, before it starts: for the dry run, for the dialog, and for the plan itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from llmval_tui.actions.api import Condition, Need, Options, Proposal
 from llmval_tui.actions.reading.model import Kind
 from llmval_tui.actions.registry import needs_of
 from llmval_tui.actions.rules import MANUAL
 from llmval_tui.checklist.model import Step
+from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.plans.records import Rest
-
-
-class Expected(StrEnum):
-    """What a plan will do with an item."""
-
-    RUNS = "runs"
-    ASKS = "asks first"
-    BY_HAND = "by hand"
-    REFUSED = "refused"
-    GROUP = "group"  # nothing to run: its box follows its children
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class PlanItem:
-    """An item of a plan, what will happen with it, and the earlier items of the plan that it rests on."""
-
-    step: Step
-    expected: Expected
-    proposal: Proposal | None = None  # None: it is skipped
-    reason: str = ""
-    rests: tuple[Rest, ...] = ()
-
-    @property
-    def is_planned(self) -> bool:
-        """Whether the plan has a result for it."""
-        return self.expected not in (Expected.GROUP, Expected.SKIPPED)
-
-    @property
-    def sentence(self) -> str:
-        """What will happen, for people: `runs after 2.2 passes`, `refused: …`."""
-        if self.expected is Expected.RUNS and self.rests:
-            return f"runs {' and '.join(rest_text(rest) for rest in self.rests)}"
-        return f"{self.expected}: {self.reason}" if self.reason else str(self.expected)
 
 
 def preview(
@@ -59,23 +24,6 @@ def preview(
         items.append(_item(step, proposal, items, options, demo=demo))
     left_out = [PlanItem(step, Expected.SKIPPED, reason=reason) for step, reason in skipped]
     return sorted([*items, *left_out], key=lambda item: item.step.line)
-
-
-def rest_text(rest: Rest) -> str:
-    """What must happen before, for people: `after 2.1 and 2.2 pass`."""
-    numbers = rest.numbers
-    several = len(numbers) > 1
-    if rest.condition == Condition.PASSES and rest.every and several:
-        return f"after {_listed(numbers, 'and')} pass"
-    if rest.condition == Condition.PASSES:
-        return f"after {_listed(numbers, 'or')} passes"
-    if rest.condition == Condition.ENDS:
-        return f"after {_listed(numbers, 'and')} {'have' if several else 'has'} ended"
-    return f"after {_listed(numbers, 'and')}, without the variables if {'they fail' if several else 'it fails'}"
-
-
-def _listed(words: Sequence[str], last: str) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def _item(step: Step, proposal: Proposal, earlier: list[PlanItem], options: Options, *, demo: bool) -> PlanItem:

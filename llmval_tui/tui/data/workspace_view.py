@@ -21,7 +21,9 @@ from llmval_tui.runs.store import Run, RunStore, recorded_path
 from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
-    from llmval_tui.actions.api import Context, Proposal
+    from llmval_tui.actions.api import Context, Options, Proposal
+    from llmval_tui.actions.review.model import ListSettings
+    from llmval_tui.plans.items import PlanItem
     from llmval_tui.tui.data.artifacts import ArtifactLine
     from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 
@@ -217,32 +219,57 @@ class Workspace:
         Raises:
             Refused: the file beside the list is invalid.
         """
-        from llmval_tui.actions.api import Context, Options
-        from llmval_tui.actions.review.settings import settings_of
+        from llmval_tui.actions.api import Context
 
         settings = self.settings
         return Context(
             workspace=settings.workspace,
             checklist=checklist,
             step=step,
-            options=Options(selection.preset, selection.adapt, settings.gpus, settings.runner_python),
+            options=self._options(selection),
             store=self.store,
             now=self.clock(),
             environment=settings.environment,
             gpu_count=selection.gpu_count,
             demo=settings.demo,
-            settings=settings_of(checklist.path, settings.workspace),
+            settings=self._list_settings(checklist),
         )
 
-    def proposals(self, keys: tuple[StepKey, ...], selection: Selection) -> "list[tuple[Step, Proposal]]":
-        """The proposals of these steps, for the dialog that asks for confirmation.
+    def _options(self, selection: Selection) -> "Options":
+        from llmval_tui.actions.api import Options
+
+        return Options(selection.preset, selection.adapt, self.settings.gpus, self.settings.runner_python)
+
+    def _list_settings(self, checklist: Checklist) -> "ListSettings":
+        from llmval_tui.actions.review.settings import settings_of
+
+        return settings_of(checklist.path, self.settings.workspace)
+
+    def plan_items(self, keys: tuple[StepKey, ...], selection: Selection, *, whole: bool) -> "list[PlanItem]":
+        """What a plan of these steps will do, for the dialog that asks for confirmation; `whole`: of the whole list.
 
         Raises:
-            Refused: the checklist cannot be read.
+            Refused: the checklist or the file beside it cannot be read.
         """
+        from llmval_tui.actions.groups import run_instead
+        from llmval_tui.actions.review.questions import is_skipped
+        from llmval_tui.plans.preview import preview
+
         checklist = load(self.settings.checklist)
-        steps = [step for key in keys if (step := checklist.find(key)) is not None]
-        return [(step, self.propose(self.context(checklist, step, selection))) for step in steps]
+        chosen = [step for key in keys if (step := checklist.find(key)) is not None]
+        skipped: list[tuple[Step, str]] = []
+        if whole:
+            answered = [step for step in chosen if is_skipped(step, self._list_settings(checklist))]
+            skipped = [(step, "ticked") for step in checklist.steps if step.checked]
+            skipped += [(step, "as answered in the review") for step in answered]
+            chosen = [step for step in chosen if step not in answered]
+        else:
+            numbers = {one.number for step in chosen for one in run_instead(checklist, step)}
+            chosen = [step for step in checklist.steps if step.number in numbers]
+        contexts = [self.context(checklist, step, selection) for step in chosen]
+        proposals = [(context.step, self.propose(context)) for context in contexts]
+        options = self._options(selection)
+        return preview(proposals, options, demo=self.settings.demo, skipped=skipped)
 
     def _document(self, snapshot: Snapshot, selection: Selection) -> Document:
         assert snapshot.checklist is not None

@@ -1,7 +1,7 @@
 """The keys that change something: each asks in a dialog, shows exactly what will happen, and starts a command."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from textual.notifications import SeverityLevel
@@ -9,6 +9,7 @@ from textual.screen import Screen
 
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.cli_client import CommandClient, CommandResult, argv_for_run
 from llmval_tui.tui.data.screen_state import ScreenState
@@ -16,7 +17,7 @@ from llmval_tui.tui.data.workspace_view import Workspace
 from llmval_tui.tui.drawing.labels import short_label
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.screens.dialog import Choice, Dialog
-from llmval_tui.tui.screens.dialog_texts import Proposals, question_rows, start_rows
+from llmval_tui.tui.screens.dialog_texts import question_rows, start_rows
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from llmval_tui.tui.widgets.text_rows import paragraph
 
@@ -64,24 +65,27 @@ class CommandDialogs:
         keys = tuple(step.key for step in steps)
         self.dialog_pending = True
         try:
-            proposals = await asyncio.to_thread(host.workspace.proposals, keys, state.selection)
+            items = await asyncio.to_thread(host.workspace.plan_items, keys, state.selection, whole=everything)
         except Refused as refusal:
             host.toast(str(refusal), "error")
             return
         finally:
             self.dialog_pending = False
-        numbers = [step.number for step, _ in proposals]
+        numbers = [item.step.number for item in items if item.is_planned]
+        if not numbers:
+            host.toast("Every step below this one is ticked: nothing is left to do.", "warning")
+            return
         arguments = argv_for_run(
             state.settings, numbers, everything=everything, tick=tick, preset=state.preset, adapt=state.adapt
         )
-        runnable = sum(proposal.runnable for _, proposal in proposals)
-        effect = self._effect(proposals, tick) if runnable else ""
+        runnable = sum(item.expected is Expected.RUNS for item in items)
+        effect = self._effect(items, tick) if runnable else ""
         command = " ".join(["llmval", *arguments]) if runnable else ""
         verb = "Complete" if tick else "Run"
         title = f"{verb} {numbers[0]}?" if len(numbers) == 1 else f"{verb} {len(numbers)} steps?"
 
         def build(width: int) -> list[Row]:
-            return start_rows(proposals, effect, command, width, host.glyphs)
+            return start_rows(items, effect, command, width, host.glyphs)
 
         if not runnable:
             await host.ask(Dialog(f"{verb}: it cannot run now", build, [Choice("n", "close", "")]))
@@ -105,10 +109,10 @@ class CommandDialogs:
         marked = [step for step in steps if step.key in state.marks]
         return marked or [step for step in steps if step.key == state.key]
 
-    def _effect(self, proposals: Proposals, tick: bool) -> str:
+    def _effect(self, items: Sequence[PlanItem], tick: bool) -> str:
         state = self._host.state
-        runnable = sum(proposal.runnable for _, proposal in proposals)
-        count = len(proposals)
+        runnable = sum(item.expected is Expected.RUNS for item in items)
+        count = sum(item.is_planned for item in items)
         subject = "It runs" if count == 1 else f"{runnable} of {count} steps run, one after the other: each runs"
         if not tick:
             end = ", is judged, and is not ticked."

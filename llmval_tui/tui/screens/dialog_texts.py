@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from llmval_tui.actions.api import Proposal
-from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.runs.records import Verdict
 from llmval_tui.terminal.format import hard_wrap
 from llmval_tui.terminal.glyphs import Glyphs
@@ -13,17 +12,20 @@ from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.keys import PANE_TITLES, Keymap
 from llmval_tui.tui.widgets.text_rows import artifact_rows, command_rows, heading, labelled, paragraph
 
-Proposals = Sequence[tuple[Step, Proposal]]
+_BLOCKED = (Expected.REFUSED, Expected.ASKS)
 
 
-def start_rows(proposals: Proposals, effect: str, command_line: str, width: int, glyphs: Glyphs) -> list[Row]:
+def start_rows(items: Sequence[PlanItem], effect: str, command_line: str, width: int, glyphs: Glyphs) -> list[Row]:
     """Exactly what will be started: each step with its commands, deviations and refusals, then the command line."""
     rows = paragraph(effect, "text", width) if effect else []
-    for step, proposal in proposals:
-        rows += [row(), row((f" {step.number} ", "title"), (short_label(step.text), "text"))]
+    for item in items:
+        proposal = item.proposal
+        if proposal is None:
+            continue
+        rows += [row(), row((f" {item.step.number} ", "title"), (short_label(item.step.text), "text"))]
         rows += paragraph(proposal.summary, "muted", width, 3)
-        if proposal.refusal:
-            rows += labelled("cannot run", proposal.refusal, "warn", width)
+        rows += labelled("plan", item.sentence, "warn" if item.expected in _BLOCKED else "text", width)
+        if item.expected is not Expected.RUNS:
             continue
         rows += command_rows(proposal.commands, width, glyphs)
         ranks = [command.nproc for command in proposal.commands if command.nproc]
@@ -32,6 +34,9 @@ def start_rows(proposals: Proposals, effect: str, command_line: str, width: int,
         rows += artifact_rows(proposal.artifacts, width)
         for deviation in proposal.deviations:
             rows += labelled("deviation", deviation, "warn", width)
+    for reason in dict.fromkeys(item.reason for item in items if item.expected is Expected.SKIPPED):
+        numbers = ", ".join(item.step.number for item in items if item.reason == reason)
+        rows += [row(), *labelled("skipped", f"{numbers}: {reason}", "muted", width)]
     if command_line:
         rows += [row(), *labelled("command", command_line, "code", width)]
     return rows
