@@ -11,6 +11,7 @@ from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.review.proposals import decided_proposal, known_values, unfilled_proposal, with_question
 from llmval_tui.actions.review.questions import COMMENT_KEYS
 from llmval_tui.actions.rules import RULES, Choice, Rule, choose
+from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
 
@@ -102,7 +103,9 @@ def choice_for(step: Step) -> Choice:
 
 def _check_directives(step: Step, action: Action) -> None:
     """Raise Refused if the step's llmval comment has a key that the action does not read."""
-    known = {"action", *getattr(action, "directives", ())}
+    known = {"action", ON_FAIL, *getattr(action, "directives", ())}
+    if (stop := step.directives.get(ON_FAIL)) is not None and stop not in ON_FAIL_VALUES:
+        raise Refused(f"{ON_FAIL}={stop} is not understood: write {ON_FAIL}={' or '.join(ON_FAIL_VALUES)}.")
     if unread := sorted(set(step.directives) - known - COMMENT_KEYS):
         raise Refused(
             f"the item's llmval comment contains {unread[0]}=, but to {action.title} llmval reads only "

@@ -6,6 +6,7 @@ from typing import Any
 from llmval_tui.actions.accept import accepted
 from llmval_tui.actions.criteria.evaluate import criteria_gates
 from llmval_tui.actions.criteria.frozen import frozen_criteria
+from llmval_tui.actions.gates.exit import retry_sentence
 from llmval_tui.actions.gates.general import general_gates
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.step_state import ticks
@@ -92,6 +93,7 @@ def judge(run: Run) -> Verdict:
         gates = gates + own
     except Refused as refusal:
         gates.append(Gate(intent.action, Outcome.INCONCLUSIVE, "not judged", "judged", str(refusal)))
+    summary = "; ".join(part for part in (retry_sentence(run), summary) if part)
     gates += criteria_gates(run, frozen_criteria(run), metrics)
     status = run.status()
     # A cancelled run proves nothing about the node: its missing output is not the node's fault.

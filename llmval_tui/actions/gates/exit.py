@@ -28,7 +28,7 @@ def exit_gates(run: Run) -> list[Gate]:
 
 
 def retry_sentence(run: Run) -> str:
-    """How often the run's commands failed before their last attempt: "passed at attempt 3"; "" without a retry."""
+    """How often the run's commands failed before their last attempt: "attempt 3, after 2 failed attempts (exit 1)"."""
     retried = [item for item in run.status().commands if item.failed_attempts]
     several = len(run.intent.commands) > 1
     return "; ".join(

@@ -11,7 +11,7 @@ from llmval_tui.actions.command.freeze import Built
 from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
 from llmval_tui.actions.command.item import build_item, promised
 from llmval_tui.actions.command.runner_catalog import POWER_SWEEP_SCHEMA
-from llmval_tui.actions.criteria.directives import COMMAND_KEYS
+from llmval_tui.actions.criteria.directives import COMMAND_KEYS, Directives, stated_directives
 from llmval_tui.actions.criteria.frozen import frozen_criteria
 from llmval_tui.actions.judges.by_schema import JUDGES
 from llmval_tui.actions.reading.model import WrittenCommand
@@ -23,7 +23,7 @@ from llmval_tui.actions.tools.metric_names import metric_named
 from llmval_tui.actions.tools.results import tool_result, verdict_metrics
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.file_origin import written_by_another_run
-from llmval_tui.runs.records import Artifact, Gate
+from llmval_tui.runs.records import Artifact, Command, Gate
 from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, Run
 
 
@@ -146,7 +146,7 @@ def proposal_of(action: str, context: Context, built: list[Built], summary: str,
         action=action,
         summary=summary,
         details=tuple(dict.fromkeys(details)),
-        commands=tuple(one.command for one in built),
+        commands=tuple(_limited(one.command, stated_directives(context.step)) for one in built),
         artifacts=tuple(artifacts.values()),
         deviations=tuple(deviations),
         params={
@@ -158,6 +158,11 @@ def proposal_of(action: str, context: Context, built: list[Built], summary: str,
             **params,
         },
     )
+
+
+def _limited(command: Command, stated: Directives) -> Command:
+    """The command with the limits of the item's llmval comment."""
+    return replace(command, timeout_s=stated.timeout_s, retries=stated.retries)
 
 
 def _writes(workspace: Path, paths: list[str], folders: list[str]) -> list[str]:
