@@ -11,6 +11,8 @@ _STARTERS = frozenset(
         "stdbuf", "sudo", "taskset", "time", "timeout", "unbuffer", "uv", "uvx",
     }
 )  # fmt: skip
+# Programs whose arguments are files and words: a tool's name after them is no command.
+_OTHERS = frozenset({"bash", "cat", "cp", "echo", "file", "ldd", "ls", "make", "sh", "stat", "test", "which"})
 # Programs that start it in a container or on another host.
 _REMOTE = frozenset(
     {"apptainer", "clush", "docker", "enroot", "kubectl", "nerdctl", "pdsh", "podman", "singularity", "ssh"}
@@ -31,14 +33,17 @@ def starts(words: Sequence[str]) -> list[tuple[list[str], bool]]:
     """
     found: list[tuple[list[str], bool]] = []
     elsewhere = False
-    position = 0
-    while position < len(words):
-        name = PurePosixPath(words[position]).name
-        found.append((list(words[position:]), elsewhere))
-        if position == 0 and name not in _STARTERS and name not in _REMOTE and not is_python(name):
-            break
+    for position, word in enumerate(words):
+        name = PurePosixPath(word).name
+        rest = list(words[position:])
+        if name in _OTHERS or (position == 0 and name not in _STARTERS | _REMOTE and not is_python(name)):
+            return [*found, (rest, elsewhere)]
+        found.append((rest, elsewhere))
+        if is_python(name):
+            script = next((index for index, one in enumerate(rest[1:], 1) if not one.startswith("-")), None)
+            is_module = "-m" in rest[: script or 0]
+            return found if script is None or is_module else [*found, (rest[script:], elsewhere)]
         elsewhere |= name in _REMOTE
-        position += 1
     return found
 
 

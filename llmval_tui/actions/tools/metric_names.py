@@ -115,9 +115,8 @@ _NCCL_PHRASES = {
     "wrong elements": "wrong",
     "wrong values": "wrong",
     "errors": "wrong",
-    "out of bounds": "out_of_bounds",
-    "out of bounds values": "out_of_bounds",
-    "out of bound values": "out_of_bounds",
+    "out bounds": "out_of_bounds",  # without the filler
+    "out bounds values": "out_of_bounds",
     "ranks": "ranks",
     "gpus": "ranks",
 }

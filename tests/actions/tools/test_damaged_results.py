@@ -1,0 +1,128 @@
+"""Damaged results: a reader never raises, and what it cannot read is never a pass."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmval_tui.actions.tools.by_command import tool_of, tool_of_files
+from llmval_tui.actions.tools.model import LeftFiles, ToolResult
+from llmval_tui.runs.records import Outcome, worst
+from tests.helpers.tool_results import RESULTS
+
+# Command, recorded file, the name that the reader looks for; None: the file is the standard output.
+CASES = [
+    ("vllm bench serve --save-result --result-dir a", "vllm_serve_good.json", "r.json"),
+    ("aiperf profile --artifact-dir a", "aiperf_closed/profile_export_aiperf.json", "profile_export_aiperf.json"),
+    ("aiperf profile --artifact-dir a", "aiperf_closed/profile_export.jsonl", "profile_export.jsonl"),
+    ("guidellm run --output kind=json,path=a.json", "guidellm_closed.json", "a.json"),
+    ("all_reduce_perf -J a.json", "nccl_all_reduce.json", "a.json"),
+    ("all_reduce_perf", "nccl_all_reduce.txt", None),
+    ("nvbandwidth -j", "nvbandwidth.json", None),
+    ("nvbandwidth", "nvbandwidth.txt", None),
+    ("dcgmi diag -j", "dcgm3.json", None),
+    ("dcgmi diag -j", "dcgm4.json", None),
+    ("dcgmi diag", "dcgm3.txt", None),
+    ("sb run --output-dir a", "superbench_run.jsonl", "results-summary.jsonl"),
+    ("mlperf", "mlperf_log_summary.txt", "mlperf_log_summary.txt"),
+]
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def _read(command: str, data: bytes, name: str | None) -> ToolResult:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / (name or "main.stdout.log")
+        path.write_bytes(data)
+        files = [path] if name else []
+        if name == "profile_export.jsonl":  # it is read beside its summary
+            summary = Path(folder) / "profile_export_aiperf.json"
+            summary.write_bytes((RESULTS / "aiperf_closed" / summary.name).read_bytes())
+            files.append(summary)
+        tool = tool_of(command.split()) or tool_of_files(files)
+        assert tool is not None
+        return tool.read(LeftFiles(tuple(files), None if name else path))
+
+
+def _outcome(result: ToolResult) -> Outcome:
+    assert result.summary
+    assert all(metric.value is not None or metric.reason for metric in result.metrics.values())
+    return worst(result.gates)
+
+
+@pytest.mark.parametrize(("command", "file", "name"), CASES)
+@QUICK
+@given(data=st.data())
+def test_a_truncated_result_is_never_a_pass(command: str, file: str, name: str | None, data: st.DataObject) -> None:
+    whole = (RESULTS / file).read_bytes().rstrip()
+    length = data.draw(st.integers(0, len(whole) - 1))
+    found = _outcome(_read(command, whole[:length], name))
+    # A text may lack its last lines, and fewer whole lines are a result too.
+    if file.endswith(".json"):
+        assert found is not Outcome.PASS
+
+
+def _paths(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [here] if here else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found += _paths(item, (*here, key))
+    return found
+
+
+JUNK: st.SearchStrategy[Any] = st.sampled_from(
+    [None, "x", "", -1, 1e308, True, [], {}, [[]], float("nan"), float("inf"), "nan", 10**400]
+)
+
+
+@pytest.mark.parametrize(("command", "file", "name"), [case for case in CASES if case[1].endswith(".json")])
+@QUICK
+@given(data=st.data())
+def test_a_value_of_another_type_never_raises(command: str, file: str, name: str | None, data: st.DataObject) -> None:
+    text = (RESULTS / file).read_text()
+    value = json.loads(text[text.index("{") :])
+    for _ in range(data.draw(st.integers(1, 3))):
+        paths = _paths(value)
+        path = data.draw(st.sampled_from(paths)) if paths else ()
+        if not path:
+            break
+        target = value
+        for key in path[:-1]:
+            target = target[key]
+        if isinstance(target, dict) and data.draw(st.booleans()):
+            del target[path[-1]]
+        else:
+            target[path[-1]] = data.draw(JUNK)
+    _outcome(_read(command, json.dumps(value).encode(), name))
+
+
+@pytest.mark.parametrize(("command", "file", "name"), CASES)
+@QUICK
+@given(data=st.binary(max_size=300))
+def test_foreign_bytes_are_never_a_pass(command: str, file: str, name: str | None, data: bytes) -> None:
+    assert _outcome(_read(command, data, name)) is not Outcome.PASS or name == "profile_export.jsonl"
+
+
+@pytest.mark.parametrize(("command", "file", "name"), CASES)
+def test_nan_is_no_number(command: str, file: str, name: str | None) -> None:
+    text = (RESULTS / file).read_text()
+    for old in (
+        '"completed": 30',
+        '"avg": 20.0',
+        '"successful": 20',
+        '"bandwidth": 94.2625',
+        '"mem-bw/return_code": 0',
+    ):
+        if old in text:
+            changed = text.replace(old, f"{old.rpartition(':')[0]}: NaN")
+            assert _outcome(_read(command, changed.encode(), name)) is not Outcome.PASS, old
+
+
+@pytest.mark.parametrize(("command", "file", "name"), CASES)
+def test_no_result_at_all_is_inconclusive(command: str, file: str, name: str | None) -> None:
+    tool = tool_of(command.split())
+    if tool is not None:
+        assert _outcome(tool.read(LeftFiles())) is Outcome.INCONCLUSIVE
