@@ -1,6 +1,7 @@
 """The checklist as data: sections, steps, and the byte offsets of each step's mark and text."""
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,14 @@ class Step:
     @property
     def key(self) -> StepKey:
         return StepKey(self.section, self.text, self.occurrence)
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of all that the item says: its text, its blocks and its directives, without mark and deviation."""
+        blocks = [" ".join(block.text.split()) for block in self.blocks] or [self.text]
+        words = "\0".join([*blocks, *(f"{name}={value}" for name, value in sorted(self.directives.items()))])
+        data = words.encode("utf-8", "backslashreplace")
+        return f"1-{zlib.crc32(data):08x}{zlib.adler32(data):08x}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,20 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T", bound="DataclassInstance")
 _Converter = Callable[[Any], Any]
+# A JSON number without a fraction is an int, also where a float is expected; true is no number.
+_SCALARS: dict[type, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int), bool: (bool,)}
 
 
 def decode(cls: type[_T], value: Mapping[str, Any]) -> _T:
     """Build a dataclass from a JSON object.
 
-    Unknown keys are ignored, so that an older llmval can read a newer record. Dataclasses and enums, also in lists or
-    optional, are built; every other value stays as JSON gave it.
+    Unknown keys are ignored, so that an older llmval can read a newer record. Dataclasses and enums, also in lists,
+    mappings or optional, are built; strings, numbers, truth values, lists and mappings are checked. A value with
+    another hint (`Any`, a tuple, a union) stays as JSON gave it.
 
     Raises:
-        TypeError, AttributeError: `value` is no object, or a key without a default is missing.
+        TypeError, AttributeError: `value` is no object, a key without a default is missing, or a value has another
+            type than its hint.
         ValueError: a string is not a member of its enum.
     """
     names, converters = _plan(cls)
@@ -41,14 +45,42 @@ def _plan(cls: type["DataclassInstance"]) -> tuple[frozenset[str], list[tuple[st
 
 
 def _converter(hint: Any) -> _Converter | None:
+    """A function that builds or checks a value of this hint; None if every value is accepted."""
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint
     if isinstance(hint, type) and is_dataclass(hint):
         return partial(decode, hint)
-    arguments = [part for part in get_args(hint) if part is not NoneType]
-    convert = _converter(arguments[0]) if len(arguments) == 1 else None
-    if convert is None:
-        return None
-    if get_origin(hint) is list:
-        return lambda items: [convert(item) for item in items]
-    return lambda item: None if item is None else convert(item)
+    if isinstance(hint, type) and hint in _SCALARS:
+        return partial(_checked, _SCALARS[hint])
+    kind, arguments = get_origin(hint), get_args(hint)
+    if kind is list:
+        return partial(_list, _converter(arguments[0]))
+    if kind is dict:
+        return partial(_mapping, _converter(arguments[1]))
+    others = [part for part in arguments if part is not NoneType]
+    if len(others) == 1 and len(arguments) == 2:
+        convert = _converter(others[0])
+        return None if convert is None else partial(_optional, convert)
+    return None
+
+
+def _checked(types: tuple[type, ...], value: Any) -> Any:
+    if type(value) not in types:
+        raise TypeError(f"{value!r:.40} is not of the type {types[0].__name__}")
+    return value
+
+
+def _list(convert: _Converter | None, value: Any) -> list[Any]:
+    if type(value) is not list:
+        raise TypeError(f"{value!r:.40} is not a list")
+    return value if convert is None else [convert(item) for item in value]
+
+
+def _mapping(convert: _Converter | None, value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise TypeError(f"{value!r:.40} is not an object")
+    return value if convert is None else {name: convert(item) for name, item in value.items()}
+
+
+def _optional(convert: _Converter, value: Any) -> Any:
+    return None if value is None else convert(value)

@@ -6,8 +6,9 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -124,9 +125,27 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_json(value: Any, *, indent: bool = False) -> bytes:
-    """`value` as JSON with a final newline; it may hold dataclasses and paths, and NaN becomes null."""
+    """`value` as JSON with a final newline; it may hold dataclasses and paths, and NaN becomes null.
+
+    Bytes of a file name or of a log that are not UTF-8 become escapes such as `\\udce9`: no text can stop a record.
+    """
     options = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
-    return orjson.dumps(value, default=_plain, option=options)
+    try:
+        return orjson.dumps(value, default=_plain, option=options)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_encodable(value), default=_plain, option=options)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Path):
+        return _encodable(str(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _encodable(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {_encodable(name): _encodable(item) for name, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any) -> Any:
@@ -138,15 +157,19 @@ def _plain(value: Any) -> Any:
 def read_json(path: Path) -> Any | None:
     """The JSON in `path`; None if the file is missing or incomplete."""
     try:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            data = path.read_bytes()  # another NFS client replaced the file between open and read
-        return orjson.loads(data)
+        return orjson.loads(read_bytes(path))
     except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
         return None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file that other processes replace."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return path.read_bytes()  # another NFS client replaced the file between open and read
 
 
 def append_line(path: Path, value: Any) -> None:

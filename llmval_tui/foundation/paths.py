@@ -1,10 +1,13 @@
 """Paths: bundled folders, and paths of an operator that must stay inside the workspace."""
 
+import os
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 from llmval_tui.foundation.errors import Refused
 
 _PACKAGE = Path(__file__).parents[1]
+_ESCAPED = "file:"
 
 
 def bundled(name: str) -> Path:
@@ -36,3 +39,19 @@ def inside(workspace: Path, path: str | Path) -> Path:
     if not found.is_relative_to(root):
         raise Refused(f"“{path}” leads outside of the workspace {root}: name a path inside it.")
     return found
+
+
+def recorded_name(path: str) -> str:
+    """A path as a record holds it: as it is, or `file:` and percent escapes if it is not UTF-8. See `named_path`."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return _ESCAPED + quote(os.fsencode(path))
+    return _ESCAPED + quote(path) if path.startswith(_ESCAPED) else path
+
+
+def named_path(recorded: str) -> str:
+    """The inverse of `recorded_name`."""
+    if not recorded.startswith(_ESCAPED):
+        return recorded
+    return os.fsdecode(unquote_to_bytes(recorded.removeprefix(_ESCAPED)))

@@ -207,6 +207,7 @@ class PlanProcess:
             telemetry=proposal.telemetry,
             params={**proposal.params, "demo": context.demo},
             plan_id=self.plan.id,
+            item_fingerprint=step.fingerprint,
             host={**host_inventory(), "gpu": inventory},
             versions=self._versions(),
             git=git_revision(self.workspace),

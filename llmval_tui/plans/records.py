@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.foundation.decode import decode
-from llmval_tui.foundation.files import is_locked, read_json
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import is_locked
 from llmval_tui.foundation.process import Identity
+from llmval_tui.foundation.record import read_record
 from llmval_tui.runs.store import plans_folder
 
 
@@ -82,11 +83,23 @@ class Plan:
 
     @property
     def intent(self) -> PlanIntent:
-        return decode(PlanIntent, read_json(self.folder / "plan.json") or {})
+        """The request.
+
+        Raises:
+            Refused: the record is missing or damaged.
+        """
+        intent = read_record(PlanIntent, self.folder / "plan.json")
+        if intent is None:
+            raise Refused(f"{self.folder} has no plan.json: move the folder away.")
+        return intent
 
     def status(self) -> PlanStatus:
-        value = read_json(self.folder / "status.json")
-        return decode(PlanStatus, value) if isinstance(value, dict) else PlanStatus()
+        """The progress; a new `PlanStatus` before the first.
+
+        Raises:
+            Refused: the record is damaged.
+        """
+        return read_record(PlanStatus, self.folder / "status.json") or PlanStatus()
 
     @property
     def cancel_file(self) -> Path:

@@ -10,6 +10,7 @@ from llmval_tui.actions.section_runs import newest_of_each_step
 from llmval_tui.actions.step_state import StepStatus, step_statuses
 from llmval_tui.checklist.model import Checklist, StepKey
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.paths import named_path
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.report.recording import Recording, first_sample, read_recording
 from llmval_tui.report.timeline import Timeline, read_timeline
@@ -32,7 +33,7 @@ class ArtifactFacts:
     def judged_path(self, workspace: Path) -> Path | None:
         """The file with the bytes that were judged; None if they are lost or have no recorded hash."""
         if self.state == "intact":
-            return workspace / self.path
+            return workspace / named_path(self.path)
         return workspace / self.copy if self.copy is not None else None
 
 
@@ -147,7 +148,7 @@ def artifacts_of(run: Run, verdict: Verdict | None, workspace: Path) -> list[Art
     evidence = verdict.evidence if verdict else []
     found = []
     for item in evidence:
-        now = locate(workspace / item.path, item.sha256, run.folder)
+        now = locate(item.at(workspace), item.sha256, run.folder)
         # Built from names: the run folder's own path may differ if `workspace` is a symbolic link.
         copy = f"artifacts/runs/{run.id}/{ARCHIVE_FOLDER}/{now.path.name}" if now.path and now.state == "kept" else None
         found.append(ArtifactFacts(item.path, schemas.get(item.path), item.sha256, item.bytes, now.state, copy))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_tui.foundation.files import read_json, write_json
+from llmval_tui.foundation.paths import recorded_name
 from llmval_tui.runs.store import Run
 
 Snapshot = Mapping[str, list[int]]  # file, relative to the workspace → modification time in ns, size, inode
@@ -35,7 +36,7 @@ def take_snapshot(run: Run, paths: Collection[str] | None = None) -> dict[str, l
         for file in path.rglob("*") if path.is_dir() else (path,):
             identity = file_identity(file)
             if identity is not None:
-                found[os.path.relpath(file.resolve(), workspace)] = identity
+                found[recorded_name(os.path.relpath(file.resolve(), workspace))] = identity
     return found
 
 

@@ -1,18 +1,22 @@
 """The evidence of ticks: copies of small ones in the run folder, and a check that all are still as recorded."""
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
+from llmval_tui.foundation.decode import decode
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import read_lines, sha256_of, write_atomic
+from llmval_tui.foundation.files import read_json, sha256_of, write_atomic, write_json
+from llmval_tui.foundation.paths import recorded_name
 from llmval_tui.runs.records import Evidence
 from llmval_tui.runs.store import RunStore
+from llmval_tui.runs.tick_ledger import BY_HAND, RUN
 
 ARCHIVE_FOLDER = "evidence"  # below the run folder
 ARCHIVED_BYTES = 5_000_000  # limit for one file
 ARCHIVED_BYTES_OF_RUN = 50_000_000  # limit for all copies of a run: an item may promise a folder with many files
+VERIFIED = "verified.json"  # beside the ledger
 ARCHIVED = "kept"  # the state of a `Location`; reports and `llmval verify --json` contain this word
 
 
@@ -36,6 +40,54 @@ class CheckedFile:
     copy: str | None = None  # relative to the workspace; only if the state is `ARCHIVED`
 
 
+def evidence_of(file: Path, workspace: Path) -> Evidence:
+    """Hash a file below the workspace, and note its size, modification time and inode for later looks.
+
+    Raises:
+        Refused: it is being written.
+        OSError: it cannot be read.
+    """
+    name = recorded_name(str(file.relative_to(workspace.resolve())))
+    before = file.stat()
+    digest = sha256_of(file)
+    after = file.stat()
+    if (before.st_mtime_ns, before.st_size, before.st_ino) != (after.st_mtime_ns, after.st_size, after.st_ino):
+        raise Refused(f"{name} changed while it was hashed: wait for its writer to end, then judge again.")
+    return Evidence(name, digest, after.st_size, after.st_mtime_ns, after.st_ino)
+
+
+def change_of(item: Evidence, workspace: Path, judged_utc: str, verified: Evidence | None = None) -> str | None:
+    """What has happened to a judged file: "missing", "changed", or None. It reads nothing.
+
+    Size, modification time and inode are compared with those of the judged file, or with those that `llmval verify`
+    saw when it hashed the file again and found the same bytes.
+    """
+    try:
+        now = item.at(workspace).stat()
+    except OSError:
+        return "missing"
+    for known in (item, verified):
+        if known is None or known.bytes != now.st_size:
+            continue
+        if known.mtime_ns is None:  # an old record: written since is all that can be seen
+            same = now.st_mtime <= datetime.fromisoformat(judged_utc).timestamp() + 1
+        else:
+            same = (known.mtime_ns, known.inode) == (now.st_mtime_ns, now.st_ino)
+        if same:
+            return None
+    return "changed"
+
+
+def read_verified(store: RunStore) -> dict[tuple[str, str], Evidence]:
+    """The files that `llmval verify` found intact, by path and SHA-256."""
+    value = read_json(store.root / VERIFIED)
+    try:
+        files = [decode(Evidence, item) for item in value["files"]] if value else []
+    except (TypeError, AttributeError, KeyError, ValueError):
+        return {}  # only a memory of work that is done again
+    return {(item.path, item.sha256): item for item in files}
+
+
 def archive(folder: Path, evidence: Sequence[Evidence], workspace: Path) -> None:
     """Copy small JSON evidence into the run folder, where no later run overwrites it.
 
@@ -46,11 +98,13 @@ def archive(folder: Path, evidence: Sequence[Evidence], workspace: Path) -> None
     """
     room = ARCHIVED_BYTES_OF_RUN
     for item in evidence:
-        path = workspace / item.path
+        path = item.at(workspace)
         small = path.suffix == ".json" and item.bytes <= min(ARCHIVED_BYTES, room)
         if not small or path.resolve().is_relative_to(folder.resolve()):
             continue
         room -= item.bytes
+        import hashlib  # it loads OpenSSL, which a look at the evidence does not need
+
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != item.sha256:
             raise Refused(f"{item.path} changed while it was judged: wait for its writer to end, then judge again.")
@@ -76,16 +130,24 @@ def archive_path(folder: Path, sha256: str) -> Path:
     return folder / ARCHIVE_FOLDER / f"{sha256}.json"
 
 
-def check_ledger(store: RunStore) -> list[CheckedFile]:
-    """Hash every file that the newest tick of each item names; an earlier tick of the same item no longer counts."""
-    newest: dict[tuple[object, ...], dict[str, object]] = {}
-    for line in read_lines(store.ledger):
-        newest[line.get("checklist"), line.get("section"), line.get("text"), line.get("occurrence")] = line
-    checked = []
+def check_ledger(store: RunStore, *, remember: bool = False) -> list[CheckedFile]:
+    """Hash every file that the newest tick of each item names; an earlier tick of the same item no longer counts.
+
+    Args:
+        remember: write the files that are intact to `verified.json`, so that a look knows their new time and inode.
+    """
+    newest = {(line.checklist, *line.key): line for line in store.ticks.lines() if line.kind in (RUN, BY_HAND)}
+    checked, intact = [], []
     for line in newest.values():
-        evidence, number, run_id = line.get("evidence"), str(line.get("number")), str(line.get("run_id"))
-        for item in evidence if isinstance(evidence, list) else []:
-            found = locate(store.workspace / item["path"], item["sha256"], store.root / run_id)
+        run_id = line.run_id or ""
+        for item in line.evidence:
+            file = item.at(store.workspace)
+            status = file.stat() if file.is_file() else None
+            found = locate(file, item.sha256, store.root / run_id if run_id else None)
             copy = str(found.path.relative_to(store.workspace)) if found.path and found.state == ARCHIVED else None
-            checked.append(CheckedFile(number, run_id, item["path"], item["sha256"], found.state, copy))
+            checked.append(CheckedFile(line.number, run_id, item.path, item.sha256, found.state, copy))
+            if found.state == "intact" and status is not None:
+                intact.append(replace(item, mtime_ns=status.st_mtime_ns, inode=status.st_ino))
+    if remember and intact:
+        write_json(store.root / VERIFIED, {"v": 1, "files": intact})
     return checked

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.paths import inside
+from llmval_tui.foundation.paths import inside, recorded_name
 from llmval_tui.runs import artifact_snapshot
 from llmval_tui.runs.artifact_snapshot import Snapshots
 from llmval_tui.runs.records import Artifact
@@ -34,12 +34,15 @@ class FileOrigin:
     def existed_before(self, file: Path) -> bool:
         if self.snapshots.before is None:
             return file.stat().st_mtime < self.start
-        return self.snapshots.before.get(str(file.relative_to(self.workspace))) == artifact_snapshot.file_identity(file)
+        return self.snapshots.before.get(self._name(file)) == artifact_snapshot.file_identity(file)
 
     def modified_after(self, file: Path) -> bool:
         if self.snapshots.after is None or not self.shared:
             return False
-        return self.snapshots.after.get(str(file.relative_to(self.workspace))) != artifact_snapshot.file_identity(file)
+        return self.snapshots.after.get(self._name(file)) != artifact_snapshot.file_identity(file)
+
+    def _name(self, file: Path) -> str:
+        return recorded_name(str(file.relative_to(self.workspace)))
 
 
 def file_origin(run: Run) -> FileOrigin:

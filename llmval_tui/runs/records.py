@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
+from llmval_tui.foundation.paths import named_path
 from llmval_tui.foundation.process import Identity
 
 
@@ -25,6 +27,14 @@ class Outcome(StrEnum):
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
     INVALID = "invalid"
+
+
+class RestsOn(StrEnum):
+    """What a tick rests on."""
+
+    MEASURED = "measured"  # a figure or content was judged
+    EXIT_CODE = "exit code"  # the command's exit code, and that its files are there
+    BY_HAND = "by hand"  # a person's note
 
 
 # The worst gate decides. `fail` comes first: a defect stays a defect even if the run was also measured badly.
@@ -113,6 +123,7 @@ class Intent:
     telemetry: bool = True
     params: dict[str, Any] = field(default_factory=dict)  # the action's own values
     plan_id: str | None = None
+    item_fingerprint: str = ""  # of the item as it was read; `Step.fingerprint`
     order_ns: int = 0  # creation time, but later than every existing run; 0 in old records
     host: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -179,9 +190,16 @@ class Gate:
 class Evidence:
     """A file that backs a verdict."""
 
-    path: str  # relative to the workspace
+    path: str  # relative to the workspace; `foundation.paths.recorded_name` if the name is not UTF-8
     sha256: str
     bytes: int
+    # Of the file when it was hashed: a look compares these and reads nothing. None in old records.
+    mtime_ns: int | None = None
+    inode: int | None = None
+
+    def at(self, workspace: Path) -> Path:
+        """The file in this workspace."""
+        return workspace / named_path(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +215,7 @@ class Verdict:
     evidence: list[Evidence] = field(default_factory=list)
     deviations: list[str] = field(default_factory=list)
     metrics: dict[str, float | None] = field(default_factory=dict)
+    rests_on: RestsOn | None = None  # None in old records: `actions.rests_on` derives it from the gates
     # The decision that the operator must make: {"kind": "accept" | "link", "text", "diff"?}
     question: dict[str, Any] | None = None
 

@@ -6,13 +6,13 @@ import secrets
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from llmval_tui.foundation.decode import decode
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import is_locked, read_json, sha256_of, sync_folder, write_json
+from llmval_tui.foundation.record import read_record
 from llmval_tui.foundation.text import utc_stamp
 from llmval_tui.runs.records import Artifact, Command, FrozenScript, Intent, State, Status, StepRef, Verdict
+from llmval_tui.runs.tick_ledger import TickLedger
 
 _LOG = re.compile(r"(?P<label>[A-Za-z0-9_-]+)(?:\.rank(?P<rank>\d+))?\.(?P<stream>stdout|stderr)\.log")
 
@@ -49,11 +49,9 @@ class Run:
             Refused: the folder has no readable `run.json`.
         """
         if self._intent is None:
-            value: Any = read_json(self.folder / "run.json")
-            try:
-                self._intent = decode(Intent, value)
-            except (TypeError, AttributeError, ValueError) as error:
-                raise Refused(f"{self.folder}/run.json is not a run's record: move the folder away.") from error
+            self._intent = read_record(Intent, self.folder / "run.json")
+            if self._intent is None:
+                raise Refused(f"{self.folder} has no run.json: move the folder away.")
         return self._intent
 
     @property
@@ -69,14 +67,20 @@ class Run:
         return self._order
 
     def status(self) -> Status:
-        """The status that the supervisor wrote last; a new `Status` before the first."""
-        value = read_json(self.folder / "status.json")
-        return decode(Status, value) if isinstance(value, dict) else Status()
+        """The status that the supervisor wrote last; a new `Status` before the first.
+
+        Raises:
+            Refused: the record is damaged.
+        """
+        return read_record(Status, self.folder / "status.json") or Status()
 
     def verdict(self) -> Verdict | None:
-        """The verdict; None if the run is not judged yet."""
-        value = read_json(self.folder / "verdict.json")
-        return decode(Verdict, value) if isinstance(value, dict) else None
+        """The verdict; None if the run is not judged yet.
+
+        Raises:
+            Refused: the record is damaged.
+        """
+        return read_record(Verdict, self.folder / "verdict.json")
 
     def state(self) -> State:
         """The recorded state; LOST if that is not `finished` and neither supervisor nor command is alive."""
@@ -169,25 +173,31 @@ class RunStore:
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
         self.root = workspace / RUNS_FOLDER
+        self.ticks = TickLedger(self.ledger)
         self._known: dict[str, Run] = {}
-        self.unreadable: list[str] = []  # from the last `runs()`: one sentence for each folder that is no run
+        self._folders: list[str] = []  # from the last `runs()`: one sentence for each folder that is no run
 
     @property
     def ledger(self) -> Path:
         """Every tick with full hashes, one JSON line each."""
         return self.root / "ledger.jsonl"
 
+    @property
+    def unreadable(self) -> list[str]:
+        """One sentence for each damaged record that the last look at runs and ledger found."""
+        return [*self._folders, *self.ticks.unreadable]
+
     def runs(self) -> list[Run]:
         """All runs, newest first. Folders without a readable record are listed in `unreadable` instead."""
         known: dict[str, Run] = {}
-        self.unreadable = []
+        self._folders = []
         for name in sorted(path.parent.name for path in self.root.glob("*/run.json")):
             # One `Run` per folder for good, so that each run.json is parsed only once.
             run = self._known.get(name) or Run(self.root / name)
             try:
                 _ = run.intent
             except Refused as refusal:
-                self.unreadable.append(str(refusal))
+                self._folders.append(str(refusal))
                 continue
             known[name] = run
         self._known = known
@@ -210,6 +220,10 @@ class RunStore:
         raise Refused(
             f"{name!r} fits {len(found)} runs ({', '.join(run.id for run in found[:4])} …): give more of the id."
         )
+
+    def find(self, run_id: str) -> Run | None:
+        """The run with exactly this id, from the last `runs()`."""
+        return self._known.get(run_id)
 
     def of_step(self, section: str, text: str, occurrence: int, *, checklist: str) -> list[Run]:
         """The runs of one step, newest first; `checklist` is a `recorded_path`."""

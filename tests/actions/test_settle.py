@@ -139,7 +139,7 @@ def test_a_run_is_judged_after_the_cause_of_a_refusal_is_repaired(workspace, mon
     def denied(_path: Path) -> str:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("llmval_tui.actions.gates.artifacts.sha256_of", denied)
+    monkeypatch.setattr("llmval_tui.runs.evidence.sha256_of", denied)
     (problem,) = settle_all(workspace.store)
     assert "cannot be judged yet (PermissionError" in problem
     assert run.verdict() is None

@@ -49,6 +49,18 @@ def test_a_missing_key_or_another_kind_of_value_is_an_error(value: Any) -> None:
         decode(Whole, value)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"v": "1"}, {"v": None}, {"v": True}, {"v": 1.5}, {"first": {"name": 1}}, {"first": {"name": ["a"]}},
+        {"parts": {"name": "b"}}, {"parts": ["b"]}, {"sizes": {"x": "1"}}, {"sizes": [1]}, {"second": "a"},
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_an_error(changed: Any) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        decode(Whole, {"first": {"name": "a"}, **changed})
+
+
 def test_a_word_that_is_no_member_is_an_error() -> None:
     with pytest.raises(ValueError, match="green"):
         decode(Part, {"name": "a", "colour": "green"})

@@ -9,8 +9,9 @@ import fastjsonschema
 import orjson
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import read_json, sha256_of
+from llmval_tui.foundation.files import read_json
 from llmval_tui.foundation.paths import bundled, inside
+from llmval_tui.runs.evidence import evidence_of
 from llmval_tui.runs.file_origin import FileOrigin, file_origin, files_in
 from llmval_tui.runs.records import Artifact, Evidence, Gate, Outcome
 from llmval_tui.runs.store import Run
@@ -33,20 +34,15 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
         gate, files = _judge(artifact, path, origin.of(run, artifact))
         gates.append(gate)
         for file in files:
-            name = str(file.relative_to(workspace.resolve()))
-            evidence[name] = Evidence(name, sha256_of(file), file.stat().st_size)
+            found = evidence_of(file, workspace)
+            evidence[found.path] = found
     return gates, list(evidence.values())
 
 
 def log_evidence(run: Run, *, empty_too: bool = False) -> list[Evidence]:
     """The logs of the run that are not empty; with `empty_too` all of them, if silence is what the item demands."""
-    workspace = run.workspace.resolve()
     paths = [log.path.resolve() for log in run.logs()]
-    return [
-        Evidence(str(path.relative_to(workspace)), sha256_of(path), path.stat().st_size)
-        for path in paths
-        if empty_too or path.stat().st_size
-    ]
+    return [evidence_of(path, run.workspace) for path in paths if empty_too or path.stat().st_size]
 
 
 def _judge(artifact: Artifact, path: Path, origin: FileOrigin) -> tuple[Gate, list[Path]]:

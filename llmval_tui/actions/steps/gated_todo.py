@@ -66,7 +66,7 @@ class GatedTodo:
             print(f"{run_id}: {outcome}")
             evidence = []
             for item in verdict.evidence if verdict else ():
-                state = locate(store.workspace / item.path, item.sha256, other.folder).state
+                state = locate(item.at(store.workspace), item.sha256, other.folder).state
                 print(f"  {state}: {item.path}")
                 evidence.append({"path": item.path, "sha256": item.sha256, "state": state})
             record.append({"run_id": run_id, "outcome": outcome, "evidence": evidence})
@@ -165,7 +165,7 @@ def covered(run: Run, *, demo: bool) -> set[int]:
         return {length for command in run.intent.commands for length in _lengths_in(tuple(command.argv), demo)}
     verdict, workspace, found = run.verdict(), run.workspace, set[int]()
     for item in verdict.evidence if verdict else ():
-        path = locate(workspace / item.path, item.sha256, run.folder).path if item.path in results else None
+        path = locate(item.at(workspace), item.sha256, run.folder).path if item.path in results else None
         result = read_long_context(path) if path is not None else None
         found |= set(passed_lengths(result)) if result is not None else set()
     return found
