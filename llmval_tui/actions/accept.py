@@ -1,6 +1,5 @@
 """The operator's answer to a run's question: applies a document or stores a link, and records who answered, when."""
 
-import getpass
 import hashlib
 import re
 from typing import Any
@@ -10,6 +9,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import locked, read_json, sha256_of, write_json
 from llmval_tui.foundation.paths import inside
 from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs.inventory import user_name
 from llmval_tui.runs.store import Run
 
 ACCEPTED = "accepted.json"
@@ -37,7 +37,7 @@ def accept(run: Run, link: str | None = None) -> str:
             raise Refused(f"run {run.id} needs a yes, not a link: accept it without one.")
         else:
             done = _apply(run, question)
-        write_json(run.folder / ACCEPTED, {"v": 1, "run_id": run.id, "by": _user(), "at_utc": utc_iso(), **done})
+        write_json(run.folder / ACCEPTED, {"v": 1, "run_id": run.id, "by": user_name(), "at_utc": utc_iso(), **done})
     return f"The link {done['link']} is stored with run {run.id}." if "link" in done else f"{done['file']} was updated."
 
 
@@ -72,10 +72,3 @@ def _apply(run: Run, question: dict[str, Any]) -> dict[str, Any]:
 
     edit_document(target, change, missing=None if question["old_sha256"] else b"")
     return {"kind": "accept", "file": question["file"], "sha256": question["new_sha256"]}
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # the user of a container may have no name
-        return "unknown"

@@ -1,6 +1,6 @@
 """Settling a run: judge it, tick its item, record it. Any process may do it; settling twice changes nothing."""
 
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 from llmval_tui.actions.accept import accepted
@@ -8,21 +8,21 @@ from llmval_tui.actions.criteria.evaluate import criteria_gates
 from llmval_tui.actions.criteria.frozen import frozen_criteria
 from llmval_tui.actions.gates.exit import retry_sentence
 from llmval_tui.actions.gates.general import general_gates
+from llmval_tui.actions.hand_tick import TODO, complete_hand_ticks
 from llmval_tui.actions.registry import action_named
-from llmval_tui.actions.step_state import ticks
+from llmval_tui.actions.rests_on import IN_WORDS, rests_on, runs_it_rests_on, verdict_rests_on
+from llmval_tui.actions.tick_basis import tick_line, ticks
 from llmval_tui.checklist.ledger import Entry, record
-from llmval_tui.checklist.model import StepKey, load
+from llmval_tui.checklist.model import StepKey
 from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import append_line, locked, read_lines, write_json
+from llmval_tui.foundation.files import append_line, locked, write_json
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
+from llmval_tui.runs.command_end import end_unseen
 from llmval_tui.runs.evidence import archive
-from llmval_tui.runs.inventory import host_inventory
-from llmval_tui.runs.records import Gate, Outcome, State, Verdict, worst
-from llmval_tui.runs.store import Run, RunStore, recorded_path
-
-TODO = Path("docs") / "TODO.md"
+from llmval_tui.runs.records import Gate, Outcome, RestsOn, State, Verdict, worst
+from llmval_tui.runs.store import Run, RunStore
 
 
 def settle(run: Run, store: RunStore) -> Verdict | None:
@@ -55,17 +55,21 @@ def settle(run: Run, store: RunStore) -> Verdict | None:
 
 
 def settle_all(store: RunStore) -> list[str]:
-    """Settle every run that is not settled; returns a sentence for each run that could not be.
+    """Settle every run that is not settled, and complete ticks by hand; returns a sentence for each problem.
 
     The oldest comes first: if an item ran twice, the newer run must be the last in the ledgers.
     """
     problems = []
     for run in reversed(store.runs()):
+        if store.ticks.ticked_by(run.id):
+            continue  # ticked and recorded: nothing is left to do
         try:
             settle(run, store)
         except Refused as refusal:
             problems.append(f"{run.id}: {refusal}")
-    return problems
+        except Exception as error:  # noqa: BLE001  (one run's defect must not keep the others from being judged)
+            problems.append(f"{run.id} cannot be judged: {type(error).__name__}: {error}")
+    return problems + complete_hand_ticks(store)
 
 
 def _judged(run: Run) -> Verdict:
@@ -96,9 +100,13 @@ def judge(run: Run) -> Verdict:
     summary = "; ".join(part for part in (retry_sentence(run), summary) if part)
     gates += criteria_gates(run, frozen_criteria(run), metrics)
     status = run.status()
-    # A cancelled run proves nothing about the node: its missing output is not the node's fault.
-    outcome = Outcome.INCONCLUSIVE if status.cancelled else worst(gates)
+    # A cancelled run, and one that ended with its node, prove nothing: missing output is not the command's fault.
+    undecided = bool(status.cancelled) or end_unseen(run)
+    outcome = Outcome.INCONCLUSIVE if undecided else worst(gates)
     blamed = next((gate for gate in gates if gate.outcome is outcome and outcome is not Outcome.PASS), None)
+    basis = rests_on(gates, _bases(run))
+    if outcome is Outcome.PASS and basis is RestsOn.EXIT_CODE:
+        summary = f"{IN_WORDS[basis]}: {summary}" if summary else IN_WORDS[basis]
     return Verdict(
         v=1,
         run_id=run.id,
@@ -109,8 +117,14 @@ def judge(run: Run) -> Verdict:
         evidence=evidence,
         deviations=list(intent.deviations),
         metrics=metrics,
+        rests_on=basis,
         question=question,
     )
+
+
+def _bases(run: Run) -> list[RestsOn]:
+    verdicts = [RunStore(run.workspace).get(run_id).verdict() for run_id in runs_it_rests_on(run.intent)]
+    return [verdict_rests_on(verdict) for verdict in verdicts if verdict is not None]
 
 
 def _blame(gate: Gate | None, cancelled: str | None) -> str:
@@ -141,44 +155,6 @@ def _answered(run: Run, verdict: Verdict) -> bool:
     return answer is not None and verdict.judged_utc <= str(answer.get("at_utc"))
 
 
-def tick_by_hand(checklist: Path, key: StepKey, note: str, store: RunStore) -> None:
-    """Tick an item because the operator says so, and record the operator's note.
-
-    Raises:
-        Refused: the note is empty, the item is gone, or a file cannot be written; the item is then unchanged.
-    """
-    if not note.strip():
-        raise Refused("a tick by hand needs a note with its reason: llmval tick STEP --note TEXT.")
-    host = str(host_inventory()["name"])
-    before = load(checklist).find(key)
-    step = set_mark(checklist, key, True)
-    entry = Entry(
-        number=step.number,
-        section=step.section,
-        text=step.text,
-        outcome="operator",
-        utc=utc_iso(),
-        host=host,
-        run_id="",
-        artifact=None,
-        sha256=None,
-        note=note.strip(),
-        deviations=(),
-        link=None,
-        occurrence=key.occurrence,
-    )
-    try:
-        record(store.workspace / TODO, entry, store.workspace)
-        store.root.mkdir(parents=True, exist_ok=True)
-        where = recorded_path(checklist, store.workspace)
-        append_line(store.ledger, {"v": 1, "kind": "operator", "checklist": where, **_entry_json(entry)})
-    except (Refused, OSError):
-        # No run can be settled to repeat this tick, so it must not stay without its note.
-        if before is not None and not before.checked:
-            set_mark(checklist, key, False)
-        raise
-
-
 def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     """Write the mark, the ledger for people, and last the ledger for machines, which proves that all is done."""
     ref = run.intent.step
@@ -188,6 +164,7 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     # Without a deviation, the empty comment removes the comment of an earlier run.
     deviation = safe_for_comment("; ".join(verdict.deviations))
     step = set_mark(checklist, StepKey(ref.section, ref.text, ref.occurrence), True, comment=deviation)
+    line = tick_line(run, verdict)
     main = verdict.evidence[0] if verdict.evidence else None
     answer = accepted(run)
     entry = Entry(
@@ -195,29 +172,22 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
         section=ref.section,
         text=ref.text,
         outcome=verdict.outcome.value,
-        utc=verdict.judged_utc,
-        host=str(run.intent.host.get("name", "unknown host")),
+        utc=line.utc,
+        host=line.host,
         run_id=run.id,
         artifact=main.path if main else None,
         sha256=main.sha256 if main else None,
-        note=verdict.summary or None,
+        notes=(line.note,) if line.note else (),
         deviations=tuple(verdict.deviations),
         link=answer.get("link") if answer else None,
         occurrence=ref.occurrence,
+        rests_on=IN_WORDS[verdict_rests_on(verdict)],
     )
     record(store.workspace / TODO, entry, store.workspace)
-    append_line(
-        store.ledger,
-        {"v": 1, "kind": "tick", "checklist": ref.checklist, "evidence": verdict.evidence, **_entry_json(entry)},
-    )
-
-
-def _entry_json(entry: Entry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in Entry.__dataclass_fields__}
+    more = {"outcome": verdict.outcome, "deviations": verdict.deviations, "link": entry.link}
+    append_line(store.ledger, {"v": 1, **asdict(replace(line, number=step.number)), **more})
 
 
 def _unrecorded(run: Run, verdict: Verdict, store: RunStore) -> bool:
     """Whether the verdict ticks its item and the ledger does not contain that tick yet."""
-    if not ticks(run, verdict):
-        return False
-    return not any(line.get("run_id") == run.id and line.get("kind") == "tick" for line in read_lines(store.ledger))
+    return ticks(run, verdict) and not store.ticks.ticked_by(run.id)

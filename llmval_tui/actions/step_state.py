@@ -1,19 +1,26 @@
 """The state of each step, for the dashboard and `llmval status`. Derived from checklist and runs, never stored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from llmval_tui.actions.rests_on import IN_WORDS
+from llmval_tui.actions.tick_basis import Key, TickBasis, tick_bases
 from llmval_tui.checklist.model import Checklist, Step
-from llmval_tui.foundation.files import read_lines
-from llmval_tui.runs.records import Outcome, State, Verdict
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.records import Outcome, RestsOn, State, Verdict
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
 
 class StepState(StrEnum):
-    """The state of a step; the dashboard shows it with a glyph."""
+    """The state of a step; the dashboard shows it with a glyph. A ticked step says what its tick rests on."""
 
     OPEN = "open"
-    DONE = "done"  # ticked, with a passing run or an operator's note on record
+    MEASURED = "measured"  # ticked; a figure or content was judged
+    EXIT_CODE = "exit code"  # ticked on the exit code alone
+    BY_HAND = "by hand"  # ticked by a person with a note
+    STALE = "stale"  # ticked; the evidence or the item changed since
+    CONTRADICTED = "contradicted"  # ticked; a newer run failed
     TICKED = "ticked"  # ticked, without a record of llmval
     RUNNING = "running"
     JUDGING = "judging"  # ended, not judged yet
@@ -22,16 +29,23 @@ class StepState(StrEnum):
     INVALID = "invalid"
     INCONCLUSIVE = "inconclusive"
     ASKING = "asking"  # waits for the operator's answer
+    UNREADABLE = "unreadable"  # a record of its newest run is damaged
+
+
+# The states of a tick with a record, from the best to the worst.
+TICK_STATES = (StepState.MEASURED, StepState.EXIT_CODE, StepState.BY_HAND, StepState.STALE, StepState.CONTRADICTED)
 
 
 @dataclass(frozen=True, slots=True)
 class StepStatus:
-    """A step, its state, and the run that decides the state."""
+    """A step, its state, its newest run, and what its tick rests on."""
 
     step: Step
     state: StepState
     run: Run | None = None
     verdict: Verdict | None = None
+    basis: TickBasis | None = None  # of a ticked step with a record
+    problem: str | None = None  # why a record of the run cannot be read
 
 
 _BY_OUTCOME = {
@@ -40,49 +54,68 @@ _BY_OUTCOME = {
     Outcome.INVALID: StepState.INVALID,
     Outcome.INCONCLUSIVE: StepState.INCONCLUSIVE,
 }
-
-
-def ticks(run: Run, verdict: Verdict) -> bool:
-    """Whether this verdict may tick its item: it passed, ticking is on, and it is no smoke run outside a demo.
-
-    The run itself records whether it was a demo, so marking a workspace as a demo later does not affect older runs.
-    """
-    intent = run.intent
-    return (
-        verdict.outcome is Outcome.PASS
-        and intent.tick
-        and (intent.preset != "smoke" or bool(intent.params.get("demo")))
-    )
+_BY_BASIS = {
+    RestsOn.MEASURED: StepState.MEASURED,
+    RestsOn.EXIT_CODE: StepState.EXIT_CODE,
+    RestsOn.BY_HAND: StepState.BY_HAND,
+}
 
 
 def step_statuses(checklist: Checklist, store: RunStore) -> list[StepStatus]:
-    """The state of every step, in the list's order."""
+    """The state of every step, in the list's order.
+
+    Raises:
+        Refused: the ledger cannot be read.
+    """
+    runs = runs_by_step(checklist, store)
+    bases = tick_bases(checklist, store, runs)
+    return [_status(step, next(iter(runs.get(step.key, ())), None), bases.get(step.key)) for step in checklist.steps]
+
+
+def runs_by_step(checklist: Checklist, store: RunStore) -> dict[Key, list[Run]]:
+    """The runs of this checklist by step, each newest first."""
     name = recorded_path(checklist.path, store.workspace)
-    newest: dict[tuple[str, str, int], Run] = {}
-    for run in store.runs():  # newest first: the first run of a step is its newest
+    found: dict[Key, list[Run]] = {}
+    for run in store.runs():
         ref = run.intent.step
         if same_checklist(ref.checklist, name):
-            newest.setdefault((ref.section, ref.text, ref.occurrence), run)
-    recorded = {
-        (line.get("section"), line.get("text"), line.get("occurrence"))
-        for line in read_lines(store.ledger)
-        if same_checklist(line.get("checklist"), name)
-    }
-    return [_status(step, newest.get(step.key), step.key in recorded) for step in checklist.steps]
+            found.setdefault((ref.section, ref.text, ref.occurrence), []).append(run)
+    return found
 
 
-def _status(step: Step, run: Run | None, recorded: bool) -> StepStatus:
-    """`recorded`: the ledger contains a tick of this step, by a run or by the operator."""
-    ticked = StepState.DONE if recorded else StepState.TICKED
+def tick_counts(statuses: Sequence[StepStatus]) -> str:
+    """How many items are ticked, and what the ticks rest on: `3 of 5 items are ticked: 2 measured, 1 by hand.`"""
+    ticked = [item.state for item in statuses if item.step.checked]
+    words = {**{state: str(state) for state in TICK_STATES}, StepState.TICKED: "without a record"}
+    words[StepState.EXIT_CODE] = IN_WORDS[RestsOn.EXIT_CODE]
+    counted = [f"{ticked.count(state)} {word}" for state, word in words.items() if state in ticked]
+    other = sum(state not in words for state in ticked)
+    counted += [f"{other} running again"] if other else []
+    return f"{len(ticked)} of {len(statuses)} items are ticked" + (f": {', '.join(counted)}." if counted else ".")
+
+
+def _status(step: Step, run: Run | None, basis: TickBasis | None) -> StepStatus:
+    ticked = _ticked_state(basis)
     if run is None:
-        return StepStatus(step, ticked if step.checked else StepState.OPEN)
-    verdict = run.verdict()
+        return StepStatus(step, ticked if step.checked else StepState.OPEN, basis=basis)
+    try:
+        verdict = run.verdict()
+        ended = verdict is not None or run.state() in (State.FINISHED, State.LOST)
+    except Refused as refusal:
+        state = ticked if step.checked else StepState.UNREADABLE
+        return StepStatus(step, state, run, basis=basis, problem=str(refusal))
     if verdict is None:
-        waiting = run.state() in (State.FINISHED, State.LOST)
-        return StepStatus(step, StepState.JUDGING if waiting else StepState.RUNNING, run)
+        return StepStatus(step, StepState.JUDGING if ended else StepState.RUNNING, run, basis=basis)
     if step.checked:
-        # Between the tick and its line in the ledger, only the run proves it.
-        return StepStatus(step, StepState.DONE if ticks(run, verdict) else ticked, run, verdict)
+        return StepStatus(step, ticked, run, verdict, basis)
     if verdict.question is not None:
         return StepStatus(step, StepState.ASKING, run, verdict)
     return StepStatus(step, _BY_OUTCOME[verdict.outcome], run, verdict)
+
+
+def _ticked_state(basis: TickBasis | None) -> StepState:
+    if basis is None:
+        return StepState.TICKED
+    if basis.contradicted:
+        return StepState.CONTRADICTED
+    return StepState.STALE if basis.stale else _BY_BASIS[basis.rests_on]

@@ -73,6 +73,19 @@ def edit_document(
         return done
 
 
+def check_writable(path: Path) -> None:
+    """Check that the document may be changed.
+
+    Raises:
+        Refused: it is read-only or belongs to another user.
+    """
+    # A file without any write permission is refused for root too: its owner does not want it changed.
+    if not path.stat().st_mode & 0o222:
+        raise Refused(f"{path} is read-only; nothing in it was changed: chmod u+w it to let llmval write.")
+    if not os.access(path, os.W_OK):
+        raise Refused(f"{path} belongs to another user; nothing in it was changed: chmod g+w it for your group.")
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files that a killed process left beside a document.
 
@@ -113,7 +126,7 @@ def _try_once(path: Path, target: Path, change: Callable[[bytes], bytes], what: 
         new = change(opened.data)
         if new == opened.data:
             return new
-        _check_writable(path, target)
+        check_writable(path)
         staged = _stage(target, new, opened.data)
         try:
             if not opened.is_still(target):
@@ -169,14 +182,6 @@ def _open_elsewhere(path: Path) -> Refused:
     return Refused(
         f"{path} is open for writing in another program; nothing in it was changed: close it there and try again."
     )
-
-
-def _check_writable(path: Path, target: Path) -> None:
-    # A file without any write permission is refused for root too: its owner does not want it changed.
-    if not target.stat().st_mode & 0o222:
-        raise Refused(f"{path} is read-only; nothing in it was changed: chmod u+w it to let llmval write.")
-    if not os.access(target, os.W_OK):
-        raise Refused(f"{path} belongs to another user; nothing in it was changed: chmod g+w it for your group.")
 
 
 def _stage(target: Path, data: bytes, base: bytes) -> Path:

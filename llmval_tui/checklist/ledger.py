@@ -12,7 +12,7 @@ from llmval_tui.checklist.document import decode, read_document
 from llmval_tui.checklist.edit import edit_document
 from llmval_tui.checklist.model import StepKey
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.paths import inside
+from llmval_tui.foundation.paths import inside, named_path
 from llmval_tui.foundation.text import clean_line
 
 BEGIN = b"<!-- llmval:ledger:begin -->"
@@ -25,6 +25,7 @@ _ITEM = re.compile(rb"<!-- llmval:item ([0-9a-f]{12})#(\d+) -->\s*$")
 _NUMBER = re.compile(rb"- \*\*([A-Z]?)(\d*(?:\.\d+)*)\*\*")
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~&!$]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])|#")
 _ESCAPED = re.compile(r"\\([\\`*\[\]<>|~&!$_#])|&(middot|rsaquo);")
+_LABELS = ("rests on", "by", "host", "run", "contradicts run", "artifact", "sha256", "note", "deviation", "link")
 _ENTITIES = {"middot": "·", "rsaquo": "›"}
 
 
@@ -35,16 +36,19 @@ class Entry:
     number: str  # "1.2"
     section: str
     text: str
-    outcome: str  # "pass", or "ticked by the operator"
+    outcome: str  # "pass", or "by hand"
     utc: str  # "2026-01-02T03:04:05Z"
     host: str  # may be empty
     run_id: str  # empty for a tick by hand
     artifact: str | None = None  # path relative to the workspace
     sha256: str | None = None
-    note: str | None = None
+    notes: tuple[str, ...] = ()  # of a run its summary; of a tick by hand one for each time
     deviations: tuple[str, ...] = ()
     link: str | None = None
     occurrence: int = 1
+    rests_on: str | None = None  # of a tick by a run: "measured" or "exit code only"
+    by: str | None = None  # the user of a tick by hand
+    contradicts: str | None = None  # of a tick by hand: the run that had failed
 
     @property
     def key(self) -> StepKey:
@@ -72,6 +76,49 @@ def _with_line(data: bytes, line: bytes, todo: Path) -> bytes:
         return data + gap + newline.join([b"", HEADING.encode(), b"", BEGIN, line, END, b""])
     start, end = block
     return data[:start] + _merged(data[start:end], line, newline) + data[end:]
+
+
+def line_of(todo: Path, key: StepKey) -> bytes | None:
+    """The item's present line without its line end; None if there is none.
+
+    Raises:
+        Refused: the file cannot be read, or its markers are damaged.
+    """
+    if not os.path.lexists(todo):
+        return None
+    data = read_document(todo)
+    block = _block(data, todo)
+    return next(iter(_lines_of(data[slice(*block)], key)), None) if block is not None else None
+
+
+def put_line(todo: Path, key: StepKey, line: bytes | None) -> None:
+    """Put an earlier line of the item back, or remove its line if there was none.
+
+    Raises:
+        Refused: as `record`.
+    """
+    if line_of(todo, key) == line:
+        return
+
+    def change(data: bytes) -> bytes:
+        newline = b"\r\n" if b"\r\n" in data else b"\n"
+        block = _block(data, todo)
+        if block is None:
+            return data
+        start, end = block
+        if line is not None:
+            return data[:start] + _merged(data[start:end], line, newline) + data[end:]
+        unwanted = set(_lines_of(data[start:end], key))
+        kept = [raw for raw in _LINE_END.split(data[start:end]) if raw.rstrip(b"\r\n") not in unwanted]
+        return data[:start] + b"".join(kept) + data[end:]
+
+    edit_document(todo, change)
+
+
+def _lines_of(block: bytes, key: StepKey) -> list[bytes]:
+    wanted = (key_hash(key).encode(), str(key.occurrence).encode())
+    lines = [raw.rstrip(b"\r\n") for raw in _LINE_END.split(block)]
+    return [line for line in lines if (item := _ITEM.search(line)) and item.groups() == wanted]
 
 
 def entries(todo: Path) -> list[Entry]:
@@ -128,18 +175,22 @@ def _line(entry: Entry, todo: Path, workspace: Path) -> bytes:
         f"**{escape(entry.outcome)}**",
         escape(entry.utc),
     ]
-    parts += [
-        f"{label} {text}" for label, text in (("host", escape(entry.host)), ("run", escape(entry.run_id))) if text
-    ]
+    labelled = (
+        ("rests on", entry.rests_on),
+        ("by", entry.by),
+        ("host", entry.host),
+        ("run", entry.run_id),
+        ("contradicts run", entry.contradicts),
+    )
+    parts += [f"{label} {escape(text)}" for label, text in labelled if text]
     if entry.artifact is not None:
-        inside(workspace, entry.artifact)
-        lexical = os.path.normpath(workspace.resolve() / entry.artifact)
+        inside(workspace, named_path(entry.artifact))
+        lexical = os.path.normpath(workspace.resolve() / named_path(entry.artifact))
         target = os.path.relpath(lexical, todo.resolve().parent)
         parts.append(f"artifact [{escape(entry.artifact)}]({percent(target)})")
     if entry.sha256 is not None:
         parts.append(f"sha256 {escape(entry.sha256[:SHOWN_HEX])}")
-    if entry.note is not None:
-        parts.append(f"note {escape(entry.note)}")
+    parts += [f"note {escape(note)}" for note in entry.notes]
     parts += [f"deviation {escape(deviation)}" for deviation in entry.deviations]
     if entry.link is not None:
         parts.append(f"link {_link(entry.link)}")
@@ -158,13 +209,14 @@ def _entry(text: str, occurrence: int) -> Entry:
     outcome = re.fullmatch(r"\*\*(.+)\*\*", parts[1]) if len(parts) > 1 else None
     if head is None or outcome is None or len(parts) < 3:
         raise ValueError("its first parts are not number, section, text, outcome and time")
-    deviations: list[str] = []
+    repeated: dict[str, list[str]] = {"deviation": [], "note": []}
     values: dict[str, str] = {}
     for part in parts[3:]:
-        label, _, value = part.partition(" ")
-        if label == "deviation":
-            deviations.append(unescape(value))
-        elif label in ("host", "run", "artifact", "sha256", "note", "link") and label not in values:
+        label = next((name for name in _LABELS if part == name or part.startswith(f"{name} ")), "")
+        value = part.removeprefix(label).removeprefix(" ")
+        if label in repeated:
+            repeated[label].append(unescape(value))
+        elif label and label not in values:
             values[label] = value
         else:
             raise ValueError(f"“{part[:40]}” is unknown or occurs twice")
@@ -177,7 +229,6 @@ def _entry(text: str, occurrence: int) -> Entry:
     link = values.get("link")
     if link is not None:
         link = link[1:-1] if link.startswith("<") else unescape(link)
-    note = values.get("note")
     return Entry(
         number=unescape(head[1]),
         section=unescape(head[2]),
@@ -188,11 +239,18 @@ def _entry(text: str, occurrence: int) -> Entry:
         run_id=unescape(values.get("run", "")),
         artifact=artifact,
         sha256=values.get("sha256"),
-        note=None if note is None else unescape(note),
-        deviations=tuple(deviations),
+        notes=tuple(repeated["note"]),
+        deviations=tuple(repeated["deviation"]),
         link=link,
         occurrence=occurrence,
+        rests_on=_optional(values, "rests on"),
+        by=_optional(values, "by"),
+        contradicts=_optional(values, "contradicts run"),
     )
+
+
+def _optional(values: dict[str, str], label: str) -> str | None:
+    return unescape(values[label]) if label in values else None
 
 
 def _block(data: bytes, todo: Path) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import TextIO
 
-from llmval_tui.actions.step_state import ticks
+from llmval_tui.actions.tick_basis import ticks
 from llmval_tui.console.stdio import terminal_of
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.client import cancel_plan

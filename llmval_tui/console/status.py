@@ -3,14 +3,15 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from llmval_tui.actions.accept import accept as accept_run
-from llmval_tui.actions.settle import rejudge, settle_all, tick_by_hand
-from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses
-from llmval_tui.checklist.model import Checklist, StepKey, load
+from llmval_tui.actions.hand_tick import tick_by_hand
+from llmval_tui.actions.settle import rejudge, settle_all
+from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses, tick_counts
+from llmval_tui.checklist.model import load
 from llmval_tui.console.options import (
     checklist_of,
     checklist_path,
@@ -20,14 +21,13 @@ from llmval_tui.console.options import (
     workspace_of,
 )
 from llmval_tui.foundation.errors import ExitCode, Refused
-from llmval_tui.foundation.files import read_lines
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
 from llmval_tui.runs.evidence import CheckedFile, check_ledger
-from llmval_tui.runs.records import Outcome
-from llmval_tui.runs.store import RunStore, recorded_path, same_checklist
+from llmval_tui.runs.records import Evidence, Outcome, RestsOn
+from llmval_tui.runs.store import RunStore
 from llmval_tui.terminal.glyphs import STEP_SIGNS, glyphs
 
 GAP = 2  # terminal columns between the columns of the table
@@ -45,8 +45,6 @@ def status(options: argparse.Namespace) -> int:
         settle_workspace(store)
     if not options.json:
         print_table(path, store, ascii_only=options.ascii)
-        for sentence in store.unreadable:
-            print(sentence)
         plan = active_plan(workspace)
         if plan is not None:
             print(f"\nplan {plan.id} is running, step {plan.status().current or '–'}; llmval attach watches it.")
@@ -58,6 +56,7 @@ def status(options: argparse.Namespace) -> int:
             "workspace": workspace,
             "checklist": path,
             "plan_id": plan.id if plan else None,
+            "unreadable": store.unreadable,
             "steps": [_as_json(item) for item in statuses],
         }
     )
@@ -66,9 +65,15 @@ def status(options: argparse.Namespace) -> int:
 
 def settle_workspace(store: RunStore) -> None:
     """Give runs without a supervisor a new one, settle ended runs, and print what failed."""
+    problems = []
     for run in store.runs():
-        client.ensure_supervised(run)
-    for problem in settle_all(store):
+        try:
+            if not run.judged():
+                client.ensure_supervised(run)
+        except (Refused, OSError) as error:
+            problems.append(f"{run.id}: {error}")
+    problems += settle_all(store)
+    for problem in dict.fromkeys(clean_line(problem) for problem in problems):
         print(problem, file=sys.stderr)
 
 
@@ -80,16 +85,15 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii
     from rich.text import Text
 
     signs = glyphs(ascii_only)
-    checklist = load(path)
-    ticks = _recorded_ticks(checklist, store)
+    statuses = step_statuses(load(path), store)
     rows = [
         (
             item.step.number,
             f"{signs.sign(STEP_SIGNS[item.state])} {item.state}",
             clean_line(item.step.text),
-            *map(clean_line, _evidence(item, ticks.get(item.step.key))),
+            *map(clean_line, _evidence(item)),
         )
-        for item in step_statuses(checklist, store)
+        for item in statuses
     ]
     # A pipe has no width; 160 columns cut nothing that matters.
     console = Console(file=out or sys.stdout, highlight=False)
@@ -115,6 +119,8 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii
     with console.capture() as table_text:  # rich would exit with 1 on a closed pipe, so write the text here
         console.print(table)
     console.file.write(table_text.get())
+    for sentence in dict.fromkeys([item.problem for item in statuses if item.problem] + store.unreadable):
+        console.file.write(clean_line(sentence) + "\n")
 
 
 def shortened(text: str, width: int, sign: str, *, head: bool = False) -> str:
@@ -129,30 +135,28 @@ def shortened(text: str, width: int, sign: str, *, head: bool = False) -> str:
     return sign + chop_cells(text[::-1], width - 1)[0][::-1] if head else chop_cells(text, width - 1)[0] + sign
 
 
-def _recorded_ticks(checklist: Checklist, store: RunStore) -> dict[StepKey, dict[str, Any]]:
-    """The newest tick of each item in the ledger."""
-    name = recorded_path(checklist.path, store.workspace)
-    return {
-        StepKey(line["section"], line["text"], line["occurrence"]): line
-        for line in read_lines(store.ledger)
-        if {"section", "text", "occurrence"} <= line.keys() and same_checklist(line.get("checklist"), name)
-    }
-
-
-def _evidence(item: StepStatus, tick: dict[str, Any] | None) -> tuple[str, str]:
+def _evidence(item: StepStatus) -> tuple[str, str]:
     """A remark, and what backs the step: a file and its hash, a run, or the operator's note."""
-    verdict, run_id = item.verdict, item.run.id if item.run else ""
-    passed = verdict is not None and verdict.outcome is Outcome.PASS
-    files: list[Any] = (
-        [{"path": one.path, "sha256": one.sha256} for one in verdict.evidence] if verdict and passed else []
-    )
+    basis, verdict = item.basis, item.verdict
+    if item.problem:
+        return "", "newest run unreadable, see below"
+    if basis is None:
+        passed = verdict is not None and verdict.outcome is Outcome.PASS
+        return "", _file_and_hash(verdict.evidence if verdict and passed else ()) or (item.run.id if item.run else "")
+    if item.state in (StepState.CONTRADICTED, StepState.STALE):
+        return "", basis.contradicted or basis.stale[0]
     remark = ""
-    if item.state is StepState.DONE and tick is not None:  # the tick may rest on an older run than the newest
-        remark = f"newest run {ADJECTIVES.get(verdict.outcome, verdict.outcome)}; " if verdict and not passed else ""
-        if tick.get("kind") == "operator":
-            return remark, "operator's note"
-        files, run_id = tick.get("evidence") or [], str(tick.get("run_id") or "")
-    return remark, f"{files[0]['path']} {files[0]['sha256'][:8]}" if files else run_id
+    if verdict is not None and verdict.outcome is not Outcome.PASS and basis.contradicts is None:
+        remark = f"newest run {ADJECTIVES.get(verdict.outcome, verdict.outcome)}; "
+    if basis.rests_on is RestsOn.BY_HAND:
+        against = f"contradicts run {basis.contradicts}; " if basis.contradicts else remark
+        note = basis.notes[-1]
+        return against, f"{note.by or 'somebody'} {note.utc[:10]}: {note.text}"
+    return remark, _file_and_hash(basis.evidence) or basis.run_id or ""
+
+
+def _file_and_hash(evidence: Sequence[Evidence]) -> str:
+    return f"{evidence[0].path} {evidence[0].sha256[:8]}" if evidence else ""
 
 
 def _as_json(item: StepStatus) -> dict[str, Any]:
@@ -162,8 +166,10 @@ def _as_json(item: StepStatus) -> dict[str, Any]:
         "text": item.step.text,
         "checked": item.step.checked,
         "state": item.state.value,
+        "basis": item.basis,
         "run_id": item.run.id if item.run else None,
         "verdict": item.verdict,
+        "problem": item.problem,
     }
 
 
@@ -173,8 +179,10 @@ def tick(options: argparse.Namespace) -> int:
     workspace = workspace_of(options)
     checklist = checklist_of(options)
     step = checklist.step(options.step)
-    tick_by_hand(checklist.path, step.key, options.note, RunStore(workspace))
-    print_result(options, f"{step.number} is ticked by the operator; the note is in docs/TODO.md.")
+    line = tick_by_hand(checklist.path, step.key, options.note, RunStore(workspace))
+    against = f" It contradicts run {line.contradicts}, which failed." if line.contradicts else ""
+    message = f"{step.number} is ticked by hand; the note is in docs/TODO.md.{against}"
+    print_result(options, message, contradicts=line.contradicts)
     return ExitCode.PASSED
 
 
@@ -190,30 +198,35 @@ def accept(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Hash the evidence of all ticks again. Exit code 1 if a file changed or is missing, 3 if a tick has no record.
+    """Hash the evidence of all ticks again. Exit code 1 if a file changed or is missing.
 
-    A file that was overwritten later still counts if the run's own copy is unchanged.
+    Exit code 3 if a tick has no record, its item was edited, or a newer run failed. A file that was overwritten later
+    still counts if the run's own copy is unchanged.
     """
     workspace = workspace_of(options)
     store = RunStore(workspace)
-    findings = check_ledger(store)
+    findings = check_ledger(store, remember=not options.readonly)
     kept = [finding for finding in findings if finding.state == "kept"]
     stale = [finding for finding in findings if finding.state not in ("intact", "kept")]
-    unbacked = _ticks_without_record(options, store)
+    statuses = _statuses(options, store)
+    doubtful = [line for item in statuses if (line := _doubt(item))]
+    ok = not stale and not doubtful and not store.unreadable
     if options.json:
-        print_json({"ok": not stale and not unbacked, "files": findings, "unbacked": unbacked})
+        print_json({"ok": ok, "files": findings, "doubtful": doubtful, "unreadable": store.unreadable})
     else:
         for finding in findings:
-            print(_finding_line(finding))
-        for line in unbacked:
-            print(line)
+            print(clean_line(_finding_line(finding)))
+        for line in [*doubtful, *store.unreadable]:
+            print(clean_line(line))
+        if statuses:
+            print(tick_counts(statuses))
         intact = len(findings) - len(stale) - len(kept)
         copies = f"{len(kept)} intact only as a copy in the run folder, " if kept else ""
         files = "file" if len(findings) == 1 else "files"
         print(f"{len(findings)} {files} of evidence: {intact} intact, {copies}{len(stale)} changed or missing.")
     if stale:
         return ExitCode.FAILED
-    return ExitCode.UNDECIDED if unbacked else ExitCode.PASSED
+    return ExitCode.PASSED if ok else ExitCode.UNDECIDED
 
 
 def _finding_line(finding: CheckedFile) -> str:
@@ -221,16 +234,24 @@ def _finding_line(finding: CheckedFile) -> str:
     return clean_line(f"{finding.state:<8} {finding.number}  {finding.path}  {finding.sha256[:12]}{where}")
 
 
-def _ticks_without_record(options: argparse.Namespace, store: RunStore) -> list[str]:
+def _statuses(options: argparse.Namespace, store: RunStore) -> list[StepStatus]:
     try:
         path = checklist_path(options)
     except Refused:
         return []  # without a checklist only the ledger is verified
-    return [
-        f"unbacked {item.step.number} is ticked, but llmval has no record of it"
-        for item in step_statuses(load(path), store)
-        if item.state is StepState.TICKED
-    ]
+    return step_statuses(load(path), store)
+
+
+def _doubt(item: StepStatus) -> str | None:
+    """What makes a tick doubtful besides its files, which have lines of their own."""
+    if item.state is StepState.TICKED:
+        return f"unbacked {item.step.number} is ticked, but llmval has no record of it"
+    basis = item.basis
+    if basis is not None and basis.contradicted:
+        return f"contradicted {item.step.number}  {basis.contradicted}"
+    if basis is not None and basis.was_edited:
+        return f"edited   {item.step.number}  the item's text was edited since it was ticked"
+    return None
 
 
 def locate(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from llmval_tui.actions.api import Condition, Context, Options, Proposal
 from llmval_tui.actions.registry import propose
 from llmval_tui.actions.rules import MANUAL
 from llmval_tui.actions.settle import settle, settle_all
-from llmval_tui.actions.step_state import ticks
+from llmval_tui.actions.tick_basis import ticks
 from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import read_json, take_lock, try_lock, write_json

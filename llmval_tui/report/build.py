@@ -42,6 +42,8 @@ def as_json(facts: ReportFacts) -> dict[str, Any]:
                 "text": item.step.text,
                 "checked": item.step.checked,
                 "state": item.state.value,
+                "basis": item.basis,
+                "problem": item.problem,
                 "deviation": item.step.deviation,
                 "run_id": item.run.id if item.run else None,
             }

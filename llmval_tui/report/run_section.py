@@ -4,13 +4,14 @@ import shlex
 from collections.abc import Sequence
 
 from llmval_tui.actions.request_records import percentile_ms
+from llmval_tui.actions.rests_on import IN_WORDS, verdict_rests_on
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, CodeBlock, Heading, Judgement, Paragraph, Table
 from llmval_tui.report.charts.plots import distribution_blocks, time_blocks
 from llmval_tui.report.definitions import define, figure
 from llmval_tui.report.facts import LoadFacts, RunFacts
 from llmval_tui.report.recording import Recording, Track
 from llmval_tui.report.summary import anchor_of, badge_of, node_blocks
-from llmval_tui.runs.records import State
+from llmval_tui.runs.records import Outcome, State
 from llmval_tui.terminal.format import duration
 
 _PERCENTS = (50, 90, 95, 99)
@@ -40,6 +41,8 @@ def run_section(run: RunFacts, number: int, with_node: bool) -> list[Block]:
         ["judged", run.verdict.judged_utc if run.verdict else "not yet"],
         ["preset", intent.preset or "none"],
     ]
+    if run.verdict is not None and run.verdict.outcome is Outcome.PASS:
+        rows.append(["rests on", IN_WORDS[verdict_rests_on(run.verdict)]])
     if status.cancelled:
         rows.append(["cancelled by", status.cancelled])
     blocks.append(Table("Times and settings of the run", ("what", "value"), rows))

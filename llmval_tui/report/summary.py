@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmval_tui import __version__
-from llmval_tui.actions.step_state import StepState, StepStatus
+from llmval_tui.actions.step_state import StepState, StepStatus, tick_counts
 from llmval_tui.foundation.text import GIB
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, Heading, Link, Paragraph, Table
 from llmval_tui.report.facts import ReportFacts, RunFacts, gpu_inventory_of
 
 _KINDS = {
-    StepState.DONE: "pass",
+    StepState.MEASURED: "pass",
+    StepState.STALE: "invalid",
+    StepState.CONTRADICTED: "fail",
     StepState.PASSED: "pass",
     StepState.FAILED: "fail",
     StepState.INVALID: "invalid",
@@ -19,7 +21,11 @@ _KINDS = {
 }
 _STATES = {
     StepState.OPEN: "open",
-    StepState.DONE: "done: ticked, with evidence",
+    StepState.MEASURED: "ticked: measured",
+    StepState.EXIT_CODE: "ticked: exit code only",
+    StepState.BY_HAND: "ticked: by hand",
+    StepState.STALE: "ticked: stale",
+    StepState.CONTRADICTED: "ticked: contradicted",
     StepState.TICKED: "ticked, without evidence",
     StepState.ASKING: "waiting for a decision",
 }
@@ -90,6 +96,7 @@ def summary_blocks(facts: ReportFacts) -> list[Block]:
     if facts.checklist is None:
         blocks.append(Paragraph("The report was made without a checklist."))
     else:
+        blocks.append(Paragraph(tick_counts(facts.steps)))
         blocks.append(_checklist_table(facts))
     return blocks
 
@@ -173,8 +180,10 @@ def _checklist_table(facts: ReportFacts) -> Table:
         elif item.run is not None:
             newest = Code(item.run.id)
         deviation = f" [deviation: {item.step.deviation}]" if item.step.deviation else ""
-        rows.append([item.step.number, state_badge(item), item.step.text + deviation, newest])
-    return Table(f"{facts.checklist.title}, as it is now", ("item", "state", "what", "newest run"), rows)
+        basis = item.basis.phrase if item.basis else item.problem or ""
+        rows.append([item.step.number, state_badge(item), item.step.text + deviation, basis, newest])
+    columns = ("item", "state", "what", "the tick rests on", "newest run")
+    return Table(f"{facts.checklist.title}, as it is now", columns, rows)
 
 
 def state_badge(item: StepStatus) -> Badge:

@@ -2,10 +2,11 @@
 
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 from llmval_tui.foundation.files import open_output
-from llmval_tui.runs.records import Command, CommandStatus
+from llmval_tui.runs.records import Command, CommandStatus, State
 from llmval_tui.runs.store import Run
 
 
@@ -17,6 +18,21 @@ def succeeded(command: Command, status: CommandStatus) -> bool | None:
         # The ranks' exit codes are recorded by torchrun's agent, also if its own end was not observed.
         return True if command.nproc is not None and len(status.ranks) == command.nproc else None
     return status.exit_code == 0 or status.exit_code in command.findings
+
+
+def end_unseen(run: Run) -> bool:
+    """Whether the run was lost with its node in the middle of its work: no command failed, and one has no known end."""
+    status = run.status()
+    if status.state is State.FINISHED:
+        return False
+    known = {item.label: item for item in status.commands}
+    ends = []
+    for command in run.intent.commands:
+        item = known.get(command.label)
+        if item is not None and not item.ranks:
+            item = replace(item, ranks=run.recorded_ranks(command.label))
+        ends.append(None if item is None else succeeded(command, item))
+    return None in ends and False not in ends
 
 
 def failure_of(command: Command, status: CommandStatus) -> str:

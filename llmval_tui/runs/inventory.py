@@ -1,5 +1,6 @@
 """The machine and the software of a run, recorded once before its start."""
 
+import getpass
 import os
 import platform
 import re
@@ -14,6 +15,7 @@ import orjson
 import psutil
 
 from llmval_tui import __version__
+from llmval_tui.foundation.text import clean_line
 
 # Packages whose version changes what a run measures.
 PACKAGES = ("torch", "triton", "transformer-engine", "transformers", "nvidia-nccl-cu13", "nvidia-cudnn-cu13")
@@ -65,6 +67,14 @@ def gpu_inventory(timeout_s: float = 20.0) -> dict[str, Any]:
         return {"error": f"the query of the NVIDIA driver ended with code {done.returncode}: {last[0]}"}
     value = orjson.loads(done.stdout)
     return value if isinstance(value, dict) else {"error": "the NVIDIA driver gave no inventory"}
+
+
+def user_name() -> str:
+    """The name of the user of this process; the user of a container may have none."""
+    try:
+        return clean_line(getpass.getuser().encode("utf-8", "replace").decode())
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def host_inventory() -> dict[str, Any]:

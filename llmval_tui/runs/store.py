@@ -82,6 +82,10 @@ class Run:
         """
         return read_record(Verdict, self.folder / "verdict.json")
 
+    def judged(self) -> bool:
+        """Whether there is a verdict; it is not read."""
+        return (self.folder / "verdict.json").exists()
+
     def state(self) -> State:
         """The recorded state; LOST if that is not `finished` and neither supervisor nor command is alive."""
         state = self.status().state

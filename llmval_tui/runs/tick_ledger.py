@@ -21,10 +21,10 @@ WITHDRAWN = "withdrawn"  # a tick by hand that was asked for could not be made, 
 class TickLine:
     """One line of the ledger."""
 
-    kind: str  # one of the constants above
     section: str
     text: str
     occurrence: int
+    kind: str = RUN  # one of the constants above; the oldest lines have none
     checklist: str | None = None  # a `recorded_path`; missing in old lines
     number: str = ""
     utc: str = ""

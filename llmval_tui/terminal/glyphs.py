@@ -18,8 +18,12 @@ class Sign:
 
 STEP_SIGNS = {
     StepState.OPEN: Sign("○", ".", "open", "muted"),
-    StepState.DONE: Sign("✓", "x", "done", "good"),
-    StepState.TICKED: Sign("◇", "v", "ticked", "warn"),  # ticked without a record: not the sign of done
+    StepState.MEASURED: Sign("✓", "x", "measured", "good"),
+    StepState.EXIT_CODE: Sign("◑", "e", "exit code", "text"),
+    StepState.BY_HAND: Sign("◇", "v", "by hand", "text"),
+    StepState.STALE: Sign("≠", "%", "stale", "warn"),
+    StepState.CONTRADICTED: Sign("↯", "&", "contradicted", "bad"),
+    StepState.TICKED: Sign("□", "u", "ticked", "warn"),  # without a record
     StepState.RUNNING: Sign("▸", ">", "running", "busy"),
     StepState.JUDGING: Sign("◔", "~", "judging", "busy"),
     StepState.PASSED: Sign("●", "+", "passed", "good"),
@@ -27,6 +31,7 @@ STEP_SIGNS = {
     StepState.INVALID: Sign("⊘", "#", "invalid", "warn"),
     StepState.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),
     StepState.ASKING: Sign("?", "?", "asking", "accent"),
+    StepState.UNREADABLE: Sign("▨", "=", "unreadable", "bad"),
 }
 QUEUED = Sign("◷", ":", "queued", "busy")
 

@@ -10,7 +10,8 @@ import pytest
 from llmval_tui.actions import settle as settling
 from llmval_tui.actions.accept import accept
 from llmval_tui.actions.api import Proposal
-from llmval_tui.actions.settle import settle, settle_all, tick_by_hand
+from llmval_tui.actions.hand_tick import tick_by_hand
+from llmval_tui.actions.settle import settle, settle_all
 from llmval_tui.actions.step_state import StepState, step_statuses
 from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.foundation.errors import Refused
@@ -171,7 +172,7 @@ def test_a_tick_that_nothing_backs_is_not_done(workspace) -> None:
     assert states() == [StepState.TICKED, StepState.TICKED]
     for occurrence in (1, 2):
         tick_by_hand(workspace.folder / "list.md", StepKey("1. Part", "same", occurrence), "seen", workspace.store)
-    assert states() == [StepState.DONE, StepState.DONE]
+    assert states() == [StepState.BY_HAND, StepState.BY_HAND]
 
 
 def test_a_run_that_may_not_tick_backs_no_tick(workspace) -> None:
@@ -182,7 +183,7 @@ def test_a_run_that_may_not_tick_backs_no_tick(workspace) -> None:
         return step_statuses(load(workspace.folder / "list.md"), RunStore(workspace.folder))[0].state
 
     for name, value, expected in (
-        ("tick", True, StepState.DONE), ("tick", False, StepState.TICKED), ("preset", "smoke", StepState.TICKED),
+        ("tick", True, StepState.MEASURED), ("tick", False, StepState.TICKED), ("preset", "smoke", StepState.TICKED),
     ):  # fmt: skip
         intent: dict[str, Any] = read_json(run.folder / "run.json") or {}
         write_json(run.folder / "run.json", {**intent, "tick": True, "preset": None, name: value})

@@ -53,7 +53,7 @@ def test_a_recorded_tick_backs_only_its_own_list(workspace, lists) -> None:
     node, rack = lists
     settle(run_of(workspace, node), workspace.store)
     rack.path.write_text(LIST.replace("[ ]", "[x]", 1))  # in an editor
-    assert states(workspace, node)[0] is StepState.DONE
+    assert states(workspace, node)[0] is StepState.MEASURED
     assert states(workspace, rack)[0] is StepState.TICKED
 
 
@@ -95,4 +95,4 @@ def test_an_old_line_of_the_ledger_counts_for_every_list(workspace, lists) -> No
     node.path.write_text(LIST.replace("[ ]", "[x]", 1))
     workspace.store.root.mkdir(parents=True)
     append_line(workspace.store.ledger, {"v": 1, "section": "1. Part", "text": "first", "occurrence": 1})
-    assert states(workspace, node)[0] is StepState.DONE
+    assert states(workspace, node)[0] is StepState.EXIT_CODE

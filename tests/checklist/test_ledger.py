@@ -20,7 +20,7 @@ ENTRY = Entry(
     run_id="20260102T030405Z-1.2-ab12cd",
     artifact="artifacts/inference/full_mesh_20260102.json",
     sha256="0123456789abcdef" * 4,
-    note="quiet node",
+    notes=("quiet node",),
     deviations=("4 GPUs where the item says 8", "preset smoke"),
     link="https://github.com/pytorch/pytorch/issues/1?a=b&c=_d_",
 )
@@ -48,7 +48,7 @@ def test_only_the_items_own_line_changes(todo: Path, tmp_path: Path, newline: by
     before = newline.join([b"\xef\xbb\xbf# My list", b"", b"- [ ] mine \xff ", b"", b"tail without an end"])
     todo.write_bytes(before)
     todo.chmod(0o600)
-    second = replace(ENTRY, number="10.1", section="10. Late", text="other", note=None, artifact=None, sha256=None)
+    second = replace(ENTRY, number="10.1", section="10. Late", text="other", notes=(), artifact=None, sha256=None)
     record(todo, second, tmp_path)
     record(todo, ENTRY, tmp_path)
     first = todo.read_bytes()
@@ -67,10 +67,20 @@ def test_only_the_items_own_line_changes(todo: Path, tmp_path: Path, newline: by
 
 def test_a_tick_by_hand_names_no_run(todo: Path, tmp_path: Path) -> None:
     by_hand = replace(
-        SHOWN, outcome="operator", run_id="", host="", artifact=None, sha256=None, deviations=(), link=None
+        SHOWN,
+        outcome="by hand",
+        run_id="",
+        host="node1",
+        artifact=None,
+        sha256=None,
+        deviations=(),
+        link=None,
+        by="ops",
+        contradicts="20260102T030405Z-1.2-ab12cd",
+        notes=("ops@node1 2026-01-02T03:04:05Z, seen", "ada@node1 2026-01-03T03:04:05Z, seen again"),
     )
     record(todo, by_hand, tmp_path)
-    assert " run " not in todo.read_text()
+    assert " · run " not in todo.read_text()
     assert entries(todo) == [by_hand]
 
 
@@ -99,7 +109,7 @@ def test_hostile_text_stays_one_line_and_comes_back(
 ) -> None:
     todo = tmp_path / "TODO.md"
     todo.unlink(missing_ok=True)
-    entry = replace(SHOWN, section=section, text=text, host=host, note=note, deviations=(deviation,), link=link)
+    entry = replace(SHOWN, section=section, text=text, host=host, notes=(note,), deviations=(deviation,), link=link)
     record(todo, entry, tmp_path)
     record(todo, entry, tmp_path)
     assert todo.read_bytes().count(b"llmval:item") == 1
@@ -110,13 +120,13 @@ def test_hostile_text_stays_one_line_and_comes_back(
     if all(
         field.isprintable() and field == " ".join(field.split()) for field in (section, text, host, note, deviation)
     ):
-        assert (found.section, found.text, found.host, found.note) == (section, text, host, note)
+        assert (found.section, found.text, found.host, found.notes) == (section, text, host, (note,))
         assert found.deviations == (deviation,)
 
 
 def test_nothing_in_a_line_becomes_markup(todo: Path, tmp_path: Path) -> None:
     nasty = "a *b* __c__ [d](e) <b> `f` ![g](h) | ~~i~~ &amp; <!-- j --> --> k_l_m"
-    record(todo, replace(ENTRY, text=nasty, note=nasty, artifact=None, link=None), tmp_path)
+    record(todo, replace(ENTRY, text=nasty, notes=(nasty,), artifact=None, link=None), tmp_path)
     inline = next(token for token in MarkdownIt().parse(todo.read_text()) if "1.2" in token.content)
     kinds = [child.type for child in inline.children or []]
     assert kinds.count("strong_open") == 2  # the number and the outcome

@@ -18,20 +18,19 @@ def test_only_a_pass_is_shown_as_evidence(workspace) -> None:
     workspace.llmval("run", "1.1", check=1)
     workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
     row = next(line for line in workspace.llmval("status", check=0).stdout.splitlines() if line.startswith("1.1"))
-    assert "done" in row
+    assert "by hand" in row and "contradicts run" in row
     assert workspace.store.runs()[0].verdict().evidence  # the file exists, but its run failed
     assert "artifacts/ok.json " not in row.split("`")[-1]
 
 
-def test_a_tick_is_shown_with_its_own_evidence_not_with_the_newest_run(workspace) -> None:
+def test_a_tick_that_a_newer_run_contradicts_names_that_run(workspace) -> None:
     workspace.llmval("run", "1.1", check=0)
     (workspace.folder / "ok.py").write_text("raise SystemExit(3)")
     workspace.llmval("run", "1.1", check=1)
-    (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
     row = workspace.llmval("status", check=0).stdout.splitlines()[1]
-    assert f"newest run failed; artifacts/ok.json {entry['evidence'][0]['sha256'][:8]}" in row
+    assert "contradicted" in row and f"run {workspace.store.runs()[0].id} failed since" in row
     workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
-    assert "newest run failed; operator's note" in workspace.llmval("status", check=0).stdout.splitlines()[1]
+    assert "measured by hand" in workspace.llmval("status", check=0).stdout.splitlines()[1]
 
 
 class _Terminal(io.StringIO):
@@ -52,13 +51,13 @@ def test_the_table_keeps_numbers_states_and_the_ends_of_evidence(workspace, monk
     print_table(workspace.checklist, workspace.store, out := _Terminal())
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.getvalue().splitlines()]
     assert [line.split()[:3] for line in lines[1:]] == [
-        ["11.1", "✓", "done"], ["11.2", "○", "open"], ["11.3", "✗", "failed"],
+        ["11.1", "◑", "exit"], ["11.2", "○", "open"], ["11.3", "✗", "failed"],
     ] or width < 24  # fmt: skip
     assert len(lines) == 4 and all(cell_len(line) <= width for line in lines)
     if width >= 60:
         (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
         assert lines[1].rstrip().endswith(f".json {entry['evidence'][0]['sha256'][:8]}")
-        assert lines[1].split("done")[1].strip().startswith("Run: `python ok.py --ou")
+        assert lines[1].split("exit code")[1].strip().startswith("Run: `python ok.py --ou")
         assert lines[3].rstrip().endswith(workspace.store.runs()[0].id[-11:])
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.foundation.files import sha256_of, write_json
+from llmval_tui.foundation.files import write_json
+from llmval_tui.runs.evidence import evidence_of
 from llmval_tui.runs.records import (
     Command,
     CommandStatus,
-    Evidence,
     Gate,
     Intent,
     Outcome,
@@ -59,7 +59,7 @@ def write_verdict(run: Run, outcome: Outcome, gates: Sequence[Gate] | None = Non
     for artifact in run.intent.artifacts:
         path = run.workspace / artifact.path
         if path.is_file():
-            evidence.append(Evidence(artifact.path, sha256_of(path), path.stat().st_size))
+            evidence.append(evidence_of(path.resolve(), run.workspace))
     values = {"judged_utc": "2026-01-02T04:00:00Z", "summary": "sum", "evidence": evidence, **fields}
     found = list(gates) if gates else [Gate("gate", outcome, "1", "2")]
     write_json(run.folder / "verdict.json", Verdict(v=1, run_id=run.id, outcome=outcome, gates=found, **values))

@@ -1,9 +1,12 @@
 """The gates of every run: exit codes, artifacts, and telemetry."""
 
+from dataclasses import replace
+
 from llmval_tui.actions.criteria.frozen import demands_silence
 from llmval_tui.actions.gates.artifacts import artifact_gates, log_evidence
 from llmval_tui.actions.gates.exit import exit_gates
 from llmval_tui.actions.gates.telemetry import telemetry_gates
+from llmval_tui.runs.command_end import end_unseen
 from llmval_tui.runs.records import Evidence, Gate, Outcome
 from llmval_tui.runs.store import Run
 
@@ -15,7 +18,7 @@ def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     """
     gates = exit_gates(run)
     found, evidence = artifact_gates(run)
-    gates += found
+    gates += [_of_unseen_end(gate) for gate in found] if end_unseen(run) else found
     if not run.intent.artifacts:
         # Without artifacts, the output of the command is the evidence.
         evidence = log_evidence(run, empty_too=demands_silence(run))
@@ -34,3 +37,11 @@ def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
         )
     )
     return gates, evidence
+
+
+def _of_unseen_end(gate: Gate) -> Gate:
+    """A missing or incomplete file says nothing if the node was lost while the command wrote it."""
+    if gate.outcome is Outcome.PASS:
+        return gate
+    reason = f"nobody saw the command's end{f'; {gate.reason}' if gate.reason else ''}"
+    return replace(gate, outcome=Outcome.INCONCLUSIVE, reason=reason)

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_tui.runs.evidence import archive_path
+from llmval_tui.runs.evidence import archive_path, change_of, read_verified
 from llmval_tui.runs.store import RunStore
-from llmval_tui.terminal.format import parse_utc
 from llmval_tui.tui.data.run_follower import RunSnapshot
 
 
@@ -28,21 +27,19 @@ def artifact_lines(run: RunSnapshot, workspace: Path) -> tuple[ArtifactLine, ...
     """
     found = []
     folder = RunStore(workspace).root / run.id
-    judged = parse_utc(run.verdict.judged_utc) if run.verdict else None
     evidence = run.verdict.evidence if run.verdict else []
+    verified = read_verified(RunStore(workspace)) if evidence else {}
     for item in evidence:
         archived = archive_path(folder, item.sha256).is_file()
-        try:
-            status = (workspace / item.path).stat()
-        except OSError:
+        judged_utc = run.verdict.judged_utc if run.verdict else ""
+        change = change_of(item, workspace, judged_utc, verified.get((item.path, item.sha256)))
+        if change is None:
+            state = "as judged (by size and time)"
+        elif change == "missing":
             state = "missing; the run keeps a copy" if archived else "missing"
-            found.append(ArtifactLine(item.path, state, archived, item.bytes, item.sha256))
-            continue
-        same = status.st_size == item.bytes and (judged is None or status.st_mtime <= judged.timestamp() + 1)
-        state = "as judged (by size and time)" if same else "changed since it was judged"
-        if archived and not same:
-            state = "written over since; the run keeps a copy"
-        found.append(ArtifactLine(item.path, state, same or archived, status.st_size, item.sha256))
+        else:
+            state = "written over since; the run keeps a copy" if archived else "changed since it was judged"
+        found.append(ArtifactLine(item.path, state, change is None or archived, item.bytes, item.sha256))
     known = {item.path for item in evidence}
     for expected in run.intent.artifacts:
         if expected.path in known:

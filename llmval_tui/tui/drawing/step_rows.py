@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmval_tui.actions.step_state import StepState
 from llmval_tui.checklist.model import StepKey
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import fit, wrap
@@ -31,7 +32,10 @@ def title_row(state: ScreenState, glyphs: Glyphs, width: int, focused: bool) -> 
     steps = state.snapshot.steps
     done = sum(status.step.checked for status in steps)
     title = state.snapshot.checklist.title if state.snapshot.checklist else state.settings.checklist.name
-    extra = f" {done}/{len(steps)} ticked "
+    measured = sum(status.state is StepState.MEASURED for status in steps)
+    extra = f" {done}/{len(steps)} ticked, {measured} measured "
+    if cell_len(extra) + cell_len(title) + 1 > width:
+        extra = f" {done}/{len(steps)}, {measured} measured "
     if state.marks:
         extra = f" {len(state.marks)} marked" + extra
     if state.filter:
@@ -63,7 +67,9 @@ def step_rows(state: ScreenState, glyphs: Glyphs, width: int) -> StepRows:
         if rows:
             rows.append(row())
         title = fit(f" {strip_markdown(section.title)}", width - cell_len(count), glyphs.ellipsis)
-        rows.append(row((title, "title"), (count, "good" if done == len(section.steps) else "muted")))
+        found = [statuses[step.key].state for step in section.steps if step.key in statuses]
+        role = "good" if found and set(found) == {StepState.MEASURED} else "muted"
+        rows.append(row((title, "title"), (count, role)))
         for step in steps:
             status = statuses.get(step.key)
             if status is None:

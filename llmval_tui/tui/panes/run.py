@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from llmval_tui.actions.rests_on import IN_WORDS
+from llmval_tui.actions.step_state import StepState
+from llmval_tui.actions.tick_basis import signature
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import NOT_AVAILABLE, duration, fit, number, parse_utc, wrap
@@ -25,6 +28,7 @@ from llmval_tui.tui.widgets.text_rows import (
 
 if TYPE_CHECKING:
     from llmval_tui.actions.api import Proposal
+    from llmval_tui.actions.step_state import StepStatus
     from llmval_tui.runs.records import Verdict
     from llmval_tui.runs.store import LogFile
     from llmval_tui.telemetry.sample import GpuSample
@@ -63,6 +67,7 @@ def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
     rows += paragraph(strip_markdown(status.step.text), "text", width)
     if status.step.deviation:
         rows += labelled("deviation on record", status.step.deviation, "warn", width)
+    rows += basis_rows(status, width)
     detail = state.detail
     if detail is None:
         return [*rows, row(), row((" looking it up", "muted"))]
@@ -76,6 +81,26 @@ def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
         rows += proposal_section(detail.proposal, width, glyphs)
     if run is not None and not run.alive and run.verdict is None and not detail.back:
         rows += run_section(run, state.now(), width, glyphs, f"run {detail.runs} of {detail.runs}")
+    return rows
+
+
+def basis_rows(status: "StepStatus", width: int) -> list[Row]:
+    """What the tick rests on, and what has happened to that since."""
+    rows = labelled("unreadable", clean_line(status.problem), "bad", width) if status.problem else []
+    basis = status.basis
+    if basis is None:
+        return rows
+    if basis.contradicted:
+        rows += labelled("contradicted", clean_line(basis.contradicted), "bad", width)
+    for reason in basis.stale:
+        rows += labelled("stale", clean_line(reason), "warn", width)
+    by_run = f", run {basis.run_id}" if basis.run_id else ""
+    role = "good" if status.state is StepState.MEASURED else "text"
+    rows += labelled("tick rests on", f"{IN_WORDS[basis.rests_on]}{by_run}", role, width)
+    for note in basis.notes:
+        rows += labelled("note", clean_line(f"{signature(note)}{note.text}"), "text", width)
+    if basis.contradicts:
+        rows += labelled("contradicts", f"run {basis.contradicts}, which failed", "warn", width)
     return rows
 
 

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SEVERITIES = {
-    StepState.DONE: "information",
+    StepState.MEASURED: "information",
+    StepState.EXIT_CODE: "information",
+    StepState.BY_HAND: "information",
+    StepState.STALE: "warning",
+    StepState.CONTRADICTED: "error",
     StepState.PASSED: "information",
     StepState.FAILED: "error",
     StepState.INVALID: "warning",

@@ -286,5 +286,5 @@ def test_a_plugin_joins_and_a_broken_one_is_named(workspace):
 
 def test_perform_refuses_in_one_sentence(tmp_path, capsys):
     assert perform.main([str(tmp_path)]) == 2
-    assert "not a run's record" in capsys.readouterr().err
+    assert "has no run.json" in capsys.readouterr().err
     assert perform.main([]) == 2
