@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def _create(target: Path, data: bytes) -> bytes | None:
     except FileExistsError:  # made by another program in this moment
         return None
     finally:
-        staged.unlink(missing_ok=True)
+        _discard(staged)
     return data
 
 
@@ -133,9 +134,14 @@ def _try_once(path: Path, target: Path, change: Callable[[bytes], bytes], what: 
                 return None
             return new if _place(staged, target, opened, new) else None
         finally:
-            staged.unlink(missing_ok=True)
+            _discard(staged)
     finally:
         os.close(descriptor)
+
+
+def _discard(staged: Path) -> None:
+    with suppress(OSError):  # the document is right already, and `_tidy` removes the file later
+        staged.unlink(missing_ok=True)
 
 
 def _place(staged: Path, target: Path, opened: _Opened, new: bytes) -> bool:

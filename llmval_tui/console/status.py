@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from llmval_tui.actions.accept import accept as accept_run
-from llmval_tui.actions.hand_tick import tick_by_hand
+from llmval_tui.actions.hand_tick import TODO, tick_by_hand
 from llmval_tui.actions.settle import rejudge, settle_all
 from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses, tick_counts
+from llmval_tui.checklist.edit import remove_leftovers
 from llmval_tui.checklist.model import load
 from llmval_tui.console.options import (
     checklist_of,
@@ -42,7 +43,7 @@ def status(options: argparse.Namespace) -> int:
     path = checklist_path(options)
     store = RunStore(workspace)
     if not options.readonly:
-        settle_workspace(store)
+        settle_workspace(store, path)
     if not options.json:
         print_table(path, store, ascii_only=options.ascii)
         plan = active_plan(workspace)
@@ -63,9 +64,14 @@ def status(options: argparse.Namespace) -> int:
     return ExitCode.PASSED
 
 
-def settle_workspace(store: RunStore) -> None:
-    """Give runs without a supervisor a new one, settle ended runs, and print what failed."""
+def settle_workspace(store: RunStore, checklist: Path) -> None:
+    """Remove what killed processes left, give runs without a supervisor a new one, settle ended runs."""
     problems = []
+    for document in (checklist, store.workspace / TODO):
+        try:
+            remove_leftovers(document)
+        except Refused as refusal:
+            problems.append(str(refusal))
     for run in store.runs():
         try:
             if not run.judged():
