@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.command.freeze import runner_python
 from llmval_tui.actions.review.model import Decision, ListSettings, Question
-from llmval_tui.actions.review.questions import decided, missing_values, question_of
+from llmval_tui.actions.review.questions import answer_for, decided, missing_values, question_of
 
 
 def list_settings(context: Context) -> ListSettings:
@@ -54,7 +55,19 @@ def with_question(context: Context, proposal: Proposal) -> Proposal:
     if proposal.refusal is not None or proposal.unreviewed is not None:
         return proposal
     question = proposal_question(context, proposal)
-    return replace(proposal, unreviewed=question.text, open_question=question) if question else proposal
+    if question is not None:
+        return replace(proposal, unreviewed=question.text, open_question=question)
+    return replace(proposal, params={**proposal.params, **_record(context, proposal)})
+
+
+def _record(context: Context, proposal: Proposal) -> dict[str, Any]:
+    """What the run records of its review: the values of its placeholders, and who confirmed it."""
+    names = context.reading.placeholders if context.reading is not None else ()
+    record: dict[str, Any] = {"values": {name: context.values[name] for name in names}} if names else {}
+    answer = answer_for(context.step, list_settings(context)) if proposal.commands else None
+    if answer is not None:
+        record["confirmed"] = {"by": answer.by, "when": answer.when}
+    return record
 
 
 def proposal_question(context: Context, proposal: Proposal) -> Question | None:

@@ -101,7 +101,7 @@ def _sha256_of_version(path: Path, inode: int, size: int, modified_ns: int, chan
 def comment_hash(step: "Step", reading: "Reading | None", scripts: Mapping[str, str], decision: Decision) -> str:
     """The hash in the llmval comment of an answer: of all that the answer rests on."""
     of_commands = [written_commands(reading), dict(sorted(scripts.items()))] if decision is Decision.RUN else []
-    return _sha256([item_sha256(step), *of_commands])[:COMMENT_HASH_LENGTH]
+    return _sha256([step.section, item_sha256(step), *of_commands])[:COMMENT_HASH_LENGTH]
 
 
 def answer_for(step: "Step", settings: ListSettings) -> Answer | None:
