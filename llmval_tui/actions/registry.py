@@ -157,9 +157,8 @@ def propose(context: Context) -> Proposal:
         waiting = decided_proposal(context) or unfilled_proposal(context, choice.action)
         proposal, criteria = (waiting, reading.criteria) if waiting else with_criteria(context, action.propose(context))
         reading = replace(reading, criteria=criteria)
-        proposal = with_question(context, replace(proposal, reading=reading))
     except Refused as refusal:
         about = getattr(action, "about", f"Would {action.title}.")
         not_yet = isinstance(refusal, NotYet)
         proposal = Proposal(choice.action, about, telemetry=False, refusal=str(refusal), not_yet=not_yet)
-    return replace(proposal, details=(reason, *proposal.details), reading=reading)
+    return with_question(context, replace(proposal, details=(reason, *proposal.details), reading=reading))

@@ -137,6 +137,8 @@ def _answer_from_arguments(options: argparse.Namespace, reviewer: Reviewer) -> i
         found = next((one for one in opened if one[2].code and one[2].code == code), None)
         if found is None:
             raise Refused(f"there is no open question with the code {code}: llmval review --json lists them.")
+        if not found[2].can_run and said == Decision.RUN:
+            raise Refused(f"{found[0].number} has nothing that can be started: answer manual or skip.")
         if found[2].each_time and said == Decision.RUN:
             raise Refused(f"{found[0].number} asks each time: confirm it with llmval run --confirm {code}.")
         reviewer.answer(found, Decision(said))
@@ -184,7 +186,7 @@ def _ask(reviewer: Reviewer, opened: Opened, count: int, *, for_plan: bool) -> s
     _clear()
     print("\n".join(_screen(opened, reviewer, f"{count} open")))
     offered = {"y": "run", "n": "by hand", "s": "skip"}
-    if question.each_time and not for_plan:
+    if not question.can_run or (question.each_time and not for_plan):
         offered = {"n": "by hand", "s": "skip", "l": "leave it open"}
     if proposal.reading is not None and proposal.reading.placeholders:
         offered["e"] = "change a value"
@@ -256,6 +258,7 @@ def as_json(opened: Opened, reviewer: Reviewer) -> dict[str, Any]:
         "text": step.text,
         "question": question.text,
         "each_time": question.each_time,
+        "can_run": question.can_run,
         "code": question.code or None,
         "missing": list(question.missing),
         "description": [{"label": label, "text": text} for label, text in describe(step, proposal, reviewer.workspace)],

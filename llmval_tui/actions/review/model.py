@@ -44,6 +44,7 @@ class Question:
     each_time: bool = False  # an answer is not remembered
     code: str = ""  # changes with the item, its commands and its scripts; `--confirm CODE` answers it for one plan
     missing: tuple[str, ...] = ()  # placeholders without a value; only their values are asked for
+    can_run: bool = True  # False: there is nothing to start, so the answer is "manual" or "skip"
 
 
 @dataclass(frozen=True, slots=True)

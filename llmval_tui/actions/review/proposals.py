@@ -6,8 +6,10 @@ from typing import Any
 
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.command.freeze import runner_python
+from llmval_tui.actions.reading.model import Kind
 from llmval_tui.actions.review.model import Decision, ListSettings, Question
 from llmval_tui.actions.review.questions import answer_for, decided, missing_values, question_of
+from llmval_tui.foundation.errors import Refused
 
 
 def list_settings(context: Context) -> ListSettings:
@@ -51,10 +53,17 @@ def unfilled_proposal(context: Context, action: str) -> Proposal | None:
 
 
 def with_question(context: Context, proposal: Proposal) -> Proposal:
-    """The proposal with its open question in `unreviewed`."""
-    if proposal.refusal is not None or proposal.unreviewed is not None:
+    """The proposal with its open question in `unreviewed`. An item that a person must decide about has one even if
+    nothing of it can be started."""
+    asks = context.reading is not None and context.reading.kind is Kind.ASK
+    if proposal.unreviewed is not None or (proposal.refusal is not None and not asks):
         return proposal
-    question = proposal_question(context, proposal)
+    try:
+        if decided(context.step, list_settings(context)) is not None:
+            return proposal
+        question = proposal_question(context, proposal)
+    except Refused as refusal:
+        return replace(proposal, refusal=str(refusal))
     if question is not None:
         return replace(proposal, unreviewed=question.text, open_question=question)
     return replace(proposal, params={**proposal.params, **_record(context, proposal)})

@@ -34,6 +34,7 @@ COMMENT_KEYS = frozenset({"answer", "hash", "by", "on"})  # of an answer in an i
 _ARTIFACTS = "artifacts"
 _SCRIPTS = (".py", ".sh", ".bash", ".zsh", ".pl", ".rb", ".js", ".lua", ".r", ".jl", ".slurm", ".sbatch", ".mk")
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
+_NOTHING = Needed(Trust.NONE, "nothing")
 _OWN_MODULE = ("-m", "llmval_tui.actions.perform")
 
 
@@ -190,28 +191,32 @@ def question_of(
         runner_python: the interpreter of llmval's own runners, which is trusted.
         confirmed: the codes of questions that were answered for this plan alone.
     """
-    if not commands:
-        return None
-    needed = max((_needed(one, settings, runner_python) for one in commands), key=lambda one: one.trust)
     asks = reading is not None and reading.kind is Kind.ASK
+    if not commands and not asks:
+        return None
+    needed = max(
+        (_needed(one, settings, runner_python) for one in commands), key=lambda one: one.trust, default=_NOTHING
+    )
     if needed.trust is Trust.NONE and not asks:
         return None
     scripts = scripts_of(commands, settings.workspace)
     frozen = [[one.argv, one.env, one.tee, one.cwd, one.script.sha256 if one.script else None] for one in commands]
-    code = _sha256([item_sha256(step), written_commands(reading), frozen, scripts])[:CODE_LENGTH]
+    code = _sha256([step.key, item_sha256(step), written_commands(reading), frozen, scripts])[:CODE_LENGTH]
     if code in confirmed:
         return None
     if needed.trust is Trust.EACH_TIME:
         return Question(f"It runs {needed.because}, which can damage something, so it asks each time.", True, code)
+    asked = reading.question if reading is not None and asks else None
+    if not commands:
+        return Question(asked or "A person must decide about this item.", code=code, can_run=False)
     answer = answer_for(step, settings)
     if answer is None:
-        asked = reading.question if reading is not None and asks else None
-        return Question(asked or f"It runs {needed.because}, which nobody has confirmed yet.", False, code)
+        return Question(asked or f"It runs {needed.because}, which nobody has confirmed yet.", code=code)
     changed = _changed_since(answer, step, reading, scripts)
     if changed is None and answer.decision is Decision.RUN:
         return None
     by = f"{answer.by or 'somebody'} answered “{answer.decision}”" + (f" on {answer.when[:10]}" if answer.when else "")
-    return Question(f"{by}, and {changed or 'it would run now'}: answer again.", False, code)
+    return Question(f"{by}, and {changed or 'it would run now'}: answer again.", code=code)
 
 
 def _needed(command: "Command", settings: ListSettings, runner_python: str | None) -> Needed:
