@@ -1,5 +1,6 @@
 """Settling a run: judge it, tick its item, record it. Any process may do it; settling twice changes nothing."""
 
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -8,6 +9,7 @@ from llmval_tui.actions.criteria.evaluate import criteria_gates
 from llmval_tui.actions.criteria.frozen import frozen_criteria
 from llmval_tui.actions.gates.exit import retry_sentence
 from llmval_tui.actions.gates.general import general_gates
+from llmval_tui.actions.groups import tick_all_groups, tick_groups
 from llmval_tui.actions.hand_tick import TODO, complete_hand_ticks
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.rests_on import IN_WORDS, rests_on, runs_it_rests_on, verdict_rests_on
@@ -69,7 +71,7 @@ def settle_all(store: RunStore) -> list[str]:
             problems.append(f"{run.id}: {refusal}")
         except Exception as error:  # noqa: BLE001  (one run's defect must not keep the others from being judged)
             problems.append(f"{run.id} cannot be judged: {type(error).__name__}: {error}")
-    return problems + complete_hand_ticks(store)
+    return problems + complete_hand_ticks(store) + tick_all_groups(store)
 
 
 def _judged(run: Run) -> Verdict:
@@ -186,6 +188,8 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     record(store.workspace / TODO, entry, store.workspace)
     more = {"outcome": verdict.outcome, "deviations": verdict.deviations, "link": entry.link}
     append_line(store.ledger, {"v": 1, **asdict(replace(line, number=step.number)), **more})
+    with suppress(Refused):  # this item is ticked and recorded; `settle_all` tries the groups again and says why
+        tick_groups(checklist, store)
 
 
 def _unrecorded(run: Run, verdict: Verdict, store: RunStore) -> bool:

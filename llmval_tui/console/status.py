@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from llmval_tui.actions.accept import accept as accept_run
+from llmval_tui.actions.groups import tick_groups
 from llmval_tui.actions.hand_tick import TODO, tick_by_hand
 from llmval_tui.actions.settle import rejudge, settle_all
 from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses, tick_counts
@@ -185,9 +186,12 @@ def tick(options: argparse.Namespace) -> int:
     workspace = workspace_of(options)
     checklist = checklist_of(options)
     step = checklist.step(options.step)
-    line = tick_by_hand(checklist.path, step.key, options.note, RunStore(workspace))
+    store = RunStore(workspace)
+    line = tick_by_hand(checklist.path, step.key, options.note, store)
+    groups = ", ".join(group.number for group in tick_groups(checklist.path, store))
     against = f" It contradicts run {line.contradicts}, which failed." if line.contradicts else ""
     message = f"{step.number} is ticked by hand; the note is in docs/TODO.md.{against}"
+    message += f" Every item below {groups} is ticked now, so its box is too." if groups else ""
     print_result(options, message, contradicts=line.contradicts)
     return ExitCode.PASSED
 
