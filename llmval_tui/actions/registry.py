@@ -1,19 +1,25 @@
 """All actions, the choice of the action for a step, and its proposal."""
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
 
 from llmval_tui.actions.api import Action, Context, Need, NotYet, Proposal
 from llmval_tui.actions.criteria.claims import claims_of
 from llmval_tui.actions.criteria.frozen import with_criteria
+from llmval_tui.actions.reading.model import Kind, Reading
 from llmval_tui.actions.reading.read import read_item
+from llmval_tui.actions.reading.words import documents
 from llmval_tui.actions.review.proposals import decided_proposal, known_values, unfilled_proposal, with_question
 from llmval_tui.actions.review.questions import COMMENT_KEYS
-from llmval_tui.actions.rules import RULES, Choice, Rule, choose
+from llmval_tui.checklist.document import read_document
 from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES
-from llmval_tui.checklist.model import Step
+from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.paths import inside
 
 PLUGIN_GROUP = "llmval.actions"
 
@@ -88,17 +94,37 @@ def needs_of(name: str) -> tuple[Need, ...]:
     return tuple(getattr(actions().get(name), "needs", ()))
 
 
-def choice_for(step: Step) -> Choice:
-    """The name of the action for a step, and the reason.
+def reading_of(step: Step, checklist: Checklist, workspace: Path | None = None) -> Reading:
+    """What an item asks for, with the markers of its documents in the workspace and the rules of plugins.
+
+    A plugin's action is taken if its `matches(step)` answers and the item is otherwise manual or asks for an action
+    that the plugin `refines`.
 
     Raises:
-        Refused: two actions match, or the step names one that does not exist.
+        Refused: the item names an action that does not exist.
     """
     stated = step.directives.get("action")
     if stated is not None:
         action_named(stated)
-        return Choice(stated, "the item names it in its llmval comment")
-    return choose(step, (*RULES, *_plugin_rules()))
+    has_markers = workspace is not None and _has_markers(step, workspace)
+    reading = read_item(step, checklist.section_of(step), checklist, has_markers=has_markers)
+    matching = {name: reason for name, action in _matching_plugins() if (reason := action.matches(step))}
+    if stated is not None or not matching:
+        return reading
+    refined = {name for name in matching if reading.action in getattr(actions()[name], "refines", ())}
+    names = sorted(refined or matching)
+    if len(names) == 1 and (refined or reading.kind is Kind.MANUAL):
+        return replace(
+            reading,
+            kind=Kind.BUILTIN,
+            reason=f"the item {matching[names[0]]}",
+            action=names[0],
+            question=None,
+            refusal=None,
+        )
+    choices = " or ".join(f"<!-- llmval: action={name} -->" for name in [*names, reading.action])
+    question = f"Several actions fit this item: write {choices} after its text."
+    return replace(reading, kind=Kind.ASK, reason="several actions fit", question=question, refusal=None)
 
 
 def _check_directives(step: Step, action: Action) -> None:
@@ -113,22 +139,18 @@ def _check_directives(step: Step, action: Action) -> None:
         )
 
 
-def _plugin_rules() -> list[Rule]:
-    """The rules of plugins: their `matches(step) -> str | None`, and the optional `refines`."""
-    return [
-        Rule(name, action.matches, frozenset(getattr(action, "refines", ())))
-        for name, action in _plugins()[0].items()
-        if hasattr(action, "matches")
-    ]
+def _has_markers(step: Step, workspace: Path) -> bool:
+    """Whether a document of the workspace that the step names contains llmval's markers."""
+    for name in documents(step):
+        with suppress(Refused, OSError):
+            if b"<!-- llmval:" in read_document(inside(workspace, name)):
+                return True
+    return False
 
 
-def action_for(step: Step) -> Action:
-    """The action of a step.
-
-    Raises:
-        Refused: see `choice_for`.
-    """
-    return action_named(choice_for(step).action)
+def _matching_plugins() -> list[tuple[str, Any]]:
+    """The plugins with the optional `matches(step) -> str | None`, by name."""
+    return [(name, action) for name, action in _plugins()[0].items() if hasattr(action, "matches")]
 
 
 def propose(context: Context) -> Proposal:
@@ -136,29 +158,27 @@ def propose(context: Context) -> Proposal:
 
     If a question about it is open, `unreviewed` says which one; everybody who starts steps looks at it.
     """
-    reading = read_item(context.step, context.checklist.section_of(context.step), context.checklist)
+    try:
+        reading = reading_of(context.step, context.checklist, context.workspace)
+        action = action_named(reading.action)
+    except Refused as refusal:
+        return Proposal("undecided", "It is unclear what this item asks for.", telemetry=False, refusal=str(refusal))
     if not reading.criteria:
         reading = replace(reading, criteria=claims_of(context.step, reading.commands, reading.script))
     context = replace(context, reading=reading, values=known_values(context))
-    try:
-        choice = choice_for(context.step)
-    except Refused as refusal:
-        return Proposal(
-            "undecided",
-            "It is unclear what this item asks for.",
-            telemetry=False,
-            refusal=str(refusal),
-            reading=reading,
-        )
-    action = action_named(choice.action)
-    reason = f"taken as “{action.title}” because {choice.reason}"
+    reason = f"taken as “{action.title}” because {reading.reason}"
     try:
         _check_directives(context.step, action)
-        waiting = decided_proposal(context) or unfilled_proposal(context, choice.action)
+        waiting = decided_proposal(context)
+        if waiting is None and reading.kind is Kind.REFUSE:
+            raise Refused(reading.refusal or "llmval does not start this item.")
+        if waiting is None and reading.kind is Kind.ASK and not reading.commands and reading.script is None:
+            raise Refused(reading.question or "A person must decide about this item.")
+        waiting = waiting or unfilled_proposal(context, reading.action)
         proposal, criteria = (waiting, reading.criteria) if waiting else with_criteria(context, action.propose(context))
         reading = replace(reading, criteria=criteria)
     except Refused as refusal:
         about = getattr(action, "about", f"Would {action.title}.")
         not_yet = isinstance(refusal, NotYet)
-        proposal = Proposal(choice.action, about, telemetry=False, refusal=str(refusal), not_yet=not_yet)
+        proposal = Proposal(reading.action, about, telemetry=False, refusal=str(refusal), not_yet=not_yet)
     return with_question(context, replace(proposal, details=(reason, *proposal.details), reading=reading))

@@ -52,6 +52,7 @@ class Item:
     blocks: tuple[Block, ...] = ()  # the first one is the paragraph that `text` comes from
     depth: int = 0  # the number of task items that contain it
     ordinal: int | None = None  # its number in an ordered list, as a browser shows it
+    introduction: tuple[str, ...] = ()  # what stands above it, see `model.Step`
     directives: dict[str, str] = field(default_factory=dict)
     deviation: str | None = None
     deviation_range: tuple[int, int] | None = None  # bytes of the comment and the spaces before it

@@ -75,6 +75,7 @@ class _Container:
     level: int
     item: Item | None = None  # of a task item, and
     first: Token | None = None  # the text beside its box
+    text: str = ""  # of a plain list item
 
 
 class _Scanner:
@@ -106,6 +107,7 @@ class _Scanner:
         found: list[Entry] = []
         containers: list[_Container] = []
         ordinals: list[int | None] = []  # of each open list, the next item's number; None for bullets
+        above = ""  # the paragraph directly above the present list
         for index, token in enumerate(self.tokens):
             if token.nesting == 1 and token.level + 1 >= MAX_NESTING:
                 # markdown-it silently drops deeper content.
@@ -128,14 +130,22 @@ class _Scanner:
                     ordinals[-1] = ordinal + 1
                 if item is not None:
                     item.depth, item.ordinal = sum(one.item is not None for one in containers), ordinal
+                    plain = [one.text for one in containers if one.kind == "bullet" and one.item is None]
+                    item.introduction = tuple(text for text in (above, *plain) if text)
                     found.append(item)
-                containers.append(_Container("bullet", token.level, item, self.tokens[index + 2] if item else None))
+                first = self.tokens[index + 2] if index + 2 < len(self.tokens) else token
+                text = first.content if item is None and first.type == "inline" else ""
+                containers.append(_Container("bullet", token.level, item, first if item else None, text))
             elif token.type in _CONTAINERS:
                 containers.append(_Container(_CONTAINERS[token.type], token.level))
             elif token.type in ("list_item_close", "blockquote_close", "table_close"):
                 containers.pop()
             elif containers:
                 self._content(token, containers)
+            elif token.type == "inline":
+                above = token.content if self.tokens[index - 1].type == "paragraph_open" else ""
+            elif token.type in ("fence", "code_block", "hr", "html_block"):
+                above = ""
         return found
 
     def _content(self, token: Token, containers: "list[_Container]") -> None:

@@ -46,6 +46,8 @@ class Step:
     blocks: tuple[Block, ...] = field(default=(), hash=False)  # its whole content, the first paragraph included
     parent: str | None = None  # the number of the task item that directly contains it
     written_number: str | None = None  # the number that the list itself gives it: "7" of an ordered list, "7.5"
+    # The paragraph directly above its list, and the text of the plain bullets that contain it, the outermost first.
+    introduction: tuple[str, ...] = field(default=(), hash=False)
     deviation: str | None = None  # from `<!-- llmval: deviation: … -->`, which `set_mark` writes
     deviation_range: tuple[int, int] | None = None  # bytes of that comment and the spaces before it
 
@@ -60,6 +62,11 @@ class Step:
         words = "\0".join([*blocks, *(f"{name}={value}" for name, value in sorted(self.directives.items()))])
         data = words.encode("utf-8", "backslashreplace")
         return f"1-{zlib.crc32(data):08x}{zlib.adler32(data):08x}"
+
+    @property
+    def prose(self) -> str:
+        """The text without its code spans."""
+        return re.sub(r"(`+).*?\1", " ", self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +192,7 @@ def parse(data: bytes, path: Path, scan: Scan | None = None) -> Checklist:
                     blocks=item.blocks,
                     parent=path_to[-1] if path_to else None,
                     written_number=written,
+                    introduction=item.introduction,
                     deviation=item.deviation,
                     deviation_range=item.deviation_range,
                 )

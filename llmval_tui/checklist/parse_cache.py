@@ -69,7 +69,7 @@ def _entry(kind: str, fields: dict[str, Any]) -> Entry:
         Block(**{**block, "spans": tuple(Span(**span) for span in block["spans"])}) for block in fields.pop("blocks")
     )
     return Item(
-        **{**fields, "spans": tuple(fields["spans"])},
+        **{**fields, "spans": tuple(fields["spans"]), "introduction": tuple(fields["introduction"])},
         blocks=blocks,
         deviation_range=tuple(deviation_range) if deviation_range else None,
     )

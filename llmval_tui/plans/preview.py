@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from llmval_tui.actions.api import Condition, Need, Options, Proposal
-from llmval_tui.actions.reading.model import Kind
+from llmval_tui.actions.reading.model import MANUAL, Kind
 from llmval_tui.actions.registry import needs_of
-from llmval_tui.actions.rules import MANUAL
 from llmval_tui.checklist.model import Step
 from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.plans.records import Rest

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.api import Condition, Context, Options, Proposal
+from llmval_tui.actions.reading.model import MANUAL
 from llmval_tui.actions.registry import propose
-from llmval_tui.actions.rules import MANUAL
 from llmval_tui.actions.settle import settle, settle_all
 from llmval_tui.actions.tick_basis import ticks
 from llmval_tui.checklist.model import StepKey, load

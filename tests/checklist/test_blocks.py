@@ -108,3 +108,17 @@ def test_lines_that_are_no_front_matter_stay_content(text: str) -> None:
 @pytest.mark.parametrize("blank", ["\u00a0", "\u0085", "\u2028"])
 def test_white_space_that_github_does_not_take_makes_no_box(blank: str) -> None:
     assert [step.text for step in steps(f"- [ ]{blank}no box\n- [ ] a box\n")] == ["a box"]
+
+
+def test_what_stands_above_an_item() -> None:
+    found = steps(
+        "# A\n\nOn the head node:\n\n- [ ] a\n- If it fails\n  more\n  - deeper\n    - [ ] b\n\n# B\n- [ ] c\n\n"
+        "Text.\n\n```\ncode\n```\n\n1. [ ] d\n   - [ ] e\n"
+    )
+    assert {step.text: step.introduction for step in found} == {
+        "a": ("On the head node:",),
+        "b": ("On the head node:", "If it fails\nmore", "deeper"),
+        "c": (),
+        "d": (),
+        "e": (),
+    }

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from llmval_tui.actions.command.argv import ParsedArgv, value_of, values_of
-from llmval_tui.actions.rules import prose
 from llmval_tui.checklist.model import Step
 from llmval_tui.runs.records import Artifact
 
@@ -131,7 +130,7 @@ def _number(text: str | None, default: float) -> float:
 
 def runner_deviations(runner: str | None, argv: ParsedArgv, step: Step) -> list[str]:
     """The ways in which a runner's command does less than the step's text asks for."""
-    if runner == COMPILE_REPRO and _CHECKPOINT.search(prose(step)) and value_of(argv.arguments, "--checkpoint") is None:
+    if runner == COMPILE_REPRO and _CHECKPOINT.search(step.prose) and value_of(argv.arguments, "--checkpoint") is None:
         model = value_of(argv.arguments, "--model") or "llama40b"
         return [f"random weights in the shape of {model} instead of a checkpoint"]
     return []

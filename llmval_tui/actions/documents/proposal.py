@@ -6,7 +6,7 @@ from typing import Any
 
 from llmval_tui.actions.accept import accepted
 from llmval_tui.actions.api import Context, NotYet
-from llmval_tui.actions.rules import documents
+from llmval_tui.actions.reading.words import documents
 from llmval_tui.actions.section_runs import COMMAND_ACTIONS, passed, section_runs
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of, write_atomic

@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from llmval_tui.actions.criteria.model import Criterion
 
+MANUAL = "manual"  # the action of an item that a person does
+
 
 class Kind(StrEnum):
     """What an item asks for. docs/checklists.md has the rules that decide it."""

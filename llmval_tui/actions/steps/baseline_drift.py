@@ -19,7 +19,6 @@ from llmval_tui.actions.documents.proposal import (
 )
 from llmval_tui.actions.judges.load_test import judge_load_test
 from llmval_tui.actions.judges.load_test_result import read_result
-from llmval_tui.actions.rules import prose
 from llmval_tui.actions.section_runs import COMMAND_ACTIONS, command_of, inherited, perform_command
 from llmval_tui.actions.steps.baseline_change import Change, baseline_of, differences
 from llmval_tui.actions.steps.baseline_compare import compare, near_metrics
@@ -64,7 +63,7 @@ class BaselineDrift:
         text = document.workspace_text
         known = read_baselines(text, name)
         source, artifact = newest_result(context, LOAD_TEST_SCHEMA, kind="load test", makes="baseline")
-        percent = threshold_percent(prose(context.step))
+        percent = threshold_percent(context.step.prose)
         near, repeats = _to_repeat(context, source, artifact, known, percent)
         again = f" after repeating its load test {len(repeats.commands)} times" if repeats.commands else ""
         state = f"has {len(known)} baselines" if text else "does not exist yet and would be created"

@@ -16,7 +16,6 @@ from llmval_tui.actions.criteria.frozen import frozen_criteria
 from llmval_tui.actions.judges.by_schema import JUDGES
 from llmval_tui.actions.reading.model import WrittenCommand
 from llmval_tui.actions.reading.read import read_item
-from llmval_tui.actions.rules import command_spans
 from llmval_tui.actions.section_runs import ENV_EXPORT
 from llmval_tui.actions.tools.load.facts import FAILED_GATE, FAILURE_METRICS
 from llmval_tui.actions.tools.metric_names import metric_named
@@ -122,7 +121,8 @@ def required_command(context: Context) -> str:
     Raises:
         Refused: there is none, or several.
     """
-    found = command_spans(context.step)
+    reading = context.reading or read_item(context.step, context.checklist.section_of(context.step), context.checklist)
+    found = [command.text for command in reading.commands]
     if not found and context.step.directives.get("action"):
         found = list(context.step.spans)
     if len(found) == 1:

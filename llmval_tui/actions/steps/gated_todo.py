@@ -7,7 +7,8 @@ from llmval_tui.actions.api import Condition, Context, Judgement, Need, NotYet, 
 from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.command.runner_catalog import LONG_CONTEXT_SCHEMA
 from llmval_tui.actions.judges.long_context import passed_lengths, read_long_context
-from llmval_tui.actions.rules import choose, prose
+from llmval_tui.actions.reading.model import Kind
+from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.section_runs import (
     COMMAND_ACTIONS,
     inherited,
@@ -16,7 +17,7 @@ from llmval_tui.actions.section_runs import (
     perform_command,
     section_runs,
 )
-from llmval_tui.checklist.model import Step
+from llmval_tui.checklist.model import Section, Step
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, write_json
 from llmval_tui.runs.evidence import locate
@@ -115,11 +116,8 @@ def _required(context: Context) -> list[Run]:
     Raises:
         Refused: there is no such step, or one has no passing run; the message names it.
     """
-    steps = [
-        step
-        for step in context.checklist.steps
-        if step.section == context.step.section and _action(step) in COMMAND_ACTIONS
-    ]
+    section = context.checklist.section_of(context.step)
+    steps = [step for step in section.steps if _runs_a_command(step, section, context)]
     if not steps:
         raise Refused("the section has no item with a run to wait for: tick this one with a note.")
     newest = {
@@ -143,16 +141,15 @@ def _required(context: Context) -> list[Run]:
     return found
 
 
-def _action(step: Step) -> str | None:
-    try:
-        return step.directives.get("action") or choose(step).action
-    except Refused:
-        return None
+def _runs_a_command(step: Step, section: Section, context: Context) -> bool:
+    """Whether the step's run must have passed; an item that a person decides about is not waited for."""
+    reading = read_item(step, section, context.checklist)
+    return reading.kind not in (Kind.ASK, Kind.REFUSE, Kind.MANUAL) and reading.action in COMMAND_ACTIONS
 
 
 def sizes(step: Step) -> list[int]:
     """The context lengths that the step names, in tokens: `32K/64K` is [32768, 65536]."""
-    return [int(number) * _UNIT[unit.upper()] for number, unit in _SIZE.findall(prose(step))]
+    return [int(number) * _UNIT[unit.upper()] for number, unit in _SIZE.findall(step.prose)]
 
 
 def covered(run: Run, *, demo: bool) -> set[int]:

@@ -8,10 +8,11 @@ from llmval_tui.actions.command.argv import parse_argv, same_flag
 from llmval_tui.actions.command.freeze import build
 from llmval_tui.actions.command.runner_catalog import COMPILE_SCHEMA
 from llmval_tui.actions.judges.compile_study import read_study, side_by_side
-from llmval_tui.actions.rules import choose, command_spans, flag_spans
+from llmval_tui.actions.reading.model import Kind, Reading
+from llmval_tui.actions.reading.read import read_item
+from llmval_tui.actions.reading.words import flag_spans
 from llmval_tui.actions.steps.command import CommandAction, judge_each, proposal_of
 from llmval_tui.checklist.command import ParsedCommand, Word, parse_command
-from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.file_origin import written_by_another_run
 from llmval_tui.runs.store import Run
@@ -70,13 +71,14 @@ def _flags(context: Context) -> tuple[str, ...]:
 
 def _base(context: Context) -> tuple[str, str]:
     """The command to run twice: the number of its step, and its text."""
-    own = command_spans(context.step)
-    if len(own) == 1:
-        return context.step.number, own[0]
+    section = context.checklist.section_of(context.step)
+    own = context.reading or read_item(context.step, section, context.checklist)
+    if len(own.commands) == 1:
+        return context.step.number, own.commands[0].text
     found = [
-        (step.number, command_spans(step)[0])
-        for step in context.checklist.steps
-        if step.section == context.step.section and step.key != context.step.key and _is_command(step)
+        (step.number, reading.commands[0].text)
+        for step in section.steps
+        if step.key != context.step.key and _is_command(reading := read_item(step, section, context.checklist))
     ]
     if len(found) == 1:
         return found[0]
@@ -86,13 +88,8 @@ def _base(context: Context) -> tuple[str, str]:
     )
 
 
-def _is_command(step: Step) -> bool:
-    if len(command_spans(step)) != 1:
-        return False
-    try:
-        return step.directives.get("action", choose(step).action) == CommandAction.name
-    except Refused:
-        return False
+def _is_command(reading: Reading) -> bool:
+    return reading.kind is Kind.COMMAND and reading.action == CommandAction.name and len(reading.commands) == 1
 
 
 def _without(parsed: ParsedCommand, flags: tuple[str, ...]) -> ParsedCommand:

@@ -13,7 +13,6 @@ from llmval_tui.actions.command.gpu_count import TENSOR_PARALLEL, available_gpus
 from llmval_tui.actions.command.resolve import resolve_script
 from llmval_tui.actions.command.runner_catalog import TRACE
 from llmval_tui.actions.judges.trace import default_of, from_environment, same_flag_value, variable
-from llmval_tui.actions.rules import prose
 from llmval_tui.actions.steps.command import CommandAction, proposal_of, required_command
 from llmval_tui.checklist.command import parse_command
 
@@ -51,7 +50,7 @@ class TraceCapture(CommandAction):
         built = build(context, text, extra=tuple(extra))
         by_nsys = value_of(built.argv.arguments, "--profiler") == "nsys"
         changed = [flag for flag in by_variable if flag in extra and flag not in in_command]
-        if not by_nsys and _NSIGHT.search(prose(context.step)):
+        if not by_nsys and _NSIGHT.search(context.step.prose):
             why = "as TRACE_PROFILER says" if _PROFILER in changed else _why(context)
             built.deviations.append(f"a trace by PyTorch's profiler instead of Nsight Systems ({why})")
             changed = [flag for flag in changed if flag != _PROFILER]

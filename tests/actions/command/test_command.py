@@ -55,7 +55,7 @@ def test_the_workspaces_own_script_wins(workspace):
         ("Run `python inference_server_load_test.py --output-json ../x.json`", "outside of the workspace"),
         ("Run `python inference_server_load_test.py --seed 1`", "no result to judge"),
         ("Run `python own.py --output-dir .`", "the workspace itself"),
-        ("Run `python inference_server_load_test.py; rm -rf /`", "“;”"),
+        ("Run `python inference_server_load_test.py & rm -rf /`", "in the background (&)"),
         ("Run `vllm bench serve --now`", "not installed"),
     ],
 )

@@ -198,7 +198,8 @@ def test_peers_that_cannot_read_one_another_are_named():
 @pytest.mark.parametrize("value", ["1", "2"])
 @pytest.mark.parametrize("now", [{}, {"NCCL_NVLS_ENABLE": "0"}])
 def test_multicast_is_never_turned_on(workspace, value, now):
-    workspace.write("docs/p.md", f"```\nexport NCCL_NVLS_ENABLE={value} TORCH_SYMM_MEM_DISABLE_MULTICAST=0 A=1\n```\n")
+    exports = f"export NCCL_NVLS_ENABLE={value} TORCH_SYMM_MEM_DISABLE_MULTICAST=0 A=1"
+    workspace.write("docs/p.md", f"<!-- llmval:env -->\n```\n{exports}\n```\n")
     proposal = workspace.propose(LIST, "1.1", environment=now)
     assert proposal.params["variables"] == {"A": "1"}
     assert any("would turn NVLink multicast on" in line for line in proposal.details)

@@ -71,10 +71,12 @@ def test_each_half_of_a_pair_is_judged_by_its_own_result(workspace, result_json)
 
 
 def test_a_pair_needs_one_command(workspace):
-    text = "# L\n\n## 1. A\n- [ ] Try with and without `--x`.\n"
+    text = "# L\n\n## 1. A\n- [ ] Try with and without `--x`. <!-- llmval: action=paired_run -->\n"
     assert "write the command" in (workspace.propose(text).refusal or "")
     workspace.write("own.py", "")
-    own = workspace.propose("Run `python own.py --seed 3 --x 5` with and without `--x 4`")
+    own = workspace.propose(
+        "Run `python own.py --seed 3 --x 5` with and without `--x 4` <!-- llmval: action=paired_run -->"
+    )
     assert own.commands[0].argv[-2:] == ["--x", "4"]
     assert "--x" not in own.commands[1].argv
     assert "--seed" in own.commands[1].argv

@@ -2,9 +2,9 @@
 
 import pytest
 
-from llmval_tui.actions.registry import action_for, propose
+from llmval_tui.actions.reading.model import Kind
+from llmval_tui.actions.registry import propose, reading_of
 from llmval_tui.checklist.model import load, parse
-from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
 
 OPERATOR = """\
@@ -52,12 +52,12 @@ EXPECTED = {
 
 def test_operators_list(tmp_path):
     checklist = parse(OPERATOR.encode(), tmp_path / "list.md")
-    assert {step.number: action_for(step).name for step in checklist.steps} == EXPECTED
+    assert {step.number: reading_of(step, checklist).action for step in checklist.steps} == EXPECTED
 
 
 def test_own_list():
     checklist = load(bundled("docs") / "llm_validation_checklist.md")
-    assert {step.number: action_for(step).name for step in checklist.steps} == EXPECTED
+    assert {step.number: reading_of(step, checklist).action for step in checklist.steps} == EXPECTED
 
 
 @pytest.mark.parametrize(
@@ -69,24 +69,33 @@ def test_own_list():
         ("Use `docs/notes.md`", "manual"),
         ("Use `--fast`", "manual"),
         ("Rack the node and label the cables", "manual"),
-        ("Set the NCCL variables from [the playbook](docs/nccl.md)", "env_export"),
-        ("Run `python bench.py` with and without `--compile`", "paired_run"),
+        ("Set the NCCL variables from [the playbook](docs/nccl.md)", "manual"),
+        ("Set the NCCL variables from [the playbook](docs/nvlink_pcie_playbook.md)", "env_export"),
+        ("Run `python tools/torch_compile_repro.py` with and without `--compile`", "paired_run"),
         ("Anything at all <!-- llmval: action=manual -->", "manual"),
         ("Look at `python x.py` <!-- llmval: action=collect_logs -->", "collect_logs"),
         ("Update `docs/x_tables.md`", "manual"),  # words in a file name do not count
     ],
 )
 def test_other_lists(workspace, text, action):
-    assert action_for(workspace.context(text).step).name == action
+    context = workspace.context(text)
+    assert reading_of(context.step, context.checklist).action == action
+
+
+def test_a_document_with_llmvals_markers_is_llmvals(workspace):
+    text = "Set the NCCL variables from [the playbook](docs/nccl.md)"
+    context = workspace.context(text)
+    workspace.write("docs/nccl.md", "# Nothing\n")
+    assert reading_of(context.step, context.checklist, workspace.folder).action == "manual"
+    workspace.write("docs/nccl.md", "<!-- llmval:env nvlink -->\n```\nexport A=1\n```\n")
+    assert reading_of(context.step, context.checklist, workspace.folder).action == "env_export"
 
 
 def test_two_that_fit_are_asked_about_and_not_guessed(workspace):
-    text = "Run `python x.py` and collect its logs"
-    with pytest.raises(Refused, match="collect_logs"):
-        action_for(workspace.context(text).step)
-    proposal = workspace.propose(text)
-    assert proposal.action == "undecided"
-    assert "action=" in (proposal.refusal or "")
+    proposal = workspace.propose("Run `python x.py` and collect its logs")
+    assert proposal.reading.kind is Kind.ASK
+    assert "action=collect_logs" in proposal.reading.question
+    assert "action=command" in proposal.reading.question
 
 
 def test_the_proposal_names_the_reason(workspace):

@@ -1,0 +1,121 @@
+"""Tasks of a person beside a command: "run `x` and call the vendor"; and words in another language than English."""
+
+import re
+
+from llmval_tui.actions.reading.item import ItemView
+from llmval_tui.actions.reading.roles import Role
+from llmval_tui.actions.reading.sentences import MARK, Sentence
+
+_HAND = (
+    r"(?:call|phone|page|notify|inform|tell|e-?mail|mail|ask|message|announce|post|publish|upload|send|attach"
+    r"|paste|copy"
+    r"|write|note|record|document|file|open|create|raise|close|update|edit|change|adjust|add|append|remove"
+    r"|delete|replace"
+    r"|swap|reseat|re-seat|plug|unplug|connect|disconnect|label|power|reboot|restart|reset|press|click|log|sign"
+    r"|hand|give"
+    r"|return|order|compare|review|read|repeat|commit|push|tag|merge|approve|escalate|book|schedule|drain"
+    r"|undrain|mark"
+    r"|enable|disable|install|uninstall|mount|unmount|move|archive|inspect|discuss|agree|decide|investigate"
+    r"|report|share"
+    r"|submit|fill|print|store|save|keep|put|bump|rotate|revoke|flash|rack|cable|clean|tidy|wait|look (?:at"
+    r"|through|over)"
+    r"|go through|walk|set|switch|turn|roll|re-?enable|re-?run|try|do the same|let|make a|take a)"
+)
+_THEN = re.compile(
+    rf"(?:[,;—–&]|\band\b|\bthen\b|\bbefore\b|\bafterwards\b)\s*(?:and\s+|then\s+|also\s+|finally\s+"
+    rf"|immediately\s+)*(?P<verb>{_HAND})\b"
+    r"(?!\s*[:=])",
+    re.I,
+)
+_FIRST = re.compile(
+    rf"^\W*(?:please\s+|then\s+|also\s+|finally\s+|afterwards,?\s+|first,?\s+"
+    rf"|next,?\s+)*(?P<verb>{_HAND})\b(?!\s*[:=-])",
+    re.I,
+)
+# Words that keep what a run prints: llmval keeps it in its log.
+_KEEPS = re.compile(
+    r"\b(?:save|keep|store|record|log|write|put|capture|archive)\s+(?:the\s+|its\s+|all\s+)?(?:outputs?"
+    r"|results?|logs?|stdout|it|report)\b"
+    r"(?!\s+(?:in|to|into|on)\s+the\s+(?:ticket|wiki|issue|channel|sheet|spreadsheet))",
+    re.I,
+)
+
+
+def task_by_hand(view: ItemView) -> str | None:
+    """The words of a task that no command of the item does; None if there is none."""
+    for sentence in view.prose.sentences:
+        if sentence.kind in ("quote", "table"):
+            continue
+        found = _in_sentence(view, sentence)
+        if found is not None and not _KEEPS.search(found):
+            return found
+    return None
+
+
+def _in_sentence(view: ItemView, sentence: Sentence) -> str | None:
+    candidates = [one for one in view.to_run if one.sentence is sentence]
+    if not candidates or any(one.code.is_fence for one in candidates):
+        if candidates:
+            return None
+        match = _FIRST.match(sentence.text)
+        # The paragraph above a fence or bullets says what they do.
+        is_lead = any(one.sentence.lead == sentence.text for one in view.to_run if one.sentence.lead)
+        return None if match is None or is_lead else _words(sentence.text)
+    last = max(sentence.codes.index(one.code) for one in candidates)
+    after = sentence.after(last)
+    for match in _THEN.finditer(after):
+        return _words(after[match.start("verb") :])
+    first = min(sentence.codes.index(one.code) for one in candidates)
+    before = sentence.before(first)
+    match = _FIRST.match(before)
+    if match is not None and re.search(r"(?:,|;|\band\b)\s*(?:then\s+)?[^,;\ue000]*$", before[match.end() :]):
+        rest = re.split(r",|;|\band\b", before[match.end() :])
+        if len(rest) > 1 and not re.search(r"[:：—–(]\s*$", before) and "," in before + ",":
+            return (
+                _words(before)
+                if re.search(r"(?:,|\band|\bthen)\s+(?:then\s+)?(?:run|execute|use|launch|start)\b", before, re.I)
+                else None
+            )
+    return None
+
+
+def _words(text: str) -> str:
+    return " ".join(text.replace(MARK, "…").split())[:80].strip(" .,;:")
+
+
+_FOREIGN = """
+    der das den dem und oder nicht mit dann falls wenn wird auf von bei nach vor einmal nur kein keine nie
+    niemals bitte über für ausführen prüfen sicherstellen le les des du et ou ne pas avec dans pour est sont sur
+    une si jamais avant après lancer vérifier exécuter el los las con para nunca ejecutar verificar antes
+    después il gli della se mai eseguire non che sono het een niet met als nooit voor uitvoeren controleer
+    os não com executar och inte med om aldrig kör ja jeśli uruchom oraz neni spustit
+"""
+_FOREIGN_WORDS = frozenset(_FOREIGN.split())
+_SCRIPTS = re.compile(r"[\u0370-\u1fff\u2c00-\udfff\uf900-\ufaff\uff66-\uffdc]")
+_ACCENTS = re.compile(r"[À-ÖØ-öø-ÿĀ-ž]")
+# In these languages a word that asks for a check, and none that forbids, conditions or offers a choice.
+_CHECKS = re.compile(r"確認|検証|チェック|实行|実行して|检查|檢查|核对|验证|確認する|확인|검사|проверить|проверьте")
+_FORBIDS = re.compile(
+    r"ない|ません|禁止|場合|なら|もし|とき|時[はに]|たら|れば|または|もしく|以外|のみ|だけ|不|勿|别|別|如果|若|除非|或|仅|僅|才|않|말|금지|경우|"
+    r"면|또는|만\s|не|никогда|если|или|только|例|昔|以前|あと|後|先|他"
+)
+
+
+def other_language(view: ItemView) -> bool:
+    """Whether the item's words are in another language, so that llmval cannot tell what they ask for."""
+    text = " ".join(sentence.text.replace(MARK, " ") for sentence in view.prose.sentences)
+    if _SCRIPTS.search(text):
+        first = view.to_run[0] if view.to_run else None
+        label = (
+            first.sentence.before(first.sentence.codes.index(first.code)) if first and not first.code.is_fence else ""
+        )
+        asks_to_check = _CHECKS.search(label) and re.search(r"[:：]\s*$", label)
+        return not (asks_to_check and not _FORBIDS.search(text))
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    foreign = sum(word in _FOREIGN_WORDS for word in words)
+    return foreign >= 2 or (foreign >= 1 and _ACCENTS.search(text) is not None) or len(_ACCENTS.findall(text)) >= 2
+
+
+def needs_role(view: ItemView) -> bool:
+    """Whether some code may be a command, and the words do not say so."""
+    return any(one.role is Role.UNCLEAR for one in view.candidates)

@@ -1,0 +1,237 @@
+"""The role of a code span in its sentence: to be run, talked about, unclear, or no command at all."""
+
+import re
+from enum import Enum
+
+from llmval_tui.actions.reading.sentences import MARK, Code, Sentence
+from llmval_tui.actions.reading.spans import Nature
+
+
+class Role(Enum):
+    """What the words around a code span make of it."""
+
+    RUN = "run"
+    MENTION = "mention"  # something is said about it, or done to it
+    UNCLEAR = "unclear"
+    NONE = "none"  # no command: a value, a file, a message
+
+
+_I = re.IGNORECASE
+# "Run the following", "Use our own script", "Execute once:".
+_RUN_VERB = re.compile(
+    r"\b(?:re-?)?(?:run|execute|launch|start|use|invoke|call|try|issue|enter|type|perform|do|repeat|kick off"
+    r"|fire up|trigger|apply)"
+    r"(?:\s+(?!of\b|what\b|that\b|which\b|about\b|in\b|from\b|to\b|and\b|or\b|for\b|after\b|before\b)[\w'’-]+){0,4}"
+    r"\s*(?:[:(>→—–]|->|=>|-)*\s*$",
+    _I,
+)
+_GERUND = re.compile(
+    r"\b(?:by\s+)?(?:running|executing|using|invoking|calling|issuing|starting|launching)(?:\s+the)?\s*:?\s*$", _I
+)
+_INSTRUMENT = re.compile(
+    r"\b(?:with|via|using|by|through|by means of|by way of)(?:\s+(?:the|our|a|an|help of|script|command"
+    r"|tool)\b)*\s*[:(]?\s*$",
+    _I,
+)
+_CHECK_VERB = re.compile(
+    r"\b(?:check|verify|confirm|ensure|validate|test|assert|make sure|wait (?:until|for|till)|watch|poll|query|see)"
+    r"(?:\s+(?:that|whether|if|until|the|output of|exit code of|result of))*\s*:?\s*$",
+    _I,
+)
+_OUTPUT_OF = re.compile(
+    r"\b(?:output|result|exit code|exit status|return code|status|lines?|count|number)s?\s+(?:of|from"
+    r"|by)\s+(?:the\s+)?$",
+    _I,
+)
+_KEEP_OUTPUT = re.compile(
+    r"\b(?:check|compare|record|save|keep|capture|look at|note|inspect|verify|confirm|store|log|collect"
+    r"|validate)\b",
+    _I,
+)
+_LABEL_END = re.compile(r"(?:[:：→]|->|=>|\s[—–-]{1,2}|\?)\s*$")
+# A label whose content is not something to run.
+_VALUE_LABEL = re.compile(
+    r"\b(?:expected(?: output| result)?|outputs?|results?|values?|notes?|see(?: also)?|defaults?|was|formerly"
+    r"|old|template|messages?"
+    r"|errors?|paths?|files?|names?|branch|image|version|tags?|url|owner|contact|refs?|references?"
+    r"|config(?:uration)?|looks? like"
+    r"|prints?|shows?|says?|returns?|gives?|reads?|background|why|reason|source|docs?|documentation|history"
+    r"|beware|warning|caution"
+    r"|danger|attention|quote|quoted|title|subject|syntax|usage|alias|format|pattern|regex|key|label|namespace"
+    r"|folder|directory)\s*"
+    r"(?:[:：→]|->|=>|\s[—–-]{1,2})\s*$",
+    _I,
+)
+# Verbs before a word that is said, printed or compared, not run.
+_SAYS = re.compile(
+    r"\b(?:says?|prints?|shows?|reports?(?: as)?|returns?|gives?|contains?|equals?|is|are|be|reads?|reported as"
+    r"|as|to|than|in|of|like"
+    r"|called|named|for|until|state|status|look for|ends? with|begins? with|starts? with|contains|has|have"
+    r"|lists?|answers?|outputs?"
+    r"|displays?|matches|match|no|without|the|a|an|its|every|each|any|ein|als|auf|von)\s*[\"“„']?\s*$",
+    _I,
+)
+_OUTCOME = re.compile(
+    r"^\W*(?:(?:must|should|has to|needs to|shall|will|may)\s+(?:not\s+|never\s+)?(?:be\s+"
+    r"|still\s+)?)?(?:still\s+|now\s+|also\s+|again\s+)?"
+    r"(?:pass(?:es)?|prints?|says?|shows?|reports?|returns?|gives?|succeeds?|works?|answers?|exits?|ends?"
+    r"|finish(?:es)?|completes?"
+    r"|lists?|outputs?|contains?|displays?|runs?|stays?|remains?|agrees?|confirms?|detects?|finds?|sees?"
+    r"|produces?|yields?|reaches?"
+    r"|measures?|achieves?|sustains?|holds?|matches|equals|resolves?|responds?|connects?|starts|comes|goes"
+    r"|reads|does not|doesn['’]t"
+    r"|never (?:prints|shows|reports|fails|returns)|fails|has (?:no|zero|at least|exactly|only|all)|have"
+    r"|mentions?|begins?"
+    r"|(?:is|are|stays?|remains?|comes? (?:back|out)|looks?)\s+(?:still\s+|all\s+|completely\s+)?(?:clean|empty"
+    r"|green|ok|okay|successful|healthy"
+    r"|silent|quiet|fine|good|unchanged|identical|error-free|below|above|under|over|at (?:least|most)|≥|≤|<|>|="
+    r"|zero|\d|no\b|not\b|all\b|the same"
+    r"|up\b|active|running|enabled|disabled|ready|complete))\b",
+    _I,
+)
+_ATTRIBUTE = re.compile(
+    r"^\W*(?:is|are|was|were|has been|needs|contains the|lives|belongs|comes from|has to be|should be|must be"
+    r"|can be|may be)\b",
+    _I,
+)
+# Imperatives whose object is a thing to work on, not a command to run.
+_MENTION_VERB = re.compile(
+    r"^\W*(?:please\s+|then\s+|also\s+|finally\s+|first,?\s+|next,?\s+|\d+[.)]\s*)*"
+    r"(?:review|read|create|delete|remove|make|upload|download|edit|add|explain|describe|document|write|rename"
+    r"|move|copy|update|change"
+    r"|adjust|modify|fix|extend|port|install|uninstall|replace|look|open|close|put|keep|save|store|archive"
+    r"|commit|push|merge|publish|send"
+    r"|attach|link|mention|list|name|note|record|discuss|decide|plan|understand|learn|study|find|locate|show"
+    r"|teach|train|give|hand|sign"
+    r"|approve|format|lint|refactor|clean|tidy|mark|tag|label|print|translate|bump|pin|set|define|configure"
+    r"|enable|disable|compare|include"
+    r"|exclude|drop|deprecate|retire|introduce|implement|prepare|provide|extract|ship|bundle|mirror|vendor|fork"
+    r"|clone|grant|revoke|own"
+    r"|protect|encrypt|sort|paste|post|report|announce|audit|inspect|skim|walk|go|proof-?read|check in|sync"
+    r"|migrate|convert|schedule|cron|wire"
+    r"|register|promote|embed|reference|cite|quote|comment|rewrite|restore|revert|consider|investigate|evaluate"
+    r"|benchmark against)\b",
+    _I,
+)
+
+
+def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) -> Role:
+    """The role of a code; `earlier` is that of the code before it in the same sentence."""
+    nature = code.nature
+    if nature in (Nature.PATH, Nature.FLAGS):
+        return Role.NONE
+    before, between, after = sentence.before(index), sentence.between(index), sentence.until_next(index)
+    inside = _bracket(before)
+    clause = between if inside is None else inside
+    direct = _RUN_VERB.search(clause) or _GERUND.search(clause)
+    if nature in (Nature.OTHER, Nature.PERHAPS, Nature.PROGRAM):
+        return _role_of_doubtful(nature, sentence, index, clause, after, bool(direct))
+    if nature is Nature.SCRIPT and _is_possessed(after):
+        return Role.MENTION
+    if direct or _INSTRUMENT.search(clause):
+        return _unless_possessed(after)
+    if _VALUE_LABEL.search(clause):
+        return Role.UNCLEAR
+    if not clause.strip(' ,;.()"“”') and inside is None and not index:
+        return _alone(nature, after)
+    if inside is not None and not inside.strip():
+        return Role.RUN if nature is Nature.COMMAND else _bracketed_script(before)
+    if _LABEL_END.search(clause):
+        if nature is Nature.SCRIPT and _MENTION_VERB.match(clause):
+            return Role.MENTION
+        return Role.RUN
+    if (
+        re.fullmatch(
+            r"[\s,;&+]*(?:and|then|and then|followed by|afterwards|next|,|;|\+|&|plus|as well as"
+            r"|\W)*[\s,]*",
+            clause,
+            _I,
+        )
+        and earlier
+    ):
+        return earlier if earlier is not Role.NONE else Role.UNCLEAR
+    if _CHECK_VERB.search(clause):
+        if nature is Nature.SCRIPT:
+            return Role.RUN if _OUTCOME.match(after) else Role.MENTION
+        return Role.RUN
+    if _OUTPUT_OF.search(clause):
+        return Role.RUN if _KEEP_OUTPUT.search(clause) and nature is Nature.COMMAND else Role.UNCLEAR
+    if nature is Nature.SCRIPT or _MENTION_VERB.match(before) or (_MENTION_VERB.match(clause.lstrip(" ,;")) and index):
+        return Role.MENTION
+    if re.search(r"\b(?:and|then)\s*$", clause, _I) and index and earlier is Role.RUN:
+        return Role.RUN
+    return Role.UNCLEAR
+
+
+def _role_of_doubtful(nature: Nature, sentence: Sentence, index: int, clause: str, after: str, direct: bool) -> Role:
+    """The role of a span that does not look like a command by itself: it is one only where a verb says "run"."""
+    whole = sentence.text.strip(" .,;:()") == MARK
+    if nature is Nature.PERHAPS:
+        if direct or (whole and sentence.kind != "quote"):
+            return Role.RUN
+        if _SAYS.search(clause) or _VALUE_LABEL.search(clause):
+            return Role.NONE
+        return (
+            Role.UNCLEAR
+            if _LABEL_END.search(clause) or _INSTRUMENT.search(clause) or not clause.strip(" (")
+            else Role.NONE
+        )
+    if nature is Nature.PROGRAM:
+        return (
+            Role.RUN
+            if direct and not re.match(r"^\s*(?:version|\d|>=|≥|as\b|for\b|to\b|in\b)", after, _I)
+            else Role.NONE
+        )
+    return Role.NONE
+
+
+def _alone(nature: Nature, after: str) -> Role:
+    """The role of a code with which its sentence begins."""
+    if not after.strip(" .,;:!)") or re.match(
+        r"^\s*(?:[—–:,;(/&+→]|--?|->|and\b|then\b|from\b|in\b|on\b|with\b|twice\b|for\b|again\b|once\b|\d)", after, _I
+    ):
+        return (
+            Role.RUN
+            if nature is Nature.COMMAND or not after.strip(" .") or re.match(r"^\s*(?:and|then|,|—|–|:|\()", after, _I)
+            else Role.UNCLEAR
+        )
+    if _OUTCOME.match(after):
+        return Role.RUN
+    if _ATTRIBUTE.match(after):
+        return Role.MENTION
+    return Role.UNCLEAR
+
+
+def _bracketed_script(before: str) -> Role:
+    """The role of the mere path of a script in brackets: "Drain the node (`drain.sh`)"."""
+    return Role.MENTION if _MENTION_VERB.match(before) else Role.UNCLEAR
+
+
+def _bracket(before: str) -> str | None:
+    """The text since the last open bracket; None if none is open."""
+    depth = 0
+    for at in range(len(before) - 1, -1, -1):
+        if before[at] in ")）]":
+            depth += 1
+        elif before[at] in "(（[":
+            if not depth:
+                return before[at + 1 :]
+            depth -= 1
+    return None
+
+
+def _is_possessed(after: str) -> bool:
+    """Whether the words behind a script speak of the file: "`check.py`'s exit codes", "`check.py` wrote"."""
+    return (
+        re.match(
+            r"^(?:['’]s\b|\s*(?:to (?:the|our|your)|into|executable|is|are|was|once|wrote|leaves|writes"
+            r"|under version)\b)",
+            after,
+            _I,
+        )
+        is not None
+    )
+
+
+def _unless_possessed(after: str) -> Role:
+    return Role.MENTION if re.match(r"^['’]s\b", after) else Role.RUN
