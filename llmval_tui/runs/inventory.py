@@ -3,7 +3,6 @@
 import getpass
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,11 +18,9 @@ from llmval_tui.foundation.text import clean_line
 
 # Packages whose version changes what a run measures.
 PACKAGES = ("torch", "triton", "transformer-engine", "transformers", "nvidia-nccl-cu13", "nvidia-cudnn-cu13")
-# Only variables that change what a run measures are recorded…
+# Only variables that change what a run measures are recorded, and of these no secret (NVIDIA_API_KEY).
 NOT_RECORDED = "(set; not recorded)"
 RECORDED_PREFIXES = ("NCCL_", "CUDA_", "NVIDIA_", "NVSHMEM_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "OMP_", "NVTE_")
-# …and of these no value that looks like a secret (NVIDIA_API_KEY): bug reports contain run records.
-_SECRET = re.compile(r"(^|_)(API)?(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|AUTH)(_|$)")
 
 _GPU_PROGRAM = """
 import sys, orjson
@@ -129,8 +126,10 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def recorded_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables for the record; the values of possible secrets are left out."""
+    from llmval_tui.foundation.redaction import redact_text, secret_name  # compiles its patterns: not before it is used
+
     return {
-        name: NOT_RECORDED if _SECRET.search(name) else value
+        name: NOT_RECORDED if secret_name(name) else redact_text(value)
         for name, value in sorted(environment.items())
         if name.startswith(RECORDED_PREFIXES)
     }

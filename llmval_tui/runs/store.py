@@ -11,6 +11,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import is_locked, read_json, sha256_of, sync_folder, write_json
 from llmval_tui.foundation.record import read_record
 from llmval_tui.foundation.text import utc_stamp
+from llmval_tui.runs.command_secrets import keep_secrets
 from llmval_tui.runs.records import Artifact, Command, FrozenScript, Intent, State, Status, StepRef, Verdict
 from llmval_tui.runs.tick_ledger import TickLedger
 
@@ -283,10 +284,11 @@ def create_run(store: RunStore, intent: Intent) -> Run:
         artifacts=[resolve_artifact(item, folder.name) for item in intent.artifacts],
     )
     try:
-        (folder / "logs").mkdir(parents=True)
+        folder.mkdir(parents=True, mode=0o700)  # logs may hold what a program should not have printed
+        (folder / "logs").mkdir()
         for script in (command.script for command in frozen.commands if command.script is not None):
             _write_script(folder / script.name, script)
-        write_json(folder / "run.json", frozen)
+        write_json(folder / "run.json", replace(frozen, commands=keep_secrets(folder, frozen.commands)))
         sync_folder(store.root)
     except OSError as error:
         raise Refused(

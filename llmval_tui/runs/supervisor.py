@@ -24,6 +24,7 @@ from llmval_tui.foundation.process import Identity, processes_with
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import artifact_snapshot, out_of_memory, termination
 from llmval_tui.runs.command_end import failure_of, set_aside, succeeded, write_output
+from llmval_tui.runs.command_secrets import forget_secrets, with_secrets
 from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status
 from llmval_tui.runs.store import Run, intact
 from llmval_tui.telemetry.recorder_process import Restarts, recorder_argv
@@ -82,6 +83,7 @@ class Supervisor:
             self._end_recorder()
             self.status.state = State.FINISHED
             self.status.ended_utc = utc_iso()
+            forget_secrets(self.run.folder)
             self._save_final()
 
     def ask_to_stop(self, number: int, _frame: object) -> None:
@@ -186,6 +188,7 @@ class Supervisor:
             raise OSError(0, "another command of this run is still running")
         if command.script is not None and not intact(self.run, command.script):
             raise OSError(0, f"{command.script.name} in the run folder is not the script that was frozen")
+        command = with_secrets(self.run.folder, command)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMVAL_")}
         environment |= command.env
         environment |= {

@@ -1,5 +1,6 @@
 """Write a bug report with PyTorch's issue template from the section's newest runs; the operator files it."""
 
+import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from llmval_tui.actions.judges.compile_study import DID_NOT_REPRODUCE, HANG, TIM
 from llmval_tui.actions.section_runs import COMMAND_ACTIONS, command_of, ended_runs, inherited, perform_command
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of, write_atomic
+from llmval_tui.foundation.redaction import redact_text, secrets_of
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Artifact, Gate, Outcome, Verdict
 from llmval_tui.runs.store import Run, RunStore
@@ -185,7 +187,7 @@ def report(runs: list[Run], title: str) -> str:
     if first.environment:
         lines += ["", "Environment (allow-listed):", ""]
         lines.append(_fenced("\n".join(f"{name}={value}" for name, value in sorted(first.environment.items())), "text"))
-    return "\n".join(lines) + "\n"
+    return redact_text("\n".join(lines) + "\n", secrets_of(os.environ)[0])
 
 
 def _outcome_line(verdict: Verdict | None) -> str:

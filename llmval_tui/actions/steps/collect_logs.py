@@ -1,5 +1,6 @@
 """Attach the logs of a section's newest runs to its bundles, with a manifest of hashes, and pack the bundles again."""
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from llmval_tui.actions.command.runner_catalog import ARCHIVE, COMPILE_REPRO, RE
 from llmval_tui.actions.judges.compile_bundle import bundles_of, packed
 from llmval_tui.actions.section_runs import COMMAND_ACTIONS, ended_runs, inherited, perform_command
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import read_json, sha256_of, write_json
+from llmval_tui.foundation.files import read_json, sha256_of, write_atomic, write_json
 from llmval_tui.foundation.paths import bundled, inside
+from llmval_tui.foundation.redaction import redact, secrets_of
 from llmval_tui.foundation.text import clean_line, utc_iso
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import LogFile, Run, RunStore
@@ -108,7 +110,9 @@ class CollectLogs:
 def _copy(log: LogFile, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / log.path.name
-    shutil.copy2(log.path, copy)
+    secrets, _ = secrets_of(os.environ)
+    write_atomic(copy, redact(log.path.read_bytes(), secrets)[0])
+    shutil.copystat(log.path, copy)
     return copy
 
 

@@ -10,7 +10,7 @@ from llmval_runners.process.errors import Refused
 
 
 def replace_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Replace the content of `path` by `data`. The file is readable by all (mode 0644); missing folders are created.
+    """Replace the content of `path` by `data`. A new file follows the umask; missing folders are created.
 
     `durable`: flush to the disk first, so that the file also survives a power cut.
     """
@@ -20,13 +20,26 @@ def replace_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
+            os.fchmod(file.fileno(), _mode(path))
             if durable:
                 os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _mode(path: Path) -> int:
+    """The mode of the file that is replaced; of a new file 0666 without the bits of the umask."""
+    try:
+        return path.stat().st_mode & 0o7777
+    except OSError:
+        pass
+    try:  # os.umask would have to change it, for all threads, to read it
+        status = Path("/proc/self/status").read_text()
+        return 0o666 & ~int(next(line for line in status.splitlines() if line.startswith("Umask:")).split()[1], 8)
+    except (OSError, StopIteration, ValueError):
+        return 0o600
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = None, durable: bool = True) -> None:

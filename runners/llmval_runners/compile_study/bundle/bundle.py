@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from llmval_runners.compile_study.bundle.layout import ARCHIVE, MANIFEST, PARTIAL, PRIVATE, Layout
-from llmval_runners.compile_study.bundle.redact import redact, redact_files, secrets_of
+from llmval_runners.compile_study.bundle.redact import redact_files
 from llmval_runners.process.files import read_json, replace_bytes, write_json
+from llmval_runners.process.redaction import redact, secrets_of
 
 
 def pack(

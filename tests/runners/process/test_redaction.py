@@ -1,0 +1,100 @@
+"""No kind of secret stays, whatever its place; lines without secrets stay as they are."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from llmval_runners.process import redaction
+from llmval_runners.process.redaction import masked_argv, redact, redact_text, secrets_of
+
+from llmval_tui.foundation import redaction as dashboards_own
+from tests.helpers.secret_kinds import HARMLESS, KINDS
+
+AROUND: dict[str, Callable[[str], str]] = {
+    "alone": str,
+    "in a log": lambda line: f"2026-11-29 03:00:00 INFO [main.py:7] {line}\nnext line\n",
+    "in JSON": lambda line: json.dumps({"a": 1, "message": line}),
+    "in JSON in JSON": lambda line: json.dumps({"log": json.dumps({"message": line})}),
+    "after a word of argv": lambda line: f"argv: ['sh', '-c', \"{line}\"]" if '"' not in line else line,
+    "in YAML": lambda line: "run:\n  - " + line.replace("\n", "\n    "),
+}
+# A file's line that another text stands before is not that file's line any more.
+OWN_LINE = ("pgpass", "YAML password of words")
+
+
+def test_both_copies_are_one_file() -> None:
+    assert Path(redaction.__file__).read_bytes() == Path(dashboards_own.__file__).read_bytes()
+
+
+def test_there_are_enough_kinds() -> None:
+    assert len(KINDS) >= 69
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_secret_of_this_kind_stays(kind: str) -> None:
+    line, secret = KINDS[kind]
+    assert secret in line
+    kept = []
+    for around, put in AROUND.items():
+        text = put(line)
+        seen = json.dumps(secret)[1:-1] if "JSON" in around else secret
+        if around != "alone" and kind in OWN_LINE:
+            continue
+        if seen in redact_text(text):
+            kept.append((around, redact_text(text)))
+        assert len(redact(text.encode())[0]) == len(text.encode()), "offsets stay valid"
+    assert kept == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_json_stays_json(kind: str) -> None:
+    for value in ({"message": KINDS[kind][0]}, {"argv": KINDS[kind][0].split(" ")}):
+        json.loads(redact_text(json.dumps(value)))
+        json.loads(redact_text(json.dumps(value, indent=1)))
+
+
+@pytest.mark.parametrize("line", HARMLESS)
+def test_a_line_without_a_secret_stays(line: str) -> None:
+    assert redact_text(line) == line
+
+
+def test_redacting_again_changes_nothing() -> None:
+    for line, _ in KINDS.values():
+        once = redact(line.encode())[0]
+        assert redact(once) == (once, 0), line
+
+
+def test_values_of_secret_variables_are_found_without_their_names() -> None:
+    found, short = secrets_of(
+        {"HF_TOKEN": "open sesame", "MY_TOKEN": "abc", "URL": "http://u:hunter22@h", "MAX_TOKENS": "9999999"}
+    )
+    assert (
+        redact_text("said open sesame, and open%20sesame; hunter22", found)
+        == "said ***********, and *************; ********"
+    )
+    assert short == ["MY_TOKEN"]
+
+
+@pytest.mark.parametrize(("words", "left"), [
+    (["vllm", "serve", "m", "--api-key", "sesame"], ["vllm", "serve", "m", "--api-key", "******"]),
+    (["x", "--token=abc"], ["x", "--token=******"]),
+    (["env", "HF_TOKEN=abc", "x"], ["env", "HF_TOKEN=******", "x"]),
+    (["x", "--max-tokens", "512", "--tokenizer", "t"], ["x", "--max-tokens", "512", "--tokenizer", "t"]),
+    (["x", "--token", "$HF_TOKEN"], ["x", "--token", "$HF_TOKEN"]),
+    (["x", "--password", "--port", "1"], ["x", "--password", "--port", "1"]),
+    (["curl", "-u", "me:pw", "http://me:pw@h/"], ["curl", "-u", "me:******", "http://******@h/"]),
+    (["curl", "-H", "Authorization: Bearer abcdefghijk"], ["curl", "-H", "Authorization: Bearer ******"]),
+    (["x", "hf_" + "a" * 30], ["x", "******"]),
+])  # fmt: skip
+def test_the_words_of_a_command_keep_no_secret(words: list[str], left: list[str]) -> None:
+    assert masked_argv(words) == left
+
+
+def test_at_most_one_line_in_a_hundred_of_real_logs_is_changed() -> None:
+    """The logs of the recorded sessions that the repository holds."""
+    root = Path(__file__).parents[3] / "docs" / "results"
+    lines = [line for path in root.rglob("*") if path.suffix in (".log", ".txt", ".md", ".jsonl")
+             for line in path.read_bytes().splitlines()]  # fmt: skip
+    changed = [line for line in lines if redact(line)[1]]
+    assert len(lines) > 1000 and len(changed) <= len(lines) / 100, changed[:5]
