@@ -12,7 +12,7 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.client import cancel_plan
 from llmval_tui.plans.records import REFUSED, Plan, PlanStatus, StepResult
 from llmval_tui.runs.events import EventFollower, Progress
-from llmval_tui.runs.records import Outcome, Verdict
+from llmval_tui.runs.records import Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore, same_step
 from llmval_tui.terminal.format import duration
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS
@@ -181,7 +181,8 @@ def stage_of(run: Run) -> tuple[str, float | None]:
     if not commands or commands[-1].started_utc is None:
         return "starting", None
     if commands[-1].ended_utc is not None:
-        return "ended, not yet judged" if len(commands) == len(run.intent.commands) else "starting", None
+        over = len(commands) == len(run.intent.commands) or run.status().state is State.FINISHED
+        return "ended, not yet judged" if over else "starting", None
     started = datetime.fromisoformat(commands[-1].started_utc)
     label = f" {commands[-1].label}" if len(run.intent.commands) > 1 else ""
     return f"running{label}", max((datetime.now(UTC) - started).total_seconds(), 0.0)

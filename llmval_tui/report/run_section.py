@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from llmval_tui.actions.request_records import percentile_ms
 from llmval_tui.actions.rests_on import IN_WORDS, verdict_rests_on
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, CodeBlock, Heading, Judgement, Paragraph, Table
 from llmval_tui.report.charts.plots import distribution_blocks, time_blocks
 from llmval_tui.report.definitions import define, figure
@@ -215,9 +216,12 @@ def _commands(run: RunFacts) -> list[Block]:
     ended = {command.label: command for command in run.status.commands}
     lines = [f"cd {shlex.quote(intent.cwd)}"]
     for command in intent.commands:
-        added = " ".join(f"{name}={shlex.quote(value)}" for name, value in command.env.items())
-        tee = f" | tee {shlex.quote(command.tee)}" if command.tee else ""
-        lines.append(f"{added} {command.display}{tee}".strip())
+        shown = command.display if command.script is None else shlex.join(command.argv)
+        hidden = [f"{name}={shlex.quote(value)}" for name, value in command.env.items() if f"{name}=" not in shown]
+        lines.append(" ".join([*hidden, shown]))
+        if command.script is not None:
+            lines.append(f"# {command.script.name}, SHA-256 {command.script.sha256}:")
+            lines += [f"# {clean_line(line)}" for line in command.script.text.splitlines()]
     rows: list[list[Cell]] = []
     for command in intent.commands:
         status = ended.get(command.label)

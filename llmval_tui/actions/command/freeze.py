@@ -106,7 +106,7 @@ def build(
     command = Command(
         label=label,
         argv=frozen,
-        display=f"cd {quote(folder)} && {shown}" if folder else shown,
+        display=f"(cd {quote(folder)} && {shown})" if folder else shown,
         env=environment,
         tee=outputs.tee,
         nproc=_nproc(argv, context),

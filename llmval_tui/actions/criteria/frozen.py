@@ -39,6 +39,8 @@ def with_criteria(context: "Context", proposal: "Proposal") -> tuple["Proposal",
     artifacts = {artifact.path: artifact for artifact in proposal.artifacts}
     for written in promised:
         path = _path(written, context)
+        if any(command.append and command.tee == path for command in proposal.commands):
+            continue  # its evidence are the bytes that the run appends, not the whole file
         if not any(path == known or path.startswith(f"{known}/") for known in artifacts):
             artifacts[path] = Artifact(path)
     params = {**proposal.params, PARAMETER: as_params(criteria)}

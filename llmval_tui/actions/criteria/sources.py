@@ -133,6 +133,9 @@ class Sources:
         Raises:
             NotThere: it is missing, outside the workspace, or another run wrote it.
         """
+        for command in self.run.intent.commands:
+            if command.tee == path and command.appended_file is not None:
+                return self._appended(command.appended_file, path)
         artifact = next((one for one in self.run.intent.artifacts if _covers(one.path, path)), Artifact(path))
         try:
             found = inside(self.run.workspace, path)
@@ -142,6 +145,13 @@ class Sources:
             raise NotThere(f"{path} is missing: the command did not write it")
         if found not in own_files(self.run, artifact):
             raise NotThere(f"{path} is empty, or this run did not write it")
+        return found
+
+    def _appended(self, name: str, path: str) -> Path:
+        """The bytes that this run appended to a file: what stood there before is no result of it."""
+        found = self.run.folder / name
+        if not found.is_file() or not found.stat().st_size:
+            raise NotThere(f"this run appended nothing to {path}")
         return found
 
     def text_of(self, path: str) -> Text:

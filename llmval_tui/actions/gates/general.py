@@ -8,7 +8,19 @@ from llmval_tui.actions.gates.exit import exit_gates
 from llmval_tui.actions.gates.telemetry import telemetry_gates
 from llmval_tui.runs.command_end import end_unseen
 from llmval_tui.runs.records import Evidence, Gate, Outcome
-from llmval_tui.runs.store import Run
+from llmval_tui.runs.store import Run, intact
+
+
+def script_evidence(run: Run) -> list[Evidence]:
+    """The frozen scripts of the run: what ran is a part of the proof."""
+    scripts = [command.script for command in run.intent.commands if command.script is not None]
+    root = run.workspace.resolve()
+    found = []
+    for script in scripts:
+        path = (run.folder / script.name).resolve()
+        if intact(run, script):
+            found.append(Evidence(str(path.relative_to(root)), script.sha256, path.stat().st_size))
+    return found
 
 
 def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
@@ -25,6 +37,7 @@ def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
         if not evidence:
             reason = "it names no file and printed nothing: let it print its findings, or name a file with > PATH"
             gates.append(Gate("evidence", Outcome.INCONCLUSIVE, "none", "a file or output to hash", reason))
+    evidence += script_evidence(run)
     if run.intent.telemetry:
         gates += telemetry_gates(run)
     deviations = run.intent.deviations

@@ -5,9 +5,10 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.runs.command_end import limits_of
 from llmval_tui.runs.records import Gate, Outcome, State
 from llmval_tui.terminal.cell_width import cell_len
-from llmval_tui.terminal.format import duration, fit, fit_middle, number, wrap
+from llmval_tui.terminal.format import duration, fit, fit_middle, hard_wrap, number, wrap
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.drawing.rows import Row, Span, row
 
@@ -61,6 +62,14 @@ def command_rows(commands: "Sequence[Command]", width: int, glyphs: Glyphs) -> l
             rows.append(row((" $ " if not index else "   ", "key"), (line, "code")))
         if command.hidden_env:
             rows += labelled("with", command.hidden_env, "muted", width)
+        if command.script is not None:
+            rows += labelled(
+                command.script.name, f"line {command.line}, SHA-256 {command.script.sha256}", "muted", width
+            )
+            for line in command.script.text.splitlines():
+                rows += [row((f"   {piece}", "code")) for piece in hard_wrap(clean_line(line), width - 4)]
+        for line in limits_of(command):
+            rows += labelled("limit", line, "muted", width)
     return rows
 
 

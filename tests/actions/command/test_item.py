@@ -49,7 +49,7 @@ def test_everything_of_a_command_is_relative_to_its_folder(workspace) -> None:
     proposal = proposed(workspace, commands("./tool --output r.json > log.txt", "python own.py", folder="sub"))
     first, second = proposal.commands
     assert (first.argv, first.cwd, first.tee) == (["./tool", "--output", "r.json"], "sub", "sub/log.txt")
-    assert first.display == "cd sub && ./tool --output r.json > log.txt"
+    assert first.display == "(cd sub && ./tool --output r.json > log.txt)"
     assert second.argv[1:] == ["own.py"]
     assert proposal.artifacts == (Artifact("sub/r.json"), Artifact("sub/log.txt"))
 
