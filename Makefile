@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 4
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench check clean
+.PHONY: demo test bench trust check clean
 
 demo: $(VENV)/.app  ## the dashboard on a scratch workspace; without a terminal the same work headless
 	@$(BIN)/llmval demo --dir artifacts/demo
@@ -22,6 +22,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## the figures of docs/performance.md for this machine; not timed tests
 	$(BIN)/python -m benchmarks
+
+trust: $(VENV)/.dev  ## the table of docs/reliability.md: faults on purpose, and what is true afterwards
+	$(BIN)/python -m faults
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -59,7 +59,7 @@ class _Injector:
                 self._enter("open")
             return plain_open(file, mode, *arguments, **options)
 
-        builtins.open = io.open = counted_open  # type: ignore[assignment]
+        builtins.open = io.open = counted_open
 
     def _wrapped(self, name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
