@@ -203,10 +203,12 @@ def describe(progress: Progress, stage: str) -> str:
 
 def verdict_lines(verdict: Verdict) -> list[str]:
     """The gates of a verdict as aligned lines."""
-    width = max((len(gate.name) for gate in verdict.gates), default=0)
+    several = len({gate.line for gate in verdict.gates if gate.line is not None}) > 1
+    names = [f"{gate.name} (line {gate.line})" if several and gate.line else gate.name for gate in verdict.gates]
+    width = max(map(len, names), default=0)
     lines = []
-    for gate in verdict.gates:
+    for name, gate in zip(names, verdict.gates, strict=True):
         reason = f"  {gate.reason}" if gate.reason and gate.outcome is not Outcome.PASS else ""
         sign = OUTCOME_SIGNS[gate.outcome].unicode
-        lines.append(f"{sign} {gate.name:<{width}}  {gate.measured}  (required: {gate.bound}){reason}")
+        lines.append(f"{sign} {name:<{width}}  {gate.measured}  (required: {gate.bound}){reason}")
     return lines

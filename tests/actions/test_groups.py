@@ -26,11 +26,6 @@ LIST = """# List
 """
 
 
-@pytest.fixture(autouse=True)
-def parents_are_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "is_group", lambda checklist, step: bool(groups.children_of(checklist, step)))
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     file = tmp_path / "list.md"

@@ -7,6 +7,7 @@ from llmval_tui.actions.gates.artifacts import artifact_gates, log_evidence
 from llmval_tui.actions.gates.exit import exit_gates
 from llmval_tui.actions.gates.telemetry import telemetry_gates
 from llmval_tui.runs.command_end import end_unseen
+from llmval_tui.runs.evidence import evidence_of
 from llmval_tui.runs.records import Evidence, Gate, Outcome
 from llmval_tui.runs.store import Run, intact
 
@@ -15,12 +16,7 @@ def script_evidence(run: Run) -> list[Evidence]:
     """The frozen scripts of the run: what ran is a part of the proof."""
     scripts = [command.script for command in run.intent.commands if command.script is not None]
     root = run.workspace.resolve()
-    found = []
-    for script in scripts:
-        path = (run.folder / script.name).resolve()
-        if intact(run, script):
-            found.append(Evidence(str(path.relative_to(root)), script.sha256, path.stat().st_size))
-    return found
+    return [evidence_of((run.folder / script.name).resolve(), root) for script in scripts if intact(run, script)]
 
 
 def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:

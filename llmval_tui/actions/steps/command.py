@@ -236,5 +236,6 @@ def summary_of(built: Built) -> str:
         parts.append(f"on {gpus} GPU{'s' if gpus > 1 else ''}")
     if duration:
         parts.append(f"for {duration} s")
-    judged = [artifact.path for artifact in built.outputs.artifacts]
+    written = [artifact.path for artifact in built.outputs.artifacts]
+    judged = [f"what it appends to {built.command.tee}"] if built.command.append else written
     return " ".join(parts) + (f" and judges {judged[0]}." if judged else " and judges its exit code.")

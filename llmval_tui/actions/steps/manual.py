@@ -14,6 +14,13 @@ class ManualAction:
 
     def propose(self, context: Context) -> Proposal:
         number = context.step.number
+        if context.reading is not None and context.reading.is_group:
+            return Proposal(
+                action=self.name,
+                summary="A group: its box is ticked after all items below it.",
+                telemetry=False,
+                refusal=f"it has nothing to run of its own; llmval run {number} runs the open items below it.",
+            )
         return Proposal(
             action=self.name,
             summary=self.about,
