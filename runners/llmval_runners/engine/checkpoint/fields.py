@@ -35,13 +35,10 @@ class Fields:
         )
         return found
 
-    def number(self, name: str, default: float = _REQUIRED, *, above: float = 0.0) -> float:
-        """A finite number above `above`, below 1e30."""
-        return float(
-            self._checked(
-                name, default, lambda v: type(v) in (int, float) and above < v < 1e30, f"a number above {above:g}"
-            )
-        )
+    def number(self, name: str, default: float = _REQUIRED, *, above: float = 0.0, below: float = 1e30) -> float:
+        """A number between `above` and `below`."""
+        kind = f"a number above {above:g}" if below == 1e30 else f"a number between {above:g} and {below:g}"
+        return float(self._checked(name, default, lambda v: type(v) in (int, float) and above < v < below, kind))
 
     def flag(self, name: str, default: bool = _REQUIRED) -> bool:
         """true or false"""

@@ -127,7 +127,7 @@ def read_shape(config: Fields, family: Family, name: str) -> ModelShape:
         max_positions=rope.max_positions,
         rope_theta=rope.theta,
         rope_scaling=rope.scaling,
-        norm_eps=config.number("rms_norm_eps"),
+        norm_eps=config.number("rms_norm_eps", below=1.0),
         tied_embeddings=config.flag("tie_word_embeddings", False),
         activation=_activation(config),
         qkv_bias=family.qkv_bias or attention_bias,
@@ -189,6 +189,8 @@ def _context_limit(config: Fields, family: Family, layers: int, rope: Rope) -> C
     kinds = config.raw("layer_types")
     if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
         raise config.refusal(f"layer_types is {short(kinds)} and must be a list of names", "correct the file")
+    if kinds is not None and len(kinds) != layers:
+        raise config.refusal(f"layer_types has {len(kinds)} names for {layers} layers", "correct the file")
     for kind in kinds or ():
         if kind not in ("full_attention", "sliding_attention"):
             raise config.refusal(f"layer_types has {short(kind)}, which this engine does not implement")

@@ -101,8 +101,7 @@ def _llama3(rope: Fields, theta: float, positions: int, head_dim: int) -> Rope:
 
 def _yarn(rope: Fields, theta: float, positions: int, head_dim: int) -> Rope:
     original = rope.integer("original_max_position_embeddings", positions)
-    factor = rope.number("factor") if rope.given("factor") else positions / original
-    rope.raw("factor")
+    factor = rope.number("factor")
     fast, slow = (
         rope.number(name) if rope.given(name) else default
         for name, default in (("beta_fast", 32.0), ("beta_slow", 1.0))
