@@ -147,6 +147,12 @@ def _no_arguments(command: argparse.ArgumentParser) -> None:
     """For commands that have only the common options."""
 
 
+def _doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--checkpoint", metavar="DIR", help="also say whether the runners can serve this Hugging Face folder"
+    )
+
+
 def _open(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "checklist_file",
@@ -292,7 +298,7 @@ COMMANDS = {
     "tick": CommandSpec("status:tick", "tick a step yourself, with a note", _tick),
     "accept": CommandSpec("status:accept", "accept the change that a run proposes, or give the link it needs", _accept),
     "verify": CommandSpec("status:verify", "check that the evidence of every tick is unchanged", _no_arguments),
-    "doctor": CommandSpec("doctor:doctor", "check what this node has and what is missing", _no_arguments),
+    "doctor": CommandSpec("doctor:doctor", "check what this node has and what is missing", _doctor),
     "demo": CommandSpec("demo:demo", "open the dashboard on a demo workspace with a tiny model", _demo),
     "report": CommandSpec("report:report", "write runs into one file: verdicts, figures, plots, evidence", _report),
     "compare": CommandSpec("report:compare", "show what is better or worse in run B than in run A", _compare),

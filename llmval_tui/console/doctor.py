@@ -1,6 +1,7 @@
 """`doctor`: checks what this node has and what is missing, and says what a missing part means."""
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -11,8 +12,11 @@ from pathlib import Path
 from llmval_tui.actions.registry import plugin_problems
 from llmval_tui.console.options import config_or_error, print_json, workspace_of
 from llmval_tui.foundation.errors import ExitCode
+from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import gpu_inventory, software_versions
+
+CHECKPOINT_S = 60.0  # for the headers of hundreds of files on a slow network file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,10 @@ class Check:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Print the checks; always exit code 0, because only the steps that need a missing part fail."""
+    """Print the checks. Exit code 2 if the runners refuse the checkpoint of `--checkpoint`.
+
+    Any other missing part gives exit code 0, because only the steps that need it fail.
+    """
     _, error = config_or_error(options)
     checks = [
         *_gpus(),
@@ -35,19 +42,24 @@ def doctor(options: argparse.Namespace) -> int:
         *_plugins(),
         *_workspace(options),
     ]
+    code = ExitCode.PASSED
+    if options.checkpoint is not None:
+        found = _checkpoint(options.checkpoint, options.runner_python or sys.executable)
+        code = ExitCode.REFUSED if found[0].state == "missing" else code
+        checks += found
     if error is not None:
         hint = "llmval and llmval run refuse to start until the file is corrected or removed; these checks ignore it"
         checks.insert(0, Check("settings", "missing", error, hint))
     if options.json:
         print_json({"checks": checks})
-        return ExitCode.PASSED
+        return code
     glyphs = {"ok": "x", "missing": "!", "note": "-"} if options.ascii else {"ok": "✓", "missing": "✗", "note": "!"}
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{glyphs[check.state]} {check.name:<{width}}  {check.found}")
         if check.consequence:
             print(f"  {'':<{width}}  → {check.consequence}")
-    return ExitCode.PASSED
+    return code
 
 
 def _gpus() -> list[Check]:
@@ -86,6 +98,33 @@ def _software(python: str) -> list[Check]:
     for name, hint in hints.items():
         version = versions.get(name)
         checks.append(Check(name, "ok", version) if version else Check(name, "missing", "not installed", hint))
+    return checks
+
+
+def _checkpoint(folder: str, python: str) -> list[Check]:
+    """What the runners' gate says about a checkpoint. Nothing of it is loaded."""
+    command = [python, str(bundled("runners") / "checkpoint_check.py"), str(Path(folder).expanduser())]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECKPOINT_S, check=False)
+        found = json.loads(done.stdout) if done.returncode == 0 else None
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        return [Check("checkpoint", "missing", f"{python}: {error}", "name another Python with --runner-python")]
+    if found is None:
+        lines = done.stderr.strip().splitlines() or ["the check ended without a reason"]
+        return [Check("checkpoint", "missing", lines[-1].removeprefix("refused: "))]
+    stored = found["quantization"] or ", ".join(found["dtypes"])
+    count = found["parameters"]
+    size = f"{count / 1e9:.3g} B" if count >= 10**7 else f"{count:,}"
+    about = f"{found['architecture']}, {size} parameters in {stored}; runs {found['on_gpu']}"
+    checks = [Check("checkpoint", "ok", about)]
+    reason = f"a longer one is refused: the model {found['context_reason']}" if found["context_reason"] else ""
+    state = "note" if reason else "ok"
+    checks.append(Check("context", state, f"up to {found['context_tokens']:,} tokens", reason))
+    for ranks, memory in found["ranks"].items():
+        gib, fp8 = memory["weight_bytes_16_bit"] / 2**30, memory["weight_bytes_fp8"] / 2**30
+        kv = f"KV cache {memory['kv_bytes_per_token_16_bit']:,} bytes a token"
+        each = f"weights {gib:.2f} GiB each in 16 bits ({fp8:.2f} in FP8), {kv}"
+        checks.append(Check(f"{ranks} GPU{'s' if ranks != '1' else ''}", "ok", each))
     return checks
 
 

@@ -2,13 +2,16 @@
 
 import json
 import os
+import random
 import select
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import fuzzing
 from llmval_tui.cli import COMMANDS, VALUE_OPTIONS, find_command, parser
 from llmval_tui.foundation.errors import Refused
 from tests.console.conftest import PROGRAMS
@@ -306,3 +309,22 @@ def test_doctor_and_attach_work_with_invalid_settings(workspace, tmp_path, monke
     file.write_text("bell = true\n")
     checks = json.loads(workspace.llmval("doctor", "--json", check=0).stdout)["checks"]
     assert "settings" not in {check["name"] for check in checks}
+
+
+def test_doctor_says_whether_the_runners_can_serve_a_checkpoint(workspace, tmp_path) -> None:
+    config, header, data = fuzzing.checkpoint(random.Random(2))
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+    def asked(config: dict, code: int) -> dict[str, dict]:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        answer = workspace.llmval("doctor", "--json", "--checkpoint", str(tmp_path), check=code)
+        return {check["name"]: check for check in json.loads(answer.stdout)["checks"]}
+
+    found = asked(config, 0)
+    assert found["checkpoint"]["state"] == "ok" and config["architectures"][0] in found["checkpoint"]["found"]
+    assert "tokens" in found["context"]["found"] and "2 GPUs" in found
+    refused = asked(config | {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]}, 2)
+    assert refused["checkpoint"]["state"] == "missing"
+    assert "MixtralForCausalLM has a mixture of experts" in refused["checkpoint"]["found"]
+    assert "context" not in refused and "workspace" in refused

@@ -62,7 +62,8 @@ def reference_of(folder: Path, seed: int = 1) -> Any:
             if tensor.ndim == 1:
                 tensor.copy_(0.2 * drawn if name.endswith("bias") else 1 + 0.2 * drawn)
             else:
-                tensor.copy_(drawn if "embed" in name else drawn * tensor.shape[1] ** -0.5)
+                small = "embed" not in name or model.config.tie_word_embeddings  # keeps the logits' size at about 1
+                tensor.copy_(drawn * tensor.shape[1] ** -0.5 if small else drawn)
     return model
 
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,9 @@ from llmval_runners.engine.kv_cache import PageAllocator, PagedKVCache
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.request import Request
 from llmval_runners.engine.scheduler import Scheduler
-from llmval_runners.engine.shapes import SHAPES
+from llmval_runners.engine.shapes import SHAPES, tensor_shapes
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
-from llmval_runners.engine.weights import build, random_weights
+from llmval_runners.engine.weights import build, from_state_dict, random_weights
 from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.options import parse
 from llmval_runners.process.errors import Refused
@@ -116,6 +117,25 @@ def test_the_compiled_pass_equals_the_plain_one_with_in_place_all_reduces_and_a_
         assert parallel.calls == 2 * 2 * TINY.layers
     for compiled in hidden[1:]:
         torch.testing.assert_close(compiled, hidden[0], atol=2e-3, rtol=2e-3)  # the cache has 8 bits of mantissa
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_relatives_of_llama_equal_the_plain_pass(mode: str) -> None:
+    shape = replace(
+        TINY, qkv_bias=True, output_bias=True, mlp_bias=True, qk_norm=True, activation="gelu_tanh", query_scale=1.3
+    )
+    draw = torch.Generator().manual_seed(2)
+    state = {name: torch.randn(size, generator=draw) * size[-1] ** -0.5 for name, size in tensor_shapes(shape)}
+    model = build(shape, from_state_dict(state), Parallel(CPU), torch.float32)
+    hidden = []
+    for which in ("off", mode):
+        cache = PagedKVCache(shape, tensor_parallel=1, pages=4, page_size=8, dtype=torch.float32, device=CPU)
+        compiled = None if which == "off" else CompiledDecoder(model, cache, which)
+        steps = CpuExecutor(model, cache, reference_attention("sdpa"), max_batch=1, max_pages=4, compiled=compiled)
+        plan = StepPlan(admits=[Admit(0, [2, 1])], prefills=[Prefill(0, 0, list(range(11)), True)])
+        hidden.append(steps.forward(plan)[0])
+    torch.testing.assert_close(hidden[1], hidden[0], atol=2e-5, rtol=2e-5)
 
 
 @pytest.mark.slow

@@ -49,7 +49,10 @@ def tokenizer_of(folder: Path) -> Tokenizer:
             "whose weights are random."
         ) from None
     try:
-        return cast(Tokenizer, AutoTokenizer.from_pretrained(str(folder), local_files_only=True))
+        found = cast(Tokenizer, AutoTokenizer.from_pretrained(str(folder), local_files_only=True))
+        if not found.encode("The number is 7.", add_special_tokens=False):  # transformers 5 makes one without files
+            raise ValueError("it has no vocabulary")
+        return found
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise Refused(f"{folder} has no tokenizer that can be read ({reason}): add its tokenizer files.") from None

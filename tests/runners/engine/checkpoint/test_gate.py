@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from llmval_runners.engine.checkpoint.gate import read_checkpoint
 from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.process.errors import Refused
 
+from benchmarks import fuzzing
 from tests.helpers.runners import checkpoints as made
 
 pytest.importorskip("transformers")
@@ -288,3 +291,30 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     assert "it has pytorch_model.bin" in refusal(tmp_path)
     (tmp_path / "model.safetensors").mkdir()
     assert "not a regular file" in refusal(tmp_path)
+
+
+ROOT = Path(__file__).parents[4]
+RUNNERS = {
+    "inference_server_load_test.py": ["--duration", "1"],
+    "long_context_validation.py": ["--sequence-lengths", "32"],
+    "torch_compile_repro.py": ["--skip-compile", "--output-dir", "{folder}/out"],
+}
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_every_runner_refuses_with_one_sentence_and_exit_code_2(runner: str, tmp_path: Path) -> None:
+    made.write_config(tmp_path, made.config_of(architectures=["MixtralForCausalLM"], model_type="mixtral"))
+    flags = [flag.format(folder=tmp_path) for flag in RUNNERS[runner]]
+    ended = subprocess.run(
+        [sys.executable, ROOT / "runners" / runner, "--checkpoint", tmp_path, "--device", "cpu", *flags],
+        capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1 and "MixtralForCausalLM has a mixture of experts" in ended.stderr
+
+
+def test_damaged_checkpoints_are_loaded_or_refused() -> None:
+    """A few of those that `python -m benchmarks.fuzzing 10000` makes."""
+    found = fuzzing.fuzz(250, seed=3)
+    assert (found["traceback"], found["accepted"] + found["refused"]) == (0, 250)
+    assert found["accepted"] > 3
