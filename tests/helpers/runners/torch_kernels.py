@@ -10,7 +10,7 @@ from llmval_runners.engine.gpu import decoder
 from llmval_runners.engine.kernels.fused_ops import LinearInput
 from llmval_runners.engine.model import rotate
 
-torch.cuda.get_device_properties = lambda device=None: SimpleNamespace(multi_processor_count=4)  # type: ignore[assignment]
+torch.cuda.get_device_properties = lambda device=None: SimpleNamespace(multi_processor_count=4)  # type: ignore[assignment, return-value]
 
 
 def add_rms_norm(
