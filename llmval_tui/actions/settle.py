@@ -18,7 +18,7 @@ from llmval_tui.checklist.ledger import Entry, record
 from llmval_tui.checklist.model import StepKey
 from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import append_line, locked, write_json
+from llmval_tui.foundation.files import append_line, locked, read_json, write_json
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
 from llmval_tui.runs.command_end import end_unseen
@@ -63,8 +63,8 @@ def settle_all(store: RunStore) -> list[str]:
     """
     problems = []
     for run in reversed(store.runs()):
-        if store.ticks.ticked_by(run.id):
-            continue  # ticked and recorded: nothing is left to do
+        if (store.ticks.ticked_by(run.id) and run.judged()) or _is_over(run):
+            continue
         try:
             settle(run, store)
         except Refused as refusal:
@@ -72,6 +72,12 @@ def settle_all(store: RunStore) -> list[str]:
         except Exception as error:  # noqa: BLE001  (one run's defect must not keep the others from being judged)
             problems.append(f"{run.id} cannot be judged: {type(error).__name__}: {error}")
     return problems + complete_hand_ticks(store) + tick_all_groups(store)
+
+
+def _is_over(run: Run) -> bool:
+    """Whether the verdict ticks nothing and asks nothing; cheap, because a workspace may have thousands of old runs."""
+    value = read_json(run.folder / "verdict.json")
+    return isinstance(value, dict) and value.get("outcome") != Outcome.PASS and value.get("question") is None
 
 
 def _judged(run: Run) -> Verdict:

@@ -83,6 +83,11 @@ def runs_by_step(checklist: Checklist, store: RunStore) -> dict[Key, list[Run]]:
     return found
 
 
+def unreadable_records(statuses: Sequence[StepStatus], store: RunStore) -> list[str]:
+    """One sentence for each damaged record that `step_statuses` met."""
+    return list(dict.fromkeys([item.problem for item in statuses if item.problem] + store.unreadable))
+
+
 def tick_counts(statuses: Sequence[StepStatus]) -> str:
     """How many items are ticked, and what the ticks rest on: `3 of 5 items are ticked: 2 measured, 1 by hand.`"""
     ticked = [item.state for item in statuses if item.step.checked]

@@ -187,7 +187,7 @@ def _line(entry: Entry, todo: Path, workspace: Path) -> bytes:
         inside(workspace, named_path(entry.artifact))
         lexical = os.path.normpath(workspace.resolve() / named_path(entry.artifact))
         target = os.path.relpath(lexical, todo.resolve().parent)
-        parts.append(f"artifact [{escape(entry.artifact)}]({percent(target)})")
+        parts.append(f"artifact [{escape(entry.artifact)}]({percent(os.fsencode(target))})")
     if entry.sha256 is not None:
         parts.append(f"sha256 {escape(entry.sha256[:SHOWN_HEX])}")
     parts += [f"note {escape(note)}" for note in entry.notes]

@@ -9,7 +9,7 @@ from pathlib import Path
 from llmval_tui.console.options import refuse_readonly
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import write_atomic
-from llmval_tui.foundation.paths import bundled
+from llmval_tui.foundation.paths import bundled, user_path
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import DEMO_MARKER, RunStore, is_demo
 
@@ -18,7 +18,7 @@ HEADLESS_STEP = "1.2"  # the load test
 
 def default_folder() -> Path:
     """The default demo workspace: `$XDG_STATE_HOME/llmval/demo`."""
-    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "llmval" / "demo"
+    return user_path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "llmval" / "demo"
 
 
 def prepare(folder: Path, *, reset: bool = False) -> Path:
@@ -55,7 +55,7 @@ def demo(options: argparse.Namespace) -> int:
     interactive = not options.headless and sys.stdin.isatty() and sys.stdout.isatty()
     if not interactive or options.reset:
         refuse_readonly(options)
-    folder = Path(options.dir).expanduser().absolute() if options.dir else default_folder()
+    folder = user_path(options.dir) if options.dir else default_folder()
     if not options.readonly:
         prepare(folder, reset=options.reset)
     elif not is_demo(folder):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import to_json
+from llmval_tui.foundation.paths import user_path
 
 if TYPE_CHECKING:
     from llmval_tui.actions.api import Options
@@ -23,7 +24,7 @@ def workspace_of(options: argparse.Namespace) -> Path:
     Raises:
         Refused: it is not a folder.
     """
-    workspace = Path(options.workspace or ".").expanduser().resolve()
+    workspace = user_path(options.workspace or ".").resolve()
     if not workspace.is_dir():
         raise Refused(f"the workspace {workspace} is not a folder: create it, or name another with --workspace.")
     return workspace
@@ -37,7 +38,7 @@ def checklist_path(options: argparse.Namespace) -> Path:
     """
     workspace = workspace_of(options)
     if options.checklist:
-        return Path(options.checklist).expanduser().absolute()
+        return user_path(options.checklist)
     for name in DEFAULT_CHECKLISTS:
         if (workspace / name).is_file():
             return workspace / name
@@ -142,7 +143,7 @@ def config_or_error(options: argparse.Namespace) -> tuple["ConfigFile", str | No
 def runner_python(options: argparse.Namespace, config: "ConfigFile") -> str | None:
     """The Python of the runners, from the command line or config.toml; None means the one that runs llmval."""
     python = options.runner_python or config.runner_python
-    return str(Path(python).expanduser()) if python else None
+    return str(user_path(python) if python.startswith("~") else python) if python else None
 
 
 def refuse_readonly(options: argparse.Namespace) -> None:

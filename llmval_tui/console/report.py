@@ -25,7 +25,10 @@ def report(options: argparse.Namespace) -> int:
     runs = runs_for(store, options.runs, checklist)
     if not options.readonly:
         for run in runs:
-            settle(run, store)
+            try:
+                settle(run, store)
+            except Refused as refusal:  # the report says what is known of this run, and everything of the others
+                print(f"llmval: {run.id}: {refusal}", file=sys.stderr)
         checklist = _checklist(options)  # settling may have ticked an item
     path = deliver(render(gather(store, runs, checklist), form), target)
     if path is not None:

@@ -31,6 +31,7 @@ from llmval_tui.console.review import Opened, Reviewer, on_terminal, print_quest
 from llmval_tui.console.status import print_table
 from llmval_tui.console.stdio import terminal_of
 from llmval_tui.foundation.errors import ExitCode, Refused
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.client import cancel_plan, exit_code_of, make_plan, plan_preview, start_plan
 from llmval_tui.plans.records import Plan, PlanStatus, StepResult, active_plan, plans
 from llmval_tui.runs import client
@@ -187,7 +188,12 @@ def _scope(options: argparse.Namespace, checklist: Checklist) -> tuple[Step, ...
 def attach(options: argparse.Namespace) -> int:
     """Watch the running plan, or show how the last plan ended."""
     workspace = workspace_of(options)
-    earlier = plans(workspace)
+    earlier = []
+    for one in plans(workspace):
+        if problem := one.problem():
+            print(f"llmval: {clean_line(problem)}", file=sys.stderr)
+        else:
+            earlier.append(one)
     plan = active_plan(workspace) or next(filter(_began, earlier), earlier[0] if earlier else None)
     if plan is None:
         raise Refused(f"{workspace} has no plan yet: start one with llmval run.")

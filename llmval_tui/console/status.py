@@ -11,7 +11,7 @@ from llmval_tui.actions.accept import accept as accept_run
 from llmval_tui.actions.groups import tick_groups
 from llmval_tui.actions.hand_tick import TODO, tick_by_hand
 from llmval_tui.actions.settle import rejudge, settle_all
-from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses, tick_counts
+from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses, tick_counts, unreadable_records
 from llmval_tui.checklist.edit import remove_leftovers
 from llmval_tui.checklist.model import load
 from llmval_tui.console.options import (
@@ -23,7 +23,7 @@ from llmval_tui.console.options import (
     workspace_of,
 )
 from llmval_tui.foundation.errors import ExitCode, Refused
-from llmval_tui.foundation.paths import bundled
+from llmval_tui.foundation.paths import bundled, user_path
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
@@ -48,7 +48,9 @@ def status(options: argparse.Namespace) -> int:
     if not options.json:
         print_table(path, store, ascii_only=options.ascii)
         plan = active_plan(workspace)
-        if plan is not None:
+        if plan is not None and (problem := plan.problem()):
+            print(f"\nplan {plan.id} is running, but {clean_line(problem)}")
+        elif plan is not None:
             print(f"\nplan {plan.id} is running, step {plan.status().current or '–'}; llmval attach watches it.")
         return ExitCode.PASSED
     plan = active_plan(workspace)
@@ -58,7 +60,7 @@ def status(options: argparse.Namespace) -> int:
             "workspace": workspace,
             "checklist": path,
             "plan_id": plan.id if plan else None,
-            "unreadable": store.unreadable,
+            "unreadable": unreadable_records(statuses, store),
             "steps": [_as_json(item) for item in statuses],
         }
     )
@@ -126,7 +128,7 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii
     with console.capture() as table_text:  # rich would exit with 1 on a closed pipe, so write the text here
         console.print(table)
     console.file.write(table_text.get())
-    for sentence in dict.fromkeys([item.problem for item in statuses if item.problem] + store.unreadable):
+    for sentence in unreadable_records(statuses, store):
         console.file.write(clean_line(sentence) + "\n")
 
 
@@ -220,13 +222,14 @@ def verify(options: argparse.Namespace) -> int:
     stale = [finding for finding in findings if finding.state not in ("intact", "kept")]
     statuses = _statuses(options, store)
     doubtful = [line for item in statuses if (line := _doubt(item))]
-    ok = not stale and not doubtful and not store.unreadable
+    unreadable = unreadable_records(statuses, store)
+    ok = not stale and not doubtful and not unreadable
     if options.json:
-        print_json({"ok": ok, "files": findings, "doubtful": doubtful, "unreadable": store.unreadable})
+        print_json({"ok": ok, "files": findings, "doubtful": doubtful, "unreadable": unreadable})
     else:
         for finding in findings:
             print(clean_line(_finding_line(finding)))
-        for line in [*doubtful, *store.unreadable]:
+        for line in [*doubtful, *unreadable]:
             print(clean_line(line))
         if statuses:
             print(tick_counts(statuses))
@@ -282,4 +285,4 @@ def locate(options: argparse.Namespace) -> int:
 
 def config_folder() -> Path:
     """The operator's own settings and themes: `$XDG_CONFIG_HOME/llmval`, by default `~/.config/llmval`."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "llmval"
+    return user_path(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "llmval"

@@ -28,20 +28,20 @@ def decode(cls: type[_T], value: Mapping[str, Any]) -> _T:
             type than its hint.
         ValueError: a string is not a member of its enum.
     """
-    names, converters = _plan(cls)
-    known = {name: item for name, item in value.items() if name in names}
-    for name, convert in converters:
-        if name in known:
-            known[name] = convert(known[name])
+    converters = _plan(cls)
+    known = {}
+    for name, item in value.items():
+        if name in converters:
+            convert = converters[name]
+            known[name] = item if convert is None else convert(item)
     return cls(**known)
 
 
 @cache
-def _plan(cls: type["DataclassInstance"]) -> tuple[frozenset[str], list[tuple[str, _Converter]]]:
-    """The names of the fields, and a converter for each field that needs one."""
+def _plan(cls: type["DataclassInstance"]) -> dict[str, _Converter | None]:
+    """A converter for each field; None for a field that accepts everything."""
     hints = get_type_hints(cls)
-    names = [item.name for item in fields(cls)]
-    return frozenset(names), [(name, convert) for name in names if (convert := _converter(hints[name]))]
+    return {item.name: _converter(hints[item.name]) for item in fields(cls)}
 
 
 def _converter(hint: Any) -> _Converter | None:
@@ -51,7 +51,7 @@ def _converter(hint: Any) -> _Converter | None:
     if isinstance(hint, type) and is_dataclass(hint):
         return partial(decode, hint)
     if isinstance(hint, type) and hint in _SCALARS:
-        return partial(_checked, _SCALARS[hint])
+        return _checked(_SCALARS[hint])
     kind, arguments = get_origin(hint), get_args(hint)
     if kind is list:
         return partial(_list, _converter(arguments[0]))
@@ -64,10 +64,13 @@ def _converter(hint: Any) -> _Converter | None:
     return None
 
 
-def _checked(types: tuple[type, ...], value: Any) -> Any:
-    if type(value) not in types:
-        raise TypeError(f"{value!r:.40} is not of the type {types[0].__name__}")
-    return value
+def _checked(types: tuple[type, ...]) -> _Converter:
+    def check(value: Any) -> Any:
+        if type(value) not in types:
+            raise TypeError(f"{value!r:.40} is not of the type {types[0].__name__}")
+        return value
+
+    return check
 
 
 def _list(convert: _Converter | None, value: Any) -> list[Any]:

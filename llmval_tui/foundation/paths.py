@@ -1,6 +1,7 @@
 """Paths: bundled folders, and paths of an operator that must stay inside the workspace."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
@@ -39,6 +40,29 @@ def inside(workspace: Path, path: str | Path) -> Path:
     if not found.is_relative_to(root):
         raise Refused(f"“{path}” leads outside of the workspace {root}: name a path inside it.")
     return found
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as a person gave it, absolute; `~` and `~name` are replaced. It need not exist.
+
+    Raises:
+        Refused: there is no such user, the links go round in a circle, or the path is not UTF-8 (it could be in no
+            record).
+    """
+    shown = str(text).encode("utf-8", "backslashreplace").decode()[:200]
+    try:
+        path = Path(text).expanduser().absolute()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.stat()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, no such user, a NUL
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise Refused(f"“{shown}” cannot be used as a path ({reason}): name another one.") from error
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        whole = str(path).encode("utf-8", "backslashreplace").decode()
+        raise Refused(f"{whole} is not UTF-8, so it can be in no record: rename it, or name another path.") from error
+    return path
 
 
 def recorded_name(path: str) -> str:

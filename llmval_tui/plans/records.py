@@ -101,6 +101,14 @@ class Plan:
         """
         return read_record(PlanStatus, self.folder / "status.json") or PlanStatus()
 
+    def problem(self) -> str | None:
+        """Why a record of the plan cannot be read; None if both can."""
+        try:
+            _ = self.intent, self.status()
+        except Refused as refusal:
+            return str(refusal)
+        return None
+
     @property
     def cancel_file(self) -> Path:
         """Written by whoever wants the plan to end: `{"by": …}`."""

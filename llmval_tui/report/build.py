@@ -50,6 +50,7 @@ def as_json(facts: ReportFacts) -> dict[str, Any]:
             for item in facts.steps
         ],
         "differing": facts.differences,
+        "unreadable": facts.unreadable,
         "runs": [_run(run) for run in facts.runs],
     }
 

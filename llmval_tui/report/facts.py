@@ -7,7 +7,7 @@ from typing import Any
 
 from llmval_tui.actions.judges.load_test_result import LoadResult, read_result
 from llmval_tui.actions.section_runs import newest_of_each_step
-from llmval_tui.actions.step_state import StepStatus, step_statuses
+from llmval_tui.actions.step_state import StepStatus, step_statuses, unreadable_records
 from llmval_tui.checklist.model import Checklist, StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import named_path
@@ -75,6 +75,7 @@ class ReportFacts:
     steps: list[StepStatus]
     runs: list[RunFacts]
     differences: list[str] = field(default_factory=list)  # host, driver or versions that are not the same in all runs
+    unreadable: list[str] = field(default_factory=list)  # one sentence for each damaged record
 
 
 def runs_for(store: RunStore, names: Sequence[str], checklist: Checklist | None) -> list[Run]:
@@ -118,12 +119,17 @@ def _named(store: RunStore, name: str, checklist: Checklist | None) -> Run:
 def gather(store: RunStore, runs: Sequence[Run], checklist: Checklist | None) -> ReportFacts:
     """Read everything that a report of these runs contains. Writes and judges nothing.
 
-    Raises:
-        Refused: a run's record cannot be read.
+    A run with a damaged record is left out and named in `unreadable`.
     """
-    gathered = [gather_run(run, store.workspace) for run in runs]
+    gathered, unreadable = [], []
+    for run in runs:
+        try:
+            gathered.append(gather_run(run, store.workspace))
+        except Refused as refusal:
+            unreadable.append(str(refusal))
     steps = step_statuses(checklist, store) if checklist is not None else []
-    return ReportFacts(utc_iso(), store.workspace, checklist, steps, gathered, _differences(gathered))
+    unreadable = list(dict.fromkeys(unreadable + unreadable_records(steps, store)))
+    return ReportFacts(utc_iso(), store.workspace, checklist, steps, gathered, _differences(gathered), unreadable)
 
 
 def gather_run(run: Run, workspace: Path) -> RunFacts:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_atomic
+from llmval_tui.foundation.paths import user_path
 from llmval_tui.report.pages import html_page, markdown_page
 
 SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md", ".json": "json"}
@@ -34,7 +35,7 @@ def deliver(text: str, target: str | None) -> Path | None:
     if target is None or target == "-":
         sys.stdout.write(text)
         return None
-    path = Path(target).expanduser().absolute()
+    path = user_path(target)
     if path.is_dir():
         raise Refused(f"{path} is a folder: name a file in it.")
     if not path.parent.is_dir():

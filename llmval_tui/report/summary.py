@@ -59,6 +59,7 @@ def summary_blocks(facts: ReportFacts) -> list[Block]:
         )
     )
     blocks.append(Heading(2, "Summary", "summary"))
+    blocks += [Paragraph(sentence, caution=True) for sentence in facts.unreadable]
     if facts.runs:
         blocks.append(_runs_table(facts))
     changed = [artifact.path for run in facts.runs for artifact in run.artifacts if artifact.state == "changed"]

@@ -34,13 +34,15 @@ class LogFile:
 
 
 class Run:
-    """One run folder. Every method reads the files again, except `run.json`, which never changes."""
+    """One run folder. Every method looks at the files again, except at `run.json`, which never changes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.id = folder.name
         self._intent: Intent | None = None
         self._order: tuple[int, str] | None = None
+        self._verdict: Verdict | None = None
+        self._verdict_stamp: tuple[int, int, int] | None = None
 
     @property
     def intent(self) -> Intent:
@@ -81,7 +83,15 @@ class Run:
         Raises:
             Refused: the record is damaged.
         """
-        return read_record(Verdict, self.folder / "verdict.json")
+        path = self.folder / "verdict.json"
+        try:
+            status = path.stat()
+            stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        except OSError:
+            return read_record(Verdict, path)
+        if stamp != self._verdict_stamp:  # a dashboard looks every second at runs that were judged long ago
+            self._verdict, self._verdict_stamp = read_record(Verdict, path), stamp
+        return self._verdict
 
     def judged(self) -> bool:
         """Whether there is a verdict; it is not read."""

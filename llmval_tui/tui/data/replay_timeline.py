@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.paths import user_path
 from llmval_tui.runs.store import RunStore
 
 SPEEDS = (1, 2, 5, 10, 20, 50, 100)
@@ -24,7 +25,7 @@ def find_recording(name: str, workspace: Path) -> Path:
     Raises:
         Refused: there is no such path or run, or it has no recording.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if not path.exists() and "/" not in name:
         path = RunStore(workspace).get(name).folder
     if path.is_file():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from llmval_tui.actions.step_state import StepStatus, step_statuses
+from llmval_tui.actions.step_state import StepStatus, step_statuses, unreadable_records
 from llmval_tui.checklist.model import Checklist, Step, StepKey, load
 from llmval_tui.checklist.parse_cache import ParseCache
 from llmval_tui.foundation.errors import Refused
@@ -80,6 +80,7 @@ class Snapshot:
 
     checklist: Checklist | None = None
     problem: str | None = None  # why the snapshot is not current
+    unreadable: tuple[str, ...] = ()  # one sentence for each damaged record
     steps: tuple[StepStatus, ...] = ()
     queued: frozenset[str] = frozenset()  # numbers of the steps that the active plan still has to run
     plan: str | None = None  # id of the active plan
@@ -155,16 +156,20 @@ class Workspace:
         steps = tuple(step_statuses(snapshot.checklist, self.store))
         plan = active_plan(self.settings.workspace)
         queued: frozenset[str] = frozenset()
-        if plan is not None:
+        damaged = unreadable_records(steps, self.store)
+        if plan is not None and (problem := plan.problem()):
+            damaged.append(problem)
+        elif plan is not None:
             status = plan.status()
             over = {result.number for result in status.results} | {status.current}
             wanted = {(s.section, s.text, s.occurrence): s.number for s in plan.intent.steps if s.number not in over}
             queued = frozenset(s.step.number for s in steps if tuple(s.step.key) in wanted)
-        waiting = [s for s in steps if s.run is not None and s.verdict is None]
+        waiting = [s for s in steps if s.run is not None and s.verdict is None and s.problem is None]
         active = tuple(s.run.id for s in waiting if s.run is not None and s.run.alive())
         return replace(
             snapshot,
             steps=steps,
+            unreadable=tuple(damaged),
             queued=queued,
             plan=plan.id if plan else None,
             active=active,

@@ -58,6 +58,8 @@ def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
             width,
         )
         rows.append(row())
+    for sentence in state.snapshot.unreadable:
+        rows += labelled("unreadable", clean_line(sentence), "bad", width)
     status = state.snapshot.status(state.key)
     if status is None:
         rows.append(row((" choose a step", "muted")))
@@ -86,7 +88,7 @@ def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
 
 def basis_rows(status: "StepStatus", width: int) -> list[Row]:
     """What the tick rests on, and what has happened to that since."""
-    rows = labelled("unreadable", clean_line(status.problem), "bad", width) if status.problem else []
+    rows: list[Row] = []
     basis = status.basis
     if basis is None:
         return rows
