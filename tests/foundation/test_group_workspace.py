@@ -1,0 +1,81 @@
+"""A workspace that a group shares: the second user can lock, append and replace what the first one made."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import append_line, locked, read_lines, write_json
+
+GROUP = 54321
+FIRST, SECOND = 54322, 54323
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two users")
+
+
+def as_user(user: int, umask: int, work: Callable[[], None]) -> str:
+    """Do the work as this user of the group in a child; returns the refusal, "" without one."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([GROUP])
+            os.setgid(user)
+            os.setuid(user)
+            os.umask(umask)
+            work()
+        except (Refused, OSError) as error:
+            os.write(writer, str(error).encode() or b"?")
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read().decode()
+    os.waitpid(child, 0)
+    return answer
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder of the group with the setgid bit, below a path that everybody may pass."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:  # the test's own folder is private
+        folder = Path(name)
+        if os.geteuid() == 0:
+            os.chown(folder, FIRST, GROUP)
+            folder.chmod(0o2775)
+        yield folder
+
+
+@needs_root
+def test_two_users_of_a_group_write_the_same_files(shared: Path) -> None:
+    def work() -> None:
+        with locked(shared / "settle.lock"):
+            append_line(shared / "ledger.jsonl", {"user": os.getuid()})
+            write_json(shared / "status.json", {"user": os.getuid()})
+
+    for user in (FIRST, SECOND, FIRST):
+        assert as_user(user, 0o002, work) == ""
+    assert [line["user"] for line in read_lines(shared / "ledger.jsonl")] == [FIRST, SECOND, FIRST]
+    for path in shared.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o664
+        assert path.stat().st_gid == GROUP
+
+
+@needs_root
+def test_a_lock_of_another_user_that_is_read_only_for_us_can_be_taken(shared: Path) -> None:
+    def work() -> None:
+        with locked(shared / "plan.lock"):
+            pass
+
+    for user in (FIRST, SECOND):
+        assert as_user(user, 0o022, work) == ""
+
+
+@needs_root
+def test_a_file_of_another_user_that_the_group_may_not_write_is_refused_in_one_sentence(shared: Path) -> None:
+    assert as_user(FIRST, 0o022, lambda: write_json(shared / "status.json", {})) == ""
+    refusal = as_user(SECOND, 0o022, lambda: write_json(shared / "status.json", {}))
+    assert "cannot be written (Permission denied)" in refusal
