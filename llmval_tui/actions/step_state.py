@@ -62,11 +62,7 @@ _BY_BASIS = {
 
 
 def step_statuses(checklist: Checklist, store: RunStore) -> list[StepStatus]:
-    """The state of every step, in the list's order.
-
-    Raises:
-        Refused: the ledger cannot be read.
-    """
+    """The state of every step, in the list's order."""
     runs = runs_by_step(checklist, store)
     bases = tick_bases(checklist, store, runs)
     return [_status(step, next(iter(runs.get(step.key, ())), None), bases.get(step.key)) for step in checklist.steps]

@@ -84,9 +84,6 @@ def tick_bases(checklist: Checklist, store: RunStore, runs: Mapping[Key, Sequenc
 
     Args:
         runs: the runs of each step of this checklist, newest first.
-
-    Raises:
-        Refused: the ledger cannot be read.
     """
     name = recorded_path(checklist.path, store.workspace)
     lines: dict[Key, list[TickLine]] = {}

@@ -7,7 +7,6 @@ from pathlib import Path
 import orjson
 
 from llmval_tui.foundation.decode import decode
-from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_bytes
 from llmval_tui.runs.records import Evidence, RestsOn
 
@@ -54,11 +53,7 @@ class TickLedger:
         self._runs: frozenset[str] = frozenset()
 
     def lines(self) -> tuple[TickLine, ...]:
-        """All lines in order; damaged ones are listed in `unreadable` instead.
-
-        Raises:
-            Refused: the file cannot be read.
-        """
+        """All lines in order; damaged ones, and a file that cannot be read, are listed in `unreadable` instead."""
         try:
             status = self.path.stat()
             stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
@@ -69,7 +64,9 @@ class TickLedger:
             self._parse([])
             self._stamp = None
         except OSError as error:
-            raise Refused(f"{self.path} cannot be read ({error.strerror}): check its permissions.") from error
+            self._parse([])
+            self._stamp = None
+            self.unreadable = (f"{self.path} cannot be read ({error.strerror}), so no tick has a record.",)
         return self._lines
 
     def ticked_by(self, run_id: str) -> bool:
