@@ -22,7 +22,7 @@ def lost(workspace: Any, *commands: CommandStatus, count: int = 1) -> Run:
     workspace.write("list.md", LIST)
     planned = tuple(Command(f"main{at or ''}", ["true"], "true", nproc=2) for at in range(count))
     proposal = Proposal("command", "", (), planned, (Artifact("artifacts/x.json"),), telemetry=False)
-    params = {"outputs": {command.label: [] for command in planned}}
+    params: dict[str, Any] = {"outputs": {command.label: [] for command in planned}}
     status = {"state": State.RUNNING, "commands": list(commands)}
     run: Run = workspace.run(workspace.context(LIST), proposal, status=status, params=params)
     assert run.state() is State.LOST
