@@ -4,7 +4,7 @@ Only sizes and times of files are looked at; `llmval verify` hashes them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmval_tui.actions.rests_on import runs_it_rests_on, verdict_rests_on
 from llmval_tui.checklist.model import Checklist, Step
@@ -34,9 +34,10 @@ class TickBasis:
 
     rests_on: RestsOn
     utc: str
-    run_id: str | None  # None for a tick by hand
+    run_id: str | None  # None for a tick by hand and for a group
     evidence: tuple[Evidence, ...] = ()
-    notes: tuple[Note, ...] = ()  # of a tick by hand, oldest first
+    notes: tuple[Note, ...] = ()  # of a tick by hand, oldest first; of a group the items that it rests on
+    of_group: bool = False  # its box follows the items below it
     stale: tuple[str, ...] = ()  # what changed, a phrase each: "artifacts/x.json changed since it was judged"
     was_edited: bool = False  # the item, since it was ticked
     contradicted_by: str | None = None  # the newer run that failed
@@ -62,7 +63,7 @@ class TickBasis:
 
 def signature(note: Note) -> str:
     """Who wrote a note, where and when: `ops@node1 2026-01-02T03:04:05Z, `."""
-    who = f"{note.by or 'somebody'}@{note.host}" if note.host else note.by or ""
+    who = f"{note.by}@{note.host}" if note.by and note.host else note.by or note.host
     return f"{who} {note.utc}, ".lstrip()
 
 
@@ -106,7 +107,25 @@ def tick_bases(checklist: Checklist, store: RunStore, runs: Mapping[Key, Sequenc
             standing, was_edited = [earlier], True
         if standing:
             found[step.key] = _basis(step, standing, own_runs, store, runs, verified, was_edited=was_edited)
+    for step in reversed(checklist.steps):  # the items below a group come after it
+        basis = found.get(step.key)
+        if basis is not None and basis.of_group:
+            found[step.key] = _of_group(basis, [one for one in checklist.steps if one.parent == step.number], found)
     return found
+
+
+def _of_group(basis: TickBasis, children: Sequence[Step], found: Mapping[Key, TickBasis]) -> TickBasis:
+    """The basis of a group, which is as good as the ticks below it are now."""
+    stale, contradicted = list(basis.stale), basis.contradicted
+    for child in children:
+        below = found.get(child.key)
+        if below is None:
+            stale.append(f"item {child.number} below it has no tick with a record")
+        elif below.contradicted:
+            contradicted = contradicted or f"item {child.number} below it is contradicted"
+        elif below.stale:
+            stale.append(f"item {child.number} below it is stale")
+    return replace(basis, stale=tuple(stale), contradicted=contradicted)
 
 
 def standing_lines(lines: Sequence[TickLine]) -> list[TickLine]:
@@ -192,7 +211,8 @@ def _basis(
         utc=line.utc,
         run_id=None if by_hand else line.run_id,
         evidence=tuple(line.evidence),
-        notes=notes_of(standing) if by_hand else (),
+        notes=notes_of(standing) if by_hand or not line.run_id else (),
+        of_group=not by_hand and line.run_id is None,
         stale=tuple(stale),
         was_edited=was_edited,
         contradicted_by=failed.id if failed is not None else None,

@@ -157,7 +157,9 @@ def _evidence(item: StepStatus) -> tuple[str, str]:
     remark = ""
     if verdict is not None and verdict.outcome is not Outcome.PASS and basis.contradicts is None:
         remark = f"newest run {ADJECTIVES.get(verdict.outcome, verdict.outcome)}; "
-    if basis.rests_on is RestsOn.BY_HAND:
+    if basis.of_group and basis.notes:
+        return remark, basis.notes[-1].text
+    if basis.rests_on is RestsOn.BY_HAND and basis.notes:
         against = f"contradicts run {basis.contradicts}; " if basis.contradicts else remark
         note = basis.notes[-1]
         return against, f"{note.by or 'somebody'} {note.utc[:10]}: {note.text}"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmval_tui.actions.api import Proposal
+from llmval_tui.actions.groups import tick_groups
 from llmval_tui.actions.hand_tick import tick_by_hand
 from llmval_tui.actions.rests_on import rests_on, verdict_rests_on
 from llmval_tui.actions.settle import settle
@@ -232,6 +233,25 @@ def test_a_tick_by_hand_on_an_item_that_failed_names_the_run(workspace: Any) -> 
     item = status(workspace)
     assert item.state is StepState.CONTRADICTED
     assert item.basis is not None and item.basis.contradicted_by == newer.id
+
+
+def test_a_group_is_as_good_as_the_ticks_below_it(workspace: Any) -> None:
+    text = "# L\n\n## 1. Part\n- [ ] all of these\n  - [ ] first\n  - [ ] second\n"
+    workspace.write("list.md", text)
+    ticked(workspace, "1.2")
+    by_hand(workspace, "seen", "1.3")
+    path = workspace.folder / "list.md"
+    assert tick_groups(path, RunStore(workspace.folder))
+    item = status(workspace, "1.1")
+    assert item.state is StepState.BY_HAND
+    assert item.basis is not None and "1.2 (exit code only)" in item.basis.notes[0].text
+    failed(workspace, "1.2")
+    item = status(workspace, "1.1")
+    assert item.state is StepState.CONTRADICTED
+    assert item.basis is not None and item.basis.contradicted == "item 1.2 below it is contradicted"
+    ticked(workspace, "1.2")
+    (workspace.folder / FILE).unlink()
+    assert status(workspace, "1.1").state is StepState.STALE
 
 
 def test_the_counts_name_every_kind(workspace: Any) -> None:

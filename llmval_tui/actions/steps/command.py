@@ -111,7 +111,7 @@ def judge_results(run: Run, artifacts: list[Artifact] | None = None) -> Judgemen
             summaries.append(text)
     if not summaries:
         names = ", ".join(artifact.path for artifact in artifacts) or "none"
-        summaries.append(f"judged by exit code and artifacts ({names})")
+        summaries.append(f"no figure was judged (files: {names})")
     return gates, metrics, "; ".join(summaries), None
 
 
