@@ -5,8 +5,12 @@ Only sizes and times of files are looked at; `llmval verify` hashes them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
 from llmval_tui.actions.rests_on import runs_it_rests_on, verdict_rests_on
+from llmval_tui.actions.review.model import ListSettings
+from llmval_tui.actions.review.settings import settings_of, settings_path
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import named_path
@@ -39,7 +43,7 @@ class TickBasis:
     notes: tuple[Note, ...] = ()  # of a tick by hand, oldest first; of a group the items that it rests on
     of_group: bool = False  # its box follows the items below it
     stale: tuple[str, ...] = ()  # what changed, a phrase each: "artifacts/x.json changed since it was judged"
-    was_edited: bool = False  # the item, since it was ticked
+    was_edited: bool = False  # the item, or its bounds beside the list, since it was ticked
     contradicted_by: str | None = None  # the newer run that failed
     contradicted: str | None = None  # as a phrase
     contradicts: str | None = None  # of a tick by hand: the run that had failed before it
@@ -94,6 +98,7 @@ def tick_bases(checklist: Checklist, store: RunStore, runs: Mapping[Key, Sequenc
     known = {step.key for step in checklist.steps}
     orphans = [line for key, of_step in lines.items() if key not in known for line in standing_lines(of_step)[-1:]]
     verified = read_verified(store)
+    settings = _settings(checklist.path, store.workspace)
     found: dict[Key, TickBasis] = {}
     for step in checklist.steps:
         if not step.checked:
@@ -106,12 +111,44 @@ def tick_bases(checklist: Checklist, store: RunStore, runs: Mapping[Key, Sequenc
         if not standing and (earlier := _before_the_edit(step, orphans)):
             standing, was_edited = [earlier], True
         if standing:
-            found[step.key] = _basis(step, standing, own_runs, store, runs, verified, was_edited=was_edited)
+            basis = _basis(step, standing, own_runs, store, runs, verified, was_edited=was_edited)
+            if settings is not None and _bounds_changed(step, standing[-1], store, settings):
+                changed = f"its bounds in {settings.path.name} were changed since"
+                basis = replace(basis, stale=(*basis.stale, changed), was_edited=True)
+            found[step.key] = basis
     for step in reversed(checklist.steps):  # the items below a group come after it
-        basis = found.get(step.key)
-        if basis is not None and basis.of_group:
-            found[step.key] = _of_group(basis, [one for one in checklist.steps if one.parent == step.number], found)
+        group = found.get(step.key)
+        if group is not None and group.of_group:
+            found[step.key] = _of_group(group, [one for one in checklist.steps if one.parent == step.number], found)
     return found
+
+
+def _settings(checklist: Path, workspace: Path) -> ListSettings | None:
+    """The settings beside the list; None if they cannot be read, which every command that runs something says."""
+    path = settings_path(checklist)
+    try:
+        status = path.stat()
+    except OSError:
+        return ListSettings(path, workspace)
+    return _parsed_settings(checklist, workspace, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _parsed_settings(checklist: Path, workspace: Path, _stamp: tuple[int, int, int]) -> ListSettings | None:
+    try:
+        return settings_of(checklist, workspace)
+    except Refused:
+        return None
+
+
+def _bounds_changed(step: Step, line: TickLine, store: RunStore, settings: ListSettings) -> bool:
+    """Whether the settings state other criteria for the item than those that its run was judged by."""
+    run = store.find(line.run_id) if line.run_id else None
+    criteria = run.intent.params.get("criteria") if run is not None else None
+    if not isinstance(criteria, list):
+        return False  # an old record
+    judged = [one.get("text") for one in criteria if one.get("stated_by") == "settings"]
+    return sorted(map(str, judged)) != sorted(settings.expects_of(step))
 
 
 def _of_group(basis: TickBasis, children: Sequence[Step], found: Mapping[Key, TickBasis]) -> TickBasis:

@@ -235,6 +235,24 @@ def test_a_tick_by_hand_on_an_item_that_failed_names_the_run(workspace: Any) -> 
     assert item.basis is not None and item.basis.contradicted_by == newer.id
 
 
+def test_other_bounds_beside_the_list_make_a_tick_stale(workspace: Any) -> None:
+    criterion = {"text": "stdout /(\\d+)/ >= 4", "stated_by": "settings", "source": "stdout", "comparison": ">="}
+    run_of(workspace, params={"criteria": [], "outputs": {"main": []}})
+    settle(RunStore(workspace.folder).runs()[0], workspace.store)
+    assert status(workspace).state is StepState.EXIT_CODE
+    path = workspace.folder / "list.llmval.toml"
+    path.write_text("[[bounds]]\nitem = 'first'\nexpect = ['stdout /(\\d+)/ >= 4']\n")
+    item = status(workspace)
+    assert item.state is StepState.STALE
+    assert item.basis is not None and item.basis.stale == ("its bounds in list.llmval.toml were changed since",)
+    run = RunStore(workspace.folder).runs()[0]
+    intent = read_json(run.folder / "run.json") or {}
+    write_json(run.folder / "run.json", {**intent, "params": {"criteria": [criterion]}})
+    assert status(workspace).state is StepState.EXIT_CODE
+    path.write_text("no TOML [")
+    assert status(workspace).state is StepState.EXIT_CODE
+
+
 def test_a_group_is_as_good_as_the_ticks_below_it(workspace: Any) -> None:
     text = "# L\n\n## 1. Part\n- [ ] all of these\n  - [ ] first\n  - [ ] second\n"
     workspace.write("list.md", text)

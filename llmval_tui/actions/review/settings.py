@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from llmval_tui.actions.review.model import Answer, Bound, Decision, ListSettings
-from llmval_tui.actions.review.programs import always_asks
 from llmval_tui.foundation.errors import Refused
 
 SUFFIX = ".llmval.toml"
@@ -117,6 +116,8 @@ class _Reader:
         return str(path)
 
     def _never_ask(self, data: Mapping[str, Any]) -> frozenset[str]:
+        from llmval_tui.actions.review.programs import always_asks  # its tables take long; a look at a list needs none
+
         found = data.get("never_ask", [])
         if not isinstance(found, list) or not all(_is_text(one) for one in found):
             raise self._refused("never_ask", 'never_ask must be a list of programs, such as ["pytest", "make"].')

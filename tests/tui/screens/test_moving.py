@@ -17,7 +17,7 @@ async def test_the_list_shows_each_state_as_a_word(workspace: Workspace, dashboa
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         shown = text_of(app.main.steps)
-        for words in ("1.1", "✗ failed", "▸ running", "◇ ticked", "● passed", "○ open"):
+        for words in ("1.1", "✗ failed", "▸ running", "□ ticked", "● passed", "○ open"):
             assert words in shown
 
 
