@@ -227,7 +227,9 @@ def verify(options: argparse.Namespace) -> int:
     unreadable = unreadable_records(statuses, store)
     ok = not stale and not doubtful and not unreadable
     if options.json:
-        print_json({"ok": ok, "files": findings, "doubtful": doubtful, "unreadable": unreadable})
+        unbacked = [line for line in doubtful if line.startswith("unbacked")]
+        others = [line for line in doubtful if line not in unbacked]
+        print_json({"ok": ok, "files": findings, "unbacked": unbacked, "doubtful": others, "unreadable": unreadable})
     else:
         for finding in findings:
             print(clean_line(_finding_line(finding)))

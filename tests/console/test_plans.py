@@ -73,7 +73,7 @@ def test_a_run_survives_its_killed_plan_and_is_judged_and_ticked(workspace: Work
     (workspace.folder / "go").touch()
     until(lambda: workspace.store.active() == [])
     status = json.loads(workspace.llmval("status", "--json", check=0).stdout)
-    assert status["steps"][2]["state"] == "done"
+    assert status["steps"][2]["state"] == "exit code"
     assert workspace.checklist.read_text().count("[x]") == 1
     assert "artifacts/slow.txt" in (workspace.folder / "docs/TODO.md").read_text()
 
