@@ -1,7 +1,11 @@
 """Settling a run: judge it, tick its item, record it. Any process may do it; settling twice changes nothing."""
 
-from contextlib import suppress
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.accept import accepted
@@ -18,19 +22,22 @@ from llmval_tui.checklist.ledger import Entry, record
 from llmval_tui.checklist.model import StepKey
 from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import append_line, locked, read_json, write_json
+from llmval_tui.foundation.files import append_line, is_locked, locked, read_json, try_lock, write_json
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
+from llmval_tui.runs.artifact_snapshot import read_snapshots
 from llmval_tui.runs.command_end import end_unseen
 from llmval_tui.runs.evidence import archive
 from llmval_tui.runs.records import Gate, Outcome, RestsOn, State, Verdict, worst
 from llmval_tui.runs.store import Run, RunStore
 
+INLINE_BYTES = 1 << 30  # evidence that is hashed while somebody waits; about two seconds
 
-def settle(run: Run, store: RunStore) -> Verdict | None:
+
+def settle(run: Run, store: RunStore, *, wait: bool = True) -> Verdict | None:
     """Judge a run that has ended and, on a pass, tick and record its item; None while it still runs.
 
-    Idempotent and safe to call from several processes at once.
+    Idempotent and safe to call from several processes at once. Without `wait`, None if another process judges it.
 
     Raises:
         Refused: the run cannot be judged now, or the checklist or the ledger cannot be written. A verdict that was
@@ -43,7 +50,9 @@ def settle(run: Run, store: RunStore) -> Verdict | None:
             return None
     if verdict is not None and not _answered(run, verdict) and not _unrecorded(run, verdict, store):
         return verdict  # nothing to do, so this also works in a read-only workspace
-    with locked(run.folder / "settle.lock"):
+    with _settling(run, wait=wait) as ours:
+        if not ours:
+            return None
         verdict = run.verdict()
         if verdict is not None and _answered(run, verdict):
             _archive_verdict(run)  # accepted, but interrupted before it was judged again
@@ -56,17 +65,35 @@ def settle(run: Run, store: RunStore) -> Verdict | None:
     return verdict
 
 
-def settle_all(store: RunStore) -> list[str]:
+@contextmanager
+def _settling(run: Run, *, wait: bool) -> Iterator[bool]:
+    """Hold the run's lock; gives False without `wait` if another process holds it."""
+    path = run.folder / "settle.lock"
+    if wait:
+        with locked(path):
+            yield True
+        return
+    descriptor = try_lock(path)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def settle_all(store: RunStore, *, wait: bool = True) -> list[str]:
     """Settle every run that is not settled, and complete ticks by hand; returns a sentence for each problem.
 
-    The oldest comes first: if an item ran twice, the newer run must be the last in the ledgers.
+    The oldest comes first: if an item ran twice, the newer run must be the last in the ledgers. Without `wait` it does
+    not wait for another process that judges a run, and gives runs with much evidence to a process of their own.
     """
     problems = []
     for run in reversed(store.runs()):
         if (store.ticks.ticked_by(run.id) and run.judged()) or _is_over(run):
             continue
         try:
-            settle(run, store)
+            if wait or not _judged_elsewhere(run):
+                settle(run, store, wait=wait)
         except Refused as refusal:
             problems.append(f"{run.id}: {refusal}")
         except Exception as error:  # noqa: BLE001  (one run's defect must not keep the others from being judged)
@@ -78,6 +105,21 @@ def _is_over(run: Run) -> bool:
     """Whether the verdict ticks nothing and asks nothing; cheap, because a workspace may have thousands of old runs."""
     value = read_json(run.folder / "verdict.json")
     return isinstance(value, dict) and value.get("outcome") != Outcome.PASS and value.get("question") is None
+
+
+def _judged_elsewhere(run: Run) -> bool:
+    """Whether a process of its own judges the run, because it would keep the caller for long."""
+    if run.verdict() is not None or run.state() is not State.FINISHED or _bytes_promised(run) < INLINE_BYTES:
+        return False
+    if not is_locked(run.folder / "settle.lock"):
+        argv = [sys.executable, "-m", "llmval_tui.actions.settle", str(run.folder)]
+        client.spawn_detached(argv, run.folder / "supervisor.log")
+    return True
+
+
+def _bytes_promised(run: Run) -> int:
+    """The size of the evidence at the end of the run, from the snapshot of the supervisor."""
+    return sum(size for _, size, _ in (read_snapshots(run).after or {}).values())
 
 
 def _judged(run: Run) -> Verdict:
@@ -95,7 +137,10 @@ def _judged(run: Run) -> Verdict:
 
 def judge(run: Run) -> Verdict:
     """The verdict on a run that has ended, from the general gates and the action's own; writes nothing."""
-    gates, evidence = general_gates(run)
+    try:
+        gates, evidence = general_gates(run)
+    except InterruptedError:
+        gates, evidence = [], []
     metrics: dict[str, float | None] = {}
     summary = ""
     question: dict[str, Any] | None = None
@@ -107,9 +152,11 @@ def judge(run: Run) -> Verdict:
         gates.append(Gate(intent.action, Outcome.INCONCLUSIVE, "not judged", "judged", str(refusal)))
     summary = "; ".join(part for part in (retry_sentence(run), summary) if part)
     gates += criteria_gates(run, frozen_criteria(run), metrics)
-    status = run.status()
+    cancelled = run.status().cancelled or run.cancelled_by()
+    if cancelled and not run.status().cancelled:
+        gates.append(Gate("not cancelled", Outcome.INCONCLUSIVE, f"cancelled by {cancelled}", "not cancelled"))
     # A cancelled run, and one that ended with its node, prove nothing: missing output is not the command's fault.
-    undecided = bool(status.cancelled) or end_unseen(run)
+    undecided = bool(cancelled) or end_unseen(run)
     outcome = Outcome.INCONCLUSIVE if undecided else worst(gates)
     blamed = next((gate for gate in gates if gate.outcome is outcome and outcome is not Outcome.PASS), None)
     basis = rests_on(gates, _bases(run))
@@ -121,7 +168,7 @@ def judge(run: Run) -> Verdict:
         outcome=outcome,
         gates=gates,
         judged_utc=utc_iso(),
-        summary=_blame(blamed, status.cancelled) or summary,
+        summary=_blame(blamed, cancelled) or summary,
         evidence=evidence,
         deviations=list(intent.deviations),
         metrics=metrics,
@@ -201,3 +248,16 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
 def _unrecorded(run: Run, verdict: Verdict, store: RunStore) -> bool:
     """Whether the verdict ticks its item and the ledger does not contain that tick yet."""
     return ticks(run, verdict) and not store.ticks.ticked_by(run.id)
+
+
+def main() -> None:
+    """Settle one run in a process of its own: `python -m llmval_tui.actions.settle RUN_FOLDER`."""
+    run = Run(Path(sys.argv[1]))
+    try:
+        settle(run, RunStore(run.workspace))
+    except Refused as refusal:
+        print(refusal, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -281,7 +281,7 @@ def cancel(options: argparse.Namespace) -> int:
     if options.run:
         run = store.get(options.run)
         if not client.request_cancel(run, by):
-            raise Refused(f"{run.id} has already ended: there is nothing to stop.")
+            raise Refused(f"{run.id} has already ended and been judged: there is nothing to stop.")
         name = run.id
     else:
         plan = active_plan(workspace)
@@ -290,6 +290,8 @@ def cancel(options: argparse.Namespace) -> int:
             raise Refused(f"nothing is running in {workspace}.")
         if plan is not None:
             cancel_plan(plan, by)
+            if (judged := plan.status().run_id) is not None:  # it may have ended, and its evidence is being hashed
+                client.request_cancel(store.get(judged), by)
         for run in active:
             client.request_cancel(run, by)
         name = f"plan {plan.id}" if plan else active[0].id

@@ -81,7 +81,7 @@ def settle_workspace(store: RunStore, checklist: Path) -> None:
                 client.ensure_supervised(run)
         except (Refused, OSError) as error:
             problems.append(f"{run.id}: {error}")
-    problems += settle_all(store)
+    problems += settle_all(store, wait=False)
     for problem in dict.fromkeys(clean_line(problem) for problem in problems):
         print(problem, file=sys.stderr)
 

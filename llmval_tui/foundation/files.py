@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import itertools
 import os
 import secrets
 import stat
@@ -237,12 +238,25 @@ def open_output(path: Path, *, append: bool = False) -> BinaryIO:
         raise
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+def sha256_of(path: Path, stop: Callable[[], object] = lambda: None) -> str:
+    """SHA-256 of a file's bytes, in hex.
+
+    Raises:
+        InterruptedError: `stop`, called after every 64 MiB, returned something true.
+    """
     import hashlib  # it loads OpenSSL, which the start of the dashboard does not need
 
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        buffer = memoryview(bytearray(1 << 20))
+        for count in itertools.count(1):
+            size = file.readinto(buffer)
+            if not size:
+                return digest.hexdigest()
+            digest.update(buffer[:size])
+            if count % 64 == 0 and stop():
+                raise InterruptedError(f"{path} was not hashed to its end")
+    raise AssertionError
 
 
 def try_lock(path: Path) -> int | None:

@@ -150,7 +150,7 @@ class PlanProcess:
         verdict = settle(run, self.store)
         if verdict is None:
             raise Refused(f"{run.id} ended and cannot be judged; see {run.folder}.")
-        if run.status().cancelled and self._stop is None:
+        if (run.status().cancelled or run.cancelled_by()) and self._stop is None:
             self._stop = f"run {run.id} was cancelled"
         ticked = ticks(run, verdict)
         return StepResult(step.number, verdict.outcome.value, run.id, verdict.summary, ticked)

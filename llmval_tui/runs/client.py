@@ -102,9 +102,14 @@ def ensure_supervised(run: Run) -> None:
 
 
 def request_cancel(run: Run, by: str) -> bool:
-    """Request the end of the run; repeated requests change nothing. Returns False if the run has already ended."""
+    """Request the end of the run; repeated requests change nothing.
+
+    A run that has ended but is not judged yet will not tick. Returns False if the run has been judged.
+    """
     if not run.alive():
-        return False
+        if run.verdict() is None and not run.cancel_file.exists():
+            write_json(run.cancel_file, {"by": by, "utc": utc_iso()})
+        return run.verdict() is None
     if not run.cancel_file.exists():
         request_end(run.cancel_file, by, run.status().supervisor)
     ensure_supervised(run)

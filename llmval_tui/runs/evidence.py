@@ -1,6 +1,6 @@
 """The evidence of ticks: copies of small ones in the run folder, and a check that all are still as recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -40,16 +40,17 @@ class CheckedFile:
     copy: str | None = None  # relative to the workspace; only if the state is `ARCHIVED`
 
 
-def evidence_of(file: Path, workspace: Path) -> Evidence:
+def evidence_of(file: Path, workspace: Path, stop: Callable[[], object] = lambda: None) -> Evidence:
     """Hash a file below the workspace, and note its size, modification time and inode for later looks.
 
     Raises:
         Refused: it is being written.
+        InterruptedError: `stop` returned something true.
         OSError: it cannot be read.
     """
     name = recorded_name(str(file.relative_to(workspace.resolve())))
     before = file.stat()
-    digest = sha256_of(file)
+    digest = sha256_of(file, stop)
     after = file.stat()
     if (before.st_mtime_ns, before.st_size, before.st_ino) != (after.st_mtime_ns, after.st_size, after.st_ino):
         raise Refused(f"{name} changed while it was hashed: wait for its writer to end, then judge again.")

@@ -141,6 +141,11 @@ class Run:
         """Written by whoever wants the run to end: `{"by": …}`."""
         return self.folder / "cancel.json"
 
+    def cancelled_by(self) -> str | None:
+        """Who asked for the end of the run; None if nobody did. The run may have ended by itself before that."""
+        request = read_json(self.cancel_file)
+        return str(request.get("by", "somebody")) if isinstance(request, dict) else None
+
     @property
     def supervisor_lock(self) -> Path:
         return self.folder / "supervisor.lock"

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import read_json, take_lock, write_json
+from llmval_tui.foundation.files import take_lock, write_json
 from llmval_tui.foundation.process import Identity, processes_with
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import artifact_snapshot, out_of_memory, termination
@@ -252,8 +252,7 @@ class Supervisor:
             return self.status.cancelled
         if self._stop_signal:
             return f"{self._stop_signal} to the supervisor"
-        request = read_json(self.run.cancel_file)
-        return str(request.get("by", "somebody")) if isinstance(request, dict) else None
+        return self.run.cancelled_by()
 
     def _ensure_recorder(self) -> None:
         """Start the recorder, and start it again with growing delays after a crash: a driver may kill its caller."""

@@ -34,7 +34,7 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
         gate, files = _judge(artifact, path, origin.of(run, artifact))
         gates.append(gate)
         for file in files:
-            found = evidence_of(file, workspace)
+            found = evidence_of(file, workspace, run.cancelled_by)
             evidence[found.path] = found
     return gates, list(evidence.values())
 
