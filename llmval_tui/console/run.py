@@ -280,7 +280,7 @@ def cancel(options: argparse.Namespace) -> int:
     by = "llmval cancel"
     if options.run:
         run = store.get(options.run)
-        if not client.request_cancel(run, by):
+        if not client.request_cancel(run, by) and not client.cancel_judging(run, by):
             raise Refused(f"{run.id} has already ended and been judged: there is nothing to stop.")
         name = run.id
     else:
@@ -291,7 +291,7 @@ def cancel(options: argparse.Namespace) -> int:
         if plan is not None:
             cancel_plan(plan, by)
             if (judged := plan.status().run_id) is not None:  # it may have ended, and its evidence is being hashed
-                client.request_cancel(store.get(judged), by)
+                client.cancel_judging(store.get(judged), by)
         for run in active:
             client.request_cancel(run, by)
         name = f"plan {plan.id}" if plan else active[0].id

@@ -102,18 +102,22 @@ def ensure_supervised(run: Run) -> None:
 
 
 def request_cancel(run: Run, by: str) -> bool:
-    """Request the end of the run; repeated requests change nothing.
-
-    A run that has ended but is not judged yet will not tick. Returns False if the run has been judged.
-    """
+    """Request the end of the run; repeated requests change nothing. Returns False if the run has already ended."""
     if not run.alive():
-        if run.verdict() is None and not run.cancel_file.exists():
-            write_json(run.cancel_file, {"by": by, "utc": utc_iso()})
-        return run.verdict() is None
+        return False
     if not run.cancel_file.exists():
         request_end(run.cancel_file, by, run.status().supervisor)
     ensure_supervised(run)
     return True
+
+
+def cancel_judging(run: Run, by: str) -> bool:
+    """Keep a run that has ended from ticking its item; returns False if it is judged already, or does not run."""
+    if run.alive() or run.verdict() is not None:
+        return False
+    if not run.cancel_file.exists():
+        write_json(run.cancel_file, {"by": by, "utc": utc_iso()})
+    return run.verdict() is None
 
 
 def request_end(file: Path, by: str, process: Identity | None) -> None:

@@ -21,12 +21,12 @@ def ended_run(workspace) -> Run:
 
 def test_a_cancel_ends_the_hashing_and_prevents_the_tick(workspace) -> None:
     run = ended_run(workspace)
-    assert client.request_cancel(run, "llmval cancel")
+    assert client.cancel_judging(run, "llmval cancel")
     verdict = settle(run, workspace.store)
     assert verdict is not None and verdict.outcome is Outcome.INCONCLUSIVE
     assert "cancelled (llmval cancel)" in verdict.summary
     assert "[x]" not in (workspace.folder / "list.md").read_text()
-    assert not client.request_cancel(run, "again")
+    assert not client.cancel_judging(run, "again")
 
 
 def test_hashing_asks_whether_to_stop(tmp_path: Path) -> None:

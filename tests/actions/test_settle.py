@@ -137,7 +137,7 @@ def test_a_full_disk_in_the_ledger_is_healed_by_the_next_look(workspace, monkeyp
 def test_a_run_is_judged_after_the_cause_of_a_refusal_is_repaired(workspace, monkeypatch) -> None:
     run = passing(workspace)
 
-    def denied(_path: Path) -> str:
+    def denied(_path: Path, _stop: object) -> str:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("llmval_tui.runs.evidence.sha256_of", denied)
