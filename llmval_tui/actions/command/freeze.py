@@ -93,7 +93,7 @@ def build(
     suffix = "".join(f".{part}" for part in (variant, _preset_suffix(context)) if part)
     argv, output = redirected(argv, parsed.output, suffix)
     tool = tool_of(_shell_words(argv))
-    details += _tool_details(tool)
+    details += tool_details(tool)
     outputs = take_outputs(argv, output, runner, context.workspace, folder=folder, label=label, tool=tool)
     environment, notes = environment_of(context, parsed.environment)
     if withheld := withheld_export(context.store, context.checklist, context.step.section):
@@ -118,7 +118,7 @@ def build(
     return Built(command, script, argv, outputs, deviations, details + notes)
 
 
-def _tool_details(tool: Tool | None) -> list[str]:
+def tool_details(tool: Tool | None) -> list[str]:
     """What is read of a known tool's result, and the flag without which something of it is not judged."""
     if tool is None:
         return []

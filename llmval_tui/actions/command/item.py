@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from llmval_tui.actions.api import Context
 from llmval_tui.actions.command.argv import ParsedArgv
 from llmval_tui.actions.command.environment import withheld_export
-from llmval_tui.actions.command.freeze import Built, build, default_folder, environment_of
-from llmval_tui.actions.command.outputs import Outputs
+from llmval_tui.actions.command.freeze import Built, build, default_folder, environment_of, tool_details
+from llmval_tui.actions.command.outputs import promised_outputs
 from llmval_tui.actions.reading.model import Reading, WrittenCommand, WrittenScript
+from llmval_tui.actions.tools.in_script import promises_in, tools_in
 from llmval_tui.checklist.lexer import quote
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import inside
@@ -81,7 +82,9 @@ def _build_script(context: Context, written: WrittenScript) -> Built:
     )
     withheld = withheld_export(context.store, context.checklist, context.step.section)
     details = [f"writes the script of line {written.line} to the run folder as {file.name}, SHA-256 {file.sha256}"]
-    return Built(command, None, argv, Outputs([], [], None), [withheld] if withheld else [], details + notes)
+    details += [line for tool in tools_in(filled.text) for line in tool_details(tool)]
+    outputs = promised_outputs(promises_in(filled.text), context.workspace, command.cwd)
+    return Built(command, None, argv, outputs, [withheld] if withheld else [], details + notes)
 
 
 def frozen_script(label: str, text: str) -> FrozenScript:

@@ -1,11 +1,12 @@
 """The outputs of a command: the files and folders in its flags and its redirection."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from llmval_tui.actions.command.argv import ParsedArgv, value_of, with_value
 from llmval_tui.actions.command.runner_catalog import artifacts_beside, artifacts_in, runner_of
-from llmval_tui.actions.tools.model import Tool
+from llmval_tui.actions.tools.model import Promise, Tool
 from llmval_tui.checklist.command import Output, Word
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import inside
@@ -63,14 +64,9 @@ def take_outputs(
     known = runner_of(runner)
     artifacts: list[Artifact] = []
     folders: list[str] = []
-    for promise in tool.outputs() if tool is not None and not tool.elsewhere else ():
-        path = _relative(promise.path, workspace, folder)
-        if path == ".":
-            raise Refused(f"{promise.path} is the workspace itself: name a folder in it, such as artifacts/NAME.")
-        if not promise.replaces and (workspace / path).exists():
-            raise Refused(f"{path} exists, and the tool never replaces a file: remove it, or name a new file.")
-        folders += [path] if promise.folder else []
-        artifacts.append(Artifact(path))
+    if tool is not None and not tool.elsewhere:
+        found = promised_outputs(tool.outputs(), workspace, folder)
+        artifacts, folders = found.artifacts, found.folders
     for flag in () if tool is not None else (*_FILE_FLAGS, *_FOLDER_FLAGS):
         value = value_of(argv.arguments, flag)
         if value is None:
@@ -92,6 +88,25 @@ def take_outputs(
         tee = _relative(output.path.value, workspace, folder)
         artifacts.append(Artifact(appended_path(label) if output.append else tee))
     return Outputs(artifacts, folders, tee)
+
+
+def promised_outputs(promises: Sequence[Promise], workspace: Path, folder: str | None) -> Outputs:
+    """The files that the flags of known tools promise; see `take_outputs`.
+
+    Raises:
+        Refused: one lies outside the workspace, or the tool would not replace a file.
+    """
+    artifacts: dict[str, Artifact] = {}
+    folders: list[str] = []
+    for promise in promises:
+        path = _relative(promise.path, workspace, folder)
+        if path == ".":
+            raise Refused(f"{promise.path} is the workspace itself: name a folder in it, such as artifacts/NAME.")
+        if not promise.replaces and (workspace / path).exists():
+            raise Refused(f"{path} exists, and the tool never replaces a file: remove it, or name a new file.")
+        folders += [path] if promise.folder else []
+        artifacts[path] = Artifact(path)
+    return Outputs(list(artifacts.values()), folders, None)
 
 
 def appended_path(label: str) -> str:

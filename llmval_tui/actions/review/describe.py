@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.review.questions import scripts_of
+from llmval_tui.actions.tools.results import known_tools
 from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, RUN_PLACEHOLDER
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def rests_on(proposal: "Proposal") -> str:
         return "not ticked: a criterion of the item has no gate"
     if criteria or any(artifact.schema for artifact in proposal.artifacts):
         return "measured: its figures are judged"
+    if tools := known_tools(proposal.commands):
+        return f"measured: the result of {' and '.join(tools)} is judged"
     return "exit code only" + (", and the files exist" if proposal.artifacts else "")
 
 

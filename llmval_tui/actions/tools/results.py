@@ -1,8 +1,10 @@
 """The results that the known tools of a run left."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from llmval_tui.actions.tools.by_command import tool_of, tool_of_files
+from llmval_tui.actions.tools.in_script import read_script, tools_in
 from llmval_tui.actions.tools.model import LeftFiles, Metric, ToolResult
 from llmval_tui.runs.file_origin import own_files
 from llmval_tui.runs.records import Command
@@ -22,8 +24,20 @@ _UNIT_ENDS = {
 def tool_result(run: Run, command: Command) -> ToolResult | None:
     """The result of the known tool that a command of a run starts; None for another program."""
     left = left_files(run, command)
+    if command.script is not None:
+        return read_script(command.script.text, left)
     tool = tool_of(command.argv) or tool_of_files(left.files)
     return None if tool is None else tool.read(left)
+
+
+def known_tools(commands: Sequence[Command]) -> list[str]:
+    """The names of the known tools that some commands, or their scripts, start."""
+    names: list[str] = []
+    for command in commands:
+        single = tool_of(command.argv)
+        tools = tools_in(command.script.text) if command.script is not None else [single] if single else []
+        names += [tool.name for tool in tools]
+    return list(dict.fromkeys(names))
 
 
 def left_files(run: Run, command: Command) -> LeftFiles:
