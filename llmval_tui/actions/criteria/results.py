@@ -7,9 +7,8 @@ from llmval_tui.actions.criteria.measured import Measured, Unfound
 from llmval_tui.actions.criteria.model import Criterion
 from llmval_tui.actions.criteria.search import names, tokens
 from llmval_tui.actions.criteria.units import unit_named
-from llmval_tui.actions.tools.by_command import tool_of
 from llmval_tui.actions.tools.metric_names import metric_named
-from llmval_tui.actions.tools.model import Metric
+from llmval_tui.actions.tools.model import Metric, ToolResult
 from llmval_tui.actions.tools.results import tool_result
 from llmval_tui.runs.store import Run
 
@@ -24,7 +23,7 @@ class Results:
 
     run: Run
     own: Mapping[str, float | None]
-    _read: dict[str, Mapping[str, Metric]] = field(default_factory=dict)
+    _read: dict[str, ToolResult | None] = field(default_factory=dict)
 
     def stated(self, one: Criterion) -> Measured:
         """The metric that `expect="result NAME …"` names.
@@ -66,13 +65,11 @@ class Results:
         if one.command is not None and one.command < len(commands):
             commands = [commands[one.command]]
         for command in commands:
-            tool = tool_of(command.argv)
-            if tool is None:
-                continue
             if command.label not in self._read:
-                result = tool_result(self.run, command)
-                self._read[command.label] = result.metrics if result is not None else {}
-            found.append((tool.name, self._read[command.label]))
+                self._read[command.label] = tool_result(self.run, command)
+            result = self._read[command.label]
+            if result is not None:
+                found.append((result.tool, result.metrics))
         if not found and self.own:
             found.append((None, {name: Metric(value, _unit(name)) for name, value in self.own.items()}))
         return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmval_tui.actions.tools.command_line import has
-from llmval_tui.actions.tools.files import Unreadable, at, parse_json, read_text_file
+from llmval_tui.actions.tools.files import Unreadable, at, items, parse_json, read_text_file
 from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
 from llmval_tui.runs.records import Gate, Outcome
 
@@ -140,9 +140,9 @@ def _one(value: Any) -> _Diagnosis:
     categories = root.get("test_categories")
     statuses: list[_Status] = []
     measured: dict[str, Metric] = {}
-    for category in categories if isinstance(categories, list) else []:
+    for category in items(categories):
         tests = at(category, "tests")
-        for test in tests if isinstance(tests, list) else []:
+        for test in items(tests):
             if not isinstance(test, dict):  # DCGM 3 leaves holes for tests that did not run
                 continue
             found = list(_statuses(test))
@@ -159,7 +159,7 @@ def _version_of(root: dict[str, Any]) -> str:
 def _statuses(test: dict[str, Any]) -> Iterator[_Status]:
     name = str(test.get("name"))
     results = test.get("results")
-    for result in results if isinstance(results, list) else []:
+    for result in items(results):
         if not isinstance(result, dict):
             continue
         gpus = result.get("gpu_ids", result.get("gpu_id"))
@@ -183,9 +183,9 @@ def _measurements(test: dict[str, Any]) -> dict[str, Metric]:
     found: dict[str, Metric] = {}
     lows: dict[str, Metric] = {}
     results = test.get("results")
-    for result in results if isinstance(results, list) else []:
+    for result in items(results):
         lines = at(result, "info")
-        for line in lines if isinstance(lines, list) else []:
+        for line in items(lines):
             match = _MEASURED.match(" ".join(str(line).split()))
             if match is None or match[3].count(".") > 1 or match[3] == ".":
                 continue

@@ -1,7 +1,6 @@
 """Reads result files of other programs: bounded, tolerant of NaN, and never with an exception."""
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import orjson
 MAX_JSON_BYTES = 512 * 2**20  # of a file that is read as a whole
 MAX_TEXT_BYTES = 16 * 2**20  # of a log: its head and its tail, half each
 MAX_LINES = 5_000_000
+_LARGEST = 1e100  # a greater value is damage, and its sums overflow
 
 
 class Unreadable(Exception):
@@ -85,14 +85,14 @@ def _read(path: Path) -> bytes:
 
 
 def number(value: object) -> float | None:
-    """A finite number as a float; None for anything else, also for true, false, NaN and text."""
+    """A number as a float; None for anything else, also for true, false, NaN, infinity and text."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         result = float(value)
     except OverflowError:
         return None
-    return result if math.isfinite(result) else None
+    return result if abs(result) < _LARGEST else None  # False for NaN too
 
 
 def count(value: object) -> int | None:
@@ -107,6 +107,11 @@ def numbers(value: object) -> list[float] | None:
         return None
     found = [number(item) for item in value]
     return [item for item in found if item is not None] if None not in found else None
+
+
+def items(value: object) -> list[Any]:
+    """A list as it is; [] for anything else."""
+    return value if isinstance(value, list) else []
 
 
 def at(value: object, *keys: str | int) -> Any:

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import replace
 
 from llmval_tui.actions.tools.by_command import tool_of
-from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, unreadable
+from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, read_safely, unreadable
 from llmval_tui.runs.records import Gate
 
 _KEYWORDS = frozenset({"!", "do", "elif", "else", "exec", "if", "then", "until", "while", "{"})
@@ -50,9 +50,9 @@ def read_script(text: str, left: LeftFiles) -> ToolResult | None:
             results.append(unreadable(tool, "not told apart", reason))
         else:
             own = [file for file in left.files if any(_is_at(str(file), promise) for promise in tool.outputs())]
-            results.append(tool.read(replace(left, files=tuple(own))))
+            results.append(read_safely(tool, replace(left, files=tuple(own))))
     if len(results) == 1:
-        return results[0]
+        return replace(results[0], tool=tools[0].name)
     gates = [_named(gate, tool) for tool, result in zip(tools, results, strict=True) for gate in result.gates]
     metrics: dict[str, Metric] = {}
     for tool, result in zip(tools, results, strict=True):

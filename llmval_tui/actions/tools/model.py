@@ -42,6 +42,7 @@ class ToolResult:
     gates: list[Gate]
     metrics: dict[str, Metric] = field(default_factory=dict)
     summary: str = ""
+    tool: str | None = None  # its name; None: several tools
 
 
 class Tool(ABC):
@@ -76,3 +77,13 @@ def unreadable(tool: Tool, measured: str, reason: str) -> ToolResult:
     """The result of a command that left nothing to judge: never a pass, whatever its exit code says."""
     gate = Gate(f"{tool.name} result", Outcome.INCONCLUSIVE, measured, "a complete result to judge", reason)
     return ToolResult([gate], {}, f"the result of {tool.name} was not judged: {reason}")
+
+
+def read_safely(tool: Tool, left: LeftFiles) -> ToolResult:
+    """`tool.read`, and a gate with the reason if the result has a shape that its reader did not expect."""
+    try:
+        return tool.read(left)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        return unreadable(
+            tool, "not understood", f"its values have another form than the reader expects ({error})"[:200]
+        )

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from llmval_tui.actions.tools.command_line import has, values_after
-from llmval_tui.actions.tools.files import Unreadable, at, number, parse_json, read_text_file
+from llmval_tui.actions.tools.files import Unreadable, at, items, number, parse_json, read_text_file
 from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
 from llmval_tui.runs.records import Gate, Outcome
 
@@ -92,7 +92,7 @@ def _from_json(text: str) -> tuple[str, list[_Case], str]:
         raise Unreadable("the output has no object “nvbandwidth”")
     version = str(value.get("version") or "").removeprefix("v") or str(value.get("git_version") or "unknown")
     cases: dict[str, _Case] = {}
-    for entry in value.get("testcases") or []:
+    for entry in items(value.get("testcases")):
         name, status = at(entry, "name"), at(entry, "status")
         if not isinstance(name, str) or not isinstance(status, str):
             raise Unreadable("a test case has no name or no status")

@@ -1,11 +1,12 @@
 """The results that the known tools of a run left."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llmval_tui.actions.tools.by_command import tool_of, tool_of_files
 from llmval_tui.actions.tools.in_script import read_script, tools_in
-from llmval_tui.actions.tools.model import LeftFiles, Metric, ToolResult
+from llmval_tui.actions.tools.model import LeftFiles, Metric, ToolResult, read_safely
 from llmval_tui.runs.file_origin import own_files
 from llmval_tui.runs.records import Command
 from llmval_tui.runs.store import Run
@@ -24,10 +25,10 @@ _UNIT_ENDS = {
 def tool_result(run: Run, command: Command) -> ToolResult | None:
     """The result of the known tool that a command of a run starts; None for another program."""
     left = left_files(run, command)
-    if command.script is not None:
-        return read_script(command.script.text, left)
+    if command.script is not None and (found := read_script(command.script.text, left)) is not None:
+        return found
     tool = tool_of(command.argv) or tool_of_files(left.files)
-    return None if tool is None else tool.read(left)
+    return None if tool is None else replace(read_safely(tool, left), tool=tool.name)
 
 
 def known_tools(commands: Sequence[Command]) -> list[str]:

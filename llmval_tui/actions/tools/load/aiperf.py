@@ -11,7 +11,7 @@ from typing import Any
 
 from llmval_tui.actions.request_records import Record
 from llmval_tui.actions.tools.command_line import option
-from llmval_tui.actions.tools.files import Unreadable, at, count, json_lines, number, read_json_file
+from llmval_tui.actions.tools.files import Unreadable, at, count, items, json_lines, number, read_json_file
 from llmval_tui.actions.tools.load.facts import LoadFacts, load_result
 from llmval_tui.actions.tools.load.vllm_bench import count_of
 from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
@@ -60,7 +60,9 @@ class Aiperf(Tool):
         failed = count(at(value, "error_request_count", "avg") or 0)
         records, reason = self._records(summary, left)
         phases = at(value, "input_config", "phases")
-        phase = next((p for p in phases or [] if isinstance(p, dict) and p.get("kind", "profiling") == "profiling"), {})
+        phase = next(
+            (p for p in items(phases) if isinstance(p, dict) and p.get("kind", "profiling") == "profiling"), {}
+        )
         rate = number(phase.get("rate")) or _number(option(self.arguments, "--request-rate"))
         limit = count(phase.get("concurrency")) or count_of(option(self.arguments, "--concurrency"))
         flag = f"--concurrency {limit}" if limit else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmval_tui.actions.request_records import Record
 from llmval_tui.actions.tools.command_line import option, options
-from llmval_tui.actions.tools.files import Unreadable, at, count, number, read_json_file
+from llmval_tui.actions.tools.files import Unreadable, at, count, items, number, read_json_file
 from llmval_tui.actions.tools.load.facts import LoadFacts, load_result
 from llmval_tui.actions.tools.load.vllm_bench import count_of
 from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
@@ -126,7 +126,7 @@ def _records(benchmark: dict[str, Any]) -> tuple[list[Record] | None, str]:
     found: list[Record] = []
     for key in ("successful", "errored", "incomplete"):
         requests = at(benchmark, "requests", key)
-        for request in requests if isinstance(requests, list) else []:
+        for request in items(requests):
             timings = at(request, "info", "timings")
             start = number(at(timings, "request_start"))
             due = start if closed else number(at(timings, "targeted_start"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmval_tui.actions.request_records import Record
 from llmval_tui.actions.tools.command_line import has, option
-from llmval_tui.actions.tools.files import Unreadable, count, json_lines, number, numbers
+from llmval_tui.actions.tools.files import Unreadable, count, items, json_lines, number, numbers
 from llmval_tui.actions.tools.load.facts import LoadFacts, load_result
 from llmval_tui.actions.tools.load.vllm_bench import count_of
 from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
@@ -58,7 +58,6 @@ class SglangServing(Tool):
         records, reason = self._records(value)
         if records is not None:
             asked = max(asked or 0, len(records))
-        errors = value.get("errors") if isinstance(value.get("errors"), list) else []
         failed = None if asked is None else max(asked - completed, 0)
         rate, limit = number(value.get("request_rate")), count(value.get("max_concurrency"))
         totals = {"output_throughput": count(value.get("total_output_tokens"))}
@@ -67,14 +66,14 @@ class SglangServing(Tool):
             asked=asked,
             completed=completed,
             failed=failed,
-            error=next((text for text in errors or [] if isinstance(text, str) and text), ""),
+            error=next((text for text in items(value.get("errors")) if isinstance(text, str) and text), ""),
             offered_qps=rate,
             duration_s=seconds,
             closed_loop=limit if rate is None else None,
             limit=f"--max-concurrency {limit}" if limit else "",
             records=records if rate is None else None,
             no_latency=reason,
-            itl_s=[gap for row in value.get("itls") or [] for gap in numbers(row) or []] or None,
+            itl_s=[gap for row in items(value.get("itls")) for gap in numbers(row) or []] or None,
             reported_ttft_p99_ms=number(value.get("p99_ttft_ms")),
             throughput={"request_throughput": Metric(completed / seconds, "requests/s")}
             | {name: Metric(total / seconds, "tokens/s") for name, total in totals.items() if total is not None},

@@ -16,6 +16,7 @@ from llmval_tui.actions.tools.files import (
     Unreadable,
     at,
     count,
+    items,
     number,
     numbers,
     parse_json,
@@ -87,7 +88,7 @@ class VllmServe(Tool):
             asked=max(asked, wanted or 0),
             completed=completed,
             failed=asked - completed if failed is None else failed,
-            error=next((text for text in value.get("errors") or [] if isinstance(text, str) and text), ""),
+            error=next((text for text in items(value.get("errors")) if isinstance(text, str) and text), ""),
             offered_qps=rate,
             duration_s=number(value.get("duration")),
             closed_loop=closed,
@@ -187,7 +188,7 @@ def _records(value: dict[str, Any], *, closed_loop: bool) -> tuple[list[Record] 
 def _gaps(value: dict[str, Any]) -> list[float] | None:
     """The times between tokens of all requests."""
     gaps: list[float] = []
-    for row in value.get("itls") or []:
+    for row in items(value.get("itls")):
         found = numbers(row)
         if found is None:
             return None
