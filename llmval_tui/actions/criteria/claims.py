@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
-from llmval_tui.actions.criteria.units import unit_named
+from llmval_tui.actions.criteria.units import WORD_NUMBERS, unit_named
 from llmval_tui.actions.criteria.wording.comparisons import Comparison, comparisons_in, turned
 from llmval_tui.actions.criteria.wording.printed import printed_claims
 from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL, Marked, marked
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from llmval_tui.checklist.model import Step
 
 _I = re.IGNORECASE
+# What every readable claim has: a number, quoted text, a word such as "no" or "empty", or capitals. Most clauses
+# have none of these, and the tables cost time. A clause in another language is always looked at.
+_TRIGGER = re.compile(
+    rf"\d|{LITERAL}|[^\x00-\x7f\ue000-\ue0ff]|\b[A-Z][A-Z_]|\b(?i:no|none|nothing|non|not|never|zero|without|free|empty|output"
+    rf"|silent|quiet|blank|leer|nichts|something|anything|{'|'.join(WORD_NUMBERS)})\b|(?i:n't)"
+)
 _CONDITION = re.compile(r"\b(?:if|when|whenever|unless|in case|falls|wenn)\b|もし|場合|如果", _I)
 _FAULT = re.compile(
     r"\b(?:fail(?:s|ed|ure)?|abort|reject(?:ed)?|stop|red|bad|broken|defect(?:ive)?|not ok|return(?:ed)? to"
@@ -151,6 +157,8 @@ def _of_sentence(words: Marked, clauses: list[str]) -> list[Criterion]:
 
 
 def _of_clause(words: Marked, clause: str, sentence: str) -> list[Criterion]:
+    if not _TRIGGER.search(clause):
+        return []
     for rule in (version_claim, text_claim):
         if found := rule(words, clause):
             return [found]

@@ -107,13 +107,13 @@ def suffix_named(text: str) -> float | None:
 
 
 _NUMBER = re.compile(r"[-−+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
-_WORD_NUMBERS = {
+WORD_NUMBERS = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
     "ten": 10, "eleven": 11, "twelve": 12, "sixteen": 16, "twenty": 20, "thirty": 30, "sixty": 60, "hundred": 100,
 }  # fmt: skip
 NUMBER_TEXT = (
     r"(?:[-−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[-−]?\d+,\d{1,2}(?!\d)|[-−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?|"
-    + "|".join(_WORD_NUMBERS)
+    + "|".join(WORD_NUMBERS)
     + r")(?![\w.]*\.\d)"
 )
 
@@ -121,8 +121,8 @@ NUMBER_TEXT = (
 def number_of(text: str) -> float | None:
     """The value of a number as people write it: `2,500`, `1e9`, `−3`, `0,5`, `eight`; None if it is no number."""
     text = text.strip().replace("−", "-")
-    if text.lower() in _WORD_NUMBERS:
-        return float(_WORD_NUMBERS[text.lower()])
+    if text.lower() in WORD_NUMBERS:
+        return float(WORD_NUMBERS[text.lower()])
     if re.fullmatch(r"-?\d+,\d{1,2}", text):
         text = text.replace(",", ".")
     if not _NUMBER.fullmatch(text):

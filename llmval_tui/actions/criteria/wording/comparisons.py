@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from llmval_tui.actions.criteria.units import NUMBER_TEXT, UNIT_TEXT, number_of, suffix_named, unit_named
+from llmval_tui.actions.criteria.units import NUMBER_TEXT, UNIT_TEXT, WORD_NUMBERS, number_of, suffix_named, unit_named
 
 # Each row: words, and the comparison that they state between the value and the bound. The first match counts.
 _BEFORE: tuple[tuple[str, str], ...] = (
@@ -85,6 +85,7 @@ _RANGE = re.compile(
 _SHARE_OF = re.compile(
     rf"(?:within|±|\+/-)\s*(?P<share>{NUMBER_TEXT})\s*(?:%|percent)\s+(?:of|around|from)\s+{_VALUE}", re.IGNORECASE
 )
+_ANY_NUMBER = re.compile(rf"\d|\b(?:{'|'.join(WORD_NUMBERS)})\b", re.IGNORECASE)
 _UNIT = re.compile(rf"\s?(?P<unit>{UNIT_TEXT})")
 # Words between a preposition and a number that say how long or on what something runs, not what must hold.
 _SPAN = re.compile(r"(?:over|under|above|within)$", re.IGNORECASE)
@@ -131,6 +132,8 @@ def turned(comparison: str) -> str:
 
 def comparisons_in(clause: str) -> list[Comparison]:
     """The comparisons that a clause states, usually none or one; a range gives two."""
+    if not _ANY_NUMBER.search(clause):  # most clauses have none, and the tables below cost time
+        return []
     if share := _SHARE_OF.search(clause):
         number, part = number_of(share["number"]), number_of(share["share"])
         if number is not None and part is not None:

@@ -80,7 +80,7 @@ def marked(text: str, commands: "Sequence[WrittenCommand]") -> Marked:
         literals.append(squeezed)
         return chr(_LITERALS + len(literals) - 1)
 
-    words = re.sub(r"[\ue000-\uefff]", "", text)
+    words = text if text.isascii() else re.sub(r"[\ue000-\uefff]", "", text)
     words = _QUOTED.sub(mark, words)
     words = re.sub(r"\]\([^()\s]*\)|!?\[|\]", " ", words)  # a link's address is not prose
     words = re.sub(r"\*\*|__|~~|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)", "", words)
