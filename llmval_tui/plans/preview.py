@@ -54,10 +54,10 @@ def _item(step: Step, proposal: Proposal, earlier: list[PlanItem], options: Opti
 
 
 def _gives(item: PlanItem, need: Need) -> bool:
-    """Whether the item makes what the need is about. What a refused item would make is not known."""
+    """Whether the item makes what the need is about; an item that waits for an earlier one may make it."""
     proposal = item.proposal
     if proposal is None or proposal.action not in need.actions:
         return False
-    if need.schema is None:
+    if need.schema is None or proposal.not_yet:
         return True
     return any(artifact.schema == need.schema for artifact in proposal.artifacts)

@@ -28,6 +28,7 @@ def sentences(*proposals: Proposal, options: Options | None = None, demo: bool =
 
 NOT_YET = proposal("gated_todo", "item 1.1 has not run yet", not_yet=True)
 DRIFT = proposal("baseline_drift", "no load test has passed yet", not_yet=True)
+TABLE = proposal("table_update", "no summary has passed yet", not_yet=True)
 COMMAND = proposal("command", artifacts=(LOAD,))
 REFUSED = proposal("command", "there is no x.py")
 MANUAL = Reading(Kind.MANUAL, "", "manual")
@@ -45,6 +46,11 @@ ASK = Reading(Kind.ASK, "", "command", question="Is it on this node?")
         ([COMMAND, REFUSED, DRIFT], ["runs", "refused: there is no x.py", "runs after 1.1 passes"]),
         # The result of another schema is no load test.
         ([proposal("command"), DRIFT], ["runs", "refused: no load test has passed yet"]),
+        # What a summary will write is not known before its files are there.
+        (
+            [proposal("command"), proposal("summary", "no file matches", not_yet=True), TABLE],
+            ["runs", "runs after 1.1 has ended", "runs after 1.2 passes"],
+        ),
         # A refusal that no run ends stays one.
         ([COMMAND, proposal("gated_todo", "bad item")], ["runs", "refused: bad item"]),
         # Another section.

@@ -5,6 +5,7 @@ that state a demand which no table can read give an unreadable one, so that exit
 """
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
@@ -54,7 +55,8 @@ _OTHER_DEMANDS = re.compile(
 )
 # Words that describe a good outcome without a value.
 _WEAK = re.compile(
-    r"\b(?:looks? (?:good|ok|okay|fine|right|sane|healthy|clean|normal|reasonable|correct)|healthy|sane"
+    r"\b(?:(?:stays?|remains?|keeps?) (?:at|within|in|under|above|below|constant|flat|zero)"
+    r"|looks? (?:good|ok|okay|fine|right|sane|healthy|clean|normal|reasonable|correct)|healthy|sane"
     r"|as expected|as before"
     r"|(?:is|are|be|stays?|remains?) (?:clean|stable|correct|normal|identical|consistent|reasonable|plausible"
     r"|acceptable|fine|ok|okay"
@@ -64,7 +66,17 @@ _WEAK = re.compile(
     r"|within \S+ (?:%|percent) of)",
     _I,
 )
-_EVERY_IS = re.compile(r"^\W*(?:every|each|all)\b.*\b(?:is|are)\b", _I)
+_EVERY_IS = re.compile(r"^\W*(?:every|each|all|only|no|none|neither)\b.*\b(?:is|are)\b", _I)
+# A statement about the output with a word that excludes or counts something: it demands something, whatever it is.
+_STRICT = re.compile(
+    r"\b(?:contains?|includes?|shows?|prints?|reports?|lists?|says?|returns?|outputs?|displays?|finds?|sees?|gives?)\b"
+    r"[^.;]*\b(?:neither|nor|only|exactly|no|not|none|never|same|every|each|both|at (?:least|most))\b",
+    _I,
+)
+_LISTED = re.compile(
+    rf"{LITERAL}(?:\s*(?:,|/|,?\s*\b(?:and|or|nor|und|oder|noch|et|ou|y)\b)\s*(?:an?\s+|the\s+)?{LITERAL})+", _I
+)
+_ONLY_TEXTS = re.compile(rf"\W*(?:(?:and|or|nor|und|oder|{LITERAL})\W*)*{LITERAL}\W*", _I)
 # A demand for nothing but success, which the exit code answers.
 _SUCCESS_WORDS = (
     "that it this they to also still the command script test tests run job cleanly successfully again then and on "
@@ -119,11 +131,13 @@ def claims_of(
 
 
 def _joined(clauses: tuple[str, ...]) -> list[str]:
-    """The clauses of a sentence; a bare "make sure" and a bare "expect:" belong to the next clause."""
+    """The clauses of a sentence; a bare "make sure" belongs to the next clause, further listed texts to the last."""
     found: list[str] = []
     for clause in clauses:
         if found and _bare_demand(found[-1]):
             found[-1] = f"{found[-1]} {clause}"
+        elif found and re.search(f"{LITERAL}\\W*$", found[-1]) and _ONLY_TEXTS.fullmatch(clause):
+            found[-1] = f"{found[-1]}, {clause}"
         else:
             found.append(clause)
     return found
@@ -150,8 +164,9 @@ def _of_sentence(words: Marked, clauses: list[str]) -> list[Criterion]:
     found += [unreadable(words.plain(clause), words.command_near(clause)) for clause in open_demands]
     if not found and _OTHER_DEMANDS.search(whole):
         found.append(unreadable(words.plain(whole), words.command_near(whole)))
-    if not found and (_WEAK.search(whole) or _EVERY_IS.search(whole)) and not _only_success(whole):
-        weak = next((one for one in clauses if _WEAK.search(one) or _EVERY_IS.search(one)), whole)
+    vague = (_WEAK, _EVERY_IS, _STRICT)
+    if not found and any(one.search(whole) for one in vague) and not _only_success(whole):
+        weak = next((clause for clause in clauses if any(one.search(clause) for one in vague)), whole)
         found.append(unreadable(words.plain(weak), words.command_near(weak)))
     return found
 
@@ -159,9 +174,10 @@ def _of_sentence(words: Marked, clauses: list[str]) -> list[Criterion]:
 def _of_clause(words: Marked, clause: str, sentence: str) -> list[Criterion]:
     if not _TRIGGER.search(clause):
         return []
-    for rule in (version_claim, text_claim):
-        if found := rule(words, clause):
-            return [found]
+    if found := version_claim(words, clause):
+        return [found]
+    if found := text_claim(words, clause):
+        return _with_listed(words, clause, found)
     compared = comparisons_in(clause)
     if not compared:
         return []
@@ -176,6 +192,19 @@ def _of_clause(words: Marked, clause: str, sentence: str) -> list[Criterion]:
         else:
             return [unreadable(words.plain(clause), words.command_near(clause))]
     return [_criterion(words, clause, one) for one in compared]
+
+
+def _with_listed(words: Marked, clause: str, found: Criterion) -> list[Criterion]:
+    """The claim, and one for each further text that the clause lists with it: "neither `A` nor `B`"."""
+    for listed in _LISTED.finditer(clause):
+        texts = [words.literal(mark) for mark in re.findall(LITERAL, listed[0])]
+        if found.bound not in texts or found.comparison not in ("contains", "not contains", "=="):
+            continue
+        if found.comparison != "not contains" and re.search(r"\b(?:or|oder|ou)\b", listed[0], _I):
+            return [unreadable(words.plain(clause), words.command_near(clause))]
+        comparison = "contains" if found.comparison == "==" else found.comparison
+        return [replace(found, comparison=comparison, source="output", bound=text) for text in texts]
+    return [found]
 
 
 def _criterion(words: Marked, clause: str, one: Comparison) -> Criterion:

@@ -7,7 +7,8 @@ from llmval_tui.actions.reading.roles import Role
 from llmval_tui.actions.reading.sentences import MARK, Sentence
 
 _HAND = (
-    r"(?:call|phone|page|notify|inform|tell|e-?mail|mail|ask|message|announce|post|publish|upload|send|attach"
+    r"(?:power[- ]cycle|hard[- ]reset|call|phone|page|notify|inform|tell|e-?mail|mail|ask|message|announce|post"
+    r"|publish|upload|send|attach"
     r"|paste|copy"
     r"|write|note|record|document|file|open|create|raise|close|update|edit|change|adjust|add|append|remove"
     r"|delete|replace"
@@ -29,7 +30,7 @@ _THEN = re.compile(
 )
 _FIRST = re.compile(
     rf"^\W*(?:please\s+|then\s+|also\s+|finally\s+|afterwards,?\s+|first,?\s+"
-    rf"|next,?\s+)*(?P<verb>{_HAND})\b(?!\s*[:=-])",
+    rf"|next,?\s+)*(?P<verb>{_HAND})\b(?!\s*[:=])",
     re.I,
 )
 # Words that keep what a run prints: llmval keeps it in its log.
@@ -84,13 +85,22 @@ def _words(text: str) -> str:
 
 
 _FOREIGN = """
-    der das den dem und oder nicht mit dann falls wenn wird auf von bei nach vor einmal nur kein keine nie
-    niemals bitte über für ausführen prüfen sicherstellen le les des du et ou ne pas avec dans pour est sont sur
-    une si jamais avant après lancer vérifier exécuter el los las con para nunca ejecutar verificar antes
-    después il gli della se mai eseguire non che sono het een niet met als nooit voor uitvoeren controleer
-    os não com executar och inte med om aldrig kör ja jeśli uruchom oraz neni spustit
+aber als auch auf aus ausführen bei beim bitte das dem den der des dies diese dieser durch ein eine einem einen
+einer einmal falls für im ist jede jeder kein keine keinen mit nach nicht nie niemals noch nur oder ob prüfen
+sicherstellen sind sobald sofern sollte soll muss über um und vom von vor wenn wird zu zum zur alle au aux avant
+avec ce cette dans du elle est et jamais lancer le les leur ne nous ou par pas pour que qui sans ses sont sur un une
+vérifier vous el al antes cuando del después ejecutar es esta este hay las lo los nunca para pero por según sin
+verificar che da di dopo e eseguire gli il mai nel non prima quando sono executar com depois em esse não nas nos
+pelo são sempre uma aan bij een het ingen inte när och om på som til uitvoeren voor wordt jeśli oraz przed uruchom
+się aldrig ikke med ved eller kör nikdy pokud
 """
 _FOREIGN_WORDS = frozenset(_FOREIGN.split())
+_ENGLISH = """
+a all also an and any are as at be below both by check each every exactly for from has have if in into is it its
+make must no not of off on one only or our over run same shows should still than that the them then there these this
+to under until up use was we when with without you your
+"""
+_ENGLISH_WORDS = frozenset(_ENGLISH.split())
 _SCRIPTS = re.compile(r"[\u0370-\u1fff\u2c00-\udfff\uf900-\ufaff\uff66-\uffdc]")
 _ACCENTS = re.compile(r"[À-ÖØ-öø-ÿĀ-ž]")
 # In these languages a word that asks for a check, and none that forbids, conditions or offers a choice.
@@ -113,7 +123,8 @@ def other_language(view: ItemView) -> bool:
         return not (asks_to_check and not _FORBIDS.search(text))
     words = re.findall(r"[^\W\d_]+", text.lower())
     foreign = sum(word in _FOREIGN_WORDS for word in words)
-    return foreign >= 2 or (foreign >= 1 and _ACCENTS.search(text) is not None) or len(_ACCENTS.findall(text)) >= 2
+    english = sum(word in _ENGLISH_WORDS for word in words)
+    return foreign > english or (len(_ACCENTS.findall(text)) >= 2 and not english)
 
 
 def needs_role(view: ItemView) -> bool:

@@ -27,6 +27,13 @@ _MACHINERY = (
     r"(?:ci|pipelines?|cron(?:job)?s?|nightly|workflow|bots?|jenkins|github actions|gitlab(?: ci)?|scheduler|timer"
     r"|automation|playbook|argo ?cd|flux|renovate|dependabot|systemd|puppet|chef|terraform cloud|nightly job|hook)"
 )
+# Words in -s behind a person or a machine that are no verbs: "CI status", "vendor logs".
+_THINGS = (
+    r"(?:status|statuses|logs?|results?|jobs?|runs?:|settings|checks:|tests:|pipelines|tickets|users|limits"
+    r"|hosts|nodes|keys"
+    r"|rights|access|rules|reports|docs|contacts?|emails|has|was|is|secrets|variables|units|files|scripts"
+    r"|charts|'s)\b"
+)
 _DOES = (
     r"(?:runs?|executes?|starts?|launch(?:es)?|uses?|drains?|uploads?|does|do|performs?|handles?|takes?|owns?"
     r"|triggers?"
@@ -87,7 +94,8 @@ class Pattern:
 _PATTERNS: dict[str, tuple[Pattern, ...]] = {
     "prohibition": (
         Pattern(
-            before=r"\b(?:do not|don['’]?t|never|avoid|refrain from|no need to|needn['’]?t|need not|stop using"
+            before=r"\b(?:under no circumstances?|on no account|in no case|at no time|by no means|make no use"
+            r"|do not|don['’]?t|never|avoid|refrain from|no need to|needn['’]?t|need not|stop using"
             r"|not allowed to|forbidden to|instead of|rather than|in place of|forbids?|prohibits?|prohibited|banned"
             r"|(?:no ?body|no one|none) (?:should|may|must|needs?|has to|is to|is allowed|can|will)"
             rf"|(?:must|should|shall|may|can|is|are|did|does|will|would)(?: ?n['’]?t| not| never)\s+(?:be\s+)?{_RUN}"
@@ -157,8 +165,8 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|called|issued"
             r"|performed|done|made|measured|produced|created|generated|collected|taken|obtained|used|fixed"
             r"|caused|drained|set)"
-            r"|(?:we|they|i|you|he|she|it|who|vendor|team|ops)\s+(?:already\s+)?(?:ran|used|did|had|executed"
-            r"|tried|started)|ran|used to"
+            r"|(?:we|they|i|you|he|she|it|who|vendor|team|ops)\s+(?:already\s+|have\s+|had\s+)?(?:ran|did|had"
+            r"|\w+ed)|stopped (?:using|running)|ran|used to"
             r"|(?:the )?old way|formerly|previously|historically|in the past|last (?:time|week|month|quarter"
             r"|year|night|release)"
             r"|yesterday|no longer|deprecated|obsolete|superseded|legacy|retired|already (?:run|ran|done"
@@ -179,6 +187,9 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             rf"(?:[\w-]+\s+){{0,2}}(?:{_PEOPLE}|{_MACHINERY}|they|he|she|we)(?:\s+(?:\w+ly|then|also|already"
             rf"|usually))?\s+{_DOES}\b"
             r"|\bit\s+(?:runs|uploads|starts|executes|calls|launches|installs|uses|triggers)\b"
+            rf"|\b(?:{_PEOPLE}|{_MACHINERY})(?:\s+(?:on (?:call|duty|shift)"
+            rf"|of (?:the\s+)?\w+))?(?:\s+\w+ly)?\s+(?!{_THINGS})"
+            r"[a-z]{2,}s\b"
             rf"|\bby\s+(?:the\s+|our\s+|an?\s+)?(?:[\w-]+\s+){{0,2}}(?:{_PEOPLE}|{_MACHINERY})\b"
             rf"|^\W*(?:@[\w-]+|(?:the\s+)?(?:[\w-]+\s+)?{_PEOPLE})(?: only)?\s*[:)]",
             after=rf"^[^\ue000]{{0,60}}\bby\s+(?:the\s+|our\s+|an?\s+)?(?:[\w-]+\s+){{0,2}}(?:{_PEOPLE}"
@@ -194,20 +205,22 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
         Pattern(
             before=rf"\b(?:on|from|at|in|inside|within|into|to)\s+(?:the\s+|an?\s+|your\s+|our\s+|any\s+"
             rf"|its\s+)?{_ROLE}\s+{_MACHINE}\b"
-            rf"|\b(?:on|from|inside|within|in|into)\s+(?:the\s+|an?\s+|your\s+|my\s+|our\s+)?{_PLACES}\b(?!['’]s)"
+            rf"|\b(?:on|from|inside|within|in|into)\s+(?:the\s+|an?\s+|your\s+|my\s+"
+            rf"|our\s+)?(?:(?!one\b|two\b|three\b|single\b|each\b|every\b|all\b|\d)[\w-]+\s+)?{_PLACES}\b(?!['’]s)"
+            r"|\b(?:leave|keep) (?:it|this|running|open)\b|\bin (?:tmux|screen|the background)\b"
             r"|\b(?:ssh|log(?:ged)?|connect(?:ed)?|attach|switch)\s+(?:in|on)?\s?(?:in)?to\s+(?!`)"
             r"|\bin\s+(?:an?|the|your)\s*(?:second|other|another|different|separate|new|tmux|screen)[\w ]*"
             r"(?:terminal|window|shell|pane|session|tab|tmux|screen)",
             after=rf"^[^\ue000.]*\b(?:on|from|at|inside|within)\s+(?:the\s+|an?\s+|your\s+|our\s+|any\s+"
             rf"|its\s+)?{_ROLE}\s+{_MACHINE}\b"
             rf"|^[^\ue000.]*\b(?:on|from|inside|within|in)\s+(?:the\s+|an?\s+|your\s+|my\s+"
-            rf"|our\s+)?{_PLACES}\b(?!['’]s)"
+            rf"|our\s+)?(?:(?!one\b|two\b|three\b|single\b|each\b|every\b|all\b|\d)[\w-]+\s+)?{_PLACES}\b(?!['’]s)"
             r"|\bin\s+(?:an?|another|the|your)\s*(?:second|other|different|separate|new|tmux|screen)?[\w ]*"
             r"(?:terminal|window|tmux|screen)\b|\bin the background\b|\bleave it running\b|\bkeep (?:it"
             r"|this) (?:running|open)\b",
             above=rf"\b(?:on|from|at|in|inside)\s+(?:the\s+|an?\s+|your\s+|our\s+"
             rf"|any\s+)?(?:{_ROLE}\s+{_MACHINE}|{_PLACES})\b(?!['’]s)"
-            rf"|^\W*(?:the\s+)?{_ROLE}\s+(?:nodes?|hosts?|servers?)\s*:?$|^\W*(?:bastion|laptop|switch(?:es)?"
+            rf"|^\W*(?:the\s+)?{_ROLE}\s+(?:nodes?|hosts?|servers?)\s*:?$|^\W*(?:bastion|laptop|(?:the\s+)?switches"
             rf"|bmc)\s*:?$",
         ),
         Pattern(
@@ -274,10 +287,13 @@ def hindrances_of(sentence: Sentence, index: int, code: Code) -> Iterator[Hindra
     before = _DOUBLE.sub(" ", _WHETHER.sub(" ", before))
     lead = _DOUBLE.sub(" ", _WHETHER.sub(" ", lead))
     for name, patterns in _COMPILED.items():
+        # "Rather than `a`, use `b`": the words speak of the first one.
+        own = sentence.between(index)
+        turned = name == "prohibition" and index and re.match(rf"\s*[,;—–]\W*(?:but\s+)?{_RUN}\b", own, re.I)
         for number, (in_before, in_after, _) in enumerate(patterns):
             if name == "another machine" and _is_reached(code.text, number):
                 continue
-            match = in_before.search(before) if in_before else None
+            match = in_before.search(own if turned else before) if in_before else None
             match = match or (in_before.search(lead) if in_before and lead else None)
             if match is None and in_after:
                 match = next((one for one in in_after.finditer(after) if not _is_outcome(name, after, one)), None)

@@ -91,6 +91,14 @@ _ENDLESS = """
     kubectl proxy
     kubectl edit
     kubectl attach
+    kubectl -w
+    kubectl --watch
+    kubectl logs -f
+    kubectl logs --follow
+    oc -w
+    docker logs -f
+    docker compose logs -f
+    podman logs -f
     iperf -s
     iperf3 -s | -1 --one-off
     redis-server

@@ -19,10 +19,16 @@ class Role(Enum):
 _I = re.IGNORECASE
 # "Run the following", "Use our own script", "Execute once:".
 _RUN_VERB = re.compile(
-    r"\b(?:re-?)?(?:run|execute|launch|start|use|invoke|call|try|issue|enter|type|perform|do|repeat|kick off"
+    r"(?<!on-)\b(?:re-?)?(?:run|execute|launch|start|use|invoke|call|try|issue|enter|type|perform|do|repeat|kick off"
     r"|fire up|trigger|apply)"
-    r"(?:\s+(?!of\b|what\b|that\b|which\b|about\b|in\b|from\b|to\b|and\b|or\b|for\b|after\b|before\b)[\w'’-]+){0,4}"
+    r"(?:\s+(?!of\b|how\b|why\b|when\b|whether\b|what\b|that\b|which\b|about\b|in\b|from\b|to\b|and\b|or\b"
+    r"|for\b|after\b|before\b)[\w'’-]+){0,4}"
     r"\s*(?:[:(>→—–]|->|=>|-)*\s*$",
+    _I,
+)
+_ADVERBS = re.compile(
+    r"(?:\b(?:first|then|now|next|finally|simply|just|also|again|directly|locally|afterwards|please"
+    r"|once)\b[\s,]*)+$",
     _I,
 )
 _GERUND = re.compile(
@@ -78,7 +84,10 @@ _OUTCOME = re.compile(
     r"|finish(?:es)?|completes?"
     r"|lists?|outputs?|contains?|displays?|runs?|stays?|remains?|agrees?|confirms?|detects?|finds?|sees?"
     r"|produces?|yields?|reaches?"
-    r"|measures?|achieves?|sustains?|holds?|matches|equals|resolves?|responds?|connects?|starts|comes|goes"
+    r"|takes?|drops?|loses?|covers|leaves|counts|offers|tells|accepts|negotiates|loads|parses|validates"
+    r"|compiles|builds|renders"
+    r"|fits|peaks|averages|settles|converges|clears|measures?|achieves?|sustains?|holds?|matches|equals"
+    r"|resolves?|responds?|connects?|starts|comes|goes"
     r"|reads|does not|doesn['’]t"
     r"|never (?:prints|shows|reports|fails|returns)|fails|has (?:no|zero|at least|exactly|only|all)|have"
     r"|mentions?|begins?"
@@ -123,6 +132,7 @@ def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) ->
     before, between, after = sentence.before(index), sentence.between(index), sentence.until_next(index)
     inside = _bracket(before)
     clause = between if inside is None else inside
+    clause = _ADVERBS.sub("", clause)
     direct = _RUN_VERB.search(clause) or _GERUND.search(clause)
     if nature in (Nature.OTHER, Nature.PERHAPS, Nature.PROGRAM):
         return _role_of_doubtful(nature, sentence, index, clause, after, bool(direct))

@@ -15,7 +15,7 @@ PROMPT = re.compile(r"[$#❯]\s+(?=\S)|\$(?=[a-z])")
 TERMINAL_PROMPT = re.compile(
     r"(?:\([\w.-]+\)\s*)?(?P<host>\[?[\w.-]+@[\w.-]+[^$#\n]{0,40}?\]?|\[[^\]\n]{1,40}\])?\s*(?P<sign>[$#❯])\s+(?=\S)"
 )
-_CONTINUED = re.compile(r"\\[ \t]*\n[ \t]*")
+_CONTINUED = re.compile(r"[ \t]*\\[ \t]*\n[ \t]*")
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _ASSIGNED = re.compile(
     r"(?:^|[;&|\s(])(?:export\s+|local\s+|readonly\s+)?([A-Za-z_][A-Za-z0-9_]*)="
@@ -198,26 +198,41 @@ def is_endless(text: str) -> bool:
     if not words:
         return False
     words[0] = re.sub(r"^python[\d.]*$", "python", words[0].rsplit("/", 1)[-1])
+    flags = [word for word in words[1:] if word.startswith("-")]
+    named = _without_flags(words)
     for entry in ENDLESS:
         begin, _, absent = entry.partition(" | ")
         wanted = begin.split()
-        if words[0] != wanted[0] or len(words) < len(wanted):
-            continue
-        if len(wanted) > 1 and not _has(words[1:], wanted[1:]):
-            continue
-        if len(wanted) == 1 and absent == "-c" and len(words) > 1 and words[0] in ("bash", "sh"):
+        names = [word for word in wanted if not word.startswith("-")]
+        options = [word for word in wanted[1:] if word.startswith("-")]
+        if wanted[:2] == ["python", "-m"]:
+            matches = words[:2] == ["python", "-m"] and len(words) > 2 and words[2].startswith(wanted[2])
+        else:
+            matches = named[: len(names)] == names and all(
+                any(flag == option or flag.startswith(f"{option}=") for flag in flags) for option in options
+            )
+        if len(wanted) == 1 and words[0] in ("bash", "sh") and len(words) > 1:
             continue  # it runs a script
-        if absent and any(word.startswith(flag) for flag in absent.split() for word in words[1:]):
-            continue
-        return True
-    return words[0] == "ssh" and len([word for word in words[1:] if not word.startswith("-")]) == 1
+        if matches and not (absent and any(word.startswith(flag) for flag in absent.split() for word in words[1:])):
+            return True
+    return words[0] == "ssh" and len(named) == 2
 
 
-def _has(words: list[str], wanted: list[str]) -> bool:
-    """Whether the words begin with `wanted`; a last flag may stand anywhere."""
-    if wanted[-1].startswith("-") and len(wanted) == 1:
-        return wanted[0] in words
-    return all(word.startswith(one) for word, one in zip(words, wanted, strict=False)) and len(words) >= len(wanted)
+_WITH_VALUE = ("-n", "--namespace", "--context", "-c", "--kubeconfig", "-p", "-i", "-l", "-o", "-F", "-J")
+
+
+def _without_flags(words: list[str]) -> list[str]:
+    """The program and its words that are no flags, as far as they can be told from the values of flags."""
+    found: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word.startswith("-") and found:
+            skip = word in _WITH_VALUE
+        else:
+            found.append(word)
+    return found
 
 
 def _short(text: str, limit: int = 60) -> str:

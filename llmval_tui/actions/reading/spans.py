@@ -30,32 +30,7 @@ _DATA_NAME = re.compile(
 )
 _NUMBER = re.compile(r"[v~<>=≥≤±+-]?\d[\d.,:]*\S{0,6}")
 _IN_A_PROGRAM_FOLDER = re.compile(r"(?:^|/)(?:s?bin|scripts?|tools?|build|libexec)/[^/]+$")
-_ENGLISH = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "at",
-        "be",
-        "for",
-        "from",
-        "has",
-        "in",
-        "is",
-        "must",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "the",
-        "to",
-        "was",
-        "were",
-        "will",
-    ]
-)
+_STATEMENT = {"and", "are", "has", "is", "must", "not", "of", "or", "the", "was", "were", "will"}
 _FLAG = re.compile(r"--?[A-Za-z][\w-]*(?:[= ].*)?|--", re.DOTALL)
 
 
@@ -76,7 +51,7 @@ def nature_of(content: str) -> Nature:
         return Nature.FLAGS
     if first.endswith(":") or "://" in first or not _PROGRAM.fullmatch(first) or _NUMBER.fullmatch(first):
         return Nature.OTHER
-    if rest and rest[0] in _ENGLISH:
+    if rest and rest[0] in _STATEMENT:
         return Nature.OTHER  # "node is healthy"
     name = first.rsplit("/", 1)[-1]
     flagged = any(re.match(r"-{1,2}[A-Za-z]", word) for word in rest)

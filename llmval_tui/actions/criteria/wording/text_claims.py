@@ -36,6 +36,7 @@ _BEGINS = re.compile(rf"\b(?:begins?|starts?|beginnt|opens?)\s+(?:with|mit)\s+\W
 _FORBIDDEN = tuple(
     re.compile(pattern, _I)
     for pattern in (
+        rf"\bneither\b[^\ue100-\uefff;]{{0,20}}?(?P<what>{LITERAL})",
         rf"\b{_NOT}\b\s*(?:be\s+)?(?:\w+\s+){{0,2}}?{_SAYS}\s+(?:\w+\s+){{0,3}}?(?P<what>{LITERAL})",
         rf"\b(?:doesn.t|don.t|mustn.t|shouldn.t)\s+{_SAYS}\s+(?:\w+\s+){{0,3}}?(?P<what>{LITERAL})",
         (
