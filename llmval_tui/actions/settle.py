@@ -151,7 +151,11 @@ def judge(run: Run) -> Verdict:
     except Refused as refusal:
         gates.append(Gate(intent.action, Outcome.INCONCLUSIVE, "not judged", "judged", str(refusal)))
     summary = "; ".join(part for part in (retry_sentence(run), summary) if part)
-    gates += criteria_gates(run, frozen_criteria(run), metrics)
+    stated = criteria_gates(run, frozen_criteria(run), metrics)
+    gates += stated
+    summary = summary or "; ".join(
+        f"{gate.name.partition(': ')[2] or gate.name}: {gate.measured}" for gate in stated[:3]
+    )
     cancelled = run.status().cancelled or run.cancelled_by()
     if cancelled and not run.status().cancelled:
         gates.append(Gate("not cancelled", Outcome.INCONCLUSIVE, f"cancelled by {cancelled}", "not cancelled"))

@@ -49,7 +49,7 @@ _KEY_UNITS = {
     "ns": "ns", "us": "us", "ms": "ms", "seconds": "s", "sec": "s", "s": "s", "pct": "%", "percent": "%", "bytes": "B",
     "mib": "MiB", "gib": "GiB", "watts": "W", "celsius": "°C", "tflops": "TFLOPS", "gflops": "GFLOPS", "mhz": "MHz",
 }  # fmt: skip
-# The units of nvidia-smi's query fields, which `nounits` leaves out.
+# The units of nvidia-smi's query fields, which `nounits` leaves out. It never prints that of a temperature.
 _SMI_UNITS = (
     ("memory", "MiB"),
     ("temperature", "°C"),
@@ -146,7 +146,7 @@ def _smi_values(text: Text, query: list[str], argv: Sequence[str]) -> Iterator[V
             value = _cell(cell, name, text.where(index), line)
             if value is None:
                 continue
-            if value.unit is None and any("nounits" in word for word in argv):
+            if value.unit is None and (name.startswith("temperature") or any("nounits" in word for word in argv)):
                 known = next((unit for start, unit in _SMI_UNITS if name.startswith(start)), None)
                 value = _with_unit(value, known)
             yield value
