@@ -1,5 +1,6 @@
 """Damaged results: a reader never raises, and what it cannot read is never a pass."""
 
+import copy
 import json
 import tempfile
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_a_value_of_another_type_never_raises(command: str, file: str, name: str
         if isinstance(target, dict) and data.draw(st.booleans()):
             del target[path[-1]]
         else:
-            target[path[-1]] = data.draw(JUNK)
+            target[path[-1]] = copy.deepcopy(data.draw(JUNK))
     _outcome(_read(command, json.dumps(value).encode(), name))
 
 
