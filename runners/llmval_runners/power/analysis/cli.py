@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         prog="power_efficiency_analyzer.py",
         description="Summarises cells of precision_power_sweep.py: tokens per joule, cost, FP8 against 16 bits, best "
         "cells and the Pareto front of throughput and efficiency. Writes JSON, and Markdown tables (.md) and a "
-        "plot (.svg) beside it. Also lists results of vLLM's bench serve and of AIPerf that contain energy.",
+        "plot (.svg) beside it. Also lists results of vLLM, TensorRT-LLM, AIPerf and genai-perf that contain energy.",
         allow_abbrev=False,
     )
     root.add_argument(

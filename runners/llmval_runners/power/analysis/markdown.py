@@ -140,11 +140,12 @@ def _external(summary: dict[str, Any]) -> list[str]:
             _figure(row["tokens_per_s"]),
             _figure(row["power_w"]),
             _figure(row["tokens_per_joule"]),
+            row["failed_requests"] or 0,
             row["source"],
         )
         for row in summary["external"]
     )
-    head = ("tool", "model", "output tokens/s", "W", "output tokens/J", "file")
+    head = ("tool", "model", "output tokens/s", "W", "output tokens/J", "failed requests", "file")
     return ["**Measured by other tools**, not ranked: one run, energy not cross-checked:", "", *_table(head, rows)]
 
 

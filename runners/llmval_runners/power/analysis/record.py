@@ -14,7 +14,7 @@ class ResultRow:
     """The figures of one phase of one cell (or of another tool's run), and whether they are valid."""
 
     source: str  # path of the file
-    origin: str  # llmval, vllm or aiperf
+    origin: str  # llmval, vllm, trtllm, genai-perf or aiperf
     cell: str
     model: str
     mode: str | None
@@ -38,6 +38,7 @@ class ResultRow:
     mbu: float | None = None
     window_s: float | None = None
     baseline_grade: bool = False
+    failed_requests: float | None = None  # of another tool's run; None: none, or not stated
     gpu_uuids: tuple[str, ...] = ()  # two cards of one kind differ by a few percent
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 
 from llmval_runners.power.analysis import economics
 from llmval_runners.power.analysis.read_cells import read_cell
-from llmval_runners.power.analysis.read_external import is_aiperf, is_vllm, read_aiperf, read_vllm
+from llmval_runners.power.analysis.read_external import is_sglang, read_external, read_sglang
 from llmval_runners.power.analysis.record import InputFile, Machine, ResultRow, UnsupportedFile
 
 SCHEMA = 1
@@ -25,7 +25,7 @@ def read(path: Path) -> InputFile:
     """
     try:
         data = path.read_bytes()
-        record = json.loads(data)
+        record = _parsed(data)
     except OSError as error:
         raise UnsupportedFile(f"it cannot be read ({error.strerror})") from error
     except ValueError as error:  # not UTF-8, or not JSON
@@ -38,15 +38,24 @@ def read(path: Path) -> InputFile:
         found.cell = record
     elif record.get("kind") == "power_sweep":
         found.planned = [str(cell) for cell in record.get("cells", [])]
-    elif is_vllm(record):
-        found.origin, found.rows = "vllm", [read_vllm(name, record)]
-    elif is_aiperf(record):
-        found.origin, found.rows = "aiperf", [read_aiperf(name, record)]
+    elif (row := read_external(name, record)) is not None:
+        found.origin, found.rows = row.origin, [row]
     else:
         raise UnsupportedFile(
-            "it is neither a cell of precision_power_sweep.py, nor a result of vLLM's bench serve, nor an AIPerf export"
+            "it is neither a cell of precision_power_sweep.py, nor a result of vLLM, TensorRT-LLM, AIPerf or genai-perf"
         )
     return found
+
+
+def _parsed(data: bytes) -> Any:
+    """The JSON value; of JSON Lines, which SGLang writes, the first one if it is SGLang's."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        first = json.loads(data.split(b"\n", 1)[0])
+        if isinstance(first, dict) and is_sglang(first):
+            read_sglang("", first)
+        raise
 
 
 def read_all(paths: Sequence[Path]) -> tuple[list[InputFile], list[dict[str, str]]]:
