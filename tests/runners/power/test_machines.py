@@ -67,7 +67,12 @@ def test_gpus_without_uuids_are_refused_by_file_name(tmp_path):
 @pytest.mark.parametrize("part", ["counts", "missing", "comparisons", "best", "pareto", "cells"])
 def test_the_recorded_cells_still_give_the_recorded_summary(part):
     def rows_of(summary):
-        rows = [{**row, "source": None} for row in summary[part]] if part == "cells" else summary[part]
+        # The recorded summary is older than the count of failed requests.
+        rows = (
+            [{**row, "source": None, "failed_requests": None} for row in summary[part]]
+            if part == "cells"
+            else summary[part]
+        )
         return json.loads(json.dumps(rows))
 
     recorded = json.loads((RESULTS / "summary_20261123.json").read_text())
