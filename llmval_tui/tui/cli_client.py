@@ -7,6 +7,7 @@ of the terminal.
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,8 +31,20 @@ class CommandClient(Protocol):
     """The commands that change something. Each call blocks until the command ends; never call it in the UI thread."""
 
     def run(
-        self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool
+        self,
+        steps: list[str],
+        *,
+        everything: bool,
+        tick: bool,
+        preset: str | None,
+        adapt: bool,
+        confirmed: Sequence[str] = (),
+        skip_unreviewed: bool = False,
     ) -> CommandResult: ...
+
+    def answer_question(self, code: str, decision: str) -> CommandResult: ...
+
+    def give_value(self, name: str, value: str) -> CommandResult: ...
 
     def cancel(self, run_id: str | None) -> CommandResult: ...
 
@@ -43,7 +56,15 @@ class CommandClient(Protocol):
 
 
 def argv_for_run(
-    settings: LaunchSettings, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool
+    settings: LaunchSettings,
+    steps: list[str],
+    *,
+    everything: bool,
+    tick: bool,
+    preset: str | None,
+    adapt: bool,
+    confirmed: Sequence[str] = (),
+    skip_unreviewed: bool = False,
 ) -> list[str]:
     """The arguments after `llmval` that run these steps; dialogs show them, too."""
     words = ["run", *(["--all"] if everything else steps), *_workspace_arguments(settings)]
@@ -57,6 +78,10 @@ def argv_for_run(
         words += ["--runner-python", settings.runner_python]
     if not tick:
         words.append("--no-tick")
+    for code in confirmed:
+        words += ["--confirm", code]
+    if skip_unreviewed:
+        words.append("--skip-unreviewed")
     return words
 
 
@@ -70,10 +95,42 @@ class CliClient:
     def __init__(self, settings: LaunchSettings) -> None:
         self._settings = settings
 
-    def run(self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool) -> CommandResult:
+    def run(
+        self,
+        steps: list[str],
+        *,
+        everything: bool,
+        tick: bool,
+        preset: str | None,
+        adapt: bool,
+        confirmed: Sequence[str] = (),
+        skip_unreviewed: bool = False,
+    ) -> CommandResult:
         """Start a plan over these steps; it runs detached."""
-        words = argv_for_run(self._settings, steps, everything=everything, tick=tick, preset=preset, adapt=adapt)
+        words = argv_for_run(
+            self._settings,
+            steps,
+            everything=everything,
+            tick=tick,
+            preset=preset,
+            adapt=adapt,
+            confirmed=confirmed,
+            skip_unreviewed=skip_unreviewed,
+        )
         return self._call([*words, "--detach"])
+
+    def answer_question(self, code: str, decision: str) -> CommandResult:
+        """Keep an answer beside the list."""
+        return self._call(["review", f"--answer={code}={decision}", *self._review_arguments()])
+
+    def give_value(self, name: str, value: str) -> CommandResult:
+        """Keep the value of a placeholder beside the list."""
+        return self._call(["review", f"--set={name}={value}", *self._review_arguments()])
+
+    def _review_arguments(self) -> list[str]:
+        words = _workspace_arguments(self._settings)
+        words += ["--gpus", ",".join(str(gpu) for gpu in self._settings.gpus)] if self._settings.gpus else []
+        return words + (["--runner-python", self._settings.runner_python] if self._settings.runner_python else [])
 
     def cancel(self, run_id: str | None) -> CommandResult:
         """Cancel one run, or with None the active plan and its run."""

@@ -51,6 +51,7 @@ KEYS: tuple[Key, ...] = (
     Key("cancel", "x", "x", "cancel", "cancel", "Stop the run, or the whole plan (asks)", (), True, 4),
     Key("tick", "t", "t", "tick", "tick", "Tick the item by hand, with a note", ("list", "run"), True, 6),
     Key("answer", "o", "o", "answer", "answer", "Answer the question of a verdict", ("list", "run"), True, 6),
+    Key("review", "v", "v", "review", "questions", "Answer what items ask before their first run", ("list",), True),
     Key("mark", "space", "Space", "mark", "mark", "Mark steps: c and r apply to all marked ones", ("list",), footer=5),
     Key("options", "p", "p", "options", "options", "Choose the preset; adapt to fewer GPUs or not", (), False, 6),
     Key("find", "slash", "/", "find", "find", "Filter the list; search the text", SEARCHABLE, footer=4),

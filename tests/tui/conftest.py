@@ -1,6 +1,6 @@
 """Fixtures of the dashboard's tests: fake commands, a fixed clock, an application on a generated workspace."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,8 +23,25 @@ class FakeCommands:
         self.calls: list[tuple[object, ...]] = []
         self.answer = CommandResult(True, "plan p1 is at work on 1.2.")
 
-    def run(self, steps: list[str], *, everything: bool, tick: bool, preset: str | None, adapt: bool) -> CommandResult:
-        return self._note("run", steps, everything, tick, preset, adapt)
+    def run(
+        self,
+        steps: list[str],
+        *,
+        everything: bool,
+        tick: bool,
+        preset: str | None,
+        adapt: bool,
+        confirmed: Sequence[str] = (),
+        skip_unreviewed: bool = False,
+    ) -> CommandResult:
+        extra = ([list(confirmed)] if confirmed else []) + (["skip"] if skip_unreviewed else [])
+        return self._note("run", steps, everything, tick, preset, adapt, *extra)
+
+    def answer_question(self, code: str, decision: str) -> CommandResult:
+        return self._note("answer", code, decision)
+
+    def give_value(self, name: str, value: str) -> CommandResult:
+        return self._note("value", name, value)
 
     def cancel(self, run_id: str | None) -> CommandResult:
         return self._note("cancel", run_id)

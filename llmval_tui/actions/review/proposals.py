@@ -88,6 +88,7 @@ def proposal_question(context: Context, proposal: Proposal) -> Question | None:
         list_settings(context),
         runner_python=runner_python(context),
         confirmed=context.options.confirmed,
+        values=context.values,
     )
 
 

@@ -183,6 +183,7 @@ def question_of(
     *,
     runner_python: str | None = None,
     confirmed: Sequence[str] = (),
+    values: Mapping[str, str] | None = None,
 ) -> Question | None:
     """The open question about commands that would start; None if they may start.
 
@@ -190,6 +191,7 @@ def question_of(
         commands: as they would start, with all values filled in.
         runner_python: the interpreter of llmval's own runners, which is trusted.
         confirmed: the codes of questions that were answered for this plan alone.
+        values: of the item's placeholders.
     """
     asks = reading is not None and reading.kind is Kind.ASK
     if not commands and not asks:
@@ -200,8 +202,10 @@ def question_of(
     if needed.trust is Trust.NONE and not asks:
         return None
     scripts = scripts_of(commands, settings.workspace)
-    frozen = [[one.argv, one.env, one.tee, one.cwd, one.script.sha256 if one.script else None] for one in commands]
-    code = _sha256([step.key, item_sha256(step), written_commands(reading), frozen, scripts])[:CODE_LENGTH]
+    # Not the whole argument list: it may contain the time.
+    starts = [[one.argv[0], one.env, one.cwd, one.script.sha256 if one.script else None] for one in commands]
+    given = {name: (values or {}).get(name) for name in (reading.placeholders if reading is not None else ())}
+    code = _sha256([step.key, item_sha256(step), written_commands(reading), given, starts, scripts])[:CODE_LENGTH]
     if code in confirmed:
         return None
     if needed.trust is Trust.EACH_TIME:

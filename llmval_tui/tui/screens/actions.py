@@ -161,6 +161,11 @@ class ActionScreen(Screen[None]):
         if self._allow_change():
             await self.dialogs.answer()
 
+    @work
+    async def action_review(self) -> None:
+        if self._allow_change():
+            await self.dialogs.review()
+
     @work(exclusive=True, group="settle")
     async def _settle(self) -> None:
         await self.dialogs.settle()

@@ -2,42 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
-
-from textual.notifications import SeverityLevel
-from textual.screen import Screen
 
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.plans.items import Expected, PlanItem
-from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.cli_client import CommandClient, CommandResult, argv_for_run
-from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.data.workspace_view import Workspace
 from llmval_tui.tui.drawing.labels import short_label
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.screens.dialog import Choice, Dialog
 from llmval_tui.tui.screens.dialog_texts import question_rows, start_rows
+from llmval_tui.tui.screens.host import Host
+from llmval_tui.tui.screens.review import ReviewDialogs, confirmed_items, open_items
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from llmval_tui.tui.widgets.text_rows import paragraph
-
-T = TypeVar("T")
-
-
-class Host(Protocol):
-    """The main screen, as far as the dialogs need it."""
-
-    state: ScreenState
-    workspace: Workspace
-
-    @property
-    def glyphs(self) -> Glyphs: ...
-
-    def toast(self, text: str, severity: SeverityLevel = "information") -> None: ...
-
-    def refresh_now(self) -> None: ...
-
-    async def ask(self, dialog: Screen[T]) -> T | None: ...
 
 
 class CommandDialogs:
@@ -46,6 +23,7 @@ class CommandDialogs:
     def __init__(self, host: Host, commands: CommandClient) -> None:
         self._host = host
         self._commands = commands
+        self._review = ReviewDialogs(host, commands)
         self._busy: str | None = None  # the command that runs now, in words
         self._settled: str | None = None  # ids of the runs that were given to `settle` last
         self.dialog_pending = False  # a dialog is being prepared in a thread: the next key is meant for it
@@ -71,12 +49,38 @@ class CommandDialogs:
             return
         finally:
             self.dialog_pending = False
+        confirmed: list[str] = []
+        skips = False
+        if opened := open_items(items):
+            said = await self._review.offer(opened, others=any(item.expected is Expected.RUNS for item in items))
+            if said is None:
+                return
+            skips = said == "skip"
+            if not skips:
+                answered = await self._review.walk(keys, for_plan=True, whole=everything)
+                if answered is None:
+                    return
+                confirmed = answered
+                items = await asyncio.to_thread(host.workspace.plan_items, keys, state.selection, whole=everything)
+                items = confirmed_items(items, confirmed)
+                if any(item.expected is Expected.ASKS for item in items):
+                    host.toast("Questions are still open: nothing was started.", "warning")
+                    return
+            else:
+                items = [item for item in items if item not in opened]
         numbers = [item.step.number for item in items if item.is_planned]
         if not numbers:
             host.toast("Every step below this one is ticked: nothing is left to do.", "warning")
             return
         arguments = argv_for_run(
-            state.settings, numbers, everything=everything, tick=tick, preset=state.preset, adapt=state.adapt
+            state.settings,
+            numbers,
+            everything=everything,
+            tick=tick,
+            preset=state.preset,
+            adapt=state.adapt,
+            confirmed=confirmed,
+            skip_unreviewed=skips,
         )
         runnable = sum(item.expected is Expected.RUNS for item in items)
         effect = self._effect(items, tick) if runnable else ""
@@ -97,9 +101,22 @@ class CommandDialogs:
         await self._execute(
             f"starting {', '.join(numbers[:6])}",
             lambda: self._commands.run(
-                numbers, everything=everything, tick=tick, preset=state.preset, adapt=state.adapt
+                numbers,
+                everything=everything,
+                tick=tick,
+                preset=state.preset,
+                adapt=state.adapt,
+                confirmed=confirmed,
+                skip_unreviewed=skips,
             ),
         )
+
+    async def review(self) -> None:
+        """Answer the open questions of the marked steps, or of all that are not ticked."""
+        state = self._host.state
+        keys = tuple(step.key for step in self._steps(not state.marks))
+        if keys and await self._review.walk(keys, for_plan=False) is not None:
+            self._host.refresh_now()
 
     def _steps(self, everything: bool) -> list[Step]:
         state = self._host.state
