@@ -21,11 +21,12 @@ class ManualAction:
                 telemetry=False,
                 refusal=f"it has nothing to run of its own; llmval run {number} runs the open items below it.",
             )
+        reason = context.reading.reason if context.reading is not None else "there is no command in it"
         return Proposal(
             action=self.name,
             summary=self.about,
             telemetry=False,
-            refusal=f"llmval finds nothing to run in this item: do it by hand, then tick it with a note "
+            refusal=f"{reason}, so llmval starts nothing: tick it with a note once it is done "
             f"(llmval tick {number} --note TEXT).",
         )
 
