@@ -5,6 +5,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +67,12 @@ class Step:
     @property
     def prose(self) -> str:
         """The text without its code spans."""
-        return re.sub(r"(`+).*?\1", " ", self.text)
+        return _without_code(self.text)
+
+
+@lru_cache(maxsize=4096)
+def _without_code(text: str) -> str:
+    return re.sub(r"(`+).*?\1", " ", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 
 from llmval_tui.actions.reading.model import WrittenCommand
 from llmval_tui.actions.reading.programs import ENDLESS
@@ -188,6 +189,14 @@ def in_folder(command: WrittenCommand, folder: str) -> WrittenCommand:
     )
 
 
+@cache
+def _endless_by_program() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in ENDLESS:
+        found.setdefault(entry.split()[0], []).append(entry)
+    return found
+
+
 def is_endless(text: str) -> bool:
     """Whether the command starts a server, follows a file, or waits for a person: it does not end by itself."""
     words = [word for word in text.split() if not _ASSIGNMENT.fullmatch(word)]
@@ -200,7 +209,7 @@ def is_endless(text: str) -> bool:
     words[0] = re.sub(r"^python[\d.]*$", "python", words[0].rsplit("/", 1)[-1])
     flags = [word for word in words[1:] if word.startswith("-")]
     named = _without_flags(words)
-    for entry in ENDLESS:
+    for entry in _endless_by_program().get(words[0], ()):
         begin, _, absent = entry.partition(" | ")
         wanted = begin.split()
         names = [word for word in wanted if not word.startswith("-")]
