@@ -21,8 +21,8 @@ def report(options: argparse.Namespace) -> int:
     form = format_for(options.output, options.format, "html")
     # HTML in a terminal is unreadable; the other formats are made for pipes.
     target = options.output or ("report.html" if form == "html" else None)
-    if options.readonly and target not in (None, "-"):
-        raise Refused("--readonly was given, but a report is a file: write it to standard output with -o -.")
+    if options.readonly and target is not None and options.output is None:
+        raise Refused("--readonly was given, but the report is a file: name it with -o, or print it with -o -.")
     checklist = _checklist(options)
     runs = runs_for(store, options.runs, checklist)
     if not options.readonly:

@@ -84,7 +84,7 @@ def test_a_run_outlives_the_dashboard_that_started_it(workspace, screen, loss: s
     until(lambda: second.shows("1.3 running"), "the run, found again")
     (workspace.folder / "go").touch()
     until(lambda: b"- [x] Run: `python slow.py" in workspace.checklist.read_bytes(), "the tick")
-    until(lambda: second.shows("done"), "the tick on the screen")
+    until(lambda: second.shows("exit code"), "the tick on the screen")
     os.write(second.terminal, b"q")
     until(lambda: second.process.poll() is not None, "the end")
     assert second.process.returncode == 0

@@ -89,13 +89,13 @@ from llmval_runners.engine import parallel
 from llmval_runners.load_test.session import LoadTest
 
 parallel.TIMEOUT = timedelta(seconds=3)
-report = LoadTest._report
+save = LoadTest._save
 
 def slow(self):
     time.sleep(7)
-    report(self)
+    return save(self)
 
-LoadTest._report = slow
+LoadTest._save = slow
 from llmval_runners.load_test.main import main
 main(sys.argv[1:])
 """

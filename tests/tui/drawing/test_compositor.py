@@ -45,6 +45,8 @@ CONSOLE = Console(color_system="truecolor", force_terminal=True)
 def terminal() -> pyte.Screen:
     screen = pyte.Screen(WIDTH, HEIGHT)
     screen.reset_mode(7 << 5)  # no line wrap, as Textual sets it
+    for y in range(HEIGHT):  # the emulator erases only cells that something has written
+        feed(screen, f"\x1b[{y + 1};1H{' ' * WIDTH}")
     return screen
 
 
