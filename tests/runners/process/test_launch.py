@@ -220,7 +220,7 @@ def test_a_refusal_of_the_ranks_is_told_as_one(tmp_path: Path) -> None:
     first = json.loads((tmp_path / "r.json").read_text())["first_failure"]
     assert (first["rank"], first["exit_code"]) == (0, 2)
     said = (tmp_path / "logs" / "main.rank0.stderr.log").read_text().splitlines()
-    why = "tiny cannot be split over 3 ranks, because its KV heads (4) are not divisible by 3"
+    why = "tiny cannot be split over 3 ranks, because its query heads (8) are not divisible by 3"
     assert said == [f"refused: {why}: pass --nproc_per_node 1 or 2 or 4 or 8."]
 
 
