@@ -34,6 +34,7 @@ STAND_IN = re.compile(
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[[^\]]*\])?\+?=")
+_APPENDED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+=(?:.*:)?")
 _PLAIN_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _DATE = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:-]*")
 _DATE_CALL = re.compile(
@@ -178,6 +179,9 @@ class Lexer:
                 self._dollar(token, literal, whole=token.assigns and leading)
             elif character == "~" and self._tilde_here(token, start):
                 self._tilde(token, literal)
+            elif character == "~" and _APPENDED.fullmatch(token.value):
+                # bash expands it here, even in an argument.
+                self._refuse("~", self.at, "write the whole path, or quote the word")
             elif character in _GLOB:
                 active.add(character)
                 if token.glob_column is None:

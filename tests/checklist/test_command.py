@@ -288,3 +288,9 @@ def test_whatever_is_accepted_means_the_same_to_bash(tmp_path: Path) -> None:
     collect()
     assert len(accepted) > 100
     assert dict(zip(accepted, bash_words(list(accepted), tmp_path), strict=True)) == accepted
+
+
+@pytest.mark.parametrize("word", ["X+=~/a", "X+=b:~/a"])
+def test_a_tilde_that_bash_expands_after_an_appending_assignment_is_refused(word: str) -> None:
+    with pytest.raises(Refused, match="write the whole path"):
+        parse_command(f"python x.py {word}", now=datetime(2026, 1, 2), environment={"HOME": "/h"})
