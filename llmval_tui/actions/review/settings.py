@@ -56,7 +56,9 @@ def parse_settings(text: str, path: Path, workspace: Path) -> ListSettings:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Refused(f"{path} is not TOML: {error}: correct it; nothing was started.") from error
+        last = max(1, len(text.splitlines()))
+        where = str(error).replace("at end of document", f"at the end, line {last}")
+        raise Refused(f"{path} is not TOML: {where}: correct it; nothing was started.") from error
     return _Reader(path, text).settings(data, workspace)
 
 

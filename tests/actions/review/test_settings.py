@@ -74,6 +74,8 @@ ANSWER = f'[[answer]]\nsection = "S"\nitem = "I"\nanswer = "run"\nsha256 = "{HAS
     [
         ("[values\n", "line 1"),
         ("folder = \n", "is not TOML"),
+        ("\nnever_ask = [\n", "at the end, line 2"),
+        ('folder = """\nx\n', "at the end, line 2"),
         ("colour = 1\n", "line 1: there is no setting 'colour'"),
         ("\n[value]\npod = 'x'\n", "line 2: there is no setting 'value'"),
         ("values = 3\n", "values must be a table"),
