@@ -70,6 +70,7 @@ VERBS: dict[str, frozenset[str]] = {
         "hostnamectl": "set-hostname hostname",
         "loginctl": "terminate-session terminate-user kill-session kill-user",
         "rdma": "set add del",
+        "amd-smi": "set reset",
         "make ninja": "install uninstall publish deploy",
     }.items()
     for name in names.split()

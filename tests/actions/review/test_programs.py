@@ -115,6 +115,8 @@ nvidia-smi -mig 1
 nvidia-smi mig -cgi 9 -C
 nvidia-smi --compute-mode=3
 nvidia-smi drain -p 0 -m 1
+amd-smi reset -G
+amd-smi set --gpu 0 --power-cap 200
 systemctl stop x
 systemctl --user restart x
 scontrol update nodename=n1 state=drain
