@@ -161,12 +161,10 @@ def test_an_answer_that_a_person_wrote_by_hand_is_refused(site, comment):
 
 
 class TestValues:
-    @pytest.mark.xfail(reason="placeholders are not read yet")
     def test_a_missing_value_is_asked_for(self, site):
         proposal = site.propose("1.4")
         assert proposal.open_question.missing == ("pod",) and proposal.commands == ()
 
-    @pytest.mark.xfail(reason="placeholders are not read yet")
     def test_a_value_of_the_file_is_used_and_recorded(self, site):
         record_answers(site.path, site.workspace.folder, [], {"pod": "check.py"})
         proposal = site.propose("1.4")
