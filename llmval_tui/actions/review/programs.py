@@ -21,6 +21,10 @@ from llmval_tui.actions.review.wrappers import (
 )
 
 _PYTHON = re.compile(r"(?:python|pypy)[\d.]*|perl|ruby|node|lua|R|Rscript|julia")
+# Output to a disk, or to a setting of the kernel or of a device. /dev/null and its like take any output.
+_SYSTEM_FILE = re.compile(
+    r""">[>|]?\s*["']?(/(?:proc|sys|etc|boot|dev(?!/(?:null|stdout|stderr|tty|shm|fd)\b))/[^\s;|&"']*)"""
+)
 _DEEPEST = 8  # wrappers in wrappers
 
 
@@ -111,7 +115,9 @@ def _of_wrapper(argv: list[str], workspace: Path, depth: int) -> Needed:
 
 
 def _of_code(code: str, workspace: Path, depth: int) -> Needed:
-    """Shell code: the worst of its commands."""
+    """Shell code: the worst of its commands and of the files it writes."""
+    if target := _SYSTEM_FILE.search(code):
+        return Needed(Trust.EACH_TIME, f"a redirection to {target[1]}")
     commands = simple_commands(code)
     if commands is None:
         word = destructive_word(code)

@@ -73,7 +73,8 @@ env PATH=./bin ls
 env LD_PRELOAD=./x.so ls
 env KUBECONFIG=./x kubectl get pods
 bash setup.sh
-bash -c "ls > /etc/passwd"
+bash -c "ls > /dev/null"
+bash -c "ls > etc/x"
 bash -c "cat $(whoami)"
 bash -c "PATH=. ls"
 xargs -n1 ls
@@ -161,6 +162,9 @@ bash -lc "cd /; rm x"
 sh -c "ls $(rm x)"
 bash -c "for i in 1 2; do kill $i; done"
 bash -c "ls && rm x"
+bash -c "ls > /etc/passwd"
+bash -c "cat x > /dev/sda"
+bash -c "echo 1 >/sys/x/reset"
 xargs rm
 xargs -I{} bash -c "rm {}"
 ssh node1 reboot
