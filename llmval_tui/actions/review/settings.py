@@ -118,7 +118,9 @@ class _Reader:
         return str(path)
 
     def _never_ask(self, data: Mapping[str, Any]) -> frozenset[str]:
-        from llmval_tui.actions.review.programs import always_asks  # its tables take long; a look at a list needs none
+        # Their tables take long; a look at a list needs none.
+        from llmval_tui.actions.review.programs import always_asks
+        from llmval_tui.actions.review.wrappers import is_wrapper
 
         found = data.get("never_ask", [])
         if not isinstance(found, list) or not all(_is_text(one) for one in found):
@@ -126,6 +128,8 @@ class _Reader:
         for one in found:
             if always_asks([one]):
                 raise self._refused("never_ask", f"{one} asks each time: leave it out of never_ask.")
+            if is_wrapper(one):
+                raise self._refused("never_ask", f"{one} starts any program: name that program in never_ask instead.")
         return frozenset(found)
 
     def _tables(self, data: Mapping[str, Any], name: str, known: set[str]) -> "list[tuple[dict[str, Any], int | None]]":

@@ -109,6 +109,11 @@ def is_other_wrapper(argv: Sequence[str]) -> bool:
     return name == "find" and any(word in ("-exec", "-execdir", "-ok", "-okdir") for word in argv[1:])
 
 
+def is_wrapper(program: str) -> bool:
+    """Whether the program only starts another one, whatever that is."""
+    return name_of(program) in PLAIN or name_of(program) in OTHERS
+
+
 def shell_code(argv: Sequence[str]) -> str | None:
     """The code of `bash -c CODE`; None for any other command."""
     if name_of(argv[0]) not in SHELLS:

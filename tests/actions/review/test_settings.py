@@ -76,6 +76,7 @@ ANSWER = f'[[answer]]\nsection = "S"\nitem = "I"\nanswer = "run"\nsha256 = "{HAS
         ("folder = \n", "is not TOML"),
         ("\nnever_ask = [\n", "at the end, line 2"),
         ('folder = """\nx\n', "at the end, line 2"),
+        ('never_ask = ["sudo"]\n', "line 1: sudo starts any program"),
         ("colour = 1\n", "line 1: there is no setting 'colour'"),
         ("\n[value]\npod = 'x'\n", "line 2: there is no setting 'value'"),
         ("values = 3\n", "values must be a table"),
