@@ -68,13 +68,14 @@ def kill_leftovers(run_id: str, exclude: frozenset[int] = frozenset(), *, term_s
         return []
     for identity in left:
         identity.send(signal.SIGTERM)
+    stopped = f"stopped {_pids(left)}, which had outlived the command"
     if _wait(lambda: not run_processes(run_id, exclude), term_s, lambda: _is_saving(run_processes(run_id, exclude))):
-        return [f"stopped {_pids(left)}, which had outlived the command"]
+        return [stopped]
     done: list[str] = []
     for _ in range(20):  # a process may fork while it is being killed: look again
         left = run_processes(run_id, exclude)
         if not left:
-            return done
+            return done or [stopped]  # the last one ended between the end of the wait and this look
         done.append(f"killed {_pids(left)}")
         for identity in left:
             identity.send(signal.SIGKILL)

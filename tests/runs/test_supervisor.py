@@ -105,6 +105,16 @@ def test_the_ladder_waits_for_a_record_that_is_being_written(make_run: Callable[
     assert [line.split()[0] for line in done] == ["sent", "stopped"], "neither SIGTERM nor SIGKILL came in between"
 
 
+def test_a_leftover_that_ends_just_after_the_wait_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Identity.of(os.getpid())
+    looks = iter([[own], [own], []])  # the first look, the wait, the look after the wait
+    monkeypatch.setattr(termination, "run_processes", lambda _run_id, _exclude: next(looks))
+    monkeypatch.setattr(termination, "_is_saving", lambda _left: False)
+    monkeypatch.setattr(Identity, "send", lambda _identity, _number: True)
+    monkeypatch.setattr(termination, "_wait", lambda gone, _seconds, _is_saving: gone())
+    assert termination.kill_leftovers("run") == [f"stopped pid {os.getpid()}, which had outlived the command"]
+
+
 def test_killed_supervisor_leaves_the_command_and_is_replaced(make_run: Callable[..., Run], tmp_path: Path) -> None:
     run = make_run("echo $$ > pid; while [ ! -e go ]; do sleep 0.1; done; exit 0", "echo second")
     client.start(run)

@@ -116,6 +116,7 @@ async def test_every_key_does_what_the_table_says(
             await pilot.pause()
             called.clear()
             await pilot.press(name)
+            await until(pilot, lambda: called, f"{name} in {pane}")
             await pilot.pause()
             assert called == [arguments], f"{name} in {pane}"
 
