@@ -43,6 +43,8 @@ class Key:
 
 
 SEARCHABLE = ("list", "log", "document")
+STATES = ("list", "runs", "log")
+CHARTS = ("run", "load", "telemetry")
 KEYS: tuple[Key, ...] = (
     Key("open", "enter", "Enter", "open", "open", "Open the step, or what is under the cursor", footer=1),
     Key("complete", "c", "c", "complete", "complete", "Complete the item: run, judge, tick, record", (), True, 2),
@@ -54,6 +56,11 @@ KEYS: tuple[Key, ...] = (
     Key("review", "v", "v", "review", "questions", "Answer what items ask before their first run", ("list",), True),
     Key("mark", "space", "Space", "mark", "mark", "Mark steps: c and r apply to all marked ones", ("list",), footer=5),
     Key("options", "p", "p", "options", "options", "Choose the preset; adapt to fewer GPUs or not", (), False, 6),
+    Key("state", "full_stop", ".", "next_state", "state", "Show the next state or level only", STATES, footer=5),
+    Key("order", "s", "s", "next_order", "sort", "Next order", ("list", "runs", "telemetry"), footer=6),
+    Key("fold", "comma", ",", "fold_all", "fold all", "Fold or unfold everything", ("list", "run", "log")),
+    Key("range", "v", "v", "next_range", "range", "Range: from zero, fitted, to the limit", CHARTS, footer=6),
+    Key("window", "w", "w", "next_window", "window", "The whole run, this phase, the last 2 min", CHARTS, footer=6),
     Key("find", "slash", "/", "find", "find", "Filter the list; search the text", SEARCHABLE, footer=4),
     Key("next", "n", "n", "find_next(1)", "next", "Next match", ("log", "document"), footer=5),
     Key("previous", "N", "N", "find_next(-1)", "previous", "Previous match", ("log", "document")),
@@ -159,6 +166,15 @@ class Keymap:
         hidden = [key.id for key in KEYS if key.changes or key.id in USELESS_IN_REPLAY] if self.hide_changes else []
         keys = (key for key in self.all() if key.keys and key.id not in hidden)
         return [key for key in keys if not key.panes or pane in key.panes]
+
+    def works_in(self, action: str, pane: str) -> bool:
+        """Whether an action works in a pane. It does not if its key means something else there."""
+        table = list(self.all())
+        mine = [key for key in table if key.action.partition("(")[0] == action]
+        if any(not key.panes or pane in key.panes for key in mine):
+            return True
+        names = {name for key in mine for name in key.keys.split(",") if name}
+        return not any(pane in key.panes and names.intersection(key.keys.split(",")) for key in table)
 
     def rebind(self, bound: BindingsMap) -> None:
         """Change the bindings of a widget or screen. (Textual's own keymap would also drop other uses of a key.)"""

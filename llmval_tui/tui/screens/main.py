@@ -316,6 +316,28 @@ class MainScreen(ActionScreen):
             self.steps.action_move(1)
             self._repaint()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        return self.themed_app.keymap.works_in(action, self.pane)
+
+    @property
+    def _focused_pane(self) -> ScrollPane:
+        return self.steps if self.pane == "list" else self.panes[self.shown]
+
+    def action_next_state(self) -> None:
+        self._focused_pane.next_state()
+
+    def action_next_order(self) -> None:
+        self._focused_pane.next_order()
+
+    def action_fold_all(self) -> None:
+        self._focused_pane.fold_all()
+
+    def action_next_range(self) -> None:
+        self._focused_pane.next_range()
+
+    def action_next_window(self) -> None:
+        self._focused_pane.next_window()
+
     def action_jump(self) -> None:
         """Give each visible step a letter; the next key goes to a step or to a pane."""
         from llmval_tui.tui.widgets.jump_bar import JumpBar, assign_letters

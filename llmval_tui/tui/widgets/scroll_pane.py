@@ -101,6 +101,23 @@ class ScrollPane(RowWidget, can_focus=True):
             self.top = 0
             self.repaint()
 
+    # What the keys of the main screen do in this pane; each pane has its own meaning of them, or none.
+
+    def next_state(self) -> None:
+        """Show only the next state, outcome or level that occurs; all of them after the last."""
+
+    def next_order(self) -> None:
+        """Sort by the next order."""
+
+    def fold_all(self) -> None:
+        """Fold everything, or unfold everything."""
+
+    def next_range(self) -> None:
+        """Change the range of the charts."""
+
+    def next_window(self) -> None:
+        """Change the window of time of the charts."""
+
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         event.stop()
         self.action_move(3 if self.cursor is None else 1)
