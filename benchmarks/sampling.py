@@ -16,7 +16,6 @@ import psutil
 
 from benchmarks.report import Row
 from llmval_tui.runs.supervisor import ENERGY_INTERVAL_S
-from llmval_tui.runs.termination import RUN_ID_VARIABLE
 from llmval_tui.telemetry.sample import Sample
 
 RECORDER = [sys.executable, "-m", "llmval_tui.telemetry.recorder"]
@@ -35,8 +34,8 @@ def sampling(seconds: float = 30) -> list[Row]:
         run = [
             "--energy-interval",
             str(ENERGY_INTERVAL_S),
-            "--mark",
-            f"{RUN_ID_VARIABLE}=none",
+            "--own",
+            folder,
         ]  # as the supervisor starts it
         children = [
             subprocess.Popen(

@@ -3,8 +3,11 @@
 import os
 import signal
 import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -23,7 +26,7 @@ class Identity:
         fields = _stat_fields(pid)
         if fields is None or fields[0] in ("Z", "X"):
             return None
-        return cls(BOOT_ID.read_text().strip(), pid, int(fields[19]))
+        return cls(boot_id(), pid, int(fields[19]))
 
     def alive(self) -> bool:
         """Whether this process is still running."""
@@ -51,10 +54,49 @@ class Identity:
         return True
 
 
+class Entry(NamedTuple):
+    """A process in the table of all processes."""
+
+    parent: int
+    start_ticks: int
+    ended: bool  # a zombie, which its parent has not collected
+
+
+def boot_id() -> str:
+    """The id of this boot of the machine."""
+    return BOOT_ID.read_text().strip()
+
+
+def entry_of(pid: int) -> Entry | None:
+    """A process as the table has it; None if there is none."""
+    fields = _stat_fields(pid)
+    return None if fields is None else Entry(int(fields[1]), int(fields[19]), fields[0] in ("Z", "X"))
+
+
+def process_table() -> dict[int, Entry]:
+    """All processes of this pid namespace. It reads one small file a process: about 20 ms for 1,000 processes."""
+    entries = ((int(name), entry_of(int(name))) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208  (three times as fast)
+    return {pid: entry for pid, entry in entries if entry is not None}
+
+
+def descendants(table: Mapping[int, Entry], roots: Iterable[int]) -> set[int]:
+    """The pids of all processes below the roots; a zombie passes on the children that its other threads still have."""
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for pid, entry in table.items():
+        children[entry.parent].append(pid)
+    found: set[int] = set()
+    open_ = list(roots)
+    while open_:
+        new = [pid for pid in children[open_.pop()] if pid not in found]
+        found.update(new)
+        open_ += new
+    return found
+
+
 def _stat_fields(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from `state` (field 3) on; the name before them may contain spaces and brackets."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     return text.rpartition(")")[2].split()

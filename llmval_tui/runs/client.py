@@ -15,7 +15,7 @@ from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.records import State
 from llmval_tui.runs.store import Run
-from llmval_tui.runs.termination import RUN_ID_VARIABLE, leftover_processes
+from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, RunProcesses
 
 START_TIMEOUT_S = 60.0  # imports over a busy network file system are slow
 
@@ -97,7 +97,7 @@ def ensure_supervised(run: Run) -> None:
     """
     if run.supervised():
         return
-    if run.alive() or (run.state() is State.LOST and run.verdict() is None and leftover_processes(run.id)):
+    if run.alive() or (run.state() is State.LOST and run.verdict() is None and RunProcesses(run.folder).own()):
         start(run)
 
 

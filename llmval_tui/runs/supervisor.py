@@ -20,13 +20,14 @@ from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import take_lock, write_json
-from llmval_tui.foundation.process import Identity, processes_with
+from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import artifact_snapshot, out_of_memory, termination
 from llmval_tui.runs.command_end import failure_of, set_aside, succeeded, write_output
 from llmval_tui.runs.command_secrets import forget_secrets, with_secrets
 from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status
 from llmval_tui.runs.store import Run, intact
+from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, RunProcesses
 from llmval_tui.telemetry.recorder_process import Restarts, recorder_argv
 
 TELEMETRY_INTERVAL_S = 1.0
@@ -52,6 +53,8 @@ class Supervisor:
         self._recorder_due_s: float | None = 0.0  # monotonic clock; None: not started again
         self._stop_signal: str | None = None
         self._unsaved = False
+        self._processes = RunProcesses(run.folder)
+        self._self = Identity.of(os.getpid())
 
     def supervise(self) -> None:
         """Carry out the run, or the rest of it.
@@ -60,10 +63,11 @@ class Supervisor:
             Refused: nothing can be recorded; nothing was started.
         """
         self.status.state = State.RUNNING
-        self.status.supervisor = Identity.of(os.getpid())
+        self.status.supervisor = self._self
         self.status.started_utc = self.status.started_utc or utc_iso()
         if not self.status.commands:
             artifact_snapshot.record_before(self.run)
+        self._processes.record(self._self)
         write_json(self._status_file, self.status)
         try:
             for command in self.intent.commands:
@@ -78,7 +82,7 @@ class Supervisor:
         except (OSError, Refused) as error:
             self._note(f"the supervisor stopped early: {error}")
         finally:
-            for line in termination.kill_leftovers(self.intent.run_id, self._recorder_pids()):
+            for line in termination.kill_leftovers(self._processes, self._recorder_pids()):
                 self._note(line)
             self._end_recorder()
             self.status.state = State.FINISHED
@@ -150,7 +154,7 @@ class Supervisor:
         status.ended_utc = utc_iso()
         status.out_of_memory = out_of_memory.kills().since(kills)
         status.ranks = self.run.recorded_ranks(command.label)
-        for line in termination.kill_leftovers(self.intent.run_id, self._recorder_pids()):
+        for line in termination.kill_leftovers(self._processes, self._recorder_pids()):
             self._note(line)
         try:
             write_output(self.run, command)
@@ -176,7 +180,7 @@ class Supervisor:
         """The command, if its supervisor was killed after it started the command and before it recorded that."""
         if not self.run.command_alive():
             return None
-        found = processes_with(termination.RUN_ID_VARIABLE, self.intent.run_id)
+        found = self._processes.own(self._recorder_pids())
         return min(found, key=lambda identity: identity.start_ticks, default=None)
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
@@ -192,7 +196,7 @@ class Supervisor:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMVAL_")}
         environment |= command.env
         environment |= {
-            termination.RUN_ID_VARIABLE: self.intent.run_id,
+            RUN_ID_VARIABLE: self.intent.run_id,
             "LLMVAL_EVENTS": str(self.run.events),
             "LLMVAL_RUN_FOLDER": str(self.run.folder),
             "PYTHONUNBUFFERED": "1",
@@ -230,6 +234,7 @@ class Supervisor:
                 return
             while not select.select([descriptor], [], [], _POLL_S)[0]:
                 self._ensure_recorder()
+                self._processes.update(self._self, self._recorder_pids())
                 if self._unsaved:
                     self._save()
                 if requester := self._cancelled_by():
@@ -241,7 +246,7 @@ class Supervisor:
                 else:
                     continue
                 self._save()
-                for line in termination.terminate(self.intent.run_id, identity, self._recorder_pids()):
+                for line in termination.terminate(self._processes, identity, self._recorder_pids()):
                     self._note(line)
                 return
         finally:
@@ -282,8 +287,7 @@ class Supervisor:
             interval_s=TELEMETRY_INTERVAL_S,
             energy_interval_s=ENERGY_INTERVAL_S,
             folder=Path(self.intent.cwd),
-            # GPU processes without the run's id are recorded as foreign.
-            mark=f"{termination.RUN_ID_VARIABLE}={self.intent.run_id}",
+            own=[self.run.folder],  # GPU processes that do not belong to the run are recorded as foreign
         )
         with (self.run.folder / "recorder.log").open("ab") as log:
             return subprocess.Popen(
@@ -371,7 +375,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{run.id} already has a supervisor", file=sys.stderr)
         return 2
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        print("cannot become a subreaper: orphaned ranks are found only by their environment", file=sys.stderr)
+        print("cannot become a subreaper: orphaned ranks may be found late", file=sys.stderr)
     supervisor = Supervisor(run)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, supervisor.ask_to_stop)

@@ -2,7 +2,7 @@
 
 torchrun's agent ends its ranks on the first SIGINT or SIGTERM (0.6–1.0 s). Several signals in short order make it leave
 its ranks behind, so each is sent once. A killed agent leaves its ranks running in their own sessions, so leftover
-processes are found by the run's id in their environment, not by process group.
+processes are found as telemetry/process_ownership.py says, not by process group.
 """
 
 import os
@@ -12,11 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
+from llmval_tui.foundation.process import Identity
+from llmval_tui.telemetry.process_ownership import RunProcesses
 
-from llmval_tui.foundation.process import Identity, processes_with
-
-RUN_ID_VARIABLE = "LLMVAL_RUN_ID"
 GRACE_S = 12.0  # for each of SIGINT and SIGTERM; ranks that ignore SIGTERM cost the agent 5.6 s
 SHELLS = frozenset({"bash", "dash", "ksh", "sh", "zsh"})
 # A runner has this process name while it writes its record (llmval_runners/process/shutdown.py has the same name). That
@@ -24,26 +22,8 @@ SHELLS = frozenset({"bash", "dash", "ksh", "sh", "zsh"})
 SAVING, SAVING_S = "llmval-saving", 60.0
 
 
-def run_processes(run_id: str, exclude: frozenset[int] = frozenset()) -> list[Identity]:
-    """Every process of the run: those with its id in the environment, and all descendants of this process.
-
-    The supervisor is a subreaper, so a process that cleared its environment and lost its parent becomes its child.
-    `exclude` lists pids that do not belong to the run (the recorder).
-    """
-    found = {identity.pid: identity for identity in processes_with(RUN_ID_VARIABLE, run_id)}
-    for child in psutil.Process(os.getpid()).children(recursive=True):
-        if identity := Identity.of(child.pid):
-            found[child.pid] = identity
-    return [identity for pid, identity in found.items() if pid not in exclude]
-
-
-def leftover_processes(run_id: str) -> list[Identity]:
-    """The processes with the run's id in their environment, for callers other than the supervisor."""
-    return processes_with(RUN_ID_VARIABLE, run_id)
-
-
 def terminate(
-    run_id: str,
+    processes: RunProcesses,
     agent: Identity,
     exclude: frozenset[int] = frozenset(),
     *,
@@ -56,30 +36,33 @@ def terminate(
         if not _send(agent, number):
             break
         done.append(f"sent {number.name} to the command (pid {agent.pid})")
-        if _wait(lambda: not agent.alive(), grace_s, lambda: _is_saving(run_processes(run_id, exclude))):
+        if _wait(lambda: not agent.alive(), grace_s, lambda: _is_saving(processes.own(exclude))):
             break
-    return done + kill_leftovers(run_id, exclude, term_s=term_s)
+    return done + kill_leftovers(processes, exclude, term_s=term_s)
 
 
-def kill_leftovers(run_id: str, exclude: frozenset[int] = frozenset(), *, term_s: float = 5.0) -> list[str]:
-    """End all leftover processes of the run, by SIGTERM, then by SIGKILL; returns one sentence for each step taken."""
-    left = run_processes(run_id, exclude)
+def kill_leftovers(processes: RunProcesses, exclude: frozenset[int] = frozenset(), *, term_s: float = 5.0) -> list[str]:
+    """End all leftover processes of the run, by SIGTERM, then by SIGKILL; returns one sentence for each step taken.
+
+    `exclude` lists pids that do not belong to the run (the recorder).
+    """
+    left = processes.own(exclude)
     if not left:
         return []
     for identity in left:
         identity.send(signal.SIGTERM)
     stopped = f"stopped {_pids(left)}, which had outlived the command"
-    if _wait(lambda: not run_processes(run_id, exclude), term_s, lambda: _is_saving(run_processes(run_id, exclude))):
+    if _wait(lambda: not processes.own(exclude), term_s, lambda: _is_saving(processes.own(exclude))):
         return [stopped]
     done: list[str] = []
     for _ in range(20):  # a process may fork while it is being killed: look again
-        left = run_processes(run_id, exclude)
+        left = processes.own(exclude)
         if not left:
             return done or [stopped]  # the last one ended between the end of the wait and this look
         done.append(f"killed {_pids(left)}")
         for identity in left:
             identity.send(signal.SIGKILL)
-        _wait(lambda: not run_processes(run_id, exclude), 2.0)
+        _wait(lambda: not processes.own(exclude), 2.0)
     return [*done, f"could not kill {_pids(left)}: look at them with ps"]
 
 

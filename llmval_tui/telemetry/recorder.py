@@ -174,9 +174,9 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     for name in options.sources:
         if name == "nvml":
             from llmval_tui.telemetry.nvml.source import NvmlSource
-            from llmval_tui.telemetry.process_ownership import Ownership
+            from llmval_tui.telemetry.process_ownership import Strangers
 
-            is_foreign = None if options.mark is None else Ownership(options.mark).is_foreign
+            is_foreign = Strangers(options.own).is_foreign if options.own else None
             found.append(
                 NvmlSource(
                     options.gpus,
@@ -215,7 +215,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--gpus", type=_indices, help="only these GPUs, as 0,1")
     parser.add_argument("--folder", type=Path, help="folder whose file system's free space is recorded")
-    parser.add_argument("--mark", type=_mark, help="VARIABLE=VALUE in the environment of the run's own processes")
+    parser.add_argument(
+        "--own",
+        type=Path,
+        action="append",
+        default=[],
+        help="run folder whose GPU processes are no strangers; may be repeated (default: no process is judged)",
+    )
     parser.add_argument("--replay", type=Path, help="replay this recording instead of reading sources")
     parser.add_argument("--speed", type=_seconds, default=1.0, help="speed of the replay (default 1)")
     parser.add_argument("--loop", action="store_true", help="repeat the replay")
@@ -247,12 +253,6 @@ def _indices(text: str) -> list[int]:
     if not all(part.isdecimal() for part in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of GPU numbers such as 0,1")
     return sorted({int(part) for part in text.split(",")})
-
-
-def _mark(text: str) -> str:
-    if not text.partition("=")[0] or "=" not in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not VARIABLE=VALUE")
-    return text
 
 
 if __name__ == "__main__":

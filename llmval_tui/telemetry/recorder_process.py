@@ -32,7 +32,7 @@ def recorder_argv(
     folder: Path,
     energy_interval_s: float | None = None,
     gpus: Sequence[int] = (),
-    mark: str | None = None,
+    own: Sequence[Path] = (),
 ) -> list[str]:
     """The command line of a recorder; see the recorder's own help.
 
@@ -42,7 +42,7 @@ def recorder_argv(
         folder: the free space of its file system is recorded.
         energy_interval_s: least seconds between two readings of the energy counter; None: the recorder's default.
         gpus: indices of the GPUs to record; empty: all.
-        mark: `VARIABLE=VALUE` in the environment of the run's own processes.
+        own: the run folders whose GPU processes are no strangers; empty: no process is judged.
     """
     argv = [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", "-" if out is None else str(out)]
     argv += ["--interval", str(interval_s), "--folder", str(folder)]
@@ -50,6 +50,6 @@ def recorder_argv(
         argv += ["--energy-interval", str(energy_interval_s)]
     if gpus:
         argv += ["--gpus", ",".join(map(str, gpus))]
-    if mark is not None:
-        argv += ["--mark", mark]
+    for folder in own:
+        argv += ["--own", str(folder)]
     return argv

@@ -14,10 +14,12 @@ import pytest
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import take_lock, write_json
 from llmval_tui.foundation.process import Identity, processes_with
+from llmval_tui.foundation.record import read_record
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import artifact_snapshot, client, supervisor, termination
 from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, State, StepRef, Verdict
 from llmval_tui.runs.store import Run, create_run, new_run_id
+from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, ProcessRecord, RunProcesses, Strangers
 from tests.helpers.processes import supervisor_of, until
 
 ENDLESS = "while :; do sleep 0.1; done"
@@ -67,7 +69,7 @@ def test_a_shell_that_waits_for_a_program_is_ended_by_the_first_rung(make_run: C
     """It hears a signal only once that program has ended, which is therefore sent it too."""
     run = make_run("sleep 300; echo on")
     client.start(run)
-    until(lambda: len(processes_with(termination.RUN_ID_VARIABLE, run.id)) == 2 and run.status().commands != [])
+    until(lambda: len(processes_with(RUN_ID_VARIABLE, run.id)) == 2 and run.status().commands != [])
     began = time.monotonic()
     assert client.request_cancel(run, "operator")
     assert client.wait(run, 40)
@@ -84,9 +86,9 @@ def test_ladder_ends_in_sigkill(make_run: Callable[..., Run], tmp_path: Path) ->
     agent = run.status().commands[0].identity
     assert agent is not None
     os.kill(supervisor_of(run).pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
-    done = termination.terminate(run.id, agent, grace_s=0.3, term_s=0.3)
+    done = termination.terminate(RunProcesses(run.folder), agent, grace_s=0.3, term_s=0.3)
     assert [line.split()[0] for line in done] == ["sent", "sent", "killed"]
-    assert processes_with(termination.RUN_ID_VARIABLE, run.id) == []
+    assert processes_with(RUN_ID_VARIABLE, run.id) == []
 
 
 def test_the_ladder_waits_for_a_record_that_is_being_written(make_run: Callable[..., Run], tmp_path: Path) -> None:
@@ -100,19 +102,21 @@ def test_the_ladder_waits_for_a_record_that_is_being_written(make_run: Callable[
     agent = run.status().commands[0].identity
     assert agent is not None
     os.kill(supervisor_of(run).pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
-    done = termination.terminate(run.id, agent, grace_s=0.3, term_s=0.3)
+    done = termination.terminate(RunProcesses(run.folder), agent, grace_s=0.3, term_s=0.3)
     assert (tmp_path / "record").read_text() == (tmp_path / "orphan").read_text() == "whole\n"
     assert [line.split()[0] for line in done] == ["sent", "stopped"], "neither SIGTERM nor SIGKILL came in between"
 
 
-def test_a_leftover_that_ends_just_after_the_wait_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leftover_that_ends_just_after_the_wait_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own = Identity.of(os.getpid())
     looks = iter([[own], [own], []])  # the first look, the wait, the look after the wait
-    monkeypatch.setattr(termination, "run_processes", lambda _run_id, _exclude: next(looks))
+    monkeypatch.setattr(RunProcesses, "own", lambda _processes, _exclude: next(looks))
     monkeypatch.setattr(termination, "_is_saving", lambda _left: False)
     monkeypatch.setattr(Identity, "send", lambda _identity, _number: True)
     monkeypatch.setattr(termination, "_wait", lambda gone, _seconds, _is_saving: gone())
-    assert termination.kill_leftovers("run") == [f"stopped pid {os.getpid()}, which had outlived the command"]
+    assert termination.kill_leftovers(RunProcesses(tmp_path)) == [
+        f"stopped pid {os.getpid()}, which had outlived the command"
+    ]
 
 
 def test_killed_supervisor_leaves_the_command_and_is_replaced(make_run: Callable[..., Run], tmp_path: Path) -> None:
@@ -135,6 +139,29 @@ def test_killed_supervisor_leaves_the_command_and_is_replaced(make_run: Callable
     assert [command.label for command in status.commands] == ["c0", "c1"]
     assert status.commands[0].exit_code is None  # nobody saw it; the gates know
     assert status.commands[1].exit_code == 0
+
+
+def test_a_renamed_orphan_is_found_by_the_supervisor_that_adopts_the_run(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """setproctitle zeroes its environment, it has its own session, and its parent ended: only the record knows it."""
+    pytest.importorskip("setproctitle", reason="install the extra `dev`")
+    helper = Path(__file__).parents[1] / "helpers" / "renamed_worker.py"
+    run = make_run(f"{sys.executable} {helper} worker; {ENDLESS}")
+    client.start(run)
+    until((tmp_path / "worker").exists)
+    worker = Identity.of(int((tmp_path / "worker").read_text()))
+    assert worker is not None and worker not in processes_with(RUN_ID_VARIABLE, run.id)
+    assert not Strangers([run.folder]).is_foreign(worker.pid)
+    until(lambda: worker in (read_record(ProcessRecord, run.folder / "processes.json") or ProcessRecord()).processes)
+    supervisor_of(run).send(signal.SIGKILL)
+    until(lambda: not run.supervised())
+    assert not Strangers([run.folder]).is_foreign(worker.pid)
+    client.ensure_supervised(run)
+    assert client.request_cancel(run, "operator")
+    assert client.wait(run, 60)
+    assert not worker.alive()
+    assert any(f"stopped pid {worker.pid}" in note for note in run.status().notes)
 
 
 def test_whole_run_killed_is_lost(make_run: Callable[..., Run]) -> None:

@@ -1,6 +1,5 @@
-"""The recorder as a process, the host source, and whose processes are whose."""
+"""The recorder as a process, and the host source."""
 
-import os
 import resource
 import signal
 import subprocess
@@ -10,9 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from llmval_tui.telemetry import process_ownership
+from llmval_tui.foundation.process import Identity
 from llmval_tui.telemetry.host import HostSource
-from llmval_tui.telemetry.process_ownership import Ownership
 from llmval_tui.telemetry.recording import load
 from llmval_tui.telemetry.sample import Sample
 
@@ -63,7 +61,7 @@ def test_it_ends_when_its_parent_dies(tmp_path):
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert until(lambda: process_ownership._gone(recorder), 10)
+    assert until(lambda: Identity.of(recorder) is None, 10)
 
 
 def test_a_file_that_takes_no_more_keeps_its_whole_lines(tmp_path):
@@ -126,23 +124,3 @@ def test_host_rates_and_a_folder_that_is_gone(tmp_path):
     assert [note.code for note in first.notes] == ["read_failed"] and "disk" in first.notes[0].message
     assert first.host.memory_total_bytes > first.host.memory_used_bytes > 0
     assert source.read().host.cpu_percent is not None
-
-
-def test_processes_are_recognised_by_the_runs_mark(monkeypatch):
-    ours = subprocess.Popen(["sleep", "60"], env={**os.environ, "LLMVAL_RUN_ID": "one"})
-    strange = subprocess.Popen(["sleep", "60"], env={**os.environ, "LLMVAL_RUN_ID": "other"})
-    try:
-        owner = Ownership("LLMVAL_RUN_ID=one")
-        assert until(lambda: not owner.is_foreign(ours.pid))  # its environment is there only after its exec
-        assert owner.is_foreign(strange.pid)
-        for process in (ours, strange):
-            process.kill()
-        assert until(lambda: process_ownership._gone(strange.pid))
-        assert not owner.is_foreign(strange.pid)  # a zombie holds no GPU
-    finally:
-        for process in (ours, strange):
-            process.kill()
-            process.wait()
-    for elsewhere in (False, True):
-        monkeypatch.setattr(process_ownership, "in_own_pid_namespace", lambda elsewhere=elsewhere: elsewhere)
-        assert Ownership("A=b").is_foreign(strange.pid) is elsewhere
