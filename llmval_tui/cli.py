@@ -117,7 +117,9 @@ def _common(common: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--ascii", action=argparse.BooleanOptionalAction, help="use ASCII characters only")
     options.add_argument(
-        "--charts", choices=["blocks", "braille", "ascii"], help="characters that draw the charts (default: blocks)"
+        "--charts",
+        choices=["blocks", "braille", "ascii"],
+        help="characters that draw the charts (default: blocks)",
     )
     options.add_argument(
         "--mouse",

@@ -79,6 +79,16 @@ class Glyphs:
     dot: str
     ramp: str  # chart levels of one cell, from zero to full; zero differs from the lowest level and from a gap
     braille: bool = False  # charts in braille: two samples per cell, four levels
+    limit: str = "╌"  # a bound in a chart
+    phase: str = "┊"  # where a phase begins
+    tick: str = "╵"  # a time below a chart
+
+    @property
+    def charts(self) -> str:
+        """The characters of charts: `braille`, `blocks` or `ascii`."""
+        if self.ramp == ASCII.ramp:
+            return "ascii"
+        return "braille" if self.braille else "blocks"
 
     def sign(self, sign: Sign) -> str:
         return sign.ascii if self.ascii else sign.unicode
@@ -92,10 +102,12 @@ class Glyphs:
 
 
 UNICODE = Glyphs(False, "❯", "◆", "•", "…", "─", "│", "▕", "▲", "█", "▏▎▍▌▋▊▉", "░", " ", "–", "·", "_▁▂▃▄▅▆▇█")
-ASCII = Glyphs(True, ">", "*", "-", "~", "-", "|", "|", "^", "#", "", ".", " ", "-", "|", "_.,:-=+*#")
+ASCII = Glyphs(
+    True, ">", "*", "-", "~", "-", "|", "|", "^", "#", "", ".", " ", "-", "|", "_.,:-=+*#", False, "-", "|", "'"
+)
 
 
-def glyphs(ascii_only: bool, charts: str = "blocks") -> Glyphs:
+def glyphs(ascii_only: bool, charts: str = "braille") -> Glyphs:
     """The character set. `charts` is blocks, braille or ascii; with `ascii_only` it is always ascii."""
     if ascii_only:
         return ASCII

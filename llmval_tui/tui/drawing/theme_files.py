@@ -10,8 +10,13 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
 
 # The names in theme files and in the code: `track` is faint decoration, such as the empty part of a bar; `idle` is the
-# background of the cursor in a list without the focus.
-ROLES = ("text", "muted", "title", "accent", "key", "code", "good", "warn", "bad", "busy", "chart", "chart2", "track")
+# background of the cursor in a list without the focus; `fill` is an area below its top row, `gap` its hatched part.
+ROLES = (
+    "text", "muted", "title", "accent", "key", "code", "good", "warn", "bad", "busy", "chart", "chart2", "fill", "gap",
+    "track",
+)  # fmt: skip
+# Roles that a user's older theme need not have: it then shows them as another one.
+SAME_AS = {"fill": "chart", "gap": "muted"}
 BACKGROUNDS = ("screen", "bar", "cursor", "idle", "match")
 KINDS = ("dark", "light", "ansi")
 
@@ -43,6 +48,8 @@ def read_theme(path: Path) -> ThemeFile:
     if kind not in KINDS:
         raise Refused(f"the theme {path} has kind {kind!r}: write one of {', '.join(KINDS)}.")
     roles, backgrounds = data.get("roles", {}), data.get("grounds", {})
+    if isinstance(roles, dict):
+        roles = {new: roles[known] for new, known in SAME_AS.items() if known in roles} | roles
     for table, names, given in (("roles", ROLES, roles), ("grounds", BACKGROUNDS, backgrounds)):
         if missing := [name for name in names if not isinstance(given.get(name), str)]:
             raise Refused(f"the theme {path} lacks {', '.join(missing)} in its table [{table}]: add what is missing.")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # Roles that are not text. Everything else must reach 4.5:1 (WCAG 2.2, success criterion 1.4.3).
 DECORATION = frozenset({"track"})
 MINIMUM_CONTRAST = 4.5
+# Areas of charts are graphics: 3:1 on the screen, the only background that they have (WCAG 2.2, 1.4.11).
+GRAPHICS = frozenset({"fill", "gap"})
+GRAPHICS_CONTRAST = 3.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class StyledTheme(ThemeFile):
         )
 
     def contrast_problems(self) -> list[str]:
-        """A sentence for each text on a background with a contrast below 4.5:1.
+        """A sentence for each text on a background with a contrast below 4.5:1, and for each graphic below 3:1.
 
         The contrast of the terminal's own colours is unknown. Such a theme may only use the terminal's own background
         or inverted rows.
@@ -101,10 +104,11 @@ class StyledTheme(ThemeFile):
             ]
         found = []
         for role in (name for name in ROLES if name not in DECORATION):
-            for background in BACKGROUNDS:
+            least = GRAPHICS_CONTRAST if role in GRAPHICS else MINIMUM_CONTRAST
+            for background in BACKGROUNDS[:1] if role in GRAPHICS else BACKGROUNDS:
                 style = self.style(role, background)
                 ratio = contrast(_rgb(style), _rgb(style, back=True))
-                if ratio < MINIMUM_CONTRAST:
+                if ratio < least:
                     found.append(f"{role} on {background} has a contrast of {ratio:.2f}:1")
         return found
 
