@@ -96,7 +96,7 @@ def test_it_replays_in_the_recordings_rhythm(tmp_path, synthetic):
 @pytest.mark.parametrize(
     "arguments",
     [["--replay", "missing"], ["--replay", "/dev/null"], ["--sources", "nvml,x"], ["--gpus", "a"], ["--interval", "0"],
-     ["--mark", "x"], ["--replay", "empty"]],
+     ["--replay", "empty"]],
 )  # fmt: skip
 def test_bad_arguments_are_refused_in_words(tmp_path, arguments):
     (tmp_path / "empty").write_bytes(b"")
