@@ -187,27 +187,6 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A headline figure of a verdict, with its bound if it has one: `26.78 of 28.00 QPS, ≥ 25.4 of the item`."""
-
-    label: str  # "completed", "TTFT p99, schedule"
-    value: float | None  # None: unknown
-    unit: str  # "QPS", "ms"; "" without one
-    of: float | None = None  # what was asked for: the offered rate, the total memory
-    comparison: str | None = None  # "<=" or ">=": how the value must be to the bound; None: no bound is set
-    bound: float | None = None
-    set_by: str | None = None  # who set the bound: "SLO", "item", "settings", "baseline"
-    metric: str = ""  # its name in the verdict's metrics, and in the run's events
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether the value is within its bound; None without a value or a bound."""
-        if self.value is None or self.bound is None or self.comparison is None:
-            return None
-        return self.value <= self.bound if self.comparison.startswith("<") else self.value >= self.bound
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """A file that backs a verdict."""
 
@@ -236,7 +215,6 @@ class Verdict:
     evidence: list[Evidence] = field(default_factory=list)
     deviations: list[str] = field(default_factory=list)
     metrics: dict[str, float | None] = field(default_factory=dict)
-    headline: list[Figure] = field(default_factory=list)  # the figures that matter most, at most three; old: none
     rests_on: RestsOn | None = None  # None in old records: `actions.rests_on` derives it from the gates
     # The decision that the operator must make: {"kind": "accept" | "link", "text", "diff"?}
     question: dict[str, Any] | None = None

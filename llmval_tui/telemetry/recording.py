@@ -16,13 +16,13 @@ class SampleTail:
     def __init__(self, path: Path, *, backlog_bytes: int | None = None) -> None:
         self._lines = LineTail(path, backlog_bytes=backlog_bytes, longest=_LONGEST_LINE)
 
-    def poll(self) -> list[Sample]:
-        """The new samples since the last call; lines that are no samples are skipped.
+    def poll(self, most: int = 4 << 20) -> list[Sample]:
+        """The new samples since the last call, from at most `most` bytes; lines that are no samples are skipped.
 
         Raises:
             OSError: the file exists and cannot be read.
         """
-        return [sample for line in self._lines.poll() if (sample := Sample.from_line(line)) is not None]
+        return [sample for line in self._lines.poll(most) if (sample := Sample.from_line(line)) is not None]
 
 
 def load(path: Path, last_seconds: float | None = None) -> list[Sample]:

@@ -68,6 +68,23 @@ class HostSample:
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """A process that computes on a GPU: its memory there from NVML, the rest from /proc, which may hide it."""
+
+    gpu: int
+    pid: int
+    gpu_memory_bytes: int | None = None
+    foreign: bool | None = None  # whether it lacks the run's mark; None: no mark was given
+    user: str | None = None
+    state: str | None = None  # "running", "sleeping", "disk sleep", "zombie", …
+    cpu_percent: float | None = None  # of one core, since the previous reading
+    host_memory_bytes: int | None = None  # resident
+    threads: int | None = None
+    age_s: float | None = None  # since it started
+    command: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One reading of all sources."""
 
@@ -76,6 +93,7 @@ class Sample:
     host: HostSample | None = None
     gpus: list[GpuSample] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    processes: list[Process] | None = None  # every few seconds; None: not read with this sample
     v: int = 1
 
     def to_line(self) -> bytes:
@@ -99,6 +117,7 @@ class Reading:
     host: HostSample | None = None
     gpus: list[GpuSample] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    processes: list[Process] | None = None
 
 
 class Source(Protocol):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample, Source
+from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Process, Sample, Source
 
 
 def take_sample(sources: Sequence[Source]) -> Sample:
@@ -13,12 +13,14 @@ def take_sample(sources: Sequence[Source]) -> Sample:
     host: HostSample | None = None
     gpus: list[GpuSample] = []
     notes: list[Note] = []
+    processes: list[Process] | None = None
     for source in sources:
         reading = source.read()
         host = reading.host or host
         gpus += reading.gpus
         notes += reading.notes
-    return Sample(t_ns=t_ns, mono_ns=mono_ns, host=host, gpus=gpus, notes=notes)
+        processes = processes if reading.processes is None else [*(processes or []), *reading.processes]
+    return Sample(t_ns=t_ns, mono_ns=mono_ns, host=host, gpus=gpus, notes=notes, processes=processes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,13 @@ class Buckets:
             min(self._lowest[first:last]), max(self._highest[first:last]), sum(self._totals[first:last]), count
         )
 
+    def copy(self) -> "Buckets":
+        """The same values, for another thread."""
+        other = Buckets(self.width_s, self._most)
+        other._lowest, other._highest = self._lowest[:], self._highest[:]
+        other._totals, other._counts = self._totals[:], self._counts[:]
+        return other
+
     def whole(self) -> Bucket | None:
         """All values together; None without a value."""
         return self.between(0.0, self.end_s + self.width_s)

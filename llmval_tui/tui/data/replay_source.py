@@ -17,13 +17,14 @@ from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import Sample
 from llmval_tui.terminal.format import parse_utc
 from llmval_tui.tui.data.artifacts import artifact_lines
-from llmval_tui.tui.data.history import HISTORY_SAMPLES
 from llmval_tui.tui.data.replay_timeline import SECOND_NS, TimedLines, Timeline
 from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 from llmval_tui.tui.data.watcher import RecorderStatus, SamplesTaken
 from llmval_tui.tui.data.workspace_view import Document, Selection, Snapshot, StepDetail, Workspace
 from llmval_tui.tui.settings import LaunchSettings
 
+PART = 400  # samples that are posted together
+PAUSE_S = 0.02
 Post = Callable[[Message], object]
 STATE_OF_OUTCOME = {
     Outcome.PASS: StepState.PASSED,
@@ -183,13 +184,18 @@ class ReplayTelemetry(threading.Thread):
             self._wake.clear()
             now = self._replay.timeline.now_ns
             back = now < delivered
+            delivered = 0 if back else delivered
             try:
-                lines = self._replay.samples.between(0 if back else delivered, now, HISTORY_SAMPLES)
+                lines = self._replay.samples.between(delivered, now, PART)
             except OSError as error:
                 self._post(RecorderStatus(f"the recording cannot be read any more ({error.strerror})."))
                 return
             samples = [sample for line in lines if (sample := Sample.from_line(line)) is not None]
             if samples or back:
                 self._post(SamplesTaken("live", samples, restart=back))
+            if len(lines) == PART and samples:
+                delivered = samples[-1].t_ns  # the rest at once, but in parts: the keys are answered between them
+                self._wake.wait(PAUSE_S)
+                continue
             delivered = now
             self._wake.wait(self._interval)

@@ -142,14 +142,14 @@ class TimedLines:
         return (self._times[0], self._times[-1]) if self._times else None
 
     def between(self, after_ns: int, until_ns: int, limit: int | None = None) -> list[bytes]:
-        """The lines with `after_ns` < time ≤ `until_ns`, at most the last `limit`.
+        """The lines with `after_ns` < time ≤ `until_ns`, at most the first `limit`.
 
         Raises:
             OSError: the file cannot be read any more.
         """
         start, end = bisect_right(self._times, after_ns), bisect_right(self._times, until_ns)
         if limit is not None:
-            start = max(start, end - limit)
+            end = min(end, start + limit)
         if start >= end:
             return []
         with self.path.open("rb") as file:

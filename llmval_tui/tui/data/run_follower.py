@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from llmval_tui.actions.bounds import Bound, bounds_of
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.records import Intent, State, Status, Verdict
 from llmval_tui.runs.store import LogFile, Run
+from llmval_tui.terminal.buckets import Buckets
 from llmval_tui.tui.data.history import Series
 from llmval_tui.tui.data.log_file import LogWindowFile, SizeLimit
 from llmval_tui.tui.data.sweep import SweepFollower, SweepSnapshot, as_number, sweep_folder
@@ -16,16 +19,36 @@ METRIC_HISTORY = 400  # values of each metric that are kept for the charts
 TAIL_LINES = 12
 ALIVE = (State.STARTING, State.RUNNING, State.CANCELLING)
 RATE_POINTS = 40  # progress events from which the remaining time is computed
+MOST_PHASES = 64  # the newest that are kept; the mark of each is drawn in the charts
+LONGEST_STEP_S = 10.0  # a metric's value counts at most this long, if the next one is late
 
 
 @dataclass(frozen=True, slots=True)
 class MetricSeries:
-    """The newest values of one metric of a run."""
+    """One metric of a run: its newest values, and the whole run in buckets."""
 
     name: str
     values: tuple[float | None, ...]
     first: int
     peak: float | None
+    # Since the first metrics of the run. A copy, because the original is filled in another thread.
+    buckets: Buckets = field(default_factory=Buckets)
+    recent: tuple[tuple[float, float], ...] = ()  # the newest values with their times
+    outside_s: float = 0.0  # seconds in which the value was not within its bound
+    known_s: float = 0.0  # seconds in which it was known
+
+    @property
+    def last(self) -> float | None:
+        return self.values[-1] if self.values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A phase of a run and when it began."""
+
+    name: str
+    wall_s: float
+    at_s: float | None  # seconds after the first metrics; negative before them; None: there are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +70,13 @@ class RunSnapshot:
     sweep: SweepSnapshot | None = None
     # By rank, the parts of the GPU's memory in bytes: the metrics `memory_…_bytes`.
     memory: tuple[tuple[int, Mapping[str, float | None]], ...] = ()
+    bounds: Mapping[str, Bound] = field(default_factory=dict)  # by the metric's name
+    phases: tuple[Phase, ...] = ()
+    metrics_began_s: float | None = None  # wall clock of the first metrics
+
+    def metric(self, name: str) -> MetricSeries | None:
+        """The metric of this name; None if the run has not reported it."""
+        return next((metric for metric in self.metrics if metric.name == name), None)
 
     @property
     def alive(self) -> bool:
@@ -66,11 +96,17 @@ class RunFollower:
     _sweep: SweepFollower | None = None
     _left: tuple[float, int] | None = None  # seconds to the end, and when the run reported them (ns)
     _limit: SizeLimit | None = None
+    _bounds: dict[str, Bound] = field(default_factory=dict)
+    _outside: dict[str, tuple[float, float]] = field(default_factory=dict)  # seconds outside the bound, and known
+    _last_s: float = 0.0  # of the newest metrics
+    _phases: deque[tuple[str, int, int]] = field(default_factory=lambda: deque(maxlen=MOST_PHASES))
+    _began: tuple[int, int] | None = None  # wall and monotonic time of the first metrics, ns
 
     def __post_init__(self) -> None:
         self._events = EventFollower(self.run.events)
         folder = sweep_folder(self.run.intent.commands, self.run.intent.cwd)
         self._sweep = SweepFollower(folder) if folder else None
+        self._bounds = bounds_of(self.run.intent)
 
     def snapshot(self) -> RunSnapshot:
         """The run now.
@@ -86,7 +122,15 @@ class RunFollower:
                 fresh |= self._take(event)
         if fresh:
             self._metrics = tuple(
-                MetricSeries(name, tuple(series.values), series.first, series.peak)
+                MetricSeries(
+                    name,
+                    tuple(series.values),
+                    series.first,
+                    series.peak,
+                    series.buckets.copy(),
+                    tuple(series.recent),
+                    *self._outside.get(name, (0.0, 0.0)),
+                )
                 for name, series in self._series.items()
             )
         progress = self._events.progress
@@ -115,6 +159,9 @@ class RunFollower:
             tail_of=chosen,
             sweep=sweep,
             memory=tuple((rank, dict(parts)) for rank, parts in sorted(self._memory.items())),
+            bounds=self._bounds,
+            phases=self._all_phases(),
+            metrics_began_s=self._began[0] / 1e9 if self._began else None,
         )
 
     def _run_state(self) -> tuple[State, Status, Verdict | None]:
@@ -128,6 +175,7 @@ class RunFollower:
             self._sweep.take(str(kind), data)
         if kind == "phase":
             self._points.clear()
+            self._take_phase(data, event)
         elif kind == "progress":
             done, moment = data.get("done"), event.get("t_ns")
             if isinstance(done, int | float) and isinstance(moment, int):
@@ -139,6 +187,27 @@ class RunFollower:
             return True
         return False
 
+    def _take_phase(self, data: dict[str, object], event: dict[str, object]) -> None:
+        name, (wall_ns, mono_ns) = clean_line(str(data.get("name", ""))), _times_of(event)
+        if wall_ns is not None and (not self._phases or self._phases[-1][0] != name):
+            self._phases.append((name, wall_ns, mono_ns))
+
+    def _all_phases(self) -> tuple[Phase, ...]:
+        began = self._began
+        return tuple(
+            Phase(name, wall_ns / 1e9, None if began is None else (mono_ns - began[1]) / 1e9)
+            for name, wall_ns, mono_ns in self._phases
+        )
+
+    def _seconds_of(self, event: dict[str, object]) -> float:
+        """The time of metrics, in seconds after the first ones. The monotonic clock: the other one may be set."""
+        wall_ns, mono_ns = _times_of(event)
+        if wall_ns is None:
+            return self._last_s
+        if self._began is None:
+            self._began = wall_ns, mono_ns
+        return max(self._last_s, (mono_ns - self._began[1]) / 1e9)
+
     def _take_metrics(self, data: dict[str, float | None], event: dict[str, object]) -> None:
         rank, moment = event.get("rank"), event.get("t_ns")
         if parts := {name: value for name, value in data.items() if is_memory(name)}:
@@ -148,9 +217,14 @@ class RunFollower:
         left = data.get("time_left_s")
         if left is not None and isinstance(moment, int):
             self._left = (left, moment)
+        at_s = self._seconds_of(event)
+        step_s, self._last_s = min(at_s - self._last_s, LONGEST_STEP_S), at_s
         for name, value in data.items():
             if name not in parts and name != "time_left_s":
-                self._series.setdefault(name, Series(METRIC_HISTORY)).add(value)
+                self._series.setdefault(name, Series(METRIC_HISTORY)).add(value, at_s)
+                if value is not None and (bound := self._bounds.get(name)) is not None:
+                    outside, known = self._outside.get(name, (0.0, 0.0))
+                    self._outside[name] = outside + (0.0 if bound.holds(value) else step_s), known + step_s
 
     def _eta(self, progress: Progress) -> float | None:
         """Seconds to the end as the run reports, else from the pace of its progress; None if unknown."""
@@ -162,6 +236,13 @@ class RunFollower:
         (start_ns, before), (end_ns, done) = self._points[0], self._points[-1]
         pace = (done - before) / max(1, end_ns - start_ns) * 1e9
         return (progress.total - progress.done) / pace if pace > 0 else None
+
+
+def _times_of(event: Mapping[str, object]) -> tuple[int | None, int]:
+    """The wall and the monotonic time of an event in ns; without the monotonic one, the wall time for both."""
+    wall_ns, mono_ns = event.get("t_ns"), event.get("mono_ns")
+    wall_ns = wall_ns if isinstance(wall_ns, int) else None
+    return wall_ns, mono_ns if isinstance(mono_ns, int) else wall_ns or 0
 
 
 def is_memory(name: str) -> bool:

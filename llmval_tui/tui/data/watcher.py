@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llmval_tui.telemetry.sample import Sample
 
 Post = Callable[[Message], object]
-RECORDED_TAIL = 4 << 20  # bytes at the end of a recorded telemetry.jsonl that fill the charts
+RECORDED_PART = 1 << 20  # bytes of a recorded telemetry.jsonl that are read together
 
 
 class SnapshotTaken(Message):
@@ -116,11 +116,14 @@ class Watcher(threading.Thread):
         if restart:
             from llmval_tui.telemetry.recording import SampleTail
 
-            self._recorded = (path, SampleTail(path, backlog_bytes=RECORDED_TAIL))
+            self._recorded = (path, SampleTail(path))
         assert self._recorded is not None
-        samples = self._recorded[1].poll()
-        if samples or restart:
+        # All of it, because the charts show the whole run; in parts, because samples take more memory than charts.
+        while (samples := self._recorded[1].poll(RECORDED_PART)) or restart:
             self._post(SamplesTaken(path.parent.name, samples, restart=restart))
+            if not samples or self._ended or self._recorded_file != path:
+                return
+            restart = False
 
 
 class Telemetry(Protocol):
