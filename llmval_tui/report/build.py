@@ -95,6 +95,8 @@ def _telemetry(recording: Recording) -> dict[str, Any]:
             for gpu in sorted(recording.gpus.values(), key=lambda gpu: gpu.index)
         ],
         "host": summaries(recording.host),
+        # Of a run against a server: what it publishes itself.
+        "engine": {"readings": summaries(recording.engine), "window": recording.engine_window},
         "notes": recording.notes,
     }
 

@@ -8,6 +8,7 @@ from llmval_tui.foundation.text import GIB, clean_line
 from llmval_tui.report.downsample import DownsampledSeries, Summary
 from llmval_tui.report.timeline import Timeline
 from llmval_tui.runs.supervisor import TELEMETRY_INTERVAL_S
+from llmval_tui.telemetry.engine.window import EngineWindow, engine_window
 from llmval_tui.telemetry.recording import SampleTail
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Sample
 
@@ -35,6 +36,12 @@ GPU_READINGS = (
 HOST_READINGS = (
     Reading("cpu_percent", "Host CPU, all cores", "%"),
     Reading("memory_used_bytes", "Host memory used", "GiB", GIB),
+)
+# What the server of the run publishes of its engine.
+ENGINE_READINGS = (
+    Reading("running", "Requests in the batch", "requests"),
+    Reading("waiting", "Requests waiting", "requests"),
+    Reading("kv_cache_used_percent", "KV cache used", "%"),
 )
 
 
@@ -77,6 +84,8 @@ class Recording:
     gpus: dict[int, GpuTracks] = field(default_factory=dict)
     host: dict[str, Track] = field(default_factory=dict)
     host_memory_gib: float | None = None
+    engine: dict[str, Track] = field(default_factory=dict)  # empty if the run used no server
+    engine_window: EngineWindow | None = None
     notes: dict[str, int] = field(default_factory=dict)  # message → number of samples
 
     @property
@@ -111,9 +120,12 @@ def read_recording(path: Path, line: Timeline) -> Recording:
         present = {gpu.index: gpu for gpu in sample.gpus}
         for index in present.keys() | recording.gpus.keys():
             _add_gpu(recording, index, present.get(index), time_s, measured)
+        _add_engine(recording, sample, time_s, measured)
         for note in sample.notes:
             message = clean_line(note.message)
             recording.notes[message] = recording.notes.get(message, 0) + 1
+    if recording.engine:
+        recording.engine_window = engine_window(_stream(path), *line.measured_ns)
     line.end_s = max(line.end_s, recording.end_s)
     return recording
 
@@ -130,6 +142,14 @@ def _add_host(recording: Recording, host: HostSample | None, time_s: float, meas
         track.add(time_s, getattr(host, reading.field, None), measured)
     if host is not None and host.memory_total_bytes:
         recording.host_memory_gib = host.memory_total_bytes / GIB
+
+
+def _add_engine(recording: Recording, sample: Sample, time_s: float, measured: bool) -> None:
+    if not recording.engine and (sample.engine is None or sample.engine.engine is None):
+        return
+    for reading in ENGINE_READINGS:
+        track = recording.engine.setdefault(reading.field, Track(reading))
+        track.add(time_s, getattr(sample.engine, reading.field, None), measured)
 
 
 def _add_gpu(recording: Recording, index: int, gpu: GpuSample | None, time_s: float, measured: bool) -> None:

@@ -13,10 +13,24 @@ from llmval_tui.report.facts import LoadFacts, RunFacts
 from llmval_tui.report.recording import Recording, Track
 from llmval_tui.report.summary import anchor_of, badge_of, node_blocks
 from llmval_tui.runs.records import Outcome, State
+from llmval_tui.telemetry.engine.window import EngineWindow
 from llmval_tui.terminal.format import duration
 
 _PERCENTS = (50, 90, 95, 99)
 _KINDS = {"intact": "pass", "kept": "pass", "changed": "fail", "missing": "fail"}
+_COUNTS = {
+    "prompt_tokens": "prompt tokens",
+    "generation_tokens": "generated tokens",
+    "preemptions": "preemptions",
+}
+_TIMES = {
+    "queue": "queue, ms a request",
+    "prefill": "prefill, ms a request",
+    "decode": "decode, ms a request",
+    "ttft": "time to first token, ms a request",
+    "inter_token": "time between tokens, ms a token",
+    "e2e": "end to end, ms a request",
+}
 _STATES = {
     "intact": "intact: has this hash now",
     "kept": "overwritten or deleted since; the copy in the run's evidence/ has this hash",
@@ -149,6 +163,7 @@ def _telemetry(recording: Recording) -> list[Block]:
     for gpu in sorted(recording.gpus.values(), key=lambda gpu: gpu.index):
         rows += [_row(f"GPU {gpu.index}", track) for track in gpu.tracks.values()]
     rows += [_row("host", track) for track in recording.host.values()]
+    rows += [_row("server", track) for track in recording.engine.values()]
     columns = ("device", "reading", "minimum", "mean", "maximum", "without a value")
     blocks: list[Block] = [
         Heading(3, "Telemetry summary"),
@@ -167,10 +182,30 @@ def _telemetry(recording: Recording) -> list[Block]:
     ]
     if throttled:
         blocks.append(Paragraph(f"Throttle reasons from the driver: {'; '.join(throttled)}."))
+    if recording.engine_window is not None:
+        blocks.append(_engine(recording.engine_window))
     blocks += [
         Paragraph(f"{message} ({count} of {recording.samples} samples)") for message, count in recording.notes.items()
     ]
     return blocks
+
+
+def _engine(window: EngineWindow) -> Table:
+    """What the server counted and timed by its own clock in the measured window."""
+    rows: list[list[Cell]] = [[text, figure(window.counts.get(name)), "–"] for name, text in _COUNTS.items()]
+    rows.append(["prefix-cache hits, % of prompt tokens", figure(window.prefix_hit_percent), "–"])
+    for name, text in _TIMES.items():
+        mean, total = window.mean_s(name), window.times.get(name)
+        rows.append(
+            [text, figure(None if mean is None else 1000 * mean), figure(None if total is None else total.count)]
+        )
+    rows.append(["CPU of all its processes, cores", figure(window.cores), "–"])
+    rows += [
+        [f"CPU of {clean_line(one.name)} ({one.pid}), cores", figure(one.cores), "–"] for one in window.processes or ()
+    ]
+    name = window.engine or "The server"
+    title = f"{name} over {duration(window.seconds)}, by its own counters and clock."
+    return Table(" ".join((title, *window.reasons)), ("what", "value or mean", "timed"), rows, numbers=(1, 2))
 
 
 def _row(device: str, track: Track) -> list[Cell]:

@@ -43,6 +43,14 @@ class Timeline:
         """The measured windows, as (start, end) in seconds."""
         return [(phase.start_s, phase.end_s) for phase in self.phases if phase.name == MEASURE]
 
+    @property
+    def measured_ns(self) -> tuple[int | None, int | None]:
+        """Start of the first and end of the last measured window on the monotonic clock, ns; None without a window."""
+        windows = self.measured
+        if not windows:
+            return None, None
+        return self.zero_ns + int(windows[0][0] * 1e9), self.zero_ns + int(windows[-1][1] * 1e9)
+
     def is_measured(self, time_s: float) -> bool:
         return any(start <= time_s <= end for start, end in self.measured)
 

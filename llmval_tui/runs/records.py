@@ -136,6 +136,12 @@ class Intent:
         return self.order_ns or _id_time_ns(self.run_id), self.run_id
 
 
+def engine_url_of(intent: Intent) -> str | None:
+    """The inference server whose own metrics are recorded with the run; None if the run uses none."""
+    url = intent.params.get("engine_url")
+    return url if isinstance(url, str) and url else None
+
+
 def _id_time_ns(run_id: str) -> int:
     try:
         moment = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

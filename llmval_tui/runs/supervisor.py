@@ -25,7 +25,7 @@ from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import artifact_snapshot, out_of_memory, termination
 from llmval_tui.runs.command_end import failure_of, set_aside, succeeded, write_output
 from llmval_tui.runs.command_secrets import forget_secrets, with_secrets
-from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status
+from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status, engine_url_of
 from llmval_tui.runs.store import Run, intact
 from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, RunProcesses
 from llmval_tui.telemetry.recorder_process import Restarts, recorder_argv
@@ -288,6 +288,7 @@ class Supervisor:
             energy_interval_s=ENERGY_INTERVAL_S,
             folder=Path(self.intent.cwd),
             own=[self.run.folder],  # GPU processes that do not belong to the run are recorded as foreign
+            engine_url=engine_url_of(self.intent),
         )
         with (self.run.folder / "recorder.log").open("ab") as log:
             return subprocess.Popen(

@@ -189,6 +189,10 @@ def _sources(options: argparse.Namespace) -> list[Source]:
             from llmval_tui.telemetry.host import HostSource
 
             found.append(HostSource(options.folder))
+    if options.engine_url is not None:
+        from llmval_tui.telemetry.engine.source import EngineSource
+
+        found.append(EngineSource(options.engine_url, max(options.interval, options.slow_interval)))
     return found
 
 
@@ -222,6 +226,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="run folder whose GPU processes are no strangers; may be repeated (default: no process is judged)",
     )
+    parser.add_argument(
+        "--engine-url", type=_url, metavar="URL", help="an inference server whose engine metrics are recorded too"
+    )
     parser.add_argument("--replay", type=Path, help="replay this recording instead of reading sources")
     parser.add_argument("--speed", type=_seconds, default=1.0, help="speed of the replay (default 1)")
     parser.add_argument("--loop", action="store_true", help="repeat the replay")
@@ -253,6 +260,12 @@ def _indices(text: str) -> list[int]:
     if not all(part.isdecimal() for part in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of GPU numbers such as 0,1")
     return sorted({int(part) for part in text.split(",")})
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL such as http://127.0.0.1:8000")
+    return text
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def recorder_argv(
     energy_interval_s: float | None = None,
     gpus: Sequence[int] = (),
     own: Sequence[Path] = (),
+    engine_url: str | None = None,
 ) -> list[str]:
     """The command line of a recorder; see the recorder's own help.
 
@@ -43,6 +44,7 @@ def recorder_argv(
         energy_interval_s: least seconds between two readings of the energy counter; None: the recorder's default.
         gpus: indices of the GPUs to record; empty: all.
         own: the run folders whose GPU processes are no strangers; empty: no process is judged.
+        engine_url: an inference server whose engine metrics are recorded too.
     """
     argv = [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", "-" if out is None else str(out)]
     argv += ["--interval", str(interval_s), "--folder", str(folder)]
@@ -52,4 +54,6 @@ def recorder_argv(
         argv += ["--gpus", ",".join(map(str, gpus))]
     for folder in own:
         argv += ["--own", str(folder)]
+    if engine_url is not None:
+        argv += ["--engine-url", engine_url]
     return argv

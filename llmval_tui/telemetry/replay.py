@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from llmval_tui.telemetry.sample import GpuSample, Note, Reading, Sample
+from llmval_tui.telemetry.sample import EngineSample, GpuSample, Note, Reading, Sample
 
 
 class ReplaySource:
@@ -116,7 +116,7 @@ class ReplaySource:
         notes = list(sample.notes)
         if played_ns >= self._period_ns and not self._loop:
             notes.append(Note("replay", "replay_ended", "The recording has ended: this is its last sample."))
-        return Reading(host=sample.host, gpus=sample.gpus, notes=notes)
+        return Reading(host=sample.host, gpus=sample.gpus, notes=notes, engine=sample.engine)
 
     def inventory(self) -> dict[str, Any]:
         """The recording's file, number of samples and length in seconds."""
@@ -138,6 +138,7 @@ class ReplaySource:
             t_ns=wall_ns,
             mono_ns=due_ns,
             gpus=[self._rebased_gpu(gpu, due_ns - sample.mono_ns, sample.mono_ns) for gpu in sample.gpus],
+            engine=self._rebased_engine(sample.engine, due_ns - sample.mono_ns, sample.mono_ns),
             notes=[*sample.notes, Note("replay", "replay", text)],
         )
 
@@ -146,3 +147,8 @@ class ReplaySource:
             return gpu
         age_ns = int((sample_ns - gpu.energy_mono_ns) / self._speed)
         return replace(gpu, energy_mono_ns=sample_ns + shift_ns - age_ns)
+
+    def _rebased_engine(self, engine: EngineSample | None, shift_ns: int, sample_ns: int) -> EngineSample | None:
+        if engine is None:
+            return None
+        return replace(engine, mono_ns=sample_ns + shift_ns - int((sample_ns - engine.mono_ns) / self._speed))

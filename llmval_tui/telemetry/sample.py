@@ -15,7 +15,7 @@ from llmval_tui.foundation.decode import decode
 class Note:
     """The reason why something is missing, with one code and message for each cause."""
 
-    source: str  # "nvml", "host", "replay"
+    source: str  # "nvml", "host", "engine", "replay"
     code: str  # "no_driver", "no_gpu", "version_mismatch", "no_permission", "mig", "gpu_lost", "not_supported", …
     message: str  # one sentence for the operator
     gpu: int | None = None  # None: the whole source
@@ -85,6 +85,48 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeTotal:
+    """The sum and the count of a histogram of times, since the server started."""
+
+    seconds: float
+    count: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """One process of a server on this host."""
+
+    pid: int
+    name: str
+    cpu_s: float  # user and system time since it started
+    memory_bytes: int  # resident
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSample:
+    """What an inference server publishes of its engine, and its processes if it runs on this host.
+
+    Counts of events, tokens and times are totals since the server started.
+    """
+
+    url: str
+    mono_ns: int  # when the server was asked; may be older than the sample
+    engine: str | None = None  # "vLLM", "SGLang", "TensorRT-LLM", "Dynamo"; None: it publishes no metrics
+    running: float | None = None  # requests in the batch
+    waiting: float | None = None  # requests that the scheduler has not started
+    kv_cache_used_percent: float | None = None  # of the fullest engine, 0–100
+    preemptions: float | None = None  # requests that lost their place in the batch
+    prefix_cache_queries: float | None = None  # prompt tokens
+    prefix_cache_hits: float | None = None  # prompt tokens that were in the cache
+    prompt_tokens: float | None = None
+    generation_tokens: float | None = None
+    # The server's own clock: "queue", "prefill", "decode", "ttft", "e2e" of each request, "inter_token" of each token.
+    times: dict[str, TimeTotal | None] = field(default_factory=dict)
+    processes: list[ServerProcess] | None = None  # the busiest; None: on another host, or not visible
+    cpu_s: float | None = None  # of all running processes of the server
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One reading of all sources."""
 
@@ -94,6 +136,7 @@ class Sample:
     gpus: list[GpuSample] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     processes: list[Process] | None = None  # every few seconds; None: not read with this sample
+    engine: EngineSample | None = None  # only in a run against a server
     v: int = 1
 
     def to_line(self) -> bytes:
@@ -118,6 +161,7 @@ class Reading:
     gpus: list[GpuSample] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     processes: list[Process] | None = None
+    engine: EngineSample | None = None
 
 
 class Source(Protocol):

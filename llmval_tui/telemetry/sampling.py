@@ -4,23 +4,25 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Process, Sample, Source
+from llmval_tui.telemetry.sample import EngineSample, GpuSample, HostSample, Note, Process, Sample, Source
 
 
 def take_sample(sources: Sequence[Source]) -> Sample:
     """Read every source once. The sample gets the time before the first reading."""
     t_ns, mono_ns = time.time_ns(), time.monotonic_ns()
     host: HostSample | None = None
+    engine: EngineSample | None = None
     gpus: list[GpuSample] = []
     notes: list[Note] = []
     processes: list[Process] | None = None
     for source in sources:
         reading = source.read()
         host = reading.host or host
+        engine = reading.engine or engine
         gpus += reading.gpus
         notes += reading.notes
         processes = processes if reading.processes is None else [*(processes or []), *reading.processes]
-    return Sample(t_ns=t_ns, mono_ns=mono_ns, host=host, gpus=gpus, notes=notes, processes=processes)
+    return Sample(t_ns=t_ns, mono_ns=mono_ns, host=host, gpus=gpus, notes=notes, processes=processes, engine=engine)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from llmval_tui.report.facts import gather, runs_for
 from llmval_tui.runs.evidence import archive
 from llmval_tui.runs.records import Gate, Outcome
 from llmval_tui.runs.store import Run
-from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
+from llmval_tui.telemetry.sample import EngineSample, GpuSample, HostSample, Note, Sample, ServerProcess, TimeTotal
 from tests.report.conftest import WALL_NS, ZERO_NS, Workspace, result_json
 
 EVIL = '<script>alert(1)</script> [/red] \x1b[31m\x1b]0;title\x07 "q" \u202eflip | `tick`'
@@ -308,3 +308,36 @@ def test_a_long_recording_stays_small(workspace: Workspace) -> None:
     assert len(text) < 150_000
     value = json.loads(made(workspace, "json"))["runs"][0]["telemetry"]["gpus"][0]["readings"]["power_w"]["whole_run"]
     assert (value["least"], value["greatest"], value["samples"]) == (400.0, 499.0, 2600)
+
+
+def test_a_run_against_a_server_shows_what_the_server_counted(workspace: Workspace) -> None:
+    run = workspace.run()
+    workspace.events(run, (1.0, "phase", {"name": "measure"}), (4.0, "phase", {"name": "report"}))
+    with run.telemetry.open("wb") as file:
+        for second in range(6):
+            at = ZERO_NS + second * 10**9
+            engine = EngineSample(
+                "http://h:1", at, "vLLM", running=float(second), waiting=3.0, preemptions=float(second),
+                generation_tokens=100.0 * second, prefix_cache_queries=100.0 * second, prefix_cache_hits=40.0 * second,
+                times={"queue": TimeTotal(0.5 * second, float(second))},
+                processes=[ServerProcess(7, "EngineCore", 0.5 * second, 1)], cpu_s=0.5 * second,
+            )  # fmt: skip
+            file.write(Sample(WALL_NS + second * 10**9, at, engine=engine).to_line())
+    engine_json = json.loads(made(workspace, "json"))["runs"][0]["telemetry"]["engine"]
+    window = engine_json["window"]
+    assert window["counts"]["preemptions"] == 3 and window["times"]["queue"] == {"seconds": 1.5, "count": 3}
+    assert engine_json["readings"]["waiting"]["measured"]["greatest"] == 3
+    text = made(workspace, "md")
+    for words in (
+        "vLLM over 3",
+        "| queue, ms a request | 500 |",
+        "CPU of EngineCore (7), cores | 0.5",
+        "hits, % of prompt tokens | 40",
+    ):
+        assert words in text, words
+
+
+def test_a_run_without_a_server_has_no_figures_of_one(workspace: Workspace) -> None:
+    workspace.run()
+    value = json.loads(made(workspace, "json"))["runs"][0]["telemetry"]["engine"]
+    assert value == {"readings": {}, "window": None}

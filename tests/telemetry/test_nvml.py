@@ -329,10 +329,10 @@ def test_the_fake_has_only_what_the_binding_has(fake):
 
 
 def test_the_blocking_pcie_call_is_nowhere_and_pynvml_is_imported_in_one_place():
-    texts = {path.name: path.read_text() for path in ROOM.rglob("*.py")}
+    texts = {str(path.relative_to(ROOM)): path.read_text() for path in ROOM.rglob("*.py")}
     assert not [name for name, text in texts.items() if "PcieThroughput" in text]
     assert [name for name, text in texts.items() if "import pynvml" in text.replace('"import pynvml"', "")] == [
-        "source.py"
+        "nvml/source.py"
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from llmval_tui.actions.api import Condition, Context, Judgement, Need, Proposal
 from llmval_tui.actions.command.argv import value_of, values_of
+from llmval_tui.actions.command.engine_url import engine_url
 from llmval_tui.actions.command.freeze import Built
 from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
 from llmval_tui.actions.command.item import build_item, promised
@@ -155,6 +156,7 @@ def proposal_of(action: str, context: Context, built: list[Built], summary: str,
             "runner": next((one.script.runner for one in built if one.script), None),
             "demo": context.demo,
             "gpu_indices": gpu_indices(built, context),
+            "engine_url": next((url for one in built if (url := engine_url(one.command.argv))), None),
             **params,
         },
     )

@@ -4,20 +4,28 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmval_tui.actions.bounds import Bound, bounds_of
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.events import EventFollower, Progress
-from llmval_tui.runs.records import Intent, State, Status, Verdict
+from llmval_tui.runs.records import Intent, State, Status, Verdict, engine_url_of
 from llmval_tui.runs.store import LogFile, Run
 from llmval_tui.terminal.buckets import Buckets
 from llmval_tui.tui.data.history import Series
 from llmval_tui.tui.data.log_file import LogWindowFile, SizeLimit
 from llmval_tui.tui.data.sweep import SweepFollower, SweepSnapshot, as_number, sweep_folder
 
+if TYPE_CHECKING:
+    from llmval_tui.telemetry.recording import SampleTail
+    from llmval_tui.telemetry.sample import EngineSample, Sample
+
 METRIC_HISTORY = 400  # values of each metric that are kept for the charts
+# What a server publishes of its engine, charted as `engine_running` …
+ENGINE_METRICS = ("running", "waiting", "kv_cache_used_percent")
 TAIL_LINES = 12
 ALIVE = (State.STARTING, State.RUNNING, State.CANCELLING)
+ENGINE_BACKLOG = 4 << 20  # bytes at the end of the telemetry of a run against a server that fill its charts
 RATE_POINTS = 40  # progress events from which the remaining time is computed
 MOST_PHASES = 64  # the newest that are kept; the mark of each is drawn in the charts
 LONGEST_STEP_S = 10.0  # a metric's value counts at most this long, if the next one is late
@@ -52,6 +60,16 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineState:
+    """The server that a run uses, as it publishes itself."""
+
+    url: str
+    first: "EngineSample | None"  # the oldest answer known, from which counters are counted
+    last: "EngineSample | None"  # the newest; None: it does not answer now
+    problem: str  # why there is no figure; empty if there is
+
+
+@dataclass(frozen=True, slots=True)
 class RunSnapshot:
     """One run at one moment, for the panes."""
 
@@ -73,6 +91,7 @@ class RunSnapshot:
     bounds: Mapping[str, Bound] = field(default_factory=dict)  # by the metric's name
     phases: tuple[Phase, ...] = ()
     metrics_began_s: float | None = None  # wall clock of the first metrics
+    engine: EngineState | None = None  # None: the run uses no server
 
     def metric(self, name: str) -> MetricSeries | None:
         """The metric of this name; None if the run has not reported it."""
@@ -101,12 +120,19 @@ class RunFollower:
     _last_s: float = 0.0  # of the newest metrics
     _phases: deque[tuple[str, int, int]] = field(default_factory=lambda: deque(maxlen=MOST_PHASES))
     _began: tuple[int, int] | None = None  # wall and monotonic time of the first metrics, ns
+    _engine: EngineState | None = None
+    _telemetry: "SampleTail | None" = None
 
     def __post_init__(self) -> None:
         self._events = EventFollower(self.run.events)
         folder = sweep_folder(self.run.intent.commands, self.run.intent.cwd)
         self._sweep = SweepFollower(folder) if folder else None
         self._bounds = bounds_of(self.run.intent)
+        if url := engine_url_of(self.run.intent):
+            from llmval_tui.telemetry.recording import SampleTail
+
+            self._engine = EngineState(url, None, None, "no answer is recorded yet")
+            self._telemetry = SampleTail(self.run.telemetry, backlog_bytes=ENGINE_BACKLOG)
 
     def snapshot(self) -> RunSnapshot:
         """The run now.
@@ -120,6 +146,9 @@ class RunFollower:
         while events := self._events.poll():
             for event in events:
                 fresh |= self._take(event)
+        if self._telemetry is not None:
+            for sample in self._telemetry.poll():
+                fresh |= self._take_engine(sample)
         if fresh:
             self._metrics = tuple(
                 MetricSeries(
@@ -162,6 +191,7 @@ class RunFollower:
             bounds=self._bounds,
             phases=self._all_phases(),
             metrics_began_s=self._began[0] / 1e9 if self._began else None,
+            engine=self._engine,
         )
 
     def _run_state(self) -> tuple[State, Status, Verdict | None]:
@@ -225,6 +255,24 @@ class RunFollower:
                 if value is not None and (bound := self._bounds.get(name)) is not None:
                     outside, known = self._outside.get(name, (0.0, 0.0))
                     self._outside[name] = outside + (0.0 if bound.holds(value) else step_s), known + step_s
+
+    def _take_engine(self, sample: "Sample") -> bool:
+        """Add what the server publishes to the metrics, once for each of its answers."""
+        state, engine = self._engine, sample.engine
+        assert state is not None
+        problem = next((note.message for note in sample.notes if note.source == "engine"), "")
+        if engine is None or engine.engine is None:
+            self._engine = replace(state, last=engine, problem=problem or "it did not answer")
+            return False
+        if state.last is not None and state.last.mono_ns == engine.mono_ns:
+            return False
+        self._engine = replace(state, first=state.first or engine, last=engine, problem="")
+        at_s = None if self._began is None else (engine.mono_ns - self._began[1]) / 1e9
+        for name in ENGINE_METRICS:
+            series = self._series.setdefault(f"engine_{name}", Series(METRIC_HISTORY))
+            # Before the first metrics of the run there is no time axis yet.
+            series.add(getattr(engine, name), at_s if at_s is not None and at_s >= 0 else None)
+        return True
 
     def _eta(self, progress: Progress) -> float | None:
         """Seconds to the end as the run reports, else from the pace of its progress; None if unknown."""

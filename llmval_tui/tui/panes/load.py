@@ -22,6 +22,8 @@ GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Time to first token (TTFT)", "ms", (("ttft_p50_ms", "p50"), ("ttft_p99_ms", "p99"))),
     ("Time per output token (TPOT)", "ms", (("tpot_p50_ms", "p50"), ("tpot_p99_ms", "p99"))),
     ("Requests", "requests", (("running", "running"), ("queued", "queued"))),
+    ("Server's scheduler", "requests", (("engine_running", "running"), ("engine_waiting", "waiting"))),
+    ("Server's KV cache", "%", (("engine_kv_cache_used_percent", "used"),)),
 )
 _UNITS = (
     ("_ms", "ms"),
@@ -67,6 +69,10 @@ def load_rows(run: RunSnapshot | None, width: int, height: int, glyphs: Glyphs) 
     others = [metric for metric in run.metrics if metric.name not in known]
     groups = sum(1 for _, _, names in GROUPS if any(name in by_name for name, _ in names)) + bool(others)
     rows = progress_rows(run, width, glyphs) if run.alive else whole_run_rows(run, width, glyphs)
+    if run.engine is not None:
+        from llmval_tui.tui.widgets.engine_rows import engine_rows
+
+        rows += engine_rows(run.engine, width)
     if run.memory:
         from llmval_tui.tui.widgets.memory_rows import memory_rows
 
