@@ -73,6 +73,37 @@ _STRICT = re.compile(
     r"[^.;]*\b(?:neither|nor|only|exactly|no|not|none|never|same|every|each|both|at (?:least|most))\b",
     _I,
 )
+# "`kubectl version` shows both versions": the words say what the command prints.
+_SHOWN = re.compile(
+    rf"{COMMAND}\W*(?:(?:must|should|shall|has to|needs to|still|now)\s+)*(?:shows?|prints?|reports?|lists?|says?"
+    rf"|returns?|outputs?|displays?|contains?|includes?|gives?|finds?|sees?)\s+(?P<what>\S.*)",
+    _I,
+)
+# "Check `dmesg` for Xids", "Review the resources with `kubectl kustomize .`": somebody has to look.
+_LOOKED_FOR = re.compile(
+    rf"\b(?:check|inspect|scan|search|grep|look through|examine)\W+{COMMAND}\W*\bfor\s+\S"
+    rf"|^\W*(?:please\s+)?(?:review|examine|eyeball)\b[^.;]*?\b(?:with|using|via|by)\W*{COMMAND}",
+    _I,
+)
+# "Is the right driver loaded?": yes or no, and somebody has to say which. "Which GPUs answer?" only asks to look.
+_QUESTION = re.compile(
+    r"(?:^|[:,(])\W*(?:is|are|does|do|did|has|have|was|were|can|will|any|all|no|new)\b[^?？]*[?？]\s*[)\]]?\s*$", _I
+)
+_CHECKED_BY_HAND = re.compile(r"^\W*(?:then\s+|also\s+)*(?:check|inspect|examine|eyeball|look at)\b", _I)
+# What a sign behind a command announces: "→ exists", "- connects to the database", "— new errors?".
+_BEHIND = rf"{COMMAND}[\s)\]*_,]*"
+_ANNOUNCED = (
+    re.compile(rf"{_BEHIND}(?:→|⇒|->|=>|⟶)\s*(?P<outcome>[^\n.;]+)"),
+    re.compile(
+        rf"{_BEHIND}\s[-–—]+\s+(?P<outcome>(?:it\s+)?(?:connects?|shows?|returns?|prints?|reports?|lists?|creates?|builds?"
+        rf"|generates?|produces?|loads?|opens?|starts?|displays?|matches|responds?|finds?|contains?|gives?|writes?)\b[^\n.;]*)",
+        _I,
+    ),
+    re.compile(
+        rf"{_BEHIND}\s[-–—]+\s+(?P<outcome>(?:is|are|does|do|did|has|have|was|were|can|any|all|no|new)\b[^\n.;?？]*[?？])",
+        _I,
+    ),
+)
 _LISTED = re.compile(
     rf"{LITERAL}(?:\s*(?:,|/|,?\s*\b(?:and|or|nor|und|oder|noch|et|ou|y)\b)\s*(?:an?\s+|the\s+)?{LITERAL})+", _I
 )
@@ -83,7 +114,8 @@ _SUCCESS_WORDS = (
     "a an all of both must should shall has have need needs make sure verify verifies check confirm ensure expect "
     "expected whether if is pass passes succeed succeeds work works complete completes finish finishes runs exit "
     "exits end ends return returns with code status 0 zero ok successful through without failing be in repo "
-    "folder clean clone suite build builds compile compiles green"
+    "folder clean clone suite build builds compile compiles green packages package steps step checks crates targets "
+    "jobs locally"
 )
 _SUCCESS = frozenset(_SUCCESS_WORDS.split())
 # Demands on the operator: how and when something is run.
@@ -126,8 +158,43 @@ def claims_of(
         words = marked(text, commands)
         for sentence in words.sentences:
             found += _of_sentence(words, _joined(sentence))
+        found += _of_announced(words, found)
     found += printed_claims(step, commands)
+    found += [
+        _answer_alone(at) for at, command in enumerate(commands) if _is_curl_without_fail(command.text, found, at)
+    ]
     return tuple(dict.fromkeys(found))
+
+
+def _is_curl_without_fail(text: str, found: list[Criterion], position: int) -> bool:
+    """Whether only curl's exit code would judge the answer: without `--fail` it is 0 for HTTP errors as well."""
+    words = text.split()
+    program = next((word for word in words if "=" not in word and word != "sudo"), "")
+    is_curl = program in ("curl", "/usr/bin/curl")
+    fails = any(word.startswith("--fail") or re.fullmatch(r"-[A-Za-z]*f[A-Za-z]*", word) for word in words)
+    return is_curl and not fails and all(one.command not in (None, position) for one in found)
+
+
+def _answer_alone(position: int) -> Criterion:
+    return replace(
+        unreadable("the server's answer", position),
+        unreadable="curl exits 0 for HTTP errors as well: add --fail to it, or say what it must print in the item's "
+        'llmval comment, such as expect="stdout ~ /WORDS/"',
+    )
+
+
+def _of_announced(words: Marked, known: list[Criterion]) -> list[Criterion]:
+    """An unreadable criterion for each announced outcome that gave none."""
+    found = []
+    for match in (one for pattern in _ANNOUNCED for one in pattern.finditer(words.text)):
+        outcome = words.plain(match["outcome"])
+        is_next = re.match(rf"\W*(?:{COMMAND}|then\b|next\b|step\b)", match["outcome"], _I)
+        is_file = re.fullmatch(LITERAL + r"\W*", match["outcome"].strip()) and re.search(r"[/.]", outcome)
+        if is_next or is_file or not re.search(r"\w", outcome) or _only_success(match["outcome"]):
+            continue
+        if not any(one.text and (one.text in outcome or outcome in one.text) for one in known):
+            found.append(unreadable(outcome, words.command_near(match[0])))
+    return found
 
 
 def _joined(clauses: tuple[str, ...]) -> list[str]:
@@ -156,6 +223,8 @@ def _of_sentence(words: Marked, clauses: list[str]) -> list[Criterion]:
     found: list[Criterion] = []
     open_demands: list[str] = []
     whole = " ".join(clauses)
+    if re.search(r"[?？]\W*$", whole) and not _QUESTION.search(whole):
+        return []
     for clause in clauses:
         read = _of_clause(words, clause, whole)
         if not read and _demands(clause, whole):
@@ -164,7 +233,7 @@ def _of_sentence(words: Marked, clauses: list[str]) -> list[Criterion]:
     found += [unreadable(words.plain(clause), words.command_near(clause)) for clause in open_demands]
     if not found and _OTHER_DEMANDS.search(whole):
         found.append(unreadable(words.plain(whole), words.command_near(whole)))
-    vague = (_WEAK, _EVERY_IS, _STRICT)
+    vague = (_WEAK, _EVERY_IS, _STRICT, _SHOWN, _LOOKED_FOR, _QUESTION)
     if not found and any(one.search(whole) for one in vague) and not _only_success(whole):
         weak = next((clause for clause in clauses if any(one.search(clause) for one in vague)), whole)
         found.append(unreadable(words.plain(weak), words.command_near(weak)))
@@ -251,7 +320,9 @@ def _metric(words: Marked, one: Comparison) -> str | None:
 def _demands(clause: str, sentence: str) -> bool:
     """Whether a clause without a readable claim demands something other than success."""
     if not _DEMANDS.search(clause):
-        return False
+        at = sentence.find(clause)
+        has_command = re.search(COMMAND, clause) or re.search(COMMAND, sentence[at + len(clause) :])
+        return bool(_CHECKED_BY_HAND.match(clause) and at > 0 and not has_command and not _only_success(clause))
     if _only_success(clause) or _PROCEDURE.search(clause):
         return False
     means = _MEANS.search(sentence)

@@ -22,6 +22,7 @@ _EXAMPLE = r"stdout /busbw\s+(\S+)/ >= 400 GB/s"
 # Longer operators first: each one is tried in this order.
 _OPERATORS: tuple[tuple[str, str], ...] = (
     ("last line contains", "last line contains"),
+    ("each line contains", "each line contains"),
     ("not contains", "not contains"),
     ("contains", "contains"),
     ("begins with", "begins with"),

@@ -18,7 +18,8 @@ class Criterion:
     """What must hold, where the value is, and the bound.
 
     `comparison` is one of `==`, `!=`, `<`, `<=`, `>`, `>=`, `contains`, `not contains`, `matches`, `not matches`,
-    `empty`, `not empty`, `begins with`, `ends with`, `last line contains`, `version >=`, or `unreadable`.
+    `empty`, `not empty`, `begins with`, `ends with`, `last line contains`, `each line contains`, `version >=`, or
+    `unreadable`.
     If `unreadable` is set, no gate can judge the criterion, and a run of the item is inconclusive at best.
     """
 

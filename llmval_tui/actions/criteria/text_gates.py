@@ -61,6 +61,8 @@ def text_gate(texts: Sequence[Text], one: Criterion) -> Gate:
         return _decided(texts, one, not hits, measured, hits, read_enough=bool(hits))
     if not lines:
         raise Unfound(f"{', '.join(text.name for text in texts)} is empty")
+    if kind == "each line contains":
+        return _each_line(texts, one, lines)
     if kind in ("begins with", "ends with", "last line contains"):
         return _edge(texts, one)
     if kind == "version >=":
@@ -102,7 +104,37 @@ def _hits(lines: Sequence[_Line], one: Criterion) -> list[_Line]:
         pattern = re.compile(bound, re.IGNORECASE if one.ignore_case else 0)
         return [line for line in lines if pattern.search(line.text.lines[line.index])]
     wanted = _folded(one, bound)
+    if one.stated_by is StatedBy.WORDS or one.comparison == "each line contains":
+        pattern = _as_word(wanted)
+        return [line for line in lines if pattern.search(_folded(one, line.content))]
     return [line for line in lines if wanted in _folded(one, line.content)]
+
+
+def _as_word(text: str) -> re.Pattern[str]:
+    """The text where no letter or digit goes on and no "not" stands before it: "NotReady" and "not OK" are no hits."""
+    before = r"(?<!\w)" if text[:1].isalnum() else ""
+    after = r"(?!\w)" if text[-1:].isalnum() else ""
+    return re.compile(rf"(?<!\b[nN]ot )(?<!\bNOT )(?<!\bnot-)(?<!\bnon-){before}{re.escape(text)}{after}")
+
+
+def _each_line(texts: Sequence[Text], one: Criterion, lines: Sequence[_Line]) -> Gate:
+    """Every line has the text; a line of headings in capitals above a table, and rules of dashes, do not count.
+
+    Raises:
+        Unfound: only some lines have it, and no heading says that the lines are those of one table.
+    """
+    rows = [line for line in lines if re.search(r"\w", line.content)]
+    is_table = bool(rows) and len(rows) > 1 and not re.search(r"[a-z\d]", rows[0].content)
+    rows = rows[1:] if is_table else rows
+    hits = {id(line) for line in _hits(rows, one)}
+    without = [line for line in rows if id(line) not in hits]
+    if without and hits and not is_table:
+        raise Unfound(
+            f"{len(without)} of {len(rows)} lines do not have “{bound_text(one)}”, such as {without[0].where}: "
+            f'“{without[0].content[:80]}”; say what the output must show, such as expect="stdout !~ /WORDS/"'
+        )
+    measured = f"in {len(rows) - len(without)} of {len(rows)} lines"
+    return _decided(texts, one, bool(rows) and not without, measured, without or rows[:1], read_enough=bool(without))
 
 
 def _contains(texts: Sequence[Text], one: Criterion, lines: Sequence[_Line]) -> Gate:
@@ -139,7 +171,8 @@ def _edge(texts: Sequence[Text], one: Criterion) -> Gate:
         wanted = wanted.rstrip(" .")
         good = [line for line in edges if _folded(one, line.content).rstrip(" .").endswith(wanted)]
     else:
-        good = [line for line in edges if wanted in _folded(one, line.content)]
+        as_word = _as_word(wanted) if one.stated_by is StatedBy.WORDS else re.compile(re.escape(wanted))
+        good = [line for line in edges if as_word.search(_folded(one, line.content))]
     shown = good or edges
     return _decided(texts, one, bool(good), shown[0].content[:80], shown, read_enough=at_end)
 

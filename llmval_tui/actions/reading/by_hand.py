@@ -20,6 +20,8 @@ _HAND = (
     r"|report|share"
     r"|submit|fill|print|store|save|keep|put|bump|rotate|revoke|flash|rack|cable|clean|tidy|wait|look (?:at"
     r"|through|over)"
+    r"|parse|identify|determine|count|extract|calculate|compute|estimate|assess|interpret|analy[sz]e|plot"
+    r"|summari[sz]e|monitor|observe"
     r"|go through|walk|set|switch|turn|roll|re-?enable|re-?run|try|do the same|let|make a|take a)"
 )
 _THEN = re.compile(
@@ -40,6 +42,15 @@ _KEEPS = re.compile(
     r"(?!\s+(?:in|to|into|on)\s+the\s+(?:ticket|wiki|issue|channel|sheet|spreadsheet))",
     re.I,
 )
+
+
+# "Check `a` and the state of b": the second thing has no command.
+_ALSO = re.compile(
+    r"^\s*(?:,|and|plus|as well as)\s+(?:also\s+)?"
+    r"(?P<what>(?:the|its|their|all|any|other|relevant)\s+\w[^\ue000.;:]*)$",
+    re.I,
+)
+_LOOKS = re.compile(r"\b(?:check|inspect|verify|confirm|validate|examine|look at|watch)\s*$", re.I)
 
 
 def task_by_hand(view: ItemView) -> str | None:
@@ -66,6 +77,8 @@ def _in_sentence(view: ItemView, sentence: Sentence) -> str | None:
     after = sentence.after(last)
     for match in _THEN.finditer(after):
         return _words(after[match.start("verb") :])
+    if (also := _ALSO.match(after.strip(" ."))) and _LOOKS.search(sentence.between(last)):
+        return _words(also["what"])
     first = min(sentence.codes.index(one.code) for one in candidates)
     before = sentence.before(first)
     match = _FIRST.match(before)

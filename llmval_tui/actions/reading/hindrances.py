@@ -63,6 +63,12 @@ _PLACES = (
     r"|jail|bios|vm"
     r"|rescue (?:system|mode)|installer|web ui|gui|serial console|workers)"
 )
+# "Verify on pi: …": a name before a colon is a machine, if it is none of these.
+_CHECK_ON = r"(?:re-?)?(?:verify|check|confirm|validate|test|run|execute|start|stop|restart)\s+"
+_HERE = (
+    r"(?:this|here|localhost|it|cpus?|gpus?|nodes?|hosts?|servers?|machines?|linux|ubuntu|debian|rhel|main|master|root"
+    r"|repo|checkout|scratch|top|success|failure|error|exit|time|screen|disk|startup|boot|demand)"
+)
 _FANOUT = re.compile(
     r"(?:sudo\s+)?(?:ssh|pdsh|pssh|clush|ansible|srun|sbatch|salloc|mpirun|mpiexec|kubectl|oc|helm|torchrun"
     r"|deepspeed|ray"
@@ -125,7 +131,9 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|you|it)\b[^,]*"
             r"\b(?:has|have|is|are|finish\w*|complet\w*|pass\w*|succeed\w*))\b"
             r"|(?:^|[;,(]\s?)(?:on|for)\s+[A-Z][\w.+-]*(?:\s[\w.+-]+){0,3}[:,]\s*$",
-            after=r"\b(?:if|when|whenever|unless|in case|as soon as|as (?:needed|necessary|required"
+            after=r"^\W*(?:during|while)\b"
+            r"|\bafter (?:manually |first )?(?:start|launch|deploy|boot|drain|stopp|reboot)\w*"
+            r"|\b(?:if|when|whenever|unless|in case|as soon as|as (?:needed|necessary|required"
             r"|appropriate)|where (?:applicable"
             r"|needed)|depending|once (?:the|a|all|it|you|every|\w+ (?:is|are|has|have))|optional(?:ly)?"
             r"|only (?:on|for|in)"
@@ -203,20 +211,23 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
     ),
     "another machine": (
         Pattern(
-            before=rf"\b(?:on|from|at|in|inside|within|into|to)\s+(?:the\s+|an?\s+|your\s+|our\s+|any\s+"
+            before=rf"(?:^|[;,(]\s?)(?:{_CHECK_ON})?(?:on|from)\s+(?!{_HERE}\b)[\w.-]+:\s*$"
+            rf"|\b(?:on|from|at|in|inside|within|into|to)\s+(?:the\s+|an?\s+|your\s+|our\s+|any\s+"
             rf"|its\s+)?{_ROLE}\s+{_MACHINE}\b"
             rf"|\b(?:on|from|inside|within|in|into)\s+(?:the\s+|an?\s+|your\s+|my\s+"
             rf"|our\s+)?(?:(?!one\b|two\b|three\b|single\b|each\b|every\b|all\b|\d)[\w-]+\s+)?{_PLACES}\b(?!['’]s)"
-            r"|\b(?:leave|keep) (?:it|this|running|open)\b|\bin (?:tmux|screen|the background)\b"
-            r"|\b(?:ssh|log(?:ged)?|connect(?:ed)?|attach|switch)\s+(?:in|on)?\s?(?:in)?to\s+(?!`)"
+            r"|\b(?:leave|keep) (?:it|this|running|open)\b|\bin (?:tmux|screen|the background"
+            r"|production|prod|staging)\b|\b(?:ssh|log(?:ged)?|connect(?:ed)?|attach|switch)\s+(?:in|on)?\s?(?:in)?to\s+(?!`)"
             r"|\bin\s+(?:an?|the|your)\s*(?:second|other|another|different|separate|new|tmux|screen)[\w ]*"
             r"(?:terminal|window|shell|pane|session|tab|tmux|screen)",
             after=rf"^[^\ue000.]*\b(?:on|from|at|inside|within)\s+(?:the\s+|an?\s+|your\s+|our\s+|any\s+"
             rf"|its\s+)?{_ROLE}\s+{_MACHINE}\b"
+            rf"|^[^\ue000.]*\bfrom\s+(?:the\s+|an?\s+|your\s+|my\s+)?local\s+{_MACHINE}\b"
             rf"|^[^\ue000.]*\b(?:on|from|inside|within|in)\s+(?:the\s+|an?\s+|your\s+|my\s+"
             rf"|our\s+)?(?:(?!one\b|two\b|three\b|single\b|each\b|every\b|all\b|\d)[\w-]+\s+)?{_PLACES}\b(?!['’]s)"
             r"|\bin\s+(?:an?|another|the|your)\s*(?:second|other|different|separate|new|tmux|screen)?[\w ]*"
-            r"(?:terminal|window|tmux|screen)\b|\bin the background\b|\bleave it running\b|\bkeep (?:it"
+            r"(?:terminal|window|tmux|screen)\b|\bin (?:one|the first) (?:terminal|window|shell|pane)\b"
+            r"|\bin (?:production|prod|staging)\b|\bin the background\b|\bleave it running\b|\bkeep (?:it"
             r"|this) (?:running|open)\b",
             above=rf"\b(?:on|from|at|in|inside)\s+(?:the\s+|an?\s+|your\s+|our\s+"
             rf"|any\s+)?(?:{_ROLE}\s+{_MACHINE}|{_PLACES})\b(?!['’]s)"
@@ -227,7 +238,7 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             before=r"\bas\s+(?:the\s+)?(?:root|superuser|admin(?:istrator)?|postgres|oracle|slurm|another user"
             r"|(?:the\s+)?\w+ user)\b",
             after=r"^[^\ue000]*\bas\s+(?:the\s+)?(?:root|superuser|admin(?:istrator)?|postgres|oracle|slurm"
-            r"|another user|\w+ user)\b",
+            r"|another user|(?:\w+ ){1,3}user)\b",
             above=r"\bas\s+(?:the\s+)?(?:root|postgres|another user)\b",
         ),
         Pattern(
@@ -240,7 +251,9 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|several|multiple|two"
             r"|three|\d+)\s+(?:of the\s+|the\s+)?(?:[\w-]+\s+)?(?:nodes?|hosts?|servers?|machines?|workers?"
             r"|members?|replicas?"
-            r"|clients?|brokers?|switches|racks?)\b",
+            r"|clients?|brokers?|switches|racks?)\b"
+            r"|^[^\ue000.]*\b(?:on|from|across)\s+(?:the\s+)?(?!(?:these|those|our|your|single|one)\b)[\w-]+\s+"
+            r"(?:nodes|hosts|servers|machines|workers)\b",
             above=r"\bon\s+(?:each|every|all|both|another|the other)\s+(?:of the\s+)?(?:[\w-]+\s+)?(?:nodes?"
             r"|hosts?|servers?|machines?"
             r"|workers?)\b",

@@ -72,10 +72,13 @@ def view_of(step: Step, section: Section, checklist: Checklist) -> ItemView:
         if code.is_fence:
             _add_fence(view, sentence, code)
             continue
-        role = role_of(sentence, index, code, roles.get(id(sentence)))
+        role = Role.UNCLEAR if code.is_broken_fence else role_of(sentence, index, code, roles.get(id(sentence)))
         if code.nature not in (Nature.PATH, Nature.FLAGS):
             roles[id(sentence)] = role
         if role is Role.NONE:
+            continue
+        if code.is_broken_fence:
+            view.candidates.append(_broken_fence(view.step, sentence, code))
             continue
         found = list(hindrances_of(sentence, index, code))
         folder = _folder(sentence, index)
@@ -105,6 +108,15 @@ def _add_fence(view: ItemView, sentence: Sentence, code: Code) -> None:
     found = list(hindrances_of(sentence, 0, code)) if sentence.lead else []
     understood = Understood(fence.commands, fence.refusal)
     view.candidates.append(Candidate(code, sentence, role, found, understood, fence.script, fence.unclear))
+
+
+def _broken_fence(step: Step, sentence: Sentence, code: Code) -> Candidate:
+    """A block that Markdown does not read as one, because its fence is indented too far."""
+    unclear = (
+        f"Line {code.line} begins a block that Markdown reads as words of the item, because it is indented too far: "
+        "indent it like the item's text, two spaces further than its “-”. Is it done by hand?"
+    )
+    return Candidate(code, sentence, Role.UNCLEAR, [], Understood((), None), unclear=unclear)
 
 
 _BELOW = re.compile(

@@ -119,6 +119,34 @@ _ENDLESS = """
     nvidia-smi pmon | -c
     nvidia-smi -l
     dcgmi dmon | -c
+    hypercorn
+    streamlit run
+    gradio
+    mkdocs serve
+    http-server
+    next dev
+    vite | build optimize --version
+    nodemon
+    wrangler dev
+    wrangler tail
+    npm start
+    npm run dev
+    npm run start
+    npm run serve
+    npm run watch
+    yarn start
+    yarn dev
+    yarn serve
+    yarn watch
+    pnpm start
+    pnpm dev
+    pnpm serve
+    minikube tunnel
+    docker compose up | -d --detach --wait
+    docker-compose up | -d --detach --wait
+    python -m uvicorn
+    python -m flask
+    python -m streamlit
     tail -f
     tail -F
     tail --follow

@@ -212,12 +212,12 @@ RULES: tuple[Rule, ...] = (
     Rule("alternative", "offers a choice: “either”, “`a` or `b`”", _hindered("alternative", "Which of them shall run")),
     Rule(
         "condition",
-        "has a condition: “if”, “when”, “once … has”, “optional”",
+        "has a condition: “if”, “when”, “once … has”, “during”, “optional”",
         _hindered("condition", "Does this apply"),
     ),
     Rule(
         "another machine",
-        "names another machine, user or window: “on the head node”, “as root”, “in a second terminal”",
+        "names another machine, user or window: “on the head node”, “verify on pi:”, “as root”, “in a second terminal”",
         _hindered("another machine", "Is it right to run it here, as you"),
     ),
     Rule("another language", "is not in English", _other_language),

@@ -124,6 +124,22 @@ _MENTION_VERB = re.compile(
 )
 
 
+# Words of a command that changes something, and the verbs by which a sentence asks for that.
+_CHANGES = re.compile(
+    r"\s(?:install|add|apply|create|delete|remove|enable|disable|set|init|push|deploy|restart|stop|start|upgrade|update"
+    r"|reset|drain|reload|patch|scale|rollout)\b|^(?:sudo\s+)?(?:chmod|chown|rm|mkdir|cp|mv|ln|dd|mkfs\S*|modprobe|rmmod"
+    r"|reboot|useradd|usermod)\b",
+    _I,
+)
+_IMPERATIVE = re.compile(
+    r"^\W*(?:please\s+|then\s+|now\s+|next,?\s+|first,?\s+|also\s+|finally,?\s+)*"
+    r"(?:run|execute|use|install|add|apply|create|delete|remove|enable|disable|set|initiali[sz]e|init|push|deploy"
+    r"|restart|stop|start|upgrade|update|reset|drain|reload|patch|scale|roll|make|change|copy|move|link|load|unload"
+    r"|reboot|put|build|pull|clean|configure|prepare|register|generate|write|switch|turn|allow|grant|mount|unmount)\b",
+    _I,
+)
+
+
 def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) -> Role:
     """The role of a code; `earlier` is that of the code before it in the same sentence."""
     nature = code.nature
@@ -145,6 +161,8 @@ def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) ->
     if not clause.strip(' ,;.()"“”') and inside is None and not index:
         return _alone(nature, after)
     if inside is not None and not inside.strip():
+        if _CHANGES.search(code.text) and not _IMPERATIVE.match(before):
+            return Role.UNCLEAR  # "NLTK is installed (`pip install nltk`)"
         return Role.RUN if nature is Nature.COMMAND else _bracketed_script(before)
     if _LABEL_END.search(clause):
         if nature is Nature.SCRIPT and _MENTION_VERB.match(clause):

@@ -29,6 +29,7 @@ class Code:
     block: Block
     is_fence: bool = False
     is_struck: bool = False
+    is_broken_fence: bool = False  # ``` and a line break inside a paragraph: meant as a block
 
 
 @dataclass(slots=True)
@@ -116,7 +117,10 @@ def _masked(block: Block) -> tuple[str, list[Code]]:
         at = span.end
         line = block.line + block.text.count("\n", 0, span.start)
         is_struck = any(start <= span.start < end for start, end in struck)
-        codes.append(Code(joined(span.content), line, nature_of(span.content), block, is_struck=is_struck))
+        written = block.text[span.start : span.end]
+        is_broken_fence = written.startswith("```") and "\n" in written
+        nature = nature_of(span.content)
+        codes.append(Code(joined(span.content), line, nature, block, False, is_struck, is_broken_fence))
     text += block.text[at:]
     text = _LINK.sub(r"\1", text)
     return _EMPHASIS.sub("", text.replace("~~", "")), codes

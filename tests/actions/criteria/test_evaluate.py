@@ -246,3 +246,36 @@ def test_output_of_any_bytes_gives_gates(workspace):
     ):
         log.write_bytes(data)
         assert Outcome.PASS not in [gate.outcome for gate in criteria_gates(run, criteria[:4])]
+
+
+@pytest.mark.parametrize(
+    ("text", "stdout", "outcome"),
+    [
+        ("`./kube nodes` shows `Ready`", "node1 NotReady\n", FAIL),
+        ("`./kube nodes` shows `Ready`", "node1 not Ready\n", FAIL),
+        ("`./kube nodes` shows `Ready`", "node1 Ready\n", PASS),
+        ("`./health` prints `OK`", "NOT OK\n", FAIL),
+        ("`./health` prints `OK`", "[OK]\n", PASS),
+        ("All nodes are `Ready`: `./kube nodes`", "NAME STATUS\nn1 Ready\nn2 Ready\n", PASS),
+        ("All nodes are `Ready`: `./kube nodes`", "NAME STATUS\nn1 Ready\nn2 NotReady\n", FAIL),
+        ("All nodes are `Ready`: `./kube nodes`", "Nodes:\nn1 Ready\nn2 Ready\n", UNCLEAR),
+        ("All nodes are `Ready`: `./kube nodes`", "n1 down\nn2 down\n", FAIL),
+        ("All nodes are `Ready`: `./kube nodes`", "", UNCLEAR),
+    ],
+)
+def test_a_word_counts_only_where_it_stands_alone_and_for_all(workspace, text, stdout, outcome):
+    command = "./kube nodes" if "kube" in text else "./health"
+    step = workspace.context(text).step
+    (criterion,) = claims_of(step, (WrittenCommand(command, 1),), None)
+    gate = gate_of(run_with(workspace, stdout, text=text, command=Command("main", [command], command)), criterion)
+    assert gate.outcome is outcome, gate.reason
+
+
+@pytest.mark.parametrize(
+    ("command", "judged"),
+    [("curl -s localhost:8000/health", False), ("curl -fsS localhost:8000/health", True), ("curl --fail x", True)],
+)
+def test_curl_without_fail_proves_nothing_by_its_exit_code(workspace, command, judged):
+    step = workspace.context(f"Run `{command}`").step
+    found = claims_of(step, (WrittenCommand(command, 1),), None)
+    assert [bool(one.unreadable) for one in found] == ([] if judged else [True])

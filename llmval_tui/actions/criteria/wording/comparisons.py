@@ -168,7 +168,7 @@ def comparisons_in(clause: str) -> list[Comparison]:
         after = _LAST.match(clause, value.end())
         number = number_of(value["number"])
         text, unit = value, value["unit"]
-        if after is None and unit:  # "18 or more", where the first word looks like a unit
+        if after is None and unit and unit_named(unit) is None:  # "18 or more", where the first word looks like a unit
             after = _LAST.match(clause, value.end("number"))
             unit = None if after else unit
         if after is None:  # "18 links or more"

@@ -29,6 +29,7 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n{2,}")
 _CLAUSE = re.compile(
     r"\s*(?:;|；|：|(?<!output)(?<!status)(?<!state)(?<!result):(?=\s|$)|[()]|[—–]|\s-+>?\s|→|,(?!\d)|、|\band\b|\bund\b|\bet\b)\s*"
 )
+_QUESTION_ASIDE = re.compile(r"\s*\([^()]*[?？][^()]*\)")  # "to confirm the capability (10.0? 10.3?)"
 _BETWEEN = re.compile(r"\b(between|zwischen|entre)\s+(\S+(?:\s\S+)?)\s+(?:and|und|et|y)\s+", re.IGNORECASE)
 
 
@@ -88,9 +89,10 @@ def marked(text: str, commands: "Sequence[WrittenCommand]") -> Marked:
     for pattern, instead in _ABBREVIATIONS:
         words = re.sub(pattern, instead, words, flags=re.IGNORECASE)
     words = _BETWEEN.sub(r"\1 \2 … ", words)
+    words = _QUESTION_ASIDE.sub(" ", words)
     sentences = tuple(
         tuple(clause for clause in _CLAUSE.split(sentence) if clause.strip())
         for sentence in _SENTENCE.split(words)
-        if sentence.strip() and not sentence.rstrip().endswith(("?", "？"))
+        if sentence.strip()
     )
     return Marked(sentences, tuple(literals), words)

@@ -17,6 +17,8 @@ _SAYS = (
 _IS = r"(?:is|are|be|was|were|stays?|remains?|becomes?|=|ist|sind)"
 _NOT = r"(?:not|never|n't|no longer|cannot)"
 _EACH = re.compile(r"\b(?:on|for|in|of|from)\s+(?:every|each|all|both)\b|\bper\b|\beverywhere\b", _I)
+# "All pods are `Running`": one line with the word is not enough.
+_OF_ALL = re.compile(r"\b(?:all|every|each|both|are)\b", _I)
 _EMPTY = re.compile(
     r"\b(?:prints?|shows?|reports?|returns?|outputs?|gives?|lists?|produces?|displays?|finds?|says?|yields?"
     r"|liefert|zeigt|logs?)\s+(?:back\s+)?"
@@ -60,8 +62,9 @@ _REQUIRED = tuple(
             rf"|output|something|like|it|\ue000|[\ue000-\ue0ff]|:))*[\s:]+(?P<what>{LITERAL})"
         ),
         (
-            rf"\b(?P<metric>[\w][\w .-]{{0,40}}?)\s+(?:must\s+|should\s+|has to\s+)?{_IS}\s+(?:set to\s+"
-            rf"|in state\s+|at\s+)?(?P<what>{LITERAL})"
+            rf"\b(?P<metric>[\w][\w .-]{{0,40}}?)\s+(?:must\s+|should\s+|has to\s+)?{_IS}\s+"
+            rf"(?:(?:all|actually|now|still|really|indeed|correctly)\s+)?(?:set to\s+|in state\s+|at\s+|named\s+"
+            rf"|called\s+|reported as\s+|listed as\s+|marked(?: as)?\s+)?(?P<what>{LITERAL})"
         ),
         (
             rf"\b(?P<metric>status|state|mode|result|verdict|output|answer|health|value|summary"
@@ -169,8 +172,10 @@ def text_claim(words: Marked, clause: str) -> Criterion | None:
     if _LAST_LINE.search(clause) and (literals := re.findall(LITERAL, clause)):
         return _text(words, clause, "last line contains", words.literal(literals[-1]))
     if match := _found(_REQUIRED, words, clause):
-        each = _EACH.search(clause)
-        return _text(words, clause, "==" if each else "contains", words.literal(match["what"]))
+        comparison = "==" if _EACH.search(clause) else "contains"
+        if comparison == "contains" and _OF_ALL.search(clause[: match.start("what")]):
+            comparison = "each line contains"
+        return _text(words, clause, comparison, words.literal(match["what"]))
     if match := _COUNTED.search(clause):
         return _counted(words, clause, match["n"] or match["n2"], match["noun"] or match["noun2"])
     if match := _NONE_OF.search(clause) or _SHOWS_NO.search(clause):
@@ -240,7 +245,7 @@ def _text(words: Marked, clause: str, comparison: str, bound: str | float | None
     return Criterion(
         words.plain(clause),
         StatedBy.WORDS,
-        "stdout" if comparison in ("empty", "not empty", "==") else "output",
+        "stdout" if comparison in ("empty", "not empty", "==", "each line contains") else "output",
         comparison,
         bound,
         which="all",
