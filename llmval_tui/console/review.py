@@ -1,7 +1,6 @@
 """`review`: answers the questions that items ask before their first run. `run` uses it, too."""
 
 import argparse
-import getpass
 import os
 import shutil
 import sys
@@ -30,7 +29,7 @@ from llmval_tui.console.options import (
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.text import clean_line, utc_iso
 from llmval_tui.plans.client import context_for, gpu_count_of
-from llmval_tui.runs.inventory import gpu_inventory
+from llmval_tui.runs.inventory import gpu_inventory, user_name
 from llmval_tui.terminal.format import wrap
 
 KEYS = {"y": Decision.RUN, "n": Decision.MANUAL, "s": Decision.SKIP}
@@ -67,6 +66,7 @@ class Reviewer:
     def open_questions(self, steps: Sequence[Step]) -> list[Opened]:
         """The steps with an open question."""
         checklist, settings = self.checklist(), settings_of(self.path, self.workspace)
+        settings.check_bounds(checklist.steps)
         found = []
         for step in steps:
             now = checklist.find(step.key) or step
@@ -87,7 +87,7 @@ class Reviewer:
             self.choices = replace(self.choices, confirmed=(*self.choices.confirmed, question.code))
             return
         answer = answer_to(
-            step, proposal, decision, self.workspace, by=_operator(), when=utc_iso(), in_list=self.in_list
+            step, proposal, decision, self.workspace, by=user_name(), when=utc_iso(), in_list=self.in_list
         )
         self._keep(step, answer)
 
@@ -294,10 +294,3 @@ def _input(prompt: str) -> str | None:
     except (EOFError, KeyboardInterrupt):
         print()
         return None
-
-
-def _operator() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, in a container
-        return f"uid {os.getuid()}"

@@ -90,6 +90,7 @@ def plan_preview(
         Refused: the settings of the list are invalid.
     """
     store, settings = RunStore(workspace), settings_of(checklist.path, workspace)
+    settings.check_bounds(checklist.steps)
     gpus = gpu_count_of(gpu_inventory())
     skipped = [(step, "ticked") for step in ticked]
     left_out = [step for step in steps if is_skipped(step, settings)] if whole else []

@@ -1,10 +1,12 @@
 """The site settings and the answers beside a list, as data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from llmval_tui.foundation.errors import Refused
 
 if TYPE_CHECKING:
     from llmval_tui.checklist.model import Step
@@ -54,6 +56,10 @@ class Bound:
     item: str
     expect: tuple[str, ...]  # in the grammar of `expect=`
     section: str | None = None  # None: the item's text is enough
+    line: int | None = None
+
+    def is_of(self, step: "Step") -> bool:
+        return self.item == step.text and self.section in (None, step.section)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +78,19 @@ class ListSettings:
 
     def expects_of(self, step: "Step") -> tuple[str, ...]:
         """The criteria that the file states for this item, in the grammar of `expect=`."""
-        found = [one for one in self.bounds if one.item == step.text and one.section in (None, step.section)]
-        return tuple(text for one in found for text in one.expect)
+        return tuple(text for one in self.bounds if one.is_of(step) for text in one.expect)
+
+    def check_bounds(self, steps: "Sequence[Step]") -> None:
+        """Refuse bounds of an item that the list does not have: nothing would compare them.
+
+        Raises:
+            Refused: the message has the line and the item's text.
+        """
+        for one in self.bounds:
+            if not any(one.is_of(step) for step in steps):
+                where = f"{self.path}:{one.line}" if one.line else str(self.path)
+                section = f" in the section “{one.section}”" if one.section else ""
+                raise Refused(
+                    f"{where}: [[bounds]] is for the item “{one.item[:80]}”{section}, which the list does not have: "
+                    "copy the item's text from the list, or remove the bounds; nothing was started."
+                )

@@ -152,7 +152,7 @@ class _Reader:
         section = table.get("section")
         if section is not None and not isinstance(section, str):
             raise self._at(line, "section in [[bounds]] must be the section's title in quotes.")
-        return Bound(item, tuple(expect), section)
+        return Bound(item, tuple(expect), section, line)
 
     def _answers(self, data: Mapping[str, Any]) -> tuple[Answer, ...]:
         seen: dict[tuple[str, str, int], int | None] = {}
