@@ -27,6 +27,15 @@ class Request:
         return len(self.prompt) + self.output_tokens - 1
 
     @property
+    def input_tokens(self) -> int:
+        return len(self.prompt)
+
+    @property
+    def received_tokens(self) -> int:
+        """The output tokens so far."""
+        return len(self.token_times)
+
+    @property
     def first_token_s(self) -> float | None:
         return self.token_times[0] if self.token_times else None
 

@@ -7,8 +7,9 @@ from llmval_runners.engine.config import EngineConfig, configure, model_shape
 from llmval_runners.engine.settings import FlagNames
 from llmval_runners.engine.shapes import ModelShape
 from llmval_runners.load_test.generator import Lengths, Load, arrival_times, schedule
+from llmval_runners.load_test.load_flags import SearchOptions
 from llmval_runners.load_test.metrics import Slo
-from llmval_runners.load_test.options import LoadTestOptions, ProfileOptions, SearchOptions
+from llmval_runners.load_test.options import LoadTestOptions, ProfileOptions
 from llmval_runners.process.files import check_writable
 
 SMALL_MODEL = 100_000_000  # parameters; smaller models have short prompts and outputs by default

@@ -91,9 +91,10 @@ def arrival_times(rate: float, duration_s: float, burstiness: float, seed: int) 
     """round(rate · duration) absolute deadlines in seconds; the first is 0.
 
     Gaps are gamma-distributed with shape = burstiness and mean 1/rate; burstiness 1 is the exponential gap of a Poisson
-    process, above 1 is more regular, below 1 more bursty (as vLLM's `--burstiness`). They are then stretched so that
-    the last of N deadlines is (N−1)/rate. MLPerf LoadGen's offered rate, (N−1)/last, is then exactly `rate`, and two
-    seeds offer equal load. With exponential gaps this is a Poisson process conditioned on its count.
+    process, above 1 is more regular, below 1 more bursty (as vLLM's `--burstiness`). An infinite one makes all gaps
+    equal. They are then stretched so that the last of N deadlines is (N−1)/rate. MLPerf LoadGen's offered rate,
+    (N−1)/last, is then exactly `rate`, and two seeds offer equal load. With exponential gaps this is a
+    Poisson process conditioned on its count.
 
     Raises:
         Refused: fewer than two requests, too many to hold in memory, or gaps that are all 0.
@@ -109,6 +110,8 @@ def arrival_times(rate: float, duration_s: float, burstiness: float, seed: int) 
             f"{rate:g} requests/s for {duration_s:g} s are fewer than 2 requests, and a rate needs 2: "
             "pass a longer --duration."
         )
+    if math.isinf(burstiness):
+        return [index / rate for index in range(count)]
     source = random.Random(f"arrivals {seed}")
     total, times = 0.0, [0.0]
     for _ in range(count - 1):

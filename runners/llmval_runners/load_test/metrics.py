@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from llmval_runners.engine.request import Request
+from llmval_runners.load_test.sent_request import SentRequest
 
 MIN_ACHIEVED = 0.95
 MAX_DELAY_P99_MS = 500.0
@@ -37,23 +37,23 @@ def _of_sorted(ordered: Sequence[float], percent: float) -> float | None:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def ttft(request: Request) -> float:
+def ttft(request: SentRequest) -> float:
     """Seconds from dispatch to the first token."""
     return request.token_times[0] - request.dispatch_s
 
 
-def tpot(request: Request) -> float | None:
-    """Mean seconds per token after the first; None for a single token."""
-    count = len(request.token_times)
-    return (request.token_times[-1] - request.token_times[0]) / (count - 1) if count >= 2 else None
+def tpot(request: SentRequest) -> float | None:
+    """Mean seconds per token after the first; None for a single token, or if all came at one time."""
+    count, times = request.received_tokens, request.token_times
+    return (times[-1] - times[0]) / (count - 1) if count >= 2 and len(times) >= 2 else None
 
 
-def e2e(request: Request) -> float:
+def e2e(request: SentRequest) -> float:
     """Seconds from dispatch to the last token."""
     return request.token_times[-1] - request.dispatch_s
 
 
-def gaps(request: Request) -> list[float]:
+def gaps(request: SentRequest) -> list[float]:
     """Seconds between tokens."""
     times = request.token_times
     return [later - earlier for earlier, later in pairwise(times)]
@@ -71,7 +71,7 @@ class Slo:
     def stated(self) -> bool:
         return any(limit is not None for limit in (self.ttft_ms, self.tpot_ms, self.e2e_ms))
 
-    def met(self, request: Request) -> bool:
+    def met(self, request: SentRequest) -> bool:
         """Whether a finished request keeps every limit. A single token has no TPOT, so it keeps that limit."""
         late = request.dispatch_s - request.intended_s
         measured = (
@@ -94,7 +94,7 @@ class Rates:
     @classmethod
     def of(
         cls,
-        sent: list[Request],
+        sent: Sequence[SentRequest],
         planned: int,
         last_intended_s: float,
         duration_s: float,
@@ -127,7 +127,7 @@ class Rates:
         return cls(offered, achieved, len(done) / duration_s, good)
 
 
-def invalid_reasons(sent: list[Request], planned: int, rates: Rates) -> list[str]:
+def invalid_reasons(sent: Sequence[SentRequest], planned: int, rates: Rates) -> list[str]:
     """The reasons why the measurement does not count; empty if it counts."""
     reasons = generator_reasons(sent, planned, rates)
     if not any(request.done for request in sent):
@@ -135,7 +135,7 @@ def invalid_reasons(sent: list[Request], planned: int, rates: Rates) -> list[str
     return reasons
 
 
-def generator_reasons(sent: list[Request], planned: int, rates: Rates) -> list[str]:
+def generator_reasons(sent: Sequence[SentRequest], planned: int, rates: Rates) -> list[str]:
     """The reasons why the generator missed its plan, so that the figures describe it and not the engine."""
     reasons = []
     if len(sent) < planned:
@@ -153,7 +153,7 @@ def generator_reasons(sent: list[Request], planned: int, rates: Rates) -> list[s
     return reasons
 
 
-def ttft_slope(sent: Sequence[Request], ended_s: float = 0.0) -> float | None:
+def ttft_slope(sent: Sequence[SentRequest], ended_s: float = 0.0) -> float | None:
     """The growth of TTFT_sched in seconds per second of load; None for fewer than 8 requests.
 
     A request without a first token has waited at least until the end of the window, `ended_s`: that is its wait here.
@@ -207,8 +207,11 @@ def percentiles(values: Sequence[float]) -> dict[str, float | None]:
     }
 
 
-def peaks(sent: list[Request]) -> tuple[int, int]:
-    """(most output tokens within one whole second, most requests in flight at once)."""
+def peaks(sent: Sequence[SentRequest]) -> tuple[int | None, int]:
+    """(most output tokens within one whole second, most requests in flight at once).
+
+    The first is None if tokens came in chunks, because nobody knows how many tokens a chunk had.
+    """
     buckets: Counter[int] = Counter()
     changes: list[tuple[float, int]] = []
     for request in sent:
@@ -220,7 +223,8 @@ def peaks(sent: list[Request]) -> tuple[int, int]:
     for _, change in sorted(changes):
         running += change
         most = max(most, running)
-    return max(buckets.values(), default=0), most
+    in_chunks = any(request.received_tokens != len(request.token_times) for request in sent)
+    return None if in_chunks else max(buckets.values(), default=0), most
 
 
 class LiveMetrics:
@@ -237,13 +241,13 @@ class LiveMetrics:
     def tokens(self, now: float, count: int) -> None:
         self._tokens.append((now, count))
 
-    def first_token(self, now: float, request: Request) -> None:
+    def first_token(self, now: float, request: SentRequest) -> None:
         self._first.append((now, now - request.dispatch_s, now - request.intended_s))
 
-    def ended(self, now: float, request: Request) -> None:
+    def ended(self, now: float, request: SentRequest) -> None:
         self._ended.append((now, tpot(request)))
 
-    def snapshot(self, now: float, sent: list[Request]) -> dict[str, float | None]:
+    def snapshot(self, now: float, sent: Sequence[SentRequest]) -> dict[str, float | None]:
         """Rates and percentiles of the last five seconds, or since the start if that is less."""
         span = min(now, LIVE_WINDOW_S)
         since = now - span

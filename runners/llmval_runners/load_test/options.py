@@ -1,14 +1,22 @@
 """The load test's flags. Parsing does not import torch, so a mistyped flag is refused at once."""
 
 import argparse
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_runners.engine.settings import EngineSettings
 from llmval_runners.engine.shapes import DEFAULT_MODEL, OVERRIDES, SHAPES
-from llmval_runners.load_test.metrics import LEAST_REQUESTS, Slo
-from llmval_runners.process.arguments import Parser, count, natural, positive, share
+from llmval_runners.load_test.load_flags import (
+    SearchOptions,
+    add_load_flags,
+    add_search_flags,
+    add_slo_flags,
+    duration_of,
+    search_of,
+    slo_of,
+)
+from llmval_runners.load_test.metrics import Slo
+from llmval_runners.process.arguments import Parser, count, positive
 from llmval_runners.process.errors import Refused
 
 EXIT_CODES = (
@@ -27,61 +35,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         allow_abbrev=False,
     )
-    load = root.add_argument_group("load")
-    load.add_argument("--duration", type=positive, default=60.0, metavar="S", help="seconds of arrivals (default 60)")
-    load.add_argument("--target-qps", type=positive, default=4.0, metavar="RATE", help="requests/s (default 4)")
-    load.add_argument(
-        "--burstiness", type=positive, default=1.0, help="shape of the gamma-distributed gaps; 1 is Poisson (default)"
-    )
-    lengths = "512, uniform:512:1024 or lognormal:MEDIAN:SIGMA:MAX"
-    load.add_argument(
-        "--prompt-len", metavar="DIST", help=f"tokens: {lengths} (default uniform:512:1024; tiny uniform:16:64)"
-    )
-    load.add_argument("--output-len", metavar="DIST", help="tokens, likewise (default 512; tiny 8)")
-    load.add_argument(
-        "--warmup", type=natural, default=4, metavar="N", help="requests run before the window opens (default 4)"
-    )
-    load.add_argument(
-        "--drain-timeout",
-        type=positive,
-        default=60.0,
-        metavar="S",
-        help="longest wait for the last answers (default 60)",
-    )
-    load.add_argument(
-        "--max-in-flight", type=count, metavar="N", help="cap on requests in flight (default none: open loop)"
-    )
-    load.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
-    load.add_argument("--seed", type=natural, default=0)
-
-    search = root.add_argument_group("search for the highest rate that holds the service level (needs a --slo-…)")
-    search.add_argument(
-        "--find-max-qps",
-        action="store_true",
-        help="instead of one window: trials from --target-qps up, doubled, then bisected; confirmed with another seed",
-    )
-    search.add_argument(
-        "--trial-duration", type=positive, metavar="S", help="seconds of arrivals of each trial (default: --duration)"
-    )
-    search.add_argument(
-        "--max-qps", type=positive, metavar="RATE", help="highest rate to try (default: until a rate does not hold)"
-    )
-    search.add_argument(
-        "--precision",
-        type=share,
-        metavar="SHARE",
-        help="stop if the lowest rate that fails is at most this much above the found one (default 0.05)",
-    )
-    search.add_argument(
-        "--min-goodput", type=share, metavar="SHARE", help="share of requests that must keep every limit (default 0.99)"
-    )
-
-    slo = root.add_argument_group("service level (a request that keeps all counts as goodput)")
-    slo.add_argument("--slo-ttft-ms", type=positive, metavar="MS", help="first token, from the intended arrival")
-    slo.add_argument(
-        "--slo-tpot-ms", type=positive, metavar="MS", help="a request's mean time per token after the first"
-    )
-    slo.add_argument("--slo-e2e-ms", type=positive, metavar="MS", help="last token, from the intended arrival")
+    add_load_flags(root, "uniform:512:1024; tiny uniform:16:64", "512; tiny 8")
+    add_search_flags(root)
+    add_slo_flags(root)
 
     model = root.add_argument_group("model")
     model.add_argument(
@@ -154,15 +110,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """The search for the highest rate. Rates in requests/s; `precision` is relative; `min_goodput` is from 0 to 1."""
-
-    max_qps: float | None
-    precision: float
-    min_goodput: float
-
-
-@dataclass(frozen=True, slots=True)
 class ProfileOptions:
     """The profiled part of a window; `kind` is none, nsys or torch."""
 
@@ -193,13 +140,13 @@ class LoadTestOptions:
 def parse(argv: list[str]) -> LoadTestOptions:
     """Parse. Raises Refused for an unknown flag, a wrong value, or flags that exclude each other."""
     found = parser().parse_args(argv)
-    if not 0 <= found.temperature < math.inf:
-        raise Refused(f"a temperature of {found.temperature:g} is not possible: pass 0 for greedy, or more.")
     overrides = {name: getattr(found, name) for name in OVERRIDES}
     if found.checkpoint is not None and (found.model or any(overrides.values())):
         raise Refused("--checkpoint brings its own shape: leave --model and the shape flags out.")
-    slo = Slo(found.slo_ttft_ms, found.slo_tpot_ms, found.slo_e2e_ms)
-    search = _search(found, slo)
+    slo = slo_of(found)
+    search = search_of(found, slo)
+    if search is not None and found.profile != "none":
+        raise Refused("--profile traces one window, and --find-max-qps runs many: leave one of the two out.")
     return LoadTestOptions(
         engine=EngineSettings(
             model=found.model,
@@ -222,7 +169,7 @@ def parse(argv: list[str]) -> LoadTestOptions:
         prompt_len=found.prompt_len,
         output_len=found.output_len,
         target_qps=found.target_qps,
-        duration_s=_duration(found),
+        duration_s=duration_of(found),
         burstiness=found.burstiness,
         warmup=found.warmup,
         drain_timeout_s=found.drain_timeout,
@@ -231,43 +178,4 @@ def parse(argv: list[str]) -> LoadTestOptions:
         search=search,
         profile=ProfileOptions(found.profile, found.profile_seconds, found.profile_output),
         output_json=found.output_json,
-    )
-
-
-def _duration(found: argparse.Namespace) -> float:
-    seconds: float = (found.find_max_qps and found.trial_duration) or found.duration
-    return seconds
-
-
-def _search(found: argparse.Namespace, slo: Slo) -> SearchOptions | None:
-    if not found.find_max_qps:
-        flags = {"--trial-duration": found.trial_duration, "--max-qps": found.max_qps}
-        flags |= {"--precision": found.precision, "--min-goodput": found.min_goodput}
-        if given := [flag for flag, value in flags.items() if value is not None]:
-            raise Refused(
-                f"{given[0]} is for the search for the highest rate: pass --find-max-qps too, or leave it out."
-            )
-        return None
-    if found.profile != "none":
-        raise Refused("--profile traces one window, and --find-max-qps runs many: leave one of the two out.")
-    if not slo.stated:
-        raise Refused(
-            "--find-max-qps looks for the highest rate that holds a service level: pass --slo-ttft-ms, --slo-tpot-ms "
-            "or --slo-e2e-ms."
-        )
-    if found.max_qps is not None and found.max_qps < found.target_qps:
-        raise Refused(
-            f"--max-qps {found.max_qps:g} is below --target-qps {found.target_qps:g}, where the search begins: "
-            "pass a lower --target-qps."
-        )
-    duration = _duration(found)
-    if found.target_qps * duration < LEAST_REQUESTS:
-        raise Refused(
-            f"{found.target_qps:g} requests a second for {duration:g} s are fewer than {LEAST_REQUESTS} "
-            "requests, too few to see whether a queue grows: pass a longer --trial-duration or a higher --target-qps."
-        )
-    return SearchOptions(
-        found.max_qps,
-        0.05 if found.precision is None else found.precision,
-        0.99 if found.min_goodput is None else found.min_goodput,
     )

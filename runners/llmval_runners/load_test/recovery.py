@@ -12,6 +12,7 @@ from typing import Any
 
 from llmval_runners.load_test.generator import Arrival, Lengths, arrival_times, schedule
 from llmval_runners.load_test.journal import journal_path, read_dead_journal, remove_dead_journal
+from llmval_runners.load_test.load_flags import burstiness_in
 from llmval_runners.load_test.metrics import Slo
 from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid, partial_path
 from llmval_runners.process.errors import USAGE_EXIT, Refused
@@ -62,7 +63,8 @@ def recover(journal: Path, result: Path, why: str) -> int | None:
 
 def _arrivals(workload: dict[str, Any]) -> list[Arrival]:
     """Draw the schedule again from its seed."""
-    times = arrival_times(workload["target_qps"], workload["duration_s"], workload["burstiness"], workload["seed"])
+    burstiness = burstiness_in(workload)
+    times = arrival_times(workload["target_qps"], workload["duration_s"], burstiness, workload["seed"])
     prompt, output = Lengths.parse(workload["prompt_len"]), Lengths.parse(workload["output_len"])
     return schedule(times, prompt, output, workload["seed"])
 

@@ -3,15 +3,16 @@
 Flat keys as `vllm bench serve --save-result --save-detailed` writes them (lists in seconds, statistics in ms).
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.engine.request import Request
 from llmval_runners.load_test import metrics
 from llmval_runners.load_test.generator import Arrival
 from llmval_runners.load_test.metrics import Rates, Slo
+from llmval_runners.load_test.sent_request import SentRequest
 from llmval_runners.load_test.verdict import UNDECIDED, Verdict, verdict_of
 
 SCHEMA_VERSION = 1
@@ -26,7 +27,7 @@ class Measured:
     unfinished requests ended. 0: it never opened.
     """
 
-    sent: list[Request]
+    sent: Sequence[SentRequest]
     arrivals: list[Arrival]
     duration_s: float
     ended_early: str | None = None
@@ -91,14 +92,14 @@ def mark_invalid(record: dict[str, Any], reason: str) -> None:
 
 
 def _flat(
-    sent: list[Request],
-    done: list[Request],
+    sent: Sequence[SentRequest],
+    done: Sequence[SentRequest],
     duration: float,
     rates: Rates,
     identity: dict[str, Any],
     workload: dict[str, Any],
 ) -> dict[str, Any]:
-    inputs, outputs = sum(len(r.prompt) for r in done), sum(len(r.token_times) for r in done)
+    inputs, outputs = sum(r.input_tokens or 0 for r in done), sum(r.received_tokens for r in done)
     per_second, in_flight = metrics.peaks(sent)
 
     def rate(count: int) -> float | None:
@@ -108,7 +109,7 @@ def _flat(
     pooled = [gap for request, found in zip(sent, gaps, strict=True) if request.done for gap in found]
     return {
         "date": datetime.now(UTC).strftime("%Y%m%d-%H%M%S"),
-        "backend": "llmval",
+        "backend": identity.get("backend", "llmval"),
         "model_id": identity["model"],
         "tokenizer_id": identity["tokenizer"],
         "num_prompts": len(sent),
@@ -130,8 +131,8 @@ def _flat(
         **metrics.summary([value for request in done if (value := metrics.tpot(request)) is not None], "tpot"),
         **metrics.summary(pooled, "itl"),
         **metrics.summary([metrics.e2e(request) for request in done], "e2el"),
-        "input_lens": [len(request.prompt) for request in sent],
-        "output_lens": [len(request.token_times) for request in sent],
+        "input_lens": [request.input_tokens for request in sent],
+        "output_lens": [request.received_tokens for request in sent],
         "ttfts": [_us(metrics.ttft(request)) if request.token_times else None for request in sent],
         "itls": [[round(gap, 6) for gap in found] for found in gaps],
         "start_times": [_us(request.dispatch_s) for request in sent],
@@ -139,15 +140,15 @@ def _flat(
     }
 
 
-def _record(request: Request) -> dict[str, Any]:
+def _record(request: SentRequest) -> dict[str, Any]:
     return {
         "index": request.index,
         "intended_s": _us(request.intended_s),
         "dispatch_s": _us(request.dispatch_s),
         "first_token_s": _us(request.first_token_s),
         "last_token_s": _us(request.last_token_s),
-        "input_tokens": len(request.prompt),
-        "output_tokens": len(request.token_times),
+        "input_tokens": request.input_tokens,
+        "output_tokens": request.received_tokens,
         "error": request.error or None,
     }
 

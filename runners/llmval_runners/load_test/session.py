@@ -23,7 +23,8 @@ from llmval_runners.load_test.energy import WindowEnergy
 from llmval_runners.load_test.generator import Load
 from llmval_runners.load_test.journal import Journal, journal_path
 from llmval_runners.load_test.last_screen import last_screen
-from llmval_runners.load_test.options import LoadTestOptions, SearchOptions
+from llmval_runners.load_test.load_flags import SearchOptions, recorded_burstiness
+from llmval_runners.load_test.options import LoadTestOptions
 from llmval_runners.load_test.profiler import NONE, Profiler
 from llmval_runners.load_test.rate_search import Search, SearchConfig, Trial, allowed_misses, judge_trial
 from llmval_runners.load_test.recovery import recovery_command
@@ -338,7 +339,7 @@ class LoadTest:
         return {
             "target_qps": load.target_qps,
             "duration_s": load.duration_s,
-            "burstiness": self.load.burstiness,
+            "burstiness": recorded_burstiness(self.load.burstiness),
             "prompt_len": str(self.load.prompt),
             "output_len": str(self.load.output),
             "warmup_requests": len(load.warmup),

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmval_runners.engine.request import Request
 from llmval_runners.load_test import metrics
 from llmval_runners.load_test.metrics import LEAST_REQUESTS, MAX_TTFT_SLOPE, Slo
+from llmval_runners.load_test.sent_request import SentRequest
 from llmval_runners.process.errors import UNDECIDED_EXIT
 
 GOOD, BAD, UNDECIDED = 0, 1, UNDECIDED_EXIT
@@ -43,7 +43,7 @@ class Verdict:
 
 
 def verdict_of(
-    sent: Sequence[Request],
+    sent: Sequence[SentRequest],
     ended_s: float,
     offered_qps: float | None,
     slo: Slo,
@@ -83,7 +83,7 @@ def verdict_of(
     return Verdict("ok", "every request was answered, and the queue did not grow", GOOD)
 
 
-def missed_levels(sent: Sequence[Request], slo: Slo) -> list[str]:
+def missed_levels(sent: Sequence[SentRequest], slo: Slo) -> list[str]:
     """The service levels whose p99 over all sent requests is above the limit. A request that failed misses all."""
     found = []
     for name, limit in asdict(slo).items():
@@ -101,7 +101,7 @@ def missed_levels(sent: Sequence[Request], slo: Slo) -> list[str]:
     return found
 
 
-def slo_value(request: Request, name: str) -> float | None:
+def slo_value(request: SentRequest, name: str) -> float | None:
     """What the limit `name` of an Slo is compared with, in seconds; infinite if the request failed.
 
     TTFT and E2E count from the intended arrival. A single token has no TPOT: None.
@@ -114,5 +114,5 @@ def slo_value(request: Request, name: str) -> float | None:
     return late + (metrics.ttft(request) if name == "ttft_ms" else metrics.e2e(request))
 
 
-def _share(some: Sequence[Request], every: Sequence[Request]) -> str:
+def _share(some: Sequence[SentRequest], every: Sequence[SentRequest]) -> str:
     return f"{len(some):,} of {len(every):,} requests"
