@@ -149,7 +149,7 @@ class _Connection(asyncio.Protocol):
             given = self.headers.get("authorization", "").removeprefix("Bearer ")
             self.reply(401, {"error": {"message": f"Incorrect API key provided: {given}."}})
         elif path == f"{behaviour.base}/models":
-            data = [{"id": name, "object": "model"} for name in behaviour.models]
+            data: list[dict[str, Any]] = [{"id": name, "object": "model"} for name in behaviour.models]
             if behaviour.max_model_len and not behaviour.keep_secret_length:
                 data = [one | {"max_model_len": behaviour.max_model_len} for one in data]
             self.reply(200, {"object": "list", "data": data})
@@ -227,7 +227,7 @@ class _Answer:
             self.begin()
 
     def data(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "finish_reason": reason, "logprobs": None}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
         choice |= {"delta": delta} if self.chat else delta
         return self.event({"choices": [choice]})
 

@@ -1,6 +1,6 @@
 """What every figure of a load test is computed from: a request that was sent, to whatever engine."""
 
-from collections.abc import Sequence
+from array import array
 from typing import Protocol
 
 
@@ -20,7 +20,7 @@ class SentRequest(Protocol):
     @property
     def dispatch_s(self) -> float: ...
     @property
-    def token_times(self) -> Sequence[float]: ...
+    def token_times(self) -> "array[float]": ...
     @property
     def input_tokens(self) -> int | None:
         """None: only the server counts them, and it has not told."""
