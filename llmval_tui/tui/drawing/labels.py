@@ -1,26 +1,23 @@
 """Short labels for steps: an item may be a whole command, but the list has room only for a name."""
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 
 from llmval_tui.foundation.text import clean_line
-
-_SPAN = re.compile(r"(`+)(.+?)\1")
-_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
-_STRONG = re.compile(r"(\*\*|__)(.+?)\1")
+from llmval_tui.tui.drawing.markdown_text import code_spans, read_markdown
 
 
+@lru_cache(maxsize=4096)
 def strip_markdown(markdown: str) -> str:
     """The item's text without Markdown markup."""
-    text = _LINK.sub(r"\1", _SPAN.sub(r"\2", markdown))
-    return clean_line(_STRONG.sub(r"\2", text))
+    return read_markdown(markdown)
 
 
+@lru_cache(maxsize=4096)
 def short_label(markdown: str) -> str:
     """The item's text with only the script's name of each command and the last part of each path."""
-    return clean_line(_STRONG.sub(r"\2", _LINK.sub(r"\1", _SPAN.sub(lambda m: _short_span(m[2]), markdown))))
+    return read_markdown(markdown, _short_span)
 
 
 @lru_cache(maxsize=8)
@@ -49,9 +46,9 @@ def _different(own: tuple[str, ...], of_all: Sequence[tuple[str, ...]]) -> str:
 def _arguments(markdown: str) -> tuple[str, ...]:
     """The words of an item's commands: each option with its values, paths by their last part."""
     found: list[str] = []
-    for span in _SPAN.finditer(markdown):
+    for span in code_spans(markdown):
         option = False
-        for word in clean_line(span[2]).split():
+        for word in clean_line(span).split():
             short = word if word.startswith("-") else PurePosixPath(word).name or word
             if option and not word.startswith("-"):
                 found[-1] += f" {short}"
@@ -68,6 +65,11 @@ def _short_span(span: str) -> str:
     script = next((word for word in words if word.endswith((".py", ".sh"))), None)
     if script is not None:
         return PurePosixPath(script).name
-    if len(words) == 1 and "/" in span and "*" not in span:
+    if len(words) == 1 and _is_path(span):
         return PurePosixPath(span).name or span
     return span
+
+
+def _is_path(word: str) -> bool:
+    """Whether a word is surely a path; `tokens/s` and `application/json` are none, and their last part says nothing."""
+    return "*" not in word and "://" not in word and (word.count("/") > 1 or ("/" in word and "." in word))
