@@ -1,6 +1,6 @@
 """The state of each step, for the dashboard and `llmval status`. Derived from checklist and runs, never stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -61,9 +61,15 @@ _BY_BASIS = {
 }
 
 
-def step_statuses(checklist: Checklist, store: RunStore) -> list[StepStatus]:
-    """The state of every step, in the list's order."""
-    runs = runs_by_step(checklist, store)
+def step_statuses(
+    checklist: Checklist, store: RunStore, runs: Mapping[Key, Sequence[Run]] | None = None
+) -> list[StepStatus]:
+    """The state of every step, in the list's order.
+
+    Args:
+        runs: what `runs_by_step` returned, if the caller needs it, too.
+    """
+    runs = runs_by_step(checklist, store) if runs is None else runs
     bases = tick_bases(checklist, store, runs)
     return [_status(step, next(iter(runs.get(step.key, ())), None), bases.get(step.key)) for step in checklist.steps]
 

@@ -62,6 +62,27 @@ def age(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds < 86400 else f"{seconds / 86400:.0f} d"
 
 
+def short_age(seconds: float | None) -> str:
+    """An age in at most four cells: `now`, `5m`, `2h`, `3d`; "" if it is unknown."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return "now"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f}m"
+    return f"{seconds // 3600:.0f}h" if seconds < 86400 else f"{min(seconds // 86400, 999):.0f}d"
+
+
+def took(seconds: float | None) -> str:
+    """A time span as a clock in at most six cells: `0:07`, `18:20`, `2:03 h`; "" if it is unknown."""
+    if seconds is None:
+        return ""
+    whole = int(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h" if whole < 36_000 else f"{min(whole // 3600, 9999)} h"
+
+
 def parse_utc(text: str | None) -> datetime | None:
     """The time of a record (`2026-01-02T03:04:05Z`) in UTC; None if the text is not a time."""
     if not text:
@@ -82,6 +103,11 @@ def fit(text: str, width: int, ellipsis: str = "…") -> str:
     if length < width:
         return text + " " * (width - length)
     return set_cell_size(text, width - 1) + ellipsis if width > 1 else ellipsis[:width]
+
+
+def cut(text: str, width: int, ellipsis: str = "…") -> str:
+    """`text` in at most `width` cells."""
+    return text if cell_len(text) <= width else fit(text, width, ellipsis)
 
 
 def fit_middle(text: str, width: int, ellipsis: str = "…") -> str:

@@ -26,7 +26,7 @@ STEP_SIGNS = {
     StepState.TICKED: Sign("□", "u", "ticked", "warn"),  # without a record
     StepState.RUNNING: Sign("▸", ">", "running", "busy"),
     StepState.JUDGING: Sign("◔", "~", "judging", "busy"),
-    StepState.PASSED: Sign("●", "+", "passed", "good"),
+    StepState.PASSED: Sign("●", "+", "passed", "text"),
     StepState.FAILED: Sign("✗", "!", "failed", "bad"),
     StepState.INVALID: Sign("⊘", "#", "invalid", "warn"),
     StepState.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),

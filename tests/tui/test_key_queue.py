@@ -115,7 +115,7 @@ async def test_no_key_waits_for_a_key_that_only_scrolls(dashboard: Make, monkeyp
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         monkeypatch.setattr(KeyQueue, "_wait", settled)
-        burst(app, "j", "j", "k", "pagedown", "G", "g", "down")
+        burst(app, "j", "j", "k", "pagedown", "G", "g", "down", "down")
         await until(pilot, lambda: app.main.state.step is not None and app.main.state.step.number == "1.2")
         assert waited == []  # else each row passed over would be drawn
         burst(app, "2")

@@ -19,6 +19,7 @@ from llmval_tui.terminal.format import parse_utc
 from llmval_tui.tui.data.artifacts import artifact_lines
 from llmval_tui.tui.data.replay_timeline import SECOND_NS, TimedLines, Timeline
 from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
+from llmval_tui.tui.data.run_history import RunRow, StepFacts, seconds
 from llmval_tui.tui.data.watcher import RecorderStatus, SamplesTaken
 from llmval_tui.tui.data.workspace_view import Document, Selection, Snapshot, StepDetail, Workspace
 from llmval_tui.tui.settings import LaunchSettings
@@ -137,13 +138,24 @@ class ReplayWorkspace(Workspace):
         verdict = run.verdict
         state = StepState.RUNNING if run.alive else STATE_OF_OUTCOME[verdict.outcome] if verdict else StepState.JUDGING
         status = StepStatus(step, state, self._replay.run, verdict)
+        recorded = self._shown.run
+        row = self._history.row(recorded) if verdict is not None else running_row(run)
+        moment = row.judged_s or row.began_s
         lines = tuple(self._list.source.decode().splitlines())
         return Snapshot(
             checklist=self._list,
             steps=(status,),
-            detail=StepDetail(step.key, None, 1, 0, run, artifact_lines(run, self._root)),
+            facts={step.key: StepFacts(moment, row, "llmval")},
+            detail=StepDetail(step.key, None, 1, 0, run, artifact_lines(run, self._root), (row,)),
             document=Document(self._list.path.name, lines, step.line, (self._list.path.name,)),
         )
+
+
+def running_row(run: RunSnapshot) -> RunRow:
+    """The row of a run before its end."""
+    began = seconds(run.status.started_utc or run.intent.created_utc)
+    ranks = [command.nproc for command in run.intent.commands if command.nproc]
+    return RunRow(run.id, run.state, None, began, None, None, gpus=max(ranks, default=None), preset=run.intent.preset)
 
 
 def checklist_for(run: Run) -> Checklist:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from llmval_tui.tui.data.replay_timeline import Timeline
     from llmval_tui.tui.data.run_follower import RunSnapshot
 
+NEEDS_YOU = "needs you"
+ORDERS = ("list", "age", "took", "state")
+
 
 @dataclass
 class ScreenState:
@@ -33,6 +36,10 @@ class ScreenState:
     adapt: bool = False
     marks: set[StepKey] = field(default_factory=set)
     filter: str = ""
+    shown_state: str | None = None  # only steps with this word for their state, or `NEEDS_YOU`; None: all
+    order: str = "list"  # of the list: one of `ORDERS`
+    folded: set[str] = field(default_factory=set)  # titles of the folded sections
+    section: str | None = None  # the title of the chosen section; then no step is chosen
     live: TelemetryHistory = field(default_factory=TelemetryHistory)
     recorded: TelemetryHistory = field(default_factory=TelemetryHistory)
     recorded_of: str | None = None  # id of the run whose recording is shown instead of the live hardware
@@ -45,9 +52,16 @@ class ScreenState:
         """Show a newer snapshot. If the chosen step is not in it, choose the first open one."""
         self.snapshot = snapshot
         keys = [status.step.key for status in snapshot.steps]
-        if self.key not in keys:
+        if self.section is not None and self._has_section(self.section):
+            self.key = None
+        elif self.key not in keys:
+            self.section = None
             self.key = next((s.step.key for s in snapshot.steps if not s.step.checked), keys[0] if keys else None)
         self.marks &= set(keys)
+
+    def _has_section(self, title: str) -> bool:
+        checklist = self.snapshot.checklist
+        return checklist is not None and any(section.title == title for section in checklist.sections)
 
     def add_samples(self, source: str, samples: "Sequence[Sample]", *, restart: bool) -> None:
         """Append samples of a source, "live" or a run's id; `restart` drops the ones before."""

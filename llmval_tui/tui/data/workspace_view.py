@@ -5,19 +5,21 @@ Used in the watcher's thread only, because every method may wait for a slow disk
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from llmval_tui.actions.step_state import StepStatus, step_statuses, unreadable_records
+from llmval_tui.actions.step_state import StepStatus, runs_by_step, step_statuses, unreadable_records
+from llmval_tui.actions.tick_basis import Key
 from llmval_tui.checklist.model import Checklist, Step, StepKey, load
 from llmval_tui.checklist.parse_cache import ParseCache
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
-from llmval_tui.runs.store import Run, RunStore, recorded_path
+from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.tui.data.run_history import RunHistory, RunRow, StepFacts
 from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
@@ -72,6 +74,15 @@ class StepDetail:
     back: int
     run: "RunSnapshot | None"
     artifacts: "tuple[ArtifactLine, ...]"
+    history: tuple[RunRow, ...] = ()  # the runs of the step, newest first
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLine:
+    """A service that runs beside the list, such as an inference server, in one line."""
+
+    text: str
+    role: str = "busy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,8 @@ class Snapshot:
     problem: str | None = None  # why the snapshot is not current
     unreadable: tuple[str, ...] = ()  # one sentence for each damaged record
     steps: tuple[StepStatus, ...] = ()
+    facts: Mapping[StepKey, StepFacts] = field(default_factory=dict)
+    services: tuple[ServiceLine, ...] = ()
     queued: frozenset[str] = frozenset()  # numbers of the steps that the active plan still has to run
     plan: str | None = None  # id of the active plan
     active: tuple[str, ...] = ()  # ids of runs with live processes
@@ -105,6 +118,9 @@ class Workspace:
     _last: Snapshot = field(default_factory=Snapshot)
     _stamp: tuple[int, int, int] | None = None
     _follower: "RunFollower | None" = None
+    _history: RunHistory = field(default_factory=RunHistory)
+    _runs: Mapping[Key, Sequence[Run]] = field(default_factory=dict)  # by step, from the last snapshot
+    _trends: bool = False  # from the second snapshot on: the first one must be quick
     _proposal: "tuple[tuple[object, ...], datetime, Proposal] | None" = None
 
     def __post_init__(self) -> None:
@@ -153,7 +169,10 @@ class Workspace:
 
     def _step_states(self, snapshot: Snapshot) -> Snapshot:
         assert snapshot.checklist is not None
-        steps = tuple(step_statuses(snapshot.checklist, self.store))
+        self._runs = runs_by_step(snapshot.checklist, self.store)
+        steps = tuple(step_statuses(snapshot.checklist, self.store, self._runs))
+        facts = self._history.facts(steps, self._runs, trends=self._trends)
+        self._trends = True
         plan = active_plan(self.settings.workspace)
         queued: frozenset[str] = frozenset()
         damaged = unreadable_records(steps, self.store)
@@ -169,6 +188,7 @@ class Workspace:
         return replace(
             snapshot,
             steps=steps,
+            facts=facts,
             unreadable=tuple(damaged),
             queued=queued,
             plan=plan.id if plan else None,
@@ -183,12 +203,12 @@ class Workspace:
             return None
         from llmval_tui.tui.data.artifacts import artifact_lines
 
-        name = recorded_path(snapshot.checklist.path, self.settings.workspace)
-        runs = self.store.of_step(*step.key, checklist=name)
+        runs = self._runs.get(step.key, ())
         back = max(0, min(selection.back, len(runs) - 1))
         run = self._follow(runs[back]) if runs else None
         lines = artifact_lines(run, self.settings.workspace) if run else ()
-        return StepDetail(step.key, self._propose(snapshot, step, selection), len(runs), back, run, lines)
+        proposal = self._propose(snapshot, step, selection)
+        return StepDetail(step.key, proposal, len(runs), back, run, lines, self._history.rows(runs))
 
     def _follow(self, run: Run) -> "RunSnapshot":
         from llmval_tui.tui.data.run_follower import RunFollower

@@ -20,6 +20,12 @@ def short_label(markdown: str) -> str:
     return read_markdown(markdown, _short_span)
 
 
+def list_label(label: str) -> str:
+    """A label for a narrow row: `Run: x.py` says no more than `x.py`."""
+    verb, _, rest = label.partition(" ")
+    return rest if verb == "Run:" and rest else label
+
+
 @lru_cache(maxsize=8)
 def disambiguated_labels(items: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """The short label of each item, and the arguments that tell it from items with the same label."""

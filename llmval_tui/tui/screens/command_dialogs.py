@@ -124,6 +124,8 @@ class CommandDialogs:
         if everything:
             return [step for step in steps if not step.checked]
         marked = [step for step in steps if step.key in state.marks]
+        if state.section is not None and not marked:
+            return [step for step in steps if step.section == state.section and not step.checked]
         return marked or [step for step in steps if step.key == state.key]
 
     def _effect(self, items: Sequence[PlanItem], tick: bool) -> str:

@@ -35,6 +35,11 @@ PAINTED_S = 0.02  # after the first list has been painted: its bytes are on thei
 LATEST_S = 0.5  # everything else starts after this time, even if there is no list yet
 
 
+def list_width(columns: int) -> int:
+    """The columns of the list beside a pane: 40 of 100, 52 of 120, 66 of 160, 80 of 200."""
+    return max(40, min(100, round(min(0.6 * columns - 20, 0.35 * columns + 10))))
+
+
 class MainScreen(ActionScreen):
     """Owns the widgets and the threads, gives the threads' messages to the panes, and moves the focus."""
 
@@ -203,7 +208,9 @@ class MainScreen(ActionScreen):
         on_list = self.steps.has_focus or self.focused is None
         self.query_one("#left").display = both or on_list
         self.query_one("#right").display = both or not on_list
-        self.query_one("#left").set_class(not both, "alone")
+        left = self.query_one("#left")
+        left.set_class(not both, "alone")
+        left.styles.width = list_width(self.size.width) if both else "1fr"
 
     def on_descendant_focus(self) -> None:
         if self.focused is not self.steps and self.focused not in self.panes.values():
@@ -222,7 +229,7 @@ class MainScreen(ActionScreen):
 
     def on_scroll_pane_opened(self, message: ScrollPane.Opened) -> None:
         if message.pane is self.steps:
-            self.show_pane(self.shown)
+            self.action_open()
 
     def on_bar_pressed(self, message: Bar.Pressed) -> None:
         if message.name in PANES:
@@ -247,7 +254,8 @@ class MainScreen(ActionScreen):
 
     def action_open(self) -> None:
         if self.pane == "list":
-            self.show_pane(self.shown)
+            if not self.steps.toggle_section():
+                self.show_pane(self.shown)
         elif self.pane == "run" and self.state.run and self.state.run.verdict and self.state.run.verdict.question:
             self.action_answer()
 
@@ -281,8 +289,8 @@ class MainScreen(ActionScreen):
             self.action_zoom()
         elif self.pane != "list":
             self.focus_list()
-        elif state.filter:
-            state.filter = ""
+        elif state.filter or state.shown_state is not None:
+            state.filter, state.shown_state = "", None
             self.steps.filter_changed()
             self.list_title.repaint()
         elif state.marks:
@@ -325,9 +333,11 @@ class MainScreen(ActionScreen):
 
     def action_next_state(self) -> None:
         self._focused_pane.next_state()
+        self.list_title.repaint()
 
     def action_next_order(self) -> None:
         self._focused_pane.next_order()
+        self.list_title.repaint()
 
     def action_fold_all(self) -> None:
         self._focused_pane.fold_all()

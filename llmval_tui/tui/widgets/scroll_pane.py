@@ -42,6 +42,16 @@ class ScrollPane(RowWidget, can_focus=True):
     def on_mount(self) -> None:
         self.themed_app.keymap.rebind(bindings_of(self))
 
+    @property
+    def view_height(self) -> int:
+        """The rows in which the contents scroll."""
+        return self.size.height
+
+    @property
+    def view_top(self) -> int:
+        """The rows above them."""
+        return 0
+
     def is_scroll_key(self, key: str) -> bool:
         """Whether a key only scrolls here."""
         return key in bindings_of(self).key_to_bindings
@@ -89,11 +99,11 @@ class ScrollPane(RowWidget, can_focus=True):
             found = nearest_target(self.content_rows, wanted, rows)
             # At either end, also show the rows without a target beyond the last row with one.
             if found == self.cursor:
-                self.top = 0 if rows < 0 and found < self.size.height else self.top
+                self.top = 0 if rows < 0 and found < self.view_height else self.top
             self._set_cursor(found)
 
     def action_page(self, pages: float) -> None:
-        self.action_move(round(pages * max(1, self.size.height - 1)))
+        self.action_move(round(pages * max(1, self.view_height - 1)))
 
     def action_end(self, direction: int) -> None:
         self.action_move(direction * (len(self.content_rows) + 1))
@@ -127,8 +137,8 @@ class ScrollPane(RowWidget, can_focus=True):
         self.action_move(-3 if self.cursor is None else -1)
 
     def on_click(self, event: events.Click) -> None:
-        index = self.top + event.y
-        if self.cursor is None or not 0 <= index < len(self.content_rows):
+        index = self.top + event.y - self.view_top
+        if self.cursor is None or event.y < self.view_top or not 0 <= index < len(self.content_rows):
             return
         target = self.content_rows[index].target
         if target is None:

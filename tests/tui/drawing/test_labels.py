@@ -60,5 +60,5 @@ async def test_the_list_shows_what_differs_at_every_width(workspace: Workspace, 
         for size in ((200, 20), (80, 20), (40, 20)):
             await pilot.resize_terminal(*size)
             await pilot.pause()
-            shown = [line for line in text_of(app.main.steps).split("\n") if "1." in line and "Run" in line]
+            shown = [line for line in text_of(app.main.steps).split("\n") if " 1." in line and "○" in line]
             assert len(shown) == 2 and shown[0][8:] != shown[1][8:] and "8192" in shown[0] and "65536" in shown[1]

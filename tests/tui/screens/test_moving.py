@@ -31,7 +31,9 @@ async def test_moving_and_panes(dashboard: Make) -> None:
         await pilot.press("G")
         assert main.state.step.number == "2.2"
         await pilot.press("g")
-        assert main.state.step.number == "1.1"
+        assert main.state.step is None and main.state.section == "1. Serving"
+        await pilot.press("j")
+        assert main.state.key is not None and main.state.key.text.startswith("Export")
         for number, name in enumerate(PANES, 1):
             await pilot.press(str(number))
             assert (main.shown, main.pane) == (name, name)
