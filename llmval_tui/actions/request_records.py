@@ -39,8 +39,8 @@ class Record:
 
     @property
     def tpot_s(self) -> float | None:
-        if self.first_s is None or self.last_s is None or self.output_tokens < 2:
-            return None
+        if self.first_s is None or self.last_s is None or self.output_tokens < 2 or self.last_s == self.first_s:
+            return None  # all at one time: a server sent the whole answer as one chunk
         return (self.last_s - self.first_s) / (self.output_tokens - 1)
 
 

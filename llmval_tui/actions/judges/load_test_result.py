@@ -95,7 +95,7 @@ def result_in(value: Any) -> LoadResult | None:
                 float(item["dispatch_s"]),
                 None if item["first_token_s"] is None else float(item["first_token_s"]),
                 None if item["last_token_s"] is None else float(item["last_token_s"]),
-                int(item["output_tokens"]),
+                int(item["output_tokens"] or 0),
                 item["error"] or None,
             )
             for item in ours["requests"]

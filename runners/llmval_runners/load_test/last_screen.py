@@ -105,6 +105,9 @@ def _power(ours: Mapping[str, Any], no_meter: str) -> list[str]:
 
 def _ran(ours: Mapping[str, Any]) -> list[str]:
     identity = ours["identity"]
+    if (server := identity.get("server")) is not None:
+        software = [text for text in (server["software"], server["version"]) if text]
+        return [f"{identity['model']} at {server['url']} ({server['api']})", *software]
     ranks = identity["tensor_parallel"]
     fp8 = [f"FP8 {identity['fp8_mode']}"] if identity["fp8_mode"] != "none" else []
     compiled = [f"compiled ({identity['compile_mode']})"] if identity["compile_mode"] != "off" else []

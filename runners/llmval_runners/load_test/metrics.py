@@ -44,7 +44,7 @@ def ttft(request: SentRequest) -> float:
 
 def tpot(request: SentRequest) -> float | None:
     """Mean seconds per token after the first; None for a single token, or if all came at one time."""
-    count, times = request.received_tokens, request.token_times
+    count, times = request.received_tokens or 0, request.token_times
     return (times[-1] - times[0]) / (count - 1) if count >= 2 and len(times) >= 2 else None
 
 
@@ -223,7 +223,7 @@ def peaks(sent: Sequence[SentRequest]) -> tuple[int | None, int]:
     for _, change in sorted(changes):
         running += change
         most = max(most, running)
-    in_chunks = any(request.received_tokens != len(request.token_times) for request in sent)
+    in_chunks = any(request.received_tokens not in (None, len(request.token_times)) for request in sent)
     return None if in_chunks else max(buckets.values(), default=0), most
 
 

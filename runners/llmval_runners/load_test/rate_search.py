@@ -78,7 +78,7 @@ def judge_trial(
         goodput_share=good,
         requests=planned,
         completed=len(done),
-        output_tokens_per_s=sum(request.received_tokens for request in done) / duration,
+        output_tokens_per_s=sum(request.received_tokens or 0 for request in done) / duration,
         ttft_slope=slope,
         schedule_delay=metrics.percentiles([r.dispatch_s - r.intended_s for r in sent]),
         ttft_sched=metrics.percentiles([r.token_times[0] - r.intended_s for r in done]),

@@ -99,7 +99,7 @@ def _flat(
     identity: dict[str, Any],
     workload: dict[str, Any],
 ) -> dict[str, Any]:
-    inputs, outputs = sum(r.input_tokens or 0 for r in done), sum(r.received_tokens for r in done)
+    inputs, outputs = sum(r.input_tokens or 0 for r in done), sum(r.received_tokens or 0 for r in done)
     per_second, in_flight = metrics.peaks(sent)
 
     def rate(count: int) -> float | None:

@@ -26,7 +26,9 @@ class SentRequest(Protocol):
         """None: only the server counts them, and it has not told."""
 
     @property
-    def received_tokens(self) -> int: ...
+    def received_tokens(self) -> int | None:
+        """The output tokens so far; None: only the server counts them, and it has not told."""
+
     @property
     def first_token_s(self) -> float | None: ...
     @property
