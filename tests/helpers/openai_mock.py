@@ -149,7 +149,9 @@ class _Connection(asyncio.Protocol):
             given = self.headers.get("authorization", "").removeprefix("Bearer ")
             self.reply(401, {"error": {"message": f"Incorrect API key provided: {given}."}})
         elif path == f"{behaviour.base}/models":
-            data: list[dict[str, Any]] = [{"id": name, "object": "model"} for name in behaviour.models]
+            data: list[dict[str, Any]] = [
+                {"id": name, "object": "model", "owned_by": "mock"} for name in behaviour.models
+            ]
             if behaviour.max_model_len and not behaviour.keep_secret_length:
                 data = [one | {"max_model_len": behaviour.max_model_len} for one in data]
             self.reply(200, {"object": "list", "data": data})

@@ -44,6 +44,13 @@ _SMOKE: dict[str, Preset] = {
         without_gpu={"--device": "cpu"},
         dropped=frozenset({"--checkpoint"}),
     ),
+    # The model is the server's. What is left of the load is small enough for a server on a CPU.
+    "openai_load_test.py": Preset(
+        always={"--duration": "8", "--target-qps": "2", "--prompt-len": "uniform:16:64", "--output-len": "8"},
+        if_given={"--trial-duration": "8", "--max-qps": "4"},
+        without_gpu={},
+        dropped=frozenset({"--trace", "--prompts", "--burstiness"}),
+    ),
     "torch_compile_repro.py": Preset(
         always={"--model": TINY, "--sequence-length": "64", "--batch-size": "1", "--steps": "3"},
         if_given={},

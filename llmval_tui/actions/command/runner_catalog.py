@@ -14,6 +14,7 @@ COMPILE_REPRO, POWER_SWEEP, POWER_ANALYZER, TRACE = (
     "power_efficiency_analyzer.py",
     "capture_fp8_flexattention_traces.sh",
 )
+OPENAI_LOAD_TEST = "openai_load_test.py"
 LOAD_TEST_SCHEMA, LONG_CONTEXT_SCHEMA, COMPILE_SCHEMA = "load_test", "long_context", "compile_repro"
 POWER_SWEEP_SCHEMA, POWER_CELL_SCHEMA, POWER_SUMMARY_SCHEMA = "power_sweep", "power_cell", "power_summary"
 TRACE_SCHEMA = "trace_summary"
@@ -37,6 +38,7 @@ class Runner:
 
 RUNNERS = {
     "inference_server_load_test.py": Runner(LOAD_TEST_SCHEMA),
+    OPENAI_LOAD_TEST: Runner(LOAD_TEST_SCHEMA),
     # Without manifest and archive: attaching logs packs both again, and the hashes of a tick must stay true.
     COMPILE_REPRO: Runner(
         in_folder=((RESULT, COMPILE_SCHEMA), (REPORT, None), ("repro.py", None), ("commands.txt", None)),
@@ -75,6 +77,12 @@ def runner_details(runner: str | None, argv: ParsedArgv) -> list[str]:
             f"runs eager first, then torch.compile in mode {mode}; ends after {limit / 60:.0f} min at the latest",
             "passes with a hang in the bundle (kind and rank), or with “did not reproduce here” and the figures",
             "moves an earlier study in its folder aside",
+        ]
+    if runner == OPENAI_LOAD_TEST:
+        return [
+            "loads a server that runs already; its API key comes from the environment and is recorded nowhere",
+            "refuses before the load if the server, the model or the key is not right",
+            "latencies count from the intended arrival; output tokens are those of the server's usage",
         ]
     if runner == POWER_SWEEP:
         return _sweep_details(argv.arguments)

@@ -23,6 +23,7 @@ from llmval_tui.runs.store import Run
 
 FIND_MAX = "--find-max-qps"
 _KV_DTYPES = {"fp8": "float8_e4m3fn"}  # name in the flag -> name in PyTorch
+MAX_PROMPT_DIFFERENCE = 0.05  # of the prompt tokens that were asked for
 _ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
 
 
@@ -191,6 +192,7 @@ def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
         "compile_mode": value_of(words, "--compile-mode"),
         "device": value_of(words, "--device"),
         "model": value_of(words, "--model"),
+        "api": value_of(words, "--api"),
         "kv_dtype": _KV_DTYPES.get(value_of(words, "--kv-dtype") or "", value_of(words, "--kv-dtype")),
     }
     stated = {key: value for key, value in asked.items() if value not in (None, "auto", "gpu")}
@@ -213,11 +215,21 @@ def _other_load(words: tuple[str, ...], result: LoadResult) -> list[str]:
     """Differences in rate or duration between the command and the run; a search finds its own rate."""
     workload = result.ours.get("workload") or {}
     numbers = {"--target-qps": "target_qps", "--duration": "duration_s"} if result.search is None else {}
-    return [
+    found = [
         f"{key} {workload.get(key)} instead of {asked}"
         for flag, key in numbers.items()
         if (asked := value_of(words, flag)) is not None and not _equal(asked, workload.get(key))
     ]
+    return found + _other_prompts(result)
+
+
+def _other_prompts(result: LoadResult) -> list[str]:
+    """Prompts that the server counts as another load than the one that was asked for."""
+    prompts = result.ours.get("prompt_tokens") or {}
+    asked, counted = prompts.get("asked"), prompts.get("counted_by_the_server")
+    if not asked or counted is None or abs(counted - asked) <= MAX_PROMPT_DIFFERENCE * asked:
+        return []
+    return [f"{counted:,} prompt tokens by the server's count instead of {asked:,}"]
 
 
 def _equal(asked: str, ran: object) -> bool:

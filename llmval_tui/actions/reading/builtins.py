@@ -16,6 +16,7 @@ from llmval_tui.checklist.model import Section, Step
 # The file names of the bundled runners; a test holds them equal to `command/runner_catalog.py`.
 RUNNER_NAMES = (
     "inference_server_load_test.py",
+    "openai_load_test.py",
     "torch_compile_repro.py",
     "precision_power_sweep.py",
     "power_efficiency_analyzer.py",

@@ -106,8 +106,8 @@ def _power(ours: Mapping[str, Any], no_meter: str) -> list[str]:
 def _ran(ours: Mapping[str, Any]) -> list[str]:
     identity = ours["identity"]
     if (server := identity.get("server")) is not None:
-        software = [text for text in (server["software"], server["version"]) if text]
-        return [f"{identity['model']} at {server['url']} ({server['api']})", *software]
+        software = " ".join(text for text in (server["engine"] or server["software"], server["version"]) if text)
+        return [f"{identity['model']} at {server['url']} ({identity['api']})", *([software] if software else [])]
     ranks = identity["tensor_parallel"]
     fp8 = [f"FP8 {identity['fp8_mode']}"] if identity["fp8_mode"] != "none" else []
     compiled = [f"compiled ({identity['compile_mode']})"] if identity["compile_mode"] != "off" else []

@@ -28,6 +28,7 @@ class Served:
 
     model: str
     max_model_len: int | None = None
+    engine: str | None = None  # `owned_by` of the model: vllm, sglang, …
     software: str | None = None  # the header Server
     version: str | None = None  # of /version, as vLLM and SGLang have it
     models: list[str] = field(default_factory=list)
@@ -109,6 +110,7 @@ class Probe:
         return Served(
             model,
             longest if isinstance(longest, int) else None,
+            str(entry["owned_by"]) if entry.get("owned_by") else None,
             got.headers_found.get("server"),
             str(version) if version else None,
             names,

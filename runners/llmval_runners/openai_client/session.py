@@ -259,6 +259,7 @@ class OpenAiLoadTest:
             "compile_mode", "tensor_parallel", "device", "device_name", "torch_version", "shape",
         )  # fmt: skip
         return {
+            "api": options.server.api,
             "backend": "openai-chat" if options.server.api == CHAT else "openai",
             "model": served.model if served else options.server.model or "not known",
             "tokenizer": "the server's" if options.prompt_format == TEXT else "none: random token ids",
@@ -267,7 +268,7 @@ class OpenAiLoadTest:
             "unknown": UNKNOWN,
             "server": {
                 "url": str(self.target),
-                "api": options.server.api,
+                "engine": served.engine if served else None,
                 "software": served.software if served else None,
                 "version": served.version if served else None,
                 "max_model_len": served.max_model_len if served else None,
