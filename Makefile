@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 4
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench trust check clean
+.PHONY: demo test bench trust fuzz check clean
 
 demo: $(VENV)/.app  ## the dashboard on a scratch workspace; without a terminal the same work headless
 	@$(BIN)/llmval demo --dir artifacts/demo
@@ -25,6 +25,10 @@ bench: $(VENV)/.dev  ## the figures of docs/performance.md for this machine; not
 
 trust: $(VENV)/.dev  ## the table of docs/reliability.md: faults on purpose, and what is true afterwards
 	$(BIN)/python -m faults
+
+fuzz: $(VENV)/.dev  ## hostile input for every reader: the table of docs/reliability.md; GUIDED=60: by atheris, 60 s each
+	@[ -z "$(GUIDED)" ] || $(PIP_INSTALL) -e '.[fuzz]'
+	PYTHONPATH=runners $(BIN)/python -m fuzzing $(if $(GUIDED),--guided $(GUIDED)) $(TARGETS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -37,7 +37,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "nvitop": lazy("peers", "first_paint_beside_nvitop"),
     "aiperf": lazy("peers", "aiperf_dashboard"),
     "watching": lazy("watching", "row"),
-    "fuzzing": lazy("fuzzing", "row"),
 }
 
 

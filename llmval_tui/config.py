@@ -6,12 +6,12 @@ silently does nothing is worse than a missing one.
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.toml import parse_toml
 
 CHARTS = ("blocks", "braille", "ascii")
 PRESETS = ("smoke",)
@@ -75,8 +75,8 @@ def parse_config(text: str, path: Path) -> ConfigFile:
         Refused: like `load_config`; the message names the file and the line.
     """
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = parse_toml(text)
+    except ValueError as error:
         raise Refused(f"{path} is not TOML: {error}.") from error
     table = data.pop("keys", {})
     for name, value in data.items():

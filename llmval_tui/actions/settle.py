@@ -89,9 +89,9 @@ def settle_all(store: RunStore, *, wait: bool = True) -> list[str]:
     """
     problems = []
     for run in reversed(store.runs()):
-        if (store.ticks.ticked_by(run.id) and run.judged()) or _is_over(run):
-            continue
         try:
+            if (store.ticks.ticked_by(run.id) and run.judged()) or _is_over(run):
+                continue
             if wait or not _judged_elsewhere(run):
                 settle(run, store, wait=wait)
         except Refused as refusal:

@@ -12,7 +12,6 @@ from llmval_tui.checklist.lexer import (
     Lexer,
     Token,
     is_date,
-    looks_like_assignment,
     quote,
 )
 from llmval_tui.foundation.errors import Refused
@@ -178,12 +177,14 @@ def _check_command_word(token: Token) -> None:
         raise _refused(token.value, token.column, "it is a shell builtin and has no effect here; write a program")
     if token.glob_column is not None:
         raise _refused(token.glob, token.glob_column, "write the program's own name")
+    if token.value.startswith("%"):
+        raise _refused(token.value, token.column, "it names a job of a shell; write a program")
+    if token.assigns_otherwise:  # quotes in its value change nothing about that
+        raise _refused(token.value, token.column, "write NAME=value with a plain name and one =")
     if token.quoted:
         return  # for bash a quoted word is neither syntax nor an assignment
     if token.value in RESERVED:
         raise _refused(token.value, token.column, "it is shell syntax; write one command, or put a script into a file")
-    if looks_like_assignment(token.value):
-        raise _refused(token.value, token.column, "write NAME=value with a plain name and one =")
 
 
 def _split_output(tokens: list[Token]) -> tuple[list[Token], Output | None, bool]:

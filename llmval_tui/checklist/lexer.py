@@ -18,7 +18,7 @@ RESERVED = frozenset(
 )  # fmt: skip
 BUILTINS = frozenset(
     [
-        ".", "alias", "bg", "bind", "break", "builtin", "cd", "command", "continue", "declare", "dirs", "disown",
+        ".", ":", "alias", "bg", "bind", "break", "builtin", "cd", "command", "continue", "declare", "dirs", "disown",
         "eval", "exec", "exit", "export", "fc", "fg", "getopts", "hash", "history", "jobs", "let", "local",
         "logout", "mapfile", "popd", "pushd", "read", "readarray", "readonly", "return", "set", "shift",
         "shopt", "source", "suspend", "trap", "typeset", "ulimit", "umask", "unalias", "unset", "wait",
@@ -73,6 +73,7 @@ class Token:
     operator: bool = False
     quoted: bool = False  # some of it was quoted or escaped
     assigns: bool = False  # starts with an unquoted NAME=
+    assigns_otherwise: bool = False  # or with NAME+= or NAME[…]=, which only bash takes for an assignment
     glob: str = ""  # the first unquoted glob character, and
     glob_column: int | None = None  # its column
     variables: set[str] = field(default_factory=set)
@@ -88,23 +89,20 @@ def stand_in_name(match: re.Match[str]) -> str:
     return next(text for text in match.groups() if text)
 
 
-def looks_like_assignment(text: str) -> bool:
-    """Whether bash would read the word as an assignment before a command, even one that llmval does not allow."""
-    return _ASSIGNMENT.match(text) is not None
-
-
 def quote(value: str, has_glob: bool = False, *, command: bool = False) -> str:
     """Quote a word for bash: bare if that is safe, else in single quotes; active glob characters stay bare."""
     if has_glob:
         # `]`, `^` and `-` too: they are special inside brackets, and quotes would change that.
         pieces = re.split(r"([*?\[\]^-]+)", value)
         return "".join(piece if index % 2 else quote(piece) if piece else "" for index, piece in enumerate(pieces))
-    special = command and value in RESERVED
+    # So that `X\.Y` is not shown as the name of a value.
+    special = (command and value in RESERVED) or STAND_IN.search(value) is not None
     # `=` is special only after a name before the command; options (`--a=b`) stay readable.
     bare = value if command else value.replace("=", "")
     if value and not special and (_BARE.fullmatch(bare) or (not bare and not command)):
         return value
-    return "'" + value.replace("'", "'\\''") + "'"
+    quoted = "'" + value.replace("'", "'\\''") + "'"
+    return STAND_IN.sub(lambda name: name[0] if name[0] == PLACEHOLDER else name[0].replace("<", "<''"), quoted)
 
 
 class Lexer:
@@ -160,6 +158,7 @@ class Lexer:
     def _word(self, leading: bool) -> Token:
         start = self.at
         token = Token("", start + 1, assigns=_PLAIN_ASSIGNMENT.match(self.text, start) is not None)
+        token.assigns_otherwise = not token.assigns and _ASSIGNMENT.match(self.text, start) is not None
         literal: set[str] = set()  # quoted or escaped characters, which must not clash with active globs
         active: set[str] = set()
         while self.at < len(self.text) and (character := self.text[self.at]) not in " \t|>":
@@ -208,7 +207,8 @@ class Lexer:
         name = stand_in_name(match)
         value = self.values.get(name)
         if value is None:
-            self._refuse(match[0], self.at, f"it has no value: give one with --set {quote(name)}=VALUE")
+            shown = f"'{name}'" if " " in name else name
+            self._refuse(match[0], self.at, f"it has no value: give one with --set {shown}=VALUE")
         self._check_value(match[0], self.at, value)
         self.at = match.end()
         token.value += value

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_block import table
 from markdown_it.rules_inline import StateInline, backtick, html_inline
 from markdown_it.token import Token
 
@@ -60,7 +61,9 @@ def _recording(rule: Callable[[StateInline, bool], bool], kind: str) -> Callable
 def _parser() -> MarkdownIt:
     # With tables as on GitHub, since they end an item's paragraph. Only items get inline parsing, and only for syntax
     # that can contain or hide a code span or a comment. Links and emphasis cannot, and are slowest on hostile input.
-    parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table")
+    parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING})
+    # After lists and the like, as in cmark-gfm: with markdown-it's own order, `- [ ] a |` above `---` is a table.
+    parser.block.ruler.before("lheading", "table_after_lists", table, {"alt": ["paragraph", "reference"]})
     parser.disable(["inline", "text_join", "link", "image", "emphasis", "entity", "balance_pairs", "fragments_join"])
     parser.inline.ruler.at("html_inline", _recording(html_inline, "html_inline"))
     parser.inline.ruler.at("backticks", _recording(backtick, "code_inline"))
@@ -219,6 +222,8 @@ class _Scanner:
         if box is None or not inline.content[box.end() :].strip():
             return None
         line = _first_line(inline)
+        if not self._begins_its_line(inline, line):
+            return None
         if len(inline.content) > MAX_ITEM_CHARS:
             raise Refused(
                 f"{self.path}, line {line}: this item has {len(inline.content)} characters; "
@@ -245,6 +250,12 @@ class _Scanner:
         item.text = clean_line(re.sub(r"[ \t]*\n[ \t]*", " ", "".join(pieces)).strip())
         # A box with only a comment after it is no step.
         return item if item.text else None
+
+    def _begins_its_line(self, inline: Token, line: int) -> bool:
+        """Whether only containers stand before the text: markdown-it drops what Python calls white space, as NBSP."""
+        first = inline.content.partition("\n")[0].rstrip()
+        before, found, _ = self.lines[line - 1].rstrip().rpartition(first)
+        return bool(found) and before[-1:] in ("", " ", "\t", "\v", "\f", ">")
 
     def _inline(self, inline: Token, start: int, kind: "BlockKind") -> tuple[Block, list[tuple[str, int, int]]]:
         """The block of a paragraph from position `start` on, and its HTML comments with their positions."""

@@ -156,11 +156,17 @@ def _plain(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any | None:
-    """The JSON in `path`; None if the file is missing or incomplete."""
+    """The JSON in `path`; None if the file is missing or incomplete.
+
+    Raises:
+        Refused: there is something that cannot be read: a folder, a loop of links, a broken disk.
+    """
     try:
         return orjson.loads(read_bytes(path))
     except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
         return None
+    except OSError as error:
+        raise Refused(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from error
 
 
 def read_bytes(path: Path) -> bytes:

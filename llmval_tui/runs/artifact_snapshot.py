@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, write_json
 from llmval_tui.foundation.paths import recorded_name
 from llmval_tui.runs.store import Run
@@ -56,17 +57,42 @@ def record_before(run: Run) -> None:
 
 def record_before_retry(run: Run, paths: Collection[str]) -> None:
     """Add the files at these paths to the snapshot: a failed attempt wrote them, the next one must write its own."""
-    before = {**(read_snapshots(run).before or {}), **take_snapshot(run, paths)}
+    before = {**(_before(run) or {}), **take_snapshot(run, paths)}
     write_json(run.folder / "artifacts.json", {"v": 1, "before": before, "after": None})
 
 
 def record_after(run: Run) -> None:
     """Record the snapshot at the end."""
-    before = read_snapshots(run).before
+    before = _before(run)
     write_json(run.folder / "artifacts.json", {"v": 1, "before": before, "after": take_snapshot(run)})
 
 
 def read_snapshots(run: Run) -> Snapshots:
-    """Both recorded snapshots."""
-    value = read_json(run.folder / "artifacts.json")
-    return Snapshots(value.get("before"), value.get("after")) if isinstance(value, dict) else Snapshots()
+    """Both recorded snapshots.
+
+    Raises:
+        Refused: the record is damaged.
+    """
+    path = run.folder / "artifacts.json"
+    value = read_json(path)
+    if value is None and not path.exists():
+        return Snapshots()
+    if not isinstance(value, dict) or not all(_is_snapshot(value.get(name)) for name in ("before", "after")):
+        raise Refused(f"{path} is damaged and cannot be read: restore it, or move the folder {run.folder} away.")
+    return Snapshots(value.get("before"), value.get("after"))
+
+
+def _is_snapshot(value: object) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, dict) and all(
+        isinstance(one, list) and len(one) == 3 and all(type(number) is int for number in one) for one in value.values()
+    )
+
+
+def _before(run: Run) -> Snapshot | None:
+    """The snapshot before the first command; a damaged one must not keep the supervisor from its end."""
+    try:
+        return read_snapshots(run).before
+    except Refused:
+        return None

@@ -41,8 +41,14 @@ class EventFollower:
         self.progress = Progress()
 
     def poll(self) -> list[dict[str, Any]]:
-        """The new events, already applied to `progress`."""
-        return self._apply_lines(self._tail.poll())
+        """The new events, already applied to `progress`; a file that cannot be read is one of its problems."""
+        try:
+            return self._apply_lines(self._tail.poll())
+        except OSError as error:
+            problem = f"{self._tail.path} cannot be read ({error.strerror})"
+            if problem not in self.progress.problems:
+                self.progress.problems.append(problem)
+            return []
 
     def _apply_lines(self, lines: Iterable[bytes]) -> list[dict[str, Any]]:
         found = []

@@ -140,6 +140,11 @@ class Supervisor:
         if status.identity is None:  # otherwise an earlier supervisor started it
             status.started_utc = utc_iso()
             status.identity = self._running_command()
+        if status.identity is None and self._log(command, "stdout").exists():
+            # An earlier supervisor was killed while it started it, and it has ended since: it must not run twice.
+            status.ended_utc = utc_iso()
+            self._note(f"nobody saw how {command.label} ended: its supervisor was killed while it started the command")
+            return
         if status.identity is None:
             try:
                 child = self._start(command)
@@ -201,11 +206,7 @@ class Supervisor:
             "LLMVAL_RUN_FOLDER": str(self.run.folder),
             "PYTHONUNBUFFERED": "1",
         }
-        logs = self.run.logs_folder
-        with (
-            (logs / f"{command.label}.stdout.log").open("ab") as out,
-            (logs / f"{command.label}.stderr.log").open("ab") as err,
-        ):
+        with self._log(command, "stdout").open("ab") as out, self._log(command, "stderr").open("ab") as err:
             try:
                 return subprocess.Popen(
                     command.argv,
@@ -219,6 +220,9 @@ class Supervisor:
                 )
             finally:
                 os.close(lock)  # the command's inherited copy keeps it
+
+    def _log(self, command: Command, stream: str) -> Path:
+        return self.run.logs_folder / f"{command.label}.{stream}.log"
 
     def _wait(self, command: Command, status: CommandStatus) -> None:
         """Wait for the command to end; terminate it, once, on a cancel or when its time is up."""

@@ -122,3 +122,16 @@ def test_what_stands_above_an_item() -> None:
         "d": (),
         "e": (),
     }
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\u3000", "\u2028"])
+def test_a_box_behind_a_blank_that_is_none_for_markdown_is_no_task(blank: str) -> None:
+    """markdown-it-py drops such blanks at the start of a paragraph; cmark-gfm does not."""
+    text = f"- [ ] a\n* {blank}[x] b\n* {blank}\n  [x] c\n- [ ] d\n"
+    assert [step.text for step in parse(text.encode(), Path("list.md")).steps] == ["a", "d"]
+
+
+def test_an_item_that_ends_in_a_pipe_above_a_rule_is_no_table() -> None:
+    assert [step.text for step in parse(b"- [ ] a\n- [x] b |\n---\n", Path("list.md")).steps] == ["a", "b |"]
+    table = b"- [ ] a\n\n  x | y\n  --|--\n  1 | 2\n"
+    assert [block.kind for block in parse(table, Path("list.md")).steps[0].blocks][1:] == ["table"] * 4

@@ -200,6 +200,11 @@ REFUSED = [
     ("cd x", "builtin"),
     ("'cd' x", "builtin"),
     ("X=1 export Y", "builtin"),
+    (": x", "builtin"),
+    ("A+='b' c", "NAME=value"),
+    ("A+=$USER c", "NAME=value"),
+    ("%1 c", "job of a shell"),
+    ("'%a'", "job of a shell"),
 ]  # fmt: skip
 
 
@@ -288,6 +293,12 @@ def test_whatever_is_accepted_means_the_same_to_bash(tmp_path: Path) -> None:
     collect()
     assert len(accepted) > 100
     assert dict(zip(accepted, bash_words(list(accepted), tmp_path), strict=True)) == accepted
+
+
+@pytest.mark.parametrize("text", ["x X\\.Y", "x X''.Y''.Z", r"x \<node\>", "x '<''node>'", "x Y'YYY-MM-DD'"])
+def test_a_word_that_only_looks_like_a_placeholder_reads_back(text: str) -> None:
+    command = read(text)
+    assert read(command.shell_text()) == command
 
 
 @pytest.mark.parametrize("word", ["X+=~/a", "X+=b:~/a"])

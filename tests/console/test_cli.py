@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import fuzzing
+from fuzzing import checkpoints
 from llmval_tui.cli import COMMANDS, VALUE_OPTIONS, find_command, parser
 from llmval_tui.foundation.errors import Refused
 from tests.console.conftest import PROGRAMS
@@ -314,7 +314,7 @@ def test_doctor_and_attach_work_with_invalid_settings(workspace, tmp_path, monke
 
 
 def test_doctor_says_whether_the_runners_can_serve_a_checkpoint(workspace, tmp_path) -> None:
-    config, header, data = fuzzing.checkpoint(random.Random(2))
+    config, header, data = checkpoints.checkpoint(random.Random(2))
     text = json.dumps(header).encode()
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
 

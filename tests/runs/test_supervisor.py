@@ -272,10 +272,30 @@ def test_a_command_that_was_started_and_not_recorded_is_adopted(make_run: Callab
     status = json.loads((run.folder / "status.json").read_text())
     (run.folder / "status.json").write_text(json.dumps(status | {"commands": []}))  # as it was a moment before
     client.ensure_supervised(run)
+    until(lambda: any(command.identity for command in run.status().commands))
     (tmp_path / "go").touch()
     assert client.wait(run, 30)
     assert (tmp_path / "end").exists()
     assert [command.exit_code for command in run.status().commands] == [None]
+
+
+def test_a_command_that_was_started_and_not_recorded_and_has_ended_does_not_run_twice(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = make_run("echo started >> count; while [ ! -e go ]; do sleep 0.1; done")
+    client.start(run)
+    until((tmp_path / "count").exists)
+    supervisor_of(run).send(signal.SIGKILL)
+    until(lambda: not run.supervised())
+    status = json.loads((run.folder / "status.json").read_text())
+    (run.folder / "status.json").write_text(json.dumps(status | {"commands": []}))  # as it was a moment before
+    (tmp_path / "go").touch()
+    until(lambda: not run.command_alive())
+    client.start(run)
+    assert client.wait(run, 30)
+    assert (tmp_path / "count").read_text() == "started\n"
+    assert [command.exit_code for command in run.status().commands] == [None]
+    assert any("nobody saw how c0 ended" in note for note in run.status().notes)
 
 
 def test_a_stranger_with_the_commands_lock_does_not_keep_a_finished_run_alive(make_run: Callable[..., Run]) -> None:

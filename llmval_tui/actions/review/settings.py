@@ -51,11 +51,11 @@ def parse_settings(text: str, path: Path, workspace: Path) -> ListSettings:
     Raises:
         Refused: see `settings_of`.
     """
-    import tomllib  # most lists have no such file
+    from llmval_tui.foundation.toml import parse_toml  # most lists have no such file
 
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = parse_toml(text)
+    except ValueError as error:
         last = max(1, len(text.splitlines()))
         where = str(error).replace("at end of document", f"at the end, line {last}")
         raise Refused(f"{path} is not TOML: {where}: correct it; nothing was started.") from error

@@ -1,13 +1,13 @@
 """Theme files: finding and reading them. The styles are made in `theme_styles.py`."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
+from llmval_tui.foundation.toml import parse_toml
 
 # The names in theme files and in the code: `track` is faint decoration, such as the empty part of a bar; `idle` is the
 # background of the cursor in a list without the focus; `fill` is an area below its top row, `gap` its hatched part.
@@ -41,8 +41,8 @@ def read_theme(path: Path) -> ThemeFile:
         Refused: not TOML, or a role or background missing.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data = parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         raise Refused(f"the theme {path} cannot be read ({error}): correct it or choose another by --theme.") from error
     kind = data.get("kind")
     if kind not in KINDS:
@@ -51,6 +51,8 @@ def read_theme(path: Path) -> ThemeFile:
     if isinstance(roles, dict):
         roles = {new: roles[known] for new, known in SAME_AS.items() if known in roles} | roles
     for table, names, given in (("roles", ROLES, roles), ("grounds", BACKGROUNDS, backgrounds)):
+        if not isinstance(given, dict):
+            raise Refused(f"the theme {path} has no table [{table}]: add it.")
         if missing := [name for name in names if not isinstance(given.get(name), str)]:
             raise Refused(f"the theme {path} lacks {', '.join(missing)} in its table [{table}]: add what is missing.")
     return ThemeFile(path.stem, kind, {n: roles[n] for n in ROLES}, {n: backgrounds[n] for n in BACKGROUNDS})

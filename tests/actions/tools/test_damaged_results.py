@@ -10,48 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmval_tui.actions.tools.by_command import tool_of, tool_of_files
+from fuzzing.results import CASES, outcome_of, read_result
+from llmval_tui.actions.tools.by_command import tool_of
 from llmval_tui.actions.tools.model import LeftFiles, ToolResult
-from llmval_tui.runs.records import Outcome, worst
+from llmval_tui.runs.records import Outcome
 from tests.helpers.tool_results import RESULTS
 
-# Command, recorded file, the name that the reader looks for; None: the file is the standard output.
-CASES = [
-    ("vllm bench serve --save-result --result-dir a", "vllm_serve_good.json", "r.json"),
-    ("aiperf profile --artifact-dir a", "aiperf_closed/profile_export_aiperf.json", "profile_export_aiperf.json"),
-    ("aiperf profile --artifact-dir a", "aiperf_closed/profile_export.jsonl", "profile_export.jsonl"),
-    ("guidellm run --output kind=json,path=a.json", "guidellm_closed.json", "a.json"),
-    ("all_reduce_perf -J a.json", "nccl_all_reduce.json", "a.json"),
-    ("all_reduce_perf", "nccl_all_reduce.txt", None),
-    ("nvbandwidth -j", "nvbandwidth.json", None),
-    ("nvbandwidth", "nvbandwidth.txt", None),
-    ("dcgmi diag -j", "dcgm3.json", None),
-    ("dcgmi diag -j", "dcgm4.json", None),
-    ("dcgmi diag", "dcgm3.txt", None),
-    ("sb run --output-dir a", "superbench_run.jsonl", "results-summary.jsonl"),
-    ("mlperf", "mlperf_log_summary.txt", "mlperf_log_summary.txt"),
-]
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def _read(command: str, data: bytes, name: str | None) -> ToolResult:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / (name or "main.stdout.log")
-        path.write_bytes(data)
-        files = [path] if name else []
-        if name == "profile_export.jsonl":  # it is read beside its summary
-            summary = Path(folder) / "profile_export_aiperf.json"
-            summary.write_bytes((RESULTS / "aiperf_closed" / summary.name).read_bytes())
-            files.append(summary)
-        tool = tool_of(command.split()) or tool_of_files(files)
-        assert tool is not None
-        return tool.read(LeftFiles(tuple(files), None if name else path))
-
-
-def _outcome(result: ToolResult) -> Outcome:
-    assert result.summary
-    assert all(metric.value is not None or metric.reason for metric in result.metrics.values())
-    return worst(result.gates)
+        return read_result(command, data, name, Path(folder))
 
 
 @pytest.mark.parametrize(("command", "file", "name"), CASES)
@@ -60,7 +30,7 @@ def _outcome(result: ToolResult) -> Outcome:
 def test_a_truncated_result_is_never_a_pass(command: str, file: str, name: str | None, data: st.DataObject) -> None:
     whole = (RESULTS / file).read_bytes().rstrip()
     length = data.draw(st.integers(0, len(whole) - 1))
-    found = _outcome(_read(command, whole[:length], name))
+    found = outcome_of(_read(command, whole[:length], name))
     # A text may lack its last lines, and fewer whole lines are a result too.
     if file.endswith(".json"):
         assert found is not Outcome.PASS
@@ -97,14 +67,14 @@ def test_a_value_of_another_type_never_raises(command: str, file: str, name: str
             del target[path[-1]]
         else:
             target[path[-1]] = copy.deepcopy(data.draw(JUNK))
-    _outcome(_read(command, json.dumps(value).encode(), name))
+    outcome_of(_read(command, json.dumps(value).encode(), name))
 
 
 @pytest.mark.parametrize(("command", "file", "name"), CASES)
 @QUICK
 @given(data=st.binary(max_size=300))
 def test_foreign_bytes_are_never_a_pass(command: str, file: str, name: str | None, data: bytes) -> None:
-    assert _outcome(_read(command, data, name)) is not Outcome.PASS or name == "profile_export.jsonl"
+    assert outcome_of(_read(command, data, name)) is not Outcome.PASS or name == "profile_export.jsonl"
 
 
 @pytest.mark.parametrize(("command", "file", "name"), CASES)
@@ -119,11 +89,11 @@ def test_nan_is_no_number(command: str, file: str, name: str | None) -> None:
     ):
         if old in text:
             changed = text.replace(old, f"{old.rpartition(':')[0]}: NaN")
-            assert _outcome(_read(command, changed.encode(), name)) is not Outcome.PASS, old
+            assert outcome_of(_read(command, changed.encode(), name)) is not Outcome.PASS, old
 
 
 @pytest.mark.parametrize(("command", "file", "name"), CASES)
 def test_no_result_at_all_is_inconclusive(command: str, file: str, name: str | None) -> None:
     tool = tool_of(command.split())
     if tool is not None:
-        assert _outcome(tool.read(LeftFiles())) is Outcome.INCONCLUSIVE
+        assert outcome_of(tool.read(LeftFiles())) is Outcome.INCONCLUSIVE

@@ -13,7 +13,8 @@ from llmval_runners.engine.checkpoint.gate import read_checkpoint
 from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.process.errors import Refused
 
-from benchmarks import fuzzing
+from fuzzing import checkpoints
+from fuzzing.target import fuzz
 from tests.helpers.runners import checkpoints as made
 
 pytest.importorskip("transformers")
@@ -314,7 +315,7 @@ def test_every_runner_refuses_with_one_sentence_and_exit_code_2(runner: str, tmp
 
 
 def test_damaged_checkpoints_are_loaded_or_refused() -> None:
-    """A few of those that `python -m benchmarks.fuzzing 10000` makes."""
-    found = fuzzing.fuzz(250, seed=3)
-    assert (found["traceback"], found["accepted"] + found["refused"]) == (0, 250)
-    assert found["accepted"] > 3
+    """A few of those that `make fuzz` makes."""
+    found = fuzz(checkpoints.TARGET, 250, seed=3)
+    assert (found.wrong, found.outcomes.total()) == ([], 250)
+    assert found.outcomes["accepted"] > 3
