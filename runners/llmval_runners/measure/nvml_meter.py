@@ -1,6 +1,6 @@
 """Energy, power and state of GPUs: a protocol, and its implementation by NVML.
 
-The only runner module that imports pynvml.
+Beside `nvml_links.py` the only runner module that imports pynvml.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,505 @@
+"""The test from start to end, on each rank: agreement, the collectives, the pairs, the suspects again, the record."""
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from llmval_runners.collective import baseline, expected, facts, nccl_layout, record
+from llmval_runners.collective.group import Group
+from llmval_runners.collective.last_screen import last_screen, size_text
+from llmval_runners.collective.operations import BY_NAME, Call, Operation
+from llmval_runners.collective.options import CollectiveOptions, sizes
+from llmval_runners.collective.outliers import Suspect, confirmed
+from llmval_runners.collective.pairs import Cell, Measured, PairTest, cells
+from llmval_runners.collective.timing import Timing, capture, eager, iterations_for, over_ranks, replayed
+from llmval_runners.collective.verdict import verdict_of
+from llmval_runners.measure.nvml_links import LinkFault, NoLinks, NvmlLinks, open_links
+from llmval_runners.process.errors import Refused
+from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import check_writable, write_json
+from llmval_runners.process.rank_main import Rank
+from llmval_runners.process.shutdown import HangWatch, StopSignals
+
+GPU_MAX_BYTES, CPU_MAX_BYTES = 1 << 30, 1 << 20
+GPU_PAIR_BYTES = 256 << 20
+PAIR_ITERATIONS = 10
+COUNTED_CALLS = 10  # all-reduces of the largest size between two readings of the NVLink counters
+_RESERVE = 1 << 30  # bytes of a GPU for NCCL's buffers, CUDA's context in the process that copies, and the checks
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.int32}
+
+
+class Interrupted(Exception):
+    """A stop signal arrived."""
+
+
+class CollectiveTest:
+    """One rank's test. `run` measures; `save_partial` saves the record so far if it ends early."""
+
+    def __init__(self, options: CollectiveOptions, events: EventLog, rank: Rank) -> None:
+        """Decide everything without other ranks. Raises Refused."""
+        self.options, self.events = options, events
+        self.rank, self.size, self.local_rank = rank.rank, rank.world_size, rank.local_rank
+        self.device = _device(options.device, self.local_rank)
+        on_gpu = self.device.type == "cuda"
+        self.max_bytes = options.max_bytes or (GPU_MAX_BYTES if on_gpu else max(CPU_MAX_BYTES, options.min_bytes))
+        if self.max_bytes < options.min_bytes:
+            raise Refused(f"--min-bytes {options.min_bytes} is above the largest size {self.max_bytes}: pass both.")
+        self.modes = options.modes or (("eager", "graph") if on_gpu else ("eager",))
+        if not on_gpu and "graph" in self.modes:
+            raise Refused("a CPU has no CUDA graphs: pass --modes eager, or leave --modes out.")
+        self.pair_bytes = options.pair_bytes or min(GPU_PAIR_BYTES, self.max_bytes)
+        self.dtype = _DTYPES[options.dtype]
+        self.baseline = None
+        if self.rank == 0:
+            _check_output(options.output_json)
+            if options.baseline is not None:
+                self.baseline = baseline.read(options.baseline, options.tolerance_percent)
+        self.stop = StopSignals(self._emergency_save)
+        self.links: NvmlLinks | NoLinks = NoLinks("not read")
+        self.group: Group | None = None
+        self.facts: list[dict[str, Any]] = []
+        self.paths: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.cells: list[dict[str, Any]] = []
+        self.slow: list[dict[str, Any]] = []
+        self.compared: list[dict[str, Any]] = []
+        self.all_reduce_counters: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._complete = False
+
+    def run(self) -> int:
+        """Measure, write the record and return the exit code. Raises Refused, RankLost, or any error of the work."""
+        try:
+            return self._run()
+        except Interrupted:
+            code = self.stop.exit_code if self.stop.number else 128 + signal.SIGTERM
+            self.save_partial(f"ended by signal {code - 128}")
+            return code
+
+    def save_partial(self, why: str) -> None:
+        """Save the figures so far beside the path of the result, and show them."""
+        if self.rank != 0 or not self.facts:
+            return
+        with self.stop.protect_write(), self._lock:
+            if self._complete:
+                return
+            self._complete = True
+            found, path = self._record(why), self._partial()
+            if path is not None:
+                try:
+                    write_json(path, found)
+                except OSError as error:
+                    self.events.error("record_lost", f"{path} cannot be written ({error.strerror})")
+                    path = None
+        if path is not None:
+            self.events.result(str(path), shown=False)
+        self._show(found, path)
+
+    def describe_error(self, error: Exception) -> str:
+        if isinstance(error, torch.OutOfMemoryError):
+            return f"the GPU's memory ran out: pass a smaller --max-bytes or --pair-bytes ({error})"
+        return str(error) or type(error).__name__
+
+    def finish(self) -> None:
+        """Tell the signal guard that the record is written."""
+        self.stop.done()
+
+    def _run(self) -> int:
+        self.stop.install()
+        options = self.options
+        self.events.phase("setup", f"{self.size} ranks, {'gloo' if self.device.type == 'cpu' else 'NCCL'}")
+        torch.set_grad_enabled(False)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        self.links = open_links(on_gpu=self.device.type == "cuda")
+        group = self.group = Group(self.device, self.rank, self.size, options.timeout_s)
+        HangWatch(lambda: group.waiting_since, options.timeout_s + 10, self._on_hang).start()
+        self._agree(group)
+        group.connect()
+        self._collectives(group)
+        if options.pairs == "all":
+            self._pairs(group)
+        code = self._save() if self.rank == 0 else 0
+        # The first rank that exits ends the others under torchrun, so all wait for the record and exit alike.
+        return int(group.from_first(code))
+
+    def _agree(self, group: Group) -> None:
+        """Gather what the ranks run on; refuse a group that does not fit together or has too little memory."""
+        asked = {
+            "--operations": ",".join(self.options.operations), "--min-bytes": self.options.min_bytes,
+            "--max-bytes": self.max_bytes, "--factor": self.options.factor, "--modes": ",".join(self.modes),
+            "--dtype": self.options.dtype, "--pairs": self.options.pairs, "--pair-bytes": self.pair_bytes,
+            "--warmup": self.options.warmup, "--iterations": self.options.iterations,
+            "--repeats": self.options.repeats, "--device": self.device.type,
+        }  # fmt: skip
+        mine = facts.rank_facts(self.device, self.rank, self.local_rank, self.links, asked)
+        found = group.gather(mine)
+        if (problem := facts.disagreement(found)) is not None:
+            raise Refused(problem)
+        facts.name_hosts(found)
+        self._check_memory(found)
+        self.paths = [one for part in group.gather(facts.paths_from(self.rank, found, self.links)) for one in part]
+        self.facts = found
+        for warning in facts.warnings(found) if self.rank == 0 else []:
+            self.events.warning("environment", warning)
+
+    def _check_memory(self, found: Sequence[Mapping[str, Any]]) -> None:
+        """Raises Refused: the buffers of the largest size do not fit on every rank."""
+        reserve = _RESERVE if self.device.type == "cuda" else 0
+        least = min(found, key=lambda one: int(one["memory_free_bytes"]))
+        free = int(least["memory_free_bytes"]) - reserve
+        parts = {"--max-bytes": max(self._bytes_needed(name) for name in self.options.operations)}
+        if (
+            self.options.pairs == "all"
+        ):  # the process that copies has buffers on every GPU of its node beside the ranks'
+            parts["--pair-bytes"] = (4 if self.device.type == "cuda" else 2) * self.pair_bytes
+        for flag, needed in parts.items():
+            if needed > free:
+                asked = self.max_bytes if flag == "--max-bytes" else self.pair_bytes
+                fits = 1 << max(0, (free * asked // needed).bit_length() - 1) if free > 0 else 0
+                remedy = f"pass {flag} {size_text(fits)} or less" if fits >= 8 else "free some memory"
+                raise Refused(
+                    f"{flag} {size_text(asked)} needs {needed / 2**30:.1f} GiB on each rank, and rank {least['rank']} "
+                    f"on {least['host']} has {max(free, 0) / 2**30:.1f} GiB free: {remedy}."
+                )
+
+    def _bytes_needed(self, name: str) -> int:
+        operation = BY_NAME[name]
+        elements = operation.elements(self.max_bytes, self.size, self.dtype.itemsize)
+        return operation.bytes_needed(elements, self.size, self.dtype.itemsize)
+
+    def _collectives(self, group: Group) -> None:
+        steps = sizes(self.options.min_bytes, self.max_bytes, self.options.factor)
+        total, done = len(self.options.operations) * len(steps), 0
+        self.events.phase("measure", "collectives")
+        for name in self.options.operations:
+            operation = BY_NAME[name]
+            largest: dict[str, Any] | None = None
+            for nbytes in steps:
+                self._stop_if_asked()
+                elements = operation.elements(nbytes, self.size, self.dtype.itemsize)
+                if elements and not (name == "send_recv" and self.size == 1):
+                    for made in self._rows(group, operation, elements):
+                        self.rows.append(made)
+                        largest = made
+                done += 1
+                self.events.step = done
+                self.events.progress(done, total, "sizes", name)
+            if name == "all_reduce" and largest is not None:
+                self._count_all_reduce(group, largest["elements"])
+            busbw = largest["busbw_gb_per_s"] if largest else None
+            self.events.metrics({f"{name}_busbw_gb_per_s": busbw})
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._save_so_far()
+
+    def _rows(self, group: Group, operation: Operation, elements: int) -> list[dict[str, Any]]:
+        """Time one size in every mode, then check it in the measured type and in integers. The ranks get the same."""
+        timings: dict[str, Timing | str] = {}
+        call = Call(operation, elements, self.dtype, self.device, group.measured)
+        with group.guarded(f"{operation.name} of {elements * self.dtype.itemsize} bytes"):
+            call.fill_random()
+            for _ in range(max(1, self.options.warmup)):
+                call()
+            one = eager(call, self.device, 1)
+        iterations = iterations_for(max(group.gather(one)), self.options.iterations)
+        for mode in self.modes:
+            timings[mode] = self._timing(group, call, mode, iterations)
+        wrong: dict[str, dict[str, int | None]] = {mode: {} for mode in self.modes}
+        first: dict[str, str] = dict.fromkeys(self.modes, "")
+        for dtype in dict.fromkeys((self.dtype, torch.int32)):
+            if dtype is not self.dtype:
+                nbytes = elements * self.dtype.itemsize
+                del call
+                count = operation.elements(nbytes, self.size, dtype.itemsize)
+                if not count:
+                    continue
+                call = Call(operation, count, dtype, self.device, group.measured)
+            for mode in self.modes:
+                if isinstance(timings[mode], Timing):
+                    count_wrong, sentence = self._check(group, call, mode)
+                    wrong[mode][str(dtype).removeprefix("torch.")] = count_wrong
+                    first[mode] = first[mode] or sentence
+        name = self.options.dtype
+        return [
+            record.row(
+                operation, mode, elements, self.dtype.itemsize, name, self.size,
+                timing if isinstance(timing, Timing) else None, self.options.repeats, wrong[mode], first[mode],
+                timing if isinstance(timing, str) else "",
+            )
+            for mode, timing in timings.items()
+        ]  # fmt: skip
+
+    def _timing(self, group: Group, call: Call, mode: str, iterations: int) -> Timing | str:
+        """The timing of all ranks, or the reason why this mode cannot run."""
+        graph, problem = None, None
+        if mode == "graph":
+            try:
+                graph = capture(call, iterations)
+            except RuntimeError as error:
+                problem = f"it cannot be captured in a CUDA graph ({_first_line(error)})"
+            if (known := next((one for one in group.gather(problem) if one), None)) is not None:
+                return str(known)
+        mine = []
+        for _ in range(self.options.repeats):
+            self._stop_if_asked()
+            call.fill_random()
+            group.gather(None)  # all ranks begin together, so that waiting for one is not measured
+            with group.guarded(f"{call.operation.name}, {mode}"):
+                mine.append(
+                    eager(call, self.device, iterations) if graph is None else replayed(graph, self.device, iterations)
+                )
+        return over_ranks(group.gather(mine), iterations)
+
+    def _check(self, group: Group, call: Call, mode: str) -> tuple[int, str]:
+        """One checked call; the wrong elements of all ranks, and the first of them in words."""
+        graph = None
+        if mode == "graph":
+            call()
+            graph = capture(call, 1)
+        call.fill()
+        with group.guarded(f"the check of {call.operation.name}, {mode}"):
+            if graph is None:
+                call()
+            else:
+                graph.replay()
+            wrong, first = call.wrong()
+        found = group.gather((wrong, f"rank {self.rank}, {call.receive.dtype}: {first}" if first else ""))
+        return sum(count for count, _ in found), next((text for _, text in found if text), "")
+
+    def _count_all_reduce(self, group: Group, elements: int) -> None:
+        """What the NVLink counters see of a known number of all-reduces of the largest size."""
+        if isinstance(self.links, NoLinks) or self.size == 1:
+            return
+        call = Call(BY_NAME["all_reduce"], elements, self.dtype, self.device, group.measured)
+        call.fill_random()
+        uuid, reading = str(self.facts[self.rank]["uuid"]), None
+        nbytes = elements * self.dtype.itemsize
+        sent = int(COUNTED_CALLS * nbytes * call.operation.bus_factor(self.size))
+        try:
+            torch.cuda.synchronize(self.device)
+            before = self.links.traffic(uuid)
+            group.gather(None)
+            for _ in range(COUNTED_CALLS):
+                call()
+            torch.cuda.synchronize(self.device)
+            after = self.links.traffic(uuid)
+            if after[0] >= before[0] and after[1] >= before[1] and self.facts[self.rank]["nvlink"]["active"]:
+                reading = record.empty_reading("all_reduce", self.rank) | {
+                    "sent_bytes": sent, "tx_bytes": after[0] - before[0],
+                    "received_bytes": sent, "rx_bytes": after[1] - before[1],
+                }  # fmt: skip
+        except LinkFault:
+            group.gather(None)
+        found = group.gather(reading)
+        if record_line(self.facts, self.paths)["kind"] == expected.NVLINK:
+            self.all_reduce_counters = [record.with_shares(one) for one in found if one is not None]
+
+    def _pairs(self, group: Group) -> None:
+        """Measure every pair, then the suspects once more."""
+        self.events.phase("measure", "pairs")
+        hosts = [one["host"] for one in self.facts]
+        uuids = [str(one["uuid"]) for one in self.facts]
+        test = PairTest(group, hosts, uuids, self.links, self.pair_bytes, PAIR_ITERATIONS)
+        wanted = cells(group.backend if self.size > 1 or group.backend == "nccl" else "none", hosts)
+        by_pair = {(one["from"], one["to"]): one for one in self.paths}
+        measured: dict[Cell, Measured] = {}
+        for at, cell in enumerate(wanted):
+            self._stop_if_asked()
+            measured[cell] = test.measure(cell)
+            self.cells.append(record.cell(measured[cell], by_pair.get((cell.source, cell.target))))
+            self.events.step = (self.events.step or 0) + 1
+            self.events.progress(at + 1, len(wanted), "pairs", cell.method)
+        self._name_slow(measured, by_pair, hosts, test.measure)
+
+    def _name_slow(
+        self, measured: Mapping[Cell, Measured], by_pair: Mapping[tuple[int, int], Mapping[str, Any]],
+        hosts: Sequence[str], measure: Callable[[Cell], Measured],
+    ) -> None:  # fmt: skip
+        """Compare the cells of each kind and path with each other. Collective: all ranks have the same cells."""
+        groups: dict[tuple[Any, ...], dict[tuple[int, int], float]] = {}
+        for cell, one in measured.items():
+            path = by_pair.get((cell.source, cell.target))
+            if path is None or one.gb_per_s is None or cell.method == "gloo":  # CPUs share their memory: no links
+                continue
+            key = (*cell.kind, path["path"], path["kind"], path["line_gb_per_s"])
+            groups.setdefault(key, {})[cell.source, cell.target] = one.gb_per_s
+        for (method, access, directions, _, kind, _), values in groups.items():
+
+            def again(
+                pairs: list[tuple[int, int]], kind_of: tuple[str, str | None, int] = (method, access, directions)
+            ) -> dict[tuple[int, int], float]:
+                return self._again(pairs, kind_of, measure)
+
+            like = Cell(0, 0, method, access, directions)
+            self.compared.append(record.compared(like, kind, list(values.values())))
+            named: list[Suspect] = confirmed(values, again)
+            self.slow += [record.slow(suspect, like, hosts) for suspect in named]
+
+    def _again(
+        self, pairs: Sequence[tuple[int, int]], kind: tuple[str, str | None, int], measure: Callable[[Cell], Measured]
+    ) -> dict[tuple[int, int], float]:
+        """The second measurement of suspects, which is kept beside the first."""
+        found = {}
+        for source, target in pairs:
+            value = measure(Cell(source, target, *kind)).gb_per_s
+            if value is None:
+                continue
+            found[source, target] = value
+            for one in self.cells:
+                if (one["from"], one["to"], one["method"], one["access"], one["directions"]) == (source, target, *kind):
+                    one["gb_per_s_again"] = value
+        return found
+
+    def _stop_if_asked(self) -> None:
+        if self.stop.number is not None:
+            raise Interrupted
+
+    def _on_hang(self, waited_s: float) -> None:
+        why = f"rank {self.rank} waited {waited_s:.0f} s for another rank, which hangs, or for its own GPU"
+        self.events.error("dead_rank", why)
+        try:
+            self.save_partial(why)
+        finally:
+            os._exit(1)
+
+    def _emergency_save(self, number: int) -> None:
+        self.save_partial(f"ended by signal {number}")
+
+    def _partial(self) -> Path | None:
+        path = self.options.output_json
+        return None if path is None else path.with_name(f"{path.stem}.partial.json")
+
+    def _save_so_far(self) -> None:
+        """Keep the finished operations on the disk, in case that this process is killed."""
+        path = self._partial()
+        if self.rank == 0 and path is not None:
+            with self._lock:
+                if not self._complete:
+                    write_json(
+                        path, self._record("killed: this file is from the last finished operation"), durable=False
+                    )
+
+    def _save(self) -> int:
+        """Write the record and the layouts of nccl-tests, show the last screen, and return the exit code."""
+        self.events.phase("report")
+        path = self.options.output_json
+        with self.stop.protect_write(), self._lock:
+            found = self._record(None)
+            if path is not None:
+                folder = path.with_suffix(".nccl-tests")
+                shutil.rmtree(folder, ignore_errors=True)
+                for name, content in nccl_layout.layouts(found).items():
+                    write_json(folder / name, content, indent=1)
+                write_json(path, found)
+                partial = self._partial()
+                if partial is not None:
+                    partial.unlink(missing_ok=True)
+            self._complete = True
+        if path is not None:
+            self.events.result(str(path), shown=False)
+        self._show(found, path)
+        # The dashboard judges the record itself and reads the exit code as "did it measure".
+        return 0 if self.events.recording else int(found["verdict"]["exit_code"])
+
+    def _show(self, found: Mapping[str, Any], path: Path | None) -> None:
+        self.events.clear()
+        print(last_screen(found, path), flush=True)
+
+    def _record(self, ended_early: str | None) -> dict[str, Any]:
+        options, gpus = self.options, self.facts
+        by_pair = {(one["from"], one["to"]): one for one in self.paths}
+        readings = [*self.all_reduce_counters, *record.counter_readings(self.cells, by_pair)]
+        found: dict[str, Any] = {
+            "schema": record.SCHEMA_VERSION,
+            "kind": record.KIND,
+            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "ended_early": ended_early,
+            "backend": "nccl" if self.device.type == "cuda" else "gloo",
+            "nodes": len(facts.nodes_of(gpus)),
+            "versions": gpus[0]["versions"] | {"driver": gpus[0]["driver"]},
+            "environment": gpus[0]["environment"],
+            "warnings": facts.warnings(gpus),
+            "settings": {
+                "operations": list(options.operations),
+                "modes": list(self.modes),
+                "dtype": options.dtype,
+                "min_bytes": options.min_bytes,
+                "max_bytes": self.max_bytes,
+                "factor": options.factor,
+                "warmup": options.warmup,
+                "iterations": options.iterations,
+                "repeats": options.repeats,
+                "pairs": options.pairs,
+                "pair_bytes": self.pair_bytes,
+                "min_busbw_gb_per_s": options.min_busbw,
+            },
+            "gpus": [_gpu(one) for one in gpus],
+            "line": record_line(gpus, self.paths),
+            "pair_paths": self.paths,
+            "rows": self.rows,
+            "pairs": {"cells": self.cells, "compared": self.compared},
+            "slow": self.slow,
+            "counters": {"readings": readings, "reason": None if readings else self._no_counters()},
+            "baseline": None,
+        }
+        found["summary"] = record.summary(found)
+        if self.baseline is not None:
+            found["baseline"] = baseline.compared(self.baseline, found)
+        found["verdict"] = verdict_of(found).as_json()
+        return found
+
+    def _no_counters(self) -> str:
+        unknown = next((one["links_unknown"] for one in self.facts if one["links_unknown"]), None)
+        if unknown:
+            return str(unknown)
+        if self.size == 1:
+            return "one rank: nothing crosses a link"
+        if not any(one["kind"] == expected.NVLINK for one in self.paths):
+            return "no NVLink connects these GPUs"
+        return "the driver does not give the counters" if self.cells or self.rows else "nothing was measured yet"
+
+
+def record_line(gpus: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The line rate of the group, as in the record."""
+    line = expected.line_rate_of_group(gpus, paths)
+    return {"kind": line["kind"], "gb_per_s": line["gb_per_s"], "reason": line["reason"] or None}
+
+
+def _gpu(one: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("rank", "local_rank", "host", "pid", "device", "name", "uuid", "pci_bus_id", "memory_free_bytes")
+    return {key: one[key] for key in (*kept, "nvlink", "pcie", "fabric", "links_unknown")}
+
+
+def _device(asked: str, local_rank: int) -> torch.device:
+    """The device of this rank. Raises Refused: there is no GPU, or there are fewer GPUs than ranks on this node."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "cpu" or (asked == "auto" and not gpus):
+        return torch.device("cpu")
+    if not gpus:
+        raise Refused("torch finds no CUDA device here: pass --device cpu, or check the driver with nvidia-smi.")
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if ranks > gpus:
+        raise Refused(
+            f"{ranks} ranks need {ranks} GPUs, and {gpus} can be used: pass --nproc_per_node {gpus} or fewer."
+        )
+    return torch.device("cuda", local_rank)
+
+
+def _check_output(path: Path | None) -> None:
+    """Raises Refused: the record could not be written, or would replace another one."""
+    if path is None:
+        return
+    check_writable(path, "--output-json")
+    if path.suffix != ".json":
+        raise Refused(f"--output-json {path} does not end in .json: pass such a name.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
