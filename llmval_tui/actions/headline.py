@@ -57,6 +57,8 @@ _KNOWN: tuple[tuple[Figure, ...], ...] = (
     (Figure("peak_memory_bytes_N", "peak", "GiB", "lower", factor=1 / _GIB),),
     (Figure("prefill_tokens_per_s_N", "prefill", "tokens/s", "higher"),),
     (Figure("decode_step_ms_N", "step", "ms", "lower"),),
+    (Figure("all_reduce_busbw_gb_per_s", "all-reduce", "GB/s", "higher"),),
+    (Figure("pair_min_gb_per_s", "slowest pair", "GB/s", "higher"),),
     (Figure("busbw_avg_gb_per_s", "bus bandwidth", "GB/s", "higher"),),
     (Figure("busbw_max_gb_per_s", "highest bus bandwidth", "GB/s", "higher"),),
     (Figure("gpu_busy_percent", "GPU busy", "%", ""),),

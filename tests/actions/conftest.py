@@ -16,6 +16,8 @@ from llmval_tui.checklist.model import parse
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs.records import Artifact, Command, Outcome, StepRef
 from llmval_tui.runs.store import Run, RunStore, recorded_path, resolve_artifact
+from tests.helpers.collective_records import LIST as COLLECTIVE_LIST
+from tests.helpers.collective_records import PATH as COLLECTIVE_PATH
 from tests.helpers.drift_lists import LIST as DRIFT_LIST
 from tests.helpers.long_context_results import LIST as LONG_CONTEXT_LIST
 from tests.helpers.long_context_results import PATH as LONG_CONTEXT_PATH
@@ -168,5 +170,19 @@ def long_context_run(workspace: Workspace) -> Callable[..., Run]:
         assert proposal.refusal is None, proposal.refusal
         workspace.write(LONG_CONTEXT_PATH, json.dumps(result or result_of(32768, 65536)))
         return workspace.run(workspace.context(text, "4.1"), proposal, telemetry=False, **changes)
+
+    return make
+
+
+@pytest.fixture
+def collective_run(workspace: Workspace) -> Callable[..., Run]:
+    """Creates a finished run of item 1.1 with a record of collective_bandwidth.py."""
+
+    def make(result: dict[str, Any], text: str = COLLECTIVE_LIST, **changes: Any) -> Run:
+        proposal = workspace.propose(text, "1.1")
+        assert proposal.refusal is None, proposal.refusal
+        workspace.write(COLLECTIVE_PATH, json.dumps(result))
+        workspace.write(COLLECTIVE_PATH.replace(".json", ".nccl-tests/all_reduce_perf.json"), "{}")
+        return workspace.run(workspace.context(text, "1.1"), proposal, telemetry=False, **changes)
 
     return make

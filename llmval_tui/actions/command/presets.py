@@ -82,6 +82,13 @@ _SMOKE: dict[str, Preset] = {
         without_gpu={"--device": "cpu", "--tensor-parallel-gpus": str(CPU_RANKS)},
         dropped=frozenset({"--checkpoint"}),
     ),
+    # Small sizes show every part; what a link carries needs large ones.
+    "collective_bandwidth.py": Preset(
+        always={"--max-bytes": "64K", "--repeats": "2", "--iterations": "5"},
+        if_given={"--pair-bytes": "64K", "--modes": "eager"},
+        without_gpu={"--device": "cpu"},
+        dropped=frozenset({"--min-busbw", "--baseline"}),
+    ),
     "power_efficiency_analyzer.py": Preset(always={}, if_given={}, without_gpu={}),
     "capture_fp8_flexattention_traces.sh": Preset(
         always={

@@ -8,7 +8,8 @@ from llmval_tui.actions.command.argv import ParsedArgv, value_of, values_of
 from llmval_tui.checklist.model import Step
 from llmval_tui.runs.records import Artifact
 
-COMPILE_REPRO, POWER_SWEEP, POWER_ANALYZER, TRACE = (
+COLLECTIVE, COMPILE_REPRO, POWER_SWEEP, POWER_ANALYZER, TRACE = (
+    "collective_bandwidth.py",
     "torch_compile_repro.py",
     "precision_power_sweep.py",
     "power_efficiency_analyzer.py",
@@ -17,7 +18,7 @@ COMPILE_REPRO, POWER_SWEEP, POWER_ANALYZER, TRACE = (
 OPENAI_LOAD_TEST = "openai_load_test.py"
 LOAD_TEST_SCHEMA, LONG_CONTEXT_SCHEMA, COMPILE_SCHEMA = "load_test", "long_context", "compile_repro"
 POWER_SWEEP_SCHEMA, POWER_CELL_SCHEMA, POWER_SUMMARY_SCHEMA = "power_sweep", "power_cell", "power_summary"
-TRACE_SCHEMA = "trace_summary"
+TRACE_SCHEMA, COLLECTIVE_SCHEMA = "trace_summary", "collective_bandwidth"
 RESULT, MANIFEST, ARCHIVE, REPORT = "result.json", "manifest.json", "bundle.tar.gz", "bug_report.md"
 SWEEP, TRACE_SUMMARY = "sweep.json", "summary.json"
 
@@ -45,6 +46,7 @@ RUNNERS = {
         findings=(3,),  # it hung or ran out of time
     ),
     POWER_SWEEP: Runner(in_folder=((SWEEP, POWER_SWEEP_SCHEMA), ("", None))),
+    COLLECTIVE: Runner(COLLECTIVE_SCHEMA, beside=(".nccl-tests",)),
     POWER_ANALYZER: Runner(POWER_SUMMARY_SCHEMA, beside=(".md", ".svg")),
     "long_context_validation.py": Runner(LONG_CONTEXT_SCHEMA),
     # The load test's JSON beside a trace has no schema here: a profiler slows it down, so its figures are not judged.
@@ -70,6 +72,8 @@ def artifacts_beside(path: str, runner: str | None) -> list[Artifact]:
 
 def runner_details(runner: str | None, argv: ParsedArgv) -> list[str]:
     """Notes on a runner's command for the proposal, one a line; [] for other scripts."""
+    if runner == COLLECTIVE:
+        return _collective_details(argv.arguments)
     if runner == COMPILE_REPRO:
         mode = value_of(argv.arguments, "--compile-mode") or "default"
         limit = _number(value_of(argv.arguments, "--timeout"), 1800.0)
@@ -100,6 +104,22 @@ def _trace_details(arguments: tuple[str, ...]) -> list[str]:
         f"traces {part} of {value_of(arguments, '--duration') or '60'} s of load ({tool}), without the warm-up",
         "passes if the trace holds kernels and, with several GPUs, their communication",
         "does not measure requests per second: a profiler costs time",
+    ]
+
+
+def _collective_details(arguments: tuple[str, ...]) -> list[str]:
+    largest = value_of(arguments, "--max-bytes") or ("1M" if value_of(arguments, "--device") == "cpu" else "1G")
+    every = value_of(arguments, "--operations")
+    what = (
+        every.replace(",", ", ")
+        if every
+        else "all-reduce, all-gather, reduce-scatter, all-to-all, broadcast, send/receive"
+    )
+    pairs = "" if value_of(arguments, "--pairs") == "none" else "; then every pair of GPUs, one way and both ways"
+    return [
+        f"measures {what} up to {largest}{pairs}",
+        "checks every result, and compares the bandwidths with the links, with each other and with NVLink's counters",
+        "passes if nothing is wrong, and no GPU or pair is slow",
     ]
 
 

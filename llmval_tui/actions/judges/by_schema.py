@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.runner_catalog import (
+    COLLECTIVE_SCHEMA,
     COMPILE_SCHEMA,
     LOAD_TEST_SCHEMA,
     LONG_CONTEXT_SCHEMA,
@@ -11,6 +12,7 @@ from llmval_tui.actions.command.runner_catalog import (
     POWER_SWEEP_SCHEMA,
     TRACE_SCHEMA,
 )
+from llmval_tui.actions.judges.collective_bandwidth import judge_collective_bandwidth
 from llmval_tui.actions.judges.compile_study import judge_compile_study
 from llmval_tui.actions.judges.load_test import judge_load_test
 from llmval_tui.actions.judges.long_context import judge_long_context
@@ -23,6 +25,7 @@ from llmval_tui.runs.store import Run
 Judge = Callable[[Run, Artifact], Judged]
 JUDGES: dict[str, Judge] = {
     LOAD_TEST_SCHEMA: judge_load_test,
+    COLLECTIVE_SCHEMA: judge_collective_bandwidth,
     COMPILE_SCHEMA: judge_compile_study,
     LONG_CONTEXT_SCHEMA: judge_long_context,
     POWER_SWEEP_SCHEMA: judge_power_sweep,

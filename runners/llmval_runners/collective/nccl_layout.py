@@ -20,7 +20,7 @@ def layouts(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for mode in settings["modes"]:
             rows = [
                 one for one in record["rows"]
-                if (one["operation"], one["mode"]) == (operation, mode) and one["busbw_gb_per_s"] is not None
+                if (one["operation"], one["mode"]) == (operation, mode) and one["algbw_gb_per_s"] is not None
             ]  # fmt: skip
             if rows:
                 program = BY_NAME[operation].program
@@ -31,7 +31,7 @@ def layouts(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _layout(record: Mapping[str, Any], program: str, mode: str, rows: list[Mapping[str, Any]]) -> dict[str, Any]:
     settings, ranks = record["settings"], len(record["gpus"])
-    busbws = [one["busbw_gb_per_s"] for one in rows]
+    busbws = [_busbw(one, ranks) for one in rows]
     wrong = sum(_wrong(one) or 0 for one in rows)
     return {
         "version": VERSION,
@@ -78,7 +78,7 @@ def _result(one: Mapping[str, Any], ranks: int) -> dict[str, Any]:
     measured = {
         "time": one["time_us"],
         "alg_bw": one["algbw_gb_per_s"],
-        "bus_bw": one["busbw_gb_per_s"],
+        "bus_bw": _busbw(one, ranks),
         "nwrong": _wrong(one),
     }
     return {
@@ -92,6 +92,11 @@ def _result(one: Mapping[str, Any], ranks: int) -> dict[str, Any]:
         "actual_iterations": one["iterations"],
         "experiment_name": None,
     }
+
+
+def _busbw(one: Mapping[str, Any], ranks: int) -> float:
+    """GB/s; 0 with one rank, as nccl-tests has it."""
+    return float(one["algbw_gb_per_s"] * BY_NAME[one["operation"]].bus_factor(ranks))
 
 
 def _wrong(one: Mapping[str, Any]) -> int | None:

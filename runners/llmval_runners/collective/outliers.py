@@ -23,6 +23,7 @@ LEAST_SHORTFALL, LEAST_GPU_SHORTFALL = 0.05, 0.03
 MOST_DEVIATIONS = 3.5
 LEAST_SPREAD = 0.002
 FEWEST_CELLS, FEWEST_GPUS = 6, 4  # fewer have no meaningful spread
+FEWEST_OF_GPU = 3  # with fewer cells, one slow pair would move the median of its GPU
 _TO_SIGMA = 1.4826  # standard deviation / MAD of a normal distribution
 
 Pair = tuple[int, int]  # from, to: ranks
@@ -79,9 +80,9 @@ def _slow_gpus(cells: Mapping[Pair, float], what: str, side: int) -> list[Suspec
     groups: dict[int, list[float]] = {}
     for pair, value in cells.items():
         groups.setdefault(pair[side], []).append(value)
-    if len(groups) < FEWEST_GPUS:
+    medians = {rank: median(values) for rank, values in groups.items() if len(values) >= FEWEST_OF_GPU}
+    if len(medians) < FEWEST_GPUS:
         return []
-    medians = {rank: median(values) for rank, values in groups.items()}
     limit = threshold(list(medians.values()), LEAST_GPU_SHORTFALL)
     if limit is None:
         return []

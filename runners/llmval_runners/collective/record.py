@@ -5,8 +5,7 @@ from typing import Any
 
 from llmval_runners.collective import expected
 from llmval_runners.collective.operations import Operation
-from llmval_runners.collective.outliers import Suspect, smallest_findable
-from llmval_runners.collective.pairs import Cell, Measured
+from llmval_runners.collective.pairs import Measured
 from llmval_runners.collective.timing import Timing
 
 SCHEMA_VERSION = 1
@@ -67,35 +66,6 @@ def cell(measured: Measured, path: Mapping[str, Any] | None) -> dict[str, Any]:
         "source_tx_bytes": measured.tx,
         "target_rx_bytes": measured.rx,
         "reason": measured.reason or None,
-    }
-
-
-def slow(suspect: Suspect, like: Cell, hosts: Sequence[str]) -> dict[str, Any]:
-    """A pair or a GPU that is slower than the others, with the kind of cells that showed it."""
-    return {
-        "what": suspect.what,
-        "ranks": list(suspect.ranks),
-        "hosts": [hosts[rank] for rank in suspect.ranks],
-        "method": like.method,
-        "access": like.access,
-        "directions": like.directions,
-        "gb_per_s": suspect.value,
-        "typical_gb_per_s": suspect.typical,
-        "shortfall": suspect.shortfall,
-    }
-
-
-def compared(like: Cell, kind: str, values: Sequence[float]) -> dict[str, Any]:
-    """A group of cells that were compared with each other."""
-    middle = sorted(values)[len(values) // 2] if values else None
-    return {
-        "method": like.method,
-        "access": like.access,
-        "directions": like.directions,
-        "kind": kind,
-        "cells": len(values),
-        "typical_gb_per_s": middle,
-        "smallest_findable": smallest_findable(values) if values else None,
     }
 
 

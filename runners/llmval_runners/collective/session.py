@@ -4,18 +4,18 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from llmval_runners.collective import baseline, expected, facts, nccl_layout, record
+from llmval_runners.collective.compare import compare
 from llmval_runners.collective.group import Group
 from llmval_runners.collective.last_screen import last_screen, size_text
 from llmval_runners.collective.operations import BY_NAME, Call, Operation
 from llmval_runners.collective.options import CollectiveOptions, sizes
-from llmval_runners.collective.outliers import Suspect, confirmed
 from llmval_runners.collective.pairs import Cell, Measured, PairTest, cells
 from llmval_runners.collective.timing import Timing, capture, eager, iterations_for, over_ranks, replayed
 from llmval_runners.collective.verdict import verdict_of
@@ -316,46 +316,18 @@ class CollectiveTest:
             self.cells.append(record.cell(measured[cell], by_pair.get((cell.source, cell.target))))
             self.events.step = (self.events.step or 0) + 1
             self.events.progress(at + 1, len(wanted), "pairs", cell.method)
-        self._name_slow(measured, by_pair, hosts, test.measure)
+        self._compare(measured, by_pair, hosts, test)
 
-    def _name_slow(
+    def _compare(
         self, measured: Mapping[Cell, Measured], by_pair: Mapping[tuple[int, int], Mapping[str, Any]],
-        hosts: Sequence[str], measure: Callable[[Cell], Measured],
+        hosts: Sequence[str], test: PairTest,
     ) -> None:  # fmt: skip
-        """Compare the cells of each kind and path with each other. Collective: all ranks have the same cells."""
-        groups: dict[tuple[Any, ...], dict[tuple[int, int], float]] = {}
-        for cell, one in measured.items():
-            path = by_pair.get((cell.source, cell.target))
-            if path is None or one.gb_per_s is None or cell.method == "gloo":  # CPUs share their memory: no links
-                continue
-            key = (*cell.kind, path["path"], path["kind"], path["line_gb_per_s"])
-            groups.setdefault(key, {})[cell.source, cell.target] = one.gb_per_s
-        for (method, access, directions, _, kind, _), values in groups.items():
-
-            def again(
-                pairs: list[tuple[int, int]], kind_of: tuple[str, str | None, int] = (method, access, directions)
-            ) -> dict[tuple[int, int], float]:
-                return self._again(pairs, kind_of, measure)
-
-            like = Cell(0, 0, method, access, directions)
-            self.compared.append(record.compared(like, kind, list(values.values())))
-            named: list[Suspect] = confirmed(values, again)
-            self.slow += [record.slow(suspect, like, hosts) for suspect in named]
-
-    def _again(
-        self, pairs: Sequence[tuple[int, int]], kind: tuple[str, str | None, int], measure: Callable[[Cell], Measured]
-    ) -> dict[tuple[int, int], float]:
-        """The second measurement of suspects, which is kept beside the first."""
-        found = {}
-        for source, target in pairs:
-            value = measure(Cell(source, target, *kind)).gb_per_s
-            if value is None:
-                continue
-            found[source, target] = value
-            for one in self.cells:
-                if (one["from"], one["to"], one["method"], one["access"], one["directions"]) == (source, target, *kind):
-                    one["gb_per_s_again"] = value
-        return found
+        """Name the slow pairs and GPUs. Collective: all ranks have the same figures."""
+        rates = {cell: one.gb_per_s for cell, one in measured.items()}
+        found = compare(rates, by_pair, hosts, lambda cell: test.measure(cell).gb_per_s)
+        self.slow, self.compared = found.slow, found.compared
+        for at, cell in enumerate(measured):
+            self.cells[at]["gb_per_s_again"] = found.again.get(cell)
 
     def _stop_if_asked(self) -> None:
         if self.stop.number is not None:

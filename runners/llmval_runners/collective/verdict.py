@@ -14,7 +14,7 @@ from llmval_runners.process.errors import UNDECIDED_EXIT
 GOOD, BAD, UNDECIDED = 0, 1, UNDECIDED_EXIT
 COUNTER_TOLERANCE = 0.02  # by which the NVLink counters may differ from what was sent
 ANOTHER_WAY = 0.90  # if they saw a smaller share, the data took another way
-SMALLEST_COMPARED = 1 << 20  # bytes: below, a figure is a latency, which varies more than a baseline's tolerance
+SMALLEST_COMPARED = 16 << 20  # bytes: below, a figure is a latency, which varies more than a baseline's tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,16 @@ class Verdict:
 def verdict_of(record: Mapping[str, Any]) -> Verdict:
     """Judge a record. The first rule that applies decides:
 
-    ended early; wrong results; data that took another way than NVLink; a slow GPU or pair; a share below its bound;
-    less than the baseline; one rank, or something that was not measured; counters that do not fit; no bound; else ok.
+    ended early; wrong results; data that took another way than NVLink; links that are down; a slow GPU or pair; a share
+    below its bound; less than the baseline; one rank, or something that was not measured; counters that do not fit; no
+    bound; else ok.
     """
     if record["ended_early"]:
         return Verdict("ended early", record["ended_early"], UNDECIDED)
     for word, problem in (
         ("failed", wrong(record)),
         ("slow", another_way(record)),
+        ("slow", inactive(record)),
         ("slow", slow(record)),
         ("slow", below_bound(record)),
         ("slow", below_baseline(record)),
@@ -86,6 +88,18 @@ def judged_counters(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [
         one for one in record["counters"]["readings"] if one["method"] != "all_reduce" or len(record["gpus"]) == 2
     ]  # fmt: skip
+
+
+def inactive(record: Mapping[str, Any]) -> str:
+    """GPUs with NVLinks that are not up, where NVLink connects the ranks."""
+    if record["line"]["kind"] != expected.NVLINK:
+        return ""
+    found = [
+        f"rank {gpu['rank']} on {gpu['host']}: {gpu['nvlink']['active']} of {gpu['nvlink']['links']} NVLinks are active"
+        for gpu in record["gpus"]
+        if gpu["nvlink"]["inactive"]
+    ]
+    return "; ".join(found[:3]) + (f" and {len(found) - 3} more GPUs" if len(found) > 3 else "")
 
 
 def slow(record: Mapping[str, Any]) -> str:
