@@ -10,7 +10,7 @@ from llmval_runners.collective.compare import compare
 from llmval_runners.collective.operations import BY_NAME
 from llmval_runners.collective.pairs import Cell, Measured, cells
 from llmval_runners.collective.timing import Timing
-from llmval_runners.collective.verdict import verdict_of
+from llmval_runners.collective.verdict import KIND, verdict_of
 
 PATH = "artifacts/collectives.json"
 LIST = f"""# L
@@ -57,12 +57,12 @@ def record_of(
     line = {expected.NVLINK: LINE, expected.PCIE: 63.008}.get(kind)
     path = {expected.NVLINK: "NV18", expected.PCIE: "PHB"}.get(kind)
     links = 18 if kind == expected.NVLINK else 0
-    paths = [
+    paths: list[dict[str, Any]] = [
         {"from": one, "to": other, "path": path, "links": links, "kind": kind, "line_gb_per_s": line,
          "reason": None if line else "not told"}
         for one in range(ranks) for other in range(ranks) if one != other
     ]  # fmt: skip
-    by_pair = {(one["from"], one["to"]): one for one in paths}
+    by_pair: dict[tuple[int, int], Any] = {(one["from"], one["to"]): one for one in paths}
     if busbw is None:
         busbw = (line or 30.0) * (0.69 if ranks == 2 else 0.8)
     rows = []
@@ -95,7 +95,7 @@ def record_of(
     readings = record.counter_readings(rows_of_pairs, by_pair)
     group = expected.line_rate_of_group(found_gpus, paths)
     made: dict[str, Any] = {
-        "schema": 1, "kind": record.KIND, "date": "2026-11-29T00:00:00Z", "ended_early": None, "backend": "nccl",
+        "schema": 1, "kind": KIND, "date": "2026-11-29T00:00:00Z", "ended_early": None, "backend": "nccl",
         "nodes": len(set(hosts)), "environment": {"NCCL_NVLS_ENABLE": "0"}, "warnings": [],
         "versions": {"python": "3.12", "torch": "2.11.0", "nccl": "2.28.9", "cuda": "13.0", "driver": "580.159.04"},
         "settings": {

@@ -1,4 +1,4 @@
-"""The comparison with an earlier record of the same node."""
+"""The comparison with an earlier record of the same node. No torch."""
 
 import hashlib
 import json
@@ -6,9 +6,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmval_runners.collective.record import KIND
-from llmval_runners.collective.verdict import SMALLEST_COMPARED
+from llmval_runners.collective.options import CollectiveOptions
+from llmval_runners.collective.verdict import KIND, SMALLEST_COMPARED
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.files import check_writable
+
+
+def check_files(options: CollectiveOptions) -> dict[str, Any] | None:
+    """The baseline, if any. Raises Refused: the record could not be written, or the baseline is none."""
+    path = options.output_json
+    if path is not None:
+        check_writable(path, "--output-json")
+        if path.suffix != ".json":
+            raise Refused(f"--output-json {path} does not end in .json: pass such a name.")
+    return None if options.baseline is None else read(options.baseline, options.tolerance_percent)
 
 
 def read(path: Path, tolerance_percent: float) -> dict[str, Any]:

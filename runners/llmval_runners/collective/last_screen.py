@@ -26,7 +26,7 @@ def last_screen(record: Mapping[str, Any], path: Path | None) -> str:
 
 def size_text(nbytes: int) -> str:
     """`8`, `512K`, `1G`, as nccl-tests takes them; not a power of 1024: the bytes."""
-    for unit, factor in (("G", 2**30), ("M", 2**20), ("K", 2**10)):
+    for unit, factor in (("T", 2**40), ("G", 2**30), ("M", 2**20), ("K", 2**10)):
         if nbytes >= factor and nbytes % factor == 0:
             return f"{nbytes // factor}{unit}"
     return f"{nbytes:,}"

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from llmval_runners.collective.baseline import check_files
 from llmval_runners.collective.options import CollectiveOptions, parse
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
-from llmval_runners.process.files import check_writable
 from llmval_runners.process.launch_ranks import launch
 from llmval_runners.process.rank_main import Program, Rank, rank_main
 
@@ -22,8 +22,7 @@ def main(argv: list[str]) -> NoReturn:
     def parse_for_ranks() -> CollectiveOptions:
         options = parse(argv)
         if not here.under_torchrun:
-            if options.output_json is not None:
-                check_writable(options.output_json, "--output-json")
+            check_files(options)  # before torchrun starts
             ranks = _ranks(options)
             if ranks > 1:
                 sys.exit(launch(argv, ranks, Path(sys.argv[0]).resolve()))

@@ -8,9 +8,6 @@ from llmval_runners.collective.operations import Operation
 from llmval_runners.collective.pairs import Measured
 from llmval_runners.collective.timing import Timing
 
-SCHEMA_VERSION = 1
-KIND = "collective_bandwidth"
-
 
 def row(
     operation: Operation, mode: str, elements: int, itemsize: int, dtype: str, ranks: int, timing: Timing | None,

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from llmval_runners.collective import baseline, expected, facts, nccl_layout, record
+from llmval_runners.collective.baseline import check_files
 from llmval_runners.collective.compare import compare
 from llmval_runners.collective.group import Group
 from llmval_runners.collective.last_screen import last_screen, size_text
@@ -18,11 +19,11 @@ from llmval_runners.collective.operations import BY_NAME, Call, Operation
 from llmval_runners.collective.options import CollectiveOptions, sizes
 from llmval_runners.collective.pairs import Cell, Measured, PairTest, cells
 from llmval_runners.collective.timing import Timing, capture, eager, iterations_for, over_ranks, replayed
-from llmval_runners.collective.verdict import verdict_of
+from llmval_runners.collective.verdict import KIND, SCHEMA_VERSION, verdict_of
 from llmval_runners.measure.nvml_links import LinkFault, NoLinks, NvmlLinks, open_links
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
-from llmval_runners.process.files import check_writable, write_json
+from llmval_runners.process.files import write_json
 from llmval_runners.process.rank_main import Rank
 from llmval_runners.process.shutdown import HangWatch, StopSignals
 
@@ -57,9 +58,7 @@ class CollectiveTest:
         self.dtype = _DTYPES[options.dtype]
         self.baseline = None
         if self.rank == 0:
-            _check_output(options.output_json)
-            if options.baseline is not None:
-                self.baseline = baseline.read(options.baseline, options.tolerance_percent)
+            self.baseline = check_files(options)
         self.stop = StopSignals(self._emergency_save)
         self.links: NvmlLinks | NoLinks = NoLinks("not read")
         self.group: Group | None = None
@@ -307,7 +306,7 @@ class CollectiveTest:
         hosts = [one["host"] for one in self.facts]
         uuids = [str(one["uuid"]) for one in self.facts]
         test = PairTest(group, hosts, uuids, self.links, self.pair_bytes, PAIR_ITERATIONS)
-        wanted = cells(group.backend if self.size > 1 or group.backend == "nccl" else "none", hosts)
+        wanted = cells(group.backend, hosts)
         by_pair = {(one["from"], one["to"]): one for one in self.paths}
         measured: dict[Cell, Measured] = {}
         for at, cell in enumerate(wanted):
@@ -389,8 +388,8 @@ class CollectiveTest:
         by_pair = {(one["from"], one["to"]): one for one in self.paths}
         readings = [*self.all_reduce_counters, *record.counter_readings(self.cells, by_pair)]
         found: dict[str, Any] = {
-            "schema": record.SCHEMA_VERSION,
-            "kind": record.KIND,
+            "schema": SCHEMA_VERSION,
+            "kind": KIND,
             "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "ended_early": ended_early,
             "backend": "nccl" if self.device.type == "cuda" else "gloo",
@@ -462,15 +461,6 @@ def _device(asked: str, local_rank: int) -> torch.device:
             f"{ranks} ranks need {ranks} GPUs, and {gpus} can be used: pass --nproc_per_node {gpus} or fewer."
         )
     return torch.device("cuda", local_rank)
-
-
-def _check_output(path: Path | None) -> None:
-    """Raises Refused: the record could not be written, or would replace another one."""
-    if path is None:
-        return
-    check_writable(path, "--output-json")
-    if path.suffix != ".json":
-        raise Refused(f"--output-json {path} does not end in .json: pass such a name.")
 
 
 def _first_line(error: Exception) -> str:

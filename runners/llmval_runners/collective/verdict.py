@@ -11,6 +11,7 @@ from typing import Any
 from llmval_runners.collective import expected
 from llmval_runners.process.errors import UNDECIDED_EXIT
 
+SCHEMA_VERSION, KIND = 1, "collective_bandwidth"
 GOOD, BAD, UNDECIDED = 0, 1, UNDECIDED_EXIT
 COUNTER_TOLERANCE = 0.02  # by which the NVLink counters may differ from what was sent
 ANOTHER_WAY = 0.90  # if they saw a smaller share, the data took another way

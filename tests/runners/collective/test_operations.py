@@ -88,7 +88,7 @@ def test_a_float_sum_may_differ_by_rounding_and_no_more() -> None:
     assert isinstance(bound, torch.Tensor)
     size = sum(values(rank, 0, 96, torch.bfloat16, CPU).double().abs() for rank in range(ranks))
     u = 2.0**-8
-    assert torch.allclose(bound, size * 7 * u / (1 - 7 * u))
+    assert torch.allclose(bound, torch.as_tensor(size * 7 * u / (1 - 7 * u)))
     call.receive.copy_((wanted + 0.9 * bound).bfloat16())
     assert call.wrong()[0] < 10, "rounded to bfloat16 once more, a few may be over"
     call.receive.copy_((wanted + 2 * bound).bfloat16())
