@@ -7,6 +7,7 @@ import select
 import shutil
 import subprocess
 from datetime import datetime, timezone
+from pathlib import Path
 
 from fuzzing.target import Target, Wrong, scratch
 from llmval_tui.checklist.command import ParsedCommand, parse_command
@@ -141,11 +142,10 @@ def _compare(text: str, command: ParsedCommand) -> None:
     expected = ["W", *command.argv, "V", *values]
     tee: list[str] = []
     target = command.output.path.value if command.output is not None else "o"
-    if (
-        target.endswith(("/", "/.", "/.."))
-        or not (_bash.folder / target).parent.is_dir()
-        or (_bash.folder / target).is_dir()
-    ):
+    path = _bash.folder / target
+    if not Path(os.path.abspath(path)).is_relative_to(_bash.folder):  # noqa: PTH100  (bash follows no link there)
+        return  # bash may write into its own folder only
+    if target.endswith(("/", "/.", "/..")) or not path.parent.is_dir() or path.is_dir():
         return  # bash cannot open it, and starts nothing
     if command.output is not None and command.output.kind == "tee":
         tee = ["T", *(["-a"] if command.output.append else []), command.output.path.value]
@@ -155,7 +155,6 @@ def _compare(text: str, command: ParsedCommand) -> None:
     if said not in (expected + tee, tee + expected):
         raise Wrong(f"{text!r} is {expected + tee} here and {said} for bash")
     if command.output is not None and command.output.kind == "redirect":
-        path = _bash.folder / target
         if not path.is_file():
             raise Wrong(f"{text!r}: bash does not write {target!r}")
         path.unlink()

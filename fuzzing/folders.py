@@ -26,6 +26,7 @@ from tests.helpers.workspace import run_id_of, write_run
 OTHER = "Run: `python other.py`"
 TEXT = LIST + f"- [ ] {OTHER}\n"
 _SCRATCH = scratch("folders")
+_ELSEWHERE = _SCRATCH / "somebody's file"  # to which a planted link may point
 _RECORDS = (
     "run.json",
     "status.json",
@@ -74,9 +75,9 @@ def _harm(folder: Path, chance: random.Random) -> None:
     """Damage one entry of the run folder."""
     path = folder / chance.choice(_RECORDS)
     way = chance.random()
+    if path.is_symlink() or path.is_dir():
+        return
     if not path.is_file():
-        if path.is_dir() or path.is_symlink():
-            return
         path.write_bytes(chance.choice((b"", b"{}", b"[]", b"null", b'{"v": 1}', b"\xff", b"{" * 3000)))
     elif way < 0.45:
         path.write_bytes(damage(path.read_bytes(), chance))
@@ -95,7 +96,7 @@ def _harm(folder: Path, chance: random.Random) -> None:
         if chance.random() < 0.5:
             path.mkdir()
         else:
-            path.symlink_to(chance.choice((path.name, "/nonexistent/x", "..", "/etc/passwd")))
+            path.symlink_to(chance.choice((path.name, "/nonexistent/x", "..", str(_ELSEWHERE))))
     else:
         for name in (b"caf\xe9.txt", b"logs/main.rank99999999999999999999.stdout.log", b"verdict.x.json", b"\x1b[2J"):
             Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(b"")
@@ -105,6 +106,7 @@ def case(chance: random.Random) -> str:
     """One damaged run folder, and a second run beside it."""
     workspace = _SCRATCH / "ws"
     bad = _workspace(workspace)
+    _ELSEWHERE.write_text("of somebody else\n")
     if chance.random() < 0.5:  # the damage comes before or after the verdict
         settle_all(RunStore(workspace), wait=False)
     for _ in range(chance.choice((1, 1, 2, 3))):
@@ -122,6 +124,8 @@ def case(chance: random.Random) -> str:
         if run.id == bad.name and not any(str(bad.name) in one for one in named):
             with suppress(Refused):  # the pane then shows the sentence
                 RunFollower(run).snapshot()
+    if _ELSEWHERE.read_text() != "of somebody else\n":
+        raise Wrong("a link at the place of a record was followed, and a file elsewhere was written")
     ticked = {step.text for step in checklist.steps if step.checked and step.text != "Done before"}
     if OTHER.replace("`", "") not in ticked and OTHER not in ticked:
         raise Wrong(f"the other run was not ticked: {named}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from llmval_tui.checklist.document import document_lock, read_document
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.exchange import exchange, wait_for_writers
-from llmval_tui.foundation.files import TEMPORARY_PREFIX, stage, sync_folder
+from llmval_tui.foundation.files import TEMPORARY_PREFIX, linked, stage, sync_folder
 
 ATTEMPTS = 50
 PATIENCE_S = 3.0  # how long another program may have the document open for writing
@@ -53,7 +53,7 @@ def edit_document(
             another program. Nothing was changed, unless the message says that the disk did not confirm the change.
     """
     with document_lock(path):
-        target = Path(os.path.realpath(path))
+        target = linked(path)
         try:
             _tidy(target)
             for _ in range(ATTEMPTS):

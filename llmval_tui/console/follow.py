@@ -12,6 +12,7 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.client import cancel_plan
 from llmval_tui.plans.records import REFUSED, Plan, PlanStatus, StepResult
 from llmval_tui.runs.events import EventFollower, Progress
+from llmval_tui.runs.hindrances import Hindrance, HindranceWatch
 from llmval_tui.runs.records import Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore, same_step
 from llmval_tui.terminal.format import duration
@@ -66,6 +67,8 @@ class Follower:
         self._phase: str | None = None
         self._next_line = 0.0
         self._interrupts = 0
+        self._hindrances = HindranceWatch(store.workspace)
+        self._named: set[Hindrance] = set()
 
     def follow(self) -> None:
         """Print until the plan has ended. A second Ctrl-C stops only the watching."""
@@ -96,6 +99,10 @@ class Follower:
             self._begin(status.run_id)
         if self._events is not None and self._run is not None:
             self._poll(self._run, self._events)
+            for hindrance in self._hindrances.look([self._run] if self._run.alive() else []):
+                if hindrance not in self._named:
+                    self._named.add(hindrance)
+                    self._detail(f"! held up: {hindrance.sentence}")
             killed = not alive and status.state != "finished"
             if not killed or self._run.alive():
                 self._show(self._run, self._events.progress)

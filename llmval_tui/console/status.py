@@ -28,6 +28,7 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
 from llmval_tui.runs.evidence import CheckedFile, check_ledger
+from llmval_tui.runs.hindrances import HindranceWatch
 from llmval_tui.runs.records import Evidence, Outcome, RestsOn
 from llmval_tui.runs.store import RunStore
 from llmval_tui.terminal.glyphs import STEP_SIGNS, glyphs
@@ -45,8 +46,11 @@ def status(options: argparse.Namespace) -> int:
     store = RunStore(workspace)
     if not options.readonly:
         settle_workspace(store, path)
+    hindrances = HindranceWatch(workspace).look(store.active())
     if not options.json:
         print_table(path, store, ascii_only=options.ascii)
+        for hindrance in hindrances:
+            print(f"\nheld up: {clean_line(hindrance.sentence)}")
         plan = active_plan(workspace)
         if plan is not None and (problem := plan.problem()):
             print(f"\nplan {plan.id} is running, but {clean_line(problem)}")
@@ -60,6 +64,7 @@ def status(options: argparse.Namespace) -> int:
             "workspace": workspace,
             "checklist": path,
             "plan_id": plan.id if plan else None,
+            "hindrances": [hindrance.sentence for hindrance in hindrances],
             "unreadable": unreadable_records(statuses, store),
             "steps": [_as_json(item) for item in statuses],
         }

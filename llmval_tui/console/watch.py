@@ -14,6 +14,7 @@ from llmval_tui.foundation.files import to_json
 from llmval_tui.foundation.text import clean_line, utc_iso
 from llmval_tui.plans.records import Plan, active_plan
 from llmval_tui.runs.events import EventFollower, Progress
+from llmval_tui.runs.hindrances import Hindrance, HindranceWatch
 from llmval_tui.runs.records import Outcome, Verdict
 from llmval_tui.runs.store import Run, RunStore
 
@@ -64,6 +65,8 @@ class Watcher:
         self._cancelling = False
         self._message: str | None = None
         self._watched: dict[str, _Watched] = {}
+        self._hindrances = HindranceWatch(workspace)
+        self._named: set[Hindrance] = set()
 
     def watch(self) -> None:
         """Print until nothing runs any more."""
@@ -84,6 +87,10 @@ class Watcher:
             self._update_plan()
             for watched in self._watched.values():
                 self._update_run(watched)
+            for hindrance in self._hindrances.look([one.run for one in self._watched.values() if not one.done]):
+                if hindrance not in self._named:
+                    self._named.add(hindrance)
+                    self.write_line("held up", f"Held up: {hindrance.sentence}")
             if not alive and all(watched.done for watched in self._watched.values()):
                 break
             time.sleep(POLL_S)

@@ -20,21 +20,24 @@ from llmval_tui.foundation.errors import Refused
 TEMPORARY_PREFIX = ".llmval-new-"  # of files that are not complete yet, where they need a name
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, follow: bool = True) -> None:
     """Replace the content of `path` atomically.
 
     A new file in the same folder is synced, gets the old file's mode (and its owner and group, if allowed) and is
-    renamed over it; then the folder is synced. A power cut leaves either the old bytes or the new ones. Symbolic links
-    are followed: the linked file is replaced and the link stays.
+    renamed over it; then the folder is synced. A power cut leaves either the old bytes or the new ones. A symbolic link
+    at `path` is followed if it is ours or root's: the linked file is replaced and the link stays. Without `follow` the
+    file replaces the link.
 
     Raises:
         Refused: the folder or the file cannot be written, or the disk is full. The old bytes are unchanged, unless the
             message says that the disk did not confirm the change.
     """
-    target = path.resolve()
+    target = linked(path) if follow else path
     temporary: Path | None = None
     try:
-        before = target.stat() if target.exists() else None
+        before = target.stat(follow_symlinks=follow) if os.path.lexists(target) else None
+        if before is not None and stat.S_ISLNK(before.st_mode):
+            before = None
         if before is not None and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
         temporary = stage(target.parent, data, lambda inode: f".{target.name}.{inode:x}", before)
@@ -49,6 +52,26 @@ def write_atomic(path: Path, data: bytes) -> None:
         sync_folder(target.parent)
     except OSError as error:
         raise Refused(f"{path} was written, but the disk did not confirm it ({error.strerror}).") from error
+
+
+def linked(path: Path) -> Path:
+    """The file that `path` stands for.
+
+    Raises:
+        Refused: a link on the way is another user's: in a shared folder it could lead to any file of ours.
+    """
+    link = path
+    for _ in range(40):  # as many as Linux follows
+        try:
+            status = link.lstat()
+        except OSError:
+            break
+        if not stat.S_ISLNK(status.st_mode):
+            break
+        if status.st_uid not in (os.geteuid(), 0):
+            raise Refused(f"{link} is a link of another user, so it is not followed: put the file itself there.")
+        link = link.parent / link.readlink()
+    return path.resolve()
 
 
 def stage(folder: Path, data: bytes, name: Callable[[int], str], like: os.stat_result | None = None) -> Path:
@@ -121,8 +144,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` atomically by `value` as indented JSON; see `to_json`."""
-    write_atomic(path, to_json(value, indent=True))
+    """Replace `path` atomically by `value` as indented JSON; see `to_json`. A link at `path` is replaced, not followed."""
+    write_atomic(path, to_json(value, indent=True), follow=False)
 
 
 def to_json(value: Any, *, indent: bool = False) -> bytes:
@@ -188,7 +211,7 @@ def append_line(path: Path, value: Any) -> None:
         Refused: the file cannot be written or the disk is full; the file is unchanged.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
             _flock(descriptor, path, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size

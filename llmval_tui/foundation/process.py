@@ -93,6 +93,12 @@ def descendants(table: Mapping[int, Entry], roots: Iterable[int]) -> set[int]:
     return found
 
 
+def state_of(pid: int) -> str | None:
+    """The letter of a process's state as in ps: R, S, D (in a disk or a driver), T (stopped), Z; None: gone."""
+    fields = _stat_fields(pid)
+    return fields[0] if fields else None
+
+
 def _stat_fields(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from `state` (field 3) on; the name before them may contain spaces and brackets."""
     try:

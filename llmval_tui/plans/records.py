@@ -6,7 +6,7 @@ from typing import Any
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import is_locked
-from llmval_tui.foundation.process import Identity
+from llmval_tui.foundation.process import Identity, state_of
 from llmval_tui.foundation.record import read_record
 from llmval_tui.runs.store import plans_folder
 
@@ -102,11 +102,14 @@ class Plan:
         return read_record(PlanStatus, self.folder / "status.json") or PlanStatus()
 
     def problem(self) -> str | None:
-        """Why a record of the plan cannot be read; None if both can."""
+        """Why a record of the plan cannot be read, or why its process does not go on; None if all is well."""
         try:
-            _ = self.intent, self.status()
+            _, status = self.intent, self.status()
         except Refused as refusal:
             return str(refusal)
+        identity = status.identity
+        if identity is not None and identity.alive() and state_of(identity.pid) in ("T", "t"):
+            return f"its process is stopped: kill -CONT {identity.pid} lets it go on."
         return None
 
     @property

@@ -116,13 +116,21 @@ def archive(folder: Path, evidence: Sequence[Evidence], workspace: Path) -> None
 
 def locate(path: Path, sha256: str, folder: Path | None) -> Location:
     """Find the bytes with a recorded hash: at their path, else in the run folder."""
-    exists = path.is_file()
+    exists = _is_file(path)
     if exists and sha256_of(path) == sha256:
         return Location("intact", path)
     copy = archive_path(folder, sha256) if folder is not None else None
-    if copy is not None and copy.is_file() and sha256_of(copy) == sha256:
+    if copy is not None and _is_file(copy) and sha256_of(copy) == sha256:
         return Location(ARCHIVED, copy)
     return Location("changed" if exists else "missing", None)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file at this path, which may come from a damaged record: too long, say."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def archive_path(folder: Path, sha256: str) -> Path:
@@ -143,7 +151,7 @@ def check_ledger(store: RunStore, *, remember: bool = False) -> list[CheckedFile
         run_id = line.run_id or ""
         for item in line.evidence:
             file = item.at(store.workspace)
-            status = file.stat() if file.is_file() else None
+            status = file.stat() if _is_file(file) else None
             found = locate(file, item.sha256, store.root / run_id if run_id else None)
             copy = str(found.path.relative_to(store.workspace)) if found.path and found.state == ARCHIVED else None
             checked.append(CheckedFile(line.number, run_id, item.path, item.sha256, found.state, copy))

@@ -25,6 +25,7 @@ from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import artifact_snapshot, out_of_memory, termination
 from llmval_tui.runs.command_end import failure_of, set_aside, succeeded, write_output
 from llmval_tui.runs.command_secrets import forget_secrets, with_secrets
+from llmval_tui.runs.hindrances import LOOK_S, stopped_processes
 from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status, engine_url_of
 from llmval_tui.runs.store import Run, intact
 from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, RunProcesses
@@ -53,6 +54,8 @@ class Supervisor:
         self._recorder_due_s: float | None = 0.0  # monotonic clock; None: not started again
         self._stop_signal: str | None = None
         self._unsaved = False
+        self._look_due_s = 0.0  # monotonic clock
+        self._stopped: set[str] = set()  # sentences about stopped processes that are noted already
         self._processes = RunProcesses(run.folder)
         self._self = Identity.of(os.getpid())
 
@@ -238,6 +241,7 @@ class Supervisor:
                 return
             while not select.select([descriptor], [], [], _POLL_S)[0]:
                 self._ensure_recorder()
+                self._note_stopped()
                 self._processes.update(self._self, self._recorder_pids())
                 if self._unsaved:
                     self._save()
@@ -255,6 +259,16 @@ class Supervisor:
                 return
         finally:
             os.close(descriptor)
+
+    def _note_stopped(self) -> None:
+        """Note each process of the run that was stopped: the record must say why a figure is bad or a run was slow."""
+        if time.monotonic() < self._look_due_s:
+            return
+        self._look_due_s = time.monotonic() + LOOK_S
+        for hindrance in stopped_processes(self.run):
+            if hindrance.sentence not in self._stopped:
+                self._stopped.add(hindrance.sentence)
+                self._note(hindrance.sentence)
 
     def _cancelled_by(self) -> str | None:
         if self.status.cancelled:  # an earlier supervisor of this run got the request

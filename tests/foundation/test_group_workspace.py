@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from llmval_tui.checklist.edit import edit_document
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import append_line, locked, read_lines, write_json
+from llmval_tui.foundation.files import append_line, locked, read_json, read_lines, write_atomic, write_json
 
 GROUP = 54321
 FIRST, SECOND = 54322, 54323
@@ -79,3 +80,36 @@ def test_a_file_of_another_user_that_the_group_may_not_write_is_refused_in_one_s
     assert as_user(FIRST, 0o022, lambda: write_json(shared / "status.json", {})) == ""
     refusal = as_user(SECOND, 0o022, lambda: write_json(shared / "status.json", {}))
     assert "cannot be written (Permission denied)" in refusal
+
+
+def test_a_planted_link_at_the_place_of_a_record_is_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("of somebody else\n")
+    record, ledger = tmp_path / "verdict.json", tmp_path / "ledger.jsonl"
+    record.symlink_to(elsewhere)
+    ledger.symlink_to(elsewhere)
+    write_json(record, {"a": 1})
+    assert not record.is_symlink() and read_json(record) == {"a": 1}
+    with pytest.raises(Refused, match="cannot be written"):
+        append_line(ledger, {"a": 1})
+    assert elsewhere.read_text() == "of somebody else\n"
+
+
+@needs_root
+def test_a_document_that_is_a_link_of_another_user_is_not_written(shared: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(shared / "state"))
+    mine = shared / "bashrc"
+    mine.write_text("- [ ] a\n")
+    os.chown(mine, SECOND, GROUP)
+    link = shared / "TODO.md"
+    link.symlink_to(mine)
+    os.lchown(link, FIRST, GROUP)
+    for work in (
+        lambda: write_atomic(link, b"x"),
+        lambda: edit_document(link, lambda data: data + b"x") and None,
+    ):
+        assert "is a link of another user" in as_user(SECOND, 0o002, work)
+    assert mine.read_text() == "- [ ] a\n"
+    os.lchown(link, SECOND, GROUP)
+    assert as_user(SECOND, 0o002, lambda: write_atomic(link, b"y")) == ""
+    assert mine.read_text() == "y" and link.is_symlink()

@@ -18,6 +18,7 @@ from llmval_tui.checklist.parse_cache import ParseCache
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
+from llmval_tui.runs.hindrances import Hindrance, HindranceWatch
 from llmval_tui.runs.store import Run, RunStore
 from llmval_tui.tui.data.run_history import RunHistory, RunRow, StepFacts
 from llmval_tui.tui.settings import LaunchSettings
@@ -98,6 +99,7 @@ class Snapshot:
     queued: frozenset[str] = frozenset()  # numbers of the steps that the active plan still has to run
     plan: str | None = None  # id of the active plan
     active: tuple[str, ...] = ()  # ids of runs with live processes
+    hindrances: tuple[Hindrance, ...] = ()  # what holds up the running runs, or keeps results from being recorded
     judging: bool = False  # a run has ended, and no plan is there to judge it
     detail: StepDetail | None = None
     document: Document | None = None
@@ -117,6 +119,7 @@ class Workspace:
     store: RunStore = field(init=False)
     _last: Snapshot = field(default_factory=Snapshot)
     _stamp: tuple[int, int, int] | None = None
+    _hindrances: HindranceWatch = field(init=False)
     _follower: "RunFollower | None" = None
     _history: RunHistory = field(default_factory=RunHistory)
     _runs: Mapping[Key, Sequence[Run]] = field(default_factory=dict)  # by step, from the last snapshot
@@ -125,6 +128,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         self.store = RunStore(self.settings.workspace)
+        self._hindrances = HindranceWatch(self.settings.workspace)
 
     def snapshot(self, selection: Selection) -> Snapshot:
         """Take a snapshot. If a file is missing or broken, the snapshot keeps the old contents and has a `problem`."""
@@ -184,7 +188,8 @@ class Workspace:
             wanted = {(s.section, s.text, s.occurrence): s.number for s in plan.intent.steps if s.number not in over}
             queued = frozenset(s.step.number for s in steps if tuple(s.step.key) in wanted)
         waiting = [s for s in steps if s.run is not None and s.verdict is None and s.problem is None]
-        active = tuple(s.run.id for s in waiting if s.run is not None and s.run.alive())
+        running = [s.run for s in waiting if s.run is not None and s.run.alive()]
+        active = tuple(run.id for run in running)
         return replace(
             snapshot,
             steps=steps,
@@ -193,6 +198,7 @@ class Workspace:
             queued=queued,
             plan=plan.id if plan else None,
             active=active,
+            hindrances=self._hindrances.look(running),
             judging=plan is None and len(waiting) > len(active),
         )
 

@@ -58,6 +58,8 @@ def run_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
             width,
         )
         rows.append(row())
+    for hindrance in state.snapshot.hindrances:
+        rows += labelled("held up", clean_line(hindrance.sentence), "bad", width)
     for sentence in state.snapshot.unreadable:
         rows += labelled("unreadable", clean_line(sentence), "bad", width)
     status = state.snapshot.status(state.key)

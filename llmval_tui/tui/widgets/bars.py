@@ -119,6 +119,7 @@ class Header(Bar):
             spans.append((f"{state.preset}  ", "key"))
         if state.adapt:
             spans.append(("adapt  ", "key"))
+        spans += [(f"{short}  ", "bad") for short in dict.fromkeys(one.short for one in state.snapshot.hindrances)]
         if state.files_problem:
             spans.append((f"{state.files_problem}  ", "bad"))
         elif state.snapshot.problem:
