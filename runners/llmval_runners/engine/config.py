@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from llmval_runners.engine import fp8
-from llmval_runners.engine.checkpoint.gate import Checkpoint, read_checkpoint
+from llmval_runners.engine.checkpoint.gate import Checkpoint, read_checkpoint, read_model_shape
 from llmval_runners.engine.kv_cache import GIB, check_gpu_page, kv_formula, pages_for, refuse_longer
 from llmval_runners.engine.settings import EngineSettings, FlagNames
 from llmval_runners.engine.shapes import CPU_PARAMETERS, DEFAULT_MODEL, ModelShape, shape_by_name, weight_bytes_on
@@ -57,7 +57,8 @@ def model_shape(settings: EngineSettings, flags: FlagNames) -> ModelShape:
         Refused: there is no such model, or the checkpoint is not supported.
     """
     if settings.checkpoint is not None:
-        return read_checkpoint(settings.checkpoint).shape
+        read = read_model_shape if settings.dummy_weights else lambda folder: read_checkpoint(folder).shape
+        return read(settings.checkpoint)
     return shape_by_name(settings.model or DEFAULT_MODEL, settings.shape_overrides, flags.or_checkpoint)
 
 
@@ -77,7 +78,8 @@ def configure(
     """
     flags = flags or FlagNames()
     device = choose_device(settings.device, ranks=world_size, local_rank=local_rank, ranks_flag=flags.ranks)
-    checkpoint = None if settings.checkpoint is None else read_checkpoint(settings.checkpoint)
+    stored = settings.checkpoint is not None and not settings.dummy_weights
+    checkpoint = read_checkpoint(settings.checkpoint) if settings.checkpoint and stored else None
     if settings.fp8_mode == "auto":
         settings = replace(settings, fp8_mode=_automatic_fp8(settings, checkpoint, device, world_size))
     _check_precision(settings, device, flags)

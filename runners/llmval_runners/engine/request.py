@@ -20,6 +20,7 @@ class Request:
     token_times: "array[float]" = field(default_factory=lambda: array("d"))  # when each token was on the host
     tokens: list[int] = field(default_factory=list)
     error: str = ""
+    admitted_ns: int = 0  # `perf_counter_ns` when the scheduler gave it a place in the batch; 0: not yet
 
     @property
     def context(self) -> int:

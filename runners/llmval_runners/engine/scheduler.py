@@ -5,6 +5,7 @@ come, first served (as Sarathi-Serve, arXiv:2403.02310). So a long prompt delays
 more than one chunk.
 """
 
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -107,7 +108,9 @@ class Scheduler:
             pages = self.allocator.allocate(self.waiting[0].context)
             if pages is None:  # the first request waits for pages; no other overtakes it, or a long one would starve
                 break
-            sequence = _Sequence(self.waiting.popleft(), self._rows.pop(), pages)
+            request = self.waiting.popleft()
+            request.admitted_ns = time.perf_counter_ns()
+            sequence = _Sequence(request, self._rows.pop(), pages)
             self._prefilling.append(sequence)
             admits.append(Admit(sequence.row, pages))
         return admits

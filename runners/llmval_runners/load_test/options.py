@@ -46,6 +46,12 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="Hugging Face folder with safetensors, in place of --model"
     )
+    model.add_argument(
+        "--load-format",
+        choices=("auto", "dummy"),
+        default="auto",
+        help="dummy: take only the shape from --checkpoint and make random weights, as vLLM does (default auto)",
+    )
     for name in OVERRIDES:
         model.add_argument(f"--{name.replace('_', '-')}", type=count, metavar="N", help=argparse.SUPPRESS)
     model.add_argument(
@@ -143,6 +149,8 @@ def parse(argv: list[str]) -> LoadTestOptions:
     overrides = {name: getattr(found, name) for name in OVERRIDES}
     if found.checkpoint is not None and (found.model or any(overrides.values())):
         raise Refused("--checkpoint brings its own shape: leave --model and the shape flags out.")
+    if found.load_format == "dummy" and found.checkpoint is None:
+        raise Refused("--load-format dummy takes the shape from a folder: pass --checkpoint DIR, or leave it out.")
     slo = slo_of(found)
     search = search_of(found, slo)
     if search is not None and found.profile != "none":
@@ -151,6 +159,7 @@ def parse(argv: list[str]) -> LoadTestOptions:
         engine=EngineSettings(
             model=found.model,
             checkpoint=found.checkpoint,
+            dummy_weights=found.load_format == "dummy",
             shape_overrides=overrides,
             device=found.device,
             dtype=found.dtype,

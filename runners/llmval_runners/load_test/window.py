@@ -130,9 +130,15 @@ class MeasurementWindow:
     def _extras(self) -> dict[str, Any]:
         cache = self._engine.scheduler.allocator
         return {
-            "queue": {"most_waiting": self._most_waiting},
+            "queue": {"most_waiting": self._most_waiting, "mean_wait_s": self._mean_wait_s()},
             "memory": {"kv_used_percent": 100 * self._most_pages / cache.pages},
         }
+
+    def _mean_wait_s(self) -> float | None:
+        """Seconds from dispatch to a place in the batch, over the completed requests; None without any."""
+        origin_ns = self._generator.origin_ns
+        waits = [(one.admitted_ns - origin_ns) / 1e9 - one.dispatch_s for one in self.sent if one.done]
+        return sum(waits) / len(waits) if waits and origin_ns else None
 
     def drain(self) -> None:
         """Drop waiting requests and let running ones end unmeasured, so that the engine is idle for the next window."""

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from llmval_runners.engine import parallel
+from llmval_runners.engine import parallel, scheduler
 from llmval_runners.engine.engine import Engine, PlanChannel
 from llmval_runners.engine.request import Request
 from llmval_runners.engine.step_plan import IDLE, STEP, StepPlan
@@ -205,3 +205,18 @@ def test_followers_hear_of_rank_0_all_the_time_however_long_nobody_asks_for_anyt
     follower = PlanChannel(SimpleNamespace(model=SimpleNamespace(parallel=peer), execute=ran.append), max_batch=8)
     assert [follower.receive().kind for _ in plans] == plans
     assert len(ran) == 4
+
+
+def test_the_wait_for_a_place_in_the_batch_is_recorded(slow_engine, clock: Clock, monkeypatch) -> None:
+    """One row, two requests of 1.5 s: the second, 0.125 s later, waits until the first has left its row."""
+    monkeypatch.setattr(scheduler, "time", clock)
+    measured = window(slow_engine(max_batch=1), load(2))
+    measured.measure()
+    assert [one.admitted_ns - measured._generator.origin_ns for one in measured.sent] == [0, 1_500_000_000]
+    assert measured.measured().extras["queue"]["mean_wait_s"] == 1.375 / 2
+
+
+def test_without_an_answer_the_wait_is_not_known(slow_engine) -> None:
+    measured = window(slow_engine(), load(1, output=40), drain=0.25)
+    measured.measure()
+    assert measured.measured().extras["queue"]["mean_wait_s"] is None

@@ -74,7 +74,24 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise Refused(f"{folder}: its JSON is nested too deeply: download the checkpoint again.") from None
 
 
+def read_model_shape(folder: Path) -> ModelShape:
+    """The shape of a Hugging Face folder of which only `config.json` is used, and the weights need not be there.
+
+    Raises:
+        Refused: as `read_checkpoint`, for `config.json` alone.
+    """
+    return _read_config(folder)[1]
+
+
 def _read(folder: Path) -> Checkpoint:
+    family, shape, quantization = _read_config(folder)
+    stored = read_headers(folder)
+    weights = match(folder, shape, stored, quantization)
+    tied_head = stored.get(HEAD) if shape.tied_embeddings else None
+    return Checkpoint(folder, family.architecture, shape, quantization, weights, tied_head)
+
+
+def _read_config(folder: Path) -> tuple[Family, ModelShape, Quantization | None]:
     if not folder.is_dir():
         raise Refused(f"{folder} is not a folder: pass the folder of a Hugging Face checkpoint.")
     if not (folder / "config.json").exists():
@@ -84,10 +101,7 @@ def _read(folder: Path) -> Checkpoint:
     family = family_of(config.raw("model_type"), config.raw("architectures"), config.where)
     shape, quantization = read_shape(config, family, folder.resolve().name), read_quantization(config)
     config.refuse_rest(IRRELEVANT)
-    stored = read_headers(folder)
-    weights = match(folder, shape, stored, quantization)
-    tied_head = stored.get(HEAD) if shape.tied_embeddings else None
-    return Checkpoint(folder, family.architecture, shape, quantization, weights, tied_head)
+    return family, shape, quantization
 
 
 def read_shape(config: Fields, family: Family, name: str) -> ModelShape:

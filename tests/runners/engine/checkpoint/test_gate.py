@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from llmval_runners.engine.checkpoint.gate import read_checkpoint
+from llmval_runners.engine.checkpoint.gate import read_checkpoint, read_model_shape
 from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.process.errors import Refused
 
@@ -319,3 +319,17 @@ def test_damaged_checkpoints_are_loaded_or_refused() -> None:
     found = fuzz(checkpoints.TARGET, 250, seed=3)
     assert (found.wrong, found.outcomes.total()) == ([], 250)
     assert found.outcomes["accepted"] > 3
+
+
+def test_the_shape_alone_needs_no_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "whole"
+    made.save(folder, made.config_of())
+    shape = read_checkpoint(folder).shape
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    with pytest.raises(Refused):
+        read_checkpoint(folder)
+    assert read_model_shape(folder) == shape
+    (folder / "config.json").write_text(json.dumps({**json.loads((folder / "config.json").read_text()), "moe": 4}))
+    with pytest.raises(Refused, match="moe"):
+        read_model_shape(folder)
