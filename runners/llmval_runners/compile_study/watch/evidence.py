@@ -26,9 +26,9 @@ def collect(layout: Layout, idle: dict[int, float], number: int, py_spy: str | N
         rank: [p for p in descendants(beat["pid"], everybody) if p.compile_worker] for rank, beat in beats.items()
     }
     pids = [beat["pid"] for beat in beats.values()] + [p.pid for own in workers.values() for p in own]
-    samples = _sample(pids)
+    samples = sample(pids)
     found = stacks.of_ranks(layout, beats, py_spy, number)
-    workers_seen = [_worker(rank, p, samples) for rank, own in workers.items() for p in own]
+    workers_seen = [worker_reading(rank, p, samples) for rank, own in workers.items() for p in own]
     deadline = time.monotonic() + DUMP_WAIT_S
     while time.monotonic() < deadline and not all(layout.flight_json(rank).exists() for rank in beats):
         time.sleep(0.1)
@@ -40,7 +40,7 @@ def collect(layout: Layout, idle: dict[int, float], number: int, py_spy: str | N
                 "idle_s": round(idle[rank], 3),
                 "beat": beat,
                 "beat_age_s": round((time.monotonic_ns() - beat["mono_ns"]) / 1e9, 3),
-                "process": _with_growth(samples.get(beat["pid"], [])),
+                "process": with_growth(samples.get(beat["pid"], [])),
                 "stack": found[rank],
                 "workers": [worker for worker in workers_seen if worker["rank"] == rank],
                 "collectives": flight_entries(layout, rank),
@@ -113,7 +113,7 @@ def flight_entries(layout: Layout, rank: int, last: int = 64) -> list[dict[str, 
     ]
 
 
-def _sample(pids: list[int]) -> dict[int, list[tuple[float, dict[str, Any]]]]:
+def sample(pids: list[int]) -> dict[int, list[tuple[float, dict[str, Any]]]]:
     samples: dict[int, list[tuple[float, dict[str, Any]]]] = {}
     for index in range(SAMPLES):
         if index:
@@ -124,7 +124,7 @@ def _sample(pids: list[int]) -> dict[int, list[tuple[float, dict[str, Any]]]]:
     return samples
 
 
-def _with_growth(samples: list[tuple[float, dict[str, Any]]]) -> dict[str, Any] | None:
+def with_growth(samples: list[tuple[float, dict[str, Any]]]) -> dict[str, Any] | None:
     """The newest reading, with the CPU use and memory growth since the oldest."""
     if not samples:
         return None
@@ -136,8 +136,10 @@ def _with_growth(samples: list[tuple[float, dict[str, Any]]]) -> dict[str, Any] 
     return last | {"cpu_fraction": round(fraction, 3), "rss_growth_bytes_per_s": growth, "watched_s": round(span, 3)}
 
 
-def _worker(rank: int, process: Process, samples: dict[int, list[tuple[float, dict[str, Any]]]]) -> dict[str, Any]:
-    seen = _with_growth(samples.get(process.pid, [])) or {}
+def worker_reading(
+    rank: int, process: Process, samples: dict[int, list[tuple[float, dict[str, Any]]]]
+) -> dict[str, Any]:
+    seen = with_growth(samples.get(process.pid, [])) or {}
     return {
         "rank": rank,
         "pid": process.pid,

@@ -42,7 +42,7 @@ def _of_rank(layout: Layout, rank: int, beat: dict[str, Any], py_spy: str | None
     if py_spy is None:
         notes.append("py-spy is not installed or not requested")
     else:
-        threads, why = _py_spy(py_spy, beat["pid"])
+        threads, why = read_threads(py_spy, beat["pid"])
         if threads is not None:
             replace_bytes(layout.stacks / f"rank{rank}.stall{number}.py-spy.txt", _text(threads).encode())
             main = next(
@@ -67,7 +67,7 @@ def of_workers(layout: Layout, workers: list[dict[str, Any]], py_spy: str | None
                 "not Python" if worker["compiler"] else "py-spy is missing, and a worker answers no signal"
             )
             continue
-        threads, why = _py_spy(py_spy, worker["pid"], stopped=worker["state"] in "Tt")
+        threads, why = read_threads(py_spy, worker["pid"], stopped=worker["state"] in "Tt")
         path = layout.stacks / f"rank{worker['rank']}.worker{worker['pid']}.stall{number}.py-spy.txt"
         if threads is not None:
             replace_bytes(path, _text(threads).encode())
@@ -93,7 +93,7 @@ def native(layout: Layout, pid: int, name: str, py_spy: str, deadline: float) ->
     return f"{name}: stacks/{path.name}"
 
 
-def _py_spy(py_spy: str, pid: int, *, stopped: bool = False) -> tuple[list[dict[str, Any]] | None, str]:
+def read_threads(py_spy: str, pid: int, *, stopped: bool = False) -> tuple[list[dict[str, Any]] | None, str]:
     """The threads of a process, or None and the reason.
 
     A stopped process is read without ptrace, which would wait until the process continues.

@@ -147,6 +147,7 @@ _RULE_TABLE: tuple[tuple[str, str | None, str], ...] = (
     (r"torch/_inductor/(async_compile|codecache)", _WORKER_WAITS, WORKER),
     (r"torch/_inductor/async_compile", r"^(process_pool|warm_pool|shutdown_compile_workers)$", WORKER),
     (r"torch/_inductor/cpp_builder", None, WORKER),
+    (r"torch/_inductor/cpu_vec_isa", r"^(check_build|_probe_load)$", WORKER),  # builds and loads a test program
     # Compiled code runs: calls it, or launches its kernels.
     (r"torch/_inductor/runtime/triton_heuristics", r"precompile|^_?make_launcher|^compile$", CODEGEN),
     (r"torch/_inductor/runtime/(triton_heuristics|static_cuda_launcher)", r"^(run|launcher|__call__)$", COMPILED_CODE),
@@ -154,6 +155,7 @@ _RULE_TABLE: tuple[tuple[str, str | None, str], ...] = (
     (r"torch/_inductor/output_code|<eval_with_key>", None, COMPILED_CODE),
     (_GENERATED.pattern, r"^(call|benchmark_compiled_module|forward|\w*_kernel\w*)$", COMPILED_CODE),
     (r"torch/_functorch/_aot_autograd/utils", _AOT_RUNTIME, COMPILED_CODE),
+    (r"torch/_dynamo/backends/debugging", r"^(run|forward|__call__)$", COMPILED_CODE),  # aot_eager
     (r"torch/_functorch/aot_autograd\.py", r"^(forward|boxed_forward|compiled_fn|__call__)$", COMPILED_CODE),
     (r"torch/_dynamo/compiled_autograd", r"^(__call__|runtime_wrapper|_exec_final_callbacks_stub)$", COMPILED_CODE),
     # The parts of the compiler.
