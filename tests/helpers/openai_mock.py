@@ -33,6 +33,7 @@ class Behaviour:
     fail_share: float = 0.0  # of the requests that get `fail_status`
     fail_status: int = 500
     fail_seed: int = 0
+    healthy: int = 0  # the first N requests never fail
     cut_after: int = 0  # the connection ends after N tokens
     stop_after: int = 0  # the answer ends well after N tokens, with `stop_reason`
     stop_reason: str = "stop"
@@ -105,7 +106,7 @@ class Mock:
         await asyncio.sleep(0)
 
     def fails(self) -> bool:
-        return self._random.random() < self.behaviour.fail_share
+        return self.count > self.behaviour.healthy and self._random.random() < self.behaviour.fail_share
 
 
 class _Connection(asyncio.Protocol):

@@ -124,7 +124,7 @@ class StreamedAnswer(Exchange):
         if request.ended:
             return
         if self._status != 200:
-            self.fail(STATUS, f"HTTP {self._status}: {message_of(self._head)}")
+            self.fail(STATUS, f"HTTP {self._status}: {message_of(self._head).rstrip('.')}")
         elif self._head:
             self.fail(STREAM, "the answer came in one piece, so it has no first token: the server does not stream")
         elif not request.token_times:
@@ -175,7 +175,7 @@ class StreamedAnswer(Exchange):
                 if len(request.token_times) == 1:
                     self._first(request, now)
         elif value.get("error") or value.get("object") == "error":
-            self.fail(STREAM, f"error in the stream: {_message(value)}")
+            self.fail(STREAM, f"error in the stream: {_message(value).rstrip('.')}")
 
 
 def has_output(choice: Mapping[str, Any]) -> bool:

@@ -19,6 +19,8 @@ from llmval_runners.process.errors import Refused
 
 LONGEST_S = 120.0  # of one probe
 SHORT = 4  # tokens
+ATTEMPTS, BETWEEN_S = 6, 0.25
+PASSING = ("HTTP 5", "HTTP 429", "HTTP 408", "no connection")
 FIT_WORDS = (16, 80)
 
 
@@ -175,6 +177,16 @@ class Probe:
         return request
 
     async def _ask(self, bodies: Bodies, arrival: Arrival, *, until_first: bool = False) -> ServerRequest:
+        """Ask once, and again where the failure may be a passing one: the window counts those."""
+        for attempt in range(ATTEMPTS):
+            request = await self._ask_once(bodies, arrival, until_first)
+            passing = request.kind == answer.CUT or request.error.startswith(PASSING)
+            if not passing or attempt == ATTEMPTS - 1:
+                break
+            await asyncio.sleep(BETWEEN_S)
+        return request
+
+    async def _ask_once(self, bodies: Bodies, arrival: Arrival, until_first: bool) -> ServerRequest:
         request = ServerRequest(arrival.index, arrival.input_tokens, arrival.output_tokens)
         ready = asyncio.Event()
 
@@ -205,6 +217,8 @@ class Probe:
         """What is wrong with the first completion, and what to do."""
         options, why = self._options, request.error
         where = f"{self._connections.target}, asked for {SHORT} tokens of {served.model}:"
+        if "vocab" in why and options.prompt_format != TEXT:
+            return f"{where} {why}. Pass the size of its vocabulary as --vocab."
         if request.kind == answer.STATUS:
             status = int(why.split()[1].rstrip(":"))
             self._refuse_key(status, why.partition(": ")[2].encode())

@@ -74,7 +74,11 @@ class ServerWindow:
         return next((request.error for request in self.sent if request.kind == answer.CLIENT), "")
 
     async def warm_up(self) -> None:
-        """Run the warm-up requests to their end, without recording them. Raises Refused if one fails."""
+        """Run the warm-up requests to their end, without recording them.
+
+        Raises:
+            Refused: all fail. If only some do, so will some of the window, where they are counted.
+        """
         total = len(self.load.warmup)
         if not total:
             return
@@ -87,8 +91,8 @@ class ServerWindow:
             self._events.progress(total - len(self._open), total, "requests", self._label)
             await self._wait(REPORT_S)
             self._time_out()
-        if failed := [request for request in requests if request.error]:
-            raise Refused(f"{len(failed)} of {total} warm-up requests failed, the first with: {failed[0].error}.")
+        if all(request.error for request in requests):
+            raise Refused(f"all {total} warm-up requests failed, the first with: {requests[0].error}.")
 
     async def measure(self, slo: Slo | None = None, misses: int = 0) -> None:
         """Offer the load and wait for the answers, at most until the drain timeout.
