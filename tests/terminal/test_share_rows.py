@@ -46,3 +46,9 @@ def test_no_row_is_blank_while_a_block_is_below_its_wish() -> None:
             assert rows[block.name] == 0 or block.least <= rows[block.name] <= (block.most or 99)
             if left and rows[block.name]:
                 assert rows[block.name] >= block.wish and (not block.grows or rows[block.name] == block.most)
+
+
+def test_a_late_block_waits_for_the_wishes_of_the_others() -> None:
+    host = Block("host", 1, 1, 1, late=True)
+    assert share_rows((HEAD, CHART, host), 10) == {"head": 2, "chart": 8, "host": 0}
+    assert share_rows((HEAD, CHART, host), 11) == {"head": 2, "chart": 8, "host": 1}

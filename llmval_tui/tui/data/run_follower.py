@@ -92,6 +92,7 @@ class RunSnapshot:
     phases: tuple[Phase, ...] = ()
     metrics_began_s: float | None = None  # wall clock of the first metrics
     engine: EngineState | None = None  # None: the run uses no server
+    expected_end_s: float | None = None  # wall clock of the end of the load, if the run says how long it lasts
 
     def metric(self, name: str) -> MetricSeries | None:
         """The metric of this name; None if the run has not reported it."""
@@ -122,6 +123,7 @@ class RunFollower:
     _began: tuple[int, int] | None = None  # wall and monotonic time of the first metrics, ns
     _engine: EngineState | None = None
     _telemetry: "SampleTail | None" = None
+    _expected_end_s: float | None = None
 
     def __post_init__(self) -> None:
         self._events = EventFollower(self.run.events)
@@ -192,6 +194,7 @@ class RunFollower:
             phases=self._all_phases(),
             metrics_began_s=self._began[0] / 1e9 if self._began else None,
             engine=self._engine,
+            expected_end_s=self._expected_end_s,
         )
 
     def _run_state(self) -> tuple[State, Status, Verdict | None]:
@@ -211,11 +214,19 @@ class RunFollower:
             if isinstance(done, int | float) and isinstance(moment, int):
                 if self._points and done < self._points[-1][1]:
                     self._points.clear()
+                if not self._points:
+                    self._expect_end(data, moment / 1e9 - done)
                 self._points.append((moment, float(done)))
         elif kind == "metrics":
             self._take_metrics({str(name): as_number(value) for name, value in data.items()}, event)
             return True
         return False
+
+    def _expect_end(self, data: dict[str, object], began_s: float) -> None:
+        """Once a phase, so that the axis of the charts stands still."""
+        total = as_number(data.get("total"))
+        if data.get("unit") == "s" and total is not None and total > 0:
+            self._expected_end_s = began_s + total
 
     def _take_phase(self, data: dict[str, object], event: dict[str, object]) -> None:
         name, (wall_ns, mono_ns) = clean_line(str(data.get("name", ""))), _times_of(event)

@@ -17,8 +17,8 @@ from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.drawing.viewport import with_scrollbar
 from llmval_tui.tui.panes.document import cut_left
-from llmval_tui.tui.panes.run import log_name
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
+from llmval_tui.tui.widgets.text_rows import log_name
 
 if TYPE_CHECKING:
     from llmval_tui.tui.data.log_merge import MergedLogs

@@ -14,6 +14,7 @@ from llmval_tui.tui.drawing.rows import Row, Span, row
 
 if TYPE_CHECKING:
     from llmval_tui.runs.records import Artifact, Command
+    from llmval_tui.runs.store import LogFile
     from llmval_tui.tui.data.run_follower import MetricSeries, RunSnapshot
 
 
@@ -168,3 +169,16 @@ def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs) -> list[Row]:
         if gate.reason and gate.outcome is not Outcome.PASS:
             rows += paragraph(gate.reason, sign.role, width, 5)
     return rows
+
+
+def tail_rows(run: "RunSnapshot", width: int, count: int, glyphs: Glyphs) -> list[Row]:
+    """The last `count` lines."""
+    room = width - 2
+    lines = [line if cell_len(line) <= room else fit(line, room, glyphs.ellipsis) for line in run.tail[-count:]]
+    return [row((f" {line}", "code")) for line in lines]
+
+
+def log_name(log: "LogFile") -> str:
+    """The name of a log for people: `main, rank 3, stderr`."""
+    rank = "command" if log.rank is None else f"rank {log.rank}"
+    return f"{log.label}, {rank}, {log.stream}"

@@ -1,0 +1,186 @@
+"""The blocks of the Run pane: figures, charts of the load, GPUs, and the end of the log.
+
+To add one, make a `block(…)` and put it where it stands on the screen. Its rank says when it goes if there is no room.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmval_tui.runs.records import Outcome
+from llmval_tui.terminal.format import gib, number
+from llmval_tui.terminal.glyphs import Glyphs
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.drawing.rows import Row, row
+from llmval_tui.tui.widgets.charts import TALLEST, Chart, ChartView, beside, chart_block, shares
+from llmval_tui.tui.widgets.figures import ShownFigure, figure_rows, figures_of
+from llmval_tui.tui.widgets.gate_groups import gate_group_rows
+from llmval_tui.tui.widgets.gpu_charts import GpuView, all_gpu_charts, gpu_table, percent, summary
+from llmval_tui.tui.widgets.run_charts import BANDS, RunCharts, metric_charts
+from llmval_tui.tui.widgets.stack import PaneBlock, blank, block, fixed
+from llmval_tui.tui.widgets.text_rows import command_rows, heading, log_name, tail_rows
+
+if TYPE_CHECKING:
+    from llmval_tui.tui.data.run_follower import RunSnapshot
+
+RAMP_S = 30.0  # the longest time in which a load still rises
+NEARLY = 0.9  # of the offered rate: then the load has risen
+NARROW = 72  # columns below which three charts side by side are too narrow
+
+
+def running_blocks(
+    state: ScreenState, run: "RunSnapshot", width: int, height: int, glyphs: Glyphs, view: ChartView
+) -> list[PaneBlock]:
+    """The blocks of a running run, below its head."""
+    blocks = [blank("above figures", rank=20)]
+    if figures := live_figures(run):
+        blocks.append(block("figures", lambda rows: figure_rows(figures, width, rows, glyphs), rank=1, least=3))
+        blocks.append(blank("above charts", rank=21))
+    blocks += load_blocks(run, width, glyphs, view)
+    if run.memory:
+        from llmval_tui.tui.widgets.memory_rows import memory_rows
+
+        blocks.append(fixed("memory", memory_rows(run.memory, width, glyphs)[1:], rank=2))
+    blocks += gpu_blocks(state, width, glyphs, view)
+    blocks += log_block(run, width, glyphs)
+    commands = [*heading("Command", width, glyphs)[1:], *command_rows(run.intent.commands, width, glyphs)]
+    blocks.append(block("command", lambda rows: commands, rank=11, least=2, wish=len(commands), late=True))
+    return blocks
+
+
+def ended_blocks(
+    run: "RunSnapshot", width: int, height: int, glyphs: Glyphs, view: ChartView, *, unfolded: bool
+) -> list[PaneBlock]:
+    """Figures, gates and charts of an ended run."""
+    verdict = run.verdict
+    if verdict is None:
+        return load_blocks(run, width, glyphs, view)
+    figures = figures_of(verdict.metrics, run.bounds)
+    rows = figure_rows(figures, width, 4, glyphs)
+    blocks = [fixed("figures", [row(), *rows], rank=1)] if rows else []
+    gates = gate_group_rows(verdict.gates, width, glyphs, unfolded=unfolded)
+    blocks.append(fixed("gates", [row(), *gates], rank=1))
+    charts = load_blocks(run, width, glyphs, view)
+    if charts:
+        title = "The whole run" if verdict.outcome is not Outcome.INVALID else "The whole run: not a measurement"
+        note = ", ".join([*view.changed(), "4 all charts"])
+        blocks.append(fixed("charts", heading(title, width, glyphs, note), rank=1))
+    return blocks + charts
+
+
+def live_figures(run: "RunSnapshot") -> list[ShownFigure]:
+    """The headline figures of a running run, as last reported."""
+    values = {metric.name: metric.last for metric in run.metrics}
+    return figures_of(values, run.bounds, ramp=is_ramping(run)) if values else []
+
+
+def is_ramping(run: "RunSnapshot") -> bool:
+    """Whether the load still rises: the completed rate has not been near the offered one yet."""
+    completed, offered = run.metric("completed_qps"), run.metric("offered_qps")
+    if completed is None or offered is None or completed.buckets.end_s > RAMP_S:
+        return False
+    reached, asked = completed.buckets.whole(), offered.buckets.whole()
+    return reached is None or (asked is not None and reached.highest < NEARLY * asked.mean)
+
+
+def load_blocks(run: "RunSnapshot", width: int, glyphs: Glyphs, view: ChartView) -> list[PaneBlock]:
+    """The charts of the run's metrics: rate and latencies of a load, else its first two other metrics."""
+    if not run.metrics:
+        return []
+    charts = RunCharts(run, view, glyphs)
+    blocks: list[PaneBlock] = []
+    if (rate := charts.rate(width - 1)) is not None:
+        blocks.append(chart_row("rate", [rate], [width - 1], glyphs, rank=2, least=4, wish=8))
+    halves = shares(width, 2, gap=2)
+    bands = [chart for band, half in zip(BANDS, halves, strict=True) if (chart := charts.band(band, half))]
+    if bands:
+        widths = halves if len(bands) == 2 else [width - 1]
+        if len(bands) == 1:
+            bands = [chart for band in BANDS if (chart := charts.band(band, width - 1))]
+        blocks.append(chart_row("latency", bands, widths, glyphs, rank=3, least=3, wish=5))
+    if not blocks:
+        names = charts.other_areas()[:2]
+        widths = shares(width, len(names), gap=2) if names else []
+        areas = metric_charts(charts, names, min(widths, default=width))
+        if areas:
+            blocks.append(chart_row("metrics", areas, [min(widths)] * len(areas), glyphs, rank=2, least=3, wish=7))
+    return blocks
+
+
+def chart_row(
+    name: str,
+    charts: Sequence[Chart],
+    widths: Sequence[int],
+    glyphs: Glyphs,
+    *,
+    rank: int,
+    least: int,
+    wish: int,
+    late: bool = False,
+) -> PaneBlock:
+    """Charts side by side; `least` and `wish` are rows of chart, to which title, lane and axis come."""
+    lane = int(any(chart.lane for chart in charts))
+    more = 2 + lane
+
+    def draw(rows: int) -> list[Row]:
+        return beside(
+            [chart_block(one, cells, rows - more, glyphs) for one, cells in zip(charts, widths, strict=True)], 2
+        )
+
+    return block(name, draw, rank=rank, least=least + more, wish=wish + more, most=TALLEST + more, grows=1, late=late)
+
+
+def gpu_blocks(state: ScreenState, width: int, glyphs: Glyphs, view: ChartView) -> list[PaneBlock]:
+    """All GPUs: charts from the lowest to the highest, a row for each, and the host."""
+    last = state.live.last
+    if last is None:
+        return []
+    blocks: list[PaneBlock] = []
+    stale = state.stale
+    if last.gpus:
+        gpus = last.gpus
+        words, role = ("stale: the newest sample is old", "bad") if stale else summary(gpus)
+        title = heading(
+            f"All {len(gpus)} GPUs" if len(gpus) > 1 else f"GPU {gpus[0].index}", width, glyphs, words, role
+        )
+        top = 2 if role in ("bad", "warn") else 7  # a problem stays longer than the charts
+        blocks.append(fixed("gpu heading", title[1:], rank=top))
+        count = 3 if width >= NARROW else 2
+        widths = shares(width, count, gap=2)
+        charts = all_gpu_charts(GpuView(state, state.live, view, glyphs), min(widths), count, stale=stale)
+        blocks.append(
+            chart_row("gpu charts", charts, [min(widths)] * len(charts), glyphs, rank=8, least=3, wish=5, late=True)
+        )
+        blocks.append(
+            block(
+                "gpus",
+                lambda rows: gpu_table(gpus, width, rows, glyphs, stale=stale),
+                rank=4,
+                least=len(gpus) + 1 if len(gpus) <= 4 else 3,
+                wish=len(gpus) + 1 if len(gpus) < 16 else 6,
+                most=len(gpus) + 1,
+                grows=3,
+            )
+        )
+    if last.host is not None:
+        host = last.host
+        cores = f" of {host.cpu_count}" if host.cpu_count else ""
+        memory = f"{gib(host.memory_used_bytes)}/{gib(host.memory_total_bytes)} GiB"
+        text = f"load {number(host.load_1m)}{cores}  cpu {percent(host.cpu_percent)}  memory {memory}"
+        text += f"  disk free {gib(host.disk_free_bytes)} GiB"
+        blocks.append(
+            fixed("host", [row((" host ", "muted"), (text, "muted" if stale else "text"))], rank=10, late=True)
+        )
+    return blocks
+
+
+def log_block(run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[PaneBlock]:
+    """The last lines of the log, with a heading from three rows on."""
+    if run.tail_of is None or not run.tail:
+        return []
+    title = heading("Log", width, glyphs, f"{log_name(run.tail_of)}   2 all")[1:]
+    most = len(run.tail) + 1
+
+    def draw(rows: int) -> list[Row]:
+        return tail_rows(run, width, rows, glyphs) if rows < 3 else [*title, *tail_rows(run, width, rows - 1, glyphs)]
+
+    return [block("log", draw, rank=6, least=1, wish=min(6, most), most=most, grows=2)]

@@ -1,0 +1,147 @@
+"""The headline figures of a run: value, bound, whose bound it is, and how far the value is from it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llmval_tui.actions.bounds import Bound
+from llmval_tui.actions.headline import Figure, headline
+from llmval_tui.runs.records import Outcome
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import NOT_AVAILABLE, fit, number
+from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
+from llmval_tui.tui.drawing.rows import Row, Span
+
+NO_BOUND = "no bound set"
+MOST_FIGURES = 3
+# The figure that is asked for beside the one that was reached: "26.78 of 28.00 QPS".
+_OF = {"completed_qps": "offered_qps"}
+# Of the same latency, another statistic may have the bound; then that one is shown.
+_SIBLINGS = {
+    "ttft_sched_p99_ms": ("ttft_p99_ms", "ttft_p50_ms"),
+    "ttft_p99_ms": ("ttft_p50_ms",),
+    "tpot_p50_ms": ("tpot_p99_ms",),
+}
+_LABELS = {"ttft_sched_p99_ms": "TTFT p99, schedule", "ttft_p99_ms": "TTFT p99, dispatch", "ttft_p50_ms": "TTFT p50",
+           "tpot_p99_ms": "TPOT p99"}  # fmt: skip
+# What stands below each figure of an ended run, if there is room.
+_BESIDE = {
+    "completed_qps": ("output_tokens_per_s", "", "tokens/s"),
+    "ttft_sched_p99_ms": ("ttft_sched_p50_ms", "p50 ", "ms"),
+    "ttft_p99_ms": ("ttft_p50_ms", "p50 ", "ms"),
+    "tpot_p50_ms": ("tpot_p99_ms", "p99 ", "ms"),
+    "tpot_p99_ms": ("tpot_p50_ms", "p50 ", "ms"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFigure:
+    """A figure with what it is compared with."""
+
+    label: str
+    value: float | None
+    unit: str
+    of: float | None = None
+    bound: Bound | None = None
+    ramp: bool = False  # the load still rises, so that the figure has no verdict yet
+    beside: str = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether it is within its bound; None without a bound or a value, or while the load rises."""
+        if self.bound is None or self.value is None or self.ramp:
+            return None
+        return self.bound.holds(self.value)
+
+
+def figures_of(
+    metrics: Mapping[str, float | None], bounds: Mapping[str, Bound], *, ramp: bool = False
+) -> list[ShownFigure]:
+    """The headline figures of a run's metrics, live or of its verdict."""
+    found = []
+    for one in headline(metrics):
+        figure = _bounded_sibling(one, metrics, bounds)
+        bound = bounds.get(figure.name)
+        beside = ""
+        if figure.name in _BESIDE:
+            name, prefix, unit = _BESIDE[figure.name]
+            if metrics.get(name) is not None:
+                beside = f"{prefix}{number(metrics[name])} {unit}"
+        rising = ramp and bound is not None and bound.comparison.startswith(">")
+        of = metrics.get(_OF.get(figure.name, ""))
+        label = _LABELS.get(figure.name, figure.label)
+        found.append(ShownFigure(label, figure.value, figure.unit, of, bound, rising, beside))
+    return found[:MOST_FIGURES]
+
+
+def _bounded_sibling(figure: Figure, metrics: Mapping[str, float | None], bounds: Mapping[str, Bound]) -> Figure:
+    if figure.name in bounds:
+        return figure
+    for name in _SIBLINGS.get(figure.name, ()):
+        if name in bounds and name in metrics:
+            return Figure(name, figure.label, figure.unit, figure.better, metrics[name])
+    return figure
+
+
+def distance(value: float, bound: Bound) -> str:
+    """How far a value is from its bound, in words: `8 % above`, `2 % short`, `6.1 times it`."""
+    if bound.value == 0:
+        return "" if bound.holds(value) else f"{number(value)} over"
+    share = value / bound.value - 1
+    if bound.comparison.startswith("<"):
+        if share >= 1:
+            return f"{number(value / bound.value)} times it"
+        return f"{share:.0%} over".replace("%", " %") if share > 0 else f"{-share:.0%} below".replace("%", " %")
+    return f"{share:.0%} above".replace("%", " %") if share >= 0 else f"{-share:.0%} short".replace("%", " %")
+
+
+def steady(value: float | None) -> str:
+    """A figure with three digits, zeros included, so that its width stays the same while it changes."""
+    if value is None or value != value:
+        return NOT_AVAILABLE
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
+
+
+def value_text(figure: ShownFigure) -> str:
+    """The value with what it is of, and its unit."""
+    if figure.value is None:
+        return NOT_AVAILABLE
+    of = f" of {steady(figure.of)}" if figure.of is not None else ""
+    return f"{steady(figure.value)}{of}{' ' if figure.unit else ''}{figure.unit}"
+
+
+def bound_text(figure: ShownFigure, width: int, glyphs: Glyphs) -> Span:
+    """The bound, whose it is and the distance; the distance goes first if there is no room."""
+    bound = figure.bound
+    if bound is None:
+        return NO_BOUND, "muted"
+    sign = {"<=": "≤", ">=": "≥"}.get(bound.comparison, bound.comparison)
+    sign = bound.comparison if glyphs.ascii else sign
+    text = f"{sign} {number(bound.value)} {bound.set_by}"
+    holds = figure.holds
+    if holds is None:
+        why = "ramp" if figure.ramp else "not known yet"
+        return f"{text} {glyphs.dot} {why}", "muted"
+    mark = OUTCOME_SIGNS[Outcome.PASS if holds else Outcome.FAIL]
+    text = f"{glyphs.sign(mark)} {text}"
+    far = distance(figure.value or 0.0, bound)
+    whole = f"{text}, {far}" if far else text
+    return whole if cell_len(whole) < width else text, "good" if holds else "bad"
+
+
+def figure_rows(figures: Sequence[ShownFigure], width: int, height: int, glyphs: Glyphs) -> list[Row]:
+    """Label, value and bound below each other, the figures side by side; the fourth row has what is beside them."""
+    if not figures:
+        return []
+    share = (width - 1) // MOST_FIGURES
+    lines: list[list[Span]] = [[], [], [], []]
+    for figure in figures:
+        lines[0].append((figure.label, "muted"))
+        role = "bad" if figure.holds is False else "warn" if figure.value is None else "title"
+        lines[1].append((value_text(figure), role))
+        lines[2].append(bound_text(figure, share, glyphs))
+        lines[3].append((figure.beside, "muted"))
+    return [
+        Row(((" ", "text"), *((fit(text, share - 1, glyphs.ellipsis) + " ", role) for text, role in line)))
+        for line in lines[: min(height, 4 if any(figure.beside for figure in figures) else 3)]
+    ]

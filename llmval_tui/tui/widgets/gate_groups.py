@@ -1,0 +1,77 @@
+"""The gates of a verdict by kind: what failed on top with its reason, and what passed in one row a kind."""
+
+from collections.abc import Sequence
+
+from llmval_tui.foundation.text import clean_line
+from llmval_tui.runs.records import Gate, Outcome
+from llmval_tui.terminal.format import fit
+from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
+from llmval_tui.tui.drawing.rows import Row, row
+from llmval_tui.tui.widgets.text_rows import gate_rows, heading
+
+# Kind, and how the names of its gates begin. The first that fits counts.
+_KINDS = (
+    ("item", ("words:", "expect:")),
+    ("hardware", ("telemetry.", "topology", "gpu")),
+    (
+        "load",
+        ("generator rate", "schedule delay", "failed requests", "kept up", "slo ", "achieved rate", "highest rate",
+         "ttft", "tpot"),
+    ),
+    (
+        "records",
+        ("exit", "artifact", "as written", "order of times", "totals", "runner's own", "ran as asked", "result",
+         "evidence", "files", "run complete", "not cancelled", "return codes", "inputs", "ran to its own end"),
+    ),
+)  # fmt: skip
+OTHER = "checks"
+
+
+def kind_of(gate: Gate) -> str:
+    """The kind of a gate, by its name."""
+    name = gate.name.lower()
+    return next((kind for kind, starts in _KINDS if name.startswith(starts)), OTHER)
+
+
+def gate_group_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs, *, unfolded: bool) -> list[Row]:
+    """The heading, the gates that did not pass, and the others by kind; unfolded, each with measured and required."""
+    if not gates:
+        return []
+    bad = [gate for gate in gates if gate.outcome is not Outcome.PASS]
+    good = [gate for gate in gates if gate.outcome is Outcome.PASS]
+    failed = sum(gate.outcome is Outcome.FAIL for gate in bad)
+    note = f"{len(good)} of {len(gates)} passed"
+    role = "muted"
+    if bad:
+        others = len(bad) - failed
+        parts = [f"{failed} failed"] if failed else []
+        parts += [f"{others} not decided"] if others else []
+        note, role = f"{' and '.join(parts)} of {len(gates)}", "bad" if failed else "warn"
+    rows = heading("Gates", width, glyphs, note, role)[1:]
+    if bad:
+        rows += gate_rows(bad, width, glyphs)[1:]
+    for kind in dict.fromkeys(kind_of(gate) for gate in good):
+        mine = [gate for gate in good if kind_of(gate) == kind]
+        sign = OUTCOME_SIGNS[Outcome.PASS]
+        fold = (">v" if glyphs.ascii else "▸▾")[unfolded]
+        head = f"{len(mine):>2} {kind:<9} "
+        said = "" if unfolded else "; ".join(short(gate) for gate in mine)
+        room = max(0, width - len(head) - 6)
+        rows.append(
+            row(
+                (f" {fold} ", "muted"),
+                (f"{glyphs.sign(sign)} ", sign.role),
+                (head, "title"),
+                (fit(said, room, glyphs.ellipsis), "text"),
+            )
+        )
+        if unfolded:
+            rows += gate_rows(mine, width, glyphs)[1:]
+    return rows
+
+
+def short(gate: Gate) -> str:
+    """What a passed gate measured, with its name if the value alone says nothing."""
+    measured = clean_line(str(gate.measured))
+    name = clean_line(gate.name).removeprefix("telemetry.").partition(": ")[0].replace("_", " ")
+    return measured if len(measured.split()) > 2 else f"{name} {measured}"
