@@ -119,7 +119,7 @@ def _common(common: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--charts",
         choices=["blocks", "braille", "ascii"],
-        help="characters that draw the charts (default: blocks)",
+        help="characters of the charts (default: braille; blocks for a font without it)",
     )
     options.add_argument(
         "--mouse",

@@ -61,7 +61,7 @@ def dashboard(options: argparse.Namespace) -> int:
         interval=_first(options.interval, config.interval, 1.0),
         ascii=_first(options.ascii, config.ascii, False),
         mouse=_first(options.mouse, config.mouse, True),
-        charts=_first(options.charts, config.charts, "blocks"),
+        charts=_first(options.charts, config.charts, "braille"),
         bell=_first(config.bell, False),
         notify=_first(config.notify, False),
         keys=keys,

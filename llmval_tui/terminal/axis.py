@@ -11,6 +11,11 @@ _TIMES_S = (
     0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600,
     43200, 86400,
 )  # fmt: skip
+# Widths of a dot: close to each other, so that a run fills the chart.
+_DOTS_S = (
+    0.1, 0.2, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 90, 120, 150, 180, 240, 300, 360,
+    480, 600, 720, 900, 1200, 1500, 1800, 2400, 3600, 5400, 7200, 10800, 14400, 21600, 28800, 43200, 86400,
+)  # fmt: skip
 FITTED_FROM = 0.6  # a band whose lowest value is over this share of its highest does not begin at 0
 SHORTEST_AXIS_S = 60.0
 
@@ -71,9 +76,9 @@ def time_axis(span_s: float, dots: int, least_dot_s: float = 0.0, start_s: float
         least_dot_s: the time between two samples, or the width of a bucket: narrower dots would stay empty.
     """
     wanted = max(span_s / max(1, dots), least_dot_s)
-    dot_s = next((width for width in _TIMES_S if width >= wanted * (1 - 1e-9)), None)
+    dot_s = next((width for width in _DOTS_S if width >= wanted * (1 - 1e-9)), None)
     if dot_s is None:
-        dot_s = math.ceil(wanted / _TIMES_S[-1]) * _TIMES_S[-1]
+        dot_s = math.ceil(wanted / _DOTS_S[-1]) * _DOTS_S[-1]
     return TimeAxis(start_s, dot_s, dots)
 
 

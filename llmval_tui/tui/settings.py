@@ -23,7 +23,7 @@ class LaunchSettings:
     interval: float = 1.0  # seconds between two snapshots of the files, and between two samples of the hardware
     ascii: bool = False
     mouse: bool = True
-    charts: str = "blocks"  # or braille, ascii
+    charts: str = "braille"  # or blocks, ascii
     bell: bool = False  # ring the terminal's bell when a run has been judged
     notify: bool = False  # and send a desktop notification through the terminal (OSC 9)
     keys: Mapping[str, Keys] = field(default_factory=dict)  # changed keys by the ids of `keys.py`

@@ -155,7 +155,7 @@ class RunCharts:
     def _sent(self) -> list[Span]:
         """Whether the generator sends what it should: if not, the run measures the generator."""
         offered, achieved = self.run.metric("offered_qps"), self.run.metric("achieved_qps")
-        if offered is None or achieved is None or not offered.last or achieved.last is None:
+        if not self.run.alive or offered is None or achieved is None or not offered.last or achieved.last is None:
             return []
         if achieved.last >= SHORTFALL * offered.last:
             return [("achieved = offered", "text")]
