@@ -127,7 +127,7 @@ def test_the_sweep(
     write_sweep(workspace.root / "power_results" / "x")
     (folder / "events.jsonl").write_bytes(sweep_events())
     app = dashboard(theme=theme, ascii=theme == "mono", interval=1.0)
-    assert snap_compare(app, terminal_size=size, run_before=lambda pilot: steady(pilot, app, "jjj4"))
+    assert snap_compare(app, terminal_size=size, run_before=lambda pilot: steady(pilot, app, "jjjj4"))
 
 
 def test_the_memory(
