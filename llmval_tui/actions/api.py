@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmval_tui.actions.reading.model import Reading
     from llmval_tui.actions.review.model import ListSettings, Question
     from llmval_tui.checklist.model import Checklist, Step
-    from llmval_tui.runs.records import Artifact, Command, Gate
+    from llmval_tui.runs.records import Artifact, Command, Gate, ServerSpec
     from llmval_tui.runs.store import Run, RunStore
 
 
@@ -27,6 +27,7 @@ class Condition(StrEnum):
     PASSES = "passes"  # otherwise the step does not run
     ENDS = "ends"
     NOT_FAILED = "has not failed"  # otherwise the step runs without it
+    SERVES = "serves"  # a server that must be ready when the step starts, and alive until it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Proposal:
     deviations: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     telemetry: bool = True
+    server: "ServerSpec | None" = None  # the command starts a server, which lives for the following items
     refusal: str | None = None  # why it cannot run now, and the remedy; None: it can run
     reading: "Reading | None" = None  # what the item asks for
     # The open question of a first use, or why it needs the operator's confirmation each time; None: it may start.

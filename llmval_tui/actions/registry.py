@@ -34,13 +34,14 @@ def _own() -> dict[str, Action]:
     from llmval_tui.actions.steps.gated_todo import GatedTodo
     from llmval_tui.actions.steps.manual import ManualAction
     from llmval_tui.actions.steps.paired_run import PairedRun
+    from llmval_tui.actions.steps.server import Server, ServerStop
     from llmval_tui.actions.steps.summary import Summary
     from llmval_tui.actions.steps.table_update import TableUpdate
     from llmval_tui.actions.steps.trace_capture import TraceCapture
 
     actions: list[Action] = [
         BaselineDrift(), BugReport(), CollectLogs(), CommandAction(), EnvExport(), FindingsNote(), GatedTodo(),
-        ManualAction(), PairedRun(), Summary(), TableUpdate(), TraceCapture(),
+        ManualAction(), PairedRun(), Server(), ServerStop(), Summary(), TableUpdate(), TraceCapture(),
     ]  # fmt: skip
     return {action.name: action for action in actions}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from llmval_tui.runs.records import Gate, Intent, Outcome, RestsOn, Verdict
 
 # The gates that every run gets. They say that the run ended well and left its files, not what is in them.
-_GENERAL = re.compile(r"(?:exit|artifact): .*|telemetry\..*|commands|evidence|not cancelled|as written")
+_GENERAL = re.compile(r"(?:exit|artifact|server): .*|telemetry\..*|commands|evidence|not cancelled|as written")
 
 IN_WORDS = {RestsOn.MEASURED: "measured", RestsOn.EXIT_CODE: "exit code only", RestsOn.BY_HAND: "by hand"}
 

@@ -9,6 +9,9 @@ from llmval_tui.runs.records import Artifact, Command, Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
 COMMAND_ACTIONS = frozenset({"command", "paired_run", "trace_capture", "summary"})
+SERVER, SERVER_STOP = "server", "server_stop"  # the actions that start a server, and end it before its section does
+# The actions whose items rest on a server that their section started before them.
+SERVED_ACTIONS = frozenset({"command", "paired_run", "trace_capture"})
 ENV_EXPORT = "env_export"  # the action that exports an environment
 
 

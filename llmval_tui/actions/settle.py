@@ -13,6 +13,7 @@ from llmval_tui.actions.criteria.evaluate import criteria_gates
 from llmval_tui.actions.criteria.frozen import frozen_criteria
 from llmval_tui.actions.gates.exit import retry_sentence
 from llmval_tui.actions.gates.general import general_gates
+from llmval_tui.actions.gates.servers import record_servers
 from llmval_tui.actions.groups import tick_all_groups, tick_groups
 from llmval_tui.actions.hand_tick import TODO, complete_hand_ticks
 from llmval_tui.actions.registry import action_named
@@ -124,6 +125,7 @@ def _bytes_promised(run: Run) -> int:
 
 def _judged(run: Run) -> Verdict:
     try:
+        record_servers(run)
         verdict = judge(run)
         archive(run.folder, verdict.evidence, run.workspace)
         return verdict

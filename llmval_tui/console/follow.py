@@ -14,6 +14,7 @@ from llmval_tui.plans.records import REFUSED, Plan, PlanStatus, StepResult
 from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.hindrances import Hindrance, HindranceWatch
 from llmval_tui.runs.records import Outcome, State, Verdict
+from llmval_tui.runs.server_life import sentence
 from llmval_tui.runs.store import Run, RunStore, same_step
 from llmval_tui.terminal.format import duration
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS
@@ -37,7 +38,8 @@ def settled_status(plan: Plan, store: RunStore) -> PlanStatus:
     if status.state == "finished":
         return status
     runs = [run for run in store.runs() if belongs_to(run, plan, status)]
-    for step in plan.intent.steps[len(status.results) :]:
+    known = {result.number for result in status.results}  # a server's result comes after those that rest on it
+    for step in (step for step in plan.intent.steps if step.number not in known):
         key = (step.section, step.text, step.occurrence)
         run = next((run for run in runs if same_step(run.intent.step, *key)), None)
         if run is not None and (verdict := run.verdict()) is not None:
@@ -119,6 +121,8 @@ class Follower:
             self._detail(f"$ {command.display}")
         for deviation in intent.deviations:
             self._detail(f"deviation: {deviation}")
+        for server in (self.store.get(name) for name in intent.servers):
+            self._detail(f"server of {server.intent.step.number}: {sentence(server)}")
 
     def _poll(self, run: Run, events: EventFollower) -> None:
         problems = len(events.progress.problems)
@@ -187,6 +191,8 @@ def stage_of(run: Run) -> tuple[str, float | None]:
     commands = run.status().commands
     if not commands or commands[-1].started_utc is None:
         return "starting", None
+    if run.intent.server is not None and run.alive():
+        return sentence(run), None
     if commands[-1].ended_utc is not None:
         over = len(commands) == len(run.intent.commands) or run.status().state is State.FINISHED
         return "ended, not yet judged" if over else "starting", None

@@ -32,7 +32,7 @@ from llmval_tui.console.status import print_table
 from llmval_tui.console.stdio import terminal_of
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.plans.client import cancel_plan, exit_code_of, make_plan, plan_preview, start_plan
+from llmval_tui.plans.client import cancel_plan, exit_code_of, make_plan, plan_preview, start_plan, with_servers
 from llmval_tui.plans.records import Plan, PlanStatus, StepResult, active_plan, plans
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import software_versions
@@ -58,7 +58,10 @@ def run(options: argparse.Namespace) -> int:
     choices = plan_options(options)
     if choices.runner_python is not None:
         _require_torch(choices.runner_python)
-    steps, choices = _reviewed(options, _without_skipped(options, steps), choices)
+    chosen = _without_skipped(options, steps)
+    # The questions of servers that chosen steps rest on count too.
+    reviewed, choices = _reviewed(options, with_servers(checklist, chosen, workspace), choices)
+    steps = [step for step in reviewed if any(step.key == one.key for one in chosen)]
     items = plan_preview(checklist, steps, workspace, choices)
     if not any(item.is_planned for item in items):
         print_result(options, "nothing to do: every step below the chosen groups is already ticked.")

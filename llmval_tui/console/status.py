@@ -30,6 +30,7 @@ from llmval_tui.runs import client
 from llmval_tui.runs.evidence import CheckedFile, check_ledger
 from llmval_tui.runs.hindrances import HindranceWatch
 from llmval_tui.runs.records import Evidence, Outcome, RestsOn
+from llmval_tui.runs.server_life import running_servers, sentence, server_lines
 from llmval_tui.runs.store import RunStore
 from llmval_tui.terminal.glyphs import STEP_SIGNS, glyphs
 
@@ -49,6 +50,8 @@ def status(options: argparse.Namespace) -> int:
     hindrances = HindranceWatch(workspace).look(store.active())
     if not options.json:
         print_table(path, store, ascii_only=options.ascii)
+        for line in server_lines(store):
+            print(clean_line(line))
         for hindrance in hindrances:
             print(f"\nheld up: {clean_line(hindrance.sentence)}")
         plan = active_plan(workspace)
@@ -65,6 +68,10 @@ def status(options: argparse.Namespace) -> int:
             "checklist": path,
             "plan_id": plan.id if plan else None,
             "hindrances": [hindrance.sentence for hindrance in hindrances],
+            "servers": [
+                {"step": run.intent.step.number, "run_id": run.id, "state": sentence(run)}
+                for run in running_servers(store)
+            ],
             "unreadable": unreadable_records(statuses, store),
             "steps": [_as_json(item) for item in statuses],
         }
@@ -133,8 +140,8 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii
     with console.capture() as table_text:  # rich would exit with 1 on a closed pipe, so write the text here
         console.print(table)
     console.file.write(table_text.get())
-    for sentence in unreadable_records(statuses, store):
-        console.file.write(clean_line(sentence) + "\n")
+    for problem in unreadable_records(statuses, store):
+        console.file.write(clean_line(problem) + "\n")
 
 
 def shortened(text: str, width: int, sign: str, *, head: bool = False) -> str:

@@ -10,11 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.api import Context, Options
-from llmval_tui.actions.registry import propose
+from llmval_tui.actions.api import Context, Options, Proposal
+from llmval_tui.actions.criteria.directives import NO_SERVER
+from llmval_tui.actions.reading.model import MANUAL
+from llmval_tui.actions.registry import propose, reading_of
 from llmval_tui.actions.review.model import ListSettings
-from llmval_tui.actions.review.questions import is_skipped
+from llmval_tui.actions.review.questions import decided, is_skipped
 from llmval_tui.actions.review.settings import settings_of
+from llmval_tui.actions.section_runs import SERVED_ACTIONS, SERVER, SERVER_STOP
 from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import ExitCode, Refused
@@ -91,6 +94,9 @@ def plan_preview(
     """
     store, settings = RunStore(workspace), settings_of(checklist.path, workspace)
     settings.check_bounds(checklist.steps)
+    chosen, steps = steps, with_servers(checklist, steps, workspace, settings)
+    added = [step for step in steps if step not in chosen]
+    ticked = [step for step in ticked if step not in added]
     gpus = gpu_count_of(gpu_inventory())
     skipped = [(step, "ticked") for step in ticked]
     left_out = [step for step in steps if is_skipped(step, settings)] if whole else []
@@ -100,7 +106,36 @@ def plan_preview(
         for step in steps
         if step not in left_out
     ]
-    return preview(proposals, options, demo=is_demo(workspace), skipped=skipped)
+    return preview(proposals, options, demo=is_demo(workspace), skipped=skipped, added=added)
+
+
+def with_servers(
+    checklist: Checklist, steps: Sequence[Step], workspace: Path, settings: ListSettings | None = None
+) -> list[Step]:
+    """The steps, and the servers of their sections that they rest on and that were not chosen, in the list's order.
+
+    Raises:
+        Refused: the settings of the list are invalid.
+    """
+    settings = settings or settings_of(checklist.path, workspace)
+    needed = set()
+    for section in checklist.sections:
+        chosen = [step for step in section.steps if step in steps]
+        serving: list[Step] = []
+        for step in section.steps if chosen else ():
+            try:
+                action = MANUAL if decided(step, settings) else reading_of(step, checklist, workspace).action
+            except Refused:  # its proposal says why
+                continue
+            if action == SERVER:
+                serving.append(step)
+            elif action == SERVER_STOP and serving:
+                last = serving.pop()
+                needed |= {last.key} if step in chosen else set()
+            elif step in chosen and action in SERVED_ACTIONS and step.directives.get(SERVER) != NO_SERVER:
+                needed |= {one.key for one in serving}
+    keys = needed | {step.key for step in steps}
+    return [step for step in checklist.steps if step.key in keys]
 
 
 def make_plan(checklist: Checklist, items: Sequence[PlanItem], workspace: Path, options: Options) -> Plan:
@@ -131,6 +166,7 @@ def make_plan(checklist: Checklist, items: Sequence[PlanItem], workspace: Path, 
             checked=item.step.checked,
             expected=item.sentence,
             rests=list(item.rests),
+            server=_address(item.proposal) if item.is_server and item.proposal is not None else None,
             stops=options.fail_fast or stops_on_failure(checklist, item.step),
         )
         for item in items
@@ -138,6 +174,10 @@ def make_plan(checklist: Checklist, items: Sequence[PlanItem], workspace: Path, 
     ]
     write_json(folder / "plan.json", PlanIntent(1, folder.name, relative, planned, asdict(options), utc_iso()))
     return Plan(folder)
+
+
+def _address(proposal: Proposal) -> str:
+    return proposal.server.url if proposal.server is not None else ""
 
 
 def start_plan(plan: Plan) -> None:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.api import Condition
+from llmval_tui.actions.section_runs import SERVER
 from llmval_tui.plans.records import Rest
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ class PlanItem:
     proposal: "Proposal | None" = None  # None: it is skipped
     reason: str = ""
     rests: tuple[Rest, ...] = ()
+    started_for: tuple[str, ...] = ()  # a server that was not chosen: the numbers of the items that rest on it
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the item starts a server."""
+        return self.proposal is not None and self.proposal.action == SERVER
 
     @property
     def is_planned(self) -> bool:
@@ -42,6 +49,9 @@ class PlanItem:
     @property
     def sentence(self) -> str:
         """What will happen, for people: `runs after 2.2 passes`, `refused: …`."""
+        if self.expected is Expected.RUNS and self.started_for:
+            rest = "rests" if len(self.started_for) == 1 else "rest"
+            return f"runs, because {_listed(self.started_for, 'and')} {rest} on it"
         if self.expected is Expected.RUNS and self.rests:
             return f"runs {' and '.join(rest_text(rest) for rest in self.rests)}"
         return f"{self.expected}: {self.reason}" if self.reason else str(self.expected)
@@ -57,6 +67,8 @@ def rest_text(rest: Rest) -> str:
         return f"after {_listed(numbers, 'or')} passes"
     if rest.condition == Condition.ENDS:
         return f"after {_listed(numbers, 'and')} {'have' if several else 'has'} ended"
+    if rest.condition == Condition.SERVES:
+        return f"while {_listed(numbers, 'and')} {'serve' if several else 'serves'}"
     return f"after {_listed(numbers, 'and')}, without the variables if {'they fail' if several else 'it fails'}"
 
 

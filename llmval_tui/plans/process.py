@@ -15,7 +15,9 @@ from typing import Any
 from llmval_tui.actions.api import Condition, Context, Options, Proposal
 from llmval_tui.actions.reading.model import MANUAL
 from llmval_tui.actions.registry import propose
+from llmval_tui.actions.section_runs import SERVER_STOP
 from llmval_tui.actions.settle import settle, settle_all
+from llmval_tui.actions.steps.server import SERVER_RUN
 from llmval_tui.actions.tick_basis import ticks
 from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.foundation.errors import ExitCode, Refused
@@ -42,7 +44,10 @@ from llmval_tui.runs.inventory import (
     software_versions,
 )
 from llmval_tui.runs.records import Intent, Outcome, StepRef
+from llmval_tui.runs.server_life import is_serving, request_stop, sentence, url_of
 from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id
+
+_LAST_WORDS_S = 60.0  # for the supervisor of a server that has ended, to say why
 
 
 class PlanProcess:
@@ -56,6 +61,7 @@ class PlanProcess:
         self.options = _options(self.intent.options)
         self.status = PlanStatus(identity=Identity.of(os.getpid()))
         self._stop: str | None = None
+        self._servers: dict[str, Run] = {}  # by the numbers of their steps
 
     def work(self) -> None:
         """Carry out every step. A failed step stops the next ones only if it was asked to; a cancel does."""
@@ -64,7 +70,14 @@ class PlanProcess:
         inventory = gpu_inventory()
         for problem in settle_all(self.store):
             print(problem, flush=True)
+        try:
+            self._carry_out_all(inventory)
+        finally:
+            self._end_servers()
+
+    def _carry_out_all(self, inventory: dict[str, Any]) -> None:
         for planned in self.intent.steps:
+            self._end_servers(but_of=planned.section)
             if self._cancelled_by():
                 break
             if reason := self._not_run(planned):
@@ -81,9 +94,10 @@ class PlanProcess:
                 traceback.print_exc()
                 message = f"internal error: {type(error).__name__}: {error}; see {self.plan.folder / 'plan.log'}."
                 result = StepResult(planned.number, REFUSED, self.status.run_id, message)
-            if result is None:
+            if result is None and planned.number not in self._servers:
                 break
-            self.status.results.append(result)
+            if result is not None:
+                self.status.results.append(result)
             self.status.run_id = None
             self._save()
 
@@ -96,6 +110,11 @@ class PlanProcess:
         ):
             return f"{failed} failed"
         for rest in planned.rests:
+            if rest.condition == Condition.SERVES:
+                dead = next((number for number in rest.numbers if not self._serves(number)), None)
+                if dead is not None:
+                    return f"it rests on the server of {dead}, which {self._why_not(dead)}"
+                continue
             missing = [number for number in rest.numbers if outcomes.get(number) != Outcome.PASS]
             if rest.condition == Condition.PASSES and missing and (rest.every or len(missing) == len(rest.numbers)):
                 return f"it rests on {missing[0]}, which {_in_words(outcomes.get(missing[0]))}"
@@ -121,16 +140,18 @@ class PlanProcess:
         step = checklist.find(key)
         if step is None:
             raise Refused(f"step {planned.number} ({planned.text[:60]}) is no longer in {checklist.path.name}.")
-        if step.checked and not planned.checked and (backing := self._passed_run(key)):
+        if step.checked and not planned.checked and planned.server is None and (backing := self._passed_run(key)):
             # A run of an earlier plan has been settled in the meantime: its verdict is the result.
             return StepResult(
                 step.number, Outcome.PASS.value, backing.id, "completed by a run of an earlier plan", True
             )
-        run = self._running_run(key)
+        run = None if planned.server is not None else self._running_run(key)
         if run is None:
             if not self._wait_for_other_runs():
                 return None
             context = context_for(checklist, step, self.workspace, self.options, gpu_count_of(inventory), self.store)
+            if planned.server is not None:
+                self._end_servers_at(planned.server)
             proposal = propose(context)
             if proposal.action == MANUAL:
                 return StepResult(step.number, BY_HAND, None, proposal.refusal or proposal.summary)
@@ -138,12 +159,18 @@ class PlanProcess:
                 return StepResult(step.number, REFUSED, None, proposal.refusal)
             if proposal.unreviewed:  # the list, a script or the answers changed after the plan was made
                 return StepResult(step.number, REFUSED, None, f"{proposal.unreviewed} It was not started.")
-            run = create_run(self.store, self._freeze(context, proposal, inventory))
+            run = create_run(self.store, self._freeze(context, proposal, inventory, planned))
             self.status.run_id = run.id
             self._save()
             client.start(run)
         self.status.run_id = run.id
         self._save()
+        if run.intent.server is not None:
+            return self._wait_until_ready(planned, run)
+        return self._result_of(step.number, run)
+
+    def _result_of(self, number: str, run: Run) -> StepResult:
+        """Wait for the end of a run, settle it, and give its result."""
         while not client.wait(run, 0.2):
             if requester := self._cancelled_by():
                 client.request_cancel(run, requester)
@@ -153,14 +180,67 @@ class PlanProcess:
         if (run.status().cancelled or run.cancelled_by()) and self._stop is None:
             self._stop = f"run {run.id} was cancelled"
         ticked = ticks(run, verdict)
-        return StepResult(step.number, verdict.outcome.value, run.id, verdict.summary, ticked)
+        return StepResult(number, verdict.outcome.value, run.id, verdict.summary, ticked)
+
+    def _wait_until_ready(self, planned: PlannedStep, run: Run) -> StepResult | None:
+        """Wait until a server is ready, and keep it: None. If it ended instead, its result."""
+        while not is_serving(run):
+            if client.wait(run, 0.2):
+                return self._result_of(planned.number, run)
+            if requester := self._cancelled_by():
+                client.request_cancel(run, requester)
+        print(f"{planned.number}: {sentence(run)}", flush=True)
+        self._servers[planned.number] = run
+        return None
+
+    def _serves(self, number: str) -> bool:
+        return number in self._servers and is_serving(self._servers[number])
+
+    def _why_not(self, number: str) -> str:
+        """Why a server does not serve, with its last words."""
+        run = self._servers.get(number)
+        if run is None:
+            result = next((one for one in self.status.results if one.number == number), None)
+            failed = result is not None and result.outcome == Outcome.FAIL and result.message
+            return _in_words(result.outcome if result else None) + (f" ({result.message})" if result and failed else "")
+        client.wait(run, _LAST_WORDS_S)  # its supervisor sees the end of its process in a moment
+        return f"is no longer there ({sentence(run)})"
+
+    def _end_servers(self, but_of: str | None = None) -> None:
+        """End the servers of all sections but one, and give the results of those that have ended.
+
+        A cancel of the plan cancels them: then it is not known whether they would have lived to the end.
+        """
+        for number, run in list(self._servers.items()):
+            if not run.alive() or run.intent.step.section != but_of or self._cancelled_by():
+                self._end_server(number, run, "the end of its section" if but_of is not None else "the end of its plan")
+
+    def _end_servers_at(self, address: str) -> None:
+        """Make room for a server at this address; "" is any."""
+        for number, run in list(self._servers.items()):
+            if not address or (run.intent.server is not None and run.intent.server.url == address):
+                self._end_server(number, run, "the start of another server")
+
+    def _end_server(self, number: str, run: Run, by: str) -> None:
+        try:
+            if run.alive() and (requester := self._cancelled_by()):
+                client.request_cancel(run, requester)
+            elif run.alive():
+                request_stop(run, by)
+            result = self._result_of(number, run)
+        except Refused as refusal:
+            result = StepResult(number, REFUSED, run.id, str(refusal))
+        del self._servers[number]
+        self.status.results.append(result)
+        self._save()
 
     def _wait_for_other_runs(self) -> bool:
         """Wait for running runs of an earlier plan, and settle them; returns False on a cancel.
 
         Two runs at once would share GPUs, cores and perhaps an output path, and disturb each other's measurement.
         """
-        for other in self.store.active():
+        own = {run.id for run in self._servers.values()}
+        for other in (run for run in self.store.active() if run.id not in own):
             print(f"waiting for {other.id}, a running run of an earlier plan", flush=True)
             while not client.wait(other, 0.2):
                 if self._cancelled_by():
@@ -190,8 +270,16 @@ class PlanProcess:
     def _runs_of_step(self, key: StepKey) -> list[Run]:
         return self.store.of_step(*key, checklist=self.intent.checklist)
 
-    def _freeze(self, context: Context, proposal: Proposal, inventory: dict[str, Any]) -> Intent:
+    def _freeze(self, context: Context, proposal: Proposal, inventory: dict[str, Any], planned: PlannedStep) -> Intent:
         step = context.step
+        numbers = [number for rest in planned.rests if rest.condition == Condition.SERVES for number in rest.numbers]
+        servers = [self._servers[number] for number in numbers if number in self._servers]
+        ends = proposal.action == SERVER_STOP
+        params = {**proposal.params, "demo": context.demo}
+        if servers and ends:
+            params[SERVER_RUN] = servers[-1].id
+        elif servers:  # its engine's metrics are recorded with the run, whatever the command says of a URL
+            params["engine_url"] = params.get("engine_url") or url_of(servers[-1])
         return Intent(
             v=1,
             run_id=new_run_id(step.number),
@@ -205,8 +293,10 @@ class PlanProcess:
             preset=self.options.preset,
             deviations=list(proposal.deviations),
             telemetry=proposal.telemetry,
-            params={**proposal.params, "demo": context.demo},
+            params=params,
             plan_id=self.plan.id,
+            server=proposal.server,
+            servers=[] if ends else [server.id for server in servers],
             item_fingerprint=step.fingerprint,
             host={**host_inventory(), "gpu": inventory},
             versions=self._versions(),

@@ -31,6 +31,7 @@ class PlannedStep:
     checked: bool = False  # at the time of the request
     expected: str = ""  # what was expected of it before the start, as the dry run shows it
     rests: list[Rest] = field(default_factory=list)
+    server: str | None = None  # it starts a server at this address; "": the address was not known then
     stops: bool = False  # a failure of it ends the plan
 
 

@@ -106,6 +106,15 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """A server that the run's command starts: where it must answer, and by when."""
+
+    url: str  # http://HOST:PORT, without a path
+    ready_within_s: float  # from the start of its process
+    model: str | None = None  # of the first request; None: the first one of /v1/models
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """`run.json`: every decision made before the start."""
 
@@ -123,6 +132,8 @@ class Intent:
     telemetry: bool = True
     params: dict[str, Any] = field(default_factory=dict)  # the action's own values
     plan_id: str | None = None
+    server: ServerSpec | None = None  # the command starts a server, and runs until somebody ends it
+    servers: list[str] = field(default_factory=list)  # ids of the runs whose servers must serve until this run's end
     item_fingerprint: str = ""  # of the item as it was read; `Step.fingerprint`
     order_ns: int = 0  # creation time, but later than every existing run; 0 in old records
     host: dict[str, Any] = field(default_factory=dict)
@@ -167,6 +178,21 @@ class CommandStatus:
 
 
 @dataclass(slots=True)
+class ServerStatus:
+    """What is known of a server."""
+
+    ready_s: float | None = None  # from the start of its process to the first completed request
+    ready_utc: str | None = None
+    model: str | None = None  # that completed the first request
+    version: str | None = None  # as the server reports it
+    waits_for: str | None = None  # what the next step to being ready is, and how the last try went
+    problem: str | None = None  # why it was never ready, or how it ended by itself
+    stopped: str | None = None  # who ended it, and why
+    stop: list[str] = field(default_factory=list)  # the steps of its end, one sentence each
+    forced: bool = False  # it, or a process that it left, had to be killed
+
+
+@dataclass(slots=True)
 class Status:
     """`status.json`: replaced at every change."""
 
@@ -177,6 +203,7 @@ class Status:
     ended_utc: str | None = None
     commands: list[CommandStatus] = field(default_factory=list)
     cancelled: str | None = None  # who cancelled the run
+    server: ServerStatus | None = None  # of a run that starts a server
     notes: list[str] = field(default_factory=list)
 
 

@@ -141,6 +141,11 @@ class Run:
         """Written by whoever wants the run to end: `{"by": …}`."""
         return self.folder / "cancel.json"
 
+    @property
+    def stop_file(self) -> Path:
+        """Written by whoever wants the server of this run to end, which is no cancel: `{"by": …, "signal": …}`."""
+        return self.folder / "stop.json"
+
     def cancelled_by(self) -> str | None:
         """Who asked for the end of the run; None if nobody did. The run may have ended by itself before that."""
         request = read_json(self.cancel_file)

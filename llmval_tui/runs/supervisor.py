@@ -26,7 +26,8 @@ from llmval_tui.runs import artifact_snapshot, out_of_memory, termination
 from llmval_tui.runs.command_end import failure_of, set_aside, succeeded, write_output
 from llmval_tui.runs.command_secrets import forget_secrets, with_secrets
 from llmval_tui.runs.hindrances import LOOK_S, stopped_processes
-from llmval_tui.runs.records import Command, CommandStatus, Intent, State, Status, engine_url_of
+from llmval_tui.runs.records import Command, CommandStatus, Intent, ServerStatus, State, Status, engine_url_of
+from llmval_tui.runs.server_life import ServerLife, Stop, environment_of
 from llmval_tui.runs.store import Run, intact
 from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, RunProcesses
 from llmval_tui.telemetry.recorder_process import Restarts, recorder_argv
@@ -58,6 +59,7 @@ class Supervisor:
         self._stopped: set[str] = set()  # sentences about stopped processes that are noted already
         self._processes = RunProcesses(run.folder)
         self._self = Identity.of(os.getpid())
+        self._server: ServerLife | None = None  # of a run that starts a server
 
     def supervise(self) -> None:
         """Carry out the run, or the rest of it.
@@ -156,18 +158,55 @@ class Supervisor:
                 self._note(f"{command.argv[0]} could not be started: {error.strerror}")
                 return
             status.identity = Identity.of(child.pid)
+        self._begin_server(command, status.identity)
         self._save()
         self._wait(command, status)
         status.exit_code = _exit_code(child)
         status.ended_utc = utc_iso()
         status.out_of_memory = out_of_memory.kills().since(kills)
+        if self._server is not None:
+            if not self.status.cancelled:
+                self._server.ended(status)
+            self._save()  # at once: the items that rest on it look at this
         status.ranks = self.run.recorded_ranks(command.label)
-        for line in termination.kill_leftovers(self._processes, self._recorder_pids()):
+        left = termination.kill_leftovers(self._processes, self._recorder_pids())
+        for line in left:
             self._note(line)
+        if self._server is not None:
+            self._server.status.stop += left
+            self._server.status.forced |= termination.had_to_kill(left)
         try:
             write_output(self.run, command)
         except OSError as error:
             self._note(f"the output could not be copied to {command.tee}: {error.strerror or error}")
+
+    def _begin_server(self, command: Command, process: Identity | None) -> None:
+        if self.intent.server is None or process is None:
+            return
+        self.status.server = self.status.server or ServerStatus()
+        real = with_secrets(self.run.folder, command)
+        self._server = ServerLife(self.run, self.intent.server, self.status.server, real)
+        self._server.begin(process)
+
+    def _stop_of_server(self, process: Identity) -> Stop | None:
+        """Why the server must end now; saves what is new about it."""
+        if self._server is None:
+            return None
+        if self._server.look(process):
+            self._save()
+        return self._server.must_stop()
+
+    def _end_server(self, process: Identity, stop: Stop) -> None:
+        assert self._server is not None
+        known = self._server.status
+        known.stopped = stop.by if known.problem is None else None
+        self.status.state = State.CANCELLING
+        self._save()
+        end = termination.kill_and_watch if stop.kill else termination.terminate
+        known.stop = end(self._processes, process, self._recorder_pids())
+        known.forced = termination.had_to_kill(known.stop)
+        for line in known.stop:
+            self._note(line)
 
     def _prepare_retry(self, command: Command, status: CommandStatus) -> None:
         """Record the failed attempt and make room for the next; saved before that starts, so that it can be adopted."""
@@ -209,6 +248,8 @@ class Supervisor:
             "LLMVAL_RUN_FOLDER": str(self.run.folder),
             "PYTHONUNBUFFERED": "1",
         }
+        for server in self._servers():  # of several, the one that was started last
+            environment |= environment_of(server)
         with self._log(command, "stdout").open("ab") as out, self._log(command, "stderr").open("ab") as err:
             try:
                 return subprocess.Popen(
@@ -226,6 +267,10 @@ class Supervisor:
 
     def _log(self, command: Command, stream: str) -> Path:
         return self.run.logs_folder / f"{command.label}.{stream}.log"
+
+    def _servers(self) -> list[Run]:
+        """The runs whose servers this run rests on."""
+        return [Run(self.run.folder.parent / run_id) for run_id in self.intent.servers]
 
     def _wait(self, command: Command, status: CommandStatus) -> None:
         """Wait for the command to end; terminate it, once, on a cancel or when its time is up."""
@@ -251,6 +296,9 @@ class Supervisor:
                 elif command.timeout_s is not None and identity.age_s() >= command.timeout_s:
                     status.timed_out = True
                     self._note(f"{command.label} timed out after {command.timeout_s:g} s")
+                elif stop := self._stop_of_server(identity):
+                    self._end_server(identity, stop)
+                    return
                 else:
                     continue
                 self._save()
@@ -305,7 +353,8 @@ class Supervisor:
             interval_s=TELEMETRY_INTERVAL_S,
             energy_interval_s=ENERGY_INTERVAL_S,
             folder=Path(self.intent.cwd),
-            own=[self.run.folder],  # GPU processes that do not belong to the run are recorded as foreign
+            # GPU processes that belong neither to the run nor to a server that it rests on are recorded as foreign.
+            own=[self.run.folder, *(server.folder for server in self._servers())],
             engine_url=engine_url_of(self.intent),
         )
         with (self.run.folder / "recorder.log").open("ab") as log:

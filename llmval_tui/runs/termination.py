@@ -41,6 +41,29 @@ def terminate(
     return done + kill_leftovers(processes, exclude, term_s=term_s)
 
 
+def kill_and_watch(
+    processes: RunProcesses, agent: Identity, exclude: frozenset[int] = frozenset(), *, grace_s: float = GRACE_S
+) -> list[str]:
+    """Kill the command, as a crash would end it, and give its other processes `grace_s` to notice and end.
+
+    Returns one sentence for each step taken.
+    """
+    if not agent.send(signal.SIGKILL):
+        return kill_leftovers(processes, exclude)
+    began = time.monotonic()
+    _wait(lambda: not agent.alive(), 5.0)
+    _wait(lambda: not processes.own(exclude), grace_s)
+    left = kill_leftovers(processes, exclude)
+    if not left:
+        left = [f"its other processes had ended within {time.monotonic() - began:.1f} s"]
+    return [f"sent SIGKILL to the command (pid {agent.pid})", *left]
+
+
+def had_to_kill(steps: list[str]) -> bool:
+    """Whether one of these sentences says that SIGKILL was needed, or that not even that sufficed."""
+    return any(step.startswith(("killed pid", "could not kill")) for step in steps)
+
+
 def kill_leftovers(processes: RunProcesses, exclude: frozenset[int] = frozenset(), *, term_s: float = 5.0) -> list[str]:
     """End all leftover processes of the run, by SIGTERM, then by SIGKILL; returns one sentence for each step taken.
 

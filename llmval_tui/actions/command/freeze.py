@@ -92,13 +92,13 @@ def build(
     deviations += runner_deviations(runner, argv, context.step)
     suffix = "".join(f".{part}" for part in (variant, _preset_suffix(context)) if part)
     argv, output = redirected(argv, parsed.output, suffix)
-    tool = tool_of(_shell_words(argv))
+    tool = tool_of(shell_words(argv))
     details += tool_details(tool)
     outputs = take_outputs(argv, output, runner, context.workspace, folder=folder, label=label, tool=tool)
     environment, notes = environment_of(context, parsed.environment)
     if withheld := withheld_export(context.store, context.checklist, context.step.section):
         deviations.append(withheld)
-    written = replace(parsed, words=tuple(Word(word) for word in _shell_words(argv)), output=output)
+    written = replace(parsed, words=tuple(Word(word) for word in shell_words(argv)), output=output)
     shown = replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).shell_text()
     frozen = _frozen(argv, context, label, runner, folder)
     if argv.program in _PLAIN_PYTHON and runner is None:
@@ -151,7 +151,7 @@ def environment_of(context: Context, assigned: Mapping[str, str]) -> tuple[dict[
     return environment, notes
 
 
-def _shell_words(argv: ParsedArgv) -> list[str]:
+def shell_words(argv: ParsedArgv) -> list[str]:
     """The words that an operator would type in a shell."""
     script = [argv.script] if argv.script is not None else []
     return [argv.program, *argv.options, *script, *argv.arguments]

@@ -11,8 +11,11 @@ from llmval_tui.foundation.text import clean_line
 if TYPE_CHECKING:
     from llmval_tui.checklist.model import Step
 
+SERVER, NO_SERVER = "server", "none"  # `server=none`: the item does not rest on the server of its section
 # The keys that every action with a command reads.
-COMMAND_KEYS = frozenset({"expect", "artifact", "timeout", "retries"})
+COMMAND_KEYS = frozenset({"expect", "artifact", "timeout", "retries", SERVER})
+SERVER_KEYS = frozenset({"expect", "artifact", "url", "model", "ready"})  # of an item that starts a server
+READY_WITHIN_S = 1800.0  # for a server, from its start to its first completed request, if the item does not say it
 _MOST_RETRIES = 20
 _LONGEST_S = 30 * 24 * 3600.0
 
@@ -36,17 +39,27 @@ def stated_directives(step: "Step") -> Directives:
     artifacts = tuple(path.strip() for path in stated.get("artifact", "").split("\n") if path.strip())
     if "artifact" in stated and not artifacts:
         raise Refused("artifact= names no file: write artifact=artifacts/NAME, or remove it.")
-    return Directives(artifacts, _timeout(stated.get("timeout")), _retries(stated.get("retries")))
+    if stated.get(SERVER, NO_SERVER) != NO_SERVER:
+        raise Refused(
+            f"server={clean_line(stated[SERVER])} is not understood: write server=none for an item that needs no "
+            "server; without it, an item rests on the server that its section started."
+        )
+    timeout = stated.get("timeout")
+    timeout_s = duration_of("timeout", timeout) if timeout is not None else None
+    return Directives(artifacts, timeout_s, _retries(stated.get("retries")))
 
 
-def _timeout(text: str | None) -> float | None:
-    if text is None:
-        return None
+def duration_of(key: str, text: str) -> float:
+    """The seconds of `key=90s`, `20min` or `2h`.
+
+    Raises:
+        Refused: it is no duration.
+    """
     match = re.fullmatch(r"\s*([\d.,]+)\s*([A-Za-z]*)\s*", text)
     number = number_of(match[1]) if match else None
     unit = unit_named(match[2] or "s") if match else None
     if number is None or unit is None or unit.dimension != "time" or not 0 < number * unit.factor <= _LONGEST_S:
-        raise Refused(f"timeout={clean_line(text)} is not a duration up to 30 days: write timeout=90s, 20min or 2h.")
+        raise Refused(f"{key}={clean_line(text)} is not a duration up to 30 days: write {key}=90s, 20min or 2h.")
     return number * unit.factor
 
 

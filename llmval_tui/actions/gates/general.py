@@ -5,6 +5,7 @@ from dataclasses import replace
 from llmval_tui.actions.criteria.frozen import demands_silence
 from llmval_tui.actions.gates.artifacts import artifact_gates, log_evidence
 from llmval_tui.actions.gates.exit import exit_gates
+from llmval_tui.actions.gates.servers import server_gates
 from llmval_tui.actions.gates.telemetry import telemetry_gates
 from llmval_tui.runs.command_end import end_unseen
 from llmval_tui.runs.evidence import evidence_of
@@ -34,6 +35,9 @@ def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
             reason = "it names no file and printed nothing: let it print its findings, or name a file with > PATH"
             gates.append(Gate("evidence", Outcome.INCONCLUSIVE, "none", "a file or output to hash", reason))
     evidence += script_evidence(run)
+    of_servers, record = server_gates(run)
+    gates += of_servers
+    evidence += record
     if run.intent.telemetry:
         gates += telemetry_gates(run)
     deviations = run.intent.deviations

@@ -13,6 +13,7 @@ from llmval_tui.actions.reading.item import ItemView, is_struck_or_quoted, view_
 from llmval_tui.actions.reading.model import MANUAL, Kind, Reading
 from llmval_tui.actions.reading.roles import Role
 from llmval_tui.actions.reading.shell import is_endless
+from llmval_tui.actions.tools.servers import known_server_in
 from llmval_tui.checklist.model import Checklist, Section, Step
 
 _Answer: TypeAlias = "Callable[[ItemView], Reading | None]"
@@ -43,14 +44,14 @@ def _stated(view: ItemView) -> Reading | None:
     reason = "the item names it in its llmval comment"
     if stated == MANUAL:
         return Reading(Kind.MANUAL, reason, stated)
-    if stated != "command":
+    if stated not in ("command", "server"):
         return Reading(Kind.BUILTIN, reason, stated, view.commands)
     refusal = next((one.understood.refusal for one in view.candidates if one.understood.refusal), None)
     if not view.commands and view.script is None:
         refusal = refusal or "The item contains no command: write it as a code span or a fenced block."
     if refusal is not None and view.script is None:
-        return Reading(Kind.REFUSE, reason, "command", view.commands, refusal=refusal)
-    return _runs(view, reason)
+        return Reading(Kind.REFUSE, reason, stated, view.commands, refusal=refusal)
+    return _runs(view, reason) if stated == "command" else _as_server(_runs(view, reason))
 
 
 def _group(view: ItemView) -> Reading | None:
@@ -148,6 +149,20 @@ def _half(view: ItemView) -> Reading | None:
     return _ask(view, f"it also asks a person for “{task}”", "Shall the command run, and is the rest done by hand")
 
 
+def _server(view: ItemView) -> Reading | None:
+    if len(view.commands) != 1 or view.script is not None:
+        return None
+    server = known_server_in(view.commands[0].text)
+    if server is None:
+        return None
+    reason = f"the item starts the server “{server.name}” for the following items of its section"
+    return _as_server(_runs(view, reason))
+
+
+def _as_server(reading: Reading) -> Reading:
+    return replace(reading, kind=Kind.BUILTIN, action="server")
+
+
 def _endless(view: ItemView) -> Reading | None:
     found = next((command for command in view.commands if is_endless(command.text)), None)
     if found is None:
@@ -223,7 +238,12 @@ RULES: tuple[Rule, ...] = (
     Rule("another language", "is not in English", _other_language),
     Rule("unclear", "has a command without words that say to run it, or a block that may be one", _unclear),
     Rule("half by hand", "asks a person for something more: “and call the vendor”", _half),
-    Rule("endless", "starts a server, follows a file, or opens an editor", _endless),
+    Rule(
+        "server",
+        "starts a server that llmval knows: `vllm serve`, `python -m sglang.launch_server`, `transformers serve`, …",
+        _server,
+    ),
+    Rule("endless", "starts something else that does not end: follows a file, opens an editor", _endless),
     Rule("not understood", "needs a shell in a code span, or breaks the grammar below", _refused),
     Rule("script and more", "has a block that needs a shell, and other commands", _several_scripts),
     Rule("run", "has one command, several, or a block that needs a shell", _runs),
