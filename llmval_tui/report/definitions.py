@@ -50,6 +50,19 @@ _BASE = {
     ),
     "failed_requests": Definition("requests", "lower", "requests that were sent but did not complete"),
 }
+_COLLECTIVE = (
+    ("_busbw_gb_per_s", "GB/s", "higher", "busbw of the {0} at its largest size: S / t times the factor of nccl-tests"),
+    (
+        "pair_min_gb_per_s",
+        "GB/s",
+        "higher",
+        "the slowest pair of GPUs, one way, by the copy engine (else send/receive)",
+    ),
+    ("pair_median_gb_per_s", "GB/s", "higher", "the median of the pairs of GPUs, one way"),
+    ("all_reduce_smallest_us", "µs", "lower", "time of the smallest all-reduce, slowest rank, median of the repeats"),
+    ("all_reduce_of_line_percent", "%", "higher", "busbw of the largest all-reduce / line rate of the links"),
+    ("wrong", "elements", "lower", "elements of a collective that differ from the right result by more than its bound"),
+)
 _LATENCY = {
     "schedule_delay": "d−s: how late the generator sent the request",
     "ttft": "time to first token, f−d (as in vLLM's benchmark)",
@@ -87,6 +100,9 @@ def define(metric: str) -> Definition:
             return Definition(whole.unit, whole.better, f"{half.removesuffix('_')} the flags: {whole.text}")
     if metric in _BASE:
         return _BASE[metric]
+    for ending, unit, better, text in _COLLECTIVE:
+        if metric == ending or (ending.startswith("_") and metric.endswith(ending)):
+            return Definition(unit, better, text.format(metric.removesuffix(ending).replace("_", "-")))
     stem, _, percentile = metric.removesuffix("_ms").rpartition("_p")
     if metric.endswith("_ms") and stem in _LATENCY and percentile.isdigit():
         which = "median" if percentile == "50" else f"{percentile}th percentile"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmval_tui.actions.command.runner_catalog import COLLECTIVE_SCHEMA
 from llmval_tui.actions.judges.load_test_result import LoadResult, read_result
 from llmval_tui.actions.section_runs import newest_of_each_step
 from llmval_tui.actions.step_state import StepStatus, step_statuses, unreadable_records
@@ -12,6 +13,7 @@ from llmval_tui.checklist.model import Checklist, StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import named_path
 from llmval_tui.foundation.text import utc_iso
+from llmval_tui.report.collectives import CollectiveFacts, read_collectives
 from llmval_tui.report.recording import Recording, first_sample, read_recording
 from llmval_tui.report.timeline import Timeline, read_timeline
 from llmval_tui.runs.evidence import ARCHIVE_FOLDER, locate
@@ -56,6 +58,7 @@ class RunFacts:
     verdict: Verdict | None
     artifacts: list[ArtifactFacts]
     loads: list[LoadFacts]
+    collectives: list[CollectiveFacts]
     timeline: Timeline
     recording: Recording
 
@@ -136,16 +139,21 @@ def gather_run(run: Run, workspace: Path) -> RunFacts:
     """The facts of one run."""
     intent, verdict = run.intent, run.verdict()
     artifacts = artifacts_of(run, verdict, workspace)
-    loads = []
+    loads, collectives = [], []
     for artifact in artifacts:
         path = artifact.judged_path(workspace)
         if artifact.schema == "load_test" and path is not None:
             result = read_result(path)
             if result is not None:
                 loads.append(LoadFacts(artifact.path, result))
+        if artifact.schema == COLLECTIVE_SCHEMA and path is not None:
+            found = read_collectives(artifact.path, path)
+            if found is not None:
+                collectives.append(found)
     timeline = read_timeline(run, first_sample(run.telemetry))
     recording = read_recording(run.telemetry, timeline)
-    return RunFacts(run.id, intent, run.status(), run.state(), verdict, artifacts, loads, timeline, recording)
+    state = run.state()
+    return RunFacts(run.id, intent, run.status(), state, verdict, artifacts, loads, collectives, timeline, recording)
 
 
 def artifacts_of(run: Run, verdict: Verdict | None, workspace: Path) -> list[ArtifactFacts]:

@@ -8,6 +8,7 @@ from llmval_tui.actions.rests_on import IN_WORDS, verdict_rests_on
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, CodeBlock, Heading, Judgement, Paragraph, Table
 from llmval_tui.report.charts.plots import distribution_blocks, time_blocks
+from llmval_tui.report.collectives import collective_blocks
 from llmval_tui.report.definitions import define, figure
 from llmval_tui.report.facts import LoadFacts, RunFacts
 from llmval_tui.report.recording import Recording, Track
@@ -70,6 +71,8 @@ def run_section(run: RunFacts, number: int, with_node: bool) -> list[Block]:
     for at, load in enumerate(run.loads):
         blocks += _load(load)
         blocks += distribution_blocks(load.result, f"r{number}-d{at}")
+    for measured in run.collectives:
+        blocks += collective_blocks(measured)
     blocks += time_blocks(run, number)
     blocks += _telemetry(run.recording)
     blocks += _problems(run)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.bounds import Bound, bounds_of
+from llmval_tui.actions.pair_matrix import PairMatrix
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.records import Intent, State, Status, Verdict, engine_url_of
 from llmval_tui.runs.store import LogFile, Run
 from llmval_tui.terminal.buckets import Buckets
+from llmval_tui.tui.data.collectives import CollectiveFollower, collective_follower
 from llmval_tui.tui.data.history import Series
 from llmval_tui.tui.data.log_file import LogWindowFile, SizeLimit
 from llmval_tui.tui.data.sweep import SweepFollower, SweepSnapshot, as_number, sweep_folder
@@ -86,6 +88,7 @@ class RunSnapshot:
     tail: tuple[str, ...] = ()  # the last lines of the log `tail_of`
     tail_of: LogFile | None = None
     sweep: SweepSnapshot | None = None
+    matrix: PairMatrix | None = None  # the bandwidths of the pairs of GPUs
     # By rank, the parts of the GPU's memory in bytes: the metrics `memory_…_bytes`.
     memory: tuple[tuple[int, Mapping[str, float | None]], ...] = ()
     bounds: Mapping[str, Bound] = field(default_factory=dict)  # by the metric's name
@@ -114,6 +117,7 @@ class RunFollower:
     _metrics: tuple[MetricSeries, ...] = ()
     _memory: dict[int, dict[str, float | None]] = field(default_factory=dict)
     _sweep: SweepFollower | None = None
+    _collectives: CollectiveFollower | None = None
     _left: tuple[float, int] | None = None  # seconds to the end, and when the run reported them (ns)
     _limit: SizeLimit | None = None
     _bounds: dict[str, Bound] = field(default_factory=dict)
@@ -129,6 +133,7 @@ class RunFollower:
         self._events = EventFollower(self.run.events)
         folder = sweep_folder(self.run.intent.commands, self.run.intent.cwd)
         self._sweep = SweepFollower(folder) if folder else None
+        self._collectives = collective_follower(self.run)
         self._bounds = bounds_of(self.run.intent)
         if url := engine_url_of(self.run.intent):
             from llmval_tui.telemetry.recording import SampleTail
@@ -189,6 +194,7 @@ class RunFollower:
             tail=last_lines(chosen.path, limit=self._limit) if chosen else (),
             tail_of=chosen,
             sweep=sweep,
+            matrix=self._collectives.snapshot(status.started_utc, verdict) if self._collectives else None,
             memory=tuple((rank, dict(parts)) for rank, parts in sorted(self._memory.items())),
             bounds=self._bounds,
             phases=self._all_phases(),

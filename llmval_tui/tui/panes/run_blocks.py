@@ -40,6 +40,7 @@ def running_blocks(
         from llmval_tui.tui.widgets.memory_rows import memory_rows
 
         blocks.append(fixed("memory", memory_rows(run.memory, width, glyphs)[1:], rank=2))
+    blocks += matrix_block(run, width, glyphs, rank=2)
     blocks += gpu_blocks(state, width, glyphs, view)
     blocks += log_block(run, width, glyphs)
     commands = [*heading("Command", width, glyphs)[1:], *command_rows(run.intent.commands, width, glyphs)]
@@ -59,12 +60,22 @@ def ended_blocks(
     blocks = [fixed("figures", [row(), *rows], rank=1)] if rows else []
     gates = gate_group_rows(verdict.gates, width, glyphs, unfolded=unfolded)
     blocks.append(fixed("gates", [row(), *gates], rank=1))
+    blocks += matrix_block(run, width, glyphs, rank=1)
     charts = load_blocks(run, width, glyphs, view)
     if charts:
         title = "The whole run" if verdict.outcome is not Outcome.INVALID else "The whole run: not a measurement"
         note = ", ".join([*view.changed(), "4 all charts"])
         blocks.append(fixed("charts", heading(title, width, glyphs, note), rank=1))
     return blocks + charts
+
+
+def matrix_block(run: "RunSnapshot", width: int, glyphs: Glyphs, *, rank: int) -> list[PaneBlock]:
+    """The bandwidths from GPU to GPU, if the run measures them."""
+    if run.matrix is None:
+        return []
+    from llmval_tui.tui.widgets.matrix_rows import matrix_rows
+
+    return [fixed("matrix", matrix_rows(run.matrix, width, glyphs), rank=rank)]
 
 
 def live_figures(run: "RunSnapshot") -> list[ShownFigure]:
