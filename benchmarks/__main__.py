@@ -36,6 +36,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "sampling": lazy("sampling", "sampling"),
     "nvitop": lazy("peers", "first_paint_beside_nvitop"),
     "aiperf": lazy("peers", "aiperf_dashboard"),
+    "client": lazy("openai_clients", "against_what_it_did"),
+    "client1": lazy("openai_clients", "one_core"),
+    "streams": lazy("openai_clients", "many_streams"),
+    "clients": lazy("openai_clients", "highest_rates"),
     "watching": lazy("watching", "row"),
 }
 

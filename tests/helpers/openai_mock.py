@@ -14,7 +14,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
 import httptools
@@ -35,6 +35,7 @@ class Behaviour:
     fail_seed: int = 0
     healthy: int = 0  # the first N requests never fail
     cut_after: int = 0  # the connection ends after N tokens
+    cut_every: int = 1  # of every N-th request
     stop_after: int = 0  # the answer ends well after N tokens, with `stop_reason`
     stop_reason: str = "stop"
     late_headers: bool = False  # headers come with the first token, as of a server behind a buffering proxy
@@ -156,6 +157,9 @@ class _Connection(asyncio.Protocol):
             if behaviour.max_model_len and not behaviour.keep_secret_length:
                 data = [one | {"max_model_len": behaviour.max_model_len} for one in data]
             self.reply(200, {"object": "list", "data": data})
+        elif path == "/log":  # of the completions so far, and forget them
+            served, mock.served = mock.served, []
+            self.reply(200, [asdict(one) | {"body": None, "headers": None} for one in served])
         elif path == "/version":
             self.reply(200, {"version": "0.0.mock"})
         elif path in (f"{behaviour.base}/completions", f"{behaviour.base}/chat/completions"):
@@ -213,7 +217,7 @@ class _Answer:
         behaviour = self.mock.behaviour
         self.total = min(asked, behaviour.stop_after or asked)
         self.reason = behaviour.stop_reason if behaviour.stop_after and self.total < asked else "length"
-        self.prompt, self.tokens = prompt, 0
+        self.prompt, self.tokens, self.number = prompt, 0, number
         self.stalls = behaviour.stall_every and number % behaviour.stall_every == 0
         self.timer: asyncio.TimerHandle | None = None
         self.loop = asyncio.get_running_loop()
@@ -286,7 +290,7 @@ class _Answer:
         else:
             last = self.tokens == self.total
             self.write(self.chunk if not last else self.last_chunk())
-        if behaviour.cut_after and self.tokens >= behaviour.cut_after:
+        if behaviour.cut_after and self.tokens >= behaviour.cut_after and self.number % behaviour.cut_every == 0:
             self.finish("cut")
             self.connection.transport.close()
         elif self.tokens >= self.total:
@@ -348,8 +352,8 @@ class _Answer:
             self.mock.busy -= 1
 
 
-async def _serve(port: int, behaviour: Behaviour) -> None:
-    mock = Mock(behaviour, keep=False)
+async def _serve(port: int, behaviour: Behaviour, keep: bool) -> None:
+    mock = Mock(behaviour, keep=keep)
     print(await mock.start(port), flush=True)
     await asyncio.Event().wait()
 
@@ -357,20 +361,21 @@ async def _serve(port: int, behaviour: Behaviour) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The mock server alone.")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--keep", action="store_true", help="note every request, for GET /log")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     kinds = {one.name: one.type for one in fields(Behaviour)}
     for name, kind in kinds.items():
-        if kind in (int, float, "int", "float"):
+        if kind in (int, float, bool, "int", "float", "bool"):
             parser.add_argument(f"--{name.replace('_', '-')}", type=float if "float" in str(kind) else int)
     found = vars(parser.parse_args())
-    port, loop = found.pop("port"), found.pop("loop")
+    port, loop, keep = found.pop("port"), found.pop("loop"), found.pop("keep")
     behaviour = Behaviour(**{name: value for name, value in found.items() if value is not None})
     if loop == "uvloop":
         import uvloop
 
-        uvloop.run(_serve(port, behaviour))
+        uvloop.run(_serve(port, behaviour, keep))
     else:
-        asyncio.run(_serve(port, behaviour))
+        asyncio.run(_serve(port, behaviour, keep))
 
 
 if __name__ == "__main__":
