@@ -29,9 +29,9 @@ TOKENS = 128
 
 
 @contextmanager
-def mock(*flags: str, core: int | None = None) -> Iterator[str]:
-    """A mock server with these flags, on one core if given; its URL."""
-    argv = [sys.executable, "-m", "tests.helpers.openai_mock", "--loop", "uvloop", "--keep", *flags]
+def mock(*flags: str, core: int | None = None, keep: str = "times") -> Iterator[str]:
+    """A mock server with these flags, on one core if given; its URL. `keep`: what it notes."""
+    argv = [sys.executable, "-m", "tests.helpers.openai_mock", "--loop", "uvloop", "--keep", keep, *flags]
     process = subprocess.Popen(on_core(argv, core), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -187,7 +187,10 @@ def highest_rates(seconds: float = 8) -> Iterator[Row]:
         if found is None:
             yield Row(row, f"not available: {program} is not on the PATH", None, None)
             continue
-        with mock("--gap-s", "0.01", "--first-s", "0.02") as url, tempfile.TemporaryDirectory() as folder:
+        with (
+            mock("--gap-s", "0.01", "--first-s", "0.02", keep="requests") as url,
+            tempfile.TemporaryDirectory() as folder,
+        ):
             rate, cpu, delay = _highest(name, found, url, folder, seconds)
         best[name] = rate
         text = (
