@@ -44,9 +44,10 @@ def test_environment_blocks_never_touch_multicast() -> None:
         "export NCCL_P2P_DISABLE=0",
         "export NCCL_IB_DISABLE=1",
         "export NCCL_SHM_DISABLE=0",
-        "export NCCL_NET_GDR_LEVEL=5",
     ]
-    assert {"export NCCL_P2P_LEVEL=PCI", "export NCCL_P2P_DISABLE=1"} <= set(blocks["pcie"].splitlines())
+    assert set(blocks) == {"nvlink", "nodes", "pcie"}
+    for block in blocks.values():  # https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html
+        assert set(re.findall(r"_LEVEL=(\w+)", block)) <= {"LOC", "NVL", "PIX", "PXB", "PHB", "SYS"}
     assert not re.search("NVLS|MULTICAST", "".join(blocks.values()))
 
 

@@ -16,7 +16,14 @@ from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
 _FOLDER = "artifacts/env"
-_HIDES_NVLINK = {"NCCL_P2P_DISABLE": "1", "NCCL_P2P_LEVEL": "PCI"}  # often left over from a PCIe fallback
+# Often left over from a PCIe fallback or a debugging session.
+_HIDES_NVLINK = (("NCCL_P2P_DISABLE", "1"), ("NCCL_P2P_LEVEL", "LOC"), ("NCCL_P2P_LEVEL", "0"))
+# https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html. NCCL ignores any other word, and takes numbers for
+# compatibility (`ncclGetLevel` in its src/graph/paths.cc).
+_LEVELS = {
+    "NCCL_P2P_LEVEL": ("LOC", "NVL", "PIX", "PXB", "PHB", "SYS"),
+    "NCCL_NET_GDR_LEVEL": ("LOC", "PIX", "PXB", "PHB", "SYS"),
+}
 
 
 class EnvExport:
@@ -113,15 +120,28 @@ class EnvExport:
 
 
 def leftover_lines(wanted: dict[str, str], context: Context) -> list[str]:
-    """Notes on variables of the present environment that hide NVLink, or keep multicast off."""
+    """Notes on variables of the present environment that hide NVLink, that NCCL does not know, or that keep multicast
+    off; and on levels of the block that NCCL does not know."""
     lines = []
-    for name, value in _HIDES_NVLINK.items():
+    for name, value in _HIDES_NVLINK:
         if context.environment.get(name) == value:
             remedy = (
                 "the block changes it for this section" if name in wanted else "unset it: the block does not set it"
             )
             lines.append(f"{name}={value} is left over in the environment and hides NVLink; {remedy}")
+    for where, values in (("the environment", context.environment), ("the block", wanted)):
+        lines += [line for name in _LEVELS if (line := _level_line(name, values.get(name), where))]
     for name, value in MULTICAST_OFF.items():
         if context.environment.get(name) == value and name not in wanted:
             lines.append(f"{name}={value} is kept: NVLink multicast stays off")
     return lines
+
+
+def _level_line(name: str, value: str | None, where: str) -> str:
+    """What is wrong with a level; empty if nothing is."""
+    known = _LEVELS[name]
+    if value is None or value in known:
+        return ""
+    if value.isdecimal():
+        return f"{name}={value} in {where} is a legacy number: write one of {', '.join(known)}"
+    return f"{name}={value} in {where} is no level of NCCL, which ignores it: write one of {', '.join(known)}"
