@@ -1,6 +1,7 @@
 """Helpers of all commands: find the workspace and the checklist, read the settings, print results."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,6 +160,16 @@ def refuse_readonly(options: argparse.Namespace) -> None:
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
     sys.stdout.write(to_json(value, indent=True).decode())
+
+
+def suggested(options: argparse.Namespace, command: str) -> str:
+    """A command that a message suggests: with the workspace and the list of this one, so that it can be copied."""
+    words = ["llmval", *command.split()]
+    if options.workspace:
+        words += ["--workspace", str(workspace_of(options))]
+    if getattr(options, "checklist", None):
+        words += ["--checklist", str(checklist_path(options))]
+    return shlex.join(words)
 
 
 def print_result(options: argparse.Namespace, message: str, **more: Any) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from llmval_tui.console.options import (
     print_json,
     print_result,
     refuse_readonly,
+    suggested,
     values_of_arguments,
     workspace_of,
 )
@@ -136,11 +138,14 @@ def _answer_from_arguments(options: argparse.Namespace, reviewer: Reviewer) -> i
             raise Refused(f"--answer {word} is not understood: write CODE=run, CODE=manual or CODE=skip.")
         found = next((one for one in opened if one[2].code and one[2].code == code), None)
         if found is None:
-            raise Refused(f"there is no open question with the code {code}: llmval review --json lists them.")
+            raise Refused(
+                f"there is no open question with the code {code}: {suggested(options, 'review --json')} lists them."
+            )
         if not found[2].can_run and said == Decision.RUN:
             raise Refused(f"{found[0].number} has nothing that can be started: answer manual or skip.")
         if found[2].each_time and said == Decision.RUN:
-            raise Refused(f"{found[0].number} asks each time: confirm it with llmval run --confirm {code}.")
+            confirm = suggested(options, f"run {found[0].number} --confirm {code}")
+            raise Refused(f"{found[0].number} asks each time: confirm it with {confirm}.")
         reviewer.answer(found, Decision(said))
     print_result(options, f"kept in {reviewer.path.name if reviewer.in_list else settings_path(reviewer.path).name}.")
     return ExitCode.PASSED
@@ -245,8 +250,9 @@ def print_questions(opened: Sequence[Opened], reviewer: Reviewer) -> None:
 
 
 def review_command(reviewer: Reviewer) -> str:
-    """What to do about open questions."""
-    return f"Answer them on a terminal: llmval review {reviewer.path} --workspace {reviewer.workspace}"
+    """What to do about open questions, as a command that can be copied."""
+    words = ["llmval", "review", str(reviewer.path), "--workspace", str(reviewer.workspace)]
+    return f"Answer them on a terminal: {shlex.join(words)}"
 
 
 def as_json(opened: Opened, reviewer: Reviewer) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from llmval_tui.console.options import (
     print_json,
     print_result,
     refuse_readonly,
+    suggested,
     workspace_of,
 )
-from llmval_tui.console.review import Opened, Reviewer, on_terminal, print_questions, walk
+from llmval_tui.console.review import Opened, Reviewer, on_terminal, print_questions, review_command, walk
 from llmval_tui.console.status import print_table
 from llmval_tui.console.stdio import terminal_of
 from llmval_tui.foundation.errors import ExitCode, Refused
@@ -92,8 +93,8 @@ def _reviewed(options: argparse.Namespace, steps: list[Step], choices: Options) 
         count = "1 question is" if len(opened) == 1 else f"{len(opened)} questions are"
         first = f"{opened[0][0].number}: {opened[0][2].text}"
         raise Refused(
-            f"{count} open, so nothing was started ({first}) Answer with llmval review {reviewer.path}, or leave those "
-            "steps out with --skip-unreviewed."
+            f"{count} open, so nothing was started ({first}) {review_command(reviewer)}, or leave those steps out with "
+            "--skip-unreviewed."
         )
     left = walk(reviewer, steps, for_plan=True)
     if left:
@@ -114,7 +115,8 @@ def _without_skipped(options: argparse.Namespace, steps: list[Step]) -> list[Ste
     if skipped := [step.number for step in steps if step not in left]:
         print(f"llmval: {', '.join(skipped)} skipped, as answered in the review.", file=sys.stderr)
     if not left:
-        raise Refused("every chosen step is answered “skip”: llmval review --again STEP asks anew.")
+        again = suggested(options, "review --again STEP")
+        raise Refused(f"every chosen step is answered “skip”: {again} asks anew.")
     return left
 
 
@@ -123,7 +125,7 @@ def _without(options: argparse.Namespace, steps: list[Step], opened: Sequence[Op
     print(f"llmval: {_numbers(opened)} skipped, because a question is open.", file=sys.stderr)
     left = [step for step in steps if step.key not in skipped]
     if not left:
-        raise Refused("every chosen step has an open question: answer them with llmval review.")
+        raise Refused(f"every chosen step has an open question: answer them with {suggested(options, 'review')}.")
     return left
 
 
@@ -199,7 +201,7 @@ def attach(options: argparse.Namespace) -> int:
             earlier.append(one)
     plan = active_plan(workspace) or next(filter(_began, earlier), earlier[0] if earlier else None)
     if plan is None:
-        raise Refused(f"{workspace} has no plan yet: start one with llmval run.")
+        raise Refused(f"{workspace} has no plan yet: start one with {suggested(options, 'run --all')}.")
     config, error = config_or_error(options)
     if error is not None:  # not fatal: only bell and notify are used here
         print(f"llmval: {error}", file=sys.stderr)
@@ -221,7 +223,7 @@ def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: 
     was_running = plan.alive()
     Follower(plan, store, sys.stderr if options.json else sys.stdout).follow()
     if plan.alive():
-        print(f"plan {plan.id} keeps running; watch it again with llmval attach.", file=sys.stderr)
+        print(f"plan {plan.id} keeps running; watch it again with {suggested(options, 'attach')}.", file=sys.stderr)
         return ExitCode.INTERRUPTED
     status = settled_status(plan, store)
     if status.message:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -138,6 +139,12 @@ def with_servers(
     return [step for step in checklist.steps if step.key in keys]
 
 
+def _command(name: str, workspace: Path) -> str:
+    """A command about this workspace, to copy; a person in its folder need not name it."""
+    here = workspace.resolve() == Path.cwd()
+    return f"llmval {name}" if here else f"llmval {name} --workspace {shlex.quote(str(workspace))}"
+
+
 def make_plan(checklist: Checklist, items: Sequence[PlanItem], workspace: Path, options: Options) -> Plan:
     """Write the plan folder. The items are those of `plan_preview`.
 
@@ -148,8 +155,8 @@ def make_plan(checklist: Checklist, items: Sequence[PlanItem], workspace: Path, 
         current = other.status().current
         at = f" (at step {current})" if current else ""
         raise Refused(
-            f"plan {other.id}{at} is working on {workspace}: wait for it, watch it with `llmval attach`, "
-            "or end it with `llmval cancel`."
+            f"plan {other.id}{at} is working on {workspace}: wait for it, watch it with "
+            f"`{_command('attach', workspace)}`, or end it with `{_command('cancel', workspace)}`."
         )
     folder = plans_folder(workspace) / f"{utc_stamp()}-{secrets.token_hex(3)}"
     try:

@@ -62,15 +62,16 @@ def rest_text(rest: Rest) -> str:
     numbers = rest.numbers
     several = len(numbers) > 1
     if rest.condition == Condition.PASSES and rest.every and several:
-        return f"after {_listed(numbers, 'and')} pass"
+        return f"after {listed(numbers, 'and')} pass"
     if rest.condition == Condition.PASSES:
-        return f"after {_listed(numbers, 'or')} passes"
+        return f"after {listed(numbers, 'or')} passes"
     if rest.condition == Condition.ENDS:
-        return f"after {_listed(numbers, 'and')} {'have' if several else 'has'} ended"
+        return f"after {listed(numbers, 'and')} {'have' if several else 'has'} ended"
     if rest.condition == Condition.SERVES:
-        return f"while {_listed(numbers, 'and')} {'serve' if several else 'serves'}"
-    return f"after {_listed(numbers, 'and')}, without the variables if {'they fail' if several else 'it fails'}"
+        return f"while {listed(numbers, 'and')} {'serve' if several else 'serves'}"
+    return f"after {listed(numbers, 'and')}, without the variables if {'they fail' if several else 'it fails'}"
 
 
-def _listed(words: Sequence[str], last: str) -> str:
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words as people list them: `1.1, 1.2 and 2.1`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

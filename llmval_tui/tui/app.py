@@ -85,7 +85,7 @@ class Dashboard(ThemedApp):
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)
         replaying = settings.replay is not None
-        self.keymap = Keymap(settings.keys, replaying, hide_changes=replaying and settings.readonly)
+        self.keymap = Keymap(settings.keys, replaying, hide_changes=settings.readonly)
         self.apply_theme(settings.theme)
         self.stylesheet.set_variables(self.get_css_variables())
         self.animation_level = "none"
@@ -201,9 +201,9 @@ class Dashboard(ThemedApp):
         self.exit(None, ExitCode.INTERRUPTED)
 
     def action_leave(self) -> None:
-        """Ctrl-C and Ctrl-Q ask as `q` does; in a dialog they close it."""
+        """Ctrl-C and Ctrl-Q always ask, because a hand presses them without looking; in a dialog they close it."""
         if self.screen is self.main:
-            self.main.action_quit()
+            self.main.action_quit(asking=True)
         else:
             self.screen.dismiss(None)
 

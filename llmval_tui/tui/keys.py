@@ -37,7 +37,7 @@ class Key:
     label: str  # a word for the footer
     help: str  # a sentence for help and palette
     panes: tuple[str, ...] = ()  # the panes where it works; empty: everywhere
-    changes: bool = False  # it changes something, so it is grey in read-only mode
+    changes: bool = False  # it changes something, so read-only mode does not show it
     footer: int = 9  # 9 is not shown in the footer
     replay: bool = False  # works only while a recording is played
 
@@ -100,7 +100,7 @@ KEYS += (
     Key("replay_faster", "plus,equals_sign", "+", "replay_speed(1)", "faster", "Faster, to ×100", (), False, 4, True),
 )
 
-USELESS_IN_REPLAY = ("mark", "options")  # they only prepare a start
+PREPARING = ("mark", "options")  # they only prepare a start
 
 # Every pane and dialog that scrolls has these.
 SCROLL_KEYS = (
@@ -145,7 +145,7 @@ class Keymap:
 
     changed: Mapping[str, Keys]
     replaying: bool = False
-    hide_changes: bool = False  # a replay of a run changes nothing, so it does not show the keys for changes
+    hide_changes: bool = False  # read-only: it shows no key that changes something, or that only prepares a change
 
     def all(self) -> Iterator[Key]:
         """The keys of the main screen."""
@@ -163,9 +163,11 @@ class Keymap:
 
     def keys_for(self, pane: str) -> list[Key]:
         """The keys that do something in this pane."""
-        hidden = [key.id for key in KEYS if key.changes or key.id in USELESS_IN_REPLAY] if self.hide_changes else []
-        keys = (key for key in self.all() if key.keys and key.id not in hidden)
-        return [key for key in keys if not key.panes or pane in key.panes]
+        return [key for key in self.shown() if key.keys and (not key.panes or pane in key.panes)]
+
+    def shown(self) -> list[Key]:
+        """The keys that help and palette name."""
+        return [key for key in self.all() if not self.hide_changes or not (key.changes or key.id in PREPARING)]
 
     def works_in(self, action: str, pane: str) -> bool:
         """Whether an action works in a pane. It does not if its key means something else there."""

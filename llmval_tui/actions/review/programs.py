@@ -90,7 +90,7 @@ def _of_command(argv: list[str], workspace: Path, depth: int) -> Needed:
         return _of_interpreter(argv, workspace, depth)
     if name == "env":
         return _of_wrapper(argv, workspace, depth)
-    return Needed(Trust.ONCE, name)
+    return Needed(Trust.ONCE, _script_of(argv) if name in SHELLS else name)
 
 
 def _of_wrapper(argv: list[str], workspace: Path, depth: int) -> Needed:
@@ -170,4 +170,18 @@ def _of_interpreter(argv: list[str], workspace: Path, depth: int) -> Needed:
             return Needed(Trust.EACH_TIME, f"{name} -m {reason}") if reason else Needed(Trust.ONCE, f"{name} -m")
         if not word.startswith("-"):
             break
-    return Needed(Trust.ONCE, name)
+    return Needed(Trust.ONCE, _script_of(argv))
+
+
+_WITH_VALUE = names("-o +o -O +O --init-file --rcfile -W -X -I")  # options of shells and interpreters
+
+
+def _script_of(argv: Sequence[str]) -> str:
+    """The script that a shell or an interpreter runs, as written: `./probe.sh` says more than `bash`."""
+    words = iter(argv[1:])
+    for word in words:
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif not word.startswith(("-", "+")):
+            return word
+    return name_of(argv[0])

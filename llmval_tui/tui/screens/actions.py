@@ -171,8 +171,8 @@ class ActionScreen(Screen[None]):
         await self.dialogs.settle()
 
     @work
-    async def action_quit(self) -> None:
-        if await self.dialogs.quit():
+    async def action_quit(self, asking: bool = False) -> None:
+        if await self.dialogs.quit(asking=asking):
             self.app.exit(0)
 
     @work
@@ -188,10 +188,10 @@ class ActionScreen(Screen[None]):
         from llmval_tui.tui.screens.dialog import Help
         from llmval_tui.tui.screens.dialog_texts import help_rows
 
-        pane, readonly = self.pane, self.state.settings.readonly
+        pane = self.pane
 
         def build(width: int) -> Sequence[Row]:
-            return help_rows(pane, width, readonly, self.glyphs, self.themed_app.keymap)
+            return help_rows(pane, width, self.glyphs, self.themed_app.keymap)
 
         self.app.push_screen(Help(build, self.themed_app.keymap))
 
@@ -200,7 +200,7 @@ class ActionScreen(Screen[None]):
         from llmval_tui.tui.screens.palette import Palette, palette_entries
 
         pane = self.pane
-        entries = palette_entries(self.themed_app.keymap.all(), self.state.settings.readonly, self.theme_names())
+        entries = palette_entries(self.themed_app.keymap.shown(), self.theme_names())
         chosen = await self.ask(Palette(entries, pane))
         if chosen is None:
             return

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.plans.items import Expected, PlanItem
+from llmval_tui.plans.items import Expected, PlanItem, listed
 from llmval_tui.tui.cli_client import CommandClient, CommandResult, argv_for_run
 from llmval_tui.tui.drawing.labels import short_label
+from llmval_tui.tui.drawing.possible import obstacle
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.screens.dialog import Choice, Dialog
 from llmval_tui.tui.screens.dialog_texts import question_rows, start_rows
@@ -32,13 +33,9 @@ class CommandDialogs:
         """Ask, then run the marked steps, or the chosen one, or all that are left."""
         host, state = self._host, self._host.state
         steps = self._steps(everything)
-        if not steps:
-            host.toast(
-                "Every step is ticked: nothing is left to do." if everything else "Choose a step first.", "warning"
-            )
-            return
-        if state.snapshot.plan is not None:
-            host.toast(f"The plan {state.snapshot.plan} is running here: wait for it, or stop it with x.", "warning")
+        key = "complete_all" if everything else "complete" if tick else "run"
+        if (reason := obstacle(state, key, alive=False)) is not None:
+            host.toast(reason, "warning")
             return
         keys = tuple(step.key for step in steps)
         self.dialog_pending = True
@@ -87,6 +84,8 @@ class CommandDialogs:
         command = " ".join(["llmval", *arguments]) if runnable else ""
         verb = "Complete" if tick else "Run"
         title = f"{verb} {numbers[0]}?" if len(numbers) == 1 else f"{verb} {len(numbers)} steps?"
+        if runnable not in (0, len(numbers)):
+            title = f"{verb} {runnable} of {len(numbers)} steps?"
 
         def build(width: int) -> list[Row]:
             return start_rows(items, effect, command, width, host.glyphs)
@@ -130,23 +129,24 @@ class CommandDialogs:
 
     def _effect(self, items: Sequence[PlanItem], tick: bool) -> str:
         state = self._host.state
-        runnable = sum(item.expected is Expected.RUNS for item in items)
-        count = sum(item.is_planned for item in items)
-        subject = "It runs" if count == 1 else f"{runnable} of {count} steps run, one after the other: each runs"
+        running = [item.step.number for item in items if item.expected is Expected.RUNS]
+        subject = "It runs" if len(running) == 1 else f"{listed(running)} run, one after the other: each runs"
+        if len(running) == 1 and sum(item.is_planned for item in items) > 1:
+            subject = f"{running[0]} runs"
         if not tick:
             end = ", is judged, and is not ticked."
         elif state.preset == "smoke" and not state.settings.demo:
             end = ", is judged, and is not ticked: the smoke preset never ticks a real checklist."
         else:
             end = ", is judged, and is ticked and recorded in docs/TODO.md if it passes."
-        return f"{subject} detached from this screen{end}"
+        return " ".join([f"{subject} detached from this screen{end}", *_left_out(items)])
 
     async def cancel(self) -> None:
         """Ask, then stop the shown run or the whole plan."""
         host, state = self._host, self._host.state
         run = state.run if state.run is not None and state.run.alive else None
-        if run is None and not state.snapshot.active and state.snapshot.plan is None:
-            host.toast("Nothing is running here.", "information")
+        if (reason := obstacle(state, "cancel", alive=run is not None)) is not None:
+            host.toast(reason)
             return
         text = "The run gets SIGINT, then SIGTERM, then SIGKILL, until nothing of it is left. Its records stay."
         choices = []
@@ -165,10 +165,8 @@ class CommandDialogs:
     async def tick(self) -> None:
         """Tick the chosen step with a note."""
         host, step = self._host, self._host.state.step
-        if step is None:
-            return
-        if step.checked:
-            host.toast(f"{step.number} is ticked already.", "information")
+        if (reason := obstacle(host.state, "tick", alive=False)) is not None or step is None:
+            host.toast(reason or "Choose a step first.")
             return
         text = (
             "You tick it by hand: no run of llmval proves it. The note goes into docs/TODO.md with your tick. "
@@ -202,11 +200,15 @@ class CommandDialogs:
         if await host.ask(Dialog("Accept this?", build, choices, 1)) is not None:
             await self._execute("accepting", lambda: self._commands.accept(run.id, None))
 
-    async def quit(self) -> bool:
-        """Whether to leave; asks if something is running."""
+    async def quit(self, *, asking: bool = False) -> bool:
+        """Whether to leave; asks if something is running, and with `asking` in any case."""
         host, snapshot = self._host, self._host.state.snapshot
         if not snapshot.active and snapshot.plan is None:
-            return True
+            if not asking:
+                return True
+            idle = "Nothing is running here, so nothing is stopped."
+            leaving = [Choice("y", "quit", "quit"), Choice("n", "stay", "")]
+            return await host.ask(Dialog("Quit?", lambda width: paragraph(idle, "text", width), leaving)) is not None
         subject = f"The plan {snapshot.plan} is" if snapshot.plan else f"{len(snapshot.active)} run(s) are"
         text = (
             f"{subject} running and will go on without this screen. llmval attach watches it, "
@@ -247,3 +249,20 @@ class CommandDialogs:
         host.refresh_now()
         host.toast(result.message or "Done.", "information" if result.ok else "error")
         return result.ok
+
+
+_WORDS = {
+    Expected.REFUSED: ("is refused", "are refused"),
+    Expected.ASKS: ("asks first and does not run", "ask first and do not run"),
+    Expected.BY_HAND: ("is a person's work: tick it with a note", "are a person's work: tick them with a note"),
+}
+
+
+def _left_out(items: Sequence[PlanItem]) -> list[str]:
+    """A sentence for each kind of items that do not run."""
+    found = []
+    for expected, (one, several) in _WORDS.items():
+        numbers = [item.step.number for item in items if item.expected is expected]
+        if numbers:
+            found.append(f"{listed(numbers)} {several if len(numbers) > 1 else one}.")
+    return found

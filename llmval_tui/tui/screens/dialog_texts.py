@@ -63,7 +63,7 @@ def question_rows(verdict: Verdict, width: int, glyphs: Glyphs) -> list[Row]:
     return rows
 
 
-def help_rows(pane: str, width: int, readonly: bool, glyphs: Glyphs, keymap: Keymap) -> list[Row]:
+def help_rows(pane: str, width: int, glyphs: Glyphs, keymap: Keymap) -> list[Row]:
     """The keys of one pane: its own first, then moving, then the ones that work everywhere."""
     title = "the list" if pane == "list" else f"the pane {PANE_TITLES[pane]}"
     keys = keymap.keys_for(pane)
@@ -83,6 +83,6 @@ def help_rows(pane: str, width: int, readonly: bool, glyphs: Glyphs, keymap: Key
     table("Moving", [(key.display, key.help) for key in keymap.scroll_keys() if key.keys])
     changing = [key for key in everywhere if key.changes]
     if changing:
-        table("Work" + (" (off: read-only)" if readonly else ""), [(key.display, key.help) for key in changing])
+        table("Work", [(key.display, key.help) for key in changing])
     table("Everywhere", [(key.display, key.help) for key in everywhere if not key.changes])
     return rows[1:]

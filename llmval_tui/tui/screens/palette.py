@@ -29,12 +29,12 @@ class PaletteEntry:
     panes: tuple[str, ...] = ()
 
 
-def palette_entries(keys: Iterable[Key], readonly: bool, themes: Iterable[str]) -> list[PaletteEntry]:
+def palette_entries(keys: Iterable[Key], themes: Iterable[str]) -> list[PaletteEntry]:
     """All entries: the actions of the keys, then the themes."""
     found = [
         PaletteEntry(key.help, key.display if key.keys else "", key.action, key.panes)
         for key in keys
-        if key.id not in ("palette", "back") and not (key.changes and readonly)
+        if key.id not in ("palette", "back")
     ]
     return found + [PaletteEntry(f"Theme: {name}", "", f"theme({name!r})") for name in themes]
 

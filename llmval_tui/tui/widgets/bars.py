@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from llmval_tui.actions.step_state import StepState
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import age, duration
 from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.drawing.possible import label_of, obstacle
 from llmval_tui.tui.drawing.rows import Row, Span
 from llmval_tui.tui.drawing.step_rows import title_row
 from llmval_tui.tui.keys import PANE_TITLES, PANES, Key
@@ -181,7 +183,7 @@ class TabBar(Bar):
 
 
 class KeyBar(Bar):
-    """The most useful keys of the pane with the focus; read-only mode disables the grey ones."""
+    """The most useful keys of the pane with the focus: those that can do something now."""
 
     pane = "list"
 
@@ -189,11 +191,15 @@ class KeyBar(Bar):
         parts: list[tuple[str, str, str | None]] = [(" ", "text", None)]
         room = width - 1
         shown = sorted(
-            (key for key in self.themed_app.keymap.keys_for(self.pane) if key.footer < 9),
+            (
+                replace(key, label=label_of(self.state, key.id, key.label))
+                for key in self.themed_app.keymap.keys_for(self.pane)
+                if key.footer < 9 and self._can(key)
+            ),
             key=lambda key: key.footer,
         )
-        # Help and quit are always shown, the others if they fit.
-        last = [key for key in shown if key.id in ("help", "quit")]
+        # Palette, help and quit are always shown, the others if they fit.
+        last = [key for key in shown if key.id in ("palette", "help", "quit")]
         room -= sum(self._length(key) for key in last)
         for key in [key for key in shown if key not in last]:
             if self._length(key) <= room:
@@ -205,11 +211,17 @@ class KeyBar(Bar):
 
     @staticmethod
     def _length(key: Key) -> int:
-        return cell_len(key.display) + cell_len(key.label) + 3
+        return cell_len(_first_key(key.display)) + cell_len(key.label) + 3
 
-    def _part(self, key: Key) -> list[tuple[str, str, str | None]]:
-        off = key.changes and self.state.settings.readonly
-        return [
-            (key.display, "track" if off else "key", key.id),
-            (f" {key.label}  ", "track" if off else "text", key.id),
-        ]
+    def _can(self, key: Key) -> bool:
+        state = self.state
+        return obstacle(state, key.id, alive=state.run is not None and state.run.alive) is None
+
+    @staticmethod
+    def _part(key: Key) -> list[tuple[str, str, str | None]]:
+        return [(_first_key(key.display), "key", key.id), (f" {key.label}  ", "text", key.id)]
+
+
+def _first_key(display: str) -> str:
+    """The first of several keys: `:` of `: ctrl+p`."""
+    return display.split()[0]

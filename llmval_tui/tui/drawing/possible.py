@@ -1,0 +1,55 @@
+"""What the keys can do at this moment: the footer, the palette and the messages all ask here."""
+
+from llmval_tui.tui.data.screen_state import ScreenState
+
+STARTS = ("complete", "complete_all", "run")
+
+
+def obstacle(state: ScreenState, key: str, *, alive: bool) -> str | None:
+    """Why a key can do nothing now, in a sentence for people; None if it can.
+
+    Args:
+        key: the id of a key in `keys.py`.
+        alive: whether the shown run is alive.
+    """
+    snapshot = state.snapshot
+    if state.timeline is not None:
+        return None  # a replay hides the keys that change something
+    if key in STARTS:
+        if snapshot.plan is not None:
+            return f"The plan {snapshot.plan} is running here: wait for it, or stop it with x."
+        steps = [status.step for status in snapshot.steps]
+        if key == "complete_all" and all(step.checked for step in steps):
+            return "Every step is ticked: nothing is left to do."
+        if key != "complete_all" and not state.marks and state.key is None and not open_of_section(state):
+            return "Choose a step first." if state.section is None else "Every step of this section is ticked."
+    if key == "cancel" and not alive and not snapshot.active and snapshot.plan is None:
+        return "Nothing is running here."
+    if key == "tick":
+        if state.step is None:
+            return "Choose a step first."
+        if state.step.checked:
+            return f"{state.step.number} is ticked already."
+    if key == "answer":
+        run = state.run
+        if run is None or run.verdict is None or run.verdict.question is None:
+            return "This run has no question to answer."
+    if key == "copy" and state.detail is None:
+        return "This step has no command to copy."
+    return None
+
+
+def label_of(state: ScreenState, key: str, label: str) -> str:
+    """The label of a key in the footer: with marks or on a section, `c` and `r` take all of those steps."""
+    if key in ("complete", "run"):
+        if state.marks:
+            return f"{label} {len(state.marks)} marked"
+        if state.section is not None:
+            return f"{label} section"
+    return label
+
+
+def open_of_section(state: ScreenState) -> int:
+    """How many steps of the chosen section are not ticked; 0 if no section is chosen."""
+    steps = [status.step for status in state.snapshot.steps]
+    return sum(step.section == state.section and not step.checked for step in steps) if state.section else 0
