@@ -17,7 +17,7 @@ def obstacle(state: ScreenState, key: str, *, alive: bool) -> str | None:
         return None  # a replay hides the keys that change something
     if key in STARTS:
         if snapshot.plan is not None:
-            return f"The plan {snapshot.plan} is running here: wait for it, or stop it with x."
+            return f"The plan {snapshot.plan} is running here: wait for it, or stop it."
         steps = [status.step for status in snapshot.steps]
         if key == "complete_all" and all(step.checked for step in steps):
             return "Every step is ticked: nothing is left to do."

@@ -58,9 +58,13 @@ def has_state(state: ScreenState, status: StepStatus) -> bool:
 _RUN_ID = re.compile(r"\b\d{8}T\d{6}Z-(\S+?-[0-9a-f]{6})\b")
 
 
-def need_of(status: StepStatus) -> str:
-    """What a person has to know of a step that waits, in one line; of a run's id the part that people read."""
-    return _RUN_ID.sub(r"\1", _need(status))
+def need_of(status: StepStatus, answer_key: str = "") -> str:
+    """What a person has to know of a step that waits, in one line; of a run's id the part that people read.
+
+    `answer_key` is the key that answers a verdict's question; "" if the dashboard changes nothing.
+    """
+    need = _RUN_ID.sub(r"\1", _need(status))
+    return f"{need}: press {answer_key}" if answer_key and status.state is StepState.ASKING else need
 
 
 def _need(status: StepStatus) -> str:
@@ -72,7 +76,7 @@ def _need(status: StepStatus) -> str:
     if status.state is StepState.UNREADABLE:
         return clean_line(status.problem or "a record is damaged")
     if status.state is StepState.ASKING and verdict is not None and verdict.question is not None:
-        return "asks for a link: press o" if verdict.question.get("kind") == "link" else "asks you: press o"
+        return "asks for a link" if verdict.question.get("kind") == "link" else "asks you"
     return clean_line(verdict.summary) if verdict is not None else ""
 
 
@@ -84,7 +88,7 @@ def stands_on(status: StepStatus) -> str:
     if basis is not None and status.step.checked:
         return _ticked(basis)
     if verdict is not None and status.state is StepState.ASKING and verdict.question is not None:
-        return "a link: press o" if verdict.question.get("kind") == "link" else "you: press o"
+        return "waits for a link" if verdict.question.get("kind") == "link" else "waits for you"
     if verdict is not None:
         bad = sum(gate.outcome is not Outcome.PASS for gate in verdict.gates)
         return f"{bad} of {len(verdict.gates)} gates" if bad else f"{len(verdict.gates)} gates"

@@ -41,7 +41,9 @@ def allot(list_rows: int, height: int, needs: int) -> tuple[int, int]:
     return height - max(0, below), max(0, below)
 
 
-def block_rows(state: ScreenState, keys: StepRows, width: int, height: int, glyphs: Glyphs) -> list[Row]:
+def block_rows(
+    state: ScreenState, keys: StepRows, width: int, height: int, glyphs: Glyphs, answer_key: str = ""
+) -> list[Row]:
     """The blocks, as many of them as fit into `height` rows; each is whole, or cut at its end if it is the first."""
     found: list[Row] = []
 
@@ -50,7 +52,7 @@ def block_rows(state: ScreenState, keys: StepRows, width: int, height: int, glyp
             found.extend(rows[: height - len(found)])
 
     add(service_rows(state, width, glyphs))
-    add(need_rows(state, keys, width, glyphs))
+    add(need_rows(state, keys, width, glyphs, answer_key))
     add(step_in_full(state, width, glyphs))
     add(run_rows(state, width, glyphs, height - len(found)))
     return found
@@ -62,7 +64,7 @@ def service_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
     return [row(), *(row((fit(f" {line.text}", width, glyphs.ellipsis), line.role)) for line in lines)] if lines else []
 
 
-def need_rows(state: ScreenState, keys: StepRows, width: int, glyphs: Glyphs) -> list[Row]:
+def need_rows(state: ScreenState, keys: StepRows, width: int, glyphs: Glyphs, answer_key: str = "") -> list[Row]:
     """The steps that wait for a person, the most urgent first, each with the reason and its age."""
     found = waiting(state.snapshot.steps)
     if not found:
@@ -75,7 +77,7 @@ def need_rows(state: ScreenState, keys: StepRows, width: int, glyphs: Glyphs) ->
         age = short_age(state.now() - facts.moment_s if facts is not None and facts.moment_s is not None else None)
         head = f" {glyphs.sign(sign)} {status.step.number} "
         tail = f"{age:>5} "
-        text = fit(need_of(status), width - len(head) - len(tail), glyphs.ellipsis)
+        text = fit(need_of(status, answer_key), width - len(head) - len(tail), glyphs.ellipsis)
         rows.append(row((head, sign.role), (text, "text"), (tail, "muted"), target=targets.get(status.step.key)))
     if len(found) > MOST_NEEDS:
         rows.append(row((fit(f"   {len(found) - MOST_NEEDS} more", width), "muted")))

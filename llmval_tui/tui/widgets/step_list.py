@@ -67,7 +67,8 @@ class StepList(ScrollPane):
         shown = visible_rows(
             self.content_rows, self.top, width, self._list_height, self._highlighted, self.glyphs.ascii
         )
-        self._blocks = block_rows(self.state, self._step_rows, width, below, self.glyphs) if known else []
+        answer = "" if self.themed_app.keymap.hide_changes else hint("answer")
+        self._blocks = block_rows(self.state, self._step_rows, width, below, self.glyphs, answer) if known else []
         return [*head, *shown, *self._blocks]
 
     def _set_cursor(self, index: int) -> None:
