@@ -10,12 +10,9 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
-from textual.screen import ModalScreen
 from textual.timer import Timer
 
 from llmval_tui.foundation.errors import ExitCode
-from llmval_tui.foundation.text import clean_line
-from llmval_tui.terminal.format import fit, wrap
 from llmval_tui.terminal.glyphs import glyphs
 from llmval_tui.tui import gc_control
 from llmval_tui.tui.cli_client import CliClient, CommandClient
@@ -32,7 +29,6 @@ from llmval_tui.tui.themed_app import ThemedApp
 SETTLED_S = 2.0  # after this time everything that stays in memory has been made
 FRAME_S = 0.05  # between looks whether the line has become free
 LINE_CHECK_S = 2.0  # between checks whether the terminal still exists
-TOAST_LINES, TOAST_WIDTH = 3, 57  # size of a toast's text in cells; must match `app.tcss`
 
 
 def end_if_line_is_lost() -> None:
@@ -102,7 +98,6 @@ class Dashboard(ThemedApp):
                 workspace = ReplayWorkspace(settings, replay)
         workspace = workspace or (initial.workspace if initial is not None else Workspace(settings, propose))
         self.main = MainScreen(state, workspace, commands or CliClient(settings), live, replay, initial)
-        self._waiting_toasts: dict[str, tuple[SeverityLevel, float | None]] = {}  # shown when the dialog closes
         self._key_queue = KeyQueue(self, super().on_event, lambda: self.main.dialog_pending)
 
     def on_load(self) -> None:
@@ -150,6 +145,8 @@ class Dashboard(ThemedApp):
         if isinstance(event, events.Resize):
             self.terminal_screen.forget()  # the terminal may have moved its lines
         if isinstance(event, events.Key) and not event.is_forwarded:
+            if self.screen is self.main:
+                self.main.end_notice()
             await self._key_queue.put(event)
         else:
             await super().on_event(event)
@@ -163,30 +160,8 @@ class Dashboard(ThemedApp):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Show at most three lines of plain text. A toast would hide a dialog, so it waits until the dialog closes."""
-        if isinstance(self.screen, ModalScreen):
-            self._waiting_toasts[message] = severity, timeout
-            return
-        room = max(8, min(TOAST_WIDTH, self.size.width - 3))
-        lines = wrap(clean_line(message), room)
-        if len(lines) > TOAST_LINES:
-            rest = " ".join(lines[TOAST_LINES - 1 :])
-            lines[TOAST_LINES - 1 :] = [fit(rest, room, self.glyphs.ellipsis)]
-        super().notify("\n".join(lines), title=title, severity=severity, timeout=timeout, markup=False)
-
-    def prepare_toasts(self) -> bool:
-        """Show no toasts on a dialog, and each message once."""
-        if isinstance(self.screen, ModalScreen):
-            return False
-        waiting, self._waiting_toasts = self._waiting_toasts, {}
-        for message, (severity, timeout) in waiting.items():
-            self.notify(message, severity=severity, timeout=timeout)
-        toasts = self.toasts()
-        newest = {toast.message: toast for toast in toasts}
-        for toast in toasts:
-            if newest[toast.message] is not toast:
-                self.drop_toast(toast)
-        return True
+        """Textual's own messages go where all others are."""
+        self.main.toast(f"{title}: {message}" if title else message, severity)
 
     def handle_signals(self) -> None:
         """Let SIGTERM and SIGHUP end the dashboard as a key would: the terminal gets screen, mouse and cursor back."""

@@ -81,6 +81,7 @@ KEYS: tuple[Key, ...] = (
     Key("merged", "m", "m", "merged", "merged", "All ranks in one view, and back to one log", ("log",), footer=4),
     Key("jump", "semicolon", ";", "jump", "jump", "Jump: one key goes to a step or a pane", footer=7),
     Key("zoom", "z", "z", "zoom", "zoom", "Give the pane the whole screen, and back", footer=7),
+    Key("messages", "M", "M", "messages", "messages", "All messages since the start", footer=7),
     Key("redraw", "ctrl+l", "ctrl+l", "redraw", "redraw", "Draw the whole screen again"),
     Key("suspend", "ctrl+z", "ctrl+z", "suspend", "suspend", "Suspend to the shell; fg comes back"),
     Key("back", "escape", "Esc", "back", "back", "Back: leave the search, the zoom, the pane"),

@@ -16,7 +16,6 @@ from textual.drivers._writer_thread import WriterThread
 from textual.drivers.linux_driver import LinuxDriver
 from textual.keys import _character_to_key as character_to_key
 from textual.message_pump import MessagePump
-from textual.notifications import Notification
 from textual.screen import Screen
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ SYNC_START, SYNC_END = "\x1b[?2026h", "\x1b[?2026l"
 
 
 class FrameApp(App[int]):
-    """An application that decides which toasts are shown and when, and sends nothing for a frame without changes."""
+    """An application that sends nothing for a frame without changes."""
 
     terminal_screen: "TerminalScreen"
     _cursor_sent: tuple[int, int] | None = None
@@ -91,21 +90,6 @@ class FrameApp(App[int]):
     def draw_changes(self) -> None:
         """Draw what has changed since the last frame."""
         self.screen._compositor_refresh()
-
-    def prepare_toasts(self) -> bool:
-        """Called before toasts are shown, also on a screen that has just come up. False: show none now."""
-        return True
-
-    def toasts(self) -> list[Notification]:
-        """The toasts that have not expired, oldest first."""
-        return list(self._notifications)
-
-    def drop_toast(self, toast: Notification) -> None:
-        self._unnotify(toast, refresh=False)
-
-    def _refresh_notifications(self) -> None:
-        if self._screen_stack and self.prepare_toasts():
-            super()._refresh_notifications()
 
 
 def write_to_terminal(app: App[int], sequence: str) -> None:

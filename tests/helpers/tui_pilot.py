@@ -35,8 +35,8 @@ def text_of(widget: RowWidget) -> str:
 
 
 def toasts_of(app: Dashboard) -> str:
-    """The toasts, each in one line."""
-    return "\n".join(str(note.message).replace("\n", " ") for note in app.toasts())
+    """All messages since the start, each in one line."""
+    return "\n".join(notice.text for notice in app.main.state.messages.all)
 
 
 def body(app: Dashboard) -> str:

@@ -10,6 +10,7 @@ from llmval_tui.actions.step_state import StepState
 from llmval_tui.checklist.model import Step, StepKey
 from llmval_tui.terminal.glyphs import QUEUED, STEP_SIGNS, Sign
 from llmval_tui.tui.data.history import TelemetryHistory
+from llmval_tui.tui.data.messages import Messages
 from llmval_tui.tui.data.workspace_view import Selection, Snapshot, StepDetail
 from llmval_tui.tui.settings import LaunchSettings
 
@@ -46,6 +47,7 @@ class ScreenState:
     recorder_problem: str | None = None
     files_problem: str | None = None  # the disk does not answer
     jump: dict[str, str] | None = None  # in jump mode: the target of each letter
+    messages: Messages = field(default_factory=Messages)
     timeline: "Timeline | None" = None  # the clock of the recording that is played
 
     def update(self, snapshot: Snapshot) -> None:

@@ -7,12 +7,15 @@ from textual import work
 from textual.notifications import SeverityLevel
 from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 
 from llmval_tui.actions.step_state import StepState
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.cli_client import CommandClient
+from llmval_tui.tui.data.messages import Notice
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.workspace_view import Snapshot, Workspace
 from llmval_tui.tui.drawing.rows import Row
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from llmval_tui.tui.screens.command_dialogs import CommandDialogs
 
 T = TypeVar("T")
+NOTICE_S = 6.0  # how long a message stands in the row of the keys; an error stands twice as long
 SEVERITIES = {
     StepState.MEASURED: "information",
     StepState.EXIT_CODE: "information",
@@ -55,6 +59,7 @@ class ActionScreen(Screen[None]):
         self.panes: dict[str, ScrollPane] = {}
         self._commands = commands
         self._made_dialogs: CommandDialogs | None = None
+        self._notice_timer: Timer | None = None
 
     @property
     def dialogs(self) -> "CommandDialogs":
@@ -96,8 +101,44 @@ class ActionScreen(Screen[None]):
         return await self.app.push_screen_wait(dialog)
 
     def toast(self, text: str, severity: SeverityLevel = "information") -> None:
-        """A message in the corner, as plain text."""
-        self.notify(text, severity=severity, markup=False, timeout=12 if severity == "error" else 6)
+        """A message in the row of the keys, for some seconds or to the next key; under a dialog, after it."""
+        line = clean_line(text.replace("\n", " "))
+        self.state.messages.add(Notice(self.state.now(), line, severity))
+        if self.app.screen is self:
+            self._start_notice()
+
+    def _start_notice(self) -> None:
+        shown = self.state.messages.shown
+        if self._notice_timer is not None:
+            self._notice_timer.stop()
+        if shown is not None:
+            self._notice_timer = self.set_timer(NOTICE_S * (2 if shown.severity == "error" else 1), self.end_notice)
+        self.notice_changed()
+
+    def end_notice(self) -> None:
+        """Show the keys again."""
+        if self.state.messages.shown is None:
+            return
+        self.state.messages.shown = None
+        self.notice_changed()
+
+    def notice_changed(self) -> None:
+        """The message in the row of the keys is another one, or none."""
+        raise NotImplementedError
+
+    def on_screen_resume(self) -> None:
+        if self.state.messages.shown is not None:  # it came while a dialog was open
+            self._start_notice()
+
+    def action_messages(self) -> None:
+        """List all messages since the start."""
+        from llmval_tui.tui.screens.dialog import Choice, Dialog
+        from llmval_tui.tui.screens.dialog_texts import message_rows
+
+        def build(width: int) -> Sequence[Row]:
+            return message_rows(self.state.messages, width, self.glyphs)
+
+        self.app.push_screen(Dialog("Messages since the start, the newest first", build, [Choice("q", "close", "")]))
 
     def alert(self, text: str) -> None:
         """Ring the bell and send a desktop notification, if the operator has configured them."""

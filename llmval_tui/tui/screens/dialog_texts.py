@@ -1,12 +1,14 @@
 """The contents of dialogs: the confirmation of a start, a verdict's question, help."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.runs.records import Verdict
-from llmval_tui.terminal.format import hard_wrap
+from llmval_tui.terminal.format import hard_wrap, wrap
 from llmval_tui.terminal.glyphs import Glyphs
+from llmval_tui.tui.data.messages import Messages
 from llmval_tui.tui.drawing.labels import short_label
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.keys import PANE_TITLES, Keymap
@@ -61,6 +63,23 @@ def question_rows(verdict: Verdict, width: int, glyphs: Glyphs) -> list[Row]:
             pieces = hard_wrap(clean_line(line), width - 4)
             rows += [row((f"{'   ' if index else ' '}{piece}", role)) for index, piece in enumerate(pieces)]
     return rows
+
+
+NOTICE_SIGNS = {"information": ("·", "-"), "warning": ("!", "!"), "error": ("✗", "x")}
+NOTICE_ROLES = {"information": "text", "warning": "warn", "error": "bad"}
+
+
+def message_rows(messages: Messages, width: int, glyphs: Glyphs) -> list[Row]:
+    """All messages, the newest first, each with its time."""
+    rows: list[Row] = []
+    for notice in reversed(messages.all):
+        at = datetime.fromtimestamp(notice.at_s).strftime("%H:%M:%S")
+        sign = NOTICE_SIGNS[notice.severity][glyphs.ascii]
+        text = notice.text + (f" ({notice.count} times)" if notice.count > 1 else "")
+        for index, line in enumerate(wrap(text, width - 14)):
+            lead = f" {at} {sign} " if not index else " " * 12
+            rows.append(row((lead, "muted"), (line, NOTICE_ROLES[notice.severity])))
+    return rows or [row((" There has been no message.", "muted"))]
 
 
 def help_rows(pane: str, width: int, glyphs: Glyphs, keymap: Keymap) -> list[Row]:

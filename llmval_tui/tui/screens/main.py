@@ -177,6 +177,9 @@ class MainScreen(ActionScreen):
         if self.shown in ("run", "telemetry"):
             self.panes[self.shown].repaint()
 
+    def notice_changed(self) -> None:
+        self.key_bar.repaint()
+
     def _repaint(self) -> None:
         for widget in (self.header, self.list_title, self.tabs, self.key_bar, self.steps, self.panes[self.shown]):
             widget.repaint()

@@ -12,7 +12,8 @@ from textual.message import Message
 
 from llmval_tui.actions.step_state import StepState
 from llmval_tui.terminal.cell_width import cell_len
-from llmval_tui.terminal.format import age, duration
+from llmval_tui.terminal.format import age, duration, fit
+from llmval_tui.tui.data.messages import Notice
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.possible import label_of, obstacle
 from llmval_tui.tui.drawing.rows import Row, Span
@@ -188,6 +189,8 @@ class KeyBar(Bar):
     pane = "list"
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
+        if (notice := self.state.messages.shown) is not None:
+            return [self._notice(notice, width)]
         parts: list[tuple[str, str, str | None]] = [(" ", "text", None)]
         room = width - 1
         shown = sorted(
@@ -212,6 +215,18 @@ class KeyBar(Bar):
     @staticmethod
     def _length(key: Key) -> int:
         return cell_len(_first_key(key.display)) + cell_len(key.label) + 3
+
+    def _notice(self, notice: Notice, width: int) -> Row:
+        """A message in place of the keys: it covers no figure."""
+        role = {"information": "title", "warning": "warn", "error": "bad"}[notice.severity]
+        sign = {"information": "", "warning": "! ", "error": "! "}[notice.severity]
+        key = self.themed_app.keymap.hint("messages")
+        tail = f"  {key} {self.state.messages.total} " if key else " "
+        at = datetime.fromtimestamp(notice.at_s).strftime("%H:%M:%S")
+        head = f" {at} " if width >= 60 else " "
+        text = fit(f"{sign}{notice.text}", width - cell_len(head) - cell_len(tail), self.glyphs.ellipsis)
+        parts = [(head, "muted", None), (text, role, "messages"), (tail, "key", "messages")]
+        return self.clickable_row(parts, "cursor")
 
     def _can(self, key: Key) -> bool:
         state = self.state
