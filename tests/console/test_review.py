@@ -130,7 +130,7 @@ def test_an_answer_that_means_nothing_is_refused(review: Review, folder: Path, w
 def test_a_question_that_asks_each_time_is_not_answered_for_good(review: Review, folder: Path) -> None:
     code = questions(review)["1.2"]["code"]
     result, out, err = review("--answer", f"{code}=run")
-    assert result == 2 and f"llmval run --confirm {code}" in out + err
+    assert result == 2 and f"llmval run 1.2 --confirm {code} --workspace " in out + err
     assert not (folder / "list.llmval.toml").exists()
 
 

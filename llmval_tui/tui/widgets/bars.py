@@ -214,7 +214,7 @@ class KeyBar(Bar):
 
     @staticmethod
     def _length(key: Key) -> int:
-        return cell_len(_first_key(key.display)) + cell_len(key.label) + 3
+        return cell_len(key.display) + cell_len(key.label) + 3
 
     def _notice(self, notice: Notice, width: int) -> Row:
         """A message in place of the keys: it covers no figure."""
@@ -234,9 +234,4 @@ class KeyBar(Bar):
 
     @staticmethod
     def _part(key: Key) -> list[tuple[str, str, str | None]]:
-        return [(_first_key(key.display), "key", key.id), (f" {key.label}  ", "text", key.id)]
-
-
-def _first_key(display: str) -> str:
-    """The first of several keys: `:` of `: ctrl+p`."""
-    return display.split()[0]
+        return [(key.display, "key", key.id), (f" {key.label}  ", "text", key.id)]

@@ -67,7 +67,7 @@ class Site:
 def test_a_diagnostic_starts_and_a_script_asks(site):
     assert site.propose("1.2").may_start
     proposal = site.propose("1.1")
-    assert not proposal.may_start and "python" in proposal.unreviewed
+    assert not proposal.may_start and "It runs check.py," in proposal.unreviewed
 
 
 @pytest.mark.parametrize("in_list", [False, True], ids=["file", "comment"])

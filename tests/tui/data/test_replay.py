@@ -204,7 +204,7 @@ async def test_a_replay_changes_nothing_and_shows_logs_by_fraction(player: Dashb
                 await pilot.press(key.keys)
         await pilot.pause(0.1)
         assert app.screen is app.main
-        assert "plays a recording" in "".join(str(note.message) for note in app.main.state.messages.all)
+        assert "plays a recording" in "".join(note.text for note in app.main.state.messages.all)
         assert "complete" not in text_of(app.main.key_bar) and "pause" in text_of(app.main.key_bar)
         await pilot.press("P", *["right_curly_bracket"] * 5, "2")
         log = app.main.log_pane

@@ -9,9 +9,10 @@ from llmval_tui.runs.records import Outcome, State
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import UNICODE
 from llmval_tui.tui.cli_client import CommandResult
-from llmval_tui.tui.keys import KEYS
+from llmval_tui.tui.keys import KEYS, PANES, PREPARING
 from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.screens.dialog_texts import question_rows
+from llmval_tui.tui.screens.palette import EntryList, Palette
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from tests.helpers.tui_builder import Workspace, verdict
 from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
@@ -51,7 +52,7 @@ async def test_run_does_not_tick_and_all_takes_all(dashboard: Make, commands: An
         await until(pilot, lambda: len(commands.calls) == 1)
         await pilot.press("C")
         await until(pilot, lambda: isinstance(app.screen, Dialog))
-        assert "3 of 4 steps run" in body(app)
+        assert "1.1, 1.2 and 2.1 run, one after the other" in body(app)
         assert "there is no summary yet" in body(app)
         await pilot.press("y")
         await until(pilot, lambda: len(commands.calls) == 2)
@@ -190,6 +191,48 @@ async def test_readonly_changes_nothing_and_says_so(workspace: Workspace, dashbo
         assert commands.calls == []
         assert "--readonly" in toasts_of(app)
         assert "read-only" in text_of(app.main.header)
+        app.main.end_notice()
+        hidden = [key for key in KEYS if key.changes or key.id in PREPARING]
+        for pane in ("list", *PANES):
+            app.main.focus_list() if pane == "list" else app.main.show_pane(pane)
+            await pilot.pause()
+            words = text_of(app.main.key_bar).split("  ")
+            assert not {f"{key.display} {key.label}" for key in hidden} & {word.strip() for word in words}, pane
+            await pilot.press("question_mark")
+            await until(pilot, lambda: isinstance(app.screen, Dialog))
+            assert not [key.help for key in hidden if key.help in body(app)], pane
+            await pilot.press("escape")
+        await pilot.press("colon")
+        await until(pilot, lambda: isinstance(app.screen, Palette))
+        offered = {entry.text for entry in app.screen.query_one(EntryList).offered}
+        assert not offered & {key.help for key in hidden} and "All messages since the start" in offered
+
+
+async def test_ctrl_c_always_asks_and_closes_a_dialog(dashboard: Make) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        for key in ("ctrl+c", "ctrl+q"):
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.screen, Dialog) and "Nothing is running" in body(app))
+            await pilot.press(key)
+            await until(pilot, lambda: app.screen is app.main)
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.return_code is not None or not app.is_running)
+
+
+async def test_the_footer_shows_only_what_is_possible_now(workspace: Workspace, dashboard: Make) -> None:
+    workspace.run("1.2")
+    async with dashboard().run_test(size=(200, 40)) as pilot:
+        app = await ready(pilot)
+        await until(pilot, lambda: "x cancel" in text_of(app.main.key_bar), "something is running")
+        assert "o answer" not in text_of(app.main.key_bar) and "t tick" in text_of(app.main.key_bar)
+        await pilot.press("G", "k", "k", "k")
+        await until(pilot, lambda: app.main.state.key is not None and app.main.state.key.text.startswith("Note"))
+        assert "t tick" not in text_of(app.main.key_bar), "it is ticked already"
+        await pilot.press("g")
+        await until(pilot, lambda: "c complete section" in text_of(app.main.key_bar))
 
 
 async def test_an_unjudged_run_is_settled_once(workspace: Workspace, dashboard: Make, commands: Any) -> None:
