@@ -51,7 +51,7 @@ class PlanItem:
         """What will happen, for people: `runs after 2.2 passes`, `refused: …`."""
         if self.expected is Expected.RUNS and self.started_for:
             rest = "rests" if len(self.started_for) == 1 else "rest"
-            return f"runs, because {_listed(self.started_for, 'and')} {rest} on it"
+            return f"runs, because {listed(self.started_for, 'and')} {rest} on it"
         if self.expected is Expected.RUNS and self.rests:
             return f"runs {' and '.join(rest_text(rest) for rest in self.rests)}"
         return f"{self.expected}: {self.reason}" if self.reason else str(self.expected)
