@@ -38,10 +38,11 @@ def _own() -> dict[str, Action]:
     from llmval_tui.actions.steps.summary import Summary
     from llmval_tui.actions.steps.table_update import TableUpdate
     from llmval_tui.actions.steps.trace_capture import TraceCapture
+    from llmval_tui.actions.steps.yardstick import Yardstick
 
     actions: list[Action] = [
         BaselineDrift(), BugReport(), CollectLogs(), CommandAction(), EnvExport(), FindingsNote(), GatedTodo(),
-        ManualAction(), PairedRun(), Server(), ServerStop(), Summary(), TableUpdate(), TraceCapture(),
+        ManualAction(), PairedRun(), Server(), ServerStop(), Summary(), TableUpdate(), TraceCapture(), Yardstick(),
     ]  # fmt: skip
     return {action.name: action for action in actions}
 
