@@ -9,6 +9,8 @@ from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of
 from llmval_tui.actions.judges.rate_search import search_metrics
 from llmval_tui.actions.request_records import Record
 from llmval_tui.actions.steps.baseline_change import METRICS, SEARCH_METRICS
+from llmval_tui.actions.yardstick.evidence import published
+from llmval_tui.actions.yardstick.parts import Attribution, attribute
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.report.comparison.bootstrap import (
     MIN_BLOCKS,
@@ -22,7 +24,7 @@ from llmval_tui.report.comparison.bootstrap import (
     resampled_percentiles,
     series_block_length,
 )
-from llmval_tui.report.comparison.sides import Side, other_differences, refusals
+from llmval_tui.report.comparison.sides import Side, other_differences, refusals, yardstick
 
 WORSE_PERCENT = 5.0  # a gate metric that is worse by more than this fails the comparison
 SEARCH_METHOD = (
@@ -76,6 +78,8 @@ class Comparison:
     other_differences: list[tuple[str, str, str]]
     changes: list[Change]
     paired: bool  # both sides had the same requests at the same times
+    attribution: Attribution | None = None  # of a yardstick: where the difference comes from
+    is_yardstick: bool = False
 
     @property
     def of_searches(self) -> bool:
@@ -101,15 +105,29 @@ def compare_sides(first: Side, second: Side, *, anyway: bool = False) -> Compari
     one, other = first.result, second.result
     changes_of = _search_changes if _searches(one, other) else _changes
     same = paired(one, other) and not _searches(one, other)
+    pair = yardstick(first, second)
     return Comparison(
-        first, second, reasons, other_differences(first, second), changes_of(one, other, judged=not reasons), same
+        first,
+        second,
+        reasons,
+        other_differences(first, second),
+        changes_of(one, other, judged=not reasons),
+        same,
+        None if pair is None or _searches(one, other) else _attribution(*pair),
+        pair is not None,
     )
 
 
+def _attribution(server: Side, ours: Side) -> Attribution | None:
+    return attribute(server.result, published(server.run) if server.run is not None else None, ours.result)
+
+
 def exit_code(comparison: Comparison) -> ExitCode:
-    """0: nothing is more than 5 % worse; 1: something is; 3: the figures were not judged."""
+    """0: nothing is more than 5 % worse, or it is a yardstick; 1: something is; 3: the figures were not judged."""
     if comparison.refused:
         return ExitCode.UNDECIDED
+    if comparison.is_yardstick:  # it measures; a slower engine is no fault of the node
+        return ExitCode.PASSED
     return ExitCode.FAILED if any(change.fails for change in comparison.changes) else ExitCode.PASSED
 
 

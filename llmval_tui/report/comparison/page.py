@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from llmval_tui.actions.yardstick.parts import Attribution
 from llmval_tui.foundation.files import to_json
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, Heading, Paragraph, Table
 from llmval_tui.report.comparison.bootstrap import (
@@ -71,6 +72,8 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
     caption = "B against A" + (f"; significantly worse by over {WORSE_PERCENT:g} % fails" if judged else "")
     blocks.append(Table(caption, [*columns, "B is"] if judged else columns, table, numbers=range(3, 8)))
     blocks.append(Paragraph(_conclusion(comparison)))
+    if comparison.attribution is not None:
+        blocks += attribution_blocks(comparison.attribution)
     if comparison.other_differences:
         blocks.append(Heading(2, "What else differs", "varied"))
         blocks.append(
@@ -85,6 +88,58 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
     blocks.append(Table("Definitions", ("metric", "definition"), meanings))
     blocks.append(Paragraph(_method(comparison)))
     return blocks
+
+
+def attribution_blocks(found: Attribution) -> list[Block]:
+    """Where the time of a request goes on the server, beside our engine."""
+    rows: list[list[Cell]] = [
+        [
+            part.name,
+            figure(part.server_ms),
+            figure(part.ours_ms),
+            "n/a" if part.gap_ms is None else _signed(part.gap_ms),
+            "–" if (share := found.share_percent(part)) is None else f"{share:.0f}",
+            part.evidence,
+        ]
+        for part in found.parts
+    ]
+    rows.append(
+        ["all", figure(found.server_ms), figure(found.ours_ms), _signed(found.gap_ms), "–", "the clients' records"]
+    )
+    columns = ("part", "server, ms", "our engine, ms", "difference, ms", "% of the difference", "measured as")
+    caption = "Mean time of a completed request from its intended arrival to its last token; the parts add up"
+    blocks: list[Block] = [
+        Heading(2, "Where the time goes", "parts"),
+        Table(caption, columns, rows, numbers=range(1, 5)),
+    ]
+    blocks.append(Paragraph(f"Pace: {found.pace}."))
+    blocks.append(Paragraph(f"Host CPU of the server, which overlaps with the parts: {'; '.join(found.cpu)}."))
+    blocks += [Paragraph(f"{note}.", caution=True) for note in found.notes]
+    return blocks
+
+
+def attribution_json(found: Attribution | None) -> dict[str, Any] | None:
+    """The same as an object; `share_percent` is null where it is not known."""
+    if found is None:
+        return None
+    return {
+        "server_ms": found.server_ms,
+        "engine_ms": found.ours_ms,
+        "parts": [
+            {
+                "name": part.name,
+                "server_ms": part.server_ms,
+                "engine_ms": part.ours_ms,
+                "gap_ms": part.gap_ms,
+                "share_percent": found.share_percent(part),
+                "evidence": part.evidence,
+            }
+            for part in found.parts
+        ],
+        "pace": found.pace,
+        "cpu": list(found.cpu),
+        "notes": list(found.notes),
+    }
 
 
 def _method(comparison: Comparison) -> str:
@@ -137,6 +192,8 @@ def _conclusion(comparison: Comparison) -> str:
         for verdict in (WORSE, BETTER, SAME, UNKNOWN)
     }
     groups_text = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in groups.items() if names)
+    if comparison.is_yardstick:
+        return f"{groups_text}. A yardstick measures: no difference fails."
     failed = [change.name for change in comparison.changes if change.fails]
     end = (
         f"More than {WORSE_PERCENT:g} % worse: {', '.join(failed)}."
@@ -180,6 +237,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for change in comparison.changes
         ],
+        "yardstick": attribution_json(comparison.attribution),
         "varied": [{"what": name, "a": a, "b": b} for name, a, b in comparison.other_differences],
         "method": {"text": SEARCH_METHOD}
         if comparison.of_searches

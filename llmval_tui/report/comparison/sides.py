@@ -6,9 +6,10 @@ from typing import Any
 
 from llmval_tui.actions.judges.load_test_result import LoadResult, read_result
 from llmval_tui.actions.steps.baseline_change import NOT_AVAILABLE, baseline_of
+from llmval_tui.actions.yardstick.evidence import OF
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.report.facts import ArtifactFacts, artifacts_of
-from llmval_tui.runs.records import Intent, Outcome, Verdict
+from llmval_tui.runs.records import Intent, Outcome, Verdict, engine_url_of
 from llmval_tui.runs.store import Run, RunStore
 
 _LOAD_TEST = "load_test"
@@ -24,6 +25,7 @@ class Side:
     verdict: Verdict
     artifact: ArtifactFacts
     result: LoadResult
+    run: Run | None = None
 
     @property
     def name(self) -> str:
@@ -57,7 +59,7 @@ def side(store: RunStore, name: str, label: str) -> Side:
     result = read_result(path)
     if result is None:
         raise Refused(f"{artifact.path} of {run.id} is not the result of a load test: compare two load tests.")
-    return Side(label, run.id, run.intent, verdict, artifact, result)
+    return Side(label, run.id, run.intent, verdict, artifact, result, run)
 
 
 def _artifact(run: Run, verdict: Verdict, half: str, store: RunStore) -> ArtifactFacts:
@@ -99,12 +101,37 @@ def conditions(side: Side) -> dict[str, str]:
     }
 
 
+# Of a yardstick, only the load must be the same: engine, model name, precision and path are what is compared.
+_OF_THE_LOAD = (
+    "kind of test",
+    "host",
+    "target QPS",
+    "duration (s)",
+    "burstiness",
+    "most requests in flight",
+    "prompt lengths",
+    "output lengths",
+    "SLO",
+)
+
+
+def yardstick(first: Side, second: Side) -> tuple[Side, Side] | None:
+    """The server's side and our engine's, if one is the yardstick of the other; None otherwise."""
+    if second.intent.params.get(OF) == first.run_id:
+        return first, second
+    return (second, first) if first.intent.params.get(OF) == second.run_id else None
+
+
 def refusals(first: Side, second: Side) -> list[str]:
     """Why the two are not comparable, each reason with both values; empty if they are."""
     one, other = conditions(first), conditions(second)
     both = [name for name in one if name in other]
+    if yardstick(first, second) is not None:
+        own = {name: _value(side.intent.host.get("name")) for name, side in (("A", first), ("B", second))}
+        one, other = one | {"host": own["A"]}, other | {"host": own["B"]}
+        both = [name for name in _OF_THE_LOAD if name in one and name in other]
     reasons = [f"{name} is {one[name]} in A and {other[name]} in B" for name in both if one[name] != other[name]]
-    if str(first.result.identity.get("device")) != "cpu":
+    if yardstick(first, second) is None and str(first.result.identity.get("device")) != "cpu":
         # Two unknown values are not necessarily equal.
         reasons += [
             f"{name} is not known in either run"
@@ -122,12 +149,25 @@ def refusals(first: Side, second: Side) -> list[str]:
 def other_differences(first: Side, second: Side) -> list[tuple[str, str, str]]:
     """Further differences, as (name, value in A, value in B): usually the reason for the comparison."""
     one, other = _settings(first), _settings(second)
+    if yardstick(first, second) is not None:
+        one, other = _engine(first) | one, _engine(second) | other
     names = dict.fromkeys([*one, *other])
     return [
         (name, one.get(name, "not set"), other.get(name, "not set"))
         for name in names
         if one.get(name) != other.get(name)
     ]
+
+
+def _engine(item: Side) -> dict[str, str]:
+    """What a yardstick compares: the engine, and the path to it."""
+    of = item.intent.params.get(OF)
+    url = engine_url_of(item.intent) or NOT_AVAILABLE
+    return {
+        "engine": "llmval's own" if of else _value(item.result.identity.get("engine"), "the server's"),
+        "path": "none: in the process of the load generator" if of else f"HTTP, {url}",
+        **{name: value for name, value in conditions(item).items() if name not in _OF_THE_LOAD},
+    }
 
 
 def _settings(item: Side) -> dict[str, str]:
