@@ -175,6 +175,11 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--detach", action="store_true", help="return at once; llmval attach shows the progress")
     command.add_argument("--fail-fast", action="store_true", help="start no further step after one has failed")
     command.add_argument("--no-tick", action="store_true", help="run and judge, but do not tick")
+    command.add_argument(
+        "--yardstick",
+        action="store_true",
+        help="after the servers have ended, put our engine under the same load, and say where the difference lies",
+    )
     command.add_argument("--dry-run", action="store_true", help="print what each step would do; start nothing")
     _value_flag(command)
     command.add_argument(

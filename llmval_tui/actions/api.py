@@ -56,6 +56,7 @@ class Options:
     runner_python: str | None = None  # interpreter of the runners; None: the dashboard's own
     tick: bool = True
     fail_fast: bool = False  # the first failure ends the plan
+    yardstick: bool = False  # afterwards, our engine gets the load of each load test against a server of the list
     values: Mapping[str, str] = field(default_factory=dict)  # of placeholders (`--set name=value`)
     confirmed: tuple[str, ...] = ()  # codes of the questions that were answered for this plan alone (`--confirm`)
 

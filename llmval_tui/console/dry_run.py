@@ -49,7 +49,11 @@ def _as_json(item: PlanItem, proposal: Proposal) -> dict[str, Any]:
         "reason": reading.reason if reading else None,
         "ask": reading.question if reading and reading.kind is Kind.ASK else None,
     }
-    plan = {"expected": item.sentence, "rests": [asdict(rest) for rest in item.rests]}
+    plan = {
+        "expected": item.sentence,
+        "rests": [asdict(rest) for rest in item.rests],
+        "yardstick": item.yardstick,
+    }
     return {"step": step.number, "text": step.text, **asdict(proposal), **read, **plan}
 
 
@@ -71,5 +75,7 @@ def _lines(item: PlanItem) -> list[str]:
         lines += [f"    {line}" for line in limits_of(command)]
     lines += [f"  - {detail}" for detail in proposal.details]
     lines += [f"  writes {artifact.path.replace(RUN_ID_PLACEHOLDER, '<run id>')}" for artifact in proposal.artifacts]
+    if item.yardstick is not None:
+        lines.append(f"  then, after its server has ended, our engine: {item.yardstick}")
     lines += [f"  deviation: {deviation}" for deviation in proposal.deviations]
     return [clean_line(line) for line in lines]

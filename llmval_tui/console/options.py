@@ -89,6 +89,7 @@ def plan_options(options: argparse.Namespace) -> "Options":
         values=values_of_arguments(getattr(options, "set", [])),
         confirmed=tuple(getattr(options, "confirm", [])),
         fail_fast=getattr(options, "fail_fast", False),
+        yardstick=getattr(options, "yardstick", False),
     )
 
 

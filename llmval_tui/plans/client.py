@@ -6,12 +6,12 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.api import Context, Options, Proposal
+from llmval_tui.actions.api import Condition, Context, Options, Proposal
 from llmval_tui.actions.criteria.directives import NO_SERVER
 from llmval_tui.actions.reading.model import MANUAL
 from llmval_tui.actions.registry import propose, reading_of
@@ -19,13 +19,15 @@ from llmval_tui.actions.review.model import ListSettings
 from llmval_tui.actions.review.questions import decided, is_skipped
 from llmval_tui.actions.review.settings import settings_of
 from llmval_tui.actions.section_runs import SERVED_ACTIONS, SERVER, SERVER_STOP
+from llmval_tui.actions.steps.yardstick import yardstick_file
+from llmval_tui.actions.yardstick.engine_command import engine_command, is_server_load_test
 from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import write_json
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso, utc_stamp
-from llmval_tui.plans.items import PlanItem
+from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.plans.preview import preview
 from llmval_tui.plans.records import (
     BY_HAND,
@@ -107,7 +109,39 @@ def plan_preview(
         for step in steps
         if step not in left_out
     ]
-    return preview(proposals, options, demo=is_demo(workspace), skipped=skipped, added=added)
+    items = preview(proposals, options, demo=is_demo(workspace), skipped=skipped, added=added)
+    return _with_yardsticks(items, workspace, gpus) if options.yardstick else items
+
+
+def _with_yardsticks(items: Sequence[PlanItem], workspace: Path, gpus: int | None) -> list[PlanItem]:
+    """The items, with the command of our engine for each load test against a server of the plan.
+
+    Raises:
+        Refused: none of them is such a load test.
+    """
+    found = [replace(item, yardstick=_yardstick_of(item, items, workspace, gpus)) for item in items]
+    if not any(item.yardstick for item in found):
+        raise Refused(
+            "--yardstick repeats a load test by openai_load_test.py against a server that the list starts, and no "
+            "chosen item is one: leave it out, or choose such an item."
+        )
+    return found
+
+
+def _yardstick_of(item: PlanItem, items: Sequence[PlanItem], workspace: Path, gpus: int | None) -> str | None:
+    if item.proposal is None or item.expected is not Expected.RUNS:
+        return None
+    load = next((one for one in item.proposal.commands if is_server_load_test(one.argv)), None)
+    numbers = [number for rest in item.rests if rest.condition == Condition.SERVES for number in rest.numbers]
+    servers = [other.proposal for other in items if other.step.number in numbers and other.proposal is not None]
+    if load is None or not servers or not servers[-1].commands:
+        return None
+    try:
+        return engine_command(
+            load.argv, servers[-1].commands[0].argv, workspace, yardstick_file("RUN"), on_cpu=not gpus
+        )
+    except Refused as refusal:
+        return str(refusal)
 
 
 def with_servers(
@@ -175,6 +209,7 @@ def make_plan(checklist: Checklist, items: Sequence[PlanItem], workspace: Path, 
             rests=list(item.rests),
             server=_address(item.proposal) if item.is_server and item.proposal is not None else None,
             stops=options.fail_fast or stops_on_failure(checklist, item.step),
+            yardstick=item.yardstick is not None,
         )
         for item in items
         if item.is_planned

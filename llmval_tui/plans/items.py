@@ -34,6 +34,7 @@ class PlanItem:
     proposal: "Proposal | None" = None  # None: it is skipped
     reason: str = ""
     rests: tuple[Rest, ...] = ()
+    yardstick: str | None = None  # the command that puts our engine under the same load, or why there is none
     started_for: tuple[str, ...] = ()  # a server that was not chosen: the numbers of the items that rest on it
 
     @property

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from llmval_tui.actions.registry import propose
 from llmval_tui.actions.section_runs import SERVER_STOP
 from llmval_tui.actions.settle import settle, settle_all
 from llmval_tui.actions.steps.server import SERVER_RUN
+from llmval_tui.actions.steps.yardstick import YARDSTICK, propose_yardstick
 from llmval_tui.actions.tick_basis import ticks
+from llmval_tui.actions.yardstick.evidence import judged_result
 from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import read_json, take_lock, try_lock, write_json
@@ -74,6 +77,10 @@ class PlanProcess:
             self._carry_out_all(inventory)
         finally:
             self._end_servers()
+        # Only now: our engine needs the memory that the servers held.
+        for planned in self.intent.steps:
+            if planned.yardstick and not self._cancelled_by():
+                self._carry_out_yardstick(planned, inventory)
 
     def _carry_out_all(self, inventory: dict[str, Any]) -> None:
         for planned in self.intent.steps:
@@ -100,6 +107,40 @@ class PlanProcess:
                 self.status.results.append(result)
             self.status.run_id = None
             self._save()
+
+    def _carry_out_yardstick(self, planned: PlannedStep, inventory: dict[str, Any]) -> None:
+        """Put our engine under the load that a step's server had, and record the result."""
+        number = f"{planned.number} {YARDSTICK}"
+        self.status.current = number
+        try:
+            result = self._yardstick(number, planned, inventory)
+        except Refused as refusal:
+            result = StepResult(number, REFUSED, None, str(refusal))
+        self.status.results.append(result)
+        self.status.run_id = None
+        self._save()
+
+    def _yardstick(self, number: str, planned: PlannedStep, inventory: dict[str, Any]) -> StepResult:
+        ran = next((one for one in self.status.results if one.number == planned.number and one.run_id), None)
+        load_run = self.store.get(ran.run_id) if ran is not None and ran.run_id is not None else None
+        if load_run is None or not load_run.intent.servers or (found := judged_result(load_run)) is None:
+            return StepResult(number, NOT_RUN, None, f"{planned.number} left no result of a load test")
+        if not found.done:
+            return StepResult(number, NOT_RUN, None, f"the server of {planned.number} completed no request")
+        checklist = load(self.workspace / self.intent.checklist)
+        step = checklist.find(StepKey(planned.section, planned.text, planned.occurrence))
+        if step is None:
+            raise Refused(f"step {planned.number} is no longer in {checklist.path.name}.")
+        context = context_for(checklist, step, self.workspace, self.options, gpu_count_of(inventory), self.store)
+        proposal = propose_yardstick(context, load_run, self.store.get(load_run.intent.servers[-1]))
+        intent = self._freeze(context, proposal, inventory, replace(planned, rests=[]))
+        # Not the item itself: the run neither ticks it nor counts as its newest one.
+        reference = replace(intent.step, text=f"Yardstick of run {load_run.id}: {intent.step.text}")
+        run = create_run(self.store, replace(intent, step=reference, tick=False, preset=load_run.intent.preset))
+        self.status.run_id = run.id
+        self._save()
+        client.start(run)
+        return self._result_of(number, run)
 
     def _not_run(self, planned: PlannedStep) -> str | None:
         """Why a step does not begin: an earlier one failed and ends the plan, or one that it rests on did not pass."""

@@ -33,6 +33,7 @@ class PlannedStep:
     rests: list[Rest] = field(default_factory=list)
     server: str | None = None  # it starts a server at this address; "": the address was not known then
     stops: bool = False  # a failure of it ends the plan
+    yardstick: bool = False  # after the servers have ended, our engine gets the same load
 
 
 @dataclass(frozen=True, slots=True)

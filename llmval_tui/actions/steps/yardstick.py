@@ -65,15 +65,23 @@ def propose_yardstick(context: Context, load: Run, server: Run) -> Proposal:
     words = next((one.argv for one in load.intent.commands if is_server_load_test(one.argv)), None)
     if words is None:
         raise Refused("the item's load generator is not openai_load_test.py, so its load cannot be repeated exactly.")
-    output = f"artifacts/{YARDSTICK}/{load.id}.json"
     text = engine_command(
-        words, server.intent.commands[0].argv, context.workspace, output, on_cpu=not context.gpu_count
+        words,
+        server.intent.commands[0].argv,
+        context.workspace,
+        yardstick_file(load.id),
+        on_cpu=not context.gpu_count,
     )
     # The item's preset has changed the load already.
     context = replace(context, options=replace(context.options, preset=None, tick=False))
     built = [build(context, text)]
     summary = f"Puts our engine under the load of run {load.id}, with the model of its server, and compares the two."
     return proposal_of(YARDSTICK, context, built, summary, **{OF: load.id})
+
+
+def yardstick_file(run_id: str) -> str:
+    """Where our engine's result goes, relative to the workspace; `run_id` is that of the load test."""
+    return f"artifacts/{YARDSTICK}/{run_id}.json"
 
 
 def same_load(server: LoadResult, ours: LoadResult) -> Gate:

@@ -63,7 +63,7 @@ def test_the_pace_of_tokens() -> None:
 
 
 def test_without_the_front_ends_time_the_path_is_one_part() -> None:
-    found = attribute(SERVER, window(**{**WHOLE, "e2e": None}), OURS)
+    found = attribute(SERVER, window(queue=0.2, prefill=0.05, decode=0.5), OURS)
     assert found is not None
     part = found.parts[-1]
     assert part.name == "HTTP and tokenizer path"
