@@ -202,4 +202,7 @@ PHRASINGS: list[tuple[str, list[str]]] = [
     ("All pods are `Running`: `./kube pods`", ["each line contains Running"]),
     ("`./warm` — about 18 min.", []),
     ("`./warm` takes 18 min", []),
+    ("`./smi` shows GPU information", ["unreadable"]),
+    ("`./smi` shows GPU for each rank", ["contains GPU"]),
+    ("`./pac` confirms the version that you approve", ["unreadable"]),
 ]

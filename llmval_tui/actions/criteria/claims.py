@@ -76,7 +76,8 @@ _STRICT = re.compile(
 # "`kubectl version` shows both versions": the words say what the command prints.
 _SHOWN = re.compile(
     rf"{COMMAND}\W*(?:(?:must|should|shall|has to|needs to|still|now)\s+)*(?:shows?|prints?|reports?|lists?|says?"
-    rf"|returns?|outputs?|displays?|contains?|includes?|gives?|finds?|sees?)\s+(?P<what>\S.*)",
+    rf"|returns?|outputs?|displays?|contains?|includes?|gives?|finds?|sees?|confirms?|detects?|indicates?|validates?"
+    rf"|recogni[sz]es?)\s+(?P<what>\S.*)",
     _I,
 )
 # "Check `dmesg` for Xids", "Review the resources with `kubectl kustomize .`": somebody has to look.

@@ -53,6 +53,33 @@ _ALSO = re.compile(
 _LOOKS = re.compile(r"\b(?:check|inspect|verify|confirm|validate|examine|look at|watch)\s*$", re.I)
 
 
+# "`uname -m`, distro, kernel", "`nvidia-smi` and process CPU": a list goes on with things that have no command.
+_NOUNS = re.compile(
+    r"^\s*(?:,|\+|/|and\b)\s*(?!(?:then|verify|confirm|check|expect|see|make|ensure|show|which|it|no|all|each|every|both"
+    r"|the|they|look|wait|p\d\d|at|in|on|for|with|within|over|under|above|below|exit|zero|not|so|but|or|run|if|when"
+    r"|where|while|until|after|before|once|as|plus|one|two|using|via)\b)(?P<what>[A-Za-z][^\ue000.;:<>≤≥=\d]{2,80})$"
+)
+_SAYS_SOMETHING = re.compile(
+    r"\b(?:must|should|shall|that|is|are|be|has|have|appears?|pass(?:es)?|succeeds?|completes?|prints?|shows?|reports?"
+    r"|returns?|exits?|finish(?:es)?|ends?|stays?|takes?|gives?)\b",
+    re.I,
+)
+# Words with which an introduction begins, not a task: "For each GPU, run …".
+_INTRODUCES = re.compile(
+    r"^\W*(?:for|from|on|in|inside|at|with|using|as|first(?:ly)?|then|next|finally|after|before|once|when|if|to|via|by"
+    r"|per|during|now|also|please|again|optionally|otherwise|afterwards|last(?:ly)?|second(?:ly)?|third(?:ly)?|step|and"
+    r"|while|until|under|within|against|across|without|without|alternatively|ideally|simply|just|here|there|locally)\b",
+    re.I,
+)
+
+
+def _tasks(before: str) -> bool:
+    """Whether two tasks or more stand before "run": "pack it, install it, run …". One may be a title."""
+    words = re.split(r"[:：]\s*", before)[-1]
+    chunks = [chunk for chunk in re.split(r",", words)[:-1] if chunk.strip()]
+    return sum(len(chunk.split()) > 1 and not _INTRODUCES.match(chunk) for chunk in chunks) > 1
+
+
 def task_by_hand(view: ItemView) -> str | None:
     """The words of a task that no command of the item does; None if there is none."""
     for sentence in view.prose.sentences:
@@ -77,6 +104,17 @@ def _in_sentence(view: ItemView, sentence: Sentence) -> str | None:
     after = sentence.after(last)
     for match in _THEN.finditer(after):
         return _words(after[match.start("verb") :])
+    more = _NOUNS.match(after)
+    if (
+        more
+        and not _SAYS_SOMETHING.search(more["what"])
+        and sentence.codes.index(candidates[-1].code) == len(sentence.codes) - 1
+    ):
+        return _words(more["what"])
+    if re.search(r",\s*(?:then\s+|and\s+|and then\s+)?(?:run|execute)\s*$", sentence.before(0), re.I) and _tasks(
+        sentence.before(0)
+    ):
+        return _words(sentence.before(0))
     if (also := _ALSO.match(after.strip(" ."))) and _LOOKS.search(sentence.between(last)):
         return _words(also["what"])
     first = min(sentence.codes.index(one.code) for one in candidates)

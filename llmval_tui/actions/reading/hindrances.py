@@ -180,7 +180,8 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|yesterday|no longer|deprecated|obsolete|superseded|legacy|retired|already (?:run|ran|done"
             r"|executed|used)"
             r"|ha(?:s|ve) (?:already )?(?:run|executed|used|started))\b",
-            after=r"^\W*(?:was|were|has been|had been|have been|is no longer|is deprecated|is obsolete|used to|did)\b"
+            after=r"^\W*(?:succeeded|completed|finished|passed|ran)\b"
+            r"|^\W*(?:was|were|has been|had been|have been|is no longer|is deprecated|is obsolete|used to|did)\b"
             r"|\b(?:no longer (?:needed|used|necessary)|obsolete|deprecated|superseded)\b",
             above=r"\b(?:history|historic(?:al)?|obsolete|deprecated|archived?|no longer|old (?:way|procedure))\b",
         ),

@@ -10,7 +10,7 @@ from llmval_tui.actions.reading.builtins import builtins_of, is_ours
 from llmval_tui.actions.reading.by_hand import needs_role, other_language, task_by_hand
 from llmval_tui.actions.reading.evidence import promised_files
 from llmval_tui.actions.reading.item import ItemView, is_struck_or_quoted, view_of
-from llmval_tui.actions.reading.model import MANUAL, Kind, Reading
+from llmval_tui.actions.reading.model import MANUAL, Kind, Reading, WrittenCommand
 from llmval_tui.actions.reading.roles import Role
 from llmval_tui.actions.reading.shell import is_endless
 from llmval_tui.actions.tools.servers import known_server_in
@@ -25,7 +25,18 @@ _OTHER_ITEM = re.compile(
 )
 
 
-_PLAIN = ("trace_capture", "summary")  # without llmval's own script they only run the item's command
+# "Start the backend: …". These programs only ask another process to start it.
+_SERVICE = re.compile(
+    r"\b(?:start|launch|bring up|serve)\s+(?:the\s+|a\s+|an\s+|your\s+|our\s+)?(?:[\w-]+\s+){0,2}?"
+    r"(?:servers?|services?|backend|frontend|front-end|back-end|app|application|daemon|api|instance)\b",
+    re.IGNORECASE,
+)
+_STARTERS = ("systemctl", "service", "docker", "docker-compose", "podman", "kubectl", "helm", "oc", "make")
+
+
+def _ends(command: WrittenCommand) -> bool:
+    words = [word for word in command.text.split() if word != "sudo" and "=" not in word]
+    return bool(words) and (words[0] in _STARTERS or bool({"-d", "--detach", "--daemon", "start"} & set(words[1:])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +176,8 @@ def _as_server(reading: Reading) -> Reading:
 
 def _endless(view: ItemView) -> Reading | None:
     found = next((command for command in view.commands if is_endless(command.text)), None)
+    if found is None and (said := _SERVICE.search(view.step.prose)) and not any(map(_ends, view.commands)):
+        return _ask(view, f"it says “{said[0]}”, and a service does not end by itself", "Does it end")
     if found is None:
         return None
     question = (

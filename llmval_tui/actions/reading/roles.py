@@ -151,7 +151,7 @@ def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) ->
     clause = _ADVERBS.sub("", clause)
     direct = _RUN_VERB.search(clause) or _GERUND.search(clause)
     if nature in (Nature.OTHER, Nature.PERHAPS, Nature.PROGRAM):
-        return _role_of_doubtful(nature, sentence, index, clause, after, bool(direct))
+        return _role_of_doubtful(code, sentence, index, clause, after, bool(direct), earlier)
     if nature is Nature.SCRIPT and _is_possessed(after):
         return Role.MENTION
     if direct or _INSTRUMENT.search(clause):
@@ -191,8 +191,19 @@ def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) ->
     return Role.UNCLEAR
 
 
-def _role_of_doubtful(nature: Nature, sentence: Sentence, index: int, clause: str, after: str, direct: bool) -> Role:
+# "Run `main` tests": the code names something that is run, and is no program.
+_RUN_NOUN = re.compile(
+    r"^\s*(?:branch|tests?|suite|mode|jobs?|target|profile|workflow|pipeline|stage|tasks?|benchmarks?|container|image"
+    r"|service|script|playbook|model|config\w*|role|and\s+[a-z]+\s+tests?|on\s+(?:every|each|all)\s+(?:commit|push|pr))\b",
+    _I,
+)
+
+
+def _role_of_doubtful(
+    code: Code, sentence: Sentence, index: int, clause: str, after: str, direct: bool, earlier: Role | None
+) -> Role:
     """The role of a span that does not look like a command by itself: it is one only where a verb says "run"."""
+    nature = code.nature
     whole = sentence.text.strip(" .,;:()") == MARK
     if nature is Nature.PERHAPS:
         if direct or (whole and sentence.kind != "quote"):
@@ -204,6 +215,12 @@ def _role_of_doubtful(nature: Nature, sentence: Sentence, index: int, clause: st
             if _LABEL_END.search(clause) or _INSTRUMENT.search(clause) or not clause.strip(" (")
             else Role.NONE
         )
+    if nature is Nature.OTHER and re.fullmatch(r"[a-z][a-z0-9_.+-]*", code.text):
+        runs = re.search(r"\b(?:run|execute|invoke)\s*:?\s*$", clause, _I) and not _RUN_NOUN.match(after)
+        if runs:
+            return Role.RUN
+        in_list = re.fullmatch(r"\s*(?:,|/|\+|&|and|,\s*and)\s*", sentence.between(index)) if index else None
+        return Role.UNCLEAR if in_list and earlier is Role.RUN else Role.NONE
     if nature is Nature.PROGRAM:
         return (
             Role.RUN

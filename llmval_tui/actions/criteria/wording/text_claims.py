@@ -119,7 +119,7 @@ _VALUE = re.compile(
 )
 _SHOUTED = re.compile(
     r"\b(?i:prints?|says?|shows?|reports?|returns?|outputs?|reads?|ends with|look for"
-    r"|expect)\s+(?P<w>[A-Z][A-Z_]+)(?![\w-])"
+    r"|expect)\s+(?P<w>[A-Z][A-Z_]+)(?=\W*$|\s+(?:for|on|in|at|everywhere|and|per|after|before|again|only)\b)"
 )
 _AUF = re.compile(rf"(?P<named>{LITERAL}|[\w ]{{2,30}}?)\s+auf\s+(?P<what>\d[\w.]*)\s+steht", _I)
 _PATH_LIKE = re.compile(
