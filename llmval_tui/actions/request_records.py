@@ -62,6 +62,10 @@ def ttft_growth(sent: Sequence[Record], ended_s: float | None = None) -> Growth 
     If a server takes only the share r of the load, the queue grows, and the time to first token of a request that
     arrives at time t is about t · (1 − r) / r. The slope is computed from the medians of the first and the last quarter
     of the arrivals, which are three quarters of the window apart.
+
+    The wait of an unanswered request is shorter the later it came, so where most of the first quarter has no answer
+    either, the medians fall although the queue grows. With unanswered requests the slope is therefore at least
+    (1 − r) / r with the r until the last first token: (answered / that time) / offered rate.
     """
 
     def wait(record: Record) -> float:
@@ -77,7 +81,14 @@ def ttft_growth(sent: Sequence[Record], ended_s: float | None = None) -> Growth 
     first, last = records[:quarter], records[-quarter:]
     start, end = (statistics.median(record.intended_s for record in part) for part in (first, last))
     early, late = (statistics.median(map(wait, part)) for part in (first, last))
-    return Growth(early, late, (late - early) / (end - start) if end > start else 0.0)
+    if end <= start:
+        return Growth(early, late, 0.0)
+    slope = (late - early) / (end - start)
+    answers = [record.first_s for record in records if record.first_s is not None]
+    if answers and len(answers) < len(records):
+        offered = (len(records) - 1) / (records[-1].intended_s - records[0].intended_s)
+        slope = max(slope, offered * (max(answers) - records[0].intended_s) / len(answers) - 1)
+    return Growth(early, late, slope)
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

@@ -1,12 +1,15 @@
 """The engine benchmark from start to end: ceilings, then an engine for each precision, backend and all-reduce."""
 
+import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
 from llmval_runners.benchmark import collectives as benchmark_collectives
 from llmval_runners.benchmark.bench import STEPS, Bench, Sizes
 from llmval_runners.benchmark.ceilings import ceilings
+from llmval_runners.benchmark.last_screen import last_screen, verdict_of
 from llmval_runners.benchmark.options import BenchmarkOptions
 from llmval_runners.benchmark.rows import rows_of
 from llmval_runners.engine import loader
@@ -17,9 +20,11 @@ from llmval_runners.engine.kv_cache import pages_for
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.settings import EngineSettings, FlagNames
 from llmval_runners.engine.weights import random_weights
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import FAILED_EXIT, Refused
 from llmval_runners.process.events import EventLog
-from llmval_runners.process.files import write_json
+from llmval_runners.process.files import check_writable
+from llmval_runners.process.output import FLAG, OutputFile, show, where_of
+from llmval_runners.process.shutdown import StopSignals
 
 SCHEMA_VERSION = 1
 FP8_MODES = {"fp8": "native", "fp8-weights": "native", "transformer-engine": "transformer-engine"}
@@ -46,6 +51,10 @@ def flag_names(precision: str) -> FlagNames:
     )
 
 
+class Interrupted(Exception):
+    """A stop signal arrived."""
+
+
 class Benchmark:
     """One rank's benchmark. All ranks run it in lock-step; rank 0 prints and writes."""
 
@@ -69,12 +78,27 @@ class Benchmark:
             for precision in self.precisions
             for backend in options.backends
         }
+        path = options.output_json
+        if path is not None:
+            check_writable(path, FLAG)
+        self.file = OutputFile(path) if path is not None and rank == 0 else None
+        self.stop = StopSignals(lambda number: self.save_partial(f"ended by signal {number}"))
+        self.limits: dict[str, float] = {}
+        self._saving, self._complete = threading.Lock(), False
         self.rows: list[dict[str, Any]] = []
         self.kernels: dict[str, str] = {}  # attention kernels by backend and precision
         self.fp8_kernels: dict[str, str] = {}  # by precision
 
     def run(self) -> int:
-        """Measure, print the table, write the JSON and return the exit code. Raises Refused or RankLost."""
+        """Measure, write the record, show it and return the exit code. Raises Refused or RankLost."""
+        self.stop.install()
+        try:
+            return self._run()
+        except Interrupted:
+            self.save_partial(f"ended by signal {self.stop.number}")
+            return self.stop.exit_code
+
+    def _run(self) -> int:
         first = next(iter(self.configs.values()))
         device = first.device
         torch.set_grad_enabled(False)
@@ -83,7 +107,7 @@ class Benchmark:
         parallel = Parallel(device, self.rank, self.world_size)
         self.events.phase("setup", "ceilings of this device")
         # All ranks wait for the slowest one in each step, so the lowest ceilings count.
-        limits = {
+        limits = self.limits = {
             name: float(parallel.min_over_ranks(int(value))) for name, value in ceilings(device, first.dtype).items()
         }
         self._print("  ".join(f"{name} {value:.4g}" for name, value in limits.items()))
@@ -104,9 +128,9 @@ class Benchmark:
             self.events.progress(index + 1, len(engines), "engines")
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-        self._write(first, limits)
+        code = self._write()
         parallel.close()  # wait until rank 0 has written: the first rank that exits ends the others
-        return 0
+        return code
 
     def _engine(self, precision: str, backend: str, parallel: Parallel, limits: dict[str, float]) -> None:
         """Load one engine and measure all its rows."""
@@ -153,17 +177,22 @@ class Benchmark:
             )
 
     def _print(self, line: str) -> None:
-        if self.rank == 0:
-            print(line, flush=True)
+        self.events.say(line)
 
     def _done(self, row: dict[str, Any]) -> None:
+        """Keep and print a row. Raises Interrupted after a stop signal."""
         if self.rank != 0:
             return
         self.rows.append(row)
+        if self.file is not None:
+            with self._saving:
+                self.file.write_partial(self._record("not all rows are measured"))
+        if self.stop.number is not None:
+            raise Interrupted
         if row["row"] == "all_reduce":
-            rate = row["bytes"] / row["value"] / 1e3
             self._print(
-                f"all_reduce {row['all_reduce']:9} {row['bytes']:9,} bytes {row['value']:9.2f} us {rate:8.1f} GB/s"
+                f"all_reduce {row['all_reduce']:9} {row['bytes']:9,} bytes {row['value']:9.2f} us, algbw "
+                f"{row['bytes_per_s'] / 1e9:.1f} GB/s, busbw {row['busbw_gb_per_s']:.1f} GB/s"
             )
             return
         shares = ("of_copy", "of_gemm", "of_gemm_fp8", "of_modelled")
@@ -181,41 +210,76 @@ class Benchmark:
             f"{row['context']:6} {row['value']:12.3f} {row['unit']:10} {rate}  {share}"
         )
 
-    def _write(self, config: EngineConfig, limits: dict[str, float]) -> None:
-        path = self.options.json
-        if path is None or self.rank != 0:
-            return
-        on_cuda = config.device.type == "cuda"
-        write_json(
-            path,
-            {
-                "schema": SCHEMA_VERSION,
-                "kind": "engine_benchmark",
-                "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "model": config.shape.name,
-                "parameters": config.shape.parameters,
-                "device": torch.cuda.get_device_name(config.device) if on_cuda else "CPU",
-                "torch_version": torch.__version__,
-                "tensor_parallel": self.world_size,
-                "repeats": self.options.repeats,
-                "chunk": self.sizes.chunk,
-                "compile_mode": self.options.compile_mode,
-                "ceilings": limits,
-                "attention_kernels": self.kernels,
-                "fp8_kernels": self.fp8_kernels,
-                "rows": self.rows,
-            },
-        )
-        self.events.result(str(path))
+    def _write(self) -> int:
+        if self.rank != 0:
+            return 0
+        record = self._record(None)
+        with self.stop.protect_write(), self._saving:
+            self._complete = True
+            if self.file is not None:
+                self.file.write(record)
+        path = self.options.output_json
+        if path is not None:
+            self.events.result(str(path), shown=False)
+        return int(record["verdict"]["exit_code"]) if self._show(record, path) else FAILED_EXIT
 
     def save_partial(self, why: str) -> None:
-        """Save nothing: the rows so far are already printed."""
+        """Save the rows so far beside the path of the record, and show them."""
+        if self.rank != 0:
+            return
+        partial = None
+        with self.stop.protect_write(), self._saving:
+            if self._complete:
+                return
+            self._complete = True
+            record = self._record(why)
+            try:
+                if self.file is not None:
+                    self.file.write_partial(record)
+                    partial = self.file.partial
+            except OSError as error:
+                self.events.error("record_lost", f"the record cannot be written ({error.strerror})")
+        if partial is not None:
+            self.events.result(str(partial), shown=False)
+        self._show(record, partial)
+
+    def _show(self, record: dict[str, Any], path: Path | None) -> bool:
+        self.events.clear()
+        where = where_of(path, self.file)
+        return show(self.options.report, record, record["verdict"], lambda: last_screen(record, where))
+
+    def _record(self, early: str | None) -> dict[str, Any]:
+        config = next(iter(self.configs.values()))
+        on_cuda = config.device.type == "cuda"
+        return {
+            "schema": SCHEMA_VERSION,
+            "kind": "engine_benchmark",
+            "partial": early is not None,
+            "verdict": verdict_of(self.rows, early).as_json(),
+            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "model": config.shape.name,
+            "parameters": config.shape.parameters,
+            "device": torch.cuda.get_device_name(config.device) if on_cuda else "CPU",
+            "torch_version": torch.__version__,
+            "tensor_parallel": self.world_size,
+            "repeats": self.options.repeats,
+            "chunk": self.sizes.chunk,
+            "compile_mode": self.options.compile_mode,
+            "peak_allocated_bytes": torch.cuda.max_memory_allocated(config.device) if on_cuda else None,
+            "ceilings": self.limits,
+            "attention_kernels": self.kernels,
+            "fp8_kernels": self.fp8_kernels,
+            "rows": self.rows,
+        }
 
     def describe_error(self, error: Exception) -> str:
         return str(error)
 
     def finish(self) -> None:
-        """Do nothing."""
+        """Tell the signal guard that the record is written."""
+        if self.file is not None:
+            self.file.release()
+        self.stop.done()
 
     def _config(self, precision: str, backend: str) -> EngineConfig:
         sizes, options = self.sizes, self.options

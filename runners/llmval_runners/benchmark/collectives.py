@@ -67,11 +67,16 @@ def _replays(parallel: Parallel, tensor: torch.Tensor, repeats: int) -> list[flo
 
 
 def table(parallel: Parallel, dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
-    """One row per size and all-reduce."""
+    """One row per size and all-reduce.
+
+    `bytes_per_s` is nccl-tests' algbw (bytes / time). `busbw_gb_per_s` is its busbw: algbw · 2(n − 1)/n, the rate on a
+    rank's links, which does not depend on the number of ranks.
+    """
+    bus = 2 * (parallel.size - 1) / parallel.size / 1e9
     return [
         {
             "row": "all_reduce", "all_reduce": choice, "value": 1e6 * taken, "unit": "us a call", "bytes": size,
-            "bytes_per_s": size / taken,
+            "bytes_per_s": size / taken, "busbw_gb_per_s": size / taken * bus,
         }
         for size in SIZES
         for choice in choices(parallel)

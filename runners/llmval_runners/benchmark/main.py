@@ -12,7 +12,7 @@ from llmval_runners.process.rank_main import Program, Rank, rank_main
 
 
 def main(argv: list[str]) -> NoReturn:
-    """Run the engine benchmark and exit: 0 done, 1 failed, 2 refused; a signal ends it at once."""
+    """Run the engine benchmark and exit with the code of `options.EXIT_CODES`."""
     here = Rank.of_this_process()
 
     def parse_for_ranks() -> BenchmarkOptions:

@@ -7,12 +7,22 @@ from pathlib import Path
 
 from llmval_runners.engine.shapes import DEFAULT_MODEL, SHAPES
 from llmval_runners.process.arguments import Parser, count, natural
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import Refused, exit_codes
+from llmval_runners.process.output import Report, add_output_flags, take_output
 
 ROWS = ("decode", "prefill", "long", "attention", "saturated", "all_reduce")
 PRECISIONS = ("bf16", "fp8", "fp8-weights", "transformer-engine")
 BACKENDS = ("sdpa", "flex")
 ALL_REDUCES = ("nccl", "one-shot", "two-shot", "auto")  # equal to all_reduce.CHOICES, but that module imports torch
+
+EXIT_CODES = exit_codes("every row was measured", "a row is below its bound, or the benchmark itself failed", None)
+EXAMPLES = """\
+examples:
+  python engine_benchmark.py --rows decode,prefill,long,saturated \\
+      --backends sdpa --output-json artifacts/engine.json
+  python engine_benchmark.py --tensor-parallel-gpus 2 --rows decode,all_reduce
+  python engine_benchmark.py --model tiny --device cpu --json -
+"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
         prog="engine_benchmark.py",
         description="Measure the load test's engine and the best rates of the device in one process, on random weights "
         "and tokens. Plain Python starts torchrun itself if --tensor-parallel-gpus is above 1.",
-        allow_abbrev=False,
+        examples=EXAMPLES,
+        exit_codes=EXIT_CODES,
     )
     rows = f"some of {','.join(ROWS)} (default decode,prefill)"
     root.add_argument("--rows", default="decode,prefill", metavar="LIST", help=rows)
@@ -50,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     repeats = "runs of each figure; the median counts (default 3)"
     root.add_argument("--repeats", type=count, default=3, metavar="N", help=repeats)
     root.add_argument("--seed", type=natural, default=0)
-    root.add_argument("--json", type=Path, metavar="FILE", help="file for the result; missing folders are created")
+    add_output_flags(root)
     return root
 
 
@@ -74,12 +85,14 @@ class BenchmarkOptions:
     long: int
     repeats: int
     seed: int
-    json: Path | None
+    output_json: Path | None
+    report: Report
 
 
 def parse(argv: list[str]) -> BenchmarkOptions:
     """Parse; raises Refused."""
     found = parser().parse_args(argv)
+    path, report = take_output(found)
     small = found.model == "tiny"
 
     def size(value: int | None, large: int, tiny: int) -> int:
@@ -102,7 +115,8 @@ def parse(argv: list[str]) -> BenchmarkOptions:
         long=size(found.long, 65536, 128),
         repeats=found.repeats,
         seed=found.seed,
-        json=found.json,
+        output_json=path,
+        report=report,
     )
     if options.context <= 16 or options.long <= 16:
         raise Refused("a context moves by 32 tokens while it is measured: pass --context and --long above 16.")

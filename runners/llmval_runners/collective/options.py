@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llmval_runners.process.arguments import Parser, count, natural, positive
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.output import Report, add_output_flags, take_output
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv")
 MODES = ("eager", "graph")
@@ -49,9 +50,8 @@ def parser() -> argparse.ArgumentParser:
         description="Measure the collectives that LLM serving uses, and every pair of GPUs, with PyTorch and NCCL "
         "(gloo on a CPU). Every result is checked. Names the GPU or the pair that is slower than the others, or slower "
         "than the links of this node allow. Plain Python starts a rank for every GPU of this node.",
-        epilog=f"{EXAMPLES}\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=EXAMPLES,
+        exit_codes=EXIT_CODES,
     )
     what = root.add_argument_group("what is measured")
     listed = f"some of {','.join(OPERATIONS)} (default all)"
@@ -87,10 +87,7 @@ def parser() -> argparse.ArgumentParser:
     tolerance = "how much less than the baseline is good (default 5)"
     judged.add_argument("--tolerance", type=positive, default=5.0, metavar="PERCENT", help=tolerance)
 
-    root.add_argument(
-        "--output-json", type=Path, metavar="FILE",
-        help="the record; beside it a folder .nccl-tests has the same in the layout of nccl-tests' -J",
-    )  # fmt: skip
+    add_output_flags(root, "; beside it a folder .nccl-tests has the same in the layout of nccl-tests' -J")
     return root
 
 
@@ -116,6 +113,7 @@ class CollectiveOptions:
     baseline: Path | None
     tolerance_percent: float
     output_json: Path | None
+    report: Report
 
 
 def parse(argv: list[str]) -> CollectiveOptions:
@@ -126,6 +124,7 @@ def parse(argv: list[str]) -> CollectiveOptions:
     modes = None if found.modes is None else _choices("--modes", found.modes, MODES)
     if found.device == "cpu" and modes is not None and "graph" in modes:
         raise Refused("a CPU has no CUDA graphs: pass --modes eager, or leave --modes out.")
+    path, report = take_output(found)
     return CollectiveOptions(
         operations=_choices("--operations", found.operations, OPERATIONS),
         min_bytes=found.min_bytes,
@@ -144,7 +143,8 @@ def parse(argv: list[str]) -> CollectiveOptions:
         min_busbw=found.min_busbw,
         baseline=found.baseline,
         tolerance_percent=found.tolerance,
-        output_json=found.output_json,
+        output_json=path,
+        report=report,
     )
 
 

@@ -21,9 +21,10 @@ from llmval_runners.collective.pairs import Cell, Measured, PairTest, cells
 from llmval_runners.collective.timing import Timing, capture, eager, iterations_for, over_ranks, replayed
 from llmval_runners.collective.verdict import KIND, SCHEMA_VERSION, verdict_of
 from llmval_runners.measure.nvml_links import LinkFault, NoLinks, NvmlLinks, open_links
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import FAILED_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import write_json
+from llmval_runners.process.output import show
 from llmval_runners.process.rank_main import Rank
 from llmval_runners.process.shutdown import HangWatch, StopSignals
 
@@ -375,13 +376,16 @@ class CollectiveTest:
             self._complete = True
         if path is not None:
             self.events.result(str(path), shown=False)
-        self._show(found, path)
+        shown = self._show(found, path)
         # The dashboard judges the record itself and reads the exit code as "did it measure".
-        return 0 if self.events.recording else int(found["verdict"]["exit_code"])
+        if path is not None and self.events.recording:
+            return 0
+        return int(found["verdict"]["exit_code"]) if shown else FAILED_EXIT
 
-    def _show(self, found: Mapping[str, Any], path: Path | None) -> None:
+    def _show(self, found: Mapping[str, Any], path: Path | None) -> bool:
+        """False if the record was for standard output and is lost."""
         self.events.clear()
-        print(last_screen(found, path), flush=True)
+        return show(self.options.report, found, found["verdict"], lambda: last_screen(found, path))
 
     def _record(self, ended_early: str | None) -> dict[str, Any]:
         options, gpus = self.options, self.facts

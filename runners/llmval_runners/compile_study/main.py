@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,20 +12,23 @@ from llmval_runners.compile_study.options import StudyOptions, parse
 from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import read_json, replace_bytes
+from llmval_runners.process.output import flush_streams, guard_streams, say
 
 FOLLOWERS_WAIT_S = 60.0
 
 
 def main(argv: list[str]) -> NoReturn:
     """Run and exit, with the codes that `--help` lists."""
+    guard_streams()
     try:
         code = _run(parse(argv), argv)
     except Refused as refusal:
-        print(f"refused: {refusal}", file=sys.stderr, flush=True)
-        events = EventLog(int(os.environ.get("RANK", 0)), path=os.environ.get("LLMVAL_EVENTS") or os.devnull)
-        events.error("refused", str(refusal))
+        say(f"refused: {refusal}", to_stderr=True)
+        with suppress(Refused):  # the file of events may be what is refused
+            events = EventLog(int(os.environ.get("RANK", 0)), path=os.environ.get("LLMVAL_EVENTS") or os.devnull)
+            events.error("refused", str(refusal))
         code = USAGE_EXIT
-    sys.stdout.flush()
+    flush_streams()
     sys.exit(code)
 
 
@@ -48,7 +52,7 @@ def _run(options: StudyOptions, argv: list[str]) -> int:
 def _study(options: StudyOptions, argv: list[str]) -> int:
     from llmval_runners.compile_study.run.study import Study
 
-    events = EventLog(0)
+    events = EventLog(0, report=options.report)
     try:
         return Study(options, argv, events).run()
     finally:

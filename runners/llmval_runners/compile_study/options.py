@@ -7,7 +7,21 @@ from typing import Any
 
 from llmval_runners.engine.shapes import SHAPES
 from llmval_runners.process.arguments import Parser, count, positive
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import Refused, exit_codes
+from llmval_runners.process.output import Report, add_report_flags
+
+EXIT_CODES = exit_codes(
+    "it did not hang", "it failed, or computed logits that are not finite",
+    "it hung or ran out of time: the bundle says where",
+)  # fmt: skip
+EXAMPLES = """\
+examples:
+  python torch_compile_repro.py --model llama40b --tensor-parallel-gpus 8 \\
+      --output-dir artifacts/compile
+  python torch_compile_repro.py --model tiny --device cpu --tensor-parallel-gpus 2 \\
+      --sequence-length 64 --output-dir /tmp/compile
+  python torch_compile_repro.py --self-test --output-dir /tmp/selftest
+"""
 
 COMPILE_MODES = ("default", "smart", "reduce-overhead", "max-autotune")
 BACKENDS = ("inductor", "aot_eager_decomp_partition", "aot_eager", "eager")
@@ -55,6 +69,11 @@ class StudyOptions:
     inject_hang: str | None
     inject_rank: int
     watch: Path | None
+    quiet: bool = False
+
+    @property
+    def report(self) -> Report:
+        return Report(self.quiet)
 
     def as_json(self) -> dict[str, Any]:
         """For `run.json`; paths become text."""
@@ -74,9 +93,8 @@ def parser() -> argparse.ArgumentParser:
         prog="torch_compile_repro.py",
         description="Runs a tensor-parallel prefill eagerly and compiled, watches it from outside, and writes a bundle "
         "that says what hung and where, or that nothing hung. Plain Python starts its own torchrun.",
-        epilog="Exit codes: 0 it did not hang, 1 it failed, 2 refused, 3 it hung or ran out of time (the bundle says "
-        "where), 130 and 143 ended by SIGINT and SIGTERM.",
-        allow_abbrev=False,
+        examples=EXAMPLES,
+        exit_codes=EXIT_CODES,
     )
     work = root.add_argument_group("workload")
     work.add_argument("--model", metavar="NAME", help=f"{', '.join(SHAPES)} (default llama40b); random seeded weights")
@@ -164,6 +182,7 @@ def parser() -> argparse.ArgumentParser:
     )
     test.add_argument("--inject-hang", choices=INJECTIONS, help=argparse.SUPPRESS)
     test.add_argument("--inject-rank", type=int, default=1, help=argparse.SUPPRESS)
+    add_report_flags(root)
     root.add_argument("--watch", type=Path, help=argparse.SUPPRESS)  # the watchdog's own process
     return root
 

@@ -10,6 +10,8 @@ from llmval_runners.load_test.metrics import LEAST_REQUESTS, Slo
 from llmval_runners.process.arguments import count, natural, positive, share
 from llmval_runners.process.errors import Refused
 
+MAX_TRIALS, LEAST_TRIALS, LEAST_PRECISION = 40, 8, 0.005
+
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
@@ -18,6 +20,8 @@ class SearchOptions:
     max_qps: float | None
     precision: float
     min_goodput: float
+    max_trials: int
+    confidence: float
 
 
 def add_load_flags(root: argparse.ArgumentParser, prompt_default: str, output_default: str) -> None:
@@ -58,7 +62,8 @@ def add_search_flags(root: argparse.ArgumentParser) -> None:
     search.add_argument(
         "--find-max-qps",
         action="store_true",
-        help="instead of one window: trials from --target-qps up, doubled, then bisected; confirmed with another seed",
+        help="instead of one window: trials from --target-qps up, doubled, then where they tell most; a trial that "
+        "fails against expectation is repeated, and the interval that holds the rate is reported",
     )
     search.add_argument(
         "--trial-duration", type=positive, metavar="S", help="seconds of arrivals of each trial (default: --duration)"
@@ -70,7 +75,13 @@ def add_search_flags(root: argparse.ArgumentParser) -> None:
         "--precision",
         type=share,
         metavar="SHARE",
-        help="stop if the lowest rate that fails is at most this much above the found one (default 0.05)",
+        help="end when the interval that holds the highest rate is at most this wide, from 0.005 (default 0.05)",
+    )
+    search.add_argument(
+        "--confidence", type=share, metavar="SHARE", help="that the interval holds the rate, below 1 (default 0.95)"
+    )
+    search.add_argument(
+        "--max-trials", type=count, metavar="N", help=f"end with a wider interval after N trials (default {MAX_TRIALS})"
     )
     search.add_argument(
         "--min-goodput", type=share, metavar="SHARE", help="share of requests that must keep every limit (default 0.99)"
@@ -107,6 +118,7 @@ def search_of(found: argparse.Namespace, slo: Slo) -> SearchOptions | None:
     if not found.find_max_qps:
         flags = {"--trial-duration": found.trial_duration, "--max-qps": found.max_qps}
         flags |= {"--precision": found.precision, "--min-goodput": found.min_goodput}
+        flags |= {"--confidence": found.confidence, "--max-trials": found.max_trials}
         if given := [flag for flag, value in flags.items() if value is not None]:
             raise Refused(
                 f"{given[0]} is for the search for the highest rate: pass --find-max-qps too, or leave it out."
@@ -128,10 +140,20 @@ def search_of(found: argparse.Namespace, slo: Slo) -> SearchOptions | None:
             f"{found.target_qps:g} requests a second for {duration:g} s are fewer than {LEAST_REQUESTS} "
             "requests, too few to see whether a queue grows: pass a longer --trial-duration or a higher --target-qps."
         )
+    if found.precision is not None and found.precision < LEAST_PRECISION:
+        raise Refused(
+            f"--precision {found.precision:g} is finer than a search can be: pass {LEAST_PRECISION:g} or more."
+        )
+    if found.confidence is not None and not 0.5 <= found.confidence < 1:
+        raise Refused(f"--confidence {found.confidence:g} is not from 0.5 to below 1: pass one such as 0.95.")
+    if found.max_trials is not None and found.max_trials < LEAST_TRIALS:
+        raise Refused(f"--max-trials {found.max_trials} are too few to find a rate: pass {LEAST_TRIALS} or more.")
     return SearchOptions(
         found.max_qps,
         0.05 if found.precision is None else found.precision,
         0.99 if found.min_goodput is None else found.min_goodput,
+        MAX_TRIALS if found.max_trials is None else found.max_trials,
+        0.95 if found.confidence is None else found.confidence,
     )
 
 

@@ -156,12 +156,14 @@ def generator_reasons(sent: Sequence[SentRequest], planned: int, rates: Rates) -
 def ttft_slope(sent: Sequence[SentRequest], ended_s: float = 0.0) -> float | None:
     """The growth of TTFT_sched in seconds per second of load; None for fewer than 8 requests.
 
-    A request without a first token has waited at least until the end of the window, `ended_s`: that is its wait here.
-    Without these requests, a node that answers only the first ones would seem to keep up.
-
     If an engine serves only the share r of the load, its queue grows. A request that arrives at t then has a time to
     first token of about t · (1 − r) / r, so a slope of 0.1 means that the engine serves 91 % of the load. The slope is
     computed from the medians of the first and the last quarter of the arrivals.
+
+    A request without a first token has waited at least until the end of the window, `ended_s`: that is its wait here.
+    Such a wait is shorter the later a request came, so where most of the first quarter has no answer either, the
+    medians fall although the queue grows. With unanswered requests the slope is therefore at least (1 − r) / r with
+    the r until the last first token: (answered / that time) / offered rate.
     """
     ordered = sorted(sent, key=lambda request: request.intended_s)
     quarter = len(ordered) // 4
@@ -178,7 +180,12 @@ def ttft_slope(sent: Sequence[SentRequest], ended_s: float = 0.0) -> float | Non
         )
         for part in (first, last)
     ]
-    return (waits[1] - waits[0]) / (late - early)
+    slope = (waits[1] - waits[0]) / (late - early)
+    answers = [request.token_times[0] for request in ordered if request.token_times]
+    if not answers or len(answers) == len(ordered):
+        return slope
+    offered = (len(ordered) - 1) / (ordered[-1].intended_s - ordered[0].intended_s)
+    return max(slope, offered * (max(answers) - ordered[0].intended_s) / len(answers) - 1)
 
 
 def summary(values: Sequence[float], name: str) -> dict[str, float | None]:

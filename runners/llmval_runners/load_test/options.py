@@ -16,14 +16,27 @@ from llmval_runners.load_test.load_flags import (
     slo_of,
 )
 from llmval_runners.load_test.metrics import Slo
-from llmval_runners.process.arguments import Parser, count, positive
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.arguments import DTYPES, Parser, count, dtype, positive
+from llmval_runners.process.errors import Refused, exit_codes
+from llmval_runners.process.output import Report, add_output_flags, take_output
 
 EXIT_CODES = (
-    "Exit code: 0 ok; 1 overloaded, a request failed, a service level was missed, or the test itself failed; "
-    "2 refused; 3 invalid or inconclusive; 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP. Plain torchrun makes 1 of "
-    "every code but 0. Under llmval, which judges the record itself, and with --profile: 0 if the record was written."
+    exit_codes(
+        "ok",
+        "overloaded, a request failed, a service level was missed, no rate held it, or the test itself failed",
+        "invalid or inconclusive",
+    )
+    + " Plain torchrun makes 1 of every code but 0. Under llmval, which judges the record itself, and with --profile: "
+    "0 if the record was written."
 )
+EXAMPLES = """\
+examples:
+  torchrun --nproc_per_node=8 inference_server_load_test.py --duration 300 \\
+      --target-qps 28 --slo-ttft-ms 500 --output-json artifacts/load.json
+  torchrun --nproc_per_node=8 inference_server_load_test.py --find-max-qps \\
+      --slo-ttft-ms 500 --trial-duration 60 --output-json artifacts/max_qps.json
+  python inference_server_load_test.py --model tiny --device cpu --json -
+"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
         prog="inference_server_load_test.py",
         description="Open-loop load test of an LLM engine on this node's GPUs, or with a small model on its CPU. Run "
         "it under torchrun for tensor parallelism; plain Python runs one rank.",
-        epilog=EXIT_CODES,
-        allow_abbrev=False,
+        examples=EXAMPLES,
+        exit_codes=EXIT_CODES,
     )
     add_load_flags(root, "uniform:512:1024; tiny uniform:16:64", "512; tiny 8")
     add_search_flags(root)
@@ -56,9 +69,10 @@ def parser() -> argparse.ArgumentParser:
         model.add_argument(f"--{name.replace('_', '-')}", type=count, metavar="N", help=argparse.SUPPRESS)
     model.add_argument(
         "--dtype",
-        choices=("auto", "bfloat16", "float16", "float32"),
+        type=dtype,
+        choices=DTYPES,
         default="auto",
-        help="auto: bfloat16 on CUDA, float32 on CPU",
+        help="auto: bfloat16 on CUDA, float32 on a CPU; bf16, fp16 and fp32 are other names",
     )
 
     engine = root.add_argument_group("engine")
@@ -81,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
         "share; off: use the engine's own kernels (default off)",
     )
     engine.add_argument(
-        "--kv-dtype", choices=("auto", "bfloat16", "float16", "float32", "fp8"), default="auto", help="auto: as --dtype"
+        "--kv-dtype", type=dtype, choices=(*DTYPES, "fp8"), default="auto", help="auto: as --dtype"
     )
     engine.add_argument(
         "--max-batch", type=count, metavar="N", help="sequences running at once (default 256; on CPU 64)"
@@ -111,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
     )
     trace.add_argument("--profile-output", type=Path, metavar="FILE", help="Chrome trace of --profile torch, .json.gz")
 
-    root.add_argument("--output-json", type=Path, metavar="FILE", help="the result; missing folders are created")
+    add_output_flags(root)
     return root
 
 
@@ -141,6 +155,7 @@ class LoadTestOptions:
     search: SearchOptions | None
     profile: ProfileOptions
     output_json: Path | None
+    report: Report
 
 
 def parse(argv: list[str]) -> LoadTestOptions:
@@ -153,6 +168,7 @@ def parse(argv: list[str]) -> LoadTestOptions:
         raise Refused("--load-format dummy takes the shape from a folder: pass --checkpoint DIR, or leave it out.")
     slo = slo_of(found)
     search = search_of(found, slo)
+    path, report = take_output(found)
     if search is not None and found.profile != "none":
         raise Refused("--profile traces one window, and --find-max-qps runs many: leave one of the two out.")
     return LoadTestOptions(
@@ -186,5 +202,6 @@ def parse(argv: list[str]) -> LoadTestOptions:
         slo=slo,
         search=search,
         profile=ProfileOptions(found.profile, found.profile_seconds, found.profile_output),
-        output_json=found.output_json,
+        output_json=path,
+        report=report,
     )

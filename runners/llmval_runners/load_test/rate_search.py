@@ -1,9 +1,13 @@
 """The search for the highest rate that holds the service level: the order of the trials, and their joint outcome.
 
-Rates double from the first one until a trial does not hold or the cap is reached. Then the search bisects: it tries the
-geometric mean of the highest rate that held and the lowest that did not, until the two are within `precision`. All
-these trials draw the same lengths and gaps, so they differ only in their rate. The found rate is then tried again with
-another seed. If it does not hold again, it held by luck: it becomes the upper bound, and the search goes on below it.
+Rates double from the first one until a trial fails or the cap is reached. A trial that fails is repeated at once with
+another seed. Then each trial goes where it tells most: to the median of the candidates that the trials so far leave
+(`rate_posterior.py`). The search has found the rate if the interval that holds it with `confidence` is no wider than
+`precision`. Before it ends it tests both ends again, later and with other seeds: a trial at the upper end must fail and
+one at the lower end must hold. If one does not, the interval widens and the search goes on. So a stall of the host can
+lengthen a search, and cannot cap it for good.
+
+The rate found is the lower end of the interval: it held, and with `confidence` it is at most `precision` too low.
 """
 
 import math
@@ -12,6 +16,7 @@ from typing import Any
 
 from llmval_runners.load_test import metrics
 from llmval_runners.load_test.metrics import LEAST_REQUESTS, Rates, Slo
+from llmval_runners.load_test.rate_posterior import STOPPING, Posterior
 from llmval_runners.load_test.result import Measured
 
 HOLDS, FAILS, INVALID = "holds", "fails", "invalid"
@@ -41,6 +46,7 @@ class Trial:
     ended_s: float
     verdict: str
     reason: str
+    host: dict[str, float | None] | None = None  # `HostNoise.read` of the trial
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,7 +58,15 @@ def allowed_misses(min_goodput: float, planned: int) -> int:
 
 
 def judge_trial(
-    measured: Measured, slo: Slo, min_goodput: float, *, number: int, purpose: str, seed: int, target_qps: float
+    measured: Measured,
+    slo: Slo,
+    min_goodput: float,
+    *,
+    number: int,
+    purpose: str,
+    seed: int,
+    target_qps: float,
+    host: dict[str, float | None] | None = None,
 ) -> Trial:
     """The figures of a drained window, and its verdict.
 
@@ -87,6 +101,7 @@ def judge_trial(
         ended_s=measured.duration_s,
         verdict=verdict,
         reason=reason,
+        host=host,
     )
 
 
@@ -109,21 +124,28 @@ def _verdict(
 
 
 GROWTH = 2.0
-CONFIRMATIONS = 4  # most failed confirmations; each lowers the bound by about the precision
+CONFIRMATIONS = 4  # most attempts to end a search at the limit of its trials with one that holds
+SIDE, NEAR = 0.15, 1.3  # quantile of the trials beside the median; an interval with a lower ratio is near the goal
+UNEXPECTED = 0.3  # a trial that fails is repeated if the highest rate was above it with at least this probability
+SAME_RATE = 0.002  # relative: closer rates are one rate
+BUSY_PERCENT = 10.0  # of the host's CPU for other processes; more is named as noise
+STOLEN_PERCENT = 1.0
 
-FOUND, CAP, GENERATOR, LOWEST_FAILS, UNCONFIRMED, INTERRUPTED = (
+FOUND, IMPRECISE, CAP, GENERATOR, LOWEST_FAILS, UNCONFIRMED, INTERRUPTED = (
     "found",
+    "imprecise",
     "cap_holds",
     "generator_limited",
     "lowest_fails",
     "unconfirmed",
     "interrupted",
 )
+_SEEDS_APART = 1000  # between the trials, so that searches with the seeds 0, 1, 2 … share no load
 
 
 @dataclass(frozen=True, slots=True)
 class NextTrial:
-    """The next trial: its rate in requests/s, its purpose (`bracket`, `bisect`, `confirm`), and its seed."""
+    """The next trial: its rate in requests/s, its purpose (`PURPOSES`), and its seed."""
 
     number: int
     qps: float
@@ -131,9 +153,15 @@ class NextTrial:
     seed: int
 
 
+BRACKET, REPEAT, BISECT, UPPER, CONFIRM = PURPOSES = ("bracket", "repeat", "bisect", "upper", "confirm")
+
+
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
-    """The settings of a search: rates in requests/s; `precision` is relative; `min_goodput` is a share, 0 to 1."""
+    """The settings of a search: rates in requests/s; `precision` is relative; `min_goodput` is a share, 0 to 1.
+
+    `confidence`: the probability with which the reported interval is to hold the highest rate.
+    """
 
     first_qps: float
     max_qps: float | None
@@ -141,6 +169,8 @@ class SearchConfig:
     min_goodput: float
     trial_s: float
     seed: int
+    max_trials: int
+    confidence: float
 
 
 class Search:
@@ -149,88 +179,199 @@ class Search:
     def __init__(self, config: SearchConfig) -> None:
         self.config = config
         self.trials: list[Trial] = []
-        self.lower: float | None = None  # the highest rate that held, below all rates that did not
-        self.upper: float | None = None  # the lowest rate that did not hold
         self.outcome = INTERRUPTED  # until the search ends
-        self._held: list[float] = []
-        self._confirmations = 0
+        self.max_qps: float | None = None  # the rate found, which held in the last trial
+        self._posterior = Posterior(config.first_qps, config.precision)
+        self._upper_failed = False  # the upper end failed again since the interval became narrow
+        self._unexpected = False  # the last trial was not expected to fail
+        self._planned: NextTrial | None = None
 
     def next(self) -> NextTrial | None:
         """The next trial; None once the outcome is known."""
         if self.outcome != INTERRUPTED:
             return None
-        qps, purpose = self._choose()
-        seed = self.config.seed + (1 + self._confirmations if purpose == "confirm" else 0)
-        return NextTrial(len(self.trials) + 1, qps, purpose, seed)
+        if self._planned is None:
+            qps, purpose = self._choose()
+            number = len(self.trials) + 1
+            seed = self.config.seed + _SEEDS_APART * (number - 1)
+            self._planned = NextTrial(number, self._known(qps), purpose, seed)
+        return self._planned
 
     def record(self, trial: Trial) -> None:
         """Record the trial that was planned last."""
+        self._planned = None
+        self._unexpected = trial.verdict == INVALID or self._posterior.above(trial.target_qps) >= UNEXPECTED
         self.trials.append(trial)
-        held = trial.verdict == HOLDS
-        if trial.purpose == "confirm":
-            self._confirmations += 1
-            if held:
-                self.outcome = self._confirmed()
-                return
-        if held:
-            self._held.append(trial.target_qps)
-        else:
-            self.upper = trial.target_qps
-            self._held = [qps for qps in self._held if qps < self.upper]
-        self.lower = max(self._held, default=None)
-        if self.lower is None:
-            self.outcome = LOWEST_FAILS if trial.verdict == FAILS else GENERATOR
-        elif self._confirmations >= CONFIRMATIONS:
-            self.outcome = UNCONFIRMED
+        if trial.verdict != INVALID:
+            self._posterior.add(trial.target_qps, trial.verdict == HOLDS)
+        if not self._narrow():
+            self._upper_failed = False
+        elif trial.purpose == UPPER and trial.verdict == FAILS:
+            self._upper_failed = True
+        self._decide(trial)
 
     @property
-    def max_qps(self) -> float | None:
-        """The highest rate that held twice; None if there is none."""
-        last = self.trials[-1] if self.trials else None
-        return last.target_qps if last and last.purpose == "confirm" and last.verdict == HOLDS else None
+    def held_qps(self) -> float | None:
+        """The highest rate at which more trials held than failed."""
+        return max((rate for rate, held, failed, _ in self._rates() if held > failed), default=None)
+
+    @property
+    def lowest_not_held_qps(self) -> float | None:
+        """The lowest rate above the held one at which at least as many trials failed as held."""
+        held = self.held_qps or 0.0
+        return min(
+            (rate for rate, hold, fail, bad in self._rates() if rate > held and fail + bad >= hold), default=None
+        )
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The rates between which the highest one lies with the configured confidence; None before an upper bound."""
+        return self._posterior.interval(self.config.confidence) if self._any(FAILS) and self._any(HOLDS) else None
+
+    def _decide(self, trial: Trial) -> None:
+        """Set the outcome if this trial ended the search."""
+        config, held = self.config, trial.verdict == HOLDS
+        if self._any(FAILS) and self._posterior.above(config.first_qps) < STOPPING * (1 - config.confidence) / 2:
+            self.outcome = LOWEST_FAILS
+        elif (ceiling := self._generator_ceiling()) is not None and ceiling <= config.first_qps * (1 + SAME_RATE):
+            self.outcome = GENERATOR
+        elif trial.purpose == CONFIRM and held:
+            self._confirmed(trial.target_qps, ceiling)
+        elif len(self.trials) >= config.max_trials + CONFIRMATIONS - 1:
+            self.outcome = UNCONFIRMED
+
+    def _confirmed(self, qps: float, ceiling: float | None) -> None:
+        config = self.config
+        above = self._posterior.above(qps) >= config.confidence
+        if config.max_qps is not None and qps >= config.max_qps * (1 - SAME_RATE) and above:
+            self.outcome = CAP
+        elif ceiling is not None and ceiling <= qps * (1 + config.precision) and above:
+            self.outcome = GENERATOR
+        elif self._narrow() and self._upper_failed:
+            self.outcome = FOUND
+        elif len(self.trials) >= config.max_trials:
+            self.outcome = IMPRECISE
+        if self.outcome != INTERRUPTED:
+            self.max_qps = qps
 
     def _choose(self) -> tuple[float, str]:
-        config, lower, upper = self.config, self.lower, self.upper
-        if lower is None:
-            return config.first_qps, "bracket"
-        if upper is not None:
-            return (
-                (math.sqrt(lower * upper), "bisect") if upper > lower * (1 + config.precision) else (lower, "confirm")
-            )
-        if config.max_qps is not None and lower >= config.max_qps:
-            return lower, "confirm"
-        return min(lower * GROWTH, config.max_qps or math.inf), "bracket"
+        config, last = self.config, self.trials[-1] if self.trials else None
+        if last is None:
+            return config.first_qps, BRACKET
+        if last.verdict != HOLDS and self._unexpected and self._count(last.target_qps) == 1:
+            return last.target_qps, REPEAT
+        ceiling, held = self._generator_ceiling(), self.held_qps
+        limit = min(ceiling or math.inf, config.max_qps or math.inf)
+        if len(self.trials) >= config.max_trials - 1:
+            return min(self._posterior.interval(config.confidence)[0], limit), CONFIRM
+        if ceiling is not None and held is not None and ceiling <= held * (1 + config.precision):
+            return held, CONFIRM
+        if not self._any(FAILS):
+            if held is not None and config.max_qps is not None and held >= config.max_qps * (1 - SAME_RATE):
+                return config.max_qps, CONFIRM
+            if ceiling is not None:
+                return (math.sqrt(held * ceiling), BISECT) if held is not None else (config.first_qps, REPEAT)
+            return min((held or config.first_qps / GROWTH) * GROWTH, limit), BRACKET
+        low, high = self._posterior.interval(config.confidence)
+        if self._narrow():
+            return (low, CONFIRM) if self._upper_failed or high >= limit else (high, UPPER)
+        # Far from the goal the median halves the interval. Close to it, trials at the median are tosses of a coin, and
+        # those beside it, on both sides in turn, tell where the interval ends.
+        aside = (SIDE, 1 - SIDE)[len(self.trials) % 2] if high <= low * NEAR else 0.5
+        rate = self._posterior.quantile(aside)
+        if config.max_qps is not None and rate >= config.max_qps:
+            return config.max_qps, CONFIRM
+        if ceiling is not None and rate >= ceiling:
+            return (math.sqrt(held * ceiling) if held is not None else config.first_qps), BISECT
+        return max(rate, config.first_qps), BISECT
 
-    def _confirmed(self) -> str:
-        if self.upper is None:
-            return CAP
-        bound = [trial.verdict for trial in self.trials if trial.target_qps == self.upper]
-        return FOUND if FAILS in bound else GENERATOR
+    def _narrow(self) -> bool:
+        interval = self.interval
+        return interval is not None and interval[1] <= interval[0] * (1 + self.config.precision) * (1 + 1e-9)
+
+    def _generator_ceiling(self) -> float | None:
+        """The lowest rate that the generator missed twice and never offered."""
+        return min((rate for rate, held, failed, bad in self._rates() if bad >= 2 and not held + failed), default=None)
+
+    def _rates(self) -> list[tuple[float, int, int, int]]:
+        """(rate, trials that held, failed, were invalid), by rate."""
+        found: dict[float, list[str]] = {}
+        for trial in self.trials:
+            found.setdefault(trial.target_qps, []).append(trial.verdict)
+        return [(rate, v.count(HOLDS), v.count(FAILS), v.count(INVALID)) for rate, v in sorted(found.items())]
+
+    def _any(self, verdict: str) -> bool:
+        return any(trial.verdict == verdict for trial in self.trials)
+
+    def _count(self, qps: float) -> int:
+        return sum(trial.target_qps == qps for trial in self.trials)
+
+    def _known(self, qps: float) -> float:
+        """A rate that was tried before and is practically the same, or else this one."""
+        near = [trial.target_qps for trial in self.trials if abs(trial.target_qps / qps - 1) <= SAME_RATE]
+        return near[0] if near else qps
 
     def as_json(self) -> dict[str, Any]:
         """The search in the form of the result."""
-        config = self.config
+        config, interval = self.config, self.interval
         return {
             "outcome": self.outcome,
             "sentence": self.sentence(),
             "max_qps": self.max_qps,
-            "lowest_not_held_qps": self.upper,
+            "interval_qps": None if interval is None else list(interval),
+            "confidence": config.confidence,
+            "disturbed_share": self._posterior.disturbed(),
+            "noise": self.noise(),
+            "lowest_not_held_qps": self.lowest_not_held_qps,
             "first_qps": config.first_qps,
             "cap_qps": config.max_qps,
             "precision": config.precision,
+            "max_trials": config.max_trials,
             "min_goodput": config.min_goodput,
             "trial_duration_s": config.trial_s,
             "trials": [trial.as_json() for trial in self.trials],
         }
 
+    def noise(self) -> str:
+        """What disturbed the trials: outcomes that contradict the interval, and the load of the host meanwhile."""
+        interval = self.interval
+        low, high = interval if interval is not None else (self.held_qps or 0.0, math.inf)
+        below = [trial for trial in self.trials if trial.verdict != HOLDS and trial.target_qps < low * (1 - SAME_RATE)]
+        over = [trial for trial in self.trials if trial.verdict == HOLDS and trial.target_qps > high * (1 + SAME_RATE)]
+        count = len(self.trials)
+        parts = []
+        if below:
+            parts.append(f"{len(below)} of {count} trials failed at rates that hold")
+        if over:
+            parts.append(f"{len(over)} of {count} held above the interval")
+        readings = [trial.host for trial in self.trials if trial.host is not None]
+        for key, least, words in (
+            ("other_cpu_percent", BUSY_PERCENT, "of its CPU served other processes"),
+            ("stolen_percent", STOLEN_PERCENT, "of its CPU was taken by the hypervisor"),
+        ):
+            values = [value for reading in readings if (value := reading[key]) is not None]
+            if values and max(values) >= least:
+                parts.append(f"up to {max(values):.0f} % {words}")
+        return "; ".join(parts) or "quiet: no trial contradicts the others"
+
     def sentence(self) -> str:
         """The outcome in one sentence."""
-        bound = next((t for t in reversed(self.trials) if t.target_qps == self.upper and t.verdict != HOLDS), None)
-        above = f"{bound.target_qps:.4g} requests/s does not hold: {bound.reason}" if bound else ""
+        bad = next(
+            (t for t in reversed(self.trials) if t.verdict != HOLDS and t.target_qps > (self.max_qps or 0)), None
+        )
+        above = f"{bad.target_qps:.4g} requests/s does not hold: {bad.reason}" if bad else ""
         best = f"the highest rate that holds the service level is {self.max_qps or 0:.4g} requests/s"
+        confidence, interval = f"{self.config.confidence:.0%}", self.interval
+        between = "" if interval is None else f"between {interval[0]:.4g} and {interval[1]:.4g} requests/s"
         match self.outcome:
             case "found":
-                return f"{best}, confirmed with another seed; {above}"
+                return f"{best}; with {confidence} confidence it lies {between}; {above}"
+            case "imprecise":
+                return (
+                    f"{self.max_qps or 0:.4g} requests/s held, and with {confidence} confidence the highest rate lies "
+                    f"{between}: after {len(self.trials)} trials that is wider than the {self.config.precision:.0%} "
+                    f"asked ({self.noise()}); pass a longer --trial-duration or more --max-trials, or quieten the host"
+                )
             case "cap_holds":
                 cap = f"even the cap of {self.max_qps or 0:.4g} requests/s holds"
                 return f"{cap}, so no upper bound was found: raise --max-qps"
@@ -242,7 +383,8 @@ class Search:
                 return f"even the lowest rate does not hold ({above}): pass a lower --target-qps"
             case "unconfirmed":
                 return (
-                    f"no rate held with {CONFIRMATIONS} other seeds in turn ({above}): pass a longer --trial-duration"
+                    f"no rate was confirmed in {len(self.trials)} trials ({self.noise()}): pass a longer "
+                    "--trial-duration or more --max-trials, or quieten the host"
                 )
-        best_so_far = f"{self.lower:.4g} requests/s held" if self.lower is not None else "no rate had held"
+        best_so_far = f"{self.held_qps:.4g} requests/s held" if self.held_qps is not None else "no rate had held"
         return f"the search ended early, after {len(self.trials)} trials; {best_so_far} by then"

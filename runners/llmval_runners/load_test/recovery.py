@@ -14,10 +14,11 @@ from llmval_runners.load_test.generator import Arrival, Lengths, arrival_times, 
 from llmval_runners.load_test.journal import journal_path, read_dead_journal, remove_dead_journal
 from llmval_runners.load_test.load_flags import burstiness_in
 from llmval_runners.load_test.metrics import Slo
-from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid, partial_path
+from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid
 from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import write_json
+from llmval_runners.process.output import partial_path
 from llmval_runners.process.shutdown import name_as_saving
 
 

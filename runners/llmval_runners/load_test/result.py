@@ -6,14 +6,14 @@ Flat keys as `vllm bench serve --save-result --save-detailed` writes them (lists
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from llmval_runners.load_test import metrics
 from llmval_runners.load_test.generator import Arrival
 from llmval_runners.load_test.metrics import Rates, Slo
 from llmval_runners.load_test.sent_request import SentRequest
-from llmval_runners.load_test.verdict import UNDECIDED, Verdict, verdict_of
+from llmval_runners.load_test.verdict import UNDECIDED, verdict_of
+from llmval_runners.process.verdict import Verdict
 
 SCHEMA_VERSION = 1
 PROFILED = "a profiler ran, so the figures are not the node's"
@@ -156,8 +156,3 @@ def _record(request: SentRequest) -> dict[str, Any]:
 def _us(seconds: float | None) -> float | None:
     """Round to whole microseconds: the clock is not more precise, and the file has a third of the size."""
     return None if seconds is None else round(seconds, 6)
-
-
-def partial_path(path: Path) -> Path:
-    """The path for the record of a run that ended early: `x.json` → `x.partial.json`."""
-    return path.with_name(f"{path.stem}.partial.json")

@@ -28,12 +28,14 @@ from llmval_runners.load_test.options import LoadTestOptions
 from llmval_runners.load_test.profiler import NONE, Profiler
 from llmval_runners.load_test.rate_search import Search, SearchConfig, Trial, allowed_misses, judge_trial
 from llmval_runners.load_test.recovery import recovery_command
-from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid, partial_path
+from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid
+from llmval_runners.load_test.utilisation import utilisation
 from llmval_runners.load_test.window import MeasurementWindow
+from llmval_runners.measure.host_noise import HostNoise
 from llmval_runners.process import on_failure
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import FAILED_EXIT, Refused
 from llmval_runners.process.events import EventLog
-from llmval_runners.process.files import write_json
+from llmval_runners.process.output import OutputFile, flush_streams, show, where_of
 from llmval_runners.process.shutdown import HangWatch, StopSignals
 
 
@@ -60,6 +62,9 @@ class LoadTest:
         self._identity: dict[str, Any] = {}
         self._cache: dict[str, Any] = {}
         self.energy = WindowEnergy()
+        self.report = options.report
+        path = self.load.output_json
+        self.output = OutputFile(path) if path is not None and rank == 0 else None
         self._saving = threading.Lock()
         self._complete = False  # True: the result is written, so no partial one is needed
 
@@ -108,26 +113,28 @@ class LoadTest:
 
     def finish(self) -> None:
         """Tell the signal guard that the record is written."""
+        if self.output is not None:
+            self.output.release()
         self.stop.done()
 
     def save_partial(self, why: str) -> None:
         """Save the measurement so far beside the path of the result, and show it."""
-        path = self.load.output_json
         if self.rank != 0:
             return
+        partial = None
         with self.stop.protect_write(), self._saving:
             if self._complete:
                 return
             self._complete = True
             result = self._result(why)
-            partial = None if path is None else partial_path(path)
             try:
-                if partial is not None:
-                    write_json(partial, result)
+                if self.output is not None:
+                    self.output.write_partial(result)
+                    partial = self.output.partial
                 self._end_journal()
             except OSError as error:
-                self.events.error("record_lost", f"{partial} cannot be written ({error.strerror})")
-                partial = None
+                where = self.output.partial if self.output is not None else "the journal"
+                self.events.error("record_lost", f"{where} cannot be written ({error.strerror})")
         if partial is not None:
             self.events.result(str(partial), shown=False)
         self._show(result, partial)
@@ -151,7 +158,8 @@ class LoadTest:
         try:
             self.save_partial(why)
         finally:
-            os._exit(1)
+            flush_streams()
+            os._exit(FAILED_EXIT)
 
     def _set_up(self) -> PlanChannel:
         """Prepare the engine. The journal comes first, because another load test may have locked it."""
@@ -225,20 +233,22 @@ class LoadTest:
             self.profiler.export()
 
     def _find_max_qps(self, engine: Engine, options: SearchOptions) -> None:
-        """Run the trials one after the other on one engine. The last confirms the rate; the result has its window."""
+        """Run the trials one after the other on one engine. The result has the window of the last one."""
         search = self.search = Search(
             SearchConfig(
                 self.load.target_qps, options.max_qps, options.precision, options.min_goodput, self.load.duration_s,
-                self.load.seed,
+                self.load.seed, options.max_trials, options.confidence,
             )
         )  # fmt: skip
         while (planned := search.next()) is not None:
             load = self.load.load(planned.qps, planned.seed)
             window = self._window(engine, load, f"trial {planned.number}")
+            noise = HostNoise()
             window.measure(self.load.slo, misses=allowed_misses(options.min_goodput, len(load.arrivals)))
+            host = noise.read() if self.world_size == 1 else None  # other ranks would count as other processes
             trial = judge_trial(
                 window.measured(), self.load.slo, options.min_goodput, number=planned.number, purpose=planned.purpose,
-                seed=planned.seed, target_qps=planned.qps,
+                seed=planned.seed, target_qps=planned.qps, host=host,
             )  # fmt: skip
             search.record(trial)
             self._report_trial(search, trial)
@@ -250,39 +260,41 @@ class LoadTest:
                 "trial_qps": trial.target_qps,
                 "trial_goodput_percent": 100 * trial.goodput_share,
                 "trial_ttft_sched_p99_ms": trial.ttft_sched["p99_ms"],
-                "highest_held_qps": search.lower,
+                "highest_held_qps": search.held_qps,
             }
         )
-        self.events.clear()
-        print(
+        self.events.say(
             f"trial {trial.number} ({trial.purpose}): {trial.target_qps:.4g} requests/s, "
             f"{trial.goodput_share:.1%} kept the service level: {trial.verdict}"
-            + (f" ({trial.reason})" if trial.reason else ""),
-            flush=True,
+            + (f" ({trial.reason})" if trial.reason else "")
         )
 
     def _save(self) -> int:
         """Write the record, show the last screen, and return the exit code."""
         self.events.phase("report")
-        path = self.load.output_json
         with self.stop.protect_write():
             result = self._result(None)
             with self._saving:
-                if path is not None:
-                    write_json(path, result)
+                if self.output is not None:
+                    self.output.write(result)
                 self._complete = True
                 self._end_journal()
+        path = self.load.output_json
         if path is not None:
             self.events.result(str(path), shown=False)
-        self._show(result, path)
-        # The dashboard judges the record itself and reads the exit code as "did it measure". A trace is no measurement.
-        if self.events.recording or self.profiler.ran:
+        shown = self._show(result, path)
+        # llmval judges the record itself and reads the exit code as "was it written". A trace is no measurement.
+        if path is not None and (self.events.recording or self.profiler.ran):
             return 0
-        return int(result["llmval"]["verdict"]["exit_code"])
+        return int(result["llmval"]["verdict"]["exit_code"]) if shown else FAILED_EXIT
 
-    def _show(self, result: dict[str, Any], path: Path | None) -> None:
+    def _show(self, result: dict[str, Any], path: Path | None) -> bool:
+        """False if the record was for standard output and is lost."""
         self.events.clear()
-        print(last_screen(result, path, self.energy.reason), flush=True)
+        where = where_of(path, self.output)
+        return show(
+            self.report, result, result["llmval"]["verdict"], lambda: last_screen(result, where, self.energy.reason)
+        )
 
     def _end_journal(self) -> None:
         if self._journal is not None:
@@ -295,7 +307,7 @@ class LoadTest:
         load = window.load if window else self.load.load()
         measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
         if window is not None:
-            self._add_machine(measured)
+            self._add_machine(measured, window.steps)
         identity = self._current_identity()
         result = load_test_result(
             measured, identity, self._workload(load), self._cache, self.load.slo, self._search_record()
@@ -306,14 +318,22 @@ class LoadTest:
             result["llmval"]["trace"] = self.profiler.record
         return result
 
-    def _add_machine(self, measured: Measured) -> None:
-        """Add the memory and energy of the window's GPUs to the record."""
+    def _add_machine(self, measured: Measured, steps: int) -> None:
+        """Add the memory, energy and utilisation of the window's GPUs to the record."""
         if self.config.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.config.device)
             measured.extras["memory"] = measured.extras.get("memory", {}) | {"peak_allocated_bytes": peak}
         tokens = sum(len(request.token_times) for request in measured.sent)
         if (energy := self.energy.record(tokens)) is not None:
             measured.extras["energy"] = energy
+        config, on_cuda = self.config, self.config.device.type == "cuda"
+        table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize  # a step reads only some of its rows
+        measured.extras["utilisation"] = utilisation(
+            measured.sent, steps, measured.duration_s, shape=config.shape, ranks=self.world_size,
+            weight_bytes=config.weight_bytes_per_rank - table, kv_element_bytes=config.kv_dtype.itemsize,
+            fp8_mode=str(self._current_identity()["fp8_mode"]),
+            gpu=torch.cuda.get_device_name(config.device) if on_cuda else None,
+        )  # fmt: skip
 
     def _search_record(self) -> dict[str, Any] | None:
         return self.search.as_json() if self.search is not None else None

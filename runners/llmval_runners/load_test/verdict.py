@@ -6,40 +6,28 @@ the records; a test holds the two together.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from llmval_runners.load_test import metrics
 from llmval_runners.load_test.metrics import LEAST_REQUESTS, MAX_TTFT_SLOPE, Slo
 from llmval_runners.load_test.sent_request import SentRequest
-from llmval_runners.process.errors import UNDECIDED_EXIT
+from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, UNDECIDED_EXIT
+from llmval_runners.process.verdict import Verdict
+from llmval_runners.process.verdict import ended_early as of_early_end
 
-GOOD, BAD, UNDECIDED = 0, 1, UNDECIDED_EXIT
+GOOD, BAD, UNDECIDED = GOOD_EXIT, FAILED_EXIT, UNDECIDED_EXIT
 
 # The outcome of a search -> word and exit code.
 _SEARCHES = {
     "found": ("ok", GOOD),
+    "imprecise": ("inconclusive", UNDECIDED),
     "lowest_fails": ("not found", BAD),
     "unconfirmed": ("not found", UNDECIDED),
     "cap_holds": ("inconclusive", UNDECIDED),
     "generator_limited": ("inconclusive", UNDECIDED),
     "interrupted": ("ended early", UNDECIDED),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`ok`, `overloaded`, `failed`, `invalid`, `inconclusive`, `not found` or `ended early`, and the reason."""
-
-    word: str
-    reason: str
-    exit_code: int
-
-    def __str__(self) -> str:
-        return f"{self.word}: {self.reason}" if self.reason else self.word
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def verdict_of(
@@ -57,7 +45,7 @@ def verdict_of(
     level that its p99 misses; too few requests to see a trend; else ok.
     """
     if ended_early:
-        return Verdict("ended early", ended_early, UNDECIDED)
+        return of_early_end(ended_early)
     if search is not None:
         word, code = _SEARCHES[search["outcome"]]
         return Verdict(word, search["sentence"], code)

@@ -47,6 +47,7 @@ class MeasurementWindow:
         self._ended_s: float | None = None
         self._completed = 0
         self._most_waiting = self._most_pages = 0  # sampled with the metrics
+        self.steps = 0  # of the engine since the window opened
 
     @property
     def sent(self) -> list[Request]:
@@ -87,6 +88,7 @@ class MeasurementWindow:
             while not (generator.finished.is_set() and engine.idle):
                 sampled = self._step(engine)
                 now = generator.now()
+                self.steps += bool(sampled)
                 if profiler is not None and (on := profiler.due(now, bool(sampled))) is not None:
                     engine.trace(on)
                 missed += self._take(now, sampled, slo)

@@ -8,15 +8,17 @@ import traceback
 from typing import NoReturn
 
 from llmval_runners.long_context.options import LongContextOptions, parse
-from llmval_runners.process.errors import USAGE_EXIT, Refused
+from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.output import flush_streams, guard_streams, say
+from llmval_runners.process.rank_main import refuse
 
-FOLLOWERS_WAIT_S = 10.0  # so that torchrun does not end rank 0 before it has printed the refusal
 PEERS_WAIT_S = 1.0  # time for another rank to write why it failed, before torchrun ends this one
 
 
 def main(argv: list[str]) -> NoReturn:
-    """Run and exit: 0 all lengths passed, 1 one failed, 2 refused, 130 and 143 ended by SIGINT and SIGTERM."""
+    """Run and exit with the code of `options.EXIT_CODES`."""
+    guard_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Until there is something to save, signals end the process. An import could swallow KeyboardInterrupt.
         signal.signal(number, signal.SIG_DFL)
@@ -31,9 +33,8 @@ def main(argv: list[str]) -> NoReturn:
         else:
             code = _measure(options, rank, world_size, local_rank)
     except Refused as refusal:
-        code = _refused(refusal, rank)
-    sys.stdout.flush()
-    sys.stderr.flush()
+        refuse(refusal, None, rank)
+    flush_streams()
     if "RANK" in os.environ:
         os._exit(code)  # not sys.exit: interpreter shutdown may wait for a rank that is gone, or NCCL for CUDA graphs
     sys.exit(code)
@@ -77,12 +78,14 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
     from llmval_runners.process.errors import RankLost
 
     session = None
-    events = EventLog(rank).start()
+    events = EventLog(rank, report=options.report).start()
     try:
         session = Session(decide(options, world_size=world_size, local_rank=local_rank), events, rank, world_size)
         code = session.run()
         session.close()
     except Refused:
+        if session is not None and session.file is not None:
+            session.file.release()
         events.close()
         raise
     except Interrupted:
@@ -99,7 +102,7 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
         code = 1
         if session is not None and failure.is_out_of_memory(error):
             why = session.record_out_of_memory(error)
-            print(why, file=sys.stderr, flush=True)
+            say(why, to_stderr=True)
             time.sleep(PEERS_WAIT_S if world_size > 1 else 0)
         else:
             traceback.print_exc()
@@ -109,19 +112,7 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
             session.save_partial(why)
     if session is not None:
         session.stop.done()
+        if session.file is not None:
+            session.file.release()
     events.close()
     return code
-
-
-def _refused(refusal: Refused, rank: int) -> int:
-    """Print the refusal once, on rank 0. The others wait: if they ended first, torchrun would end rank 0 too early."""
-    if rank == 0:
-        print(f"refused: {refusal}", file=sys.stderr, flush=True)
-        if os.environ.get("LLMVAL_EVENTS"):  # on a terminal, the line above is enough
-            events = EventLog(0)
-            events.error("refused", str(refusal))
-            events.close()
-    else:
-        time.sleep(FOLLOWERS_WAIT_S)
-        print(f"rank {rank} refused: {refusal}", file=sys.stderr, flush=True)
-    return USAGE_EXIT

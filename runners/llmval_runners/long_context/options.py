@@ -5,12 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_runners.engine.shapes import OVERRIDES, SHAPES
-from llmval_runners.process.arguments import Parser, count, natural, positive
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.arguments import DTYPES, Parser, count, dtype, natural, positive
+from llmval_runners.process.errors import Refused, exit_codes
+from llmval_runners.process.output import Report, add_output_flags, take_output
 
 DEFAULT_MODEL = "llama-3.1-8b"
-SHORT_DTYPES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}
-_DTYPES = ("auto", "bfloat16", "float16", "float32", *SHORT_DTYPES)
+EXIT_CODES = (
+    exit_codes(
+        "every length passed, or was predicted to fit (--predict-only)",
+        "a length failed or ran out of memory (those before it are kept), another precision ran, or the run failed",
+        None,
+    )
+    + " Under llmval, which judges the record itself: 0 if the record is complete."
+)
+EXAMPLES = """\
+examples:
+  python long_context_validation.py --sequence-lengths 32768 65536 \\
+      --tensor-parallel-gpus 8 --output-json artifacts/long_context.json
+  python long_context_validation.py --predict-only --memory-limit-gib 141 \\
+      --sequence-lengths 131072
+  python long_context_validation.py --model tiny --device cpu \\
+      --sequence-lengths 128 --json -
+"""
 _DEFAULT_LENGTHS = (32768, 65536)
 
 
@@ -24,6 +40,7 @@ class LongContextOptions:
     batch_size: int
     decode_tokens: int | None
     output_json: Path | None
+    report: Report
     find_max: bool
     predict_only: bool
     model: str | None
@@ -55,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
         prog="long_context_validation.py",
         description="Predicts and then measures memory and time of a context length on this node, and the loss of "
         "accuracy by FP8. Plain Python starts torchrun itself if --tensor-parallel-gpus is above 1.",
-        epilog="Exit codes: 0 all lengths passed, 1 one failed (those before it are kept), 2 refused.",
-        allow_abbrev=False,
+        examples=EXAMPLES,
+        exit_codes=EXIT_CODES,
     )
     root.add_argument(
         "--sequence-lengths", type=count, nargs="+", default=[], metavar="N", help="prompt tokens (default 32768 65536)"
@@ -69,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument(
         "--decode-tokens", type=count, metavar="N", help="decode steps after each prefill (default 128; on a CPU 8)"
     )
-    root.add_argument("--output-json", type=Path, metavar="FILE", help="the result; missing folders are created")
+    add_output_flags(root)
     root.add_argument(
         "--find-max", action="store_true", help="find the longest context that fits, and prove it by running a step"
     )
@@ -83,10 +100,10 @@ def parser() -> argparse.ArgumentParser:
 
     engine = root.add_argument_group("engine")
     engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    engine.add_argument("--dtype", choices=_DTYPES, default="auto", help="auto: bfloat16 on CUDA, float32 on a CPU")
-    engine.add_argument(
-        "--kv-dtype", choices=("fp8", *_DTYPES), default="auto", help="auto: fp8 if the weights are FP8, else --dtype"
-    )
+    names = "auto: bfloat16 on CUDA, float32 on a CPU; bf16, fp16 and fp32 are other names"
+    engine.add_argument("--dtype", type=dtype, choices=DTYPES, default="auto", help=names)
+    cache = "auto: fp8 if the weights are FP8, else --dtype"
+    engine.add_argument("--kv-dtype", type=dtype, choices=(*DTYPES, "fp8"), default="auto", help=cache)
     engine.add_argument(
         "--fp8-mode",
         choices=("auto", "none", "native", "transformer-engine"),
@@ -119,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
     )
     memory.add_argument(
         "--reference",
+        type=dtype,
         choices=("auto", "none", "bfloat16", "float32"),
         default="auto",
         help="compare logits with this precision; auto: bfloat16 on CUDA, float32 on a CPU; none: skip it",
@@ -128,10 +146,11 @@ def parser() -> argparse.ArgumentParser:
 
 def parse(argv: list[str]) -> LongContextOptions:
     """Raises Refused if a flag is unknown, a value is wrong, or two flags contradict each other."""
-    values = vars(parser().parse_args(argv))
+    found = parser().parse_args(argv)
+    found.output_json, found.report = take_output(found)
+    del found.quiet
+    values = vars(found)
     overrides = {name: values.pop(name) for name in OVERRIDES}
-    for name in ("dtype", "kv_dtype"):
-        values[name] = SHORT_DTYPES.get(values[name], values[name])
     lengths = tuple(values.pop("sequence_lengths"))
     if not lengths and not values["find_max"]:
         lengths = _DEFAULT_LENGTHS

@@ -64,30 +64,6 @@ def decode_json(setup: Setup, length: int, gpu: str | None, times: dict[str, flo
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """A line for each length."""
-    rows: list[tuple[str, ...]] = [
-        ("tokens", "state", "predicted", "peak", "error", "prefill", "tokens/s", "decode step")
-    ]
-    for entry in result["lengths"]:
-        peaks = [rank["allocated_peak_bytes"] for rank in entry["memory"] if rank["allocated_peak_bytes"] is not None]
-        errors = [rank["residual_percent"] for rank in entry["memory"] if rank["residual_percent"] is not None]
-        prefill, decode = entry["prefill"], entry["decode"]
-        rows.append(
-            (
-                f"{entry['sequence_length']:,}",
-                entry["status"].replace("_", " "),
-                _gib(entry["prediction"]["total_bytes"]),
-                _gib(max(peaks)) if peaks else "–",
-                f"{max(errors, key=abs):+.2f} %" if errors else "–",
-                f"{prefill['seconds']:.3f} s" if prefill else "–",
-                f"{prefill['tokens_per_s']:,.0f}" if prefill else "–",
-                f"{decode['step_ms']:.2f} ms" if decode else "–",
-            )
-        )
-    return _aligned(rows)
-
-
 def prediction_table(setup: Setup, found: list[tuple[int, Parts]], free_bytes: int) -> str:
     """A line for each planned length: the memory that it needs, and whether it fits."""
     kind = "GPU" if setup.on_gpu else "rank"

@@ -4,15 +4,14 @@ import importlib.metadata
 import platform
 import socket
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 from llmval_runners.long_context import record
 from llmval_runners.long_context.engine_adapter import DTYPES, Context, Weights
+from llmval_runners.long_context.last_screen import verdict_of
 from llmval_runners.long_context.predict.peak_memory import Parts
 from llmval_runners.long_context.settings import Settings
-from llmval_runners.process.files import write_json
 
 
 class Result:
@@ -68,6 +67,7 @@ class Result:
             "started_utc": _now(),
             "ended_utc": None,
         }
+        self.value["verdict"] = verdict_of(self.value, early=True).as_json()
 
     def add_predictions(self, found: list[tuple[int, Parts]], free_bytes: int) -> None:
         device = self.settings.device
@@ -144,6 +144,7 @@ class Result:
             current["status"] = "out_of_memory"
             current["failure"] = failures
         self.value["reasons"] = [why]
+        self.value["verdict"] = verdict_of(self.value, early=not failures).as_json()
         self.value["ended_utc"] = _now()
 
     def finish(self) -> None:
@@ -158,6 +159,7 @@ class Result:
         if maximum.get("failure"):
             reasons.append(f"{maximum['length']:,} tokens were predicted to fit and ran out of memory (--find-max)")
         self.value |= {"partial": False, "reasons": reasons, "ended_utc": _now()}
+        self.value["verdict"] = verdict_of(self.value).as_json()
 
     def _precision_reasons(self) -> list[str]:
         """A run does not pass if another precision ran than the one requested."""
@@ -181,9 +183,6 @@ class Result:
                     f"{length:,} tokens: logits equal the reference's bit for bit, so the precision did not run"
                 )
         return found
-
-    def write(self, path: Path) -> None:
-        write_json(path, self.value)
 
     def _entry(self, length: int) -> dict[str, Any]:
         return next(entry for entry in self.value["lengths"] if entry["sequence_length"] == length)

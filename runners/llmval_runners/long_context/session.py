@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.weights import Source, random_weights
 from llmval_runners.long_context import failure
 from llmval_runners.long_context.engine_adapter import Context, Weights, release
+from llmval_runners.long_context.last_screen import last_screen
 from llmval_runners.long_context.measure import fidelity, needle
 from llmval_runners.long_context.measure.energy import EnergyMeter
 from llmval_runners.long_context.measure.fidelity import Samples
@@ -18,11 +20,13 @@ from llmval_runners.long_context.measure.length import LengthRun
 from llmval_runners.long_context.measure.memory import NvmlMemory, PeakWatch, live_metrics
 from llmval_runners.long_context.measure.timing import RunControl, prefill, probe, prompts
 from llmval_runners.long_context.predict.peak_memory import Parts, longest_fit, predict
-from llmval_runners.long_context.record import prediction_json, prediction_table, residual, table
+from llmval_runners.long_context.record import prediction_json, prediction_table, residual
 from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import Settings, check_fits, free_bytes
 from llmval_runners.long_context.setup import GIB, Setup
+from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.output import OutputFile, show, where_of
 from llmval_runners.process.shutdown import StopSignals
 
 METRICS_S = 0.25
@@ -34,6 +38,8 @@ class Session:
     def __init__(self, settings: Settings, events: EventLog, rank: int, world_size: int) -> None:
         self.settings, self.events, self.rank, self.world_size = settings, events, rank, world_size
         self.output = settings.options.output_json
+        self.report = settings.options.report
+        self.file = OutputFile(self.output) if self.output is not None and rank == 0 else None
         self.result = Result(settings, world_size)
         self.stop = StopSignals(self._emergency_save)
         self.control = RunControl(lambda: self.stop.number is not None, self._progress)
@@ -63,8 +69,7 @@ class Session:
         self._free = self.parallel.min_over_ranks(free_bytes(settings))
         predictions = [(length, predict(settings.setup, length)) for length in settings.lengths]
         self.result.add_predictions(predictions, self._free)
-        if self.rank == 0:
-            print(prediction_table(settings.setup, predictions, self._free), flush=True)
+        self.events.say(prediction_table(settings.setup, predictions, self._free))
         if not settings.options.ignore_prediction:
             check_fits(settings, self._free)
         limit = settings.options.memory_limit_gib
@@ -77,19 +82,22 @@ class Session:
         release(device)
         self._compare(samples)
         self.result.finish()
-        self._save()
-        if self.rank == 0:
-            if settings.lengths:
-                print(table(self.result.value), flush=True)
-            for reason in self.result.value["reasons"]:
-                print(reason, flush=True)
-        if self.output is not None:
-            self.events.result(str(self.output))
-        return 0 if not self.result.value["reasons"] else 1
+        if self.rank != 0:
+            return 0  # not rank 0's code: the launcher would take this rank for the first that failed
+        if self.file is not None:
+            with self.stop.protect_write(), self._saving:
+                self.file.write(self.result.value)
+            self.events.result(str(self.output), shown=False)
+        shown = self._show(self.output)
+        if self.file is not None and self.events.recording:  # llmval judges the complete record itself
+            return GOOD_EXIT
+        return int(self.result.value["verdict"]["exit_code"]) if shown else FAILED_EXIT
 
     def close(self) -> None:
         """Leave the process group after a complete run."""
         self.stop.done()
+        if self.file is not None:
+            self.file.release()
         if self.parallel is not None:
             self.parallel.close()
 
@@ -104,13 +112,27 @@ class Session:
         for one in failures:
             if one["rank"] != self.rank and not self.events.recording:  # each rank writes its own into an event file
                 self.events.error("out_of_memory", failure.sentence(one, self._length))
+        partial = None
         try:
-            self._save()
-            if self.output is not None:
+            if self.file is not None and self.output is not None:
+                with self.stop.protect_write(), self._saving:
+                    if failures:  # memory ran out: that is what this run found
+                        self.file.write(self.result.value)
+                        partial = self.output
+                    else:
+                        self.file.write_partial(self.result.value)
+                        partial = self.file.partial
                 failure.delete_rank_failures(self.output, self.world_size)
-                self.events.result(str(self.output))
+                self.events.result(str(partial), shown=False)
         except OSError as error:
-            self.events.error("record_lost", f"{self.output} cannot be written ({error.strerror})")
+            where = self.file.partial if self.file is not None else "the record"
+            self.events.error("record_lost", f"{where} cannot be written ({error.strerror})")
+        self._show(partial)
+
+    def _show(self, path: Path | None) -> bool:
+        self.events.clear()
+        value, where = self.result.value, where_of(path, self.file)
+        return show(self.report, value, value["verdict"], lambda: last_screen(value, where))
 
     def record_out_of_memory(self, error: BaseException) -> str:
         """Record this rank's failure for rank 0. Returns it as a sentence."""
@@ -186,8 +208,6 @@ class Session:
             found |= residual(peaks.allocated, parts.total_bytes)
             release(device)
         self.result.value["find_max"] = found
-        if self.rank == 0:
-            print(f"longest context that fits: {longest:,} tokens" + ("" if found["proved"] else " (by prediction)"))
         self._save()
 
     def _prove(self, weights: Weights, length: int) -> dict[str, Any] | None:
@@ -266,9 +286,10 @@ class Session:
         self.events.metrics(values)
 
     def _save(self) -> None:
-        if self.rank == 0 and self.output is not None:
+        """Save the record so far; a killed run leaves it."""
+        if self.file is not None:
             with self._saving:
-                self.result.write(self.output)
+                self.file.write_partial(self.result.value)
 
 
 def _too_large(parts: Parts, free: int) -> str:

@@ -19,16 +19,27 @@ from llmval_runners.load_test.load_flags import (
 )
 from llmval_runners.load_test.metrics import Slo
 from llmval_runners.process.arguments import Parser, count, positive
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import Refused, exit_codes
+from llmval_runners.process.output import Report, add_output_flags, take_output
 
 COMPLETIONS, CHAT = "completions", "chat"
 IDS, TEXT = "ids", "text"
 KEY_VARIABLE = "OPENAI_API_KEY"
 EXIT_CODES = (
-    "Exit code: 0 ok; 1 overloaded, a request failed, a service level was missed, or the test itself failed; "
-    "2 refused, before the window; 3 invalid or inconclusive; 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP. "
-    "Under llmval, which judges the record itself: 0 if the record was written."
+    exit_codes(
+        "ok",
+        "overloaded, a request failed, a service level was missed, no rate held it, or the test itself failed",
+        "invalid or inconclusive",
+    )
+    + " Under llmval, which judges the record itself: 0 if the record was written."
 )
+EXAMPLES = """\
+examples:
+  python openai_load_test.py --url http://127.0.0.1:8000 --target-qps 8 \\
+      --duration 300 --slo-ttft-ms 500 --output-json artifacts/server.json
+  python openai_load_test.py --url http://127.0.0.1:8000 --find-max-qps \\
+      --slo-ttft-ms 500 --trial-duration 60 --json -
+"""
 _OWN_FIELDS = (
     "model",
     "prompt",
@@ -49,8 +60,8 @@ def parser() -> argparse.ArgumentParser:
         description="Open-loop load test of a server of the OpenAI API (vLLM, SGLang, TensorRT-LLM, …) over HTTP with "
         "streamed answers. It needs no torch and no torchrun. Output tokens are those that the server's `usage` tells; "
         "all latencies count from the intended arrival, and beside it from the dispatch.",
-        epilog=EXIT_CODES,
-        allow_abbrev=False,
+        examples=EXAMPLES,
+        exit_codes=EXIT_CODES,
     )
     server = root.add_argument_group("server")
     server.add_argument(
@@ -107,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add_search_flags(root)
     add_slo_flags(root)
-    root.add_argument("--output-json", type=Path, metavar="FILE", help="the result; missing folders are created")
+    add_output_flags(root)
     return root
 
 
@@ -150,6 +161,7 @@ class OpenAiOptions:
     slo: Slo
     search: SearchOptions | None
     output_json: Path | None
+    report: Report
 
 
 def parse(argv: list[str]) -> OpenAiOptions:
@@ -157,6 +169,7 @@ def parse(argv: list[str]) -> OpenAiOptions:
     found = parser().parse_args(argv)
     _check(found, argv)
     slo = slo_of(found)
+    path, report = take_output(found)
     return OpenAiOptions(
         server=ServerOptions(
             url=found.url,
@@ -187,7 +200,8 @@ def parse(argv: list[str]) -> OpenAiOptions:
         seed=found.seed,
         slo=slo,
         search=search_of(found, slo),
-        output_json=found.output_json,
+        output_json=path,
+        report=report,
     )
 
 

@@ -16,15 +16,15 @@ from llmval_runners.load_test.generator import Arrival, Load, arrival_times, sch
 from llmval_runners.load_test.last_screen import last_screen
 from llmval_runners.load_test.load_flags import SearchOptions, recorded_burstiness
 from llmval_runners.load_test.rate_search import Search, SearchConfig, Trial, allowed_misses, judge_trial
-from llmval_runners.load_test.result import Measured, load_test_result, mark_invalid, partial_path
+from llmval_runners.load_test.result import Measured, load_test_result, mark_invalid
 from llmval_runners.openai_client.connection import Connections, Target, raise_file_limit, tls_context
 from llmval_runners.openai_client.options import CHAT, TEXT, OpenAiOptions
 from llmval_runners.openai_client.probe import Probe, Served
 from llmval_runners.openai_client.prompts import Bodies, read_prompts, read_trace
 from llmval_runners.openai_client.window import ServerWindow
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import FAILED_EXIT, Refused
 from llmval_runners.process.events import EventLog
-from llmval_runners.process.files import check_writable, write_json
+from llmval_runners.process.output import OutputFile, show, where_of
 from llmval_runners.process.rank_main import Rank
 from llmval_runners.process.redaction import MASK
 from llmval_runners.process.shutdown import StopSignals
@@ -50,8 +50,7 @@ class OpenAiLoadTest:
         self._prompts = read_prompts(options.prompts) if options.prompts else []
         self._trace = read_trace(options.trace) if options.trace else []
         self._load = self._next_load()
-        if options.output_json is not None:
-            check_writable(options.output_json, "--output-json")
+        self.output = OutputFile(options.output_json) if options.output_json is not None else None
         self._files = raise_file_limit()
         self.stop = StopSignals(self._emergency_save)
         self.window: ServerWindow | None = None
@@ -79,23 +78,24 @@ class OpenAiLoadTest:
 
     def finish(self) -> None:
         """Tell the signal guard that the record is written."""
+        if self.output is not None:
+            self.output.release()
         self.stop.done()
 
     def save_partial(self, why: str) -> None:
         """Save the measurement so far beside the path of the result, and show it."""
-        path = self.options.output_json
+        partial = None
         with self.stop.protect_write(), self._saving:
             if self._complete:
                 return
             self._complete = True
             result = self._result(why)
-            partial = None if path is None else partial_path(path)
-            try:
-                if partial is not None:
-                    write_json(partial, result)
-            except OSError as error:
-                self.events.error("record_lost", f"{partial} cannot be written ({error.strerror})")
-                partial = None
+            if self.output is not None:
+                try:
+                    self.output.write_partial(result)
+                    partial = self.output.partial
+                except OSError as error:
+                    self.events.error("record_lost", f"{self.output.partial} cannot be written ({error.strerror})")
         if partial is not None:
             self.events.result(str(partial), shown=False)
         self._show(result, partial)
@@ -151,11 +151,11 @@ class OpenAiLoadTest:
             connections.close()
 
     async def _find_max_qps(self, connections: Connections, probe: Probe, options: SearchOptions) -> None:
-        """Run the trials one after the other. The last confirms the rate; the result has its window."""
+        """Run the trials one after the other. The result has the window of the last one."""
         search = self.search = Search(
             SearchConfig(
                 self.options.target_qps, options.max_qps, options.precision, options.min_goodput,
-                self.options.duration_s, self.options.seed,
+                self.options.duration_s, self.options.seed, options.max_trials, options.confidence,
             )
         )  # fmt: skip
         assert self._bodies is not None
@@ -178,15 +178,13 @@ class OpenAiLoadTest:
                 "trial_qps": trial.target_qps,
                 "trial_goodput_percent": 100 * trial.goodput_share,
                 "trial_ttft_sched_p99_ms": trial.ttft_sched["p99_ms"],
-                "highest_held_qps": search.lower,
+                "highest_held_qps": search.held_qps,
             }
         )
-        self.events.clear()
-        print(
+        self.events.say(
             f"trial {trial.number} ({trial.purpose}): {trial.target_qps:.4g} requests/s, "
             f"{trial.goodput_share:.1%} kept the service level: {trial.verdict}"
-            + (f" ({trial.reason})" if trial.reason else ""),
-            flush=True,
+            + (f" ({trial.reason})" if trial.reason else "")
         )
 
     def _new_window(self, connections: Connections, load: Load, label: str | None = None) -> ServerWindow:
@@ -228,19 +226,23 @@ class OpenAiLoadTest:
         with self.stop.protect_write():
             result = self._result(None)
             with self._saving:
-                if path is not None:
-                    write_json(path, result)
+                if self.output is not None:
+                    self.output.write(result)
                 self._complete = True
         if path is not None:
             self.events.result(str(path), shown=False)
-        self._show(result, path)
-        if self.events.recording:  # the dashboard judges the record itself, and reads the code as "did it measure"
+        shown = self._show(result, path)
+        if path is not None and self.events.recording:  # llmval judges the record, and reads the code as "was it written"
             return 0
-        return int(result["llmval"]["verdict"]["exit_code"])
+        return int(result["llmval"]["verdict"]["exit_code"]) if shown else FAILED_EXIT
 
-    def _show(self, result: dict[str, Any], path: Path | None) -> None:
+    def _show(self, result: dict[str, Any], path: Path | None) -> bool:
+        """False if the record was for standard output and is lost."""
         self.events.clear()
-        print(last_screen(result, path, NO_METER), flush=True)
+        where = where_of(path, self.output)
+        return show(
+            self.options.report, result, result["llmval"]["verdict"], lambda: last_screen(result, where, NO_METER)
+        )
 
     def _result(self, ended_early: str | None) -> dict[str, Any]:
         window = self.window

@@ -7,7 +7,26 @@ from typing import Any
 
 from llmval_runners.power.grid import MODES, PHASES, Cell, cells_of, shapes_of
 from llmval_runners.process.arguments import Parser, count, natural
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import Refused, exit_codes
+from llmval_runners.process.output import Report, add_report_flags
+
+EXIT_CODES = (
+    exit_codes(
+        "every cell is valid, or refused with a reason",
+        "a cell failed, all were refused, or the sweep itself failed",
+        "a cell is invalid (its rules say why), or has no energy because there is no meter",
+    )
+    + " Under llmval, which judges the cells itself: 0 instead of 3."
+)
+EXAMPLES = """\
+examples:
+  python precision_power_sweep.py --model-layers 32 --model-d-model 4096 \\
+      --model-heads 32 --model-d-ff 14336 --batch-size 2 4 --modes bf16 fp8_te \\
+      --output-dir power_results/today
+  python precision_power_sweep.py --device cpu --model-layers 1 \\
+      --model-d-model 64 --model-heads 2 --model-d-ff 128 --sequence-length 64 \\
+      --window-s 1 --output-dir /tmp/sweep
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +57,7 @@ class SweepOptions:
     cooldown_s: float
     output_dir: Path
     retry_refused: bool
+    report: Report
 
 
 def _seconds(text: str) -> float:
@@ -61,7 +81,8 @@ def parser() -> argparse.ArgumentParser:
         description="Tokens per joule of decoder stacks by precision and batch. The four model lists go together by "
         "position; every model runs at every batch size in every mode. Writes one JSON file per cell; run again with "
         "the same flags to continue a sweep that stopped.",
-        allow_abbrev=False,
+        examples=EXAMPLES,
+        exit_codes=EXIT_CODES,
     )
     grid = root.add_argument_group("grid")
     grid.add_argument(
@@ -122,6 +143,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="when resuming, try refused cells again (for example after installing a missing package)",
     )
+    add_report_flags(root)
     return root
 
 
@@ -151,4 +173,6 @@ def parse(argv: list[str]) -> SweepOptions:
         seed=flags.seed,
     )
     cells = cells_of(shapes, flags.batch_size, flags.modes, flags.sequence_length)
-    return SweepOptions(cells, settings, flags.devices, flags.cooldown_s, flags.output_dir, flags.retry_refused)
+    return SweepOptions(
+        cells, settings, flags.devices, flags.cooldown_s, flags.output_dir, flags.retry_refused, Report(flags.quiet)
+    )

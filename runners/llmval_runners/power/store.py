@@ -11,7 +11,8 @@ from typing import Any
 from llmval_runners.power.grid import Cell
 from llmval_runners.power.options import SweepSettings
 from llmval_runners.process.errors import Refused
-from llmval_runners.process.files import write_json
+from llmval_runners.process.files import read_json, write_json
+from llmval_runners.process.output import OutputFile
 
 MANIFEST = "sweep.json"
 _REPEATED = {"invalid", "failed"}  # measured again, so they may be from another machine
@@ -33,14 +34,24 @@ class Store:
         """Read the existing results.
 
         Raises:
-            Refused: a cell's file has other settings, or is not a cell's record; nothing is changed.
+            Refused: another sweep runs in the folder, a cell's file has other settings, or it is not a cell's record;
+                nothing is changed.
         """
         self.folder, self._settings = folder, settings
+        self.lock = OutputFile(folder / MANIFEST, "--output-dir")
         self.stored: dict[str, StoredCell] = {}
         for cell in cells:
             path = self.path(cell)
             if path.exists():
-                self.stored[cell.name] = self._read(path, cell)
+                try:
+                    self.stored[cell.name] = self._read(path, cell)
+                except Refused:
+                    self.release()
+                    raise
+
+    def release(self) -> None:
+        """Let another sweep use the folder."""
+        self.lock.release()
 
     def path(self, cell: Cell) -> Path:
         return self.folder / f"{cell.name}.json"
@@ -52,6 +63,10 @@ class Store:
         """
         final = {"valid"} | (set() if retry_refused else {"refused"}) | (set() if has_energy else {"no_energy"})
         return [cell for cell in cells if cell.name not in self.stored or self.stored[cell.name].status not in final]
+
+    def record(self, cell: Cell) -> dict[str, Any] | None:
+        """The record of a cell as it is on disk; None if there is none yet."""
+        return read_json(self.path(cell))
 
     def attempt(self, cell: Cell) -> int:
         """The number of the next attempt, from 1."""

@@ -3,7 +3,6 @@
 import os
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,12 +13,15 @@ import torch
 from llmval_runners.measure.nvml_meter import NoMeter, PowerMeter, open_meter
 from llmval_runners.power.energy import EnergyRecorder, Stopped
 from llmval_runners.power.grid import Cell, shuffled
+from llmval_runners.power.last_screen import ALL_REFUSED, last_screen, verdict_of
 from llmval_runners.power.machine import devices_of, identity_of, uuids_of
 from llmval_runners.power.options import SweepOptions
 from llmval_runners.power.run_cell import SweepContext, failed_record, free_memory, run_cell
 from llmval_runners.power.store import Store
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import UNDECIDED_EXIT, Refused
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.output import say
+from llmval_runners.process.verdict import Verdict
 
 OpenMeter = Callable[[list[str]], PowerMeter | NoMeter]
 
@@ -58,6 +60,12 @@ class Sweep:
         Raises:
             Stopped: the operator ended the run; finished cells are on disk.
         """
+        try:
+            return self._run()
+        finally:
+            self.store.release()
+
+    def _run(self) -> int:
         has_energy = not isinstance(self.meter, NoMeter)
         order = shuffled(self.cells, self.settings.seed)
         todo = self.store.remaining(order, has_energy=has_energy, retry_refused=self._retry_refused)
@@ -79,7 +87,7 @@ class Sweep:
             path = self.store.save(cell, record)
             done += 1
             measured += record["status"] != "refused"
-            self.events.result(str(path))
+            self.events.result(str(path), shown=False)
             self.events.progress(done, total, "cells", cell.name)
             self.events.metrics(self._figures(record, began, measured, len(todo) - position - 1))
             if record["status"] in ("refused", "failed"):
@@ -107,18 +115,20 @@ class Sweep:
         return record
 
     def _exit_code(self) -> int:
-        """Print the number of cells by status; return the exit code of the sweep."""
-        statuses = [self.store.stored[cell.name].status for cell in self.cells if cell.name in self.store.stored]
-        counts = Counter(statuses)
-        summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        print(f"{len(statuses)} of {len(self.cells)} cells: {summary}; {self.store.folder}", flush=True)
-        if counts["refused"] == len(self.cells):
-            first = self.store.path(self.cells[0])
-            self.events.error(
-                "all_refused", f"every cell was refused; {first} and the files beside it give the reasons."
-            )
-            return 1
-        return 1 if counts["failed"] or len(statuses) < len(self.cells) else 0
+        """Show the last screen; return the exit code of the sweep."""
+        verdict = self.show(None)
+        if verdict.reason.startswith(ALL_REFUSED) and self.events.recording:
+            self.events.error("all_refused", verdict.reason)
+        # llmval judges the cells itself, and a sweep without energy or with an invalid cell has measured.
+        return 0 if self.events.recording and verdict.exit_code == UNDECIDED_EXIT else verdict.exit_code
+
+    def show(self, early: str | None) -> Verdict:
+        """Print the last screen from the cells' files. `early`: why the sweep ended before its last cell."""
+        records = [self.store.record(cell) for cell in self.cells]
+        verdict = verdict_of(records, early)
+        self.events.clear()
+        say(str(verdict) if self.events.report.quiet else last_screen(records, verdict, str(self.store.folder)))
+        return verdict
 
     def _figures(self, record: dict[str, Any], began: float, measured: int, left: int) -> dict[str, float | None]:
         """The metrics of a finished cell for the dashboard.

@@ -1,16 +1,38 @@
 """The argument parser of all runners, and types for its flags."""
 
 import argparse
+import textwrap
 from typing import NoReturn
 
 from llmval_runners.process.errors import Refused
+
+# Other names of dtypes that the flags take. `fp8` is a dtype of weights and caches alone, and the same in both.
+SHORT_DTYPES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+_WIDTH = 80
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that raises Refused for a wrong command line, in place of ending the process."""
 
+    def __init__(self, *, prog: str, description: str, examples: str, exit_codes: str, more: str = "") -> None:
+        """`examples`: commands, one a line. `exit_codes`: what each code means. `more`: other words for the end."""
+        ends = [textwrap.fill(text, _WIDTH) for text in (more, exit_codes) if text]
+        super().__init__(
+            prog=prog,
+            description=textwrap.fill(description, _WIDTH),
+            epilog="\n\n".join([examples.rstrip(), *ends]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
     def error(self, message: str) -> NoReturn:
         raise Refused(f"{message}: see --help for the flags and their values.")
+
+
+def dtype(text: str) -> str:
+    """The name of a dtype as torch has it; bf16, fp16 and fp32 are other names."""
+    return SHORT_DTYPES.get(text, text)
 
 
 def positive(text: str) -> float:

@@ -5,7 +5,11 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any, TextIO
+
+from llmval_runners.process.errors import Refused
+from llmval_runners.process.output import Report, say
 
 VARIABLE = "LLMVAL_EVENTS"
 VERSION = 1
@@ -22,13 +26,18 @@ class EventLog:
     lines of several ranks never mix. Otherwise rank 0 shows its progress on standard error.
     """
 
-    def __init__(self, rank: int, path: str | None = None, terminal: TextIO | None = None) -> None:
+    def __init__(
+        self, rank: int, path: str | None = None, terminal: TextIO | None = None, report: Report | None = None
+    ) -> None:
+        """Raises Refused if the file of events cannot be written."""
         self.rank = rank
+        self.report = report or Report()
         self.phase_name = "setup"
         self.step: int | None = None
         path = os.environ.get(VARIABLE) if path is None else path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644) if path else None
-        self._terminal = _Terminal(terminal or sys.stderr) if not path and rank == 0 else None
+        self._descriptor = _open(path) if path else None
+        self._terminal = _Terminal(terminal or sys.stderr, quiet=self.report.quiet) if not path and rank == 0 else None
+        self._broken = False  # a write has failed, and this was said
         self._closed = threading.Event()
         self._beat: threading.Thread | None = None
 
@@ -57,6 +66,12 @@ class EventLog:
     def result(self, path: str, *, shown: bool = True) -> None:
         """A result was written. `shown`: also say so on the terminal."""
         self._emit("result", {"path": path}, shown=shown)
+
+    def say(self, text: str) -> None:
+        """Print lines on rank 0: not with `--quiet`, and on standard error where standard output is for the record."""
+        if self.rank == 0 and not self.report.quiet:
+            self.clear()
+            say(text, to_stderr=self.report.as_json)
 
     def clear(self) -> None:
         """Remove the progress line from the terminal, so that other output begins on a line of its own."""
@@ -96,14 +111,30 @@ class EventLog:
                 "v": VERSION, "t_ns": time.time_ns(), "mono_ns": time.monotonic_ns(), "rank": self.rank, "kind": kind,
                 "data": data,
             }  # fmt: skip
-            os.write(self._descriptor, json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+            try:
+                os.write(self._descriptor, json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+            except OSError as error:  # a full disk: the measurement goes on without events
+                if not self._broken:
+                    self._broken = True
+                    say(f"warning: an event could not be written ({error.strerror})", to_stderr=True)
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Refused(
+            f"{VARIABLE}={path} cannot be written ({error.strerror}): name a file in a folder that you may write, or "
+            f"unset {VARIABLE}."
+        ) from None
 
 
 class _Terminal:
     """One line on standard error: redrawn in place on a terminal, printed every few seconds to a file or a pipe."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+        """`quiet`: only warnings and errors."""
+        self.stream, self.quiet = stream, quiet
         self.is_terminal = stream.isatty()
         self.phase = ""
         self.progress = ""
@@ -111,6 +142,12 @@ class _Terminal:
         self.printed_at = float("-inf")
 
     def show(self, kind: str, data: dict[str, Any]) -> None:
+        if self.quiet and kind not in ("warning", "error"):
+            return
+        with suppress(OSError):  # nobody reads it any more: the run goes on
+            self._show(kind, data)
+
+    def _show(self, kind: str, data: dict[str, Any]) -> None:
         if kind == "phase":
             self.end()
             self.phase, self.progress, self.metrics = data["name"], data.get("message", ""), ""
@@ -124,6 +161,9 @@ class _Terminal:
         elif kind in ("warning", "error"):
             self.end()
             self.stream.write(f"{kind}: {data['message']}\n")
+            self.stream.flush()
+            if self.quiet:
+                return
         elif kind == "result":
             self.end()
             self.stream.write(f"result: {data['path']}\n")
@@ -140,8 +180,9 @@ class _Terminal:
     def end(self) -> None:
         """Remove the progress line: it was of the moment, and what comes next stands on a line of its own."""
         if self.is_terminal and self.phase:
-            self.stream.write("\r\x1b[2K")
-            self.stream.flush()
+            with suppress(OSError):
+                self.stream.write("\r\x1b[2K")
+                self.stream.flush()
 
     def _width(self) -> int:
         try:

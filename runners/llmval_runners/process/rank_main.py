@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn, Protocol, TypeVar
 
-from llmval_runners.process.errors import USAGE_EXIT, RankLost, Refused
+from llmval_runners.process.errors import FAILED_EXIT, USAGE_EXIT, RankLost, Refused
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.output import Report, flush_streams, guard_streams, say
 
 FOLLOWERS_WAIT_S = 10.0
 Options = TypeVar("Options")
@@ -55,51 +56,62 @@ def rank_main(parse: Callable[[], Options], make: Callable[[Options, EventLog, R
 
     `make` imports torch, so `parse` comes first: a mistyped flag is answered at once. Both may raise Refused.
     """
+    guard_streams()
     for number in (signal.SIGINT, signal.SIGTERM):  # an import can swallow KeyboardInterrupt, and nothing is saved yet
         signal.signal(number, signal.SIG_DFL)
     rank = Rank.of_this_process()
     events: EventLog | None = None
     try:
         options = parse()
-        events = EventLog(rank.rank).start()
+        events = EventLog(rank.rank, report=getattr(options, "report", Report())).start()
         program = make(options, events, rank)
     except Refused as refusal:
-        refuse(refusal, events or EventLog(rank.rank), rank.rank)
+        refuse(refusal, events, rank.rank)
     try:
         code = program.run()
     except Refused as refusal:
+        program.finish()
         refuse(refusal, events, rank.rank)
     except RankLost as error:
         print(f"rank {rank.rank} ends: {error}", file=sys.stderr, flush=True)
         if events.recording:  # on a terminal the line above has reported it
             events.error("dead_rank", str(error))
         program.save_partial(str(error))
-        code = 1
+        code = FAILED_EXIT
     except Exception as error:  # noqa: BLE001  (the one place that turns any failure into a record and an exit code)
         traceback.print_exc()
         why = program.describe_error(error)
         events.error(type(error).__name__, f"rank {rank.rank}: {why}")
         program.save_partial(f"rank {rank.rank} failed: {why}")
-        code = 1
+        code = FAILED_EXIT
     program.finish()
     events.close()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     if code or rank.world_size > 1:
         # Not sys.exit: interpreter shutdown may wait for the collectives of a dead rank, or NCCL for CUDA graphs.
         os._exit(code)
     sys.exit(0)
 
 
-def refuse(refusal: Refused, events: EventLog, rank: int) -> NoReturn:
-    """Report it once, on rank 0, and exit. The other ranks wait: torchrun would end rank 0 before it has reported."""
+def refuse(refusal: Refused, events: EventLog | None, rank: int) -> NoReturn:
+    """Report it once, on rank 0, and exit. The other ranks wait: torchrun would end rank 0 before it has reported.
+
+    `events`: None if the refusal came before they were opened.
+    """
+    if events is None:
+        try:
+            events = EventLog(rank)
+        except Refused:  # the file of events is what is refused
+            events = EventLog(rank, path=os.devnull)
     if rank == 0:
-        print(f"refused: {refusal}", file=sys.stderr, flush=True)
+        events.clear()
+        say(f"refused: {refusal}", to_stderr=True)
         if events.recording:  # on a terminal the line above has reported it
             events.error("refused", str(refusal))
     else:
         time.sleep(FOLLOWERS_WAIT_S)
-        print(f"rank {rank} refused: {refusal}", file=sys.stderr, flush=True)
+        say(f"rank {rank} refused: {refusal}", to_stderr=True)
         events.error("refused", f"rank {rank}: {refusal}")
     events.close()
+    flush_streams()
     os._exit(USAGE_EXIT)

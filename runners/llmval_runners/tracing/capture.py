@@ -10,14 +10,16 @@ import sys
 from typing import Any, Self
 
 from llmval_runners.load_test.options import parse as parse_load_test_flags
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, USAGE_EXIT, Refused
 from llmval_runners.process.events import VARIABLE, EventLog
 from llmval_runners.process.files import write_json
+from llmval_runners.process.output import guard_streams, say, show
+from llmval_runners.process.verdict import Verdict
 from llmval_runners.tracing.chrome import read_chrome
 from llmval_runners.tracing.commands import CaptureSetup, Paths
 from llmval_runners.tracing.nsys import read_nsys
 from llmval_runners.tracing.options import TraceOptions, parse
-from llmval_runners.tracing.summary import one_line, summary_of
+from llmval_runners.tracing.summary import last_screen, one_line, summary_of
 
 NO_NSYS = "nsys is not on the PATH"
 
@@ -31,7 +33,7 @@ class CaptureFailed(Exception):
 
 
 class SignalForwarder:
-    """Remembers SIGINT and SIGTERM during the capture, and forwards them to the running program if there is one.
+    """Remembers SIGINT, SIGTERM and SIGHUP during the capture, and forwards them to the running program, if any.
 
     A context manager; the previous handlers are restored at its end.
     """
@@ -42,7 +44,10 @@ class SignalForwarder:
         self._previous: dict[int, Any] = {}  # handlers, as `signal.signal` returns them
 
     def __enter__(self) -> Self:
-        self._previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+            numbers.append(signal.SIGHUP)
+        self._previous = {number: signal.signal(number, self._receive) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,8 +107,9 @@ def _run_capture(setup: CaptureSetup, node: dict[str, Any], why_torch: str | Non
     summary["versions"] = {name: node[name] for name in ("torch", "cuda", "transformer_engine")}
     summary["notes"] = notes(setup, node) + ([problem] if problem else [])
     write_json(paths.summary, summary)
-    EventLog(0).result(str(paths.summary))
-    print(f"{one_line(summary)}\n{trace}\n{paths.summary}", flush=True)
+    verdict = Verdict("failed", problem, FAILED_EXIT) if problem else Verdict("ok", one_line(summary), GOOD_EXIT)
+    EventLog(0).result(str(paths.summary), shown=False)
+    show(setup.options.report, summary, verdict.as_json(), lambda: last_screen(summary, verdict, trace, paths.summary))
     if problem:
         raise CaptureFailed(problem)
     return 0
@@ -245,12 +251,13 @@ def _nsys_version() -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run the capture; the exit code is 0 done, 1 failed, 2 refused, 130 SIGINT, 143 SIGTERM."""
+    """Run the capture; the exit code is that of `options.EXIT_CODES`."""
+    guard_streams()
     try:
         return capture(parse(argv))
     except Refused as refusal:
-        print(f"refused: {refusal}", file=sys.stderr, flush=True)
-        return 2
+        say(f"refused: {refusal}", to_stderr=True)
+        return USAGE_EXIT
     except CaptureFailed as failure:
-        print(str(failure), file=sys.stderr, flush=True)
+        say(str(failure), to_stderr=True)
         return failure.code

@@ -7,7 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llmval_runners.process.arguments import Parser, count, positive
+from llmval_runners.process.errors import exit_codes
+from llmval_runners.process.output import Report, add_report_flags
 
+EXIT_CODES = exit_codes(
+    "the trace and its summary are written", "the load test or a tool failed; its files are kept", None
+)
+EXAMPLES = """\
+examples:
+  ./capture_fp8_flexattention_traces.sh --duration 60 --output-dir artifacts/traces/today
+  ./capture_fp8_flexattention_traces.sh --device cpu --model tiny --duration 5
+"""
 PREFIX = "TRACE_"  # TRACE_DURATION=10 is --duration 10
 
 
@@ -29,6 +39,11 @@ class TraceOptions:
     ncu: bool
     output_dir: Path
     load_test_flags: tuple[str, ...]  # unknown flags, passed on to the load test
+    quiet: bool = False
+
+    @property
+    def report(self) -> Report:
+        return Report(self.quiet)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,8 +52,9 @@ def parser() -> argparse.ArgumentParser:
         prog="capture_fp8_flexattention_traces.sh",
         description="Trace the engine under load with Nsight Systems, or with PyTorch's profiler if nsys is not "
         "installed. Other flags are passed on to inference_server_load_test.py.",
-        epilog=f"Environment variables can set every default: {PREFIX}DURATION=10 is --duration 10.",
-        allow_abbrev=False,
+        more=f"Environment variables can set every default: {PREFIX}DURATION=10 is --duration 10.",
+        examples=EXAMPLES,
+        exit_codes=EXIT_CODES,
     )
 
     load = root.add_argument_group("load")
@@ -74,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument(
         "--output-dir", default=Path(folder), type=Path, metavar="DIR", help="default artifacts/traces/<UTC>"
     )
+    add_report_flags(root)
     return root
 
 

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llmval_runners.process.screen import Screen, figure, plural, share
+from llmval_runners.process.verdict import Verdict
 from llmval_runners.tracing.classify import GROUPS, group_of
 from llmval_runners.tracing.timeline import CallTotal, Timeline
 
@@ -86,9 +88,36 @@ def _top(totals: dict[str, CallTotal], total: float) -> list[dict[str, Any]]:
     ]
 
 
+def last_screen(summary: dict[str, Any], verdict: Verdict, trace: Path, record: Path) -> str:
+    """The screen of a capture, at most 80 columns wide."""
+    screen, load, identity = Screen(str(verdict)), summary["load"], summary["identity"]
+    top = [(f"{one['group']}: {one['name']}"[:40], _top_cells(one)) for one in summary["top"][:8]]
+    screen.table(f"longest {summary['unit']}", ("calls", "ms", "share"), top)
+    screen.row("load", f"{load['completed']:,} requests completed", f"{load['failed']:,} failed, under the profiler")
+    screen.row(
+        "tokens/s", f"out {figure(load['output_tokens_per_s'], 1)}", "slowed down by the profiler: not the node's"
+    )
+    screen.row("tool", f"{summary['tool']['name']} {summary['tool']['version']}", summary["tool"]["why"])
+    for note in summary["notes"]:
+        screen.row("note", note)
+    screen.row(
+        "ran",
+        f"{identity.get('model')}, {identity.get('dtype')}, KV {identity.get('kv_dtype')}, FP8 {identity.get('fp8_mode')}",
+        f"attention {identity.get('attention_backend')}",
+        f"{plural(identity.get('tensor_parallel') or 1, 'rank')} on {identity.get('device_name')}",
+    )
+    screen.row("trace", str(trace))
+    screen.row("record", str(record))
+    return screen.text()
+
+
+def _top_cells(one: dict[str, Any]) -> list[str]:
+    return [f"{one['calls']:,}", figure(one["total_ms"]), share(one["share"])]
+
+
 def one_line(summary: dict[str, Any]) -> str:
     """The summary in one line for a terminal."""
-    shares = ", ".join(f"{group} {share:.1%}" for group, share in summary["shares"].items() if share is not None)
+    shares = ", ".join(f"{group} {part:.1%}" for group, part in summary["shares"].items() if part is not None)
     busy = summary["gpu_busy_share"]
     return (
         f"{summary['calls']:,} {summary['unit']} in {summary['window']['seconds']:.2f} s ({summary['tool']['name']}): "

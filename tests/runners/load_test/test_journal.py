@@ -18,11 +18,12 @@ from llmval_runners.load_test.journal import Journal, journal_path, read_dead_jo
 from llmval_runners.load_test.options import parse
 from llmval_runners.load_test.rate_search import Search, SearchConfig, judge_trial
 from llmval_runners.load_test.recovery import recovery_command
-from llmval_runners.load_test.result import Measured, partial_path
+from llmval_runners.load_test.result import Measured
 from llmval_runners.load_test.session import LoadTest
 from llmval_runners.process import launch, on_failure
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.output import partial_path
 
 
 def sent(index: int, *times: float) -> Request:

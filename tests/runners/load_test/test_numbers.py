@@ -15,10 +15,11 @@ from llmval_runners.load_test import metrics
 from llmval_runners.load_test.generator import Arrival, Lengths, arrival_times, schedule
 from llmval_runners.load_test.metrics import Rates, Slo, percentile
 from llmval_runners.load_test.options import parse
-from llmval_runners.load_test.result import Measured, load_test_result, partial_path
+from llmval_runners.load_test.result import Measured, load_test_result
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import write_json
+from llmval_runners.process.output import partial_path
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
 

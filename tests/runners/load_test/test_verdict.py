@@ -87,14 +87,14 @@ def test_without_an_answer_no_latency_has_a_value() -> None:
     assert len(latencies) == 28 and set(latencies.values()) == {None}
     assert made["ttfts"] == [None] * 10
     assert made["llmval"]["rates"]["completed_qps"] == made["llmval"]["slo_attainment"] == 0.0
-    assert "0.00" not in last_screen(made, None).split("latency")[1].split("service")[0]
+    assert "0.00" not in last_screen(made, "none").split("latency")[1].split("service")[0]
 
 
 def test_a_window_that_never_opened_has_no_rates() -> None:
     made = record([], planned=10, duration=0.0, early="ended by signal 2")
     assert set(made["llmval"]["rates"].values()) == {None}
     assert (made["request_throughput"], made["output_throughput"]) == (None, None)
-    assert "n/a" in last_screen(made, None)
+    assert "n/a" in last_screen(made, "none")
 
 
 WINDOWS = st.lists(
@@ -239,7 +239,7 @@ def test_the_last_screen_fits_eighty_columns_and_names_everything(sent: list[Req
         "memory": {"kv_used_percent": 65.0, "peak_allocated_bytes": 1 << 36},
     }
     made["llmval"]["energy"] = {"joules": 9e4, "power_w": 1500.0, "tokens_per_joule": 0.123, "gpus": 2}
-    screen = last_screen(made, Path("artifacts/load_test.json"))
+    screen = last_screen(made, "artifacts/load_test.json")
     assert max(map(len, screen.splitlines())) <= 80
     wanted: tuple[str, ...] = (
         "TTFT from schedule",

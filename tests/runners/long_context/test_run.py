@@ -62,6 +62,7 @@ def test_out_of_memory_at_the_second_length_keeps_the_first(tmp_path, finished, 
     assert second["failure"][0]["tried_bytes"] == second["prediction"]["kv_bytes"]
     assert "the KV cache" in second["failure"][0]["where"]
     assert value["partial"] is True
+    assert (value["verdict"]["word"], value["verdict"]["exit_code"]) == ("failed", 1)
     assert "out of memory at 4,000,000,000 tokens" in value["reasons"][0]
     assert "out of memory" in err
     assert list(tmp_path.glob(".*failure.json")) == []
@@ -90,7 +91,7 @@ def test_a_plan_for_gpus_that_are_elsewhere(tmp_path, finished, read):
     assert value["lengths"][0]["status"] == "not_run"
     assert "only predicted" in value["reasons"][0], "a plan is no validation"
     assert value["find_max"]["length"] > 65536
-    assert "longest context that fits" in out
+    assert "longest that fits" in out
 
 
 def test_a_signal_ends_it_with_its_record(tmp_path, start, read):
@@ -105,7 +106,9 @@ def test_a_signal_ends_it_with_its_record(tmp_path, start, read):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=600)
     assert process.returncode == 143
-    value = read(result)
+    assert not result.exists()
+    value = read(result.with_name("r.partial.json"))
+    assert (value["partial"], value["verdict"]["word"]) == (True, "ended early")
     assert [entry["status"] for entry in value["lengths"]] == ["passed", "not_run"]
     assert value["reasons"] == ["ended by signal 15"]
 

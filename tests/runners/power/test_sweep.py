@@ -34,7 +34,7 @@ class Events:
         self.emitted = []
 
     def __getattr__(self, kind):
-        return lambda *data: self.emitted.append((kind, *data))
+        return lambda *data, **_: self.emitted.append((kind, *data))
 
 
 def sweep_of(folder, *more, meter=None, events=None):

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from llmval_runners.compile_study.bundle import bundle, finish
+from llmval_runners.compile_study.bundle.last_screen import last_screen, verdict_of
 from llmval_runners.compile_study.bundle.layout import SCRIPT, Layout
 from llmval_runners.compile_study.bundle.redact import allowed
 from llmval_runners.compile_study.bundle.report import REPORT, report
@@ -16,9 +17,11 @@ from llmval_runners.compile_study.options import StudyOptions
 from llmval_runners.compile_study.run.ablate import ablate
 from llmval_runners.compile_study.run.prepare import prepare
 from llmval_runners.compile_study.watch.processes import read_process
+from llmval_runners.process.errors import SIGNAL_EXIT
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import read_json, replace_bytes, write_json
 from llmval_runners.process.launch import launch_command
+from llmval_runners.process.output import show
 
 COLLECT_ENV, COLLECT_ENV_S = "collect_env.txt", 120.0
 FOLDER_VARIABLE = "LLMVAL_COMPILE_STUDY"  # tells a rank the folder of its study
@@ -100,10 +103,14 @@ class Study:
 
     def _finish(self) -> int:
         result = self._complete(last=True)
-        self.events.result(str(self.layout.result))
-        print(result["summary"])
-        print(f"bundle: {self.layout.archive}")
-        return 128 + self.signal if self.signal is not None else finish.EXIT[result["outcome"]]
+        self.events.result(str(self.layout.result), shown=False)
+        self.events.clear()
+        verdict = verdict_of(result)
+        show(self.options.report, result, verdict.as_json(), lambda: last_screen(result, verdict, self.layout))
+        if self.signal is not None:
+            return SIGNAL_EXIT + self.signal
+        # llmval judges the logits in the result itself, and reads 1 as "the study failed".
+        return finish.EXIT[result["outcome"]] if self.events.recording else verdict.exit_code
 
 
 def start_watchdog(layout: Layout) -> subprocess.Popen[bytes]:

@@ -2,19 +2,22 @@
 
 import importlib.util
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MULTIPLE
 from llmval_runners.long_context.fit_check.cases import FITS, FITS_NOT, Case, draw
 from llmval_runners.long_context.fit_check.options import FitCheckOptions, parse
-from llmval_runners.process.errors import USAGE_EXIT, Refused
-from llmval_runners.process.files import write_json
+from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, UNDECIDED_EXIT, USAGE_EXIT, Refused
+from llmval_runners.process.files import check_writable
+from llmval_runners.process.output import FLAG, OutputFile, flush_streams, guard_streams, say, show, where_of
+from llmval_runners.process.shutdown import StopSignals
 
 if TYPE_CHECKING:
     import torch
@@ -24,20 +27,23 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> NoReturn:
-    """Run and exit: 0 all predictions were right, 1 one was wrong or a run did not end, 2 refused."""
+    """Run and exit with the code of `options.EXIT_CODES`."""
+    guard_streams()
+    for number in (signal.SIGINT, signal.SIGTERM):  # nothing is saved yet, and an import could swallow the exception
+        signal.signal(number, signal.SIG_DFL)
     rank, ranks, local = (
         int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
     try:
         code = _check(parse(argv), rank, ranks, local)
     except Refused as refusal:
-        print(f"refused: {refusal}", file=sys.stderr, flush=True)
+        if rank == 0:
+            say(f"refused: {refusal}", to_stderr=True)
         code = USAGE_EXIT
     except Exception:  # noqa: BLE001  (any failure must end the process as below)
         traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+        code = FAILED_EXIT
+    flush_streams()
     if ranks > 1:
         os._exit(code)  # not sys.exit: shutdown may wait for a rank that is gone, or for NCCL (`Parallel.close`)
     sys.exit(code)
@@ -47,31 +53,34 @@ def _check(options: FitCheckOptions, rank: int, ranks: int, local: int) -> int:
     import torch
     from llmval_runners.engine.config import choose_device
     from llmval_runners.engine.parallel import Parallel
-    from llmval_runners.long_context.fit_check.report import summary
     from llmval_runners.long_context.fit_check.trial import free_everything
 
+    if options.output_json is not None:
+        check_writable(options.output_json, FLAG)
     device = choose_device(options.device, ranks=ranks, local_rank=local)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(1)
     torch.set_grad_enabled(False)
+    stop = StopSignals(lambda number: None)
+    stop.install()
     shared = Parallel(device, rank, ranks)
     shared.warm_up_nccl(8192 * 8192 if device.type == "cuda" else 1)  # before memory is counted
     on_gpu = device.type == "cuda"
     more = {name: bool(shared.min_over_ranks(loads)) for name, loads in _optional(device).items()} if on_gpu else {}
     free_everything(device)
     cases = draw(options.combinations, options.seed, ranks, on_gpu=on_gpu, flex=options.flex, **more)
-    trials = _Trials(options, shared, Parallel(device))
+    trials = _Trials(options, shared, Parallel(device), stop)
     try:
         for case in cases[options.first :]:
             trials.run(case)
-    finally:
-        trials.save(partial=len(trials.rows) < len(cases) - options.first)
-    if rank == 0:
-        print(summary(trials.rows))
+    except BaseException as error:
+        trials.end(f"failed with {type(error).__name__}: {error}", FAILED_EXIT)
+        raise
+    code = trials.end(None, GOOD_EXIT)
     shared.close()
-    return 0 if all(row.right is not False for row in trials.rows) else 1
+    return code
 
 
 def _optional(device: "torch.device") -> dict[str, bool]:
@@ -97,7 +106,12 @@ def _optional(device: "torch.device") -> dict[str, bool]:
 class _Trials:
     """All ranks run the same combination at the same time, and agree on its outcome before the next one."""
 
-    def __init__(self, options: FitCheckOptions, shared: "Parallel", alone: "Parallel") -> None:
+    def __init__(self, options: FitCheckOptions, shared: "Parallel", alone: "Parallel", stop: StopSignals) -> None:
+        path = options.output_json
+        self.file = OutputFile(path) if path is not None and shared.rank == 0 else None
+        self._stop = stop
+        self._ended = threading.Lock()  # held from the end on
+        stop.on_signal.append(self._on_signal)
         self._options, self._shared, self._alone = options, shared, alone
         self._warm: set[tuple[Setup, bool]] = set()
         self._began = time.perf_counter()
@@ -120,18 +134,42 @@ class _Trials:
             peak = -self._shared.min_over_ranks(-outcome.peak_bytes)
         seconds = time.perf_counter() - began
         self.rows.append(Row(case, FITS if all_ran else FITS_NOT, bool(all_ran == any_ran), outcome, peak, seconds))
-        if self._shared.rank == 0:
-            print(table(self.rows[-1:], head=len(self.rows) == 1), flush=True)
-        self.save(partial=True)
+        report = self._options.report
+        if self._shared.rank == 0 and not report.quiet:
+            say(table(self.rows[-1:], head=len(self.rows) == 1), to_stderr=report.as_json)
+        if self.file is not None:
+            self.file.write_partial(self._record("not all combinations have run"))
 
-    def save(self, *, partial: bool) -> None:
-        """Write the rows so far; on rank 0 only."""
+    def end(self, early: str | None, code: int) -> int:
+        """Write the record, show it, and return the exit code: the verdict's if the check came to its end."""
+        from llmval_runners.long_context.fit_check.report import last_screen
+
+        if self._shared.rank != 0 or not self._ended.acquire(blocking=False):
+            return code
+        record, written = self._record(early), None
+        if self.file is not None:
+            with self._stop.protect_write():
+                (self.file.write_partial if early else self.file.write)(record)
+            written = self.file.partial if early else self.file.path
+            self.file.release()
+        where = where_of(written, self.file)
+        shown = show(self._options.report, record, record["verdict"], lambda: last_screen(record, where))
+        self._stop.done()
+        if early:
+            return code
+        return int(record["verdict"]["exit_code"]) if shown else FAILED_EXIT
+
+    def _on_signal(self) -> None:
+        """In the guard thread: the main thread may be inside a step, or wait for a rank that has ended."""
+        self.end(f"ended by signal {self._stop.number}", self._stop.exit_code)
+        flush_streams()
+        os._exit(self._stop.exit_code)
+
+    def _record(self, early: str | None) -> dict[str, Any]:
         from llmval_runners.long_context.fit_check.report import record
 
-        path = self._options.output_json
-        if path is not None and self._shared.rank == 0:
-            seconds = time.perf_counter() - self._began
-            write_json(path, record(self.rows, self._shared, self._options, seconds, partial=partial))
+        seconds = time.perf_counter() - self._began
+        return record(self.rows, self._shared, self._options, seconds, early=early)
 
     def _warm_up(self, case: Case, parallel: "Parallel") -> None:
         """Load and compile the kernels of a new kind of combination first: their code takes device memory too."""
@@ -148,15 +186,17 @@ class _Trials:
         run(unlimited, parallel, RunControl(lambda: False, lambda *_: None))
 
     def _give_up(self, case: Case, where: str) -> None:
-        print(
+        why = (
             f"combination {case.index} did not end within {self._options.patience_s} s ({where}). With several GPUs, "
             "one may have run out of memory in a step in which the others wait for it. The combinations before it "
-            f"are kept: go on with --first {case.index + 1}, or wait longer with --patience-s.",
-            file=sys.stderr,
-            flush=True,
+            f"are kept: go on with --first {case.index + 1}, or wait longer with --patience-s"
         )
-        self.save(partial=True)
-        os._exit(1)
+        if self._shared.rank == 0:
+            self.end(why, UNDECIDED_EXIT)
+        else:
+            say(why, to_stderr=True)
+        flush_streams()
+        os._exit(UNDECIDED_EXIT)
 
 
 class _Deadline:

@@ -10,6 +10,9 @@ from llmval_runners.long_context.fit_check.options import FitCheckOptions
 from llmval_runners.long_context.fit_check.trial import Outcome
 from llmval_runners.long_context.record import residual, setup_json, shape_json
 from llmval_runners.long_context.setup import GIB
+from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, UNDECIDED_EXIT
+from llmval_runners.process.screen import Screen, plural
+from llmval_runners.process.verdict import Verdict, ended_early
 
 _COLUMNS = (
     ("#", 3), ("shape", 27), ("layers", 6), ("GPUs", 4), ("weights", 8), ("KV", 8), ("attention", 9), ("tokens", 9),
@@ -92,6 +95,36 @@ def counts(rows: list[Row]) -> dict[str, int]:
     }
 
 
+def verdict_of(rows: list[Row], early: str | None) -> Verdict:
+    """`early`: why the check ended before its last combination."""
+    found = counts(rows)
+    if early is not None:
+        return ended_early(early)
+    if found["right"] < found["predicted"]:
+        return Verdict("failed", summary(rows), FAILED_EXIT)
+    if not found["predicted"]:
+        return Verdict("inconclusive", "every combination was too close to say", UNDECIDED_EXIT)
+    return Verdict("ok", summary(rows), GOOD_EXIT)
+
+
+def last_screen(record: dict[str, Any], where: str) -> str:
+    """The screen, at most 80 columns wide. `where` the record lies."""
+    verdict = record["verdict"]
+    screen = Screen(f"{verdict['word']}: {verdict['reason']}")
+    screen.row("combinations", f"{record['tried']} tried", f"{record['too_close_to_say']} too close to say")
+    screen.row("predictions", f"{record['right']} of {record['predicted']} right")
+    screen.row("said to fit", f"{record['wrong_said_fits']} did not")
+    screen.row("said not to fit", f"{record['wrong_said_does_not']} did")
+    for row in record["rows"]:
+        if row["right"] is False:
+            what = f"combination {row['index']}, {row['sequence_length']:,} tokens"
+            screen.row("wrong", what, f"predicted {row['predicted']}, seen {row['observed']}")
+    screen.row("took", f"{record['seconds']:,.0f} s")
+    screen.row("ran", f"{plural(record['ranks'], 'rank')} on {record['device']}")
+    screen.row("record", where)
+    return screen.text()
+
+
 def summary(rows: list[Row]) -> str:
     found = counts(rows)
     fitting = [row for row in rows if row.observed == FITS]
@@ -105,14 +138,15 @@ def summary(rows: list[Row]) -> str:
 
 
 def record(
-    rows: list[Row], parallel: Parallel, options: FitCheckOptions, seconds: float, *, partial: bool
+    rows: list[Row], parallel: Parallel, options: FitCheckOptions, seconds: float, *, early: str | None
 ) -> dict[str, Any]:
-    """The result JSON."""
+    """The result JSON. `early`: why the check ended before its last combination."""
     device = parallel.device
     return {
         "schema": 1,
         "kind": "fit_check",
-        "partial": partial,
+        "partial": early is not None,
+        "verdict": verdict_of(rows, early).as_json(),
         "asked": {"combinations": options.combinations, "seed": options.seed, "flex": options.flex},
         "ranks": parallel.size,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (tensors counted, not taken)",

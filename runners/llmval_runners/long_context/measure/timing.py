@@ -1,9 +1,10 @@
 """Timing of one length: prompts are prefilled chunk by chunk, then decode steps run on the whole batch."""
 
+import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -51,9 +52,19 @@ class Timing:
             "step_ms": 1000 * median(self.steps_s),
             "step_min_ms": 1000 * min(self.steps_s),
             "step_max_ms": 1000 * max(self.steps_s),
+            "step_p90_ms": 1000 * percentile(self.steps_s, 90),
+            "step_p99_ms": 1000 * percentile(self.steps_s, 99),
             "wall_step_ms": 1000 * self.decode_wall_s / len(self.steps_s),
             "steps": len(self.steps_s),
         }
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Linear interpolation between closest ranks (NumPy's default)."""
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * percent / 100
+    low = math.floor(place)
+    return ordered[low] + (ordered[min(low + 1, len(ordered) - 1)] - ordered[low]) * (place - low)
 
 
 def prompts(batch: int, length: int, vocab: int, seed: int) -> Sequences:

@@ -42,8 +42,8 @@ def remedies(setup: Setup, length: int, free_bytes: int) -> list[str]:
     if ranks is not None:
         need = predict(replace(setup, tensor_parallel=ranks), length).needed_bytes
         found.append(f"pass --tensor-parallel-gpus {ranks} ({_gib(need)} on each)")
-    batch = max((b for b in range(1, setup.batch) if fits(replace(setup, batch=b), length, free_bytes)), default=None)
-    if batch is not None:
+    batch = largest_batch(setup, length, free_bytes)
+    if batch:
         found.append(f"pass --batch-size {batch}")
     longest = longest_fit(setup, free_bytes)
     if longest:
@@ -51,6 +51,18 @@ def remedies(setup: Setup, length: int, free_bytes: int) -> list[str]:
     return found or [
         "no shorter context fits either: pass a smaller --model or --prefill-chunk, or use GPUs with more memory"
     ]
+
+
+def largest_batch(setup: Setup, length: int, free_bytes: int) -> int:
+    """The largest batch below the setup's that fits; 0 if none does. A larger batch never needs less memory."""
+    low, high = 0, setup.batch - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(replace(setup, batch=middle), length, free_bytes):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def enough_ranks(setup: Setup, length: int, free_bytes: int) -> int | None:

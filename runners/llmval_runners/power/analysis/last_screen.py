@@ -1,0 +1,57 @@
+"""The last screen of the analyzer, from its summary."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmval_runners.process.errors import GOOD_EXIT, UNDECIDED_EXIT
+from llmval_runners.process.screen import Screen, figure, plural
+from llmval_runners.process.verdict import Verdict
+
+MOST = 12  # rows of the table; the Markdown file has all of them
+
+
+def verdict_of(summary: Mapping[str, Any]) -> Verdict:
+    """Inconclusive without any valid figure."""
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in summary["counts"].items() if count)
+    others = len(summary["external"])
+    found = "; ".join(
+        [part for part in (counts, f"{plural(others, 'result')} of other tools" if others else "") if part]
+    )
+    if not summary["cells"] and not others:
+        reasons = [reason for row in summary["invalid"] for reason in row["reasons"]]
+        return Verdict("inconclusive", "; ".join(["no cell is valid", found, *reasons[:1]]), UNDECIDED_EXIT)
+    return Verdict("ok", found, GOOD_EXIT)
+
+
+def last_screen(summary: Mapping[str, Any], where: str) -> str:
+    """The screen, at most 80 columns wide. `where` the record lies."""
+    verdict = summary["verdict"]
+    screen = Screen(f"{verdict['word']}: {verdict['reason']}")
+    rows = sorted(summary["cells"], key=lambda row: -(row["tokens_per_joule"] or 0))
+    screen.table("valid, best first", ("tokens/s", "W", "tokens/J", "USD/M"), [_row(row) for row in rows[:MOST]])
+    if len(rows) > MOST:
+        screen.row("", f"and {len(rows) - MOST} more in the tables")
+    external = [_row(row) for row in summary["external"][:MOST]]
+    screen.table("of other tools", ("tokens/s", "W", "tokens/J", "USD/M"), external)
+    invalid = [
+        (f"{row['phase']} {row['cell']}"[:56], [figure(row["tokens_per_s"], 0)]) for row in summary["invalid"][:MOST]
+    ]
+    screen.table("not valid", ("tokens/s",), invalid)
+    screen.row("price", f"{summary['price_per_kwh']:g} {summary['currency']}/kWh, PUE {summary['pue']:g}")
+    screen.row("energy", summary["energy_scope"])
+    screen.row("ran", *[machine["id"] for machine in summary["machines"]])
+    for item in summary["refused_files"]:
+        screen.row("not read", f"{item['path']}: {item['reason']}")
+    screen.row("record", where, "tables .md and plot .svg beside it")
+    return screen.text()
+
+
+def _row(row: Mapping[str, Any]) -> tuple[str, list[str]]:
+    title = " ".join(
+        str(part) for part in (row["phase"], row["mode"], row["batch_size"] and f"b{row['batch_size']}") if part
+    )
+    cost = row["cost_per_million_tokens"]
+    return (title or Path(row["source"]).name)[:30], [
+        figure(row["tokens_per_s"], 0), figure(row["power_w"], 0), figure(row["tokens_per_joule"]), figure(cost, 4),
+    ]  # fmt: skip
