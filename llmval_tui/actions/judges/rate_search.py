@@ -1,10 +1,11 @@
 """The gates of a search for the highest rate that holds a service level, recomputed from its trials."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from llmval_tui.actions.judges.load_test_result import LoadResult, good_requests
+from llmval_tui.actions.judges.rate_posterior import posterior_of
 from llmval_tui.runs.records import Gate, Outcome
 
 MIN_ACHIEVED = 0.95  # of the offered rate; below it, the generator is the limit
@@ -18,7 +19,11 @@ _DECIDED = ("found", "lowest_fails")
 _OTHERWISE = {
     "cap_holds": (Outcome.INCONCLUSIVE, "no upper bound was found below the cap: pass a higher --max-qps"),
     "generator_limited": (Outcome.INCONCLUSIVE, "the load generator was the limit, not the node"),
-    "unconfirmed": (Outcome.INCONCLUSIVE, "no rate held a second time: pass a longer --trial-duration"),
+    "imprecise": (
+        Outcome.INCONCLUSIVE,
+        "the interval is wider than the precision asked: quieten the host, or pass more --max-trials",
+    ),
+    "unconfirmed": (Outcome.INCONCLUSIVE, "no rate was confirmed: pass a longer --trial-duration"),
     "lowest_fails": (Outcome.FAIL, "even the lowest rate does not hold the service level: pass a lower --target-qps"),
     "interrupted": (Outcome.INCONCLUSIVE, "the search ended early"),
 }
@@ -56,19 +61,22 @@ def search_sentence(search: Mapping[str, Any]) -> str:
         return f"no highest rate was found in {len(search.get('trials') or [])} trials"
     above = search.get("lowest_not_held_qps")
     bound = f"{above:.4g} does not" if above is not None else "no higher rate was tried"
-    return f"{found:.4g} requests/s hold the service level, {bound}"
+    interval = search.get("interval_qps")
+    between = f" ({interval[0]:.4g} to {interval[1]:.4g}, {search['confidence']:.0%} confidence)" if interval else ""
+    return f"{found:.4g} requests/s hold the service level{between}, {bound}"
 
 
 def _highest(search: Mapping[str, Any]) -> Gate:
-    bound = f"a rate that holds twice, and one at most {search['precision']:.0%} above it that does not"
-    name, found, above = "highest rate", search["max_qps"], search["lowest_not_held_qps"]
+    bound = f"an interval of at most {search['precision']:.0%} that holds the highest rate, by repeated trials"
+    name, interval = "highest rate", search.get("interval_qps")
+    if "interval_qps" not in search:
+        reason = "an earlier release measured it, which believed single trials: measure again"
+        return Gate(name, Outcome.INCONCLUSIVE, search_sentence(search), bound, reason)
     if search["outcome"] != "found":
         outcome, reason = _OTHERWISE[search["outcome"]]
         return Gate(name, outcome, search_sentence(search), bound, reason)
-    close = found is not None and above is not None and found < above <= found * (1 + search["precision"]) * (1 + 1e-9)
-    reason = (
-        "" if close else "the rate that holds and the one that does not are further apart than the precision allows"
-    )
+    close = interval is not None and interval[1] <= interval[0] * (1 + search["precision"]) * (1 + 1e-6)
+    reason = "" if close else "the interval is wider than the precision allows"
     return Gate(name, Outcome.PASS if close else Outcome.INVALID, search_sentence(search), bound, reason)
 
 
@@ -80,20 +88,38 @@ def _consistent(result: LoadResult, search: Mapping[str, Any]) -> Gate:
         verdict = _verdict(trial, search["min_goodput"])
         if verdict != trial["verdict"]:
             wrong.append(f"trial {trial['number']} says {trial['verdict']}, its figures say {verdict}")
+    if "interval_qps" in search:
+        wrong += _wrong_interval(search, trials)
     if (found := search["max_qps"]) is not None:
-        at = [trial for trial in trials if trial["target_qps"] == found and trial["verdict"] == "holds"]
-        if len({trial["seed"] for trial in at}) < 2:
-            wrong.append(f"{found:.4g} requests/s did not hold with two seeds")
-        if any(trial["verdict"] != "holds" and trial["target_qps"] <= found for trial in trials):
-            wrong.append(f"a rate up to {found:.4g} requests/s did not hold")
+        last = trials[-1]
+        if (last["target_qps"], last["purpose"], last["verdict"]) != (found, "confirm", "holds"):
+            wrong.append(f"the last trial does not confirm {found:.4g} requests/s")
         offered = result.offered_qps
         if offered is None or abs(offered - found) > 0.01 * found:
             wrong.append(f"the requests were offered at {offered or 0:.4g} requests/s, not at the rate found")
-    not_held = [trial["target_qps"] for trial in trials if trial["verdict"] != "holds"]
-    if search["lowest_not_held_qps"] != min(not_held, default=None):
-        wrong.append("the lowest rate that did not hold is wrong")
     outcome = Outcome.INVALID if wrong else Outcome.PASS
     return Gate("trials", outcome, "; ".join(wrong) or f"{len(trials)} trials agree", "verdicts agree with the figures")
+
+
+def _wrong_interval(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the trials say against the interval: it is computed again from their verdicts."""
+    valid = [(trial["target_qps"], trial["verdict"] == "holds") for trial in trials if trial["verdict"] != "invalid"]
+    interval, wrong = search["interval_qps"], []
+    if len({trial["seed"] for trial in trials}) < len(trials):
+        wrong.append("two trials have the same seed, so they are not independent")
+    if len({held for _, held in valid}) < 2:
+        return [
+            *wrong,
+            *(["an interval without a trial that held and one that failed"] if interval is not None else []),
+        ]
+    own = posterior_of(search["first_qps"], search["precision"], valid).interval(search["confidence"])
+    if interval is None or any(abs(a / b - 1) > 1e-6 for a, b in zip(own, interval, strict=True)):
+        wrong.append(f"the trials give an interval of {own[0]:.4g} to {own[1]:.4g} requests/s")
+    if search["outcome"] == "found":
+        high = [trial for trial in trials if trial["purpose"] == "upper" and trial["verdict"] == "fails"]
+        if not high:
+            wrong.append("the upper end was not tested again")
+    return wrong
 
 
 def _verdict(trial: Mapping[str, Any], min_goodput: float) -> str:

@@ -94,9 +94,7 @@ def parser() -> argparse.ArgumentParser:
         help="default: compile the pass over all layers as one graph; smart: compile two regions that all layers "
         "share; off: use the engine's own kernels (default off)",
     )
-    engine.add_argument(
-        "--kv-dtype", type=dtype, choices=(*DTYPES, "fp8"), default="auto", help="auto: as --dtype"
-    )
+    engine.add_argument("--kv-dtype", type=dtype, choices=(*DTYPES, "fp8"), default="auto", help="auto: as --dtype")
     engine.add_argument(
         "--max-batch", type=count, metavar="N", help="sequences running at once (default 256; on CPU 64)"
     )

@@ -10,7 +10,7 @@ turns into failing; and the share d of the trials that a disturbance of the host
 three are estimated together, each from a prior, by Bayes' rule over a grid. This is the way in which thresholds with
 lapses are measured elsewhere (Watson and Pelli 1983, "QUEST"; Kontsevich and Tyler 1999).
 
-`llmval_tui/actions/judges/rate_posterior.py` computes the same again from the record; a test holds the two together.
+The runner and the dashboard's judge both have this module, because neither imports the other; a test compares them.
 """
 
 import math

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from llmval_runners.engine.request import Request
 from llmval_runners.engine.shapes import ModelShape
+from llmval_runners.load_test.sent_request import SentRequest
 from llmval_runners.measure.peaks import bandwidth_ceilings, compute_ceilings
 
 _MODES = {"native": "fp8_native", "transformer-engine": "fp8_te"}
 
 
 def utilisation(
-    sent: Sequence[Request], steps: int, duration_s: float, *,
+    sent: Sequence[SentRequest], steps: int, duration_s: float, *,
     shape: ModelShape, ranks: int, weight_bytes: int, kv_element_bytes: int, fp8_mode: str, gpu: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Model FLOPs and bytes of one GPU over the window, and their share of each known peak (`mfu`, `mbu`, in percent).
@@ -37,7 +37,7 @@ def utilisation(
     per_key = 4 * shape.layers * shape.heads * shape.head_dim
     flops = cache_tokens = 0
     for request in sent:
-        made, prompt = len(request.token_times), len(request.prompt)
+        made, prompt = len(request.token_times), request.input_tokens or 0
         if not made:
             continue
         decoded = made - 1

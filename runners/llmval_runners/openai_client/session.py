@@ -232,7 +232,8 @@ class OpenAiLoadTest:
         if path is not None:
             self.events.result(str(path), shown=False)
         shown = self._show(result, path)
-        if path is not None and self.events.recording:  # llmval judges the record, and reads the code as "was it written"
+        # llmval judges the record itself, and reads the code as "is it written".
+        if path is not None and self.events.recording:
             return 0
         return int(result["llmval"]["verdict"]["exit_code"]) if shown else FAILED_EXIT
 

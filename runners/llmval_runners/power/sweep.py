@@ -52,7 +52,7 @@ class Sweep:
         self._context = SweepContext(
             self.settings, devices, self._recorder, identity_of(devices, self.meter), stopped, on_stage=self._on_stage
         )
-        self._retry_refused = options.retry_refused
+        self._retry_refused, self._report = options.retry_refused, options.report
 
     def run(self) -> int:
         """Run every cell without a final result. Returns the exit code: 1 if a cell failed or all were refused, else 0.
@@ -127,7 +127,7 @@ class Sweep:
         records = [self.store.record(cell) for cell in self.cells]
         verdict = verdict_of(records, early)
         self.events.clear()
-        say(str(verdict) if self.events.report.quiet else last_screen(records, verdict, str(self.store.folder)))
+        say(str(verdict) if self._report.quiet else last_screen(records, verdict, str(self.store.folder)))
         return verdict
 
     def _figures(self, record: dict[str, Any], began: float, measured: int, left: int) -> dict[str, float | None]:

@@ -102,8 +102,8 @@ def last_screen(summary: dict[str, Any], verdict: Verdict, trace: Path, record: 
         screen.row("note", note)
     screen.row(
         "ran",
-        f"{identity.get('model')}, {identity.get('dtype')}, KV {identity.get('kv_dtype')}, FP8 {identity.get('fp8_mode')}",
-        f"attention {identity.get('attention_backend')}",
+        f"{identity.get('model')}, {identity.get('dtype')}, KV {identity.get('kv_dtype')}",
+        f"FP8 {identity.get('fp8_mode')}, attention {identity.get('attention_backend')}",
         f"{plural(identity.get('tensor_parallel') or 1, 'rank')} on {identity.get('device_name')}",
     )
     screen.row("trace", str(trace))

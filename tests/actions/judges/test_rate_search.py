@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 
 from llmval_tui.actions.judges.load_test_result import read_result
+from llmval_tui.actions.judges.rate_posterior import posterior_of
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.steps.baseline_change import baseline_of
 from llmval_tui.runs.records import Outcome, worst
@@ -26,6 +27,21 @@ def trial(number, qps, purpose="bisect", seed=0, verdict="holds", **figures):
     return value | figures
 
 
+def _trials():
+    """A search of a quiet node that holds a little more than 28 requests/s."""
+    plan = [(14.0, "bracket"), (28.0, "bracket"), (56.0, "bracket"), (56.0, "repeat"), (38.0, "bisect")]
+    plan += [(32.0, "bisect"), (30.0, "bisect"), *[(29.5, "bisect"), (28.0, "bisect")] * 7, (29.8, "upper")]
+    plan += [(28.0, "confirm")]
+    verdicts = ["holds" if qps <= 28.0 else "fails" for qps, _ in plan]
+    return [
+        trial(number, qps, purpose, seed=1000 * number, verdict=verdict)
+        for number, ((qps, purpose), verdict) in enumerate(zip(plan, verdicts, strict=True), 1)
+    ]
+
+
+TRIALS = _trials()
+
+
 @pytest.fixture
 def searched(result_json):
     """A search that found 28 requests/s; its records belong to the confirming window."""
@@ -36,14 +52,21 @@ def searched(result_json):
         value["llmval"]["search"] = {
             "outcome": outcome, "sentence": "s", "max_qps": max_qps, "lowest_not_held_qps": above, "first_qps": 14.0,
             "cap_qps": None, "precision": 0.05, "min_goodput": 0.99, "trial_duration_s": 2.0,
-            "trials": [
-                trial(1, 14.0, "bracket"), trial(2, 28.0, "bracket"), trial(3, 56.0, "bracket", verdict="fails"),
-                trial(4, 29.0, verdict="fails"), trial(5, 28.0, "confirm", seed=1),
-            ] if trials is None else trials,
+            "interval_qps": None, "confidence": 0.95,
+            "trials": TRIALS if trials is None else trials,
         }  # fmt: skip
+        search = value["llmval"]["search"] = deepcopy(value["llmval"]["search"])
+        search["interval_qps"] = interval_of(search)
         return value
 
     return make
+
+
+def interval_of(search):
+    valid = [(one["target_qps"], one["verdict"] == "holds") for one in search["trials"] if one["verdict"] != "invalid"]
+    if len({held for _, held in valid}) < 2:
+        return None
+    return list(posterior_of(search["first_qps"], search["precision"], valid).interval(search["confidence"]))
 
 
 def outcomes(run):
@@ -54,8 +77,9 @@ def outcomes(run):
 def test_a_found_rate_passes_with_its_figures(load_run, searched):
     bad, metrics, summary = outcomes(load_run(searched(), LIST))
     assert bad == {}
-    assert (metrics["max_qps"], metrics["lowest_not_held_qps"], metrics["search_trials"]) == (28, 29, 5)
-    assert summary.startswith("28 requests/s hold the service level, 29 does not; there 2")
+    assert (metrics["max_qps"], metrics["lowest_not_held_qps"], metrics["search_trials"]) == (28, 29, len(TRIALS))
+    assert summary.startswith("28 requests/s hold the service level (")
+    assert "95% confidence), 29 does not; there 2" in summary
 
 
 @pytest.mark.parametrize(
@@ -66,16 +90,23 @@ def test_a_found_rate_passes_with_its_figures(load_run, searched):
         ({"outcome": "unconfirmed", "max_qps": None}, Outcome.INCONCLUSIVE),
         ({"outcome": "interrupted", "max_qps": None}, Outcome.INCONCLUSIVE),
         ({"outcome": "lowest_fails", "max_qps": None, "above": 14.0}, Outcome.FAIL),
-        ({"above": 40.0}, Outcome.INVALID),  # found, but not to the required precision
+        ({"outcome": "imprecise"}, Outcome.INCONCLUSIVE),
     ],
 )
 def test_without_a_found_rate_nothing_passes(load_run, searched, changes, outcome):
     value = searched(**changes)
-    search = value["llmval"]["search"]
-    kept = [t for t in search["trials"] if t["verdict"] == "holds"]
-    above = [] if search["lowest_not_held_qps"] is None else [trial(9, search["lowest_not_held_qps"], verdict="fails")]
-    search["trials"] = [*above, *(t for t in kept if t["target_qps"] < (search["lowest_not_held_qps"] or 99))]
     assert outcomes(load_run(value, LIST))[0] == {"highest rate": outcome}
+
+
+def test_a_found_rate_needs_an_interval_as_narrow_as_asked(load_run, searched):
+    value = searched(trials=[*TRIALS[:5], TRIALS[-2], TRIALS[-1]])
+    assert outcomes(load_run(value, LIST))[0] == {"highest rate": Outcome.INVALID}
+
+
+def test_a_search_of_an_earlier_release_is_inconclusive(load_run, searched):
+    value = searched()
+    del value["llmval"]["search"]["interval_qps"]
+    assert outcomes(load_run(value, LIST))[0] == {"highest rate": Outcome.INCONCLUSIVE}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +123,9 @@ def test_a_last_trial_that_did_not_hold_is_no_failure_of_the_node(
 ):
     """The last window of such a search: its queue grows until no request meets the limit."""
     value = searched(ended, max_qps=None, above=28.0)
-    value["llmval"]["search"]["trials"] = [trial(1, 28.0, verdict="invalid" if late_s else "fails")]
+    value["llmval"]["search"] |= {
+        "trials": [trial(1, 28.0, verdict="invalid" if late_s else "fails")], "interval_qps": None,
+    }  # fmt: skip
     for record in value["llmval"]["requests"]:
         record["dispatch_s"] += late_s
         for key in ("first_token_s", "last_token_s"):
@@ -112,18 +145,28 @@ def spoil_late(search):
 
 
 def spoil_slope(search):
-    search["trials"][4]["ttft_slope"] = 0.2
+    search["trials"][-1]["ttft_slope"] = 0.2
 
 
 def spoil_seed(search):
-    search["trials"][4]["seed"] = 0
+    search["trials"][-1]["seed"] = search["trials"][0]["seed"]
 
 
 def spoil_rate(search):
-    search["trials"][1]["target_qps"] = search["trials"][4]["target_qps"] = search["max_qps"] = 28.5
+    search["trials"][-1]["target_qps"] = 28.5
 
 
-@pytest.mark.parametrize("spoil", [spoil_verdict, spoil_late, spoil_slope, spoil_seed, spoil_rate])
+def spoil_interval(search):
+    search["interval_qps"][1] *= 0.99
+
+
+def spoil_upper(search):
+    search["trials"][-2]["purpose"] = "bisect"
+
+
+@pytest.mark.parametrize(
+    "spoil", [spoil_verdict, spoil_late, spoil_slope, spoil_seed, spoil_rate, spoil_interval, spoil_upper]
+)
 def test_a_record_that_does_not_follow_from_its_figures_is_invalid(load_run, searched, spoil):
     value = searched()
     spoil(value["llmval"]["search"])

@@ -1,0 +1,119 @@
+"""How often the interval of a search for the highest rate is right, in virtual time and on this machine.
+
+python -m benchmarks.rate_search [SEARCHES]       simulated hosts from quiet to noisy (default 500 searches each)
+python -m benchmarks.rate_search --real [SEEDS]   the tiny model on this CPU, seeds 0 to SEEDS − 1 (default 10)
+"""
+
+import json
+import math
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import fmean, median
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "runners"))
+
+from llmval_runners.load_test.rate_search import FAILS, HOLDS, NextTrial, Search, SearchConfig, Trial  # noqa: E402
+
+# Relative width over which trials turn from holding to failing; share of disturbed trials; trials that one disturbance
+# lasts on average. The search assumes that disturbances are independent, so the last two hosts break its model.
+HOSTS = (
+    (0.003, 0.0, 1.0),
+    (0.01, 0.0, 1.0),
+    (0.02, 0.05, 1.0),
+    (0.06, 0.15, 1.0),
+    (0.05, 0.1, 3.0),
+    (0.1, 0.3, 3.0),
+)
+
+
+def simulated(seed: int, width: float, disturbed: float, lasting: float = 1.0) -> tuple[float, Search]:
+    """(true highest rate, the search) on a host whose trials are drawn from `seed`."""
+    source = random.Random(f"{seed} {width} {disturbed} {lasting}")
+    true = math.exp(source.uniform(math.log(5), math.log(500)))
+    search, bad = Search(SearchConfig(4, None, 0.05, 0.99, 30, seed, 40, 0.95)), False
+    begin = disturbed / (1 - disturbed) / lasting
+    while (planned := search.next()) is not None:
+        bad = (
+            source.random() > 1 / lasting
+            if bad and lasting > 1
+            else source.random() < (begin if lasting > 1 else disturbed)
+        )
+        capable = 0.5 * (1 + math.erf(math.log(true / planned.qps) / width / math.sqrt(2)))
+        search.record(_trial(planned, holds=not bad and source.random() < capable))
+    return true, search
+
+
+def _trial(planned: NextTrial, *, holds: bool) -> Trial:
+    qps = planned.qps
+    return Trial(
+        planned.number, planned.purpose, planned.seed, qps, qps, qps, qps, None, 1.0 if holds else 0.5, 100, 100, 1.0,
+        0.0, {}, {}, {}, {}, 1.0, HOLDS if holds else FAILS, "" if holds else "simulated",
+    )  # fmt: skip
+
+
+def coverage(searches: int) -> None:
+    """Print a line for each host: outcomes, how often the interval held the true rate, trials, width and error."""
+    for width, disturbed, lasting in HOSTS:
+        made = [simulated(seed, width, disturbed, lasting) for seed in range(searches)]
+        bounded = [(true, search, search.interval) for true, search in made if search.interval is not None]
+        right = [low <= true <= high for true, _, (low, high) in bounded]
+        said = [low <= true <= high for true, search, (low, high) in bounded if search.outcome == "found"]
+        errors = [search.max_qps / true - 1 for true, search in made if search.outcome == "found" and search.max_qps]
+        outcomes = sorted({search.outcome for _, search in made})
+        counted = ", ".join(f"{name} {sum(search.outcome == name for _, search in made)}" for name in outcomes)
+        print(
+            f"width {width:.3f}, disturbed {disturbed:.0%} for {lasting:g} trials: {counted}; interval right "
+            f"{fmean(right):.1%} of {len(right)}, where found {fmean(said) if said else math.nan:.1%} of {len(said)}; "
+            f"{fmean(len(search.trials) for _, search in made):.1f} trials; median width "
+            f"{median(high / low - 1 for _, _, (low, high) in bounded):.1%}; found rate "
+            + (f"{min(errors):+.1%} to {max(errors):+.1%} of the true one" if errors else "n/a"),
+            flush=True,
+        )
+
+
+def real(seeds: int) -> None:
+    """Search on this CPU with the tiny model and print each seed's rate and interval, then the spread."""
+    runner, found = ROOT / "runners/inference_server_load_test.py", []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(seeds):
+            path = Path(folder) / f"{seed}.json"
+            flags = [
+                "--model",
+                "tiny",
+                "--device",
+                "cpu",
+                "--find-max-qps",
+                "--slo-ttft-ms",
+                "100",
+                "--target-qps",
+                "20",
+            ]
+            flags += ["--trial-duration", "3", "--drain-timeout", "5", "--output-json", str(path), "--seed", str(seed)]
+            ended = subprocess.run(
+                [sys.executable, str(runner), *flags, "--quiet"], stdout=subprocess.DEVNULL, check=False
+            )
+            search = json.loads(path.read_text())["llmval"]["search"]
+            interval = search["interval_qps"]
+            between = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "no interval"
+            print(
+                f"seed {seed}: exit {ended.returncode}, {search['outcome']}, {search['max_qps'] or math.nan:.4g}, "
+                f"{between}, {len(search['trials'])} trials; {search['noise']}",
+                flush=True,
+            )
+            if search["max_qps"]:
+                found.append(search["max_qps"])
+    if found:
+        middle = median(found)
+        print(f"median {middle:.4g}, from {min(found) / middle - 1:+.1%} to {max(found) / middle - 1:+.1%}")
+
+
+if __name__ == "__main__":
+    numbers = [int(word) for word in sys.argv[1:] if word.isdecimal()]
+    if "--real" in sys.argv:
+        real(numbers[0] if numbers else 10)
+    else:
+        coverage(numbers[0] if numbers else 500)
