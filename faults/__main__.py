@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 
-from faults import damage, kills
+from faults import crowds, damage, devices, identities, kills, terminals, trees
 from faults.report import Row
 
-PRELOADED = ("console.status", "console.run", "console.report", "report.build", "actions.settle", "checklist.markdown")
+PRELOADED = (  # the children inherit them
+    *("console.status", "console.run", "report.build", "actions.settle", "actions.documents.proposal"),
+    *("checklist.markdown", "runs.supervisor", "actions.steps.table_update"),
+)
 
 FAULTS: dict[str, Callable[[int], Row]] = {
     "kills": kills.kills,
@@ -21,6 +24,18 @@ FAULTS: dict[str, Callable[[int], Row]] = {
     "disk": kills.disk_faults,
     "bits": damage.flipped_bits,
     "records": damage.damaged_records,
+    "clock": identities.clock_jumps,
+    "pids": identities.reused_pids,
+    "editor": crowds.second_editor,
+    "plans": crowds.plans_at_once,
+    "resizes": terminals.resizes,
+    "readers": terminals.stopped_readers,
+    "driver": devices.bad_drivers,
+    "recorder": devices.killed_recorders,
+    "stopped": devices.stopped_ranks,
+    "full": devices.disks,
+    "trees": trees.whole_trees,
+    "trees_twice": trees.whole_trees_twice,
 }
 
 
@@ -33,8 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(chosen.names) - set(FAULTS):
         options.error(f"no fault is called {', '.join(sorted(unknown))}; choose from {', '.join(FAULTS)}")
     every = max(1, round(1 / chosen.share))
-    for module in PRELOADED:  # the children inherit them
+    for module in PRELOADED:
         import_module(f"llmval_tui.{module}")
+    for module in ("rich.console", "rich.table", "rich.text", "rich.cells", "hashlib", "getpass"):
+        import_module(module)
     print(f"Linux {platform.release()}, Python {platform.python_version()}\n")
     print("| fault | cases | failed | |\n|---|---|---|---|")
     rows = []

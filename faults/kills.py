@@ -36,7 +36,7 @@ def recover(scene: Scene, folder: Path, fault: Fault | None = None) -> Ended:
 
 def kills(every: int = 1) -> Row:
     """Kill before and after each call; then recover."""
-    row = Row("SIGKILL at every write, sync, rename and link of settling and ticking")
+    row = Row("SIGKILL before and after every write, sync, rename and link of settling, tick, accept, supervisor")
     for scene in SCENES:
         for point in range(0, _points(scene), every):
             for kind in ("kill before", "kill after"):
@@ -50,10 +50,11 @@ def kills(every: int = 1) -> Row:
 def kills_during_recovery(every: int = 1) -> Row:
     """Kill at a call, kill the recovery at a call, recover."""
     row = Row("a second SIGKILL while the first is being recovered")
-    for scene in SCENES[:1]:
+    steps = max(1, round(every**0.5))
+    for scene in SCENES:
         total = _points(scene)
-        for first in range(0, total, 2 * every):
-            for second in range(0, total - first + 4, 3 * every):
+        for first in range(0, total, steps):
+            for second in range(0, total - first + 4, 2 * steps):
                 with _prepared(scene) as folder:
                     act(scene, folder, Fault("kill after", first))
                     recover(scene, folder, Fault("kill before", second))

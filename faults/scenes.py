@@ -1,17 +1,24 @@
 """The situations in which faults happen, and what must be true afterwards."""
 
+import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from faults.injection import Ended, files_below
+from faults.injection import run as run_in_child
 from llmval_tui.cli import main
 from llmval_tui.foundation.files import write_json
-from llmval_tui.runs.records import Artifact, Command, StepRef
-from llmval_tui.runs.store import RunStore
+from llmval_tui.foundation.process import processes_with
+from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs import supervisor
+from llmval_tui.runs.artifact_snapshot import file_identity
+from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, StepRef
+from llmval_tui.runs.store import RunStore, create_run, new_run_id
 from tests.helpers.workspace import run_id_of, write_run
 
 LIST = """# Node
@@ -93,7 +100,7 @@ def _common(folder: Path, marked: str) -> list[str]:
     if "The operator's own words." not in todo:
         found.append("the operator's words in TODO.md are lost")
     names = [name for name in files_below(folder / "ws") if not name.startswith("artifacts/runs/")]
-    expected = re.compile(r"list\.md|docs/TODO\.md|artifacts/ok\.json|artifacts/\.gitignore")
+    expected = re.compile(r"list\.md|docs/(?:TODO|power)\.md|artifacts/ok\.json|artifacts/\.gitignore")
     found += [f"left behind: {name}" for name in names if not expected.fullmatch(name)]
     return found
 
@@ -107,8 +114,9 @@ def _settled(folder: Path) -> list[str]:
     ticks = [record for record in records if record.get("kind") == "tick"]
     if len(ticks) != 1:
         found.append(f"{len(ticks)} records of one tick")
-    if todo.count(run_id_of(1, "1.1")) != 1:
-        found.append(f"{todo.count(run_id_of(1, '1.1'))} lines in TODO.md")
+    lines = [line for line in todo.splitlines() if run_id_of(1, "1.1") in line]
+    if len(lines) != 1:
+        found.append(f"{len(lines)} lines in TODO.md")
     return found
 
 
@@ -132,6 +140,112 @@ def _by_hand(folder: Path) -> list[str]:
     return found
 
 
+PROPOSAL = "Run: update the tables of `docs/power.md`"
+OLD, NEW = "# Power\n\nold\n", "# Power\n\nnew\n"
+
+
+def _proposed_run(folder: Path) -> None:
+    """A run that proposes a document, judged: it waits for the operator's yes."""
+    workspace = _workspace(folder)
+    (workspace / "docs/power.md").write_text(OLD)
+    step = StepRef("1.1", "1. Part", ITEM, 1, "list.md")
+    command = [Command("main", ["true"], "true")]
+    name = f"artifacts/runs/{run_id_of(1, '1.1')}/tables.json"
+    run = write_run(
+        workspace,
+        run_id_of(1, "1.1"),
+        step,
+        command,
+        action="table_update",
+        artifacts=[Artifact(name)],
+        telemetry=False,
+    )
+    (run.folder / "proposed.md").write_text(NEW)
+    record = {
+        "v": 1, "source_run": "r", "summary": "s.json", "tables": "s.md", "document": "docs/power.md", "rows": 1,
+        "baseline_rows": 1, "document_sha256": _sha256(OLD), "propose": True, "proposed_sha256": _sha256(NEW),
+        "diff": "-old\n+new\n",
+    }  # fmt: skip
+    write_json(run.folder / "tables.json", record)
+    snapshot = {"v": 1, "before": {}, "after": {name: file_identity(workspace / name)}}
+    write_json(run.folder / "artifacts.json", snapshot)
+    run_in_child(lambda: llmval(folder, "status"))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _accept_again(folder: Path) -> int:
+    """What an operator does after a crash: looks, and accepts if it is not accepted yet."""
+    llmval(folder, "status")
+    llmval(folder, "accept", "last")  # refused if it was accepted
+    return llmval(folder, "status")
+
+
+def _accepted(folder: Path) -> list[str]:
+    document = folder / "ws/docs/power.md"
+    found = _settled(folder)
+    if document.read_text() != NEW:
+        found.append(f"the document is {document.read_text()!r}")
+    return found
+
+
+def _new_run(folder: Path) -> None:
+    """A frozen run whose command counts how often it starts."""
+    workspace = _workspace(folder)
+    store = RunStore(workspace)
+    script = "echo started >> artifacts/count; echo '{}' > artifacts/ok.json"
+    step = StepRef("1.1", "1. Part", ITEM, 1, "list.md")
+    command = Command("main", ["bash", "-c", script], script)
+    intent = Intent(
+        1, new_run_id("1.1"), "command", step, [command], str(workspace), utc_iso(), [Artifact("artifacts/ok.json")],
+        telemetry=False,
+    )  # fmt: skip
+    create_run(store, intent)
+
+
+def _supervise(folder: Path) -> int:
+    (run,) = RunStore(folder / "ws").runs()
+    os.chdir(folder / "ws")
+    return supervisor.main([str(run.folder)])
+
+
+def _look_until_judged(folder: Path) -> int:
+    """`llmval status` again and again: it starts a new supervisor, and judges the run after its end."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        code = llmval(folder, "status")
+        if RunStore(folder / "ws").runs()[0].judged():
+            return code
+        time.sleep(0.05)
+    print("Traceback (most recent call last): the run is not judged after 120 s")
+    return 1
+
+
+def _ran_once(folder: Path) -> list[str]:
+    (run,) = RunStore(folder / "ws").runs()
+    counter = folder / "ws/artifacts/count"
+    starts = counter.read_text().count("started") if counter.exists() else 0
+    counter.unlink(missing_ok=True)
+    marked = LIST.replace(f"- [ ] {ITEM}", f"- [x] {ITEM}")
+    text, records, _ = _state(folder)
+    found = _common(folder, marked)
+    verdict = run.verdict()
+    if starts > 1:
+        found.append(f"the command was started {starts} times")
+    if verdict is None:
+        return [*found, "no verdict"]
+    passed = verdict.outcome is Outcome.PASS
+    if passed != (text == marked) or len([one for one in records if one.get("kind") == "tick"]) != passed:
+        found.append(f"{verdict.outcome} and the list or the ledger says otherwise")
+    if passed and not starts:
+        found.append("a command that was not started has passed")
+    if leftover := processes_with("LLMVAL_RUN_ID", run.id):
+        found.append(f"orphans: {leftover}")
+    return found
+
+
 SCENES = (
     Scene("settling a passed run", _ended_run, lambda folder: llmval(folder, "status"), _settled),
     Scene(
@@ -146,6 +260,8 @@ SCENES = (
         lambda folder: llmval(folder, "tick", "1.2", "--note", "seen by me"),
         _by_hand,
     ),
+    Scene("accepting", _proposed_run, lambda folder: llmval(folder, "accept", "last"), _accepted, _accept_again),
+    Scene("supervising and adopting", _new_run, _supervise, _ran_once, _look_until_judged),
 )
 
 

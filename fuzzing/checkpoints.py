@@ -16,7 +16,6 @@ from fuzzing.mutation import damage, mutate
 from fuzzing.target import Target, Wrong, scratch
 
 SLOW_S = 5.0  # of processor time, for a checkpoint of 40 kB
-_SCRATCH = scratch("checkpoints")
 _JUNK: list[Any] = [
     None, True, False, 0, 1, -1, 2, 3, 7, 64, 2**31, 2**63, 10**30, -(10**400), 0.5, -0.0, 1e-300, 1e300, 1e29, "", "a",
     "silu", "gelu", "yarn", "default", "tensor", "\ud800", "x" * 1000, [], [1], [1.0] * 4, [None], ["full_attention"],
@@ -125,11 +124,11 @@ def attempt(folder: Path) -> str:
 
 def case(chance: random.Random) -> str:
     """One damaged checkpoint."""
-    write(_SCRATCH, chance)
+    write(scratch("checkpoints"), chance)
     from llmval_runners.engine import weights  # noqa: F401  (not in the time of the first case)
 
     began = time.process_time()
-    outcome = attempt(_SCRATCH)
+    outcome = attempt(scratch("checkpoints"))
     if (seconds := time.process_time() - began) > SLOW_S:
         raise Wrong(f"a checkpoint of 40 kB took {seconds:.1f} s")
     return outcome

@@ -34,6 +34,7 @@ command_not_found_handle() { said W "$@" V "${A-}" "${B-}" "${_x-}"; return 0; }
 for name in test echo true false pwd kill; do
   eval "$name() { said W $name \"\$@\" V \"\${A-}\" \"\${B-}\" \"\${_x-}\"; }"
 done
+[() { said W [ "$@" V "${A-}" "${B-}" "${_x-}"; }
 tee() { if [[ -p /dev/stdin ]]; then said T "$@"; else said W tee "$@" V "${A-}" "${B-}" "${_x-}"; fi; }
 date() {
   local TZ=UTC format=$1; [[ $1 == -u || $1 == --utc ]] && format=$2
@@ -52,9 +53,12 @@ class Bash:
     """A bash without programs, which says as what words it would start a command."""
 
     def __init__(self) -> None:
-        self.folder = scratch("commands")
         self._process: subprocess.Popen[bytes] | None = None
         self._into, self._out = -1, -1
+
+    @property
+    def folder(self) -> Path:
+        return scratch("commands")
 
     def _start(self) -> None:
         read_end, self._into = os.pipe()
@@ -103,6 +107,11 @@ class Bash:
 
 
 _bash = Bash()
+
+
+def close() -> None:
+    """End the bash of this process."""
+    _bash.close()
 
 
 def read(text: str, values: dict[str, str] | None = None) -> ParsedCommand:

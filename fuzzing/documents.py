@@ -31,9 +31,11 @@ _PLAIN = re.compile(r"[ \t\v\f]*(?:[-+*]|\d+[.)])[ \t\v\f]+\[[ xX]\][ \t\v\f\r\n
 # A box without a text in its line: no task here, since a step needs a name, and none or an empty one for cmark-gfm.
 _EMPTY = re.compile(r"\[[ xX]\]\s*(?:<!--.*)?$", re.MULTILINE)
 # Where cmark-gfm leaves the specification: such a closing tag starts an HTML block even in a paragraph, a list that
-# does not begin with 1 may not follow a reference, and a line without a pipe is the head of a table.
+# does not begin with 1 may not follow a reference, a line without a pipe is the head of a table, and a form feed is an
+# indent. markdown-it leaves it for a quotation sign that is indented by four columns inside a quotation.
 _OTHERWISE = re.compile(
-    r"^[ >]*</(?:a|pre|script|style|textarea)\s*>\s*$|\]:|^[ >]*\|-+\|?\s*$", re.MULTILINE | re.IGNORECASE
+    r"^[ >]*</(?:a|pre|script|style|textarea)\s*>\s*$|\]:|^[ >]*\|-+\|?\s*$|[\f\v]|^[ >]*(?: {4}|\t)\s*>",
+    re.MULTILINE | re.IGNORECASE,
 )
 _MARKER = re.compile(r"[\s>]*(?:[-+*]|\d+[.)])\s")
 _BOX = re.compile(r"\[[xX]\]")

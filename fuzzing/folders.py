@@ -25,8 +25,7 @@ from tests.helpers.workspace import run_id_of, write_run
 
 OTHER = "Run: `python other.py`"
 TEXT = LIST + f"- [ ] {OTHER}\n"
-_SCRATCH = scratch("folders")
-_ELSEWHERE = _SCRATCH / "somebody's file"  # to which a planted link may point
+_ELSEWHERE = "somebody's file"  # to which a planted link may point
 _RECORDS = (
     "run.json",
     "status.json",
@@ -96,7 +95,7 @@ def _harm(folder: Path, chance: random.Random) -> None:
         if chance.random() < 0.5:
             path.mkdir()
         else:
-            path.symlink_to(chance.choice((path.name, "/nonexistent/x", "..", str(_ELSEWHERE))))
+            path.symlink_to(chance.choice((path.name, "/nonexistent/x", "..", str(scratch("folders") / _ELSEWHERE))))
     else:
         for name in (b"caf\xe9.txt", b"logs/main.rank99999999999999999999.stdout.log", b"verdict.x.json", b"\x1b[2J"):
             Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(b"")
@@ -104,9 +103,10 @@ def _harm(folder: Path, chance: random.Random) -> None:
 
 def case(chance: random.Random) -> str:
     """One damaged run folder, and a second run beside it."""
-    workspace = _SCRATCH / "ws"
+    workspace = scratch("folders") / "ws"
     bad = _workspace(workspace)
-    _ELSEWHERE.write_text("of somebody else\n")
+    elsewhere = scratch("folders") / _ELSEWHERE
+    elsewhere.write_text("of somebody else\n")
     if chance.random() < 0.5:  # the damage comes before or after the verdict
         settle_all(RunStore(workspace), wait=False)
     for _ in range(chance.choice((1, 1, 2, 3))):
@@ -124,7 +124,7 @@ def case(chance: random.Random) -> str:
         if run.id == bad.name and not any(str(bad.name) in one for one in named):
             with suppress(Refused):  # the pane then shows the sentence
                 RunFollower(run).snapshot()
-    if _ELSEWHERE.read_text() != "of somebody else\n":
+    if elsewhere.read_text() != "of somebody else\n":
         raise Wrong("a link at the place of a record was followed, and a file elsewhere was written")
     ticked = {step.text for step in checklist.steps if step.checked and step.text != "Done before"}
     if OTHER.replace("`", "") not in ticked and OTHER not in ticked:

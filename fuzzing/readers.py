@@ -21,7 +21,6 @@ from llmval_tui.tui.data.log_file import LogWindowFile
 from llmval_tui.tui.drawing.theme_files import read_theme
 
 ROOT = Path(__file__).parents[1]
-_SCRATCH = scratch("readers")
 
 _EVENTS: tuple[dict[str, Any], ...] = (
     {"v": 1, "t_ns": 1, "mono_ns": 1, "rank": 0, "kind": "phase", "data": {"name": "load", "index": 1, "total": 3}},
@@ -58,7 +57,7 @@ def _lines(values: list[Any], chance: random.Random) -> bytes:
 
 
 def _file(name: str, data: bytes) -> Path:
-    path = _SCRATCH / name
+    path = scratch("readers") / name
     path.write_bytes(data)
     return path
 
@@ -170,7 +169,7 @@ def toml(chance: random.Random) -> str:
     path = _file("list.llmval.toml", data)
     try:
         if kind == "settings":
-            parse_settings(data.decode("utf-8", "replace"), path, _SCRATCH)
+            parse_settings(data.decode("utf-8", "replace"), path, scratch("readers"))
         elif kind == "config":
             parse_config(data.decode("utf-8", "replace"), path)
         else:

@@ -35,7 +35,6 @@ CASES: tuple[tuple[str, str, str | None], ...] = (
     ("mlperf", "mlperf_log_summary.txt", "mlperf_log_summary.txt"),
 )
 ROOT = Path(__file__).parents[1]
-_SCRATCH = scratch("results")
 
 
 @cache
@@ -82,11 +81,11 @@ def tools(chance: random.Random) -> str:
     data = _recorded(file)
     if chance.random() < 0.1:  # cut short
         data = data.rstrip()[: chance.randrange(len(data.rstrip()))]
-        found = outcome_of(read_result(command, data, name, _SCRATCH))
+        found = outcome_of(read_result(command, data, name, scratch("results")))
         if found is Outcome.PASS and file.endswith(".json"):
             raise Wrong(f"{file} cut to {len(data)} bytes passes")
         return str(found)
-    return str(outcome_of(read_result(command, _damaged(data, chance), name, _SCRATCH)))
+    return str(outcome_of(read_result(command, _damaged(data, chance), name, scratch("results"))))
 
 
 @cache
@@ -117,7 +116,7 @@ def _fill(value: dict[str, Any], schema: dict[str, Any]) -> None:
 
 def load_tests(chance: random.Random) -> str:
     """A damaged result of our load test, judged as settling judges it."""
-    workspace = _SCRATCH / "ws"
+    workspace = scratch("results") / "ws"
     shutil.rmtree(workspace, ignore_errors=True)
     (workspace / "artifacts").mkdir(parents=True)
     whole = _load_test().encode()

@@ -13,13 +13,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_scratch: dict[str, Path] = {}
+
 
 def scratch(name: str) -> Path:
-    """A folder in memory for the files of one target, which is removed at the end of the process."""
-    memory = Path("/dev/shm")  # thousands of small files would only wear a disk
-    folder = Path(tempfile.mkdtemp(prefix=f"llmval-fuzz-{name}-", dir=memory if os.access(memory, os.W_OK) else None))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    """A folder in memory for the files of one target; `remove_scratch` or the end of the process removes it."""
+    if name not in _scratch:
+        memory = Path("/dev/shm")  # thousands of small files would only wear a disk
+        where = memory if os.access(memory, os.W_OK) else None
+        _scratch[name] = Path(tempfile.mkdtemp(prefix=f"llmval-fuzz-{name}-", dir=where))
+    return _scratch[name]
+
+
+@atexit.register
+def remove_scratch() -> None:
+    """Remove the folders of all targets in this process."""
+    while _scratch:
+        shutil.rmtree(_scratch.popitem()[1], ignore_errors=True)
 
 
 class Wrong(AssertionError):

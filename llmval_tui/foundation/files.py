@@ -144,7 +144,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` atomically by `value` as indented JSON; see `to_json`. A link at `path` is replaced, not followed."""
+    """Replace `path`, or a link there, atomically by `value` as indented JSON; see `to_json`."""
     write_atomic(path, to_json(value, indent=True), follow=False)
 
 

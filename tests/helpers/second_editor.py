@@ -17,7 +17,7 @@ from llmval_tui.checklist.model import load
 from llmval_tui.checklist.write_mark import set_mark
 from llmval_tui.foundation.errors import Refused
 
-WAYS = ("append", "atomic save", "save in place")
+WAYS = ("append", "atomic save", "save in place", "vim's backup")
 
 
 def save(path: Path, way: str, number: int) -> None:
@@ -28,7 +28,12 @@ def save(path: Path, way: str, number: int) -> None:
             file.write(line)
         return
     data = path.read_bytes().partition(b"edit")[0] + line
-    if way == "save in place":
+    if way == "vim's backup":  # `backupcopy=no`: the old file becomes the backup, for a moment there is none
+        backup = path.with_name(path.name + "~")
+        path.rename(backup)
+        path.write_bytes(data)
+        backup.unlink()
+    elif way == "save in place":
         with path.open("wb") as file:
             file.write(data)
     else:
@@ -41,7 +46,7 @@ def _is_there(path: Path, number: int) -> bool:
     text = f"edit {number}\n"
     for _ in range(200):  # a tick may be swapped in and out at this moment
         kept = path.parent.glob("list.md.kept-*")
-        if text in path.read_text() or any(text in file.read_text() for file in kept):
+        if (path.exists() and text in path.read_text()) or any(text in file.read_text() for file in kept):
             return True
         time.sleep(0.005)
     return False

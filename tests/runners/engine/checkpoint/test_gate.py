@@ -14,7 +14,7 @@ from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.process.errors import Refused
 
 from fuzzing import checkpoints
-from fuzzing.target import fuzz
+from fuzzing.target import fuzz, remove_scratch
 from tests.helpers.runners import checkpoints as made
 
 pytest.importorskip("transformers")
@@ -319,6 +319,7 @@ def test_damaged_checkpoints_are_loaded_or_refused() -> None:
     found = fuzz(checkpoints.TARGET, 250, seed=3)
     assert (found.wrong, found.outcomes.total()) == ([], 250)
     assert found.outcomes["accepted"] > 3
+    remove_scratch()
 
 
 def test_the_shape_alone_needs_no_weights(tmp_path: Path) -> None:

@@ -1,0 +1,229 @@
+"""Drivers that crash, hang or lose a GPU, a recorder that is killed again and again, stopped ranks, bad disks."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from faults.report import Finding, Row
+from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs import client
+from llmval_tui.runs.hindrances import HindranceWatch
+from llmval_tui.runs.records import Command, Intent, StepRef
+from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id
+from llmval_tui.telemetry.sample import Sample
+
+ROOT = Path(__file__).parents[1]
+NAMED_WITHIN_S = 10.0
+_DRIVER = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from tests.helpers.fake_pynvml import FakeGpu, FakeNvml
+class Bad(FakeNvml):
+    def _enter(self, function, gpu=None):
+        super()._enter(function, gpu)
+        if len(self.calls) > {after}:
+            {does}
+sys.modules[__name__] = Bad(FakeGpu(0), FakeGpu(1))
+"""
+_BAD = {
+    "crashes": "os.abort()",
+    "hangs": "time.sleep(3600)",
+    "is slow": "time.sleep(0.05)",
+    "loses a GPU": "self.fail[('*', 1)] = 15",
+    "loses both GPUs": "self.fail.update({('*', 0): 15, ('*', 1): 15})",
+    "answers nothing": "self.fail[('*', 0)] = 999; self.fail[('*', 1)] = 999",
+}
+
+
+def bad_drivers(every: int = 1) -> Row:
+    """A driver that goes bad at a call: the run of the same time passes, its recording has whole lines only."""
+    row = Row("NVML crashes, hangs, is slow or loses a GPU at a call, while a command runs")
+    cases = [(name, after) for after in (0, 3, 40) for name in _BAD]
+    for name, after in cases[::every]:
+        with _folder() as folder:
+            (folder / "driver").mkdir()
+            text = _DRIVER.format(root=str(ROOT), after=after, does=_BAD[name])
+            (folder / "driver/pynvml.py").write_text(text)
+            environment = {**os.environ, "PYTHONPATH": f"{folder / 'driver'}:{ROOT}"}
+            run = _run(folder, "sleep 2", telemetry=True)
+            client.start(run, environment)
+            row.add(Finding(f"{name} after {after} calls", _ended(run)))
+    return row
+
+
+def killed_recorders(every: int = 1) -> Row:
+    """The recorder of a run is killed as often as it comes back."""
+    row = Row("a recorder that is killed again and again")
+    for number in range(max(1, 5 // every)):
+        with _folder() as folder:
+            run = _run(folder, "sleep 8", telemetry=True)
+            client.start(run)
+            kills = 0
+            while run.alive():
+                for pid in _recorders(run):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        kills += 1
+                time.sleep(0.1)
+            row.add(Finding(f"{number}: {kills} kills", _ended(run)))
+    return row
+
+
+def stopped_ranks(every: int = 1) -> Row:
+    """SIGSTOP of a rank, of two, of the supervisor, of the recorder: named within 10 s."""
+    row = Row("a stopped rank, two, a stopped supervisor or recorder: named within 10 s")
+    slowest = 0.0
+    for kind in ("one rank", "two ranks", "supervisor", "recorder")[:: max(1, every // 8)]:
+        with _folder() as folder:
+            script = "for n in 0 1; do RANK=$n bash -c 'echo $$ > pid$RANK; sleep 600' & done; wait"
+            run = _run(folder, script, telemetry=True)
+            client.start(run)
+            _until(lambda folder=folder: all((folder / f"pid{n}").exists() for n in (0, 1)))  # type: ignore[misc]
+            time.sleep(0.2)
+            ranks = [int((folder / f"pid{n}").read_text()) for n in (0, 1)]
+            supervisor = run.status().supervisor
+            assert supervisor is not None
+            pids = {"one rank": ranks[1:], "two ranks": ranks, "supervisor": [supervisor.pid]}.get(kind) or _recorders(
+                run
+            )
+            watch = HindranceWatch(folder)
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            began = time.monotonic()
+            while len(watch.look([run])) < len(pids) and time.monotonic() - began < 60:
+                time.sleep(0.1)
+            took = time.monotonic() - began
+            slowest = max(slowest, took)
+            row.add(Finding(kind, [] if pids and took <= NAMED_WITHIN_S else [f"{pids} named after {took:.0f} s"]))
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            client.request_cancel(run, "end of case")
+            client.wait(run, 60)
+    row.note = f"named after {slowest:.1f} s at most"
+    return row
+
+
+def disks(every: int = 1) -> Row:
+    """A disk of its own fills up, is mounted read-only or hangs in mid-run: named within 10 s, then all is recorded."""
+    row = Row("a disk that is full, read-only or hangs in mid-run: named within 10 s; afterwards the run is recorded")
+    slowest = 0.0
+    for kind in ("full", "hangs", "read-only"):
+        try:
+            with _disk() as disk:
+                wrong, took = _on_disk(disk, kind)
+        except (OSError, subprocess.CalledProcessError) as error:
+            row.note = f"not tried: no file system can be mounted here ({error})"
+            return row
+        slowest = max(slowest, took)
+        row.add(Finding(kind, wrong))
+    row.note = f"named after {slowest:.1f} s at most"
+    return row
+
+
+def _on_disk(disk: Path, kind: str) -> tuple[list[str], float]:
+    workspace = disk / "ws"
+    workspace.mkdir()
+    go = Path(tempfile.mkdtemp(prefix="llmval-faults-")) / "go"
+    run = _run(workspace, f"while [ ! -e {go} ]; do echo line; sleep 0.2; done", telemetry=True)
+    client.start(run)
+    time.sleep(1)
+    watch = HindranceWatch(workspace)
+    undo: Callable[[], object]
+    if kind == "full":
+        filler = disk / "filler"
+        with suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(1 << 16))
+                file.flush()
+        undo = filler.unlink
+    elif kind == "hangs":
+        subprocess.run(["fsfreeze", "-f", str(disk)], check=True, capture_output=True)
+        undo = lambda: subprocess.run(["fsfreeze", "-u", str(disk)], check=True, capture_output=True)  # noqa: E731
+    else:
+        subprocess.run(["mount", "-o", "remount,ro,force", str(disk)], check=False, capture_output=True)
+        undo = lambda: subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=False, capture_output=True)  # noqa: E731
+    began = time.monotonic()
+    try:
+        while not watch.look([run]) and time.monotonic() - began < 60:
+            time.sleep(0.1)
+        took = time.monotonic() - began
+        named = watch.look([run])
+    finally:
+        undo()
+    wrong = [] if named and took <= NAMED_WITHIN_S else [f"named after {took:.0f} s: {named}"]
+    go.touch()
+    wrong += _ended(run)
+    shutil.rmtree(go.parent, ignore_errors=True)
+    return (wrong if kind != "read-only" or named else []), took
+
+
+@contextmanager
+def _disk() -> Iterator[Path]:
+    """A small ext4 in a file of memory, mounted."""
+    with _folder() as folder:
+        image, mount = folder / "image", folder / "disk"
+        mount.mkdir()
+        with image.open("wb") as file:
+            file.truncate(48 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True, capture_output=True)
+        try:
+            yield mount
+        finally:
+            subprocess.run(["umount", "-l", str(mount)], check=False, capture_output=True)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="llmval-faults-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(workspace: Path, script: str, *, telemetry: bool) -> Run:
+    step = StepRef("1.1", "1. Part", "text", 1, "list.md")
+    command = Command("main", ["bash", "-c", script], script)
+    now = utc_iso()
+    intent = Intent(1, new_run_id("1.1"), "command", step, [command], str(workspace), now, telemetry=telemetry)
+    return create_run(RunStore(workspace), intent)
+
+
+def _ended(run: Run) -> list[str]:
+    """Wait for the end of a run; what is wrong with its record."""
+    if not client.wait(run, 180):
+        return ["it has not ended after 180 s"]
+    found = []
+    if (code := run.status().commands[0].exit_code) != 0:
+        found.append(f"exit code {code}")
+    lines = run.telemetry.read_bytes().split(b"\n") if run.telemetry.exists() else [b""]
+    broken = [line for line in lines[:-1] if line and Sample.from_line(line) is None]
+    # A killed recorder may leave one unfinished line, which the next one ends.
+    if len(broken) > sum("started again" in note for note in run.status().notes):
+        found.append(f"{len(broken)} broken lines in the recording")
+    return found
+
+
+def _recorders(run: Run) -> list[int]:
+    supervisor = run.status().supervisor
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and supervisor is not None:
+            with suppress(OSError):
+                line = (entry / "cmdline").read_bytes()
+                if b"llmval_tui.telemetry.recorder" in line and str(run.telemetry).encode() in line:
+                    found.append(int(entry.name))
+    return found
+
+
+def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
