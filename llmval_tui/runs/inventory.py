@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -108,20 +109,55 @@ def software_versions(runner_python: str) -> dict[str, str]:
     return found
 
 
+# What decides whether a file counts as changed, and starts nothing.
+_HARMLESS = ("core.filemode", "core.autocrlf", "core.eol", "core.symlinks", "core.ignorecase")
+
+
 def git_revision(folder: Path) -> dict[str, Any]:
-    """`commit` and `dirty` of the Git checkout around `folder`; empty without a checkout or without git."""
+    """`commit` and `dirty` of the Git checkout around `folder`; empty without a checkout or without git.
+
+    The checkout may be somebody else's. `git status` would start programs that its configuration names (fsmonitor,
+    hooks, filters), so it runs with a configuration of our own: then a file that such a filter changes counts as dirty.
+    """
     try:
-        head = _git(folder, "rev-parse", "HEAD")
-        return {"commit": head, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.SubprocessError):
+        head, top, objects, index = _git(
+            folder, "rev-parse", "HEAD", "--show-toplevel", "--git-path", "objects", "--git-path", "index"
+        ).splitlines()
+        with tempfile.TemporaryDirectory() as own:
+            for name in ("refs", "objects"):
+                (Path(own) / name).mkdir()
+            (Path(own) / "HEAD").write_text(f"{head}\n")
+            values = [(name, _git(folder, "config", "--default", "", "--get", name)) for name in _HARMLESS]
+            own_settings = "".join(f"\t{name.partition('.')[2]} = {value}\n" for name, value in values if value)
+            (Path(own) / "config").write_text(f"[core]\n\trepositoryformatversion = 0\n\tbare = false\n{own_settings}")
+            environment = {
+                **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
+                "GIT_DIR": own,
+                "GIT_WORK_TREE": top,
+                "GIT_OBJECT_DIRECTORY": str(folder / objects),
+                "GIT_INDEX_FILE": str(folder / index),
+                "GIT_OPTIONAL_LOCKS": "0",  # the index is only read
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_CONFIG_GLOBAL": os.devnull,
+            }
+            changed = _git(
+                Path(top), "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all", env=environment
+            )
+        return {"commit": head, "dirty": bool(changed)}
+    except (OSError, ValueError, subprocess.SubprocessError):
         return {}
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def _git(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, timeout=10, stdin=subprocess.DEVNULL, check=True
+        ["git", "-C", str(folder), *arguments],
+        capture_output=True,
+        timeout=10,
+        stdin=subprocess.DEVNULL,
+        check=True,
+        env=env,
     )
-    return done.stdout.decode(errors="replace").strip()
+    return done.stdout.decode(errors="surrogateescape").strip()
 
 
 def recorded_environment(environment: Mapping[str, str]) -> dict[str, str]:
