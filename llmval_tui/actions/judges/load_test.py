@@ -206,6 +206,8 @@ def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
     if (FIND_MAX in words) != (result.search is not None):
         other.append(f"{'no' if FIND_MAX in words else 'a'} search for the highest rate")
     ran = ", ".join(f"{key} {identity.get(key)}" for key in stated)
+    if server := identity.get("server"):
+        ran = ", ".join(part for part in (ran, f"at {server.get('url')}") if part)
     return [
         Gate("ran as asked", _verdict(not other, Outcome.FAIL), "; ".join(other) or ran, "it ran as the command asks")
     ]

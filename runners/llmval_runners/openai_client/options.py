@@ -25,6 +25,7 @@ from llmval_runners.process.output import Report, add_output_flags, take_output
 COMPLETIONS, CHAT = "completions", "chat"
 IDS, TEXT = "ids", "text"
 KEY_VARIABLE = "OPENAI_API_KEY"
+URL_VARIABLE, MODEL_VARIABLE = "LLMVAL_SERVER_URL", "LLMVAL_SERVER_MODEL"  # of the server that the item rests on
 EXIT_CODES = (
     exit_codes(
         "ok",
@@ -66,11 +67,14 @@ def parser() -> argparse.ArgumentParser:
     server = root.add_argument_group("server")
     server.add_argument(
         "--url",
-        required=True,
-        help="http://HOST:PORT, with or without /v1; proxies of the environment are not used, redirects not followed",
+        help="http://HOST:PORT, with or without /v1; proxies of the environment are not used, redirects not followed "
+        f"(default: {URL_VARIABLE}, which llmval sets where the item rests on a server)",
     )
     server.add_argument(
-        "--model", metavar="NAME", help="as the server names it (default: the only one of its /v1/models)"
+        "--model",
+        metavar="NAME",
+        help="as the server names it (default: that of "
+        f"{MODEL_VARIABLE} if --url is from the environment too, else the only one of /v1/models)",
     )
     server.add_argument(
         "--api", choices=(COMPLETIONS, CHAT), default=COMPLETIONS,
@@ -168,12 +172,17 @@ def parse(argv: list[str]) -> OpenAiOptions:
     """Parse. Raises Refused for an unknown flag, a wrong value, or flags that exclude each other."""
     found = parser().parse_args(argv)
     _check(found, argv)
+    url, model = found.url, found.model
+    if url is None:
+        url, model = os.environ.get(URL_VARIABLE), model or os.environ.get(MODEL_VARIABLE)
+    if not url:
+        raise Refused(f"no server is named: pass --url http://HOST:PORT, or set {URL_VARIABLE}.")
     slo = slo_of(found)
     path, report = take_output(found)
     return OpenAiOptions(
         server=ServerOptions(
-            url=found.url,
-            model=found.model,
+            url=url,
+            model=model or None,
             api=found.api,
             key=os.environ.get(found.api_key_variable) or None,
             key_variable=found.api_key_variable,

@@ -161,7 +161,7 @@ def test_percentile_lies_between_and_keeps_order(values, percent):
     assert percentile_ms(values, 0) <= found <= percentile_ms(values, 100) * (1 + 1e-9)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(delays=st.lists(st.floats(0, 0.4), min_size=2, max_size=40))
 def test_ttft_from_the_schedule_is_never_shorter(load_run, workspace, result_json, delays):
     """No coordinated omission: waiting counts from the schedule, whatever the delay of the generator."""

@@ -131,3 +131,14 @@ def test_a_file_that_is_none_is_refused_by_its_line(tmp_path: Path, reader, cont
 def test_flags_that_exclude_each_other(flags: list[str], sentence: str) -> None:
     with pytest.raises(Refused, match=sentence):
         parse(["--url", "http://x", *flags])
+
+
+def test_the_server_that_an_item_rests_on_is_the_default(monkeypatch) -> None:
+    with pytest.raises(Refused, match="no server is named: pass --url"):
+        parse([])
+    monkeypatch.setenv("LLMVAL_SERVER_URL", "http://here:1")
+    monkeypatch.setenv("LLMVAL_SERVER_MODEL", "its-model")
+    assert (parse([]).server.url, parse([]).server.model) == ("http://here:1", "its-model")
+    assert parse(["--model", "other"]).server.model == "other"
+    elsewhere = parse(["--url", "http://there"]).server
+    assert (elsewhere.url, elsewhere.model) == ("http://there", None)
