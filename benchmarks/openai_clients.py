@@ -2,7 +2,8 @@
 
 The mock notes when each request arrived and when it wrote each token. The clock is that of the machine, so the client's
 figures can be compared with the truth. The other clients (`vllm bench serve`, guidellm, aiperf) are looked for on the
-PATH; the schedule of all is judged by the same instrument, the arrivals at the mock, at a constant rate.
+PATH, and LLMVAL_BENCH_TOKENIZER names a folder with a tokenizer for them. The schedule of all is judged by the same
+instrument, the arrivals at the mock, at a constant rate.
 """
 
 import json
@@ -235,7 +236,10 @@ def _offer(
 
 def _argv(name: str, program: str, url: str, folder: str, rate: float, count: int) -> list[str]:
     """The command that offers `count` requests at a constant rate."""
-    tokenizer = os.environ.get("LLMVAL_BENCH_TOKENIZER", "")
+    tokenizer = "tokenizer"  # aiperf takes a relative path for a folder, and an absolute one for a name on the hub
+    link = Path(folder) / tokenizer
+    if name != "ours" and not link.is_symlink():
+        link.symlink_to(Path(os.environ["LLMVAL_BENCH_TOKENIZER"]).resolve())
     match name:
         case "ours":
             flags = ["--target-qps", str(rate), "--duration", str(count / rate), "--burstiness", "constant"]
