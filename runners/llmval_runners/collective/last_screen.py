@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 WIDTH = 80
@@ -10,8 +9,8 @@ _LABEL = 18
 _MOST_RANKS = 8  # of a matrix: a row of numbers has 72 columns then
 
 
-def last_screen(record: Mapping[str, Any], path: Path | None) -> str:
-    """The screen, at most 80 columns wide. `path`: of the record, if any."""
+def last_screen(record: Mapping[str, Any], where: str) -> str:
+    """The screen, at most 80 columns wide. `where`: where the record lies."""
     verdict = record["verdict"]
     lines = _wrapped("", f"{verdict['word']}: {verdict['reason']}" if verdict["reason"] else verdict["word"])
     lines += ["", *_collectives(record), *_matrix(record)]
@@ -20,7 +19,7 @@ def last_screen(record: Mapping[str, Any], path: Path | None) -> str:
     lines += _row("ran", _ran(record))
     if record["warnings"]:
         lines += _row("note", record["warnings"][:3])
-    lines += _row("record", [str(path) if path is not None else "none: pass --output-json to keep one"])
+    lines += _row("record", [where])
     return "\n".join(lines)
 
 

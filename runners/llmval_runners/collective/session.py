@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,10 +20,10 @@ from llmval_runners.collective.pairs import Cell, Measured, PairTest, cells
 from llmval_runners.collective.timing import Timing, capture, eager, iterations_for, over_ranks, replayed
 from llmval_runners.collective.verdict import KIND, SCHEMA_VERSION, verdict_of
 from llmval_runners.measure.nvml_links import LinkFault, NoLinks, NvmlLinks, open_links
-from llmval_runners.process.errors import FAILED_EXIT, Refused
+from llmval_runners.process.errors import FAILED_EXIT, RankLost, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import write_json
-from llmval_runners.process.output import show
+from llmval_runners.process.output import OutputFile, flush_streams, show, where_of
 from llmval_runners.process.rank_main import Rank
 from llmval_runners.process.shutdown import HangWatch, StopSignals
 
@@ -32,6 +31,8 @@ GPU_MAX_BYTES, CPU_MAX_BYTES = 1 << 30, 1 << 20
 GPU_PAIR_BYTES = 256 << 20
 PAIR_ITERATIONS = 10
 COUNTED_CALLS = 10  # all-reduces of the largest size between two readings of the NVLink counters
+_SAVED_CELLS = 32  # cells of pairs between two partial records
+_SIGNAL_WAIT_S = 1.0  # from the loss of a rank to the signal that is behind it
 _RESERVE = 1 << 30  # bytes of a GPU for NCCL's buffers, CUDA's context in the process that copies, and the checks
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.int32}
 
@@ -58,9 +59,13 @@ class CollectiveTest:
         self.pair_bytes = options.pair_bytes or min(GPU_PAIR_BYTES, self.max_bytes)
         self.dtype = _DTYPES[options.dtype]
         self.baseline = None
+        self.output: OutputFile | None = None
         if self.rank == 0:
             self.baseline = check_files(options)
+            self.output = OutputFile(options.output_json) if options.output_json is not None else None
         self.stop = StopSignals(self._emergency_save)
+        self._stopped = threading.Event()
+        self.stop.on_signal.append(self._stopped.set)
         self.links: NvmlLinks | NoLinks = NoLinks("not read")
         self.group: Group | None = None
         self.facts: list[dict[str, Any]] = []
@@ -77,10 +82,12 @@ class CollectiveTest:
         """Measure, write the record and return the exit code. Raises Refused, RankLost, or any error of the work."""
         try:
             return self._run()
-        except Interrupted:
-            code = self.stop.exit_code if self.stop.number else 128 + signal.SIGTERM
-            self.save_partial(f"ended by signal {code - 128}")
-            return code
+        except (Interrupted, RankLost):
+            # A signal reaches all ranks, and the first one that ends takes the group along.
+            if not self._stopped.wait(_SIGNAL_WAIT_S):
+                raise
+            self.save_partial(f"ended by signal {self.stop.number}")
+            return self.stop.exit_code
 
     def save_partial(self, why: str) -> None:
         """Save the figures so far beside the path of the result, and show them."""
@@ -90,13 +97,14 @@ class CollectiveTest:
             if self._complete:
                 return
             self._complete = True
-            found, path = self._record(why), self._partial()
-            if path is not None:
+            found, path = self._record(why), None
+            if self.output is not None:
                 try:
-                    write_json(path, found)
+                    self.output.write_partial(found)
+                    path = self.output.partial
                 except OSError as error:
-                    self.events.error("record_lost", f"{path} cannot be written ({error.strerror})")
-                    path = None
+                    text = f"{self.output.partial} cannot be written ({error.strerror})"
+                    self.events.error("record_lost", text)
         if path is not None:
             self.events.result(str(path), shown=False)
         self._show(found, path)
@@ -107,7 +115,9 @@ class CollectiveTest:
         return str(error) or type(error).__name__
 
     def finish(self) -> None:
-        """Tell the signal guard that the record is written."""
+        """Release the record's file, and tell the signal guard that it is written."""
+        if self.output is not None:
+            self.output.release()
         self.stop.done()
 
     def _run(self) -> int:
@@ -316,6 +326,8 @@ class CollectiveTest:
             self.cells.append(record.cell(measured[cell], by_pair.get((cell.source, cell.target))))
             self.events.step = (self.events.step or 0) + 1
             self.events.progress(at + 1, len(wanted), "pairs", cell.method)
+            if not (at + 1) % _SAVED_CELLS:
+                self._save_so_far()
         self._compare(measured, by_pair, hosts, test)
 
     def _compare(
@@ -339,24 +351,19 @@ class CollectiveTest:
         try:
             self.save_partial(why)
         finally:
-            os._exit(1)
+            flush_streams()
+            os._exit(FAILED_EXIT)
 
     def _emergency_save(self, number: int) -> None:
         self.save_partial(f"ended by signal {number}")
 
-    def _partial(self) -> Path | None:
-        path = self.options.output_json
-        return None if path is None else path.with_name(f"{path.stem}.partial.json")
-
     def _save_so_far(self) -> None:
-        """Keep the finished operations on the disk, in case that this process is killed."""
-        path = self._partial()
-        if self.rank == 0 and path is not None:
-            with self._lock:
-                if not self._complete:
-                    write_json(
-                        path, self._record("killed: this file is from the last finished operation"), durable=False
-                    )
+        """Keep what is finished on the disk, for the dashboard and in case that this process is killed."""
+        if self.output is None:
+            return
+        with self._lock:
+            if not self._complete:
+                self.output.write_partial(self._record("not finished: this is the last state that was saved"))
 
     def _save(self) -> int:
         """Write the record and the layouts of nccl-tests, show the last screen, and return the exit code."""
@@ -364,15 +371,9 @@ class CollectiveTest:
         path = self.options.output_json
         with self.stop.protect_write(), self._lock:
             found = self._record(None)
-            if path is not None:
-                folder = path.with_suffix(".nccl-tests")
-                shutil.rmtree(folder, ignore_errors=True)
-                for name, content in nccl_layout.layouts(found).items():
-                    write_json(folder / name, content, indent=1)
-                write_json(path, found)
-                partial = self._partial()
-                if partial is not None:
-                    partial.unlink(missing_ok=True)
+            if self.output is not None:
+                self.output.write(found)
+                _write_layouts(self.output, found)
             self._complete = True
         if path is not None:
             self.events.result(str(path), shown=False)
@@ -385,7 +386,8 @@ class CollectiveTest:
     def _show(self, found: Mapping[str, Any], path: Path | None) -> bool:
         """False if the record was for standard output and is lost."""
         self.events.clear()
-        return show(self.options.report, found, found["verdict"], lambda: last_screen(found, path))
+        where = where_of(path, self.output)
+        return show(self.options.report, found, found["verdict"], lambda: last_screen(found, where))
 
     def _record(self, ended_early: str | None) -> dict[str, Any]:
         options, gpus = self.options, self.facts
@@ -439,6 +441,18 @@ class CollectiveTest:
         if not any(one["kind"] == expected.NVLINK for one in self.paths):
             return "no NVLink connects these GPUs"
         return "the driver does not give the counters" if self.cells or self.rows else "nothing was measured yet"
+
+
+def _write_layouts(output: OutputFile, found: Mapping[str, Any]) -> None:
+    """The folder with the layouts of nccl-tests. An earlier one moves with the earlier record that it belongs to."""
+    folder = output.path.with_suffix(".nccl-tests")
+    if folder.is_dir():
+        if output.moved is not None:
+            folder.rename(output.moved.with_suffix(".nccl-tests"))
+        else:
+            shutil.rmtree(folder)
+    for name, content in nccl_layout.layouts(found).items():
+        write_json(folder / name, content, indent=1)
 
 
 def record_line(gpus: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

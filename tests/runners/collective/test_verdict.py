@@ -174,7 +174,7 @@ def test_a_baseline_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 )
 def test_the_last_screen_fits_in_80_columns(made: dict[str, Any]) -> None:
     made["warnings"] = ["NCCL_P2P_DISABLE=1 keeps NCCL off NVLink"]
-    screen = last_screen(made, Path("artifacts") / "x.json")
+    screen = last_screen(made, "artifacts/x.json")
     assert max(map(len, screen.splitlines())) <= 80
     assert len(screen.splitlines()) <= 34
     assert screen.startswith(made["verdict"]["word"])
@@ -183,7 +183,7 @@ def test_the_last_screen_fits_in_80_columns(made: dict[str, Any]) -> None:
 
 def test_the_last_screen_answers_whether_the_node_is_good() -> None:
     made = record_of(8, rate=lambda cell: 0.8 if (cell.source, cell.target) == (3, 5) else 1.0)
-    screen = last_screen(made, None)
+    screen = last_screen(made, "none: pass --output-json to keep one")
     assert "slow: pair 3→5 20% slower than the others" in screen
     assert "all_reduce" in screen and "360.00" in screen
     assert "NVLink, 450 GB/s a direction; the all-reduce reached 80% of it" in screen
