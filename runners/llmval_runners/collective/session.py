@@ -136,8 +136,8 @@ class CollectiveTest:
         if options.pairs == "all":
             self._pairs(group)
         code = self._save() if self.rank == 0 else 0
-        # The first rank that exits ends the others under torchrun, so all wait for the record and exit alike.
-        return int(group.from_first(code))
+        group.from_first(None)  # the first rank that exits ends the others under torchrun, so they wait for the record
+        return code
 
     def _agree(self, group: Group) -> None:
         """Gather what the ranks run on; refuse a group that does not fit together or has too little memory."""
