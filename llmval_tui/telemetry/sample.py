@@ -4,7 +4,7 @@ An unavailable value is None, never 0; a note gives the reason.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
@@ -162,6 +162,14 @@ class Reading:
     notes: list[Note] = field(default_factory=list)
     processes: list[Process] | None = None
     engine: EngineSample | None = None
+
+
+@runtime_checkable
+class HasLastWord(Protocol):
+    """A source that is read by a thread of its own, and can be asked once more when the recorder ends."""
+
+    def ask_again(self) -> bool:
+        """Ask now, for at most two seconds; returns whether there is something new to read."""
 
 
 class Source(Protocol):

@@ -35,7 +35,8 @@ class Server:
         reading = context.reading
         if reading is None or len(reading.commands) != 1:
             raise Refused("a server's item has exactly one command: write it as a code span, and the rest as items.")
-        built = build_item(context, reading)
+        # A preset makes the load small; the server is the one that is written.
+        built = build_item(replace(context, options=replace(context.options, preset=None)), reading)
         command = built[0].command
         if command.tee is not None:
             raise Refused(

@@ -16,8 +16,8 @@ ENGINE_LOAD_TEST = "inference_server_load_test.py"
 # The flags that both load tests have, and that must be the same.
 _LOAD_FLAGS = (
     "--duration", "--target-qps", "--burstiness", "--warmup", "--drain-timeout", "--max-in-flight", "--temperature",
-    "--seed", "--trial-duration", "--max-qps", "--precision", "--min-goodput", "--slo-ttft-ms", "--slo-tpot-ms",
-    "--slo-e2e-ms",
+    "--seed", "--trial-duration", "--max-qps", "--precision", "--min-goodput", "--max-trials", "--confidence",
+    "--slo-ttft-ms", "--slo-tpot-ms", "--slo-e2e-ms",
 )  # fmt: skip
 _DEFAULT_LENGTHS = {"--prompt-len": "uniform:512:1024", "--output-len": "512"}  # of the load test over HTTP
 _DTYPES = {

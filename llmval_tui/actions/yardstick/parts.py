@@ -17,7 +17,7 @@ from statistics import fmean
 from llmval_tui.actions.judges.load_test_result import LoadResult
 from llmval_tui.telemetry.engine.window import EngineWindow
 
-COUNT_TOLERANCE = 0.02  # the server may have timed this share more or fewer requests than the client completed
+COUNT_TOLERANCE = 0.01  # the server may have timed this share more or fewer requests than the client completed
 LEAST_GAP = 0.02  # of our time; a smaller difference is not taken apart
 GENERATOR, QUEUE, PREFILL, DECODE = "generator", "scheduler queue", "engine: prefill", "engine: decode"
 FRONT_END, TRANSPORT, PATH = "server's front end: tokenizer, hops", "HTTP, streaming, client", "HTTP and tokenizer path"
@@ -139,7 +139,7 @@ def _server_ms(window: EngineWindow | None, completed: int) -> dict[str, float |
     found: dict[str, float | None] = {}
     for name in ("queue", "prefill", "decode", "e2e"):
         total, mean = window.times.get(name), window.mean_s(name)
-        fits = total is not None and abs(total.count - completed) <= max(1, COUNT_TOLERANCE * completed)
+        fits = total is not None and abs(total.count - completed) <= COUNT_TOLERANCE * completed
         found[name] = 1000 * mean if fits and mean is not None else None
     return found if any(found[name] is not None for name in ("queue", "prefill", "decode")) else None
 
@@ -163,7 +163,7 @@ def _notes(server: LoadResult, ours: LoadResult, window: EngineWindow | None) ->
         return notes
     timed = [window.times.get(name) for name in ("queue", "prefill", "decode")]
     counts = {total.count for total in timed if total is not None}
-    off = [count for count in counts if abs(count - len(server.done)) > max(1, COUNT_TOLERANCE * len(server.done))]
+    off = [count for count in counts if abs(count - len(server.done)) > COUNT_TOLERANCE * len(server.done)]
     if off:
         notes.append(
             f"the server timed {off[0]:g} requests and the client completed {len(server.done)}: its times are of other "

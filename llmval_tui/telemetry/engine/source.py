@@ -40,6 +40,7 @@ class EngineSource:
         self._sample: EngineSample | None = None
         self._note: Note | None = Note(self.name, "no_answer", f"{self.url} has not answered yet.")
         self._once: list[Note] = []  # notes for the next reading only
+        self._told: list[str] = []
         self._path: str | None = None  # the one that answered
         self._processes = ServerProcesses(self.url)
 
@@ -62,26 +63,38 @@ class EngineSource:
         """The server's URL."""
         return {"engine_url": self.url}
 
+    def ask_again(self) -> bool:
+        """Ask now, for at most two seconds; returns whether the server answered."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join(TIMEOUT_S)  # it may be asking
+        if thread is None or thread.is_alive() or self._path is None:
+            return False
+        self._ask_once()
+        return self._sample is not None
+
     def close(self) -> None:
         """Stop asking; a request in flight ends with the process."""
         self._stop.set()
 
     def _work(self) -> None:
-        told: list[str] = []
         while not self._stop.is_set():
             started_ns = time.monotonic_ns()
-            sample, problem, reasons = self._ask(started_ns)
-            seen = self._processes.read()
-            if seen is not None:
-                sample = replace(
-                    sample or EngineSample(self.url, started_ns), processes=seen[0], cpu_s=round(seen[1], 2)
-                )
-            with self._lock:
-                self._sample, self._note = sample, problem
-                if reasons and reasons != told:
-                    told = reasons
-                    self._once = [Note(self.name, "not_published", f"{reason}.") for reason in reasons]
+            self._ask_once()
             self._stop.wait(max(0.0, self._interval_s - (time.monotonic_ns() - started_ns) / 1e9))
+
+    def _ask_once(self) -> None:
+        asked_ns = time.monotonic_ns()
+        sample, problem, reasons = self._ask(asked_ns)
+        seen = self._processes.read()
+        if seen is not None:
+            sample = replace(sample or EngineSample(self.url, asked_ns), processes=seen[0], cpu_s=round(seen[1], 2))
+        with self._lock:
+            self._sample, self._note = sample, problem
+            if reasons and reasons != self._told:
+                self._told = reasons
+                self._once = [Note(self.name, "not_published", f"{reason}.") for reason in reasons]
 
     def _ask(self, mono_ns: int) -> tuple[EngineSample | None, Note | None, list[str]]:
         """The engine's figures; else why there are none."""

@@ -5,6 +5,7 @@ The event loop runs in a thread of its own, because the main thread must be free
 
 import asyncio
 import hashlib
+import os
 import threading
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +29,10 @@ from llmval_runners.process.output import OutputFile, show, where_of
 from llmval_runners.process.rank_main import Rank
 from llmval_runners.process.redaction import MASK
 from llmval_runners.process.shutdown import StopSignals
+
+# Under llmval, which asks the server for its counters once a second: between the warm-up and the window it must have
+# asked once, or the counters of the window would hold the warm-up too.
+RECORDED_BY, SETTLE_S = "LLMVAL_RUN_FOLDER", 2.2
 
 UNKNOWN = "the server is another program: it does not tell its weights, precision, kernels or devices"
 NO_METER = "the client does not meter the server's GPUs; the telemetry of the run does"
@@ -144,6 +149,8 @@ class OpenAiLoadTest:
             if options.search is None:
                 window = self._new_window(connections, self._load)
                 await window.warm_up()
+                if RECORDED_BY in os.environ and window.load.warmup:
+                    await asyncio.sleep(SETTLE_S)
                 await window.measure()
             else:
                 await self._find_max_qps(connections, probe, options.search)

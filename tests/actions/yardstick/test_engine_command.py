@@ -1,12 +1,14 @@
 """The command of our engine for the load and the model of a server."""
 
+import argparse
 import json
 import shlex
 from pathlib import Path
 
 import pytest
+from llmval_runners.load_test import load_flags
 
-from llmval_tui.actions.yardstick.engine_command import engine_command, served_model
+from llmval_tui.actions.yardstick.engine_command import _DEFAULT_LENGTHS, _LOAD_FLAGS, engine_command, served_model
 from llmval_tui.foundation.errors import Refused
 
 LOAD = (
@@ -34,6 +36,15 @@ def test_load_and_model_are_those_of_the_item_and_its_server(tmp_path: Path, mod
         "--dtype bfloat16 --fp8-mode none --kv-dtype auto --max-batch 128 --duration 30 --target-qps 14 --burstiness 2 "
         "--seed 3 --slo-ttft-ms 500 --prompt-len uniform:512:1024 --output-len 512 --output-json out.json"
     )
+
+
+def test_every_flag_that_both_load_tests_have_is_taken_over() -> None:
+    root = argparse.ArgumentParser()
+    load_flags.add_load_flags(root, "", "")
+    load_flags.add_search_flags(root)
+    load_flags.add_slo_flags(root)
+    flags = {word for action in root._actions for word in action.option_strings} - {"-h", "--help", "--find-max-qps"}
+    assert flags == set(_LOAD_FLAGS) | set(_DEFAULT_LENGTHS)
 
 
 def test_lengths_that_the_item_does_not_state_are_the_default_of_its_client(tmp_path: Path, model: Path) -> None:

@@ -16,6 +16,18 @@ from llmval_tui.telemetry.recording import load
 METRICS = "vllm:num_requests_running 3\nvllm:num_requests_waiting 1\n"
 
 
+class Noting(dict):
+    """Answers by path, and a note of each path that was asked for."""
+
+    def __init__(self, answers, asked):
+        super().__init__(answers)
+        self.asked = asked
+
+    def get(self, path, default=None):
+        self.asked.append(path)
+        return super().get(path, default)
+
+
 @pytest.fixture
 def serve():
     """Starts a server whose answers are `(status, text)` by path; `text` may be an event to wait for."""
@@ -169,3 +181,29 @@ def test_the_recorder_of_a_run_records_the_engine(serve, tmp_path):
         process.terminate()
         process.wait()
     assert (seen[0].url, seen[0].running) == (url, 3)
+
+
+def test_the_last_sample_of_a_recording_is_asked_for_at_its_end(serve, tmp_path):
+    """A run may end right after its last request, long before the next sample is due."""
+    asked: list[str] = []
+    answers = Noting({"/metrics": (200, METRICS)}, asked)
+    path = tmp_path / "telemetry.jsonl"
+    argv = recorder_argv(path, interval_s=0.1, folder=tmp_path, engine_url=serve(answers))
+    process = subprocess.Popen([*argv, "--sources", "host", "--interval", "3600", "--slow-interval", "3600"])
+    deadline = time.monotonic() + 60
+    while not load(path) or not asked:  # the first sample is written before the server has answered
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    answers["/metrics"] = (200, "vllm:num_requests_running 99\n")
+    process.terminate()
+    assert process.wait() == 0
+    first, last = load(path)
+    assert (first.engine, last.engine.running) == (None, 99)
+
+
+def test_a_server_that_is_gone_does_not_hold_up_the_end(serve):
+    source = EngineSource("http://127.0.0.1:9")
+    assert source.ask_again() is False  # never opened
+    source = opened(serve({"/metrics": (404, "no")}))
+    reading(source, lambda found: "no_metrics" in codes(found))
+    assert source.ask_again() is False
