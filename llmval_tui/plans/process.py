@@ -242,8 +242,9 @@ class PlanProcess:
         run = self._servers.get(number)
         if run is None:
             result = next((one for one in self.status.results if one.number == number), None)
-            failed = result is not None and result.outcome == Outcome.FAIL and result.message
-            return _in_words(result.outcome if result else None) + (f" ({result.message})" if result and failed else "")
+            ended = Run(self.store.root / result.run_id).status().server if result and result.run_id else None
+            why = f" ({ended.problem})" if ended is not None and ended.problem else ""
+            return _in_words(result.outcome if result else None) + why
         client.wait(run, _LAST_WORDS_S)  # its supervisor sees the end of its process in a moment
         return f"is no longer there ({sentence(run)})"
 

@@ -189,7 +189,8 @@ class ServerStatus:
     problem: str | None = None  # why it was never ready, or how it ended by itself
     stopped: str | None = None  # who ended it, and why
     stop: list[str] = field(default_factory=list)  # the steps of its end, one sentence each
-    forced: bool = False  # it, or a process that it left, had to be killed
+    left_behind: int = 0  # of its processes, how many outlived the one that was started
+    forced: bool = False  # it, or a process that it left, had to be killed; after a kill on purpose: it could not be
 
 
 @dataclass(slots=True)

@@ -130,7 +130,7 @@ def sentence(run: Run) -> str:
 
 def running_servers(store: RunStore) -> list[Run]:
     """The runs whose servers have not ended, oldest first."""
-    return [run for run in reversed(store.runs()) if run.intent.server is not None and run.alive()]
+    return [run for run in reversed(store.runs()) if run.intent.server is not None and not run.judged() and run.alive()]
 
 
 def server_lines(store: RunStore) -> list[str]:

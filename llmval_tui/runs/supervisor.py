@@ -173,8 +173,10 @@ class Supervisor:
         for line in left:
             self._note(line)
         if self._server is not None:
-            self._server.status.stop += left
-            self._server.status.forced |= termination.had_to_kill(left)
+            known = self._server.status
+            known.stop += left
+            known.forced |= termination.had_to_kill(left)
+            known.left_behind = termination.outlived(known.stop)
         try:
             write_output(self.run, command)
         except OSError as error:
@@ -204,7 +206,8 @@ class Supervisor:
         self._save()
         end = termination.kill_and_watch if stop.kill else termination.terminate
         known.stop = end(self._processes, process, self._recorder_pids())
-        known.forced = termination.had_to_kill(known.stop)
+        known.forced = termination.had_to_kill(known.stop, on_purpose=stop.kill)
+        known.left_behind = termination.outlived(known.stop)
         for line in known.stop:
             self._note(line)
 

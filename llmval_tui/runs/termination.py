@@ -6,6 +6,7 @@ processes are found as telemetry/process_ownership.py says, not by process group
 """
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -59,9 +60,15 @@ def kill_and_watch(
     return [f"sent SIGKILL to the command (pid {agent.pid})", *left]
 
 
-def had_to_kill(steps: list[str]) -> bool:
-    """Whether one of these sentences says that SIGKILL was needed, or that not even that sufficed."""
-    return any(step.startswith(("killed pid", "could not kill")) for step in steps)
+def had_to_kill(steps: list[str], *, on_purpose: bool = False) -> bool:
+    """Whether one of these sentences says that SIGKILL was needed, or `on_purpose`, that not even that sufficed."""
+    return any(step.startswith("could not kill" if on_purpose else ("killed pid", "could not kill")) for step in steps)
+
+
+def outlived(steps: list[str]) -> int:
+    """How many processes, by these sentences, outlived the command."""
+    lines = [step for step in steps if step.startswith(("stopped pid", "killed pid", "could not kill"))]
+    return len({pid for line in lines for pid in re.findall(r"\d+", line)})
 
 
 def kill_leftovers(processes: RunProcesses, exclude: frozenset[int] = frozenset(), *, term_s: float = 5.0) -> list[str]:

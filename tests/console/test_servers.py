@@ -21,9 +21,10 @@ HELPERS = Path(__file__).parents[1] / "helpers"
 CLIENT = """import json, os, sys, time, urllib.request
 from pathlib import Path
 url = os.environ["LLMVAL_SERVER_URL"] + "/v1/completions"
+HEADERS = {"Content-Type": "application/json"}
 body = json.dumps({"model": os.environ["LLMVAL_SERVER_MODEL"], "prompt": "a"}).encode()
 for number in range(int(sys.argv[1])):
-    answer = json.load(urllib.request.urlopen(urllib.request.Request(url, body), timeout=60))
+    answer = json.load(urllib.request.urlopen(urllib.request.Request(url, body, HEADERS), timeout=60))
     print(number, answer["choices"][0]["text"], flush=True)
 Path("asked").touch()
 while len(sys.argv) > 2 and not Path(sys.argv[2]).exists():
@@ -117,7 +118,7 @@ def test_a_server_that_dies_fails_the_item_and_the_rest_is_not_run(workspace: Wo
     )  # fmt: skip
     results = results_of(workspace, "--all", check=1)
     words = "it ended while it served (exit 7): RuntimeError: engine died of a broken wire"
-    assert results["1.1"] == ("fail", f"exit: main: exit 7 ({words})")
+    assert results["1.1"] == ("fail", f"server alive: exit 7 ({words})")
     assert results["1.2"][0] == "fail"
     gate = next(gate for gate in verdict_of(newest(workspace, "1.2")).gates if gate.name == "server: 1.1")
     assert gate.outcome is Outcome.FAIL and gate.reason == words

@@ -155,6 +155,10 @@ _ROOT = "RuntimeError: Engine core initialization failed. See root cause above. 
             ["OSError: /no/model is not a local folder and is not a valid model identifier listed on 'https://hf.co'"],
             "the model was not found: OSError: /no/model",
         ),
+        (
+            ["huggingface_hub.errors.HFValidationError: Repo id must be in the form 'repo_name': '/no/such/model'."],
+            "the model was not found: huggingface_hub.errors.HFValidationError",
+        ),
         (["OSError: [Errno 98] Address already in use"], "its port is taken: OSError: [Errno 98]"),
         (["KeyError: 'rope'", "INFO shutting down", _ROOT], "KeyError: 'rope'"),
         ([_ROOT], "RuntimeError: Engine core initialization failed"),

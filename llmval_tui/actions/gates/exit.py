@@ -18,7 +18,9 @@ def exit_gates(run: Run) -> list[Gate]:
     """One gate for each command, one more for a cancelled run. An unknown end is inconclusive, never a pass."""
     status = run.status()
     gates = [_command_gate(run, status, command) for command in run.intent.commands]
-    if not gates:
+    if status.server is not None:  # a server ends when it is told to, with any code: its own gates judge its end
+        gates = []
+    elif not gates:
         gates.append(Gate("commands", Outcome.INCONCLUSIVE, "none", "at least one command", "nothing was run"))
     if status.cancelled:
         gates.append(
@@ -53,11 +55,6 @@ def _command_gate(run: Run, status: Status, command: Command) -> Gate:
 
 def _gate_of_end(run: Run, status: Status, command: Command, known: CommandStatus | None) -> Gate:
     name = f"exit: {command.label}"
-    if run.intent.server is not None and known is not None and status.server is not None and not status.cancelled:
-        ended = status.server.stopped is not None  # then any exit code is right; the server's own gates judge its end
-        reason = "" if ended else status.server.problem or "it ended by itself"
-        outcome = Outcome.PASS if ended else Outcome.FAIL
-        return Gate(name, outcome, code_text(known.exit_code), "ended by llmval", reason)
     if known is None:
         failed = next((item.label for item in status.commands if not _succeeded(run, item)), None)
         reason = f"{failed} did not succeed" if failed is not None and command.needs_success else "it did not start"

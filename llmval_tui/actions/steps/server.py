@@ -16,7 +16,7 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs import client
 from llmval_tui.runs.command_end import code_text
 from llmval_tui.runs.records import Gate, Outcome, ServerSpec, ServerStatus
-from llmval_tui.runs.server_life import KILL, request_stop, sentence
+from llmval_tui.runs.server_life import KILL, request_stop, running_servers, sentence, url_of
 from llmval_tui.runs.store import Run
 
 SERVER_RUN = "server_run"  # in the params of a stop: the id of the server's run
@@ -44,7 +44,9 @@ class Server:
                 "command."
             )
         spec = _spec(context, shell_words(built[0].argv))
-        if holder := listener_on(spec.url):
+        # A server of llmval ends before the next plan starts one, and a plan makes room for its own next one.
+        ours = any(url_of(run) == spec.url for run in running_servers(context.store))
+        if not ours and (holder := listener_on(spec.url)):
             raise Refused(
                 f"something listens on {spec.url} already: {holder}. End it, or give the server another port."
             )
@@ -63,7 +65,7 @@ class Server:
         known = status.server or ServerStatus()
         spec = run.intent.server
         within = f"a completed request within {spec.ready_within_s:g} s" if spec is not None else "a completed request"
-        metrics: dict[str, float | None] = {"ready_s": known.ready_s}
+        metrics: dict[str, float | None] = {"ready_s": known.ready_s, "left_behind": known.left_behind}
         if known.ready_s is None:
             reason = known.problem or "it was ended before it was ready"
             early = Outcome.FAIL if known.problem else Outcome.INCONCLUSIVE
@@ -83,10 +85,10 @@ def _end_gates(run: Run, known: ServerStatus) -> list[Gate]:
         return [Gate("server alive", Outcome.FAIL, code_text(code), "alive until llmval ends it", problem)]
     alive = Gate("server alive", Outcome.PASS, f"until it was ended by {known.stopped}", "alive until llmval ends it")
     steps = "; ".join(known.stop) or "its end was not observed"
-    bound = "ended without SIGKILL, nothing left behind"
-    killed_on_purpose = any(step.startswith("sent SIGKILL") for step in known.stop)
-    measured = "killed on purpose" if killed_on_purpose else code_text(code)
-    end = Gate("server end", Outcome.FAIL if known.forced else Outcome.PASS, measured, bound, steps)
+    bound = "ended without SIGKILL, nothing is left now"
+    if any(step.startswith("sent SIGKILL") for step in known.stop):
+        bound = "killed on purpose, nothing is left now"
+    end = Gate("server end", Outcome.FAIL if known.forced else Outcome.PASS, f"{code_text(code)}: {steps}", bound)
     return [alive, end]
 
 
@@ -130,13 +132,14 @@ class ServerStop:
     def judge(self, run: Run) -> Judgement:
         server = _server_of(run)
         known = server.status().server or ServerStatus()
-        bound = "ended by this item, nothing left behind"
+        bound = "ended by this item, nothing is left now"
         if known.stopped is None:
             reason = known.problem or "it had ended before, or was not ended"
             return [Gate("server end", Outcome.FAIL, "not by this item", bound, reason)], {}, "", None
-        steps = "; ".join(known.stop)
-        outcome = Outcome.FAIL if known.forced else Outcome.PASS
-        return [Gate("server end", outcome, steps, bound)], {}, f"ended the server of {server.intent.step.number}", None
+        gate = Gate("server end", Outcome.FAIL if known.forced else Outcome.PASS, "; ".join(known.stop), bound)
+        left = f"; {known.left_behind} of its processes outlived it and were ended" if known.left_behind else ""
+        summary = f"ended the server of {server.intent.step.number}{left}"
+        return [gate], {"left_behind": known.left_behind}, summary, None
 
 
 def _server_of(run: Run) -> Run:

@@ -21,6 +21,7 @@ from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.hindrances import Hindrance, HindranceWatch
 from llmval_tui.runs.store import Run, RunStore
 from llmval_tui.tui.data.run_history import RunHistory, RunRow, StepFacts
+from llmval_tui.tui.data.services import ServiceLine, service_lines
 from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
@@ -79,14 +80,6 @@ class StepDetail:
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceLine:
-    """A service that runs beside the list, such as an inference server, in one line."""
-
-    text: str
-    role: str = "busy"
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole workspace at one moment."""
 
@@ -106,6 +99,10 @@ class Snapshot:
 
     def status(self, key: StepKey | None) -> StepStatus | None:
         return next((status for status in self.steps if status.step.key == key), None)
+
+
+def _serves(run: Run, plan_id: str) -> bool:
+    return run.intent.server is not None and run.intent.plan_id == plan_id and run.alive()
 
 
 @dataclass
@@ -185,6 +182,8 @@ class Workspace:
         elif plan is not None:
             status = plan.status()
             over = {result.number for result in status.results} | {status.current}
+            # The result of a server comes after those of the items that rest on it.
+            over |= {s.step.number for s in steps if s.run is not None and _serves(s.run, plan.id)}
             wanted = {(s.section, s.text, s.occurrence): s.number for s in plan.intent.steps if s.number not in over}
             queued = frozenset(s.step.number for s in steps if tuple(s.step.key) in wanted)
         waiting = [s for s in steps if s.run is not None and s.verdict is None and s.problem is None]
@@ -196,6 +195,7 @@ class Workspace:
             facts=facts,
             unreadable=tuple(damaged),
             queued=queued,
+            services=service_lines(reversed(self.store.runs()), plan.id if plan else None),
             plan=plan.id if plan else None,
             active=active,
             hindrances=self._hindrances.look(running),
