@@ -17,7 +17,8 @@ _CAUSES = (
                 r"|free memory on device .* is less than|not enough memory|failed to allocate .*buffer", re.I),
      "memory ran out while it was loading"),
     (re.compile(r"is not a local folder and is not a valid model identifier|repositorynotfound|invalid repository id"
-                r"|hfvalidationerror|repo id must be|localentrynotfound|can't load the configuration|does not appear to have a file named"
+                r"|hfvalidationerror|repo id must be"
+                r"|localentrynotfound|can't load the configuration|does not appear to have a file named"
                 r"|cannot find (?:the )?(?:model|requested files)|model .{0,200}(?:not found|does not exist)"
                 r"|no such file or directory: .*(?:config\.json|\.gguf|\.safetensors)|couldn't connect to .*hugging",
                 re.I),
