@@ -14,7 +14,7 @@ _CAUSES = (
      "its port is taken"),
     (re.compile(r"out of memory|outofmemoryerror|no available memory for the cache blocks|cannot allocate memory"
                 r"|larger than the (?:available|maximum number of tokens that can be stored in) kv cache"
-                r"|free memory on device .* is less than|not enough memory|failed to allocate .*buffer", re.I),
+                r"|(?:free|available) memory on .* is less than|not enough memory|failed to allocate .*buffer", re.I),
      "memory ran out while it was loading"),
     (re.compile(r"is not a local folder and is not a valid model identifier|repositorynotfound|invalid repository id"
                 r"|hfvalidationerror|repo id must be"

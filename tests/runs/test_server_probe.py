@@ -152,6 +152,14 @@ _ROOT = "RuntimeError: Engine core initialization failed. See root cause above. 
             "memory ran out while it was loading: ValueError: Free memory on device",
         ),
         (
+            [
+                "RuntimeError: Worker failed with error 'Available memory on node 0 (9.5/19.2 GiB) on kv cache allocation "
+                "is less than requested memory for kv (4000.0 GiB).'",
+                _ROOT,
+            ],
+            "memory ran out while it was loading: RuntimeError: Worker failed",
+        ),
+        (
             ["OSError: /no/model is not a local folder and is not a valid model identifier listed on 'https://hf.co'"],
             "the model was not found: OSError: /no/model",
         ),
