@@ -208,6 +208,7 @@ def _new_run(folder: Path) -> None:
 def _supervise(folder: Path) -> int:
     (run,) = RunStore(folder / "ws").runs()
     os.chdir(folder / "ws")
+    supervisor.FINAL_SAVE_S = 1.0  # a fault of the disk lasts until the end of this process
     return supervisor.main([str(run.folder)])
 
 

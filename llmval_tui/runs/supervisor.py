@@ -92,7 +92,6 @@ class Supervisor:
             self._end_recorder()
             self.status.state = State.FINISHED
             self.status.ended_utc = utc_iso()
-            forget_secrets(self.run.folder)
             self._save_final()
 
     def ask_to_stop(self, number: int, _frame: object) -> None:
@@ -411,17 +410,18 @@ class Supervisor:
             self._unsaved = True
 
     def _save_final(self) -> None:
-        """Write the final status and the final snapshot; waits for space on the disk."""
+        """Remove the secrets, write the final snapshot and status; waits until the disk takes it."""
         deadline = time.monotonic() + FINAL_SAVE_S
         self._stop_signal = None  # from here on, a signal ends the wait
         while True:
             try:
+                forget_secrets(self.run.folder)
                 artifact_snapshot.record_after(self.run)
                 write_json(self._status_file, self.status)
                 return
-            except (Refused, OSError):
+            except (Refused, OSError) as error:
                 if time.monotonic() >= deadline or self._stop_signal:
-                    raise
+                    raise Refused(f"the end of {self.run.id} cannot be recorded: {error}") from error
             time.sleep(1)
 
 

@@ -1,5 +1,6 @@
 """A run's life with real processes: it ends, is cancelled, loses its supervisor, leaves nothing behind."""
 
+import errno
 import json
 import os
 import signal
@@ -367,3 +368,20 @@ def test_ranks_left_by_a_double_kill_are_ended_by_whoever_looks_next(
     assert rank is not None and rank.alive()
     client.ensure_supervised(run)
     until(lambda: not rank.alive() and run.state() is State.FINISHED)
+
+
+def test_secrets_that_cannot_be_removed_yet_do_not_cost_the_final_record(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("true")
+    attempts: list[Path] = []
+
+    def read_only(folder: Path) -> None:
+        attempts.append(folder)
+        if len(attempts) < 3:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(supervisor, "forget_secrets", read_only)
+    monkeypatch.setattr(supervisor.time, "sleep", lambda seconds: None)
+    supervisor.Supervisor(run).supervise()
+    assert len(attempts) == 3 and run.status().state is State.FINISHED
