@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 4
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench trust fuzz check clean
+.PHONY: demo test bench trust fuzz check lock audit licences clean
 
 demo: $(VENV)/.app  ## the dashboard on a scratch workspace; without a terminal the same work headless
 	@$(BIN)/llmval demo --dir artifacts/demo
@@ -30,6 +30,23 @@ fuzz: $(VENV)/.dev  ## hostile input for every reader: the table of docs/reliabi
 	@[ -z "$(GUIDED)" ] || $(PIP_INSTALL) -e '.[fuzz]'
 	PYTHONPATH=runners $(BIN)/python -m fuzzing $(if $(GUIDED),--guided $(GUIDED)) $(TARGETS)
 
+# The tools of the three targets below stay out of the environment that they look at.
+TOOLS := $(VENV)-supply
+lock: $(TOOLS)/bin/python  ## pin every file of the dashboard's dependencies by hash, and list them for the wheel
+	$(TOOLS)/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \
+		--no-emit-find-links --no-annotate --no-header -c constraints.txt -o requirements-hashed.txt pyproject.toml
+	$(TOOLS)/bin/python sbom.py
+
+audit: $(TOOLS)/bin/python  ## known vulnerabilities of the pinned dependencies; asks a service on the network
+	$(TOOLS)/bin/pip-audit -r requirements-hashed.txt --require-hashes --disable-pip
+
+licences: $(TOOLS)/bin/python $(VENV)/.app  ## the licence of everything that is installed
+	$(TOOLS)/bin/pip-licenses --python=$(BIN)/python --order=license
+
+$(TOOLS)/bin/python:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check pip-tools==7.6.2 pip-audit==2.10.1 pip-licenses==5.5.5
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "llmval needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …" >&2; exit 2; }
@@ -44,4 +61,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.app
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -20,7 +20,7 @@ PIECES = (
     "<a href='", "'>", "</a>", "word", "two words", "ü", "\u00a0", "\u0085", "\u2028", "\u3000", "|", "| a | b |\n",
     "|---|---|\n", "\\", "[", "]", "](", "](x)", "![", "[ ]", "[x] ", "*", "**", "_", "~~", "&amp;",
     "- ", "* ", "1. ", "10) ", "-", "+", "\f", "\v", "\x00", "  \n", "\\\n", "https://a.b/c", "www.a.b", "[^1]",
-    "- [ ] a\n  - [x] b\n    - [ ] c\n", "- [ ] `x` <!-- c -->\n", "1234567890. [ ] ",
+    "- [ ] a\n  - [x] b\n    - [ ] c\n", "- [ ] `x` <!-- c -->\n",
 )  # fmt: skip
 _TASK = re.compile(r'<li data-sourcepos="(\d+):[^"]*"><input type="checkbox" (checked="" )?disabled="" ?/?>')
 # A task whose first block is no paragraph is one for cmark-gfm only.
@@ -31,10 +31,11 @@ _PLAIN = re.compile(r"[ \t\v\f]*(?:[-+*]|\d+[.)])[ \t\v\f]+\[[ xX]\][ \t\v\f\r\n
 # A box without a text in its line: no task here, since a step needs a name, and none or an empty one for cmark-gfm.
 _EMPTY = re.compile(r"\[[ xX]\]\s*(?:<!--.*)?$", re.MULTILINE)
 # Where cmark-gfm leaves the specification: such a closing tag starts an HTML block even in a paragraph, a list that
-# does not begin with 1 may not follow a reference, a line without a pipe is the head of a table, and a form feed is an
-# indent. markdown-it leaves it for a quotation sign that is indented by four columns inside a quotation.
+# does not begin with 1 may not follow a reference, a line without a pipe is the head of a table, a form feed is an
+# indent, and a number of ten digits before a box takes the mark of the list item around it. markdown-it leaves it for
+# a quotation sign that is indented by four columns inside a quotation.
 _OTHERWISE = re.compile(
-    r"^[ >]*</(?:a|pre|script|style|textarea)\s*>\s*$|\]:|^[ >]*\|-+\|?\s*$|[\f\v]|^[ >]*(?: {4}|\t)\s*>",
+    r"^[ >]*</(?:a|pre|script|style|textarea)\s*>\s*$|\]:|^[ >]*\|-+\|?\s*$|[\f\v]|\d{10,}|^[ >]*(?: {4}|\t)\s*>",
     re.MULTILINE | re.IGNORECASE,
 )
 _MARKER = re.compile(r"[\s>]*(?:[-+*]|\d+[.)])\s")
