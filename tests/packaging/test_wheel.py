@@ -32,6 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_has_everything_under_one_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
+    assert [name for name in names if name.endswith(".dist-info/sboms/sbom.cdx.json")]
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"llmval_tui"}
     for wanted in (
         "llmval_tui/runners/inference_server_load_test.py",
