@@ -20,6 +20,7 @@ class Record:
     last_s: float | None
     output_tokens: int
     error: str | None
+    failed_s: float | None = None  # when it failed, if that was before the window ended
 
     @property
     def done(self) -> bool:
@@ -57,7 +58,8 @@ def ttft_growth(sent: Sequence[Record], ended_s: float | None = None) -> Growth 
     """The growth over the requests; None if fewer than eight show no trend.
 
     A request without a first token has waited until the window ended, at `ended_s`. Without these requests, a server
-    that answers only the first ones would seem to keep up. Where `ended_s` is unknown, they are left out.
+    that answers only the first ones would seem to keep up. Where `ended_s` is unknown, they are left out, and so is a
+    request that the server failed before: it did not wait.
 
     If a server takes only the share r of the load, the queue grows, and the time to first token of a request that
     arrives at time t is about t · (1 − r) / r. The slope is computed from the medians of the first and the last quarter
@@ -73,7 +75,11 @@ def ttft_growth(sent: Sequence[Record], ended_s: float | None = None) -> Growth 
             return record.ttft_sched_s
         return max((ended_s or 0.0) - record.intended_s, 0.0)
 
-    known = [record for record in sent if ended_s is not None or record.ttft_sched_s is not None]
+    known = [
+        record
+        for record in sent
+        if record.ttft_sched_s is not None or (ended_s is not None and record.failed_s is None)
+    ]
     records = sorted(known, key=lambda record: record.intended_s)
     quarter = len(records) // 4
     if quarter < 2:

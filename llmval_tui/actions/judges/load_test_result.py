@@ -97,6 +97,7 @@ def result_in(value: Any) -> LoadResult | None:
                 None if item["last_token_s"] is None else float(item["last_token_s"]),
                 int(item["output_tokens"] or 0),
                 item["error"] or None,
+                None if item.get("failed_s") is None else float(item["failed_s"]),
             )
             for item in ours["requests"]
         ]

@@ -37,6 +37,10 @@ class Request:
         return len(self.token_times)
 
     @property
+    def failed_s(self) -> None:
+        """No request ends before the window without its tokens."""
+
+    @property
     def first_token_s(self) -> float | None:
         return self.token_times[0] if self.token_times else None
 

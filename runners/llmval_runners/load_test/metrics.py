@@ -163,9 +163,11 @@ def ttft_slope(sent: Sequence[SentRequest], ended_s: float = 0.0) -> float | Non
     A request without a first token has waited at least until the end of the window, `ended_s`: that is its wait here.
     Such a wait is shorter the later a request came, so where most of the first quarter has no answer either, the
     medians fall although the queue grows. With unanswered requests the slope is therefore at least (1 − r) / r with
-    the r until the last first token: (answered / that time) / offered rate.
+    the r until the last first token: (answered / that time) / offered rate. A request that a server failed before the
+    window ended did not wait, and is left out.
     """
-    ordered = sorted(sent, key=lambda request: request.intended_s)
+    waited = [request for request in sent if request.token_times or request.failed_s is None]
+    ordered = sorted(waited, key=lambda request: request.intended_s)
     quarter = len(ordered) // 4
     if quarter < 2:
         return None

@@ -150,6 +150,7 @@ def _record(request: SentRequest) -> dict[str, Any]:
         "input_tokens": request.input_tokens,
         "output_tokens": request.received_tokens,
         "error": request.error or None,
+        **({"failed_s": _us(request.failed_s)} if request.failed_s is not None else {}),
     }
 
 

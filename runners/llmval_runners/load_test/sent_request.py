@@ -36,5 +36,9 @@ class SentRequest(Protocol):
         """None until it is done."""
 
     @property
+    def failed_s(self) -> float | None:
+        """When it ended without a whole answer, if that was before the window ended: it waited no longer."""
+
+    @property
     def done(self) -> bool:
         """Whether the whole answer came."""

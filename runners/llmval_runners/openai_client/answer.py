@@ -6,6 +6,7 @@ have no text. A chunk with a role alone is no token. Gaps between chunks are int
 """
 
 import json
+import time
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class ServerRequest:
     finish_reason: str | None = None
     error: str = ""
     kind: str = ""  # of the error
+    failed_s: float | None = None  # when it failed; None: it waited until the window ended
     ended: bool = False
 
     @property
@@ -147,6 +149,8 @@ class StreamedAnswer(Exchange):
         if request.ended:
             return
         request.ended = True
+        if kind != CANCELLED:
+            request.failed_s = time.perf_counter() - self._origin
         text = " ".join(self._clean(why).split())
         request.kind, request.error = kind, text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
         self._ended(self)

@@ -11,6 +11,7 @@ import pytest
 from llmval_runners.load_test.generator import Arrival, Load
 from llmval_runners.load_test.metrics import Slo
 from llmval_runners.load_test.result import load_test_result
+from llmval_runners.openai_client import answer as answer_module
 from llmval_runners.openai_client import window as window_module
 from llmval_runners.openai_client.answer import StreamedAnswer
 from llmval_runners.openai_client.options import parse
@@ -66,7 +67,8 @@ class Server:
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(perf_counter=lambda: asyncio.get_running_loop().time())
-    monkeypatch.setattr(window_module, "time", clock)
+    for module in (window_module, answer_module):
+        monkeypatch.setattr(module, "time", clock)
 
 
 def load(count: int, gap: float = GAP_S, output: int = 3, warmup: int = 0) -> Load:
@@ -190,7 +192,17 @@ def test_failures_are_counted_by_kind_and_are_in_no_latency() -> None:
     workload = {"target_qps": 8.0, "burstiness": 1.0, "max_in_flight": None}
     record = load_test_result(measurement, identity, workload, {}, Slo(ttft_ms=2000))
     assert (record["completed"], record["failed"], record["p99_ttft_ms"]) == (4, 4, 1000)
-    assert record["llmval"]["verdict"]["word"] in ("failed", "overloaded")
+    assert record["llmval"]["verdict"]["word"] == "failed", "nobody waited longer and longer: the queue did not grow"
+    assert [one.get("failed_s") for one in record["llmval"]["requests"]] == [
+        60,
+        None,
+        0.25,
+        None,
+        0.5,
+        None,
+        0.75,
+        None,
+    ]
     assert record["llmval"]["slo_attainment"] == 0.5
     assert record["total_output_tokens"] == 12
 
