@@ -25,6 +25,11 @@ class LineTail:
         self._partial = b""
         self._skipping = False  # drop everything up to the next newline
 
+    @property
+    def position(self) -> int:
+        """The offset after the last complete line that was returned."""
+        return self._offset - len(self._partial)
+
     def poll(self, most: int = 4 << 20) -> list[bytes]:
         """The lines without their newline. Reads at most `most` bytes; the next poll continues.
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmval_tui.foundation.files import open_output
+from llmval_tui.runs.log_times import times_path
 from llmval_tui.runs.records import Command, CommandStatus, State
 from llmval_tui.runs.store import Run
 
@@ -104,6 +105,8 @@ def set_aside(run: Run, command: Command, attempt: int) -> None:
     label = f"{command.label}-attempt{attempt}"
     for log in run.logs():
         if log.label == command.label:
+            if (times := times_path(log.path)).exists():
+                times.rename(times.with_name(label + times.name.removeprefix(command.label)))
             log.path.rename(log.path.with_name(label + log.path.name.removeprefix(command.label)))
     codes = run.folder / f"ranks.{command.label}.json"
     if codes.exists():

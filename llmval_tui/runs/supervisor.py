@@ -26,6 +26,7 @@ from llmval_tui.runs import artifact_snapshot, out_of_memory, termination
 from llmval_tui.runs.command_end import failure_of, set_aside, succeeded, write_output
 from llmval_tui.runs.command_secrets import forget_secrets, with_secrets
 from llmval_tui.runs.hindrances import LOOK_S, stopped_processes
+from llmval_tui.runs.log_times import LogTimesWriter
 from llmval_tui.runs.records import Command, CommandStatus, Intent, ServerStatus, State, Status, engine_url_of
 from llmval_tui.runs.server_life import ServerLife, Stop, environment_of
 from llmval_tui.runs.store import Run, intact
@@ -57,6 +58,7 @@ class Supervisor:
         self._unsaved = False
         self._look_due_s = 0.0  # monotonic clock
         self._stopped: set[str] = set()  # sentences about stopped processes that are noted already
+        self._log_times = LogTimesWriter(run)
         self._processes = RunProcesses(run.folder)
         self._self = Identity.of(os.getpid())
         self._server: ServerLife | None = None  # of a run that starts a server
@@ -160,6 +162,7 @@ class Supervisor:
         self._begin_server(command, status.identity)
         self._save()
         self._wait(command, status)
+        self._log_times.note_now(time.time_ns())
         status.exit_code = _exit_code(child)
         status.ended_utc = utc_iso()
         status.out_of_memory = out_of_memory.kills().since(kills)
@@ -288,6 +291,7 @@ class Supervisor:
                 return
             while not select.select([descriptor], [], [], _POLL_S)[0]:
                 self._ensure_recorder()
+                self._log_times.note(time.monotonic(), time.time_ns())
                 self._note_stopped()
                 self._processes.update(self._self, self._recorder_pids())
                 if self._unsaved:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.runs.log_times import LogTimes
+from llmval_tui.tui.data.log_level import Level
 
 LONGEST_LINE = 16 << 10  # bytes; a longer line is continued in a line of its own
 _BLOCK = 64 << 10
@@ -27,6 +29,11 @@ class LogLine:
 
     offset: int
     text: str
+    level: Level = Level.NONE
+    continues: bool = False  # a further line of a traceback
+    time_s: float | None = None  # when it was there; None: not recorded
+    repeats: int = 1  # how many equal lines stand here as one
+    last_s: float | None = None  # of several: the time of the last one
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,11 @@ class LogWindowFile:
         self.size = 0
         self._inode: int | None = None
         self._descriptor: int | None = None
+        self._times = LogTimes(path)
+
+    def time_at(self, offset: int) -> float | None:
+        """When the byte at this offset was written, in seconds since the epoch; None if nobody noted it."""
+        return self._times.at(offset)
 
     def close(self) -> None:
         self._close_descriptor()
@@ -81,6 +93,8 @@ class LogWindowFile:
                 self._inode, self.size, self._real = None, 0, 0
                 return 0
             self._inode = status.st_ino
+        if status.st_size != self._real:
+            self._times.poll()
         self.size = self._real = status.st_size
         if self._limit is not None and (shown := self._limit(self._real)) < self._real:
             self.size = self.line_start(shown)  # no line is shown in part
@@ -162,6 +176,10 @@ class LogWindowFile:
                 return start + found
             position = start if up else start + _SEARCH_BLOCK
         return None
+
+    def read_bytes(self, start: int, end: int) -> bytes:
+        """The bytes between two offsets, as far as they are there."""
+        return self._read(start, min(end, self.size))
 
     def _read(self, start: int, end: int) -> bytes:
         if self._descriptor is None or end <= start:

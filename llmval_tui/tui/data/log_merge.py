@@ -1,16 +1,19 @@
 """All logs of a run in one view; each line begins with its rank.
 
-Log lines have no time. Lines written while the view is open are in order of arrival. Older lines are interleaved by
-their relative position in their log, which suits ranks that write in step.
+Lines are in the order of the times noted beside their logs. Without notes, lines written while the view is open are in
+order of arrival, and older ones are interleaved by their relative position in their log.
 """
 
 import os
 import tempfile
+import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_tui.foundation.tail import LineTail
+from llmval_tui.runs.log_times import LogTimes
 from llmval_tui.runs.store import LogFile
 from llmval_tui.tui.data.log_file import LogWindowFile, SizeLimit
 
@@ -46,33 +49,59 @@ class MergedLogFile(LogWindowFile):
         super().__init__(Path(self._spool.name), limit)
         self._tails = [(tag, LineTail(path, backlog_bytes=BACKLOG)) for tag, path in logs.sources]
         self._written = 0
+        self._sources = [LogTimes(path) for _, path in logs.sources]
+        self._starts: list[int] = []  # offsets in the merged file, with the times of the lines that begin there
+        self._line_times: list[float | None] = []
+        self._live = False  # what is read from now on is written now
+
+    def time_at(self, offset: int) -> float | None:
+        index = bisect_right(self._starts, offset) - 1
+        return self._line_times[index] if index >= 0 else None
 
     def poll(self) -> int:
         """Append the logs' new lines, then poll the merged file."""
         while lines := self._new_lines():
-            data = b"".join(lines)
+            data = b"".join(line for line, _ in lines)
             if self._written + len(data) > LARGEST:
                 os.ftruncate(self._spool.fileno(), 0)
                 os.lseek(self._spool.fileno(), 0, os.SEEK_SET)
                 self._written = 0
+                self._starts.clear()
+                self._line_times.clear()
+            for line, moment in lines:
+                if not self._line_times or moment != self._line_times[-1]:
+                    self._starts.append(self._written)
+                    self._line_times.append(moment)
+                self._written += len(line)
             self._spool.write(data)
             self._spool.flush()
-            self._written += len(data)
         return super().poll()
 
     def close(self) -> None:
         super().close()
         self._spool.close()
 
-    def _new_lines(self) -> list[bytes]:
-        """The new lines of all logs, those of each log spread evenly over the result."""
-        found: list[tuple[float, int, bytes]] = []
-        for number, (tag, tail) in enumerate(self._tails):
+    def _new_lines(self) -> list[tuple[bytes, float | None]]:
+        """The new lines of all logs with their times: in the order of the times, else each log's spread evenly."""
+        found: list[tuple[float | None, float, int, bytes]] = []
+        now = time.time() if self._live else None
+        for number, ((tag, tail), times) in enumerate(zip(self._tails, self._sources, strict=True)):
             try:
                 lines = tail.poll(MERGE_BYTES)
             except OSError as error:
                 lines = [f"this log cannot be read: {error.strerror}".encode()]
+            times.poll()
             head = f"{tag} | ".encode()
-            found += [((index + 0.5) / len(lines), number, head + line + b"\n") for index, line in enumerate(lines)]
-        found.sort(key=lambda entry: entry[:2])
-        return [line for _, _, line in found]
+            offset = tail.position - sum(len(line) + 1 for line in lines)
+            for index, line in enumerate(lines):
+                moment = times.at(offset)
+                offset += len(line) + 1
+                found.append(
+                    (now if moment is None else moment, (index + 0.5) / len(lines), number, head + line + b"\n")
+                )
+        self._live = True
+        if all(moment is not None for moment, *_ in found):
+            found.sort(key=lambda entry: (entry[0] or 0.0, entry[1], entry[2]))
+        else:
+            found.sort(key=lambda entry: entry[1:3])
+        return [(line, moment) for moment, _, _, line in found]

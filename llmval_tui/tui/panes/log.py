@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ from textual import events
 
 from llmval_tui.runs.store import LogFile
 from llmval_tui.terminal.cell_width import cell_len, set_cell_size
-from llmval_tui.terminal.format import size
+from llmval_tui.terminal.format import hard_wrap, size, took
 from llmval_tui.tui.data.log_file import LogLine, LogWindow
-from llmval_tui.tui.data.log_reader import LogGrew, LogRead, LogRequest
+from llmval_tui.tui.data.log_level import Level
+from llmval_tui.tui.data.log_reader import LogGrew, LogLooked, LogRead, LogRequest
 from llmval_tui.tui.data.run_follower import preferred_log
+from llmval_tui.tui.data.run_history import seconds
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.drawing.viewport import with_scrollbar
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from llmval_tui.tui.data.log_merge import MergedLogs
 
 SEARCHING = "searching"
+CLOCKS = ("clock", "run", "none")
+LEAST_FOR_TIMES, LEAST_FOR_LEVELS = 70, 50  # columns of the pane
+LEAST_FOR_MARKS = 16  # rows of the pane
+ROLES = {Level.NONE: "text", Level.DEBUG: "muted", Level.INFO: "text", Level.WARN: "warn", Level.ERROR: "bad"}
 
 
 class LogPane(ScrollPane):
@@ -46,6 +53,11 @@ class LogPane(ScrollPane):
         self.needle = ""
         self.message = ""
         self.left = 0
+        self.wrapped = False
+        self.folded = True  # equal lines that follow each other are one
+        self.level: Level | None = None  # only lines of this level or more
+        self.clock = "clock"  # one of `CLOCKS`
+        self.looked: LogLooked | None = None  # how many lines have WARN and ERROR
         self.file: LogFile | None = None
         self.all_ranks = False
         self._source: Path | MergedLogs | None = None  # the source that the reader shows
@@ -59,7 +71,8 @@ class LogPane(ScrollPane):
 
     def _request(self, request: LogRequest) -> None:
         """Send a request to the reader; it drops earlier ones, also a search in progress."""
-        if request.kind == "find":
+        request = replace(request, fold=self.folded, level=self.level)
+        if request.kind in ("find", "problem"):
             self._search, self.message = request, SEARCHING
         elif self._search is not None:
             self._search, self.message = None, ""
@@ -102,6 +115,7 @@ class LogPane(ScrollPane):
         self._source = source
         self.window, self.new_lines, self._found, self._file_size = LogWindow((), 0, 0, 0), 0, None, 0
         self.following, self.message, self._search = True, "", None
+        self.looked = None
         self._show(source)
         if log is not None:
             self._request(LogRequest("end", self._count))
@@ -111,12 +125,14 @@ class LogPane(ScrollPane):
         """Show an answer of the reader."""
         if self.file is None or read.path != self._source:
             return
-        if read.request.kind == "find":
+        if read.request.kind in ("find", "problem"):
             if self._search is None:
                 return  # another request was sent meanwhile
             self._search = None
             if read.found is None:
-                self.message = f"“{self.needle}” is not found {'above' if read.request.up else 'below'}"
+                where = "above" if read.request.up else "below"
+                what = f"“{self.needle}” is not found" if read.request.kind == "find" else "no WARN or ERROR"
+                self.message = f"{what} {where}"
                 self.repaint()
                 return
             self._found, self.following, self.message = read.found, False, ""
@@ -142,16 +158,67 @@ class LogPane(ScrollPane):
             self.message = "the file was truncated or replaced"
         self.repaint()
 
+    def show_looked(self, looked: LogLooked) -> None:
+        """The reader has counted the lines with WARN and ERROR."""
+        if looked.path == self._source:
+            before, self.looked = self.looked, looked
+            grown = before is None or (looked.warnings, looked.errors) != (before.warnings, before.errors)
+            if self.level is not None and self.following and grown:
+                self._request(LogRequest("end", self._count))
+            self.repaint()
+
     def rows(self, width: int, height: int) -> Sequence[Row]:
         if self.file is None:
             none = self.state.run is None
             text = "This step has no run yet, so no log." if none else "The run has written no log yet."
             return [row(), row((f" {text}", "muted"))]
         room = width - 2  # a blank at the left, the scroll bar at the right
-        drawn = [self._line(line, room) for line in self.window.lines[-(height - 1) :]]
+        marks = self._mark_row(width) if height >= LEAST_FOR_MARKS else None
+        below = height - 1 - (marks is not None)
+        lead = self._lead(width)
+        drawn: list[Row] = []
+        for line in reversed(self.window.lines) if self.following else self.window.lines:
+            rows = self._line(line, room, lead)
+            drawn = [*rows, *drawn] if self.following else [*drawn, *rows]
+            if len(drawn) >= below:
+                break
+        drawn = drawn[-below:] if self.following else drawn[:below]
         if not drawn and not self._file_size:
             drawn = [row((" Nothing has been written to this log so far.", "muted"))]
-        return [self._title(width), *self._with_scrollbar(drawn, width, height - 1)]
+        elif not drawn and self.level is not None:
+            drawn = [row((f" no line has the level {self.level.name}", "muted"))]
+        shown = self._with_scrollbar(drawn, width, below)
+        shown += [Row()] * (below - len(shown))
+        return [self._title(width), *shown, *([marks] if marks is not None else [])]
+
+    def _lead(self, width: int) -> tuple[bool, bool]:
+        """Whether times and levels have a column: only where they are known, and there is room."""
+        timed = self.clock != "none" and any(line.time_s is not None for line in self.window.lines)
+        return timed and width >= LEAST_FOR_TIMES, width >= LEAST_FOR_LEVELS
+
+    def _mark_row(self, width: int) -> Row | None:
+        """Where in the time of the run the lines with WARN and ERROR are."""
+        run, looked = self.state.run, self.looked
+        began = seconds(run.status.started_utc) if run is not None else None
+        if run is None or looked is None or not looked.marks or began is None:
+            return None
+        ended = seconds(run.status.ended_utc) or self.state.now()
+        head, tail = " ERROR and WARN over the run ", f" {took(ended - began)} "
+        cells = width - cell_len(head) - cell_len(tail) - 1
+        if cells < 10 or ended <= began:
+            return None
+        found = [Level.NONE] * cells
+        for moment, level in looked.marks:
+            at = min(cells - 1, max(0, int((moment - began) / (ended - began) * cells)))
+            found[at] = max(found[at], level)
+        spans: list[Span] = [(head, "muted")]
+        for level in found:
+            quiet = level is Level.NONE
+            spans.append((self.glyphs.dot if quiet else self._sign(level), "track" if quiet else ROLES[level]))
+        return row(*spans, (tail, "muted"))
+
+    def _sign(self, level: Level) -> str:
+        return {Level.WARN: "!", Level.ERROR: "x" if self.glyphs.ascii else "✗"}.get(level, " ")
 
     def _title(self, width: int) -> Row:
         """The title row. In a narrow pane the last parts, which matter least, are left out."""
@@ -166,6 +233,15 @@ class LogPane(ScrollPane):
         parts.append((f"  {len(logs)} logs" if self.all_ranks else f"  {place} of {len(logs)}", "muted"))
         if self.message:
             parts.append((f"  {self.message}", "warn"))
+        looked = self.looked
+        if looked is not None and looked.errors:
+            parts.append((f"  {looked.errors:,} ERROR", "bad"))
+        if looked is not None and looked.warnings:
+            parts.append((f"  {looked.warnings:,} WARN", "warn"))
+        if looked is not None and looked.share < 1:
+            parts.append((f"  looked through {looked.share:.0%}", "muted"))
+        if self.level is not None:
+            parts.append((f"  only {self.level.name}{' and worse' if self.level is Level.WARN else ''}", "key"))
         if self.following and self.state.timeline is not None:
             parts.append(("  replay: by share of time", "key"))
         elif self.following:
@@ -179,6 +255,9 @@ class LogPane(ScrollPane):
             ("" if self.following else keymap.hint("end"), "follow"),
             ("" if self.all_ranks else keymap.hint("other_previous", "other_next"), "others"),
             (keymap.hint("merged"), "one log" if self.all_ranks else "all in one"),
+            (keymap.hint("next_problem") if looked is not None and looked.warnings + looked.errors else "", "next"),
+            (keymap.hint("wrap"), f"wrap {'on' if self.wrapped else 'off'}"),
+            ("" if self._lead(width)[0] or not self.window.lines else keymap.hint("clock"), self._no_times()),
         ):
             if keys:
                 parts.append((f"  {keys}: {text}", "muted"))
@@ -192,17 +271,58 @@ class LogPane(ScrollPane):
             room -= cell_len(text)
         return row(*shown, background="bar")
 
-    def _line(self, line: LogLine, width: int) -> Row:
-        text = cut_left(line.text, self.left) if self.left else line.text
-        if cell_len(text) > width:
-            text = set_cell_size(text, max(1, width - 1)) + self.glyphs.ellipsis
+    def _no_times(self) -> str:
+        """Why no line shows its time."""
+        known = any(line.time_s is not None for line in self.window.lines)
+        return "times off" if self.clock == "none" and known else "times n/a"
+
+    def _time(self, moment: float | None) -> str:
+        if moment is None:
+            return "n/a"
+        began = seconds(self.state.run.status.started_utc) if self.state.run is not None else None
+        if self.clock == "run" and began is not None:
+            return took(max(0.0, moment - began))
+        return datetime.fromtimestamp(moment).strftime("%H:%M:%S")
+
+    def _line(self, line: LogLine, width: int, lead: tuple[bool, bool]) -> list[Row]:
+        """The rows of a line: one, or if lines are wrapped as many as it needs, up to half of the pane."""
         background = "idle" if line.offset == self._found else "screen"
-        spans: list[Span] = [(" ", "text")]
+        head: list[Span] = [(" ", "text")]
+        role = ROLES[line.level]
+        if lead[0]:
+            head.append((f"{'' if line.continues else self._time(line.time_s):>8} ", "muted"))
+        if lead[1]:
+            word = line.level.name if line.level >= Level.WARN else line.level.name.lower()
+            named = "" if line.continues or line.level is Level.NONE else f"{self._sign(line.level)} {word}"
+            head.append((f"{named:<8}", role if line.level >= Level.WARN else "muted"))
+        role = "muted" if line.continues else role
+        again = ""
+        if line.repeats > 1:
+            until = f" until {self._time(line.last_s)}" if lead[0] and line.last_s is not None else ""
+            again = f"  ×{line.repeats:,}{until}"
+        before = sum(cell_len(text) for text, _ in head)
+        room = max(8, width + 1 - before - cell_len(again))
+        text = cut_left(line.text, self.left) if self.left else line.text
+        pieces = [text]
+        if cell_len(text) > room and self.wrapped:
+            pieces = hard_wrap(text, room)
+            most = max(2, self.size.height // 2)
+            if len(pieces) > most:
+                pieces = [*pieces[: most - 1], f"{len(pieces) - most + 1} more rows of this line"]
+        elif cell_len(text) > room:
+            pieces = [set_cell_size(text, max(1, room - 1)) + self.glyphs.ellipsis]
+        bar: list[Span] = [(" " * (before - 2) + f"{self.glyphs.divider} ", "track")] if before > 2 else [(" ", "text")]
+        rows = [row(*head, *self._marked(pieces[0], role), (again, "key"), background=background)]
+        return rows + [row(*bar, *self._marked(piece, role), background=background) for piece in pieces[1:]]
+
+    def _marked(self, text: str, role: str) -> list[Span]:
+        """The text with what was searched for."""
+        spans: list[Span] = []
         done = 0
         for at in self._matches(text):
-            spans += [(text[done:at], "text"), (text[at : at + len(self.needle)], "key")]
+            spans += [(text[done:at], role), (text[at : at + len(self.needle)], "key")]
             done = at + len(self.needle)
-        return row(*spans, (text[done:], "text"), background=background)
+        return [*spans, (text[done:], role)]
 
     def _matches(self, text: str) -> list[int]:
         """The positions of the needle in a line, in characters."""
@@ -221,7 +341,8 @@ class LogPane(ScrollPane):
         """Shift the lines so that the match is visible; back to the left if it is visible there."""
         text = next((line.text for line in self.window.lines if line.offset == self._found), "")
         matches = self._matches(text)
-        room = self.size.width - 3
+        timed, levelled = self._lead(self.size.width)
+        room = self.size.width - 3 - 9 * timed - 8 * levelled
         if matches:
             start, end = (cell_len(text[:at]) for at in (matches[0], matches[0] + len(self.needle)))
             if end <= room:
@@ -304,6 +425,42 @@ class LogPane(ScrollPane):
             self._request(LogRequest("find", self._count, start, self.needle, up=True))
         self.repaint()
         return True
+
+    def next_problem(self, direction: int) -> None:
+        """Go to the next line with WARN or ERROR, or to the one before."""
+        if self.file is None:
+            return
+        if self._found is not None:
+            start = self._found
+        elif direction > 0:
+            start = self.window.end if self.following else self.window.start - 1
+        else:
+            start = self.window.end
+        self.following = False
+        self._request(LogRequest("problem", self._count, start, up=direction < 0))
+        self.repaint()
+
+    def toggle_wrap(self) -> None:
+        self.wrapped = not self.wrapped
+        self.left = 0
+        self.repaint()
+
+    def next_clock(self) -> None:
+        self.clock = CLOCKS[(CLOCKS.index(self.clock) + 1) % len(CLOCKS)]
+        self.repaint()
+
+    def fold_all(self) -> None:
+        """Fold equal lines that follow each other, or show each."""
+        self.folded = not self.folded
+        self._reload()
+
+    def next_state(self) -> None:
+        """All lines; those with WARN and worse; those with ERROR."""
+        levels: list[Level | None] = [None, Level.WARN, Level.ERROR]
+        self.level = levels[(levels.index(self.level) + 1) % len(levels)]
+        self._found = None
+        if self.file is not None:
+            self.action_follow()
 
     def forget_search(self) -> None:
         """End the search."""

@@ -23,7 +23,7 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.step_list import StepList
 
 if TYPE_CHECKING:
-    from llmval_tui.tui.data.log_reader import LogGrew, LogRead, LogReader
+    from llmval_tui.tui.data.log_reader import LogGrew, LogLooked, LogRead, LogReader
     from llmval_tui.tui.data.replay_source import Replay
     from llmval_tui.tui.panes.document import DocumentPane
     from llmval_tui.tui.panes.log import LogPane
@@ -165,6 +165,9 @@ class MainScreen(ActionScreen):
     def on_log_read(self, message: "LogRead") -> None:
         self.log_pane.show_read(message)
 
+    def on_log_looked(self, message: "LogLooked") -> None:
+        self.log_pane.show_looked(message)
+
     def on_log_grew(self, message: "LogGrew") -> None:
         self.log_pane.show_growth(message)
 
@@ -259,6 +262,8 @@ class MainScreen(ActionScreen):
         if self.pane == "list":
             if not self.steps.toggle_section():
                 self.show_pane(self.shown)
+        elif self.pane == "log":
+            self.log_pane.fold_all()
         elif self.pane == "run" and self.state.run and self.state.run.verdict and self.state.run.verdict.question:
             self.action_answer()
 
@@ -423,6 +428,18 @@ class MainScreen(ActionScreen):
         pane = self._searchable
         if pane is not None:
             pane.shift(16 * direction)
+
+    def action_problem(self, direction: int) -> None:
+        if self.pane == "log":
+            self.log_pane.next_problem(direction)
+
+    def action_toggle_wrap(self) -> None:
+        if self.pane == "log":
+            self.log_pane.toggle_wrap()
+
+    def action_next_clock(self) -> None:
+        if self.pane == "log":
+            self.log_pane.next_clock()
 
     def action_follow(self) -> None:
         if self.pane == "log":

@@ -55,7 +55,7 @@ async def test_a_truncated_log_is_followed_again(workspace: Workspace, dashboard
 
 async def test_a_narrow_title_keeps_its_important_parts_whole(workspace: Workspace, dashboard: Make) -> None:
     log = workspace.run("1.2") / "logs" / "main.rank0.stdout.log"
-    log.write_text("line\n" * 100)
+    log.write_text("".join(f"line {number}\n" for number in range(100)))
     keys = {"merged": (("f5", "F5"),)}
     async with dashboard(keys=keys).run_test(size=(100, 24)) as pilot:
         app = await ready(pilot)
