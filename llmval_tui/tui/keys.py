@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingsMap
 from llmval_tui.config import KeyTable
 from llmval_tui.tui.settings import Keys
 
-PANES = ("run", "log", "telemetry", "load", "artifacts", "document")
+PANES = ("run", "log", "telemetry", "load", "artifacts", "document", "runs")
 PANE_TITLES = {
     "run": "Run",
     "log": "Log",
@@ -18,7 +18,9 @@ PANE_TITLES = {
     "load": "Load",
     "artifacts": "Artifacts",
     "document": "Document",
+    "runs": "Runs",
 }
+SHORT_TITLES = {"telemetry": "GPU", "artifacts": "Files", "document": "Doc"}  # where there is less room, in all places
 
 
 def pane_names(names: Sequence[str]) -> str:
@@ -43,6 +45,7 @@ class Key:
 
 
 SEARCHABLE = ("list", "log", "document")
+MARKED = ("list", "runs")
 STATES = ("list", "runs", "log")
 CHARTS = ("run", "load", "telemetry")
 KEYS: tuple[Key, ...] = (
@@ -54,7 +57,7 @@ KEYS: tuple[Key, ...] = (
     Key("tick", "t", "t", "tick", "tick", "Tick the item by hand, with a note", ("list", "run"), True, 6),
     Key("answer", "o", "o", "answer", "answer", "Answer the question of a verdict", ("list", "run"), True, 6),
     Key("review", "v", "v", "review", "questions", "Answer what items ask before their first run", ("list",), True),
-    Key("mark", "space", "Space", "mark", "mark", "Mark steps: c and r apply to all marked ones", ("list",), footer=5),
+    Key("mark", "space", "Space", "mark", "mark", "Mark steps for c and r; two runs for d", MARKED, footer=5),
     Key("options", "p", "p", "options", "options", "Choose the preset; adapt to fewer GPUs or not", (), False, 6),
     Key("state", "full_stop", ".", "next_state", "state", "Show the next state or level only", STATES, footer=5),
     Key("order", "s", "s", "next_order", "sort", "Next order", ("list", "runs", "telemetry"), footer=6),
@@ -82,6 +85,7 @@ KEYS: tuple[Key, ...] = (
         Key(f"tab{n}", str(n), str(n), f"tab({n})", name, f"Show the pane {PANE_TITLES[name]}")
         for n, name in enumerate(PANES, 1)
     ),
+    Key("compare", "d", "d", "compare", "compare", "Two runs side by side", ("runs",), footer=2),
     Key("merged", "m", "m", "merged", "merged", "All ranks in one view, and back to one log", ("log",), footer=4),
     Key("jump", "semicolon", ";", "jump", "jump", "Jump: one key goes to a step or a pane", footer=7),
     Key("zoom", "z", "z", "zoom", "zoom", "Give the pane the whole screen, and back", footer=7),

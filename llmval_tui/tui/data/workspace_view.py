@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
     from llmval_tui.actions.review.model import ListSettings
     from llmval_tui.plans.items import PlanItem
     from llmval_tui.tui.data.artifacts import ArtifactLine
+    from llmval_tui.tui.data.run_difference import Difference
     from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 
 Propose = Callable[["Context"], "Proposal"]
@@ -275,6 +276,16 @@ class Workspace:
         from llmval_tui.actions.review.settings import settings_of
 
         return settings_of(checklist.path, self.settings.workspace)
+
+    def compare(self, first: "RunRow", second: "RunRow") -> "list[Difference]":
+        """Two runs side by side.
+
+        Raises:
+            Refused: a run is gone, or a record of it is damaged.
+        """
+        from llmval_tui.tui.data.run_difference import differences
+
+        return differences(self.store.get(first.id), self.store.get(second.id), (first, second))
 
     def plan_items(self, keys: tuple[StepKey, ...], selection: Selection, *, whole: bool) -> "list[PlanItem]":
         """What a plan of these steps will do, for the dialog that asks for confirmation; `whole`: of the whole list.

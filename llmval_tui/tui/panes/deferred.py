@@ -6,6 +6,7 @@ from llmval_tui.tui.panes.artifacts import ArtifactsPane
 from llmval_tui.tui.panes.document import DocumentPane
 from llmval_tui.tui.panes.load import LoadPane
 from llmval_tui.tui.panes.log import LogPane
+from llmval_tui.tui.panes.runs import RunsPane
 from llmval_tui.tui.panes.telemetry import TelemetryPane
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
@@ -18,6 +19,7 @@ def deferred_panes(state: ScreenState, reader: LogReader) -> dict[str, ScrollPan
         "load": LoadPane(state),
         "artifacts": ArtifactsPane(state),
         "document": DocumentPane(state),
+        "runs": RunsPane(state),
     }
     for pane in panes.values():
         pane.display = False

@@ -433,7 +433,7 @@ class LogPane(ScrollPane):
         if self._found is not None:
             start = self._found
         elif direction > 0:
-            start = self.window.end if self.following else self.window.start - 1
+            start = self.window.start - 1
         else:
             start = self.window.end
         self.following = False

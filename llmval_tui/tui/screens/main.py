@@ -1,19 +1,22 @@
 """The main screen: the list at the left, the panes at the right, and the keys that move between them."""
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import events
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from llmval_tui.foundation.errors import Refused
 from llmval_tui.tui.cli_client import CommandClient
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.watcher import LiveTelemetry, RecorderStatus, SamplesTaken, SnapshotTaken, Telemetry, Watcher
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace
 from llmval_tui.tui.drawing.compositor import DiffCompositor
+from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.panes.run import RunPane
 from llmval_tui.tui.screens.actions import ActionScreen
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from llmval_tui.tui.data.replay_source import Replay
     from llmval_tui.tui.panes.document import DocumentPane
     from llmval_tui.tui.panes.log import LogPane
+    from llmval_tui.tui.panes.runs import RunsPane
     from llmval_tui.tui.widgets.jump_bar import JumpBar
     from llmval_tui.tui.widgets.prompt import Prompt
 
@@ -122,6 +126,33 @@ class MainScreen(ActionScreen):
     def log_pane(self) -> "LogPane":
         self._complete()
         return cast("LogPane", self.panes["log"])
+
+    @property
+    def runs_pane(self) -> "RunsPane":
+        self._complete()
+        return cast("RunsPane", self.panes["runs"])
+
+    @work
+    async def action_compare(self) -> None:
+        """Two runs side by side: both marked ones, or the one under the cursor and another."""
+        from llmval_tui.tui.panes.runs import difference_rows
+        from llmval_tui.tui.screens.dialog import Choice, Dialog
+
+        two = self.runs_pane.two() if self.pane == "runs" else None
+        if two is None:
+            self.toast("There are no two runs to compare.", "warning")
+            return
+        try:
+            found = await asyncio.to_thread(self.workspace.compare, *two)
+        except Refused as refusal:
+            self.toast(str(refusal), "error")
+            return
+        names = (two[0].id, two[1].id)
+
+        def build(width: int) -> list[Row]:
+            return difference_rows(found, names, width, self.glyphs)
+
+        await self.ask(Dialog("Two runs side by side, the older one first", build, [Choice("q", "close", "")]))
 
     @property
     def document_pane(self) -> "DocumentPane":
@@ -264,6 +295,10 @@ class MainScreen(ActionScreen):
                 self.show_pane(self.shown)
         elif self.pane == "log":
             self.log_pane.fold_all()
+        elif self.pane == "runs" and (back := self.runs_pane.place_of(self.runs_pane.target)) is not None:
+            self.state.back = back
+            self.selection_changed()
+            self.show_pane("run")
         elif self.pane == "run" and self.state.run and self.state.run.verdict and self.state.run.verdict.question:
             self.action_answer()
 
@@ -327,6 +362,8 @@ class MainScreen(ActionScreen):
     def action_mark(self) -> None:
         if self.state.timeline is not None:
             self.action_replay_pause()  # a replay starts nothing, so there is nothing to mark
+        elif self.pane == "runs":
+            self.runs_pane.toggle_mark()
         elif self.pane == "list" and self.state.key is not None:
             self.state.marks ^= {self.state.key}
             self.steps.action_move(1)

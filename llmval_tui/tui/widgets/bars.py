@@ -18,7 +18,7 @@ from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.possible import label_of, obstacle
 from llmval_tui.tui.drawing.rows import Row, Span
 from llmval_tui.tui.drawing.step_rows import title_row
-from llmval_tui.tui.keys import PANE_TITLES, PANES, Key
+from llmval_tui.tui.keys import PANE_TITLES, PANES, SHORT_TITLES, Key
 from llmval_tui.tui.widgets.row_widget import RowWidget
 
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -170,11 +170,10 @@ class TabBar(Bar):
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         focused = bool(self.screen.focused and self.screen.focused.id in PANES)
-        short = width < 68
+        short = sum(cell_len(PANE_TITLES[name]) + 4 for name in PANES) > width
         parts: list[tuple[str, str, str | None]] = []
         for number, name in enumerate(PANES, 1):
-            title = PANE_TITLES[name]
-            title = title[:4] if short and name != self.active else title
+            title = SHORT_TITLES.get(name, PANE_TITLES[name]) if short else PANE_TITLES[name]
             if name == self.active:
                 left, right = ("[", "]") if self.glyphs.ascii or self.styled_theme.kind == "ansi" else ("▌", "▐")
                 parts.append((f"{left}{number} {title}{right}", "accent" if focused else "title", name))
