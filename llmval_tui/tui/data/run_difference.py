@@ -31,12 +31,14 @@ def differences(first: Run, second: Run, rows: tuple[RunRow, RunRow]) -> list[Di
     Raises:
         Refused: a record is damaged.
     """
-    found = [_row("run", "outcome", *(str(row.outcome or row.state) for row in rows))]
-    found.append(_row("run", "GPUs", *(number(row.gpus) for row in rows)))
-    found.append(_row("run", "took, s", *(number(row.took_s) for row in rows)))
-    found.append(
-        _row("run", "command", *("; ".join(c.display for c in run.intent.commands) for run in (first, second)))
-    )
+    one, other = rows
+    found = [
+        _row("run", "outcome", str(one.outcome or one.state), str(other.outcome or other.state)),
+        _row("run", "GPUs", number(one.gpus), number(other.gpus)),
+        _row("run", "took, s", number(one.took_s), number(other.took_s)),
+    ]
+    left, right = ("; ".join(command.display for command in run.intent.commands) for run in (first, second))
+    found.append(_row("run", "command", left, right) if left != right else _row("run", "command", "the same", ""))
     found += _figures(first.verdict(), second.verdict())
     found += _gates(first.verdict(), second.verdict())
     found += _versions(first, second)
@@ -59,8 +61,8 @@ def _figures(first: Verdict | None, second: Verdict | None) -> Iterator[Differen
         change = ""
         if one and other is not None:
             change = f"{100 * (other - one) / abs(one):+.1f} %"
-        shown = [number(None if value is None else value * factor) for value in (one, other)]
-        yield _row("figures", label, *shown, change)
+        first_text, second_text = (number(None if value is None else value * factor) for value in (one, other))
+        yield _row("figures", label, first_text, second_text, change)
 
 
 def _gates(first: Verdict | None, second: Verdict | None) -> Iterator[Difference]:
@@ -73,8 +75,8 @@ def _gates(first: Verdict | None, second: Verdict | None) -> Iterator[Difference
         if one is not None and other is not None and one.outcome is other.outcome:
             equal += 1
             continue
-        shown = [f"{gate.outcome}: {gate.measured}" if gate is not None else "n/a" for gate in (one, other)]
-        yield _row("gates", name, *shown)
+        first_text, second_text = (f"{gate.outcome}: {gate.measured}" if gate else "n/a" for gate in (one, other))
+        yield _row("gates", name, first_text, second_text)
     yield Difference("gates", f"{equal} with the same outcome", "", "", equal=True)
 
 

@@ -19,9 +19,9 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.step_blocks import figures_of, outcome_sign
 from llmval_tui.tui.widgets.text_rows import heading, paragraph
 
-FIGURE = 12  # cells of a figure
-FIXED = 22  # cells of outcome and took
-DATE, AGE, GPUS, GATES, ID = 13, 5, 6, 8, 9
+FIGURE = 11  # cells of a figure
+FIXED = 23  # cells of outcome and took
+DATE, AGE, GPUS, GATES, ID = 13, 5, 5, 7, 7
 ORDERS = ("newest", "took", "figure")
 WIDE_BAR = 4  # cells of a run in the charts, a blank included, if there is room
 
@@ -115,12 +115,7 @@ class RunsPane(ScrollPane):
         count, dated, more = self._columns(figures, width)
         text = f"   {'outcome':<13}" + (f" {'when':<{DATE - 1}}" if dated else "") + f"{'age':>{AGE}}{'took':>6}"
         for figure in figures[:count]:
-            name = (
-                f"{figure.label} {figure.unit}"
-                if cell_len(figure.label) + cell_len(figure.unit) < FIGURE - 2
-                else figure.label
-            )
-            text += f"{cut(name, FIGURE - 1, self.glyphs.ellipsis):>{FIGURE}}"
+            text += f"{cut(figure.label, FIGURE - 1, self.glyphs.ellipsis):>{FIGURE}}"
         if more:
             text += f"{'GPUs':>{GPUS}}{'judged':>{GATES}}{'run':>{ID}}"
         return row((text, "muted"))
@@ -178,9 +173,8 @@ class RunsPane(ScrollPane):
                 spans.append((text, "warn" if outside else "chart"))
             spans.append((f"  {_range_text(values, figure, self.glyphs)}", "muted"))
             rows.append(row(*spans))
-        signs = "".join(
-            fit(self.glyphs.sign(outcome_sign(one)) if one.outcome is not Outcome.PASS else "", bar) for one in judged
-        )
+        bad = ["" if one.outcome is Outcome.PASS else self.glyphs.sign(outcome_sign(one)) for one in judged]
+        signs = "".join(fit(sign, bar) for sign in bad)
         if signs.strip():
             rows.append(row((" " * name + signs, "muted")))
         return rows
@@ -238,14 +232,8 @@ def difference_rows(found: Sequence[Difference], names: tuple[str, str], width: 
     """Two runs side by side, for a dialog."""
     label = min(26, max(cell_len(one.name) for one in found) + 1)
     side = max(12, (width - label - 14) // 2)
-    rows = [
-        row(
-            (" " * (label + 1), "text"),
-            (fit(names[0], side), "title"),
-            (fit(names[1], side), "title"),
-            ("change", "muted"),
-        )
-    ]
+    heads: list[Span] = [(fit(cut(name, side - 1, glyphs.ellipsis), side), "title") for name in names]
+    rows = [row((" " * (label + 1), "text"), *heads, ("change", "muted"))]
     group = ""
     for one in found:
         if one.group != group:
@@ -255,9 +243,8 @@ def difference_rows(found: Sequence[Difference], names: tuple[str, str], width: 
         left, right = wrap(one.first, side - 1), wrap(one.second, side - 1)
         for index in range(max(len(left), len(right))):
             first, second = (lines[index] if index < len(lines) else "" for lines in (left, right))
-            spans: list[Span] = [
-                (f" {fit(clean_line(one.name) if not index else '', label, glyphs.ellipsis)}", "muted")
-            ]
+            name = clean_line(one.name) if not index else ""
+            spans: list[Span] = [(f" {fit(name, label, glyphs.ellipsis)}", "muted")]
             spans += [(fit(first, side), role), (fit(second, side), role), (one.change if not index else "", "key")]
             rows.append(row(*spans))
     return rows

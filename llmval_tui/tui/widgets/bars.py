@@ -170,10 +170,14 @@ class TabBar(Bar):
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         focused = bool(self.screen.focused and self.screen.focused.id in PANES)
-        short = sum(cell_len(PANE_TITLES[name]) + 4 for name in PANES) > width
+        long, middle = (
+            sum(cell_len(names.get(name, PANE_TITLES[name])) + 4 for name in PANES) <= width
+            for names in (PANE_TITLES, SHORT_TITLES)
+        )
         parts: list[tuple[str, str, str | None]] = []
         for number, name in enumerate(PANES, 1):
-            title = SHORT_TITLES.get(name, PANE_TITLES[name]) if short else PANE_TITLES[name]
+            title = PANE_TITLES[name] if long else SHORT_TITLES.get(name, PANE_TITLES[name])
+            title = title if middle or name == self.active else ""  # a number is better than half a name
             if name == self.active:
                 left, right = ("[", "]") if self.glyphs.ascii or self.styled_theme.kind == "ansi" else ("▌", "▐")
                 parts.append((f"{left}{number} {title}{right}", "accent" if focused else "title", name))
