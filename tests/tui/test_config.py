@@ -149,7 +149,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, workspace: Any, mon
 async def test_a_changed_key_works_and_is_shown_and_the_old_one_does_nothing(
     dashboard: Callable[..., Dashboard], commands: Any
 ) -> None:
-    keys = keys_in("[keys]\ncomplete = ['f5', '!']\nmove_down = 'e'\ntick = ''\nhelp = 'f1'\n")
+    keys = keys_in("[keys]\ncomplete = ['f5', '!']\nmove_down = 'b'\ntick = ''\nhelp = 'f1'\n")
     app = dashboard(keys=keys)
     async with app.run_test(size=(120, 40)) as pilot:
         for _ in range(200):
@@ -160,7 +160,7 @@ async def test_a_changed_key_works_and_is_shown_and_the_old_one_does_nothing(
         await pilot.pause()
         assert app.main.state.step is not None and app.main.state.step.number == "1.1"
         assert app.screen is app.main
-        await pilot.press("e")
+        await pilot.press("b")
         assert app.main.state.step.number == "1.2"
         footer = app.main.key_bar.plain_text()
         assert "f5 ! complete" in footer and "tick" not in footer
