@@ -41,7 +41,7 @@ async def test_a_section_folds_and_its_keys_take_all_of_it(workspace: Workspace,
         shown = text_of(app.main.steps)
         assert "▸ 1. Serving" in shown and " 1.1 " not in shown and " 2.1 " in shown
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await until(pilot, lambda: isinstance(app.screen, Dialog) and app.screen.query("#body"))
         assert "1.1 and 1.2 run" in body(app) and "2.1" not in body(app)
         await pilot.press("escape", "enter")
         assert " 1.1 " in text_of(app.main.steps)
