@@ -134,4 +134,7 @@ def range_label(value: float, other: float = 0.0) -> str:
     """An end of a range. With a fraction on one end, both ends have one: `7.0` to `9.5`."""
     if value != int(value) or (value and other != int(other)):
         return f"{value:.2f}" if abs(value) < 1 and round(value, 1) != value else f"{value:.1f}"
-    return number(value) if abs(value) < 100_000 else f"{value / 1000:,.0f}k"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 10 * size or (size > 1e3 and abs(value) >= size):
+            return f"{value / size:g}{letter}"  # at most five cells
+    return number(value)

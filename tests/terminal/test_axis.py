@@ -58,3 +58,10 @@ def test_words() -> None:
     assert [clock(3750, step) for step in (1, 600, 3600)] == ["1:02:30", "1h02", "1h"]
     assert clock(75) == "1:15"
     assert (range_label(7, 9.5), range_label(9.5, 7), range_label(0, 9.5), range_label(40)) == ("7.0", "9.5", "0", "40")
+    assert [range_label(value) for value in (9_999, 20_000, 12_500, 300_000, 2e6)] == [
+        "9,999",
+        "20k",
+        "12.5k",
+        "300k",
+        "2M",
+    ]

@@ -1,19 +1,23 @@
-"""The Load pane: each metric of a run as a chart with its unit, newest value and peak."""
+"""The Load pane: each metric over the whole run, with its bound, the time outside it, and its drift."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Outcome
-from llmval_tui.terminal.format import number
+from llmval_tui.terminal.format import duration, number
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.data.run_follower import RunSnapshot
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.drawing.rows import Row, row
+from llmval_tui.tui.drawing.rows import Row, Span, row
+from llmval_tui.tui.widgets.charts import Chart, ChartView, chart_row, shares
+from llmval_tui.tui.widgets.figures import steady
+from llmval_tui.tui.widgets.run_charts import BANDS, Band, RunCharts, drift_of, metric_charts, unit_of
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
-from llmval_tui.tui.widgets.sparkline import nice_top
-from llmval_tui.tui.widgets.text_rows import heading, metric_rows, paragraph, progress_rows
+from llmval_tui.tui.widgets.stack import PaneBlock, fixed, stacked
+from llmval_tui.tui.widgets.text_rows import heading, paragraph, progress_rows
 
-# The charts of a group share one range, so that they can be compared: offered with completed, p50 with p99.
+# The figures of a verdict, by what they are about.
 GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Rate", "QPS", (("offered_qps", "offered"), ("achieved_qps", "achieved"), ("completed_qps", "completed"))),
     ("Prefill", "tokens/s", (("prefill_tokens_per_s", "rate"),)),
@@ -25,15 +29,10 @@ GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Server's scheduler", "requests", (("engine_running", "running"), ("engine_waiting", "waiting"))),
     ("Server's KV cache", "%", (("engine_kv_cache_used_percent", "used"),)),
 )
-_UNITS = (
-    ("_ms", "ms"),
-    ("_qps", "QPS"),
-    ("_tokens_per_s", "tokens/s"),
-    ("_percent", "%"),
-    ("_gb_per_s", "GB/s"),
-    ("_w", "W"),
-    ("_s", "s"),
-)
+SIDE_BY_SIDE = 76  # columns from which on two latencies are side by side
+THREE_ABREAST = 130
+NOTABLE_DRIFT = 0.10
+TALL = 30  # rows of a chart: nothing else is there that could use them
 # A pass and a fail are both valid measurements; these are not.
 _MEANING = {Outcome.INVALID: ": not a measurement", Outcome.INCONCLUSIVE: ": not enough data"}
 
@@ -44,13 +43,25 @@ class LoadPane(ScrollPane):
     def __init__(self, state: ScreenState) -> None:
         super().__init__(id="load")
         self.state = state
+        self.view = ChartView()
 
     def content(self, width: int) -> Sequence[Row]:
-        return load_rows(self.state.run, width, self.size.height, self.glyphs)
+        return load_rows(self.state.run, width, self.size.height, self.glyphs, self.view)
+
+    def next_range(self) -> None:
+        self.view.next_range()
+        self.repaint()
+
+    def next_window(self) -> None:
+        self.view.next_window()
+        self.repaint()
 
 
-def load_rows(run: RunSnapshot | None, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """The pane's rows; charts are higher if there is room."""
+def load_rows(
+    run: RunSnapshot | None, width: int, height: int, glyphs: Glyphs, view: ChartView | None = None
+) -> list[Row]:
+    """The pane's rows: the charts share the height, and the pane scrolls if even their least heights do not fit."""
+    view = view or ChartView()
     if run is None:
         return [row(), row((" This step has no run yet: r runs it, c completes it.", "muted"))]
     if run.sweep is not None and run.sweep.cells:
@@ -63,35 +74,94 @@ def load_rows(run: RunSnapshot | None, width: int, height: int, glyphs: Glyphs) 
             waiting = row((" no metrics yet: they come with the measured window", "muted"))
             return [row(), *progress_rows(run, width, glyphs), row(), waiting]
         return [row(), row((f" The run {run.id} reported no metrics.", "muted"))]
-    by_name = {metric.name: metric for metric in run.metrics}
-    shown = sum(1 for _, _, names in GROUPS for name, _ in names if name in by_name)
-    known = {name for _, _, names in GROUPS for name, _ in names}
-    others = [metric for metric in run.metrics if metric.name not in known]
-    groups = sum(1 for _, _, names in GROUPS if any(name in by_name for name, _ in names)) + bool(others)
+    blocks = [fixed("head", head_rows(run, width, glyphs, view), rank=0)]
+    if run.memory:
+        from llmval_tui.tui.widgets.memory_rows import memory_rows
+
+        blocks.append(fixed("memory", memory_rows(run.memory, width, glyphs), rank=1))
+    blocks += chart_blocks(run, width, glyphs, view)
+    least = sum(one.block.least for one in blocks)
+    return stacked(blocks, max(height, least))
+
+
+def head_rows(run: RunSnapshot, width: int, glyphs: Glyphs, view: ChartView) -> list[Row]:
+    """The progress or the verdict's figures, the server, and the choices for the charts that are not the usual ones."""
     rows = progress_rows(run, width, glyphs) if run.alive else whole_run_rows(run, width, glyphs)
     if run.engine is not None:
         from llmval_tui.tui.widgets.engine_rows import engine_rows
 
         rows += engine_rows(run.engine, width)
-    if run.memory:
-        from llmval_tui.tui.widgets.memory_rows import memory_rows
+    if changed := view.changed():
+        rows.append(row((f" charts: {', '.join(changed)}", "accent")))
+    return rows
 
-        rows += memory_rows(run.memory, width, glyphs)
-    spare = height - len(rows) - shown - len(others) - 2 * groups
-    tall_rows = 3 if spare >= 2 * shown else 2 if spare >= shown else 1
-    for title, unit, names in GROUPS:
-        metrics = [(by_name[name], label) for name, label in names if name in by_name]
-        if metrics:
-            top = nice_top([metric.peak for metric, _ in metrics], 0.1)
-            rows += heading(title, width, glyphs, f"0 to {number(top)} {unit}")
-            for metric, label in metrics:
-                rows += metric_rows(metric, label, unit, top, width, glyphs, tall_rows, past=not run.alive)
-    if others:
-        rows += heading("More", width, glyphs)
-        for metric in others:
-            top = nice_top([metric.peak], 0.1)
-            name, unit = clean_line(metric.name), unit_of(metric.name)
-            rows += metric_rows(metric, name, unit, top, width, glyphs, 1, past=not run.alive)
+
+def chart_blocks(run: RunSnapshot, width: int, glyphs: Glyphs, view: ChartView) -> list[PaneBlock]:
+    """Rate, latencies, and an area for every other metric."""
+    charts = RunCharts(run, view, glyphs)
+    blocks: list[PaneBlock] = []
+    inner = width - 1
+    if (rate := charts.rate(inner)) is not None:
+        blocks.append(chart_row("rate", [rate], [inner], glyphs, rank=1, least=4, wish=8, tallest=TALL))
+        blocks.append(fixed("rates", rate_rows(run, width), rank=1))
+    across = 2 if width >= SIDE_BY_SIDE else 1
+    widths = shares(width, across, gap=2)
+    bands = [(band, chart) for band in BANDS if (chart := charts.band(band, min(widths)))]
+    for index in range(0, len(bands), across):
+        part = bands[index : index + across]
+        noted = [with_time_over(run, band, chart) for band, chart in part]
+        name = " ".join(band.title for band, _ in part)
+        blocks.append(chart_row(name, noted, [min(widths)] * len(part), glyphs, rank=2, least=3, wish=6, tallest=TALL))
+    if drifts := drift_rows(run, width):
+        blocks.append(fixed("drift", drifts, rank=1))
+    areas = charts.other_areas()
+    across = 3 if width >= THREE_ABREAST else 2
+    cells = min(shares(width, across, gap=2))
+    for index in range(0, len(areas), across):
+        part_of = metric_charts(charts, areas[index : index + across], cells)
+        name = f"areas {index}"
+        blocks.append(chart_row(name, part_of, [cells] * len(part_of), glyphs, rank=3, least=2, wish=4, tallest=TALL))
+    return blocks
+
+
+def rate_rows(run: RunSnapshot, width: int) -> list[Row]:
+    """Offered, achieved and completed rate: now, and over the whole run."""
+    named = [(label, run.metric(f"{label}_qps")) for label in ("offered", "achieved", "completed")]
+    known = [(label, metric) for label, metric in named if metric is not None]
+    rows: list[Row] = []
+    if run.alive:
+        now = "  ".join(f"{label} {steady(metric.last):>6}" for label, metric in known)
+        rows.append(row((" now   ", "muted"), (now, "text")))
+    whole = [(label, metric.buckets.whole()) for label, metric in known]
+    mean = "  ".join(f"{label} {steady(found.mean if found else None):>6}" for label, found in whole)
+    rows.append(row((" mean  ", "muted"), (mean, "text" if run.alive else "muted")))
+    return rows
+
+
+def with_time_over(run: RunSnapshot, band: Band, chart: Chart) -> Chart:
+    """The chart, with the time in which the latency was not within its bound."""
+    name = next((name for name in (*band.upper, *band.lower) if name in run.bounds and run.metric(name)), None)
+    metric = run.metric(name) if name is not None else None
+    if metric is None:
+        return chart
+    over, known = duration(metric.outside_s), duration(metric.known_s)
+    note: Span = (f"over it {over} of {known}", "warn") if metric.outside_s else (f"never over it in {known}", "muted")
+    return replace(chart, notes=(*chart.notes, note))
+
+
+def drift_rows(run: RunSnapshot, width: int) -> list[Row]:
+    """How the latencies have changed from the beginning to the end of the run."""
+    rows: list[Row] = []
+    for band in BANDS:
+        name = next((name for name in (*band.upper, *band.lower) if run.metric(name)), None)
+        metric = run.metric(name) if name is not None else None
+        drift = drift_of(metric.buckets) if metric is not None else None
+        if name is None or drift is None or drift.change is None:
+            continue
+        statistic = "p99" if name in band.upper else "p50"
+        text = f"{band.title} {statistic} {drift.words.format(unit='ms')}: {drift.change:+.0%}".replace("%", " %")
+        role = "warn" if drift.change >= NOTABLE_DRIFT else "text"
+        rows.append(row((" drift " if not rows else "       ", "muted"), (text, role)))
     return rows
 
 
@@ -137,8 +207,3 @@ def figure_rows(label: str, figures: Sequence[str], role: str, width: int, colum
         row(((f" {label}" if not number else "").ljust(column), "muted"), (line, role))
         for number, line in enumerate(lines)
     ]
-
-
-def unit_of(name: str) -> str:
-    """The unit in a metric's name."""
-    return next((unit for end, unit in _UNITS if name.endswith(end)), "")

@@ -3,7 +3,6 @@
 To add one, make a `block(…)` and put it where it stands on the screen. Its rank says when it goes if there is no room.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmval_tui.runs.records import Outcome
@@ -11,7 +10,7 @@ from llmval_tui.terminal.format import gib, number
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, row
-from llmval_tui.tui.widgets.charts import TALLEST, Chart, ChartView, beside, chart_block, shares
+from llmval_tui.tui.widgets.charts import ChartView, chart_row, shares
 from llmval_tui.tui.widgets.figures import ShownFigure, figure_rows, figures_of
 from llmval_tui.tui.widgets.gate_groups import gate_group_rows
 from llmval_tui.tui.widgets.gpu_charts import GpuView, all_gpu_charts, gpu_table, percent, summary
@@ -115,29 +114,6 @@ def load_blocks(run: "RunSnapshot", width: int, glyphs: Glyphs, view: ChartView)
         if areas:
             blocks.append(chart_row("metrics", areas, [min(widths)] * len(areas), glyphs, rank=2, least=3, wish=7))
     return blocks
-
-
-def chart_row(
-    name: str,
-    charts: Sequence[Chart],
-    widths: Sequence[int],
-    glyphs: Glyphs,
-    *,
-    rank: int,
-    least: int,
-    wish: int,
-    late: bool = False,
-) -> PaneBlock:
-    """Charts side by side; `least` and `wish` are rows of chart, to which title, lane and axis come."""
-    lane = int(any(chart.lane for chart in charts))
-    more = 2 + lane
-
-    def draw(rows: int) -> list[Row]:
-        return beside(
-            [chart_block(one, cells, rows - more, glyphs) for one, cells in zip(charts, widths, strict=True)], 2
-        )
-
-    return block(name, draw, rank=rank, least=least + more, wish=wish + more, most=TALLEST + more, grows=1, late=late)
 
 
 def gpu_blocks(state: ScreenState, width: int, glyphs: Glyphs, view: ChartView) -> list[PaneBlock]:

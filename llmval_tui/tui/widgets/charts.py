@@ -1,7 +1,7 @@
 """Charts as rows of a pane: a title, the chart, its time axis; one or several side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llmval_tui.terminal.axis import TimeAxis, axis_row, band_range, fitted_range, range_top
 from llmval_tui.terminal.buckets import Bucket
@@ -10,6 +10,7 @@ from llmval_tui.terminal.chart import LABEL, Column, Kind, Plot, Range, chart_ro
 from llmval_tui.terminal.format import number
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.drawing.rows import Row, Span, fit_spans
+from llmval_tui.tui.widgets.stack import PaneBlock, block
 
 RANGES = ("zero", "fitted", "limit")
 WINDOWS = ("whole", "phase", "recent")
@@ -130,6 +131,25 @@ def shares(width: int, count: int, gap: int = 1) -> list[int]:
     return [room // count + (index < room % count) for index in range(count)]
 
 
-def narrower(chart: Chart, title: tuple[Span, ...]) -> Chart:
-    """The chart with a shorter title."""
-    return replace(chart, title=title)
+def chart_row(
+    name: str,
+    charts: Sequence[Chart],
+    widths: Sequence[int],
+    glyphs: Glyphs,
+    *,
+    rank: int,
+    least: int,
+    wish: int,
+    late: bool = False,
+    tallest: int = TALLEST,
+) -> PaneBlock:
+    """Charts side by side; `least` and `wish` are rows of chart, to which title, lane and axis come."""
+    lane = int(any(chart.lane for chart in charts))
+    more = 2 + lane
+
+    def draw(rows: int) -> list[Row]:
+        return beside(
+            [chart_block(one, cells, rows - more, glyphs) for one, cells in zip(charts, widths, strict=True)], 2
+        )
+
+    return block(name, draw, rank=rank, least=least + more, wish=wish + more, most=tallest + more, grows=1, late=late)

@@ -57,6 +57,10 @@ AREAS: tuple[tuple[str, str, str], ...] = (
     ("total_tokens_per_s", "Total", "tokens/s"),
     ("running", "Running", "requests"),
     ("queued", "Queued", "requests"),
+    ("engine_running", "Server: running", "requests"),
+    ("engine_waiting", "Server: waiting", "requests"),
+    ("engine_kv_cache_used_percent", "Server: KV cache", "%"),
+    ("kv_used_percent", "KV cache", "%"),
 )
 _UNITS = (
     ("_ms", "ms"),
@@ -197,8 +201,7 @@ class RunCharts:
         shown = chosen_range(Kind.AREA, buckets.whole(), limit, self.view.range)
         plot = Plot(Kind.AREA, shown, limit=limit, marks=self._marks(axis))
         notes: list[Span] = [*(limit_note(limit, bound.set_by, shown, self.glyphs) if bound else ())]
-        value = number(metric.last) + (f" {unit}" if unit and metric.last is not None else "")
-        notes.append((value, "warn" if metric.last is None else "title" if self.run.alive else "muted"))
+        notes.append((number(metric.last), "warn" if metric.last is None else "title" if self.run.alive else "muted"))
         return Chart(((title, "accent"), (f" {unit}", "text")), plot, columns_of(buckets, axis), axis, tuple(notes))
 
     def other_areas(self) -> list[tuple[str, str, str]]:
