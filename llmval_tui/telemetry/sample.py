@@ -74,7 +74,9 @@ class Process:
     gpu: int
     pid: int
     gpu_memory_bytes: int | None = None
-    foreign: bool | None = None  # whether it lacks the run's mark; None: no mark was given
+    foreign: bool | None = None  # whether it belongs to none of the recorded runs; None: not checked
+    run_id: str | None = None  # of the run of llmval that it belongs to, as far as its environment is readable
+    rank: int | None = None  # torchrun's RANK
     user: str | None = None
     state: str | None = None  # "running", "sleeping", "disk sleep", "zombie", …
     cpu_percent: float | None = None  # of one core, since the previous reading

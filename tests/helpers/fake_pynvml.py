@@ -146,7 +146,7 @@ class FakeNvml:
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: FakeGpu) -> list[Any]:
         self._enter("nvmlDeviceGetComputeRunningProcesses", handle)
-        return [SimpleNamespace(pid=pid) for pid in handle.pids]
+        return [SimpleNamespace(pid=pid, usedGpuMemory=70 << 30) for pid in handle.pids]
 
     def nvmlDeviceGetFieldValues(self, handle: FakeGpu, fieldIds: list[Any]) -> list[Any]:
         self._enter("nvmlDeviceGetFieldValues", handle)

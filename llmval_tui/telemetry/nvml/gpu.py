@@ -63,6 +63,8 @@ class GpuReader:
         self._mig = False
         self._nvlink_rates = (CounterRate(), CounterRate())
         self._items = self._all_items()
+        # By pid, the bytes of each process on this GPU as last read; None where NVML does not tell.
+        self.process_memory: dict[int, int | None] = {}
 
     def open(self, *, listed: bool = True) -> None:
         """Find the GPU and its capabilities. `listed`: whether the driver counts a GPU with this index."""
@@ -101,6 +103,8 @@ class GpuReader:
                         break
                     newest = fault
                     self._failed(item, fault, notes)
+            if self._lost is not None:
+                self.process_memory = {}
             if self._lost is None and newest is not None and sum(self._answers.values()) == before:
                 values = {}
                 self._no_answer(newest)
@@ -264,7 +268,12 @@ class GpuReader:
         return {"energy_j": self._ask("nvmlDeviceGetTotalEnergyConsumption") / 1000, "energy_mono_ns": now_ns}
 
     def _processes(self, _now_ns: int) -> Values:
-        pids = sorted({process.pid for process in self._ask("nvmlDeviceGetComputeRunningProcesses")})
+        self.process_memory = {}
+        for process in self._ask("nvmlDeviceGetComputeRunningProcesses"):
+            used = getattr(process, "usedGpuMemory", None)  # None under MIG, WSL and some containers
+            before = self.process_memory.get(process.pid)
+            self.process_memory[process.pid] = used if before is None or used is None else before + used
+        pids = sorted(self.process_memory)
         if self._is_foreign is None:
             return {"processes": pids}
         return {"processes": pids, "foreign_processes": [pid for pid in pids if self._is_foreign(pid)]}

@@ -3,14 +3,17 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmval_tui.telemetry.nvml.calls import Calls, Fault, Kind
 from llmval_tui.telemetry.nvml.gpu import GpuReader
 from llmval_tui.telemetry.nvml.inventory import describe
 from llmval_tui.telemetry.nvml.xid import XidWatch
 from llmval_tui.telemetry.process_ownership import in_own_pid_namespace
-from llmval_tui.telemetry.sample import Note, Reading
+from llmval_tui.telemetry.sample import Note, Process, Reading
+
+if TYPE_CHECKING:
+    from llmval_tui.telemetry.gpu_processes import GpuProcesses
 
 _KERNEL_DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -44,6 +47,7 @@ class NvmlSource:
         self._readers: list[GpuReader] = []
         self._xids: XidWatch | None = None
         self._notes: list[Note] = []
+        self._processes: GpuProcesses | None = None
 
     def open(self) -> None:
         """Load the library and find the GPUs; every `read` reports a failure."""
@@ -92,7 +96,16 @@ class NvmlSource:
             sample, found = reader.read(now_ns, xids.get(reader.index))
             samples.append(sample)
             notes += found
-        return Reading(gpus=samples, notes=notes)
+        return Reading(gpus=samples, notes=notes, processes=self._read_processes())
+
+    def _read_processes(self) -> list[Process] | None:
+        if not self._readers:
+            return None
+        if self._processes is None:
+            from llmval_tui.telemetry.gpu_processes import GpuProcesses  # psutil takes 30 ms
+
+            self._processes = GpuProcesses(self._is_foreign)
+        return self._processes.read({reader.index: reader.process_memory for reader in self._readers})
 
     def inventory(self) -> dict[str, Any]:
         """Driver, CUDA driver and NVML versions, GPUs and their links; see `inventory.describe`."""

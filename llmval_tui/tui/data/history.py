@@ -67,7 +67,7 @@ GPU_FIELDS = (
     "sm_util_percent", "power_w", "temperature_c", "nvlink_tx_gb_per_s", "nvlink_rx_gb_per_s", "pcie_rx_gb_per_s",
 )  # fmt: skip
 HOST_FIELDS = ("cpu_percent", "load_1m", "network_tx_mb_per_s", "network_rx_mb_per_s")
-ALL_FIELDS = ("sm_util_percent", "power_w", "nvlink_rx_gb_per_s", "temperature_c")
+ALL_FIELDS = ("sm_util_percent", "power_w", "nvlink_rx_gb_per_s", "temperature_c", "pcie_rx_gb_per_s")
 
 
 @dataclass(slots=True)
@@ -142,6 +142,9 @@ class TelemetryHistory:
             series = self.all_gpus.setdefault(name, Series(1))
             for gpu in gpus:
                 series.add(getattr(gpu, name), at_s)
+        memory = self.all_gpus.setdefault("memory_gib", Series(1))
+        for gpu in gpus:
+            memory.add(None if gpu.memory_used_bytes is None else gpu.memory_used_bytes / 2**30, at_s)
         total = self.all_gpus.setdefault("total_power_w", Series(1))
         total.add(sum_of([gpu.power_w for gpu in gpus]), at_s)
 

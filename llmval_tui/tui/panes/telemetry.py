@@ -1,22 +1,83 @@
-"""The Telemetry pane: every GPU with its charts, then the host; denser with many GPUs or few rows."""
+"""The Telemetry pane: a set of charts for each GPU, the host, and the processes on the GPUs; all of the height."""
 
 from collections.abc import Sequence
 
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.telemetry.sample import GpuSample, HostSample, Note
+from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
+from llmval_tui.terminal.axis import axis_row, dot_width
 from llmval_tui.terminal.cell_width import cell_len
-from llmval_tui.terminal.format import NOT_AVAILABLE, age, fit, gib, number, wrap
+from llmval_tui.terminal.chart import LABEL, chart_rows
+from llmval_tui.terminal.format import age, fit, gib, number, wrap
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.history import Series, TelemetryHistory
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
+from llmval_tui.tui.widgets.charts import RANGE_WORDS, WINDOW_WORDS, Chart, ChartView, beside, chart_row, shares
+from llmval_tui.tui.widgets.gpu_charts import (
+    ComparedGpu,
+    GpuView,
+    compared,
+    from_median_span,
+    gpu_table,
+    is_lost,
+    limit_words,
+    memory_text,
+    percent,
+    problems_of,
+    worst_first,
+)
+from llmval_tui.tui.widgets.process_table import process_block
+from llmval_tui.tui.widgets.run_charts import signs
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
-from llmval_tui.tui.widgets.sparkline import bar, nice_top, sparkline
+from llmval_tui.tui.widgets.stack import PaneBlock, block, fixed, stacked
+from llmval_tui.tui.widgets.text_rows import heading
 
-LABEL = 9  # width of a chart's name with the blanks around it
-IDLE = "gpu_idle"  # a harmless reason for lower clocks
-FIGURE = 18  # width of a chart's figures
-VALUE = 11  # of these for the newest value
+ORDERS = ("index", "from the median")
+MANY = 16  # GPUs from which on the furthest from the median come first
+ORDER_S = 60.0  # an order that follows the figures is made again after this time, because it moves every chart
+TWO_SETS = 150  # columns from which on two GPUs are side by side
+NARROWEST = 24  # columns of a chart
+LOWEST, HIGHEST = 2, 8  # rows of a chart of one GPU
+SCROLLED = 4  # rows of a chart where the GPUs do not fit anyway
+# Field, title, least top of its range. The first three in the first row, the others in a second one if there is room.
+FIRST = (
+    ("sm_util_percent", "util %", 10.0),
+    ("power_w", "power W", 50.0),
+    ("nvlink_rx_gb_per_s", "NVLink in GB/s", 1.0),
+)
+SECOND = (
+    ("memory_gib", "memory GiB", 1.0),
+    ("temperature_c", "temperature °C", 50.0),
+    ("pcie_rx_gb_per_s", "PCIe in GB/s", 1.0),
+)
+
+
+class GpuOrder:
+    """The order of the GPUs. One that follows the figures stands still for a while."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None  # None: by the number of GPUs
+        self._made: tuple[str, frozenset[int], float] | None = None
+        self._indices: list[int] = []
+
+    def word(self, count: int) -> str:
+        return self.name or ORDERS[count >= MANY]
+
+    def next(self, count: int) -> None:
+        self.name = ORDERS[(ORDERS.index(self.word(count)) + 1) % len(ORDERS)]
+        self._made = None
+
+    def sorted(self, gpus: Sequence[GpuSample], now_s: float) -> list[ComparedGpu]:
+        """The GPUs in order, each with its distance from the median."""
+        every = {one.gpu.index: one for one in compared(gpus)}
+        name = self.word(len(gpus))
+        if name == ORDERS[0]:
+            return list(every.values())
+        made = self._made
+        if made is None or made[:2] != (name, frozenset(every)) or not 0 <= now_s - made[2] < ORDER_S:
+            self._made = (name, frozenset(every), now_s)
+            self._indices = [one.gpu.index for one in worst_first(list(every.values()))]
+        return [every[index] for index in self._indices]
 
 
 class TelemetryPane(ScrollPane):
@@ -25,253 +86,268 @@ class TelemetryPane(ScrollPane):
     def __init__(self, state: ScreenState) -> None:
         super().__init__(id="telemetry")
         self.state = state
+        self.view = ChartView()
+        self.order = GpuOrder()
 
     def content(self, width: int) -> Sequence[Row]:
-        return telemetry_rows(self.state, width, self.size.height, self.glyphs)
+        return telemetry_rows(self.state, width, self.size.height, self.glyphs, self.view, self.order)
+
+    def next_range(self) -> None:
+        self.view.next_range()
+        self.repaint()
+
+    def next_window(self) -> None:
+        self.view.next_window()
+        self.repaint()
+
+    def next_order(self) -> None:
+        last = self.state.telemetry.last
+        self.order.next(len(last.gpus) if last else 0)
+        self.top = 0
+        self.repaint()
 
 
-def telemetry_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """The pane's rows, in the richest form in which all GPUs fit into `height`, or else in the densest form."""
+def telemetry_rows(
+    state: ScreenState,
+    width: int,
+    height: int,
+    glyphs: Glyphs,
+    view: ChartView | None = None,
+    order: GpuOrder | None = None,
+) -> list[Row]:
+    """The pane's rows: charts of every GPU if they fit, or else a table of them; of many GPUs, charts that scroll."""
+    view, order = view or ChartView(), order or GpuOrder()
     history = state.telemetry
-    rows = [source_row(state, glyphs)]
+    head: list[Row] = []
     if state.recorder_problem and state.recorded_of is None:
-        rows += [row((f" {line}", "bad")) for line in wrap(state.recorder_problem, width - 2)]
+        head += [row((f" {line}", "bad")) for line in wrap(state.recorder_problem, width - 2)]
     last = history.last
     if last is None:
-        rows.append(row((" no sample yet", "muted")))
-        return rows
+        return [source_row(state, width, glyphs, None, view, ""), *head, row((" no sample yet", "muted"))]
     stale = state.recorded_of is None and state.stale
-    tail = note_rows(last.notes, None, width)
+    gpu_view = GpuView(state, history, view, glyphs)
+    gpus = order.sorted(last.gpus, history.newest_s)
+    first = source_row(state, width, glyphs, gpu_view, view, order.word(len(gpus)) if len(gpus) > 1 else "")
+    notes = [shown for note in last.notes for shown in note_rows([note], note.gpu, width)]
+    blocks = [fixed("head", [first, *head], rank=0)]
+    room = height - 1 - len(head) - len(notes)
+    blocks += gpu_blocks(gpus, gpu_view, width, room, glyphs, stale=stale)
     if last.host is not None:
-        tail = [*host_rows(last.host, history, width, glyphs, stale), *tail]
-    room = height - len(rows) - len(tail)
-    count = max(1, len(last.gpus))
-    form = next((lines for lines in (4, 2, 1) if count * lines <= room), 1)
-    if form == 1 and count != room:  # no heading if only without it all GPUs fit
-        rows.append(dense_heading(width))
-    for gpu in last.gpus:
-        rows += gpu_rows(gpu, history, width, glyphs, form, stale)
-        rows += note_rows(last.notes, gpu.index, width)
-    if form == 1:
-        rows += problem_rows(last.gpus, width)
-    return [*rows, *tail]
+        blocks += host_blocks(last, gpu_view, width, glyphs, stale=stale)
+    table = process_block(history, width, glyphs, stale=stale)
+    blocks += [table] if table is not None else []
+    blocks.append(fixed("notes", notes, rank=1))
+    least = sum(one.block.least for one in blocks if not one.block.late)
+    return stacked(blocks, max(height, least))
 
 
-def source_row(state: ScreenState, glyphs: Glyphs) -> Row:
-    """The source of the figures and their age."""
+def source_row(
+    state: ScreenState, width: int, glyphs: Glyphs, gpu_view: GpuView | None, view: ChartView, order: str
+) -> Row:
+    """The source of the figures and their age, what a dot is, and the choices for the charts."""
     if state.recorded_of is not None:
         text: Span = (f" recorded with run {state.recorded_of}", "text")
     elif state.settings.replay is not None:
-        text = (f" replay of {clean_line(str(state.settings.replay))}", "warn")
+        text = (f" replay of {clean_line(state.settings.replay.name)}", "warn")
     else:
         text = (" live", "text")
-    since = state.sample_age
     spans: list[Span] = [text]
+    since = state.sample_age
     if state.recorded_of is None and state.stale and since is not None:
         spans.append((f"  stale: the newest sample is {age(since)} old; charts and figures stand still", "bad"))
-    elif state.telemetry.step_ns:
-        spans.append((f"  a cell = {2 * state.telemetry.step_ns / 1e9:.1f} s, {glyphs.peak} = peak", "muted"))
+        return row(*spans)
+    if gpu_view is None:
+        return row(*spans)
+    full, part = signs(glyphs)
+    dot = dot_width(gpu_view.axis(max(NARROWEST, min(34, width))).dot_s)
+    whole = "the last 10 min" if not gpu_view.of_run and view.window == "whole" else WINDOW_WORDS[view.window]
+    for words in (
+        f"a dot = {dot}",
+        f"window: {whole} (w)",
+        f"order: {order} (s)" if order else "",
+        f"range: {RANGE_WORDS[view.range]} (v)",
+        f"{full} to the lowest in a dot, {part} to the highest",
+    ):
+        if words and sum(cell_len(part) for part, _ in spans) + 2 + cell_len(words) <= width:
+            spans.append((f"  {words}", "muted"))
     return row(*spans)
 
 
-def gpu_rows(
-    gpu: GpuSample, history: TelemetryHistory, width: int, glyphs: Glyphs, form: int, stale: bool
-) -> list[Row]:
-    """One GPU in `form` rows: 4, 2 or 1."""
-    series = history.gpus[gpu.index]
-    lost = gpu.sm_util_percent is None and gpu.memory_used_bytes is None and gpu.power_w is None
-    memory = used_of(gpu.memory_used_bytes, gpu.memory_total_bytes)
-    used = series["memory_percent"].last
-    if form == 1:
-        return [one_row(gpu, series, memory, width, glyphs, stale)]
-    title = title_row(gpu, width, lost, stale, more=form == 4)
-    util = (series["sm_util_percent"], 100.0, f"{pct(gpu.sm_util_percent)}")
-    if form == 2:
-        heat = f"{number(gpu.temperature_c)} °C"
-        links = f"NVLink in {number(gpu.nvlink_rx_gb_per_s)} out {number(gpu.nvlink_tx_gb_per_s)} GB/s"
-        # The title row also has the values without a chart; in a narrow pane it omits clock and name.
-        extra = [heat, memory, links]
-        for less in ({"clock": False}, {"clock": False, "name": False}):
-            if cell_len(title.plain) + cell_len(join_parts(extra)) > width:
-                title = title_row(gpu, width, lost, stale, **less)
-        figures = join_parts(extra, width - cell_len(title.plain))
-        half, other = half_widths(width)
-        return [
-            row(*title.spans, (figures, "muted" if stale else "text")),
-            row(
-                *chart("util", util, half, glyphs, "chart", stale),
-                *chart("power", power_chart(gpu, series), other, glyphs, "chart2", stale),
-            ),
-        ]
-    half, other = half_widths(width)
-    link_top = link_range(history)
-    temperature = f"{number(gpu.temperature_c)} °C"
-    rx, tx = series["nvlink_rx_gb_per_s"], series["nvlink_tx_gb_per_s"]
-    filled, empty = bar(None if used is None else used / 100, max(4, other - LABEL - FIGURE), glyphs)
-    return [
-        title,
-        row(
-            *chart("util", util, half, glyphs, "chart", stale),
-            (fit(" memory", LABEL), "muted"),
-            (filled, "muted" if stale else "chart2"),
-            (empty, "track"),
-            (fit(f" {memory}", FIGURE), figure_role(gpu.memory_used_bytes, stale)),
-        ),
-        row(
-            *chart("power", power_chart(gpu, series), half, glyphs, "chart", stale),
-            *chart("temp", (series["temperature_c"], 100.0, temperature), other, glyphs, "chart2", stale),
-        ),
-        row(
-            *chart("nvl in", (rx, link_top, f"{number(gpu.nvlink_rx_gb_per_s)} GB/s"), half, glyphs, "chart", stale),
-            *chart("nvl out", (tx, link_top, f"{number(gpu.nvlink_tx_gb_per_s)} GB/s"), other, glyphs, "chart2", stale),
-        ),
-    ]
+def gpu_blocks(
+    gpus: Sequence[ComparedGpu], view: GpuView, width: int, room: int, glyphs: Glyphs, *, stale: bool
+) -> list[PaneBlock]:
+    """The sets of charts of all GPUs with one time axis below them; a table if they do not fit."""
+    if not gpus:
+        return []
+    across = 2 if width >= TWO_SETS and len(gpus) > 1 else 1
+    lines = -(-len(gpus) // across)
+    foot = 2
+    scrolls = len(gpus) >= MANY
+    if not scrolls and lines * (1 + LOWEST) + foot > room:
+        plain = [one.gpu for one in gpus]
+        table = gpu_table(plain, width, len(gpus) + 1, glyphs, stale=stale)
+        problems = problem_rows(gpus, width)
+        return [fixed("gpus", [*table, *problems], rank=1)]
+    sets = shares(width, across, gap=3)
+    count = max(1, min(len(FIRST), (min(sets) + 2) // (NARROWEST + 2)))
+    two = len(gpus) <= 4 and room - foot - 10 >= lines * (1 + 2 * (LOWEST + 3))
+    fields = [FIRST[:count], *([SECOND[:count]] if two else [])]
+    tall = SCROLLED if scrolls else LOWEST
+    least = lines * (1 + tall * len(fields)) + foot
+
+    def draw(rows: int) -> list[Row]:
+        each = (rows - foot) // lines - 1
+        heights = [min(HIGHEST, each // len(fields))] * len(fields)
+        found: list[Row] = []
+        for start in range(0, len(gpus), across):
+            part = gpus[start : start + across]
+            blocks = [
+                gpu_set(one, view, sets[index], fields, heights, glyphs, stale=stale) for index, one in enumerate(part)
+            ]
+            # The last row of sets may have one GPU less.
+            blocks += [[[(" " * cells, "text")]] * len(blocks[0]) for cells in sets[len(part) :]]
+            found += beside(blocks, 3)
+        feet = [gpu_foot(view, cells, fields, glyphs, stale=stale) for cells in sets[: min(across, len(gpus))]]
+        return found + beside(feet, 3)
+
+    wish = lines * (1 + HIGHEST * len(fields)) + foot
+    return [block("gpus", draw, rank=2, least=least, wish=least if scrolls else wish)]
 
 
-def half_widths(width: int) -> tuple[int, int]:
-    """The widths of two charts side by side, each with the blank before it."""
-    return (width - 1) // 2, width // 2
+Fields = Sequence[tuple[str, str, float]]
 
 
-def join_parts(parts: Sequence[str], room: int | None = None) -> str:
-    """Parts of a title row with two blanks before each. Parts that do not fit are omitted: half a figure is a wrong
-    one."""
-    text = ""
-    for part in parts:
-        if room is not None and cell_len(text) + 2 + cell_len(part) > room:
-            break
-        text += f"  {part}"
-    return text
+def gpu_chart(
+    index: int, field: tuple[str, str, float], view: GpuView, width: int, *, stale: bool, limit: float | None = None
+) -> Chart:
+    """One figure of one GPU; the range is that of all GPUs, so that they can be compared."""
+    name, title, least = field
+    every = view.history.all_gpus.get(name)
+    top = max(least, every.peak if every is not None and every.peak is not None else 0.0)
+    series = view.history.gpus.get(index, {}).get(name)
+    return view.chart(series or Series(1), [(title, "text")], width, least=top, limit=limit, stale=stale)
 
 
-Chart = tuple[Series, float, str]
+def gpu_set(
+    one: ComparedGpu,
+    view: GpuView,
+    width: int,
+    fields: Sequence[Fields],
+    heights: Sequence[int],
+    glyphs: Glyphs,
+    *,
+    stale: bool,
+) -> list[list[Span]]:
+    """One GPU: its figures in a row, and its charts below them."""
+    rows = [gpu_title(one, width, stale=stale)]
+    for line, height in zip(fields, heights, strict=True):
+        cells = shares(width + 1, len(line), gap=2)
+        parts = []
+        for field, room in zip(line, cells, strict=True):
+            limit = one.gpu.power_limit_w if field[0] == "power_w" else None
+            chart = gpu_chart(one.gpu.index, field, view, room, stale=stale, limit=limit)
+            parts.append(chart_rows(chart.plot, chart.columns, chart.axis, room, height, glyphs))
+        rows += [joined(part) for part in zip(*parts, strict=True)]
+    return rows
 
 
-def chart(label: str, what: Chart, width: int, glyphs: Glyphs, role: str, stale: bool) -> list[Span]:
-    """A name, a sparkline, the newest value with its unit, and the peak."""
-    series, top, value = what
-    peak = "" if series.peak is None else f"{glyphs.peak}{number(series.peak)}"
-    room = width - LABEL - FIGURE
-    if room < 4:  # too narrow for the peak
-        peak, room = "", max(4, width - LABEL - VALUE - 1)
-    values = list(series.values)[-2 * room - 2 :]
-    drawn = sparkline(values, top, room, glyphs, series.count - len(values))
-    return [
-        (fit(f" {label}", LABEL), "muted"),
-        (drawn, "muted" if stale else role),
-        (" " + fit(value, VALUE), figure_role(series.last, stale)),
-        (fit(peak, width - LABEL - room - VALUE - 1), "muted"),
-    ]
+def joined(parts: Sequence[Sequence[Span]]) -> list[Span]:
+    """Rows of charts side by side, two blanks between them."""
+    spans: list[Span] = list(parts[0])
+    for part in parts[1:]:
+        spans += [("  ", "text"), *part]
+    return spans
 
 
-def power_chart(gpu: GpuSample, series: dict[str, Series]) -> Chart:
-    limit = gpu.power_limit_w
-    figure = f"{number(gpu.power_w)}/{number(limit)} W" if limit else ""
-    if not 0 < cell_len(figure) <= VALUE:  # from 1,000 W, both are too wide
-        figure = f"{number(gpu.power_w)} W"
-    return series["power_w"], limit or nice_top(series["power_w"].values, 100.0), figure
+def gpu_foot(view: GpuView, width: int, lines: Sequence[Fields], glyphs: Glyphs, *, stale: bool) -> list[list[Span]]:
+    """The time axis of each chart, and below it what the charts above it show."""
+    cells = shares(width + 1, len(lines[0]), gap=2)
+    axes: list[Sequence[Span]] = []
+    names: list[Sequence[Span]] = []
+    last = view.history.last
+    limits = [gpu.power_limit_w for gpu in last.gpus if gpu.power_limit_w] if last else []
+    index = last.gpus[0].index if last and last.gpus else 0
+    for column, room in enumerate(cells):
+        shown = [line[column] for line in lines]
+        chart = gpu_chart(index, shown[0], view, room, stale=stale)
+        axes.append([(" " * LABEL + axis_row(chart.axis, room - LABEL, glyphs.tick), "muted")])
+        title = shown[0][1] if len(shown) == 1 else f"{shown[0][1]}, below it {shown[1][1]}"
+        title = title if LABEL + cell_len(title) <= room else " / ".join(field[1] for field in shown)
+        if shown[0][0] == "power_w" and limits and (words := limit_words(min(limits), chart.plot.range.top)):
+            title += f", {words}" if LABEL + cell_len(f"{title}, {words}") <= room else ""
+        names.append([(fit(" " * LABEL + title, room, glyphs.ellipsis), "muted")])
+    return [joined(axes), joined(names)]
 
 
-def link_range(history: TelemetryHistory) -> float:
-    """One range for every NVLink chart, so that GPUs can be compared at a glance."""
-    peaks = [gpu[name].peak for gpu in history.gpus.values() for name in ("nvlink_tx_gb_per_s", "nvlink_rx_gb_per_s")]
-    return nice_top(peaks, 1.0)
-
-
-def title_row(
-    gpu: GpuSample, width: int, lost: bool, stale: bool, *, name: bool = True, clock: bool = True, more: bool = False
-) -> Row:
-    """The GPU and its problems; with `more` also its utilisation, as far as it fits.
-
-    Values without a chart are shown here as figures. Unknown ones are hidden, because they change no verdict.
-    """
-    spans: list[Span] = [(f" GPU {gpu.index}", "title")]
-    if name:
-        spans.append((f"  {clean_line(gpu.name or 'name n/a')}", "text"))
-    if lost:
+def gpu_title(one: ComparedGpu, width: int, *, stale: bool) -> list[Span]:
+    """The GPU with its problems and its figures, as many as fit; exactly `width` cells."""
+    gpu = one.gpu
+    role = "muted" if stale else "text"
+    spans: list[Span] = [(f"GPU {gpu.index}", "title")]
+    if is_lost(gpu):
         spans.append(("  lost: no reading", "bad"))
     elif stale:
         spans.append(("  stale", "bad"))
-    if gpu.xid is not None:
-        spans.append((f"  XID {gpu.xid}", "bad"))
-    if slowed := slowed_by(gpu):
-        spans.append((f"  throttled: {', '.join(slowed)}", "warn"))
-    if gpu.foreign_processes:
-        spans.append((f"  not of this run: pid {', '.join(map(str, gpu.foreign_processes))}", "bad"))
-    figures = ["idle"] if IDLE in (gpu.throttle_reasons or ()) else []
-    if clock and gpu.sm_clock_mhz is not None:
-        figures.append(f"{gpu.sm_clock_mhz:.0f} MHz")
-    if more:
-        figures += used_for(gpu)
-    room = width - sum(cell_len(text) for text, _ in spans)
-    return row(*spans, (join_parts(figures, room), "muted"))
+    spans += [
+        (f"  {problem}", "warn" if problem.startswith("throttled") else "bad")
+        for problem in problems_of(gpu)
+        if problem != "no reading"
+    ]
+    limit = f"/{number(gpu.power_limit_w)}" if gpu.power_limit_w else ""
+    figures: list[Span] = [
+        (percent(gpu.sm_util_percent), "warn" if gpu.sm_util_percent is None else "muted" if stale else "title"),
+        (f"{number(gpu.power_w)}{limit} W", "warn" if gpu.power_w is None else "muted" if stale else "title"),
+        (f"{number(gpu.temperature_c)} °C", "warn" if gpu.temperature_c is None else role),
+        (f"{memory_text(gpu)} GiB", "warn" if gpu.memory_used_bytes is None else role),
+    ]
+    if one.from_median is not None:
+        figures.append(from_median_span(one.from_median))
+    figures += more_figures(gpu, role)
+    used = sum(cell_len(text) for text, _ in spans)
+    for text, kind in figures:
+        if used + 2 + cell_len(text) <= width:
+            spans.append((f"  {text}", kind))
+            used += 2 + cell_len(text)
+    return cut([*spans, (" " * max(0, width - used), "text")], width)
 
 
-def slowed_by(gpu: GpuSample) -> list[str]:
-    """The reasons for lower clocks, without the harmless ones."""
-    return [clean_line(reason) for reason in gpu.throttle_reasons or () if reason != IDLE]
-
-
-def used_for(gpu: GpuSample) -> list[str]:
-    """The known values of utilisation, PCIe traffic and number of processes."""
-    shares = [("tensor", gpu.tensor_util_percent), ("DRAM", gpu.dram_util_percent)]
-    found = [f"{name} {pct(value)}" for name, value in shares if value is not None]
-    if gpu.pcie_rx_gb_per_s is not None and gpu.pcie_tx_gb_per_s is not None:
-        found.append(f"PCIe in {number(gpu.pcie_rx_gb_per_s)} out {number(gpu.pcie_tx_gb_per_s)} GB/s")
+def more_figures(gpu: GpuSample, role: str) -> list[Span]:
+    """The known figures that have no chart; unknown ones are left out, because no verdict needs them."""
+    found: list[Span] = []
+    if gpu.nvlink_rx_gb_per_s is not None and gpu.nvlink_tx_gb_per_s is not None:
+        found.append((f"NVLink {number(gpu.nvlink_rx_gb_per_s)}/{number(gpu.nvlink_tx_gb_per_s)}", role))
+    if "gpu_idle" in (gpu.throttle_reasons or ()):
+        found.append(("idle", "muted"))
+    for name, value in (("tensor", gpu.tensor_util_percent), ("DRAM", gpu.dram_util_percent)):
+        if value is not None:
+            found.append((f"{name} {percent(value)}", role))
+    if gpu.sm_clock_mhz is not None:
+        found.append((f"{gpu.sm_clock_mhz:.0f} MHz", "muted"))
     if gpu.processes is not None:
         count = len(gpu.processes)
-        found.append("no process" if not count else "1 process" if count == 1 else f"{count} processes")
+        found.append(("no process" if not count else f"{count} process{'es' if count > 1 else ''}", "muted"))
     return found
 
 
-LINKS = 15  # width of both NVLink figures in a dense row
+def cut(spans: Sequence[Span], width: int) -> list[Span]:
+    """The spans without what is beyond the width."""
+    found: list[Span] = []
+    for text, role in spans:
+        room = width - sum(cell_len(part) for part, _ in found)
+        if room <= 0:
+            break
+        found.append((text[:room], role))
+    return found
 
 
-def dense(width: int, figures: str, links: str) -> tuple[int, str]:
-    """The width of a dense row's chart, and its figures, with the links if there is room."""
-    room = width - 8 - cell_len(figures)
-    return (room - LINKS, f"{figures} {links:>{LINKS - 1}}") if room - LINKS >= 4 else (max(4, room), figures)
-
-
-def dense_heading(width: int) -> Row:
-    """The heading of the columns of dense rows."""
-    room, names = dense(width, f" {'':>6} {'memory':>17} {'power':>7} {'temp':>7}", "NVLink in/out")
-    chart = next((name for name in ("util 0 to 100 %", "util %") if len(name) <= room + 7), "")
-    return row((fit(" GPU", 8) + fit(chart, room + 7) + names[7:], "muted"))
-
-
-def one_row(gpu: GpuSample, series: dict[str, Series], memory: str, width: int, glyphs: Glyphs, stale: bool) -> Row:
-    role = "muted" if stale else "text"
-    links = f"{number(gpu.nvlink_rx_gb_per_s)}/{number(gpu.nvlink_tx_gb_per_s)} GB/s"
-    heat = f"{number(gpu.power_w):>5} W {number(gpu.temperature_c):>4} °C"
-    room, figures = dense(width, f" {pct(gpu.sm_util_percent):>6} {memory:>17} {heat}", links)
-    util = series["sm_util_percent"]
-    values = list(util.values)[-2 * room - 2 :]
-    drawn = sparkline(values, 100.0, room, glyphs, util.count - len(values))
-    flag: Span = ("!", "bad") if gpu_problems(gpu) else (" ", "text")
-    return row((f" GPU {gpu.index:<2}", "title"), flag, (drawn, "muted" if stale else "chart"), (figures, role))
-
-
-def gpu_problems(gpu: GpuSample) -> list[str]:
-    """The problems of a GPU, for which a dense row has only a sign."""
-    found = [] if gpu.xid is None else [f"XID {gpu.xid}"]
-    found += [f"throttled: {reason}" for reason in slowed_by(gpu)]
-    found += ["processes that are not of this run"] if gpu.foreign_processes else []
-    return found if gpu.sm_util_percent is not None else [*found, "no reading of its utilisation"]
-
-
-def problem_rows(gpus: Sequence[GpuSample], width: int) -> list[Row]:
-    """The meaning of the signs in dense rows: one row for each problem, with its GPUs."""
+def problem_rows(gpus: Sequence[ComparedGpu], width: int) -> list[Row]:
+    """The meaning of the signs in the table: one row for each problem, with its GPUs."""
     having: dict[str, list[int]] = {}
-    for gpu in gpus:
-        for problem in gpu_problems(gpu):
-            having.setdefault(problem, []).append(gpu.index)
+    for one in gpus:
+        for problem in problems_of(one.gpu):
+            having.setdefault(problem, []).append(one.gpu.index)
     return [
-        row(
-            (" ! ", "bad"),
-            (f"{problem}: ", "warn"),
-            (fit(f"GPU {ranges(which)}", width - 5 - len(problem), ""), "text"),
-        )
+        row((" ! ", "bad"), (f"{problem}: ", "warn"), (f"GPU {ranges(sorted(which))}", "text"))
         for problem, which in having.items()
     ]
 
@@ -287,25 +363,63 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def host_rows(host: HostSample, history: TelemetryHistory, width: int, glyphs: Glyphs, stale: bool) -> list[Row]:
-    """Processor, memory, network and disk of the host."""
-    half, other = half_widths(width)
-    series = history.host
+def host_blocks(last: Sample, view: GpuView, width: int, glyphs: Glyphs, *, stale: bool) -> list[PaneBlock]:
+    """The host in one row, and its charts if there is room."""
+    host = last.host
+    assert host is not None
+    blocks = [fixed("host", [host_row(host, view.history, width, glyphs, stale=stale)], rank=3)]
+    charts = host_charts(host, view, width, stale=stale)
+    widths = [min(shares(width, len(charts), gap=2))] * len(charts)
+    blocks.append(chart_row("host charts", charts, widths, glyphs, rank=9, least=3, wish=4, late=True, tallest=6))
+    return blocks
+
+
+def host_row(host: HostSample, history: TelemetryHistory, width: int, glyphs: Glyphs, *, stale: bool) -> Row:
+    """The host's figures, as many as fit."""
     cores = f" of {host.cpu_count} cores" if host.cpu_count else ""
-    title: list[Span] = [(" Host", "title"), (f"  load {number(host.load_1m)}{cores}", "text")]
-    inward, outward = number(host.network_rx_mb_per_s), number(host.network_tx_mb_per_s)
-    more = [f"network in {inward} out {outward} MB/s", f"disk free {gib(host.disk_free_bytes)} GiB"]
-    title.append((join_parts(more, width - sum(cell_len(text) for text, _ in title)), "muted"))
-    used, total = series["memory_gib"], host.memory_total_bytes
-    top = total / 2**30 if total else nice_top(used.values, 1.0)
-    memory = used, top, whole_gib(host.memory_used_bytes, total)
-    return [
-        row(*title),
-        row(
-            *chart("cpu", (series["cpu_percent"], 100.0, pct(host.cpu_percent)), half, glyphs, "chart", stale),
-            *chart("memory", memory, other, glyphs, "chart2", stale),
-        ),
+    total = history.all_gpus.get("total_power_w")
+    memory = f"{gib(host.memory_used_bytes)}/{gib(host.memory_total_bytes)} GiB"
+    parts = [
+        f"cpu {percent(host.cpu_percent)}",
+        f"load {number(host.load_1m)}{cores}",
+        f"memory {memory}",
+        f"network in {number(host.network_rx_mb_per_s)} out {number(host.network_tx_mb_per_s)} MB/s",
+        f"disk free {gib(host.disk_free_bytes)} GiB",
     ]
+    if total is not None and total.last is not None:
+        parts.insert(0, f"all GPUs {total.last:,.0f} W")
+    while len(parts) > 1 and cell_len("  ".join(parts)) + 8 > width:
+        parts.pop()
+    return heading("Host", width, glyphs, "  ".join(parts), "muted" if stale else "text")[1]
+
+
+def host_charts(host: HostSample, view: GpuView, width: int, *, stale: bool) -> list[Chart]:
+    """Processor and memory; in a wide pane also the power of all GPUs and the hottest one."""
+    series, every = view.history.host, view.history.all_gpus
+    wide = width >= 4 * (NARROWEST + 2) and every
+    cells = min(shares(width, 4 if wide else 2, gap=2))
+    role = "muted" if stale else "title"
+    total = f" of {host.memory_total_bytes / 2**30:,.0f}" if host.memory_total_bytes else ""
+    used = series["memory_gib"].last
+    shown = [
+        (series["cpu_percent"], "cpu %", 10.0, number(host.cpu_percent)),
+        (series["memory_gib"], f"memory GiB{total}", 1.0, number(used)),
+    ]
+    if wide:
+        power, heat = every["total_power_w"], every["temperature_c"]
+        shown += [
+            (power, "all GPUs W", 100.0, number(power.last)),
+            (heat, "GPUs °C", 50.0, f"hottest {number(hottest_of(view.history))}"),
+        ]
+    return [
+        view.chart(one, [(title, "text")], cells, least=least, notes=[(value, role)], stale=stale)
+        for one, title, least, value in shown
+    ]
+
+
+def hottest_of(history: TelemetryHistory) -> float | None:
+    known = [gpu.temperature_c for gpu in history.last.gpus if gpu.temperature_c is not None] if history.last else []
+    return max(known, default=None)
 
 
 def note_rows(notes: Sequence[Note], gpu: int | None, width: int) -> list[Row]:
@@ -316,24 +430,3 @@ def note_rows(notes: Sequence[Note], gpu: int | None, width: int) -> list[Row]:
             lines = wrap(clean_line(note.message), width - 5)
             rows += [row((" n/a " if not i else "     ", "warn"), (line, "muted")) for i, line in enumerate(lines)]
     return rows
-
-
-def used_of(used: float | None, total: float | None) -> str:
-    if used is None:
-        return NOT_AVAILABLE
-    return f"{gib(used)}/{gib(total)} GiB" if total else f"{gib(used)} GiB"
-
-
-def whole_gib(used: float | None, total: float | None) -> str:
-    """A host's memory, without decimals, because a host may have thousands of GiB."""
-    if used is None or not total:
-        return NOT_AVAILABLE if used is None else f"{used / 2**30:.0f} GiB"
-    return f"{used / 2**30:.0f}/{total / 2**30:.0f}G"
-
-
-def pct(value: float | None) -> str:
-    return NOT_AVAILABLE if value is None else f"{value:.0f} %"
-
-
-def figure_role(value: float | None, stale: bool) -> str:
-    return "warn" if value is None else "muted" if stale else "text"

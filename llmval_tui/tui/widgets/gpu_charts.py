@@ -166,8 +166,12 @@ def problems_of(gpu: GpuSample) -> list[str]:
 
 
 def worst_first(gpus: Sequence[ComparedGpu]) -> list[ComparedGpu]:
-    """Those with a problem first, then the furthest from the median."""
-    return sorted(gpus, key=lambda one: (-len(problems_of(one.gpu)), -abs(one.from_median or 0.0), one.gpu.index))
+    """Those with a fault first, then the furthest from the median. A software power cap is no fault."""
+
+    def faults(gpu: GpuSample) -> int:
+        return sum(problem != "throttled: sw_power_cap" for problem in problems_of(gpu))
+
+    return sorted(gpus, key=lambda one: (-faults(one.gpu), -abs(one.from_median or 0.0), one.gpu.index))
 
 
 def summary(gpus: Sequence[GpuSample]) -> tuple[str, str]:

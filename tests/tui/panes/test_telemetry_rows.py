@@ -1,93 +1,103 @@
-"""The rows of the Telemetry pane at every width: no figure is cut, and nothing touches the left edge."""
+"""The rows of the Telemetry pane at every size: all of the height is used, no figure is cut, problems are named."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from llmval_tui.telemetry.sample import Sample
-from llmval_tui.terminal.glyphs import UNICODE
+from llmval_tui.telemetry.sample import GpuSample, Process, Sample
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.panes.telemetry import telemetry_rows
+from llmval_tui.tui.panes.telemetry import GpuOrder, telemetry_rows
 from llmval_tui.tui.settings import LaunchSettings
+from llmval_tui.tui.widgets.charts import ChartView
 from tests.helpers.tui_builder import T0, Workspace, sample
 
+BRAILLE = glyphs(False, "braille")
 
-def hot(second: float) -> Sample:
+
+def hot(second: float, gpus: int = 8) -> Sample:
     """A node with figures as wide as they come: over 1,000 W, three digits of GB/s each way, a GPU with an XID."""
-    found = sample(second)
-    gpus = [
+    found = sample(second, gpus)
+    wide = [
         replace(gpu, power_w=1012.0, power_limit_w=1400.0, nvlink_tx_gb_per_s=512.0, nvlink_rx_gb_per_s=229.0)
         for gpu in found.gpus
     ]
-    gpus[3] = replace(gpus[3], xid=79, throttle_reasons=["hw_thermal_slowdown", "sw_power_cap"])
-    return replace(found, gpus=gpus)
+    if gpus > 3:
+        wide[3] = replace(wide[3], xid=79, throttle_reasons=["hw_thermal_slowdown", "sw_power_cap"])
+    return replace(found, gpus=wide)
 
 
-def figures(text: str) -> set[str]:
-    return {word for word in text.split() if any(character.isdigit() for character in word)}
+def state_of(workspace: Workspace, samples: Sequence[Sample], now: float = 9.0) -> ScreenState:
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + now)
+    state.telemetry.extend(samples)
+    return state
 
 
-@pytest.mark.parametrize("height", [50, 22, 12])
-def test_no_figure_is_cut_and_no_row_touches_the_edge(workspace: Workspace, height: int) -> None:
-    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
-    state.telemetry.extend([hot(second) for second in range(10)])
-
-    def shown(width: int) -> list[str]:
-        return [row.plain for row in telemetry_rows(state, width, height, UNICODE)]
-
-    whole = shown(200)
-    for width in range(56, 130):
-        rows = shown(width)
-        assert len(rows) == len(whole)
-        for row, full in zip(rows, whole, strict=True):
-            assert row.startswith(" "), row
-            assert "…" not in row, row
-            assert figures(row[:width]) <= figures(full), row
+def shown(state: ScreenState, width: int, height: int, charts: Any = BRAILLE, **more: Any) -> list[str]:
+    return [row.plain for row in telemetry_rows(state, width, height, charts, **more)]
 
 
-def test_parts_that_do_not_fit_are_omitted_from_the_end(workspace: Workspace) -> None:
-    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
-    state.telemetry.extend([hot(second) for second in range(10)])
-    rows = [row.plain for row in telemetry_rows(state, 79, 22, UNICODE)]
-    first, ill = (next(row for row in rows if row.startswith(f" GPU {index}")) for index in (0, 5))
-    assert "NVLink in 229 out 512 GB/s" in first
-    assert "throttled: sw_power_cap" in ill and "GiB" in ill and "NVLink" not in ill
-    host = next(row for row in rows if row.startswith(" Host"))
-    assert "network in 0.40 out 1.20 MB/s" in host and "disk" not in host
+@pytest.mark.parametrize("charts", [BRAILLE, UNICODE, ASCII])
+@pytest.mark.parametrize("gpus", [1, 2, 4, 8, 16, 64])
+@pytest.mark.parametrize(("width", "height"), [(79, 21), (67, 32), (93, 47), (198, 57), (56, 12)])
+def test_no_row_is_too_wide_and_none_is_left_blank(
+    workspace: Workspace, charts: Any, gpus: int, width: int, height: int
+) -> None:
+    rows = shown(state_of(workspace, [hot(second, gpus) for second in range(10)]), width, height, charts)
+    assert all(cell_len(row) <= width for row in rows), max(rows, key=cell_len)
+    assert all(row.startswith(" ") for row in rows)
+    assert rows[-1].strip()
+    if gpus == 8:
+        assert len(rows) >= height - 8  # every chart is as high as it may be
 
 
-def dense_rows(workspace: Workspace, gpus: int, height: int, width: int = 79) -> list[str]:
-    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
-    found = [sample(second, gpus) for second in range(10)]
-    lame = [replace(gpu, throttle_reasons=["sw_power_cap"] if gpu.index in (2, 3, 5) else []) for gpu in found[-1].gpus]
-    lame[1] = replace(lame[1], xid=79, nvlink_rx_gb_per_s=1.0, nvlink_tx_gb_per_s=2.0)
-    state.telemetry.extend([*found[:-1], replace(found[-1], gpus=lame)])
-    return [row.plain for row in telemetry_rows(state, width, height, UNICODE)]
+@pytest.mark.parametrize("gpus", [1, 4, 8])
+def test_every_gpu_has_charts_of_one_range_with_their_names_below(workspace: Workspace, gpus: int) -> None:
+    rows = shown(state_of(workspace, [hot(second, gpus) for second in range(10)]), 198, 57)
+    titles = [row for row in rows if row.startswith(" GPU ") and "W" in row]
+    text = "\n".join(rows)
+    assert all(f"GPU {index}" in text for index in range(gpus)) and len(titles) == -(-gpus // 2)
+    assert "util %" in text and "power W" in text and "NVLink in GB/s" in text
+    assert sum(row.count(" 1,500 ") for row in rows) >= gpus  # the range of power, the same for every GPU
 
 
-@pytest.mark.parametrize("width", [60, 79, 120])
-def test_dense_rows_have_aligned_columns_with_names(workspace: Workspace, width: int) -> None:
-    rows = dense_rows(workspace, 16, 24, width)
-    heading = next(row for row in rows if "util 0 to 100 %" in row)
-    gpus = [row for row in rows if row.startswith(" GPU ")][1:]
-    assert len(gpus) == 16
-    for column, unit in (("memory", "GiB"), ("power", "W"), ("temp", "°C")):
-        ends = {row.index(f" {unit}") + 1 + len(unit) for row in gpus}
-        assert ends == {heading.index(column) + len(column)}
-    assert ("NVLink in/out" in heading) == ("GB/s" in gpus[0]) == (width > 60)
+def test_problems_are_named_beside_their_gpu(workspace: Workspace) -> None:
+    rows = shown(state_of(workspace, [hot(second) for second in range(10)]), 93, 47)
+    (ill,) = (row for row in rows if row.startswith(" GPU 3"))
+    assert "XID 79" in ill and "throttled: hw_thermal_slowdown" in ill
 
 
-def test_each_sign_in_dense_rows_is_explained(workspace: Workspace) -> None:
-    rows = dense_rows(workspace, 16, 24)
-    assert [row[7] for row in rows if row.startswith(" GPU ")][1:] == [" ", "!", "!", "!", " ", "!", *" " * 10]
-    assert " ! XID 79: GPU 1" in [row.rstrip() for row in rows]
-    assert " ! throttled: sw_power_cap: GPU 2-3, 5" in [row.rstrip() for row in rows]
+def test_gpus_that_do_not_fit_are_a_table_whose_signs_are_explained(workspace: Workspace) -> None:
+    rows = shown(state_of(workspace, [hot(second) for second in range(10)]), 79, 21)
+    start = next(index for index, row in enumerate(rows) if row.startswith(" GPU   util")) + 1
+    assert [int(row[:4].strip(" !")) for row in rows[start : start + 8]] == list(range(8))
+    assert any(row.startswith("  3!") for row in rows)
+    assert any("! XID 79: GPU 3" in row for row in rows)
 
 
-def test_the_heading_is_omitted_for_the_last_gpu(workspace: Workspace) -> None:
-    # 16 GPUs, the source above, the host in two rows below: 19 rows are just enough for all of them.
-    assert not any("util 0 to 100 %" in row for row in dense_rows(workspace, 16, 19))
-    assert any("util 0 to 100 %" in row for row in dense_rows(workspace, 16, 20))
+def test_many_gpus_scroll_and_the_furthest_from_the_median_comes_first(workspace: Workspace) -> None:
+    odd = [sample(second, 16) for second in range(10)]
+    slow = [replace(one, gpus=[replace(g, power_w=200.0 if g.index == 11 else 400.0) for g in one.gpus]) for one in odd]
+    state, order = state_of(workspace, slow), GpuOrder()
+    rows = shown(state, 93, 47, order=order)
+    assert len(rows) > 47
+    titles = [row for row in rows if row.startswith(" GPU ")]
+    assert titles[0].startswith(" GPU 11") and "-50.0 %" in titles[0] and "order: from the median" in rows[0]
+    order.next(16)
+    assert next(row for row in shown(state, 93, 47, order=order) if row.startswith(" GPU ")).startswith(" GPU 0")
+
+
+def test_an_order_that_follows_the_figures_stands_still_for_a_while() -> None:
+    def node(odd: int) -> list[GpuSample]:
+        return [GpuSample(index, power_w=200.0 if index == odd else 400.0, memory_used_bytes=1) for index in range(16)]
+
+    order = GpuOrder()
+    assert order.sorted(node(5), 0.0)[0].gpu.index == 5
+    assert order.sorted(node(9), 30.0)[0].gpu.index == 5
+    assert order.sorted(node(9), 61.0)[0].gpu.index == 9
 
 
 def test_an_idle_gpu_is_not_throttled_and_its_processes_are_counted(workspace: Workspace) -> None:
@@ -96,24 +106,72 @@ def test_an_idle_gpu_is_not_throttled_and_its_processes_are_counted(workspace: W
     gpus[0] = replace(gpus[0], throttle_reasons=["gpu_idle"], processes=[])
     gpus[1] = replace(gpus[1], tensor_util_percent=34.0, dram_util_percent=29.0, processes=[11, 12])
     gpus[2] = replace(gpus[2], processes=[11], foreign_processes=[4242])
-    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
-    state.telemetry.extend([replace(found, gpus=gpus)])
-    rows = [row.plain for row in telemetry_rows(state, 100, 60, UNICODE)]
-    idle, busy, shared = (next(row for row in rows if row.startswith(f" GPU {index}")) for index in range(3))
-    assert "throttled" not in idle and "  idle  1980 MHz" in idle and "no process" in idle
-    assert "tensor 34 %  DRAM 29 %" in busy and "2 processes" in busy
-    assert "not of this run: pid 4242" in shared
-    narrow = [row.plain for row in telemetry_rows(state, 60, 12, UNICODE)]  # a row a GPU: signs, explained below
-    assert not any("gpu_idle" in row for row in narrow)
-    assert any(row.startswith(" ! processes that are not of this run: GPU 2") for row in narrow)
+    rows = shown(state_of(workspace, [replace(found, gpus=gpus)]), 140, 60)
+    idle, busy, strange = (next(row for row in rows if row.startswith(f" GPU {index}")) for index in range(3))
+    assert "throttled" not in idle and "  idle" in idle and "no process" in idle
+    assert "tensor 34 %" in busy and "DRAM 29 %" in busy and "2 processes" in busy
+    assert "not of this run: pid 4242" in strange
 
 
-def test_the_peak_of_host_memory_has_the_unit_of_its_figure(workspace: Workspace) -> None:
-    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
-    for second, used in ((8, 420), (9, 7)):
-        one = sample(second)
-        assert one.host is not None
-        host = replace(one.host, memory_used_bytes=used * 2**30, memory_total_bytes=504 * 2**30)
-        state.telemetry.extend([replace(one, host=host)])
-    (shown,) = (row.plain for row in telemetry_rows(state, 120, 50, UNICODE) if " cpu " in row.plain)
-    assert shown.split("memory")[1].split()[-2:] == ["7/504G", "▲420"]
+def with_processes(processes: list[Process] | None, pids: Sequence[int] | None = None) -> list[Sample]:
+    first, last = sample(8.0, 2), sample(9.0, 2)
+    known = [replace(gpu, processes=list(pids) if pids is not None else None) for gpu in last.gpus]
+    return [replace(first, gpus=known, processes=processes), replace(last, gpus=known)]
+
+
+TABLE = [
+    Process(0, 100, 70 << 30, False, "run-1", 0, "ubuntu", "running", 101.0, 2 << 30, 88, 125.0, "python load.py"),
+    Process(1, 200, None, True, user="eve", command="python train.py --lr 1"),
+]
+
+
+def test_the_processes_have_an_owner_and_strangers_are_on_top_and_red(workspace: Workspace) -> None:
+    state = state_of(workspace, with_processes(TABLE, [100, 200]))
+    rows = telemetry_rows(state, 198, 57, BRAILLE)
+    title = next(row for row in rows if row.plain.startswith(" Processes"))
+    assert "1 of a run, 1 of others" in title.plain and title.spans[-1][1] == "bad"
+    (strange,), (own,) = ([row for row in rows if word in row.plain] for word in ("eve", "ubuntu"))
+    assert rows.index(strange) < rows.index(own)
+    assert "✗ other" in strange.plain and "eve" in strange.plain and "n/a" in strange.plain
+    assert {role for text, role in strange.spans if "other" in text or "200" in text} == {"bad"}
+    for word in ("rank 0", "ubuntu", "running", "70.0 GiB", "2.0 GiB", "101", "88", "2 min 05 s", "python load.py"):
+        assert word in own.plain, word
+
+
+def test_a_process_that_has_ended_is_gone_before_the_table_is_read_again(workspace: Workspace) -> None:
+    rows = shown(state_of(workspace, with_processes(TABLE, [200])), 198, 57)
+    assert not any("python load.py" in row for row in rows) and any("eve" in row for row in rows)
+
+
+def test_an_older_recording_shows_pids_or_that_there_are_none(workspace: Workspace) -> None:
+    rows = shown(state_of(workspace, with_processes(None, [31337])), 198, 57)
+    assert any("31337" in row and "n/a" in row for row in rows)
+    rows = shown(state_of(workspace, with_processes(None)), 198, 57)
+    assert any(row.startswith(" Processes") and "n/a: they were not recorded" in row for row in rows)
+
+
+def test_a_narrow_table_of_processes_keeps_the_pid_and_the_command(workspace: Workspace) -> None:
+    rows = shown(state_of(workspace, with_processes(TABLE, [100, 200])), 79, 40)
+    (own,) = (row for row in rows if "ubuntu" in row)
+    assert " 100 " in own
+    assert "ubuntu" in own and "70.0 GiB" in own and "python" in own
+
+
+def test_old_figures_do_not_look_live(workspace: Workspace) -> None:
+    state = state_of(workspace, [sample(second) for second in range(10)], now=60.0)
+    rows = telemetry_rows(state, 140, 50, BRAILLE)
+    assert "stale: the newest sample is 51 s old" in rows[0].plain
+    roles = {role for row in rows for text, role in row.spans if any("\u2801" <= sign <= "\u28ff" for sign in text)}
+    assert roles <= {"muted", "track"}
+
+
+def test_the_window_of_the_last_minutes_steps_on_by_a_quarter(workspace: Workspace) -> None:
+    view = ChartView()
+    view.next_window()
+    view.next_window()
+
+    def axis(seconds: int) -> str:
+        state = state_of(workspace, [sample(second, 1) for second in range(seconds)], now=seconds)
+        return next(row for row in shown(state, 93, 30, view=view) if "╵" in row)
+
+    assert axis(195) == axis(209) != axis(215)
