@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "line": lazy("dashboard", "survival", "line"),
     "kill": lazy("dashboard", "survival", "kill"),
     "replay1": lazy("dashboard", "load_over_the_line"),
+    "replay200": lazy("dashboard", "largest_telemetry"),
     "replay2": lazy("dashboard", "load_over_the_line", hertz=2, cpu_bound=14),
     "log": lazy("hours", "gigabyte_log"),
     "hours": lazy("hours", "eight_hours"),

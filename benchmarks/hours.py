@@ -111,5 +111,5 @@ def eight_hours(hours: float = 8, speed: int = 100, gpus: int = 8) -> Row:
         f"{points[5][1]:.0f} MB at first, at most {peak:.0f} MB, {slope * 1000:+.0f} kB per recorded hour in the "
         f"second half; {share:.0f} % of a core"
     )
-    bound = "≤ 150 MB, flat (≤ 250 kB per hour: 2 MB in eight)"
-    return Row(f"memory, {hours:g} h of replay at ×{speed}", text, bound, peak <= 150 and slope <= 0.25)
+    bound = "≤ 80 MB, flat (≤ 250 kB per hour: 2 MB in eight)"
+    return Row(f"memory, {hours:g} h of replay at ×{speed}", text, bound, peak <= 80 and slope <= 0.25)

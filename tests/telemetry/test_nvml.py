@@ -18,6 +18,13 @@ def codes(reading):
     return {note.code for note in reading.notes}
 
 
+def test_the_table_of_processes_has_the_memory_of_each(opened, clock, fake):
+    source, _ = opened(fake.FakeGpu(0, pids=[2**22 + 5]), fake.FakeGpu(1, pids=[]))
+    (one,) = source.read().processes
+    assert (one.gpu, one.pid, one.gpu_memory_bytes, one.command) == (0, 2**22 + 5, 70 << 30, None)
+    assert source.read().processes is None  # not again so soon
+
+
 def test_hopper_reads_gpm_with_units(opened, clock, fake):
     source, nvml = opened(fake.FakeGpu(0, nvlink_mib_per_s=1000.0, pids=[7, 7, 5]))
     first = source.read().gpus[0]

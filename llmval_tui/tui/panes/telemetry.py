@@ -37,6 +37,7 @@ MANY = 16  # GPUs from which on the furthest from the median come first
 ORDER_S = 60.0  # an order that follows the figures is made again after this time, because it moves every chart
 TWO_SETS = 150  # columns from which on two GPUs are side by side
 NARROWEST = 24  # columns of a chart
+ROWS_BELOW = 3  # of what is below the GPUs, that charts may take from it
 LOWEST, HIGHEST = 2, 8  # rows of a chart of one GPU
 SCROLLED = 4  # rows of a chart where the GPUs do not fit anyway
 # Field, title, least top of its range. The first three in the first row, the others in a second one if there is room.
@@ -130,11 +131,13 @@ def telemetry_rows(
     first = source_row(state, width, glyphs, gpu_view, view, order.word(len(gpus)) if len(gpus) > 1 else "")
     notes = [shown for note in last.notes for shown in note_rows([note], note.gpu, width)]
     blocks = [fixed("head", [first, *head], rank=0)]
-    room = height - 1 - len(head) - len(notes)
+    table = process_block(history, width, glyphs, stale=stale)
+    # The charts of the GPUs have a common height, so what is below them gets its rows first.
+    below = (last.host is not None) + (table.block.least if table is not None else 0)
+    room = height - 1 - len(head) - len(notes) - below
     blocks += gpu_blocks(gpus, gpu_view, width, room, glyphs, stale=stale)
     if last.host is not None:
         blocks += host_blocks(last, gpu_view, width, glyphs, stale=stale)
-    table = process_block(history, width, glyphs, stale=stale)
     blocks += [table] if table is not None else []
     blocks.append(fixed("notes", notes, rank=1))
     least = sum(one.block.least for one in blocks if not one.block.late)
@@ -183,7 +186,7 @@ def gpu_blocks(
     lines = -(-len(gpus) // across)
     foot = 2
     scrolls = len(gpus) >= MANY
-    if not scrolls and lines * (1 + LOWEST) + foot > room:
+    if not scrolls and lines * (1 + LOWEST) + foot > room + ROWS_BELOW:
         plain = [one.gpu for one in gpus]
         table = gpu_table(plain, width, len(gpus) + 1, glyphs, stale=stale)
         problems = problem_rows(gpus, width)
@@ -192,12 +195,10 @@ def gpu_blocks(
     count = max(1, min(len(FIRST), (min(sets) + 2) // (NARROWEST + 2)))
     two = len(gpus) <= 4 and room - foot - 10 >= lines * (1 + 2 * (LOWEST + 3))
     fields = [FIRST[:count], *([SECOND[:count]] if two else [])]
-    tall = SCROLLED if scrolls else LOWEST
-    least = lines * (1 + tall * len(fields)) + foot
+    tall = SCROLLED if scrolls else max(LOWEST, min(HIGHEST, ((room - foot) // lines - 1) // len(fields)))
+    heights = [tall] * len(fields)
 
-    def draw(rows: int) -> list[Row]:
-        each = (rows - foot) // lines - 1
-        heights = [min(HIGHEST, each // len(fields))] * len(fields)
+    def draw(_: int) -> list[Row]:
         found: list[Row] = []
         for start in range(0, len(gpus), across):
             part = gpus[start : start + across]
@@ -210,8 +211,7 @@ def gpu_blocks(
         feet = [gpu_foot(view, cells, fields, glyphs, stale=stale) for cells in sets[: min(across, len(gpus))]]
         return found + beside(feet, 3)
 
-    wish = lines * (1 + HIGHEST * len(fields)) + foot
-    return [block("gpus", draw, rank=2, least=least, wish=least if scrolls else wish)]
+    return [block("gpus", draw, rank=2, least=lines * (1 + tall * len(fields)) + foot)]
 
 
 Fields = Sequence[tuple[str, str, float]]

@@ -50,7 +50,7 @@ def test_the_engines_figures_are_charted_and_counted_from_the_start_of_the_run(w
     assert series["engine_running"] == (2.0, 8.0) and series["engine_waiting"] == (0.0, 3.0)
     text = shown(follower)
     assert "vLLM: running 8, waiting 3, KV cache 41 %, preemptions 2, prefix hits 25 %" in text
-    assert "Server's scheduler" in text and "Server's KV cache" in text
+    assert "Server: running requests" in text and "Server: KV cache %" in text
 
 
 def test_what_the_server_does_not_publish_is_not_available(workspace: Workspace) -> None:
