@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from llmval_runners.collective import expected
 from llmval_runners.collective.operations import Operation
 from llmval_runners.collective.pairs import Measured
@@ -10,12 +11,16 @@ from llmval_runners.collective.timing import Timing
 
 
 def row(
-    operation: Operation, mode: str, elements: int, itemsize: int, dtype: str, ranks: int, timing: Timing | None,
-    repeats: int, wrong: Mapping[str, int | None], first_wrong: str, reason: str = "",
+    operation: Operation, mode: str, elements: int, dtype: torch.dtype, ranks: int, timing: Timing | str, repeats: int,
+    check: tuple[int, str] | None, integers: tuple[int, str] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One collective at one size; without `timing` the `reason` says why."""
-    nbytes = elements * itemsize
-    algbw = nbytes / timing.median_s / 1e9 if timing and timing.median_s > 0 else None
+    """One collective at one size. `timing`: or the reason why there is none. `check` and `integers`: wrong elements and
+    the first of them in words, of the measured type and of int32; None: not checked."""
+    reason = timing if isinstance(timing, str) else None
+    found = None if isinstance(timing, str) else timing
+    first_wrong = next((one[1] for one in (check, integers) if one and one[1]), None)
+    nbytes = elements * dtype.itemsize
+    algbw = nbytes / found.median_s / 1e9 if found and found.median_s > 0 else None
 
     def us(seconds: float | None) -> float | None:
         return None if seconds is None else 1e6 * seconds
@@ -25,19 +30,19 @@ def row(
         "mode": mode,
         "bytes": nbytes,
         "elements": elements,
-        "dtype": dtype,
-        "iterations": timing.iterations if timing else None,
+        "dtype": str(dtype).removeprefix("torch."),
+        "iterations": found.iterations if found else None,
         "repeats": repeats,
-        "time_us": us(timing.median_s if timing else None),
-        "time_us_min": us(timing.least_s if timing else None),
-        "time_us_max": us(timing.most_s if timing else None),
-        "time_us_mean_over_ranks": us(timing.mean_s if timing else None),
+        "time_us": us(found.median_s if found else None),
+        "time_us_min": us(found.least_s if found else None),
+        "time_us_max": us(found.most_s if found else None),
+        "time_us_mean_over_ranks": us(found.mean_s if found else None),
         "algbw_gb_per_s": algbw,
         "busbw_gb_per_s": None if algbw is None or ranks == 1 else algbw * operation.bus_factor(ranks),
-        "wrong": wrong.get(dtype),
-        "wrong_int32": None if dtype == "int32" else wrong.get("int32"),
-        "first_wrong": first_wrong or None,
-        "reason": reason or None,
+        "wrong": check[0] if check else None,
+        "wrong_int32": integers[0] if integers else None,
+        "first_wrong": first_wrong,
+        "reason": reason,
     }
 
 

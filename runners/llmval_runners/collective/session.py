@@ -14,12 +14,12 @@ from llmval_runners.collective.baseline import check_files
 from llmval_runners.collective.compare import compare
 from llmval_runners.collective.group import Group
 from llmval_runners.collective.last_screen import last_screen, size_text
-from llmval_runners.collective.operations import BY_NAME, Call, Operation
+from llmval_runners.collective.operations import BY_NAME
 from llmval_runners.collective.options import CollectiveOptions, sizes
 from llmval_runners.collective.pairs import Cell, Measured, PairTest, cells
-from llmval_runners.collective.timing import Timing, capture, eager, iterations_for, over_ranks, replayed
+from llmval_runners.collective.rows import RowTest
 from llmval_runners.collective.verdict import KIND, SCHEMA_VERSION, verdict_of
-from llmval_runners.measure.nvml_links import LinkFault, NoLinks, NvmlLinks, open_links
+from llmval_runners.measure.nvml_links import NoLinks, NvmlLinks, open_links
 from llmval_runners.process.errors import FAILED_EXIT, RankLost, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import write_json
@@ -30,7 +30,6 @@ from llmval_runners.process.shutdown import HangWatch, StopSignals
 GPU_MAX_BYTES, CPU_MAX_BYTES = 1 << 30, 1 << 20
 GPU_PAIR_BYTES = 256 << 20
 PAIR_ITERATIONS = 10
-COUNTED_CALLS = 10  # all-reduces of the largest size between two readings of the NVLink counters
 _SAVED_CELLS = 32  # cells of pairs between two partial records
 _SIGNAL_WAIT_S = 1.0  # from the loss of a rank to the signal that is behind it
 _RESERVE = 1 << 30  # bytes of a GPU for NCCL's buffers, CUDA's context in the process that copies, and the checks
@@ -186,6 +185,10 @@ class CollectiveTest:
 
     def _collectives(self, group: Group) -> None:
         steps = sizes(self.options.min_bytes, self.max_bytes, self.options.factor)
+        options = self.options
+        test = RowTest(
+            group, self.dtype, self.modes, options.warmup, options.iterations, options.repeats, self._stop_if_asked
+        )
         total, done = len(self.options.operations) * len(steps), 0
         self.events.phase("measure", "collectives")
         for name in self.options.operations:
@@ -195,121 +198,21 @@ class CollectiveTest:
                 self._stop_if_asked()
                 elements = operation.elements(nbytes, self.size, self.dtype.itemsize)
                 if elements and not (name == "send_recv" and self.size == 1):
-                    for made in self._rows(group, operation, elements):
+                    for made in test.rows(operation, elements):
                         self.rows.append(made)
                         largest = made
                 done += 1
                 self.events.step = done
                 self.events.progress(done, total, "sizes", name)
             if name == "all_reduce" and largest is not None:
-                self._count_all_reduce(group, largest["elements"])
+                counted = test.count_all_reduces(largest["elements"], self.links, str(self.facts[self.rank]["uuid"]))
+                if record_line(self.facts, self.paths)["kind"] == expected.NVLINK:
+                    self.all_reduce_counters = counted
             busbw = largest["busbw_gb_per_s"] if largest else None
             self.events.metrics({f"{name}_busbw_gb_per_s": busbw})
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             self._save_so_far()
-
-    def _rows(self, group: Group, operation: Operation, elements: int) -> list[dict[str, Any]]:
-        """Time one size in every mode, then check it in the measured type and in integers. The ranks get the same."""
-        timings: dict[str, Timing | str] = {}
-        call = Call(operation, elements, self.dtype, self.device, group.measured)
-        with group.guarded(f"{operation.name} of {elements * self.dtype.itemsize} bytes"):
-            call.fill_random()
-            for _ in range(max(1, self.options.warmup)):
-                call()
-            one = eager(call, self.device, 1)
-        iterations = iterations_for(max(group.gather(one)), self.options.iterations)
-        for mode in self.modes:
-            timings[mode] = self._timing(group, call, mode, iterations)
-        wrong: dict[str, dict[str, int | None]] = {mode: {} for mode in self.modes}
-        first: dict[str, str] = dict.fromkeys(self.modes, "")
-        for dtype in dict.fromkeys((self.dtype, torch.int32)):
-            if dtype is not self.dtype:
-                nbytes = elements * self.dtype.itemsize
-                del call
-                count = operation.elements(nbytes, self.size, dtype.itemsize)
-                if not count:
-                    continue
-                call = Call(operation, count, dtype, self.device, group.measured)
-            for mode in self.modes:
-                if isinstance(timings[mode], Timing):
-                    count_wrong, sentence = self._check(group, call, mode)
-                    wrong[mode][str(dtype).removeprefix("torch.")] = count_wrong
-                    first[mode] = first[mode] or sentence
-        name = self.options.dtype
-        return [
-            record.row(
-                operation, mode, elements, self.dtype.itemsize, name, self.size,
-                timing if isinstance(timing, Timing) else None, self.options.repeats, wrong[mode], first[mode],
-                timing if isinstance(timing, str) else "",
-            )
-            for mode, timing in timings.items()
-        ]  # fmt: skip
-
-    def _timing(self, group: Group, call: Call, mode: str, iterations: int) -> Timing | str:
-        """The timing of all ranks, or the reason why this mode cannot run."""
-        graph, problem = None, None
-        if mode == "graph":
-            try:
-                graph = capture(call, iterations)
-            except RuntimeError as error:
-                problem = f"it cannot be captured in a CUDA graph ({_first_line(error)})"
-            if (known := next((one for one in group.gather(problem) if one), None)) is not None:
-                return str(known)
-        mine = []
-        for _ in range(self.options.repeats):
-            self._stop_if_asked()
-            call.fill_random()
-            group.gather(None)  # all ranks begin together, so that waiting for one is not measured
-            with group.guarded(f"{call.operation.name}, {mode}"):
-                mine.append(
-                    eager(call, self.device, iterations) if graph is None else replayed(graph, self.device, iterations)
-                )
-        return over_ranks(group.gather(mine), iterations)
-
-    def _check(self, group: Group, call: Call, mode: str) -> tuple[int, str]:
-        """One checked call; the wrong elements of all ranks, and the first of them in words."""
-        graph = None
-        if mode == "graph":
-            call()
-            graph = capture(call, 1)
-        call.fill()
-        with group.guarded(f"the check of {call.operation.name}, {mode}"):
-            if graph is None:
-                call()
-            else:
-                graph.replay()
-            wrong, first = call.wrong()
-        found = group.gather((wrong, f"rank {self.rank}, {call.receive.dtype}: {first}" if first else ""))
-        return sum(count for count, _ in found), next((text for _, text in found if text), "")
-
-    def _count_all_reduce(self, group: Group, elements: int) -> None:
-        """What the NVLink counters see of a known number of all-reduces of the largest size."""
-        if isinstance(self.links, NoLinks) or self.size == 1:
-            return
-        call = Call(BY_NAME["all_reduce"], elements, self.dtype, self.device, group.measured)
-        call.fill_random()
-        uuid, reading = str(self.facts[self.rank]["uuid"]), None
-        nbytes = elements * self.dtype.itemsize
-        sent = int(COUNTED_CALLS * nbytes * call.operation.bus_factor(self.size))
-        try:
-            torch.cuda.synchronize(self.device)
-            before = self.links.traffic(uuid)
-            group.gather(None)
-            for _ in range(COUNTED_CALLS):
-                call()
-            torch.cuda.synchronize(self.device)
-            after = self.links.traffic(uuid)
-            if after[0] >= before[0] and after[1] >= before[1] and self.facts[self.rank]["nvlink"]["active"]:
-                reading = record.empty_reading("all_reduce", self.rank) | {
-                    "sent_bytes": sent, "tx_bytes": after[0] - before[0],
-                    "received_bytes": sent, "rx_bytes": after[1] - before[1],
-                }  # fmt: skip
-        except LinkFault:
-            group.gather(None)
-        found = group.gather(reading)
-        if record_line(self.facts, self.paths)["kind"] == expected.NVLINK:
-            self.all_reduce_counters = [record.with_shares(one) for one in found if one is not None]
 
     def _pairs(self, group: Group) -> None:
         """Measure every pair, then the suspects once more."""
@@ -479,7 +382,3 @@ def _device(asked: str, local_rank: int) -> torch.device:
             f"{ranks} ranks need {ranks} GPUs, and {gpus} can be used: pass --nproc_per_node {gpus} or fewer."
         )
     return torch.device("cuda", local_rank)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
