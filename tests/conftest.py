@@ -3,6 +3,10 @@
 import signal
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("slow machines", deadline=None)  # a deadline would test the machine
+settings.load_profile("slow machines")
 
 
 @pytest.fixture(autouse=True)

@@ -24,21 +24,29 @@ def last_screen(record: Mapping[str, Any], where: str, no_meter: str = "") -> st
     screen = Screen(f"{verdict['word']}: {verdict['reason']}" if verdict["reason"] else verdict["word"])
     if ours.get("search") is not None:
         _search(screen, ours["search"])
+    of_server = ours["identity"].get("server") is not None
     screen.row("requests", _requests(record, ours))
+    if of_server:
+        _server_counts(screen, ours)
     rates = ours["rates"]
     names = ("offered", "achieved", "completed")
     screen.row("requests/s", *[f"{name} {figure(rates[f'{name}_qps'])}" for name in names])
     output, total = record["output_throughput"], record["total_token_throughput"]
     inputs = None if output is None or total is None else total - output
     screen.row("tokens/s", f"in {figure(inputs, 1)}", f"out {figure(output, 1)}")
-    screen.table(
-        "latency, ms", _COLUMNS, [(latency[0], _latency(record, ours, *latency[1:])) for latency in _LATENCIES]
-    )
+    # A server sends chunks, and a chunk may hold several tokens.
+    latencies = [
+        ("inter-chunk" if of_server and title == "ITL" else title, _latency(record, ours, flat, own))
+        for title, flat, own in _LATENCIES
+    ]
+    screen.table("latency, ms", _COLUMNS, latencies)
     screen.row("service level", *_service_level(ours))
     screen.row("queue", *_queue(record, ours))
-    screen.row("memory", *_memory(ours))
+    if not of_server:  # it tells neither its memory nor its GPUs
+        screen.row("memory", *_memory(ours))
     screen.row("power", *_power(ours, no_meter))
-    screen.row("MFU, MBU", *_utilisation(ours))
+    if not of_server:
+        screen.row("MFU, MBU", *_utilisation(ours))
     screen.row("ran", *_ran(ours))
     screen.row("record", where)
     return screen.text()
@@ -48,6 +56,16 @@ def _requests(record: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     sent, duration = record["num_prompts"], record["duration"]
     what, ended = ("unfinished", " (ended early)") if ours["partial"] else ("failed", "")
     return f"{record['completed']:,} of {sent:,} completed, {record['failed']:,} {what}, in {duration:,.1f} s{ended}"
+
+
+def _server_counts(screen: Screen, ours: Mapping[str, Any]) -> None:
+    """The kinds of failures, and prompts that the server counts otherwise than asked; no row if there are none."""
+    if kinds := ours.get("failures"):
+        screen.row("failed by", *[f"{kind.replace('_', ' ')} {count:,}" for kind, count in kinds.items()])
+    prompts = ours.get("prompt_tokens") or {}
+    if prompts.get("requests_that_differ"):
+        counts = f"{prompts['asked']:,} asked, {prompts['counted_by_the_server']:,} by the server's count"
+        screen.row("prompt tokens", f"{counts}; {plural(prompts['requests_that_differ'], 'request')} differ")
 
 
 def _search(screen: Screen, search: Mapping[str, Any]) -> None:

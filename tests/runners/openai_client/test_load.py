@@ -8,6 +8,7 @@ from typing import Any
 
 import fastjsonschema
 import pytest
+from llmval_runners.load_test.last_screen import last_screen
 from llmval_runners.process.errors import Refused
 
 from llmval_tui.actions.judges.load_test_result import metrics_of, result_in
@@ -282,3 +283,13 @@ async def test_a_search_has_its_trials_and_the_window_of_the_last(start: Start) 
     assert [trial["target_qps"] for trial in search["trials"]][:2] == [16, 32]
     assert search["outcome"] != "interrupted" and record["llmval"]["verdict"]["reason"] == search["sentence"]
     assert record["request_rate"] == search["trials"][-1]["target_qps"]
+
+
+async def test_the_last_screen_of_a_server_has_what_only_a_server_has(start: Start) -> None:
+    _, url = await start(fail_share=0.4, healthy=6, words_per_token=2)
+    record = await load(url, "--api", "chat", "--prompt-len", "29", "--warmup", "0")
+    screen = last_screen(record, "nowhere")
+    assert f"failed by           http status {record['failed']}" in screen
+    assert "prompt tokens       " in screen and "by the server's count" in screen
+    assert "inter-chunk" in screen and "ITL" not in screen and "MFU" not in screen and "None" not in screen
+    assert all(len(line) <= 80 for line in screen.splitlines())
