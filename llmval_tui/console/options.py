@@ -34,12 +34,23 @@ def workspace_of(options: argparse.Namespace) -> Path:
 def checklist_path(options: argparse.Namespace) -> Path:
     """The checklist of the command line, else the first of `DEFAULT_CHECKLISTS` in the workspace.
 
+    A relative path is relative to the workspace, so that no list of the current folder is ticked for another workspace.
+
     Raises:
-        Refused: no checklist is named and the workspace has none.
+        Refused: no checklist is named and the workspace has none, or the named one is only in the current folder.
     """
     workspace = workspace_of(options)
     if options.checklist:
-        return user_path(options.checklist)
+        here = user_path(options.checklist)
+        if str(options.checklist).startswith(("/", "~")):
+            return here
+        found = user_path(workspace / options.checklist)
+        if not found.exists() and here.exists():
+            raise Refused(
+                f"the workspace {workspace} has no {options.checklist}, and a relative checklist belongs to the "
+                f"workspace: name it in full ({here}), or leave out --workspace."
+            )
+        return found
     for name in DEFAULT_CHECKLISTS:
         if (workspace / name).is_file():
             return workspace / name

@@ -193,3 +193,14 @@ def test_a_script_that_changes_is_asked_about_again(review: Review, folder: Path
     assert "no open question" in review()[1]
     script.write_text("#!/bin/sh\nrm -rf /\n")
     assert "1.1" in questions(review)
+
+
+def test_a_relative_list_belongs_to_the_workspace(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = folder / "other"
+    other.mkdir()
+    assert main(["status", "--workspace", "other", "--checklist", "list.md"]) == 2
+    said = capsys.readouterr()
+    assert "has no list.md, and a relative checklist belongs to the workspace: name it in full" in said.out + said.err
+    (other / "list.md").write_text("# Other\n\n## 1. S\n- [ ] Look at the other cables.\n")
+    main(["status", "--workspace", "other", "--checklist", "list.md", "--json"])
+    assert "other cables" in capsys.readouterr().out
