@@ -113,7 +113,7 @@ class ServerLife:
 
 
 def sentence(run: Run) -> str:
-    """A server in one line, for lists: `starting`, `serving since …, ready in 61 s`, `dead: …`, `ended by …`."""
+    """A server in one line, for lists: `starting`, `serving tiny, ready in 61 s, on …`, `dead: …`, `ended by …`."""
     status, where = run.status(), url_of(run)
     known = status.server or ServerStatus()
     ended = bool(status.commands and status.commands[-1].ended_utc)
@@ -125,7 +125,7 @@ def sentence(run: Run) -> str:
         return "dead: it ended, and nobody saw why"
     if known.ready_s is None:
         return f"starting on {where}" + (f", waits for {known.waits_for}" if known.waits_for else "")
-    return f"serving {known.model} on {where}, ready in {known.ready_s:.0f} s"
+    return f"serving {known.model}, ready in {known.ready_s:.0f} s, on {where}"
 
 
 def running_servers(store: RunStore) -> list[Run]:
@@ -134,7 +134,7 @@ def running_servers(store: RunStore) -> list[Run]:
 
 
 def server_lines(store: RunStore) -> list[str]:
-    """One line for each server that has not ended: `server of 2.1: serving tiny on …, ready in 61 s`."""
+    """One line for each server that has not ended: `server of 2.1: serving tiny, ready in 61 s, on …`."""
     return [f"server of {run.intent.step.number}: {sentence(run)}" for run in running_servers(store)]
 
 

@@ -74,15 +74,17 @@ class Probe(threading.Thread):
         self.ready_s = self._age_s()
 
     def _model(self) -> str:
+        wanted = self._spec.model
         code, body = self._ask("/v1/models", _SHORT_S)
         self._check_key(code, "/v1/models")
+        if code != 200 and wanted is not None:  # `transformers serve` without its hub answers 500, and completes
+            return wanted
         if code != 200:
-            raise _Wait(f"/v1/models (HTTP {code})")
+            raise _Wait(f"/v1/models (HTTP {code}; with model=NAME, its item does not need it)")
         listed = body.get("data") if isinstance(body, dict) else None
         names = [str(one["id"]) for one in listed or [] if isinstance(one, dict) and "id" in one]
         if not isinstance(listed, list):
             raise _Wait("/v1/models (the answer has no list of models)")
-        wanted = self._spec.model
         if wanted is not None and names and wanted not in names:
             shown = ", ".join(clean_line(name) for name in names[:5])
             raise _Never(f"it serves {shown}, not the model {wanted} that the item names with model=")

@@ -149,7 +149,7 @@ def test_a_cancel_ends_the_server_too(workspace: Workspace) -> None:
     watching = workspace.start("run", "--all")
     until((workspace.folder / "asked").exists)
     shown = workspace.llmval("status", check=0).stdout
-    assert "server of 1.1: serving tiny on http://127.0.0.1:" in shown
+    assert "server of 1.1: serving tiny, ready in " in shown
     workspace.llmval("cancel", check=0)
     watching.communicate(timeout=60)
     assert watching.returncode == 130 and nothing_is_left(workspace)

@@ -44,6 +44,8 @@ class Answers(BaseHTTPRequestHandler):
         if self.path == "/health" and not self.options.no_health:
             sick = self.options.sick is not None and Path(self.options.sick).exists()
             self._send(503 if loading or sick else 200, {})
+        elif self.path == "/v1/models" and self.options.models == ["500"]:
+            self._send(500, {"detail": "no hub"})
         elif self.path == "/v1/models" and not self._allowed():
             self._send(401, {"error": {"message": "no key"}})
         elif self.path == "/v1/models":

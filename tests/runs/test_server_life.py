@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ import pytest
 from llmval_tui.foundation.files import take_lock
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.runs import client
+from llmval_tui.runs import client, supervisor
 from llmval_tui.runs.records import Command, Intent, ServerSpec, ServerStatus, State, StepRef
-from llmval_tui.runs.server_life import is_serving, request_stop, sentence
+from llmval_tui.runs.server_life import ServerLife, is_serving, request_stop, sentence
 from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id, plan_lock
 from tests.helpers.processes import supervisor_of, until
 
@@ -63,7 +64,7 @@ def test_it_serves_until_somebody_ends_it(start: Start) -> None:
     run = start("--load", "0.5")
     until(lambda: is_serving(run), 60)
     assert known(run).model == "tiny" and (known(run).ready_s or 0) >= 0.5
-    assert sentence(run).startswith("serving tiny on http://127.0.0.1:")
+    assert sentence(run).startswith("serving tiny, ready in ")
     request_stop(run, "the test")
     request_stop(run, "somebody else")  # changes nothing
     assert client.wait(run, 60)
@@ -163,3 +164,38 @@ def test_a_server_whose_plan_is_gone_ends_after_the_last_run_that_uses_it(
     assert client.wait(run, 60)
     assert sentence(run) == "ended by its supervisor, because its plan has ended"
     assert (user.status().ended_utc or "") <= (run.status().ended_utc or "")
+
+
+def test_it_is_abandoned_if_neither_its_plan_nor_a_run_that_uses_it_is_alive(
+    store: RunStore, make_run: Callable[..., Run]
+) -> None:
+    run = make_run("true")
+    object.__setattr__(run, "_intent", replace(run.intent, plan_id="plan"))
+    user = make_run("true", servers=[run.id])
+    lock_file = plan_lock(store.workspace, "plan")
+    lock_file.parent.mkdir(parents=True)
+
+    def ends() -> bool:
+        status = ServerStatus(ready_s=1.0)
+        spec = ServerSpec("http://127.0.0.1:1", 1.0)
+        return ServerLife(run, spec, status, run.intent.commands[0]).must_stop() is not None
+
+    plan, used = take_lock(lock_file), take_lock(user.supervisor_lock)
+    assert plan is not None and used is not None
+    assert not ends()
+    os.close(plan)
+    assert not ends()
+    os.close(used)
+    assert ends()
+
+
+def test_the_processes_of_its_server_are_no_strangers_to_a_run(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make_run("true")
+    run = make_run("true", servers=[server.id])
+    started: list[list[str]] = []
+    monkeypatch.setattr("llmval_tui.runs.supervisor.subprocess.Popen", lambda argv, **_: started.append(argv))
+    supervisor.Supervisor(run)._start_recorder()
+    own = [started[0][index + 1] for index, word in enumerate(started[0]) if word == "--own"]
+    assert own == [str(run.folder), str(server.folder)]

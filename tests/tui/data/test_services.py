@@ -38,7 +38,7 @@ def line(folder: Path, server: ServerStatus, *, alive: bool, plan_id: str | None
         (ServerStatus(waits_for="/health (HTTP 503)"), True,
          ("server of 2.1: starting on http://127.0.0.1:8300, waits for /health (HTTP 503)", "busy")),
         (ServerStatus(ready_s=61.2, model="tiny"), True,
-         ("server of 2.1: serving tiny on http://127.0.0.1:8300, ready in 61 s", "good")),
+         ("server of 2.1: serving tiny, ready in 61 s, on http://127.0.0.1:8300", "good")),
         (ServerStatus(ready_s=61.2, stopped="the end of its section"), True,
          ("server of 2.1: ending by the end of its section", "busy")),
         (ServerStatus(problem="it ended before it was ready (exit 1): \x1b[31mno\x1b[0m"), False,
