@@ -42,10 +42,12 @@ class Workspace:
         self.checklist = folder / "docs" / "llm_validation_checklist.md"
         self.store = RunStore(folder)
 
-    def llmval(self, *arguments: str, check: int | None = None) -> subprocess.CompletedProcess[str]:
+    def llmval(
+        self, *arguments: str, check: int | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "llmval_tui", *arguments],
-            cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, check=False,
+            cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False,
         )  # fmt: skip
         if check is not None:
             assert done.returncode == check, done.stdout + done.stderr

@@ -227,7 +227,8 @@ class _Answer:
         self.loop = asyncio.get_running_loop()
         self.ended = False
         self.chunk = framed(self.data({"content": behaviour.text} if self.chat else {"text": behaviour.text}))
-        self.simple = behaviour.stream and not (
+        self.streams = behaviour.stream and bool(served.body.get("stream"))
+        self.simple = self.streams and not (
             behaviour.late_headers or behaviour.error_in_stream or behaviour.malformed or behaviour.cut_after
             or self.stalls or self.mock.keep_times
         )  # fmt: skip
@@ -266,7 +267,7 @@ class _Answer:
     def begin(self) -> None:
         if self.ended:  # the client left while it waited
             return self.next_in_line()
-        if self.mock.behaviour.stream and not self.mock.behaviour.late_headers:
+        if self.streams and not self.mock.behaviour.late_headers:
             self.headers()
         self.due = self.loop.time() + self.mock.behaviour.first_s
         self.at(self.due)
@@ -287,7 +288,7 @@ class _Answer:
             self.connection.transport.write(self.chunk)
             self.due += behaviour.tokens_per_chunk * behaviour.gap_s
             return self.at(self.due)
-        if not behaviour.stream:
+        if not self.streams:
             return self.whole()
         if behaviour.late_headers and not self.tokens:
             self.headers()
