@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -58,6 +59,7 @@ def _recording(rule: Callable[[StateInline, bool], bool], kind: str) -> Callable
     return recording
 
 
+@cache
 def _parser() -> MarkdownIt:
     # With tables as on GitHub, since they end an item's paragraph. Only items get inline parsing, and only for syntax
     # that can contain or hide a code span or a comment. Links and emphasis cannot, and are slowest on hostile input.
