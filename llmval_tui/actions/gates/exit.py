@@ -18,7 +18,9 @@ def exit_gates(run: Run) -> list[Gate]:
     """One gate for each command, one more for a cancelled run. An unknown end is inconclusive, never a pass."""
     status = run.status()
     gates = [_command_gate(run, status, command) for command in run.intent.commands]
-    if status.server is not None:  # a server ends when it is told to, with any code: its own gates judge its end
+    # A server ends when it is told to, with any code: its own gates judge its end. Only the frozen intent says that the
+    # run is one: a damaged status must not cost the gates of another run.
+    if run.intent.server is not None and status.server is not None:
         gates = []
     elif not gates:
         gates.append(Gate("commands", Outcome.INCONCLUSIVE, "none", "at least one command", "nothing was run"))
