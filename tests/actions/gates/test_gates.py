@@ -10,7 +10,7 @@ from llmval_tui.actions.gates.general import general_gates
 from llmval_tui.actions.gates.telemetry import measure_windows
 from llmval_tui.foundation.files import sha256_of
 from llmval_tui.runs import artifact_snapshot
-from llmval_tui.runs.records import Artifact, Command, CommandStatus, Outcome, worst
+from llmval_tui.runs.records import Artifact, Command, CommandStatus, Outcome, ServerStatus, worst
 from llmval_tui.telemetry.sample import HostSample, Sample
 
 TORCHRUN = Command("main", ["torchrun", "x.py"], "torchrun x.py", nproc=2)
@@ -47,6 +47,12 @@ def test_exit(workspace, code, ranks, outcome, measured):
     run = workspace.run(workspace.context("x"), commands=[TORCHRUN], status=status, telemetry=False)
     found = gate(run, "exit")
     assert (found.outcome, found.measured) == (outcome, measured)
+
+
+def test_a_damaged_status_that_speaks_of_a_server_does_not_cost_the_exit_code(workspace):
+    status = {"commands": [CommandStatus("main", exit_code=1)], "server": ServerStatus()}
+    run = workspace.run(workspace.context("x"), status=status, telemetry=False)  # its intent has no server
+    assert gate(run, "exit").outcome is Outcome.FAIL
 
 
 def test_the_agents_record_counts_if_the_supervisor_died(workspace):
