@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 4
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench trust fuzz check lock audit licences clean
+.PHONY: demo test bench trust fuzz check lock audit licences clean serving
 
 demo: $(VENV)/.app  ## the dashboard on a scratch workspace; without a terminal the same work headless
 	@$(BIN)/llmval demo --dir artifacts/demo
@@ -22,6 +22,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## the figures of docs/performance.md for this machine; not timed tests
 	$(BIN)/python -m benchmarks
+
+serving: $(VENV)/.dev  ## the ready list for servers on this CPU, with real servers; SERVERS=VENV names an environment that has them
+	$(BIN)/python -m benchmarks.serving_acceptance $(if $(SERVERS),--servers $(SERVERS))
 
 trust: $(VENV)/.dev  ## the table of docs/reliability.md: faults on purpose, and what is true afterwards
 	$(BIN)/python -m faults

@@ -70,9 +70,11 @@ def test_the_list_runs_to_its_end_and_leaves_nothing(workspace: Workspace, monke
         text = re.sub(pattern, smaller, text)
     workspace.checklist.write_text(text)
     trust(workspace.checklist, "vllm", "python")
-    found = results(workspace, "--section", "1", "--set", "model=m", "--set", "qps=8", check=0)
+    found = results(workspace, "--section", "1", "--set", "model=m", "--set", "qps=8", check=3)
+    # The mock answers everything, so that no rate is too high within the test's time.
+    assert found.pop("1.4").startswith("inconclusive: highest rate: 8 requests/s hold the service level")
     assert {number: text.partition(":")[0] for number, text in found.items()} == {
-        f"1.{number}": "pass" for number in range(1, 11)
+        f"1.{number}": "pass" for number in (1, 2, 3, 5, 6, 7, 8, 9, 10)
     }, found
     assert "killed on purpose" in workspace.llmval("report", "1.1", "--format", "md", "-o", "-").stdout
     assert not workspace.store.active()

@@ -166,7 +166,11 @@ def _engine(item: Side) -> dict[str, str]:
     return {
         "engine": "llmval's own" if of else _value(item.result.identity.get("engine"), "the server's"),
         "path": "none: in the process of the load generator" if of else f"HTTP, {url}",
-        **{name: value for name, value in conditions(item).items() if name not in _OF_THE_LOAD},
+        **{
+            name: NOT_AVAILABLE if value == "None" else value
+            for name, value in conditions(item).items()
+            if name not in _OF_THE_LOAD
+        },
     }
 
 
