@@ -1,17 +1,23 @@
 """The slowdown of a run by a dashboard that watches it: output tokens/s of a saturated load test with and without.
 
-One engine and one window are cut into slices: without, with, without, with, … In a slice “with”, a dashboard watches
-the run on its own terminal, with its own telemetry recorder. In a slice “without”, the idle supervisor is the only
-process of llmval. Each slice “with” is compared with the mean of its two neighbours, so a drift cancels out. Two
-separate load tests would differ by more than 0.5 % anyway, because of engine start and GPU temperature.
+One engine and one window are cut into pairs of slices, one with a dashboard and one without, in random order: an order
+that is always the same turns a drift of the engine into a bias. In a slice “with”, a dashboard watches the run on its
+own terminal, with its own telemetry recorder. In a slice “without”, the idle supervisor is the only process of llmval.
+Two separate load tests would differ by more than 0.5 % anyway, because of engine start and GPU temperature.
 
-    python -m benchmarks.watching --nproc 2 --model llama-3.1-8b --target-qps 300 --pairs 5 --seconds 8
+The bound is reached if the 95 % interval of the mean ratio holds 1 and does not go below `BOUND`. If it is too wide to
+tell, the row says so, and more `--pairs` narrow it. An interval above 1 is a bias of so much and no pass, because a
+dashboard makes no engine faster; one between `BOUND` and 1 is the cost, and within the bound.
+
+    python -m benchmarks.watching --nproc 2 --model llama-3.1-8b --target-qps 300 --pairs 8 --seconds 8 --json w.json
 
 needs no installation, only a PYTHONPATH with the repository, `runners` and the packages of the dashboard.
 """
 
 import argparse
 import json
+import math
+import random
 import statistics
 import sys
 import time
@@ -32,24 +38,28 @@ from llmval_tui.runs.records import Artifact, Command, Intent, StepRef
 from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id
 
 BOUND = 0.995
+# Student's t for 95 % by degrees of freedom from 1 on; beyond the table its next value, which is a little too wide.
+_T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12)
+_T_LATER = 2.11
 SETTLE_S = 1.5  # after the first paint of a dashboard, and after its end
 START_S = 300.0  # longest wait for the engine
 SAVE_S = 180.0  # longest wait for the result, which has the time of every token
 CHECKLIST = "## 1. Load\n- [ ] Saturate the engine\n"
 Slice: TypeAlias = tuple[float, float]  # start and end, in seconds of the monotonic clock
+Pair: TypeAlias = tuple[Slice, Slice]  # with the dashboard, and without, whichever came first
 
 
 def watching(
     nproc: int = 1,
     model: str = "tiny",
     target_qps: float = 60.0,
-    pairs: int = 3,
+    pairs: int = 6,
     seconds: float = 6.0,
     ramp: float = 6.0,
     flags: tuple[str, ...] = (),
 ) -> Row:
-    """The median ratio of output tokens/s with a dashboard to without."""
-    longest_s = ramp + (2 * pairs + 1) * (seconds + 2 * SETTLE_S + 2)
+    """The mean ratio of output tokens/s with a dashboard to without, over `pairs` pairs, with its 95 % interval."""
+    longest_s = ramp + 2 * pairs * (seconds + 2 * SETTLE_S + 2)
     argv = [
         "--model",
         model,
@@ -63,7 +73,7 @@ def watching(
     ]
     with scratch(CHECKLIST) as folder:
         run = _start(folder, nproc, argv)
-        slices = _slices(run, folder, pairs, seconds, ramp)
+        slices = _pairs(run, folder, pairs, seconds, ramp)
         client.request_cancel(run, "end of benchmark")
         client.wait(run, SAVE_S)
         return _row(run, folder, slices, nproc, model)
@@ -95,30 +105,38 @@ def _start(folder: Path, nproc: int, argv: list[str]) -> Run:
     return run
 
 
-def _slices(run: Run, folder: Path, pairs: int, seconds: float, ramp: float) -> list[Slice]:
-    """Wait for the measurement window, then watch in every other slice."""
+def _pairs(run: Run, folder: Path, pairs: int, seconds: float, ramp: float) -> list[Pair]:
+    """Wait for the measurement window, then measure pairs, each in a random order."""
 
     def measuring() -> bool:
         if not run.alive():
             raise RuntimeError(f"the load test ended before it measured: {_last_error(run)}")
         return _window_start(run) is not None
 
-    until(measuring, START_S)
-    time.sleep(ramp)
-    slices = [_slice(seconds)]
-    for _ in range(pairs):
+    def watched() -> Slice:
         with Terminal([*LLMVAL, "--workspace", str(folder)], COLUMNS, ROWS) as terminal:
             terminal.wait_for("1.1", 30)
             terminal.send("3")  # Telemetry: the pane that moves most
             time.sleep(SETTLE_S)
-            slices.append(_slice(seconds))
+            found = _slice(seconds)
             terminal.send("q")
             time.sleep(0.3)
         time.sleep(SETTLE_S)
-        slices.append(_slice(seconds))
+        return found
+
+    until(measuring, START_S)
+    time.sleep(ramp)
+    order, found = random.Random(0), []
+    for _ in range(pairs):
+        if order.random() < 0.5:
+            with_it = watched()
+            found.append((with_it, _slice(seconds)))
+        else:
+            without = _slice(seconds)
+            found.append((watched(), without))
         if not run.alive():
             raise RuntimeError(f"the load test ended while it was watched: {_last_error(run)}")
-    return slices
+    return found
 
 
 def _slice(seconds: float) -> Slice:
@@ -135,33 +153,55 @@ def _window_start(run: Run) -> float | None:
     return None
 
 
-def _row(run: Run, folder: Path, slices: list[Slice], nproc: int, model: str) -> Row:
+def _row(run: Run, folder: Path, pairs: list[Pair], nproc: int, model: str) -> Row:
     name = f"output tokens/s with the dashboard watching against without, {model} on {nproc}"
-    bound = f"≥ {BOUND}"
+    bound = f"interval not below {BOUND}, nor above 1"
     start = _window_start(run)
     record = read_json(folder / "artifacts/watched.partial.json") or read_json(folder / "artifacts/watched.json")
     if start is None or not isinstance(record, dict):
         return Row(name, f"there is no result: {_last_error(run)}", bound, None)
-    if not _saturated(run, slices):
+    if not _saturated(run, [one for pair in pairs for one in pair]):
         return Row(name, "the engine was not saturated all the time: pass a higher --target-qps", bound, None)
-    rates = [token_rate(token_times(record), begin - start, end - start) for begin, end in slices]
-    found = ratios(rates)
-    ratio = statistics.median(found)
+    times = token_times(record)
+    rates = [tuple(token_rate(times, begin - start, end - start) for begin, end in pair) for pair in pairs]
+    found = [watched / alone for watched, alone in rates]
+    low, high = interval(found)
     text = (
-        f"{ratio:.4f} (median of {len(found)}, {min(found):.4f} to {max(found):.4f}); "
-        f"{statistics.fmean(rates[::2]):,.0f} tokens/s without, varying by {100 * variation(rates[::2]):.2f} %"
+        f"{math.exp(statistics.fmean(map(math.log, found))):.4f} ({low:.4f} to {high:.4f}, 95 % of {len(found)} pairs "
+        f"in random order); {statistics.fmean(alone for _, alone in rates):,.0f} tokens/s without"
     )
     if record["llmval"]["identity"]["device"] == "cpu":
         return Row(name, f"{text}; on a CPU the engine and the dashboard share the cores", bound, None)
-    return Row(name, text, bound, ratio >= BOUND)
+    reached, why = verdict(low, high)
+    return Row(name, f"{text}{why}", bound, reached)
+
+
+def interval(ratios: list[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean ratio (of logarithms, by Student's t) of independent pairs; at least two."""
+    logs = [math.log(ratio) for ratio in ratios]
+    mean, freedom = statistics.fmean(logs), len(logs) - 1
+    half = (_T[freedom - 1] if freedom <= len(_T) else _T_LATER) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean - half), math.exp(mean + half)
+
+
+def verdict(low: float, high: float) -> tuple[bool | None, str]:
+    """(whether the bound is reached, what to say). None: the interval is too wide to tell."""
+    if low > 1:
+        return False, f"; biased in the dashboard's favour by {100 * (low - 1):.2f} to {100 * (high - 1):.2f} %"
+    if high < 1:
+        return low >= BOUND, f"; slower by {100 * (1 - high):.2f} to {100 * (1 - low):.2f} %"
+    if low >= BOUND:
+        return True, ""
+    return None, "; too wide to tell: pass more --pairs"
 
 
 def _saturated(run: Run, slices: list[Slice]) -> bool:
     """Whether requests were queued at every sample from the first slice to the last."""
+    begin, end = min(start for start, _ in slices), max(end for _, end in slices)
     queued = [
         event["data"]["queued"]
         for event in read_lines(run.events)
-        if event.get("kind") == "metrics" and slices[0][0] <= event["mono_ns"] / 1e9 <= slices[-1][1]
+        if event.get("kind") == "metrics" and begin <= event["mono_ns"] / 1e9 <= end
     ]
     return bool(queued) and min(queued) > 0
 
@@ -180,19 +220,6 @@ def token_times(record: dict[str, Any]) -> list[float]:
 def token_rate(times: list[float], start: float, end: float) -> float:
     """Tokens per second from `start` to `end`."""
     return sum(start <= time_ < end for time_ in times) / (end - start)
-
-
-def ratios(rates: list[float]) -> list[float]:
-    """Each slice with the dashboard (every second one) relative to the mean of its two neighbours without."""
-    return [
-        watched / statistics.fmean((before, after))
-        for before, watched, after in zip(rates[0::2], rates[1::2], rates[2::2], strict=False)
-    ]
-
-
-def variation(values: list[float]) -> float:
-    """Coefficient of variation: standard deviation / mean."""
-    return statistics.stdev(values) / statistics.fmean(values)
 
 
 def _last_error(run: Run) -> str:
@@ -219,11 +246,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--nproc", type=int, default=1)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--target-qps", type=float, default=60.0, help="more than the engine can serve")
-    parser.add_argument("--pairs", type=int, default=3, help="number of slices with a dashboard")
+    parser.add_argument("--pairs", type=int, default=6, help="pairs of slices, at least 2")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of a slice")
     parser.add_argument("--ramp", type=float, default=6.0, help="seconds until the first slice")
     parser.add_argument("--json", type=Path, help="also write the row here")
     options = parser.parse_args(own)
+    if options.pairs < 2:
+        parser.error("one pair has no interval: pass --pairs 2 or more")
     found = watching(
         options.nproc, options.model, options.target_qps, options.pairs, options.seconds, options.ramp, tuple(flags)
     )

@@ -3,7 +3,7 @@
 import signal
 from dataclasses import replace
 
-from llmval_tui.actions.command.runner_catalog import runner_of
+from llmval_tui.actions.command.runner_catalog import RUNNERS, runner_of
 from llmval_tui.foundation.files import read_json
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.command_end import code_text, failed_ranks, failure_of, succeeded
@@ -12,6 +12,7 @@ from llmval_tui.runs.store import Run
 
 _TAIL_BYTES = 8192
 _BOUND = "exit code 0"
+_UNDECIDED = 3  # of our runners: measured, but invalid or inconclusive
 
 
 def exit_gates(run: Run) -> list[Gate]:
@@ -67,6 +68,9 @@ def _gate_of_end(run: Run, status: Status, command: Command, known: CommandStatu
     ranks = known.ranks or run.recorded_ranks(command.label)
     code = known.exit_code
     bad = failed_ranks(ranks)
+    if code == _UNDECIDED and not status.cancelled and _is_ours(run) and code not in _findings(run, command):
+        reason = "the runner calls its own measurement invalid or inconclusive"
+        return Gate(name, Outcome.INCONCLUSIVE, code_text(code), _BOUND, reason)
     if status.cancelled and (code != 0 or bad):
         # A cancelled command may end in any way.
         return Gate(name, Outcome.INCONCLUSIVE, code_text(code), _BOUND, "the run was cancelled")
@@ -110,6 +114,10 @@ def _succeeded(run: Run, status: CommandStatus) -> bool:
 def _findings(run: Run, command: Command) -> list[int]:
     """The exit codes that are findings. Runs of an older llmval record only the runner, not its exit codes."""
     return command.findings or list(runner_of(run.intent.params.get("runner")).findings)
+
+
+def _is_ours(run: Run) -> bool:
+    return run.intent.params.get("runner") in RUNNERS
 
 
 def _first_failure(run: Run, label: str) -> str | None:

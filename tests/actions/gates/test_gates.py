@@ -55,6 +55,18 @@ def test_a_damaged_status_that_speaks_of_a_server_does_not_cost_the_exit_code(wo
     assert gate(run, "exit").outcome is Outcome.FAIL
 
 
+@pytest.mark.parametrize(
+    ("runner", "outcome"), [("engine_benchmark.py", Outcome.FAIL), ("long_context_validation.py", Outcome.INCONCLUSIVE)]
+)
+def test_three_from_one_of_our_runners_is_no_failure_of_the_node(workspace, runner, outcome):
+    status = {"commands": [CommandStatus("main", exit_code=3, ranks={"0": 3, "1": -15})]}
+    run = workspace.run(
+        workspace.context("x"), commands=[TORCHRUN], status=status, telemetry=False, params={"runner": runner}
+    )
+    found = gate(run, "exit")
+    assert (found.outcome, worst(general_gates(run)[0])) == (outcome, outcome)
+
+
 def test_the_agents_record_counts_if_the_supervisor_died(workspace):
     run = workspace.run(workspace.context("x"), commands=[TORCHRUN], exit_code=None, telemetry=False)
     (run.folder / "ranks.main.json").write_text('{"ranks": {"0": 0, "1": 0}}')

@@ -1,0 +1,128 @@
+"""Where a runner's words and record go: the file, standard output, and the file of events."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from llmval_runners.process.errors import Refused
+from llmval_runners.process.events import EventLog
+from llmval_runners.process.output import OutputFile, Report, move_aside
+from llmval_runners.process.screen import WIDTH, Screen, figure
+
+RUNNERS = Path(__file__).parents[3] / "runners"
+TINY = ["--model", "tiny", "--device", "cpu"]
+LOAD_TEST = [str(RUNNERS / "inference_server_load_test.py"), *TINY, "--target-qps", "4", "--duration", "2"]
+
+
+def run(*argv: str, shell: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
+    words = [sys.executable, *argv]
+    command = ["bash", "-c", f'"$@" {shell}', "bash", *words] if shell else words
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LLMVAL_")}
+    return subprocess.run(command, env=kept | environment, capture_output=True, text=True, timeout=600, check=False)
+
+
+def test_an_earlier_record_is_moved_aside_and_a_partial_one_goes_with_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "r.json"
+    file = OutputFile(path)
+    file.write_partial({"n": 1})
+    assert json.loads(file.partial.read_text()) == {"n": 1}
+    file.write({"n": 2})
+    assert not file.partial.exists() and file.moved is None
+    file.release()
+    again = OutputFile(path)
+    again.write({"n": 3})
+    again.release()
+    assert again.moved is not None and json.loads(again.moved.read_text()) == {"n": 2}
+    assert json.loads(path.read_text()) == {"n": 3}
+    assert sorted(found.name for found in path.parent.iterdir()) == sorted([again.moved.name, "r.json"])
+
+
+def test_a_second_run_on_the_same_file_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text("{}")
+    first = OutputFile(path)
+    with pytest.raises(Refused, match=r"another run writes .*r\.json now: pass another --output-json"):
+        OutputFile(path)
+    first.release()
+    OutputFile(path).release()
+    assert [found.name for found in tmp_path.iterdir()] == ["r.json"] and path.read_text() == "{}"
+
+
+def test_two_earlier_records_of_one_second_are_both_kept(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    for text in ("1", "2"):
+        path.write_text(text)
+        os.utime(path, (1e9, 1e9))
+        move_aside(path)
+        path.unlink()
+    assert sorted(found.read_text() for found in tmp_path.glob("r.earlier-*.json")) == ["1", "2"]
+
+
+@pytest.mark.parametrize("place", ["afile/r.json", "folder"])
+def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "afile").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(Refused, match="--output-json"):
+        OutputFile(tmp_path / place)
+
+
+def test_events_that_cannot_be_written_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "afile").touch()
+    with pytest.raises(Refused, match=r"LLMVAL_EVENTS=.* cannot be written .*unset LLMVAL_EVENTS"):
+        EventLog(0, path=str(tmp_path / "afile" / "events"))
+    for runner in ("inference_server_load_test.py", "engine_benchmark.py"):
+        ended = run(str(RUNNERS / runner), *TINY, LLMVAL_EVENTS=str(tmp_path / "afile" / "events"))
+        assert ended.returncode == 2
+        assert ended.stderr.count("\n") == 1 and ended.stderr.startswith("refused: LLMVAL_EVENTS=")
+
+
+@pytest.mark.parametrize("shell", [">&-", ">/dev/full", "| true; exit ${PIPESTATUS[0]}"])
+def test_a_standard_output_that_nobody_reads_loses_no_record(tmp_path: Path, shell: str) -> None:
+    path = tmp_path / "r.json"
+    ended = run(*LOAD_TEST, "--output-json", str(path), shell=shell)
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == json.loads(path.read_text())["llmval"]["verdict"]["exit_code"]
+
+
+def test_the_record_on_standard_output_is_all_that_is_printed_there() -> None:
+    ended = run(*LOAD_TEST, "--json", "-")
+    record = json.loads(ended.stdout)
+    assert ended.returncode == record["llmval"]["verdict"]["exit_code"]
+    lost = run(*LOAD_TEST, "--json", "-", shell=">/dev/full")
+    assert lost.returncode == 1, "the record was for standard output and is lost"
+
+
+def test_quiet_prints_the_verdict_alone() -> None:
+    ended = run(*LOAD_TEST, "--quiet")
+    assert ended.stdout.count("\n") == 1 and ended.stderr == ""
+
+
+def test_quiet_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    log = EventLog(0, path="", report=Report(quiet=True))
+    log.phase("load")
+    log.say("a row")
+    log.warning("code", "what happened")
+    found = capsys.readouterr()
+    assert (found.out, found.err) == ("", "warning: what happened\n")
+
+
+def test_a_screen_is_at_most_eighty_columns_wide_and_breaks_no_path() -> None:
+    screen = Screen("failed: " + "why " * 40)
+    columns = ("a", "b", "c", "d", "e")
+    screen.table("title", columns, [("a label that is longer than its column", ["1,234,567.89"] * 5)])
+    screen.table("none", columns, [])
+    screen.row("label", *["part"] * 30, None)
+    screen.row("nothing")
+    lines = screen.text().splitlines()
+    assert "none" not in screen.text() and lines[-1].split() == ["nothing", "n/a"]
+    assert all(len(line) <= WIDTH for line in lines if "label that" not in line)
+    long = "/a/very/long/path/" + "x" * 100
+    screen.row("record", long)
+    assert any(long in line for line in screen.text().splitlines())
+
+
+def test_an_unknown_figure_is_no_zero() -> None:
+    assert [figure(None), figure(0.0), figure(-0.001), figure(1234.5)] == ["n/a", "0.00", "0.00", "1,234.50"]
