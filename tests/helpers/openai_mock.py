@@ -160,6 +160,8 @@ class _Connection(asyncio.Protocol):
         elif path == "/log":  # of the completions so far, and forget them
             served, mock.served = mock.served, []
             self.reply(200, [asdict(one) | {"body": None, "headers": None} for one in served])
+        elif path == "/health":
+            self.reply(200, {})
         elif path == "/version":
             self.reply(200, {"version": "0.0.mock"})
         elif path in (f"{behaviour.base}/completions", f"{behaviour.base}/chat/completions"):
@@ -173,7 +175,7 @@ class _Connection(asyncio.Protocol):
         if mock.keep:
             mock.served.append(served)
         mock.count += 1
-        asked = int(body.get("max_tokens") or 16)
+        asked = int(body.get("max_tokens") or body.get("max_completion_tokens") or 16)
         prompt = prompt_tokens(body, behaviour)
         if refused := sorted(set(body) & behaviour.unknown_fields):
             served.status = 422
@@ -202,7 +204,9 @@ class _Connection(asyncio.Protocol):
 
 def prompt_tokens(body: dict[str, Any], behaviour: Behaviour) -> int:
     if "messages" in body:
-        words = sum(len(message["content"].split()) for message in body["messages"])
+        contents = [message["content"] for message in body["messages"]]
+        parts = [part if isinstance(part, list) else [{"text": part}] for part in contents]
+        words = sum(len(one.get("text", "").split()) for part in parts for one in part)
         return words * behaviour.words_per_token + behaviour.template_tokens
     prompt = body.get("prompt", "")
     return len(prompt) if isinstance(prompt, list) else len(prompt.split()) * behaviour.words_per_token

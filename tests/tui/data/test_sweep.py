@@ -129,5 +129,7 @@ def test_memory_comes_from_every_rank_and_other_metrics_from_the_first(workspace
     text = shown(view, 100)
     assert "8,192/32,768 tokens" in text and "rank 0" in text and "rank 1" in text
     assert "██ weights 40.0 GiB" in text and "░░ free 80.0 to 88.0 GiB" in text and "activations n/a" in text
-    assert "Prefill tokens/s" in text and "31,000" in text and [m.name for m in view.metrics] == ["prefill_tokens_per_s"]
+    assert (
+        "Prefill tokens/s" in text and "31,000" in text and [m.name for m in view.metrics] == ["prefill_tokens_per_s"]
+    )
     assert memory_rows((), 80, UNICODE) == []
