@@ -20,10 +20,11 @@ EXIT_CODES = (
 )
 EXAMPLES = """\
 examples:
-  python collective_bandwidth.py                                every GPU of this node
+  python collective_bandwidth.py                # every GPU of this node
+  python collective_bandwidth.py --device cpu --max-bytes 64K
   torchrun --nproc_per_node=8 collective_bandwidth.py --output-json node.json
-  python collective_bandwidth.py --device cpu --max-bytes 64K   try it without GPUs
-  torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpoint HOST:29500 collective_bandwidth.py
+  torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d \\
+      --rdzv_endpoint HOST:29500 collective_bandwidth.py
 """
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
