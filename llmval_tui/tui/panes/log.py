@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SEARCHING = "searching"
 CLOCKS = ("clock", "run", "none")
-LEAST_FOR_TIMES, LEAST_FOR_LEVELS = 70, 50  # columns of the pane
+LEAST_FOR_TIMES, LEAST_FOR_LEVELS = 60, 50  # columns of the pane
 LEAST_FOR_MARKS = 16  # rows of the pane
 ROLES = {Level.NONE: "text", Level.DEBUG: "muted", Level.INFO: "text", Level.WARN: "warn", Level.ERROR: "bad"}
 
