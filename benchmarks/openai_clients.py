@@ -188,6 +188,9 @@ def highest_rates(seconds: float = 8) -> Iterator[Row]:
         if found is None:
             yield Row(row, f"not available: {program} is not on the PATH", None, None)
             continue
+        if name != "ours" and "LLMVAL_BENCH_TOKENIZER" not in os.environ:
+            yield Row(row, "not available: LLMVAL_BENCH_TOKENIZER names no folder with a tokenizer", None, None)
+            continue
         with (
             mock("--gap-s", "0.01", "--first-s", "0.02", keep="requests") as url,
             tempfile.TemporaryDirectory() as folder,
