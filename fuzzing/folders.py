@@ -117,9 +117,7 @@ def case(chance: random.Random) -> str:
     statuses = step_statuses(checklist, store)
     named = [*problems, *unreadable_records(statuses, store)]
     for sentence in named:
-        if (
-            "cannot be judged: " in sentence
-        ):  # how settling reports an exception; line breaks are cleaned when it is shown
+        if "cannot be judged: " in sentence:  # so settling reports an exception
             raise Wrong(f"{sentence!r}")
     check_ledger(store)
     for run in store.runs():

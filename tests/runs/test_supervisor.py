@@ -382,6 +382,6 @@ def test_secrets_that_cannot_be_removed_yet_do_not_cost_the_final_record(
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(supervisor, "forget_secrets", read_only)
-    monkeypatch.setattr(supervisor.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     supervisor.Supervisor(run).supervise()
     assert len(attempts) == 3 and run.status().state is State.FINISHED

@@ -97,3 +97,10 @@ def test_no_result_at_all_is_inconclusive(command: str, file: str, name: str | N
     tool = tool_of(command.split())
     if tool is not None:
         assert outcome_of(tool.read(LeftFiles())) is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("pattern", ["# Out of bounds values : 0", "\n       "])
+def test_a_number_of_5000_digits_in_the_text_of_nccl_tests_is_no_traceback(pattern: str) -> None:
+    text = (RESULTS / "nccl_all_reduce.txt").read_text()
+    assert pattern in text
+    _read("all_reduce_perf", text.replace(pattern, pattern + "9" * 5000).encode(), None)
