@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 NARROWEST_S = 0.5
 MOST_BUCKETS = 1024
+_Data = tuple[float, "array[float]", "array[float]", "array[float]", "array[int]"]
 
 
 class Bucket(NamedTuple):
@@ -30,21 +31,27 @@ class Buckets:
     Args:
         width_s: seconds of a bucket, before it is doubled.
         most: buckets that are kept, an even number.
+
+    One thread may add values while others read: a reader sees all arrays before or after a merge, never between.
     """
 
-    __slots__ = ("_counts", "_highest", "_lowest", "_most", "_totals", "width_s")
+    __slots__ = ("_data", "_most")
 
     def __init__(self, width_s: float = NARROWEST_S, most: int = MOST_BUCKETS) -> None:
         if most < 2 or most % 2 or not width_s > 0:
             raise ValueError("buckets need a width over 0 s and an even number of at least 2")
-        self.width_s = width_s
         self._most = most
-        self._lowest, self._highest = array("d"), array("d")  # of an empty bucket: +inf and -inf
-        self._totals, self._counts = array("d"), array("L")
+        # Width, lowest and highest (+inf and -inf in an empty bucket), sums, counts. Replaced as a whole by a merge.
+        self._data: _Data = (width_s, array("d"), array("d"), array("d"), array("L"))
+
+    @property
+    def width_s(self) -> float:
+        """Seconds of a bucket, as often doubled as was necessary."""
+        return self._data[0]
 
     def __len__(self) -> int:
         """The buckets up to the newest one with a value."""
-        return len(self._counts)
+        return len(self._data[4])
 
     def add(self, at_s: float, value: float | None) -> None:
         """Add a value, `at_s` seconds after the start. A value that is None or not finite is not measured: it leaves
@@ -54,58 +61,56 @@ class Buckets:
         at_s = max(0.0, at_s)
         while (index := int(at_s / self.width_s)) >= self._most:
             self._halve()
-        if (missing := index + 1 - len(self._counts)) > 0:
-            self._lowest.extend([math.inf] * missing)
-            self._highest.extend([-math.inf] * missing)
-            self._totals.extend([0.0] * missing)
-            self._counts.extend([0] * missing)
-        self._lowest[index] = min(self._lowest[index], value)
-        self._highest[index] = max(self._highest[index], value)
-        self._totals[index] += value
-        self._counts[index] += 1
+        _, lowest, highest, totals, counts = self._data
+        if (missing := index + 1 - len(counts)) > 0:
+            lowest.extend([math.inf] * missing)
+            highest.extend([-math.inf] * missing)
+            totals.extend([0.0] * missing)
+            counts.extend([0] * missing)  # the last one: a reader looks no further than the counts
+        lowest[index] = min(lowest[index], value)
+        highest[index] = max(highest[index], value)
+        totals[index] += value
+        counts[index] += 1
 
     def _halve(self) -> None:
         """Merge the buckets two and two."""
-        for values, empty in ((self._lowest, math.inf), (self._highest, -math.inf), (self._totals, 0.0)):
-            if len(values) % 2:
-                values.append(empty)
-        if len(self._counts) % 2:
-            self._counts.append(0)
-        self._lowest = array("d", map(min, self._lowest[::2], self._lowest[1::2]))
-        self._highest = array("d", map(max, self._highest[::2], self._highest[1::2]))
-        self._totals = array("d", map(float.__add__, self._totals[::2], self._totals[1::2]))
-        self._counts = array("L", map(int.__add__, self._counts[::2], self._counts[1::2]))
-        self.width_s *= 2
+        width_s, lowest, highest, totals, counts = self._data
+        lowest, highest, totals, counts = lowest[:], highest[:], totals[:], counts[:]
+        if len(counts) % 2:
+            lowest.append(math.inf)
+            highest.append(-math.inf)
+            totals.append(0.0)
+            counts.append(0)
+        self._data = (
+            width_s * 2,
+            array("d", map(min, lowest[::2], lowest[1::2])),
+            array("d", map(max, highest[::2], highest[1::2])),
+            array("d", map(float.__add__, totals[::2], totals[1::2])),
+            array("L", map(int.__add__, counts[::2], counts[1::2])),
+        )
 
     @property
     def end_s(self) -> float:
         """The end of the newest bucket with a value, in seconds after the start; 0 without one."""
-        return len(self._counts) * self.width_s
+        data = self._data
+        return len(data[4]) * data[0]
 
     def between(self, start_s: float, end_s: float) -> Bucket | None:
         """All values of the buckets whose middle is in `start_s` ≤ middle < `end_s`; None if they are empty.
 
         So each bucket is in exactly one of several adjacent spans, whatever their width.
         """
-        first = max(0, math.ceil(start_s / self.width_s - 0.5))
-        last = min(len(self._counts), math.ceil(end_s / self.width_s - 0.5))
+        width_s, lowest, highest, totals, counts = self._data
+        first = max(0, math.ceil(start_s / width_s - 0.5))
+        last = min(len(counts), math.ceil(end_s / width_s - 0.5))
         if first >= last:
             return None
         if last - first == 1:
-            count = self._counts[first]
-            return Bucket(self._lowest[first], self._highest[first], self._totals[first], count) if count else None
-        if not (count := sum(self._counts[first:last])):
+            count = counts[first]
+            return Bucket(lowest[first], highest[first], totals[first], count) if count else None
+        if not (count := sum(counts[first:last])):
             return None
-        return Bucket(
-            min(self._lowest[first:last]), max(self._highest[first:last]), sum(self._totals[first:last]), count
-        )
-
-    def copy(self) -> "Buckets":
-        """The same values, for another thread."""
-        other = Buckets(self.width_s, self._most)
-        other._lowest, other._highest = self._lowest[:], self._highest[:]
-        other._totals, other._counts = self._totals[:], self._counts[:]
-        return other
+        return Bucket(min(lowest[first:last]), max(highest[first:last]), sum(totals[first:last]), count)
 
     def whole(self) -> Bucket | None:
         """All values together; None without a value."""

@@ -41,7 +41,7 @@ class MetricSeries:
     values: tuple[float | None, ...]
     first: int
     peak: float | None
-    # Since the first metrics of the run. A copy, because the original is filled in another thread.
+    # Since the first metrics of the run. Another thread goes on to fill them.
     buckets: Buckets = field(default_factory=Buckets)
     recent: tuple[tuple[float, float], ...] = ()  # the newest values with their times
     outside_s: float = 0.0  # seconds in which the value was not within its bound
@@ -163,7 +163,7 @@ class RunFollower:
                     tuple(series.values),
                     series.first,
                     series.peak,
-                    series.buckets.copy(),
+                    series.buckets,
                     tuple(series.recent),
                     *self._outside.get(name, (0.0, 0.0)),
                 )

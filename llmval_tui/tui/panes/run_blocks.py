@@ -6,7 +6,8 @@ To add one, make a `block(…)` and put it where it stands on the screen. Its ra
 from typing import TYPE_CHECKING
 
 from llmval_tui.runs.records import Outcome
-from llmval_tui.terminal.format import gib, number
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import fit, gib, number
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, row
@@ -126,9 +127,12 @@ def gpu_blocks(state: ScreenState, width: int, glyphs: Glyphs, view: ChartView) 
     if last.gpus:
         gpus = last.gpus
         words, role = ("stale: the newest sample is old", "bad") if stale else summary(gpus)
-        title = heading(
-            f"All {len(gpus)} GPUs" if len(gpus) > 1 else f"GPU {gpus[0].index}", width, glyphs, words, role
-        )
+        name = f"All {len(gpus)} GPUs" if len(gpus) > 1 else f"GPU {gpus[0].index}"
+        if role != "muted" and cell_len(name) + cell_len(words) + 5 > width:
+            words = words.partition(", ")[2]  # what is wrong is more than the power
+        room = max(0, width - cell_len(name) - 5)
+        words = words if cell_len(words) <= room else fit(words, room, glyphs.ellipsis)
+        title = heading(name, width, glyphs, words, role)
         top = 2 if role in ("bad", "warn") else 7  # a problem stays longer than the charts
         blocks.append(fixed("gpu heading", title[1:], rank=top))
         count = 3 if width >= NARROW else 2
@@ -151,9 +155,15 @@ def gpu_blocks(state: ScreenState, width: int, glyphs: Glyphs, view: ChartView) 
     if last.host is not None:
         host = last.host
         cores = f" of {host.cpu_count}" if host.cpu_count else ""
-        memory = f"{gib(host.memory_used_bytes)}/{gib(host.memory_total_bytes)} GiB"
-        text = f"load {number(host.load_1m)}{cores}  cpu {percent(host.cpu_percent)}  memory {memory}"
-        text += f"  disk free {gib(host.disk_free_bytes)} GiB"
+        parts = [
+            f"load {number(host.load_1m)}{cores}",
+            f"cpu {percent(host.cpu_percent)}",
+            f"memory {gib(host.memory_used_bytes)}/{gib(host.memory_total_bytes)} GiB",
+            f"disk free {gib(host.disk_free_bytes)} GiB",
+        ]
+        while len(parts) > 1 and cell_len("  ".join(parts)) + 6 > width:
+            parts.pop()
+        text = "  ".join(parts)
         blocks.append(
             fixed("host", [row((" host ", "muted"), (text, "muted" if stale else "text"))], rank=10, late=True)
         )

@@ -7,8 +7,9 @@ from statistics import median
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.telemetry.sample import GpuSample
 from llmval_tui.terminal.axis import TimeAxis, time_axis, whole_run_s
+from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.chart import LABEL, Kind, Mark, Plot, columns_of, dots_across
-from llmval_tui.terminal.format import NOT_AVAILABLE, gib, number, parse_utc
+from llmval_tui.terminal.format import NOT_AVAILABLE, fit, gib, number, parse_utc
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.history import Series, TelemetryHistory, sum_of
 from llmval_tui.tui.data.screen_state import ScreenState
@@ -255,7 +256,8 @@ def gpu_table(gpus: Sequence[GpuSample], width: int, height: int, glyphs: Glyphs
     first = worst_first(every)[: room - 1]
     others = [one for one in every if one not in first]
     rows = table_rows(columns, sorted(first, key=lambda one: one.gpu.index), width, glyphs.ellipsis)
-    return [*rows, row((f" {others_text(others)}", "muted"))]
+    text = others_text(others)
+    return [*rows, row((f" {text if cell_len(text) < width else fit(text, width - 1, glyphs.ellipsis)}", "muted"))]
 
 
 def others_text(others: Sequence[ComparedGpu]) -> str:

@@ -1,0 +1,180 @@
+"""The Run pane: figures with bounds, charts and GPUs in every row, gates by kind, and what goes first."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llmval_tui.actions.bounds import Bound, bounds_of
+from llmval_tui.runs.records import Gate, Outcome
+from llmval_tui.runs.store import Run
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
+from llmval_tui.tui.data.run_follower import RunFollower
+from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.watcher import SamplesTaken
+from llmval_tui.tui.panes.run_blocks import ended_blocks, is_ramping, running_blocks
+from llmval_tui.tui.settings import LaunchSettings
+from llmval_tui.tui.widgets.charts import ChartView
+from llmval_tui.tui.widgets.figures import bound_text, distance, figure_rows, figures_of
+from llmval_tui.tui.widgets.gate_groups import gate_group_rows, kind_of
+from llmval_tui.tui.widgets.gpu_charts import summary
+from llmval_tui.tui.widgets.stack import stacked
+from tests.helpers.tui_builder import LOAD_TEST, T0, Workspace, event, load_events, sample
+from tests.helpers.tui_pilot import Make, ready, text_of, until
+
+BRAILLE = glyphs(False, "braille")
+SLO = Bound("<=", 100.0, "SLO")
+LEAST = Bound(">=", 25.4, "item")
+
+
+@pytest.mark.parametrize(
+    ("value", "bound", "words"),
+    [
+        (45.0, SLO, "55 % below"),
+        (140.0, SLO, "40 % over"),
+        (612.0, SLO, "6.12 times it"),
+        (27.4, LEAST, "8 % above"),
+        (24.9, LEAST, "2 % short"),
+        (3.0, Bound("<=", 0.0, "item"), "3 over"),
+    ],
+)
+def test_the_distance_from_a_bound_in_words(value: float, bound: Bound, words: str) -> None:
+    assert distance(value, bound) == words
+
+
+def test_a_figure_has_its_bound_whose_it_is_and_the_distance() -> None:
+    metrics = {"completed_qps": 24.9, "offered_qps": 28.0, "ttft_sched_p99_ms": 45.0, "tpot_p50_ms": 7.9}
+    shown = figures_of(metrics, {"completed_qps": LEAST, "ttft_sched_p99_ms": SLO})
+    label, value, bound = (row.plain for row in figure_rows(shown, 100, 3, BRAILLE))
+    assert "completed" in label and "TTFT p99, schedule" in label
+    assert "24.9 of 28.0 QPS" in value and "45.0 ms" in value
+    assert "✗ ≥ 25.4 item, 2 % short" in bound and "✓ ≤ 100 SLO, 55 % below" in bound and "no bound set" in bound
+    assert [row.plain for row in figure_rows(shown, 60, 3, BRAILLE)][2].count("short") == 0  # no room for the distance
+    assert bound_text(shown[0], 40, ASCII)[0].startswith("! >= 25.4")
+
+
+def test_the_statistic_that_has_the_bound_is_shown() -> None:
+    metrics = {"tpot_p50_ms": 7.9, "tpot_p99_ms": 12.0}
+    (figure,) = figures_of(metrics, {"tpot_p99_ms": Bound("<=", 10.0, "SLO")})
+    assert figure.label == "TPOT p99" and figure.value == 12.0 and figure.holds is False
+
+
+def test_nothing_is_red_while_the_load_rises(workspace: Workspace) -> None:
+    folder = workspace.run("1.2")
+    rise = [event("metrics", {"offered_qps": 28.0, "completed_qps": 2.0 * i}, i) for i in range(6)]
+    (folder / "events.jsonl").write_bytes(b"".join(rise))
+    run = RunFollower(Run(folder)).snapshot()
+    assert is_ramping(run)
+    (figure,) = figures_of({"completed_qps": 10.0}, {"completed_qps": LEAST}, ramp=True)
+    assert figure.holds is None and "ramp" in bound_text(figure, 40, BRAILLE)[0]
+    (folder / "events.jsonl").write_bytes(
+        b"".join([*rise, event("metrics", {"offered_qps": 28.0, "completed_qps": 27.0}, 7)])
+    )
+    assert not is_ramping(RunFollower(Run(folder)).snapshot())
+
+
+def test_bounds_come_from_flags_and_from_the_item(workspace: Workspace) -> None:
+    intent = RunFollower(Run(workspace.run("1.2"))).snapshot().intent
+    assert bounds_of(intent) == {}
+    flags = [*LOAD_TEST.split(), "--slo-ttft-ms", "100", "--slo-tpot-ms=x"]
+    words = {"text": "ttft p99 < 0.2 s", "stated_by": "words", "source": "output", "comparison": "<", "bound": 0.2}
+    stated = [
+        {**words, "unit": "s", "metric": "ttft p99"},
+        {
+            **words,
+            "stated_by": "settings",
+            "source": "result",
+            "selector": "completed_qps",
+            "bound": 26.0,
+            "comparison": ">=",
+        },
+        {"text": "broken"},
+    ]
+    command = replace(intent.commands[0], argv=flags)
+    found = bounds_of(replace(intent, commands=[command], params={"criteria": stated}))
+    assert found == {
+        "ttft_sched_p99_ms": Bound("<=", 100.0, "SLO"),
+        "ttft_p99_ms": Bound("<", 200.0, "item"),
+        "completed_qps": Bound(">=", 26.0, "site"),
+    }
+
+
+@pytest.mark.parametrize("charts", [BRAILLE, UNICODE, ASCII])
+@pytest.mark.parametrize("gpus", [0, 1, 4, 8, 16, 64])
+@pytest.mark.parametrize(("width", "height"), [(79, 21), (67, 32), (93, 47), (135, 57), (40, 7)])
+def test_a_running_pane_has_no_blank_rows_to_speak_of(
+    workspace: Workspace, charts: Any, gpus: int, width: int, height: int
+) -> None:
+    folder = workspace.run("1.2")
+    (folder / "events.jsonl").write_bytes(load_events(142))
+    (folder / "logs" / "main.rank0.stdout.log").write_text("".join(f"line {i}\n" for i in range(50)))
+    run = RunFollower(Run(folder)).snapshot()
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist), now=lambda: T0 + 9.0)
+    state.live.extend([sample(second, gpus) for second in range(10)])
+    rows = stacked(running_blocks(state, run, width, height, charts, ChartView()), height)
+    assert all(cell_len(row.plain) <= width for row in rows), max(rows, key=lambda row: cell_len(row.plain)).plain
+    assert len(rows) == height or gpus == 0  # without GPUs, a high pane has nothing more to show
+    if height > 10:
+        text = "\n".join(row.plain for row in rows)
+        assert "28.5 of 28.0 QPS" in text and "Rate" in text and "TTFT" in text
+
+
+def gate(name: str, outcome: Outcome = Outcome.PASS, measured: str = "yes") -> Gate:
+    return Gate(name, outcome, measured, "as asked", "" if outcome is Outcome.PASS else f"why {name}")
+
+
+GATES = [
+    gate("exit: main", measured="exit 0, 4 ranks"), gate("telemetry.xid", measured="none"), gate("kept up"),
+    gate("telemetry.throttling", Outcome.INVALID, "GPU 2"), gate("SLO ttft", Outcome.FAIL, "p99 612 ms"),
+    gate("words: TTFT p99 < 200 ms"), gate("something of a plugin"),
+]  # fmt: skip
+
+
+def test_failed_gates_are_on_top_with_their_reason_and_passes_are_folded_by_kind() -> None:
+    rows = [row.plain for row in gate_group_rows(GATES, 100, BRAILLE, unfolded=False)]
+    assert "1 failed and 1 not decided of 7" in rows[0]
+    text = "\n".join(rows)
+    assert text.index("why SLO ttft") < text.index("▸ ✓") and "why telemetry.throttling" in text
+    folded = [row.split()[:4] for row in rows if "▸ ✓" in row]
+    assert [row[3] for row in folded] == ["records", "hardware", "load", "item", "checks"]
+    assert "exit 0, 4 ranks" in text and "xid none" in text
+    assert all(cell_len(row) <= 100 for row in rows)
+
+
+def test_unfolded_gates_show_measured_and_required() -> None:
+    text = "\n".join(row.plain for row in gate_group_rows(GATES, 100, BRAILLE, unfolded=True))
+    assert text.count("as asked") == len(GATES) and "▾" in text and "▸" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("telemetry.samples", "hardware"), ("artifact: x.json", "records"), ("SLO tpot", "load")]
+)
+def test_the_kind_of_a_gate(name: str, kind: str) -> None:
+    assert kind_of(gate(name)) == kind
+
+
+def test_the_summary_of_the_gpus_is_quiet_until_something_is_wrong() -> None:
+    gpus = [replace(gpu, throttle_reasons=[], foreign_processes=[]) for gpu in sample(1.0, 4).gpus]
+    text, role = summary(gpus)
+    assert text.endswith("no throttling, no XID, no foreign process") and role == "muted"
+    assert summary([replace(gpus[0], xid=79), *gpus[1:]])[1] == "bad"
+    assert "power n/a" in summary([replace(gpus[0], power_w=None), *gpus[1:]])[0]
+
+
+def test_a_run_without_a_verdict_has_charts_only(workspace: Workspace) -> None:
+    run = RunFollower(Run(workspace.run("1.2"))).snapshot()
+    assert ended_blocks(run, 80, 40, BRAILLE, ChartView(), unfolded=False) == []
+
+
+async def test_keys_change_range_window_and_folding(workspace: Workspace, dashboard: Make) -> None:
+    (workspace.run("1.2") / "events.jsonl").write_bytes(load_events(142))
+    async with dashboard().run_test(size=(160, 50)) as pilot:
+        app = await ready(pilot)
+        app.main.post_message(SamplesTaken("live", [sample(second) for second in range(50)]))
+        pane: Any = app.main.panes["run"]
+        await pilot.press("j", "1")
+        await until(pilot, lambda: "Rate QPS" in text_of(pane), "the chart")
+        await pilot.press("v", "w", "comma")
+        assert (pane.view.range, pane.view.window, pane.unfolded) == ("fitted", "phase", True)
+        await until(pilot, lambda: "All 8 GPUs" in text_of(pane), "the GPUs")
