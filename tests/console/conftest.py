@@ -27,7 +27,7 @@ CHECKLIST = """# List
 PROGRAMS = Path(__file__).with_name("programs")
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"did not happen within {seconds} s"
@@ -77,4 +77,4 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Works
         os.kill(identity.pid, 9)
     for run in made.store.active():
         client.request_cancel(run, "end of test")
-        client.wait(run, 40)
+        client.wait(run, 180)

@@ -45,7 +45,7 @@ def test_a_second_plan_is_refused_and_a_cancel_ends_the_first(workspace: Workspa
     second = workspace.llmval("run", "1.1", check=2)
     assert "is working on" in second.stderr
     workspace.llmval("cancel", check=0)
-    output, _ = first.communicate(timeout=60)
+    output, _ = first.communicate(timeout=300)
     assert first.returncode == 130, output
     assert "[x]" not in workspace.checklist.read_text()
     assert workspace.store.active() == []
@@ -55,7 +55,7 @@ def test_ctrl_c_stops_the_run(workspace: Workspace) -> None:
     watching = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
     watching.send_signal(signal.SIGINT)
-    output, _ = watching.communicate(timeout=60)
+    output, _ = watching.communicate(timeout=300)
     assert watching.returncode == 130, output
     assert workspace.store.active() == []
 
@@ -85,7 +85,7 @@ def test_new_plan_waits_for_the_run_that_is_in_flight(workspace: Workspace) -> N
     again = workspace.start("run", "1.3")
     until(lambda: (plan := active_plan(workspace.folder)) is not None and plan.status().run_id is not None)
     (workspace.folder / "go").touch()
-    output, _ = again.communicate(timeout=60)
+    output, _ = again.communicate(timeout=300)
     assert again.returncode == 0, output
     assert len(workspace.store.runs()) == 1
 
@@ -97,7 +97,7 @@ def test_a_run_with_other_options_is_waited_for_but_not_adopted(workspace: Works
     again = workspace.start("run", "1.3")
     until(lambda: active_plan(workspace.folder) is not None)
     (workspace.folder / "go").touch()
-    output, _ = again.communicate(timeout=60)
+    output, _ = again.communicate(timeout=300)
     assert again.returncode == 0, output
     assert sorted(run.intent.tick for run in workspace.store.runs()) == [False, True]
     assert workspace.checklist.read_text().count("[x]") == 1
@@ -123,7 +123,7 @@ def test_a_killed_plan_is_not_reported_as_passed(workspace: Workspace) -> None:
     watching = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)
     os.kill(pid_of_plan(workspace), signal.SIGKILL)
-    output, _ = watching.communicate(timeout=60)
+    output, _ = watching.communicate(timeout=300)
     assert watching.returncode == 3, output
     assert "was killed" in output
     assert workspace.store.active()[0].id in output
@@ -161,7 +161,7 @@ def test_a_command_without_phases_is_shown_with_its_running_time(workspace: Work
     watching = workspace.start("watch", "--every", "1")
     time.sleep(6)  # without a terminal, a line is printed every 5 s
     (workspace.folder / "go").touch()
-    followed, watched = (process.communicate(timeout=60)[0] for process in (following, watching))
+    followed, watched = (process.communicate(timeout=300)[0] for process in (following, watching))
     lines = [line.strip() for line in followed.splitlines() if line.startswith("    ")]
     assert lines.count("starting") <= 1 and re.search(r"^running [5-9]", "\n".join(lines), re.MULTILINE), followed
     assert "is running step 1.3." in watched
@@ -176,7 +176,7 @@ def test_a_new_plan_waits_for_the_run_of_another_step(workspace: Workspace) -> N
     until(lambda: (plan := active_plan(workspace.folder)) is not None and "waiting for" in _log(plan))
     assert len(workspace.store.runs()) == 1
     (workspace.folder / "go").touch()
-    output, _ = other.communicate(timeout=60)
+    output, _ = other.communicate(timeout=300)
     assert other.returncode == 0, output
     assert workspace.checklist.read_text().count("[x]") == 2  # the other run is settled too
 

@@ -24,7 +24,7 @@ url = os.environ["LLMVAL_SERVER_URL"] + "/v1/completions"
 HEADERS = {"Content-Type": "application/json"}
 body = json.dumps({"model": os.environ["LLMVAL_SERVER_MODEL"], "prompt": "a"}).encode()
 for number in range(int(sys.argv[1])):
-    answer = json.load(urllib.request.urlopen(urllib.request.Request(url, body, HEADERS), timeout=60))
+    answer = json.load(urllib.request.urlopen(urllib.request.Request(url, body, HEADERS), timeout=300))
     print(number, answer["choices"][0]["text"], flush=True)
 Path("asked").touch()
 while len(sys.argv) > 2 and not Path(sys.argv[2]).exists():
@@ -133,7 +133,7 @@ def test_the_plan_is_killed_and_the_server_ends_after_the_run_that_uses_it(works
     until((workspace.folder / "asked").exists)
     server = newest(workspace, "1.1")
     kill_plan(workspace)
-    watching.communicate(timeout=60)
+    watching.communicate(timeout=300)
     assert is_serving(server)
     (workspace.folder / "go").touch()
     until(lambda: nothing_is_left(workspace))
@@ -151,7 +151,7 @@ def test_a_cancel_ends_the_server_too(workspace: Workspace) -> None:
     shown = workspace.llmval("status", check=0).stdout
     assert "server of 1.1: serving tiny, ready in " in shown
     workspace.llmval("cancel", check=0)
-    watching.communicate(timeout=60)
+    watching.communicate(timeout=300)
     assert watching.returncode == 130 and nothing_is_left(workspace)
     assert verdict_of(newest(workspace, "1.1")).outcome is Outcome.INCONCLUSIVE
 

@@ -7,7 +7,7 @@ from llmval_tui.foundation.process import Identity
 from llmval_tui.runs.store import Run
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Wait until the condition holds; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,5 +1,6 @@
 """Helpers that drive the dashboard in tests: waiting for threads, reading the screen."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,8 @@ WIDE = (120, 40)
 
 async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "it") -> None:
     """Wait for an effect of a thread."""
-    for _ in range(200):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
         if true():
             return
         await pilot.pause(0.02)

@@ -107,7 +107,7 @@ def test_ctrl_c_stops_the_watching_only(workspace: Workspace, tmp_path: Path) ->
     assert watching.stdout is not None
     first_line = watching.stdout.readline()
     watching.send_signal(signal.SIGINT)
-    rest, _ = watching.communicate(timeout=20)
+    rest, _ = watching.communicate(timeout=120)
     assert watching.returncode == 130, first_line + rest
     assert "The run goes on" in rest and "Traceback" not in rest
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before

@@ -44,4 +44,4 @@ def make_run(store: RunStore) -> Iterator[MakeRun]:
     yield make
     for run in made:
         if client.request_cancel(run, "end of test"):
-            client.wait(run, 30)
+            client.wait(run, 180)

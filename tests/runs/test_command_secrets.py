@@ -59,7 +59,7 @@ def test_a_run_gets_its_secrets_and_keeps_none(make_run: Callable[..., Run], tmp
     assert [name for name, data in before.items() if SECRET.encode() in data] == [FILE]
     assert stat.S_IMODE(run.folder.stat().st_mode) == 0o700
     client.start(run)
-    assert client.wait(run, 30)
+    assert client.wait(run, 180)
     assert (tmp_path / "got").read_text() == SECRET
     left = [path.name for path in run.folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert left == []

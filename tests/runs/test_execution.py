@@ -22,7 +22,7 @@ MakeRun = Callable[..., Run]
 
 def run_to_its_end(run: Run) -> Run:
     client.start(run)
-    assert client.wait(run, 60)
+    assert client.wait(run, 180)
     assert run.status().state is State.FINISHED
     return run
 
@@ -96,7 +96,7 @@ def test_a_new_supervisor_does_not_grant_the_time_again(make_run: MakeRun, tmp_p
     (run.folder / "run.json").write_text(json.dumps(record))
     again = Run(run.folder)
     client.ensure_supervised(again)
-    assert client.wait(again, 60)
+    assert client.wait(again, 180)
     assert again.status().commands[0].timed_out
 
 
@@ -127,7 +127,7 @@ def test_a_cancelled_command_is_not_started_again(make_run: MakeRun, tmp_path: P
     client.start(run)
     until((tmp_path / "up").exists)
     client.request_cancel(run, "operator")
-    assert client.wait(run, 60)
+    assert client.wait(run, 180)
     assert (tmp_path / "count").read_text() == "x\n"
 
 
@@ -151,7 +151,7 @@ def test_the_rest_runs_after_the_supervisor_was_killed_in_a_later_command(make_r
         until(lambda: not run.supervised())
         client.ensure_supervised(run)
         (tmp_path / "go").touch()
-        assert client.wait(run, 60)
+        assert client.wait(run, 180)
         return run
 
     assert codes(adopted('{"ranks": {"0": 0}}')) == [0, None, 0]
@@ -176,7 +176,7 @@ def test_a_second_attempt_is_adopted(make_run: MakeRun, tmp_path: Path, recorded
         (run.folder / "status.json").write_text(json.dumps(status))
     client.ensure_supervised(run)
     (tmp_path / "go").touch()
-    assert client.wait(run, 60)
+    assert client.wait(run, 180)
     assert (tmp_path / "count").read_text() == "x\n" * 2
     assert run.status().commands[0].failed_attempts == ["exit 1"]
 

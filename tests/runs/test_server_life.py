@@ -51,7 +51,7 @@ def start(store: RunStore) -> Iterator[Start]:
     yield begin
     for run in made:
         if client.request_cancel(run, "end of test"):
-            client.wait(run, 60)
+            client.wait(run, 180)
 
 
 def known(run: Run) -> ServerStatus:
@@ -67,7 +67,7 @@ def test_it_serves_until_somebody_ends_it(start: Start) -> None:
     assert sentence(run).startswith("serving tiny, ready in ")
     request_stop(run, "the test")
     request_stop(run, "somebody else")  # changes nothing
-    assert client.wait(run, 60)
+    assert client.wait(run, 180)
     assert not is_serving(run)
     assert sentence(run) == "ended by the test" and run.status().state is State.FINISHED
     assert run.status().commands[0].exit_code == 0 and not known(run).forced
@@ -86,7 +86,7 @@ def test_the_supervisor_is_killed_and_the_next_one_ends_server_and_renamed_worke
     assert is_serving(run), "the server itself is not disturbed"
     request_stop(run, "the test")
     client.ensure_supervised(run)
-    assert client.wait(run, 60)
+    assert client.wait(run, 180)
     assert not worker.alive()
     assert any(step.startswith(f"stopped pid {worker.pid}") for step in known(run).stop)
     assert sentence(run) == "ended by the test"
@@ -96,7 +96,7 @@ def test_a_kill_gives_its_other_processes_time_and_then_ends_them(start: Start, 
     run = start()
     until(lambda: is_serving(run), 60)
     request_stop(run, "item 2.4", kill=True)
-    assert client.wait(run, 60)
+    assert client.wait(run, 180)
     assert run.status().commands[0].exit_code == -signal.SIGKILL
     assert known(run).stop[0].startswith("sent SIGKILL") and not known(run).forced and known(run).problem is None
 
@@ -107,7 +107,7 @@ def test_its_process_dies_while_it_serves(start: Start) -> None:
     process = run.status().commands[0].identity
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
-    assert client.wait(run, 60)
+    assert client.wait(run, 180)
     assert sentence(run).startswith("dead: it ended while it served (killed by SIGKILL)")
 
 
@@ -123,7 +123,7 @@ def test_its_process_dies_while_it_serves(start: Start) -> None:
 )  # fmt: skip
 def test_it_is_never_ready(start: Start, options: list[str], problem: str) -> None:
     run = start(*options)
-    assert client.wait(run, 60)
+    assert client.wait(run, 180)
     assert (known(run).problem or "").startswith(problem)
     assert known(run).ready_s is None and known(run).stopped is None
 
@@ -137,7 +137,7 @@ def test_it_is_never_ready(start: Start, options: list[str], problem: str) -> No
 )
 def test_it_is_not_ready_in_time(start: Start, options: list[str], problem: str) -> None:
     run = start(*options, ready_s=2.0)
-    assert client.wait(run, 60)
+    assert client.wait(run, 180)
     assert (known(run).problem or "").startswith(problem), known(run).problem
     assert "(ready= in its item gives it more time)" in (known(run).problem or "")
 
@@ -160,8 +160,8 @@ def test_a_server_whose_plan_is_gone_ends_after_the_last_run_that_uses_it(
     until(lambda: supervisor_of(run).alive())
     assert run.stop_file.exists() is False and is_serving(run)
     (store.workspace / "go").touch()
-    assert client.wait(user, 60)
-    assert client.wait(run, 60)
+    assert client.wait(user, 180)
+    assert client.wait(run, 180)
     assert sentence(run) == "ended by its supervisor, because its plan has ended"
     assert (user.status().ended_utc or "") <= (run.status().ended_utc or "")
 

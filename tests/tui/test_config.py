@@ -152,7 +152,7 @@ async def test_a_changed_key_works_and_is_shown_and_the_old_one_does_nothing(
     keys = keys_in("[keys]\ncomplete = ['f5', '!']\nmove_down = 'b'\ntick = ''\nhelp = 'f1'\n")
     app = dashboard(keys=keys)
     async with app.run_test(size=(120, 40)) as pilot:
-        for _ in range(200):
+        for _ in range(4000):
             if app.main.state.detail is not None:
                 break
             await pilot.pause(0.02)
@@ -168,12 +168,12 @@ async def test_a_changed_key_works_and_is_shown_and_the_old_one_does_nothing(
         shown = app.screen.query_one(DialogBody).plain_text()
         assert "f5 !" in shown and "Move a line down" in shown
         await pilot.press("escape", "exclamation_mark")
-        for _ in range(200):
+        for _ in range(4000):
             if isinstance(app.screen, Dialog):
                 break
             await pilot.pause(0.02)
         await pilot.press("y")
-        for _ in range(200):
+        for _ in range(4000):
             if commands.calls:
                 break
             await pilot.pause(0.02)

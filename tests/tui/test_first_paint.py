@@ -29,7 +29,7 @@ LATER = (
 def start(workspace: Workspace, cache: Path) -> list[str]:
     done = subprocess.run(
         [sys.executable, str(CHILD), str(workspace.root), str(workspace.checklist)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "XDG_CACHE_HOME": str(cache), "TERM": "xterm-256color"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,7 +12,7 @@ CHILD = Path(__file__).parent / "children" / "garbage.py"
 def test_garbage_is_collected_only_after_the_dashboard_has_opened(workspace: Workspace) -> None:
     done = subprocess.run(
         [sys.executable, str(CHILD), str(workspace.root), str(workspace.checklist)],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False,
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     told = done.stdout.splitlines()

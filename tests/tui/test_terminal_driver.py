@@ -117,7 +117,7 @@ class Opened:
         self.seen = b""
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not happen"
             if select.select([self.terminal], [], [], 0.1)[0]:

@@ -57,7 +57,7 @@ class Terminal:
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Wait, and read meanwhile: a terminal that nobody reads takes 4 KiB."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while self.read() is None or not condition():
             assert time.monotonic() < deadline, f"{what} did not happen"
 

@@ -207,7 +207,7 @@ def test_a_dead_rank_ends_the_benchmark(tmp_path: Path) -> None:
         ranks = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
         second = next(pid for pid in ranks if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
         os.kill(int(second), signal.SIGKILL)
-        _, said = agent.communicate(timeout=60)
+        _, said = agent.communicate(timeout=300)
     finally:
         if agent.poll() is None:
             agent.terminate()

@@ -261,6 +261,6 @@ def test_the_script_alone_names_what_is_missing(tmp_path: Path) -> None:
     copy = tmp_path / SCRIPT.name
     copy.write_bytes(SCRIPT.read_bytes())
     for words, said in ((["bash", str(copy)], "llmval_runners"), (["bash", str(SCRIPT), "--python", "/no"], "no /no")):
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 2
         assert said in done.stderr

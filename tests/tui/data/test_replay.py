@@ -135,7 +135,7 @@ def test_the_sweep_fills_in_over_time(workspace: Workspace) -> None:
 
 
 async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "it") -> None:
-    for _ in range(200):
+    for _ in range(4000):
         if true():
             return
         await pilot.pause(0.02)

@@ -30,7 +30,7 @@ from tests.helpers.tui_builder import CHECKLIST, Workspace, sample, verdict
 
 
 def until(true: Callable[[], object]) -> None:
-    for _ in range(400):
+    for _ in range(8000):
         if true():
             return
         time.sleep(0.01)
