@@ -169,7 +169,7 @@ async def test_a_changed_key_works_and_is_shown_and_the_old_one_does_nothing(
         assert "f5 !" in shown and "Move a line down" in shown
         await pilot.press("escape", "exclamation_mark")
         for _ in range(4000):
-            if isinstance(app.screen, Dialog):
+            if isinstance(app.screen, Dialog) and app.screen.query("#choices"):
                 break
             await pilot.pause(0.02)
         await pilot.press("y")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 SPLIT_COLUMNS = 100  # from this width on, the list and a pane are side by side
 PAINTED_S = 0.02  # after the first list has been painted: its bytes are on their way to the terminal
+TICKS_UNDER_DIALOG = 5  # every which tick is drawn while a dialog is open
 LATEST_S = 0.5  # everything else starts after this time, even if there is no list yet
 
 
@@ -81,6 +82,7 @@ class MainScreen(ActionScreen):
         self.tabs = TabBar(state, id="tabs")
         self.key_bar = KeyBar(state, id="keys")
         self._focus_before_jump: Widget | None = None
+        self._ticks = 0
         self.shown = "run"
         self.zoomed = False
 
@@ -185,6 +187,8 @@ class MainScreen(ActionScreen):
 
     def on_samples_taken(self, message: SamplesTaken) -> None:
         self.state.add_samples(message.source, message.samples, restart=message.restart)
+        if self.app.screen is not self:
+            return  # `_tick` draws below a dialog
         if self.shown == "telemetry":
             self.panes["telemetry"].repaint()
         self.header.repaint()
@@ -207,6 +211,9 @@ class MainScreen(ActionScreen):
         silent = time.monotonic() - self._watcher.last_snapshot_s
         limit = 3 * self.state.settings.interval + 3
         self.state.files_problem = f"files: no answer for {silent:.0f} s" if silent > limit else None
+        self._ticks += 1
+        if self.app.screen is not self and self._ticks % TICKS_UNDER_DIALOG:
+            return  # what changes below a dialog is drawn again with the dialog on it, which costs bytes
         self.header.repaint()
         if self.shown in ("run", "telemetry"):
             self.panes[self.shown].repaint()
