@@ -30,11 +30,13 @@ _ERROR = re.compile(
 _WARN = re.compile(r"\b(?:WARN|WARNING)\b|\b\w*Warning:|" + _LEAD + r"W\d{4} \d\d:\d\d:\d\d|" + _LEAD + r"[Ww]arning:")
 _INFO = re.compile(r"\bINFO\b|" + _LEAD + r"I\d{4} \d\d:\d\d:\d\d")
 _DEBUG = re.compile(r"\b(?:DEBUG|TRACE)\b")
-# In bytes, for a quick look over a whole file: every line with a level of WARN or more contains one of these.
-CANDIDATE = re.compile(
-    rb"ERROR|CRITICAL|FATAL|SEVERE|PANIC|Traceback \(most|WARN|[Ww]arning:|[Ee]rror:|[Ff]atal"
-    rb"|(?:Error|Exception)(?=:|\r?\n)|[EFW]\d{4} \d\d:\d\d:\d\d"
-)
+# In bytes, for a quick look over a whole file: every line with a level of WARN or more contains one of these. Plain
+# words, because searching for each of them is ten times as fast as one regular expression.
+CANDIDATES = (
+    b"ERROR", b"CRITICAL", b"FATAL", b"SEVERE", b"PANIC", b"Traceback (most", b"WARN", b"arning:", b"rror:", b"rror\n",
+    b"rror\r", b"xception:", b"xception\n", b"xception\r", b"atal:", b"atal error:",
+    *(start + level for start in (b"\n", b"| ", b"]: ", b"] ") for level in (b"E0", b"E1", b"F0", b"F1", b"W0", b"W1")),
+)  # fmt: skip
 
 
 def level_of(text: str) -> Level:

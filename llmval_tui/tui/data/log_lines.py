@@ -9,7 +9,7 @@ from llmval_tui.tui.data.log_level import LevelReader
 
 CONTEXT = 40  # lines above a window that may be the beginning of its traceback
 MORE = 8  # times as many lines are read if too many are folded
-MOST = 4_000  # lines that are read for one window
+MOST = 1_000  # lines that are read for one window
 
 
 class Folding(Protocol):
@@ -21,22 +21,22 @@ class Folding(Protocol):
 
 def lines_before(file: LogWindowFile, end: int, count: int, request: Folding) -> LogWindow:
     """At most `count` lines before `end`, as the pane shows them."""
-    wanted = count
+    wanted = count + request.fold  # one more, because the last one read may be a part of its group
     while True:
         window = file.backward(end, wanted)
         lines = decorated(file, window.lines, request.fold)
-        if len(lines) >= count or len(window.lines) < wanted or wanted >= MOST:
+        if len(lines) >= count + request.fold or len(window.lines) < wanted or wanted >= MOST:
             return replace(window, lines=tuple(lines[-count:]))
         wanted = min(MOST, wanted * MORE)
 
 
 def lines_from(file: LogWindowFile, start: int, count: int, request: Folding) -> LogWindow:
     """At most `count` lines from `start` on, as the pane shows them."""
-    wanted = count
+    wanted = count + request.fold
     while True:
         window = file.forward(start, wanted)
         lines = decorated(file, window.lines, request.fold)
-        if len(lines) >= count or len(window.lines) < wanted or wanted >= MOST:
+        if len(lines) >= count + request.fold or len(window.lines) < wanted or wanted >= MOST:
             end = lines[count].offset if len(lines) > count else window.end
             return replace(window, lines=tuple(lines[:count]), end=end)
         wanted = min(MOST, wanted * MORE)

@@ -4,9 +4,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 
 from llmval_tui.tui.data.log_file import LogWindowFile
-from llmval_tui.tui.data.log_level import CANDIDATE, Level, level_of
+from llmval_tui.tui.data.log_level import CANDIDATES, Level, level_of
 
-BLOCK = 1 << 20
+BLOCK = 256 << 10  # small: a key must not wait for it
 MOST = 200_000  # places that are kept; more are counted
 _HEAD = 1 << 10  # bytes of a line that can name its level
 
@@ -20,7 +20,7 @@ class LogProblems:
         self._generation = 0
         self._offsets: dict[Level, list[int]] = {Level.WARN: [], Level.ERROR: []}  # WARN: of both
 
-    def feed(self, file: LogWindowFile, *, budget: int = 4 * BLOCK, stop: Callable[[], bool] = lambda: False) -> bool:
+    def feed(self, file: LogWindowFile, *, budget: int = 16 * BLOCK, stop: Callable[[], bool] = lambda: False) -> bool:
         """Look through at most `budget` more bytes; whether the end has been reached."""
         if file.generation != self._generation or file.size < self.scanned:
             self.__init__()  # type: ignore[misc]  # another file, or a replay that was moved back
@@ -40,12 +40,16 @@ class LogProblems:
         return self.scanned >= file.size
 
     def _take(self, data: bytes) -> None:
-        done = -1  # end of the line that was looked at last
-        for match in CANDIDATE.finditer(data):
-            if match.start() < done:
-                continue
-            start = data.rfind(b"\n", 0, match.start()) + 1
-            end = data.find(b"\n", match.start())
+        starts: set[int] = set()
+        data = b"\n" + data  # so that the first line begins like all others
+        for word in CANDIDATES:
+            at = data.find(word)
+            while at >= 0:
+                starts.add(data.rfind(b"\n", 0, at + 1) + 1)
+                end = data.find(b"\n", at + 1)
+                at = data.find(word, end) if end >= 0 else -1
+        for start in sorted(starts):
+            end = data.find(b"\n", start)
             done = len(data) if end < 0 else end
             level = level_of(data[start : min(done, start + _HEAD)].decode("utf-8", "replace"))
             if level < Level.WARN:
@@ -53,7 +57,7 @@ class LogProblems:
             self.counts[level] += 1
             for kept in (Level.WARN, level) if level is Level.ERROR else (Level.WARN,):
                 if len(self._offsets[kept]) < MOST:
-                    self._offsets[kept].append(self.scanned + start)
+                    self._offsets[kept].append(self.scanned + start - 1)
 
     def after(self, offset: int, level: Level = Level.WARN) -> int | None:
         """The first such line after this offset."""
