@@ -33,7 +33,9 @@ SERVERS = {
     "transformers": "{bin}/transformers serve {model} --host 127.0.0.1 --port {port} --device cpu",
 }
 # transformers refuses fields that it does not know, and takes no token ids.
-CLIENT = {"vllm": "", "transformers": " --api chat --no-ignore-eos"}
+CLIENT = {"vllm": "", "transformers": " --api chat --no-ignore-eos --model {model}"}
+# Offline, its /v1/models answers 500, so that the first request must name the model.
+ITEM = {"vllm": "", "transformers": " model={model}"}
 PORTS = {"vllm": "8331", "transformers": "8332"}
 
 
@@ -91,7 +93,8 @@ def acceptance(server: str, bin_folder: Path, model: Path, workspace: Path) -> t
     start = SERVERS[server].format(bin=bin_folder, model=model, port=PORTS[server])
     text = text.replace("vllm serve <model> --host 127.0.0.1 --port 8300", start).replace("8300", PORTS[server])
     text = re.sub(r"--slo-(ttft|tpot)-ms \d+", r"--slo-\1-ms 60000", text)
-    text = text.replace("python openai_load_test.py", f"python openai_load_test.py{CLIENT[server]}")
+    text = text.replace("python openai_load_test.py", f"python openai_load_test.py{CLIENT[server].format(model=model)}")
+    text = text.replace("ready=30min", f"ready=30min{ITEM[server].format(model=model)}")
     (workspace / "serving.md").write_text(text)
     (workspace / "serving.llmval.toml").write_text(f'never_ask = ["{server}"]\n')
     run = [sys.executable, "-m", "llmval_tui", "run", "--section", "1", "--preset", "smoke", "--set", "qps=2", "--json"]
