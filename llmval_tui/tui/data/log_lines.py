@@ -10,6 +10,7 @@ from llmval_tui.tui.data.log_level import LevelReader
 CONTEXT = 40  # lines above a window that may be the beginning of its traceback
 MORE = 8  # times as many lines are read if too many are folded
 MOST = 1_000  # lines that are read for one window
+LARGEST = 128 << 10  # bytes after which no more are read: lines may be long
 
 
 class Folding(Protocol):
@@ -25,7 +26,7 @@ def lines_before(file: LogWindowFile, end: int, count: int, request: Folding) ->
     while True:
         window = file.backward(end, wanted)
         lines = decorated(file, window.lines, request.fold)
-        if len(lines) >= count + request.fold or len(window.lines) < wanted or wanted >= MOST:
+        if len(lines) >= count + request.fold or len(window.lines) < wanted or _is_enough(window, wanted):
             return replace(window, lines=tuple(lines[-count:]))
         wanted = min(MOST, wanted * MORE)
 
@@ -36,10 +37,14 @@ def lines_from(file: LogWindowFile, start: int, count: int, request: Folding) ->
     while True:
         window = file.forward(start, wanted)
         lines = decorated(file, window.lines, request.fold)
-        if len(lines) >= count + request.fold or len(window.lines) < wanted or wanted >= MOST:
+        if len(lines) >= count + request.fold or len(window.lines) < wanted or _is_enough(window, wanted):
             end = lines[count].offset if len(lines) > count else window.end
             return replace(window, lines=tuple(lines[:count]), end=end)
         wanted = min(MOST, wanted * MORE)
+
+
+def _is_enough(window: LogWindow, wanted: int) -> bool:
+    return wanted >= MOST or window.end - window.start > LARGEST
 
 
 def decorated(file: LogWindowFile, lines: Sequence[LogLine], fold: bool) -> list[LogLine]:
