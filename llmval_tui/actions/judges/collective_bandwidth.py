@@ -145,7 +145,7 @@ def _figures(record: Mapping[str, Any]) -> Gate:
             continue
         algbw = one["bytes"] / one["time_us"] / 1e3
         busbw = algbw * factors.get(one["operation"], (ranks - 1) / ranks)
-        pairs = [("algbw_gb_per_s", algbw)] + ([("busbw_gb_per_s", busbw)] if ranks > 1 else [])
+        pairs = [("algbw_gb_per_s", algbw), ("busbw_gb_per_s", busbw)] if ranks > 1 else []
         wrong += [
             f"{one['operation']} of {one['bytes']} bytes: {key} is {one[key]}, but size and time give {value:.4g}"
             for key, value in pairs

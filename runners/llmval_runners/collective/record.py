@@ -20,7 +20,8 @@ def row(
     found = None if isinstance(timing, str) else timing
     first_wrong = next((one[1] for one in (check, integers) if one and one[1]), None)
     nbytes = elements * dtype.itemsize
-    algbw = nbytes / found.median_s / 1e9 if found and found.median_s > 0 else None
+    # One rank moves nothing between GPUs: an all-reduce in place does nothing at all, and its time says nothing.
+    algbw = nbytes / found.median_s / 1e9 if found and found.median_s > 0 and ranks > 1 else None
 
     def us(seconds: float | None) -> float | None:
         return None if seconds is None else 1e6 * seconds
@@ -38,7 +39,7 @@ def row(
         "time_us_max": us(found.most_s if found else None),
         "time_us_mean_over_ranks": us(found.mean_s if found else None),
         "algbw_gb_per_s": algbw,
-        "busbw_gb_per_s": None if algbw is None or ranks == 1 else algbw * operation.bus_factor(ranks),
+        "busbw_gb_per_s": None if algbw is None else algbw * operation.bus_factor(ranks),
         "wrong": check[0] if check else None,
         "wrong_int32": integers[0] if integers else None,
         "first_wrong": first_wrong,
