@@ -205,7 +205,7 @@ def _role(plot: Plot, row: int, units: int, columns: Iterable[_Masks]) -> str:
     return plot.fill
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def _braille_column(plot: Plot, left: Column | None, right: Column | None, height: int) -> tuple[Cell, ...]:
     """The cells of one column of cells, the top one first."""
     pair = (_masks(left, plot, 4 * height, 0), _masks(right, plot, 4 * height, 1))
@@ -223,7 +223,7 @@ def _braille_cells(plot: Plot, columns: Sequence[Column | None], width: int, hei
     return [list(_braille_column(bare, padded[2 * x], padded[2 * x + 1], height)) for x in range(width)]
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def _block_column(plot: Plot, column: Column | None, height: int, *, ascii_only: bool) -> tuple[Cell, ...]:
     if column is None:
         return (BLANK,) * height
