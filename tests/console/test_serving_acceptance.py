@@ -60,6 +60,8 @@ def test_every_item_of_the_list_is_read_as_it_is_meant(workspace: Workspace, mon
         workspace.llmval("run", "--all", "--dry-run", "--json", "--preset", "smoke", *values, check=0).stdout
     )["steps"]
     assert all(step["expected"].startswith("runs") for step in smoke)
+    written = [[artifact["path"] for artifact in step["artifacts"]] for step in smoke if step["action"] == "command"]
+    assert written == [[path.replace(".json", ".smoke.json")] for path in one_by_one], "and not the real ones as well"
 
 
 @pytest.mark.slow

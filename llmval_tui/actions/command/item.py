@@ -130,6 +130,8 @@ def promised(context: Context, reading: Reading, built: list[Built]) -> list[Art
     """The files and folders that the item's words promise besides those of its commands."""
     known = {artifact.path for one in built for artifact in one.outputs.artifacts}
     known |= {one.command.tee for one in built if one.command.tee is not None}  # also if it is appended to
+    if preset := context.options.preset:  # the command writes x.smoke.json where the item says x.json
+        known |= {path.replace(f".{preset}.", ".") for path in known}
     root = context.workspace.resolve()
     paths = [str(inside(context.workspace, path).relative_to(root)) for path in reading.evidence]
     return [Artifact(path) for path in dict.fromkeys(paths) if path not in known]
