@@ -6,7 +6,6 @@ It is run by the interpreter of the servers, because it needs their transformers
 import sys
 from pathlib import Path
 
-WORDS = 2000
 SHAPE = {
     "vocab_size": 32000, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
     "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64,  # vLLM on CPUs has no smaller one
@@ -24,7 +23,8 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     LlamaForCausalLM(LlamaConfig(**SHAPE)).save_pretrained(folder)  # type: ignore[arg-type]
-    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"w{number}": number for number in range(3, WORDS)}
+    # A word for each id: a server streams nothing for an id that it cannot print.
+    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"w{number}": number for number in range(3, SHAPE["vocab_size"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
