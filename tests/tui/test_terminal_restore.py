@@ -119,9 +119,11 @@ def running(start: Start) -> Terminal:
     return terminal
 
 
-def test_control_c_leaves(running: Terminal) -> None:
+def test_control_c_asks_and_leaves(running: Terminal) -> None:
     assert running.modes != running.before
     running.type(b"\x03")
+    running.until(lambda: running.shows("Nothing is running"), "the question")
+    running.type(b"\r")
     assert running.end() == 0 and running.restored()
 
 
