@@ -11,6 +11,7 @@ import pytest
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.data.workspace_view import InitialSnapshot
 from llmval_tui.tui.data.workspace_view import Workspace as Looker
+from llmval_tui.tui.keys import PANES
 from tests.helpers.tui_builder import Workspace
 from tests.helpers.tui_pilot import WIDE, Make, text_of, until
 
@@ -68,7 +69,7 @@ async def test_all_panes_appear_even_if_the_disk_does_not_answer(dashboard: Make
     monkeypatch.setattr(Looker, "snapshot", lambda self, selection: answers.wait(60) and snapshot(self, selection))
     app = dashboard()
     async with app.run_test(size=WIDE) as pilot:
-        await until(pilot, lambda: len(app.main.panes) == 6, "the other panes")
+        await until(pilot, lambda: len(app.main.panes) == len(PANES), "the other panes")
         assert app.main.state.snapshot.checklist is None
         answers.set()
         await until(pilot, lambda: app.main.state.detail, "the list after all")

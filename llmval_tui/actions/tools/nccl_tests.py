@@ -20,8 +20,8 @@ from llmval_tui.runs.records import Gate, Outcome
 _NUMBER = r"(?:[0-9.]+(?:e[+-]?\d+)?|-?nan|N/A)"
 _HALF = rf"\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})"
 # size, count, type, redop, root, then time, algbw, busbw, #wrong twice; old versions lack redop or root.
-_LINE = re.compile(rf"^\s*(\d{1, 19})\s+(\d{1, 19})\s+\w+(?:\s+\w+)?(?:\s+-?\d+)?{_HALF}{_HALF}", re.MULTILINE)
-_IN_PLACE_LINE = re.compile(rf"^\s*(\d{1, 19})\s+(\d{1, 19})\s+\w+(?:\s+\w+)?(?:\s+-?\d+)?{_HALF}\s*$", re.MULTILINE)
+_LINE = re.compile(rf"^\s*(\d{{1,19}})\s+(\d{{1,19}})\s+\w+(?:\s+\w+)?(?:\s+-?\d+)?{_HALF}{_HALF}", re.MULTILINE)
+_IN_PLACE_LINE = re.compile(rf"^\s*(\d{{1,19}})\s+(\d{{1,19}})\s+\w+(?:\s+\w+)?(?:\s+-?\d+)?{_HALF}\s*$", re.MULTILINE)
 _BOUNDS = re.compile(r"^# Out of bounds values\s*:\s*(\d{1,19})\s*(\S+)", re.MULTILINE)
 _AVERAGE = re.compile(r"^# Avg bus bandwidth\s*:\s*(\S+)(?:[ \t]+(OK|FAILED))?", re.MULTILINE)
 _VERSION = re.compile(r"nccl-tests version (\S+).*nccl-library=(\d+)")

@@ -42,7 +42,7 @@ async def test_a_signal_saves_what_was_measured(start: Start, tmp_path: Path) ->
     out, events = tmp_path / "x.json", tmp_path / "events"
     flags = ["--url", url, "--duration", "600", "--target-qps", "20", "--output-len", "4", "--prompt-len", "20"]
     process = await begin(*flags, "--output-json", str(out), LLMVAL_EVENTS=str(events))
-    while sum(one.how == "done" for one in mock.served) < 20:
+    while sum(one.how == "done" for one in mock.served) < 20 or b'"metrics"' not in events.read_bytes():
         assert process.returncode is None
         await asyncio.sleep(0.02)
     process.send_signal(signal.SIGINT)

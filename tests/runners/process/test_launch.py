@@ -186,7 +186,7 @@ def _rank(pid: str) -> str:
         ("--model tiny --duratoin 3", "--duratoin"),
         ("--model tiny --device cpu --attention-backend fa3", "choose from"),
         ("--model tiny --device cpu --find-max-qps", "pass --slo-ttft-ms"),
-        ("--model tiny --device cpu --find-max-qps --profile nsys", "leave one of the two out"),
+        ("--model tiny --device cpu --find-max-qps --slo-ttft-ms 9 --profile nsys", "leave one of the two out"),
         ("--model tiny --device cpu --prompt-len 9:3", "not a length distribution"),
         ("--model tiny --device cpu --output-json /proc/nowhere/x.json", "cannot be written"),
     ],

@@ -205,7 +205,9 @@ async def test_a_replay_changes_nothing_and_shows_logs_by_fraction(player: Dashb
         await pilot.pause(0.1)
         assert app.screen is app.main
         assert "plays a recording" in "".join(note.text for note in app.main.state.messages.all)
-        assert "complete" not in text_of(app.main.key_bar) and "pause" in text_of(app.main.key_bar)
+        await pilot.press("1")  # the keys come back in the place of the message
+        await until(pilot, lambda: "pause" in text_of(app.main.key_bar), "the keys")
+        assert "complete" not in text_of(app.main.key_bar)
         await pilot.press("P", *["right_curly_bracket"] * 5, "2")
         log = app.main.log_pane
         share = timeline.fraction
