@@ -30,9 +30,10 @@ def test_processes_are_recognised_by_the_runs_mark(tmp_path: Path, monkeypatch: 
     ours, strange = started(tmp_path.name), started("other")
     try:
         strangers = Strangers([tmp_path])
-        until(lambda: not strangers.is_foreign(ours.pid))  # its environment is there only after its exec
-        assert strangers.is_foreign(strange.pid)
-        assert not Strangers([tmp_path, tmp_path / "other"]).is_foreign(strange.pid)
+        both = Strangers([tmp_path, tmp_path / "other"])
+        # Their environment is there only after their exec.
+        until(lambda: not both.is_foreign(ours.pid) and not both.is_foreign(strange.pid))
+        assert not strangers.is_foreign(ours.pid) and strangers.is_foreign(strange.pid)
         for process in (ours, strange):
             process.kill()
         until(lambda: Identity.of(strange.pid) is None)
