@@ -68,7 +68,7 @@ _SAYS_SOMETHING = re.compile(
 _INTRODUCES = re.compile(
     r"^\W*(?:for|from|on|in|inside|at|with|using|as|first(?:ly)?|then|next|finally|after|before|once|when|if|to|via|by"
     r"|per|during|now|also|please|again|optionally|otherwise|afterwards|last(?:ly)?|second(?:ly)?|third(?:ly)?|step|and"
-    r"|while|until|under|within|against|across|without|without|alternatively|ideally|simply|just|here|there|locally)\b",
+    r"|while|until|under|within|against|across|without|alternatively|ideally|simply|just|here|there|locally)\b",
     re.I,
 )
 
@@ -111,10 +111,9 @@ def _in_sentence(view: ItemView, sentence: Sentence) -> str | None:
         and sentence.codes.index(candidates[-1].code) == len(sentence.codes) - 1
     ):
         return _words(more["what"])
-    if re.search(r",\s*(?:then\s+|and\s+|and then\s+)?(?:run|execute)\s*$", sentence.before(0), re.I) and _tasks(
-        sentence.before(0)
-    ):
-        return _words(sentence.before(0))
+    lead = sentence.before(0)
+    if re.search(r",\s*(?:then\s+|and\s+|and then\s+)?(?:run|execute)\s*$", lead, re.I) and _tasks(lead):
+        return _words(lead)
     if (also := _ALSO.match(after.strip(" ."))) and _LOOKS.search(sentence.between(last)):
         return _words(also["what"])
     first = min(sentence.codes.index(one.code) for one in candidates)

@@ -18,6 +18,7 @@ from llmval_runners.load_test import metrics
 from llmval_runners.load_test.metrics import LEAST_REQUESTS, Rates, Slo
 from llmval_runners.load_test.rate_posterior import STOPPING, Posterior
 from llmval_runners.load_test.result import Measured
+from llmval_runners.process.events import EventLog
 
 HOLDS, FAILS, INVALID = "holds", "fails", "invalid"
 
@@ -388,3 +389,20 @@ class Search:
                 )
         best_so_far = f"{self.held_qps:.4g} requests/s held" if self.held_qps is not None else "no rate had held"
         return f"the search ended early, after {len(self.trials)} trials; {best_so_far} by then"
+
+
+def report_trial(events: EventLog, search: Search, trial: Trial) -> None:
+    """Tell a trial to the dashboard and the terminal."""
+    events.metrics(
+        {
+            "trial_qps": trial.target_qps,
+            "trial_goodput_percent": 100 * trial.goodput_share,
+            "trial_ttft_sched_p99_ms": trial.ttft_sched["p99_ms"],
+            "highest_held_qps": search.held_qps,
+        }
+    )
+    events.say(
+        f"trial {trial.number} ({trial.purpose}): {trial.target_qps:.4g} requests/s, "
+        f"{trial.goodput_share:.1%} kept the service level: {trial.verdict}"
+        + (f" ({trial.reason})" if trial.reason else "")
+    )

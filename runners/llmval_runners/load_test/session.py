@@ -26,7 +26,7 @@ from llmval_runners.load_test.last_screen import last_screen
 from llmval_runners.load_test.load_flags import SearchOptions, recorded_burstiness
 from llmval_runners.load_test.options import LoadTestOptions
 from llmval_runners.load_test.profiler import NONE, Profiler
-from llmval_runners.load_test.rate_search import Search, SearchConfig, Trial, allowed_misses, judge_trial
+from llmval_runners.load_test.rate_search import Search, SearchConfig, allowed_misses, judge_trial, report_trial
 from llmval_runners.load_test.recovery import recovery_command
 from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid
 from llmval_runners.load_test.utilisation import utilisation
@@ -251,23 +251,8 @@ class LoadTest:
                 seed=planned.seed, target_qps=planned.qps, host=host,
             )  # fmt: skip
             search.record(trial)
-            self._report_trial(search, trial)
+            report_trial(self.events, search, trial)
             window.drain()
-
-    def _report_trial(self, search: Search, trial: Trial) -> None:
-        self.events.metrics(
-            {
-                "trial_qps": trial.target_qps,
-                "trial_goodput_percent": 100 * trial.goodput_share,
-                "trial_ttft_sched_p99_ms": trial.ttft_sched["p99_ms"],
-                "highest_held_qps": search.held_qps,
-            }
-        )
-        self.events.say(
-            f"trial {trial.number} ({trial.purpose}): {trial.target_qps:.4g} requests/s, "
-            f"{trial.goodput_share:.1%} kept the service level: {trial.verdict}"
-            + (f" ({trial.reason})" if trial.reason else "")
-        )
 
     def _save(self) -> int:
         """Write the record, show the last screen, and return the exit code."""

@@ -16,7 +16,7 @@ import uvloop
 from llmval_runners.load_test.generator import Arrival, Load, arrival_times, schedule
 from llmval_runners.load_test.last_screen import last_screen
 from llmval_runners.load_test.load_flags import SearchOptions, recorded_burstiness
-from llmval_runners.load_test.rate_search import Search, SearchConfig, Trial, allowed_misses, judge_trial
+from llmval_runners.load_test.rate_search import Search, SearchConfig, allowed_misses, judge_trial, report_trial
 from llmval_runners.load_test.result import Measured, load_test_result, mark_invalid
 from llmval_runners.openai_client.connection import Connections, Target, raise_file_limit, tls_context
 from llmval_runners.openai_client.options import CHAT, TEXT, OpenAiOptions
@@ -176,23 +176,8 @@ class OpenAiLoadTest:
                 purpose=planned.purpose, seed=planned.seed, target_qps=planned.qps,
             )  # fmt: skip
             search.record(trial)
-            self._report_trial(search, trial)
+            report_trial(self.events, search, trial)
             await probe.settle(self._bodies)
-
-    def _report_trial(self, search: Search, trial: Trial) -> None:
-        self.events.metrics(
-            {
-                "trial_qps": trial.target_qps,
-                "trial_goodput_percent": 100 * trial.goodput_share,
-                "trial_ttft_sched_p99_ms": trial.ttft_sched["p99_ms"],
-                "highest_held_qps": search.held_qps,
-            }
-        )
-        self.events.say(
-            f"trial {trial.number} ({trial.purpose}): {trial.target_qps:.4g} requests/s, "
-            f"{trial.goodput_share:.1%} kept the service level: {trial.verdict}"
-            + (f" ({trial.reason})" if trial.reason else "")
-        )
 
     def _new_window(self, connections: Connections, load: Load, label: str | None = None) -> ServerWindow:
         options = self.options
