@@ -1,7 +1,7 @@
 """Presets: make a command so small that a trial takes seconds. Always a deviation, never evidence."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from llmval_tui.actions.command.argv import ParsedArgv, value_of, values_of, with_value, with_values, without
 from llmval_tui.actions.command.gpu_count import (
@@ -17,6 +17,7 @@ from llmval_tui.foundation.errors import Refused
 SMOKE = "smoke"
 TINY = "tiny"
 TINY_RANKS = 4  # the tiny model has 4 KV heads, and every rank needs one
+SEARCH = "--find-max-qps"
 CPU_RANKS = 2  # the smallest number with a real all-reduce
 
 
@@ -28,6 +29,7 @@ class Preset:
     if_given: Mapping[str, str]  # replaced only if the command has the flag; otherwise the runner's default fits
     without_gpu: Mapping[str, str]
     dropped: frozenset[str] = frozenset()  # flags that do not work with the preset; removed with their values
+    with_search: Mapping[str, str] = field(default_factory=dict)  # set if the command searches for the highest rate
 
 
 _SMOKE: dict[str, Preset] = {
@@ -47,9 +49,11 @@ _SMOKE: dict[str, Preset] = {
     # The model is the server's. What is left of the load is small enough for a server on a CPU.
     "openai_load_test.py": Preset(
         always={"--duration": "8", "--target-qps": "2", "--prompt-len": "uniform:16:64", "--output-len": "8"},
-        if_given={"--trial-duration": "8", "--max-qps": "4"},
+        if_given={},
         without_gpu={},
         dropped=frozenset({"--trace", "--prompts", "--burstiness"}),
+        # A service level that a GPU keeps would otherwise be searched up to rates at which a CPU drains for minutes.
+        with_search={"--trial-duration": "8", "--max-qps": "4", "--max-trials": "8"},
     ),
     "torch_compile_repro.py": Preset(
         always={"--model": TINY, "--sequence-length": "64", "--batch-size": "1", "--steps": "3"},
@@ -124,6 +128,8 @@ def apply(preset: str, runner: str | None, argv: ParsedArgv, gpus: int) -> tuple
             arguments = without(arguments, flag)
             changed.append(f"no {_plain(flag)}")
     given = {flag: value for flag, value in found.if_given.items() if value_of(arguments, flag) is not None}
+    if SEARCH in arguments:
+        given |= found.with_search
     for flag, value in {**found.always, **given, **({} if gpus else found.without_gpu)}.items():
         old = " ".join(values_of(arguments, flag)) or None
         if old == value:
