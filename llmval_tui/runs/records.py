@@ -135,6 +135,9 @@ class Intent:
     server: ServerSpec | None = None  # the command starts a server, and runs until somebody ends it
     servers: list[str] = field(default_factory=list)  # ids of the runs whose servers must serve until this run's end
     item_fingerprint: str = ""  # of the item as it was read; `Step.fingerprint`
+    launcher: str | None = None  # of a run on several nodes: "slurm" or "ssh"; None: it runs on this machine
+    how: str | None = None  # "each": the commands on every node; "collective": one launch over all nodes
+    nodes: list[str] = field(default_factory=list)  # [] with a launcher: Slurm chooses them, see `JobStatus.nodes`
     order_ns: int = 0  # creation time, but later than every existing run; 0 in old records
     host: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -194,6 +197,20 @@ class ServerStatus:
 
 
 @dataclass(slots=True)
+class JobStatus:
+    """The part of a run that runs on other nodes: a Slurm job, or processes that ssh started."""
+
+    id: str | None = None  # of the Slurm job
+    step: str | None = None  # of the Slurm job, such as "123.0"
+    nodes: list[str] = field(default_factory=list)  # in the order of their ranks
+    restarts: int = 0  # by Slurm
+    state: str | None = None  # the word of Slurm (PENDING, RUNNING, COMPLETED, …); over ssh the same words
+    reason: str | None = None  # why it is pending, or how it ended
+    refused: str | None = None  # why nothing was started, and the remedy
+    lost: dict[str, str] = field(default_factory=dict)  # node → a sentence: since when nothing is heard of it
+
+
+@dataclass(slots=True)
 class Status:
     """`status.json`: replaced at every change."""
 
@@ -205,6 +222,7 @@ class Status:
     commands: list[CommandStatus] = field(default_factory=list)
     cancelled: str | None = None  # who cancelled the run
     server: ServerStatus | None = None  # of a run that starts a server
+    job: JobStatus | None = None  # of a run on several nodes
     notes: list[str] = field(default_factory=list)
 
 

@@ -14,6 +14,7 @@ from llmval_tui.foundation.text import utc_stamp
 from llmval_tui.runs.command_secrets import keep_secrets
 from llmval_tui.runs.records import Artifact, Command, FrozenScript, Intent, State, Status, StepRef, Verdict
 from llmval_tui.runs.tick_ledger import TickLedger
+from llmval_tui.telemetry.process_ownership import is_node_folder, run_id_of
 
 _LOG = re.compile(r"(?P<label>[A-Za-z0-9_-]+)(?:\.rank(?P<rank>\d+))?\.(?P<stream>stdout|stderr)\.log")
 
@@ -38,7 +39,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.id = folder.name
+        self.id = run_id_of(folder)
         self._intent: Intent | None = None
         self._order: tuple[int, str] | None = None
         self._verdict: Verdict | None = None
@@ -59,8 +60,9 @@ class Run:
 
     @property
     def workspace(self) -> Path:
-        """The workspace that the run folder `WORKSPACE/artifacts/runs/ID` lies in."""
-        return self.folder.absolute().parents[2]
+        """The workspace that the run folder `WORKSPACE/artifacts/runs/ID`, or `…/ID/nodes/NAME`, lies in."""
+        folder = self.folder.absolute()
+        return folder.parents[4 if is_node_folder(folder) else 2]
 
     @property
     def order(self) -> tuple[int, str]:

@@ -25,12 +25,23 @@ from llmval_tui.foundation.process import Identity, boot_id, descendants, entry_
 from llmval_tui.foundation.record import read_record
 
 RUN_ID_VARIABLE = "LLMVAL_RUN_ID"
+NODES_FOLDER = "nodes"  # in the folder of a run on several nodes: a folder with the format of a run for each node
 _RECORD = "processes.json"
 _PROC = Path("/proc")
 # The inode of the first pid namespace is fixed in the kernel (PROC_PID_INIT_INO, include/linux/proc_ns.h).
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 _RECORD_INTERVAL_S = 1.0
 _RECORD_SHARE = 0.02  # the look at all processes takes at most this share of one core
+
+
+def is_node_folder(folder: Path) -> bool:
+    """Whether a folder `…/ID/nodes/NAME` holds one node's part of the run ID."""
+    return folder.parent.name == NODES_FOLDER
+
+
+def run_id_of(folder: Path) -> str:
+    """The id of a run: the name of its folder; `ID.NAME` for the part of the node NAME."""
+    return f"{folder.parent.parent.name}.{folder.name}" if is_node_folder(folder) else folder.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +57,11 @@ class RunProcesses:
     """The processes of one run, seen from any process.
 
     Args:
-        folder: the run folder; its name is the run's id.
+        folder: the run folder; see `run_id_of`.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._run_id = folder.name
+        self._run_id = run_id_of(folder)
         self._record = folder / _RECORD
         self._stamp: tuple[int, int] | None = None
         self._recorded = ProcessRecord()

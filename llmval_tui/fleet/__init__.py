@@ -1,0 +1,1 @@
+"""One run on many nodes: which nodes, how it starts there, and what all of them together show."""
