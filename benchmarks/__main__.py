@@ -41,6 +41,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "client1": lazy("openai_clients", "one_core"),
     "streams": lazy("openai_clients", "many_streams"),
     "clients": lazy("openai_clients", "highest_rates"),
+    "outliers": lazy("fleet_outliers", "rule"),
     "watching": lazy("watching", "row"),
 }
 

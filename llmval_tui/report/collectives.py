@@ -9,7 +9,7 @@ from llmval_tui.actions.command.runner_catalog import COLLECTIVE_SCHEMA
 from llmval_tui.actions.gates.artifacts import read_valid
 from llmval_tui.actions.pair_matrix import PairMatrix, matrix_of
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, Heading, Paragraph, Table
-from llmval_tui.report.definitions import figure
+from llmval_tui.report.figure import figure
 
 _MOST_RANKS = 16  # of a matrix; with more, the slowest pairs are listed
 _LISTED = 20

@@ -9,10 +9,11 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, CodeBlock, Heading, Judgement, Paragraph, Table
 from llmval_tui.report.charts.plots import distribution_blocks, time_blocks
 from llmval_tui.report.collectives import collective_blocks
-from llmval_tui.report.definitions import define, figure
 from llmval_tui.report.facts import LoadFacts, RunFacts
+from llmval_tui.report.figure import figure
 from llmval_tui.report.recording import Recording, Track
 from llmval_tui.report.summary import anchor_of, badge_of, node_blocks
+from llmval_tui.runs.definitions import define
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.telemetry.engine.window import EngineWindow
 from llmval_tui.terminal.format import duration

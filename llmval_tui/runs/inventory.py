@@ -76,14 +76,46 @@ def user_name() -> str:
 
 
 def host_inventory() -> dict[str, Any]:
-    """Name, kernel, CPU count and memory of this host."""
+    """Name, kernel, CPUs, memory and network adapters of this host; `nics` has those with verbs (InfiniBand, RoCE)."""
     return {
         "name": platform.node(),
         "kernel": platform.release(),
         "machine": platform.machine(),
+        "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
+        "nics": _nics(),
     }
+
+
+def _cpu_model() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+def _nics(root: Path = Path("/sys/class/infiniband")) -> list[dict[str, Any]]:
+    """Name, firmware and ports of each adapter, as the kernel's sysfs has them."""
+    return [
+        {
+            "name": device.name,
+            "firmware": _line_of(device / "fw_ver"),
+            "ports": [
+                {"port": port.name, "state": _line_of(port / "state"), "rate": _line_of(port / "rate")}
+                for port in sorted(device.glob("ports/*"))
+            ],
+        }
+        for device in sorted(root.glob("*"))
+    ]
+
+
+def _line_of(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace").strip() or None
+    except OSError:
+        return None
 
 
 def software_versions(runner_python: str) -> dict[str, str]:

@@ -219,6 +219,22 @@ class FakeNvml:
     def nvmlDeviceGetCudaComputeCapability(self, handle: FakeGpu) -> tuple[int, int]:
         return (9, 0)
 
+    def nvmlDeviceGetVbiosVersion(self, handle: FakeGpu) -> str:
+        return "96.00.A5.00.01"
+
+    def nvmlDeviceGetCurrentEccMode(self, handle: FakeGpu) -> int:
+        return 1
+
+    def nvmlDeviceGetPersistenceMode(self, handle: FakeGpu) -> int:
+        return 1
+
+    def nvmlDeviceGetMaxClockInfo(self, handle: FakeGpu, type: int) -> int:
+        return {1: 1980, 2: 3201}[type]
+
+    def nvmlDeviceGetApplicationsClock(self, handle: FakeGpu, type: int) -> int:
+        self._enter("nvmlDeviceGetApplicationsClock", handle)
+        return 1980
+
     def nvmlDeviceGetPciInfo(self, handle: FakeGpu) -> Any:
         return SimpleNamespace(busId=handle.bus_id.encode())
 

@@ -6,8 +6,8 @@ import pytest
 
 from llmval_tui.checklist.model import load
 from llmval_tui.report.build import render
-from llmval_tui.report.definitions import define
 from llmval_tui.report.facts import gather, runs_for
+from llmval_tui.runs.definitions import define
 from llmval_tui.runs.records import Artifact
 from tests.helpers.collective_records import record_of
 from tests.report.conftest import Workspace

@@ -7,9 +7,9 @@ from llmval_tui.actions.judges.load_test_result import LoadResult
 from llmval_tui.report.blocks import Block, Heading, Paragraph, Plots
 from llmval_tui.report.charts import chart
 from llmval_tui.report.charts.chart import Line, Strip, TimeAxis
-from llmval_tui.report.definitions import figure
 from llmval_tui.report.downsample import Summary
 from llmval_tui.report.facts import RunFacts
+from llmval_tui.report.figure import figure
 from llmval_tui.report.recording import GpuTracks, Recording
 from llmval_tui.terminal.format import duration
 

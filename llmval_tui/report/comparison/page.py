@@ -25,10 +25,11 @@ from llmval_tui.report.comparison.compare import (
     Comparison,
     exit_code,
 )
-from llmval_tui.report.definitions import define, figure
+from llmval_tui.report.figure import figure
 from llmval_tui.report.pages.html_page import html_page
 from llmval_tui.report.pages.markdown_page import markdown_page
 from llmval_tui.report.pages.text_page import text_page
+from llmval_tui.runs.definitions import define
 
 FORMATS = ("text", "md", "html", "json")
 _KINDS = {BETTER: "pass", WORSE: "fail"}

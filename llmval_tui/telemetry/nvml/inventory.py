@@ -19,6 +19,7 @@ _P2P_STATUS = {
     5: "not_supported",
 }
 _REMOTE_GPU, _REMOTE_SWITCH = 0, 2  # nvmlIntNvLinkDeviceType_t
+_SM_CLOCK, _MEMORY_CLOCK = 1, 2  # nvmlClockType_t
 _NO_SUCH_LINK, _NOT_SUPPORTED = 2, 3  # nvmlReturn_t
 _MOST_LINKS = 36  # NVML_NVLINK_MAX_LINKS; a GPU with fewer links returns "invalid argument" beyond its last
 
@@ -53,6 +54,8 @@ def _gpu(calls: Calls, index: int, handle: Any | None) -> dict[str, Any]:
     capability = ask("nvmlDeviceGetCudaComputeCapability")
     pci = ask("nvmlDeviceGetPciInfo")
     mig = ask("nvmlDeviceGetMigMode")
+    ecc = ask("nvmlDeviceGetCurrentEccMode")
+    persistence = ask("nvmlDeviceGetPersistenceMode")
     return {
         "index": index,
         "name": ask("nvmlDeviceGetName"),
@@ -66,6 +69,12 @@ def _gpu(calls: Calls, index: int, handle: Any | None) -> dict[str, Any]:
         "pci_bus_id": None if pci is None else _text(pci.busId),
         "numa_node": ask("nvmlDeviceGetNumaNodeId"),
         "mig_enabled": None if mig is None else mig[0] == 1,
+        "vbios_version": ask("nvmlDeviceGetVbiosVersion"),
+        "ecc_enabled": None if ecc is None else ecc == 1,
+        "persistence_enabled": None if persistence is None else persistence == 1,
+        "sm_clock_max_mhz": ask("nvmlDeviceGetMaxClockInfo", _SM_CLOCK),
+        "memory_clock_max_mhz": ask("nvmlDeviceGetMaxClockInfo", _MEMORY_CLOCK),
+        "sm_clock_application_mhz": ask("nvmlDeviceGetApplicationsClock", _SM_CLOCK),
         **_nvlinks(calls, handle),
     }
 

@@ -1,8 +1,9 @@
-"""The metrics: meaning, unit and better direction, as the report prints them beside the values.
+"""The metrics: meaning, unit and better direction, for the report and for the comparison of nodes.
 
 s = intended arrival, d = dispatch, f = first token, e = last token, n = output tokens of one request.
 """
 
+import re
 from dataclasses import dataclass
 
 _FROM_SCHEDULE = "counted from the intended arrival, so a late generator cannot hide queueing (coordinated omission)"
@@ -68,6 +69,7 @@ _LATENCY = {
     "ttft": "time to first token, f−d (as in vLLM's benchmark)",
     "ttft_sched": f"time to first token, f−s, {_FROM_SCHEDULE}",
     "tpot": "time per output token after the first, (e−f)/(n−1) for n ≥ 2 (vLLM)",
+    "itl": "gaps between tokens, pooled over the requests (vLLM)",
     "e2e": "whole request, e−d (vLLM's E2EL)",
     "e2e_sched": f"whole request, e−s, {_FROM_SCHEDULE}",
 }
@@ -76,6 +78,7 @@ _UNITS = (
     ("_tokens_per_s", "tokens/s"),
     ("_gb_per_s", "GB/s"),
     ("_mb_per_s", "MB/s"),
+    ("_tokens_per_joule", "tokens/J"),
     ("_tokens_per_j", "tokens/J"),
     ("_percent", "%"),
     ("_bytes", "bytes"),
@@ -89,6 +92,21 @@ _UNITS = (
     ("_c", "°C"),
     ("_s", "s"),
 )
+# What every tool and runner measures so that more is better; the stem is free, a context length may follow.
+_MORE_IS_BETTER = ("_tokens_per_s", "_tokens_per_joule", "_tokens_per_j", "_tflops")
+_OTHERS = {
+    "request_throughput_per_s": "higher",
+    "busbw_avg_gb_per_s": "higher",
+    "busbw_max_gb_per_s": "higher",
+    "speed_up": "higher",
+    "compile_s": "lower",
+    "compiled_peak_memory_gib": "lower",
+    "peak_memory_bytes": "lower",
+    "decode_step_ms": "lower",
+    "ttft_mean_ms": "lower",
+    "tpot_mean_ms": "lower",
+    "itl_mean_ms": "lower",
+}
 _HALVES = ("with_", "without_")  # prefixes of the metrics of a paired run
 
 
@@ -107,16 +125,7 @@ def define(metric: str) -> Definition:
     if metric.endswith("_ms") and stem in _LATENCY and percentile.isdigit():
         which = "median" if percentile == "50" else f"{percentile}th percentile"
         return Definition("ms", "lower", f"{which} of {_LATENCY[stem]}")
-    unit = next((unit for ending, unit in _UNITS if metric.endswith(ending)), "")
-    return Definition(unit, "", "defined by the run's artifact")
-
-
-def figure(value: float | None) -> str:
-    """A number with four significant digits and grouped thousands; "not available" for None."""
-    if value is None:
-        return "not available"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
+    plain = re.sub(r"_\d{3,}$", "", metric)  # of a context length
+    unit = next((unit for ending, unit in _UNITS if plain.endswith(ending)), "")
+    better = _OTHERS.get(plain) or ("higher" if plain.endswith(_MORE_IS_BETTER) else "")
+    return Definition(unit, better, "defined by the run's artifact")

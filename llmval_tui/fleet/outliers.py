@@ -1,0 +1,210 @@
+"""Names the nodes that are slower than their like. Pure functions of the figures of a fleet.
+
+Like is compared with like: the nodes of one group have the same kind of GPU, driver and power limit. A node
+is a *suspect* in a metric if both hold:
+
+- it is more than `LEAST_SHORTFALL` worse than the group's median, so that the difference matters;
+- it is more than `MOST_DEVIATIONS` robust standard deviations (1.4826 · MAD) worse, so that noise is no cause.
+
+Of 64 healthy nodes at 1 % noise, one is a suspect in 2.5 % of the fleets. So a suspect is only *named* after a second
+measurement at the same time as two nodes at the median (`references`): it must again be more than `LEAST_SHORTFALL`
+worse than their mean, and by more than `REPEAT_DEVIATIONS` standard deviations of such a difference. What slowed the
+whole fleet in the meantime slows the references, too.
+
+With fewer than `FEWEST_NODES` nodes in a group, the median and the MAD say too little, and no node is suspected: compare
+each with its own baseline. `python -m benchmarks outliers` simulates the rule.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from statistics import median
+
+from llmval_tui.runs.definitions import define
+
+LEAST_SHORTFALL = 0.03  # of the median
+MOST_DEVIATIONS = 3.5
+FEWEST_NODES = 8
+REFERENCES = 2  # nodes at the median that are measured beside the suspects
+REPEAT_DEVIATIONS = 2.0
+TO_SIGMA = 1.4826  # standard deviation / MAD of a normal distribution
+HIGHER, LOWER = "higher", "lower"
+
+# What the nodes of one group have in common; the keys of a node's configuration.
+GROUP_KEYS = ("gpu", "driver", "power_limit_w")
+
+Figures = Mapping[str, float | None]  # node → figure
+Configuration = Mapping[str, str | float | int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The second measurement of a group's suspects in one metric, and what follows from it.
+
+    A suspect without a second figure, or whose references have none, is undecided: it is neither named nor cleared.
+    """
+
+    references: dict[str, float | None]  # the nodes at the median, with their second figure
+    figures: dict[str, float | None]  # of the suspects
+    limit: float | None  # by which share a suspect must be worse than the references to be named
+    named: list[str] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatistics:
+    """One metric of the nodes of one group. Shares are fractions of the median; `None` is explained by `reason`."""
+
+    n: int  # nodes with a figure
+    median: float | None
+    mad: float | None
+    smallest_findable: float | None  # the smallest slowness that these nodes and this noise could have shown
+    suspects: list[str] = field(default_factory=list)  # the worst first
+    references: list[str] = field(default_factory=list)  # to be measured beside the suspects
+    repeat: Repeat | None = None
+    named: list[str] = field(default_factory=list)
+    reason: str = ""  # why nothing is suspected; empty if the rule was applied
+
+
+def group_of(configuration: Configuration) -> str:
+    """The group of a node in words: `NVIDIA H200, driver 580.159.04, 700 W`; what is not known says so.
+
+    The number of GPUs is no part of it: a node that lost one belongs to the others, and is slower than they are.
+    """
+    gpu, driver, limit = (configuration.get(key) for key in GROUP_KEYS)
+    if configuration.get("gpu_count") == 0:
+        return "no GPU"
+    watts = "power limit unknown" if limit is None else f"{limit:g} W" if isinstance(limit, float) else f"{limit} W"
+    return f"{gpu or 'GPU unknown'}, driver {driver or 'unknown'}, {watts}"
+
+
+def groups_of(nodes: Mapping[str, str]) -> dict[str, list[str]]:
+    """The nodes of each group, both sorted; `nodes` maps a node to its group."""
+    found: dict[str, list[str]] = {}
+    for node, group in sorted(nodes.items()):
+        found.setdefault(group, []).append(node)
+    return dict(sorted(found.items()))
+
+
+def statistics(
+    metrics: Mapping[str, Mapping[str, float | None]],
+    groups: Mapping[str, str],
+    better: Callable[[str], str] = lambda metric: define(metric).better,
+) -> dict[str, dict[str, GroupStatistics]]:
+    """Metric → group → statistics, of the first measurement. The same figures give the same result in any order.
+
+    Args:
+        metrics: node → metric → figure, of the nodes that reported.
+        groups: node → group.
+        better: "higher", "lower" or "" for a metric; metrics without a direction are left out.
+    """
+    names = sorted({name for figures in metrics.values() for name in figures if better(name) in (HIGHER, LOWER)})
+    return {
+        name: {
+            group: judge({node: metrics[node].get(name) for node in nodes if node in metrics}, better(name))
+            for group, nodes in groups_of(groups).items()
+        }
+        for name in names
+    }
+
+
+def judge(figures: Figures, better: str) -> GroupStatistics:
+    """The suspects of one group in one metric."""
+    known = {node: value for node, value in sorted(figures.items()) if value is not None}
+    if not known:
+        return GroupStatistics(0, None, None, None, reason="no node has a figure")
+    middle = median(known.values())
+    mad = median(abs(value - middle) for value in known.values())
+    if len(known) < FEWEST_NODES:
+        few = f"{len(known)} node{'s' if len(known) != 1 else ''} with a figure: fewer than {FEWEST_NODES} have no "
+        return GroupStatistics(len(known), middle, mad, None, reason=few + "spread to go by, compare with a baseline")
+    if middle <= 0:
+        return GroupStatistics(len(known), middle, mad, None, reason="the median is not above 0")
+    least = max(LEAST_SHORTFALL, MOST_DEVIATIONS * TO_SIGMA * mad / middle)
+    worse = {node: shortfall(value, middle, better) for node, value in known.items()}
+    suspects = sorted((node for node in known if worse[node] > least), key=lambda node: (-worse[node], node))
+    references = _nearest(known, middle, suspects) if suspects else []
+    return GroupStatistics(len(known), middle, mad, least, suspects, references)
+
+
+def shortfall(value: float, typical: float, better: str) -> float:
+    """By which share of `typical` a figure is worse; negative if it is better."""
+    return (typical - value) / typical if better == HIGHER else (value - typical) / typical
+
+
+def deviation(value: float | None, typical: float | None) -> float | None:
+    """By which share a figure is above (+) or below (−) the median, whatever is better."""
+    return None if value is None or not typical else value / typical - 1
+
+
+def _nearest(known: Mapping[str, float], middle: float, suspects: Sequence[str]) -> list[str]:
+    others = [node for node in known if node not in suspects]
+    return sorted(others, key=lambda node: (abs(known[node] - middle), node))[:REFERENCES]
+
+
+def repeat_wanted(found: Mapping[str, Mapping[str, GroupStatistics]]) -> tuple[list[str], list[str]]:
+    """The suspects and the references of all metrics and groups, each sorted: these nodes are measured again, at the
+    same time. A suspect of one metric is no reference for another."""
+    each = [one for groups in found.values() for one in groups.values() if one.suspects]
+    suspects = {node for one in each for node in one.suspects}
+    return sorted(suspects), sorted({node for one in each for node in one.references} - suspects)
+
+
+def decide(first: GroupStatistics, repeated: Figures, better: str) -> GroupStatistics:
+    """The statistics with the second measurement: which suspects are named.
+
+    `repeated` has the second figure of every node that was measured again.
+    """
+    if not first.suspects or first.median is None or first.mad is None:
+        return first
+    references = {node: repeated.get(node) for node in first.references}
+    known = [value for value in references.values() if value is not None and value > 0]
+    figures = {node: repeated.get(node) for node in first.suspects}
+    if len(known) < REFERENCES:
+        repeat = Repeat(references, figures, None, undecided=list(first.suspects))
+        return _with(first, repeat)
+    typical = sum(known) / len(known)
+    spread = TO_SIGMA * first.mad / first.median * sqrt(1 + 1 / len(known))
+    limit = max(LEAST_SHORTFALL, REPEAT_DEVIATIONS * spread)
+    named, cleared, undecided = [], [], []
+    for node in first.suspects:
+        value = figures[node]
+        if value is None:
+            undecided.append(node)
+        elif shortfall(value, typical, better) > limit:
+            named.append(node)
+        else:
+            cleared.append(node)
+    return _with(first, Repeat(references, figures, limit, named, cleared, undecided))
+
+
+def _with(first: GroupStatistics, repeat: Repeat) -> GroupStatistics:
+    return GroupStatistics(
+        first.n, first.median, first.mad, first.smallest_findable, first.suspects, first.references, repeat,
+        list(repeat.named),
+    )  # fmt: skip
+
+
+def decide_all(
+    found: Mapping[str, Mapping[str, GroupStatistics]],
+    repeated: Mapping[str, Mapping[str, float | None]],
+    better: Callable[[str], str] = lambda metric: define(metric).better,
+) -> dict[str, dict[str, GroupStatistics]]:
+    """`decide` for every metric and group; `repeated` is node → metric → second figure."""
+    return {
+        name: {
+            group: decide(one, {node: figures.get(name) for node, figures in repeated.items()}, better(name))
+            for group, one in groups.items()
+        }
+        for name, groups in found.items()
+    }
+
+
+def named_nodes(found: Mapping[str, Mapping[str, GroupStatistics]]) -> list[str]:
+    """Every node that is named in some metric, sorted."""
+    return sorted(_nodes(one.named for groups in found.values() for one in groups.values()))
+
+
+def _nodes(lists: Iterable[Sequence[str]]) -> set[str]:
+    return {node for one in lists for node in one}
