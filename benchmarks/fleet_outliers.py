@@ -1,10 +1,11 @@
-"""How often is a slow node named, and how often a healthy one? Simulated fleets, judged and repeated by the real rule."""
+"""How often is a slow node named, and how often a healthy one? Simulated fleets, judged and repeated by the rule."""
 
 import random
 from collections.abc import Iterator
 
 from benchmarks.report import Row
 from llmval_tui.fleet.outliers import decide_all, named_nodes, repeat_wanted, statistics
+from llmval_tui.fleet.record import NodeOutcome, NodeResult
 
 NODES = 64
 METRIC = "completed_qps"
@@ -27,7 +28,7 @@ def simulate(seeds: int, *, slow: float, noise: float, nodes: int = NODES) -> tu
         def measure(node: str, draw: random.Random = draw, bad: str = bad) -> dict[str, float | None]:
             return {METRIC: TYPICAL * (1 - slow * (node == bad)) * draw.gauss(1, noise)}
 
-        first = statistics({node: measure(node) for node in names}, dict.fromkeys(names, "H200"))
+        first = statistics({node: NodeResult(NodeOutcome.PASS, metrics=measure(node), group="H200") for node in names})
         suspects, references = repeat_wanted(first)
         named = named_nodes(decide_all(first, {node: measure(node) for node in (*suspects, *references)}))
         found += bool(slow) and bad in named

@@ -1,7 +1,7 @@
 """The configuration of a node: one flat table, so that nodes can be compared key by key.
 
-It is made of what every run records before its start (`run.json`: host, versions, environment). `collect` reads the same
-of this node now.
+It is made of what every run records before its start (`run.json`: host, versions, environment). `collect` reads the
+same of this node now.
 """
 
 import os

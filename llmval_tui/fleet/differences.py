@@ -1,25 +1,18 @@
-"""What differs between nodes that should be equal: for each key of their configurations, who is not with the majority."""
+"""What differs between nodes that should be equal: for each key, the nodes that are not with the majority."""
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from llmval_tui.fleet.configuration import ENVIRONMENT, Value, order
+from llmval_tui.fleet.record import Difference
 
 NOT_SET = "(not set)"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One key: the value of more than half of the nodes, and each node that has another."""
-
-    key: str
-    majority: Value  # None: no value is that of more than half of the nodes, so all are listed
-    nodes: dict[str, Value]  # None: not known there
-
-
 def differences(configurations: Mapping[str, Mapping[str, Value]]) -> list[Difference]:
     """The keys in which nodes differ. What a node lacks (GPUs, links) comes first.
+
+    The majority is the value of more than half of the nodes; if there is none, it is None and all nodes are listed.
 
     Args:
         configurations: node → configuration. Nodes with an empty one did not report and are left out.

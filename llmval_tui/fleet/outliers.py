@@ -11,15 +11,16 @@ measurement at the same time as two nodes at the median (`references`): it must 
 worse than their mean, and by more than `REPEAT_DEVIATIONS` standard deviations of such a difference. What slowed the
 whole fleet in the meantime slows the references, too.
 
-With fewer than `FEWEST_NODES` nodes in a group, the median and the MAD say too little, and no node is suspected: compare
-each with its own baseline. `python -m benchmarks outliers` simulates the rule.
+With fewer than `FEWEST_NODES` nodes in a group, the median and the MAD say too little, and no node is suspected:
+compare each with its own baseline. `python -m benchmarks outliers` simulates the rule.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import sqrt
 from statistics import median
 
+from llmval_tui.fleet.record import GroupStatistics, MetricStatistics, NodeOutcome, NodeResult, Repeat
 from llmval_tui.runs.definitions import define
 
 LEAST_SHORTFALL = 0.03  # of the median
@@ -35,36 +36,6 @@ GROUP_KEYS = ("gpu", "driver", "power_limit_w")
 
 Figures = Mapping[str, float | None]  # node → figure
 Configuration = Mapping[str, str | float | int | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """The second measurement of a group's suspects in one metric, and what follows from it.
-
-    A suspect without a second figure, or whose references have none, is undecided: it is neither named nor cleared.
-    """
-
-    references: dict[str, float | None]  # the nodes at the median, with their second figure
-    figures: dict[str, float | None]  # of the suspects
-    limit: float | None  # by which share a suspect must be worse than the references to be named
-    named: list[str] = field(default_factory=list)
-    cleared: list[str] = field(default_factory=list)
-    undecided: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class GroupStatistics:
-    """One metric of the nodes of one group. Shares are fractions of the median; `None` is explained by `reason`."""
-
-    n: int  # nodes with a figure
-    median: float | None
-    mad: float | None
-    smallest_findable: float | None  # the smallest slowness that these nodes and this noise could have shown
-    suspects: list[str] = field(default_factory=list)  # the worst first
-    references: list[str] = field(default_factory=list)  # to be measured beside the suspects
-    repeat: Repeat | None = None
-    named: list[str] = field(default_factory=list)
-    reason: str = ""  # why nothing is suspected; empty if the rule was applied
 
 
 def group_of(configuration: Configuration) -> str:
@@ -88,25 +59,28 @@ def groups_of(nodes: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def statistics(
-    metrics: Mapping[str, Mapping[str, float | None]],
-    groups: Mapping[str, str],
-    better: Callable[[str], str] = lambda metric: define(metric).better,
-) -> dict[str, dict[str, GroupStatistics]]:
-    """Metric → group → statistics, of the first measurement. The same figures give the same result in any order.
+    nodes: Mapping[str, NodeResult], better: Callable[[str], str] = lambda metric: define(metric).better
+) -> dict[str, MetricStatistics]:
+    """What the first measurement shows, by metric. The same figures give the same result in any order.
 
-    Args:
-        metrics: node → metric → figure, of the nodes that reported.
-        groups: node → group.
-        better: "higher", "lower" or "" for a metric; metrics without a direction are left out.
+    `better` gives "higher", "lower" or "" for a metric; metrics without a direction are left out. A node whose run is
+    invalid or that did not report has no figure that counts.
     """
-    names = sorted({name for figures in metrics.values() for name in figures if better(name) in (HIGHER, LOWER)})
-    return {
-        name: {
-            group: judge({node: metrics[node].get(name) for node in nodes if node in metrics}, better(name))
-            for group, nodes in groups_of(groups).items()
-        }
-        for name in names
-    }
+    counted = {name: one for name, one in nodes.items() if one.outcome not in (NodeOutcome.LOST, NodeOutcome.INVALID)}
+    names = sorted({metric for one in counted.values() for metric in one.metrics})
+    groups = groups_of({name: one.group for name, one in nodes.items()})
+    found = {}
+    for metric in names:
+        if (direction := better(metric)) in (HIGHER, LOWER):
+            figures = {name: one.metrics.get(metric) for name, one in counted.items()}
+            found[metric] = MetricStatistics(
+                direction,
+                {
+                    group: judge({name: figures[name] for name in members if name in figures}, direction)
+                    for group, members in groups.items()
+                },
+            )
+    return found
 
 
 def judge(figures: Figures, better: str) -> GroupStatistics:
@@ -143,10 +117,10 @@ def _nearest(known: Mapping[str, float], middle: float, suspects: Sequence[str])
     return sorted(others, key=lambda node: (abs(known[node] - middle), node))[:REFERENCES]
 
 
-def repeat_wanted(found: Mapping[str, Mapping[str, GroupStatistics]]) -> tuple[list[str], list[str]]:
+def repeat_wanted(found: Mapping[str, MetricStatistics]) -> tuple[list[str], list[str]]:
     """The suspects and the references of all metrics and groups, each sorted: these nodes are measured again, at the
-    same time. A suspect of one metric is no reference for another."""
-    each = [one for groups in found.values() for one in groups.values() if one.suspects]
+    same time. Both are empty if nothing is suspected."""
+    each = [one for metric in found.values() for one in metric.groups.values()]
     suspects = {node for one in each for node in one.suspects}
     return sorted(suspects), sorted({node for one in each for node in one.references} - suspects)
 
@@ -159,52 +133,58 @@ def decide(first: GroupStatistics, repeated: Figures, better: str) -> GroupStati
     if not first.suspects or first.median is None or first.mad is None:
         return first
     references = {node: repeated.get(node) for node in first.references}
-    known = [value for value in references.values() if value is not None and value > 0]
     figures = {node: repeated.get(node) for node in first.suspects}
+    known = [value for value in references.values() if value is not None and value > 0]
     if len(known) < REFERENCES:
-        repeat = Repeat(references, figures, None, undecided=list(first.suspects))
-        return _with(first, repeat)
+        return replace(first, repeat=Repeat(references, figures, None, undecided=list(first.suspects)))
     typical = sum(known) / len(known)
     spread = TO_SIGMA * first.mad / first.median * sqrt(1 + 1 / len(known))
     limit = max(LEAST_SHORTFALL, REPEAT_DEVIATIONS * spread)
     named, cleared, undecided = [], [], []
-    for node in first.suspects:
-        value = figures[node]
+    for node, value in figures.items():
         if value is None:
             undecided.append(node)
         elif shortfall(value, typical, better) > limit:
             named.append(node)
         else:
             cleared.append(node)
-    return _with(first, Repeat(references, figures, limit, named, cleared, undecided))
-
-
-def _with(first: GroupStatistics, repeat: Repeat) -> GroupStatistics:
-    return GroupStatistics(
-        first.n, first.median, first.mad, first.smallest_findable, first.suspects, first.references, repeat,
-        list(repeat.named),
-    )  # fmt: skip
+    return replace(first, repeat=Repeat(references, figures, limit, cleared, undecided), named=named)
 
 
 def decide_all(
-    found: Mapping[str, Mapping[str, GroupStatistics]],
-    repeated: Mapping[str, Mapping[str, float | None]],
-    better: Callable[[str], str] = lambda metric: define(metric).better,
-) -> dict[str, dict[str, GroupStatistics]]:
+    found: Mapping[str, MetricStatistics], repeated: Mapping[str, Mapping[str, float | None]]
+) -> dict[str, MetricStatistics]:
     """`decide` for every metric and group; `repeated` is node → metric → second figure."""
     return {
-        name: {
-            group: decide(one, {node: figures.get(name) for node, figures in repeated.items()}, better(name))
-            for group, one in groups.items()
-        }
-        for name, groups in found.items()
+        name: MetricStatistics(
+            metric.better,
+            {
+                group: decide(one, {node: figures.get(name) for node, figures in repeated.items()}, metric.better)
+                for group, one in metric.groups.items()
+            },
+        )
+        for name, metric in found.items()
     }
 
 
-def named_nodes(found: Mapping[str, Mapping[str, GroupStatistics]]) -> list[str]:
+def named_nodes(found: Mapping[str, MetricStatistics]) -> list[str]:
     """Every node that is named in some metric, sorted."""
-    return sorted(_nodes(one.named for groups in found.values() for one in groups.values()))
+    return sorted({node for metric in found.values() for one in metric.groups.values() for node in one.named})
 
 
-def _nodes(lists: Iterable[Sequence[str]]) -> set[str]:
-    return {node for one in lists for node in one}
+def reasons(found: Mapping[str, MetricStatistics]) -> dict[str, list[str]]:
+    """Node → one sentence for each metric in which it is named: `completed_qps 25.2, 6.1 % worse than 26.8`."""
+    said: dict[str, list[str]] = {}
+    for name, metric in found.items():
+        for one in metric.groups.values():
+            for node in one.named:
+                if one.repeat is None or (value := one.repeat.figures[node]) is None:
+                    continue
+                known = [figure for figure in one.repeat.references.values() if figure is not None]
+                typical = sum(known) / len(known)
+                worse = shortfall(value, typical, metric.better)
+                beside = " and ".join(sorted(one.repeat.references))
+                said.setdefault(node, []).append(
+                    f"{name} {value:.4g} in the second measurement, {worse:.1%} worse than {typical:.4g} of {beside}"
+                )
+    return said

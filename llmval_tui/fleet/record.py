@@ -47,16 +47,32 @@ class NodeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """The second measurement of a group's suspects in one metric, and what follows from it.
+
+    A suspect without a second figure, or whose references have none, is undecided: it is neither named nor cleared.
+    """
+
+    references: dict[str, float | None]  # the nodes at the median, with their second figure
+    figures: dict[str, float | None]  # of the suspects
+    limit: float | None  # by which fraction a suspect must be worse than the references to be named
+    cleared: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class GroupStatistics:
     """One metric over the nodes of one group."""
 
     n: int  # nodes with a value
     median: float | None
     mad: float | None  # median absolute deviation, in the metric's unit
-    smallest_findable: float | None  # as a fraction of the median; None: too few nodes to tell
-    suspects: list[str] = field(default_factory=list)  # outliers of the first measurement
-    repeat: dict[str, Any] | None = None  # the second measurement of suspects beside median nodes
+    smallest_findable: float | None  # as a fraction of the median; None: too few nodes to tell, see `reason`
+    suspects: list[str] = field(default_factory=list)  # outliers of the first measurement, the worst first
+    references: list[str] = field(default_factory=list)  # nodes at the median, to be measured beside the suspects
+    repeat: Repeat | None = None  # the second measurement of suspects beside median nodes
     named: list[str] = field(default_factory=list)  # suspects that the repeat confirmed
+    reason: str | None = None  # why no node can be suspected; None if one could
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from llmval_tui.fleet.configuration import collect, configuration
 from llmval_tui.fleet.differences import NOT_SET, differences, fewer_gpus, of_node
 from llmval_tui.foundation.files import to_json
 
+NCCL, QUIET = {"nvidia-nccl-cu13": "2.28"}, {"NCCL_DEBUG": "WARN"}
+
 
 def host(gpus=8, driver="580.159.04", **more):
     listed = [
@@ -16,16 +18,14 @@ def host(gpus=8, driver="580.159.04", **more):
         }
         for at in range(gpus)
     ]  # fmt: skip
-    nics = [
-        {"name": f"mlx5_{at}", "firmware": "28.39", "ports": [{"state": "4: ACTIVE", "rate": "400"}]} for at in (0, 1)
-    ]
-    return {
-        "kernel": "5.15", "memory_bytes": 2 << 40, "gpu": {"driver_version": driver, "gpus": listed}, "nics": nics, **more
-    }  # fmt: skip
+    ports = [{"state": "4: ACTIVE", "rate": "400"}]
+    nics = [{"name": f"mlx5_{at}", "firmware": "28.39", "ports": ports} for at in (0, 1)]
+    gpu = {"driver_version": driver, "gpus": listed}
+    return {"kernel": "5.15", "memory_bytes": 2 << 40, "gpu": gpu, "nics": nics, **more}
 
 
 def node(environment=None, versions=None, **more):
-    return configuration(host(**more), versions or {"nvidia-nccl-cu13": "2.28"}, environment or {"NCCL_DEBUG": "WARN"})
+    return configuration(host(**more), versions or NCCL, environment or QUIET)
 
 
 def test_equal_nodes_have_no_differences():
@@ -85,8 +85,10 @@ def test_the_order_of_the_nodes_changes_nothing():
 def test_a_firmware_and_a_port_that_is_down():
     odd = host()
     odd["nics"][1] = {"name": "mlx5_1", "firmware": "28.38", "ports": [{"state": "1: DOWN", "rate": "10"}]}
-    found = {one.key: one.nodes["n9"] for one in differences({"a": node(), "b": node(), "n9": configuration(
-        odd, {"nvidia-nccl-cu13": "2.28"}, {"NCCL_DEBUG": "WARN"})})}  # fmt: skip
+    found = {
+        one.key: one.nodes["n9"]
+        for one in differences({"a": node(), "b": node(), "n9": configuration(odd, NCCL, QUIET)})
+    }
     assert found == {
         "nic_ports_active": 1, "nic_rate": "1 × 10, 1 × 400", "nic_firmware": "1 × 28.38, 1 × 28.39"
     }  # fmt: skip

@@ -15,9 +15,11 @@ from llmval_tui.fleet.outliers import (
     group_of,
     judge,
     named_nodes,
+    reasons,
     repeat_wanted,
     statistics,
 )
+from llmval_tui.fleet.record import NodeOutcome, NodeResult
 from llmval_tui.foundation.files import to_json
 from llmval_tui.runs.definitions import define
 
@@ -28,6 +30,13 @@ def fleet(slow=None, value=100.0, by=0.94, nodes=NODES):
     """Nodes a little apart; `slow` has `by` of the others."""
     figures = {node: value * (1 + 0.002 * (at % 5 - 2)) for at, node in enumerate(nodes)}
     return figures | ({slow: value * by} if slow else {})
+
+
+def results(metrics, groups=None, outcome=NodeOutcome.PASS):
+    return {
+        node: NodeResult(outcome, metrics=figures, group=groups[node] if groups else "H200")
+        for node, figures in metrics.items()
+    }
 
 
 def test_a_slow_node_is_suspected_and_named_after_the_repeat():
@@ -55,8 +64,8 @@ def test_without_a_second_figure_nobody_is_named_or_cleared(gone):
     found = judge(fleet("n03"), "higher")
     repeated = {"n03": 94.0, **dict.fromkeys(found.references, 100.0)}
     del repeated[found.references[0] if gone == "reference" else gone]
-    repeat = decide(found, repeated, "higher").repeat
-    assert (repeat.named, repeat.cleared, repeat.undecided) == ([], [], ["n03"])
+    after = decide(found, repeated, "higher")
+    assert (after.named, after.repeat.cleared, after.repeat.undecided) == ([], [], ["n03"])
 
 
 def test_fewer_than_eight_nodes_have_no_outlier_word():
@@ -94,8 +103,9 @@ def test_groups_are_judged_apart_and_metrics_without_a_direction_are_left_out():
     figures = fleet() | slow_kind
     metrics = {node: {"completed_qps": value, "requests": value} for node, value in figures.items()}
     groups = {node: "H100" if node.startswith("h") else "H200" for node in figures}
-    found = statistics(metrics, groups)
-    assert list(found) == ["completed_qps"] and not any(one.suspects for one in found["completed_qps"].values())
+    found = statistics(results(metrics, groups))
+    assert list(found) == ["completed_qps"] and list(found["completed_qps"].groups) == ["H100", "H200"]
+    assert repeat_wanted(found) == ([], [])
 
 
 def test_the_repeat_measures_suspects_and_references_of_every_metric():
@@ -103,13 +113,14 @@ def test_the_repeat_measures_suspects_and_references_of_every_metric():
         node: {"completed_qps": rate, "ttft_p99_ms": latency}
         for (node, rate), latency in zip(fleet("n03").items(), fleet("n05", by=1.2).values(), strict=True)
     }
-    found = statistics(metrics, dict.fromkeys(metrics, "H200"))
+    found = statistics(results(metrics))
     suspects, references = repeat_wanted(found)
     assert suspects == ["n03", "n05"] and not set(suspects) & set(references) and len(references) >= 2
     again = {node: {"completed_qps": 100.0, "ttft_p99_ms": 100.0} for node in references}
     again |= {"n03": {"completed_qps": 94.0, "ttft_p99_ms": 100.0}, "n05": {"completed_qps": 100.0}}
     after = decide_all(found, again)
-    assert named_nodes(after) == ["n03"] and after["ttft_p99_ms"]["H200"].repeat.undecided == ["n05"]
+    assert list(reasons(after)) == ["n03"] and "6.0% worse" in reasons(after)["n03"][0]
+    assert named_nodes(after) == ["n03"] and after["ttft_p99_ms"].groups["H200"].repeat.undecided == ["n05"]
 
 
 def test_the_same_evidence_gives_the_same_bytes():
@@ -118,9 +129,9 @@ def test_the_same_evidence_gives_the_same_bytes():
     for seed in range(20):
         random.Random(seed).shuffle(nodes)
         metrics = {node: {"completed_qps": value, "ttft_p99_ms": 3 * value} for node, value in nodes}
-        found = statistics(metrics, dict.fromkeys(metrics, "H200"))
+        found = statistics(results(metrics))
         seen.add(to_json(found))
-    assert len(seen) == 1 and json.loads(seen.pop())["completed_qps"]["H200"]["suspects"] == ["n03"]
+    assert len(seen) == 1 and json.loads(seen.pop())["completed_qps"]["groups"]["H200"]["suspects"] == ["n03"]
 
 
 def test_the_direction_of_a_metric_is_that_of_the_list_of_runs():
@@ -141,6 +152,14 @@ def test_a_group_in_words():
     assert group_of(node | {"gpu_count": 7}) == group_of(node)
     assert group_of({"gpu_count": 0}) == "no GPU"
     assert group_of({}) == "GPU unknown, driver unknown, power limit unknown"
+
+
+def test_a_node_that_did_not_report_or_whose_run_is_invalid_counts_for_nothing():
+    nodes = results({node: {"completed_qps": value} for node, value in fleet("n03").items()})
+    for outcome in (NodeOutcome.LOST, NodeOutcome.INVALID):
+        nodes["n03"] = NodeResult(outcome, "a reason", {"completed_qps": 50.0}, group="H200")
+        found = statistics(nodes)["completed_qps"].groups["H200"]
+        assert found.n == 15 and found.suspects == []
 
 
 def test_deviation_keeps_the_sign_of_the_figure():
