@@ -27,7 +27,7 @@ serving: $(VENV)/.dev  ## the ready list for servers on this CPU, with real serv
 	$(BIN)/python -m benchmarks.serving_acceptance $(if $(SERVERS),--servers $(SERVERS))
 
 trust: $(VENV)/.dev  ## the table of docs/reliability.md: faults on purpose, and what is true afterwards
-	$(BIN)/python -m faults
+	$(BIN)/python -m faults --record artifacts/trust/cases.jsonl --table artifacts/trust/table.md
 
 fuzz: $(VENV)/.dev  ## hostile input for every reader: the table of docs/reliability.md; GUIDED=60: by atheris, 60 s each
 	@[ -z "$(GUIDED)" ] || $(PIP_INSTALL) -e '.[fuzz]'

@@ -23,9 +23,8 @@ _WORK = (
 )
 
 
-def second_editor(every: int = 1) -> Row:
+def second_editor(row: Row, every: int = 1) -> None:
     """Another program saves the list 2,500 times in each of four ways, while llmval ticks it."""
-    row = Row("another program saves the list while llmval ticks it: appends, replaces, writes in place, vim's backup")
     scratch = Path(tempfile.mkdtemp(prefix="llmval-faults-"))
     before = os.environ.get("XDG_STATE_HOME")
     os.environ["XDG_STATE_HOME"] = str(scratch)
@@ -42,15 +41,12 @@ def second_editor(every: int = 1) -> Row:
         else:
             os.environ["XDG_STATE_HOME"] = before
         shutil.rmtree(scratch, ignore_errors=True)
-    return row
 
 
-def plans_at_once(every: int = 1) -> Row:
+def plans_at_once(row: Row, every: int = 1) -> None:
     """Ten plans of one item start at once, before two open dashboards: one works, the item is ticked once."""
-    row = Row(f"{PLANS} plans of one item at once, and two dashboards")
     for number in range(max(1, 5 // every)):
         row.add(Finding(f"round {number}", _plans_at_once()))
-    return row
 
 
 def _start(argv: list[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:

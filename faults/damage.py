@@ -38,7 +38,7 @@ def _damage(seed: str, data: bytes, way: str) -> bytes:
     return chance.choice([b"", b"[]", b"null", b"\xff\xfe", b"{" * 1000, b"0" * 100_000])
 
 
-def _try(ways: tuple[str, ...], cases: int, row: Row) -> Row:
+def _try(ways: tuple[str, ...], cases: int, row: Row) -> None:
     scene = SCENES[0]
     whole = Path(tempfile.mkdtemp(prefix="llmval-faults-"))
     try:
@@ -48,6 +48,8 @@ def _try(ways: tuple[str, ...], cases: int, row: Row) -> Row:
         for number in range(cases):
             name = RECORDS[number % len(RECORDS)]
             way = ways[number // len(RECORDS) % len(ways)]
+            if row.tried(case := f"{name}, {way}, seed {number}"):
+                continue
             path = (folder / name).resolve()
             original = path.read_bytes()
             path.write_bytes(_damage(f"{number}", original, way))
@@ -57,24 +59,23 @@ def _try(ways: tuple[str, ...], cases: int, row: Row) -> Row:
                 if ended.has_traceback or ended.code not in DOCUMENTED:
                     last = ended.output.strip().splitlines()[-1:]
                     wrong.append(f"{' '.join(command)}: exit {ended.code}: {last}")
-            row.add(Finding(f"{name}, {way}, seed {number}", wrong))
+            row.add(Finding(case, wrong))
             path.write_bytes(original)
             for other in folder.glob("verdict.*.json"):
                 other.unlink()
     finally:
         shutil.rmtree(whole, ignore_errors=True)
-    return row
 
 
 def _command(folder: Path, command: tuple[str, ...]) -> Ended:
     return run(lambda: llmval(folder, *command))
 
 
-def flipped_bits(every: int = 1) -> Row:
+def flipped_bits(row: Row, every: int = 1) -> None:
     """One bit of one record."""
-    return _try(("bit",), 500 // every, Row("one flipped bit in a record, then five commands"))
+    _try(("bit",), 500 // every, row)
 
 
-def damaged_records(every: int = 1) -> Row:
+def damaged_records(row: Row, every: int = 1) -> None:
     """A record that is cut, has a value of another type, or is something else."""
-    return _try(("cut", "type", "else"), 500 // every, Row("a record cut, replaced, or with a value of another type"))
+    _try(("cut", "type", "else"), 500 // every, row)

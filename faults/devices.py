@@ -41,9 +41,8 @@ _BAD = {
 }
 
 
-def bad_drivers(every: int = 1) -> Row:
+def bad_drivers(row: Row, every: int = 1) -> None:
     """A driver that goes bad at a call: the run of the same time passes, its recording has whole lines only."""
-    row = Row("NVML crashes, hangs, is slow or loses a GPU at a call, while a command runs")
     cases = [(name, after) for after in (0, 3, 40) for name in _BAD]
     for name, after in cases[::every]:
         with _folder() as folder:
@@ -54,12 +53,10 @@ def bad_drivers(every: int = 1) -> Row:
             run = _run(folder, "sleep 2", telemetry=True)
             client.start(run, environment)
             row.add(Finding(f"{name} after {after} calls", _ended(run)))
-    return row
 
 
-def killed_recorders(every: int = 1) -> Row:
+def killed_recorders(row: Row, every: int = 1) -> None:
     """The recorder of a run is killed as often as it comes back."""
-    row = Row("a recorder that is killed again and again")
     for number in range(max(1, 5 // every)):
         with _folder() as folder:
             run = _run(folder, "sleep 5", telemetry=True)
@@ -72,12 +69,10 @@ def killed_recorders(every: int = 1) -> Row:
                         kills += 1
                 time.sleep(0.1)
             row.add(Finding(f"{number}: {kills} kills", _ended(run)))
-    return row
 
 
-def stopped_ranks(every: int = 1) -> Row:
+def stopped_ranks(row: Row, every: int = 1) -> None:
     """SIGSTOP of a rank, of two, of the supervisor, of the recorder: named within 10 s."""
-    row = Row("a stopped rank, two, a stopped supervisor or recorder: named within 10 s")
     slowest = 0.0
     for kind in ("one rank", "two ranks", "supervisor", "recorder")[:: max(1, every // 8)]:
         with _folder() as folder:
@@ -106,12 +101,10 @@ def stopped_ranks(every: int = 1) -> Row:
             client.request_cancel(run, "end of case")
             client.wait(run, 60)
     row.note = f"named after {slowest:.1f} s at most"
-    return row
 
 
-def disks(every: int = 1) -> Row:
+def disks(row: Row, every: int = 1) -> None:
     """A disk of its own fills up or hangs in mid-run: named within 10 s, then all is recorded."""
-    row = Row("a disk that is full or hangs in mid-run: named within 10 s; afterwards the run is recorded")
     slowest = 0.0
     for kind in ("full", "hangs")[: 1 if every > 1 else 2]:
         try:
@@ -119,11 +112,10 @@ def disks(every: int = 1) -> Row:
                 wrong, took = _on_disk(disk, kind)
         except (OSError, subprocess.CalledProcessError) as error:
             row.note = f"not tried: no file system can be mounted here ({error})"
-            return row
+            return
         slowest = max(slowest, took)
         row.add(Finding(kind, wrong))
     row.note = f"named after {slowest:.1f} s at most"
-    return row
 
 
 def _on_disk(disk: Path, kind: str) -> tuple[list[str], float]:

@@ -82,9 +82,8 @@ def _newest(offset_s: float) -> list[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def clock_jumps(every: int = 1) -> Row:
+def clock_jumps(row: Row, every: int = 1) -> None:
     """The wall clock jumps before an operation, or between it and the look after it."""
-    row = Row("the wall clock jumps by an hour or a year, back or on, before or after an operation")
     cases = [
         (scene, name, *pair) for scene in SCENES for name, jump in JUMPS_S.items() for pair in ((jump, 0), (0, jump))
     ]
@@ -92,7 +91,6 @@ def clock_jumps(every: int = 1) -> Row:
         row.add(Finding(f"{scene.name}, {name}, {'before' if before_s else 'after'}", _case(scene, before_s, after_s)))
     for name, jump in list(JUMPS_S.items())[:: max(1, every // 4)]:
         row.add(Finding(f"a second run, {name}", _newest(jump)))
-    return row
 
 
 def _reused(field: str, change: str, commands: tuple[tuple[str, ...], ...]) -> list[str]:
@@ -139,13 +137,11 @@ def _reused(field: str, change: str, commands: tuple[tuple[str, ...], ...]) -> l
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def reused_pids(every: int = 1) -> Row:
+def reused_pids(row: Row, every: int = 1) -> None:
     """Records with a pid that a stranger has now, or that are of another boot."""
-    row = Row("a pid that is used again, or a record of another boot: supervisor, command, process record")
     commands = ((("status",),), (("cancel",),), (("status",), ("cancel", run_id_of(1, "1.1")), ("status", "--json")))
     cases = [
         (f, c, n) for f in ("supervisor", "command", "processes") for c in ("start time", "boot") for n in commands
     ]
     for field, change, names in cases[::every]:
         row.add(Finding(f"{field}, {change}, {names}", _reused(field, change, names)))
-    return row

@@ -99,6 +99,7 @@ def run(work: Callable[[], int], fault: Fault | None = None) -> Ended:
         child = os.fork()
         if child == 0:
             code = 70
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             try:
                 os.dup2(output.fileno(), 1)
                 os.dup2(output.fileno(), 2)

@@ -34,49 +34,47 @@ def recover(scene: Scene, folder: Path, fault: Fault | None = None) -> Ended:
     return run(lambda: scene.recover(folder), fault)
 
 
-def kills(every: int = 1) -> Row:
+def kills(row: Row, every: int = 1) -> None:
     """Kill before and after each call; then recover."""
-    row = Row("SIGKILL before and after every write, sync, rename and link of settling, tick, accept, supervisor")
     for scene in SCENES:
         for point in range(0, _points(scene), every):
             for kind in ("kill before", "kill after"):
+                if row.tried(case := f"{scene.name}, {kind} call {point}"):
+                    continue
                 with _prepared(scene) as folder:
                     act(scene, folder, Fault(kind, point))
                     again = recover(scene, folder)
-                    row.add(Finding(f"{scene.name}, {kind} call {point}", _found(scene, folder, again.output)))
-    return row
+                    row.add(Finding(case, _found(scene, folder, again.output)))
 
 
-def kills_during_recovery(every: int = 1) -> Row:
+def kills_during_recovery(row: Row, every: int = 1) -> None:
     """Kill at a call, kill the recovery at a call, recover."""
-    row = Row("a second SIGKILL while the first is being recovered")
     steps = max(1, round(every**0.5))
     for scene in SCENES:
         total = _points(scene)
         for first in range(0, total, steps):
             for second in range(0, total - first + 4, 2 * steps):
+                if row.tried(case := f"{scene.name}, calls {first} and {second}"):
+                    continue
                 with _prepared(scene) as folder:
                     act(scene, folder, Fault("kill after", first))
                     recover(scene, folder, Fault("kill before", second))
                     again = recover(scene, folder)
-                    row.add(Finding(f"{scene.name}, calls {first} and {second}", _found(scene, folder, again.output)))
-    return row
+                    row.add(Finding(case, _found(scene, folder, again.output)))
 
 
-def disk_faults(every: int = 1) -> Row:
+def disk_faults(row: Row, every: int = 1) -> None:
     """A disk that fails from a call on, or accepts only a part; then it works again."""
-    row = Row("ENOSPC, EIO, EROFS from every call on, and short writes")
     for scene in SCENES:
         for point in range(0, _points(scene), every):
             for kind in (*ERRORS, "short"):
+                if row.tried(case := f"{scene.name}, {kind} at call {point}"):
+                    continue
                 with _prepared(scene) as folder:
                     ended = act(scene, folder, Fault(kind, point))
                     said = complaints(scene, folder, ended, kind in ERRORS)
                     again = recover(scene, folder)
-                    row.add(
-                        Finding(f"{scene.name}, {kind} at call {point}", said + _found(scene, folder, again.output))
-                    )
-    return row
+                    row.add(Finding(case, said + _found(scene, folder, again.output)))
 
 
 def _found(scene: Scene, folder: Path, recovery: str) -> list[str]:

@@ -94,10 +94,9 @@ def _dashboard(folder: Path) -> Dashboard:
     return Dashboard(["--workspace", str(workspace), "list.md"], workspace, environment)
 
 
-def resizes(every: int = 1) -> Row:
+def resizes(row: Row, every: int = 1) -> None:
     """Sizes from 1 × 1 to 300 × 100, as fast as they come; then the list is shown, and the process ends on SIGTERM."""
     count = max(20, RESIZES // every)
-    row = Row("resizes of the terminal, 1 × 1 to 300 × 100")
     folder = Path(tempfile.mkdtemp(prefix="llmval-faults-"))
     dashboard = _dashboard(folder)
     try:
@@ -124,12 +123,10 @@ def resizes(every: int = 1) -> Row:
     finally:
         dashboard.close()
         shutil.rmtree(folder, ignore_errors=True)
-    return row
 
 
-def stopped_readers(every: int = 1) -> Row:
+def stopped_readers(row: Row, every: int = 1) -> None:
     """The terminal's other end stops reading for a while or for good, with keys in flight."""
-    row = Row("a terminal whose reader stops reading: it goes on, or SIGTERM ends it")
     for number in range(max(1, 10 // every)):
         folder = Path(tempfile.mkdtemp(prefix="llmval-faults-"))
         dashboard = _dashboard(folder)
@@ -157,4 +154,3 @@ def stopped_readers(every: int = 1) -> Row:
             dashboard.close()
             shutil.rmtree(folder, ignore_errors=True)
         row.add(Finding(f"{'goes on' if number % 2 else 'for good'}, {number}", wrong))
-    return row

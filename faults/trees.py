@@ -218,21 +218,19 @@ def _wrong(workspace: Path, item: str, killed: list[str]) -> list[str]:
     return found
 
 
-def _trees(row: Row, every: int, *, second: bool) -> Row:
-    seen: dict[str, int] = {}
+def _trees(row: Row, every: int, *, second: bool) -> None:
     for number in range(max(1, TREES // (2 if second else 1) // every)):
+        if row.tried(case := f"seed {number}"):
+            continue
         killed, wrong = _case(f"{number} {second}", second=second)
-        seen[killed] = seen.get(killed, 0) + 1
-        row.add(Finding(f"{number}: killed {killed}", wrong))
-    row.note = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.items()))
-    return row
+        row.add(Finding(case, wrong, seen=killed))
 
 
-def whole_trees(every: int = 1) -> Row:
+def whole_trees(row: Row, every: int = 1) -> None:
     """One process of a running tree is killed."""
-    return _trees(Row("SIGKILL of one process of the whole tree at a random moment"), every, second=False)
+    _trees(row, every, second=False)
 
 
-def whole_trees_twice(every: int = 1) -> Row:
+def whole_trees_twice(row: Row, every: int = 1) -> None:
     """And one more during the recovery."""
-    return _trees(Row("a second SIGKILL in the tree while the first is being recovered"), every, second=True)
+    _trees(row, every, second=True)
