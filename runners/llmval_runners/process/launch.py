@@ -153,7 +153,7 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
         rank, first = _first(error.failures)
         how = signal.Signals(-first.exitcode).name if first.exitcode < 0 else f"exit code {first.exitcode}"
         record["first_failure"] = {"rank": rank, "exit_code": first.exitcode, "how": how}
-        print(f"rank {rank} failed first: {how}; its output is in {own.logs}", file=sys.stderr)
+        print(f"rank {rank} {_what_it_says(first.exitcode, how)}; its output is in {own.logs}", file=sys.stderr)
         return first.exitcode if first.exitcode in (USAGE_EXIT, UNDECIDED_EXIT) else 1
     except SignalException as error:
         print(f"ended by {error.sigval.name}", file=sys.stderr)
@@ -191,6 +191,12 @@ def _first(failures: dict[int, Any]) -> tuple[int, Any]:
         return code == -signal.SIGTERM, item[1].timestamp > start + 1, code >= 0
 
     return min(failures.items(), key=order)
+
+
+def _what_it_says(code: int, how: str) -> str:
+    """What the end of the first rank means: two exit codes say no failure."""
+    meanings = {USAGE_EXIT: "refused to run", UNDECIDED_EXIT: "called its measurement invalid or inconclusive"}
+    return f"{meanings[code]} ({how})" if code in meanings else f"failed first: {how}"
 
 
 def _single_node(parser: argparse.ArgumentParser, torchrun: list[str]) -> argparse.Namespace:

@@ -215,13 +215,21 @@ def test_a_refusal_of_the_ranks_is_told_as_one(tmp_path: Path) -> None:
     """Rank 0 says it and the agent ends the rest: the exit code and the record name rank 0, not who was ended."""
     command = [sys.executable, str(LAUNCH), "--logs", str(tmp_path / "logs"), "--exit-codes", str(tmp_path / "r.json")]
     load = ["--nproc_per_node=3", str(LOAD_TEST), "--model", "tiny", "--device", "cpu"]
-    ended = subprocess.run([*command, "--", *load], capture_output=True, timeout=300, check=False)
+    ended = subprocess.run([*command, "--", *load], capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 2
+    assert "rank 0 refused to run (exit code 2); its output is in" in ended.stderr
     first = json.loads((tmp_path / "r.json").read_text())["first_failure"]
     assert (first["rank"], first["exit_code"]) == (0, 2)
     said = (tmp_path / "logs" / "main.rank0.stderr.log").read_text().splitlines()
     why = "tiny cannot be split over 3 ranks, because its query heads (8) are not divisible by 3"
     assert said == [f"refused: {why}: pass --nproc_per_node 1 or 2 or 4 or 8."]
+
+
+def test_an_inconclusive_run_is_not_told_as_a_failure() -> None:
+    from llmval_runners.process.launch import _what_it_says
+
+    assert _what_it_says(3, "exit code 3") == "called its measurement invalid or inconclusive (exit code 3)"
+    assert _what_it_says(1, "exit code 1") == "failed first: exit code 1"
 
 
 def test_a_shape_that_fp8_cannot_take_is_refused_with_the_size() -> None:
