@@ -28,10 +28,11 @@ from pathlib import Path
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs.store import RunStore
+from llmval_tui.tui.keys import PANES
 
 COLUMNS, ROWS = 160, 50
-PANES = ("run", "log", "telemetry", "load", "artifacts", "document")
 STEP = "1.2"
+RUNNING = ("run", "log", "telemetry", "load")  # the panes that are visited while the run is running
 
 
 class Session:
@@ -156,20 +157,21 @@ def main() -> int:
 
 def play(session: Session, folder: Path, panes: Path, limit: float) -> None:
     """Run the load test and visit the panes, as an operator would."""
-    session.wait_for(rf"{re.escape(STEP)} +Run", 60)
+    step = re.escape(STEP)
+    session.wait_for(rf"(?m)^  {step}  ", 60)  # in the list
     time.sleep(3)
     session.keys("j")
-    session.wait_for("What it will do", 30)
+    session.wait_for(rf"▕ {step} +○ open(.|\n)*What it will do", 30)  # in the pane
     session.keys("c")
-    session.wait_for(rf"Complete {re.escape(STEP)}\?", 30)
+    session.wait_for(rf"Complete {step}\?", 30)
     time.sleep(2)
     session.keys("y")
-    session.wait_for(rf"▸ {re.escape(STEP)} running", 60)
+    session.wait_for(rf"▸ {step} running", 60)
     deadline = time.monotonic() + limit
     turn = 0
     while active_plan(folder) is not None and time.monotonic() < deadline:
-        pane = PANES[turn % 4]  # run, log, telemetry, load
-        session.keys(str(turn % 4 + 1))
+        pane = RUNNING[turn % len(RUNNING)]
+        session.keys(str(PANES.index(pane) + 1))
         time.sleep(5)
         # Overwritten on every round: the last one is from the middle of the load, not from its start.
         (panes / f"running-{pane}.ansi").write_text(session.screen(coloured=True))

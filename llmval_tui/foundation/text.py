@@ -30,6 +30,11 @@ def clean_line(text: str, *, tab: int = 4) -> str:
     return CONTROLS.sub("", ESCAPES.sub("", text)).expandtabs(tab)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `1 rank`, `4 ranks`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def utc_stamp(moment: datetime | None = None) -> str:
     """UTC time for file names: `20260102T030405Z`."""
     return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")

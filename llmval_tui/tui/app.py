@@ -20,7 +20,6 @@ from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace, propose
 from llmval_tui.tui.drawing.terminal_screen import TerminalScreen
 from llmval_tui.tui.key_queue import KeyQueue
-from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.terminal_driver import TerminalDriver, erases_with_colour
@@ -80,13 +79,12 @@ class Dashboard(ThemedApp):
         self.settings = settings
         self.environment = settings.environment
         self.glyphs = glyphs(settings.ascii, settings.charts)
-        replaying = settings.replay is not None
-        self.keymap = Keymap(settings.keys, replaying, hide_changes=settings.readonly)
         self.apply_theme(settings.theme)
         self.stylesheet.set_variables(self.get_css_variables())
         self.animation_level = "none"
         self.set_class(settings.ascii, "ascii")
         state = state or ScreenState(settings, preset=settings.preset, adapt=settings.adapt)
+        self.keymap = state.keymap
         replay = None
         if settings.replay is not None:
             from llmval_tui.tui.data.replay_source import ReplayWorkspace, open_replay

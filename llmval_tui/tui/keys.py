@@ -109,7 +109,7 @@ KEYS += (
     Key("replay_faster", "plus,equals_sign", "+", "replay_speed(1)", "faster", "Faster, to ×100", (), False, 4, True),
 )
 
-PREPARING = ("mark", "options")  # they only prepare a start
+PREPARING = ("mark", "options")  # they only prepare a start (in Runs, `mark` also prepares a comparison)
 
 # Every pane and dialog that scrolls has these.
 SCROLL_KEYS = (
@@ -163,9 +163,14 @@ class Keymap:
                 yield self._configured(key)
 
     def hint(self, *names: str) -> str:
-        """The keys of these actions as people read them; actions without a key are left out."""
-        table = {key.id: key.display for key in self.all() if key.keys}
+        """The keys of these actions as people read them, without actions that have no key or do not act."""
+        table = {key.id: key.display for key in self.shown() if key.keys}
         return " ".join(table[name] for name in names if name in table)
+
+    def pane_hint(self, pane: str, words: str) -> str:
+        """The key of a pane with `words` after it, for the end of a heading; "" if the pane has no key."""
+        key = self.hint(f"tab{PANES.index(pane) + 1}")
+        return f"{key} {words}" if key else ""
 
     def scroll_keys(self) -> Iterator[Key]:
         return (self._configured(key) for key in SCROLL_KEYS)
@@ -176,7 +181,15 @@ class Keymap:
 
     def shown(self) -> list[Key]:
         """The keys that help and palette name."""
-        return [key for key in self.all() if not self.hide_changes or not (key.changes or key.id in PREPARING)]
+        if not self.hide_changes:
+            return list(self.all())
+        found = [key for key in self.all() if not (key.changes or key.id in PREPARING)]
+        if not self.replaying:  # there, Space pauses
+            marks = [
+                replace(key, panes=("runs",), help="Mark two runs for d") for key in self.all() if key.id == "mark"
+            ]
+            found += marks
+        return found
 
     def works_in(self, action: str, pane: str) -> bool:
         """Whether an action works in a pane. It does not if its key means something else there."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from llmval_tui.actions.command.runner_catalog import RUNNERS, runner_of
 from llmval_tui.foundation.files import read_json
-from llmval_tui.foundation.text import clean_line
+from llmval_tui.foundation.text import clean_line, counted
 from llmval_tui.runs.command_end import code_text, failed_ranks, failure_of, succeeded
 from llmval_tui.runs.records import Command, CommandStatus, Gate, Outcome, Status
 from llmval_tui.runs.store import Run
@@ -85,7 +85,7 @@ def _gate_of_end(run: Run, status: Status, command: Command, known: CommandStatu
             return Gate(
                 name,
                 Outcome.PASS,
-                f"{len(ranks)} ranks: exit 0",
+                f"{counted(len(ranks), 'rank')}: exit 0",
                 _BOUND,
                 "from the ranks; torchrun's end was not observed",
             )
@@ -96,7 +96,7 @@ def _gate_of_end(run: Run, status: Status, command: Command, known: CommandStatu
     if code != 0:
         reason = _killed(known, code) or last_error_line(run, command.label, None)
         return Gate(name, Outcome.FAIL, code_text(code), _BOUND, reason)
-    return Gate(name, Outcome.PASS, f"exit 0, {len(ranks)} ranks" if ranks else "exit 0", _BOUND)
+    return Gate(name, Outcome.PASS, f"exit 0, {counted(len(ranks), 'rank')}" if ranks else "exit 0", _BOUND)
 
 
 def _killed(status: CommandStatus, code: int) -> str | None:

@@ -22,6 +22,7 @@ from llmval_tui.actions.tools.load.facts import FAILED_GATE, FAILURE_METRICS
 from llmval_tui.actions.tools.metric_names import metric_named
 from llmval_tui.actions.tools.results import tool_result, verdict_metrics
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.text import counted
 from llmval_tui.runs.file_origin import written_by_another_run
 from llmval_tui.runs.records import Artifact, Command, Gate
 from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, Run
@@ -230,12 +231,12 @@ def summary_of(built: Built) -> str:
     parts = [f"Runs {name}"]
     if count:
         on_cpu = value_of(built.argv.arguments, "--device") == "cpu"
-        parts.append(f"in {count} ranks on the CPU" if on_cpu else f"on {count} GPU{'s' if count > 1 else ''}")
+        parts.append(f"in {counted(count, 'rank')} on the CPU" if on_cpu else f"on {counted(count, 'GPU')}")
     elif value_of(built.argv.arguments, "--device") == "cpu":
         ranks = demand_of(built.argv).gpus
-        parts.append(f"in {ranks} ranks on the CPU" if ranks else "on the CPU")
+        parts.append(f"in {counted(ranks, 'rank')} on the CPU" if ranks else "on the CPU")
     elif gpus := demand_of(built.argv).gpus or implied_gpus(built.script.runner if built.script else None, built.argv):
-        parts.append(f"on {gpus} GPU{'s' if gpus > 1 else ''}")
+        parts.append(f"on {counted(gpus, 'GPU')}")
     if duration:
         parts.append(f"for {duration} s")
     written = [artifact.path for artifact in built.outputs.artifacts]

@@ -12,6 +12,7 @@ from llmval_tui.terminal.glyphs import QUEUED, STEP_SIGNS, Sign
 from llmval_tui.tui.data.history import TelemetryHistory
 from llmval_tui.tui.data.messages import Messages
 from llmval_tui.tui.data.workspace_view import Selection, Snapshot, StepDetail
+from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class ScreenState:
     jump: dict[str, str] | None = None  # in jump mode: the target of each letter
     messages: Messages = field(default_factory=Messages)
     timeline: "Timeline | None" = None  # the clock of the recording that is played
+    keymap: Keymap = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.keymap = Keymap(settings.keys, settings.replay is not None, hide_changes=settings.readonly)
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a newer snapshot. If the chosen step is not in it, choose the first open one."""

@@ -46,7 +46,10 @@ class LoadPane(ScrollPane):
         self.view = ChartView()
 
     def content(self, width: int) -> Sequence[Row]:
-        return load_rows(self.state.run, width, self.size.height, self.glyphs, self.view)
+        run = self.state.run
+        if run is None:
+            return [row(), row((f" This step has no run yet{how_to_start(self.state)}.", "muted"))]
+        return load_rows(run, width, self.size.height, self.glyphs, self.view)
 
     def next_range(self) -> None:
         self.view.next_range()
@@ -57,13 +60,16 @@ class LoadPane(ScrollPane):
         self.repaint()
 
 
-def load_rows(
-    run: RunSnapshot | None, width: int, height: int, glyphs: Glyphs, view: ChartView | None = None
-) -> list[Row]:
+def how_to_start(state: ScreenState) -> str:
+    """The keys that start the chosen step; "" if none does."""
+    hint = state.keymap.hint
+    ways = [f"{key} {does}" for key, does in ((hint("run"), "runs it"), (hint("complete"), "completes it")) if key]
+    return f": {', '.join(ways)}" if ways else ""
+
+
+def load_rows(run: RunSnapshot, width: int, height: int, glyphs: Glyphs, view: ChartView | None = None) -> list[Row]:
     """The pane's rows: the charts share the height, and the pane scrolls if even their least heights do not fit."""
     view = view or ChartView()
-    if run is None:
-        return [row(), row((" This step has no run yet: r runs it, c completes it.", "muted"))]
     if run.sweep is not None and run.sweep.cells:
         from llmval_tui.tui.widgets.sweep_rows import sweep_rows
 

@@ -228,10 +228,10 @@ def ended_rows(
     """An ended run: its outcome, figures and gates, the whole run in charts, and what is behind it."""
     from llmval_tui.tui.panes.run_blocks import ended_blocks
 
-    rows = outcome_rows(run, which, width, glyphs) if run.verdict is not None else []
+    rows = outcome_rows(state, run, which, width, glyphs) if run.verdict is not None else []
     behind = run_section(run, state.now(), width, glyphs, which if run.verdict is None else "", verdict=False)
     blocks: list[PaneBlock] = [fixed("outcome", rows, rank=0)]
-    blocks += ended_blocks(run, width, height, glyphs, view, unfolded=unfolded)
+    blocks += ended_blocks(state, run, width, glyphs, view, unfolded=unfolded)
     tail = tail_section(run, width, glyphs)
     wanted = run.verdict is not None and run.verdict.outcome is not Outcome.PASS
     blocks += [fixed("tail", tail, rank=4)] if wanted else []
@@ -242,7 +242,7 @@ def ended_rows(
     return stacked(blocks, max(height, least))
 
 
-def outcome_rows(run: "RunSnapshot", which: str, width: int, glyphs: Glyphs) -> list[Row]:
+def outcome_rows(state: ScreenState, run: "RunSnapshot", which: str, width: int, glyphs: Glyphs) -> list[Row]:
     """The outcome, which run it is, when it was and how long it took; its summary if it did not pass; its question."""
     verdict = run.verdict
     assert verdict is not None
@@ -263,7 +263,8 @@ def outcome_rows(run: "RunSnapshot", which: str, width: int, glyphs: Glyphs) -> 
     rows += paragraph(verdict.summary, "text", width)
     if verdict.question:
         text = str(verdict.question.get("text", "it waits for your decision"))
-        rows += labelled("asks you", f"{text} (press o)", "accent", width)
+        key = state.keymap.hint("answer")
+        rows += labelled("asks you", f"{text} (press {key})" if key else text, "accent", width)
     return rows + remark_rows(run, width)
 
 

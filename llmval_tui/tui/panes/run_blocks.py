@@ -42,14 +42,14 @@ def running_blocks(
         blocks.append(fixed("memory", memory_rows(run.memory, width, glyphs)[1:], rank=2))
     blocks += matrix_block(run, width, glyphs, rank=2)
     blocks += gpu_blocks(state, width, glyphs, view)
-    blocks += log_block(run, width, glyphs)
+    blocks += log_block(state, run, width, glyphs)
     commands = [*heading("Command", width, glyphs)[1:], *command_rows(run.intent.commands, width, glyphs)]
     blocks.append(block("command", lambda rows: commands, rank=11, least=2, wish=len(commands), late=True))
     return blocks
 
 
 def ended_blocks(
-    run: "RunSnapshot", width: int, height: int, glyphs: Glyphs, view: ChartView, *, unfolded: bool
+    state: ScreenState, run: "RunSnapshot", width: int, glyphs: Glyphs, view: ChartView, *, unfolded: bool
 ) -> list[PaneBlock]:
     """Figures, gates and charts of an ended run."""
     verdict = run.verdict
@@ -64,7 +64,7 @@ def ended_blocks(
     charts = load_blocks(run, width, glyphs, view)
     if charts:
         title = "The whole run" if verdict.outcome is not Outcome.INVALID else "The whole run: not a measurement"
-        note = ", ".join([*view.changed(), "4 all charts"])
+        note = ", ".join([*view.changed(), state.keymap.pane_hint("load", "all charts")])
         blocks.append(fixed("charts", heading(title, width, glyphs, note), rank=1))
     return blocks + charts
 
@@ -170,11 +170,11 @@ def gpu_blocks(state: ScreenState, width: int, glyphs: Glyphs, view: ChartView) 
     return blocks
 
 
-def log_block(run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[PaneBlock]:
+def log_block(state: ScreenState, run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[PaneBlock]:
     """The last lines of the log, with a heading from three rows on."""
     if run.tail_of is None or not run.tail:
         return []
-    title = heading("Log", width, glyphs, f"{log_name(run.tail_of)}   2 all")[1:]
+    title = heading("Log", width, glyphs, f"{log_name(run.tail_of)}   {state.keymap.pane_hint('log', 'all')}")[1:]
     most = len(run.tail) + 1
 
     def draw(rows: int) -> list[Row]:

@@ -161,14 +161,19 @@ def source_row(
         return row(*spans)
     if gpu_view is None:
         return row(*spans)
+
+    def key(name: str) -> str:
+        shown = state.keymap.hint(name)
+        return f" ({shown})" if shown else ""
+
     full, part = signs(glyphs)
     dot = dot_width(gpu_view.axis(max(NARROWEST, min(34, width))).dot_s)
     whole = "the last 10 min" if not gpu_view.of_run and view.window == "whole" else WINDOW_WORDS[view.window]
     for words in (
         f"a dot = {dot}",
-        f"window: {whole} (w)",
-        f"order: {order} (s)" if order else "",
-        f"range: {RANGE_WORDS[view.range]} (v)",
+        f"window: {whole}{key('window')}",
+        f"order: {order}{key('order')}" if order else "",
+        f"range: {RANGE_WORDS[view.range]}{key('range')}",
         f"{full} to the lowest in a dot, {part} to the highest",
     ):
         if words and sum(cell_len(part) for part, _ in spans) + 2 + cell_len(words) <= width:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from llmval_tui.foundation.text import clean_line
+from llmval_tui.foundation.text import clean_line, counted
 from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.runs.records import Verdict
 from llmval_tui.terminal.format import hard_wrap, wrap
@@ -32,7 +32,9 @@ def start_rows(items: Sequence[PlanItem], effect: str, command_line: str, width:
         rows += command_rows(proposal.commands, width, glyphs)
         ranks = [command.nproc for command in proposal.commands if command.nproc]
         if ranks:
-            rows += labelled("processes", f"{max(ranks)} ranks, each on its own GPU if there are GPUs", "text", width)
+            rows += labelled(
+                "processes", f"{counted(max(ranks), 'rank')}, each on its own GPU if there are GPUs", "text", width
+            )
         rows += artifact_rows(proposal.artifacts, width)
         for deviation in proposal.deviations:
             rows += labelled("deviation", deviation, "warn", width)

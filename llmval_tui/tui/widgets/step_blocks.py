@@ -41,9 +41,7 @@ def allot(list_rows: int, height: int, needs: int) -> tuple[int, int]:
     return height - max(0, below), max(0, below)
 
 
-def block_rows(
-    state: ScreenState, keys: StepRows, width: int, height: int, glyphs: Glyphs, answer_key: str = ""
-) -> list[Row]:
+def block_rows(state: ScreenState, keys: StepRows, width: int, height: int, glyphs: Glyphs) -> list[Row]:
     """The blocks, as many of them as fit into `height` rows; each is whole, or cut at its end if it is the first."""
     found: list[Row] = []
 
@@ -52,7 +50,7 @@ def block_rows(
             found.extend(rows[: height - len(found)])
 
     add(service_rows(state, width, glyphs))
-    add(need_rows(state, keys, width, glyphs, answer_key))
+    add(need_rows(state, keys, width, glyphs))
     add(step_in_full(state, width, glyphs))
     add(run_rows(state, width, glyphs, height - len(found)))
     return found
@@ -64,7 +62,7 @@ def service_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
     return [row(), *(row((fit(f" {line.text}", width, glyphs.ellipsis), line.role)) for line in lines)] if lines else []
 
 
-def need_rows(state: ScreenState, keys: StepRows, width: int, glyphs: Glyphs, answer_key: str = "") -> list[Row]:
+def need_rows(state: ScreenState, keys: StepRows, width: int, glyphs: Glyphs) -> list[Row]:
     """The steps that wait for a person, the most urgent first, each with the reason and its age."""
     found = waiting(state.snapshot.steps)
     if not found:
@@ -77,7 +75,7 @@ def need_rows(state: ScreenState, keys: StepRows, width: int, glyphs: Glyphs, an
         age = short_age(state.now() - facts.moment_s if facts is not None and facts.moment_s is not None else None)
         head = f" {glyphs.sign(sign)} {status.step.number} "
         tail = f"{age:>5} "
-        text = fit(need_of(status, answer_key), width - len(head) - len(tail), glyphs.ellipsis)
+        text = fit(need_of(status, state.keymap.hint("answer")), width - len(head) - len(tail), glyphs.ellipsis)
         rows.append(row((head, sign.role), (text, "text"), (tail, "muted"), target=targets.get(status.step.key)))
     if len(found) > MOST_NEEDS:
         rows.append(row((fit(f"   {len(found) - MOST_NEEDS} more", width), "muted")))
@@ -165,7 +163,7 @@ def run_rows(state: ScreenState, width: int, glyphs: Glyphs, height: int) -> lis
     status = state.snapshot.status(state.key)
     judged = [one for one in history if one.outcome is not None]
     passed = sum(one.outcome is Outcome.PASS for one in judged)
-    keys = "7 all" if detail.runs > 1 else ""
+    keys = state.keymap.pane_hint("runs", "all") if detail.runs > 1 else ""
     note = f"{passed} of {len(judged)} passed   {keys}".rstrip() if judged else keys
     rows = heading(f"Runs of {status.step.number if status else ''}", width, glyphs, note)
     figures = figures_of(history)[: max(0, (width - 28) // FIGURE)]

@@ -55,7 +55,7 @@ class StepList(ScrollPane):
         return self._step_rows.rows
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
-        hint = self.themed_app.keymap.hint
+        hint = self.state.keymap.hint
         hints = [(hint("find"), "filter"), (hint("order"), f"{self.state.order} order"), (hint("state"), "state")]
         known = self.state.snapshot.checklist is not None
         head = head_rows(self.state, self.glyphs, width - 1, hints) if known and height >= LEAST_FOR_HEAD else []
@@ -67,8 +67,7 @@ class StepList(ScrollPane):
         shown = visible_rows(
             self.content_rows, self.top, width, self._list_height, self._highlighted, self.glyphs.ascii
         )
-        answer = "" if self.themed_app.keymap.hide_changes else hint("answer")
-        self._blocks = block_rows(self.state, self._step_rows, width, below, self.glyphs, answer) if known else []
+        self._blocks = block_rows(self.state, self._step_rows, width, below, self.glyphs) if known else []
         return [*head, *shown, *self._blocks]
 
     def _set_cursor(self, index: int) -> None:

@@ -13,6 +13,8 @@ from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
 from llmval_tui.tui.data.run_follower import RunFollower
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.watcher import SamplesTaken
+from llmval_tui.tui.panes.load import how_to_start
+from llmval_tui.tui.panes.run import outcome_rows
 from llmval_tui.tui.panes.run_blocks import ended_blocks, is_ramping, running_blocks
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.widgets.charts import ChartView
@@ -20,7 +22,7 @@ from llmval_tui.tui.widgets.figures import bound_text, distance, figure_rows, fi
 from llmval_tui.tui.widgets.gate_groups import gate_group_rows, kind_of
 from llmval_tui.tui.widgets.gpu_charts import summary
 from llmval_tui.tui.widgets.stack import stacked
-from tests.helpers.tui_builder import LOAD_TEST, T0, Workspace, event, load_events, sample
+from tests.helpers.tui_builder import LOAD_TEST, T0, Workspace, event, load_events, sample, verdict
 from tests.helpers.tui_pilot import Make, ready, text_of, until
 
 BRAILLE = glyphs(False, "braille")
@@ -163,8 +165,9 @@ def test_the_summary_of_the_gpus_is_quiet_until_something_is_wrong() -> None:
 
 
 def test_a_run_without_a_verdict_has_charts_only(workspace: Workspace) -> None:
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist))
     run = RunFollower(Run(workspace.run("1.2"))).snapshot()
-    assert ended_blocks(run, 80, 40, BRAILLE, ChartView(), unfolded=False) == []
+    assert ended_blocks(state, run, 80, BRAILLE, ChartView(), unfolded=False) == []
 
 
 async def test_keys_change_range_window_and_folding(workspace: Workspace, dashboard: Make) -> None:
@@ -178,3 +181,24 @@ async def test_keys_change_range_window_and_folding(workspace: Workspace, dashbo
         await pilot.press("v", "w", "comma")
         assert (pane.view.range, pane.view.window, pane.unfolded) == ("fitted", "phase", True)
         await until(pilot, lambda: "All 8 GPUs" in text_of(pane), "the GPUs")
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [({}, "(press o)"), ({"keys": {"answer": (("f5", "F5"),)}}, "(press F5)"), ({"readonly": True}, "link?")],
+)
+def test_a_question_names_the_key_that_answers_it_if_one_does(
+    workspace: Workspace, settings: dict[str, Any], shown: str
+) -> None:
+    folder = workspace.run("1.2", verdict=verdict(question={"kind": "link", "text": "Which link?"}))
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist, **settings))
+    rows = outcome_rows(state, RunFollower(Run(folder)).snapshot(), "", 80, BRAILLE)
+    asks = next(row.plain for row in rows if "Which link?" in row.plain)
+    assert asks.rstrip().endswith(shown)
+
+
+def test_read_only_hints_name_only_keys_that_act(workspace: Workspace) -> None:
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist, readonly=True))
+    assert how_to_start(state) == ""
+    (mark,) = [key for key in state.keymap.shown() if key.id == "mark"]
+    assert mark.panes == ("runs",) and "c and r" not in mark.help
