@@ -1,0 +1,1 @@
+"""Telemetry of nodes whose GPUs are watched by NVIDIA's dcgm-exporter."""
