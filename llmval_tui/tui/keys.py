@@ -185,10 +185,8 @@ class Keymap:
             return list(self.all())
         found = [key for key in self.all() if not (key.changes or key.id in PREPARING)]
         if not self.replaying:  # there, Space pauses
-            marks = [
-                replace(key, panes=("runs",), help="Mark two runs for d") for key in self.all() if key.id == "mark"
-            ]
-            found += marks
+            mark = next(key for key in self.all() if key.id == "mark")
+            found.append(replace(mark, panes=("runs",), help="Mark two runs for d"))
         return found
 
     def works_in(self, action: str, pane: str) -> bool:

@@ -32,9 +32,8 @@ def start_rows(items: Sequence[PlanItem], effect: str, command_line: str, width:
         rows += command_rows(proposal.commands, width, glyphs)
         ranks = [command.nproc for command in proposal.commands if command.nproc]
         if ranks:
-            rows += labelled(
-                "processes", f"{counted(max(ranks), 'rank')}, each on its own GPU if there are GPUs", "text", width
-            )
+            text = f"{counted(max(ranks), 'rank')}, each on its own GPU if there are GPUs"
+            rows += labelled("processes", text, "text", width)
         rows += artifact_rows(proposal.artifacts, width)
         for deviation in proposal.deviations:
             rows += labelled("deviation", deviation, "warn", width)
