@@ -276,6 +276,19 @@ def _watch(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _fleet(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "run", nargs="?", metavar="RUN", help="run id or a part of it (default: the newest run on several nodes)"
+    )
+    command.add_argument("--figure", metavar="NAME", help="compare the nodes by this figure, such as ttft_sched_p99_ms")
+    command.add_argument("--nodes", metavar="LIST", help="without a run: watch these nodes, such as n[1-64]")
+    command.add_argument(
+        "--exporter",
+        metavar="URL",
+        help="dcgm-exporter of each node: http://{node}:9400/metrics, or http://localhost:9400/metrics by ssh",
+    )
+
+
 def _locate(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", choices=["artifacts", "config", "runners", "themes"], help="the folder to print")
 
@@ -300,6 +313,7 @@ COMMANDS = {
     "run": CommandSpec("run:run", "run steps: execute, judge, tick, record", _run),
     "review": CommandSpec("review:review", "answer what items ask before their first run", _review),
     "status": CommandSpec("status:status", "show the state of every step", _no_arguments),
+    "fleet": CommandSpec("fleet:fleet", "show all nodes of a run on one screen", _fleet),
     "attach": CommandSpec("run:attach", "watch the running plan", _no_arguments),
     "cancel": CommandSpec("run:cancel", "stop one run, or everything that is running", _cancel),
     "tick": CommandSpec("status:tick", "tick a step yourself, with a note", _tick),

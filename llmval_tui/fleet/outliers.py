@@ -185,6 +185,6 @@ def reasons(found: Mapping[str, MetricStatistics]) -> dict[str, list[str]]:
                 worse = shortfall(value, typical, metric.better)
                 beside = " and ".join(sorted(one.repeat.references))
                 said.setdefault(node, []).append(
-                    f"{name} {value:.4g} in the second measurement, {worse:.1%} worse than {typical:.4g} of {beside}"
+                    f"{name} {value:.4g} when measured again, {100 * worse:.1f} % worse than {typical:.4g} of {beside}"
                 )
     return said

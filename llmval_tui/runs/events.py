@@ -34,10 +34,10 @@ class Progress:
 
 
 class EventFollower:
-    """Follows `events.jsonl`; lines that are not events are skipped."""
+    """Follows `events.jsonl`; lines that are not events are skipped. `backlog_bytes`: see `LineTail`."""
 
-    def __init__(self, path: Path) -> None:
-        self._tail = LineTail(path)
+    def __init__(self, path: Path, *, backlog_bytes: int | None = None) -> None:
+        self._tail = LineTail(path, backlog_bytes=backlog_bytes)
         self.progress = Progress()
 
     def poll(self) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from llmval_tui.actions.step_state import StepState
+from llmval_tui.fleet.overview import NodeState
 from llmval_tui.runs.records import Outcome
 
 
@@ -42,6 +43,20 @@ OUTCOME_SIGNS = {
     Outcome.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),
 }
 
+
+NODE_SIGNS = {
+    NodeState.SLOW: Sign("▼", "v", "slow", "bad"),
+    NodeState.FAILED: Sign("✗", "!", "failed", "bad"),
+    NodeState.LOST: Sign("∅", "0", "lost", "bad"),
+    NodeState.NO_ANSWER: Sign("∅", "0", "no answer", "warn"),
+    NodeState.INVALID: Sign("⊘", "#", "invalid", "warn"),
+    NodeState.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),
+    NodeState.JUDGING: Sign("◔", "~", "judging", "busy"),
+    NodeState.RUNNING: Sign("▸", ">", "running", "busy"),
+    NodeState.QUEUED: QUEUED,
+    NodeState.PASSED: Sign("✓", "x", "passed", "good"),
+    NodeState.ANSWERS: Sign("●", "+", "answers", "text"),
+}
 
 # Cells of a power sweep, by the status in their file; None: no result yet.
 CELL_SIGNS: dict[str | None, Sign] = {

@@ -119,7 +119,7 @@ def test_the_repeat_measures_suspects_and_references_of_every_metric():
     again = {node: {"completed_qps": 100.0, "ttft_p99_ms": 100.0} for node in references}
     again |= {"n03": {"completed_qps": 94.0, "ttft_p99_ms": 100.0}, "n05": {"completed_qps": 100.0}}
     after = decide_all(found, again)
-    assert list(reasons(after)) == ["n03"] and "6.0% worse" in reasons(after)["n03"][0]
+    assert list(reasons(after)) == ["n03"] and "6.0 % worse" in reasons(after)["n03"][0]
     assert named_nodes(after) == ["n03"] and after["ttft_p99_ms"].groups["H200"].repeat.undecided == ["n05"]
 
 

@@ -229,7 +229,7 @@ _WHY: tuple[tuple[str, Callable[[GpuSample], object], str], ...] = (
     (
         "throttle_reasons",
         lambda gpu: gpu.throttle_reasons,
-        f"dcgm-exporter has it not by default: add {_REASONS.names[0][0]} to its counters; until then throttling is unknown",
+        f"not published by default: add {_REASONS.names[0][0]} to the counters; until then throttling is unknown",
     ),
     (
         "sm_util_percent",

@@ -1,0 +1,172 @@
+"""All nodes of a run at one moment: state, figures, age of the last sample, differences. For screens and commands."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from llmval_tui.fleet.outliers import deviation, shortfall
+from llmval_tui.fleet.record import Difference, GroupStatistics, MetricStatistics
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.records import Outcome
+from llmval_tui.runs.store import Run
+from llmval_tui.telemetry.dcgm.exporters import NodeTelemetry
+from llmval_tui.telemetry.sample import GpuSample
+
+SILENT_S = 30.0  # without a sign of life for so long, a running node counts as silent
+
+
+class NodeState(StrEnum):
+    """What is known of a node, the most urgent first."""
+
+    SLOW = "slow"  # named by two measurements
+    FAILED = "failed"
+    LOST = "lost"  # it left no verdict
+    NO_ANSWER = "no answer"
+    INVALID = "invalid"
+    INCONCLUSIVE = "inconclusive"
+    JUDGING = "judging"
+    RUNNING = "running"
+    QUEUED = "queued"
+    PASSED = "passed"
+    ANSWERS = "answers"  # no run: its exporter answers
+
+
+URGENCY = tuple(NodeState)
+NEEDS_A_PERSON = frozenset(URGENCY[: URGENCY.index(NodeState.JUDGING)])
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node."""
+
+    name: str
+    state: NodeState
+    reason: str = ""  # why it needs a person; empty if it does not
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    group: str = ""
+    fraction: float | None = None  # of its progress, 0 to 1; None: not known
+    phase: str | None = None
+    age_s: float | None = None  # since its last sample arrived; None: there was none
+    gpus: tuple[GpuSample, ...] = ()  # of its last sample
+    different: tuple[str, ...] = ()  # keys of its configuration in which it is not like most
+
+    @property
+    def hottest_c(self) -> float | None:
+        return max((gpu.temperature_c for gpu in self.gpus if gpu.temperature_c is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All nodes, in their order."""
+
+    nodes: tuple[NodeView, ...]
+    run_id: str | None = None  # None: no run, the nodes are only watched
+    step: str = ""  # its number
+    text: str = ""  # of the item
+    how: str = ""  # "each", "collective"
+    job: str = ""  # what Slurm or ssh says, such as "PENDING (Resources)"
+    refused: str = ""  # why nothing was started
+    outcome: Outcome | None = None  # of the run
+    compared: bool = False  # `fleet.json` is there
+    statistics: Mapping[str, MetricStatistics] = field(default_factory=dict)
+    differences: tuple[Difference, ...] = ()
+
+    def node(self, name: str | None) -> NodeView | None:
+        return next((node for node in self.nodes if node.name == name), None)
+
+    def group(self, metric: str, node: NodeView) -> GroupStatistics | None:
+        """What a node's figure is compared with."""
+        found = self.statistics.get(metric)
+        return found.groups.get(node.group) if found is not None else None
+
+    def deviation(self, metric: str, node: NodeView) -> float | None:
+        """By which share the node's figure is above (+) or below (−) the median of its group."""
+        group = self.group(metric, node)
+        return deviation(node.metrics.get(metric), group.median) if group is not None else None
+
+    def worse(self, metric: str, node: NodeView) -> float | None:
+        """By which share the node's figure is worse than the median of its group; negative if it is better."""
+        group, value = self.group(metric, node), node.metrics.get(metric)
+        if group is None or value is None or not group.median:
+            return None
+        return shortfall(value, group.median, self.statistics[metric].better)
+
+    @property
+    def silent(self) -> list[NodeView]:
+        """The nodes that do not answer, or did not report."""
+        return [node for node in self.nodes if node.state in (NodeState.NO_ANSWER, NodeState.LOST)]
+
+
+def with_telemetry(view: NodeView, found: NodeTelemetry | None, now: float) -> NodeView:
+    """The node with what its exporter says, instead of its recording."""
+    if found is None:
+        return view
+    age = None if found.arrived_s is None else max(0.0, now - found.arrived_s)
+    gpus = tuple(found.reading.gpus) if found.reading is not None else ()
+    reason = view.reason
+    if found.problem is not None:
+        reason = "; ".join(part for part in (view.reason, found.problem) if part)
+    return replace(view, age_s=age, gpus=gpus, reason=reason)
+
+
+def watched(telemetry: Mapping[str, NodeTelemetry], now: float) -> Overview:
+    """Nodes without a run, as their exporters show them."""
+    views = []
+    for name, found in telemetry.items():
+        quiet = found.arrived_s is None or now - found.arrived_s > SILENT_S
+        state = NodeState.NO_ANSWER if quiet else NodeState.ANSWERS
+        views.append(with_telemetry(NodeView(name, state), found, now))
+    return Overview(tuple(views))
+
+
+ORDERS = ("deviation", "state", "age", "name")
+
+
+def worst(
+    overview: Overview, metric: str | None, order: str = "deviation", states: frozenset[NodeState] | None = None
+) -> list[NodeView]:
+    """The nodes, those that need a person first.
+
+    By deviation: nodes that failed, are silent or differ in their GPUs come before nodes that are only slower.
+    `states`: only nodes in these.
+    """
+    shown = [node for node in overview.nodes if states is None or node.state in states]
+
+    def urgency(node: NodeView) -> int:
+        return URGENCY.index(node.state)
+
+    def worse(node: NodeView) -> float:
+        value = overview.worse(metric, node) if metric is not None else None
+        return -(value if value is not None else 0.0)
+
+    if order == "name":
+        return sorted(shown, key=lambda node: node.name)
+    if order == "age":
+        return sorted(shown, key=lambda node: (-(node.age_s if node.age_s is not None else float("inf")), node.name))
+    if order == "state":
+        return sorted(shown, key=lambda node: (urgency(node), worse(node), node.name))
+
+    def place(node: NodeView) -> tuple[bool, bool, float, str]:
+        missing = "gpu_count" in node.different
+        return not missing, node.state not in NEEDS_A_PERSON, worse(node), node.name
+
+    return sorted(shown, key=place)
+
+
+def metrics_of(overview: Overview) -> list[str]:
+    """The metrics that nodes can be compared by, those with the most figures first, then by name."""
+    counts = {
+        name: sum(group.n for group in one.groups.values()) for name, one in overview.statistics.items()
+    }  # fmt: skip
+    return sorted((name for name, count in counts.items() if count), key=lambda name: (-counts[name], name))
+
+
+def newest_fleet_run(runs: Sequence[Run]) -> Run | None:
+    """The newest run on several nodes among `runs`, newest first; damaged ones are passed over."""
+    for run in runs:
+        try:
+            if run.intent.launcher is not None:
+                return run
+        except Refused:
+            continue
+    return None
