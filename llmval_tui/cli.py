@@ -38,13 +38,20 @@ VALUE_OPTIONS = {
     "--confirm",
     "--answer",
     "--again",
+    "--sign",
+    "--signers",
+    "--item",
+    "--outcome",
+    "--host",
+    "--since",
+    "--last",
 }
 
 # argparse names the converter function in its message ("invalid _seconds value"); say what the value must be instead.
 _BAD_VALUE = re.compile(
     r"argument (?P<option>\S+): invalid (?P<converter>\w+) value: (?P<quote>['\"])(?P<value>.*)(?P=quote)"
 )
-_EXPECTED = {"_seconds": "a number of seconds from 0.1 to 60", "int": "a whole number"}
+_EXPECTED = {"_seconds": "a number of seconds from 0.1 to 60", "int": "a whole number", "_count": "a whole number from 1"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -163,7 +170,9 @@ def _open(command: argparse.ArgumentParser) -> None:
         help="Markdown checklist (default: docs/llm_validation_checklist.md)",
     )
     command.add_argument(
-        "--replay", metavar="RUN", help="play back a recorded run (its id or folder) or a telemetry.jsonl"
+        "--replay",
+        metavar="RUN",
+        help="play back a recorded run (its id, its folder, or an archive of it) or a telemetry.jsonl",
     )
     _plan_flags(command, "none")  # `none` switches off the preset of config.toml
 
@@ -248,17 +257,23 @@ def _report(command: argparse.ArgumentParser) -> None:
         "runs",
         nargs="*",
         metavar="RUN",
-        help="run id, a part of it, or a step number (default: the newest run of each step)",
+        help="run id, a part of it, or a step number; a folder or an archive (default: the newest run of each step)",
     )
     command.add_argument(
-        "-o", "--output", metavar="FILE", help="output file (default: report.html; md and json go to standard output)"
+        "-o", "--output", metavar="FILE", help="output file (default: report.html; all others go to standard output)"
     )
-    command.add_argument("--format", choices=["html", "md", "json"], help="default: from the file's suffix, else html")
+    command.add_argument(
+        "--format",
+        choices=["html", "md", "json", "junit", "prometheus"],
+        help="default: from the file's suffix (.html, .md, .json, .xml, .prom), else html",
+    )
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "a", metavar="A", help="run id or a part of it; one half of a paired run: RUN:with or RUN:without"
+        "a",
+        metavar="A",
+        help="run id, folder or archive (of several runs: ARCHIVE:RUN); half of a paired run: RUN:with, RUN:without",
     )
     command.add_argument("b", metavar="B", help="the run to compare with A")
     command.add_argument(
@@ -271,6 +286,12 @@ def _compare(command: argparse.ArgumentParser) -> None:
 
 
 def _watch(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="run id, folder or archive; an ended run is told from its records (default: all that is running)",
+    )
     command.add_argument(
         "--every", type=_seconds, default=10.0, metavar="S", help="seconds between progress lines (default: 10)"
     )
@@ -291,6 +312,55 @@ def _fleet(command: argparse.ArgumentParser) -> None:
 
 def _locate(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", choices=["artifacts", "config", "runners", "themes"], help="the folder to print")
+
+
+def _verify(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run id, folder or archive (default: the evidence of every tick)"
+    )
+    command.add_argument(
+        "--signers",
+        metavar="FILE",
+        help="one of these must have signed: allowed signers, see ssh-keygen(1) (default: allowed_signers beside "
+        "config.toml, if it exists)",
+    )
+
+
+def _sources(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "sources", nargs="*", metavar="SOURCE", help="run id, folder or archive (default: the runs of the workspace)"
+    )
+    command.add_argument("--item", metavar="STEP", help="only runs of this step: its number, or a part of its text")
+
+
+def _runs(command: argparse.ArgumentParser) -> None:
+    _sources(command)
+    command.add_argument(
+        "--outcome", choices=["pass", "fail", "inconclusive", "invalid", "none"], help="only these; none: not judged"
+    )
+    command.add_argument("--host", metavar="NAME", help="only runs of this host")
+    command.add_argument("--since", metavar="DATE", help="only runs since this date or time (UTC)")
+    command.add_argument("--last", type=_count, metavar="N", help="only the newest N")
+
+
+def _history(command: argparse.ArgumentParser) -> None:
+    command.add_argument("metric", nargs="?", metavar="METRIC", help="its name or a part of it (default: list them)")
+    _sources(command)
+
+
+def _export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("runs", nargs="*", metavar="RUN", help="run id, a part of it, or a step number (its newest)")
+    command.add_argument("--all", action="store_true", help="every run that has ended, and the record of all ticks")
+    command.add_argument("-o", "--output", metavar="FILE", help="the archive (default: llmval-HOST-TIME.zip)")
+    command.add_argument("--sign", metavar="KEY", help="sign the manifest with this SSH key, by ssh-keygen -Y sign")
+    command.add_argument("--dry-run", action="store_true", help="say what the archive would hold; write nothing")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
 
 
 def _seconds(text: str) -> float:
@@ -318,11 +388,14 @@ COMMANDS = {
     "cancel": CommandSpec("run:cancel", "stop one run, or everything that is running", _cancel),
     "tick": CommandSpec("status:tick", "tick a step yourself, with a note", _tick),
     "accept": CommandSpec("status:accept", "accept the change that a run proposes, or give the link it needs", _accept),
-    "verify": CommandSpec("status:verify", "check that the evidence of every tick is unchanged", _no_arguments),
+    "verify": CommandSpec("verify:verify", "check that evidence is unchanged: of every tick, or of an archive", _verify),
     "doctor": CommandSpec("doctor:doctor", "check what this node has and what is missing", _doctor),
     "demo": CommandSpec("demo:demo", "open the dashboard on a demo workspace with a tiny model", _demo),
     "report": CommandSpec("report:report", "write runs into one file: verdicts, figures, plots, evidence", _report),
     "compare": CommandSpec("report:compare", "show what is better or worse in run B than in run A", _compare),
+    "runs": CommandSpec("runs:runs", "list the runs: item, when, duration, outcome, figures", _runs),
+    "history": CommandSpec("runs:history", "plot a metric over runs and hosts", _history),
+    "export": CommandSpec("export:export", "write runs into one archive, to be verified anywhere", _export),
     "watch": CommandSpec("watch:watch", "print what happens as plain lines, for pipes and screen readers", _watch),
     "locate": CommandSpec("status:locate", "print where a folder of llmval is", _locate),
 }

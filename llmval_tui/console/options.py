@@ -1,6 +1,7 @@
 """Helpers of all commands: find the workspace and the checklist, read the settings, print results."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -190,3 +191,8 @@ def print_result(options: argparse.Namespace, message: str, **more: Any) -> None
         print_json({"ok": True, "message": message, **more})
     else:
         print(message)
+
+
+def config_folder() -> Path:
+    """The operator's own settings and themes: `$XDG_CONFIG_HOME/llmval`, by default `~/.config/llmval`."""
+    return user_path(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "llmval"

@@ -1,7 +1,6 @@
-"""`status`, `tick`, `accept`, `verify` and `locate`."""
+"""`status`, `tick`, `accept` and `locate`."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,23 +10,23 @@ from llmval_tui.actions.accept import accept as accept_run
 from llmval_tui.actions.groups import tick_groups
 from llmval_tui.actions.hand_tick import TODO, tick_by_hand
 from llmval_tui.actions.settle import rejudge, settle_all
-from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses, tick_counts, unreadable_records
+from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses, unreadable_records
 from llmval_tui.checklist.edit import remove_leftovers
 from llmval_tui.checklist.model import load
 from llmval_tui.console.options import (
     checklist_of,
     checklist_path,
+    config_folder,
     print_json,
     print_result,
     refuse_readonly,
     workspace_of,
 )
 from llmval_tui.foundation.errors import ExitCode, Refused
-from llmval_tui.foundation.paths import bundled, user_path
+from llmval_tui.foundation.paths import bundled
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
-from llmval_tui.runs.evidence import CheckedFile, check_ledger
 from llmval_tui.runs.hindrances import HindranceWatch
 from llmval_tui.runs.records import Evidence, Outcome, RestsOn
 from llmval_tui.runs.server_life import running_servers, sentence, server_lines
@@ -223,66 +222,6 @@ def accept(options: argparse.Namespace) -> int:
     return ExitCode.PASSED
 
 
-def verify(options: argparse.Namespace) -> int:
-    """Hash the evidence of all ticks again. Exit code 1 if a file changed or is missing.
-
-    Exit code 3 if a tick has no record, its item was edited, or a newer run failed. A file that was overwritten later
-    still counts if the run's own copy is unchanged.
-    """
-    workspace = workspace_of(options)
-    store = RunStore(workspace)
-    findings = check_ledger(store, remember=not options.readonly)
-    kept = [finding for finding in findings if finding.state == "kept"]
-    stale = [finding for finding in findings if finding.state not in ("intact", "kept")]
-    statuses = _statuses(options, store)
-    doubtful = [line for item in statuses if (line := _doubt(item))]
-    unreadable = unreadable_records(statuses, store)
-    ok = not stale and not doubtful and not unreadable
-    if options.json:
-        unbacked = [line for line in doubtful if line.startswith("unbacked")]
-        others = [line for line in doubtful if line not in unbacked]
-        print_json({"ok": ok, "files": findings, "unbacked": unbacked, "doubtful": others, "unreadable": unreadable})
-    else:
-        for finding in findings:
-            print(clean_line(_finding_line(finding)))
-        for line in [*doubtful, *unreadable]:
-            print(clean_line(line))
-        if statuses:
-            print(tick_counts(statuses))
-        intact = len(findings) - len(stale) - len(kept)
-        copies = f"{len(kept)} intact only as a copy in the run folder, " if kept else ""
-        files = "file" if len(findings) == 1 else "files"
-        print(f"{len(findings)} {files} of evidence: {intact} intact, {copies}{len(stale)} changed or missing.")
-    if stale:
-        return ExitCode.FAILED
-    return ExitCode.PASSED if ok else ExitCode.UNDECIDED
-
-
-def _finding_line(finding: CheckedFile) -> str:
-    where = f"  in {finding.copy}" if finding.copy else ""
-    return clean_line(f"{finding.state:<8} {finding.number}  {finding.path}  {finding.sha256[:12]}{where}")
-
-
-def _statuses(options: argparse.Namespace, store: RunStore) -> list[StepStatus]:
-    try:
-        path = checklist_path(options)
-    except Refused:
-        return []  # without a checklist only the ledger is verified
-    return step_statuses(load(path), store)
-
-
-def _doubt(item: StepStatus) -> str | None:
-    """What makes a tick doubtful besides its files, which have lines of their own."""
-    if item.state is StepState.TICKED:
-        return f"unbacked {item.step.number} is ticked, but llmval has no record of it"
-    basis = item.basis
-    if basis is not None and basis.contradicted:
-        return f"contradicted {item.step.number}  {basis.contradicted}"
-    if basis is not None and basis.was_edited:
-        return f"edited   {item.step.number}  the item's text was edited since it was ticked"
-    return None
-
-
 def locate(options: argparse.Namespace) -> int:
     """Print the path of a folder."""
     folders: dict[str, Callable[[], Path]] = {
@@ -297,8 +236,3 @@ def locate(options: argparse.Namespace) -> int:
         raise Refused(str(error)) from error
     print_result(options, str(folder), path=folder)
     return ExitCode.PASSED
-
-
-def config_folder() -> Path:
-    """The operator's own settings and themes: `$XDG_CONFIG_HOME/llmval`, by default `~/.config/llmval`."""
-    return user_path(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "llmval"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _T = TypeVar("_T", bound="DataclassInstance")
+NEWEST = 1  # version `v` of the records that this llmval writes; a higher one was written by a newer llmval
 
 
 def read_record(cls: type[_T], path: Path) -> _T | None:
@@ -21,10 +22,16 @@ def read_record(cls: type[_T], path: Path) -> _T | None:
     Records are written atomically, so a file that is no record of this kind was damaged, on the disk or by hand.
 
     Raises:
-        Refused: the file cannot be read, or is not such a record; the message names it.
+        Refused: the file cannot be read, is not such a record, or is one of a newer llmval; the message names it.
     """
     try:
-        return decode(cls, orjson.loads(read_bytes(path)))
+        value = orjson.loads(read_bytes(path))
+        if type(version := value.get("v")) is int and version > NEWEST:
+            raise Refused(
+                f"{path} was written by a newer llmval (version {version}; this one reads up to {NEWEST}): "
+                "update llmval and read it again."
+            )
+        return decode(cls, value)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -16,7 +16,7 @@ from llmval_tui.foundation.text import utc_iso
 from llmval_tui.report.collectives import CollectiveFacts, read_collectives
 from llmval_tui.report.recording import Recording, first_sample, read_recording
 from llmval_tui.report.timeline import Timeline, read_timeline
-from llmval_tui.runs.evidence import ARCHIVE_FOLDER, locate
+from llmval_tui.runs.evidence import ARCHIVE_FOLDER, MASKED, locate
 from llmval_tui.runs.records import Intent, State, Status, Verdict
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
@@ -29,14 +29,16 @@ class ArtifactFacts:
     schema: str | None
     sha256: str | None  # from the verdict; None if the verdict has no hash of it
     bytes: int | None
-    state: str  # "intact", "kept" (only the run's copy is intact), "changed", "missing" or "no hash recorded"
-    copy: str | None = None  # the run's copy, relative to the workspace, if the state is "kept"
+    # "intact", "kept" (only the run's copy is intact), "masked" (the export overwrote secrets), "changed", "missing" or
+    # "no hash recorded"
+    state: str
+    copy: str | None = None  # the run's copy, relative to the workspace, if only that one is as judged
 
     def judged_path(self, workspace: Path) -> Path | None:
         """The file with the bytes that were judged; None if they are lost or have no recorded hash."""
-        if self.state == "intact":
-            return workspace / named_path(self.path)
-        return workspace / self.copy if self.copy is not None else None
+        if self.copy is not None:
+            return workspace / self.copy
+        return workspace / named_path(self.path) if self.state in ("intact", MASKED) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,8 @@ def artifacts_of(run: Run, verdict: Verdict | None, workspace: Path) -> list[Art
     for item in evidence:
         now = locate(item.at(workspace), item.sha256, run.folder)
         # Built from names: the run folder's own path may differ if `workspace` is a symbolic link.
-        copy = f"artifacts/runs/{run.id}/{ARCHIVE_FOLDER}/{now.path.name}" if now.path and now.state == "kept" else None
+        is_copy = now.path is not None and now.path != item.at(workspace)
+        copy = f"artifacts/runs/{run.id}/{ARCHIVE_FOLDER}/{now.path.name}" if now.path and is_copy else None
         found.append(ArtifactFacts(item.path, schemas.get(item.path), item.sha256, item.bytes, now.state, copy))
     recorded = [item.path for item in evidence]
     for name, schema in schemas.items():

@@ -17,6 +17,8 @@ ARCHIVE_FOLDER = "evidence"  # below the run folder
 ARCHIVED_BYTES = 5_000_000  # limit for one file
 ARCHIVED_BYTES_OF_RUN = 50_000_000  # limit for all copies of a run: an item may promise a folder with many files
 VERIFIED = "verified.json"  # beside the ledger
+MASKED_FILES = "masked.json"  # beside the ledger, in an exported workspace: [SHA-256 when judged, SHA-256 now] by path
+MASKED = "masked"  # the state of a `Location`: the export overwrote secrets in it, and changed nothing else
 ARCHIVED = "kept"  # the state of a `Location`; reports and `llmval verify --json` contain this word
 
 
@@ -24,7 +26,7 @@ ARCHIVED = "kept"  # the state of a `Location`; reports and `llmval verify --jso
 class Location:
     """The present location of recorded bytes."""
 
-    state: str  # "intact", "changed", "missing", or `ARCHIVED`: only the copy in the run folder is as recorded
+    state: str  # "intact", "changed", "missing", `MASKED`, or `ARCHIVED`: only the copy in the run folder is as recorded
     path: Path | None  # None: the bytes are nowhere
 
 
@@ -117,12 +119,26 @@ def archive(folder: Path, evidence: Sequence[Evidence], workspace: Path) -> None
 def locate(path: Path, sha256: str, folder: Path | None) -> Location:
     """Find the bytes with a recorded hash: at their path, else in the run folder."""
     exists = _is_file(path)
-    if exists and sha256_of(path) == sha256:
+    now = sha256_of(path) if exists else None
+    if now == sha256:
         return Location("intact", path)
-    copy = archive_path(folder, sha256) if folder is not None else None
-    if copy is not None and _is_file(copy) and sha256_of(copy) == sha256:
-        return Location(ARCHIVED, copy)
+    if folder is not None:
+        copy = archive_path(folder, sha256)
+        copied = sha256_of(copy) if _is_file(copy) else None
+        if copied == sha256:
+            return Location(ARCHIVED, copy)
+        masked = _masked_as(folder.parent).get(sha256)
+        if masked is not None and masked in (now, copied):
+            return Location(MASKED, path if masked == now else copy)
     return Location("changed" if exists else "missing", None)
+
+
+def _masked_as(root: Path) -> dict[str, str]:
+    """SHA-256 of the exported bytes by that of the judged ones, for the files in which an export masked secrets."""
+    value = read_json(root / MASKED_FILES)
+    files = value.get("files") if isinstance(value, dict) else None
+    pairs = files.values() if isinstance(files, dict) else ()
+    return {str(pair[0]): str(pair[1]) for pair in pairs if isinstance(pair, list) and len(pair) == 2}
 
 
 def _is_file(path: Path) -> bool:
@@ -155,8 +171,8 @@ def check_ledger(store: RunStore, *, remember: bool = False) -> list[CheckedFile
             found = locate(file, item.sha256, store.root / run_id if run_id else None)
             copy = str(found.path.relative_to(store.workspace)) if found.path and found.state == ARCHIVED else None
             checked.append(CheckedFile(line.number, run_id, item.path, item.sha256, found.state, copy))
-            if found.state == "intact" and status is not None:
-                intact.append(replace(item, mtime_ns=status.st_mtime_ns, inode=status.st_ino))
+            if found.state in ("intact", MASKED) and status is not None:
+                intact.append(replace(item, bytes=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino))
     if remember and intact:
         write_json(store.root / VERIFIED, {"v": 1, "files": intact})
     return checked
