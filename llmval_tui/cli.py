@@ -51,7 +51,11 @@ VALUE_OPTIONS = {
 _BAD_VALUE = re.compile(
     r"argument (?P<option>\S+): invalid (?P<converter>\w+) value: (?P<quote>['\"])(?P<value>.*)(?P=quote)"
 )
-_EXPECTED = {"_seconds": "a number of seconds from 0.1 to 60", "int": "a whole number", "_count": "a whole number from 1"}
+_EXPECTED = {
+    "_seconds": "a number of seconds from 0.1 to 60",
+    "int": "a whole number",
+    "_count": "a whole number from 1",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -388,7 +392,9 @@ COMMANDS = {
     "cancel": CommandSpec("run:cancel", "stop one run, or everything that is running", _cancel),
     "tick": CommandSpec("status:tick", "tick a step yourself, with a note", _tick),
     "accept": CommandSpec("status:accept", "accept the change that a run proposes, or give the link it needs", _accept),
-    "verify": CommandSpec("verify:verify", "check that evidence is unchanged: of every tick, or of an archive", _verify),
+    "verify": CommandSpec(
+        "verify:verify", "check that the evidence of every tick, or of an archive, is unchanged", _verify
+    ),
     "doctor": CommandSpec("doctor:doctor", "check what this node has and what is missing", _doctor),
     "demo": CommandSpec("demo:demo", "open the dashboard on a demo workspace with a tiny model", _demo),
     "report": CommandSpec("report:report", "write runs into one file: verdicts, figures, plots, evidence", _report),

@@ -3,14 +3,17 @@
 import argparse
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmval_tui.console.options import checklist_path, gpu_numbers, runner_python, workspace_of
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.paths import user_path
 from llmval_tui.runs.store import is_demo
 
 if TYPE_CHECKING:
+    from llmval_tui.config import ConfigFile
     from llmval_tui.tui.data.workspace_view import InitialSnapshot
     from llmval_tui.tui.settings import LaunchSettings
 
@@ -37,7 +40,6 @@ def dashboard(options: argparse.Namespace) -> int:
     gc_control.pause_gc()  # before the import of the screens, which takes most of the start
     workspace = workspace_of(options)
     from llmval_tui.config import load_config
-    from llmval_tui.tui.settings import LaunchSettings
 
     config = load_config()
     keys = {}
@@ -45,7 +47,18 @@ def dashboard(options: argparse.Namespace) -> int:
         from llmval_tui.tui.keys import read_keys
 
         keys = read_keys(config.keys)
-    replay, checklist = _recording(options, workspace), None
+    with ExitStack() as stack:  # an archive stays unpacked as long as it is played
+        name = getattr(options, "replay", None)  # `demo` has no such option
+        replay = recording(name, workspace, stack) if name else None
+        return _opened(options, workspace, config, keys, replay)
+
+
+def _opened(
+    options: argparse.Namespace, workspace: Path, config: "ConfigFile", keys: dict[str, Any], replay: Path | None
+) -> int:
+    from llmval_tui.tui.settings import LaunchSettings
+
+    checklist = None
     if replay is None or replay.is_file():  # a run folder names its own step
         checklist = checklist_path(options)
     preset = options.preset or config.preset
@@ -97,14 +110,22 @@ def _initial_snapshot(settings: "LaunchSettings") -> "InitialSnapshot":
     return initial
 
 
-def _recording(options: argparse.Namespace, workspace: Path) -> Path | None:
-    """The path that `--replay` names: a telemetry.jsonl or a run folder, also by the run's id."""
-    name = getattr(options, "replay", None)
-    if not name:
-        return None
-    from llmval_tui.tui.data.replay_timeline import find_recording
+def recording(name: str, workspace: Path, stack: ExitStack) -> Path:
+    """The path that `--replay` names: a telemetry.jsonl, or the folder of a run from anywhere.
 
-    return find_recording(name, workspace)
+    Args:
+        stack: removes what an archive is unpacked to.
+
+    Raises:
+        Refused: there is none.
+    """
+    path = user_path(name)
+    alone = path.is_file() and path.suffix != ".zip"
+    if alone or ((path / "telemetry.jsonl").is_file() and not (path / "run.json").exists()):
+        return path if alone else path / "telemetry.jsonl"
+    from llmval_tui.export.sources import Sources
+
+    return stack.enter_context(Sources(workspace)).run(name)[1].folder
 
 
 def _first(*values: T | None) -> T:

@@ -35,14 +35,9 @@ def export(options: argparse.Namespace) -> int:
         return ExitCode.PASSED
     print(f"{plan} …", file=sys.stderr)
     written = write_archive(content, target, key)
-    masked = (
-        f" {written.masked} secrets in {_named(written.masked_files)} were overwritten." if written.masked else ""
-    )
-    unsearched = (
-        f" No secret was looked for in {_named(written.unsearched)}, which {'is' if len(written.unsearched) == 1 else 'are'} no text."
-        if written.unsearched
-        else ""
-    )
+    masked = f" {written.masked} secrets in {_named(written.masked_files)} were overwritten." if written.masked else ""
+    binary = _named(written.unsearched)
+    unsearched = f" No secret was looked for in what is no text: {binary}." if binary else ""
     signed = "signed" if written.signed else "not signed"
     message = f"{target}: {count}, {size(written.bytes)}, {signed}, SHA-256 {written.sha256}.{masked}{unsearched}"
     print_result(

@@ -9,9 +9,9 @@ from llmval_tui.console.options import print_json, workspace_of
 from llmval_tui.export.sources import Sources
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs.definitions import define
 from llmval_tui.report.history import MEASURED, Series, as_json, metric_named, metrics_of, series_of
 from llmval_tui.report.run_list import KIND, Filter, RunLine, date_of, line_of
+from llmval_tui.runs.definitions import define
 from llmval_tui.runs.store import Run
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import cut, duration, fit, number, parse_utc
@@ -59,10 +59,10 @@ def _all(sources: Sources, names: Sequence[str]) -> tuple[list[tuple[Run, str]],
     return sorted(found.values(), key=lambda pair: pair[0].order, reverse=True), list(dict.fromkeys(unreadable))
 
 
-def _table(lines: Sequence[RunLine], *, several: bool) -> list[str]:
+def _table(shown: Sequence[RunLine], *, several: bool) -> list[str]:
     """The lines of the table, each at most as wide as the terminal."""
     columns = ["when", "item", "outcome", "took", *(["host"] if several else []), "figures", "run"]
-    rows = [columns] + [_cells(line, several=several) for line in lines]
+    rows = [columns] + [_cells(line, several=several) for line in shown]
     if len(rows) == 1:
         return []
     widths = [max(cell_len(row[at]) for row in rows) for at in range(len(columns))]
@@ -71,7 +71,9 @@ def _table(lines: Sequence[RunLine], *, several: bool) -> list[str]:
     if widths[-2] < 12 and room < 12:  # a narrow terminal shows the ids, which other commands need
         rows, widths = [row[:-2] + row[-1:] for row in rows], widths[:-2] + widths[-1:]
     ellipsis = "…" if (sys.stdout.encoding or "").lower().startswith("utf") else "."
-    return ["  ".join(fit(cell, width, ellipsis) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(fit(cell, width, ellipsis) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def _cells(line: RunLine, *, several: bool) -> list[str]:
@@ -104,7 +106,9 @@ def history(options: argparse.Namespace) -> int:
         if options.item is not None:
             series = [one for one in series if options.item in (one.item, one.text)]
             if not series:
-                raise Refused(f"no run of item {options.item} has the metric {metric}: llmval history {metric} shows all.")
+                raise Refused(
+                    f"no run of item {options.item} has the metric {metric}: llmval history {metric} shows all."
+                )
         if options.json:
             print_json(as_json(metric, series))
             return ExitCode.PASSED
@@ -129,7 +133,10 @@ def plot(metric: str, series: Sequence[Series], columns: int, *, ascii_only: boo
     room = max(LEAST_BAR, columns - 18 - word_width - width - 6 - 12)
     for one in series:
         preset = f", preset {one.preset}" if one.preset else ""
-        lines += ["", cut(clean_line(f"{one.host or 'host not recorded'}, item {one.item}{preset}: {one.text}"), columns)]
+        lines += [
+            "",
+            cut(clean_line(f"{one.host or 'host not recorded'}, item {one.item}{preset}: {one.text}"), columns),
+        ]
         for point in one.points:
             moment = parse_utc(point.line.started_utc or point.line.created_utc)
             when = moment.strftime("%Y-%m-%d %H:%M") if moment else "not recorded    "
@@ -138,7 +145,9 @@ def plot(metric: str, series: Sequence[Series], columns: int, *, ascii_only: boo
             if point.bound is not None and point.value is not None:
                 held = point.bound.holds(point.value)
                 note = f"{'within' if held else 'not'} {point.bound.comparison} {number(point.bound.value)}"
-            text = f"  {when}  {fit(point.line.outcome or 'not judged', word_width)}  {number(point.value, 4):>{width}}  "
+            text = (
+                f"  {when}  {fit(point.line.outcome or 'not judged', word_width)}  {number(point.value, 4):>{width}}  "
+            )
             lines.append(f"{text}{bar}{' ' if bar and note else ''}{note}".rstrip())
         lines.append("  " + _sum(one))
     return lines

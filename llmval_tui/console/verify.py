@@ -1,4 +1,4 @@
-"""`verify`: hashes evidence again, of every tick of the workspace, or of a run, a folder or an archive from anywhere."""
+"""`verify`: hashes evidence again, of all ticks of the workspace, or of a run, a folder or an archive from anywhere."""
 
 import argparse
 from pathlib import Path
@@ -25,7 +25,7 @@ GOOD = (INTACT, ARCHIVED, MASKED)
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Hash evidence again. Exit code 1: something changed, is missing, or is not signed as asked. 3: a tick is doubtful."""
+    """Hash evidence again. Exit code 1: it changed, is missing, or is not signed as asked; 3: a tick is doubtful."""
     signers = _signers(options)
     if options.runs:
         return _verify_named(options, signers)
@@ -47,9 +47,9 @@ def _verify_named(options: argparse.Namespace, signers: Path | None) -> int:
         for name in options.runs:
             path = user_path(name)
             if path.is_file():
-                reports.append(_archive(path, sources, signers))
+                reports.append(_archive(path, name, sources, signers))
             elif (path / STATEMENT).is_file():
-                reports.append(_unpacked(path, sources, signers))
+                reports.append(_unpacked(path, name, sources, signers))
             else:
                 source, runs = sources.runs(name)
                 reports.append(_Report(name, source, runs))
@@ -148,33 +148,35 @@ class _Report:
         }
 
 
-def _archive(path: Path, sources: Sources, signers: Path | None) -> _Report:
+def _archive(path: Path, name: str, sources: Sources, signers: Path | None) -> _Report:
     """Check an archive; its runs are only looked at if all its files are as the manifest says."""
-    with Archive(path) as archive:
+    with Archive(path, name) as archive:
         entries = list(archive.check())
         signed = check(archive.statement_bytes, archive.signature, signers)
         problems = []
         if (problem := archive.seal_problem()) is not None:
-            problems.append(f"{path}: {problem}{'' if any(e.state != INTACT for e in entries) else ', outside its files'}.")
+            problems.append(
+                f"{name}: {problem}{'' if any(e.state != INTACT for e in entries) else ', outside its files'}."
+            )
         statement = archive.statement
-    return _with_runs(str(path), sources, entries, statement, signed, problems)
+    return _with_runs(name, sources, entries, statement, signed, problems)
 
 
-def _unpacked(folder: Path, sources: Sources, signers: Path | None) -> _Report:
+def _unpacked(folder: Path, name: str, sources: Sources, signers: Path | None) -> _Report:
     """Check an archive that was unpacked: its manifest lies in the folder."""
     data = (folder / STATEMENT).read_bytes()
-    statement = read_statement(data, str(folder))
+    statement = read_statement(data, name)
     entries = []
     for one in statement.files.values():
         relative = Path(named_path(one.name))
         if relative.is_absolute() or ".." in relative.parts:
-            raise Refused(f"{folder}: its manifest names {clean_line(one.name)}, which lies outside the folder.")
+            raise Refused(f"{name}: its manifest names {clean_line(one.name)}, which lies outside the folder.")
         path = folder / relative
         state = "missing" if not path.is_file() else INTACT if sha256_of(path) == one.sha256 else CHANGED
         entries.append(CheckedEntry(one.name, state, one.sha256))
     signature = folder / SIGNATURE
     signed = check(data, signature.read_bytes() if signature.is_file() else None, signers)
-    return _with_runs(str(folder), sources, entries, statement, signed, [])
+    return _with_runs(name, sources, entries, statement, signed, [])
 
 
 def _with_runs(

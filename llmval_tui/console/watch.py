@@ -3,20 +3,22 @@
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmval_tui.console.follow import SHOWN_METRICS, stage_of
 from llmval_tui.console.options import workspace_of
+from llmval_tui.export.sources import Sources
 from llmval_tui.foundation.errors import ExitCode
-from llmval_tui.foundation.files import to_json
+from llmval_tui.foundation.files import is_locked, to_json
 from llmval_tui.foundation.text import clean_line, utc_iso
 from llmval_tui.plans.records import Plan, active_plan
 from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.hindrances import Hindrance, HindranceWatch
 from llmval_tui.runs.records import Outcome, Verdict
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, plan_lock
 
 POLL_S = 0.5
 SILENCE_S = 30.0  # the runners write an event every second
@@ -25,12 +27,15 @@ JUDGED_WITHIN_S = 10.0  # longest wait for a verdict: a run without a plan may n
 
 def watch(options: argparse.Namespace) -> int:
     """Print changes until nothing runs any more. Ctrl-C stops the watching, not the run."""
-    watcher = Watcher(workspace_of(options), every_s=options.every, as_json=options.json)
-    try:
-        watcher.watch()
-    except KeyboardInterrupt:
-        watcher.write_line("stopped", "Stopped watching. The run goes on; llmval watch shows it again.")
-        return ExitCode.INTERRUPTED
+    workspace = workspace_of(options)
+    with Sources(workspace) as sources:
+        named = [sources.run(name)[1] for name in options.runs]
+        watcher = Watcher(workspace, every_s=options.every, as_json=options.json)
+        try:
+            watcher.watch(named)
+        except KeyboardInterrupt:
+            watcher.write_line("stopped", "Stopped watching. The run goes on; llmval watch shows it again.")
+            return ExitCode.INTERRUPTED
     return ExitCode.PASSED
 
 
@@ -68,10 +73,10 @@ class Watcher:
         self._hindrances = HindranceWatch(workspace)
         self._named: set[Hindrance] = set()
 
-    def watch(self) -> None:
-        """Print until nothing runs any more."""
-        self.plan = active_plan(self.workspace)
-        active = self.store.active()
+    def watch(self, named: Sequence[Run] = ()) -> None:
+        """Print until nothing runs any more, or until these runs have ended; an ended run is told from its records."""
+        self.plan = None if named else active_plan(self.workspace)
+        active = list(named[::-1]) or self.store.active()
         if self.plan is None and not active:
             self.write_line("idle", "Nothing is running here. Start something with llmval run, then watch it.")
             return
@@ -166,10 +171,15 @@ class Watcher:
     def _wait_for_verdict(self, watched: _Watched) -> None:
         now = time.monotonic()
         watched.ended_at = watched.ended_at or now
-        has_plan = self.plan is not None and self.plan.alive()
-        if not has_plan and now - watched.ended_at > JUDGED_WITHIN_S:
+        plan_id = watched.run.intent.plan_id
+        has_plan = plan_id is not None and is_locked(plan_lock(watched.run.workspace, plan_id))
+        own = watched.run.workspace == self.workspace
+        if not has_plan and (not own or now - watched.ended_at > JUDGED_WITHIN_S):
             watched.done = True
-            self.write_line("unjudged", f"Run {watched.run.id} has ended without a verdict: llmval status judges it.")
+            self.write_line(
+                "unjudged",
+                f"Run {watched.run.id} has ended without a verdict: llmval status judges it in its workspace.",
+            )
 
     def _event(self, watched: _Watched, event: dict[str, Any]) -> None:
         data, number = event["data"], watched.run.intent.step.number

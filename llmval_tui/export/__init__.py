@@ -1,1 +1,1 @@
-"""Runs that leave their workspace: one archive with a manifest of hashes, and the way back from an archive to its runs."""
+"""Runs that leave their workspace: an archive with a manifest of hashes, and the way from an archive to its runs."""

@@ -1,7 +1,7 @@
-"""Opens an archive of another machine: looks at its structure first, checks every file against the manifest, unpacks it.
+"""Opens an archive of another machine: looks at its structure, checks every file against the manifest, unpacks it.
 
-An archive comes from somebody else, so nothing in it is believed: not a name, not a size, not a kind of file. A structure
-that llmval never writes is refused before anything is unpacked.
+An archive comes from somebody else, so nothing in it is believed: not a name, not a size, not a kind of file. What
+llmval never writes is refused before anything is unpacked.
 """
 
 import hashlib
@@ -53,19 +53,23 @@ class Archive:
         Refused: it cannot be read, is no archive of llmval, or has something in it that llmval never writes.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, title: str | None = None) -> None:
+        self.path, self.title = path, title or str(path)  # the title is what messages call it
         try:
             self._zip = zipfile.ZipFile(path)
         except OSError as error:
-            raise Refused(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
+            raise Refused(
+                f"{self.title} cannot be read ({error.strerror}): check the path and its permissions."
+            ) from error
         except _BROKEN as error:
-            raise Refused(f"{path} is truncated, damaged or no archive of llmval export: ask for it again.") from error
+            raise Refused(
+                f"{self.title} is truncated, damaged or no archive of llmval export: ask for it again."
+            ) from error
         try:
             self._members = self._checked_members()
             self.statement_bytes = self._read(STATEMENT)
             self.signature = self._read(SIGNATURE) if SIGNATURE in self._members else None
-            self.statement: Statement = read_statement(self.statement_bytes, str(path))
+            self.statement: Statement = read_statement(self.statement_bytes, self.title)
         except BaseException:
             self._zip.close()
             raise
@@ -127,13 +131,13 @@ class Archive:
             end = info.header_offset + 30 + len(info.filename.encode()) + info.compress_size
 
     def _refused(self, reason: str) -> Refused:
-        return Refused(f"{self.path}: {reason}, which llmval export never writes, so nothing of it was read.")
+        return Refused(f"{self.title}: {reason}, which llmval export never writes, so nothing of it was read.")
 
     def _read(self, name: str) -> bytes:
         try:
             return self._zip.read(self._members[name])
         except (*_BROKEN, OSError) as error:
-            raise Refused(f"{self.path}: its {name} is damaged: ask its sender for the archive again.") from error
+            raise Refused(f"{self.title}: its {name} is damaged: ask its sender for the archive again.") from error
 
     def check(self) -> Iterator[CheckedEntry]:
         """Hash every file; those that the manifest lists first, in its order. Writes nothing."""
@@ -184,7 +188,7 @@ class Archive:
         total = sum(one.bytes for one in self.statement.files.values())
         if total > (free := shutil.disk_usage(folder).free):
             raise Refused(
-                f"{self.path} unpacks to {total:,} bytes, and {folder.parent} has {free:,} free: "
+                f"{self.title} unpacks to {total:,} bytes, and {folder.parent} has {free:,} free: "
                 "set TMPDIR to a folder with more."
             )
         try:
@@ -197,12 +201,13 @@ class Archive:
                 if state != INTACT:
                     raise self._tampered(one.name, state)
         except OSError as error:
-            raise Refused(f"{self.path} cannot be unpacked into {folder} ({error.strerror}).") from error
+            raise Refused(f"{self.title} cannot be unpacked into {folder} ({error.strerror}).") from error
 
     def _tampered(self, name: str, state: str) -> Refused:
         words = {CHANGED: "was changed since the export", MISSING: "is missing", UNLISTED: "is not in the manifest"}
         return Refused(
-            f"{self.path}: {clean_line(name)} {words[state]}, so nothing in it is shown: llmval verify names every change."
+            f"{self.title}: {clean_line(name)} {words[state]}, so nothing of it is shown: "
+            "llmval verify names every change."
         )
 
 
@@ -218,4 +223,3 @@ def name_problem(name: str) -> str | None:
     if "" in parts or "." in parts or len(name) > 4000 or any(len(os.fsencode(part)) > 255 for part in parts):
         return "is no plain path"
     return None
-

@@ -1,7 +1,7 @@
 """Packs runs into an archive: a ZIP file that unpacks to a workspace, with masked secrets and a manifest of hashes.
 
-The same runs give the same bytes (with one version of zlib). The ZIP's comment has the SHA-256 of all bytes before it, so
-that a change of any byte is seen, also of one that belongs to no file. docs/decisions/022 says why it is a ZIP file.
+The same runs give the same bytes (with one version of zlib). The ZIP's comment has the SHA-256 of all bytes before it,
+so that a change of any byte is seen, also of one that belongs to no file. docs/results_that_travel.md has the reasons.
 """
 
 import hashlib
@@ -84,8 +84,8 @@ def content_of(store: RunStore, runs: Sequence[Run], *, whole: bool) -> Content:
                 files[f"{RUNS_FOLDER}/{run.id}/{recorded_name(str(path.relative_to(run.folder)))}"] = path
         _add_artifacts(run, store.workspace, files, left_out)
         name = run.intent.step.checklist
-        if name and name not in lists and (path := _in_workspace(store.workspace, name)) is not None:
-            files[name] = path
+        if name and name not in lists and (found_list := _in_workspace(store.workspace, name)) is not None:
+            files[name] = found_list
             lists.append(name)
     if (ledger := _ledger(store, None if whole else set(every))) is not None:
         files[f"{RUNS_FOLDER}/ledger.jsonl"] = ledger
@@ -192,9 +192,7 @@ def write_archive(content: Content, target: Path, key: Path | None = None) -> Wr
     )
 
 
-def _add(
-    archive: zipfile.ZipFile, name: str, source: Path | bytes, known: set[bytes]
-) -> tuple[ArchivedFile, bool]:
+def _add(archive: zipfile.ZipFile, name: str, source: Path | bytes, known: set[bytes]) -> tuple[ArchivedFile, bool]:
     """Add one file; returns its entry of the manifest, and whether secrets were looked for."""
     before, after = hashlib.sha256(), hashlib.sha256()
     counts = {"masked": 0, "bytes": 0}

@@ -87,7 +87,9 @@ def check(data: bytes, signature: bytes | None, signers: Path | None) -> Signed:
 def _program() -> str:
     program = shutil.which("ssh-keygen")
     if program is None:
-        raise Refused("ssh-keygen is not installed, so no signature can be made or checked: install OpenSSH 8.1 or newer.")
+        raise Refused(
+            "ssh-keygen is not installed, so no signature can be made or checked: install OpenSSH 8.1 or newer."
+        )
     return program
 
 

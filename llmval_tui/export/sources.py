@@ -1,7 +1,7 @@
 """Where the runs that a command names are: in this workspace, in another one, in a copied run folder, in an archive.
 
-`NAME` is a run id, a part of it, `last` or a step's number; a folder; or an archive. `FOLDER:RUN` and `ARCHIVE:RUN` name
-one of several runs in it.
+`NAME` is a run id, a part of it, `last` or a step's number; a folder; or an archive. `FOLDER:RUN` and `ARCHIVE:RUN`
+name one of several runs in it.
 """
 
 import re
@@ -65,7 +65,7 @@ class Sources:
         while True:
             path = _path(head)
             if path is not None:
-                source, run_id = self._at(path)
+                source, run_id = self._at(path, head)
                 return source, f"{run_id}:{tail}".strip(":")
             head, colon, last = head.rpartition(":")
             if not colon:
@@ -87,8 +87,21 @@ class Sources:
         runs = source.store.runs()
         if not runs:
             problem = next(iter(source.store.unreadable), None)
-            raise Refused(problem or f"{source.title} has no run: name a run, a run's folder, a workspace or an archive.")
+            raise Refused(
+                problem or f"{source.title} has no run: name a run, a run's folder, a workspace or an archive."
+            )
         return source, runs
+
+    def half(self, name: str) -> tuple[RunStore, str]:
+        """The store of the one run that `NAME` or `NAME:half` means, and `RUN:half` (the half of a paired run) there.
+
+        Raises:
+            Refused: as `run`.
+        """
+        source, rest = self.split(name)
+        wanted, colon, half = rest.partition(":")
+        run = run_named(source.store, wanted) if wanted else self.run(name)[1]
+        return source.store, f"{run.id}{colon}{half}"
 
     def run(self, name: str) -> tuple[Source, Run]:
         """The one run that a name means.
@@ -104,13 +117,13 @@ class Sources:
             )
         return source, runs[0]
 
-    def _at(self, path: Path) -> tuple[Source, str]:
+    def _at(self, path: Path, title: str) -> tuple[Source, str]:
         """The place at a path, and the id of the run if it is a run's folder."""
         if (path / "run.json").exists():
-            return self._run_folder(path.resolve(), str(path))
+            return self._run_folder(path.resolve(), title)
         key = path.resolve()
         if key not in self._known:
-            self._known[key] = self._unpacked(path) if path.is_file() else self._workspace(key, str(path))
+            self._known[key] = self._unpacked(path, title) if path.is_file() else self._workspace(key, title)
         return self._known[key], ""
 
     def _workspace(self, folder: Path, title: str) -> Source:
@@ -135,14 +148,14 @@ class Sources:
             self._known[folder] = Source(store, title, own=False)
         return self._known[folder], name
 
-    def _unpacked(self, path: Path) -> Source:
-        with Archive(path) as archive:
+    def _unpacked(self, path: Path, title: str) -> Source:
+        with Archive(path, title) as archive:
             workspace = self._temporary()
             archive.unpack(workspace)
         store = RunStore(workspace)
-        _check_paths(store, str(path))
+        _check_paths(store, title)
         check_ledger(store, remember=True)  # the files have other times and inodes than those that were judged
-        return Source(store, str(path), own=False)
+        return Source(store, title, own=False)
 
     def _temporary(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="llmval-"))
@@ -165,8 +178,8 @@ def _check_paths(store: RunStore, title: str) -> None:
         path = Path(named_path(name))
         if path.is_absolute() or ".." in path.parts:
             raise Refused(
-                f"{title}: its records name {clean_line(name)[:100]}, which lies outside the workspace, so nothing of it "
-                "is read."
+                f"{title}: its records name {clean_line(name)[:100]}, which lies outside the workspace, "
+                "so nothing of it is read."
             )
 
 

@@ -1,6 +1,6 @@
 """The manifest of an archive: an in-toto statement with a test-result predicate.
 
-Its subjects are the files of the archive with their SHA-256, its lists of tests are the items by their verdicts. Sources:
+Its subjects are the files of the archive with their SHA-256, its lists of tests are the items by their verdicts. See
 https://github.com/in-toto/attestation, spec/v1/statement.md and spec/predicates/test-result.md (v0.1).
 """
 

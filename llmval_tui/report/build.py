@@ -33,7 +33,7 @@ def as_json(facts: ReportFacts) -> dict[str, Any]:
         "kind": KIND,
         "v": 1,
         "made_utc": facts.made_utc,
-        "workspace": str(facts.workspace),
+        "workspace": ", ".join(facts.origins),
         "checklist": None if facts.checklist is None else str(facts.checklist.path),
         "steps": [
             {

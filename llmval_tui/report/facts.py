@@ -75,7 +75,7 @@ class ReportFacts:
     """Everything in the report: the checklist as it is now, and the chosen runs."""
 
     made_utc: str
-    workspace: Path
+    origins: list[str]  # the workspaces, folders or archives that the runs are from
     checklist: Checklist | None
     steps: list[StepStatus]
     runs: list[RunFacts]
@@ -121,20 +121,27 @@ def _named(store: RunStore, name: str, checklist: Checklist | None) -> Run:
     return runs[0] if runs else store.get(name)
 
 
-def gather(store: RunStore, runs: Sequence[Run], checklist: Checklist | None) -> ReportFacts:
+def gather(
+    store: RunStore, runs: Sequence[Run], checklist: Checklist | None, *, origins: Sequence[str] = ()
+) -> ReportFacts:
     """Read everything that a report of these runs contains. Writes and judges nothing.
 
     A run with a damaged record is left out and named in `unreadable`.
+
+    Args:
+        store: of the checklist; the runs may be of other workspaces.
+        origins: where the runs are from, in the operator's words; by default the workspace.
     """
     gathered, unreadable = [], []
     for run in runs:
         try:
-            gathered.append(gather_run(run, store.workspace))
+            gathered.append(gather_run(run, run.workspace))
         except Refused as refusal:
             unreadable.append(str(refusal))
     steps = step_statuses(checklist, store) if checklist is not None else []
     unreadable = list(dict.fromkeys(unreadable + unreadable_records(steps, store)))
-    return ReportFacts(utc_iso(), store.workspace, checklist, steps, gathered, _differences(gathered), unreadable)
+    shown = list(origins) or [str(store.workspace)]
+    return ReportFacts(utc_iso(), shown, checklist, steps, gathered, _differences(gathered), unreadable)
 
 
 def gather_run(run: Run, workspace: Path) -> RunFacts:

@@ -8,8 +8,8 @@ from typing import Any
 from llmval_tui.actions.bounds import Bound, bounds_of
 from llmval_tui.actions.headline import ORDINARY, headline
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.runs.definitions import define
 from llmval_tui.report.run_list import RunLine, line_of
+from llmval_tui.runs.definitions import define
 from llmval_tui.runs.records import Intent
 from llmval_tui.runs.store import Run
 

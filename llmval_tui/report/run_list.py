@@ -65,7 +65,7 @@ def line_of(run: Run, source: str) -> RunLine:
     try:
         status, verdict, state = run.status(), run.verdict(), run.state()
     except Refused as refusal:
-        nothing = dict.fromkeys(("started_utc", "ended_utc", "duration_s", "outcome"))
+        nothing: dict[str, Any] = dict.fromkeys(("started_utc", "ended_utc", "duration_s", "outcome"))
         return RunLine(**fixed, **nothing, state="unreadable", problem=str(refusal))
     began, ended = parse_utc(status.started_utc), parse_utc(status.ended_utc)
     return RunLine(

@@ -54,7 +54,7 @@ def summary_blocks(facts: ReportFacts) -> list[Block]:
     counted = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     blocks.append(
         Paragraph(
-            f"Made {facts.made_utc} by llmval {__version__} from {facts.workspace}. "
+            f"Made {facts.made_utc} by llmval {__version__} from {', '.join(facts.origins)}. "
             f"{len(facts.runs)} {'run' if len(facts.runs) == 1 else 'runs'}: {counted or 'none'}."
         )
     )

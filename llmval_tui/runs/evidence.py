@@ -26,7 +26,9 @@ ARCHIVED = "kept"  # the state of a `Location`; reports and `llmval verify --jso
 class Location:
     """The present location of recorded bytes."""
 
-    state: str  # "intact", "changed", "missing", `MASKED`, or `ARCHIVED`: only the copy in the run folder is as recorded
+    state: (
+        str  # "intact", "changed", "missing", `MASKED`, or `ARCHIVED`: only the copy in the run folder is as recorded
+    )
     path: Path | None  # None: the bytes are nowhere
 
 

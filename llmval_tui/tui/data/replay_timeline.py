@@ -1,4 +1,4 @@
-"""A recording to be played: finding it, the clock of the replay, and its lines by time."""
+"""A recording to be played: the clock of the replay, and its lines by time."""
 
 import re
 import threading
@@ -8,33 +8,11 @@ from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
-from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.paths import user_path
-from llmval_tui.runs.store import RunStore
-
 SPEEDS = (1, 2, 5, 10, 20, 50, 100)
 SECOND_NS = 1_000_000_000
 # Both formats write the time near the start of the line; other lines are skipped.
 _TIME = re.compile(rb'"t_ns":\s*(\d{1,19})')
 _LONGEST_LINE = 4 << 20
-
-
-def find_recording(name: str, workspace: Path) -> Path:
-    """The path for `--replay`: a telemetry.jsonl, a run folder, or the id (or a part of it) of a run of the workspace.
-
-    Raises:
-        Refused: there is no such path or run, or it has no recording.
-    """
-    path = user_path(name)
-    if not path.exists() and "/" not in name:
-        path = RunStore(workspace).get(name).folder
-    if path.is_file():
-        return path
-    if (path / "run.json").is_file():
-        return path
-    if (path / "telemetry.jsonl").is_file():
-        return path / "telemetry.jsonl"
-    raise Refused(f"{path} is no recording: name a run's folder or id, or a telemetry.jsonl.")
 
 
 class Timeline:

@@ -7,4 +7,4 @@ import sys
 from llmval_tui.console.watch import watch
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test suite in the background ignores SIGINT
-sys.exit(watch(argparse.Namespace(workspace=sys.argv[1], every=0.1, json=False)))
+sys.exit(watch(argparse.Namespace(workspace=sys.argv[1], every=0.1, runs=[], json=False)))

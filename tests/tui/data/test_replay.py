@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.pilot import Pilot
 
+from llmval_tui.console.dashboard import recording
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import State
 from llmval_tui.runs.store import LogFile
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.data.log_merge import MergedLogFile, merge_logs
 from llmval_tui.tui.data.replay_source import RecordedRun, ReplayTelemetry, open_replay
-from llmval_tui.tui.data.replay_timeline import SPEEDS, TimedLines, Timeline, find_recording
+from llmval_tui.tui.data.replay_timeline import SPEEDS, TimedLines, Timeline
 from llmval_tui.tui.keys import KEYS
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.widgets.row_widget import RowWidget
@@ -56,14 +58,19 @@ class Clock:
 
 
 def test_the_argument_of_replay(recorded: Path, workspace: Workspace, tmp_path: Path) -> None:
-    assert find_recording(str(recorded), workspace.root) == recorded
-    assert find_recording("last", workspace.root).name == recorded.name
-    assert find_recording("abcdef", workspace.root).name == recorded.name
-    assert find_recording(str(recorded / "telemetry.jsonl"), workspace.root).is_file()
-    with pytest.raises(Refused, match="no run is called 'nothing'"):
-        find_recording("nothing", workspace.root)
-    with pytest.raises(Refused, match="is no recording"):
-        find_recording(str(tmp_path / "docs") + "/", workspace.root)
+    with ExitStack() as stack:
+        assert recording(str(recorded), workspace.root, stack) == recorded
+        assert recording("last", workspace.root, stack).name == recorded.name
+        assert recording("abcdef", workspace.root, stack).name == recorded.name
+        assert recording(str(recorded / "telemetry.jsonl"), workspace.root, stack).is_file()
+        (tmp_path / "alone").mkdir()
+        shutil.copy(recorded / "telemetry.jsonl", tmp_path / "alone")
+        assert recording(str(tmp_path / "alone"), workspace.root, stack) == tmp_path / "alone" / "telemetry.jsonl"
+        with pytest.raises(Refused, match="no run is called 'nothing'"):
+            recording("nothing", workspace.root, stack)
+        (tmp_path / "other").mkdir()
+        with pytest.raises(Refused, match=r"has no run\.json"):
+            recording(str(tmp_path / "other") + "/", workspace.root, stack)
     (tmp_path / "empty.jsonl").write_text("{}\n")
     with pytest.raises(Refused, match="holds no samples"):
         open_replay(tmp_path / "empty.jsonl")
