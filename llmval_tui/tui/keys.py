@@ -47,9 +47,10 @@ class Key:
 SEARCHABLE = ("list", "log", "document")
 MARKED = ("list", "runs")
 STATES = ("list", "runs", "log")
+OPENED = ("list", "run", "log", "telemetry", "runs")  # there, something can be opened or chosen
 CHARTS = ("run", "load", "telemetry")
 KEYS: tuple[Key, ...] = (
-    Key("open", "enter", "Enter", "open", "open", "Open the step, or what is under the cursor", footer=1),
+    Key("open", "enter", "Enter", "open", "open", "Open the step, or what is under the cursor", OPENED, footer=1),
     Key("complete", "c", "c", "complete", "complete", "Complete the item: run, judge, tick, record", (), True, 2),
     Key("complete_all", "C", "C", "complete_all", "all", "Complete all steps that are left", ("list",), True, 5),
     Key("run", "r", "r", "run", "run", "Run and judge the item, without a tick", (), True, 3),
@@ -61,6 +62,7 @@ KEYS: tuple[Key, ...] = (
     Key("options", "p", "p", "options", "options", "Choose the preset; adapt to fewer GPUs or not", (), False, 6),
     Key("state", "full_stop", ".", "next_state", "state", "Show the next state or level only", STATES, footer=5),
     Key("order", "s", "s", "next_order", "sort", "Next order", ("list", "runs", "telemetry"), footer=6),
+    Key("reverse", "I", "I", "reverse_order", "reverse", "The other order of the processes", ("telemetry",)),
     Key("fold", "comma", ",", "fold_all", "fold all", "Fold or unfold everything", ("list", "run", "log")),
     Key("range", "v", "v", "next_range", "range", "Range: from zero, fitted, to the limit", CHARTS, footer=6),
     Key("window", "w", "w", "next_window", "window", "The whole run, this phase, the last 2 min", CHARTS, footer=6),
@@ -77,7 +79,7 @@ KEYS: tuple[Key, ...] = (
     Key("shift_left", "H", "H", "shift(-1)", "left", "Shift long lines to the left", ("log", "document")),
     Key("shift_right", "L", "L", "shift(1)", "right", "Shift long lines to the right", ("log", "document")),
     Key("artifacts", "a", "a", "tab(5)", "artifacts", "Show the artifacts", footer=7),
-    Key("copy", "y", "y", "copy", "copy", "Copy the exact command, or the path under the cursor", footer=7),
+    Key("copy", "y", "y", "copy", "copy", "Copy the exact command, or the path or process under the cursor", footer=7),
     Key("list", "h,left", "h ←", "side(0)", "list", "Go to the list"),
     Key("detail", "l,right", "l →", "side(1)", "detail", "Go to the panes"),
     Key("switch", "tab,shift+tab", "Tab", "switch", "switch", "Switch between the list and the panes"),

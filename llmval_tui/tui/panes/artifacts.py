@@ -19,6 +19,9 @@ class ArtifactsPane(ScrollPane):
         self.state = state
         self.cursor = 0
 
+    def copied(self) -> str | None:
+        return self.target
+
     def content(self, width: int) -> Sequence[Row]:
         state = self.state
         detail = state.detail

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from textual import events
+
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
 from llmval_tui.terminal.axis import axis_row, dot_width
@@ -26,7 +28,7 @@ from llmval_tui.tui.widgets.gpu_charts import (
     problems_of,
     worst_first,
 )
-from llmval_tui.tui.widgets.process_table import process_block
+from llmval_tui.tui.widgets.process_table import ProcessChoice, described, process_block, target_of
 from llmval_tui.tui.widgets.run_charts import signs
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.stack import PaneBlock, block, fixed, stacked
@@ -89,9 +91,14 @@ class TelemetryPane(ScrollPane):
         self.state = state
         self.view = ChartView()
         self.order = GpuOrder()
+        self.processes = ProcessChoice()
 
     def content(self, width: int) -> Sequence[Row]:
-        return telemetry_rows(self.state, width, self.size.height, self.glyphs, self.view, self.order)
+        rows = telemetry_rows(self.state, width, self.size.height, self.glyphs, self.view, self.order, self.processes)
+        chosen = self.processes.chosen
+        wanted = target_of(chosen) if chosen is not None else None
+        self.cursor = next((index for index, one in enumerate(rows) if wanted and one.target == wanted), None)
+        return rows
 
     def next_range(self) -> None:
         self.view.next_range()
@@ -102,10 +109,55 @@ class TelemetryPane(ScrollPane):
         self.repaint()
 
     def next_order(self) -> None:
-        last = self.state.telemetry.last
-        self.order.next(len(last.gpus) if last else 0)
+        if self.processes.choosing:
+            self.processes.next_order()
+        else:
+            last = self.state.telemetry.last
+            self.order.next(len(last.gpus) if last else 0)
+            self.top = 0
+        self.repaint()
+
+    # The processes: a block that takes the focus within the pane.
+
+    def next_block(self) -> bool:
+        if self.processes.choosing or not self.processes.shown:
+            return False
+        self.processes.choosing = True
+        self.repaint()
+        return True
+
+    def leave_block(self) -> bool:
+        if not self.processes.choosing:
+            return False
+        self.processes.choosing = False
         self.top = 0
         self.repaint()
+        return True
+
+    def reverse_order(self) -> None:
+        if self.processes.choosing:
+            self.processes.reverse()
+            self.repaint()
+
+    def copied(self) -> str | None:
+        chosen = self.processes.chosen
+        return described(chosen) if chosen is not None else None
+
+    def action_move(self, rows: int) -> None:
+        if self.processes.choosing:
+            self.processes.move(rows)
+            self.repaint()
+        else:
+            super().action_move(rows)
+
+    def on_click(self, event: events.Click) -> None:
+        index = self.top + event.y
+        target = self.content_rows[index].target if index < len(self.content_rows) else None
+        for place, one in enumerate(self.processes.shown):
+            if target_of(one) == target:
+                self.processes.choosing = True
+                self.processes.choose(place)
+                self.repaint()
 
 
 def telemetry_rows(
@@ -115,6 +167,7 @@ def telemetry_rows(
     glyphs: Glyphs,
     view: ChartView | None = None,
     order: GpuOrder | None = None,
+    processes: ProcessChoice | None = None,
 ) -> list[Row]:
     """The pane's rows: charts of every GPU if they fit, or else a table of them; of many GPUs, charts that scroll."""
     view, order = view or ChartView(), order or GpuOrder()
@@ -131,7 +184,8 @@ def telemetry_rows(
     first = source_row(state, width, glyphs, gpu_view, view, order.word(len(gpus)) if len(gpus) > 1 else "")
     notes = [shown for note in last.notes for shown in note_rows([note], note.gpu, width)]
     blocks = [fixed("head", [first, *head], rank=0)]
-    table = process_block(history, width, glyphs, stale=stale)
+    choice = processes or ProcessChoice()
+    table = process_block(history, width, height, glyphs, state.keymap, choice, stale=stale)
     # The charts of the GPUs have a common height, so what is below them gets its rows first.
     below = (last.host is not None) + (table.block.least if table is not None else 0)
     room = height - 1 - len(head) - len(notes) - below

@@ -260,9 +260,9 @@ class ActionScreen(Screen[None]):
         self.app.action_suspend_process()
 
     def action_copy(self) -> None:
-        """Copy the path under the cursor in the artifacts, else the exact command of the step."""
+        """Copy the path or the process under the cursor, else the exact command of the step."""
         detail = self.state.detail
-        text = self.panes["artifacts"].target if self.pane == "artifacts" else None
+        text = self.panes[self.pane].copied() if self.pane in self.panes else None
         if text is None and detail is not None:
             proposed = detail.proposal.commands if detail.proposal else ()
             # A replay proposes nothing: the step's command is the recorded one, also after the run's end.

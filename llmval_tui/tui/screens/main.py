@@ -306,6 +306,8 @@ class MainScreen(ActionScreen):
             self.state.back = back
             self.selection_changed()
             self.show_pane("run")
+        elif self.pane == "telemetry":
+            self.panes["telemetry"].next_block()
         elif self.pane == "run" and self.state.run and self.state.run.verdict and self.state.run.verdict.question:
             self.action_answer()
 
@@ -316,7 +318,13 @@ class MainScreen(ActionScreen):
             self.focus_list()
 
     def action_switch(self) -> None:
-        self.action_side(1 if self.pane == "list" else 0)
+        """From the list to the pane, to its blocks whose rows can be chosen, and back to the list."""
+        pane = self._focused_pane
+        if pane is self.steps:
+            self.action_side(1)
+        elif not pane.next_block():
+            pane.leave_block()
+            self.action_side(0)
 
     def focus_list(self) -> None:
         self.zoomed = False
@@ -337,6 +345,8 @@ class MainScreen(ActionScreen):
             self.document_pane.repaint()
         elif self.zoomed:
             self.action_zoom()
+        elif self._focused_pane.leave_block():
+            pass
         elif self.pane != "list":
             self.focus_list()
         elif state.filter or state.shown_state is not None:
@@ -390,6 +400,9 @@ class MainScreen(ActionScreen):
     def action_next_order(self) -> None:
         self._focused_pane.next_order()
         self.list_title.repaint()
+
+    def action_reverse_order(self) -> None:
+        self._focused_pane.reverse_order()
 
     def action_fold_all(self) -> None:
         self._focused_pane.fold_all()

@@ -232,8 +232,12 @@ class KeyBar(Bar):
         return self.clickable_row(parts, "cursor")
 
     def _can(self, key: Key) -> bool:
-        state = self.state
-        return obstacle(state, key.id, alive=state.run is not None and state.run.alive) is None
+        state, name = self.state, key.id
+        if name == "open" and self.pane == "run":
+            if self.themed_app.keymap.hide_changes:
+                return False
+            name = "answer"  # nothing else is opened there
+        return obstacle(state, name, alive=state.run is not None and state.run.alive) is None
 
     @staticmethod
     def _part(key: Key) -> list[tuple[str, str, str | None]]:

@@ -57,6 +57,8 @@ AREAS: tuple[tuple[str, str, str], ...] = (
     ("total_tokens_per_s", "Total", "tokens/s"),
     ("running", "Running", "requests"),
     ("queued", "Queued", "requests"),
+    ("in_flight", "In flight", "requests"),
+    ("failed_requests", "Failed so far", "requests"),
     ("engine_running", "Server: running", "requests"),
     ("engine_waiting", "Server: waiting", "requests"),
     ("engine_kv_cache_used_percent", "Server: KV cache", "%"),

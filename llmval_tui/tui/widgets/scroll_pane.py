@@ -119,6 +119,21 @@ class ScrollPane(RowWidget, can_focus=True):
     def next_order(self) -> None:
         """Sort by the next order."""
 
+    def reverse_order(self) -> None:
+        """Sort the other way round."""
+
+    def next_block(self) -> bool:
+        """Give the focus to the next block of the pane whose rows can be chosen; False after the last."""
+        return False
+
+    def leave_block(self) -> bool:
+        """Give the focus back to the whole pane; False if it has it."""
+        return False
+
+    def copied(self) -> str | None:
+        """What the key for copying takes here; None: the command of the step."""
+        return None
+
     def fold_all(self) -> None:
         """Fold everything, or unfold everything."""
 

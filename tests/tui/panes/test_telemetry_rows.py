@@ -10,10 +10,13 @@ from llmval_tui.telemetry.sample import GpuSample, Process, Sample
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
 from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.watcher import SamplesTaken
 from llmval_tui.tui.panes.telemetry import GpuOrder, telemetry_rows
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.widgets.charts import ChartView
+from llmval_tui.tui.widgets.process_table import ORDERS, ProcessChoice
 from tests.helpers.tui_builder import T0, Workspace, sample
+from tests.helpers.tui_pilot import Make, ready, text_of, toasts_of, until
 
 BRAILLE = glyphs(False, "braille")
 
@@ -175,3 +178,72 @@ def test_the_window_of_the_last_minutes_steps_on_by_a_quarter(workspace: Workspa
         return next(row for row in shown(state, 93, 30, view=view) if "╵" in row)
 
     assert axis(195) == axis(209) != axis(215)
+
+
+def process(pid: int, memory: int | None, user: str = "ubuntu", **more: Any) -> Process:
+    return Process(0, pid, memory, False, user=user, **more)
+
+
+def test_an_order_of_the_processes_begins_with_the_largest_and_ends_with_the_unknown() -> None:
+    found = [process(1, 5, "b"), process(2, None, "a"), process(3, 9, "c")]
+    choice, orders = ProcessChoice(), {}
+    for name, _, _ in ORDERS:
+        orders[name] = [one.pid for one in choice.sort(found)]
+        choice.reverse()
+        orders[f"-{name}"] = [one.pid for one in choice.sort(found)]
+        choice.next_order()
+    assert orders["GPU"] == [1, 2, 3] and orders["-GPU"] == [3, 2, 1]
+    assert orders["GPU memory"] == [3, 1, 2] and orders["-GPU memory"] == [1, 3, 2]
+    assert orders["user"] == [2, 1, 3] and orders["-user"] == [3, 1, 2]
+    assert choice.order == 0  # after the last comes the first
+
+
+def test_the_cursor_stays_on_its_process_and_goes_to_the_next_if_it_ends() -> None:
+    choice = ProcessChoice()
+    choice.choosing = True
+    choice.sort([process(1, 5), process(2, 7), process(3, 6)])
+    choice.move(1)
+    assert choice.chosen is not None and choice.chosen.pid == 2
+    choice.next_order()
+    choice.sort([process(1, 5), process(2, 7), process(3, 6)])
+    assert choice.chosen.pid == 2
+    choice.sort([process(1, 5), process(3, 6)])
+    assert choice.chosen.pid == 3
+    choice.sort([])
+    assert choice.chosen is None and not choice.choosing
+
+
+def test_a_long_table_scrolls_with_the_cursor_and_says_what_is_hidden(workspace: Workspace) -> None:
+    many = [process(pid, pid << 30) for pid in range(100, 160)]
+    state, choice = state_of(workspace, with_processes(many, range(100, 160))), ProcessChoice()
+    shown(state, 120, 30, processes=choice)
+    choice.choosing = True
+    choice.move(40)
+    rows = telemetry_rows(state, 120, 30, BRAILLE, processes=choice)
+    text = "\n".join(row.plain for row in rows)
+    assert any(row.target == "process 0 140" for row in rows) and " 140 " in text
+    assert " above, " in text and len(rows) == 30
+    title = next(row for row in rows if "Processes" in row.plain)
+    assert title.background == "cursor" and "s by GPU" in title.plain and "y copy" in title.plain
+
+
+async def test_keys_choose_sort_and_copy_a_process(workspace: Workspace, dashboard: Make) -> None:
+    own = replace(TABLE[0], command="python load.py --seed 1")
+    async with dashboard(second=9).run_test(size=(160, 50)) as pilot:
+        app = await ready(pilot)
+        app.main.post_message(SamplesTaken("live", with_processes([own, replace(TABLE[1], foreign=False)], [100, 200])))
+        await pilot.press("3")
+        pane: Any = app.main.panes["telemetry"]
+        await until(pilot, lambda: "load.py" in text_of(pane))
+        assert "Tab choose" in text_of(pane) and pane.target is None
+        await pilot.press("tab", "j")
+        assert pane.target == "process 1 200"
+        await pilot.press("s", "I")  # by memory, the unknown last either way
+        await until(pilot, lambda: "GPU memory▴" in text_of(pane))
+        await pilot.press("k", "y")
+        await until(pilot, lambda: "python load.py --seed 1" in toasts_of(app))
+        assert "pid 100, user ubuntu, 70.0 GiB of GPU memory" in toasts_of(app)
+        await pilot.press("escape")
+        assert app.main.pane == "telemetry" and pane.target is None
+        await pilot.press("enter", "tab")
+        assert app.main.pane == "list" and not pane.processes.choosing
