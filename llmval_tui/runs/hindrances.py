@@ -15,6 +15,7 @@ from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.process_ownership import RunProcesses
 
 LOOK_S = 3.0  # between two looks at all processes of the machine
+DISK_LOOK_S = 1.0  # between two looks at the disk and at the few processes that write the records
 DISK_WAIT_S = 5.0  # a healthy disk answers in milliseconds
 FULL_BYTES = 1 << 20  # less than this is full: a record needs a few KiB, and root's reserve does not count
 
@@ -64,19 +65,31 @@ class HindranceWatch:
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
         self._waiting: dict[Identity, float] = {}  # since when, on the monotonic clock
-        self._next_s = 0.0
-        self._found: tuple[Hindrance, ...] = ()
+        self._disk: list[Hindrance] = []
+        self._disk_due_s = 0.0
+        self._stopped: list[Hindrance] = []
+        self._stopped_due_s = 0.0
 
     def look(self, active: Iterable[Run]) -> tuple[Hindrance, ...]:
-        """What holds up the workspace and these running runs; at most one look in `LOOK_S`, else the last answer."""
-        now = time.monotonic()
-        if now < self._next_s:
-            return self._found
-        self._next_s = now + LOOK_S
+        """What holds up the workspace and these running runs.
+
+        A full disk is named at the next look, a hanging one `DISK_WAIT_S` after it was seen: together at most
+        `DISK_LOOK_S` + `DISK_WAIT_S` + `DISK_LOOK_S` for a caller that looks all the time. Between the looks at the
+        disk and at the processes the last answer counts.
+        """
+        runs = list(active)
+        if (now := time.monotonic()) >= self._disk_due_s:
+            self._disk_due_s = now + DISK_LOOK_S
+            self._disk = self._look_at_disk(runs, now)
+        if now >= self._stopped_due_s:  # a look at all processes: slow on a busy machine
+            self._stopped_due_s = now + LOOK_S
+            self._stopped = [one for run in runs for one in stopped_processes(run)]
+        return (*self._disk, *self._stopped)
+
+    def _look_at_disk(self, runs: list[Run], now: float) -> list[Hindrance]:
         found = [problem] if (problem := disk_problem(self.workspace)) else []
         waiting: dict[Identity, float] = {}
-        for run in active:
-            found += stopped_processes(run)
+        for run in runs:
             for identity, name in _writers(run):
                 if state_of(identity.pid) != "D":
                     continue
@@ -84,8 +97,8 @@ class HindranceWatch:
                 if now - waiting[identity] >= DISK_WAIT_S:
                     where = f"has waited for the disk of {self.workspace} for more than {DISK_WAIT_S:.0f} s"
                     found.append(Hindrance("disk hangs", f"{name} of run {run.id} {where}."))
-        self._waiting, self._found = waiting, tuple(found)
-        return self._found
+        self._waiting = waiting
+        return found
 
 
 def _writers(run: Run) -> list[tuple[Identity, str]]:
