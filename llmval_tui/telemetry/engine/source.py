@@ -15,7 +15,11 @@ from llmval_tui.telemetry.sample import EngineSample, Note, Reading
 
 TIMEOUT_S = 2.0  # for each wait on the socket; a busy server answers late, and its figures are then old
 STALE_S = 5.0  # an answer older than this is not shown as the present state
+# A server that answers without metrics is asked again after twice the time of before, up to this: each question is a
+# line in its access log. One that does not answer is asked every time, because it may be starting.
+LONGEST_PAUSE_S = 30.0
 _LONGEST = 16 << 20  # bytes of an answer
+NO_METRICS = "no_metrics"
 # TensorRT-LLM has Prometheus' format at the second; its `/metrics` is JSON.
 _PATHS = ("/metrics", "/prometheus/metrics")
 
@@ -42,6 +46,8 @@ class EngineSource:
         self._once: list[Note] = []  # notes for the next reading only
         self._told: list[str] = []
         self._path: str | None = None  # the one that answered
+        self._pause_s = interval_s  # until a server without metrics is asked again
+        self._due_ns = 0  # monotonic clock
         self._processes = ServerProcesses(self.url)
 
     def open(self) -> None:
@@ -86,7 +92,12 @@ class EngineSource:
 
     def _ask_once(self) -> None:
         asked_ns = time.monotonic_ns()
-        sample, problem, reasons = self._ask(asked_ns)
+        if asked_ns >= self._due_ns:
+            sample, problem, reasons = self._ask(asked_ns)
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if _without(problem) else self._interval_s
+            self._due_ns = asked_ns + round(self._pause_s * 1e9) if _without(problem) else 0
+        else:
+            sample, problem, reasons = None, self._note, []  # its processes are still looked at
         seen = self._processes.read()
         if seen is not None:
             sample = replace(sample or EngineSample(self.url, asked_ns), processes=seen[0], cpu_s=round(seen[1], 2))
@@ -117,7 +128,12 @@ class EngineSource:
             problem = problem or f"{path} names none of vLLM, SGLang, TensorRT-LLM and Dynamo"
         self._path = None
         text = f"{self.url} publishes no engine metrics ({problem}); SGLang does so only with --enable-metrics."
-        return None, Note(self.name, "no_metrics", text), []
+        return None, Note(self.name, NO_METRICS, text), []
+
+
+def _without(problem: Note | None) -> bool:
+    """Whether a server answers and publishes no engine metrics."""
+    return problem is not None and problem.code == NO_METRICS
 
 
 def _get(url: str) -> str:

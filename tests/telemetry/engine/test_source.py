@@ -5,9 +5,11 @@ import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
+from llmval_tui.telemetry.engine import source as source_module
 from llmval_tui.telemetry.engine.processes import ServerProcesses
 from llmval_tui.telemetry.engine.source import EngineSource
 from llmval_tui.telemetry.recorder_process import recorder_argv
@@ -123,6 +125,27 @@ def test_a_server_without_metrics_is_named_and_its_processes_still_count(serve, 
     assert found.engine.engine is None and found.engine.running is None
     assert found.engine.cpu_s > 0  # this process is the server
     source.close()
+
+
+def test_a_server_without_metrics_is_asked_less_and_less_often(monkeypatch):
+    """In virtual time: a line in its access log for each question must not become thousands."""
+    now, asked = 0.0, []
+    monkeypatch.setattr(source_module, "time", SimpleNamespace(monotonic_ns=lambda: int(now * 1e9)))
+    monkeypatch.setattr(source_module, "_get", lambda url: asked.append((now, url)) or answer)
+    source, answer = EngineSource("http://127.0.0.1:9"), "no metrics here"
+    monkeypatch.setattr(source, "_processes", SimpleNamespace(read=lambda: (1, now)))
+    for second in range(100):
+        now = second
+        source._ask_once()
+        assert codes(source.read()) == ["no_metrics"]
+        assert source.read().engine.cpu_s == now, "its processes are looked at every second"
+    assert sorted({second for second, _ in asked}) == [0, 2, 6, 14, 30, 60, 90]
+    answer = METRICS
+    for second in range(100, 125):
+        now = second
+        source._ask_once()
+    assert source.read().engine.running == 3
+    assert [second for second, _ in asked if second > 90] == [*range(120, 125)]
 
 
 def test_it_finds_a_server_that_starts_later_and_notices_its_end(serve):
