@@ -56,7 +56,7 @@ class _Injector:
 
         def counted_open(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
             if isinstance(file, (str, bytes, os.PathLike)) and any(letter in mode for letter in "wax+"):
-                self._enter("open")
+                self._enter("open", os.fspath(file))
             return plain_open(file, mode, *arguments, **options)
 
         builtins.open = io.open = counted_open
@@ -65,7 +65,8 @@ class _Injector:
         def call(*arguments: Any, **options: Any) -> Any:
             if name == "write" and arguments[0] in (1, 2):
                 return plain(*arguments, **options)
-            hit = self._enter(name)
+            path = next((os.fspath(one) for one in arguments if isinstance(one, (str, os.PathLike))), None)
+            hit = self._enter(name, path)
             if hit == "short" and name == "write":
                 descriptor, data = arguments
                 return plain(descriptor, bytes(data)[: max(1, len(data) // 2)])
@@ -76,14 +77,14 @@ class _Injector:
 
         return call
 
-    def _enter(self, name: str) -> str | None:
+    def _enter(self, name: str, path: str | bytes | None = None) -> str | None:
         number, self.calls = self.calls, self.calls + 1
         self._plain_write(self.counter, b".")
         if self.fault is None or number < self.fault.point:
             return None
         kind = self.fault.kind
         if kind in ERRORS:
-            raise OSError(ERRORS[kind], os.strerror(ERRORS[kind]))
+            raise OSError(ERRORS[kind], os.strerror(ERRORS[kind]), path)  # the kernel's errors name the path too
         if number > self.fault.point:
             return None
         if kind == "kill before":

@@ -207,7 +207,11 @@ def rejudge(run: Run, store: RunStore) -> Verdict | None:
 
 def _archive_verdict(run: Run) -> None:
     number = len(list(run.folder.glob("verdict.*.json"))) + 1
-    (run.folder / "verdict.json").rename(run.folder / f"verdict.{number}.json")
+    verdict = run.folder / "verdict.json"
+    try:
+        verdict.rename(run.folder / f"verdict.{number}.json")
+    except OSError as error:
+        raise Refused(f"{verdict} cannot be renamed ({error.strerror}), so the run is not judged again.") from error
 
 
 def _answered(run: Run, verdict: Verdict) -> bool:

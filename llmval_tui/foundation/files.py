@@ -47,7 +47,8 @@ def write_atomic(path: Path, data: bytes, *, follow: bool = True) -> None:
         raise Refused(f"{path} cannot be written ({error.strerror}); nothing in it was changed.") from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # the disk that failed may refuse this too, and the first error counts
+                temporary.unlink(missing_ok=True)
     try:
         sync_folder(target.parent)
     except OSError as error:
@@ -114,7 +115,8 @@ def stage(folder: Path, data: bytes, name: Callable[[int], str], like: os.stat_r
         return named
     except BaseException:
         if path is not None:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         raise
     finally:
         os.close(descriptor)

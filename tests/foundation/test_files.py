@@ -168,3 +168,15 @@ def test_tail_drops_an_endless_line_and_stays_small(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"yyy\nnext\n")
     assert tail.poll() == [b"next"]
+
+
+def test_the_first_error_is_told_even_if_the_disk_refuses_the_cleaning_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(Refused, match=r"record\.json cannot be written \(Read-only file system\)"):
+        write_atomic(tmp_path / "record.json", b"{}")
