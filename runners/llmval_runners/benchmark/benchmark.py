@@ -1,6 +1,5 @@
 """The engine benchmark from start to end: ceilings, then an engine for each precision, backend and all-reduce."""
 
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from llmval_runners.process.errors import FAILED_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import check_writable
 from llmval_runners.process.output import FLAG, OutputFile, show, where_of
+from llmval_runners.process.record import RunRecord
 from llmval_runners.process.shutdown import StopSignals
 
 SCHEMA_VERSION = 1
@@ -84,7 +84,7 @@ class Benchmark:
         self.file = OutputFile(path) if path is not None and rank == 0 else None
         self.stop = StopSignals(lambda number: self.save_partial(f"ended by signal {number}"))
         self.limits: dict[str, float] = {}
-        self._saving, self._complete = threading.Lock(), False
+        self.record = RunRecord(self.file, self.stop, events)
         self.rows: list[dict[str, Any]] = []
         self.kernels: dict[str, str] = {}  # attention kernels by backend and precision
         self.fp8_kernels: dict[str, str] = {}  # by precision
@@ -184,9 +184,7 @@ class Benchmark:
         if self.rank != 0:
             return
         self.rows.append(row)
-        if self.file is not None:
-            with self._saving:
-                self.file.write_partial(self._record("not all rows are measured"))
+        self.record.so_far(lambda: self._record("not all rows are measured"))
         if self.stop.number is not None:
             raise Interrupted
         if row["row"] == "all_reduce":
@@ -213,35 +211,13 @@ class Benchmark:
     def _write(self) -> int:
         if self.rank != 0:
             return 0
-        record = self._record(None)
-        with self.stop.protect_write(), self._saving:
-            self._complete = True
-            if self.file is not None:
-                self.file.write(record)
-        path = self.options.output_json
-        if path is not None:
-            self.events.result(str(path), shown=False)
-        return int(record["verdict"]["exit_code"]) if self._show(record, path) else FAILED_EXIT
+        record = self.record.complete(lambda: self._record(None))
+        return int(record["verdict"]["exit_code"]) if self._show(record, self.options.output_json) else FAILED_EXIT
 
     def save_partial(self, why: str) -> None:
         """Save the rows so far beside the path of the record, and show them."""
-        if self.rank != 0:
-            return
-        partial = None
-        with self.stop.protect_write(), self._saving:
-            if self._complete:
-                return
-            self._complete = True
-            record = self._record(why)
-            try:
-                if self.file is not None:
-                    self.file.write_partial(record)
-                    partial = self.file.partial
-            except OSError as error:
-                self.events.error("record_lost", f"the record cannot be written ({error.strerror})")
-        if partial is not None:
-            self.events.result(str(partial), shown=False)
-        self._show(record, partial)
+        if self.rank == 0 and (saved := self.record.early(lambda: self._record(why))):
+            self._show(*saved)
 
     def _show(self, record: dict[str, Any], path: Path | None) -> bool:
         self.events.clear()

@@ -25,6 +25,7 @@ from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import write_json
 from llmval_runners.process.output import OutputFile, flush_streams, show, where_of
 from llmval_runners.process.rank_main import Rank
+from llmval_runners.process.record import RunRecord
 from llmval_runners.process.shutdown import HangWatch, StopSignals
 
 GPU_MAX_BYTES, CPU_MAX_BYTES = 1 << 30, 1 << 20
@@ -74,8 +75,7 @@ class CollectiveTest:
         self.slow: list[dict[str, Any]] = []
         self.compared: list[dict[str, Any]] = []
         self.all_reduce_counters: list[dict[str, Any]] = []
-        self._lock = threading.Lock()
-        self._complete = False
+        self.record = RunRecord(self.output, self.stop, events)
 
     def run(self) -> int:
         """Measure, write the record and return the exit code. Raises Refused, RankLost, or any error of the work."""
@@ -92,21 +92,8 @@ class CollectiveTest:
         """Save the figures so far beside the path of the result, and show them."""
         if self.rank != 0 or not self.facts:
             return
-        with self.stop.protect_write(), self._lock:
-            if self._complete:
-                return
-            self._complete = True
-            found, path = self._record(why), None
-            if self.output is not None:
-                try:
-                    self.output.write_partial(found)
-                    path = self.output.partial
-                except OSError as error:
-                    text = f"{self.output.partial} cannot be written ({error.strerror})"
-                    self.events.error("record_lost", text)
-        if path is not None:
-            self.events.result(str(path), shown=False)
-        self._show(found, path)
+        if saved := self.record.early(lambda: self._record(why)):
+            self._show(*saved)
 
     def describe_error(self, error: Exception) -> str:
         if isinstance(error, torch.OutOfMemoryError):
@@ -262,24 +249,16 @@ class CollectiveTest:
 
     def _save_so_far(self) -> None:
         """Keep what is finished on the disk, for the dashboard and in case that this process is killed."""
-        if self.output is None:
-            return
-        with self._lock:
-            if not self._complete:
-                self.output.write_partial(self._record("not finished: this is the last state that was saved"))
+        self.record.so_far(lambda: self._record("not finished: this is the last state that was saved"))
 
     def _save(self) -> int:
         """Write the record and the layouts of nccl-tests, show the last screen, and return the exit code."""
         self.events.phase("report")
         path = self.options.output_json
-        with self.stop.protect_write(), self._lock:
-            found = self._record(None)
-            if self.output is not None:
-                self.output.write(found)
+        found = self.record.complete(lambda: self._record(None))
+        if self.output is not None:
+            with self.stop.protect_write():
                 _write_layouts(self.output, found)
-            self._complete = True
-        if path is not None:
-            self.events.result(str(path), shown=False)
         shown = self._show(found, path)
         # The dashboard judges the record itself and reads the exit code as "did it measure".
         if path is not None and self.events.recording:

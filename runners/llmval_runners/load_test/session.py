@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from llmval_runners.process import on_failure
 from llmval_runners.process.errors import FAILED_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import OutputFile, flush_streams, show, where_of
+from llmval_runners.process.record import RunRecord
 from llmval_runners.process.shutdown import HangWatch, StopSignals
 
 
@@ -65,8 +65,7 @@ class LoadTest:
         self.report = options.report
         path = self.load.output_json
         self.output = OutputFile(path) if path is not None and rank == 0 else None
-        self._saving = threading.Lock()
-        self._complete = False  # True: the result is written, so no partial one is needed
+        self.record = RunRecord(self.output, self.stop, events)
 
     def run(self) -> int:
         """Measure, write the result and return the exit code. Raises RankLost, or any error of the work."""
@@ -119,25 +118,8 @@ class LoadTest:
 
     def save_partial(self, why: str) -> None:
         """Save the measurement so far beside the path of the result, and show it."""
-        if self.rank != 0:
-            return
-        partial = None
-        with self.stop.protect_write(), self._saving:
-            if self._complete:
-                return
-            self._complete = True
-            result = self._result(why)
-            try:
-                if self.output is not None:
-                    self.output.write_partial(result)
-                    partial = self.output.partial
-                self._end_journal()
-            except OSError as error:
-                where = self.output.partial if self.output is not None else "the journal"
-                self.events.error("record_lost", f"{where} cannot be written ({error.strerror})")
-        if partial is not None:
-            self.events.result(str(partial), shown=False)
-        self._show(result, partial)
+        if self.rank == 0 and (saved := self.record.early(lambda: self._result(why), self._end_journal)):
+            self._show(*saved)
 
     def describe_error(self, error: Exception) -> str:
         """The error in one sentence. If memory ran out: what was needed, and what is free."""
@@ -257,16 +239,8 @@ class LoadTest:
     def _save(self) -> int:
         """Write the record, show the last screen, and return the exit code."""
         self.events.phase("report")
-        with self.stop.protect_write():
-            result = self._result(None)
-            with self._saving:
-                if self.output is not None:
-                    self.output.write(result)
-                self._complete = True
-                self._end_journal()
+        result = self.record.complete(lambda: self._result(None), self._end_journal)
         path = self.load.output_json
-        if path is not None:
-            self.events.result(str(path), shown=False)
         shown = self._show(result, path)
         # llmval judges the record itself and reads the exit code as "was it written". A trace is no measurement.
         if path is not None and (self.events.recording or self.profiler.ran):

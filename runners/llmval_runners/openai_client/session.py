@@ -27,6 +27,7 @@ from llmval_runners.process.errors import FAILED_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import OutputFile, show, where_of
 from llmval_runners.process.rank_main import Rank
+from llmval_runners.process.record import RunRecord
 from llmval_runners.process.redaction import MASK
 from llmval_runners.process.shutdown import StopSignals
 
@@ -63,8 +64,7 @@ class OpenAiLoadTest:
         self._served: Served | None = None
         self._bodies: Bodies | None = None
         self._failure: BaseException | None = None
-        self._saving = threading.Lock()
-        self._complete = False  # True: the result is written, so no partial one is needed
+        self.record = RunRecord(self.output, self.stop, events)
 
     def run(self) -> int:
         """Measure, write the result and return the exit code. Raises Refused, or any error of the work."""
@@ -89,21 +89,8 @@ class OpenAiLoadTest:
 
     def save_partial(self, why: str) -> None:
         """Save the measurement so far beside the path of the result, and show it."""
-        partial = None
-        with self.stop.protect_write(), self._saving:
-            if self._complete:
-                return
-            self._complete = True
-            result = self._result(why)
-            if self.output is not None:
-                try:
-                    self.output.write_partial(result)
-                    partial = self.output.partial
-                except OSError as error:
-                    self.events.error("record_lost", f"{self.output.partial} cannot be written ({error.strerror})")
-        if partial is not None:
-            self.events.result(str(partial), shown=False)
-        self._show(result, partial)
+        if saved := self.record.early(lambda: self._result(why)):
+            self._show(*saved)
 
     def describe_error(self, error: Exception) -> str:
         """The error in one sentence."""
@@ -214,15 +201,8 @@ class OpenAiLoadTest:
     def _save(self) -> int:
         """Write the record, show the last screen, and return the exit code."""
         self.events.phase("report")
+        result = self.record.complete(lambda: self._result(None))
         path = self.options.output_json
-        with self.stop.protect_write():
-            result = self._result(None)
-            with self._saving:
-                if self.output is not None:
-                    self.output.write(result)
-                self._complete = True
-        if path is not None:
-            self.events.result(str(path), shown=False)
         shown = self._show(result, path)
         # llmval judges the record itself, and reads the code as "is it written".
         if path is not None and self.events.recording:
