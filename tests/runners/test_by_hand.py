@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,26 @@ def test_an_unknown_flag_is_refused_in_one_sentence(name: str) -> None:
     ended = run(name, "--no-such-flag")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("refused: ") and ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["fit_check.py", "collective_bandwidth.py", "long_context_validation.py"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_torch_loads_is_one_sentence(name: str, number: signal.Signals, tmp_path: Path) -> None:
+    slow, loads = tmp_path / "torch", tmp_path / "loads"
+    slow.mkdir()
+    (slow / "__init__.py").write_text(f"import time\nopen({str(loads)!r}, 'w').close()\ntime.sleep(600)\n")
+    flags = ["--model", "tiny"] if name == "long_context_validation.py" else []
+    argv = [sys.executable, str(RUNNERS / name), *flags]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("LLMVAL_")}
+    process = subprocess.Popen(
+        argv, env=kept | {"PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not loads.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=300)
+    assert (process.returncode, said) == (128 + number, f"ended by {number.name}: nothing was measured yet\n")
 
 
 @pytest.mark.parametrize("parse", [load_test.parse, long_context_options.parse])

@@ -1,7 +1,6 @@
 """The process of `long_context_validation.py`: refuses bad input in one sentence, and maps each end to an exit code."""
 
 import os
-import signal
 import sys
 import time
 import traceback
@@ -12,6 +11,7 @@ from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import flush_streams, guard_streams, say
 from llmval_runners.process.rank_main import refuse
+from llmval_runners.process.shutdown import end_on_signals
 
 PEERS_WAIT_S = 1.0  # time for another rank to write why it failed, before torchrun ends this one
 
@@ -19,9 +19,7 @@ PEERS_WAIT_S = 1.0  # time for another rank to write why it failed, before torch
 def main(argv: list[str]) -> NoReturn:
     """Run and exit with the code of `options.EXIT_CODES`."""
     guard_streams()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Until there is something to save, signals end the process. An import could swallow KeyboardInterrupt.
-        signal.signal(number, signal.SIG_DFL)
+    end_on_signals()
     rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
     try:
         options = parse(argv)

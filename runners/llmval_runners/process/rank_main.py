@@ -4,7 +4,6 @@
 """
 
 import os
-import signal
 import sys
 import time
 import traceback
@@ -15,6 +14,7 @@ from typing import NoReturn, Protocol, TypeVar
 from llmval_runners.process.errors import FAILED_EXIT, USAGE_EXIT, RankLost, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import Report, flush_streams, guard_streams, say
+from llmval_runners.process.shutdown import end_on_signals
 
 FOLLOWERS_WAIT_S = 10.0
 Options = TypeVar("Options")
@@ -57,8 +57,7 @@ def rank_main(parse: Callable[[], Options], make: Callable[[Options, EventLog, R
     `make` imports torch, so `parse` comes first: a mistyped flag is answered at once. Both may raise Refused.
     """
     guard_streams()
-    for number in (signal.SIGINT, signal.SIGTERM):  # an import can swallow KeyboardInterrupt, and nothing is saved yet
-        signal.signal(number, signal.SIG_DFL)
+    end_on_signals()
     rank = Rank.of_this_process()
     events: EventLog | None = None
     try:

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 GRACE_S = 3.0
@@ -24,6 +24,31 @@ SAVING = "llmval-saving"  # the process name; the dashboard's termination ladder
 SAVING_S = 60.0
 HANG_POLL_S = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end_on_signals() -> None:
+    """Until there is something to save: a stop signal ends this process with one sentence (of rank 0) and 128 + signal.
+
+    The handler raises nothing, because an import could swallow it. An ignored SIGHUP (nohup) stays ignored.
+    """
+    for number in _in_use():
+        signal.signal(number, _end)
+
+
+def _in_use() -> list[signal.Signals]:
+    return [number for number in _SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+
+
+def _end(number: int, _frame: object) -> None:
+    say_nothing_measured(number)
+    os._exit(128 + number)
+
+
+def say_nothing_measured(number: int) -> None:
+    """The sentence for an end before the first result."""
+    if int(os.environ.get("RANK", 0)) == 0:
+        with suppress(OSError):  # a terminal that is gone
+            os.write(2, f"ended by {signal.Signals(number).name}: nothing was measured yet\n".encode())
 
 
 class StopSignals:
@@ -46,9 +71,8 @@ class StopSignals:
 
     def install(self) -> None:
         """Replace the signal handlers. Call it from the main thread. An ignored SIGHUP (nohup) stays ignored."""
-        for number in _SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, lambda *_: None)
+        for number in _in_use():
+            signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         threading.Thread(target=self._guard, name="stop signals", daemon=True).start()
 

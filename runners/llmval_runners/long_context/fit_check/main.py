@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import signal
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from llmval_runners.long_context.fit_check.options import FitCheckOptions, parse
 from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, UNDECIDED_EXIT, USAGE_EXIT, Refused
 from llmval_runners.process.files import check_writable
 from llmval_runners.process.output import FLAG, OutputFile, flush_streams, guard_streams, say, show, where_of
-from llmval_runners.process.shutdown import StopSignals
+from llmval_runners.process.shutdown import StopSignals, end_on_signals, say_nothing_measured
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> NoReturn:
     """Run and exit with the code of `options.EXIT_CODES`."""
     guard_streams()
-    for number in (signal.SIGINT, signal.SIGTERM):  # nothing is saved yet, and an import could swallow the exception
-        signal.signal(number, signal.SIG_DFL)
+    end_on_signals()
     rank, ranks, local = (
         int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
@@ -63,7 +61,7 @@ def _check(options: FitCheckOptions, rank: int, ranks: int, local: int) -> int:
     else:
         torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    stop = StopSignals(lambda number: None)
+    stop = StopSignals(say_nothing_measured)  # until the first trial
     stop.install()
     shared = Parallel(device, rank, ranks)
     shared.warm_up_nccl(8192 * 8192 if device.type == "cuda" else 1)  # before memory is counted
