@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 4
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench trust fuzz check lock audit licences clean serving
+.PHONY: demo test bench trust fuzz check lock audit licences clean serving bundle
 
 demo: $(VENV)/.app  ## the dashboard on a scratch workspace; without a terminal the same work headless
 	@$(BIN)/llmval demo --dir artifacts/demo
@@ -32,6 +32,9 @@ trust: $(VENV)/.dev  ## the table of docs/reliability.md: faults on purpose, and
 fuzz: $(VENV)/.dev  ## hostile input for every reader: the table of docs/reliability.md; GUIDED=60: by atheris, 60 s each
 	@[ -z "$(GUIDED)" ] || $(PIP_INSTALL) -e '.[fuzz]'
 	PYTHONPATH=runners $(BIN)/python -m fuzzing $(if $(GUIDED),--guided $(GUIDED)) $(TARGETS)
+
+bundle: $(VENV)/.dev  ## one file for nodes without internet: dist/llmval-<version>.pyz, for CPython 3.11 to 3.14 on two machines
+	$(BIN)/python -m bundle.build
 
 # The tools of the three targets below stay out of the environment that they look at.
 TOOLS := $(VENV)-supply

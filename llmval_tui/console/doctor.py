@@ -14,6 +14,7 @@ from llmval_tui.console.options import config_or_error, print_json, workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs import client
+from llmval_tui.runs.interpreters import interpreters_with_torch
 from llmval_tui.runs.inventory import gpu_inventory, software_versions
 
 CHECKPOINT_S = 60.0  # for the headers of hundreds of files on a slow network file system
@@ -34,10 +35,13 @@ def doctor(options: argparse.Namespace) -> int:
 
     Any other missing part gives exit code 0, because only the steps that need it fail.
     """
-    _, error = config_or_error(options)
+    named = options.runner_python
+    config, error = config_or_error(options)
+    is_found = options.runner_python is not None and not (named or config.runner_python)
     checks = [
         *_gpus(),
-        *_software(options.runner_python or sys.executable),
+        *_software(options.runner_python or sys.executable, ", the first one found with torch" if is_found else ""),
+        *_other_interpreters(options.runner_python or sys.executable),
         *_tools(),
         *_plugins(),
         *_workspace(options),
@@ -84,20 +88,34 @@ def _gpus() -> list[Check]:
     return checks + [Check("NVML", "note", note) for note in notes]
 
 
-def _software(python: str) -> list[Check]:
+def _software(python: str, why: str) -> list[Check]:
     try:
         versions = software_versions(python)
     except (OSError, subprocess.SubprocessError) as error:
         return [Check("runner python", "missing", f"{python}: {error}", "name another Python with --runner-python")]
-    checks = [Check("runner python", "ok", f"{versions.get('python', 'unknown')} at {python}")]
+    checks = [Check("runner python", "ok", f"{versions.get('python', 'unknown')} at {python}{why}")]
     hints = {
-        "torch": "no runner works: pip install torch, or name another Python with --runner-python",
+        "torch": "no runner works: install torch there, or name a Python that has it with --runner-python",
         "transformer-engine": "--fp8-mode transformer-engine is refused: on a GPU node, "
         "pip install 'transformer-engine[pytorch]'",
     }
     for name, hint in hints.items():
         version = versions.get(name)
         checks.append(Check(name, "ok", version) if version else Check(name, "missing", "not installed", hint))
+    return checks
+
+
+def _other_interpreters(taken: str) -> list[Check]:
+    """The other interpreters here that have torch."""
+    checks = []
+    for one in interpreters_with_torch():
+        if one.path == taken:
+            continue
+        found = f"torch {one.torch} in Python {one.python} at {one.path}"
+        if one.is_too_old:
+            checks.append(Check("other torch", "note", found, "the runners need Python 3.11 or newer"))
+        else:
+            checks.append(Check("other torch", "ok", found, f"--runner-python {one.path} takes it"))
     return checks
 
 

@@ -127,7 +127,7 @@ def values_of_arguments(words: Sequence[str]) -> dict[str, str]:
 
 
 def apply_config(options: argparse.Namespace) -> "ConfigFile":
-    """Fill in `runner_python` from config.toml if the command line leaves it open.
+    """Fill in `runner_python` from config.toml, or with one that has torch, if the command line leaves it open.
 
     The preset is not taken from the file: it decides if a run counts, so it must be visible on the command line.
 
@@ -155,9 +155,14 @@ def config_or_error(options: argparse.Namespace) -> tuple["ConfigFile", str | No
 
 
 def runner_python(options: argparse.Namespace, config: "ConfigFile") -> str | None:
-    """The Python of the runners, from the command line or config.toml; None means the one that runs llmval."""
+    """The Python of the runners: that of the command line or config.toml, else the first one found that has torch; None
+    means the one that runs llmval."""
     python = options.runner_python or config.runner_python
-    return str(user_path(python) if python.startswith("~") else python) if python else None
+    if python:
+        return str(user_path(python) if python.startswith("~") else python)
+    from llmval_tui.runs.interpreters import runner_python_found
+
+    return runner_python_found()
 
 
 def refuse_readonly(options: argparse.Namespace) -> None:

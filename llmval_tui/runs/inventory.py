@@ -118,8 +118,12 @@ def _line_of(path: Path) -> str | None:
         return None
 
 
-def software_versions(runner_python: str) -> dict[str, str]:
-    """Versions of llmval, of the runners' Python and of its installed `PACKAGES`, by name."""
+def software_versions(runner_python: str, cwd: str | None = None) -> dict[str, str]:
+    """Versions of llmval, of the runners' Python and of its installed `PACKAGES`, by name.
+
+    Raises:
+        OSError, subprocess.SubprocessError, ValueError: it cannot be started, does not answer, or is no Python.
+    """
     found = {"llmval": __version__}
     if Path(runner_python).resolve() == Path(sys.executable).resolve() and runner_python == sys.executable:
         found["python"] = platform.python_version()
@@ -135,6 +139,7 @@ def software_versions(runner_python: str) -> dict[str, str]:
         timeout=30,
         stdin=subprocess.DEVNULL,
         check=False,
+        cwd=cwd,
     )
     if done.returncode == 0:
         found.update(orjson.loads(done.stdout))

@@ -21,6 +21,7 @@ from llmval_tui.actions.command.outputs import Outputs, redirected, take_outputs
 from llmval_tui.actions.command.resolve import Script, resolve_script
 from llmval_tui.actions.command.runner_catalog import (
     COMPILE_REPRO,
+    OPENAI_LOAD_TEST,
     TRACE,
     runner_details,
     runner_deviations,
@@ -32,6 +33,7 @@ from llmval_tui.checklist.command import Word, parse_command
 from llmval_tui.checklist.lexer import quote
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled, inside
+from llmval_tui.runs.interpreters import own_has_torch
 from llmval_tui.runs.records import Command
 
 _PLAIN_PYTHON = ("python", "python3")
@@ -164,15 +166,29 @@ def _frozen(argv: ParsedArgv, context: Context, label: str, runner: str | None, 
     if argv.launcher == "torchrun":
         launcher = bundled("runners") / "llmval_runners" / "process" / "launch.py"
         logs = ["--logs", "{run}/logs", "--label", label, "--exit-codes", f"{{run}}/ranks.{label}.json"]
-        python = runner_python(context) if runner is not None else _torchrun_python(context)
+        python = _python_of(runner, context) if runner is not None else _torchrun_python(context)
         return [python, str(launcher), *logs, "--", *rest]
     if argv.launcher == "python" and argv.program in _PLAIN_PYTHON:
-        return [runner_python(context) if runner is not None else site_python(context, argv.program), *rest]
+        return [_python_of(runner, context) if runner is not None else site_python(context, argv.program), *rest]
     program = _program(argv.program, context.workspace / (folder or ""))
     # The trace script starts the engine itself; it takes the interpreter before its other flags.
     if argv.launcher == "bash" and runner == TRACE and argv.arguments[:1] != ("--python",):
-        rest = [*argv.options, *script, "--python", runner_python(context), *argv.arguments]
+        rest = [*argv.options, *script, "--python", _python_of(runner, context), *argv.arguments]
     return [program, *rest]
+
+
+def _python_of(runner: str, context: Context) -> str:
+    """The interpreter of this runner.
+
+    Raises:
+        Refused: `--runner-python` is not a program, or nobody named one and none was found that has torch.
+    """
+    if context.options.runner_python is None and runner != OPENAI_LOAD_TEST and not own_has_torch():
+        raise Refused(
+            "No Python was found here that has torch, and this runner needs it: install torch, or name the Python that "
+            "has it with --runner-python (llmval doctor lists them)."
+        )
+    return runner_python(context)
 
 
 def runner_python(context: Context) -> str:

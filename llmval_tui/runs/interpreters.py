@@ -1,0 +1,76 @@
+"""Finds the Python of the runners. That of llmval may have no torch: in a bundle, or installed from the wheel alone."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from llmval_tui.runs.inventory import software_versions
+
+# Where the images of NVIDIA, PyTorch, vLLM and SGLang keep theirs, if PATH does not name it.
+_USUAL = ("/opt/venv/bin/python", "/opt/conda/bin/python", "/usr/local/bin/python3", "/usr/bin/python3")
+_NAMES = ("python3", "python", "python3.14", "python3.13", "python3.12", "python3.11")
+_OLDEST = (3, 11)  # the runners' syntax
+
+
+class Interpreter(NamedTuple):
+    """A Python that has torch."""
+
+    path: str
+    python: str  # its version
+    torch: str
+
+    @property
+    def is_too_old(self) -> bool:
+        """Whether the runners cannot start in it."""
+        parts = self.python.split(".")
+        return not all(part.isdecimal() for part in parts[:2]) or tuple(int(part) for part in parts[:2]) < _OLDEST
+
+
+def own_has_torch() -> bool:
+    """Whether the Python that runs llmval has torch. Nothing is imported."""
+    return find_spec("torch") is not None
+
+
+def runner_python_found() -> str | None:
+    """The Python for the runners if nobody named one; None means the one that runs llmval.
+
+    That is taken if it has torch, or if no Python is found that has.
+    """
+    if own_has_torch():
+        return None
+    return next((found.path for found in interpreters_with_torch() if not found.is_too_old), None)
+
+
+def interpreters_with_torch(environment: Mapping[str, str] | None = None) -> Iterator[Interpreter]:
+    """The interpreters that have torch, in the order in which they are taken; each is started to ask it."""
+    for path in _candidates(os.environ if environment is None else environment):
+        try:
+            versions = software_versions(path, cwd="/")  # a folder's own json.py must not answer
+        except (OSError, ValueError, subprocess.SubprocessError):
+            continue
+        if "torch" in versions:
+            yield Interpreter(path, versions.get("python", "unknown"), versions["torch"])
+
+
+def _candidates(environment: Mapping[str, str]) -> Iterator[str]:
+    """Existing interpreters, each once: llmval's own, the one that started the bundle, the active environment, those of
+    PATH in its order (also beside a `torchrun`), then the usual places of containers."""
+    paths = [sys.executable, environment.get("LLMVAL_STARTED_BY", "")]
+    active = (environment.get(name) for name in ("VIRTUAL_ENV", "CONDA_PREFIX"))
+    paths += [f"{prefix}/bin/python" for prefix in active if prefix]
+    for folder in environment.get("PATH", "").split(os.pathsep):
+        if folder.startswith("/"):  # a relative one would depend on the current folder
+            paths += [f"{folder}/{name}" for name in _NAMES]
+    seen = set()
+    for path in (*paths, *_USUAL):
+        if not path or not os.access(path, os.X_OK):
+            continue
+        # python and python3 of a folder are the same; a virtual environment differs from its base by the folder alone.
+        same = (Path(path).parent.resolve(), Path(path).resolve())
+        if same not in seen:
+            seen.add(same)
+            yield path
