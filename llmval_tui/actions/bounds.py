@@ -24,6 +24,7 @@ _OWN_NAMES = {
     "goodput": "goodput_qps",
 }
 _COMPARISONS = ("<", "<=", ">", ">=")
+BASELINE = "base"  # a bound that no gate of the run itself has: a later item compares with the baseline
 _SET_BY = {StatedBy.SETTINGS: "site", StatedBy.TOOL: "tool"}
 
 
@@ -33,7 +34,7 @@ class Bound:
 
     comparison: str  # `<`, `<=`, `>` or `>=`
     value: float  # in the unit of the metric
-    set_by: str  # "SLO", "item", "site"
+    set_by: str  # "SLO", "item", "site", "tool", `BASELINE`
 
     def holds(self, value: float) -> bool:
         """Whether a value is within the bound."""

@@ -92,6 +92,7 @@ class RunSnapshot:
     # By rank, the parts of the GPU's memory in bytes: the metrics `memory_…_bytes`.
     memory: tuple[tuple[int, Mapping[str, float | None]], ...] = ()
     bounds: Mapping[str, Bound] = field(default_factory=dict)  # by the metric's name
+    baseline: Mapping[str, Bound] = field(default_factory=dict)  # what the section's baseline allows, likewise
     phases: tuple[Phase, ...] = ()
     metrics_began_s: float | None = None  # wall clock of the first metrics
     engine: EngineState | None = None  # None: the run uses no server

@@ -26,6 +26,7 @@ from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
     from llmval_tui.actions.api import Context, Options, Proposal
+    from llmval_tui.actions.bounds import Bound
     from llmval_tui.actions.review.model import ListSettings
     from llmval_tui.plans.items import PlanItem
     from llmval_tui.tui.data.artifacts import ArtifactLine
@@ -122,6 +123,7 @@ class Workspace:
     _history: RunHistory = field(default_factory=RunHistory)
     _runs: Mapping[Key, Sequence[Run]] = field(default_factory=dict)  # by step, from the last snapshot
     _trends: bool = False  # from the second snapshot on: the first one must be quick
+    _baseline: "tuple[tuple[object, ...], Mapping[str, Bound]]" = ((), {})
     _proposal: "tuple[tuple[object, ...], datetime, Proposal] | None" = None
 
     def __post_init__(self) -> None:
@@ -212,17 +214,23 @@ class Workspace:
 
         runs = self._runs.get(step.key, ())
         back = max(0, min(selection.back, len(runs) - 1))
-        run = self._follow(runs[back]) if runs else None
+        run = self._follow(runs[back], runs, snapshot.checklist) if runs else None
         lines = artifact_lines(run, self.settings.workspace) if run else ()
         proposal = self._propose(snapshot, step, selection)
         return StepDetail(step.key, proposal, len(runs), back, run, lines, self._history.rows(runs))
 
-    def _follow(self, run: Run) -> "RunSnapshot":
+    def _follow(self, run: Run, runs: Sequence[Run], checklist: Checklist) -> "RunSnapshot":
         from llmval_tui.tui.data.run_follower import RunFollower
 
         if self._follower is None or self._follower.run.id != run.id:
             self._follower = RunFollower(run)
-        return self._follower.snapshot()
+        shown = self._follower.snapshot()
+        key = (run.id, shown.verdict is not None, checklist.source)
+        if self._baseline[0] != key:
+            from llmval_tui.actions.steps.baseline_bounds import baseline_bounds
+
+            self._baseline = key, baseline_bounds(run, runs, checklist, self.settings.workspace)
+        return replace(shown, baseline=self._baseline[1])
 
     def _propose(self, snapshot: Snapshot, step: Step, selection: Selection) -> "Proposal":
         assert snapshot.checklist is not None

@@ -55,7 +55,7 @@ def ended_blocks(
     verdict = run.verdict
     if verdict is None:
         return load_blocks(run, width, glyphs, view)
-    figures = figures_of(verdict.metrics, run.bounds)
+    figures = figures_of(verdict.metrics, run.bounds, baseline=run.baseline)
     rows = figure_rows(figures, width, 4, glyphs)
     blocks = [fixed("figures", [row(), *rows], rank=1)] if rows else []
     gates = gate_group_rows(verdict.gates, width, glyphs, unfolded=unfolded)
@@ -81,7 +81,7 @@ def matrix_block(run: "RunSnapshot", width: int, glyphs: Glyphs, *, rank: int) -
 def live_figures(run: "RunSnapshot") -> list[ShownFigure]:
     """The headline figures of a running run, as last reported."""
     values = {metric.name: metric.last for metric in run.metrics}
-    return figures_of(values, run.bounds, ramp=is_ramping(run)) if values else []
+    return figures_of(values, run.bounds, ramp=is_ramping(run), baseline=run.baseline, live=True) if values else []
 
 
 def is_ramping(run: "RunSnapshot") -> bool:

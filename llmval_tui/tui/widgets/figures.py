@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llmval_tui.actions.bounds import Bound
+from llmval_tui.actions.bounds import BASELINE, Bound
 from llmval_tui.actions.headline import Figure, headline
 from llmval_tui.runs.records import Outcome
 from llmval_tui.terminal.cell_width import cell_len
@@ -44,6 +44,12 @@ class ShownFigure:
     bound: Bound | None = None
     ramp: bool = False  # the load still rises, so that the figure has no verdict yet
     beside: str = ""
+    live: bool = False  # of the last seconds, and not of the whole run
+
+    @property
+    def of_baseline(self) -> bool:
+        """Whether the bound is the baseline's, which no gate of the run itself has."""
+        return self.bound is not None and self.bound.set_by == BASELINE
 
     @property
     def holds(self) -> bool | None:
@@ -54,13 +60,18 @@ class ShownFigure:
 
 
 def figures_of(
-    metrics: Mapping[str, float | None], bounds: Mapping[str, Bound], *, ramp: bool = False
+    metrics: Mapping[str, float | None],
+    bounds: Mapping[str, Bound],
+    *,
+    ramp: bool = False,
+    baseline: Mapping[str, Bound] | None = None,
+    live: bool = False,
 ) -> list[ShownFigure]:
-    """The headline figures of a run's metrics, live or of its verdict."""
+    """The headline figures of a run's metrics, live or of its verdict. A bound wins over that of the baseline."""
     found = []
     for one in headline(metrics):
         figure = _bounded_sibling(one, metrics, bounds)
-        bound = bounds.get(figure.name)
+        bound = bounds.get(figure.name) or (baseline or {}).get(figure.name)
         beside = ""
         if figure.name in _BESIDE:
             name, prefix, unit = _BESIDE[figure.name]
@@ -69,7 +80,7 @@ def figures_of(
         rising = ramp and bound is not None and bound.comparison.startswith(">")
         of = metrics.get(_OF.get(figure.name, ""))
         label = _LABELS.get(figure.name, figure.label)
-        found.append(ShownFigure(label, figure.value, figure.unit, of, bound, rising, beside))
+        found.append(ShownFigure(label, figure.value, figure.unit, of, bound, rising, beside, live))
     return found[:MOST_FIGURES]
 
 
@@ -122,11 +133,16 @@ def bound_text(figure: ShownFigure, width: int, glyphs: Glyphs) -> Span:
     if holds is None:
         why = "ramp" if figure.ramp else "not known yet"
         return f"{text} {glyphs.dot} {why}", "muted"
-    mark = OUTCOME_SIGNS[Outcome.PASS if holds else Outcome.FAIL]
-    text = f"{glyphs.sign(mark)} {text}"
+    role = "good" if holds else "warn" if figure.of_baseline else "bad"
+    if figure.of_baseline and figure.live:
+        role = "muted"  # the last seconds vary by more than a baseline allows: only the whole run is compared with it
+    elif figure.of_baseline and not holds:
+        text = f"! {text}"
+    else:
+        text = f"{glyphs.sign(OUTCOME_SIGNS[Outcome.PASS if holds else Outcome.FAIL])} {text}"
     far = distance(figure.value or 0.0, bound)
     whole = f"{text}, {far}" if far else text
-    return whole if cell_len(whole) < width else text, "good" if holds else "bad"
+    return whole if cell_len(whole) < width else text, role
 
 
 def figure_rows(figures: Sequence[ShownFigure], width: int, height: int, glyphs: Glyphs) -> list[Row]:
@@ -137,7 +153,8 @@ def figure_rows(figures: Sequence[ShownFigure], width: int, height: int, glyphs:
     lines: list[list[Span]] = [[], [], [], []]
     for figure in figures:
         lines[0].append((figure.label, "muted"))
-        role = "bad" if figure.holds is False else "warn" if figure.value is None else "title"
+        failed = figure.holds is False and not figure.of_baseline
+        role = "bad" if failed else "warn" if figure.value is None else "title"
         lines[1].append((value_text(figure), role))
         lines[2].append(bound_text(figure, share, glyphs))
         lines[3].append((figure.beside, "muted"))

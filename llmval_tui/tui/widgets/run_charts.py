@@ -116,8 +116,8 @@ class RunCharts:
         return tuple(mark for mark in self.marks if mark.at_s >= axis.start_s + axis.dot_s)
 
     def bound(self, *names: str) -> Bound | None:
-        """The bound of the first of these metrics that has one."""
-        return next((self.run.bounds[name] for name in names if name in self.run.bounds), None)
+        """The bound of the first of these metrics that has one, else the baseline's."""
+        return next((of[name] for of in (self.run.bounds, self.run.baseline) for name in names if name in of), None)
 
     def rate(self, width: int) -> Chart | None:
         """Offered and completed rate; None if the run reports no completed rate."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmval_tui.actions.bounds import Bound, bounds_of
+from llmval_tui.actions.bounds import BASELINE, Bound, bounds_of
 from llmval_tui.runs.records import Gate, Outcome
 from llmval_tui.runs.store import Run
 from llmval_tui.terminal.cell_width import cell_len
@@ -54,6 +54,17 @@ def test_a_figure_has_its_bound_whose_it_is_and_the_distance() -> None:
     assert "✗ ≥ 25.4 item, 2 % short" in bound and "✓ ≤ 100 SLO, 55 % below" in bound and "no bound set" in bound
     assert [row.plain for row in figure_rows(shown, 60, 3, BRAILLE)][2].count("short") == 0  # no room for the distance
     assert bound_text(shown[0], 40, ASCII)[0].startswith("! >= 25.4")
+
+
+def test_the_baseline_is_no_gate_of_the_run() -> None:
+    base = {"completed_qps": Bound(">=", 25.4, BASELINE), "tpot_p50_ms": Bound("<=", 7.0, BASELINE)}
+    metrics = {"completed_qps": 27.4, "tpot_p50_ms": 7.9}
+    live = [bound_text(one, 40, BRAILLE) for one in figures_of(metrics, {}, baseline=base, live=True)]
+    assert live == [("≥ 25.4 base, 8 % above", "muted"), ("≤ 7 base, 13 % over", "muted")]  # the last seconds vary more
+    ended = [bound_text(one, 40, BRAILLE) for one in figures_of(metrics, {}, baseline=base)]
+    assert ended == [("✓ ≥ 25.4 base, 8 % above", "good"), ("! ≤ 7 base, 13 % over", "warn")]
+    (first, _) = figures_of(metrics, {"completed_qps": LEAST}, baseline=base)
+    assert first.bound == LEAST
 
 
 def test_the_statistic_that_has_the_bound_is_shown() -> None:
