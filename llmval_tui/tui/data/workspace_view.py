@@ -227,7 +227,7 @@ class Workspace:
         shown = self._follower.snapshot()
         key = (run.id, shown.verdict is not None, checklist.source)
         if self._baseline[0] != key:
-            from llmval_tui.actions.steps.baseline_bounds import baseline_bounds
+            from llmval_tui.actions.baseline_bounds import baseline_bounds
 
             self._baseline = key, baseline_bounds(run, runs, checklist, self.settings.workspace)
         return replace(shown, baseline=self._baseline[1])
