@@ -58,14 +58,12 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(path)
         except OSError as error:
-            raise Refused(
-                f"{self.title} cannot be read ({error.strerror}): check the path and its permissions."
-            ) from error
+            raise Refused(f"{self.title} cannot be read ({error.strerror}): check its permissions.") from error
         except _BROKEN as error:
-            raise Refused(
-                f"{self.title} is truncated, damaged or no archive of llmval export: ask for it again."
-            ) from error
+            raise self._broken() from error
         try:
+            if self._zip.comment.startswith(SEAL) and len(self._zip.comment) < SEAL_BYTES:
+                raise self._broken()  # cut in its last bytes, which zipfile forgives
             self._members = self._checked_members()
             self.statement_bytes = self._read(STATEMENT)
             self.signature = self._read(SIGNATURE) if SIGNATURE in self._members else None
@@ -129,6 +127,11 @@ class Archive:
             if info.header_offset < end:
                 raise self._refused(f"{clean_line(info.filename)} overlaps another file")
             end = info.header_offset + 30 + len(info.filename.encode()) + info.compress_size
+
+    def _broken(self) -> Refused:
+        return Refused(
+            f"{self.title} is truncated, damaged or no archive of llmval export: ask its sender for it again."
+        )
 
     def _refused(self, reason: str) -> Refused:
         return Refused(f"{self.title}: {reason}, which llmval export never writes, so nothing of it was read.")

@@ -26,6 +26,7 @@ from llmval_tui.runs.store import RUNS_FOLDER, Run, RunStore
 
 MADE = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold
 PART = 64 << 20  # bytes of a file that are masked together
+LONGEST_KEY = 1 << 16  # bytes from the first line of a private key to its last
 _BINARY_HEAD = 8192
 _KEY_BEGIN, _KEY_END = b"-----BEGIN ", b"-----END "
 
@@ -235,7 +236,8 @@ def _parts(source: Path | bytes) -> Iterator[bytes]:
             rest += block
             end = rest.rfind(b"\n") + 1 if len(block) == PART else len(rest)
             begin = rest.rfind(_KEY_BEGIN, 0, end)
-            if len(block) == PART and begin > 0 and rest.find(_KEY_END, begin, end) < 0:
+            open_key = begin >= 0 and rest.find(_KEY_END, begin, end) < 0 and len(rest) - begin < LONGEST_KEY
+            if len(block) == PART and open_key:
                 end = rest.rfind(b"\n", 0, begin) + 1
             if end:
                 yield rest[:end]
