@@ -28,7 +28,15 @@ class Link:
     anchor: str
 
 
-Cell: TypeAlias = str | Code | Badge | Link
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """How a figure compares with earlier runs, in words; HTML also draws the values, oldest first."""
+
+    text: str
+    values: Sequence[float]
+
+
+Cell: TypeAlias = str | Code | Badge | Link | Trend
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +87,20 @@ class Judgement:
     text: str
 
 
-Block: TypeAlias = Heading | Paragraph | Table | CodeBlock | Plots | Judgement
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Blocks that HTML shows after a click on `title`; on paper and in text they are always there."""
+
+    title: str
+    blocks: Sequence["Block"]
+
+
+Block: TypeAlias = Heading | Paragraph | Table | CodeBlock | Plots | Judgement | Fold
+
+
+def unfolded(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks with those of every fold in its place."""
+    found: list[Block] = []
+    for block in blocks:
+        found += unfolded(block.blocks) if isinstance(block, Fold) else [block]
+    return found

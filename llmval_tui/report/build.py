@@ -13,12 +13,20 @@ from llmval_tui.report.recording import Recording, Track
 from llmval_tui.report.run_section import run_section
 from llmval_tui.report.summary import summary_blocks, title_of
 
-FORMATS = ("html", "md", "json")
+FORMATS = ("html", "md", "json", "junit", "prometheus")
 KIND = "llmval_report"
 
 
 def render(facts: ReportFacts, form: str) -> str:
-    """The report as `html`, `md` or `json`."""
+    """The report in one of `FORMATS`."""
+    if form == "junit":
+        from llmval_tui.report.junit import junit
+
+        return junit(facts)
+    if form == "prometheus":
+        from llmval_tui.report.prometheus import prometheus
+
+        return prometheus(facts)
     if form == "json":
         return to_json(as_json(facts), indent=True).decode()
     blocks: list[Block] = summary_blocks(facts)

@@ -8,9 +8,19 @@ from llmval_tui.foundation.files import write_atomic
 from llmval_tui.foundation.paths import user_path
 from llmval_tui.report.pages import html_page, markdown_page
 
-SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md", ".json": "json"}
-# A file is overwritten only if its beginning contains one of these. Comparisons in Markdown have a report's marker.
-MARKERS = (html_page.MARKER, markdown_page.MARKER, '"kind": "llmval_report"', '"kind": "llmval_compare"')
+SUFFIXES = {
+    ".html": "html", ".htm": "html", ".md": "md", ".markdown": "md", ".json": "json", ".xml": "junit",
+    ".prom": "prometheus",
+}  # fmt: skip
+# A file is overwritten only if its beginning contains one of these. Comparisons in Markdown, and JUnit XML, have the
+# marker of a report in Markdown.
+MARKERS = (
+    html_page.MARKER,
+    markdown_page.MARKER,
+    "# llmval report",
+    '"kind": "llmval_report"',
+    '"kind": "llmval_compare"',
+)
 _HEAD_BYTES = 4096
 
 

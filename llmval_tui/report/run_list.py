@@ -67,17 +67,22 @@ def line_of(run: Run, source: str) -> RunLine:
     except Refused as refusal:
         nothing: dict[str, Any] = dict.fromkeys(("started_utc", "ended_utc", "duration_s", "outcome"))
         return RunLine(**fixed, **nothing, state="unreadable", problem=str(refusal))
-    began, ended = parse_utc(status.started_utc), parse_utc(status.ended_utc)
     return RunLine(
         **fixed,
         started_utc=status.started_utc,
         ended_utc=status.ended_utc,
-        duration_s=max(0.0, (ended - began).total_seconds()) if began and ended else None,
+        duration_s=seconds_between(status.started_utc, status.ended_utc),
         state=state.value,
         outcome=verdict.outcome.value if verdict is not None else None,
         figures=headline(verdict.metrics) if verdict is not None else (),
         metrics=verdict.metrics if verdict is not None else {},
     )
+
+
+def seconds_between(began_utc: str | None, ended_utc: str | None) -> float | None:
+    """The length of a run; None if one of its ends is not recorded."""
+    began, ended = parse_utc(began_utc), parse_utc(ended_utc)
+    return max(0.0, (ended - began).total_seconds()) if began and ended else None
 
 
 @dataclass(frozen=True, slots=True)

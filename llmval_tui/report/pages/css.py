@@ -34,7 +34,12 @@ overflow-wrap:anywhere;margin:.5rem 0}
 .run{border-top:1px solid var(--line)}
 .verdict{border:1px solid var(--line);border-left:6px solid currentColor;border-radius:6px;padding:.6rem .9rem;
 margin:.7rem 0}
-.verdict p{color:var(--text)}.caution{border-left:6px solid var(--invalid);background:var(--panel);padding:.5rem .9rem}
+.verdict p{color:var(--text)}.verdict.first{font-size:1.1rem}
+details{margin:.7rem 0}summary{cursor:pointer;color:var(--s0);font-weight:600;padding:.2rem 0}
+summary:focus-visible{outline:2px solid var(--s0)}
+svg.spark{display:inline-block;width:4.5rem;height:1rem;vertical-align:-.15rem;margin-right:.5rem}
+svg.spark polyline{fill:none;stroke:var(--s0);stroke-width:1.3}svg.spark circle{fill:var(--s0)}
+.caution{border-left:6px solid var(--invalid);background:var(--panel);padding:.5rem .9rem}
 figure{margin:.9rem 0 1.2rem}svg{display:block;width:100%;height:auto}
 .three{display:grid;grid-template-columns:repeat(auto-fit,minmax(26rem,1fr));gap:.6rem 1.2rem}
 figcaption{font-size:.9rem;margin-bottom:.2rem}figcaption b{color:var(--text)}
@@ -55,7 +60,8 @@ svg .mark{fill:var(--bg);stroke-width:1.3}
 svg .mark.s0{stroke:var(--s0)}svg .mark.s1{stroke:var(--s1)}svg .mark.s2{stroke:var(--s2)}svg .mark.s3{stroke:var(--s3)}
 svg .mark.s4{stroke:var(--s4)}
 footer{margin-top:3rem;color:var(--soft);font-size:.9rem;border-top:1px solid var(--line);padding-top:.6rem}
-@media print{:root{color-scheme:light;--bg:#fff;--text:#000;--soft:#444;--line:#bbb;--panel:#f4f4f4;
+@media print{details::details-content{content-visibility:visible;block-size:auto}summary{color:inherit}
+:root{color-scheme:light;--bg:#fff;--text:#000;--soft:#444;--line:#bbb;--panel:#f4f4f4;
 --s0:#0060a0;--s1:#b84a00;--s2:#00755a;--s3:#a0457f;--s4:#5a4fb0;--band:#dbe9f6;
 --pass:#116329;--fail:#a40e26;--invalid:#7d4e00;--open:#444}
 body{max-width:none;padding:0;font-size:10pt}.scroll{overflow:visible}nav{display:none}

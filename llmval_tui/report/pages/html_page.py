@@ -8,15 +8,18 @@ from llmval_tui.report.blocks import (
     Cell,
     Code,
     CodeBlock,
+    Fold,
     Heading,
     Judgement,
     Link,
     Paragraph,
     Plots,
     Table,
+    Trend,
 )
 from llmval_tui.report.pages import markup
 from llmval_tui.report.pages.css import CSS
+from llmval_tui.report.pages.sparkline import sparkline
 from llmval_tui.report.pages.markup import esc
 
 MARKER = '<meta name="generator" content="llmval report">'
@@ -64,6 +67,8 @@ def _block(block: Block) -> str:
         case Plots(caption, svgs):
             columns = "" if len(svgs) == 1 else ' class="three"'
             return f"<figure><figcaption>{esc(caption)}</figcaption><div{columns}>{''.join(svgs)}</div></figure>"
+        case Fold(title, blocks):
+            return f"<details><summary>{esc(title)}</summary>\n" + "\n".join(map(_block, blocks)) + "\n</details>"
         case Judgement(badge, text):
             return f'<div class="verdict {esc(badge.kind)}"><p>Verdict: {_cell(badge)}</p><p>{esc(text)}</p></div>'
 
@@ -75,6 +80,8 @@ def _cell(cell: Cell) -> str:
         case Badge(text, kind):
             glyph = _GLYPHS.get(kind, "")
             return f'<span class="word {esc(kind)}"><span aria-hidden="true">{glyph} </span>{esc(text)}</span>'
+        case Trend(text, values):
+            return f"{sparkline(values)}{esc(text)}"
         case Link(text, anchor):
             return f'<a href="#{esc(anchor)}">{esc(text)}</a>'
         case _:

@@ -8,12 +8,15 @@ from llmval_tui.report.blocks import (
     Cell,
     Code,
     CodeBlock,
+    Fold,
     Heading,
     Judgement,
     Link,
     Paragraph,
     Plots,
     Table,
+    Trend,
+    unfolded,
 )
 from llmval_tui.report.pages.markup import clean, md, md_code, md_table
 
@@ -22,7 +25,7 @@ MARKER = "<!-- llmval report -->"
 
 def markdown_page(blocks: Sequence[Block]) -> str:
     """The document. Headings that have only plots below them are left out."""
-    shown = [block for block in blocks if not isinstance(block, Plots)]
+    shown = [block for block in unfolded(blocks) if not isinstance(block, Plots)]
     parts = [MARKER]
     for at, block in enumerate(shown):
         following = shown[at + 1] if at + 1 < len(shown) else None
@@ -50,7 +53,7 @@ def _block(block: Block) -> str:
             return "\n".join("    " + clean(line) for line in lines)
         case Judgement(badge, text):
             return f"**Verdict: {md(badge.text)}.** {md(text)}"
-        case Plots():
+        case Plots() | Fold():  # plots are left out; folds are unfolded
             return ""
 
 
@@ -58,7 +61,7 @@ def _cell(cell: Cell) -> str:
     match cell:
         case Code(text):
             return md_code(text)
-        case Badge(text, _) | Link(text, _):
+        case Badge(text, _) | Link(text, _) | Trend(text, _):
             return md(text)
         case _:
             return md(cell)

@@ -4,7 +4,18 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from llmval_tui.report.blocks import Block, Cell, CodeBlock, Heading, Judgement, Paragraph, Plots, Table
+from llmval_tui.report.blocks import (
+    Block,
+    Cell,
+    CodeBlock,
+    Fold,
+    Heading,
+    Judgement,
+    Paragraph,
+    Plots,
+    Table,
+    unfolded,
+)
 from llmval_tui.report.pages.markup import clean
 from llmval_tui.terminal.cell_width import cell_len
 
@@ -14,7 +25,7 @@ _MAX_CELL = 56  # terminal columns of a table cell; longer text is wrapped
 
 def text_page(blocks: Sequence[Block]) -> str:
     """The blocks with a blank line between them, without the plots."""
-    return "\n\n".join(_block(block) for block in blocks if not isinstance(block, Plots)) + "\n"
+    return "\n\n".join(_block(block) for block in unfolded(blocks) if not isinstance(block, Plots)) + "\n"
 
 
 def _block(block: Block) -> str:
@@ -29,7 +40,7 @@ def _block(block: Block) -> str:
             return "\n".join("    " + clean(line) for line in lines)
         case Judgement(badge, text):
             return f"{clean(badge.text)}: {clean(text)}"
-        case Plots():
+        case Plots() | Fold():
             return ""
 
 
