@@ -81,10 +81,11 @@ class Plots:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict of a run and its summary."""
+    """The verdict of a run, or with `first` of the whole report, and its summary."""
 
     badge: Badge
     text: str
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

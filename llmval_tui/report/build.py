@@ -7,11 +7,12 @@ from llmval_tui.foundation.files import to_json
 from llmval_tui.report.blocks import Block
 from llmval_tui.report.downsample import Summary
 from llmval_tui.report.facts import ReportFacts, RunFacts
+from llmval_tui.report.first_screen import first_screen, title_of
 from llmval_tui.report.pages.html_page import html_page
 from llmval_tui.report.pages.markdown_page import markdown_page
 from llmval_tui.report.recording import Recording, Track
 from llmval_tui.report.run_section import run_section
-from llmval_tui.report.summary import summary_blocks, title_of
+from llmval_tui.report.summary import summary_blocks
 
 FORMATS = ("html", "md", "json", "junit", "prometheus")
 KIND = "llmval_report"
@@ -29,7 +30,7 @@ def render(facts: ReportFacts, form: str) -> str:
         return prometheus(facts)
     if form == "json":
         return to_json(as_json(facts), indent=True).decode()
-    blocks: list[Block] = summary_blocks(facts)
+    blocks: list[Block] = first_screen(facts) + summary_blocks(facts)
     for number, run in enumerate(facts.runs):
         blocks += run_section(run, number, with_node=bool(facts.differences))
     return html_page(title_of(facts), blocks) if form == "html" else markdown_page(blocks)
@@ -71,6 +72,7 @@ def _run(run: RunFacts) -> dict[str, Any]:
         "status": run.status,
         "verdict": run.verdict,
         "artifacts": run.artifacts,
+        "figures": [one.as_json() for one in run.figures],
         "phases": run.timeline.phases,
         "warnings": run.timeline.problems,
         "telemetry": _telemetry(run.recording),

@@ -1,5 +1,6 @@
 """The facts of a report: which runs it is about, and everything that is read from them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import named_path
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.report.collectives import CollectiveFacts, read_collectives
+from llmval_tui.report.key_figures import KeyFigure, key_figures
 from llmval_tui.report.recording import Recording, first_sample, read_recording
 from llmval_tui.report.timeline import Timeline, read_timeline
 from llmval_tui.runs.evidence import ARCHIVE_FOLDER, MASKED, locate
@@ -63,6 +65,7 @@ class RunFacts:
     collectives: list[CollectiveFacts]
     timeline: Timeline
     recording: Recording
+    figures: list[KeyFigure]  # those that matter, with bound and trend
 
     @property
     def outcome(self) -> str:
@@ -132,10 +135,11 @@ def gather(
         store: of the checklist; the runs may be of other workspaces.
         origins: where the runs are from, in the operator's words; by default the workspace.
     """
+    stores = {store.workspace: store}
     gathered, unreadable = [], []
     for run in runs:
         try:
-            gathered.append(gather_run(run, run.workspace))
+            gathered.append(gather_run(run, stores.setdefault(run.workspace, RunStore(run.workspace))))
         except Refused as refusal:
             unreadable.append(str(refusal))
     steps = step_statuses(checklist, store) if checklist is not None else []
@@ -144,9 +148,9 @@ def gather(
     return ReportFacts(utc_iso(), shown, checklist, steps, gathered, _differences(gathered), unreadable)
 
 
-def gather_run(run: Run, workspace: Path) -> RunFacts:
-    """The facts of one run."""
-    intent, verdict = run.intent, run.verdict()
+def gather_run(run: Run, store: RunStore) -> RunFacts:
+    """The facts of one run of this store."""
+    intent, verdict, workspace = run.intent, run.verdict(), store.workspace
     artifacts = artifacts_of(run, verdict, workspace)
     loads, collectives = [], []
     for artifact in artifacts:
@@ -162,7 +166,9 @@ def gather_run(run: Run, workspace: Path) -> RunFacts:
     timeline = read_timeline(run, first_sample(run.telemetry))
     recording = read_recording(run.telemetry, timeline)
     state = run.state()
-    return RunFacts(run.id, intent, run.status(), state, verdict, artifacts, loads, collectives, timeline, recording)
+    figures = key_figures(run, verdict, store.runs())
+    status = run.status()
+    return RunFacts(run.id, intent, status, state, verdict, artifacts, loads, collectives, timeline, recording, figures)
 
 
 def artifacts_of(run: Run, verdict: Verdict | None, workspace: Path) -> list[ArtifactFacts]:
@@ -198,7 +204,7 @@ def _differences(runs: Sequence[RunFacts]) -> list[str]:
     properties = {
         "host": [str(run.intent.host.get("name")) for run in runs],
         "driver": [str(gpu_inventory_of(run.intent.host).get("driver_version")) for run in runs],
-        "GPUs": [_gpu_names(run) for run in runs],
+        "GPUs": [gpu_names(run) for run in runs],
         "torch": [run.intent.versions.get("torch", "none") for run in runs],
         "llmval": [run.intent.versions.get("llmval", "none") for run in runs],
     }
@@ -209,6 +215,8 @@ def _differences(runs: Sequence[RunFacts]) -> list[str]:
     ]
 
 
-def _gpu_names(run: RunFacts) -> str:
+def gpu_names(run: RunFacts) -> str:
+    """The GPUs of a run's host: `8 × NVIDIA H200`, or "none"."""
     gpus = gpu_inventory_of(run.intent.host).get("gpus") or []
-    return " + ".join(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict)) or "none"
+    counts = Counter(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict))
+    return " + ".join(f"{count} × {name}" for name, count in counts.items()) or "none"

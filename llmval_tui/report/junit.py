@@ -35,7 +35,9 @@ def junit(facts: ReportFacts) -> str:
             ElementTree.SubElement(case, "skipped", {"message": clean(f"{item.state.value}: no run in this report")})
             suites.setdefault(item.step.section, []).append(case)
     name = facts.checklist.title if facts.checklist is not None else "llmval"
-    root = ElementTree.Element("testsuites", {"name": clean(name), **_counts([case for cases in suites.values() for case in cases])})
+    root = ElementTree.Element(
+        "testsuites", {"name": clean(name), **_counts([case for cases in suites.values() for case in cases])}
+    )
     for section, cases in suites.items():
         suite = ElementTree.SubElement(root, "testsuite", {"name": clean(section), **_counts(cases)})
         suite.extend(cases)

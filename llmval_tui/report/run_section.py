@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from llmval_tui.actions.request_records import percentile_ms
 from llmval_tui.actions.rests_on import IN_WORDS, verdict_rests_on
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.report.blocks import Badge, Block, Cell, Code, CodeBlock, Heading, Judgement, Paragraph, Table
+from llmval_tui.report.blocks import Badge, Block, Cell, Code, CodeBlock, Fold, Heading, Judgement, Paragraph, Table
 from llmval_tui.report.charts.plots import distribution_blocks, time_blocks
+from llmval_tui.report.charts.trends import trend_blocks
 from llmval_tui.report.collectives import collective_blocks
 from llmval_tui.report.facts import LoadFacts, RunFacts
 from llmval_tui.report.figure import figure
+from llmval_tui.report.first_screen import anchor_of, badge_of
 from llmval_tui.report.recording import Recording, Track
-from llmval_tui.report.summary import anchor_of, badge_of, node_blocks
+from llmval_tui.report.summary import node_blocks
 from llmval_tui.runs.definitions import define
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.telemetry.engine.window import EngineWindow
 from llmval_tui.terminal.format import duration
 
 _PERCENTS = (50, 90, 95, 99)
-_KINDS = {"intact": "pass", "kept": "pass", "changed": "fail", "missing": "fail"}
+_KINDS = {"intact": "pass", "kept": "pass", "masked": "pass", "changed": "fail", "missing": "fail"}
 _COUNTS = {
     "prompt_tokens": "prompt tokens",
     "generation_tokens": "generated tokens",
@@ -36,6 +38,7 @@ _TIMES = {
 _STATES = {
     "intact": "intact: has this hash now",
     "kept": "overwritten or deleted since; the copy in the run's evidence/ has this hash",
+    "masked": "as judged, but for secrets that were overwritten when it was exported",
     "changed": "changed since it was judged",
 }
 
@@ -47,10 +50,19 @@ def run_section(run: RunFacts, number: int, with_node: bool) -> list[Block]:
         number: position in the report; makes the ids of the plots unique.
         with_node: repeat the host and its GPUs, because they are not the same in all runs.
     """
-    intent, status = run.intent, run.status
+    intent = run.intent
     blocks: list[Block] = [Heading(2, f"Item {intent.step.number}: run {run.id}", anchor_of(run))]
     blocks.append(Paragraph(f"{intent.step.section}. {intent.step.text}"))
     blocks.append(Judgement(badge_of(run), _summary(run)))
+    details = _details(run, number, with_node=with_node)
+    if run.verdict is not None and run.verdict.outcome is Outcome.PASS:
+        return [*blocks, Fold("Times, gates, metrics, plots, environment, commands and artifacts of this run", details)]
+    return blocks + details
+
+
+def _details(run: RunFacts, number: int, *, with_node: bool) -> list[Block]:
+    intent, status = run.intent, run.status
+    blocks: list[Block] = []
     rows: list[list[Cell]] = [
         ["action", intent.action],
         ["started", status.started_utc or "not recorded"],
@@ -69,6 +81,7 @@ def run_section(run: RunFacts, number: int, with_node: bool) -> list[Block]:
     blocks += [Paragraph(note, caution=True) for note in status.notes]
     blocks += _gates(run)
     blocks += _metrics(run)
+    blocks += trend_blocks(run, f"r{number}-t")
     for at, load in enumerate(run.loads):
         blocks += _load(load)
         blocks += distribution_blocks(load.result, f"r{number}-d{at}")

@@ -1,13 +1,13 @@
-"""The beginning of the report: its runs, the node, and the state of the checklist."""
+"""What follows the first screen of the report: its runs, the node, and the state of the checklist."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from llmval_tui import __version__
-from llmval_tui.actions.step_state import StepState, StepStatus, tick_counts
+from llmval_tui.actions.step_state import StepState, StepStatus
 from llmval_tui.foundation.text import GIB
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, Heading, Link, Paragraph, Table
 from llmval_tui.report.facts import ReportFacts, RunFacts, gpu_inventory_of
+from llmval_tui.report.first_screen import anchor_of, badge_of
 
 _KINDS = {
     StepState.MEASURED: "pass",
@@ -31,57 +31,11 @@ _STATES = {
 }
 
 
-def badge_of(run: RunFacts) -> Badge:
-    return Badge(run.outcome, run.verdict.outcome.value if run.verdict else "open")
-
-
-def anchor_of(run: RunFacts) -> str:
-    return f"run-{run.id}"
-
-
-def title_of(facts: ReportFacts) -> str:
-    """The title of the report, with its hosts."""
-    hosts = list(dict.fromkeys(str(run.intent.host.get("name") or "unnamed host") for run in facts.runs))
-    return f"Validation of {', '.join(hosts)}" if hosts else "Validation report"
-
-
 def summary_blocks(facts: ReportFacts) -> list[Block]:
-    """Everything before the section of the first run."""
-    blocks: list[Block] = [Heading(1, title_of(facts))]
-    counts: dict[str, int] = {}
-    for run in facts.runs:
-        counts[run.outcome] = counts.get(run.outcome, 0) + 1
-    counted = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    blocks.append(
-        Paragraph(
-            f"Made {facts.made_utc} by llmval {__version__} from {', '.join(facts.origins)}. "
-            f"{len(facts.runs)} {'run' if len(facts.runs) == 1 else 'runs'}: {counted or 'none'}."
-        )
-    )
-    blocks.append(Heading(2, "Summary", "summary"))
-    blocks += [Paragraph(sentence, caution=True) for sentence in facts.unreadable]
+    """Everything between the first screen and the section of the first run."""
+    blocks: list[Block] = [Heading(2, "Runs", "summary")]
     if facts.runs:
         blocks.append(_runs_table(facts))
-    changed = [artifact.path for run in facts.runs for artifact in run.artifacts if artifact.state == "changed"]
-    missing = [
-        artifact.path
-        for run in facts.runs
-        for artifact in run.artifacts
-        if artifact.sha256 and artifact.state == "missing"
-    ]
-    if changed or missing:
-        blocks.append(
-            Paragraph(
-                "Evidence is not intact: "
-                + "; ".join(
-                    [f"{path} was changed since it was judged" for path in dict.fromkeys(changed)]
-                    + [f"{path} is missing" for path in dict.fromkeys(missing)]
-                )
-                + ". The verdicts are about the files as they were when they were judged.",
-                caution=True,
-            )
-        )
-    if facts.runs:
         blocks.append(Heading(2, "Node", "node"))
         if facts.differences:
             blocks.append(
@@ -97,7 +51,6 @@ def summary_blocks(facts: ReportFacts) -> list[Block]:
     if facts.checklist is None:
         blocks.append(Paragraph("The report was made without a checklist."))
     else:
-        blocks.append(Paragraph(tick_counts(facts.steps)))
         blocks.append(_checklist_table(facts))
     return blocks
 

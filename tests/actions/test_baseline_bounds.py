@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from llmval_tui.actions.accept import accept
+from llmval_tui.actions.baseline_bounds import baseline_bounds
 from llmval_tui.actions.bounds import BASELINE, Bound
 from llmval_tui.actions.documents.baseline_table import BEGIN, END, read_baselines
-from llmval_tui.actions.baseline_bounds import baseline_bounds
 from llmval_tui.checklist.model import parse
 from llmval_tui.runs.store import Run
 from tests.helpers.drift_lists import LIST, judged

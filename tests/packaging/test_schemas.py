@@ -39,6 +39,9 @@ def required_of(node: Any, path: str = "") -> Iterator[str]:
 
 
 def version_of(schema: dict[str, Any]) -> int:
+    if "predicate" in schema["properties"]:  # in-toto's statement has no room for a version of ours but in annotations
+        inside = schema["properties"]["predicate"]["properties"]["configuration"]["items"]["properties"]
+        return int(inside["annotations"]["properties"]["format"]["const"])
     inside = schema["properties"].get("llmval", schema)["properties"]
     return int((inside.get("schema") or inside["v"])["const"])
 

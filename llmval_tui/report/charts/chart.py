@@ -57,7 +57,7 @@ class TimeAxis:
             if phase.name == MEASURE:
                 size = f'width="{max(right - left, 0.5):.1f}" height="{bottom - top:.1f}"'
                 parts.append(f'<rect class="measured" x="{left:.1f}" y="{top:.1f}" {size}/>')
-            parts.append(_rule("phase", left, top, left, bottom))
+            parts.append(rule("phase", left, top, left, bottom))
         return "".join(parts)
 
     def labels(self, top: float) -> str:
@@ -66,10 +66,10 @@ class TimeAxis:
         parts = []
         for mark in marks:
             x = self.x(mark)
-            parts.append(_rule("axis", x, top, x, top + 4))
-            parts.append(_text(x, top + 16, time_label(mark, self.end_s), "middle"))
+            parts.append(rule("axis", x, top, x, top + 4))
+            parts.append(text(x, top + 16, time_label(mark, self.end_s), "middle"))
         unit = "s" if self.end_s < 60 else "m:ss" if self.end_s < 3600 else "h:mm:ss"
-        parts.append(_text((LEFT + WIDTH - RIGHT) / 2, top + 31, f"time since {self.zero} ({unit})", "middle"))
+        parts.append(text((LEFT + WIDTH - RIGHT) / 2, top + 31, f"time since {self.zero} ({unit})", "middle"))
         return "".join(parts)
 
 
@@ -85,7 +85,7 @@ def phase_strip(name: str, axis: TimeAxis) -> str:
         start = min(left, WIDTH - needed)
         row = next((at for at, end in enumerate(rows) if end <= start), len(rows))
         rows[row : row + 1] = [start + needed]
-        labels.append(_rule("phase", left, 20, left, 24 + 14 * row) + _text(start + 2, 33 + 14 * row, phase.name))
+        labels.append(rule("phase", left, 20, left, 24 + 14 * row) + text(start + 2, 33 + 14 * row, phase.name))
     bottom = 42 + 14 * len(rows)
     description = "; ".join(f"{phase.name} {phase.start_s:.1f} to {phase.end_s:.1f} s" for phase in axis.phases)
     return svg(
@@ -98,7 +98,7 @@ def phase_strip(name: str, axis: TimeAxis) -> str:
 
 
 def _frame(axis: TimeAxis, bottom: float) -> str:
-    return _rule("axis", LEFT, bottom, WIDTH - RIGHT, bottom) + axis.labels(bottom)
+    return rule("axis", LEFT, bottom, WIDTH - RIGHT, bottom) + axis.labels(bottom)
 
 
 def strips(name: str, title: str, unit: str, rows: Sequence[Strip], axis: TimeAxis, bounds: tuple[float, float]) -> str:
@@ -117,12 +117,12 @@ def strips(name: str, title: str, unit: str, rows: Sequence[Strip], axis: TimeAx
         parts.append(_y_axis(low, high, upper, lower, 3 if height < 60 else 4))
         if row.limit is not None and low <= row.limit <= high:
             y = _y(row.limit, low, high, upper, lower)
-            parts.append(_rule("limit", LEFT, y, WIDTH - RIGHT, y))
+            parts.append(rule("limit", LEFT, y, WIDTH - RIGHT, y))
         drawn = [_line(line, axis, low, high, upper, lower) for line in row.lines]
         parts += drawn
         if not any(drawn):
             parts.append(
-                _text((LEFT + WIDTH) / 2, (upper + lower) / 2 + 4, "not available: no value was recorded", "middle")
+                text((LEFT + WIDTH) / 2, (upper + lower) / 2 + 4, "not available: no value was recorded", "middle")
             )
         description.append(f"{row.label}: {row.note}")
     bottom = top + len(rows) * (height + 24) - 6
@@ -166,13 +166,13 @@ def distribution(name: str, title: str, unit: str, curves: Sequence[tuple[str, S
 
     parts = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        parts.append(_rule("grid", left, y(share), width - right, y(share)))
-        parts.append(_text(left - 6, y(share) + 4, f"{share:.0%}", "end"))
+        parts.append(rule("grid", left, y(share), width - right, y(share)))
+        parts.append(text(left - 6, y(share) + 4, f"{share:.0%}", "end"))
     for mark in marks:
-        parts.append(_rule("axis", x(mark), bottom, x(mark), bottom + 4))
-        parts.append(_text(x(mark), bottom + 16, tick_label(mark, marks[1] - marks[0]), "middle"))
+        parts.append(rule("axis", x(mark), bottom, x(mark), bottom + 4))
+        parts.append(text(x(mark), bottom + 16, tick_label(mark, marks[1] - marks[0]), "middle"))
     parts.append(
-        _text(
+        text(
             (left + width - right) / 2,
             bottom + 31,
             f"{unit}: share of requests that took at most this long",
@@ -185,7 +185,7 @@ def distribution(name: str, title: str, unit: str, curves: Sequence[tuple[str, S
         points = _steps(values)
         path = "M" + "L".join(f"{x(value):.1f},{y(share):.1f}" for value, share in points)
         parts.append(f'<path class="line s{style}" d="{path}"/>')
-        parts.append(_rule(f"line s{style}", offset, 28, offset + 26, 28) + _text(offset + 31, 32, label))
+        parts.append(rule(f"line s{style}", offset, 28, offset + 26, 28) + text(offset + 31, 32, label))
         offset += 44 + 6.6 * len(label)
     values = curves[0][1]
     description = []
@@ -194,7 +194,7 @@ def distribution(name: str, title: str, unit: str, curves: Sequence[tuple[str, S
         parts.append(marker(number, x(value), y(percent / 100), 0))
         description.append(f"p{percent} {value:.4g} {unit}")
     label = ", ".join(description)
-    parts.append(_text(width - right - 4, bottom - 8, label.replace(f" {unit}", ""), "end"))
+    parts.append(text(width - right - 4, bottom - 8, label.replace(f" {unit}", ""), "end"))
     return svg(name, f"{title} ({unit})", f"{len(values)} requests: {label}", bottom + 38, "".join(parts), width)
 
 
@@ -228,9 +228,9 @@ def _y_axis(low: float, high: float, top: float, bottom: float, max_ticks: int) 
     for mark in marks:
         if low <= mark <= high:
             y = _y(mark, low, high, top, bottom)
-            parts.append(_rule("grid", LEFT, y, WIDTH - RIGHT, y))
-            parts.append(_text(LEFT - 6, y + 4, tick_label(mark, marks[1] - marks[0]), "end"))
-    parts.append(_rule("axis", LEFT, top, LEFT, bottom))
+            parts.append(rule("grid", LEFT, y, WIDTH - RIGHT, y))
+            parts.append(text(LEFT - 6, y + 4, tick_label(mark, marks[1] - marks[0]), "end"))
+    parts.append(rule("axis", LEFT, top, LEFT, bottom))
     return "".join(parts)
 
 
@@ -275,8 +275,8 @@ def _legend(drawn: Sequence[Line], top: float) -> tuple[str, float]:
         if x + needed > WIDTH - RIGHT and x > LEFT:
             x, top = float(LEFT), top + 16
         style = line.style % STYLES
-        parts.append(_rule(f"line s{style}", x, top, x + 30, top) + marker(line.style, x + 15, top, line.style))
-        parts.append(_text(x + 36, top + 4, line.label))
+        parts.append(rule(f"line s{style}", x, top, x + 30, top) + marker(line.style, x + 15, top, line.style))
+        parts.append(text(x + 36, top + 4, line.label))
         x += needed
     return "".join(parts), top + 10
 
@@ -295,13 +295,13 @@ def marker(shape: int, x: float, y: float, style: int) -> str:
     return f'<path {name} d="{paths[kind]}"/>'
 
 
-def _rule(name: str, x1: float, y1: float, x2: float, y2: float) -> str:
+def rule(name: str, x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<path class="{name}" d="M{x1:.1f},{y1:.1f}L{x2:.1f},{y2:.1f}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+def text(x: float, y: float, words: str, anchor: str = "start") -> str:
     place = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}"{place}>{esc(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}"{place}>{esc(words)}</text>'
 
 
 def svg(name: str, title: str, description: str, height: float, body: str, width: int = WIDTH) -> str:

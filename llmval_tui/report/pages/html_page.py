@@ -19,8 +19,8 @@ from llmval_tui.report.blocks import (
 )
 from llmval_tui.report.pages import markup
 from llmval_tui.report.pages.css import CSS
-from llmval_tui.report.pages.sparkline import sparkline
 from llmval_tui.report.pages.markup import esc
+from llmval_tui.report.pages.sparkline import sparkline
 
 MARKER = '<meta name="generator" content="llmval report">'
 _GLYPHS = {"pass": "✔", "fail": "✘", "invalid": "⊘", "inconclusive": "?", "open": "○"}
@@ -69,8 +69,9 @@ def _block(block: Block) -> str:
             return f"<figure><figcaption>{esc(caption)}</figcaption><div{columns}>{''.join(svgs)}</div></figure>"
         case Fold(title, blocks):
             return f"<details><summary>{esc(title)}</summary>\n" + "\n".join(map(_block, blocks)) + "\n</details>"
-        case Judgement(badge, text):
-            return f'<div class="verdict {esc(badge.kind)}"><p>Verdict: {_cell(badge)}</p><p>{esc(text)}</p></div>'
+        case Judgement(badge, text, first):
+            kinds = f"verdict {'first ' if first else ''}{esc(badge.kind)}"
+            return f'<div class="{kinds}"><p>Verdict: {_cell(badge)}</p><p>{esc(text)}</p></div>'
 
 
 def _cell(cell: Cell) -> str:

@@ -51,7 +51,7 @@ def _block(block: Block) -> str:
             )
         case CodeBlock(lines):
             return "\n".join("    " + clean(line) for line in lines)
-        case Judgement(badge, text):
+        case Judgement(badge, text, _):
             return f"**Verdict: {md(badge.text)}.** {md(text)}"
         case Plots() | Fold():  # plots are left out; folds are unfolded
             return ""

@@ -38,7 +38,7 @@ def _block(block: Block) -> str:
             return _table(block)
         case CodeBlock(lines):
             return "\n".join("    " + clean(line) for line in lines)
-        case Judgement(badge, text):
+        case Judgement(badge, text, _):
             return f"{clean(badge.text)}: {clean(text)}"
         case Plots() | Fold():
             return ""
