@@ -27,6 +27,7 @@ from llmval_tui.export.sources import Sources
 from llmval_tui.export.statement import FAILED, PASSED, SEAL_BYTES, STATEMENT, WARNED
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import take_lock, write_json
+from llmval_tui.foundation.redaction import redact
 from llmval_tui.runs.records import Outcome, State, Status
 from llmval_tui.runs.store import RUNS_FOLDER
 from tests.report.conftest import Workspace, result_json
@@ -52,7 +53,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def options(**values: Any) -> argparse.Namespace:
-    defaults = {
+    defaults: dict[str, Any] = {
         "workspace": None, "checklist": None, "readonly": False, "json": False, "ascii": False, "runs": [],
         "all": False, "output": None, "sign": None, "signers": None, "dry_run": False, "format": None,
         "anyway": False, "every": 0.1,
@@ -320,18 +321,18 @@ def test_a_private_key_is_masked_wherever_the_parts_of_a_file_end(
         parts = list(pack._parts(log))
         assert b"".join(parts) == log.read_bytes()
         assert len(parts) > 1 or part > 400
-        assert not any(b"QUJD" in pack.redact(one, set())[0] for one in parts), part
+        assert not any(b"QUJD" in redact(one, set())[0] for one in parts), part
 
 
 def test_what_counts_as_passed(workspace: Workspace, tmp_path: Path) -> None:
     """The newest run of an item counts; a pass that is not as written is a warning."""
     workspace.run(result_json(3), outcome=Outcome.FAIL)
-    for outcome, changes, result in [
-        (Outcome.PASS, {}, PASSED),
-        (Outcome.PASS, {"deviations": ["4 GPUs"]}, WARNED),
-        (Outcome.INVALID, {}, FAILED),
+    for outcome, deviations, result in [
+        (Outcome.PASS, [], PASSED),
+        (Outcome.PASS, ["4 GPUs"], WARNED),
+        (Outcome.INVALID, [], FAILED),
     ]:
-        run = workspace.run(result_json(3), outcome=outcome, **changes)
+        run = workspace.run(result_json(3), outcome=outcome, deviations=deviations)
         target = tmp_path / f"{run.id}.zip"
         write_archive(content_of(workspace.store, workspace.store.runs(), whole=True), target)
         with Archive(target) as archive:

@@ -106,7 +106,15 @@ def test_runs_are_listed_filtered_and_valid_by_their_schema(
 ) -> None:
     judged(workspace, 100.0)
     judged(workspace, None, Outcome.FAIL, preset="smoke", host={"name": "node2"})
-    given = {"sources": [], "item": None, "outcome": None, "host": None, "since": None, "last": None, "ascii": False}
+    given: dict[str, Any] = {
+        "sources": [],
+        "item": None,
+        "outcome": None,
+        "host": None,
+        "since": None,
+        "last": None,
+        "ascii": False,
+    }
     assert runs(options(**given)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["when", "item", "outcome", "took", "host", "figures", "run"]
@@ -139,7 +147,7 @@ def test_the_history_of_a_metric(
         (600.0, Outcome.FAIL, "node2"),
     ]:
         judged(workspace, value, outcome, host={"name": host})
-    given = {"sources": [], "item": None, "ascii": True, "metric": "ttft"}
+    given: dict[str, Any] = {"sources": [], "item": None, "ascii": True, "metric": "ttft"}
     assert history(options(**given)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ttft_sched_p99_ms, ms, lower is better: 99th percentile")
