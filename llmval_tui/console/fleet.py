@@ -15,7 +15,7 @@ from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.runs.store import Run, RunStore
 from llmval_tui.terminal import fleet_rows
 from llmval_tui.terminal.format import wrap
-from llmval_tui.terminal.glyphs import Glyphs, glyphs
+from llmval_tui.terminal.glyphs import NODE_SIGNS, Glyphs, glyphs
 
 PIPE_COLUMNS = 120  # of output that is no terminal
 LEAST_COLUMNS = 60
@@ -164,7 +164,7 @@ def node_lines(runs: Sequence[Run], signs: Glyphs, width: int) -> list[str]:
         title = "".join(text for text, _ in fleet_rows.title_spans(overview, metric, width))
         lines += ["", title.rstrip()]
         shown = fleet_rows.worst_rows(
-            overview, metric, signs, width, "name", frozenset(fleet_rows.NODE_SIGNS), len(overview.nodes)
+            overview, metric, signs, width, "name", frozenset(NODE_SIGNS), len(overview.nodes)
         )
         lines += ["".join(text for text, _ in row).rstrip() for row in shown]
     return lines

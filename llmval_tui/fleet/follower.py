@@ -6,11 +6,13 @@ Clocks of nodes do not compare: a node's age counts from the moment at which thi
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from llmval_tui.fleet.configuration import Value, of_intent
 from llmval_tui.fleet.differences import differences, fewer_gpus
+from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.fleet.outliers import group_of, reasons, statistics
-from llmval_tui.fleet.overview import SILENT_S, NodeState, NodeView, Overview, with_telemetry
+from llmval_tui.fleet.overview import SILENT_S, NodeView, Overview, with_telemetry
 from llmval_tui.fleet.record import (
     FLEET_FILE,
     Difference,
@@ -26,8 +28,10 @@ from llmval_tui.foundation.tail import LineTail
 from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.records import Outcome, State, Verdict
 from llmval_tui.runs.store import Run
-from llmval_tui.telemetry.dcgm.exporters import NodeTelemetry
 from llmval_tui.telemetry.sample import Sample
+
+if TYPE_CHECKING:
+    from llmval_tui.telemetry.dcgm.exporters import NodeTelemetry
 
 MOST_NODES_A_LOOK = 128  # of a large fleet, a look reads the files of so many; the next one those of others
 _SAMPLE_BACKLOG, _EVENT_BACKLOG = 64 << 10, 16 << 10
@@ -53,7 +57,7 @@ class FleetFollower:
         self._next = 0
         self._live: tuple[object, dict[str, MetricStatistics], tuple[Difference, ...]] | None = None
 
-    def look(self, telemetry: Mapping[str, NodeTelemetry] | None = None) -> Overview:
+    def look(self, telemetry: "Mapping[str, NodeTelemetry] | None" = None) -> Overview:
         """The present state. `telemetry`: of the nodes' exporters, in place of the run's recordings.
 
         Raises:

@@ -185,6 +185,11 @@ def reasons(found: Mapping[str, MetricStatistics]) -> dict[str, list[str]]:
                 worse = shortfall(value, typical, metric.better)
                 beside = " and ".join(sorted(one.repeat.references))
                 said.setdefault(node, []).append(
-                    f"{name} {value:.4g} when measured again, {100 * worse:.1f} % worse than {typical:.4g} of {beside}"
+                    f"{name} {_number(value)} when measured again, {100 * worse:.1f} % worse than {_number(typical)} "
+                    f"of {beside}"
                 )
     return said
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -2,37 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
+from llmval_tui.fleet.node_state import NEEDS_A_PERSON, URGENCY, NodeState
 from llmval_tui.fleet.outliers import deviation, shortfall
 from llmval_tui.fleet.record import Difference, GroupStatistics, MetricStatistics
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import Run
-from llmval_tui.telemetry.dcgm.exporters import NodeTelemetry
 from llmval_tui.telemetry.sample import GpuSample
 
+if TYPE_CHECKING:
+    from llmval_tui.telemetry.dcgm.exporters import NodeTelemetry
+
 SILENT_S = 30.0  # without a sign of life for so long, a running node counts as silent
-
-
-class NodeState(StrEnum):
-    """What is known of a node, the most urgent first."""
-
-    SLOW = "slow"  # named by two measurements
-    FAILED = "failed"
-    LOST = "lost"  # it left no verdict
-    NO_ANSWER = "no answer"
-    INVALID = "invalid"
-    INCONCLUSIVE = "inconclusive"
-    JUDGING = "judging"
-    RUNNING = "running"
-    QUEUED = "queued"
-    PASSED = "passed"
-    ANSWERS = "answers"  # no run: its exporter answers
-
-
-URGENCY = tuple(NodeState)
-NEEDS_A_PERSON = frozenset(URGENCY[: URGENCY.index(NodeState.JUDGING)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +80,7 @@ class Overview:
         return [node for node in self.nodes if node.state in (NodeState.NO_ANSWER, NodeState.LOST)]
 
 
-def with_telemetry(view: NodeView, found: NodeTelemetry | None, now: float) -> NodeView:
+def with_telemetry(view: NodeView, found: "NodeTelemetry | None", now: float) -> NodeView:
     """The node with what its exporter says, instead of its recording."""
     if found is None:
         return view
@@ -109,7 +92,7 @@ def with_telemetry(view: NodeView, found: NodeTelemetry | None, now: float) -> N
     return replace(view, age_s=age, gpus=gpus, reason=reason)
 
 
-def watched(telemetry: Mapping[str, NodeTelemetry], now: float) -> Overview:
+def watched(telemetry: "Mapping[str, NodeTelemetry]", now: float) -> Overview:
     """Nodes without a run, as their exporters show them."""
     views = []
     for name, found in telemetry.items():

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from llmval_tui.actions.headline import Figure, headline
 from llmval_tui.fleet.differences import text
+from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.fleet.outliers import TO_SIGMA
-from llmval_tui.fleet.overview import NodeState, NodeView, Overview, metrics_of, worst
+from llmval_tui.fleet.overview import NodeView, Overview, metrics_of, worst
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.definitions import define
 from llmval_tui.telemetry.sample import GpuSample

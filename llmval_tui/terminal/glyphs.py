@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from llmval_tui.actions.step_state import StepState
-from llmval_tui.fleet.overview import NodeState
+from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.runs.records import Outcome
 
 

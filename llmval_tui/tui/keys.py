@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingsMap
 from llmval_tui.config import KeyTable
 from llmval_tui.tui.settings import Keys
 
-PANES = ("run", "log", "telemetry", "load", "artifacts", "document", "runs")
+PANES = ("run", "log", "telemetry", "load", "artifacts", "document", "runs", "fleet")
 PANE_TITLES = {
     "run": "Run",
     "log": "Log",
@@ -19,6 +19,7 @@ PANE_TITLES = {
     "artifacts": "Artifacts",
     "document": "Document",
     "runs": "Runs",
+    "fleet": "Fleet",
 }
 SHORT_TITLES = {"telemetry": "GPU", "artifacts": "Files", "document": "Doc"}  # where there is less room, in all places
 
@@ -44,10 +45,10 @@ class Key:
     replay: bool = False  # works only while a recording is played
 
 
-SEARCHABLE = ("list", "log", "document")
+SEARCHABLE = ("list", "log", "document", "fleet")
 MARKED = ("list", "runs")
-STATES = ("list", "runs", "log")
-OPENED = ("list", "run", "log", "telemetry", "runs")  # there, something can be opened or chosen
+STATES = ("list", "runs", "log", "fleet")
+OPENED = ("list", "run", "log", "telemetry", "runs", "fleet")  # there, something can be opened or chosen
 CHARTS = ("run", "load", "telemetry")
 KEYS: tuple[Key, ...] = (
     Key("open", "enter", "Enter", "open", "open", "Open the step, or what is under the cursor", OPENED, footer=1),
@@ -61,14 +62,15 @@ KEYS: tuple[Key, ...] = (
     Key("mark", "space", "Space", "mark", "mark", "Mark steps for c and r; two runs for d", MARKED, footer=5),
     Key("options", "p", "p", "options", "options", "Choose the preset; adapt to fewer GPUs or not", (), False, 6),
     Key("state", "full_stop", ".", "next_state", "state", "Show the next state or level only", STATES, footer=5),
-    Key("order", "s", "s", "next_order", "sort", "Next order", ("list", "runs", "telemetry"), footer=6),
+    Key("order", "s", "s", "next_order", "sort", "Next order", ("list", "runs", "telemetry", "fleet"), footer=6),
     Key("reverse", "I", "I", "reverse_order", "reverse", "The other order of the processes", ("telemetry",)),
     Key("fold", "comma", ",", "fold_all", "fold all", "Fold or unfold everything", ("list", "run", "log")),
     Key("range", "v", "v", "next_range", "range", "Range: from zero, fitted, to the limit", CHARTS, footer=6),
+    Key("figure", "v", "v", "next_figure", "figure", "Compare the nodes by the next figure", ("fleet",), footer=6),
     Key("window", "w", "w", "next_window", "window", "The whole run, this phase, the last 2 min", CHARTS, footer=6),
     Key("find", "slash", "/", "find", "find", "Filter the list; search the text", SEARCHABLE, footer=4),
-    Key("next", "n", "n", "find_next(1)", "next", "Next match", ("log", "document"), footer=5),
-    Key("previous", "N", "N", "find_next(-1)", "previous", "Previous match", ("log", "document")),
+    Key("next", "n", "n", "find_next(1)", "next", "Next match", ("log", "document", "fleet"), footer=5),
+    Key("previous", "N", "N", "find_next(-1)", "previous", "Previous match", ("log", "document", "fleet")),
     Key("next_problem", "e", "e", "problem(1)", "WARN", "Next line with WARN or ERROR", ("log",), footer=3),
     Key("previous_problem", "E", "E", "problem(-1)", "WARN", "Previous line with WARN or ERROR", ("log",)),
     Key("wrap", "w", "w", "toggle_wrap", "wrap", "Wrap long lines, or cut them", ("log",), footer=4),
@@ -79,7 +81,7 @@ KEYS: tuple[Key, ...] = (
     Key("shift_left", "H", "H", "shift(-1)", "left", "Shift long lines to the left", ("log", "document")),
     Key("shift_right", "L", "L", "shift(1)", "right", "Shift long lines to the right", ("log", "document")),
     Key("artifacts", "a", "a", "tab(5)", "artifacts", "Show the artifacts", footer=7),
-    Key("copy", "y", "y", "copy", "copy", "Copy the exact command, or the path or process under the cursor", footer=7),
+    Key("copy", "y", "y", "copy", "copy", "Copy the command, or the path, process or node under the cursor", footer=7),
     Key("list", "h,left", "h ←", "side(0)", "list", "Go to the list"),
     Key("detail", "l,right", "l →", "side(1)", "detail", "Go to the panes"),
     Key("switch", "tab,shift+tab", "Tab", "switch", "switch", "Switch between the list and the panes"),

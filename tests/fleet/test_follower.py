@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.fleet_workspace import make_fleet
 from llmval_tui.fleet.follower import MOST_NODES_A_LOOK, FleetFollower
+from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.fleet.overview import (
     SILENT_S,
-    NodeState,
     metrics_of,
     newest_fleet_run,
     watched,

@@ -4,7 +4,8 @@ import pytest
 
 from benchmarks.fleet_workspace import make_fleet
 from llmval_tui.fleet.follower import FleetFollower
-from llmval_tui.fleet.overview import NodeState, NodeView, Overview
+from llmval_tui.fleet.node_state import NodeState
+from llmval_tui.fleet.overview import NodeView, Overview
 from llmval_tui.fleet.record import Difference
 from llmval_tui.terminal import fleet_rows
 from llmval_tui.terminal.cell_width import cell_len

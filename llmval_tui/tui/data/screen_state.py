@@ -34,6 +34,8 @@ class ScreenState:
     key: StepKey | None = None  # the chosen step
     back: int = 0  # the shown run of the step: 0 is the newest, 1 the one before, …
     document: int = 0
+    node: str | None = None  # the panes show this node's part of the run; None: the whole run
+    fleet_back: int = 0  # the run in the pane Fleet: 0 is the newest run on several nodes
     preset: str | None = None
     adapt: bool = False
     marks: set[StepKey] = field(default_factory=set)
@@ -90,7 +92,8 @@ class ScreenState:
 
     @property
     def selection(self) -> Selection:
-        return Selection(self.key, self.back, self.document, self.preset, self.adapt, self.gpu_count)
+        choice = (self.key, self.back, self.document, self.preset, self.adapt, self.gpu_count)
+        return Selection(*choice, self.node, self.fleet_back)
 
     @property
     def gpu_count(self) -> int | None:
@@ -137,7 +140,21 @@ class ScreenState:
         """The recording that the telemetry pane shows; None if it shows live telemetry."""
         if self.recorded_of is None:
             return None
-        return self.settings.workspace / "artifacts" / "runs" / self.recorded_of / "telemetry.jsonl"
+        runs, run = self.settings.workspace / "artifacts" / "runs", self.recorded_of
+        if self.node is not None and run.endswith(f".{self.node}"):
+            from llmval_tui.telemetry.process_ownership import NODES_FOLDER
+
+            return runs / run.removesuffix(f".{self.node}") / NODES_FOLDER / self.node / "telemetry.jsonl"
+        return runs / run / "telemetry.jsonl"
+
+    def show_node(self, run_id: str, node: str) -> None:
+        """Show a node's part of a run in all panes, with its recording."""
+        self.node, self.recorded_of, self.recorded = node, f"{run_id}.{node}", TelemetryHistory()
+
+    def leave_node(self) -> None:
+        """Show the whole run again."""
+        if self.node is not None:
+            self.node, self.recorded_of, self.recorded = None, None, TelemetryHistory()
 
     @property
     def sample_age(self) -> float | None:

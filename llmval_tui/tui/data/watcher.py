@@ -117,10 +117,12 @@ class Watcher(threading.Thread):
             from llmval_tui.telemetry.recording import SampleTail
 
             self._recorded = (path, SampleTail(path))
+        from llmval_tui.telemetry.process_ownership import run_id_of
+
         assert self._recorded is not None
         # All of it, because the charts show the whole run; in parts, because samples take more memory than charts.
         while (samples := self._recorded[1].poll(RECORDED_PART)) or restart:
-            self._post(SamplesTaken(path.parent.name, samples, restart=restart))
+            self._post(SamplesTaken(run_id_of(path.parent), samples, restart=restart))
             if not samples or self._ended or self._recorded_file != path:
                 return
             restart = False

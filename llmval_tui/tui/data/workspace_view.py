@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
     from llmval_tui.actions.api import Context, Options, Proposal
     from llmval_tui.actions.bounds import Bound
     from llmval_tui.actions.review.model import ListSettings
+    from llmval_tui.fleet.follower import FleetFollower
+    from llmval_tui.fleet.overview import Overview
     from llmval_tui.plans.items import PlanItem
     from llmval_tui.tui.data.artifacts import ArtifactLine
     from llmval_tui.tui.data.run_difference import Difference
@@ -55,6 +57,8 @@ class Selection:
     preset: str | None = None
     adapt: bool = False
     gpu_count: int | None = None
+    node: str | None = None  # of a run on several nodes: show this node's part
+    fleet_back: int = 0  # 0: the newest run on several nodes, 1: the one before, …
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,9 @@ class Snapshot:
     judging: bool = False  # a run has ended, and no plan is there to judge it
     detail: StepDetail | None = None
     document: Document | None = None
+    fleet: "Overview | None" = None  # None: no run was on several nodes
+    fleet_place: tuple[StepKey, int] | None = None  # the step of that run, and how many of its runs are newer
+    fleets: int = 0  # runs on several nodes
 
     def status(self, key: StepKey | None) -> StepStatus | None:
         return next((status for status in self.steps if status.step.key == key), None)
@@ -120,6 +127,7 @@ class Workspace:
     _stamp: tuple[int, int, int] | None = None
     _hindrances: HindranceWatch = field(init=False)
     _follower: "RunFollower | None" = None
+    _fleet: "FleetFollower | None" = None
     _history: RunHistory = field(default_factory=RunHistory)
     _runs: Mapping[Key, Sequence[Run]] = field(default_factory=dict)  # by step, from the last snapshot
     _trends: bool = False  # from the second snapshot on: the first one must be quick
@@ -145,6 +153,7 @@ class Workspace:
             except (Refused, OSError) as error:  # a run folder was moved away
                 problem = problem or str(error)
             snapshot = replace(snapshot, document=self._document(snapshot, selection))
+            snapshot = self._fleet_state(snapshot, selection)
         snapshot = replace(snapshot, problem=problem)
         self._last = snapshot
         if self.parse_cache is not None and not self.settings.readonly:
@@ -214,10 +223,42 @@ class Workspace:
 
         runs = self._runs.get(step.key, ())
         back = max(0, min(selection.back, len(runs) - 1))
-        run = self._follow(runs[back], runs, snapshot.checklist) if runs else None
+        run = self._follow(self._part(runs[back], selection.node), runs, snapshot.checklist) if runs else None
         lines = artifact_lines(run, self.settings.workspace) if run else ()
         proposal = self._propose(snapshot, step, selection)
         return StepDetail(step.key, proposal, len(runs), back, run, lines, self._history.rows(runs))
+
+    @staticmethod
+    def _part(run: Run, node: str | None) -> Run:
+        """The run, or the part of it that ran on a node and has begun."""
+        if node is None:
+            return run
+        from llmval_tui.fleet.record import node_runs
+
+        part = node_runs(run).get(node)
+        return part if part is not None and (part.folder / "run.json").exists() else run
+
+    def _fleet_state(self, snapshot: Snapshot, selection: Selection) -> Snapshot:
+        """The nodes of the newest run on several nodes, or of the one that is asked for."""
+        found = [
+            (run, key, back)
+            for key, runs in self._runs.items()
+            for back, run in enumerate(runs)
+            if run.intent.launcher is not None
+        ]
+        if not found:
+            return replace(snapshot, fleet=None, fleet_place=None, fleets=0)
+        found.sort(key=lambda one: one[0].order, reverse=True)
+        run, key, back = found[max(0, min(selection.fleet_back, len(found) - 1))]
+        if self._fleet is None or self._fleet.run.id != run.id:
+            from llmval_tui.fleet.follower import FleetFollower
+
+            self._fleet = FleetFollower(run)
+        try:
+            overview = self._fleet.look()
+        except (Refused, OSError) as error:
+            return replace(snapshot, problem=snapshot.problem or str(error))
+        return replace(snapshot, fleet=overview, fleet_place=(StepKey(*key), back), fleets=len(found))
 
     def _follow(self, run: Run, runs: Sequence[Run], checklist: Checklist) -> "RunSnapshot":
         from llmval_tui.tui.data.run_follower import RunFollower

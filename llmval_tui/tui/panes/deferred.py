@@ -4,6 +4,7 @@ from llmval_tui.tui.data.log_reader import LogReader
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.panes.artifacts import ArtifactsPane
 from llmval_tui.tui.panes.document import DocumentPane
+from llmval_tui.tui.panes.fleet import FleetPane
 from llmval_tui.tui.panes.load import LoadPane
 from llmval_tui.tui.panes.log import LogPane
 from llmval_tui.tui.panes.runs import RunsPane
@@ -20,6 +21,7 @@ def deferred_panes(state: ScreenState, reader: LogReader) -> dict[str, ScrollPan
         "artifacts": ArtifactsPane(state),
         "document": DocumentPane(state),
         "runs": RunsPane(state),
+        "fleet": FleetPane(state),
     }
     for pane in panes.values():
         pane.display = False

@@ -114,11 +114,19 @@ def problem_rows(state: ScreenState, width: int) -> list[Row]:
 def step_head(state: ScreenState, status: "StepStatus", width: int, glyphs: Glyphs) -> list[Row]:
     """The step in full, its state, and what its tick rests on."""
     sign = state.sign(status.step, status.state)
-    rows = [row((f" {status.step.number} ", "title"), (f" {glyphs.sign(sign)} {sign.word}", sign.role))]
+    rows = [row((f" {status.step.number} ", "title"), (f" {glyphs.sign(sign)} {sign.word}", sign.role), *_node(state))]
     rows += paragraph(strip_markdown(status.step.text), "text", width)
     if status.step.deviation:
         rows += labelled("deviation on record", status.step.deviation, "warn", width)
     return rows + basis_rows(status, width)
+
+
+def _node(state: ScreenState) -> list[Span]:
+    """Which node the pane is about; nothing for a whole run."""
+    if state.node is None:
+        return []
+    back = state.keymap.hint("back")
+    return [(f"   node {state.node}", "key"), (f"   {back} back to the fleet" if back else "", "muted")]
 
 
 def running_head(state: ScreenState, status: "StepStatus", run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[Row]:
@@ -127,6 +135,7 @@ def running_head(state: ScreenState, status: "StepStatus", run: "RunSnapshot", w
 
     sign = state.sign(status.step, status.state)
     left: list[Span] = [(f" {status.step.number} ", "title"), (f" {glyphs.sign(sign)} {sign.word}", sign.role)]
+    left += _node(state)
     left.append((f"  {phase_words(run)}", "text"))
     began = parse_utc(run.status.started_utc)
     since = "" if began is None else f"{duration(state.run_now(run) - began.timestamp())}"

@@ -17,7 +17,7 @@ from llmval_tui.tui.data.watcher import LiveTelemetry, RecorderStatus, SamplesTa
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace
 from llmval_tui.tui.drawing.compositor import DiffCompositor
 from llmval_tui.tui.drawing.rows import Row
-from llmval_tui.tui.keys import PANES, Keymap, bindings
+from llmval_tui.tui.keys import PANES, SEARCHABLE, Keymap, bindings
 from llmval_tui.tui.panes.run import RunPane
 from llmval_tui.tui.screens.actions import ActionScreen
 from llmval_tui.tui.textual_private import bindings_of, set_compositor
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llmval_tui.tui.data.log_reader import LogGrew, LogLooked, LogRead, LogReader
     from llmval_tui.tui.data.replay_source import Replay
     from llmval_tui.tui.panes.document import DocumentPane
+    from llmval_tui.tui.panes.fleet import FleetPane
     from llmval_tui.tui.panes.log import LogPane
     from llmval_tui.tui.panes.runs import RunsPane
     from llmval_tui.tui.widgets.jump_bar import JumpBar
@@ -133,6 +134,11 @@ class MainScreen(ActionScreen):
     def runs_pane(self) -> "RunsPane":
         self._complete()
         return cast("RunsPane", self.panes["runs"])
+
+    @property
+    def fleet_pane(self) -> "FleetPane":
+        self._complete()
+        return cast("FleetPane", self.panes["fleet"])
 
     @work
     async def action_compare(self) -> None:
@@ -248,7 +254,7 @@ class MainScreen(ActionScreen):
 
     def _arrange(self) -> None:
         """Show list and pane side by side if there is room, else only the one with the focus."""
-        both = self.size.width >= SPLIT_COLUMNS and not self.zoomed
+        both = self.size.width >= SPLIT_COLUMNS and not self.zoomed and self.pane != "fleet"
         on_list = self.steps.has_focus or self.focused is None
         self.query_one("#left").display = both or on_list
         self.query_one("#right").display = both or not on_list
@@ -272,7 +278,7 @@ class MainScreen(ActionScreen):
         self.selection_changed()
 
     def on_scroll_pane_opened(self, message: ScrollPane.Opened) -> None:
-        if message.pane is self.steps:
+        if message.pane is self.steps or message.pane is self.panes.get("fleet"):
             self.action_open()
 
     def on_bar_pressed(self, message: Bar.Pressed) -> None:
@@ -304,14 +310,35 @@ class MainScreen(ActionScreen):
             self.log_pane.fold_all()
         elif self.pane == "runs" and (back := self.runs_pane.place_of(self.runs_pane.target)) is not None:
             self.state.back = back
+            self.state.leave_node()
             self.selection_changed()
             self.show_pane("run")
         elif self.pane == "telemetry":
             self.panes["telemetry"].next_block()
+        elif self.pane == "fleet":
+            self._open_node()
         elif self.pane == "run" and self.state.run and self.state.run.verdict and self.state.run.verdict.question:
             self.action_answer()
 
+    def _open_node(self) -> None:
+        """Show the node under the cursor in the ordinary panes."""
+        snapshot, node = self.state.snapshot, self.fleet_pane.node
+        if snapshot.fleet is None or snapshot.fleet.run_id is None or snapshot.fleet_place is None or node is None:
+            return
+        if node.age_s is None and not node.metrics:
+            self.toast(f"{node.name} has written nothing yet.", "warning")
+            return
+        key, back = snapshot.fleet_place
+        self.steps.go_to(key)
+        self.state.back = back
+        self.state.show_node(snapshot.fleet.run_id, node.name)
+        self.log_pane.refresh_logs()
+        self.selection_changed()
+        self.show_pane("run")
+
     def action_side(self, side: int) -> None:
+        if self.pane == "fleet" and self.fleet_pane.move_aside(1 if side else -1):
+            return
         if side:
             self.show_pane(self.shown)
         else:
@@ -347,6 +374,10 @@ class MainScreen(ActionScreen):
             self.action_zoom()
         elif self._focused_pane.leave_block():
             pass
+        elif self.state.node is not None and self.pane not in ("list", "fleet"):
+            self.state.leave_node()
+            self.selection_changed()
+            self.show_pane("fleet")
         elif self.pane != "list":
             self.focus_list()
         elif state.filter or state.shown_state is not None:
@@ -371,6 +402,11 @@ class MainScreen(ActionScreen):
         elif self.pane == "telemetry":
             if not state.toggle_recorded():
                 self.toast("The run that is shown has no recorded telemetry: this is the live hardware.")
+        elif self.pane == "fleet":
+            state.fleet_back = max(0, min(state.fleet_back - step, state.snapshot.fleets - 1))
+        elif state.node is not None and state.snapshot.fleet is not None and state.snapshot.fleet.run_id is not None:
+            if (name := self.fleet_pane.neighbour(state.node, step)) is not None:
+                state.show_node(state.snapshot.fleet.run_id, name)
         elif state.detail is not None and state.detail.runs:
             # `[` goes to older runs and `]` to newer ones, as on a time axis.
             state.back = max(0, min(state.back - step, state.detail.runs - 1))
@@ -410,6 +446,10 @@ class MainScreen(ActionScreen):
     def action_next_range(self) -> None:
         self._focused_pane.next_range()
 
+    def action_next_figure(self) -> None:
+        if self.pane == "fleet":
+            self.fleet_pane.next_figure()
+
     def action_next_window(self) -> None:
         self._focused_pane.next_window()
 
@@ -443,7 +483,7 @@ class MainScreen(ActionScreen):
     # Searching.
 
     async def action_find(self) -> None:
-        if self.pane not in ("list", "log", "document"):
+        if self.pane not in SEARCHABLE:
             return
         from llmval_tui.tui.widgets.prompt import Prompt
 
@@ -468,6 +508,10 @@ class MainScreen(ActionScreen):
             self.document_pane.needle = message.text
             if message.text and not self.document_pane.find(1):
                 self.toast(f"“{message.text}” is not in this document.", "warning")
+        elif message.pane == "fleet":
+            self.fleet_pane.needle = message.text
+            if message.text and not self.fleet_pane.find(1):
+                self.toast(f"No node is called “{message.text}”.", "warning")
         else:
             self.steps.filter_changed()
 
@@ -477,7 +521,7 @@ class MainScreen(ActionScreen):
         return self.log_pane if self.pane == "log" else self.document_pane if self.pane == "document" else None
 
     def action_find_next(self, direction: int) -> None:
-        pane = self._searchable
+        pane = self.fleet_pane if self.pane == "fleet" else self._searchable
         if pane is not None and pane.needle and not pane.find(direction):
             self.toast(f"“{pane.needle}” is not found.", "warning")
 

@@ -170,12 +170,14 @@ class TabBar(Bar):
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         focused = bool(self.screen.focused and self.screen.focused.id in PANES)
+        # Most machines are validated alone: without a run on several nodes there is no such pane to see.
+        panes = [name for name in PANES if name != "fleet" or self.state.snapshot.fleet or self.active == "fleet"]
         long, middle = (
-            sum(cell_len(names.get(name, PANE_TITLES[name])) + 4 for name in PANES) <= width
+            sum(cell_len(names.get(name, PANE_TITLES[name])) + 4 for name in panes) <= width
             for names in (PANE_TITLES, SHORT_TITLES)
         )
         parts: list[tuple[str, str, str | None]] = []
-        for number, name in enumerate(PANES, 1):
+        for number, name in enumerate(panes, 1):
             title = PANE_TITLES[name] if long else SHORT_TITLES.get(name, PANE_TITLES[name])
             title = title if middle or name == self.active else ""  # a number is better than half a name
             if name == self.active:

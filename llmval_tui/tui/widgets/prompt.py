@@ -4,7 +4,12 @@ from textual import events
 from textual.message import Message
 from textual.widgets import Input
 
-HINTS = {"list": "filter the steps", "log": "search the log", "document": "search the document"}
+HINTS = {
+    "list": "filter the steps",
+    "log": "search the log",
+    "document": "search the document",
+    "fleet": "go to a node",
+}
 
 
 class Prompt(Input):

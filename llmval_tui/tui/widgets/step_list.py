@@ -78,6 +78,7 @@ class StepList(ScrollPane):
         if (key, section) != (self.state.key, self.state.section) and target is not None:
             self.state.key, self.state.section = key, section
             self.state.back, self.state.document = 0, 0
+            self.state.leave_node()
         super()._set_cursor(index)
 
     def go_to(self, key: StepKey) -> None:

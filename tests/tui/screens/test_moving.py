@@ -41,11 +41,11 @@ async def test_moving_and_panes(dashboard: Make) -> None:
         await pilot.press("h")
         assert main.pane == "list"
         await pilot.press("l")
-        assert main.pane == "runs"
+        assert main.pane == PANES[-1]
         await pilot.press("escape")
         assert main.pane == "list"
         await pilot.press("tab")
-        assert main.pane == "runs"
+        assert main.pane == PANES[-1]
         await pilot.press("a")
         assert main.pane == "artifacts"
 
