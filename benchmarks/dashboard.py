@@ -1,6 +1,5 @@
 """The dashboard as the operator feels it: first paint, keys under load, a lost connection, bytes per second."""
 
-import re
 import shutil
 import statistics
 import sys
@@ -244,33 +243,3 @@ def start_and_dialog(columns: int = 120, rows: int = 36) -> list[Row]:
         Row(f"start at {columns}×{rows}", f"{start / 1000:.1f} kB in the first 3 s", "≤ 8 kB", start <= 8000),
         Row("a dialog is open, nothing runs", f"{rate:.2f} kB/s", "≤ 0.2 kB/s", rate <= 0.2),
     ]
-
-
-def slow_line(bits_per_s: int = 20_000, seconds: float = 40) -> Row:
-    """How far the clock on the screen is behind over a slow line, and how soon a key moves the cursor."""
-    with scratch() as folder:
-        argv = [*LLMVAL, "--workspace", str(folder), "--interval", "0.5"]
-        with Terminal(argv, COLUMNS, ROWS, bytes_per_s=bits_per_s / 8) as terminal:
-            terminal.wait_for("1.2", 60)
-            time.sleep(10)
-            lags, keys = [], []
-            for count in range(int(seconds / 2)):
-                time.sleep(1.5)
-                keys.append(
-                    terminal.press("j" if count % 2 == 0 else "k", None, "❯ 1.2" if count % 2 == 0 else "❯ 1.1", 60)
-                )
-                time.sleep(0.5)
-                shown = re.search(r"\d\d:\d\d:\d\d", terminal.text().splitlines()[0])
-                now = time.time()
-                at = time.strptime(
-                    time.strftime("%Y-%m-%d ", time.localtime(now)) + (shown[0] if shown else "00:00:00"),
-                    "%Y-%m-%d %H:%M:%S",
-                )
-                lags.append(max(0.0, now - time.mktime(at) - 1))  # the clock shows whole seconds
-    return Row(
-        f"a line of {bits_per_s / 1000:g} kbit/s",
-        f"clock at most {max(lags):.1f} s behind; cursor moves after {statistics.median(keys):.2f} s, "
-        f"worst {max(keys):.2f} s",
-        "≤ 2 s behind",
-        max(lags) <= 2,
-    )

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -18,13 +19,17 @@ from typing import Self
 import psutil
 import pyte
 
+from benchmarks.line import Direction, Line
+
+_STARTED_REQUEST = re.compile(rb"\x1b(?:\[5?)?\Z")
+
 
 class Terminal:
     """A program on a pty of `columns` × `rows`.
 
     One thread reads as fast as the program writes and notes the time; another draws. The emulator takes tens of
-    milliseconds for a full screen, which must not delay the program or count as its time. With `bytes_per_s` the line
-    is slow.
+    milliseconds for a full screen, which must not delay the program or count as its time. With a `line`, the program is
+    elsewhere, as over ssh.
     """
 
     def __init__(
@@ -33,11 +38,10 @@ class Terminal:
         columns: int,
         rows: int,
         environment: Mapping[str, str] | None = None,
-        bytes_per_s: float | None = None,
+        line: Line | None = None,
     ) -> None:
         self.started = time.perf_counter()
         self.bytes_read = 0
-        self.bytes_per_s = bytes_per_s
         self.last_output = self.started
         self.drawn_at = self.started  # arrival of the newest bytes that are drawn
         self._screen = pyte.Screen(columns, rows)
@@ -54,11 +58,14 @@ class Terminal:
         )
         os.close(slave)
         self._usage = psutil.Process(self.process.pid)
+        self._cut = b""  # the beginning of a status request
         self._awaited: tuple[int | None, str] | None = None
         self._seen = threading.Event()
         self._seen_at = 0.0
         self._open = True
         self._chunks: SimpleQueue[tuple[float, bytes] | None] = SimpleQueue()
+        self._down = Direction(line, self._arrived) if line is not None else None
+        self._up = Direction(line, self._type) if line is not None else None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         threading.Thread(target=self._draw, daemon=True).start()
@@ -68,19 +75,34 @@ class Terminal:
             try:
                 if not select.select([self._master], [], [], 0.1)[0]:
                     continue
-                data = os.read(self._master, 1 << 16 if self.bytes_per_s is None else 64)
+                data = os.read(self._master, 1 << 16)
             except OSError:
                 break
             if not data:
                 break
-            self.last_output = time.perf_counter()
             self.bytes_read += len(data)
-            if requests := data.count(b"\x1b[5n"):  # a terminal says that it has drawn everything before the request
-                os.write(self._master, b"\x1b[0n" * requests)
-            if self.bytes_per_s is not None:
-                time.sleep(len(data) / self.bytes_per_s)
-            self._chunks.put((self.last_output, data))
+            (self._arrived if self._down is None else self._down.put)(data)
         self._chunks.put(None)
+
+    def _arrived(self, data: bytes) -> None:
+        """The terminal gets bytes of the program."""
+        self.last_output = time.perf_counter()
+        data, self._cut = self._cut + data, b""
+        if cut := _STARTED_REQUEST.search(data):  # the rest of it comes with the next packet
+            data, self._cut = data[: cut.start()], data[cut.start() :]
+        if requests := data.count(b"\x1b[5n"):  # a terminal says that it has drawn everything before the request
+            self.send(b"\x1b[0n" * requests)
+        self._chunks.put((self.last_output, data))
+
+    def _type(self, data: bytes) -> None:
+        """The program gets what was typed."""
+        with suppress(OSError):  # it has ended
+            os.write(self._master, data)
+
+    @property
+    def queued(self) -> int:
+        """Bytes of the program that are on the line."""
+        return self._down.queued if self._down is not None else 0
 
     def _draw(self) -> None:
         while (chunk := self._chunks.get()) is not None:
@@ -119,7 +141,7 @@ class Terminal:
     def send(self, keys: str | bytes) -> float:
         """Type keys; returns the time of `time.perf_counter`."""
         now = time.perf_counter()
-        os.write(self._master, keys if isinstance(keys, bytes) else keys.encode())
+        (self._type if self._up is None else self._up.put)(keys if isinstance(keys, bytes) else keys.encode())
         return now
 
     def text(self) -> str:
@@ -166,6 +188,9 @@ class Terminal:
     def hang_up(self) -> None:
         """Close the line, as a lost SSH connection does."""
         self._open = False
+        for direction in (self._up, self._down):
+            if direction is not None:
+                direction.close()
         self._reader.join()
         os.close(self._master)
 

@@ -100,10 +100,17 @@ def state_of(pid: int) -> str | None:
 
 
 def _stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from `state` (field 3) on; the name before them may contain spaces and brackets."""
+    """The fields of /proc/PID/stat from `state` (field 3) on; None if there is no such process, or /proc hides it.
+
+    The name before them may contain spaces and brackets.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (
+        FileNotFoundError,
+        ProcessLookupError,
+        PermissionError,
+    ):  # the last: hidepid=noaccess
         return None
     return text.rpartition(")")[2].split()
 
