@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from faults import crowds, damage, devices, identities, kills, terminals, trees
+from faults import crowds, damage, devices, identities, kills, memory, terminals, trees
 from faults.report import Record, Row, sources
 
 PRELOADED = (  # the children inherit them
@@ -53,6 +53,8 @@ FAULTS: dict[str, tuple[str, Callable[[Row, int], None]]] = {
         "a disk that is full or hangs in mid-run: named within 10 s; afterwards the run is recorded",
         devices.disks,
     ),
+    "oom": ("a rank killed for want of memory in a cgroup: named so, with the limit", memory.out_of_memory),
+    "agents": ("SIGKILL of torchrun's agent at any time: no rank is left, no false pass", trees.launch_agents),
     "trees": ("SIGKILL of one process of the whole tree at a random moment", trees.whole_trees),
     "trees_twice": ("a second SIGKILL in the tree while the first is being recovered", trees.whole_trees_twice),
 }

@@ -22,6 +22,7 @@ from llmval_tui.runs.store import RunStore
 from tests.helpers.trusted import trust
 
 TREES = 200
+_WANTED = ("any", "any", "plan", "supervisor", "recorder", "agent", "rank")
 _LIST = "# List\n\n## 1. Part\n- [ ] Run: `{item}`\n- [ ] Look at the cables\n"
 # An agent and two ranks, each in a session of its own as torchrun starts them.
 _AGENT = """
@@ -36,6 +37,17 @@ if any([rank.wait() for rank in ranks]):
     sys.exit(1)
 pathlib.Path(sys.argv[-1]).write_text('{"ok": true}')
 """
+# A rank of torchrun, whose agent is the real one.
+_RANK = """
+import os, pathlib, sys, time
+with open("started" + os.environ["RANK"], "a") as file:
+    file.write("x")
+time.sleep(2)
+if os.environ["RANK"] == "0":
+    pathlib.Path(sys.argv[-1]).write_text('{"ok": true}')
+"""
+AGENTS = 20
+_AGENT_LIFE_S = 6.0  # the agent imports torch, starts its ranks, and waits for them
 
 
 def kind_of(process: psutil.Process) -> str | None:
@@ -83,15 +95,16 @@ def tree(folder: Path) -> list[tuple[psutil.Process, str]]:
     return found
 
 
-def _case(seed: str, *, second: bool) -> tuple[str, list[str]]:
+def _case(seed: str, *, second: bool, torchrun: bool = False) -> tuple[str, list[str]]:
+    """What was killed, and what was wrong. With `torchrun`, it is its agent."""
     chance = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="llmval-faults-"))
     workspace = folder / "ws"
     (workspace / "docs").mkdir(parents=True)
     (workspace / "artifacts").mkdir()
-    item = "python work.py --output-json artifacts/ok.json"
+    item = f"{'torchrun --nproc_per_node=2' if torchrun else 'python'} work.py --output-json artifacts/ok.json"
     (workspace / "list.md").write_text(_LIST.format(item=item))
-    (workspace / "work.py").write_text(_AGENT)
+    (workspace / "work.py").write_text(_RANK if torchrun else _AGENT)
     trust(workspace / "list.md")
     environment = {
         **os.environ, "XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache"),
@@ -107,8 +120,9 @@ def _case(seed: str, *, second: bool) -> tuple[str, list[str]]:
             [sys.executable, "-m", "llmval_tui", "run", "1.1", *options], cwd=workspace, env=environment,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        wanted = chance.choice(("any", "any", "plan", "supervisor", "recorder", "agent", "rank"))
-        _kill_one(folder, chance, wanted, killed, dashboard, started)
+        wanted = "agent" if torchrun else chance.choice(_WANTED)
+        spread_s = _AGENT_LIFE_S if torchrun else 0.3
+        _kill_one(folder, chance, wanted, killed, dashboard, started, spread_s)
         if second:
             recovery = subprocess.Popen(
                 [sys.executable, "-m", "llmval_tui", "status", *options], cwd=workspace, env=environment,
@@ -144,15 +158,16 @@ def _kill_one(
     killed: list[str],
     dashboard: Dashboard | None,
     started: subprocess.Popen[bytes],
+    spread_s: float = 0.3,
 ) -> None:
-    """Wait for a process of the wanted kind, or a random time, and kill one."""
+    """Wait for a process of the wanted kind, or a random time, and then up to `spread_s`; kill one."""
     deadline = time.monotonic() + 60
     due = time.monotonic() + chance.uniform(0.0, 5.0)
     while time.monotonic() < deadline:
         found = tree(folder)
         of_kind = [process for process, kind in found if wanted in ("any", kind)]
         if of_kind and (wanted != "any" or time.monotonic() >= due):
-            time.sleep(chance.uniform(0.0, 0.3))
+            time.sleep(chance.uniform(0.0, spread_s))
             process = chance.choice(of_kind)
             kind = kind_of(process)
             with suppress(psutil.Error):
@@ -234,3 +249,12 @@ def whole_trees(row: Row, every: int = 1) -> None:
 def whole_trees_twice(row: Row, every: int = 1) -> None:
     """And one more during the recovery."""
     _trees(row, every, second=True)
+
+
+def launch_agents(row: Row, every: int = 1) -> None:
+    """The agent of torchrun is killed at any time of its life: its ranks live in sessions of their own."""
+    for number in range(max(1, AGENTS // every)):
+        if row.tried(case := f"seed {number}"):
+            continue
+        killed, wrong = _case(f"agent {number}", second=False, torchrun=True)
+        row.add(Finding(case, wrong, seen=killed))

@@ -23,16 +23,16 @@ def test_a_fault_is_injected(tmp_path) -> None:
     assert run(work, Fault("ENOSPC", 2)).has_traceback  # nothing catches it here
 
 
-# Of the cases of `make trust`. Two need minutes or root, and are left to it.
+# Of the cases of `make trust`. Three need minutes or root, and are left to it.
 SHARES = {
     "kills": 0.05, "second_kills": 0.004, "disk": 0.04, "bits": 0.03, "records": 0.03, "clock": 0.1, "pids": 0.2,
     "editor": 0.02, "resizes": 0.02, "readers": 0.1, "driver": 0.1, "recorder": 0.2, "stopped": 0.05, "plans": 0.2,
-    "trees": 0.005,
+    "trees": 0.005, "agents": 0.05,
 }  # fmt: skip
 
 
 def test_every_fault_is_tried_here_or_left_to_make_trust() -> None:
-    assert set(FAULTS) - set(SHARES) == {"full", "trees_twice"}
+    assert set(FAULTS) - set(SHARES) == {"full", "oom", "trees_twice"}
 
 
 @pytest.mark.parametrize("name", SHARES)
