@@ -47,6 +47,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "streams": lazy("openai_clients", "many_streams"),
     "clients": lazy("openai_clients", "highest_rates"),
     "outliers": lazy("fleet_outliers", "rule"),
+    "runs": lazy("many_runs", "rows"),
     "watching": lazy("watching", "row"),
 }
 

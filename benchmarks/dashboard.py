@@ -17,6 +17,7 @@ from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
 from llmval_tui.runs.store import RunStore
 from tests.helpers import synthetic
+from tests.helpers.trusted import trust
 
 COLUMNS, ROWS = 160, 50
 LLMVAL = [sys.executable, "-m", "llmval_tui"]
@@ -32,6 +33,7 @@ def scratch(checklist: str | None = None, *programs: str) -> Iterator[Path]:
         prepare(folder)
         if checklist is not None:
             (folder / "docs/llm_validation_checklist.md").write_text(checklist)
+            trust(folder / "docs/llm_validation_checklist.md")
         for program in programs:
             shutil.copy(PROGRAMS / program, folder)
         try:

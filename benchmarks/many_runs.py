@@ -1,12 +1,16 @@
-"""How long `llmval status` takes in a workspace with thousands of old runs: `python -m benchmarks.many_runs [RUNS]`."""
+"""What thousands of old runs cost each command and the dashboard: `python -m benchmarks.many_runs [RUNS [NAME…]]`."""
 
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from benchmarks.report import Row
+from benchmarks.terminal import Terminal
 from llmval_tui.foundation.files import to_json
 from llmval_tui.runs.evidence import evidence_of
 from llmval_tui.runs.records import (
@@ -87,32 +91,78 @@ def _make_run(folder: Path, number: int) -> dict[str, object] | None:
     }  # fmt: skip
 
 
-def seconds(folder: Path, *words: str) -> tuple[float, float]:
-    """The least elapsed and processor time of several starts of `llmval WORDS`, in seconds."""
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one start: elapsed and processor time in seconds, and the largest resident memory in MB."""
+
+    elapsed_s: float
+    processor_s: float
+    memory_mb: float
+
+
+def cost(folder: Path, *words: str) -> Cost:
+    """The least of several starts of `llmval WORDS`."""
     environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache")}
-    elapsed, processor = [], []
+    costs = []
     for _ in range(REPEATS):
-        began, before = time.perf_counter(), os.times()
+        began = time.perf_counter()
         argv = [sys.executable, "-m", "llmval_tui", *words]
-        subprocess.run(argv, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-        after = os.times()
-        elapsed.append(time.perf_counter() - began)
-        processor.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    return min(elapsed), min(processor)
+        process = subprocess.Popen(argv, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+        _, code, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(code)
+        if process.returncode not in (0, 1):  # 1: not every item has passed
+            raise RuntimeError(f"llmval {' '.join(words)} ended with {process.returncode}")
+        elapsed = time.perf_counter() - began
+        costs.append(Cost(elapsed, used.ru_utime + used.ru_stime, used.ru_maxrss / 1000))
+    return Cost(*(min(values) for values in zip(*map(astuple, costs), strict=True)))
+
+
+def paint(folder: Path) -> Cost:
+    """The first paint of the dashboard, and its memory after the list and the newest run were read."""
+    environment = {"XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache")}
+    costs = []
+    for _ in range(REPEATS):
+        argv = [sys.executable, "-m", "llmval_tui", "--workspace", str(folder)]
+        with Terminal(argv, 160, 50, environment) as terminal:
+            terminal.wait_for("1.2", 60)
+            elapsed = terminal.drawn_at - terminal.started
+            processor = terminal.own_cpu_seconds()
+            time.sleep(8)
+            costs.append(Cost(elapsed, processor, terminal.rss_bytes() / 1e6))
+    return Cost(*(min(values) for values in zip(*map(astuple, costs), strict=True)))
+
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "status": ("status",),
+    "status --json": ("status", "--json"),
+    "verify": ("verify",),
+    "report": ("report",),
+    "run --all --dry-run": ("run", "--all", "--dry-run"),
+}
+
+
+def rows(runs: int = 3000, names: Sequence[str] = ()) -> Iterator[Row]:
+    """Each command, and the dashboard, in a workspace of 500 items with one run and with `runs` of them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = []
+        for count in (1, runs):
+            folders.append(Path(scratch).resolve() / f"{count}")
+            make_workspace(folders[-1], count)
+        for name in names or (*COMMANDS, "dashboard"):
+            empty, full = (paint(one) if name == "dashboard" else cost(one, *COMMANDS[name]) for one in folders)
+            what = "first paint of the dashboard" if name == "dashboard" else f"llmval {name}"
+            text = (
+                f"{full.elapsed_s:.2f} s, {full.processor_s:.2f} s of a core, {full.memory_mb:.0f} MB "
+                f"(one run: {empty.elapsed_s:.2f} s, {empty.processor_s:.2f} s, {empty.memory_mb:.0f} MB)"
+            )
+            reached = full.elapsed_s <= max(1.0, 2 * empty.elapsed_s) and full.memory_mb <= 2 * empty.memory_mb
+            yield Row(f"{what}, {runs:,} runs of {ITEMS} items", text, "≤ 2 × with one run, or ≤ 1 s", reached)
 
 
 def main() -> None:
-    """Print the times for no run and for the given number of runs."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
-    for runs in (0, count):
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch).resolve()
-            make_workspace(folder, runs)
-            for words in (("status",), ("status", "--json")):
-                elapsed, processor = seconds(folder, *words)
-                print(
-                    f"{runs} runs, llmval {' '.join(words)}: {elapsed:.2f} s, {processor:.2f} s of a core", flush=True
-                )
+    """Print the rows for the given number of runs."""
+    for row in rows(int(sys.argv[1]) if len(sys.argv) > 1 else 3000, sys.argv[2:]):
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

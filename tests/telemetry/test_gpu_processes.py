@@ -70,7 +70,7 @@ def test_a_process_that_is_gone_or_hidden_is_listed_with_what_is_known(monkeypat
 
     for name in ("cmdline", "environ"):
         monkeypatch.setattr(psutil.Process, name, denied)
-    (other,) = GpuProcesses().read({0: {os.getppid(): GIB}}) or []
+    (other,) = GpuProcesses().read({0: {os.getpid(): GIB}}) or []
     assert other.user is not None and other.state is not None
     assert other.command is None and other.run_id is None and other.host_memory_bytes
 

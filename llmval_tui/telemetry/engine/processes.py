@@ -2,10 +2,12 @@
 
 import socket
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import psutil
 
+from llmval_tui.foundation.process import descendants, process_table
 from llmval_tui.telemetry.sample import ServerProcess
 
 MOST = 16  # processes recorded by name; the rest is in the total
@@ -49,12 +51,11 @@ class ServerProcesses:
 
     def _look(self) -> None:
         roots = [process for process in self._found.values() if process.is_running()] or self._listeners()
-        for root in roots:
-            try:
-                for process in (root, *root.children(recursive=True)):
-                    self._found.setdefault(process.pid, process)
-            except psutil.Error:
-                continue
+        self._found |= {root.pid: root for root in roots}
+        # Not psutil's `children`: it fails if /proc denies the processes of other users (hidepid=noaccess).
+        for pid in descendants(process_table(), [root.pid for root in roots]) - set(self._found):
+            with suppress(psutil.Error):
+                self._found[pid] = psutil.Process(pid)
 
     def _listeners(self) -> list[psutil.Process]:
         found = []
