@@ -314,6 +314,13 @@ def _fleet(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _new(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", nargs="?", metavar="NAME", help="which list; without it, their names are printed")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="where in the workspace (default: NAME.md, or the operator's path)"
+    )
+
+
 def _locate(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", choices=["artifacts", "config", "runners", "themes"], help="the folder to print")
 
@@ -396,6 +403,7 @@ COMMANDS = {
         "verify:verify", "check that the evidence of every tick, or of an archive, is unchanged", _verify
     ),
     "doctor": CommandSpec("doctor:doctor", "check what this node has and what is missing", _doctor),
+    "new": CommandSpec("new:new", "write a ready list and its documents into the workspace", _new),
     "demo": CommandSpec("demo:demo", "open the dashboard on a demo workspace with a tiny model", _demo),
     "report": CommandSpec("report:report", "write runs into one file: verdicts, figures, plots, evidence", _report),
     "compare": CommandSpec("report:compare", "show what is better or worse in run B than in run A", _compare),

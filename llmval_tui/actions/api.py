@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from llmval_tui.runs.store import Run, RunStore
 
 
+class Skip(Refused):
+    """The item is left out here, and neither the list nor the command line is wrong: a tool is missing, for example."""
+
+
 class NotYet(Refused):
     """A refusal that ends when an earlier step of the section has run."""
 
@@ -97,6 +101,7 @@ class Proposal:
     # The open question of a first use, or why it needs the operator's confirmation each time; None: it may start.
     unreviewed: str | None = None
     open_question: "Question | None" = None  # the same with what an answer needs
+    is_skip: bool = False  # `refusal` is the reason of a `Skip`
     not_yet: bool = False  # `refusal` ends when an earlier step of the section has run
 
     @property

@@ -7,7 +7,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.api import Action, Context, Need, NotYet, Proposal
+from llmval_tui.actions.api import Action, Context, Need, NotYet, Proposal, Skip
+from llmval_tui.actions.command.needs import require_programs
 from llmval_tui.actions.criteria.claims import claims_of
 from llmval_tui.actions.criteria.frozen import with_criteria
 from llmval_tui.actions.reading.model import Kind, Reading
@@ -16,7 +17,7 @@ from llmval_tui.actions.reading.words import documents
 from llmval_tui.actions.review.proposals import decided_proposal, known_values, unfilled_proposal, with_question
 from llmval_tui.actions.review.questions import COMMENT_KEYS
 from llmval_tui.checklist.document import read_document
-from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES
+from llmval_tui.checklist.entries import NEEDS, ON_FAIL, ON_FAIL_VALUES
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import inside
@@ -131,7 +132,7 @@ def reading_of(step: Step, checklist: Checklist, workspace: Path | None = None) 
 
 def _check_directives(step: Step, action: Action) -> None:
     """Raise Refused if the step's llmval comment has a key that the action does not read."""
-    known = {"action", ON_FAIL, *getattr(action, "directives", ())}
+    known = {"action", ON_FAIL, NEEDS, *getattr(action, "directives", ())}
     if (stop := step.directives.get(ON_FAIL)) is not None and stop not in ON_FAIL_VALUES:
         raise Refused(f"{ON_FAIL}={stop} is not understood: write {ON_FAIL}={' or '.join(ON_FAIL_VALUES)}.")
     if unread := sorted(set(step.directives) - known - COMMENT_KEYS):
@@ -172,6 +173,8 @@ def propose(context: Context) -> Proposal:
     try:
         _check_directives(context.step, action)
         waiting = decided_proposal(context)
+        if waiting is None:
+            require_programs(context)
         if waiting is None and reading.kind is Kind.REFUSE:
             raise Refused(reading.refusal or "llmval does not start this item.")
         if waiting is None and reading.kind is Kind.ASK and not reading.commands and reading.script is None:
@@ -181,6 +184,13 @@ def propose(context: Context) -> Proposal:
         reading = replace(reading, criteria=criteria)
     except Refused as refusal:
         about = getattr(action, "about", f"Would {action.title}.")
-        not_yet = isinstance(refusal, NotYet)
-        proposal = Proposal(reading.action, about, telemetry=False, refusal=str(refusal), not_yet=not_yet)
-    return with_question(context, replace(proposal, details=(reason, *proposal.details), reading=reading))
+        proposal = Proposal(
+            reading.action,
+            about,
+            telemetry=False,
+            refusal=str(refusal),
+            is_skip=isinstance(refusal, Skip),
+            not_yet=isinstance(refusal, NotYet),
+        )
+    proposal = replace(proposal, details=(reason, *proposal.details), reading=reading)
+    return proposal if proposal.is_skip else with_question(context, proposal)

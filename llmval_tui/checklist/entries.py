@@ -1,5 +1,6 @@
 """The scanner's results. They are not in `markdown.py`, because that imports markdown-it-py, which is slow."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -7,6 +8,8 @@ BlockKind = Literal["paragraph", "bullet", "fence", "quote", "table"]
 
 ON_FAIL = "on-fail"  # the key in an llmval comment of an item, a section or a list
 ON_FAIL_VALUES = ("stop", "continue")
+NEEDS = "needs"  # another one: the programs without which an item is skipped
+PROGRAMS = re.compile(r"[\w.+-]+(?:[,\s]+[\w.+-]+)*")  # its value
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from markdown_it.rules_inline import StateInline, backtick, html_inline
 from markdown_it.token import Token
 
 from llmval_tui.checklist.document import decode
-from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES, Block, BlockKind, Entry, Heading, Item, Span
+from llmval_tui.checklist.entries import NEEDS, ON_FAIL, ON_FAIL_VALUES, Block, BlockKind, Entry, Heading, Item, Span
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 
@@ -207,10 +207,12 @@ class _Scanner:
         words = [_DIRECTIVE.fullmatch(word) for word in body.split()]
         for match in words if all(words) else ():
             assert match is not None
-            if match[1] != ON_FAIL or match[2] not in ON_FAIL_VALUES:
+            is_known = match[2] in ON_FAIL_VALUES if match[1] == ON_FAIL else match[1] == NEEDS
+            if not is_known:
                 raise Refused(
                     f"{self.path}, line {line}: the llmval comment of a section contains “{clean_line(match[0])}”; "
-                    f"a section can have {ON_FAIL}={' or '.join(ON_FAIL_VALUES)}: correct it, or put it into an item."
+                    f"a section can have {ON_FAIL}={' or '.join(ON_FAIL_VALUES)} and {NEEDS}=PROGRAM: correct it, or put it "
+                    "into an item."
                 )
             heading.directives[match[1]] = match[2]
         return all(words)

@@ -32,6 +32,7 @@ from llmval_tui.plans.preview import preview
 from llmval_tui.plans.records import (
     BY_HAND,
     REFUSED,
+    SKIPPED,
     Plan,
     PlanIntent,
     PlannedStep,
@@ -258,6 +259,8 @@ def stops_on_failure(checklist: Checklist, step: Step) -> bool:
 def exit_code_of(results: list[StepResult], cancelled: bool) -> ExitCode:
     """The exit code of a plan: interrupted, else the worst of failed, refused, undecided, passed.
 
+    A step that was skipped for want of a tool is undecided: its demand was not shown.
+
     Steps by hand do not count, unless there is nothing else: then nothing was run. A step that was not run does not
     count either; the step that is the reason for it does.
     """
@@ -268,6 +271,6 @@ def exit_code_of(results: list[StepResult], cancelled: bool) -> ExitCode:
         return ExitCode.FAILED
     if REFUSED in outcomes or outcomes == {BY_HAND}:
         return ExitCode.REFUSED
-    if outcomes & {Outcome.INCONCLUSIVE, Outcome.INVALID}:
+    if outcomes & {Outcome.INCONCLUSIVE, Outcome.INVALID, SKIPPED}:
         return ExitCode.UNDECIDED
     return ExitCode.PASSED

@@ -31,7 +31,7 @@ class PlanItem:
 
     step: "Step"
     expected: Expected
-    proposal: "Proposal | None" = None  # None: it is skipped
+    proposal: "Proposal | None" = None  # None: it was not chosen, because it is ticked or was answered by “skip”
     reason: str = ""
     rests: tuple[Rest, ...] = ()
     yardstick: str | None = None  # the command that puts our engine under the same load, or why there is none
@@ -45,7 +45,7 @@ class PlanItem:
     @property
     def is_planned(self) -> bool:
         """Whether the plan has a result for it."""
-        return self.expected not in (Expected.GROUP, Expected.SKIPPED)
+        return self.expected is not Expected.GROUP and self.proposal is not None
 
     @property
     def sentence(self) -> str:

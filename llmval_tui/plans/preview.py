@@ -46,6 +46,8 @@ def _item(step: Step, proposal: Proposal, earlier: list[PlanItem], options: Opti
         return PlanItem(step, Expected.GROUP, proposal, "its box follows the items below it")
     if proposal.action == MANUAL or (reading is not None and reading.kind is Kind.MANUAL):
         return PlanItem(step, Expected.BY_HAND, proposal)
+    if proposal.is_skip:
+        return PlanItem(step, Expected.SKIPPED, proposal, proposal.refusal or "")
     if reading is not None and reading.kind is Kind.ASK and proposal.refusal is not None:
         return PlanItem(step, Expected.ASKS, proposal, reading.question or proposal.refusal)
     if proposal.unreviewed is not None:
@@ -87,7 +89,7 @@ def _servers_of(step: Step, proposal: Proposal, earlier: list[PlanItem]) -> list
             continue
         if item.expected is Expected.RUNS and item.proposal.action == SERVER_STOP and serving:
             serving.popitem()
-        elif item.is_server and item.expected in (Expected.RUNS, Expected.ASKS, Expected.REFUSED):
+        elif item.is_server and item.expected in (Expected.RUNS, Expected.ASKS, Expected.REFUSED, Expected.SKIPPED):
             address = item.proposal.server.url if item.proposal.server is not None else item.step.number
             serving.pop(address, None)
             serving[address] = item.step.number

@@ -32,6 +32,7 @@ from llmval_tui.plans.records import (
     BY_HAND,
     NOT_RUN,
     REFUSED,
+    SKIPPED,
     Plan,
     PlannedStep,
     PlanStatus,
@@ -197,7 +198,7 @@ class PlanProcess:
             if proposal.action == MANUAL:
                 return StepResult(step.number, BY_HAND, None, proposal.refusal or proposal.summary)
             if proposal.refusal:
-                return StepResult(step.number, REFUSED, None, proposal.refusal)
+                return StepResult(step.number, SKIPPED if proposal.is_skip else REFUSED, None, proposal.refusal)
             if proposal.unreviewed:  # the list, a script or the answers changed after the plan was made
                 return StepResult(step.number, REFUSED, None, f"{proposal.unreviewed} It was not started.")
             run = create_run(self.store, self._freeze(context, proposal, inventory, planned))
@@ -372,7 +373,13 @@ class PlanProcess:
 
 
 def _in_words(outcome: str | None) -> str:
-    words = {Outcome.FAIL.value: "failed", REFUSED: "was refused", NOT_RUN: "was not run", None: "has no result"}
+    words = {
+        Outcome.FAIL.value: "failed",
+        REFUSED: "was refused",
+        NOT_RUN: "was not run",
+        SKIPPED: "was skipped",
+        None: "has no result",
+    }
     return words.get(outcome, f"is {outcome}")
 
 

@@ -48,12 +48,13 @@ class PlanIntent:
     created_utc: str
 
 
-BY_HAND, REFUSED, NOT_RUN = "by hand", "refused", "not run"  # results of steps without a verdict
+# Results of steps without a verdict.
+BY_HAND, REFUSED, NOT_RUN, SKIPPED = "by hand", "refused", "not run", "skipped"
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """The end of one step: `outcome` is an `Outcome`, `refused`, `by hand` or `not run`."""
+    """The end of one step: `outcome` is an `Outcome`, `refused`, `by hand`, `not run` or `skipped`."""
 
     number: str
     outcome: str

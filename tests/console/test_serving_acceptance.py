@@ -36,6 +36,7 @@ def fake_vllm(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
         f'exec {sys.executable} {HELPERS}/openai_mock.py --port "$2" --first-s 0.01 --gap-s 0.002\n'
     )
     program.chmod(0o755)
+    (program.parent / "sglang").symlink_to(program)  # the list asks for it by this name
     monkeypatch.setenv("PATH", f"{program.parent}:{Path(sys.executable).parent}:/usr/bin:/bin")
 
 

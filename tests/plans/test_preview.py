@@ -7,10 +7,12 @@ import pytest
 from llmval_tui.actions.api import Condition, Options, Proposal
 from llmval_tui.actions.reading.model import Kind, Reading
 from llmval_tui.checklist.model import Step, parse
+from llmval_tui.foundation.errors import ExitCode
+from llmval_tui.plans.client import exit_code_of
 from llmval_tui.plans.items import rest_text
 from llmval_tui.plans.preview import preview
-from llmval_tui.plans.records import Rest
-from llmval_tui.runs.records import Artifact
+from llmval_tui.plans.records import SKIPPED, Rest, StepResult
+from llmval_tui.runs.records import Artifact, Outcome
 
 LIST = parse(b"## 1. A\n- [ ] a\n- [ ] b\n- [ ] c\n## 2. B\n- [ ] d\n- [x] e\n", Path("list.md"))
 LOAD = Artifact("r.json", "load_test")
@@ -85,6 +87,16 @@ def test_skipped_steps_are_shown_in_their_place() -> None:
         ("2.1", "runs", True),
         ("2.2", "skipped: ticked", False),
     ]
+
+
+def test_an_item_without_its_tool_is_skipped_and_has_a_result() -> None:
+    missing = proposal("command", "dcgmi is not installed", is_skip=True)
+    (item,) = preview([(LIST.steps[0], missing)], Options(), demo=False)
+    assert (item.sentence, item.is_planned) == ("skipped: dcgmi is not installed", True)
+    # Its demand was not shown, so the plan has not passed.
+    skipped, passed = StepResult("1.1", SKIPPED), StepResult("1.2", Outcome.PASS)
+    assert exit_code_of([skipped, passed], cancelled=False) is ExitCode.UNDECIDED
+    assert exit_code_of([skipped, StepResult("1.2", Outcome.FAIL)], cancelled=False) is ExitCode.FAILED
 
 
 def test_a_group_is_not_planned() -> None:

@@ -17,6 +17,7 @@ from llmval_tui.actions.command.environment import (
     withheld_export,
 )
 from llmval_tui.actions.command.gpu_count import NPROC, adapt_to_gpus, available_gpus, implied_gpus
+from llmval_tui.actions.command.needs import smoke_runs_as_written
 from llmval_tui.actions.command.outputs import Outputs, redirected, take_outputs
 from llmval_tui.actions.command.resolve import Script, resolve_script
 from llmval_tui.actions.command.runner_catalog import (
@@ -84,7 +85,9 @@ def build(
         )
     if script:
         argv = argv.with_script(script.path_in_command)
-    if context.options.preset is not None:
+    if context.options.preset is not None and runner is None and smoke_runs_as_written(context.step.directives):
+        deviations.append(f"{context.options.preset} preset: the command is as written")
+    elif context.options.preset is not None:
         argv, found = presets.apply(context.options.preset, runner, argv, available_gpus(context))
         deviations += found
     else:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from llmval_tui.actions.api import Context
+from llmval_tui.actions.api import Context, Skip
 from llmval_tui.actions.command.argv import ParsedArgv
 from llmval_tui.actions.command.environment import withheld_export
 from llmval_tui.actions.command.freeze import Built, build, default_folder, environment_of, tool_details
+from llmval_tui.actions.command.needs import smoke_runs_as_written
 from llmval_tui.actions.command.outputs import promised_outputs
 from llmval_tui.actions.reading.model import Reading, WrittenCommand, WrittenScript
 from llmval_tui.actions.tools.in_script import promises_in, tools_in
@@ -62,8 +63,8 @@ def _folder(context: Context, written: WrittenCommand, *, first: bool) -> str | 
 
 
 def _build_script(context: Context, written: WrittenScript) -> Built:
-    if context.options.preset is not None:
-        raise Refused(f"the {context.options.preset} preset does not know scripts: run the item without --preset.")
+    if context.options.preset is not None and not smoke_runs_as_written(context.step.directives):
+        raise Skip(f"the {context.options.preset} preset has no short form of scripts: run the item without --preset.")
     if shutil.which(SHELL[0]) is None:
         raise Refused("bash is not installed or not on PATH, and the item's script needs it: install it.")
     filled = fill_script(written, context.values)

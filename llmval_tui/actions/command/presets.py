@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from llmval_tui.actions.api import Skip
 from llmval_tui.actions.command.argv import ParsedArgv, value_of, values_of, with_value, with_values, without
 from llmval_tui.actions.command.gpu_count import (
     NPROC,
@@ -112,14 +113,15 @@ def apply(preset: str, runner: str | None, argv: ParsedArgv, gpus: int) -> tuple
     """The command under a preset, and one deviation that names all changes.
 
     Raises:
-        Refused: the preset does not exist, or has no values for this command.
+        Refused: the preset does not exist.
+        Skip: it has no values for this command.
     """
     if preset != SMOKE:
         raise Refused(f"there is no preset {preset!r}: the only one is smoke.")
     found = _SMOKE.get(runner or "")
     if found is None:
         what = runner or argv.script or argv.program
-        raise Refused(f"the smoke preset does not know {what}: run the item without --preset smoke.")
+        raise Skip(f"the smoke preset has no short form of {what}: run the item without --preset smoke.")
     changed: list[str] = []
     argv = _ranks(argv, runner, gpus, found.always.get("--model") == TINY, changed.append)
     arguments = argv.arguments

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 SERVER, NO_SERVER = "server", "none"  # `server=none`: the item does not rest on the server of its section
 # The keys that every action with a command reads.
-COMMAND_KEYS = frozenset({"expect", "artifact", "timeout", "retries", SERVER})
-SERVER_KEYS = frozenset({"expect", "artifact", "url", "model", "ready"})  # of an item that starts a server
+COMMAND_KEYS = frozenset({"expect", "artifact", "timeout", "retries", "smoke", "source", SERVER})
+SERVER_KEYS = frozenset({"expect", "artifact", "source", "url", "model", "ready"})  # of an item that starts a server
 READY_WITHIN_S = 1800.0  # for a server, from its start to its first completed request, if the item does not say it
 _MOST_RETRIES = 20
 _LONGEST_S = 30 * 24 * 3600.0

@@ -76,6 +76,8 @@ VERBS: dict[str, frozenset[str]] = {
     for name in names.split()
 }
 
+# `nvidia-smi nvlink` reads capabilities, error counters and bus ids by flags that set something without `nvlink`.
+_NVLINK_READS = ("-c", "-e", "-p")
 # Flags that change something; matched at the beginning of a word.
 FLAGS: dict[str, re.Pattern[str]] = {
     name: re.compile(pattern)
@@ -133,7 +135,10 @@ def destructive_reason(argv: Sequence[str]) -> str | None:
     if verbs and (verb := next((word for word in argv[1:] if word in verbs), None)):
         return f"{name} {verb}"
     flags = FLAGS.get(name)
-    if flags and (flag := next((word for word in argv[1:] if flags.match(word)), None)):
+    words = list(argv[1:])
+    if name == "nvidia-smi" and words[:1] == ["nvlink"]:
+        words = [word for word in words if word not in _NVLINK_READS]
+    if flags and (flag := next((word for word in words if flags.match(word)), None)):
         return f"{name} {flag}"
     return None
 

@@ -22,7 +22,7 @@ from llmval_tui.actions.tools.load.facts import FAILED_GATE, FAILURE_METRICS
 from llmval_tui.actions.tools.metric_names import metric_named
 from llmval_tui.actions.tools.results import tool_result, verdict_metrics
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.text import counted
+from llmval_tui.foundation.text import clean_line, counted
 from llmval_tui.runs.file_origin import written_by_another_run
 from llmval_tui.runs.records import Artifact, Command, Gate
 from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, Run
@@ -142,6 +142,8 @@ def proposal_of(action: str, context: Context, built: list[Built], summary: str,
     details = [line for one in built for line in one.details]
     folders = [folder for one in built for folder in one.outputs.folders]
     details += [f"appends to {one.command.tee}" for one in built if one.command.append]
+    if source := context.step.directives.get("source"):
+        details.append(f"its criteria come from: {clean_line(source)}")
     details += _writes(context.workspace, [path for path in artifacts if RUN_ID_PLACEHOLDER not in path], folders)
     deviations = list(dict.fromkeys(line for one in built for line in one.deviations))
     return Proposal(

@@ -37,8 +37,9 @@ def start_rows(items: Sequence[PlanItem], effect: str, command_line: str, width:
         rows += artifact_rows(proposal.artifacts, width)
         for deviation in proposal.deviations:
             rows += labelled("deviation", deviation, "warn", width)
-    for reason in dict.fromkeys(item.reason for item in items if item.expected is Expected.SKIPPED):
-        numbers = ", ".join(item.step.number for item in items if item.reason == reason)
+    left_out = [item for item in items if item.proposal is None]
+    for reason in dict.fromkeys(item.reason for item in left_out):
+        numbers = ", ".join(item.step.number for item in left_out if item.reason == reason)
         rows += [row(), *labelled("skipped", f"{numbers}: {reason}", "muted", width)]
     if command_line:
         rows += [row(), *labelled("command", command_line, "code", width)]

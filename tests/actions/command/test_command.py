@@ -164,9 +164,9 @@ def test_smoke_takes_as_many_ranks_as_the_tiny_model_can_be_split_into(workspace
     ] * 3
 
 
-def test_smoke_of_the_unknown_is_refused(workspace):
+def test_smoke_leaves_out_the_unknown(workspace):
     workspace.write("bench.py", "")
-    assert "does not know bench.py" in (workspace.propose("Run `python bench.py`", preset="smoke").refusal or "")
+    assert "no short form of bench.py" in (workspace.propose("Run `python bench.py`", preset="smoke").refusal or "")
 
 
 def test_replaced_outputs_are_announced(workspace):

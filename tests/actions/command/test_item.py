@@ -100,7 +100,7 @@ def test_a_script_is_frozen_with_its_hash(workspace) -> None:
 
 def test_a_script_has_no_smoke_preset(workspace) -> None:
     context = workspace.context("An item", preset="smoke")
-    with pytest.raises(Refused, match="does not know scripts"):
+    with pytest.raises(Refused, match="no short form of scripts"):
         CommandAction().propose(replace(context, reading=script("true")))
 
 

@@ -15,6 +15,7 @@ nvidia-smi -q -d ECC,POWER -i 0
 nvidia-smi --query-gpu=index,name --format=csv,noheader
 nvidia-smi topo -m
 nvidia-smi nvlink -s
+nvidia-smi nvlink -e
 nvidia-smi mig -lgip
 /usr/bin/nvidia-smi -q
 lscpu

@@ -1,0 +1,46 @@
+"""`needs=` and `smoke=as-written`: items that are left out, and those that a preset leaves as they are."""
+
+import pytest
+
+from llmval_tui.actions.registry import propose
+from llmval_tui.checklist.model import parse
+from llmval_tui.foundation.errors import Refused
+
+QUERY = "Run `printf hello`."
+
+
+def test_an_item_whose_program_is_missing_is_skipped_before_anything_is_asked(workspace) -> None:
+    found = propose(workspace.context(f"{QUERY} <!-- llmval: needs=no-such-program -->"))
+    assert found.is_skip and found.refusal.startswith("no-such-program is not installed") and not found.unreviewed
+    two = propose(workspace.context(f'{QUERY} <!-- llmval: needs="no-such-program, sh, nor-this" -->'))
+    assert two.refusal.startswith("no-such-program and nor-this are not installed")
+    there = propose(workspace.context(f"{QUERY} <!-- llmval: needs=sh -->"))
+    assert there.refusal is None and not there.is_skip
+
+
+def test_a_value_that_names_no_program_is_refused(workspace) -> None:
+    found = propose(workspace.context(f"{QUERY} <!-- llmval: needs=a;b -->"))
+    assert not found.is_skip and "write needs=dcgmi" in found.refusal
+
+
+def test_a_heading_says_it_for_its_items_and_an_item_for_itself(tmp_path) -> None:
+    text = b"# L\n\n## 1. S <!-- llmval: needs=no-such-program -->\n- [ ] Run `printf a`.\n"
+    checklist = parse(text, tmp_path / "l.md")
+    assert checklist.section_of(checklist.steps[0]).directives == {"needs": "no-such-program"}
+    with pytest.raises(Refused, match=r"on-fail=stop or continue and needs=PROGRAM"):
+        parse(b"# L\n\n## 1. S <!-- llmval: timeout=3 -->\n- [ ] Run `printf a`.\n", tmp_path / "l.md")
+
+
+def test_the_smoke_preset_leaves_out_what_it_cannot_make_short(workspace) -> None:
+    found = propose(workspace.context(QUERY, preset="smoke"))
+    assert found.is_skip and "no short form of printf" in found.refusal
+    as_written = propose(workspace.context(f"{QUERY} <!-- llmval: smoke=as-written -->", preset="smoke"))
+    assert as_written.refusal is None
+    assert as_written.deviations == ("smoke preset: the command is as written",)
+    wrong = propose(workspace.context(f"{QUERY} <!-- llmval: smoke=yes -->", preset="smoke"))
+    assert not wrong.is_skip and "write smoke=as-written" in wrong.refusal
+
+
+def test_the_source_of_a_criterion_is_in_the_proposal(workspace) -> None:
+    found = propose(workspace.context(f'{QUERY} <!-- llmval: source="the order" -->'))
+    assert "its criteria come from: the order" in found.details
