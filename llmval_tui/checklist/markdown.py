@@ -211,8 +211,8 @@ class _Scanner:
             if not is_known:
                 raise Refused(
                     f"{self.path}, line {line}: the llmval comment of a section contains “{clean_line(match[0])}”; "
-                    f"a section can have {ON_FAIL}={' or '.join(ON_FAIL_VALUES)} and {NEEDS}=PROGRAM: correct it, or put it "
-                    "into an item."
+                    f"a section can have {ON_FAIL}={' or '.join(ON_FAIL_VALUES)} and {NEEDS}=PROGRAM: correct it, or "
+                    "put it into an item."
                 )
             heading.directives[match[1]] = match[2]
         return all(words)

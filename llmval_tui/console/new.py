@@ -60,7 +60,8 @@ def new(options: argparse.Namespace) -> int:
     name = str(target.relative_to(workspace))
     if target.exists() and target.read_bytes() != chosen.source.read_bytes():
         raise Refused(f"{target} exists already and is yours: give the new list another name with --output FILE.")
-    written, kept = [], []
+    written: list[str] = []
+    kept: list[str] = []
     # The list comes last: a list is not there without its documents.
     for source, path in [*((one, f"docs/{one.name}") for one in chosen.documents()), (chosen.source, name)]:
         is_new = _write_new(inside(workspace, path), source.read_bytes())
