@@ -2,6 +2,10 @@
 
     python launch.py --logs DIR --label main --exit-codes FILE -- <torchrun arguments>
 
+Over several nodes it is started once on each, with its own --logs and --exit-codes:
+
+    … -- --nnodes=2 --node-rank=0 --rdzv-endpoint=10.0.0.1:29500 --rdzv-id=WORD --nproc-per-node=8 script.py
+
 torchrun itself exits with 1 for any failed rank and forgets which one and how. It nests its logs three folders deep,
 and further signals during its shutdown leave ranks running. This uses torchrun's own parser, configuration and agent.
 It adds a place for the logs, the exit codes, and a shutdown that cannot be interrupted. After a failed launch it runs
@@ -18,7 +22,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +36,7 @@ if __name__ == "__main__":
 from llmval_runners.process import on_failure  # noqa: E402  (sys.path must be right first)
 from llmval_runners.process.errors import UNDECIDED_EXIT, USAGE_EXIT  # noqa: E402
 from llmval_runners.process.files import write_json  # noqa: E402
+from llmval_runners.process.rendezvous import NoRendezvous, node_count, one_node, several_nodes  # noqa: E402
 from llmval_runners.process.shutdown import SAVING_S, is_saving  # noqa: E402
 
 SHUTDOWN_S = 5  # from the signal to SIGKILL of ranks that ignore it; torchrun's default is 30
@@ -106,6 +110,7 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
             def paths(ending: str) -> dict[int, str]:
                 return {local: str(own.logs / f"{own.label}.rank{env['RANK']}.{ending}") for local, env in envs.items()}
 
+            _check_world(envs, record)
             errors = paths("error.json")  # written by ranks that use torch's @record
             for local, env in envs.items():
                 env["TORCHELASTIC_ERROR_FILE"] = errors[local]
@@ -139,9 +144,12 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
                 assert self._pcontext is not None
                 record["ranks"][self._pcontext.envs[local]["RANK"]] = handler.proc.poll()
 
-    config, command, arguments = run.config_from_args(_single_node(run.get_args_parser(), torchrun))
+    args = _parsed(run.get_args_parser(), torchrun)
+    config, command, arguments = run.config_from_args(args)
+    nodes = node_count(args.nnodes)
+    record["nodes"], record["world_size"] = nodes, nodes * config.nproc_per_node  # as asked for
     config.logs_specs = RankLogs()
-    config.local_addr = config.local_addr or "127.0.0.1"
+    config.local_addr = args.local_addr
     if not isinstance(command, str):
         _refuse("--run-path runs the script inside torchrun's own children: leave it out.")
     if hasattr(config, "signals_to_handle"):
@@ -199,15 +207,30 @@ def _what_it_says(code: int, how: str) -> str:
     return f"{meanings[code]} ({how})" if code in meanings else f"failed first: {how}"
 
 
-def _single_node(parser: argparse.ArgumentParser, torchrun: list[str]) -> argparse.Namespace:
-    """Parse torchrun's arguments; the rendezvous becomes one node on a free loopback port, without restarts."""
+def _check_world(envs: dict[int, dict[str, str]], record: dict[str, Any]) -> None:
+    """Refuse to start ranks of a world that was not asked for: a node that starts fewer ranks would go unnoticed."""
+    asked = record["world_size"]
+    for env in envs.values():
+        if int(env["WORLD_SIZE"]) != asked:
+            _refuse(
+                f"the nodes formed a world of {env['WORLD_SIZE']} ranks, and {record['nodes']} nodes with "
+                f"{env['LOCAL_WORLD_SIZE']} ranks each make {asked}: start the same number on every node."
+            )
+
+
+def _parsed(parser: argparse.ArgumentParser, torchrun: list[str]) -> argparse.Namespace:
+    """Parse torchrun's arguments, and settle where its agents meet; without restarts."""
     args = parser.parse_args(torchrun)
-    if args.nnodes not in ("1", "1:1"):
-        _refuse(f"--nnodes {args.nnodes} needs several nodes, and this launcher uses one: leave it out.")
     if args.max_restarts:
         _refuse("--max-restarts hides the cause of a failure, and a validation must find it: leave it out.")
-    args.standalone = True
-    args.rdzv_backend, args.rdzv_endpoint, args.rdzv_id = "c10d", "localhost:0", str(uuid.uuid4())
+    try:
+        nodes = node_count(args.nnodes)
+        if nodes == 1:
+            one_node(args)
+        else:
+            several_nodes(args, nodes)
+    except NoRendezvous as refusal:
+        _refuse(str(refusal))
     args.log_dir = os.devnull  # else torchrun makes a temporary folder and leaves it
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, without its banner
     return args
