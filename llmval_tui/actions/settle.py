@@ -137,6 +137,20 @@ def _judged(run: Run) -> Verdict:
         raise Refused(f"run {run.id} cannot be judged yet ({type(error).__name__}: {error}).") from error
 
 
+def judge_part(part: Run) -> Verdict:
+    """Judge one node's part of a run, where its files are; it ticks nothing. Judged once.
+
+    Raises:
+        Refused: it cannot be judged now.
+    """
+    with locked(part.folder / "settle.lock"):
+        verdict = part.verdict()
+        if verdict is None:
+            verdict = _judged(part)
+            write_json(part.folder / "verdict.json", verdict)
+        return verdict
+
+
 def judge(run: Run) -> Verdict:
     """The verdict on a run that has ended, from the general gates and the action's own; writes nothing."""
     try:

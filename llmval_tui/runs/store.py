@@ -305,13 +305,22 @@ def create_run(store: RunStore, intent: Intent) -> Run:
         commands=[_resolve_command(command, folder) for command in intent.commands],
         artifacts=[resolve_artifact(item, folder.name) for item in intent.artifacts],
     )
+    return write_run(folder, frozen)
+
+
+def write_run(folder: Path, intent: Intent) -> Run:
+    """Make a run folder with `run.json` and the scripts; the words of secrets go into a file of their own.
+
+    Raises:
+        Refused: the folder cannot be made.
+    """
     try:
-        folder.mkdir(parents=True, mode=0o700)  # logs may hold what a program should not have printed
-        (folder / "logs").mkdir()
-        for script in (command.script for command in frozen.commands if command.script is not None):
+        folder.mkdir(parents=True, mode=0o700, exist_ok=is_node_folder(folder))  # a node says first what it is
+        (folder / "logs").mkdir(exist_ok=True)  # logs may hold what a program should not have printed
+        for script in (command.script for command in intent.commands if command.script is not None):
             _write_script(folder / script.name, script)
-        write_json(folder / "run.json", replace(frozen, commands=keep_secrets(folder, frozen.commands)))
-        sync_folder(store.root)
+        write_json(folder / "run.json", replace(intent, commands=keep_secrets(folder, intent.commands)))
+        sync_folder(folder.parent)
     except OSError as error:
         raise Refused(
             f"{folder} cannot be made ({error.strerror}): free some space or choose another --workspace."
