@@ -1,7 +1,7 @@
 """Draws plots as inline SVG: strips (one row per GPU), lines and cumulative distributions.
 
-All plots of a run over time share one axis. Every plot has a title and a description in words. Lines differ in dash
-and marker, not only in colour. A missing value is not drawn: the line is broken there.
+All plots of a run over time share one axis. Every plot has a title and a description in words. Several lines of a plot
+differ in dash and marker, not only in colour. A missing value is not drawn: the line is broken there.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,14 +51,14 @@ class TimeAxis:
 
     def bands(self, top: float, bottom: float) -> str:
         """The measured window as a shaded band, and the start of every phase as a line."""
-        parts = []
+        parts, starts = [], []
         for phase in self.phases:
             left, right = self.x(phase.start_s), self.x(phase.end_s)
             if phase.name == MEASURE:
                 size = f'width="{max(right - left, 0.5):.1f}" height="{bottom - top:.1f}"'
                 parts.append(f'<rect class="measured" x="{left:.1f}" y="{top:.1f}" {size}/>')
-            parts.append(rule("phase", left, top, left, bottom))
-        return "".join(parts)
+            starts.append(f"M{left:.1f},{top:.1f}V{bottom:.1f}")
+        return "".join(parts) + (f'<path class="phase" d="{"".join(starts)}"/>' if starts else "")
 
     def labels(self, top: float) -> str:
         """Ticks and numbers below a plot."""
@@ -118,7 +118,8 @@ def strips(name: str, title: str, unit: str, rows: Sequence[Strip], axis: TimeAx
         if row.limit is not None and low <= row.limit <= high:
             y = _y(row.limit, low, high, upper, lower)
             parts.append(rule("limit", LEFT, y, WIDTH - RIGHT, y))
-        drawn = [_line(line, axis, low, high, upper, lower) for line in row.lines]
+        several = len(row.lines) > 1
+        drawn = [_line(line, axis, low, high, upper, lower, marked=several) for line in row.lines]
         parts += drawn
         if not any(drawn):
             parts.append(
@@ -137,7 +138,7 @@ def lines(name: str, title: str, unit: str, drawn: Sequence[Line], axis: TimeAxi
     bottom = top + 150
     bottom_value, top_value = _bounds((low, low), drawn)
     parts = [key, axis.bands(top, bottom), _y_axis(bottom_value, top_value, top, bottom, 5)]
-    parts += [_line(line, axis, bottom_value, top_value, top, bottom) for line in drawn]
+    parts += [_line(line, axis, bottom_value, top_value, top, bottom, marked=len(drawn) > 1) for line in drawn]
     parts.append(axis.labels(bottom))
     description = []
     for line in drawn:
@@ -234,8 +235,8 @@ def _y_axis(low: float, high: float, top: float, bottom: float, max_ticks: int) 
     return "".join(parts)
 
 
-def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, bottom: float) -> str:
-    """One series: a path of the means, a band from minimum to maximum, and a marker now and then."""
+def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, bottom: float, *, marked: bool) -> str:
+    """One series: a path of the means, a band from minimum to maximum, and if `marked` a marker now and then."""
 
     def y(value: float) -> float:
         return _y(value, low, high, top, bottom)
@@ -250,7 +251,7 @@ def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, botto
             band.append(_band(segment, axis, y))
         for bucket in segment:
             x = axis.x(bucket.middle_s)
-            if x >= next_mark:
+            if marked and x >= next_mark:
                 marks.append(marker(line.style, x, y(bucket.mean), line.style))
                 next_mark = x + _MARK_EVERY_PX
     if not path:
