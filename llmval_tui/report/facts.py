@@ -22,7 +22,6 @@ from llmval_tui.runs.evidence import ARCHIVE_FOLDER, MASKED, locate
 from llmval_tui.runs.records import Intent, State, Status, Verdict
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
-
 BUCKETS = 11_000  # of all lines of a report together; a bucket is 11 to 33 bytes of HTML
 LEAST_BUCKETS = 40  # of one line
 

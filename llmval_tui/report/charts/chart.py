@@ -6,6 +6,7 @@ differ in dash and marker, not only in colour. A missing value is not drawn: the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from llmval_tui.actions.request_records import percentile
 from llmval_tui.report.charts.axes import tick_label, ticks, time_label, time_ticks
@@ -183,8 +184,7 @@ def distribution(name: str, title: str, unit: str, curves: Sequence[tuple[str, S
     parts.append(f'<text class="label" x="{left}" y="13">{esc(title)} ({esc(unit)})</text>')
     offset = float(left)
     for style, (label, values) in enumerate(curves):
-        points = _steps(values)
-        path = "M" + "L".join(f"{x(value):.1f},{y(share):.1f}" for value, share in points)
+        path = polyline([(x(value), y(share)) for value, share in _steps(values)])
         parts.append(f'<path class="line s{style}" d="{path}"/>')
         parts.append(rule(f"line s{style}", offset, 28, offset + 26, 28) + text(offset + 31, 32, label))
         offset += 44 + 6.6 * len(label)
@@ -244,9 +244,9 @@ def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, botto
     path, band, marks = [], [], []
     next_mark = -1.0
     for segment in line.series.segments():
-        points = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.mean):.1f}" for bucket in segment]
+        points = [(axis.x(bucket.middle_s), y(bucket.mean)) for bucket in segment]
         # A path of one point draws nothing, so a single sample between two gaps becomes a short dash.
-        path.append("M" + "L".join(points) if len(points) > 1 else f"M{points[0]}h2.5")
+        path.append(polyline(points) + ("h2.5" if len(points) == 1 else ""))
         if any(bucket.high > bucket.low for bucket in segment):
             band.append(_band(segment, axis, y))
         for bucket in segment:
@@ -262,9 +262,25 @@ def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, botto
 
 
 def _band(segment: Sequence[Bucket], axis: TimeAxis, y: Callable[[float], float]) -> str:
-    upper = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.high):.1f}" for bucket in segment]
-    lower = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.low):.1f}" for bucket in reversed(segment)]
-    return f"M{'L'.join(upper)}L{'L'.join(lower)}Z"
+    upper = [(axis.x(bucket.middle_s), y(bucket.high)) for bucket in segment]
+    lower = [(axis.x(bucket.middle_s), y(bucket.low)) for bucket in reversed(segment)]
+    return polyline([*upper, *lower]) + "Z"
+
+
+def polyline(points: Sequence[tuple[float, float]]) -> str:
+    """The path of a line through these points, to a tenth of a pixel, as short as SVG allows: `M84,30.5l2.2-.3`."""
+    at = [(round(10 * x), round(10 * y)) for x, y in points]
+    (x0, y0), *_ = at
+    steps = [(x - px, y - py) for (px, py), (x, y) in pairwise(at)]
+    numbers = "".join(_number(value) for step in steps for value in step)
+    return f"M{_number(x0).lstrip(',')}{_number(y0)}" + (f"l{numbers.lstrip(',')}" if numbers else "")
+
+
+def _number(tenths: int) -> str:
+    """A number after a separator; a sign is one already."""
+    sign = "-" if tenths < 0 else ","
+    whole, rest = divmod(abs(tenths), 10)
+    return f"{sign}{whole or ('' if rest else 0)}{f'.{rest}' if rest else ''}"
 
 
 def _legend(drawn: Sequence[Line], top: float) -> tuple[str, float]:
