@@ -1,7 +1,7 @@
 """Packs runs into an archive: a ZIP file that unpacks to a workspace, with masked secrets and a manifest of hashes.
 
 The same runs give the same bytes (with one version of zlib). The ZIP's comment has the SHA-256 of all bytes before it,
-so that a change of any byte is seen, also of one that belongs to no file. Reasons: docs/decisions/023-archives-are-zip.md.
+so that a change of any byte is seen, also of one that belongs to no file (docs/decisions/023).
 """
 
 import hashlib
