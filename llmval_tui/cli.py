@@ -193,6 +193,22 @@ def _run(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="after the servers have ended, put our engine under the same load, and say where the difference lies",
     )
+    command.add_argument("--nodes", metavar="LIST", help="run on these nodes: n[1-64], n1,n2, ./hosts or @group")
+    command.add_argument(
+        "--launcher",
+        choices=["slurm", "ssh"],
+        help="what starts the nodes (default: slurm if sbatch is here, else ssh)",
+    )
+    command.add_argument(
+        "--slurm-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="an option of the job, such as --slurm-option=--partition=gpu; may be repeated",
+    )
+    command.add_argument(
+        "--same-machine", action="store_true", help="allow several nodes on one machine; recorded as a deviation"
+    )
     command.add_argument("--dry-run", action="store_true", help="print what each step would do; start nothing")
     _value_flag(command)
     command.add_argument(

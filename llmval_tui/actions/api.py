@@ -62,6 +62,10 @@ class Options:
     fail_fast: bool = False  # the first failure ends the plan
     yardstick: bool = False  # afterwards, our engine gets the load of each load test against a server of the list
     values: Mapping[str, str] = field(default_factory=dict)  # of placeholders (`--set name=value`)
+    nodes: str | None = None  # the list of nodes as given (`--nodes`); None: that of the settings, or this machine
+    launcher: str | None = None  # "slurm" or "ssh"; None: that of the settings, else Slurm if it is here
+    slurm_options: tuple[str, ...] = ()  # of sbatch, besides those of the settings
+    same_machine: bool = False  # several names of nodes may be one machine
     confirmed: tuple[str, ...] = ()  # codes of the questions that were answered for this plan alone (`--confirm`)
 
 
@@ -78,6 +82,7 @@ class Context:
     environment: Mapping[str, str]
     gpu_count: int | None  # None: unknown (no driver)
     demo: bool = False  # a scratch workspace, where a `smoke` run may tick
+    elsewhere: bool = False  # the commands run on other nodes, whose GPUs are not known here
     reading: "Reading | None" = None  # what the item asks for; `registry.propose` fills it in
     values: Mapping[str, str] = field(default_factory=dict)  # of the item's placeholders, by their names
     settings: "ListSettings | None" = None  # of the file beside the list; None: there is none
@@ -95,6 +100,7 @@ class Proposal:
     deviations: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     telemetry: bool = True
+    nodes: tuple[str, ...] = ()  # that it runs on; () with a launch in `params`: Slurm chooses them
     server: "ServerSpec | None" = None  # the command starts a server, which lives for the following items
     refusal: str | None = None  # why it cannot run now, and the remedy; None: it can run
     reading: "Reading | None" = None  # what the item asks for

@@ -19,6 +19,7 @@ from llmval_tui.actions.review.questions import COMMENT_KEYS
 from llmval_tui.checklist.document import read_document
 from llmval_tui.checklist.entries import NEEDS, ON_FAIL, ON_FAIL_VALUES
 from llmval_tui.checklist.model import Checklist, Step
+from llmval_tui.fleet.launch import PARAMETER as FLEET
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import inside
 
@@ -181,6 +182,13 @@ def propose(context: Context) -> Proposal:
             raise Refused(reading.question or "A person must decide about this item.")
         waiting = waiting or unfilled_proposal(context, reading.action)
         proposal, criteria = (waiting, reading.criteria) if waiting else with_criteria(context, action.propose(context))
+        if (
+            context.options.nodes is not None
+            and proposal.telemetry
+            and proposal.commands
+            and FLEET not in proposal.params
+        ):
+            raise Refused(f"to {action.title} is possible on one machine only: leave out --nodes for this item.")
         reading = replace(reading, criteria=criteria)
     except Refused as refusal:
         about = getattr(action, "about", f"Would {action.title}.")

@@ -16,6 +16,7 @@ from llmval_tui.actions.gates.general import general_gates
 from llmval_tui.actions.gates.servers import record_servers
 from llmval_tui.actions.groups import tick_all_groups, tick_groups
 from llmval_tui.actions.hand_tick import TODO, complete_hand_ticks
+from llmval_tui.actions.nodes.verdict import judge_fleet
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.rests_on import IN_WORDS, rests_on, runs_it_rests_on, verdict_rests_on
 from llmval_tui.actions.tick_basis import tick_line, ticks
@@ -152,7 +153,12 @@ def judge_part(part: Run) -> Verdict:
 
 
 def judge(run: Run) -> Verdict:
-    """The verdict on a run that has ended, from the general gates and the action's own; writes nothing."""
+    """The verdict on a run that has ended, from the general gates and the action's own; writes nothing.
+
+    A run on several nodes is judged from the verdicts of its nodes, and gets its `fleet.json`.
+    """
+    if run.intent.launcher is not None:
+        return judge_fleet(run)
     try:
         gates, evidence = general_gates(run)
     except InterruptedError:

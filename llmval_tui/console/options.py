@@ -102,6 +102,10 @@ def plan_options(options: argparse.Namespace) -> "Options":
         confirmed=tuple(getattr(options, "confirm", [])),
         fail_fast=getattr(options, "fail_fast", False),
         yardstick=getattr(options, "yardstick", False),
+        nodes=getattr(options, "nodes", None),
+        launcher=getattr(options, "launcher", None),
+        slurm_options=tuple(getattr(options, "slurm_option", [])),
+        same_machine=getattr(options, "same_machine", False),
     )
 
 

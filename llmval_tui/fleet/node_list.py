@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _HINT = "write it as n[1-4], n1,n2, a file with one name a line (./hosts), or @group"
 
 
-def node_list(text: str, folder: Path | None = None) -> tuple[str, ...]:
+def parse_nodes(text: str, folder: Path | None = None) -> list[str]:
     """The names in `text`, in their order; a file is relative to `folder`.
 
     A hostfile may have more words after a name (`n1 slots=8`) and comments after `#`.
@@ -101,7 +101,7 @@ def _group(text: str) -> list[str]:
     return done.stdout.split()
 
 
-def _checked(names: Sequence[str], text: str) -> tuple[str, ...]:
+def _checked(names: Sequence[str], text: str) -> list[str]:
     if not names:
         raise Refused(f"the node list {_shown(text)} has no name: {_HINT}.")
     for name in names:
@@ -109,7 +109,7 @@ def _checked(names: Sequence[str], text: str) -> tuple[str, ...]:
             raise Refused(f"“{name[:60]}” in the node list {_shown(text)} is not the name of a node: {_HINT}.")
     if twice := next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None:
         raise Refused(f"the node list {_shown(text)} names {twice} twice: name each node once.")
-    return tuple(names)
+    return list(names)
 
 
 def _shown(text: str) -> str:

@@ -1,7 +1,7 @@
 """Whether a run may start on its nodes: one sentence for each reason why not.
 
-In a Slurm job `python -m llmval_tui.fleet.preflight RUN` reads what the nodes wrote, between the step that asks them
-and the step that runs the item. Over ssh the head compares the answers itself.
+In a Slurm job `python -m llmval_tui.fleet.preflight RUN n1,n2` reads what the nodes wrote, between the step that asks
+them and the step that runs the item. Over ssh the head compares the answers itself.
 """
 
 import sys
@@ -42,9 +42,7 @@ def problems(
             off = (node.wall_ns - ours) / 1e9
             found.append(f"the clock of {name} is {off:+.0f} s off: set it by NTP, because all records have times.")
         if launch.checklist_sha256 and node.checklist_sha256 not in (None, launch.checklist_sha256):
-            found.append(
-                f"{name} has another {launch.checklist}: let every node see the same file, or none."
-            )
+            found.append(f"{name} has another {launch.checklist}: let every node see the same file, or none.")
         if launch.shared and node.run_sha256 is None:
             found.append(
                 f"{name} does not see the workspace, which is said to be shared: mount it there, or write "
@@ -62,10 +60,8 @@ def _same_machine(launch: FleetLaunch, nodes: Sequence[str], probes: Mapping[str
     for name in nodes:
         machine = probes[name].machine_id if name in probes else None
         if machine is not None and (other := seen.setdefault(machine, name)) != name:
-            return [
-                f"{other} and {name} are one machine (machine id {machine[:8]}…): name each machine once, or pass "
-                "--same-machine, which is recorded as a deviation."
-            ]
+            one = f"{other} and {name} are one machine (machine id {machine[:8]}…)"
+            return [f"{one}: name each machine once, or pass --same-machine, which is recorded as a deviation."]
     return []
 
 
@@ -76,9 +72,9 @@ def sentence_of(reasons: Sequence[str]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """In a Slurm job: 0 if the run may start; 2 if not, with the reason in `refused.json`."""
-    run = Run(Path((arguments or sys.argv[1:])[0]))
-    nodes = (arguments or sys.argv[1:])[1:]
+    """In a Slurm job, with RUN and the names `n1,n2`: 0 if the run may start; 2 if not, see `refused.json`."""
+    folder, names = (arguments or sys.argv[1:])[:2]
+    run, nodes = Run(Path(folder)), names.split(",")
     launch = launch_of(run.intent)
     try:
         probes = {name: found for name in nodes if (found := read_probe(run.folder, name)) is not None}

@@ -23,6 +23,7 @@ from llmval_tui.actions.steps.yardstick import YARDSTICK, propose_yardstick
 from llmval_tui.actions.tick_basis import ticks
 from llmval_tui.actions.yardstick.evidence import judged_result
 from llmval_tui.checklist.model import StepKey, load
+from llmval_tui.fleet.launch import PARAMETER as FLEET
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import read_json, take_lock, try_lock, write_json
 from llmval_tui.foundation.process import Identity
@@ -221,6 +222,8 @@ class PlanProcess:
             raise Refused(f"{run.id} ended and cannot be judged; see {run.folder}.")
         if (run.status().cancelled or run.cancelled_by()) and self._stop is None:
             self._stop = f"run {run.id} was cancelled"
+        if (job := run.status().job) is not None and job.refused is not None and verdict.outcome is not Outcome.PASS:
+            return StepResult(number, REFUSED, run.id, job.refused)  # nothing was started on any node
         ticked = ticks(run, verdict)
         return StepResult(number, verdict.outcome.value, run.id, verdict.summary, ticked)
 
@@ -340,6 +343,9 @@ class PlanProcess:
             plan_id=self.plan.id,
             server=proposal.server,
             servers=[] if ends else [server.id for server in servers],
+            launcher=proposal.params.get(FLEET, {}).get("launcher"),
+            how=proposal.params.get(FLEET, {}).get("how"),
+            nodes=list(proposal.nodes),
             item_fingerprint=step.fingerprint,
             host={**host_inventory(), "gpu": inventory},
             versions=self._versions(),
@@ -386,7 +392,8 @@ def _in_words(outcome: str | None) -> str:
 def _options(value: dict[str, Any]) -> Options:
     gpus = value.get("gpus")
     confirmed = tuple(value.get("confirmed", ()))
-    return Options(**{**value, "gpus": tuple(gpus) if gpus is not None else None, "confirmed": confirmed})
+    given = {**value, "gpus": tuple(gpus) if gpus is not None else None, "confirmed": confirmed}
+    return Options(**{**given, "slurm_options": tuple(value.get("slurm_options", ()))})
 
 
 def main(arguments: list[str] | None = None) -> int:

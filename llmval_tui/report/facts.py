@@ -22,9 +22,6 @@ from llmval_tui.runs.evidence import ARCHIVE_FOLDER, MASKED, locate
 from llmval_tui.runs.records import Intent, State, Status, Verdict
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
-BUCKETS = 11_000  # of all lines of a report together; a bucket is 11 to 33 bytes of HTML
-LEAST_BUCKETS = 40  # of one line
-
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFacts:
@@ -145,21 +142,10 @@ def gather(
             gathered.append(gather_run(run, stores.setdefault(run.workspace, RunStore(run.workspace))))
         except Refused as refusal:
             unreadable.append(str(refusal))
-    _thin(gathered)
     steps = step_statuses(checklist, store) if checklist is not None else []
     unreadable = list(dict.fromkeys(unreadable + unreadable_records(steps, store)))
     shown = list(origins) or [str(store.workspace)]
     return ReportFacts(utc_iso(), shown, checklist, steps, gathered, _differences(gathered), unreadable)
-
-
-def _thin(runs: Sequence[RunFacts]) -> None:
-    """Leave each line of the plots so many buckets that all of them together keep the page small."""
-    series = [track.series for run in runs for track in run.recording.tracks()]
-    series += [one for run in runs for one in run.timeline.live.values()]
-    drawn = [one for one in series if one.buckets]
-    most = max(LEAST_BUCKETS, BUCKETS // max(1, len(drawn)))
-    for one in drawn:
-        one.limit(min(one.max_buckets, most))
 
 
 def gather_run(run: Run, store: RunStore) -> RunFacts:

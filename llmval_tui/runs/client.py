@@ -75,7 +75,9 @@ def start(run: Run, environment: Mapping[str, str] | None = None) -> None:
         Refused: it did not start; its log says why.
     """
     log = run.folder / "supervisor.log"
-    pid = spawn_detached([sys.executable, "-m", "llmval_tui.runs.supervisor", str(run.folder)], log, environment)
+    # A run on several nodes has a head here, and a supervisor on each node.
+    module = "llmval_tui.runs.supervisor" if run.intent.launcher is None else "llmval_tui.fleet.head"
+    pid = spawn_detached([sys.executable, "-m", module, str(run.folder)], log, environment)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         alive = Identity.of(pid) is not None  # before the status is read, so that the final status is seen
@@ -94,8 +96,13 @@ def ensure_supervised(run: Run) -> None:
     """Start a new supervisor for a run whose supervisor died, if its command is alive or left processes behind.
 
     A killed torchrun agent leaves its ranks on the GPUs. If its supervisor died too, the new supervisor ends them.
+    A run on several nodes gets a new head: its nodes may go on, and must not be judged before they have ended.
     """
     if run.supervised():
+        return
+    if run.intent.launcher is not None:
+        if run.alive():
+            start(run)
         return
     if run.alive() or (run.state() is State.LOST and run.verdict() is None and RunProcesses(run.folder).own()):
         start(run)

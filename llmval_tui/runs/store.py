@@ -104,6 +104,8 @@ class Run:
         state = self.status().state
         if state is State.FINISHED or self.supervised() or self.command_alive() or self._about_to_start():
             return state
+        if self._goes_on_elsewhere():
+            return state
         # The supervisor may have finished after the first read: read its final state.
         state = self.status().state
         return state if state is State.FINISHED else State.LOST
@@ -128,7 +130,14 @@ class Run:
 
         A finished run counts as ended even if a process that cannot be killed still holds the command's lock.
         """
-        return self.supervised() or (self.command_alive() and self.status().state is not State.FINISHED)
+        if self.supervised() or self._goes_on_elsewhere():
+            return True
+        return self.command_alive() and self.status().state is not State.FINISHED
+
+    def _goes_on_elsewhere(self) -> bool:
+        """Whether other nodes may still work for the run, so that only a head can say whether it has ended."""
+        status = self.status()
+        return status.job is not None and status.state is not State.FINISHED and not self.judged()
 
     def recorded_ranks(self, label: str) -> dict[str, int]:
         """Exit code by rank, from the torchrun agent; without ranks whose code the agent never learned."""

@@ -28,6 +28,7 @@ from llmval_tui.actions.command.runner_catalog import (
     runner_deviations,
     runner_of,
 )
+from llmval_tui.actions.command.several_nodes import nnodes_of, without_meeting, without_srun
 from llmval_tui.actions.tools.by_command import tool_of
 from llmval_tui.actions.tools.model import Tool
 from llmval_tui.checklist.command import Word, parse_command
@@ -73,7 +74,7 @@ def build(
     parsed = parse_command(text, now=context.now, environment=context.environment, values=context.values)
     if parsed.has_date:
         parsed = parsed.fill(context.now.strftime("%Y%m%d"))
-    argv = parse_argv([*parsed.argv, *extra])
+    argv = parse_argv(without_srun([*parsed.argv, *extra]) if context.elsewhere else [*parsed.argv, *extra])
     script = resolve_script(argv.script, context.workspace, folder) if argv.script is not None else None
     details = [script.note] if script else []
     deviations: list[str] = []
@@ -167,6 +168,8 @@ def _frozen(argv: ParsedArgv, context: Context, label: str, runner: str | None, 
     script = [argv.script] if argv.script is not None else []
     rest = [*argv.options, *script, *argv.arguments]
     if argv.launcher == "torchrun":
+        if nnodes_of(argv) > 1:
+            rest = [*without_meeting(argv.options), *script, *argv.arguments]
         launcher = bundled("runners") / "llmval_runners" / "process" / "launch.py"
         logs = ["--logs", "{run}/logs", "--label", label, "--exit-codes", f"{{run}}/ranks.{label}.json"]
         python = _python_of(runner, context) if runner is not None else _torchrun_python(context)

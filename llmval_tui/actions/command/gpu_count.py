@@ -95,6 +95,8 @@ def adapt_to_gpus(
         Refused: the machine has too few GPUs, and `--adapt` was not given or does not help.
     """
     asked = max(demand_of(argv).gpus, implied)
+    if context.elsewhere:  # the GPUs are those of other nodes: a node without them refuses, and is named
+        return argv, []
     available = available_gpus(context)
     on_cpu = value_of(argv.arguments, "--device") == "cpu"
     if available == 0 and value_of(argv.options, NPROC) == "gpu":

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from llmval_tui.checklist.model import Step
 
 SERVER, NO_SERVER = "server", "none"  # `server=none`: the item does not rest on the server of its section
+NODES, EACH = "nodes", "each"  # `nodes=each`: the item runs on every node of the list
 # The keys that every action with a command reads.
-COMMAND_KEYS = frozenset({"expect", "artifact", "timeout", "retries", "smoke", "source", SERVER})
+COMMAND_KEYS = frozenset({"expect", "artifact", "timeout", "retries", "smoke", "source", NODES, SERVER})
 SERVER_KEYS = frozenset({"expect", "artifact", "source", "url", "model", "ready"})  # of an item that starts a server
 READY_WITHIN_S = 1800.0  # for a server, from its start to its first completed request, if the item does not say it
 _MOST_RETRIES = 20

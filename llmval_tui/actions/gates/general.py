@@ -7,6 +7,7 @@ from llmval_tui.actions.gates.artifacts import artifact_gates, log_evidence
 from llmval_tui.actions.gates.exit import exit_gates
 from llmval_tui.actions.gates.servers import server_gates
 from llmval_tui.actions.gates.telemetry import telemetry_gates
+from llmval_tui.fleet.part import RANK
 from llmval_tui.runs.command_end import end_unseen
 from llmval_tui.runs.evidence import evidence_of
 from llmval_tui.runs.records import Evidence, Gate, Outcome
@@ -30,7 +31,7 @@ def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
     gates += [_of_unseen_end(gate) for gate in found] if end_unseen(run) else found
     if not run.intent.artifacts:
         # Without artifacts, the output of the command is the evidence.
-        evidence = log_evidence(run, empty_too=demands_silence(run))
+        evidence = log_evidence(run, empty_too=demands_silence(run) or _may_be_silent(run))
         if not evidence:
             reason = "it names no file and printed nothing: let it print its findings, or name a file with > PATH"
             gates.append(Gate("evidence", Outcome.INCONCLUSIVE, "none", "a file or output to hash", reason))
@@ -50,6 +51,11 @@ def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
         )
     )
     return gates, evidence
+
+
+def _may_be_silent(run: Run) -> bool:
+    """Whether rank 0, which writes the result, is on another node."""
+    return int(run.intent.params.get(RANK, 0)) > 0
 
 
 def _of_unseen_end(gate: Gate) -> Gate:

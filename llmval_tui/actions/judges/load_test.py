@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.argv import value_of
-from llmval_tui.actions.command.gpu_count import NPROC
+from llmval_tui.actions.command.several_nodes import ranks_asked
 from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of, read_result
 from llmval_tui.actions.judges.rate_search import (
     MAX_DELAY_P99_MS,
@@ -186,7 +186,7 @@ def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
     )
     words = tuple(command.argv)
     asked = {
-        "tensor_parallel": value_of(words, NPROC),
+        "tensor_parallel": ranks_asked(words),
         "fp8_mode": value_of(words, "--fp8-mode"),
         "attention_backend": value_of(words, "--attention-backend"),
         "compile_mode": value_of(words, "--compile-mode"),

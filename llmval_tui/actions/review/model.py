@@ -63,6 +63,17 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """`[fleet]`: the nodes of the site and what starts them."""
+
+    nodes: str | None = None  # a node list
+    launcher: str | None = None  # "slurm" or "ssh"; None: Slurm if it is here
+    slurm_options: tuple[str, ...] = ()  # of sbatch
+    ssh: tuple[str, ...] = ()  # the words before the host; (): ssh
+    shared: bool | None = None  # whether the nodes see this workspace at its path; None: it is tried
+
+
+@dataclass(frozen=True, slots=True)
 class ListSettings:
     """The content of the file; everything is empty if there is no file."""
 
@@ -72,6 +83,7 @@ class ListSettings:
     env: Mapping[str, str] = field(default_factory=dict)  # for every command
     python: str | None = None  # the interpreter of the workspace's scripts; None: `python` of PATH
     folder: str | None = None  # the working folder of the commands, relative to the workspace; None: the workspace
+    fleet: FleetSettings = FleetSettings()
     never_ask: frozenset[str] = frozenset()  # programs that start without a question
     bounds: tuple[Bound, ...] = ()
     answers: tuple[Answer, ...] = ()

@@ -5,17 +5,18 @@ a setting must never silently do nothing. `record.py` writes the file.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from llmval_tui.actions.review.model import Answer, Bound, Decision, ListSettings
+from llmval_tui.actions.review.model import Answer, Bound, Decision, FleetSettings, ListSettings
 from llmval_tui.foundation.errors import Refused
 
 SUFFIX = ".llmval.toml"
 VALUE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SETTINGS = ("folder", "never_ask", "values", "env", "python", "bounds", "answer")
+_SETTINGS = ("folder", "never_ask", "values", "env", "python", "fleet", "bounds", "answer")
 _BOUND = {"item", "expect", "section"}
 _ANSWER = {"section", "item", "occurrence", "answer", "sha256", "commands", "scripts", "by", "when"}
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -79,6 +80,7 @@ class _Reader:
             env=self._strings(data, "env", _VARIABLE, "the name of an environment variable"),
             python=self._python(data),
             folder=self._folder(data, workspace),
+            fleet=self._fleet(data),
             never_ask=self._never_ask(data),
             bounds=tuple(self._bound(one, line) for one, line in self._tables(data, "bounds", _BOUND)),
             answers=self._answers(data),
@@ -105,6 +107,32 @@ class _Reader:
         if isinstance(table, dict) and set(table) <= {"path"} and (path is None or _is_text(path)):
             return path
         raise self._refused("python", '[python] has one setting: path = "/opt/venv/bin/python".')
+
+    def _fleet(self, data: Mapping[str, Any]) -> FleetSettings:
+        table = data.get("fleet", {})
+        valid: dict[str, tuple[Callable[[Any], bool], str]] = {
+            "nodes": (_is_text, 'a node list in quotes, such as "n[1-4]"'),
+            "launcher": (lambda value: value in ("slurm", "ssh"), '"slurm" or "ssh"'),
+            "slurm_options": (_is_texts, 'a list of options in quotes, such as ["--partition=gpu"]'),
+            "ssh": (_is_text, 'a command in quotes, such as "ssh -F site/ssh_config"'),
+            "shared": (lambda value: isinstance(value, bool), "true or false"),
+        }
+        if not isinstance(table, dict):
+            raise self._refused(
+                "fleet", 'fleet must be a table: write [fleet], and below it lines such as nodes = "n[1-4]".'
+            )
+        for key, value in table.items():
+            if key not in valid:
+                raise self._refused(key, f"there is no setting {key!r} in [fleet]; it has {', '.join(valid)}.")
+            if not valid[key][0](value):
+                raise self._refused(key, f"{key} in [fleet] must be {valid[key][1]}.")
+        return FleetSettings(
+            nodes=table.get("nodes"),
+            launcher=table.get("launcher"),
+            slurm_options=tuple(table.get("slurm_options", ())),
+            ssh=tuple(shlex.split(table["ssh"])) if "ssh" in table else (),
+            shared=table.get("shared"),
+        )
 
     def _folder(self, data: Mapping[str, Any], workspace: Path) -> str | None:
         folder = data.get("folder")

@@ -12,9 +12,11 @@ from llmval_tui.actions.command.freeze import Built
 from llmval_tui.actions.command.gpu_count import demand_of, implied_gpus
 from llmval_tui.actions.command.item import build_item, promised
 from llmval_tui.actions.command.runner_catalog import POWER_SWEEP_SCHEMA
+from llmval_tui.actions.command.several_nodes import nnodes_of
 from llmval_tui.actions.criteria.directives import COMMAND_KEYS, Directives, stated_directives
 from llmval_tui.actions.criteria.frozen import frozen_criteria
 from llmval_tui.actions.judges.by_schema import JUDGES
+from llmval_tui.actions.nodes.placement import placed, placement_of
 from llmval_tui.actions.reading.model import WrittenCommand
 from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.section_runs import ENV_EXPORT
@@ -43,10 +45,14 @@ class CommandAction:
         )
         if not reading.commands and reading.script is None:
             reading = replace(reading, commands=(WrittenCommand(required_command(context), context.step.line),))
+        placement = placement_of(context, reading)
+        if placement is not None:
+            context = replace(context, elsewhere=True)
         built = build_item(context, reading)
         proposal = proposal_of(self.name, context, built, _summary_of_all(built))
         more = promised(context, reading, built)
-        return replace(proposal, artifacts=(*proposal.artifacts, *more))
+        proposal = replace(proposal, artifacts=(*proposal.artifacts, *more))
+        return proposal if placement is None else placed(proposal, placement, context)
 
     def perform(self, run: Run) -> int:
         raise Refused(f"the command does the work of {self.name}; there is nothing else to perform.")
@@ -228,7 +234,8 @@ def summary_of(built: Built) -> str:
         lines = len(built.command.script.text.splitlines())
         return f"Runs a script of {lines} line{'s' if lines > 1 else ''} with bash and judges its exit code."
     name = Path(built.argv.script or built.argv.program).name
-    count = built.command.nproc
+    nodes = nnodes_of(built.argv)
+    count = built.command.nproc * nodes if built.command.nproc else None
     duration = value_of(built.argv.arguments, "--duration")
     parts = [f"Runs {name}"]
     if count:
@@ -239,6 +246,8 @@ def summary_of(built: Built) -> str:
         parts.append(f"in {counted(ranks, 'rank')} on the CPU" if ranks else "on the CPU")
     elif gpus := demand_of(built.argv).gpus or implied_gpus(built.script.runner if built.script else None, built.argv):
         parts.append(f"on {counted(gpus, 'GPU')}")
+    if nodes > 1:
+        parts.append(f"of {nodes} nodes")
     if duration:
         parts.append(f"for {duration} s")
     written = [artifact.path for artifact in built.outputs.artifacts]

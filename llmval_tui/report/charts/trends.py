@@ -1,8 +1,10 @@
 """The figures of a run beside those of earlier runs: one plot each, one mark a run."""
 
+from collections.abc import Sequence
+
 from llmval_tui.report.blocks import Block, Heading, Plots
 from llmval_tui.report.charts.axes import tick_label, ticks
-from llmval_tui.report.charts.chart import LEFT, RIGHT, WIDTH, marker, polyline, rule, svg, text
+from llmval_tui.report.charts.chart import LEFT, RIGHT, WIDTH, marker, rule, svg, text
 from llmval_tui.report.facts import RunFacts
 from llmval_tui.report.key_figures import KeyFigure
 
@@ -46,10 +48,13 @@ def _plot(one: KeyFigure, name: str) -> str:
         parts.append(text(LEFT - 6, y(mark) + 4, tick_label(mark, step), "end"))
     if bound is not None:
         parts.append(rule("limit", LEFT, y(bound), WIDTH - RIGHT, y(bound)))
-    path = polyline([(x(at), y(value)) for at, value in enumerate(values)])
-    parts.append(f'<path class="line s0" d="{path}"/>')
+    parts.append(_line([(x(at), y(value)) for at, value in enumerate(values)]))
     parts += [marker(0, x(at), y(value), 0) for at, value in enumerate(values)]
     parts.append(text(x(len(values) - 1), _BOTTOM + 18, "this run", "middle"))
     parts.append(text(x(0), _BOTTOM + 18, "oldest", "middle"))
     title = f"{one.label}, {one.unit}" if one.unit else one.label
     return svg(name, title, f"{title}: {one.shown}, {one.trend.sentence}", _HEIGHT, "".join(parts))
+
+
+def _line(points: Sequence[tuple[float, float]]) -> str:
+    return f'<path class="line s0" d="M{" L".join(f"{x:.1f} {y:.1f}" for x, y in points)}"/>'

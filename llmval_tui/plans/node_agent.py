@@ -1,4 +1,4 @@
-"""The agent of one node: `python -m llmval_tui.actions.nodes.agent RUN --nodes n1,n2 [--name n1]`.
+"""The agent of one node: `python -m llmval_tui.plans.node_agent RUN --nodes n1,n2 [--name n1]`.
 
 Slurm starts it once a node; over ssh it is started detached. It starts the node's part under an ordinary supervisor,
 passes on a cancel, judges the part where its files are, and says every two seconds that it is alive. It writes only
@@ -81,7 +81,7 @@ class Agent:
 
 def main(arguments: list[str] | None = None) -> int:
     """0 if the part was recorded and judged, whatever its outcome; 2 if it was refused."""
-    parser = argparse.ArgumentParser(prog="python -m llmval_tui.actions.nodes.agent")
+    parser = argparse.ArgumentParser(prog="python -m llmval_tui.plans.node_agent")
     parser.add_argument("run", type=Path)
     parser.add_argument("--nodes", required=True, help="all nodes, in the order of their ranks: n1,n2")
     parser.add_argument("--name", help="of this node (in a Slurm job: its own)")

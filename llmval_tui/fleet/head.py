@@ -1,0 +1,433 @@
+"""The head of a run on several nodes: `python -m llmval_tui.fleet.head RUN`.
+
+It takes the place of the supervisor on the machine where the run was asked for: it submits the job or starts the
+agents, follows them, passes on a cancel, names nodes that fall silent, and fetches what they wrote. It runs nothing on
+a GPU, and may die at any moment: the nodes go on, and whoever looks next starts another head for the same run.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from llmval_tui.fleet import slurm
+from llmval_tui.fleet.heartbeat import SILENT_S, Pulse
+from llmval_tui.fleet.launch import FleetLaunch, Launcher, launch_of
+from llmval_tui.fleet.part import RESULTS_FOLDER, node_folder
+from llmval_tui.fleet.preflight import REFUSED_FILE, problems, sentence_of
+from llmval_tui.fleet.probe import ENV_FILE, read_probe
+from llmval_tui.fleet.record import node_names
+from llmval_tui.fleet.ssh import Nodes, ask
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.files import open_output, read_json, take_lock, write_json
+from llmval_tui.foundation.paths import inside
+from llmval_tui.foundation.process import Identity
+from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs.command_secrets import forget_secrets
+from llmval_tui.runs.records import JobStatus, State, Status
+from llmval_tui.runs.store import Run
+
+POLL_S = 0.5
+SLURM_POLL_S = 3.0  # of the controller, which serves the whole cluster
+HEARD_S = 10.0  # a node that has not taken a cancel by then gets SIGINT
+GRACE_S = 100.0  # for the end of a part: three steps of the ladder, and a record of a minute
+LOST_S = 30.0  # a node that is silent for so long holds nobody up
+PEERS_S = 60.0  # after one node of a collective has failed, the others end by themselves, or are cancelled
+FETCH_TRIES = 3
+
+
+class Transport(Protocol):
+    """What starts the nodes, and can end them."""
+
+    def start(self, job: JobStatus) -> None:
+        """Start the run, once. Raises Refused if nothing was started."""
+
+    def look(self, job: JobStatus, pulses: dict[str, Pulse], now_s: float) -> None:
+        """Bring `job` and the pulses up to date."""
+
+    def over(self, job: JobStatus) -> bool:
+        """Whether nothing can come any more from a node that has not reported."""
+
+    def cancel(self, job: JobStatus, waited_s: float, *, taken: bool) -> str | None:
+        """Climb one step of the ladder, if it is time; a sentence for the step."""
+
+    def finish(self, job: JobStatus, pulses: dict[str, Pulse], *, forced: bool) -> list[str]:
+        """Fetch what is not here, and look for processes that are left; a sentence for each problem."""
+
+
+class SlurmTransport:
+    """One job."""
+
+    def __init__(self, run: Run, launch: FleetLaunch) -> None:
+        self.run, self.launch = run, launch
+        self._due_s = 0.0
+        self._step = 0
+
+    def start(self, job: JobStatus) -> None:
+        job.id = slurm.submit(self.run, self.launch)
+        job.step, job.state = f"{job.id}.{slurm.AGENTS_STEP}", "PENDING"
+
+    def look(self, job: JobStatus, pulses: dict[str, Pulse], now_s: float) -> None:
+        for pulse in pulses.values():
+            pulse.look(now_s)
+        if now_s < self._due_s or job.id is None:
+            return
+        self._due_s = now_s + SLURM_POLL_S
+        seen = slurm.look(job.id)
+        if seen is None:
+            job.reason = "Slurm does not answer, or no longer knows the job"
+            # It forgets a job some minutes after its end: then only the nodes' own records say how it ended.
+            if slurm.answers() and slurm.find(self.run) is None:
+                job.state = job.state if job.state in slurm.OVER else "COMPLETED"
+            return
+        job.state, job.reason, job.restarts = seen.state, seen.reason, seen.restarts
+        if seen.nodes and not job.nodes:
+            job.nodes = list(self.run.intent.nodes or seen.nodes)
+        silent = [name for name, pulse in pulses.items() if (pulse.silent_s(now_s) or 0) > SILENT_S / 2]
+        for name, word in slurm.down_nodes(silent).items():
+            job.lost.setdefault(name, f"Slurm calls it {word}, and nothing comes from it any more")
+
+    def over(self, job: JobStatus) -> bool:
+        return job.state in slurm.OVER
+
+    def cancel(self, job: JobStatus, waited_s: float, *, taken: bool) -> str | None:
+        if job.id is None or job.state in slurm.OVER:
+            return None
+        if job.state in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED") and self._step < 3:
+            self._step = 3
+            slurm.cancel(job.id)
+            return f"scancel {job.id}: the job had not begun"
+        if not taken and waited_s >= HEARD_S and self._step < 1:
+            self._step = 1
+            slurm.interrupt(job.id)
+            return f"scancel --signal=INT {job.step}: not every node had taken the request"
+        if waited_s >= GRACE_S and self._step < 3:
+            self._step = 3
+            slurm.cancel(job.id)
+            return f"scancel {job.id}: it had not ended within {GRACE_S:.0f} s"
+        return None
+
+    def finish(self, job: JobStatus, pulses: dict[str, Pulse], *, forced: bool) -> list[str]:
+        unseen = [name for name, pulse in pulses.items() if not pulse.ended and pulse.seen_s is not None]
+        if not unseen or job.id is None:
+            return []
+        down = slurm.down_nodes(unseen)
+        said = [f"nobody could look on {name}: Slurm calls it {word}" for name, word in down.items()]
+        there = [name for name in unseen if name not in down]
+        if there and (problem := slurm.look_for_leftovers(self.run, self.launch, there)):
+            said.append(problem)
+        return said
+
+
+class SshTransport:
+    """One detached agent a node."""
+
+    def __init__(self, run: Run, launch: FleetLaunch) -> None:
+        self.run, self.launch = run, launch
+        self._nodes: Nodes | None = None
+        self._cancelled = self._forced = False
+
+    def start(self, job: JobStatus) -> None:
+        nodes = self.run.intent.nodes
+        if job.state is None:  # the first head
+            self._look_at_nodes(nodes)
+        job.nodes, job.state = list(nodes), "STARTING"
+        not_started = self._connected().start()
+        if len(not_started) == len(nodes):
+            raise Refused(sentence_of(list(not_started.values())))
+        for name, reason in not_started.items():
+            job.lost[name] = f"its agent could not be started: {reason}"
+        job.state = "RUNNING"
+
+    def _look_at_nodes(self, nodes: Sequence[str]) -> None:
+        checklist = self.run.workspace / self.launch.checklist if self.launch.checklist else None
+        answers = ask(self.run.folder, self.launch, nodes, checklist)
+        reasons = list(answers.silent.values())
+        there = [name for name in nodes if name in answers.probes]
+        reasons += problems(self.launch, there, answers.probes, answers.clock_ns)
+        if reasons:
+            raise Refused(sentence_of(reasons))
+        for name, found in answers.probes.items():
+            folder = node_folder(self.run, name)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / ENV_FILE, found)
+
+    def _connected(self) -> Nodes:
+        if self._nodes is None:
+            probes = {name: read_probe(self.run.folder, name) for name in self.run.intent.nodes}
+            shared = {name: found is not None and found.run_sha256 is not None for name, found in probes.items()}
+            self._nodes = Nodes(self.run, self.launch, self.run.intent.nodes, shared)
+        return self._nodes
+
+    def look(self, job: JobStatus, pulses: dict[str, Pulse], now_s: float) -> None:
+        nodes = self._connected()
+        for name, pulse in pulses.items():
+            if nodes.shares(name):
+                pulse.look(now_s)
+        nodes.hear(pulses, now_s)
+
+    def over(self, job: JobStatus) -> bool:
+        return False
+
+    def cancel(self, job: JobStatus, waited_s: float, *, taken: bool) -> str | None:
+        if not self._cancelled:
+            self._cancelled = True
+            self._connected().cancel()
+            return "the request was given to every node"
+        if waited_s >= GRACE_S and not self._forced:
+            self._forced = True
+            left = [name for name in job.nodes if name not in job.lost]
+            said = self._connected().look_for_leftovers(left)
+            return "; ".join([f"what was left after {GRACE_S:.0f} s was ended on each node", *said.values()])
+        return None
+
+    def finish(self, job: JobStatus, pulses: dict[str, Pulse], *, forced: bool) -> list[str]:
+        nodes, said = self._connected(), []
+        left = [name for name, pulse in pulses.items() if not pulse.ended]
+        for name, reason in nodes.look_for_leftovers(left).items() if left else ():
+            said.append(f"nobody could look on {name}: {reason}")
+        for name, pulse in pulses.items():
+            for attempt in range(FETCH_TRIES):
+                problem = nodes.fetch(name, pulse.manifest_sha256)
+                if problem is None:
+                    break
+                time.sleep(attempt)
+            else:
+                said.append(problem or "")
+                job.lost.setdefault(name, problem or "")
+        nodes.close()
+        job.state = "COMPLETED"
+        return said
+
+
+def transport_of(run: Run, launch: FleetLaunch) -> Transport:
+    return SlurmTransport(run, launch) if launch.launcher is Launcher.SLURM else SshTransport(run, launch)
+
+
+def deliver(run: Run) -> list[str]:
+    """Copy the result of a collective from the first node's folder to the paths that the item names.
+
+    Returns a sentence for each file that could not be written; the evidence is the file in the node's folder.
+    """
+    said: list[str] = []
+    names = node_names(run)
+    if not names:
+        return said
+    results = node_folder(run, names[0]) / RESULTS_FOLDER
+    for file in sorted(results.rglob("*")) if results.is_dir() else ():
+        target = run.workspace / file.relative_to(results)
+        if not file.is_file() or file.is_symlink():
+            continue
+        try:
+            target = inside(run.workspace, file.relative_to(results))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as source, open_output(target) as out:
+                shutil.copyfileobj(source, out)
+        except (OSError, Refused) as error:
+            said.append(f"{target} could not be written: {error}")
+    return said
+
+
+class Head:
+    """Follows one run from its start to the end of its last node."""
+
+    def __init__(self, run: Run, transport: Transport | None = None) -> None:
+        self.run = run
+        self.launch = launch_of(run.intent)
+        self.status: Status = run.status()
+        self.transport = transport or transport_of(run, self.launch)
+        self.pulses: dict[str, Pulse] = {}
+        self._stop: str | None = None
+        self._cancelled_s: float | None = None
+        self._began_s = time.monotonic()
+        self._failed_s: float | None = None  # since when a node of a collective has failed
+        self._saved = b""
+
+    def ask_to_stop(self, number: int, _frame: object) -> None:
+        """Signal handler: a signal to the head cancels the run, as one to a supervisor does."""
+        self._stop = f"{signal.Signals(number).name} to the head"
+
+    def supervise(self) -> None:
+        """Carry out the run, or follow one that an earlier head started.
+
+        Raises:
+            Refused: nothing can be recorded.
+        """
+        self.status.supervisor = Identity.of(os.getpid())
+        self.status.started_utc = self.status.started_utc or utc_iso()
+        job = self.status.job
+        try:
+            if job is None or job.state in (None, "SUBMITTING", "STARTING"):
+                self._start(job or JobStatus())
+            self.status.state = State.RUNNING
+            self._save()
+            self._follow()
+        except Refused as refusal:
+            assert self.status.job is not None
+            self.status.job.refused = str(refusal)
+            self.status.job.state = self.status.job.state or "REFUSED"
+            self._note(str(refusal))
+        forget_secrets(self.run.folder)
+        self.status.state, self.status.ended_utc = State.FINISHED, utc_iso()
+        write_json(self._status_file, self.status)
+
+    @property
+    def _status_file(self) -> Path:
+        return self.run.folder / "status.json"
+
+    def _start(self, job: JobStatus) -> None:
+        self.status.job = job
+        if by := self._cancelled_by():
+            self.status.cancelled = by
+            raise Refused("the run was cancelled before it began.")
+        if job.nodes == []:
+            job.nodes = list(self.run.intent.nodes)
+        if self.launch.launcher is Launcher.SLURM:
+            job.state = "SUBMITTING"
+            self.status.state = State.RUNNING
+            self._save()  # before the job exists: another head then looks for it by its name
+        self.transport.start(job)
+
+    def _follow(self) -> None:
+        job = self.status.job
+        assert job is not None
+        while True:
+            now = time.monotonic()
+            for name in job.nodes:
+                self.pulses.setdefault(name, Pulse(node_folder(self.run, name)))
+            self.transport.look(job, self.pulses, now)
+            self._name_silent(job, now)
+            if by := self._cancelled_by() or self._end_of_collective(now):
+                self._climb(job, by, now)
+            if self._all_over(job, now):
+                break
+            self._save()
+            time.sleep(POLL_S)
+        refused = read_json(self.run.folder / REFUSED_FILE)
+        if isinstance(refused, dict):
+            job.refused = str(refused.get("reason"))
+        for line in self.transport.finish(job, self.pulses, forced=self._cancelled_s is not None):
+            self._note(line)
+        if self.launch.collective and job.refused is None:
+            for line in deliver(self.run):
+                self._note(line)
+
+    def _name_silent(self, job: JobStatus, now: float) -> None:
+        for name, pulse in self.pulses.items():
+            silent = pulse.silent_s(now)
+            if silent is not None and silent > SILENT_S:
+                if name not in job.lost:
+                    job.lost[name] = f"nothing has come from it for {silent:.0f} s"
+                    self._note(f"{name}: {job.lost[name]}")
+            elif silent is not None and name in job.lost and self.launch.launcher is Launcher.SSH:
+                del job.lost[name]
+                self._note(f"{name} is there again")
+
+    def _end_of_collective(self, now: float) -> str | None:
+        """Who ends a collective of which one node has failed: nobody waits for ranks that will never come."""
+        if not self.launch.collective or self._cancelled_s is not None:
+            return None
+        job = self.status.job
+        assert job is not None
+        bad = [name for name, pulse in self.pulses.items() if pulse.ended and pulse.outcome != "pass"]
+        bad += list(job.lost)
+        if not bad:
+            self._failed_s = None
+            return None
+        self._failed_s = self._failed_s or now
+        # The peers of a dead rank usually end by themselves, with the better message.
+        return f"the end of {bad[0]}" if now - self._failed_s >= PEERS_S else None
+
+    def _climb(self, job: JobStatus, by: str, now: float) -> None:
+        if self._cancelled_s is None:
+            self._cancelled_s = now
+            self.status.state, self.status.cancelled = State.CANCELLING, by
+            if not self.run.cancel_file.exists():
+                write_json(self.run.cancel_file, {"by": by, "utc": utc_iso()})
+        taken = all(self._has_taken(name) for name, pulse in self.pulses.items() if not pulse.ended)
+        if step := self.transport.cancel(job, now - self._cancelled_s, taken=taken):
+            self._note(step)
+
+    def _has_taken(self, name: str) -> bool:
+        """Whether a node has seen the request; one that does not share our files is believed to."""
+        try:
+            part = Run(node_folder(self.run, name)).status()
+        except Refused:
+            return False
+        return part.state is not State.RUNNING or part.cancelled is not None
+
+    def _all_over(self, job: JobStatus, now: float) -> bool:
+        if self.transport.over(job):
+            for pulse in self.pulses.values():  # the last lines may have come after the last look
+                pulse.look(now)
+            return True
+        if not self.pulses or self.launch.launcher is Launcher.SLURM:
+            return False  # a job ends by itself: its script goes on after the agents
+        waits = [name for name, pulse in self.pulses.items() if not pulse.ended and not self._given_up(name, now)]
+        return not waits
+
+    def _given_up(self, name: str, now: float) -> bool:
+        """Whether a node that has not reported holds nobody up: it is lost, or never began."""
+        pulse = self.pulses[name]
+        job = self.status.job
+        assert job is not None
+        since = pulse.seen_s if pulse.seen_s is not None else self._began_s
+        patience = LOST_S if pulse.seen_s is not None else 2 * LOST_S
+        if now - since < patience:
+            return False
+        job.lost.setdefault(name, "its agent never said a word")
+        # Over ssh a cut line looks like a dead node: while others work, it may come back.
+        return all(one.ended or one.silent_s(now) is None or (one.silent_s(now) or 0) > LOST_S
+                   for other, one in self.pulses.items() if other != name)  # fmt: skip
+
+    def _cancelled_by(self) -> str | None:
+        return self.status.cancelled or self._stop or self.run.cancelled_by()
+
+    def _note(self, line: str) -> None:
+        self.status.notes.append(f"{utc_iso()} {line}")
+        self._save()
+
+    def _save(self) -> None:
+        """Write the status if it has changed; a full disk must not end a run that goes on elsewhere."""
+        now = repr(asdict(self.status)).encode()
+        if now == self._saved:
+            return
+        try:
+            write_json(self._status_file, self.status)
+            self._saved = now
+        except Refused as refusal:
+            print(refusal, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Take the run's lock and follow it; returns 2 if another head holds the lock."""
+    parser = argparse.ArgumentParser(prog="python -m llmval_tui.fleet.head")
+    parser.add_argument("run", type=Path)
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    run = Run(options.run)
+    if take_lock(run.supervisor_lock) is None:
+        print(f"{run.id} already has a head", file=sys.stderr)
+        return 2
+    try:
+        head = Head(run)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, head.ask_to_stop)
+        if head.status.state is State.FINISHED or run.judged():
+            return 0
+        head.supervise()
+    except Refused as refusal:
+        print(refusal, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

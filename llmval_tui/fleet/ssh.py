@@ -1,0 +1,261 @@
+"""A run's nodes over ssh: asking them, starting their agents detached, hearing of them, and fetching what they wrote.
+
+Plain `ssh`, several at a time. clush and pdsh would start the same ssh, and tell only the greatest of the exit codes.
+A connection may break at any time: the agents go on, and the next connection hears of them again.
+"""
+
+import json
+import shlex
+import shutil
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from llmval_tui.fleet.heartbeat import HEARTBEAT_FILE, Pulse, lines_of
+from llmval_tui.fleet.launch import FleetLaunch
+from llmval_tui.fleet.manifest import check_manifest
+from llmval_tui.fleet.probe import NodeProbe
+from llmval_tui.foundation.decode import decode
+from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.store import Run
+from llmval_tui.telemetry.process_ownership import NODES_FOLDER
+
+# A node that does not answer is known after 15 s; an unknown host key or a password is a refusal, never a question.
+OPTIONS = (
+    "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
+    "-T",
+)  # fmt: skip
+AT_ONCE = 32
+_CALL_S = 60.0
+_RETRY_S = 3.0
+
+
+def check_program(words: Sequence[str]) -> None:
+    """Whether this machine can reach nodes.
+
+    Raises:
+        Refused: it has no such ssh.
+    """
+    if shutil.which(words[0]) is None:
+        raise Refused(
+            f"{words[0]} is not on PATH, and the nodes are to be reached by it: install it, or correct [fleet]."
+        )
+
+
+def words(launch: FleetLaunch, node: str, command: str) -> list[str]:
+    """The command line that runs a shell command on a node."""
+    return [*(launch.ssh or ["ssh"]), *OPTIONS, node, command]
+
+
+def call(
+    launch: FleetLaunch, node: str, command: str, *, data: bytes | None = None, timeout_s: float = _CALL_S
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a shell command on a node; never raises for a node that cannot be reached (255, or 124 for no answer)."""
+    line = words(launch, node, command)
+    source: dict[str, Any] = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
+    try:
+        return subprocess.run(line, capture_output=True, timeout=timeout_s, check=False, **source)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(line, 124, b"", f"no answer within {timeout_s:g} s".encode())
+    except OSError as error:
+        return subprocess.CompletedProcess(line, 127, b"", f"{line[0]}: {error.strerror}".encode())
+
+
+def on_all(nodes: Sequence[str], work: Callable[[str], Any]) -> dict[str, Any]:
+    """The result of `work` for each node; `AT_ONCE` at a time."""
+    with ThreadPoolExecutor(max_workers=min(AT_ONCE, max(1, len(nodes)))) as pool:
+        return dict(zip(nodes, pool.map(work, nodes), strict=True))
+
+
+def why_not(node: str, done: subprocess.CompletedProcess[bytes], python: str = "python") -> str:
+    """Why a node did not do what it should, in one sentence with what to do."""
+    lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+    last = lines[-1].rstrip(".") if lines else f"exit {done.returncode}"
+    said = " ".join(lines).casefold()
+    if "could not resolve hostname" in said:
+        return f"{node} does not resolve: correct the name in the node list, or add it to ssh's config or /etc/hosts."
+    if "host key verification failed" in said or ("host key" in said and done.returncode == 255):
+        return (
+            f"the host key of {node} is not known, or is another than before: connect once by hand (ssh {node}) and "
+            "check it."
+        )
+    if "permission denied" in said and done.returncode == 255:
+        return f"{node} lets nobody in without a password: put a key there (ssh-copy-id {node}), or use ssh-agent."
+    if done.returncode == 127 or "no module named" in said or "not found" in said or "no such file" in said:
+        return f"{node} has no llmval at {python} ({last}): install it there at the same path."
+    if done.returncode in (124, 255):
+        return f"{node} cannot be reached ({last}): see whether ssh {node} works, or leave it out."
+    return f"{node} refused ({last})."
+
+
+def ask(run_folder: Path, launch: FleetLaunch, nodes: Sequence[str], checklist: Path | None) -> "Answers":
+    """Ask all nodes who they are; nothing is written there."""
+    look = f" --checklist {shlex.quote(str(checklist))}" if checklist is not None else ""
+
+    def one(node: str) -> tuple[NodeProbe | None, str | None, int]:
+        line = f"cd / && {shlex.quote(launch.python)} -m llmval_tui.fleet.probe {shlex.quote(str(run_folder))}"
+        before = time.time_ns()
+        done = call(launch, node, f"{line} --name {shlex.quote(node)}{look}")
+        after = time.time_ns()
+        if done.returncode != 0:
+            return None, why_not(node, done, launch.python), after
+        try:
+            found = decode(NodeProbe, json.loads(done.stdout.splitlines()[-1]))
+        except (ValueError, TypeError, AttributeError, IndexError):
+            return None, f"{node} answered with something else: see what its shell prints at login.", after
+        return found, None, min(max(found.wall_ns, before), after)
+
+    answers = on_all(nodes, one)
+    return Answers(
+        {node: found for node, (found, _, _) in answers.items() if found is not None},
+        {node: reason for node, (_, reason, _) in answers.items() if reason is not None},
+        {node: clock for node, (_, _, clock) in answers.items()},
+    )
+
+
+class Answers:
+    """What the nodes said; a node without an answer has a reason instead."""
+
+    def __init__(self, probes: Mapping[str, NodeProbe], silent: Mapping[str, str], clock_ns: Mapping[str, int]) -> None:
+        self.probes, self.silent, self.clock_ns = probes, silent, clock_ns
+
+
+class Nodes:
+    """The nodes of one run, seen from the head."""
+
+    def __init__(self, run: Run, launch: FleetLaunch, nodes: Sequence[str], shared: Mapping[str, bool]) -> None:
+        self.run, self.launch, self.nodes = run, launch, nodes
+        self._shared = shared  # whether a node sees the head's run folder
+        self._ears: dict[str, _Ear] = {}
+
+    def shares(self, node: str) -> bool:
+        """Whether the node writes where this machine reads."""
+        return self._shared[node]
+
+    def start(self) -> dict[str, str]:
+        """Bring the intent where it is not seen, and start the agents; returns a sentence for each that did not start.
+
+        An agent that is there already is left alone.
+        """
+        return {node: reason for node, reason in on_all(self.nodes, self._start).items() if reason is not None}
+
+    def _start(self, node: str) -> str | None:
+        folder = shlex.quote(str(self.run.folder))
+        own = f"{folder}/{NODES_FOLDER}/{shlex.quote(node)}"
+        if not self._shared[node]:
+            done = call(self.launch, node, f"mkdir -p {folder} && tar -C {folder} -xf -", data=self._bundle())
+            if done.returncode != 0:
+                return why_not(node, done, self.launch.python)
+        agent = [self.launch.python, "-m", "llmval_tui.plans.node_agent", str(self.run.folder)]
+        line = shlex.join([*agent, "--nodes", ",".join(self.nodes), "--name", node])
+        done = call(
+            self.launch,
+            node,
+            f"mkdir -p {own} && cd / && (setsid nohup {line} >>{own}/agent.log 2>&1 </dev/null &)",
+        )
+        return why_not(node, done, self.launch.python) if done.returncode != 0 else None
+
+    def _bundle(self) -> bytes:
+        """What an agent needs: the intent, its scripts and secrets, and who the nodes are."""
+        folder = self.run.folder
+        paths = [path for path in folder.iterdir() if path.is_file() and path.suffix in (".json", ".sh")]
+        paths = [path for path in paths if path.name not in ("status.json", "fleet.json", "verdict.json")]
+        paths += [folder / NODES_FOLDER / node / "env.json" for node in self.nodes]
+        names = [str(path.relative_to(folder)) for path in paths if path.exists()]
+        return subprocess.run(["tar", "-C", str(folder), "-cf", "-", *names], capture_output=True, check=True).stdout
+
+    def hear(self, pulses: Mapping[str, Pulse], now_s: float) -> None:
+        """Take what came from the nodes that do not share our file system; keeps one connection open to each."""
+        for node, pulse in pulses.items():
+            if self._shared[node] or pulse.ended:
+                continue
+            ear = self._ears.setdefault(node, _Ear(self.launch, node, pulse.folder))
+            pulse.hear(ear.take(now_s), now_s)
+
+    def cancel(self) -> None:
+        """Give the request to the nodes that do not see it."""
+        far = [node for node in self.nodes if not self._shared[node]]
+        text = self.run.cancel_file.read_bytes() if self.run.cancel_file.exists() else b'{"by": "the head"}'
+        path = shlex.quote(str(self.run.cancel_file))
+        on_all(far, lambda node: call(self.launch, node, f"cat > {path}", data=text))
+
+    def fetch(self, node: str, manifest_sha256: str | None) -> str | None:
+        """Bring one node's folder here, and check its hashes; a sentence if that failed. What is here stays."""
+        if self._shared[node]:
+            return None
+        own = self.run.folder / NODES_FOLDER / node
+        fresh = own.with_name(f".{node}.fetched")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        source = shlex.quote(str(own))
+        line = words(self.launch, node, f"tar -C {source} --exclude=./*.lock -cf - .")
+        try:
+            with subprocess.Popen(
+                line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+            ) as ssh:
+                assert ssh.stdout is not None and ssh.stderr is not None
+                with tarfile.open(fileobj=ssh.stdout, mode="r|") as archive:
+                    archive.extractall(fresh, filter="data")
+                errors = ssh.stderr.read().decode(errors="replace").strip().splitlines()
+            if ssh.returncode != 0:
+                return f"the files of {node} could not be fetched ({errors[-1] if errors else ssh.returncode})."
+            check_manifest(fresh, manifest_sha256)
+        except (OSError, tarfile.TarError) as error:
+            return f"the files of {node} could not be fetched ({error})."
+        except Refused as refusal:
+            return str(refusal)
+        shutil.rmtree(own, ignore_errors=True)
+        fresh.rename(own)
+        return None
+
+    def look_for_leftovers(self, nodes: Sequence[str]) -> dict[str, str]:
+        """End what a run has left on nodes; a sentence for each that could not be looked at."""
+        line = shlex.join([self.launch.python, "-m", "llmval_tui.fleet.leftovers", str(self.run.folder)])
+        done = on_all(nodes, lambda node: call(self.launch, node, f"cd / && {line} --name {shlex.quote(node)}"))
+        return {node: why_not(node, one, self.launch.python) for node, one in done.items() if one.returncode != 0}
+
+    def close(self) -> None:
+        for ear in self._ears.values():
+            ear.close()
+
+
+class _Ear:
+    """One connection that follows a node's heartbeat; opened again if it breaks."""
+
+    def __init__(self, launch: FleetLaunch, node: str, folder: Path) -> None:
+        self._line = words(launch, node, f"exec tail -n 2 -F {shlex.quote(str(folder / HEARTBEAT_FILE))} 2>/dev/null")
+        self._ssh: subprocess.Popen[bytes] | None = None
+        self._due_s = 0.0
+        self._lines: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def take(self, now_s: float) -> list[dict[str, Any]]:
+        if (self._ssh is None or self._ssh.poll() is not None) and now_s >= self._due_s:
+            self._due_s = now_s + _RETRY_S
+            try:
+                self._ssh = subprocess.Popen(
+                    self._line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                )
+            except OSError:
+                self._ssh = None
+            else:
+                threading.Thread(target=self._read, args=(self._ssh,), daemon=True).start()
+        with self._lock:
+            lines, self._lines = self._lines, []
+        return lines
+
+    def _read(self, ssh: subprocess.Popen[bytes]) -> None:
+        assert ssh.stdout is not None
+        for line in ssh.stdout:
+            with self._lock:
+                self._lines += lines_of(line)
+        ssh.wait()
+
+    def close(self) -> None:
+        if self._ssh is not None and self._ssh.poll() is None:
+            self._ssh.terminate()
