@@ -229,19 +229,32 @@ def largest_telemetry() -> Row:
     return load_over_the_line(size=(200, 60), keys="3z", rate_bound=5, cpu_bound=6)
 
 
+DIALOGS = {"?": "Keys", ":": "Every action", "c": "Complete", "t": "by hand", "\x03": "Quit?"}
+
+
 def start_and_dialog(columns: int = 120, rows: int = 36) -> list[Row]:
-    """Bytes of the start, and bytes per second while a dialog is open and nothing runs."""
+    """Bytes of the start, and bytes per second while a dialog is open and nothing runs, for the worst of `DIALOGS`."""
+    rates: dict[str, float] = {}
     with scratch() as folder, Terminal([*LLMVAL, "--workspace", str(folder)], columns, rows) as terminal:
         terminal.wait_for("1.2", 20)
         time.sleep(3)
         start = terminal.bytes_read
-        terminal.send("?")
-        terminal.wait_for("Keys", 10)
-        time.sleep(1)
-        count, began = terminal.bytes_read, time.perf_counter()
-        time.sleep(10)
-        rate = (terminal.bytes_read - count) / (time.perf_counter() - began) / 1000
+        for key, title in DIALOGS.items():
+            terminal.send(key)
+            terminal.wait_for(title, 10)
+            time.sleep(1)
+            count, began = terminal.bytes_read, time.perf_counter()
+            time.sleep(10)
+            rates[title] = (terminal.bytes_read - count) / (time.perf_counter() - began) / 1000
+            terminal.send("\x1b")
+            terminal.wait_for(lambda text, title=title: title not in text, 10)
+    worst = max(rates, key=lambda title: rates[title])
     return [
         Row(f"start at {columns}×{rows}", f"{start / 1000:.1f} kB in the first 3 s", "≤ 8 kB", start <= 8000),
-        Row("a dialog is open, nothing runs", f"{rate:.2f} kB/s", "≤ 0.2 kB/s", rate <= 0.2),
+        Row(
+            "a dialog is open, nothing runs",
+            f"at most {rates[worst]:.2f} kB/s (“{worst}”, of {len(rates)} dialogs)",
+            "≤ 0.2 kB/s",
+            rates[worst] <= 0.2,
+        ),
     ]

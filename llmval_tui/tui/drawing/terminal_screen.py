@@ -39,6 +39,7 @@ Span = tuple[int, int, Sequence[Cell]]  # row, first column, cells
 BLANK: Cell = (" ", PLAIN)
 UNKNOWN: Cell = ("\0", PLAIN)  # differs from every cell that is drawn
 GAP = 4  # unchanged cells between two changed ones: sending them costs no more than moving the cursor
+ERASE = "\x1b[K"  # to the end of the row
 ERASE_FROM = 8  # blank cells at the end of a row from which on an erase is shorter
 
 
@@ -66,20 +67,22 @@ class TerminalScreen:
         """
         width, height = size
         spans = list(spans)
-        out: list[str] = []
+        start = ""
         state = PLAIN
         if not self.knows(size):
-            background = self._commonest_background(spans)
-            out.append(f"{RESET}{transition(PLAIN, background)}\x1b[2J")
-            state = background
-            self._rows = [[(" ", background)] * width for _ in range(height)]
+            state = self._commonest_background(spans)
+            start = f"{RESET}{transition(PLAIN, state)}\x1b[2J"
+            self._rows = [[(" ", state)] * width for _ in range(height)]
             self._known = True
-        for y, x, cells in spans:
-            if 0 <= y < height and x < width:
-                state = self._draw_row(y, x, cells[: width - x], state, out)
-        if state != PLAIN:
-            out.append(RESET)
-        return "".join(out)
+        pieces = [
+            piece
+            for y, x, cells in spans
+            if 0 <= y < height and x < width
+            for piece in self._changed_pieces(y, x, cells[: width - x])
+        ]
+        # Row by row is shorter if colours have short codes; colour by colour, if moving the cursor is shorter.
+        orders = (pieces, sorted(pieces, key=lambda piece: piece.style[::-1]))
+        return start + min((written(order, state, width) for order in orders), key=len)
 
     def _commonest_background(self, spans: Sequence[Span]) -> SGR:
         """The style of most blank cells, if the terminal can erase with it."""
@@ -93,45 +96,37 @@ class TerminalScreen:
                     count[plain] = count.get(plain, 0) + sum(1 for _ in run)
         return max(count, key=lambda style: count[style], default=PLAIN)
 
-    def _draw_row(self, y: int, x: int, cells: Sequence[Cell], state: SGR, out: list[str]) -> SGR:
+    def _changed_pieces(self, y: int, x: int, cells: Sequence[Cell]) -> list["Piece"]:
+        """The cells of a row that differ, and remembers them as sent."""
         row = self._rows[y]
         wanted = list(cells)
         shown = row[x : x + len(wanted)]
         if wanted == shown:
-            return state
+            return []
         changed = [index for index, (new, old) in enumerate(zip(wanted, shown, strict=True)) if new != old]
         erased = self._erased_from(wanted, x, changed, len(row))
-        runs: list[list[int]] = []  # first, end (exclusive)
+        pieces: list[Piece] = []
+        last: Piece | None = None
         for index in changed:
             if index >= erased:
                 break
-            if runs and index - runs[-1][1] <= GAP:
-                runs[-1][1] = index + 1
-            else:
-                runs.append([index, index + 1])
-        for start, end in runs:
-            while start > 0 and not wanted[start][0]:
-                start -= 1  # the left half of a wide character
-            out.append(f"\x1b[{y + 1};{x + start + 1}H")
-            for text, style in wanted[start:end]:
-                if style != state and text and not (text == " " and _same_blank(style, state)):
-                    out.append(transition(state, style))
-                    state = style
-                out.append(text)
+            while index > 0 and not wanted[index][0]:
+                index -= 1  # the left half of a wide character
+            if last is not None and index < last.end - x:
+                continue
+            if last is not None and last.takes(wanted[last.end - x : index + 1]):
+                continue
+            last = Piece(y, x + index, wanted[index])
+            pieces.append(last)
         if erased < len(wanted):
-            style = wanted[erased][1]
-            out.append(f"\x1b[{y + 1};{x + erased + 1}H")
-            if style != state:
-                out.append(transition(state, style))
-                state = style
-            out.append("\x1b[K")
+            pieces.append(Piece(y, x + erased, (ERASE, wanted[erased][1])))
         end = x + len(wanted)
         if shown[0][0] == "" and x > 0:
             row[x - 1] = UNKNOWN  # it was the left half of a wide character
         if end < len(row) and row[end][0] == "":
             row[end] = UNKNOWN
         row[x:end] = wanted
-        return state
+        return pieces
 
     def _erased_from(self, wanted: Sequence[Cell], x: int, changed: Sequence[int], width: int) -> int:
         """The first cell of the blank end of the row, if erasing it is shorter than writing it; else the row's end."""
@@ -145,6 +140,54 @@ class TerminalScreen:
         while first > 0 and wanted[first - 1] == wanted[-1]:
             first -= 1
         return first if sum(1 for index in changed if index >= first) >= ERASE_FROM else end
+
+
+class Piece:
+    """Cells of a row that follow each other and have one style."""
+
+    __slots__ = ("_blank", "end", "style", "text", "x", "y")
+
+    def __init__(self, y: int, x: int, cell: Cell) -> None:
+        self.y, self.x = y, x
+        self.text, self.style = cell
+        self.end = x + 1
+        self._blank = cell == (" ", cell[1]) and not cell[1][0]  # so far it has any colour of letters
+
+    def takes(self, cells: Sequence[Cell]) -> bool:
+        """Append the cells after the end, if all of them have the style and those before the last are few."""
+        if len(cells) - 1 > GAP:
+            return False
+        style, blank = self.style, self._blank
+        for text, wanted in cells:
+            if wanted == style or (text == " " and _same_blank(wanted, style)):
+                blank = blank and text == " "
+            elif blank and _same_blank(style, wanted):
+                style, blank = wanted, text == " " and not wanted[0]
+            else:
+                return False
+        self.style, self._blank = style, blank
+        self.text += "".join(text for text, _ in cells)
+        self.end += len(cells)
+        return True
+
+
+def written(pieces: Iterable[Piece], state: SGR, width: int) -> str:
+    """The bytes that write the pieces in this order, from a style in which the terminal is."""
+    out: list[str] = []
+    y = x = -1  # where the cursor is; -1: not known
+    for piece in pieces:
+        if piece.y != y:
+            out.append(f"\x1b[{piece.y + 1};{piece.x + 1}H")
+        elif piece.x != x:
+            out.append(f"\x1b[{piece.x + 1}G")
+        if piece.style != state:
+            out.append(transition(state, piece.style))
+            state = piece.style
+        out.append(piece.text)
+        y, x = piece.y, piece.end if piece.text != ERASE and piece.end < width else -1
+    if state != PLAIN:
+        out.append(RESET)
+    return "".join(out)
 
 
 @lru_cache(maxsize=4096)

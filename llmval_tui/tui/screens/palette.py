@@ -16,6 +16,7 @@ from llmval_tui.terminal.format import fit
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.keys import Key, pane_names
 from llmval_tui.tui.screens.dialog import BoxScreen, DialogTitle
+from llmval_tui.tui.widgets.line_input import LineInput
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 
@@ -96,7 +97,7 @@ class Palette(BoxScreen[PaletteEntry | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
             yield DialogTitle("Every action: type words to find it, Enter runs it")
-            yield Input(placeholder="part of its name", id="entry", compact=True)
+            yield LineInput(placeholder="part of its name", id="entry", compact=True)
             yield self._offered
 
     def on_mount(self) -> None:

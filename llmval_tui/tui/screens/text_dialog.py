@@ -6,6 +6,7 @@ from textual.containers import Vertical
 from textual.widgets import Input
 
 from llmval_tui.tui.screens.dialog import BoxScreen, Build, DialogBody, DialogTitle
+from llmval_tui.tui.widgets.line_input import LineInput
 
 
 class TextDialog(BoxScreen[str | None]):
@@ -21,7 +22,7 @@ class TextDialog(BoxScreen[str | None]):
         with Vertical(id="box"):
             yield DialogTitle(self._title)
             yield DialogBody(self._build)
-            yield Input(placeholder=self._hint, id="entry", compact=True)
+            yield LineInput(placeholder=self._hint, id="entry", compact=True)
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()

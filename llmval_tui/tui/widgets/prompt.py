@@ -4,6 +4,8 @@ from textual import events
 from textual.message import Message
 from textual.widgets import Input
 
+from llmval_tui.tui.widgets.line_input import LineInput
+
 HINTS = {
     "list": "filter the steps",
     "log": "search the log",
@@ -12,7 +14,7 @@ HINTS = {
 }
 
 
-class Prompt(Input):
+class Prompt(LineInput):
     """One line of input; posts every change, and at the end the text (Enter) or None (Esc)."""
 
     class Typed(Message):

@@ -134,6 +134,13 @@ def test_a_start_with_few_words_sends_few_bytes() -> None:
     assert len(full(strips, TerminalScreen(erases_with_colour=True))) < 120
 
 
+def test_each_colour_is_sent_once() -> None:
+    colours = [Style.parse(f"#{index:02x}4080 on #102030") for index in range(4)]
+    strips = [Strip([Segment("word  ", colour) for colour in colours]).adjust_cell_length(WIDTH)] * HEIGHT
+    update = full(strips, TerminalScreen())
+    assert update.count("38;2;") == len(colours)
+
+
 @pytest.mark.parametrize("system", ["standard", "256", "truecolor", None])
 def test_colours_are_reduced_to_those_of_the_terminal(system: str | None) -> None:
     console = Console(color_system=system, force_terminal=True)  # type: ignore[arg-type]  # names from parametrize
