@@ -8,8 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from llmval_tui.runs.inventory import software_versions
-
 # Where the images of NVIDIA, PyTorch, vLLM and SGLang keep theirs, if PATH does not name it.
 _USUAL = ("/opt/venv/bin/python", "/opt/conda/bin/python", "/usr/local/bin/python3", "/usr/bin/python3")
 _NAMES = ("python3", "python", "python3.14", "python3.13", "python3.12", "python3.11")
@@ -47,6 +45,8 @@ def runner_python_found() -> str | None:
 
 def interpreters_with_torch(environment: Mapping[str, str] | None = None) -> Iterator[Interpreter]:
     """The interpreters that have torch, in the order in which they are taken; each is started to ask it."""
+    from llmval_tui.runs.inventory import software_versions  # late: the first picture of the dashboard needs no psutil
+
     for path in _candidates(os.environ if environment is None else environment):
         try:
             versions = software_versions(path, cwd="/")  # a folder's own json.py must not answer
