@@ -107,9 +107,12 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--nccl-tests", type=Path, metavar="DIR", help="folder with all_reduce_perf")
     parser.add_argument("--nvbandwidth", type=Path, metavar="FILE")
+    parser.add_argument("--output-json", type=Path, metavar="FILE", help="keep the record of our runner")
     found = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         record = ours(found.gpus, Path(folder))
+    if found.output_json:
+        found.output_json.write_text(json.dumps(record, indent=1) + "\n")
     rows = [
         *beside_nccl_tests(record, found.nccl_tests, found.gpus), *beside_nvbandwidth(record, found.nvbandwidth),
         counters(record),

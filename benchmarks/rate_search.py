@@ -1,17 +1,22 @@
 """How often the interval of a search for the highest rate is right, in virtual time and on this machine.
 
 python -m benchmarks.rate_search [SEARCHES]       simulated hosts from quiet to noisy (default 500 searches each)
-python -m benchmarks.rate_search --real [SEEDS]   the tiny model on this CPU, seeds 0 to SEEDS − 1 (default 10)
+python -m benchmarks.rate_search --real [SEEDS]   seeds 0 to SEEDS − 1 (default 10): llama-3.1-8b on each GPU, or
+                                                  else the tiny model on this CPU; records in artifacts/rate_search
 """
 
 import json
 import math
+import os
 import random
 import subprocess
 import sys
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
+
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "runners"))
@@ -75,45 +80,63 @@ def coverage(searches: int) -> None:
         )
 
 
-def real(seeds: int) -> None:
-    """Search on this CPU with the tiny model and print each seed's rate and interval, then the spread."""
-    runner, found = ROOT / "runners/inference_server_load_test.py", []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(seeds):
-            path = Path(folder) / f"{seed}.json"
-            flags = [
-                "--model",
-                "tiny",
-                "--device",
-                "cpu",
-                "--find-max-qps",
-                "--slo-ttft-ms",
-                "100",
-                "--target-qps",
-                "20",
-            ]
-            flags += ["--trial-duration", "3", "--drain-timeout", "5", "--output-json", str(path), "--seed", str(seed)]
-            ended = subprocess.run(
-                [sys.executable, str(runner), *flags, "--quiet"], stdout=subprocess.DEVNULL, check=False
-            )
-            search = json.loads(path.read_text())["llmval"]["search"]
-            interval = search["interval_qps"]
-            between = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "no interval"
-            print(
-                f"seed {seed}: exit {ended.returncode}, {search['outcome']}, {search['max_qps'] or math.nan:.4g}, "
-                f"{between}, {len(search['trials'])} trials; {search['noise']}",
-                flush=True,
-            )
-            if search["max_qps"]:
-                found.append(search["max_qps"])
-    if found:
-        middle = median(found)
-        print(f"median {middle:.4g}, from {min(found) / middle - 1:+.1%} to {max(found) / middle - 1:+.1%}")
+LOAD = {  # one search lasts about two minutes
+    "cpu": "--model tiny --device cpu --slo-ttft-ms 100 --target-qps 20 --trial-duration 3 --drain-timeout 5",
+    "cuda": "--model llama-3.1-8b --device cuda --slo-ttft-ms 200 --slo-tpot-ms 40 --target-qps 20 "
+    "--prompt-len uniform:512:1024 --output-len 64 --trial-duration 6 --drain-timeout 20",
+}
+
+
+def real(seeds: int, folder: Path) -> None:
+    """Search on this machine with `seeds` seeds, one at a time on each GPU or on the CPU.
+
+    Prints each seed's rate and interval, then the spread and how many intervals hold the median; the records stay in
+    `folder`.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    places = range(gpus) if gpus else [None]
+    with ThreadPoolExecutor(len(places)) as pool:
+        lanes = pool.map(
+            lambda lane: [_search(seed, places[lane], folder) for seed in range(lane, seeds, len(places))],
+            range(len(places)),
+        )
+        searches = [search for lane in lanes for search in lane]
+    found = [search["max_qps"] for search in searches if search["max_qps"]]
+    if not found:
+        return
+    middle = median(found)
+    intervals = [search["interval_qps"] for search in searches if search["interval_qps"]]
+    holding = sum(low <= middle <= high for low, high in intervals)
+    print(
+        f"median {middle:.4g}, from {min(found) / middle - 1:+.1%} to {max(found) / middle - 1:+.1%}; "
+        f"{holding} of {len(intervals)} intervals hold the median"
+    )
+
+
+def _search(seed: int, gpu: int | None, folder: Path) -> dict[str, Any]:
+    path = folder / f"seed-{seed}.json"
+    flags = [*LOAD["cpu" if gpu is None else "cuda"].split(), "--seed", str(seed), "--output-json", str(path)]
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "runners/inference_server_load_test.py"), "--find-max-qps", *flags, "--quiet"],
+        env=os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}), stdout=subprocess.DEVNULL,
+        check=False,
+    )  # fmt: skip
+    search: dict[str, Any] = json.loads(path.read_text())["llmval"]["search"]
+    interval = search["interval_qps"]
+    between = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "no interval"
+    print(
+        f"seed {seed}: exit {ended.returncode}, {search['outcome']}, {search['max_qps'] or math.nan:.4g}, "
+        f"{between}, {len(search['trials'])} trials; {search['noise']}",
+        flush=True,
+    )
+    return search
 
 
 if __name__ == "__main__":
     numbers = [int(word) for word in sys.argv[1:] if word.isdecimal()]
     if "--real" in sys.argv:
-        real(numbers[0] if numbers else 10)
+        kept = Path("artifacts/rate_search")
+        kept.mkdir(parents=True, exist_ok=True)
+        real(numbers[0] if numbers else 10, kept)
     else:
         coverage(numbers[0] if numbers else 500)
