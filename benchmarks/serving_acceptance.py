@@ -105,7 +105,9 @@ def acceptance(server: str, bin_folder: Path, model: Path, workspace: Path) -> t
     )  # fmt: skip
     results = json.loads(done.stdout).get("results", []) if done.stdout.startswith("{") else []
     table = ["| item | outcome | |", "|---|---|---|"]
-    table += [f"| {one['number']} | {one['outcome']} | {one['message'].replace('|', '/')[:200]} |" for one in results]
+    for one in results:
+        message = one["message"].replace(f"{model.parent}/", "").replace("|", "/")[:200]
+        table.append(f"| {one['number']} | {one['outcome']} | {message} |")
     port = f"--port {PORTS[server]}"
     left = [one.pid for one in psutil.process_iter(["cmdline"]) if port in " ".join(one.info["cmdline"] or [])]
     took = time.monotonic() - began

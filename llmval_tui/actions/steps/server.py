@@ -137,7 +137,8 @@ class ServerStop:
             reason = known.problem or "it had ended before, or was not ended"
             return [Gate("server end", Outcome.FAIL, "not by this item", bound, reason)], {}, "", None
         gate = Gate("server end", Outcome.FAIL if known.forced else Outcome.PASS, "; ".join(known.stop), bound)
-        left = f"; {known.left_behind} of its processes outlived it and were ended" if known.left_behind else ""
+        count = known.left_behind
+        left = f" and {count} process{'es' * (count > 1)} that outlived it" if count else ""
         summary = f"ended the server of {server.intent.step.number}{left}"
         return [gate], {"left_behind": known.left_behind}, summary, None
 
