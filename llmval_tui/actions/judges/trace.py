@@ -129,13 +129,21 @@ def _load(summary: dict[str, Any]) -> Gate:
 
 def _captured(summary: dict[str, Any]) -> Gate:
     on_gpu = summary["identity"]["device"] == "cuda"
-    problem = ""
+    problem, otherwise, bound = "", Outcome.FAIL, "operators: a run on a CPU has no kernels"
     if not summary["calls"]:
         problem = "the trace is empty"
     elif on_gpu and summary["unit"] != "kernels":
         problem = "no kernel was recorded: the profiler could not use CUPTI on this node"
-    bound = "kernels" if on_gpu else "operators: a run on a CPU has no kernels"
-    return _gate("captured", problem, Outcome.FAIL, f"{summary['calls']:,} {summary['unit']}", bound)
+    if on_gpu:
+        # A profiler that is older than CUDA records some kernels and drops others. A layer has several.
+        shape, steps = summary["identity"].get("shape"), summary["window"]["steps"]
+        layers = shape["layers"] if shape else 1  # records before 2026-11 have no shape
+        bound = f"{layers * steps:,} kernels or more on each GPU: one a layer and step"
+        fewest = min((one["kernels"] for one in summary["devices"]), default=0)
+        if not problem and summary["devices"] and fewest < layers * steps:
+            problem = f"the profiler dropped kernels: one GPU has {fewest:,}; use a version that knows this CUDA"
+            otherwise = Outcome.INCONCLUSIVE
+    return _gate("captured", problem, otherwise, f"{summary['calls']:,} {summary['unit']}", bound)
 
 
 def _gpus(summary: dict[str, Any]) -> Gate:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -22,6 +23,8 @@ from llmval_runners.tracing.options import TraceOptions, parse
 from llmval_runners.tracing.summary import last_screen, one_line, summary_of
 
 NO_NSYS = "nsys is not on the PATH"
+STDOUT = 1
+_BAR = re.compile(rb"\r(?:\[\d+/\d+\] \[|Processing \d+ events: )[^\r\n]*")
 
 
 class CaptureFailed(Exception):
@@ -222,14 +225,37 @@ def _run(
     signals.check(f"the capture, before {name},")
     commands.append(shlex.join(argv))
     print(f"+ {commands[-1]}", file=sys.stderr, flush=True)
-    signals.child = child = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL)
+    bars = argv[0] == "nsys" and not sys.stdout.isatty()
+    signals.child = child = subprocess.Popen(
+        argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if bars else None
+    )
     if signals.received:  # between the check and the start
         child.send_signal(signals.received[0])
+    if child.stdout is not None:
+        copy_without_bars(child.stdout.fileno(), STDOUT)
     code = child.wait()
     signals.child = None
     signals.check(name)
     if code:
         raise CaptureFailed(f"{name} ended with exit code {code}: see its output above.", code if 0 < code < 126 else 1)
+
+
+def copy_without_bars(source: int, target: int) -> None:
+    """Copy from one file descriptor to the other, without the progress bars of nsys, which would fill a log."""
+    waiting = b""
+    while chunk := os.read(source, 1 << 16):
+        waiting += chunk
+        # A bar begins with a carriage return and may not be complete yet.
+        cut = waiting.rfind(b"\r")
+        end = len(waiting) if cut < 0 or b"\n" in waiting[cut:] else cut
+        _write_all(target, _BAR.sub(b"", waiting[:end]))
+        waiting = waiting[end:]
+    _write_all(target, _BAR.sub(b"", waiting))
+
+
+def _write_all(target: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(target, data) :]
 
 
 def _run_ncu(setup: CaptureSetup, commands: list[str], signals: SignalForwarder) -> str | None:

@@ -11,7 +11,9 @@ from llmval_runners.tracing.options import TraceOptions
 RUNNERS = Path(__file__).resolve().parents[2]
 LOAD_TEST = RUNNERS / "inference_server_load_test.py"
 RUN_FOLDER = "LLMVAL_RUN_FOLDER"  # set by llmval; the ranks' logs and exit codes belong there
+NCU_KV_TOKENS = 1 << 15
 NCU_LAUNCHES = 100
+NCU_KV_TOKENS = 1 << 15  # 4 GiB with llama-3.1-8b in bf16
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class CaptureSetup:
 
     def export_command(self) -> list[str]:
         """Convert the nsys report to the SQLite database that the summary is made from."""
-        to = ["--type=sqlite", "--force-overwrite=true", f"--output={self.paths.sqlite}"]
+        to = ["--type=sqlite", "--quiet=true", "--force-overwrite=true", f"--output={self.paths.sqlite}"]
         return ["nsys", "export", *to, str(self.paths.nsys)]
 
     def ncu_command(self) -> list[str]:
@@ -103,5 +105,8 @@ class CaptureSetup:
         ncu += ["--launch-count", str(NCU_LAUNCHES), "--force-overwrite", "--export", str(report)]
         argv = [*self.load_test_command(), "--duration", "2", "--target-qps", "4", "--output-len", "16"]
         argv += ["--warmup", "1", "--drain-timeout", "600", "--profile", "nsys"]
+        # Nsight Compute keeps a copy of the memory that a kernel writes. Beside a KV cache that fills the GPU, the copy
+        # would go to the host, and each kernel would take minutes.
+        argv += ["--kv-tokens", str(NCU_KV_TOKENS)]
         argv += ["--output-json", str(self.paths.folder / "ncu.json")]
         return [*ncu, sys.executable, *argv]

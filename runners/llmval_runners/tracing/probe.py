@@ -15,7 +15,8 @@ def probe() -> dict[str, Any]:
         try:
             version = fp8.load_transformer_engine("a trace with --fp8-mode auto").version
         except Exception as error:  # noqa: BLE001  (a broken installation may raise anything; it is reported)
-            problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            cause = error.__cause__ or error  # a refusal says what to do, and only its cause matters here
+            problem = f"{type(cause).__name__}: {cause}".splitlines()[0][:200]
     return {
         "gpus": gpus,
         "fp8": gpus > 0 and torch.cuda.get_device_capability() >= fp8.CAPABILITY,

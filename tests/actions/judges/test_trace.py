@@ -37,7 +37,7 @@ def trace_json(tool: str = "torch", **changes: Any) -> dict[str, Any]:
         },
         "identity": {
             "model": "llama-3.1-8b", "attention_backend": "flex", "fp8_mode": "native", "tensor_parallel": 8,
-            "device": "cuda", "device_name": "NVIDIA H200",
+            "device": "cuda", "device_name": "NVIDIA H200", "shape": {"layers": 32},
         },
         "workload": {"target_qps": 28.0, "duration_s": 60.0, "prompt_len": "uniform:512:1024", "output_len": "512"},
         "load": {"partial": False, "completed": 1680, "failed": 0, "output_tokens_per_s": 13000.0},
@@ -47,7 +47,7 @@ def trace_json(tool: str = "torch", **changes: Any) -> dict[str, Any]:
         "shares": {"communication": 0.3, "attention": 0.2, "gemm": 0.4, "other": 0.1},
         "gpu_busy_share": 0.9,
         "devices": [
-            {"device": name, "kernels": 1000, "kernel_ms": 2800.0, "busy_share": 0.9} for name in devices
+            {"device": name, "kernels": 12_500, "kernel_ms": 2800.0, "busy_share": 0.9} for name in devices
         ],
         "top": [
             {
@@ -258,6 +258,7 @@ def changed(**parts: dict[str, Any]) -> dict[str, Any]:
         (changed(window={"steps": 0}), "load", Outcome.INVALID),
         (trace_json(calls=0), "captured", Outcome.FAIL),
         (trace_json(unit="operators"), "captured", Outcome.FAIL),
+        (changed(window={"steps": 391}), "captured", Outcome.INCONCLUSIVE),  # 391 · 32 is over 12,500
         (trace_json(devices=[]), "GPUs in the trace", Outcome.FAIL),
         (trace_json(ranges=[]), "ranges", Outcome.INCONCLUSIVE),
         (changed(shares={"communication": 0.0, "other": 0.4}), "communication", Outcome.FAIL),

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,22 @@ def test_a_capture_with_nsys_from_end_to_end_with_fake_programs(
     assert [one["name"] for one in summary["files"]] == ["trace.nsys-rep", "load_test.json"]
     assert any("Nsight Compute" in note for note in summary["notes"])
     assert not (tmp_path / "out" / "trace.sqlite").exists()
+
+
+def test_the_progress_bars_of_nsys_stay_out_of_a_log(tmp_path: Path) -> None:
+    bar = b"".join(b"\r[1/1] [%d%%        ] trace.nsys-rep" % share for share in range(101))
+    done = b"\r[1/1] [========================100%] trace.nsys-rep\n"
+    said = b"Capture range ended.\n" + b"x" * 70_000 + b"\nGenerating 'a.qdstrm'\n"
+    source, end = os.pipe()
+    writer = threading.Thread(
+        target=lambda: (os.write(end, said + bar + done + b"Generated:\n\tb\r\nlast"), os.close(end))
+    )
+    writer.start()
+    with (tmp_path / "log").open("wb") as log:
+        capture.copy_without_bars(source, log.fileno())
+    writer.join()
+    os.close(source)
+    assert (tmp_path / "log").read_bytes() == said + b"\nGenerated:\n\tb\r\nlast"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
