@@ -21,6 +21,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "runners"))
 
+from llmval_runners.load_test.load_flags import WIDEST  # noqa: E402
 from llmval_runners.load_test.rate_search import FAILS, HOLDS, NextTrial, Search, SearchConfig, Trial  # noqa: E402
 
 # Relative width over which trials turn from holding to failing; share of disturbed trials; trials that one disturbance
@@ -39,7 +40,7 @@ def simulated(seed: int, width: float, disturbed: float, lasting: float = 1.0) -
     """(true highest rate, the search) on a host whose trials are drawn from `seed`."""
     source = random.Random(f"{seed} {width} {disturbed} {lasting}")
     true = math.exp(source.uniform(math.log(5), math.log(500)))
-    search, bad = Search(SearchConfig(4, None, 0.05, 0.99, 30, seed, 40, 0.95)), False
+    search, bad = Search(SearchConfig(4, None, 0.05, WIDEST, 0.99, 30, seed, 40, 0.95)), False
     begin = disturbed / (1 - disturbed) / lasting
     while (planned := search.next()) is not None:
         bad = (

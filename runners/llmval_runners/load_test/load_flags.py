@@ -11,14 +11,18 @@ from llmval_runners.process.arguments import count, natural, positive, share
 from llmval_runners.process.errors import Refused
 
 MAX_TRIALS, LEAST_TRIALS, LEAST_PRECISION = 40, 8, 0.005
+# Close to the highest rate the bursts of Poisson arrivals decide each trial: 40 trials of a queue with constant service
+# give 0.1 to 0.2 (docs/results/h200-x2-2026-11-29).
+WIDEST = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """The search for the highest rate. Rates in requests/s; `precision` is relative; `min_goodput` is from 0 to 1."""
+    """The search for the highest rate. Rates in requests/s; `precision`, `widest`: relative; `min_goodput`: 0 to 1."""
 
     max_qps: float | None
     precision: float
+    widest: float
     min_goodput: float
     max_trials: int
     confidence: float
@@ -75,7 +79,8 @@ def add_search_flags(root: argparse.ArgumentParser) -> None:
         "--precision",
         type=share,
         metavar="SHARE",
-        help="end when the interval that holds the highest rate is at most this wide, from 0.005 (default 0.05)",
+        help="end when the interval that holds the highest rate is at most this wide, from 0.005 (default 0.05; after "
+        f"the last trial an interval of {WIDEST:g} is enough, if --precision is not given)",
     )
     search.add_argument(
         "--confidence", type=share, metavar="SHARE", help="that the interval holds the rate, below 1 (default 0.95)"
@@ -151,6 +156,7 @@ def search_of(found: argparse.Namespace, slo: Slo) -> SearchOptions | None:
     return SearchOptions(
         found.max_qps,
         0.05 if found.precision is None else found.precision,
+        WIDEST if found.precision is None else found.precision,
         0.99 if found.min_goodput is None else found.min_goodput,
         MAX_TRIALS if found.max_trials is None else found.max_trials,
         0.95 if found.confidence is None else found.confidence,

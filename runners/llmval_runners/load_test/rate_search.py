@@ -7,7 +7,8 @@ another seed. Then each trial goes where it tells most: to the median of the can
 one at the lower end must hold. If one does not, the interval widens and the search goes on. So a stall of the host can
 lengthen a search, and cannot cap it for good.
 
-The rate found is the lower end of the interval: it held, and with `confidence` it is at most `precision` too low.
+The rate found is the lower end of the interval: it held. With `confidence` it is at most `precision` too low, or at
+most `widest` if the trials did not give more.
 """
 
 import math
@@ -126,8 +127,10 @@ def _verdict(
 
 GROWTH = 2.0
 CONFIRMATIONS = 4  # most attempts to end a search at the limit of its trials with one that holds
+FAR = 10  # trials after which a wide interval is also tested far above the median
 SIDE, NEAR = 0.15, 1.3  # quantile of the trials beside the median; an interval with a lower ratio is near the goal
 UNEXPECTED = 0.3  # a trial that fails is repeated if the highest rate was above it with at least this probability
+MOST_DISTURBED = 0.2  # share of trials; on a host with more, the interval was right too rarely in simulations
 SAME_RATE = 0.002  # relative: closer rates are one rate
 BUSY_PERCENT = 10.0  # of the host's CPU for other processes; more is named as noise
 STOLEN_PERCENT = 1.0
@@ -161,12 +164,14 @@ BRACKET, REPEAT, BISECT, UPPER, CONFIRM = PURPOSES = ("bracket", "repeat", "bise
 class SearchConfig:
     """The settings of a search: rates in requests/s; `precision` is relative; `min_goodput` is a share, 0 to 1.
 
+    `widest`: the relative width of an interval that is still enough after the last trial, at least `precision`.
     `confidence`: the probability with which the reported interval is to hold the highest rate.
     """
 
     first_qps: float
     max_qps: float | None
     precision: float
+    widest: float
     min_goodput: float
     trial_s: float
     seed: int
@@ -251,7 +256,8 @@ class Search:
         elif self._narrow() and self._upper_failed:
             self.outcome = FOUND
         elif len(self.trials) >= config.max_trials:
-            self.outcome = IMPRECISE
+            quiet = self._posterior.disturbed() <= MOST_DISTURBED
+            self.outcome = FOUND if quiet and self._narrower(config.widest) else IMPRECISE
         if self.outcome != INTERRUPTED:
             self.max_qps = qps
 
@@ -278,8 +284,14 @@ class Search:
             return (low, CONFIRM) if self._upper_failed or high >= limit else (high, UPPER)
         # Far from the goal the median halves the interval. Close to it, trials at the median are tosses of a coin, and
         # those beside it, on both sides in turn, tell where the interval ends.
-        aside = (SIDE, 1 - SIDE)[len(self.trials) % 2] if high <= low * NEAR else 0.5
-        rate = self._posterior.quantile(aside)
+        side = len(self.trials) % 2
+        if high <= low * NEAR:
+            rate = self._posterior.quantile((SIDE, 1 - SIDE)[side])
+        else:
+            rate = self._posterior.quantile(0.5)
+            # On a noisy host a much higher rate may hold too, as far as the trials beside the median can tell.
+            if side and len(self.trials) >= FAR and (far := math.sqrt(rate * high)) < limit:
+                rate = far
         if config.max_qps is not None and rate >= config.max_qps:
             return config.max_qps, CONFIRM
         if ceiling is not None and rate >= ceiling:
@@ -287,8 +299,11 @@ class Search:
         return max(rate, config.first_qps), BISECT
 
     def _narrow(self) -> bool:
+        return self._narrower(self.config.precision)
+
+    def _narrower(self, width: float) -> bool:
         interval = self.interval
-        return interval is not None and interval[1] <= interval[0] * (1 + self.config.precision) * (1 + 1e-9)
+        return interval is not None and interval[1] <= interval[0] * (1 + width) * (1 + 1e-9)
 
     def _generator_ceiling(self) -> float | None:
         """The lowest rate that the generator missed twice and never offered."""
@@ -327,6 +342,7 @@ class Search:
             "first_qps": config.first_qps,
             "cap_qps": config.max_qps,
             "precision": config.precision,
+            "widest": config.widest,
             "max_trials": config.max_trials,
             "min_goodput": config.min_goodput,
             "trial_duration_s": config.trial_s,
@@ -370,8 +386,9 @@ class Search:
             case "imprecise":
                 return (
                     f"{self.max_qps or 0:.4g} requests/s held, and with {confidence} confidence the highest rate lies "
-                    f"{between}: after {len(self.trials)} trials that is wider than the {self.config.precision:.0%} "
-                    f"asked ({self.noise()}); pass a longer --trial-duration or more --max-trials, or quieten the host"
+                    f"{between}: after {len(self.trials)} trials that is wider than the {self.config.widest:.0%} "
+                    f"allowed ({self.noise()}): pass a longer --trial-duration or more --max-trials, or quieten the "
+                    "host"
                 )
             case "cap_holds":
                 cap = f"even the cap of {self.max_qps or 0:.4g} requests/s holds"

@@ -218,8 +218,8 @@ class LoadTest:
         """Run the trials one after the other on one engine. The result has the window of the last one."""
         search = self.search = Search(
             SearchConfig(
-                self.load.target_qps, options.max_qps, options.precision, options.min_goodput, self.load.duration_s,
-                self.load.seed, options.max_trials, options.confidence,
+                self.load.target_qps, options.max_qps, options.precision, options.widest, options.min_goodput,
+                self.load.duration_s, self.load.seed, options.max_trials, options.confidence,
             )
         )  # fmt: skip
         while (planned := search.next()) is not None:

@@ -148,7 +148,7 @@ class OpenAiLoadTest:
         """Run the trials one after the other. The result has the window of the last one."""
         search = self.search = Search(
             SearchConfig(
-                self.options.target_qps, options.max_qps, options.precision, options.min_goodput,
+                self.options.target_qps, options.max_qps, options.precision, options.widest, options.min_goodput,
                 self.options.duration_s, self.options.seed, options.max_trials, options.confidence,
             )
         )  # fmt: skip

@@ -74,6 +74,17 @@ def outcomes(run):
     return {gate.name: gate.outcome for gate in gates if gate.outcome is not Outcome.PASS}, metrics, summary
 
 
+def test_a_wider_interval_passes_as_far_as_the_search_allowed_it(load_run, searched):
+    noisy = [one | {"purpose": "bisect"} for one in TRIALS if one["number"] <= 12] + [TRIALS[-1]]
+    value = searched(trials=noisy)
+    low, high = value["llmval"]["search"]["interval_qps"]
+    assert high / low - 1 > 0.06, "wider than the precision of 5 %, so no upper end was tested"
+    value["llmval"]["search"]["widest"] = high / low - 1
+    assert outcomes(load_run(value, LIST))[0] == {}
+    value["llmval"]["search"]["widest"] = 0.06
+    assert outcomes(load_run(value, LIST))[0]["highest rate"] is Outcome.INVALID
+
+
 def test_a_found_rate_passes_with_its_figures(load_run, searched):
     bad, metrics, summary = outcomes(load_run(searched(), LIST))
     assert bad == {}

@@ -169,7 +169,7 @@ def test_the_trials_of_a_search_and_a_profile_outlive_rank_0(
     test._journal = Journal(journal_path(out))
     test.profiler.kind = "torch"
     test._cache = {"bytes_per_rank": 1, "bytes_total": 2, "tokens": 3, "page_size": 4, "dtype": "float32"}
-    test.search = Search(SearchConfig(4, 8, 0.05, 0.99, 9, 0, 40, 0.95))
+    test.search = Search(SearchConfig(4, 8, 0.05, 0.2, 0.99, 9, 0, 40, 0.95))
     requests = [sent(index, index / 10 + 0.01, index / 10 + 0.02) for index in range(9)]
     arrivals = [Arrival(r.index, r.intended_s, 1, 2) for r in requests]
     planned = test.search.next()

@@ -30,7 +30,7 @@ from llmval_runners.process.errors import Refused
 from benchmarks.rate_search import simulated
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/schemas/load_test.schema.json").read_text())
-CONFIG = SearchConfig(4, None, 0.05, 0.99, trial_s=30, seed=7, max_trials=40, confidence=0.95)
+CONFIG = SearchConfig(4, None, 0.05, 0.05, 0.99, trial_s=30, seed=7, max_trials=40, confidence=0.95)
 
 
 def window(qps: float, served: float | None = None, late: float = 0.0, count: int = 200) -> Measured:
@@ -117,6 +117,28 @@ def test_a_host_that_is_too_noisy_gets_a_wider_interval_and_no_finding() -> None
     low, high = search.interval
     assert low < 50 < high and high > low * 1.05
     assert "quieten the host" in search.sentence()
+
+
+def bursts(planned: NextTrial, width: float = 0.07) -> Trial:
+    """Arrivals decide: at 50 requests/s half of the trials hold, and a fifth at 53."""
+    z = math.log(50 / planned.qps) / width
+    drawn = random.Random(f"{planned.seed} {planned.qps}").random()
+    return held(planned, drawn < 0.5 * (1 + math.erf(z / math.sqrt(2))))
+
+
+def test_after_the_last_trial_a_wider_interval_is_enough_if_it_is_allowed() -> None:
+    wide, strict = found(bursts, replace(CONFIG, widest=0.2)), found(bursts)
+    assert strict.outcome == "imprecise" and "wider than the 5% allowed" in strict.sentence()
+    assert wide.outcome == "found" and wide.trials == strict.trials
+    assert wide.interval is not None and wide.max_qps is not None
+    low, high = wide.interval
+    assert low * 1.05 < high <= low * 1.2 and low <= 50 <= high and wide.max_qps <= low * 1.002
+
+
+def test_a_wide_interval_is_also_tested_far_above_the_median() -> None:
+    """Otherwise the trials beside the median never tell a noisy host with a high rate from a quiet one with a low."""
+    searches = [found(lambda planned: bursts(planned, 0.1), replace(CONFIG, seed=seed)) for seed in range(20)]
+    assert all(search.interval is not None and search.interval[1] < 1.6 * search.interval[0] for search in searches)
 
 
 @pytest.mark.parametrize(("width", "disturbed"), [(0.003, 0.0), (0.02, 0.05), (0.06, 0.2)])
