@@ -137,7 +137,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "status --json": ("status", "--json"),
     "verify": ("verify",),
     "report": ("report",),
-    "run --all --dry-run": ("run", "--all", "--dry-run"),
 }
 
 
@@ -155,8 +154,13 @@ def rows(runs: int = 3000, names: Sequence[str] = ()) -> Iterator[Row]:
                 f"{full.elapsed_s:.2f} s, {full.processor_s:.2f} s of a core, {full.memory_mb:.0f} MB "
                 f"(one run: {empty.elapsed_s:.2f} s, {empty.processor_s:.2f} s, {empty.memory_mb:.0f} MB)"
             )
-            reached = full.elapsed_s <= max(1.0, 2 * empty.elapsed_s) and full.memory_mb <= 2 * empty.memory_mb
-            yield Row(f"{what}, {runs:,} runs of {ITEMS} items", text, "≤ 2 × with one run, or ≤ 1 s", reached)
+            if name == "report":  # it grows with what it shows
+                bound = f"≤ 10 ms of a core for each of its {ITEMS} runs"
+                reached = full.processor_s - empty.processor_s <= 0.010 * ITEMS
+            else:
+                bound = "≤ 2 × with one run, or ≤ 1 s of a core; ≤ 2 × the memory"
+                reached = full.processor_s <= max(1.0, 2 * empty.processor_s) and full.memory_mb <= 2 * empty.memory_mb
+            yield Row(f"{what}, {runs:,} runs of {ITEMS} items", text, bound, reached)
 
 
 def main() -> None:

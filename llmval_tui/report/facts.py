@@ -136,10 +136,14 @@ def gather(
         origins: where the runs are from, in the operator's words; by default the workspace.
     """
     stores = {store.workspace: store}
+    items: dict[Path, dict[tuple[str, str, int], list[Run]]] = {}  # of each workspace, its runs by item: looked up once
     gathered, unreadable = [], []
     for run in runs:
+        own = stores.setdefault(run.workspace, RunStore(run.workspace))
+        if own.workspace not in items:
+            items[own.workspace] = _by_item(own.runs())
         try:
-            gathered.append(gather_run(run, stores.setdefault(run.workspace, RunStore(run.workspace))))
+            gathered.append(gather_run(run, own, items[own.workspace].get(_item_of(run), [])))
         except Refused as refusal:
             unreadable.append(str(refusal))
     steps = step_statuses(checklist, store) if checklist is not None else []
@@ -148,8 +152,20 @@ def gather(
     return ReportFacts(utc_iso(), shown, checklist, steps, gathered, _differences(gathered), unreadable)
 
 
-def gather_run(run: Run, store: RunStore) -> RunFacts:
-    """The facts of one run of this store."""
+def _item_of(run: Run) -> tuple[str, str, int]:
+    ref = run.intent.step
+    return ref.section, ref.text, ref.occurrence
+
+
+def _by_item(runs: Sequence[Run]) -> dict[tuple[str, str, int], list[Run]]:
+    found: dict[tuple[str, str, int], list[Run]] = {}
+    for run in runs:
+        found.setdefault(_item_of(run), []).append(run)
+    return found
+
+
+def gather_run(run: Run, store: RunStore, of_item: Sequence[Run]) -> RunFacts:
+    """The facts of one run of this store; `of_item`: all runs of its item, for the trends of its figures."""
     intent, verdict, workspace = run.intent, run.verdict(), store.workspace
     artifacts = artifacts_of(run, verdict, workspace)
     loads, collectives = [], []
@@ -166,7 +182,7 @@ def gather_run(run: Run, store: RunStore) -> RunFacts:
     timeline = read_timeline(run, first_sample(run.telemetry))
     recording = read_recording(run.telemetry, timeline)
     state = run.state()
-    figures = key_figures(run, verdict, store.runs())
+    figures = key_figures(run, verdict, of_item)
     status = run.status()
     return RunFacts(run.id, intent, status, state, verdict, artifacts, loads, collectives, timeline, recording, figures)
 

@@ -65,7 +65,7 @@ def key_figures(run: Run, verdict: Verdict | None, runs: Sequence[Run]) -> list[
     """The figures of a judged run, the bounded ones first.
 
     Args:
-        runs: all runs of its workspace, for the trend.
+        runs: of its workspace, at least all of its item, for the trend.
     """
     if verdict is None:
         return []

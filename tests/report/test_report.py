@@ -22,7 +22,7 @@ from llmval_tui.report.comparison.sides import side
 from llmval_tui.report.facts import gather, runs_for
 from llmval_tui.runs.evidence import archive
 from llmval_tui.runs.records import Gate, Outcome
-from llmval_tui.runs.store import Run
+from llmval_tui.runs.store import Run, RunStore
 from llmval_tui.telemetry.sample import EngineSample, GpuSample, HostSample, Note, Sample, ServerProcess, TimeTotal
 from tests.report.conftest import WALL_NS, ZERO_NS, Workspace, result_json
 
@@ -263,6 +263,18 @@ def test_the_default_is_the_newest_run_of_each_step(workspace: Workspace) -> Non
     checklist = load(workspace.folder / "docs" / "llm_validation_checklist.md")
     assert [run.id for run in runs_for(workspace.store, (), checklist)] == [newest.id]
     assert len(runs_for(workspace.store, ("abc001", "abc002", "abc001"), checklist)) == 2
+
+
+def test_the_runs_of_a_workspace_are_listed_once_for_all_that_a_report_shows(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3,000 old runs made a report of 500 take 14 s."""
+    shown = [workspace.run() for _ in range(3)]
+    looks: list[Path] = []
+    plain = RunStore.runs
+    monkeypatch.setattr(RunStore, "runs", lambda self: looks.append(self.workspace) or plain(self))
+    facts = gather(workspace.store, shown, None)
+    assert [run.id for run in facts.runs] == [run.id for run in shown] and len(looks) == 1
 
 
 def test_an_unjudged_run_is_shown_as_such(workspace: Workspace) -> None:
