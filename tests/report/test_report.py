@@ -272,7 +272,12 @@ def test_the_runs_of_a_workspace_are_listed_once_for_all_that_a_report_shows(
     shown = [workspace.run() for _ in range(3)]
     looks: list[Path] = []
     plain = RunStore.runs
-    monkeypatch.setattr(RunStore, "runs", lambda self: looks.append(self.workspace) or plain(self))
+
+    def runs(self: RunStore) -> list[Run]:
+        looks.append(self.workspace)
+        return plain(self)
+
+    monkeypatch.setattr(RunStore, "runs", runs)
     facts = gather(workspace.store, shown, None)
     assert [run.id for run in facts.runs] == [run.id for run in shown] and len(looks) == 1
 
