@@ -20,6 +20,7 @@ TINY = "tiny"
 TINY_RANKS = 4  # the tiny model has 4 KV heads, and every rank needs one
 SEARCH = "--find-max-qps"
 CPU_RANKS = 2  # the smallest number with a real all-reduce
+ROUNDS_RANKS = 4  # the smallest number of nodes with more than one round of pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Preset:
     without_gpu: Mapping[str, str]
     dropped: frozenset[str] = frozenset()  # flags that do not work with the preset; removed with their values
     with_search: Mapping[str, str] = field(default_factory=dict)  # set if the command searches for the highest rate
+    with_rounds: Mapping[str, str] = field(default_factory=dict)  # set if it measures pairs of nodes and there is one
 
 
 _SMOKE: dict[str, Preset] = {
@@ -90,9 +92,10 @@ _SMOKE: dict[str, Preset] = {
     # Small sizes show every part; what a link carries needs large ones.
     "collective_bandwidth.py": Preset(
         always={"--max-bytes": "64K", "--repeats": "2", "--iterations": "5"},
-        if_given={"--pair-bytes": "64K", "--modes": "eager"},
+        if_given={"--pair-bytes": "64K", "--modes": "eager", "--min-bytes": "64K"},
         without_gpu={"--device": "cpu"},
         dropped=frozenset({"--min-busbw", "--baseline"}),
+        with_rounds={"--ranks-per-node": "1"},
     ),
     "power_efficiency_analyzer.py": Preset(always={}, if_given={}, without_gpu={}),
     "capture_fp8_flexattention_traces.sh": Preset(
@@ -132,6 +135,8 @@ def apply(preset: str, runner: str | None, argv: ParsedArgv, gpus: int) -> tuple
     given = {flag: value for flag, value in found.if_given.items() if value_of(arguments, flag) is not None}
     if SEARCH in arguments:
         given |= found.with_search
+    if _rounds_on_one_node(argv):
+        given |= found.with_rounds
     for flag, value in {**found.always, **given, **({} if gpus else found.without_gpu)}.items():
         old = " ".join(values_of(arguments, flag)) or None
         if old == value:
@@ -139,6 +144,11 @@ def apply(preset: str, runner: str | None, argv: ParsedArgv, gpus: int) -> tuple
         arguments = with_values(arguments, flag, value.split())
         changed.append(f"{_plain(flag)} {value}" + (f" instead of {old}" if old is not None else ""))
     return replace(argv, arguments=arguments), [f"smoke preset: {', '.join(changed) or 'nothing had to change'}"]
+
+
+def _rounds_on_one_node(argv: ParsedArgv) -> bool:
+    """Whether the command measures pairs of nodes and would run on one, whose ranks then stand for nodes."""
+    return value_of(argv.arguments, "--pairs") == "rounds" and value_of(argv.options, "--nnodes") in (None, "1", "1:1")
 
 
 def _plain(flag: str) -> str:
@@ -155,6 +165,8 @@ def _ranks(argv: ParsedArgv, runner: str | None, gpus: int, tiny: bool, changed:
     """The command with a number of ranks that this machine and the tiny model allow."""
     flags = demand_of(argv).flags
     most = most_ranks(gpus) if tiny or not gpus else largest_power_of_two(gpus)
+    if not gpus and _rounds_on_one_node(argv):
+        most = ROUNDS_RANKS
     if value_of(argv.options, NPROC) == "gpu" and gpus > most:
         argv = replace(argv, options=with_value(argv.options, NPROC, str(most)))
         changed(f"{_plain(NPROC)} {most} instead of gpu")

@@ -11,7 +11,7 @@ from typing import Any
 from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.runner_catalog import COLLECTIVE_SCHEMA
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
-from llmval_tui.actions.judges.slow_pairs import slow_in
+from llmval_tui.actions.judges.slow_pairs import slow_in, slow_nodes_in
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
@@ -29,7 +29,8 @@ def judge_collective_bandwidth(run: Run, artifact: Artifact) -> Judged:
     record = read_valid(run.workspace / artifact.path, COLLECTIVE_SCHEMA)
     if record is None:
         return [unreadable(artifact, "record", "a record of collective_bandwidth.py")], {}, "no record to judge"
-    gates = [_complete(record), _results(record), _figures(record), _links(record), _pairs(record)]
+    between = _nodes(record) if record["settings"]["pairs"] == "rounds" else _pairs(record)
+    gates = [_complete(record), _results(record), _figures(record), _links(record), between]
     gates += [gate for gate in (_share(record), _counters(record), _baseline(record)) if gate is not None]
     return gates, metrics_of(record), _sentence(record)
 
@@ -49,6 +50,10 @@ def metrics_of(record: Mapping[str, Any]) -> dict[str, float | None]:
     copies = sorted(one["gb_per_s"] for one in _one_way(record))
     if copies:
         found["pair_min_gb_per_s"], found["pair_median_gb_per_s"] = copies[0], copies[len(copies) // 2]
+    if (fabric := record.get("fabric")) and fabric["links"]:
+        rates = sorted(one["gb_per_s"] for one in fabric["links"])
+        found["node_link_min_gb_per_s"], found["node_link_median_gb_per_s"] = rates[0], rates[len(rates) // 2]
+        found["node_ring_gb_per_s"] = fabric["ring"]["gb_per_s"]
     found["wrong"] = float(sum((one["wrong"] or 0) + (one["wrong_int32"] or 0) for one in record["rows"]))
     found["ranks"] = float(len(record["gpus"]))
     return found
@@ -75,6 +80,8 @@ def _sentence(record: Mapping[str, Any]) -> str:
     busbw, copies = _largest_busbw(record, "all_reduce"), [one["gb_per_s"] for one in _one_way(record)]
     parts = [f"{len(record['gpus'])} ranks on {record['nodes']} node{'s' if record['nodes'] > 1 else ''}"]
     parts += [f"all-reduce {busbw:.1f} GB/s busbw"] if busbw is not None else []
+    if fabric := record.get("fabric"):
+        parts.append(f"{len(fabric['links'])} links of {len(fabric['nodes'])} nodes")
     parts += [f"pairs {min(copies):.1f} to {max(copies):.1f} GB/s"] if copies else []
     return ", ".join(parts)
 
@@ -97,12 +104,23 @@ def _complete(record: Mapping[str, Any]) -> Gate:
         if (operation, mode) not in timed
     ]:
         problem = f"not measured: {', '.join(lost)}"
+    elif settings["pairs"] == "rounds" and (missing := _rounds_missing(record)):
+        problem = missing
     elif settings["pairs"] == "all" and (without := _pairs_without_figure(record)):
         problem = f"not measured: {', '.join(without[:3])}{' and more' if len(without) > 3 else ''}"
     else:
         reasons = [one["reason"] for one in (*record["rows"], *record["pairs"]["cells"]) if one["reason"]]
         problem = str(reasons[0]) if reasons else ""
     return Gate(name, Outcome.INCONCLUSIVE if problem else Outcome.PASS, measured, bound, clean_line(problem))
+
+
+def _rounds_missing(record: Mapping[str, Any]) -> str:
+    fabric = record.get("fabric")
+    if not fabric:
+        return "the pairs of nodes were not measured"
+    count = len(fabric["nodes"])
+    lost = count * (count - 1) // 2 - len(fabric["links"])
+    return f"{lost} pairs of nodes were not measured" if lost else ""
 
 
 def _pairs_without_figure(record: Mapping[str, Any]) -> list[str]:
@@ -119,6 +137,8 @@ def _results(record: Mapping[str, Any]) -> Gate:
     name, bound = "results", "every size and pair checked, 0 wrong elements"
     rows, cells = record["rows"], record["pairs"]["cells"]
     checks = [one["wrong"] for one in (*rows, *cells) if not one["reason"]]
+    fabric = record.get("fabric")
+    checks += [one["wrong"] for one in (*fabric["links"], fabric["ring"])] if fabric else []
     checks += [one["wrong_int32"] for one in rows if not one["reason"] and one["dtype"] != "int32"]
     wrong = sum(count or 0 for count in checks)
     if wrong:
@@ -126,8 +146,8 @@ def _results(record: Mapping[str, Any]) -> Gate:
         if bad is not None:
             what = f"{bad['operation']} of {bad['bytes']} bytes, {bad['mode']}: {bad['first_wrong'] or ''}"
         else:
-            bad = next(one for one in cells if one["wrong"])
-            what = f"{bad['method']} {bad['from']}→{bad['to']}"
+            bad = next((one for one in cells if one["wrong"]), None)
+            what = f"{bad['method']} {bad['from']}→{bad['to']}" if bad is not None else "between nodes"
         return Gate(name, Outcome.FAIL, f"{wrong:,} wrong elements", bound, clean_line(what))
     unchecked = sum(count is None for count in checks)
     if unchecked or not checks:
@@ -193,6 +213,22 @@ def _pairs(record: Mapping[str, Any]) -> Gate:
     findable = max((one["smallest_findable"] for one in compared), default=None)
     reason = "" if findable is None else f"a pair that is {findable:.0%} slower would have been found"
     return Gate(name, Outcome.PASS, measured, bound, reason)
+
+
+def _nodes(record: Mapping[str, Any]) -> Gate:
+    """Whether a node, or the link between two, is slower than the others."""
+    name, bound = "nodes", "no node and no link between two is slower than the others, in two measurements"
+    fabric = record.get("fabric")
+    if not fabric:
+        return Gate(name, Outcome.INCONCLUSIVE, "no pair of nodes", bound, "the rounds were not measured")
+    measured = f"{len(fabric['links'])} links of {len(fabric['nodes'])} nodes"
+    if fabric["reason"]:
+        return Gate(name, Outcome.INCONCLUSIVE, measured, bound, clean_line(str(fabric["reason"])))
+    if slow := slow_nodes_in(fabric):
+        return Gate(name, Outcome.FAIL, measured, bound, clean_line(f"slower than the others: {', '.join(slow[:6])}"))
+    limits = (("node", fabric["smallest_findable_node"]), ("link", fabric["smallest_findable_link"]))
+    found = [f"a {what} that is {limit:.0%} slower" for what, limit in limits if limit is not None]
+    return Gate(name, Outcome.PASS, measured, bound, f"{' and '.join(found)} would have been found" if found else "")
 
 
 def _low_pairs(record: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -24,6 +24,7 @@ def rank_facts(
         "rank": rank,
         "local_rank": local_rank,
         "host": socket.gethostname(),
+        "node": os.environ.get("SLURMD_NODENAME"),  # several of one machine have one host name
         "boot_id": _boot_id(),
         "pid": os.getpid(),
         "device": str(device),

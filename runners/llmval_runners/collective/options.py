@@ -12,7 +12,7 @@ from llmval_runners.process.output import Report, add_output_flags, take_output
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv")
 MODES = ("eager", "graph")
 DTYPES = ("float32", "bfloat16", "int32")
-PAIRS = ("all", "none")
+PAIRS = ("all", "rounds", "none")
 EXIT_CODES = (
     "Exit code: 0 ok; 1 wrong results, a slow GPU or pair, a bandwidth below its bound, or the test itself failed; "
     "2 refused; 3 inconclusive; 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP. Plain torchrun makes 1 of every code "
@@ -22,6 +22,7 @@ EXAMPLES = """\
 examples:
   python collective_bandwidth.py                # every GPU of this node
   python collective_bandwidth.py --device cpu --max-bytes 64K
+  python collective_bandwidth.py --pairs rounds --ranks-per-node 1
   torchrun --nproc_per_node=8 collective_bandwidth.py --output-json node.json
   torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d \\
       --rdzv_endpoint HOST:29500 collective_bandwidth.py
@@ -65,8 +66,13 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--modes", default=None, metavar="LIST", help=modes)
     dtype = f"{', '.join(DTYPES)} (default float32, as nccl-tests); integers are checked beside it"
     what.add_argument("--dtype", choices=DTYPES, default="float32", metavar="NAME", help=dtype)
-    pairs = "all: every ordered pair of ranks, by the backend, the copy engine and an SM kernel; none (default all)"
+    pairs = (
+        "all: every ordered pair of ranks, by the backend, the copy engine and an SM kernel; rounds: every pair of "
+        "nodes, N/2 pairs at once, then the ring; none (default all)"
+    )
     what.add_argument("--pairs", choices=PAIRS, default="all", help=pairs)
+    parts = "with --pairs rounds: count so many ranks as a node, to try it on one machine"
+    what.add_argument("--ranks-per-node", type=count, metavar="N", help=parts)
     pair = "size of a copy between two GPUs (default 256M, or --max-bytes if that is less)"
     what.add_argument("--pair-bytes", type=size, metavar="SIZE", help=pair)
 
@@ -103,6 +109,7 @@ class CollectiveOptions:
     modes: tuple[str, ...] | None
     dtype: str
     pairs: str
+    ranks_per_node: int | None
     pair_bytes: int | None
     warmup: int
     iterations: int
@@ -125,6 +132,8 @@ def parse(argv: list[str]) -> CollectiveOptions:
     modes = None if found.modes is None else _choices("--modes", found.modes, MODES)
     if found.device == "cpu" and modes is not None and "graph" in modes:
         raise Refused("a CPU has no CUDA graphs: pass --modes eager, or leave --modes out.")
+    if found.ranks_per_node is not None and found.pairs != "rounds":
+        raise Refused("--ranks-per-node is for --pairs rounds: pass both, or leave it out.")
     path, report = take_output(found)
     return CollectiveOptions(
         operations=_choices("--operations", found.operations, OPERATIONS),
@@ -134,6 +143,7 @@ def parse(argv: list[str]) -> CollectiveOptions:
         modes=modes,
         dtype=found.dtype,
         pairs=found.pairs,
+        ranks_per_node=found.ranks_per_node,
         pair_bytes=found.pair_bytes,
         warmup=found.warmup,
         iterations=found.iterations,

@@ -98,7 +98,7 @@ class PairTest:
         self.group, self.hosts, self.uuids, self.links = group, hosts, uuids, links
         elements = peer_copy.check_elements(nbytes)
         self.nbytes, self.iterations = elements * 4, iterations
-        self._outgoing = _buffer(elements, group.device, group.rank)
+        self._outgoing = send_buffer(elements, group.device, group.rank)
         self._incoming = torch.empty_like(self._outgoing)
         self._by_rank = {group.rank: (self._outgoing, self._incoming)}  # of the node's ranks, if this one drives them
         self._access: dict[frozenset[int], bool] = {}
@@ -137,7 +137,7 @@ class PairTest:
             seconds = tuple(eager(call, self.group.device, self.iterations) for _ in range(REPEATS))
         tx, rx = _grown(before, self._traffic(rank))
         return Measured(
-            cell, self.nbytes, seconds, _wrong(self._incoming, peer) if receives else 0, calls * self.nbytes,
+            cell, self.nbytes, seconds, check_received(self._incoming, peer) if receives else 0, calls * self.nbytes,
             tx if rank == cell.source else None, rx if rank == cell.target else None,
         )  # fmt: skip
 
@@ -163,7 +163,8 @@ class PairTest:
             )
             tx, _ = _grown(before[0], self._traffic(one))
             _, rx = _grown(before[1], self._traffic(other))
-            wrong = _wrong(copies[0].target, one) + (_wrong(copies[1].target, other) if len(copies) > 1 else 0)
+            sources = (one, other)  # of the first copy and of the second
+            wrong = sum(check_received(copy.target, sources[at]) for at, copy in enumerate(copies))
         except NotPossible as reason:
             return Measured(cell, self.nbytes, reason=str(reason))
         sent = (2 + REPEATS * self.iterations) * self.nbytes
@@ -176,7 +177,7 @@ class PairTest:
     def _buffers_of(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         if rank not in self._by_rank:
             device = peer_copy.visible_device(self.uuids[rank])
-            outgoing = _buffer(self._outgoing.numel(), device, rank)
+            outgoing = send_buffer(self._outgoing.numel(), device, rank)
             self._by_rank[rank] = outgoing, torch.empty_like(outgoing)
         return self._by_rank[rank]
 
@@ -219,7 +220,7 @@ def _grown(before: tuple[int, int] | None, after: tuple[int, int] | None) -> tup
     return after[0] - before[0], after[1] - before[1]
 
 
-def _buffer(elements: int, device: torch.device, rank: int) -> torch.Tensor:
+def send_buffer(elements: int, device: torch.device, rank: int) -> torch.Tensor:
     """A rank's data to send."""
     found = torch.empty(elements, dtype=torch.int32, device=device)
     for start, part in _parts(found):
@@ -227,7 +228,7 @@ def _buffer(elements: int, device: torch.device, rank: int) -> torch.Tensor:
     return found
 
 
-def _wrong(received: torch.Tensor, rank: int) -> int:
+def check_received(received: torch.Tensor, rank: int) -> int:
     """The number of elements that are not those of the rank that sent them."""
     return sum(
         int((part != values(rank, start, part.numel(), torch.int32, part.device)).sum())

@@ -132,6 +132,10 @@ def summary(record: Mapping[str, Any]) -> dict[str, float | None]:
     found["pair_median_gb_per_s"] = of_pairs[len(of_pairs) // 2] if of_pairs else None
     shares = [one["share_of_line"] for one in copies if one["share_of_line"] is not None]
     found["pair_min_share_of_line"] = min(shares) if shares else None
+    if fabric := record.get("fabric"):
+        rates = sorted(one["gb_per_s"] for one in fabric["links"])
+        found["node_link_min_gb_per_s"], found["node_link_median_gb_per_s"] = rates[0], rates[len(rates) // 2]
+        found["node_ring_gb_per_s"] = fabric["ring"]["gb_per_s"]
     local = [one["gb_per_s"] for one in copies if one["from"] == one["to"]]
     found["local_copy_gb_per_s"] = local[0] if local else None
     return found

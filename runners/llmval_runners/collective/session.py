@@ -17,6 +17,7 @@ from llmval_runners.collective.last_screen import last_screen, size_text
 from llmval_runners.collective.operations import BY_NAME
 from llmval_runners.collective.options import CollectiveOptions, sizes
 from llmval_runners.collective.pairs import Cell, Measured, PairTest, cells
+from llmval_runners.collective.rounds import FabricTest, nodes_of
 from llmval_runners.collective.rows import RowTest
 from llmval_runners.collective.verdict import KIND, SCHEMA_VERSION, verdict_of
 from llmval_runners.measure.nvml_links import NoLinks, NvmlLinks, open_links
@@ -73,6 +74,7 @@ class CollectiveTest:
         self.rows: list[dict[str, Any]] = []
         self.cells: list[dict[str, Any]] = []
         self.slow: list[dict[str, Any]] = []
+        self.fabric: dict[str, Any] | None = None
         self.compared: list[dict[str, Any]] = []
         self.all_reduce_counters: list[dict[str, Any]] = []
         self.record = RunRecord(self.output, self.stop, events)
@@ -121,6 +123,8 @@ class CollectiveTest:
         self._collectives(group)
         if options.pairs == "all":
             self._pairs(group)
+        elif options.pairs == "rounds":
+            self._rounds(group)
         code = self._save() if self.rank == 0 else 0
         group.from_first(None)  # the first rank that exits ends the others under torchrun, so they wait for the record
         return code
@@ -131,6 +135,7 @@ class CollectiveTest:
             "--operations": ",".join(self.options.operations), "--min-bytes": self.options.min_bytes,
             "--max-bytes": self.max_bytes, "--factor": self.options.factor, "--modes": ",".join(self.modes),
             "--dtype": self.options.dtype, "--pairs": self.options.pairs, "--pair-bytes": self.pair_bytes,
+            "--ranks-per-node": self.options.ranks_per_node,
             "--warmup": self.options.warmup, "--iterations": self.options.iterations,
             "--repeats": self.options.repeats, "--device": self.device.type,
         }  # fmt: skip
@@ -139,6 +144,11 @@ class CollectiveTest:
         if (problem := facts.disagreement(found)) is not None:
             raise Refused(problem)
         facts.name_hosts(found)
+        if self.options.pairs == "rounds" and len(nodes_of(found, self.options.ranks_per_node)) < 2:
+            raise Refused(
+                "--pairs rounds needs two nodes or more: start it with torchrun --nnodes, or pass --ranks-per-node to "
+                "try it on one."
+            )
         self._check_memory(found)
         self.paths = [one for part in group.gather(facts.paths_from(self.rank, found, self.links)) for one in part]
         self.facts = found
@@ -152,7 +162,7 @@ class CollectiveTest:
         free = int(least["memory_free_bytes"]) - reserve
         parts = {"--max-bytes": max(self._bytes_needed(name) for name in self.options.operations)}
         if (
-            self.options.pairs == "all"
+            self.options.pairs != "none"
         ):  # the process that copies has buffers on every GPU of its node beside the ranks'
             parts["--pair-bytes"] = (4 if self.device.type == "cuda" else 2) * self.pair_bytes
         for flag, needed in parts.items():
@@ -219,6 +229,20 @@ class CollectiveTest:
             if not (at + 1) % _SAVED_CELLS:
                 self._save_so_far()
         self._compare(measured, by_pair, hosts, test)
+
+    def _rounds(self, group: Group) -> None:
+        """Measure every pair of nodes in rounds, the suspects once more, then the ring."""
+        self.events.phase("measure", "pairs of nodes")
+        nodes = nodes_of(self.facts, self.options.ranks_per_node)
+        shared = group.backend == "gloo" and len({one["host"] for one in self.facts}) == 1
+        test = FabricTest(group, nodes, self.pair_bytes, PAIR_ITERATIONS, shared=shared)
+
+        def done(over: int, total: int) -> None:
+            self._stop_if_asked()
+            self.events.step = (self.events.step or 0) + 1
+            self.events.progress(over, total, "rounds", "pairs of nodes")
+
+        self.fabric = test.run(done)
 
     def _compare(
         self, measured: Mapping[Cell, Measured], by_pair: Mapping[tuple[int, int], Mapping[str, Any]],
@@ -296,6 +320,7 @@ class CollectiveTest:
                 "iterations": options.iterations,
                 "repeats": options.repeats,
                 "pairs": options.pairs,
+                "ranks_per_node": options.ranks_per_node,
                 "pair_bytes": self.pair_bytes,
                 "min_busbw_gb_per_s": options.min_busbw,
             },
@@ -305,6 +330,7 @@ class CollectiveTest:
             "rows": self.rows,
             "pairs": {"cells": self.cells, "compared": self.compared},
             "slow": self.slow,
+            "fabric": self.fabric,
             "counters": {"readings": readings, "reason": None if readings else self._no_counters()},
             "baseline": None,
         }

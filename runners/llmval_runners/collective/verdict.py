@@ -62,6 +62,12 @@ def wrong(record: Mapping[str, Any]) -> str:
             count = (one["wrong"] or 0) + (one["wrong_int32"] or 0)
             first = f" ({one['first_wrong']})" if one["first_wrong"] else ""
             return f"{one['operation']} of {one['bytes']:,} bytes, {one['mode']}: {count:,} wrong elements{first}"
+    fabric = record.get("fabric")
+    for one in fabric["links"] if fabric else []:
+        if one["wrong"]:
+            return f"{' and '.join(one['nodes'])}: {one['wrong']:,} wrong elements arrived"
+    if fabric and fabric["ring"]["wrong"]:
+        return f"the ring of nodes: {fabric['ring']['wrong']:,} wrong elements arrived"
     for one in record["pairs"]["cells"]:
         if one["wrong"]:
             return f"{one['method']} {one['from']}→{one['to']}: {one['wrong']:,} wrong elements arrived"
@@ -105,8 +111,19 @@ def inactive(record: Mapping[str, Any]) -> str:
 
 def slow(record: Mapping[str, Any]) -> str:
     """The GPUs and pairs that are slower than the others."""
-    found = dict.fromkeys(slow_name(one) for one in record["slow"])
+    fabric = record.get("fabric") or {}
+    found = dict.fromkeys(
+        [*(slow_part(one) for one in fabric.get("slow", [])), *(slow_name(one) for one in record["slow"])]
+    )
     return "; ".join(list(found)[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+
+
+def slow_part(one: Mapping[str, Any]) -> str:
+    """A slow node or link in words."""
+    what = f"node {one['nodes'][0]}" if one["what"] == "node" else f"the link between {' and '.join(one['nodes'])}"
+    if one["places"]:
+        what += f" (GPU {', '.join(map(str, one['places']))})"
+    return f"{what} {one['shortfall']:.0%} slower than the others ({one['gb_per_s']:.1f} GB/s each way)"
 
 
 def slow_name(one: Mapping[str, Any]) -> str:

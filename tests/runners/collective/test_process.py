@@ -55,6 +55,21 @@ def test_two_ranks_measure_check_and_record_everything(tmp_path: Path) -> None:
     assert {"phase", "progress", "metrics", "result", "heartbeat"} <= set(kinds)
 
 
+def test_four_ranks_stand_for_nodes_that_meet_in_rounds_and_form_a_ring(tmp_path: Path) -> None:
+    out = tmp_path / "c.json"
+    flags = ["--operations", "all_reduce", "--pairs", "rounds", "--ranks-per-node", "1", "--nproc-per-node", "4"]
+    ended = start(*flags, "--output-json", str(out))
+    assert ended.returncode == 3, ended.stderr
+    record = json.loads(out.read_text())
+    fastjsonschema.compile(SCHEMA)(record)
+    fabric = record["fabric"]
+    assert [one["numbers"] for one in fabric["links"]] == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    assert fabric["rounds"] == 3 and all(one["gb_per_s"] > 0 and one["wrong"] == 0 for one in fabric["links"])
+    assert fabric["ring"]["gb_per_s"] > 0 and fabric["ring"]["wrong"] == 0
+    assert fabric["slow"] == [] and "one machine" in fabric["reason"]
+    assert record["summary"]["node_ring_gb_per_s"] == fabric["ring"]["gb_per_s"]
+
+
 def test_one_rank_says_that_nothing_crosses_a_link(tmp_path: Path) -> None:
     out = tmp_path / "c.json"
     ended = start("--nproc-per-node", "1", "--dtype", "bfloat16", "--output-json", str(out))
@@ -100,6 +115,7 @@ def test_files_are_checked_before_anything_starts(flags: list[str], words: str) 
         (["--device", "cpu", "--modes", "graph"], "a CPU has no CUDA graphs"),
         (["--dtype", "float64"], "invalid choice: 'float64'"),
         (["--factor", "1"], "1 is not at least 2"),
+        (["--ranks-per-node", "1"], "--ranks-per-node is for --pairs rounds"),
         (["--nproc-per-node", "0"], "0 is not at least 1"),
     ],
 )
