@@ -67,8 +67,8 @@ class FabricTest:
                 links[link] = {"round": at, **measured, "gb_per_s_again": None, "by_place_again": None}
             done(at + 1, len(plan) + 1)
         wanted = [] if self.shared else judge(rates_of(links), len(self.nodes)).wanted
-        for pairs in rounds_with(plan, wanted):
-            for link, measured in self._round(pairs).items():
+        for again in rounds_with(plan, wanted):
+            for link, measured in self._round(again).items():
                 links[link] |= {"gb_per_s_again": measured["gb_per_s"], "by_place_again": measured["by_place"]}
                 links[link]["wrong"] += measured["wrong"]
         ring = self._ring()
