@@ -164,6 +164,11 @@ def _doctor(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--checkpoint", metavar="DIR", help="also say whether the runners can serve this Hugging Face folder"
     )
+    command.add_argument("--nodes", metavar="LIST", help="check these nodes over ssh, and compare them: n[1-64]")
+
+
+def _status(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--nodes", action="store_true", help="also show the nodes of each step's newest run")
 
 
 def _open(command: argparse.ArgumentParser) -> None:
@@ -409,7 +414,7 @@ COMMANDS = {
     "open": CommandSpec("dashboard:dashboard", "open the dashboard (the same as llmval [CHECKLIST])", _open),
     "run": CommandSpec("run:run", "run steps: execute, judge, tick, record", _run),
     "review": CommandSpec("review:review", "answer what items ask before their first run", _review),
-    "status": CommandSpec("status:status", "show the state of every step", _no_arguments),
+    "status": CommandSpec("status:status", "show the state of every step", _status),
     "fleet": CommandSpec("fleet:fleet", "show all nodes of a run on one screen", _fleet),
     "attach": CommandSpec("run:attach", "watch the running plan", _no_arguments),
     "cancel": CommandSpec("run:cancel", "stop one run, or everything that is running", _cancel),

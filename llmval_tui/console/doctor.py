@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmval_tui.actions.registry import plugin_problems
 from llmval_tui.console.options import config_or_error, print_json, workspace_of
@@ -35,6 +36,10 @@ def doctor(options: argparse.Namespace) -> int:
 
     Any other missing part gives exit code 0, because only the steps that need it fail.
     """
+    if options.nodes is not None:
+        from llmval_tui.console.doctor_nodes import doctor_nodes
+
+        return doctor_nodes(options)
     named = options.runner_python
     config, error = config_or_error(options)
     is_found = options.runner_python is not None and not (named or config.runner_python)
@@ -55,7 +60,7 @@ def doctor(options: argparse.Namespace) -> int:
         hint = "llmval and llmval run refuse to start until the file is corrected or removed; these checks ignore it"
         checks.insert(0, Check("settings", "missing", error, hint))
     if options.json:
-        print_json({"checks": checks})
+        print_json({"checks": checks, "configuration": _configuration(options.runner_python or sys.executable)})
         return code
     glyphs = {"ok": "x", "missing": "!", "note": "-"} if options.ascii else {"ok": "✓", "missing": "✗", "note": "!"}
     width = max(len(check.name) for check in checks)
@@ -64,6 +69,16 @@ def doctor(options: argparse.Namespace) -> int:
         if check.consequence:
             print(f"  {'':<{width}}  → {check.consequence}")
     return code
+
+
+def _configuration(python: str) -> dict[str, Any] | None:
+    """What nodes are compared by; None if the runners' Python cannot be asked, which a check says."""
+    from llmval_tui.fleet.configuration import collect
+
+    try:
+        return collect(python)
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _gpus() -> list[Check]:

@@ -38,7 +38,7 @@ def fleet(options: argparse.Namespace) -> int:
     if options.json:
         print_json(as_json(overview))
     else:
-        for line in screen_of(overview, metric, glyphs(options.ascii), _columns()):
+        for line in screen_of(overview, metric, glyphs(options.ascii), columns()):
             print(line)
     return ExitCode.PASSED
 
@@ -91,7 +91,8 @@ def _names(options: argparse.Namespace) -> list[str]:
     return parse_nodes(options.nodes)
 
 
-def _columns() -> int:
+def columns() -> int:
+    """The width of the screen, or of a pipe."""
     if not sys.stdout.isatty():
         return PIPE_COLUMNS
     try:

@@ -49,6 +49,9 @@ def status(options: argparse.Namespace) -> int:
     hindrances = HindranceWatch(workspace).look(store.active())
     if not options.json:
         print_table(path, store, ascii_only=options.ascii)
+        if options.nodes:
+            for line in _node_lines(path, store, ascii_only=options.ascii):
+                print(line)
         for line in server_lines(store):
             print(clean_line(line))
         for hindrance in hindrances:
@@ -72,10 +75,26 @@ def status(options: argparse.Namespace) -> int:
                 for run in running_servers(store)
             ],
             "unreadable": unreadable_records(statuses, store),
+            **({"nodes": _nodes_as_json(statuses)} if options.nodes else {}),
             "steps": [_as_json(item) for item in statuses],
         }
     )
     return ExitCode.PASSED
+
+
+def _node_lines(path: Path, store: RunStore, *, ascii_only: bool) -> list[str]:
+    """The nodes of each step's newest run, as far as it was on several nodes."""
+    from llmval_tui.console.fleet import columns, node_lines, runs_on_nodes
+
+    runs = runs_on_nodes([item.run for item in step_statuses(load(path), store)])
+    return node_lines(runs, glyphs(ascii_only), columns()) or ["", "no step's newest run was on several nodes"]
+
+
+def _nodes_as_json(statuses: Sequence[StepStatus]) -> dict[str, Any]:
+    from llmval_tui.console.fleet import as_json, runs_on_nodes
+    from llmval_tui.fleet.follower import FleetFollower
+
+    return {run.id: as_json(FleetFollower(run).look()) for run in runs_on_nodes([item.run for item in statuses])}
 
 
 def settle_workspace(store: RunStore, checklist: Path) -> None:

@@ -59,3 +59,60 @@ def test_without_a_run_on_nodes_it_says_what_to_do(tmp_path, capsys):
 def test_bad_input_is_one_sentence(workspace, capsys, words, said):
     code, _, err = run(capsys, "fleet", "--workspace", str(workspace), *words)
     assert code == 2 and said in err and len(err.strip().splitlines()) == 1
+
+
+def test_status_lists_the_nodes_of_each_step(workspace, capsys):
+    code, out, _ = run(capsys, "status", "--workspace", str(workspace), "--nodes", "--readonly")
+    assert code == 0 and "n03 ▼ slow" in out and "n16 ✓ passed" in out and "n08" in out
+    code, out, _ = run(capsys, "status", "--workspace", str(workspace), "--nodes", "--readonly", "--json")
+    (nodes,) = json.loads(out)["nodes"].values()
+    assert nodes["nodes"]["n07"]["state"] == "lost"
+    assert "nodes" not in json.loads(run(capsys, "status", "--workspace", str(workspace), "--readonly", "--json")[1])
+
+
+CHECKS = {"checks": [{"name": "torch", "state": "ok", "found": "2.11", "consequence": ""}], "configuration": {}}
+
+
+@pytest.fixture
+def ssh(tmp_path, monkeypatch):
+    """A stand-in for ssh: what it prints for each node is in a file of that name."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "ssh"
+    script.write_text(
+        "#!/bin/sh\n"
+        'for word; do case $word in n[0-9]*) node=$word;; esac; done\n'
+        f'cat {folder}/$node.json 2>/dev/null && exit 0\n'
+        'echo "ssh: Could not resolve hostname $node: Name or service not known" >&2; exit 255\n'
+    )  # fmt: skip
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return folder
+
+
+def test_doctor_asks_every_node_and_compares_them(ssh, tmp_path, capsys):
+    for number in range(1, 5):
+        answer = CHECKS | {"configuration": {"gpu_count": 8, "driver": "580.1", "kernel": "5.15"}}
+        if number == 2:
+            answer["configuration"] = {"gpu_count": 7, "driver": "570.1", "kernel": "5.15"}
+        if number == 3:
+            lost = {"name": "torch", "state": "missing", "found": "not installed", "consequence": "pip install torch"}
+            answer["checks"] = [lost]
+        (ssh / f"n{number}.json").write_text(json.dumps(answer))
+    code, out, _ = run(capsys, "doctor", "--nodes", "n[1-5]", "--workspace", str(tmp_path))
+    lines = out.splitlines()
+    assert code == 0 and lines[0].startswith("✗ n5 does not resolve")
+    assert lines[1] == "✗ n2: 7 of 8 GPUs answer"
+    assert "✗ torch: not installed on n3" in out and "pip install torch" in out
+    assert "driver" in out and "n2 570.1" in out and "✓ 3 of 4 nodes have the configuration of most" in out
+    code, out, _ = run(capsys, "doctor", "--nodes", "n[1-5]", "--workspace", str(tmp_path), "--json")
+    found = json.loads(out)
+    assert "does not resolve" in found["nodes"]["n5"]["silent"] and found["differences"][0]["key"] == "gpu_count"
+
+
+def test_a_node_that_answers_something_else_is_named(ssh, tmp_path, capsys):
+    (ssh / "n1.json").write_text("Welcome to n1\n")
+    code, out, _ = run(capsys, "doctor", "--nodes", "n1", "--workspace", str(tmp_path))
+    assert code == 0 and "n1 answered with something else" in out
+    code, _, err = run(capsys, "doctor", "--nodes", "n[1-", "--workspace", str(tmp_path))
+    assert code == 2 and "bracket" in err
