@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 4
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench trust fuzz check lock audit licences clean serving bundle
+.PHONY: demo test bench trust fuzz check lock audit licences clean serving bundle man
 
 demo: $(VENV)/.app  ## the dashboard on a scratch workspace; without a terminal the same work headless
 	@$(BIN)/llmval demo --dir artifacts/demo
@@ -36,12 +36,18 @@ fuzz: $(VENV)/.dev  ## hostile input for every reader: the table of docs/reliabi
 bundle: $(VENV)/.dev  ## one file for nodes without internet: dist/llmval-<version>.pyz, for CPython 3.11 to 3.14 on two machines
 	$(BIN)/python -m bundle.build
 
-# The tools of the three targets below stay out of the environment that they look at.
+# The tools of the targets below stay out of the environment that they look at.
 TOOLS := $(VENV)-supply
 lock: $(TOOLS)/bin/python  ## pin every file of the dashboard's dependencies by hash, and list them for the wheel
 	$(TOOLS)/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \
 		--no-emit-find-links --no-annotate --no-header -c constraints.txt -o requirements-hashed.txt pyproject.toml
 	$(TOOLS)/bin/python sbom.py
+
+man: $(TOOLS)/bin/python  ## docs/llmval.1 from the parser
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt argparse-manpage==4.8 .
+	COLUMNS=80 SOURCE_DATE_EPOCH=0 $(TOOLS)/bin/argparse-manpage --module llmval_tui.cli --function parser \
+		--prog llmval --project-name llmval --manual-title llmval --author "the llmval authors" \
+		--description "prove that a multi-GPU node can serve LLMs" --output docs/llmval.1
 
 audit: $(TOOLS)/bin/python  ## known vulnerabilities of the pinned dependencies; asks a service on the network
 	$(TOOLS)/bin/pip-audit -r requirements-hashed.txt --require-hashes --disable-pip

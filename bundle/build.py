@@ -5,6 +5,7 @@
 
 import argparse
 import hashlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 # glibc 2.28 is that of RHEL 8 and of every newer system; pip takes wheels for an older one too.
 _GLIBC = ("manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux_2_12", "manylinux2010", "manylinux_2_5")
+_OPTIONAL = re.compile(r"\.data/(?:scripts|data/share/man)/")
 _HEADER = """#!/bin/sh
 # llmval. A Python of the versions below runs the rest of this file, which is a zip file: ./{name} or python3 {name}
 for python in python3 {names}; do
@@ -99,8 +101,8 @@ def assemble(wheels: Path, output: Path, pythons: Sequence[str] = PYTHONS, machi
     digest = hashlib.sha256()
     for path in paths.values():
         with ZipFile(path) as opened:
-            # Only scripts may be left out: nothing in the bundle starts them.
-            data = [name for name in opened.namelist() if ".data/" in name and ".data/scripts/" not in name]
+            # Scripts and man pages may be left out: nothing in the bundle needs them.
+            data = [name for name in opened.namelist() if ".data/" in name and not _OPTIONAL.search(name)]
             if data:
                 raise ValueError(f"{path.name} has files for other folders than its packages: {data[0]}")
         digest.update(path.read_bytes())

@@ -14,14 +14,21 @@ from typing import Any, NamedTuple, NoReturn
 
 from llmval_tui import __version__
 from llmval_tui.console import stdio
+from llmval_tui.console.usage import EXIT_CODES, epilog_of, is_shown
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.text import clean_line
 
-EPILOG = (
-    "exit codes: 0 all passed · 1 something failed · 2 usage or refused · 3 inconclusive or invalid · 130 interrupted"
-)
 # The options that take a value: `find_command` must not read their value as a command.
 VALUE_OPTIONS = {
+    "--checkpoint",
+    "--dir",
+    "--exporter",
+    "--figure",
+    "--link",
+    "--nodes",
+    "--note",
+    "--preset",
+    "--section",
     "--workspace",
     "--checklist",
     "--theme",
@@ -92,67 +99,79 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
     `llmval [CHECKLIST]` is the command `open`, see `find_command`.
     """
-    common = CommandParser(add_help=False)
-    _common(common)
     main = Parser(
         prog="llmval",
         description="Validate that a multi-GPU node can serve LLMs. llmval [CHECKLIST] opens the dashboard.",
-        epilog=EPILOG,
+        epilog=f"llmval COMMAND --help has its options and examples; llmval help lists topics. {EXIT_CODES}",
     )
     main.add_argument("--version", action="version", version=f"llmval {__version__}")
     subparsers = main.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=CommandParser)
     for name, (function, text, add_arguments) in COMMANDS.items():
         if command in (None, name):
-            subparser = subparsers.add_parser(name, help=text, description=text, parents=[common], epilog=EPILOG)
+            subparser = subparsers.add_parser(
+                name,
+                help=text,
+                description=f"{text[0].upper()}{text[1:]}.",
+                epilog=epilog_of(name),
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
             subparser.set_defaults(function=function)
             add_arguments(subparser)
+            _common(subparser, name)
+            subparser.usage = " ".join(["%(prog)s", "[options]", *_words_of(subparser)])
     return main
 
 
-def _common(common: argparse.ArgumentParser) -> None:
-    options = common.add_argument_group("common options")
-    options.add_argument("--workspace", metavar="DIR", help="folder with artifacts/ and docs/ (default: this folder)")
-    options.add_argument(
-        "--checklist", metavar="FILE", help="Markdown checklist (default: docs/llm_validation_checklist.md)"
-    )
+def _words_of(subparser: argparse.ArgumentParser) -> list[str]:
+    """The words of a command besides its options, as its usage shows them; the options are listed below it."""
+    shown = {"*": "[{} …]", "?": "[{}]", "+": "{} …"}
+    words = [action for action in subparser._actions if not action.option_strings]
+    names = [str(one.metavar or "|".join(one.choices or [one.dest])) for one in words]
+    return [shown.get(str(one.nargs), "{}").format(name) for one, name in zip(words, names, strict=True)]
+
+
+def _common(subparser: argparse.ArgumentParser, command: str) -> None:
+    """Add the options that every command takes; its help shows those that it heeds."""
+    options = subparser.add_argument_group("common options")
+    options.add_argument("--workspace", metavar="DIR", help="folder of artifacts/ and docs/ (default: this one)")
+    options.add_argument("--checklist", metavar="FILE", help="Markdown list (default: the one in docs/)")
     options.add_argument("--readonly", action="store_true", help="only show; start and change nothing")
+    options.add_argument("--theme", metavar="NAME", help="dark, light, contrast, ansi, mono or one of your own")
     options.add_argument(
-        "--theme", metavar="NAME", help="dashboard theme: dark, light, contrast, ansi, mono or one of your own"
-    )
-    options.add_argument(
-        "--interval", type=_seconds, metavar="S", help="seconds between telemetry samples, 0.1 to 60 (default: 1)"
+        "--interval", type=_seconds, metavar="S", help="seconds between samples, 0.1 to 60 (default: 1)"
     )
     options.add_argument("--gpus", metavar="0,1", help="use only these GPUs")
-    options.add_argument(
-        "--runner-python", metavar="PYTHON", help="Python that runs the runners (default: the one that runs llmval)"
-    )
+    options.add_argument("--runner-python", metavar="PY", help="Python of the runners (default: the first with torch)")
     options.add_argument("--ascii", action=argparse.BooleanOptionalAction, help="use ASCII characters only")
     options.add_argument(
         "--charts",
         choices=["blocks", "braille", "ascii"],
-        help="characters of the charts (default: braille; blocks for a font without it)",
+        help="characters of the charts (default: braille)",
     )
     options.add_argument(
         "--mouse",
         action=argparse.BooleanOptionalAction,
-        help="use the mouse in the dashboard (default), or leave it to the terminal",
+        help="use the mouse (default), or leave it to the terminal",
     )
     options.add_argument("--json", action="store_true", help="print JSON")
+    for action in options._group_actions:  # argparse has no public name for them
+        if not is_shown(command, action.option_strings[0]):
+            action.help = argparse.SUPPRESS
 
 
-_PRESET = "smoke: a tiny model for seconds instead of minutes; only the demo ticks"
+_PRESET = "smoke: seconds instead of minutes; only the demo ticks"
 
 
 def _plan_flags(command: argparse.ArgumentParser, *more: str) -> None:
     command.add_argument(
         "--preset",
         choices=["smoke", *more],
-        help=_PRESET + ("; none: run as written, whatever config.toml says" if more else ""),
+        help=_PRESET + ("; none: as written" if more else ""),
     )
     command.add_argument(
         "--adapt",
         action="store_true",
-        help="if the node has fewer GPUs than a step needs, fit the command to it and record the change",
+        help="fit the command to fewer GPUs, and record the change",
     )
 
 
@@ -196,7 +215,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--yardstick",
         action="store_true",
-        help="after the servers have ended, put our engine under the same load, and say where the difference lies",
+        help="then compare the servers with our own engine",
     )
     command.add_argument("--nodes", metavar="LIST", help="run on these nodes: n[1-64], n1,n2, ./hosts or @group")
     command.add_argument(
@@ -217,14 +236,14 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dry-run", action="store_true", help="print what each step would do; start nothing")
     _value_flag(command)
     command.add_argument(
-        "--skip-unreviewed", action="store_true", help="leave out the steps that have an open question; run the rest"
+        "--skip-unreviewed", action="store_true", help="leave out the steps that have an open question"
     )
     command.add_argument(
         "--confirm",
         action="append",
         default=[],
         metavar="CODE",
-        help="answer the open question with this code by yes, for this plan alone",
+        help="answer the question with this code by yes, once",
     )
     _plan_flags(command)
 
@@ -342,6 +361,16 @@ def _new(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _completion(command: argparse.ArgumentParser) -> None:
+    command.add_argument("shell", choices=["bash", "zsh", "fish"], help="the shell that reads the script")
+    command.set_defaults(make_parser=parser)  # of all commands
+
+
+def _help(command: argparse.ArgumentParser) -> None:
+    command.add_argument("topic", nargs="?", metavar="TOPIC", help="a topic or a command; without it, all are listed")
+    command.set_defaults(make_parser=parser)
+
+
 def _locate(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", choices=["artifacts", "config", "runners", "themes"], help="the folder to print")
 
@@ -433,6 +462,8 @@ COMMANDS = {
     "export": CommandSpec("export:export", "write runs into one archive, to be verified anywhere", _export),
     "watch": CommandSpec("watch:watch", "print what happens as plain lines, for pipes and screen readers", _watch),
     "locate": CommandSpec("status:locate", "print where a folder of llmval is", _locate),
+    "completion": CommandSpec("completion:completion", "print the completion script of a shell", _completion),
+    "help": CommandSpec("topics:help_topic", "explain a topic or a command", _help),
 }
 
 

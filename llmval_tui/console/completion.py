@@ -1,0 +1,30 @@
+"""`completion`: prints the completion script of a shell, made from the parser."""
+
+import argparse
+
+from llmval_tui.foundation.errors import ExitCode
+
+# Options whose value is a path; the scripts complete file names there.
+_FILES = {"--checklist", "--output", "--replay", "--runner-python", "checklist_file"}
+_FOLDERS = {"--workspace", "--dir", "--checkpoint"}
+
+
+def completion(options: argparse.Namespace) -> int:
+    """Print the script; it needs no llmval while the shell completes."""
+    print(script(options.make_parser(), options.shell), end="")
+    return ExitCode.PASSED
+
+
+def script(complete: argparse.ArgumentParser, shell: str) -> str:
+    """The completion script for bash, zsh or fish, of the parser with all commands."""
+    import shtab
+
+    (commands,) = (action for action in complete._actions if isinstance(action, argparse._SubParsersAction))
+    for command in commands.choices.values():
+        for action in command._actions:
+            names = {*action.option_strings, action.dest}
+            if names & _FILES:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+            elif names & _FOLDERS:
+                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    return str(shtab.complete(complete, shell=shell))
