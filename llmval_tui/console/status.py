@@ -35,6 +35,7 @@ from llmval_tui.terminal.glyphs import STEP_SIGNS, glyphs
 
 GAP = 2  # terminal columns between the columns of the table
 MIN_TEXT = 24
+EVIDENCE_SHARE = 0.4  # of the room of text and evidence, if both together are too long
 MIN_EVIDENCE = 12  # an ellipsis, a part of a name, and eight digits of a hash
 ADJECTIVES = {Outcome.FAIL: "failed"}  # the other outcomes are adjectives already
 
@@ -118,10 +119,8 @@ def settle_workspace(store: RunStore, checklist: Path) -> None:
 
 def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii_only: bool = False) -> None:
     """Print the checklist as a table: number, state, text, evidence. A narrow terminal cuts only the last two."""
-    from rich.cells import cell_len  # rich takes a while to load; most commands print no table
+    from rich.cells import cell_len, set_cell_size  # rich takes a while to load; most commands print no table
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     signs = glyphs(ascii_only)
     statuses = step_statuses(load(path), store)
@@ -140,24 +139,29 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii
     step = max(len("step"), *(cell_len(row[0]) for row in rows))
     state = max(len("state"), *(cell_len(row[1]) for row in rows))
     room = max(console.width - step - state - 3 * GAP, 1)
-    evidence = min(max(len("evidence"), *(cell_len(remark + backing) for *_, remark, backing in rows)), room - MIN_TEXT)
+    wanted = max(len("evidence"), *(cell_len(remark + backing) for *_, remark, backing in rows))
+    text = max(len("what"), *(cell_len(row[2]) for row in rows))
+    # What the texts leave, but not so little that no file name can be read.
+    evidence = min(wanted, room - MIN_TEXT, max(room - text, int(room * EVIDENCE_SHARE)))
     if evidence < MIN_EVIDENCE and any(remark or backing for *_, remark, backing in rows):
         evidence, room = 0, room + GAP  # a cut hash is useless
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
-    for name, width in (("step", step), ("state", state), ("what", max(room - evidence, 1)), ("evidence", evidence)):
-        if width > 0:
-            table.add_column(name, width=width, no_wrap=True, overflow="crop")
-    for number, state_text, text, remark, backing in rows:
-        cells = [number, state_text, shortened(text, max(room - evidence, 1), signs.ellipsis)]
+    what = max(room - evidence, 1)
+    table = [("step", "state", "what", "evidence" if evidence > 0 else "")]
+    for number, state_text, told, remark, backing in rows:
+        tail = ""
         if evidence > 0:
             left = evidence - cell_len(remark)
             remark_only = remark and left < min(MIN_EVIDENCE, cell_len(backing))
-            tail = shortened(backing, max(left, 0), signs.ellipsis, head=True)
-            cells.append(remark.removesuffix("; ") if remark_only else remark + tail)
-        table.add_row(*map(Text, cells))
-    with console.capture() as table_text:  # rich would exit with 1 on a closed pipe, so write the text here
-        console.print(table)
-    console.file.write(table_text.get())
+            cut = shortened(backing, max(left, 0), signs.ellipsis, head=True)
+            tail = remark.removesuffix("; ") if remark_only else remark + cut
+        # Without evidence the text has the room of both.
+        width = what if tail or evidence <= 0 else room + GAP
+        table.append((number, state_text, shortened(told, width, signs.ellipsis), tail))
+    gap = " " * GAP
+    for number, state_text, told, tail in table:
+        start = f"{set_cell_size(number, step)}{gap}{set_cell_size(state_text, state)}{gap}"
+        line = start + (set_cell_size(told, what) + gap + tail if tail else told)
+        console.file.write(set_cell_size(line, min(cell_len(line), console.width)).rstrip() + "\n")
     for problem in unreadable_records(statuses, store):
         console.file.write(clean_line(problem) + "\n")
 
