@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -17,42 +18,6 @@ from llmval_tui.console import stdio
 from llmval_tui.console.usage import EXIT_CODES, epilog_of, is_shown
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.text import clean_line
-
-# The options that take a value: `find_command` must not read their value as a command.
-VALUE_OPTIONS = {
-    "--checkpoint",
-    "--dir",
-    "--exporter",
-    "--figure",
-    "--link",
-    "--nodes",
-    "--note",
-    "--preset",
-    "--section",
-    "--workspace",
-    "--checklist",
-    "--theme",
-    "--replay",
-    "--charts",
-    "--interval",
-    "--gpus",
-    "--runner-python",
-    "-o",
-    "--output",
-    "--format",
-    "--every",
-    "--set",
-    "--confirm",
-    "--answer",
-    "--again",
-    "--sign",
-    "--signers",
-    "--item",
-    "--outcome",
-    "--host",
-    "--since",
-    "--last",
-}
 
 # argparse names the converter function in its message ("invalid _seconds value"); say what the value must be instead.
 _BAD_VALUE = re.compile(
@@ -221,18 +186,16 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--launcher",
         choices=["slurm", "ssh"],
-        help="what starts the nodes (default: slurm if sbatch is here, else ssh)",
+        help="what starts the nodes (default: slurm if here)",
     )
     command.add_argument(
         "--slurm-option",
         action="append",
         default=[],
-        metavar="OPTION",
-        help="an option of the job, such as --slurm-option=--partition=gpu; may be repeated",
+        metavar="OPT",
+        help="an option of the job: --slurm-option=--partition=gpu",
     )
-    command.add_argument(
-        "--same-machine", action="store_true", help="allow several nodes on one machine; recorded as a deviation"
-    )
+    command.add_argument("--same-machine", action="store_true", help="allow several nodes on one machine: a deviation")
     command.add_argument("--dry-run", action="store_true", help="print what each step would do; start nothing")
     _value_flag(command)
     command.add_argument(
@@ -467,11 +430,26 @@ COMMANDS = {
 }
 
 
-def find_command(arguments: list[str], commands: Collection[str], value_options: set[str]) -> list[str]:
+@cache
+def value_options() -> frozenset[str]:
+    """The options that take a value: `find_command` must not read their value as a command."""
+    (commands,) = (one for one in parser()._actions if isinstance(one, argparse._SubParsersAction))
+    return frozenset(
+        name
+        for command in commands.choices.values()
+        for action in command._actions
+        if action.nargs != 0
+        for name in action.option_strings
+    )
+
+
+def find_command(
+    arguments: list[str], commands: Collection[str], value_options: Callable[[], Collection[str]]
+) -> list[str]:
     """Move the command to the front of the arguments, or put `open` there if none is given (`llmval`, `llmval FILE`).
 
-    A command may follow common options (`llmval --workspace DIR status`). The word after one of `value_options` is its
-    value, so a folder called `status` is not taken for the command.
+    A command may follow common options (`llmval --workspace DIR status`). The word after one of `value_options()` is
+    its value, so a folder called `status` is not taken for the command.
 
     Raises:
         Refused: the first word is neither a command nor a file, but looks like a misspelt command.
@@ -483,7 +461,7 @@ def find_command(arguments: list[str], commands: Collection[str], value_options:
         elif word in ("-h", "--help", "--version") and position == 0:
             return arguments
         elif word.startswith("-"):
-            skip = word in value_options
+            skip = word in value_options()
         elif word in commands:
             return [word, *arguments[:position], *arguments[position + 1 :]]
         else:
@@ -529,7 +507,7 @@ def _run_and_flush(arguments: list[str], as_json: bool) -> int:
 
 def _run_command(arguments: list[str], as_json: bool) -> int:
     try:
-        words = find_command(arguments, COMMANDS, VALUE_OPTIONS)
+        words = find_command(arguments, COMMANDS, value_options)
         options = parser(words[0] if words[0] in COMMANDS else None).parse_args(words)
         opens_dashboard = options.command == "open" or (options.command == "demo" and sys.stdout.isatty())
         if options.ascii and not opens_dashboard:  # the dashboard has its own ASCII glyphs

@@ -24,7 +24,7 @@ def script(complete: argparse.ArgumentParser, shell: str) -> str:
         for action in command._actions:
             names = {*action.option_strings, action.dest}
             if names & _FILES:
-                action.complete = shtab.FILE  # type: ignore[attr-defined]
+                action.complete = shtab.FILE
             elif names & _FOLDERS:
-                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+                action.complete = shtab.DIRECTORY
     return str(shtab.complete(complete, shell=shell))

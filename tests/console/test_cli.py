@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuzzing import checkpoints
-from llmval_tui.cli import COMMANDS, VALUE_OPTIONS, find_command, parser
+from llmval_tui.cli import COMMANDS, find_command, parser, value_options
 from llmval_tui.foundation.errors import Refused
 from tests.console.conftest import PROGRAMS
 
@@ -30,7 +30,7 @@ from tests.console.conftest import PROGRAMS
     ],
 )
 def test_the_command_is_found_anywhere_on_the_command_line(typed: list[str], command: str) -> None:
-    assert parser().parse_args(find_command(typed, COMMANDS, VALUE_OPTIONS)).command == command
+    assert parser().parse_args(find_command(typed, COMMANDS, value_options)).command == command
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_command_is_found_anywhere_on_the_command_line(typed: list[str], com
     ],
 )
 def test_options_may_stand_between_words(typed: str, name: str, words: list[str] | str) -> None:
-    assert getattr(parser().parse_args(find_command(typed.split(), COMMANDS, VALUE_OPTIONS)), name) == words
+    assert getattr(parser().parse_args(find_command(typed.split(), COMMANDS, value_options)), name) == words
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_options_may_stand_between_words(typed: str, name: str, words: list[str]
 )
 def test_bad_words_are_refused_in_one_sentence(typed: str, complaint: str) -> None:
     with pytest.raises(Refused) as refusal:
-        parser().parse_args(find_command(typed.split(), COMMANDS, VALUE_OPTIONS))
+        parser().parse_args(find_command(typed.split(), COMMANDS, value_options))
     assert complaint in str(refusal.value)
 
 
@@ -77,7 +77,7 @@ def test_bad_words_are_refused_in_one_sentence(typed: str, complaint: str) -> No
 def test_a_file_or_a_word_unlike_any_command_is_a_checklist(word: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").touch()
-    assert find_command([word], COMMANDS, VALUE_OPTIONS) == ["open", word]
+    assert find_command([word], COMMANDS, value_options) == ["open", word]
 
 
 def test_a_pass_ticks_one_byte_and_is_recorded(workspace) -> None:

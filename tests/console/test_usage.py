@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmval_tui.cli import COMMANDS, VALUE_OPTIONS, find_command, main, parser
+from llmval_tui.cli import COMMANDS, find_command, main, parser, value_options
 from llmval_tui.console.completion import script
 from llmval_tui.console.topics import TOPICS, topic_text
 from llmval_tui.console.usage import USAGE
@@ -53,18 +53,7 @@ def test_the_help_of_a_command_fits_on_a_screen(command: str, monkeypatch: pytes
 def test_every_example_is_understood(line: str) -> None:
     words = shlex.split(line.split(" > ")[0])
     assert words[0] == "llmval"
-    parser().parse_args(find_command(words[1:], COMMANDS, VALUE_OPTIONS))
-
-
-def test_the_options_with_a_value_are_known_to_the_search_for_the_command() -> None:
-    found = {
-        name
-        for command in subparsers().values()
-        for action in command._actions
-        if action.option_strings and action.nargs != 0
-        for name in action.option_strings
-    }
-    assert found == VALUE_OPTIONS
+    parser().parse_args(find_command(words[1:], COMMANDS, value_options))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmval_tui.cli import COMMANDS, VALUE_OPTIONS, find_command, parser
+from llmval_tui.cli import COMMANDS, find_command, parser, value_options
 from llmval_tui.export.pack import content_of, write_archive
 from tests.report.conftest import Workspace, result_json
 
@@ -24,7 +24,7 @@ OURS = sorted({line for line in LINES if line.startswith("llmval ")})
 def test_a_command_of_the_guide_is_understood(line: str) -> None:
     assert len(OURS) > 15
     words = shlex.split(line, comments=True)[1:]
-    parser().parse_args(find_command(words, COMMANDS, VALUE_OPTIONS))
+    parser().parse_args(find_command(words, COMMANDS, value_options))
 
 
 @pytest.mark.skipif(not all(map(shutil.which, ("ssh-keygen", "jq", "sha256sum"))), reason="no ssh-keygen or jq")

@@ -171,9 +171,9 @@ def test_the_command_line_that_is_started(workspace: Workspace) -> None:
     assert words[:2] == ["run", "1.2"]
     assert " ".join(words[6:]) == "--preset smoke --adapt --gpus 0,3 --runner-python /opt/py --no-tick"
     assert argv_for_run(settings, ["1.1"], everything=True, tick=True, preset=None, adapt=False)[1] == "--all"
-    from llmval_tui.cli import COMMANDS, VALUE_OPTIONS, find_command, parser
+    from llmval_tui.cli import COMMANDS, find_command, parser, value_options
 
-    parsed = parser().parse_args(find_command([*words, "--detach", "--json"], COMMANDS, VALUE_OPTIONS))
+    parsed = parser().parse_args(find_command([*words, "--detach", "--json"], COMMANDS, value_options))
     assert (parsed.steps, parsed.preset, parsed.adapt, parsed.no_tick, parsed.gpus) == (
         ["1.2"],
         "smoke",
