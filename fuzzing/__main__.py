@@ -11,10 +11,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fuzzing import checkpoints, commands, documents, folders, readers, results
+from fuzzing import archives, checkpoints, commands, documents, folders, readers, results
 from fuzzing.target import BytesAsRandom, Done, Target, fuzz
 
-_ALL = (commands.TARGET, documents.TARGET, folders.TARGET, *readers.TARGETS, *results.TARGETS, checkpoints.TARGET)
+_ALL = (
+    commands.TARGET,
+    documents.TARGET,
+    folders.TARGET,
+    *readers.TARGETS,
+    *results.TARGETS,
+    checkpoints.TARGET,
+    archives.TARGET,
+)
 TARGETS = {target.name: target for target in _ALL}
 
 

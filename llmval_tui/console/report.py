@@ -25,15 +25,16 @@ def report(options: argparse.Namespace) -> int:
         raise Refused("--readonly was given, but the report is a file: name it with -o, or print it with -o -.")
     with Sources(workspace_of(options)) as sources:
         runs, places = _runs(sources, options)
-        store, checklist = sources.own.store, _checklist(options) if all(place.own for place in places) else None
-        for run in runs if checklist is not None and not options.readonly else ():
+        store, own = sources.own.store, all(place.own for place in places)
+        for run in runs:
+            if options.readonly or run.workspace != store.workspace:
+                continue  # runs of another place are not ours to judge
             try:
                 settle(run, store)
             except Refused as refusal:  # the report says what is known of this run, and everything of the others
                 print(f"llmval: {run.id}: {refusal}", file=sys.stderr)
-        if checklist is not None:
-            checklist = _checklist(options)  # settling may have ticked an item
-        elif len(places) == 1 and (path := places[0].checklist) is not None:
+        checklist = _checklist(options) if own else None  # after settling, which may have ticked an item
+        if not own and len(places) == 1 and (path := places[0].checklist) is not None:
             store, checklist = places[0].store, load(path)
         facts = gather(store, runs, checklist, origins=[place.title for place in places])
         path = deliver(render(facts, form), target)

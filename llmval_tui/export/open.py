@@ -188,6 +188,9 @@ class Archive:
         unlisted = self._members.keys() - self.statement.files.keys() - {STATEMENT, SIGNATURE}
         if unlisted:
             raise self._tampered(sorted(unlisted)[0], UNLISTED)
+        for name in self.statement.files:
+            if name not in self._members:  # only names of members were checked, so no other may become a path
+                raise self._tampered(name, MISSING)
         total = sum(one.bytes for one in self.statement.files.values())
         if total > (free := shutil.disk_usage(folder).free):
             raise Refused(

@@ -144,7 +144,7 @@ class Sources:
             (workspace / RUNS_FOLDER).mkdir(parents=True)
             (workspace / RUNS_FOLDER / name).symlink_to(folder)
             store = RunStore(workspace)
-            _check_paths(store, title)
+            _check_records(store, title)
             self._known[folder] = Source(store, title, own=False)
         return self._known[folder], name
 
@@ -153,7 +153,7 @@ class Sources:
             workspace = self._temporary()
             archive.unpack(workspace)
         store = RunStore(workspace)
-        _check_paths(store, title)
+        _check_records(store, title)
         check_ledger(store, remember=True)  # the files have other times and inodes than those that were judged
         return Source(store, title, own=False)
 
@@ -163,14 +163,17 @@ class Sources:
         return folder.resolve()
 
 
-def _check_paths(store: RunStore, title: str) -> None:
-    """Refuse records of another machine that name a file outside their workspace: it would be ours.
+def _check_records(store: RunStore, title: str) -> None:
+    """Refuse records of another machine that are damaged, or name a file outside their workspace: it would be ours.
 
     Raises:
-        Refused: a verdict, an intent or the ledger does.
+        Refused: a verdict, an intent or the ledger is, or does.
     """
+    runs = store.runs()
+    if store.unreadable:
+        raise Refused(store.unreadable[0].replace(str(store.workspace), title))
     named = [item.path for line in store.ticks.lines() for item in line.evidence]
-    for run in store.runs():
+    for run in runs:
         verdict = run.verdict()
         named += [item.path for item in run.intent.artifacts]
         named += [item.path for item in verdict.evidence] if verdict is not None else []

@@ -172,7 +172,7 @@ def read_statement(data: bytes, source: str) -> Statement:
 
 
 def _format(configuration: Sequence[Mapping[str, Any]]) -> int:
-    number = next(one["annotations"]["format"] for one in configuration if one.get("name") == "llmval")
+    number = next((one["annotations"]["format"] for one in configuration if one.get("name") == "llmval"), None)
     if type(number) is not int or number < 1:
         raise ValueError("its format is no number")
     return number

@@ -67,11 +67,21 @@ def _origin(facts: ReportFacts) -> str:
     return " ".join(parts)
 
 
+def _several_hosts(runs: Sequence[RunFacts]) -> bool:
+    return len({run.intent.host.get("name") for run in runs}) > 1
+
+
+def _item(run: RunFacts, *, with_host: bool, text: bool = False) -> Link:
+    """The number of a run's item, and where there are several hosts, whose run it is."""
+    shown = f"{run.intent.step.number} {run.intent.step.text}" if text else run.intent.step.number
+    return Link(f"{shown} on {run.intent.host.get('name') or 'unnamed host'}" if with_host else shown, anchor_of(run))
+
+
 def _not_passed(runs: Sequence[RunFacts]) -> list[Block]:
     rows: list[list[Cell]] = []
     for run in runs:
         wrong = [gate for gate in run.verdict.gates if gate.outcome is not Outcome.PASS] if run.verdict else []
-        item = Link(f"{run.intent.step.number} {run.intent.step.text}", anchor_of(run))
+        item = _item(run, with_host=_several_hosts(runs), text=True)
         for gate in wrong[:MOST_GATES]:
             reason = f" ({gate.reason})" if gate.reason else ""
             rows.append(
@@ -92,7 +102,7 @@ def _not_as_written(facts: ReportFacts) -> list[Block]:
         deviations = list(run.intent.deviations)
         if run.intent.preset and not any(run.intent.preset in line for line in deviations):
             deviations.insert(0, f"preset {run.intent.preset}")
-        rows += [[Link(run.intent.step.number, anchor_of(run)), line] for line in deviations]
+        rows += [[_item(run, with_host=_several_hosts(facts.runs)), line] for line in deviations]
     if rows:
         blocks.append(Table("What was not as written", ("item", "deviation"), rows))
     for state, words in (("changed", "was changed since it was judged"), ("missing", "is missing")):
@@ -117,7 +127,7 @@ def _figures(runs: Sequence[RunFacts]) -> list[Block]:
             values = [*one.trend.earlier, *([] if one.value is None else [one.value])]
             rows.append(
                 [
-                    Link(run.intent.step.number, anchor_of(run)),
+                    _item(run, with_host=_several_hosts(runs)),
                     one.label,
                     one.shown,
                     one.bound_shown,

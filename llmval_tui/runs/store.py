@@ -252,7 +252,7 @@ class RunStore:
         if len(found) == 1:
             return found[0]
         if not found:
-            raise Refused(f"no run is called {name!r} in {self.root}; `llmval status` lists the runs.")
+            raise Refused(f"no run is called {name!r} in {self.root}; `llmval runs` lists them.")
         raise Refused(
             f"{name!r} fits {len(found)} runs ({', '.join(run.id for run in found[:4])} …): give more of the id."
         )

@@ -1,6 +1,7 @@
 """An archive of runs: what is in it, that every change is seen, and that hostile ones leave nothing behind."""
 
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -115,6 +116,11 @@ def test_a_run_folder_and_an_unpacked_archive_are_read_as_well(
     assert verify(options(runs=["copied"])) == 1  # its result was not copied
     assert "missing    artifacts/r1.json" in capsys.readouterr().out
     assert report(options(runs=["copied", "unpacked"], output="r.html")) == 0
+    record = json.loads((elsewhere / "copied" / "run.json").read_text())
+    (elsewhere / "copied" / "run.json").write_text(json.dumps(record | {"host": {"name": "node2"}}))
+    assert report(options(runs=["copied", "unpacked"], output="r.html")) == 0
+    page = Path("r.html").read_text()
+    assert "Validation of node2, node1" in page and "1.1 on node2" in page and "1.1 on node1" in page
     (elsewhere / "unpacked" / "artifacts" / "r1.json").write_text("{}")
     assert verify(options(runs=["unpacked"])) == 1
     assert "changed    artifacts/r1.json" in capsys.readouterr().out
@@ -252,7 +258,38 @@ def test_a_newer_archive_and_a_newer_run_are_one_sentence(workspace: Workspace, 
     for command in (report, verify, watch):
         with pytest.raises(Refused, match=r"run\.json was written by a newer llmval \(version 2; .* update llmval"):
             command(options(runs=[str(run.folder)], output="r.html"))
+    shutil.copytree(run.folder, elsewhere / "copied")
+    with pytest.raises(Refused, match="newer llmval"):
+        report(options(runs=["copied"], output="r.html"))
+    with zipfile.ZipFile(archive) as file, zipfile.ZipFile("newer.zip", "w") as other:
+        statement = json.loads(file.read(STATEMENT))
+        for info in file.infolist():
+            data = file.read(info)
+            if info.filename.endswith("run.json"):
+                data = json.dumps(record | {"v": 2}).encode()
+                (entry,) = [one for one in statement["subject"] if one["name"] == info.filename]
+                entry["digest"]["sha256"] = hashlib.sha256(data).hexdigest()
+                entry["annotations"]["bytes"] = len(data)
+            if info.filename != STATEMENT:
+                other.writestr(info.filename, data)
+        other.writestr(STATEMENT, json.dumps(statement))
+    for command in (report, verify, watch):
+        with pytest.raises(Refused, match=r"newer\.zip/artifacts/runs/.*/run\.json was written by a newer llmval"):
+            command(options(runs=["newer.zip"], output="r.html"))
     assert names_in(elsewhere / "tmp") == []
+
+
+def test_a_manifest_that_names_a_file_outside_makes_none(workspace: Workspace, elsewhere: Path) -> None:
+    archive = small(workspace)
+
+    def outside(value: dict[str, Any]) -> None:
+        value["subject"].append(value["subject"][0] | {"name": "../planted/file"})
+
+    rewritten(archive, outside)
+    with pytest.raises(Refused, match=r"\.\./planted/file is missing, so nothing of it is shown"):
+        report(options(runs=["evil.zip"], output="r.html"))
+    assert verify(options(runs=["evil.zip"])) == 1
+    assert names_in(elsewhere / "tmp") == [] and not (elsewhere / "planted").exists()
 
 
 def test_a_manifest_that_contradicts_its_runs_is_named(
