@@ -9,6 +9,7 @@ import lzma
 from pathlib import Path
 from typing import Any
 
+import fastjsonschema
 import pytest
 
 from llmval_tui.actions.gates.artifacts import schema_problem
@@ -22,6 +23,7 @@ PLACES = (ROOT / "docs" / "results", Path(__file__).with_name("earlier"))
 SCHEMAS = {path.name.removesuffix(".schema.json") for path in (ROOT / "docs" / "schemas").glob("*.schema.json")}
 RECORDS = {"run.json": "run", "status.json": "status", "verdict.json": "verdict"}  # of a run folder
 OTHERS = {"artifacts.json", "ranks.main.json"}  # llmval's own notes beside them
+SEARCHES = {"rate_search.json.xz"}  # lists of the `search` of load tests
 RESULTS = sorted(path for place in PLACES for ending in ("json", "json.xz") for path in place.rglob(f"*.{ending}"))
 RUNS = sorted(path.parent for place in PLACES for path in place.rglob("run.json"))
 
@@ -30,8 +32,10 @@ def read(path: Path) -> bytes:
     return lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
 
 
-def schema_of(name: str, value: dict[str, Any]) -> str | None:
+def schema_of(name: str, value: Any) -> str | None:
     """The schema of a result, by its name or its own word."""
+    if not isinstance(value, dict):
+        return None
     return RECORDS.get(name) or value.get("kind") or (value.get("llmval") or {}).get("kind")
 
 
@@ -48,7 +52,17 @@ def test_there_are_some_of_most_kinds() -> None:
 def test_a_recorded_result_is_valid_by_the_schema_of_today(path: Path, tmp_path: Path) -> None:
     plain = tmp_path / path.name
     plain.write_bytes(read(path))
-    schema = schema_of(path.name, json.loads(plain.read_bytes()))
+    value = json.loads(plain.read_bytes())
+    schema = schema_of(path.name, value)
+    if path.name in SEARCHES:
+        whole = json.loads((ROOT / "docs" / "schemas" / "load_test.schema.json").read_text())
+        part = whole["properties"]["llmval"]["properties"]["search"]
+        check = fastjsonschema.compile(
+            {**part, "definitions": whole.get("definitions", {}), "$defs": whole.get("$defs", {})}
+        )
+        for one in value:
+            check(one["search"])
+        return
     if schema is None:
         assert path.name in OTHERS, "nothing says what this file is: give it a kind, or name it here"
         return
