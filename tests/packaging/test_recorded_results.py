@@ -42,7 +42,7 @@ def schema_of(name: str, value: Any) -> str | None:
 def test_there_are_some_of_most_kinds() -> None:
     kinds = {schema_of(path.name, json.loads(read(path))) for path in RESULTS}
     assert len(RESULTS) > 45
-    assert kinds - {None} == {
+    assert kinds >= {
         "compile_repro", "engine_benchmark", "fit_check", "load_test", "long_context", "power_cell", "power_sweep",
         "power_summary", "trace_summary", "run", "status", "verdict",
     }  # fmt: skip
