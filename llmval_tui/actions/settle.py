@@ -23,6 +23,7 @@ from llmval_tui.actions.tick_basis import tick_line, ticks
 from llmval_tui.checklist.ledger import Entry, record
 from llmval_tui.checklist.model import StepKey
 from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
+from llmval_tui.fleet.record import node_runs
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, is_locked, locked, read_json, try_lock, write_json
 from llmval_tui.foundation.text import utc_iso
@@ -158,6 +159,10 @@ def judge(run: Run) -> Verdict:
     A run on several nodes is judged from the verdicts of its nodes, and gets its `fleet.json`.
     """
     if run.intent.launcher is not None:
+        for part in node_runs(run).values():
+            # Its agent was killed, and its supervisor saw the end: the files are those that it left.
+            if part.verdict() is None and part.status().state is State.FINISHED:
+                judge_part(part)
         return judge_fleet(run)
     try:
         gates, evidence = general_gates(run)

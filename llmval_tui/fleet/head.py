@@ -303,7 +303,7 @@ class Head:
                 self.pulses.setdefault(name, Pulse(node_folder(self.run, name)))
             self.transport.look(job, self.pulses, now)
             self._name_silent(job, now)
-            if by := self._cancelled_by() or self._end_of_collective(now):
+            if by := self._cancelled_by() or self._end_by_slurm(job) or self._end_of_collective(now):
                 self._climb(job, by, now)
             if self._all_over(job, now):
                 break
@@ -328,6 +328,14 @@ class Head:
             elif silent is not None and name in job.lost and self.launch.launcher is Launcher.SSH:
                 del job.lost[name]
                 self._note(f"{name} is there again")
+
+    def _end_by_slurm(self, job: JobStatus) -> str | None:
+        """Who ends a run that Slurm itself has ended, or wants to start a second time."""
+        if job.restarts and job.state not in slurm.OVER:
+            return "Slurm, which wanted to start the job again"
+        if job.state in ("CANCELLED", "PREEMPTED", "TIMEOUT", "DEADLINE"):
+            return f"Slurm (the job is {job.state})"
+        return None
 
     def _end_of_collective(self, now: float) -> str | None:
         """Who ends a collective of which one node has failed: nobody waits for ranks that will never come."""

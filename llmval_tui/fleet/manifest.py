@@ -34,14 +34,14 @@ def read_manifest(folder: Path) -> dict[str, str]:
     return {str(path): str(digest) for path, digest in files.items()} if isinstance(files, dict) else {}
 
 
-def check_manifest(folder: Path, manifest_sha256: str | None) -> None:
+def check_manifest(folder: Path, manifest_sha256: str) -> None:
     """Compare fetched files with what the node said of them.
 
     Raises:
         Refused: the manifest is another one, or a file is missing or differs; the message names it.
     """
     try:
-        if manifest_sha256 is not None and sha256_of(folder / MANIFEST_FILE) != manifest_sha256:
+        if sha256_of(folder / MANIFEST_FILE) != manifest_sha256:
             raise Refused(f"{MANIFEST_FILE} of {folder.name} is not the one that the node announced: fetch it again.")
     except OSError as error:
         raise Refused(f"{MANIFEST_FILE} of {folder.name} did not arrive: fetch it again.") from error

@@ -1,5 +1,6 @@
 """The verdict on a run on several nodes: the worst node decides, and a node that did not report leaves it open."""
 
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from llmval_tui.fleet.node_list import fold
 from llmval_tui.fleet.outliers import group_of, named_nodes, reasons, repeat_wanted, statistics
 from llmval_tui.fleet.part import node_folder
 from llmval_tui.fleet.probe import NodeProbe, read_probe
-from llmval_tui.fleet.record import FLEET_FILE, Fleet, NodeOutcome, NodeResult, node_names, write_fleet
+from llmval_tui.fleet.record import FLEET_FILE, Fleet, NodeOutcome, NodeResult, node_names, node_runs, write_fleet
 from llmval_tui.foundation.files import sha256_of
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.evidence import evidence_of
@@ -156,7 +157,7 @@ def fleet_gates(run: Run, launch: FleetLaunch, job: JobStatus, fleet: Fleet, can
         gates.append(Gate("nodes reported", Outcome.INCONCLUSIVE, f"{total}", f"{launch.count} nodes"))
     else:
         gates.append(Gate("nodes reported", Outcome.PASS, f"{total} of {total}", "every node"))
-    gates += _of_nodes(fleet)
+    gates += _of_nodes(fleet, _killed_first(run) if launch.collective else None)
     if not launch.collective:
         gates += _slow(fleet)
     deviations = "; ".join(run.intent.deviations) or "yes"
@@ -164,13 +165,23 @@ def fleet_gates(run: Run, launch: FleetLaunch, job: JobStatus, fleet: Fleet, can
     return gates
 
 
-def _of_nodes(fleet: Fleet) -> list[Gate]:
-    """A gate for the nodes that passed, and one for each of the others, the worst first."""
+def _killed_first(run: Run) -> str | None:
+    """The node of a collective on which a signal ended a rank: the others fail because of it. None: none is known."""
+    for name, part in node_runs(run).items():
+        for command in run.intent.commands:
+            codes = part.recorded_ranks(command.label).values()
+            if any(code < 0 and code not in (-signal.SIGTERM, -signal.SIGINT) for code in codes):
+                return name
+    return None
+
+
+def _of_nodes(fleet: Fleet, cause: str | None) -> list[Gate]:
+    """A gate for the nodes that passed, and one for each of the others, `cause` and the worst first."""
     order = (Outcome.FAIL, Outcome.INVALID, Outcome.INCONCLUSIVE)
     reported = {name: one for name, one in fleet.nodes.items() if one.outcome is not NodeOutcome.LOST}
     passed = [name for name, one in reported.items() if one.outcome is NodeOutcome.PASS]
     others = [name for name in reported if name not in passed]
-    others.sort(key=lambda name: order.index(_OUTCOMES[reported[name].outcome]))
+    others.sort(key=lambda name: (order.index(_OUTCOMES[reported[name].outcome]), name != cause))
     gates = [
         Gate(f"node {name}", _OUTCOMES[reported[name].outcome], reported[name].outcome, "pass",
              reported[name].reason or "")
