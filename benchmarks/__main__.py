@@ -47,6 +47,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "streams": lazy("openai_clients", "many_streams"),
     "clients": lazy("openai_clients", "highest_rates"),
     "outliers": lazy("fleet_outliers", "rule"),
+    "fleet": lazy("fleet_pane", "judging"),
+    "fleet512": lazy("fleet_pane", "keys"),
+    "fleet64": lazy("fleet_pane", "keys", 64, 80, 24),
+    "exporters": lazy("fleet_pane", "exporters"),
     "runs": lazy("many_runs", "rows"),
     "watching": lazy("watching", "row"),
 }

@@ -2,12 +2,16 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from llmval_tui.checklist.model import load
 from llmval_tui.fleet.configuration import of_intent
 from llmval_tui.fleet.differences import differences
+from llmval_tui.fleet.launch import PARAMETER, FleetLaunch, How, Launcher
+from llmval_tui.fleet.manifest import write_manifest
 from llmval_tui.fleet.outliers import decide_all, group_of, repeat_wanted, statistics
+from llmval_tui.fleet.probe import NodeProbe
 from llmval_tui.fleet.record import Fleet, NodeOutcome, NodeResult, write_fleet
 from llmval_tui.foundation.files import sha256_of, to_json
 from llmval_tui.runs.records import (
@@ -60,10 +64,11 @@ def make_fleet(
     step = load(checklist).steps[0]
     ref = StepRef(step.number, step.section, step.text, step.occurrence, "docs/llm_validation_checklist.md")
     folder = root / "artifacts" / "runs" / RUN_ID
+    launch = FleetLaunch(Launcher.SLURM, How.EACH, nodes, "python")
     intent = Intent(
         v=1, run_id=RUN_ID, action="command", step=ref, cwd=str(root), created_utc="2026-01-02T03:04:05Z",
         commands=[Command("main", ["true"], step.spans[0], nproc=GPUS)], order_ns=BEGAN_NS, launcher="slurm",
-        how="each", nodes=names,
+        how="each", nodes=names, params={PARAMETER: asdict(launch)},
     )  # fmt: skip
     folder.mkdir(parents=True)
     (folder / "run.json").write_bytes(to_json(intent))
@@ -125,6 +130,11 @@ def _node(
         environment={"NCCL_DEBUG": "WARN"},
     )  # fmt: skip
     (folder / "run.json").write_bytes(to_json(intent))
+    probe = NodeProbe(
+        1, name, name, f"machine-{name}", f"boot-{name}", BEGAN_NS, "0.1.0", host=host, versions=intent.versions,
+        environment=intent.environment,
+    )  # fmt: skip
+    (folder / "env.json").write_bytes(to_json(probe))
     command = CommandStatus("main", exit_code=None if not ended else 0 if outcome is Outcome.PASS else 1)
     state = State.FINISHED if ended else State.RUNNING
     status = Status(state=state, started_utc="2026-01-02T03:04:05Z", commands=[command])
@@ -163,6 +173,7 @@ def _node(
     )  # fmt: skip
     path = folder / "verdict.json"
     path.write_bytes(to_json(verdict))
+    write_manifest(folder)
     configuration = of_intent(intent)
     return NodeResult(
         NodeOutcome(outcome.value), None if outcome is Outcome.PASS else summary, metrics, f"machine-{name}",

@@ -33,7 +33,7 @@ from llmval_tui.telemetry.sample import Sample
 if TYPE_CHECKING:
     from llmval_tui.telemetry.dcgm.exporters import NodeTelemetry
 
-MOST_NODES_A_LOOK = 128  # of a large fleet, a look reads the files of so many; the next one those of others
+MOST_NODES_A_LOOK = 64  # of a large fleet, a look reads the files of so many; the next one those of others
 _SAMPLE_BACKLOG, _EVENT_BACKLOG = 64 << 10, 16 << 10
 _OF_OUTCOME = {
     NodeOutcome.PASS: NodeState.PASSED,

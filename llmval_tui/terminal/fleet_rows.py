@@ -88,10 +88,23 @@ def grid_rows(
             first.append((f" {fit_middle(part[0][1], grid.label - 2, glyphs.ellipsis)} ", "muted"))
         for node, name in part:
             first += _cell(overview, metric, node, name, grid, glyphs, node.name == cursor)
-        rows.append(first)
+        rows.append(_joined(first))
         if grid.lines > 1:
             rows.append([span for node, _ in part for span in _gpus_cell(node, grid, glyphs)])
     return rows
+
+
+def _joined(spans: Spans) -> Spans:
+    """The same row in fewer spans: blanks take the role of their neighbour. A large grid has thousands of them."""
+    found: Spans = []
+    for text, role in spans:
+        if found and (role == found[-1][1] or text.isspace()):
+            found[-1] = found[-1][0] + text, found[-1][1]
+        elif found and found[-1][0].isspace():
+            found[-1] = found[-1][0] + text, role
+        else:
+            found.append((text, role))
+    return found
 
 
 def _cell(
