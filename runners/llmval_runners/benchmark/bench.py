@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from llmval_runners.benchmark import collectives
-from llmval_runners.benchmark.ceilings import seconds
+from llmval_runners.measure.ceilings import seconds
 from llmval_runners.engine.attention.backend import Tokens
 from llmval_runners.engine.engine import PlanChannel
 from llmval_runners.engine.kv_cache import pages_for

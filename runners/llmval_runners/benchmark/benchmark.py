@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from llmval_runners.benchmark import collectives as benchmark_collectives
 from llmval_runners.benchmark.bench import STEPS, Bench, Sizes
-from llmval_runners.benchmark.ceilings import ceilings
+from llmval_runners.measure.ceilings import ceilings
 from llmval_runners.benchmark.last_screen import last_screen, verdict_of
 from llmval_runners.benchmark.options import BenchmarkOptions
 from llmval_runners.benchmark.rows import rows_of

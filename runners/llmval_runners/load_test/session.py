@@ -30,6 +30,7 @@ from llmval_runners.load_test.recovery import recovery_command
 from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid
 from llmval_runners.load_test.utilisation import utilisation
 from llmval_runners.load_test.window import MeasurementWindow
+from llmval_runners.measure.ceilings import ceilings
 from llmval_runners.measure.host_noise import HostNoise
 from llmval_runners.process import on_failure
 from llmval_runners.process.errors import FAILED_EXIT, Refused
@@ -61,6 +62,7 @@ class LoadTest:
         self._executor: loader.Loaded | None = None
         self._identity: dict[str, Any] = {}
         self._cache: dict[str, Any] = {}
+        self._ceilings: dict[str, float] | None = None  # of rank 0's GPU
         self.energy = WindowEnergy()
         self.report = options.report
         path = self.load.output_json
@@ -166,6 +168,10 @@ class LoadTest:
             if config.checkpoint
             else random_weights(config.seed, config.device)
         )
+        if self.rank == 0 and config.device.type == "cuda":
+            self._ceilings = ceilings(config.device, config.dtype)
+            torch.cuda.empty_cache()  # the KV cache takes what is free
+            torch.cuda.reset_peak_memory_stats(config.device)
         executor = loader.load(config, source, parallel)
         cache = executor.cache
         self._executor, self._identity = executor, _identity(config, executor)
@@ -291,7 +297,7 @@ class LoadTest:
             measured.sent, steps, measured.duration_s, shape=config.shape, ranks=self.world_size,
             weight_bytes=config.weight_bytes_per_rank - table, kv_element_bytes=config.kv_dtype.itemsize,
             fp8_mode=str(self._current_identity()["fp8_mode"]),
-            gpu=torch.cuda.get_device_name(config.device) if on_cuda else None,
+            gpu=torch.cuda.get_device_name(config.device) if on_cuda else None, measured=self._ceilings,
         )  # fmt: skip
 
     def _search_record(self) -> dict[str, Any] | None:

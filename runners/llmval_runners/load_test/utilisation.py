@@ -1,18 +1,20 @@
 """MFU and MBU of a load test's window, from its requests and steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmval_runners.engine.shapes import ModelShape
 from llmval_runners.load_test.sent_request import SentRequest
-from llmval_runners.measure.peaks import bandwidth_ceilings, compute_ceilings
+from llmval_runners.measure.peaks import Ceiling, bandwidth_ceilings, compute_ceilings
 
+_BEFORE = "measured on this GPU before the load"
 _MODES = {"native": "fp8_native", "transformer-engine": "fp8_te"}
 
 
 def utilisation(
     sent: Sequence[SentRequest], steps: int, duration_s: float, *,
     shape: ModelShape, ranks: int, weight_bytes: int, kv_element_bytes: int, fp8_mode: str, gpu: str | None,
+    measured: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Model FLOPs and bytes of one GPU over the window, and their share of each known peak (`mfu`, `mbu`, in percent).
 
@@ -32,6 +34,7 @@ def utilisation(
         kv_element_bytes: of one element of the cache.
         fp8_mode: none, native or transformer-engine; it chooses the peak.
         gpu: its name as torch reports it; None: a CPU.
+        measured: `measure.ceilings` of this GPU before the load; the last peak of `mfu` and `mbu`.
     """
     layers = shape.parameters - 2 * shape.vocab * shape.hidden
     per_key = 4 * shape.layers * shape.heads * shape.head_dim
@@ -49,6 +52,11 @@ def utilisation(
     seconds = max(duration_s, 1e-9)
     tflops, tb = flops / ranks / seconds / 1e12, moved / seconds / 1e12
     compute, bandwidth = compute_ceilings(gpu, _MODES.get(fp8_mode, "bf16")), bandwidth_ceilings(gpu)
+    if measured:
+        product = measured.get("gemm_flops" if fp8_mode == "none" else "gemm_fp8_flops")
+        if product is not None:
+            compute.append(Ceiling(product / 1e12, f"{_BEFORE}: matrix product of 8192³, random data"))
+        bandwidth.append(Ceiling(measured["copy_bytes_per_s"] / 1e12, f"{_BEFORE}: copy, bytes read and written"))
     return {
         "tflops_per_s": tflops,
         "tb_per_s": tb,
