@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from llmval_runners.benchmark import collectives
-from llmval_runners.measure.ceilings import seconds
 from llmval_runners.engine.attention.backend import Tokens
 from llmval_runners.engine.engine import PlanChannel
 from llmval_runners.engine.kv_cache import pages_for
@@ -19,6 +18,7 @@ from llmval_runners.engine.loader import fp8_kernel
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.shapes import ModelShape
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
+from llmval_runners.measure.ceilings import seconds
 
 STEPS = 32  # of a decode measurement: the context grows by as many tokens, centred on the named one
 

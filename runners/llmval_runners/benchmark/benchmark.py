@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from llmval_runners.benchmark import collectives as benchmark_collectives
 from llmval_runners.benchmark.bench import STEPS, Bench, Sizes
-from llmval_runners.measure.ceilings import ceilings
 from llmval_runners.benchmark.last_screen import last_screen, verdict_of
 from llmval_runners.benchmark.options import BenchmarkOptions
 from llmval_runners.benchmark.rows import rows_of
@@ -19,6 +18,7 @@ from llmval_runners.engine.kv_cache import pages_for
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.settings import EngineSettings, FlagNames
 from llmval_runners.engine.weights import random_weights
+from llmval_runners.measure.ceilings import ceilings
 from llmval_runners.process.errors import FAILED_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import check_writable
