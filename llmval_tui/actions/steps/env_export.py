@@ -1,10 +1,13 @@
 """Export the environment of a document: show it, store it as an artifact, and give it to the section's runs."""
 
+import platform
+
 from llmval_tui.actions.api import Context, Judgement, Proposal
 from llmval_tui.actions.command.environment import MULTICAST_OFF, applied, changes
 from llmval_tui.actions.command.resolve import resolve_document
 from llmval_tui.actions.documents.env_block import environment_block
 from llmval_tui.actions.documents.proposal import required_document
+from llmval_tui.actions.gates.measured_links import judge_measured_links, measurement_of, newest_measurement
 from llmval_tui.actions.gates.topology import judge_topology, topology_lines
 from llmval_tui.actions.section_runs import ENV_EXPORT, perform_command
 from llmval_tui.checklist.lexer import quote
@@ -13,7 +16,7 @@ from llmval_tui.foundation.files import read_json, write_atomic, write_json
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.inventory import gpu_inventory
 from llmval_tui.runs.records import Artifact, Gate, Outcome
-from llmval_tui.runs.store import Run
+from llmval_tui.runs.store import Run, RunStore
 
 _FOLDER = "artifacts/env"
 # Often left over from a PCIe fallback or a debugging session.
@@ -48,7 +51,14 @@ class EnvExport:
             + (" (llmval's own, because the workspace has none)" if document.source == "bundled" else "")
         ]
         details += [change.line for change in found] + leftovers
-        details += ["reads the links between the GPUs from the driver", f"writes {_FOLDER}/<run>.json and .sh"]
+        measurement = newest_measurement(context.store, platform.node(), trials=context.demo)
+        details += ["reads the links between the GPUs from the driver"]
+        details += [
+            f"takes their bandwidth from run {measurement.id}"
+            if measurement
+            else "their bandwidth was not measured here; an item with collective_bandwidth.py before this one does"
+        ]
+        details.append(f"writes {_FOLDER}/<run>.json and .sh")
         return Proposal(
             action=self.name,
             summary=f"Gives {len(applied(found))} variables of {name} to this section's runs and checks the topology.",
@@ -64,6 +74,7 @@ class EnvExport:
                 ],
                 "conflicts": [change.line for change in found if change.note] + leftovers,
                 "gpus": list(chosen) if chosen is not None else None,
+                "measured_links": measurement.id if measurement else None,
             },
             telemetry=False,
         )
@@ -116,6 +127,9 @@ class EnvExport:
             ),
             judge_topology(record.get("inventory") or {}, params["gpus"]),
         ]
+        if (measurement := measurement_of(RunStore(run.workspace), params)) is not None:
+            on_node = len((record.get("inventory") or {}).get("gpus") or [])
+            gates.append(judge_measured_links(measurement, params["gpus"], on_node))
         return gates, {}, f"{len(wanted)} variables from {params['document']}; {gates[1].measured}", None
 
 

@@ -1,6 +1,7 @@
 """The environment item: the document's block, applied and refused changes, and the runs that get the variables."""
 
 import json
+import platform
 import subprocess
 import sys
 
@@ -13,9 +14,10 @@ from llmval_tui.actions.gates.topology import judge_topology
 from llmval_tui.actions.registry import action_named
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
-from llmval_tui.runs.records import Outcome
+from llmval_tui.runs.records import Command, Outcome
 from llmval_tui.telemetry.nvml.source import NvmlSource
 from tests.helpers import fake_pynvml
+from tests.helpers.workspace import write_verdict
 
 LIST = """# L
 
@@ -261,3 +263,34 @@ def test_a_level_that_nccl_does_not_know_is_named(workspace, variables, words):
 def test_a_level_of_the_block_is_checked_too(workspace):
     workspace.write("docs/p.md", "<!-- llmval:env nvlink -->\n```\nexport NCCL_P2P_LEVEL=PCI\n```\n")
     assert "NCCL_P2P_LEVEL=PCI in the block is no level" in "\n".join(workspace.propose(LIST, "1.1").details)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ranks", "expected", "words"),
+    [
+        (Outcome.PASS, 2, Outcome.PASS, ""),
+        (Outcome.PASS, 1, Outcome.INCONCLUSIVE, "it measured 1 of 2 GPUs"),
+        (Outcome.FAIL, 2, Outcome.FAIL, "GPU 1 is slow"),
+    ],
+)
+def test_the_newest_measurement_of_the_links_is_a_gate(workspace, monkeypatch, outcome, ranks, expected, words):
+    context = workspace.context("Run `torchrun --nproc_per_node=2 collective_bandwidth.py`", name="links.md")
+    command = Command("main", ["torchrun", "/opt/runners/collective_bandwidth.py"], "torchrun …")
+    figures = {"all_reduce_busbw_gb_per_s": 329.7, "pair_min_gb_per_s": 393.7, "ranks": float(ranks)}
+    for host, result in ((platform.node(), outcome), ("another", Outcome.FAIL)):
+        measured = workspace.run(context, commands=[command], host={"name": host})
+        write_verdict(measured, result, metrics=figures, summary="GPU 1 is slow")
+    trial = workspace.run(context, commands=[command], host={"name": platform.node()}, preset="smoke")
+    write_verdict(trial, Outcome.INCONCLUSIVE, metrics=figures)
+    proposal, run = exported(workspace, monkeypatch, inventory(("X", "NV18"), ("NV18", "X")), {})
+    kept = proposal.params["measured_links"]
+    assert kept is not None and any(kept in line for line in proposal.details)
+    gate = {gate.name: gate for gate in action_named("env_export").judge(run)[0]}["links, measured"]
+    assert gate.outcome is expected and words in gate.reason
+    assert gate.measured == f"all-reduce 329.7 GB/s, slowest pair 393.7 GB/s (run {kept})"
+
+
+def test_without_a_measurement_of_the_links_the_item_says_so(workspace, monkeypatch):
+    proposal, run = exported(workspace, monkeypatch, inventory(("X", "NV18"), ("NV18", "X")), {})
+    assert any("was not measured here" in line for line in proposal.details)
+    assert [gate.name for gate in action_named("env_export").judge(run)[0]] == ["variables", "topology"]
