@@ -1,5 +1,6 @@
 """The figures of a run that matter: its headline and every bounded one, with bound, outcome and trend."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from llmval_tui.runs.definitions import define
 from llmval_tui.runs.records import Verdict
 from llmval_tui.runs.store import Run
 
+_LATENCY = re.compile(r"(?P<what>ttft|tpot|itl|e2e)(?:_sched)?_p(?P<percent>\d+)_ms")
 MOST_EARLIER = 20  # earlier runs that a trend looks back at
 
 
@@ -88,6 +90,8 @@ def key_figures(run: Run, verdict: Verdict | None, runs: Sequence[Run]) -> list[
 
 
 def _plain(name: str) -> Figure:
-    """A metric that no headline names, by its own name."""
+    """A metric that no headline names: a percentile by its usual name, another one by its own."""
     meaning = define(name)
-    return Figure(name, name, meaning.unit, meaning.better)
+    latency = _LATENCY.fullmatch(name)
+    label = f"{latency['what'].upper()} p{latency['percent']}" if latency else name
+    return Figure(name, label, meaning.unit, meaning.better)

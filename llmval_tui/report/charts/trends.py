@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from llmval_tui.report.blocks import Block, Heading, Plots
 from llmval_tui.report.charts.axes import tick_label, ticks
-from llmval_tui.report.charts.chart import LEFT, RIGHT, WIDTH, marker, rule, svg, text
+from llmval_tui.report.charts.chart import marker, rule, svg, text
 from llmval_tui.report.facts import RunFacts
 from llmval_tui.report.key_figures import KeyFigure
+from llmval_tui.report.pages.markup import esc
 
 LEAST_EARLIER = 2  # with fewer, the table says as much as a plot
-_TOP, _BOTTOM, _HEIGHT = 24, 132, 160
+WIDTH, LEFT, RIGHT = 470, 56, 20  # so wide that two stand side by side
+_TOP, _BOTTOM, _HEIGHT = 30, 132, 160
 
 
 def trend_blocks(run: RunFacts, name: str) -> list[Block]:
@@ -42,7 +44,8 @@ def _plot(one: KeyFigure, name: str) -> str:
         return LEFT + (WIDTH - LEFT - RIGHT) * (at + 0.5) / len(values)
 
     step = marks[1] - marks[0] if len(marks) > 1 else marks[0]
-    parts = []
+    title = f"{one.label}, {one.unit}" if one.unit else one.label
+    parts = [f'<text class="label" x="{LEFT}" y="13">{esc(f"{one.label}: {one.shown}")}</text>']
     for mark in marks:
         parts.append(rule("grid", LEFT, y(mark), WIDTH - RIGHT, y(mark)))
         parts.append(text(LEFT - 6, y(mark) + 4, tick_label(mark, step), "end"))
@@ -52,8 +55,7 @@ def _plot(one: KeyFigure, name: str) -> str:
     parts += [marker(0, x(at), y(value), 0) for at, value in enumerate(values)]
     parts.append(text(x(len(values) - 1), _BOTTOM + 18, "this run", "middle"))
     parts.append(text(x(0), _BOTTOM + 18, "oldest", "middle"))
-    title = f"{one.label}, {one.unit}" if one.unit else one.label
-    return svg(name, title, f"{title}: {one.shown}, {one.trend.sentence}", _HEIGHT, "".join(parts))
+    return svg(name, title, f"{one.shown}, {one.trend.sentence}", _HEIGHT, "".join(parts), WIDTH)
 
 
 def _line(points: Sequence[tuple[float, float]]) -> str:

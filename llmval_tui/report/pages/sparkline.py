@@ -20,5 +20,6 @@ def sparkline(values: Sequence[float]) -> str:
     x, y = points[-1]
     return (
         f'<svg class="spark" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" aria-hidden="true">'
-        f'<polyline points="{line}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="2"/></svg>'
+        f'<polyline points="{line}" fill="none" stroke="currentColor"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="currentColor"/></svg>'
     )
