@@ -124,12 +124,12 @@ class _Report:
             parts.append(f"{right} of {len(self.entries)} files as the manifest says")
         right = len(self.artifacts) - len(self.wrong_artifacts)
         part = f"{right} of {len(self.artifacts)} files of evidence as judged"
-        parts.append(part + (f" ({masked} with masked secrets)" if masked else ""))
+        parts.append(part + (f" ({masked} with masked secrets)" if masked else "") if self.runs else "no run was read")
         state = "intact" if self.ok(required) else "NOT intact"
         if not self.wrong_entries and not self.wrong_artifacts and not self.problems and state != "intact":
             state = "intact, but not signed as asked"
-        count = f"{len(self.runs)} {'run' if len(self.runs) == 1 else 'runs'}"
-        print(clean_line(f"{self.name}: {state}; {count}, {', '.join(parts)}."))
+        count = [f"{len(self.runs)} {'run' if len(self.runs) == 1 else 'runs'}"] if self.runs else []
+        print(clean_line(f"{self.name}: {state}; {', '.join([*count, *parts])}."))
 
     def as_json(self, required: bool) -> dict[str, Any]:
         """By docs/schemas/verify.schema.json."""

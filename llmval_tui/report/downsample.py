@@ -96,6 +96,15 @@ class DownsampledSeries:
     def _slot(self, bucket: Bucket) -> int:
         return int(bucket.start_s // self.width_s)
 
+    def limit(self, max_buckets: int) -> None:
+        """Merge neighbouring buckets until there are at most about this many; minimum and maximum are kept."""
+        self.max_buckets = max_buckets
+        while len(self.buckets) > max_buckets:
+            before = len(self.buckets)
+            self._coarsen()
+            if len(self.buckets) >= before:
+                return  # all samples are at one time
+
     def _coarsen(self) -> None:
         span = self.buckets[-1].end_s - self.buckets[0].start_s
         old, self.buckets = self.buckets, []

@@ -22,6 +22,9 @@ from llmval_tui.runs.evidence import ARCHIVE_FOLDER, MASKED, locate
 from llmval_tui.runs.records import Intent, State, Status, Verdict
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
+BUCKETS = 11_000  # of all lines of a report together; a bucket is 11 to 33 bytes of HTML
+LEAST_BUCKETS = 40  # of one line
+
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFacts:
@@ -146,6 +149,7 @@ def gather(
             gathered.append(gather_run(run, own, items[own.workspace].get(_item_of(run), [])))
         except Refused as refusal:
             unreadable.append(str(refusal))
+    _thin(gathered)
     steps = step_statuses(checklist, store) if checklist is not None else []
     unreadable = list(dict.fromkeys(unreadable + unreadable_records(steps, store)))
     shown = list(origins) or [str(store.workspace)]
@@ -162,6 +166,16 @@ def _by_item(runs: Sequence[Run]) -> dict[tuple[str, str, int], list[Run]]:
     for run in runs:
         found.setdefault(_item_of(run), []).append(run)
     return found
+
+
+def _thin(runs: Sequence[RunFacts]) -> None:
+    """Leave each line of the plots so many buckets that all of them together keep the page small."""
+    series = [track.series for run in runs for track in run.recording.tracks()]
+    series += [one for run in runs for one in run.timeline.live.values()]
+    drawn = [one for one in series if one.buckets]
+    most = max(LEAST_BUCKETS, BUCKETS // max(1, len(drawn)))
+    for one in drawn:
+        one.limit(min(one.max_buckets, most))
 
 
 def gather_run(run: Run, store: RunStore, of_item: Sequence[Run]) -> RunFacts:

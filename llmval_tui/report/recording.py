@@ -91,8 +91,12 @@ class Recording:
     @property
     def bucket_s(self) -> float:
         """Seconds per point of the plots; 0 if every sample is drawn."""
-        tracks = [*self.host.values(), *(track for gpu in self.gpus.values() for track in gpu.tracks.values())]
-        return max((track.series.width_s for track in tracks), default=0.0)
+        return max((track.series.width_s for track in self.tracks()), default=0.0)
+
+    def tracks(self) -> list[Track]:
+        """Every reading of the GPUs, the host and the server."""
+        devices = [*(gpu.tracks for gpu in self.gpus.values()), self.host, self.engine]
+        return [track for tracks in devices for track in tracks.values()]
 
 
 def first_sample(path: Path) -> tuple[int, int] | None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import fastjsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmval_tui.checklist.model import load
@@ -15,12 +17,15 @@ from llmval_tui.console.runs import history, plot, runs
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.report.build import render
+from llmval_tui.report.charts.chart import polyline
+from llmval_tui.report.downsample import DownsampledSeries
 from llmval_tui.report.facts import gather, runs_for
 from llmval_tui.report.history import series_of, trend_of
 from llmval_tui.runs.records import Gate, Outcome
 from llmval_tui.runs.store import Run
+from llmval_tui.telemetry.sample import GpuSample, HostSample, Sample
 from tests.helpers.workspace import write_verdict
-from tests.report.conftest import Workspace, result_json
+from tests.report.conftest import WALL_NS, ZERO_NS, Workspace, result_json
 
 
 def judged(workspace: Workspace, p99_ms: float | None, outcome: Outcome = Outcome.PASS, **intent: Any) -> Run:
@@ -203,3 +208,37 @@ def test_the_textfile_is_read_by_the_parser_of_prometheus(workspace: Workspace) 
     assert length.value == 60.0 and length.labels["host"] == "node1" and length.labels["item"] == "1.1"
     series = [(one.name, tuple(sorted(one.labels.items()))) for family in families.values() for one in family.samples]
     assert len(series) == len(set(series))
+
+
+def test_a_report_of_many_runs_stays_small(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of all plots share a number of buckets; no peak is lost."""
+    for _ in range(2):
+        run = judged(workspace, 100.0)
+        with run.telemetry.open("wb") as file:
+            for second in range(400):
+                now = 1_000_000_000 * second
+                power = 999.0 if second == 123 else 300.0 + second % 7
+                gpus = [GpuSample(index=at, power_w=power) for at in range(2)]
+                file.write(Sample(t_ns=WALL_NS + now, mono_ns=ZERO_NS + now, host=HostSample(), gpus=gpus).to_line())
+
+    def power_series() -> list[DownsampledSeries]:
+        facts = gather(workspace.store, workspace.store.runs(), None)
+        return [gpu.tracks["power_w"].series for run in facts.runs for gpu in run.recording.gpus.values()]
+
+    assert [len(one.buckets) for one in power_series()] == [400] * 4
+    monkeypatch.setattr("llmval_tui.report.facts.BUCKETS", 200)
+    for one in power_series():
+        assert len(one.buckets) <= 51 and max(bucket.high for bucket in one.buckets) == 999.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 960), st.floats(-50, 900)), min_size=1, max_size=20))
+def test_a_short_path_goes_through_its_points(points: list[tuple[float, float]]) -> None:
+    numbers = [float(word) for word in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", polyline(points))]
+    x, y = numbers[:2]
+    reached = [(x, y)]
+    for dx, dy in zip(numbers[2::2], numbers[3::2], strict=True):
+        x, y = x + dx, y + dy
+        reached.append((x, y))
+    assert len(reached) == len(points)
+    for (x, y), (wanted_x, wanted_y) in zip(reached, points, strict=True):
+        assert abs(x - wanted_x) < 0.06 and abs(y - wanted_y) < 0.06

@@ -1,11 +1,12 @@
 """Draws plots as inline SVG: strips (one row per GPU), lines and cumulative distributions.
 
-All plots of a run over time share one axis. Every plot has a title and a description in words. Lines differ in dash
-and marker, not only in colour. A missing value is not drawn: the line is broken there.
+All plots of a run over time share one axis. Every plot has a title and a description in words. Several lines of a plot
+differ in dash and marker, not only in colour. A missing value is not drawn: the line is broken there.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from llmval_tui.actions.request_records import percentile
 from llmval_tui.report.charts.axes import tick_label, ticks, time_label, time_ticks
@@ -51,14 +52,14 @@ class TimeAxis:
 
     def bands(self, top: float, bottom: float) -> str:
         """The measured window as a shaded band, and the start of every phase as a line."""
-        parts = []
+        parts, starts = [], []
         for phase in self.phases:
             left, right = self.x(phase.start_s), self.x(phase.end_s)
             if phase.name == MEASURE:
                 size = f'width="{max(right - left, 0.5):.1f}" height="{bottom - top:.1f}"'
                 parts.append(f'<rect class="measured" x="{left:.1f}" y="{top:.1f}" {size}/>')
-            parts.append(rule("phase", left, top, left, bottom))
-        return "".join(parts)
+            starts.append(f"M{left:.1f},{top:.1f}V{bottom:.1f}")
+        return "".join(parts) + (f'<path class="phase" d="{"".join(starts)}"/>' if starts else "")
 
     def labels(self, top: float) -> str:
         """Ticks and numbers below a plot."""
@@ -118,7 +119,8 @@ def strips(name: str, title: str, unit: str, rows: Sequence[Strip], axis: TimeAx
         if row.limit is not None and low <= row.limit <= high:
             y = _y(row.limit, low, high, upper, lower)
             parts.append(rule("limit", LEFT, y, WIDTH - RIGHT, y))
-        drawn = [_line(line, axis, low, high, upper, lower) for line in row.lines]
+        several = len(row.lines) > 1
+        drawn = [_line(line, axis, low, high, upper, lower, marked=several) for line in row.lines]
         parts += drawn
         if not any(drawn):
             parts.append(
@@ -137,7 +139,7 @@ def lines(name: str, title: str, unit: str, drawn: Sequence[Line], axis: TimeAxi
     bottom = top + 150
     bottom_value, top_value = _bounds((low, low), drawn)
     parts = [key, axis.bands(top, bottom), _y_axis(bottom_value, top_value, top, bottom, 5)]
-    parts += [_line(line, axis, bottom_value, top_value, top, bottom) for line in drawn]
+    parts += [_line(line, axis, bottom_value, top_value, top, bottom, marked=len(drawn) > 1) for line in drawn]
     parts.append(axis.labels(bottom))
     description = []
     for line in drawn:
@@ -182,8 +184,7 @@ def distribution(name: str, title: str, unit: str, curves: Sequence[tuple[str, S
     parts.append(f'<text class="label" x="{left}" y="13">{esc(title)} ({esc(unit)})</text>')
     offset = float(left)
     for style, (label, values) in enumerate(curves):
-        points = _steps(values)
-        path = "M" + "L".join(f"{x(value):.1f},{y(share):.1f}" for value, share in points)
+        path = polyline([(x(value), y(share)) for value, share in _steps(values)])
         parts.append(f'<path class="line s{style}" d="{path}"/>')
         parts.append(rule(f"line s{style}", offset, 28, offset + 26, 28) + text(offset + 31, 32, label))
         offset += 44 + 6.6 * len(label)
@@ -234,8 +235,8 @@ def _y_axis(low: float, high: float, top: float, bottom: float, max_ticks: int) 
     return "".join(parts)
 
 
-def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, bottom: float) -> str:
-    """One series: a path of the means, a band from minimum to maximum, and a marker now and then."""
+def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, bottom: float, *, marked: bool) -> str:
+    """One series: a path of the means, a band from minimum to maximum, and if `marked` a marker now and then."""
 
     def y(value: float) -> float:
         return _y(value, low, high, top, bottom)
@@ -243,14 +244,14 @@ def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, botto
     path, band, marks = [], [], []
     next_mark = -1.0
     for segment in line.series.segments():
-        points = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.mean):.1f}" for bucket in segment]
+        points = [(axis.x(bucket.middle_s), y(bucket.mean)) for bucket in segment]
         # A path of one point draws nothing, so a single sample between two gaps becomes a short dash.
-        path.append("M" + "L".join(points) if len(points) > 1 else f"M{points[0]}h2.5")
+        path.append(polyline(points) + ("h2.5" if len(points) == 1 else ""))
         if any(bucket.high > bucket.low for bucket in segment):
             band.append(_band(segment, axis, y))
         for bucket in segment:
             x = axis.x(bucket.middle_s)
-            if x >= next_mark:
+            if marked and x >= next_mark:
                 marks.append(marker(line.style, x, y(bucket.mean), line.style))
                 next_mark = x + _MARK_EVERY_PX
     if not path:
@@ -261,9 +262,25 @@ def _line(line: Line, axis: TimeAxis, low: float, high: float, top: float, botto
 
 
 def _band(segment: Sequence[Bucket], axis: TimeAxis, y: Callable[[float], float]) -> str:
-    upper = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.high):.1f}" for bucket in segment]
-    lower = [f"{axis.x(bucket.middle_s):.1f},{y(bucket.low):.1f}" for bucket in reversed(segment)]
-    return f"M{'L'.join(upper)}L{'L'.join(lower)}Z"
+    upper = [(axis.x(bucket.middle_s), y(bucket.high)) for bucket in segment]
+    lower = [(axis.x(bucket.middle_s), y(bucket.low)) for bucket in reversed(segment)]
+    return polyline([*upper, *lower]) + "Z"
+
+
+def polyline(points: Sequence[tuple[float, float]]) -> str:
+    """The path of a line through these points, to a tenth of a pixel, as short as SVG allows: `M84,30.5l2.2-.3`."""
+    at = [(round(10 * x), round(10 * y)) for x, y in points]
+    (x0, y0), *_ = at
+    steps = [(x - px, y - py) for (px, py), (x, y) in pairwise(at)]
+    numbers = "".join(_number(value) for step in steps for value in step)
+    return f"M{_number(x0).lstrip(',')}{_number(y0)}" + (f"l{numbers.lstrip(',')}" if numbers else "")
+
+
+def _number(tenths: int) -> str:
+    """A number after a separator; a sign is one already."""
+    sign = "-" if tenths < 0 else ","
+    whole, rest = divmod(abs(tenths), 10)
+    return f"{sign}{whole or ('' if rest else 0)}{f'.{rest}' if rest else ''}"
 
 
 def _legend(drawn: Sequence[Line], top: float) -> tuple[str, float]:

@@ -1,10 +1,8 @@
 """The figures of a run beside those of earlier runs: one plot each, one mark a run."""
 
-from collections.abc import Sequence
-
 from llmval_tui.report.blocks import Block, Heading, Plots
 from llmval_tui.report.charts.axes import tick_label, ticks
-from llmval_tui.report.charts.chart import marker, rule, svg, text
+from llmval_tui.report.charts.chart import marker, polyline, rule, svg, text
 from llmval_tui.report.facts import RunFacts
 from llmval_tui.report.key_figures import KeyFigure
 from llmval_tui.report.pages.markup import esc
@@ -51,12 +49,9 @@ def _plot(one: KeyFigure, name: str) -> str:
         parts.append(text(LEFT - 6, y(mark) + 4, tick_label(mark, step), "end"))
     if bound is not None:
         parts.append(rule("limit", LEFT, y(bound), WIDTH - RIGHT, y(bound)))
-    parts.append(_line([(x(at), y(value)) for at, value in enumerate(values)]))
+    path = polyline([(x(at), y(value)) for at, value in enumerate(values)])
+    parts.append(f'<path class="line s0" d="{path}"/>')
     parts += [marker(0, x(at), y(value), 0) for at, value in enumerate(values)]
     parts.append(text(x(len(values) - 1), _BOTTOM + 18, "this run", "middle"))
     parts.append(text(x(0), _BOTTOM + 18, "oldest", "middle"))
     return svg(name, title, f"{one.shown}, {one.trend.sentence}", _HEIGHT, "".join(parts), WIDTH)
-
-
-def _line(points: Sequence[tuple[float, float]]) -> str:
-    return f'<path class="line s0" d="M{" L".join(f"{x:.1f} {y:.1f}" for x, y in points)}"/>'
