@@ -10,8 +10,9 @@ from typing import Any
 from llmval_tui.actions.api import Action, Context, Need, NotYet, Proposal, Skip
 from llmval_tui.actions.command.needs import require_programs
 from llmval_tui.actions.criteria.claims import claims_of
+from llmval_tui.actions.criteria.directives import COMMAND_KEYS
 from llmval_tui.actions.criteria.frozen import with_criteria
-from llmval_tui.actions.reading.model import Kind, Reading
+from llmval_tui.actions.reading.model import MANUAL, Kind, Reading
 from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.reading.words import documents
 from llmval_tui.actions.review.proposals import decided_proposal, known_values, unfilled_proposal, with_question
@@ -22,6 +23,7 @@ from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.fleet.launch import PARAMETER as FLEET
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import inside
+from llmval_tui.foundation.text import clean_line
 
 PLUGIN_GROUP = "llmval.actions"
 
@@ -137,6 +139,11 @@ def _check_directives(step: Step, action: Action) -> None:
     if (stop := step.directives.get(ON_FAIL)) is not None and stop not in ON_FAIL_VALUES:
         raise Refused(f"{ON_FAIL}={stop} is not understood: write {ON_FAIL}={' or '.join(ON_FAIL_VALUES)}.")
     if unread := sorted(set(step.directives) - known - COMMENT_KEYS):
+        if action.name == MANUAL and unread[0] in COMMAND_KEYS and step.spans:
+            raise Refused(
+                f"the item's llmval comment contains {unread[0]}=, but `{clean_line(step.spans[0])}` was not taken for "
+                "a command: add action=command to the comment, or write “Run” before it."
+            )
         raise Refused(
             f"the item's llmval comment contains {unread[0]}=, but to {action.title} llmval reads only "
             f"{', '.join(f'{key}=' for key in sorted(known))}: correct or remove it."

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from llmval_tui.checklist.command import parse_command
-from llmval_tui.checklist.model import load
+from llmval_tui.checklist.model import load, parse
 from llmval_tui.checklist.write_mark import set_mark
+from llmval_tui.foundation.errors import Refused
 
 ROOT = Path(__file__).parents[2]
 OWN = ROOT / "docs" / "llm_validation_checklist.md"
@@ -81,3 +82,10 @@ def test_a_tick_changes_exactly_one_byte(path: Path) -> None:
         assert [at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new] == [step.mark_offset]
         assert set_mark(path, step.key, checked=False).checked is False
         assert path.read_bytes() == before
+
+
+def test_a_number_that_is_none_of_the_steps_is_no_text(tmp_path) -> None:
+    checklist = parse(b"- [ ] Kernel 5.10\n- [ ] Other\n", tmp_path / "l.md")
+    with pytest.raises(Refused, match="has no step"):
+        checklist.step("10")
+    assert checklist.step("kernel 5.10").number == "1.1"

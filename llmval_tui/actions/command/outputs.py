@@ -15,6 +15,7 @@ from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, RUNS_FOLDER
 
 _FILE_FLAGS = ("--output-json", "--output", "--output-file")
 _FOLDER_FLAGS = ("--output-dir",)
+_FORMATS = "az aws df findmnt gcloud helm journalctl kubectl losetup lsblk lslogins lsmem oc zramctl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,18 @@ class Outputs:
     tee: str | None
 
 
+def _flags_of(argv: ParsedArgv) -> tuple[str, ...]:
+    """The flags that name an output of this program; the `--output` of some others chooses columns or a format."""
+    no_files = PurePosixPath(argv.program).name in _FORMATS.split()
+    return tuple(flag for flag in (*_FILE_FLAGS, *_FOLDER_FLAGS) if not (no_files and flag == "--output"))
+
+
 def redirected(argv: ParsedArgv, output: Output | None, suffix: str) -> tuple[ParsedArgv, Output | None]:
     """The command with `suffix` in the name of every output: `x.json` becomes `x.smoke.json`."""
     if not suffix:
         return argv, output
     arguments = argv.arguments
-    for flag in (*_FILE_FLAGS, *_FOLDER_FLAGS):
+    for flag in _flags_of(argv):
         if value := value_of(arguments, flag):
             arguments = with_value(arguments, flag, _suffixed(value, suffix, folder=flag in _FOLDER_FLAGS))
     if output is not None:
@@ -67,7 +74,7 @@ def take_outputs(
     if tool is not None and not tool.elsewhere:
         found = promised_outputs(tool.outputs(), workspace, folder)
         artifacts, folders = found.artifacts, found.folders
-    for flag in () if tool is not None else (*_FILE_FLAGS, *_FOLDER_FLAGS):
+    for flag in () if tool is not None else _flags_of(argv):
         value = value_of(argv.arguments, flag)
         if value is None:
             continue

@@ -24,7 +24,7 @@ _KNOWN = """
     mlnx_qos mlperf mlxconfig mlxfwmanager mlxlink mlxreg mmgetstate mmhealth mmlscluster mmlsfs modinfo modprobe
     mokutil mongosh mount mpiexec mpirun mpstat mst mtr multipath multipathd mv mvn mypy mysql mysqladmin mysqldump
     nc ncat ncu netplan netstat newman nfsstat nft nginx nikto ninja nmap nmcli nodetool nomad nox npm npx nslookup
-    nsys ntpq nuclei numactl numastat nuttcp nv-fabricmanager nvbandwidth nvcc nvflash nvidia-bug-report.sh
+    nsys ntpq nuclei nproc numactl numastat nuttcp nv-fabricmanager nvbandwidth nvcc nvflash nvidia-bug-report.sh
     nvidia-ctk nvidia-cuda-mps-control nvidia-persistenced nvidia-settings nvidia-smi nvme nvsm nvtop oc ofed_info
     ollama opa opatch opensm openssl oscap p2pBandwidthLatencyTest pacman parted partprobe passwd patch patronictl
     pdsh perf perfquery perftest pg_basebackup pg_dump pg_dumpall pg_isready pg_restore pgbackrest pgbench pidstat
@@ -47,10 +47,10 @@ KNOWN = frozenset(_KNOWN.split())
 
 # Programs that say something useful without an argument, so that their bare name is a command.
 _ALONE = """
-    aide amd-smi bandwidthTest blkid chkrootkit date deviceQuery df dmesg dmidecode env findmnt free getenforce
+    aide amd-smi arch bandwidthTest blkid chkrootkit date deviceQuery df dmesg dmidecode env findmnt free getenforce
     gpustat hostname hostnamectl ibdev2netdev iblinkinfo ibnetdiscover ibqueryerrors ibstat ibstatus ibv_devinfo id
     ifconfig iostat last lsblk lscpu lsmem lsmod lspci lsscsi lsusb lvs lynis mount mpstat netstat nox nvbandwidth
-    nvidia-bug-report.sh nvidia-smi ofed_info p2pBandwidthLatencyTest pg_isready printenv pvs pytest reboot
+    nproc nvidia-bug-report.sh nvidia-smi ofed_info p2pBandwidthLatencyTest pg_isready printenv pvs pytest reboot
     rocm-bandwidth-test rocm-smi rocminfo sdiag sensors sestatus show_gids sinfo sminfo squeue timedatectl tox uname
     uptime vgs vmstat w who whoami
 """

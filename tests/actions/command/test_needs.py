@@ -1,8 +1,12 @@
 """`needs=` and `smoke=as-written`: items that are left out, and those that a preset leaves as they are."""
 
+from pathlib import Path
+
 import pytest
 
 from llmval_tui.actions.api import Proposal
+from llmval_tui.actions.command.argv import parse_argv
+from llmval_tui.actions.command.outputs import take_outputs
 from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import parse
 from llmval_tui.foundation.errors import Refused
@@ -49,3 +53,20 @@ def test_the_smoke_preset_leaves_out_what_it_cannot_make_short(workspace) -> Non
 def test_the_source_of_a_criterion_is_in_the_proposal(workspace) -> None:
     found = propose(workspace.context(f'{QUERY} <!-- llmval: source="the order" -->'))
     assert "its criteria come from: the order" in found.details
+
+
+def test_a_criterion_on_words_that_are_no_command_says_what_to_write(workspace) -> None:
+    found = propose(workspace.context('- `nonsense` <!-- llmval: expect="stdout not empty" -->'))
+    assert "add action=command" in refusal(found)
+
+
+@pytest.mark.parametrize("command", ["df --output=pcent /", "kubectl get pods --output json", "lsblk --output NAME"])
+def test_an_output_that_is_a_format_promises_no_file(command) -> None:
+    found = take_outputs(parse_argv(command.split()), None, None, Path("/"))
+    assert found.artifacts == []
+    with_file = take_outputs(parse_argv(["tool", "--output", "x.json"]), None, None, Path("/"))
+    assert [one.path for one in with_file.artifacts] == ["x.json"]
+
+
+def test_a_program_that_reports_alone_is_a_command(workspace) -> None:
+    assert [one.argv for one in propose(workspace.context("At least two cores: `nproc`")).commands] == [["nproc"]]
