@@ -96,7 +96,7 @@ def quote(value: str, has_glob: bool = False, *, command: bool = False) -> str:
         pieces = re.split(r"([*?\[\]^-]+)", value)
         return "".join(piece if index % 2 else quote(piece) if piece else "" for index, piece in enumerate(pieces))
     # So that `X\.Y` is not shown as the name of a value.
-    special = (command and (value in RESERVED or value.startswith("%"))) or STAND_IN.search(value) is not None
+    special = (command and value in RESERVED) or STAND_IN.search(value) is not None
     # `=` is special only after a name before the command; options (`--a=b`) stay readable.
     bare = value if command else value.replace("=", "")
     if value and not special and (_BARE.fullmatch(bare) or (not bare and not command)):

@@ -33,13 +33,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_everything_under_one_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert [name for name in names if name.endswith(".dist-info/sboms/sbom.cdx.json")]
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"llmval_tui"}
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name and ".data/" not in name} == {"llmval_tui"}
+    assert [name.split(".data/")[1] for name in names if ".data/" in name] == ["data/share/man/man1/llmval.1"]
     for wanted in (
         "llmval_tui/runners/inference_server_load_test.py",
         "llmval_tui/runners/capture_fp8_flexattention_traces.sh",
         "llmval_tui/runners/llmval_runners/process/launch.py",
         "llmval_tui/runners/llmval_runners/tracing/__main__.py",
         "llmval_tui/docs/llm_validation_checklist.md",
+        "llmval_tui/docs/lists/node_acceptance.md",
+        "llmval_tui/docs/how_to/without_internet.md",
         "llmval_tui/docs/schemas/load_test.schema.json",
         "llmval_tui/docs/schemas/trace_summary.schema.json",
         "llmval_tui/themes/dark.toml",
