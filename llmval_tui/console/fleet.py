@@ -12,6 +12,7 @@ from llmval_tui.fleet.follower import FleetFollower
 from llmval_tui.fleet.overview import Overview, newest_fleet_run, watched
 from llmval_tui.fleet.record import node_names
 from llmval_tui.foundation.errors import ExitCode, Refused
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.store import Run, RunStore
 from llmval_tui.terminal import fleet_rows
 from llmval_tui.terminal.format import wrap
@@ -110,7 +111,7 @@ def screen_of(overview: Overview, metric: str | None, signs: Glyphs, width: int,
         fleet_rows.count_spans(overview, signs, width),
     ]
     if overview.refused:
-        rows.append([(f" {overview.refused}", "bad")])
+        rows += [[(f" {line}", "bad")] for line in wrap(clean_line(overview.refused), width - 2)]
     rows += [[], *fleet_rows.grid_rows(overview, metric, grid, signs)]
     rows.append([])
     if said := fleet_rows.statistics_text(overview, metric):

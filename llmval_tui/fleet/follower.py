@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MOST_NODES_A_LOOK = 64  # of a large fleet, a look reads the files of so many; the next one those of others
 _SAMPLE_BACKLOG, _EVENT_BACKLOG = 64 << 10, 16 << 10
+_WAITING = ("PENDING", "CONFIGURING", "REQUEUED")  # words of Slurm for a job that has not begun
 _OF_OUTCOME = {
     NodeOutcome.PASS: NodeState.PASSED,
     NodeOutcome.FAIL: NodeState.FAILED,
@@ -79,7 +80,8 @@ class FleetFollower:
         lost = status.job.lost if status.job is not None else {}
         verdict = run.verdict()
         intent = run.intent
-        views = [one.view(now, over=over, lost=lost.get(one.name)) for one in followers]
+        begun = status.job is not None and status.job.state not in (None, *_WAITING)
+        views = [one.view(now, over=over, begun=begun, lost=lost.get(one.name)) for one in followers]
         if fleet is not None:
             said = reasons(fleet.statistics)
             views = [_judged(view, fleet, said.get(view.name, [])) for view in views]
@@ -202,10 +204,11 @@ class _NodeFollower:
         except Refused:
             return  # it has not started yet; a damaged record is named by the verdict
 
-    def view(self, now: float, *, over: bool, lost: str | None) -> NodeView:
-        """The node as its files show it. `over`: the run has ended. `lost`: why the launcher gave the node up."""
+    def view(self, now: float, *, over: bool, begun: bool, lost: str | None) -> NodeView:
+        """The node as its files show it. `over`: the run has ended. `begun`: its job has. `lost`: why the launcher gave
+        the node up."""
         age = None if self._arrived is None else max(0.0, now - self._arrived)
-        state, reason = self._state_of(age, over=over, lost=lost)
+        state, reason = self._state_of(age, over=over, begun=begun, lost=lost)
         return NodeView(
             self.name,
             state,
@@ -218,7 +221,7 @@ class _NodeFollower:
             tuple(self._sample.gpus) if self._sample is not None else (),
         )
 
-    def _state_of(self, age: float | None, *, over: bool, lost: str | None) -> tuple[NodeState, str]:
+    def _state_of(self, age: float | None, *, over: bool, begun: bool, lost: str | None) -> tuple[NodeState, str]:
         if self._problem:
             return NodeState.INCONCLUSIVE, self._problem
         if self.verdict is not None:
@@ -230,7 +233,8 @@ class _NodeFollower:
         if over:
             return NodeState.LOST, f"it left no verdict{seen}"
         if self._state is None and age is None:
-            return NodeState.QUEUED, ""
+            # Without a shared file system its files come when it has ended.
+            return (NodeState.RUNNING if begun else NodeState.QUEUED), ""
         if self._state is State.FINISHED:
             return NodeState.JUDGING, ""
         if age is not None and age > SILENT_S:

@@ -3,6 +3,7 @@
 A row is a list of spans, each a text with the role that a theme gives a colour.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ Span = tuple[str, str]
 Spans = list[Span]
 
 WORST = 6  # nodes that are listed with their reasons
-REMARKABLE = 0.05  # a deviation from which on a figure is yellow where no rule applies
 LARGEST_LABEL = 14
 FULL_POWER_W = 700.0  # of the bars, where no limit is known
 _LEAST_LARGE = 16  # terminal columns of a cell with eight GPUs and a temperature
@@ -97,13 +97,13 @@ def grid_rows(
 def _joined(spans: Spans) -> Spans:
     """The same row in fewer spans: blanks take the role of their neighbour. A large grid has thousands of them."""
     found: Spans = []
-    for text, role in spans:
-        if found and (role == found[-1][1] or text.isspace()):
-            found[-1] = found[-1][0] + text, found[-1][1]
+    for part, role in spans:
+        if found and (role == found[-1][1] or part.isspace()):
+            found[-1] = found[-1][0] + part, found[-1][1]
         elif found and found[-1][0].isspace():
-            found[-1] = found[-1][0] + text, role
+            found[-1] = found[-1][0] + part, role
         else:
-            found.append((text, role))
+            found.append((part, role))
     return found
 
 
@@ -119,8 +119,7 @@ def _cell(
             mark,
             (f"{head} ", "title" if chosen else "text"),
             (f"{glyphs.sign(sign)} ", sign.role),
-            (f"{figure:>6}" if figure else cut(fit(sign.word, 6), 6, glyphs.ellipsis), role if figure else sign.role),
-            ("  ", "text"),
+            (f"{figure:>6}  " if figure else fit(sign.word, 8, glyphs.ellipsis), role if figure else sign.role),
         ]
     room = grid.cell - 2
     shown = figure if cell_len(figure) <= room else figure.removesuffix(" %")
@@ -149,11 +148,9 @@ def signed(share: float) -> str:
 
 
 def remarkable(overview: Overview, metric: str, node: NodeView) -> bool:
-    """Whether a node's figure is worse by more than noise explains."""
+    """Whether a node's figure is worse by more than noise explains. Of few nodes nobody can say so."""
     worse, group = overview.worse(metric, node), overview.group(metric, node)
-    if worse is None or group is None:
-        return False
-    return worse > (group.smallest_findable if group.smallest_findable is not None else REMARKABLE)
+    return worse is not None and group is not None and worse > (group.smallest_findable or math.inf)
 
 
 def _gpus_cell(node: NodeView, grid: Grid, glyphs: Glyphs) -> Spans:

@@ -100,6 +100,9 @@ def test_a_pending_job_has_queued_nodes_and_says_so(tmp_path):
     (run.folder / "status.json").write_bytes(to_json(status))
     found = FleetFollower(run).look()
     assert set(states(found).values()) == {NodeState.QUEUED} and found.job == "PENDING (Resources)"
+    (run.folder / "status.json").write_bytes(to_json(replace(run.status(), job=JobStatus("7", state="RUNNING"))))
+    far = FleetFollower(run).look()  # without a shared file system, nothing of the nodes is here yet
+    assert set(states(far).values()) == {NodeState.RUNNING} and all(node.age_s is None for node in far.nodes)
 
 
 def test_a_damaged_record_of_one_node_hides_no_other(tmp_path):

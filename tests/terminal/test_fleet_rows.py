@@ -87,6 +87,8 @@ def test_few_nodes_have_no_outlier_word(tmp_path):
     overview = FleetFollower(make_fleet(tmp_path, 4, slow=[2], failed=[], silent=[], fewer=[])).look()
     text = fleet_rows.statistics_text(overview, "completed_qps")
     assert "fewer than 8" in text and "could be found" not in text
+    grid = fleet_rows.grid_rows(overview, "completed_qps", fleet_rows.Grid(4, 9, 1, 5), SIGNS)
+    assert all(role != "warn" for _, role in grid[0]), "nor its colour"
     assert "slow" not in "\n".join(lines(fleet_rows.worst_rows(overview, "completed_qps", SIGNS, 120)))
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks.fleet_workspace import make_fleet, names_of
+from llmval_tui.foundation.files import to_json
+from llmval_tui.runs.records import JobStatus, Status
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.workspace_view import Workspace as Looker
@@ -132,10 +134,11 @@ async def test_a_running_fleet_and_nodes_that_have_not_begun(fleet, tmp_path):
 
     run = next((tmp_path / "artifacts" / "runs").iterdir())
     shutil.rmtree(run / "nodes" / "n16")
+    (run / "status.json").write_bytes(to_json(Status(job=JobStatus("1", state="PENDING", reason="Resources"))))
     async with app.run_test(size=(160, 50)) as pilot:
         app = await opened(pilot)
         shown = text_of(app.main.fleet_pane)
-        assert "▸ 7 running" in shown and "◷ 1 queued" in shown and "90 %" in shown
+        assert "▸ 7 running" in shown and "◷ 1 queued" in shown and "90 %" in shown and "PENDING (Resources)" in shown
         await pilot.press("G", "enter")
         await until(pilot, lambda: "n16 has written nothing yet" in toasts_of(app))
 
