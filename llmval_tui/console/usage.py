@@ -84,7 +84,7 @@ USAGE = {
     "verify": Usage(
         (
             ("llmval verify", "hash the evidence of every tick again"),
-            ("llmval verify acceptance.tar.gz", "check an archive, anywhere"),
+            ("llmval verify acceptance.zip", "check an archive, anywhere"),
         ),
         f"{_PLACE} readonly ascii json",
     ),
@@ -112,7 +112,7 @@ USAGE = {
     "report": Usage(
         (
             ("llmval report", "the newest run of each item, in report.html"),
-            ("llmval report 1.2 -o load.md", "one item as Markdown"),
+            ("llmval report acceptance.zip -o verdicts.xml", "of an archive, as JUnit"),
         ),
         f"{_PLACE} readonly json",
     ),
@@ -126,21 +126,21 @@ USAGE = {
     "runs": Usage(
         (
             ("llmval runs", "every run: item, when, duration, outcome, figures"),
-            ("llmval runs --json", "the same for a program"),
+            ("llmval runs --outcome fail --last 5", "the newest five that failed"),
         ),
         "workspace checklist ascii json",
     ),
     "history": Usage(
         (
             ("llmval history ttft_p99_ms", "a figure over the runs of this workspace"),
-            ("llmval history ttft_p99_ms --json", "its values for a program"),
+            ("llmval history ttft_p99_ms node1.zip node2.zip", "over two archives"),
         ),
         "workspace checklist ascii json",
     ),
     "export": Usage(
         (
             ("llmval export --all", "every run in one archive"),
-            ("llmval export 2a2399 -o node7.tar.gz", "one run"),
+            ("llmval export 2a2399 -o node7.zip --sign ~/.ssh/id_ed25519", "one run, signed"),
         ),
         "workspace checklist readonly json",
     ),
