@@ -41,6 +41,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "hours": lazy("hours", "eight_hours"),
     "sampling": lazy("sampling", "sampling"),
     "nvitop": lazy("peers", "first_paint_beside_nvitop"),
+    "monitors": lazy("peers", "live_monitors"),
     "aiperf": lazy("peers", "aiperf_dashboard"),
     "client": lazy("openai_clients", "against_what_it_did"),
     "client1": lazy("openai_clients", "one_core"),

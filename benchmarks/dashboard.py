@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -232,6 +233,10 @@ def largest_telemetry() -> Row:
 DIALOGS = {"?": "Keys", ":": "Every action", "c": "Complete", "t": "by hand", "\x03": "Quit?"}
 
 
+def _lacks(words: str, text: str) -> bool:
+    return words not in text
+
+
 def start_and_dialog(columns: int = 120, rows: int = 36) -> list[Row]:
     """Bytes of the start, and bytes per second while a dialog is open and nothing runs, for the worst of `DIALOGS`."""
     rates: dict[str, float] = {}
@@ -247,7 +252,7 @@ def start_and_dialog(columns: int = 120, rows: int = 36) -> list[Row]:
             time.sleep(10)
             rates[title] = (terminal.bytes_read - count) / (time.perf_counter() - began) / 1000
             terminal.send("\x1b")
-            terminal.wait_for(lambda text, title=title: title not in text, 10)
+            terminal.wait_for(partial(_lacks, title), 10)
     worst = max(rates, key=lambda title: rates[title])
     return [
         Row(f"start at {columns}×{rows}", f"{start / 1000:.1f} kB in the first 3 s", "≤ 8 kB", start <= 8000),

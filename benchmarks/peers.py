@@ -1,7 +1,8 @@
-"""Compares the dashboard with nvitop and AIPerf's dashboard, on the same machine and in the same terminal.
+"""Compares the dashboard with nvitop, btop and AIPerf's dashboard, on the same machine and in the same terminal.
 
-Neither is a dependency: each is looked up on the PATH (`pip install nvitop==1.7.2` and `pip install aiperf`, each into
-its own venv). If one is missing or cannot run, its row says why.
+None is a dependency: each is looked up on the PATH (`pip install nvitop==1.7.2` and `pip install aiperf`, each into its
+own venv; `apt-get install btop`). If one is missing or cannot run, its row says why. They show the live machine only,
+so none of them can be given the recording that the other benchmarks replay.
 """
 
 import json
@@ -11,7 +12,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -61,6 +62,52 @@ def _nvml_problem() -> str | None:
     except pynvml.NVMLError as error:
         return str(error)
     return None if count else "NVML finds none"
+
+
+def live_monitors(seconds: float = 30) -> Iterator[Row]:
+    """The live machine in the dashboard (Telemetry on the whole screen), in nvitop and in btop, each once a second."""
+    with scratch() as folder:
+        settings = folder / "config/btop/btop.conf"
+        settings.parent.mkdir(parents=True)
+        settings.write_text("update_ms = 1000\n")
+        environment = {"XDG_CONFIG_HOME": str(folder / "config")}
+        ours: list[str] = [*LLMVAL, "--workspace", str(folder)]
+        yield _monitor("the dashboard", ours, environment, "1.2", seconds, keys="3z")
+        yield _monitor(
+            "nvitop", ["nvitop", "--monitor", "full", "--interval", "1"], environment, nvitop_painted, seconds
+        )
+        yield _monitor("btop", ["btop", "--utf-force"], environment, "cpu", seconds)
+
+
+def _monitor(
+    name: str,
+    argv: list[str],
+    environment: Mapping[str, str],
+    shown: str | Callable[[str], bool],
+    seconds: float,
+    keys: str = "",
+) -> Row:
+    """First paint, bytes per second, CPU with its children, and memory of the drawing process."""
+    title = f"{name}, live, {COLUMNS}×{ROWS}, 1 Hz"
+    program = shutil.which(argv[0])
+    if program is None:
+        return Row(title, f"not available: {name} is not on the PATH", None, None)
+    if name == "nvitop" and (problem := _nvml_problem()) is not None:
+        return Row(title, f"not available: nvitop needs a GPU ({problem})", None, None)
+    with Terminal([program, *argv[1:]], COLUMNS, ROWS, environment) as terminal:
+        terminal.wait_for(shown, 20)
+        painted = terminal.drawn_at - terminal.started
+        for key in keys:
+            terminal.send(key)
+            time.sleep(1)
+        time.sleep(5)
+        cpu, count, start = terminal.cpu_seconds(), terminal.bytes_read, time.perf_counter()
+        time.sleep(seconds)
+        span = time.perf_counter() - start
+        share = 100 * (terminal.cpu_seconds() - cpu) / span
+        rate, memory = (terminal.bytes_read - count) / span / 1000, terminal.rss_bytes() / 1e6
+    text = f"first paint {painted:.2f} s, {rate:.1f} kB/s, {share:.1f} % of a core, {memory:.0f} MB"
+    return Row(title, text, None, True)
 
 
 class Endpoint(BaseHTTPRequestHandler):

@@ -31,16 +31,18 @@ class Buckets:
     Args:
         width_s: seconds of a bucket, before it is doubled.
         most: buckets that are kept, an even number.
+        start_s: where the first bucket begins; times before it count as it.
 
     One thread may add values while others read: a reader sees all arrays before or after a merge, never between.
     """
 
-    __slots__ = ("_data", "_most")
+    __slots__ = ("_data", "_most", "start_s")
 
-    def __init__(self, width_s: float = NARROWEST_S, most: int = MOST_BUCKETS) -> None:
+    def __init__(self, width_s: float = NARROWEST_S, most: int = MOST_BUCKETS, start_s: float = 0.0) -> None:
         if most < 2 or most % 2 or not width_s > 0:
             raise ValueError("buckets need a width over 0 s and an even number of at least 2")
         self._most = most
+        self.start_s = start_s
         # Width, lowest and highest (+inf and -inf in an empty bucket), sums, counts. Replaced as a whole by a merge.
         self._data: _Data = (width_s, array("d"), array("d"), array("d"), array("L"))
 
@@ -58,7 +60,7 @@ class Buckets:
         a gap. A time before the start counts as the start."""
         if value is None or not math.isfinite(value) or not math.isfinite(at_s):
             return
-        at_s = max(0.0, at_s)
+        at_s = max(0.0, at_s - self.start_s)
         while (index := int(at_s / self.width_s)) >= self._most:
             self._halve()
         _, lowest, highest, totals, counts = self._data
@@ -91,9 +93,9 @@ class Buckets:
 
     @property
     def end_s(self) -> float:
-        """The end of the newest bucket with a value, in seconds after the start; 0 without one."""
+        """The end of the newest bucket with a value; `start_s` without one."""
         data = self._data
-        return len(data[4]) * data[0]
+        return self.start_s + len(data[4]) * data[0]
 
     def between(self, start_s: float, end_s: float) -> Bucket | None:
         """All values of the buckets whose middle is in `start_s` ≤ middle < `end_s`; None if they are empty.
@@ -101,8 +103,8 @@ class Buckets:
         So each bucket is in exactly one of several adjacent spans, whatever their width.
         """
         width_s, lowest, highest, totals, counts = self._data
-        first = max(0, math.ceil(start_s / width_s - 0.5))
-        last = min(len(counts), math.ceil(end_s / width_s - 0.5))
+        first = max(0, math.ceil((start_s - self.start_s) / width_s - 0.5))
+        last = min(len(counts), math.ceil((end_s - self.start_s) / width_s - 0.5))
         if first >= last:
             return None
         if last - first == 1:
@@ -114,4 +116,4 @@ class Buckets:
 
     def whole(self) -> Bucket | None:
         """All values together; None without a value."""
-        return self.between(0.0, self.end_s + self.width_s)
+        return self.between(self.start_s, self.end_s + self.width_s)

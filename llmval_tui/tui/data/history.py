@@ -1,8 +1,8 @@
 """Series of values for the charts, filled as samples and events arrive: the newest ones, and all of them in buckets."""
 
 import math
-from collections import deque
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,56 +11,72 @@ from llmval_tui.terminal.buckets import Buckets
 if TYPE_CHECKING:
     from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Process, Sample
 
-HISTORY_SAMPLES = 720  # newest values of a series: more than two for each cell of a 300-column terminal
 RECENT_SAMPLES = 240  # newest values with their times, for the window of the last two minutes
 
 
+class Recent:
+    """The newest values of a series with their times: in arrays, because objects that live for minutes among those that
+    live for a moment would keep the memory of both."""
+
+    __slots__ = ("_times", "_values")
+
+    def __init__(self) -> None:
+        self._times = array("d")  # seconds since the start
+        self._values = array("d")
+
+    def add(self, at_s: float, value: float) -> None:
+        self._times.append(at_s)
+        self._values.append(value)
+        if len(self._times) > 2 * RECENT_SAMPLES:
+            del self._times[:RECENT_SAMPLES], self._values[:RECENT_SAMPLES]
+
+    def copy(self) -> "Recent":
+        """These values, for another thread."""
+        found = Recent()
+        found._times, found._values = self._times[-RECENT_SAMPLES:], self._values[-RECENT_SAMPLES:]
+        return found
+
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        return zip(self._times[-RECENT_SAMPLES:], self._values[-RECENT_SAMPLES:], strict=True)
+
+    def reaches(self, start_s: float) -> bool:
+        """Whether the values go back to this time."""
+        return bool(self._times) and self._times[-RECENT_SAMPLES:][0] <= start_s + 2
+
+    def buckets(self) -> Buckets:
+        """Buckets of half a second with only these values."""
+        values = list(self)
+        found = Buckets(most=1 << 20, start_s=math.floor(values[0][0]) if values else 0.0)
+        for at_s, value in values:
+            found.add(at_s, value)
+        return found
+
+
 class Series:
-    """One quantity: its newest values, None for a missing one, and all of them in buckets."""
+    """One quantity: its newest value, None for a missing one, and all of them in buckets."""
 
-    __slots__ = ("buckets", "count", "peak", "recent", "values")
+    __slots__ = ("buckets", "last", "peak", "recent")
 
-    def __init__(self, longest: int = HISTORY_SAMPLES) -> None:
-        self.values: deque[float | None] = deque(maxlen=longest)
-        self.recent: deque[tuple[float, float]] = deque(maxlen=RECENT_SAMPLES)  # seconds since the start, value
-        self.buckets = Buckets()
-        self.count = 0  # values ever added
+    def __init__(self) -> None:
+        self.last: float | None = None
         self.peak: float | None = None  # highest value ever added
+        self.recent = Recent()
+        self.buckets = Buckets()
 
     def add(self, value: float | None, at_s: float | None = None) -> None:
         """Append a value; `at_s` seconds after the start of the series, if its time is known."""
-        self.values.append(value)
-        self.count += 1
+        self.last = value
         if value is None or not math.isfinite(value):
             return
         if self.peak is None or value > self.peak:
             self.peak = value
         if at_s is not None:
             self.buckets.add(at_s, value)
-            self.recent.append((at_s, value))
-
-    @property
-    def last(self) -> float | None:
-        return self.values[-1] if self.values else None
-
-    @property
-    def first(self) -> int:
-        """The number, since the start, of the oldest value in `values`."""
-        return self.count - len(self.values)
+            self.recent.add(at_s, value)
 
     def near(self, start_s: float) -> Buckets:
         """Buckets with the time from `start_s` on as exactly as it is known: from single samples if they reach back."""
-        if not self.recent or self.recent[0][0] > start_s + 2 or self.buckets.width_s <= 0.5:
-            return self.buckets
-        return recent_buckets(self.recent)
-
-
-def recent_buckets(recent: Iterable[tuple[float, float]]) -> Buckets:
-    """Buckets of half a second with only these values; those before them are empty."""
-    found = Buckets(most=1 << 20)
-    for at_s, value in recent:
-        found.add(at_s, value)
-    return found
+        return self.recent.buckets() if self.buckets.width_s > 0.5 and self.recent.reaches(start_s) else self.buckets
 
 
 GPU_FIELDS = (
@@ -83,7 +99,7 @@ class TelemetryHistory:
     processes: "list[Process] | None" = None  # as last read; None: never recorded
 
     def add(self, sample: "Sample") -> None:
-        """Append one sample; the charts get a gap if several samples are missing before it."""
+        """Append one sample."""
         if self.last is None:
             self.first_mono_ns = sample.mono_ns
         else:
@@ -93,10 +109,7 @@ class TelemetryHistory:
                 self.all_gpus.clear()
                 self.host.clear()
                 self.step_ns, self.first_mono_ns, self.processes = 0, sample.mono_ns, None
-            elif self.step_ns and step > 3 * self.step_ns:
-                for _ in range(min(step // self.step_ns - 1, HISTORY_SAMPLES)):
-                    self._append({}, None, None)
-            else:
+            elif not self.step_ns or step <= 3 * self.step_ns:  # a longer one is a gap
                 self.step_ns = step
         self.last = sample
         if sample.processes is not None:
@@ -115,18 +128,15 @@ class TelemetryHistory:
         """
         return self.newest_s + (wall_s - self.last.t_ns / 1e9) if self.last else 0.0
 
-    def _append(self, sampled: "dict[int, GpuSample]", host: "HostSample | None", at_s: float | None) -> None:
+    def _append(self, sampled: "dict[int, GpuSample]", host: "HostSample | None", at_s: float) -> None:
         for index in sampled.keys() | self.gpus.keys():
-            series = self.gpus.setdefault(
-                index, {name: Series() for name in (*GPU_FIELDS, "memory_percent", "memory_gib")}
-            )
+            series = self.gpus.setdefault(index, {name: Series() for name in (*GPU_FIELDS, "memory_gib")})
             gpu = sampled.get(index)
             for name in GPU_FIELDS:
                 series[name].add(getattr(gpu, name) if gpu else None, at_s)
-            series["memory_percent"].add(_percent(gpu.memory_used_bytes, gpu.memory_total_bytes) if gpu else None)
             used = gpu.memory_used_bytes if gpu else None
             series["memory_gib"].add(None if used is None else used / 2**30, at_s)
-        if at_s is not None and sampled:
+        if sampled:
             self._append_all(list(sampled.values()), at_s)
         if host is not None or self.host:
             if not self.host:
@@ -139,13 +149,13 @@ class TelemetryHistory:
 
     def _append_all(self, gpus: "list[GpuSample]", at_s: float) -> None:
         for name in ALL_FIELDS:
-            series = self.all_gpus.setdefault(name, Series(1))
+            series = self.all_gpus.setdefault(name, Series())
             for gpu in gpus:
                 series.add(getattr(gpu, name), at_s)
-        memory = self.all_gpus.setdefault("memory_gib", Series(1))
+        memory = self.all_gpus.setdefault("memory_gib", Series())
         for gpu in gpus:
             memory.add(None if gpu.memory_used_bytes is None else gpu.memory_used_bytes / 2**30, at_s)
-        total = self.all_gpus.setdefault("total_power_w", Series(1))
+        total = self.all_gpus.setdefault("total_power_w", Series())
         total.add(sum_of([gpu.power_w for gpu in gpus]), at_s)
 
     def extend(self, samples: "Iterable[Sample]") -> None:
@@ -161,7 +171,3 @@ def sum_of(values: "list[float | None]") -> float | None:
     """The sum; None if a value is missing, because a partial sum would look like a whole one."""
     known = [value for value in values if value is not None]
     return sum(known) if known and len(known) == len(values) else None
-
-
-def _percent(used: int | None, total: int | None) -> float | None:
-    return None if used is None or not total else 100.0 * used / total

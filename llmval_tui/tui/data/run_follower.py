@@ -14,7 +14,7 @@ from llmval_tui.runs.records import Intent, State, Status, Verdict, engine_url_o
 from llmval_tui.runs.store import LogFile, Run
 from llmval_tui.terminal.buckets import Buckets
 from llmval_tui.tui.data.collectives import CollectiveFollower, collective_follower
-from llmval_tui.tui.data.history import Series
+from llmval_tui.tui.data.history import Recent, Series
 from llmval_tui.tui.data.log_file import LogWindowFile, SizeLimit
 from llmval_tui.tui.data.sweep import SweepFollower, SweepSnapshot, as_number, sweep_folder
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from llmval_tui.telemetry.recording import SampleTail
     from llmval_tui.telemetry.sample import EngineSample, Sample
 
-METRIC_HISTORY = 400  # values of each metric that are kept for the charts
 # What a server publishes of its engine, charted as `engine_running` …
 ENGINE_METRICS = ("running", "waiting", "kv_cache_used_percent")
 TAIL_LINES = 12
@@ -35,21 +34,16 @@ LONGEST_STEP_S = 10.0  # a metric's value counts at most this long, if the next 
 
 @dataclass(frozen=True, slots=True)
 class MetricSeries:
-    """One metric of a run: its newest values, and the whole run in buckets."""
+    """One metric of a run: its newest value, and the whole run in buckets."""
 
     name: str
-    values: tuple[float | None, ...]
-    first: int
+    last: float | None
     peak: float | None
     # Since the first metrics of the run. Another thread goes on to fill them.
     buckets: Buckets = field(default_factory=Buckets)
-    recent: tuple[tuple[float, float], ...] = ()  # the newest values with their times
+    recent: Recent = field(default_factory=Recent)
     outside_s: float = 0.0  # seconds in which the value was not within its bound
     known_s: float = 0.0  # seconds in which it was known
-
-    @property
-    def last(self) -> float | None:
-        return self.values[-1] if self.values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +155,10 @@ class RunFollower:
             self._metrics = tuple(
                 MetricSeries(
                     name,
-                    tuple(series.values),
-                    series.first,
+                    series.last,
                     series.peak,
                     series.buckets,
-                    tuple(series.recent),
+                    series.recent.copy(),
                     *self._outside.get(name, (0.0, 0.0)),
                 )
                 for name, series in self._series.items()
@@ -269,7 +262,7 @@ class RunFollower:
         step_s, self._last_s = min(at_s - self._last_s, LONGEST_STEP_S), at_s
         for name, value in data.items():
             if name not in parts and name != "time_left_s":
-                self._series.setdefault(name, Series(METRIC_HISTORY)).add(value, at_s)
+                self._series.setdefault(name, Series()).add(value, at_s)
                 if value is not None and (bound := self._bounds.get(name)) is not None:
                     outside, known = self._outside.get(name, (0.0, 0.0))
                     self._outside[name] = outside + (0.0 if bound.holds(value) else step_s), known + step_s
@@ -287,7 +280,7 @@ class RunFollower:
         self._engine = replace(state, first=state.first or engine, last=engine, problem="")
         at_s = None if self._began is None else (engine.mono_ns - self._began[1]) / 1e9
         for name in ENGINE_METRICS:
-            series = self._series.setdefault(f"engine_{name}", Series(METRIC_HISTORY))
+            series = self._series.setdefault(f"engine_{name}", Series())
             # Before the first metrics of the run there is no time axis yet.
             series.add(getattr(engine, name), at_s if at_s is not None and at_s >= 0 else None)
         return True

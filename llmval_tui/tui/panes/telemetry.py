@@ -284,7 +284,7 @@ def gpu_chart(
     every = view.history.all_gpus.get(name)
     top = max(least, every.peak if every is not None and every.peak is not None else 0.0)
     series = view.history.gpus.get(index, {}).get(name)
-    return view.chart(series or Series(1), [(title, "text")], width, least=top, limit=limit, stale=stale)
+    return view.chart(series or Series(), [(title, "text")], width, least=top, limit=limit, stale=stale)
 
 
 def gpu_set(

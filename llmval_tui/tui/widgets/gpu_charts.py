@@ -88,7 +88,7 @@ class GpuView:
     ) -> Chart:
         """A chart of one series of telemetry."""
         axis = self.axis(width)
-        series = series or Series(1)
+        series = series or Series()
         buckets = series.near(axis.start_s) if self.view.window == "recent" else series.buckets
         if buckets.width_s > axis.dot_s:
             axis = time_axis(axis.dot_s * axis.dots, axis.dots, buckets.width_s, axis.start_s)

@@ -19,7 +19,6 @@ from llmval_tui.terminal.chart import (
 )
 from llmval_tui.terminal.format import number
 from llmval_tui.terminal.glyphs import Glyphs
-from llmval_tui.tui.data.history import recent_buckets
 from llmval_tui.tui.data.run_follower import MetricSeries, RunSnapshot
 from llmval_tui.tui.drawing.rows import Span
 from llmval_tui.tui.widgets.charts import (
@@ -108,8 +107,8 @@ class RunCharts:
         return time_axis(span, dots, width_s, start)
 
     def _buckets(self, metric: MetricSeries) -> Buckets:
-        fine = self.view.window != "whole" and metric.recent and metric.recent[0][0] <= self._start_s + 2
-        return recent_buckets(metric.recent) if fine and metric.buckets.width_s > 0.5 else metric.buckets
+        fine = self.view.window != "whole" and metric.buckets.width_s > 0.5 and metric.recent.reaches(self._start_s)
+        return metric.recent.buckets() if fine else metric.buckets
 
     def _marks(self, axis: TimeAxis) -> tuple[Mark, ...]:
         # The phase in which the axis begins would only hide the first column.

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from llmval_tui.terminal.format import NOT_AVAILABLE, fit, number, wrap
 from llmval_tui.terminal.glyphs import CELL_SIGNS, Glyphs, Sign
-from llmval_tui.tui.data.run_follower import MetricSeries, RunSnapshot
+from llmval_tui.tui.data.run_follower import RunSnapshot
 from llmval_tui.tui.data.sweep import SweepCell, SweepSnapshot
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.widgets.sparkline import nice_top
-from llmval_tui.tui.widgets.text_rows import heading, labelled, metric_rows, paragraph, progress_rows
+from llmval_tui.tui.widgets.text_rows import heading, labelled, paragraph, progress_rows, trace_rows
 
 MODE = 12  # terminal columns of a mode's name
 WIDEST = 26  # terminal columns of a grid cell, if there is room
@@ -37,8 +37,8 @@ def running_rows(sweep: SweepSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
     if not sweep.power:
         return [*rows, *labelled("power", "no reading yet (NVML is needed)", "muted", width)]
     seen = [value for value in sweep.power if value is not None]
-    trace = MetricSeries("power_w", sweep.power, sweep.power_first, max(seen, default=None))
-    return rows + metric_rows(trace, "power", "W", nice_top([trace.peak], 100.0), width, glyphs, 2)
+    top = nice_top([max(seen, default=None)], 100.0)
+    return rows + trace_rows(sweep.power, sweep.power_first, "power", "W", top, width, glyphs)
 
 
 def grid_rows(model: str, cells: Sequence[SweepCell], running: str | None, width: int, glyphs: Glyphs) -> list[Row]:

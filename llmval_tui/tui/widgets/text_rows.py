@@ -15,7 +15,7 @@ from llmval_tui.tui.drawing.rows import Row, Span, row
 if TYPE_CHECKING:
     from llmval_tui.runs.records import Artifact, Command
     from llmval_tui.runs.store import LogFile
-    from llmval_tui.tui.data.run_follower import MetricSeries, RunSnapshot
+    from llmval_tui.tui.data.run_follower import RunSnapshot
 
 
 LEAST_GATE_NAME = 28  # columns of a gate's name; more in a wide pane
@@ -101,39 +101,28 @@ def progress_rows(run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[Row]:
     return rows
 
 
-def metric_rows(
-    metric: "MetricSeries",
-    label: str,
-    unit: str,
-    top: float,
-    width: int,
-    glyphs: Glyphs,
-    height: int,
-    *,
-    past: bool = False,
+def trace_rows(
+    values: Sequence[float | None], first: int, label: str, unit: str, top: float, width: int, glyphs: Glyphs
 ) -> list[Row]:
-    """One metric: name, chart, newest value, peak. `past`: the run has ended, so the value is muted."""
+    """The newest values in two rows, the last one and their peak; `first` is the number of the oldest."""
     from llmval_tui.tui.widgets.sparkline import tall_sparkline
 
-    last = metric.values[-1] if metric.values else None
-    name = 12 if len(label) <= 11 else 24
-    peak = f"{glyphs.peak}{number(metric.peak)}" if metric.peak is not None else ""
-    room = max(8, width - name - 25)
-    values = metric.values[-2 * room - 2 :]
-    first = metric.first + len(metric.values) - len(values)
-    drawn = tall_sparkline(values, top, room, height, glyphs, first)
-    role = "chart2" if label in ("completed", "p99", "queued") else "chart"
+    last = values[-1] if values else None
+    highest = max((value for value in values if value is not None), default=None)
+    peak = "" if highest is None else f"{glyphs.peak}{number(highest)}"
+    room = max(8, width - 37)
+    part = values[-2 * room - 2 :]
+    upper, lower = tall_sparkline(part, top, room, 2, glyphs, first + len(values) - len(part))
     value = number(last) if last is None else f"{number(last)} {unit}"
-    rows = [row((" " * name, "text"), (line, role)) for line in drawn[:-1]]
-    rows.append(
+    return [
+        row((" " * 12, "text"), (upper, "chart")),
         row(
-            (fit(f" {label}", name, glyphs.ellipsis), "muted"),
-            (drawn[-1], role),
-            (" " + fit(value, 16), "warn" if last is None else "muted" if past else "title"),
+            (fit(f" {label}", 12, glyphs.ellipsis), "muted"),
+            (lower, "chart"),
+            (" " + fit(value, 16), "warn" if last is None else "title"),
             (fit(peak, 8), "muted"),
-        )
-    )
-    return rows
+        ),
+    ]
 
 
 def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs) -> list[Row]:

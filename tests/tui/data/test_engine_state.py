@@ -46,8 +46,9 @@ def test_the_engines_figures_are_charted_and_counted_from_the_start_of_the_run(w
     later = answer(2, running=8.0, waiting=3.0, kv_cache_used_percent=41.0, **counts)
     write(folder, later, later)  # the same answer twice counts once
     snapshot = follower.snapshot()
-    series = {metric.name: metric.values for metric in snapshot.metrics}
-    assert series["engine_running"] == (2.0, 8.0) and series["engine_waiting"] == (0.0, 3.0)
+    series = {metric.name: metric for metric in snapshot.metrics}
+    assert series["engine_running"].last == series["engine_running"].peak == 8.0
+    assert series["engine_waiting"].last == 3.0
     text = shown(follower)
     assert "vLLM: running 8, waiting 3, KV cache 41 %, preemptions 2, prefix hits 25 %" in text
     assert "Server: running requests" in text and "Server: KV cache %" in text

@@ -125,7 +125,7 @@ def test_the_run_is_shown_at_the_moment_of_the_replay(recorded: Path) -> None:
     run = RecordedRun(open_replay(recorded))
     early = run.snapshot_at((T0 + 60) * SECOND)
     assert early.alive and early.verdict is None and early.status.ended_utc is None
-    assert early.progress.done == 60 and len(early.metrics[0].values) == 61
+    assert early.progress.done == 60 and len(list(early.metrics[0].recent)) == 61
     assert early.status.commands[0].exit_code is None
     late = run.snapshot_at(10**19)
     assert not late.alive and late.verdict is not None and late.progress.done == 300
