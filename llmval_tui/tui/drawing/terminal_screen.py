@@ -190,11 +190,16 @@ def written(pieces: Iterable[Piece], state: SGR, width: int) -> str:
     return "".join(out)
 
 
+@lru_cache(maxsize=64)
+def _marks_blanks(attributes: str) -> bool:
+    """Whether a blank with these attributes is not blank: underlined, reversed or struck through."""
+    return not {"4", "7", "9"}.isdisjoint(attributes.split(";"))
+
+
 @lru_cache(maxsize=4096)
 def _same_blank(wanted: SGR, state: SGR) -> bool:
     """Whether a blank written in the style `state` looks like one in the style `wanted`."""
-    visible = {"4", "7", "9"}  # underline, reverse, strike
-    return wanted[2] == state[2] and not wanted[0] and visible.isdisjoint(state[0].split(";"))
+    return wanted[2] == state[2] and not wanted[0] and not _marks_blanks(state[0])
 
 
 def cells_of(strip: Strip, console: Console) -> list[Cell]:
@@ -205,8 +210,8 @@ def cells_of(strip: Strip, console: Console) -> list[Cell]:
         if control or not text:
             continue
         codes = PLAIN if style is None or system is None else sgr_codes(style, system)
-        # A blank without attributes looks the same in every foreground colour.
-        blank = (" ", codes if codes[0] else ("", "", codes[2]))
+        # A blank looks the same in every weight and colour of letters.
+        blank = (" ", codes if _marks_blanks(codes[0]) else ("", "", codes[2]))
         if text.isascii():
             cells += [blank if character == " " else (character, codes) for character in text]
             continue

@@ -10,7 +10,7 @@ from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.data.run_follower import RunSnapshot
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
-from llmval_tui.tui.widgets.charts import Chart, ChartView, chart_row, shares
+from llmval_tui.tui.widgets.charts import TALL, Chart, ChartView, chart_row, shares
 from llmval_tui.tui.widgets.figures import steady
 from llmval_tui.tui.widgets.run_charts import BANDS, Band, RunCharts, drift_of, metric_charts, unit_of
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
@@ -32,7 +32,6 @@ GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
 SIDE_BY_SIDE = 76  # columns from which on two latencies are side by side
 THREE_ABREAST = 130
 NOTABLE_DRIFT = 0.10
-TALL = 30  # rows of a chart: nothing else is there that could use them
 # A pass and a fail are both valid measurements; these are not.
 _MEANING = {Outcome.INVALID: ": not a measurement", Outcome.INCONCLUSIVE: ": not enough data"}
 

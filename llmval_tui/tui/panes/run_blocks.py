@@ -11,10 +11,11 @@ from llmval_tui.terminal.format import fit, gib, number
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, row
-from llmval_tui.tui.widgets.charts import ChartView, chart_row, shares
+from llmval_tui.tui.widgets.charts import TALL, TALLEST, ChartView, chart_row, shares
 from llmval_tui.tui.widgets.figures import ShownFigure, figure_rows, figures_of
 from llmval_tui.tui.widgets.gate_groups import gate_group_rows
 from llmval_tui.tui.widgets.gpu_charts import GpuView, all_gpu_charts, gpu_table, percent, summary
+from llmval_tui.tui.widgets.host_rows import host_blocks
 from llmval_tui.tui.widgets.run_charts import BANDS, RunCharts, metric_charts
 from llmval_tui.tui.widgets.stack import PaneBlock, blank, block, fixed
 from llmval_tui.tui.widgets.text_rows import command_rows, heading, log_name, tail_rows
@@ -35,7 +36,10 @@ def running_blocks(
     if figures := live_figures(run):
         blocks.append(block("figures", lambda rows: figure_rows(figures, width, rows, glyphs), rank=1, least=3))
         blocks.append(blank("above charts", rank=21))
-    blocks += load_blocks(run, width, glyphs, view)
+    last = state.live.last
+    # A host without GPUs has nothing else for the rows that are left.
+    alone = not run.tail and last is not None and not last.gpus
+    blocks += load_blocks(run, width, glyphs, view, tallest=TALL if alone else TALLEST)
     if run.memory:
         from llmval_tui.tui.widgets.memory_rows import memory_rows
 
@@ -93,27 +97,33 @@ def is_ramping(run: "RunSnapshot") -> bool:
     return reached is None or (asked is not None and reached.highest < NEARLY * asked.mean)
 
 
-def load_blocks(run: "RunSnapshot", width: int, glyphs: Glyphs, view: ChartView) -> list[PaneBlock]:
+def load_blocks(
+    run: "RunSnapshot", width: int, glyphs: Glyphs, view: ChartView, *, tallest: int = TALLEST
+) -> list[PaneBlock]:
     """The charts of the run's metrics: rate and latencies of a load, else its first two other metrics."""
     if not run.metrics:
         return []
     charts = RunCharts(run, view, glyphs)
     blocks: list[PaneBlock] = []
     if (rate := charts.rate(width - 1)) is not None:
-        blocks.append(chart_row("rate", [rate], [width - 1], glyphs, rank=2, least=4, wish=8))
+        blocks.append(chart_row("rate", [rate], [width - 1], glyphs, rank=2, least=4, wish=8, tallest=tallest))
     halves = shares(width, 2, gap=2)
     bands = [chart for band, half in zip(BANDS, halves, strict=True) if (chart := charts.band(band, half))]
     if bands:
         widths = halves if len(bands) == 2 else [width - 1]
         if len(bands) == 1:
             bands = [chart for band in BANDS if (chart := charts.band(band, width - 1))]
-        blocks.append(chart_row("latency", bands, widths, glyphs, rank=3, least=3, wish=5))
+        blocks.append(chart_row("latency", bands, widths, glyphs, rank=3, least=3, wish=5, tallest=tallest))
     if not blocks:
         names = charts.other_areas()[:2]
         widths = shares(width, len(names), gap=2) if names else []
         areas = metric_charts(charts, names, min(widths, default=width))
         if areas:
-            blocks.append(chart_row("metrics", areas, [min(widths)] * len(areas), glyphs, rank=2, least=3, wish=7))
+            blocks.append(
+                chart_row(
+                    "metrics", areas, [min(widths)] * len(areas), glyphs, rank=2, least=3, wish=7, tallest=tallest
+                )
+            )
     return blocks
 
 
@@ -152,7 +162,9 @@ def gpu_blocks(state: ScreenState, width: int, glyphs: Glyphs, view: ChartView) 
                 grows=3,
             )
         )
-    if last.host is not None:
+    if last.host is not None and not last.gpus:
+        blocks += host_blocks(last, GpuView(state, state.live, view, glyphs), width, glyphs, stale=stale)
+    elif last.host is not None:
         host = last.host
         cores = f" of {host.cpu_count}" if host.cpu_count else ""
         parts = [

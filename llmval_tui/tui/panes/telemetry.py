@@ -5,54 +5,24 @@ from collections.abc import Sequence
 from textual import events
 
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Sample
-from llmval_tui.terminal.axis import axis_row, dot_width
+from llmval_tui.telemetry.sample import GpuSample, Note
+from llmval_tui.terminal.axis import dot_width
 from llmval_tui.terminal.cell_width import cell_len
-from llmval_tui.terminal.chart import LABEL, chart_rows
-from llmval_tui.terminal.format import age, fit, gib, number, wrap
+from llmval_tui.terminal.format import age, wrap
 from llmval_tui.terminal.glyphs import Glyphs
-from llmval_tui.tui.data.history import Series, TelemetryHistory
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
-from llmval_tui.tui.widgets.charts import RANGE_WORDS, WINDOW_WORDS, Chart, ChartView, beside, chart_row, shares
-from llmval_tui.tui.widgets.gpu_charts import (
-    ComparedGpu,
-    GpuView,
-    compared,
-    from_median_span,
-    gpu_table,
-    is_lost,
-    limit_words,
-    memory_text,
-    percent,
-    problems_of,
-    worst_first,
-)
+from llmval_tui.tui.widgets.charts import RANGE_WORDS, WINDOW_WORDS, ChartView
+from llmval_tui.tui.widgets.gpu_charts import NARROWEST, ComparedGpu, GpuView, compared, worst_first
+from llmval_tui.tui.widgets.gpu_sets import MANY, gpu_blocks
+from llmval_tui.tui.widgets.host_rows import host_blocks
 from llmval_tui.tui.widgets.process_table import ProcessChoice, described, process_block, target_of
 from llmval_tui.tui.widgets.run_charts import signs
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
-from llmval_tui.tui.widgets.stack import PaneBlock, block, fixed, stacked
-from llmval_tui.tui.widgets.text_rows import heading
+from llmval_tui.tui.widgets.stack import fixed, stacked
 
 ORDERS = ("index", "from the median")
-MANY = 16  # GPUs from which on the furthest from the median come first
 ORDER_S = 60.0  # an order that follows the figures is made again after this time, because it moves every chart
-TWO_SETS = 150  # columns from which on two GPUs are side by side
-NARROWEST = 24  # columns of a chart
-ROWS_BELOW = 3  # of what is below the GPUs, that charts may take from it
-LOWEST, HIGHEST = 2, 8  # rows of a chart of one GPU
-SCROLLED = 4  # rows of a chart where the GPUs do not fit anyway
-# Field, title, least top of its range. The first three in the first row, the others in a second one if there is room.
-FIRST = (
-    ("sm_util_percent", "util %", 10.0),
-    ("power_w", "power W", 50.0),
-    ("nvlink_rx_gb_per_s", "NVLink in GB/s", 1.0),
-)
-SECOND = (
-    ("memory_gib", "memory GiB", 1.0),
-    ("temperature_c", "temperature °C", 50.0),
-    ("pcie_rx_gb_per_s", "PCIe in GB/s", 1.0),
-)
 
 
 class GpuOrder:
@@ -233,252 +203,6 @@ def source_row(
         if words and sum(cell_len(part) for part, _ in spans) + 2 + cell_len(words) <= width:
             spans.append((f"  {words}", "muted"))
     return row(*spans)
-
-
-def gpu_blocks(
-    gpus: Sequence[ComparedGpu], view: GpuView, width: int, room: int, glyphs: Glyphs, *, stale: bool
-) -> list[PaneBlock]:
-    """The sets of charts of all GPUs with one time axis below them; a table if they do not fit."""
-    if not gpus:
-        return []
-    across = 2 if width >= TWO_SETS and len(gpus) > 1 else 1
-    lines = -(-len(gpus) // across)
-    foot = 2
-    scrolls = len(gpus) >= MANY
-    if not scrolls and lines * (1 + LOWEST) + foot > room + ROWS_BELOW:
-        plain = [one.gpu for one in gpus]
-        table = gpu_table(plain, width, len(gpus) + 1, glyphs, stale=stale)
-        problems = problem_rows(gpus, width)
-        return [fixed("gpus", [*table, *problems], rank=1)]
-    sets = shares(width, across, gap=3)
-    count = max(1, min(len(FIRST), (min(sets) + 2) // (NARROWEST + 2)))
-    two = len(gpus) <= 4 and room - foot - 10 >= lines * (1 + 2 * (LOWEST + 3))
-    fields = [FIRST[:count], *([SECOND[:count]] if two else [])]
-    tall = SCROLLED if scrolls else max(LOWEST, min(HIGHEST, ((room - foot) // lines - 1) // len(fields)))
-    heights = [tall] * len(fields)
-
-    def draw(_: int) -> list[Row]:
-        found: list[Row] = []
-        for start in range(0, len(gpus), across):
-            part = gpus[start : start + across]
-            blocks = [
-                gpu_set(one, view, sets[index], fields, heights, glyphs, stale=stale) for index, one in enumerate(part)
-            ]
-            # The last row of sets may have one GPU less.
-            blocks += [[[(" " * cells, "text")]] * len(blocks[0]) for cells in sets[len(part) :]]
-            found += beside(blocks, 3)
-        feet = [gpu_foot(view, cells, fields, glyphs, stale=stale) for cells in sets[: min(across, len(gpus))]]
-        return found + beside(feet, 3)
-
-    return [block("gpus", draw, rank=2, least=lines * (1 + tall * len(fields)) + foot)]
-
-
-Fields = Sequence[tuple[str, str, float]]
-
-
-def gpu_chart(
-    index: int, field: tuple[str, str, float], view: GpuView, width: int, *, stale: bool, limit: float | None = None
-) -> Chart:
-    """One figure of one GPU; the range is that of all GPUs, so that they can be compared."""
-    name, title, least = field
-    every = view.history.all_gpus.get(name)
-    top = max(least, every.peak if every is not None and every.peak is not None else 0.0)
-    series = view.history.gpus.get(index, {}).get(name)
-    return view.chart(series or Series(), [(title, "text")], width, least=top, limit=limit, stale=stale)
-
-
-def gpu_set(
-    one: ComparedGpu,
-    view: GpuView,
-    width: int,
-    fields: Sequence[Fields],
-    heights: Sequence[int],
-    glyphs: Glyphs,
-    *,
-    stale: bool,
-) -> list[list[Span]]:
-    """One GPU: its figures in a row, and its charts below them."""
-    rows = [gpu_title(one, width, stale=stale)]
-    for line, height in zip(fields, heights, strict=True):
-        cells = shares(width + 1, len(line), gap=2)
-        parts = []
-        for field, room in zip(line, cells, strict=True):
-            limit = one.gpu.power_limit_w if field[0] == "power_w" else None
-            chart = gpu_chart(one.gpu.index, field, view, room, stale=stale, limit=limit)
-            parts.append(chart_rows(chart.plot, chart.columns, chart.axis, room, height, glyphs))
-        rows += [joined(part) for part in zip(*parts, strict=True)]
-    return rows
-
-
-def joined(parts: Sequence[Sequence[Span]]) -> list[Span]:
-    """Rows of charts side by side, two blanks between them."""
-    spans: list[Span] = list(parts[0])
-    for part in parts[1:]:
-        spans += [("  ", "text"), *part]
-    return spans
-
-
-def gpu_foot(view: GpuView, width: int, lines: Sequence[Fields], glyphs: Glyphs, *, stale: bool) -> list[list[Span]]:
-    """The time axis of each chart, and below it what the charts above it show."""
-    cells = shares(width + 1, len(lines[0]), gap=2)
-    axes: list[Sequence[Span]] = []
-    names: list[Sequence[Span]] = []
-    last = view.history.last
-    limits = [gpu.power_limit_w for gpu in last.gpus if gpu.power_limit_w] if last else []
-    index = last.gpus[0].index if last and last.gpus else 0
-    for column, room in enumerate(cells):
-        shown = [line[column] for line in lines]
-        chart = gpu_chart(index, shown[0], view, room, stale=stale)
-        axes.append([(" " * LABEL + axis_row(chart.axis, room - LABEL, glyphs.tick), "muted")])
-        title = shown[0][1] if len(shown) == 1 else f"{shown[0][1]}, below it {shown[1][1]}"
-        title = title if LABEL + cell_len(title) <= room else " / ".join(field[1] for field in shown)
-        if shown[0][0] == "power_w" and limits and (words := limit_words(min(limits), chart.plot.range.top)):
-            title += f", {words}" if LABEL + cell_len(f"{title}, {words}") <= room else ""
-        names.append([(fit(" " * LABEL + title, room, glyphs.ellipsis), "muted")])
-    return [joined(axes), joined(names)]
-
-
-def gpu_title(one: ComparedGpu, width: int, *, stale: bool) -> list[Span]:
-    """The GPU with its problems and its figures, as many as fit; exactly `width` cells."""
-    gpu = one.gpu
-    role = "muted" if stale else "text"
-    spans: list[Span] = [(f"GPU {gpu.index}", "title")]
-    if is_lost(gpu):
-        spans.append(("  lost: no reading", "bad"))
-    elif stale:
-        spans.append(("  stale", "bad"))
-    spans += [
-        (f"  {problem}", "warn" if problem.startswith("throttled") else "bad")
-        for problem in problems_of(gpu)
-        if problem != "no reading"
-    ]
-    limit = f"/{number(gpu.power_limit_w)}" if gpu.power_limit_w else ""
-    figures: list[Span] = [
-        (percent(gpu.sm_util_percent), "warn" if gpu.sm_util_percent is None else "muted" if stale else "title"),
-        (f"{number(gpu.power_w)}{limit} W", "warn" if gpu.power_w is None else "muted" if stale else "title"),
-        (f"{number(gpu.temperature_c)} °C", "warn" if gpu.temperature_c is None else role),
-        (f"{memory_text(gpu)} GiB", "warn" if gpu.memory_used_bytes is None else role),
-    ]
-    if one.from_median is not None:
-        figures.append(from_median_span(one.from_median))
-    figures += more_figures(gpu, role)
-    used = sum(cell_len(text) for text, _ in spans)
-    for text, kind in figures:
-        if used + 2 + cell_len(text) <= width:
-            spans.append((f"  {text}", kind))
-            used += 2 + cell_len(text)
-    return cut([*spans, (" " * max(0, width - used), "text")], width)
-
-
-def more_figures(gpu: GpuSample, role: str) -> list[Span]:
-    """The known figures that have no chart; unknown ones are left out, because no verdict needs them."""
-    found: list[Span] = []
-    if gpu.nvlink_rx_gb_per_s is not None and gpu.nvlink_tx_gb_per_s is not None:
-        found.append((f"NVLink {number(gpu.nvlink_rx_gb_per_s)}/{number(gpu.nvlink_tx_gb_per_s)}", role))
-    if "gpu_idle" in (gpu.throttle_reasons or ()):
-        found.append(("idle", "muted"))
-    for name, value in (("tensor", gpu.tensor_util_percent), ("DRAM", gpu.dram_util_percent)):
-        if value is not None:
-            found.append((f"{name} {percent(value)}", role))
-    if gpu.sm_clock_mhz is not None:
-        found.append((f"{gpu.sm_clock_mhz:.0f} MHz", "muted"))
-    if gpu.processes is not None:
-        count = len(gpu.processes)
-        found.append(("no process" if not count else f"{count} process{'es' if count > 1 else ''}", "muted"))
-    return found
-
-
-def cut(spans: Sequence[Span], width: int) -> list[Span]:
-    """The spans without what is beyond the width."""
-    found: list[Span] = []
-    for text, role in spans:
-        room = width - sum(cell_len(part) for part, _ in found)
-        if room <= 0:
-            break
-        found.append((text[:room], role))
-    return found
-
-
-def problem_rows(gpus: Sequence[ComparedGpu], width: int) -> list[Row]:
-    """The meaning of the signs in the table: one row for each problem, with its GPUs."""
-    having: dict[str, list[int]] = {}
-    for one in gpus:
-        for problem in problems_of(one.gpu):
-            having.setdefault(problem, []).append(one.gpu.index)
-    return [
-        row((" ! ", "bad"), (f"{problem}: ", "warn"), (f"GPU {ranges(sorted(which))}", "text"))
-        for problem, which in having.items()
-    ]
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers with ranges: `0-3, 7`."""
-    runs: list[list[int]] = []
-    for index in numbers:
-        if runs and index == runs[-1][-1] + 1:
-            runs[-1].append(index)
-        else:
-            runs.append([index])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
-
-
-def host_blocks(last: Sample, view: GpuView, width: int, glyphs: Glyphs, *, stale: bool) -> list[PaneBlock]:
-    """The host in one row, and its charts if there is room."""
-    host = last.host
-    assert host is not None
-    blocks = [fixed("host", [host_row(host, view.history, width, glyphs, stale=stale)], rank=3)]
-    charts = host_charts(host, view, width, stale=stale)
-    widths = [min(shares(width, len(charts), gap=2))] * len(charts)
-    blocks.append(chart_row("host charts", charts, widths, glyphs, rank=9, least=3, wish=4, late=True, tallest=6))
-    return blocks
-
-
-def host_row(host: HostSample, history: TelemetryHistory, width: int, glyphs: Glyphs, *, stale: bool) -> Row:
-    """The host's figures, as many as fit."""
-    cores = f" of {host.cpu_count} cores" if host.cpu_count else ""
-    total = history.all_gpus.get("total_power_w")
-    memory = f"{gib(host.memory_used_bytes)}/{gib(host.memory_total_bytes)} GiB"
-    parts = [
-        f"cpu {percent(host.cpu_percent)}",
-        f"load {number(host.load_1m)}{cores}",
-        f"memory {memory}",
-        f"network in {number(host.network_rx_mb_per_s)} out {number(host.network_tx_mb_per_s)} MB/s",
-        f"disk free {gib(host.disk_free_bytes)} GiB",
-    ]
-    if total is not None and total.last is not None:
-        parts.insert(0, f"all GPUs {total.last:,.0f} W")
-    while len(parts) > 1 and cell_len("  ".join(parts)) + 8 > width:
-        parts.pop()
-    return heading("Host", width, glyphs, "  ".join(parts), "muted" if stale else "text")[1]
-
-
-def host_charts(host: HostSample, view: GpuView, width: int, *, stale: bool) -> list[Chart]:
-    """Processor and memory; in a wide pane also the power of all GPUs and the hottest one."""
-    series, every = view.history.host, view.history.all_gpus
-    wide = width >= 4 * (NARROWEST + 2) and every
-    cells = min(shares(width, 4 if wide else 2, gap=2))
-    role = "muted" if stale else "title"
-    total = f" of {host.memory_total_bytes / 2**30:,.0f}" if host.memory_total_bytes else ""
-    used = series["memory_gib"].last
-    shown = [
-        (series["cpu_percent"], "cpu %", 10.0, number(host.cpu_percent)),
-        (series["memory_gib"], f"memory GiB{total}", 1.0, number(used)),
-    ]
-    if wide:
-        power, heat = every["total_power_w"], every["temperature_c"]
-        shown += [
-            (power, "all GPUs W", 100.0, number(power.last)),
-            (heat, "GPUs °C", 50.0, f"hottest {number(hottest_of(view.history))}"),
-        ]
-    return [
-        view.chart(one, [(title, "text")], cells, least=least, notes=[(value, role)], stale=stale)
-        for one, title, least, value in shown
-    ]
-
-
-def hottest_of(history: TelemetryHistory) -> float | None:
-    known = [gpu.temperature_c for gpu in history.last.gpus if gpu.temperature_c is not None] if history.last else []
-    return max(known, default=None)
 
 
 def note_rows(notes: Sequence[Note], gpu: int | None, width: int) -> list[Row]:

@@ -19,6 +19,7 @@ WINDOW_WORDS = {"whole": "the whole run", "phase": "this phase", "recent": "the 
 RECENT_S = 120.0
 STEP_S = RECENT_S / 4  # the window of the last minutes steps on by a quarter: each step draws all charts again
 TALLEST = 9  # rows of a chart
+TALL = 30  # where nothing else can use the rows
 
 
 @dataclass

@@ -18,6 +18,7 @@ from llmval_tui.tui.widgets.charts import Chart, ChartView, chosen_range, window
 from llmval_tui.tui.widgets.sparkline import bar
 from llmval_tui.tui.widgets.table import TableColumn, fitting, table_rows
 
+NARROWEST = 24  # columns of a chart
 IDLE = "gpu_idle"  # a harmless reason for lower clocks
 ODD = 5.0  # per cent from the median, from which on a GPU is marked
 ROLLING_S = 600.0  # of live hardware without a run
