@@ -24,7 +24,9 @@ def rank_facts(
         "rank": rank,
         "local_rank": local_rank,
         "host": socket.gethostname(),
-        "node": os.environ.get("SLURMD_NODENAME"),  # several of one machine have one host name
+        # Several nodes of one machine have one host name; torchrun numbers its agents.
+        "node": os.environ.get("SLURMD_NODENAME"),
+        "agent": int(os.environ.get("GROUP_RANK", "0")),
         "boot_id": _boot_id(),
         "pid": os.getpid(),
         "device": str(device),

@@ -30,14 +30,15 @@ class Node:
 
 def nodes_of(facts: Sequence[Mapping[str, Any]], ranks_per_node: int | None) -> list[Node]:
     """The nodes of a group. `ranks_per_node`: so many ranks in a row count as a node, to try this on one machine."""
-    found: dict[str, list[int]] = {}
+    found: dict[tuple[str, int], list[int]] = {}
     for at, one in enumerate(facts):
-        if ranks_per_node is not None:
-            name = f"{one['host']} part {at // ranks_per_node}"
-        else:
-            name = one["node"] or one["host"]
-        found.setdefault(name, []).append(at)
-    return [Node(name, tuple(ranks)) for name, ranks in found.items()]
+        name = str(one["node"] or one["host"])
+        found.setdefault((name, one["agent"] if ranks_per_node is None else at // ranks_per_node), []).append(at)
+    names = [name for name, _ in found]
+    return [
+        Node(name if names.count(name) == 1 else f"{name} part {part}", tuple(ranks))
+        for (name, part), ranks in found.items()
+    ]
 
 
 class FabricTest:

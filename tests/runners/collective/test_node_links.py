@@ -106,8 +106,10 @@ def test_healthy_fleets_accuse_nobody(noise):
 
 
 def test_nodes_are_those_of_slurm_of_the_host_or_so_many_ranks():
-    facts = [{"host": "vm", "node": f"n{at // 2}"} for at in range(4)]
+    facts = [{"host": "vm", "node": f"n{at // 2}", "agent": at // 2} for at in range(4)]
     assert [(one.name, one.ranks) for one in nodes_of(facts, None)] == [("n0", (0, 1)), ("n1", (2, 3))]
-    facts = [{"host": f"h{at // 2}", "node": None} for at in range(4)]
+    facts = [{"host": f"h{at // 2}", "node": None, "agent": at // 2} for at in range(4)]
     assert [one.name for one in nodes_of(facts, None)] == ["h0", "h1"]
+    same = [one | {"host": "vm"} for one in facts]
+    assert [(one.name, one.ranks) for one in nodes_of(same, None)] == [("vm part 0", (0, 1)), ("vm part 1", (2, 3))]
     assert [one.ranks for one in nodes_of(facts, 1)] == [(0,), (1,), (2,), (3,)]
