@@ -35,6 +35,8 @@ def export(options: argparse.Namespace) -> int:
         return ExitCode.PASSED
     print(f"{plan} …", file=sys.stderr)
     written = write_archive(content, target, key)
+    for sentence in written.not_as_judged:
+        print(clean_line(sentence), file=sys.stderr)
     masked = f" {written.masked} secrets in {_named(written.masked_files)} were overwritten." if written.masked else ""
     binary = _named(written.unsearched)
     unsearched = f" No secret was looked for in what is no text: {binary}." if binary else ""
@@ -51,6 +53,7 @@ def export(options: argparse.Namespace) -> int:
         masked_files=written.masked_files,
         unsearched=written.unsearched,
         left_out=[*skipped, *content.left_out],
+        not_as_judged=written.not_as_judged,
         signed=written.signed,
     )
     return ExitCode.PASSED

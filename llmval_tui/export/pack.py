@@ -4,6 +4,7 @@ The same runs give the same bytes (with one version of zlib). The ZIP's comment 
 so that a change of any byte is seen, also of one that belongs to no file (docs/decisions/023).
 """
 
+import errno
 import hashlib
 import os
 import secrets
@@ -12,6 +13,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from llmval_tui.export.open import Archive
 from llmval_tui.export.signature import sign
@@ -21,7 +23,7 @@ from llmval_tui.foundation.files import TEMPORARY_PREFIX, read_lines, sha256_of,
 from llmval_tui.foundation.paths import named_path, recorded_name
 from llmval_tui.foundation.redaction import redact, secrets_of
 from llmval_tui.runs.command_secrets import FILE as COMMAND_SECRETS
-from llmval_tui.runs.evidence import MASKED_FILES
+from llmval_tui.runs.evidence import ARCHIVE_FOLDER, MASKED_FILES
 from llmval_tui.runs.store import RUNS_FOLDER, Run, RunStore
 
 MADE = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold
@@ -56,6 +58,7 @@ class Written:
     masked: int  # places in which a secret was overwritten
     masked_files: list[str]
     unsearched: list[str]  # files that are not text: no secret was looked for in them
+    not_as_judged: list[str]  # one sentence each
     signed: bool
 
 
@@ -153,34 +156,27 @@ def write_archive(content: Content, target: Path, key: Path | None = None) -> Wr
         raise Refused(f"{target} exists: remove it, or name another file with -o.")
     if not target.parent.is_dir():
         raise Refused(f"the folder {target.parent} does not exist: create it, or name another file with -o.")
-    temporary = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    known = secrets_of(os.environ)[0]
+    named: Path | None = None
     try:
-        written, unsearched = [], []
-        with zipfile.ZipFile(temporary, "x") as archive:
-            for name, source in sorted(content.files.items()):
-                one, searched = _add(archive, name, source, known)
-                written.append(one)
-                if not searched:
-                    unsearched.append(name)
-            if any(one.masked for one in written):
-                originals = {one.name: [one.original_sha256, one.sha256] for one in written if one.masked}
-                record = to_json({"v": 1, "files": originals}, indent=True)
-                written.append(_add(archive, f"{RUNS_FOLDER}/{MASKED_FILES}", record, set())[0])
-            statement = make_statement(content.runs, written, content.lists)
-            _write(archive, STATEMENT, [statement], len(statement))
-            if key is not None:
-                signature = sign(statement, key)
-                _write(archive, SIGNATURE, [signature], len(signature))
-            archive.comment = b"0" * SEAL_BYTES
-        _seal(temporary)
-        Archive(temporary).close()  # refuses what no reader would accept, such as a file name with a backslash
-        os.link(temporary, target)  # unlike a rename, it never replaces a file that came meanwhile
+        descriptor, named = _new_file(target.parent)
+        with os.fdopen(descriptor, "w+b") as file:
+            written, unsearched = _fill(file, content, key)
+            _seal(file)
+            # Refuses what no reader would accept, such as a file name with a backslash.
+            Archive(named or Path(f"/proc/self/fd/{descriptor}"), str(target)).close()
+            # Unlike a rename, a link never replaces a file that came meanwhile. With a descriptor of a folder Python
+            # follows the link in /proc; without one it would link the link.
+            if named is None:
+                os.link(f"/proc/self/fd/{descriptor}", target, src_dir_fd=descriptor)
+            else:
+                os.link(named, target)
         sync_folder(target.parent)
     except OSError as error:
-        raise Refused(f"{target} cannot be written ({error.strerror}): choose another place with -o.") from error
+        what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        raise Refused(f"{target} cannot be written ({what}): choose another place with -o.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if named is not None:
+            named.unlink(missing_ok=True)
     masked = [one for one in written if one.masked]
     return Written(
         target,
@@ -189,8 +185,56 @@ def write_archive(content: Content, target: Path, key: Path | None = None) -> Wr
         sum(one.masked for one in masked),
         [one.name for one in masked],
         unsearched,
+        _not_as_judged(content.runs, {one.name: one for one in written}),
         key is not None,
     )
+
+
+def _new_file(folder: Path) -> tuple[int, Path | None]:
+    """A new file without a name, which is gone if this process is killed; with one where the file system (NFS) asks."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666), None
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
+            raise
+    named = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    return os.open(named, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666), named
+
+
+def _fill(file: BinaryIO, content: Content, key: Path | None) -> tuple[list[ArchivedFile], list[str]]:
+    """Write the ZIP; returns the files of its manifest, and those in which no secret was looked for."""
+    known = secrets_of(os.environ)[0]
+    written, unsearched = [], []
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, source in sorted(content.files.items()):
+            one, searched = _add(archive, name, source, known)
+            written.append(one)
+            if not searched:
+                unsearched.append(name)
+        if any(one.masked for one in written):
+            originals = {one.name: [one.original_sha256, one.sha256] for one in written if one.masked}
+            record = to_json({"v": 1, "files": originals}, indent=True)
+            written.append(_add(archive, f"{RUNS_FOLDER}/{MASKED_FILES}", record, set())[0])
+        statement = make_statement(content.runs, written, content.lists)
+        _write(archive, STATEMENT, [statement], len(statement))
+        if key is not None:
+            signature = sign(statement, key)
+            _write(archive, SIGNATURE, [signature], len(signature))
+        archive.comment = b"0" * SEAL_BYTES
+    return written, unsearched
+
+
+def _not_as_judged(runs: Sequence[Run], files: dict[str, ArchivedFile]) -> list[str]:
+    """The evidence whose packed bytes are not those that were judged, and of which the run has no copy."""
+    found = []
+    for run in runs:
+        verdict = run.verdict()
+        for item in verdict.evidence if verdict is not None else ():
+            copy = f"{RUNS_FOLDER}/{run.id}/{ARCHIVE_FOLDER}/{item.sha256}.json"
+            one = files.get(item.path)
+            if copy not in files and one is not None and item.sha256 not in (one.sha256, one.original_sha256):
+                found.append(f"{item.path} was changed since {run.id} was judged: llmval verify will say so.")
+    return found
 
 
 def _add(archive: zipfile.ZipFile, name: str, source: Path | bytes, known: set[bytes]) -> tuple[ArchivedFile, bool]:
@@ -257,15 +301,17 @@ def _write(archive: zipfile.ZipFile, name: str, parts: Iterable[bytes], size: in
             file.write(part)
 
 
-def _seal(path: Path) -> None:
+def _seal(file: BinaryIO) -> None:
     """Write the hash of all bytes before the comment into the comment, and sync the file."""
     digest = hashlib.sha256()
-    with path.open("r+b") as file:
-        left = path.stat().st_size - SEAL_BYTES
-        while left:
-            block = file.read(min(left, 1 << 20))
-            digest.update(block)
-            left -= len(block)
-        file.write(SEAL + digest.hexdigest().encode())
-        file.flush()
-        os.fsync(file.fileno())
+    file.flush()
+    left = file.seek(0, os.SEEK_END) - SEAL_BYTES
+    file.seek(0)
+    while left:
+        block = file.read(min(left, 1 << 20))
+        digest.update(block)
+        left -= len(block)
+    file.seek(-SEAL_BYTES, os.SEEK_END)
+    file.write(SEAL + digest.hexdigest().encode())
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,6 +1,7 @@
 """An archive of runs: what is in it, that every change is seen, and that hostile ones leave nothing behind."""
 
 import argparse
+import errno
 import hashlib
 import io
 import json
@@ -359,6 +360,31 @@ def test_a_private_key_is_masked_wherever_the_parts_of_a_file_end(
         assert b"".join(parts) == log.read_bytes()
         assert len(parts) > 1 or part > 400
         assert not any(b"QUJD" in redact(one, set())[0] for one in parts), part
+
+
+def test_evidence_that_changed_is_named_when_it_is_sent(
+    workspace: Workspace, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = workspace.run(result_json(3))
+    (workspace.folder / "artifacts" / "r1.json").write_text("{}")
+    assert export(options(workspace=str(workspace.folder), runs=[run.id], output="a.zip")) == 0
+    assert f"artifacts/r1.json was changed since {run.id} was judged" in capsys.readouterr().err
+    assert verify(options(runs=["a.zip"])) == 1
+    assert "changed    artifacts/r1.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_a_full_disk_leaves_nothing(
+    workspace: Workspace, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    run = workspace.run(result_json(3))
+    if not nameless:
+        monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY | os.O_CREAT)  # refused, as by a file system without it
+    assert export(options(workspace=str(workspace.folder), runs=[run.id], output="a.zip")) == 0
+    monkeypatch.setattr(pack, "_seal", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(Refused, match=r"b\.zip cannot be written \(No space left\)"):
+        export(options(workspace=str(workspace.folder), runs=[run.id], output="b.zip"))
+    assert names_in(elsewhere) == ["a.zip", "tmp"]
 
 
 def test_what_counts_as_passed(workspace: Workspace, tmp_path: Path) -> None:
