@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -237,15 +237,23 @@ def deliver(run: Run) -> list[str]:
 class Head:
     """Follows one run from its start to the end of its last node."""
 
-    def __init__(self, run: Run, transport: Transport | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        transport: Transport | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.run = run
+        self._clock, self._sleep = clock, sleep
         self.launch = launch_of(run.intent)
         self.status: Status = run.status()
         self.transport = transport or transport_of(run, self.launch)
         self.pulses: dict[str, Pulse] = {}
         self._stop: str | None = None
         self._cancelled_s: float | None = None
-        self._began_s = time.monotonic()
+        self._began_s = clock()
         self._failed_s: float | None = None  # since when a node of a collective has failed
         self._saved = b""
 
@@ -298,7 +306,7 @@ class Head:
         job = self.status.job
         assert job is not None
         while True:
-            now = time.monotonic()
+            now = self._clock()
             for name in job.nodes:
                 self.pulses.setdefault(name, Pulse(node_folder(self.run, name)))
             self.transport.look(job, self.pulses, now)
@@ -308,7 +316,7 @@ class Head:
             if self._all_over(job, now):
                 break
             self._save()
-            time.sleep(POLL_S)
+            self._sleep(POLL_S)
         refused = read_json(self.run.folder / REFUSED_FILE)
         if isinstance(refused, dict):
             job.refused = str(refused.get("reason"))

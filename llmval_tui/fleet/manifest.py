@@ -34,7 +34,7 @@ def read_manifest(folder: Path) -> dict[str, str]:
     return {str(path): str(digest) for path, digest in files.items()} if isinstance(files, dict) else {}
 
 
-def check_manifest(folder: Path, manifest_sha256: str) -> None:
+def check_manifest(folder: Path, node: str, manifest_sha256: str) -> None:
     """Compare fetched files with what the node said of them.
 
     Raises:
@@ -42,14 +42,14 @@ def check_manifest(folder: Path, manifest_sha256: str) -> None:
     """
     try:
         if sha256_of(folder / MANIFEST_FILE) != manifest_sha256:
-            raise Refused(f"{MANIFEST_FILE} of {folder.name} is not the one that the node announced: fetch it again.")
+            raise Refused(f"{MANIFEST_FILE} of {node} is not the one that the node announced: fetch it again.")
     except OSError as error:
-        raise Refused(f"{MANIFEST_FILE} of {folder.name} did not arrive: fetch it again.") from error
+        raise Refused(f"{MANIFEST_FILE} of {node} did not arrive: fetch it again.") from error
     for path, digest in read_manifest(folder).items():
         file = folder / path
         if ".." in Path(path).parts or Path(path).is_absolute():
-            raise Refused(f"{MANIFEST_FILE} of {folder.name} names {path}, which is outside of its folder.")
+            raise Refused(f"{MANIFEST_FILE} of {node} names {path}, which is outside of its folder.")
         if not file.is_file():
-            raise Refused(f"{path} of {folder.name} did not arrive: fetch it again.")
+            raise Refused(f"{path} of {node} did not arrive: fetch it again.")
         if sha256_of(file) != digest:
-            raise Refused(f"{path} of {folder.name} arrived with other bytes than the node wrote: fetch it again.")
+            raise Refused(f"{path} of {node} arrived with other bytes than the node wrote: fetch it again.")

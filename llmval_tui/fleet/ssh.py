@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -195,26 +196,44 @@ class Nodes:
         source = shlex.quote(str(own))
         line = words(self.launch, node, f"tar -C {source} --exclude=./*.lock -cf - .")
         try:
-            with subprocess.Popen(
-                line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
-            ) as ssh:
-                assert ssh.stdout is not None and ssh.stderr is not None
-                with tarfile.open(fileobj=ssh.stdout, mode="r|") as archive:
-                    archive.extractall(fresh, filter="data")
-                errors = ssh.stderr.read().decode(errors="replace").strip().splitlines()
-            if ssh.returncode != 0:
-                return f"the files of {node} could not be fetched ({errors[-1] if errors else ssh.returncode})."
+            self._unpack(line, fresh)
             if manifest_sha256 is None:  # its agent died before it hashed them: nobody vouches for a verdict
                 (fresh / "verdict.json").unlink(missing_ok=True)
             else:
-                check_manifest(fresh, manifest_sha256)
+                check_manifest(fresh, node, manifest_sha256)
         except (OSError, tarfile.TarError) as error:
+            shutil.rmtree(fresh, ignore_errors=True)
             return f"the files of {node} could not be fetched ({error})."
         except Refused as refusal:
+            shutil.rmtree(fresh, ignore_errors=True)
             return str(refusal)
         shutil.rmtree(own, ignore_errors=True)
         fresh.rename(own)
         return None
+
+    def _unpack(self, line: Sequence[str], folder: Path) -> None:
+        """Unpack what an ssh sends; raises OSError with ssh's own words if it fails."""
+        with (
+            tempfile.TemporaryFile() as errors,
+            subprocess.Popen(line, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL) as sender,
+        ):
+            assert sender.stdout is not None
+            problem: tarfile.TarError | None = None
+            try:
+                with tarfile.open(fileobj=sender.stdout, mode="r|") as archive:
+                    archive.extractall(folder, filter="data")
+                while sender.stdout.read(1 << 16):  # the padding after the last file, or tar would die of SIGPIPE
+                    pass
+            except tarfile.TarError as error:
+                problem = error
+            finally:
+                sender.stdout.close()
+            if sender.wait() != 0:
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip().splitlines()
+                raise OSError(said[-1] if said else f"ssh ended with {sender.returncode}")
+            if problem is not None:
+                raise problem
 
     def look_for_leftovers(self, nodes: Sequence[str]) -> dict[str, str]:
         """End what a run has left on nodes; a sentence for each that could not be looked at."""

@@ -1,0 +1,102 @@
+"""Nodes over ssh, with ssh replaced by a script that runs the command here."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from llmval_tui.fleet import ssh
+from llmval_tui.fleet.heartbeat import Pulse
+from llmval_tui.fleet.launch import Launcher, launch_of
+from llmval_tui.fleet.manifest import write_manifest
+
+FAKE = """#!/bin/bash
+# the last two words: node and command; the folder of a node that shares nothing is REMOTE/NODE/<path>
+node=${@: -2:1}; command=${@: -1}
+[ -f %(folder)s/$node.fails ] && { cat %(folder)s/$node.fails >&2; exit 255; }
+exec bash -c "$(printf %%s "$command" | sed "s#%(run)s#%(folder)s/$node#g")"
+"""
+
+
+@pytest.fixture
+def remote(tmp_path: Path, make_fleet_run):
+    """A run on n1 and n2 that share nothing with this machine; `remote/NODE` stands for the node's run folder."""
+    run = make_fleet_run(launcher=Launcher.SSH, launch={"ssh": [str(tmp_path / "fake_ssh")]})
+    folder = tmp_path / "remote"
+    folder.mkdir()
+    (tmp_path / "fake_ssh").write_text(FAKE % {"folder": folder, "run": run.folder})
+    (tmp_path / "fake_ssh").chmod(0o755)
+    return run, folder, ssh.Nodes(run, launch_of(run.intent), ["n1", "n2"], {"n1": False, "n2": False})
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "words"),
+    [
+        (255, "ssh: Could not resolve hostname n9: Name or service not known", "n9 does not resolve"),
+        (255, "Host key verification failed.", "the host key of n9 is not known"),
+        (255, "root@n9: Permission denied (publickey).", "lets nobody in without a password"),
+        (255, "ssh: connect to host n9 port 22: Connection refused", "n9 cannot be reached"),
+        (127, "bash: /opt/v/bin/python: No such file or directory", "n9 has no llmval at /opt/v/bin/python"),
+        (1, "/opt/v/bin/python: No module named llmval_tui", "n9 has no llmval at /opt/v/bin/python"),
+    ],
+)
+def test_why_a_node_cannot_be_used_is_one_sentence_with_a_remedy(code, said, words):
+    done = subprocess.CompletedProcess(["ssh"], code, b"", f"{said}\r\n".encode())
+    reason = ssh.why_not("n9", done, "/opt/v/bin/python")
+    assert words in reason and "\n" not in reason and ":" in reason
+
+
+def part(folder: Path, node: str) -> tuple[Path, str]:
+    own = folder / node / "nodes" / node
+    (own / "results").mkdir(parents=True)
+    (own / "results" / "x.json").write_text('{"a": 1}')
+    (own / "verdict.json").write_text("{}")
+    return own, write_manifest(own)
+
+
+def test_what_a_node_wrote_is_fetched_and_its_hashes_are_checked(remote):
+    run, folder, nodes = remote
+    _, digest = part(folder, "n1")
+    assert nodes.fetch("n1", digest) is None
+    assert (run.folder / "nodes/n1/results/x.json").read_text() == '{"a": 1}'
+    own, digest = part(folder, "n2")
+    (own / "results" / "x.json").write_text('{"a": 2}')
+    assert "results/x.json of n2 arrived with other bytes" in nodes.fetch("n2", digest)
+    assert not (run.folder / "nodes/n2/verdict.json").exists(), "what did not arrive whole is not taken"
+    write_manifest(own)
+    assert "not the one that the node announced" in nodes.fetch("n2", digest)
+
+
+def test_nobody_vouches_for_the_verdict_of_an_agent_that_died(remote):
+    run, folder, nodes = remote
+    part(folder, "n1")
+    assert nodes.fetch("n1", None) is None
+    assert (run.folder / "nodes/n1/results/x.json").exists() and not (run.folder / "nodes/n1/verdict.json").exists()
+
+
+def test_a_node_that_cannot_be_reached_is_said(remote):
+    _, folder, nodes = remote
+    (folder / "n2.fails").write_text("ssh: connect to host n2 port 22: No route to host")
+    assert "could not be fetched (ssh: connect to host n2" in nodes.fetch("n2", None)
+    assert "n2 cannot be reached" in nodes.look_for_leftovers(["n2"])["n2"]
+
+
+def test_the_heartbeat_comes_over_the_connection(remote):
+    run, folder, nodes = remote
+    own, _ = part(folder, "n1")
+    (own / "heartbeat.jsonl").write_text(json.dumps({"t_ns": 1}) + "\n")
+    pulses = {"n1": Pulse(run.folder / "nodes/n1")}
+    try:
+        for turn in range(3_000):  # at most a minute on a machine that is ten times slower
+            nodes.hear(pulses, float(turn))
+            if turn and pulses["n1"].seen_s is not None and not (own / "done").exists():
+                (own / "done").touch()
+                with (own / "heartbeat.jsonl").open("a") as file:
+                    file.write(json.dumps({"ended": True, "outcome": "pass", "manifest_sha256": "m"}) + "\n")
+            if pulses["n1"].ended:
+                break
+            subprocess.run(["sleep", "0.01"], check=True)
+    finally:
+        nodes.close()
+    assert (pulses["n1"].outcome, pulses["n1"].manifest_sha256) == ("pass", "m")
