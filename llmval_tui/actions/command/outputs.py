@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from llmval_tui.actions.command.argv import ParsedArgv, value_of, with_value
+from llmval_tui.actions.command.gpu_count import NPROC
 from llmval_tui.actions.command.runner_catalog import artifacts_beside, artifacts_in, runner_of
 from llmval_tui.actions.tools.model import Promise, Tool
 from llmval_tui.checklist.command import Output, Word
@@ -85,7 +86,9 @@ def take_outputs(
             folders.append(path)
             artifacts += artifacts_in(path, runner)
         else:
-            artifacts += [Artifact(path, known.schema), *artifacts_beside(path, runner)]
+            artifacts.append(Artifact(path, known.schema))
+            if value_of(argv.options, NPROC) != "1":  # one rank has no bandwidth to lay out as nccl-tests does
+                artifacts += artifacts_beside(path, runner)
     if not folders and known.in_folder:
         raise Refused(f"{runner} would leave no result to judge: add --output-dir artifacts/NAME to the command.")
     if not artifacts and known.schema is not None:
