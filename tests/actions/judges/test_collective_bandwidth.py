@@ -162,6 +162,11 @@ def test_criteria_name_its_figures(collective_run: Any, workspace: Any) -> None:
     ]  # fmt: skip
 
 
+def test_one_rank_promises_no_layout_of_nccl_tests(workspace: Any) -> None:
+    proposal = workspace.propose(LIST.replace("nproc_per_node=8", "nproc_per_node=1"), "1.1")
+    assert [artifact.path for artifact in proposal.artifacts] == ["artifacts/collectives.json"]
+
+
 def test_the_smoke_preset_is_small_and_runs_on_a_cpu(workspace: Any) -> None:
     proposal = workspace.propose(LIST, "1.1", preset="smoke", gpus=0)
     assert proposal.refusal is None, proposal.refusal
