@@ -18,6 +18,7 @@ from llmval_tui.terminal.format import cut, duration, fit, number, parse_utc
 
 PIPE_COLUMNS = 160  # of output that is no terminal
 LEAST_BAR = 10
+LEAST_FIGURES = 40  # columns of the figures; with fewer, the ids are shown by their ends
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -65,15 +66,24 @@ def _table(shown: Sequence[RunLine], *, several: bool) -> list[str]:
     rows = [columns] + [_cells(line, several=several) for line in shown]
     if len(rows) == 1:
         return []
-    widths = [max(cell_len(row[at]) for row in rows) for at in range(len(columns))]
-    room = _columns() - sum(widths[:-2]) - widths[-1] - 2 * (len(columns) - 1)
-    widths[-2] = max(min(widths[-2], room), 0)
-    if widths[-2] < 12 and room < 12:  # a narrow terminal shows the ids, which other commands need
-        rows, widths = [row[:-2] + row[-1:] for row in rows], widths[:-2] + widths[-1:]
+    widths = _widths(rows)
+    if _room(widths) < min(widths[-2], LEAST_FIGURES):  # the random part of an id is a name that every command takes
+        rows = [columns] + [[*row[:-1], row[-1].rpartition("-")[2]] for row in rows[1:]]
+        widths = _widths(rows)
+    widths[-2] = max(min(widths[-2], _room(widths)), 0)
     ellipsis = "…" if (sys.stdout.encoding or "").lower().startswith("utf") else "."
     return [
         "  ".join(fit(cell, width, ellipsis) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+
+
+def _room(widths: Sequence[int]) -> int:
+    """Columns that are left for the figures, which stand before the run."""
+    return _columns() - sum(widths) + widths[-2] - 2 * (len(widths) - 1)
 
 
 def _cells(line: RunLine, *, several: bool) -> list[str]:

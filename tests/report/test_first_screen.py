@@ -138,6 +138,23 @@ def test_runs_are_listed_filtered_and_valid_by_their_schema(
     assert found["runs"][0]["figures"][1]["value"] is None
 
 
+def test_a_narrow_terminal_shows_figures_and_the_end_of_the_id(
+    workspace: Workspace,
+    options: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = judged(workspace, 123.0)
+    given = {"sources": [], "item": None, "outcome": None, "host": None, "since": None, "last": None, "ascii": False}
+    for columns in (160, 80, 60):
+        monkeypatch.setattr("llmval_tui.console.runs._columns", lambda width=columns: width)
+        runs(options(**given))
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= columns
+        assert "comple" in lines[1] and lines[1].endswith(run.id if columns == 160 else "  abc001")
+    assert workspace.store.get("abc001").id == run.id
+
+
 def schema(name: str) -> Any:
     return fastjsonschema.compile(json.loads((bundled("docs/schemas") / f"{name}.schema.json").read_text()))
 
