@@ -41,7 +41,9 @@ def problems(
         if abs(node.wall_ns - ours) > CLOCK_S * 1e9:
             off = (node.wall_ns - ours) / 1e9
             found.append(f"the clock of {name} is {off:+.0f} s off: set it by NTP, because all records have times.")
-        if launch.checklist_sha256 and node.checklist_sha256 not in (None, launch.checklist_sha256):
+        # A node that sees the run sees the same list; its operator may have edited it since.
+        other = node.run_sha256 is None and node.checklist_sha256 not in (None, launch.checklist_sha256)
+        if launch.checklist_sha256 and other:
             found.append(f"{name} has another {launch.checklist}: let every node see the same file, or none.")
         if launch.shared and node.run_sha256 is None:
             found.append(

@@ -4,7 +4,9 @@ Prints one JSON object (over ssh), or writes it as `env.json` into the node's fo
 """
 
 import argparse
+import hashlib
 import os
+import re
 import socket
 import sys
 import time
@@ -35,7 +37,7 @@ class NodeProbe:
     boot_id: str
     wall_ns: int  # the node's clock when it answered
     llmval: str
-    checklist_sha256: str | None = None  # of the file at the run's path; None: it is not there
+    checklist_sha256: str | None = None  # of the list at the same path, see below; None: it is not there
     run_sha256: str | None = None  # of run.json, if the node sees the run's folder
     free_port: int | None = None
     address: str | None = None  # of the network, as other nodes may reach it; None: only a loopback address
@@ -62,7 +64,7 @@ def probe(run_folder: Path, name: str, checklist: Path | None, python: str) -> N
         boot_id=boot_id(),
         wall_ns=time.time_ns(),
         llmval=__version__,
-        checklist_sha256=_hash(checklist) if checklist is not None else None,
+        checklist_sha256=checklist_sha256(checklist) if checklist is not None else None,
         run_sha256=_hash(run_folder / "run.json"),
         free_port=free_port(),
         address=network_address(name),
@@ -78,6 +80,16 @@ def machine_id() -> str | None:
         return _MACHINE_ID.read_text().strip() or None
     except OSError:
         return None
+
+
+def checklist_sha256(path: Path) -> str | None:
+    """A hash of a list without its ticks and the remarks beside them, which change with every run; None: no file."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return None
+    plain = re.sub(rb"[ \t]*<!--(?! *llmval:).*?-->", b"", re.sub(rb"\[[xX]\]", b"[ ]", text), flags=re.DOTALL)
+    return hashlib.sha256(plain).hexdigest()
 
 
 def _hash(path: Path) -> str | None:

@@ -43,6 +43,13 @@ _TAKES_VALUE = re.compile(
 )
 
 
+_LONG = {
+    "-p": "partition", "-A": "account", "-q": "qos", "-t": "time", "-c": "cpus-per-task", "-G": "gpus",
+    "-C": "constraint", "-x": "exclude", "-m": "distribution", "-B": "extra-node-info", "-S": "core-spec",
+    "-T": "threads",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class SrunCommand:
     """`srun OPTIONS COMMAND` of an item, taken apart."""
@@ -81,7 +88,8 @@ def take_apart(words: Sequence[str]) -> SrunCommand:
                 f"srun {word}: llmval starts one torchrun on a node, which starts the ranks: write --ntasks-per-node=1."
             )
         elif not _OURS.fullmatch(name):
-            options += following
+            long = f"--{_LONG.get(name, '')}" if name in _LONG else name
+            options.append(f"{long}={value}" if len(following) > 1 or sign else long)
     return SrunCommand(nodes, node_list, tuple(options), tuple(words[index:]))
 
 

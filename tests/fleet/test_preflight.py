@@ -7,6 +7,7 @@ import pytest
 
 from llmval_tui.fleet import preflight
 from llmval_tui.fleet.launch import FleetLaunch, How, Launcher
+from llmval_tui.fleet.probe import checklist_sha256
 from llmval_tui.foundation.files import write_json
 from tests.fleet.conftest import said_by
 
@@ -20,7 +21,18 @@ def found(launch=LAUNCH, clock_ns=10**18, **of_second):
 
 def test_good_nodes_have_no_problem():
     assert found() == []
-    assert found(checklist_sha256="1" * 64) == []
+    assert found(checklist_sha256="1" * 64, run_sha256=None) == []
+    assert found(checklist_sha256="2" * 64) == [], "it sees the run, and so the same list"
+
+
+def test_ticks_and_remarks_are_no_other_list(tmp_path):
+    one, other = tmp_path / "one.md", tmp_path / "other.md"
+    one.write_text("- [ ] a <!-- llmval: nodes=each -->\n- [ ] b\n")
+    other.write_text("- [x] a <!-- llmval: nodes=each -->\n- [X] b <!-- smoke preset -->\n")
+    assert checklist_sha256(one) == checklist_sha256(other)
+    other.write_text("- [x] a\n- [X] b\n")
+    assert checklist_sha256(one) != checklist_sha256(other)
+    assert checklist_sha256(tmp_path / "none.md") is None
 
 
 @pytest.mark.parametrize(
@@ -28,7 +40,7 @@ def test_good_nodes_have_no_problem():
     [
         ({"llmval": "0.0.1"}, "n2 has llmval 0.0.1, and this is"),
         ({"wall_ns": 10**18 - 600 * 10**9}, "the clock of n2 is -600 s off"),
-        ({"checklist_sha256": "2" * 64}, "n2 has another list.md"),
+        ({"checklist_sha256": "2" * 64, "run_sha256": None}, "n2 has another list.md"),
         ({"machine_id": "machine-n1"}, "n1 and n2 are one machine"),
     ],
 )

@@ -33,7 +33,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("srun -N4 torchrun x", 4, None, (), ("torchrun", "x")),
         (
             "srun -N 2 -p gpu --gres=gpu:8 -t 30 -w n[1-2] --ntasks-per-node=1 torchrun --nnodes=2 x",
-            2, "n[1-2]", ("-p", "gpu", "--gres=gpu:8", "-t", "30"), ("torchrun", "--nnodes=2", "x"),
+            2, "n[1-2]", ("--partition=gpu", "--gres=gpu:8", "--time=30"), ("torchrun", "--nnodes=2", "x"),
         ),
         ("srun --nodes=2 --label -o out.log --mpi=pmix torchrun", 2, None, (), ("torchrun",)),
     ],

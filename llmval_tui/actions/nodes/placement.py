@@ -17,8 +17,8 @@ from llmval_tui.fleet import slurm, ssh
 from llmval_tui.fleet.launch import PARAMETER, FleetLaunch, How, Launcher
 from llmval_tui.fleet.node_list import fold, parse_nodes
 from llmval_tui.fleet.part import not_movable
+from llmval_tui.fleet.probe import checklist_sha256
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import sha256_of
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.store import recorded_path
 
@@ -137,7 +137,7 @@ def _launch(context: Context, launcher: Launcher, how: How, count: int, options:
         shared=fleet.shared if fleet else None,
         same_machine=context.options.same_machine,
         checklist=recorded_path(context.checklist.path, context.workspace),
-        checklist_sha256=sha256_of(context.checklist.path),
+        checklist_sha256=checklist_sha256(context.checklist.path),
     )
 
 
@@ -146,20 +146,9 @@ def _last_of_each(options: tuple[str, ...]) -> tuple[str, ...]:
     return tuple({option.partition("=")[0]: option for option in options}.values())
 
 
-def placed(proposal: Proposal, placement: Placement, context: Context) -> Proposal:
-    """The proposal for other nodes.
-
-    Raises:
-        Refused: the nodes would write the same file.
-    """
+def placed(proposal: Proposal, placement: Placement) -> Proposal:
+    """The proposal for other nodes."""
     launch, nodes = placement.launch, placement.nodes
-    if launch.how is How.EACH:
-        path = not_movable(proposal.artifacts, proposal.commands, context.workspace)
-        if path is not None:
-            raise Refused(
-                f"no word of the command names {path}, so the nodes would overwrite it for each other: let the command "
-                "take the path as an argument, or write it below $LLMVAL_RUN_FOLDER."
-            )
     by = "a Slurm job" if launch.launcher is Launcher.SLURM else "ssh"
     where = fold(nodes) if nodes else "that Slurm chooses"
     if launch.collective:
@@ -175,3 +164,20 @@ def placed(proposal: Proposal, placement: Placement, context: Context) -> Propos
         params={**proposal.params, PARAMETER: asdict(launch)},
         nodes=nodes,
     )
+
+
+def check_outputs(proposal: Proposal, context: Context) -> None:
+    """Refuse an item of which several nodes would write the same file.
+
+    Raises:
+        Refused: see above.
+    """
+    fleet = proposal.params.get(PARAMETER)
+    if fleet is None or fleet["how"] != How.EACH:
+        return
+    path = not_movable(proposal.artifacts, proposal.commands, context.workspace)
+    if path is not None:
+        raise Refused(
+            f"no word of the command names {path}, so the nodes would overwrite it for each other: let the command take "
+            "the path as an argument, or write it below $LLMVAL_RUN_FOLDER."
+        )

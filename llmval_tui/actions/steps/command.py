@@ -52,7 +52,7 @@ class CommandAction:
         proposal = proposal_of(self.name, context, built, _summary_of_all(built))
         more = promised(context, reading, built)
         proposal = replace(proposal, artifacts=(*proposal.artifacts, *more))
-        return proposal if placement is None else placed(proposal, placement, context)
+        return proposal if placement is None else placed(proposal, placement)
 
     def perform(self, run: Run) -> int:
         raise Refused(f"the command does the work of {self.name}; there is nothing else to perform.")

@@ -1,0 +1,127 @@
+"""The verdict over nodes: the worst decides, a silent node leaves it open and is named; the same bytes each time."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llmval_tui.actions.gates.artifacts import schema_problem
+from llmval_tui.actions.nodes.verdict import judge_fleet
+from llmval_tui.fleet.launch import How
+from llmval_tui.foundation.files import sha256_of, write_json
+from llmval_tui.runs.records import Gate, JobStatus, Outcome, RestsOn, State, Status, Verdict
+from tests.fleet.conftest import make_fleet_run, said_by  # noqa: F401  (a fixture)
+
+
+def ended(run, job=None, **status):
+    job = job or JobStatus("7", "7.1", list(run.intent.nodes), 0, "COMPLETED")
+    write_json(run.folder / "status.json", Status(state=State.FINISHED, job=job, **status))
+
+
+def judged(run, name, outcome=Outcome.PASS, reason="fast", **metrics):
+    gates = [Gate("bound", outcome, "1", "1")]
+    write_json(
+        run.folder / "nodes" / name / "verdict.json",
+        Verdict(1, f"{run.id}.{name}", outcome, gates, "2026", reason, metrics=metrics, rests_on=RestsOn.MEASURED),
+    )
+
+
+def gate(verdict, name):
+    return next(one for one in verdict.gates if one.name == name)
+
+
+def test_all_nodes_passed(make_fleet_run):  # noqa: F811
+    run = make_fleet_run()
+    ended(run)
+    judged(run, "n1")
+    judged(run, "n2")
+    verdict = judge_fleet(run)
+    assert (verdict.outcome, verdict.rests_on) == (Outcome.PASS, RestsOn.MEASURED)
+    assert [Path(one.path).parts[-1] for one in verdict.evidence] == ["fleet.json", "verdict.json", "verdict.json"]
+    assert verdict.evidence[0].sha256 == sha256_of(run.folder / "fleet.json")
+    fleet = json.loads((run.folder / "fleet.json").read_text())
+    assert fleet["nodes"]["n2"]["verdict_sha256"] == sha256_of(run.folder / "nodes/n2/verdict.json")
+    assert schema_problem(run.folder / "fleet.json", "fleet") is None
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.INVALID, Outcome.INCONCLUSIVE])
+def test_the_worst_node_decides_and_is_named(make_fleet_run, outcome):  # noqa: F811
+    run = make_fleet_run()
+    ended(run)
+    judged(run, "n1")
+    judged(run, "n2", outcome, "too slow")
+    verdict = judge_fleet(run)
+    assert verdict.outcome is outcome
+    assert "n2" in verdict.summary and "too slow" in verdict.summary
+
+
+def test_a_node_that_did_not_report_leaves_it_open_and_is_named(make_fleet_run):  # noqa: F811
+    run = make_fleet_run()
+    ended(run, JobStatus("7", "7.1", ["n1", "n2"], 0, "FAILED", lost={"n2": "nothing came for 20 s"}))
+    judged(run, "n1")
+    verdict = judge_fleet(run)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert gate(verdict, "nodes reported").measured == "1 of 2; silent: n2"
+    assert "nothing came for 20 s" in gate(verdict, "nodes reported").reason
+    assert json.loads((run.folder / "fleet.json").read_text())["silent"] == ["n2"]
+
+
+def test_a_failed_node_counts_more_than_a_silent_one(make_fleet_run):  # noqa: F811
+    run = make_fleet_run()
+    ended(run)
+    judged(run, "n1", Outcome.FAIL, "broken")
+    assert judge_fleet(run).outcome is Outcome.FAIL
+
+
+def test_the_same_evidence_gives_the_same_bytes(make_fleet_run):  # noqa: F811
+    run = make_fleet_run(nodes=tuple(f"n{number}" for number in range(1, 10)))
+    ended(run)
+    for number in range(1, 10):
+        judged(run, f"n{number}", completed_qps=10.0 + number / 100)
+    seen = {(judge_fleet(run).summary, (run.folder / "fleet.json").read_bytes()) for _ in range(20)}
+    assert len(seen) == 1
+
+
+def test_a_cancelled_run_proves_nothing(make_fleet_run):  # noqa: F811
+    run = make_fleet_run()
+    ended(run, cancelled="llmval cancel")
+    judged(run, "n1")
+    judged(run, "n2")
+    verdict = judge_fleet(run)
+    assert (verdict.outcome, verdict.summary) == (Outcome.INCONCLUSIVE, "cancelled (llmval cancel)")
+
+
+def test_a_run_that_was_refused_says_why(make_fleet_run):  # noqa: F811
+    run = make_fleet_run()
+    ended(run, JobStatus("7", refused="n2 has llmval 0.0.1: install the same."))
+    verdict = judge_fleet(run)
+    assert verdict.outcome is Outcome.INCONCLUSIVE and "n2 has llmval 0.0.1" in verdict.summary
+
+
+def test_a_job_that_slurm_started_again_is_no_measurement(make_fleet_run):  # noqa: F811
+    run = make_fleet_run()
+    ended(run, JobStatus("7", "7.1", ["n1", "n2"], 1, "COMPLETED"))
+    judged(run, "n1")
+    judged(run, "n2")
+    assert judge_fleet(run).outcome is Outcome.INCONCLUSIVE
+
+
+def test_of_a_launch_the_node_with_the_killed_rank_comes_first(make_fleet_run):  # noqa: F811
+    run = make_fleet_run(how=How.COLLECTIVE)
+    ended(run)
+    judged(run, "n1", Outcome.FAIL, "lost another rank")
+    judged(run, "n2", Outcome.FAIL, "killed by SIGKILL")
+    write_json(run.folder / "nodes" / "n2" / "ranks.main.json", {"ranks": {"2": 1, "3": -9}})
+    assert judge_fleet(run).summary.startswith("node n2")
+
+
+def test_a_launch_rests_on_its_first_node_and_accuses_nobody_by_figures(make_fleet_run):  # noqa: F811
+    names = tuple(f"n{number}" for number in range(1, 10))
+    run = make_fleet_run(how=How.COLLECTIVE, nodes=names)
+    ended(run)
+    for name in names:
+        judged(run, name, completed_qps=5.0 if name == "n9" else 10.0)
+    verdict = judge_fleet(run)
+    assert verdict.metrics["completed_qps"] == 10.0
+    assert json.loads((run.folder / "fleet.json").read_text())["statistics"] == {}
+    assert not any("slow" in one.name for one in verdict.gates)
