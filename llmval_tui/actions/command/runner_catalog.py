@@ -115,11 +115,16 @@ def _collective_details(arguments: tuple[str, ...]) -> list[str]:
         if every
         else "all-reduce, all-gather, reduce-scatter, all-to-all, broadcast, send/receive"
     )
-    pairs = "" if value_of(arguments, "--pairs") == "none" else "; then every pair of GPUs, one way and both ways"
+    asked = value_of(arguments, "--pairs")
+    pairs = {
+        "none": "",
+        "rounds": "; then every pair of nodes, half of the nodes with the other half in each round, and the ring",
+    }.get(asked or "all", "; then every pair of GPUs, one way and both ways")
+    slow = "no node and no link between two" if asked == "rounds" else "no GPU or pair"
     return [
         f"measures {what} up to {largest}{pairs}",
         "checks every result, and compares the bandwidths with the links, with each other and with NVLink's counters",
-        "passes if nothing is wrong, and no GPU or pair is slow",
+        f"passes if nothing is wrong, and {slow} is slow",
     ]
 
 
