@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from llmval_tui.console.options import print_json, workspace_of
+from llmval_tui.console.options import checklist_path, print_json, workspace_of
 from llmval_tui.fleet.follower import FleetFollower
 from llmval_tui.fleet.overview import Overview, newest_fleet_run, watched
 from llmval_tui.fleet.record import node_names
@@ -54,13 +54,14 @@ def overview_of(options: argparse.Namespace) -> Overview:
     run = _run(options, store)
     names = _names(options) or (node_names(run) if run is not None else [])
     telemetry = None
-    if options.exporter is not None:
+    address = options.exporter or (_exporter_of(options) if run is not None and run.verdict() is None else None)
+    if address is not None:
         if not names:
             raise Refused("--exporter needs the nodes: name them with --nodes, such as --nodes n[1-64].")
         from llmval_tui.telemetry.dcgm.exporters import Exporters
 
         try:
-            exporters = Exporters(names, options.exporter)
+            exporters = Exporters(names, address)
         except ValueError as error:
             raise Refused(f"--exporter {error}.") from error
         exporters.ask_all()
@@ -82,6 +83,16 @@ def _run(options: argparse.Namespace, store: RunStore) -> Run | None:
     if run.intent.launcher is None:
         raise Refused(f"{run.id} ran on this machine alone: llmval status shows it.")
     return run
+
+
+def _exporter_of(options: argparse.Namespace) -> str | None:
+    """The address in the file beside the list, if there is a list here."""
+    from llmval_tui.actions.review.settings import settings_of
+
+    try:
+        return settings_of(checklist_path(options), workspace_of(options)).fleet.exporter
+    except Refused:
+        return None
 
 
 def _names(options: argparse.Namespace) -> list[str]:

@@ -361,7 +361,10 @@ def node_rows(overview: Overview, node: NodeView, metric: str | None, glyphs: Gl
         heat = f"{node.hottest_c:.0f} °C at most" if node.hottest_c is not None else "temperature n/a"
         used = [gpu.sm_util_percent for gpu in node.gpus if gpu.sm_util_percent is not None]
         util = f"util {min(used):.0f} to {max(used):.0f} %" if used else "util n/a"
-        second += [(f" {len(node.gpus)} GPUs ", "muted"), (power_bars(node.gpus, glyphs), "chart")]
+        second += [
+            (f" {len(node.gpus)} GPU{'s' if len(node.gpus) != 1 else ''} ", "muted"),
+            (power_bars(node.gpus, glyphs), "chart"),
+        ]
         second.append((f"  {watts}, {heat}, {util}", "text"))
         if xids := [f"XID {gpu.xid} on GPU {gpu.index}" for gpu in node.gpus if gpu.xid]:
             second.append((f"  {', '.join(xids)}", "bad"))

@@ -70,6 +70,7 @@ class FleetSettings:
     launcher: str | None = None  # "slurm" or "ssh"; None: Slurm if it is here
     slurm_options: tuple[str, ...] = ()  # of sbatch
     ssh: tuple[str, ...] = ()  # the words before the host; (): ssh
+    exporter: str | None = None  # where each node's dcgm-exporter answers: a URL with {node}, or one of localhost
     shared: bool | None = None  # whether the nodes see this workspace at its path; None: it is tried
 
 

@@ -115,6 +115,10 @@ class _Reader:
             "launcher": (lambda value: value in ("slurm", "ssh"), '"slurm" or "ssh"'),
             "slurm_options": (_is_texts, 'a list of options in quotes, such as ["--partition=gpu"]'),
             "ssh": (_is_text, 'a command in quotes, such as "ssh -F site/ssh_config"'),
+            "exporter": (
+                _is_exporter,
+                'a URL such as "http://{node}:9400/metrics", or "http://localhost:9400/metrics"',
+            ),
             "shared": (lambda value: isinstance(value, bool), "true or false"),
         }
         if not isinstance(table, dict):
@@ -131,6 +135,7 @@ class _Reader:
             launcher=table.get("launcher"),
             slurm_options=tuple(table.get("slurm_options", ())),
             ssh=tuple(shlex.split(table["ssh"])) if "ssh" in table else (),
+            exporter=table.get("exporter"),
             shared=table.get("shared"),
         )
 
@@ -229,6 +234,15 @@ class _Reader:
 
     def _at(self, line: int | None, reason: str) -> Refused:
         return Refused(f"{self.path}{f', line {line}' if line else ''}: {reason}")
+
+
+def _is_exporter(value: Any) -> bool:
+    from llmval_tui.telemetry.dcgm.exporters import fetcher  # few lists name one
+
+    try:
+        return isinstance(value, str) and fetcher(value) is not None
+    except ValueError:
+        return False
 
 
 def _is_text(value: Any) -> bool:

@@ -6,8 +6,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -67,10 +67,23 @@ class Exporters:
 
     def ask_all(self) -> None:
         """Ask every node once, `THREADS` of them at a time."""
-        if not self.nodes:
-            return
-        with ThreadPoolExecutor(min(THREADS, len(self.nodes)), thread_name_prefix="exporter") as pool:
-            list(pool.map(self._ask, self.nodes))
+        waiting = deque(self.nodes)
+
+        def work() -> None:
+            while waiting and not self._stop.is_set():
+                try:
+                    node = waiting.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                self._ask(node)
+
+        # Daemons, unlike a pool's threads: a node that hangs must not hold up the end of the program.
+        count = min(THREADS, len(self.nodes))
+        threads = [threading.Thread(target=work, name="exporter", daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def _work(self) -> None:
         while not self._stop.is_set():
@@ -79,8 +92,6 @@ class Exporters:
             self._stop.wait(max(0.0, self._interval_s - (time.monotonic() - began)))
 
     def _ask(self, node: str) -> None:
-        if self._stop.is_set():
-            return
         reading, problem = ask(self._fetch, node)
         with self._lock:
             before = self._known[node]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
     from llmval_tui.fleet.follower import FleetFollower
     from llmval_tui.fleet.overview import Overview
     from llmval_tui.plans.items import PlanItem
+    from llmval_tui.telemetry.dcgm.exporters import Exporters, NodeTelemetry
     from llmval_tui.tui.data.artifacts import ArtifactLine
     from llmval_tui.tui.data.run_difference import Difference
     from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
@@ -128,6 +129,7 @@ class Workspace:
     _hindrances: HindranceWatch = field(init=False)
     _follower: "RunFollower | None" = None
     _fleet: "FleetFollower | None" = None
+    _exporters: "Exporters | None" = None
     _history: RunHistory = field(default_factory=RunHistory)
     _runs: Mapping[Key, Sequence[Run]] = field(default_factory=dict)  # by step, from the last snapshot
     _trends: bool = False  # from the second snapshot on: the first one must be quick
@@ -254,11 +256,35 @@ class Workspace:
             from llmval_tui.fleet.follower import FleetFollower
 
             self._fleet = FleetFollower(run)
+            self._stop_exporters()
         try:
-            overview = self._fleet.look()
+            overview = self._fleet.look(self._exporter_answers(snapshot, self._fleet))
         except (Refused, OSError) as error:
             return replace(snapshot, problem=snapshot.problem or str(error))
         return replace(snapshot, fleet=overview, fleet_place=(StepKey(*key), back), fleets=len(found))
+
+    def _exporter_answers(self, snapshot: Snapshot, follower: "FleetFollower") -> "Mapping[str, NodeTelemetry] | None":
+        """What the exporters of the nodes say while the run goes on; None: the recordings of the run count."""
+        if follower.run.judged():
+            self._stop_exporters()
+            return None
+        if self._exporters is None:
+            from llmval_tui.fleet.record import node_names
+
+            assert snapshot.checklist is not None
+            address, names = self._list_settings(snapshot.checklist).fleet.exporter, node_names(follower.run)
+            if address is None or not names:
+                return None
+            from llmval_tui.telemetry.dcgm.exporters import Exporters
+
+            self._exporters = Exporters(names, address)
+            self._exporters.start()
+        return self._exporters.newest()
+
+    def _stop_exporters(self) -> None:
+        if self._exporters is not None:
+            self._exporters.stop()
+            self._exporters = None
 
     def _follow(self, run: Run, runs: Sequence[Run], checklist: Checklist) -> "RunSnapshot":
         from llmval_tui.tui.data.run_follower import RunFollower

@@ -1,6 +1,8 @@
 """The grid of nodes: moving, the node's own panes and back, orders, states, figures."""
 
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -27,6 +29,21 @@ def fleet(tmp_path) -> Callable[..., Dashboard]:
         return Dashboard(settings, FakeCommands(), state=state, workspace=Looker(settings, propose), live=False)
 
     return make
+
+
+def serve(text: str) -> HTTPServer:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
 
 
 async def opened(pilot) -> Dashboard:
@@ -150,3 +167,20 @@ async def test_without_a_run_on_nodes_there_is_no_tab_and_the_pane_says_what_to_
         await pilot.press("8", "j", "l", "v", "s", "full_stop", "enter")
         await until(pilot, lambda: "llmval run --nodes" in text_of(app.main.fleet_pane))
         assert "8 Fleet" in text_of(app.main.tabs)
+
+
+async def test_exporters_stand_in_for_recordings_while_the_run_goes_on(fleet, tmp_path):
+    server = serve(
+        'DCGM_FI_DEV_POWER_USAGE{gpu="0",UUID="GPU-1",hostname="n"} 350\n'
+        'DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-1"} 77\n'
+    )
+    app = fleet(4, slow=[], failed=[], silent=[], fewer=[], running=range(4), judged=False)
+    address = f"http://127.0.0.1:{server.server_port}/{{node}}"
+    (tmp_path / "docs" / "llm_validation_checklist.llmval.toml").write_text(f'[fleet]\nexporter = "{address}"\n')
+    async with app.run_test(size=(120, 35)) as pilot:
+        app = await ready(pilot)
+        await pilot.press("8")
+        await until(pilot, lambda: "77 °" in text_of(app.main.fleet_pane), "what the exporters say")
+        assert "1 GPU ▄  350 to 350 W" in text_of(app.main.fleet_pane)
+    server.shutdown()
+    server.server_close()
