@@ -28,6 +28,7 @@ from llmval_tui.runs.store import RUNS_FOLDER, Run, RunStore
 
 MADE = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold
 PART = 64 << 20  # bytes of a file that are masked together
+TIMES = ".log.times"  # notes of when a log was written, see runs/log_times.py
 LONGEST_KEY = 1 << 16  # bytes from the first line of a private key to its last
 _BINARY_HEAD = 8192
 _KEY_BEGIN, _KEY_END = b"-----BEGIN ", b"-----END "
@@ -209,7 +210,7 @@ def _fill(file: BinaryIO, content: Content, key: Path | None) -> tuple[list[Arch
         for name, source in sorted(content.files.items()):
             one, searched = _add(archive, name, source, known)
             written.append(one)
-            if not searched:
+            if not searched and not name.endswith(TIMES):  # llmval's own numbers hold no text
                 unsearched.append(name)
         if any(one.masked for one in written):
             originals = {one.name: [one.original_sha256, one.sha256] for one in written if one.masked}
