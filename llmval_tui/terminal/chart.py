@@ -22,6 +22,7 @@ Span = tuple[str, str]  # text, role
 Cell = tuple[str, str]  # one character, role
 LABEL = 6  # cells of the labels at the left of a chart, with a blank behind them
 BLANK: Cell = (" ", "text")
+MOST_COLUMNS = 1024  # columns of cells that are kept: more than the largest screen has, so that they are drawn once
 
 
 class Kind(StrEnum):
@@ -206,6 +207,12 @@ def _role(plot: Plot, row: int, units: int, columns: Iterable[_Masks]) -> str:
 
 
 @lru_cache(maxsize=2048)
+def _braille_cell(dots: int, role: str) -> Cell:
+    """One object for each sign and role: the columns that are kept would have thousands of each."""
+    return chr(0x2800 + dots), role
+
+
+@lru_cache(maxsize=MOST_COLUMNS)
 def _braille_column(plot: Plot, left: Column | None, right: Column | None, height: int) -> tuple[Cell, ...]:
     """The cells of one column of cells, the top one first."""
     pair = (_masks(left, plot, 4 * height, 0), _masks(right, plot, 4 * height, 1))
@@ -213,7 +220,7 @@ def _braille_column(plot: Plot, left: Column | None, right: Column | None, heigh
     cells = []
     for row in range(height - 1, -1, -1):
         dots = _LEFT[a >> 4 * row & 15] | _RIGHT[b >> 4 * row & 15]
-        cells.append((chr(0x2800 + dots), _role(plot, row, 4, pair)) if dots else BLANK)
+        cells.append(_braille_cell(dots, _role(plot, row, 4, pair)) if dots else BLANK)
     return tuple(cells)
 
 
@@ -223,7 +230,7 @@ def _braille_cells(plot: Plot, columns: Sequence[Column | None], width: int, hei
     return [list(_braille_column(bare, padded[2 * x], padded[2 * x + 1], height)) for x in range(width)]
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=MOST_COLUMNS)
 def _block_column(plot: Plot, column: Column | None, height: int, *, ascii_only: bool) -> tuple[Cell, ...]:
     if column is None:
         return (BLANK,) * height

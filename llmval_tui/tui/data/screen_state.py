@@ -59,14 +59,19 @@ class ScreenState:
         self.keymap = Keymap(settings.keys, settings.replay is not None, hide_changes=settings.readonly)
 
     def update(self, snapshot: Snapshot) -> None:
-        """Show a newer snapshot. If the chosen step is not in it, choose the first open one."""
+        """Show a newer snapshot. If the chosen step is not in it, choose the one in its place, at the start the first
+        open one."""
+        gone = self.snapshot.status(self.key)
         self.snapshot = snapshot
         keys = [status.step.key for status in snapshot.steps]
         if self.section is not None and self._has_section(self.section):
             self.key = None
         elif self.key not in keys:
             self.section = None
-            self.key = next((s.step.key for s in snapshot.steps if not s.step.checked), keys[0] if keys else None)
+            steps = [status.step for status in snapshot.steps]
+            # Its text was edited: the cursor must not jump to a step that a key would then start.
+            same = [step.key for step in steps if gone is not None and step.number == gone.step.number]
+            self.key = next(iter([*same, *(step.key for step in steps if not step.checked), *keys]), None)
         self.marks &= set(keys)
 
     def _has_section(self, title: str) -> bool:

@@ -1,10 +1,11 @@
-"""Widgets that draw rows of text themselves and repaint only the columns that changed.
+"""Widgets that draw rows of text themselves and repaint only the rows that changed.
 
-Textual repaints a whole widget if anything in it changes, which is expensive over SSH. These widgets compare each row
-with the last drawing and refresh only the runs of cells that differ. Text is drawn as plain segments, never as markup.
+Textual repaints a whole widget if anything in it changes. These widgets compare each row with the last drawing and
+refresh only those that differ; of these, the compositor sends only the cells that differ. Whole rows are refreshed,
+because Textual keeps thousands of regions in its caches. Text is drawn as plain segments, never as markup.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from rich.segment import Segment
@@ -12,14 +13,10 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.drawing.rows import Row, fit_rows
 from llmval_tui.tui.drawing.theme_styles import StyledTheme
 from llmval_tui.tui.themed_app import ThemedApp
-
-# Two changed runs nearer than this are sent as one: moving the cursor costs as many bytes.
-NEAR = 8
 
 
 class RowWidget(Widget):
@@ -52,7 +49,7 @@ class RowWidget(Widget):
         return self.themed_app.glyphs
 
     def repaint(self) -> None:
-        """Draw the cells that differ from the last drawing."""
+        """Draw the rows that differ from the last drawing."""
         if not self.is_mounted or not self.size.area:
             return
         width = self.size.width
@@ -67,10 +64,9 @@ class RowWidget(Widget):
             for old, new, strip in zip(before, rows, self._strips, strict=True)
         ]
         regions = [
-            Region(start, y, end - start, 1)
+            Region(0, y, width, 1)
             for y, (old, new) in enumerate(zip(before, rows, strict=True))
             if old is not new and old != new
-            for start, end in changed_columns(old, new, width)
         ]
         if regions:
             self.refresh(*regions)
@@ -124,30 +120,3 @@ def to_strip(shown: Row, width: int, styled_theme: StyledTheme) -> Strip:
     """The row as a strip of exactly `width` cells."""
     segments = [Segment(text, styled_theme.style(role, shown.background)) for text, role in shown.spans]
     return Strip(segments).adjust_cell_length(width, styled_theme.style("text", shown.background))
-
-
-def changed_columns(old: Row, new: Row, width: int) -> Iterable[tuple[int, int]]:
-    """The runs of columns `(start, end)` in which two rows differ; the whole row if it has wide characters."""
-    if old.background != new.background or not (_single_width(old) and _single_width(new)):
-        return [(0, width)]
-    first, second = _cells(old, width), _cells(new, width)
-    runs: list[tuple[int, int]] = []
-    for column in range(width):
-        if first[column] == second[column]:
-            continue
-        if runs and column - runs[-1][1] < NEAR:
-            runs[-1] = (runs[-1][0], column + 1)
-        else:
-            runs.append((column, column + 1))
-    return runs
-
-
-def _single_width(shown: Row) -> bool:
-    """Whether each character is one cell wide, so that columns can be counted as characters."""
-    plain = shown.plain
-    return plain.isascii() or (cell_len(plain) == len(plain) and "\u200d" not in plain)
-
-
-def _cells(shown: Row, width: int) -> list[tuple[str, str]]:
-    cells = [(character, role) for text, role in shown.spans for character in text][:width]
-    return cells + [(" ", "text")] * (width - len(cells))

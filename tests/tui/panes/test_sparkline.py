@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmval_tui.terminal.glyphs import ASCII, UNICODE, Glyphs
-from llmval_tui.tui.drawing.rows import Row
-from llmval_tui.tui.widgets.row_widget import _cells, changed_columns
 from llmval_tui.tui.widgets.sparkline import bar, nice_top, sparkline, tall_sparkline
 
 BRAILLE = replace(UNICODE, braille=True)
@@ -59,21 +57,3 @@ def test_a_bar_has_its_width(fraction: float, width: int, glyphs: Glyphs) -> Non
 @given(st.lists(st.floats(0, 1e9), min_size=1))
 def test_the_range_holds_every_value(values: list[float]) -> None:
     assert nice_top(values) >= max(values)
-
-
-rows = st.lists(
-    st.tuples(st.text(st.sampled_from("ab ─█"), max_size=9), st.sampled_from(["text", "bad"])), max_size=6
-).map(lambda spans: Row(tuple(spans)))
-
-
-@given(old=rows, new=rows, width=st.integers(1, 40))
-def test_repainting_the_changed_columns_is_enough(old: Row, new: Row, width: int) -> None:
-    cells = _cells(old, width)
-    wanted = _cells(new, width)
-    for start, end in changed_columns(old, new, width):
-        cells[start:end] = wanted[start:end]
-    assert cells == wanted
-
-
-def test_a_row_with_wide_characters_is_repainted_whole() -> None:
-    assert list(changed_columns(Row((("日本", "text"),)), Row((("日木", "text"),)), 10)) == [(0, 10)]
