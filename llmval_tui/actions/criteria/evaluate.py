@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from llmval_tui.actions.criteria.by_words import absence_gate, number_gate
-from llmval_tui.actions.criteria.expect import compiled
+from llmval_tui.actions.criteria.expect import COUNTS, compiled
 from llmval_tui.actions.criteria.measured import Measured, Unfound, gate_name, gate_of, remedy, shown_bound
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
 from llmval_tui.actions.criteria.results import Results
@@ -117,14 +117,16 @@ def _selected_gate(sources: Sources, one: Criterion) -> Gate:
         for index, line in enumerate(text.lines):
             for match in pattern.finditer(line):
                 content = match[1] if pattern.groups else match[0]
-                if one.which == "count" or not numeric:
+                if one.which in COUNTS or not numeric:
                     found.append(Measured(content or "", None, text.where(index), line.strip()))
                 elif content is not None:
                     found.append(_number(content, one, text.where(index), line.strip()))
     whole = all(text.whole for text in texts)
-    if one.which == "count":
+    if one.which in COUNTS:
         if not whole:
             raise Unfound(too_long(texts))
+        if one.which == "distinct":
+            found = list({item.value: item for item in found}.values())
         lines = [item.line for item in found]
         count = Measured(
             float(len(found)), None, ", ".join(text.name for text in texts), "; ".join(lines[:_MOST_SHOWN])

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from llmval_tui.checklist.model import Step
 
 SOURCES = ("stdout", "stderr", "result", "exit", "duration")
-_WHICH = ("all", "any", "last", "count")
+COUNTS = ("count", "distinct")
+_WHICH = ("all", "any", "last", *COUNTS)
 _EXAMPLE = r"stdout /busbw\s+(\S+)/ >= 400 GB/s"
 # Longer operators first: each one is tried in this order.
 _OPERATORS: tuple[tuple[str, str], ...] = (
@@ -113,7 +114,7 @@ def _which_and_source(text: str) -> tuple[str | None, str, int]:
         else:
             break
         at = _skip(text, match.end())
-    if source is None and which == "count":
+    if source is None and which in COUNTS:
         source = "stdout"
     if source is None:
         found = re.compile(r"\S+").match(text, at)
@@ -258,10 +259,14 @@ def _check(text: str, criterion: Criterion) -> None:
     """Refuse what can never be judged."""
     source, selector, comparison = criterion.source, criterion.selector, criterion.comparison
     numeric = comparison in _ORDERED or (comparison in ("==", "!=") and isinstance(criterion.bound, float))
-    if criterion.which == "count":
+    if criterion.which in COUNTS:
         pattern = selector is not None and selector.startswith("/")
         if not pattern or not numeric:
-            raise _refused(text, "count compares how often a /…/ is found with a number, as in count /GPU \\d/ == 8")
+            raise _refused(
+                text,
+                f"{criterion.which} compares how often a /…/ is found with a number, as in "
+                f"{criterion.which} /GPU \\d/ == 8",
+            )
         return
     if source in ("exit", "duration"):
         if selector is not None or not numeric:

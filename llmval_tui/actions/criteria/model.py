@@ -33,7 +33,8 @@ class Criterion:
     unit: str | None = None  # as written: "ms", "GB/s", "°C"
     selector: str | None = None  # "/regex/" with one group, or a JMESPath expression; None: the whole text
     metric: str | None = None  # the words that name the value: "ttft p99", "memory.used", "failed requests"
-    # Which of several matches must hold: "all", "any", "last"; "count": their number is compared; "one": the words
+    # Which of several matches must hold: "all", "any", "last"; "count": their number is compared; "distinct": the
+    # number of different ones; "one": the words
     # speak of one value, so several that disagree are inconclusive.
     which: str = "all"
     ignore_case: bool = False

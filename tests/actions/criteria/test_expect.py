@@ -25,6 +25,7 @@ def fields(text):
         ("stderr !~ /Xid/", ("stderr", None, "not matches", "Xid", None)),
         ("stdout ~ /ok/i", ("stdout", None, "matches", "ok", None, "i")),
         (r"count /GPU \d/ == 8", ("stdout", r"/GPU \d/", "==", 8.0, None, "count")),
+        (r"distinct stdout /^v (\S+)/ == 1", ("stdout", r"/^v (\S+)/", "==", 1.0, None, "distinct")),
         (r"count stderr /retry/ < 3", ("stderr", "/retry/", "<", 3.0, None, "count")),
         (r"stdout last /bw (\d+)/ > 3", ("stdout", r"/bw (\d+)/", ">", 3.0, None, "last")),
         (r"any stdout /bw (\d+)/ > 3", ("stdout", r"/bw (\d+)/", ">", 3.0, None, "any")),
