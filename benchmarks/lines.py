@@ -27,6 +27,7 @@ def over(
     line = Line(round_trip_s, bits_per_s / 8 if bits_per_s else None, loss)
     lags: list[float] = []
     keys: list[float] = []
+    panes: list[float] = []
     with scratch() as folder, _dashboard(folder, line) as terminal:
         terminal.wait_for("1.2", 60)
         first_s = time.perf_counter() - terminal.started
@@ -35,6 +36,9 @@ def over(
         while time.perf_counter() - began < seconds:
             down = len(keys) % 2 == 0
             keys.append(terminal.press("j" if down else "k", None, "❯ 1.2" if down else "❯ 1.1", 60))
+            if len(keys) % 4 == 0:
+                panes.append(terminal.press("2", 1, "▌2 Log▐", 60))
+                panes.append(terminal.press("1", 1, "▌1 Run▐", 60))
             for _ in range(8):
                 time.sleep(0.25)
                 lags.append(_behind_s(terminal))
@@ -42,7 +46,7 @@ def over(
     lost = f"; {line.losses} packets lost" if loss else ""
     text = (
         f"list after {first_s:.1f} s; clock at most {max(lags):.1f} s behind; cursor moves after {key_s:.2f} s, "
-        f"worst {max(keys):.2f} s of {len(keys)}{lost}"
+        f"worst {max(keys):.2f} s of {len(keys)}; another pane is shown after at most {max(panes):.2f} s{lost}"
     )
     bound_s = round_trip_s + KEY_S
     bound = f"≤ {LAG_S:.0f} s behind" + ("" if bits_per_s else f", key ≤ {bound_s:.1f} s in the median")

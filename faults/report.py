@@ -56,6 +56,9 @@ class Record:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return
+        if not data.endswith(b"\n"):  # cut by a kill: the next line must not grow on it
+            with self.path.open("a") as file:
+                file.write("\n")
         for line in data.splitlines():
             try:
                 yield json.loads(line)
