@@ -1,4 +1,4 @@
-"""A run of hours is stopped and taken up again: what passed counts, what failed is tried again, other code counts not."""
+"""A run of hours is stopped and taken up again: what passed counts, what failed or is of other code is tried."""
 
 from pathlib import Path
 
