@@ -37,7 +37,7 @@ def over(
             down = len(keys) % 2 == 0
             keys.append(terminal.press("j" if down else "k", None, "❯ 1.2" if down else "❯ 1.1", 60))
             if len(keys) % 4 == 0:
-                panes.append(terminal.press("2", 1, "▌2 Log▐", 60))
+                panes.append(terminal.press("6", 1, "▌6 Document▐", 60))
                 panes.append(terminal.press("1", 1, "▌1 Run▐", 60))
             for _ in range(8):
                 time.sleep(0.25)

@@ -227,7 +227,7 @@ class RunStore:
         """All runs, newest first. Folders without a readable record are listed in `unreadable` instead."""
         known: dict[str, Run] = {}
         self._folders = []
-        for name in sorted(path.parent.name for path in self.root.glob("*/run.json")):
+        for name in sorted(self._names()):
             # One `Run` per folder for good, so that each run.json is parsed only once.
             run = self._known.get(name) or Run(self.root / name)
             try:
@@ -238,6 +238,14 @@ class RunStore:
             known[name] = run
         self._known = known
         return sorted(known.values(), key=lambda run: run.order, reverse=True)
+
+    def _names(self) -> list[str]:
+        """The folders that hold a record. It is never changed, so only folders without a known one are looked into."""
+        try:
+            names = os.listdir(self.root)  # noqa: PTH208  (three times as fast)
+        except OSError:
+            return []
+        return [name for name in names if name in self._known or os.path.exists(f"{self.root}/{name}/run.json")]  # noqa: PTH110
 
     def get(self, name: str) -> Run:
         """The run with this id or an unambiguous part of it; `last` is the newest.
