@@ -36,12 +36,13 @@ def over(
         while time.perf_counter() - began < seconds:
             down = len(keys) % 2 == 0
             keys.append(terminal.press("j" if down else "k", None, "❯ 1.2" if down else "❯ 1.1", 60))
-            if len(keys) % 4 == 0:
-                panes.append(terminal.press("6", 1, "▌6 Document▐", 60))
-                panes.append(terminal.press("1", 1, "▌1 Run▐", 60))
             for _ in range(8):
                 time.sleep(0.25)
                 lags.append(_behind_s(terminal))
+        for _ in range(5):  # last: the keys j and k belong to the pane afterwards
+            for key, shown in (("6", "▌6 Document▐"), ("1", "▌1 Run▐")):
+                panes.append(terminal.press(key, 1, shown, 60))
+                time.sleep(2)
     key_s = statistics.median(keys)
     lost = f"; {line.losses} packets lost" if loss else ""
     text = (
