@@ -136,7 +136,12 @@ class Run:
 
     def _goes_on_elsewhere(self) -> bool:
         """Whether other nodes may still work for the run, so that only a head can say whether it has ended."""
-        status = self.status()
+        if self.intent.launcher is None:  # nearly all runs: this is asked of each of thousands at every look
+            return False
+        try:
+            status = self.status()
+        except Refused:  # whoever shows the run names the damaged record
+            return False
         return status.job is not None and status.state is not State.FINISHED and not self.judged()
 
     def recorded_ranks(self, label: str) -> dict[str, int]:
