@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.registry import plugin_problems
-from llmval_tui.console.options import config_or_error, print_json, workspace_of
+from llmval_tui.console.options import config_or_error, print_object, workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs import client
@@ -60,7 +60,8 @@ def doctor(options: argparse.Namespace) -> int:
         hint = "llmval and llmval run refuse to start until the file is corrected or removed; these checks ignore it"
         checks.insert(0, Check("settings", "missing", error, hint))
     if options.json:
-        print_json({"checks": checks, "configuration": _configuration(options.runner_python or sys.executable)})
+        configuration = _configuration(options.runner_python or sys.executable)
+        print_object("doctor", checks=checks, configuration=configuration)
         return code
     glyphs = {"ok": "x", "missing": "!", "note": "-"} if options.ascii else {"ok": "✓", "missing": "✗", "note": "!"}
     width = max(len(check.name) for check in checks)

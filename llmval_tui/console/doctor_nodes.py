@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmval_tui.console.options import checklist_path, print_json, workspace_of
+from llmval_tui.console.options import checklist_path, print_object, workspace_of
 from llmval_tui.fleet import ssh
 from llmval_tui.fleet.configuration import Value
 from llmval_tui.fleet.differences import differences, fewer_gpus
@@ -47,18 +47,17 @@ def doctor_nodes(options: argparse.Namespace) -> int:
     answers: dict[str, Answer] = ssh.on_all(names, lambda node: _ask(launch, node, options))
     found = differences({node: answer.configuration or {} for node, answer in answers.items()})
     if options.json:
-        print_json(
-            {
-                "nodes": {
-                    node: {
-                        "checks": answer.checks,
-                        "configuration": answer.configuration,
-                        "silent": answer.silent or None,
-                    }
-                    for node, answer in answers.items()
-                },
-                "differences": found,
-            }
+        print_object(
+            "doctor",
+            nodes={
+                node: {
+                    "checks": answer.checks,
+                    "configuration": answer.configuration,
+                    "silent": answer.silent or None,
+                }
+                for node, answer in answers.items()
+            },
+            differences=found,
         )
         return ExitCode.PASSED
     for line in lines_of(answers, ascii_only=options.ascii):

@@ -7,7 +7,7 @@ from typing import Any
 from llmval_tui.actions.api import Proposal
 from llmval_tui.actions.reading.model import Kind
 from llmval_tui.checklist.model import Checklist, Step
-from llmval_tui.console.options import plan_options, print_json, workspace_of
+from llmval_tui.console.options import plan_options, print_object, workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.client import plan_preview
@@ -27,7 +27,7 @@ def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step]
         left_out = [{"step": item.step.number, "text": item.step.text, "expected": item.sentence}
                     for item in items if item.proposal is None]  # fmt: skip
         planned = [_as_json(item, item.proposal) for item in items if item.proposal is not None]
-        print_json({"steps": planned, "skipped": left_out})
+        print_object("plan_preview", steps=planned, skipped=left_out)
     else:
         print("\n\n".join("\n".join(_lines(item)) for item in items))
     expected = {item.expected for item in items if item.is_planned}

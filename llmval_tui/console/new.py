@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_tui.console.options import print_json, refuse_readonly, workspace_of
+from llmval_tui.console.options import print_object, refuse_readonly, workspace_of
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import stage
 from llmval_tui.foundation.paths import bundled, inside
@@ -69,7 +69,7 @@ def new(options: argparse.Namespace) -> int:
     # llmval finds the operator's list by itself.
     run = "llmval" if name == lists[OPERATORS_LIST].target else f"llmval {name}"
     if options.json:
-        print_json({"ok": True, "list": name, "written": written, "kept": kept})
+        print_object("message", ok=True, message=f"{name} is there", list=name, written=written, kept=kept)
         return ExitCode.PASSED
     for path in written:
         print(f"wrote  {path}")
@@ -105,7 +105,7 @@ def _write_new(path: Path, data: bytes) -> bool:
 
 def _print_names(options: argparse.Namespace, lists: dict[str, ReadyList]) -> int:
     if options.json:
-        print_json({"lists": [{"name": one.name, "about": one.about} for one in lists.values()]})
+        print_object("ready_lists", lists=[{"name": one.name, "about": one.about} for one in lists.values()])
         return ExitCode.PASSED
     width = max(len(name) for name in lists)
     for one in lists.values():

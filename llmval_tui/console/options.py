@@ -184,6 +184,11 @@ def print_json(value: Any) -> None:
     sys.stdout.write(to_json(value, indent=True).decode())
 
 
+def print_object(kind: str, **values: Any) -> None:
+    """Print the object of a command with `--json`; its schema is docs/schemas/KIND.schema.json."""
+    print_json({"kind": f"llmval_{kind}", "v": 1, **values})
+
+
 def suggested(options: argparse.Namespace, command: str) -> str:
     """A command that a message suggests: with the workspace and the list of this one, so that it can be copied."""
     words = ["llmval", *command.split()]
@@ -197,7 +202,7 @@ def suggested(options: argparse.Namespace, command: str) -> str:
 def print_result(options: argparse.Namespace, message: str, **more: Any) -> None:
     """Print the message, or with `--json` an object of the message and `more`."""
     if options.json:
-        print_json({"ok": True, "message": message, **more})
+        print_object("message", ok=True, message=message, **more)
     else:
         print(message)
 

@@ -21,7 +21,7 @@ from llmval_tui.console.options import (
     apply_config,
     checklist_path,
     plan_options,
-    print_json,
+    print_object,
     print_result,
     refuse_readonly,
     suggested,
@@ -118,7 +118,7 @@ def review(options: argparse.Namespace) -> int:
         print_result(options, f"{reviewer.path.name} has no open question.")
         return ExitCode.PASSED
     if options.json:
-        print_json({"questions": [as_json(one, reviewer) for one in opened]})
+        print_object("questions", questions=[as_json(one, reviewer) for one in opened])
         return ExitCode.REFUSED
     if options.readonly or not on_terminal():
         print_questions(opened, reviewer)

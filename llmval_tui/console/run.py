@@ -22,7 +22,7 @@ from llmval_tui.console.options import (
     checklist_path,
     config_or_error,
     plan_options,
-    print_json,
+    print_object,
     print_result,
     refuse_readonly,
     suggested,
@@ -238,14 +238,13 @@ def _watch(options: argparse.Namespace, plan: Plan, store: RunStore, checklist: 
         code = code if code is not ExitCode.PASSED else ExitCode.UNDECIDED
         print(f"llmval: {message}", file=sys.stderr)
     if options.json:
-        print_json(
-            {
-                "ok": code == 0,
-                "plan_id": plan.id,
-                "exit_code": int(code),
-                "message": message,
-                "results": [asdict(item) for item in status.results],
-            }
+        print_object(
+            "plan_results",
+            ok=code == 0,
+            plan_id=plan.id,
+            exit_code=int(code),
+            message=message,
+            results=[asdict(item) for item in status.results],
         )
     elif any(result.run_id for result in status.results):
         print_table(checklist, store, ascii_only=bool(options.ascii))  # if nothing ran, the refusals are enough

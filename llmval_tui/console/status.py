@@ -17,7 +17,7 @@ from llmval_tui.console.options import (
     checklist_of,
     checklist_path,
     config_folder,
-    print_json,
+    print_object,
     print_result,
     refuse_readonly,
     workspace_of,
@@ -65,20 +65,18 @@ def status(options: argparse.Namespace) -> int:
         return ExitCode.PASSED
     plan = active_plan(workspace)
     statuses = step_statuses(load(path), store)
-    print_json(
-        {
-            "workspace": workspace,
-            "checklist": path,
-            "plan_id": plan.id if plan else None,
-            "hindrances": [hindrance.sentence for hindrance in hindrances],
-            "servers": [
-                {"step": run.intent.step.number, "run_id": run.id, "state": sentence(run)}
-                for run in running_servers(store)
-            ],
-            "unreadable": unreadable_records(statuses, store),
-            **({"nodes": _nodes_as_json(statuses)} if options.nodes else {}),
-            "steps": [_as_json(item) for item in statuses],
-        }
+    print_object(
+        "steps",
+        workspace=workspace,
+        checklist=path,
+        plan_id=plan.id if plan else None,
+        hindrances=[hindrance.sentence for hindrance in hindrances],
+        servers=[
+            {"step": run.intent.step.number, "run_id": run.id, "state": sentence(run)} for run in running_servers(store)
+        ],
+        unreadable=unreadable_records(statuses, store),
+        **({"nodes": _nodes_as_json(statuses)} if options.nodes else {}),
+        steps=[_as_json(item) for item in statuses],
     )
     return ExitCode.PASSED
 

@@ -5,7 +5,7 @@ import re
 import textwrap
 from typing import NamedTuple
 
-from llmval_tui.console.options import print_json
+from llmval_tui.console.options import print_object
 from llmval_tui.console.usage import EXIT_CODES
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.paths import bundled
@@ -55,7 +55,7 @@ def help_topic(options: argparse.Namespace) -> int:
         raise Refused(f"there is no topic {options.topic!r}: {hint}")
     text = topic_text(options.topic)
     if options.json:
-        print_json({"topic": options.topic, "text": text})
+        print_object("help", topic=options.topic, text=text)
     else:
         print(text)
     return ExitCode.PASSED
@@ -68,7 +68,7 @@ def _commands(main: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParse
 
 def _print_topics(options: argparse.Namespace, commands: dict[str, argparse.ArgumentParser]) -> int:
     if options.json:
-        print_json({"topics": {name: topic.about for name, topic in TOPICS.items()}, "commands": list(commands)})
+        print_object("help", topics={name: topic.about for name, topic in TOPICS.items()}, commands=list(commands))
         return ExitCode.PASSED
     width = max(len(name) for name in TOPICS)
     print("\n".join(f"{name:<{width}}  {topic.about}" for name, topic in TOPICS.items()))
