@@ -57,7 +57,7 @@ def checklist_path(options: argparse.Namespace) -> Path:
             return workspace / name
     raise Refused(
         f"{workspace} has no {DEFAULT_CHECKLISTS[0]}: name a Markdown checklist (llmval FILE, or --checklist FILE), "
-        "or try the bundled one with llmval demo."
+        "write a ready one with llmval new, or try llmval demo."
     )
 
 

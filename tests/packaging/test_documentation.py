@@ -184,7 +184,7 @@ Options of most commands, before or after their words:
 
 Exit codes: {codes}. With `--json` every command prints one object, also for a refusal: `{{"ok": false, "message": "…"}}`.
 
-Completion: `llmval completion bash`, `zsh` or `fish` prints a script that needs no llmval while the shell completes.
+Completion: `llmval completion bash`, `zsh` or `fish` prints a script that needs no llmval while the shell completes. For zsh write it to `_llmval` in a folder of `$fpath`.
 
 Environment: `LLMVAL_CACHE` is where the bundle unpacks itself; `XDG_CONFIG_HOME`, `XDG_STATE_HOME` and `XDG_CACHE_HOME` move the settings, the state and the cache; `NO_COLOR` and `COLUMNS` are heeded.
 """
