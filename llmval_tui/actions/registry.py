@@ -12,6 +12,7 @@ from llmval_tui.actions.command.needs import require_programs
 from llmval_tui.actions.criteria.claims import claims_of
 from llmval_tui.actions.criteria.directives import COMMAND_KEYS
 from llmval_tui.actions.criteria.frozen import with_criteria
+from llmval_tui.actions.nodes.placement import check_outputs
 from llmval_tui.actions.reading.model import MANUAL, Kind, Reading
 from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.reading.words import documents
@@ -189,6 +190,7 @@ def propose(context: Context) -> Proposal:
             raise Refused(reading.question or "A person must decide about this item.")
         waiting = waiting or unfilled_proposal(context, reading.action)
         proposal, criteria = (waiting, reading.criteria) if waiting else with_criteria(context, action.propose(context))
+        check_outputs(proposal, context)
         if (
             context.options.nodes is not None
             and proposal.telemetry

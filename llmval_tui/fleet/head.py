@@ -76,7 +76,8 @@ class SlurmTransport:
     def look(self, job: JobStatus, pulses: dict[str, Pulse], now_s: float) -> None:
         for pulse in pulses.values():
             pulse.look(now_s)
-        if now_s < self._due_s or job.id is None:
+        all_ended = bool(pulses) and all(pulse.ended for pulse in pulses.values())
+        if job.id is None or (now_s < self._due_s and not all_ended):
             return
         self._due_s = now_s + SLURM_POLL_S
         seen = slurm.look(job.id)

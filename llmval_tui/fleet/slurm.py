@@ -43,6 +43,7 @@ _TAKES_VALUE = re.compile(
 )
 
 
+_SHARING = ("--exclusive", "--oversubscribe", "--share", "--cpus-per-task")
 _LONG = {
     "-p": "partition", "-A": "account", "-q": "qos", "-t": "time", "-c": "cpus-per-task", "-G": "gpus",
     "-C": "constraint", "-x": "exclude", "-m": "distribution", "-B": "extra-node-info", "-S": "core-spec",
@@ -122,7 +123,9 @@ class JobView:
 def script(run: Run, launch: FleetLaunch) -> str:
     """The batch script. It exits with the code of the agents' step: the state of a job is that of its script."""
     python, folder = shlex.quote(launch.python), shlex.quote(str(run.folder))
-    task = "srun --ntasks-per-node=1 --no-kill --kill-on-bad-exit=0 --wait=0 --mpi=none"
+    # Without these, a site that binds tasks to processors would put all ranks of a node on one.
+    binding = '--cpus-per-task="$CPUS" --cpu-bind=none --mpi=none'
+    task = f"srun --ntasks-per-node=1 {binding} --no-kill --kill-on-bad-exit=0 --wait=0"
     checklist = f" --checklist {shlex.quote(str(run.workspace / launch.checklist))}" if launch.checklist else ""
     names = f'NODES={shlex.quote(",".join(run.intent.nodes))}' if run.intent.nodes else (
         'NODES=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd, -)'
@@ -136,6 +139,7 @@ mkdir {folder}/started 2>/dev/null || {{
 }}
 echo "$SLURM_JOB_ID" > {folder}/started/job
 {names}
+CPUS=$(sed 's/(x[0-9]*)//g' <<< "$SLURM_JOB_CPUS_PER_NODE" | tr , '\n' | sort -n | head -n 1)
 {task} --job-name=look --output={folder}/logs/look.%n.log {python} -m llmval_tui.fleet.probe {folder} --write{checklist}
 {python} -m llmval_tui.fleet.preflight {folder} "$NODES" || exit 2
 {task} --job-name=agents --output={folder}/logs/agent.%n.log {python} -m llmval_tui.plans.node_agent {folder} \\
@@ -152,7 +156,9 @@ def sbatch_words(run: Run, launch: FleetLaunch) -> list[str]:
     wanted += [f"--nodelist={','.join(run.intent.nodes)}"] if run.intent.nodes else []
     return [
         "sbatch", "--parsable", "--no-requeue", "--no-kill", f"--job-name={job_name(run)}", *wanted,
-        "--ntasks-per-node=1", f"--chdir={run.workspace}", f"--output={run.folder / 'logs' / LOG}", *launch.options,
+        "--ntasks-per-node=1", f"--chdir={run.workspace}", f"--output={run.folder / 'logs' / LOG}",
+        # Who measures a node has it alone, unless the site says otherwise.
+        *([] if any(option.startswith(_SHARING) for option in launch.options) else ["--exclusive"]), *launch.options,
     ]  # fmt: skip
 
 
