@@ -374,13 +374,17 @@ class Supervisor:
 
     def _wait_for_first_sample(self) -> None:
         """Delay the command until the first sample, so that even a short run has telemetry."""
-        self._ensure_recorder()
+        if not self.intent.telemetry:
+            return
         deadline = time.monotonic() + FIRST_SAMPLE_S
-        while self._recorder is not None and self._recorder.poll() is None and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            self._ensure_recorder()  # one that was killed is started again
             if self.run.telemetry.exists() and self.run.telemetry.stat().st_size > 0:
                 return
+            if self._recorder is None and self._recorder_due_s is None:
+                break
             time.sleep(0.02)
-        if self._recorder is not None:
+        if self._recorder is not None or self._recorder_due_s is not None:  # otherwise a note says that it is given up
             self._note(f"no telemetry sample came within {FIRST_SAMPLE_S:.0f} s; the command was started without it")
 
     def _end_recorder(self) -> None:
