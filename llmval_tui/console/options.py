@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +57,22 @@ def checklist_path(options: argparse.Namespace) -> Path:
     for name in DEFAULT_CHECKLISTS:
         if (workspace / name).is_file():
             return workspace / name
+    here = _lists_in(workspace)
+    example = f"llmval {here[0]}, or --checklist {here[0]}" if here else "llmval FILE, or --checklist FILE"
     raise Refused(
-        f"{workspace} has no {DEFAULT_CHECKLISTS[0]}: name a Markdown checklist (llmval FILE, or --checklist FILE), "
+        f"{workspace} has no {DEFAULT_CHECKLISTS[0]}: name a Markdown checklist ({example}), "
         "write a ready one with llmval new, or try llmval demo."
     )
+
+
+def _lists_in(workspace: Path) -> list[str]:
+    """The names of the Markdown files of a folder that have a box."""
+    found = []
+    for path in sorted(workspace.glob("*.md")):
+        with suppress(OSError):
+            if re.search(rb"^\s*[-*+] \[[ xX]\] ", path.read_bytes()[:65536], re.MULTILINE):
+                found.append(path.name)
+    return found
 
 
 def checklist_of(options: argparse.Namespace) -> "Checklist":

@@ -200,3 +200,11 @@ def test_a_healthy_node_passes_the_questions_to_nvidia_smi_and_each_fault_fails(
     assert {number: text for number, text in outcomes().items() if not text.startswith("pass")} == {}
     (tools / "answers.json").write_text(json.dumps(FAULTS))
     assert {number: text for number, text in outcomes().items() if not text.startswith("fail")} == {}
+
+
+def test_a_folder_without_the_default_list_names_the_one_that_it_has(workspace: Workspace) -> None:
+    folder = workspace.folder / "site"
+    folder.mkdir()
+    (folder / "README.md").write_text("# No list\n")
+    (folder / "node.md").write_text("- [ ] Kernel: `uname -r`\n")
+    assert "--checklist node.md" in workspace.llmval("status", "--workspace", str(folder), check=2).stderr
