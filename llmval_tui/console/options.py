@@ -57,8 +57,8 @@ def checklist_path(options: argparse.Namespace) -> Path:
     for name in DEFAULT_CHECKLISTS:
         if (workspace / name).is_file():
             return workspace / name
-    here = _lists_in(workspace)
-    example = f"llmval {here[0]}, or --checklist {here[0]}" if here else "llmval FILE, or --checklist FILE"
+    lists = _lists_in(workspace)
+    example = f"llmval {lists[0]}, or --checklist {lists[0]}" if lists else "llmval FILE, or --checklist FILE"
     raise Refused(
         f"{workspace} has no {DEFAULT_CHECKLISTS[0]}: name a Markdown checklist ({example}), "
         "write a ready one with llmval new, or try llmval demo."
