@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from llmval_tui.runs.records import Command, CommandStatus, Evidence, Gate, Intent, Status, StepRef, Verdict
 
 SCHEMAS = sorted((Path(__file__).parents[2] / "docs/schemas").glob("*.schema.json"))
 PROMISED = json.loads(Path(__file__).with_name("schema_required.json").read_text())
@@ -67,3 +70,23 @@ def test_a_record_of_the_same_version_stays_valid(path: Path) -> None:
         assert gone == [], "readers of older records need these: keep them, or raise the version"
     else:
         assert now == promised, "a new version: write it to tests/packaging/schema_required.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "inside"),
+    [
+        ("run", Intent, ()),
+        ("run", Command, ("commands", "items")),
+        ("run", StepRef, ("step",)),
+        ("status", Status, ()),
+        ("status", CommandStatus, ("commands", "items")),
+        ("verdict", Verdict, ()),
+        ("verdict", Gate, ("gates", "items")),
+        ("verdict", Evidence, ("evidence", "items")),
+    ],
+)
+def test_every_field_of_a_run_folder_is_in_its_schema(name: str, record: Any, inside: tuple[str, ...]) -> None:
+    node = json.loads((Path(__file__).parents[2] / f"docs/schemas/{name}.schema.json").read_text())
+    for word in inside:
+        node = node["properties"][word] if word != "items" else node["items"]
+    assert {field.name for field in fields(record)} == set(node["properties"])
