@@ -23,6 +23,7 @@ from llmval_tui.actions.tick_basis import tick_line, ticks
 from llmval_tui.checklist.ledger import Entry, record
 from llmval_tui.checklist.model import StepKey
 from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
+from llmval_tui.fleet.compare import nodes_to_repeat, repeated_run
 from llmval_tui.fleet.record import node_runs
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, is_locked, locked, read_json, try_lock, write_json
@@ -30,9 +31,10 @@ from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
 from llmval_tui.runs.artifact_snapshot import read_snapshots
 from llmval_tui.runs.command_end import end_unseen
+from llmval_tui.runs.command_secrets import forget_secrets
 from llmval_tui.runs.evidence import archive
 from llmval_tui.runs.records import Gate, Outcome, RestsOn, State, Verdict, worst
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run, RunStore, plan_lock
 
 INLINE_BYTES = 1 << 30  # evidence that is hashed while somebody waits; about two seconds
 
@@ -49,7 +51,7 @@ def settle(run: Run, store: RunStore, *, wait: bool = True) -> Verdict | None:
     verdict = run.verdict()
     if verdict is None:
         client.ensure_supervised(run)  # a run without a supervisor gets one before it is judged
-        if run.state() not in (State.FINISHED, State.LOST):
+        if run.state() not in (State.FINISHED, State.LOST) or _waits_for_repeat(run):
             return None
     if verdict is not None and not _answered(run, verdict) and not _unrecorded(run, verdict, store):
         return verdict  # nothing to do, so this also works in a read-only workspace
@@ -66,6 +68,18 @@ def settle(run: Run, store: RunStore, *, wait: bool = True) -> Verdict | None:
         if _unrecorded(run, verdict, store):
             _tick(run, verdict, store)
     return verdict
+
+
+def _waits_for_repeat(run: Run) -> bool:
+    """Whether the run's plan still has to measure suspected nodes again; without its plan, nobody will."""
+    if (
+        run.intent.launcher is None
+        or run.intent.plan_id is None
+        or not is_locked(plan_lock(run.workspace, run.intent.plan_id))
+    ):
+        return False
+    again = repeated_run(run)
+    return bool(nodes_to_repeat(run)) or (again is not None and not Run(again).judged())
 
 
 @contextmanager
@@ -163,6 +177,7 @@ def judge(run: Run) -> Verdict:
             # Its agent was killed, and its supervisor saw the end: the files are those that it left.
             if part.verdict() is None and part.status().state is State.FINISHED:
                 judge_part(part)
+        forget_secrets(run.folder)  # no second measurement follows any more
         return judge_fleet(run)
     try:
         gates, evidence = general_gates(run)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from llmval_tui.fleet import slurm
+from llmval_tui.fleet.compare import ask_for_repeat, nodes_to_repeat
 from llmval_tui.fleet.heartbeat import SILENT_S, Pulse
 from llmval_tui.fleet.launch import FleetLaunch, Launcher, launch_of
 from llmval_tui.fleet.part import RESULTS_FOLDER, node_folder
@@ -282,7 +283,8 @@ class Head:
             self.status.job.refused = str(refusal)
             self.status.job.state = self.status.job.state or "REFUSED"
             self._note(str(refusal))
-        forget_secrets(self.run.folder)
+        if not nodes_to_repeat(self.run):  # whoever measures again needs them
+            forget_secrets(self.run.folder)
         self.status.state, self.status.ended_utc = State.FINISHED, utc_iso()
         write_json(self._status_file, self.status)
 
@@ -323,6 +325,8 @@ class Head:
             job.refused = str(refused.get("reason"))
         for line in self.transport.finish(job, self.pulses, forced=self._cancelled_s is not None):
             self._note(line)
+        if self._cancelled_s is None and job.refused is None and (again := ask_for_repeat(self.run, self.launch, job)):
+            self._note(f"{', '.join(again)} are measured again: among them are outliers")
         if self.launch.collective and job.refused is None:
             for line in deliver(self.run):
                 self._note(line)

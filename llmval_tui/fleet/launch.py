@@ -38,7 +38,7 @@ class FleetLaunch:
     ssh: list[str] = field(default_factory=list)  # the words of ssh, before the host
     shared: bool | None = None  # the workspace is one file system on all nodes; None: nobody said so
     same_machine: bool = False  # several names may be one machine
-    endpoint: str | None = None  # HOST:PORT of the item, where the nodes of a collective meet
+    repeats: str | None = None  # the run whose suspects this one measures again
     checklist: str = ""
     checklist_sha256: str | None = None
 

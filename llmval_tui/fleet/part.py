@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.fleet.launch import FleetLaunch, launch_of
+from llmval_tui.fleet.launch import launch_of
 from llmval_tui.fleet.probe import NodeProbe
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.command_secrets import with_secrets
@@ -44,7 +44,7 @@ def part_of(run: Run, name: str, nodes: Sequence[str], node: NodeProbe, first: N
     for written in intent.commands:
         command = _into(with_secrets(run.folder, written), run, folder, moved)
         if launch.collective and command.nproc is not None:
-            command = _meeting(command, rank, endpoint_of(launch, first), run.id)
+            command = _meeting(command, rank, endpoint_of(first), run.id)
         commands.append(replace(command, tee=None) if silent else command)
     params = _params(intent.params, moved, silent=silent) | ({RANK: rank} if launch.collective else {})
     return replace(
@@ -64,14 +64,12 @@ def part_of(run: Run, name: str, nodes: Sequence[str], node: NodeProbe, first: N
     )
 
 
-def endpoint_of(launch: FleetLaunch, first: NodeProbe) -> str:
-    """HOST:PORT where the agents of a collective meet: the item's, else a free port of the first node.
+def endpoint_of(first: NodeProbe) -> str:
+    """HOST:PORT where the agents of a collective meet: a port of the first node that was free when it was asked.
 
     Raises:
         Refused: the first node has no address on a network.
     """
-    if launch.endpoint is not None:
-        return launch.endpoint
     if first.address is None or first.free_port is None:
         raise Refused(f"{first.name} has no address that other nodes can reach: check its network interfaces.")
     return f"{first.address}:{first.free_port}"

@@ -23,6 +23,7 @@ from llmval_tui.actions.steps.yardstick import YARDSTICK, propose_yardstick
 from llmval_tui.actions.tick_basis import ticks
 from llmval_tui.actions.yardstick.evidence import judged_result
 from llmval_tui.checklist.model import StepKey, load
+from llmval_tui.fleet.compare import nodes_to_repeat, record_repeat
 from llmval_tui.fleet.launch import PARAMETER as FLEET
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import read_json, take_lock, try_lock, write_json
@@ -41,6 +42,7 @@ from llmval_tui.plans.records import (
     workspace_lock,
 )
 from llmval_tui.runs import client
+from llmval_tui.runs.command_secrets import with_secrets
 from llmval_tui.runs.inventory import (
     git_revision,
     gpu_inventory,
@@ -48,9 +50,9 @@ from llmval_tui.runs.inventory import (
     recorded_environment,
     software_versions,
 )
-from llmval_tui.runs.records import Intent, Outcome, StepRef
+from llmval_tui.runs.records import Command, Intent, Outcome, StepRef
 from llmval_tui.runs.server_life import is_serving, request_stop, sentence, url_of
-from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id
+from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, RUN_PLACEHOLDER, Run, RunStore, create_run, new_run_id
 
 _LAST_WORDS_S = 60.0  # for the supervisor of a server that has ended, to say why
 
@@ -217,6 +219,8 @@ class PlanProcess:
         while not client.wait(run, 0.2):
             if requester := self._cancelled_by():
                 client.request_cancel(run, requester)
+        if run.intent.launcher is not None:
+            self._measure_again(number, run)
         verdict = settle(run, self.store)
         if verdict is None:
             raise Refused(f"{run.id} ended and cannot be judged; see {run.folder}.")
@@ -226,6 +230,31 @@ class PlanProcess:
             return StepResult(number, REFUSED, run.id, job.refused)  # nothing was started on any node
         ticked = ticks(run, verdict)
         return StepResult(number, verdict.outcome.value, run.id, verdict.summary, ticked)
+
+    def _measure_again(self, number: str, run: Run) -> None:
+        """Measure suspected nodes again beside nodes at the median, before the run is judged."""
+        nodes = nodes_to_repeat(run)
+        if not nodes or self._cancelled_by():
+            return
+        first = run.intent
+        launch = {**first.params[FLEET], "count": len(nodes), "repeats": run.id}
+        # Not the item itself: the run neither ticks it nor counts as its newest one.
+        step = replace(first.step, text=f"Second measurement of run {run.id}: {first.step.text}")
+        frozen = replace(
+            first,
+            run_id=new_run_id(first.step.number),
+            commands=[_unresolved(with_secrets(run.folder, command), run) for command in first.commands],
+            artifacts=[replace(one, path=one.path.replace(run.id, RUN_ID_PLACEHOLDER)) for one in first.artifacts],
+            created_utc=utc_iso(),
+            step=step,
+            tick=False,
+            nodes=nodes,
+            params={**first.params, FLEET: launch},
+        )
+        again = create_run(self.store, frozen)
+        record_repeat(run, again)
+        client.start(again)
+        self._result_of(number, again)
 
     def _wait_until_ready(self, planned: PlannedStep, run: Run) -> StepResult | None:
         """Wait until a server is ready, and keep it: None. If it ended instead, its result."""
@@ -376,6 +405,19 @@ class PlanProcess:
             write_json(self._status_file, self.status)
         except Refused as refusal:
             print(refusal, flush=True)
+
+
+def _unresolved(command: Command, run: Run) -> Command:
+    """A frozen command as it was before its run had a folder."""
+
+    def word(text: str) -> str:
+        return text.replace(str(run.folder), RUN_PLACEHOLDER)
+
+    return replace(
+        command,
+        argv=[word(one) for one in command.argv],
+        env={name: word(value) for name, value in command.env.items()},
+    )
 
 
 def _in_words(outcome: str | None) -> str:

@@ -2,19 +2,13 @@
 
 import signal
 from collections.abc import Mapping
-from typing import Any
 
 from llmval_tui.actions.rests_on import rests_on, verdict_rests_on
-from llmval_tui.fleet.configuration import configuration
-from llmval_tui.fleet.differences import differences
+from llmval_tui.fleet.compare import compare, repeated_run
 from llmval_tui.fleet.launch import FleetLaunch, launch_of
-from llmval_tui.fleet.manifest import read_manifest
 from llmval_tui.fleet.node_list import fold
-from llmval_tui.fleet.outliers import group_of, named_nodes, reasons, repeat_wanted, statistics
-from llmval_tui.fleet.part import node_folder
-from llmval_tui.fleet.probe import NodeProbe, read_probe
-from llmval_tui.fleet.record import FLEET_FILE, Fleet, NodeOutcome, NodeResult, node_names, node_runs, write_fleet
-from llmval_tui.foundation.files import sha256_of
+from llmval_tui.fleet.outliers import named_nodes, reasons, repeat_wanted
+from llmval_tui.fleet.record import FLEET_FILE, Fleet, NodeOutcome, node_runs, write_fleet
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.evidence import evidence_of
 from llmval_tui.runs.records import Evidence, Gate, JobStatus, Outcome, RestsOn, Verdict, worst
@@ -67,66 +61,6 @@ def judge_fleet(run: Run) -> Verdict:
         metrics=_metrics(launch, fleet, verdicts),
         rests_on=rests_on(gates, bases) if bases else RestsOn.EXIT_CODE,
     )
-
-
-def compare(run: Run, launch: FleetLaunch, job: JobStatus) -> tuple[Fleet, dict[str, Verdict]]:
-    """What all nodes showed, and the verdicts of those that have one."""
-    names = node_names(run)
-    results: dict[str, NodeResult] = {}
-    verdicts: dict[str, Verdict] = {}
-    for name in names:
-        part = Run(node_folder(run, name))
-        verdict = part.verdict() if job.refused is None else None
-        if verdict is not None:
-            verdicts[name] = verdict
-        results[name] = _result(part, verdict, read_probe(run.folder, name), job, name)
-    # A collective measures all nodes at once: its figures accuse nobody alone.
-    found = {} if launch.collective else statistics(results)
-    return (
-        Fleet(
-            schema=1,
-            run=run.id,
-            launcher=launch.launcher,
-            how=launch.how,
-            nodes=results,
-            silent=[name for name in names if results[name].outcome is NodeOutcome.LOST],
-            statistics=found,
-            differences=differences({name: one.configuration for name, one in results.items()}),
-        ),
-        verdicts,
-    )
-
-
-def _result(part: Run, verdict: Verdict | None, node: NodeProbe | None, job: JobStatus, name: str) -> NodeResult:
-    known: dict[str, Any] = {}
-    if node is not None:
-        table = configuration(node.host, node.versions, node.environment)
-        known = {
-            "machine_id": node.machine_id,
-            "boot_id": node.boot_id,
-            "configuration": table,
-            "group": group_of(table),
-        }
-    if verdict is None:
-        return NodeResult(NodeOutcome.LOST, _why_lost(part, job, name), **known)
-    return NodeResult(
-        NodeOutcome(verdict.outcome.value),
-        None if verdict.outcome is Outcome.PASS else verdict.summary,
-        dict(verdict.metrics),
-        verdict_sha256=sha256_of(part.folder / "verdict.json"),
-        artifacts=read_manifest(part.folder),
-        **known,
-    )
-
-
-def _why_lost(part: Run, job: JobStatus, name: str) -> str:
-    if name in job.lost:
-        return job.lost[name]
-    if job.refused is not None:
-        return "nothing was started"
-    if not (part.folder / "run.json").exists():
-        return f"it never began{f' (the job is {job.state})' if job.state else ''}"
-    return f"it ended before its part was judged{f' (the job is {job.state})' if job.state else ''}"
 
 
 def fleet_gates(run: Run, launch: FleetLaunch, job: JobStatus, fleet: Fleet, cancelled: str | None) -> list[Gate]:
@@ -231,6 +165,8 @@ def _evidence(run: Run, fleet: Fleet) -> list[Evidence]:
     folder = run.folder.resolve()
     files = [folder / FLEET_FILE]
     files += [folder / "nodes" / name / "verdict.json" for name, one in fleet.nodes.items() if one.verdict_sha256]
+    if (again := repeated_run(run)) is not None and (again / FLEET_FILE).is_file():
+        files.append(again.resolve() / FLEET_FILE)  # the second measurement of its suspects
     return [evidence_of(file, root) for file in files]
 
 
