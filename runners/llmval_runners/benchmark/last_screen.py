@@ -4,10 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from llmval_runners.measure.limits import NEAR, NOT_SEEN, Limit, Peak, clauses, limit_of, percent
 from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT
 from llmval_runners.process.screen import Screen, figure, gib, plural
 from llmval_runners.process.verdict import Verdict, ended_early
 
+_METRICS = {"of_copy": "MBU", "of_gemm": "MFU", "of_gemm_fp8": "MFU"}
 _SHARES = ("of_copy", "of_gemm", "of_gemm_fp8", "of_modelled")
 
 
@@ -36,6 +38,10 @@ def last_screen(record: Mapping[str, Any], where: str) -> str:
     verdict, rows = record["verdict"], record["rows"]
     screen = Screen(f"{verdict['word']}: {verdict['reason']}")
     engine = [row for row in rows if row["row"] != "all_reduce"]
+    if engine:
+        kinds = dict.fromkeys(row["row"] for row in engine)
+        limits = [(kind, [_limit(row) for row in engine if row["row"] == kind]) for kind in kinds]
+        screen.row("limited by", *clauses(limits))
     screen.table(
         "row, batch×context", ("time", "tokens/s", "of ceiling"), [(title(row), _cells(row)) for row in engine]
     )
@@ -57,6 +63,15 @@ def last_screen(record: Mapping[str, Any], where: str) -> str:
     screen.row("ran", record["model"], f"{plural(record['tensor_parallel'], 'rank')} on {record['device']}")
     screen.row("record", where)
     return screen.text()
+
+
+def _limit(row: Mapping[str, Any]) -> Limit:
+    """The limit of a row (`measure.limits`), by its share of a measured ceiling. The saturated row's model has both."""
+    peaks = [Peak(metric, row[key], "the measured rate") for key, metric in _METRICS.items() if key in row]
+    if not peaks and (share := row.get("of_modelled")) is not None:
+        figures = f"{percent(share)} of the modelled rate of both"
+        return Limit("compute and memory bandwidth", figures) if share >= NEAR else Limit(NOT_SEEN, figures)
+    return limit_of(peaks, unknown="no ceiling was measured")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

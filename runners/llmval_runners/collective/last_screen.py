@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmval_runners.collective import expected, verdict
+
 WIDTH = 80
 _LABEL = 18
 _MOST_RANKS = 8  # of a matrix: a row of numbers has 72 columns then
@@ -11,9 +13,9 @@ _MOST_RANKS = 8  # of a matrix: a row of numbers has 72 columns then
 
 def last_screen(record: Mapping[str, Any], where: str) -> str:
     """The screen, at most 80 columns wide. `where`: where the record lies."""
-    verdict = record["verdict"]
-    lines = _wrapped("", f"{verdict['word']}: {verdict['reason']}" if verdict["reason"] else verdict["word"])
-    lines += ["", *_collectives(record), *_matrix(record)]
+    found = record["verdict"]
+    lines = _wrapped("", f"{found['word']}: {found['reason']}" if found["reason"] else found["word"])
+    lines += ["", *_row("limited by", limits(record)), *_collectives(record), *_matrix(record)]
     lines += _row("links", _links(record))
     lines += _row("NVLink counters", _counters(record))
     lines += _row("ran", _ran(record))
@@ -21,6 +23,40 @@ def last_screen(record: Mapping[str, Any], where: str) -> str:
         lines += _row("note", record["warnings"][:3])
     lines += _row("record", [where])
     return "\n".join(lines)
+
+
+def limits(record: Mapping[str, Any]) -> list[str]:
+    """What limits large messages, and what small ones. The first rule of the verdict that applies decides for large:
+
+    another way than NVLink; links that are down; a slow GPU, pair or node; else the links, if the all-reduce reaches
+    the share of their line rate that healthy machines reach (`expected.ALL_REDUCE_BOUNDS`). A small message is limited
+    by the latency of a call.
+    """
+    large = next((text for rule in (verdict.another_way, verdict.inactive, verdict.slow) if (text := rule(record))), "")
+    return [f"large messages: {large.split('; ')[0] or _links_limit(record)}", *_latency(record)]
+
+
+def _links_limit(record: Mapping[str, Any]) -> str:
+    line, share = record["line"], record["summary"].get("all_reduce_share_of_line")
+    if record["backend"] == "gloo":
+        return "n/a (these ranks are on CPUs)"
+    if share is None or line["gb_per_s"] is None:
+        return f"n/a ({line['reason'] or 'the all-reduce was not measured'})"
+    figures = f"all-reduce {100 * share:.0f} % of {line['gb_per_s']:g} GB/s"
+    bound = expected.all_reduce_bound(line["kind"], len(record["gpus"]))
+    if bound is None:
+        return f"n/a ({figures}; no reference is known for {line['kind']})"
+    if share < bound.share:
+        return f"not seen; not the links ({figures}, healthy nodes reach {100 * bound.share:.0f} %)"
+    return f"the {line['kind']} links ({figures}, healthy nodes reach {100 * bound.share:.0f} % or more)"
+
+
+def _latency(record: Mapping[str, Any]) -> list[str]:
+    rows = [one for one in record["rows"] if one["operation"] == "all_reduce" and one["time_us"] is not None]
+    if not rows:
+        return []
+    least = min(rows, key=lambda one: (one["bytes"], one["time_us"]))
+    return [f"small ones: latency, {number(least['time_us'], 2)} us for an all-reduce of {size_text(least['bytes'])} bytes"]
 
 
 def size_text(nbytes: int) -> str:

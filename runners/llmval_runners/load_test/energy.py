@@ -17,6 +17,7 @@ class WindowEnergy:
         self.reason = "no window was measured"
         self._meter: NvmlMeter | None = None
         self._gpus = 0
+        self._limit_w: float | None = None
         self._began: tuple[float, float] | None = None  # seconds, J
         self._spent: tuple[float, float] | None = None
 
@@ -31,6 +32,8 @@ class WindowEnergy:
             self.reason = meter.reason
             return
         self._meter, self._gpus = meter, len(devices)
+        limits = [gpu["power_limit_w"] for gpu in meter.gpus()]
+        self._limit_w = None if None in limits else sum(limits)
         self._began = self._read()
 
     def end(self) -> None:
@@ -45,7 +48,7 @@ class WindowEnergy:
         self._meter = None
 
     def record(self, output_tokens: int) -> dict[str, Any] | None:
-        """`joules`, mean `power_w`, output `tokens_per_joule`, `gpus`; None without a reading at both ends."""
+        """`joules`, mean `power_w`, its limit, output `tokens_per_joule`, `gpus`; None without both readings."""
         if self._meter is not None:  # the window was cut short
             self.end()
         if self._spent is None or self.reason:
@@ -56,6 +59,7 @@ class WindowEnergy:
             "power_w": joules / seconds,
             "tokens_per_joule": output_tokens / joules if joules > 0 else None,
             "gpus": self._gpus,
+            "power_limit_w": self._limit_w,
         }
 
     def _read(self) -> tuple[float, float] | None:

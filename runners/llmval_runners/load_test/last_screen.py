@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from llmval_runners.process.screen import Screen, figure, plural, share
+from llmval_runners.load_test.metrics import MAX_TTFT_SLOPE
+from llmval_runners.measure.limits import UNKNOWN, Limit, Power, limit_of, peak_of
+from llmval_runners.process.screen import Screen, figure, gib, plural, share
 
 _COLUMNS = ("p50", "p90", "p99")
+_FULL = 95.0  # percent of the KV cache; a request needs several pages at once, so the last few stay free
 # Title, and the place of the percentiles in ms: a stem of the flat keys, or an object of `llmval`.
 _LATENCIES = (
     ("TTFT from schedule", None, "ttft_sched"),
@@ -22,6 +25,7 @@ def last_screen(record: Mapping[str, Any], where: str, no_meter: str = "") -> st
     ours = record["llmval"]
     verdict = ours["verdict"]
     screen = Screen(f"{verdict['word']}: {verdict['reason']}" if verdict["reason"] else verdict["word"])
+    screen.row("limited by", *limits(record))
     if ours.get("search") is not None:
         _search(screen, ours["search"])
     of_server = ours["identity"].get("server") is not None
@@ -40,6 +44,8 @@ def last_screen(record: Mapping[str, Any], where: str, no_meter: str = "") -> st
         for title, flat, own in _LATENCIES
     ]
     screen.table("latency, ms", _COLUMNS, latencies)
+    if record["completed"] and record["failed"]:
+        screen.row("", f"of the {record['completed']:,} that completed; the other {record['failed']:,} are in no percentile")
     screen.row("service level", *_service_level(ours))
     screen.row("queue", *_queue(record, ours))
     if not of_server:  # it tells neither its memory nor its GPUs
@@ -50,6 +56,63 @@ def last_screen(record: Mapping[str, Any], where: str, no_meter: str = "") -> st
     screen.row("ran", *_ran(ours))
     screen.row("record", where)
     return screen.text()
+
+
+def limits(record: Mapping[str, Any]) -> list[str]:
+    """What limited the requests, then what limited the engine's steps; each with its figures, or n/a with the reason.
+
+    The requests: the engine or the server if the queue grew (`metrics.ttft_slope`), else nothing at this load. If the
+    queue grew, why no request could start: the KV cache was full, or every place in the batch was taken, while others
+    waited. The steps: the rules of `measure.limits` over the whole window, so pauses between requests lower its shares.
+    """
+    ours = record["llmval"]
+    word, slope = ours["verdict"]["word"], ours["ttft_slope"]
+    if ours.get("search") is not None:
+        interval = ours["search"].get("interval_qps")
+        if interval is None:
+            return ["n/a (the search has no interval)", *_steps(ours, "last trial's steps")]
+        first = f"the service level, from {interval[0]:,.4g} to {interval[1]:,.4g} requests/s on"
+        return [first, *_steps(ours, "last trial's steps")]
+    if word in ("invalid", "ended early"):
+        return [f"n/a ({word}, so no capacity is shown)", *_steps(ours)]
+    if slope is None:
+        return ["n/a (too few requests show no trend of the queue)"]
+    rates, of_server = ours["rates"], ours["identity"].get("server") is not None
+    offered = figure(rates["offered_qps"])
+    if slope <= MAX_TTFT_SLOPE:
+        if record["failed"]:
+            return [f"n/a ({plural(record['failed'], 'request')} failed)", *_steps(ours)]
+        return [f"nothing seen: the queue did not grow at {offered} requests/s", *_steps(ours)]
+    who = "server" if of_server else "engine"
+    found = [f"the {who}: {offered} requests/s offered, {figure(rates['completed_qps'])} completed, the queue grew"]
+    return [*found, *_no_place(ours), *_steps(ours)]
+
+
+def _no_place(ours: Mapping[str, Any]) -> list[str]:
+    """Why requests waited for a place in the batch, if that was seen."""
+    queue, used = ours.get("queue") or {}, (ours.get("memory") or {}).get("kv_used_percent")
+    if not queue.get("most_waiting"):
+        return []
+    if used is not None and used >= _FULL:
+        return [f"KV cache full ({used:.0f} %, at most {queue['most_waiting']:,} waiting)"]
+    if (running := queue.get("most_running")) is not None and running >= ours["workload"]["max_batch"]:
+        return [f"batch full ({running:,} of {ours['workload']['max_batch']:,} running; --max-batch)"]
+    return []
+
+
+def _steps(ours: Mapping[str, Any], what: str = "its steps") -> list[str]:
+    if ours["identity"].get("server") is not None:
+        return ["its GPUs: n/a (a server does not tell)"]
+    return [f"{what}: {step_limit(ours)}"]
+
+
+def step_limit(ours: Mapping[str, Any]) -> Limit:
+    """The limit of the engine's steps over the window."""
+    found, energy = ours.get("utilisation"), ours.get("energy") or {}
+    if not found:
+        return Limit(UNKNOWN, "no step was measured")
+    power = Power(energy.get("power_w"), energy.get("power_limit_w"))
+    return limit_of([peak_of("MFU", found["mfu"]), peak_of("MBU", found["mbu"])], power, found["missing"] or "")
 
 
 def _requests(record: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
@@ -106,16 +169,20 @@ def _queue(record: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     return [
         f"at most {'n/a' if waiting is None else f'{waiting:,}'} waiting",
         f"at most {record['max_concurrent_requests']:,} in flight",
-        f"TTFT grew {figure(ours['ttft_slope'])} s per second of load",
+        f"TTFT trend {_signed(ours['ttft_slope'])} s per second of load",
     ]
+
+
+def _signed(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:+.2f}".replace("-0.00", "+0.00")
 
 
 def _memory(ours: Mapping[str, Any]) -> list[str]:
     memory, cache = ours.get("memory") or {}, ours["kv_cache"]
     found = []
     if cache and memory.get("kv_used_percent") is not None:
-        size = cache["bytes_per_rank"] / 2**30
-        found.append(f"at most {memory['kv_used_percent']:.1f} % of {size:.3g} GiB KV cache per rank")
+        size = gib(cache["bytes_per_rank"])
+        found.append(f"at most {memory['kv_used_percent']:.1f} % of {size} KV cache per rank")
     if (peak := memory.get("peak_allocated_bytes")) is not None:
         found.append(f"peak {peak / 2**30:.1f} GiB allocated on rank 0")
     return found

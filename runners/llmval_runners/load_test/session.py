@@ -37,6 +37,7 @@ from llmval_runners.process.errors import FAILED_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import OutputFile, flush_streams, show, where_of
 from llmval_runners.process.record import RunRecord
+from llmval_runners.process.screen import plural
 from llmval_runners.process.shutdown import HangWatch, StopSignals
 
 
@@ -84,7 +85,7 @@ class LoadTest:
 
     def _run(self) -> int:
         self.stop.install()
-        self.events.phase("setup", f"{self.world_size} ranks on {self.config.device.type}")
+        self.events.phase("setup", f"{plural(self.world_size, 'rank')} on {self.config.device.type}")
         torch.set_grad_enabled(False)
         if self.config.device.type == "cuda":
             torch.cuda.set_device(self.config.device)

@@ -58,7 +58,7 @@ def verdict_of(
         if unfinished:
             grew += f"; {_share(unfinished, sent)} did not finish"
         elif offered_qps:
-            grew += f"; about {offered_qps / (1 + slope):,.1f} of {offered_qps:,.1f} requests/s are served"
+            grew += f"; about {offered_qps / (1 + slope):,.1f} of {offered_qps:,.1f} requests/s get a first token"
         return Verdict("overloaded", grew, BAD)
     if unfinished:
         return Verdict(

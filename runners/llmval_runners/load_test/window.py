@@ -46,7 +46,7 @@ class MeasurementWindow:
         self._live = LiveMetrics([arrival.intended_s for arrival in load.arrivals])
         self._ended_s: float | None = None
         self._completed = 0
-        self._most_waiting = self._most_pages = 0  # sampled with the metrics
+        self._most_waiting = self._most_running = self._most_pages = 0  # sampled with the metrics
         self.steps = 0  # of the engine since the window opened
 
     @property
@@ -132,7 +132,11 @@ class MeasurementWindow:
     def _extras(self) -> dict[str, Any]:
         cache = self._engine.scheduler.allocator
         return {
-            "queue": {"most_waiting": self._most_waiting, "mean_wait_s": self._mean_wait_s()},
+            "queue": {
+                "most_waiting": self._most_waiting,
+                "most_running": self._most_running,
+                "mean_wait_s": self._mean_wait_s(),
+            },
             "memory": {"kv_used_percent": 100 * self._most_pages / cache.pages},
         }
 
@@ -174,6 +178,7 @@ class MeasurementWindow:
             self._events.progress(min(now, duration), duration, "s", self._label)
         allocator = self._engine.scheduler.allocator
         self._most_waiting = max(self._most_waiting, self._engine.queued)
+        self._most_running = max(self._most_running, self._engine.scheduler.running)
         self._most_pages = max(self._most_pages, allocator.used)
         load: dict[str, float | None] = {
             "running": self._engine.scheduler.running,

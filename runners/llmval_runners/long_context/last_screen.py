@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from llmval_runners.measure.limits import Limit, clauses, limit_of, peak_of
 from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT
 from llmval_runners.process.screen import Screen, figure, gib, plural
 from llmval_runners.process.verdict import Verdict, ended_early
@@ -27,8 +28,13 @@ def last_screen(record: Mapping[str, Any], where: str) -> str:
     """The screen, at most 80 columns wide. `where` the record lies."""
     verdict, lengths = record["verdict"], record["lengths"]
     screen = Screen(f"{verdict['word']}: {verdict['reason']}")
-    screen.table("memory a GPU", ("state", "predicted", "peak", "error"), [_memory(entry) for entry in lengths])
     ran = [entry for entry in lengths if entry["prefill"] or entry["decode"]]
+    if ran:
+        names = ("prefill", "decode")
+        device = record["identity"]["device_name"]
+        limits = [(name, [_limit(name, entry[name], device) for entry in ran if entry[name]]) for name in names]
+        screen.row("limited by", *clauses(limits))
+    screen.table("memory a GPU", ("state", "predicted", "peak", "error"), [_memory(entry) for entry in lengths])
     screen.table("prefill", ("TTFT, ms", "in tokens/s", "MFU", "tokens/J"), [_prefill(entry) for entry in ran])
     screen.table("decode", ("TPOT p50", "p90", "p99, ms", "out tok/s", "MBU"), [_decode(entry) for entry in ran])
     compared = [entry for entry in lengths if entry["fidelity"]["status"] == "compared"]
@@ -53,6 +59,12 @@ def last_screen(record: Mapping[str, Any], where: str) -> str:
     )
     screen.row("record", where)
     return screen.text()
+
+
+def _limit(name: str, phase: Mapping[str, Any], device: str) -> Limit:
+    """The limit of a phase (`measure.limits`): compute for the prefill, memory bandwidth for a decode step."""
+    metric = "MFU" if name == "prefill" else "MBU"
+    return limit_of([peak_of(metric, phase[metric.lower()])], unknown=f"no peak rate is known for {device}")
 
 
 def _name(entry: Mapping[str, Any]) -> str:

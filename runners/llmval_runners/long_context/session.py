@@ -27,6 +27,7 @@ from llmval_runners.long_context.setup import GIB, Setup
 from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import OutputFile, show, where_of
+from llmval_runners.process.screen import plural
 from llmval_runners.process.shutdown import StopSignals
 
 METRICS_S = 0.25
@@ -56,7 +57,7 @@ class Session:
         """Raises Refused, Interrupted, RankLost, or the error that ended the run."""
         settings, device = self.settings, self.settings.device
         self.stop.install()
-        self.events.phase("setup", f"{self.world_size} ranks on {device.type}")
+        self.events.phase("setup", f"{plural(self.world_size, 'rank')} on {device.type}")
         torch.set_grad_enabled(False)
         self._nvml = NvmlMemory(device)
         self.result.nvml_before = self._nvml.used()

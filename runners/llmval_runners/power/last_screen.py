@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
+from llmval_runners.measure.limits import Limit, Power, clauses, limit_of, peak_of
 from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, UNDECIDED_EXIT
 from llmval_runners.process.screen import Screen, figure, gib, plural
 from llmval_runners.process.verdict import Verdict, ended_early
@@ -37,6 +39,10 @@ def last_screen(records: Sequence[Record | None], verdict: Verdict, folder: str)
     found = [record for record in records if record]
     screen = Screen(str(verdict))
     rows = [(record, name, phase) for record in found for name, phase in record["phases"].items()]
+    if rows:
+        names = ("prefill", "decode")
+        limits = [(one, [_limit(record, phase) for record, name, phase in rows if name == one]) for one in names]
+        screen.row("limited by", *clauses(limits))
     for wanted in ("prefill", "decode"):
         unit = "in" if wanted == "prefill" else "out"
         share = "MFU" if wanted == "prefill" else "MBU"
@@ -54,13 +60,35 @@ def last_screen(records: Sequence[Record | None], verdict: Verdict, folder: str)
     missing = next((phase["energy_missing"] for _, _, phase in rows if phase["energy_missing"]), None)
     if missing:
         screen.row("power", f"n/a ({missing})")
-    for record in found:
-        if record["status"] in ("refused", "failed"):
-            screen.row(record["status"], _title(record), record["reasons"][0])
+    for (status, reason), titles in _not_measured(found).items():
+        screen.row(status, ", ".join(titles), reason)
     if found:
         screen.row("ran", *_ran(found[0]))
     screen.row("record", folder)
     return screen.text()
+
+
+def _not_measured(found: Sequence[Record]) -> dict[tuple[str, str], list[str]]:
+    """The cells without figures by their status and reason, so that a reason that many share is said once."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for record in found:
+        if record["status"] in ("refused", "failed"):
+            by_reason.setdefault((record["status"], record["reasons"][0]), []).append(_title(record))
+    return by_reason
+
+
+def _limit(record: Record, phase: Mapping[str, Any]) -> Limit:
+    """The limit of a phase (`measure.limits`). A throttle reason counts by its mean share over trials and GPUs."""
+    shares = [gpu["throttle_share"] for trial in phase["trials"] for gpu in trial["gpus"]]
+    limits = [gpu.get("power_limit_w") for gpu in record["identity"]["gpus"]]
+    means = None
+    if shares and None not in shares:
+        reasons = {reason for share in shares for reason in share}
+        means = {reason: fmean(share.get(reason, 0.0) for share in shares) for reason in reasons}
+    power = Power(phase["power_w"], sum(limits) if limits and None not in limits else None, means)
+    peaks = phase["utilisation_of_peak"]
+    unknown = (peaks["missing"] or "").split(": ")[0]  # what follows is that there is no MFU and MBU
+    return limit_of([peak_of("MFU", peaks["mfu"]), peak_of("MBU", peaks["mbu"])], power, unknown)
 
 
 def _title(record: Record) -> str:

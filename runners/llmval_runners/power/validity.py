@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from llmval_runners.measure.limits import SLOWED_DOWN
+
 MIN_WINDOW_S = 10.0
 BASELINE_WINDOW_S = 60.0
 MIN_WARMUP_S = 5.0
@@ -13,8 +15,7 @@ MAX_CV_PERCENT = 2.0
 MAX_DISAGREEMENT_PERCENT = 5.0
 MIN_UTILISATION_PERCENT = 70.0
 MIN_KNOWN_SHARE = 0.9  # of a window's readings: the missing ones may be those that would have made it invalid
-# hw_slowdown covers hw_thermal_slowdown and hw_power_brake. A software power cap is recorded but allowed.
-FORBIDDEN_THROTTLING = ("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake")
+FORBIDDEN_THROTTLING = SLOWED_DOWN  # a software power cap is recorded but allowed
 
 
 @dataclass(frozen=True, slots=True)
