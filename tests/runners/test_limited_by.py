@@ -10,6 +10,7 @@ from llmval_runners.benchmark import last_screen as benchmark
 from llmval_runners.collective import last_screen as collective
 from llmval_runners.load_test import last_screen as load_test
 from llmval_runners.long_context import last_screen as long_context
+from llmval_runners.measure import limits
 from llmval_runners.power import last_screen as sweep
 
 from tests.helpers.collective_records import gpu, record_of
@@ -121,12 +122,15 @@ def test_a_sweep_says_a_common_reason_once() -> None:
     assert words.count("undefined symbol") == 1 and "batch 2" in words and "batch 3" in words
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("long_context_64k_bf16.json", "prefill: compute (MFU 79 % of 790 TFLOP/s, measured on one H200); decode: memory "
-     "bandwidth (MBU 93 % of 4.21 TB/s, measured on one H200)"),
-    ("long_context_40b.json", "prefill: not seen (for example MFU 51 %, below 70 %); decode: not seen (MBU "
-     "41 %, below 70 %)"),
-])  # fmt: skip
+CONTEXTS = {
+    "long_context_64k_bf16.json": "prefill: compute (MFU 79 % of 790 TFLOP/s, measured on one H200); decode: memory "
+    "bandwidth (MBU 93 % of 4.21 TB/s, measured on one H200)",
+    "long_context_40b.json": "prefill: not seen (for example MFU 51 %, below 70 %); decode: not seen (MBU 41 %, "
+    "below 70 %)",
+}
+
+
+@pytest.mark.parametrize(("name", "words"), CONTEXTS.items())
 def test_long_contexts_name_the_limit_of_each_phase(name: str, words: str) -> None:
     record = read(f"h200-x4-2026-11-26/{name}")
     record["verdict"] = OLD
@@ -159,3 +163,16 @@ def test_an_engine_benchmark_names_the_limit_of_each_row() -> None:
     assert "decode: memory bandwidth (MBU 86 to 93 % of the measured rate)" in found
     assert "prefill: compute (MFU 80 % of the measured rate)" in found
     assert "saturated: compute and memory bandwidth (99 % of the modelled rate of both)" in found
+
+
+def test_the_documented_rules_are_those_of_the_code() -> None:
+    text = (RESULTS.parent / "explanation.md").read_text().split("## What limits a run")[1]
+    assert [reason for reason in limits.SLOWED_DOWN if f"`{reason}`" not in text] == []
+    for share, words in (
+        (limits.SLOWED_SHARE, "in at least {} of the samples"),
+        (limits.HALF, "`sw_power_cap` in at least {} of the samples"),
+        (limits.AT_POWER_LIMIT, "mean power is at least {} of the enforced limit"),
+        (limits.NEAR, "MFU and MBU is at least {} of the peak rate"),
+        (load_test.FULL / 100, "means at least {} of it used"),
+    ):
+        assert words.format(limits.percent(share)) in text

@@ -56,7 +56,9 @@ def _latency(record: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     least = min(rows, key=lambda one: (one["bytes"], one["time_us"]))
-    return [f"small ones: latency, {number(least['time_us'], 2)} us for an all-reduce of {size_text(least['bytes'])} bytes"]
+    return [
+        f"small ones: latency, {number(least['time_us'], 2)} us for an all-reduce of {size_text(least['bytes'])} bytes"
+    ]
 
 
 def size_text(nbytes: int) -> str:

@@ -8,7 +8,7 @@ from llmval_runners.measure.limits import UNKNOWN, Limit, Power, limit_of, peak_
 from llmval_runners.process.screen import Screen, figure, gib, plural, share
 
 _COLUMNS = ("p50", "p90", "p99")
-_FULL = 95.0  # percent of the KV cache; a request needs several pages at once, so the last few stay free
+FULL = 95.0  # percent of the KV cache; a request needs several pages at once, so the last few stay free
 # Title, and the place of the percentiles in ms: a stem of the flat keys, or an object of `llmval`.
 _LATENCIES = (
     ("TTFT from schedule", None, "ttft_sched"),
@@ -45,7 +45,9 @@ def last_screen(record: Mapping[str, Any], where: str, no_meter: str = "") -> st
     ]
     screen.table("latency, ms", _COLUMNS, latencies)
     if record["completed"] and record["failed"]:
-        screen.row("", f"of the {record['completed']:,} that completed; the other {record['failed']:,} are in no percentile")
+        screen.row(
+            "", f"of the {record['completed']:,} that completed; the other {record['failed']:,} are in no percentile"
+        )
     screen.row("service level", *_service_level(ours))
     screen.row("queue", *_queue(record, ours))
     if not of_server:  # it tells neither its memory nor its GPUs
@@ -93,7 +95,7 @@ def _no_place(ours: Mapping[str, Any]) -> list[str]:
     queue, used = ours.get("queue") or {}, (ours.get("memory") or {}).get("kv_used_percent")
     if not queue.get("most_waiting"):
         return []
-    if used is not None and used >= _FULL:
+    if used is not None and used >= FULL:
         return [f"KV cache full ({used:.0f} %, at most {queue['most_waiting']:,} waiting)"]
     if (running := queue.get("most_running")) is not None and running >= ours["workload"]["max_batch"]:
         return [f"batch full ({running:,} of {ours['workload']['max_batch']:,} running; --max-batch)"]

@@ -5,7 +5,7 @@ The first rule that applies decides:
 1. heat or power brake: the driver named one of `SLOWED_DOWN` in at least `SLOWED_SHARE` of the samples.
 2. power limit: the driver named `sw_power_cap` in at least half of the samples, or the mean power was at least
    `AT_POWER_LIMIT` of the enforced limit. A mean that high leaves no room for time below the limit.
-3. compute or memory bandwidth: the larger of MFU and MBU is at least `NEAR`. Then at most 1.4 times as much is possible.
+3. compute or memory bandwidth: the larger of MFU and MBU is at least `NEAR`. At most 1.4 times as much is possible.
 4. not seen: both are below it. Something else took the time: the host, the links, small kernels, or no work.
 
 Without a peak rate and without a throttle reason nothing is claimed: n/a, with the reason.
@@ -86,7 +86,9 @@ def limit_of(peaks: Sequence[Peak | None], power: Power | None = None, unknown: 
     if power.mean_w is not None and power.limit_w:
         watts = f"{power.mean_w:,.0f} W of {power.limit_w:,.0f} W"
     if shares.get(POWER_CAP, 0.0) >= HALF:
-        return Limit(POWER, f"{POWER_CAP} in {percent(shares[POWER_CAP])} of the samples{f', {watts}' if watts else ''}")
+        return Limit(
+            POWER, f"{POWER_CAP} in {percent(shares[POWER_CAP])} of the samples{f', {watts}' if watts else ''}"
+        )
     if watts and power.mean_w is not None and power.limit_w and power.mean_w >= AT_POWER_LIMIT * power.limit_w:
         return Limit(POWER, watts)
     if not found:

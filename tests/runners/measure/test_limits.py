@@ -2,7 +2,17 @@
 
 import pytest
 from llmval_runners.measure.limits import (
-    BANDWIDTH, COMPUTE, HEAT, NOT_SEEN, POWER, UNKNOWN, Peak, Power, clauses, limit_of, peak_of,
+    BANDWIDTH,
+    COMPUTE,
+    HEAT,
+    NOT_SEEN,
+    POWER,
+    UNKNOWN,
+    Peak,
+    Power,
+    clauses,
+    limit_of,
+    peak_of,
 )  # fmt: skip
 
 MFU, MBU = Peak("MFU", 0.30, "790 TFLOP/s measured"), Peak("MBU", 0.81, "4.21 TB/s measured")
@@ -49,7 +59,9 @@ def test_the_first_rule_that_applies_names_the_limit(
 ])  # fmt: skip
 def test_the_last_peak_of_every_record_is_read(metric: str, entry: dict[str, object], value: float, of: str) -> None:
     other = entry | {"source": "another", "peak_source": "another"}
-    assert peak_of(metric, [other, entry]) == Peak(metric, pytest.approx(value), of)
+    found = peak_of(metric, [other, entry])
+    assert found is not None and (found.metric, found.of) == (metric, of)
+    assert found.value == pytest.approx(value)
     assert peak_of(metric, []) is None
 
 
