@@ -119,8 +119,10 @@ def recording(name: str, workspace: Path, stack: ExitStack) -> Path:
     Raises:
         Refused: there is none.
     """
+    import zipfile
+
     path = user_path(name)
-    alone = path.is_file() and path.suffix != ".zip"
+    alone = path.is_file() and path.suffix != ".zip" and not zipfile.is_zipfile(path)
     if alone or ((path / "telemetry.jsonl").is_file() and not (path / "run.json").exists()):
         return path if alone else path / "telemetry.jsonl"
     from llmval_tui.export.sources import Sources

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 
 from llmval_tui.console.dashboard import recording
+from llmval_tui.export.pack import content_of, write_archive
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import State
-from llmval_tui.runs.store import LogFile
+from llmval_tui.runs.store import LogFile, Run, RunStore
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.data.log_merge import MergedLogFile, merge_logs
 from llmval_tui.tui.data.replay_source import RecordedRun, ReplayTelemetry, open_replay
@@ -68,6 +69,9 @@ def test_the_argument_of_replay(recorded: Path, workspace: Workspace, tmp_path: 
         assert recording(str(tmp_path / "alone"), workspace.root, stack) == tmp_path / "alone" / "telemetry.jsonl"
         with pytest.raises(Refused, match="no run is called 'nothing'"):
             recording("nothing", workspace.root, stack)
+        content = content_of(RunStore(workspace.root), [Run(recorded)], whole=False)
+        archive = write_archive(content, tmp_path / "archive-without-suffix").path
+        assert recording(str(archive), workspace.root, stack).name == recorded.name
         (tmp_path / "other").mkdir()
         with pytest.raises(Refused, match=r"has no run\.json"):
             recording(str(tmp_path / "other") + "/", workspace.root, stack)
