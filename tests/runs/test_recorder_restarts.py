@@ -20,6 +20,9 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -86,3 +89,26 @@ def test_one_that_cannot_be_started_is_tried_again_as_late(
     keep(owner, clock, 20)
     assert len(tried) == 5  # at 0, 1, 3, 8 and 18 s
     assert all("could not be started" in note for note in owner.status.notes)
+
+
+@pytest.mark.parametrize(("good", "late"), [(2, False), (9, True)])
+def test_the_command_waits_for_the_recorder_after_a_killed_one(
+    good: int, late: bool, make_run: Callable[..., Run], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a command of one second whose recorder was killed has no telemetry, and is inconclusive."""
+    owner = supervisor.Supervisor(make_run("true", telemetry=True))
+    starts: list[float] = []
+
+    def start() -> SimpleNamespace:
+        starts.append(clock.now)
+        if len(starts) < good:
+            return SimpleNamespace(poll=lambda: -9, returncode=-9)
+        owner.run.telemetry.write_bytes(b"{}\n")
+        return SimpleNamespace(poll=lambda: None)
+
+    monkeypatch.setattr(owner, "_start_recorder", start)
+    began = clock.now
+    owner._wait_for_first_sample()
+    assert clock.now - began <= supervisor.FIRST_SAMPLE_S + 0.1
+    assert any("no telemetry sample came within 5 s" in note for note in owner.status.notes) is late
+    assert len(starts) >= 2
