@@ -30,7 +30,8 @@ class Interpreter(NamedTuple):
 
 def own_has_torch() -> bool:
     """Whether the Python that runs llmval has torch. Nothing is imported."""
-    return find_spec("torch") is not None
+    found = find_spec("torch")
+    return found is not None and found.origin is not None  # a folder called torch beside the list is no package
 
 
 def runner_python_found() -> str | None:
