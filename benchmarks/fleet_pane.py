@@ -13,7 +13,8 @@ from benchmarks.dashboard import LLMVAL, PROGRAMS
 from benchmarks.fleet_workspace import GPUS, make_fleet, names_of
 from benchmarks.report import Row
 from benchmarks.terminal import Terminal
-from llmval_tui.actions.nodes.verdict import compare, judge_fleet
+from llmval_tui.actions.nodes.verdict import judge_fleet
+from llmval_tui.fleet.compare import compare
 from llmval_tui.fleet.follower import FleetFollower
 from llmval_tui.fleet.launch import launch_of
 from llmval_tui.fleet.record import fleet_bytes

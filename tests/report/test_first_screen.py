@@ -145,7 +145,15 @@ def test_a_narrow_terminal_shows_figures_and_the_end_of_the_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = judged(workspace, 123.0)
-    given = {"sources": [], "item": None, "outcome": None, "host": None, "since": None, "last": None, "ascii": False}
+    given: dict[str, Any] = {
+        "sources": [],
+        "item": None,
+        "outcome": None,
+        "host": None,
+        "since": None,
+        "last": None,
+        "ascii": False,
+    }
     for columns in (160, 80, 60):
         monkeypatch.setattr("llmval_tui.console.runs._columns", lambda width=columns: width)
         runs(options(**given))

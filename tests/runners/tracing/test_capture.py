@@ -194,9 +194,12 @@ def test_the_progress_bars_of_nsys_stay_out_of_a_log(tmp_path: Path) -> None:
     done = b"\r[1/1] [========================100%] trace.nsys-rep\n"
     said = b"Capture range ended.\n" + b"x" * 70_000 + b"\nGenerating 'a.qdstrm'\n"
     source, end = os.pipe()
-    writer = threading.Thread(
-        target=lambda: (os.write(end, said + bar + done + b"Generated:\n\tb\r\nlast"), os.close(end))
-    )
+
+    def write() -> None:
+        with os.fdopen(end, "wb") as pipe:
+            pipe.write(said + bar + done + b"Generated:\n\tb\r\nlast")
+
+    writer = threading.Thread(target=write)
     writer.start()
     with (tmp_path / "log").open("wb") as log:
         capture.copy_without_bars(source, log.fileno())
