@@ -229,7 +229,7 @@ class _Answer:
         self.stalls = behaviour.stall_every and number % behaviour.stall_every == 0
         self.timer: asyncio.TimerHandle | None = None
         self.loop = asyncio.get_running_loop()
-        self.ended = False
+        self.ended = self.holds_slot = False
         self.chunk = framed(self.data({"content": behaviour.text} if self.chat else {"text": behaviour.text}))
         self.streams = behaviour.stream and bool(served.body.get("stream"))
         self.simple = self.streams and not (
@@ -271,6 +271,7 @@ class _Answer:
     def begin(self) -> None:
         if self.ended:  # the client left while it waited
             return self.next_in_line()
+        self.holds_slot = True
         if self.streams and not self.mock.behaviour.late_headers:
             self.headers()
         self.due = self.loop.time() + self.mock.behaviour.first_s
@@ -361,7 +362,8 @@ class _Answer:
             self.timer.cancel()
         self.mock.open -= 1
         self.connection.answer = None
-        self.next_in_line()
+        if self.holds_slot:  # one that waits gives none back, or more than `slots` would be served later
+            self.next_in_line()
 
     def next_in_line(self) -> None:
         if self.mock.waiting:

@@ -84,7 +84,7 @@ def test_a_queue_that_grew_says_why_no_request_could_start(queue: dict[str, int]
 @pytest.mark.parametrize(("changes", "words"), [
     ({"verdict": {"word": "invalid"}}, "n/a (invalid, so no capacity is shown)"),
     ({"verdict": {"word": "ended early"}, "ttft_slope": 0.5}, "n/a (ended early, so no capacity is shown)"),
-    ({"ttft_slope": None}, "n/a (too few requests show no trend of the queue)"),
+    ({"ttft_slope": None}, "n/a (too few requests for a trend of the queue)"),
     ({"search": {"trials": [], "interval_qps": None}}, "n/a (the search has no interval)"),
     ({"search": {"trials": [], "interval_qps": [10.1, 10.5], "confidence": 0.95}},
      "the service level, from 10.1 to 10.5 requests/s on; last trial's steps: memory bandwidth"),
@@ -101,6 +101,22 @@ def test_percentiles_of_a_few_answers_say_so() -> None:
     assert "in no percentile" not in load_test.last_screen(record, "r.json")
     record |= {"completed": 11, "failed": 109}
     assert "of the 11 that completed; the other 109 are in no percentile" in load_test.last_screen(record, "r.json")
+
+
+@pytest.mark.parametrize(("name", "word", "words"), [
+    ("yardstick_4", "ok", "next                --find-max-qps with a --slo-… finds the highest rate"),
+    ("yardstick_14", "ok", "capture_fp8_flexattention_traces.sh shows"),
+    ("server_14", "overloaded", "next                a lower --target-qps; --find-max-qps with a --slo-… finds"),
+    ("server_4", "inconclusive", "next                a longer --duration or a higher --target-qps"),
+    ("server_4", "invalid", ""),
+    ("server_4", "failed", ""),
+])  # fmt: skip
+def test_a_load_test_says_what_to_run_next(name: str, word: str, words: str) -> None:
+    record = read(f"h200-2026-11-29/{name}.json.xz")
+    record["llmval"]["verdict"]["word"] = word
+    screen = load_test.last_screen(record, "r.json")
+    assert words in screen and ("\nnext " in screen) == bool(words)
+    assert "capture" not in screen or name == "yardstick_14"
 
 
 def test_a_sweep_names_the_limit_of_each_phase() -> None:

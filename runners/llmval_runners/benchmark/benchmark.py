@@ -19,7 +19,7 @@ from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.settings import EngineSettings, FlagNames
 from llmval_runners.engine.weights import random_weights
 from llmval_runners.measure.ceilings import ceilings
-from llmval_runners.process.errors import FAILED_EXIT, Refused
+from llmval_runners.process.errors import FAILED_EXIT, Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import check_writable
 from llmval_runners.process.output import FLAG, OutputFile, show, where_of
@@ -82,7 +82,7 @@ class Benchmark:
         if path is not None:
             check_writable(path, FLAG)
         self.file = OutputFile(path) if path is not None and rank == 0 else None
-        self.stop = StopSignals(lambda number: self.save_partial(f"ended by signal {number}"))
+        self.stop = StopSignals(lambda number: self.save_partial(ended_by(number)))
         self.limits: dict[str, float] = {}
         self.record = RunRecord(self.file, self.stop, events)
         self.rows: list[dict[str, Any]] = []
@@ -95,7 +95,7 @@ class Benchmark:
         try:
             return self._run()
         except Interrupted:
-            self.save_partial(f"ended by signal {self.stop.number}")
+            self.save_partial(ended_by(self.stop.number))
             return self.stop.exit_code
 
     def _run(self) -> int:

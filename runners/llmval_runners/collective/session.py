@@ -21,7 +21,7 @@ from llmval_runners.collective.rounds import FabricTest, nodes_of
 from llmval_runners.collective.rows import RowTest
 from llmval_runners.collective.verdict import KIND, SCHEMA_VERSION, verdict_of
 from llmval_runners.measure.nvml_links import NoLinks, NvmlLinks, open_links
-from llmval_runners.process.errors import FAILED_EXIT, RankLost, Refused
+from llmval_runners.process.errors import FAILED_EXIT, RankLost, Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import write_json
 from llmval_runners.process.output import OutputFile, flush_streams, show, where_of
@@ -87,7 +87,7 @@ class CollectiveTest:
             # A signal reaches all ranks, and the first one that ends takes the group along.
             if not self._stopped.wait(_SIGNAL_WAIT_S):
                 raise
-            self.save_partial(f"ended by signal {self.stop.number}")
+            self.save_partial(ended_by(self.stop.number))
             return self.stop.exit_code
 
     def save_partial(self, why: str) -> None:
@@ -269,7 +269,7 @@ class CollectiveTest:
             os._exit(FAILED_EXIT)
 
     def _emergency_save(self, number: int) -> None:
-        self.save_partial(f"ended by signal {number}")
+        self.save_partial(ended_by(number))
 
     def _save_so_far(self) -> None:
         """Keep what is finished on the disk, for the dashboard and in case that this process is killed."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmval_runners.load_test.metrics import MAX_TTFT_SLOPE
-from llmval_runners.measure.limits import UNKNOWN, Limit, Power, limit_of, peak_of
+from llmval_runners.measure.limits import NOT_SEEN, UNKNOWN, Limit, Power, limit_of, peak_of
 from llmval_runners.process.screen import Screen, figure, gib, plural, share
 
 _COLUMNS = ("p50", "p90", "p99")
@@ -57,6 +57,8 @@ def last_screen(record: Mapping[str, Any], where: str, no_meter: str = "") -> st
         screen.row("MFU, MBU", *_utilisation(ours))
     screen.row("ran", *_ran(ours))
     screen.row("record", where)
+    if advice := _next(ours):
+        screen.row("next", *advice)
     return screen.text()
 
 
@@ -78,7 +80,7 @@ def limits(record: Mapping[str, Any]) -> list[str]:
     if word in ("invalid", "ended early"):
         return [f"n/a ({word}, so no capacity is shown)", *_steps(ours)]
     if slope is None:
-        return ["n/a (too few requests show no trend of the queue)"]
+        return ["n/a (too few requests for a trend of the queue)"]
     rates, of_server = ours["rates"], ours["identity"].get("server") is not None
     offered = figure(rates["offered_qps"])
     if slope <= MAX_TTFT_SLOPE:
@@ -88,6 +90,20 @@ def limits(record: Mapping[str, Any]) -> list[str]:
     who = "server" if of_server else "engine"
     found = [f"the {who}: {offered} requests/s offered, {figure(rates['completed_qps'])} completed, the queue grew"]
     return [*found, *_no_place(ours), *_steps(ours)]
+
+
+def _next(ours: Mapping[str, Any]) -> list[str]:
+    """What to run next. A search says it in its verdict; a failed or invalid window needs its cause removed first."""
+    word = ours["verdict"]["word"]
+    if ours.get("search") is not None or word not in ("ok", "overloaded", "inconclusive"):
+        return []
+    if word == "inconclusive":
+        return ["a longer --duration or a higher --target-qps"]
+    rate = "--find-max-qps with a --slo-… finds the highest rate"
+    found = [rate] if word == "ok" else ["a lower --target-qps", rate]
+    if ours["identity"].get("server") is None and step_limit(ours).name == NOT_SEEN:
+        found.append("capture_fp8_flexattention_traces.sh shows what takes a step's time")
+    return found
 
 
 def _no_place(ours: Mapping[str, Any]) -> list[str]:
@@ -167,16 +183,16 @@ def _service_level(ours: Mapping[str, Any]) -> list[str]:
 
 
 def _queue(record: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    waiting = (ours.get("queue") or {}).get("most_waiting")
+    waiting = (ours.get("queue") or {}).get("most_waiting")  # a server does not tell it
     return [
-        f"at most {'n/a' if waiting is None else f'{waiting:,}'} waiting",
+        *([] if waiting is None else [f"at most {waiting:,} waiting"]),
         f"at most {record['max_concurrent_requests']:,} in flight",
-        f"TTFT trend {_signed(ours['ttft_slope'])} s per second of load",
+        f"TTFT trend {_trend(ours['ttft_slope'])}",
     ]
 
 
-def _signed(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:+.2f}".replace("-0.00", "+0.00")
+def _trend(slope: float | None) -> str:
+    return "n/a" if slope is None else f"{slope:+.2f} s per second of load".replace("-0.00", "+0.00")
 
 
 def _memory(ours: Mapping[str, Any]) -> list[str]:

@@ -142,7 +142,7 @@ def search_of(found: argparse.Namespace, slo: Slo) -> SearchOptions | None:
     duration = duration_of(found)
     if found.target_qps * duration < LEAST_REQUESTS:
         raise Refused(
-            f"{found.target_qps:g} requests a second for {duration:g} s are fewer than {LEAST_REQUESTS} "
+            f"{found.target_qps:g} requests/s for {duration:g} s are fewer than {LEAST_REQUESTS} "
             "requests, too few to see whether a queue grows: pass a longer --trial-duration or a higher --target-qps."
         )
     if found.precision is not None and found.precision < LEAST_PRECISION:

@@ -33,7 +33,7 @@ from llmval_runners.load_test.window import MeasurementWindow
 from llmval_runners.measure.ceilings import ceilings
 from llmval_runners.measure.host_noise import HostNoise
 from llmval_runners.process import on_failure
-from llmval_runners.process.errors import FAILED_EXIT, Refused
+from llmval_runners.process.errors import FAILED_EXIT, Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import OutputFile, flush_streams, show, where_of
 from llmval_runners.process.record import RunRecord
@@ -76,7 +76,7 @@ class LoadTest:
             code = self._run()
         except Interrupted:
             code = self.stop.exit_code if self.stop.number else 128 + signal.SIGTERM
-            self.save_partial(f"ended by signal {code - 128}")
+            self.save_partial(ended_by(code - 128))
         else:
             self.stop.done()
             if self.parallel is not None:
@@ -134,7 +134,7 @@ class LoadTest:
         self.events.error(
             "interrupted", f"rank {self.rank} received signal {number} and was stuck: the record ends here"
         )
-        self.save_partial(f"ended by signal {number}")
+        self.save_partial(ended_by(number))
 
     def _on_hang(self, waited_s: float) -> None:
         """Save the record and exit: another rank hangs, and this rank's GPU waits for it."""

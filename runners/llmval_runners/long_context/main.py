@@ -7,7 +7,7 @@ import traceback
 from typing import NoReturn
 
 from llmval_runners.long_context.options import LongContextOptions, parse
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import flush_streams, guard_streams, say
 from llmval_runners.process.rank_main import refuse
@@ -89,7 +89,7 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
     except Interrupted:
         assert session is not None
         code = session.stop.exit_code
-        session.save_partial(f"ended by signal {code - 128}")
+        session.save_partial(ended_by(code - 128))
     except RankLost as error:
         assert session is not None
         time.sleep(PEERS_WAIT_S)

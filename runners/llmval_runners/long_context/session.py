@@ -24,7 +24,7 @@ from llmval_runners.long_context.record import prediction_json, prediction_table
 from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import Settings, check_fits, free_bytes
 from llmval_runners.long_context.setup import GIB, Setup
-from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT
+from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import OutputFile, show, where_of
 from llmval_runners.process.screen import plural
@@ -147,7 +147,7 @@ class Session:
         return text
 
     def _emergency_save(self, number: int) -> None:
-        self.save_partial(f"ended by signal {number}")
+        self.save_partial(ended_by(number))
 
     def _load(self, setup: Setup, what: str) -> Weights:
         self.events.phase("load", f"{setup.shape.name}, {setup.weight_dtype} weights: {what}")

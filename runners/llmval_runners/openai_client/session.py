@@ -23,7 +23,7 @@ from llmval_runners.openai_client.options import CHAT, TEXT, OpenAiOptions
 from llmval_runners.openai_client.probe import Probe, Served
 from llmval_runners.openai_client.prompts import Bodies, read_prompts, read_trace
 from llmval_runners.openai_client.window import ServerWindow
-from llmval_runners.process.errors import FAILED_EXIT, Refused
+from llmval_runners.process.errors import FAILED_EXIT, Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import OutputFile, show, where_of
 from llmval_runners.process.rank_main import Rank
@@ -73,7 +73,7 @@ class OpenAiLoadTest:
         thread.start()
         thread.join()
         if self.stop.number is not None:
-            self.save_partial(f"ended by signal {self.stop.number}")
+            self.save_partial(ended_by(self.stop.number))
             return self.stop.exit_code
         if self._failure is not None:
             raise self._failure
@@ -102,7 +102,7 @@ class OpenAiLoadTest:
         return text.replace(key, MASK) if key else text
 
     def _emergency_save(self, number: int) -> None:
-        self.save_partial(f"ended by signal {number}")
+        self.save_partial(ended_by(number))
 
     # -- the work, in the thread of the event loop
 

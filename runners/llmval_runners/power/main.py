@@ -7,7 +7,7 @@ import traceback
 from typing import NoReturn
 
 from llmval_runners.power.options import parse
-from llmval_runners.process.errors import FAILED_EXIT, USAGE_EXIT, Refused
+from llmval_runners.process.errors import FAILED_EXIT, USAGE_EXIT, Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import flush_streams, guard_streams, say
 from llmval_runners.process.rank_main import FOLLOWERS_WAIT_S
@@ -43,7 +43,7 @@ def run_sweep(argv: list[str]) -> NoReturn:
         code = USAGE_EXIT
     except Stopped:
         code = stop.exit_code
-        why = f"ended by signal {code - 128}; run the same command again to continue with the remaining cells."
+        why = f"{ended_by(code - 128)}; run the same command again to continue with the remaining cells."
         if events.recording:
             events.error("stopped", why)
         sweep.show(why)

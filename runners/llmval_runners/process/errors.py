@@ -1,5 +1,7 @@
 """The exit codes of all runners, and the exceptions that a runner turns into a sentence and an exit code."""
 
+import signal
+
 GOOD_EXIT = 0
 FAILED_EXIT = 1  # measured and not good enough (failed, overloaded), or the run itself failed
 USAGE_EXIT = 2  # refused: nothing was measured
@@ -25,3 +27,11 @@ def exit_codes(good: str, failed: str, undecided: str | None) -> str:
         f"Exit codes: 0 {good}; 1 {failed}; 2 refused, nothing was measured; {third}130, 143, 129 ended by SIGINT, "
         "SIGTERM, SIGHUP."
     )
+
+
+def ended_by(number: int) -> str:
+    """The reason of a run that a signal ended, by the signal's name: `ended by SIGINT`."""
+    try:
+        return f"ended by {signal.Signals(number).name}"
+    except ValueError:
+        return f"ended by signal {number}"

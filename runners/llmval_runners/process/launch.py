@@ -34,7 +34,7 @@ if __name__ == "__main__":
     ]  # fmt: skip
 
 from llmval_runners.process import on_failure  # noqa: E402  (sys.path must be right first)
-from llmval_runners.process.errors import UNDECIDED_EXIT, USAGE_EXIT  # noqa: E402
+from llmval_runners.process.errors import UNDECIDED_EXIT, USAGE_EXIT, ended_by  # noqa: E402, ended_by
 from llmval_runners.process.files import write_json  # noqa: E402
 from llmval_runners.process.rendezvous import NoRendezvous, node_count, one_node, several_nodes  # noqa: E402
 from llmval_runners.process.shutdown import SAVING_S, is_saving  # noqa: E402
@@ -85,7 +85,7 @@ def _run_registered(file: Path, record: dict[str, Any], code: int) -> None:
     first = record["first_failure"]
     why = f"the launch ended with {code}"
     if first or code > 128:
-        why = f"rank {first['rank']} ended first: {first['how']}" if first else f"ended by signal {code - 128}"
+        why = f"rank {first['rank']} ended first: {first['how']}" if first else ended_by(code - 128)
     try:
         subprocess.run([*command, why], check=False, timeout=RECOVERY_S, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as error:

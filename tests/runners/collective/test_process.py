@@ -199,8 +199,8 @@ def test_a_signal_leaves_a_partial_record(tmp_path: Path) -> None:
     assert not out.exists()
     record = json.loads((tmp_path / "c.partial.json").read_text())
     fastjsonschema.compile(SCHEMA)(record)
-    assert record["ended_early"] == f"ended by signal {number.value}"
-    assert f"ended early: ended by signal {number.value}" in stdout
+    assert record["ended_early"] == f"ended by {number.name}"
+    assert f"ended early: ended by {number.name}" in stdout
 
 
 def test_hosts_with_the_same_name_are_told_apart() -> None:

@@ -213,7 +213,16 @@ def test_the_wait_for_a_place_in_the_batch_is_recorded(slow_engine, clock: Clock
     measured = window(slow_engine(max_batch=1), load(2))
     measured.measure()
     assert [one.admitted_ns - measured._generator.origin_ns for one in measured.sent] == [0, 1_500_000_000]
-    assert measured.measured().extras["queue"]["mean_wait_s"] == 1.375 / 2
+    queue = measured.measured().extras["queue"]
+    assert queue["mean_wait_s"] == 1.375 / 2
+    assert queue["most_running"] <= 1  # sampled with the metrics
+
+
+def test_the_most_requests_with_a_place_in_the_batch_are_recorded(slow_engine) -> None:
+    measured = window(slow_engine(max_batch=2), load(6))
+    measured.measure()
+    queue = measured.measured().extras["queue"]
+    assert queue["most_running"] == 2 and 1 <= queue["most_waiting"] <= 5
 
 
 def test_without_an_answer_the_wait_is_not_known(slow_engine) -> None:

@@ -110,7 +110,7 @@ def test_a_signal_ends_it_with_its_record(tmp_path, start, read):
     value = read(result.with_name("r.partial.json"))
     assert (value["partial"], value["verdict"]["word"]) == (True, "ended early")
     assert [entry["status"] for entry in value["lengths"]] == ["passed", "not_run"]
-    assert value["reasons"] == ["ended by signal 15"]
+    assert value["reasons"] == ["ended by SIGTERM"]
 
 
 def _text(folder):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from llmval_runners.load_test import energy
 from llmval_runners.measure.nvml_meter import MeterFault, NoMeter, NvmlMeter, open_meter, throttle_names
 from llmval_runners.power.machine import identity_of
 
@@ -184,3 +185,17 @@ def test_a_placeholder_of_the_driver_is_no_energy_and_no_power(monkeypatch, name
     monkeypatch.setattr(binding, name, lambda handle: value)
     with pytest.raises(MeterFault, match="the driver has no value"):
         meter.energy_j(0) if "Energy" in name else meter.read(0)
+
+
+@pytest.mark.parametrize(("broken", "limit"), [((), 1400.0), (("nvmlDeviceGetEnforcedPowerLimit",), None)])
+def test_the_energy_of_a_load_test_has_the_power_limit_of_its_gpus(nvml, monkeypatch, broken, limit):
+    nvml.fail.update(broken)
+    seconds = iter((0.0, 4.0))
+    monkeypatch.setattr(energy, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(energy, "uuids_of", lambda devices: ["GPU-a", "GPU-b"][: len(devices)])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    measured = energy.WindowEnergy()
+    measured.begin(torch.device("cuda"), 2)
+    measured.end()
+    found = measured.record(10)
+    assert found is not None and (found["gpus"], found["power_limit_w"]) == (2, limit)

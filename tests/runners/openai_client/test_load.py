@@ -1,5 +1,6 @@
 """Whole load tests against the mock: what it did must be what the record says."""
 
+import asyncio
 import json
 import math
 import statistics
@@ -293,3 +294,15 @@ async def test_the_last_screen_of_a_server_has_what_only_a_server_has(start: Sta
     assert "prompt tokens       " in screen and "by the server's count" in screen
     assert "inter-chunk" in screen and "ITL" not in screen and "MFU" not in screen and "None" not in screen
     assert all(len(line) <= 80 for line in screen.splitlines())
+
+
+async def test_a_mock_whose_queue_was_given_up_still_serves_no_more_than_its_slots(start: Start) -> None:
+    mock, url = await start(slots=1, gap_s=30.0)
+    await load(url, "--warmup", "0", "--drain-timeout", "0.1")
+    assert mock.most_open > 1
+    async with asyncio.timeout(60):
+        while mock.open:
+            await asyncio.sleep(0.01)
+        while mock.busy:
+            await asyncio.sleep(0.01)
+    assert not mock.waiting

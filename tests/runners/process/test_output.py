@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from llmval_runners.process.errors import Refused
+from llmval_runners.process.errors import Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import OutputFile, Report, move_aside
 from llmval_runners.process.screen import WIDTH, Screen, figure
@@ -126,3 +126,10 @@ def test_a_screen_is_at_most_eighty_columns_wide_and_breaks_no_path() -> None:
 
 def test_an_unknown_figure_is_no_zero() -> None:
     assert [figure(None), figure(0.0), figure(-0.001), figure(1234.5)] == ["n/a", "0.00", "0.00", "1,234.50"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(2, "ended by SIGINT"), (9, "ended by SIGKILL"), (255, "ended by signal 255")]
+)
+def test_a_signal_is_named(number: int, words: str) -> None:
+    assert ended_by(number) == words

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MULTIPLE
 from llmval_runners.long_context.fit_check.cases import FITS, FITS_NOT, Case, draw
 from llmval_runners.long_context.fit_check.options import FitCheckOptions, parse
-from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, UNDECIDED_EXIT, USAGE_EXIT, Refused
+from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, UNDECIDED_EXIT, USAGE_EXIT, Refused, ended_by
 from llmval_runners.process.files import check_writable
 from llmval_runners.process.output import FLAG, OutputFile, flush_streams, guard_streams, say, show, where_of
 from llmval_runners.process.shutdown import StopSignals, end_on_signals, say_nothing_measured
@@ -159,7 +159,7 @@ class _Trials:
 
     def _on_signal(self) -> None:
         """In the guard thread: the main thread may be inside a step, or wait for a rank that has ended."""
-        self.end(f"ended by signal {self._stop.number}", self._stop.exit_code)
+        self.end(ended_by(self._stop.number), self._stop.exit_code)
         flush_streams()
         os._exit(self._stop.exit_code)
 

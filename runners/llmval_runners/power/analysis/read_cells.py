@@ -85,8 +85,9 @@ def _machine(record: dict[str, Any]) -> Machine:
     gpu_set = hashlib.sha256("\n".join(sorted(host_gpus)).encode()).hexdigest()[:8] if host_gpus else None
     host = f"{identity['host']} (GPU set {gpu_set})" if gpu_set else identity["host"]
     label = f"{host}: {gpu_text}" + (f" at {limit_text}" if gpus else "")
+    driver = f", driver {identity['driver']}" if identity["driver"] else ""
     return Machine(
-        f"{label}, driver {identity['driver']}, torch {identity['torch']}",
+        f"{label}{driver}, torch {identity['torch']}",
         identity["host"],
         gpu_text,
         identity["driver"],
