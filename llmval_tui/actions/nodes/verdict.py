@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from llmval_tui.actions.rests_on import rests_on, verdict_rests_on
 from llmval_tui.fleet.compare import compare, repeated_run
-from llmval_tui.fleet.launch import FleetLaunch, launch_of
+from llmval_tui.fleet.launch import FleetLaunch, How, launch_of
 from llmval_tui.fleet.node_list import fold
 from llmval_tui.fleet.outliers import named_nodes, reasons, repeat_wanted
 from llmval_tui.fleet.record import FLEET_FILE, Fleet, NodeOutcome, node_runs, write_fleet
@@ -72,11 +72,6 @@ def fleet_gates(run: Run, launch: FleetLaunch, job: JobStatus, fleet: Fleet, can
         reason = f"the job is {job.state}{f' ({job.reason})' if job.reason else ''}" if job.state else "no job is known"
         return [Gate("started", Outcome.INCONCLUSIVE, "on no node", f"on {launch.count} nodes", reason)]
     gates = []
-    if job.restarts:
-        reason = "Slurm started the job again; a run is carried out once"
-        gates.append(Gate("job", Outcome.INCONCLUSIVE, f"{job.restarts} restarts", "started once", reason))
-    elif job.state not in (None, "COMPLETED", "RUNNING", "COMPLETING") and not cancelled and fleet.silent:
-        gates.append(Gate("job", Outcome.INCONCLUSIVE, str(job.state), "COMPLETED", job.reason or ""))
     if cancelled:
         gates.append(
             Gate("not cancelled", Outcome.INCONCLUSIVE, f"cancelled by {cancelled}", "every node ran to its own end")
@@ -91,6 +86,11 @@ def fleet_gates(run: Run, launch: FleetLaunch, job: JobStatus, fleet: Fleet, can
         gates.append(Gate("nodes reported", Outcome.INCONCLUSIVE, f"{total}", f"{launch.count} nodes"))
     else:
         gates.append(Gate("nodes reported", Outcome.PASS, f"{total} of {total}", "every node"))
+    if job.restarts:
+        reason = "Slurm started the job again; a run is carried out once"
+        gates.append(Gate("job", Outcome.INCONCLUSIVE, f"{job.restarts} restarts", "started once", reason))
+    elif job.state not in (None, "COMPLETED", "RUNNING", "COMPLETING") and not cancelled and fleet.silent:
+        gates.append(Gate("job", Outcome.INCONCLUSIVE, str(job.state), "COMPLETED", job.reason or ""))
     gates += _of_nodes(fleet, _killed_first(run) if launch.collective else None)
     if not launch.collective:
         gates += _slow(fleet)
@@ -116,13 +116,19 @@ def _of_nodes(fleet: Fleet, cause: str | None) -> list[Gate]:
     passed = [name for name, one in reported.items() if one.outcome is NodeOutcome.PASS]
     others = [name for name in reported if name not in passed]
     others.sort(key=lambda name: (order.index(_OUTCOMES[reported[name].outcome]), name != cause))
-    gates = [
-        Gate(f"node {name}", _OUTCOMES[reported[name].outcome], reported[name].outcome, "pass",
-             reported[name].reason or "")
-        for name in others[:_SHOWN]
-    ]  # fmt: skip
+    # In one launch, the peers of a lost node fail because of it: their failure says nothing against them.
+    lost = fleet.silent[0] if fleet.how == How.COLLECTIVE and fleet.silent else None
+
+    def gate(name: str) -> Gate:
+        one = reported[name]
+        outcome, reason = _OUTCOMES[one.outcome], one.reason or ""
+        if lost is not None and outcome is Outcome.FAIL:
+            outcome, reason = Outcome.INCONCLUSIVE, f"{lost} was lost in the same launch; {reason}"
+        return Gate(f"node {name}", outcome, one.outcome, "pass", reason)
+
+    gates = [gate(name) for name in others[:_SHOWN]]
     if rest := others[_SHOWN:]:
-        gates.append(Gate("other nodes", _OUTCOMES[reported[rest[0]].outcome], fold(rest), "pass"))
+        gates.append(Gate("other nodes", gate(rest[0]).outcome, fold(rest), "pass"))
     if passed and not others:
         gates.append(Gate("nodes passed", Outcome.PASS, f"{len(passed)} of {len(fleet.nodes)}", "every node"))
     return gates

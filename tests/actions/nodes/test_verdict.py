@@ -125,3 +125,13 @@ def test_a_launch_rests_on_its_first_node_and_accuses_nobody_by_figures(make_fle
     assert verdict.metrics["completed_qps"] == 10.0
     assert json.loads((run.folder / "fleet.json").read_text())["statistics"] == {}
     assert not any("slow" in one.name for one in verdict.gates)
+
+
+def test_the_peers_of_a_node_that_was_lost_in_one_launch_are_not_accused(make_fleet_run):  # noqa: F811
+    run = make_fleet_run(how=How.COLLECTIVE)
+    ended(run, JobStatus("7", "7.1", ["n1", "n2"], 0, "FAILED", lost={"n2": "nothing came for 20 s"}))
+    judged(run, "n1", Outcome.FAIL, "lost another rank")
+    verdict = judge_fleet(run)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "n2 was lost in the same launch" in gate(verdict, "node n1").reason
+    assert "n2" in verdict.summary
