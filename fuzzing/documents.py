@@ -30,12 +30,13 @@ _ITEM = re.compile(r'<li data-sourcepos="(\d+):[^"]*">\s*(?:<(?:p|h\d)[^>]*>)?\[
 _PLAIN = re.compile(r"[ \t\v\f]*(?:[-+*]|\d+[.)])[ \t\v\f]+\[[ xX]\][ \t\v\f\r\n]")
 # A box without a text in its line: no task here, since a step needs a name, and none or an empty one for cmark-gfm.
 _EMPTY = re.compile(r"\[[ xX]\]\s*(?:<!--.*)?$", re.MULTILINE)
-# Where cmark-gfm leaves the specification: such a closing tag starts an HTML block even in a paragraph, a list that
+# Where cmark-gfm leaves the specification: such a tag starts an HTML block even in a paragraph, a list that
 # does not begin with 1 may not follow a reference, a line without a pipe is the head of a table, a form feed is an
 # indent, and a number of ten digits before a box takes the mark of the list item around it. markdown-it leaves it for
 # a quotation sign that is indented by four columns inside a quotation.
 _OTHERWISE = re.compile(
-    r"^[ >]*</(?:a|pre|script|style|textarea)\s*>\s*$|\]:|^[ >]*\|-+\|?\s*$|[\f\v]|\d{10,}|^[ >]*(?: {4}|\t)\s*>",
+    r"^[ >]*</?(?:a|pre|script|style|textarea)\b[^>]*>\s*$|\]:|^[ >]*\|\s*-+\s*\|?\s*$|[\f\v]|\d{10,}"
+    r"|^[ >]*(?: {4}|\t)\s*>",
     re.MULTILINE | re.IGNORECASE,
 )
 _MARKER = re.compile(r"[\s>]*(?:[-+*]|\d+[.)])\s")
