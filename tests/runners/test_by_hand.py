@@ -89,6 +89,16 @@ def test_a_sweep_under_torchrun_is_refused_before_it_measures(tmp_path: Path) ->
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_output_folder_that_is_a_file_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
+    (file := tmp_path / "f").write_text("kept")
+    grid = ["--model-layers", "1", "--model-d-model", "64", "--model-heads", "2", "--model-d-ff", "128"]
+    flags = grid if name == "precision_power_sweep.py" else ["--model", "tiny", "--sequence-length", "64"]
+    ended = run(name, *flags, "--device", "cpu", "--output-dir", str(file))
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert f"refused: {file} is a file: " in ended.stderr and file.read_text() == "kept"
+
+
 def test_a_batch_that_no_machine_holds_is_refused_with_the_figures() -> None:
     flags = ["--model", "tiny", "--device", "cpu", "--sequence-lengths", "64", "--batch-size", "100000000"]
     ended = run("long_context_validation.py", *flags)

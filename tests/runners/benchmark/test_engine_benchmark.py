@@ -73,6 +73,7 @@ def test_two_ranks_by_plain_python_say_what_the_model_of_a_step_is_made_of(tmp_p
     result = checked(out)
     sums = [row for row in result["rows"] if row["row"] == "all_reduce"]
     assert [row["bytes"] for row in sums] == [2**power for power in range(14, 21)]
+    assert [row["busbw_gb_per_s"] for row in sums] == pytest.approx([row["bytes_per_s"] / 1e9 for row in sums])  # n = 2
     assert [row["row"] for row in result["rows"][len(sums) :]] == ["decode", "prefill", "saturated"]
     row, load = result["rows"][len(sums)], result["rows"][-1]
     model = row["roofline"]

@@ -216,6 +216,8 @@ def test_vllm_and_aiperf_are_listed_and_never_ranked(tmp_path):
         ("{", "not one JSON value"),
         ("[]", "not a JSON object"),
         ({"a": 1}, "neither a cell"),
+        (VLLM | {"llmval": {"kind": "load_test"}}, "it is a load test of inference_server_load_test.py, which"),
+        (VLLM | {"llmval": {"kind": "load_test"}}, "run precision_power_sweep.py"),
         ({k: v for k, v in VLLM.items() if k != "gpu_energy_j"}, "without energy"),
         (VLLM | {"gpu_avg_power_w": 900.0}, "contradicts itself"),
         (VLLM | {"output_throughput": 500.0}, "contradicts itself"),
@@ -366,3 +368,9 @@ def test_summary_and_cells_keep_their_schemas(tmp_path):
     found["cells"][0]["tokens_per_joule"] = 0
     with pytest.raises(fastjsonschema.JsonSchemaException):
         check(found)
+
+
+def test_a_machine_without_a_driver_has_none_in_its_name(tmp_path):
+    record = cell("bf16", 2, {"decode": phase(10, 1.0)})
+    record["identity"] |= {"gpus": [], "driver": None, "cpu": "EPYC"}
+    assert "no GPU (EPYC), torch" in read(as_file(tmp_path, record)).rows[0].machine
