@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from llmval_tui.fleet.launch import PARAMETER
 from llmval_tui.fleet.node_state import NEEDS_A_PERSON, URGENCY, NodeState
 from llmval_tui.fleet.outliers import deviation, shortfall
 from llmval_tui.fleet.record import Difference, GroupStatistics, MetricStatistics
@@ -144,11 +145,22 @@ def metrics_of(overview: Overview) -> list[str]:
     return sorted((name for name, count in counts.items() if count), key=lambda name: (-counts[name], name))
 
 
+def shows_a_fleet(run: Run) -> bool:
+    """Whether a run was on several nodes, and does not only measure some nodes of another one again.
+
+    Raises:
+        Refused: its record is damaged.
+    """
+    launch = run.intent.params.get(PARAMETER)
+    again = isinstance(launch, Mapping) and launch.get("repeats") is not None
+    return run.intent.launcher is not None and not again
+
+
 def newest_fleet_run(runs: Sequence[Run]) -> Run | None:
     """The newest run on several nodes among `runs`, newest first; damaged ones are passed over."""
     for run in runs:
         try:
-            if run.intent.launcher is not None:
+            if shows_a_fleet(run):
                 return run
         except Refused:
             continue

@@ -143,6 +143,10 @@ def test_exporters_stand_in_for_recordings(tmp_path):
 def test_the_newest_run_on_several_nodes_is_found(tmp_path):
     run = make_fleet(tmp_path, 8)
     assert newest_fleet_run([run]) is run and newest_fleet_run([]) is None
-    intent = orjson.loads((run.folder / "run.json").read_bytes()) | {"launcher": None}
+    intent = orjson.loads((run.folder / "run.json").read_bytes())
+    intent["params"]["fleet"]["repeats"] = "another-run"
+    (run.folder / "run.json").write_bytes(orjson.dumps(intent))
+    assert newest_fleet_run([type(run)(run.folder)]) is None, "it only measures suspects of another run again"
+    intent |= {"launcher": None}
     (run.folder / "run.json").write_bytes(orjson.dumps(intent))
     assert newest_fleet_run([type(run)(run.folder)]) is None

@@ -242,14 +242,17 @@ class Workspace:
 
     def _fleet_state(self, snapshot: Snapshot, selection: Selection) -> Snapshot:
         """The nodes of the newest run on several nodes, or of the one that is asked for."""
-        found = [
+        on_nodes = [
             (run, key, back)
             for key, runs in self._runs.items()
             for back, run in enumerate(runs)
             if run.intent.launcher is not None
         ]
-        if not found:
+        if not on_nodes:
             return replace(snapshot, fleet=None, fleet_place=None, fleets=0)
+        from llmval_tui.fleet.overview import shows_a_fleet
+
+        found = [one for one in on_nodes if shows_a_fleet(one[0])] or on_nodes
         found.sort(key=lambda one: one[0].order, reverse=True)
         run, key, back = found[max(0, min(selection.fleet_back, len(found) - 1))]
         if self._fleet is None or self._fleet.run.id != run.id:
