@@ -87,13 +87,23 @@ def test_a_queue_that_grew_says_why_no_request_could_start(queue: dict[str, int]
     ({"ttft_slope": None}, "n/a (too few requests for a trend of the queue)"),
     ({"search": {"trials": [], "interval_qps": None}}, "n/a (the search has no interval)"),
     ({"search": {"trials": [], "interval_qps": [10.1, 10.5], "confidence": 0.95}},
-     "the service level, from 10.1 to 10.5 requests/s on; last trial's steps: memory bandwidth"),
+     "n/a (no trial failed above the interval's lower end); last trial's steps: memory bandwidth"),
     ({"utilisation": None, "energy": None}, "its steps: n/a (no step was measured)"),
     ({"utilisation": {"mfu": [], "mbu": [], "missing": "no peak rate is known for a CPU"}, "energy": None},
      "its steps: n/a (no peak rate is known for a CPU)"),
 ])  # fmt: skip
 def test_what_the_figures_do_not_show_is_not_claimed(changes: dict[str, Any], words: str) -> None:
     assert words in served(**changes)
+
+
+def test_a_search_names_what_its_lowest_failed_trial_failed_by() -> None:
+    for entry in read("h200-x2-2026-11-29/rate_search.json.xz")[:3]:
+        low = entry["search"]["interval_qps"][0]
+        failed = [one for one in entry["search"]["trials"] if one["verdict"] == "fails" and one["target_qps"] >= low]
+        lowest = min(failed, key=lambda one: one["target_qps"])
+        assert served(search=entry["search"]).startswith(
+            f"at {lowest['target_qps']:,.4g} requests/s {lowest['reason']}; last trial's steps: "
+        )
 
 
 def test_percentiles_of_a_few_answers_say_so() -> None:

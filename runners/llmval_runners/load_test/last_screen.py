@@ -72,11 +72,7 @@ def limits(record: Mapping[str, Any]) -> list[str]:
     ours = record["llmval"]
     word, slope = ours["verdict"]["word"], ours["ttft_slope"]
     if ours.get("search") is not None:
-        interval = ours["search"].get("interval_qps")
-        if interval is None:
-            return ["n/a (the search has no interval)", *_steps(ours, "last trial's steps")]
-        first = f"the service level, from {interval[0]:,.4g} to {interval[1]:,.4g} requests/s on"
-        return [first, *_steps(ours, "last trial's steps")]
+        return [_search_limit(ours["search"]), *_steps(ours, "last trial's steps")]
     if word in ("invalid", "ended early"):
         return [f"n/a ({word}, so no capacity is shown)", *_steps(ours)]
     if slope is None:
@@ -90,6 +86,18 @@ def limits(record: Mapping[str, Any]) -> list[str]:
     who = "server" if of_server else "engine"
     found = [f"the {who}: {offered} requests/s offered, {figure(rates['completed_qps'])} completed, the queue grew"]
     return [*found, *_no_place(ours), *_steps(ours)]
+
+
+def _search_limit(search: Mapping[str, Any]) -> str:
+    """What the lowest failed trial above the highest rate failed by: the service level, the queue, or both."""
+    interval = search.get("interval_qps")
+    if interval is None:
+        return "n/a (the search has no interval)"
+    failed = [trial for trial in search["trials"] if trial["verdict"] == "fails" and trial["target_qps"] >= interval[0]]
+    if not failed:
+        return "n/a (no trial failed above the interval's lower end)"
+    lowest = min(failed, key=lambda trial: float(trial["target_qps"]))
+    return f"at {lowest['target_qps']:,.4g} requests/s {lowest['reason']}"
 
 
 def _next(ours: Mapping[str, Any]) -> list[str]:
