@@ -65,6 +65,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV): torch is a large download, and pip says nothing until it is done."
 	$(PIP_INSTALL) -e '.[runners]'
 	@touch $@
 

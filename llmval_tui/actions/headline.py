@@ -122,10 +122,14 @@ def _plain(name: str, value: float | None) -> Figure:
 
 
 def ordinary_range(values: Sequence[float | None]) -> tuple[float, float] | None:
-    """The lowest and highest of the values within 5 % of their median; None without a value."""
-    known = [value for value in values if value is not None]
+    """The lowest and highest of the values within 5 % of their median; the two middle ones if none is.
+
+    None without a value.
+    """
+    known = sorted(value for value in values if value is not None)
     if not known:
         return None
     middle = median(known)
     inside = [value for value in known if abs(value - middle) <= ORDINARY * abs(middle)]
-    return (min(inside), max(inside)) if inside else (middle, middle)
+    half = len(known) // 2  # an even number of values: only then is the median none of them
+    return (inside[0], inside[-1]) if inside else (known[half - 1], known[half])

@@ -160,8 +160,11 @@ USAGE = {
     ),
     "completion": Usage(
         (
-            ("llmval completion bash > ~/.local/share/bash-completion/completions/llmval", "for bash"),
-            ("llmval completion fish > ~/.config/fish/completions/llmval.fish", "for fish"),
+            (
+                'eval "$(llmval completion bash)"',
+                "in this shell or ~/.bashrc; with zsh, after compinit",
+            ),
+            ("llmval completion fish | source", "in this fish, or in config.fish"),
         ),
         "",
     ),

@@ -38,7 +38,7 @@ def sign(data: bytes, key: Path) -> bytes:
     """
     program = _program()
     if not key.is_file():
-        raise Refused(f"the key {key} does not exist: name an SSH key, such as ~/.ssh/id_ed25519.")
+        raise Refused(f"the key {key} does not exist: name an SSH key, or make one with ssh-keygen -t ed25519.")
     done = subprocess.run([program, "-Y", "sign", "-f", str(key), "-n", NAMESPACE], input=data, capture_output=True)
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise Refused(
@@ -62,7 +62,10 @@ def check(data: bytes, signature: bytes | None, signers: Path | None) -> Signed:
         return Signed("none", "Nobody signed it, so it proves only that it was not damaged, not who made it.")
     program = _program()
     if signers is not None and not signers.is_file():
-        raise Refused(f"the file of allowed signers {signers} does not exist: see ssh-keygen(1), ALLOWED SIGNERS.")
+        raise Refused(
+            f"the file of allowed signers {signers} does not exist. It has one line for each key: a name, then "
+            "what the .pub file says, as in vendor@example.org ssh-ed25519 AAAA… (ssh-keygen(1), ALLOWED SIGNERS)."
+        )
     with tempfile.NamedTemporaryFile(prefix="llmval-", suffix=".sig") as file:
         file.write(signature)
         file.flush()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from llmval_tui.actions.request_records import percentile_ms
 from llmval_tui.actions.rests_on import IN_WORDS, verdict_rests_on
-from llmval_tui.foundation.text import clean_line
+from llmval_tui.foundation.text import clean_line, counted
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, CodeBlock, Fold, Heading, Judgement, Paragraph, Table
 from llmval_tui.report.charts.plots import distribution_blocks, time_blocks
 from llmval_tui.report.charts.trends import trend_blocks
@@ -184,7 +184,7 @@ def _telemetry(recording: Recording) -> list[Block]:
     columns = ("device", "reading", "minimum", "mean", "maximum", "without a value")
     blocks: list[Block] = [
         Heading(3, "Telemetry summary"),
-        Paragraph(f"{recording.samples} samples over {span}; {gaps}."),
+        Paragraph(f"{counted(recording.samples, 'sample')} over {span}; {gaps}."),
         Table(
             "Of the measured window, or of the whole run if there was none. “not available” is not zero.",
             columns,
@@ -280,13 +280,17 @@ def _commands(run: RunFacts) -> list[Block]:
         code = "not recorded" if status is None or status.exit_code is None else str(status.exit_code)
         ranks = ", ".join(f"rank {rank}: {code}" for rank, code in (status.ranks if status else {}).items()) or "–"
         rows.append([command.label, code, ranks])
-    again = "llmval run " + shlex.quote(intent.step.number) + (f" --preset {intent.preset}" if intent.preset else "")
+    again = ["llmval", "run", intent.step.number]
+    if intent.step.checklist:
+        again += ["--checklist", intent.step.checklist]
+    if intent.preset:
+        again += ["--preset", intent.preset]
     return [
         Heading(3, "Reproduce"),
         Paragraph("By hand, without recording or verdict:"),
         CodeBlock(lines),
         Paragraph("With recording and verdict:"),
-        CodeBlock([f"cd {shlex.quote(intent.cwd)}", again]),
+        CodeBlock([f"cd {shlex.quote(intent.cwd)}", shlex.join(again)]),
         Table("Exit codes of the commands (negative: killed by that signal)", ("command", "exit code", "ranks"), rows),
     ]
 

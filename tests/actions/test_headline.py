@@ -49,5 +49,6 @@ def test_unknown_metrics_are_named_as_they_are() -> None:
 def test_the_ordinary_range_leaves_out_what_is_far_from_the_median() -> None:
     assert ordinary_range([26.6, 26.8, 24.9, None, 26.7]) == (26.6, 26.8)
     assert ordinary_range([0.0, 0.0]) == (0.0, 0.0)
-    assert ordinary_range([1.0, 3.0]) == (2.0, 2.0)  # none is within 5 % of the median
+    assert ordinary_range([3.0, 1.0]) == (1.0, 3.0)  # none is within 5 % of the median, and nobody measured that
+    assert ordinary_range([1.0, 20.0, 10.0, 99.0]) == (10.0, 20.0)
     assert ordinary_range([None]) is None

@@ -98,6 +98,12 @@ def test_two_that_fit_are_asked_about_and_not_guessed(workspace):
     assert "action=command" in proposal.reading.question
 
 
+def test_a_criterion_is_shown_with_its_source(workspace):
+    details = workspace.propose('Run `python3 --version` <!-- llmval: expect="stdout /(\\d+)/ >= 3" -->').details
+    assert r"requires stdout /(\d+)/ >= 3 (expect=)" in details
+    assert "python3 is python3" not in details
+
+
 def test_the_proposal_names_the_reason(workspace):
     assert "has the command" in workspace.propose("Run `nvidia-smi topo -m`").details[0]
 

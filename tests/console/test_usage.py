@@ -51,7 +51,8 @@ def test_the_help_of_a_command_fits_on_a_screen(command: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("line", [line for usage in USAGE.values() for line, _ in usage.examples])
 def test_every_example_is_understood(line: str) -> None:
-    words = shlex.split(line.split(" > ")[0])
+    evaluated = re.fullmatch(r'eval "\$\((.+)\)"', line)
+    words = shlex.split(evaluated[1] if evaluated else re.split(r" [>|] ", line)[0])
     assert words[0] == "llmval"
     parser().parse_args(find_command(words[1:], COMMANDS, value_options))
 

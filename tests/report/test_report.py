@@ -142,6 +142,13 @@ def test_the_facts_are_in_all_three_formats(workspace: Workspace, full: Run) -> 
             assert shown in text, (form, fact)
 
 
+def test_the_command_that_repeats_a_run_names_its_list(workspace: Workspace) -> None:
+    """Without the list, `llmval run 1.1` takes another list's item, or none."""
+    workspace.run(preset="smoke")
+    again = "llmval run 1.1 --checklist docs/llm_validation_checklist.md --preset smoke\n"
+    assert again in made(workspace, "md")
+
+
 def test_a_missing_value_is_named_and_never_drawn_as_zero(workspace: Workspace, full: Run) -> None:
     page = made(workspace, "html")
     power = next(svg for svg in re.findall(r"<svg.*?</svg>", page) if "GPU power" in svg)

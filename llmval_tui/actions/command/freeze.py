@@ -107,7 +107,7 @@ def build(
     written = replace(parsed, words=tuple(Word(word) for word in shell_words(argv)), output=output)
     shown = replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).shell_text()
     frozen = _frozen(argv, context, label, runner, folder)
-    if argv.program in _PLAIN_PYTHON and runner is None:
+    if argv.program in _PLAIN_PYTHON and runner is None and frozen[0] != argv.program:
         details.append(f"{argv.program} is {frozen[0]}")
     command = Command(
         label=label,

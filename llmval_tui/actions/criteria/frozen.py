@@ -52,11 +52,11 @@ def _detail(one: Criterion) -> str:
     """A line of the proposal: what is judged, or that it cannot be."""
     if one.unreadable:
         return f"cannot judge “{one.text}”, so the verdict is inconclusive at best"
-    by = {StatedBy.WORDS: f"“{one.text}”", StatedBy.SETTINGS: "the settings beside the list"}.get(
-        one.stated_by, "expect="
-    )
+    if one.stated_by is not StatedBy.WORDS:
+        by = "the settings beside the list" if one.stated_by is StatedBy.SETTINGS else "expect="
+        return clean_line(f"requires {one.text} ({by})")
     what = one.metric or one.selector or ("" if one.source == "output" else one.source)
-    return clean_line(f"requires {what} {shown_bound(one)} ({by})".replace("  ", " "))
+    return clean_line(f"requires {what} {shown_bound(one)} (“{one.text}”)".replace("  ", " "))
 
 
 def _path(written: str, context: "Context") -> str:

@@ -28,7 +28,7 @@ class RunRow:
     judged_s: float | None
     figures: tuple[Figure, ...] = ()
     gates: tuple[int, int] | None = None  # passed, all
-    gpus: int | None = None
+    gpus: int | None = None  # 0: on the CPU
     reason: str = ""  # why it did not pass
     preset: str | None = None
 
@@ -82,7 +82,7 @@ class RunHistory:
         intent, status = run.intent, run.status()
         indices = intent.params.get("gpu_indices")
         ranks = [command.nproc for command in intent.commands if command.nproc]
-        gpus = len(indices) if isinstance(indices, list) and indices else max(ranks, default=None)
+        gpus = len(indices) if isinstance(indices, list) else max(ranks, default=None)  # []: on the CPU
         state = run.state() if verdict is None else status.state
         began = seconds(status.started_utc) or _began(run)
         if verdict is None:

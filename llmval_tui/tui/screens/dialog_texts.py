@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from llmval_tui.actions.command.argv import value_of
 from llmval_tui.foundation.text import clean_line, counted
 from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.runs.records import Verdict
@@ -32,7 +33,8 @@ def start_rows(items: Sequence[PlanItem], effect: str, command_line: str, width:
         rows += command_rows(proposal.commands, width, glyphs)
         ranks = [command.nproc for command in proposal.commands if command.nproc]
         if ranks:
-            text = f"{counted(max(ranks), 'rank')}, each on its own GPU if there are GPUs"
+            on_cpu = all(value_of(tuple(command.argv), "--device") == "cpu" for command in proposal.commands)
+            text = counted(max(ranks), "rank") + (" on the CPU" if on_cpu else ", each on its own GPU")
             rows += labelled("processes", text, "text", width)
         rows += artifact_rows(proposal.artifacts, width)
         for deviation in proposal.deviations:

@@ -27,7 +27,7 @@ async def test_complete_asks_and_shows_everything(dashboard: Make, commands: Any
         for words in (
             "torchrun --nproc_per_node=8",
             "4 GPUs instead of 8",
-            "8 ranks",
+            "8 ranks, each on its own GPU",
             "smoke preset never ticks",
             "--gpus 0,1",
         ):
