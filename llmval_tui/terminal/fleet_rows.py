@@ -236,7 +236,7 @@ def statistics_text(overview: Overview, metric: str | None) -> str:
     for name, one in ruled or groups[:1]:
         said = f"median {number(one.median)}{unit} of {one.n}"
         if one.mad is not None and one.median:
-            said += f", spread ±{percent(TO_SIGMA * one.mad / abs(one.median))}"
+            said += f", spread {percent(TO_SIGMA * one.mad / abs(one.median))}"
         if one.smallest_findable is not None:
             said += f", {percent(one.smallest_findable)} slower could be found"
         elif one.reason:
