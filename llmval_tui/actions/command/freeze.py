@@ -74,7 +74,10 @@ def build(
     parsed = parse_command(text, now=context.now, environment=context.environment, values=context.values)
     if parsed.has_date:
         parsed = parsed.fill(context.now.strftime("%Y%m%d"))
-    argv = parse_argv(without_srun([*parsed.argv, *extra]) if context.elsewhere else [*parsed.argv, *extra])
+    words = [*parsed.argv, *extra]
+    inner = without_srun(words) if context.elsewhere else words
+    launched_by = words[: len(words) - len(inner)]  # shown as it was written; llmval's own job takes its place
+    argv = parse_argv(inner)
     script = resolve_script(argv.script, context.workspace, folder) if argv.script is not None else None
     details = [script.note] if script else []
     deviations: list[str] = []
@@ -104,7 +107,7 @@ def build(
     environment, notes = environment_of(context, parsed.environment)
     if withheld := withheld_export(context.store, context.checklist, context.step.section):
         deviations.append(withheld)
-    written = replace(parsed, words=tuple(Word(word) for word in shell_words(argv)), output=output)
+    written = replace(parsed, words=tuple(Word(word) for word in [*launched_by, *shell_words(argv)]), output=output)
     shown = replace(written, assignments=tuple((k, Word(v)) for k, v in environment.items())).shell_text()
     frozen = _frozen(argv, context, label, runner, folder)
     if argv.program in _PLAIN_PYTHON and runner is None and frozen[0] != argv.program:

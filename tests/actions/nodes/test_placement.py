@@ -48,6 +48,9 @@ def test_a_launch_over_nodes_behind_srun_is_torchruns_own(workspace):
     assert (launch(proposal)["how"], launch(proposal)["count"], proposal.nodes) == ("collective", 2, ())
     argv = proposal.commands[0].argv
     assert argv[1].endswith("launch.py") and "srun" not in argv and "--nnodes=2" in argv
+    assert proposal.commands[0].display.startswith("srun -N2 -p gpu --gres=gpu:8 torchrun --nnodes=2"), (
+        "as it was written"
+    )
     assert proposal.summary.startswith("Runs inference_server_load_test.py in 16 ranks on the CPU of 2 nodes")
 
 
