@@ -38,6 +38,7 @@ Cell = tuple[str, SGR]  # "" is the right half of a wide character
 Span = tuple[int, int, Sequence[Cell]]  # row, first column, cells
 BLANK: Cell = (" ", PLAIN)
 UNKNOWN: Cell = ("\0", PLAIN)  # differs from every cell that is drawn
+FEW = 12  # pieces of a picture
 GAP = 4  # unchanged cells between two changed ones: sending them costs no more than moving the cursor
 ERASE = "\x1b[K"  # to the end of the row
 ERASE_FROM = 8  # blank cells at the end of a row from which on an erase is shorter
@@ -80,9 +81,9 @@ class TerminalScreen:
             if 0 <= y < height and x < width
             for piece in self._changed_pieces(y, x, cells[: width - x])
         ]
-        # Row by row is shorter if colours have short codes; colour by colour, if moving the cursor is shorter.
-        orders = (pieces, sorted(pieces, key=lambda piece: piece.style[::-1]))
-        return start + min((written(order, state, width) for order in orders), key=len)
+        # Colour by colour: moving the cursor is shorter than changing the colour. Of a few pieces, both are tried.
+        by_colour = written(sorted(pieces, key=lambda piece: piece.style[::-1]), state, width)
+        return start + (by_colour if len(pieces) > FEW else min(by_colour, written(pieces, state, width), key=len))
 
     def _commonest_background(self, spans: Sequence[Span]) -> SGR:
         """The style of most blank cells, if the terminal can erase with it."""
@@ -110,11 +111,12 @@ class TerminalScreen:
         for index in changed:
             if index >= erased:
                 break
+            if last is not None and x + index == last.end and wanted[index][1] == last.style:
+                last.append(wanted[index][0])
+                continue
             while index > 0 and not wanted[index][0]:
                 index -= 1  # the left half of a wide character
-            if last is not None and index < last.end - x:
-                continue
-            if last is not None and last.takes(wanted[last.end - x : index + 1]):
+            if last is not None and (x + index < last.end or last.takes(wanted[last.end - x : index + 1])):
                 continue
             last = Piece(y, x + index, wanted[index])
             pieces.append(last)
@@ -145,13 +147,19 @@ class TerminalScreen:
 class Piece:
     """Cells of a row that follow each other and have one style."""
 
-    __slots__ = ("_blank", "end", "style", "text", "x", "y")
+    __slots__ = ("_blank", "end", "style", "texts", "x", "y")
 
     def __init__(self, y: int, x: int, cell: Cell) -> None:
         self.y, self.x = y, x
-        self.text, self.style = cell
+        self.texts, self.style = [cell[0]], cell[1]
         self.end = x + 1
-        self._blank = cell == (" ", cell[1]) and not cell[1][0]  # so far it has any colour of letters
+        self._blank = cell[0] == " " and not cell[1][0]  # so far it has any colour of letters
+
+    def append(self, text: str) -> None:
+        """Append a cell of the same style."""
+        self.texts.append(text)
+        self.end += 1
+        self._blank = self._blank and text == " "
 
     def takes(self, cells: Sequence[Cell]) -> bool:
         """Append the cells after the end, if all of them have the style and those before the last are few."""
@@ -166,7 +174,7 @@ class Piece:
             else:
                 return False
         self.style, self._blank = style, blank
-        self.text += "".join(text for text, _ in cells)
+        self.texts += [text for text, _ in cells]
         self.end += len(cells)
         return True
 
@@ -183,8 +191,8 @@ def written(pieces: Iterable[Piece], state: SGR, width: int) -> str:
         if piece.style != state:
             out.append(transition(state, piece.style))
             state = piece.style
-        out.append(piece.text)
-        y, x = piece.y, piece.end if piece.text != ERASE and piece.end < width else -1
+        out += piece.texts
+        y, x = piece.y, piece.end if piece.end < width and piece.texts[0] != ERASE else -1
     if state != PLAIN:
         out.append(RESET)
     return "".join(out)
