@@ -36,10 +36,8 @@ def running_blocks(
     if figures := live_figures(run):
         blocks.append(block("figures", lambda rows: figure_rows(figures, width, rows, glyphs), rank=1, least=3))
         blocks.append(blank("above charts", rank=21))
-    last = state.live.last
-    # A host without GPUs has nothing else for the rows that are left.
-    alone = not run.tail and last is not None and not last.gpus
-    blocks += load_blocks(run, width, glyphs, view, tallest=TALL if alone else TALLEST)
+    # The log takes the rows that are left; without one, the charts do.
+    blocks += load_blocks(run, width, glyphs, view, tallest=TALLEST if run.tail else TALL)
     if run.memory:
         from llmval_tui.tui.widgets.memory_rows import memory_rows
 

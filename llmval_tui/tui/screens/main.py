@@ -119,6 +119,8 @@ class MainScreen(ActionScreen):
         panes = deferred_panes(self.state, self._reader)
         self.panes.update(panes)
         self.query_one("#right").mount(*panes.values())
+        # Textual may drop what a key changes while the new panes are laid out. Cells that are right are not sent again.
+        self.call_after_refresh(self.refresh)
         self.log_pane.refresh_logs()
         self._send_selection()
         if self._live is not None:
