@@ -200,8 +200,10 @@ def test_a_result_without_a_recorded_hash_is_refused(workspace: Workspace) -> No
 
 def test_two_unknown_drivers_are_not_equal_on_gpus(workspace: Workspace) -> None:
     on_gpu = changed("identity", device="cuda")
-    with pytest.raises(Refused, match="driver is not known in either run"):
+    with pytest.raises(Refused, match=r"driver is not known in either run; .* Show the figures without a verdict"):
         sides(workspace, on_gpu, on_gpu)
+    with pytest.raises(Refused, match=r"driver is not known in either run.* Repeat one under"):
+        sides(workspace, on_gpu, changed("identity", device="cuda", model="8b"))
 
 
 def test_command_line(

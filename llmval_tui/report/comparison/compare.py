@@ -24,7 +24,7 @@ from llmval_tui.report.comparison.bootstrap import (
     resampled_percentiles,
     series_block_length,
 )
-from llmval_tui.report.comparison.sides import Side, other_differences, refusals, yardstick
+from llmval_tui.report.comparison.sides import UNKNOWN_IN_BOTH, Side, other_differences, refusals, yardstick
 
 WORSE_PERCENT = 5.0  # a gate metric that is worse by more than this fails the comparison
 SEARCH_METHOD = (
@@ -98,10 +98,10 @@ def compare_sides(first: Side, second: Side, *, anyway: bool = False) -> Compari
     """
     reasons = refusals(first, second)
     if reasons and not anyway:
-        raise Refused(
-            f"{first.run_id} and {second.run_id} are not comparable: {'; '.join(reasons)}. Repeat one under the "
-            "other's conditions, or show the figures with --anyway."
-        )
+        advice = "Repeat one under the other's conditions, or show the figures with --anyway."
+        if all(reason.endswith(UNKNOWN_IN_BOTH) for reason in reasons):  # as of a server elsewhere: no repetition helps
+            advice = "Show the figures without a verdict: --anyway."
+        raise Refused(f"{first.run_id} and {second.run_id} are not comparable: {'; '.join(reasons)}. {advice}")
     one, other = first.result, second.result
     changes_of = _search_changes if _searches(one, other) else _changes
     same = paired(one, other) and not _searches(one, other)

@@ -13,6 +13,7 @@ from llmval_tui.runs.records import Intent, Outcome, Verdict, engine_url_of
 from llmval_tui.runs.store import Run, RunStore
 
 _LOAD_TEST = "load_test"
+UNKNOWN_IN_BOTH = "is not known in either run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def refusals(first: Side, second: Side) -> list[str]:
     if yardstick(first, second) is None and str(first.result.identity.get("device")) != "cpu":
         # Two unknown values are not necessarily equal.
         reasons += [
-            f"{name} is not known in either run"
+            f"{name} {UNKNOWN_IN_BOTH}"
             for name in ("driver", "power limit (W)")
             if one[name] == other[name] == NOT_AVAILABLE
         ]
