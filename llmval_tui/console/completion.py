@@ -2,6 +2,8 @@
 
 import argparse
 
+from llmval_tui.console.new import ready_lists
+from llmval_tui.console.topics import TOPICS
 from llmval_tui.foundation.errors import ExitCode
 
 # Options whose value is a path; the scripts complete file names there.
@@ -20,8 +22,11 @@ def script(complete: argparse.ArgumentParser, shell: str) -> str:
     import shtab
 
     (commands,) = (action for action in complete._actions if isinstance(action, argparse._SubParsersAction))
-    for command in commands.choices.values():
+    words = {("new", "name"): list(ready_lists()), ("help", "topic"): [*TOPICS, *commands.choices]}
+    for name, command in commands.choices.items():
         for action in command._actions:
+            # The commands themselves refuse other words, in a sentence of their own.
+            action.choices = words.get((name, action.dest), action.choices)
             names = {*action.option_strings, action.dest}
             if names & _FILES:
                 action.complete = shtab.FILE

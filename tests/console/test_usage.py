@@ -76,6 +76,8 @@ def test_every_option_completes(shell: str) -> None:
         (["run", "--preset", ""], ["smoke"]),
         (["rep"], ["report"]),
         (["completion", "z"], ["zsh"]),
+        (["new", "node"], ["node_acceptance"]),
+        (["help", "crit"], ["criteria"]),
         (["status", "--the"], []),
     ],
 )
