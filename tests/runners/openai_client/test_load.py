@@ -297,12 +297,10 @@ async def test_the_last_screen_of_a_server_has_what_only_a_server_has(start: Sta
 
 
 async def test_a_mock_whose_queue_was_given_up_still_serves_no_more_than_its_slots(start: Start) -> None:
-    mock, url = await start(slots=1, gap_s=30.0)
+    mock, url = await start(slots=1, gap_s=0.3)
     await load(url, "--warmup", "0", "--drain-timeout", "0.1")
     assert mock.most_open > 1
-    async with asyncio.timeout(60):
-        while mock.open:
-            await asyncio.sleep(0.01)
-        while mock.busy:
-            await asyncio.sleep(0.01)
-    assert not mock.waiting
+    while mock.open or mock.waiting:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # the last one of the queue gives its slot back in the next round of the loop
+    assert mock.busy == 0
