@@ -29,8 +29,10 @@ def exit_codes(good: str, failed: str, undecided: str | None) -> str:
     )
 
 
-def ended_by(number: int) -> str:
-    """The reason of a run that a signal ended, by the signal's name: `ended by SIGINT`."""
+def ended_by(number: int | None) -> str:
+    """The reason of a run that a signal ended, by the signal's name: `ended by SIGINT`. None: it is not known."""
+    if number is None:
+        return "ended by a signal"
     try:
         return f"ended by {signal.Signals(number).name}"
     except ValueError:

@@ -129,7 +129,8 @@ def test_an_unknown_figure_is_no_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(2, "ended by SIGINT"), (9, "ended by SIGKILL"), (255, "ended by signal 255")]
+    ("number", "words"),
+    [(2, "ended by SIGINT"), (9, "ended by SIGKILL"), (255, "ended by signal 255"), (None, "ended by a signal")],
 )
-def test_a_signal_is_named(number: int, words: str) -> None:
+def test_a_signal_is_named(number: int | None, words: str) -> None:
     assert ended_by(number) == words
