@@ -99,9 +99,11 @@ def test_two_that_fit_are_asked_about_and_not_guessed(workspace):
 
 
 def test_a_criterion_is_shown_with_its_source(workspace):
-    details = workspace.propose('Run `python3 --version` <!-- llmval: expect="stdout /(\\d+)/ >= 3" -->').details
-    assert r"requires stdout /(\d+)/ >= 3 (expect=)" in details
-    assert "python3 is python3" not in details
+    proposal = workspace.propose('Run `python3 --version` <!-- llmval: expect="stdout /(\\d+)/ >= 3" -->')
+    assert r"requires stdout /(\d+)/ >= 3 (expect=)" in proposal.details
+    assert "python3 is python3" not in proposal.details
+    assert proposal.summary == "Runs python3 and judges its exit code and what the item demands."
+    assert workspace.propose("Run `python3 --version`").summary == "Runs python3 and judges its exit code."
 
 
 def test_the_proposal_names_the_reason(workspace):

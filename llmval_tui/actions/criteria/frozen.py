@@ -45,7 +45,11 @@ def with_criteria(context: "Context", proposal: "Proposal") -> tuple["Proposal",
             artifacts[path] = Artifact(path)
     params = {**proposal.params, PARAMETER: as_params(criteria)}
     details = (*proposal.details, *(_detail(one) for one in criteria))
-    return replace(proposal, artifacts=tuple(artifacts.values()), params=params, details=details), criteria
+    summary = proposal.summary
+    if criteria and summary.endswith("judges its exit code."):  # it was written without the criteria
+        summary = summary.removesuffix(".") + " and what the item demands."
+    changed = replace(proposal, artifacts=tuple(artifacts.values()), params=params, details=details, summary=summary)
+    return changed, criteria
 
 
 def _detail(one: Criterion) -> str:
