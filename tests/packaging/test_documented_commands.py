@@ -1,12 +1,14 @@
-"""The commands of the documents do what the documents say: those of README, tutorial and how-to run here, in their order.
+"""The commands of the documents do what the documents say: README, tutorial and how-to run here, in their order.
 
 Each document has one workspace. It begins with what the document says its reader has (`READER_HAS`). A command that is
 not run is in `NOT_RUN` or `PLANNED` with the reason; there is no third way. The runners' commands need GPUs: their
 flags are read by the runner's own parser.
 """
 
+import contextlib
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -59,11 +61,12 @@ CODES: dict[str, dict[int, str]] = {
     # A busy machine makes a load test invalid, as the tutorial says.
     r"llmval demo ": {0: "pass", 3: "the generator was late"},
     # Without GPUs and their tools, as here, the items that need them are refused.
-    r"llmval run .*(node_acceptance\.md|--runner-python).*--dry-run|llmval run .*--dry-run.*node_acceptance": {
-        0: "plan:",
-        2: "refused",
-    },
-}  # fmt: skip
+    r"llmval run (?=.*--dry-run)(?=.*(node_acceptance\.md|--runner-python))": {0: "plan:", 2: "plan: refused"},
+    # As own_list.md says.
+    r"llmval run --all --preset smoke --checklist rack12\.md": {3: "the smoke preset has no short form"},
+}
+# It asks its reader. All other commands have no terminal.
+ON_A_TERMINAL = "llmval review "
 # Places outside the workspace that the documents name. `~` is the workspace's `home`.
 PLACES = {
     "/tmp/llmval-demo": "llmval-demo",
@@ -100,6 +103,20 @@ def bare(line: str) -> str:
     return re.sub(r"\s{2,}#.*", "", line)
 
 
+def _say_yes(**how: Any) -> tuple[int, str]:
+    """Run a command on a terminal whose operator answers every question with y."""
+    ours, theirs = pty.openpty()
+    os.write(ours, b"y\n" * 9)
+    with subprocess.Popen(**how, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        output = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while read := os.read(ours, 1 << 16):
+                output += read
+    os.close(ours)
+    return process.returncode, output.decode(errors="replace")
+
+
 class Reader:
     """Somebody who follows a document: a workspace, a home, this checkout's programs, no terminal, no network."""
 
@@ -122,36 +139,44 @@ class Reader:
             line = line.replace(place, str(self.folder / here))
         kept = self.home / "cwd"
         dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", f"{line}\ncode=$?; pwd > {shlex.quote(str(kept))}; exit $code"],
-            cwd=self.cwd,
-            env={
+        how: dict[str, Any] = {
+            "args": ["bash", "-o", "pipefail", "-c", f"{line}\ncode=$?; pwd > {shlex.quote(str(kept))}; exit $code"],
+            "cwd": self.cwd,
+            "env": {
                 "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "LANG": "C.UTF-8",
                 "TMPDIR": str(self.home), **dead,
             },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            check=False,
-        )  # fmt: skip
+            "start_new_session": True,
+        }  # fmt: skip
+        if line.startswith(ON_A_TERMINAL):
+            code, output = _say_yes(**how)
+        else:
+            done = subprocess.run(
+                **how,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            code, output = done.returncode, done.stdout
         self.cwd = Path(kept.read_text().strip())
-        return done.returncode, done.stdout
+        return code, output
 
     def write(self, language: str, text: str, before: str) -> None:
         """Write a list or a setting under the name that the paragraph before it says."""
         names = re.findall(r"`([\w.]+\.(?:md|toml))`", before)
         suffix = {"markdown": ".md", "toml": ".toml"}.get(language)
         if names and Path(names[-1]).suffix == suffix:
-            (self.folder / names[-1]).write_text(text)
+            with (self.folder / names[-1]).open("a") as file:  # settings go beside the answers of a review
+                file.write(text)
 
 
-def _run_of(folder: Path, run_id: str, number: str, seed: int) -> Run:
+def _run_of(folder: Path, run_id: str, number: str, slower: float) -> Run:
     """A load test that passed, with its result as evidence."""
     path = folder / "artifacts" / f"{run_id}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result_json(seed=seed)))
+    path.write_text(json.dumps(result_json(slower=slower)))
     checklist = "docs/llm_validation_checklist.md"
     run = write_run(
         folder, run_id, StepRef(number, f"{number[0]}. Load", "Run: `python load.py`", 1, checklist),
@@ -160,18 +185,18 @@ def _run_of(folder: Path, run_id: str, number: str, seed: int) -> Run:
         host={"name": "node1", "cpu_count": 8, "memory_bytes": 1 << 34, "gpu": {"gpus": [], "notes": []}},
         versions={"llmval": "0.1.0"},
     )  # fmt: skip
-    write_verdict(run, Outcome.PASS, metrics={"ttft_sched_p99_ms": 120.0 + seed, "failed_requests": 0.0})
+    write_verdict(run, Outcome.PASS, metrics={"ttft_sched_p99_ms": 120.0 * slower, "failed_requests": 0.0})
     return run
 
 
 def has_runs(reader: Reader) -> None:
     (reader.folder / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "llm_validation_checklist.md", reader.folder / "docs")
-    for seed, (run_id, number) in enumerate(
+    for count, (run_id, number) in enumerate(
         [("20261126T224645Z-1.2-2a2399", "1.2"), ("20261127T224645Z-1.2-7be01f", "1.2"),
          ("20261127T234645Z-4.1-abc001", "4.1")]
     ):  # fmt: skip
-        _run_of(reader.folder, run_id, number, seed)
+        _run_of(reader.folder, run_id, number, 1 - count / 10)  # no later one is worse
 
 
 def has_key(reader: Reader) -> None:
@@ -188,8 +213,8 @@ def has_archives(reader: Reader) -> None:
     has_runs(reader)
     has_key(reader)
     (reader.folder / "node_exporter").mkdir()
-    for name in ("node1.zip", "node2.zip"):
-        assert reader.run(f"llmval export --all -o {name}")[0] == 0
+    for run, name in (("2a2399", "node1.zip"), ("7be01f", "node2.zip")):
+        assert reader.run(f"llmval export {run} -o {name}")[0] == 0
 
 
 def has_rack(reader: Reader) -> None:
@@ -204,9 +229,10 @@ def has_rack(reader: Reader) -> None:
 
 
 def has_criteria(reader: Reader) -> None:
-    text = "# Rack 12\n\n- [ ] All-reduce over all GPUs: `all_reduce_perf -g 8`\n"
+    text = "# Rack 12\n\n- [ ] All-reduce over all GPUs\n\n  ```\n  all_reduce_perf -g 8\n  ```\n"
     (reader.folder / "rack12.md").write_text(text)
     reader.has_program("all_reduce_perf", "echo busbw 401")
+    assert reader.run("llmval review rack12.md")[0] == 0
 
 
 def has_engine(reader: Reader) -> None:
