@@ -31,13 +31,20 @@ _EXPECTED = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are `Refused`: one sentence on stderr, or JSON with `--json`."""
+    """An argparse parser whose errors are `Refused`: one sentence on stderr, or JSON with `--json`.
+
+    Options are not abbreviated: what `--out` means would change with the next option that begins so.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **settings})
+        self.command = ""  # with a blank before it; argparse tells an unknown option to the main parser
 
     def error(self, message: str) -> NoReturn:
         if bad := _BAD_VALUE.fullmatch(message):
             expected = _EXPECTED.get(bad["converter"], bad["converter"])
             message = f"{bad['option']} {bad['value']} is not {expected}"
-        raise Refused(f"{message}; {self.prog} --help lists the options.")
+        raise Refused(f"{message}; {self.prog}{self.command} --help lists the options.")
 
 
 class CommandParser(Parser):
@@ -69,6 +76,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
         description="Validate that a multi-GPU node can serve LLMs. llmval [CHECKLIST] opens the dashboard.",
         epilog=f"llmval COMMAND --help has its options and examples; llmval help lists topics. {EXIT_CODES}",
     )
+    main.command = f" {command}" if command else ""
     main.add_argument("--version", action="version", version=f"llmval {__version__}")
     subparsers = main.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=CommandParser)
     for name, (function, text, add_arguments) in COMMANDS.items():

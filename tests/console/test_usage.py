@@ -116,3 +116,11 @@ def test_the_man_page_has_every_option() -> None:
         assert {option for option in shown_options(command) if option not in page} == set(), f"{name}: run make man"
     known = set().union(*(shown_options(command) for command in subparsers().values())) | {"--version"}
     assert set(re.findall(r"\\fB(--[a-z-]+)", page)) <= known, "run make man"
+
+
+@pytest.mark.parametrize("line", ["status --js", "runs --outcom fail", "--reado"])
+def test_options_are_not_abbreviated(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A script with an abbreviation would mean something else after the next option that begins so."""
+    assert main(line.split()) == 2
+    command = line.split()[0] if not line.startswith("-") else "open"
+    assert f"; llmval {command} --help lists the options." in capsys.readouterr().err
