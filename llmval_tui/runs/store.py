@@ -136,9 +136,9 @@ class Run:
 
     def _goes_on_elsewhere(self) -> bool:
         """Whether other nodes may still work for the run, so that only a head can say whether it has ended."""
-        if self.intent.launcher is None:  # nearly all runs: this is asked of each of thousands at every look
-            return False
         try:
+            if self.intent.launcher is None:  # nearly all runs: this is asked of each of thousands at every look
+                return False
             status = self.status()
         except Refused:  # whoever shows the run names the damaged record
             return False

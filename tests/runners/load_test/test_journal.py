@@ -207,7 +207,7 @@ def test_launch_runs_what_a_rank_left_only_after_a_failure(tmp_path: Path, monke
     echo = [sys.executable, "-c", "import sys; print('why:', sys.argv[1])"]
     for code, first, says in (
         (1, {"rank": 0, "how": "SIGKILL"}, "rank 0 ended first: SIGKILL"),
-        (143, None, "15"),
+        (143, None, "SIGTERM"),
         (0, None, ""),
     ):
         on_failure.register(echo)
