@@ -37,7 +37,7 @@ def test_the_check_without_llmval(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip") as file:
         file.extractall(tmp_path / "unpacked")
     signers = f"vendor@example.org {(tmp_path / 'key.pub').read_text()}"
-    (tmp_path / "unpacked" / "allowed_signers").write_text(signers)
+    (tmp_path / "allowed_signers").write_text(signers)
     checks = [line for line in LINES if line.startswith(("ssh-keygen", "jq"))]
     assert len(checks) == 2
     for line in checks:
