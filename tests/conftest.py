@@ -1,12 +1,19 @@
 """What holds for all tests."""
 
+import os
+import shutil
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("slow machines", deadline=None)  # a deadline would test the machine
 settings.load_profile("slow machines")
+
+if shutil.which("python") is None:  # the lists of many tests run `python`
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.fixture(autouse=True)

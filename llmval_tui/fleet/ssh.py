@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from llmval_tui.fleet.heartbeat import HEARTBEAT_FILE, Pulse, lines_of
@@ -126,6 +126,22 @@ class Answers:
         self.probes, self.silent, self.clock_ns = probes, silent, clock_ns
 
 
+def extract(archive: tarfile.TarFile, folder: Path) -> None:
+    """Unpack what a node sent; nothing lies outside the folder.
+
+    Raises:
+        tarfile.TarError: a member would.
+    """
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(folder, filter="data")
+        return
+    for member in archive:  # Python 3.11.0 to 3.11.3 have no filter
+        path = PurePosixPath(member.name)
+        if not (member.isreg() or member.isdir()) or path.is_absolute() or ".." in path.parts:
+            raise tarfile.ExtractError(f"{member.name} is no file or folder of the run")
+        archive.extract(member, folder)
+
+
 class Nodes:
     """The nodes of one run, seen from the head."""
 
@@ -221,7 +237,7 @@ class Nodes:
             problem: tarfile.TarError | None = None
             try:
                 with tarfile.open(fileobj=sender.stdout, mode="r|") as archive:
-                    archive.extractall(folder, filter="data")
+                    extract(archive, folder)
                 while sender.stdout.read(1 << 16):  # the padding after the last file, or tar would die of SIGPIPE
                     pass
             except tarfile.TarError as error:

@@ -65,8 +65,7 @@ def test_the_table_keeps_numbers_states_and_the_ends_of_evidence(workspace, monk
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_disk_is_one_sentence(workspace, words: str, unbuffered: str) -> None:
     done = _piped(workspace, f"$llmval {words} > /dev/full", PYTHONUNBUFFERED=unbuffered)
-    if words == "--help" and unbuffered:  # argparse ignores the error
-        assert done.stderr == ""
+    if words == "--help" and unbuffered and not done.stderr:  # argparse ignores the error, from Python 3.11.4 on
         return
     assert done.returncode == 2 and done.stderr.startswith("llmval: cannot write to standard output")
     assert "(No space left on device)" in done.stderr and done.stderr.count("\n") == 1

@@ -1,7 +1,10 @@
 """Nodes over ssh, with ssh replaced by a script that runs the command here."""
 
+import io
 import json
 import subprocess
+import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from llmval_tui.fleet import ssh
 from llmval_tui.fleet.heartbeat import Pulse
 from llmval_tui.fleet.launch import Launcher, launch_of
 from llmval_tui.fleet.manifest import write_manifest
+from llmval_tui.fleet.ssh import extract
 
 FAKE = """#!/bin/bash
 # the last two words: node and command; the folder of a node that shares nothing is REMOTE/NODE/<path>
@@ -100,3 +104,26 @@ def test_the_heartbeat_comes_over_the_connection(remote):
     finally:
         nodes.close()
     assert (pulses["n1"].outcome, pulses["n1"].manifest_sha256) == ("pass", "m")
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x"])
+@pytest.mark.parametrize("with_filter", [True, False])
+def test_nothing_that_a_node_sends_lies_outside_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, with_filter: bool
+) -> None:
+    if not with_filter:  # as in Python 3.11.0 to 3.11.3
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    elif not hasattr(tarfile, "data_filter"):
+        pytest.skip("this Python has no filter")
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for one in ("logs/good", name):
+            member = tarfile.TarInfo(one)
+            member.size = 1
+            archive.addfile(member, io.BytesIO(b"1"))
+    data.seek(0)
+    (tmp_path / "part").mkdir()
+    with tarfile.open(fileobj=data, mode="r|") as archive, suppress(tarfile.TarError):
+        extract(archive, tmp_path / "part")
+    assert (tmp_path / "part/logs/good").read_bytes() == b"1"
+    assert not (tmp_path / "x").exists() and not Path("/tmp/x").exists()
