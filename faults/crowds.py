@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from faults.report import Finding, Row
+from faults.scenes import scratch
 from faults.terminals import Dashboard
 from llmval_tui.runs.store import RunStore
 from tests.helpers.second_editor import WAYS, lost_edits
-from tests.helpers.trusted import trust
 
 PLANS = 10
 _LIST = "# List\n\n## 1. Part\n- [ ] Run: `python work.py --output-json artifacts/ok.json`\n"
@@ -57,14 +57,7 @@ def _start(argv: list[str], folder: Path, environment: dict[str, str]) -> subpro
 
 
 def _plans_at_once() -> list[str]:
-    folder = Path(tempfile.mkdtemp(prefix="llmval-faults-"))
-    workspace = folder / "ws"
-    (workspace / "docs").mkdir(parents=True)
-    (workspace / "artifacts").mkdir()
-    (workspace / "list.md").write_text(_LIST)
-    (workspace / "work.py").write_text(_WORK)
-    trust(workspace / "list.md")
-    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache")}
+    folder, workspace, environment = scratch(_LIST, _WORK)
     options = ["--workspace", str(workspace), "--checklist", "list.md"]
     dashboards: list[Dashboard] = []
     found = []

@@ -4,17 +4,16 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from faults.report import Finding, Row
+from faults.scenes import scratch
 from llmval_tui.foundation.process import processes_with
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import RunStore
-from tests.helpers.trusted import trust
 
 CASES = 5
 LIMIT_BYTES = 3 << 29
@@ -74,15 +73,8 @@ def _own_v1() -> Path:
 
 
 def _case(cgroup: Path) -> list[str]:
-    folder = Path(tempfile.mkdtemp(prefix="llmval-faults-"))
+    folder, workspace, environment = scratch(_LIST, _WORK)
     try:
-        workspace = folder / "ws"
-        (workspace / "docs").mkdir(parents=True)
-        (workspace / "artifacts").mkdir()
-        (workspace / "list.md").write_text(_LIST)
-        (workspace / "work.py").write_text(_WORK)
-        trust(workspace / "list.md")
-        environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache")}
         argv = [
             sys.executable,
             "-m",

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from llmval_tui.runs import supervisor
 from llmval_tui.runs.artifact_snapshot import file_identity
 from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, StepRef
 from llmval_tui.runs.store import RunStore, create_run, new_run_id
+from tests.helpers.trusted import trust
 from tests.helpers.workspace import run_id_of, write_run
 
 LIST = """# Node
@@ -29,6 +31,19 @@ LIST = """# Node
 - [x] Done before
 """
 ITEM, BY_HAND = "Run: `python ok.py --output-json artifacts/ok.json`", "Look at the cables"
+
+
+def scratch(listed: str, work: str) -> tuple[Path, Path, dict[str, str]]:
+    """A new folder; its workspace `ws` with a trusted list.md and work.py; an environment with a state of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="llmval-faults-"))
+    workspace = folder / "ws"
+    (workspace / "docs").mkdir(parents=True)
+    (workspace / "artifacts").mkdir()
+    (workspace / "list.md").write_text(listed)
+    (workspace / "work.py").write_text(work)
+    trust(workspace / "list.md")
+    own = {"XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache")}
+    return folder, workspace, os.environ | own
 
 
 @dataclass

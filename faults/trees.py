@@ -5,7 +5,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,12 +13,12 @@ import psutil
 
 from faults.injection import run
 from faults.report import Finding, Row
+from faults.scenes import scratch
 from faults.terminals import Dashboard
 from llmval_tui.cli import main
 from llmval_tui.foundation.process import processes_with
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import RunStore
-from tests.helpers.trusted import trust
 
 TREES = 200
 _WANTED = ("any", "any", "plan", "supervisor", "recorder", "agent", "rank")
@@ -98,18 +97,9 @@ def tree(folder: Path) -> list[tuple[psutil.Process, str]]:
 def _case(seed: str, *, second: bool, torchrun: bool = False) -> tuple[str, list[str]]:
     """What was killed, and what was wrong. With `torchrun`, it is its agent."""
     chance = random.Random(seed)
-    folder = Path(tempfile.mkdtemp(prefix="llmval-faults-"))
-    workspace = folder / "ws"
-    (workspace / "docs").mkdir(parents=True)
-    (workspace / "artifacts").mkdir()
     item = f"{'torchrun --nproc_per_node=2' if torchrun else 'python'} work.py --output-json artifacts/ok.json"
-    (workspace / "list.md").write_text(_LIST.format(item=item))
-    (workspace / "work.py").write_text(_RANK if torchrun else _AGENT)
-    trust(workspace / "list.md")
-    environment = {
-        **os.environ, "XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache"),
-        "FAULT_FOLDER": str(folder),
-    }  # fmt: skip
+    folder, workspace, environment = scratch(_LIST.format(item=item), _RANK if torchrun else _AGENT)
+    environment["FAULT_FOLDER"] = str(folder)
     options = ["--workspace", str(workspace), "--checklist", "list.md"]
     dashboard = None
     killed: list[str] = []

@@ -33,7 +33,7 @@ from llmval_tui.runs.artifact_snapshot import read_snapshots
 from llmval_tui.runs.command_end import end_unseen
 from llmval_tui.runs.command_secrets import forget_secrets
 from llmval_tui.runs.evidence import archive
-from llmval_tui.runs.records import Gate, Outcome, RestsOn, State, Verdict, worst
+from llmval_tui.runs.records import Gate, Outcome, RestsOn, State, Verdict, why_not_passed, worst
 from llmval_tui.runs.store import Run, RunStore, plan_lock
 
 INLINE_BYTES = 1 << 30  # evidence that is hashed while somebody waits; about two seconds
@@ -204,7 +204,6 @@ def judge(run: Run) -> Verdict:
     # A cancelled run, and one that ended with its node, prove nothing: missing output is not the command's fault.
     undecided = bool(cancelled) or end_unseen(run)
     outcome = Outcome.INCONCLUSIVE if undecided else worst(gates)
-    blamed = next((gate for gate in gates if gate.outcome is outcome and outcome is not Outcome.PASS), None)
     basis = rests_on(gates, _bases(run))
     if outcome is Outcome.PASS and basis is RestsOn.EXIT_CODE:
         summary = f"{IN_WORDS[basis]}: {summary}" if summary else IN_WORDS[basis]
@@ -214,7 +213,7 @@ def judge(run: Run) -> Verdict:
         outcome=outcome,
         gates=gates,
         judged_utc=utc_iso(),
-        summary=_blame(blamed, cancelled) or summary,
+        summary=why_not_passed(outcome, gates, cancelled) or summary,
         evidence=evidence,
         deviations=list(intent.deviations),
         metrics=metrics,
@@ -226,15 +225,6 @@ def judge(run: Run) -> Verdict:
 def _bases(run: Run) -> list[RestsOn]:
     verdicts = [RunStore(run.workspace).get(run_id).verdict() for run_id in runs_it_rests_on(run.intent)]
     return [verdict_rests_on(verdict) for verdict in verdicts if verdict is not None]
-
-
-def _blame(gate: Gate | None, cancelled: str | None) -> str:
-    """The reason why the run did not pass, in one sentence; "" if it passed."""
-    if cancelled:
-        return f"cancelled ({cancelled})"
-    if gate is None:
-        return ""
-    return f"{gate.name}: {gate.measured}" + (f" ({gate.reason})" if gate.reason else "")
 
 
 def rejudge(run: Run, store: RunStore) -> Verdict | None:

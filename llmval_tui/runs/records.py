@@ -1,5 +1,6 @@
 """The records of a run folder: intent, status and verdict. Read them with `foundation.decode.decode`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -276,3 +277,13 @@ def worst(gates: list[Gate]) -> Outcome:
     """The outcome of all gates together; without gates it is inconclusive."""
     outcomes = {gate.outcome for gate in gates}
     return next((outcome for outcome in SEVERITY if outcome in outcomes), Outcome.INCONCLUSIVE)
+
+
+def why_not_passed(outcome: Outcome, gates: Sequence[Gate], cancelled: str | None) -> str:
+    """The reason why a run did not pass, in one sentence; "" if it passed, or if no gate has this outcome."""
+    if cancelled:
+        return f"cancelled ({cancelled})"
+    gate = next((gate for gate in gates if gate.outcome is outcome and outcome is not Outcome.PASS), None)
+    if gate is None:
+        return ""
+    return f"{gate.name}: {gate.measured}" + (f" ({gate.reason})" if gate.reason else "")

@@ -11,7 +11,7 @@ from llmval_tui.fleet.outliers import named_nodes, reasons, repeat_wanted
 from llmval_tui.fleet.record import FLEET_FILE, Fleet, NodeOutcome, node_runs, write_fleet
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.evidence import evidence_of
-from llmval_tui.runs.records import Evidence, Gate, JobStatus, Outcome, RestsOn, Verdict, worst
+from llmval_tui.runs.records import Evidence, Gate, JobStatus, Outcome, RestsOn, Verdict, why_not_passed, worst
 from llmval_tui.runs.store import Run
 
 _SHOWN = 12  # gates for nodes that did not pass; one more gate counts the rest
@@ -42,20 +42,13 @@ def judge_fleet(run: Run) -> Verdict:
     deciding = [one for name, one in verdicts.items() if not launch.collective or name == first]
     bases = [verdict_rests_on(one) for one in deciding]
     outcome = Outcome.INCONCLUSIVE if cancelled else worst(gates)
-    blamed = next((gate for gate in gates if gate.outcome is outcome and outcome is not Outcome.PASS), None)
-    if cancelled:
-        summary = f"cancelled ({cancelled})"
-    elif blamed is not None:
-        summary = f"{blamed.name}: {blamed.measured}" + (f" ({blamed.reason})" if blamed.reason else "")
-    else:
-        summary = _summary(launch, fleet, verdicts)
     return Verdict(
         v=1,
         run_id=run.id,
         outcome=outcome,
         gates=gates,
         judged_utc=utc_iso(),
-        summary=summary,
+        summary=why_not_passed(outcome, gates, cancelled) or _summary(launch, fleet, verdicts),
         evidence=evidence,
         deviations=list(run.intent.deviations),
         metrics=_metrics(launch, fleet, verdicts),
