@@ -10,6 +10,7 @@ from llmval_tui.fleet.launch import launch_of
 from llmval_tui.fleet.probe import NodeProbe
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.command_secrets import with_secrets
+from llmval_tui.runs.inventory import visible_gpus
 from llmval_tui.runs.records import Artifact, Command, Intent
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.process_ownership import NODES_FOLDER, run_id_of
@@ -47,6 +48,8 @@ def part_of(run: Run, name: str, nodes: Sequence[str], node: NodeProbe, first: N
             command = _meeting(command, rank, endpoint_of(first), run.id)
         commands.append(replace(command, tee=None) if silent else command)
     params = _params(intent.params, moved, silent=silent) | ({RANK: rank} if launch.collective else {})
+    # The head does not know the GPUs of its nodes. A scheduler may have given this one only some of them.
+    params["gpu_indices"] = [] if intent.params.get("gpu_indices") == [] else visible_gpus(node.environment)
     return replace(
         intent,
         run_id=run_id_of(folder),
@@ -133,7 +136,6 @@ def _params(params: dict[str, Any], moved: dict[str, str], *, silent: bool) -> d
         "outputs": outputs,
         "output_folders": folders,
         "criteria": [] if silent else criteria,
-        "gpu_indices": None,  # the head does not know the GPUs of its nodes
     }
 
 

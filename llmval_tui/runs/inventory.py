@@ -206,3 +206,9 @@ def recorded_environment(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in sorted(environment.items())
         if name.startswith(RECORDED_PREFIXES)
     }
+
+
+def visible_gpus(environment: Mapping[str, str]) -> list[int] | None:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; None: it is not set, or names UUIDs or MIG instances."""
+    parts = [part.strip() for part in environment.get("CUDA_VISIBLE_DEVICES", "unset").split(",")]
+    return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else None

@@ -1,5 +1,7 @@
 """One node's part of a run: it writes only into its own folder; of a launch over all, the first has the result."""
 
+import pytest
+
 from llmval_tui.fleet.launch import How
 from llmval_tui.fleet.part import RANK, not_movable, part_of
 from llmval_tui.runs.records import Artifact, Command
@@ -49,3 +51,17 @@ def test_an_output_that_no_word_names_is_found(tmp_path):
     named = [Artifact("artifacts/x.json"), Artifact("artifacts/x.journal.jsonl"), Artifact("artifacts/t.txt")]
     assert not_movable(named, [command], tmp_path) is None
     assert not_movable([Artifact("artifacts/report.html")], [command], tmp_path) == "artifacts/report.html"
+
+
+@pytest.mark.parametrize(
+    ("heads", "visible", "expected"),
+    [
+        ([0, 1], {"CUDA_VISIBLE_DEVICES": "1, 3"}, [1, 3]),
+        ([0, 1], {}, None),  # the head's GPUs are not the node's
+        ([0, 1], {"CUDA_VISIBLE_DEVICES": "GPU-0123"}, None),
+        ([], {"CUDA_VISIBLE_DEVICES": "1"}, []),  # it runs on the CPU
+    ],
+)
+def test_a_node_that_was_given_some_gpus_is_judged_by_them(make_fleet_run, heads, visible, expected):
+    run, node = make_fleet_run(gpu_indices=heads), said_by("n1", environment=visible)
+    assert part_of(run, "n1", run.intent.nodes, node, node).params["gpu_indices"] == expected

@@ -26,6 +26,7 @@ from llmval_tui.actions.tools.results import tool_result, verdict_metrics
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line, counted
 from llmval_tui.runs.file_origin import written_by_another_run
+from llmval_tui.runs.inventory import visible_gpus
 from llmval_tui.runs.records import Artifact, Command, Gate
 from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, Run
 
@@ -201,12 +202,11 @@ def gpu_indices(built: list[Built], context: Context) -> list[int] | None:
         return []
     chosen = context.options.gpus
     visible: list[int] = list(dict.fromkeys(chosen)) if chosen is not None else list(range(context.gpu_count or 0))
-    named = context.environment.get("CUDA_VISIBLE_DEVICES") if chosen is None else None
-    if named is not None:
-        parts = [part.strip() for part in named.split(",")]
-        if not all(part.isdecimal() for part in parts):  # UUIDs or MIG instances
+    if chosen is None and "CUDA_VISIBLE_DEVICES" in context.environment:
+        named = visible_gpus(context.environment)
+        if named is None:
             return None
-        visible = [int(part) for part in parts]
+        visible = named
     if any(devices := [values_of(one.argv.arguments, "--devices") for one in built]):
         wanted = [word for words in devices for word in words]
         if "all" in wanted:
