@@ -2,7 +2,8 @@
 
 python -m benchmarks.rate_search [SEARCHES]       simulated hosts from quiet to noisy (default 500 searches each)
 python -m benchmarks.rate_search --real [SEEDS]   seeds 0 to SEEDS − 1 (default 10): llama-3.1-8b on each GPU, or
-                                                  else the tiny model on this CPU; records in artifacts/rate_search
+                                                  else the tiny model on this CPU; records in artifacts/rate_search.
+                                                  A seed that has a record is not measured again
 """
 
 import json
@@ -116,21 +117,26 @@ def real(seeds: int, folder: Path) -> None:
 
 def _search(seed: int, gpu: int | None, folder: Path) -> dict[str, Any]:
     path = folder / f"seed-{seed}.json"
-    flags = [*LOAD["cpu" if gpu is None else "cuda"].split(), "--seed", str(seed), "--output-json", str(path)]
-    ended = subprocess.run(
-        [sys.executable, str(ROOT / "runners/inference_server_load_test.py"), "--find-max-qps", *flags, "--quiet"],
-        env=os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}), stdout=subprocess.DEVNULL,
-        check=False,
-    )  # fmt: skip
+    if not path.exists():
+        _measure(seed, gpu, path)
     search: dict[str, Any] = json.loads(path.read_text())["llmval"]["search"]
     interval = search["interval_qps"]
     between = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "no interval"
     print(
-        f"seed {seed}: exit {ended.returncode}, {search['outcome']}, {search['max_qps'] or math.nan:.4g}, "
-        f"{between}, {len(search['trials'])} trials; {search['noise']}",
+        f"seed {seed}: {search['outcome']}, {search['max_qps'] or math.nan:.4g}, {between}, "
+        f"{len(search['trials'])} trials; {search['noise']}",
         flush=True,
     )
     return search
+
+
+def _measure(seed: int, gpu: int | None, path: Path) -> None:
+    flags = [*LOAD["cpu" if gpu is None else "cuda"].split(), "--seed", str(seed), "--output-json", str(path)]
+    subprocess.run(
+        [sys.executable, str(ROOT / "runners/inference_server_load_test.py"), "--find-max-qps", *flags, "--quiet"],
+        env=os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}), stdout=subprocess.DEVNULL,
+        check=False,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
