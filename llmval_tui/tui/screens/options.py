@@ -14,7 +14,7 @@ class OptionsDialog(Dialog):
         self.preset = preset
         self.adapt = adapt
         super().__init__(
-            "OptionsDialog of the next run", self._rows, [Choice("y", "use these", "yes"), Choice("n", "cancel", "")]
+            "Options of the next run", self._rows, [Choice("y", "use these", "yes"), Choice("n", "cancel", "")]
         )
 
     def _rows(self, width: int) -> list[Row]:

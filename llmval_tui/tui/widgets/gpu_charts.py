@@ -164,7 +164,8 @@ def problems_of(gpu: GpuSample) -> list[str]:
     found += [] if gpu.xid is None else [f"XID {gpu.xid}"]
     if gpu.foreign_processes:
         found.append(f"not of this run: pid {', '.join(map(str, gpu.foreign_processes))}")
-    return found + [f"throttled: {reason}" for reason in slowed_by(gpu)]
+    slowed = slowed_by(gpu)
+    return found + ([f"throttled: {', '.join(slowed)}"] if slowed else [])
 
 
 def worst_first(gpus: Sequence[ComparedGpu]) -> list[ComparedGpu]:

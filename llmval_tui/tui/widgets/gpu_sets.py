@@ -106,7 +106,7 @@ def gpu_set(
     stale: bool,
 ) -> list[list[Span]]:
     """One GPU: its figures in a row, and its charts below them."""
-    rows = [gpu_title(one, width, stale=stale)]
+    rows = [gpu_title(one, width, glyphs, stale=stale)]
     for line, height in zip(fields, heights, strict=True):
         cells = shares(width + 1, len(line), gap=2)
         parts = []
@@ -146,8 +146,11 @@ def gpu_foot(view: GpuView, width: int, lines: Sequence[Fields], glyphs: Glyphs,
     return [joined(axes), joined(names)]
 
 
-def gpu_title(one: ComparedGpu, width: int, *, stale: bool) -> list[Span]:
-    """The GPU with its problems and its figures, as many as fit; exactly `width` cells."""
+def gpu_title(one: ComparedGpu, width: int, glyphs: Glyphs, *, stale: bool) -> list[Span]:
+    """The GPU with its problems and its figures, as many as fit; exactly `width` cells.
+
+    The figures that show how far it is from the others keep their place: a long reason is cut instead.
+    """
     gpu = one.gpu
     role = "muted" if stale else "text"
     spans: list[Span] = [(f"GPU {gpu.index}", "title")]
@@ -155,20 +158,21 @@ def gpu_title(one: ComparedGpu, width: int, *, stale: bool) -> list[Span]:
         spans.append(("  lost: no reading", "bad"))
     elif stale:
         spans.append(("  stale", "bad"))
-    spans += [
-        (f"  {problem}", "warn" if problem.startswith("throttled") else "bad")
-        for problem in problems_of(gpu)
-        if problem != "no reading"
-    ]
     limit = f"/{number(gpu.power_limit_w)}" if gpu.power_limit_w else ""
     figures: list[Span] = [
         (percent(gpu.sm_util_percent), "warn" if gpu.sm_util_percent is None else "muted" if stale else "title"),
         (f"{number(gpu.power_w)}{limit} W", "warn" if gpu.power_w is None else "muted" if stale else "title"),
         (f"{number(gpu.temperature_c)} °C", "warn" if gpu.temperature_c is None else role),
-        (f"{memory_text(gpu)} GiB", "warn" if gpu.memory_used_bytes is None else role),
     ]
     if one.from_median is not None:
         figures.append(from_median_span(one.from_median))
+    kept = sum(2 + cell_len(text) for text, _ in figures)
+    for problem in problems_of(gpu):
+        room = width - kept - sum(cell_len(text) for text, _ in spans) - 2
+        if problem != "no reading" and room > 0:
+            kind = "warn" if problem.startswith("throttled") else "bad"
+            spans.append((f"  {fit(problem, min(room, cell_len(problem)), glyphs.ellipsis)}", kind))
+    figures.append((f"{memory_text(gpu)} GiB", "warn" if gpu.memory_used_bytes is None else role))
     figures += more_figures(gpu, role)
     used = sum(cell_len(text) for text, _ in spans)
     for text, kind in figures:

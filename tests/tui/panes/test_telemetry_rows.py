@@ -73,6 +73,21 @@ def test_problems_are_named_beside_their_gpu(workspace: Workspace) -> None:
     assert "XID 79" in ill and "throttled: hw_thermal_slowdown" in ill
 
 
+@pytest.mark.parametrize("width", [66, 93])
+def test_a_long_reason_displaces_no_figure_that_shows_how_odd_a_gpu_is(workspace: Workspace, width: int) -> None:
+    slowed = ["hw_thermal_slowdown", "sw_thermal_slowdown", "hw_slowdown"]
+    samples = []
+    for second in range(10):
+        one = sample(second)
+        gpus = [replace(g, power_w=400.0, temperature_c=50.0, sm_util_percent=48.0) for g in one.gpus]
+        gpus[5] = replace(gpus[5], power_w=244.0, temperature_c=85.0, throttle_reasons=slowed)
+        samples.append(replace(one, gpus=gpus))
+    rows = shown(state_of(workspace, samples), width, 47)
+    (ill,) = (row for row in rows if row.startswith(" GPU 5"))
+    assert "throttled: hw_thermal" in ill and ill.count("throttled") == 1
+    assert all(figure in ill for figure in ("48 %", "244/700 W", "85 °C", "-39.0 %"))
+
+
 def test_gpus_that_do_not_fit_are_a_table_whose_signs_are_explained(workspace: Workspace) -> None:
     rows = shown(state_of(workspace, [hot(second) for second in range(10)]), 79, 21)
     start = next(index for index, row in enumerate(rows) if row.startswith(" GPU   util")) + 1
