@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
     from llmval_tui.fleet.follower import FleetFollower
     from llmval_tui.fleet.overview import Overview
     from llmval_tui.plans.items import PlanItem
+    from llmval_tui.runs.records import Verdict
     from llmval_tui.telemetry.dcgm.exporters import Exporters, NodeTelemetry
     from llmval_tui.tui.data.artifacts import ArtifactLine
     from llmval_tui.tui.data.run_difference import Difference
@@ -365,8 +366,27 @@ class Workspace:
 
         return differences(self.store.get(first.id), self.store.get(second.id), (first, second))
 
+    def step_now(self, key: StepKey) -> Step | None:
+        """The step as the file has it at this moment: its number may be another one than in the last snapshot.
+
+        Raises:
+            Refused: the checklist cannot be read.
+        """
+        return load(self.settings.checklist).find(key)
+
+    def question_now(self, run_id: str) -> "Verdict | None":
+        """The verdict of a run as its file has it at this moment, if it still asks something.
+
+        Raises:
+            Refused: the run is gone, or its verdict cannot be read.
+        """
+        verdict = self.store.get(run_id).verdict()
+        return verdict if verdict is not None and verdict.question is not None else None
+
     def plan_items(self, keys: tuple[StepKey, ...], selection: Selection, *, whole: bool) -> "list[PlanItem]":
-        """What a plan of these steps will do, for the dialog that asks for confirmation; `whole`: of the whole list.
+        """What a plan of these steps will do, for the dialog that asks for confirmation.
+
+        `whole`: of all steps that are not ticked, whatever `keys` says: the command then says `--all`.
 
         Raises:
             Refused: the checklist or the file beside it cannot be read.
@@ -379,6 +399,7 @@ class Workspace:
         chosen = [step for key in keys if (step := checklist.find(key)) is not None]
         skipped: list[tuple[Step, str]] = []
         if whole:
+            chosen = [step for step in checklist.steps if not step.checked]
             answered = [step for step in chosen if is_skipped(step, self._list_settings(checklist))]
             skipped = [(step, "ticked") for step in checklist.steps if step.checked]
             skipped += [(step, "as answered in the review") for step in answered]

@@ -106,6 +106,17 @@ class ActionScreen(Screen[None]):
         self.state.messages.add(Notice(self.state.now(), line, severity))
         if self.app.screen is self:
             self._start_notice()
+        else:
+            self.dialog_looks_again()
+
+    def dialog_looks_again(self) -> None:
+        """Something has changed: the dialog that is open must agree with it."""
+        if self.app.screen is self:
+            return
+        from llmval_tui.tui.screens.dialog import BoxScreen
+
+        if isinstance(self.app.screen, BoxScreen):
+            self.app.screen.look_again()
 
     def _start_notice(self) -> None:
         shown = self.state.messages.shown
@@ -132,13 +143,16 @@ class ActionScreen(Screen[None]):
 
     def action_messages(self) -> None:
         """List all messages since the start."""
-        from llmval_tui.tui.screens.dialog import Choice, Dialog
+        from llmval_tui.tui.screens.dialog import Choice, Content, Dialog, looking_at
         from llmval_tui.tui.screens.dialog_texts import message_rows
 
         def build(width: int) -> Sequence[Row]:
             return message_rows(self.state.messages, width, self.glyphs)
 
-        self.app.push_screen(Dialog("Messages since the start, the newest first", build, [Choice("q", "close", "")]))
+        def content() -> Content:
+            return Content("Messages since the start, the newest first", build, (Choice("q", "close", ""),))
+
+        self.app.push_screen(Dialog.of(content(), looking_at(content)))
 
     def alert(self, text: str) -> None:
         """Ring the bell and send a desktop notification, if the operator has configured them."""

@@ -1,21 +1,28 @@
 """The keys that change something: each asks in a dialog, shows exactly what will happen, and starts a command."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from llmval_tui.checklist.model import Step
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.plans.items import Expected, PlanItem, listed
-from llmval_tui.tui.cli_client import CommandClient, CommandResult, argv_for_run
+from llmval_tui.plans.items import Expected
+from llmval_tui.runs.records import Verdict
+from llmval_tui.tui.cli_client import CommandClient, CommandResult
 from llmval_tui.tui.drawing.labels import short_label
 from llmval_tui.tui.drawing.possible import obstacle
 from llmval_tui.tui.drawing.rows import Row, row
-from llmval_tui.tui.screens.dialog import Choice, Dialog
-from llmval_tui.tui.screens.dialog_texts import question_rows, start_rows
+from llmval_tui.tui.screens.dialog import Choice, Content, Dialog, looking_at
+from llmval_tui.tui.screens.dialog_texts import question_rows
 from llmval_tui.tui.screens.host import Host
-from llmval_tui.tui.screens.review import ReviewDialogs, confirmed_items, open_items
+from llmval_tui.tui.screens.review import ReviewDialogs, open_items
+from llmval_tui.tui.screens.start_dialog import CLOSE, StartDialog
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from llmval_tui.tui.widgets.text_rows import paragraph
+
+
+def gone(text: str) -> Content:
+    """What a dialog shows if there is nothing left to decide."""
+    return Content(text, lambda width: paragraph("Nothing was changed from here.", "text", width), CLOSE, closed=True)
 
 
 class CommandDialogs:
@@ -38,75 +45,50 @@ class CommandDialogs:
             host.toast(reason, "warning")
             return
         keys = tuple(step.key for step in steps)
+        wanted = StartDialog(host, keys, tick, everything)
         self.dialog_pending = True
         try:
-            items = await asyncio.to_thread(host.workspace.plan_items, keys, state.selection, whole=everything)
+            items = await wanted.items()
         except Refused as refusal:
             host.toast(str(refusal), "error")
             return
         finally:
             self.dialog_pending = False
-        confirmed: list[str] = []
-        skips = False
         if opened := open_items(items):
             said = await self._review.offer(opened, others=any(item.expected is Expected.RUNS for item in items))
             if said is None:
                 return
-            skips = said == "skip"
-            if not skips:
+            wanted.skip_unreviewed = said == "skip"
+            if not wanted.skip_unreviewed:
                 answered = await self._review.walk(keys, for_plan=True, whole=everything)
                 if answered is None:
                     return
-                confirmed = answered
-                items = await asyncio.to_thread(host.workspace.plan_items, keys, state.selection, whole=everything)
-                items = confirmed_items(items, confirmed)
-                if any(item.expected is Expected.ASKS for item in items):
-                    host.toast("Questions are still open: nothing was started.", "warning")
-                    return
-            else:
-                items = [item for item in items if item not in opened]
-        numbers = [item.step.number for item in items if item.is_planned]
-        if not numbers:
+                wanted.confirmed = answered
+            try:
+                items = await wanted.items()
+            except Refused as refusal:
+                host.toast(str(refusal), "error")
+                return
+            if not wanted.skip_unreviewed and any(item.expected is Expected.ASKS for item in items):
+                host.toast("Questions are still open: nothing was started.", "warning")
+                return
+        if not any(item.is_planned for item in items):
             host.toast("Every step below this one is ticked: nothing is left to do.", "warning")
             return
-        arguments = argv_for_run(
-            state.settings,
-            numbers,
-            everything=everything,
-            tick=tick,
-            preset=state.preset,
-            adapt=state.adapt,
-            confirmed=confirmed,
-            skip_unreviewed=skips,
-        )
-        runnable = sum(item.expected is Expected.RUNS for item in items)
-        effect = self._effect(items, tick) if runnable else ""
-        command = " ".join(["llmval", *arguments]) if runnable else ""
-        verb = "Complete" if tick else "Run"
-        title = f"{verb} {numbers[0]}?" if len(numbers) == 1 else f"{verb} {len(numbers)} steps?"
-        if runnable not in (0, len(numbers)):
-            title = f"{verb} {runnable} of {len(numbers)} steps?"
-
-        def build(width: int) -> list[Row]:
-            return start_rows(items, effect, command, width, host.glyphs)
-
-        if not runnable:
-            await host.ask(Dialog(f"{verb}: it cannot run now", build, [Choice("n", "close", "")]))
-            return
-        choices = [Choice("y", verb.lower(), "yes"), Choice("n", "not now", "")]
-        if await host.ask(Dialog(title, build, choices)) is None:
+        start = await wanted.ask(items)
+        if start is None:
             return
         state.marks.clear()
         await self._execute(
-            f"starting {', '.join(numbers[:6])}",
+            f"starting {', '.join(start.numbers[:6])}",
             lambda: self._commands.run(
-                numbers,
+                start.numbers,
                 everything=everything,
                 tick=tick,
                 preset=state.preset,
                 adapt=state.adapt,
-                confirmed=confirmed,
-                skip_unreviewed=skips,
+                confirmed=wanted.confirmed,
+                skip_unreviewed=wanted.skip_unreviewed,
             ),
         )
 
@@ -127,20 +109,6 @@ class CommandDialogs:
             return [step for step in steps if step.section == state.section and not step.checked]
         return marked or [step for step in steps if step.key == state.key]
 
-    def _effect(self, items: Sequence[PlanItem], tick: bool) -> str:
-        state = self._host.state
-        running = [item.step.number for item in items if item.expected is Expected.RUNS]
-        subject = "It runs" if len(running) == 1 else f"{listed(running)} run, one after the other: each runs"
-        if len(running) == 1 and sum(item.is_planned for item in items) > 1:
-            subject = f"{running[0]} runs"
-        if not tick:
-            end = ", is judged, and is not ticked."
-        elif state.preset == "smoke" and not state.settings.demo:
-            end = ", is judged, and is not ticked: the smoke preset never ticks a real checklist."
-        else:
-            end = ", is judged, and is ticked and recorded in docs/TODO.md if it passes."
-        return " ".join([f"{subject} detached from this screen{end}", *_left_out(items)])
-
     async def cancel(self) -> None:
         """Ask, then stop the shown run or the whole plan."""
         host, state = self._host, self._host.state
@@ -149,15 +117,23 @@ class CommandDialogs:
             host.toast(reason)
             return
         text = "The run gets SIGINT, then SIGTERM, then SIGKILL, until nothing of it is left. Its records stay."
-        choices = []
-        if run is not None:
-            choices.append(Choice("y", f"stop run of {run.intent.step.number}", f"run {run.id}", True))
-        if state.snapshot.plan is not None or run is None:
-            choices.append(Choice("a", "stop everything", "all", True))
-        choices.append(Choice("n", "leave it", ""))
-        choice = await host.ask(
-            Dialog("Stop it?", lambda width: paragraph(text, "text", width), choices, len(choices) - 1)
-        )
+        ended = "It has ended meanwhile: nothing is running here, so nothing is stopped."
+
+        def content() -> Content:
+            snapshot = state.snapshot
+            choices = []
+            if run is not None and run.id in snapshot.active:
+                choices.append(Choice("y", f"stop run of {run.intent.step.number}", f"run {run.id}", True))
+            if snapshot.plan is not None or (snapshot.active and not choices):
+                choices.append(Choice("a", "stop everything", "all", True))
+            if not choices:
+                return Content("Nothing to stop", lambda width: paragraph(ended, "text", width), CLOSE)
+            choices.append(Choice("n", "leave it", ""))
+            return Content(
+                "Stop it?", lambda width: paragraph(text, "text", width), tuple(choices), len(choices) - 1, choices
+            )
+
+        choice = await host.ask(Dialog.of(content(), looking_at(content)))
         if choice is not None:
             run_id = choice.removeprefix("run ") if choice.startswith("run ") else None
             await self._execute("stopping", lambda: self._commands.cancel(run_id))
@@ -168,17 +144,39 @@ class CommandDialogs:
         if (reason := obstacle(host.state, "tick", alive=False)) is not None or step is None:
             host.toast(reason or "Choose a step first.")
             return
+        key = step.key
         text = (
             "You tick it by hand: no run of llmval proves it. The note goes into docs/TODO.md with your tick. "
             "Write down the proof."
         )
 
-        def build(width: int) -> list[Row]:
-            return [row((f" {step.number} {short_label(step.text)}", "title")), *paragraph(text, "text", width)]
+        def content(now: Step | None) -> Content:
+            if now is None:
+                return gone(f"{step.number} is no longer in the list as it was: it was edited meanwhile.")
+            if now.checked:
+                return gone(f"{now.number} was ticked meanwhile.")
 
-        note = await host.ask(TextDialog(f"Tick {step.number} by hand", build, "note"))
-        if note:
-            await self._execute(f"ticking {step.number}", lambda: self._commands.tick(step.number, note))
+            def build(width: int) -> list[Row]:
+                return [row((f" {now.number} {short_label(now.text)}", "title")), *paragraph(text, "text", width)]
+
+            return Content(f"Tick {now.number} by hand", build)
+
+        def seen() -> Content:
+            status = host.state.snapshot.status(key)
+            return content(status.step if status is not None else None)
+
+        note = await host.ask(TextDialog.of(content(step), "note", looking_at(seen)))
+        if not note:
+            return
+        try:
+            now = await asyncio.to_thread(host.workspace.step_now, key)  # the list may be newer than the snapshot
+        except Refused as refusal:
+            host.toast(f"{refusal} Nothing was ticked; your note: {note}", "error")
+            return
+        if now is None or now.checked:
+            host.toast(f"{content(now).title} Nothing was ticked; your note: {note}", "warning")
+            return
+        await self._execute(f"ticking {now.number}", lambda: self._commands.tick(now.number, note))
 
     async def answer(self) -> None:
         """Show the question of the shown run's verdict, and pass on the answer."""
@@ -186,39 +184,66 @@ class CommandDialogs:
         if run is None or run.verdict is None or run.verdict.question is None:
             host.toast("This run has no question to answer.", "information")
             return
-        verdict, question = run.verdict, run.verdict.question
+        is_link = run.verdict.question.get("kind") == "link"
 
-        def build(width: int) -> list[Row]:
-            return question_rows(verdict, width, host.glyphs)
+        def content(verdict: Verdict) -> Content:
+            def build(width: int) -> list[Row]:
+                return question_rows(verdict, width, host.glyphs)
 
-        if question.get("kind") == "link":
-            link = await host.ask(TextDialog("Give the link", build, "https://…"))
-            if link:
-                await self._execute("recording the link", lambda: self._commands.accept(run.id, link))
+            if is_link:
+                return Content("Give the link", build, facts=verdict.question)
+            choices = (Choice("y", "accept the change", "yes"), Choice("n", "leave it open", ""))
+            return Content("Accept this?", build, choices, 1, facts=verdict.question)
+
+        shown = content(run.verdict)
+
+        async def look() -> Content:
+            nonlocal shown
+            try:
+                verdict = await asyncio.to_thread(host.workspace.question_now, run.id)
+            except Refused as refusal:
+                return gone(str(refusal))
+            if verdict is None:
+                return gone("The question was answered meanwhile.")
+            if verdict.question != shown.facts:
+                shown = content(verdict)
+            return shown
+
+        dialog = TextDialog.of(shown, "https://…", look) if is_link else Dialog.of(shown, look)
+        said = await host.ask(dialog)
+        if said is None:
             return
-        choices = [Choice("y", "accept the change", "yes"), Choice("n", "leave it open", "")]
-        if await host.ask(Dialog("Accept this?", build, choices, 1)) is not None:
-            await self._execute("accepting", lambda: self._commands.accept(run.id, None))
+        if (await look()).facts != dialog.content.facts:
+            host.toast("The question has changed since it was on the screen: nothing was accepted.", "warning")
+            return
+        link = said if is_link else None
+        activity = "recording the link" if is_link else "accepting"
+        await self._execute(activity, lambda: self._commands.accept(run.id, link))
 
     async def quit(self, *, asking: bool = False) -> bool:
         """Whether to leave; asks if something is running, and with `asking` in any case."""
-        host, snapshot = self._host, self._host.state.snapshot
-        if not snapshot.active and snapshot.plan is None:
-            if not asking:
-                return True
-            idle = "Nothing is running here, so nothing is stopped."
-            leaving = [Choice("y", "quit", "quit"), Choice("n", "stay", "")]
-            return await host.ask(Dialog("Quit?", lambda width: paragraph(idle, "text", width), leaving)) is not None
-        subject = f"The plan {snapshot.plan} is" if snapshot.plan else f"{len(snapshot.active)} run(s) are"
-        text = (
-            f"{subject} running and will go on without this screen. llmval attach watches it, "
-            "and the dashboard finds it again."
-        )
-        choices = [Choice("l", "leave it running", "leave")]
-        if not host.state.settings.readonly:
-            choices.append(Choice("s", "stop it and quit", "stop", True))
-        choices.append(Choice("n", "stay", ""))
-        choice = await host.ask(Dialog("Quit?", lambda width: paragraph(text, "text", width), choices))
+        host, state = self._host, self._host.state
+        if not asking and not state.snapshot.active and state.snapshot.plan is None:
+            return True
+
+        def content() -> Content:
+            snapshot = state.snapshot
+            if not snapshot.active and snapshot.plan is None:
+                idle = "Nothing is running here, so nothing is stopped."
+                choices = [Choice("y", "quit", "leave"), Choice("n", "stay", "")]
+                return Content("Quit?", lambda width: paragraph(idle, "text", width), tuple(choices))
+            subject = f"The plan {snapshot.plan} is" if snapshot.plan else f"{len(snapshot.active)} run(s) are"
+            text = (
+                f"{subject} running and will go on without this screen. llmval attach watches it, "
+                "and the dashboard finds it again."
+            )
+            choices = [Choice("l", "leave it running", "leave")]
+            if not state.settings.readonly:
+                choices.append(Choice("s", "stop it and quit", "stop", True))
+            choices.append(Choice("n", "stay", ""))
+            return Content("Quit?", lambda width: paragraph(text, "text", width), tuple(choices))
+
+        choice = await host.ask(Dialog.of(content(), looking_at(content)))
         if choice == "stop":
             return await self._execute("stopping", lambda: self._commands.cancel(None))
         return choice == "leave"
@@ -249,20 +274,3 @@ class CommandDialogs:
         host.refresh_now()
         host.toast(result.message or "Done.", "information" if result.ok else "error")
         return result.ok
-
-
-_WORDS = {
-    Expected.REFUSED: ("is refused", "are refused"),
-    Expected.ASKS: ("asks first and does not run", "ask first and do not run"),
-    Expected.BY_HAND: ("is a person's work: tick it with a note", "are a person's work: tick them with a note"),
-}
-
-
-def _left_out(items: Sequence[PlanItem]) -> list[str]:
-    """A sentence for each kind of items that do not run."""
-    found = []
-    for expected, (one, several) in _WORDS.items():
-        numbers = [item.step.number for item in items if item.expected is expected]
-        if numbers:
-            found.append(f"{listed(numbers)} {several if len(numbers) > 1 else one}.")
-    return found

@@ -1,6 +1,10 @@
-"""Dialogs: a title, scrollable text, and choices with a key each."""
+"""Dialogs: a title, scrollable text, and choices with a key each.
 
-from collections.abc import Callable, Sequence
+What a dialog is about may change while it is open: a run ends, another process ticks a step. A dialog with a `look`
+shows that: it is asked after each change of the workspace.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,15 +37,39 @@ class Choice:
     danger: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a dialog shows and offers at one moment."""
+
+    title: str
+    build: Build
+    choices: tuple[Choice, ...] = ()
+    chosen: int = 0  # the choice that Enter takes
+    facts: object = None  # what the operator decides on; two that are equal would do the same
+    closed: bool = False  # a text dialog takes no text any more
+
+
+Look = Callable[[], Awaitable[Content]]
+
+
+def looking_at(content: Callable[[], Content]) -> Look:
+    """The look of a dialog whose content needs no thread."""
+
+    async def look() -> Content:
+        return content()
+
+    return look
+
+
 class DialogBody(ScrollPane):
     """The dialog's text."""
 
     def __init__(self, build: Build) -> None:
         super().__init__(id="body")
-        self._build = build
+        self.build = build
 
     def content(self, width: int) -> Sequence[Row]:
-        return self._build(width)
+        return self.build(width)
 
 
 class DialogTitle(RowWidget):
@@ -93,15 +121,41 @@ class Choices(RowWidget):
 class BoxScreen(ModalScreen[T]):
     """A modal screen with a box that fits into any terminal and is not too wide to read."""
 
-    def __init__(self) -> None:
+    def __init__(self, content: Content | None = None, look: Look | None = None) -> None:
         super().__init__()
         set_compositor(self, DiffCompositor())
+        self.content = content or Content("", lambda width: ())
+        self._look = look
 
     def on_mount(self) -> None:
         self.fit_box()
+        self.look_again()  # it may have changed while the dialog was prepared
 
     def on_resize(self) -> None:
         self.fit_box()
+
+    def look_again(self) -> None:
+        """Show what the dialog is about as it is now."""
+        if self._look is not None:
+            self.run_worker(self._show_what(self._look), group="look", exclusive=True)
+
+    async def _show_what(self, look: Look) -> None:
+        content = await look()
+        if content is not self.content and self.is_attached:
+            self.content = content
+            self.show_content()
+
+    def show_content(self) -> None:
+        """Draw `content`, which has changed."""
+        title, body = self.query_one(DialogTitle), self.query_one(DialogBody)
+        title.text, body.build = self.content.title, self.content.build
+        title.repaint()
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Show changed text."""
+        self.fit_box()
+        self.query_one(DialogBody).repaint()
 
     def fit_box(self) -> None:
         width = min(100, self.size.width - 2)
@@ -116,30 +170,38 @@ class BoxScreen(ModalScreen[T]):
 class Dialog(BoxScreen[str | None]):
     """Shows rows and waits for a choice; Esc and a choice without a value give None."""
 
-    def __init__(self, title: str, build: Build, choices: Sequence[Choice], chosen: int = 0) -> None:
-        super().__init__()
-        self._title = title
-        self._build = build
-        self._choices = choices
-        self._chosen = chosen
+    def __init__(
+        self, title: str, build: Build, choices: Sequence[Choice], chosen: int = 0, look: Look | None = None
+    ) -> None:
+        super().__init__(Content(title, build, tuple(choices), chosen), look)
+
+    @classmethod
+    def of(cls, content: Content, look: Look | None = None) -> "Dialog":
+        """A dialog with this content; `look` gives its content after a change."""
+        made = cls(content.title, content.build, content.choices, content.chosen, look)
+        made.content = content
+        return made
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
-            yield DialogTitle(self._title)
-            yield DialogBody(self._build)
-            yield Choices(self._choices, self._chosen)
+            yield DialogTitle(self.content.title)
+            yield DialogBody(self.content.build)
+            yield Choices(self.content.choices, self.content.chosen)
 
     def on_mount(self) -> None:
         self.query_one(DialogBody).focus()
 
     def fit_height(self, width: int) -> None:
-        rows = len(self._build(width - 5))
+        rows = len(self.content.build(width - 5))
         self.query_one(DialogBody).styles.height = max(1, min(rows, self.size.height - 6))
 
-    def rebuild(self) -> None:
-        """Show changed text."""
-        self.fit_box()
-        self.query_one(DialogBody).repaint()
+    def show_content(self) -> None:
+        super().show_content()
+        shown, content = self.query_one(Choices), self.content
+        before = shown.choices[shown.chosen].value
+        kept = [index for index, choice in enumerate(content.choices) if choice.value == before]
+        shown.choices, shown.chosen = content.choices, kept[0] if kept else content.chosen
+        shown.repaint()
 
     def on_key(self, event: events.Key) -> None:
         choices = self.query_one(Choices)

@@ -192,6 +192,7 @@ class MainScreen(ActionScreen):
         if state.snapshot.judging and not state.settings.readonly:
             self._settle()
         self._repaint()
+        self.dialog_looks_again()
 
     def on_samples_taken(self, message: SamplesTaken) -> None:
         self.state.add_samples(message.source, message.samples, restart=message.restart)

@@ -14,6 +14,7 @@ from llmval_tui.tui.screens.host import Host
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from llmval_tui.tui.widgets.text_rows import labelled, paragraph
 
+_KEPT = ("run", "manual", "skip")  # answers that are kept, or that let the step run
 _LATER = Choice("q", "later", "")
 
 
@@ -88,6 +89,12 @@ class ReviewDialogs:
             said = await self._ask(item, len(opened), for_plan=for_plan)
             if said is None:
                 return None
+            if said in _KEPT and not await self._is_open(item, keys, whole=whole):
+                number = item.step.number
+                self._host.toast(
+                    f"{number}: this was answered or changed meanwhile; your answer was not kept.", "warning"
+                )
+                continue
             if said == "values":
                 reading = item.proposal.reading if item.proposal else None
                 if reading is None or not await self._ask_values(item, reading.placeholders):
@@ -97,6 +104,15 @@ class ReviewDialogs:
                 done.add(_id(item))
             elif not await self._keep(await asyncio.to_thread(self._commands.answer_question, question.code, said)):
                 return None
+
+    async def _is_open(self, asked: PlanItem, keys: tuple[StepKey, ...], *, whole: bool) -> bool:
+        """Whether the question that was on the screen is still the one of its step."""
+        selection = self._host.state.selection
+        try:
+            items = await asyncio.to_thread(self._host.workspace.plan_items, keys, selection, whole=whole)
+        except Refused:
+            return False  # the next look says why
+        return any(_id(item) == _id(asked) for item in open_items(items))
 
     async def _ask(self, item: PlanItem, count: int, *, for_plan: bool) -> str | None:
         question = item.proposal.open_question if item.proposal else None

@@ -5,30 +5,35 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from llmval_tui.tui.screens.dialog import BoxScreen, Build, DialogBody, DialogTitle
+from llmval_tui.tui.screens.dialog import BoxScreen, Build, Content, DialogBody, DialogTitle, Look
 from llmval_tui.tui.widgets.line_input import LineInput
 
 
 class TextDialog(BoxScreen[str | None]):
     """Shows rows and an input; Enter gives the text, Esc gives None. An empty text is not accepted."""
 
-    def __init__(self, title: str, build: Build, hint: str) -> None:
-        super().__init__()
-        self._title = title
-        self._build = build
+    def __init__(self, title: str, build: Build, hint: str, look: Look | None = None) -> None:
+        super().__init__(Content(title, build), look)
         self._hint = hint
+
+    @classmethod
+    def of(cls, content: Content, hint: str, look: Look | None = None) -> "TextDialog":
+        """A dialog with this content; `look` gives its content after a change."""
+        made = cls(content.title, content.build, hint, look)
+        made.content = content
+        return made
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
-            yield DialogTitle(self._title)
-            yield DialogBody(self._build)
+            yield DialogTitle(self.content.title)
+            yield DialogBody(self.content.build)
             yield LineInput(placeholder=self._hint, id="entry", compact=True)
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
 
     def fit_height(self, width: int) -> None:
-        rows = len(self._build(width - 5))
+        rows = len(self.content.build(width - 5))
         self.query_one(DialogBody).styles.height = max(1, min(rows, self.size.height - 7))
 
     def on_key(self, event: events.Key) -> None:
@@ -44,9 +49,12 @@ class TextDialog(BoxScreen[str | None]):
         event.stop()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        if text := event.value.strip():
+        text = event.value.strip()
+        if text and not self.content.closed:
             self.dismiss(text)
-        else:
-            title = self.query_one(DialogTitle)  # a toast would wait until the dialog closes
-            title.text = f"{self._title}: write something, or leave with Esc"
-            title.repaint()
+            return
+        title = self.query_one(DialogTitle)  # a toast would wait until the dialog closes
+        title.text = self.content.title + (
+            ": leave with Esc" if self.content.closed else ": write something, or leave with Esc"
+        )
+        title.repaint()

@@ -60,6 +60,19 @@ async def test_a_start_asks_first_and_the_answer_is_kept(dashboard: Make, comman
         assert commands.calls[1] == ("run", ["1.1"], False, True, None, False)
 
 
+async def test_an_answer_to_a_question_that_is_answered_already_is_not_kept(
+    dashboard: Make, commands: Any, questions: Any
+) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("v")
+        await until(pilot, lambda: isinstance(app.screen, Dialog) and "nobody has confirmed" in body(app))
+        del questions["1.1"]  # by another process
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Dialog) and "each time" in body(app))
+        assert commands.calls == [] and "1.1: this was answered or changed meanwhile" in toasts_of(app)
+
+
 async def test_enter_answers_nothing(dashboard: Make, commands: Any, questions: Any) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
