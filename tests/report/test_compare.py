@@ -10,6 +10,7 @@ import pytest
 
 from llmval_tui.console.report import compare
 from llmval_tui.foundation.errors import ExitCode, Refused
+from llmval_tui.foundation.files import write_json
 from llmval_tui.report.comparison.bootstrap import (
     Interval,
     block_length,
@@ -200,10 +201,89 @@ def test_a_result_without_a_recorded_hash_is_refused(workspace: Workspace) -> No
 
 def test_two_unknown_drivers_are_not_equal_on_gpus(workspace: Workspace) -> None:
     on_gpu = changed("identity", device="cuda")
-    with pytest.raises(Refused, match=r"driver is not known in either run; .* Show the figures without a verdict"):
-        sides(workspace, on_gpu, on_gpu)
-    with pytest.raises(Refused, match=r"driver is not known in either run.* Repeat one under"):
+    comparison = sides(workspace, on_gpu, on_gpu)
+    assert comparison.machine_unknown == "driver and power limit (W) are not known in either run"
+    assert exit_code(comparison) == ExitCode.UNDECIDED
+    assert comparison.changes and not any(change.verdict for change in comparison.changes)
+    assert any(change.interval for change in comparison.changes)
+    with pytest.raises(Refused, match=r"model is tiny in A and 8b in B\. Repeat one under"):
         sides(workspace, on_gpu, changed("identity", device="cuda", model="8b"))
+
+
+NO_DRIVER = {"name": "node1", "gpu": {"no_driver": True, "gpu_count": None, "gpus": [], "notes": ["…"]}}
+WITH_GPUS = {
+    "name": "node1",
+    "gpu": {"driver_version": "580.1", "gpu_count": 2, "gpus": [{"index": 0, "name": "H200", "power_limit_w": 700.0}]},
+}
+
+
+def of_server(url: str = "http://127.0.0.1:8000", **settings: Any) -> dict[str, Any]:
+    """The result of a load test over HTTP: a server tells little of itself."""
+    nothing = dict.fromkeys(("dtype", "kv_dtype", "weights", "tensor_parallel", "device", "device_name"))
+    server = {"url": url, "engine": "vllm", "version": settings.pop("version", "0.11.0")}
+    result = result_json(**settings)
+    result["llmval"]["identity"] |= {**nothing, "server": server}
+    return result
+
+
+def compared_on(workspace: Workspace, host: dict[str, Any], *results: dict[str, Any], **intent: Any) -> Comparison:
+    one, other = (workspace.run(result, host=host, **intent) for result in results)
+    return compare_sides(side(workspace.store, one.id, "A"), side(workspace.store, other.id, "B"))
+
+
+@pytest.mark.parametrize("host", [NO_DRIVER, WITH_GPUS])
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::1]", "node1"])
+def test_two_servers_on_this_machine_get_a_verdict(workspace: Workspace, host: dict[str, Any], name: str) -> None:
+    url = f"http://{name}:8000"
+    slower = of_server(url, seed=1, slower=1.3, version="0.12.0")
+    comparison = compared_on(workspace, host, of_server(url), slower)
+    assert verdicts(comparison)["tpot_p50_ms"] == WORSE and exit_code(comparison) == ExitCode.FAILED
+    assert ("server", "vllm 0.11.0", "vllm 0.12.0") in comparison.other_differences
+    # A server does not tell them; the reader must not take them for equal.
+    assert comparison.unknown == ["model shape", "precision"]
+    assert "Not known in either run, so not compared: model shape, precision." in " ".join(
+        render(comparison, "text").split()
+    )
+
+
+@pytest.mark.parametrize("host", [NO_DRIVER, WITH_GPUS])
+def test_of_a_server_elsewhere_the_driver_here_says_nothing(workspace: Workspace, host: dict[str, Any]) -> None:
+    results = (of_server("http://gpu7:8000"), of_server("http://gpu7:8000", seed=1, slower=1.3))
+    comparison = compared_on(workspace, host, *results)
+    assert exit_code(comparison) == ExitCode.UNDECIDED
+    assert not any(change.verdict for change in comparison.changes)
+    text = " ".join(render(comparison, "text").split())
+    assert "No verdict is given: driver and power limit (W) are not known in either run" in text
+    assert "the server ran on another machine (http://gpu7:8000)" in text
+    assert "% interval of B − A" in text and "fails" not in text
+    value = json.loads(render(comparison, "json"))
+    assert not value["comparable"] and len(value["reasons"]) == 1 and "driver" in value["unknown"]
+    assert any(metric["interval"] for metric in value["metrics"])
+
+
+def test_a_server_that_the_list_started_ran_here_and_its_command_is_compared(workspace: Workspace) -> None:
+    url = "http://node-of-the-list:8000"
+    runs = [
+        workspace.run(of_server(url, seed=seed), host=WITH_GPUS, servers=["20260102T030400Z-1.0-abc900"])
+        for seed in (0, 1)
+    ]
+    for run, words in zip(runs, ("vllm serve m", "vllm serve m --dtype float16"), strict=True):
+        known = {
+            "run_id": "20260102T030400Z-1.0-abc900", "number": "1.0", "command": words, "url": url, "model": "m",
+            "version": "0.11.0", "versions": {}, "started_utc": None, "ready_utc": None, "ready_s": 1.0,
+            "served_to_the_end": True, "problem": None, "exit_code": None, "run_json_sha256": "0" * 64, "logs": [],
+        }  # fmt: skip
+        write_json(run.folder / "servers.json", {"v": 1, "recorded_utc": "2026-01-02T03:05:05Z", "servers": [known]})
+    comparison = compare_sides(*(side(workspace.store, run.id, label) for run, label in zip(runs, "AB", strict=True)))
+    assert comparison.judged
+    assert ("server's command", "vllm serve m", "vllm serve m --dtype float16") in comparison.other_differences
+
+
+def test_servers_on_unlike_gpus_are_not_comparable(workspace: Workspace) -> None:
+    other = {"name": "node1", "gpu": {**WITH_GPUS["gpu"], "gpus": [{"index": 0, "name": "B200", "power_limit_w": 700}]}}
+    one, two = workspace.run(of_server(), host=WITH_GPUS), workspace.run(of_server(seed=1), host=other)
+    with pytest.raises(Refused, match="GPUs is 1 × H200 in A and 1 × B200 in B"):
+        compare_sides(side(workspace.store, one.id, "A"), side(workspace.store, two.id, "B"))
 
 
 def test_command_line(

@@ -175,7 +175,9 @@ def test_each_failure_at_the_start_has_its_own_message(opened, fake, number, cod
     reading = source.read()
     assert reading.gpus == [] and [note.code for note in reading.notes] == [code]
     assert word in reading.notes[0].message
-    assert source.inventory()["gpus"] == []
+    inventory = source.inventory()
+    assert inventory["gpus"] == []
+    assert inventory["no_driver"] == (code == "no_driver")  # a driver that cannot be asked is not "none"
     assert gpu_count() is None and nvml.open_count == 0
 
 

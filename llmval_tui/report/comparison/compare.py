@@ -24,7 +24,14 @@ from llmval_tui.report.comparison.bootstrap import (
     resampled_percentiles,
     series_block_length,
 )
-from llmval_tui.report.comparison.sides import UNKNOWN_IN_BOTH, Side, other_differences, refusals, yardstick
+from llmval_tui.report.comparison.sides import (
+    Side,
+    machine_unknown,
+    other_differences,
+    refusals,
+    unknown_in_both,
+    yardstick,
+)
 
 WORSE_PERCENT = 5.0  # a gate metric that is worse by more than this fails the comparison
 SEARCH_METHOD = (
@@ -74,7 +81,9 @@ class Comparison:
 
     first: Side
     second: Side
-    refused: list[str]  # why no verdict is given; empty if the sides are comparable
+    refused: list[str]  # why the sides are not comparable, so that no verdict is given
+    unknown: list[str]  # conditions that neither side states, so that nothing was checked
+    machine_unknown: str | None  # why no verdict is given although nothing is known to differ
     other_differences: list[tuple[str, str, str]]
     changes: list[Change]
     paired: bool  # both sides had the same requests at the same times
@@ -86,9 +95,14 @@ class Comparison:
         """Whether two rate searches are compared: by their highest rates, not by their last windows."""
         return _searches(self.first.result, self.second.result)
 
+    @property
+    def judged(self) -> bool:
+        """Whether a verdict is given."""
+        return not self.refused and self.machine_unknown is None
+
 
 def compare_sides(first: Side, second: Side, *, anyway: bool = False) -> Comparison:
-    """Compare two load tests.
+    """Compare two load tests. If driver or power limit are known of neither, the figures get no verdict.
 
     Args:
         anyway: if the sides are not comparable, return the figures without a verdict.
@@ -98,10 +112,12 @@ def compare_sides(first: Side, second: Side, *, anyway: bool = False) -> Compari
     """
     reasons = refusals(first, second)
     if reasons and not anyway:
-        advice = "Repeat one under the other's conditions, or show the figures with --anyway."
-        if all(reason.endswith(UNKNOWN_IN_BOTH) for reason in reasons):  # as of a server elsewhere: no repetition helps
-            advice = "Show the figures without a verdict: --anyway."
-        raise Refused(f"{first.run_id} and {second.run_id} are not comparable: {'; '.join(reasons)}. {advice}")
+        raise Refused(
+            f"{first.run_id} and {second.run_id} are not comparable: {'; '.join(reasons)}. "
+            "Repeat one under the other's conditions, or show the figures with --anyway."
+        )
+    unknown = unknown_in_both(first, second)
+    no_machine = machine_unknown(first, second, unknown)
     one, other = first.result, second.result
     changes_of = _search_changes if _searches(one, other) else _changes
     same = paired(one, other) and not _searches(one, other)
@@ -110,8 +126,10 @@ def compare_sides(first: Side, second: Side, *, anyway: bool = False) -> Compari
         first,
         second,
         reasons,
+        unknown,
+        no_machine,
         other_differences(first, second),
-        changes_of(one, other, judged=not reasons),
+        changes_of(one, other, judged=not reasons and no_machine is None),
         same,
         None if pair is None or _searches(one, other) else _attribution(*pair),
         pair is not None,
@@ -124,7 +142,7 @@ def _attribution(server: Side, ours: Side) -> Attribution | None:
 
 def exit_code(comparison: Comparison) -> ExitCode:
     """0: nothing is more than 5 % worse, or it is a yardstick; 1: something is; 3: the figures were not judged."""
-    if comparison.refused:
+    if not comparison.judged:
         return ExitCode.UNDECIDED
     if comparison.is_yardstick:  # it measures; a slower engine is no fault of the node
         return ExitCode.PASSED

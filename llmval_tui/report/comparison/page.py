@@ -65,10 +65,14 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
         blocks.append(
             Paragraph(f"Not comparable, so no verdict is given: {'; '.join(comparison.refused)}.", caution=True)
         )
+    if comparison.machine_unknown is not None:
+        blocks.append(Paragraph(f"No verdict is given: {comparison.machine_unknown}.", caution=True))
+    if others := [name for name in comparison.unknown if name not in (comparison.machine_unknown or "")]:
+        blocks.append(Paragraph(f"Not known in either run, so not compared: {', '.join(others)}."))
     blocks.append(Heading(2, "Metrics", "metrics"))
     interval = "interval of B − A" if comparison.of_searches else f"{CONFIDENCE:.0%} interval of B − A"
     columns = ["metric", "unit", "better is", "A", "B", "B − A", interval, "B − A, % of A"]
-    judged = not comparison.refused
+    judged = comparison.judged
     table = [_row(change, judged) for change in comparison.changes]
     caption = "B against A" + (f"; significantly worse by over {WORSE_PERCENT:g} % fails" if judged else "")
     blocks.append(Table(caption, [*columns, "B is"] if judged else columns, table, numbers=range(3, 8)))
@@ -188,6 +192,8 @@ def _signed(value: float) -> str:
 def _conclusion(comparison: Comparison) -> str:
     if comparison.refused:
         return "The figures are shown side by side; they do not prove a difference."
+    if not comparison.judged:
+        return "The intervals are of these two results. What made the difference, server or machine, is not known."
     groups = {
         verdict: [change.name for change in comparison.changes if change.verdict == verdict]
         for verdict in (WORSE, BETTER, SAME, UNKNOWN)
@@ -210,8 +216,9 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "kind": "llmval_compare",
         "v": 1,
         "exit_code": int(exit_code(comparison)),
-        "comparable": not comparison.refused,
-        "reasons": comparison.refused,
+        "comparable": comparison.judged,
+        "reasons": [*comparison.refused, *([comparison.machine_unknown] if comparison.machine_unknown else [])],
+        "unknown": comparison.unknown,
         "sides": {
             item.label: {
                 "run_id": item.run_id,

@@ -1,19 +1,26 @@
 """The two sides of a comparison, and the check that they are comparable."""
 
+import ipaddress
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
+from llmval_tui.actions.gates.servers import FILE as SERVERS_FILE
+from llmval_tui.actions.gates.servers import ServersRecord
 from llmval_tui.actions.judges.load_test_result import LoadResult, read_result
 from llmval_tui.actions.steps.baseline_change import NOT_AVAILABLE, baseline_of
 from llmval_tui.actions.yardstick.evidence import OF
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.report.facts import ArtifactFacts, artifacts_of
+from llmval_tui.foundation.record import read_record
+from llmval_tui.report.facts import ArtifactFacts, artifacts_of, gpu_inventory_of
 from llmval_tui.runs.records import Intent, Outcome, Verdict, engine_url_of
 from llmval_tui.runs.store import Run, RunStore
 
 _LOAD_TEST = "load_test"
-UNKNOWN_IN_BOTH = "is not known in either run"
+# Without them, two equal figures do not mean two equal machines, nor a lower one a slower server.
+_OF_THE_MACHINE = ("driver", "power limit (W)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,25 @@ class Side:
     @property
     def name(self) -> str:
         return f"{self.label} = {self.run_id}"
+
+    @property
+    def server_url(self) -> str | None:
+        """Where the server of another program answered; None if our own engine ran."""
+        server = self.result.identity.get("server")
+        return str(server.get("url") or NOT_AVAILABLE) if isinstance(server, dict) else None
+
+    @property
+    def ran_here(self) -> bool:
+        """Whether the model ran on the machine whose facts are in the run's record, and not elsewhere on the network.
+
+        A server does so if the list started it, or if its address is that of this machine.
+        """
+        url = self.server_url
+        if url is None or self.intent.servers:
+            return True
+        name = urlsplit(url).hostname or ""
+        own = str(self.intent.host.get("name") or "")
+        return name != "" and (_is_loopback(name) or name in (own, own.partition(".")[0]))
 
 
 def side(store: RunStore, name: str, label: str) -> Side:
@@ -81,15 +107,21 @@ def conditions(side: Side) -> dict[str, str]:
     """The conditions that must be the same on both sides, by name."""
     identity, load = side.result.identity, side.result.ours.get("workload") or {}
     known = baseline_of(side.result, side.intent, side.artifact.path, side.artifact.sha256 or "").identity
+    machine = gpu_inventory_of(side.intent.host) if side.ran_here else {}
+    none = "none" if machine.get("no_driver") else None
+    driver, power_limit = (known["driver"], known["power_limit_w"]) if side.ran_here else (NOT_AVAILABLE, NOT_AVAILABLE)
+    gpus = f"{_value(identity.get('tensor_parallel'))} × {_value(identity.get('device_name'))}"
+    if side.server_url is not None:  # it does not say which of the machine's GPUs it uses
+        gpus = none or _names_of(machine)
     searched = side.result.search is not None
     return {
         "kind of test": "a search for the highest rate" if searched else "one window",
         "model": _value(identity.get("model")),
         "model shape": _value(identity.get("shape")),
-        "precision": known["precision"],
-        "GPUs": f"{_value(identity.get('tensor_parallel'))} × {_value(identity.get('device_name'))}",
-        "driver": known["driver"],
-        "power limit (W)": known["power_limit_w"],
+        "precision": NOT_AVAILABLE if identity.get("dtype") is None else known["precision"],
+        "GPUs": gpus,
+        "driver": none or driver,
+        "power limit (W)": "none" if machine.get("gpu_count") == 0 else none or power_limit,
         # The rate of a search is its result, not a condition.
         **({} if searched else {"target QPS": _value(load.get("target_qps"))}),
         "duration (s)": _value(load.get("duration_s")),
@@ -100,6 +132,19 @@ def conditions(side: Side) -> dict[str, str]:
         "SLO": known.get("slo", "none"),
         "preset": _value(side.intent.preset, "none"),
     }
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _names_of(machine: Mapping[str, Any]) -> str:
+    """The GPUs of a machine, such as `8 × NVIDIA H200`."""
+    names = Counter(_value(gpu.get("name")) for gpu in machine.get("gpus") or [])
+    return ", ".join(f"{count} × {name}" for name, count in names.items()) or NOT_AVAILABLE
 
 
 # Of a yardstick, only the load must be the same: engine, model name, precision and path are what is compared.
@@ -132,19 +177,37 @@ def refusals(first: Side, second: Side) -> list[str]:
         one, other = one | {"host": own["A"]}, other | {"host": own["B"]}
         both = [name for name in _OF_THE_LOAD if name in one and name in other]
     reasons = [f"{name} is {one[name]} in A and {other[name]} in B" for name in both if one[name] != other[name]]
-    if yardstick(first, second) is None and str(first.result.identity.get("device")) != "cpu":
-        # Two unknown values are not necessarily equal.
-        reasons += [
-            f"{name} {UNKNOWN_IN_BOTH}"
-            for name in ("driver", "power limit (W)")
-            if one[name] == other[name] == NOT_AVAILABLE
-        ]
     for item in (first, second):
         if item.verdict.outcome in (Outcome.INVALID, Outcome.INCONCLUSIVE):
             reasons.append(f"{item.label} was judged {item.verdict.outcome.value}: {item.verdict.summary}")
     if (first.run_id, first.artifact.path) == (second.run_id, second.artifact.path):
         reasons.append("A and B are the same result")
     return reasons
+
+
+def unknown_in_both(first: Side, second: Side) -> list[str]:
+    """The conditions that neither run states: two unknown values are not necessarily equal."""
+    if yardstick(first, second) is not None:
+        return []
+    one, other = conditions(first), conditions(second)
+    names = [name for name in one if one[name] == other.get(name) == NOT_AVAILABLE]
+    on_cpu = first.result.identity.get("device") == "cpu"
+    return [name for name in names if not (on_cpu and name in _OF_THE_MACHINE)]
+
+
+def machine_unknown(first: Side, second: Side, unknown: list[str]) -> str | None:
+    """Why no verdict can be given on comparable runs: nothing tells whether their machines were alike."""
+    names = [name for name in _OF_THE_MACHINE if name in unknown]
+    if not names:
+        return None
+    said = f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} not known in either run"
+    away = list(dict.fromkeys(str(item.server_url) for item in (first, second) if not item.ran_here))
+    if not away:
+        return said
+    return (
+        f"{said}, because the server ran on another machine ({', '.join(away)}). llmval records them of its own machine: "
+        "run it where the server is"
+    )
 
 
 def other_differences(first: Side, second: Side) -> list[tuple[str, str, str]]:
@@ -178,6 +241,7 @@ def _engine(item: Side) -> dict[str, str]:
 def _settings(item: Side) -> dict[str, str]:
     intent, load = item.intent, item.result.ours.get("workload") or {}
     found = {"host": _value(intent.host.get("name")), "verdict": item.verdict.outcome.value}
+    found |= _server_settings(item)
     keys = ("attention_backend", "attention_kernel", "compile_mode", "torch_version")
     found |= {key: _value(item.result.identity.get(key)) for key in keys}
     found |= {key: _value(load.get(key)) for key in ("max_batch", "prefill_chunk", "seed", "temperature")}
@@ -187,6 +251,21 @@ def _settings(item: Side) -> dict[str, str]:
     for command in intent.commands:
         found |= command.env
     found["deviations"] = "; ".join(intent.deviations) or "none"
+    return found
+
+
+def _server_settings(item: Side) -> dict[str, str]:
+    """What is known of the server: its own words, and its command if the list started it."""
+    server = item.result.identity.get("server")
+    if not isinstance(server, dict):
+        return {}
+    found = {"server": " ".join(str(server[key]) for key in ("engine", "version") if server.get(key)) or NOT_AVAILABLE}
+    found["server's address"] = _value(server.get("url"))
+    record = read_record(ServersRecord, item.run.folder / SERVERS_FILE) if item.run is not None else None
+    if record is not None and record.servers:  # of several, the last one is the one that the load went to
+        last = record.servers[-1]
+        found["server's command"] = last.command
+        found |= {f"version of the server's {name}": value for name, value in last.versions.items()}
     return found
 
 

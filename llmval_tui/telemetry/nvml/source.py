@@ -108,9 +108,14 @@ class NvmlSource:
         return self._processes.read({reader.index: reader.process_memory for reader in self._readers})
 
     def inventory(self) -> dict[str, Any]:
-        """Driver, CUDA driver and NVML versions, GPUs and their links; see `inventory.describe`."""
+        """Driver, CUDA driver and NVML versions, GPUs and their links; see `inventory.describe`.
+
+        Without NVML, `no_driver` says whether this host surely has no NVIDIA driver, or one that cannot be asked.
+        """
         if self._calls is None:
-            return {"gpu_count": None, "gpus": [], "notes": [note.message for note in self._notes]}
+            no_driver = any(note.code == Kind.NO_DRIVER for note in self._notes)
+            messages = [note.message for note in self._notes]
+            return {"no_driver": no_driver, "gpu_count": None, "gpus": [], "notes": messages}
         value = describe(self._calls, self._chosen)
         value["notes"] = [note.message for note in self._notes]
         return value
