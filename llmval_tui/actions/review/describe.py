@@ -66,7 +66,7 @@ def _reading(proposal: "Proposal") -> str:
 
 def _command(command: "Command", workspace: Path) -> list[tuple[str, str]]:
     lines = [("command", command.display)]
-    words = shlex.join("<run>" if word == RUN_PLACEHOLDER else word for word in command.argv)
+    words = shlex.join(word.replace(RUN_PLACEHOLDER, "<run>") for word in command.argv)
     if words != command.display:
         lines.append(("argv", words))
     if command.script is not None:

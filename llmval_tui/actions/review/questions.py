@@ -226,19 +226,24 @@ def question_of(
 def _needed(command: "Command", settings: ListSettings, runner_python: str | None) -> Needed:
     """The trust that one command needs, with its variables, its output and the programs that never ask."""
     workspace = settings.workspace
+    words, script = command.argv, None
+    if (torchrun := _torchrun_words(command)) is not None:
+        words, script = torchrun, _script_of_torchrun(torchrun)
     if command.script is not None:
         needed = trust_needed_by_script(command.script.text, workspace)
     elif own := _own_work(command, workspace, runner_python):
         needed = Needed(Trust.NONE, own)
     else:
-        needed = trust_needed(command.argv, workspace)
+        needed = trust_needed(words, workspace)
+        if script is not None and needed.trust is Trust.ONCE:
+            needed = Needed(Trust.ONCE, f"{script} under torchrun")
     # The variables of the site settings are trusted, unless they are known to change which code runs.
     of_site = {name for name, value in settings.env.items() if command.env.get(name) == value}
     needed = at_least_once(needed, [name for name in command.env if name not in of_site or may_change_code(name)])
     if command.tee is not None and not command.tee.startswith(f"{_ARTIFACTS}/") and needed.trust is Trust.NONE:
         needed = Needed(Trust.ONCE, f"{needed.because} and writes {command.tee}")
     # The program's name counts, or the path of a script: `never_ask = ["pytest", "scripts/check.py"]`.
-    names = {name_of(command.argv[0]), *command.argv[:2]}
+    names = {name_of(words[0]), *words[:2], script}
     if needed.trust is Trust.ONCE and command.script is None and settings.never_ask & names:
         return Needed(Trust.NONE, needed.because)
     return needed
@@ -248,11 +253,10 @@ def _own_work(command: "Command", workspace: Path, runner_python: str | None) ->
     """The name of llmval's own action or runner that the command starts; None if it starts anything else."""
     program, *words = command.argv
     trusted = (sys.executable, runner_python)
-    launcher = str(bundled("runners") / "llmval_runners" / "process" / "launch.py")
     if program in trusted and words == [*_OWN_MODULE, RUN_PLACEHOLDER]:
         return "llmval"
-    if program in trusted and words[:1] == [launcher] and "--" in words:
-        words = ["torchrun", *words[words.index("--") + 1 :]]
+    if program in trusted and (torchrun := _torchrun_words(command)) is not None:
+        words = torchrun
     elif program in trusted:
         words = ["python", *words]
     elif program == "bash":
@@ -267,6 +271,22 @@ def _own_work(command: "Command", workspace: Path, runner_python: str | None) ->
     if runner == TRACE:  # it starts the interpreter that it is given
         return runner if {value_of(argv.arguments, "--python")} <= set(trusted) else None
     return runner if program in trusted else None
+
+
+def _torchrun_words(command: "Command") -> list[str] | None:
+    """The words of torchrun in whose place llmval's launcher starts; None if the command starts something else."""
+    words = command.argv[1:]
+    launcher = str(bundled("runners") / "llmval_runners" / "process" / "launch.py")
+    if words[:1] != [launcher] or "--" not in words:
+        return None
+    return ["torchrun", *words[words.index("--") + 1 :]]
+
+
+def _script_of_torchrun(words: list[str]) -> str | None:
+    try:
+        return parse_argv(words).script
+    except Refused:
+        return None
 
 
 def missing_values(reading: "Reading | None", values: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import pytest
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.registry import propose
 from llmval_tui.actions.review.answers import answer_to
+from llmval_tui.actions.review.describe import describe
 from llmval_tui.actions.review.model import Decision, ListSettings
 from llmval_tui.actions.review.record import forget_answers, record_answers, write_into_list
 from llmval_tui.actions.review.settings import settings_of, settings_path
@@ -68,6 +69,22 @@ def test_a_diagnostic_starts_and_a_script_asks(site):
     assert site.propose("1.2").may_start
     proposal = site.propose("1.1")
     assert not proposal.may_start and "It runs check.py," in proposal.unreviewed
+
+
+def test_a_torchrun_item_is_named_as_the_operator_wrote_it(site):
+    """llmval starts its own launcher in the place of torchrun; the operator has never heard of that."""
+    site.edit("python check.py", "torchrun --nproc_per_node=2 check.py --steps 3")
+    proposal = site.propose(gpu_count=2)
+    assert "It runs check.py under torchrun, which nobody has confirmed yet." in proposal.unreviewed
+    lines = describe(site.context().step, proposal, site.workspace.folder)
+    assert [text for label, text in lines if label == "question"] == [proposal.open_question.text]
+    assert all("{run}" not in text for _, text in lines)
+
+
+def test_a_torchrun_item_never_asks_if_the_settings_name_its_script(site):
+    site.edit("python check.py", "torchrun --nproc_per_node=2 check.py")
+    settings_path(site.path).write_text('never_ask = ["check.py"]\n')
+    assert site.propose(gpu_count=2).may_start
 
 
 @pytest.mark.parametrize("in_list", [False, True], ids=["file", "comment"])
