@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmval_tui.actions.command.runner_catalog import OPENAI_LOAD_TEST
 from llmval_tui.actions.registry import plugin_problems
 from llmval_tui.console.options import config_or_error, print_object, workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs import client
-from llmval_tui.runs.interpreters import interpreters_with_torch
+from llmval_tui.runs.interpreters import CLIENT_PACKAGES, interpreters_with_torch
 from llmval_tui.runs.inventory import gpu_inventory, software_versions
 
 CHECKPOINT_S = 60.0  # for the headers of hundreds of files on a slow network file system
@@ -118,6 +119,11 @@ def _software(python: str, why: str) -> list[Check]:
     for name, hint in hints.items():
         version = versions.get(name)
         checks.append(Check(name, "ok", version) if version else Check(name, "missing", "not installed", hint))
+    missing = [name for name in CLIENT_PACKAGES if name not in versions]
+    found = ", ".join(f"{name} {versions[name]}" for name in CLIENT_PACKAGES if name in versions)
+    hint = f"{OPENAI_LOAD_TEST} is refused: {python} -m pip install {' '.join(missing)}"
+    absent = f"{' and '.join(missing)} not installed"
+    checks.append(Check("HTTP client", "missing", absent, hint) if missing else Check("HTTP client", "ok", found))
     return checks
 
 

@@ -1,17 +1,20 @@
 """`run --dry-run`: prints what each step would do now; starts and writes nothing."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from llmval_tui.actions.api import Proposal
 from llmval_tui.actions.reading.model import Kind
+from llmval_tui.actions.review.questions import missing_values
+from llmval_tui.actions.review.settings import settings_of
 from llmval_tui.checklist.model import Checklist, Step
-from llmval_tui.console.options import plan_options, print_object, workspace_of
+from llmval_tui.console.options import plan_options, print_object, suggested, workspace_of
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.client import plan_preview
-from llmval_tui.plans.items import Expected, PlanItem
+from llmval_tui.plans.items import Expected, PlanItem, listed
 from llmval_tui.runs.command_end import limits_of
 from llmval_tui.runs.store import RUN_ID_PLACEHOLDER
 
@@ -23,13 +26,22 @@ def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step]
     """
     workspace, choices = workspace_of(options), plan_options(options)
     items = plan_preview(checklist, steps, workspace, choices, ticked=ticked, whole=not options.steps)
+    values = {**settings_of(checklist.path, workspace).values, **choices.values}
+    missing = {item.step.key: _missing(item, values) for item in items}
     if options.json:
         left_out = [{"step": item.step.number, "text": item.step.text, "expected": item.sentence}
                     for item in items if item.proposal is None]  # fmt: skip
-        planned = [_as_json(item, item.proposal) for item in items if item.proposal is not None]
+        planned = [
+            _as_json(item, item.proposal) | {"missing": missing[item.step.key]}
+            for item in items
+            if item.proposal is not None
+        ]
         print_object("plan_preview", steps=planned, skipped=left_out)
     else:
-        print("\n\n".join("\n".join(_lines(item)) for item in items))
+        print("\n\n".join("\n".join(_lines(item, missing[item.step.key])) for item in items))
+        if names := list(dict.fromkeys(name for of_item in missing.values() for name in of_item)):
+            given = suggested(options, " ".join(["review", *(f"--set {name}=VALUE" for name in names)]))
+            print(f"\nNobody has given {_placeholders(names)} yet. To give them: {given}")
     expected = {item.expected for item in items if item.is_planned}
     blocked = expected & {Expected.REFUSED, Expected.ASKS} or expected == {Expected.BY_HAND}
     return ExitCode.REFUSED if blocked else ExitCode.PASSED
@@ -57,12 +69,23 @@ def _as_json(item: PlanItem, proposal: Proposal) -> dict[str, Any]:
     return {"step": step.number, "text": step.text, **asdict(proposal), **read, **plan}
 
 
-def _lines(item: PlanItem) -> list[str]:
+def _missing(item: PlanItem, values: Mapping[str, str]) -> list[str]:
+    """The names of the values that the item needs and that nobody has given, also of an item that is skipped now."""
+    return list(missing_values(item.proposal.reading, values)) if item.proposal is not None else []
+
+
+def _placeholders(names: Sequence[str]) -> str:
+    return listed([f"<{name}>" for name in names])
+
+
+def _lines(item: PlanItem, missing: Sequence[str]) -> list[str]:
     step, proposal = item.step, item.proposal
     lines = [f"{step.number}  {step.text}", f"  plan: {item.sentence}"]
     if proposal is None:
         return [clean_line(line) for line in lines]
     lines.append(f"  {proposal.action}: {proposal.summary}")
+    if missing and item.expected is not Expected.ASKS:  # otherwise the question names them
+        lines.append(f"  needs the value of {_placeholders(missing)}")
     for command in proposal.commands:
         lines.append(f"  $ {command.display}")
         if command.hidden_env:

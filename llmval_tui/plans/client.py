@@ -13,6 +13,7 @@ from typing import Any
 
 from llmval_tui.actions.api import Condition, Context, Options, Proposal
 from llmval_tui.actions.criteria.directives import NO_SERVER
+from llmval_tui.actions.criteria.directives import SERVER as SERVER_DIRECTIVE
 from llmval_tui.actions.reading.model import MANUAL
 from llmval_tui.actions.registry import propose, reading_of
 from llmval_tui.actions.review.model import ListSettings
@@ -130,19 +131,44 @@ def _with_yardsticks(items: Sequence[PlanItem], workspace: Path, gpus: int | Non
 
 
 def _yardstick_of(item: PlanItem, items: Sequence[PlanItem], workspace: Path, gpus: int | None) -> str | None:
-    if item.proposal is None or item.expected is not Expected.RUNS:
+    """The command of our engine after this item, or why it is not known; None if the item has no yardstick."""
+    if item.proposal is None or not _loads_a_server(item.proposal):
+        return None
+    server = _last_server_before(item, items)
+    if server is None or server.proposal is None:
         return None
     load = next((one for one in item.proposal.commands if is_server_load_test(one.argv)), None)
-    numbers = [number for rest in item.rests if rest.condition == Condition.SERVES for number in rest.numbers]
-    servers = [other.proposal for other in items if other.step.number in numbers and other.proposal is not None]
-    if load is None or not servers or not servers[-1].commands:
-        return None
+    if load is None or not server.proposal.commands:
+        if Expected.ASKS in (item.expected, server.expected):
+            return "its command is known after the open questions are answered"
+        stopped = item if item.expected is not Expected.RUNS else server
+        return f"none: {stopped.step.number} is {stopped.expected}"
     try:
         return engine_command(
-            load.argv, servers[-1].commands[0].argv, workspace, yardstick_file("RUN"), on_cpu=not gpus
+            load.argv, server.proposal.commands[0].argv, workspace, yardstick_file("RUN"), on_cpu=not gpus
         )
     except Refused as refusal:
         return str(refusal)
+
+
+def _loads_a_server(proposal: Proposal) -> bool:
+    """Whether the item runs our load test over HTTP, also if its command cannot be built yet."""
+    written = proposal.reading.commands if proposal.reading is not None else ()
+    words = [one.text.split() for one in written] + [one.argv for one in proposal.commands]
+    return proposal.action in SERVED_ACTIONS and any(map(is_server_load_test, words))
+
+
+def _last_server_before(item: PlanItem, items: Sequence[PlanItem]) -> PlanItem | None:
+    """The server that the item will rest on. If it cannot start now, its plan has none: then the nearest before it."""
+    numbers = [number for rest in item.rests if rest.condition == Condition.SERVES for number in rest.numbers]
+    before = [one for one in items if one.is_server and one.step.line < item.step.line]
+    if item.expected is Expected.RUNS:
+        found = [one for one in before if one.step.number in numbers]
+    elif item.step.directives.get(SERVER_DIRECTIVE) == NO_SERVER:
+        found = []
+    else:
+        found = [one for one in before if one.step.section == item.step.section]
+    return found[-1] if found else None
 
 
 def with_servers(

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +14,9 @@ from typing import NamedTuple
 _USUAL = ("/opt/venv/bin/python", "/opt/conda/bin/python", "/usr/local/bin/python3", "/usr/bin/python3")
 _NAMES = ("python3", "python", "python3.14", "python3.13", "python3.12", "python3.11")
 _OLDEST = (3, 11)  # the runners' syntax
+CLIENT_PACKAGES = ("httptools", "uvloop")  # what openai_load_test.py needs
+_FIND = "import sys; from importlib.util import find_spec; print(*(n for n in sys.argv[1:] if find_spec(n) is None))"
+_ASKED_AGAIN_S = 10.0  # so that an installed package is noticed, and a long list asks once
 
 
 class Interpreter(NamedTuple):
@@ -32,6 +37,25 @@ def own_has_torch() -> bool:
     """Whether the Python that runs llmval has torch. Nothing is imported."""
     found = find_spec("torch")
     return found is not None and found.origin is not None  # a folder called torch beside the list is no package
+
+
+def missing_client_packages(python: str) -> tuple[str, ...]:
+    """Those of `CLIENT_PACKAGES` that this Python does not have; () if it has all, or cannot be asked."""
+    if python == sys.executable:
+        return tuple(name for name in CLIENT_PACKAGES if find_spec(name) is None)
+    return _missing_in(python, int(time.monotonic() // _ASKED_AGAIN_S))
+
+
+@lru_cache(maxsize=4)
+def _missing_in(python: str, _moment: int) -> tuple[str, ...]:
+    argv = [python, "-c", _FIND, *CLIENT_PACKAGES]
+    try:  # in "/", because a folder's own uvloop.py must not answer
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, cwd="/", check=False
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ()
+    return tuple(name for name in CLIENT_PACKAGES if name in done.stdout.split()) if done.returncode == 0 else ()
 
 
 def runner_python_found() -> str | None:

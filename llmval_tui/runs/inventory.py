@@ -18,7 +18,10 @@ from llmval_tui import __version__
 from llmval_tui.foundation.text import clean_line
 
 # Packages whose version changes what a run measures.
-PACKAGES = ("torch", "triton", "transformer-engine", "transformers", "nvidia-nccl-cu13", "nvidia-cudnn-cu13")
+PACKAGES = (
+    "torch", "triton", "transformer-engine", "transformers", "nvidia-nccl-cu13", "nvidia-cudnn-cu13", "httptools",
+    "uvloop",
+)  # fmt: skip
 # Only variables that change what a run measures are recorded, and of these no secret (NVIDIA_API_KEY).
 NOT_RECORDED = "(set; not recorded)"
 RECORDED_PREFIXES = ("NCCL_", "CUDA_", "NVIDIA_", "NVSHMEM_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "OMP_", "NVTE_")

@@ -65,6 +65,67 @@ def test_every_item_of_the_list_is_read_as_it_is_meant(workspace: Workspace, mon
     assert written == [[path.replace(".json", ".smoke.json")] for path in one_by_one], "and not the real ones as well"
 
 
+def test_the_dry_run_names_the_values_that_are_missing_even_of_a_server_that_is_not_installed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    workspace.checklist.write_text(LIST.read_text())
+    text = workspace.llmval("run", "--section", "1", "--dry-run").stdout
+    assert "needs the value of <model>" in text and "needs the value of <qps>" in text
+    last = text.splitlines()[-1]
+    assert last.startswith("Nobody has given <model> and <qps> yet. To give them: llmval review --set model=VALUE")
+    planned = json.loads(workspace.llmval("run", "1.1", "1.2", "--dry-run", "--json").stdout)["steps"]
+    assert [step["missing"] for step in planned] == [["model"], []]
+    given = workspace.llmval("run", "--section", "1", "--dry-run", "--set", "model=m", "--set", "qps=4").stdout
+    assert "needs the value" not in given and "Nobody has given" not in given
+
+
+def test_the_dry_run_knows_the_yardstick_of_an_item_whose_questions_are_open(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_vllm(workspace, monkeypatch)
+    workspace.checklist.write_text(LIST.read_text())
+    yardsticks = {
+        step["step"]: step["yardstick"]
+        for step in json.loads(workspace.llmval("run", "1.3", "--yardstick", "--dry-run", "--json", check=2).stdout)[
+            "steps"
+        ]
+    }
+    assert yardsticks == {"1.1": None, "1.3": "its command is known after the open questions are answered"}
+    done = workspace.llmval("run", "1.3", "--yardstick", check=2)
+    assert "questions are open, so nothing was started" in done.stderr
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (skipped,) = [
+        step["yardstick"]
+        for step in json.loads(workspace.llmval("run", "1.3", "--yardstick", "--dry-run", "--json").stdout)["steps"]
+        if step["step"] == "1.3"
+    ]
+    assert skipped == "none: 1.3 is skipped"
+
+
+def test_a_python_without_the_packages_of_the_load_test_is_said_before_anything_starts(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_vllm(workspace, monkeypatch)
+    workspace.checklist.write_text(LIST.read_text())
+    trust(workspace.checklist, "vllm", "python")
+    bare = workspace.folder / "bare"
+    bare.write_text("#!/bin/sh\necho httptools uvloop\n")  # what it lacks
+    bare.chmod(0o755)
+    planned = json.loads(
+        workspace.llmval(
+            "run", "1.2", "--dry-run", "--json", "--runner-python", str(bare), "--set", "model=m", check=2
+        ).stdout
+    )["steps"]
+    said = f"{bare} has no httptools and no uvloop, which openai_load_test.py needs: {bare} -m pip install httptools "
+    assert {step["step"]: said in (step["refusal"] or "") for step in planned} == {"1.1": False, "1.2": True}
+    bare.write_text('#!/bin/sh\necho \'{"python": "3.12.3", "torch": "2.13.0", "uvloop": "0.21.0"}\'\n')
+    checks = json.loads(workspace.llmval("doctor", "--json", "--runner-python", str(bare), check=0).stdout)["checks"]
+    client = next(check for check in checks if check["name"] == "HTTP client")
+    assert client["state"] == "missing" and client["found"] == "httptools not installed"
+    assert client["consequence"] == f"openai_load_test.py is refused: {bare} -m pip install httptools"
+
+
 @pytest.mark.slow
 def test_the_list_runs_to_its_end_and_leaves_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_vllm(workspace, monkeypatch)

@@ -72,6 +72,20 @@ def test_python_and_python3_of_one_folder_are_asked_once(without_torch, tmp_path
     assert (tmp_path / "calls").read_text().count("call") == 1
 
 
+def test_what_the_load_test_over_http_lacks_is_asked_once_in_a_while(monkeypatch, tmp_path) -> None:
+    now = 100.0
+    monkeypatch.setattr(interpreters.time, "monotonic", lambda: now)
+    python = make_python(tmp_path, "uvloop")
+    assert [interpreters.missing_client_packages(python) for _ in range(5)] == [("uvloop",)] * 5
+    assert (tmp_path / "calls").read_text().count("call") == 1
+    make_python(tmp_path, "")  # somebody has installed it
+    now += 20
+    assert interpreters.missing_client_packages(python) == ()
+    assert interpreters.missing_client_packages(make_python(tmp_path / "odd", '{"no": "answer"}')) == ()
+    assert interpreters.missing_client_packages("/nowhere/python") == ()
+    assert interpreters.missing_client_packages(sys.executable) == ()  # the tests need them anyway
+
+
 def test_the_real_one(tmp_path) -> None:
     found = list(interpreters.interpreters_with_torch({"PATH": str(Path(sys.executable).parent)}))
     assert found[0].path == sys.executable and not found[0].is_too_old

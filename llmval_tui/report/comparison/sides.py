@@ -177,9 +177,11 @@ def refusals(first: Side, second: Side) -> list[str]:
         one, other = one | {"host": own["A"]}, other | {"host": own["B"]}
         both = [name for name in _OF_THE_LOAD if name in one and name in other]
     reasons = [f"{name} is {one[name]} in A and {other[name]} in B" for name in both if one[name] != other[name]]
-    for item in (first, second):
-        if item.verdict.outcome in (Outcome.INVALID, Outcome.INCONCLUSIVE):
-            reasons.append(f"{item.label} was judged {item.verdict.outcome.value}: {item.verdict.summary}")
+    reasons += [
+        f"{item.label} was judged {item.verdict.outcome.value}: {item.verdict.summary}"
+        for item in (first, second)
+        if item.verdict.outcome in (Outcome.INVALID, Outcome.INCONCLUSIVE)
+    ]
     if (first.run_id, first.artifact.path) == (second.run_id, second.artifact.path):
         reasons.append("A and B are the same result")
     return reasons
@@ -205,8 +207,8 @@ def machine_unknown(first: Side, second: Side, unknown: list[str]) -> str | None
     if not away:
         return said
     return (
-        f"{said}, because the server ran on another machine ({', '.join(away)}). llmval records them of its own machine: "
-        "run it where the server is"
+        f"{said}, because the server ran on another machine ({', '.join(away)}). llmval records them of its own "
+        "machine: run it where the server is"
     )
 
 
