@@ -87,6 +87,7 @@ class ReportFacts:
     runs: list[RunFacts]
     differences: list[str] = field(default_factory=list)  # host, driver or versions that are not the same in all runs
     unreadable: list[str] = field(default_factory=list)  # one sentence for each damaged record
+    other_lists: dict[str, int] = field(default_factory=dict)  # how many of the runs are of which other checklist
 
 
 def runs_for(store: RunStore, names: Sequence[str], checklist: Checklist | None) -> list[Run]:
@@ -121,7 +122,9 @@ def _named(store: RunStore, name: str, checklist: Checklist | None) -> Run:
     elif step is not None:
         runs = store.of_step(*step.key, checklist=recorded_path(checklist.path, store.workspace))
         if not runs:  # do not fall back to run ids: 1.2 is also a part of the ids of 11.2
-            raise Refused(f"step {name} has no run: start one with llmval run {name}.")
+            lists = {run.intent.step.checklist for run in store.runs() if run.intent.step.number == name} - {""}
+            other = f", or name another list with --checklist {' or '.join(sorted(lists))}" if lists else ""
+            raise Refused(f"step {name} of {checklist.path.name} has no run: start one with llmval run {name}{other}.")
     else:
         runs = []
     return runs[0] if runs else store.get(name)
@@ -153,7 +156,15 @@ def gather(
     steps = step_statuses(checklist, store) if checklist is not None else []
     unreadable = list(dict.fromkeys(unreadable + unreadable_records(steps, store)))
     shown = list(origins) or [str(store.workspace)]
-    return ReportFacts(utc_iso(), shown, checklist, steps, gathered, _differences(gathered), unreadable)
+    others: Counter[str] = Counter()
+    if checklist is not None:
+        own_name = recorded_path(checklist.path, store.workspace)
+        others.update(
+            run.intent.step.checklist for run in gathered if not same_checklist(run.intent.step.checklist, own_name)
+        )
+    return ReportFacts(
+        utc_iso(), shown, checklist, steps, gathered, _differences(gathered), unreadable, dict(sorted(others.items()))
+    )
 
 
 def _item_of(run: Run) -> tuple[str, str, int]:

@@ -43,6 +43,9 @@ def _verdict(facts: ReportFacts) -> Judgement:
     text = f"{len(facts.runs)} {'run' if len(facts.runs) == 1 else 'runs'}: {counted or 'none'}."
     if facts.checklist is not None:
         text += f" {tick_counts(facts.steps)}"
+        for name, count in facts.other_lists.items():
+            runs = "1 run is" if count == 1 else f"{count} runs are"
+            text += f" {runs} of another list, {name}; its items are not counted: --checklist {name} counts them."
     outcomes = {run.verdict.outcome if run.verdict else None for run in facts.runs}
     found = next((outcome for outcome in SEVERITY[:-1] if outcome in outcomes), None)
     if found is not None:
@@ -67,21 +70,26 @@ def _origin(facts: ReportFacts) -> str:
     return " ".join(parts)
 
 
-def _several_hosts(runs: Sequence[RunFacts]) -> bool:
-    return len({run.intent.host.get("name") for run in runs}) > 1
+def item_of(run: RunFacts, runs: Sequence[RunFacts], *, text: bool = False) -> str:
+    """The number of a run's item; of a report's `runs` with several lists or hosts, also whose it is."""
+    ref, host = run.intent.step, run.intent.host.get("name")
+    shown = f"{ref.number} {ref.text}" if text else ref.number
+    if ref.checklist and len({one.intent.step.checklist for one in runs} - {""}) > 1:
+        shown += f" of {ref.checklist}"
+    if len({one.intent.host.get("name") for one in runs}) > 1:
+        shown += f" on {host or 'unnamed host'}"
+    return shown
 
 
-def _item(run: RunFacts, *, with_host: bool, text: bool = False) -> Link:
-    """The number of a run's item, and where there are several hosts, whose run it is."""
-    shown = f"{run.intent.step.number} {run.intent.step.text}" if text else run.intent.step.number
-    return Link(f"{shown} on {run.intent.host.get('name') or 'unnamed host'}" if with_host else shown, anchor_of(run))
+def _item(run: RunFacts, runs: Sequence[RunFacts], *, text: bool = False) -> Link:
+    return Link(item_of(run, runs, text=text), anchor_of(run))
 
 
 def _not_passed(runs: Sequence[RunFacts]) -> list[Block]:
     rows: list[list[Cell]] = []
     for run in runs:
         wrong = [gate for gate in run.verdict.gates if gate.outcome is not Outcome.PASS] if run.verdict else []
-        item = _item(run, with_host=_several_hosts(runs), text=True)
+        item = _item(run, runs, text=True)
         for gate in wrong[:MOST_GATES]:
             reason = f" ({gate.reason})" if gate.reason else ""
             rows.append(
@@ -102,7 +110,7 @@ def _not_as_written(facts: ReportFacts) -> list[Block]:
         deviations = list(run.intent.deviations)
         if run.intent.preset and not any(run.intent.preset in line for line in deviations):
             deviations.insert(0, f"preset {run.intent.preset}")
-        rows += [[_item(run, with_host=_several_hosts(facts.runs)), line] for line in deviations]
+        rows += [[_item(run, facts.runs), line] for line in deviations]
     if rows:
         blocks.append(Table("What was not as written", ("item", "deviation"), rows))
     for state, words in (("changed", "was changed since it was judged"), ("missing", "is missing")):
@@ -127,7 +135,7 @@ def _figures(runs: Sequence[RunFacts]) -> list[Block]:
             values = [*one.trend.earlier, *([] if one.value is None else [one.value])]
             rows.append(
                 [
-                    _item(run, with_host=_several_hosts(runs)),
+                    _item(run, runs),
                     one.label,
                     one.shown,
                     one.bound_shown,

@@ -27,7 +27,10 @@ def junit(facts: ReportFacts) -> str:
     suites: dict[str, list[ElementTree.Element]] = {}
     reported = {run.id for run in facts.runs}
     for run in facts.runs:
-        suites.setdefault(run.intent.step.section, []).append(_case(run))
+        # Two lists may have a section, and items, of the same name.
+        ref = run.intent.step
+        suite = f"{ref.checklist}: {ref.section}" if ref.checklist in facts.other_lists else ref.section
+        suites.setdefault(suite, []).append(_case(run, suite))
     for item in facts.steps:
         if item.run is None or item.run.id not in reported:
             names = {"name": clean(f"{item.step.number} {item.step.text}"), "classname": clean(item.step.section)}
@@ -46,14 +49,14 @@ def junit(facts: ReportFacts) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{MARKER}\n{text}\n'
 
 
-def _case(run: RunFacts) -> ElementTree.Element:
+def _case(run: RunFacts, suite: str) -> ElementTree.Element:
     ref = run.intent.step
     length = seconds_between(run.status.started_utc, run.status.ended_utc)
     case = ElementTree.Element(
         "testcase",
         {
             "name": clean(f"{ref.number} {ref.text}"),
-            "classname": clean(ref.section),
+            "classname": clean(suite),
             **({} if length is None else {"time": f"{length:.3f}"}),
         },
     )

@@ -7,7 +7,7 @@ from llmval_tui.actions.step_state import StepState, StepStatus
 from llmval_tui.foundation.text import GIB
 from llmval_tui.report.blocks import Badge, Block, Cell, Code, Heading, Link, Paragraph, Table
 from llmval_tui.report.facts import ReportFacts, RunFacts, gpu_inventory_of
-from llmval_tui.report.first_screen import anchor_of, badge_of
+from llmval_tui.report.first_screen import anchor_of, badge_of, item_of
 
 _KINDS = {
     StepState.MEASURED: "pass",
@@ -61,7 +61,7 @@ def _runs_table(facts: ReportFacts) -> Table:
         summary = run.verdict.summary if run.verdict else "no verdict yet"
         if run.intent.deviations:
             summary += " (not as written: see its deviations)"
-        rows.append([Link(f"{run.intent.step.number} · {run.id}", anchor_of(run)), badge_of(run), summary])
+        rows.append([Link(f"{item_of(run, facts.runs)} · {run.id}", anchor_of(run)), badge_of(run), summary])
     return Table("Runs in this report", ("item and run", "verdict", "result"), rows)
 
 

@@ -80,6 +80,34 @@ def test_what_failed_and_was_not_as_written_is_named(workspace: Workspace) -> No
     assert "Evidence is not intact: artifacts/r1.json was changed" in first_screen(workspace)
 
 
+def test_runs_of_another_list_are_told_from_those_of_the_report(workspace: Workspace) -> None:
+    workspace.run()
+    other = workspace.run()
+    record = json.loads((other.folder / "run.json").read_text())
+    record["step"]["checklist"] = "mine.md"
+    (other.folder / "run.json").write_text(json.dumps(record))
+    text = page(workspace, "md")
+    assert "1 run is of another list, mine.md; its items are not counted: --checklist mine.md counts them." in text
+    assert f"| 1.1 of mine.md · {other.id} |" in text and "| 1.1 of docs/llm" in text
+    cases = ElementTree.fromstring(page(workspace, "junit")).iter("testcase")
+    assert [case.get("classname") for case in cases if case.get("time") is not None][:2] == [
+        "1. Load",
+        "mine.md: 1. Load",
+    ]
+
+
+def test_a_step_without_a_run_names_the_list_that_has_one(workspace: Workspace) -> None:
+    other = workspace.run()
+    record = json.loads((other.folder / "run.json").read_text())
+    record["step"]["checklist"] = "mine.md"
+    (other.folder / "run.json").write_text(json.dumps(record))
+    checklist = load(workspace.folder / "docs" / "llm_validation_checklist.md")
+    with pytest.raises(
+        Refused, match=r"start one with llmval run 1\.1, or name another list with --checklist mine\.md\."
+    ):
+        runs_for(workspace.store, ["1.1"], checklist)
+
+
 def test_passes_are_folded_and_failures_are_not(workspace: Workspace) -> None:
     judged(workspace, 100.0)
     html = page(workspace)

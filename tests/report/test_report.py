@@ -106,7 +106,7 @@ def full(workspace: Workspace) -> Run:
 
 def test_a_steps_number_names_its_newest_run(workspace: Workspace) -> None:
     checklist = load(workspace.folder / "docs/llm_validation_checklist.md")
-    with pytest.raises(Refused, match=r"step 1\.1 has no run: "):
+    with pytest.raises(Refused, match=r"step 1\.1 of llm_validation_checklist\.md has no run: "):
         runs_for(workspace.store, ["1.1"], checklist)
     first, newest = workspace.run(), workspace.run()
     for given in (checklist, None):
