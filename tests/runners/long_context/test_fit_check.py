@@ -27,7 +27,7 @@ from llmval_runners.long_context.fit_check.cases import (
     verdict,
 )
 from llmval_runners.long_context.fit_check.memory_cap import CappedCpu
-from llmval_runners.long_context.fit_check.report import Row, counts
+from llmval_runners.long_context.fit_check.report import Row, counts, table
 from llmval_runners.long_context.fit_check.trial import Outcome
 from llmval_runners.long_context.predict import peak_memory as predict
 from llmval_runners.long_context.setup import Setup
@@ -111,6 +111,20 @@ def test_combinations_that_ran_out_of_memory_while_loading_are_not_predicted_to_
     shape = replace(GPU_SHAPES[width], layers=layers)
     setup = Setup(shape, weight_dtype=weights, kv_dtype="fp8", chunk=chunk, batch=batch, decode_tokens=8)
     assert verdict(setup, predict.predict(setup, tokens), free_bytes) == CLOSE
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_the_table_fits_a_terminal_of_80_columns_and_its_columns_stay_in_line(on_gpu):
+    cases = draw(60, 0, 4, on_gpu=on_gpu, flex=2, transformer_engine=on_gpu, fp8_prefill=on_gpu)
+    rows = [
+        Row(case, observed, True, Outcome(None, None, 0), 139 * 2**30, 2000.0)
+        for case, observed in zip(cases, [FITS, FITS_NOT] * 30, strict=True)
+    ]
+    lines = table(rows, head=True).splitlines()
+    assert len(lines) == 2 * (1 + len(rows))
+    assert max(map(len, lines)) <= 80
+    end = lines[1].index("predicted") + len("predicted")
+    assert all(line[:end].endswith((f" {FITS}", FITS_NOT)) for line in lines[3::2])
 
 
 def test_the_cap_counts_living_tensors_and_names_the_one_that_did_not_fit():

@@ -1,5 +1,6 @@
 """Predictions beside outcomes: the printed table, the record, and the counts of right predictions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,12 @@ from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, UNDECIDED_EXIT
 from llmval_runners.process.screen import Screen, plural
 from llmval_runners.process.verdict import Verdict, ended_early
 
-_COLUMNS = (
-    ("#", 3), ("shape", 27), ("layers", 6), ("GPUs", 4), ("weights", 8), ("KV", 8), ("attention", 9), ("tokens", 9),
-    ("card GiB", 8), ("needed", 7), ("peak", 6), ("seen", 6), ("predicted", 16), ("seen", 12), ("", 7), ("s", 4),
+# Two lines of at most 80 columns: what was run, and what came of it.
+_WHAT = (
+    ("#", 3), ("shape", 27), ("layers", 6), ("GPUs", 4), ("weights", 8), ("KV", 8), ("attention", 9), ("s", 5),
+)  # fmt: skip
+_CAME = (
+    ("tokens", 12), ("card", 7), ("needed", 7), ("peak", 7), ("seen", 7), ("predicted", 16), ("seen", 12), ("", 5),
 )  # fmt: skip
 
 
@@ -60,25 +64,30 @@ class Row:
 
 
 def table(rows: list[Row], *, head: bool) -> str:
-    """A line for each row. Column widths are fixed, so lines can be printed one by one."""
-    lines = [[name for name, _ in _COLUMNS]] if head else []
-    lines += [_cells(row) for row in rows]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, (_, width) in zip(line, _COLUMNS, strict=True)) for line in lines
-    )
+    """Two lines for each row. Column widths are fixed, so rows can be printed one by one."""
+    lines = [_line([name for name, _ in columns], columns) for columns in (_WHAT, _CAME) if head]
+    return "\n".join([*lines, *(line for row in rows for line in _lines(row))])
 
 
-def _cells(row: Row) -> list[str]:
+def _line(cells: Sequence[str], columns: Sequence[tuple[str, int]]) -> str:
+    return " ".join(cell.rjust(width) for cell, (_, width) in zip(cells, columns, strict=True)).rstrip()
+
+
+def _lines(row: Row) -> list[str]:
     case, setup, parts = row.case, row.case.setup, row.case.parts
     tokens = f"{case.length}" + (f"×{setup.batch}" if setup.batch > 1 else "")
     weights = "fp8 te" if setup.transformer_engine else setup.weight_dtype
     attention = setup.backend + (" fp8" if setup.prefill_attention == "fp8" else "")
     mark = {True: "right", False: "WRONG", None: "–"}[row.right]
-    return [
+    what = [
         str(case.index), setup.shape.name, str(setup.shape.layers), str(setup.tensor_parallel), weights,
-        setup.kv_dtype, attention, tokens, _gib(case.free_bytes), _gib(parts.needed_bytes), _gib(parts.peak_bytes),
-        _gib(row.peak_bytes), case.predicted, row.observed, mark, f"{row.seconds:.1f}",
+        setup.kv_dtype, attention, f"{row.seconds:.1f}",
     ]  # fmt: skip
+    came = [
+        tokens, _size(case.free_bytes), _size(parts.needed_bytes), _size(parts.peak_bytes), _size(row.peak_bytes),
+        case.predicted, row.observed, mark,
+    ]  # fmt: skip
+    return [_line(what, _WHAT), _line(came, _CAME)]
 
 
 def counts(rows: list[Row]) -> dict[str, int]:
@@ -157,5 +166,6 @@ def record(
     }
 
 
-def _gib(count: int) -> str:
-    return f"{count / GIB:.2f}" if count >= GIB / 10 else f"{count / 1024**2:.1f}M"
+def _size(count: int) -> str:
+    """Bytes in GiB, or in MiB below a tenth of a GiB."""
+    return f"{count / GIB:.2f}G" if count >= GIB / 10 else f"{count / 1024**2:.1f}M"
