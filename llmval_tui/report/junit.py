@@ -29,8 +29,8 @@ def junit(facts: ReportFacts) -> str:
     for run in facts.runs:
         # Two lists may have a section, and items, of the same name.
         ref = run.intent.step
-        suite = f"{ref.checklist}: {ref.section}" if ref.checklist in facts.other_lists else ref.section
-        suites.setdefault(suite, []).append(_case(run, suite))
+        name = f"{ref.checklist}: {ref.section}" if ref.checklist in facts.other_lists else ref.section
+        suites.setdefault(name, []).append(_case(run, name))
     for item in facts.steps:
         if item.run is None or item.run.id not in reported:
             names = {"name": clean(f"{item.step.number} {item.step.text}"), "classname": clean(item.step.section)}

@@ -211,7 +211,7 @@ def test_two_unknown_drivers_are_not_equal_on_gpus(workspace: Workspace) -> None
 
 
 NO_DRIVER = {"name": "node1", "gpu": {"no_driver": True, "gpu_count": None, "gpus": [], "notes": ["…"]}}
-WITH_GPUS = {
+WITH_GPUS: dict[str, Any] = {
     "name": "node1",
     "gpu": {"driver_version": "580.1", "gpu_count": 2, "gpus": [{"index": 0, "name": "H200", "power_limit_w": 700.0}]},
 }
@@ -268,7 +268,7 @@ def test_a_server_that_the_list_started_ran_here_and_its_command_is_compared(wor
         for seed in (0, 1)
     ]
     for run, words in zip(runs, ("vllm serve m", "vllm serve m --dtype float16"), strict=True):
-        known = {
+        known: dict[str, Any] = {
             "run_id": "20260102T030400Z-1.0-abc900", "number": "1.0", "command": words, "url": url, "model": "m",
             "version": "0.11.0", "versions": {}, "started_utc": None, "ready_utc": None, "ready_s": 1.0,
             "served_to_the_end": True, "problem": None, "exit_code": None, "run_json_sha256": "0" * 64, "logs": [],
