@@ -65,6 +65,8 @@ def main(names: list[str]) -> int:
             f"no benchmark is called {', '.join(sorted(unknown))}; choose from {', '.join(BENCHMARKS)}", file=sys.stderr
         )
         return 2
+    # Operators have what pip compiled; with this variable each start would compile for half a second.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.setswitchinterval(0.0005)  # the reading thread must not wait for the drawing one
     print(
         f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"

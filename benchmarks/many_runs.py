@@ -165,6 +165,7 @@ def rows(runs: int = 3000, names: Sequence[str] = ()) -> Iterator[Row]:
 
 def main() -> None:
     """Print the rows for the given number of runs."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as in `benchmarks.__main__`
     for row in rows(int(sys.argv[1]) if len(sys.argv) > 1 else 3000, sys.argv[2:]):
         print(row, flush=True)
 

@@ -12,6 +12,10 @@ from hypothesis import settings
 settings.register_profile("slow machines", deadline=None)  # a deadline would test the machine
 settings.load_profile("slow machines")
 
+# Hundreds of processes start here. Where this is set, as in many containers, each of them compiles all its modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 if shutil.which("python") is None:  # the lists of many tests run `python`
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
