@@ -17,7 +17,7 @@ compare each with its own baseline. `python -m benchmarks outliers` simulates th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import sqrt
+from math import isfinite, sqrt
 from statistics import median
 
 from llmval_tui.fleet.record import GroupStatistics, MetricStatistics, NodeOutcome, NodeResult, Repeat
@@ -85,7 +85,7 @@ def statistics(
 
 def judge(figures: Figures, better: str) -> GroupStatistics:
     """The suspects of one group in one metric."""
-    known = {node: value for node, value in sorted(figures.items()) if value is not None}
+    known = {node: value for node, value in sorted(figures.items()) if value is not None and isfinite(value)}
     if not known:
         return GroupStatistics(0, None, None, None, reason="no node has a figure")
     middle = median(known.values())
@@ -134,7 +134,7 @@ def decide(first: GroupStatistics, repeated: Figures, better: str) -> GroupStati
         return first
     references = {node: repeated.get(node) for node in first.references}
     figures = {node: repeated.get(node) for node in first.suspects}
-    known = [value for value in references.values() if value is not None and value > 0]
+    known = [value for value in references.values() if value is not None and isfinite(value) and value > 0]
     if len(known) < REFERENCES:
         return replace(first, repeat=Repeat(references, figures, None, undecided=list(first.suspects)))
     typical = sum(known) / len(known)
@@ -142,7 +142,7 @@ def decide(first: GroupStatistics, repeated: Figures, better: str) -> GroupStati
     limit = max(LEAST_SHORTFALL, REPEAT_DEVIATIONS * spread)
     named, cleared, undecided = [], [], []
     for node, value in figures.items():
-        if value is None:
+        if value is None or not isfinite(value):
             undecided.append(node)
         elif shortfall(value, typical, better) > limit:
             named.append(node)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from llmval_tui.fleet.launch import FleetLaunch
 from llmval_tui.fleet.node_list import expand
+from llmval_tui.fleet.srun import OURS
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_atomic
 from llmval_tui.runs.store import Run
@@ -29,69 +30,7 @@ OVER = frozenset(
         "REVOKED", "TIMEOUT",
     }
 )  # fmt: skip
-# Options of srun and sbatch that would take away what this module decides.
-_OURS = re.compile(
-    r"--(?:nodes|nodelist|ntasks|ntasks-per-node|output|error|job-name|requeue|no-requeue|array|wrap|parsable|test-only"
-    r"|hold|dependency|chdir|open-mode|wait|kill-on-bad-exit|no-kill|label|multi-prog|pty|overlap|jobid|mpi|export|input"
-    r"|unbuffered|immediate|quiet|verbose)(?:=.*)?|-[NnwoeJadDWKklOiuIQv].*"
-)
-# Of these srun options, sbatch knows none: they say how srun prints or binds, and ours prints into files.
-_TAKES_VALUE = re.compile(
-    r"-[NnwoeJadDWiApqctTGCxmBS]|--(?:nodes|nodelist|ntasks|ntasks-per-node|output|error|job-name|dependency|chdir"
-    r"|partition|account|qos|time|gres|gpus|gpus-per-node|gpus-per-task|cpus-per-task|mem|mem-per-gpu|constraint"
-    r"|exclude|reservation|container-image|container-mounts|mpi|export|input|wait|comment|licenses|cpus-per-gpu)"
-)
-
-
 _SHARING = ("--exclusive", "--oversubscribe", "--share", "--cpus-per-task")
-_LONG = {
-    "-p": "partition", "-A": "account", "-q": "qos", "-t": "time", "-c": "cpus-per-task", "-G": "gpus",
-    "-C": "constraint", "-x": "exclude", "-m": "distribution", "-B": "extra-node-info", "-S": "core-spec",
-    "-T": "threads",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class SrunCommand:
-    """`srun OPTIONS COMMAND` of an item, taken apart."""
-
-    nodes: int | None
-    node_list: str | None
-    options: tuple[str, ...]  # for sbatch: partition, account, gres, time, …
-    command: tuple[str, ...]
-
-
-def take_apart(words: Sequence[str]) -> SrunCommand:
-    """Split an srun command line. The number of tasks a node must be 1: torchrun starts the ranks.
-
-    Raises:
-        Refused: it starts more than one task on a node, or its node list is not understood.
-    """
-    index, nodes, node_list, options = 1, None, None, []
-    while index < len(words) and words[index].startswith("-"):
-        word = words[index]
-        name, sign, value = word.partition("=")
-        if not word.startswith("--") and len(word) > 2:
-            name, value, sign = word[:2], word[2:], "="
-        following = [word]
-        if not sign and _TAKES_VALUE.fullmatch(word) and index + 1 < len(words):
-            value = words[index + 1]
-            following.append(value)
-        index += len(following)
-        if name in ("-N", "--nodes"):
-            if not value.partition("-")[0].isdecimal() or value.partition("-")[2] not in ("", value.partition("-")[0]):
-                raise Refused(f"srun {word} is not a number of nodes: write -N 4.")
-            nodes = int(value.partition("-")[0])
-        elif name in ("-w", "--nodelist"):
-            node_list = value
-        elif name == "--ntasks-per-node" and value != "1":
-            raise Refused(
-                f"srun {word}: llmval starts one torchrun on a node, which starts the ranks: write --ntasks-per-node=1."
-            )
-        elif not _OURS.fullmatch(name):
-            long = f"--{_LONG.get(name, '')}" if name in _LONG else name
-            options.append(f"{long}={value}" if len(following) > 1 or sign else long)
-    return SrunCommand(nodes, node_list, tuple(options), tuple(words[index:]))
 
 
 def checked_options(options: Sequence[str]) -> tuple[str, ...]:
@@ -101,7 +40,7 @@ def checked_options(options: Sequence[str]) -> tuple[str, ...]:
         Refused: one would take away what llmval decides.
     """
     for option in options:
-        if not option.startswith("-") or _OURS.fullmatch(option):
+        if not option.startswith("-") or OURS.fullmatch(option):
             raise Refused(
                 f"{option} cannot be a Slurm option here: name where and how long, such as --partition=gpu, "
                 "--gres=gpu:8, --time=60; llmval chooses nodes, tasks and files itself."

@@ -17,6 +17,9 @@ from llmval_tui.foundation.errors import Refused
         ("n[1,3]-ib,m1 m2", ["n1-ib", "n3-ib", "m1", "m2"]),
         ("r[1-2]n[1-2]", ["r1n1", "r1n2", "r2n1", "r2n2"]),
         ("n[9-11]", ["n9", "n10", "n11"]),
+        ("n[1, 3]-ib, m1", ["n1-ib", "n3-ib", "m1"]),
+        ("n1\nn2\n", ["n1", "n2"]),
+        ("n1:8,m[1-2]:4", ["n1", "m1", "m2"]),
     ],
 )
 def test_a_list_is_expanded_in_its_order(text, names):
@@ -34,6 +37,12 @@ def test_a_list_is_expanded_in_its_order(text, names):
         ("-oProxyCommand=x", "not the name of a node"),
         ("n1;reboot", "not the name of a node"),
         ("n[1-99999]", "more than 10000"),
+        ("n[1-9999][1-9999][1-9999]", "more than 10000"),
+        (f"n[1-{'9' * 5000}]", "more than 10000"),
+        (f"n[{'x' * 5000}]", "x…” in the node list"),
+        ("fe80::1", "not the name of a node"),
+        ("root@n1", "ssh/config"),
+        ("n" * 300, "not the name of a node"),
         ("./no-such-file", "cannot be read"),
     ],
 )
@@ -45,6 +54,28 @@ def test_a_list_that_is_none_is_refused_in_one_sentence(text, words, tmp_path):
 def test_a_hostfile_may_have_slots_and_comments(tmp_path):
     (tmp_path / "hosts").write_text("# the rack\nn1 slots=8\n\nn2  # spare\nm[1-2]\n")
     assert parse_nodes("./hosts", tmp_path) == ["n1", "n2", "m1", "m2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("n1:8\nn2:8\n", ["n1", "n2"]),  # MPICH
+        ("n1 slots = 8 max_slots=16\r\nn2\tslots=8\r\n", ["n1", "n2"]),  # Open MPI, written elsewhere
+        ("\ufeffn1 8\nn2 8\n", ["n1", "n2"]),
+        ("n1 n2 n3\n", ["n1", "n2", "n3"]),  # no name is dropped
+        ("n1, n2\nn[3, 5] slots=4\n", ["n1", "n2", "n3", "n5"]),
+    ],
+)
+def test_hostfiles_of_other_programs_are_read(text, names, tmp_path):
+    (tmp_path / "hosts").write_text(text)
+    assert parse_nodes("./hosts", tmp_path) == names
+
+
+@pytest.mark.parametrize("line", ["rank 0=n1 slot=0", "n1 ansible_host=10.0.0.1", "- n1", "[gpu]", "; n1"])
+def test_a_line_that_means_something_else_is_refused(line, tmp_path):
+    (tmp_path / "hosts").write_text(f"{line}\n")
+    with pytest.raises(Refused, match="in the node list"):
+        parse_nodes("./hosts", tmp_path)
 
 
 def test_a_group_needs_clustershell(monkeypatch, tmp_path):

@@ -165,3 +165,12 @@ def test_a_node_that_did_not_report_or_whose_run_is_invalid_counts_for_nothing()
 def test_deviation_keeps_the_sign_of_the_figure():
     assert deviation(94.0, 100.0) == pytest.approx(-0.06)
     assert deviation(None, 100.0) is None and deviation(1.0, None) is None and deviation(1.0, 0.0) is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_figure_that_is_no_number_is_no_figure(value):
+    found = judge({**fleet("n03"), "n07": value}, "higher")
+    assert found.suspects == ["n03"] and found.n == 15
+    repeated = {"n03": value, **dict.fromkeys(found.references, 100.0)}
+    assert decide(found, repeated, "higher").repeat.undecided == ["n03"]
+    assert decide(found, {"n03": 94.5, **dict.fromkeys(found.references, value)}, "higher").named == []

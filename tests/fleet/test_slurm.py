@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmval_tui.fleet import slurm
+from llmval_tui.fleet import slurm, srun
 from llmval_tui.fleet.launch import launch_of
 from llmval_tui.foundation.errors import Refused
 
@@ -36,16 +36,38 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             2, "n[1-2]", ("--partition=gpu", "--gres=gpu:8", "--time=30"), ("torchrun", "--nnodes=2", "x"),
         ),
         ("srun --nodes=2 --label -o out.log --mpi=pmix torchrun", 2, None, (), ("torchrun",)),
+        # Only sbatch's own options go there; it refuses the others.
+        ("srun -N2 -n2 --cpu-bind=none -lu --exact torchrun", 2, None, (), ("torchrun",)),
+        ("srun --cpu-bind none -N2 -K1 --mem-per-cpu 4G torchrun", 2, None, ("--mem-per-cpu=4G",), ("torchrun",)),
+        ("srun -N2 --gpu-bind none --exclusive -- torchrun x", 2, None, ("--gpu-bind=none", "--exclusive"),
+         ("torchrun", "x")),
+        ("srun -N2 --container-mount-home --container-image a.sqsh torchrun", 2, None,
+         ("--container-mount-home", "--container-image=a.sqsh"), ("torchrun",)),
     ],
 )  # fmt: skip
 def test_srun_is_taken_apart(words, nodes, node_list, options, command):
-    found = slurm.take_apart(words.split())
+    found = srun.take_apart(words.split())
     assert (found.nodes, found.node_list, found.options, found.command) == (nodes, node_list, options, command)
 
 
-def test_more_than_one_task_on_a_node_is_refused():
+@pytest.mark.parametrize(
+    "options", ["-N2 --ntasks-per-node=8", "-N2 --tasks-per-node 8", "-N2 -n16", "-N 2 --ntasks 16", "-n 2"]
+)
+def test_more_than_one_task_on_a_node_is_refused(options):
     with pytest.raises(Refused, match="one torchrun on a node"):
-        slurm.take_apart(["srun", "-N2", "--ntasks-per-node=8", "torchrun"])
+        srun.take_apart(["srun", *options.split(), "torchrun"])
+
+
+@pytest.mark.parametrize("option", ["--export=NONE", "--multi-prog", "--task-prolog=./x", "-D /tmp", "-r1"])
+def test_an_option_that_changes_the_command_is_refused(option):
+    with pytest.raises(Refused, match="changes what runs"):
+        srun.take_apart(["srun", "-N2", *option.split(), "torchrun"])
+
+
+@pytest.mark.parametrize("words", ["-N 2-4", "-N x", "--nodes=0", "-N", f"-N{'9' * 5000}"])
+def test_a_number_of_nodes_is_a_number(words):
+    with pytest.raises(Refused, match="is not a number of nodes"):
+        srun.take_apart(["srun", *words.split()])
 
 
 @pytest.mark.parametrize("option", ["--nodes=3", "--requeue", "-N3", "gpu", "--output=x", "--array=1-4"])

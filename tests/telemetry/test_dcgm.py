@@ -94,6 +94,32 @@ def test_the_eight_gpus_of_a_node_keep_their_order():
     assert [one.index for one in reading.gpus] == list(range(8))
 
 
+def test_a_gpu_that_pods_share_is_counted_once():
+    shared = NEW + NEW.replace('gpu="0"', 'gpu="0",pod="b"')
+    assert gpu(shared)[0] == gpu()[0]
+
+
+def test_rows_of_two_hosts_stay_apart_also_if_one_was_asked():
+    text = NEW.replace("gpu_uuid=", 'hostname="node-a",gpu_uuid=')
+    found = read_dcgm(text + text.replace("node-a", "node-b").replace("GPU-8b", "GPU-9"), "node-a")
+    assert {host: [one.uuid for one in reading.gpus] for host, reading in found.items()} == {
+        "node-a": ["GPU-8b"], "node-b": ["GPU-9"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["4294967.295", "-1", "1e18"])
+def test_what_no_gpu_has_is_not_known(value):
+    one, reading = gpu(NEW.replace(" 401.25", f" {value}"))
+    assert one.power_w is None and one.sm_clock_mhz == 1980
+    assert [note.code for note in reading.notes].count("implausible") == 1
+
+
+def test_a_time_may_have_a_fraction_and_a_number_may_not_be_a_word():
+    assert gpu(NEW.replace(" 401.25", " 401.25 1700000000.123"))[0].power_w == 401.25
+    with pytest.raises(ValueError, match="POWER_USAGE.*has no number"):
+        gpu(NEW.replace(" 401.25", " none"))
+
+
 @pytest.mark.parametrize("text", ["", "<html>no</html>", "# HELP up x\nup 1\n", 'DCGM_FI_DEV_GPU_UTIL{gpu="0"} x y\n'])
 def test_what_is_no_answer_of_an_exporter_is_refused(text):
     with pytest.raises(ValueError):

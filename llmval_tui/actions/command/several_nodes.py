@@ -2,7 +2,7 @@
 
 from llmval_tui.actions.command.argv import ParsedArgv, parse_argv, same_flag, value_of
 from llmval_tui.actions.command.gpu_count import NPROC
-from llmval_tui.fleet.slurm import take_apart
+from llmval_tui.fleet.srun import command_of
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 
@@ -16,7 +16,7 @@ def without_srun(words: list[str]) -> list[str]:
     """The command behind `srun OPTIONS`, if that is a torchrun launch over several nodes; else the words.
 
     Raises:
-        Refused: see `fleet.slurm.take_apart`.
+        Refused: see `fleet.srun.take_apart`.
     """
     if (
         not words
@@ -24,7 +24,7 @@ def without_srun(words: list[str]) -> list[str]:
         or not any(word.endswith("torchrun") or "torch.distributed" in word for word in words)
     ):
         return words
-    inner = list(take_apart(words).command)
+    inner = list(command_of(words))
     return inner if inner and nnodes_of(parse_argv(inner)) > 1 else words
 
 

@@ -18,6 +18,7 @@ from llmval_tui.fleet.launch import PARAMETER, FleetLaunch, How, Launcher
 from llmval_tui.fleet.node_list import fold, parse_nodes
 from llmval_tui.fleet.part import not_movable
 from llmval_tui.fleet.probe import checklist_sha256
+from llmval_tui.fleet.srun import take_apart
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.store import recorded_path
@@ -65,7 +66,7 @@ def placement_of(context: Context, reading: Reading) -> Placement | None:
 
 
 def _collective(context: Context, words: list[str]) -> Placement:
-    srun = slurm.take_apart(words) if words[0] == SRUN else None
+    srun = take_apart(words) if words[0] == SRUN else None
     argv = parse_argv(without_srun(words))
     count = nnodes_of(argv)
     if srun is not None and srun.nodes not in (None, count):

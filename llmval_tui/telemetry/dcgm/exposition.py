@@ -7,6 +7,7 @@ from NVML, and between versions of the exporter:
 - a field that DCGM cannot read is published as a *blank*, a very large number: it is not known;
 - a GPU with MIG has a row for each instance instead of one;
 - rows of NVLinks name the GPU `gpu_uuid`, and may be one for each link;
+- a GPU that several pods or jobs share has the same row for each of them;
 - an XID is the last one that the exporter has seen, however long ago;
 - no row names a process, so strangers on a GPU cannot be seen.
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmval_tui.telemetry.nvml.calls import throttle_names
+from llmval_tui.telemetry.nvml.plausible import without_placeholders
 from llmval_tui.telemetry.sample import GpuSample, Note
 
 SOURCE = "dcgm"
@@ -27,7 +29,7 @@ _MIB = 1 << 20
 _INT64_BLANK = float(0x7FFFFFFFFFFFFFF0)
 _FP64_BLANK, _INT32_BLANK, _BLANK_KINDS = 140737488355328.0, float(0x7FFFFFF0), 16
 
-_LINE = re.compile(r"(\w+)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?\s*")
+_LINE = re.compile(r"(\w+)\s*(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+(?:\.\d+)?)?\s*")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -84,6 +86,10 @@ class _Row:
         return self.labels.get("GPU_I_ID") or None
 
 
+_Hosts = dict[str | None, dict[str, dict[str, list[_Row]]]]
+"""The rows by host (None: the row names none), GPU and metric."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeReading:
     """The GPUs of one node at one time. `driver` is None if no row names it."""
@@ -104,10 +110,10 @@ def read_dcgm(text: str, node: str, mono_ns: int = 0) -> dict[str, NodeReading]:
     Raises:
         ValueError: the text is no such answer, or names no GPU.
     """
-    hosts: dict[str, dict[str, dict[str, list[_Row]]]] = {}
+    hosts: _Hosts = {}
     for name, row in _rows(text):
         labels = row.labels
-        host = labels.get("hostname") or labels.get("Hostname") or node
+        host = labels.get("hostname") or labels.get("Hostname") or None
         gpu = labels.get("UUID") or labels.get("gpu_uuid") or labels.get("uuid") or labels.get("gpu")
         if gpu:
             hosts.setdefault(host, {}).setdefault(gpu, {}).setdefault(name, []).append(row)
@@ -117,18 +123,15 @@ def read_dcgm(text: str, node: str, mono_ns: int = 0) -> dict[str, NodeReading]:
     return {host: _reading(gpus, mono_ns) for host, gpus in sorted(hosts.items())}
 
 
-def _without_names(
-    hosts: dict[str, dict[str, dict[str, list[_Row]]]], node: str
-) -> dict[str, dict[str, dict[str, list[_Row]]]]:
+def _without_names(hosts: "_Hosts", node: str) -> "dict[str, dict[str, dict[str, list[_Row]]]]":
     """Rows without a host's name belong to the one host that the others name: rows of links have fewer labels."""
-    named = [host for host in hosts if host != node]
-    if len(named) != 1 or node not in hosts:
-        return hosts
-    for gpu, rows in hosts[node].items():
+    named = [host for host in hosts if host is not None]
+    unnamed = hosts.pop(None, {})
+    host = named[0] if len(named) == 1 else node
+    for gpu, rows in unnamed.items():
         for name, found in rows.items():
-            hosts[named[0]].setdefault(gpu, {}).setdefault(name, []).extend(found)
-    del hosts[node]
-    return hosts
+            hosts.setdefault(host, {}).setdefault(gpu, {}).setdefault(name, []).extend(found)
+    return {host: gpus for host, gpus in hosts.items() if host is not None}
 
 
 def _rows(text: str) -> Iterable[tuple[str, _Row]]:
@@ -143,9 +146,16 @@ def _rows(text: str) -> Iterable[tuple[str, _Row]]:
         if match is None:
             raise ValueError(f"the line {line[:60]!r} is not in Prometheus' text format")
         labels = {key: _plain(value) for key, value in _LABEL.findall(match[2] or "")}
-        yield name, _Row(labels, _known(float(match[3])))
+        yield name, _Row(labels, _known(_number(match[3], line)))
     if not seen:
         raise ValueError("it is not in Prometheus' text format")
+
+
+def _number(text: str, line: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"the line {line[:60]!r} has no number") from None
 
 
 def _plain(value: str) -> str:
@@ -161,7 +171,7 @@ def _known(value: float) -> float | None:
 
 def _reading(gpus: Mapping[str, Mapping[str, list[_Row]]], mono_ns: int) -> NodeReading:
     notes: list[Note] = []
-    samples = [_gpu(uuid, rows, at, mono_ns) for at, (uuid, rows) in enumerate(gpus.items())]
+    samples = [_gpu(uuid, rows, at, mono_ns, notes) for at, (uuid, rows) in enumerate(gpus.items())]
     samples.sort(key=lambda sample: sample.index)
     labels = [row.labels for rows in gpus.values() for found in rows.values() for row in found]
     driver = next((label["DCGM_FI_DRIVER_VERSION"] for label in labels if label.get("DCGM_FI_DRIVER_VERSION")), None)
@@ -177,10 +187,10 @@ def _instances(rows: Mapping[str, list[_Row]]) -> set[str]:
     return {row.instance for found in rows.values() for row in found if row.instance is not None}
 
 
-def _gpu(uuid: str, rows: Mapping[str, list[_Row]], at: int, mono_ns: int) -> GpuSample:
+def _gpu(uuid: str, rows: Mapping[str, list[_Row]], at: int, mono_ns: int, notes: list[Note]) -> GpuSample:
     labels = next(iter(rows.values()))[0].labels
     everything = [row.labels for found in rows.values() for row in found]
-    number = next((label["gpu"] for label in everything if label.get("gpu", "").isdecimal()), None)
+    number = next((label["gpu"] for label in everything if re.fullmatch(r"[0-9]{1,4}", label.get("gpu", ""))), None)
     values: dict[str, Any] = {name: _value(rows, one) for name, one in _FIELDS.items()}
     if values["memory_total_bytes"] is None:
         free, used, reserved = _value(rows, _FREE), values["memory_used_bytes"], _value(rows, _RESERVED)
@@ -189,13 +199,18 @@ def _gpu(uuid: str, rows: Mapping[str, list[_Row]], at: int, mono_ns: int) -> Gp
     if values["sm_util_percent"] is not None:
         values["sm_util_source"] = "gpm" if _value(rows, _one(_SM_ACTIVE)) is not None else "nvml"
     reasons, xid = _value(rows, _REASONS), _value(rows, _XID)
+    index = int(number) if number is not None else at
+    values["energy_mono_ns"] = mono_ns if values["energy_j"] is not None else None
+    values["throttle_reasons"] = None if reasons is None or reasons < 0 else throttle_names(int(reasons))
+    values, refused = without_placeholders(values)
+    if refused:
+        text = f"GPU {index}: the exporter publishes {', '.join(refused.values())}. No GPU has that."
+        notes.append(Note(SOURCE, "implausible", f"{text} It counts as unknown."))
     return GpuSample(
-        index=int(number) if number is not None else at,
+        index=index,
         uuid=uuid if not uuid.isdecimal() else None,
         name=next((label["modelName"] for label in everything if label.get("modelName")), labels.get("modelName")),
-        energy_mono_ns=mono_ns if values["energy_j"] is not None else None,
-        throttle_reasons=None if reasons is None else throttle_names(int(reasons)),
-        xid=int(xid) if xid else None,
+        xid=int(xid) if xid and xid > 0 else None,
         **values,
     )
 
@@ -215,10 +230,12 @@ def _together(found: Sequence[_Row], field: _Field) -> float | None:
     rows = whole or list(found)
     # The row without a link's number is the sum of the links.
     rows = [row for row in rows if "nvlink" not in row.labels] or rows
-    values = [row.value for row in rows]
-    if not values or any(value is None for value in values):
+    # One row for each instance and link. Pods or jobs that share a GPU have the same row each; they agree, or were
+    # read at different times.
+    parts = {(row.instance, row.labels.get("nvlink")): row.value for row in rows}
+    known = [value for value in parts.values() if value is not None]
+    if not known or len(known) < len(parts):
         return None
-    known = [value for value in values if value is not None]
     if field.added:
         return sum(known)
     # Power and temperature are repeated for every instance; utilisation is not, and has no sum.

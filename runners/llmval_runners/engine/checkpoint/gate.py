@@ -210,7 +210,8 @@ def _context_limit(config: Fields, family: Family, layers: int, rope: Rope) -> C
             raise config.refusal(f"layer_types has {short(kind)}, which this engine does not implement")
     full = config.integer("max_window_layers", least=0) if config.given("max_window_layers") else 28
     config.raw("max_window_layers")
-    switched_on = config.flag("use_sliding_window", not family.window_switch)
+    # Only families with a switch read `use_sliding_window`; in the others transformers applies the window all the same.
+    switched_on = config.flag("use_sliding_window", False) or not family.window_switch
     window = family.window
     if "sliding_window" in config.values:
         window = config.integer("sliding_window") if config.given("sliding_window") else None

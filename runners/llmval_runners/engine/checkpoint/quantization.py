@@ -39,6 +39,11 @@ def read_quantization(config: Fields) -> Quantization | None:
         raise config.refusal(f"quantization_config is {short(values)} and must be an object", "correct the file")
     own = Fields(values, f"{config.where}, quantization_config")
     method = own.text("quant_method") if own.given("quant_method") else own.raw("quant_method")
+    if method is None:
+        raise own.refusal(
+            "quant_method is missing, so it is unclear how the weights are stored",
+            f"pass a checkpoint in 16 bits or FP8, or {ELSEWHERE}",
+        )
     read = _METHODS.get(str(method))
     if read is None:
         raise own.refusal(

@@ -93,6 +93,7 @@ def test_every_tensor_comes_back(case: str, tmp_path: Path) -> None:
     ("changes", "tokens", "why"),
     [
         ({**MISTRAL, "sliding_window": 16}, 16, "sliding window"),
+        ({**MISTRAL, "sliding_window": 16, "use_sliding_window": False}, 16, "sliding window"),  # has no such switch
         ({**QWEN2, "use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, 16, "sliding window"),
         ({**MISTRAL}, 4096, "sliding window"),  # transformers' default
         ({"rope_scaling": LONGROPE}, 64, "longrope"),
