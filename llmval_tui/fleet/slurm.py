@@ -18,12 +18,15 @@ from llmval_tui.fleet.node_list import expand
 from llmval_tui.fleet.srun import OURS
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_atomic
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.store import Run
 
+_JOB_NUMBER = re.compile(r"^\s*(\d+)\s*(?:;|$)|Submitted batch job (\d+)", re.MULTILINE)
 SCRIPT = "job.sh"
 LOG = "job.log"  # of the batch script: Slurm's own words are here
 AGENTS_STEP = "1"  # step 0 looks at the nodes
 _COMMAND_S = 60.0
+_PREFIX = re.compile(r"^(?:(?:sbatch|srun|allocation failure|error|Batch job submission failed)[:\s]+)+")
 OVER = frozenset(
     {
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
@@ -118,7 +121,15 @@ def submit(run: Run, launch: FleetLaunch) -> str:
     done = _call([*sbatch_words(run, launch), str(run.folder / SCRIPT)])
     if done.returncode != 0:
         raise Refused(f"Slurm refused the job: {_last_error(done)}: {_remedy(_last_error(done))}.")
-    return done.stdout.strip().splitlines()[-1].partition(";")[0]
+    # A site's own sbatch may print more than the number, or forget --parsable.
+    number = _JOB_NUMBER.search(done.stdout)
+    job_id = number[1] or number[2] if number is not None else find(run)
+    if job_id is None:
+        raise Refused(
+            f"sbatch ended well and printed no job's number (“{_shown(done.stdout)}”): see with squeue whether a job "
+            f"named {job_name(run)} is there, and end it with scancel."
+        )
+    return job_id
 
 
 def check_programs() -> None:
@@ -211,12 +222,18 @@ def _call(words: Sequence[str], timeout_s: float = _COMMAND_S) -> subprocess.Com
 
 
 def _last_error(done: subprocess.CompletedProcess[str]) -> str:
-    """Slurm's own reason, without the name of its program."""
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    last = lines[-1] if lines else f"{done.args[0]} ended with {done.returncode}"
-    last = re.sub(r"^(?:sbatch|srun|allocation failure|error|Batch job submission failed)[:\s]+", "", last)
-    last = re.sub(r"^(?:error|allocation failure|Batch job submission failed)[:\s]+", "", last)
-    return last.strip(" .:") or lines[-1]
+    """Slurm's own reason, without the name of its program; also what a plugin of the site says before it."""
+    lines = [clean_line(_PREFIX.sub("", line.strip())).strip(" .:") for line in done.stderr.splitlines()]
+    lines = [line for line in lines if line]
+    if not lines:
+        return f"{done.args[0]} ended with {done.returncode}"
+    plugin = [line for line in lines[:-1] if line.startswith(("lua:", "cli_filter", "job_submit"))]
+    return _shown(": ".join([*plugin, lines[-1]]))
+
+
+def _shown(text: str, longest: int = 200) -> str:
+    text = clean_line(" ".join(text.split()))
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def _remedy(reason: str) -> str:

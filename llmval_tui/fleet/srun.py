@@ -29,11 +29,12 @@ _CHANGES_THE_COMMAND = frozenset(
 # Without `=`, every other long option takes the next word as its value.
 _NO_VALUE = frozenset(
     {
-        "--bcast", "--compress", "--contiguous", "--disable-status", "--exact", "--exclusive", "--get-user-env", "--hold",
-        "--immediate", "--kill-on-bad-exit", "--label", "--multi-prog", "--nice", "--no-allocate", "--no-kill",
-        "--no-requeue", "--overcommit", "--overlap", "--oversubscribe", "--parsable", "--preserve-env", "--propagate",
-        "--pty", "--quiet", "--quit-on-interrupt", "--reboot", "--requeue", "--resv-ports", "--send-libs", "--share",
-        "--spread-job", "--test-only", "--unbuffered", "--use-min-nodes", "--verbose", "--x11",
+        "--bcast", "--compress", "--contiguous", "--disable-status", "--exact", "--exclusive", "--get-user-env",
+        "--hold", "--immediate", "--kill-on-bad-exit", "--label", "--multi-prog", "--nice", "--no-allocate",
+        "--no-kill", "--no-requeue", "--overcommit", "--overlap", "--oversubscribe", "--parsable", "--preserve-env",
+        "--propagate", "--pty", "--quiet", "--quit-on-interrupt", "--reboot", "--requeue", "--resv-ports",
+        "--send-libs", "--share", "--spread-job", "--test-only", "--unbuffered", "--use-min-nodes", "--verbose",
+        "--x11",
         # pyxis
         "--container-entrypoint", "--no-container-entrypoint", "--container-mount-home", "--no-container-mount-home",
         "--container-readonly", "--container-remap-root", "--no-container-remap-root", "--container-writable",

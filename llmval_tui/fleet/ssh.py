@@ -5,6 +5,7 @@ A connection may break at any time: the agents go on, and the next connection he
 """
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from llmval_tui.fleet.manifest import check_manifest
 from llmval_tui.fleet.probe import NodeProbe
 from llmval_tui.foundation.decode import decode
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.process_ownership import NODES_FOLDER
 
@@ -31,6 +33,8 @@ OPTIONS = (
     "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
     "-T",
 )  # fmt: skip
+# What ssh and shells say on the way to a reason.
+_NO_REASON = re.compile(r"(?i)^(?:\S+ )?warning:|^load key |setlocale:|^identity file |^\*\* ")
 AT_ONCE = 32
 _CALL_S = 60.0
 _RETRY_S = 3.0
@@ -75,23 +79,35 @@ def on_all(nodes: Sequence[str], work: Callable[[str], Any]) -> dict[str, Any]:
 
 def why_not(node: str, done: subprocess.CompletedProcess[bytes], python: str = "python") -> str:
     """Why a node did not do what it should, in one sentence with what to do."""
-    lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-    last = lines[-1].rstrip(".") if lines else f"exit {done.returncode}"
+    lines = [clean_line(line.strip()) for line in done.stderr.decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line and not _NO_REASON.search(line)]
+    last = _cut(lines[-1].rstrip(".")) if lines else f"exit {done.returncode}"
     said = " ".join(lines).casefold()
+    if "pam_slurm" in said:
+        return f"{node} lets nobody in without a Slurm job there: use --launcher slurm."
+    if done.returncode in (124, 255):
+        return _not_reached(node, said, last)
+    if done.returncode == 127 or "no module named" in said or ("no such file" in last.casefold() and python in last):
+        return f"{node} has no llmval at {python} ({last}): install it there at the same path."
+    return f"{node} refused ({last}): look there (ssh {node}), or leave it out."
+
+
+def _not_reached(node: str, said: str, last: str) -> str:
+    """The same for the exit codes that are ssh's own."""
     if "could not resolve hostname" in said:
         return f"{node} does not resolve: correct the name in the node list, or add it to ssh's config or /etc/hosts."
-    if "host key verification failed" in said or ("host key" in said and done.returncode == 255):
+    if "host key" in said:
         return (
             f"the host key of {node} is not known, or is another than before: connect once by hand (ssh {node}) and "
             "check it."
         )
-    if "permission denied" in said and done.returncode == 255:
+    if "permission denied" in last.casefold() or "too many authentication failures" in said:
         return f"{node} lets nobody in without a password: put a key there (ssh-copy-id {node}), or use ssh-agent."
-    if done.returncode == 127 or "no module named" in said or "not found" in said or "no such file" in said:
-        return f"{node} has no llmval at {python} ({last}): install it there at the same path."
-    if done.returncode in (124, 255):
-        return f"{node} cannot be reached ({last}): see whether ssh {node} works, or leave it out."
-    return f"{node} refused ({last})."
+    return f"{node} cannot be reached ({last}): see whether ssh {node} works, or leave it out."
+
+
+def _cut(text: str, longest: int = 200) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def ask(run_folder: Path, launch: FleetLaunch, nodes: Sequence[str], checklist: Path | None) -> "Answers":

@@ -111,12 +111,28 @@ def test_a_job_that_was_submitted_and_not_recorded_is_found(make_fleet_run, prog
     assert slurm.submit(run, launch_of(run.intent)) == "42"
 
 
+@pytest.mark.parametrize("said", ["42;cluster-a", "Welcome, job 7 was yours\n42\nThank you", "Submitted batch job 42"])
+def test_the_number_of_the_job_is_found_in_what_sbatch_prints(make_fleet_run, programs, said):
+    programs(squeue="true", sbatch=f"cat <<'END'\n{said}\nEND")
+    run = make_fleet_run()
+    assert slurm.submit(run, launch_of(run.intent)) == "42"
+
+
+@pytest.mark.parametrize("said", ["", "hello"])
+def test_a_job_without_a_number_is_refused_and_named(make_fleet_run, programs, said):
+    programs(squeue="true", sbatch=f"echo {said}")
+    run = make_fleet_run()
+    with pytest.raises(Refused, match=f"printed no job's number.*llmval-{run.id}"):
+        slurm.submit(run, launch_of(run.intent))
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
         ("Batch job submission failed: Invalid partition name specified", "partition name specified: name another"),
         ("Batch job submission failed: Requested node configuration is not available", "correct the node list"),
         ("Unable to contact slurm controller (connect failure)", "see whether sinfo answers"),
+        ("lua: say --account\nsbatch: error: Batch job submission failed: Unspecified error", "lua: say --account"),
     ],
 )  # fmt: skip
 def test_a_refusal_of_slurm_says_what_to_do(make_fleet_run, programs, said, sentence):

@@ -116,7 +116,7 @@ def test_what_no_gpu_has_is_not_known(value):
 
 def test_a_time_may_have_a_fraction_and_a_number_may_not_be_a_word():
     assert gpu(NEW.replace(" 401.25", " 401.25 1700000000.123"))[0].power_w == 401.25
-    with pytest.raises(ValueError, match="POWER_USAGE.*has no number"):
+    with pytest.raises(ValueError, match=r"POWER_USAGE.*has no number"):
         gpu(NEW.replace(" 401.25", " none"))
 
 

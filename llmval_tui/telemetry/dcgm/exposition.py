@@ -117,10 +117,10 @@ def read_dcgm(text: str, node: str, mono_ns: int = 0) -> dict[str, NodeReading]:
         gpu = labels.get("UUID") or labels.get("gpu_uuid") or labels.get("uuid") or labels.get("gpu")
         if gpu:
             hosts.setdefault(host, {}).setdefault(gpu, {}).setdefault(name, []).append(row)
-    hosts = _without_names(hosts, node)
-    if not hosts:
+    named = _without_names(hosts, node)
+    if not named:
         raise ValueError("it has no row of a GPU: is this a dcgm-exporter?")
-    return {host: _reading(gpus, mono_ns) for host, gpus in sorted(hosts.items())}
+    return {host: _reading(gpus, mono_ns) for host, gpus in sorted(named.items())}
 
 
 def _without_names(hosts: "_Hosts", node: str) -> "dict[str, dict[str, dict[str, list[_Row]]]]":
