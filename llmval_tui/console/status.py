@@ -28,7 +28,7 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
 from llmval_tui.runs import client
 from llmval_tui.runs.hindrances import HindranceWatch
-from llmval_tui.runs.records import Evidence, Outcome, RestsOn
+from llmval_tui.runs.records import JOB_WAITS, Evidence, Outcome, RestsOn
 from llmval_tui.runs.server_life import running_servers, sentence, server_lines
 from llmval_tui.runs.store import RunStore
 from llmval_tui.terminal.glyphs import STEP_SIGNS, glyphs
@@ -183,7 +183,8 @@ def _evidence(item: StepStatus) -> tuple[str, str]:
         return "", "newest run unreadable, see below"
     if basis is None:
         passed = verdict is not None and verdict.outcome is Outcome.PASS
-        return "", _file_and_hash(verdict.evidence if verdict and passed else ()) or (item.run.id if item.run else "")
+        found = _file_and_hash(verdict.evidence if verdict and passed else ()) or (item.run.id if item.run else "")
+        return _job_that_waits(item), found
     if item.state in (StepState.CONTRADICTED, StepState.STALE):
         return "", basis.contradicted or basis.stale[0]
     remark = ""
@@ -196,6 +197,15 @@ def _evidence(item: StepStatus) -> tuple[str, str]:
         note = basis.notes[-1]
         return against, f"{note.by or 'somebody'} {note.utc[:10]}: {note.text}"
     return remark, _file_and_hash(basis.evidence) or basis.run_id or ""
+
+
+def _job_that_waits(item: StepStatus) -> str:
+    """`job 7 PENDING (Resources); ` if the newest run is a job that has not begun: it does not run yet."""
+    job = item.run.status().job if item.run is not None and item.state is StepState.RUNNING else None
+    if job is None or job.state not in JOB_WAITS:
+        return ""
+    reason = f" ({job.reason})" if job.reason else ""
+    return f"job {job.id} {job.state}{reason}; " if job.id else f"job {job.state}{reason}; "
 
 
 def _file_and_hash(evidence: Sequence[Evidence]) -> str:

@@ -26,7 +26,7 @@ from llmval_tui.fleet.record import (
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.tail import LineTail
 from llmval_tui.runs.events import EventFollower, Progress
-from llmval_tui.runs.records import Outcome, State, Verdict
+from llmval_tui.runs.records import JOB_WAITS, Outcome, State, Verdict
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import Sample
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 MOST_NODES_A_LOOK = 64  # of a large fleet, a look reads the files of so many; the next one those of others
 _SAMPLE_BACKLOG, _EVENT_BACKLOG = 64 << 10, 16 << 10
-_WAITING = ("PENDING", "CONFIGURING", "REQUEUED")  # words of Slurm for a job that has not begun
 _OF_OUTCOME = {
     NodeOutcome.PASS: NodeState.PASSED,
     NodeOutcome.FAIL: NodeState.FAILED,
@@ -80,7 +79,7 @@ class FleetFollower:
         lost = status.job.lost if status.job is not None else {}
         verdict = run.verdict()
         intent = run.intent
-        begun = status.job is not None and status.job.state not in (None, *_WAITING)
+        begun = status.job is not None and status.job.state not in (None, *JOB_WAITS)
         views = [one.view(now, over=over, begun=begun, lost=lost.get(one.name)) for one in followers]
         if fleet is not None:
             said = reasons(fleet.statistics)

@@ -197,6 +197,9 @@ class ServerStatus:
     forced: bool = False  # it, or a process that it left, had to be killed; after a kill on purpose: it could not be
 
 
+JOB_WAITS = ("PENDING", "CONFIGURING", "REQUEUED")  # words of Slurm for a job that has not begun
+
+
 @dataclass(slots=True)
 class JobStatus:
     """The part of a run that runs on other nodes: a Slurm job, or processes that ssh started."""

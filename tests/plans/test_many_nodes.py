@@ -89,3 +89,19 @@ def test_over_ssh_the_agents_are_detached(cluster):
     cluster.llmval("run", "1.1", *arguments, *confirmed(cluster), check=0)
     assert verdict_of(cluster.run()).outcome is Outcome.PASS
     assert cluster.run().status().job.state == "COMPLETED"
+
+
+def test_a_job_that_waits_is_shown_as_waiting(cluster):
+    cluster.write(ITEM, "true")
+    for name, text in (
+        ("sbatch", "echo PENDING > $CLUSTER/state; echo 7"),
+        ("scontrol", 'echo "JobId=7 JobState=$(cat $CLUSTER/state) Reason=Resources Restarts=0 NodeList=(null)"'),
+        ("scancel", "echo CANCELLED > $CLUSTER/state"),
+    ):
+        (cluster.folder.parent / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
+    cluster.llmval("run", "1.1", "--detach", *ARGUMENTS, *confirmed(cluster), check=0)
+    cluster.until(lambda: "job 7 PENDING (Resources)" in cluster.llmval("status", check=0))
+    assert "PENDING (Resources)" in cluster.llmval("status", "--nodes", check=0)
+    cluster.llmval("cancel", check=0)
+    cluster.until(lambda: cluster.run().verdict())
+    assert "PENDING" not in cluster.llmval("status", check=0)
