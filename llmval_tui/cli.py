@@ -542,7 +542,7 @@ def _refuse(reason: str, as_json: bool) -> int:
     if as_json:
         import json
 
-        print(json.dumps({"ok": False, "message": reason}))
+        print(json.dumps({"kind": "llmval_message", "v": 1, "ok": False, "message": reason}))
     else:
         print(f"llmval: {clean_line(reason)}", file=sys.stderr)
     return ExitCode.REFUSED

@@ -5,12 +5,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from llmval_tui.console.options import print_json, workspace_of
+from llmval_tui.console.options import print_json, print_object, workspace_of
 from llmval_tui.export.sources import Sources
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.report.history import MEASURED, Series, as_json, metric_named, metrics_of, series_of
-from llmval_tui.report.run_list import KIND, Filter, RunLine, date_of, line_of
+from llmval_tui.report.run_list import Filter, RunLine, date_of, line_of
 from llmval_tui.runs.definitions import define
 from llmval_tui.runs.store import Run
 from llmval_tui.terminal.cell_width import cell_len
@@ -35,7 +35,7 @@ def runs(options: argparse.Namespace) -> int:
         found, unreadable = _all(sources, options.sources)
         lines = chosen.of(line_of(run, source) for run, source in found)
         if options.json:
-            print_json({"kind": KIND, "v": 1, "runs": [line.as_json() for line in lines], "unreadable": unreadable})
+            print_object("runs", runs=[line.as_json() for line in lines], unreadable=unreadable)
             return ExitCode.PASSED
         for text in _table(lines, several=len({line.host for line in lines}) > 1):
             print(text)
@@ -104,12 +104,12 @@ def history(options: argparse.Namespace) -> int:
         every = [run for run, _ in found]
         if options.metric is None:
             counts = metrics_of(every)
-            if options.json:
-                print_json({"metrics": counts})
-            for name, count in () if options.json else counts.items():
-                print(f"{count:>4}  {clean_line(name)}")
             if not counts:
                 raise Refused("no run here was judged with a figure: start one with llmval run.")
+            if options.json:
+                print_object("metrics", metrics=counts)
+            for name, count in () if options.json else counts.items():
+                print(f"{count:>4}  {clean_line(name)}")
             return ExitCode.PASSED
         metric = metric_named(options.metric, every)
         series = series_of(found, metric)

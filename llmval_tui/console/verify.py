@@ -6,7 +6,7 @@ from typing import Any
 
 from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses, tick_counts, unreadable_records
 from llmval_tui.checklist.model import load
-from llmval_tui.console.options import checklist_path, config_folder, print_json, workspace_of
+from llmval_tui.console.options import checklist_path, config_folder, print_object, workspace_of
 from llmval_tui.export.open import CHANGED, INTACT, Archive, CheckedEntry
 from llmval_tui.export.signature import Signed, check
 from llmval_tui.export.sources import Source, Sources
@@ -19,7 +19,6 @@ from llmval_tui.report.facts import ArtifactFacts, artifacts_of
 from llmval_tui.runs.evidence import ARCHIVED, MASKED, CheckedFile, check_ledger
 from llmval_tui.runs.store import Run, RunStore
 
-KIND = "llmval_verify"
 SIGNERS = "allowed_signers"  # in the folder of config.toml
 GOOD = (INTACT, ARCHIVED, MASKED)
 
@@ -55,8 +54,8 @@ def _verify_named(options: argparse.Namespace, signers: Path | None) -> int:
                 reports.append(_Report(name, source, runs))
         required = bool(options.signers)
         if options.json:
-            print_json({"kind": KIND, "v": 1, "ok": all(one.ok(required) for one in reports),
-                        "checked": [one.as_json(required) for one in reports]})  # fmt: skip
+            checked = [one.as_json(required) for one in reports]
+            print_object("verify", ok=all(one.ok(required) for one in reports), checked=checked)
         else:
             for one in reports:
                 one.print(required)
@@ -215,7 +214,7 @@ def _verify_ticks(options: argparse.Namespace) -> int:
     if options.json:
         unbacked = [line for line in doubtful if line.startswith("unbacked")]
         others = [line for line in doubtful if line not in unbacked]
-        print_json({"ok": ok, "files": findings, "unbacked": unbacked, "doubtful": others, "unreadable": unreadable})
+        print_object("verify_ticks", ok=ok, files=findings, unbacked=unbacked, doubtful=others, unreadable=unreadable)
     else:
         for finding in findings:
             print(clean_line(_finding_line(finding)))

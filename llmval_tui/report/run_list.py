@@ -10,8 +10,6 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.store import Run
 from llmval_tui.terminal.format import parse_utc
 
-KIND = "llmval_runs"
-
 
 @dataclass(frozen=True, slots=True)
 class RunLine:

@@ -7,6 +7,8 @@ import fastjsonschema
 import pytest
 
 from llmval_tui.cli import COMMANDS, main
+from tests.report.conftest import Workspace as Judged
+from tests.report.conftest import result_json
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 # The command lines that need no GPU, no plan and no server; {ws} is a workspace with a list.
@@ -24,6 +26,13 @@ LINES = {
     "a usage error": ("run --no-such-option", "message"),
     "runs": ("runs --workspace {ws}", "runs"),
     "cancel": ("cancel --workspace {ws}", "message"),
+    "verify": ("verify --workspace {ws}", "verify_ticks"),
+    "report": ("report --workspace {judged}", "message"),
+    "compare": ("compare abc001 abc002 --workspace {judged}", "compare"),
+    "history": ("history --workspace {judged}", "metrics"),
+    "history METRIC": ("history ttft_sched_p99_ms --workspace {judged}", "history"),
+    "export": ("export --all -o {judged}/x.zip --workspace {judged}", "message"),
+    "export --dry-run": ("export --all --dry-run --workspace {judged}", "message"),
     "locate": ("locate themes", "message"),
 }
 # Where the others are described, or why there is nothing to describe.
@@ -33,11 +42,6 @@ ELSEWHERE = {
     "attach": "plan_results",
     "fleet": "fleet",
     "accept": "message",
-    "verify": "verify",
-    "report": "report",
-    "compare": "report: the figures of both runs",
-    "history": "history",
-    "export": "message",
     "watch": "lines with t_utc, kind and text: docs/report.md",
     "completion": "a script for a shell",
 }
@@ -54,13 +58,18 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_the_output_fits_its_schema(name: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_fits_its_schema(
+    name: str, workspace: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
     line, schema = LINES[name]
-    main([word.format(ws=workspace) for word in line.split()] + ["--json"])
+    judged = tmp_path_factory.mktemp("judged")
+    if "{judged}" in line:
+        made = Judged(judged)
+        for seed in (1, 2):
+            made.run(result_json(seed=seed))
+    main([word.format(ws=workspace, judged=judged) for word in line.split()] + ["--json"])
     found = json.loads(capsys.readouterr().out)
     described = json.loads((SCHEMAS / f"{schema}.schema.json").read_text())
-    if found.get("ok") is False:  # a refusal has nothing but its sentence: the parser may not even have been made
-        found = {"kind": "llmval_message", "v": 1, **found}
     fastjsonschema.compile(described)(found)
     assert set(found) <= set(described["properties"]), "a field that no schema describes"
     assert found["kind"].removeprefix("llmval_") == schema
