@@ -1,9 +1,14 @@
 """`export`: one archive of runs, for another machine or another party."""
 
 import argparse
+import shutil
 import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
 
 from llmval_tui.console.options import print_result, workspace_of
+from llmval_tui.console.stdio import terminal_of
 from llmval_tui.export.pack import content_of, write_archive
 from llmval_tui.export.sources import run_named
 from llmval_tui.foundation.errors import ExitCode, Refused
@@ -34,7 +39,11 @@ def export(options: argparse.Namespace) -> int:
         print_result(options, f"{plan}; would write {target}.", **more)
         return ExitCode.PASSED
     print(f"{plan} …", file=sys.stderr)
-    written = write_archive(content, target, key)
+    progress = Progress(content.bytes, sys.stderr)
+    try:
+        written = write_archive(content, target, key, progress.report)
+    finally:
+        progress.clear()
     for sentence in written.not_as_judged:
         print(clean_line(sentence), file=sys.stderr)
     masked = f" {written.masked} secrets in {_named(written.masked_files)} were overwritten." if written.masked else ""
@@ -57,6 +66,36 @@ def export(options: argparse.Namespace) -> int:
         signed=written.signed,
     )
     return ExitCode.PASSED
+
+
+class Progress:
+    """Says how far the archive is: on a terminal in one line that changes, else in a line every ten seconds."""
+
+    def __init__(self, total: int, out: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._out, self._clock = total, out, clock
+        self._live = out.isatty()
+        self._every_s = 0.2 if self._live else 10.0
+        self._due_s = clock() + (0.0 if self._live else self._every_s)
+        self._shown = False
+
+    def report(self, name: str, done: int) -> None:
+        """Args: done: the bytes that are packed, before the next part of the file `name`."""
+        if (now := self._clock()) < self._due_s:
+            return
+        self._due_s = now + self._every_s
+        text = f"{size(done)} of {size(self._total)} searched for secrets and packed; {clean_line(name)}"
+        if self._live:
+            terminal_of(self._out).write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
+        else:
+            self._out.write(f"{text}\n")
+        self._out.flush()
+        self._shown = True
+
+    def clear(self) -> None:
+        """Remove the line from the terminal."""
+        if self._live and self._shown:
+            terminal_of(self._out).write("\r\x1b[K")
+            self._out.flush()
 
 
 def _chosen(store: RunStore, options: argparse.Namespace) -> tuple[list[Run], list[str]]:

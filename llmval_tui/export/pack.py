@@ -10,8 +10,9 @@ import os
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -144,11 +145,18 @@ def _ledger(store: RunStore, runs: set[str] | None) -> bytes | None:
     return b"".join(map(to_json, lines)) if lines else None
 
 
-def write_archive(content: Content, target: Path, key: Path | None = None) -> Written:
+def write_archive(
+    content: Content,
+    target: Path,
+    key: Path | None = None,
+    report: Callable[[str, int], None] = lambda name, done: None,
+) -> Written:
     """Write the archive, and rename it to `target` when it is complete.
 
     Args:
         key: an SSH key that signs the manifest.
+        report: called before each file, and before each part of a large one, with its name and the bytes of `content`
+            that are packed.
 
     Raises:
         Refused: it cannot be written or signed, or there is something at `target`; nothing is left there.
@@ -161,7 +169,7 @@ def write_archive(content: Content, target: Path, key: Path | None = None) -> Wr
     try:
         descriptor, named = _new_file(target.parent)
         with os.fdopen(descriptor, "w+b") as file:
-            written, unsearched = _fill(file, content, key)
+            written, unsearched = _fill(file, content, key, report)
             _seal(file)
             # Refuses what no reader would accept, such as a file name with a backslash.
             Archive(named or Path(f"/proc/self/fd/{descriptor}"), str(target)).close()
@@ -202,13 +210,18 @@ def _new_file(folder: Path) -> tuple[int, Path | None]:
     return os.open(named, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666), named
 
 
-def _fill(file: BinaryIO, content: Content, key: Path | None) -> tuple[list[ArchivedFile], list[str]]:
+def _fill(
+    file: BinaryIO, content: Content, key: Path | None, report: Callable[[str, int], None]
+) -> tuple[list[ArchivedFile], list[str]]:
     """Write the ZIP; returns the files of its manifest, and those in which no secret was looked for."""
     known = secrets_of(os.environ)[0]
-    written, unsearched = [], []
+    written: list[ArchivedFile] = []
+    unsearched = []
+    done = 0
     with zipfile.ZipFile(file, "w") as archive:
         for name, source in sorted(content.files.items()):
-            one, searched = _add(archive, name, source, known)
+            one, searched = _add(archive, name, source, known, partial(_report_in, report, name, done))
+            done += one.bytes
             written.append(one)
             if not searched and not name.endswith(TIMES):  # llmval's own numbers hold no text
                 unsearched.append(name)
@@ -225,6 +238,10 @@ def _fill(file: BinaryIO, content: Content, key: Path | None) -> tuple[list[Arch
     return written, unsearched
 
 
+def _report_in(report: Callable[[str, int], None], name: str, before: int, done: int) -> None:
+    report(name, before + done)
+
+
 def _not_as_judged(runs: Sequence[Run], files: dict[str, ArchivedFile]) -> list[str]:
     """The evidence whose packed bytes are not those that were judged, and of which the run has no copy."""
     found = []
@@ -238,7 +255,13 @@ def _not_as_judged(runs: Sequence[Run], files: dict[str, ArchivedFile]) -> list[
     return found
 
 
-def _add(archive: zipfile.ZipFile, name: str, source: Path | bytes, known: set[bytes]) -> tuple[ArchivedFile, bool]:
+def _add(
+    archive: zipfile.ZipFile,
+    name: str,
+    source: Path | bytes,
+    known: set[bytes],
+    report: Callable[[int], None] = lambda done: None,
+) -> tuple[ArchivedFile, bool]:
     """Add one file; returns its entry of the manifest, and whether secrets were looked for."""
     before, after = hashlib.sha256(), hashlib.sha256()
     counts = {"masked": 0, "bytes": 0}
@@ -247,6 +270,7 @@ def _add(archive: zipfile.ZipFile, name: str, source: Path | bytes, known: set[b
     def parts() -> Iterator[bytes]:
         nonlocal searched
         for number, part in enumerate(_parts(source)):
+            report(counts["bytes"])
             if number == 0 and b"\0" in part[:_BINARY_HEAD]:
                 searched = False  # overwriting bytes of a packed format would only break it
             before.update(part)

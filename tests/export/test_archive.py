@@ -4,6 +4,7 @@ import argparse
 import errno
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from llmval_tui.console.export import export
+from llmval_tui.console.export import Progress, export
 from llmval_tui.console.report import compare, report
 from llmval_tui.console.verify import verify
 from llmval_tui.console.watch import watch
@@ -461,3 +462,40 @@ def test_names_lead_to_one_place(workspace: Workspace, elsewhere: Path) -> None:
         with pytest.raises(Refused, match="no archive of llmval export"):
             sources.run("x.tar.gz")
     assert (workspace.folder / RUNS_FOLDER).is_dir()
+
+
+class _Stream(io.StringIO):
+    def __init__(self, live: bool) -> None:
+        super().__init__()
+        self._live = live
+
+    def isatty(self) -> bool:
+        return self._live
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_long_export_says_how_far_it_is(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, live: bool) -> None:
+    monkeypatch.setattr(pack, "PART", 1000)
+    run = workspace.run(result_json(3))
+    (run.folder / "logs" / "main.stdout.log").write_text("line of a log\n" * 1000)
+    content = content_of(workspace.store, [run], whole=True)
+    seconds = itertools.count(0, 1)
+    out = _Stream(live)
+    progress = Progress(content.bytes, out, clock=lambda: float(next(seconds)))
+    heard: list[tuple[str, int]] = []
+
+    def hear(name: str, done: int) -> None:
+        heard.append((name, done))
+        progress.report(name, done)
+
+    write_archive(content, workspace.folder.parent / "long.zip", None, hear)
+    progress.clear()
+    assert [done for _, done in heard] == sorted(done for _, done in heard) and heard[-1][1] < content.bytes
+    assert sum(name.endswith("main.stdout.log") for name, _ in heard) > 10, "also between the parts of one file"
+    text = out.getvalue()
+    assert "searched for secrets and packed; artifacts/" in text
+    if live:
+        assert text.startswith("\r\x1b[K0 B of ") and text.endswith("\r\x1b[K") and "\n" not in text
+    else:
+        lines = text.splitlines()
+        assert "\x1b" not in text and 0 < len(lines) <= len(heard) // 10 + 1

@@ -1,6 +1,7 @@
 """No kind of secret stays, whatever its place; lines without secrets stay as they are."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,25 @@ def test_redacting_again_changes_nothing() -> None:
     for line, _ in KINDS.values():
         once = redact(line.encode())[0]
         assert redact(once) == (once, 0), line
+
+
+def test_the_words_that_are_looked_for_first_hide_no_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pattern whose words are not in the data is not tried; that must change nothing, whatever the data."""
+    rng = random.Random(3)
+    lines = [*(line for line, _ in KINDS.values()), *HARMLESS]
+    samples = []
+    for _ in range(400):
+        data = bytearray("\n".join(rng.choices(lines, k=rng.randint(1, 6))).encode())
+        for _ in range(rng.randint(0, 8)):
+            at = rng.randrange(len(data))
+            change = rng.choice([b"", b"pass", b"TOKEN", b"Key=", b'\\"', b"://", b": ", bytes([data[at]]).swapcase()])
+            data[at : at + rng.randint(0, 2)] = change
+        samples.append(bytes(data))
+    fast = [redact(data) for data in samples]
+    monkeypatch.setattr(redaction, "_has_one_of", lambda words, lower: True)
+    monkeypatch.setattr(redaction, "_assigned_in", lambda lower: redaction._ASSIGNED.search)
+    assert fast == [redact(data) for data in samples]
+    assert sum(count for _, count in fast) > 400
 
 
 def test_values_of_secret_variables_are_found_without_their_names() -> None:
