@@ -12,7 +12,7 @@ from hypothesis import settings
 settings.register_profile("slow machines", deadline=None)  # a deadline would test the machine
 settings.load_profile("slow machines")
 
-# Hundreds of processes start here. Where this is set, as in many containers, each of them compiles all its modules anew.
+# Hundreds of processes start here. Where this is set, as in many containers, each of them compiles its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

@@ -74,11 +74,15 @@ def step_statuses(
     return [_status(step, next(iter(runs.get(step.key, ())), None), bases.get(step.key)) for step in checklist.steps]
 
 
-def runs_by_step(checklist: Checklist, store: RunStore) -> dict[Key, list[Run]]:
-    """The runs of this checklist by step, each newest first."""
+def runs_by_step(checklist: Checklist, store: RunStore, runs: Sequence[Run] | None = None) -> dict[Key, list[Run]]:
+    """The runs of this checklist by step, each newest first.
+
+    Args:
+        runs: what `store.runs()` returned, if the caller needs it, too.
+    """
     name = recorded_path(checklist.path, store.workspace)
     found: dict[Key, list[Run]] = {}
-    for run in store.runs():
+    for run in store.runs() if runs is None else runs:
         ref = run.intent.step
         if same_checklist(ref.checklist, name):
             found.setdefault((ref.section, ref.text, ref.occurrence), []).append(run)

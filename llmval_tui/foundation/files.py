@@ -197,11 +197,16 @@ def read_json(path: Path) -> Any | None:
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file that other processes replace."""
     try:
-        return path.read_bytes()
+        return _read(path)
     except OSError as error:
         if error.errno != errno.ESTALE:
             raise
-        return path.read_bytes()  # another NFS client replaced the file between open and read
+        return _read(path)  # another NFS client replaced the file between open and read
+
+
+def _read(path: Path) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (a start reads thousands of records)
+        return file.read()
 
 
 def append_line(path: Path, value: Any) -> None:

@@ -18,6 +18,7 @@ from llmval_tui.telemetry.process_ownership import is_node_folder, run_id_of
 
 _LOG = re.compile(r"(?P<label>[A-Za-z0-9_-]+)(?:\.rank(?P<rank>\d+))?\.(?P<stream>stdout|stderr)\.log")
 
+VERDICT = "verdict.json"
 RUNS_FOLDER = "artifacts/runs"  # relative to the workspace
 RUN_PLACEHOLDER = "{run}"  # in a proposed command: the run folder, whose name is not known yet
 RUN_ID_PLACEHOLDER = "{run_id}"  # in the path of an expected artifact
@@ -44,6 +45,7 @@ class Run:
         self._order: tuple[int, str] | None = None
         self._verdict: Verdict | None = None
         self._verdict_stamp: tuple[int, int, int] | None = None
+        self._verdict_file = f"{folder}/{VERDICT}"
 
     @property
     def intent(self) -> Intent:
@@ -85,19 +87,18 @@ class Run:
         Raises:
             Refused: the record is damaged.
         """
-        path = self.folder / "verdict.json"
         try:
-            status = path.stat()
+            status = os.stat(self._verdict_file)  # noqa: PTH116  (a dashboard asks this of thousands of runs a second)
             stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         except OSError:
-            return read_record(Verdict, path)
-        if stamp != self._verdict_stamp:  # a dashboard looks every second at runs that were judged long ago
-            self._verdict, self._verdict_stamp = read_record(Verdict, path), stamp
+            return read_record(Verdict, self.folder / VERDICT)
+        if stamp != self._verdict_stamp:
+            self._verdict, self._verdict_stamp = read_record(Verdict, self.folder / VERDICT), stamp
         return self._verdict
 
     def judged(self) -> bool:
         """Whether there is a verdict; it is not read."""
-        return (self.folder / "verdict.json").exists()
+        return os.path.exists(self._verdict_file)  # noqa: PTH110  (as above)
 
     def state(self) -> State:
         """The recorded state; LOST if that is not `finished` and neither supervisor nor command is alive."""
@@ -216,6 +217,7 @@ class RunStore:
         self.root = workspace / RUNS_FOLDER
         self.ticks = TickLedger(self.ledger)
         self._known: dict[str, Run] = {}
+        self._sorted: list[Run] = []  # the same, newest first
         self._folders: list[str] = []  # from the last `runs()`: one sentence for each folder that is no run
 
     @property
@@ -230,9 +232,12 @@ class RunStore:
 
     def runs(self) -> list[Run]:
         """All runs, newest first. Folders without a readable record are listed in `unreadable` instead."""
+        names = self._names()
+        if not self._folders and self._known.keys() == set(names):
+            return list(self._sorted)
         known: dict[str, Run] = {}
         self._folders = []
-        for name in sorted(self._names()):
+        for name in sorted(names):
             # One `Run` per folder for good, so that each run.json is parsed only once.
             run = self._known.get(name) or Run(self.root / name)
             try:
@@ -242,7 +247,8 @@ class RunStore:
                 continue
             known[name] = run
         self._known = known
-        return sorted(known.values(), key=lambda run: run.order, reverse=True)
+        self._sorted = sorted(known.values(), key=lambda run: run.order, reverse=True)
+        return list(self._sorted)
 
     def _names(self) -> list[str]:
         """The folders that hold a record. It is never changed, so only folders without a known one are looked into."""

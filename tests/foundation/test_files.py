@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmval_tui.foundation import files
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, is_locked, locked, read_json, read_lines, try_lock, write_atomic
 from llmval_tui.foundation.tail import LineTail
@@ -112,15 +113,15 @@ def test_a_file_system_without_locks_is_a_sentence(tmp_path: Path, monkeypatch: 
 def test_a_record_replaced_by_another_nfs_client_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "status.json"
     path.write_text('{"a": 1}')
-    real, stale = Path.read_bytes, [True]
+    real, stale = files._read, [True]
 
-    def read(self: Path) -> bytes:
+    def read(path: Path) -> bytes:
         if stale:
             stale.pop()
             raise OSError(errno.ESTALE, "Stale file handle")
-        return real(self)
+        return real(path)
 
-    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(files, "_read", read)
     assert read_json(path) == {"a": 1}
 
 

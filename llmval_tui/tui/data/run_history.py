@@ -60,6 +60,8 @@ class RunHistory:
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[Verdict, RunRow]] = {}
+        self._read: set[str] = set()  # ids of the runs that trends have read
+        self._new_rows = 0
 
     def row(self, run: Run) -> RunRow:
         """The row of a run. A damaged record is named as its reason."""
@@ -102,13 +104,27 @@ class RunHistory:
             intent.preset,
         )
 
-    def facts(
-        self, statuses: Sequence[StepStatus], runs: Mapping[Key, Sequence[Run]], *, trends: bool
-    ) -> dict[StepKey, StepFacts]:
-        """The facts of each step; without `trends`, no more than the newest run of each step is read."""
-        return {status.step.key: self._facts(status, runs.get(status.step.key, ()), trends) for status in statuses}
+    def _may_read(self, runs: Sequence[Run]) -> bool:
+        unread = [run.id for run in runs[1:] if run.id not in self._read]  # a run without a verdict has no kept row
+        if len(unread) > self._new_rows:
+            return False
+        self._new_rows -= len(unread)
+        self._read.update(unread)
+        return True
 
-    def _facts(self, status: StepStatus, runs: Sequence[Run], trends: bool) -> StepFacts:
+    def facts(
+        self, statuses: Sequence[StepStatus], runs: Mapping[Key, Sequence[Run]], *, new_rows: int
+    ) -> dict[StepKey, StepFacts]:
+        """The facts of each step.
+
+        Args:
+            new_rows: how many runs may be read for the trends, besides the newest run of each step. A step whose runs
+                would be more has no trend yet; the next call goes on with it.
+        """
+        self._new_rows = new_rows
+        return {status.step.key: self._facts(status, runs.get(status.step.key, ())) for status in statuses}
+
+    def _facts(self, status: StepStatus, runs: Sequence[Run]) -> StepFacts:
         newest = self.row(runs[0]) if runs else None
         basis = status.basis
         ticked = basis is not None and status.state not in (StepState.RUNNING, StepState.JUDGING)
@@ -119,7 +135,7 @@ class RunHistory:
         note = basis.notes[-1] if basis is not None and ticked and basis.notes else None
         by = (note.by or note.host or "somebody") if note is not None else "llmval" if newest is not None else ""
         trend: tuple[float | None, ...] = ()
-        if trends and newest is not None:
+        if newest is not None and self._may_read(runs[:TREND]):
             judged = [row for row in map(self.row, runs[:TREND]) if row.outcome is not None]
             name = next((row.figures[0].name for row in judged if row.figures), None)
             if name is not None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
 
 Propose = Callable[["Context"], "Proposal"]
 PROPOSAL_AGE_S = 5.0  # a proposal depends on files and the clock, so it is made again after this time
+NEW_ROWS = 200  # runs that one snapshot reads for the trends: the keys wait for the interpreter meanwhile
 LARGEST_DOCUMENT = 2 << 20
 
 
@@ -133,7 +134,7 @@ class Workspace:
     _exporters: "Exporters | None" = None
     _history: RunHistory = field(default_factory=RunHistory)
     _runs: Mapping[Key, Sequence[Run]] = field(default_factory=dict)  # by step, from the last snapshot
-    _trends: bool = False  # from the second snapshot on: the first one must be quick
+    _new_rows: int = 0  # that the trends may read: the first snapshot must be quick
     _baseline: "tuple[tuple[object, ...], Mapping[str, Bound]]" = ((), {})
     _proposal: "tuple[tuple[object, ...], datetime, Proposal] | None" = None
 
@@ -185,10 +186,11 @@ class Workspace:
 
     def _step_states(self, snapshot: Snapshot) -> Snapshot:
         assert snapshot.checklist is not None
-        self._runs = runs_by_step(snapshot.checklist, self.store)
+        runs = self.store.runs()
+        self._runs = runs_by_step(snapshot.checklist, self.store, runs)
         steps = tuple(step_statuses(snapshot.checklist, self.store, self._runs))
-        facts = self._history.facts(steps, self._runs, trends=self._trends)
-        self._trends = True
+        facts = self._history.facts(steps, self._runs, new_rows=self._new_rows)
+        self._new_rows = NEW_ROWS
         plan = active_plan(self.settings.workspace)
         queued: frozenset[str] = frozenset()
         damaged = unreadable_records(steps, self.store)
@@ -210,7 +212,7 @@ class Workspace:
             facts=facts,
             unreadable=tuple(damaged),
             queued=queued,
-            services=service_lines(reversed(self.store.runs()), plan.id if plan else None),
+            services=service_lines(reversed(runs), plan.id if plan else None),
             plan=plan.id if plan else None,
             active=active,
             hindrances=self._hindrances.look(running),
