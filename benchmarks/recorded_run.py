@@ -100,7 +100,7 @@ class Session:
         self._cast.close()
 
 
-def make_workspace(folder: Path, gpus: int, duration: int, qps: float) -> None:
+def make_workspace(folder: Path, gpus: int, duration: int, qps: float, fp8_mode: str | None) -> None:
     """Create a workspace with the project's documents; the item of the load test is adapted to this host."""
     (folder / "docs").mkdir(parents=True)
     for document in bundled("docs").glob("*.md"):
@@ -111,6 +111,8 @@ def make_workspace(folder: Path, gpus: int, duration: int, qps: float) -> None:
         if "inference_server_load_test.py" in line:
             line = re.sub(r"--nproc[_-]per[_-]node[= ]\d+", f"--nproc_per_node={gpus}", line)
             line = re.sub(r"--duration \d+", f"--duration {duration}", line)
+            if fp8_mode is not None:
+                line = re.sub(r"--fp8-mode [\w-]+", f"--fp8-mode {fp8_mode}", line)
             lines[number] = re.sub(r"--target-qps [\d.]+", f"--target-qps {qps:g}", line)
     path.write_text("".join(lines))
 
@@ -122,6 +124,7 @@ def main() -> int:
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--duration", type=int, default=90, help="seconds of load (90)")
     parser.add_argument("--qps", type=float, default=28)
+    parser.add_argument("--fp8-mode", help="in place of the item's, on a host without Transformer Engine")
     parser.add_argument("--preset", choices=["smoke"], help="for a trial of this script, also on a CPU")
     parser.add_argument("--limit", type=float, default=420, help="longest wait for the run, in seconds (420)")
     options = parser.parse_args()
@@ -130,7 +133,7 @@ def main() -> int:
         folder = Path(name) / "workspace"
         panes = Path(name) / "panes"
         panes.mkdir()
-        make_workspace(folder, options.gpus, options.duration, options.qps)
+        make_workspace(folder, options.gpus, options.duration, options.qps, options.fp8_mode)
         command = [sys.executable, "-m", "llmval_tui", "--workspace", str(folder)]
         command += ["--preset", options.preset] if options.preset else []
         environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}

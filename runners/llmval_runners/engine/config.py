@@ -175,6 +175,9 @@ def free_memory(device: torch.device) -> int:
 def choose_device(name: str, *, ranks: int, local_rank: int, ranks_flag: str = "--nproc_per_node") -> torch.device:
     """The device of a rank for `--device`. Creates no CUDA context.
 
+    Args:
+        ranks: of the run; under torchrun only those on this node need its GPUs.
+
     Raises:
         Refused: there are no GPUs, or fewer GPUs than ranks. The message names `ranks_flag`, which sets the ranks.
     """
@@ -186,6 +189,7 @@ def choose_device(name: str, *, ranks: int, local_rank: int, ranks_flag: str = "
             "--device cuda was passed, and torch finds no CUDA device here: pass --device cpu, or check the driver "
             "with nvidia-smi."
         )
+    ranks = min(ranks, int(os.environ.get("LOCAL_WORLD_SIZE", ranks)))
     if ranks > count:  # compares the number of ranks, not this rank's index, so that every rank refuses
         raise Refused(f"{ranks} ranks need {ranks} GPUs, and {count} can be used: pass {ranks_flag} {count} or fewer.")
     return torch.device("cuda", local_rank)

@@ -7,7 +7,7 @@ another seed. Then each trial goes where it tells most: to the median of the can
 one at the lower end must hold. If one does not, the interval widens and the search goes on. So a stall of the host can
 lengthen a search, and cannot cap it for good.
 
-The rate found is the lower end of the interval: it held. With `confidence` it is at most `precision` too low, or at
+The rate found is the lower end of the interval before the last trial, in which it held. With `confidence` it is at most `precision` too low, or at
 most `widest` if the trials did not give more.
 """
 
@@ -231,8 +231,14 @@ class Search:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The rates between which the highest one lies with the configured confidence; None before an upper bound."""
-        return self._posterior.interval(self.config.confidence) if self._any(FAILS) and self._any(HOLDS) else None
+        """The rates between which the highest one lies with the configured confidence; None before an upper bound.
+
+        The trial that confirms the rate found moves the lower end up, and the interval still holds that rate.
+        """
+        if not (self._any(FAILS) and self._any(HOLDS)):
+            return None
+        low, high = self._posterior.interval(self.config.confidence)
+        return min(low, self.max_qps or low), high
 
     def _decide(self, trial: Trial) -> None:
         """Set the outcome if this trial ended the search."""
@@ -258,7 +264,7 @@ class Search:
         elif len(self.trials) >= config.max_trials:
             quiet = self._posterior.disturbed() <= MOST_DISTURBED
             self.outcome = FOUND if quiet and self._narrower(config.widest) else IMPRECISE
-        if self.outcome != INTERRUPTED:
+        if self.outcome != INTERRUPTED:  # not before: the rate found widens the interval
             self.max_qps = qps
 
     def _choose(self) -> tuple[float, str]:

@@ -85,6 +85,17 @@ def test_a_wider_interval_passes_as_far_as_the_search_allowed_it(load_run, searc
     assert outcomes(load_run(value, LIST))[0]["highest rate"] is Outcome.INVALID
 
 
+def test_the_interval_may_reach_down_to_the_rate_found_and_no_further(load_run, searched):
+    value = searched()
+    search = value["llmval"]["search"]
+    own = search["interval_qps"][0]
+    assert own > search["max_qps"], "the last trial moved the lower end up"
+    search["interval_qps"][0] = search["max_qps"]
+    assert outcomes(load_run(value, LIST))[0] == {}
+    search["interval_qps"][0] = search["max_qps"] * 0.999
+    assert outcomes(load_run(value, LIST))[0] == {"trials": Outcome.INVALID}
+
+
 def test_a_found_rate_passes_with_its_figures(load_run, searched):
     bad, metrics, summary = outcomes(load_run(searched(), LIST))
     assert bad == {}
