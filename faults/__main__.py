@@ -17,7 +17,7 @@ from faults import crowds, damage, devices, identities, kills, memory, terminals
 from faults.report import Record, Row, sources
 
 PRELOADED = (  # the children inherit them
-    *("console.status", "console.run", "report.build", "actions.settle", "actions.documents.proposal"),
+    *("console.status", "console.run", "report.build", "actions.settle", "actions.judge", "actions.documents.proposal"),
     *("checklist.markdown", "runs.supervisor", "actions.steps.table_update"),
 )
 

@@ -11,7 +11,7 @@ import orjson
 
 from fuzzing.mutation import damage, mutate
 from fuzzing.target import Target, Wrong, scratch
-from llmval_tui.actions.settle import judge
+from llmval_tui.actions.judge import judge
 from llmval_tui.actions.tools.by_command import tool_of, tool_of_files
 from llmval_tui.actions.tools.model import LeftFiles, ToolResult
 from llmval_tui.runs.records import Artifact, Command, Outcome, StepRef, worst

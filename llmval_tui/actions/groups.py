@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from llmval_tui.actions.hand_tick import TODO
-from llmval_tui.actions.reading.read import read_item
 from llmval_tui.actions.rests_on import IN_WORDS
 from llmval_tui.actions.step_state import runs_by_step
 from llmval_tui.actions.tick_basis import TickBasis, tick_bases
@@ -24,6 +23,8 @@ _WEAKEST_FIRST = (RestsOn.BY_HAND, RestsOn.EXIT_CODE, RestsOn.MEASURED)
 
 def is_group(checklist: Checklist, step: Step) -> bool:
     """Whether the item has nothing to run of its own and its box follows the items below it."""
+    from llmval_tui.actions.reading.read import read_item  # takes a tenth of a second, and most lists have no group
+
     return read_item(step, checklist.section_of(step), checklist).is_group
 
 

@@ -6,34 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from llmval_tui.actions.accept import accepted
-from llmval_tui.actions.criteria.evaluate import criteria_gates
-from llmval_tui.actions.criteria.frozen import frozen_criteria
-from llmval_tui.actions.gates.exit import retry_sentence
-from llmval_tui.actions.gates.general import general_gates
-from llmval_tui.actions.gates.servers import record_servers
 from llmval_tui.actions.groups import tick_all_groups, tick_groups
 from llmval_tui.actions.hand_tick import TODO, complete_hand_ticks
-from llmval_tui.actions.nodes.verdict import judge_fleet
-from llmval_tui.actions.registry import action_named
-from llmval_tui.actions.rests_on import IN_WORDS, rests_on, runs_it_rests_on, verdict_rests_on
+from llmval_tui.actions.rests_on import IN_WORDS, verdict_rests_on
 from llmval_tui.actions.tick_basis import tick_line, ticks
 from llmval_tui.checklist.ledger import Entry, record
 from llmval_tui.checklist.model import StepKey
 from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
-from llmval_tui.fleet.compare import nodes_to_repeat, repeated_run
-from llmval_tui.fleet.record import node_runs
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, is_locked, locked, read_json, try_lock, write_json
-from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
 from llmval_tui.runs.artifact_snapshot import read_snapshots
-from llmval_tui.runs.command_end import end_unseen
-from llmval_tui.runs.command_secrets import forget_secrets
-from llmval_tui.runs.evidence import archive
-from llmval_tui.runs.records import Gate, Outcome, RestsOn, State, Verdict, why_not_passed, worst
+from llmval_tui.runs.records import Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore, plan_lock
 
 INLINE_BYTES = 1 << 30  # evidence that is hashed while somebody waits; about two seconds
@@ -63,7 +49,9 @@ def settle(run: Run, store: RunStore, *, wait: bool = True) -> Verdict | None:
             _archive_verdict(run)  # accepted, but interrupted before it was judged again
             verdict = None
         if verdict is None:
-            verdict = _judged(run)
+            from llmval_tui.actions.judge import judged  # all gates and judges: a look at settled runs needs none
+
+            verdict = judged(run)
             write_json(run.folder / "verdict.json", verdict)
         if _unrecorded(run, verdict, store):
             _tick(run, verdict, store)
@@ -78,6 +66,7 @@ def _waits_for_repeat(run: Run) -> bool:
         or not is_locked(plan_lock(run.workspace, run.intent.plan_id))
     ):
         return False
+
     again = repeated_run(run)
     return bool(nodes_to_repeat(run)) or (again is not None and not Run(again).judged())
 
@@ -137,94 +126,6 @@ def _judged_elsewhere(run: Run) -> bool:
 def _bytes_promised(run: Run) -> int:
     """The size of the evidence at the end of the run, from the snapshot of the supervisor."""
     return sum(size for _, size, _ in (read_snapshots(run).after or {}).values())
-
-
-def _judged(run: Run) -> Verdict:
-    try:
-        record_servers(run)
-        verdict = judge(run)
-        archive(run.folder, verdict.evidence, run.workspace)
-        return verdict
-    except Refused:
-        raise
-    except Exception as error:
-        # An unreadable file, or a defect of a plugin or of llmval. A verdict is final, so write none. The run is judged
-        # once the cause is repaired.
-        raise Refused(f"run {run.id} cannot be judged yet ({type(error).__name__}: {error}).") from error
-
-
-def judge_part(part: Run) -> Verdict:
-    """Judge one node's part of a run, where its files are; it ticks nothing. Judged once.
-
-    Raises:
-        Refused: it cannot be judged now.
-    """
-    with locked(part.folder / "settle.lock"):
-        verdict = part.verdict()
-        if verdict is None:
-            verdict = _judged(part)
-            write_json(part.folder / "verdict.json", verdict)
-        return verdict
-
-
-def judge(run: Run) -> Verdict:
-    """The verdict on a run that has ended, from the general gates and the action's own; writes nothing.
-
-    A run on several nodes is judged from the verdicts of its nodes, and gets its `fleet.json`.
-    """
-    if run.intent.launcher is not None:
-        for part in node_runs(run).values():
-            # Its agent was killed, and its supervisor saw the end: the files are those that it left.
-            if part.verdict() is None and part.status().state is State.FINISHED:
-                judge_part(part)
-        forget_secrets(run.folder)  # no second measurement follows any more
-        return judge_fleet(run)
-    try:
-        gates, evidence = general_gates(run)
-    except InterruptedError:
-        gates, evidence = [], []
-    metrics: dict[str, float | None] = {}
-    summary = ""
-    question: dict[str, Any] | None = None
-    intent = run.intent
-    try:
-        own, metrics, summary, question = action_named(intent.action).judge(run)
-        gates = gates + own
-    except Refused as refusal:
-        gates.append(Gate(intent.action, Outcome.INCONCLUSIVE, "not judged", "judged", str(refusal)))
-    summary = "; ".join(part for part in (retry_sentence(run), summary) if part)
-    stated = criteria_gates(run, frozen_criteria(run), metrics)
-    gates += stated
-    summary = summary or "; ".join(
-        f"{gate.name.partition(': ')[2] or gate.name}: {gate.measured}" for gate in stated[:3]
-    )
-    cancelled = run.status().cancelled or run.cancelled_by()
-    if cancelled and not run.status().cancelled:
-        gates.append(Gate("not cancelled", Outcome.INCONCLUSIVE, f"cancelled by {cancelled}", "not cancelled"))
-    # A cancelled run, and one that ended with its node, prove nothing: missing output is not the command's fault.
-    undecided = bool(cancelled) or end_unseen(run)
-    outcome = Outcome.INCONCLUSIVE if undecided else worst(gates)
-    basis = rests_on(gates, _bases(run))
-    if outcome is Outcome.PASS and basis is RestsOn.EXIT_CODE:
-        summary = f"{IN_WORDS[basis]}: {summary}" if summary else IN_WORDS[basis]
-    return Verdict(
-        v=1,
-        run_id=run.id,
-        outcome=outcome,
-        gates=gates,
-        judged_utc=utc_iso(),
-        summary=why_not_passed(outcome, gates, cancelled) or summary,
-        evidence=evidence,
-        deviations=list(intent.deviations),
-        metrics=metrics,
-        rests_on=basis,
-        question=question,
-    )
-
-
-def _bases(run: Run) -> list[RestsOn]:
-    verdicts = [RunStore(run.workspace).get(run_id).verdict() for run_id in runs_it_rests_on(run.intent)]
-    return [verdict_rests_on(verdict) for verdict in verdicts if verdict is not None]
 
 
 def rejudge(run: Run, store: RunStore) -> Verdict | None:

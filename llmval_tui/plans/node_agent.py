@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmval_tui.actions.settle import judge_part
+from llmval_tui.actions.judge import judge_part
 from llmval_tui.fleet.heartbeat import Heartbeat
 from llmval_tui.fleet.manifest import write_manifest
 from llmval_tui.fleet.part import node_folder, part_of

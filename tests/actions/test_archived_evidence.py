@@ -86,7 +86,7 @@ def test_a_file_that_changes_while_it_is_judged_is_not_judged(workspace, monkeyp
         workspace.write("artifacts/today.json", '{"of": 2}')
         real(folder, found, root)
 
-    monkeypatch.setattr("llmval_tui.actions.settle.archive", late)
+    monkeypatch.setattr("llmval_tui.actions.judge.archive", late)
     with pytest.raises(Refused, match=r"today\.json changed while it was judged"):
         settled(workspace, {"artifacts/today.json": '{"of": 1}'})
     (run,) = workspace.store.runs()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from llmval_tui.actions import settle as settling
-from llmval_tui.actions.settle import judge, settle, settle_all
+from llmval_tui.actions.judge import judge
+from llmval_tui.actions.settle import settle, settle_all
 from llmval_tui.foundation.files import sha256_of, take_lock
 from llmval_tui.runs import client
 from llmval_tui.runs.records import Artifact, Outcome

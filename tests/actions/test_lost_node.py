@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from llmval_tui.actions.api import Proposal
-from llmval_tui.actions.settle import judge, settle
+from llmval_tui.actions.judge import judge
+from llmval_tui.actions.settle import settle
 from llmval_tui.runs.records import Artifact, Command, CommandStatus, Outcome, State
 from llmval_tui.runs.store import Run
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmval_tui.actions.judge import judge
 from llmval_tui.actions.judges.load_test_result import metrics_of, read_result
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.request_records import percentile_ms
-from llmval_tui.actions.settle import judge
 from llmval_tui.runs import artifact_snapshot
 from llmval_tui.runs.records import Outcome
 from tests.helpers.drift_lists import RUN_ITEM

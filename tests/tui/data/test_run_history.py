@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llmval_tui.actions.step_state import StepState, StepStatus
+from llmval_tui.actions.tick_basis import Key
 from llmval_tui.checklist.model import Step, load
 from llmval_tui.runs.records import Command, Outcome, StepRef
 from llmval_tui.runs.store import Run
@@ -29,7 +30,7 @@ def test_the_trends_are_read_a_part_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "list.md"
     path.write_text("## 1. Load\n" + "".join(f"- [ ] Run {n}\n" for n in range(3)))
     steps = load(path).steps
-    runs = {step.key: [_judged_run(tmp_path, step, age) for age in (3, 2, 1)] for step in steps}
+    runs: dict[Key, list[Run]] = {step.key: [_judged_run(tmp_path, step, age) for age in (3, 2, 1)] for step in steps}
     statuses = [StepStatus(step, StepState.PASSED, runs[step.key][0]) for step in steps]
     history = RunHistory()
     lengths = [
