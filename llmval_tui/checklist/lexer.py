@@ -31,6 +31,10 @@ STAND_IN = re.compile(
     r"|\{\{ ?(?P<double>[A-Za-z_][\w.-]*) ?\}\}|(?<!\$)\{(?P<brace>[A-Za-z_][\w-]*)\}"
     r"|(?<![A-Za-z])(?P<letters>X\.Y(?:\.Z)?|x\.y\.z|YYYY-?MM-?DD|X{2,}|N{2,})(?![A-Za-z])"
     r"|(?<=v)(?P<version>X\.Y(?:\.Z)?|x\.y\.z)(?![A-Za-z])"
+    # YOUR_MODEL, your-bucket, /path/to/model, HOST:PORT
+    r"|(?<![\w.-])(?P<own>(?:YOUR|MY)[_-][A-Z0-9_-]+|your[_-][a-z0-9]+(?:[_-][a-z0-9]+)*)(?![\w.-])"
+    r"|(?<![\w./~-])(?P<path>/path/to(?:/[\w.-]+)*)"
+    r"|(?<![\w.-])(?P<address>HOST:PORT)(?!\w)"
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[[^\]]*\])?\+?=")
@@ -199,7 +203,7 @@ class Lexer:
 
     def _stand_in(self, token: Token) -> str:
         """Replace the name of a value at the present position by its value; returns the value, "" if there is none."""
-        if self.text[self.at] not in "<{XxYN":  # the first characters of `STAND_IN`
+        if self.text[self.at] not in "<{XxYNMyH/":  # the first characters of `STAND_IN`
             return ""
         match = STAND_IN.match(self.text, self.at)
         if match is None or match[0] == PLACEHOLDER:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
 from llmval_tui.actions.criteria.units import WORD_NUMBERS, unit_named
+from llmval_tui.actions.criteria.wording.beside import PREREQUISITE, announced, values
 from llmval_tui.actions.criteria.wording.comparisons import Comparison, comparisons_in, turned
 from llmval_tui.actions.criteria.wording.printed import printed_claims
 from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL, Marked, marked
@@ -23,7 +24,8 @@ _I = re.IGNORECASE
 # What every readable claim has: a number, quoted text, a word such as "no" or "empty", or capitals. Most clauses
 # have none of these, and the tables cost time. A clause in another language is always looked at.
 _TRIGGER = re.compile(
-    rf"\d|{LITERAL}|[^\x00-\x7f\ue000-\ue0ff]|\b[A-Z][A-Z_]|\b(?i:no|none|nothing|non|not|never|zero|without|free|empty|output"
+    rf"\d|{LITERAL}|[^\x00-\x7f\ue000-\ue0ff]|\b[A-Z][A-Z_]|\b(?i:no|none|nothing|non|not|never|zero|without|free"
+    rf"|empty|output"
     rf"|silent|quiet|blank|leer|nichts|something|anything|{'|'.join(WORD_NUMBERS)})\b|(?i:n't)"
 )
 _CONDITION = re.compile(r"\b(?:if|when|whenever|unless|in case|falls|wenn)\b|もし|場合|如果", _I)
@@ -83,7 +85,8 @@ _SHOWN = re.compile(
 # "Check `dmesg` for Xids", "Review the resources with `kubectl kustomize .`": somebody has to look.
 _LOOKED_FOR = re.compile(
     rf"\b(?:check|inspect|scan|search|grep|look through|examine)\W+{COMMAND}\W*\bfor\s+\S"
-    rf"|^\W*(?:please\s+)?(?:review|examine|eyeball)\b[^.;]*?\b(?:with|using|via|by)\W*{COMMAND}",
+    rf"|^\W*(?:please\s+)?(?:review|examine|eyeball)\b[^.;]*?\b(?:with|using|via|by)\W*{COMMAND}"
+    rf"|\bcompare\b[^.;]*?{COMMAND}",
     _I,
 )
 # "Is the right driver loaded?": yes or no, and somebody has to say which. "Which GPUs answer?" only asks to look.
@@ -91,20 +94,6 @@ _QUESTION = re.compile(
     r"(?:^|[:,(])\W*(?:is|are|does|do|did|has|have|was|were|can|will|any|all|no|new)\b[^?？]*[?？]\s*[)\]]?\s*$", _I
 )
 _CHECKED_BY_HAND = re.compile(r"^\W*(?:then\s+|also\s+)*(?:check|inspect|examine|eyeball|look at)\b", _I)
-# What a sign behind a command announces: "→ exists", "- connects to the database", "— new errors?".
-_BEHIND = rf"{COMMAND}[\s)\]*_,]*"
-_ANNOUNCED = (
-    re.compile(rf"{_BEHIND}(?:→|⇒|->|=>|⟶)\s*(?P<outcome>[^\n.;]+)"),
-    re.compile(
-        rf"{_BEHIND}\s[-–—]+\s+(?P<outcome>(?:it\s+)?(?:connects?|shows?|returns?|prints?|reports?|lists?|creates?|builds?"
-        rf"|generates?|produces?|loads?|opens?|starts?|displays?|matches|responds?|finds?|contains?|gives?|writes?)\b[^\n.;]*)",
-        _I,
-    ),
-    re.compile(
-        rf"{_BEHIND}\s[-–—]+\s+(?P<outcome>(?:is|are|does|do|did|has|have|was|were|can|any|all|no|new)\b[^\n.;?？]*[?？])",
-        _I,
-    ),
-)
 _LISTED = re.compile(
     rf"{LITERAL}(?:\s*(?:,|/|,?\s*\b(?:and|or|nor|und|oder|noch|et|ou|y)\b)\s*(?:an?\s+|the\s+)?{LITERAL})+", _I
 )
@@ -187,13 +176,19 @@ def _answer_alone(position: int) -> Criterion:
 def _of_announced(words: Marked, known: list[Criterion]) -> list[Criterion]:
     """An unreadable criterion for each announced outcome that gave none."""
     found = []
-    for match in (one for pattern in _ANNOUNCED for one in pattern.finditer(words.text)):
+    for match in announced(words.text):
         outcome = words.plain(match["outcome"])
         is_next = re.match(rf"\W*(?:{COMMAND}|then\b|next\b|step\b)", match["outcome"], _I)
         is_file = re.fullmatch(LITERAL + r"\W*", match["outcome"].strip()) and re.search(r"[/.]", outcome)
         if is_next or is_file or not re.search(r"\w", outcome) or _only_success(match["outcome"]):
             continue
         if not any(one.text and (one.text in outcome or outcome in one.text) for one in known):
+            found.append(unreadable(outcome, words.command_near(match[0])))
+    for match in values(words.text):
+        outcome = words.plain(match["outcome"])
+        if _PROCEDURE.search(match["outcome"]) or _only_success(match["outcome"]):
+            continue
+        if not any(one.text and (one.text in outcome or outcome in one.text) for one in (*known, *found)):
             found.append(unreadable(outcome, words.command_near(match[0])))
     return found
 
@@ -224,18 +219,21 @@ def _of_sentence(words: Marked, clauses: list[str]) -> list[Criterion]:
     found: list[Criterion] = []
     open_demands: list[str] = []
     whole = " ".join(clauses)
-    if re.search(r"[?？]\W*$", whole) and not _QUESTION.search(whole):
+    if re.search(r"[?？]\W*$", whole) and not any(_QUESTION.search(one) for one in (whole, *clauses)):
         return []
     for clause in clauses:
         read = _of_clause(words, clause, whole)
-        if not read and _demands(clause, whole):
+        # "shows 8 GPUs, driver 580.95.05 and CUDA 13.0": each of them is shown, or the item is not done.
+        listed = bool(found) and _SHOWN.search(whole) and re.search(r"\d", clause) and not PREREQUISITE.match(clause)
+        if not read and (_demands(clause, whole) or listed):
             open_demands.append(clause)
         found += read
     found += [unreadable(words.plain(clause), words.command_near(clause)) for clause in open_demands]
     if not found and _OTHER_DEMANDS.search(whole):
         found.append(unreadable(words.plain(whole), words.command_near(whole)))
     vague = (_WEAK, _EVERY_IS, _STRICT, _SHOWN, _LOOKED_FOR, _QUESTION)
-    if not found and any(one.search(whole) for one in vague) and not _only_success(whole):
+    texts = (whole, *clauses)
+    if not found and any(one.search(text) for one in vague for text in texts) and not _only_success(whole):
         weak = next((clause for clause in clauses if any(one.search(clause) for one in vague)), whole)
         found.append(unreadable(words.plain(weak), words.command_near(weak)))
     return found

@@ -69,10 +69,17 @@ _HERE = (
     r"(?:this|here|localhost|it|cpus?|gpus?|nodes?|hosts?|servers?|machines?|linux|ubuntu|debian|rhel|main|master|root"
     r"|repo|checkout|scratch|top|success|failure|error|exit|time|screen|disk|startup|boot|demand)"
 )
+# Names of single hosts as sites give them: n1, node-07, gpu-node3, dgx02.
+_HOST = r"(?:n|cn|nid|(?:[a-z]+-)?(?:node|host|srv|server|worker|compute|rack|dgx|hgx|login|head|mgmt))-?\d{1,6}"
 _FANOUT = re.compile(
     r"(?:sudo\s+)?(?:ssh|pdsh|pssh|clush|ansible|srun|sbatch|salloc|mpirun|mpiexec|kubectl|oc|helm|torchrun"
     r"|deepspeed|ray"
     r"|scontrol|sinfo|squeue|dcgmi|ceph|gluster|consul|nomad|docker|podman|k9s|talosctl|salt|parallel)\b"
+)
+_APPROVAL = (
+    r"\b(?:needs?|requires?|with(?:out)?|after|pending|awaiting|upon|get|subject to"
+    r"|wait(?:ing)? for)\s+(?:[\w'’]+\s+){0,2}?"
+    r"(?:approval|sign-?off|permission|consent|go-?ahead|clearance|change request|maintenance window)\b"
 )
 _OUTCOME = re.compile(
     r"(?:[,;—–]|\band\b|\bbut\b)\s*(?:then\s+)?(?:if|when|should|unless)\s+(?:it|this|that|they|any|anything"
@@ -110,6 +117,9 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|\b(?:must|should|shall|may|can|is|are)(?: ?n['’]?t| not| never)\s+(?:to\s+)?(?:be\s+)?"
             r"(?:run|used|executed|started|called|issued|touched|applied|repeated|necessary|needed|done)\b"
             r"|^\W*(?:[—–-]\s*)?(?:never|not (?:here|on th|now|today|yet|in prod|while|before|during|until))\b"
+            r"|^\W*(?:is|are)(?: ?n['’]?t| not| never) (?:(?:a )?part of|in scope|meant|intended|one of|supposed"
+            r"|our|for us)\b"
+            r"|^\W*(?:is|are) out of scope\b"
             r"|\bthe answer is no\b|\b(?:do not|don['’]t|never) (?:run|do|use|execute|start)\b",
             above=r"^\W*(?:do not|don['’]?t|never|avoid|what not to)\b|\b(?:forbidden|must not be (?:run|used))\b",
         ),
@@ -127,15 +137,23 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|(?:as|if|where|when) (?:needed|necessary|required|appropriate|applicable|available|possible)"
             r"|optional(?:ly)?"
             r"|depending|in doubt|worst case|last resort|fallback|plan b|until then|as a (?:fallback|last))\b"
+            r"|^\W*(?:skip(?:ped|ping)?|n/a|not applicable|blocked|on hold|postponed|deferred|wont ?fix"
+            r"|won['’]t (?:fix|do)"
+            r"|wip|draft|tbd|cancel+ed|later|stretch(?: goal)?|if time (?:permits|allows))\b\W*[:)\]—–-]"
+            r"|^\W*(?:manual(?:ly)?|by hand)\W*[:)—–-]"
+            rf"|\b(?:you (?:may|can|could|might)|feel free to)(?: also| now| then)?\s+{_RUN}\b"
+            rf"|{_APPROVAL}"
             r"|(?:^|[,;:] )(?:should (?:the|a|an|any|it|this|that|one|you)|else|after (?:the|a|all|every|each"
             r"|you|it)\b[^,]*"
             r"\b(?:has|have|is|are|finish\w*|complet\w*|pass\w*|succeed\w*))\b"
             r"|(?:^|[;,(]\s?)(?:on|for)\s+[A-Z][\w.+-]*(?:\s[\w.+-]+){0,3}[:,]\s*$",
             after=r"^\W*(?:during|while)\b"
+            rf"|{_APPROVAL}|\b(?:blocked|waiting|on hold) (?:by|on|for|until)\b"
             r"|\bafter (?:manually |first )?(?:start|launch|deploy|boot|drain|stopp|reboot)\w*"
             r"|\b(?:if|when|whenever|unless|in case|as soon as|as (?:needed|necessary|required"
             r"|appropriate)|where (?:applicable"
-            r"|needed)|depending|once (?:the|a|all|it|you|every|\w+ (?:is|are|has|have))|optional(?:ly)?"
+            r"|needed|available|possible|supported|present|installed)|depending|once (?:the|a|all|it|you|every"
+            r"|\w+ (?:is|are|has|have))|optional(?:ly)?"
             r"|only (?:on|for|in)"
             r"|after (?:the|a|all|every|each|you|it)\b[^,.]*\b(?:has|have|is|are|finish\w*|complet\w*|pass\w*"
             r"|succeed\w*|done)"
@@ -180,10 +198,24 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|yesterday|no longer|deprecated|obsolete|superseded|legacy|retired|already (?:run|ran|done"
             r"|executed|used)"
             r"|ha(?:s|ve) (?:already )?(?:run|executed|used|started))\b",
-            after=r"^\W*(?:succeeded|completed|finished|passed|ran)\b"
+            after=r"^\W*(?:succeeded|completed|finished|passed|ran)\b|^\W*to (?:finish|complete|end|terminate"
+            r"|be done)\b"
             r"|^\W*(?:was|were|has been|had been|have been|is no longer|is deprecated|is obsolete|used to|did)\b"
             r"|\b(?:no longer (?:needed|used|necessary)|obsolete|deprecated|superseded)\b",
             above=r"\b(?:history|historic(?:al)?|obsolete|deprecated|archived?|no longer|old (?:way|procedure))\b",
+        ),
+    ),
+    "repetition": (
+        Pattern(
+            before=r"\b(?:repeat(?:edly)?|(?:two|three|four|five|ten|several|multiple|\d+)\s?(?:x|×|times)\s*\W*$)"
+            rf"|\b{_RUN}\s+(?:twice|thrice|(?:two|three|four|five|ten|several|\d+) times)\b"
+            r"|\bfor (?:each|every|all) (?:of )?[^\ue000]{1,40}[:,]\s*$|\bfor \w+ in\b",
+            after=r"^\W*(?:twice|thrice|(?:two|three|four|five|ten|several|multiple|\d+)\s?(?:x|×|times))\b"
+            r"(?!\s+(?:faster|slower|more|less|the|as|higher|lower|better|worse|larger|smaller))"
+            r"|\b(?:repeatedly|in a loop|back[- ]to[- ]back|until (?:it|they|all|no|the \w+) (?:pass|succeed|work"
+            r"|fail|stop)\w*"
+            r"|with and without|without and with|once (?:per|for each|for every|with)|for each of|for every one of)\b"
+            r"|^\W*for (?:each|every|both)\b|^\W*for [\w.]+(?:, [\w.]+)*,? and [\w.]+\s*$",
         ),
     ),
     "another actor": (
@@ -217,12 +249,16 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             rf"|its\s+)?{_ROLE}\s+{_MACHINE}\b"
             rf"|\b(?:on|from|inside|within|in|into)\s+(?:the\s+|an?\s+|your\s+|my\s+"
             rf"|our\s+)?(?:(?!one\b|two\b|three\b|single\b|each\b|every\b|all\b|\d)[\w-]+\s+)?{_PLACES}\b(?!['’]s)"
+            r"|^\W*(?:mac(?:os)?|os x|windows|wsl2?|powershell|cmd)(?:\s+users?)?\s*[:)—–-]"
+            r"|\bon (?:a )?(?:mac(?:os|book)?|os x|windows|wsl2?)\b"
             r"|\b(?:leave|keep) (?:it|this|running|open)\b|\bin (?:tmux|screen|the background"
-            r"|production|prod|staging)\b|\b(?:ssh|log(?:ged)?|connect(?:ed)?|attach|switch)\s+(?:in|on)?\s?(?:in)?to\s+(?!`)"
+            r"|production|prod|staging)\b|\b(?:ssh|log(?:ged)?|connect(?:ed)?|attach|switch)\s+(?:in"
+            r"|on)?\s?(?:in)?to\s+(?!`)"
             r"|\bin\s+(?:an?|the|your)\s*(?:second|other|another|different|separate|new|tmux|screen)[\w ]*"
             r"(?:terminal|window|shell|pane|session|tab|tmux|screen)",
             after=rf"^[^\ue000.]*\b(?:on|from|at|inside|within)\s+(?:the\s+|an?\s+|your\s+|our\s+|any\s+"
             rf"|its\s+)?{_ROLE}\s+{_MACHINE}\b"
+            r"|^[^\ue000.]*\bon (?:a )?(?:mac(?:os|book)?|os x|windows|wsl2?)\b"
             rf"|^[^\ue000.]*\bfrom\s+(?:the\s+|an?\s+|your\s+|my\s+)?local\s+{_MACHINE}\b"
             rf"|^[^\ue000.]*\b(?:on|from|inside|within|in)\s+(?:the\s+|an?\s+|your\s+|my\s+"
             rf"|our\s+)?(?:(?!one\b|two\b|three\b|single\b|each\b|every\b|all\b|\d)[\w-]+\s+)?{_PLACES}\b(?!['’]s)"
@@ -243,7 +279,8 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             above=r"\bas\s+(?:the\s+)?(?:root|postgres|another user)\b",
         ),
         Pattern(
-            before=r"\b(?:on|from|across|at)\s+(?:each|every|all|both|another|the other|a different|some other"
+            before=rf"\b(?:on|from|across)\s+(?:host |node )?{_HOST}\b|\b(?:on|from|across|at)\s+(?:each|every|all"
+            rf"|both|another|the other|a different|some other"
             r"|several|multiple"
             r"|two|three|\d+)\s+(?:of the\s+|the\s+)?(?:[\w-]+\s+)?(?:nodes?|hosts?|servers?|machines?|workers?"
             r"|members?|replicas?"
@@ -253,6 +290,7 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|three|\d+)\s+(?:of the\s+|the\s+)?(?:[\w-]+\s+)?(?:nodes?|hosts?|servers?|machines?|workers?"
             r"|members?|replicas?"
             r"|clients?|brokers?|switches|racks?)\b"
+            rf"|^[^\ue000.]*\b(?:on|from|across)\s+(?:host |node )?{_HOST}\b"
             r"|^[^\ue000.]*\b(?:on|from|across)\s+(?:the\s+)?(?!(?:these|those|our|your|single|one)\b)[\w-]+\s+"
             r"(?:nodes|hosts|servers|machines|workers)\b",
             above=r"\bon\s+(?:each|every|all|both|another|the other)\s+(?:of the\s+)?(?:[\w-]+\s+)?(?:nodes?"

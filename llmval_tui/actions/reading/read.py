@@ -248,6 +248,11 @@ RULES: tuple[Rule, ...] = (
         "names another machine, user or window: “on the head node”, “verify on pi:”, “as root”, “in a second terminal”",
         _hindered("another machine", "Is it right to run it here, as you"),
     ),
+    Rule(
+        "repetition",
+        "wants it more than once: “twice”, “repeat”, “for each of”, “with and without”",
+        _hindered("repetition", "llmval runs it once. Is that enough"),
+    ),
     Rule("another language", "is not in English", _other_language),
     Rule("unclear", "has a command without words that say to run it, or a block that may be one", _unclear),
     Rule("half by hand", "asks a person for something more: “and call the vendor”", _half),

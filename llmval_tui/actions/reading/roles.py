@@ -40,7 +40,7 @@ _INSTRUMENT = re.compile(
     _I,
 )
 _CHECK_VERB = re.compile(
-    r"\b(?:check|verify|confirm|ensure|validate|test|assert|make sure|wait (?:until|for|till)|watch|poll|query|see)"
+    r"\b(?:check|verify|confirm|ensure|validate|test|assert|make sure|wait (?:until|for|till)|poll|query|see)"
     r"(?:\s+(?:that|whether|if|until|the|output of|exit code of|result of))*\s*:?\s*$",
     _I,
 )

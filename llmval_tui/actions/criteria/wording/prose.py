@@ -29,7 +29,11 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n{2,}")
 _CLAUSE = re.compile(
     r"\s*(?:;|；|：|(?<!output)(?<!status)(?<!state)(?<!result):(?=\s|$)|[()]|[—–]|\s-+>?\s|→|,(?!\d)|、|\band\b|\bund\b|\bet\b)\s*"
 )
-_QUESTION_ASIDE = re.compile(r"\s*\([^()]*[?？][^()]*\)")  # "to confirm the capability (10.0? 10.3?)"
+# "to confirm the capability (10.0? 10.3?)"; but "(all running?)" asks what the command must show.
+_QUESTION_ASIDE = re.compile(
+    r"\s*\((?!\s*(?:all|any|is|are|does|do|did|has|have|no|new|still|both|every\w*|nothing)\b)[^()]*[?？][^()]*\)",
+    re.IGNORECASE,
+)
 _BETWEEN = re.compile(r"\b(between|zwischen|entre)\s+(\S+(?:\s\S+)?)\s+(?:and|und|et|y)\s+", re.IGNORECASE)
 
 
