@@ -223,4 +223,7 @@ PHRASINGS: list[tuple[str, list[str]]] = [
     ("`./soak` (needs 2 GPUs)", []),
     ("`./soak` (about 2 h)", []),
     ("Upgrade to CUDA 13: `./install`", []),
+    ("`./login` exits with 3", ["unreadable"]),
+    ("`./login` exits non-zero", ["unreadable"]),
+    ("`./count` returns 8 GPUs", ["count == 8 GPUs"]),
 ]

@@ -108,6 +108,12 @@ _SUCCESS_WORDS = (
     "jobs locally"
 )
 _SUCCESS = frozenset(_SUCCESS_WORDS.split())
+# "`…` exits with 3", "`…` exits non-zero": exit code 0 would be wrong.
+_FAILS = re.compile(
+    rf"{COMMAND}\W*(?:(?:must|should|shall|has to|needs to)\s+)?(?:exits?|ends?|returns?)\s+(?:with\s+)?(?:an?\s+)?"
+    r"(?:exit\s+)?(?:code\s+|status\s+)?(?:[1-9]\d*\b(?!\s*[A-Za-z%])|non-?zero|an? error)",
+    _I,
+)
 # Demands on the operator: how and when something is run.
 _PROCEDURE = re.compile(
     r"\b(?:must|should|shall|has to|have to|needs? to|needs?)\s+(?:not\s+)?(?:be\s+)?(?:run|ran|started?|done"
@@ -153,6 +159,12 @@ def claims_of(
     found += [
         _answer_alone(at) for at, command in enumerate(commands) if _is_curl_without_fail(command.text, found, at)
     ]
+    if not any(one.source == "exit" for one in found):
+        found += [
+            unreadable(words.plain(match[0]), words.command_near(match[0]))
+            for words in (marked(text, commands) for text in texts)
+            if (match := _FAILS.search(words.text))
+        ]
     return tuple(dict.fromkeys(found))
 
 

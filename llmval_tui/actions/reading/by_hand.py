@@ -22,6 +22,7 @@ _HAND = (
     r"|through|over)"
     r"|parse|identify|determine|count|extract|calculate|compute|estimate|assess|interpret|analy[sz]e|plot"
     r"|summari[sz]e|monitor|observe"
+    r"|watch|ctrl[-+ ]?c|kill|interrupt|abort"
     r"|go through|walk|set|switch|turn|roll|re-?enable|re-?run|try|do the same|let|make a|take a)"
 )
 _THEN = re.compile(
@@ -33,6 +34,12 @@ _THEN = re.compile(
 _FIRST = re.compile(
     rf"^\W*(?:please\s+|then\s+|also\s+|finally\s+|afterwards,?\s+|first,?\s+"
     rf"|next,?\s+)*(?P<verb>{_HAND})\b(?!\s*[:=])",
+    re.I,
+)
+# What a person adds to the record: "screenshot please", "result: ____ GB/s", "OK / NOK".
+_RECORD = re.compile(
+    r"\b(?:screenshots?|photos?|signatures?|initials|sign-?off)\b|_{3,}|\.{5,}|…{2,}"
+    r"|\b(?:ok|yes|pass(?:ed)?|y)\s*/\s*(?:nok|not ok|no|fail(?:ed)?|n)\b|\[\s?\]",
     re.I,
 )
 # Words that keep what a run prints: llmval keeps it in its log.
@@ -88,6 +95,20 @@ def task_by_hand(view: ItemView) -> str | None:
         found = _in_sentence(view, sentence)
         if found is not None and not _KEEPS.search(found):
             return found
+    words = _CODE.sub(" ", view.step.text)
+    return match[0] if view.to_run and (match := _RECORD.search(words)) else None
+
+
+def setting_beside(view: ItemView) -> str | None:
+    """A variable or an option that the item names beside its command: "`make bench` with `NCCL_DEBUG=INFO`".
+
+    The command as written would run without it.
+    """
+    written = " ".join(one.code.text for one in view.to_run)
+    for sentence in {id(one.sentence): one.sentence for one in view.to_run if not one.code.is_fence}.values():
+        for index, code in enumerate(sentence.codes):
+            if _SETTING.fullmatch(code.text) and code.text not in written and _ADDS.search(sentence.before(index)):
+                return code.text
     return None
 
 
@@ -134,6 +155,13 @@ def _words(text: str) -> str:
     return " ".join(text.replace(MARK, "…").split())[:80].strip(" .,;:")
 
 
+_CODE = re.compile(r"(`+).+?\1(?!`)", re.DOTALL)
+_SETTING = re.compile(r"[A-Z_][A-Z0-9_]*=\S*|--?[A-Za-z][\w-]*(?:[= ]\S+)?")
+_ADDS = re.compile(
+    r"\b(?:with|using|plus|and|set|setting|add|adding|pass|passing|export|under|append)(?:\s+(?:the|an?|env(?:ironment)?"
+    r"|variables?|flags?|options?|arguments?)\b)*\s*$",
+    re.I,
+)
 _FOREIGN = """
 aber als auch auf aus ausführen bei beim bitte das dem den der des dies diese dieser durch ein eine einem einen
 einer einmal falls für im ist jede jeder kein keine keinen mit nach nicht nie niemals noch nur oder ob prüfen

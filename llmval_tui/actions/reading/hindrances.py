@@ -141,6 +141,9 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|won['’]t (?:fix|do)"
             r"|wip|draft|tbd|cancel+ed|later|stretch(?: goal)?|if time (?:permits|allows))\b\W*[:)\]—–-]"
             r"|^\W*(?:manual(?:ly)?|by hand)\W*[:)—–-]"
+            r"|^\W*(?:roll-? ?back|back-?out|undo|revert|emergency|contingency|recovery|next (?:week|month|quarter"
+            r"|sprint)"
+            r"|tomorrow|someday)\b[^:\ue000]{0,20}[:)—–-]|^[^:\ue000]{0,30}\bonly\s*[:)—–-]"
             rf"|\b(?:you (?:may|can|could|might)|feel free to)(?: also| now| then)?\s+{_RUN}\b"
             rf"|{_APPROVAL}"
             r"|(?:^|[,;:] )(?:should (?:the|a|an|any|it|this|that|one|you)|else|after (?:the|a|all|every|each"
@@ -209,10 +212,12 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
         Pattern(
             before=r"\b(?:repeat(?:edly)?|(?:two|three|four|five|ten|several|multiple|\d+)\s?(?:x|×|times)\s*\W*$)"
             rf"|\b{_RUN}\s+(?:twice|thrice|(?:two|three|four|five|ten|several|\d+) times)\b"
-            r"|\bfor (?:each|every|all) (?:of )?[^\ue000]{1,40}[:,]\s*$|\bfor \w+ in\b",
+            r"|\bfor (?:each|every|all) (?:of )?[^\ue000]{1,40}[:,]\s*$|\bfor \w+ in\b"
+            r"|\b(?:overnight|over the weekend|in parallel|concurrently|simultaneously)\b",
             after=r"^\W*(?:twice|thrice|(?:two|three|four|five|ten|several|multiple|\d+)\s?(?:x|×|times))\b"
             r"(?!\s+(?:faster|slower|more|less|the|as|higher|lower|better|worse|larger|smaller))"
-            r"|\b(?:repeatedly|in a loop|back[- ]to[- ]back|until (?:it|they|all|no|the \w+) (?:pass|succeed|work"
+            r"|\b(?:overnight|over the weekend|in parallel|concurrently|simultaneously|at the same time|repeatedly"
+            r"|in a loop|back[- ]to[- ]back|until (?:it|they|all|no|the \w+) (?:pass|succeed|work"
             r"|fail|stop)\w*"
             r"|with and without|without and with|once (?:per|for each|for every|with)|for each of|for every one of)\b"
             r"|^\W*for (?:each|every|both)\b|^\W*for [\w.]+(?:, [\w.]+)*,? and [\w.]+\s*$",
@@ -227,6 +232,7 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             rf"|your\s+|an?\s+)?"
             rf"(?:[\w-]+\s+){{0,2}}(?:{_PEOPLE}|{_MACHINERY}|they|he|she|we)(?:\s+(?:\w+ly|then|also|already"
             rf"|usually))?\s+{_DOES}\b"
+            r"|^[^:\ue000]{0,30}@[\w-]+\s*[:)—–-]|^\W*(?:owner|assigned to|assignee|responsible)\b[^:\ue000]{0,30}:"
             r"|\bit\s+(?:runs|uploads|starts|executes|calls|launches|installs|uses|triggers)\b"
             rf"|\b(?:{_PEOPLE}|{_MACHINERY})(?:\s+(?:on (?:call|duty|shift)"
             rf"|of (?:the\s+)?\w+))?(?:\s+\w+ly)?\s+(?!{_THINGS})"
@@ -249,6 +255,7 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             rf"|its\s+)?{_ROLE}\s+{_MACHINE}\b"
             rf"|\b(?:on|from|inside|within|in|into)\s+(?:the\s+|an?\s+|your\s+|my\s+"
             rf"|our\s+)?(?:(?!one\b|two\b|three\b|single\b|each\b|every\b|all\b|\d)[\w-]+\s+)?{_PLACES}\b(?!['’]s)"
+            r"|^\W*(?:prod(?:uction)?|staging|stage|dev|qa|uat|pre-?prod)\W*[:)—–-]"
             r"|^\W*(?:mac(?:os)?|os x|windows|wsl2?|powershell|cmd)(?:\s+users?)?\s*[:)—–-]"
             r"|\bon (?:a )?(?:mac(?:os|book)?|os x|windows|wsl2?)\b"
             r"|\b(?:leave|keep) (?:it|this|running|open)\b|\bin (?:tmux|screen|the background"

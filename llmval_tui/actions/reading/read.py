@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from llmval_tui.actions.criteria.claims import claims_of
 from llmval_tui.actions.reading.builtins import builtins_of, is_ours
-from llmval_tui.actions.reading.by_hand import needs_role, other_language, task_by_hand
+from llmval_tui.actions.reading.by_hand import needs_role, other_language, setting_beside, task_by_hand
 from llmval_tui.actions.reading.evidence import promised_files
 from llmval_tui.actions.reading.item import ItemView, is_struck_or_quoted, view_of
 from llmval_tui.actions.reading.model import MANUAL, Kind, Reading, WrittenCommand
@@ -153,6 +153,13 @@ def _unclear(view: ItemView) -> Reading | None:
     return _ask(view, f"it does not say what to do with “{_short(unclear.code.text)}”", "Shall it run")
 
 
+def _beside(view: ItemView) -> Reading | None:
+    setting = setting_beside(view)
+    if setting is None:
+        return None
+    return _ask(view, f"“{_short(setting)}” stands beside it and is no part of it", "Shall the command run without it")
+
+
 def _half(view: ItemView) -> Reading | None:
     task = task_by_hand(view)
     if task is None:
@@ -250,11 +257,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "repetition",
-        "wants it more than once: “twice”, “repeat”, “for each of”, “with and without”",
-        _hindered("repetition", "llmval runs it once. Is that enough"),
+        "wants it more than once, or beside another: “twice”, “for each of”, “overnight”, “in parallel with”",
+        _hindered("repetition", "llmval runs it once, and nothing beside it. Is that enough"),
     ),
     Rule("another language", "is not in English", _other_language),
     Rule("unclear", "has a command without words that say to run it, or a block that may be one", _unclear),
+    Rule("beside", "names a variable or an option beside its command: “with `NCCL_DEBUG=INFO`”", _beside),
     Rule("half by hand", "asks a person for something more: “and call the vendor”", _half),
     Rule(
         "server",

@@ -63,7 +63,7 @@ _VALUE_LABEL = re.compile(
     r"|config(?:uration)?|looks? like"
     r"|prints?|shows?|says?|returns?|gives?|reads?|background|why|reason|source|docs?|documentation|history"
     r"|beware|warning|caution"
-    r"|danger|attention|quote|quoted|title|subject|syntax|usage|alias|format|pattern|regex|key|label|namespace"
+    r"|danger(?:ous)?|destructive|irreversible|attention|quote|quoted|title|subject|syntax|usage|alias|format|pattern|regex|key|label|namespace"
     r"|folder|directory)\s*"
     r"(?:[:：→]|->|=>|\s[—–-]{1,2})\s*$",
     _I,
