@@ -66,6 +66,7 @@ def _waits_for_repeat(run: Run) -> bool:
         or not is_locked(plan_lock(run.workspace, run.intent.plan_id))
     ):
         return False
+    from llmval_tui.fleet.compare import nodes_to_repeat, repeated_run
 
     again = repeated_run(run)
     return bool(nodes_to_repeat(run)) or (again is not None and not Run(again).judged())

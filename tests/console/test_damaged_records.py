@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmval_tui.actions import settle as settling
+from llmval_tui.actions import judge as judging
 from llmval_tui.actions.settle import settle_all
 from llmval_tui.actions.step_state import StepState, step_statuses
 from llmval_tui.checklist.model import load
@@ -161,9 +161,9 @@ def test_a_defect_of_one_run_does_not_keep_the_others_from_being_judged(judged: 
     def broken(run: Any) -> Any:
         if run.id == bad:
             raise RuntimeError("a defect")
-        return settling.judge(run)
+        return judging.judge(run)
 
-    monkeypatch.setattr(settling, "_judged", broken)
+    monkeypatch.setattr(judging, "judged", broken)
     problems = settle_all(RunStore(judged.folder))
     assert [problem for problem in problems if bad in problem and "a defect" in problem]
     assert all(run.verdict() is not None for run in judged.store.runs() if run.id != bad)
