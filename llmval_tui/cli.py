@@ -416,8 +416,8 @@ COMMANDS = {
     "review": CommandSpec("review:review", "answer what items ask before their first run", _review),
     "status": CommandSpec("status:status", "show the state of every step", _status),
     "fleet": CommandSpec("fleet:fleet", "show all nodes of a run on one screen", _fleet),
-    "attach": CommandSpec("run:attach", "watch the running plan", _no_arguments),
-    "cancel": CommandSpec("run:cancel", "stop one run, or everything that is running", _cancel),
+    "attach": CommandSpec("attach:attach", "watch the running plan", _no_arguments),
+    "cancel": CommandSpec("attach:cancel", "stop one run, or everything that is running", _cancel),
     "tick": CommandSpec("status:tick", "tick a step yourself, with a note", _tick),
     "accept": CommandSpec("status:accept", "accept the change that a run proposes, or give the link it needs", _accept),
     "verify": CommandSpec(

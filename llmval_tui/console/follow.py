@@ -9,8 +9,7 @@ from typing import TextIO
 from llmval_tui.actions.tick_basis import ticks
 from llmval_tui.console.stdio import terminal_of
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.plans.client import cancel_plan
-from llmval_tui.plans.records import REFUSED, Plan, PlanStatus, StepResult
+from llmval_tui.plans.records import REFUSED, Plan, PlanStatus, StepResult, cancel_plan
 from llmval_tui.runs.events import EventFollower, Progress
 from llmval_tui.runs.hindrances import Hindrance, HindranceWatch
 from llmval_tui.runs.records import Outcome, State, Verdict

@@ -24,25 +24,20 @@ from llmval_tui.actions.steps.yardstick import yardstick_file
 from llmval_tui.actions.yardstick.engine_command import engine_command, is_server_load_test
 from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES
 from llmval_tui.checklist.model import Checklist, Step
-from llmval_tui.foundation.errors import ExitCode, Refused
+from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_json
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso, utc_stamp
 from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.plans.preview import preview
 from llmval_tui.plans.records import (
-    BY_HAND,
-    REFUSED,
-    SKIPPED,
     Plan,
     PlanIntent,
     PlannedStep,
-    StepResult,
     active_plan,
 )
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import gpu_inventory
-from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import RunStore, is_demo, plans_folder, recorded_path
 
 
@@ -270,33 +265,7 @@ def start_plan(plan: Plan) -> None:
     raise Refused(f"plan {plan.id} did not start; see {log}.")
 
 
-def cancel_plan(plan: Plan, by: str) -> None:
-    """Request the end of a plan and of its present run; repeated requests change nothing."""
-    if not plan.cancel_file.exists():
-        client.request_end(plan.cancel_file, by, plan.status().identity)
-
-
 def stops_on_failure(checklist: Checklist, step: Step) -> bool:
     """Whether a failure of the step ends a plan: by its own llmval comment, else by the one of its section or list."""
     stated = step.directives.get(ON_FAIL) or checklist.section_of(step).directives.get(ON_FAIL)
     return stated == ON_FAIL_VALUES[0]
-
-
-def exit_code_of(results: list[StepResult], cancelled: bool) -> ExitCode:
-    """The exit code of a plan: interrupted, else the worst of failed, refused, undecided, passed.
-
-    A step that was skipped for want of a tool is undecided: its demand was not shown.
-
-    Steps by hand do not count, unless there is nothing else: then nothing was run. A step that was not run does not
-    count either; the step that is the reason for it does.
-    """
-    if cancelled:
-        return ExitCode.INTERRUPTED
-    outcomes = {result.outcome for result in results}
-    if Outcome.FAIL in outcomes:
-        return ExitCode.FAILED
-    if REFUSED in outcomes or outcomes == {BY_HAND}:
-        return ExitCode.REFUSED
-    if outcomes & {Outcome.INCONCLUSIVE, Outcome.INVALID, SKIPPED}:
-        return ExitCode.UNDECIDED
-    return ExitCode.PASSED

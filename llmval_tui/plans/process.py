@@ -26,10 +26,10 @@ from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.fleet.compare import nodes_to_repeat, record_repeat
 from llmval_tui.fleet.launch import PARAMETER as FLEET
 from llmval_tui.foundation.errors import ExitCode, Refused
-from llmval_tui.foundation.files import read_json, take_lock, try_lock, write_json
+from llmval_tui.foundation.files import read_json, take_lock, write_json
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.plans.client import context_for, exit_code_of, gpu_count_of
+from llmval_tui.plans.client import context_for, gpu_count_of
 from llmval_tui.plans.records import (
     BY_HAND,
     NOT_RUN,
@@ -39,6 +39,7 @@ from llmval_tui.plans.records import (
     PlannedStep,
     PlanStatus,
     StepResult,
+    exit_code_of,
     workspace_lock,
 )
 from llmval_tui.runs import client
@@ -446,9 +447,10 @@ def main(arguments: list[str] | None = None) -> int:
     process = PlanProcess(Plan(folder))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, process.ask_to_stop)
-    # This process holds both locks until it ends: the workspace's, and the one that shows that the plan is alive.
+    # This process holds both locks until it ends: the workspace's, and the one that shows that the plan is alive. In
+    # this order, a plan that is refused never looks like the one at work.
     try:
-        locked = take_lock(process.plan.lock) is not None and try_lock(workspace_lock(process.workspace)) is not None
+        locked = take_lock(workspace_lock(process.workspace)) is not None and take_lock(process.plan.lock) is not None
     except Refused as refusal:
         process.finish(str(refusal))
         return ExitCode.REFUSED

@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import is_locked
 from llmval_tui.foundation.process import Identity, state_of
 from llmval_tui.foundation.record import read_record
+from llmval_tui.runs import client
+from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import plans_folder
 
 
@@ -144,5 +146,33 @@ def plans(workspace: Path) -> list[Plan]:
 
 def active_plan(workspace: Path) -> Plan | None:
     """The plan that is working on the workspace now, or None."""
+    if not is_locked(workspace_lock(workspace)):  # a workspace may have thousands of old plans
+        return None
     # All plans are checked: after a clock was set back, the newest plan does not have the newest name.
     return next((plan for plan in plans(workspace) if plan.alive()), None)
+
+
+def cancel_plan(plan: Plan, by: str) -> None:
+    """Request the end of a plan and of its present run; repeated requests change nothing."""
+    if not plan.cancel_file.exists():
+        client.request_end(plan.cancel_file, by, plan.status().identity)
+
+
+def exit_code_of(results: list[StepResult], cancelled: bool) -> ExitCode:
+    """The exit code of a plan: interrupted, else the worst of failed, refused, undecided, passed.
+
+    A step that was skipped for want of a tool is undecided: its demand was not shown.
+
+    Steps by hand do not count, unless there is nothing else: then nothing was run. A step that was not run does not
+    count either; the step that is the reason for it does.
+    """
+    if cancelled:
+        return ExitCode.INTERRUPTED
+    outcomes = {result.outcome for result in results}
+    if Outcome.FAIL in outcomes:
+        return ExitCode.FAILED
+    if REFUSED in outcomes or outcomes == {BY_HAND}:
+        return ExitCode.REFUSED
+    if outcomes & {Outcome.INCONCLUSIVE, Outcome.INVALID, SKIPPED}:
+        return ExitCode.UNDECIDED
+    return ExitCode.PASSED

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +128,8 @@ def software_versions(runner_python: str, cwd: str | None = None) -> dict[str, s
     """
     found = {"llmval": __version__}
     if Path(runner_python).resolve() == Path(sys.executable).resolve() and runner_python == sys.executable:
+        from importlib.metadata import PackageNotFoundError, version  # it loads the package email
+
         found["python"] = platform.python_version()
         for name in PACKAGES:
             try:

@@ -8,10 +8,9 @@ from llmval_tui.actions.api import Condition, Options, Proposal
 from llmval_tui.actions.reading.model import Kind, Reading
 from llmval_tui.checklist.model import Step, parse
 from llmval_tui.foundation.errors import ExitCode
-from llmval_tui.plans.client import exit_code_of
 from llmval_tui.plans.items import rest_text
 from llmval_tui.plans.preview import preview
-from llmval_tui.plans.records import SKIPPED, Rest, StepResult
+from llmval_tui.plans.records import SKIPPED, Rest, StepResult, exit_code_of
 from llmval_tui.runs.records import Artifact, Outcome
 
 LIST = parse(b"## 1. A\n- [ ] a\n- [ ] b\n- [ ] c\n## 2. B\n- [ ] d\n- [x] e\n", Path("list.md"))

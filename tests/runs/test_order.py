@@ -3,8 +3,10 @@
 import os
 from datetime import datetime
 
+import pytest
+
 from llmval_tui.foundation.files import read_json, try_lock, write_json
-from llmval_tui.plans.records import active_plan
+from llmval_tui.plans.records import active_plan, workspace_lock
 from llmval_tui.runs.store import RunStore, plans_folder
 
 
@@ -50,11 +52,20 @@ def test_the_plan_at_work_is_found_whatever_its_name(tmp_path) -> None:
         folder = plans_folder(tmp_path) / f"202601{number + 10}T000000Z-abc"
         folder.mkdir(parents=True)
         write_json(folder / "plan.json", {})
-    lock = try_lock(plans_folder(tmp_path) / "20260110T000000Z-abc" / "lock")
-    assert lock is not None
+    locks = [try_lock(workspace_lock(tmp_path)), try_lock(plans_folder(tmp_path) / "20260110T000000Z-abc" / "lock")]
     try:
         plan = active_plan(tmp_path)
         assert plan is not None
         assert plan.id == "20260110T000000Z-abc"
     finally:
-        os.close(lock)
+        for lock in locks:
+            assert lock is not None
+            os.close(lock)
+
+
+def test_ended_plans_cost_a_look_nothing(tmp_path, monkeypatch) -> None:
+    folder = plans_folder(tmp_path) / "20260110T000000Z-abc"
+    folder.mkdir(parents=True)
+    write_json(folder / "plan.json", {})
+    monkeypatch.setattr("llmval_tui.plans.records.plans", lambda _: pytest.fail("it looked at every plan"))
+    assert active_plan(tmp_path) is None
