@@ -3,6 +3,7 @@
 import argparse
 
 from llmval_tui.console.new import ready_lists
+from llmval_tui.console.parser import parser
 from llmval_tui.console.topics import TOPICS
 from llmval_tui.foundation.errors import ExitCode
 
@@ -13,7 +14,7 @@ _FOLDERS = {"--workspace", "--dir", "--checkpoint"}
 
 def completion(options: argparse.Namespace) -> int:
     """Print the script; it needs no llmval while the shell completes."""
-    print(script(options.make_parser(), options.shell), end="")
+    print(script(parser(), options.shell), end="")
     return ExitCode.PASSED
 
 

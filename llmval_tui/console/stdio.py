@@ -3,7 +3,6 @@
 import codecs
 import errno
 import io
-import json
 import os
 import re
 import sys
@@ -127,6 +126,8 @@ def _to_ascii(error: UnicodeError) -> tuple[str, int]:
 def _to_json_escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
+    import json  # late: it takes 3 ms, and few outputs have such a character
+
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 

@@ -6,7 +6,7 @@ import textwrap
 from typing import NamedTuple
 
 from llmval_tui.console.options import print_object
-from llmval_tui.console.usage import EXIT_CODES
+from llmval_tui.console.parser import EXIT_CODES, parser
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.paths import bundled
 
@@ -41,7 +41,7 @@ TOPICS = {
 
 def help_topic(options: argparse.Namespace) -> int:
     """Print a topic, the help of a command, or the list of both."""
-    commands = _commands(options.make_parser())
+    commands = _commands(parser())
     if options.topic is None:
         return _print_topics(options, commands)
     if options.topic in commands:

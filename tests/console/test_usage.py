@@ -12,7 +12,6 @@ import pytest
 from llmval_tui.cli import COMMANDS, find_command, main, parser, value_options
 from llmval_tui.console.completion import script
 from llmval_tui.console.topics import TOPICS, topic_text
-from llmval_tui.console.usage import USAGE
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,10 +33,9 @@ def shown_options(command: argparse.ArgumentParser) -> set[str]:
 
 
 def test_every_command_has_examples_and_its_common_options() -> None:
-    assert set(USAGE) == set(COMMANDS)
     common = {action.option_strings[0].lstrip("-") for action in subparsers()["open"]._action_groups[-1]._group_actions}
-    for name, usage in USAGE.items():
-        assert set(usage.common.split()) <= common, name
+    for command in COMMANDS.values():
+        assert set(command.common.split()) <= common, command.name
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -49,7 +47,7 @@ def test_the_help_of_a_command_fits_on_a_screen(command: str, monkeypatch: pytes
     assert lines[0].startswith(f"usage: llmval {command}") and "examples:" in lines
 
 
-@pytest.mark.parametrize("line", [line for usage in USAGE.values() for line, _ in usage.examples])
+@pytest.mark.parametrize("line", [line for command in COMMANDS.values() for line, _ in command.examples])
 def test_every_example_is_understood(line: str) -> None:
     evaluated = re.fullmatch(r'eval "\$\((.+)\)"', line)
     words = shlex.split(evaluated[1] if evaluated else re.split(r" [>|] ", line)[0])

@@ -16,7 +16,7 @@ import pytest
 
 from llmval_tui.checklist.model import parse
 from llmval_tui.cli import COMMANDS, find_command, parser, value_options
-from llmval_tui.console.usage import EXIT_CODES, USAGE
+from llmval_tui.console.parser import EXIT_CODES
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs import definitions
 from llmval_tui.runs.definitions import define
@@ -160,7 +160,7 @@ In a paired run each name has the prefix `with_` or `without_`. Other names are 
 def commands_page() -> str:
     """docs/commands.md, from the parser."""
     (subparsers,) = (one for one in parser()._actions if isinstance(one, argparse._SubParsersAction))
-    rows = "\n".join(f"| `{name}` | {spec.text} | `{USAGE[name].examples[0][0]}` |" for name, spec in COMMANDS.items())
+    rows = "\n".join(f"| `{name}` | {spec.text} | `{spec.examples[0][0]}` |" for name, spec in COMMANDS.items())
     shown: dict[str, str] = {}
     for command in subparsers.choices.values():
         for action in command._action_groups[-1]._group_actions:
