@@ -45,7 +45,7 @@ lock: $(TOOLS)/bin/python  ## pin every file of the dashboard's dependencies by 
 
 man: $(TOOLS)/bin/python  ## docs/llmval.1 from the parser
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt argparse-manpage==4.8 .
-	COLUMNS=80 SOURCE_DATE_EPOCH=0 $(TOOLS)/bin/argparse-manpage --module llmval_tui.cli --function parser \
+	COLUMNS=80 SOURCE_DATE_EPOCH=0 $(TOOLS)/bin/argparse-manpage --module llmval_tui.console.parser --function parser \
 		--prog llmval --project-name llmval --manual-title llmval --author "the llmval authors" \
 		--description "prove that a multi-GPU node can serve LLMs" --output docs/llmval.1
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from fuzzing import checkpoints
-from llmval_tui.cli import COMMANDS, find_command, parser, value_options
+from llmval_tui.cli import find_command
+from llmval_tui.console.commands.all_commands import COMMANDS
+from llmval_tui.console.parser import parser, value_options
 from llmval_tui.foundation.errors import Refused
 from tests.console.conftest import PROGRAMS
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import fastjsonschema
 import pytest
 
-from llmval_tui.cli import COMMANDS, main
+from llmval_tui.cli import main
+from llmval_tui.console.commands.all_commands import COMMANDS
 from tests.report.conftest import Workspace as Judged
 from tests.report.conftest import result_json
 

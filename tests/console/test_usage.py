@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from llmval_tui.cli import COMMANDS, find_command, main, parser, value_options
+from llmval_tui.cli import find_command, main
+from llmval_tui.console.commands.all_commands import COMMANDS
 from llmval_tui.console.completion import script
+from llmval_tui.console.parser import parser, value_options
 from llmval_tui.console.topics import TOPICS, topic_text
 
 ROOT = Path(__file__).parents[2]

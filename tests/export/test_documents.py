@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from llmval_tui.cli import COMMANDS, find_command, parser, value_options
+from llmval_tui.cli import find_command
+from llmval_tui.console.commands.all_commands import COMMANDS
+from llmval_tui.console.parser import parser, value_options
 from llmval_tui.export.pack import content_of, write_archive
 from tests.report.conftest import Workspace, result_json
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from llmval_tui.checklist.model import parse
-from llmval_tui.cli import COMMANDS, find_command, parser, value_options
-from llmval_tui.console.parser import EXIT_CODES
+from llmval_tui.cli import find_command
+from llmval_tui.console.commands.all_commands import COMMANDS
+from llmval_tui.console.parser import EXIT_CODES, parser, value_options
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs import definitions
 from llmval_tui.runs.definitions import define

@@ -113,7 +113,7 @@ def test_a_missing_file_changes_nothing_and_an_unreadable_one_is_refused(tmp_pat
 
 
 def test_the_command_line_wins_over_the_file(tmp_path: Path, workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmval_tui.cli import parser
+    from llmval_tui.console.parser import parser
 
     (tmp_path / "llmval").mkdir()
     (tmp_path / "llmval" / "config.toml").write_text(

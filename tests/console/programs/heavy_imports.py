@@ -2,7 +2,8 @@
 
 import sys
 
-from llmval_tui import cli
+import llmval_tui.cli  # noqa: F401
+from llmval_tui.console.parser import parser
 
-cli.parser()
+parser()
 print([name for name in ("textual", "rich", "torch", "psutil", "markdown_it") if name in sys.modules])

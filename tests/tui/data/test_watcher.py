@@ -171,7 +171,9 @@ def test_the_command_line_that_is_started(workspace: Workspace) -> None:
     assert words[:2] == ["run", "1.2"]
     assert " ".join(words[6:]) == "--preset smoke --adapt --gpus 0,3 --runner-python /opt/py --no-tick"
     assert argv_for_run(settings, ["1.1"], everything=True, tick=True, preset=None, adapt=False)[1] == "--all"
-    from llmval_tui.cli import COMMANDS, find_command, parser, value_options
+    from llmval_tui.cli import find_command
+    from llmval_tui.console.commands.all_commands import COMMANDS
+    from llmval_tui.console.parser import parser, value_options
 
     parsed = parser().parse_args(find_command([*words, "--detach", "--json"], COMMANDS, value_options))
     assert (parsed.steps, parsed.preset, parsed.adapt, parsed.no_tick, parsed.gpus) == (
