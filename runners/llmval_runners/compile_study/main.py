@@ -13,6 +13,7 @@ from llmval_runners.process.errors import USAGE_EXIT, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import read_json, replace_bytes
 from llmval_runners.process.output import flush_streams, guard_streams, say
+from llmval_runners.process.rank_main import check_place
 
 FOLLOWERS_WAIT_S = 60.0
 
@@ -20,6 +21,7 @@ FOLLOWERS_WAIT_S = 60.0
 def main(argv: list[str]) -> NoReturn:
     """Run and exit, with the codes that `--help` lists."""
     guard_streams()
+    check_place()
     try:
         code = _run(parse(argv), argv)
     except Refused as refusal:

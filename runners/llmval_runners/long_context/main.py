@@ -10,7 +10,7 @@ from llmval_runners.long_context.options import LongContextOptions, parse
 from llmval_runners.process.errors import Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import flush_streams, guard_streams, say
-from llmval_runners.process.rank_main import refuse
+from llmval_runners.process.rank_main import check_place, refuse
 from llmval_runners.process.shutdown import end_on_signals
 
 PEERS_WAIT_S = 1.0  # time for another rank to write why it failed, before torchrun ends this one
@@ -19,6 +19,7 @@ PEERS_WAIT_S = 1.0  # time for another rank to write why it failed, before torch
 def main(argv: list[str]) -> NoReturn:
     """Run and exit with the code of `options.EXIT_CODES`."""
     guard_streams()
+    check_place()
     end_on_signals()
     rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
     try:

@@ -1,7 +1,9 @@
 """Files that are replaced whole or not at all, so that a kill never leaves half a file."""
 
+import errno
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,15 @@ from llmval_runners.process.errors import Refused
 def replace_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace the content of `path` by `data`. A new file follows the umask; missing folders are created.
 
-    `durable`: flush to the disk first, so that the file also survives a power cut.
+    A symbolic link stays, and the file behind it is replaced. `durable`: flush to the disk first, so that the file also
+    survives a power cut.
+
+    Raises:
+        OSError: it cannot be written, or is no file: root could replace /dev/null.
     """
+    path = path.resolve()
+    if kind := special_kind(path):
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".part-", dir=path.parent)
     try:
@@ -27,6 +36,21 @@ def replace_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def special_kind(path: Path) -> str | None:
+    """What is at `path` if it cannot be replaced as a file can: "a device", "a pipe" or "a socket".
+
+    Raises:
+        OSError: nobody can tell, such as for a name that is too long.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        return "a device"
+    return "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else None
 
 
 def _mode(path: Path) -> int:
@@ -65,10 +89,18 @@ def check_writable(path: Path, flag: str) -> None:
     """Make the folder of a result and try to write there. Permissions alone are no proof (root, read-only mounts).
 
     Raises:
-        Refused: it is a folder, or cannot be written; the message names `flag`.
+        Refused: it is a folder or a device, or cannot be written; the message names `flag`.
     """
-    if path.is_dir():
-        raise Refused(f"{path} is a folder: pass a file for {flag}.")
+    try:
+        if path.is_dir():
+            raise Refused(f"{path} is a folder: pass a file for {flag}.")
+        if kind := special_kind(path):
+            raise Refused(f"{path} is {kind}: pass a file for {flag}, or - for standard output where it is known.")
+        os.lstat(path.with_name(f".{path.name}.lock"))  # whether its name is too long
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise Refused(f"{flag} {path} cannot be written ({error.strerror}): pass another path.") from None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()

@@ -147,7 +147,10 @@ def move_aside(path: Path) -> Path | None:
 
 
 def guard_streams() -> None:
-    """Open /dev/null where standard input, output or error is closed, or a file of ours would take its number."""
+    """Open /dev/null where standard input, output or error is closed, or a file of ours would take its number.
+
+    A character that the stream's encoding does not have is printed as `?`.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -155,6 +158,9 @@ def guard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not what a test puts in its place
+            stream.reconfigure(errors="replace")  # a terminal without “…” loses the sign, and not the run
 
 
 def say(text: str, *, to_stderr: bool = False) -> None:

@@ -35,6 +35,36 @@ class Rank:
         return cls(rank, size, local, "RANK" in os.environ)
 
 
+def check_place() -> None:
+    """End the process with exit code 2 and one sentence if the variables of torchrun contradict each other."""
+    try:
+        _check_place()
+    except Refused as refusal:
+        say(f"refused: {refusal}", to_stderr=True)
+        sys.exit(USAGE_EXIT)
+
+
+def _check_place() -> None:
+    remedy = "start it with torchrun, or unset the variable"
+    found = {}
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        text = os.environ.get(name)
+        if text is None:
+            continue
+        if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+            raise Refused(f"{name} is {text[:40]!r} in the environment, and must be a whole number: {remedy}.")
+        found[name] = int(text)
+    size, rank = found.get("WORLD_SIZE", 1), found.get("RANK", 0)
+    if size > 1 and "RANK" not in found:
+        raise Refused(f"WORLD_SIZE is {size} in the environment, and RANK is not set: {remedy}.")
+    for one, ranks in ((rank, size), (found.get("LOCAL_RANK", 0), found.get("LOCAL_WORLD_SIZE", size))):
+        if one >= ranks:
+            raise Refused(f"the environment says rank {one} of {ranks}, which are counted from 0: {remedy}.")
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if size > 1 and missing:
+        raise Refused(f"WORLD_SIZE is {size} in the environment, and {missing[0]} is not set: {remedy}.")
+
+
 class Program(Protocol):
     """The work of one rank."""
 
@@ -57,6 +87,7 @@ def rank_main(parse: Callable[[], Options], make: Callable[[Options, EventLog, R
     `make` imports torch, so `parse` comes first: a mistyped flag is answered at once. Both may raise Refused.
     """
     guard_streams()
+    check_place()
     end_on_signals()
     rank = Rank.of_this_process()
     events: EventLog | None = None

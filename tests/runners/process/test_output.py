@@ -1,5 +1,6 @@
 """Where a runner's words and record go: the file, standard output, and the file of events."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -7,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from llmval_runners.process.arguments import count, natural, positive, share
 from llmval_runners.process.errors import Refused, ended_by
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import check_writable, write_json
 from llmval_runners.process.output import OutputFile, Report, move_aside
+from llmval_runners.process.rank_main import check_place
 from llmval_runners.process.screen import WIDTH, Screen, figure
 
 RUNNERS = Path(__file__).parents[3] / "runners"
@@ -134,3 +138,66 @@ def test_an_unknown_figure_is_no_zero() -> None:
 )
 def test_a_signal_is_named(number: int | None, words: str) -> None:
     assert ended_by(number) == words
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    """As root, a record written to /dev/null would replace the device by a file."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.json").symlink_to(tmp_path / "pipe")
+    for path, kind in (
+        (Path("/dev/null"), "a device"),
+        (tmp_path / "pipe", "a pipe"),
+        (tmp_path / "link.json", "pipe"),
+    ):
+        with pytest.raises(Refused, match=kind):
+            check_writable(path, "--output-json")
+    with pytest.raises(OSError, match="it is a pipe, not a file"):
+        write_json(tmp_path / "link.json", {})
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link.json").is_symlink()
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "x.json").symlink_to("there/x.json")
+    for value in (1, 2):
+        write_json(tmp_path / "x.json", value)
+    assert (tmp_path / "x.json").is_symlink() and (tmp_path / "there" / "x.json").read_text() == "2\n"
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="File name too long"):
+        check_writable(tmp_path / ("x" * 250), "--output-json")  # the file beside it that is locked has a longer name
+    with pytest.raises(Refused, match="File name too long"):
+        check_writable(tmp_path / ("x" * 300), "--output-json")
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"WORLD_SIZE": "abc", "RANK": "0"}, "WORLD_SIZE is 'abc'"),
+        ({"WORLD_SIZE": "2"}, "RANK is not set"),
+        ({"WORLD_SIZE": "1", "RANK": "3"}, "rank 3 of 1"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "-1"}, "LOCAL_RANK is '-1'"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "MASTER_ADDR is not set"),
+    ],
+)
+def test_a_wrong_place_among_ranks_is_refused(environment, words, monkeypatch, capsys) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as end:
+        check_place()
+    assert end.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_a_terminal_without_our_signs_loses_the_sign_and_not_the_run() -> None:
+    code = "from llmval_runners.process.output import guard_streams, say; guard_streams(); say('a … b')"
+    done = run("-c", code, PYTHONPATH=str(RUNNERS), PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout) == (0, "a ? b\n")
+
+
+@pytest.mark.parametrize(("kind", "text"), [(natural, "0.5"), (count, "0x10"), (positive, "inf"), (share, "much")])
+def test_a_wrong_number_is_named_in_plain_words(kind, text) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"is not a (whole |finite )?number"):
+        kind(text)

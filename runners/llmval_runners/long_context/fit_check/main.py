@@ -16,6 +16,7 @@ from llmval_runners.long_context.fit_check.options import FitCheckOptions, parse
 from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, UNDECIDED_EXIT, USAGE_EXIT, Refused, ended_by
 from llmval_runners.process.files import check_writable
 from llmval_runners.process.output import FLAG, OutputFile, flush_streams, guard_streams, say, show, where_of
+from llmval_runners.process.rank_main import check_place
 from llmval_runners.process.shutdown import StopSignals, end_on_signals, say_nothing_measured
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> NoReturn:
     """Run and exit with the code of `options.EXIT_CODES`."""
     guard_streams()
+    check_place()
     end_on_signals()
     rank, ranks, local = (
         int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
