@@ -95,6 +95,11 @@ class Checklist:
     title: str  # the first heading of level 1, else the file's name
     sections: tuple[Section, ...]
     source: bytes
+    _places: dict[StepKey, tuple[Section, Step]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        places = {step.key: (section, step) for section in self.sections for step in section.steps}
+        object.__setattr__(self, "_places", places)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -107,14 +112,15 @@ class Checklist:
         Raises:
             Refused: the step is from an earlier version of the list and no longer in it.
         """
-        for section in self.sections:
-            if any(one.key == step.key for one in section.steps):
-                return section
-        raise Refused(f"step {step.number} is no longer in {self.path.name}: reload the checklist.")
+        place = self._places.get(step.key)
+        if place is None:
+            raise Refused(f"step {step.number} is no longer in {self.path.name}: reload the checklist.")
+        return place[0]
 
     def find(self, key: StepKey) -> Step | None:
         """The step with that key; None if it no longer exists."""
-        return next((step for step in self.steps if step.key == key), None)
+        place = self._places.get(key)
+        return place[1] if place is not None else None
 
     def step(self, number_or_text: str) -> Step:
         """The step with that number (`1.2`, or the list's own: `7`, `Step 7.5`) or text.
@@ -222,10 +228,15 @@ def _inherited(headings: list[Heading]) -> dict[int, dict[str, str]]:
     return found
 
 
+@lru_cache(maxsize=4)  # one command reads its list several times; the same bytes are the same list
+def _parsed(data: bytes, path: Path, scan: Scan | None) -> Checklist:
+    return parse(data, path, scan)
+
+
 def load(path: Path, scan: Scan | None = None) -> Checklist:
     """Read and parse the checklist at `path`.
 
     Raises:
         Refused: as `parse`, and if the file is missing, unreadable, a folder, a device, or larger than 2 MiB.
     """
-    return parse(read_document(path, "a checklist"), path, scan)
+    return _parsed(read_document(path, "a checklist"), path, scan)

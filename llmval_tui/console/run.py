@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     chosen = _without_skipped(options, steps)
     # The questions of servers that chosen steps rest on count too.
     reviewed, choices = _reviewed(options, with_servers(checklist, chosen, workspace), choices)
-    steps = [step for step in reviewed if any(step.key == one.key for one in chosen)]
+    keys = {step.key for step in chosen}
+    steps = [step for step in reviewed if step.key in keys]
     items = plan_preview(checklist, steps, workspace, choices)
     if not any(item.is_planned for item in items):
         print_result(options, "nothing to do: every step below the chosen groups is already ticked.")

@@ -95,7 +95,8 @@ def plan_preview(
     store, settings = RunStore(workspace), settings_of(checklist.path, workspace)
     settings.check_bounds(checklist.steps)
     chosen, steps = steps, with_servers(checklist, steps, workspace, settings)
-    added = [step for step in steps if step not in chosen]
+    keys = {step.key for step in chosen}
+    added = [step for step in steps if step.key not in keys]
     ticked = [step for step in ticked if step not in added]
     gpus = gpu_count_of(gpu_inventory())
     skipped = [(step, "ticked") for step in ticked]
@@ -176,8 +177,9 @@ def with_servers(
     """
     settings = settings or settings_of(checklist.path, workspace)
     needed = set()
+    asked = {step.key for step in steps}
     for section in checklist.sections:
-        chosen = [step for step in section.steps if step in steps]
+        chosen = {step.key for step in section.steps if step.key in asked}
         serving: list[Step] = []
         for step in section.steps if chosen else ():
             try:
@@ -188,10 +190,10 @@ def with_servers(
                 serving.append(step)
             elif action == SERVER_STOP and serving:
                 last = serving.pop()
-                needed |= {last.key} if step in chosen else set()
-            elif step in chosen and action in SERVED_ACTIONS and step.directives.get(SERVER) != NO_SERVER:
+                needed |= {last.key} if step.key in chosen else set()
+            elif step.key in chosen and action in SERVED_ACTIONS and step.directives.get(SERVER) != NO_SERVER:
                 needed |= {one.key for one in serving}
-    keys = needed | {step.key for step in steps}
+    keys = needed | asked
     return [step for step in checklist.steps if step.key in keys]
 
 

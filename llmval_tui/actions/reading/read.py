@@ -276,15 +276,27 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+# The readings of the list that was read last: a plan, its preview and the screen ask for the same ones again.
+_known: tuple[Checklist | None, dict[tuple[Step, bool], Reading]] = None, {}
+
+
 def read_item(step: Step, section: Section, checklist: Checklist, *, has_markers: bool = False) -> Reading:
     """What the item asks for. Looks at nothing but the checklist: no file, no environment, no program.
 
     Args:
         has_markers: a document that the item names contains llmval's markers.
     """
-    view = view_of(step, section, checklist)
-    view.has_markers = has_markers
-    return next(reading for rule in RULES if (reading := rule.answer(view)) is not None)
+    global _known
+    of, readings = _known
+    if of is not checklist:
+        _known = of, readings = checklist, {}
+    reading = readings.get((step, has_markers))
+    if reading is None:
+        view = view_of(step, section, checklist)
+        view.has_markers = has_markers
+        reading = next(reading for rule in RULES if (reading := rule.answer(view)) is not None)
+        readings[step, has_markers] = reading
+    return reading
 
 
 def rule_of(step: Step, section: Section, checklist: Checklist) -> Rule:
