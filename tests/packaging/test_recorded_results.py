@@ -23,7 +23,7 @@ PLACES = (ROOT / "docs" / "results", Path(__file__).with_name("earlier"))
 SCHEMAS = {path.name.removesuffix(".schema.json") for path in (ROOT / "docs" / "schemas").glob("*.schema.json")}
 RECORDS = {"run.json": "run", "status.json": "status", "verdict.json": "verdict"}  # of a run folder
 OTHERS = {"artifacts.json", "ranks.main.json"}  # llmval's own notes beside them
-SEARCHES = {"rate_search.json.xz"}  # lists of the `search` of load tests
+SEARCHES = {"rate_search.json.xz", "rate_search_later.json.xz"}  # lists of the `search` of load tests
 RESULTS = sorted(path for place in PLACES for ending in ("json", "json.xz") for path in place.rglob(f"*.{ending}"))
 RUNS = sorted(path.parent for place in PLACES for path in place.rglob("run.json"))
 
@@ -36,6 +36,8 @@ def schema_of(name: str, value: Any) -> str | None:
     """The schema of a result, by its name or its own word."""
     if not isinstance(value, dict):
         return None
+    if name.endswith(".fleet.json.xz"):
+        return "fleet"
     return RECORDS.get(name) or value.get("kind") or (value.get("llmval") or {}).get("kind")
 
 
