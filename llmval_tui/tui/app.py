@@ -25,6 +25,7 @@ from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.terminal_driver import TerminalDriver, erases_with_colour
 from llmval_tui.tui.themed_app import ThemedApp
 
+SWITCH_S = 0.0005  # a key needs the interpreter several times, and a busy thread keeps it for 5 ms by default
 SETTLED_S = 2.0  # after this time everything that stays in memory has been made
 FRAME_S = 0.05  # between looks whether the line has become free
 LINE_CHECK_S = 2.0  # between checks whether the terminal still exists
@@ -188,6 +189,7 @@ def run(settings: LaunchSettings, initial: InitialSnapshot | None = None) -> int
         Refused: the theme or the recording does not exist. The terminal is not changed yet.
     """
     gc_control.pause_gc()
+    sys.setswitchinterval(SWITCH_S)
     app = Dashboard(settings, initial=initial)
     app.call_later(app.set_timer, SETTLED_S, gc_control.freeze_gc)
     app.run(mouse=settings.mouse)

@@ -1,4 +1,4 @@
-"""When garbage is collected. It runs in a process of its own, because these settings are for a whole process."""
+"""When garbage is collected, and how soon threads take turns. It runs in a process of its own, because these settings are for a whole process."""
 
 import subprocess
 import sys
@@ -16,4 +16,5 @@ def test_garbage_is_collected_only_after_the_dashboard_has_opened(workspace: Wor
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     told = done.stdout.splitlines()
+    assert "switches True" in told
     assert "opens False" in told and "stands True True" in told, done.stdout + done.stderr

@@ -1,4 +1,7 @@
-"""A dashboard without a terminal that prints whether garbage is collected: while it opens, and when it stands."""
+"""A dashboard without a terminal that prints whether garbage is collected: while it opens, and when it stands.
+
+Before that it prints whether a thread that needs the interpreter gets it within a millisecond.
+"""
 
 import gc
 import sys
@@ -14,6 +17,7 @@ open_dashboard = dashboard.run
 
 
 def run(self: Any, **options: Any) -> Any:
+    print("switches", sys.getswitchinterval() <= 0.001)
     print("opens", gc.isenabled())
     before = gc.get_freeze_count()
     deadline = time.monotonic() + 15
