@@ -1,4 +1,4 @@
-"""When garbage is collected, and how soon threads take turns. It runs in a process of its own, because these settings are for a whole process."""
+"""When garbage is collected, and how soon threads take turns: in a process of its own, as both are settings of one."""
 
 import subprocess
 import sys
