@@ -1,7 +1,10 @@
 """A command line that starts one torchrun launch over several nodes."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from llmval_tui.actions.command.argv import ParsedArgv, parse_argv, same_flag, value_of
-from llmval_tui.actions.command.gpu_count import NPROC
+from llmval_tui.actions.command.gpu_count import NPROC, TENSOR_PARALLEL
 from llmval_tui.fleet.srun import command_of
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
@@ -51,6 +54,17 @@ def ranks_asked(words: tuple[str, ...]) -> str | None:
     if per_node is None or not per_node.isdecimal() or nodes is None:
         return per_node
     return str(int(per_node) * int(nodes.partition(":")[0]))
+
+
+def tensor_parallel_asked(words: tuple[str, ...], identity: Mapping[str, Any]) -> str | None:
+    """The ranks that should share one replica of the model; None if the command does not say.
+
+    Without a flag that is the ranks of a node; in results of before 2026-11-29, which know no replicas, all ranks.
+    """
+    stated = next((value for flag in TENSOR_PARALLEL if (value := value_of(words, flag)) is not None), None)
+    if stated is not None:
+        return stated
+    return value_of(words, NPROC) if "data_parallel" in identity else ranks_asked(words)
 
 
 def without_meeting(options: tuple[str, ...]) -> tuple[str, ...]:

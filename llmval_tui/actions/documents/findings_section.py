@@ -25,7 +25,8 @@ _COLUMNS = (
 def section_of(result: LongContextResult, intent: Intent, artifact: str, sha256: str) -> list[str]:
     """The lines of the section. An unmeasured figure is a dash; percentages relate to the first peak named."""
     identity, setup = result.identity, result.value["setup"]
-    device = f"{identity['tensor_parallel']} × {identity['device_name']}" if result.on_gpu else "CPU"
+    copies = f"{len(result.replicas)} × " if len(result.replicas) > 1 else ""
+    device = f"{copies}{identity['tensor_parallel']} × {identity['device_name']}" if result.on_gpu else "CPU"
     date = str(result.value["started_utc"])[:10]
     types = f"weights {identity['matrix_dtype']}, KV cache {identity['kv_dtype']}"
     head = f"### {date}: {identity['model']}, {device}, {types}"

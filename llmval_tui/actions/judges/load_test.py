@@ -1,12 +1,14 @@
 """The gates of a load test, recomputed from its request records; the file's own "valid" is not trusted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.argv import value_of
-from llmval_tui.actions.command.several_nodes import ranks_asked
+from llmval_tui.actions.command.several_nodes import ranks_asked, tensor_parallel_asked
 from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of, read_result
 from llmval_tui.actions.judges.rate_search import (
     MAX_DELAY_P99_MS,
@@ -17,13 +19,18 @@ from llmval_tui.actions.judges.rate_search import (
     search_sentence,
     undecided,
 )
-from llmval_tui.actions.request_records import percentile_ms, ttft_growth
-from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.actions.request_records import Record, percentile_ms, ttft_growth
+from llmval_tui.runs.records import SEVERITY, Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
 FIND_MAX = "--find-max-qps"
 _KV_DTYPES = {"fp8": "float8_e4m3fn"}  # name in the flag -> name in PyTorch
 MAX_PROMPT_DIFFERENCE = 0.05  # of the prompt tokens that were asked for
+_SLO_VALUES: dict[str, Callable[[Record], float | None]] = {
+    "ttft_ms": lambda record: record.ttft_sched_s,
+    "tpot_ms": lambda record: record.tpot_s,
+    "e2e_ms": lambda record: record.e2e_sched_s,
+}
 _ROUNDING_S = 2e-6  # the records are rounded to whole microseconds
 
 
@@ -41,8 +48,8 @@ def judge_load_test(run: Run, artifact: Artifact) -> Judged:
         return [gate], {}, "no result to judge"
     metrics = metrics_of(result) | (search_metrics(result.search) if result.search is not None else {})
     gates = [
-        _generator_rate(result),
-        _schedule_delay(result),
+        _worst(result, _generator_rate),
+        _worst(result, _schedule_delay),
         _failed(result),
         _kept_up(result) if result.search is None else undecided(result.search, _kept_up(result)),
         _order(result),
@@ -57,6 +64,17 @@ def judge_load_test(run: Run, artifact: Artifact) -> Judged:
 
 def _verdict(good: bool, otherwise: Outcome) -> Outcome:
     return Outcome.PASS if good else otherwise
+
+
+def _worst(result: LoadResult, gate_of: Callable[[LoadResult], Gate]) -> Gate:
+    """The gate of the replica that does worst: one overloaded replica overloads all that stand behind one front end."""
+    gates = [(gate_of(part), part) for part in result.replicas]
+    gate, part = min(gates, key=lambda pair: SEVERITY.index(pair[0].outcome))  # the first of the worst
+    if len(gates) == 1:
+        return gate
+    if gate.outcome is Outcome.PASS:
+        return replace(gate, measured=f"on each of {len(gates)} replicas; {part.name}: {gate.measured}")
+    return replace(gate, measured=f"{part.name}: {gate.measured}")
 
 
 def _generator_rate(result: LoadResult) -> Gate:
@@ -99,6 +117,10 @@ def _failed(result: LoadResult) -> Gate:
 
 def _kept_up(result: LoadResult) -> Gate:
     """Whether the node kept up with the offered load; this needs no service level (see `ttft_growth`)."""
+    return _worst(result, _kept_up_alone)
+
+
+def _kept_up_alone(result: LoadResult) -> Gate:
     name, bound = "kept up", f"TTFT from schedule grows by at most {MAX_TTFT_SLOPE:g} s per second of load"
     growth = ttft_growth(result.records, result.duration_s)
     if growth is None:
@@ -157,25 +179,19 @@ def _runner_checks(result: LoadResult) -> Gate:
 def _slos(result: LoadResult) -> list[Gate]:
     """A gate for the p99 of each service level with a limit, over all requests. One that failed misses every limit."""
     slo = result.ours.get("slo") or {}
-    values: dict[str, Sequence[float | None]] = {
-        "ttft_ms": [record.ttft_sched_s for record in result.done],
-        "tpot_ms": [record.tpot_s for record in result.done],
-        "e2e_ms": [record.e2e_sched_s for record in result.done],
-    }
+    return [_worst(result, partial(_slo, name=name)) for name in _SLO_VALUES if slo.get(name) is not None]
+
+
+def _slo(result: LoadResult, name: str) -> Gate:
+    limit = result.ours["slo"][name]
+    seconds = [_SLO_VALUES[name](record) for record in result.done]
     failed = len(result.records) - len(result.done)
-    gates = []
-    for name, seconds in values.items():
-        limit = slo.get(name)
-        if limit is None:
-            continue
-        p99 = percentile_ms([*seconds, *[math.inf] * failed], 99)
-        measured = "unknown" if p99 is None else f"p99 {p99:.2f} ms"
-        if p99 is not None and math.isinf(p99):
-            measured = f"{failed} of {len(result.records)} requests failed"
-        good = p99 is not None and p99 <= limit
-        gate = Gate(f"SLO {name.removesuffix('_ms')}", _verdict(good, Outcome.FAIL), measured, f"p99 ≤ {limit:g} ms")
-        gates.append(gate)
-    return gates
+    p99 = percentile_ms([*seconds, *[math.inf] * failed], 99)
+    measured = "unknown" if p99 is None else f"p99 {p99:.2f} ms"
+    if p99 is not None and math.isinf(p99):
+        measured = f"{failed} of {len(result.records)} requests failed"
+    good = p99 is not None and p99 <= limit
+    return Gate(f"SLO {name.removesuffix('_ms')}", _verdict(good, Outcome.FAIL), measured, f"p99 ≤ {limit:g} ms")
 
 
 def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
@@ -186,7 +202,7 @@ def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
     )
     words = tuple(command.argv)
     asked = {
-        "tensor_parallel": ranks_asked(words),
+        "tensor_parallel": tensor_parallel_asked(words, result.identity),
         "fp8_mode": value_of(words, "--fp8-mode"),
         "attention_backend": value_of(words, "--attention-backend"),
         "compile_mode": value_of(words, "--compile-mode"),
@@ -202,6 +218,8 @@ def _as_asked(run: Run, artifact: Artifact, result: LoadResult) -> list[Gate]:
         for key, value in stated.items()
         if str(identity.get(key)) != value
     ]
+    if (ranks := ranks_asked(words)) is not None and ranks.isdecimal() and result.gpus not in (0, int(ranks)):
+        other.append(f"{result.gpus} ranks in all instead of {ranks}")
     other += _other_load(words, result)
     if (FIND_MAX in words) != (result.search is not None):
         other.append(f"{'no' if FIND_MAX in words else 'a'} search for the highest rate")

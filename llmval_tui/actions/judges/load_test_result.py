@@ -2,9 +2,12 @@
 
 Offered rate = (N−1)/last intended arrival (MLPerf LoadGen); achieved = N/(span of the dispatches + one mean gap).
 Completed and goodput are per second of the window (`LoadResult.duration_s`), so completed is never above offered.
+Of several replicas (data parallel over nodes) these rates are sums, and percentiles are over the requests of all.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from llmval_tui.actions.request_records import Record, percentile_ms
 from llmval_tui.foundation.files import read_json
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LoadResult:
     """A result file: its records, and its other content unchanged."""
 
@@ -36,7 +39,57 @@ class LoadResult:
         return search if isinstance(search, dict) else None
 
     @property
+    def gpus(self) -> int:
+        """The ranks of all replicas; 0 if the result does not tell."""
+        identity = self.identity
+        return int(identity.get("tensor_parallel") or 0) * int(identity.get("data_parallel") or 1)
+
+    @cached_property
+    def replicas(self) -> list["LoadResult"]:
+        """The result of each replica; without any the whole result is that of the only one."""
+        found = self.ours.get("replicas")
+        if not found:
+            return [self]
+        return [
+            LoadResult(
+                [record for record in self.records if record.replica == one["replica"]],
+                {"duration": one["duration_s"]},
+                {**self.ours, **one, "replicas": None, "partial": one["verdict"]["word"] == "ended early"},
+            )
+            for one in found
+        ]
+
+    @property
+    def name(self) -> str:
+        """`replica 1 on n2`; "" for the only one."""
+        return f"replica {self.ours['replica']} on {self.ours['host']}" if "replica" in self.ours else ""
+
+    def _sum(self, of: Callable[["LoadResult"], float | None]) -> float | None:
+        """A rate of all replicas together; None if one has none."""
+        values = [of(part) for part in self.replicas]
+        known = [value for value in values if value is not None]
+        return sum(known) if len(known) == len(values) else None
+
+    @property
     def offered_qps(self) -> float | None:
+        """Of all replicas together."""
+        return self._sum(lambda part: part._offered_qps)
+
+    @property
+    def achieved_qps(self) -> float | None:
+        """Of all replicas together."""
+        return self._sum(lambda part: part._achieved_qps)
+
+    def per_second(self, count: Callable[["LoadResult"], int]) -> float | None:
+        """What a replica counted, per second of its own window, summed over the replicas."""
+
+        def rate(part: "LoadResult") -> float | None:
+            return count(part) / duration if (duration := part.duration_s) else None
+
+        return self._sum(rate)
+
+    @property
+    def _offered_qps(self) -> float | None:
         """From the records, or from the schedule if that is higher: it also counts requests that were never sent."""
         if self.partial:  # what was due until the end; at least what was sent
             own = len(self.records) / self.duration_s if self.duration_s else None
@@ -56,8 +109,8 @@ class LoadResult:
         return bool(self.ours.get("partial"))
 
     @property
-    def achieved_qps(self) -> float | None:
-        offered = self.offered_qps
+    def _achieved_qps(self) -> float | None:
+        offered = self._offered_qps
         if not offered or len(self.records) < 2:
             return None
         times = [record.dispatch_s for record in self.records]
@@ -71,7 +124,7 @@ class LoadResult:
         stated = self.flat.get("duration")
         if isinstance(stated, int | float):
             ends.append(float(stated))
-        if not self.partial and self.records and (offered := self.offered_qps):
+        if not self.partial and self.records and len(self.replicas) == 1 and (offered := self._offered_qps):
             ends.append(len(self.records) / offered)
         return max((end for end in ends if end > 0), default=None)
 
@@ -98,23 +151,40 @@ def result_in(value: Any) -> LoadResult | None:
                 int(item["output_tokens"] or 0),
                 item["error"] or None,
                 None if item.get("failed_s") is None else float(item["failed_s"]),
+                int(item.get("replica") or 0),
             )
             for item in ours["requests"]
         ]
     except (KeyError, TypeError, ValueError):
         return None
-    return LoadResult(records, value, ours)
+    return LoadResult(records, value, ours) if _replicas_are_whole(ours, records) else None
+
+
+def _replicas_are_whole(ours: dict[str, Any], records: list[Record]) -> bool:
+    """Whether each replica that ran is in the result, and each request belongs to one of them."""
+    found = ours.get("replicas")
+    try:
+        wanted = int(ours["identity"].get("data_parallel") or 1)
+        if found is None:  # one replica, or what was kept of one after rank 0 was lost
+            return wanted == 1 or ours.get("partial") is True
+        known = all(
+            isinstance(one["duration_s"], int | float) and isinstance(one["rates"], dict) and one["verdict"]["word"]
+            for one in found
+        )
+        numbers = [one["replica"] for one in found if "host" in one]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return found is None
+    return known and numbers == list(range(wanted)) and {record.replica for record in records} <= set(numbers)
 
 
 def metrics_of(result: LoadResult) -> dict[str, float | None]:
     """The figures of a load test, by name with unit, all computed from the records."""
-    done, duration = result.done, result.duration_s
-    tokens = sum(record.output_tokens for record in done)
+    done = result.done
     figures: dict[str, float | None] = {
         "offered_qps": result.offered_qps,
         "achieved_qps": result.achieved_qps,
-        "completed_qps": len(done) / duration if duration else None,
-        "output_tokens_per_s": tokens / duration if duration else None,
+        "completed_qps": result.per_second(lambda part: len(part.done)),
+        "output_tokens_per_s": result.per_second(lambda part: sum(record.output_tokens for record in part.done)),
         "requests": float(len(result.records)),
         "failed_requests": float(len(result.records) - len(done)),
         "schedule_delay_p99_ms": percentile_ms([r.dispatch_s - r.intended_s for r in result.records], 99),
@@ -137,7 +207,7 @@ def metrics_of(result: LoadResult) -> dict[str, float | None]:
 def _goodput_qps(result: LoadResult) -> float | None:
     """Requests per second that met every service level; None without a service level or a window."""
     stated = any(limit is not None for limit in (result.ours.get("slo") or {}).values())
-    return good_requests(result) / result.duration_s if stated and result.duration_s else None
+    return result.per_second(good_requests) if stated else None
 
 
 def good_requests(result: LoadResult) -> int:

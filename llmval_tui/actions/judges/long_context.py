@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.api import Judged
 from llmval_tui.actions.command.argv import value_of, values_of
 from llmval_tui.actions.command.runner_catalog import LONG_CONTEXT_SCHEMA
+from llmval_tui.actions.command.several_nodes import ranks_asked, tensor_parallel_asked
 from llmval_tui.actions.gates.artifacts import read_valid, unreadable
 from llmval_tui.actions.section_runs import command_of
 from llmval_tui.foundation.text import GIB
-from llmval_tui.runs.records import Artifact, Gate, Outcome
+from llmval_tui.runs.records import SEVERITY, Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
 MEMORY_PERCENT = 2.0  # largest difference between the allocator's peak and the prediction
@@ -34,6 +35,17 @@ class LongContextResult:
     @property
     def lengths(self) -> list[dict[str, Any]]:
         return list(self.value["lengths"])
+
+    @property
+    def replicas(self) -> list["LongContextResult"]:
+        """The result of each replica, which runs every length; without any the whole result is that of the only one."""
+        found = self.value.get("replicas")
+        return [LongContextResult({**self.value, "replicas": None, **one}) for one in found] if found else [self]
+
+    @property
+    def name(self) -> str:
+        """`replica 1 on n2`."""
+        return f"replica {self.value['replica']} on {self.value['host']}"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -67,9 +79,9 @@ def judge_long_context(run: Run, artifact: Artifact) -> Judged:
         _precision(result),
         _asked_lengths(run, artifact, result),
     ]
-    for entry in result.lengths:
-        gates += _length_gates(result, entry)
-    return gates, _metrics(result), _sentence(result)
+    if len(result.replicas) > 1:
+        gates.append(_all_together(result))
+    return gates + _of_each_length(result), _metrics(result), _sentence(result)
 
 
 def _gate(name: str, good: bool, otherwise: Outcome, measured: str, bound: str, reason: str = "") -> Gate:
@@ -93,7 +105,7 @@ def _as_asked(run: Run, artifact: Artifact, result: LongContextResult) -> Gate:
     identity |= result.identity
     mode, kv, checkpoint = (value_of(words, name) for name in ("--fp8-mode", "--kv-dtype", "--checkpoint"))
     stated = {
-        "tensor_parallel": value_of(words, "--tensor-parallel-gpus"),
+        "tensor_parallel": tensor_parallel_asked(words, result.identity),
         "model": value_of(words, "--model"),
         "device": value_of(words, "--device"),
         "attention_backend": value_of(words, "--attention-backend"),
@@ -104,10 +116,13 @@ def _as_asked(run: Run, artifact: Artifact, result: LongContextResult) -> Gate:
         "decode_tokens": value_of(words, "--decode-tokens"),
         "prefill_attention": value_of(words, "--prefill-attention"),
     }
-    asked = {name: value for name, value in stated.items() if value not in (None, "auto")}
+    asked = {name: value for name, value in stated.items() if value not in (None, "auto", "gpu")}
     other = [
         f"{name} {identity[name]} instead of {value}" for name, value in asked.items() if str(identity[name]) != value
     ]
+    ran_ranks = identity["tensor_parallel"] * identity.get("data_parallel", 1)
+    if (ranks := ranks_asked(words)) is not None and ranks.isdecimal() and int(ranks) != ran_ranks:
+        other.append(f"{ran_ranks} ranks in all instead of {ranks}")
     if mode == "none" and identity["matrix_dtype"] == _FP8:
         other.append(f"matrix_dtype {_FP8} although --fp8-mode is none")
     ran = ", ".join(f"{name} {identity[name]}" for name in asked) or "the command sets none of these flags"
@@ -147,8 +162,43 @@ def _asked_lengths(run: Run, artifact: Artifact, result: LongContextResult) -> G
 
 
 def passed_lengths(result: LongContextResult) -> list[int]:
-    """The lengths that ran to the end without running out of memory."""
-    return [entry["sequence_length"] for entry in result.lengths if entry["status"] == "passed"]
+    """The lengths that ran to the end without running out of memory, on each replica."""
+    passed = [{e["sequence_length"] for e in part.lengths if e["status"] == "passed"} for part in result.replicas]
+    return [length for entry in result.lengths if (length := entry["sequence_length"]) in set.intersection(*passed)]
+
+
+def _of_each_length(result: LongContextResult) -> list[Gate]:
+    """The gates of every length; of several replicas those of the worst one, which is named."""
+    found: dict[str, list[tuple[Gate, str]]] = {}
+    for part in result.replicas:
+        for entry in part.lengths:
+            for gate in _length_gates(part, entry):
+                found.setdefault(gate.name, []).append((gate, part.name if part is not result else ""))
+    gates = []
+    for same in found.values():
+        gate, name = min(same, key=lambda pair: SEVERITY.index(pair[0].outcome))  # the first of the worst
+        gates.append(replace(gate, measured=f"{name}: {gate.measured}") if name else gate)
+    return gates
+
+
+def _all_together(result: LongContextResult) -> Gate:
+    """Every replica that was started has its own lengths, and the throughput of all is their sum."""
+    parts, wrong = result.replicas, []
+    numbers, wanted = [part.value["replica"] for part in parts], result.identity.get("data_parallel", 1)
+    if numbers != list(range(wanted)):
+        wrong.append(f"the results of {len(numbers)} of {wanted} replicas")
+    for entry in result.lengths:
+        length = entry["sequence_length"]
+        same = [one for part in parts for one in part.lengths if one["sequence_length"] == length]
+        if len(same) != len(parts):
+            wrong.append(f"{length:,} tokens: {len(same)} of {len(parts)} replicas tell")
+        elif entry["status"] == "passed":
+            for phase in ("prefill", "decode"):
+                total = sum(one[phase]["tokens_per_s"] for one in same if one[phase])
+                if not math.isclose(total, entry[phase]["tokens_per_s"], rel_tol=1e-6):
+                    wrong.append(f"{length:,} tokens: {phase} {entry[phase]['tokens_per_s']:.1f}, replicas {total:.1f}")
+    measured = "; ".join(wrong)[:300] or f"{len(parts)} replicas, each with every length"
+    return _gate("replicas", not wrong, Outcome.INVALID, measured, "each replica ran every length, and sums are right")
 
 
 def _length_gates(result: LongContextResult, entry: dict[str, Any]) -> list[Gate]:

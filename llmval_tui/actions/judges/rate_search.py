@@ -137,6 +137,12 @@ def _same(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def _verdict(trial: Mapping[str, Any], min_goodput: float) -> str:
+    """Of several replicas each one must hold."""
+    found = {_verdict_alone(part, min_goodput) for part in trial.get("replicas") or [trial]}
+    return next(verdict for verdict in ("invalid", "fails", "holds") if verdict in found)
+
+
+def _verdict_alone(trial: Mapping[str, Any], min_goodput: float) -> str:
     offered, achieved, late = trial["offered_qps"], trial["achieved_qps"], trial["schedule_delay"]["p99_ms"]
     if not offered or achieved is None or achieved < MIN_ACHIEVED * offered or late is None or late > MAX_DELAY_P99_MS:
         return "invalid"
@@ -149,5 +155,11 @@ def _attained(result: LoadResult, search: Mapping[str, Any]) -> Gate:
     share = float(search["min_goodput"])
     good, count = good_requests(result), len(result.records)
     measured = f"{good} of {count} requests" + (f", {good / count:.1%}" if count else "")
-    held = count > 0 and good >= share * count
+    held = all(part.records and good_requests(part) >= share * len(part.records) for part in result.replicas)
+    if not held and result.name != (lost := _least_attained(result)).name:
+        measured = f"{lost.name}: {good_requests(lost)} of {len(lost.records)} requests"
     return Gate("SLO attainment", Outcome.PASS if held else Outcome.FAIL, measured, f"{share:.1%} meet every limit")
+
+
+def _least_attained(result: LoadResult) -> LoadResult:
+    return min(result.replicas, key=lambda part: good_requests(part) / max(len(part.records), 1))

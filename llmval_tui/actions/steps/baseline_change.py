@@ -65,12 +65,13 @@ def baseline_of(result: LoadResult, intent: Intent, artifact: str, sha256: str) 
     """The baseline that a run would make: its configuration, machine and figures."""
     ran, workload = result.identity, result.ours.get("workload") or {}
     inventory = _inventory(intent.host)
+    copies = f"{len(result.replicas)}x" if len(result.replicas) > 1 else ""
     identity = {
         "model": _model(ran),
         "precision": _precision(ran),
         "attention": str(ran.get("attention_backend")),
         "compile_mode": str(ran.get("compile_mode")),
-        "gpus": f"{ran.get('tensor_parallel')}x{ran.get('device_name')}",
+        "gpus": f"{copies}{ran.get('tensor_parallel')}x{ran.get('device_name')}",
         "driver": str(inventory.get("driver_version") or NOT_AVAILABLE),
         "power_limit_w": _power_limit(inventory, intent.params.get("gpu_indices")),
         "target_qps": "max" if result.search else f"{float(workload.get('target_qps') or 0):g}",

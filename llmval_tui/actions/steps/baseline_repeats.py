@@ -81,7 +81,7 @@ def _refusal(context: Context, command: Command, artifact: Artifact, result: Loa
         return f"{missing[0]} no longer exists"
     if str(result.identity.get("device")) == "cpu":
         return ""
-    needed, available = int(result.identity.get("tensor_parallel") or 1), available_gpus(context)
+    needed, available = result.gpus or 1, available_gpus(context)
     return f"it needs {needed} GPUs and this machine has {available}" if available < needed else ""
 
 

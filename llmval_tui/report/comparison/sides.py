@@ -110,7 +110,8 @@ def conditions(side: Side) -> dict[str, str]:
     machine = gpu_inventory_of(side.intent.host) if side.ran_here else {}
     none = "none" if machine.get("no_driver") else None
     driver, power_limit = (known["driver"], known["power_limit_w"]) if side.ran_here else (NOT_AVAILABLE, NOT_AVAILABLE)
-    gpus = f"{_value(identity.get('tensor_parallel'))} × {_value(identity.get('device_name'))}"
+    copies = f"{len(side.result.replicas)} × " if len(side.result.replicas) > 1 else ""
+    gpus = f"{copies}{_value(identity.get('tensor_parallel'))} × {_value(identity.get('device_name'))}"
     if side.server_url is not None:  # it does not say which of the machine's GPUs it uses
         gpus = none or _names_of(machine)
     searched = side.result.search is not None

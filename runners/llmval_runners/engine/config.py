@@ -69,15 +69,21 @@ def configure(
     *,
     world_size: int,
     local_rank: int,
+    local_ranks: int | None = None,
     flags: FlagNames | None = None,
 ) -> EngineConfig:
     """Decide everything that needs no weights.
+
+    `world_size`: the ranks that share the model. `local_ranks`: all ranks of this node, each of which needs a GPU
+    (None: as many).
 
     Raises:
         Refused: this machine or this release cannot run it; the message names the flag to pass instead.
     """
     flags = flags or FlagNames()
-    device = choose_device(settings.device, ranks=world_size, local_rank=local_rank, ranks_flag=flags.ranks)
+    device = choose_device(
+        settings.device, ranks=local_ranks or world_size, local_rank=local_rank, ranks_flag=flags.ranks
+    )
     stored = settings.checkpoint is not None and not settings.dummy_weights
     checkpoint = read_checkpoint(settings.checkpoint) if settings.checkpoint and stored else None
     if settings.fp8_mode == "auto":

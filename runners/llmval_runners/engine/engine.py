@@ -116,8 +116,7 @@ class Engine:
             if self._in_flight:
                 return self._collect()
             if not self.wake.wait(KEEPALIVE_S):
-                # Detects a dead rank, and keeps the other ranks from timing out.
-                self.channel.broadcast(StepPlan(kind=IDLE))
+                self.keep_alive()
             return []
         tokens = self.channel.broadcast(plan)
         self._in_flight.append((tokens, self.scheduler.complete(plan)))
@@ -126,6 +125,10 @@ class Engine:
     def _collect(self) -> list[tuple[Request, int, bool]]:
         tokens, sampled = self._in_flight.popleft()
         return [(request, token, ended) for token, (request, ended) in zip(tokens, sampled, strict=True)]
+
+    def keep_alive(self) -> None:
+        """Send a plan without work: it shows a dead rank, and keeps the other ranks from timing out."""
+        self.channel.broadcast(StepPlan(kind=IDLE))
 
     def trace(self, on: bool) -> None:
         """Start or end the profile on every rank."""

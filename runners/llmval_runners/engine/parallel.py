@@ -1,16 +1,18 @@
-"""The ranks of one node: the process group, the few collectives that the engine needs, and the shutdown."""
+"""The ranks that share the model: the process group, the few collectives that the engine needs, and the shutdown."""
 
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from llmval_runners.engine.kernels import all_reduce
 from llmval_runners.measure.profiler_ranges import ALL_GATHER, ALL_REDUCE, PLAN, mark
 from llmval_runners.process.errors import RankLost, Refused
+from torch.distributed.distributed_c10d import Store
 
 TIMEOUT = timedelta(seconds=120)  # rank 0 sends at least an idle plan each second, so this much silence is a hang
 SHUTDOWN_TIMEOUT = timedelta(hours=1)  # at the end, rank 0 writes the record and the others wait without plans
@@ -19,23 +21,35 @@ SHUTDOWN_TIMEOUT = timedelta(hours=1)  # at the end, rank 0 writes the record an
 class Parallel:
     """This rank among `size`. With one rank there is no process group, and every collective is the identity."""
 
-    def __init__(self, device: torch.device, rank: int = 0, size: int = 1) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        rank: int = 0,
+        size: int = 1,
+        *,
+        store: Store | None = None,
+        first_rank: int = 0,
+    ) -> None:
+        """`store`: where these ranks meet, if they are not all of the launch; `first_rank`: the launch's number of
+        their rank 0, for messages."""
         self.device, self.rank, self.size = device, rank, size
+        self._first_rank = first_rank
         self._control: dist.ProcessGroup | None = None
         self._shutdown_group: dist.ProcessGroup | None = None
         self._symmetric: all_reduce.SymmetricAllReduce | None = None
         self._sharing_error: str | None = None
         self._choice = all_reduce.NCCL
         if size > 1:
-            if os.environ.get("LOCAL_WORLD_SIZE") == str(size):  # one node: its host name need not resolve
+            if int(os.environ.get("LOCAL_WORLD_SIZE", 0)) >= size:  # one node: its host name need not resolve
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+            meeting: dict[str, Any] = {} if store is None else {"store": store, "rank": rank, "world_size": size}
             with self._guarded("joining the process group"):
                 if device.type == "cuda":
-                    dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
+                    dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device, **meeting)
                     # Plans travel over the CPU: on the GPU, a broadcast would wait for the step that it should overlap.
                     self._control = dist.new_group(backend="gloo", timeout=TIMEOUT)
                 else:
-                    dist.init_process_group("gloo", timeout=TIMEOUT)
+                    dist.init_process_group("gloo", timeout=TIMEOUT, **meeting)
                 self._shutdown_group = dist.new_group(backend="gloo", timeout=SHUTDOWN_TIMEOUT)
             self.use_all_reduce(all_reduce.from_environment())
 
@@ -161,4 +175,4 @@ class Parallel:
                 raise
             text = re.sub(r"\[\S+:\d+\] ", "", str(error))  # strip the position in gloo's source
             cause = (text.strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
-            raise RankLost(f"rank {self.rank} lost another rank during {what} ({cause})") from error
+            raise RankLost(f"rank {self._first_rank + self.rank} lost another rank during {what} ({cause})") from error

@@ -10,8 +10,11 @@ from llmval_runners.load_test.generator import Lengths, Load, arrival_times, sch
 from llmval_runners.load_test.load_flags import SearchOptions
 from llmval_runners.load_test.metrics import Slo
 from llmval_runners.load_test.options import LoadTestOptions, ProfileOptions
+from llmval_runners.process.errors import Refused
 from llmval_runners.process.files import check_writable
+from llmval_runners.process.placement import Placement
 
+REPLICA_SEEDS_APART = 1_000_003  # far from those of a search's trials (rate_search.py)
 SMALL_MODEL = 100_000_000  # parameters; smaller models have short prompts and outputs by default
 
 
@@ -32,9 +35,11 @@ class LoadConfig:
     search: SearchOptions | None
     profile: ProfileOptions
     output_json: Path | None
+    replica: int = 0  # this one, of `replicas`
+    replicas: int = 1
 
     @classmethod
-    def of(cls, options: LoadTestOptions, shape: ModelShape) -> "LoadConfig":
+    def of(cls, options: LoadTestOptions, shape: ModelShape, replica: int = 0, replicas: int = 1) -> "LoadConfig":
         """The load for a model. Raises Refused if a length is not a distribution."""
         small = shape.parameters < SMALL_MODEL
         return cls(
@@ -51,6 +56,8 @@ class LoadConfig:
             search=options.search,
             profile=options.profile,
             output_json=options.output_json,
+            replica=replica,
+            replicas=replicas,
         )
 
     @property
@@ -61,29 +68,43 @@ class LoadConfig:
         load = self.load()
         return max(a.input_tokens + a.output_tokens - 1 for a in load.arrivals + load.warmup)
 
-    def load(self, qps: float | None = None, seed: int | None = None) -> Load:
-        """The requests of one window. `qps` and `seed`: of a trial; None: the configured ones.
+    def load(self, qps: float | None = None, seed: int | None = None, replica: int | None = None) -> Load:
+        """The requests of one window on a replica (None: this one). `qps` and `seed`: of a trial over all replicas;
+        None: the configured ones.
+
+        Each replica has arrivals of its own, at its share of the rate and from a seed of its own. Poisson arrivals at
+        all of them together are then Poisson arrivals at the whole rate.
 
         Raises:
             Refused: fewer than two requests.
         """
         qps, seed = self.target_qps if qps is None else qps, self.seed if seed is None else seed
-        times = arrival_times(qps, self.duration_s, self.burstiness, seed)
+        qps = qps / self.replicas
+        seed += REPLICA_SEEDS_APART * (self.replica if replica is None else replica)
+        try:
+            times = arrival_times(qps, self.duration_s, self.burstiness, seed)
+        except Refused as refusal:
+            if self.replicas == 1:
+                raise
+            raise Refused(f"each of {self.replicas} replicas takes its share of the rate: {refusal}") from None
         warmup = schedule([0.0] * self.warmup, self.prompt, self.output, seed + 1)
         return Load(schedule(times, self.prompt, self.output, seed), warmup, qps, self.duration_s, seed)
 
 
-def configure_load_test(
-    options: LoadTestOptions, *, world_size: int, local_rank: int
-) -> tuple[EngineConfig, LoadConfig]:
+def configure_load_test(options: LoadTestOptions, place: Placement) -> tuple[EngineConfig, LoadConfig]:
     """Decide everything that needs no weights.
 
     Raises:
         Refused: this machine or this release cannot run it, or the result cannot be written.
     """
+    if place.data_parallel > 1 and options.profile.kind != "none":
+        raise Refused("--profile traces one replica, and this launch has several: run it on one node.")
     shape = model_shape(options.engine, FlagNames())
-    load = LoadConfig.of(options, shape)
-    engine = configure(options.engine, shape, load.longest_context, world_size=world_size, local_rank=local_rank)
+    load = LoadConfig.of(options, shape, place.replica, place.data_parallel)
+    engine = configure(
+        options.engine, shape, load.longest_context, world_size=place.tensor_parallel, local_rank=place.local_rank,
+        local_ranks=place.local_world_size,
+    )  # fmt: skip
     if load.output_json is not None:
         check_writable(load.output_json, "--output-json")
     return engine, load

@@ -22,9 +22,10 @@ class WindowEnergy:
         self._spent: tuple[float, float] | None = None
 
     def begin(self, device: torch.device, ranks: int) -> None:
-        """Open the meter of the first `ranks` GPUs that this process sees: those of the run, on one host."""
-        devices = [torch.device("cuda", index) for index in range(ranks)] if device.type == "cuda" else []
-        if len(devices) > torch.cuda.device_count():
+        """Open the meter of `ranks` GPUs, from this rank's own on: those of its replica, on one host."""
+        first = device.index or 0
+        devices = [torch.device("cuda", first + rank) for rank in range(ranks)] if device.type == "cuda" else []
+        if devices and first + ranks > torch.cuda.device_count():
             self.reason = "this process does not see the GPUs of all ranks"
             return
         meter = open_meter(uuids_of(devices))

@@ -11,8 +11,9 @@ import sys
 import threading
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,20 +81,9 @@ class Journal:
         # Taken before `fresh`: a request that has ended was sent earlier, so its index line is written or in `fresh`.
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
         fresh = self._sent[self._written :]
-        lines: list[dict[str, Any]] = [
-            {
-                "index": request.index,
-                "due": request.intended_s,
-                "sent": request.dispatch_s,
-                "prompt": len(request.prompt),
-                "output": request.output_tokens,
-            }
-            for request in fresh
-        ]
+        lines = [line_of(request) for request in fresh]
         self._written += len(fresh)
-        for request in ended:
-            times = base64.b64encode(request.token_times.tobytes()).decode()
-            lines.append({"index": request.index, "tokens": times})
+        lines += [line_of_tokens(request) for request in ended]
         if lines:
             self._write(lines)
 
@@ -122,15 +112,41 @@ def read_dead_journal(path: Path) -> tuple[dict[str, Any], list[Request]] | None
         return None
     if not lines:
         return None
+    return lines[0]["window"], requests_in(lines[1:])
+
+
+def line_of(request: Request) -> dict[str, Any]:
+    """A request that was sent, without its tokens."""
+    return {
+        "index": request.index,
+        "due": request.intended_s,
+        "sent": request.dispatch_s,
+        "prompt": request.input_tokens,
+        "output": request.output_tokens,
+    }
+
+
+def line_of_tokens(request: Request) -> dict[str, Any]:
+    """The times of a request's tokens."""
+    return {"index": request.index, "tokens": base64.b64encode(request.token_times.tobytes()).decode()}
+
+
+def requests_in(lines: Iterable[dict[str, Any]]) -> list[Request]:
+    """The requests of such lines. Their prompts have the right lengths and no content."""
     found: dict[int, Request] = {}
-    for line in lines[1:]:
+    for line in lines:
         if "tokens" in line:
             found[line["index"]].token_times = array("d", base64.b64decode(line["tokens"]))
         else:
             found[line["index"]] = Request(
-                line["index"], [0] * line["prompt"], line["output"], line["due"], line["sent"]
+                line["index"], _prompt(line["prompt"]), line["output"], line["due"], line["sent"]
             )
-    return lines[0]["window"], list(found.values())
+    return list(found.values())
+
+
+@cache
+def _prompt(tokens: int) -> list[int]:
+    return [0] * tokens
 
 
 def remove_dead_journal(path: Path) -> None:

@@ -1,6 +1,6 @@
 """The last screen of a load test, from its record: the verdict, the figures, what ran, and where the record lies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmval_runners.load_test.metrics import MAX_TTFT_SLOPE
@@ -8,6 +8,8 @@ from llmval_runners.measure.limits import NOT_SEEN, UNKNOWN, Limit, Power, limit
 from llmval_runners.process.screen import Screen, figure, gib, plural, share
 
 _COLUMNS = ("p50", "p90", "p99")
+MOST_LINES = 16  # of replicas
+_HOST = 12  # columns of a node's name, beside a number of two digits and a verdict
 FULL = 95.0  # percent of the KV cache; a request needs several pages at once, so the last few stay free
 # Title, and the place of the percentiles in ms: a stem of the flat keys, or an object of `llmval`.
 _LATENCIES = (
@@ -48,6 +50,7 @@ def last_screen(record: Mapping[str, Any], where: str, no_meter: str = "") -> st
         screen.row(
             "", f"of the {record['completed']:,} that completed; the other {record['failed']:,} are in no percentile"
         )
+    _replicas(screen, ours.get("replicas") or [])
     screen.row("service level", *_service_level(ours))
     screen.row("queue", *_queue(record, ours))
     if not of_server:  # it tells neither its memory nor its GPUs
@@ -147,6 +150,25 @@ def _requests(record: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     return f"{record['completed']:,} of {sent:,} completed, {record['failed']:,} {what}, in {duration:,.1f} s{ended}"
 
 
+def _replicas(screen: Screen, replicas: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each replica, those that are not ok first; the latencies above are of all requests together."""
+    ordered = sorted(replicas, key=lambda one: (one["verdict"]["word"] == "ok", one["replica"]))
+    columns = ("requests/s", "out tok/s", "TTFT p99 ms", "TPOT p50 ms")
+    rows = [
+        (
+            f"{one['replica']} {(one['host'] or 'n/a')[:_HOST]}: {one['verdict']['word']}",
+            [
+                figure(one["rates"]["completed_qps"]), figure(one["output_tokens_per_s"], 1),
+                figure(one["ttft_sched"]["p99_ms"]), figure(one["tpot"]["p50_ms"]),
+            ],
+        )
+        for one in ordered[:MOST_LINES]
+    ]  # fmt: skip
+    screen.table("replicas", columns, rows)
+    if len(replicas) > MOST_LINES:
+        screen.row("", f"and {len(replicas) - MOST_LINES} more in the record")
+
+
 def _server_counts(screen: Screen, ours: Mapping[str, Any]) -> None:
     """The kinds of failures, and prompts that the server counts otherwise than asked; no row if there are none."""
     if kinds := ours.get("failures"):
@@ -194,7 +216,7 @@ def _queue(record: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     waiting = (ours.get("queue") or {}).get("most_waiting")  # a server does not tell it
     return [
         *([] if waiting is None else [f"at most {waiting:,} waiting"]),
-        f"at most {record['max_concurrent_requests']:,} in flight",
+        *([] if (most := record["max_concurrent_requests"]) is None else [f"at most {most:,} in flight"]),
         f"TTFT trend {_trend(ours['ttft_slope'])}",
     ]
 
@@ -235,6 +257,11 @@ def _utilisation(ours: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _copies(identity: Mapping[str, Any]) -> str:
+    count = identity.get("data_parallel", 1)
+    return f"{count} replicas of " if count > 1 else ""
+
+
 def _ran(ours: Mapping[str, Any]) -> list[str]:
     identity = ours["identity"]
     if (server := identity.get("server")) is not None:
@@ -245,5 +272,5 @@ def _ran(ours: Mapping[str, Any]) -> list[str]:
         *([f"FP8 {identity['fp8_mode']}"] if identity["fp8_mode"] != "none" else []),
         f"attention {identity['attention_backend'] or 'not loaded'}",
         *([f"compiled ({identity['compile_mode']})"] if identity["compile_mode"] != "off" else []),
-        f"{plural(identity['tensor_parallel'], 'rank')} on {identity['device_name']}",
+        f"{_copies(identity)}{plural(identity['tensor_parallel'], 'rank')} on {identity['device_name']}",
     ]

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import pairwise
 
 from llmval_runners.load_test.sent_request import SentRequest
@@ -125,6 +125,17 @@ class Rates:
         done = [request for request in sent if request.done]
         good = sum(map(slo.met, done)) / duration_s if slo.stated else None
         return cls(offered, achieved, len(done) / duration_s, good)
+
+
+def sum_of(parts: Sequence[Rates]) -> Rates:
+    """The rates of several replicas together; None where one of them has none."""
+
+    def add(values: list[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) if len(known) == len(values) else None
+
+    rows = zip(*(astuple(part) for part in parts), strict=True)
+    return Rates(*(add(list(values)) for values in rows))
 
 
 def invalid_reasons(sent: Sequence[SentRequest], planned: int, rates: Rates) -> list[str]:

@@ -19,6 +19,7 @@ from llmval_runners.load_test.metrics import Slo
 from llmval_runners.process.arguments import DTYPES, Parser, count, dtype, positive
 from llmval_runners.process.errors import Refused, exit_codes
 from llmval_runners.process.output import Report, add_output_flags, take_output
+from llmval_runners.process.placement import add_placement_flag
 
 EXIT_CODES = (
     exit_codes(
@@ -35,6 +36,8 @@ examples:
       --target-qps 28 --slo-ttft-ms 500 --output-json artifacts/load.json
   torchrun --nproc_per_node=8 inference_server_load_test.py --find-max-qps \\
       --slo-ttft-ms 500 --trial-duration 60 --output-json artifacts/max_qps.json
+  torchrun --nnodes=2 --node-rank=0 --rdzv-endpoint=n1:29500 --nproc_per_node=8 \\
+      inference_server_load_test.py --target-qps 56 --output-json load.json
   python inference_server_load_test.py --model tiny --device cpu --json -
 """
 
@@ -44,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     root = Parser(
         prog="inference_server_load_test.py",
         description="Open-loop load test of an LLM engine on this node's GPUs, or with a small model on its CPU. Run "
-        "it under torchrun for tensor parallelism; plain Python runs one rank.",
+        "it under torchrun for tensor parallelism; plain Python runs one rank. Over several nodes each node holds a "
+        "replica, --target-qps is the rate of all together, and each gets its share of it as arrivals of its own.",
         examples=EXAMPLES,
         exit_codes=EXIT_CODES,
     )
@@ -76,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     engine = root.add_argument_group("engine")
+    add_placement_flag(engine)
     engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     engine.add_argument(
         "--attention-backend", choices=("auto", "flex", "sdpa"), default="auto", help="auto: sdpa (default auto)"
@@ -154,6 +159,7 @@ class LoadTestOptions:
     profile: ProfileOptions
     output_json: Path | None
     report: Report
+    tensor_parallel_size: int | None = None
 
 
 def parse(argv: list[str]) -> LoadTestOptions:
@@ -202,4 +208,5 @@ def parse(argv: list[str]) -> LoadTestOptions:
         profile=ProfileOptions(found.profile, found.profile_seconds, found.profile_output),
         output_json=path,
         report=report,
+        tensor_parallel_size=found.tensor_parallel_size,
     )

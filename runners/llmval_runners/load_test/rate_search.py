@@ -12,7 +12,8 @@ most `widest` if the trials did not give more.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from llmval_runners.load_test import metrics
@@ -49,9 +50,11 @@ class Trial:
     verdict: str
     reason: str
     host: dict[str, float | None] | None = None  # `HostNoise.read` of the trial
+    replicas: list[dict[str, Any]] = field(default_factory=list)  # of several: the figures that decided
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        return found if self.replicas else {key: value for key, value in found.items() if key != "replicas"}
 
 
 def allowed_misses(min_goodput: float, planned: int) -> int:
@@ -60,7 +63,7 @@ def allowed_misses(min_goodput: float, planned: int) -> int:
 
 
 def judge_trial(
-    measured: Measured,
+    windows: Sequence[Measured],
     slo: Slo,
     min_goodput: float,
     *,
@@ -70,18 +73,21 @@ def judge_trial(
     target_qps: float,
     host: dict[str, float | None] | None = None,
 ) -> Trial:
-    """The figures of a drained window, and its verdict.
+    """The figures of a drained window, and its verdict; of several replicas, of their windows together.
 
     `invalid`: the generator was late, so it did not offer the rate. `fails`: the share of due requests that kept every
-    limit is below `min_goodput`, or the queue grew. `holds`: neither.
+    limit is below `min_goodput`, or the queue grew. `holds`: neither, on each replica. The shares and slopes of several
+    are those of the worst.
     """
-    sent, planned = measured.sent, len(measured.arrivals)
+    parts = [_judge_window(measured, slo, min_goodput) for measured in windows]
+    order = (INVALID, FAILS, HOLDS)
+    worst = min(order.index(part["verdict"]) for part in parts)
+    bad = [part for part in parts if order.index(part["verdict"]) == worst]
+    several = len(parts) > 1
+    sent = [request for measured in windows for request in measured.sent]
     done = [request for request in sent if request.done]
-    duration = max(measured.duration_s, 1e-9)
-    rates = Rates.of(sent, planned, measured.arrivals[-1].intended_s, duration, slo)
-    good = sum(map(slo.met, done)) / planned
-    slope = metrics.ttft_slope(sent, measured.duration_s)
-    verdict, reason = _verdict(metrics.generator_reasons(sent, planned, rates), good, min_goodput, slope, measured)
+    rates = metrics.sum_of([part.pop("rates") for part in parts])
+    slopes = [part["ttft_slope"] for part in parts]
     return Trial(
         number=number,
         purpose=purpose,
@@ -91,20 +97,45 @@ def judge_trial(
         achieved_qps=rates.achieved_qps,
         completed_qps=rates.completed_qps,
         goodput_qps=rates.goodput_qps,
-        goodput_share=good,
-        requests=planned,
+        goodput_share=min(part["goodput_share"] for part in parts),
+        requests=sum(len(measured.arrivals) for measured in windows),
         completed=len(done),
-        output_tokens_per_s=sum(request.received_tokens or 0 for request in done) / duration,
-        ttft_slope=slope,
+        output_tokens_per_s=sum(part.pop("output_tokens_per_s") for part in parts),
+        ttft_slope=None if None in slopes else max(slopes),
         schedule_delay=metrics.percentiles([r.dispatch_s - r.intended_s for r in sent]),
         ttft_sched=metrics.percentiles([r.token_times[0] - r.intended_s for r in done]),
         tpot=metrics.percentiles([value for r in done if (value := metrics.tpot(r)) is not None]),
         e2e_sched=metrics.percentiles([r.token_times[-1] - r.intended_s for r in done]),
-        ended_s=measured.duration_s,
-        verdict=verdict,
-        reason=reason,
+        ended_s=max(measured.duration_s for measured in windows),
+        verdict=order[worst],
+        reason="; ".join(f"{part['replica']}: {part['reason']}" if several else part["reason"] for part in bad)
+        if worst < order.index(HOLDS)
+        else "",
         host=host,
+        replicas=parts if several else [],
     )
+
+
+def _judge_window(measured: Measured, slo: Slo, min_goodput: float) -> dict[str, Any]:
+    sent, planned = measured.sent, len(measured.arrivals)
+    done = [request for request in sent if request.done]
+    duration = max(measured.duration_s, 1e-9)
+    rates = Rates.of(sent, planned, measured.arrivals[-1].intended_s, duration, slo)
+    good = sum(map(slo.met, done)) / planned
+    slope = metrics.ttft_slope(sent, measured.duration_s)
+    verdict, reason = _verdict(metrics.generator_reasons(sent, planned, rates), good, min_goodput, slope, measured)
+    return {
+        "replica": measured.name,
+        "verdict": verdict,
+        "reason": reason,
+        "goodput_share": good,
+        "ttft_slope": slope,
+        "schedule_delay": metrics.percentiles([r.dispatch_s - r.intended_s for r in sent]),
+        "offered_qps": rates.offered_qps,
+        "achieved_qps": rates.achieved_qps,
+        "output_tokens_per_s": sum(request.received_tokens or 0 for request in done) / duration,
+        "rates": rates,
+    }
 
 
 def _verdict(

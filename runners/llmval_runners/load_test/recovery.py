@@ -47,13 +47,15 @@ def recover(journal: Path, result: Path, why: str) -> int | None:
     if found is None:
         return None
     header, sent = found
+    if (only := header.get("only")) is not None:
+        why = f"{why}; only {only} is in this record"
     for request in sent:
         if not request.done:
             request.error = why
     ends = [max([request.dispatch_s, *request.token_times[-1:]]) for request in sent]
     measured = Measured(sent, _arrivals(header["workload"]), max(ends, default=0.0), why)
     record = load_test_result(
-        measured, header["identity"], header["workload"], header["kv_cache"], Slo(**header["slo"]), header["search"]
+        [measured], header["identity"], header["workload"], header["kv_cache"], Slo(**header["slo"]), header["search"]
     )
     if header["profiled"]:
         mark_invalid(record, PROFILED)

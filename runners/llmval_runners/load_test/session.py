@@ -2,6 +2,9 @@
 
 import os
 import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,10 @@ import torch
 from llmval_runners.engine import loader
 from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.engine.config import EngineConfig, free_memory
-from llmval_runners.engine.engine import Engine, PlanChannel
+from llmval_runners.engine.engine import KEEPALIVE_S, Engine, PlanChannel
 from llmval_runners.engine.kv_cache import PageAllocator
 from llmval_runners.engine.parallel import TIMEOUT, Parallel
+from llmval_runners.engine.replicas import SAVED, Replicas
 from llmval_runners.engine.request import Request
 from llmval_runners.engine.scheduler import Scheduler
 from llmval_runners.engine.step_plan import STOP
@@ -27,15 +31,17 @@ from llmval_runners.load_test.options import LoadTestOptions
 from llmval_runners.load_test.profiler import NONE, Profiler
 from llmval_runners.load_test.rate_search import Search, SearchConfig, allowed_misses, judge_trial, report_trial
 from llmval_runners.load_test.recovery import recovery_command
+from llmval_runners.load_test.replica_windows import Plan, ReplicaWindows
 from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid
 from llmval_runners.load_test.utilisation import utilisation
 from llmval_runners.load_test.window import MeasurementWindow
 from llmval_runners.measure.ceilings import ceilings
 from llmval_runners.measure.host_noise import HostNoise
 from llmval_runners.process import on_failure
-from llmval_runners.process.errors import FAILED_EXIT, Refused, ended_by
+from llmval_runners.process.errors import FAILED_EXIT, RankLost, Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import OutputFile, flush_streams, show, where_of
+from llmval_runners.process.placement import Placement, replica_path
 from llmval_runners.process.record import RunRecord
 from llmval_runners.process.screen import plural
 from llmval_runners.process.shutdown import HangWatch, StopSignals
@@ -48,13 +54,12 @@ class Interrupted(Exception):
 class LoadTest:
     """One rank's load test. `run` measures; `save_partial` saves the record so far if it ends early."""
 
-    def __init__(
-        self, options: LoadTestOptions, events: EventLog, *, rank: int, world_size: int, local_rank: int
-    ) -> None:
+    def __init__(self, options: LoadTestOptions, events: EventLog, place: Placement) -> None:
         """Decide everything without heavy work. Raises Refused."""
-        self.events, self.rank, self.world_size = events, rank, world_size
-        self.config, self.load = configure_load_test(options, world_size=world_size, local_rank=local_rank)
-        self.profiler = Profiler(self.load.profile, self.load.duration_s, self.config.device, rank)
+        self.events, self.place, self.rank = events, place, place.rank
+        self.config, self.load = configure_load_test(options, place)
+        self.profiler = Profiler(self.load.profile, self.load.duration_s, self.config.device, self.rank)
+        self.replicas = ReplicaWindows(Replicas(place), self.load)
         self.stop = StopSignals(self._emergency_save)
         self.parallel: Parallel | None = None
         self.window: MeasurementWindow | None = None  # the current one, or else the last one
@@ -64,10 +69,13 @@ class LoadTest:
         self._identity: dict[str, Any] = {}
         self._cache: dict[str, Any] = {}
         self._ceilings: dict[str, float] | None = None  # of rank 0's GPU
+        self._host: dict[str, float | None] | None = None  # `HostNoise.read` of the last trial
         self.energy = WindowEnergy()
         self.report = options.report
         path = self.load.output_json
-        self.output = OutputFile(path) if path is not None and rank == 0 else None
+        # The record is rank 0's. Another leader has only what a run that ends early leaves on its node.
+        self._path = path if path is None else replica_path(path, place.replica)
+        self.output = OutputFile(self._path) if self._path is not None and place.leads else None
         self.record = RunRecord(self.output, self.stop, events)
 
     def run(self) -> int:
@@ -77,21 +85,27 @@ class LoadTest:
         except Interrupted:
             code = self.stop.exit_code if self.stop.number else 128 + signal.SIGTERM
             self.save_partial(ended_by(code - 128))
+        except Refused as refusal:
+            self.replicas.peers.end(str(refusal), refused=True)
+            raise
         else:
             self.stop.done()
+            self.replicas.peers.close()
             if self.parallel is not None:
                 self.parallel.close()
         return code
 
     def _run(self) -> int:
         self.stop.install()
-        self.events.phase("setup", f"{plural(self.world_size, 'rank')} on {self.config.device.type}")
+        count, several = self.place.data_parallel, self.replicas.several
+        copies = f", {count} replicas of the model" if several else ""
+        self.events.phase("setup", f"{plural(self.place.world_size, 'rank')} on {self.config.device.type}{copies}")
         torch.set_grad_enabled(False)
         if self.config.device.type == "cuda":
             torch.cuda.set_device(self.config.device)
         self.profiler.prime()
         channel = self._set_up()
-        if self.rank != 0:
+        if not self.place.leads:
             return self._follow(channel)
         scheduler = Scheduler(
             self.config.shape,
@@ -102,15 +116,25 @@ class LoadTest:
         )
         engine = Engine(channel, scheduler)
         self.stop.on_signal.append(engine.wake.set)
-        if self.world_size > 1:
+        self.replicas.peers.on_end = engine.wake.set
+        if self.place.tensor_parallel > 1:
             HangWatch(lambda: channel.executor.waiting_since, TIMEOUT.total_seconds(), self._on_hang).start()
         try:
             self._measure(engine)
         except Interrupted:
             engine.end(self.stop.exit_code)
             raise
+        except (RankLost, Refused):
+            if self.replicas.peers.over:  # another replica is lost, and this one's ranks wait for a plan
+                with suppress(RankLost):
+                    engine.end(FAILED_EXIT)
+            raise
         # Before the report, which may take minutes and sends no idle plans. The other ranks wait in `Parallel.close`.
         engine.end(0)
+        if self.place.replica:
+            self.replicas.peers.hear(SAVED, self._check_signal)
+            self._end_journal()
+            return 0
         return self._save()
 
     def finish(self) -> None:
@@ -120,9 +144,21 @@ class LoadTest:
         self.stop.done()
 
     def save_partial(self, why: str) -> None:
-        """Save the measurement so far beside the path of the result, and show it."""
-        if self.rank == 0 and (saved := self.record.early(lambda: self._result(why), self._end_journal)):
-            self._show(*saved)
+        """Save the measurement so far beside the path of the result, and show it.
+
+        Of several replicas each leader saves its own, and rank 0 all that reach it.
+        """
+        if self.rank == 0 or not self.place.leads:
+            self.replicas.peers.end(why)  # now: the others give what they have
+        if not self.place.leads:
+            return
+        saved = self.record.early(lambda: self._result(why), self._end_journal)
+        if self.rank == 0:
+            if saved is not None:
+                self._show(*saved)
+            return
+        self.replicas.peers.end(why)
+        self.replicas.give_early(self._own(why))
 
     def describe_error(self, error: Exception) -> str:
         """The error in one sentence. If memory ran out: what was needed, and what is free."""
@@ -138,7 +174,7 @@ class LoadTest:
 
     def _on_hang(self, waited_s: float) -> None:
         """Save the record and exit: another rank hangs, and this rank's GPU waits for it."""
-        why = f"rank 0 waited {waited_s:.0f} s for a step to end: another rank, or its GPU, hangs"
+        why = f"rank {self.rank} waited {waited_s:.0f} s for a step to end: another rank, or its GPU, hangs"
         self.events.error("dead_rank", why)
         try:
             self.save_partial(why)
@@ -148,13 +184,18 @@ class LoadTest:
 
     def _set_up(self) -> PlanChannel:
         """Prepare the engine. The journal comes first, because another load test may have locked it."""
-        path = self.load.output_json
+        path, place, peers = self._path, self.place, self.replicas.peers
         # A single rank needs no journal: if it dies, nobody is left to read the file.
-        if self.rank == 0 and self.world_size > 1 and path is not None:
+        if place.leads and place.world_size > 1 and path is not None:
             self._journal = Journal(journal_path(path))
-            on_failure.register(recovery_command(path))
+            if place.local_rank == 0:  # a launch runs one such command; the journal of another leader stays
+                on_failure.register(recovery_command(path))
         try:
-            self.parallel = Parallel(self.config.device, self.rank, self.world_size)
+            peers.start(self._check_signal)
+            self.parallel = Parallel(
+                self.config.device, place.tensor_rank, place.tensor_parallel, store=peers.store_for_ranks(),
+                first_rank=place.first_rank,
+            )  # fmt: skip
             return self._load(self.parallel)
         except Refused:
             self._end_journal()
@@ -169,7 +210,7 @@ class LoadTest:
             if config.checkpoint
             else random_weights(config.seed, config.device)
         )
-        if self.rank == 0 and config.device.type == "cuda":
+        if self.place.leads and config.device.type == "cuda":
             self._ceilings = ceilings(config.device, config.dtype)
             torch.cuda.empty_cache()  # the KV cache takes what is free
             torch.cuda.reset_peak_memory_stats(config.device)
@@ -178,7 +219,7 @@ class LoadTest:
         self._executor, self._identity = executor, _identity(config, executor)
         self._cache = {
             "bytes_per_rank": cache.bytes_per_rank,
-            "bytes_total": cache.bytes_per_rank * self.world_size,
+            "bytes_total": cache.bytes_per_rank * self.place.tensor_parallel,
             "tokens": cache.pages * config.page_size,
             "page_size": config.page_size,
             "dtype": _name(config.kv_dtype),
@@ -193,9 +234,13 @@ class LoadTest:
             raise Interrupted
         return 0
 
-    def _step(self, engine: Engine) -> list[tuple[Request, int, bool]]:
+    def _check_signal(self) -> None:
         if self.stop.number is not None:
             raise Interrupted
+
+    def _step(self, engine: Engine) -> list[tuple[Request, int, bool]]:
+        self._check_signal()
+        self.replicas.peers.check()
         sampled = engine.step()
         self.events.step = (self.events.step or 0) + bool(sampled)
         return sampled
@@ -209,17 +254,58 @@ class LoadTest:
         self.window.warm_up()
         return self.window
 
+    def _waiting(self, engine: Engine) -> Callable[[], None]:
+        """What this leader does while it waits for the others: its own ranks must not time out."""
+        told = time.monotonic()
+
+        def idle() -> None:
+            nonlocal told
+            self._check_signal()
+            if time.monotonic() - told >= KEEPALIVE_S:
+                engine.keep_alive()
+                told = time.monotonic()
+
+        return idle
+
     def _measure(self, engine: Engine) -> None:
+        idle = self._waiting(engine)
+        if self.place.replica:
+            while (plan := self.replicas.next_plan(idle)) is not None:
+                window = self._measure_own(engine, plan)
+                self.replicas.give(self._own(None), idle)
+                if self.load.search is not None:
+                    window.drain()
+            return
         if self.load.search is not None:
             self._find_max_qps(engine, self.load.search)
         else:
-            window = self._window(engine, self.load.load())
-            self.energy.begin(self.config.device, self.world_size)
-            try:
-                window.measure(profiler=self.profiler)
-            finally:
-                self.energy.end()
+            self._measure_all(engine, Plan(self.load.target_qps, self.load.seed))
             self.profiler.export()
+        self.replicas.tell_plan(None)
+
+    def _measure_all(self, engine: Engine, plan: Plan) -> MeasurementWindow:
+        """Run one window on all replicas at the same time, and take what the others have measured."""
+        self.replicas.tell_plan(plan)
+        window = self._measure_own(engine, plan)
+        self.replicas.take(self._waiting(engine))
+        return window
+
+    def _measure_own(self, engine: Engine, plan: Plan) -> MeasurementWindow:
+        load = self.load.load(plan.qps, plan.seed)
+        window = self._window(engine, load, plan.label)
+        self.replicas.meet(self._waiting(engine))
+        if (search := self.load.search) is not None:
+            noise = HostNoise()
+            window.measure(self.load.slo, misses=allowed_misses(search.min_goodput, len(load.arrivals)))
+            # Other ranks would count as other processes.
+            self._host = noise.read() if self.place.world_size == 1 else None
+            return window
+        self.energy.begin(self.config.device, self.place.tensor_parallel)
+        try:
+            window.measure(profiler=self.profiler)
+        finally:
+            self.energy.end()
+        return window
 
     def _find_max_qps(self, engine: Engine, options: SearchOptions) -> None:
         """Run the trials one after the other on one engine. The result has the window of the last one."""
@@ -230,14 +316,10 @@ class LoadTest:
             )
         )  # fmt: skip
         while (planned := search.next()) is not None:
-            load = self.load.load(planned.qps, planned.seed)
-            window = self._window(engine, load, f"trial {planned.number}")
-            noise = HostNoise()
-            window.measure(self.load.slo, misses=allowed_misses(options.min_goodput, len(load.arrivals)))
-            host = noise.read() if self.world_size == 1 else None  # other ranks would count as other processes
+            window = self._measure_all(engine, Plan(planned.qps, planned.seed, f"trial {planned.number}"))
             trial = judge_trial(
-                window.measured(), self.load.slo, options.min_goodput, number=planned.number, purpose=planned.purpose,
-                seed=planned.seed, target_qps=planned.qps, host=host,
+                [window.measured(), *self.replicas.taken()], self.load.slo, options.min_goodput, number=planned.number,
+                purpose=planned.purpose, seed=planned.seed, target_qps=planned.qps, host=self._host,
             )  # fmt: skip
             search.record(trial)
             report_trial(self.events, search, trial)
@@ -247,6 +329,7 @@ class LoadTest:
         """Write the record, show the last screen, and return the exit code."""
         self.events.phase("report")
         result = self.record.complete(lambda: self._result(None), self._end_journal)
+        self.replicas.peers.tell(SAVED, True)
         path = self.load.output_json
         shown = self._show(result, path)
         # llmval judges the record itself and reads the exit code as "was it written". A trace is no measurement.
@@ -268,15 +351,25 @@ class LoadTest:
             self._journal = None
             on_failure.withdraw()
 
-    def _result(self, ended_early: str | None) -> dict[str, Any]:
+    def _own(self, ended_early: str | None) -> Measured:
+        """This replica's window."""
         window = self.window
         load = window.load if window else self.load.load()
         measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
         if window is not None:
             self._add_machine(measured, window.steps)
-        identity = self._current_identity()
+        return self.replicas.named(measured, load, self._current_identity()["device_name"], self._cache)
+
+    def _result(self, ended_early: str | None) -> dict[str, Any]:
+        windows = [self._own(ended_early)]
+        if self.rank == 0:
+            windows += self.replicas.taken() if ended_early is None else self.replicas.take_early()
+        workload = self._workload(self.window.load if self.window else self.load.load())
+        if self.rank == 0 and self.replicas.several:
+            plan = self.replicas.plan or Plan(self.load.target_qps, self.load.seed)
+            workload |= {"target_qps": plan.qps, "seed": plan.seed}
         result = load_test_result(
-            measured, identity, self._workload(load), self._cache, self.load.slo, self._search_record()
+            windows, self._current_identity(), workload, self._cache, self.load.slo, self._search_record()
         )
         if self.profiler.ran:
             mark_invalid(result, PROFILED)
@@ -295,7 +388,7 @@ class LoadTest:
         config, on_cuda = self.config, self.config.device.type == "cuda"
         table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize  # a step reads only some of its rows
         measured.extras["utilisation"] = utilisation(
-            measured.sent, steps, measured.duration_s, shape=config.shape, ranks=self.world_size,
+            measured.sent, steps, measured.duration_s, shape=config.shape, ranks=self.place.tensor_parallel,
             weight_bytes=config.weight_bytes_per_rank - table, kv_element_bytes=config.kv_dtype.itemsize,
             fp8_mode=str(self._current_identity()["fp8_mode"]),
             gpu=torch.cuda.get_device_name(config.device) if on_cuda else None, measured=self._ceilings,
@@ -306,6 +399,7 @@ class LoadTest:
 
     def _current_identity(self) -> dict[str, Any]:
         identity = self._identity or _identity(self.config, None)
+        identity |= {"data_parallel": self.place.data_parallel}
         if self._executor is not None and self._executor.compiled is not None:
             identity |= {"compile": self._executor.compiled.as_json()}  # adds the graphs compiled since the start
         return identity
@@ -319,6 +413,7 @@ class LoadTest:
             "slo": asdict(self.load.slo),
             "search": self._search_record(),
             "profiled": self.profiler.kind != NONE,
+            "only": self.place.name(self.place.replica) if self.replicas.several else None,
         }
 
     def _workload(self, load: Load) -> dict[str, Any]:

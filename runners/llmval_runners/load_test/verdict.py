@@ -18,6 +18,8 @@ from llmval_runners.process.verdict import ended_early as of_early_end
 
 GOOD, BAD, UNDECIDED = GOOD_EXIT, FAILED_EXIT, UNDECIDED_EXIT
 
+_WORST_FIRST = ("ended early", "overloaded", "failed", "invalid", "inconclusive", "ok")
+MOST_NAMED = 3
 # The outcome of a search -> word and exit code.
 _SEARCHES = {
     "found": ("ok", GOOD),
@@ -37,18 +39,14 @@ def verdict_of(
     slo: Slo,
     invalid_reasons: Sequence[str],
     ended_early: str | None = None,
-    search: dict[str, Any] | None = None,
 ) -> Verdict:
-    """Judge one window of `ended_s` seconds, or a search. The first rule that applies decides:
+    """Judge one window of `ended_s` seconds. The first rule that applies decides:
 
-    ended early; a search's own outcome; not a measurement; the queue grew; requests that did not finish; a service
+    ended early; not a measurement; the queue grew; requests that did not finish; a service
     level that its p99 misses; too few requests to see a trend; else ok.
     """
     if ended_early:
         return of_early_end(ended_early)
-    if search is not None:
-        word, code = _SEARCHES[search["outcome"]]
-        return Verdict(word, search["sentence"], code)
     if invalid_reasons:
         return Verdict("invalid", "; ".join(invalid_reasons), UNDECIDED)
     slope = metrics.ttft_slope(sent, ended_s)
@@ -69,6 +67,25 @@ def verdict_of(
     if slope is None:
         return Verdict("inconclusive", f"fewer than {LEAST_REQUESTS} requests show no trend of the queue", UNDECIDED)
     return Verdict("ok", "every request was answered, and the queue did not grow", GOOD)
+
+
+def of_search(search: dict[str, Any]) -> Verdict:
+    """The verdict of a search, by its outcome."""
+    word, code = _SEARCHES[search["outcome"]]
+    return Verdict(word, search["sentence"], code)
+
+
+def worst_of(found: Sequence[tuple[str, Verdict]]) -> Verdict:
+    """The verdict of several replicas, by name: that of the worst one, with the names of all that have it."""
+    if len(found) == 1:
+        return found[0][1]
+    worst = min((verdict for _, verdict in found), key=lambda verdict: _WORST_FIRST.index(verdict.word))
+    same = [(name, verdict) for name, verdict in found if verdict.word == worst.word]
+    if worst.word == "ok":
+        return Verdict("ok", f"on each of {len(found)} replicas {worst.reason}", GOOD)
+    named = "; ".join(f"{name}: {verdict.reason}" for name, verdict in same[:MOST_NAMED])
+    more = f"; and {len(same) - MOST_NAMED} more of {len(found)} replicas" if len(same) > MOST_NAMED else ""
+    return Verdict(worst.word, named + more, worst.exit_code)
 
 
 def missed_levels(sent: Sequence[SentRequest], slo: Slo) -> list[str]:

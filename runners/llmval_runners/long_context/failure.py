@@ -86,12 +86,12 @@ def write_rank_failure(output: Path, failure: dict[str, Any]) -> None:
     write_json(_path(output, failure["rank"]), failure)
 
 
-def read_rank_failures(output: Path, ranks: int) -> list[dict[str, Any]]:
+def read_rank_failures(output: Path, ranks: range) -> list[dict[str, Any]]:
     """The failures that ranks wrote, by rank."""
-    paths = [_path(output, rank) for rank in range(ranks)]
+    paths = [_path(output, rank) for rank in ranks]
     return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
 
-def delete_rank_failures(output: Path, ranks: int) -> None:
-    for rank in range(ranks):
+def delete_rank_failures(output: Path, ranks: range) -> None:
+    for rank in ranks:
         _path(output, rank).unlink(missing_ok=True)

@@ -8,6 +8,9 @@ from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT
 from llmval_runners.process.screen import Screen, figure, gib, plural
 from llmval_runners.process.verdict import Verdict, ended_early
 
+MOST_LINES = 16  # of replicas
+_HOST = 12  # columns of a node's name, beside a number of two digits and a verdict
+
 
 def verdict_of(record: Mapping[str, Any], *, early: bool = False) -> Verdict:
     """`early`: a signal or an error ended the run. Otherwise any reason is a failure."""
@@ -37,6 +40,7 @@ def last_screen(record: Mapping[str, Any], where: str) -> str:
     screen.table("memory a GPU", ("state", "predicted", "peak", "error"), [_memory(entry) for entry in lengths])
     screen.table("prefill", ("TTFT, ms", "in tokens/s", "MFU", "tokens/J"), [_prefill(entry) for entry in ran])
     screen.table("decode", ("TPOT p50", "p90", "p99, ms", "out tok/s", "MBU"), [_decode(entry) for entry in ran])
+    _replicas(screen, record.get("replicas") or [])
     compared = [entry for entry in lengths if entry["fidelity"]["status"] == "compared"]
     columns = ("rel. error", "KL, nats", "same token")
     screen.table("logits, prompt", columns, [_fidelity(entry, "prompt") for entry in compared])
@@ -51,14 +55,38 @@ def last_screen(record: Mapping[str, Any], where: str) -> str:
     if memory:
         screen.row("memory", f"{gib(memory['free_bytes'])} free on each before the run")
     identity, setup = record["identity"], record["setup"]
+    copies = f"{count} replicas of " if (count := identity.get("data_parallel", 1)) > 1 else ""
     screen.row(
         "ran",
         f"{identity['model']}, weights {setup['weight_dtype']}, KV {setup['kv_dtype']}, batch {setup['batch']}",
         f"attention {identity['attention_backend'] or 'not run'}",
-        f"{plural(identity['tensor_parallel'], 'rank')} on {identity['device_name']}",
+        f"{copies}{plural(identity['tensor_parallel'], 'rank')} on {identity['device_name']}",
     )
     screen.row("record", where)
     return screen.text()
+
+
+def _replicas(screen: Screen, replicas: list[Mapping[str, Any]]) -> None:
+    """A line for each replica with its longest length that passed, those that are not ok first."""
+    if not replicas:
+        return
+    screen.row("", "times are those of the slowest replica, and throughput is that of all together")
+    columns = ("in tokens/s", "TTFT, ms", "TPOT p50", "out tok/s")
+    ordered = sorted(replicas, key=lambda one: (one["verdict"]["word"] == "ok", one["replica"]))
+    rows = []
+    for one in ordered[:MOST_LINES]:
+        last: Mapping[str, Any] = next((entry for entry in reversed(one["lengths"]) if entry["status"] == "passed"), {})
+        prefill, decode = last.get("prefill") or {}, last.get("decode") or {}
+        figures = (
+            (prefill.get("tokens_per_s"), 0), (prefill.get("ttft_ms"), 2), (decode.get("step_ms"), 3),
+            (decode.get("tokens_per_s"), 0),
+        )  # fmt: skip
+        host = (one["host"] or "n/a")[:_HOST]
+        rows.append((f"{one['replica']} {host}: {one['verdict']['word']}", [figure(*pair) for pair in figures]))
+    longest = next((_name(e) for e in reversed(replicas[0]["lengths"]) if e["status"] == "passed"), "no length")
+    screen.table(f"replicas, {longest}", columns, rows)
+    if len(replicas) > MOST_LINES:
+        screen.row("", f"and {len(replicas) - MOST_LINES} more in the record")
 
 
 def _limit(name: str, phase: Mapping[str, Any], device: str) -> Limit:

@@ -10,6 +10,7 @@ from llmval_runners.long_context.options import LongContextOptions, parse
 from llmval_runners.process.errors import Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import flush_streams, guard_streams, say
+from llmval_runners.process.placement import Placement
 from llmval_runners.process.rank_main import check_place, refuse
 from llmval_runners.process.shutdown import end_on_signals
 
@@ -21,35 +22,23 @@ def main(argv: list[str]) -> NoReturn:
     guard_streams()
     check_place()
     end_on_signals()
-    rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
+    rank, under_torchrun = int(os.environ.get("RANK", 0)), "RANK" in os.environ
     try:
         options = parse(argv)
-        ranks = _ranks(options, world_size, "RANK" in os.environ)
+        place = Placement.of_this_process(options.tensor_parallel_gpus) if under_torchrun else Placement()
+        ranks = place.tensor_parallel if under_torchrun else options.tensor_parallel_gpus or 1
         if options.predict_only:
             code = _predict(options, ranks)
-        elif ranks > world_size:
+        elif ranks > 1 and not under_torchrun:
             code = _launch(argv, options, ranks)
         else:
-            code = _measure(options, rank, world_size, local_rank)
+            code = _measure(options, place)
     except Refused as refusal:
         refuse(refusal, None, rank)
     flush_streams()
     if "RANK" in os.environ:
         os._exit(code)  # not sys.exit: interpreter shutdown may wait for a rank that is gone, or NCCL for CUDA graphs
     sys.exit(code)
-
-
-_TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-
-
-def _ranks(options: LongContextOptions, world_size: int, under_torchrun: bool) -> int:
-    asked = options.tensor_parallel_gpus
-    if under_torchrun and asked is not None and asked != world_size:
-        raise Refused(
-            f"torchrun started {world_size} ranks and --tensor-parallel-gpus is {asked}: make them equal, or "
-            "start this with plain Python, which starts torchrun itself."
-        )
-    return world_size if under_torchrun else asked or 1
 
 
 def _predict(options: LongContextOptions, ranks: int) -> int:
@@ -65,21 +54,21 @@ def _launch(argv: list[str], options: LongContextOptions, ranks: int) -> int:
 
     check_devices(options, ranks)
     if not torch.cuda.is_available():  # on GPUs the ranks decide: this process must not hold a CUDA context there
-        decide(options, world_size=ranks, local_rank=0)
+        decide(options, Placement(0, ranks, 0, ranks, ranks))
     return launch(argv, ranks)
 
 
-def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank: int) -> int:
+def _measure(options: LongContextOptions, place: Placement) -> int:
     from llmval_runners.long_context import failure
     from llmval_runners.long_context.measure.timing import Interrupted
     from llmval_runners.long_context.session import Session  # imports torch, so after the flags are checked
     from llmval_runners.long_context.settings import decide
     from llmval_runners.process.errors import RankLost
 
-    session = None
+    session, rank = None, place.rank
     events = EventLog(rank, report=options.report).start()
     try:
-        session = Session(decide(options, world_size=world_size, local_rank=local_rank), events, rank, world_size)
+        session = Session(decide(options, place), events, place)
         code = session.run()
         session.close()
     except Refused:
@@ -102,7 +91,7 @@ def _measure(options: LongContextOptions, rank: int, world_size: int, local_rank
         if session is not None and failure.is_out_of_memory(error):
             why = session.record_out_of_memory(error)
             say(why, to_stderr=True)
-            time.sleep(PEERS_WAIT_S if world_size > 1 else 0)
+            time.sleep(PEERS_WAIT_S if place.world_size > 1 else 0)
         else:
             traceback.print_exc()
             why = f"rank {rank} failed with {type(error).__name__}: {error}"

@@ -8,6 +8,7 @@ from llmval_runners.engine.shapes import OVERRIDES, SHAPES
 from llmval_runners.process.arguments import DTYPES, Parser, count, dtype, natural, positive
 from llmval_runners.process.errors import Refused, exit_codes
 from llmval_runners.process.output import Report, add_output_flags, take_output
+from llmval_runners.process.placement import FLAG as PLACEMENT_FLAG
 
 DEFAULT_MODEL = "llama-3.1-8b"
 EXIT_CODES = (
@@ -81,7 +82,11 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument(
         "--length-divisor", type=count, default=1, metavar="N", help="divide every length by N, for a quick trial"
     )
-    root.add_argument("--tensor-parallel-gpus", type=count, metavar="N", help="GPUs that share the model (default 1)")
+    root.add_argument(
+        "--tensor-parallel-gpus", PLACEMENT_FLAG, dest="tensor_parallel_gpus", type=count, metavar="N",
+        help="GPUs that share the model. Default: 1; under torchrun the ranks of a node, so that each of several nodes "
+        "holds a replica, and all must pass. N ranks over all nodes: one replica for all",
+    )  # fmt: skip
     root.add_argument("--batch-size", type=count, default=1, metavar="N", help="sequences at once (default 1)")
     root.add_argument(
         "--decode-tokens", type=count, metavar="N", help="decode steps after each prefill (default 128; on a CPU 8)"

@@ -11,11 +11,12 @@ from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import decide, free_bytes
 from llmval_runners.process.errors import FAILED_EXIT
 from llmval_runners.process.output import OutputFile, say, show, where_of
+from llmval_runners.process.placement import Placement
 
 
 def predict_only(options: LongContextOptions, ranks: int) -> int:
     """Print the predictions and write them to `--output-json`. Returns 0 if every length fits, else 1."""
-    settings = decide(options, world_size=ranks, local_rank=0)
+    settings = decide(options, Placement(0, ranks, 0, ranks, ranks))
     free = free_bytes(settings)
     predictions = [(length, predict(settings.setup, length)) for length in settings.lengths]
     if not options.report.quiet:

@@ -17,7 +17,8 @@ from llmval_runners.long_context.settings import Settings
 class Result:
     """`value` is the JSON. It is `partial` until `finish`, so the file of a killed run shows that it is incomplete."""
 
-    def __init__(self, settings: Settings, world_size: int) -> None:
+    def __init__(self, settings: Settings, ranks: int, replicas: int = 1) -> None:
+        """`ranks`: that share the model; `replicas`: of it."""
         self.settings = settings
         self.nvml_before: int | None = None
         options, setup = settings.options, settings.setup
@@ -29,7 +30,7 @@ class Result:
             "asked": {
                 "sequence_lengths": list(options.sequence_lengths),
                 "length_divisor": options.length_divisor,
-                "tensor_parallel": world_size,
+                "tensor_parallel": ranks,
                 "fp8_mode": options.fp8_mode,
                 "kv_dtype": options.kv_dtype,
                 "attention_backend": options.attention_backend,
@@ -43,7 +44,8 @@ class Result:
             "identity": {
                 "model": setup.shape.name,
                 "weights": str(options.checkpoint) if options.checkpoint else "random",
-                "tensor_parallel": world_size,
+                "tensor_parallel": ranks,
+                "data_parallel": replicas,
                 "matrix_dtype": None,
                 "fp8_kernel": None,
                 "kv_dtype": None,

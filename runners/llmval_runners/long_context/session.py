@@ -1,7 +1,9 @@
 """One rank's run from start to end: predict, load, measure each length, find the longest, compare logits."""
 
+import json
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from llmval_runners.engine.checkpoint.gate import read_checkpoint
 from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.replicas import SAVED, Replicas
 from llmval_runners.engine.weights import Source, random_weights
 from llmval_runners.long_context import failure
 from llmval_runners.long_context.engine_adapter import Context, Weights, release
@@ -18,15 +21,17 @@ from llmval_runners.long_context.measure.energy import EnergyMeter
 from llmval_runners.long_context.measure.fidelity import Samples
 from llmval_runners.long_context.measure.length import LengthRun
 from llmval_runners.long_context.measure.memory import NvmlMemory, PeakWatch, live_metrics
-from llmval_runners.long_context.measure.timing import RunControl, prefill, probe, prompts
+from llmval_runners.long_context.measure.timing import Interrupted, RunControl, prefill, probe, prompts
 from llmval_runners.long_context.predict.peak_memory import Parts, longest_fit, predict
 from llmval_runners.long_context.record import prediction_json, prediction_table, residual
 from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import Settings, check_fits, free_bytes
 from llmval_runners.long_context.setup import GIB, Setup
-from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, ended_by
+from llmval_runners.long_context.together import replica_json, together
+from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, RankLost, Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import OutputFile, show, where_of
+from llmval_runners.process.placement import Placement, replica_path
 from llmval_runners.process.screen import plural
 from llmval_runners.process.shutdown import StopSignals
 
@@ -36,17 +41,22 @@ METRICS_S = 0.25
 class Session:
     """`run` returns the exit code. If it ends early, `save_partial` writes the results so far."""
 
-    def __init__(self, settings: Settings, events: EventLog, rank: int, world_size: int) -> None:
-        self.settings, self.events, self.rank, self.world_size = settings, events, rank, world_size
-        self.output = settings.options.output_json
+    def __init__(self, settings: Settings, events: EventLog, place: Placement) -> None:
+        self.settings, self.events, self.place, self.rank = settings, events, place, place.rank
+        output = settings.options.output_json
+        # The record is rank 0's. Another leader has only its own part, until all of them have ended.
+        self.output = None if output is None else replica_path(output, place.replica)
         self.report = settings.options.report
-        self.file = OutputFile(self.output) if self.output is not None and rank == 0 else None
-        self.result = Result(settings, world_size)
+        self.file = OutputFile(self.output) if self.output is not None and place.leads else None
+        self.result = Result(settings, place.tensor_parallel, place.data_parallel)
+        self.peers = Replicas(place)
+        self._others: dict[int, dict[str, Any]] = {}
         self.stop = StopSignals(self._emergency_save)
-        self.control = RunControl(lambda: self.stop.number is not None, self._progress)
+        self.control = RunControl(self._stopped, self._progress)
         self.parallel: Parallel | None = None
         checkpoint = settings.options.checkpoint
         self._tokenizer = needle.tokenizer_of(checkpoint) if checkpoint else None
+        self.value = self.result.value  # the record: of all replicas once they are gathered
         self._length = 0
         self._weights_bytes = self._kv_pool_bytes = self._kv_bytes_per_token = 0
         self._phase_began = self._reported_at = 0.0
@@ -55,17 +65,29 @@ class Session:
 
     def run(self) -> int:
         """Raises Refused, Interrupted, RankLost, or the error that ended the run."""
-        settings, device = self.settings, self.settings.device
+        try:
+            return self._run()
+        except Refused as refusal:
+            self.peers.end(str(refusal), refused=True)
+            raise
+
+    def _run(self) -> int:
+        settings, device, place = self.settings, self.settings.device, self.place
         self.stop.install()
-        self.events.phase("setup", f"{plural(self.world_size, 'rank')} on {device.type}")
+        copies = f", {place.data_parallel} replicas of the model" if self.peers.several else ""
+        self.events.phase("setup", f"{plural(place.world_size, 'rank')} on {device.type}{copies}")
         torch.set_grad_enabled(False)
         self._nvml = NvmlMemory(device)
         self.result.nvml_before = self._nvml.used()
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        if self.rank == 0 and self.output is not None:
-            failure.delete_rank_failures(self.output, self.world_size)  # of an earlier run that was killed
-        self.parallel = Parallel(device, self.rank, self.world_size)
+        if place.leads and self.output is not None:
+            failure.delete_rank_failures(self.output, place.ranks)  # of an earlier run that was killed
+        self.peers.start(self._check_signal)
+        self.parallel = Parallel(
+            device, place.tensor_rank, place.tensor_parallel, store=self.peers.store_for_ranks(),
+            first_rank=place.first_rank,
+        )  # fmt: skip
         self.parallel.warm_up_nccl(settings.setup.chunk * settings.setup.shape.hidden)  # before memory is counted
         self._free = self.parallel.min_over_ranks(free_bytes(settings))
         predictions = [(length, predict(settings.setup, length)) for length in settings.lengths]
@@ -83,56 +105,118 @@ class Session:
         release(device)
         self._compare(samples)
         self.result.finish()
+        if self.peers.several:
+            self._gather()
         if self.rank != 0:
             return 0  # not rank 0's code: the launcher would take this rank for the first that failed
+        self.value = self._together()
         if self.file is not None:
             with self.stop.protect_write(), self._saving:
-                self.file.write(self.result.value)
+                self.file.write(self.value)
             self.events.result(str(self.output), shown=False)
+        self.peers.tell(SAVED, True)
         shown = self._show(self.output)
         if self.file is not None and self.events.recording:  # llmval judges the complete record itself
             return GOOD_EXIT
-        return int(self.result.value["verdict"]["exit_code"]) if shown else FAILED_EXIT
+        return int(self.value["verdict"]["exit_code"]) if shown else FAILED_EXIT
+
+    def _stopped(self) -> bool:
+        """Whether a signal came. Raises RankLost if another replica has ended."""
+        self.peers.check()
+        return self.stop.number is not None
+
+    def _check_signal(self) -> None:
+        if self.stop.number is not None:
+            raise Interrupted
+
+    def _gather(self) -> None:
+        """Bring the records of all replicas to rank 0, and wait there until it has written that of all."""
+        if self.rank == 0:
+            for replica in self.peers.others():
+                self._others[replica] = json.loads(self.peers.take("record", replica, self._check_signal))
+        elif self.place.leads:
+            self.peers.give("record", json.dumps(self._own()).encode(), self._check_signal)
+            self.peers.hear(SAVED, self._check_signal)
+            if self.file is not None:
+                self.file.discard_partial()
+
+    def _own(self) -> dict[str, Any]:
+        place, facts = self.place, {"replica": self.place.replica, "host": self.peers.node}
+        return replica_json(self.result.value, facts | {"ranks": list(place.ranks_of(place.replica))})
+
+    def _together(self, early: str | None = None) -> dict[str, Any]:
+        """Rank 0: the record of all replicas; of the only one its own."""
+        if not self.peers.several:
+            return self.result.value
+        for replica in self.peers.others():
+            self._others.setdefault(replica, self._absent(replica))
+        replicas = [self._own(), *(self._others[replica] for replica in self.peers.others())]
+        return together(self.result.value, replicas, self.place.tensor_parallel, early)
+
+    def _absent(self, replica: int) -> dict[str, Any]:
+        why = "its record did not reach rank 0; if its node lives, it keeps it in a file of its own"
+        return {
+            "replica": replica, "host": self.peers.nodes.get(replica), "ranks": list(self.place.ranks_of(replica)),
+            "device_name": None, "verdict": {"word": "ended early", "reason": why}, "partial": True, "reasons": [why],
+            "memory": None, "lengths": [], "find_max": None,
+        }  # fmt: skip
 
     def close(self) -> None:
         """Leave the process group after a complete run."""
         self.stop.done()
+        self.peers.close()
         if self.file is not None:
             self.file.release()
         if self.parallel is not None:
             self.parallel.close()
 
     def save_partial(self, why: str) -> None:
-        """Write the results so far, with the failures that other ranks recorded."""
-        if self.rank != 0:
+        """Write the results so far, with the failures that other ranks recorded.
+
+        Of several replicas each leader saves its own, and rank 0 all that reach it.
+        """
+        if self.rank == 0 or not self.place.leads:
+            self.peers.end(why)  # now: the others give what they have
+        if not self.place.leads:
             return
-        failures = failure.read_rank_failures(self.output, self.world_size) if self.output is not None else []
+        failures = failure.read_rank_failures(self.output, self.place.ranks) if self.output is not None else []
         if failures and failures[0]["rank"] != self.rank:  # the reason why this rank was ended, or lost that one
             why = failure.sentence(failures[0], self._length)
         self.result.end_early(failures, why)
         for one in failures:
             if one["rank"] != self.rank and not self.events.recording:  # each rank writes its own into an event file
                 self.events.error("out_of_memory", failure.sentence(one, self._length))
+        self.value = self.result.value
+        if self.rank == 0 and self.peers.several:
+            with self.stop.protect_write():  # the others have a few seconds
+                early = self.peers.take_early("early")
+            self._others |= {replica: json.loads(data) for replica, data in early.items()}
+            self.value = self._together(why)
         partial = None
         try:
             if self.file is not None and self.output is not None:
                 with self.stop.protect_write(), self._saving:
-                    if failures:  # memory ran out: that is what this run found
-                        self.file.write(self.result.value)
+                    if self.value["verdict"]["word"] == "failed":  # memory ran out: that is what this run found
+                        self.file.write(self.value)
                         partial = self.output
                     else:
-                        self.file.write_partial(self.result.value)
+                        self.file.write_partial(self.value)
                         partial = self.file.partial
-                failure.delete_rank_failures(self.output, self.world_size)
+                failure.delete_rank_failures(self.output, self.place.ranks)
                 self.events.result(str(partial), shown=False)
         except OSError as error:
             where = self.file.partial if self.file is not None else "the record"
             self.events.error("record_lost", f"{where} cannot be written ({error.strerror})")
-        self._show(partial)
+        if self.rank == 0:
+            self._show(partial)
+            return
+        self.peers.end(why)
+        with suppress(RankLost):
+            self.peers.give("early", json.dumps(self._own()).encode(), asked=False)
 
     def _show(self, path: Path | None) -> bool:
         self.events.clear()
-        value, where = self.result.value, where_of(path, self.file)
+        value, where = self.value, where_of(path, self.file)
         return show(self.report, value, value["verdict"], lambda: last_screen(value, where))
 
     def record_out_of_memory(self, error: BaseException) -> str:
@@ -167,6 +251,7 @@ class Session:
         for index, length in enumerate(settings.lengths):
             self._length = length
             self.events.phase("length", f"{index + 1} of {len(settings.lengths)}: {length:,} tokens")
+            self.peers.meet(f"length/{index}", self._check_signal)  # all measure at the same time
             run = LengthRun(weights, length, settings, self._energy, self._nvml, self.control)
             entry, context = run.measure(self._enter_phase, self._on_context)
             self.result.add_measurement(length, entry)
@@ -220,7 +305,7 @@ class Session:
             context = Context(weights, length, self.settings.backend)
             probe(context, length, self.settings.options.seed, self.control)
         except RuntimeError as error:
-            if self.world_size > 1 or not failure.is_out_of_memory(error):
+            if self.place.tensor_parallel > 1 or not failure.is_out_of_memory(error):
                 raise
             allocated = torch.cuda.memory_allocated(self.settings.device)
             predicted = predict(self.settings.setup, length).total_bytes

@@ -17,6 +17,7 @@ from llmval_runners.long_context.predict.peak_memory import pages
 from llmval_runners.long_context.setup import GIB, Setup
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.files import check_writable
+from llmval_runners.process.placement import Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,15 @@ class Settings:
     options: LongContextOptions
 
 
-def decide(options: LongContextOptions, *, world_size: int, local_rank: int) -> Settings:
+def decide(options: LongContextOptions, place: Placement) -> Settings:
     """Decide the settings. Allocates no device memory.
 
     Raises:
         Refused: the machine or this release cannot run it; says what to pass instead.
     """
-    device = _device(options, local_rank, world_size)
+    device, ranks = _device(options, place.local_rank, place.local_world_size), place.tensor_parallel
     shape = read_checkpoint(options.checkpoint).shape if options.checkpoint else _named(options)
-    shape.check_tensor_parallel(world_size, "--tensor-parallel-gpus")
+    shape.check_tensor_parallel(ranks, "--tensor-parallel-gpus")
     on_gpu = device.type == "cuda"
     if not on_gpu and shape.parameters > CPU_PARAMETERS and not options.predict_only:
         raise Refused(
@@ -48,7 +49,7 @@ def decide(options: LongContextOptions, *, world_size: int, local_rank: int) -> 
             "to try the validation here, or --predict-only --memory-limit-gib N to plan for a GPU of N GiB."
         )
     planned = on_gpu or (options.predict_only and options.memory_limit_gib is not None and options.device != "cpu")
-    setup = _setup(options, shape, device, world_size, planned)
+    setup = _setup(options, shape, device, ranks, planned)
     for length in options.lengths:
         shape.check_context(length + setup.decode_tokens, "shorter --sequence-lengths")
     if options.output_json is not None:
@@ -77,25 +78,19 @@ def free_bytes(settings: Settings) -> int:
     return free if limit is None else min(free, round(limit * GIB))
 
 
-def _setup(
-    options: LongContextOptions, shape: ModelShape, device: torch.device, world_size: int, on_gpu: bool
-) -> Setup:
+def _setup(options: LongContextOptions, shape: ModelShape, device: torch.device, ranks: int, on_gpu: bool) -> Setup:
     dtype = options.dtype if options.dtype != "auto" else "bfloat16" if on_gpu else "float32"
     has_fp8 = on_gpu and (device.type == "cpu" or torch.cuda.get_device_capability(device) >= fp8.CAPABILITY)
     mode = (
-        options.fp8_mode
-        if options.fp8_mode != "auto"
-        else "native"
-        if has_fp8 and _divides(shape, world_size)
-        else "none"
+        options.fp8_mode if options.fp8_mode != "auto" else "native" if has_fp8 and _divides(shape, ranks) else "none"
     )
-    _check_precision(options, mode, dtype, on_gpu, has_fp8, _divides(shape, world_size))
+    _check_precision(options, mode, dtype, on_gpu, has_fp8, _divides(shape, ranks))
     if mode == "transformer-engine" and device.type == "cuda":
         fp8.load_transformer_engine()
     default = "fp8" if mode != "none" else dtype
     setup = Setup(
         shape,
-        tensor_parallel=world_size,
+        tensor_parallel=ranks,
         dtype=dtype,
         weight_dtype=default,
         kv_dtype=default if options.kv_dtype == "auto" else options.kv_dtype,
@@ -187,15 +182,15 @@ def _reference(options: LongContextOptions, setup: Setup) -> tuple[Setup | None,
     return reference, None
 
 
-def check_devices(options: LongContextOptions, world_size: int) -> None:
+def check_devices(options: LongContextOptions, ranks: int) -> None:
     """Raises Refused if the requested devices are missing. Makes no CUDA context."""
-    _device(options, 0, world_size)
+    _device(options, 0, ranks)
 
 
-def _device(options: LongContextOptions, local_rank: int, world_size: int) -> torch.device:
+def _device(options: LongContextOptions, local_rank: int, ranks: int) -> torch.device:
     if options.predict_only and not torch.cuda.is_available():
         return torch.device("cpu")  # predicts for a GPU elsewhere, whatever --device is
-    ranks = 1 if options.predict_only else world_size
+    ranks = 1 if options.predict_only else ranks
     return choose_device(options.device, ranks=ranks, local_rank=local_rank, ranks_flag="--tensor-parallel-gpus")
 
 

@@ -159,7 +159,7 @@ class OpenAiLoadTest:
             await window.warm_up()
             await window.measure(self.options.slo, allowed_misses(options.min_goodput, len(load.arrivals)))
             trial = judge_trial(
-                window.measured(), self.options.slo, options.min_goodput, number=planned.number,
+                [window.measured()], self.options.slo, options.min_goodput, number=planned.number,
                 purpose=planned.purpose, seed=planned.seed, target_qps=planned.qps,
             )  # fmt: skip
             search.record(trial)
@@ -222,7 +222,7 @@ class OpenAiLoadTest:
         load = window.load if window else self._load
         measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
         search = self.search.as_json() if self.search is not None else None
-        result = load_test_result(measured, self._identity(), self._workload(load), {}, self.options.slo, search)
+        result = load_test_result([measured], self._identity(), self._workload(load), {}, self.options.slo, search)
         if window is not None and window.own_failures:
             mark_invalid(result, f"{window.own_failures:,} requests failed in the client itself: {window.own_failure}")
         return result

@@ -82,6 +82,11 @@ class OutputFile:
         """Write the record so far. Raises OSError."""
         self._replace(self.partial, record, indent)
 
+    def discard_partial(self) -> None:
+        """Remove the partial record that this run has written: another process has its content in the complete one."""
+        if self.partial in self._written:
+            self.partial.unlink(missing_ok=True)
+
     def release(self) -> None:
         if self._descriptor is not None:
             self._lock.unlink(missing_ok=True)  # before the lock is released

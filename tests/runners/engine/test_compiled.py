@@ -25,6 +25,7 @@ from llmval_runners.engine.weights import build, from_state_dict, random_weights
 from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.options import parse
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.placement import Placement
 
 CPU = torch.device("cpu")
 TINY = SHAPES["tiny"]
@@ -174,10 +175,10 @@ def test_unsupported_compile_modes_are_refused_with_a_remedy(monkeypatch: pytest
     with monkeypatch.context() as without:
         without.setattr(cpp_builder, "get_cpp_compiler", no_compiler)
         with pytest.raises(Refused, match=r"needs a C\+\+ compiler.*install g\+\+, or pass --compile-mode off"):
-            configure_load_test(parse(arguments), world_size=1, local_rank=0)
+            configure_load_test(parse(arguments), Placement())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     for flags, instead in ((["--fp8-mode", "native"], "--fp8-mode none"), (["--kv-dtype", "fp8"], "--kv-dtype auto")):
         with pytest.raises(Refused, match=f"pass --compile-mode off, or {instead}"):
-            configure_load_test(parse([*arguments, *flags]), world_size=1, local_rank=0)
+            configure_load_test(parse([*arguments, *flags]), Placement())

@@ -11,6 +11,7 @@ from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.weights import random_weights
 from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.options import parse
+from llmval_runners.process.placement import Placement
 
 from tests.helpers.runners import fake_te
 
@@ -31,7 +32,7 @@ def test_every_linear_layer_has_the_modes_type(monkeypatch, mode: str, kind, dty
     """Loaded as for a run, which would need a GPU. The head stays unquantised; it has 32 bits here."""
     fake_te.install(monkeypatch)
     options = parse(["--model", "tiny", "--device", "cpu", "--duration", "9"])
-    config = replace(configure_load_test(options, world_size=1, local_rank=0)[0], fp8_mode=mode)
+    config = replace(configure_load_test(options, Placement())[0], fp8_mode=mode)
     model = loader.load(config, random_weights(0, CPU), Parallel(CPU)).model
     made = [linear for layer in model.layers for linear in (layer.qkv, layer.output, layer.gate_up, layer.down)]
     assert {(type(linear), linear.weight.dtype) for linear in made} == {(kind, dtype)}

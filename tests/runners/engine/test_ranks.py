@@ -16,6 +16,7 @@ from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
 from llmval_runners.engine.weights import build, random_weights
 from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.options import parse
+from llmval_runners.process.placement import Placement
 
 from tests.helpers.runners.own_process import run
 from tests.helpers.runners.two_ranks import together
@@ -101,7 +102,7 @@ def test_every_rank_has_as_many_pages_as_the_one_with_the_least_memory(own: tupl
     options = parse(["--model", "tiny", "--device", "cpu", "--duration", "9"])
 
     def rank(parallel: Parallel) -> int:
-        config = configure_load_test(options, world_size=2, local_rank=parallel.rank)[0]
+        config = configure_load_test(options, Placement(parallel.rank, 2, parallel.rank, 2, 2))[0]
         config = replace(config, kv_tokens=own[parallel.rank] * config.page_size)
         return loader.load(config, random_weights(0, CPU), parallel).cache.pages
 

@@ -31,6 +31,7 @@ from llmval_runners.long_context.predict.peak_memory import weights_bytes
 from llmval_runners.long_context.settings import decide
 from llmval_runners.long_context.setup import Setup
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.placement import Placement
 
 from tests.helpers.runners import fake_te
 
@@ -103,9 +104,9 @@ def test_a_model_of_such_layers_is_near_the_plain_one(monkeypatch) -> None:
 def test_a_missing_or_broken_library_is_refused_with_a_remedy(monkeypatch, hopper, asks: str) -> None:
     def ask() -> None:
         if asks == "load test":
-            configure_load_test(parse(FLAGS), world_size=1, local_rank=0)[0]
+            configure_load_test(parse(FLAGS), Placement())[0]
         else:
-            decide(long_context_options(FLAGS[:2]), world_size=1, local_rank=0)
+            decide(long_context_options(FLAGS[:2]), Placement())
 
     monkeypatch.setitem(sys.modules, "transformer_engine", None)
     with pytest.raises(Refused, match=r"pip install 'transformer-engine\[pytorch\]'`, or pass --fp8-mode native\.$"):
@@ -130,8 +131,8 @@ def test_an_old_library_is_refused(monkeypatch) -> None:
 def test_fp8_weights_are_configured_at_half_the_bytes(monkeypatch, hopper, ranks: int) -> None:
     fake_te.install(monkeypatch)
     flags = [*FLAGS, "--attention-backend", "flex"]
-    config = configure_load_test(parse(flags), world_size=ranks, local_rank=0)[0]
-    native = configure_load_test(parse(["--fp8-mode", "native", *flags[2:]]), world_size=ranks, local_rank=0)[0]
+    config = configure_load_test(parse(flags), Placement(0, ranks, 0, ranks, ranks))[0]
+    native = configure_load_test(parse(["--fp8-mode", "native", *flags[2:]]), Placement(0, ranks, 0, ranks, ranks))[0]
     assert (config.fp8_mode, config.attention_backend, config.tensor_parallel) == ("transformer-engine", "flex", ranks)
     assert config.weight_bytes_per_rank == native.weight_bytes_per_rank
     unquantised = config.shape.vocab * config.shape.hidden * 2  # table, and head over the ranks
@@ -141,12 +142,12 @@ def test_fp8_weights_are_configured_at_half_the_bytes(monkeypatch, hopper, ranks
     small = [*flags, "--heads", "4", "--kv-heads", "4", "--head-dim", "24", "--ffn", "1024"]
     if ranks == 4:
         with pytest.raises(Refused, match="divisible by 16, and the query width"):
-            configure_load_test(parse(small), world_size=4, local_rank=0)[0]
+            configure_load_test(parse(small), Placement(0, 4, 0, 4, 4))[0]
 
 
 def test_long_context_counts_its_bytes_and_reports_the_kernel(monkeypatch, hopper) -> None:
     fake_te.install(monkeypatch)
-    settings = decide(long_context_options(FLAGS[:2]), world_size=1, local_rank=0)
+    settings = decide(long_context_options(FLAGS[:2]), Placement())
     assert (settings.setup.fp8_mode, settings.setup.kv_dtype) == ("transformer-engine", "fp8")
     assert settings.reference is not None and settings.reference.fp8_mode == "none"
     setup = Setup(TINY, weight_dtype="fp8", transformer_engine=True, on_gpu=False)
@@ -160,7 +161,7 @@ def test_the_result_states_library_version_and_recipe(monkeypatch, hopper) -> No
     from llmval_runners.load_test.session import _identity
 
     fake_te.install(monkeypatch)
-    config = configure_load_test(parse(FLAGS), world_size=1, local_rank=0)[0]
+    config = configure_load_test(parse(FLAGS), Placement())[0]
     model = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16, linear_maker(config.fp8_mode))
     cache = SimpleNamespace(dtype=torch.float8_e4m3fn)
     ran = SimpleNamespace(model=model, cache=cache, attention=reference_attention("sdpa"), compiled=None)

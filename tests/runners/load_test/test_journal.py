@@ -24,6 +24,7 @@ from llmval_runners.process import launch, on_failure
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import partial_path
+from llmval_runners.process.placement import Placement
 
 
 def sent(index: int, *times: float) -> Request:
@@ -33,7 +34,7 @@ def sent(index: int, *times: float) -> Request:
 def load_test(path: Path, rank: int = 1, ranks: int = 2, *flags: str) -> LoadTest:
     options = parse(["--model", "tiny", "--device", "cpu", "--duration", "9", "--output-json", str(path), *flags])
     events = EventLog(rank, path=str(path.with_name("events.jsonl")))
-    return LoadTest(options, events, rank=rank, world_size=ranks, local_rank=rank)
+    return LoadTest(options, events, Placement(rank, ranks, rank, ranks, ranks))
 
 
 def left(writer: Journal) -> None:
@@ -96,7 +97,7 @@ def test_two_load_tests_do_not_write_one_journal(tmp_path: Path) -> None:
 
 
 def test_a_refusal_leaves_no_journal(tmp_path: Path, monkeypatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         assert journal_path(tmp_path / "out.json").exists()
         raise Refused("the memory does not hold it")
 
@@ -176,7 +177,7 @@ def test_the_trials_of_a_search_and_a_profile_outlive_rank_0(
     assert planned is not None
     test.search.record(
         judge_trial(
-            Measured(requests, arrivals, 1.0), test.load.slo, 0.99, number=planned.number, purpose=planned.purpose,
+            [Measured(requests, arrivals, 1.0)], test.load.slo, 0.99, number=planned.number, purpose=planned.purpose,
             seed=planned.seed, target_qps=planned.qps,
         )
     )  # fmt: skip

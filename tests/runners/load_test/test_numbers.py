@@ -142,7 +142,7 @@ def result(ended_early: str | None = None) -> dict:
         "prefill_chunk": 1,
     }
     cache = {"bytes_per_rank": 1, "bytes_total": 1, "tokens": 1, "page_size": 1, "dtype": "float32"}
-    return load_test_result(Measured(sent, arrivals, 0.3, ended_early), identity, workload, cache, Slo())
+    return load_test_result([Measured(sent, arrivals, 0.3, ended_early)], identity, workload, cache, Slo())
 
 
 def test_the_result_keeps_its_schema_and_counts_only_what_finished() -> None:

@@ -47,7 +47,7 @@ def window(qps: float, served: float | None = None, late: float = 0.0, count: in
 
 def judged(planned: NextTrial, measured: Measured, slo: Slo | None = None) -> Trial:
     return judge_trial(
-        measured, slo or Slo(ttft_ms=100), 0.99,
+        [measured], slo or Slo(ttft_ms=100), 0.99,
         number=planned.number, purpose=planned.purpose, seed=planned.seed, target_qps=planned.qps,
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from llmval_runners.load_test.result import Measured, load_test_result, mark_inv
 from llmval_runners.load_test.session import LoadTest
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.placement import Placement
 
 from llmval_tui.actions.judges import load_test as judge
 from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of, result_in
@@ -61,7 +62,7 @@ def record(
         "output_len": "fixed:2",
         "warmup_requests": 0, "max_in_flight": None, "temperature": 0.0, "seed": 0, "max_batch": 1, "prefill_chunk": 1,
     }  # fmt: skip
-    made = load_test_result(Measured(sent, arrivals, window, early), IDENTITY, workload, CACHE, slo or Slo(), search)
+    made = load_test_result([Measured(sent, arrivals, window, early)], IDENTITY, workload, CACHE, slo or Slo(), search)
     VALID(json.loads(json.dumps(made)))
     return made
 
@@ -226,7 +227,7 @@ def test_help_states_the_exit_codes() -> None:
 ])  # fmt: skip
 def test_a_load_that_memory_cannot_hold_is_refused_with_the_figure(flags: list[str], figure: str) -> None:
     with pytest.raises(Refused, match=figure):
-        LoadTest(parse([*flags, "--model", "tiny", "--device", "cpu"]), EventLog(1), rank=0, world_size=1, local_rank=0)
+        LoadTest(parse([*flags, "--model", "tiny", "--device", "cpu"]), EventLog(1), Placement())
 
 
 @pytest.mark.parametrize("partial", [None, "ended by signal 2"])

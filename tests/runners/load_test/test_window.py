@@ -22,6 +22,7 @@ from llmval_runners.load_test.options import parse
 from llmval_runners.load_test.session import LoadTest
 from llmval_runners.load_test.window import MeasurementWindow
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.placement import Placement
 
 from tests.helpers.runners.virtual_time import Clock
 
@@ -176,7 +177,7 @@ def test_nothing_of_the_warm_up_is_kept(slow_engine) -> None:
 
 def test_a_load_tests_cap_and_drain_timeout_are_those_of_its_window(slow_engine) -> None:
     flags = ["--model", "tiny", "--device", "cpu", "--duration", "9", "--max-in-flight", "1", "--drain-timeout", "2"]
-    test = LoadTest(parse(flags), EventLog(1), rank=0, world_size=1, local_rank=0)
+    test = LoadTest(parse(flags), EventLog(1), Placement())
     measured = test._window(slow_engine(), load(4, output=40))
     measured.measure()
     assert (dispatched(measured.sent), measured.now) == ([0], 3.0)

@@ -19,6 +19,7 @@ from llmval_runners.long_context.result import Result
 from llmval_runners.long_context.settings import decide
 from llmval_runners.long_context.setup import Setup
 from llmval_runners.process.errors import RankLost, Refused
+from llmval_runners.process.placement import Placement
 
 CPU = torch.device("cpu")
 TINY = Setup(
@@ -134,7 +135,7 @@ def test_equal_and_broken_logits_are_distinguished():
 
 
 def settled(*flags):
-    return decide(parse(["--model", "tiny", "--device", "cpu", *flags]), world_size=1, local_rank=0)
+    return decide(parse(["--model", "tiny", "--device", "cpu", *flags]), Placement())
 
 
 @pytest.mark.parametrize(("errors", "objects"), [((0.01, 0.02), False), ((0.0, 0.02), True), ((0.01, None), True)])
@@ -233,9 +234,9 @@ def test_other_failures_are_not_taken_for_it(error):
 def test_the_failures_of_ranks_are_read_and_deleted(tmp_path):
     output = tmp_path / "r.json"
     failure.write_rank_failure(output, {"rank": 1, "where": "x"})
-    assert [one["rank"] for one in failure.read_rank_failures(output, 2)] == [1]
-    failure.delete_rank_failures(output, 2)
-    assert failure.read_rank_failures(output, 2) == []
+    assert [one["rank"] for one in failure.read_rank_failures(output, range(2))] == [1]
+    failure.delete_rank_failures(output, range(2))
+    assert failure.read_rank_failures(output, range(2)) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -283,10 +284,10 @@ def test_refusals_say_what_to_do(flags, instead):
 )
 def test_fp8_attention_is_refused_if_it_would_not_run(flags, instead):
     plan = ["--model", "llama-3.1-8b", "--predict-only", "--memory-limit-gib", "139", "--prefill-attention", "fp8"]
-    assert decide(parse(plan), world_size=1, local_rank=0).setup.prefill_attention == "fp8"
-    assert decide(parse(plan), world_size=1, local_rank=0).reference.prefill_attention == "bf16"
+    assert decide(parse(plan), Placement()).setup.prefill_attention == "fp8"
+    assert decide(parse(plan), Placement()).reference.prefill_attention == "bf16"
     with pytest.raises(Refused, match=instead):
-        decide(parse([*plan, *flags]), world_size=1, local_rank=0)
+        decide(parse([*plan, *flags]), Placement())
 
 
 def test_fp8_attention_that_did_not_run_does_not_pass():

@@ -190,7 +190,7 @@ def test_failures_are_counted_by_kind_and_are_in_no_latency() -> None:
     assert measurement.extras["failures"] == {"cut": 3, "truncated": 1}
     identity = {"model": "m", "tokenizer": "none"}
     workload = {"target_qps": 8.0, "burstiness": 1.0, "max_in_flight": None}
-    record = load_test_result(measurement, identity, workload, {}, Slo(ttft_ms=2000))
+    record = load_test_result([measurement], identity, workload, {}, Slo(ttft_ms=2000))
     assert (record["completed"], record["failed"], record["p99_ttft_ms"]) == (4, 4, 1000)
     assert record["llmval"]["verdict"]["word"] == "failed", "nobody waited longer and longer: the queue did not grow"
     assert [one.get("failed_s") for one in record["llmval"]["requests"]] == [

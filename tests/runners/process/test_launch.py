@@ -248,8 +248,9 @@ def test_memory_that_runs_out_is_told_by_the_kv_formula() -> None:
     from llmval_runners.engine import loader as executor
     from llmval_runners.load_test.config import configure_load_test
     from llmval_runners.load_test.options import parse
+    from llmval_runners.process.placement import Placement
 
-    config = configure_load_test(parse(["--model", "tiny", "--device", "cpu"]), world_size=2, local_rank=0)[0]
+    config = configure_load_test(parse(["--model", "tiny", "--device", "cpu"]), Placement(0, 2, 0, 2, 2))[0]
     said = executor.out_of_memory(config, 3 * 2**30, torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore"))
     assert "2 × 2 layers × 4 KV heads × 16 × 4 bytes / 2 ranks = 512 bytes of KV cache a token" in said
     assert "3.0 GiB were free" in said and said.endswith("(CUDA out of memory. Tried 2 GiB).")
