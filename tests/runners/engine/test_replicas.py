@@ -10,7 +10,7 @@ from llmval_runners.engine import replicas
 from llmval_runners.engine.replicas import Replicas
 from llmval_runners.process.errors import RankLost, Refused
 from llmval_runners.process.placement import Placement
-from torch.distributed import HashStore, PrefixStore
+from torch.distributed.distributed_c10d import HashStore, PrefixStore
 
 
 @pytest.fixture

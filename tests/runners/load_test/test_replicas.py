@@ -171,6 +171,7 @@ def test_a_record_that_lacks_a_replica_is_no_record(spoil) -> None:
 def test_a_window_travels_whole() -> None:
     measured = window(1, early="ended by SIGINT")
     measured.sent[3].error = "ended by SIGINT"
+    assert isinstance(measured.sent[4], Request)
     measured.sent[4].token_times = array("d")
     again = unpacked(packed(measured), measured.arrivals)
     fields = ("index", "intended_s", "dispatch_s", "token_times", "input_tokens", "output_tokens", "error", "done")
