@@ -7,8 +7,8 @@ another seed. Then each trial goes where it tells most: to the median of the can
 one at the lower end must hold. If one does not, the interval widens and the search goes on. So a stall of the host can
 lengthen a search, and cannot cap it for good.
 
-The rate found is the lower end of the interval before the last trial, in which it held. With `confidence` it is at most `precision` too low, or at
-most `widest` if the trials did not give more.
+The rate found is the lower end of the interval before the last trial, in which it held. With `confidence` it is at most
+`precision` too low, or at most `widest` if the trials did not give more.
 """
 
 import math

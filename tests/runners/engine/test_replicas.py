@@ -10,14 +10,14 @@ from llmval_runners.engine import replicas
 from llmval_runners.engine.replicas import Replicas
 from llmval_runners.process.errors import RankLost, Refused
 from llmval_runners.process.placement import Placement
-from torch.distributed.distributed_c10d import HashStore, PrefixStore
+from torch import distributed
 
 
 @pytest.fixture
 def leaders(monkeypatch):
     """Makes unconnected leaders of replicas with two ranks each, and closes them."""
-    store = HashStore()
-    monkeypatch.setattr(replicas, "_connected", lambda prefix: PrefixStore(prefix, store))
+    store = distributed.HashStore()  # type: ignore[attr-defined]  # torch has no export for it
+    monkeypatch.setattr(replicas, "_connected", lambda prefix: distributed.PrefixStore(prefix, store))
     monkeypatch.setattr(replicas, "BEAT_S", 0.01)
     monkeypatch.setattr(replicas, "POLL_S", 0.001)
     made: list[Replicas] = []
