@@ -8,6 +8,9 @@ from typing import TextIO
 
 from llmval_tui.actions.tick_basis import ticks
 from llmval_tui.console.stdio import terminal_of
+from llmval_tui.fleet.follower import FleetFollower
+from llmval_tui.fleet.overview import progress_text
+from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import REFUSED, Plan, PlanStatus, StepResult, cancel_plan
 from llmval_tui.runs.events import EventFollower, Progress
@@ -29,6 +32,7 @@ SHOWN_METRICS = (
     ("queued", "queued", ""),
 )
 QUIET_INTERVAL_S = 5.0  # between progress lines without a terminal
+NODES_INTERVAL_S = 2.0  # between looks at the folders of a run's nodes, which may be hundreds on a shared file system
 
 
 def settled_status(plan: Plan, store: RunStore) -> PlanStatus:
@@ -66,7 +70,10 @@ class Follower:
         self._printed = 0
         self._step: str | None = None
         self._phase: str | None = None
+        self._shown = ""  # the last progress line without a terminal
         self._next_line = 0.0
+        self._fleet: FleetFollower | None = None  # of a run on several nodes
+        self._nodes_text, self._next_look = "", 0.0
         self._interrupts = 0
         self._hindrances = HindranceWatch(store.workspace)
         self._named: set[Hindrance] = set()
@@ -115,6 +122,7 @@ class Follower:
         self._run = self.store.get(run_id)
         self._events, self._phase = EventFollower(self._run.events), None
         intent = self._run.intent
+        self._fleet = FleetFollower(self._run) if intent.how is not None else None
         self._line(f"▸ {intent.step.number}  {intent.action}  run {self._run.id}")
         for command in intent.commands:
             self._detail(f"$ {command.display}")
@@ -130,8 +138,11 @@ class Follower:
             self._detail(f"! {problem}")
 
     def _show(self, run: Run, progress: Progress) -> None:
-        stage, elapsed_s = (progress.phase, None) if progress.phase else stage_of(run)
-        text = describe(progress, stage if elapsed_s is None else f"{stage} {duration(elapsed_s)}")
+        if self._fleet is not None and (nodes := self._nodes(self._fleet)):
+            stage, text = "on its nodes", nodes
+        else:
+            stage, elapsed_s = (progress.phase, None) if progress.phase else stage_of(run)
+            text = describe(progress, stage if elapsed_s is None else f"{stage} {duration(elapsed_s)}")
         if self.live:
             width = shutil.get_terminal_size().columns
             terminal_of(self.out).write("\r\x1b[K" + f"{self._indent(run)}{clean_line(text)}"[: width - 1])
@@ -139,8 +150,19 @@ class Follower:
         elif stage != self._phase or (text and time.monotonic() >= self._next_line):
             self._phase = stage
             self._next_line = time.monotonic() + QUIET_INTERVAL_S
-            if text:
+            if text and text != self._shown:
                 self._detail(text)
+                self._shown = text
+
+    def _nodes(self, fleet: FleetFollower) -> str:
+        """How far the nodes of the run are."""
+        if (now := time.monotonic()) >= self._next_look:
+            self._next_look = now + NODES_INTERVAL_S
+            try:
+                self._nodes_text = progress_text(fleet.look())
+            except Refused as refusal:  # a damaged record of a node: its verdict names it, too
+                self._nodes_text = str(refusal)
+        return self._nodes_text
 
     def _result(self, result: StepResult) -> None:
         if result.run_id is None:

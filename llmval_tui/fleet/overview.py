@@ -103,6 +103,25 @@ def watched(telemetry: "Mapping[str, NodeTelemetry]", now: float) -> Overview:
     return Overview(tuple(views))
 
 
+def progress_text(overview: Overview) -> str:
+    """How far the nodes are, in one line: `1 no answer (n7), 63 running; least far: n3, measure, 40 %`."""
+    if overview.job and not any(node.age_s is not None or node.phase for node in overview.nodes):
+        count = len(overview.nodes)
+        wait = "1 node waits for its job: " if count == 1 else f"{count} nodes wait for their job: "
+        return f"{wait if count else ''}{overview.job}"
+    parts = []
+    for state in URGENCY:
+        names = [node.name for node in overview.nodes if node.state is state]
+        some = f" ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" if state in NEEDS_A_PERSON else ""
+        parts += [f"{len(names)} {state}{some}"] if names else []
+    working = [node for node in overview.nodes if node.state is NodeState.RUNNING and node.phase]
+    last = min(working, key=lambda node: (node.fraction is not None, node.fraction or 0.0), default=None)
+    if last is None:
+        return ", ".join(parts)
+    share = f", {last.fraction:.0%}".replace("%", " %") if last.fraction is not None else ""
+    return f"{', '.join(parts)}; least far: {last.name}, {last.phase}{share}"
+
+
 ORDERS = ("deviation", "state", "age", "name")
 
 

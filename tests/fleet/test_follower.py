@@ -11,8 +11,11 @@ from llmval_tui.fleet.follower import MOST_NODES_A_LOOK, FleetFollower
 from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.fleet.overview import (
     SILENT_S,
+    NodeView,
+    Overview,
     metrics_of,
     newest_fleet_run,
+    progress_text,
     watched,
     worst,
 )
@@ -150,3 +153,25 @@ def test_the_newest_run_on_several_nodes_is_found(tmp_path):
     intent |= {"launcher": None}
     (run.folder / "run.json").write_bytes(orjson.dumps(intent))
     assert newest_fleet_run([type(run)(run.folder)]) is None
+
+
+def test_one_line_says_how_far_the_nodes_are():
+    def node(name, state, phase=None, fraction=None):
+        return NodeView(name, state, fraction=fraction, phase=phase, age_s=1.0)
+
+    running = [node(f"n{at}", NodeState.RUNNING, "measure", at / 10) for at in (4, 3, 5)]
+    lost = [node(f"n{at}", NodeState.NO_ANSWER) for at in (6, 7, 8, 9)]
+    assert progress_text(Overview((*running, *lost))) == (
+        "4 no answer (n6, n7, n8 …), 3 running; least far: n3, measure, 30 %"
+    )
+    early = node("n1", NodeState.RUNNING, "setup")
+    assert progress_text(Overview((*running, early))) == "4 running; least far: n1, setup"
+    waiting = NodeView("n1", NodeState.QUEUED)
+    assert (
+        progress_text(Overview((waiting,), job="PENDING (Resources)"))
+        == "1 node waits for its job: PENDING (Resources)"
+    )
+    assert progress_text(Overview((), job="PENDING (Resources)")) == "PENDING (Resources)"
+    assert (
+        progress_text(Overview((node("n1", NodeState.PASSED), node("n2", NodeState.JUDGING)))) == "1 judging, 1 passed"
+    )
