@@ -33,6 +33,11 @@ class KeyQueue:
         self._task: asyncio.Task[None] | None = None
         self._typed = ""  # for the line of input that has the focus
 
+    @property
+    def busy(self) -> bool:
+        """Whether a key has not taken effect yet."""
+        return self._task is not None or bool(self._typed)
+
     async def put(self, key: events.Key) -> None:
         """Deliver the key now, or after the ones that wait."""
         for one in split_escape(key, self._app.keymap):

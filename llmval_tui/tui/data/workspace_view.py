@@ -433,7 +433,10 @@ class Workspace:
                 with path.open("rb") as file:
                     data = file.read(LARGEST_DOCUMENT)
             except OSError as error:
-                return Document(path.name, (), None, names, f"{path}: {os.strerror(error.errno or 0)}")
+                why = f"{path}: {os.strerror(error.errno or 0)}"
+                if isinstance(error, FileNotFoundError) and path == paths[1]:
+                    why = "docs/TODO.md is not there yet: the first tick writes it."
+                return Document(path.name, (), None, names, why)
         return Document(path.name, _lines(data), mark, names)
 
 

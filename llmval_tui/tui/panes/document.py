@@ -6,6 +6,7 @@ from llmval_tui.terminal.cell_width import cell_len, set_cell_size
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
+from llmval_tui.tui.widgets.text_rows import paragraph
 
 
 class DocumentPane(ScrollPane):
@@ -26,7 +27,7 @@ class DocumentPane(ScrollPane):
         note = f" {place} of {len(document.names)}: [ ] for the others" if len(document.names) > 1 else ""
         rows = [row((f" {document.name}", "title"), (f" {note}", "muted"))]
         if document.problem:
-            rows.append(row((f" {document.problem}", "warn")))
+            rows += paragraph(document.problem, "warn", width)
         digits = len(str(len(document.lines)))
         for number, line in enumerate(document.lines, 1):
             marked = number == document.mark

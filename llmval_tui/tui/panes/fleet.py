@@ -15,6 +15,7 @@ from llmval_tui.terminal.glyphs import NODE_SIGNS
 from llmval_tui.tui.data.screen_state import NEEDS_YOU, ScreenState
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
+from llmval_tui.tui.widgets.text_rows import paragraph
 
 LEAST_GRID = 3  # rows that the grid keeps in a low pane
 NODE_ROWS = 2  # for the node under the cursor; a third with its reason if there is room
@@ -67,7 +68,11 @@ class FleetPane(ScrollPane):
         overview, node = self.overview, self.node
         if overview is None or node is None:
             why = "No run was on several nodes yet." if overview is None else "No node of this run is known yet."
-            return [row(), row((f" {why}", "muted")), row((" Start one: llmval run --nodes n[1-64] STEP", "muted"))]
+            return [
+                row(),
+                row((f" {why}", "muted")),
+                *paragraph("Start one: llmval run --nodes n[1-64] STEP", "muted", width),
+            ]
         metrics = fleet_rows.metric_names(overview)
         metric = self.metric if self.metric in metrics else metrics[0] if metrics else None
         head = self._head(overview, metric, width)

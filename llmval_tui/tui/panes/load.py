@@ -201,7 +201,9 @@ def whole_run_rows(run: RunSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
 
 
 def figure_rows(label: str, figures: Sequence[str], role: str, width: int, column: int) -> list[Row]:
-    """Figures beside a label, as many in a row as fit, never split."""
+    """Figures beside a label, as many in a row as fit, never split; below it if the pane is too narrow."""
+    if column + max(map(len, figures)) > width:
+        return [row((f" {label}", "muted")), *figure_rows("", figures, role, width, 3)]
     lines: list[str] = []
     for figure in figures:
         if lines and column + len(lines[-1]) + 3 + len(figure) < width:

@@ -153,7 +153,8 @@ def running_head(state: ScreenState, status: "StepStatus", run: "RunSnapshot", w
         rows.append(row((f" {words}", "muted")))
     else:
         tail = f" {progress.fraction:>4.0%}  {number(progress.done)}/{number(progress.total)}{unit}"
-        tail += f"  {duration(run.eta_s)} left" if run.eta_s is not None else ""
+        left_s = f"  {duration(run.eta_s)} left" if run.eta_s is not None else ""
+        tail += left_s if cell_len(tail + left_s) + 10 <= width else ""
         filled, empty = bar(progress.fraction, max(8, width - 2 - cell_len(tail)), glyphs)
         rows.append(row((" ", "text"), (filled, "busy"), (empty, "track"), (tail, "text")))
     if status.basis is not None and (status.basis.contradicted or status.basis.stale):

@@ -181,7 +181,9 @@ def source_row(
     spans: list[Span] = [text]
     since = state.sample_age
     if state.recorded_of is None and state.stale and since is not None:
-        spans.append((f"  stale: the newest sample is {age(since)} old; charts and figures stand still", "bad"))
+        stale = f"  stale: the newest sample is {age(since)} old; charts and figures stand still"
+        room = width - cell_len(text[0])
+        spans.append((stale if cell_len(stale) <= room else f"  stale: newest sample {age(since)} old", "bad"))
         return row(*spans)
     if gpu_view is None:
         return row(*spans)

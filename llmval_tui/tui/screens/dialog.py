@@ -95,26 +95,46 @@ class Choices(RowWidget):
         super().__init__(id="choices")
         self.choices = choices
         self.chosen = chosen
-        self._columns: list[tuple[int, int, Choice]] = []
+        self._columns: list[tuple[int, int, int, Choice]] = []
+
+    def lines(self, width: int) -> int:
+        """How many rows the answers take: one that is cut off could not be read."""
+        return len(self._placed(width))
+
+    def _placed(self, width: int) -> list[list[int]]:
+        """The indices of the answers of each row."""
+        found: list[list[int]] = [[]]
+        used = 0
+        for index, choice in enumerate(self.choices):
+            length = cell_len(f"  {choice.key} {choice.label}  ")
+            if used and used + length - 2 > width:  # the blanks at its end may be cut
+                found.append([])
+                used = 0
+            found[-1].append(index)
+            used += length
+        return found
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
-        spans: list[tuple[str, str]] = []
+        rows: list[Row] = []
         self._columns = []
-        column = 0
-        for index, choice in enumerate(self.choices):
-            left, right = (f"{self.glyphs.cursor} ", " ") if index == self.chosen else ("  ", " ")
-            text = f"{left}{choice.key} "
-            label = f"{choice.label}{right} "
-            role = "bad" if choice.danger else "title" if index == self.chosen else "text"
-            spans += [(text, "key"), (label, role)]
-            length = cell_len(text + label)
-            self._columns.append((column, column + length, choice))
-            column += length
-        return [Row(tuple(spans), "bar")]
+        for line, indices in enumerate(self._placed(width)):
+            spans: list[tuple[str, str]] = []
+            column = 0
+            for index in indices:
+                choice = self.choices[index]
+                text = f"{self.glyphs.cursor if index == self.chosen else ' '} {choice.key} "
+                label = f"{choice.label}  "
+                role = "bad" if choice.danger else "title" if index == self.chosen else "text"
+                spans += [(text, "key"), (label, role)]
+                length = cell_len(text + label)
+                self._columns.append((line, column, column + length, choice))
+                column += length
+            rows.append(Row(tuple(spans), "bar"))
+        return rows
 
     def on_click(self, event: events.Click) -> None:
-        for start, end, choice in self._columns:
-            if start <= event.x < end:
+        for line, start, end, choice in self._columns:
+            if line == event.y and start <= event.x < end:
                 self.post_message(self.Selected(choice))
 
 
@@ -192,15 +212,17 @@ class Dialog(BoxScreen[str | None]):
         self.query_one(DialogBody).focus()
 
     def fit_height(self, width: int) -> None:
-        rows = len(self.content.build(width - 5))
-        self.query_one(DialogBody).styles.height = max(1, min(rows, self.size.height - 6))
+        rows, choices = len(self.content.build(width - 5)), self.query_one(Choices)
+        lines = choices.lines(width - 2)
+        choices.styles.height = lines
+        self.query_one(DialogBody).styles.height = max(1, min(rows, self.size.height - 5 - lines))
 
     def show_content(self) -> None:
-        super().show_content()
         shown, content = self.query_one(Choices), self.content
         before = shown.choices[shown.chosen].value
         kept = [index for index, choice in enumerate(content.choices) if choice.value == before]
         shown.choices, shown.chosen = content.choices, kept[0] if kept else content.chosen
+        super().show_content()
         shown.repaint()
 
     def on_key(self, event: events.Key) -> None:

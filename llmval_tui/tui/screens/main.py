@@ -299,8 +299,13 @@ class MainScreen(ActionScreen):
         self.query_one("#right").display = True
         for other, pane in self.panes.items():
             pane.display = other == name
-        self.panes[name].focus()
+        self._focus_now(self.panes[name])
         self._repaint()
+
+    def _focus_now(self, widget: Widget) -> None:
+        """Move the focus and arrange at once, so that no picture in between has list and pane in half of their room."""
+        self.set_focus(widget)
+        self._arrange()
 
     def action_tab(self, number: int) -> None:
         self.show_pane(PANES[number - 1])
@@ -359,7 +364,7 @@ class MainScreen(ActionScreen):
     def focus_list(self) -> None:
         self.zoomed = False
         self.query_one("#left").display = True
-        self.steps.focus()
+        self._focus_now(self.steps)
 
     def action_zoom(self) -> None:
         self.zoomed = not self.zoomed
@@ -474,7 +479,7 @@ class MainScreen(ActionScreen):
             return  # answered already: the bar lost the focus when it was removed
         self.query("#jump").remove()
         self.key_bar.display = True
-        (self._focus_before_jump or self.steps).focus()
+        self.set_focus(self._focus_before_jump or self.steps)
         key = message.key or ""
         if key in letters:
             self.steps.choose(letters[key])

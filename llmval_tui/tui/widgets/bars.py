@@ -64,7 +64,9 @@ class Header(Bar):
     def rows(self, width: int, height: int) -> Sequence[Row]:
         right = self._right()
         room = width - sum(cell_len(text) for text, _ in right)
-        left: list[Span] = [(" llmval ", "accent"), (platform.node() + "  ", "title")]
+        left: list[Span] = [(" llmval ", "accent"), (f"{platform.node()}  ", "title")]
+        if sum(cell_len(text) for text, _ in left) > room:  # age and time are not cut: half a figure is a wrong one
+            left = [(" ", "accent"), (fit(platform.node(), max(0, room - 3), self.glyphs.ellipsis) + "  ", "title")]
         used = sum(cell_len(text) for text, _ in left)
         work = self._work(room - used)
         room -= sum(cell_len(text) for text, _ in work)

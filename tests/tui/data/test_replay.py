@@ -21,7 +21,7 @@ from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.data.log_merge import MergedLogFile, merge_logs
 from llmval_tui.tui.data.replay_source import RecordedRun, ReplayTelemetry, open_replay
 from llmval_tui.tui.data.replay_timeline import SPEEDS, TimedLines, Timeline
-from llmval_tui.tui.keys import KEYS
+from llmval_tui.tui.keys import KEYS, PANES
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.widgets.row_widget import RowWidget
 from tests.helpers.tui_builder import (
@@ -36,7 +36,7 @@ from tests.helpers.tui_builder import (
     verdict,
     write_sweep,
 )
-from tests.helpers.tui_pilot import toasts_of
+from tests.helpers.tui_pilot import drained_press, toasts_of
 
 
 @pytest.fixture
@@ -202,6 +202,27 @@ async def test_keys_control_a_replay(player: Dashboard) -> None:
         assert "ended" in text_of(header)
         await pilot.press("1", "y")
         await until(pilot, lambda: "clipboard: torchrun --nproc_per_node=8" in toasts_of(app), "the recorded command")
+
+
+async def test_the_keys_of_a_replay_work_in_every_pane(player: Dashboard) -> None:
+    app = player
+    async with app.run_test(size=(160, 50)) as pilot:
+        await until(pilot, lambda: app.main.state.detail is not None)
+        main, timeline = app.main, app.main.state.timeline
+        assert timeline is not None
+        if not timeline.paused:
+            await drained_press(pilot, "P")
+        keys = [key.keys.split(",")[0] for key in KEYS if key.replay]
+        for pane in ("list", *PANES):
+            main.focus_list() if pane == "list" else main.show_pane(pane)
+            await drained_press(pilot, "right_curly_bracket")  # somewhere in the middle, so that all can move
+            for key in ("plus", *keys, "minus"):
+                before = timeline.now_s, timeline.paused, timeline.speed
+                await drained_press(pilot, key)
+                assert (timeline.now_s, timeline.paused, timeline.speed) != before, f"{key} in {pane}"
+            timeline.seek(-timeline.end_ns // SECOND)
+            if not timeline.paused:
+                await drained_press(pilot, "P")
 
 
 async def test_a_replay_changes_nothing_and_shows_logs_by_fraction(player: Dashboard) -> None:
