@@ -20,7 +20,7 @@ _Match = re.Match[bytes]
 # -- names ------------------------------------------------------------------------------------------------------------
 # Names in upper case with `_` between words. In one group, any value is a secret; in the other, only one that looks so.
 _SURE = re.compile(
-    r"PASSW|PASSPHRASE|(?:^|_|PG)PASS$|(?:^|_)(?:PASS|PWD|PW)$|(?:^|_)SECRETS?(?:_|$)|"
+    r"PASSW|PASSPHRASE|(?:^|_|PG|SSH)PASS$|_(?:PIN|OTP)$|(?:^|_)(?:PSK|SALT)$|(?:^|_)(?:PASS|PWD|PW)$|(?:^|_)SECRETS?(?:_|$)|"
     r"SECRET_?(?:ACCESS_?)?KEY|CLIENT_?SECRET|"
     r"(?:^|_)(?:CREDENTIALS?|CREDS?|DSN|PAT)(?:_|$)|API_?KEYS?|ACCESS_?KEY|PRIVATE_?KEY|ACCOUNT_?KEY|"
     r"SHARED_?(?:ACCESS_?)?(?:KEY|SIGNATURE)|"
@@ -53,7 +53,7 @@ def secret_name(name: str) -> bool:
 def _rank(name: str) -> int:
     """2: any value is a secret; 1: a value that looks like one is; 0: none is."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip("-")).replace("-", "_").replace(".", "_").upper()
-    if words in _NO_SECRETS or (_HARMLESS.search(words) and not _NOT_HARMLESS.search(words)):
+    if name in _NO_SECRETS or (_HARMLESS.search(words) and not _NOT_HARMLESS.search(words)):
         return 0
     if _SURE.search(words):
         return 2
@@ -114,6 +114,11 @@ _WORDS = re.compile(
     rb"AGE-SECRET-KEY-1[0-9A-Z]{40,}|"
     rb"wandb_v1_[A-Za-z0-9_-]{20,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]+){0,2}|"
     rb"\d{8,10}:AA[A-Za-z0-9_-]{32,}|[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}|"
+    rb"(?:ntn|secret)_(?=[A-Za-z0-9_]*\d)[A-Za-z0-9_]{38,}|figd_[A-Za-z0-9_-]{20,}|pul-[0-9a-f]{40}|"
+    rb"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{40,}|dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9._-]{20,}|"
+    rb"sntry[su]_[A-Za-z0-9+/=_-]{30,}|NRAK-[A-Z0-9]{20,}|fw_[A-Za-z0-9]{20,}|lsv2_[ps][tk]_[0-9a-f_]{32,}|"
+    rb"rpa_[A-Za-z0-9]{20,}|xox[cd]-[A-Za-z0-9%+/=-]{20,}|ATBB[A-Za-z0-9_=.-]{24,}|ATATT[A-Za-z0-9_=.-]{30,}|"
+    rb"LS0tLS1CRUdJTi(?!BDRVJU|BQVUJM)[A-Za-z0-9+/]{24,}={0,2}|"  # a private key in base64, no certificate
     rb"[A-Za-z0-9_~.-]{3}8Q~[A-Za-z0-9_~.-]{30,}|(?:FwoGZXIvYXdz|IQoJb3JpZ2lu)[A-Za-z0-9/+=]{50,}"
     rb")"
 )
@@ -160,6 +165,30 @@ _BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
     ((b"curl", b"wget", b"http"),
      rb"\b(?:curl|wget|http)\b[^\r\n]*?\s(?:-u|--user)[ =]?[\"']?[^\s:\"']+:([^\s\"']+)"),
     ((b"sshpass",), rb"\b(?:sshpass)\s+-p\s?[\"']?([^\s\"']+)"),
+    ((b"ipmitool",), rb"\bipmitool\b[^\r\n;|&]*?\s-P\s?[\"']?([^\s\"'\\]+)"),
+    ((b"redis-cli",), rb"\bredis-cli\b[^\r\n;|&]*?\s-a\s?[\"']?([^\s\"'\\]+)"),
+    ((b"mongo",), rb"\bmongo(?:sh|dump|restore|export|import)?\b[^\r\n;|&]*?\s-p\s?[\"']?([^\s\"'\\]+)"),
+    ((b"ldap",), rb"\bldap(?:search|add|modify|delete|whoami|passwd)\b[^\r\n;|&]*?\s-w\s?[\"']?([^\s\"'\\]+)"),
+    ((b"zip",), rb"\b(?:un)?zip\b[^\r\n;|&]*?\s-P\s?[\"']?([^\s\"'\\;|&]+)"),
+    ((b"7z",), rb"\b7z[ar]?(?=\s)[^\r\n;|&]*?\s-p([^\s\"'\\;|&]+)"),
+    ((b"sqlcmd", b"bcp"), rb"\b(?:sqlcmd|bcp)\b[^\r\n;|&]*?\s-P\s?[\"']?([^\s\"'\\]+)"),
+    ((b"smbclient", b"rpcclient"), rb"\b(?:smb|rpc)client\b[^\r\n]*?\s-U\s?[^\s%]+%([^\s\"'\\]+)"),
+    ((b"-pass",), rb"\s-pass(?:in|out)?\s+pass:([^\s\"'\\]+)"),
+    ((b"http",), rb"\bhttps?(?=\s)[^\r\n;|&]*?\s-a\s?[^\s:\"']+:([^\s\"'\\]+)"),
+    ((b"vault",), rb"\bvault\s+login\s+(?:-\S+\s+)*([A-Za-z0-9._-]{20,})"),
+    ((b"curl",), rb"\bcurl\b[^\r\n]*?\s(?:-b|--cookie)[ =]?[\"']?[^\s=\"']+=([^\s\"'\\]+)"),
+    ((b"-stdin",), rb"\becho\s+(?:-n\s+)?[\"']?([^\s\"'\\$|]+)[\"']?\s*\|[^\r\n|]*--password-stdin"),
+    ((b"password",), rb"(?i)\b(?:with|set)\s+password\s*=?\s*\\*'([^'\\\r\n]+)"),
+    ((b"-server",), rb"\b(?:tacacs|radius)-server\b[^\r\n]*?\bkey\s+(?:\d\s+)?([^\s\"'\\]+)"),
+    ((b"digest",), rb"(?i)\bdigest\b[^\r\n]*?\bresponse=\\*[\"']?([0-9a-f]{16,})"),
+    ((b"key=", b"code=", b"assertion="),
+     rb"[?&](?:key|code|client_assertion|assertion)=((?=[A-Za-z0-9_.~-]*\d)[A-Za-z0-9_.~-]{20,})"),
+    ((b"assertion",), rb"\bclient_assertion=([^\s&\"'\\]+)"),
+    ((b"%3d",), rb"(?i)(?:%3f|%26)[a-z0-9_.-]*(?:token|key|secret|passw(?:or)?d|sig)%3d([A-Za-z0-9_.~-]{6,})"),
+    ((b" is",),
+     rb"(?i)\b(?:token|password|passphrase|api key|secret)\s+is:?\s+((?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9_.-]{20,})"),
+    ((b"secret",),
+     rb"(?i)\bkind:\s*Secret\b[\s\S]{0,400}?data:\s*(?:\n|\\+n)\s+[\w.-]+:\s*([A-Za-z0-9+/=]{8,})"),
     ((b"mysql", b"mariadb"), rb"\b(?:mysql|mysqldump|mariadb)\b[^\r\n]*?\s-p([^\s\"']+)"),
     ((b"login",),
      rb"\b(?:docker|podman|helm|skopeo|buildah|oras)\b[^\r\n]*?\blogin\b[^\r\n]*?\s-p[ =]?[\"']?([^\s\"']+)"),
@@ -167,16 +196,55 @@ _BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
         rb"(?i)<(?:[a-z0-9_.-]*(?:password|passwd|secret|apikey|api[_-]key|access[_-]?key|token))>"
         rb"([^<\s][^<\r\n]*)</")),
 ))  # fmt: skip
+# A name and its value that no sign joins, or more than a sign. Words as above.
+_NAME = rb"(?P<name>(?<![A-Za-z0-9_.-])-{0,2}[A-Za-z][A-Za-z0-9_.-]{1,63}+(?![A-Za-z0-9_.-]))"
+_NEWLINE = rb"(?:\r?\n|\\{1,7}n)"  # also as JSON has it
+_QUOTE = rb"\\{0,7}[\"']"
+_NAMED = tuple((words, re.compile(pattern)) for words, pattern in (
+    # export, in other shells and in containers
+    ((b"set", b"env"),
+     rb"(?:\bset(?:env)?(?:[ \t]+-[a-zA-Z]+)*|\bENV|-genv|-env)[ \t]+" + _NAME + rb"[ \t]+(?:" + _QUOTE
+     + rb")?(?![a-z]+(?:[\s,.;\"'\\]|\Z))(?P<value>[^\s\"'\\]+)"),
+    ((b"\t", b"\\t"), rb"(?P<name>\b[A-Z][A-Z0-9_]{2,63})(?:\t|\\{1,7}t)+(?P<value>[^\s|\"'\\]{6,})"),
+    # name: X, value: Y
+    ((b"value",),
+     rb"\b(?:name|key)(?:" + _QUOTE + rb")?\s{0,3}[:=]\s{0,3}(?:" + _QUOTE + rb")?" + _NAME + rb"(?:" + _QUOTE
+     + rb")?(?:[\s,]|\\{1,7}n){1,40}(?:" + _QUOTE + rb")?value(?:" + _QUOTE + rb")?\s{0,3}[:=]\s{0,3}(?:" + _QUOTE
+     + rb")?(?P<value>[^\s\"'\\]+)"),
+    ((b"<key>",), rb"<key>" + _NAME + rb"</key>\s*<string>(?P<value>[^<\r\n\\]+)"),
+    # environ["X"] = "Y", ("X", "Y")
+    ((b"['", b'["', b"('", b'("', b"[\\", b"(\\"),
+     rb"[\[(]\s?" + _QUOTE + _NAME + _QUOTE + rb"\s?(?:\]\s?=|,)\s?[bu]?" + _QUOTE + rb"(?P<value>[^\"'\\\r\n]+)"),
+    # a variable of several lines, and a flag whose value is on the next line
+    ((b"='", b'="', b"=\\"),
+     rb"(?P<name>\b[A-Z][A-Z0-9_]{2,63})=(?P<quote>" + _QUOTE + rb")(?P<value>[^\"']{4,4000}?)(?P=quote)"),
+    ((b"--",),
+     rb"(?P<name>--[a-z][a-z0-9-]{1,63})[ \t]+\\{1,8}(?:\r?\n|n)[ \t]*(?P<value>[^\s\"'\\-][^\s\"'\\]*)"),
+))  # fmt: skip
+# A name, and a value in brackets, on the next line, or in a block of YAML or TOML. They are tried where a name has one
+# of the words of `_ASSIGNED_WORD`: to look for them everywhere would take longer than all the rest.
+_LED = tuple(re.compile(_NAME + pattern) for pattern in (
+    rb"(?:" + _QUOTE + rb")?\s{0,3}[:=]\s{0,3}\[\s{0,20}" + _QUOTE + rb"(?P<value>[^\[\]\r\n]{1,4096}?)(?=" + _QUOTE
+    + rb"\s{0,20}\])",
+    _QUOTE + rb"\s{0,3}:\s{0,3}\{\s{0,20}" + _QUOTE + rb"value" + _QUOTE + rb"\s{0,3}:\s{0,3}" + _QUOTE
+    + rb"(?P<value>[^\"'\\\r\n]+)",
+    _QUOTE + rb"[ \t]*:[ \t]*" + _NEWLINE + rb"\s*" + _QUOTE + rb"(?P<value>[^\"'\\\r\n]+)",
+    rb"(?:" + _QUOTE + rb")?:[ \t]*[|>][+-]?[ \t]*" + _NEWLINE + rb"\s+(?P<value>[^\s\\\"'][^\r\n\\\"']*)",
+    rb":[ \t]*" + _NEWLINE + rb"[ \t]*-[ \t]+(?:" + _QUOTE + rb")?(?P<value>[^\s\"'\\]+)",
+    rb"\s{0,3}=\s{0,3}(?:" + _QUOTE + rb"){3}(?:\s|\\{1,7}n)*(?P<value>[^\"'\\\r\n]+)",
+))  # fmt: skip
 _BASIC = re.compile(rb"\b[Bb]asic[ ]+([A-Za-z0-9+/]{8,}={0,2})")
 _BASE64_AUTH = re.compile(rb"\\?[\"']auth\\?[\"']\s*:\s*\\?[\"']([A-Za-z0-9+/]{8,}={0,2})\\?[\"']")
 
 # -- NAME=value, name: value, "name": "value", --name value, ?name=value ----------------------------------------------
 # Of these words, one begins every match of `_ASSIGNED`. The search for them in lower case is ten times as fast as (?i).
-_ASSIGNED_WORD = re.compile(b"pass|pwd|pw|secret|cred|token|key|auth|dsn|cookie|conn|pat|jwt|sess|sig|webhook")
+_ASSIGNED_WORD = re.compile(
+    b"pass|pwd|pw|secret|cred|token|key|auth|dsn|cookie|conn|pat|jwt|sess|sig|webhook|pin|otp|psk|salt"
+)
 _ASSIGNED = re.compile(
     rb"(?i)(?:pass|pwd|pw\b|secret|cred|token|key|auth|dsn|cookie|connection_?string|conn_?str|pat\b|jwt|"
     rb"session_?id|sessid|"
-    rb"signature|sig\b|webhook)[A-Za-z0-9_.-]{0,48}"
+    rb"signature|sig\b|webhook|pin\b|otp\b|psk\b|salt\b)[A-Za-z0-9_.-]{0,48}"
     rb"(?:(?P<sep>\\{0,7}[\"']?[ \t]{0,8}(?:=>|:=|=|:)[ \t]{0,8})|"
     rb"(?P<list>\\{0,7}[\"'],\s{0,20}(?=\\{0,7}[\"']))|(?P<space>[ \t]+))"
     rb"(?:[bu]?(?P<quote>\\{0,7}[\"'])(?P<quoted>[^\r\n]{1,4096}?)(?<!\\)(?P=quote)|(?P<bare>[^\s\"',;&<>)}\]]+))"
@@ -212,8 +280,14 @@ def redact(data: bytes, secrets: Iterable[bytes] = ()) -> tuple[bytes, int]:
                 data, pattern.search, lambda match: match.span(1) if _is_user_and_password(match[1]) else None
             )
             count += times
-    data, times = _overwrite(data, _assigned_in(lower), _assigned_span)
-    return data, count + times
+    for words, pattern in _NAMED:
+        if _has_one_of(words, lower):
+            data, times = _overwrite(data, pattern.search, _named_span)
+            count += times
+    for search, span_of in ((_led_in(lower), _named_span), (_assigned_in(lower), _assigned_span)):
+        data, times = _overwrite(data, search, span_of)
+        count += times
+    return data, count
 
 
 def _has_one_of(words: tuple[bytes, ...], lower: bytes) -> bool:
@@ -228,6 +302,25 @@ def _assigned_in(lower: bytes) -> Callable[[bytes, int], _Match | None]:
             if (match := _ASSIGNED.match(data, word.start())) is not None:
                 return match
             at = word.start() + 1
+        return None
+
+    return search
+
+
+def _led_in(lower: bytes) -> Callable[[bytes, int], _Match | None]:
+    """The search for `_LED`, as `_assigned_in`."""
+
+    def search(data: bytes, at: int) -> _Match | None:
+        place = at
+        while (word := _ASSIGNED_WORD.search(lower, place)) is not None:
+            start = word.start()
+            while start > at and word.start() - start < 64 and data[start - 1] in _NAME_BYTES:
+                start -= 1
+            for pattern in _LED:
+                if (match := pattern.match(data, start)) is not None:
+                    return match
+            end = _NAME_END.match(data, word.end())
+            place = max(word.end(), end.end() if end is not None else 0)
         return None
 
     return search
@@ -256,6 +349,19 @@ def masked_argv(words: Sequence[str]) -> list[str]:
             out.append(word if cleaned == word else re.sub(r"\*{4,}", MASK, cleaned))
         following = words[number + 1] if number + 1 < len(words) else ""
         hidden = word.startswith("--") and not equals and _hides(word, following)
+    return _of_known_programs(words, out)
+
+
+def _of_known_programs(words: Sequence[str], out: list[str]) -> list[str]:
+    """`out` without the secrets that only the program's name gives away: `redis-cli -a X`, `mysql -pX`."""
+    raw = [word.encode("utf-8", "surrogateescape") for word in words]
+    whole, at = redact(b" ".join(raw))[0], 0
+    for number, word in enumerate(raw):
+        left = whole[at : at + len(word)]
+        at += len(word) + 1
+        if left != word and out[number] == words[number]:
+            same = os.path.commonprefix([left, word])  # to the end, because a word may hold blanks
+            out[number] = same.decode("utf-8", "surrogateescape") + MASK
     return out
 
 
@@ -359,6 +465,15 @@ def _assigned_span(match: _Match) -> tuple[int, int] | None:
         end_of_line = _LINE_END.search(data, span[0])  # an unquoted value of YAML goes to the end of its line
         return span[0], max(span[1], end_of_line.start() if end_of_line else 0)
     return span
+
+
+def _named_span(match: _Match) -> tuple[int, int] | None:
+    """The value of a secret name that stands beside it."""
+    name, value = match["name"].decode("ascii"), match["value"]
+    rank = _rank(name)
+    if not rank or not _is_value(value) or _NUMBER.match(value):
+        return None
+    return match.span("value") if rank == 2 or name.isupper() or _looks_secret(value) else None
 
 
 def _values_a_secret(name: str, rank: int, value: bytes, match: _Match) -> bool:

@@ -1,6 +1,8 @@
 """Lines with one secret each, as they are found in environments, command lines, logs, JSON and YAML. None is real."""
 
 import base64
+import json
+from pathlib import Path
 
 HEX32, HEX40, HEX64 = "0123456789abcdef" * 2, "0123456789abcdef01234567" + "89abcdef01234567", "0123456789abcdef" * 4
 MIXED = "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xY"
@@ -145,6 +147,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "session id": (f"PHPSESSID={MIXED}", MIXED),
 }  # fmt: skip
 
+MORE = json.loads(Path(__file__).with_name("more_secret_kinds.json").read_text())
+KINDS |= {kind: (line, secret) for kind, (line, secret) in MORE.items()}
+
 # Lines of programs that hold no secret and look a little like it.
 HARMLESS = (
     "INFO max_tokens=512 num_batched_tokens=8192 output_tokens_per_s 1234.5",
@@ -161,4 +166,10 @@ HARMLESS = (
     "commit 0123456789abcdef0123456789abcdef01234567; sha256:0123456789abcdef; uuid GPU-0123-4567",
     "https://host:8080/path?x=1&page=2 tcp://127.0.0.1:29500 git@github.com:x/y.git user@host:/path",
     "public_key=ssh-ed25519 AAAAC3Nza; primary_key: id; foreign key; sort_key=name",
+    "set HF_TOKEN before the run; setenv PATH /usr/bin; ENV TOKENIZERS_PARALLELISM false; set -x",
+    "('max_tokens', '512') {'tokens': ['the', 'cat'], 'stop_token_ids': [2]} tokens: [1, 2, 3] keys=['a', 'b']",
+    "name: max_tokens, value: 512; name: HF_TOKEN, valueFrom: secret; the token is missing; password is required",
+    "zip -P; 7z x a.7z; https -a; ldapsearch -x; redis-cli -h host; mongosh --port 1; curl -b cookies.txt",
+    "certificate-authority-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJkekNDQVIyZ0F3SUJBZ0lCQURBSw==",
+    "pin_memory=True; pinned; spin: 3; option key: value; secret_len=3; salt bridge; AuthType=auth/munge",
 )

@@ -106,6 +106,10 @@ def test_values_of_secret_variables_are_found_without_their_names() -> None:
     (["curl", "-u", "me:pw", "http://me:pw@h/"], ["curl", "-u", "me:******", "http://******@h/"]),
     (["curl", "-H", "Authorization: Bearer abcdefghijk"], ["curl", "-H", "Authorization: Bearer ******"]),
     (["x", "hf_" + "a" * 30], ["x", "******"]),
+    (["redis-cli", "-a", "pw"], ["redis-cli", "-a", "******"]),
+    (["mysql", "-u", "me", "-phunter22"], ["mysql", "-u", "me", "-p******"]),
+    (["mpiexec", "-genv", "HF_TOKEN", "abc1", "x"], ["mpiexec", "-genv", "HF_TOKEN", "******", "x"]),
+    (["ipmitool", "-P", "a b", "power"], ["ipmitool", "-P", "******", "power"]),
 ])  # fmt: skip
 def test_the_words_of_a_command_keep_no_secret(words: list[str], left: list[str]) -> None:
     assert masked_argv(words) == left
