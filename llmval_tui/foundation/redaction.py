@@ -360,8 +360,9 @@ def _of_known_programs(words: Sequence[str], out: list[str]) -> list[str]:
         left = whole[at : at + len(word)]
         at += len(word) + 1
         if left != word and out[number] == words[number]:
-            same = os.path.commonprefix([left, word])  # to the end, because a word may hold blanks
-            out[number] = same.decode("utf-8", "surrogateescape") + MASK
+            same = next(place for place, byte in enumerate(left) if byte != word[place])
+            # To the end, because a word may hold blanks.
+            out[number] = word[:same].decode("utf-8", "surrogateescape") + MASK
     return out
 
 

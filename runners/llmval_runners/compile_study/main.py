@@ -14,6 +14,7 @@ from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import read_json, replace_bytes
 from llmval_runners.process.output import flush_streams, guard_streams, say
 from llmval_runners.process.rank_main import check_place
+from llmval_runners.process.shutdown import end_on_signals
 
 FOLLOWERS_WAIT_S = 60.0
 
@@ -52,6 +53,7 @@ def _run(options: StudyOptions, argv: list[str]) -> int:
 
 
 def _study(options: StudyOptions, argv: list[str]) -> int:
+    end_on_signals()  # until the study has handlers of its own
     from llmval_runners.compile_study.run.study import Study
 
     events = EventLog(0, report=options.report)

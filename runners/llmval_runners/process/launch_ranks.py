@@ -42,7 +42,7 @@ def _run(command_line: list[str], ranks: int, logs: Path, codes: Path, *, show: 
             signal.signal(number, lambda got, _frame: heard.append(got))
     # In its own session: a Ctrl-C in the terminal would otherwise reach the launcher twice, directly and passed on.
     agent = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-    mirrors = [_Mirror(logs / f"{LABEL}.rank0.{name}.log", stream) for name, stream in _STREAMS] if show else []
+    mirrors = [_Mirror(logs / f"{LABEL}.rank0.{name}.log", stream) for name, stream in _streams()] if show else []
     passed_on = False
     while agent.poll() is None:
         if heard and not passed_on:
@@ -69,7 +69,8 @@ def _exit_code(codes: Path, agent: int) -> int:
     return USAGE_EXIT if first and first["exit_code"] == USAGE_EXIT else agent
 
 
-_STREAMS: tuple[tuple[str, BinaryIO], ...] = (("stdout", sys.stdout.buffer), ("stderr", sys.stderr.buffer))
+def _streams() -> tuple[tuple[str, BinaryIO], ...]:
+    return (("stdout", sys.stdout.buffer), ("stderr", sys.stderr.buffer))
 
 
 class _Mirror:

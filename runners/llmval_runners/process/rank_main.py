@@ -31,12 +31,14 @@ class Rank:
 
     @classmethod
     def of_this_process(cls) -> "Rank":
+        check_place()
         rank, size, local = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         return cls(rank, size, local, "RANK" in os.environ)
 
 
 def check_place() -> None:
     """End the process with exit code 2 and one sentence if the variables of torchrun contradict each other."""
+    guard_streams()
     try:
         _check_place()
     except Refused as refusal:

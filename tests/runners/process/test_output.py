@@ -201,3 +201,11 @@ def test_a_terminal_without_our_signs_loses_the_sign_and_not_the_run() -> None:
 def test_a_wrong_number_is_named_in_plain_words(kind, text) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=r"is not a (whole |finite )?number"):
         kind(text)
+
+
+@pytest.mark.parametrize("runner", ["collective_bandwidth.py", "engine_benchmark.py"])
+def test_a_runner_that_starts_torchrun_needs_no_standard_output(runner: str) -> None:
+    done = run(str(RUNNERS / runner), "--no-such-flag", shell=">&-")
+    assert done.returncode == 2 and "refused" in done.stderr
+    done = run(str(RUNNERS / runner), WORLD_SIZE="abc")
+    assert done.returncode == 2 and "WORLD_SIZE is 'abc'" in done.stderr

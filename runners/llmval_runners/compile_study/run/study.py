@@ -37,8 +37,9 @@ class Study:
         self.notes: list[str] = []
 
     def run(self) -> int:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, self._on_signal)
         agent = self._start_agent()
         watchdog = start_watchdog(self.layout)
         shown = ""
