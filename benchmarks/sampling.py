@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.report import Row
-from llmval_tui.runs.supervisor import ENERGY_INTERVAL_S
+from llmval_tui.runs.run_recorder import ENERGY_INTERVAL_S
 from llmval_tui.telemetry.sample import Sample
 
 RECORDER = [sys.executable, "-m", "llmval_tui.telemetry.recorder"]

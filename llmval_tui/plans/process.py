@@ -6,29 +6,24 @@ Ctrl-C or the end of the dashboard does not end it. Its runs outlive it in turn;
 
 import os
 import signal
-import subprocess
 import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmval_tui.actions.api import Condition, Context, Options, Proposal
+from llmval_tui.actions.api import Condition, Options
 from llmval_tui.actions.reading.model import MANUAL
 from llmval_tui.actions.registry import propose
-from llmval_tui.actions.section_runs import SERVER_STOP
 from llmval_tui.actions.settle import settle, settle_all
-from llmval_tui.actions.steps.server import SERVER_RUN
 from llmval_tui.actions.steps.yardstick import YARDSTICK, propose_yardstick
 from llmval_tui.actions.tick_basis import ticks
 from llmval_tui.actions.yardstick.evidence import judged_result
 from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.fleet.compare import nodes_to_repeat, record_repeat
-from llmval_tui.fleet.launch import PARAMETER as FLEET
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import read_json, take_lock, write_json
 from llmval_tui.foundation.process import Identity
-from llmval_tui.foundation.text import utc_iso
 from llmval_tui.plans.client import context_for, gpu_count_of
 from llmval_tui.plans.records import (
     BY_HAND,
@@ -42,18 +37,14 @@ from llmval_tui.plans.records import (
     exit_code_of,
     workspace_lock,
 )
+from llmval_tui.plans.run_intents import intent_of, intent_of_repeat
 from llmval_tui.runs import client
-from llmval_tui.runs.command_secrets import with_secrets
 from llmval_tui.runs.inventory import (
-    git_revision,
     gpu_inventory,
-    host_inventory,
-    recorded_environment,
-    software_versions,
 )
-from llmval_tui.runs.records import Command, Intent, Outcome, StepRef
-from llmval_tui.runs.server_life import is_serving, request_stop, sentence, url_of
-from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, RUN_PLACEHOLDER, Run, RunStore, create_run, new_run_id
+from llmval_tui.runs.records import Outcome
+from llmval_tui.runs.server_life import is_serving, request_stop, sentence
+from llmval_tui.runs.store import Run, RunStore, create_run
 
 _LAST_WORDS_S = 60.0  # for the supervisor of a server that has ended, to say why
 
@@ -138,7 +129,7 @@ class PlanProcess:
             raise Refused(f"step {planned.number} is no longer in {checklist.path.name}.")
         context = context_for(checklist, step, self.workspace, self.options, gpu_count_of(inventory), self.store)
         proposal = propose_yardstick(context, load_run, self.store.get(load_run.intent.servers[-1]))
-        intent = self._freeze(context, proposal, inventory, replace(planned, rests=[]))
+        intent = intent_of(self.plan, context, proposal, inventory, ())
         # Not the item itself: the run neither ticks it nor counts as its newest one.
         reference = replace(intent.step, text=f"Yardstick of run {load_run.id}: {intent.step.text}")
         run = create_run(self.store, replace(intent, step=reference, tick=False, preset=load_run.intent.preset))
@@ -205,7 +196,8 @@ class PlanProcess:
                 return StepResult(step.number, SKIPPED if proposal.is_skip else REFUSED, None, proposal.refusal)
             if proposal.unreviewed:  # the list, a script or the answers changed after the plan was made
                 return StepResult(step.number, REFUSED, None, f"{proposal.unreviewed} It was not started.")
-            run = create_run(self.store, self._freeze(context, proposal, inventory, planned))
+            intent = intent_of(self.plan, context, proposal, inventory, self._servers_of(planned))
+            run = create_run(self.store, intent)
             self.status.run_id = run.id
             self._save()
             client.start(run)
@@ -237,22 +229,7 @@ class PlanProcess:
         nodes = nodes_to_repeat(run)
         if not nodes or self._cancelled_by():
             return
-        first = run.intent
-        launch = {**first.params[FLEET], "count": len(nodes), "repeats": run.id}
-        # Not the item itself: the run neither ticks it nor counts as its newest one.
-        step = replace(first.step, text=f"Second measurement of run {run.id}: {first.step.text}")
-        frozen = replace(
-            first,
-            run_id=new_run_id(first.step.number),
-            commands=[_unresolved(with_secrets(run.folder, command), run) for command in first.commands],
-            artifacts=[replace(one, path=one.path.replace(run.id, RUN_ID_PLACEHOLDER)) for one in first.artifacts],
-            created_utc=utc_iso(),
-            step=step,
-            tick=False,
-            nodes=nodes,
-            params={**first.params, FLEET: launch},
-        )
-        again = create_run(self.store, frozen)
+        again = create_run(self.store, intent_of_repeat(run, nodes))
         record_repeat(run, again)
         client.start(again)
         self._result_of(number, again)
@@ -267,6 +244,11 @@ class PlanProcess:
         print(f"{planned.number}: {sentence(run)}", flush=True)
         self._servers[planned.number] = run
         return None
+
+    def _servers_of(self, planned: PlannedStep) -> list[Run]:
+        """The servers that a step rests on, and that have not been ended."""
+        numbers = [number for rest in planned.rests if rest.condition == Condition.SERVES for number in rest.numbers]
+        return [self._servers[number] for number in numbers if number in self._servers]
 
     def _serves(self, number: str) -> bool:
         return number in self._servers and is_serving(self._servers[number])
@@ -346,52 +328,6 @@ class PlanProcess:
     def _runs_of_step(self, key: StepKey) -> list[Run]:
         return self.store.of_step(*key, checklist=self.intent.checklist)
 
-    def _freeze(self, context: Context, proposal: Proposal, inventory: dict[str, Any], planned: PlannedStep) -> Intent:
-        step = context.step
-        numbers = [number for rest in planned.rests if rest.condition == Condition.SERVES for number in rest.numbers]
-        servers = [self._servers[number] for number in numbers if number in self._servers]
-        ends = proposal.action == SERVER_STOP
-        params = {**proposal.params, "demo": context.demo}
-        if servers and ends:
-            params[SERVER_RUN] = servers[-1].id
-        elif servers:  # its engine's metrics are recorded with the run, whatever the command says of a URL
-            params["engine_url"] = params.get("engine_url") or url_of(servers[-1])
-        return Intent(
-            v=1,
-            run_id=new_run_id(step.number),
-            action=proposal.action,
-            step=StepRef(step.number, *step.key, checklist=self.intent.checklist),
-            commands=list(proposal.commands),
-            cwd=str(self.workspace),
-            created_utc=utc_iso(),
-            artifacts=list(proposal.artifacts),
-            tick=self.options.tick,
-            preset=self.options.preset,
-            deviations=list(proposal.deviations),
-            telemetry=proposal.telemetry,
-            params=params,
-            plan_id=self.plan.id,
-            server=proposal.server,
-            servers=[] if ends else [server.id for server in servers],
-            launcher=proposal.params.get(FLEET, {}).get("launcher"),
-            how=proposal.params.get(FLEET, {}).get("how"),
-            nodes=list(proposal.nodes),
-            item_fingerprint=step.fingerprint,
-            host={**host_inventory(), "gpu": inventory},
-            versions=self._versions(),
-            git=git_revision(self.workspace),
-            environment=recorded_environment(os.environ),
-        )
-
-    def _versions(self) -> dict[str, str]:
-        python = self.options.runner_python or sys.executable
-        try:
-            return software_versions(python)
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            raise Refused(
-                f"{python} does not report its versions ({error}): name another by --runner-python."
-            ) from error
-
     def _cancelled_by(self) -> str | None:
         request = read_json(self.plan.cancel_file)
         return str(request.get("by", "somebody")) if isinstance(request, dict) else self._stop
@@ -406,19 +342,6 @@ class PlanProcess:
             write_json(self._status_file, self.status)
         except Refused as refusal:
             print(refusal, flush=True)
-
-
-def _unresolved(command: Command, run: Run) -> Command:
-    """A frozen command as it was before its run had a folder."""
-
-    def word(text: str) -> str:
-        return text.replace(str(run.folder), RUN_PLACEHOLDER)
-
-    return replace(
-        command,
-        argv=[word(one) for one in command.argv],
-        env={name: word(value) for name, value in command.env.items()},
-    )
 
 
 def _in_words(outcome: str | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from llmval_tui.foundation.text import GIB, clean_line
 from llmval_tui.report.downsample import DownsampledSeries, Summary
 from llmval_tui.report.timeline import Timeline
-from llmval_tui.runs.supervisor import TELEMETRY_INTERVAL_S
+from llmval_tui.runs.run_recorder import TELEMETRY_INTERVAL_S
 from llmval_tui.telemetry.engine.window import EngineWindow, engine_window
 from llmval_tui.telemetry.recording import SampleTail
 from llmval_tui.telemetry.sample import GpuSample, HostSample, Sample

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from llmval_tui.fleet import head as module
-from llmval_tui.fleet.head import PEERS_S, Head
-from llmval_tui.fleet.launch import How
+from llmval_tui.fleet import transport as transports
+from llmval_tui.fleet.head import PEERS_S, Head, deliver
+from llmval_tui.fleet.launch import How, launch_of
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_json
 from llmval_tui.runs.records import JobStatus, State, Status
@@ -134,17 +134,17 @@ def test_a_job_that_slurm_wants_to_start_again_is_ended(make_fleet_run):
 
 def test_the_ladder_of_a_job(make_fleet_run, monkeypatch):
     done = []
-    monkeypatch.setattr(module.slurm, "interrupt", lambda job: done.append(f"INT {job}"))
-    monkeypatch.setattr(module.slurm, "cancel", lambda job: done.append(f"scancel {job}"))
+    monkeypatch.setattr(transports.slurm, "interrupt", lambda job: done.append(f"INT {job}"))
+    monkeypatch.setattr(transports.slurm, "cancel", lambda job: done.append(f"scancel {job}"))
     run = make_fleet_run()
-    transport = module.SlurmTransport(run, module.launch_of(run.intent))
+    transport = transports.SlurmTransport(run, launch_of(run.intent))
     job = JobStatus("7", "7.1", ["n1"], 0, "RUNNING")
     climb = [(1, False), (9, False), (11, False), (12, False), (50, True), (101, True), (102, True)]
     for waited, taken in climb:
         transport.cancel(job, float(waited), taken=taken)
     assert done == ["INT 7", "scancel 7"]
     done.clear()
-    transport = module.SlurmTransport(run, module.launch_of(run.intent))
+    transport = transports.SlurmTransport(run, launch_of(run.intent))
     transport.cancel(job, 11.0, taken=True)
     assert done == [], "every node has the request already: a second signal would only disturb"
     transport.cancel(JobStatus("7", "7.1", [], 0, "PENDING"), 0.0, taken=True)
@@ -156,5 +156,5 @@ def test_the_result_of_a_launch_is_put_where_the_item_names_it(make_fleet_run):
     results = run.folder / "nodes" / "n1" / "results" / "artifacts"
     results.mkdir(parents=True)
     (results / "x.json").write_text("1")
-    assert module.deliver(run) == []
+    assert deliver(run) == []
     assert (run.workspace / "artifacts" / "x.json").read_text() == "1"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmval_tui.runs import supervisor
+from llmval_tui.runs import run_recorder, supervisor
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.recorder_process import RESTART_DELAYS_S
 
@@ -27,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(supervisor, "time", clock)
+    monkeypatch.setattr(run_recorder, "time", clock)
     return clock
 
 
@@ -35,7 +35,7 @@ def keep(owner: supervisor.Supervisor, clock: Clock, seconds: float) -> None:
     """What the supervisor's loop does for so long."""
     for _ in range(round(seconds / 0.2)):
         clock.now += 0.2
-        owner._ensure_recorder()
+        owner._recorder.ensure()
 
 
 def test_a_recorder_that_dies_is_started_later_and_later(
@@ -48,7 +48,7 @@ def test_a_recorder_that_dies_is_started_later_and_later(
         starts.append(clock.now)
         return SimpleNamespace(poll=lambda: -11, returncode=-11)
 
-    monkeypatch.setattr(owner, "_start_recorder", start)
+    monkeypatch.setattr(owner._recorder, "_start", start)
     keep(owner, clock, 600)
     gaps = [later - earlier for earlier, later in pairwise(starts)]
     assert len(starts) == 1 + len(RESTART_DELAYS_S)
@@ -69,7 +69,7 @@ def test_a_recorder_that_recorded_for_long_begins_anew(
         began.append(clock.now)
         return SimpleNamespace(poll=lambda: -11 if clock.now > began[-1] + 100 else None, returncode=-11)
 
-    monkeypatch.setattr(owner, "_start_recorder", start)
+    monkeypatch.setattr(owner._recorder, "_start", start)
     keep(owner, clock, 1500)
     assert len(began) > 10
     assert all("again in 1 s" in note for note in owner.status.notes)
@@ -85,7 +85,7 @@ def test_one_that_cannot_be_started_is_tried_again_as_late(
         tried.append(clock.now)
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(owner, "_start_recorder", start)
+    monkeypatch.setattr(owner._recorder, "_start", start)
     keep(owner, clock, 20)
     assert len(tried) == 5  # at 0, 1, 3, 8 and 18 s
     assert all("could not be started" in note for note in owner.status.notes)
@@ -106,9 +106,9 @@ def test_the_command_waits_for_the_recorder_after_a_killed_one(
         owner.run.telemetry.write_bytes(b"{}\n")
         return SimpleNamespace(poll=lambda: None)
 
-    monkeypatch.setattr(owner, "_start_recorder", start)
+    monkeypatch.setattr(owner._recorder, "_start", start)
     began = clock.now
-    owner._wait_for_first_sample()
-    assert clock.now - began <= supervisor.FIRST_SAMPLE_S + 0.1
+    owner._recorder.wait_for_first_sample()
+    assert clock.now - began <= run_recorder.FIRST_SAMPLE_S + 0.1
     assert any("no telemetry sample came within 5 s" in note for note in owner.status.notes) is late
     assert len(starts) >= 2

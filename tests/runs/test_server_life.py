@@ -195,7 +195,7 @@ def test_the_processes_of_its_server_are_no_strangers_to_a_run(
     server = make_run("true")
     run = make_run("true", servers=[server.id])
     started: list[list[str]] = []
-    monkeypatch.setattr("llmval_tui.runs.supervisor.subprocess.Popen", lambda argv, **_: started.append(argv))
-    supervisor.Supervisor(run)._start_recorder()
+    monkeypatch.setattr("llmval_tui.runs.run_recorder.subprocess.Popen", lambda argv, **_: started.append(argv))
+    supervisor.Supervisor(run)._recorder._start()
     own = [started[0][index + 1] for index, word in enumerate(started[0]) if word == "--own"]
     assert own == [str(run.folder), str(server.folder)]

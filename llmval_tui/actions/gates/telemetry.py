@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from llmval_tui.foundation.files import read_lines
 from llmval_tui.runs.records import Gate, Outcome, worst
+from llmval_tui.runs.run_recorder import TELEMETRY_INTERVAL_S
 from llmval_tui.runs.store import Run
-from llmval_tui.runs.supervisor import TELEMETRY_INTERVAL_S
 from llmval_tui.telemetry.recording import load
 from llmval_tui.telemetry.window_checks import check_telemetry
 
