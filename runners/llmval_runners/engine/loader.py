@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from llmval_runners.engine import fp8
 from llmval_runners.engine.attention import reference
+from llmval_runners.engine.attention.cudnn_fp8 import is_default
 from llmval_runners.engine.compiled import CompiledDecoder
 from llmval_runners.engine.config import EngineConfig, free_memory, kv_pages, load_transformer_engine
 from llmval_runners.engine.cpu_executor import CpuExecutor
@@ -67,6 +68,7 @@ def load(
             model, cache, config.attention_backend, max_batch=config.max_batch,
             max_pages=pages_for(config.longest_context, config.page_size), temperature=config.temperature,
             seed=config.seed, compiled=compiled, graphs=graphs, prompt_chunk=config.prefill_chunk,
+            prefill_attention="auto",
         )  # fmt: skip
     except torch.OutOfMemoryError as error:
         raise Refused(out_of_memory(config, free, error)) from error
@@ -109,7 +111,7 @@ def make_executor(
     compiled: CompiledDecoder | None = None,
     graphs: bool = True,
     prompt_chunk: int = 0,
-    fp8_prompts: bool = False,
+    prefill_attention: str = "bf16",
 ) -> "CpuExecutor | GpuExecutor":
     """Make the executor for the cache's device, with its attention backend. On a GPU it captures the graphs.
 
@@ -124,7 +126,7 @@ def make_executor(
         compiled: the same model's layers, compiled.
         graphs: on a GPU, capture graphs.
         prompt_chunk: on a GPU, the most prompt tokens of a captured step; 0: capture no steps with prompts.
-        fp8_prompts: on a GPU, compute the attention of prompts in FP8 instead of by `attention_backend`.
+        prefill_attention: on a GPU, bf16, fp8, or auto: fp8 for an FP8 cache where `cudnn_fp8.is_default`.
     """
     if cache.pool.device.type != "cuda":
         attention = reference.reference_attention(attention_backend)
@@ -135,7 +137,7 @@ def make_executor(
     from llmval_runners.engine.gpu.executor import GpuExecutor  # needs Triton, which the CPU build of torch lacks
 
     return GpuExecutor(
-        model, cache, gpu_attention(attention_backend, cache, model.heads, fp8_prompts=fp8_prompts),
+        model, cache, gpu_attention(attention_backend, cache, model.heads, prefill_attention),
         max_batch=max_batch, max_pages=max_pages, temperature=temperature, seed=seed, compiled=compiled, graphs=graphs,
         prompt_chunk=prompt_chunk,
     )  # fmt: skip
@@ -178,16 +180,17 @@ def fp8_mode(model: Decoder) -> str:
     return "native" if isinstance(first, Fp8Weight) else "none"
 
 
-def gpu_attention(name: str, cache: PagedKVCache, heads: int, *, fp8_prompts: bool = False) -> Any:
+def gpu_attention(name: str, cache: PagedKVCache, heads: int, prefill_attention: str = "bf16") -> Any:
     """The GPU attention backend called `name`. `auto` is `sdpa`, which was faster at every measured size."""
-    if fp8_prompts:
-        from llmval_runners.engine.attention.fp8_prefill import Fp8PrefillAttention
-
-        return Fp8PrefillAttention(cache, heads)
-    if name == "flex":
+    if name == "flex" and prefill_attention != "fp8":
         from llmval_runners.engine.attention.flex import FlexAttention
 
         return FlexAttention(cache, heads)
+    by_default = cache.dtype.itemsize == 1 and is_default(cache.pool.device, cache.pool.shape[4], cache.page_size)
+    if prefill_attention == "fp8" or (prefill_attention == "auto" and by_default):
+        from llmval_runners.engine.attention.fp8_prefill import Fp8PrefillAttention
+
+        return Fp8PrefillAttention(cache, heads)
     from llmval_runners.engine.attention.sdpa import SdpaAttention
 
     return SdpaAttention(cache, heads)

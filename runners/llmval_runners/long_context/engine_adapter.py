@@ -89,7 +89,7 @@ class Context:
             backend,
             max_batch=setup.batch,
             max_pages=self.pages_per_row,
-            fp8_prompts=setup.prefill_attention == "fp8",
+            prefill_attention=setup.prefill_attention,
         )
         self.attention = self.executor.attention
         self._admitted: set[int] = set()

@@ -120,9 +120,10 @@ def parser() -> argparse.ArgumentParser:
     engine.add_argument("--page-size", type=count, metavar="N", help="tokens per KV page (default 128; on a CPU 16)")
     engine.add_argument(
         "--prefill-attention",
-        choices=("bf16", "fp8"),
-        default="bf16",
-        help="fp8: by cuDNN (package nvidia-cudnn-frontend), on Hopper or later, with an FP8 cache (default bf16)",
+        choices=("auto", "bf16", "fp8"),
+        default="auto",
+        help="of prompts; fp8: by cuDNN (package nvidia-cudnn-frontend), on Hopper or later, with an FP8 cache; auto: "
+        "fp8 where all of these are there",
     )
     engine.add_argument(
         "--warm-up",

@@ -6,7 +6,8 @@ from typing import NoReturn
 
 import torch
 from llmval_runners.engine import fp8
-from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, CUDNN_MULTIPLE
+from llmval_runners.engine.attention.cudnn_fp8 import is_default
+from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, CUDNN_MULTIPLE, cudnn_supports
 from llmval_runners.engine.checkpoint.gate import read_checkpoint
 from llmval_runners.engine.config import FLEX_ELEMENTS, FLEX_PAGE, choose_device, free_memory
 from llmval_runners.engine.kv_cache import check_gpu_page
@@ -103,6 +104,10 @@ def _setup(options: LongContextOptions, shape: ModelShape, device: torch.device,
         transformer_engine=mode == "transformer-engine",
         prefill_attention=options.prefill_attention,
     )
+    if setup.prefill_attention == "auto":
+        setup = replace(
+            setup, prefill_attention="fp8" if _takes_fp8_prompts(setup, options.lengths, device) else "bf16"
+        )
     if setup.prefill_attention == "fp8":
         _check_prefill_attention(setup, device)
     if on_gpu:
@@ -123,6 +128,17 @@ def _check_pages(setup: Setup, lengths: list[int]) -> None:
                 f"flex attention's 32-bit offsets reach {reach:,} tokens of this cache, and {length:,} × {setup.batch} "
                 "were requested: pass --attention-backend sdpa, or more --tensor-parallel-gpus."
             )
+
+
+def _takes_fp8_prompts(setup: Setup, lengths: list[int], device: torch.device) -> bool:
+    """Whether prompts run in FP8 attention by default: where the cache and the first chunk of each length allow it."""
+    return (
+        setup.on_gpu
+        and setup.kv_dtype == "fp8"
+        and setup.backend == "sdpa"
+        and is_default(device, setup.shape.head_dim, setup.page_size)
+        and all(cudnn_supports(min(length, setup.chunk), 0, setup.page_size) for length in lengths)
+    )
 
 
 def _check_prefill_attention(setup: Setup, device: torch.device) -> None:

@@ -1,5 +1,6 @@
 """The GPU engine compared with a float32 reference, and with itself: graphs and eager mode, chunks, batches."""
 
+import importlib.util
 import json
 import random
 import subprocess
@@ -391,6 +392,36 @@ def test_the_fused_decode_kernel_equals_two_separate_kernels(fp8: bool, parts: i
     assert error(fused[:8], separate[:8]) < BF16_BOUND
     one, two, before = (pool[:, :, : 24 * PAGE].float() for pool in (one, two, pools))  # without the padding page
     assert error(two, one) < 0.005 and error(two, before) > 0.05
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cudnn") is None, reason="nvidia-cudnn-frontend is not installed")
+def test_fp8_attention_in_segments_equals_float32(monkeypatch) -> None:
+    """The second chunk of a prompt: two whole segments, a shorter one, and itself."""
+    from llmval_runners.engine.attention import cudnn_sizes
+    from llmval_runners.engine.attention.backend import Prompts, TokenSpan
+    from llmval_runners.engine.attention.fp8_prefill import Fp8PrefillAttention
+
+    monkeypatch.setattr(cudnn_sizes, "FP8_SEGMENT", 2048)
+    torch.manual_seed(2)
+    start, count = 5120, 2048
+    pages = (start + count) // PAGE
+    kind = torch.float8_e4m3fn
+    cache = PagedKVCache(SHAPE, tensor_parallel=1, pages=pages, page_size=PAGE, dtype=kind, device=GPU)
+    order = torch.randperm(pages).tolist()
+    k, v = (torch.randn(SHAPE.kv_heads, start + count, SHAPE.head_dim, device=GPU).to(kind) for _ in range(2))
+    for pool, tokens in zip(cache.layer(0), (k, v), strict=True):
+        for place, page in enumerate(order):
+            pool[:, page * PAGE : (page + 1) * PAGE] = tokens[:, place * PAGE : (place + 1) * PAGE]
+    qkv = torch.randn(count, SHAPE.heads + 2 * SHAPE.kv_heads, SHAPE.head_dim, device=GPU).bfloat16()
+    attention = Fp8PrefillAttention(cache, SHAPE.heads)
+    chunk: Any = None  # the tokens and the page table are those of the spans
+    found = attention.prefill(chunk, chunk, Prompts([TokenSpan(0, 0, count, start)], [order]))(qkv, *cache.layer(0))
+    q = qkv[:, : SHAPE.heads].float().transpose(0, 1)
+    k, v = (x.float().repeat_interleave(SHAPE.heads // SHAPE.kv_heads, 0) for x in (k, v))
+    scores = q @ k.transpose(1, 2) * SHAPE.head_dim**-0.5
+    hidden = torch.arange(start + count, device=GPU) > start + torch.arange(count, device=GPU)[:, None]
+    expected = (scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v).transpose(0, 1).flatten(1)
+    assert error(found, expected) < 0.08, "E4M3 has 3 bits of mantissa: each value is off by 2.6 % on average"
 
 
 def test_transformer_engine_layers_take_one_byte_per_weight(models) -> None:

@@ -118,3 +118,30 @@ def te_layer() -> type:
     from llmval_runners.engine.fp8 import TeLinear
 
     return TeLinear
+
+
+def test_an_fp8_cache_gets_fp8_prompts_only_where_they_were_measured() -> None:
+    """On Hopper, with cuDNN's frontend; what was asked for by name is always taken."""
+    run("""
+from types import SimpleNamespace
+import no_triton
+import importlib.util
+import torch
+from llmval_runners.engine import loader
+from llmval_runners.engine.attention import fp8_prefill, sdpa
+
+found = importlib.util.find_spec
+fp8_prefill.Fp8PrefillAttention = lambda *_: "fp8"
+sdpa.SdpaAttention = lambda *_: "sdpa"
+
+def chosen(asked="auto", dtype=torch.float8_e4m3fn, capability=(9, 0), frontend=True, dim=128, page=128):
+    torch.cuda.get_device_capability = lambda device: capability
+    importlib.util.find_spec = lambda name, *more: frontend or None if name == "cudnn" else found(name, *more)
+    pool = SimpleNamespace(device=torch.device("cuda"), shape=(1, 2, 1, page, dim))
+    return loader.gpu_attention("auto", SimpleNamespace(dtype=dtype, page_size=page, pool=pool), 4, asked)
+
+assert chosen() == chosen("fp8") == chosen("fp8", frontend=False) == chosen(dim=64) == "fp8"
+other = (chosen("bf16"), chosen(dtype=torch.bfloat16), chosen(capability=(8, 9)), chosen(capability=(10, 0)),
+         chosen(frontend=False), chosen(dim=96), chosen(page=192))
+assert set(other) == {"sdpa"}, other
+""")

@@ -290,6 +290,23 @@ def test_fp8_attention_is_refused_if_it_would_not_run(flags, instead):
         decide(parse([*plan, *flags]), Placement())
 
 
+@pytest.mark.parametrize(
+    ("flags", "chosen"),
+    [
+        ([], "fp8"),
+        (["--kv-dtype", "bf16"], "bf16"),
+        (["--fp8-mode", "none"], "bf16"),
+        (["--attention-backend", "flex"], "bf16"),
+        (["--prefill-chunk", "1000"], "bf16"),
+        (["--sequence-lengths", "32768", "512"], "bf16"),
+        (["--prefill-attention", "bf16"], "bf16"),
+    ],
+)
+def test_prompts_run_in_fp8_attention_by_default_where_it_can(flags, chosen):
+    plan = ["--model", "llama-3.1-8b", "--predict-only", "--memory-limit-gib", "139", *flags]
+    assert decide(parse(plan), world_size=1, local_rank=0).setup.prefill_attention == chosen
+
+
 def test_fp8_attention_that_did_not_run_does_not_pass():
     """It must have run in every length, also in the shorter ones."""
     result = Result(settled("--sequence-lengths", "64", "128"), 1)

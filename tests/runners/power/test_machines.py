@@ -51,6 +51,28 @@ def test_two_cards_of_one_host_are_one_machine(tmp_path):
     assert [compared["same_gpus"] for compared in found["comparisons"]] == [False]
 
 
+def test_two_sweeps_side_by_side_give_one_table_of_one_host(tmp_path):
+    """Each GPU measures a model of its own, so the precisions of a model are compared on one card."""
+    folders = []
+    for card, layers in (("GPU-a", 32), ("GPU-b", 48)):
+        records = pair(["GPU-a", "GPU-b"], ["GPU-b", "GPU-a"])
+        for record in records:
+            record["cell"] = record["cell"].replace("32L", f"{layers}L")
+            record["model"] |= {"layers": layers, "name": record["model"]["name"].replace("32L", f"{layers}L")}
+            record["identity"]["gpus"][0]["uuid"] = card
+        folder = tmp_path / str(layers)
+        folder.mkdir()
+        manifest = folder / "sweep.json"
+        manifest.write_text(json.dumps({"kind": "power_sweep", "cells": [record["cell"] for record in records]}))
+        folders += [*write(folder, *records), manifest]
+    found = summary_of(folders)
+    assert len(found["machines"]) == 1 and not found["missing"] and not found["superseded"]
+    assert [compared["same_gpus"] for compared in found["comparisons"]] == [True, True]
+    text = markdown.render(found, "summary.json", "0" * 64)
+    assert "; 1 × NVIDIA H200, cells from 2 such cards; driver" in text
+    assert text.count(", on one card, ") == 2
+
+
 def test_without_gpu_uuids_the_host_name_identifies_a_machine(tmp_path):
     found = summary_of(write(tmp_path, *pair(None, None)))
     assert [(machine["host"], machine["gpu_set"]) for machine in found["machines"]] == [("vm", None)]

@@ -6,9 +6,11 @@ causal masks aligned at the end, need Blackwell. Source: cudnn-frontend,
 """
 
 import functools
+import importlib.util
 from typing import Any
 
 import torch
+from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MULTIPLE
 from llmval_runners.engine.fp8 import E4M3_MAX
 from llmval_runners.process.errors import Refused
 
@@ -22,6 +24,18 @@ NUMERATOR_SCALE = 256.0
 # value by 1/16.
 RESULT_MAX = E4M3_MAX / (1 + 1 / 16)
 _SCALARS = ("descale_q", "descale_k", "descale_v", "descale_s", "scale_s", "scale_o")
+
+
+def is_default(device: torch.device, head_dim: int, page_size: int) -> bool:
+    """Whether prompts over an FP8 cache run in FP8 unless asked otherwise.
+
+    They do on Hopper, where it was measured, if the frontend is installed. `device` may be a CPU: a prediction for a
+    GPU elsewhere, which is taken to be a Hopper with the frontend.
+    """
+    here = device.type == "cpu" or (
+        torch.cuda.get_device_capability(device) == CAPABILITY and importlib.util.find_spec("cudnn") is not None
+    )
+    return here and head_dim in (64, 128) and CUDNN_MULTIPLE % page_size == 0
 
 
 @functools.cache
@@ -61,8 +75,15 @@ class Fp8Sdpa:
         self._plans: dict[tuple[torch.Size, torch.Size, bool], tuple[Any, int]] = {}
 
     def __call__(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: torch.Tensor, causal: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        scale: torch.Tensor,
+        causal: bool,
+        out: torch.Tensor,
+        logs: torch.Tensor,
+    ) -> None:
         """Attention to keys and values whose scale is 1.
 
         Args:
@@ -71,17 +92,13 @@ class Fp8Sdpa:
             v: see `k`.
             scale: float32 [1], on the device: the result is stored times this.
             causal: query i attends to keys 0 to i; otherwise to all keys.
-
-        Returns:
-            The result, E4M3 as `q`, to be divided by `scale`; and the natural logarithm of the softmax's sum, float32
-            [heads, queries].
+            out: receives the result, E4M3 as `q`, to be divided by `scale`; contiguous.
+            logs: receives the natural logarithm of the softmax's sum, float32 [heads, queries]; contiguous.
         """
         key = (q.shape, k.shape, causal)
         if key not in self._plans:
             self._plans[key] = self._plan(*key)
         graph, workspace = self._plans[key]
-        out = torch.empty_like(q)
-        logs = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32, device=q.device)
         self._cudnn.set_stream(self._handle, torch.cuda.current_stream(q.device).cuda_stream)
         one = self._one
         scalars = (one, one, one, self._numerator_back, self._numerator, scale)
@@ -91,7 +108,6 @@ class Fp8Sdpa:
             torch.empty(max(workspace, 1), dtype=torch.uint8, device=q.device),
             handle=self._handle,
         )
-        return out, logs
 
     def _plan(self, q: torch.Size, k: torch.Size, causal: bool) -> tuple[Any, int]:
         """A graph ready to run, and the bytes of its workspace. Raises Refused if cuDNN does not support the sizes."""

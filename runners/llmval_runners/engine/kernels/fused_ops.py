@@ -259,3 +259,40 @@ def merge_attention(
     _merge[(tokens, heads)](
         one, two, one_log, two_log, out, heads, tokens, one.stride(0), out.stride(0), DIM=dim, num_warps=1
     )
+
+
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _merge_segments(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    parts, logs, scale, out, count, tokens, out_stride, HEADS: tl.constexpr, HEADS_P: tl.constexpr, DIM: tl.constexpr,
+    DIM_P: tl.constexpr,
+):  # fmt: skip
+    token = tl.program_id(0).to(tl.int64)
+    head, dims = tl.arange(0, HEADS_P), tl.arange(0, DIM_P)
+    mask = (head < HEADS)[:, None] & (dims < DIM)[None, :]
+    places = head[:, None] * DIM + dims[None, :]
+    top = tl.full((HEADS_P,), float("-inf"), tl.float32)
+    total = tl.zeros((HEADS_P,), tl.float32)
+    result = tl.zeros((HEADS_P, DIM_P), tl.float32)
+    for part in range(count):
+        log = tl.load(logs + (part * HEADS + head) * tokens + token, head < HEADS, 0.0)
+        value = tl.load(parts + (part * tokens + token) * HEADS * DIM + places, mask, 0.0).to(tl.float32)
+        new_top = tl.maximum(top, log)
+        keep, weight = tl.exp(top - new_top), tl.exp(log - new_top)
+        total = total * keep + weight
+        result = result * keep[:, None] + weight[:, None] * value
+        top = new_top
+    result = result / (total * tl.load(scale))[:, None]
+    tl.store(out + token * out_stride + places, result.to(out.dtype.element_ty), mask)
+
+
+def merge_segments(parts: torch.Tensor, logs: torch.Tensor, scale: torch.Tensor, out: torch.Tensor) -> None:
+    """Combine the attention to several sets of keys into the attention to their union, written to `out`.
+
+    `parts` [segments, tokens, heads, head dim] are stored times `scale`, float32 [1]. `logs` float32 [segments, heads,
+    tokens] are the logarithms of the softmax sums. `out` is [tokens, heads, head dim].
+    """
+    count, tokens, heads, dim = parts.shape
+    _merge_segments[(tokens,)](
+        parts, logs, scale, out, count, tokens, out.stride(0), HEADS=heads, HEADS_P=triton.next_power_of_2(heads),
+        DIM=dim, DIM_P=triton.next_power_of_2(dim), num_warps=4,
+    )  # fmt: skip

@@ -4,7 +4,7 @@ The tensors are those of `FusedDecoder` (engine/gpu/decoder.py) and of the backe
 variable keeps the previous layer's tensor until it is assigned again, so these tensors are counted too.
 """
 
-from llmval_runners.engine.attention.cudnn_sizes import cudnn_supports
+from llmval_runners.engine.attention.cudnn_sizes import cudnn_supports, fp8_segments
 from llmval_runners.long_context.setup import ELEMENT_BYTES, Setup, matrix_shapes
 
 FLEX_CHUNKS = (512, 2048, 8192)  # flex attention pads a step to one of these sizes
@@ -53,10 +53,11 @@ def _attention(setup: Setup, rows: int, count: int, start: int) -> int:
         return result * (2 if cached == element else 4) + logs
     if cudnn_supports(count, start, setup.page_size):
         if setup.prefill_attention == "fp8":
-            # Besides the output: the sliced queries and their FP8 copy; then FP8 queries, keys, values and the parts.
-            parts = 2 if start else 1
-            cast = result // 2 * (1 + parts) + 2 * token * max(count, start) + parts * logs
-            return result + max(result + result // 2, cast)
+            # Besides the output: the sliced queries and their FP8 copy; then FP8 queries, keys and values, and with
+            # these the values' bytes without their signs, or the parts.
+            parts, cached_bytes = len(fp8_segments(count, start)), token * (start + count)
+            merged = parts * (result // 2 + logs)
+            return result + max(result + result // 2, result // 2 + 2 * cached_bytes + max(cached_bytes, merged))
         if not start:
             return result + logs
         # The output and the chunk's own part; then the second copy of an FP8 cache, or the earlier tokens' part.

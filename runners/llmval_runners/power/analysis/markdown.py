@@ -20,7 +20,7 @@ def render(summary: dict[str, Any], path: str, sha256: str) -> str:
     lines: list[str] = []
     for machine in summary["machines"]:
         rows = [row for row in summary["cells"] if row["machine"] == machine["id"]]
-        lines += [_identity(machine, path, sha256), ""]
+        lines += [_identity(machine, _cards(rows), path, sha256), ""]
         lines += _tables(rows, summary) if rows else ["No cell of this machine is valid.", ""]
     if not summary["machines"]:
         lines += ["The summary has no cells of a sweep.", ""]
@@ -30,12 +30,18 @@ def render(summary: dict[str, Any], path: str, sha256: str) -> str:
     return "\n".join([BEGIN, *lines, END]) + "\n"
 
 
-def _identity(machine: dict[str, Any], path: str, sha256: str) -> str:
+def _cards(rows: list[dict[str, Any]]) -> int:
+    """How many GPUs, or sets of GPUs that measure one cell together, these cells ran on."""
+    return len({tuple(row["gpu_uuids"]) for row in rows})
+
+
+def _identity(machine: dict[str, Any], cards: int, path: str, sha256: str) -> str:
     limits = sorted({limit for limit in machine["power_limit_w"] if limit is not None})
     limit = ", ".join(f"{value:g} W" for value in limits) or "not known"
     gpu_set = f" (GPU set {machine['gpu_set']})" if machine["gpu_set"] else ""
+    several = f", cells from {cards} such cards" if cards > 1 else ""
     return (
-        f"Host {_text(machine['host'])}{gpu_set}; {_text(machine['gpus'])}; driver "
+        f"Host {_text(machine['host'])}{gpu_set}; {_text(machine['gpus'])}{several}; driver "
         f"{_text(machine['driver'] or 'not known')}; power limit {limit}; "
         f"{machine['date']}; summary `{path}`, SHA-256 `{sha256}`."
     )
@@ -50,8 +56,8 @@ def _tables(rows: list[dict[str, Any]], summary: dict[str, Any]) -> list[str]:
         utilisation = "MBU" if phase == "decode" else "MFU"
         head = f"**{PHASE_NAMES[phase]}, {_text(model)}, sequence {length}**"
         note = "" if all(row["baseline_grade"] for row in group) else " (short of a published baseline's 60 s)"
-        cards = len({uuid for row in group for uuid in row["gpu_uuids"]})
-        on = f", on {cards} cards" if cards > 1 else ""
+        cards = _cards(group)
+        on = f", on {cards} cards" if cards > 1 else ", on one card" if _cards(rows) > 1 else ""
         lines += [f"{head}, windows of {windows:.0f} s{note}{on}, {_text(group[0]['how'])}:", ""]
         lines += _table(
             (
