@@ -216,7 +216,8 @@ def test_several_ranks_end_at_once_with_any_exit_code(code, monkeypatch, capsys)
     def end(number):
         raise Ended(number)
 
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(fit_check, "_check", check)
     monkeypatch.setattr(fit_check.os, "_exit", end)
     with pytest.raises(Ended) as ended:
