@@ -28,7 +28,7 @@ LINES = {
     "runs": ("runs --workspace {ws}", "runs"),
     "cancel": ("cancel --workspace {ws}", "message"),
     "verify": ("verify --workspace {ws}", "verify_ticks"),
-    "report": ("report --workspace {judged}", "message"),
+    "report": ("report -o {judged}/report.html --workspace {judged}", "message"),
     "compare": ("compare abc001 abc002 --workspace {judged}", "compare"),
     "history": ("history --workspace {judged}", "metrics"),
     "history METRIC": ("history ttft_sched_p99_ms --workspace {judged}", "history"),
