@@ -304,7 +304,7 @@ def test_fp8_attention_is_refused_if_it_would_not_run(flags, instead):
 )
 def test_prompts_run_in_fp8_attention_by_default_where_it_can(flags, chosen):
     plan = ["--model", "llama-3.1-8b", "--predict-only", "--memory-limit-gib", "139", *flags]
-    assert decide(parse(plan), world_size=1, local_rank=0).setup.prefill_attention == chosen
+    assert decide(parse(plan), Placement()).setup.prefill_attention == chosen
 
 
 def test_fp8_attention_that_did_not_run_does_not_pass():
