@@ -27,6 +27,11 @@ from llmval_tui.telemetry.sample import GpuSample, HostSample, Sample
 from tests.helpers.workspace import write_verdict
 from tests.report.conftest import WALL_NS, ZERO_NS, Workspace, result_json
 
+# The options of `llmval runs` with their defaults.
+ALL_RUNS: dict[str, Any] = {
+    "sources": [], "item": None, "outcome": None, "host": None, "since": None, "last": None, "ascii": False,
+}  # fmt: skip
+
 
 def judged(workspace: Workspace, p99_ms: float | None, outcome: Outcome = Outcome.PASS, **intent: Any) -> Run:
     """A run with an SLO of 500 ms and this p99."""
@@ -41,6 +46,14 @@ def judged(workspace: Workspace, p99_ms: float | None, outcome: Outcome = Outcom
         summary="as it went",
         metrics={"completed_qps": 8.0, "ttft_sched_p99_ms": p99_ms},
     )
+    return Run(run.folder)
+
+
+def run_of_another_list(workspace: Workspace) -> Run:
+    run = workspace.run()
+    record = json.loads((run.folder / "run.json").read_text())
+    record["step"]["checklist"] = "mine.md"
+    (run.folder / "run.json").write_text(json.dumps(record))
     return Run(run.folder)
 
 
@@ -82,10 +95,7 @@ def test_what_failed_and_was_not_as_written_is_named(workspace: Workspace) -> No
 
 def test_runs_of_another_list_are_told_from_those_of_the_report(workspace: Workspace) -> None:
     workspace.run()
-    other = workspace.run()
-    record = json.loads((other.folder / "run.json").read_text())
-    record["step"]["checklist"] = "mine.md"
-    (other.folder / "run.json").write_text(json.dumps(record))
+    other = run_of_another_list(workspace)
     text = page(workspace, "md")
     assert "1 run is of another list, mine.md; its items are not counted: --checklist mine.md counts them." in text
     assert f"| 1.1 of mine.md · {other.id} |" in text and "| 1.1 of docs/llm" in text
@@ -94,10 +104,7 @@ def test_runs_of_another_list_are_told_from_those_of_the_report(workspace: Works
 
 
 def test_a_step_without_a_run_names_the_list_that_has_one(workspace: Workspace) -> None:
-    other = workspace.run()
-    record = json.loads((other.folder / "run.json").read_text())
-    record["step"]["checklist"] = "mine.md"
-    (other.folder / "run.json").write_text(json.dumps(record))
+    run_of_another_list(workspace)
     checklist = load(workspace.folder / "docs" / "llm_validation_checklist.md")
     with pytest.raises(
         Refused, match=r"start one with llmval run 1\.1, or name another list with --checklist mine\.md\."
@@ -136,27 +143,18 @@ def test_runs_are_listed_filtered_and_valid_by_their_schema(
 ) -> None:
     judged(workspace, 100.0)
     judged(workspace, None, Outcome.FAIL, preset="smoke", host={"name": "node2"})
-    given: dict[str, Any] = {
-        "sources": [],
-        "item": None,
-        "outcome": None,
-        "host": None,
-        "since": None,
-        "last": None,
-        "ascii": False,
-    }
-    assert runs(options(**given)) == 0
+    assert runs(options(**ALL_RUNS)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["when", "item", "outcome", "took", "host", "figures", "run"]
     assert "fail (smoke)" in lines[1] and "TTFT p99 n/a ms" in lines[1] and "1 min 00 s" in lines[2]
     assert lines[-1] == "2 runs."
     for change in ({"outcome": "pass"}, {"host": "node1"}, {"item": "1.1", "last": 1}, {"since": "2026-01-03"}):
-        runs(options(**given | change))
+        runs(options(**ALL_RUNS | change))
         said = capsys.readouterr().out.splitlines()[-1]
         assert said == ("0 of 2 runs." if "since" in change else "1 of 2 runs.")
     with pytest.raises(Refused, match="--since yesterday is no date"):
-        runs(options(**given | {"since": "yesterday"}))
-    runs(options(**given, json=True))
+        runs(options(**ALL_RUNS | {"since": "yesterday"}))
+    runs(options(**ALL_RUNS, json=True))
     found = json.loads(capsys.readouterr().out)
     schema("runs")(found)
     assert [run["outcome"] for run in found["runs"]] == ["fail", "pass"]
@@ -170,18 +168,9 @@ def test_a_narrow_terminal_shows_figures_and_the_end_of_the_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = judged(workspace, 123.0)
-    given: dict[str, Any] = {
-        "sources": [],
-        "item": None,
-        "outcome": None,
-        "host": None,
-        "since": None,
-        "last": None,
-        "ascii": False,
-    }
     for columns in (160, 80, 60):
         monkeypatch.setattr("llmval_tui.console.runs._columns", lambda width=columns: width)
-        runs(options(**given))
+        runs(options(**ALL_RUNS))
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= columns
         assert "comple" in lines[1] and lines[1].endswith(run.id if columns == 160 else "  abc001")

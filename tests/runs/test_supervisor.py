@@ -79,15 +79,20 @@ def test_a_shell_that_waits_for_a_program_is_ended_by_the_first_rung(make_run: C
     assert (run.logs_folder / "c0.stdout.log").read_text() == ""
 
 
+def climb_here(run: Run) -> list[str]:
+    """Climb the ladder in this process, with a short grace, in place of the supervisor."""
+    agent = run.status().commands[0].identity
+    assert agent is not None
+    os.kill(supervisor_of(run).pid, signal.SIGKILL)
+    return termination.terminate(RunProcesses(run.folder), agent, grace_s=0.3, term_s=0.3)
+
+
 def test_ladder_ends_in_sigkill(make_run: Callable[..., Run], tmp_path: Path) -> None:
     run = make_run(f"trap '' INT TERM; (touch up; {ENDLESS}) & {ENDLESS}")
     client.start(run)
     # The command may be up before its supervisor has written so.
     until(lambda: (tmp_path / "up").exists() and run.status().commands != [])
-    agent = run.status().commands[0].identity
-    assert agent is not None
-    os.kill(supervisor_of(run).pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
-    done = termination.terminate(RunProcesses(run.folder), agent, grace_s=0.3, term_s=0.3)
+    done = climb_here(run)
     assert [line.split()[0] for line in done] == ["sent", "sent", "killed"]
     assert processes_with(RUN_ID_VARIABLE, run.id) == []
 
@@ -100,10 +105,7 @@ def test_the_ladder_waits_for_a_record_that_is_being_written(make_run: Callable[
     run = make_run(f"setsid bash rank.sh & trap '{writes.replace('$0', 'record')}' INT TERM; {ENDLESS}")
     client.start(run)
     until(lambda: (tmp_path / "up").exists() and run.status().commands != [])
-    agent = run.status().commands[0].identity
-    assert agent is not None
-    os.kill(supervisor_of(run).pid, signal.SIGKILL)  # the ladder is climbed here, with a short grace
-    done = termination.terminate(RunProcesses(run.folder), agent, grace_s=0.3, term_s=0.3)
+    done = climb_here(run)
     assert (tmp_path / "record").read_text() == (tmp_path / "orphan").read_text() == "whole\n"
     assert [line.split()[0] for line in done] == ["sent", "stopped"], "neither SIGTERM nor SIGKILL came in between"
 

@@ -1,8 +1,9 @@
 """A change to a document that a step proposes: the new text in the run folder, its diff, and the operator's answer."""
 
 import difflib
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from llmval_tui.actions.accept import accepted
 from llmval_tui.actions.api import Context, NotYet
@@ -12,9 +13,10 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of, write_atomic
 from llmval_tui.foundation.paths import inside
 from llmval_tui.runs.records import Artifact
-from llmval_tui.runs.store import Run
+from llmval_tui.runs.store import Run, RunStore
 
 _PROPOSED = "proposed.md"
+_Result = TypeVar("_Result")
 
 
 def required_document(context: Context, what: str) -> str:
@@ -75,6 +77,26 @@ def unchanged_sha256(source: Run, path: str) -> str:
     if judged is None or not file.is_file() or judged != sha256_of(file):
         raise Refused(f"{path} changed after run {source.id} was judged: run its item again.")
     return judged
+
+
+def judged_source(run: Run, read: Callable[[Path], _Result | None], what: str) -> tuple[Run, str, _Result]:
+    """The run whose result a step reads, with the hash and the content of that result.
+
+    Args:
+        run: of the step; its parameters name the source and the path of the result.
+        read: returns None if the file is no such result.
+        what: the kind of result, for the message.
+
+    Raises:
+        Refused: the result differs from the one that was judged, or is of another kind.
+    """
+    path = run.intent.params["result"]
+    source = RunStore(run.workspace).get(run.intent.params["source_run"])
+    sha256 = unchanged_sha256(source, path)
+    result = read(inside(run.workspace, path))
+    if result is None:
+        raise Refused(f"{path} is not {what}: run its item again.")
+    return source, sha256, result
 
 
 def propose_text(run: Run, name: str, old: str, new: str) -> dict[str, str]:

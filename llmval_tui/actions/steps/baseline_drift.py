@@ -12,10 +12,10 @@ from llmval_tui.actions.documents.baseline_table import BEGIN, END, Baseline, re
 from llmval_tui.actions.documents.proposal import (
     accept_question,
     acceptance,
+    judged_source,
     newest_result,
     propose_text,
     required_document,
-    unchanged_sha256,
 )
 from llmval_tui.actions.judges.load_test import judge_load_test
 from llmval_tui.actions.judges.load_test_result import read_result
@@ -25,7 +25,6 @@ from llmval_tui.actions.steps.baseline_compare import compare, near_metrics
 from llmval_tui.actions.steps.baseline_repeats import Repeats, plan_repeats, pooled, seen_spreads
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_json
-from llmval_tui.foundation.paths import inside
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run, RunStore, recorded_path
 
@@ -94,11 +93,7 @@ class BaselineDrift:
 
     def perform(self, run: Run) -> int:
         params, workspace = run.intent.params, run.workspace
-        source = RunStore(workspace).get(params["source_run"])
-        sha256 = unchanged_sha256(source, params["result"])
-        result = read_result(inside(workspace, params["result"]))
-        if result is None:
-            raise Refused(f"{params['result']} is not a load test's result: run the load test again.")
+        source, sha256, result = judged_source(run, read_result, "a load test's result")
         document = resolve_document(params["document"], workspace)
         text = document.workspace_text
         mine = baseline_of(result, source.intent, params["result"], sha256)

@@ -10,18 +10,16 @@ from llmval_tui.actions.documents.marker_block import span_between
 from llmval_tui.actions.documents.proposal import (
     accept_question,
     acceptance,
+    judged_source,
     newest_result,
     propose_text,
     required_document,
-    unchanged_sha256,
 )
 from llmval_tui.actions.judges.long_context import passed_lengths, read_long_context
 from llmval_tui.actions.section_runs import COMMAND_ACTIONS, inherited, perform_command
-from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, write_json
-from llmval_tui.foundation.paths import inside
 from llmval_tui.runs.records import Artifact, Gate, Outcome
-from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.store import Run
 
 FINDINGS = "findings.json"
 
@@ -63,11 +61,7 @@ class FindingsNote:
 
     def perform(self, run: Run) -> int:
         params, workspace = run.intent.params, run.workspace
-        source = RunStore(workspace).get(params["source_run"])
-        sha256 = unchanged_sha256(source, params["result"])
-        result = read_long_context(inside(workspace, params["result"]))
-        if result is None:
-            raise Refused(f"{params['result']} is not a long-context result: run its item again.")
+        source, sha256, result = judged_source(run, read_long_context, "a long-context result")
         document = resolve_document(params["document"], workspace)
         text = document.workspace_text
         record: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from llmval_runners.collective import expected
+from llmval_runners.measure.free_memory import free_memory
 from llmval_runners.measure.nvml_links import LinkFault, NoLinks, NvmlLinks
 
 # Variables that choose the way of the data; kept in the record.
@@ -59,16 +60,6 @@ def nccl_version() -> str | None:
     if not torch.distributed.is_nccl_available():
         return None
     return ".".join(str(part) for part in torch.cuda.nccl.version())  # type: ignore[no-untyped-call]  # torch's
-
-
-def free_memory(device: torch.device) -> int:
-    """Free bytes of the device; on a CPU the kernel's MemAvailable, divided by the ranks of this node."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    raise OSError("/proc/meminfo has no line MemAvailable")
 
 
 def disagreement(facts: Sequence[Mapping[str, Any]]) -> str | None:

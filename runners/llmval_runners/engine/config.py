@@ -5,7 +5,6 @@ All decisions and refusals happen here, before any heavy work. Nothing falls bac
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from llmval_runners.engine import fp8
@@ -13,6 +12,7 @@ from llmval_runners.engine.checkpoint.gate import Checkpoint, read_checkpoint, r
 from llmval_runners.engine.kv_cache import GIB, check_gpu_page, kv_formula, pages_for, refuse_longer
 from llmval_runners.engine.settings import EngineSettings, FlagNames
 from llmval_runners.engine.shapes import CPU_PARAMETERS, DEFAULT_MODEL, ModelShape, shape_by_name, weight_bytes_on
+from llmval_runners.measure.free_memory import free_memory
 from llmval_runners.process.errors import Refused
 
 FLEX_ELEMENTS = 2**31 - 1  # most elements in a layer's keys: the kernels of flex attention use 32-bit offsets
@@ -166,16 +166,6 @@ def _flex_pages(config: EngineConfig) -> int:
     """The most pages that flex attention's offsets reach, without the padding page."""
     kv_heads = config.shape.kv_heads_on(config.tensor_parallel)
     return FLEX_ELEMENTS // (kv_heads * config.shape.head_dim * config.page_size) - 1
-
-
-def free_memory(device: torch.device) -> int:
-    """Free bytes of the device. On a CPU: the kernel's MemAvailable, divided by the number of ranks on this node."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    raise OSError("/proc/meminfo has no line MemAvailable")
 
 
 def choose_device(name: str, *, ranks: int, local_rank: int, ranks_flag: str = "--nproc_per_node") -> torch.device:

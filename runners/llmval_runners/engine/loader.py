@@ -12,7 +12,7 @@ from llmval_runners.engine import fp8
 from llmval_runners.engine.attention import reference
 from llmval_runners.engine.attention.cudnn_fp8 import is_default
 from llmval_runners.engine.compiled import CompiledDecoder
-from llmval_runners.engine.config import EngineConfig, free_memory, kv_pages, load_transformer_engine
+from llmval_runners.engine.config import EngineConfig, kv_pages, load_transformer_engine
 from llmval_runners.engine.cpu_executor import CpuExecutor
 from llmval_runners.engine.engine import Executor
 from llmval_runners.engine.fp8 import NATIVE_KERNEL, Fp8Weight
@@ -22,6 +22,7 @@ from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.settings import FlagNames
 from llmval_runners.engine.shapes import ModelShape
 from llmval_runners.engine.weights import Source, build
+from llmval_runners.measure.free_memory import free_memory
 from llmval_runners.process.errors import Refused
 
 if TYPE_CHECKING:

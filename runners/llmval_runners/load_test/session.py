@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from llmval_runners.engine import loader
 from llmval_runners.engine.checkpoint.load import from_checkpoint
-from llmval_runners.engine.config import EngineConfig, free_memory
+from llmval_runners.engine.config import EngineConfig
 from llmval_runners.engine.engine import KEEPALIVE_S, Engine, PlanChannel
 from llmval_runners.engine.kv_cache import PageAllocator
 from llmval_runners.engine.parallel import TIMEOUT, Parallel
@@ -36,6 +36,7 @@ from llmval_runners.load_test.result import PROFILED, Measured, load_test_result
 from llmval_runners.load_test.utilisation import utilisation
 from llmval_runners.load_test.window import MeasurementWindow
 from llmval_runners.measure.ceilings import ceilings
+from llmval_runners.measure.free_memory import free_memory
 from llmval_runners.measure.host_noise import HostNoise
 from llmval_runners.process import on_failure
 from llmval_runners.process.errors import FAILED_EXIT, RankLost, Refused, ended_by

@@ -9,13 +9,14 @@ from llmval_runners.engine import fp8
 from llmval_runners.engine.attention.cudnn_fp8 import is_default
 from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MIN_TOKENS, CUDNN_MULTIPLE, cudnn_supports
 from llmval_runners.engine.checkpoint.gate import read_checkpoint
-from llmval_runners.engine.config import FLEX_ELEMENTS, FLEX_PAGE, choose_device, free_memory
+from llmval_runners.engine.config import FLEX_ELEMENTS, FLEX_PAGE, choose_device
 from llmval_runners.engine.kv_cache import check_gpu_page
 from llmval_runners.engine.shapes import CPU_PARAMETERS, ModelShape, shape_by_name
 from llmval_runners.long_context.options import DEFAULT_MODEL, LongContextOptions
 from llmval_runners.long_context.predict.advice import fits, refusal
 from llmval_runners.long_context.predict.peak_memory import pages
 from llmval_runners.long_context.setup import GIB, Setup
+from llmval_runners.measure.free_memory import free_memory
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.files import check_writable
 from llmval_runners.process.placement import Placement

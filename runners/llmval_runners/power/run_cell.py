@@ -64,7 +64,7 @@ def run_cell(cell: Cell, context: SweepContext, attempt: int) -> dict[str, Any]:
         return record | {"status": "refused", "reasons": [reason], "ended_utc": _now()}
     finally:
         with suppress(RuntimeError):  # a lost CUDA context fails again here; the first error is the one to record
-            free_memory(context.devices)
+            release_memory(context.devices)
     reasons = [f"{name}: {reason}" for name, phase in phases.items() for reason in phase["reasons"]]
     no_energy = isinstance(context.recorder.meter, NoMeter)
     status = "valid" if not reasons else "no_energy" if no_energy else "invalid"
@@ -165,7 +165,7 @@ def _header(cell: Cell, context: SweepContext, attempt: int) -> dict[str, Any]:
     }
 
 
-def free_memory(devices: list[torch.device]) -> None:
+def release_memory(devices: list[torch.device]) -> None:
     """Free the memory of the last cell. Nothing may refer to its tensors any more."""
     gc.collect()
     if devices[0].type == "cuda":

@@ -16,7 +16,7 @@ from llmval_runners.power.grid import Cell, shuffled
 from llmval_runners.power.last_screen import ALL_REFUSED, last_screen, verdict_of
 from llmval_runners.power.machine import devices_of, identity_of, uuids_of
 from llmval_runners.power.options import SweepOptions
-from llmval_runners.power.run_cell import SweepContext, failed_record, free_memory, run_cell
+from llmval_runners.power.run_cell import SweepContext, failed_record, release_memory, run_cell
 from llmval_runners.power.store import Store
 from llmval_runners.process.errors import UNDECIDED_EXIT, Refused
 from llmval_runners.process.events import EventLog
@@ -111,7 +111,7 @@ class Sweep:
             traceback.print_exc()
             record = failed_record(cell, self._context, attempt, error)
         with suppress(RuntimeError):  # a lost CUDA context fails again here; the record must still be saved
-            free_memory(self._context.devices)  # not earlier: the traceback referred to the stack
+            release_memory(self._context.devices)  # not earlier: the traceback referred to the stack
         return record
 
     def _exit_code(self) -> int:

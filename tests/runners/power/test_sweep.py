@@ -202,7 +202,7 @@ def test_a_lost_gpu_ends_the_sweep_after_the_cell_is_recorded(tmp_path, monkeypa
 
     monkeypatch.setattr(cell_module, "_phases", dead)
     for module in (cell_module, sweep_module):
-        monkeypatch.setattr(module, "free_memory", never)
+        monkeypatch.setattr(module, "release_memory", never)
     monkeypatch.setattr(Sweep, "_devices_respond", lambda self: False)
     events = Events()
     assert sweep_of(tmp_path, events=events).run() == 1
