@@ -131,13 +131,16 @@ class Replicas:
     def take_early(self, what: str) -> dict[int, bytes]:
         """Rank 0, after `end`: what the other leaders give within `EARLY_S`. Never raises."""
         found: dict[int, bytes] = {}
+        ended = self._ended or {}
+        awaited = set(self.others()) - ({ended["replica"]} if ended.get("silent") else set())
         deadline = time.monotonic() + EARLY_S
-        while self._store is not None and len(found) < len(self.others()) and time.monotonic() < deadline:
+        while self._store is not None and awaited and time.monotonic() < deadline:
             try:
-                for replica in self.others():
+                for replica in sorted(awaited):
                     key = f"{what}/{replica}"
-                    if replica not in found and self._store.check([key]):
+                    if self._store.check([key]):
                         found[replica] = self._taken(key, self._store.get(key))
+                        awaited.remove(replica)
             except RuntimeError:  # the store is gone: what came is all
                 break
             time.sleep(POLL_S)
@@ -145,7 +148,7 @@ class Replicas:
 
     def end(self, why: str, *, refused: bool = False) -> None:
         """Tell all that this replica ends early. The first one to say so is the cause. Never raises."""
-        self._end(self.place.replica, why, refused)
+        self._end(self.place.replica, why, refused=refused)
 
     def check(self) -> None:
         """Raise if another replica has ended.
@@ -174,12 +177,13 @@ class Replicas:
         except RuntimeError:  # the others were faster
             pass
 
-    def _end(self, replica: int, why: str, refused: bool = False) -> None:
+    def _end(self, replica: int, why: str, *, refused: bool = False, silent: bool = False) -> None:
         if self._store is None:
             return
         node = self.node if replica == self.place.replica else self.nodes.get(replica)
         try:
-            value = json.dumps({"replica": replica, "node": node, "why": why, "refused": refused})
+            ended = {"replica": replica, "node": node, "why": why, "refused": refused, "silent": silent}
+            value = json.dumps(ended)
             self._ended = json.loads(self._store.compare_set(_ENDED, "", value))
         except RuntimeError:  # the store is gone with rank 0's node: the others see that themselves
             pass
@@ -227,7 +231,7 @@ class Replicas:
                     if replica not in seen or seen[replica][0] != count:
                         seen[replica] = count, now
                     elif now - seen[replica][1] > SILENT_S:
-                        self._end(replica, f"no sign of life for {SILENT_S:.0f} s")
+                        self._end(replica, f"no sign of life for {SILENT_S:.0f} s", silent=True)
                 self._look(store)
                 self._answered_at = now
                 if self._ended is not None:
@@ -235,7 +239,8 @@ class Replicas:
         except RuntimeError:
             if not self._closed.is_set():
                 why = "the store at its node is gone, so its launch has ended"
-                self._ended = self._ended or {"replica": 0, "node": None, "why": why, "refused": False}
+                gone = {"replica": 0, "node": None, "why": why, "refused": False, "silent": True}
+                self._ended = self._ended or gone
                 self.on_end()
 
 

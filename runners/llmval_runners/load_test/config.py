@@ -8,7 +8,7 @@ from llmval_runners.engine.settings import FlagNames
 from llmval_runners.engine.shapes import ModelShape
 from llmval_runners.load_test.generator import Lengths, Load, arrival_times, schedule
 from llmval_runners.load_test.load_flags import SearchOptions
-from llmval_runners.load_test.metrics import Slo
+from llmval_runners.load_test.metrics import LEAST_REQUESTS, Slo
 from llmval_runners.load_test.options import LoadTestOptions, ProfileOptions
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.files import check_writable
@@ -105,6 +105,12 @@ def configure_load_test(options: LoadTestOptions, place: Placement) -> tuple[Eng
         options.engine, shape, load.longest_context, world_size=place.tensor_parallel, local_rank=place.local_rank,
         local_ranks=place.local_world_size,
     )  # fmt: skip
+    requests = round(load.target_qps / load.replicas * load.duration_s)
+    if load.search is not None and requests < LEAST_REQUESTS:  # load_flags.py has looked at all replicas together
+        raise Refused(
+            f"each of {load.replicas} replicas takes its share of --target-qps {load.target_qps:g}: {requests} "
+            f"requests a trial, and {LEAST_REQUESTS} show whether a queue grows: pass a longer --trial-duration."
+        )
     if load.output_json is not None:
         check_writable(load.output_json, "--output-json")
     return engine, load

@@ -20,6 +20,7 @@ from llmval_runners.load_test import metrics
 from llmval_runners.load_test.metrics import LEAST_REQUESTS, Rates, Slo
 from llmval_runners.load_test.rate_posterior import STOPPING, Posterior
 from llmval_runners.load_test.result import Measured
+from llmval_runners.load_test.verdict import named
 from llmval_runners.process.events import EventLog
 
 HOLDS, FAILS, INVALID = "holds", "fails", "invalid"
@@ -108,9 +109,7 @@ def judge_trial(
         e2e_sched=metrics.percentiles([r.token_times[-1] - r.intended_s for r in done]),
         ended_s=max(measured.duration_s for measured in windows),
         verdict=order[worst],
-        reason="; ".join(f"{part['replica']}: {part['reason']}" if several else part["reason"] for part in bad)
-        if worst < order.index(HOLDS)
-        else "",
+        reason=named([(part["replica"], part["reason"]) for part in bad if part["reason"]]),
         host=host,
         replicas=parts if several else [],
     )

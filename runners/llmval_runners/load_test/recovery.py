@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     if count is None:
         print(f"{journal} has nothing to recover: its writer lives, or no window had begun.", file=sys.stderr)
     else:
-        events.error("rank_0_lost", f"{partial_path(result)} has the {count} requests that rank 0 had noted ({why})")
+        events.error("rank_0_lost", f"{partial_path(result)} has the {count} requests that were noted ({why})")
     events.close()
     return 0
 

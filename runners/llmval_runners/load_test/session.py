@@ -319,7 +319,7 @@ class LoadTest:
         while (planned := search.next()) is not None:
             window = self._measure_all(engine, Plan(planned.qps, planned.seed, f"trial {planned.number}"))
             trial = judge_trial(
-                [window.measured(), *self.replicas.taken()], self.load.slo, options.min_goodput, number=planned.number,
+                [self._own(None), *self.replicas.taken()], self.load.slo, options.min_goodput, number=planned.number,
                 purpose=planned.purpose, seed=planned.seed, target_qps=planned.qps, host=self._host,
             )  # fmt: skip
             search.record(trial)

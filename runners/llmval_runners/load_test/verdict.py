@@ -83,9 +83,13 @@ def worst_of(found: Sequence[tuple[str, Verdict]]) -> Verdict:
     same = [(name, verdict) for name, verdict in found if verdict.word == worst.word]
     if worst.word == "ok":
         return Verdict("ok", f"on each of {len(found)} replicas {worst.reason}", GOOD)
-    named = "; ".join(f"{name}: {verdict.reason}" for name, verdict in same[:MOST_NAMED])
-    more = f"; and {len(same) - MOST_NAMED} more of {len(found)} replicas" if len(same) > MOST_NAMED else ""
-    return Verdict(worst.word, named + more, worst.exit_code)
+    return Verdict(worst.word, named([(name, verdict.reason) for name, verdict in same]), worst.exit_code)
+
+
+def named(reasons: Sequence[tuple[str, str]]) -> str:
+    """The reasons of several replicas with their names; a few of them, because a fleet may have hundreds."""
+    more = f"; and {len(reasons) - MOST_NAMED} more replicas" if len(reasons) > MOST_NAMED else ""
+    return "; ".join(f"{name}: {reason}" if name else reason for name, reason in reasons[:MOST_NAMED]) + more
 
 
 def missed_levels(sent: Sequence[SentRequest], slo: Slo) -> list[str]:

@@ -196,7 +196,8 @@ class Session:
         try:
             if self.file is not None and self.output is not None:
                 with self.stop.protect_write(), self._saving:
-                    if self.value["verdict"]["word"] == "failed":  # memory ran out: that is what this run found
+                    # Memory ran out: that is what this run found.
+                    if self.rank == 0 and self.value["verdict"]["word"] == "failed":
                         self.file.write(self.value)
                         partial = self.output
                     else:
