@@ -29,13 +29,13 @@ _SCALARS = ("descale_q", "descale_k", "descale_v", "descale_s", "scale_s", "scal
 def is_default(device: torch.device, head_dim: int, page_size: int) -> bool:
     """Whether prompts over an FP8 cache run in FP8 unless asked otherwise.
 
-    They do on Hopper, where it was measured, if the frontend is installed. `device` may be a CPU: a prediction for a
-    GPU elsewhere, which is taken to be a Hopper with the frontend.
+    They do where it was measured, on Hopper with heads of 128, if the frontend is installed. `device` may be a CPU: a
+    prediction for a GPU elsewhere, which is taken to be a Hopper with the frontend.
     """
     here = device.type == "cpu" or (
         torch.cuda.get_device_capability(device) == CAPABILITY and importlib.util.find_spec("cudnn") is not None
     )
-    return here and head_dim in (64, 128) and CUDNN_MULTIPLE % page_size == 0
+    return here and head_dim == 128 and CUDNN_MULTIPLE % page_size == 0
 
 
 @functools.cache
