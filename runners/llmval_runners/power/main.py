@@ -11,13 +11,14 @@ from llmval_runners.process.errors import FAILED_EXIT, USAGE_EXIT, Refused, ende
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import flush_streams, guard_streams, say
 from llmval_runners.process.rank_main import FOLLOWERS_WAIT_S, check_place
-from llmval_runners.process.shutdown import StopSignals
+from llmval_runners.process.shutdown import StopSignals, end_on_signals
 
 
 def run_sweep(argv: list[str]) -> NoReturn:
     """Run the sweep and exit with the code of `options.EXIT_CODES`."""
     guard_streams()
     check_place()
+    end_on_signals()
     events: EventLog | None = None
     stop = StopSignals(emergency_save=lambda number: None)
     try:

@@ -8,6 +8,7 @@ from typing import Any
 from llmval_runners.power.grid import MODES, PHASES, Cell, cells_of, shapes_of
 from llmval_runners.process.arguments import Parser, count, natural
 from llmval_runners.process.errors import Refused, exit_codes
+from llmval_runners.process.files import make_folder
 from llmval_runners.process.output import Report, add_report_flags
 
 EXIT_CODES = (
@@ -159,8 +160,7 @@ def parse(argv: list[str]) -> SweepOptions:
         raise Refused(
             f"--devices takes CUDA indices or `all`, not {' '.join(flags.devices)}: see nvidia-smi -L for the GPUs."
         )
-    if flags.output_dir.exists() and not flags.output_dir.is_dir():
-        raise Refused(f"{flags.output_dir} is a file: pass a folder for --output-dir.")
+    make_folder(flags.output_dir, only_check=True)
     settings = SweepSettings(
         window_s=flags.window_s,
         warmup_s=flags.warmup_s,

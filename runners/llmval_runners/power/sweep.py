@@ -1,12 +1,10 @@
 """The sweep: runs the cells in random order, writes each to its own file, and reports progress to the dashboard."""
 
-import os
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +16,9 @@ from llmval_runners.power.machine import devices_of, identity_of, uuids_of
 from llmval_runners.power.options import SweepOptions
 from llmval_runners.power.run_cell import SweepContext, failed_record, release_memory, run_cell
 from llmval_runners.power.store import Store
-from llmval_runners.process.errors import UNDECIDED_EXIT, Refused
+from llmval_runners.process.errors import UNDECIDED_EXIT
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.files import make_folder
 from llmval_runners.process.output import say
 from llmval_runners.process.verdict import Verdict
 
@@ -40,7 +39,7 @@ class Sweep:
         devices = devices_of(options.settings.device, options.devices)
         indices = [device.index for device in devices if device.type == "cuda"]
         self.settings = replace(options.settings, device=devices[0].type, devices=indices)
-        _make_folder(options.output_dir)
+        make_folder(options.output_dir)
         self.cells, self.events, self._stopped = options.cells, events, stopped
         self.store = Store(options.output_dir, self.settings, self.cells)
         self._cooldown_s = options.cooldown_s
@@ -174,14 +173,3 @@ def _create_cuda_contexts(devices: list[torch.device]) -> None:
     for device in devices:
         if device.type == "cuda":
             torch.zeros(1, device=device)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refused(
-            f"--output-dir {folder} cannot be created ({error.strerror}): pass a folder that you may write to."
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise Refused(f"--output-dir {folder} is not writable: pass a folder that you may write to.")

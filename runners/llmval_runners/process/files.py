@@ -108,3 +108,21 @@ def check_writable(path: Path, flag: str) -> None:
         raise Refused(
             f"{flag} {path} cannot be written ({error.strerror}): pass a path in a folder that you may write."
         ) from None
+
+
+def make_folder(folder: Path, flag: str = "--output-dir", *, only_check: bool = False) -> None:
+    """Make the folder of a run's files and try to write there. `only_check`: make nothing yet.
+
+    Raises:
+        Refused: it is no folder, or cannot be made or written; the message names `flag`.
+    """
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise Refused(f"{folder} is a file: pass a folder for {flag}.")
+        if not only_check:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise Refused(
+            f"{flag} {folder} cannot be written ({error.strerror}): pass a folder that you may write to."
+        ) from None

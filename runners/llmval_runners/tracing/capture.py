@@ -13,7 +13,7 @@ from typing import Any, Self
 from llmval_runners.load_test.options import parse as parse_load_test_flags
 from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, USAGE_EXIT, Refused
 from llmval_runners.process.events import VARIABLE, EventLog
-from llmval_runners.process.files import write_json
+from llmval_runners.process.files import make_folder, write_json
 from llmval_runners.process.output import guard_streams, say, show
 from llmval_runners.process.verdict import Verdict
 from llmval_runners.tracing.chrome import read_chrome
@@ -82,7 +82,7 @@ def capture(options: TraceOptions) -> int:
     node = _probe()
     setup = resolve(options, node, paths, "nsys" if why_torch is None else "torch")
     parse_load_test_flags(setup.load_test_command()[1:])  # refused once here, and not by every rank and torchrun
-    paths.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(paths.folder)
     with SignalForwarder() as signals:
         return _run_capture(setup, node, why_torch, signals)
 
@@ -145,6 +145,7 @@ def _check(options: TraceOptions, paths: Paths) -> str | None:
     Raises:
         Refused: the folder is not empty, or a tool is missing. (The GPUs are checked later.)
     """
+    make_folder(paths.folder, only_check=True)
     if any(paths.folder.glob("*")):
         raise Refused(f"{options.output_dir} is not empty: pass another --output-dir, so that no trace is lost.")
     if options.ncu and (shutil.which("ncu") is None or options.device == "cpu"):

@@ -11,7 +11,7 @@ import pytest
 from llmval_runners.process.arguments import count, natural, positive, share
 from llmval_runners.process.errors import Refused, ended_by
 from llmval_runners.process.events import EventLog
-from llmval_runners.process.files import check_writable, write_json
+from llmval_runners.process.files import check_writable, make_folder, write_json
 from llmval_runners.process.output import OutputFile, Report, move_aside
 from llmval_runners.process.rank_main import check_place
 from llmval_runners.process.screen import WIDTH, Screen, figure
@@ -209,3 +209,16 @@ def test_a_runner_that_starts_torchrun_needs_no_standard_output(runner: str) -> 
     assert done.returncode == 2 and "refused" in done.stderr
     done = run(str(RUNNERS / runner), WORLD_SIZE="abc")
     assert done.returncode == 2 and "WORLD_SIZE is 'abc'" in done.stderr
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder, words in (("file", "is a file"), ("file/x", "Not a directory"), ("x" * 300, "File name too long")):
+        for only_check in (False, True):
+            if (folder, only_check) != ("file/x", True):
+                with pytest.raises(Refused, match=words):
+                    make_folder(tmp_path / folder, only_check=only_check)
+    make_folder(tmp_path / "a" / "b", only_check=True)
+    assert not (tmp_path / "a").exists()
+    make_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []

@@ -16,7 +16,7 @@ from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.compile_study.options import StudyOptions
 from llmval_runners.engine.shapes import CPU_PARAMETERS, SHAPES, ModelShape, weight_bytes_on
 from llmval_runners.process.errors import Refused
-from llmval_runners.process.files import replace_bytes, write_json
+from llmval_runners.process.files import make_folder, replace_bytes, write_json
 
 DEFAULT_MODEL = "llama40b"
 STANDALONE = "repro.py"
@@ -133,7 +133,9 @@ def prepare(options: StudyOptions, argv: list[str]) -> tuple[Layout, StudyOption
     options, shape = resolve(options)
     assert options.output_dir is not None  # `options.parse` refuses a study without it
     layout = Layout(options.output_dir.absolute())
+    make_folder(layout.root, only_check=True)
     notes = _move_earlier_study(layout)
+    make_folder(layout.root)
     layout.make()
     replace_bytes(layout.partial, _PARTIAL.encode())
     cache = str(options.cache_dir.absolute()) if options.cache_dir else tempfile.mkdtemp(prefix="llmval-compile-cache-")
@@ -203,8 +205,6 @@ def _move_earlier_study(layout: Layout) -> list[str]:
         Refused: the folder holds something else.
     """
     root = layout.root
-    if root.exists() and not root.is_dir():
-        raise Refused(f"{root} is a file: name a folder for --output-dir.")
     if not root.is_dir() or not any(root.iterdir()):
         return []
     if not layout.run.is_file():
