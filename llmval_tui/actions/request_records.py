@@ -54,6 +54,12 @@ class Growth:
     late_s: float  # median of the last quarter
     slope: float  # seconds per second of load
 
+    @property
+    def words(self) -> str:
+        """The growth in the unit of its bound, and the medians behind it."""
+        quarters = f"median {self.early_s * 1e3:,.0f} ms in the first quarter, {self.late_s * 1e3:,.0f} ms in the last"
+        return f"TTFT {self.slope:+.2f} s per second of load: {quarters}"
+
 
 def ttft_growth(sent: Sequence[Record], ended_s: float | None = None) -> Growth | None:
     """The growth over the requests; None if fewer than eight show no trend.

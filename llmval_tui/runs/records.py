@@ -241,6 +241,22 @@ class Gate:
     reason: str = ""
     line: int | None = None  # of the checklist, from 1: the command or the criterion that the gate judges
 
+    @property
+    def title(self) -> str:
+        """Its name for people. A name that says what must hold would read as if it held, so it is negated then."""
+        did_not_hold = self.outcome in (Outcome.FAIL, Outcome.INVALID)
+        return _NEGATED.get(self.name, self.name) if did_not_hold else self.name
+
+
+_NEGATED = {
+    "kept up": "did not keep up",
+    "as written": "not as written",
+    "ran as asked": "did not run as asked",
+    "run complete": "run not complete",
+    "not cancelled": "cancelled",
+    "ran to its own end": "did not run to its own end",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -289,4 +305,4 @@ def why_not_passed(outcome: Outcome, gates: Sequence[Gate], cancelled: str | Non
     gate = next((gate for gate in gates if gate.outcome is outcome and outcome is not Outcome.PASS), None)
     if gate is None:
         return ""
-    return f"{gate.name}: {gate.measured}" + (f" ({gate.reason})" if gate.reason else "")
+    return f"{gate.title}: {gate.measured}" + (f" ({gate.reason})" if gate.reason else "")

@@ -289,10 +289,13 @@ def _add_lines(cells: list[list[Cell]], plot: Plot, axis: TimeAxis, width: int, 
             for i, character in zip(room, label, strict=True):
                 cells[i][0] = (character, "muted")
     if plot.limit is not None and limit_is_inside(plot.limit, plot.range):
-        y = height - 1 - (_level(plot.limit, plot.range, 4 * height) - 1) // 4
+        level = _level(plot.limit, plot.range, 4 * height) - 1
+        # Braille has four places in a cell. The line's dots are those of one column only, so it is no value.
+        sign = chr(0x2800 + _LEFT[1 << level % 4]) if glyphs.charts == "braille" else glyphs.limit
+        y = height - 1 - level // 4
         for x in range(width):
             if cells[x][y] is BLANK:
-                cells[x][y] = (glyphs.limit, "warn")
+                cells[x][y] = (sign, "muted" if plot.role == "muted" else "warn")
 
 
 def _joined(cells: Iterable[Cell]) -> list[Span]:

@@ -97,8 +97,11 @@ def test_a_band_reaches_from_its_lower_to_its_upper_end() -> None:
 
 def test_limit_and_marks_are_drawn_only_where_nothing_else_is() -> None:
     plot = Plot(Kind.AREA, Range(0, 8), limit=6, marks=(Mark(4, "load"),))
-    assert drawn(plot, flat(8, 8), 8, 2) == ["⣿╌┊load╌", "⣿ ┊     "]
+    assert drawn(plot, flat(8, 8), 8, 2) == ["⣿⠄┊load⠄", "⣿ ┊     "]
     assert drawn(plot, flat(*[8] * 16), 8, 2) == ["⣿" * 8] * 2
+    # In braille the line is where the limit is, to a quarter of a cell.
+    places = [drawn(Plot(Kind.AREA, Range(0, 8), limit=limit), [], 1, 1) for limit in (0.1, 4, 6, 8)]
+    assert places == [["⡀"], ["⠄"], ["⠂"], ["⠁"]]
     outside = Plot(Kind.AREA, Range(0, 8), limit=9)
     assert drawn(outside, [], 4, 2) == ["    ", "    "]
     assert drawn(Plot(Kind.AREA, Range(0, 8), limit=6, marks=(Mark(2, "a"),)), [], 6, 2, "ascii") == [

@@ -127,7 +127,7 @@ def _kept_up_alone(result: LoadResult) -> Gate:
         reason = "fewer than 8 requests show no trend"
         return Gate(name, Outcome.INCONCLUSIVE, f"{len(result.records)} requests", bound, reason)
     good = growth.slope <= MAX_TTFT_SLOPE
-    measured = f"{growth.early_s * 1000:.0f} ms in the first quarter, {growth.late_s * 1000:.0f} ms in the last"
+    measured = growth.words
     served = (result.offered_qps or 0.0) / (1 + max(growth.slope, 0.0))
     reason = "" if good else f"the queue grew all the time: the node serves about {served:.1f} requests/s of this load"
     return Gate(name, _verdict(good, Outcome.FAIL), measured, bound, reason)

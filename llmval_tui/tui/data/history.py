@@ -81,9 +81,10 @@ class Series:
 
 GPU_FIELDS = (
     "sm_util_percent", "power_w", "temperature_c", "nvlink_tx_gb_per_s", "nvlink_rx_gb_per_s", "pcie_rx_gb_per_s",
+    "sm_clock_mhz",
 )  # fmt: skip
 HOST_FIELDS = ("cpu_percent", "load_1m", "network_tx_mb_per_s", "network_rx_mb_per_s")
-ALL_FIELDS = ("sm_util_percent", "power_w", "nvlink_rx_gb_per_s", "temperature_c", "pcie_rx_gb_per_s")
+ALL_FIELDS = ("sm_util_percent", "power_w", "nvlink_rx_gb_per_s", "temperature_c", "pcie_rx_gb_per_s", "sm_clock_mhz")
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ To add one, make a `block(…)` and put it where it stands on the screen. Its ra
 
 from typing import TYPE_CHECKING
 
+from llmval_tui.actions.command.argv import value_of
 from llmval_tui.runs.records import Outcome
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import fit, gib, number
@@ -12,7 +13,7 @@ from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.widgets.charts import TALL, TALLEST, ChartView, chart_row, shares
-from llmval_tui.tui.widgets.figures import ShownFigure, figure_rows, figures_of
+from llmval_tui.tui.widgets.figures import ShownFigure, figure_rows, figures_of, undecided_rows
 from llmval_tui.tui.widgets.gate_groups import gate_group_rows
 from llmval_tui.tui.widgets.gpu_charts import GpuView, all_gpu_charts, gpu_table, percent, summary
 from llmval_tui.tui.widgets.host_rows import host_blocks
@@ -58,7 +59,7 @@ def ended_blocks(
     if verdict is None:
         return load_blocks(run, width, glyphs, view)
     figures = figures_of(verdict.metrics, run.bounds, baseline=run.baseline)
-    rows = figure_rows(figures, width, 4, glyphs)
+    rows = [*figure_rows(figures, width, 4, glyphs), *undecided_rows(figures, verdict.gates, width)]
     blocks = [fixed("figures", [row(), *rows], rank=1)] if rows else []
     gates = gate_group_rows(verdict.gates, width, glyphs, unfolded=unfolded)
     blocks.append(fixed("gates", [row(), *gates], rank=1))
@@ -83,7 +84,26 @@ def matrix_block(run: "RunSnapshot", width: int, glyphs: Glyphs, *, rank: int) -
 def live_figures(run: "RunSnapshot") -> list[ShownFigure]:
     """The headline figures of a running run, as last reported."""
     values = {metric.name: metric.last for metric in run.metrics}
-    return figures_of(values, run.bounds, ramp=is_ramping(run), baseline=run.baseline, live=True) if values else []
+    if not values:
+        return []
+    asked = [value_of(tuple(command.argv), "--target-qps") for command in run.intent.commands]
+    return figures_of(
+        values,
+        run.bounds,
+        ramp=is_ramping(run),
+        baseline=run.baseline,
+        live=True,
+        asked_qps=next((rate for text in asked if text and (rate := _positive(text))), None),
+        missed_s={metric.name: metric.outside_s for metric in run.metrics},
+    )
+
+
+def _positive(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 < value < float("inf") else None
 
 
 def is_ramping(run: "RunSnapshot") -> bool:

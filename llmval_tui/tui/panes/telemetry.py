@@ -6,14 +6,14 @@ from textual import events
 
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.telemetry.sample import GpuSample, Note
-from llmval_tui.terminal.axis import dot_width
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import age, wrap
 from llmval_tui.terminal.glyphs import Glyphs
+from llmval_tui.tui.data.run_follower import RunSnapshot
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.widgets.charts import RANGE_WORDS, WINDOW_WORDS, ChartView
-from llmval_tui.tui.widgets.gpu_charts import NARROWEST, ComparedGpu, GpuView, compared, worst_first
+from llmval_tui.tui.widgets.gpu_charts import ComparedGpu, GpuView, compared, worst_first
 from llmval_tui.tui.widgets.gpu_sets import MANY, gpu_blocks
 from llmval_tui.tui.widgets.host_rows import host_blocks
 from llmval_tui.tui.widgets.process_table import ProcessChoice, described, process_block, target_of
@@ -171,7 +171,7 @@ def telemetry_rows(
 def source_row(
     state: ScreenState, width: int, glyphs: Glyphs, gpu_view: GpuView | None, view: ChartView, order: str
 ) -> Row:
-    """The source of the figures and their age, what a dot is, and the choices for the charts."""
+    """The source of the figures and their age, and the choices for the charts."""
     if state.recorded_of is not None:
         text: Span = (f" recorded with run {state.recorded_of}", "text")
     elif state.settings.replay is not None:
@@ -188,15 +188,19 @@ def source_row(
     if gpu_view is None:
         return row(*spans)
 
+    run = state.run
+    if run is not None and run.alive and state.recorded_of is None:
+        said = run_words(run, glyphs)
+        if sum(cell_len(text) for text, _ in (*spans, *said)) <= width:
+            spans += said
+
     def key(name: str) -> str:
         shown = state.keymap.hint(name)
         return f" ({shown})" if shown else ""
 
     full, part = signs(glyphs)
-    dot = dot_width(gpu_view.axis(max(NARROWEST, min(34, width))).dot_s)
     whole = "the last 10 min" if not gpu_view.of_run and view.window == "whole" else WINDOW_WORDS[view.window]
     for words in (
-        f"a dot = {dot}",
         f"window: {whole}{key('window')}",
         f"order: {order}{key('order')}" if order else "",
         f"range: {RANGE_WORDS[view.range]}{key('range')}",
@@ -205,6 +209,22 @@ def source_row(
         if words and sum(cell_len(part) for part, _ in spans) + 2 + cell_len(words) <= width:
             spans.append((f"  {words}", "muted"))
     return row(*spans)
+
+
+def run_words(run: RunSnapshot, glyphs: Glyphs) -> list[Span]:
+    """Whether the run that heats these GPUs is good: its rate, and a sign for each figure with a bound."""
+    from llmval_tui.tui.panes.run_blocks import live_figures
+    from llmval_tui.tui.widgets.figures import bound_text, value_text
+
+    spans: list[Span] = [(f"  {run.intent.step.number}", "title")]
+    for figure in live_figures(run):
+        label = figure.label.partition(",")[0]
+        if figure.bound is not None and figure.holds is not None and not figure.of_baseline:
+            bound, role = bound_text(figure, 0, glyphs)
+            spans.append((f" {bound.partition(' ')[0]} {label}", role))
+        elif len(spans) == 1:
+            spans.append((f" {label} {value_text(figure)}", "text"))
+    return spans if len(spans) > 1 else []
 
 
 def note_rows(notes: Sequence[Note], gpu: int | None, width: int) -> list[Row]:

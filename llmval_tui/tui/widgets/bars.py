@@ -115,6 +115,21 @@ class Header(Bar):
         how = "ended" if timeline.ended else "paused" if timeline.paused else f"×{timeline.speed:g}"
         return [("REPLAY ", "key"), (f"{clock(timeline.fraction * length)}/{clock(length)} {how}  ", "key")]
 
+    def _faults(self) -> list[Span]:
+        """The first GPU with a fault, so that no pane hides it."""
+        last = self.state.live.last
+        if last is None or not last.gpus or self.state.stale:
+            return []
+        from llmval_tui.tui.widgets.gpu_charts import faults_of, is_lost
+
+        bad = [(gpu, found) for gpu in last.gpus if (found := faults_of(gpu))]
+        if not bad:
+            return []
+        gpu, found = bad[0]
+        word = "lost" if is_lost(gpu) else found[0].partition(":")[0]
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        return [(f"GPU {gpu.index} {word}{more}  ", "warn" if word == "throttled" else "bad")]
+
     def _right(self) -> list[Span]:
         state = self.state
         spans: list[Span] = self._replay()
@@ -129,6 +144,7 @@ class Header(Bar):
             spans.append((f"{state.files_problem}  ", "bad"))
         elif state.snapshot.problem:
             spans.append(("list not current  ", "bad"))
+        spans += self._faults()
         since = state.sample_age
         if since is None:
             spans.append(("no samples  ", "warn" if state.recorder_problem else "muted"))

@@ -69,8 +69,9 @@ def limit_note(limit: float | None, name: str, shown: Range, glyphs: Glyphs) -> 
     if limit is None:
         return ()
     if limit_is_inside(limit, shown):
-        return ((f"{glyphs.limit} {name} {number(limit)}", "warn"),)
-    return ((f"{name} {number(limit)} is {'above' if limit > shown.top else 'below'}", "muted"),)
+        sign = "⠂⠂" if glyphs.charts == "braille" else glyphs.limit
+        return ((f"{sign} {name} {number(limit)}", "warn"),)
+    return ((f"{name} {number(limit)} off the {'top' if limit > shown.top else 'bottom'}", "muted"),)
 
 
 def window_axis_start(window: str, newest_s: float, phase_s: float | None) -> float:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from llmval_tui.actions.bounds import BASELINE, Bound
 from llmval_tui.actions.headline import Figure, headline
-from llmval_tui.runs.records import Outcome
+from llmval_tui.runs.records import Gate, Outcome
 from llmval_tui.terminal.cell_width import cell_len
-from llmval_tui.terminal.format import NOT_AVAILABLE, fit, number
+from llmval_tui.terminal.format import NOT_AVAILABLE, duration, fit, number, wrap
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
 from llmval_tui.tui.drawing.rows import Row, Span
 
@@ -21,8 +21,10 @@ _SIBLINGS = {
     "ttft_p99_ms": ("ttft_p50_ms",),
     "tpot_p50_ms": ("tpot_p99_ms",),
 }
-_LABELS = {"ttft_sched_p99_ms": "TTFT p99, schedule", "ttft_p99_ms": "TTFT p99, dispatch", "ttft_p50_ms": "TTFT p50",
-           "tpot_p99_ms": "TPOT p99"}  # fmt: skip
+_LABELS = {"ttft_sched_p99_ms": "TTFT p99 from arrival", "ttft_p99_ms": "TTFT p99 from dispatch",
+           "ttft_p50_ms": "TTFT p50", "tpot_p99_ms": "TPOT p99"}  # fmt: skip
+# What runners report while they work is of so many seconds.
+_WINDOW = ", last 5 s"
 # What stands below each figure of an ended run, if there is room.
 _BESIDE = {
     "completed_qps": ("output_tokens_per_s", "", "tokens/s"),
@@ -45,6 +47,7 @@ class ShownFigure:
     ramp: bool = False  # the load still rises, so that the figure has no verdict yet
     beside: str = ""
     live: bool = False  # of the last seconds, and not of the whole run
+    missed_s: float = 0.0  # seconds of the run so far in which it was not within its bound
 
     @property
     def of_baseline(self) -> bool:
@@ -66,8 +69,14 @@ def figures_of(
     ramp: bool = False,
     baseline: Mapping[str, Bound] | None = None,
     live: bool = False,
+    asked_qps: float | None = None,
+    missed_s: Mapping[str, float] | None = None,
 ) -> list[ShownFigure]:
-    """The headline figures of a run's metrics, live or of its verdict. A bound wins over that of the baseline."""
+    """The headline figures of a run's metrics, live or of its verdict. A bound wins over that of the baseline.
+
+    `asked_qps`: the rate that the command asks for; what arrived in the last seconds varies about it. `missed_s`: by
+    metric, the time so far in which it was not within its bound.
+    """
     found = []
     for one in headline(metrics):
         figure = _bounded_sibling(one, metrics, bounds)
@@ -79,8 +88,13 @@ def figures_of(
                 beside = f"{prefix}{number(metrics[name])} {unit}"
         rising = ramp and bound is not None and bound.comparison.startswith(">")
         of = metrics.get(_OF.get(figure.name, ""))
+        if of is not None and live and asked_qps is not None:
+            of = asked_qps
         label = _LABELS.get(figure.name, figure.label)
-        found.append(ShownFigure(label, figure.value, figure.unit, of, bound, rising, beside, live))
+        if live and figure.name.endswith(("_qps", "_ms")):
+            label = label.partition(" from ")[0] + _WINDOW
+        missed = (missed_s or {}).get(figure.name, 0.0) if figure.name in bounds else 0.0
+        found.append(ShownFigure(label, figure.value, figure.unit, of, bound, rising, beside, live, missed))
     return found[:MOST_FIGURES]
 
 
@@ -117,6 +131,8 @@ def value_text(figure: ShownFigure) -> str:
     """The value with what it is of, and its unit."""
     if figure.value is None:
         return NOT_AVAILABLE
+    if figure.of is not None and figure.live:  # in a few seconds more may complete than was asked for
+        return f"{steady(figure.value)} {figure.unit}, asked {number(figure.of)}"
     of = f" of {steady(figure.of)}" if figure.of is not None else ""
     return f"{steady(figure.value)}{of}{' ' if figure.unit else ''}{figure.unit}"
 
@@ -141,8 +157,25 @@ def bound_text(figure: ShownFigure, width: int, glyphs: Glyphs) -> Span:
     else:
         text = f"{glyphs.sign(OUTCOME_SIGNS[Outcome.PASS if holds else Outcome.FAIL])} {text}"
     far = distance(figure.value or 0.0, bound)
+    if figure.live and holds and not figure.of_baseline:
+        # The last seconds alone say little: what counts is whether it was kept all the time.
+        far = "kept so far"
+        if figure.missed_s:
+            text, role, far = f"! {text.partition(' ')[2]}", "warn", f"missed {duration(figure.missed_s)}"
     whole = f"{text}, {far}" if far else text
-    return whole if cell_len(whole) < width else text, role
+    return whole if cell_len(whole) < width - 1 else text, role
+
+
+def undecided_rows(figures: Sequence[ShownFigure], gates: Sequence[Gate], width: int) -> list[Row]:
+    """What the marks of figures mean if no gate of the item stands behind them."""
+    said = []
+    slo = [figure for figure in figures if figure.holds is False and figure.bound and figure.bound.set_by == "SLO"]
+    if slo and not any(gate.name.lower().startswith("slo") for gate in gates):
+        said.append("the SLO is no gate of this item, so it does not decide")
+    if any(figure.holds is False and figure.of_baseline for figure in figures):
+        said.append("! below the baseline: no gate either" if slo else "! below the baseline, which is no gate of it")
+    text = "; ".join(said)
+    return [Row(((f" {line}", "muted"),)) for line in wrap(text, width - 2)] if text else []
 
 
 def figure_rows(figures: Sequence[ShownFigure], width: int, height: int, glyphs: Glyphs) -> list[Row]:

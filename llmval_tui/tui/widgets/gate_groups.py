@@ -55,7 +55,7 @@ def gate_group_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs, *, unfold
         sign = OUTCOME_SIGNS[Outcome.PASS]
         fold = (">v" if glyphs.ascii else "▸▾")[unfolded]
         head = f"{len(mine):>2} {kind:<9} "
-        said = "" if unfolded else "; ".join(short(gate) for gate in mine)
+        said = "" if unfolded else "; ".join(short(gate) for gate in sorted(mine, key=_first))
         room = max(0, width - len(head) - 6)
         rows.append(
             row(
@@ -68,6 +68,11 @@ def gate_group_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs, *, unfold
         if unfolded:
             rows += gate_rows(mine, width, glyphs)[1:]
     return rows
+
+
+def _first(gate: Gate) -> bool:
+    """What a reader looks for first comes first, because the end of the row may be cut: throttling, XID, processes."""
+    return not gate.name.startswith(("telemetry.throttling", "telemetry.xid", "telemetry.foreign"))
 
 
 def short(gate: Gate) -> str:

@@ -105,7 +105,7 @@ class GpuView:
 
 def limit_words(limit: float | None, top: float) -> str:
     """Where a limit is that the chart does not reach."""
-    return "" if limit is None or limit <= top else f"limit {number(limit)} above"
+    return "" if limit is None or limit <= top else f"limit {number(limit)} off the top"
 
 
 def all_gpu_charts(view: GpuView, width: int, count: int, *, stale: bool = False) -> list[Chart]:
@@ -168,13 +168,27 @@ def problems_of(gpu: GpuSample) -> list[str]:
     return found + ([f"throttled: {', '.join(slowed)}"] if slowed else [])
 
 
+POWER_CAP = "throttled: sw_power_cap"  # a software power cap is no fault
+
+
+def faults_of(gpu: GpuSample) -> list[str]:
+    """What is wrong with a GPU, without what happens to healthy ones too."""
+    return [problem for problem in problems_of(gpu) if problem != POWER_CAP]
+
+
+def is_odd(one: "ComparedGpu") -> bool:
+    """Whether a GPU has a fault, or is far from the others."""
+    return bool(faults_of(one.gpu)) or abs(one.from_median or 0.0) >= ODD
+
+
+def is_hot(gpu: GpuSample) -> bool:
+    """Whether its driver slows it for heat: the limits of its temperature are not known, but this is."""
+    return any("thermal" in reason for reason in slowed_by(gpu))
+
+
 def worst_first(gpus: Sequence[ComparedGpu]) -> list[ComparedGpu]:
     """Those with a fault first, then the furthest from the median. A software power cap is no fault."""
-
-    def faults(gpu: GpuSample) -> int:
-        return sum(problem != "throttled: sw_power_cap" for problem in problems_of(gpu))
-
-    return sorted(gpus, key=lambda one: (-faults(one.gpu), -abs(one.from_median or 0.0), one.gpu.index))
+    return sorted(gpus, key=lambda one: (-len(faults_of(one.gpu)), -abs(one.from_median or 0.0), one.gpu.index))
 
 
 def summary(gpus: Sequence[GpuSample]) -> tuple[str, str]:
@@ -211,8 +225,10 @@ def from_median_span(value: float | None) -> Span:
     return f"{value:+.1f} %", "warn" if abs(value) >= ODD else "text"
 
 
-def gpu_columns(glyphs: Glyphs, *, stale: bool, bar_cells: int = 8) -> list[TableColumn[ComparedGpu]]:
-    """The columns of the table of GPUs, from left to right."""
+def gpu_columns(
+    glyphs: Glyphs, *, stale: bool, bar_cells: int = 8, slowed: bool = False
+) -> list[TableColumn[ComparedGpu]]:
+    """The columns of the table of GPUs, from left to right; the clock stays longer if a GPU is `slowed`."""
 
     def figure(text: str) -> Span:
         return text, "warn" if text == NOT_AVAILABLE else "muted" if stale else "text"
@@ -228,6 +244,10 @@ def gpu_columns(glyphs: Glyphs, *, stale: bool, bar_cells: int = 8) -> list[Tabl
         text = NOT_AVAILABLE if gpu.power_w is None else f"{number(gpu.power_w)} W"
         return [(filled, "muted" if stale else "chart"), (empty, "track"), (f"{text:>8}", figure(text)[1])]
 
+    def clock(one: ComparedGpu) -> Span:
+        text, role = figure(number(one.gpu.sm_clock_mhz))
+        return text, "warn" if not stale and faults_of(one.gpu) and slowed_by(one.gpu) else role
+
     def heat(gpu: GpuSample) -> str:
         return NOT_AVAILABLE if gpu.temperature_c is None else f"{gpu.temperature_c:.0f} °C"
 
@@ -237,11 +257,16 @@ def gpu_columns(glyphs: Glyphs, *, stale: bool, bar_cells: int = 8) -> list[Tabl
         TableColumn("tensor", 6, lambda one: figure(percent(one.gpu.tensor_util_percent)), 7),
         TableColumn("DRAM", 5, lambda one: figure(percent(one.gpu.dram_util_percent)), 8),
         TableColumn(" power".ljust(bar_cells + 8), bar_cells + 8, power, 1),
-        TableColumn("temp", 5, lambda one: figure(heat(one.gpu)), 2),
+        TableColumn(
+            "temp",
+            5,
+            lambda one: (heat(one.gpu), "warn") if is_hot(one.gpu) and not stale else figure(heat(one.gpu)),
+            2,
+        ),
         TableColumn("memory GiB", 11, lambda one: figure(memory_text(one.gpu)), 1),
         TableColumn("NVL in", 6, lambda one: figure(number(one.gpu.nvlink_rx_gb_per_s)), 4),
         TableColumn("out", 5, lambda one: figure(number(one.gpu.nvlink_tx_gb_per_s)), 5),
-        TableColumn("MHz", 5, lambda one: figure(number(one.gpu.sm_clock_mhz)), 6),
+        TableColumn("MHz", 5, clock, 3 if slowed else 6),
         TableColumn("vs median", 9, lambda one: from_median_span(one.from_median), 3),
     ]
 
@@ -249,9 +274,10 @@ def gpu_columns(glyphs: Glyphs, *, stale: bool, bar_cells: int = 8) -> list[Tabl
 def gpu_table(gpus: Sequence[GpuSample], width: int, height: int, glyphs: Glyphs, *, stale: bool) -> list[Row]:
     """A row for each GPU; if they do not fit, the furthest from the median, and one row for the others."""
     every = compared(gpus)
-    columns = gpu_columns(glyphs, stale=stale)
+    slowed = any(faults_of(gpu) and slowed_by(gpu) for gpu in gpus)
+    columns = gpu_columns(glyphs, stale=stale, slowed=slowed)
     if len(fitting(columns, width)) < len(columns) - 5:
-        columns = gpu_columns(glyphs, stale=stale, bar_cells=5)
+        columns = gpu_columns(glyphs, stale=stale, bar_cells=5, slowed=slowed)
     room = max(1, height - 1)
     if len(every) <= room:
         return table_rows(columns, every, width, glyphs.ellipsis)

@@ -1,27 +1,31 @@
 """A set of charts for each GPU, all with the same ranges and one time axis; a table of the GPUs if they do not fit."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llmval_tui.telemetry.sample import GpuSample
-from llmval_tui.terminal.axis import axis_row
+from llmval_tui.terminal.axis import axis_row, dot_width
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.chart import LABEL, chart_rows
 from llmval_tui.terminal.format import fit, number
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.history import Series
 from llmval_tui.tui.drawing.rows import Row, Span, row
-from llmval_tui.tui.widgets.charts import Chart, beside, shares
+from llmval_tui.tui.widgets.charts import Chart, beside, chart_row, shares
 from llmval_tui.tui.widgets.gpu_charts import (
     NARROWEST,
     ComparedGpu,
     GpuView,
     from_median_span,
     gpu_table,
+    is_hot,
     is_lost,
+    is_odd,
     limit_words,
     memory_text,
     percent,
     problems_of,
+    worst_first,
 )
 from llmval_tui.tui.widgets.stack import PaneBlock, block, fixed
 
@@ -43,6 +47,10 @@ SECOND = (
 )
 
 
+# What shows why a GPU is odd: the charts of it where the table is all that fits.
+ODD_FIELDS = (FIRST[1], SECOND[1], ("sm_clock_mhz", "clock MHz", 500.0))
+
+
 def gpu_blocks(
     gpus: Sequence[ComparedGpu], view: GpuView, width: int, room: int, glyphs: Glyphs, *, stale: bool
 ) -> list[PaneBlock]:
@@ -57,7 +65,7 @@ def gpu_blocks(
         plain = [one.gpu for one in gpus]
         table = gpu_table(plain, width, len(gpus) + 1, glyphs, stale=stale)
         problems = problem_rows(gpus, width)
-        return [fixed("gpus", [*table, *problems], rank=1)]
+        return [fixed("gpus", [*table, *problems], rank=1), *odd_block(gpus, view, width, glyphs, stale=stale)]
     sets = shares(width, across, gap=3)
     count = max(1, min(len(FIRST), (min(sets) + 2) // (NARROWEST + 2)))
     two = len(gpus) <= 4 and room - foot - 10 >= lines * (1 + 2 * (LOWEST + 3))
@@ -79,6 +87,24 @@ def gpu_blocks(
         return found + beside(feet, 3)
 
     return [block("gpus", draw, rank=2, least=lines * (1 + tall * len(fields)) + foot)]
+
+
+def odd_block(
+    gpus: Sequence[ComparedGpu], view: GpuView, width: int, glyphs: Glyphs, *, stale: bool
+) -> list[PaneBlock]:
+    """Where only a table fits: the charts of the GPU that is the oddest, if one is odd."""
+    worst = worst_first(gpus)[0]
+    if not is_odd(worst) or worst.gpu.index not in view.history.gpus:
+        return []
+    count = max(1, min(len(ODD_FIELDS), (width + 2) // (NARROWEST + 2)))
+    cells = min(shares(width, count, gap=2))
+    charts = []
+    for field in ODD_FIELDS[:count]:
+        limit = worst.gpu.power_limit_w if field[0] == "power_w" else None
+        name = (f"GPU {worst.gpu.index} {field[1]}", field[1], field[2])
+        chart = gpu_chart(worst.gpu.index, field, view, cells, stale=stale, limit=limit)
+        charts.append(replace(chart, title=((name[0], "text"),)))
+    return [chart_row("odd", charts, [cells] * count, glyphs, rank=3, least=3, wish=4, tallest=4)]
 
 
 Fields = Sequence[tuple[str, str, float]]
@@ -142,6 +168,8 @@ def gpu_foot(view: GpuView, width: int, lines: Sequence[Fields], glyphs: Glyphs,
         title = title if LABEL + cell_len(title) <= room else " / ".join(field[1] for field in shown)
         if shown[0][0] == "power_w" and limits and (words := limit_words(min(limits), chart.plot.range.top)):
             title += f", {words}" if LABEL + cell_len(f"{title}, {words}") <= room else ""
+        dot = f"{title}, a dot = {dot_width(chart.axis.dot_s)}"
+        title = dot if column == 0 and LABEL + cell_len(dot) <= room else title
         names.append([(fit(" " * LABEL + title, room, glyphs.ellipsis), "muted")])
     return [joined(axes), joined(names)]
 
@@ -162,7 +190,10 @@ def gpu_title(one: ComparedGpu, width: int, glyphs: Glyphs, *, stale: bool) -> l
     figures: list[Span] = [
         (percent(gpu.sm_util_percent), "warn" if gpu.sm_util_percent is None else "muted" if stale else "title"),
         (f"{number(gpu.power_w)}{limit} W", "warn" if gpu.power_w is None else "muted" if stale else "title"),
-        (f"{number(gpu.temperature_c)} °C", "warn" if gpu.temperature_c is None else role),
+        (
+            f"{number(gpu.temperature_c)} °C",
+            "warn" if gpu.temperature_c is None or (is_hot(gpu) and not stale) else role,
+        ),
     ]
     if one.from_median is not None:
         figures.append(from_median_span(one.from_median))

@@ -1,6 +1,6 @@
 """The processes on the GPUs: who computes there, and whether it belongs to a run; one of them can be chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from llmval_tui.foundation.text import clean_line
@@ -10,6 +10,7 @@ from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.history import TelemetryHistory
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.keys import Keymap
+from llmval_tui.tui.widgets.gpu_charts import compared, is_odd
 from llmval_tui.tui.widgets.sparkline import bar
 from llmval_tui.tui.widgets.stack import PaneBlock, block, fixed
 from llmval_tui.tui.widgets.table import TableColumn, table_rows
@@ -65,10 +66,14 @@ class ProcessChoice:
             self._index = max(0, min(index, len(self.shown) - 1))
             self._chosen = key_of(self.shown[self._index])
 
-    def sort(self, found: Sequence[Process]) -> list[Process]:
-        """The processes in order, with the cursor on the process that it was on, or else on the same row."""
+    def sort(self, found: Sequence[Process], odd: Collection[int] = ()) -> list[Process]:
+        """The processes in order, with the cursor on the process that it was on, or else on the same row.
+
+        In the first order, what is `odd` comes after the strangers and before the rest: GPUs with a fault, or far from
+        the median.
+        """
         name, _, field = ORDERS[self.order]
-        rows = sorted(found, key=lambda one: (not is_stranger(one), one.gpu, one.pid))
+        rows = sorted(found, key=lambda one: (not is_stranger(one), one.gpu not in odd, one.gpu, one.pid))
         if self.order == 0:
             rows = rows[::-1] if self.reversed else rows
         else:
@@ -172,10 +177,10 @@ def process_block(
         choice.sort([])
         text = heading("Processes", width, glyphs, f"{NOT_AVAILABLE}: they were not recorded")[1:]
         return fixed("processes", text, rank=5, late=True)
-    found = choice.sort(known)
+    found = choice.sort(known, {one.gpu.index for one in compared(last.gpus) if is_odd(one)})
     others = sum(is_stranger(one) for one in found)
     own = sum(one.foreign is False or (one.foreign is None and one.run_id is not None) for one in found)
-    words = [f"{own} of a run"] if own else []
+    words = [f"all {own} are of a run" if own == len(found) else f"{own} of a run"] if own else []
     words += [f"{others} of others"] if others else []
     unknown = len(found) - own - others
     words += [f"{unknown} not known whose"] if unknown else []
@@ -196,7 +201,7 @@ def process_block(
         head, *lines = table_rows(columns, part, width, glyphs.ellipsis)
         table = [replace(line, target=target_of(one)) for line, one in zip(lines, part, strict=True)]
         after = len(found) - first - len(part)
-        hidden = [f"{count} {where}" for count, where in ((first, "above"), (after, "more")) if count]
+        hidden = [f"{count} {where}" for count, where in ((first, "above"), (after, "more processes")) if count]
         return [title, head, *table, *([row((f" {', '.join(hidden)}", "muted"))] if hidden else [])]
 
     wish = min(len(found), MOST) + 2
@@ -208,7 +213,7 @@ def key_words(keymap: Keymap, choice: ProcessChoice) -> list[str]:
     """What keys do with the table, for its heading."""
     if not choice.choosing:
         key = keymap.hint("switch")
-        return [f"{key} choose"] if key else []
+        return [f"{key} to choose one"] if key else []
     words = [("order", f"by {ORDERS[choice.order][0]}"), ("reverse", "reverse"), ("copy", "copy")]
     return [f"{key} {text}" for name, text in words if (key := keymap.hint(name))]
 

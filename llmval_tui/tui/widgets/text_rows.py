@@ -132,7 +132,7 @@ def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs) -> list[Row]:
     word = max(cell_len(OUTCOME_SIGNS[gate.outcome].word) for gate in gates)
     longest = max(cell_len(clean_line(str(gate.measured))) for gate in gates)
     beside = 3 + word + 2 + 2 + min(LONGEST_MEASURED, max(longest, len("measured"))) + 3 + LEAST_REQUIRED
-    name = min(max(LEAST_GATE_NAME, width - beside), max(cell_len(clean_line(gate.name)) for gate in gates))
+    name = min(max(LEAST_GATE_NAME, width - beside), max(cell_len(clean_line(gate.title)) for gate in gates))
     lead = 3 + word + 2 + name + 2
     measured = min(LONGEST_MEASURED, max(longest, len("measured")), (width - lead) // 2)
     required = width - lead - measured - 3
@@ -144,7 +144,7 @@ def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs) -> list[Row]:
         sign = OUTCOME_SIGNS[gate.outcome]
         head = (
             (f" {glyphs.sign(sign)} {fit(sign.word, word)}  ", sign.role),
-            (fit_middle(clean_line(gate.name), name, glyphs.ellipsis) + "  ", "title"),
+            (fit_middle(clean_line(gate.title), name, glyphs.ellipsis) + "  ", "title"),
         )
         if columns:
             left, right = wrap(clean_line(str(gate.measured)), measured), wrap(clean_line(str(gate.bound)), required)

@@ -34,8 +34,8 @@ def test_a_bound_is_named_drawn_and_timed(tmp_path: Path) -> None:
     events = load_events(142).replace(b'"ttft_p99_ms"', b'"ttft_sched_p99_ms"')
     shown = text(followed(tmp_path, events), width=160)
     ttft, tpot = (next(line for line in shown.split("\n") if name in line) for name in ("TTFT ms", "TPOT ms"))
-    assert "╌ SLO 700" in ttft and "over it" in ttft
-    assert "SLO 30 is above" in tpot and "never over it" in tpot
+    assert "⠂⠂ SLO 700" in ttft and "over it" in ttft
+    assert "SLO 30 off the top" in tpot and "never over it" in tpot
 
 
 def test_seconds_outside_a_bound_are_counted(tmp_path: Path) -> None:

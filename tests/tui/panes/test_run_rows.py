@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llmval_tui.actions.bounds import BASELINE, Bound, bounds_of
-from llmval_tui.runs.records import Gate, Outcome
+from llmval_tui.runs.records import Gate, Outcome, why_not_passed
 from llmval_tui.runs.store import Run
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
@@ -18,7 +18,7 @@ from llmval_tui.tui.panes.run import outcome_rows
 from llmval_tui.tui.panes.run_blocks import ended_blocks, is_ramping, running_blocks
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.widgets.charts import ChartView
-from llmval_tui.tui.widgets.figures import bound_text, distance, figure_rows, figures_of
+from llmval_tui.tui.widgets.figures import bound_text, distance, figure_rows, figures_of, undecided_rows
 from llmval_tui.tui.widgets.gate_groups import gate_group_rows, kind_of
 from llmval_tui.tui.widgets.gpu_charts import summary
 from llmval_tui.tui.widgets.stack import stacked
@@ -49,11 +49,44 @@ def test_a_figure_has_its_bound_whose_it_is_and_the_distance() -> None:
     metrics = {"completed_qps": 24.9, "offered_qps": 28.0, "ttft_sched_p99_ms": 45.0, "tpot_p50_ms": 7.9}
     shown = figures_of(metrics, {"completed_qps": LEAST, "ttft_sched_p99_ms": SLO})
     label, value, bound = (row.plain for row in figure_rows(shown, 100, 3, BRAILLE))
-    assert "completed" in label and "TTFT p99, schedule" in label
+    assert "completed" in label and "TTFT p99 from arrival" in label
     assert "24.9 of 28.0 QPS" in value and "45.0 ms" in value
     assert "✗ ≥ 25.4 item, 2 % short" in bound and "✓ ≤ 100 SLO, 55 % below" in bound and "no bound set" in bound
     assert [row.plain for row in figure_rows(shown, 60, 3, BRAILLE)][2].count("short") == 0  # no room for the distance
     assert bound_text(shown[0], 40, ASCII)[0].startswith("! >= 25.4")
+
+
+def test_a_live_figure_says_its_window_what_was_asked_and_what_was_missed() -> None:
+    metrics = {"completed_qps": 29.6, "offered_qps": 24.0, "ttft_sched_p99_ms": 45.0}
+    bounds = {"ttft_sched_p99_ms": SLO}
+    kept = figures_of(metrics, bounds, live=True, asked_qps=28.0)
+    label, value, bound = (row.plain for row in figure_rows(kept, 100, 3, BRAILLE))
+    assert "completed, last 5 s" in label and "TTFT p99, last 5 s" in label
+    assert "29.6 QPS, asked 28" in value and "✓ ≤ 100 SLO, kept so far" in bound
+    missed = figures_of(metrics, bounds, live=True, missed_s={"ttft_sched_p99_ms": 12.0})
+    assert bound_text(missed[1], 40, BRAILLE) == ("! ≤ 100 SLO, missed 12 s", "warn")
+
+
+def test_what_marks_mean_without_a_gate_is_said() -> None:
+    figures = figures_of({"ttft_sched_p99_ms": 612.0}, {"ttft_sched_p99_ms": SLO})
+    assert "no gate of this item" in " ".join(row.plain for row in undecided_rows(figures, [], 60))
+    assert undecided_rows(figures, [gate("SLO ttft")], 60) == []
+    low = figures_of({"completed_qps": 20.0}, {}, baseline={"completed_qps": Bound(">=", 25.4, BASELINE)})
+    assert "! below the baseline" in undecided_rows(low, [], 60)[0].plain
+
+
+def test_a_failed_gate_does_not_read_as_if_it_held() -> None:
+    failed = gate("kept up", Outcome.FAIL, "TTFT +0.46 s per second of load")
+    assert failed.title == "did not keep up" and gate("kept up").title == "kept up"
+    assert why_not_passed(Outcome.FAIL, [failed], None).startswith("did not keep up: TTFT +0.46 s")
+    assert "did not keep up" in "".join(row.plain for row in gate_group_rows([failed], 100, BRAILLE, unfolded=False))
+
+
+def test_the_folded_hardware_begins_with_throttling_xid_and_processes() -> None:
+    names = ("telemetry.samples", "telemetry.gpu_lost", "telemetry.throttling", "telemetry.xid")
+    rows = gate_group_rows([gate(f"{name}", measured="none") for name in names], 60, BRAILLE, unfolded=False)
+    line = next(row.plain for row in rows if "hardware" in row.plain)
+    assert line.index("throttling") < line.index("samples")
 
 
 def test_the_baseline_is_no_gate_of_the_run() -> None:
@@ -130,7 +163,7 @@ def test_a_running_pane_has_no_blank_rows_to_speak_of(
     assert len(rows) == height or gpus == 0  # without GPUs, a high pane has nothing more to show
     if height > 10:
         text = "\n".join(row.plain for row in rows)
-        assert "28.5 of 28.0 QPS" in text and "Rate" in text and "TTFT" in text
+        assert "28.5 QPS, asked 28" in text and "Rate" in text and "TTFT" in text
 
 
 def gate(name: str, outcome: Outcome = Outcome.PASS, measured: str = "yes") -> Gate:

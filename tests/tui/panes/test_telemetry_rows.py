@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 
+from llmval_tui.actions.bounds import Bound
+from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import GpuSample, Process, Sample
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
+from llmval_tui.tui.data.run_follower import RunFollower
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.watcher import SamplesTaken
-from llmval_tui.tui.panes.telemetry import GpuOrder, telemetry_rows
+from llmval_tui.tui.panes.telemetry import GpuOrder, run_words, telemetry_rows
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.widgets.charts import ChartView
 from llmval_tui.tui.widgets.process_table import ORDERS, ProcessChoice
-from tests.helpers.tui_builder import T0, Workspace, sample
+from tests.helpers.tui_builder import T0, Workspace, load_events, sample
 from tests.helpers.tui_pilot import Make, ready, text_of, toasts_of, until
 
 BRAILLE = glyphs(False, "braille")
@@ -86,6 +89,46 @@ def test_a_long_reason_displaces_no_figure_that_shows_how_odd_a_gpu_is(workspace
     (ill,) = (row for row in rows if row.startswith(" GPU 5"))
     assert "throttled: hw_thermal" in ill and ill.count("throttled") == 1
     assert all(figure in ill for figure in ("48 %", "244/700 W", "85 °C", "-39.0 %"))
+
+
+def one_slowed(gpus: int = 8) -> list[Sample]:
+    """Healthy GPUs, but GPU 5 is slowed for heat."""
+    found = []
+    for second in range(10):
+        one = sample(second, gpus)
+        same = [
+            replace(g, power_w=400.0, temperature_c=50.0, throttle_reasons=[], processes=[g.index]) for g in one.gpus
+        ]
+        same[5] = replace(
+            same[5], power_w=244.0, temperature_c=85.0, sm_clock_mhz=1245.0, throttle_reasons=["hw_thermal_slowdown"]
+        )
+        found.append(replace(one, gpus=same))
+    return found
+
+
+def test_where_only_a_table_fits_the_odd_gpu_has_its_clock_and_its_charts(workspace: Workspace) -> None:
+    rows = telemetry_rows(state_of(workspace, one_slowed()), 79, 24, BRAILLE)
+    table = next(row for row in rows if row.plain.startswith("  5!"))
+    assert ("1,245", "warn") in [(text.strip(), role) for text, role in table.spans]
+    assert ("85 °C", "warn") in [(text.strip(), role) for text, role in table.spans]
+    assert any("GPU 5 power W" in row.plain and "GPU 5 temperature °C" in row.plain for row in rows)
+    healthy = [sample(second, 8) for second in range(2)]
+    healthy = [replace(s, gpus=[replace(g, power_w=400.0, throttle_reasons=[]) for g in s.gpus]) for s in healthy]
+    assert not any("power W" in row for row in shown(state_of(workspace, healthy), 79, 24))
+
+
+def test_the_process_of_the_odd_gpu_comes_first(workspace: Workspace) -> None:
+    rows = shown(state_of(workspace, one_slowed()), 140, 60)
+    start = next(index for index, row in enumerate(rows) if row.startswith(" Processes"))
+    assert rows[start + 2].split()[0] == "5" and rows[start + 3].split()[0] == "0"
+
+
+def test_telemetry_says_whether_the_run_is_good(workspace: Workspace) -> None:
+    folder = workspace.run("1.2")
+    (folder / "events.jsonl").write_bytes(load_events(60))
+    run = replace(RunFollower(Run(folder)).snapshot(), bounds={"ttft_p99_ms": Bound("<=", 2000.0, "SLO")})
+    said = "".join(text for text, _ in run_words(run, BRAILLE))
+    assert "1.2" in said and "QPS, asked 28" in said and "✓ TTFT p99" in said
 
 
 def test_gpus_that_do_not_fit_are_a_table_whose_signs_are_explained(workspace: Workspace) -> None:
@@ -250,7 +293,7 @@ async def test_keys_choose_sort_and_copy_a_process(workspace: Workspace, dashboa
         await pilot.press("3")
         pane: Any = app.main.panes["telemetry"]
         await until(pilot, lambda: "load.py" in text_of(pane))
-        assert "Tab choose" in text_of(pane) and pane.target is None
+        assert "Tab to choose one" in text_of(pane) and pane.target is None
         await pilot.press("tab", "j")
         assert pane.target == "process 1 200"
         await pilot.press("s", "I")  # by memory, the unknown last either way
@@ -262,3 +305,10 @@ async def test_keys_choose_sort_and_copy_a_process(workspace: Workspace, dashboa
         assert app.main.pane == "telemetry" and pane.target is None
         await pilot.press("enter", "tab")
         assert app.main.pane == "list" and not pane.processes.choosing
+
+
+async def test_a_gpu_with_a_fault_is_named_in_the_header_of_every_pane(dashboard: Make) -> None:
+    async with dashboard(second=9.5).run_test(size=(80, 24)) as pilot:
+        app = await ready(pilot)
+        app.main.post_message(SamplesTaken("live", one_slowed()))
+        await until(pilot, lambda: "GPU 5 throttled" in text_of(app.main.header))

@@ -139,7 +139,7 @@ def _kept_up(facts: LoadFacts) -> Gate | None:
     if growth is None:
         return None
     good = growth.slope <= MAX_TTFT_SLOPE
-    measured = f"TTFT {growth.early_s * 1e3:.0f} ms in the first quarter, {growth.late_s * 1e3:.0f} ms in the last"
+    measured = growth.words
     bound = f"TTFT from the intended arrival grows by at most {MAX_TTFT_SLOPE:g} s per second of load"
     reason = "" if good else "the queue grew all the time: the server does not take this load"
     return Gate("kept up", Outcome.PASS if good else Outcome.FAIL, measured, bound, reason)
