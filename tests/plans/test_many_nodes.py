@@ -1,9 +1,15 @@
 """An item on two nodes, from the command line to the tick, with real agents and supervisors and a Slurm of scripts."""
 
+import fcntl
 import json
 import os
+import pty
 import shutil
 import signal
+import struct
+import subprocess
+import sys
+import termios
 
 import pytest
 
@@ -56,11 +62,29 @@ def test_a_cancel_reaches_every_node_and_keeps_what_was_recorded(cluster):
         assert (run.folder / f"nodes/{name}/logs/main.stdout.log").read_text() == "begun\n"
 
 
-def test_the_head_and_the_plan_may_die(cluster):
+def kill_a_dashboard(cluster):
+    """Open the dashboard on a terminal, and kill it when it shows the list."""
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 35, 120, 0, 0))
+    argv = [sys.executable, "-m", "llmval_tui", "--workspace", str(cluster.folder), "--checklist", "list.md"]
+    environment = cluster.environment | {"TERM": "xterm-256color"}
+    dashboard = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, cwd="/", env=environment)
+    os.close(terminal)
+    shown = b""
+    while b"item.sh" not in shown:
+        shown += os.read(screen, 65536)
+    dashboard.kill()
+    dashboard.wait()
+    os.close(screen)
+
+
+def test_the_dashboard_the_head_and_the_plan_may_die(cluster):
     cluster.write(ITEM, "touch $LLMVAL_RUN_FOLDER/begun; while [ ! -e go ]; do sleep 0.1; done; echo done")
     cluster.llmval("run", "1.1", "--detach", *ARGUMENTS, *confirmed(cluster), check=0)
     cluster.until(lambda: cluster.store.runs() and len(list(cluster.run().folder.glob("nodes/*/begun"))) == 2)
+    kill_a_dashboard(cluster)
     run = cluster.run()
+    assert run.supervised(), "its end is nobody else's"
     head = run.status().supervisor
     plan = json.loads(next(cluster.folder.glob("artifacts/plans/*/status.json")).read_text())["identity"]["pid"]
     assert head is not None

@@ -177,6 +177,8 @@ def _of_each_length(result: LongContextResult) -> list[Gate]:
     gates = []
     for same in found.values():
         gate, name = min(same, key=lambda pair: SEVERITY.index(pair[0].outcome))  # the first of the worst
+        if name and gate.outcome is Outcome.PASS:
+            name = f"on each of {len(same)} replicas; {name}"
         gates.append(replace(gate, measured=f"{name}: {gate.measured}") if name else gate)
     return gates
 

@@ -293,7 +293,8 @@ class LoadTest:
 
     def _measure_own(self, engine: Engine, plan: Plan) -> MeasurementWindow:
         load = self.load.load(plan.qps, plan.seed)
-        window = self._window(engine, load, plan.label)
+        whose = f"replica {self.place.replica} of {self.place.data_parallel}" if self.replicas.several else None
+        window = self._window(engine, load, ", ".join(text for text in (plan.label, whose) if text) or None)
         self.replicas.meet(self._waiting(engine))
         if (search := self.load.search) is not None:
             noise = HostNoise()
