@@ -10,6 +10,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,9 @@ def test_every_page_is_in_the_index() -> None:
 def metrics_page() -> str:
     """docs/metrics.md, from the definitions that reports and comparisons use."""
     rows = [(name, define(name)) for name in definitions._BASE]
-    rows += [(f"{name}_p50_ms, {name}_p99_ms …", define(f"{name}_p50_ms")) for name in definitions._LATENCY]
+    for name, text in definitions._LATENCY.items():
+        of_all = replace(define(f"{name}_p50_ms"), text=f"percentiles of {text}")
+        rows.append((f"{name}_p50_ms, {name}_p99_ms …", of_all))
     for ending, *_ in definitions._COLLECTIVE:
         name = f"all_reduce{ending}" if ending.startswith("_") else ending
         rows.append((f"OPERATION{ending}" if ending.startswith("_") else ending, define(name)))
@@ -183,7 +186,7 @@ Options of most commands, before or after their words:
 |---|---|
 {options}
 
-Exit codes: {codes}. With `--json` every command prints one object, also for a refusal: `{{"ok": false, "message": "…"}}`.
+Exit codes: {codes}. With `--json` every command prints one object ([schemas](schemas/README.md)), also for a refusal: `"ok": false` and a `message`.
 
 Completion: `llmval completion bash`, `zsh` or `fish` prints a script that needs no llmval while the shell completes. For zsh write it to `_llmval` in a folder of `$fpath`.
 
