@@ -168,7 +168,7 @@ def _method(comparison: Comparison) -> str:
 
 def _row(change: Change, judged: bool) -> list[Cell]:
     interval = change.interval
-    percent = "–" if change.percent is None else f"{change.percent:+.1f}"
+    percent = "–" if change.percent is None else f"{change.percent:+.1f}".replace("-", "−")
     row: list[Cell] = [
         Code(change.name),
         change.unit,

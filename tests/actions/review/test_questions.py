@@ -81,10 +81,13 @@ def test_a_torchrun_item_is_named_as_the_operator_wrote_it(site):
     assert all("{run}" not in text for _, text in lines)
 
 
-def test_a_torchrun_item_never_asks_if_the_settings_name_its_script(site):
+@pytest.mark.parametrize("name", ["check.py", "python"])
+def test_a_torchrun_item_never_asks_if_the_settings_name_its_script_or_python(site, name):
     site.edit("python check.py", "torchrun --nproc_per_node=2 check.py")
-    settings_path(site.path).write_text('never_ask = ["check.py"]\n')
+    settings_path(site.path).write_text(f'never_ask = ["{name}"]\n')
     assert site.propose(gpu_count=2).may_start
+    site.edit("torchrun --nproc_per_node=2 check.py", "torchrun --nproc_per_node=2 --no-python ./check.py")
+    assert not site.propose(gpu_count=2).may_start
 
 
 @pytest.mark.parametrize("in_list", [False, True], ids=["file", "comment"])
