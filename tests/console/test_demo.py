@@ -10,6 +10,7 @@ import pytest
 from llmval_tui.console.demo import prepare
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import take_lock
+from llmval_tui.plans.records import workspace_lock
 from llmval_tui.runs.store import DEMO_MARKER
 
 
@@ -44,11 +45,11 @@ def test_a_reset_is_refused_for_other_folders_and_while_something_runs(used_demo
     plan = used_demo / "artifacts/plans/one"
     plan.mkdir(parents=True)
     (plan / "plan.json").write_text("{}")
-    lock = take_lock(plan / "lock")
+    locks = [take_lock(workspace_lock(used_demo)), take_lock(plan / "lock")]
     before = bytes_of(used_demo)
     with pytest.raises(Refused, match="llmval cancel --workspace"):
         prepare(used_demo, reset=True)
-    assert lock is not None and bytes_of(used_demo) == before
+    assert None not in locks and bytes_of(used_demo) == before
     (used_demo / DEMO_MARKER).unlink()
     with pytest.raises(Refused, match="not a demo workspace"):
         prepare(used_demo, reset=True)
