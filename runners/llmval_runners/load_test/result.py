@@ -17,6 +17,7 @@ from llmval_runners.load_test.verdict import UNDECIDED, of_search, verdict_of, w
 from llmval_runners.process.verdict import Verdict, ended_early
 
 SCHEMA_VERSION = 1
+MOST_GAPS = 5_000_000  # of several replicas; as JSON a gap has 9 bytes, and readers hold the whole record in memory
 PROFILED = "a profiler ran, so the figures are not the node's"
 
 
@@ -184,6 +185,7 @@ def _flat(
         return sum(sum(map(count, one.done)) / duration for one, duration in zip(judged, seconds, strict=True))
 
     gaps = [metrics.gaps(request) for request in sent]
+    listed = len(judged) == 1 or sum(map(len, gaps)) <= MOST_GAPS
     pooled = [gap for request, found in zip(sent, gaps, strict=True) if request.done for gap in found]
     return {
         "date": datetime.now(UTC).strftime("%Y%m%d-%H%M%S"),
@@ -212,7 +214,7 @@ def _flat(
         "input_lens": [request.input_tokens for request in sent],
         "output_lens": [request.received_tokens for request in sent],
         "ttfts": [_us(metrics.ttft(request)) if request.token_times else None for request in sent],
-        "itls": [[round(gap, 6) for gap in found] for found in gaps],
+        "itls": [[round(gap, 6) for gap in found] for found in gaps] if listed else [],
         "start_times": [_us(request.dispatch_s) for request in sent],
         "errors": [request.error for request in sent],
     }

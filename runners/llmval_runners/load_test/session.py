@@ -189,8 +189,7 @@ class LoadTest:
         # A single rank needs no journal: if it dies, nobody is left to read the file.
         if place.leads and place.world_size > 1 and path is not None:
             self._journal = Journal(journal_path(path))
-            if place.local_rank == 0:  # a launch runs one such command; the journal of another leader stays
-                on_failure.register(recovery_command(path))
+            on_failure.register(recovery_command(path))
         try:
             peers.start(self._check_signal)
             self.parallel = Parallel(

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     for number in _signals_in_use():  # until torchrun installs its own handlers
         signal.signal(number, _end)
     registered = own.logs / f"{own.label}.on_failure.json"
-    registered.unlink(missing_ok=True)  # of an earlier launch that was killed
+    on_failure.take(registered)  # of an earlier launch that was killed
     os.environ[on_failure.VARIABLE] = str(registered)
     code = 1  # if the launch itself raises
     try:
@@ -76,9 +76,9 @@ def main(argv: list[str]) -> int:
 
 
 def _run_registered(file: Path, record: dict[str, Any], code: int) -> None:
-    """All ranks have ended: run the command that one of them left."""
-    command = on_failure.take(file)
-    if command is None or code == 0:
+    """All ranks have ended: run the commands that some of them left."""
+    commands = on_failure.take(file)
+    if not commands or code == 0:
         return
     for number in OWN_SIGNALS:  # its time is limited, and a second signal must not cost the record
         signal.signal(number, signal.SIG_IGN)
@@ -86,10 +86,11 @@ def _run_registered(file: Path, record: dict[str, Any], code: int) -> None:
     why = f"the launch ended with {code}"
     if first or code > 128:
         why = f"rank {first['rank']} ended first: {first['how']}" if first else ended_by(code - 128)
-    try:
-        subprocess.run([*command, why], check=False, timeout=RECOVERY_S, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"{command[0]} could not save the record of the dead rank: {error}", file=sys.stderr)
+    for command in commands:
+        try:
+            subprocess.run([*command, why], check=False, timeout=RECOVERY_S, stdin=subprocess.DEVNULL)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            print(f"{command[0]} could not save the record of the dead rank: {error}", file=sys.stderr)
 
 
 def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]) -> int:

@@ -213,10 +213,24 @@ def test_launch_runs_what_a_rank_left_only_after_a_failure(tmp_path: Path, monke
     ):
         on_failure.register(echo)
         launch._run_registered(file, {"first_failure": first}, code)
-        assert not file.exists() and says in capfd.readouterr().out
+        assert not list(tmp_path.iterdir()) and says in capfd.readouterr().out
     on_failure.register(echo)
     on_failure.withdraw()
-    assert on_failure.take(file) is None
+    assert on_failure.take(file) == []
+
+
+def test_each_leader_of_a_node_leaves_a_command_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    file = tmp_path / "left.json"
+    monkeypatch.setenv(on_failure.VARIABLE, str(file))
+    for rank in ("0", "2"):
+        monkeypatch.setenv("RANK", rank)
+        on_failure.register(["save", rank])
+    assert on_failure.take(file) == [["save", "0"], ["save", "2"]]
+    for rank in ("0", "2"):
+        monkeypatch.setenv("RANK", rank)
+        on_failure.register(["save", rank])
+    on_failure.withdraw()  # rank 2 has written its record, and rank 0 has not
+    assert on_failure.take(file) == [["save", "0"]]
 
 
 def test_one_rank_alone_writes_no_journal(tmp_path: Path, monkeypatch) -> None:

@@ -10,6 +10,7 @@ import fastjsonschema
 import pytest
 from llmval_runners.engine.request import Request
 from llmval_runners.engine.shapes import SHAPES
+from llmval_runners.load_test import result
 from llmval_runners.load_test.config import LoadConfig
 from llmval_runners.load_test.exchange import packed, unpacked
 from llmval_runners.load_test.generator import Load
@@ -112,6 +113,17 @@ def test_percentiles_are_of_all_requests_and_rates_add() -> None:
     assert sorted(request["replica"] for request in ours["requests"]) == [0] * 16 + [1] * 16 + [2] * 16
 
 
+def test_the_gaps_of_many_replicas_are_not_listed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = record([window(0), window(1), window(2)])
+    monkeypatch.setattr(result, "MOST_GAPS", 47)
+    short = record([window(0), window(1), window(2)])
+    assert len(listed["itls"]) == 48 and short["itls"] == []
+    assert short["p99_itl_ms"] == listed["p99_itl_ms"] == pytest.approx(20)
+    alone = load_test_result([replace(window(0), replica={})], IDENTITY, WORKLOAD, CACHE, Slo())
+    monkeypatch.setattr(result, "MOST_GAPS", 0)
+    assert load_test_result([replace(window(0), replica={})], IDENTITY, WORKLOAD, CACHE, Slo())["itls"] == alone["itls"]
+
+
 def test_one_overloaded_replica_overloads_all_and_is_named() -> None:
     made = record([window(0), window(1, growth=0.5), window(2)])
     verdict = made["llmval"]["verdict"]
@@ -136,13 +148,13 @@ def test_a_service_level_must_be_kept_on_each_replica() -> None:
 
 def test_the_judge_recomputes_the_sums_by_replica() -> None:
     made = record([window(0), window(1, 0.2), window(2)])
-    result, rates = read(made), made["llmval"]["rates"]
-    assert result.offered_qps == pytest.approx(rates["offered_qps"])
-    assert result.achieved_qps == pytest.approx(rates["achieved_qps"])
-    assert result.gpus == 3 and [part.name for part in result.replicas] == [f"replica {n} on n{n}" for n in range(3)]
+    found, rates = read(made), made["llmval"]["rates"]
+    assert found.offered_qps == pytest.approx(rates["offered_qps"])
+    assert found.achieved_qps == pytest.approx(rates["achieved_qps"])
+    assert found.gpus == 3 and [part.name for part in found.replicas] == [f"replica {n} on n{n}" for n in range(3)]
     gates = (
-        judge._worst(result, judge._generator_rate), judge._worst(result, judge._schedule_delay), judge._failed(result),
-        judge._kept_up(result), judge._order(result), judge._sums(result), judge._runner_checks(result),
+        judge._worst(found, judge._generator_rate), judge._worst(found, judge._schedule_delay), judge._failed(found),
+        judge._kept_up(found), judge._order(found), judge._sums(found), judge._runner_checks(found),
     )  # fmt: skip
     assert {gate.outcome for gate in gates} == {Outcome.PASS}
 
