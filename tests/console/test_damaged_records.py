@@ -17,7 +17,8 @@ from llmval_tui.cli import main
 from llmval_tui.runs.evidence import check_ledger
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import RunStore
-from llmval_tui.tui.data.workspace_view import Selection, Workspace
+from llmval_tui.tui.data.snapshot import Selection
+from llmval_tui.tui.data.workspace_view import Workspace
 from llmval_tui.tui.settings import LaunchSettings
 
 RECORDS = ("run.json", "status.json", "verdict.json", "ledger.jsonl")

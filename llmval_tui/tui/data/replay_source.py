@@ -20,8 +20,9 @@ from llmval_tui.tui.data.artifacts import artifact_lines
 from llmval_tui.tui.data.replay_timeline import SECOND_NS, TimedLines, Timeline
 from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 from llmval_tui.tui.data.run_history import RunRow, StepFacts, seconds
+from llmval_tui.tui.data.snapshot import Document, Selection, Snapshot, StepDetail
 from llmval_tui.tui.data.watcher import RecorderStatus, SamplesTaken
-from llmval_tui.tui.data.workspace_view import Document, Selection, Snapshot, StepDetail, Workspace
+from llmval_tui.tui.data.workspace_view import Workspace
 from llmval_tui.tui.settings import LaunchSettings
 
 PART = 400  # samples that are posted together

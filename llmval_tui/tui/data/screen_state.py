@@ -11,7 +11,7 @@ from llmval_tui.checklist.model import Step, StepKey
 from llmval_tui.terminal.glyphs import QUEUED, STEP_SIGNS, Sign
 from llmval_tui.tui.data.history import TelemetryHistory
 from llmval_tui.tui.data.messages import Messages
-from llmval_tui.tui.data.workspace_view import Selection, Snapshot, StepDetail
+from llmval_tui.tui.data.snapshot import Selection, Snapshot, StepDetail
 from llmval_tui.tui.keys import Keymap
 from llmval_tui.tui.settings import LaunchSettings
 

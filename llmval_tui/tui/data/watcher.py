@@ -16,7 +16,8 @@ from textual.message import Message
 
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.telemetry import recorder_process
-from llmval_tui.tui.data.workspace_view import InitialSnapshot, Selection, Snapshot, Workspace
+from llmval_tui.tui.data.snapshot import Selection, Snapshot
+from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace
 from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:

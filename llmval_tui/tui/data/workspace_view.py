@@ -3,7 +3,6 @@
 Used in the watcher's thread only, because every method may wait for a slow disk.
 """
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,17 +10,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from llmval_tui.actions.step_state import StepStatus, runs_by_step, step_statuses, unreadable_records
+from llmval_tui.actions.step_state import runs_by_step, step_statuses, unreadable_records
 from llmval_tui.actions.tick_basis import Key
 from llmval_tui.checklist.model import Checklist, Step, StepKey, load
 from llmval_tui.checklist.parse_cache import ParseCache
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
-from llmval_tui.runs.hindrances import Hindrance, HindranceWatch
+from llmval_tui.runs.hindrances import HindranceWatch
 from llmval_tui.runs.store import Run, RunStore
-from llmval_tui.tui.data.run_history import RunHistory, RunRow, StepFacts
-from llmval_tui.tui.data.services import ServiceLine, service_lines
+from llmval_tui.tui.data.documents import document_of
+from llmval_tui.tui.data.run_history import RunHistory, RunRow
+from llmval_tui.tui.data.services import service_lines
+from llmval_tui.tui.data.snapshot import Selection, Snapshot, StepDetail
 from llmval_tui.tui.settings import LaunchSettings
 
 if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
@@ -29,18 +29,15 @@ if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
     from llmval_tui.actions.bounds import Bound
     from llmval_tui.actions.review.model import ListSettings
     from llmval_tui.fleet.follower import FleetFollower
-    from llmval_tui.fleet.overview import Overview
     from llmval_tui.plans.items import PlanItem
     from llmval_tui.runs.records import Verdict
     from llmval_tui.telemetry.dcgm.exporters import Exporters, NodeTelemetry
-    from llmval_tui.tui.data.artifacts import ArtifactLine
     from llmval_tui.tui.data.run_difference import Difference
     from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 
 Propose = Callable[["Context"], "Proposal"]
 PROPOSAL_AGE_S = 5.0  # a proposal depends on files and the clock, so it is made again after this time
 NEW_ROWS = 200  # runs that one snapshot reads for the trends: the keys wait for the interpreter meanwhile
-LARGEST_DOCUMENT = 2 << 20
 
 
 def propose(context: "Context") -> "Proposal":
@@ -48,69 +45,6 @@ def propose(context: "Context") -> "Proposal":
     from llmval_tui.actions import registry
 
     return registry.propose(context)
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The operator's choices that decide the contents of a snapshot."""
-
-    key: StepKey | None = None
-    back: int = 0  # 0: the step's newest run, 1: the one before, …
-    document: int = 0  # 0: the checklist, then docs/TODO.md, then the documents that the step names
-    preset: str | None = None
-    adapt: bool = False
-    gpu_count: int | None = None
-    node: str | None = None  # of a run on several nodes: show this node's part
-    fleet_back: int = 0  # 0: the newest run on several nodes, 1: the one before, …
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A text file of the workspace as cleaned lines."""
-
-    name: str
-    lines: tuple[str, ...]
-    mark: int | None  # the line of the chosen step, from 1
-    names: tuple[str, ...]  # of all documents that can be chosen
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepDetail:
-    """The chosen step, with its proposal and its shown run."""
-
-    key: StepKey
-    proposal: "Proposal | None"
-    runs: int  # number of runs of the step
-    back: int
-    run: "RunSnapshot | None"
-    artifacts: "tuple[ArtifactLine, ...]"
-    history: tuple[RunRow, ...] = ()  # the runs of the step, newest first
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The whole workspace at one moment."""
-
-    checklist: Checklist | None = None
-    problem: str | None = None  # why the snapshot is not current
-    unreadable: tuple[str, ...] = ()  # one sentence for each damaged record
-    steps: tuple[StepStatus, ...] = ()
-    facts: Mapping[StepKey, StepFacts] = field(default_factory=dict)
-    services: tuple[ServiceLine, ...] = ()
-    queued: frozenset[str] = frozenset()  # numbers of the steps that the active plan still has to run
-    plan: str | None = None  # id of the active plan
-    active: tuple[str, ...] = ()  # ids of runs with live processes
-    hindrances: tuple[Hindrance, ...] = ()  # what holds up the running runs, or keeps results from being recorded
-    judging: bool = False  # a run has ended, and no plan is there to judge it
-    detail: StepDetail | None = None
-    document: Document | None = None
-    fleet: "Overview | None" = None  # None: no run was on several nodes
-    fleet_place: tuple[StepKey, int] | None = None  # the step of that run, and how many of its runs are newer
-    fleets: int = 0  # runs on several nodes
-
-    def status(self, key: StepKey | None) -> StepStatus | None:
-        return next((status for status in self.steps if status.step.key == key), None)
 
 
 def _serves(run: Run, plan_id: str) -> bool:
@@ -150,13 +84,14 @@ class Workspace:
             snapshot = replace(snapshot, checklist=self._checklist(snapshot.checklist))
         except Refused as refusal:
             problem = str(refusal)
-        if snapshot.checklist is not None:
+        checklist = snapshot.checklist
+        if checklist is not None:
             try:
                 snapshot = self._step_states(snapshot)
                 snapshot = replace(snapshot, detail=self._detail(snapshot, selection))
             except (Refused, OSError) as error:  # a run folder was moved away
                 problem = problem or str(error)
-            snapshot = replace(snapshot, document=self._document(snapshot, selection))
+            snapshot = replace(snapshot, document=document_of(self.settings.workspace, checklist, selection))
             snapshot = self._fleet_state(snapshot, selection)
         snapshot = replace(snapshot, problem=problem)
         self._last = snapshot
@@ -414,31 +349,6 @@ class Workspace:
         options = self._options(selection)
         return preview(proposals, options, demo=self.settings.demo, skipped=skipped)
 
-    def _document(self, snapshot: Snapshot, selection: Selection) -> Document:
-        assert snapshot.checklist is not None
-        workspace, checklist = self.settings.workspace, snapshot.checklist
-        step = checklist.find(selection.key) if selection.key is not None else None
-        paths = [checklist.path, workspace / "docs" / "TODO.md"]
-        for span in step.spans if step else ():
-            named = workspace / span
-            if span.endswith(".md") and named not in paths and named.is_file():
-                paths.append(named)
-        path = paths[selection.document % len(paths)]
-        names = tuple(p.name for p in paths)
-        mark = step.line if step and path == checklist.path else None
-        if path == checklist.path:
-            data = checklist.source
-        else:
-            try:
-                with path.open("rb") as file:
-                    data = file.read(LARGEST_DOCUMENT)
-            except OSError as error:
-                why = f"{path}: {os.strerror(error.errno or 0)}"
-                if isinstance(error, FileNotFoundError) and path == paths[1]:
-                    why = "docs/TODO.md is not there yet: the first tick writes it."
-                return Document(path.name, (), None, names, why)
-        return Document(path.name, _lines(data), mark, names)
-
 
 class InitialSnapshot(threading.Thread):
     """Takes the first snapshot in a thread while the screens are imported; a disk may hang."""
@@ -452,7 +362,3 @@ class InitialSnapshot(threading.Thread):
         # The watcher tries again and shows the error if there is one.
         with suppress(Exception):
             self.snapshot = self.workspace.snapshot(Selection())
-
-
-def _lines(data: bytes) -> tuple[str, ...]:
-    return tuple(clean_line(line) for line in data.decode("utf-8", "replace").split("\n"))

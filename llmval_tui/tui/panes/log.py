@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import events
 
 from llmval_tui.runs.store import LogFile
-from llmval_tui.terminal.cell_width import cell_len, set_cell_size
-from llmval_tui.terminal.format import hard_wrap, size, took
-from llmval_tui.tui.data.log_file import LogLine, LogWindow
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import size
+from llmval_tui.tui.data.log_file import LogWindow
 from llmval_tui.tui.data.log_level import Level
 from llmval_tui.tui.data.log_reader import LogGrew, LogLooked, LogRead, LogRequest
 from llmval_tui.tui.data.run_follower import preferred_log
@@ -19,7 +18,7 @@ from llmval_tui.tui.data.run_history import seconds
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.drawing.viewport import with_scrollbar
-from llmval_tui.tui.panes.document import cut_left
+from llmval_tui.tui.panes.log_rows import LEVEL, TIME, LineLook, line_rows, mark_row, matches
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.text_rows import log_name
 
@@ -30,7 +29,6 @@ SEARCHING = "searching"
 CLOCKS = ("clock", "run", "none")
 LEAST_FOR_TIMES, LEAST_FOR_LEVELS = 60, 50  # columns of the pane
 LEAST_FOR_MARKS = 16  # rows of the pane
-ROLES = {Level.NONE: "text", Level.DEBUG: "muted", Level.INFO: "text", Level.WARN: "warn", Level.ERROR: "bad"}
 
 
 class LogPane(ScrollPane):
@@ -175,10 +173,10 @@ class LogPane(ScrollPane):
         room = width - 2  # a blank at the left, the scroll bar at the right
         marks = self._mark_row(width) if height >= LEAST_FOR_MARKS else None
         below = height - 1 - (marks is not None)
-        lead = self._lead(width)
+        look = self._look(width)
         drawn: list[Row] = []
         for line in reversed(self.window.lines) if self.following else self.window.lines:
-            rows = self._line(line, room, lead)
+            rows = line_rows(line, room, look)
             drawn = [*rows, *drawn] if self.following else [*drawn, *rows]
             if len(drawn) >= below:
                 break
@@ -196,29 +194,24 @@ class LogPane(ScrollPane):
         timed = self.clock != "none" and any(line.time_s is not None for line in self.window.lines)
         return timed and width >= LEAST_FOR_TIMES, width >= LEAST_FOR_LEVELS
 
+    def _look(self, width: int) -> LineLook:
+        timed, levelled = self._lead(width)
+        since = self._began_s if self.clock == "run" else None
+        most = max(2, self.size.height // 2)
+        chosen = (self.needle, self.left, self.wrapped, most, self._found)
+        return LineLook(self.glyphs, timed, levelled, since, *chosen)
+
+    @property
+    def _began_s(self) -> float | None:
+        run = self.state.run
+        return seconds(run.status.started_utc) if run is not None else None
+
     def _mark_row(self, width: int) -> Row | None:
-        """Where in the time of the run the lines with WARN and ERROR are."""
         run, looked = self.state.run, self.looked
-        began = seconds(run.status.started_utc) if run is not None else None
-        if run is None or looked is None or not looked.marks or began is None:
+        if run is None or looked is None:
             return None
         ended = seconds(run.status.ended_utc) or self.state.now()
-        head, tail = " ERROR and WARN over the run ", f" {took(ended - began)} "
-        cells = width - cell_len(head) - cell_len(tail) - 1
-        if cells < 10 or ended <= began:
-            return None
-        found = [Level.NONE] * cells
-        for moment, level in looked.marks:
-            at = min(cells - 1, max(0, int((moment - began) / (ended - began) * cells)))
-            found[at] = max(found[at], level)
-        spans: list[Span] = [(head, "muted")]
-        for level in found:
-            quiet = level is Level.NONE
-            spans.append((self.glyphs.dot if quiet else self._sign(level), "track" if quiet else ROLES[level]))
-        return row(*spans, (tail, "muted"))
-
-    def _sign(self, level: Level) -> str:
-        return {Level.WARN: "!", Level.ERROR: "x" if self.glyphs.ascii else "✗"}.get(level, " ")
+        return mark_row(looked.marks, self._began_s, ended, width, self.glyphs)
 
     def _title(self, width: int) -> Row:
         """The title row. In a narrow pane the last parts, which matter least, are left out."""
@@ -276,75 +269,14 @@ class LogPane(ScrollPane):
         known = any(line.time_s is not None for line in self.window.lines)
         return "times off" if self.clock == "none" and known else "times n/a"
 
-    def _time(self, moment: float | None) -> str:
-        if moment is None:
-            return "n/a"
-        began = seconds(self.state.run.status.started_utc) if self.state.run is not None else None
-        if self.clock == "run" and began is not None:
-            return took(max(0.0, moment - began))
-        return datetime.fromtimestamp(moment).strftime("%H:%M:%S")
-
-    def _line(self, line: LogLine, width: int, lead: tuple[bool, bool]) -> list[Row]:
-        """The rows of a line: one, or if lines are wrapped as many as it needs, up to half of the pane."""
-        background = "idle" if line.offset == self._found else "screen"
-        head: list[Span] = [(" ", "text")]
-        role = ROLES[line.level]
-        if lead[0]:
-            head.append((f"{'' if line.continues else self._time(line.time_s):>8} ", "muted"))
-        if lead[1]:
-            word = line.level.name if line.level >= Level.WARN else line.level.name.lower()
-            named = "" if line.continues or line.level is Level.NONE else f"{self._sign(line.level)} {word}"
-            head.append((f"{named:<8}", role if line.level >= Level.WARN else "muted"))
-        role = "muted" if line.continues else role
-        again = ""
-        if line.repeats > 1:
-            until = f" until {self._time(line.last_s)}" if lead[0] and line.last_s is not None else ""
-            again = f"  ×{line.repeats:,}{until}"
-        before = sum(cell_len(text) for text, _ in head)
-        room = max(8, width + 1 - before - cell_len(again))
-        text = cut_left(line.text, self.left) if self.left else line.text
-        pieces = [text]
-        if cell_len(text) > room and self.wrapped:
-            pieces = hard_wrap(text, room)
-            most = max(2, self.size.height // 2)
-            if len(pieces) > most:
-                pieces = [*pieces[: most - 1], f"{len(pieces) - most + 1} more rows of this line"]
-        elif cell_len(text) > room:
-            pieces = [set_cell_size(text, max(1, room - 1)) + self.glyphs.ellipsis]
-        bar: list[Span] = [(" " * (before - 2) + f"{self.glyphs.divider} ", "track")] if before > 2 else [(" ", "text")]
-        rows = [row(*head, *self._marked(pieces[0], role), (again, "key"), background=background)]
-        return rows + [row(*bar, *self._marked(piece, role), background=background) for piece in pieces[1:]]
-
-    def _marked(self, text: str, role: str) -> list[Span]:
-        """The text with what was searched for."""
-        spans: list[Span] = []
-        done = 0
-        for at in self._matches(text):
-            spans += [(text[done:at], role), (text[at : at + len(self.needle)], "key")]
-            done = at + len(self.needle)
-        return [*spans, (text[done:], role)]
-
-    def _matches(self, text: str) -> list[int]:
-        """The positions of the needle in a line, in characters."""
-        if not self.needle:
-            return []
-        folded = text if self.needle != self.needle.lower() else text.lower()
-        if len(folded) != len(text):  # a capital became two letters, so positions would be wrong
-            return []
-        found, at = [], folded.find(self.needle)
-        while at >= 0:
-            found.append(at)
-            at = folded.find(self.needle, at + len(self.needle))
-        return found
-
     def _scroll_sideways(self) -> None:
         """Shift the lines so that the match is visible; back to the left if it is visible there."""
         text = next((line.text for line in self.window.lines if line.offset == self._found), "")
-        matches = self._matches(text)
+        found = matches(text, self.needle)
         timed, levelled = self._lead(self.size.width)
-        room = self.size.width - 3 - 9 * timed - 8 * levelled
-        if matches:
-            start, end = (cell_len(text[:at]) for at in (matches[0], matches[0] + len(self.needle)))
+        room = self.size.width - 3 - TIME * timed - LEVEL * levelled
+        if found:
+            start, end = (cell_len(text[:at]) for at in (found[0], found[0] + len(self.needle)))
             if end <= room:
                 self.left = 0
             elif not self.left <= start <= end <= self.left + room:

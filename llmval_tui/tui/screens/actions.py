@@ -17,7 +17,8 @@ from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.cli_client import CommandClient
 from llmval_tui.tui.data.messages import Notice
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.data.workspace_view import Snapshot, Workspace
+from llmval_tui.tui.data.snapshot import Snapshot
+from llmval_tui.tui.data.workspace_view import Workspace
 from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.drawing.theme_files import theme_files
 from llmval_tui.tui.keys import pane_names

@@ -1,25 +1,22 @@
 """The main screen: the list at the left, the panes at the right, and the keys that move between them."""
 
-import asyncio
 import time
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, work
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from llmval_tui.foundation.errors import Refused
 from llmval_tui.tui.cli_client import CommandClient
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.watcher import LiveTelemetry, RecorderStatus, SamplesTaken, SnapshotTaken, Telemetry, Watcher
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace
 from llmval_tui.tui.drawing.compositor import DiffCompositor
-from llmval_tui.tui.drawing.rows import Row
-from llmval_tui.tui.keys import PANES, SEARCHABLE, Keymap, bindings
+from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.panes.run import RunPane
-from llmval_tui.tui.screens.actions import ActionScreen
+from llmval_tui.tui.screens.pane_actions import PaneActions
 from llmval_tui.tui.textual_private import bindings_of, set_compositor
 from llmval_tui.tui.widgets.bars import Bar, Header, KeyBar, ListTitle, TabBar
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
@@ -28,12 +25,7 @@ from llmval_tui.tui.widgets.step_list import StepList
 if TYPE_CHECKING:
     from llmval_tui.tui.data.log_reader import LogGrew, LogLooked, LogRead, LogReader
     from llmval_tui.tui.data.replay_source import Replay
-    from llmval_tui.tui.panes.document import DocumentPane
-    from llmval_tui.tui.panes.fleet import FleetPane
-    from llmval_tui.tui.panes.log import LogPane
-    from llmval_tui.tui.panes.runs import RunsPane
     from llmval_tui.tui.widgets.jump_bar import JumpBar
-    from llmval_tui.tui.widgets.prompt import Prompt
 
 SPLIT_COLUMNS = 100  # from this width on, the list and a pane are side by side
 PAINTED_S = 0.02  # after the first list has been painted: its bytes are on their way to the terminal
@@ -46,7 +38,7 @@ def list_width(columns: int) -> int:
     return max(40, min(100, round(min(0.6 * columns - 20, 0.35 * columns + 10))))
 
 
-class MainScreen(ActionScreen):
+class MainScreen(PaneActions):
     """Owns the widgets and the threads, gives the threads' messages to the panes, and moves the focus."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings()]
@@ -103,11 +95,11 @@ class MainScreen(ActionScreen):
             self._watcher.shown = self._initial.snapshot
             self.on_snapshot_taken(SnapshotTaken(self._initial.snapshot))
         self._watcher.start()
-        self.set_timer(LATEST_S, self._complete)
+        self.set_timer(LATEST_S, self.complete)
         self.set_interval(max(0.5, min(1.0, self.state.settings.interval)), self._tick)
         self._arrange()
 
-    def _complete(self) -> None:
+    def complete(self) -> None:
         """Make and start the parts that the first paint does not need: other panes, log reader, recorder, dialogs."""
         if self._reader is not None:
             return
@@ -127,48 +119,6 @@ class MainScreen(ActionScreen):
             self._live.start()
         _ = self.dialogs  # imported now, so that the first key that needs them does not wait
 
-    @property
-    def log_pane(self) -> "LogPane":
-        self._complete()
-        return cast("LogPane", self.panes["log"])
-
-    @property
-    def runs_pane(self) -> "RunsPane":
-        self._complete()
-        return cast("RunsPane", self.panes["runs"])
-
-    @property
-    def fleet_pane(self) -> "FleetPane":
-        self._complete()
-        return cast("FleetPane", self.panes["fleet"])
-
-    @work
-    async def action_compare(self) -> None:
-        """Two runs side by side: both marked ones, or the one under the cursor and another."""
-        from llmval_tui.tui.panes.runs import difference_rows
-        from llmval_tui.tui.screens.dialog import Choice, Dialog
-
-        two = self.runs_pane.two() if self.pane == "runs" else None
-        if two is None:
-            self.toast("There are no two runs to compare.", "warning")
-            return
-        try:
-            found = await asyncio.to_thread(self.workspace.compare, *two)
-        except Refused as refusal:
-            self.toast(str(refusal), "error")
-            return
-        names = (two[0].id, two[1].id)
-
-        def build(width: int) -> list[Row]:
-            return difference_rows(found, names, width, self.glyphs)
-
-        await self.ask(Dialog("Two runs side by side, the older one first", build, [Choice("q", "close", "")]))
-
-    @property
-    def document_pane(self) -> "DocumentPane":
-        self._complete()
-        return cast("DocumentPane", self.panes["document"])
-
     def on_unmount(self) -> None:
         self._watcher.stop()
         if self._reader is not None:
@@ -184,14 +134,14 @@ class MainScreen(ActionScreen):
         self.steps.repaint()
         if self._reader is None:
             # The other parts take the interpreter's time, so they wait until the list is on the screen.
-            self.call_after_refresh(self.set_timer, PAINTED_S, self._complete)
+            self.call_after_refresh(self.set_timer, PAINTED_S, self.complete)
         else:
             self.log_pane.refresh_logs()
             self._send_selection()
         self._announce_verdicts(before)
         if state.snapshot.judging and not state.settings.readonly:
             self._settle()
-        self._repaint()
+        self.repaint_shown()
         self.dialog_looks_again()
 
     def on_samples_taken(self, message: SamplesTaken) -> None:
@@ -204,7 +154,7 @@ class MainScreen(ActionScreen):
 
     def on_recorder_status(self, message: RecorderStatus) -> None:
         self.state.recorder_problem = message.problem
-        self._repaint()
+        self.repaint_shown()
 
     def on_log_read(self, message: "LogRead") -> None:
         self.log_pane.show_read(message)
@@ -230,7 +180,7 @@ class MainScreen(ActionScreen):
     def notice_changed(self) -> None:
         self.key_bar.repaint()
 
-    def _repaint(self) -> None:
+    def repaint_shown(self) -> None:
         for widget in (self.header, self.list_title, self.tabs, self.key_bar, self.steps, self.panes[self.shown]):
             widget.repaint()
 
@@ -239,7 +189,7 @@ class MainScreen(ActionScreen):
 
     def selection_changed(self) -> None:
         self._send_selection()
-        self._repaint()
+        self.repaint_shown()
 
     def refresh_now(self) -> None:
         self._watcher.refresh_now()
@@ -270,7 +220,7 @@ class MainScreen(ActionScreen):
             return  # the prompt: the layout stays
         self._arrange()
         self.key_bar.pane = self.pane
-        self._repaint()
+        self.repaint_shown()
 
     def on_scroll_pane_chosen(self, message: ScrollPane.Chosen) -> None:
         if message.pane is not self.steps:
@@ -294,13 +244,13 @@ class MainScreen(ActionScreen):
 
     def show_pane(self, name: str) -> None:
         """Show a pane and give it the focus."""
-        self._complete()
+        self.complete()
         self.shown = self.tabs.active = name
         self.query_one("#right").display = True
         for other, pane in self.panes.items():
             pane.display = other == name
         self._focus_now(self.panes[name])
-        self._repaint()
+        self.repaint_shown()
 
     def _focus_now(self, widget: Widget) -> None:
         """Move the focus and arrange at once, so that no picture in between has list and pane in half of their room."""
@@ -354,7 +304,7 @@ class MainScreen(ActionScreen):
 
     def action_switch(self) -> None:
         """From the list to the pane, to its blocks whose rows can be chosen, and back to the list."""
-        pane = self._focused_pane
+        pane = self.focused_pane
         if pane is self.steps:
             self.action_side(1)
         elif not pane.next_block():
@@ -380,7 +330,7 @@ class MainScreen(ActionScreen):
             self.document_pane.repaint()
         elif self.zoomed:
             self.action_zoom()
-        elif self._focused_pane.leave_block():
+        elif self.focused_pane.leave_block():
             pass
         elif self.state.node is not None and self.pane not in ("list", "fleet"):
             self.state.leave_node()
@@ -394,72 +344,10 @@ class MainScreen(ActionScreen):
             self.list_title.repaint()
         elif state.marks:
             state.marks.clear()
-            self._repaint()
-
-    def action_other(self, step: int) -> None:
-        """`[` and `]`: another log, document, telemetry source or run, depending on the pane."""
-        state = self.state
-        if self.pane == "log":
-            self.log_pane.other(step)
-        elif self.pane == "document":
-            names = state.snapshot.document.names if state.snapshot.document else ("",)
-            state.document = (state.document + step) % len(names)
-            self.document_pane.top = 0
-        elif self.pane == "telemetry" and state.timeline is not None:
-            self.toast("This is the recording that plays.")
-        elif self.pane == "telemetry":
-            if not state.toggle_recorded():
-                self.toast("The run that is shown has no recorded telemetry: this is the live hardware.")
-        elif self.pane == "fleet":
-            state.fleet_back = max(0, min(state.fleet_back - step, state.snapshot.fleets - 1))
-        elif state.node is not None and state.snapshot.fleet is not None and state.snapshot.fleet.run_id is not None:
-            if (name := self.fleet_pane.neighbour(state.node, step)) is not None:
-                state.show_node(state.snapshot.fleet.run_id, name)
-        elif state.detail is not None and state.detail.runs:
-            # `[` goes to older runs and `]` to newer ones, as on a time axis.
-            state.back = max(0, min(state.back - step, state.detail.runs - 1))
-        self.selection_changed()
-
-    def action_mark(self) -> None:
-        if self.state.timeline is not None:
-            self.action_replay_pause()  # a replay starts nothing, so there is nothing to mark
-        elif self.pane == "runs":
-            self.runs_pane.toggle_mark()
-        elif self.pane == "list" and self.state.key is not None:
-            self.state.marks ^= {self.state.key}
-            self.steps.action_move(1)
-            self._repaint()
+            self.repaint_shown()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
         return self.themed_app.keymap.works_in(action, self.pane)
-
-    @property
-    def _focused_pane(self) -> ScrollPane:
-        return self.steps if self.pane == "list" else self.panes[self.shown]
-
-    def action_next_state(self) -> None:
-        self._focused_pane.next_state()
-        self.list_title.repaint()
-
-    def action_next_order(self) -> None:
-        self._focused_pane.next_order()
-        self.list_title.repaint()
-
-    def action_reverse_order(self) -> None:
-        self._focused_pane.reverse_order()
-
-    def action_fold_all(self) -> None:
-        self._focused_pane.fold_all()
-
-    def action_next_range(self) -> None:
-        self._focused_pane.next_range()
-
-    def action_next_figure(self) -> None:
-        if self.pane == "fleet":
-            self.fleet_pane.next_figure()
-
-    def action_next_window(self) -> None:
-        self._focused_pane.next_window()
 
     def action_jump(self) -> None:
         """Give each visible step a letter; the next key goes to a step or to a pane."""
@@ -471,7 +359,7 @@ class MainScreen(ActionScreen):
             self._focus_before_jump = self.focused
             self.key_bar.display = False
             self.mount(JumpBar(), after=self.key_bar)
-            self._repaint()
+            self.repaint_shown()
 
     def on_jump_bar_chosen(self, message: "JumpBar.Chosen") -> None:
         letters, self.state.jump = self.state.jump, None
@@ -486,74 +374,4 @@ class MainScreen(ActionScreen):
             self.focus_list()
         elif key.isdecimal() and 1 <= int(key) <= len(PANES):
             self.show_pane(PANES[int(key) - 1])
-        self._repaint()
-
-    # Searching.
-
-    async def action_find(self) -> None:
-        if self.pane not in SEARCHABLE:
-            return
-        from llmval_tui.tui.widgets.prompt import Prompt
-
-        start = self.state.filter if self.pane == "list" else ""
-        await self.mount(Prompt(self.pane, start), before=self.key_bar)
-
-    def on_prompt_typed(self, message: "Prompt.Typed") -> None:
-        if message.pane == "list":
-            self.state.filter = message.text
-            self.steps.filter_changed()
-            self.list_title.repaint()
-
-    def on_prompt_ended(self, message: "Prompt.Ended") -> None:
-        """The prompt is closed: give the focus back to its pane, and search."""
-        (self.steps if message.pane == "list" else self.panes[message.pane]).focus()
-        if message.text is None:
-            return
-        if message.pane == "log":
-            self.log_pane.needle = message.text
-            self.log_pane.find(-1 if self.log_pane.following else 1)
-        elif message.pane == "document":
-            self.document_pane.needle = message.text
-            if message.text and not self.document_pane.find(1):
-                self.toast(f"“{message.text}” is not in this document.", "warning")
-        elif message.pane == "fleet":
-            self.fleet_pane.needle = message.text
-            if message.text and not self.fleet_pane.find(1):
-                self.toast(f"No node is called “{message.text}”.", "warning")
-        else:
-            self.steps.filter_changed()
-
-    @property
-    def _searchable(self) -> "LogPane | DocumentPane | None":
-        """The pane with the focus, if its text can be searched and shifted."""
-        return self.log_pane if self.pane == "log" else self.document_pane if self.pane == "document" else None
-
-    def action_find_next(self, direction: int) -> None:
-        pane = self.fleet_pane if self.pane == "fleet" else self._searchable
-        if pane is not None and pane.needle and not pane.find(direction):
-            self.toast(f"“{pane.needle}” is not found.", "warning")
-
-    def action_shift(self, direction: int) -> None:
-        pane = self._searchable
-        if pane is not None:
-            pane.shift(16 * direction)
-
-    def action_problem(self, direction: int) -> None:
-        if self.pane == "log":
-            self.log_pane.next_problem(direction)
-
-    def action_toggle_wrap(self) -> None:
-        if self.pane == "log":
-            self.log_pane.toggle_wrap()
-
-    def action_next_clock(self) -> None:
-        if self.pane == "log":
-            self.log_pane.next_clock()
-
-    def action_follow(self) -> None:
-        if self.pane == "log":
-            self.log_pane.action_follow()
-
-    def action_merged(self) -> None:
-        if self.pane == "log":
-            self.log_pane.toggle_merged()
+        self.repaint_shown()

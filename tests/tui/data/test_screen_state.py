@@ -4,7 +4,7 @@ from llmval_tui.actions.step_state import step_statuses
 from llmval_tui.checklist.model import load
 from llmval_tui.runs.store import RunStore
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.data.workspace_view import Snapshot
+from llmval_tui.tui.data.snapshot import Snapshot
 from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers.tui_builder import Workspace
 

@@ -16,6 +16,7 @@ from llmval_tui.telemetry.sample import GpuSample
 from llmval_tui.terminal.osc import osc9, osc52
 from llmval_tui.tui.cli_client import CommandResult, argv_for_run, parse_result
 from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.snapshot import Selection, Snapshot
 from llmval_tui.tui.data.watcher import (
     LiveTelemetry,
     RecorderStatus,
@@ -23,7 +24,6 @@ from llmval_tui.tui.data.watcher import (
     SnapshotTaken,
     Watcher,
 )
-from llmval_tui.tui.data.workspace_view import Selection, Snapshot
 from llmval_tui.tui.data.workspace_view import Workspace as Looker
 from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers.tui_builder import CHECKLIST, Workspace, sample, verdict
