@@ -17,7 +17,7 @@ from llmval_runners.process.shutdown import StopSignals, end_on_signals
 def run_sweep(argv: list[str]) -> NoReturn:
     """Run the sweep and exit with the code of `options.EXIT_CODES`."""
     guard_streams()
-    check_place()
+    check_place(meets=False)
     end_on_signals()
     events: EventLog | None = None
     stop = StopSignals(emergency_save=lambda number: None)

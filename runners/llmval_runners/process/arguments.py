@@ -37,8 +37,10 @@ def dtype(text: str) -> str:
 
 def positive(text: str) -> float:
     value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number above 0")
+    if value != value or value == float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
 
 

@@ -36,17 +36,20 @@ class Rank:
         return cls(rank, size, local, "RANK" in os.environ)
 
 
-def check_place() -> None:
-    """End the process with exit code 2 and one sentence if the variables of torchrun contradict each other."""
+def check_place(*, meets: bool = True) -> None:
+    """End the process with exit code 2 and one sentence if the variables of torchrun contradict each other.
+
+    `meets`: whether the ranks meet, which needs an address.
+    """
     guard_streams()
     try:
-        _check_place()
+        _check_place(meets)
     except Refused as refusal:
         say(f"refused: {refusal}", to_stderr=True)
         sys.exit(USAGE_EXIT)
 
 
-def _check_place() -> None:
+def _check_place(meets: bool) -> None:
     remedy = "start it with torchrun, or unset the variable"
     found = {}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
@@ -63,7 +66,7 @@ def _check_place() -> None:
         if one >= ranks:
             raise Refused(f"the environment says rank {one} of {ranks}, which are counted from 0: {remedy}.")
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if size > 1 and missing:
+    if meets and size > 1 and missing:
         raise Refused(f"WORLD_SIZE is {size} in the environment, and {missing[0]} is not set: {remedy}.")
 
 
