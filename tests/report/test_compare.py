@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmval_tui.actions.steps.baseline_change import baseline_of
 from llmval_tui.console.report import compare
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import write_json
@@ -110,11 +111,11 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
         (changed("workload", duration_s=60.0), {}, "duration (s) is 25 in A and 60 in B"),
         (changed("slo", ttft_ms=150), {}, "SLO is none in A and ttft<=150ms in B"),
         (None, {"preset": "smoke"}, "preset is none in A and smoke in B"),
-        (None, {"host": {"gpu": {"driver_version": "580.1"}}}, "driver is n/a in A and 580.1 in B"),
+        (None, {"host": {"gpu": {"driver_version": "580.1"}}}, "driver is none in A and 580.1 in B"),
         (
             None,
             {"host": {"gpu": {"driver_version": "580.1", "gpus": [{"index": 0, "power_limit_w": 500.0}]}}},
-            "power limit (W) is n/a in A and 500 in B",
+            "power limit (W) is none in A and 500 in B",
         ),
         (None, {"outcome": Outcome.INVALID}, "B was judged invalid"),
     ],
@@ -199,6 +200,12 @@ def test_a_result_without_a_recorded_hash_is_refused(workspace: Workspace) -> No
         side(workspace.store, run.id, "A")
 
 
+def test_runs_on_a_cpu_compare_whether_or_not_their_records_tell_of_a_driver(workspace: Workspace) -> None:
+    one, other = workspace.run(), workspace.run(result_json(seed=1), host=NO_DRIVER)
+    comparison = compare_sides(side(workspace.store, one.id, "A"), side(workspace.store, other.id, "B"))
+    assert comparison.judged and not {"driver", "power limit (W)"} & set(comparison.unknown)
+
+
 def test_two_unknown_drivers_are_not_equal_on_gpus(workspace: Workspace) -> None:
     on_gpu = changed("identity", device="cuda")
     comparison = sides(workspace, on_gpu, on_gpu)
@@ -259,6 +266,16 @@ def test_of_a_server_elsewhere_the_driver_here_says_nothing(workspace: Workspace
     value = json.loads(render(comparison, "json"))
     assert not value["comparable"] and len(value["reasons"]) == 1 and "driver" in value["unknown"]
     assert any(metric["interval"] for metric in value["metrics"])
+
+
+def test_a_baseline_of_a_server_elsewhere_has_no_driver_of_this_machine(workspace: Workspace) -> None:
+    def recorded(url: str) -> tuple[str, str]:
+        item = side(workspace.store, workspace.run(of_server(url), host=WITH_GPUS).id, "A")
+        identity = baseline_of(item.result, item.intent, "a.json", "0" * 64).identity
+        return identity["driver"], identity["power_limit_w"]
+
+    assert recorded("http://127.0.0.1:8000") == ("580.1", "700")
+    assert recorded("http://gpu7:8000") == ("n/a", "n/a")
 
 
 def test_a_server_that_the_list_started_ran_here_and_its_command_is_compared(workspace: Workspace) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmval_tui.actions.documents.baseline_table import Baseline, Metric, plain
+from llmval_tui.actions.judges.load_test_machine import ran_here
 from llmval_tui.actions.judges.load_test_result import LoadResult, metrics_of
 from llmval_tui.actions.judges.rate_search import search_metrics
 from llmval_tui.runs.records import Gate, Intent, Outcome
@@ -64,7 +65,7 @@ class Change:
 def baseline_of(result: LoadResult, intent: Intent, artifact: str, sha256: str) -> Baseline:
     """The baseline that a run would make: its configuration, machine and figures."""
     ran, workload = result.identity, result.ours.get("workload") or {}
-    inventory = _inventory(intent.host)
+    inventory = _inventory(intent.host) if ran_here(ran, intent) else {}
     copies = f"{len(result.replicas)}x" if len(result.replicas) > 1 else ""
     identity = {
         "model": _model(ran),

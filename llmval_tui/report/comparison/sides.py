@@ -1,14 +1,13 @@
 """The two sides of a comparison, and the check that they are comparable."""
 
-import ipaddress
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from llmval_tui.actions.gates.servers import FILE as SERVERS_FILE
 from llmval_tui.actions.gates.servers import ServersRecord
+from llmval_tui.actions.judges.load_test_machine import ran_here, server_url
 from llmval_tui.actions.judges.load_test_result import LoadResult, read_result
 from llmval_tui.actions.steps.baseline_change import NOT_AVAILABLE, baseline_of
 from llmval_tui.actions.yardstick.evidence import OF
@@ -42,21 +41,12 @@ class Side:
     @property
     def server_url(self) -> str | None:
         """Where the server of another program answered; None if our own engine ran."""
-        server = self.result.identity.get("server")
-        return str(server.get("url") or NOT_AVAILABLE) if isinstance(server, dict) else None
+        return server_url(self.result.identity)
 
     @property
     def ran_here(self) -> bool:
-        """Whether the model ran on the machine whose facts are in the run's record, and not elsewhere on the network.
-
-        A server does so if the list started it, or if its address is that of this machine.
-        """
-        url = self.server_url
-        if url is None or self.intent.servers:
-            return True
-        name = urlsplit(url).hostname or ""
-        own = str(self.intent.host.get("name") or "")
-        return name != "" and (_is_loopback(name) or name in (own, own.partition(".")[0]))
+        """Whether the model ran on the machine of the run's record."""
+        return ran_here(self.result.identity, self.intent)
 
 
 def side(store: RunStore, name: str, label: str) -> Side:
@@ -108,12 +98,13 @@ def conditions(side: Side) -> dict[str, str]:
     identity, load = side.result.identity, side.result.ours.get("workload") or {}
     known = baseline_of(side.result, side.intent, side.artifact.path, side.artifact.sha256 or "").identity
     machine = gpu_inventory_of(side.intent.host) if side.ran_here else {}
-    none = "none" if machine.get("no_driver") else None
-    driver, power_limit = (known["driver"], known["power_limit_w"]) if side.ran_here else (NOT_AVAILABLE, NOT_AVAILABLE)
+    # Records before 2026-11-29 do not say whether there was a driver; on a CPU it does not matter.
+    no_driver = machine.get("no_driver") or identity.get("device") == "cpu"
+    missing = "none" if no_driver else NOT_AVAILABLE
     copies = f"{len(side.result.replicas)} × " if len(side.result.replicas) > 1 else ""
     gpus = f"{copies}{_value(identity.get('tensor_parallel'))} × {_value(identity.get('device_name'))}"
     if side.server_url is not None:  # it does not say which of the machine's GPUs it uses
-        gpus = none or _names_of(machine)
+        gpus = _names_of(machine) or missing
     searched = side.result.search is not None
     return {
         "kind of test": "a search for the highest rate" if searched else "one window",
@@ -121,8 +112,8 @@ def conditions(side: Side) -> dict[str, str]:
         "model shape": _value(identity.get("shape")),
         "precision": NOT_AVAILABLE if identity.get("dtype") is None else known["precision"],
         "GPUs": gpus,
-        "driver": none or driver,
-        "power limit (W)": "none" if machine.get("gpu_count") == 0 else none or power_limit,
+        "driver": _known(known["driver"], missing),
+        "power limit (W)": _known(known["power_limit_w"], "none" if machine.get("gpu_count") == 0 else missing),
         # The rate of a search is its result, not a condition.
         **({} if searched else {"target QPS": _value(load.get("target_qps"))}),
         "duration (s)": _value(load.get("duration_s")),
@@ -135,17 +126,14 @@ def conditions(side: Side) -> dict[str, str]:
     }
 
 
-def _is_loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
-
-
 def _names_of(machine: Mapping[str, Any]) -> str:
-    """The GPUs of a machine, such as `8 × NVIDIA H200`."""
+    """The GPUs of a machine, such as `8 × NVIDIA H200`; "" without any."""
     names = Counter(_value(gpu.get("name")) for gpu in machine.get("gpus") or [])
-    return ", ".join(f"{count} × {name}" for name, count in names.items()) or NOT_AVAILABLE
+    return ", ".join(f"{count} × {name}" for name, count in names.items())
+
+
+def _known(value: str, missing: str) -> str:
+    return missing if value == NOT_AVAILABLE else value
 
 
 # Of a yardstick, only the load must be the same: engine, model name, precision and path are what is compared.
@@ -193,9 +181,7 @@ def unknown_in_both(first: Side, second: Side) -> list[str]:
     if yardstick(first, second) is not None:
         return []
     one, other = conditions(first), conditions(second)
-    names = [name for name in one if one[name] == other.get(name) == NOT_AVAILABLE]
-    on_cpu = first.result.identity.get("device") == "cpu"
-    return [name for name in names if not (on_cpu and name in _OF_THE_MACHINE)]
+    return [name for name in one if one[name] == other.get(name) == NOT_AVAILABLE]
 
 
 def machine_unknown(first: Side, second: Side, unknown: list[str]) -> str | None:
