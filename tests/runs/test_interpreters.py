@@ -74,7 +74,7 @@ def test_python_and_python3_of_one_folder_are_asked_once(without_torch, tmp_path
 
 def test_what_the_load_test_over_http_lacks_is_asked_once_in_a_while(monkeypatch, tmp_path) -> None:
     now = 100.0
-    monkeypatch.setattr(interpreters.time, "monotonic", lambda: now)
+    monkeypatch.setattr("llmval_tui.runs.interpreters.time.monotonic", lambda: now)
     python = make_python(tmp_path, "uvloop")
     assert [interpreters.missing_client_packages(python) for _ in range(5)] == [("uvloop",)] * 5
     assert (tmp_path / "calls").read_text().count("call") == 1
