@@ -6,19 +6,30 @@ All data is made up and always the same, so that the pictures differ only in the
 import argparse
 import asyncio
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 from benchmarks.picture import portable
+from llmval_tui.actions.api import Context, Proposal
+from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.watcher import SamplesTaken
+from llmval_tui.tui.data.workspace_view import Workspace, propose
 from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers import tui_builder as builder
 
 THEMES = ("dark", "light", "contrast", "ansi", "mono")
 SIZE = (110, 30)
+
+
+def proposed(context: Context) -> Proposal:
+    """The proposal of a step as on a node where llmval is in /usr/local: the same picture from every checkout."""
+    made, here = propose(context), str(bundled("runners"))
+    commands = (replace(one, display=one.display.replace(here, "/usr/local/runners")) for one in made.commands)
+    return replace(made, commands=tuple(commands))
 
 
 async def take(theme: str, out: Path) -> None:
@@ -32,7 +43,7 @@ async def take(theme: str, out: Path) -> None:
             workspace.run(number, run_id=run_id, state=State.FINISHED, verdict=builder.verdict(outcome))
         settings = LaunchSettings(workspace.root, workspace.checklist, theme=theme)
         state = ScreenState(settings, now=lambda: builder.T0 + 142.4)
-        app = Dashboard(settings, state=state, live=False)
+        app = Dashboard(settings, state=state, workspace=Workspace(settings, proposed), live=False)
         async with app.run_test(size=SIZE) as pilot:
             app.main.post_message(SamplesTaken("live", [builder.sample(second) for second in range(143)]))
             await pilot.press("j", "1")

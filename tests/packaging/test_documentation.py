@@ -124,6 +124,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(found), f"{page.name}: {target}"
 
 
+def test_no_picture_names_a_folder_of_the_machine_that_drew_it() -> None:
+    pictures = sorted((ROOT / "docs/images").rglob("*.svg"))
+    assert len(pictures) >= 7
+    for picture in pictures:
+        assert not re.findall(r"/(?:tmp|home|root|Users)/\S*", picture.read_text()), picture
+
+
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
     # Lists are offered by `llmval new`, and the operator's documents by their list.

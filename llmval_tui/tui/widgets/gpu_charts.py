@@ -267,7 +267,6 @@ def gpu_columns(
         TableColumn("NVL in", 6, lambda one: figure(number(one.gpu.nvlink_rx_gb_per_s)), 4),
         TableColumn("out", 5, lambda one: figure(number(one.gpu.nvlink_tx_gb_per_s)), 5),
         TableColumn("MHz", 5, clock, 3 if slowed else 6),
-        TableColumn("vs median", 9, lambda one: from_median_span(one.from_median), 3),
     ]
 
 

@@ -42,7 +42,7 @@ FIRST = (
 )
 SECOND = (
     ("memory_gib", "memory GiB", 1.0),
-    ("temperature_c", "temperature °C", 50.0),
+    ("temperature_c", "temp °C", 50.0),
     ("pcie_rx_gb_per_s", "PCIe in GB/s", 1.0),
 )
 

@@ -51,8 +51,8 @@ def host_charts(host: HostSample, view: GpuView, width: int, *, stale: bool) -> 
     total = f" of {host.memory_total_bytes / 2**30:,.0f}" if host.memory_total_bytes else ""
     used = series["memory_gib"].last
     shown = [
-        (series["cpu_percent"], "cpu %", 10.0, number(host.cpu_percent)),
-        (series["memory_gib"], f"memory GiB{total}", 1.0, number(used)),
+        (series["cpu_percent"], "host cpu", 10.0, percent(host.cpu_percent)),
+        (series["memory_gib"], f"host memory GiB{total}", 1.0, number(used)),
     ]
     if wide:
         power, heat = every["total_power_w"], every["temperature_c"]

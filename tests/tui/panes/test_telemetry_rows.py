@@ -111,7 +111,7 @@ def test_where_only_a_table_fits_the_odd_gpu_has_its_clock_and_its_charts(worksp
     table = next(row for row in rows if row.plain.startswith("  5!"))
     assert ("1,245", "warn") in [(text.strip(), role) for text, role in table.spans]
     assert ("85 °C", "warn") in [(text.strip(), role) for text, role in table.spans]
-    assert any("GPU 5 power W" in row.plain and "GPU 5 temperature °C" in row.plain for row in rows)
+    assert any("GPU 5 power W" in row.plain and "GPU 5 temp °C" in row.plain for row in rows)
     healthy = [sample(second, 8) for second in range(2)]
     healthy = [replace(s, gpus=[replace(g, power_w=400.0, throttle_reasons=[]) for g in s.gpus]) for s in healthy]
     assert not any("power W" in row for row in shown(state_of(workspace, healthy), 79, 24))
