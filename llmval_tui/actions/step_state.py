@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from llmval_tui.actions.rests_on import IN_WORDS
 from llmval_tui.actions.tick_basis import Key, TickBasis, tick_bases
@@ -46,6 +47,19 @@ class StepStatus:
     verdict: Verdict | None = None
     basis: TickBasis | None = None  # of a ticked step with a record
     problem: str | None = None  # why a record of the run cannot be read
+
+    def as_json(self) -> dict[str, Any]:
+        """What every JSON of steps has of this one."""
+        return {
+            "number": self.step.number,
+            "section": self.step.section,
+            "text": self.step.text,
+            "checked": self.step.checked,
+            "state": self.state.value,
+            "basis": self.basis,
+            "run_id": self.run.id if self.run else None,
+            "problem": self.problem,
+        }
 
 
 _BY_OUTCOME = {

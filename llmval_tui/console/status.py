@@ -213,17 +213,7 @@ def _file_and_hash(evidence: Sequence[Evidence]) -> str:
 
 
 def _as_json(item: StepStatus) -> dict[str, Any]:
-    return {
-        "number": item.step.number,
-        "section": item.step.section,
-        "text": item.step.text,
-        "checked": item.step.checked,
-        "state": item.state.value,
-        "basis": item.basis,
-        "run_id": item.run.id if item.run else None,
-        "verdict": item.verdict,
-        "problem": item.problem,
-    }
+    return item.as_json() | {"verdict": item.verdict}
 
 
 def tick(options: argparse.Namespace) -> int:

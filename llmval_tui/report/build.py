@@ -44,20 +44,7 @@ def as_json(facts: ReportFacts) -> dict[str, Any]:
         "made_utc": facts.made_utc,
         "workspace": ", ".join(facts.origins),
         "checklist": None if facts.checklist is None else str(facts.checklist.path),
-        "steps": [
-            {
-                "number": item.step.number,
-                "section": item.step.section,
-                "text": item.step.text,
-                "checked": item.step.checked,
-                "state": item.state.value,
-                "basis": item.basis,
-                "problem": item.problem,
-                "deviation": item.step.deviation,
-                "run_id": item.run.id if item.run else None,
-            }
-            for item in facts.steps
-        ],
+        "steps": [item.as_json() | {"deviation": item.step.deviation} for item in facts.steps],
         "differing": facts.differences,
         "unreadable": facts.unreadable,
         "runs": [_run(run) for run in facts.runs],
