@@ -24,7 +24,7 @@ from llmval_runners.process import launch, on_failure
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import partial_path
-from llmval_runners.process.placement import Placement
+from llmval_runners.process.placement import Placement, replica_path
 
 
 def sent(index: int, *times: float) -> Request:
@@ -200,6 +200,25 @@ def test_the_trials_of_a_search_and_a_profile_outlive_rank_0(
     assert f"only 1 of {len(load.arrivals)} requests were sent" in ours["invalid_reasons"]
     schema = json.loads((Path(__file__).parents[3] / "docs/schemas/load_test.schema.json").read_text())
     fastjsonschema.compile(schema)(record)
+
+
+def test_what_is_left_of_one_replica_says_that_it_is_not_all(tmp_path: Path) -> None:
+    flags = ["--model", "tiny", "--device", "cpu", "--duration", "9", "--output-json", str(tmp_path / "r.json")]
+    test = LoadTest(parse(flags), EventLog(1), Placement(1, 2, 0, 1, 1))
+    out = replica_path(tmp_path / "r.json", 1)
+    load = test.load.load()
+    writer = Journal(journal_path(out))
+    writer.begin(test._journal_header(load), [sent(0, 0.5, 0.6), sent(1)])
+    with writer._lock:
+        writer._flush()
+    left(writer)
+    test.finish()
+    assert recovery.recover(journal_path(out), out, "rank 1 ended first: SIGKILL") == 2
+    record = json.loads((tmp_path / "r.replica1.partial.json").read_text())
+    assert record["request_rate"] == 2.0, "its share"
+    assert record["llmval"]["verdict"]["reason"] == (
+        "rank 1 ended first: SIGKILL; only replica 1 (rank 1) is in this record"
+    )
 
 
 def test_launch_runs_what_a_rank_left_only_after_a_failure(tmp_path: Path, monkeypatch, capfd) -> None:
