@@ -38,27 +38,27 @@ class _Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("width", [160, 80, 60, 40, 20])
-def test_the_table_keeps_numbers_states_and_the_ends_of_evidence(workspace, monkeypatch, width: int) -> None:
+def test_the_table_keeps_numbers_states_and_the_ends_of_evidence(workspace, monkeypatch) -> None:
     item = "- [ ] Run: `python ok.py --output-json artifacts/a_folder/with_a_long_name/the_result.json`"
     workspace.checklist.write_text(
         f"## 11. 名前\n{item}\n- [ ] Ask 名前 {'名前' * 40}\n- [ ] Run: `python broken.py`\n"
     )
     workspace.llmval("run", "11.1", check=0)
     workspace.llmval("run", "11.3", check=1)
-    monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
-    print_table(workspace.checklist, workspace.store, out := _Terminal())
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.getvalue().splitlines()]
-    assert [line.split()[:3] for line in lines[1:]] == [
-        ["11.1", "◑", "exit"], ["11.2", "○", "open"], ["11.3", "✗", "failed"],
-    ] or width < 24  # fmt: skip
-    assert len(lines) == 4 and all(cell_len(line) <= width for line in lines)
-    if width >= 60:
-        (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
-        assert lines[1].rstrip().endswith(f".json {entry['evidence'][0]['sha256'][:8]}")
-        assert lines[1].split("exit code")[1].strip().startswith("Run: `python ok.py --ou")
-        assert lines[3].rstrip().endswith(workspace.store.runs()[0].id[-11:])
+    (entry,) = [json.loads(line) for line in workspace.store.ledger.read_text().splitlines()]
+    for width in (160, 80, 60, 40, 20):
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_table(workspace.checklist, workspace.store, out := _Terminal())
+        lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.getvalue().splitlines()]
+        assert [line.split()[:3] for line in lines[1:]] == [
+            ["11.1", "◑", "exit"], ["11.2", "○", "open"], ["11.3", "✗", "failed"],
+        ] or width < 24  # fmt: skip
+        assert len(lines) == 4 and all(cell_len(line) <= width for line in lines), width
+        if width >= 60:
+            assert lines[1].rstrip().endswith(f".json {entry['evidence'][0]['sha256'][:8]}"), width
+            assert lines[1].split("exit code")[1].strip().startswith("Run: `python ok.py --ou"), width
+            assert lines[3].rstrip().endswith(workspace.store.runs()[0].id[-11:]), width
 
 
 @pytest.mark.parametrize("words", ["status", "status --json", "watch", "--help", "doctor"])
