@@ -220,7 +220,10 @@ _PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|in a loop|back[- ]to[- ]back|until (?:it|they|all|no|the \w+) (?:pass|succeed|work"
             r"|fail|stop)\w*"
             r"|with and without|without and with|once (?:per|for each|for every|with)|for each of|for every one of)\b"
-            r"|^\W*for (?:each|every|both)\b|^\W*for [\w.]+(?:, [\w.]+)*,? and [\w.]+\s*$",
+            r"|^\W*for (?:each|every|both)\b|^\W*for [\w.]+(?:, [\w.]+)*,? and [\w.]+\s*$"
+            # "passes on Python 3.11 and 3.12", "on GPU 0 and GPU 1"
+            r"|\b(?:on|with|under) (?:[A-Za-z]+ )?\d[\d.]*(?:, ?(?:[A-Za-z]+ )?\d[\d.]*)*,? and (?:[A-Za-z]+ )?\d[\d.]*"
+            r"(?!\S|\s?(?:GPUs?|nodes|ranks|GB|GiB|ms|s|%))",
         ),
     ),
     "another actor": (
