@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from llmval_runners.engine import loader
 from llmval_runners.engine.checkpoint.load import from_checkpoint
-from llmval_runners.engine.config import EngineConfig
 from llmval_runners.engine.engine import KEEPALIVE_S, Engine, PlanChannel
 from llmval_runners.engine.kv_cache import PageAllocator
 from llmval_runners.engine.parallel import TIMEOUT, Parallel
@@ -24,6 +23,7 @@ from llmval_runners.engine.weights import random_weights
 from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.energy import WindowEnergy
 from llmval_runners.load_test.generator import Load
+from llmval_runners.load_test.identity import identity_of, name_of
 from llmval_runners.load_test.journal import Journal, journal_path
 from llmval_runners.load_test.last_screen import last_screen
 from llmval_runners.load_test.load_flags import SearchOptions, recorded_burstiness
@@ -216,13 +216,13 @@ class LoadTest:
             torch.cuda.reset_peak_memory_stats(config.device)
         executor = loader.load(config, source, parallel)
         cache = executor.cache
-        self._executor, self._identity = executor, _identity(config, executor)
+        self._executor, self._identity = executor, identity_of(config, executor)
         self._cache = {
             "bytes_per_rank": cache.bytes_per_rank,
             "bytes_total": cache.bytes_per_rank * self.place.tensor_parallel,
             "tokens": cache.pages * config.page_size,
             "page_size": config.page_size,
-            "dtype": _name(config.kv_dtype),
+            "dtype": name_of(config.kv_dtype),
         }
         return PlanChannel(executor, max_batch=config.max_batch, trace=self.profiler.switch)
 
@@ -399,7 +399,7 @@ class LoadTest:
         return self.search.as_json() if self.search is not None else None
 
     def _current_identity(self) -> dict[str, Any]:
-        identity = self._identity or _identity(self.config, None)
+        identity = self._identity or identity_of(self.config, None)
         identity |= {"data_parallel": self.place.data_parallel}
         if self._executor is not None and self._executor.compiled is not None:
             identity |= {"compile": self._executor.compiled.as_json()}  # adds the graphs compiled since the start
@@ -431,42 +431,3 @@ class LoadTest:
             "max_batch": self.config.max_batch,
             "prefill_chunk": self.config.prefill_chunk,
         }
-
-
-def _identity(config: EngineConfig, executor: loader.Loaded | None) -> dict[str, Any]:
-    """The settings that really ran; without an executor the configured ones, or null."""
-    compiled = executor.compiled if executor else None
-    on_cuda = config.device.type == "cuda"
-    return {
-        "model": config.shape.name,
-        "parameters": config.shape.parameters,
-        "weights": str(config.checkpoint.folder) if config.checkpoint else "random",
-        "tokenizer": "none: random token ids",
-        "dtype": _name(executor.model.embedding.dtype if executor else config.dtype),
-        "kv_dtype": _name(executor.cache.dtype if executor else config.kv_dtype),
-        "attention_backend": executor.attention.name if executor else None,
-        "attention_kernel": executor.attention.kernel if executor else None,
-        "fp8_mode": loader.fp8_mode(executor.model) if executor else config.fp8_mode,
-        "fp8_kernel": loader.fp8_kernel(executor.model) if executor else None,
-        "compile_mode": compiled.mode if compiled else "off" if executor else config.compile_mode,
-        "compile": compiled.as_json() if compiled else None,
-        "tensor_parallel": executor.model.parallel.size if executor else config.tensor_parallel,
-        "all_reduce": executor.model.parallel.all_reduce_name if executor else None,
-        "device": config.device.type,
-        "device_name": torch.cuda.get_device_name(config.device) if on_cuda else _cpu_name(),
-        "torch_version": torch.__version__,
-        "seed": config.seed,
-        "shape": {
-            name: getattr(config.shape, name)
-            for name in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab")
-        },
-    }
-
-
-def _cpu_name() -> str:
-    with Path("/proc/cpuinfo").open() as file:
-        return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "CPU")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -158,18 +158,18 @@ def test_long_context_counts_its_bytes_and_reports_the_kernel(monkeypatch, hoppe
 
 
 def test_the_result_states_library_version_and_recipe(monkeypatch, hopper) -> None:
-    from llmval_runners.load_test.session import _identity
+    from llmval_runners.load_test.identity import identity_of
 
     fake_te.install(monkeypatch)
     config = configure_load_test(parse(FLAGS), Placement())[0]
     model = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16, linear_maker(config.fp8_mode))
     cache = SimpleNamespace(dtype=torch.float8_e4m3fn)
     ran = SimpleNamespace(model=model, cache=cache, attention=reference_attention("sdpa"), compiled=None)
-    identity = _identity(config, ran)
+    identity = identity_of(config, ran)
     assert (identity["fp8_mode"], identity["kv_dtype"]) == ("transformer-engine", "float8_e4m3fn")
     plain = build(TINY, random_weights(0, CPU), Parallel(CPU), torch.bfloat16)
     ran.model = plain
-    assert _identity(config, ran)["fp8_mode"] == "none", "it reports what ran, not what was requested"
+    assert identity_of(config, ran)["fp8_mode"] == "none", "it reports what ran, not what was requested"
     assert identity["fp8_kernel"].startswith("Transformer Engine 2.20.2, Float8CurrentScaling: E4M3 weights")
     assert (identity["compile_mode"], identity["compile"]) == ("off", None)
 
