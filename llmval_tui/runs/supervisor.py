@@ -303,6 +303,10 @@ class Supervisor:
                 self.status.notes.append(f"{utc_iso()} {refusal}")
             self._unsaved = True
 
+    def _is_removed(self) -> bool:
+        """Whether somebody removed the run: its folder is gone, and our log, which lies there, has no name any more."""
+        return not self.run.folder.exists() and os.fstat(1).st_nlink == 0
+
     def _save_final(self) -> None:
         """Remove the secrets, write the final snapshot and status; waits until the disk takes it."""
         deadline = time.monotonic() + FINAL_SAVE_S
@@ -314,7 +318,7 @@ class Supervisor:
                 write_json(self._status_file, self.status)
                 return
             except (Refused, OSError) as error:
-                if time.monotonic() >= deadline or self._stop_signal:
+                if time.monotonic() >= deadline or self._stop_signal or self._is_removed():
                     raise Refused(f"the end of {self.run.id} cannot be recorded: {error}") from error
             time.sleep(1)
 

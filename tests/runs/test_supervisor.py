@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -387,3 +388,14 @@ def test_secrets_that_cannot_be_removed_yet_do_not_cost_the_final_record(
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     supervisor.Supervisor(run).supervise()
     assert len(attempts) == 3 and run.status().state is State.FINISHED
+
+
+def test_a_supervisor_whose_run_was_removed_ends(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """It waits for a full disk, and not for a folder that somebody has removed."""
+    run = make_run("touch begun; while [ ! -e go ]; do sleep 0.05; done")
+    client.start(run)
+    until(lambda: (tmp_path / "begun").exists() and run.status().commands != [])
+    owner = supervisor_of(run)
+    until(lambda: shutil.rmtree(run.folder, ignore_errors=True) or not run.folder.exists())
+    (tmp_path / "go").touch()
+    until(lambda: not owner.alive())
