@@ -69,3 +69,11 @@ def test_ended_plans_cost_a_look_nothing(tmp_path, monkeypatch) -> None:
     write_json(folder / "plan.json", {})
     monkeypatch.setattr("llmval_tui.plans.records.plans", lambda _: pytest.fail("it looked at every plan"))
     assert active_plan(tmp_path) is None
+
+
+def test_runs_of_one_machine_share_its_record(store, make_run) -> None:
+    rename(make_run("true"), "20260101T000000Z-1.1-aaaaaa", host={"name": "n1"}, environment={"NCCL_DEBUG": "INFO"})
+    rename(make_run("true"), "20260102T000000Z-1.1-aaaaaa", host={"name": "n1"}, environment={"NCCL_DEBUG": "WARN"})
+    newer, older = (run.intent for run in RunStore(store.workspace).runs())
+    assert newer.host is older.host and newer.host == {"name": "n1"}
+    assert (newer.environment, older.environment) == ({"NCCL_DEBUG": "WARN"}, {"NCCL_DEBUG": "INFO"})
