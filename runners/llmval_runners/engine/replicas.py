@@ -7,10 +7,11 @@ measurement over all nodes is over then.
 """
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +46,7 @@ class Replicas:
         self._ended: dict[str, Any] | None = None
         self._answered_at = time.monotonic()
         self._closed = threading.Event()
+        self._watching = False  # whether a thread looks
 
     @property
     def several(self) -> bool:
@@ -84,7 +86,18 @@ class Replicas:
         if refusal := self.hear("agreed", stopped, JOIN_S + BEAT_S):
             raise Refused(str(refusal))
         if place.leads:
+            self._watching = True
             threading.Thread(target=self._watch, args=(store,), name="replicas", daemon=True).start()
+
+    def refuse(self, why: str) -> None:
+        """Tell all that this rank refuses to start, so that they do not wait for it. Never raises.
+
+        Only under torchrun, whose agent has the store: rank 0 might never open one of its own.
+        """
+        if self.several and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+            with suppress(RuntimeError):
+                self._store = self._store or _connected("llmval")
+            self.end(why, refused=True)
 
     def tell(self, key: str, value: Any) -> None:
         """Leave a small message, as JSON, for whoever hears it."""
@@ -196,12 +209,13 @@ class Replicas:
                 if self._store.check([key]):
                     found: bytes = self._store.get(key)
                     return found
-            if not self.place.leads:  # it has no thread that looks
+            if not self._watching:
                 self._look(self._store)
             self.check()
             idle()
             if limit_s is not None and time.monotonic() - began > limit_s:
-                raise RankLost(f"rank {self.place.rank} waited {limit_s:.0f} s for the other nodes ({key})")
+                whom = f"rank {key.partition('/')[2]}" if key.startswith("place/") else "rank 0"
+                raise RankLost(f"{whom} did not answer within {limit_s:.0f} s: its own output says why")
             time.sleep(POLL_S)
 
     def _taken(self, key: str, parts: bytes) -> bytes:

@@ -59,6 +59,7 @@ def _launch(argv: list[str], options: LongContextOptions, ranks: int) -> int:
 
 
 def _measure(options: LongContextOptions, place: Placement) -> int:
+    from llmval_runners.engine.replicas import Replicas
     from llmval_runners.long_context import failure
     from llmval_runners.long_context.measure.timing import Interrupted
     from llmval_runners.long_context.session import Session  # imports torch, so after the flags are checked
@@ -71,8 +72,10 @@ def _measure(options: LongContextOptions, place: Placement) -> int:
         session = Session(decide(options, place), events, place)
         code = session.run()
         session.close()
-    except Refused:
-        if session is not None and session.file is not None:
+    except Refused as refusal:
+        if session is None:
+            Replicas(place).refuse(str(refusal))
+        elif session.file is not None:
             session.file.release()
         events.close()
         raise

@@ -155,5 +155,13 @@ def test_nodes_with_other_ranks_are_refused_by_name(leaders):
 
 def test_a_node_that_never_comes_is_waited_for_only_so_long(leaders, monkeypatch):
     monkeypatch.setattr(replicas, "JOIN_S", 0.05)
-    with pytest.raises(RankLost, match="waited 0 s for the other nodes"):
+    with pytest.raises(RankLost, match="rank 1 did not answer within 0 s: its own output says why"):
         leaders(2)[0].start()
+
+
+def test_a_node_that_refuses_to_start_is_named_at_once(leaders, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    made = leaders(2)
+    made[1].refuse("8 ranks need 8 GPUs, and 7 can be used")
+    with pytest.raises(Refused, match=r"replica 1 \(rank 1 on n1\): 8 ranks need 8 GPUs, and 7 can be used"):
+        made[0].start()
