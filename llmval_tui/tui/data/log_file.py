@@ -121,9 +121,10 @@ class LogWindowFile:
             step = max(0, start - _BLOCK)
             data = self._read(step, start) + data
             start = step
-        if start > 0:
+        if start > 0 and data.count(b"\n", 0, max(0, len(data) - 1)) >= count:
             cut = data.find(b"\n") + 1
             start, data = start + cut, data[cut:]
+        # Else a line is longer than all that was read: its end is shown, in pieces.
         # Decode only the requested lines: a block holds a thousand, and a pane shows fifty.
         cut = len(data)
         for _ in range(count + 1):

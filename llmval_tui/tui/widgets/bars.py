@@ -63,6 +63,8 @@ class Header(Bar):
 
     def rows(self, width: int, height: int) -> Sequence[Row]:
         right = self._right()
+        if sum(cell_len(text) for text, _ in right) > width:  # what is usual goes first
+            right = [span for span in right if span[1] != "muted"]
         room = width - sum(cell_len(text) for text, _ in right)
         left: list[Span] = [(" llmval ", "accent"), (f"{platform.node()}  ", "title")]
         if sum(cell_len(text) for text, _ in left) > room:  # age and time are not cut: half a figure is a wrong one

@@ -178,11 +178,24 @@ def undecided_rows(figures: Sequence[ShownFigure], gates: Sequence[Gate], width:
     return [Row(((f" {line}", "muted"),)) for line in wrap(text, width - 2)] if text else []
 
 
+def _in_one_row(figure: ShownFigure, width: int, glyphs: Glyphs) -> Row:
+    """Value, label and bound of a figure where there is no room for three side by side: half a figure is a wrong one."""
+    failed = figure.holds is False and not figure.of_baseline
+    spans: list[Span] = [(f" {value_text(figure)}", "bad" if failed else "title")]
+    label, (bound, role) = figure.label.partition(",")[0], bound_text(figure, 0, glyphs)
+    for text, kind in ((label, "muted"), (bound if figure.bound is not None else "", role)):
+        if text and sum(cell_len(part) for part, _ in spans) + 2 + cell_len(text) <= width:
+            spans.append((f"  {text}", kind))
+    return Row(tuple(spans))
+
+
 def figure_rows(figures: Sequence[ShownFigure], width: int, height: int, glyphs: Glyphs) -> list[Row]:
     """Label, value and bound below each other, the figures side by side; the fourth row has what is beside them."""
     if not figures:
         return []
     share = (width - 1) // MOST_FIGURES
+    if any(cell_len(value_text(figure)) >= share for figure in figures):
+        return [_in_one_row(figure, width, glyphs) for figure in figures[:height]]
     lines: list[list[Span]] = [[], [], [], []]
     for figure in figures:
         lines[0].append((figure.label, "muted"))

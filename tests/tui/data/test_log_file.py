@@ -123,3 +123,14 @@ def test_escape_sequences_never_come_out(tmp_path: Path) -> None:
     text = file.forward(0, 1).lines[0].text
     assert "\x1b" not in text and "\x9b" not in text and "\x07" not in text
     assert "[/red]" in text
+
+
+def test_the_end_of_a_line_that_is_longer_than_all_that_is_read_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "one_line.log"
+    path.write_bytes(b"first\n" + b"x" * (20 * LONGEST_LINE) + b"ERROR at the end\nlast\n")
+    file = LogWindowFile(path)
+    shown = file.backward(file.poll(), 5).lines
+    assert [line.text for line in shown][-1] == "last" and shown[-2].text.endswith("xERROR at the end")
+    assert len(shown) == 5 and shown[0].text == "x" * LONGEST_LINE
+    above = file.backward(shown[0].offset, 40).lines
+    assert above[0].text == "first" and sum(len(line.text) for line in above[1:]) == shown[0].offset - 6

@@ -67,6 +67,14 @@ def test_a_live_figure_says_its_window_what_was_asked_and_what_was_missed() -> N
     assert bound_text(missed[1], 40, BRAILLE) == ("! ≤ 100 SLO, missed 12 s", "warn")
 
 
+def test_in_a_narrow_pane_each_figure_has_a_row_and_none_is_cut() -> None:
+    metrics = {"completed_qps": 1229.6, "offered_qps": 1240.0, "ttft_sched_p99_ms": 24643.0, "tpot_p50_ms": 7.9}
+    shown = figures_of(metrics, {"ttft_sched_p99_ms": SLO}, live=True, asked_qps=1240.0)
+    rows = [row.plain for row in figure_rows(shown, 39, 3, BRAILLE)]
+    assert rows[0].startswith(" 1,230 QPS, asked 1,240") and rows[1] == " 24,643 ms  TTFT p99  ✗ ≤ 100 SLO"
+    assert len(rows) == 3 and all(cell_len(row) <= 39 for row in rows)
+
+
 def test_what_marks_mean_without_a_gate_is_said() -> None:
     figures = figures_of({"ttft_sched_p99_ms": 612.0}, {"ttft_sched_p99_ms": SLO})
     assert "no gate of this item" in " ".join(row.plain for row in undecided_rows(figures, [], 60))
