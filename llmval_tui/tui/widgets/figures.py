@@ -179,7 +179,7 @@ def undecided_rows(figures: Sequence[ShownFigure], gates: Sequence[Gate], width:
 
 
 def _in_one_row(figure: ShownFigure, width: int, glyphs: Glyphs) -> Row:
-    """Value, label and bound of a figure where there is no room for three side by side: half a figure is a wrong one."""
+    """Value, label and bound of a figure where three do not fit side by side: half a figure is a wrong one."""
     failed = figure.holds is False and not figure.of_baseline
     spans: list[Span] = [(f" {value_text(figure)}", "bad" if failed else "title")]
     label, (bound, role) = figure.label.partition(",")[0], bound_text(figure, 0, glyphs)
