@@ -226,4 +226,7 @@ PHRASINGS: list[tuple[str, list[str]]] = [
     ("`./login` exits with 3", ["unreadable"]),
     ("`./login` exits non-zero", ["unreadable"]),
     ("`./count` returns 8 GPUs", ["count == 8 GPUs"]),
+    ("`./x`: no regressions", ["unreadable"]),
+    ("`./x` completes without performance degradation", ["unreadable"]),
+    ("`./x`, zero new regressions", ["unreadable"]),
 ]

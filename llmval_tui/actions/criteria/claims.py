@@ -65,7 +65,8 @@ _WEAK = re.compile(
     r"|green|up|active|online|trained|ready|unchanged|visible|balanced)|match(?:es)?|identical to|the same as"
     r"|same \w+ as"
     r"|comparable|within tolerance|goes (?:down|up)|(?:de|in)creas(?:es|ing)|improves?|converges?|no sign of|±|\+/-"
-    r"|within \S+ (?:%|percent) of)",
+    r"|within \S+ (?:%|percent) of"
+    r"|\b(?:no|without(?: any)?|zero)\s+(?:[\w-]+\s+){0,2}?(?:regressions?|degradations?|slow-?downs?))",
     _I,
 )
 _EVERY_IS = re.compile(r"^\W*(?:every|each|all|only|no|none|neither)\b.*\b(?:is|are)\b", _I)

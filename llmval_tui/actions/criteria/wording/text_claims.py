@@ -99,7 +99,7 @@ _NONE_OF = re.compile(
     r"|later|lower|worse)\b)(?P<noun>(?:new\s+|other\s+|further\s+)?"
     r"(?:(?:[\w-]+\s+){0,2}?(?:errors?|failures?|warnings?|xids?|timeouts?|time-outs?|retries|retransmi\w+"
     r"|drops?|ooms?|out-of-memory|crash(?:es)?"
-    r"|hangs?|mismatch(?:es)?|regressions?|throttling|throttles?|tracebacks?|exceptions?|nans?|leaks?"
+    r"|hangs?|mismatch(?:es)?|throttling|throttles?|tracebacks?|exceptions?|nans?|leaks?"
     r"|corruptions?|segfaults?"
     r"|stalls?|deadlocks?|violations?|alerts?|vulnerabilit(?:y|ies)|panics?|complaints?|losses|mce|aer|flaps?"
     r"|replays?|conflicts?|faults?|rejects?)"
