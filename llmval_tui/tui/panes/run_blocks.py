@@ -3,6 +3,7 @@
 To add one, make a `block(…)` and put it where it stands on the screen. Its rank says when it goes if there is no room.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.command.argv import value_of
@@ -13,7 +14,7 @@ from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.widgets.charts import TALL, TALLEST, ChartView, chart_row, shares
-from llmval_tui.tui.widgets.figures import ShownFigure, figure_rows, figures_of, undecided_rows
+from llmval_tui.tui.widgets.figures import ShownFigure, figure_rows, figures_of, has_slo_gate, undecided_rows
 from llmval_tui.tui.widgets.gate_groups import gate_group_rows
 from llmval_tui.tui.widgets.gpu_charts import GpuView, all_gpu_charts, gpu_table, percent, summary
 from llmval_tui.tui.widgets.host_rows import host_blocks
@@ -59,6 +60,8 @@ def ended_blocks(
     if verdict is None:
         return load_blocks(run, width, glyphs, view)
     figures = figures_of(verdict.metrics, run.bounds, baseline=run.baseline)
+    if not has_slo_gate(verdict.gates):
+        figures = [replace(one, decides=one.bound is None or one.bound.set_by != "SLO") for one in figures]
     rows = [*figure_rows(figures, width, 4, glyphs), *undecided_rows(figures, verdict.gates, width)]
     blocks = [fixed("figures", [row(), *rows], rank=1)] if rows else []
     gates = gate_group_rows(verdict.gates, width, glyphs, unfolded=unfolded)

@@ -48,6 +48,7 @@ class ShownFigure:
     beside: str = ""
     live: bool = False  # of the last seconds, and not of the whole run
     missed_s: float = 0.0  # seconds of the run so far in which it was not within its bound
+    decides: bool = True  # whether a gate of the item stands behind the bound
 
     @property
     def of_baseline(self) -> bool:
@@ -149,10 +150,10 @@ def bound_text(figure: ShownFigure, width: int, glyphs: Glyphs) -> Span:
     if holds is None:
         why = "ramp" if figure.ramp else "not known yet"
         return f"{text} {glyphs.dot} {why}", "muted"
-    role = "good" if holds else "warn" if figure.of_baseline else "bad"
+    role = "good" if holds else "warn" if figure.of_baseline or not figure.decides else "bad"
     if figure.of_baseline and figure.live:
         role = "muted"  # the last seconds vary by more than a baseline allows: only the whole run is compared with it
-    elif figure.of_baseline and not holds:
+    elif not holds and (figure.of_baseline or not figure.decides):
         text = f"! {text}"
     else:
         text = f"{glyphs.sign(OUTCOME_SIGNS[Outcome.PASS if holds else Outcome.FAIL])} {text}"
@@ -166,11 +167,16 @@ def bound_text(figure: ShownFigure, width: int, glyphs: Glyphs) -> Span:
     return whole if cell_len(whole) < width - 1 else text, role
 
 
+def has_slo_gate(gates: Sequence[Gate]) -> bool:
+    """Whether a service level is a gate of the item; else its mark decides nothing."""
+    return any(gate.name.lower().startswith("slo") for gate in gates)
+
+
 def undecided_rows(figures: Sequence[ShownFigure], gates: Sequence[Gate], width: int) -> list[Row]:
     """What the marks of figures mean if no gate of the item stands behind them."""
     said = []
     slo = [figure for figure in figures if figure.holds is False and figure.bound and figure.bound.set_by == "SLO"]
-    if slo and not any(gate.name.lower().startswith("slo") for gate in gates):
+    if slo and not has_slo_gate(gates):
         said.append("the SLO is no gate of this item, so it does not decide")
     if any(figure.holds is False and figure.of_baseline for figure in figures):
         said.append("! below the baseline: no gate either" if slo else "! below the baseline, which is no gate of it")
@@ -199,7 +205,7 @@ def figure_rows(figures: Sequence[ShownFigure], width: int, height: int, glyphs:
     lines: list[list[Span]] = [[], [], [], []]
     for figure in figures:
         lines[0].append((figure.label, "muted"))
-        failed = figure.holds is False and not figure.of_baseline
+        failed = figure.holds is False and not figure.of_baseline and figure.decides
         role = "bad" if failed else "warn" if figure.value is None else "title"
         lines[1].append((value_text(figure), role))
         lines[2].append(bound_text(figure, share, glyphs))
