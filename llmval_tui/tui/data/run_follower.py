@@ -21,6 +21,7 @@ from llmval_tui.tui.data.sweep import SweepFollower, SweepSnapshot, as_number, s
 if TYPE_CHECKING:
     from llmval_tui.telemetry.recording import SampleTail
     from llmval_tui.telemetry.sample import EngineSample, Sample
+    from llmval_tui.tui.data.gpu_review import GpuReview, GpuReviewer
 
 # What a server publishes of its engine, charted as `engine_running` …
 ENGINE_METRICS = ("running", "waiting", "kv_cache_used_percent")
@@ -91,6 +92,7 @@ class RunSnapshot:
     metrics_began_s: float | None = None  # wall clock of the first metrics
     engine: EngineState | None = None  # None: the run uses no server
     expected_end_s: float | None = None  # wall clock of the end of the load, if the run says how long it lasts
+    gpus: "GpuReview | None" = None  # of a judged run; None: it used none, or its recording is still being read
 
     def metric(self, name: str) -> MetricSeries | None:
         """The metric of this name; None if the run has not reported it."""
@@ -123,6 +125,8 @@ class RunFollower:
     _engine: EngineState | None = None
     _telemetry: "SampleTail | None" = None
     _expected_end_s: float | None = None
+    _reviewer: "GpuReviewer | None" = None
+    _reviewed: bool = False  # whether `_reviewer` is decided
 
     def __post_init__(self) -> None:
         self._events = EventFollower(self.run.events)
@@ -195,7 +199,15 @@ class RunFollower:
             metrics_began_s=self._began[0] / 1e9 if self._began else None,
             engine=self._engine,
             expected_end_s=self._expected_end_s,
+            gpus=self._review(verdict) if verdict is not None else None,
         )
+
+    def _review(self, verdict: Verdict) -> "GpuReview | None":
+        if not self._reviewed:
+            from llmval_tui.tui.data.gpu_review import reviewer_of
+
+            self._reviewer, self._reviewed = reviewer_of(self.run, self.run.intent, verdict), True
+        return self._reviewer.poll() if self._reviewer is not None else None
 
     def _run_state(self) -> tuple[State, Status, Verdict | None]:
         return self.run.state(), self.run.status(), self.run.verdict()

@@ -77,7 +77,17 @@ def _need(status: StepStatus) -> str:
         return clean_line(status.problem or "a record is damaged")
     if status.state is StepState.ASKING and verdict is not None and verdict.question is not None:
         return "asks for a link" if verdict.question.get("kind") == "link" else "asks you"
-    return clean_line(verdict.summary) if verdict is not None else ""
+    return in_short(clean_line(verdict.summary)) if verdict is not None else ""
+
+
+def in_short(reason: str) -> str:
+    """The reason of a verdict without its explanations: `kept up: 3 s (it grew): more` becomes `kept up: 3 s`.
+
+    The pane Run has it in full.
+    """
+    name, colon, rest = reason.partition(": ")
+    rest = re.split(r": | \(", rest, maxsplit=1)[0]
+    return f"{name}{colon}{rest}" if rest else reason
 
 
 def stands_on(status: StepStatus) -> str:

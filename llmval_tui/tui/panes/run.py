@@ -271,6 +271,10 @@ def outcome_rows(state: ScreenState, run: "RunSnapshot", which: str, width: int,
     rule = glyphs.rule * max(0, width - used - cell_len(right) - 1)
     rows = [row(), row(*left, (rule, "track"), (right if rule else "", "muted"))]
     rows += paragraph(verdict.summary, "text", width)
+    if run.gpus is not None:
+        from llmval_tui.tui.widgets.gpu_line import gpu_line_rows
+
+        rows += gpu_line_rows(run.gpus, width)
     if verdict.question:
         text = str(verdict.question.get("text", "it waits for your decision"))
         key = state.keymap.hint("answer")

@@ -64,7 +64,7 @@ def ended_blocks(
         figures = [replace(one, decides=one.bound is None or one.bound.set_by != "SLO") for one in figures]
     rows = [*figure_rows(figures, width, 4, glyphs), *undecided_rows(figures, verdict.gates, width)]
     blocks = [fixed("figures", [row(), *rows], rank=1)] if rows else []
-    gates = gate_group_rows(verdict.gates, width, glyphs, unfolded=unfolded)
+    gates = gate_group_rows(verdict.gates, width, glyphs, unfolded=unfolded, summary=verdict.summary)
     blocks.append(fixed("gates", [row(), *gates], rank=1))
     blocks += matrix_block(run, width, glyphs, rank=1)
     charts = load_blocks(run, width, glyphs, view)

@@ -33,8 +33,13 @@ def kind_of(gate: Gate) -> str:
     return next((kind for kind, starts in _KINDS if name.startswith(starts)), OTHER)
 
 
-def gate_group_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs, *, unfolded: bool) -> list[Row]:
-    """The heading, the gates that did not pass, and the others by kind; unfolded, each with measured and required."""
+def gate_group_rows(
+    gates: Sequence[Gate], width: int, glyphs: Glyphs, *, unfolded: bool, summary: str = ""
+) -> list[Row]:
+    """The heading, the gates that did not pass, and the others by kind; unfolded, each with measured and required.
+
+    `summary` stands above them: unless they are unfolded, what it says in full is short here.
+    """
     if not gates:
         return []
     bad = [gate for gate in gates if gate.outcome is not Outcome.PASS]
@@ -49,7 +54,7 @@ def gate_group_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs, *, unfold
         note, role = f"{' and '.join(parts)} of {len(gates)}", "bad" if failed else "warn"
     rows = heading("Gates", width, glyphs, note, role)[1:]
     if bad:
-        rows += gate_rows(bad, width, glyphs)[1:]
+        rows += gate_rows(bad, width, glyphs, "" if unfolded else clean_line(summary))[1:]
     for kind in dict.fromkeys(kind_of(gate) for gate in good):
         mine = [gate for gate in good if kind_of(gate) == kind]
         sign = OUTCOME_SIGNS[Outcome.PASS]

@@ -125,12 +125,16 @@ def trace_rows(
     ]
 
 
-def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs) -> list[Row]:
-    """The gates of a verdict as a table (short lines in a narrow pane), with a reason for each that did not pass."""
+def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs, summary: str = "") -> list[Row]:
+    """The gates of a verdict as a table (short lines in a narrow pane), with a reason for each that did not pass.
+
+    What stands in the `summary` above them is not said again.
+    """
     if not gates:
         return []
     word = max(cell_len(OUTCOME_SIGNS[gate.outcome].word) for gate in gates)
-    longest = max(cell_len(clean_line(str(gate.measured))) for gate in gates)
+    said = {id(gate): _measured(gate, summary) for gate in gates}
+    longest = max(map(cell_len, said.values()))
     beside = 3 + word + 2 + 2 + min(LONGEST_MEASURED, max(longest, len("measured"))) + 3 + LEAST_REQUIRED
     name = min(max(LEAST_GATE_NAME, width - beside), max(cell_len(clean_line(gate.title)) for gate in gates))
     lead = 3 + word + 2 + name + 2
@@ -147,17 +151,23 @@ def gate_rows(gates: Sequence[Gate], width: int, glyphs: Glyphs) -> list[Row]:
             (fit_middle(clean_line(gate.title), name, glyphs.ellipsis) + "  ", "title"),
         )
         if columns:
-            left, right = wrap(clean_line(str(gate.measured)), measured), wrap(clean_line(str(gate.bound)), required)
+            left, right = wrap(said[id(gate)], measured), wrap(clean_line(str(gate.bound)), required)
             lines = [(fit(a or "", measured + 2), b or "") for a, b in zip_longest(left, right)]
         else:
-            text = clean_line(f"{gate.measured}  (required: {gate.bound})")
+            text = clean_line(f"{said[id(gate)]}  (required: {gate.bound})")
             lines = [(line, "") for line in wrap(text, max(16, width - lead - 1))]
         for index, (first, second) in enumerate(lines):
             start = head if not index else ((" " * lead, "text"),)
             rows.append(row(*start, (first, "text"), (second, "muted")))
-        if gate.reason and gate.outcome is not Outcome.PASS:
+        if gate.reason and gate.outcome is not Outcome.PASS and clean_line(gate.reason) not in summary:
             rows += paragraph(gate.reason, sign.role, width, 5)
     return rows
+
+
+def _measured(gate: Gate, summary: str) -> str:
+    """What a gate measured; only its beginning if the summary above has it in full."""
+    measured = clean_line(str(gate.measured))
+    return measured.partition(": ")[0] if gate.outcome is not Outcome.PASS and measured in summary else measured
 
 
 def tail_rows(run: "RunSnapshot", width: int, count: int, glyphs: Glyphs) -> list[Row]:

@@ -13,6 +13,7 @@ from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
 from llmval_tui.tui.data.run_follower import RunFollower
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.watcher import SamplesTaken
+from llmval_tui.tui.drawing.step_words import in_short
 from llmval_tui.tui.panes.load import how_to_start
 from llmval_tui.tui.panes.run import outcome_rows
 from llmval_tui.tui.panes.run_blocks import ended_blocks, is_ramping, running_blocks
@@ -256,3 +257,16 @@ def test_read_only_hints_name_only_keys_that_act(workspace: Workspace) -> None:
     assert how_to_start(state) == ""
     (mark,) = [key for key in state.keymap.shown() if key.id == "mark"]
     assert mark.panes == ("runs",) and "c and r" not in mark.help
+
+
+def test_the_sentence_of_a_failure_stands_once_in_full() -> None:
+    reason = "the queue grew all the time"
+    failed = replace(gate("kept up", Outcome.FAIL, "TTFT +0.46 s per s: median 783 ms at first"), reason=reason)
+    full = why_not_passed(Outcome.FAIL, [failed], None)
+    assert in_short(full) == "did not keep up: TTFT +0.46 s per s"
+    folded = "\n".join(row.plain for row in gate_group_rows([failed], 100, BRAILLE, unfolded=False, summary=full))
+    assert "TTFT +0.46 s per s" in folded and "as asked" in folded
+    assert reason not in folded and "783" not in folded
+    unfolded = "\n".join(row.plain for row in gate_group_rows([failed], 100, BRAILLE, unfolded=True, summary=full))
+    assert reason in unfolded and "783" in unfolded
+    assert in_short("p99 612 ms") == "p99 612 ms" and in_short("exit: it ended (code 1)") == "exit: it ended"
