@@ -63,11 +63,16 @@ def service_rows(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
 
 
 def need_rows(state: ScreenState, keys: StepRows, width: int, glyphs: Glyphs) -> list[Row]:
-    """The steps that wait for a person, the most urgent first, each with the reason and its age."""
-    found = waiting(state.snapshot.steps)
-    if not found:
+    """GPUs with a fault in a run, and the steps that wait for a person, the most urgent first, with reason and age."""
+    found, faults = waiting(state.snapshot.steps), []
+    if state.live.last is not None:  # not before the first picture
+        from llmval_tui.tui.widgets.gpu_needs import gpu_need_rows, gpu_needs
+
+        faults = gpu_needs(state)
+    if not found and not faults:
         return []
-    rows = heading("Needs you", width, glyphs, str(len(found)), "key")
+    rows = heading("Needs you", width, glyphs, str(len(found) + len(faults)), "key")
+    rows += gpu_need_rows(faults, width) if faults else []
     targets = {key: target for target, key in keys.keys.items()}
     for status in found[:MOST_NEEDS]:
         facts = state.snapshot.facts.get(status.step.key)
