@@ -158,6 +158,7 @@ def as_json(overview: Overview) -> dict[str, Any]:
                 "age_s": node.age_s,
                 "gpus": node.gpus,
                 "different": list(node.different),
+                "notes": list(node.notes),
             }
             for node in overview.nodes
         },

@@ -33,6 +33,7 @@ class NodeView:
     age_s: float | None = None  # since its last sample arrived; None: there was none
     gpus: tuple[GpuSample, ...] = ()  # of its last sample
     different: tuple[str, ...] = ()  # keys of its configuration in which it is not like most
+    notes: tuple[str, ...] = ()  # why its exporter says nothing of a figure
 
     @property
     def hottest_c(self) -> float | None:
@@ -90,7 +91,8 @@ def with_telemetry(view: NodeView, found: "NodeTelemetry | None", now: float) ->
     reason = view.reason
     if found.problem is not None:
         reason = "; ".join(part for part in (view.reason, found.problem) if part)
-    return replace(view, age_s=age, gpus=gpus, reason=reason)
+    notes = tuple(note.message for note in found.reading.notes) if found.reading is not None else ()
+    return replace(view, age_s=age, gpus=gpus, reason=reason, notes=notes)
 
 
 def watched(telemetry: "Mapping[str, NodeTelemetry]", now: float) -> Overview:

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from llmval_tui.actions.headline import Figure, headline
 from llmval_tui.fleet.differences import text
@@ -60,13 +61,23 @@ def lay_out(names: Sequence[str], width: int, height: int) -> Grid:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """The names without what all of them end in after a dot, and without a long common beginning."""
+    """The names without what all of them end in after a dot, and without a long common beginning; addresses whole."""
+    if any(_is_address(name) for name in names):
+        return list(names)
     domain = {name.partition(".")[2] for name in names}
     short = [name.partition(".")[0] for name in names] if len(domain) == 1 else list(names)
     head = _common_start(short).rstrip("0123456789")
     if len(short) > 1 and len(head) > 4 and max(map(len, short)) > LARGEST_LABEL:
         short = [name[len(head) :] or name for name in short]
     return short
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _common_start(names: Sequence[str]) -> str:
@@ -370,7 +381,10 @@ def node_rows(overview: Overview, node: NodeView, metric: str | None, glyphs: Gl
             second.append((f"  {', '.join(xids)}", "bad"))
     if node.age_s is not None:
         second.append((f"  sample {_ago(node.age_s)}", "muted"))
-    third: Spans = [(f" {cut(reason_of(node), width - 2, glyphs.ellipsis)}", "text")] if reason_of(node) else []
+    said = reason_of(node) or "; ".join(node.notes)
+    third: Spans = (
+        [(f" {cut(said, width - 2, glyphs.ellipsis)}", "text" if reason_of(node) else "muted")] if said else []
+    )
     return [_cut_spans(row, width) for row in (first, second, third)]
 
 

@@ -103,4 +103,6 @@ def test_names_lose_what_all_have_in_common():
     assert fleet_rows.short_names(["a1.x.net", "a2.x.net"]) == ["a1", "a2"]
     assert fleet_rows.short_names(["a1.x.net", "a2.y.net"]) == ["a1.x.net", "a2.y.net"]
     assert fleet_rows.short_names(["a-very-long-name-001", "a-very-long-name-012"]) == ["001", "012"]
+    assert fleet_rows.short_names(["127.0.0.1"]) == ["127.0.0.1"]
+    assert fleet_rows.short_names(["10.1.0.7", "10.2.0.7"]) == ["10.1.0.7", "10.2.0.7"]
     assert fleet_rows.short_names([]) == []

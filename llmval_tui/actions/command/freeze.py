@@ -275,7 +275,8 @@ def _program(name: str, folder: Path) -> str:
     if "/" in name:
         path = folder / Path(name).expanduser()
         if not path.is_file():
-            raise Refused(f"there is no {name} in {folder}: correct the path.")
+            where = "" if Path(name).is_absolute() else f" in {folder}"
+            raise Refused(f"there is no {name}{where}: correct the path.")
         if shutil.which(str(path)) is None:
             raise Refused(f"{name} is not executable: make it so with chmod +x {name}.")
         return name

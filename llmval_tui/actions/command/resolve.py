@@ -45,8 +45,8 @@ def resolve_script(word: str, workspace: Path, folder: str | None = None) -> Scr
                 str(bundled_path), bundled_path, name, f"{word} is not in the workspace: runs llmval's own {name}"
             )
         raise Refused(f"this version of llmval does not include {name}, so it cannot run or tick the item.")
-    where = workspace / (folder or "")
-    raise Refused(f"there is no {word} in {where}, and llmval brings no runner called {name}: correct the path.")
+    where = "" if Path(word).is_absolute() else f" in {workspace / (folder or '')}"
+    raise Refused(f"there is no {word}{where}, and llmval brings no runner called {name}: correct the path.")
 
 
 def _is_ours(path: Path, runners: Path) -> bool:

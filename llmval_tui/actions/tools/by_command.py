@@ -22,6 +22,7 @@ _TOOLS: dict[tuple[str, ...], type[Tool]] = {
     ("vllm", "bench", "latency"): VllmLatency,
     ("vllm.entrypoints.cli.main", "bench", "serve"): VllmServe,
     ("benchmark_serving.py",): VllmServe,
+    ("tensorrt_llm.serve.scripts.benchmark_serving",): VllmServe,  # a copy of vLLM's, with the same flags and file
     ("sglang.bench_serving",): SglangServing,
     ("bench_serving.py",): SglangServing,
     ("aiperf", "profile"): Aiperf,

@@ -227,6 +227,16 @@ def test_genai_perf_does_not_count_failures_so_it_proves_nothing(tmp_path: Path)
     assert gate(result, "failed requests").measured == "unknown"
 
 
+def test_one_answer_without_text_is_no_run_without_streaming(tmp_path: Path) -> None:
+    def textless(value: dict[str, Any]) -> None:
+        request = value["benchmarks"][0]["requests"]["successful"][0]
+        request["info"]["timings"]["first_token_iteration"] = None
+
+    path = changed("guidellm_slow.json", tmp_path / "a.json", textless)
+    result = read(f"{GUIDELLM} --constraint kind=max_requests,count=30", path)
+    assert result.metrics["ttft.p99"].value is not None, "the end of that answer counts as its first token"
+
+
 def test_an_unknown_report_version_of_guidellm_is_inconclusive(tmp_path: Path) -> None:
     path = changed("guidellm_closed.json", tmp_path / "a.json", lambda value: value["metadata"].update(version=3))
     assert gate(read(GUIDELLM, path), "result format").outcome is Outcome.INCONCLUSIVE

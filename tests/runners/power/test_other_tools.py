@@ -13,12 +13,12 @@ from llmval_runners.power.analysis.summary import read, read_all, summarise
 FILES = Path(__file__).parent / "other_tools"
 SCHEMA = Path(__file__).parents[3] / "docs" / "schemas" / "power_summary.schema.json"
 
-# File: tool, model, tokens/s, W, tokens/J, failed requests.
+# File: tool, model, tokens/s, W, tokens/J, failed requests (None: it does not say).
 READ = {
     "vllm_throughput.json": ("vLLM bench throughput", "unnamed", 2000.0, 1000.0, 1.0, None),
     "vllm_failed_many.json": ("vLLM bench serve", "m/x", 1000.0, 1000.0, 1.0, 80),
     "trtllm_bench.json": ("trtllm-bench", "m", 1000.0, 1000.0, 1.0, None),
-    "trtllm_serving.json": ("TensorRT-LLM serving benchmark", "m/x", 1000.0, 1000.0, 1.0, None),
+    "trtllm_serving.json": ("TensorRT-LLM serving benchmark", "m/x", 1000.0, 1000.0, 1.0, 0),
     "genai_perf.json": ("genai-perf", "m", 1000.0, 500.0, 2.0, None),
     "ai_15_nvidia.json": ("AIPerf", "m/x", 1000.0, 1000.0, 1.0, None),
     "ai_15_amd.json": ("AIPerf, AMD GPUs", "m/x", 1000.0, 1000.0, 1.0, None),
@@ -33,7 +33,7 @@ def test_a_tool_is_named_and_its_energy_read(name: str) -> None:
     assert (row.how, row.model, row.failed_requests) == (tool, model, failed)
     assert [row.tokens_per_s, row.power_w, row.tokens_per_joule] == pytest.approx(figures)
     assert (row.status, row.valid) == ("external", False), "listed, never ranked"
-    assert any("requests failed" in reason for reason in row.reasons) == (failed is not None)
+    assert any("requests failed" in reason for reason in row.reasons) == bool(failed)
 
 
 def test_the_summary_lists_them_with_their_failures() -> None:
@@ -71,6 +71,8 @@ REFUSED = {
     "genai-perf without power": (
         _without("genai_perf.json") | {"telemetry_stats": {}}, "genai-perf export without the power"),
     "AIPerf without energy": (_without("ai_15_amd.json", "amd_total_gpu_energy"), "AIPerf export without energy"),
+    "guidellm": (
+        {"metadata": {"guidellm_version": "0.8.0"}, "benchmarks": [{}]}, "report of guidellm, which measures no energy"),
     "another file": ({"a": 1}, "neither a cell of precision_power_sweep.py"),
 }  # fmt: skip
 

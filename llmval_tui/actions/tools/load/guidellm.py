@@ -148,10 +148,15 @@ def _records(benchmark: dict[str, Any]) -> tuple[list[Record] | None, str]:
 
 
 def _streamed(benchmark: dict[str, Any] | None) -> bool:
+    """Whether the answers came in parts. Without streaming, no request has a first token.
+
+    With it, one may have none as well: guidellm counts a part only if it has text. `_records` then takes the end of the
+    answer, which is later.
+    """
     requests = at(benchmark, "requests", "successful")
     if not isinstance(requests, list) or not requests:
         return True
-    return all(at(one, "info", "timings", "first_token_iteration") is not None for one in requests)
+    return any(at(one, "info", "timings", "first_token_iteration") is not None for one in requests)
 
 
 def _throughput(benchmark: dict[str, Any] | None) -> dict[str, Metric]:

@@ -108,11 +108,12 @@ def read_shape(config: Fields, family: Family, name: str) -> ModelShape:
     """The shape that a configuration of `family` describes. Raises Refused if a field is missing or malformed."""
     _check_switches(config)
     hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
-    kv_heads = (
-        config.integer("num_key_value_heads", heads)
-        if family.optional_kv_heads
-        else config.integer("num_key_value_heads")
-    )
+    if config.values.get("num_key_value_heads", 0) is None:  # there, and null: transformers takes the query heads
+        kv_heads = heads
+    elif family.optional_kv_heads:
+        kv_heads = config.integer("num_key_value_heads", heads)
+    else:
+        kv_heads = config.integer("num_key_value_heads")
     if heads % kv_heads:
         raise config.refusal(
             f"{heads} query heads (num_attention_heads) cannot share {kv_heads} KV heads (num_key_value_heads) evenly",

@@ -16,12 +16,21 @@ def verdict_of(summary: Mapping[str, Any]) -> Verdict:
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in summary["counts"].items() if count)
     others = len(summary["external"])
     found = "; ".join(
-        [part for part in (counts, f"{plural(others, 'result')} of other tools" if others else "") if part]
+        [
+            part
+            for part in (counts, f"{plural(others, 'result')} of other tools{_failing(summary)}" if others else "")
+            if part
+        ]
     )
     if not summary["cells"] and not others:
         reasons = [reason for row in summary["invalid"] for reason in row["reasons"]]
         return Verdict("inconclusive", "; ".join(["no cell is valid", found, *reasons[:1]]), UNDECIDED_EXIT)
     return Verdict("ok", found, GOOD_EXIT)
+
+
+def _failing(summary: Mapping[str, Any]) -> str:
+    count = sum(bool(row["failed_requests"]) for row in summary["external"])
+    return f", {count} with failed requests" if count else ""
 
 
 def last_screen(summary: Mapping[str, Any], where: str) -> str:
@@ -34,6 +43,9 @@ def last_screen(summary: Mapping[str, Any], where: str) -> str:
         screen.row("", f"and {len(rows) - MOST} more in the tables")
     external = [_row(row) for row in summary["external"][:MOST]]
     screen.table("of other tools", ("tokens/s", "W", "tokens/J", "USD/M"), external)
+    for row in summary["external"]:
+        if row["failed_requests"]:
+            screen.row("failed requests", f"{Path(row['source']).name}: {row['reasons'][-1]}")
     invalid = [
         (f"{row['phase']} {row['cell']}"[:56], [figure(row["tokens_per_s"], 0)]) for row in summary["invalid"][:MOST]
     ]

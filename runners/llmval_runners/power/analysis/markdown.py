@@ -146,7 +146,7 @@ def _external(summary: dict[str, Any]) -> list[str]:
             _figure(row["tokens_per_s"]),
             _figure(row["power_w"]),
             _figure(row["tokens_per_joule"]),
-            row["failed_requests"] or 0,
+            "n/a" if row["failed_requests"] is None else f"{row['failed_requests']:g}",
             row["source"],
         )
         for row in summary["external"]

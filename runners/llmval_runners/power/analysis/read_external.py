@@ -46,6 +46,16 @@ def read_sglang(_path: str, _record: dict[str, Any]) -> ResultRow:
     raise UnsupportedFile(f"it is a result of SGLang's bench_serving, which measures no energy: {_INSTEAD}")
 
 
+def is_guidellm(record: dict[str, Any]) -> bool:
+    metadata = record.get("metadata")
+    return isinstance(record.get("benchmarks"), list) and isinstance(metadata, dict) and "guidellm_version" in metadata
+
+
+def read_guidellm(_path: str, _record: dict[str, Any]) -> ResultRow:
+    """Raises UnsupportedFile: guidellm's report has no energy."""
+    raise UnsupportedFile(f"it is a report of guidellm, which measures no energy: {_INSTEAD}")
+
+
 def is_trtllm_serving(record: dict[str, Any]) -> bool:
     return record.get("backend") == "trtllm" or ("total_energy" in record and "output_throughput" in record)
 
@@ -286,8 +296,10 @@ def _row(
 
 def _with_failures(row: ResultRow, failed: Any, requests: Any) -> ResultRow:
     """The row with its failed requests: the energy was spent on them too, and its tokens are of the others alone."""
-    if isinstance(failed, bool) or not isinstance(failed, int | float) or failed <= 0:
+    if isinstance(failed, bool) or not isinstance(failed, int | float) or failed < 0:
         return row
+    if failed == 0:
+        return replace(row, failed_requests=0)
     of = f" of {requests:g}" if isinstance(requests, int | float) else ""
     row.reasons.append(f"{failed:g}{of} requests failed: the energy was spent on them too")
     return replace(row, failed_requests=failed)
@@ -328,6 +340,7 @@ def _check_agreement(derived: float, stated: Any, name: str, formula: str) -> No
 # The first rule that matches reads the file. A tool's own keys come before the flat keys that several tools share.
 _TOOLS: tuple[tuple[Callable[[dict[str, Any]], bool], Callable[[str, dict[str, Any]], ResultRow]], ...] = (
     (is_sglang, read_sglang),
+    (is_guidellm, read_guidellm),
     (is_trtllm_bench, read_trtllm_bench),
     (is_trtllm_serving, read_trtllm_serving),
     (is_vllm_throughput, read_vllm_throughput),

@@ -38,7 +38,7 @@ class ResultRow:
     mbu: float | None = None
     window_s: float | None = None
     baseline_grade: bool = False
-    failed_requests: float | None = None  # of another tool's run; None: none, or not stated
+    failed_requests: float | None = None  # of another tool's run; None: not stated
     gpu_uuids: tuple[str, ...] = ()  # two cards of one kind differ by a few percent
 
     @property
