@@ -22,6 +22,7 @@ from llmval_tui.actions.review.settings import settings_of
 from llmval_tui.actions.section_runs import SERVED_ACTIONS, SERVER, SERVER_STOP
 from llmval_tui.actions.steps.yardstick import yardstick_file
 from llmval_tui.actions.yardstick.engine_command import engine_command, is_server_load_test
+from llmval_tui.checklist.edit import check_writable
 from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import Refused
@@ -207,8 +208,13 @@ def make_plan(checklist: Checklist, items: Sequence[PlanItem], workspace: Path, 
     """Write the plan folder. The items are those of `plan_preview`.
 
     Raises:
-        Refused: another plan is working on this workspace, or the folder cannot be written.
+        Refused: another plan is working on this workspace, the folder cannot be written, or the list cannot be ticked.
     """
+    if options.tick:
+        try:
+            check_writable(checklist.path)  # before hours of measurement, and not after them
+        except Refused as refusal:
+            raise Refused(f"{refusal} --no-tick runs and judges without ticking.") from refusal
     if other := active_plan(workspace):
         current = other.status().current
         at = f" (at step {current})" if current else ""

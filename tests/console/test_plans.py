@@ -39,6 +39,15 @@ def test_all_goes_on_after_a_failure_and_a_refusal(workspace: Workspace) -> None
     assert workspace.checklist.read_text().count("[x]") == 2
 
 
+def test_a_list_that_cannot_be_ticked_is_refused_before_anything_runs(workspace: Workspace) -> None:
+    (workspace.folder / "go").touch()
+    workspace.checklist.chmod(0o444)
+    said = workspace.llmval("run", "1.3", check=2).stderr
+    assert "is read-only" in said and "--no-tick runs and judges without ticking" in said
+    assert workspace.store.runs() == []
+    workspace.llmval("run", "1.3", "--no-tick", check=0)
+
+
 def test_a_second_plan_is_refused_and_a_cancel_ends_the_first(workspace: Workspace) -> None:
     first = workspace.start("run", "1.3")
     until((workspace.folder / "started").exists)

@@ -72,7 +72,7 @@ REFUSED = {
         _without("genai_perf.json") | {"telemetry_stats": {}}, "genai-perf export without the power"),
     "AIPerf without energy": (_without("ai_15_amd.json", "amd_total_gpu_energy"), "AIPerf export without energy"),
     "guidellm": (
-        {"metadata": {"guidellm_version": "0.8.0"}, "benchmarks": [{}]}, "report of guidellm, which measures no energy"),
+        {"metadata": {"guidellm_version": "0.8.0"}, "benchmarks": [{}]}, "report of guidellm, which"),
     "another file": ({"a": 1}, "neither a cell of precision_power_sweep.py"),
 }  # fmt: skip
 
