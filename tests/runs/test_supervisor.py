@@ -396,6 +396,11 @@ def test_a_supervisor_whose_run_was_removed_ends(make_run: Callable[..., Run], t
     client.start(run)
     until(lambda: (tmp_path / "begun").exists() and run.status().commands != [])
     owner = supervisor_of(run)
-    until(lambda: shutil.rmtree(run.folder, ignore_errors=True) or not run.folder.exists())
+
+    def removed() -> bool:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        return not run.folder.exists()
+
+    until(removed)
     (tmp_path / "go").touch()
     until(lambda: not owner.alive())
